@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -14,8 +15,8 @@ from stadia.core.types import Camera
 from stadia.geometry import camera as cameras
 from stadia.geometry import se3
 from stadia.geometry.bundle_adjustment import direct_alignment
-from stadia.geometry.bundle_adjustment.compiled_alignment import _exponential
-from stadia.geometry.bundle_adjustment.direct_alignment import _Linearization, _Pair, align_direct
+from stadia.geometry.bundle_adjustment.alignment_kernels import find_variance
+from stadia.geometry.bundle_adjustment.direct_alignment import _exponential, _Pair, align_direct
 from stadia.geometry.warp import reproject
 
 F64 = torch.float64
@@ -79,13 +80,12 @@ def test_the_motion_of_exact_views_comes_back(motions):
 
 
 def test_images_beyond_the_largest_size_are_compared_at_half_of_it(motions, monkeypatch):
-    """Memory is bounded by the pixels that are compared, about 300 bytes each."""
     pixels, downsample = [], _Pair.downsample
 
     def note(*arguments):
-        pair = downsample(*arguments)
-        pixels.append(pair.target[0].numel())
-        return pair
+        pairs = list(downsample(*arguments))
+        pixels.append(pairs[0].target.size)
+        return pairs
 
     monkeypatch.setattr(_Pair, "downsample", note)
     monkeypatch.setattr(direct_alignment, "_MAX_PIXELS", CAMERA.height * CAMERA.width - 1)
@@ -107,7 +107,7 @@ def test_the_truth_stays(motions):
 
 def test_equal_images_have_no_motion_between_them():
     _, source, depth = scene(identities(1))
-    assert_close(aligned(source, source, depth, identities(1)), identities(1), atol=1e-6, rtol=0)
+    assert_close(aligned(source, source, depth, identities(1)), identities(1), atol=1e-5, rtol=0)
 
 
 def test_another_exposure_moves_nothing(motions):
@@ -144,36 +144,27 @@ def test_a_camera_that_stands_is_not_moved_by_what_passes(columns: slice, contra
 
 
 def test_a_step_is_taken_only_if_it_lowers_the_cost(motions, monkeypatch: pytest.MonkeyPatch):
-    bad = torch.full((6, 8), 0.05, dtype=F64)
-    monkeypatch.setattr(_Linearization, "step", lambda state, scale, damping: bad)
+    monkeypatch.setattr(_Pair, "solve", lambda *_: np.full(8, 0.05))
     assert_close(aligned(*scene(motions), motions), motions)
 
 
 def test_what_a_step_hides_is_no_gain(monkeypatch: pytest.MonkeyPatch):
-    """The right half differs; a step that turns it out of the image lowers the mean cost of what is seen, and helps
-    nobody.
-    """
+    """The right half differs; a step that turns it out of the image lowers the mean cost of what is seen."""
     _, source, depth = scene(identities(1))
     target = source.clone()
     target[..., 48:] = 1 - target[..., 48:]
-    gray, source_gray = (image.mean(1, keepdim=True) for image in (target, source))
-    pair = _Pair.downsample(gray, source_gray, 1 / depth, many(CAMERA), many(CAMERA), 0)
-    turn = torch.zeros(1, 8, dtype=F64)
-    turn[:, 4] = 0.9  # to the left: what was on the right is beyond the edge
-    start, away = pair.linearize(identities(1), turn[:, 6:]), pair.linearize(se3.se3_exp(turn[:, :6]), turn[:, 6:])
-    assert 0 < float(away.seen.double().mean()) < 0.6
-    monkeypatch.setattr(_Linearization, "step", lambda state, scale, damping: turn)
-    assert_close(pair.align(start.T_source_target, start.brightness).T_source_target, identities(1))
+    turn = np.zeros(8)
+    turn[4] = 0.9  # to the left: what was on the right is beyond the edge
+    monkeypatch.setattr(_Pair, "solve", lambda *_: turn)
+    assert_close(aligned(target, source, depth, identities(1)), identities(1))
 
 
 def test_the_scale_is_that_of_distribution():
     """Residuals drawn from Student's t with 5 degrees of freedom and scale 0.07 (SciPy)."""
-    drawn = torch.from_numpy(stats.t(5, scale=0.07).rvs(4 * 48 * 96, random_state=0).reshape(4, 1, 48, 96))
-    seen = torch.rand(drawn.shape, generator=torch.Generator().manual_seed(0)) < 0.8
-    state = _Linearization(
-        identities(4), torch.zeros(4, 2, dtype=F64), drawn, seen, torch.zeros(4, 8, 48, 96, dtype=F64)
-    )
-    assert_close(state.scale().flatten(), torch.full((4,), 0.07, dtype=F64), rtol=0.05, atol=0)
+    drawn = stats.t(5, scale=0.07).rvs((4 * 48, 96), random_state=0)
+    seen = np.random.default_rng(0).random(drawn.shape) < 0.8
+    residual = (drawn * seen).astype(np.float32)
+    assert find_variance(residual, seen.astype(np.float32), 5.0, 1e-12, 10) ** 0.5 == pytest.approx(0.07, rel=0.05)
 
 
 def test_pixels_without_depth_are_left_out(motions):
@@ -187,15 +178,15 @@ def test_pixels_without_depth_are_left_out(motions):
 def test_twice_the_depth_is_twice_the_translation(motions):
     target, source, depth = scene(motions)
     once, twice = aligned(target, source, depth, identities(6)), aligned(target, source, 2 * depth, identities(6))
-    assert_close(twice[:, :3, 3], 2 * once[:, :3, 3], atol=1e-6, rtol=0)
-    assert_close(twice[:, :3, :3], once[:, :3, :3], atol=1e-6, rtol=0)
+    assert_close(twice[:, :3, 3], 2 * once[:, :3, 3], atol=1e-4, rtol=0)
+    assert_close(twice[:, :3, :3], once[:, :3, :3], atol=1e-5, rtol=0)
 
 
 def test_in_a_mirror_the_motion_is_mirrored(motions):
     target, source, depth = scene(motions)
     there = aligned(target, source, depth, identities(6))
     mirrored = aligned(target.flip(-1), source.flip(-1), depth.flip(-1), identities(6), cameras.mirror_camera(CAMERA))
-    assert_close(mirrored, se3.mirror_x(there), atol=1e-5, rtol=0)
+    assert_close(mirrored, se3.mirror_x(there), atol=1e-4, rtol=0)
 
 
 def test_a_pair_does_not_feel_the_others_of_its_batch(motions):
@@ -203,8 +194,8 @@ def test_a_pair_does_not_feel_the_others_of_its_batch(motions):
     start = identities(6)
     start[2] = motions[2]  # done long before the others
     together = aligned(target, source, depth, start)
-    assert_close(together[2:3], aligned(target[2:3], source[2:3], depth[2:3], start[2:3]), atol=1e-12, rtol=0)
-    assert_close(together[4:5], aligned(target[4:5], source[4:5], depth[4:5], start[4:5]), atol=1e-12, rtol=0)
+    assert_close(together[2:3], aligned(target[2:3], source[2:3], depth[2:3], start[2:3]), atol=0, rtol=0)
+    assert_close(together[4:5], aligned(target[4:5], source[4:5], depth[4:5], start[4:5]), atol=0, rtol=0)
 
 
 def test_the_slope_is_the_residuals_derivative(poses):
@@ -214,17 +205,21 @@ def test_the_slope_is_the_residuals_derivative(poses):
     camera = Camera(CAMERA.K.clone(), CAMERA.height, CAMERA.width)
     camera.K[0, 1] = 3.0  # a skew too
     _, _, depth = scene(identities(1))
-    T, brightness = poses(1, reach=0.1, turn=0.02), torch.tensor([[0.1, 0.02]], dtype=F64)
+    depth[..., :10, :], depth[..., -10:, :], depth[..., :10], depth[..., -10:] = 0, 0, 0, 0
     target = texture(cameras.pixel_grid(48, 96, dtype=F64)[None]).mean(1, keepdim=True)
-    pair = _Pair.downsample(target, source[:, :1], 1 / depth, many(camera), many(camera), 0)
-    state, step = pair.linearize(T, brightness), 1e-6
-    inner = (slice(None), slice(None), slice(10, -10), slice(10, -10))
-    for k in range(8):
-        moved = torch.zeros(1, 8, dtype=F64)
-        moved[0, k] = step
-        after = pair.linearize(se3.compose(se3.se3_exp(moved[:, :6]), T), brightness + moved[:, 6:])
-        slope = (after.residual - state.residual) / step
-        assert_close(slope[inner], state.slope[:, k : k + 1][inner], atol=1e-5, rtol=1e-4)
+    images = (image.float() for image in (target, source[:, :1], torch.where(depth > 0, 1 / depth, 0.0)))
+    (pair,) = _Pair.downsample(*images, many(camera), many(camera), 0)
+    T, brightness, step = poses(1, reach=0.1, turn=0.02)[0].numpy(), np.array([0.1, 0.02]), 1e-3
+    slopes = []
+    for move in step * np.eye(8):
+        there, back = (
+            pair.linearize(_exponential(sign * move[:6]) @ T, brightness + sign * move[6:]).residual for sign in (1, -1)
+        )
+        slopes.append(((there.astype(np.float64) - back) / (2 * step)).ravel())
+    state, slope = pair.linearize(T, brightness), np.stack(slopes)
+    curvature, downhill = pair.normal_equations(state, 0.0)
+    np.testing.assert_allclose(curvature, slope @ slope.T, rtol=2e-3, atol=1e-3 * abs(curvature).max())
+    np.testing.assert_allclose(downhill, -slope @ state.residual.ravel(), rtol=2e-3, atol=1e-3 * abs(downhill).max())
 
 
 def test_where_nothing_is_detected_the_start_is_kept():
@@ -242,47 +237,16 @@ def test_an_image_of_another_size_than_its_camera_is_refused():
         align_direct(target, source[..., 1:], depth, many(CAMERA), many(CAMERA), identities(1))
 
 
-class TestCompiled:
-    """Float32 on the processor runs compiled loops; float64 runs the reference, and finds the same."""
+@pytest.mark.parametrize("brightness", [3e-4, 1e-4, 1e-5])
+def test_a_nearly_black_image_is_aligned_or_refused(brightness: float):
+    """A step of its gain goes beyond what has an exponential, and is refused."""
+    target, source, depth = (image.float() for image in scene(identities(1)))
+    found = align_direct(brightness * target, source, depth, many(CAMERA), many(CAMERA), identities(1))
+    assert bool(found.T_source_target.isfinite().all())
+    assert float(found.gain) > 1.4, "no plausible change of brightness"
 
-    @pytest.mark.slow
-    @pytest.mark.parametrize("case", ["whole", "sparse depth", "another camera", "another exposure", "away"])
-    def test_it_finds_what_the_reference_finds(self, case: str, motions):
-        target, source, depth = scene(motions)
-        start, own, other = identities(6), many(CAMERA, 6), many(CAMERA, 6)
-        if case == "sparse depth":
-            depth = torch.where(torch.rand(depth.shape, generator=torch.Generator().manual_seed(0)) < 0.5, depth, 0.0)
-        elif case == "another camera":
-            source, other = cameras.resize(source, other, 60, 80)
-            own = Camera(own.K.clone(), own.height, own.width)
-            own.K[:, 0, 1] = 2.0  # a skew
-        elif case == "another exposure":
-            source = 0.8 * source + 0.05
-        elif case == "away":
-            start[:, 0, 3] = 1000.0
-        expected = align_direct(target, source, depth, own, other, start)
-        found = align_direct(target.float(), source.float(), depth.float(), own, other, start)
-        metres, degrees = errors(found.T_source_target, expected.T_source_target)
-        assert (metres < 2e-5, degrees < 2e-4) == (True, True)
-        assert_close(found.seen, expected.seen, atol=1e-3, rtol=0)
-        for name in ("gain", "offset", "residual"):
-            assert_close(getattr(found, name).double(), getattr(expected, name), atol=1e-5, rtol=0)
 
-    @pytest.mark.parametrize("brightness", [3e-4, 1e-4, 1e-5])
-    def test_a_nearly_black_image_is_aligned_or_refused(self, brightness: float):
-        """A step of its gain goes beyond what has an exponential, and is refused."""
-        target, source, depth = (image.float() for image in scene(identities(1)))
-        found = align_direct(brightness * target, source, depth, many(CAMERA), many(CAMERA), identities(1))
-        assert bool(found.T_source_target.isfinite().all())
-        assert float(found.gain) > 1.4, "no plausible change of brightness"
-
-    def test_a_pair_does_not_feel_the_others_of_its_batch(self, motions):
-        images = [image.float() for image in scene(motions)]
-        together = aligned(*images, identities(6))
-        alone = aligned(*(image[4:5] for image in images), identities(1))
-        assert_close(together[4:5], alone, atol=0, rtol=0)
-
-    @pytest.mark.parametrize("size", [0.0, 1e-6, 1e-3, 0.5, 3.0])
-    def test_its_exponential_is_that_of_se3(self, size: float):
-        twist = size * torch.tensor([0.3, -0.2, 0.5, 0.4, 0.7, -0.6], dtype=F64)
-        assert_close(torch.from_numpy(_exponential(twist.numpy())), se3.se3_exp(twist), atol=1e-13, rtol=0)
+@pytest.mark.parametrize("size", [0.0, 1e-6, 1e-3, 0.5, 3.0])
+def test_its_exponential_is_that_of_se3(size: float):
+    twist = size * torch.tensor([0.3, -0.2, 0.5, 0.4, 0.7, -0.6], dtype=F64)
+    assert_close(torch.from_numpy(_exponential(twist.numpy())), se3.se3_exp(twist), atol=1e-13, rtol=0)

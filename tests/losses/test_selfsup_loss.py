@@ -224,9 +224,9 @@ def test_runs_in_float32_under_autocast(make_scene: MakeScene) -> None:
     under_autocast = []
 
     class Watched(FusedReprojector):
-        def bind_motion(self, T_source_target: Tensor, *, averages: bool = False) -> Callable[[Tensor], Reprojection]:
+        def bind_motion(self, T_source_target: Tensor) -> Callable[[Tensor], Reprojection]:
             under_autocast.append(torch.is_autocast_enabled("cpu"))
-            return super().bind_motion(T_source_target, averages=averages)
+            return super().bind_motion(T_source_target)
 
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = report(scene, prediction, reprojector=Watched)

@@ -18,12 +18,13 @@ from stadia.core.registry import Registry, find_nearest_name
 
 
 class StrictModel(BaseModel):
-    """A configuration: unknown keys are errors, defaults are validated, and a resolved one cannot be changed.
+    """A configuration: unknown keys are errors, defaults are validated, and it cannot be changed.
 
-    A field's default may be a configuration (`training: TrainingConfig = TrainingConfig(batch_size=16)`). A group of
-    keys that is given in part then changes these keys and keeps the default's other values.
+    A field's default may be a configuration (`training: TrainingConfig = TrainingConfig(batch_size=16)`). A partial
+    group
+    of keys changes these keys and keeps the default's other values.
 
-    part_of_keys: by field, the part to which keys without a name belong; the default's, where none is named.
+    part_of_keys: by field, the part of keys without a name; otherwise the default's part.
     """
 
     part_of_keys: ClassVar[Mapping[str, str]] = {}
@@ -42,7 +43,7 @@ class StrictModel(BaseModel):
         return {**values, **{name: default.complete(given[name]) for name, default in groups.items()}}
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the given values over those that were set explicitly when this configuration was made."""
+        """Return the given values over the explicitly set values of this configuration."""
         explicit = {name: getattr(self, name) for name in self.model_fields_set}
         groups = {name: value for name, value in explicit.items() if isinstance(given.get(name), Mapping)}
         merged = {name: value.complete(given[name]) for name, value in groups.items() if isinstance(value, StrictModel)}
@@ -50,10 +51,10 @@ class StrictModel(BaseModel):
 
 
 class PartConfig(StrictModel):
-    """The configuration of one part of a table. Its `name` chooses the part, and with it the keys that exist.
+    """The configuration of one part of a table. Its `name` chooses the part, and with it the keys.
 
     A field that holds one is annotated `Annotated[SerializeAsAny[Base], BeforeValidator(Base.choose)]`. Its value is a
-    name alone, or a group of keys; without a name the group is of the default's part.
+    name, or a group of keys; without a name the group belongs to the default's part.
     """
 
     name: str
@@ -65,7 +66,7 @@ class PartConfig(StrictModel):
 
     @classmethod
     def choose(cls, value: Any) -> Any:
-        """Return the configuration of the part that a name or a group of keys chooses, for `BeforeValidator`."""
+        """Return the configuration of the part chosen by a name or a group of keys, for `BeforeValidator`."""
         values = {"name": value} if isinstance(value, str) else value
         if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
             return value  # pydantic names what it expected
@@ -78,7 +79,7 @@ class PartConfig(StrictModel):
 
 
 def _complete_part(model: type[StrictModel], name: str, value: Any) -> Any:
-    """Return the group of keys of a chosen part with its name: of a name alone, or of keys of the default's part."""
+    """Return the group of keys of a chosen part with its name."""
     part = find_part(model, name)
     if part is None:
         return value
@@ -91,24 +92,21 @@ def _complete_part(model: type[StrictModel], name: str, value: Any) -> Any:
 
 
 def _is_completed_by(default: Any, given: Mapping[str, Any]) -> bool:
-    """Return whether a group that is given in part keeps other values of the default: not those of another part."""
+    """Return whether a partial group keeps other values of the default: not if it is another part."""
     if isinstance(default, PartConfig):
         return given.get("name") == default.name
     return isinstance(default, StrictModel)
 
 
 def find_part(model: type[StrictModel], name: str) -> type[PartConfig] | None:
-    """Return the base class of the parts among which a field chooses; None for another field."""
+    """Return the base class of the parts of a field, or None."""
     field = model.model_fields.get(name)
     sub = None if field is None else get_submodel(field.annotation)
     return sub if sub is not None and issubclass(sub, PartConfig) else None
 
 
 def choose_submodel(model: type[StrictModel], name: str, value: Any) -> type[StrictModel] | None:
-    """Return the configuration class of a field: of a chosen part, that of its name in `value`, else of keys alone.
-
-    None where the field is no group of keys, or its name is unknown.
-    """
+    """Return the configuration class of a field, of the part named in `value`; None for a value or an unknown name."""
     field = model.model_fields.get(name)
     sub = None if field is None else get_submodel(field.annotation)
     if field is None or sub is None or not issubclass(sub, PartConfig):
@@ -122,7 +120,7 @@ def choose_submodel(model: type[StrictModel], name: str, value: Any) -> type[Str
 
 
 def _as_choice(model: type[StrictModel], name: str, value: Any) -> Any:
-    """Return "32" for the number 32 where the field is one of several texts, as `training.precision`."""
+    """Return "32" for the number 32 if the field allows only texts, such as `training.precision`."""
     field = model.model_fields.get(name)
     if field is None or type(value) not in (int, float):
         return value
@@ -140,12 +138,12 @@ _COMMON_NAMES: Mapping[str, str] = {
     "steps": "max_steps",
     "num_workers": "workers",
 }
-"""Names of keys in other programs, which no similarity of letters leads from."""
+"""Names of keys in other programs, which are spelled too differently."""
 
 
 @dataclass(frozen=True)
 class RegisteredName:
-    """A check of a name for `AfterValidator`; it raises ValueError, so that pydantic lists all mistakes."""
+    """A check of a name for `AfterValidator`."""
 
     table: Registry
 
@@ -190,12 +188,9 @@ _BARE_DICTIONARY = re.compile(r"\{([^{}\[\],:]+:[^{}\[\],:]+(?:,[^{}\[\],:]+:[^{
 
 
 def _parse_override(model: type[StrictModel] | None, key: str, text: str, values: Mapping[str, Any]) -> Any:
-    """Return the value of `key=text`; where the key holds a list, also of the text `a,b`, `[a,b]` or `192x640`, and
-    where it holds a dictionary, also of `{a: 1}`.
+    """Return the value of `key=text`; a list may be `a,b`, `[a,b]` or `192x640`, a dictionary `{a: 1}`.
 
     A shell removes the double quotes of `key=["a","b"]` and of `key={"a": 1}`.
-
-    values: that the key is set in; they may name a part, whose keys depend on it.
     """
     value = parse_value(text)
     members = [] if model is None else list_union_members(_find_annotation(model, key.split("."), values))
@@ -215,7 +210,7 @@ def _parse_override(model: type[StrictModel] | None, key: str, text: str, values
 
 
 def _parse_bare_dictionary(text: str) -> Any:
-    """Return the dictionary of `{a: 1, b: 2}`, whose keys have no quotes; any other text unchanged."""
+    """Return the dictionary of `{a: 1, b: 2}`, without quotes; any other text unchanged."""
     found = _BARE_DICTIONARY.fullmatch(text.strip())
     if found is None:
         return text
@@ -224,7 +219,7 @@ def _parse_bare_dictionary(text: str) -> Any:
 
 
 def _find_annotation(model: type[StrictModel], parts: Sequence[str], values: Any) -> Any:
-    """Return the annotation of a dotted key in these values; None where there is no such key."""
+    """Return the annotation of a dotted key in these values, or None."""
     field = model.model_fields.get(parts[0])
     if field is None or len(parts) == 1:
         return None if field is None else field.annotation
@@ -235,7 +230,7 @@ def _find_annotation(model: type[StrictModel], parts: Sequence[str], values: Any
 
 
 def get_submodel(annotation: Any) -> type[StrictModel] | None:
-    """Return the StrictModel in an annotation (also in `Model | None`); None for a list of them, which is one value."""
+    """Return the StrictModel in an annotation (also in `Model | None`); None for a list of them."""
     if get_origin(annotation) in (tuple, list):
         return None
     candidates = (annotation, *get_args(annotation))
@@ -243,12 +238,12 @@ def get_submodel(annotation: Any) -> type[StrictModel] | None:
 
 
 def has_named_groups(annotation: Any) -> bool:
-    """Return whether the annotation is `dict[str, Model]`: groups of equal keys under names that the user chooses."""
+    """Return whether the annotation is `dict[str, Model]`: groups under names chosen by the user."""
     return get_origin(annotation) is dict and get_submodel(annotation) is not None
 
 
 def list_keys(model: type[StrictModel], prefix: str = "") -> list[str]:
-    """Return every dotted key of a configuration, leaves and groups; NAME stands where the user chooses a name."""
+    """Return every dotted key of a configuration, leaves and groups; NAME is a name chosen by the user."""
     found = []
     for name, field in model.model_fields.items():
         found.append(prefix + name)
@@ -258,7 +253,7 @@ def list_keys(model: type[StrictModel], prefix: str = "") -> list[str]:
 
 
 def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = "") -> list[ConfigError]:
-    """Return an error for each key that does not exist, with the nearest valid one."""
+    """Return an error for each unknown key, with the nearest valid one."""
     mistakes = []
     for name, value in values.items():
         field = model.model_fields.get(name)
@@ -280,7 +275,6 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
 
 
 def _shorten(text: str) -> str:
-    """Return text of at most _MAX_SHOWN characters, its middle left out."""
     half = _MAX_SHOWN // 2
     return text if len(text) <= _MAX_SHOWN else f"{text[:half]} ... {text[-half:]}"
 
@@ -290,7 +284,7 @@ def merge_overrides(
 ) -> dict[str, Any]:
     """Apply `a.b=value` overrides to a nested mapping. Raises ConfigError for one that is not `key=value`.
 
-    model: the configuration's class; a key of it that holds a list also accepts `a,b`.
+    model: the configuration's class, for keys with lists.
     """
     merged: dict[str, Any] = json.loads(json.dumps(base, default=_to_json))
     pairs = [_split_override(override) for override in overrides]
@@ -320,7 +314,7 @@ def _split_override(override: str) -> tuple[str, str]:
 
 
 def _names_part(model: type[StrictModel], parts: Sequence[str]) -> bool:
-    """Return whether a dotted key is one that chooses a part."""
+    """Return whether a dotted key chooses a part."""
     *groups, leaf = parts
     for group in groups:
         sub = choose_submodel(model, group, None)
@@ -331,7 +325,7 @@ def _names_part(model: type[StrictModel], parts: Sequence[str]) -> bool:
 
 
 def _to_json(value: object) -> object:
-    """Return what JSON has no type for: the given keys of a configuration, the text of a path, an array as lists."""
+    """Return a configuration's given keys, a path's text or an array's lists, for JSON."""
     if isinstance(value, StrictModel):
         return {name: getattr(value, name) for name in value.model_fields_set}
     if isinstance(value, PurePath):
@@ -352,12 +346,11 @@ def resolve_config(
 ) -> _M:
     """Return the validated configuration. Raises one ConfigMistakes that lists every mistake.
 
-    Args:
-        model: the configuration's class.
-        base: nested values (a preset, or a resolved config.json); also configurations, paths and arrays.
-        overrides: `dotted.key=value`, later ones win.
-        fix: what the error recommends about mistakes without a fix of their own.
-        missing: what it recommends where one of these dotted keys is missing.
+    model: the configuration's class.
+    base: nested values (a preset, or a resolved config.json); also configurations, paths and arrays.
+    overrides: `dotted.key=value`, later ones win.
+    fix: recommended for mistakes without their own fix.
+    missing: recommended if one of these dotted keys is missing.
 
     Examples:
         >>> class Small(StrictModel):
@@ -384,7 +377,7 @@ def resolve_config(
 
 
 def _describe_mistake(key: str, problems: Sequence[Any], missing: Mapping[str, str]) -> ConfigError:
-    """Return the error of a key from what pydantic reports of it."""
+    """Return the error of a key from pydantic's report."""
     first, messages = problems[0], [one["msg"] for one in problems]
     where = _shorten(key) or "configuration"
     if first["type"] == "missing":
@@ -408,14 +401,14 @@ def _describe_mistake(key: str, problems: Sequence[Any], missing: Mapping[str, s
 
 
 def _join_expected(expected: Sequence[str]) -> str:
-    """Return "an integer or 'auto'" for what the types of a union expect."""
+    """Return "an integer or 'auto'" for the types of a union."""
     plain = (re.sub(r"^a valid (?=[aeiou])", "an ", text.partition(", unable")[0]) for text in expected)
     plain = (re.sub(r"^(?=greater|less)", "a number ", text.replace("a valid ", "a ")) for text in plain)
     return " or ".join(dict.fromkeys(text.replace("tuple", "list") for text in plain))
 
 
 def _find_key(model: type[StrictModel], place: Sequence[int | str]) -> str:
-    """Return the dotted key of a mistake: pydantic's place of it, without the type of a union that it names."""
+    """Return the dotted key of pydantic's place of a mistake, without the name of a union's type."""
     annotation: Any = model
     parts: list[str] = []
     for number, part in enumerate(place):
@@ -433,7 +426,7 @@ def _find_key(model: type[StrictModel], place: Sequence[int | str]) -> str:
 
 
 def list_union_members(annotation: Any) -> list[Any]:
-    """Return the types of a union without None; of another type itself alone."""
+    """Return the types of a union without None; another type as a list."""
     if get_origin(annotation) is Annotated:
         return list_union_members(get_args(annotation)[0])
     if get_origin(annotation) not in (Union, UnionType):
@@ -442,7 +435,7 @@ def list_union_members(annotation: Any) -> list[Any]:
 
 
 def shorten(value: object) -> str:
-    """Return the repr of a value from outside, its middle left out where it is long."""
+    """Return the repr of a value from outside, without its middle if it is long."""
     try:
         return _shorten(repr(value))
     except ValueError:  # a number of more than 4300 digits
@@ -453,12 +446,10 @@ ABSENT = "not there"
 
 _UNTRAINED = ("workers", "loggers", "checkpoint_every", "images_every", "histograms_every", "check_seconds")
 KEYS_WITHOUT_EFFECT = frozenset({"name", "model.checkpoint_gradients", *(f"training.{key}" for key in _UNTRAINED)})
-"""Keys of a configuration that change no loss and no weight."""
+"""Keys that change no loss and no weight."""
 
 LOSS_METRICS = ("train/loss", "train/term/", "val/loss", "val/term/", "val/residual")
-"""First letters of the columns of metrics.csv in the unit of the training's loss. Runs with other keys of `loss` log
-other measures there, which are not compared.
-"""
+"""Starts of columns of metrics.csv in the unit of the loss, which are not compared if keys of `loss` differ."""
 
 
 _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{4,}\b")
@@ -466,7 +457,7 @@ _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{4,}\b")
 
 @dataclass(frozen=True)
 class ValueChange:
-    """One key whose value differs, both values as text; ABSENT where one side has no such key."""
+    """One key with different values, both as text; ABSENT if missing."""
 
     key: str
     before: str
@@ -478,12 +469,12 @@ class ValueChange:
         return f"{self.key}: {before} -> {now}"
 
     def is_within(self, keys: Iterable[str]) -> bool:
-        """Return whether the key is one of these keys or lies in one of these groups."""
+        """Return whether the key is one of these keys or in one of these groups."""
         return any(f"{self.key}.".startswith(f"{key}.") for key in keys)
 
 
 def diff_mappings(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[ValueChange]:
-    """Return each dotted key that differs; a list, or a group that only one side has, is one change.
+    """Return each dotted key that differs; a list, or a group of only one side, is one change.
 
     Examples:
         >>> [change.key for change in diff_mappings({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})]
@@ -500,16 +491,14 @@ def diff_mappings(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str
 
 
 def shorten_hashes(change: ValueChange) -> ValueChange:
-    """Return a change whose hashes have their first 12 digits alone; a record of many images has thousands."""
+    """Return a change with hashes of 12 digits."""
     return ValueChange(change.key, *(_HASH.sub(r"\1…", text) for text in (change.before, change.now)))
 
 
 def select_relevant_changes(changes: Iterable[ValueChange], free: Iterable[str] = ()) -> list[ValueChange]:
-    """Return the changes that may alter the result of a training: all but KEYS_WITHOUT_EFFECT and `free` keys.
+    """Return the changes that may alter the result of a training: all but KEYS_WITHOUT_EFFECT and `free` keys or
 
-    free: keys or groups of keys.
-
-    Two runs measure the effect of a key only where it is the only change.
+    groups.
     """
     ignored = {*KEYS_WITHOUT_EFFECT, *free}
     return [change for change in changes if not change.is_within(ignored)]

@@ -22,7 +22,7 @@ _NO_LIMIT = 1e9
 
 @dataclass(frozen=True)
 class KeyHelp:
-    """One key of a configuration. default: as it is typed; None where a value is required. allowed: its values."""
+    """One key of a configuration. default: as typed; None if required. allowed: its values."""
 
     key: str
     default: str | None
@@ -31,9 +31,9 @@ class KeyHelp:
 
 
 def describe_keys(model: type[StrictModel], prefix: str = "", defaults: StrictModel | None = None) -> Iterator[KeyHelp]:
-    """Yield the help of every key, in order; NAME stands where the user chooses a name.
+    """Yield the help of every key, in order; NAME is a name chosen by the user.
 
-    defaults: the values of this group in the configuration that it belongs to; else those of the class.
+    defaults: the values of this group in its configuration; otherwise the class's.
     """
     sentences = _read_sentences(model)
     for name, field in model.model_fields.items():
@@ -102,7 +102,7 @@ def _describe_range(metadata: list[Any]) -> str:
 
 
 def _read_sentences(model: type[StrictModel]) -> dict[str, str]:
-    """Return the sentence of each field, from the docstrings of the class and of those that it inherits from."""
+    """Return the sentence of each field, from the docstrings of the class and its bases."""
     sentences: dict[str, str] = {}
     # Class variables have entries too.
     known = {name for base in model.__mro__ for name in getattr(base, "__annotations__", {})}

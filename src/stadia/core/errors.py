@@ -11,14 +11,14 @@ _MAX_PATH = 4096
 
 
 def make_printable(text: str) -> str:
-    """Return the text with control characters and surrogates as escapes: a terminal obeys some of them."""
+    """Return the text with control characters and surrogates as escapes."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def escape_controls(text: str) -> str:
-    """Return text of several lines as `make_printable` does; line ends and tabs stay."""
+    """Return text of several lines as in `make_printable`; line ends and tabs stay."""
     return text if text.isprintable() else "".join(one if one in "\n\t" else make_printable(one) for one in text)
 
 
@@ -27,7 +27,7 @@ def _shorten(text: str, most: int) -> str:
 
 
 def _join_words(part: object) -> str:
-    """Return the part on one line and without a full stop at its end; an ellipsis stays."""
+    """Return the part on one line, without a full stop at its end."""
     text = _shorten(make_printable(" ".join(str(part).split())), _MAX_PART)
     return text if text.endswith("..") else text.removesuffix(".")
 
@@ -39,11 +39,10 @@ def _end_sentence(text: str) -> str:
 class StadiaError(Exception):
     """A mistake that its user can fix. `str(error)` is one line; the command line prints it without a traceback.
 
-    Args:
-        where: the file, key or argument at fault, as the user typed it.
-        found: what was found there.
-        expected: what would have been right.
-        fix: what to do about it: a command or an action; None where `expected` says it all.
+    where: the file, key or argument at fault, as the user typed it.
+    found: what was found there.
+    expected: what would have been right.
+    fix: a command or an action; None if `expected` says it all.
     """
 
     def __init__(self, where: object, *, found: object, expected: object, fix: str | None = None) -> None:
@@ -64,11 +63,9 @@ class ConfigError(StadiaError):
 
 
 class ConfigMistakes(ConfigError):
-    """Several keys or values are wrong, each with an error of its own; the fields of a single one are the fields here.
+    """Several keys or values are wrong, each with its own error; a single mistake's fields are the fields here.
 
-    Args:
-        mistakes: one error for each wrong key or value.
-        fix: what to do about mistakes without a fix of their own.
+    fix: for mistakes without their own fix.
     """
 
     def __init__(self, mistakes: Sequence[ConfigError], *, fix: str | None = None) -> None:
@@ -88,7 +85,7 @@ class ConfigMistakes(ConfigError):
 
 
 class DataError(StadiaError):
-    """A file from outside is missing, truncated, or of another content than its name or format promises."""
+    """A file from outside is missing, truncated, or has unexpected content."""
 
 
 class GeometryError(StadiaError):
@@ -108,7 +105,7 @@ class RunError(StadiaError):
 
 
 class NotFiniteError(RunError):
-    """The loss or a gradient of a step is not finite; the weights are those from before it."""
+    """The loss or a gradient of a step is not finite; the weights are from before it."""
 
 
 class VerdictError(StadiaError):
@@ -116,7 +113,7 @@ class VerdictError(StadiaError):
 
 
 def summarize_exception(error: BaseException) -> str:
-    """Return the type and the first 300 characters of an exception of another library, on one line.
+    """Return the type and the first 300 characters of another library's exception, on one line.
 
     Examples:
         >>> summarize_exception(ValueError("bad value"))

@@ -29,21 +29,18 @@ class RoadMasks:
 
 
 class MaskReader(Protocol):
-    """Reader of the masks of a recording's images, by the image file's name without its suffix.
-
-    classes: the names of the class numbers.
-    """
+    """Reader of the masks of a recording's images, by the image file's name without its suffix."""
 
     @property
     def classes(self) -> Mapping[int, str]:
         """Return the names of the classes by their numbers."""
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """Return the masks at this size, None without any. Raises DataError where they are damaged."""
+        """Return the masks at this size, or None. Raises DataError if they are damaged."""
         ...
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
-        """Return mean and standard deviation in metres of objects with heights of their own, by object number."""
+        """Return mean and standard deviation in metres of objects with known heights, by object number."""
         ...
 
     def fingerprint(self, side: str) -> str:
@@ -57,7 +54,7 @@ class Rectification(Protocol):
     def other_rows_px(
         self, left_px: NDArray[np.float64], right_px: NDArray[np.float64]
     ) -> Mapping[str, NDArray[np.float64]]:
-        """Return (N,) y_left - y_right of matches (N, 2), if a usual mistake were mended, by its description."""
+        """Return (N,) y_left - y_right of matches (N, 2) after fixing a usual mistake, by its description."""
         ...
 
 
@@ -68,14 +65,13 @@ class Recording(ABC):
     sides: ("left",) for mono, ("left", "right") for a rectified pair.
     T_right_left: (4, 4) float64, metres: points of the left camera to the right one; t_x = -baseline. None for mono.
     mount: identifies how the camera was mounted; cameras of one mount are equally high above the road.
-    has_metric_poses: whether the poses are in metres; False where their unit is that of a map or a scene.
-    has_metric_depth: whether its depth is in metres; False for relative depth, or a unit of each scene's own.
+    has_metric_poses: whether the poses are in metres, not in the unit of a map or a scene.
+    has_metric_depth: whether its depth is in metres, not relative.
     is_part: whether it is a stretch of a longer video, opened for checks of the data.
-    is_streamed: whether its frames come from shards with a cache of their own: no second one is filled.
-    has_stride: whether `data.stride` chooses its frames, as of a user's video; other data sets refuse that option.
-    rectification: how the reader rectified the pair; None where the files hold rectified images.
-    mask_reader: masks of road and objects; None where there are none. May be set later, since masks are often made
-        later.
+    is_streamed: whether its frames come from shards with their own cache.
+    has_stride: whether `data.stride` chooses its frames, as for a user's video; other data sets refuse that option.
+    rectification: how the reader rectified the pair; None if the files have rectified images.
+    mask_reader: masks of road and objects, or None; may be set later.
     """
 
     name: str
@@ -95,54 +91,51 @@ class Recording(ABC):
 
     @property
     def session(self) -> str:
-        """Return the session: recordings of one session show the same places, whatever data set they are in."""
+        """Return the session: recordings of one session show the same places, in any data set."""
         return self.name
 
     @abstractmethod
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """Return (H, W, 3) RGB. Raises DataError naming the file where it is missing or truncated."""
+        """Return (H, W, 3) RGB. Raises DataError with the file if it is missing or truncated."""
 
     @abstractmethod
     def camera(self, index: int, side: str = LEFT) -> Camera:
         """Return the camera, K (3, 3) float64 in pixels of `image(index, side)`, with that image's size."""
 
     def filmed_camera(self, index: int, side: str = LEFT) -> Camera:
-        """Return the camera of the frame before it was resized for storing, as of a video; else that of `camera`."""
+        """Return the camera of the frame before a video was resized for storing; otherwise `camera`."""
         return self.camera(index, side)
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
-        """Return (3, 3) alone; a reader of files provides it without torch."""
+        """Return (3, 3) only; a reader of files provides it without torch."""
         K: NDArray[np.float64] = self.camera(index, side).K.numpy()
         return K
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return (H, W) z in metres, 0 = none; None where this frame has no ground truth."""
+        """Return (H, W) z in metres, 0 = none; None without ground truth."""
         return None
 
     def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
-        """Return the files that `depth_m` searches, the first one that it reads: depth may be added later."""
+        """Return the files that `depth_m` tries, in order."""
         return ()
 
     def depth_kind(self, index: int, side: str = LEFT) -> str:
-        """Return which ground truth `depth_m` reads, of a data set that has several; "" without any, and of others."""
+        """Return which ground truth `depth_m` reads, of a data set with several; otherwise ""."""
         return ""
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
-        """Return (4, 4) camera-to-world in metres (see `has_metric_poses`); None where unknown."""
+        """Return (4, 4) camera-to-world in metres (see `has_metric_poses`); None if unknown."""
         return None
 
     def map_points(self, index: int) -> NDArray[np.float64] | None:
-        """Return (M, 3) points of a map of the left camera: x, y in pixels of `image`, and z in the unit of the poses.
+        """Return (M, 3) map points of the left camera: x, y in pixels of `image`, z in the unit of the poses; None
 
-        None where the recording has no map.
+        without a map.
         """
         return None
 
     def map_neighbor(self, index: int, offset: int) -> int | None:
-        """Return the frame that makes a pair with a frame: `index + offset`, or by the parallax that a map measures.
-
-        None where the recording has no such frame.
-        """
+        """Return the frame that pairs with a frame, `index + offset` or by the parallax of a map, or None."""
         return index + offset if 0 <= index + offset < len(self) else None
 
     def map_road(self) -> NDArray[np.float64] | None:
@@ -150,11 +143,11 @@ class Recording(ABC):
         return None
 
     def timestamp_s(self, index: int) -> float | None:
-        """Return seconds since any fixed moment; None where unknown."""
+        """Return seconds since any fixed moment; None if unknown."""
         return None
 
     def number(self, index: int) -> int:
-        """Return the source's own number of a frame: the index, unless frames before it were left out."""
+        """Return the source's own number of a frame."""
         return index
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
@@ -167,7 +160,7 @@ class Recording(ABC):
         return f"{self.number(index):06d}" if file is None else file.stem
 
     def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
-        """Return (H, W), true in the part of every image that no loss, check or score counts; None for no such part."""
+        """Return (H, W), true in the part of every image that no loss, check or score counts, or None."""
         return None
 
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
@@ -178,15 +171,15 @@ class Recording(ABC):
         return self.mask_reader.read(self.stem(index, side), side, height=camera.height, width=camera.width)
 
     def shard_of(self, index: int) -> int:
-        """Return the shard that holds a frame of a streamed recording, by whose frames samples are mixed."""
+        """Return the shard of a frame of a streamed recording."""
         return 0
 
     def prefetch(self, index: int) -> None:  # noqa: B027 - most recordings are on this machine
-        """Copy what a frame needs to this machine, where it is in a store. Called in a thread before it is read."""
+        """Copy the data of a frame from a store to this machine, in a thread before it is read."""
 
     @property
     def video_hash(self) -> str:
-        """Return a hash of the video file that the frames are of, whatever their size; "" for image files."""
+        """Return a hash of the frames' video file; "" for image files."""
         return ""
 
     def fingerprint(self) -> str:
@@ -195,9 +188,9 @@ class Recording(ABC):
 
 
 def name_ground_truth(recordings: Sequence[Recording], indices: Mapping[str, Sequence[int]]) -> str:
-    """Return the kind of the frames' depth, as `data.ground_truth` of KITTI raw names it; several joined by "+".
+    """Return the kinds of the frames' depth, joined by "+"; "" for data with only one kind.
 
-    indices: frames by the recording's name. Returns "" for data that have one kind alone, or none.
+    indices: frames by the recording's name.
     """
     kinds = (recording.depth_kind(index) for recording in recordings for index in indices.get(recording.name, ()))
     return "+".join(sorted({*kinds} - {""}))

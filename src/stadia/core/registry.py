@@ -1,4 +1,4 @@
-"""Map names of parts to the modules that define them, without importing these."""
+"""Map names of parts to the modules that define them, without importing them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stadia.core.errors import ConfigError, summarize_exception
 
 
 def find_nearest_name(name: str, valid: Mapping[str, object] | list[str], *, similarity: float = 0.65) -> str | None:
-    """Return the valid name closest to a misspelt one, or None where nothing is close.
+    """Return the valid name closest to a misspelt one, or None.
 
     Examples:
         >>> find_nearest_name("optimser", ["optimizer", "schedule"])
@@ -24,17 +24,16 @@ def find_nearest_name(name: str, valid: Mapping[str, object] | list[str], *, sim
 
 
 class Registry(Mapping[str, str]):
-    """A read-only table from a part's name to `"module:attribute"`, which users extend with parts of their own.
+    """A read-only table from a part's name to `"module:attribute"`, which users extend with their own parts.
 
-    Where `entry_points` is given, a name may also be an entry point of an installed package, or `module:attribute` of
-    any module on Python's path. The current folder is on it only where the user put it: `PYTHONPATH=. stadia ...`.
-    So no name in a checkpoint runs a file that happens to lie there.
+    With `entry_points`, a name may also be an entry point of an installed package, or `module:attribute` of any module
+    on
+    Python's path. The current folder is on it only if you put it there: `PYTHONPATH=. stadia ...`.
 
-    Args:
-        kind: the singular name of the parts for error messages ("loss", "dataset").
-        parts: name to `"package.module:attribute"`.
-        refused: names of known mistakes, and why there is no such part.
-        entry_points: group of entry points of other packages, such as "stadia.depth_networks".
+    kind: the singular name of the parts for error messages ("loss", "dataset").
+    parts: name to `"package.module:attribute"`.
+    refused: names of known mistakes, and the reason.
+    entry_points: group of entry points of other packages, such as "stadia.depth_networks".
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class Registry(Mapping[str, str]):
         return len(self._parts)
 
     def check(self, name: str) -> str:
-        """Return the name itself. Raises ConfigError with the nearest valid one. Imports nothing."""
+        """Return the name. Raises ConfigError with the nearest valid one. Imports nothing."""
         if name not in self._refused and (self._find(name) or self._is_own(name)):
             return name
         near = find_nearest_name(name, self._parts)
@@ -73,14 +72,14 @@ class Registry(Mapping[str, str]):
         raise ConfigError(self.kind, found=f"'{name}'", expected=f"one of {', '.join(self._parts)}{own}", fix=fix)
 
     def load(self, name: str) -> Any:
-        """Import the part and return it. Raises ConfigError where a part of the user's own cannot be imported."""
+        """Import the part and return it. Raises ConfigError if your own part cannot be imported."""
         module, _, attribute = self[name].partition(":")
         if self._find(name) in self._parts.values():
             return getattr(importlib.import_module(module), attribute)
         return self._load_own(name, module, attribute)
 
     def _find(self, name: str) -> str | None:
-        """Return the place of a name in the table or of an entry point; None without one."""
+        """Return the place of a name in the table or of an entry point, or None."""
         if name in self._parts or self.entry_points is None:
             return self._parts.get(name)
         found = importlib.metadata.entry_points(group=self.entry_points, name=name)
@@ -109,4 +108,4 @@ class Registry(Mapping[str, str]):
 
 
 OWN_PART = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-"""The form `module:attribute` of a part that users define themselves."""
+"""The form `module:attribute` of your own part."""

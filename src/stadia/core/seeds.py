@@ -1,7 +1,4 @@
-"""Derive independent random streams from one seed by name; seed, capture and restore the global generators.
-
-Only what concerns the global generators imports torch.
-"""
+"""Derive independent random streams from one seed by name; seed, capture and restore the global generators."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def derive_seed(seed: int, *names: object) -> int:
-    """Return a 63-bit seed that depends on the seed and the names alone (not on the platform or PYTHONHASHSEED).
+    """Return a 63-bit seed that depends only on the seed and the names (not on the platform or PYTHONHASHSEED).
 
     Examples:
         >>> derive_seed(0, "loader") == derive_seed(0, "loader"), derive_seed(0, "loader") == derive_seed(1, "loader")
@@ -48,7 +45,7 @@ def seed_generators(seed: int, *names: object) -> None:
 
 
 def capture_generators() -> dict[str, Tensor]:
-    """Return the states as tensors of fixed shapes, which can be gathered over processes."""
+    """Return the states as tensors of fixed shapes."""
     import torch
 
     _, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
@@ -66,7 +63,7 @@ def capture_generators() -> dict[str, Tensor]:
 
 
 def restore_generators(states: Mapping[str, Tensor]) -> None:
-    """Put the generators back to what `capture_generators` returned."""
+    """Restore the states of `capture_generators`."""
     import torch
 
     torch.set_rng_state(states["torch"].cpu().clone())  # torch reads a view from its storage's start

@@ -26,7 +26,7 @@ class DepthScale(StrEnum):
 
     @property
     def is_affine(self) -> bool:
-        """Return whether a shift is unknown, so that neither ratios of depths nor points are defined."""
+        """Return whether a shift is unknown, so that ratios of depths and points are undefined."""
         return self in (DepthScale.AFFINE_INVERSE, DepthScale.AFFINE_DEPTH)
 
 
@@ -34,12 +34,10 @@ class DepthScale(StrEnum):
 class Camera:
     """A pinhole camera together with the size of its image.
 
-    Args:
-        K: (..., 3, 3) intrinsics in pixels; pixel centers at integer coordinates, the top-left center is (0, 0).
-        height, width: of the image in pixels.
+    K: (..., 3, 3) intrinsics in pixels; pixel centers at integer coordinates, the top-left center is (0, 0).
+    height, width: of the image in pixels.
 
-    `stadia.geometry.camera` changes an image and its camera together; this class only stores.
-    Raises GeometryError where K cannot be an intrinsic matrix.
+    `stadia.geometry.camera` changes an image and its camera together. Raises GeometryError for an invalid K or size.
     """
 
     K: Tensor
@@ -80,7 +78,7 @@ class Camera:
 
 
 class TensorDataclass:
-    """Base of dataclasses of tensors: `.to(...)` moves every tensor and camera in it, those of tuples too."""
+    """Base of dataclasses of tensors: `.to(...)` moves every tensor and camera in it, also in tuples."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Return a copy with every tensor on another device, or floating tensors of another type."""
@@ -95,13 +93,12 @@ class TensorDataclass:
 
 @dataclass(frozen=True, slots=True)
 class Inputs(TensorDataclass):
-    """What a network may use of a video frame and its sources.
+    """Inputs of a network for a video frame and its sources.
 
     image: (B, 3, H, W) the target image, RGB in [0, 1], color-augmented.
     sources: (B, N, 3, H, W) the other images, with the same color augmentation.
     camera: of the target, K (B, 3, 3).
-    T_source_target_rig: (B, N, 4, 4) metres, from the calibration of a rig (stereo); NaN where the camera moved
-        instead.
+    T_source_target_rig: (B, N, 4, 4) metres, from the calibration of a rig (stereo); NaN for temporal sources.
     """
 
     image: Tensor
@@ -112,17 +109,18 @@ class Inputs(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class Targets(TensorDataclass):
-    """What only a loss or a metric may use of a video frame and its sources.
+    """Data of a video frame and its sources for losses and metrics only.
 
     image: (B, 3, H, W) the target image as recorded, RGB in [0, 1].
     sources: (B, N, 3, H, W) as recorded.
     camera: of the target, K (B, 3, 3).  source_camera: K (B, N, 3, 3).
-    T_source_target_true: (B, N, 4, 4) metres, measured motion, for metrics and checks only; NaN where unknown.
-    depth_m: (B, 1, H, W) z in metres, 0 = none; None where the recording has none.
-    ignored: (B, 1, H, W) bool, true where neither a loss nor a score counts a pixel: the car's own hood, a time stamp
-        (`data.ignore`), and what a tilted image lacks; in all images of the sample. None: nowhere.
+    T_source_target_true: (B, N, 4, 4) metres, measured motion, for metrics and checks only; NaN if unknown.
+    depth_m: (B, 1, H, W) z in metres, 0 = none; None without depth.
+    ignored: (B, 1, H, W) bool, true at pixels that no loss or score counts, such as the hood (`data.ignore`) or the
+        corners
+        of a tilted image; None: all count.
     point_depth: (B, 1, H, W) z of points of a map, in the unit of its motion, 0 = none; None without a map.
-    static: (B, 1, H, W) bool, false on what moves by itself or with the camera; None without a map.
+    static: (B, 1, H, W) bool, false on what moves in the world or with the camera; None without a map.
     """
 
     image: Tensor
@@ -144,7 +142,7 @@ class RoadTargets(Targets):
     objects: (B, 1, H, W) int16, 0 = none, n = the image's n-th object.
     object_class: (B, M) int64, column n - 1 of the n-th object, -1 = none; numbers of
         `dataloading.road_samples.RoadSamples.classes`.
-    object_height_m: (B, M) the mean of its height prior; NaN where there is none.
+    object_height_m: (B, M) the mean of its height prior; NaN if unknown.
     camera_group: (B,) int64; cameras of one height above the road have one number.
     """
 
@@ -160,10 +158,10 @@ class Meta:
     """The origin of a sample; unique within a set, so that validation counts each sample once.
 
     recording, index, side: of the image.
-    mirrored: a mirrored left image plays the right one.
+    mirrored: a mirrored left image acts as the right one.
     file: of the image, for messages.
-    instance: which object of the image, where each is a sample of its own.
-    data: the name of its data set, where several train together.
+    instance: which object of the image, if each is a sample.
+    data: the name of its data set, if several train together.
     """
 
     recording: str
@@ -193,8 +191,8 @@ TargetsT = TypeVar("TargetsT", bound=TensorDataclass, default=Targets)
 class Batch(TensorDataclass, Generic[InputsT, TargetsT]):
     """inputs (for networks), targets (for losses and metrics), meta (one per sample), and the names of the sources.
 
-    `Batch` alone holds video. Other data (masks, boxes, poses of objects) define their inputs and targets as
-    dataclasses derived from TensorDataclass: `Batch[ObjectInputs, ObjectTargets]`.
+    Other data than video define their inputs and targets as dataclasses derived from TensorDataclass:
+    `Batch[ObjectInputs, ObjectTargets]`.
 
     source_names: N names, "-1" and "+1" for neighbors in time, "stereo" for the other image of the same instant.
     """
@@ -212,12 +210,11 @@ class Batch(TensorDataclass, Generic[InputsT, TargetsT]):
 
 @dataclass(frozen=True, slots=True)
 class Prediction(TensorDataclass):
-    """Outputs of the depth and pose networks for a batch; None for what a network does not predict.
+    """Outputs of the depth and pose networks for a batch; None if not predicted.
 
-    inverse_depth: one map per scale, finest first, (B, 1, H / 2^s, W / 2^s), in 1/m where the recipe is metric.
-    T_source_target: (B, N, 4, 4): the rig's transform where it is known, else the pose network's.
-    inverse_depth_right: the same maps in the rig's other camera, predicted from the target image alone, in the pixels
-        of the source "stereo".
+    inverse_depth: one map per scale, finest first, (B, 1, H / 2^s, W / 2^s), in 1/m if the recipe is metric.
+    T_source_target: (B, N, 4, 4): the rig's transform if known, else the pose network's.
+    inverse_depth_right: the same maps in the rig's other camera, in the pixels of the source "stereo".
     log_uncertainty: one map per scale, (B, 1, H / 2^s, W / 2^s): log Sigma of the photometric residual at the target's
         pixels (D3VO, arXiv 2003.01060, eq. 7).
     brightness: (B, N, 2) gain a and offset b of each source: a * target + b is as bright as the source (eq. 3). None:
@@ -235,7 +232,7 @@ class Prediction(TensorDataclass):
 class PredictedMaps(TensorDataclass):
     """All maps that a network predicts for images, (B, 1, H, W) each, at the size of the images.
 
-    T_right_left: (4, 4) of the training rig of `inverse_depth_right`, in the unit of depth; None where unknown.
+    T_right_left: (4, 4) of the training rig of `inverse_depth_right`, in the unit of depth; None if unknown.
     """
 
     inverse_depth: Tensor
@@ -249,8 +246,7 @@ class Predictor(Protocol):
 
     depth_scale: the scale of its inverse depth and translations.
     height, width: of the images for its networks; `geometry.camera.resize` brings an image and its camera there.
-    crop: a row of `geometry.numpy_camera.IMAGE_CROPS`: the part of an image that networks were trained on, cut before
-        resizing.
+    crop: a row of `geometry.numpy_camera.IMAGE_CROPS`, the training's part of an image, cut before resizing.
     """
 
     depth_scale: DepthScale
@@ -259,11 +255,10 @@ class Predictor(Protocol):
     crop: str
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """Return inverse depth (B, 1, height, width) on the predictor's device: 1/m where `depth_scale` is metres.
+        """Return inverse depth (B, 1, height, width) on the predictor's device: 1/m if `depth_scale` is metres.
 
-        Args:
-            image: (B, 3, height, width) RGB in [0, 1].
-            camera: of these images at this size (`geometry.camera.from_field_of_view`, `intrinsics`, `resize`).
+        image: (B, 3, height, width) RGB in [0, 1].
+        camera: of these images at this size (`geometry.camera.from_field_of_view`, `intrinsics`, `resize`).
         """
         ...
 

@@ -1,7 +1,4 @@
-"""Fit rigid, similarity and scale-shift transforms in closed form, also with RANSAC.
-
-Each removes from a score what the prediction leaves undetermined: frame, scale or shift.
-"""
+"""Fit rigid, similarity and scale-shift transforms in closed form, also with RANSAC."""
 
 from __future__ import annotations
 
@@ -40,12 +37,11 @@ class SimilarityTransform:
 def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3") -> SimilarityTransform:
     """Return the transform that brings source nearest to target in the least-squares sense (Umeyama, PAMI 13(4), 1991).
 
-    Args:
-        source, target: (..., N, 3), N >= 3, corresponding by row.
-        kind: "se3" keeps the scale at 1, "sim3" fits it too.
+    source, target: (..., N, 3), N >= 3, corresponding by row.
+    kind: "se3" keeps the scale at 1, "sim3" fits it too.
 
-    Raises GeometryError for shapes that do not correspond, and where all points of the source are one point.
-    On a straight line the rotation about that line is not determined; any of the best ones is returned.
+    Raises GeometryError if the shapes differ or all source points are equal. Rotation about a straight line is
+    arbitrary.
 
     Examples:
         >>> source = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
@@ -81,7 +77,7 @@ def _expand_mask(values: Tensor, known: Tensor | None) -> Tensor:
 
 
 def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return the median (...) of (..., N) over `known`, as the mean of the two middle values; NaN for none.
+    """Return the median (...) of (..., N) over `known`, as the mean of the two middle values; NaN without values.
 
     Examples:
         >>> masked_median(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([True, True, False])).item()
@@ -96,9 +92,9 @@ def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
 
 
 def median_and_deviation(values: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the median t and the mean of |x - t|, (...) each, of (..., N) over `known`; NaN where none is known.
+    """Return the median t and the mean of |x - t|, (...) each, of (..., N) over `known`; NaN without values.
 
-    (x - t) / s does not depend on the scale and shift of the values (Ranftl et al., PAMI 44(3), 2022, eq. 5 and 6).
+    (x - t) / s is invariant to scale and shift (Ranftl et al., PAMI 44(3), 2022, eq. 5 and 6).
 
     Examples:
         >>> [x.item() for x in median_and_deviation(torch.tensor([1.0, 3.0, 5.0, 7.0]))]
@@ -111,7 +107,7 @@ def median_and_deviation(values: Tensor, known: Tensor | None = None) -> tuple[T
 
 
 def _mask_unknown(prediction: Tensor, target: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return both with 0 where unknown (the values there may be infinite or NaN), and weights of 1 and 0."""
+    """Return both with 0 where unknown, because unknown values may be infinite or NaN, and weights of 1 and 0."""
     if known is None:
         return prediction, target, torch.ones_like(prediction)
     known_prediction, known_target = (torch.where(known, values, 0.0) for values in (prediction, target))
@@ -171,8 +167,8 @@ class ScaleShift:
 
     scale, shift: means over the used images; scale_spread, shift_spread: their standard deviations.
     images: how many were used.
-    unlabeled: how many are unusable: too few known values, all of them equal, or a constant prediction.
-    falling: how many were left out because the target falls where the prediction grows.
+    unlabeled: how many have too few known values, equal values, or a constant prediction.
+    falling: how many were left out because the target falls as the prediction grows.
     """
 
     scale: float
@@ -185,16 +181,15 @@ class ScaleShift:
 
 
 class ScaleShiftEstimator:
-    """Fit one scale and shift that bring affine-invariant inverse depth to 1/m, from a stream of images.
+    """Fit one scale and shift from affine-invariant inverse depth to 1/m, from a stream of images.
 
     Per image a = s_target / s_prediction and b = t_target - a t_prediction, with median t and s = mean |x - t|; then
-    the mean of each over images. DPT's metric models use constants found this way (Ranftl et al., ICCV 2021, arXiv
-    2103.13413).
+    the mean of each over images, as for DPT's metric models (Ranftl et al., ICCV 2021, arXiv 2103.13413).
     """
 
     MIN_VALUES = 10
     MIN_CORRELATION = -0.2
-    """Median correlation below which the whole set is refused. Not 0, because an untrained network is near 0."""
+    """Median correlation below which the set is refused. Not 0, because an untrained network is near 0."""
 
     def __init__(self) -> None:
         self._found: list[tuple[float, float]] = []
@@ -204,7 +199,7 @@ class ScaleShiftEstimator:
     def add(self, prediction: Tensor, target: Tensor, known: Tensor) -> None:
         """Add B images, (B, N) each: predicted inverse depth, 1 / true depth, and where that is known.
 
-        Raises GeometryError for other shapes, and for a prediction that is not finite where the target is known.
+        Raises GeometryError if the shapes differ, or a prediction is not finite at a known pixel.
         """
         if prediction.ndim != 2 or not prediction.shape == target.shape == known.shape:
             found = ", ".join(str(tuple(x.shape)) for x in (prediction, target, known))
@@ -227,7 +222,7 @@ class ScaleShiftEstimator:
         self._found += zip(a[rising].tolist(), (t_target - a * t_prediction)[rising].tolist(), strict=True)
 
     def result(self) -> ScaleShift:
-        """Return the fit so far. Raises GeometryError where no image had labels, and for a prediction that is depth."""
+        """Return the fit so far. Raises GeometryError if no image has labels, or if the prediction looks like depth."""
         if not self._correlations:
             found = f"{self._unlabeled} images, none with {self.MIN_VALUES} labels and a varying prediction"
             fix = "check that the data set has depth, and that the prediction is no constant"
@@ -268,15 +263,13 @@ def umeyama_ransac(
 ) -> RobustAlignment:
     """Return the transform with the most inliers among the points (Fischler and Bolles, CACM 24(6), 1981).
 
-    Args:
-        source, target: (N, 3), corresponding by row.
-        kind: as of `umeyama`.
-        inlier_distance: largest distance of an inlier from its target, in the unit of the target.
-        generator: of the CPU, the only source of randomness.
-        iterations: number of samples of five points.
+    source, target: (N, 3), corresponding by row.
+    kind: as for `umeyama`.
+    inlier_distance: largest distance of an inlier from its target, in the unit of the target.
+    generator: of the CPU.
+    iterations: number of samples of five points.
 
-    Raises GeometryError (and never returns an identity instead) where points do not correspond, are too few or not
-    finite, or where less than a tenth are inliers: wrong correspondences, another unit, or mirrored axes.
+    Raises GeometryError if points do not correspond, are too few or not finite, or if less than a tenth are inliers.
 
     Examples:
         >>> source = torch.rand(20, 3, dtype=torch.float64)

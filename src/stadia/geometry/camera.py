@@ -18,9 +18,7 @@ from stadia.geometry.numpy_camera import NEAR, centered_K, focal_px_from_fov
 def intrinsics(
     fx: float, fy: float, cx: float, cy: float, *, height: int, width: int, dtype: torch.dtype = torch.float64
 ) -> Camera:
-    """Return a camera from focal lengths and principal point in pixels.
-
-    Raises GeometryError where a number is not finite or a focal length is not positive.
+    """Return a camera from focal lengths and principal point in pixels. Raises GeometryError for invalid numbers.
 
     Examples:
         >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
@@ -50,7 +48,6 @@ def from_field_of_view(horizontal_deg: float, *, height: int, width: int) -> Cam
 def _moved(
     camera: Camera, scale_x: float, scale_y: float, shift_x: float, shift_y: float, height: int, width: int
 ) -> Camera:
-    """Return the camera after the pixel at x moved to scale_x x + shift_x, and y likewise."""
     K = camera.K.clone()  # in place, number by number: a matrix of them would cost a transfer to the device
     K[..., 0, :] *= scale_x
     K[..., 1, :] *= scale_y
@@ -72,9 +69,9 @@ def resize_camera(camera: Camera, height: int, width: int) -> Camera:
 
 
 def crop_camera(camera: Camera, left: int, top: int, height: int, width: int) -> Camera:
-    """Return the camera of the window whose top-left pixel is (left, top): the offset is subtracted from c.
+    """Return the camera of a window with its top-left pixel at (left, top): the offset is subtracted from c.
 
-    Raises GeometryError where the window is not inside the image.
+    Raises GeometryError if the window reaches beyond the image.
 
     Examples:
         >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
@@ -111,7 +108,7 @@ def _check_size(image: Tensor, camera: Camera) -> None:
 
 
 def resize(image: Tensor, camera: Camera, height: int, width: int) -> tuple[Tensor, Camera]:
-    """Resize (B, C, H, W) bilinearly with its camera; low-passed where it shrinks, outer edges on outer edges.
+    """Resize (B, C, H, W) bilinearly with its camera; antialiased, outer edges aligned.
 
     Examples:
         >>> cam = intrinsics(100, 100, 49.5, 39.5, height=80, width=100)
@@ -125,7 +122,7 @@ def resize(image: Tensor, camera: Camera, height: int, width: int) -> tuple[Tens
 
 
 def crop(image: Tensor, camera: Camera, left: int, top: int, height: int, width: int) -> tuple[Tensor, Camera]:
-    """Crop (..., H, W) to the window whose top-left pixel is (left, top), with its camera.
+    """Crop (..., H, W) to the window with its top-left pixel at (left, top), with its camera.
 
     Examples:
         >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
@@ -167,8 +164,6 @@ def pixel_grid(height: int, width: int, *, dtype: torch.dtype = torch.float32) -
 def apply_to_pixels(matrix: Tensor, height: int, width: int) -> Tensor:
     """Multiply a matrix (..., 3, 3) with (x, y, 1) at every pixel: (..., 3, H, W).
 
-    A linear function of the pixel is the sum of a part of the column and a part of the row.
-
     Examples:
         >>> apply_to_pixels(torch.eye(3), 2, 3)[:, 1, 2].tolist()  # (x, y, 1)
         [2.0, 1.0, 1.0]
@@ -181,7 +176,7 @@ def apply_to_pixels(matrix: Tensor, height: int, width: int) -> Tensor:
 
 
 def inverse_intrinsics(K: Tensor) -> Tensor:
-    """Return K^-1 of (..., 3, 3) upper-triangular intrinsics (skew is respected).
+    """Return K^-1 of upper-triangular K (..., 3, 3), with skew.
 
     Examples:
         >>> K = torch.tensor([[2.0, 0, 4], [0, 2, 6], [0, 0, 1]])
@@ -196,9 +191,9 @@ def inverse_intrinsics(K: Tensor) -> Tensor:
 
 
 def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
-    """Back-project depth (..., 1, H, W) to points (..., 3, H, W) of the camera's frame, in the unit of depth.
+    """Back-project depth (..., 1, H, W) to points (..., 3, H, W) in the camera's frame, in the unit of depth.
 
-    Where depth is 0 (none) the point is the camera's center. camera.K is (3, 3) or has the depth's leading axes.
+    Depth of 0 (none) becomes the camera's center. camera.K is (3, 3) or has the depth's leading axes.
 
     Examples:
         >>> cam = intrinsics(100, 100, 1, 0, height=1, width=3)
@@ -213,7 +208,7 @@ def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
 def project(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     """Project points (..., 3, H, W) in the camera's frame to pixels (..., 2, H, W) and z (..., 1, H, W).
 
-    Pixels of points with z <= NEAR are finite but invalid: test z, or use `warp.inside_frame`.
+    Pixels with z <= NEAR are finite but invalid: test z, or use `warp.inside_frame`.
 
     Examples:
         >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)

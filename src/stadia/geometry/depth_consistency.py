@@ -1,4 +1,4 @@
-"""Compare and average the depth of neighboring frames by the camera's motion. Imports no torch."""
+"""Compare and average the depth of neighboring frames by the camera's motion."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from stadia.geometry.numpy_camera import NEAR
 
 MAX_DISAGREEMENT = 0.15
-"""Largest difference of ln z, besides that of the whole frame, of a neighbor that counts: beyond, it shows another
-surface, or an object that moves.
-"""
+"""Largest difference of ln z from the frame's median ratio; beyond it a neighbor shows another surface."""
 
 MIN_SEEN = 0.05
 """Smallest share of a frame that a neighbor must show."""
@@ -22,11 +20,7 @@ MIN_SEEN = 0.05
 
 @dataclass(frozen=True, slots=True)
 class DepthView:
-    """The depth of a frame.
-
-    depth: (H, W) z, 0 = none.
-    K: (3, 3) of that size.
-    """
+    """The depth (H, W) of a frame, z with 0 = none, and K (3, 3) at that size."""
 
     depth: NDArray[np.float32]
     K: NDArray[np.float64]
@@ -35,14 +29,11 @@ class DepthView:
 def warped_log_ratio(
     now: DepthView, following: DepthView, T_following_now: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return ln of the following frame's depth over that of this frame, moved there, at the pixels of this frame.
+    """Return ln(depth of the following frame / depth of this frame moved there), at the pixels of this frame.
 
-    Args:
-        now, following: in one unit.
-        T_following_now: (4, 4), its translation in that unit.
-
-    Returns:
-        (H, W), 0 where not seen; and (H, W) bool, where the following frame shows the point.
+    now, following: in one unit.
+    T_following_now: (4, 4), its translation in that unit.
+    Returns (H, W), 0 if not seen, and (H, W) bool, true if the following frame shows the point.
 
     Examples:
         >>> K = np.array([[3.0, 0, 2.5], [0, 3, 1.5], [0, 0, 1]])
@@ -70,9 +61,9 @@ def warped_log_ratio(
 def measure_flicker(
     now: DepthView, following: DepthView, T_following_now: NDArray[np.float64]
 ) -> tuple[float, float] | None:
-    """Return the median of |ln ratio| of two frames, and the median of the ratio's logarithm; None where hardly seen.
+    """Return the median of |ln ratio| of two frames, and the median of ln ratio; None if they hardly overlap.
 
-    The first is the warped depth error, the second what it owes to the scale of the whole frame.
+    The first is the warped depth error, the second its part from the scale of the whole frame.
     """
     ratio, seen = warped_log_ratio(now, following, T_following_now)
     if seen.mean() < MIN_SEEN:
@@ -84,12 +75,9 @@ def measure_flicker(
 def steady_depth(now: DepthView, neighbors: Sequence[tuple[DepthView, NDArray[np.float64]]]) -> NDArray[np.float32]:
     """Return depth (H, W) as the mean of ln z over a frame and its neighbors, moved into it.
 
-    A neighbor counts at a pixel where it agrees within MAX_DISAGREEMENT, besides the ratio of the whole frames; where
-    not, that ratio counts alone. So the scale of frames is averaged over the window, and so is what they show.
+    A neighbor that disagrees at a pixel by more than MAX_DISAGREEMENT counts with the median ratio of the frames only.
 
-    Args:
-        now: the frame.
-        neighbors: each with T_neighbor_now (4, 4), its translation in the unit of depth.
+    neighbors: each with T_neighbor_now (4, 4), its translation in the unit of depth.
     """
     total, count = np.zeros_like(now.depth), 1
     for view, T_neighbor_now in neighbors:

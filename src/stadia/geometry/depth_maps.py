@@ -1,7 +1,4 @@
-"""Convert between depth, inverse depth and points.
-
-0 means none in every map; so an infinite depth, whose inverse is 0, is none too.
-"""
+"""Convert between depth, inverse depth and points; 0 means unknown in every map."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from stadia.geometry.se3 import transform
 
 
 def depth_from_inverse(inverse_depth: Tensor) -> Tensor:
-    """Convert 1/m to metres; 0 stays 0 = none. The gradient is finite, and 0 where the value is none.
+    """Convert 1/m to metres; 0 (unknown) stays 0, with gradient 0.
 
     Examples:
         >>> depth_from_inverse(torch.tensor([0.0, 0.25])).tolist()  # 0 = none
@@ -31,7 +28,7 @@ def depth_from_inverse(inverse_depth: Tensor) -> Tensor:
 
 
 def inverse_from_depth(depth_m: Tensor) -> Tensor:
-    """Convert metres to 1/m; 0 stays 0 = none.
+    """Convert metres to 1/m; 0 (unknown) stays 0.
 
     Examples:
         >>> inverse_from_depth(torch.tensor([0.0, 4.0])).tolist()  # 0 = none
@@ -43,8 +40,7 @@ def inverse_from_depth(depth_m: Tensor) -> Tensor:
 def resize_map(values: Tensor, height: int, width: int) -> Tensor:
     """Resize a dense map (B, C, H, W) bilinearly, outer edges on outer edges, with unchanged values.
 
-    Not for sparse ground truth, whose zeros would be mixed in, nor for disparity in pixels, whose values scale with the
-    width.
+    Do not use it for sparse depth, whose zeros would mix in, or for disparity in pixels, which scales with the width.
 
     Examples:
         >>> resize_map(torch.tensor([[[[1.0, 3.0]]]]), 1, 4).tolist()
@@ -71,7 +67,7 @@ def sigmoid_to_inverse_depth(logit: Tensor, min_depth_m: float, max_depth_m: flo
 
 
 def init_depth_bias(init_depth_m: float, min_depth_m: float, max_depth_m: float) -> float:
-    """Return the logit at which `sigmoid_to_inverse_depth` gives init_depth_m: the initial bias of a depth head.
+    """Return the logit of init_depth_m under `sigmoid_to_inverse_depth`: the initial bias of a depth head.
 
     Examples:
         >>> bias = init_depth_bias(20, 0.1, 100)
@@ -97,7 +93,7 @@ def softplus_to_inverse_depth(logit: Tensor, min_depth_m: float) -> Tensor:
 
 
 def init_softplus_bias(init_depth_m: float, min_depth_m: float) -> float:
-    """Return the logit at which `softplus_to_inverse_depth` gives init_depth_m.
+    """Return the logit of init_depth_m under `softplus_to_inverse_depth`.
 
     Examples:
         >>> bias = init_softplus_bias(20, 0.5)
@@ -110,16 +106,11 @@ def init_softplus_bias(init_depth_m: float, min_depth_m: float) -> float:
 
 
 def depth_to_points(depth_m: Tensor, camera: Camera, T_world_camera: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return every pixel as a point, row by row.
+    """Return every pixel as a point (..., H W, 3), row by row, and known (..., H W) bool, false if depth is unknown.
 
-    Args:
-        depth_m: (..., 1, H, W) z in metres; 0 = none.
-        camera: K (3, 3) or with the depth's leading axes.
-        T_world_camera: (..., 4, 4) camera-to-world; without it the points stay in the camera's frame.
-
-    Returns:
-        points (..., H W, 3) in metres, and known (..., H W) bool, False where depth is none. Their colors are
-        `image.flatten(-2).transpose(-1, -2)`.
+    depth_m: (..., 1, H, W) z in metres; 0 = none.
+    camera: K (3, 3) or with the depth's leading axes.
+    T_world_camera: (..., 4, 4) camera-to-world; without it the points stay in the camera's frame.
 
     Examples:
         >>> from stadia.geometry.camera import intrinsics

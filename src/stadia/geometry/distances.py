@@ -1,4 +1,4 @@
-"""Measure the distance between two pixels of a depth map, and how uncertain it is. Imports no torch."""
+"""Measure the distance between two pixels of a depth map, and its uncertainty."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from stadia.core.errors import GeometryError
 
 WINDOW_PX = 2
-"""Pixels around a measured one whose spread of depth counts: a pointer is no more exact than that."""
+"""Radius of the window of a pixel whose spread of depth counts: a pointer is not more exact."""
 
 
 @dataclass(frozen=True)
 class MeasuredDistance:
     """The distance between the points of two pixels, in the unit of depth.
 
-    distance: between both points.
-    deviation: one standard deviation of it, from the spread of depth around both pixels and the relative error.
+    deviation: one standard deviation, from the spread of depth around both pixels and the relative error.
     depths: z of both points.
     """
 
@@ -37,14 +36,12 @@ def measure_distance(
 ) -> MeasuredDistance:
     """Return the distance between the points of two pixels.
 
-    Args:
-        depth: (H, W) z of each pixel, 0 = none.
-        K: (3, 3) of these pixels.
-        first, second: (x, y), pixels.
-        relative_error: standard deviation of depth over depth, of the network or of the scale. It is one error of all
-            depths, so that it is also that of the distance.
+    depth: (H, W) z of each pixel, 0 = none.
+    K: (3, 3) of these pixels.
+    first, second: (x, y), pixels.
+    relative_error: standard deviation of depth over depth, shared by all pixels.
 
-    Raises GeometryError where a pixel is outside the map, or has no depth.
+    Raises GeometryError if a pixel is outside the map or has no depth.
 
     Examples:
         >>> K = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]])
@@ -65,7 +62,7 @@ def measure_distance(
 
 
 def lift_pixel(depth: NDArray[np.floating], K: NDArray[np.floating], x: int, y: int) -> NDArray[np.float64]:
-    """Return the point (3,) of a pixel. Raises GeometryError where the pixel is outside, or has no depth.
+    """Return the point (3,) of a pixel. Raises GeometryError if the pixel is outside or has no depth.
 
     Examples:
         >>> lift_pixel(np.full((2, 2), 3.0), np.eye(3), 1, 0).tolist()

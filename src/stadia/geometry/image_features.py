@@ -25,7 +25,7 @@ class FrameFeatures:
         return FrameFeatures(self.xy[rows], self.descriptors[rows], self.colors[rows])
 
     def outside(self, mask: NDArray[np.bool_]) -> FrameFeatures:
-        """Return the features that do not lie on a mask (h, w)."""
+        """Return the features outside a mask (h, w)."""
         column, row = self.xy.round().astype(int).T
         return self.select(~mask[row.clip(0, mask.shape[0] - 1), column.clip(0, mask.shape[1] - 1)])
 
@@ -44,7 +44,7 @@ def find_features(image: NDArray[np.uint8], gray: NDArray[np.uint8], max_feature
 
 
 def match_sift_features(first: FrameFeatures, second: FrameFeatures, ratio: float = 0.8) -> NDArray[np.int64]:
-    """Return (M, 2) rows of features that are each other's nearest, and clearly nearer than the next (Lowe's ratio).
+    """Return (M, 2) rows of mutual nearest features that pass Lowe's ratio test.
 
     Examples:
         >>> blank = np.zeros((32, 32, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Resize and crop images with their intrinsics in NumPy, without torch: the numbers of `geometry.camera`."""
+"""Resize and crop images with their intrinsics in NumPy, with the same results as `geometry.camera`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, GeometryError
 
 NEAR = 1e-6
-"""Points at or below this z (metres, or a ratio of depths) are behind the camera; depths at or below it are none."""
+"""Points at or below this z (metres, or a ratio of depths) are behind the camera; such depths are unknown."""
 
 _MAX_VALUES = 1 << 22  # of an image that are resized at once: SciPy copies them as float32, 400 MB for an 8K image
 
 
 def focal_px_from_fov(horizontal_deg: float, width: int) -> float:
-    """Return the focal length from the angle between the left and right edge of an image, above 0 and below 180.
+    """Return the focal length from the horizontal field of view, above 0 and below 180 degrees.
 
     Examples:
         >>> round(focal_px_from_fov(90, 640), 3)
@@ -34,7 +34,7 @@ def focal_px_from_fov(horizontal_deg: float, width: int) -> float:
 def focal_px_from_lens(focal_mm: float, sensor_width_mm: float, width: int) -> float:
     """Return the focal length of a lens and a sensor; for a "35 mm equivalent" a sensor of 3:2 is 36 mm wide.
 
-    Raises GeometryError where a number is not positive.
+    Raises GeometryError if a number is not positive.
 
     Examples:
         >>> focal_px_from_lens(26, 36, 1080)
@@ -47,7 +47,7 @@ def focal_px_from_lens(focal_mm: float, sensor_width_mm: float, width: int) -> f
 
 
 def centered_K(focal_px: float, height: int, width: int) -> NDArray[np.float64]:
-    """Return (3, 3) of square pixels and an axis through the image's center.
+    """Return K (3, 3) with square pixels and the principal point at the image's center.
 
     Examples:
         >>> centered_K(500, 48, 64).tolist()
@@ -57,7 +57,7 @@ def centered_K(focal_px: float, height: int, width: int) -> NDArray[np.float64]:
 
 
 def relative_focal(K: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
-    """Return (...), sqrt(fx fy / (height width)) of K (..., 3, 3): a squeezed or resized image has the same.
+    """Return sqrt(fx fy / (height width)) (...) of K (..., 3, 3); resizing or squeezing an image does not change it.
 
     Examples:
         >>> float(relative_focal(centered_K(32, 64, 64), 64, 64))
@@ -67,7 +67,7 @@ def relative_focal(K: NDArray[np.floating], height: int, width: int) -> NDArray[
 
 
 def crop_K(K: NDArray[np.float64], left: int, top: int) -> NDArray[np.float64]:
-    """Return (..., 3, 3) of the window whose top-left pixel is (left, top).
+    """Return K (..., 3, 3) of a window with its top-left pixel at (left, top).
 
     Examples:
         >>> crop_K(centered_K(500, 48, 64), left=10, top=4)[:2, 2].tolist()
@@ -79,7 +79,7 @@ def crop_K(K: NDArray[np.float64], left: int, top: int) -> NDArray[np.float64]:
 
 
 def resize_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: int) -> NDArray[np.float64]:
-    """Return (..., 3, 3) after resizing an image of `size` (height, width): f' = f s, c' = (c + 0.5) s - 0.5.
+    """Return K (..., 3, 3) after resizing an image of `size` (height, width): f' = f s, c' = (c + 0.5) s - 0.5.
 
     Examples:
         >>> resize_K(centered_K(500, 48, 64), (48, 64), 24, 32).tolist()
@@ -93,7 +93,7 @@ def resize_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: 
 
 
 def resize_to_planar(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
-    """Resize (H, W, C) of 0 to 255 to (C, height, width) of 0 to 1: bilinear, low-passed, outer edges aligned.
+    """Resize (H, W, C) of 0 to 255 to (C, height, width) of 0 to 1: bilinear, antialiased, outer edges aligned.
 
     Examples:
         >>> resize_to_planar(np.full((4, 6, 3), 255, np.uint8), 2, 3).shape
@@ -112,8 +112,7 @@ def resize_to_planar(image: NDArray[np.uint8], height: int, width: int) -> NDArr
 def _triangle_weights(before: int, after: int) -> Any:
     """Return (after, before) weights of a line's pixels: triangles two coarse pixels wide, rows summing to 1.
 
-    Their centers are rounded to float32 as in torch: for 1242 pixels that is 6e-5 of a pixel, which is visible in the
-        result.
+    Centers are rounded to float32 as in torch, which is visible in the result.
     """
     from scipy.sparse import csr_array  # slow to import, and needed only here
 
@@ -133,8 +132,8 @@ def _triangle_weights(before: int, after: int) -> Any:
 IMAGE_CROPS: Mapping[str, tuple[int, int] | None] = {"none": None, "kb": (352, 1216)}
 """Height and width in pixels, at the bottom and in the middle of the image; None is the whole.
 
-kb: the crop of the KITTI benchmark, as of its val_selection_cropped (Uhrig et al., 3DV 2017, arXiv 1708.06500): it
-    removes the sky, and gives KITTI's sizes (1224x370 to 1242x376) one size.
+kb: the crop of the KITTI benchmark (val_selection_cropped; Uhrig et al., 3DV 2017, arXiv 1708.06500). It removes
+    the sky and gives KITTI's images one size.
 """
 
 
@@ -165,8 +164,8 @@ class CropWindow:
 def crop_window(crop: str, height: int, width: int) -> CropWindow:
     """Return the window of a crop of IMAGE_CROPS: for 375x1242 and "kb" rows 23:375, columns 13:1229.
 
-    top = H - h, left = floor((W - w) / 2). For an image that is already cropped so it is the whole.
-    Raises GeometryError where the image is smaller, ConfigError for an unknown crop.
+    top = H - h, left = floor((W - w) / 2).
+    Raises GeometryError if the image is smaller, ConfigError for an unknown crop.
 
     Examples:
         >>> window = crop_window("kb", 375, 1242)
@@ -190,15 +189,13 @@ def register_depth(
     K_color: NDArray[np.float64],
     T_color_depth: NDArray[np.float64],
 ) -> NDArray[np.float32]:
-    """Return depth (H, W) of the pixels of a color camera from that of a depth camera with images of the same size.
+    """Return depth (H, W) of the color camera's pixels from a depth camera with images of the same size.
 
-    Each depth falls on the nearest pixel, and of several on one the nearest surface stays. 0, which is none, remains
-    where none falls.
+    Each depth moves to the nearest pixel; the nearest surface wins. Other pixels are 0.
 
-    Args:
-        depth_m: (H, W), metres along the axis of the depth camera, 0 or not finite = none.
-        K_depth, K_color: (3, 3).
-        T_color_depth: (4, 4), metres.
+    depth_m: (H, W), metres along the axis of the depth camera, 0 or not finite = none.
+    K_depth, K_color: (3, 3).
+    T_color_depth: (4, 4), metres.
 
     Examples:
         >>> K = centered_K(100, 5, 5)

@@ -1,6 +1,6 @@
-"""Optimize the poses of key frames by motions measured between them (pose graph), some of which may be wrong.
+"""Optimize the poses of key frames by measured motions, some of which may be wrong (pose graph).
 
-A node is a similarity: a pose, and the unit that its own lengths have. Without drift of the scale all units are one.
+A node is a similarity: a pose, and the unit of its lengths. Without scale drift all units are 1.
 Sources: Strasdat et al., RSS 2010 (scale drift); Yang et al., RA-L 5(2), 2020 (graduated non-convexity).
 """
 
@@ -28,9 +28,9 @@ class PoseEdges:
 
     first, second: (E,) int64, rows of the key frames.
     T_first_second: (E, 4, 4), the second camera in the axes and unit of the first.
-    scale: (E,) the unit of the second over that of the first; 1 where both are one.
+    scale: (E,) the unit of the second over the unit of the first.
     information: (E, 7, 7) inverse covariance of translation, rotation and ln scale, in the axes of the second camera.
-    is_doubted: (E,) bool, edges that may be wrong, as those that close a loop.
+    is_doubted: (E,) bool, edges that may be wrong, such as loop closures.
     """
 
     first: Tensor
@@ -69,7 +69,7 @@ def split_similarity(S: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def interpolate_similarity(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
-    """Return similarities (..., 4, 4) on the way from the first ones to the second, share (...) in [0, 1] of it."""
+    """Return similarities (..., 4, 4) between the first ones and the second, at share (...) in [0, 1]."""
     T, scale = split_similarity(matmul(_inverse_similarity(first), second))
     return matmul(first, make_similarity(se3_exp(share[..., None] * se3_log(T)), scale**share))
 
@@ -77,15 +77,13 @@ def interpolate_similarity(first: Tensor, second: Tensor, share: Tensor) -> Tens
 def solve_pose_graph(T_world_camera: Tensor, edges: PoseEdges, *, has_scale: bool = False) -> PoseGraph:
     """Return the poses that fit the edges best; the first one stays.
 
-    Doubted edges begin with a convex cost, which becomes a truncated one: those that the others contradict lose all
-    weight (graduated non-convexity). Other edges are certain, and connect all key frames.
+    Doubted edges begin with a convex cost, which becomes a truncated one, so wrong edges lose all weight (graduated
+    non-convexity). The other edges are certain, and connect all key frames.
 
-    Args:
-        T_world_camera: (N, 4, 4) to start from.
-        edges: see `PoseEdges`.
-        has_scale: whether each key frame has a unit of its own.
+    T_world_camera: (N, 4, 4) to start from.
+    has_scale: whether each key frame has its own unit.
 
-    Raises GeometryError where an edge leads beyond the key frames, or measures no finite motion.
+    Raises GeometryError if an edge names a missing key frame, or is not finite.
 
     Examples:
         >>> T = torch.eye(4).repeat(2, 1, 1).double()
@@ -127,7 +125,7 @@ def _check_edges(count: int, edges: PoseEdges) -> None:
 
 
 def _truncated_weight(squared: Tensor, inverse_convexity: float) -> Tensor:
-    """Return the weight of edges with these squared residuals (Yang et al., eq. 14): 1 below the bound, 0 above it."""
+    """Return the weight of edges from squared residuals (Yang et al., eq. 14): 1 below the bound, 0 above it."""
     mu = inverse_convexity
     between = (MAX_SQUARED * mu * (mu + 1) / squared.clamp(min=1e-12)).sqrt() - mu
     high = torch.where(squared >= (mu + 1) / mu * MAX_SQUARED, torch.zeros_like(squared), between)
@@ -142,8 +140,6 @@ def _inverse_similarity(S: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """Squared whitened residuals of all edges, and their minimum by Levenberg and Marquardt."""
-
     edges: PoseEdges
     has_scale: bool
 
@@ -163,11 +159,10 @@ class _Problem:
         return (factor.mT @ error[..., None])[..., 0]
 
     def squared_residuals(self, S: Tensor) -> Tensor:
-        """Return (E,) in variances."""
         return self.residuals(S).square().sum(1)
 
     def minimize(self, S: Tensor, weight: Tensor, steps: int = MAX_STEPS) -> Tensor:
-        """Return similarities (N, 4, 4) at the minimum near these, with a weight (E,) of each edge."""
+        """Return similarities (N, 4, 4) at the local minimum (Levenberg-Marquardt), with weights (E,) of the edges."""
         damping, cost = 1e-6, float((weight * self.squared_residuals(S)).sum())
         for _ in range(steps):
             step = self._find_step(S, weight, damping)

@@ -1,8 +1,7 @@
-"""Z-buffer rasterizer: the triangle and the exact inverse depth of each sample, shadow maps, and masks of objects.
+"""Z-buffer rasterizer: triangle and exact inverse depth of each sample, shadow maps, and masks of objects.
 
-In a pinhole camera, the inverse depth of a plane n . X = d is affine in the pixel: 1/z = n . (x, y, 1) / d. Each sample
-gets its depth from the plane of its triangle; nothing is interpolated between rounded vertices. Depth is z. A sample
-without a triangle is sky.
+1/z of a plane n . X = d is affine in the pixel: 1/z = n . (x, y, 1) / d. Each sample gets its depth z from the plane
+of its triangle. A sample without a triangle is sky.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def make_intrinsics(field_of_view_deg: float, height: int, width: int) -> NDArra
 
 @compile_loops
 def transform_vertices(vertices: NDArray, body: NDArray, T_camera_body: NDArray, out: NDArray) -> None:
-    """Transform vertices (N, 3), each in the frame of its body (N,), by T (B, 4, 4) into one frame: out (N, 3)."""
+    """Transform vertices (N, 3), each in the frame of its body (N,), by T (B, 4, 4): out (N, 3)."""
     for i in range(vertices.shape[0]):
         T = T_camera_body[body[i]]
         x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
@@ -58,7 +57,7 @@ def transform_vertices(vertices: NDArray, body: NDArray, T_camera_body: NDArray,
 
 @compile_loops
 def _clip_near(triangle: NDArray, polygon: NDArray) -> int:
-    """Clip a triangle (3, 3) at the near plane to a polygon of 0, 3 or 4 corners. Returns their number."""
+    """Clip a triangle (3, 3) at the near plane to a polygon of 0, 3 or 4 corners, and return their number."""
     corners = 0
     for i in range(3):
         j = (i + 1) % 3
@@ -81,7 +80,7 @@ def _fill(
     inverse_depth: NDArray,
     index: NDArray,
 ) -> None:
-    """Write the samples inside a triangle that are nearer than what was drawn before.
+    """Write the samples inside a triangle that are nearer than before.
 
     corners: x0, y0, x1, y1, x2, y2 on the sample grid. The inverse depth is plane[0] + plane[1] column + plane[2] row.
     """
@@ -126,7 +125,7 @@ def rasterize_triangles(
     """Draw triangles (M, 3) of camera-frame vertices (N, 3), both faces of each.
 
     inverse_depth, index: (H S, W S), overwritten: 1/z in 1/m (0 = none), and the triangle (NO_TRIANGLE = none).
-    Sample (row, column) lies at the pixel ((column + 0.5) / S - 0.5, (row + 0.5) / S - 0.5).
+    Sample (row, column) is at the pixel ((column + 0.5) / S - 0.5, (row + 0.5) / S - 0.5).
     """
     inverse_depth[:] = 0.0
     index[:] = NO_TRIANGLE
@@ -195,7 +194,7 @@ def rasterize_depth_along_light(vertices: NDArray, triangles: NDArray, depth: ND
     """Rasterize the depth of triangles (M, 3) in a parallel projection along the sun's rays, for shadow maps.
 
     vertices: (N, 3) column, row and depth along the light.
-    depth: (R, C) float32, lowered where a triangle is nearer to the sun.
+    depth: (R, C) float32, lowered if a triangle is nearer to the sun.
     """
     rows, columns = depth.shape
     for t in range(triangles.shape[0]):
@@ -228,9 +227,9 @@ def compute_depth_and_normals(
     depth: NDArray,
     out: NDArray,
 ) -> None:
-    """Compute depth (H, W) and normals towards the camera (H, W, 3) in its frame at pixel centers; 0 for none.
+    """Compute depth (H, W) and camera-facing normals (H, W, 3) at pixel centers; 0 without a triangle.
 
-    index, inverse_depth: (H, W), one sample a pixel.  normal: (M, 3) unit, in the frame of the triangle's body (M,).
+    index, inverse_depth: (H, W), one sample per pixel.  normal: (M, 3) unit, in the frame of the triangle's body (M,).
     """
     for row in range(index.shape[0]):
         for column in range(index.shape[1]):
@@ -262,7 +261,7 @@ class Silhouette:
 
     @property
     def full_px(self) -> int:
-        """Return the pixels of the whole object without occlusion, also beyond the image's edge."""
+        """Return the pixel count of the whole object, also hidden or beyond the image's edge."""
         return int((self.inverse_depth > 0).sum())
 
     def windows(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
@@ -282,7 +281,6 @@ class Silhouette:
 
 
 def _find_lens(vertices: Points, K: Points, height: int, width: int) -> tuple[int, int, RasterCamera]:
-    """Return left, top and camera of the window of a mesh; it ends one image's size beyond each edge."""
     low, high = np.array([-width, -height]), np.array([2 * width, 2 * height]) - 1
     if (vertices[:, 2] > NEAR_M).all():  # else it extends behind the camera, and its projection is unbounded
         pixels = (vertices[:, :2] / vertices[:, 2:]) * (K[0, 0], K[1, 1]) + K[:2, 2]
@@ -299,7 +297,7 @@ def draw_silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, h
 
 
 def compute_visible_masks(silhouettes: Sequence[Silhouette], height: int, width: int) -> NDArray[np.bool_]:
-    """Return (N, height, width) masks of where each silhouette is the nearest."""
+    """Return (N, height, width) masks, true where a silhouette is the nearest."""
     nearest, owner = np.zeros((height, width)), np.full((height, width), -1, np.int32)
     for number, silhouette in enumerate(silhouettes):
         inside, window = silhouette.windows(height, width)

@@ -1,9 +1,7 @@
-"""Fit the scale of predicted depth to measured lengths, with its uncertainty. NumPy alone.
+"""Fit the scale of predicted depth to measured lengths, with its uncertainty.
 
-A measurement is a predicted length and the measured one in metres: of a pixel, of the camera's height, of a motion.
-Measurements of one image share the image's error, so uncertainty is estimated between images and parts of an image,
-not between pixels. A part of an image errs alike in all frames of a video, as that part of a street does: the
-deviation between parts does not shrink with the number of frames.
+A measurement is a predicted and a measured length (metres): of a pixel, the camera's height, or a motion. Errors
+within an image, and of one image part over a video, are correlated: only images and parts count as independent.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import GeometryError
 
 WITHIN = 1.25
-"""Ratio to the fitted length up to which a measurement is an inlier, as of the metric d1."""
+"""Ratio to the fitted length up to which a measurement is an inlier, as in the metric d1."""
 
 USABLE_DEVIATION, DOUBTFUL_DEVIATION = 0.05, 0.15
 """Largest relative standard deviations of a usable and of a doubtful scale."""
@@ -30,10 +28,10 @@ MIN_INLIERS = 0.5
 """Smallest share of inliers of a usable scale."""
 
 MAX_PARTS = 24
-"""Parts into which the measurements of one image are divided: their order is that of its rows."""
+"""Parts into which the measurements of one image, in row order, are divided."""
 
 CONTRADICTION = 3.0
-"""Standard deviations of their difference from which two scales contradict each other, if they differ by 5 % too."""
+"""Two scales contradict each other if they differ by more standard deviations, and by 5 %."""
 
 MIN_CONTRADICTION = math.log(1.05)
 
@@ -53,8 +51,8 @@ class ScaleFit:
     deviation: relative standard deviation of the factor.
     residual: relative standard deviation of single measurements.
     inliers: share of measurements within WITHIN of the fit.
-    count, images: number of measurements, and of images that have some.
-    shift: of inverse depth, 1/m; None where the output has none.
+    count, images: number of measurements, and of images with measurements.
+    shift: of inverse depth, 1/m; None if the output needs none.
     by_image: factor of each image.
     """
 
@@ -78,9 +76,8 @@ class ScaleFit:
 def fit_scale(images: Sequence[Lengths], *, systematic: float = 0.0) -> ScaleFit:
     """Return the factor from predicted to measured lengths: the median over images of each image's median ratio.
 
-    Args:
-        images: lengths of each image, positive.
-        systematic: relative standard deviation that all measurements share, such as of a known height.
+    images: positive lengths of each image.
+    systematic: relative standard deviation shared by all measurements, such as of a known height.
 
     Raises GeometryError without a measurement.
 
@@ -113,11 +110,9 @@ def fit_scale(images: Sequence[Lengths], *, systematic: float = 0.0) -> ScaleFit
 def fit_scale_with_shift(images: Sequence[Lengths]) -> ScaleFit:
     """Return scale and shift of inverse depth: 1 / metres = scale * output + shift, robustly over all images.
 
-    Args:
-        images: output of the network (N,), larger for nearer points, and measured metres (N,) of each image.
+    images: output (N,), larger for nearer points, and measured metres (N,) of each image.
 
-    Least squares, reweighted by Cauchy's weights. The deviation is that of the median depth between fits of single
-    images. Raises GeometryError where the output does not grow with nearness, or varies too little.
+    Raises GeometryError if the output varies too little or does not grow with nearness.
 
     Examples:
         >>> metres = np.array([2.0, 4, 5, 8, 10, 20])
@@ -154,7 +149,7 @@ class FusedScale:
     """One factor of several sources.
 
     factor, deviation: weighted by the uncertainties.
-    contradictions: pairs of sources whose factors differ by more than their uncertainties allow.
+    contradictions: pairs of sources that differ by more than their uncertainties allow.
     """
 
     factor: float
@@ -165,9 +160,9 @@ class FusedScale:
 def fuse_scales(fits: dict[str, ScaleFit]) -> FusedScale:
     """Return the mean of the logarithms of several factors, weighted by their inverse variances.
 
-    Where two contradict each other, the deviation is at least half of the largest difference.
-
-    Raises GeometryError without a fit.
+    If two contradict each other, the deviation is at least half of the largest difference. Raises GeometryError without
+    a
+    fit.
 
     Examples:
         >>> fit = lambda factor: fit_scale([(np.ones(1), np.full(1, factor))] * 3, systematic=0.02)
@@ -204,12 +199,11 @@ def _log_ratios(predicted: NDArray[np.floating], measured: NDArray[np.floating])
 
 
 def _spread(values: NDArray[np.float64]) -> float:
-    """Return the standard deviation from the median absolute deviation."""
     return float(_MAD * np.median(np.abs(values - np.median(values))))
 
 
 def _deviation_of_errors(errors: Sequence[NDArray[np.float64]]) -> float:
-    """Return the standard deviation of the median of images, from the logarithmic errors of each."""
+    """Return the standard deviation of the median over images, from the logarithmic errors of each."""
     if len(errors) <= 2:
         return _deviation_of_images(errors)
     dense = [error for error in errors if len(error) >= MAX_PARTS]
@@ -218,9 +212,9 @@ def _deviation_of_errors(errors: Sequence[NDArray[np.float64]]) -> float:
 
 
 def _deviation_of_median(medians: NDArray[np.float64]) -> float:
-    """Return the standard deviation of the median of images in order of time, whose errors are correlated.
+    """Return the standard deviation of the median of images in time order, with correlated errors.
 
-    Neighbors with the correlation r leave n (1 - r) / (1 + r) independent images.
+    With correlation r between neighbors, n (1 - r) / (1 + r) images are independent.
     """
     centered = medians - np.median(medians)
     variance = float(np.mean(centered**2))
@@ -242,10 +236,7 @@ def _deviation_of_images(ratios: Sequence[NDArray[np.float64]]) -> float:
 
 
 def _fit_line(raw: NDArray[np.float64], inverse: NDArray[np.float64]) -> tuple[float, float]:
-    """Return scale and shift of the line nearest to the points, by Cauchy's weights of relative errors.
-
-    The start is the line through two of the points with the most inliers (RANSAC), of the same pairs for equal points.
-    """
+    """Return scale and shift of the nearest line: RANSAC over pairs, then Cauchy weights of relative errors."""
     pairs = np.random.default_rng(0).integers(0, len(raw), (_PAIRS, 2))
     rise = raw[pairs[:, 1]] - raw[pairs[:, 0]]
     scales = np.divide(inverse[pairs[:, 1]] - inverse[pairs[:, 0]], rise, out=np.full(_PAIRS, -1.0), where=rise != 0)

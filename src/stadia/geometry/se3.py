@@ -27,7 +27,6 @@ _INVERSE_V = (1 / 12, 1 / 720, 1 / 30240, 1 / 1209600, 1 / 47900160, 691 / 13076
 
 
 def _series(squared: Tensor, coefficients: Sequence[float]) -> Tensor:
-    """Evaluate a polynomial by Horner's rule."""
     value = torch.full_like(squared, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
         value = value * squared + coefficient
@@ -35,13 +34,13 @@ def _series(squared: Tensor, coefficients: Sequence[float]) -> Tensor:
 
 
 def _split(squared: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where the series holds, and an angle that is safe to divide by where it does not."""
+    """Return whether the series holds, and an angle that is safe to divide by."""
     small = squared < _SMALL_SQUARED
     return small, torch.where(small, torch.ones_like(squared), squared).sqrt()
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Promote half precision to float32: its 3 digits would be errors of pixels.
+    """Promote half precision to float32, whose rounding is far below a pixel.
 
     Examples:
         >>> at_least_float32(torch.ones(1, dtype=torch.bfloat16)).dtype
@@ -51,7 +50,7 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply small matrices (..., n, k) and (..., k, m) element by element: neither autocast nor TF32 changes it.
+    """Multiply small matrices (..., n, k) and (..., k, m) element by element, exempt from autocast and TF32.
 
     Examples:
         >>> matmul(torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
@@ -110,7 +109,7 @@ def so3_log(R: Tensor) -> Tensor:
 
 
 def se3_exp(twist: Tensor) -> Tensor:
-    """Convert twists (..., 6), v then w, to motions (..., 4, 4): R = exp([w]x), t = V v (so t = v only where w = 0).
+    """Convert twists (..., 6), v then w, to motions (..., 4, 4): R = exp([w]x), t = V v (t = v only if w = 0).
 
     Examples:
         >>> se3_exp(torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0, 0.0]))[:3, 3].tolist()  # without rotation t = v
@@ -215,7 +214,7 @@ def mirror_x(T: Tensor) -> Tensor:
 def quaternion_wxyz_from_matrix(R: Tensor) -> Tensor:
     """Convert rotations (..., 3, 3) to unit quaternions (..., 4) in the order w, x, y, z, with w >= 0.
 
-    4 q q^T is linear in R, so each of its rows is a multiple of q; the longest one is read (Shepperd 1978).
+    Each row of 4 q q^T, linear in R, is a multiple of q; the longest one is used (Shepperd 1978).
 
     Examples:
         >>> quaternion_wxyz_from_matrix(torch.eye(3)).tolist()
@@ -321,8 +320,9 @@ def quaternion_multiply(a: Tensor, b: Tensor) -> Tensor:
 def quaternion_from_ray(ray: Tensor) -> Tensor:
     """Return the shortest rotation (..., 4) that brings the optical axis to a ray (..., 3), z > 0, of any length.
 
-    An object's appearance depends on the rotation relative to the ray to it, not to the camera's axes (Kundu et al.,
-    "3D-RCNN", CVPR 2018, section 3.3): q_camera = quaternion_of_ray * q_ray.
+    An object's appearance depends on its rotation relative to the ray (Kundu et al., "3D-RCNN", CVPR 2018, section
+    3.3):
+    q_camera = quaternion_of_ray * q_ray.
 
     Examples:
         >>> quaternion_from_ray(torch.tensor([0.0, 0.0, 3.0])).abs().tolist()  # straight ahead: no rotation
@@ -337,12 +337,11 @@ def quaternion_mean_by_segment(
 ) -> Tensor:
     """Return the rotation (count, 4), w >= 0, nearest to all pixels (P, 4) of each object `segment` (P,).
 
-    It is the principal eigenvector of sum w q q^T (Markley et al., "Averaging quaternions", JGCD 30(4), 2007). So q and
-    -q count alike, where a sum of quaternions would cancel. A longer quaternion counts as the square of its length.
-    weights: (P,), none below 0. An object without a pixel has the zero quaternion.
-
-    Where the two largest eigenvalues are equal (two rotations half a turn apart and equally heavy) every mix of both is
-    as near: one of them is returned, and the gradient leaves that direction out.
+    It is the principal eigenvector of sum w q q^T (Markley et al., "Averaging quaternions", JGCD 30(4), 2007), so q and
+    -q
+    are equal. A quaternion weighs as the square of its length. weights: (P,), not negative. An object without a pixel
+    has
+    the zero quaternion. If the two largest eigenvalues are equal, one of the best rotations is returned.
 
     Examples:
         >>> pixels = torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0], [0, 1.0, 0, 0]])
@@ -357,8 +356,8 @@ def quaternion_mean_by_segment(
 def _principal(outer: Tensor) -> Tensor:
     """Return the eigenvector (..., 4) of the largest eigenvalue of (..., 4, 4), w >= 0; zero for the zero matrix.
 
-    torch's gradient of `eigh` is NaN where any two eigenvalues are equal, as the three smallest of quaternions that
-    agree are. One eigenvector needs only its own: dv = sum_j v_j v_j^T dA v / (l - l_j), the last step below.
+    torch's gradient of `eigh` is NaN if any two eigenvalues are equal; this one needs only dv = sum_j v_j v_j^T dA v /
+    (l - l_j).
     """
     with torch.no_grad(), torch.autocast(outer.device.type, enabled=False):
         values, vectors = torch.linalg.eigh(outer)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Pixels of the objects of a batch; objects are counted by image and then by their number in it.
+    """Pixels of the objects of a batch; objects are counted by image, then by their number in it.
 
     pixel: (P,) index of each pixel in the flattened (B, H, W).
     segment: (P,) its object, 0 <= segment < M.
@@ -36,7 +36,7 @@ class Segments:
 
 
 def segments_from_instances(instances: Tensor) -> Segments:
-    """Return the objects of instance maps (B, H, W), whole numbers, 0 = none. A number without a pixel is no object.
+    """Return the objects of instance maps (B, H, W), whole numbers, 0 = none.
 
     Examples:
         >>> found = segments_from_instances(torch.tensor([[[0, 1, 1], [0, 0, 2]]]))
@@ -66,7 +66,7 @@ def subsample_segments(segments: Segments, max_pixels: int) -> Segments:
 
 
 def subsample_evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
-    """Return places in `segment` (P,) of about `max_pixels` evenly spaced pixels of each object, or of all it has.
+    """Return places in `segment` (P,) of about `max_pixels` evenly spaced pixels of each object, or all its pixels.
 
     Examples:
         >>> subsample_evenly(torch.zeros(6, dtype=torch.long), 1, 3).tolist()
@@ -79,7 +79,7 @@ def subsample_evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
 
 
 def segment_sums(values: Tensor, segment: Tensor, count: int) -> Tensor:
-    """Return the sums (count, ...) of values (P, ...) over the pixels of each segment; 0 for one without a pixel.
+    """Return the sums (count, ...) of values (P, ...) over the pixels of each segment; 0 without a pixel.
 
     Examples:
         >>> segment_sums(torch.tensor([1.0, 2.0, 5.0]), torch.tensor([0, 0, 1]), 2).tolist()
@@ -105,8 +105,7 @@ def segment_means(values: Tensor, segment: Tensor, count: int, weights: Tensor |
 def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Sequence[float]) -> Tensor:
     """Return quantiles (len(quantiles), count) of values (P,) over each segment; NaN without a pixel, or with a NaN.
 
-    0 is the minimum, 0.5 the median, 1 the maximum; between two values they are interpolated, as in `torch.quantile`.
-    Each carries the gradient of the one or two values that it comes from.
+    Interpolated as in `torch.quantile`; gradients reach the one or two values involved.
 
     Examples:
         >>> segment_quantiles(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2, (0.5,)).tolist()
@@ -131,7 +130,7 @@ def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Se
 def interpolate_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> Tensor:
     """Return the values (P, C) of maps (N, C, h, w), bilinear, at pixels of images `stride` times as large.
 
-    It equals `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` there.
+    It equals `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)`.
     index: (P,) which map.  place: (P, 2) x, y in the large image; values at NaN are NaN.
 
     Examples:

@@ -1,4 +1,4 @@
-"""Find the sky in images: by the image alone, and where predicted depth agrees. Imports no torch."""
+"""Find the sky in images, also with predicted depth."""
 
 from __future__ import annotations
 
@@ -7,29 +7,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_LIGHT, MAX_CONTRAST = 0.45, 0.02
-"""The lowest brightness of sky and its largest gradient, where an image is 0 to 1."""
+"""Lowest brightness of sky, and its largest gradient, for images of 0 to 1."""
 
 MIN_EVENNESS = 0.75
-"""10 % quantile of the brightness of sky over its median: at least 0.86 in KITTI, less of ceilings with lamps."""
+"""Smallest 10 % quantile of the sky's brightness over its median; ceilings with lamps have less."""
 
 LOWEST_ROW = 0.55
-"""Share of the image's height: what reaches farther down is a wall. The horizon of a level camera is at 0.5."""
+"""Share of the image's height below which there is no sky: the horizon of a level camera is at 0.5."""
 
 MIN_DEPTH_QUANTILE = 0.75
-"""Quantile of the depth of the rest of the image beyond which the median depth of sky lies."""
+"""The median depth of sky is beyond this quantile of the rest of the image."""
 
 
 def find_sky(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return where an image shows sky, as a mask.
+    """Return the sky mask (h, w) bool of an image (H, W, 3) uint8 RGB; all false without sky.
 
-    Sky touches the upper edge, has small gradients, is bright, is evenly bright, and ends above the lower half. A
-    bright, even ceiling or wall that ends there cannot be distinguished from it without depth (`find_far_sky`).
+    Sky touches the upper edge, is bright and even with small gradients, and ends above the lower half. An even ceiling
+    looks the same: `find_far_sky` uses depth too.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        size: (h, w) of the mask.
-
-    Returns (h, w) bool; all False without sky.
+    size: (h, w) of the mask.
     """
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
     light = cv2.resize(gray, (size[1], size[0]), interpolation=cv2.INTER_AREA)
@@ -47,14 +43,11 @@ def find_sky(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.bool
 
 
 def find_far_sky(image: NDArray[np.uint8], depth: NDArray[np.floating], *, margin_px: int = 2) -> NDArray[np.bool_]:
-    """Return where an image shows sky and depth is farther than most of the rest, as a mask.
+    """Return the sky mask (h, w) bool: sky in the image, and farther than most of the rest.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        depth: (h, w) of the same view, in any unit; 0 = none.
-        margin_px: pixels of depth by which sky is widened: depth at its edge is between it and what stands before it.
-
-    Returns (h, w) bool; all False where an evenly bright region is predicted nearer: a ceiling, or depth that is wrong.
+    image: (H, W, 3) uint8 RGB.
+    depth: (h, w) of the same view, in any unit; 0 = none.
+    margin_px: pixels by which sky is widened, since depth at its edge is mixed.
     """
     sky = find_sky(image, depth.shape)
     there, rest = depth[sky & (depth > 0)], depth[~sky & (depth > 0)]

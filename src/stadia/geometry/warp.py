@@ -32,10 +32,9 @@ class SynthesizedViews:
 
 
 def sample_image(image: Tensor, pixels: Tensor) -> Tensor:
-    """Sample image (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y; outside, take the nearest edge pixel.
+    """Sample image (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y; outside, the nearest edge pixel.
 
-    `align_corners=False` maps pixel x to (2x + 1) / W - 1. (2x / (W - 1) - 1 belongs to True; mixing the two moves the
-    image by half a pixel at its edges.) h and w are free: maps of several scales, stacked along h, need one call.
+    With `align_corners=False`, pixel x is (2x + 1) / W - 1. h and w are free: stack maps of several scales in one call.
 
     Examples:
         >>> image = torch.tensor([[[[0.0, 1.0]]]])
@@ -51,10 +50,7 @@ def sample_image(image: Tensor, pixels: Tensor) -> Tensor:
 
 
 def _to_powers_of_two(image: Tensor) -> Tensor:
-    """Repeat the image's edge to the right and below, up to powers of two, where the sampler's fractions are exact.
-
-    In float32 they cost 1e-4 pixels at width 1242; for powers of two integer pixels, so the identity warp, stay exact.
-    """
+    """Repeat the image's edge to the right and below, up to powers of two: integer pixels are then sampled exactly."""
     below, right = (2 ** (n - 1).bit_length() - n for n in image.shape[-2:])
     return F.pad(image, (0, right, 0, below), mode="replicate")
 
@@ -77,7 +73,7 @@ def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
 def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
     """Return K_s R K_t^-1 (..., 3, 3) and K_s t (..., 3): x_source ~ the first times x, plus the second / depth.
 
-    In float64 where the device has it: rounding here would move whole images.
+    In float64 if the device has it: rounding here would move whole images.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view
@@ -96,18 +92,13 @@ def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_t
     """Project the target's pixels to a source image.
 
     With depth d, x_source ~ K_s (R d K_t^-1 x + t) ~ (K_s R K_t^-1) x + (K_s t) / d: the plane at infinity and the
-    epipole (Hartley and Zisserman, eq. 9.7). In this form pixels are not converted to metres, so that the identity is
-    exact.
+    epipole (Hartley and Zisserman, eq. 9.7). In this form the identity is exact.
 
-    Args:
-        depth_m: (..., 1, H, W) z of the target in metres; 0 = none.
-        camera: of the target, K (..., 3, 3).
-        source_camera: K (..., 3, 3).
-        T_source_target: (..., 4, 4). All leading axes broadcast.
-
-    Returns:
-        pixels (..., 2, H, W) in the source image, and nearness (..., 1, H, W) = z_source / z_target, 0 where depth is
-        none.
+    depth_m: (..., 1, H, W) z of the target in metres; 0 = none.
+    camera, source_camera: K (..., 3, 3).
+    T_source_target: (..., 4, 4). All leading axes broadcast.
+    Returns pixels (..., 2, H, W) in the source image, and nearness (..., 1, H, W) = z_source / z_target, 0 without
+    depth.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view
@@ -130,18 +121,14 @@ def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_t
 def warp_image(
     source_image: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Synthesize the target's view from one source image.
+    """Synthesize the target's view (B, C, H, W) from one source image, and valid (B, 1, H, W) bool.
 
-    Args:
-        source_image: (B, C, Hs, Ws).
-        depth_m: (B, 1, H, W) z of the target, in the unit of T's translation; 0 = none.
-        camera: of the target.  source_camera: of the source image. K (3, 3) or (B, 3, 3).
-        T_source_target: (B, 4, 4), p_source = T_source_target p_target.
+    source_image: (B, C, Hs, Ws).
+    depth_m: (B, 1, H, W) z of the target, in the unit of T's translation; 0 = none.
+    camera, source_camera: K (3, 3) or (B, 3, 3).
+    T_source_target: (B, 4, 4), p_source = T_source_target p_target.
 
-    Returns:
-        image (B, C, H, W), and valid (B, 1, H, W) bool.
-
-    Raises GeometryError where an image and its camera differ in size.
+    Raises GeometryError if an image and its camera differ in size.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view
@@ -160,14 +147,12 @@ def synthesize_views(
 ) -> SynthesizedViews:
     """Synthesize the target's image from every source, in one call of the sampler.
 
-    Args:
-        sources: (B, N, 3, Hs, Ws).
-        depth_m: (B, 1, H, W) z of the target in metres; 0 = none.
-        camera: of the target, K (3, 3) or (B, 3, 3).
-        source_camera: K (3, 3) or (B, N, 3, 3).
-        T_source_target: (B, N, 4, 4).
+    sources: (B, N, 3, Hs, Ws).
+    depth_m: (B, 1, H, W) z of the target in metres; 0 = none.
+    camera: of the target, K (3, 3) or (B, 3, 3).  source_camera: K (3, 3) or (B, N, 3, 3).
+    T_source_target: (B, N, 4, 4).
 
-    Raises GeometryError where an image and its camera differ in size, and where there is not one camera per source.
+    Raises GeometryError if an image and its camera differ in size, or the number of source cameras is wrong.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view
@@ -188,7 +173,7 @@ def synthesize_views(
 
 
 def check_sizes(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera) -> None:
-    """Raise GeometryError where depth or a source image is not of its camera's size.
+    """Raise GeometryError if depth or a source image differs from its camera's size.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view

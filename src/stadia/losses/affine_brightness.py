@@ -1,8 +1,7 @@
 """Affine brightness between images of one scene: exposure changes that no depth explains (D3VO, eq. 3 to 5).
 
-Here and in `Prediction.brightness` a source has a pair (a, b) for which a * target + b matches its brightness. It
-changes the *target*, never the warped view: a view could be faded out by a = 0 until its residual vanishes. Values are
-not clamped to [0, 1]; (a, b) does not hold for saturated pixels.
+A source has a pair (a, b) for which a * target + b matches its brightness. It changes the *target*: a view could be
+faded out by a = 0 until its residual vanishes. Values are not clamped to [0, 1].
 """
 
 from __future__ import annotations
@@ -17,9 +16,7 @@ from stadia.losses.config import SATURATION
 
 
 def find_saturated_pixels(images: Tensor, limits: tuple[float, float] = SATURATION) -> Tensor:
-    """Map (..., 3, H, W) in [0, 1] to (..., 1, H, W) bool: all channels at one end, so pure colors do not count.
-
-    limits: all channels at most the first, or all at least the second.
+    """Map (..., 3, H, W) in [0, 1] to (..., 1, H, W) bool: all channels at most limits[0], or all at least limits[1].
 
     Examples:
         >>> find_saturated_pixels(torch.tensor([1.0, 0.99, 0.98]).view(3, 1, 1)).item()
@@ -32,17 +29,14 @@ def find_saturated_pixels(images: Tensor, limits: tuple[float, float] = SATURATI
 def apply_brightness(
     images: Tensor, target: Tensor, brightness: Tensor, saturation: tuple[float, float] = SATURATION
 ) -> Tensor:
-    """Return the target with the brightness of each image that it is compared with.
+    """Return the target (B, N, 3, H, W) with the brightness of each image that it is compared with.
 
-    Pixels that are saturated in either image keep the target's value, since gain and offset do not hold there.
+    Pixels saturated in either image keep the target's value. Differentiable in the brightness.
 
-    Args:
-        images: (B, N, 3, H, W), views or sources.
-        target: (B, 3, H, W).
-        brightness: (B, N, 2) gain and offset.
-        saturation: limits of `find_saturated_pixels`.
-
-    Returns: (B, N, 3, H, W), differentiable with respect to the brightness.
+    images: (B, N, 3, H, W), views or sources.
+    target: (B, 3, H, W).
+    brightness: (B, N, 2) gain and offset.
+    saturation: limits of `find_saturated_pixels`.
 
     Examples:
         >>> target, source = torch.full((1, 3, 1, 1), 0.4), torch.full((1, 1, 3, 1, 1), 0.8)
@@ -56,7 +50,7 @@ def apply_brightness(
 
 
 def brightness_penalty(brightness: Tensor) -> Tensor:
-    """Mean over samples of the sum over sources of (a - 1)^2 + b^2, for brightness (B, N, 2) (D3VO, supplement).
+    """Return the mean over samples of the sum over sources of (a - 1)^2 + b^2, brightness (B, N, 2) (D3VO, supplement).
 
     Examples:
         >>> round(brightness_penalty(torch.tensor([[[1.1, 0.0], [1.0, 0.2]]])).item(), 4)
@@ -69,12 +63,11 @@ def brightness_penalty(brightness: Tensor) -> Tensor:
 class BrightnessGate(nn.Module):
     """Keep brightness at (1, 0) until warped sources beat unwarped ones, then pass it for good.
 
-    The best gain between unrelated images is near 0, and a network that learns it never trains depth. So the gate opens
-    only when the ratio of warped to unwarped residual, averaged over about the last `STEPS` steps, falls below
-    `BEATEN`. Its state is in buffers, so that checkpoints hold it.
+    The best gain between unrelated images is near 0, and with it depth never trains. The gate opens as soon as the
+    ratio of
+    warped to unwarped residual, averaged over about `STEPS` steps, is below `BEATEN`. Buffers hold its state.
 
-    Args:
-        from_step: open at this step at the latest; None: only by the ratio.
+    from_step: open at this step at the latest; None: only by the ratio.
     """
 
     BEATEN, STEPS = 0.8, 100

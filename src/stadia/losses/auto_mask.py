@@ -14,14 +14,10 @@ from stadia.core.types import is_temporal
 def identity_reprojection(unwarped: Tensor, source_names: Sequence[str]) -> Tensor:
     """Return the residual that a warped source must beat: the least unwarped one of its own kind, temporal or rig.
 
-    Monodepth2 takes the least over all sources, which with a stereo rig masks the stereo source wherever the image is
-    constant in time, although the pair measures depth there.
+    Monodepth2 takes the least over all sources, which masks a stereo source wherever the image is constant in time.
 
-    Args:
-        unwarped: (B, N, H, W) residuals of the sources as recorded.
-        source_names: N names.
-
-    Returns: (B, N, H, W).
+    unwarped: (B, N, H, W) residuals of the sources as recorded.
+    Returns (B, N, H, W).
 
     Examples:
         >>> unwarped = torch.tensor([0.3, 0.2]).view(1, 2, 1, 1)
@@ -39,7 +35,7 @@ def identity_reprojection(unwarped: Tensor, source_names: Sequence[str]) -> Tens
 class MinimumReprojection:
     """The per-pixel minimum over N candidates.
 
-    residual: (B, 1, H, W), differentiable with respect to the winner's residual only.
+    residual: (B, 1, H, W), differentiable in the winner's residual only.
     winner: (B, 1, H, W) int8: i < N for warped source i, N + i for unwarped source i, -1 if no source sees the pixel.
     nearest: (B, 1, H, W) int8: the visible candidate of least residual, masked or not; -1 if no source sees the pixel.
     unmasked: (B, 1, H, W) residual of `nearest`, or `residual` if no source sees the pixel; no gradient.
@@ -56,20 +52,17 @@ def minimum_reprojection(
 ) -> MinimumReprojection:
     """Take the per-pixel minimum over visible candidates that, with `auto_mask`, beat the unwarped sources.
 
-    A candidate competes where it projects into its source's image and, with `auto_mask`, where its residual is *less*
-    than `identity_residual`. So ties (a camera at rest) are always masked, without the random noise of Monodepth2.
-    Between equal candidates the first wins.
+    A candidate competes if it projects into its source's image and, with `auto_mask`, if its residual is *less* than
+    `identity_residual`, so ties (a camera at rest) are masked. Between equal candidates the first wins.
 
-    Pixels without a competing candidate get the constant `identity_residual` and no gradient, and the mean stays over
-    all pixels. So neither leaving the frame nor masking lowers the loss, and a pixel weighs the same in any batch.
-    (With several kinds it is the largest `identity_residual`, so that the value never decreases in a residual.)
-    Monodepth2 pads with the border instead, whose pixels can win by chance.
+    Other pixels get the constant `identity_residual` (the largest of several kinds) without gradient, and the mean
+    stays
+    over all pixels: neither leaving the frame nor masking lowers the loss.
 
-    Args:
-        residuals: (B, N, H, W) of the warped candidates.
-        seen: (B, N, H, W) bool, true where the candidate projects into its source's image.
-        unwarped: (B, N, H, W) residuals of the sources as recorded; no gradient.
-        identity_residual: (B, N, H, W) from `identity_reprojection`; no gradient.
+    residuals: (B, N, H, W) of the warped candidates.
+    seen: (B, N, H, W) bool, true if the candidate projects into its source's image.
+    unwarped: (B, N, H, W) residuals of the sources as recorded; no gradient.
+    identity_residual: (B, N, H, W) from `identity_reprojection`; no gradient.
 
     Examples:
         >>> residuals, unwarped = torch.tensor([0.1, 0.4]).view(1, 2, 1, 1), torch.tensor([0.3, 0.2]).view(1, 2, 1, 1)
@@ -96,9 +89,9 @@ def minimum_reprojection(
 
 
 def find_masked_pixels(winner: Tensor, sources: int) -> Tensor:
-    """Return the auto-mask, bool: an unwarped source explains the pixel better, or no source shows it.
+    """Return the auto-mask, bool: an unwarped source explains the pixel better, or no source sees it.
 
-    winner: of `MinimumReprojection`, also `LossReport.maps["winner"]`.
+    winner: of `MinimumReprojection` or `LossReport.maps["winner"]`.
     sources: their number N.
 
     Examples:
@@ -122,13 +115,10 @@ def lift_auto_mask_from_road(
 ) -> MinimumReprojection:
     """Apply the auto-mask to a minimum computed without it, except on the road of moving images.
 
-    Args:
-        minimum: of candidates of one kind, temporal or rig (`minimum_reprojection(..., auto_mask=False)`).
-        identity_residual: (B, 1, H, W) residual of the unwarped images.
-        best_identity: (B, 1, H, W) index of the best unwarped image, as a winner.
-        road: (B, 1, H, W) bool.
-
-    For candidates of one kind, mask and minimum can be applied in either order.
+    minimum: of candidates of one kind, temporal or rig (`minimum_reprojection(..., auto_mask=False)`).
+    identity_residual: (B, 1, H, W) residual of the unwarped images.
+    best_identity: (B, 1, H, W) index of the best unwarped image, as a winner.
+    road: (B, 1, H, W) bool.
     """
     unseen = minimum.winner < 0
     masked = unseen | (minimum.residual.detach() >= identity_residual)

@@ -1,6 +1,6 @@
 """Losses of class masks, 0 = background: cross-entropy, focal loss, Dice.
 
-logits (B, C, H, W) and integer classes (B, H, W) from 0 to C - 1, or IGNORE_INDEX. Such pixels cost 0 without a
+logits (B, C, H, W) and integer classes (B, H, W) from 0 to C - 1, or IGNORE_INDEX: such pixels cost 0 without a
 gradient; exclude them from a mean by `labeled_pixels`.
 """
 
@@ -16,7 +16,7 @@ IGNORE_INDEX = -1
 
 
 def labeled_pixels(classes: Tensor) -> Tensor:
-    """Return (B, 1, H, W) bool, true where the class is labeled.
+    """Return (B, 1, H, W) bool, true if the class is labeled.
 
     Examples:
         >>> labeled_pixels(torch.tensor([[[0, 2, IGNORE_INDEX]]])).tolist()
@@ -39,7 +39,7 @@ def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
 def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0) -> Tensor:
     """Compute -(1 - p)^gamma log p at each pixel, (B, 1, H, W): correct pixels count little (Lin et al., ICCV 2017).
 
-    gamma: 0 is cross-entropy; from 1 on the gradient is finite everywhere. Raises ValueError for other values.
+    gamma: 0 is cross-entropy; from 1 on the gradient is finite. Raises ValueError for other values.
 
     Examples:
         >>> round(focal_loss(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1)).item(), 4)
@@ -52,11 +52,10 @@ def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0) -> Tensor:
 
 
 def dice_loss(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Tensor:
-    """Compute 1 - Dice of each image, (B,): the mean over the foreground classes in the image.
+    """Compute 1 - Dice of each image, (B,): the mean over the foreground classes in the image, 0 without objects.
 
     Dice = (2 sum p t + smooth) / (sum p + sum t + smooth), with probability p and indicator t of the class (Milletari
-    et al., "V-Net", 3DV 2016). Small classes count as much as large ones, and the background not at all. An image
-    without objects gives 0 (exclude it from the mean), so a pixel loss has to penalize its false positives.
+    et al., "V-Net", 3DV 2016). Small classes count as much as large ones.
 
     Examples:
         >>> logits = torch.tensor([[-9.0, -9.0], [9.0, 9.0]]).view(1, 2, 1, 2)  # both pixels: the object

@@ -24,50 +24,51 @@ def _is_term(name: str) -> str:
 
 
 SATURATION: tuple[float, float] = (0.02, 0.98)
-"""Limits of saturated pixels by default: sensors clip there, and their noise is about as large."""
+"""Default limits of saturated pixels, where sensors clip."""
 
 
 class SelfSupervisedLossConfig(StrictModel):
     """The self-supervised loss. Outputs that the networks do not predict are ignored; `model` switches on D3VO's parts.
 
-    name: the loss (`stadia list losses`); a class of your own, module:Class, derives from it.
+    name: the loss (`stadia list losses`); your own class, module:Class, derives from it.
     residual: how images are compared: ssim_l1 (Monodepth2), mse, or patch, Huber's norm over DSO's eight pixels
-        (`stadia list residuals`). Others than ssim_l1 are computed by plain torch.
+        (`stadia list residuals`). Only ssim_l1 has compiled loops.
     ssim_weight: share of SSIM in the residual ssim_l1; the rest is the absolute difference.
-    smoothness: weight of edge-aware smoothness at full resolution, halved with each coarser scale (the lambda of D3VO,
+    smoothness: weight of edge-aware smoothness at full resolution, halved with each coarser scale (lambda in D3VO,
         arXiv 2003.01060, and Monodepth2).
     smoothness_type: slope_over_mean, slope, log_slope or bend (`stadia list smoothness`).
     auto_mask: train a pixel only if a warped source explains it better than the unwarped ones.
-    auto_mask_from_step: one camera: the auto-mask acts from this step on. Before, it would mask the pixels from which a
-        motion that is too small learns to grow. With a stereo source it acts from the start.
-    residual_threshold: residuals above it are clamped and train nothing, as outliers. None: no clamp.
-    pyramid: number of image sizes, each half the one before, at which every depth map is compared; 1 is full size only.
-        A match 24 pixels away is 3 pixels away at the fourth size, within reach of the loss's gradient.
-    scale_weights: weight of each scale of the prediction in all terms, finest first; the sum is still divided by the
-        number of scales. None: all 1.
-    term_scale_weights: the same for single terms by name, which multiply scale_weights: {"smoothness": [1, 0.5, 0, 0]}.
+    auto_mask_from_step: one camera: the auto-mask starts at this step, because it masks the pixels from which a small
+        motion learns to grow. With a stereo source it acts from the start.
+    residual_threshold: residuals above it are outliers: they are clamped and train nothing. None: no clamp.
+    pyramid: number of image sizes, each half the one before, at which every depth map is compared. A match 24 pixels
+        away
+        is 3 pixels away at the fourth size, within reach of the gradient.
+    scale_weights: weight of each scale of the prediction in all terms, finest first; the sum is divided by the number
+        of
+        scales. None: all 1.
+    term_scale_weights: further factors for single terms by name: {"smoothness": [1, 0.5, 0, 0]}.
     translation_gradient: factor on the gradient of the predicted translation of temporal sources.
     translation_gradient_steps: steps in which this factor falls by e towards 1. None: it stays.
-    temporal_from_step: temporal neighbors train depth from this step on; before, they train only the pose network, and
-        the stereo source trains depth. None: never. Without a stereo source they train depth from the start.
-    uncertainty_from_step: a predicted uncertainty weights the residual from this step on; Sigma is 1 before. Earlier,
-        it would explain residuals that depth has not had time to learn.
-    num_uncertainty_sizes: number of pyramid sizes that it weights, the full one first; Sigma is 1 at the others, so
-        that distant matches still train depth. None: all.
+    temporal_from_step: temporal neighbors train depth from this step on; before, only the stereo source does, and they
+        train the pose network. None: never. Without a stereo source they train depth from the start.
+    uncertainty_from_step: a predicted uncertainty weights the residual from this step on; Sigma is 1 before.
+    num_uncertainty_sizes: number of pyramid sizes that it weights, the full one first; Sigma is 1 at the others. None:
+        all.
     brightness: beta, weight of (a - 1)^2 + b^2 summed over the sources, relative to `smoothness` at each scale (D3VO:
         1e-2, so 1e-5).
-    brightness_from_step: a predicted brightness stays at (1, 0) until the warped sources' residual is below 0.8 times
-        that of the unwarped ones, or until this step, whichever is first. None: only by the residual.
-    saturation: pixels with all channels at most the first or at least the second keep their brightness, since gain and
-        offset do not hold there: over-exposed pixels, and with a larger first number shadows too.
-    points: weight of |ln z - ln z_point| at the points of a map, where the data have one (motion=map).
-    right_view: weight of the right view's reconstruction and its smoothness, if it is predicted.
-    tilt_consistency: weight of the difference between the depth of a tilted image and the tilted depth of the image,
-        relative, where both are seen; 0 disables it. One more pass of the depth network.
+    brightness_from_step: a predicted brightness stays at (1, 0) until the residual of warped sources is below 0.8 times
+        the unwarped one, or until this step. None: only by the residual.
+    saturation: pixels with all channels at most the first or at least the second keep their brightness.
+    points: weight of |ln z - ln z_point| at the points of a map, if the data have one (motion=map).
+    right_view: weight of the right view's reconstruction and smoothness, if it is predicted.
+    tilt_consistency: weight of the relative difference between the depth of a tilted image and the tilted depth; 0
+        disables it. One more pass of the depth network.
     tilt_deg: largest roll of this term.
-    sparse_depth: weight of |ln z - ln z_true| where the data have depth, as LiDAR (`data.ground_truth_depth=true`); it
+    sparse_depth: weight of |ln z - ln z_true| if the data have depth, such as LiDAR (`data.ground_truth_depth=true`);
+        it
         gives metres.
-    speed: weight of the error of the length of a motion in metres, where the data have poses; it gives metres.
+    speed: weight of the error of the length of a motion in metres, if the data have poses; it gives metres.
     left_right_consistency: weight of the difference between the left and right view's inverse depth, both ways; 0
         disables it. It also penalizes correct occlusions (Monodepth, arXiv 1609.03677, used 1).
     """
@@ -106,14 +107,13 @@ class MetricScaleConfig(StrictModel):
     """Metric scale from objects of known height and from the constant camera height. Weights vary over the epochs.
 
     object_height: weight of |H - h D / f_y| over object pixels. Alone it makes every object a plane facing the camera.
-    camera_height: weight of the camera height error on the road. Keep it small: uniform depth, a road parallel to the
-        image, is a minimum of this term too. With weight 1 depth collapses to it; 0.05 already blurs depth.
+    camera_height: weight of the camera height error on the road. Keep it small: uniform depth is a minimum too.
     balance: "fixed" weights; "ratio": the camera height's weight is the photometric loss over the camera height's
         error, at most `camera_height`; "variation": both weights are multiplied by the variation of their losses over
-        that of the photometric one (CoV-Weighting, arXiv 2009.01717), by at most 10.
+        the photometric variation (CoV-Weighting, arXiv 2009.01717), at most 10.
     balance_every: batches that a weight of "ratio" and "variation" is kept for.
-    form: "absolute" errors, or "gaussian": the squared error over twice the variance, plus the deviation's logarithm. A
-        Gaussian explodes where the variance is small; it repeats an experiment that failed.
+    form: "absolute" errors, or "gaussian": the squared error over twice the variance, plus the deviation's logarithm;
+        unstable for small variances.
     object_spread, camera_spread: deviation of a height over the height, for "gaussian".
     """
 
@@ -130,14 +130,14 @@ TermWeight = Annotated[float, Field(ge=0)]
 
 
 def describe_empty_range(name: str, least: float, most: float, unit: str = "") -> str:
-    """Return the message for a range of labels that holds none."""
+    """Return the message for an empty range of labels."""
     return f"min_{name}{unit}={least:g} is not below max_{name}{unit}={most:g}: no label is left"
 
 
 class SparseDepthConfig(StrictModel):
     """Depth supervised by sparse (projected LiDAR) or dense ground truth: a weighted sum of terms.
 
-    name: the loss (`stadia list losses`); a class of your own, module:Class, derives from it.
+    name: the loss (`stadia list losses`); your own class, module:Class, derives from it.
     silog_per_image: weight of SILog, averaged over the images of a batch.
     silog_pooled: weight of SILog over the pixels of the whole batch, as in BTS; it depends on the batch size.
     affine_invariant: weight of the trimmed error of inverse depth up to scale and shift of each image.
@@ -181,11 +181,10 @@ LossT = TypeVar("LossT")
 def load_loss(name: str, base: type[LossT]) -> type[LossT]:
     """Return the class of a loss. It is called with the recipe's configuration `loss`.
 
-    Args:
-        name: of `stadia list losses`, an entry point of the group stadia.losses, or module:Class.
-        base: the recipe's own loss, from which every other derives: the loss checks and the monitors rely on its terms.
+    name: of `stadia list losses`, an entry point of the group stadia.losses, or module:Class.
+    base: the recipe's own loss, from which every other derives: checks and monitors rely on its terms.
 
-    Raises ConfigError for another class, before images are decoded.
+    Raises ConfigError for another class.
     """
     loss: object = LOSSES.load(name)
     if isinstance(loss, type) and issubclass(loss, base):

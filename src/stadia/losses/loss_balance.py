@@ -1,4 +1,4 @@
-"""Weights of several losses: of heights against the photometric loss, and of data sets that train together."""
+"""Weights of several losses: of heights relative to the photometric loss, and of data sets that train together."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import Tensor
 from stadia.losses.config import MetricScaleConfig
 
 MAX_FACTOR = 10.0
-"""Largest factor of "variation": a loss of almost no mean has any variation."""
+"""Largest factor of "variation": a loss with almost no mean has any variation."""
 
 MIN_BATCHES = 3
-"""Batches before "variation" counts: two values have no deviation that means anything."""
+"""Batches before "variation" counts."""
 
 
 @dataclass
 class RunningVariation:
-    """Mean and variance of the ratio of a loss to its own mean before (Welford), as CoV-Weighting takes them."""
+    """Mean and variance (Welford) of the ratio of a loss to its own running mean, for CoV-Weighting."""
 
     count: int = 0
     mean_loss: float = 0.0
@@ -58,8 +58,7 @@ class RunningVariation:
 class HeightLossBalance:
     """Factors of the height losses, each kept for `config.balance_every` batches.
 
-    Source: the ratio of detached losses, and Groenendijk et al., "Multi-Loss Weighting with Coefficient of Variations",
-    WACV 2021, arXiv 2009.01717.
+    Source: Groenendijk et al., "Multi-Loss Weighting with Coefficient of Variations", WACV 2021, arXiv 2009.01717.
     """
 
     config: MetricScaleConfig
@@ -70,9 +69,8 @@ class HeightLossBalance:
     def update(self, photometric: Tensor, errors: Mapping[str, Tensor]) -> Mapping[str, float]:
         """Return the factors of a batch, by the term's name.
 
-        Args:
-            photometric: (), the photometric loss.
-            errors: () the mean errors in metres by term, without weights; 0 where nothing is known.
+        photometric: (), the photometric loss.
+        errors: () the unweighted mean errors in metres by term; 0 if unknown.
         """
         if self.config.balance == "fixed":
             return self.factors
@@ -112,14 +110,13 @@ class HeightLossBalance:
 
 
 def find_min_norm_weights(gradients: Tensor) -> Tensor:
-    """Return weights (N,) of gradients (N, P) whose weighted sum is shortest; not negative, their sum is 1.
+    """Return weights (N,) of gradients (N, P) with the shortest weighted sum; not negative, their sum is 1.
 
-    The step along it lowers every loss, or none can be lowered without raising another one (Sener and Koltun,
-    "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, arXiv 1810.04650); MiDaS (arXiv 1907.01341,
-    section 5) balances data sets by it.
-
-    By non-negative least squares: the a that minimizes |sum a_i g_i|^2 + L^2 (1 - sum a_i)^2, divided by its sum, is
-    that combination for any L.
+    A step along it lowers every loss, if possible (Sener and Koltun, "Multi-Task Learning as Multi-Objective
+    Optimization",
+    NeurIPS 2018, arXiv 1810.04650; MiDaS, arXiv 1907.01341, section 5). By non-negative least squares: the a that
+    minimizes
+    |sum a_i g_i|^2 + L^2 (1 - sum a_i)^2, divided by its sum, for any L.
 
     Examples:
         >>> find_min_norm_weights(torch.tensor([[1.0, 0.0], [0.0, 1.0]])).tolist()  # equally long, at a right angle
@@ -143,8 +140,7 @@ def find_min_norm_weights(gradients: Tensor) -> Tensor:
 class DataSetBalance:
     """Factors of the losses of several data sets, from the last gradient of each; their mean is 1.
 
-    Each batch is of one data set, so gradients of different steps are combined. Before every data set has one, all
-    factors are 1.
+    Each batch is from one data set. Until every data set has a gradient, all factors are 1.
     """
 
     def __init__(self, names: tuple[str, ...], every: int) -> None:
@@ -154,13 +150,13 @@ class DataSetBalance:
         self.batches = dict.fromkeys(names, 0)
 
     def is_due(self, name: str) -> bool:
-        """Return whether the gradient of this batch of a data set is to be measured; counts the batch."""
+        """Return whether to measure the gradient of this batch of a data set; counts the batch."""
         due = self.batches[name] % self.every == 0
         self.batches[name] += 1
         return due
 
     def update(self, name: str, gradient: Tensor) -> None:
-        """Keep the gradient (P,) of a data set's loss, and find new factors where all data sets have one."""
+        """Keep the gradient (P,) of a data set's loss, and find new factors once all data sets have one."""
         self.gradients[name] = gradient.detach().flatten().float().cpu()
         if len(self.gradients) < len(self.names):
             return

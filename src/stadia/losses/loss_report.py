@@ -20,11 +20,12 @@ class LossReport:
     total: scalar, differentiable.
     terms: detached weighted scalars by name, which add up to `total`.
     maps: detached images of the finest scale. A photometric loss has "residual" (B, 1, H, W): the pixel's contribution,
-        unweighted; "winner" (B, 1, H, W) integer: i < N for warped source i, N + i where unwarped source i is better,
-        -1 if no warped source sees the pixel; "unwarped" (B, 1, H, W): "residual" without depth and motion; "warped"
-        (B, 3, H, W): the warped source most similar to the target at each pixel, 0 if none sees it.
-    least: lower bound of each weighted term; unbounded terms (logarithms) are left out. Checked in training
-        (`losses.loss_report`).
+        unweighted; "winner" (B, 1, H, W) integer: i < N for warped source i, N + i if unwarped source i is better, -1
+        if
+        no warped source sees the pixel; "unwarped" (B, 1, H, W): "residual" without depth and motion; "warped" (B, 3,
+        H,
+        W): the warped source most similar to the target at each pixel, 0 if no source sees it.
+    least: lower bound of each bounded weighted term, checked in training.
     logged: detached scalars that are only logged.
     """
 
@@ -36,7 +37,7 @@ class LossReport:
 
     @classmethod
     def from_terms(cls, terms: Mapping[str, Tensor], maps: dict[str, Tensor], **values: Any) -> LossReport:
-        """Return the report of weighted, differentiable terms; `values` are those of other fields."""
+        """Return the report of weighted, differentiable terms; `values` are further fields."""
         total = torch.stack(list(terms.values())).sum()
         return cls(total, {name: value.detach() for name, value in terms.items()}, maps, **values)
 
@@ -47,11 +48,9 @@ class LossReport:
 def combine_losses(parts: Mapping[str, tuple[float, LossReport]]) -> LossReport:
     """Return sum_i weight_i * report_i with its terms.
 
-    Args:
-        parts: weight and report by loss name: `{"selfsup": (1.0, report), "sparse_depth": (0.1, other)}`.
-
-    Returns: the total; weighted terms and lower bounds as NAME/TERM, which add up to it; all maps under their names.
-    Raises ValueError without parts, or if two parts have a map of one name.
+    parts: weight and report by loss name: `{"selfsup": (1.0, report), "sparse_depth": (0.1, other)}`.
+    Returns the total, weighted terms and lower bounds as NAME/TERM, and all maps under their names.
+    Raises ValueError without parts, or if two parts have a map with the same name.
 
     Examples:
         >>> parts = {"a": (2.0, LossReport.from_terms({"x": torch.tensor(1.0)}, {}))}
@@ -77,7 +76,7 @@ def combine_losses(parts: Mapping[str, tuple[float, LossReport]]) -> LossReport:
 
 
 def add_terms(report: LossReport, further: LossReport) -> LossReport:
-    """Return the report with the terms, maps and logged scalars of another one of the same batch.
+    """Return the report with the terms, maps and logged scalars of another report of the same batch.
 
     Examples:
         >>> one, two = (LossReport.from_terms({name: torch.tensor(1.0)}, {}) for name in "ab")
@@ -97,7 +96,7 @@ def add_terms(report: LossReport, further: LossReport) -> LossReport:
 
 
 def masked_mean(values: Tensor, known: Tensor) -> Tensor:
-    """Average values over `known` (bool, broadcast to them), a scalar; 0 if none is known, still in the graph.
+    """Average values over `known` (bool, broadcast), a scalar; 0 if empty, still in the graph.
 
     Examples:
         >>> masked_mean(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False])).item()
@@ -108,10 +107,9 @@ def masked_mean(values: Tensor, known: Tensor) -> Tensor:
 
 
 def average_count_over_processes(counts: Tensor) -> Tensor:
-    """Average counts (...) over all processes that train together; all of them have to call it.
+    """Average counts (...) over all processes that train together; all must call it.
 
-    DDP averages gradients. A sum divided by this count therefore becomes, over all processes, the mean of one large
-    batch, however unequally it is split. A process's own mean does not.
+    DDP averages gradients: a sum divided by this count becomes the mean of one large batch, however it is split.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return counts
@@ -131,19 +129,16 @@ def divide_sum(values: Tensor, count: Tensor) -> Tensor:
 # are not over the same pixels). A total that is not the sum of its terms trains something that no curve shows.
 
 ROUNDING_TOLERANCE = 1e-5
-"""Relative to the terms, in float32: a hundred times the rounding of a sum of terms, or of means over accumulation."""
+"""Relative tolerance of sums of terms in float32."""
 
 
 def find_loss_errors(
     total: float, terms: Mapping[str, float], least: Mapping[str, float], dtype: torch.dtype = torch.float32
 ) -> list[str]:
-    """Return a line for each broken law, with the numbers.
+    """Return a line for each broken law: the total is the sum of its terms, and no term is below its minimum.
 
-    Args:
-        total: what is minimized.
-        terms: its parts by name, weighted as they enter.
-        least: the minimum of a term, by name; a term without one (a logarithm) is left out.
-        dtype: of the loss: in half precision sums agree less.
+    least: the minimum of each bounded term, by name.
+    dtype: of the loss; half precision is less exact.
 
     Examples:
         >>> find_loss_errors(1.0, {"x": 0.5}, {"x": 0.0}, torch.float32)  # the terms do not add up
@@ -164,7 +159,7 @@ def find_loss_errors(
 def check_loss(
     step: int, total: float, terms: Mapping[str, float], least: Mapping[str, float], dtype: torch.dtype = torch.float32
 ) -> None:
-    """Raise RunError where `find_loss_errors` finds something."""
+    """Raise RunError for the lines of `find_loss_errors`."""
     if broken := find_loss_errors(total, terms, least, dtype):
         what, expected = f"loss of step {step}", "the sum of its terms, each at its minimum or above"
         fix = "correct the loss: means over the same pixels with one count, and every term weighted as it enters"

@@ -1,7 +1,6 @@
 """Metric scale from objects of known height and the constant height of the camera (FUMET, arXiv 2312.04530).
 
-All objects of all frames determine the camera's height, which then supervises every frame with a road. Both errors are
-absolute and per pixel.
+Objects of all frames determine the camera's height, which supervises every frame with a road.
 """
 
 from __future__ import annotations
@@ -30,15 +29,14 @@ from stadia.losses.loss_report import LossReport
 def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, height_m: Tensor) -> Tensor:
     """Compute |H - h D / f_y| in metres at each object pixel, (P,): the height error of a box at this depth.
 
-    Args:
-        depth_m: (B, 1, H, W) z in metres.
-        camera: K (3, 3) or (B, 3, 3).
-        objects: of (B, H, W).
-        height_m: (M,) known heights, constant; NaN gives 0.
+    h is the mask's height, from the upper edge of its first row to the lower edge of its last. The minimum is a plane
+    that
+    faces the camera: lower its weight as the camera height becomes known.
 
-    h is the mask's height, from the upper edge of its first row to the lower edge of its last. Per pixel, so that
-    errors within an object cannot cancel. The minimum is a plane that faces the camera: lower its weight as the camera
-    height becomes known.
+    depth_m: (B, 1, H, W) z in metres.
+    camera: K (3, 3) or (B, 3, 3).
+    objects: of (B, H, W).
+    height_m: (M,) known heights, constant; NaN gives 0.
 
     Examples:
         >>> from stadia.geometry.camera import intrinsics
@@ -69,7 +67,7 @@ def object_height_loss(error: Tensor, objects: Segments, weight: Tensor) -> Tens
 
 
 def erode_road_mask(road: Tensor) -> Tensor:
-    """Erode a road mask (B, 1, H, W) bool by one pixel: normals beside a car belong to neither road nor car.
+    """Erode a road mask (B, 1, H, W) bool by one pixel: normals next to a car are neither road nor car.
 
     Examples:
         >>> erode_road_mask(torch.ones(1, 1, 3, 3, dtype=torch.bool)).sum().item()  # the border counts as road
@@ -81,7 +79,7 @@ def erode_road_mask(road: Tensor) -> Tensor:
 def camera_height_error(road: RoadPixelHeights, camera_height_m: Tensor) -> Tensor:
     """Compute |camera height - known height| at each road pixel, (B, 1, H, W) in metres; 0 elsewhere or if unknown.
 
-    camera_height_m: (B,) constants, NaN if unknown. Each pixel has its own normal with a gradient.
+    camera_height_m: (B,) constants, NaN if unknown.
     """
     known = camera_height_m.isfinite()[:, None, None, None] & road.valid
     target_m = camera_height_m.detach().nan_to_num()[:, None, None, None]
@@ -89,11 +87,7 @@ def camera_height_error(road: RoadPixelHeights, camera_height_m: Tensor) -> Tens
 
 
 def camera_height_loss(error: Tensor, counted: Tensor) -> Tensor:
-    """Average over the counted pixels of each image, then over the images that have any; 0 if none has.
-
-    error: (B, 1, H, W).
-    counted: (B, 1, H, W) bool.
-    """
+    """Average over the counted pixels (B, 1, H, W) bool of each image, then over the images that have any; else 0."""
     pixels = counted.flatten(1).sum(1)
     image_means = error.where(counted, 0.0).flatten(1).sum(1) / pixels.clamp(min=1)
     return image_means.sum() / (pixels > 0).sum().clamp(min=1)
@@ -121,13 +115,11 @@ class ScaleLossShares(NamedTuple):
 
 
 def compute_scale_loss_shares(epoch: int, *, epochs: int) -> ScaleLossShares:
-    """Return the shares of an epoch, counted from 0.
+    """Return the shares of an epoch, counted from 0, until the schedule ends at `epochs`.
 
-    Early depth of the road is poor, so the camera height enters slowly, as a logarithm; object heights flatten the
-    objects, so they fade out.
-
-    Args:
-        epochs: the schedule ends at this one (FUMET, arXiv 2312.04530: 20 of 60 on KITTI, 12 of 35 on Cityscapes).
+    The camera height enters slowly, as a logarithm, because early road depth is poor; object heights flatten the
+    objects,
+    so they fade out (FUMET, arXiv 2312.04530: 20 of 60 epochs on KITTI, 12 of 35 on Cityscapes).
 
     Examples:
         >>> compute_scale_loss_shares(0, epochs=20)
@@ -148,7 +140,7 @@ class KnownHeights:
     objects: of (B, H, W).
     object_m: (M,) their heights, NaN if unknown.
     weight: (M,) bool or float; 0 excludes an object (`weight_objects`).
-    camera_m: (B,) the camera's height, NaN while unknown (`recipes.metric.camera_heights`).
+    camera_m: (B,) the camera's height, NaN if unknown (`recipes.metric.camera_heights`).
     """
 
     objects: Segments
@@ -176,17 +168,16 @@ class MetricScaleLoss:
     ) -> LossReport:
         """Compute the loss of a batch.
 
-        Args:
-            inverse_depth: one map per scale, finest first, (B, 1, H / 2^s, W / 2^s) in 1/m.
-            camera: of the image, K (B, 3, 3).
-            road: (B, 1, H, W) bool; its border pixels are excluded (`erode_road_mask`).
-            known: heights in metres.
-            object_share, camera_share: factors of the weights in this epoch (`compute_scale_loss_shares`).
-            balance: returns further factors by term from the unweighted terms (`losses.loss_balance`).
+        inverse_depth: one map per scale, finest first, (B, 1, H / 2^s, W / 2^s) in 1/m.
+        camera: of the image, K (B, 3, 3).
+        road: (B, 1, H, W) bool; its border pixels are excluded.
+        object_share, camera_share: factors of the weights in this epoch (`compute_scale_loss_shares`).
+        balance: returns further factors by term from the unweighted terms (`losses.loss_balance`).
 
-        Returns: terms "object_height" and "camera_height"; maps "object_height_error" and "camera_height_error" (B, 1,
-        H, W) in metres, of the finest scale; `logged` "camera_height_m", the median over the images, NaN without road.
-        Raises GeometryError if the number of heights differs from that of objects or images.
+        Returns terms and maps of errors (B, 1, H, W) in metres of object and camera height; `logged` has
+        "camera_height_m", the
+        median over the images, NaN without road.
+        Raises GeometryError if the number of heights differs from the number of objects or images.
         """
         _check_known(known, len(road))
         with torch.autocast(road.device.type, enabled=False):
@@ -210,7 +201,6 @@ class MetricScaleLoss:
     def _compare_scale(
         self, inverse_depth: Tensor, camera: Camera, road: Tensor, known: KnownHeights
     ) -> tuple[Tensor, Tensor, RoadPixelHeights, dict[str, Tensor]]:
-        """Return both means, the road pixels and both maps of one scale."""
         depth_m = depth_from_inverse(inverse_depth)
         weight = known.weight.to(depth_m.dtype) * known.object_m.isfinite()
         object_error = object_height_error(depth_m, camera, known.objects, known.object_m.to(depth_m.dtype))
@@ -229,7 +219,7 @@ class MetricScaleLoss:
     def _compute_likelihoods(
         self, known: KnownHeights, object_error: Tensor, weight: Tensor, road_error: Tensor, counted: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the negative log likelihoods of the objects' mean errors and of the images' mean errors."""
+        """Return the negative log likelihoods of the mean errors of objects and of images."""
         object_m, camera_m = known.object_m.to(object_error.dtype), known.camera_m.to(road_error.dtype)
         errors = segment_means(object_error, known.objects.segment, known.objects.count)
         of_objects = negative_log_likelihood(errors, self.config.object_spread * object_m)

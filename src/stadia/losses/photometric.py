@@ -13,7 +13,6 @@ SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 
 
 def _window_mean(x: Tensor) -> Tensor:
-    """Average 3x3 windows of (B, C, H, W); the border is reflected."""
     return functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
 
 
@@ -30,13 +29,11 @@ def window_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ssim_distance(a: Tensor, b: Tensor, statistics_b: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """Compute (1 - SSIM) / 2 over 3x3 windows, clamped to [0, 1].
+    """Compute (1 - SSIM) / 2 over 3x3 windows, clamped to [0, 1]: (B, C, H, W), 0 for equal windows.
 
-    Args:
-        a, b: (B, C, H, W) images in [0, 1]; H, W at least 2.
-        statistics_b: `window_statistics(b)`, where they are known.
+    a, b: (B, C, H, W) images in [0, 1]; H, W at least 2.
+    statistics_b: `window_statistics(b)`, if known.
 
-    Returns: (B, C, H, W), 0 for equal windows.
     Source: Wang et al., "Image quality assessment", IEEE TIP 2004, eq. 13; mean windows as in Monodepth2.
 
     Examples:
@@ -57,11 +54,9 @@ def photometric_residual(
 ) -> Tensor:
     """Combine `ssim_weight` of the SSIM distance with the rest of the absolute difference (Monodepth2, pe of eq. 1).
 
-    Args:
-        a, b: (B, 3, H, W) images in [0, 1].
-        statistics_b: `window_statistics(b)`, where they are known.
-
-    Returns: (B, 1, H, W), the mean over channels: the minimum over sources is not one of single channels.
+    a, b: (B, 3, H, W) images in [0, 1].
+    statistics_b: `window_statistics(b)`, if known.
+    Returns (B, 1, H, W), the mean over channels.
 
     Examples:
         >>> image = torch.rand(1, 3, 8, 8)
@@ -76,8 +71,6 @@ def squared_residual(
     a: Tensor, b: Tensor, ssim_weight: float = 0.0, statistics_b: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
     """Compute the squared difference, the mean over channels: (B, 3, H, W) images to (B, 1, H, W).
-
-    ssim_weight, statistics_b: not used; residuals have one signature.
 
     Examples:
         >>> squared_residual(torch.full((1, 3, 4, 4), 0.7), torch.full((1, 3, 4, 4), 0.2)).mean().item()
@@ -98,11 +91,7 @@ def patch_residual(
 ) -> Tensor:
     """Compute Huber's norm of the difference, averaged over a patch of eight pixels: (B, 3, H, W) to (B, 1, H, W).
 
-    Depth is taken as constant over the patch. Borders are repeated. Divided by HUBER, so that its slope is 1 as that of
-    the absolute difference.
-
-    ssim_weight, statistics_b: not used; residuals have one signature.
-
+    Borders are repeated. Divided by HUBER, so that its slope is 1 as in the absolute difference.
     Source: DSO (arXiv 1607.02565), eq. 4.
 
     Examples:
@@ -122,15 +111,11 @@ def patch_residual(
 def weight_by_uncertainty(residual: Tensor, log_uncertainty: Tensor) -> Tensor:
     """Compute r / Sigma + log Sigma at each pixel (D3VO, arXiv 2003.01060, eq. 7; Kendall and Gal, arXiv 1703.04977).
 
-    For a fixed residual the minimum is at Sigma = r, where it is 1 + log r: *below 0 for r < 1 / e*, which is correct.
-    The slope in the residual is 1 / Sigma, so well explained pixels count more. Sigma belongs to the target pixel: it
-    weights the minimum over the sources, not its candidates.
+    The minimum for a fixed residual is at Sigma = r, 1 + log r: *below 0 for r < 1 / e*, which is correct. Sigma
+    belongs to
+    the target pixel: it weights the minimum over the sources, not its candidates.
 
-    Args:
-        residual: (B, 1, H, W).
-        log_uncertainty: (B, 1, H, W) log Sigma, which needs no floor and has bounded slopes.
-
-    Returns: (B, 1, H, W). Raises GeometryError if the shapes differ, since (B, H, W) would broadcast over sample pairs.
+    residual, log_uncertainty: (B, 1, H, W). Raises GeometryError if the shapes differ.
 
     Examples:
         >>> r = torch.full((1, 1, 1, 1), 0.5)

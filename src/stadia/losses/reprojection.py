@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from stadia.core.types import Camera
 from stadia.geometry.camera import resize
-from stadia.geometry.depth_maps import depth_from_inverse, resize_map
+from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.warp import inside_frame, reproject, sample_image, synthesize_views
 from stadia.losses.affine_brightness import apply_brightness
 from stadia.losses.auto_mask import MinimumReprojection, identity_reprojection, minimum_reprojection
@@ -21,7 +21,7 @@ from stadia.losses.photometric import photometric_residual, window_statistics
 
 
 def select_sources(values: Tensor, indices: Sequence[int]) -> Tensor:
-    """Index (B, N, ...) to (B, len(indices), ...) without a device synchronization, which indexing by a list needs."""
+    """Index (B, N, ...) to (B, len(indices), ...) without the device synchronization of indexing by a list."""
     if not indices:
         return values[:, :0]
     return torch.stack([values[:, index] for index in indices], dim=1)
@@ -36,7 +36,7 @@ class ReprojectionInputs:
     sources: (B, N, 3, Hs, Ws).
     source_camera: K (B, N, 3, 3).
     source_names: N names.
-    ignored: (B, 1, H, W) bool, pixels of target and sources that do not count; None for none.
+    ignored: (B, 1, H, W) bool, pixels of target and sources that do not count; None: all count.
     saturation: limits of pixels that keep their brightness.
     """
 
@@ -80,13 +80,11 @@ class Reprojection:
     """The comparison at one scale.
 
     minimum: per-pixel minimum over the warped sources.
-    mean: of its residual over all pixels, a scalar; differentiable.
     identity_residual: (B, 1, H, W) residual without depth and motion, the largest over kinds of sources; no gradient.
     sample_views: returns `views`.
     """
 
     minimum: MinimumReprojection
-    mean: Tensor
     identity_residual: Tensor
     sample_views: Callable[[], Tensor]
 
@@ -96,7 +94,7 @@ class Reprojection:
         return self.sample_views()
 
     def nearest_view(self) -> Tensor:
-        """Return (B, 3, H, W): at each pixel the warped source most similar to the target, 0 if none sees it."""
+        """Return (B, 3, H, W): at each pixel the warped source most similar to the target, 0 if no source sees it."""
         nearest = self.minimum.nearest.long()[:, None].expand(-1, -1, 3, -1, -1)
         return self.views.gather(1, nearest.clamp(min=0)).squeeze(1) * (self.minimum.nearest >= 0)
 
@@ -118,24 +116,13 @@ class Reprojector(Protocol):
         """Compare at inverse depth (B, 1, H, W) and T_source_target (B, N, 4, 4); differentiable in all inputs."""
         ...
 
-    def bind_motion(self, T_source_target: Tensor, *, averages: bool = False) -> Callable[[Tensor], Reprojection]:
-        """Return the comparison by inverse depth at these motions, for several depth maps.
-
-        averages: of the comparison, only the mean needs a gradient.
-        """
-        ...
-
-    @staticmethod
-    def resize(values: Tensor, height: int, width: int) -> Tensor:
-        """Resize (B, C, h, w) to (B, C, height, width) as `depth_maps.resize_map`, with its gradient."""
+    def bind_motion(self, T_source_target: Tensor) -> Callable[[Tensor], Reprojection]:
+        """Return the comparison by inverse depth (B, 1, H, W) at these motions, for several depth maps."""
         ...
 
 
 class TorchReprojector:
-    """The readable reference: runs on any device, with gradients to any tensor.
-
-    residual: of `losses.RESIDUALS`.
-    """
+    """The readable reference: runs on any device, with gradients to any tensor. residual: of `losses.RESIDUALS`."""
 
     def __init__(
         self,
@@ -163,19 +150,12 @@ class TorchReprojector:
         compared = self._residuals(views.image), views.valid[:, :, 0], self.unwarped, self.identity_residual
         minimum = minimum_reprojection(*compared, auto_mask=self.auto_mask)
         image, identity_residual = views.image.detach(), self.identity_residual.amax(dim=1, keepdim=True)
-        return Reprojection(minimum, minimum.residual.mean(), identity_residual, lambda: image)
+        return Reprojection(minimum, identity_residual, lambda: image)
 
-    def bind_motion(self, T_source_target: Tensor, *, averages: bool = False) -> Callable[[Tensor], Reprojection]:
-        """Return the comparison by inverse depth (B, 1, H, W) at these motions."""
+    def bind_motion(self, T_source_target: Tensor) -> Callable[[Tensor], Reprojection]:
         return lambda inverse_depth: self(inverse_depth, T_source_target)
 
-    @staticmethod
-    def resize(values: Tensor, height: int, width: int) -> Tensor:
-        """Resize (B, C, h, w) to (B, C, height, width) by `depth_maps.resize_map`."""
-        return resize_map(values, height, width)
-
     def _residuals(self, images: Tensor) -> Tensor:
-        """Compare (B, N, 3, H, W) with the target: (B, N, H, W)."""
         if self.brightness is None:
             target = self._repeat_for_sources(self.images.target)
         else:
@@ -185,7 +165,6 @@ class TorchReprojector:
         return residuals.view(*images.shape[:2], *images.shape[3:])
 
     def _repeat_for_sources(self, values: Tensor) -> Tensor:
-        """Repeat (B, 3, H, W) of the target for each of N sources: (B N, 3, H, W)."""
         return values[:, None].expand(-1, self.images.sources.shape[1], -1, -1, -1).flatten(0, 1)
 
 
@@ -216,15 +195,14 @@ def left_right_consistency(
 ) -> Tensor:
     """Compare the inverse depths of two cameras: mean absolute difference relative to the first one's mean, a scalar.
 
-    Each pixel's point is projected into the other camera, and its inverse depth there is compared with that camera's
-    map. Points outside the other image count as 0. Occlusions are penalized although they are correct.
+    Each pixel's point is projected into the other camera, and compared with the map there. Points outside count as 0.
+    Occlusions are penalized although they are correct.
 
-    Args:
-        inverse_depth, inverse_depth_other: (B, 1, H, W), (B, 1, Ho, Wo), each in its own camera.
-        camera, camera_other: K (B, 3, 3).
-        T_other_camera: (B, 4, 4).
+    inverse_depth, inverse_depth_other: (B, 1, H, W), (B, 1, Ho, Wo), each in its own camera.
+    camera, camera_other: K (B, 3, 3).
+    T_other_camera: (B, 4, 4).
 
-    Source: Monodepth (arXiv 1609.03677), eq. 4, there of disparities.
+    Source: Monodepth (arXiv 1609.03677), eq. 4, there for disparities.
     """
     pixels, nearness = reproject(depth_from_inverse(inverse_depth), camera, camera_other, T_other_camera)
     seen = inside_frame(pixels, nearness, camera_other)
@@ -238,7 +216,7 @@ def left_right_consistency(
 
 
 def widen_region(ignored: Tensor) -> Tensor:
-    """Return (B, 1, H, W) bool, one pixel wider: a window of SSIM beside the region sees into it.
+    """Return (B, 1, H, W) bool, one pixel wider: SSIM windows next to the region see into it.
 
     Examples:
         >>> ignored = torch.zeros(1, 1, 5, 5, dtype=torch.bool)
@@ -253,14 +231,12 @@ def widen_region(ignored: Tensor) -> Tensor:
 def find_left_out(
     ignored: Tensor, winner: Tensor, inverse_depth: Tensor, images: ReprojectionInputs, T_source_target: Tensor
 ) -> Tensor:
-    """Return (B, 1, H, W) bool: ignored pixels, and those whose winning source shows its own ignored region there.
+    """Return (B, 1, H, W) bool: ignored pixels, and pixels at which the winning source shows its ignored region.
 
-    Args:
-        ignored: (B, 1, H, W) bool, of target and sources alike.
-        winner: of `MinimumReprojection`, (B, 1, H, W).
-        inverse_depth: (B, 1, H, W).
-        images: target, sources and cameras.
-        T_source_target: (B, N, 4, 4).
+    ignored: (B, 1, H, W) bool, of target and sources.
+    winner: (B, 1, H, W) of `MinimumReprojection`.
+    inverse_depth: (B, 1, H, W).
+    T_source_target: (B, N, 4, 4).
     """
     camera = Camera(images.camera.K[:, None], images.camera.height, images.camera.width)
     depth_m = depth_from_inverse(inverse_depth)[:, None]
@@ -277,8 +253,7 @@ def find_left_out(
 def leave_out(comparison: Reprojection, left_out: Tensor) -> Reprojection:
     """Return the comparison without these pixels (B, 1, H, W): their residuals are 0, and they have no winner.
 
-    The other residuals of an image grow by the share that is left, so that the mean over its pixels is the mean over
-    those that count.
+    The other residuals of an image grow, so that its mean is the mean over counted pixels.
     """
     counted = (~left_out).to(comparison.identity_residual.dtype)
     factor = counted / counted.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1 / counted[0].numel())
@@ -289,6 +264,4 @@ def leave_out(comparison: Reprojection, left_out: Tensor) -> Reprojection:
         nearest=minimum.nearest.masked_fill(left_out, -1),
         unmasked=minimum.unmasked * factor,
     )
-    return replace(
-        comparison, minimum=kept, mean=kept.residual.mean(), identity_residual=comparison.identity_residual * factor
-    )
+    return replace(comparison, minimum=kept, identity_residual=comparison.identity_residual * factor)

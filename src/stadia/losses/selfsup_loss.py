@@ -1,8 +1,7 @@
 """Self-supervised loss: the sources, warped by predicted depth and motion, must match the target.
 
-Two paths compute it, with equal values and gradients. On a CPU, `losses.cpu.fused_reprojector` and
-`losses.cpu.fused_smoothness`: loops that Numba compiles. On a GPU, and where `training.compile` compiles the loss,
-`losses.reprojection.TorchReprojector` and `losses.smoothness`: plain torch. `choose_reprojector` decides.
+On a CPU, compiled loops (`losses.cpu`) compute it; on a GPU and with `training.compile`, plain torch
+(`losses.reprojection`, `losses.smoothness`), with equal values and gradients. `choose_reprojector` decides.
 """
 
 from __future__ import annotations
@@ -45,31 +44,26 @@ from stadia.losses.smoothness import edge_aware_smoothness
 from stadia.losses.sparse_depth import MapLabels, point_depth_loss
 
 RATIO_EPS = 1e-6
-"""Added to both residuals of a ratio, so that equal images have 1."""
+"""Added to both residuals of a ratio, so that it is 1 for equal images."""
 
 
 class SelfSupervisedLoss:
     """Minimum photometric residual over the sources plus edge-aware smoothness, averaged over the prediction's scales.
 
-    `loss(targets, prediction, source_names, step)` synthesizes the views itself, since each scale's depth is first
-    resized to full resolution (Monodepth2, arXiv 1806.01260, section 3.2).
+    Each scale's depth is first resized to full resolution (Monodepth2, arXiv 1806.01260, section 3.2); with
+    `config.pyramid` it is also compared at smaller image sizes.
 
-    *Range*: with `config.pyramid` every depth map is also compared at smaller image sizes, where distant matches
-    are close (as with Monodepth's coarser maps, arXiv 1609.03677).
+    Sources that train depth at this step (`config.temporal_from_step`) compete in one minimum. The others have a
+    separate
+    minimum with constant depth, the term "motion" without auto-mask, which trains the pose network.
 
-    *Sources*: which of them train depth may change by step (`config.temporal_from_step`). Those that do compete in
-    one minimum. The others have a separate minimum with constant depth, the term "motion" without auto-mask, so that
-    they train the pose network without taking pixels from the first.
+    Optional outputs (D3VO, arXiv 2003.01060): brightness changes the target before the comparison, and the term
+    "brightness" draws it to (1, 0). The log uncertainty weights the minimum, so "photometric" may be negative. The
+    right
+    view has its own term. Runs in float32 at least.
 
-    *Optional outputs* (D3VO, arXiv 2003.01060): the brightness of each source changes the target before the comparison
-    (`losses.affine_brightness`), and the term "brightness" regularizes it to (1, 0). The log uncertainty weights the
-    minimum (`losses.photometric`), so "photometric" may be negative. The right view has its own term.
-
-    Runs in float32 at least: at half precision a projection is wrong by whole pixels.
-
-    Args:
-        config: weights and schedule.
-        reprojector: implementation of warping and comparison; None: the fastest for the device (all agree).
+    config: weights and schedule.
+    reprojector: implementation of warping and comparison; None: the fastest for the device.
     """
 
     def __init__(
@@ -92,17 +86,15 @@ class SelfSupervisedLoss:
     ) -> LossReport:
         """Compute the loss of a batch.
 
-        Args:
-            targets: images and cameras as recorded.
-            prediction: inverse depth at S scales, finest first, and T_source_target (B, N, 4, 4).
-            source_names: the N sources, in the order of `targets.sources`.
-            step: of the optimizer, for the schedule.
-            road: (B, 1, H, W) bool, temporal sources only: no auto-mask there while the camera moves
-                (`losses.auto_mask`).
+        prediction: inverse depth at S scales, finest first, and T_source_target (B, N, 4, 4).
+        source_names: the N sources, in the order of `targets.sources`.
+        step: of the optimizer, for the schedule.
+        road: (B, 1, H, W) bool, temporal sources only: no auto-mask there while the camera moves (`losses.auto_mask`).
 
-        Returns: with `logged`: "warped_over_unwarped", the residual without auto-mask over that without depth and
-        motion; "warped_over_unwarped_right", of the right view; "saturated", the share of pixels that brightness
-        leaves unchanged.
+        Returns with `logged`: "warped_over_unwarped", the residual without auto-mask over the residual without depth
+        and
+        motion; "warped_over_unwarped_right", of the right view; "saturated", the share of pixels that brightness leaves
+        unchanged.
 
         Raises GeometryError if the number of sources or scales is inconsistent, for a right view without a source
         "stereo", and for a road with a stereo source.
@@ -126,14 +118,7 @@ class SelfSupervisedLoss:
         source_names: Sequence[str],
         step: int = 0,
     ) -> Tensor:
-        """Return the map "residual" (B, 1, H, W) of other depth with the motions and brightness of a prediction.
-
-        Args:
-            targets: images and cameras as recorded.
-            inverse_depth: (B, 1, H, W).
-            prediction: its T_source_target and brightness count.
-            source_names, step: as of the loss.
-        """
+        """Return the map "residual" (B, 1, H, W) of other depth (B, 1, H, W) with a prediction's motions."""
         with torch.autocast(targets.image.device.type, enabled=False):
             targets, prediction = targets.to(torch.float32), prediction.to(torch.float32)
             images = self._make_inputs(targets, source_names)
@@ -142,7 +127,7 @@ class SelfSupervisedLoss:
             reproject = self._reprojector(images, indices, prediction.brightness, auto_mask=auto_mask)
             T_source_target = select_sources(prediction.T_source_target, indices)
             resized = _resize_like(inverse_depth.float(), targets.image)
-            comparison = reproject.bind_motion(T_source_target, averages=False)(resized)
+            comparison = reproject(resized, T_source_target)
             if images.ignored is not None:
                 winner, selected = comparison.minimum.winner, images.select(indices)
                 left_out = find_left_out(images.ignored, winner, resized, selected, T_source_target)
@@ -161,7 +146,6 @@ class SelfSupervisedLoss:
         )
 
     def _scale_translation_gradient(self, prediction: Prediction, source_names: Sequence[str], step: int) -> Prediction:
-        """Return the same prediction; the gradient of translations of temporal sources is multiplied."""
         config, T = self.config, prediction.T_source_target
         factor = config.translation_gradient
         if config.translation_gradient_steps is not None:
@@ -173,10 +157,7 @@ class SelfSupervisedLoss:
         return replace(prediction, T_source_target=T.detach() + factors * (T - T.detach()))
 
     def compile(self, **options: Any) -> None:
-        """Compute the loss by its torch version, compiled as one region.
-
-        options: of torch.compile.
-        """
+        """Compute the loss by its torch version, compiled as one region. options: of torch.compile."""
         self.reprojector = TorchReprojector
         self._compiled_compute = torch.compile(self._compute, **options)
 
@@ -190,7 +171,7 @@ class SelfSupervisedLoss:
         return LossReport.from_terms(means, maps, least=least, logged=logged)
 
     def _last_change(self, step: int) -> int:
-        """Return the latest step at which the schedule changed: compiled code is generated for each number."""
+        """Return the latest step at which the schedule changed: code is compiled for each number."""
         config = self.config
         changes = (config.temporal_from_step, config.auto_mask_from_step, config.uncertainty_from_step)
         made = [change for change in changes if change is not None and change <= step]
@@ -243,14 +224,12 @@ class SelfSupervisedLoss:
             log_uncertainty = self._uncertainty(prediction, step, times)
             auto_mask = self.auto_masks(images.source_names, step) and road is None
             reproject = self._reprojector(images, depth_sources, prediction.brightness, auto_mask=auto_mask)
-            has_mask = images.ignored is not None or labels.static is not None
-            averages = self._averages and log_uncertainty is None and road is None and not has_mask
-            compare = reproject.bind_motion(T_source_target, averages=averages)
+            compare = reproject.bind_motion(T_source_target)
             left_out = None
             size = images.target.shape[-2:]
             on_road = None if road is None else functional.interpolate(road.float(), size, mode="nearest-exact") > 0
             for scale, inverse_depth in enumerate(prediction.inverse_depth):
-                resized_depth = _resize_like(inverse_depth, images.target, reproject.resize)
+                resized_depth = _resize_like(inverse_depth, images.target)
                 comparison = compare(resized_depth)
                 if on_road is not None:
                     unmasked, best_identity = comparison.minimum, reproject.best_identity
@@ -264,10 +243,9 @@ class SelfSupervisedLoss:
                 comparisons.append(comparison)
                 residual = self._trained(comparison)
                 if log_uncertainty is not None:
-                    resized = _resize_like(log_uncertainty[scale], images.target, reproject.resize)
+                    resized = _resize_like(log_uncertainty[scale], images.target)
                     residual = weight_by_uncertainty(residual, resized)
-                residual = labels.mask(residual)
-                mean = comparison.mean if averages else residual.mean()  # the only reduction over pixels
+                mean = labels.mask(residual).mean()  # the only reduction over pixels
                 terms.add("photometric", scale, mean / len(sizes))
         return comparisons[0]
 
@@ -279,12 +257,12 @@ class SelfSupervisedLoss:
         for images in sizes:
             # No auto-mask: it would mask the pixels from which a motion that is too small learns to grow.
             reproject = self._reprojector(images, motion_only_sources, prediction.brightness, auto_mask=False)
-            compare = reproject.bind_motion(T_source_target, averages=self._averages and images.ignored is None)
+            compare = reproject.bind_motion(T_source_target)
             for scale, inverse_depth in enumerate(prediction.inverse_depth):
                 comparison = compare(_resize_like(inverse_depth.detach(), images.target))
                 if images.ignored is not None:
                     comparison = leave_out(comparison, images.ignored)
-                terms.add("motion", scale, self._average(comparison) / len(sizes))
+                terms.add("motion", scale, self._trained(comparison).mean() / len(sizes))
 
     def _compare_right(
         self,
@@ -303,13 +281,11 @@ class SelfSupervisedLoss:
         for images in sizes:
             swapped = swap_target_and_source(images, index)
             reproject = self._reprojector(swapped, [0], brightness, auto_mask=self.config.auto_mask)
-            averages = self._averages and swapped.ignored is None
-            compare = reproject.bind_motion(T_left_right[:, None], averages=averages)
+            compare = reproject.bind_motion(T_left_right[:, None])
             for scale, inverse_depth in enumerate(inverse_depth_right):
-                resized = _resize_like(inverse_depth, swapped.target, reproject.resize)
-                comparison = compare(resized)
+                comparison = compare(_resize_like(inverse_depth, swapped.target))
                 comparisons.append(comparison if swapped.ignored is None else leave_out(comparison, swapped.ignored))
-                mean = self._average(comparisons[-1])
+                mean = self._trained(comparisons[-1]).mean()
                 terms.add("right_view", scale, self.config.right_view * mean / len(sizes))
         swapped = swap_target_and_source(sizes[0], index)
         self._smooth(terms, inverse_depth_right, swapped.target, weight=self.config.right_view)
@@ -333,18 +309,8 @@ class SelfSupervisedLoss:
         return self.config.smoothness / 2**scale
 
     def _uncertainty(self, prediction: Prediction, step: int, times: int = 0) -> tuple[Tensor, ...] | None:
-        """Return log Sigma, one map per scale, if it is active at this step and for images halved `times` times."""
         from_step, sizes = self.config.uncertainty_from_step, self.config.num_uncertainty_sizes
         return prediction.log_uncertainty if step >= from_step and (sizes is None or times < sizes) else None
-
-    @property
-    def _averages(self) -> bool:
-        """Return whether each residual counts as it is."""
-        return self.config.residual_threshold is None
-
-    def _average(self, comparison: Reprojection) -> Tensor:
-        """Return the mean residual, clamped at the threshold."""
-        return comparison.mean if self._averages else self._trained(comparison).mean()
 
     def _trained(self, comparison: Reprojection) -> Tensor:
         """Return the residual (B, 1, H, W), clamped at the threshold."""
@@ -352,7 +318,7 @@ class SelfSupervisedLoss:
         return residual if threshold is None else residual.clamp(max=threshold)
 
     def split_sources(self, source_names: Sequence[str], step: int) -> tuple[list[int], list[int]]:
-        """Return the indices of the sources that train depth at this step, and of those that train motion alone."""
+        """Return the indices of the sources that train depth at this step, and of those training only motion."""
         temporal = [i for i, name in enumerate(source_names) if is_temporal(name)]
         rig = [i for i, name in enumerate(source_names) if not is_temporal(name)]
         start = self.config.temporal_from_step
@@ -361,7 +327,7 @@ class SelfSupervisedLoss:
         return list(range(len(source_names))), []
 
     def auto_masks(self, source_names: Sequence[str], step: int) -> bool:
-        """Return whether the auto-mask acts at this step: with a stereo source always, if it is configured."""
+        """Return whether the auto-mask acts at this step; with a stereo source always."""
         alone = all(map(is_temporal, source_names))
         return self.config.auto_mask and not (alone and step < self.config.auto_mask_from_step)
 
@@ -380,8 +346,6 @@ _Computed = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 
 
 class _Terms:
-    """Terms of the loss, summed over the scales."""
-
     def __init__(self, scale_weights: Sequence[float], of_terms: Mapping[str, Sequence[float]]) -> None:
         self.scale_weights, self.of_terms = scale_weights, of_terms
         self.sums: dict[str, Tensor] = {}
@@ -397,7 +361,6 @@ class _Terms:
         self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     def means(self) -> dict[str, Tensor]:
-        """Return the terms, averaged over the scales."""
         return {name: value / len(self.scale_weights) for name, value in self.sums.items()}
 
 
@@ -411,24 +374,22 @@ def choose_reprojector(target: Tensor) -> type[Reprojector]:
 
 
 def choose_smoothness(smoothness: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the compiled loops of a smoothness for images on the CPU; itself where it has none."""
+    """Return the compiled loops of a smoothness for images on the CPU, or itself if it has none."""
     from stadia.losses.cpu.fused_smoothness import fused_edge_aware_smoothness  # Numba is slow to import
 
     return fused_edge_aware_smoothness if smoothness is edge_aware_smoothness else smoothness
 
 
-def _resize_like(
-    inverse_depth: Tensor, image: Tensor, resize: Callable[[Tensor, int, int], Tensor] = resize_map
-) -> Tensor:
+def _resize_like(inverse_depth: Tensor, image: Tensor) -> Tensor:
     """Resize (B, 1, h, w) to the image's size (B, 1, H, W): bilinear upsampling, or area averages to downsample."""
     height, width = image.shape[-2:]
     if inverse_depth.shape[-2] >= height:
         return _shrink(inverse_depth, (height, width))
-    return resize(inverse_depth, height, width)
+    return resize_map(inverse_depth, height, width)
 
 
 def _shrink(values: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize (B, C, H, W) to (B, C, h, w) by area averages; the values themselves where the size is theirs."""
+    """Resize (B, C, H, W) to (B, C, h, w) by area averages."""
     if values.shape[-2:] == tuple(size):
         return values
     (height, rest_y), (width, rest_x) = map(divmod, values.shape[-2:], size)
@@ -456,7 +417,6 @@ def _warped_over_unwarped(reprojection: Reprojection) -> Tensor:
 
 
 def _find_stereo_source(images: ReprojectionInputs) -> int:
-    """Return the index of the source that the right view belongs to."""
     if STEREO_SOURCE not in images.source_names:
         found, expected = f"the sources {', '.join(images.source_names)}", f"one named '{STEREO_SOURCE}'"
         fix = "train on a stereo pair (data.stereo), or set model.network.right_view=false"

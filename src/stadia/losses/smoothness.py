@@ -17,16 +17,13 @@ from torch import Tensor
 
 
 def edge_aware_smoothness(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    """Mean absolute slope of inverse depth relative to its mean, with less weight at image edges.
+    """Return the mean absolute slope of inverse depth relative to its mean, with less weight at image edges.
 
-    mean |dx d*| exp(-|dx I|) + mean |dy d*| exp(-|dy I|), with d* = d / mean(d) per sample. So it does not depend on
-    the unit or scale of depth, and shrinking depth does not lower it.
+    mean |dx d*| exp(-|dx I|) + mean |dy d*| exp(-|dy I|), with d* = d / mean(d) per sample, independent of the unit.
 
-    Args:
-        inverse_depth: (B, 1, H, W), positive.
-        image: (B, 3, H, W) of the same size.
+    inverse_depth: (B, 1, H, W), positive.
+    image: (B, 3, H, W).
 
-    Returns: a scalar.
     Source: Monodepth2 (arXiv 1806.01260), eq. 3; normalization of Wang et al. (arXiv 1712.00175).
     """
     relative = inverse_depth / inverse_depth.mean(dim=(2, 3), keepdim=True)
@@ -34,10 +31,11 @@ def edge_aware_smoothness(inverse_depth: Tensor, image: Tensor) -> Tensor:
 
 
 def edge_aware_slope(values: Tensor, image: Tensor) -> Tensor:
-    """Mean absolute slope, mean |dx v| exp(-|dx I|) + mean |dy v| exp(-|dy I|), of values (B, 1, H, W) as they are.
+    """Return mean |dx v| exp(-|dx I|) + mean |dy v| exp(-|dy I|), of values (B, 1, H, W) as they are.
 
-    It depends on the unit and rewards larger depth, as half the inverse depth is twice as smooth. D3VO (arXiv
-    2003.01060, supplement, there a sum) and Monodepth (arXiv 1609.03677, eq. 3) use it.
+    It depends on the unit and rewards larger depth. D3VO (arXiv 2003.01060, supplement, there a sum) and Monodepth
+    (arXiv
+    1609.03677, eq. 3) use it.
     """
     slope_x, slope_y = (values.diff(dim=dim).abs() for dim in (3, 2))
     with torch.no_grad():
@@ -46,22 +44,17 @@ def edge_aware_slope(values: Tensor, image: Tensor) -> Tensor:
 
 
 def edge_aware_log_slope(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    """Mean absolute slope of log inverse depth (B, 1, H, W), positive: relative slopes, near and far alike in any unit.
-
-    Relative to the mean instead, a step of a tenth costs less far away, where inverse depth is small.
-    """
+    """Return the mean absolute slope of log inverse depth (B, 1, H, W), positive: relative slopes, in any unit."""
     return edge_aware_slope(inverse_depth.log(), image)
 
 
 def edge_aware_curvature(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    """Mean absolute second difference along x and y, relative to the mean, with less weight at image edges.
+    """Return the mean absolute second difference along x and y, relative to the mean, with less weight at image edges.
 
-    Planes cost nothing, since their inverse depth is linear in the image. First differences instead pull roads and
-    walls towards facing the camera. An edge between a pixel and either neighbor counts.
+    Planes cost nothing, since their inverse depth is linear in the image.
 
-    Args:
-        inverse_depth: (B, 1, H, W), positive; H, W at least 3.
-        image: (B, 3, H, W).
+    inverse_depth: (B, 1, H, W), positive; H, W at least 3.
+    image: (B, 3, H, W).
 
     Source: SfMLearner (Zhou et al., arXiv 1704.07813) uses second differences of depth, without the weights.
     """

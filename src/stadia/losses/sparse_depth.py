@@ -1,6 +1,6 @@
-"""Measured depth: inverse depth against sparse or dense truth by SILog, affine-invariant and log L1 terms; and speed.
+"""Measured depth: inverse depth compared with sparse or dense truth by SILog, affine-invariant and log L1 terms; speed.
 
-Pixels that are not `known` are never read. An image without labels gives 0.
+Pixels outside `known` are never read. An image without labels gives 0.
 """
 
 from __future__ import annotations
@@ -31,19 +31,18 @@ from stadia.losses.loss_report import LossReport, masked_mean
 # arXiv 1406.2283, eq. 4; the root is from Lee et al., "From big to small", arXiv 1907.10326, eq. 4.
 
 FAR_INVERSE_DEPTH = 1e-3
-"""1/m. Below it (beyond 1 km, farther than any label) the logarithm is continued by its tangent: see `log_ratio`."""
+"""1/m. Below it (beyond 1 km) the logarithm continues as its tangent: see `log_ratio`."""
 
 ROOT_EPS = 1e-6
-"""Added under the root, whose slope at 0 is infinite; noticeable for log errors of about 0.001."""
+"""Added under the root, whose slope at 0 is infinite."""
 
 
 def log_ratio(inverse_depth: Tensor, true_m: Tensor, known: Tensor) -> Tensor:
-    """Compute d = ln z - ln z_true, 0 where not known.
+    """Compute d = ln z - ln z_true, 0 if not known.
 
-    All are (B, 1, H, W): inverse depth in 1/m, truth in metres and positive where known.
-
-    Predictions are not clamped, since a clamped one has no gradient. Below FAR_INVERSE_DEPTH the logarithm is continued
-    by its tangent, so that inverse depth of 0 and less has a finite error and a gradient.
+    All are (B, 1, H, W): inverse depth in 1/m, truth in metres and positive if known. Predictions are not clamped,
+    since
+    a clamped one has no gradient: the tangent below FAR_INVERSE_DEPTH has a finite error for 0 and less.
 
     Examples:
         >>> log_ratio(torch.tensor([0.1]), torch.tensor([10.0]), torch.tensor([True])).abs().item() < 1e-6
@@ -70,9 +69,9 @@ def silog_variance(d: Tensor, known: Tensor, *, lam: float = 0.5) -> Tensor:
 
 
 def silog_root(d: Tensor, known: Tensor, *, lam: float = 0.85, alpha: float = 10.0) -> Tensor:
-    """Compute alpha sqrt(mean(d^2) - lam mean(d)^2) of each image, (B,), with a finite gradient everywhere.
+    """Compute alpha sqrt(mean(d^2) - lam mean(d)^2) of each image, (B,).
 
-    ROOT_EPS is added under the root and its root subtracted: value and gradient are 0 at the truth.
+    ROOT_EPS is added under the root and its root subtracted, so value and gradient are 0 at the truth.
 
     Examples:
         >>> d, known = torch.full((1, 1, 1, 4), 0.1), torch.ones(1, 1, 1, 4, dtype=torch.bool)
@@ -103,9 +102,9 @@ def mean_over_labeled_images(of_each: Tensor, known: Tensor) -> Tensor:
 
 
 def normalize_median_deviation(inverse_depth: Tensor, known: Tensor) -> Tensor:
-    """Compute (x - median) / mean |x - median| of each image, 0 where not known. (B, 1, H, W).
+    """Compute (x - median) / mean |x - median| of each image (B, 1, H, W), 0 if not known.
 
-    A constant image has no deviation: it becomes 0 everywhere, with a slope of 1 instead of infinity.
+    A constant image becomes 0 everywhere, with slope 1.
 
     Examples:
         >>> x = torch.tensor([1.0, 2.0, 6.0]).view(1, 1, 1, 3)
@@ -121,7 +120,7 @@ def normalize_median_deviation(inverse_depth: Tensor, known: Tensor) -> Tensor:
 
 
 def affine_invariant_residual(inverse_depth: Tensor, true_inverse_depth: Tensor, known: Tensor) -> Tensor:
-    """Return the normalized prediction minus the normalized truth, (B, 1, H, W), 0 where not known.
+    """Return the normalized prediction minus the normalized truth, (B, 1, H, W), 0 if not known.
 
     Examples:
         >>> x, known = torch.rand(1, 1, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.bool)
@@ -134,8 +133,7 @@ def affine_invariant_residual(inverse_depth: Tensor, true_inverse_depth: Tensor,
 def trimmed_mean(difference: Tensor, known: Tensor, trim: float = 0.2) -> Tensor:
     """Sum the M (1 - trim) smallest |r| of the M known pixels of each image, times 1 / (2 M), (B,) (eq. 8).
 
-    Wrong labels are among the largest errors, which get no gradient; they still affect the mean deviation. 0 for an
-    image without labels.
+    The largest errors, with wrong labels, get no gradient. 0 without labels.
 
     Examples:
         >>> r = torch.tensor([1.0, 1.0, 1.0, 1.0, 9.0]).view(1, 1, 1, 5)  # one wrong label
@@ -155,8 +153,8 @@ def trimmed_mean(difference: Tensor, known: Tensor, trim: float = 0.2) -> Tensor
 def gradient_matching_error(difference: Tensor, known: Tensor, scales: int = 4) -> Tensor:
     """Sum |dx r| + |dy r| over `scales` sizes, each with every second pixel of the one before, over M, (B,) (eq. 11).
 
-    Only between neighbors that are both known; M is the number of known pixels at full size. 0 for an image without
-    labels. For dense ground truth: sparse labels have almost no such neighbors.
+    Between known neighbors only; M is the number of known pixels at full size. 0 without labels. For dense ground
+    truth.
 
     Examples:
         >>> r, known = torch.full((1, 1, 8, 8), 2.0), torch.ones(1, 1, 8, 8, dtype=torch.bool)
@@ -178,13 +176,13 @@ def gradient_matching_error(difference: Tensor, known: Tensor, scales: int = 4) 
 
 @dataclass(frozen=True, slots=True)
 class LabeledDepth:
-    """The input of every term, all (B, 1, H, W). Pixels that are not `known` must not be read."""
+    """The input of every term, all (B, 1, H, W). Do not read pixels outside `known`."""
 
     inverse_depth: Tensor
     true_m: Tensor
     known: Tensor
     log_ratio: Tensor
-    """ln z - ln z_true, 0 where not known."""
+    """ln z - ln z_true, 0 if not known."""
 
     def affine_residual(self) -> Tensor:
         """Return the normalized prediction minus the normalized truth, (B, 1, H, W)."""
@@ -226,8 +224,9 @@ def log_l1(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
 class SparseDepthLoss:
     """The weighted sum of SPARSE_DEPTH_LOSSES. Ground truth of 0, or outside the configured range, is no label.
 
-    Images without labels contribute nothing to the loss, the gradient or the mean. Runs in float32 at least. A
-    non-finite prediction at a labeled pixel makes the total non-finite.
+    Images without labels contribute nothing. Runs in float32 at least. A non-finite prediction at a label makes the
+    total
+    non-finite.
     """
 
     def __init__(self, config: SparseDepthConfig | None = None) -> None:
@@ -238,12 +237,11 @@ class SparseDepthLoss:
     def __call__(self, inverse_depth: Tensor, true_m: Tensor) -> LossReport:
         """Compute the loss of a batch.
 
-        Args:
-            inverse_depth: (B, 1, H, W) in 1/m (affine_invariant and gradient_matching: up to scale and shift).
-            true_m: (B, 1, H, W) metres, 0 = none.
+        inverse_depth: (B, 1, H, W) in 1/m (affine_invariant and gradient_matching: up to scale and shift).
+        true_m: (B, 1, H, W) metres, 0 = none.
 
-        Returns: the total; weighted `terms` by name; the map "log_error" (B, 1, H, W), |ln z - ln z_true| at labels,
-        else 0. Raises GeometryError if the sizes differ.
+        Returns weighted terms, and the map "log_error" (B, 1, H, W), |ln z - ln z_true| at labels, else 0.
+        Raises GeometryError if the sizes differ.
         """
         _check_sizes(inverse_depth, true_m)
         with torch.autocast(inverse_depth.device.type, enabled=False):
@@ -256,7 +254,7 @@ class SparseDepthLoss:
             return LossReport.from_terms(terms, maps, least=dict.fromkeys(terms, 0.0))
 
     def known(self, true_m: Tensor) -> Tensor:
-        """Return the mask of labels, of the shape of `true_m` in metres."""
+        """Return the mask of labels of `true_m` in metres."""
         return (true_m > self.config.min_depth_m) & (true_m < self.config.max_depth_m)
 
 
@@ -270,7 +268,7 @@ def _check_sizes(inverse_depth: Tensor, true_m: Tensor) -> None:
 # -- points of a map, and what stands, in the self-supervised loss
 
 MAX_LOG_ERROR = 1.0
-"""Errors of ln z above it have a constant gradient that is bounded: a wrong point does not move a network far."""
+"""Larger errors of ln z have a constant gradient: a wrong point does not move a network far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +276,7 @@ class MapLabels:
     """Labels of a batch.
 
     point_depth: (B, 1, H, W) z in the unit of the motion, 0 = none; None without points.
-    static: (B, 1, H, W) bool, false on what trains nothing; None where all trains.
+    static: (B, 1, H, W) bool, false on moving objects, which train nothing; None if all trains.
     """
 
     point_depth: Tensor | None
@@ -290,7 +288,7 @@ class MapLabels:
         return cls(targets.point_depth, None if targets.static is None else targets.static > 0)
 
     def mask(self, residual: Tensor) -> Tensor:
-        """Return a residual (B, 1, h, w) of any size that is 0 where something moves."""
+        """Return a residual (B, 1, h, w) of any size with 0 on moving objects."""
         if self.static is None:
             return residual
         stands = functional.interpolate(self.static.to(residual.dtype), residual.shape[-2:], mode="nearest-exact")
@@ -298,11 +296,7 @@ class MapLabels:
 
 
 def point_depth_loss(inverse_depth: Tensor, point_depth: Tensor) -> Tensor:
-    """Return the mean of smooth L1 of ln z at the points; 0 without any.
-
-    Args:
-        inverse_depth: (B, 1, H, W).
-        point_depth: (B, 1, H, W) z in its unit, 0 = none.
+    """Return the mean smooth L1 of ln z at the points (B, 1, H, W), 0 = none; 0 without points.
 
     Examples:
         >>> point_depth_loss(torch.full((1, 1, 2, 2), 0.5), torch.tensor([[[[2.0, 0], [0, 0]]]])).item()
@@ -318,14 +312,11 @@ def point_depth_loss(inverse_depth: Tensor, point_depth: Tensor) -> Tensor:
 
 
 def compute_speed_error(T_source_target: Tensor, T_source_target_true: Tensor, source_names: Sequence[str]) -> Tensor:
-    """Return the mean | |t| - |t_true| | in metres over the sources in time whose motion is measured; 0 without any.
+    """Return the mean | |t| - |t_true| | in metres over the temporal sources with measured motion; 0 without any.
 
-    Only the length of the way is compared: a speedometer measures no direction (PackNet-SfM, arXiv 1905.02693, eq. 6).
-
-    Args:
-        T_source_target: (B, N, 4, 4) predicted.
-        T_source_target_true: (B, N, 4, 4) metres, NaN where unknown.
-        source_names: N names.
+    T_source_target: (B, N, 4, 4) predicted.
+    T_source_target_true: (B, N, 4, 4) metres, NaN if unknown.
+    Source: PackNet-SfM, arXiv 1905.02693, eq. 6.
 
     Examples:
         >>> T, true = torch.eye(4).expand(1, 1, 4, 4).clone(), torch.eye(4).expand(1, 1, 4, 4).clone()
@@ -344,7 +335,7 @@ def compute_speed_error(T_source_target: Tensor, T_source_target_true: Tensor, s
 
 
 class MeasuredTerms:
-    """The terms "sparse_depth" and "speed" of `loss.sparse_depth` and `loss.speed`; none where both are 0."""
+    """The terms "sparse_depth" and "speed" of `loss.sparse_depth` and `loss.speed`."""
 
     def __init__(self, config: SelfSupervisedLossConfig) -> None:
         self.config = config
@@ -356,13 +347,7 @@ class MeasuredTerms:
         return self.config.sparse_depth > 0 or self.config.speed > 0
 
     def __call__(self, targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
-        """Compute the weighted terms of a batch.
-
-        Args:
-            targets: with `depth_m` for the depth, and measured motions for the speed.
-            prediction: inverse depth, finest first, and T_source_target.
-            source_names: of the sources.
-        """
+        """Compute the weighted terms of a batch; depth uses `targets.depth_m`, speed the measured motions."""
         terms: dict[str, Tensor] = {}
         with torch.autocast(targets.image.device.type, enabled=False):
             if self.config.sparse_depth and targets.depth_m is not None:

@@ -1,4 +1,4 @@
-"""Compare inverse depth with that of another network: in metres, up to scale, or up to scale and shift."""
+"""Compare inverse depth with a teacher network's: in metres, up to scale, or up to scale and shift."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from stadia.losses.sparse_depth import (
 )
 
 Relation = Literal["metres", "scale", "affine"]
-"""What two predictions of inverse depth have in common: all, all but a factor, or all but a factor and a shift."""
+"""What two predictions of inverse depth share: all, all but a factor, or all but a factor and a shift."""
 
 MIN_INVERSE_DEPTH = 1e-6
-"""Below it, in 1/m, the logarithm of inverse depth is not formed."""
+"""Smallest inverse depth in 1/m whose logarithm is used."""
 
 
 def find_relation(student: DepthScale, teacher: DepthScale) -> Relation:
-    """Return what the depths of two networks have in common.
+    """Return what the depths of two networks share.
 
     Examples:
         >>> find_relation(DepthScale.METRES, DepthScale.UP_TO_SCALE)
@@ -36,13 +36,13 @@ def find_relation(student: DepthScale, teacher: DepthScale) -> Relation:
 
 
 def compute_difference(inverse_depth: Tensor, teacher: Tensor, known: Tensor, relation: Relation) -> Tensor:
-    """Return the difference from a teacher, (B, 1, H, W), 0 where not known.
+    """Return the difference from a teacher, (B, 1, H, W), 0 if not known.
 
-    It is of ln z, without its median over the image for the relation "scale"; of normalized inverse depth for "affine".
+    It is the difference of ln z, without its median over the image for "scale"; of normalized inverse depth for
+    "affine".
 
-    Args:
-        inverse_depth, teacher: (B, 1, H, W), positive where known unless the relation is "affine".
-        known: (B, 1, H, W) bool.
+    inverse_depth, teacher: (B, 1, H, W), positive if known unless the relation is "affine".
+    known: (B, 1, H, W) bool.
 
     Examples:
         >>> x, known = torch.rand(1, 1, 4, 4) + 0.1, torch.ones(1, 1, 4, 4, dtype=torch.bool)
@@ -62,7 +62,7 @@ def compute_difference(inverse_depth: Tensor, teacher: Tensor, known: Tensor, re
 
 @torch.no_grad()
 def align_teacher(inverse_depth: Tensor, teacher: Tensor, known: Tensor, relation: Relation) -> Tensor:
-    """Return the teacher's inverse depth in the unit of the student's, (B, 1, H, W), at least MIN_INVERSE_DEPTH.
+    """Return the teacher's inverse depth in the student's unit, (B, 1, H, W), at least MIN_INVERSE_DEPTH.
 
     Examples:
         >>> x, known = torch.rand(1, 1, 4, 4) + 0.1, torch.ones(1, 1, 4, 4, dtype=torch.bool)
@@ -82,11 +82,10 @@ def align_teacher(inverse_depth: Tensor, teacher: Tensor, known: Tensor, relatio
 def teacher_error(difference: Tensor, known: Tensor, gradient_weight: float, trim: float = 0.2) -> Tensor:
     """Return the trimmed mean of a difference plus its gradients at four sizes, a scalar (arXiv 1907.01341, eq. 8, 11).
 
-    Args:
-        difference: (B, 1, H, W) of `compute_difference`.
-        known: (B, 1, H, W) bool.
-        gradient_weight: of the gradients.
-        trim: share of the largest differences that is left out in each image.
+    difference: (B, 1, H, W) of `compute_difference`.
+    known: (B, 1, H, W) bool.
+    gradient_weight: of the gradients.
+    trim: share of the largest differences that is left out in each image.
     """
     of_each = trimmed_mean(difference, known, trim)
     if gradient_weight:

@@ -1,7 +1,7 @@
 """Tilt consistency: the depth of a rolled image is the rolled depth of the image.
 
-A network that has only seen an upright camera takes the row for the distance, and predicts an upright road in a rolled
-image. Under a roll about the optical axis depth z stays at its point of the scene, so both maps can be compared.
+Under a roll about the optical axis, z stays at its point of the scene. Networks that have only seen upright cameras
+predict an upright road in a rolled image.
 """
 
 from __future__ import annotations
@@ -18,10 +18,7 @@ from stadia.geometry.warp import sample_image
 
 
 def roll_pixels(camera: Camera, roll_deg: float) -> tuple[Tensor, Tensor]:
-    """Return where each pixel of the rolled image lies in the image, (B, 2, H, W), and whether inside, (B, 1, H, W).
-
-    camera: K (B, 3, 3).
-    """
+    """Return the place of each pixel of the rolled image in the image (B, 2, H, W), and inside (B, 1, H, W) bool."""
     K = camera.K
     back = so3_exp(K.new_tensor([0.0, 0.0, -math.radians(roll_deg)]))
     homogeneous = apply_to_pixels(
@@ -33,7 +30,7 @@ def roll_pixels(camera: Camera, roll_deg: float) -> tuple[Tensor, Tensor]:
 
 
 def roll_images(images: Tensor, camera: Camera, roll_deg: float) -> tuple[Tensor, Tensor]:
-    """Return images or maps (B, C, H, W) of the rolled camera, edges repeated outside, and what is inside, bool.
+    """Return images or maps (B, C, H, W) of the rolled camera, edges repeated outside, and the inside mask.
 
     Examples:
         >>> from stadia.geometry.camera import intrinsics
@@ -49,13 +46,11 @@ def roll_images(images: Tensor, camera: Camera, roll_deg: float) -> tuple[Tensor
 def tilt_consistency(inverse_depth: Tensor, inverse_depth_of_rolled: Tensor, camera: Camera, roll_deg: float) -> Tensor:
     """Return the mean relative difference of the rolled map and the map of the rolled image, a scalar.
 
-    The rolled map is a constant, the teacher: images as recorded are what the other losses train.
+    The rolled map is a constant, the teacher.
 
-    Args:
-        inverse_depth: (B, 1, H, W) of the images.
-        inverse_depth_of_rolled: (B, 1, H, W) of the images that `roll_images` rolled.
-        camera: K (B, 3, 3).
-        roll_deg: as of `roll_images`.
+    inverse_depth: (B, 1, H, W) of the images.
+    inverse_depth_of_rolled: (B, 1, H, W) of the images rolled by `roll_images`.
+    camera: K (B, 3, 3).
     """
     expected, inside = roll_images(inverse_depth.detach(), camera, roll_deg)
     difference = (inverse_depth_of_rolled - expected).abs() / expected.clamp(min=torch.finfo(expected.dtype).tiny)

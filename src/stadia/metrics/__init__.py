@@ -1,4 +1,4 @@
-"""Metrics: comparisons that are only reported, never trained on. Imports core and geometry."""
+"""Metrics: comparisons that are only reported. Imports core and geometry."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
 """Depth errors of images, of the pooled pixels of a set, and signs of failed depth of road video.
 
-Every metric takes `predicted_m` and `true_m`, (..., H, W) z in metres, and `mask`, (..., H, W) bool, true where the
-pixel is scored, and returns (...). Both depths must be positive under the mask; other values are not read. An image
-without a scored pixel gives NaN, so that it cannot pass for a perfect one: leave it out of the mean.
+Every metric takes `predicted_m` and `true_m`, (..., H, W) z in metres, and `mask`, (..., H, W) bool, true for scored
+pixels, and returns (...). Both depths must be positive under the mask. An image without a scored pixel gives NaN.
 
-The metrics are those of Eigen et al., "Depth map prediction from a single image using a multi-scale deep network",
-NeurIPS 2014, arXiv 1406.2283, section 4.2. SILog and the metrics in other units are those of the KITTI depth benchmark
-(Uhrig et al. 2017, arXiv 1708.06500, and its development kit).
+Sources: Eigen et al., "Depth map prediction from a single image using a multi-scale deep network", NeurIPS 2014, arXiv
+1406.2283, section 4.2; SILog and metrics in other units: the KITTI depth benchmark (Uhrig et al. 2017, arXiv
+1708.06500, and its development kit).
 
 Examples:
     >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
@@ -37,7 +36,7 @@ from stadia.geometry.segments import Segments, segment_quantiles
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Average (..., H, W) over scored pixels to (...). `where`, not a product: NaN times 0 is NaN."""
+    """Average (..., H, W) over scored pixels to (...). `where`, since NaN times 0 is NaN."""
     return torch.where(mask, values, 0.0).sum((-2, -1)) / mask.sum((-2, -1))
 
 
@@ -68,7 +67,7 @@ def rmse_log(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 def silog(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
     """Return 100 times the standard deviation of ln p - ln g: RMSE log with one free factor per image.
 
-    The mean is subtracted first: mean(d^2) - mean(d)^2 may fall below 0 by rounding, and its root be NaN.
+    Subtracting the mean first avoids a root of rounding errors below 0.
     """
     difference = _log_ratio(predicted_m, true_m)
     mean = _mean(difference, mask)[..., None, None]
@@ -122,7 +121,7 @@ def irmse_per_km(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
 
 def scale_ratio(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return median(g) / median(p), the factor of per-image median scaling: 1 where the scale is right.
+    """Return median(g) / median(p), the factor of per-image median scaling: 1 is the right scale.
 
     Zhou et al., "Unsupervised learning of depth and ego-motion from video", CVPR 2017, arXiv 1704.07813.
     """
@@ -142,8 +141,7 @@ _MEANS = {"abs_rel": abs_rel, "mae": mae, "log10": log10, "d1": d1, "d2": d2, "d
 def depth_error_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """Return sums over the scored pixels of each image, (B,) float64: `depth_pixels`, `mse` and others by name.
 
-    predicted, true: (B, H, W), positive where `mask` (B, H, W) is true. A prediction that is not finite has an infinite
-        error.
+    predicted, true: (B, H, W), positive under `mask` (B, H, W). A prediction that is not finite has an infinite error.
 
     Examples:
         >>> predicted, true = torch.tensor([[[1.0, 4.0]]]), torch.tensor([[[1.0, 2.0]]])
@@ -174,7 +172,7 @@ def pooled_depth_scores(sums: Mapping[str, float]) -> dict[str, float]:
 
 
 def sum_over_images(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Return the sums of each name over images; exact, so that their order does not matter.
+    """Return the exact sums of each name over images, in any order.
 
     Examples:
         >>> sum_over_images([{"mse": 1.0}, {"mse": 2.0}])
@@ -188,13 +186,13 @@ def sum_over_images(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
 # -- Signs of failed depth of road video that no loss shows: ratios that need no ground truth.
 
 MIN_ROW_PIXELS = 8
-"""Smallest number of pixels of a row for a meaningful mean; objects need eight times as many."""
+"""Fewest pixels of a row for a meaningful mean; objects need this squared."""
 
 MAX_ROW_RATIO = 0.99
-"""A row is out of order where it is nearer than this share of the row below it."""
+"""A row is out of order if it is nearer than this share of the row below it."""
 
 LIMIT_SHARE = 0.95
-"""Share of the largest depth that a network can predict."""
+"""Share of the largest depth of a network."""
 
 
 def object_extent(depth: Tensor, objects: Segments) -> Tensor:
@@ -202,9 +200,8 @@ def object_extent(depth: Tensor, objects: Segments) -> Tensor:
 
     0 for a plane that faces the camera, NaN for a small object.
 
-    Args:
-        depth: (B, 1, H, W) z in any unit.
-        objects: of (B, H, W).
+    depth: (B, 1, H, W) z in any unit.
+    objects: of (B, H, W).
 
     Examples:
         >>> from stadia.geometry.segments import segments_from_instances
@@ -220,11 +217,10 @@ def object_extent(depth: Tensor, objects: Segments) -> Tensor:
 
 
 def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
-    """Return (B,) the share of the road's rows that are nearer than the row below: depth of a road grows upwards.
+    """Return (B,) the share of the road's rows that are nearer than the row below: road depth grows upwards.
 
-    Args:
-        depth: (B, 1, H, W) z in any unit.
-        road: (B, 1, H, W) bool. NaN for an image without two neighboring rows of road.
+    depth: (B, 1, H, W) z in any unit.
+    road: (B, 1, H, W) bool. NaN for an image without two neighboring rows of road.
 
     Examples:
         >>> depth = torch.tensor([30.0, 20.0, 10.0]).view(1, 1, 3, 1).expand(1, 1, 3, 40)  # deeper upwards
@@ -241,7 +237,7 @@ def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
 def share_at_max_depth(depth: Tensor, pixels: Tensor, max_depth: float | Tensor) -> Tensor:
     """Return () the share of `pixels` (B, 1, H, W) with depth (B, 1, H, W) near the largest; NaN without pixels.
 
-    max_depth: of all images, or (B, 1, 1, 1) of each.
+    max_depth: one, or (B, 1, 1, 1).
 
     Examples:
         >>> depth = torch.tensor([1.0, 100.0]).view(1, 1, 1, 2)

@@ -1,6 +1,6 @@
 """Compare trainings over seeds: paired tests, power, and verdicts on the changes of an ablation.
 
-Runs of one seed share initial weights and data order, so they are compared in pairs, which removes the seed's effect.
+Runs of one seed share initial weights and data order, so they are compared in pairs.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from scipy import stats
 from scipy.optimize import brentq
 
 MAX_EXACT_PAIRS = 16
-"""Every choice of signs is tried up to so many pairs (65,536 choices). Above it, as many are drawn."""
+"""Up to this many pairs every choice of signs is tried (65,536); above it, as many are drawn."""
 
 NO_SPREAD = 1e-12
-"""Differences with a smaller standard deviation, as a share of their mean, are equal but for rounding."""
+"""Differences with a smaller standard deviation, as a share of their mean, differ only by rounding."""
 
 TARGET_POWER = 0.8
-"""So many studies find an effect of the size that they are planned for: four of five is the usual choice."""
+"""Share of studies that find an effect of the planned size: four of five is usual."""
 
 MAX_PAIRS = 10_000
-"""No larger number of pairs is searched for: no study has more seeds."""
+"""Largest number of pairs that is searched for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class PairedDifference:
     """Statistics of n differences (changed minus base, seed by seed).
 
     sd: of the differences, n - 1.  low, high: Student's confidence interval of the mean.
-    p: of the paired t test, two-sided. For equal differences, not 0, there is no spread for a t test: p_signs there.
-    p_signs: of the sign-flip test, which assumes no distribution, and is never below 2 / 2^n.
+    p: of the paired t test, two-sided; p_signs if all differences are equal.
+    p_signs: of the sign-flip test, which assumes no distribution; at least 2 / 2^n.
     """
 
     n: int
@@ -92,13 +92,13 @@ def equivalence_p(differences: Sequence[float], margin: float) -> float:
 
 
 def beyond_p(differences: Sequence[float], margin: float) -> float:
-    """Return the p of "the mean lies within [-margin, margin]", against its being larger on either side."""
+    """Return the p of "the mean is in [-margin, margin]", against a larger mean on either side."""
     d = _check_differences(differences)
     return min(1.0, 2 * min(_one_sided_p(d, margin), _one_sided_p(-d, margin)))
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust the p of several tests so that all together err as rarely as one (S. Holm, 1979), with any dependence.
+    """Adjust the p of several tests so that all together err as rarely as one (S. Holm, 1979).
 
     Examples:
         >>> [round(p, 2) for p in adjust_holm([0.01, 0.04, 0.03])]
@@ -183,20 +183,18 @@ MIN_SEEDS = 3
 
 @dataclass(frozen=True, slots=True)
 class ChangeVerdict:
-    """One change against the base, over the seeds where both have a value.
+    """One change compared with the base, over the seeds with both values.
 
-    base, changed: their means.  difference: of changed minus base; None where fewer than MIN_SEEDS pairs are left.
+    base, changed: their means.  difference: of changed minus base; None for fewer than MIN_SEEDS pairs.
     p_holm: of the paired t test, adjusted for the number of changes.
-    p_same, p_beyond: that the mean difference lies outside the margin, and that it lies within it; adjusted likewise.
-        None without a margin.
-    expected, decision: the expectation, and the result of its test; "not comparable" where nothing was tested since the
-        metric of both is measured differently.
-    shown: what the differences show, whatever was expected: "identical" but for rounding, "better", "worse", or nothing
-        ("").
+    p_same, p_beyond: p values of a mean difference outside the margin, and within it; adjusted. None without a margin.
+    expected, decision: the expectation, and the result of its test; "not comparable" if both metrics are measured
+        differently.
+    shown: what the differences show: "identical" but for rounding, "better", "worse", or nothing ("").
     within_margin: shown to be smaller than the margin.
-    without: seeds without a value in either run; if there are any, nothing is decided, since runs fail for a reason.
-    detectable: the difference that so many pairs find in four of five studies (as many changes, the observed spread).
-    needed: how many seeds would find a difference of the margin as often; None without a margin, or above MAX_PAIRS.
+    without: seeds without a value in either run; then nothing is decided, since runs fail for a reason.
+    detectable: the difference that this many pairs find in four of five studies.
+    needed: how many seeds would find a difference of the margin; None without a margin, or above MAX_PAIRS.
     """
 
     change: str
@@ -228,15 +226,13 @@ def judge_changes(
 ) -> list[ChangeVerdict]:
     """Return a verdict for each change, in their order.
 
-    Args:
-        base: the metric of the base's run by seed; NaN or infinite where a run has none.
-        changes: the same of each change.  Seeds in only one of the two are not compared.
-        better: the direction in which the metric improves.
-        expected: of a change; "different" of those that are not in it. "same" needs a margin.
-        margin: the smallest difference that matters, in the metric's unit. Without it nothing is called the same: an
-            interval around 0 may be wide.
-        alpha: the rate at which one or more changes without an effect may be called an effect (Holm).
-        not_comparable: changes whose metric is measured differently than the base's. They are not tested.
+    base: the metric of the base's run by seed; NaN or infinite if missing.
+    changes: the same for each change. Only common seeds are compared.
+    better: the direction in which the metric improves.
+    expected: by change, "different" by default. "same" needs a margin.
+    margin: the smallest difference that matters, in the metric's unit. Without it nothing is called the same.
+    alpha: the rate at which one or more changes without an effect may be called an effect (Holm).
+    not_comparable: changes with a metric that is measured differently.
     """
     pairs = {name: sorted(base.keys() & values.keys()) for name, values in changes.items()}
     usable = {
@@ -302,7 +298,6 @@ def _describe_effect(difference: PairedDifference | None, p: float, better: Bett
 
 
 def _decide(expected: Expected, shown: Shown, is_within: bool, is_beyond: bool) -> Decision:
-    """Return the decision. is_within, is_beyond: shown to be smaller, or larger, than the margin."""
     if expected == "same":
         return "confirmed" if is_within or shown == "identical" else "refuted" if is_beyond else "undecided"
     if shown in ("better", "worse"):
@@ -311,7 +306,7 @@ def _decide(expected: Expected, shown: Shown, is_within: bool, is_beyond: bool) 
 
 
 def _subtract(changed: float, base: float) -> float:
-    """Return changed minus base; 0 where they are equal but for rounding."""
+    """Return changed minus base; 0 if they differ only by rounding."""
     return 0.0 if abs(changed - base) <= ROUNDING * max(abs(changed), abs(base)) else changed - base
 
 

@@ -39,12 +39,10 @@ LENGTH_SHARE, MAX_LENGTH_M = 0.1, 100.0
 """Segments of `length_ratio`: this share of the reference's path, and at most so long."""
 
 MIN_STRAIGHTNESS = 0.3
-"""Of these segments, the straight distance over that along the path: below, the reference is the noise of a camera that
-stands still. 60 poses and more of pure noise have less than .25, and a circle has .98.
-"""
+"""Smallest straight distance over path length of these segments; the noise of a standing camera has less."""
 
 MAX_INTERVAL_ERROR, INTERVAL_ROUNDING = 0.1, 1e-3
-"""Between the interval of two poses and the requested one, over the latter; and of an interval up to the last pose."""
+"""Largest relative error of the interval of two poses, and of an interval up to the last pose."""
 
 
 class PathAlignment(StrEnum):
@@ -79,11 +77,10 @@ def _fit_scale(estimated: Tensor, reference: Tensor) -> AlignedPath:
 
 
 def align_path(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -> AlignedPath:
-    """Fit the estimate to the reference.
+    """Fit the estimate to the reference. Raises GeometryError for a path that stands still, or fewer than three poses.
 
     none: as given. scale: one factor about the first position. se3, sim3: the rigid (and scaled) motion with the least
         ATE, in closed form (Umeyama, PAMI 1991).
-    Raises GeometryError where that is not determined: a path that does not move, or fewer than three poses.
     """
     if alignment is PathAlignment.NONE:
         return AlignedPath(estimated, 1.0)
@@ -100,11 +97,11 @@ def path_length_m(T_world_camera: Tensor) -> float:
 
 
 def length_ratio(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return the length of the estimate over that of the reference; None where the reference stands still.
+    """Return the length of the estimate over the reference's; None if the reference stands still.
 
-    Both lengths are sums of straight distances over the same segments. A segment starts at each pose, and ends at the
-    first one that is LENGTH_SHARE of the reference's path farther on, at most MAX_LENGTH_M. Distances between
-    neighboring poses would not do: noise makes each of them longer. Rigid alignment does not change the ratio.
+    Both are sums of straight distances over the same segments: from each pose to the first one that is LENGTH_SHARE of
+    the
+    reference's path farther, at most MAX_LENGTH_M. (Noise lengthens steps between neighboring poses.)
     """
     distance = _distances_m(reference)
     length = (LENGTH_SHARE * distance[-1]).clamp(max=MAX_LENGTH_M)
@@ -131,14 +128,14 @@ def _motion_errors(estimated: Tensor, reference: Tensor, first: Tensor, last: Te
 
 
 def pose_pairs_at_interval(times_s: Tensor, interval_s: float) -> tuple[Tensor, Tensor]:
-    """Return the rows of the first and of the second pose of each pair (P,): each pose, and the one interval_s later.
+    """Return the rows of the first and of the second pose of each pair (P,): each pose, and the nearest interval_s
 
-    The second pose is the nearest in time. A pair is left out where its interval is off by more than MAX_INTERVAL_ERROR
-    of the requested one, as at gaps, and where that ends after the last pose.
+    later.
 
-    Args:
-        times_s: (N,) rising, seconds.
-        interval_s: above 0, seconds.
+    A pair is left out if its interval is off by more than MAX_INTERVAL_ERROR, as at gaps, or ends after the last pose.
+
+    times_s: (N,) rising, seconds.
+    interval_s: above 0, seconds.
 
     Source: `evaluate_rpe.py --fixed_delta` of the TUM RGB-D benchmark, which has no limit at gaps.
 
@@ -226,10 +223,10 @@ def r_err_deg_per_100m(estimated: Tensor, reference: Tensor) -> float | None:
 
 AXES = ("tx", "ty", "tz", "rx", "ry", "rz")
 MIN_SPREAD = 1e-6
-"""In the unit of translation, and in degrees: an axis with a smaller true spread is not evaluated."""
+"""In the unit of translation, and in degrees: axes with a smaller true spread are not evaluated."""
 
 MIN_LENGTH_SHARE, LENGTH_QUANTILE = 0.1, 0.9
-"""A motion counts as standing below this share of the length that this quantile of motions does not exceed."""
+"""A motion shorter than this share of this quantile of lengths counts as standing."""
 
 
 def motion_components(T_b_a: Tensor) -> Tensor:
@@ -243,9 +240,7 @@ def motion_components(T_b_a: Tensor) -> Tensor:
 
 
 def median_length_ratio(predicted: Tensor, true: Tensor) -> Tensor:
-    """Return the factor () from predicted to true translations (N, 6): the ratio of the median lengths.
-
-    1 where the predicted median is 0: then no factor fits, and every other would turn 0 into NaN.
+    """Return the factor () from predicted to true translations (N, 6): the ratio of the median lengths; 1 if undefined.
 
     Examples:
         >>> true = torch.tensor([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])
@@ -260,8 +255,9 @@ def median_length_ratio(predicted: Tensor, true: Tensor) -> Tensor:
 def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:
     """Return the median projection of predicted on true translations, (N, 6) both, in lengths of the true ones.
 
-    1 is right, 0 is no motion, -1 is the inverse. Standing frames (MIN_LENGTH_SHARE) are left out. None where the truth
-    does not move.
+    1 is right, 0 is no motion, -1 is the inverse. Standing frames (MIN_LENGTH_SHARE) are left out. None if the truth
+    stands
+    still.
 
     Examples:
         >>> true = torch.tensor([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])
@@ -279,8 +275,8 @@ def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:
 def fit_motion_axes(predicted: Tensor, true: Tensor) -> dict[str, tuple[float, float]]:
     """Return slope and correlation of each axis over N motions, (N, 6) twice; without axes whose truth does not move.
 
-    The slope of predicted over true is 1 where motion has the right size, 0 where it is constant. Correlation is
-    Pearson's, 0 where the prediction is constant.
+    The slope of predicted over true is 1 for the right size, 0 for constant motion. Correlation is Pearson's, 0 for a
+    constant prediction.
     """
     x, y = true - true.mean(0), predicted - predicted.mean(0)
     spread_x, spread_y, both = (x * x).mean(0), (y * y).mean(0), (x * y).mean(0)

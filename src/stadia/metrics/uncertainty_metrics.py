@@ -30,15 +30,15 @@ DEPTH_ERRORS: Mapping[str, DepthError] = {
     "rmse": DepthError(lambda p, g: (p - g).square(), torch.sqrt),
     "d1": DepthError(lambda p, g: (torch.maximum(p / g, g / p) >= 1.25).to(g.dtype), lambda mean: mean),
 }
-"""By the metric's name. `d1` is 1 - d1, the share of pixels off by a factor of 1.25: less is better in all."""
+"""By the metric's name. `d1` is 1 - d1, the share of pixels off by a factor of 1.25."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sparsification:
     """Errors of the remaining pixels while the most uncertain ones are removed, (..., 51): none, 2 %, ... all.
 
-    by_uncertainty: in the order of the uncertainty.  oracle: in that of the error itself, the best possible.
-    random: in any order: the expected error, that of all pixels. With all pixels removed an error is 0.
+    by_uncertainty: in the order of the uncertainty.  oracle: in the order of the error, the best possible.
+    random: the expected error in any order. With all pixels removed an error is 0.
     """
 
     by_uncertainty: Tensor
@@ -47,7 +47,7 @@ class Sparsification:
 
     @property
     def ause(self) -> Tensor:
-        """Return the area between the curve and the oracle's, in the error's unit: 0 is best."""
+        """Return the area between the curve and the oracle, in the error's unit: 0 is best."""
         return _area(self.by_uncertainty - self.oracle)
 
     @property
@@ -62,7 +62,7 @@ class Sparsification:
 
     @property
     def below_random(self) -> Tensor:
-        """Return the share by which AUSE is below that of random order: 1 oracle, 0 random; NaN for equal errors."""
+        """Return the share by which AUSE is below random order: 1 oracle, 0 random; NaN for equal errors."""
         return self.aurg / self.ause_of_random
 
 
@@ -89,9 +89,9 @@ def sparsification(
 def sparsification_curve(error: Tensor, uncertainty: Tensor, mask: Tensor) -> Tensor:
     """Return the mean error (..., 51) without the k / 50 most uncertain pixels, k from 0 to 50; the last is 0.
 
-    Of n pixels ceil(k (n - 1) / 50) are removed, as in Poggi et al. whose thresholds are percentiles. Pixels of equal
-    uncertainty are removed in any order: each has the mean error of them all, so that a constant uncertainty equals
-    random order exactly.
+    Of n pixels ceil(k (n - 1) / 50) are removed, as in Poggi et al. Pixels of equal uncertainty all have their mean
+    error,
+    so that a constant uncertainty equals random order.
     """
     scored = uncertainty.double().masked_fill(~mask, torch.inf)  # other pixels come last
     by, order = scored.flatten(-2).sort(dim=-1)
@@ -104,7 +104,7 @@ def sparsification_curve(error: Tensor, uncertainty: Tensor, mask: Tensor) -> Te
 
 
 def _average_ties(values: Tensor, by: Tensor) -> Tensor:
-    """Replace each of (..., N) values, sorted along `by`, by the mean over those with an equal `by`."""
+    """Replace each of (..., N) values, sorted along `by`, by the mean over equal `by`."""
     first = torch.ones_like(by, dtype=torch.long)
     first[..., 1:] = by[..., 1:] != by[..., :-1]
     group = first.cumsum(dim=-1) - 1
@@ -118,7 +118,7 @@ def _area(curve: Tensor) -> Tensor:
 
 
 def spearman(a: Tensor, b: Tensor) -> float:
-    """Return Spearman's rank correlation of two maps, -1 to 1; NaN where one is constant.
+    """Return Spearman's rank correlation of two maps, -1 to 1; NaN if one is constant.
 
     Examples:
         >>> a = torch.tensor([[1.0, 2.0, 3.0]])
@@ -164,13 +164,12 @@ def calibration_curve(
     width: Callable[[float], float] = laplace_width,
     levels: Sequence[float] = LEVELS,
 ) -> Tensor:
-    """Return the share of residuals inside the interval of each level, (..., L): the level where sigma is right.
+    """Return the share of residuals inside the interval of each level, (..., L): equal to the level for a right sigma.
 
-    Args:
-        residual: of either sign. The loss r / Sigma + log Sigma is the likelihood of `laplace_width` with scale Sigma.
-        sigma: the distribution's scale at each pixel, in the residual's unit: the exponential of log Sigma.
-        width: `laplace_width` or `normal_width`.
-        levels: L shares in (0, 1).
+    residual: of either sign. The loss r / Sigma + log Sigma is the likelihood of `laplace_width` with scale Sigma.
+    sigma: the distribution's scale at each pixel, in the residual's unit.
+    width: `laplace_width` or `normal_width`.
+    levels: L shares in (0, 1).
     """
     widths = residual.new_tensor([width(level) for level in levels], dtype=torch.float64)
     ratio = torch.where(mask, residual.double().abs() / sigma.double(), torch.inf).flatten(-2)

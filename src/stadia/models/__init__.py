@@ -24,7 +24,7 @@ DEPTH_NETWORKS = Registry(
 """Depth networks that `model.network` chooses, in every recipe of depth: subclasses of `DepthNetwork`."""
 
 DEFAULT_NETWORK = "base"
-"""Predicts where a command gets no network: its weights are part of the package."""
+"""The network of commands that get none: its weights are part of the package."""
 
 DEPTH_NETWORK_CONFIGS = Registry(
     "configuration of a depth network",
@@ -38,7 +38,7 @@ DEPTH_NETWORK_CONFIGS = Registry(
         "midas": "stadia.models.depth.config:MidasConfig",
     },
 )
-"""Configurations that import no torch; that of any other network is its attribute `Config`."""
+"""Configurations that import no torch; any other network has the attribute `Config`."""
 
 ATTENTIONS = Registry(
     "attention",
@@ -87,7 +87,7 @@ ROTATIONS = Registry(
 )
 
 ROTATION_NUMBERS = {"matrix6d": 6, "matrix9d": 9}
-"""Numbers that a rotation takes, where these are not 3."""
+"""Numbers of rotations that do not take 3."""
 
 ACTIVATIONS = Registry(
     "activation",

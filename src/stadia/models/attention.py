@@ -1,9 +1,8 @@
 """Attention cores of `models.ATTENTIONS`: exact ones and approximations.
 
 A core is created by `(config: AttentionConfig, heads, head_dim)` for one block. It maps queries, keys and values
-(B, heads, N, d) to (B, heads, N, d). `grid` is the (height, width) of the last height * width tokens, in row order.
-The tokens before them (the class token) have no position. The network owns the projections, so pretrained ones fit
-every core.
+(B, heads, N, d) to (B, heads, N, d). `grid` is the (height, width) of the last height * width tokens, in row order;
+the tokens before them (the class token) have no position. The network owns the projections.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from stadia.models.attention_config import AttentionConfig
 
 
 class SdpaAttention(nn.Module):
-    """Exact attention by PyTorch's fused kernels, which never hold the N x N matrix."""
+    """Exact attention by PyTorch's fused kernels, without the N x N matrix."""
 
     def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
         super().__init__()
@@ -48,11 +47,10 @@ class MemoryCompressedAttention(nn.Module):
     """Attend exactly to a grid of keys and values that is `factor` times smaller.
 
     A strided convolution, one group per head, compresses each window (`AttentionConfig.window`) of the token grid to a
-    key and a value. It starts as the mean of the window, so pretrained projections keep their meaning. A grid that is
-    no multiple of the window repeats its last row and column. The tokens before the grid stay as they are.
+    key and a value. It starts as the mean of the window, for pretrained projections. The tokens before the grid stay.
 
-    The log of a window's token count is added to its logits (proportional attention, arXiv 2210.09461, eq. 1). So
-    attention is exact with factor 1, and wherever the tokens of each window are equal.
+    The log of a window's token count is added to its logits (proportional attention, arXiv 2210.09461, eq. 1), so
+    attention is exact with factor 1, and for windows of equal tokens.
     """
 
     def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
@@ -80,7 +78,7 @@ class MemoryCompressedAttention(nn.Module):
 
 
 def count_window_tokens(grid: tuple[int, int], window: tuple[int, int]) -> Tensor:
-    """Count the grid's tokens in each window, in row order; windows at the edges hold fewer."""
+    """Count the grid's tokens in each window, in row order; windows at the edges have fewer."""
     count = torch.arange
     sizes = zip(grid, window, strict=True)
     rows, columns = ((length - step * count((length + step - 1) // step)).clamp(max=step) for length, step in sizes)
@@ -99,9 +97,8 @@ FEATURE_FLOOR = 1e-4  # added to every feature, so that no row of attention sums
 class PerformerAttention(nn.Module):
     """Approximate attention by positive random features (FAVOR+): exact on average over draws.
 
-    `features` (m, d) is a buffer and is saved with the checkpoint. In training, torch's generator redraws it after
-    every `redraw_every` forward passes; in evaluation it stays. Passes that activation checkpointing repeats count too:
-    with an even `redraw_every` both passes use the same features. Runs in float32 under autocast.
+    `features` (m, d) is a buffer. In training, torch's generator redraws it after every `redraw_every` forward passes,
+    including passes that activation checkpointing repeats. Runs in float32 under autocast.
     """
 
     features: Tensor
@@ -125,22 +122,22 @@ class PerformerAttention(nn.Module):
         self.features = orthogonal_features(*self.features.shape).to(self.features)
 
     def checksum(self) -> int:
-        """Return the CRC-32 of the features: equal values mean that nothing was redrawn in between."""
+        """Return the CRC-32 of the features."""
         return zlib.crc32(self.features.detach().float().cpu().numpy().tobytes())
 
     def get_extra_state(self) -> Tensor:
-        """Return the number of training passes, so that a resumed run redraws at the same steps."""
+        """Return the number of training passes."""
         return torch.tensor(self._passes)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore the number of passes since the last draw of the features."""
+        """Restore the number of training passes."""
         self._passes = int(state)
 
 
 def orthogonal_features(count: int, dim: int) -> Tensor:
     """Draw (count, dim) features: blocks of `dim` orthogonal Haar-distributed rows with Gaussian lengths.
 
-    Each row alone is a standard Gaussian vector, which keeps the estimate unbiased. Orthogonal rows lower its variance.
+    Each row alone is a standard Gaussian vector, so the estimate is unbiased. Orthogonal rows lower its variance.
     """
     blocks = math.ceil(count / dim)
     q, r = torch.linalg.qr(torch.randn(blocks, dim, dim))
@@ -159,15 +156,9 @@ def log_random_features(x: Tensor, features: Tensor) -> Tensor:
 
 
 def favor_attention(q: Tensor, k: Tensor, v: Tensor, features: Tensor) -> Tensor:
-    """Compute attention by positive random features in the input's precision (appendix B.1, bidirectional).
+    """Compute attention of q, k, v (..., N, d) by random features (m, d), in the input's precision (appendix B.1).
 
-    The maxima subtracted before exp cancel in the quotient. Each query has its own; the keys share one over all tokens
-    and features. So the largest feature is 1 and nothing overflows, and the features of a distant key do not all
-    vanish.
-
-    Args:
-        q, k, v: (..., N, d).
-        features: (m, d) from `orthogonal_features`.
+    The maxima subtracted before exp cancel in the quotient: one per query, and one for all keys, so nothing overflows.
     """
     scale = features.shape[0] ** -0.5
     of_q, of_k = log_random_features(q, features), log_random_features(k, features)
@@ -186,10 +177,10 @@ def favor_attention(q: Tensor, k: Tensor, v: Tensor, features: Tensor) -> Tensor
 class TokenMergingAttention(SdpaAttention):
     """Exact attention between fewer tokens: the share `merge` of the grid's tokens is merged, then unmerged.
 
-    The mean key over heads decides for each sample which tokens merge (`match_tokens`). The query, key and value of a
-    group are the means of its tokens, and the log of its size is added to its logits (proportional attention, arXiv
-    2210.09461, eq. 1). So attention is exact without merging, and where merged tokens are equal. The tokens before the
-    grid never merge. Similarity and sums use float32, since flat image regions tie in bfloat16.
+    The mean key over heads decides which tokens merge (`match_tokens`). The query, key and value of a group are the
+    means
+    of its tokens, and the log of its size is added to its logits (proportional attention, arXiv 2210.09461, eq. 1). The
+    tokens before the grid never merge. Similarity and sums use float32, since flat regions tie in bfloat16.
     """
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -214,16 +205,15 @@ class TokenMergingAttention(SdpaAttention):
 
 
 def match_tokens(metric: Tensor, removed: int, *, first: int) -> Tensor:
-    """Assign tokens to groups by bipartite soft matching (arXiv 2210.09461, section 3).
+    """Assign tokens to groups by bipartite soft matching (arXiv 2210.09461, section 3): (B, N) from 0 to N - removed -
+
+    1.
 
     From `first` on, every other token is paired with the most similar of the tokens between, by cosine similarity. The
     `removed` most similar pairs merge; several tokens may join the same one. Tokens before `first` stay single.
 
-    Args:
-        metric: (B, N, d) to compare tokens by.
-        removed: how many tokens merge into another, at most half of those from `first` on.
-
-    Returns: (B, N) group numbers from 0 to N - removed - 1.
+    metric: (B, N, d) to compare tokens by.
+    removed: how many tokens merge into another, at most half of the tokens from `first` on.
     """
     batch, tokens, dim = metric.shape
     pairs = (tokens - first) // 2

@@ -15,7 +15,7 @@ from stadia.models import ATTENTIONS
 class AttentionConfig(StrictModel):
     """The attention of a transformer. Fields of other attentions than `name` are ignored.
 
-    name: `sdpa` is exact; `explicit` is the same with the matrix written out. The others are approximations.
+    name: `sdpa` is exact; `explicit` is the same with the matrix written out. Others are approximations.
     factor: for memory_compressed: tokens of the grid that share one key and value. They form the squarest window of
         that size, wider than high: 2 is 1x2, 3 is 1x3, 4 is 2x2. 1 is exact.
     features: for performer: random features per head; null is int(d ln d), 266 for heads of 64.

@@ -22,8 +22,8 @@ class DepthPoseNetConfig(DepthModelConfig):
         or `shared` (the depth network's own encoder).
     pose_head: maps its features to numbers (`stadia list pose-heads`); `linear` requires the training image size.
     pose_bias: biases in the convolutions of the pose network and its motion head.
-    rotation: parametrization: axis_angle, euler angles by their order, or a matrix by its first two columns (matrix6d)
-        or all (matrix9d) (`stadia list rotations`).
+    rotation: axis_angle, euler angles by their order, or a matrix by its first two columns (matrix6d) or all (matrix9d)
+        (`stadia list rotations`).
     activation: of the pose network's own layers (`stadia list activations`).
     """
 

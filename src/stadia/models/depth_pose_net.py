@@ -25,9 +25,11 @@ from stadia.models.pretrained_weights import InitialWeights
 class DepthPoseNet(nn.Module):
     """Apply the depth network to the target image and the pose network to each pair of temporal neighbors.
 
-    The pose network always receives a pair in temporal order, so that it learns one convention. For a source before the
-    target its motion and brightness are inverted. A rig source (stereo) has its transform from the calibration. With
-    `brightness` the pose network also receives that pair, target first, for its brightness alone.
+    The pose network always receives a pair in temporal order. For a source before the target its motion and brightness
+    are
+    inverted. A rig source (stereo) has its transform from the calibration. With `brightness` the pose network also
+    receives
+    that pair, target first, for its brightness only.
 
     motion: create a pose network; without temporal neighbors nothing would train it.
     size: (height, width) of the training images, for a pose head that requires them.
@@ -66,7 +68,6 @@ class DepthPoseNet(nn.Module):
 
     @property
     def _shared(self) -> Unet:
-        """Return the depth network whose encoder the pose network shares."""
         assert isinstance(self.depth, Unet)
         return self.depth
 
@@ -79,12 +80,12 @@ class DepthPoseNet(nn.Module):
         return motion
 
     def motion_values(self, earlier: Tensor, later: Tensor) -> Tensor:
-        """Return (B, 6) of images in temporal order, for `PoseNet.transform`; only where there is a pose network."""
+        """Return (B, 6) of images in temporal order, for `PoseNet.transform`; needs a pose network."""
         assert self.pose is not None
         return self.pose.motion_values(*self._pose_inputs(earlier, later))
 
     def _pose_inputs(self, earlier: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the pose network takes of images (B, 3, H, W): these, or features of the depth network."""
+        """Return the inputs of the pose network: images (B, 3, H, W), or features of the depth network."""
         if self.pose is not None and isinstance(self.pose.encoder, SharedPoseEncoder):
             return self._shared.encoder(earlier)[-1], self._shared.encoder(later)[-1]
         return earlier, later
@@ -92,7 +93,7 @@ class DepthPoseNet(nn.Module):
     def _transforms(self, batch: Batch, features: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return (B, N, 4, 4) transforms and (B, N, 2) brightness, from one pass of the pose network over all pairs.
 
-        features: the coarsest of the target in the depth network's encoder, where the pose network shares it.
+        features: the coarsest of the target in the depth network's encoder, if the pose network shares it.
         """
         transforms = list(batch.inputs.T_source_target_rig.unbind(1))
         brightness = []

@@ -35,7 +35,6 @@ from stadia.models.pretrained_weights import (
 
 
 def _is_no_note_on_the_head(record: logging.LogRecord) -> bool:
-    """Return False for timm's warning that published weights have a head for classes, which an encoder lacks."""
     return not record.getMessage().startswith("Unexpected keys")
 
 
@@ -45,14 +44,12 @@ logging.getLogger("timm.models._builder").addFilter(_is_no_note_on_the_head)
 class Encoder(nn.Module):
     """A timm backbone with features at strides that are powers of two, finest first.
 
-    Args:
-        name: of the timm model: NAME, or NAME@REVISION for one commit of its weights on the hub.
-        images: number of RGB images concatenated along the channels (1 for depth, 2 for pose).
-        pretrained: load timm's weights; if unavailable, warn in one line and start at random. `weights` has the
-            revision that was loaded.
-        checkpoint_gradients: see `models.gradient_checkpointing`.
+    name: of the timm model: NAME, or NAME@REVISION for one commit of its weights on the hub.
+    images: number of RGB images concatenated along the channels (1 for depth, 2 for pose).
+    pretrained: load timm's weights; if unavailable, warn in one line and start at random.
+    checkpoint_gradients: see `models.gradient_checkpointing`.
 
-    Raises ConfigError for an unknown name, or strides that are no powers of two.
+    Raises ConfigError for an unknown name, or other strides.
     """
 
     mean: Tensor
@@ -114,8 +111,7 @@ _ANY_SIZE: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_i
 def _create_backbone(name: str, channels: int, pretrained: bool) -> tuple[nn.Module, InitialWeights]:
     """Create the timm feature extractor for any image size, and return its kind of initial weights.
 
-    Raises ConfigError for a name that timm lacks. So it starts with neither "hf-hub:" nor "local-dir:", for which timm
-    reads an architecture from elsewhere.
+    Raises ConfigError for a name that timm lacks, which excludes "hf-hub:" and "local-dir:".
     """
     name, _, revision = name.partition("@")
     if revision and not re.fullmatch(REVISION_PATTERN, revision):
@@ -144,8 +140,9 @@ _MIN_BRANCH_SCALE = 0.01
 def _create_random(create: Callable[..., nn.Module]) -> nn.Module:
     """Create the model with random weights, and let every residual block start with a branch.
 
-    timm starts many networks with their skip connections alone: the scale of the last normalization or convolution of
-    each block is zero (`zero_init_last`, `skipinit`), or its layer scale is 1e-5. Depth of unseen images is then worse.
+    timm starts many networks with only their skip connections (`zero_init_last`, `skipinit`, layer scale 1e-5); depth
+    of
+    unseen images is then worse.
     """
     model = create()
     with torch.no_grad():
@@ -168,8 +165,7 @@ def _create_pretrained(
 ) -> tuple[nn.Module, InitialWeights]:
     """Create the model with weights of a package, the cache or the hub; warn and start at random if unavailable.
 
-    A package comes first, so that a training does not depend on whether the hub can be reached. Of the hub only
-    safetensors are read: the pickles of a few old timm models are not.
+    A package comes first, independent of the hub. Only safetensors of the hub are read.
     """
     if revision is None and (file := find_packaged_file(name)) is not None:
         return create_with_packaged_weights(name, file, partial(timm.create_model, name), create), "pretrained"

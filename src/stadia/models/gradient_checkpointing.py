@@ -1,7 +1,4 @@
-"""Gradient checkpointing: activations are computed again in the backward pass instead of being kept in memory.
-
-Losses, gradients and running statistics are those without it, bit for bit (Chen et al., arXiv 1604.06174).
-"""
+"""Gradient checkpointing: recompute activations in the backward pass, with bit-equal results (arXiv 1604.06174)."""
 
 from __future__ import annotations
 
@@ -16,9 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 def run_checkpointed(function: Callable[..., Any], *inputs: Tensor, modules: Sequence[nn.Module] = ()) -> Any:
-    """Return `function(*inputs)`; for the backward pass only the inputs are kept.
+    """Return `function(*inputs)`, keeping only the inputs for the backward pass.
 
-    modules: used by the function. Their running statistics are updated once, although the function runs twice.
+    modules: used by the function. Their running statistics are updated once.
     """
     if not torch.is_grad_enabled():
         return function(*inputs)
@@ -43,9 +40,9 @@ def keep_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def compute_features(backbone: nn.Module, image: Tensor) -> list[Tensor]:
-    """Return what a timm feature extractor returns, checkpointed from each feature to the next.
+    """Return the features of a timm extractor, checkpointed from each feature to the next, or as a whole
 
-    A backbone of another structure (transformers) is checkpointed as a whole.
+    (transformers).
     """
     if not isinstance(backbone, FeatureDictNet):
         whole: list[Tensor] = run_checkpointed(backbone, image, modules=[backbone])

@@ -1,4 +1,4 @@
-"""Recognize the names of networks that no run trained. Imports no torch."""
+"""Recognize names of networks without a run. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stadia.models import DEPTH_NETWORKS
 from stadia.models.published_networks import HUB, PUBLISHED_NETWORKS, is_network_folder
 
 OWN_NETWORK = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-"""A network of the user's own: module:Class."""
+"""Your own network: module:Class."""
 
 
 def is_network_name(text: str) -> bool:
@@ -33,7 +33,7 @@ def is_network_name(text: str) -> bool:
 
 
 def refuse_misspelt_network(text: str) -> None:
-    """Raise ConfigError for a name that is neither a file nor a network, and close to the name of one.
+    """Raise ConfigError for a name that is neither a file nor a network, but close to a network's name.
 
     Examples:
         >>> refuse_misspelt_network("runs/drive")

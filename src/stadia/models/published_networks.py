@@ -1,6 +1,6 @@
-"""Published depth networks: what each predicts, its licence and score, and where its files are. Imports no torch.
+"""Published depth networks: output, licence, score and files of each. Imports no torch.
 
-Weights are read as safetensors alone. A pickle is never opened, and code of a repository is never run.
+Only safetensors are read, and code of a repository is never run.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home
 
 FORBIDS_COMMERCIAL_USE = ("CC-BY-NC", "Apple-AMLR", "research only")
-"""Parts of the names of licences that forbid commercial use."""
+"""Parts of the names of non-commercial licences."""
 
 PACKAGES: Mapping[str, str] = {
     "moge": "pip install git+https://github.com/microsoft/MoGe.git",
     "depth_anything_3": "pip install depth-anything-3",
 }
-"""Packages of authors that run their networks, and how each is installed; transformers runs the others."""
+"""Packages that run their authors' networks, and how to install each; transformers runs the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedNetwork:
-    """A published network and what its authors state about it; published_networks.toml describes the fields."""
+    """A published network as stated by its authors; published_networks.toml describes the fields."""
 
     repository: str
     millions: float
@@ -69,7 +69,7 @@ PUBLISHED_NETWORKS: Mapping[str, PublishedNetwork] = _read_networks()
 
 
 def find_by_repository(repository: str) -> PublishedNetwork | None:
-    """Return the entry of a repository of the hub; None where the table has none.
+    """Return the entry of a repository of the hub, or None.
 
     Examples:
         >>> find_by_repository("apple/DepthPro-hf").licence
@@ -89,7 +89,7 @@ def is_non_commercial(licence: str) -> bool:
 
 
 def describe_licence(licence: str) -> str:
-    """Return one line about the licence of weights; "" where it is not known."""
+    """Return one line about the licence of weights; "" if unknown."""
     if not licence:
         return ""
     ban = ": it forbids commercial use" if is_non_commercial(licence) else ""
@@ -99,7 +99,7 @@ def describe_licence(licence: str) -> str:
 # -- their files: in a folder, or on the Hugging Face hub
 
 HUB = "hf:"
-"""Start of the name of a repository of the hub: hf:ORG/NAME or hf:ORG/NAME@REVISION."""
+"""Start of the name of a repository: hf:ORG/NAME or hf:ORG/NAME@REVISION."""
 
 CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
 """Files of a network of transformers: its architecture, and how images are prepared."""
@@ -114,7 +114,7 @@ ARCHITECTURES = (
     "tipsv2_dpt",
     "zoedepth",
 )
-"""Values of `model_type` that are read."""
+"""Supported values of `model_type`."""
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[\w.-]{1,100}))?")
@@ -122,15 +122,15 @@ _FILES = (CONFIG, PREPROCESSING, "model*.safetensors", "model.safetensors.index.
 _EXPECTED = "a name of `stadia list networks`, hf:ORG/NAME, or a folder with config.json and model.safetensors"
 _MAX_BYTES = 1 << 36
 _DROPPED = ("auto_map", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "id2label")
-"""Keys of config.json that describe no network; `auto_map` names code."""
+"""Dropped keys of config.json; `auto_map` names code."""
 
 
 @dataclass(frozen=True)
 class PublishedFiles:
-    """Where the files of a published network are.
+    """The files of a published network.
 
     folder: with config.json and safetensors.
-    entry: of the table; None for others.
+    entry: of the table, or None.
     revision: commit on the hub; "" for a folder.
     """
 
@@ -170,9 +170,9 @@ class PublishedFiles:
 
 
 def find_repository(source: str) -> tuple[str, str | None] | None:
-    """Return the repository and the revision that a short name or hf:ORG/NAME[@REVISION] means; None for a folder.
+    """Return the repository and the revision of a short name or hf:ORG/NAME[@REVISION]; None for a folder.
 
-    Raises ConfigError for a name that is malformed.
+    Raises ConfigError for a malformed name.
 
     Examples:
         >>> find_repository("hf:ORG/NAME@main")
@@ -192,10 +192,10 @@ def find_repository(source: str) -> tuple[str, str | None] | None:
 
 
 def find_published_files(source: str) -> PublishedFiles:
-    """Return the files of a short name, of hf:ORG/NAME[@REVISION] or of a folder; those of the hub are downloaded once.
+    """Return the files of a short name, of hf:ORG/NAME[@REVISION] or of a folder; the hub's are downloaded once.
 
-    Raises ConfigError for another source, CheckpointError where the hub has no such repository, is unreachable, or
-    requires that a licence is accepted.
+    Raises ConfigError for another source, CheckpointError if the hub lacks the repository, is unreachable, or requires
+    accepting a licence.
     """
     repository = find_repository(source)
     if repository is not None:
@@ -213,14 +213,12 @@ def find_published_files(source: str) -> PublishedFiles:
 def download_repository(
     source: str, repository: str, revision: str | None = None, patterns: Sequence[str] = _FILES
 ) -> Path:
-    """Return the local folder of a repository's files, whose name is the commit; they are downloaded once.
+    """Return the local folder of a repository's files, named by the commit; they are downloaded once.
 
-    Args:
-        source: as the user wrote it, for messages.
-        repository, revision: on the hub.
-        patterns: of the names of its files.
+    source: as the user wrote it, for messages.
+    patterns: of the names of its files.
 
-    Raises CheckpointError where the hub has no such repository, is unreachable, or requires that a licence is accepted.
+    Raises CheckpointError if the hub lacks the repository, is unreachable, or requires accepting a licence.
     """
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
@@ -249,12 +247,11 @@ def download_repository(
 
 
 def read_settings(files: PublishedFiles) -> dict[str, Any]:
-    """Return the architecture of a network, and how its images are prepared, without keys that name code.
+    """Return `architecture` of config.json and `preprocessing` of preprocessor_config.json, without keys that name
 
-    Returns:
-        `architecture` of config.json and `preprocessing` of preprocessor_config.json, {} without that file.
+    code.
 
-    Raises DataError for damaged JSON, CheckpointError for another architecture than ARCHITECTURES.
+    Raises DataError for damaged JSON, CheckpointError for an architecture outside ARCHITECTURES.
     """
     path = files.folder / CONFIG
     values = read_json(path, expected=f"{CONFIG} of a network of transformers", fix="check the folder")
@@ -277,7 +274,7 @@ def read_settings(files: PublishedFiles) -> dict[str, Any]:
 
 
 def is_network_folder(path: Path) -> bool:
-    """Return whether a folder holds a network of transformers: a config.json with a model_type."""
+    """Return whether a folder has a network of transformers: a config.json with a model_type."""
     try:
         values = read_json(path / CONFIG) if (path / CONFIG).is_file() else None
     except Exception as error:  # damaged: whoever opens it names the mistake

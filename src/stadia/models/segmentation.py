@@ -41,7 +41,7 @@ _ACCEPTED: Mapping[str, tuple[object, ...]] = {
     "_attn_implementation": _ATTENTION,
     "repo_path": (None, "shi-labs/oneformer_demo"),  # transformers' default; others name any folder
 }
-"""Accepted values of keys of a configuration that can name code, or files elsewhere."""
+"""Accepted values of configuration keys that can name code or files elsewhere."""
 _NO_CONFIGS = ("tokenizer.json", "vocab.json")  # large, and they name no code
 
 
@@ -59,7 +59,7 @@ class Segmenter(Protocol):
 
     @property
     def identity(self) -> str:
-        """Return what identifies the network and its weights."""
+        """Return the identity of the network and its weights."""
 
     def __call__(self, image: ImageArray) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]: ...
 
@@ -100,12 +100,9 @@ def split_panoptic_segments(
 
 
 def load_panoptic_model(name: str) -> PanopticSegmenter:
-    """Load a model by its hub name or folder: only safetensors, and no Python of the folder.
+    """Load a model by its folder or hub name, NAME or NAME@REVISION (a commit hash): safetensors and no code.
 
-    name: of the hub, NAME or NAME@REVISION (a commit hash). The identity has the revision that was used; a warning
-        gives it for a NAME without one.
-
-    Raises CheckpointError with a fix if it is unavailable, or brings code of its own.
+    The identity has the used revision. Raises CheckpointError if it is unavailable or has code.
     """
     choose_matrix_products()
     given, revision, is_folder = name, None, expand_home(name).is_dir()
@@ -152,7 +149,7 @@ def load_panoptic_model(name: str) -> PanopticSegmenter:
 
 
 def _check_no_code(folder: Path) -> None:
-    """Raise CheckpointError for a folder with Python files, or with a JSON file that names code or other files."""
+    """Raise CheckpointError for a folder with Python files, or with JSON that names code or other files."""
     codes = [path.name for path in sorted(folder.rglob("*.py"))]
     for path in sorted(folder.glob("*.json")):
         if not codes and not path.name.endswith(_NO_CONFIGS):
@@ -237,7 +234,7 @@ def load_tflite_model(path: Path) -> TiledSegmenter:
     """Load a TFLite model from uint8 images (1, S, S, 3) to class numbers (1, S, S) or scores (1, S, S, C).
 
     Its classes are CITYSCAPES_CLASSES, after a background if it has one more. Raises CheckpointError if ai-edge-litert
-    is missing, or the file is no such model.
+    is missing, or for another file.
     """
     expected = "a TFLite model of images (1, S, S, 3) uint8 to classes (1, S, S)"
     try:

@@ -35,10 +35,9 @@ _MAX_BYTES = 1 << 30
 class SizePrior(nn.Module):
     """ConvNeXt V2 (Woo et al., CVPR 2023) and two layers: crops to mean and deviation of the log height.
 
-    Args:
-        mean_m: mean of the training heights; predictions stay within a factor of 1.7 of it.
-        side: of a crop in pixels.
-        encoder: timm model, a ConvNeXt V2 or another.
+    mean_m: mean of the training heights; predictions stay within a factor of 1.7.
+    side: of a crop in pixels.
+    encoder: timm model.
     """
 
     def __init__(self, mean_m: float, *, side: int = 64, encoder: str = "convnextv2_atto") -> None:
@@ -79,7 +78,7 @@ class SizePrior(nn.Module):
 
 
 def log_height_loss(log_m: Tensor, deviation: Tensor, height_m: Tensor) -> Tensor:
-    """Mean absolute log error plus a Laplace likelihood for the deviation alone, whose error is detached."""
+    """Return the mean absolute log error plus a Laplace likelihood for the deviation, with detached error."""
     error = (log_m - height_m.log()).abs()
     scale = deviation / 2**0.5
     return error.mean() + 0.1 * (error.detach() / scale + scale.log()).mean()
@@ -92,7 +91,7 @@ def save_size_prior(prior: SizePrior, path: Path) -> None:
 
 
 def load_size_prior(path: Path) -> SizePrior:
-    """Load a saved prior. Raises CheckpointError if the file is damaged or something else."""
+    """Load a saved prior. Raises CheckpointError for a damaged or other file."""
     path, expected, fix = expand_home(path), "a learnt size prior", "train one: stadia prior train DATA"
     check_input_file(path, expected=expected, max_bytes=_MAX_BYTES, fix=fix)
     try:

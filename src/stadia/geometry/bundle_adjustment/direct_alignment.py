@@ -1,9 +1,10 @@
-"""Align two images directly, one of them with depth."""
+"""Align two images directly, one of them with depth, by compiled loops on the processor."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,19 +12,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
-from stadia.geometry.camera import inverse_intrinsics, resize
+from stadia.geometry.bundle_adjustment.alignment_kernels import (
+    Doubles,
+    Floats,
+    add_normal_equations,
+    compare_costs,
+    find_variance,
+    warp_residuals,
+)
+from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth
 from stadia.geometry.numpy_camera import NEAR
-from stadia.geometry.se3 import compose, se3_exp
-from stadia.geometry.warp import check_sizes, inside_frame, reproject, sample_image
+from stadia.geometry.warp import check_sizes
 
 _MIN_ROWS = 12  # of the smallest images compared: a motion of a quarter of the image is a few pixels there
-_MAX_PIXELS = 1 << 21  # of the largest images compared: 300 bytes of memory each; Full HD is just below
+_MAX_PIXELS = 1 << 21  # of the largest images compared; Full HD is just below
 _STEPS = 10  # Gauss-Newton steps a size, at most
 _MIN_GAIN = 1e-3  # share of the cost; a step that gains less is the last of its size
 _FREEDOM = 5.0  # degrees of Student's t distribution of residuals, as Kerl et al. found them
 _SCALE_ROUNDS = 10  # of the likelihood of that distribution
-_MIN_SCALE = 1 / 255  # of that distribution: the images' own rounding is no outlier
+_MIN_SCALE = 1 / 255  # of that distribution: the images' own rounding is not an outlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +39,8 @@ class DirectAlignment:
     """The motion found, and measures of its reliability.
 
     T_source_target: (B, 4, 4) float64.
-    gain, offset: (B,) of brightness: source = gain * target + offset where visible show the same point.
-    seen: (B,) share of the target's pixels that lie inside the source.
+    gain, offset: (B,) of brightness: source = gain * target + offset.
+    seen: (B,) share of the target's pixels inside the source.
     residual: (B,) mean absolute difference of the visible pixels, at the target's brightness.
     """
 
@@ -49,96 +57,70 @@ def align_direct(
 ) -> DirectAlignment:
     """Align by damped Gauss-Newton on brightness differences, Student-t weighted, from small images to large ones.
 
-    Every pixel with depth takes part. Moving and hidden objects are outliers, whose weight falls with the square of the
-    residual; where they cover most of the contrast, their motion is found instead. No gradient passes.
+    Every pixel with depth takes part. Moving objects are outliers, unless they cover most of the contrast. Images of
+    more
+    than 2 million pixels are compared at a smaller size. No gradient passes.
 
-    Images of more than 2 million pixels are compared at half their size or less, which bounds the memory.
+    target, source: (B, 3, H, W) and (B, 3, Hs, Ws), RGB in [0, 1].
+    depth_m: (B, 1, H, W) z of the target, in metres or the unit of the translation; 0 = none.
+    camera, source_camera: K (B, 3, 3).
+    T_source_target: (B, 4, 4) to start from, best within a quarter of the image.
 
-    Args:
-        target, source: (B, 3, H, W) and (B, 3, Hs, Ws), RGB in [0, 1].
-        depth_m: (B, 1, H, W) z of the target, in metres or the unit of the translation; 0 = none.
-        camera, source_camera: K (B, 3, 3).
-        T_source_target: (B, 4, 4) to start from, best within a quarter of the image.
-
-    Raises GeometryError where an image and its camera differ in size.
+    Source: Kerl et al., ICRA 2013. Raises GeometryError if an image and its camera differ in size.
     """
     check_sizes(source, depth_m, camera, source_camera)
-    T, brightness = T_source_target.double(), torch.zeros(len(target), 2, dtype=torch.float64, device=target.device)
-    result = None
-    gray, source_gray = (image.mean(1, keepdim=True) for image in (target, source))
-    inverse_depth = inverse_from_depth(depth_m)
+    gray, source_gray = (image.mean(1, keepdim=True).float().cpu() for image in (target, source))
+    inverse_depth = inverse_from_depth(depth_m.float().cpu())
+    T, brightness = T_source_target.double().cpu().numpy(), np.zeros((len(target), 2))
     least = min(camera.height / _MIN_ROWS, camera.width, source_camera.height, source_camera.width)
     coarsest = int(math.log2(max(least, 1)))  # each side of an image keeps a pixel
     finest = max(math.ceil(math.log2(camera.height * camera.width / _MAX_PIXELS) / 2), 0)
+    states: list[_State] = []
     for level in range(coarsest, min(finest, coarsest) - 1, -1):
-        pair = _Pair.downsample(gray, source_gray, inverse_depth, camera, source_camera, level)
-        result = pair.align(T, brightness)
-        T, brightness = result.T_source_target, result.brightness
-    assert result is not None
-    gain, seen = brightness[:, 0].exp(), result.seen.double()
-    residual = (result.residual.abs() * seen).sum((1, 2, 3)) / seen.sum((1, 2, 3)).clamp(min=1) / gain
-    return DirectAlignment(T, gain, brightness[:, 1], seen.mean((1, 2, 3)), residual)
+        pairs = _Pair.downsample(gray, source_gray, inverse_depth, camera, source_camera, level)
+        states = [pair.align(T[number], brightness[number]) for number, pair in enumerate(pairs)]
+        T = np.stack([state.T_source_target for state in states])
+        brightness = np.stack([state.brightness for state in states])
+    gain, pixels = np.exp(brightness[:, 0]), states[0].seen.size
+    seen = np.array([state.seen.sum(dtype=np.float64) for state in states])
+    total = np.array([np.abs(state.residual).sum(dtype=np.float64) for state in states])
+    found = T, gain, brightness[:, 1], seen / pixels, total / np.maximum(seen, 1) / gain
+    return DirectAlignment(*(torch.from_numpy(values).to(target.device) for values in found))
 
 
 @dataclass(frozen=True, slots=True)
-class _Linearization:
-    """A pair under one motion and one change of brightness (B, 2), the logarithm of the gain, and the offset.
+class _State:
+    """A pair under one motion and one change of brightness, the logarithm of the gain and the offset.
 
-    residual: (B, 1, H, W), the warped source less the target at its brightness.  seen: the same shape, bool.
-    slope: (B, 8, H, W), of the residual in a twist (v, w) from the left and in the brightness.
+    residual: (H, W), the warped source less the target at its brightness, 0 if not seen.  seen: (H, W), 1 or 0.
     """
 
-    T_source_target: Tensor
-    brightness: Tensor
-    residual: Tensor
-    seen: Tensor
-    slope: Tensor
-
-    def scale(self) -> Tensor:
-        """Return the scale (B, 1, 1, 1) of the residuals' t distribution by its likelihood (Kerl et al., eq. 15)."""
-        squared, count = self.residual.square() * self.seen, self.seen.sum((1, 2, 3), keepdim=True).clamp(min=1)
-        variance = squared.sum((1, 2, 3), keepdim=True) / count
-        for _ in range(_SCALE_ROUNDS):
-            weighted = squared * (_FREEDOM + 1) / (_FREEDOM + squared / variance.clamp(min=NEAR**2))
-            variance = weighted.sum((1, 2, 3), keepdim=True) / count
-        return variance.sqrt().clamp(min=_MIN_SCALE)
-
-    def cost(self, scale: Tensor, pixels: Tensor) -> Tensor:
-        """Return (B,) negative log-likelihood, summed over some of the visible pixels (B, 1, H, W)."""
-        return (torch.log1p((self.residual / scale).square() / _FREEDOM) * pixels).sum((1, 2, 3))
-
-    def step(self, scale: Tensor, damping: Tensor) -> Tensor:
-        """Return the Gauss-Newton step (B, 8), each unknown damped in proportion to its own curvature."""
-        weights = self.seen / (1 + (self.residual / scale).square() / _FREEDOM)
-        slope = self.slope.flatten(2)
-        weighted = slope * weights.flatten(2)
-        curvature = (weighted @ slope.mT).double()
-        downhill = -(weighted @ self.residual.flatten(2).mT).double()
-        curvature = curvature + torch.diag_embed(damping[:, None] * curvature.diagonal(dim1=1, dim2=2) + NEAR)
-        return torch.linalg.solve(curvature, downhill)[..., 0]
-
-    def merge(self, other: _Linearization, where: Tensor) -> _Linearization:
-        """Return this one, with the other for those of the batch where `where` (B,) is true."""
-        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
-        merged = (torch.where(where.view(-1, *[1] * (mine.dim() - 1)), theirs, mine) for mine, theirs in pairs)
-        return _Linearization(*merged)
+    T_source_target: Doubles
+    brightness: Doubles
+    transform: Floats
+    residual: Floats
+    seen: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """Two gray images at one size: target (B, 1, H, W); source (B, 3, Hs, Ws), its gray and slopes along x and y."""
+    """Two gray images at one size.
 
-    target: Tensor
-    source: Tensor
-    depth_m: Tensor
-    camera: Camera
-    source_camera: Camera
+    target, inverse_depth: (H, W).  source: (Hs, Ws, 3), gray and its slopes along x and y.
+    K_target_inverse, K_source: (3, 3).
+    """
+
+    target: Floats
+    source: Floats
+    inverse_depth: Floats
+    K_target_inverse: Doubles
+    K_source: Doubles
 
     @classmethod
     def downsample(
         cls, target: Tensor, source: Tensor, inverse_depth: Tensor, camera: Camera, source_camera: Camera, times: int
-    ) -> _Pair:
-        """Return gray images (B, 1, H, W) at 1 / 2^times of their size; inverse depth is the mean of known values."""
+    ) -> Iterator[_Pair]:
+        """Yield the pairs of gray images (B, 1, H, W) at 1 / 2^times of their size; inverse depth is a mean."""
         if times:  # at its own size an image stays as it is, bit for bit
             target, camera = resize(target, camera, camera.height >> times, camera.width >> times)
             height, width = source_camera.height >> times, source_camera.width >> times
@@ -148,60 +130,87 @@ class _Pair:
         around = F.pad(source, (1, 1, 1, 1), mode="replicate")
         slope_x = (around[..., 1:-1, 2:] - around[..., 1:-1, :-2]) / 2
         slope_y = (around[..., 2:, 1:-1] - around[..., :-2, 1:-1]) / 2
-        source = torch.cat((source, slope_x, slope_y), 1)
-        return cls(target, source, depth_from_inverse(inverse_depth), camera, source_camera)
+        sources = torch.cat((source, slope_x, slope_y), 1).permute(0, 2, 3, 1)
+        inverse_depth = inverse_from_depth(depth_from_inverse(inverse_depth))
+        lenses = (lens.K.double().cpu().expand(len(target), 3, 3).numpy() for lens in (camera, source_camera))
+        for K, K_source, *images in zip(*lenses, target[:, 0], sources, inverse_depth[:, 0], strict=True):
+            own, other, inverse = (np.ascontiguousarray(image.numpy()) for image in images)
+            yield cls(own, other, inverse, np.linalg.inv(K), K_source)
 
-    def align(self, T_source_target: Tensor, brightness: Tensor) -> _Linearization:
+    def align(self, T: Doubles, brightness: Doubles) -> _State:
         """Take steps that lower the cost of pixels visible before and after: hiding pixels gains nothing."""
-        if self.target.dtype == torch.float32 and self.target.device.type == "cpu":
-            return self._align_compiled(T_source_target, brightness)
-        state = self.linearize(T_source_target, brightness)
-        damping = torch.full_like(brightness[:, 0], 1e-3)
-        done = torch.zeros_like(damping, dtype=torch.bool)  # each pair stops by itself
+        state, damping = self.linearize(T, brightness), 1e-3
+        variance: float | None = None
         for _ in range(_STEPS):
-            scale = state.scale()
-            step = state.step(scale, damping)
-            trial = self.linearize(compose(se3_exp(step[:, :6]), state.T_source_target), state.brightness + step[:, 6:])
-            visible = state.seen & trial.seen
-            before, after = state.cost(scale, visible), trial.cost(scale, visible)
-            better = (after < before) & ~done
-            damping = torch.where(better, damping / 10, damping * 10)
-            state = state.merge(trial, better)
-            done = done | (better & (after > (1 - _MIN_GAIN) * before))
-            if bool(done.all()):
+            if variance is None:
+                variance = find_variance(state.residual, state.seen, _FREEDOM, NEAR**2, _SCALE_ROUNDS)
+                variance = max(variance, _MIN_SCALE**2)
+                curvature, downhill = self.normal_equations(state, 1 / (variance * _FREEDOM))
+            step = self.solve(curvature, downhill, damping)
+            trial = self.linearize(_exponential(step[:6]) @ state.T_source_target, state.brightness + step[6:])
+            images = state.residual, state.seen, trial.residual, trial.seen
+            before, after = compare_costs(*images, np.float32(1 / (variance * _FREEDOM)))
+            if not after < before:
+                damping *= 10
+                continue
+            state, damping, variance = trial, damping / 10, None
+            if after > (1 - _MIN_GAIN) * before:
                 break
         return state
 
-    def _align_compiled(self, T_source_target: Tensor, brightness: Tensor) -> _Linearization:
-        """Return what `align` returns, by compiled loops and without slopes."""
-        from stadia.geometry.bundle_adjustment.compiled_alignment import AlignmentSettings, CompiledPair
+    @staticmethod
+    def solve(curvature: Doubles, downhill: Doubles, damping: float) -> Doubles:
+        """Return the Gauss-Newton step (8,), each unknown damped in proportion to its own curvature."""
+        damped = curvature + np.diag(damping * curvature.diagonal() + NEAR)
+        return np.asarray(np.linalg.solve(damped, downhill), np.float64)
 
-        settings = AlignmentSettings(_STEPS, _MIN_GAIN, _FREEDOM, _MIN_SCALE, _SCALE_ROUNDS)
-        images = self.target, self.source, inverse_from_depth(self.depth_m), self.camera, self.source_camera
-        found = []
-        for number, (T, change) in enumerate(zip(T_source_target.numpy(), brightness.numpy(), strict=True)):
-            found.append(CompiledPair.extract(*images, number).align(T, change, settings))
-        names = "T_source_target", "brightness", "residual", "seen"
-        T, change, residual, seen = (
-            torch.from_numpy(np.stack([getattr(result, name) for result in found])) for name in names
-        )
-        return _Linearization(T, change, residual[:, None], seen[:, None] > 0, residual.new_zeros(0))
+    def linearize(self, T: Doubles, brightness: Doubles) -> _State:
+        """Return the residuals under a motion and a change of brightness."""
+        moved = np.empty((3, 4))
+        moved[:, :3], moved[:, 3] = T[:3, :3] @ self.K_target_inverse, T[:3, 3]
+        transform: Floats = (self.K_source @ moved).astype(np.float32)
+        residual, seen = np.empty_like(self.target), np.empty_like(self.target)
+        values = transform, _gain(brightness), np.float32(brightness[1]), np.float32(NEAR), residual, seen
+        warp_residuals(self.source, self.target, self.inverse_depth, *values)
+        return _State(T, brightness, transform, residual, seen)
 
-    def linearize(self, T_source_target: Tensor, brightness: Tensor) -> _Linearization:
-        """Compute residuals and slopes; a twist moves a source point by v + w x p (Kerl et al., eq. 10 and 11)."""
-        pixels, nearness = reproject(self.depth_m, self.camera, self.source_camera, T_source_target)
-        gray, *slopes = torch.split(sample_image(self.source, pixels), 1, dim=1)
-        gain, offset = (value.to(gray)[:, None, None, None] for value in (brightness[:, 0].exp(), brightness[:, 1]))
-        rays = inverse_intrinsics(self.source_camera.K).to(pixels)[..., None, None]
-        x = rays[:, 0:1, 0] * pixels[:, :1] + rays[:, 0:1, 1] * pixels[:, 1:] + rays[:, 0:1, 2]
-        y = rays[:, 1:2, 1] * pixels[:, 1:] + rays[:, 1:2, 2]
-        K = self.source_camera.K.to(gray)[..., None, None, None]
-        along_x = slopes[0] * K[:, 0, 0]  # from pixels to x and y
-        along_y = slopes[0] * K[:, 0, 1] + slopes[1] * K[:, 1, 1]
-        outwards = along_x * x + along_y * y
-        inverse_z = inverse_from_depth(self.depth_m * nearness)
-        in_translation = (along_x * inverse_z, along_y * inverse_z, -outwards * inverse_z)
-        in_rotation = (-along_y - outwards * y, along_x + outwards * x, along_y * x - along_x * y)
-        slope = torch.cat((*in_translation, *in_rotation, -gain * self.target, -torch.ones_like(gray)), 1)
-        seen = inside_frame(pixels, nearness, self.source_camera)
-        return _Linearization(T_source_target, brightness, gray - gain * self.target - offset, seen, slope)
+    def normal_equations(self, state: _State, inverse_variance: float) -> tuple[Doubles, Doubles]:
+        """Return curvature (8, 8) and downhill (8,) in a twist (v, w) from the left and in the brightness.
+
+        A twist moves a source point by v + w x p (Kerl et al., eq. 10 and 11).
+        """
+        K = self.K_source
+        lens = np.zeros((3, 3), np.float32)
+        lens[:2], lens[2] = np.linalg.inv(K)[:2], (K[0, 0], K[0, 1], K[1, 1])
+        curvature, downhill = np.zeros((8, 8)), np.zeros(8)
+        images = self.source, self.target, self.inverse_depth, state.transform, lens
+        values = _gain(state.brightness), np.float32(NEAR), state.residual, np.float32(inverse_variance)
+        add_normal_equations(*images, *values, curvature, downhill)
+        return curvature, downhill
+
+
+_MAX_LOG_GAIN = 80.0  # its exponential is within float32; a step that goes there is refused for its cost
+
+
+def _gain(brightness: Doubles) -> np.float32:
+    """Return the gain of a logarithm, bounded for steps of nearly black images."""
+    return np.float32(math.exp(min(float(brightness[0]), _MAX_LOG_GAIN)))
+
+
+_SMALL_RAD = 1e-4  # below it the series are exact to float64
+
+
+def _exponential(twist: Doubles) -> Doubles:
+    """Return the motion (4, 4) of a twist (6,), v then w: `se3.se3_exp` for one, in a tenth of the time."""
+    x, y, z = twist[3:]
+    W = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    angle = math.sqrt(x * x + y * y + z * z)
+    if angle < _SMALL_RAD:
+        a, b, c = 1 - angle**2 / 6, 0.5 - angle**2 / 24, 1 / 6 - angle**2 / 120
+    else:
+        a, b = math.sin(angle) / angle, 2 * (math.sin(angle / 2) / angle) ** 2
+        c = (angle - math.sin(angle)) / angle**3
+    squared, T = W @ W, np.eye(4)
+    T[:3, :3] += a * W + b * squared
+    T[:3, 3] = (np.eye(3) + b * W + c * squared) @ twist[:3]
+    return T

@@ -17,12 +17,12 @@ from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.se3 import compose, inverse, se3_exp
 
 PATTERN = ((0, 0), (0, -2), (-1, -1), (1, -1), (-2, 0), (2, 0), (-1, 1), (0, 2))
-"""x and y of the pixels of a point (Direct sparse odometry, fig. 4): a spread square without its lower right corner."""
+"""x and y of the pixels of a point (Direct sparse odometry, fig. 4)."""
 
 MARGIN = 2  # pixels around a point that the pattern reaches
 
 RELIEF = (0.8, 1.25)
-"""Range of relative inverse depth within the pattern on one surface; beyond it there is an object's edge."""
+"""Range of relative inverse depth within the pattern on one surface."""
 
 _CONTRAST, _ALPHA = 0.2, 0.1  # of the weights: a gradient per pixel, and a typical residual
 
@@ -33,8 +33,8 @@ class WindowFrames:
 
     gray: (F, H, W) in [0, 1].  K: (F, 3, 3).  T_camera_world: (F, 4, 4) float64.
     brightness: (F, 2) float64, a and b: an image shows exp(a) times the world's brightness, plus b.
-    T_first: (F, 4, 4) where the derivatives of the motion are taken, else at T_camera_world: the marginal prior and the
-        other factors have the same unknowns (first-estimate Jacobians: Huang et al., ISER 2008).
+    T_first: (F, 4, 4) at which the derivatives of the motion are taken (first-estimate Jacobians: Huang et al., ISER
+        2008); None: T_camera_world.
     """
 
     gray: Tensor
@@ -53,8 +53,7 @@ class HostPoints:
 
     host: (P,) index of the frame.  pixel: (P, 2), x then y.
     ray: (P, 8, 3) of the pattern's pixels, at z = 1 in the host.  inverse_depth: (P,) of the pixel itself.
-    relief: (P, 8) inverse depth of the pattern's pixels over that, from the predicted depth. (With 1, as in Direct
-        sparse odometry, poses on a slanted road are biased.)
+    relief: (P, 8) inverse depth of the pattern's pixels over the point's, from the predicted depth.
     value: (P, 8) brightness in the host.  weight: (P, 8) of the squared residuals.
     """
 
@@ -70,13 +69,13 @@ class HostPoints:
         return len(self.host)
 
     def select(self, rows: Tensor) -> HostPoints:
-        """Return those of an index or a mask (P,)."""
+        """Return the points of an index or a mask (P,)."""
         return HostPoints(*(getattr(self, name)[rows] for name in HostPoints.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """Pairs of points and frames. point, frame: (S,) indices, no pair twice and no point in its host."""
+    """Pairs of points and frames. point, frame: (S,) indices, without repeats, and without a point in its host."""
 
     point: Tensor
     frame: Tensor
@@ -90,7 +89,7 @@ class PhotometricResiduals:
     """Residuals of observations. value: (S, 8).  seen: (S,) bool, the whole pattern visible in the frame.
 
     slope: (S, 8, 9) in the frame's unknowns (the twist of its pose from the left, a, b), and in the inverse depth.
-        Those in the host's unknowns are the first eight times `host_jacobians`.
+        In the host's unknowns: the first eight times `host_jacobians`.
     """
 
     value: Tensor
@@ -129,7 +128,8 @@ def sample_frames(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, 
     """Sample images (F, H, W) bilinearly at pixels (S, 8, 2) of frames (S,).
 
     Returns value and exact slopes along x and y, each (S, 8), and inside (S, 8) bool, within the outermost centers. A
-    pixel that is NaN is not inside, and its value is NaN.
+    NaN
+    pixel is not inside, and its value is NaN.
     """
     height, width = gray.shape[-2:]
     x, y = pixels.unbind(-1)
@@ -147,10 +147,9 @@ def sample_frames(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, 
 
 
 def rotate_rays(ray: Tensor, R: Tensor) -> Tensor:
-    """Rotate rays (S, N, 3) by R (S, 3, 3), without a product of matrices.
+    """Rotate rays (S, N, 3) by R (S, 3, 3), without a matrix product.
 
-    oneDNN compiles a program for each number of rows, which here is another in nearly each frame, and keeps 1024 of
-    them: 90 MB.
+    oneDNN would compile a program for each number of rows, and keep 1024 of them (90 MB).
 
     Examples:
         >>> R = torch.tensor([[[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]])
@@ -181,7 +180,7 @@ def project_rays(
 def compute_residuals(frames: WindowFrames, points: HostPoints, sightings: Observations) -> PhotometricResiduals:
     """Return (I_j[p'] - b_j) - exp(a_j - a_i) (I_i[p] - b_i) over the pattern of every observation, with its slopes.
 
-    p' is where frame j shows the host's pixel p at the point's inverse depth. Slopes of the motion are taken at
+    p' is the pixel of frame j that shows the host's pixel p at the point's inverse depth. Slopes are taken at
     frames.T_first.
     """
     i, j = points.host[sightings.point], sightings.frame
@@ -203,7 +202,7 @@ def compute_residuals(frames: WindowFrames, points: HostPoints, sightings: Obser
 
 
 def host_jacobians(frames: WindowFrames) -> Tensor:
-    """Return (F, F, 8, 8) float64, by frame and host: slopes in the host's unknowns over those in the frame's.
+    """Return (F, F, 8, 8) float64, by frame and host: slopes in the host's unknowns over slopes in the frame's.
 
     T_frame_host exp(-x) = exp(-adjoint x) T_frame_host: a motion of the host moves all its points the other way.
     """
@@ -263,9 +262,8 @@ def uncertainty_weight(log_uncertainty: Tensor) -> Tensor:
 def select_pixels(gray: Tensor, allowed: Tensor, count: int) -> Tensor:
     """Return up to about `count` pixels (P, 2), x then y: the steepest of each square cell.
 
-    Args:
-        gray: (H, W) in [0, 1].
-        allowed: (H, W) bool; pixels within MARGIN + 1 of the edge are left out too.
+    gray: (H, W) in [0, 1].
+    allowed: (H, W) bool; pixels within MARGIN + 1 of the edge are left out too.
 
     A cell's best must exceed the image's median slope and one gray level in 255 per pixel (Direct sparse odometry,
     3.2).
@@ -310,7 +308,7 @@ def apply_step(frames: WindowFrames, step: Tensor) -> WindowFrames:
 class VirtualStereo:
     """Predicted depth of a window's frames in their right camera.
 
-    inverse_depth_right: (F, H, W) in the right camera's pixels, which has the frame's own K.
+    inverse_depth_right: (F, H, W) in the right camera's pixels, with the frame's own K.
     T_right_left: (4, 4) float64 of the rig, in the unit of depth.
     """
 
@@ -330,10 +328,9 @@ class StereoResiduals:
 def compute_stereo_residuals(gray: Tensor, K: Tensor, points: HostPoints, stereo: VirtualStereo) -> StereoResiduals:
     """Return I[p''] - I[p]: p maps to p' in the right camera by the point's depth, and back to p'' by depth there.
 
-    Both depths agree where p'' = p, which fixes the scale by the rig's baseline, independent of the path.
+    Both depths agree if p'' = p, which fixes the scale by the rig's baseline.
 
-    Args:
-        gray: (F, H, W).  K: (F, 3, 3).
+    gray: (F, H, W).  K: (F, 3, 3).
     """
     K, to_right = K[points.host], stereo.T_right_left.expand(len(points), 4, 4)
     to_left = inverse(to_right)
@@ -355,12 +352,12 @@ def compute_stereo_residuals(gray: Tensor, K: Tensor, points: HostPoints, stereo
 
 
 def _multiply_by_focal(moves: Tensor, K: Tensor) -> Tensor:
-    """Return motions (S, 8, 2) in pixels of those at z = 1, by K (S, 3, 3); no product of matrices, see rotate_rays."""
+    """Return motions (S, 8, 2) in pixels from motions at z = 1, by K (S, 3, 3); see rotate_rays."""
     K, (x, y) = K.to(moves)[:, None], moves.unbind(-1)
     return torch.stack((K[..., 0, 0] * x + K[..., 0, 1] * y, K[..., 1, 1] * y), -1)
 
 
 def _project_motion(moves: Tensor, x: Tensor, y: Tensor, nearness: Tensor) -> Tensor:
-    """Return the motion (..., 2) of x and y at z = 1 of a point (x, y, 1) nearness that moves by (..., 3)."""
+    """Return the motion (..., 2) of x and y at z = 1, if the point (x, y, 1) nearness moves by (..., 3)."""
     nearer = torch.where(nearness > NEAR, 1 / nearness, torch.zeros_like(nearness))
     return torch.stack((moves[..., 0] - x * moves[..., 2], moves[..., 1] - y * moves[..., 2]), -1) * nearer[..., None]

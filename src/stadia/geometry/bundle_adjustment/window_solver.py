@@ -78,7 +78,7 @@ class WindowProblem:
     """All variables of a window with their factors.
 
     expected, deviation: (P,) the predicted inverse depth of each point and its standard deviation.
-    stereo: the predicted depth of the rig's right camera, if there is one.
+    stereo: the predicted depth of the rig's right camera, if known.
     """
 
     frames: WindowFrames
@@ -92,7 +92,7 @@ class WindowProblem:
 
     @property
     def first_estimates(self) -> WindowFrames:
-        """Return the frames; the derivatives of those in the prior are taken at its reference."""
+        """Return the frames, with derivatives of frames in the prior at its reference."""
         if self.prior is None:
             return self.frames
         free = self.frames.T_camera_world[len(self.prior.brightness) :]
@@ -146,7 +146,6 @@ class _Evaluation:
     factor_cost: Tensor
 
     def select(self, rows: Tensor) -> _Evaluation:
-        """Return the part with some of the observations (S,) bool."""
         found = PhotometricResiduals(self.found.value[rows], self.found.seen[rows], self.found.slope[rows])
         return _Evaluation(found, self.inliers[rows], self.observation_cost[rows], self.factor_cost)
 
@@ -154,8 +153,8 @@ class _Evaluation:
 def solve_window(bundle: WindowProblem, steps: int = 6) -> tuple[WindowProblem, list[float]]:
     """Lower the cost by up to `steps` damped Gauss-Newton steps; return the bundle and the falling costs.
 
-    Observations visible at the start take part. One that a step moves out of its image keeps its cost, so that moving
-    it out gains nothing. No gradient passes.
+    An observation that a step moves out of its image keeps its cost, so that moving it out gains nothing. No gradient
+    passes.
     """
     whole, evaluation = bundle, _evaluate(bundle)
     bundle, evaluation = _select_observations(bundle, evaluation.found.seen), evaluation.select(evaluation.found.seen)
@@ -178,10 +177,9 @@ def solve_window(bundle: WindowProblem, steps: int = 6) -> tuple[WindowProblem, 
 
 
 def marginalize_oldest_frame(bundle: WindowProblem) -> MarginalPrior:
-    """Return the oldest frame and its points as a prior on the remaining frames; its points must be those of `bundle`.
+    """Return the oldest frame and its points as a prior on the remaining frames; its points must be in `bundle`.
 
-    Observations of other hosts' points in it are dropped: they would couple points that stay (Direct sparse odometry,
-    3.3).
+    Observations of other hosts' points in it are dropped (Direct sparse odometry, 3.3).
     """
     bundle = _select_observations(bundle, bundle.points.host[bundle.sightings.point] == 0)
     if bundle.motions is not None:
@@ -326,7 +324,7 @@ def _sum_observations(bundle: WindowProblem, found: PhotometricResiduals, inlier
 
 
 def _add_stereo(normal: NormalEquations, bundle: WindowProblem, stereo: VirtualStereo) -> None:
-    """Add the stereo residuals. They depend on inverse depths alone: a point and its host are one image."""
+    """Add the stereo residuals, which depend on inverse depths only."""
     found = compute_stereo_residuals(bundle.frames.gray, bundle.frames.K, bundle.points, stereo)
     cost, max_cost = _pattern_cost(found.value, bundle.points.weight)
     inliers = found.seen & (cost < max_cost)
@@ -346,9 +344,9 @@ def _add_motions(normal: NormalEquations, frames: WindowFrames, motions: MotionF
 
 
 def compute_depth_information(bundle: WindowProblem, host: int) -> Tensor:
-    """Return (P,) the relative information of the images alone on the inverse depths of a host's points.
+    """Return (P,) the images' relative information on the inverse depths of a host's points, 0 for other hosts.
 
-    It is inverse depth squared over its variance, and 0 for points of other hosts.
+    It is inverse depth squared over its variance.
     """
     bundle = _select_observations(bundle, bundle.points.host[bundle.sightings.point] == host)
     evaluation = _evaluate(bundle)

@@ -1,7 +1,7 @@
-"""Camera height from objects of known height: an interval from their boxes, and one value for each from depth.
+"""Camera height from objects of known height, by their boxes or by predicted depth.
 
-`survey_camera_height` needs no network: boxes, a horizon and the distribution of heights. `estimate_camera_heights`
-takes the predicted depth of road and objects; the recipe `metric` learns its scale from it (FUMET, arXiv 2312.04530).
+`survey_camera_height` uses boxes, a horizon and the distribution of heights. `estimate_camera_heights` uses predicted
+depth; the recipe `metric` learns its scale from it (FUMET, arXiv 2312.04530).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CONFIDENCE = 0.975, 1.96  # of 95 %, two-sided
 
 
 class ObjectStatus(StrEnum):
-    """Whether an object is an inlier, or the reason why it is not used."""
+    """Whether an object is an inlier, or why it is not used."""
 
     INLIER = "used"
     NO_HEIGHT = "no known height"
@@ -54,11 +54,11 @@ class BoxedObjects:
     """Objects on a road in images of one camera.
 
     frame: (N,) int64, the image, in order of time.
-    box_px: (N, 4) float64 left, top, right, bottom: edges, in pixels; of a mask, first row - 0.5 to last row + 0.5.
-    height_m: (N,) float64 known heights, NaN where there is none.
+    box_px: (N, 4) float64 left, top, right, bottom edges in pixels; of a mask, first row - 0.5 to last row + 0.5.
+    height_m: (N,) float64 known heights, NaN if unknown.
     spread_m: (N,) their standard deviation.
-    hidden: (N,) bool, something is known to occlude its foot or its top.
-    cut: (N,) bool, the image's edge cuts it, or is so near that it may.
+    hidden: (N,) bool, foot or top is known to be occluded.
+    cut: (N,) bool, the image's edge cuts it, or may.
     """
 
     frame: Tensor
@@ -90,9 +90,10 @@ class BoxedObjects:
 class HeightSurvey:
     """Camera height estimated from objects, in metres.
 
-    camera_height_m, low_m, high_m: the estimate and its 95 % interval over objects, frames and horizon. The interval
-        does not hold a prior that is wrong for a whole class, which passes through one to one.
-    implied_height_m: (N,) by each object; NaN where it is not used, 0 where it stands above the horizon.
+    camera_height_m, low_m, high_m: the estimate and its 95 % interval over objects, frames and horizon. A wrong prior
+        of a
+        whole class is not included; it scales the height.
+    implied_height_m: (N,) by each object; NaN if not used, 0 above the horizon.
     verdict: N of them.
     horizons: (F, 3) of each frame.
     """
@@ -119,7 +120,7 @@ def horizon_from_angles(camera: Camera, *, pitch_deg: float = 0.0, roll_deg: flo
 
 
 def pitch_roll_deg(normal: Tensor) -> tuple[float, float]:
-    """Return pitch and roll in degrees, as of `horizon_from_angles`, from the unit normal (3,) towards the camera.
+    """Return pitch and roll as in `horizon_from_angles`, from the unit normal (3,) towards the camera.
 
     Examples:
         >>> from stadia.geometry.camera import intrinsics
@@ -134,7 +135,7 @@ def pitch_roll_deg(normal: Tensor) -> tuple[float, float]:
 
 
 def classify_boxes(objects: BoxedObjects, *, min_px: float = 20.0) -> list[ObjectStatus]:
-    """Return the N verdicts that need no horizon."""
+    """Return the status of each of N boxes, before any horizon."""
     verdict = [ObjectStatus.INLIER] * len(objects)
     has_no_height = ~((objects.height_m > 0) & (objects.spread_m > 0))
     reasons = {ObjectStatus.HIDDEN: objects.hidden, ObjectStatus.SMALL: objects.height_px < min_px}
@@ -161,25 +162,22 @@ def survey_camera_height(
 ) -> HeightSurvey:
     """Return the camera's height from all objects together.
 
-    Args:
-        objects: N of `frames` images of one camera.
-        focal_px: its focal length along y.
-        frames: F, the images.
-        horizons: (3,) or (F, 3) where they are known. Those of one mount are corrected by one common shift, estimated
-            from near and far objects with the prior `horizon_deg`. None: one horizon for all images, fitted to the
-            objects alone; that needs many objects near and far, and one camera orientation.
-        is_single_mount: horizons of all images share one error; False: independent errors, as of several roads.
-        horizon_deg: standard deviation of the horizon: a car pitches by 0.3 degrees. It lowers the weight of far
-            objects.
-        tolerance: largest |ln| of an object's implied height over the estimate, for an inlier.
-        min_px: smallest box height.
-        sample: objects of a sample of RANSAC, where the horizon is fitted.
-        draws: of the bootstrap over stretches of frames (neighboring frames show the same objects) and over objects.
-        seed: the same objects and seed give the same result.
+    objects: N in `frames` images of one camera.
+    focal_px: focal length along y.
+    horizons: (3,) or (F, 3) if known. Horizons of one mount are corrected by one common shift, estimated from near and
+        far objects with the prior `horizon_deg`. None: one horizon for all images, fitted to the objects; that needs
+        many
+        objects near and far, and one camera orientation.
+    is_single_mount: horizons of all images share one error; False: independent errors, as for several roads.
+    horizon_deg: standard deviation of the horizon, 0.3 degrees for the pitch of a car. It lowers the weight of far
+        objects.
+    tolerance: largest |ln| of an object's implied height over the estimate, for an inlier.
+    min_px: smallest box height.
+    sample: objects of a RANSAC sample for the horizon.
+    draws: of the bootstrap over stretches of frames and over objects.
 
-    An object in many frames has one unknown height: its detections share the spread of its class, in their weights and
-    in the interval.
-    Raises GeometryError where no object is left, or where they do not agree on a horizon.
+    An object in many frames has one unknown height: its detections share the spread of its class.
+    Raises GeometryError if no object is left, or if they do not agree on a horizon.
     """
     verdict, usable = _find_usable_objects(objects, min_px * (1 if horizons is not None else _FIT_SHARE))
     generator = torch.Generator().manual_seed(seed)
@@ -219,7 +217,7 @@ def survey_camera_height(
 
 
 def _find_usable_objects(objects: BoxedObjects, min_px: float) -> tuple[list[ObjectStatus], Tensor]:
-    """Return the status of each box, and (N,) bool, whether it can be used. Raises GeometryError if none can."""
+    """Return the status of each box, and (N,) bool, true if usable. Raises GeometryError without a usable box."""
     verdict = classify_boxes(objects, min_px=min_px)
     usable = torch.tensor([status is ObjectStatus.INLIER for status in verdict], dtype=torch.bool)
     if not bool(usable.any()):
@@ -233,10 +231,7 @@ def _find_usable_objects(objects: BoxedObjects, min_px: float) -> tuple[list[Obj
 def _judge_objects(
     verdict: Sequence[ObjectStatus], usable: Tensor, implied: Tensor, agrees: Tensor
 ) -> tuple[ObjectStatus, ...]:
-    """Return the status of all N objects, from the implied heights (M,) and agreement (M,) of the usable ones.
-
-    An inlier of its box that is not usable was too small for the fitted horizon.
-    """
+    """Return the status of all N objects, from the implied heights (M,) and agreement (M,) of the usable ones."""
     judged: list[ObjectStatus] = [ObjectStatus.SMALL if status is ObjectStatus.INLIER else status for status in verdict]
     rows = usable.nonzero()[:, 0].tolist()
     for row, height_m, agree in zip(rows, implied.tolist(), agrees.tolist(), strict=True):
@@ -267,7 +262,7 @@ def _estimate_shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Te
 def _fit_horizon(
     objects: BoxedObjects, slack_px: float, min_px: float, generator: torch.Generator, tolerance: float, sample: int
 ) -> Tensor:
-    """Return one horizon (3,) of all objects by RANSAC, refined over those of sufficient expected height.
+    """Return one horizon (3,) of all objects by RANSAC, refined over objects of sufficient expected height.
 
     Selecting by measured height would favor tall objects among the far ones, and rotate the horizon.
     """
@@ -284,7 +279,7 @@ def _fit_horizon(
 
 
 def _is_high_enough(objects: BoxedObjects, line: Tensor, min_px: float) -> Tensor:
-    """Return (N,) bool: whether an object of its class's height would be `min_px` high there, by the median scale."""
+    """Return (N,) bool: whether an object of its class's height would be `min_px` high there."""
     below = -distance_above_horizon(line, objects.foot)
     stands = below > 0
     is_large = stands & (objects.height_px >= min_px)
@@ -370,7 +365,7 @@ def _resample_objects(frame: Tensor, frames: int, generator: torch.Generator) ->
 
 
 def _interval(estimate: float, sigma: float, logs: list[float]) -> tuple[float, float]:
-    """Return the 95 % interval of the draws, never narrower than the objects' own deviations."""
+    """Return the 95 % interval of the draws, at least the objects' own deviations."""
     low, high = estimate - _CONFIDENCE[1] * sigma, estimate + _CONFIDENCE[1] * sigma
     if logs:
         drawn = torch.tensor(logs, dtype=torch.float64)
@@ -392,7 +387,7 @@ def _check_enough(rows: Tensor, what: str) -> None:
 class CameraHeightEvidence:
     """Camera height in metres by each object, (M,); NaN without a known height, or in an image without road.
 
-    camera_m: from the object's height in depth: its scale times the camera's height in that depth.
+    camera_m: the object's scale in depth, times the camera's height in that depth.
     horizon_m: from its mask and the horizon only; 0 for an object above the horizon.
     """
 
@@ -406,15 +401,14 @@ def estimate_camera_heights(
 ) -> CameraHeightEvidence:
     """Estimate the camera height from each object of a batch; heights must be positive.
 
-    Args:
-        depth: (B, 1, H, W) z in any unit, which may differ between images.
-        camera: K (3, 3) or (B, 3, 3).
-        road: of the same depth (`road_pixel_heights`).
-        objects: of (B, H, W).
-        height_m: (M,) known heights, NaN for none.
+    depth: (B, 1, H, W) z in any unit, also different units per image.
+    camera: K (3, 3) or (B, 3, 3).
+    road: of the same depth (`road_pixel_heights`).
+    objects: of (B, H, W).
+    height_m: (M,) known heights, NaN for none.
 
-    An object's height in depth is the smaller one of its silhouette and of its box at its median depth. Where predicted
-    road leans away, or depth is smeared into the background, the silhouette is too tall.
+    The smaller of silhouette and box at median depth counts: depth smeared into the background makes a silhouette too
+    tall.
     """
     silhouette = measure_silhouettes(depth, camera, road.plane, objects).height
     object_depth = segment_quantiles(objects.gather(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
@@ -433,11 +427,10 @@ def weight_objects(
 ) -> Tensor:
     """Return the weight of each object, (M,) from 0 to 1.
 
-    Args:
-        horizon_m: (M,) from `estimate_camera_heights`.
-        reference_m: (M,) camera height of its group; NaN while unknown, which gives weight 1.
-        spread: None: weight 1 up to the tolerance and 0 beyond. Else exp(-odd^2 / (2 spread^2)), in the logarithm.
-        tolerance: largest accepted oddness.
+    horizon_m: (M,) from `estimate_camera_heights`.
+    reference_m: (M,) camera height of its group; NaN if unknown, which gives weight 1.
+    spread: None: weight 1 up to the tolerance and 0 beyond. Else exp(-odd^2 / (2 spread^2)), in the logarithm.
+    tolerance: largest accepted |ln(horizon_m / reference_m)|.
 
     Examples:
         >>> weight_objects(torch.tensor([1.6, 2.5]), torch.tensor([1.65, 1.65])).tolist()

@@ -1,7 +1,6 @@
 """Estimate one camera height and each drive's horizon from boxes of many objects, and detect changed mounts.
 
-The foot of a box relates to the horizon as the camera's height to the road, and the box's height to the object's
-height. There is one height for all drives of a camera, and a pitch for each drive, which changes with load and tires.
+All drives of a camera share a height; the pitch of each drive changes with load and tires.
 """
 
 from __future__ import annotations
@@ -24,11 +23,10 @@ _MIN_IOU, _MEMORY_FRAMES = 0.3, 3  # of an object's last box with its next; for 
 def track_boxes(frame: Tensor, box: Tensor) -> Tensor:
     """Return a number (N,) int64 for each box: boxes of one object share it, from 0 without gaps, by first frame.
 
-    Args:
-        frame: (N,) int64, in order of time.
-        box: (N, 4) left, top, right, bottom.
-
     Pairs are joined by falling overlap with the object's last box, each object and box once.
+
+    frame: (N,) int64, in order of time.
+    box: (N, 4) left, top, right, bottom.
 
     Examples:
         >>> boxes = torch.tensor([[0.0, 0, 10, 10], [1.0, 0, 11, 10], [50.0, 0, 60, 10]])
@@ -66,10 +64,10 @@ def _overlaps(a: Tensor, b: Tensor) -> Tensor:
 
 
 TOP_BEHIND_FOOT_M = 1.2
-"""Distance of a car's top behind its foot, of RoadWorld's cars: a high camera sees a near car's box higher."""
+"""Distance of a car's top behind its foot: a high camera sees a near car's box higher."""
 
 PITCH_STD_DEG, DRIVE_PITCH_STD_DEG, BOX_STD_PX, HEIGHT_STD = 0.3, 0.6, 0.5, 0.08
-"""Standard deviations: pitch within and between drives, an edge of a box, log of height over that of the class."""
+"""Standard deviations: pitch within and between drives, an edge of a box, log of height over the class mean."""
 
 MIN_HEIGHT_PX = 8.0  # smallest expected height of an object in the image, from where it stands
 _ROUNDS, _MIN_OBJECTS, _INIT_HEIGHT_M = 60, 12, 1.5
@@ -82,8 +80,8 @@ _LATE_POWER = 1.5  # power of Cauchy's weights in the second half: twice the cla
 class DriveHeights:
     """Camera height of several drives of one camera.
 
-    height_m, low_m, high_m: the camera's, and its 95 % interval: over drives, and by the spread of objects of a class.
-    horizon_px: (D,) rows from the principal point, downwards; each drive's.
+    height_m, low_m, high_m: the height and its 95 % interval, over drives and by the spread of objects of a class.
+    horizon_px: (D,) rows from the principal point, downwards, of each drive.
     inlier_count: number of objects with half of their weight or more in a detection.
     """
 
@@ -99,16 +97,14 @@ def estimate_drive_heights(
 ) -> DriveHeights:
     """Return one height for all drives, and the horizon of each.
 
-    Args:
-        drive: (N,) int64, the drive of each detection, from 0.
-        track: (N,) int64, the object within its drive: detections of one share a weight of 1.
-        foot_px: (N,) row of the box's lower edge, from the principal point, downwards.
-        height_px, height_m: (N,) of the box, and the object's prior by its class.
-        focal_px: along y.
+    drive: (N,) int64, the drive of each detection, from 0.
+    track: (N,) int64, the object within its drive: its detections share a weight of 1.
+    foot_px: (N,) row of the box's lower edge, from the principal point, downwards.
+    height_px, height_m: (N,) of the box, and the object's prior by its class.
+    focal_px: along y.
 
     Small detections are left out by their expected height, because selecting by measured height would favor tall
-    objects among the far ones. Outliers weigh less (Cauchy's weights). The same objects give the same result. Raises
-    GeometryError where fewer than 12 objects are left.
+    objects among the far ones. Outliers weigh less (Cauchy's weights). Raises GeometryError for fewer than 12 objects.
     """
     if len(drive) == 0:
         raise _too_few_error(0)
@@ -197,7 +193,7 @@ def _correct_length(px: Tensor, below: Tensor, metres: Tensor, height_m: Tensor,
 MIN_VALUES = 5  # smallest number of values of a place for a meaningful median
 
 MIN_HEIGHT_FACTOR, MIN_SIDE_SHARE = 1.2, 0.1
-"""Several mounts: no median lies between two that differ by this factor, and each side has this share of the values."""
+"""Several mounts: no median is between two that differ by this factor, and each side has this share of the values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,11 +207,11 @@ class MountSplit:
 
 
 def find_mount_split(place: NDArray[np.str_], log_heights: NDArray[np.float64]) -> MountSplit | None:
-    """Return the two heights at which a camera was mounted; None where one explains all.
-
-    place: (N,) where each value was measured: a drive, or a part of one.  log_heights: (N,) logarithms, of metres.
+    """Return the two heights at which a camera was mounted; None if one explains all.
 
     Places are sorted by their medians, and the widest gap between neighbors decides.
+
+    place: (N,) where each value was measured: a drive, or a part of one.  log_heights: (N,) logarithms, of metres.
     """
     names, counts = np.unique(place, return_counts=True)
     names, counts = names[counts >= MIN_VALUES], counts[counts >= MIN_VALUES]

@@ -1,7 +1,7 @@
-"""The horizon, where planes parallel to the road vanish: from normals, edges and objects; heights relative to it.
+"""The horizon of planes parallel to the road: from normals, edges and objects; heights relative to it.
 
 A horizon is (a, b, c) with a^2 + b^2 = 1. Then a x + b y + c is a pixel's perpendicular distance to it in pixels,
-positive above (where rays leave the road) and negative below. A level camera with cy = 96: (0, -1, 96).
+positive above and negative below. A level camera with cy = 96: (0, -1, 96).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def horizon_from_normal(normal: Tensor, camera: Camera) -> Tensor:
     """Return the horizon (..., 3) of planes with unit normal (..., 3) towards the camera: K^-T n, scaled to pixels.
 
     camera.K is (3, 3) or has the normal's leading axes. A vertical optical axis has no horizon: NaN.
-    Differentiable. Hartley and Zisserman, Multiple View Geometry, 2nd ed., section 8.6.3.
+    Hartley and Zisserman, Multiple View Geometry, 2nd ed., section 8.6.3.
 
     Examples:
         >>> from stadia.geometry.camera import intrinsics
@@ -38,7 +38,7 @@ def horizon_from_normal(normal: Tensor, camera: Camera) -> Tensor:
 
 
 def normal_from_horizon(horizon: Tensor, camera: Camera) -> Tensor:
-    """Return the unit normal K^T l (..., 3) towards the camera of planes that vanish in a horizon l (..., 3).
+    """Return the unit normal K^T l (..., 3) towards the camera of planes with horizon l (..., 3).
 
     Examples:
         >>> from stadia.geometry.camera import intrinsics
@@ -75,19 +75,17 @@ _PAIRS, _VANISHING_REFITS = 1000, 8
 def find_vanishing_point(
     segments: Tensor, center: Tensor, reach_px: float, *, generator: torch.Generator
 ) -> tuple[Tensor, float] | None:
-    """Return the point (2,), x, y, where the longest edges meet, and their share of all length, by RANSAC.
+    """Return the point (2,), x, y, where the longest edges meet, and their share of all length, by RANSAC; None without
 
-    An edge's vote falls with its angle to the point (1 - (angle / 1.5 deg)^2), so that many edges that nearly meet do
-    not outvote fewer that meet. A point's weight falls with its row's distance from the center's (Gauss, deviation a
-    third of the reach), since roofs and stairs meet too, and a driven road vanishes near the middle.
+    one.
 
-    Args:
-        segments: (N, 4) x0, y0, x1, y1 in pixels.
-        center: (2,) the vanishing point of the optical axis: the principal point.
-        reach_px: largest distance in rows from the center. Roads turn: twice as many columns are allowed.
-        generator: of the CPU, the only source of randomness.
+    An edge votes with 1 - (angle / 1.5 deg)^2. A point's weight falls with the distance of its row from the center's
+    (Gauss, deviation a third of the reach), since roofs and stairs meet too.
 
-    None where fewer than three edges meet.
+    segments: (N, 4) x0, y0, x1, y1 in pixels.
+    center: (2,) the principal point.
+    reach_px: largest distance in rows from the center. Roads turn: twice as many columns are allowed.
+    generator: of the CPU.
     """
     segments = segments.double()
     along = segments[:, 2:] - segments[:, :2]
@@ -144,7 +142,7 @@ _MIN_SPREAD_PX = 2.0  # of the feet, root mean square, in the direction in which
 class ObjectHorizon:
     """Horizon and camera height fitted to boxes of objects.
 
-    horizon: (3,) float64, as of `geometry.ground.horizon`: distances in pixels, positive above.
+    horizon: (3,) float64: distances in pixels, positive above.
     camera_height_m: () float64, in the unit of the objects' heights.
     log_height_ratio: (N,) ln of the camera height implied by each object over that; infinite above the horizon.
     inlier_mask: (N,) bool, the inliers.
@@ -168,19 +166,17 @@ def fit_object_horizon(
 ) -> ObjectHorizon:
     """Return the horizon and camera height with the most inliers (Fischler and Bolles, CACM 24(6), 1981); not batched.
 
-    Args:
-        foot: (N, 2) x, y in pixels: the middle of each box's lower edge, from images with one camera orientation.
-        height_px: (N,) heights of the boxes along y, edge to edge (of a mask: last row - first row + 1). Camera roll is
-            ignored.
-        height_m: (N,) known heights.
-        generator: of the CPU, the only source of randomness.
-        tolerance: largest |log_height_ratio| of an inlier.
-        trials: number of samples.
-        sample: objects of a sample, 3 or more; of more than three the least squares count.
+    foot: (N, 2) x, y in pixels: the middle of each box's lower edge, from images with one camera orientation.
+    height_px: (N,) heights of the boxes along y, edge to edge (of a mask: last row - first row + 1). Roll is ignored.
+    height_m: (N,) known heights.
+    generator: of the CPU.
+    tolerance: largest |log_height_ratio| of an inlier.
+    trials: number of samples.
+    sample: objects of a sample, 3 or more; more than three use least squares.
 
-    It needs many objects, near and far. Raises GeometryError for fewer than 3 objects, for values that are not finite
-    and positive, and where no three objects agree or the inliers stand on one line of the image, which leaves the
-    horizon undetermined.
+    Raises GeometryError for fewer than 3 objects, for values that are not finite and positive, if no three objects
+    agree,
+    or if the inliers' feet are on one line of the image.
     """
     _check_objects(foot, height_px, height_m)
     at = torch.cat((foot.detach().double(), torch.ones(len(foot), 1, dtype=torch.float64, device=foot.device)), -1)
@@ -247,7 +243,7 @@ class HorizonRatios:
     """Objects relative to the horizon, (M,) each, in pixels perpendicular to it; NaN in an image without a horizon.
 
     foot_below: of the lowest pixel, positive below the horizon.
-    top_above: of the highest pixel, negative where all of the object is below the horizon.
+    top_above: of the highest pixel, negative below the horizon.
     """
 
     foot_below: Tensor
@@ -264,8 +260,8 @@ class HorizonRatios:
 def compute_horizon_ratios(horizon: Tensor, objects: Segments, height: int, width: int) -> HorizonRatios:
     """Return the ratios of the objects of (B, height, width) from the horizons (B, 3) of their images.
 
-    Pixel centers are counted, and the ratio adds the one pixel that they leave out. It is a few percent too large: a
-    roof is deeper than its foot.
+    Pixel centers are counted, so one pixel is added. The ratio is a few percent too large: a roof is deeper than its
+    foot.
     """
     distance = objects.gather(distance_above_horizon_map(horizon, height, width))[:, 0]
     lowest, highest = segment_quantiles(distance, objects.segment, objects.count, (0.0, 1.0))
@@ -274,8 +270,6 @@ def compute_horizon_ratios(horizon: Tensor, objects: Segments, height: int, widt
 
 def implied_camera_height(object_height_m: Tensor, ratio: Tensor) -> Tensor:
     """Return the camera height (M,) in metres implied by each object's known height (M,); 0 for an infinite ratio.
-
-    NaN for an object without a known height. Its median over many objects is an estimate that needs no depth.
 
     Examples:
         >>> implied_camera_height(torch.tensor([1.5]), torch.tensor([1.0])).item()  # the car reaches up to the horizon
@@ -287,13 +281,12 @@ def implied_camera_height(object_height_m: Tensor, ratio: Tensor) -> Tensor:
 def log_height_ratio(implied_height_m: Tensor, reference_m: Tensor) -> Tensor:
     """Return ln(implied / reference) (M,): the error of an object's implied camera height.
 
-    Above 0 the object appears lower than it should (its top is hidden), below 0 higher; -inf where it stands above the
-    horizon. An inlier's |ln| is below 0.2, a factor of 1.22 either way.
+    Above 0 the object appears too low, for example because its top is hidden; -inf above the horizon. An inlier is
+    within
+    0.2, a factor of 1.22.
 
-    Args:
-        implied_height_m: (M,) by `implied_camera_height`.
-        reference_m: (M,) or one for all: the median over all objects of the cameras. A camera height from before would
-            accept only objects that agree with it.
+    implied_height_m: (M,) by `implied_camera_height`.
+    reference_m: (M,) or one for all: the median over all objects of the cameras.
 
     Examples:
         >>> log_height_ratio(torch.tensor([1.65]), torch.tensor([1.65])).item()

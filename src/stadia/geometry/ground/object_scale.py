@@ -1,7 +1,7 @@
-"""Scale of a depth map by objects of known height on a road: one factor for each object, one for each image, a pool.
+"""Scale of a depth map by objects of known height on a road: per object, per image, and pooled.
 
 With depth up to a factor, an object of height H that is h pixels high at depth D has the factor f_y H / (h D). The
-camera's height over the road of the same depth, times the factor, is its height in metres (FUMET, arXiv 2312.04530).
+camera's height over the road in that depth, times the factor, is in metres (FUMET, arXiv 2312.04530).
 """
 
 from __future__ import annotations
@@ -22,24 +22,22 @@ from stadia.geometry.segments import Segments, segment_means, segment_quantiles
 Floats = NDArray[np.float64]
 
 OBJECT_DEPTHS = ("nearest", "quartile", "median", "mean", "silhouette")
-"""How one depth stands for an object; a silhouette is measured along the road's normal and needs none."""
+"""Which depth represents an object; a silhouette is measured along the road's normal instead."""
 
 POOLS = ("median", "mean", "weighted", "mode")
-"""How the heights of many images become one."""
+"""How the heights of many images are pooled."""
 
 _QUANTILES = {"nearest": 0.0, "quartile": 0.25, "median": 0.5}
 TRIM = 0.02  # share of an object's points that its silhouette leaves out at each end: single pixels are noisy
 
 
 def represent_depths(depth: Tensor, objects: Segments, kind: str) -> Tensor:
-    """Return one depth (M,) for each object: "nearest", first "quartile", "median" or "mean" of its pixels.
+    """Return one depth (M,) per object: "nearest", first "quartile", "median" or "mean" of its pixels; NaN without
 
-    Args:
-        depth: (B, 1, H, W) z in any unit; 0 = none.
-        objects: of (B, H, W).
-        kind: a row of `OBJECT_DEPTHS` but "silhouette".
+    depth.
 
-    NaN for an object without depth.
+    depth: (B, 1, H, W) z in any unit; 0 = none.
+    objects: of (B, H, W).
 
     Examples:
         >>> from stadia.geometry.segments import segments_from_instances
@@ -57,15 +55,14 @@ def represent_depths(depth: Tensor, objects: Segments, kind: str) -> Tensor:
 
 
 def measure_box_heights(depth: Tensor, camera: Camera, objects: Segments, kind: str) -> Tensor:
-    """Return the height (M,) of each object by the rows of its mask at one depth, in the unit of depth.
+    """Return the height (M,) of each object by the rows of its mask at one depth, in the unit of depth; NaN without
 
-    Args:
-        depth: (B, 1, H, W) z in any unit; 0 = none.
-        camera: K (3, 3) or (B, 3, 3).
-        objects: of (B, H, W).
-        kind: see `represent_depths`.
+    depth.
 
-    NaN for an object without depth. Unlike a silhouette it needs no road.
+    depth: (B, 1, H, W) z in any unit; 0 = none.
+    camera: K (3, 3) or (B, 3, 3).
+    objects: of (B, H, W).
+    kind: see `represent_depths`.
     """
     row = objects.pixel // depth.shape[-1] % depth.shape[-2]
     first = row.new_full((objects.count,), depth.shape[-2]).scatter_reduce(0, objects.segment, row, "amin")
@@ -78,10 +75,9 @@ def measure_box_heights(depth: Tensor, camera: Camera, objects: Segments, kind: 
 class ObjectScales:
     """Factors from the unit of a depth map to metres by M objects.
 
-    factor: (M,) metres over unit; NaN for an object without height, depth or road.
+    factor: (M,) metres per unit; NaN for an object without height, depth or road.
     variance: (M,) of the factor, by the spread of the known height.
-    top: (M,) height of the highest point over the road, in the unit of depth.
-    bottom: (M,) of the lowest; far above 0 an object does not stand on this road.
+    top, bottom: (M,) heights of the highest and lowest point over the road, in the unit of depth.
     """
 
     factor: Tensor
@@ -90,10 +86,11 @@ class ObjectScales:
     bottom: Tensor
 
     def is_grounded(self, factor: float, height_m: Tensor, *, tolerance: float) -> Tensor:
-        """Return (M,) bool: whether the top is as high above the road as the object is, and the bottom is near it.
+        """Return (M,) bool: whether the top is at the object's height above the road, and the bottom near the road.
 
         factor: of the image.  height_m: (M,) known.  tolerance: largest |ln| of the top over the height, and largest
-        bottom as a share of the height.
+            bottom
+        as a share of the height.
         """
         odd = (factor * self.top / height_m).log().abs()
         return (odd < tolerance) & (factor * self.bottom < tolerance * height_m)
@@ -109,17 +106,13 @@ def scale_objects(
     *,
     kind: str = "silhouette",
 ) -> ObjectScales:
-    """Return the factor of each object.
+    """Return the factor of each object. Raises GeometryError for a kind outside `OBJECT_DEPTHS`.
 
-    Args:
-        depth: (B, 1, H, W) z in any unit; 0 = none.
-        camera: K (3, 3) or (B, 3, 3).
-        plane: (B, 4) the road, as of `RoadPixelHeights.plane`.
-        objects: of (B, H, W).
-        height_m, spread_m: (M,) known heights with their standard deviation.
-        kind: a row of `OBJECT_DEPTHS`.
-
-    Raises GeometryError for another kind.
+    depth: (B, 1, H, W) z in any unit; 0 = none.
+    camera: K (3, 3) or (B, 3, 3).
+    plane: (B, 4) the road, see `RoadPixelHeights.plane`.
+    objects: of (B, H, W).
+    height_m, spread_m: (M,) known heights with their standard deviation.
     """
     if kind not in OBJECT_DEPTHS:
         expected = f"one of {', '.join(OBJECT_DEPTHS)}"
@@ -139,7 +132,7 @@ class PooledHeight:
     """One height of many images.
 
     by: the height by each row of `POOLS`, in metres.
-    sigma_m: standard deviation of the error, without that of the class's mean.
+    sigma_m: standard deviation of the error, without the error of the class's mean.
     """
 
     by: dict[str, float]
@@ -147,19 +140,16 @@ class PooledHeight:
 
 
 def pool_heights(height_m: Floats, variance: Floats, shares: Floats, spread: float) -> PooledHeight:
-    """Pool the heights of F images.
+    """Pool the heights of F images. Raises GeometryError without a height.
 
-    Args:
-        height_m: (F,) the camera's height by each image.
-        variance: (F,) of each height, by the spread of its objects.
-        shares: (T,) the share that each object has of all measurements; an object in many images has one height.
-        spread: standard deviation of an object's height over its mean.
+    height_m: (F,) the camera's height by each image.
+    variance: (F,) of each height, by the spread of its objects.
+    shares: (T,) the share of each object in all measurements; an object in many images has one height.
+    spread: standard deviation of an object's height over its mean.
 
-    "weighted" weights each image by the largest variance minus its own; "mode" is where the density of the logarithms
-    is largest. The deviation is the larger one of two: by the objects' spread and shares, and by the scatter of the
-    images over as many images as there are objects.
-
-    Raises GeometryError without a height.
+    "weighted" weights each image by the largest variance minus its own; "mode" is the largest density of the
+    logarithms.
+    The deviation is the larger one of two: by the objects' spread and shares, and by the scatter of the images.
 
     Examples:
         >>> pooled = pool_heights(np.array([1.5, 1.6, 1.7, 3.0]), np.full(4, 0.01), np.full(4, 0.25), 0.1)
@@ -185,7 +175,7 @@ def pool_heights(height_m: Floats, variance: Floats, shares: Floats, spread: flo
 
 
 def _find_mode(values: Floats) -> float:
-    """Return where the density of the logarithms is largest, by kernels as wide as by Silverman's rule."""
+    """Return the mode of the logarithms' density, by kernels of Silverman's width."""
     logs = np.log(values)
     low, high = np.quantile(logs, (0.25, 0.75))
     width = max(0.9 * min(float(logs.std()), float(high - low) / 1.34) * len(logs) ** -0.2, 0.005)

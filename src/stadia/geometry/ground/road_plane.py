@@ -1,7 +1,7 @@
 """Fit the road plane, and measure the heights of the camera and of objects above it.
 
 A plane is (nx, ny, nz, d): unit normal towards the camera, and n . X + d = 0 for its points X in the camera's frame.
-So n . X + d is a point's height above it, and d > 0 the camera's. A level camera 1.65 m above a road: (0, -1, 0, 1.65).
+n . X + d is a point's height above it, and d > 0 the camera's. A level camera 1.65 m above a road: (0, -1, 0, 1.65).
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ _ROUNDS = 5  # of reweighting
 def normals_from_depth(depth_m: Tensor, camera: Camera) -> Tensor:
     """Return unit normals (B, 3, H, W) towards the camera, from depth (B, 1, H, W) at the eight neighbors; 0 = none.
 
-    The sum of the cross products of neighbors a quarter turn apart equals that of the two axial differences plus that
-    of the two diagonal ones (Xue et al., Toward hierarchical self-supervised monocular absolute depth estimation, IROS
-    2020). Exact on planes, also at the image's edges, where differences are one-sided.
+    The cross product of the axial differences plus that of the diagonal ones (Xue et al., Toward hierarchical
+    self-supervised monocular absolute depth estimation, IROS 2020). Exact on planes, also at the image's edges.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view
@@ -72,7 +71,7 @@ def height_above_plane(plane: Tensor, points: Tensor) -> Tensor:
 def fit_plane(points: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the plane (..., 4) with the least (weighted) squared distances to points (..., N, 3).
 
-    weights (..., N), not negative; 0 leaves a point out. Raises GeometryError for fewer than 3 points.
+    weights: (..., N), not negative; 0 leaves a point out. Raises GeometryError for fewer than 3 points.
 
     Examples:
         >>> road = torch.tensor([[-2.0, 1.65, 5], [2, 1.65, 5], [-2, 1.65, 20], [2, 1.65, 20]])
@@ -93,13 +92,13 @@ def fit_plane(points: Tensor, weights: Tensor | None = None) -> Tensor:
 def fit_plane_ransac(points: Tensor, known: Tensor | None = None, *, tolerance: float = 0.03) -> Tensor:
     """Return the plane (..., 4) with the most inliers among points (..., N, 3): RANSAC, then least squares.
 
-    Args:
-        points: (..., N, 3) in any unit.
-        known: (..., N) bool, the points to use; NaN is returned where there are fewer than 3.
-        tolerance: largest distance of an inlier, as a share of the camera's own height.
+    points: (..., N, 3) in any unit.
+    known: (..., N) bool, the points to use; NaN for fewer than 3.
+    tolerance: largest distance of an inlier, as a share of the camera's height.
 
-    128 planes through three random points are scored on at most 2048 random points; the same points give the same
-    plane. Only the last least squares carries a gradient. Fischler and Bolles, CACM 24(6), 1981.
+    128 planes through three random points are scored on at most 2048 random points, with a fixed seed. Only the last
+    least
+    squares carries a gradient. Fischler and Bolles, CACM 24(6), 1981.
     """
     batch, count = points.shape[:-2], points.shape[-2]
     flat = points.reshape(-1, count, 3)
@@ -127,11 +126,10 @@ class RoadPixelHeights:
     """Heights and normals of the road pixels of each image, each through its own tangent plane.
 
     camera_height: (B, 1, H, W) the camera's distance to the tangent plane of each road pixel, -n . X, in the unit of
-        depth; not negative, 0 where `valid` is False.
-    valid: (B, 1, H, W) bool, road with depth and normal; nowhere in an image with too little road.
-    normal: (B, 3) unit, towards the camera: the mean of the pixels' normals. NaN in an image with too little road.
-    median_height: (B,) the median of `camera_height`: right on grades and beside kerbs, low where single pixels are
-        noisy. NaN as above.
+        depth; not negative, 0 outside `valid`.
+    valid: (B, 1, H, W) bool, road with depth and normal; false in an image with too little road.
+    normal: (B, 3) unit, towards the camera: the mean of the pixels' normals. NaN with too little road.
+    median_height: (B,) the median of `camera_height`. NaN with too little road.
     """
 
     camera_height: Tensor
@@ -141,23 +139,21 @@ class RoadPixelHeights:
 
     @property
     def plane(self) -> Tensor:
-        """Return (B, 4), the plane with the mean normal, under the camera by the median height."""
+        """Return (B, 4), the plane with the mean normal, below the camera by the median height."""
         return torch.cat((self.normal, self.median_height[:, None]), -1)
 
 
 def road_pixel_heights(
     depth_m: Tensor, camera: Camera, road_mask: Tensor, *, min_road_share: float = 0.01
 ) -> RoadPixelHeights:
-    """Return the camera heights and normals of the road pixels, in the camera's frame.
+    """Return the camera heights and normals of the road pixels, in the camera's frame. Differentiable in depth.
 
-    Args:
-        depth_m: (B, 1, H, W) z in any unit; 0 or not finite = none.
-        camera: K (3, 3) or (B, 3, 3).
-        road_mask: (B, 1, H, W) bool.
-        min_road_share: smallest share of road in the image (1 %); with less, none of it is used.
+    depth_m: (B, 1, H, W) z in any unit; 0 or not finite = none.
+    camera: K (3, 3) or (B, 3, 3).
+    road_mask: (B, 1, H, W) bool.
+    min_road_share: smallest share of road in the image; with less, none of it is used.
 
-    Differentiable in depth. The per-pixel form after Xue et al., IROS 2020; noise of single pixels tilts normals and
-    lowers the median. Raises GeometryError for a mask of another size or type.
+    Per pixel, after Xue et al., IROS 2020. Raises GeometryError for a mask of another size or type.
     """
     _check_mask(depth_m, road_mask)
     depth_m = _known_depth(depth_m)
@@ -173,10 +169,8 @@ def road_pixel_heights(
 def fit_inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor) -> Tensor:
     """Return the plane (B, 4) fitted to the road's inverse depth, which is linear in its pixels; NaN without road.
 
-    1 / z = -n . K^-1 (x, y, 1) / d by least squares, reweighted five times by Cauchy's weights of 1.48 times the
-    median residual. Where the error of inverse depth is even over the image, as a network's is, near pixels rightly
-    count for more than in `fit_plane`. Where the two differ, the depth is not that of a road yet. Args as of
-    `road_pixel_heights`.
+    1 / z = -n . K^-1 (x, y, 1) / d by least squares, reweighted five times by Cauchy's weights of 1.48 times the median
+    residual. Near pixels weigh more than in `fit_plane`. Args as in `road_pixel_heights`.
     """
     _check_mask(depth_m, road_mask)
     depth_m = _known_depth(depth_m)
@@ -208,7 +202,6 @@ def _fit_linear_in_rays(rays: Tensor, values: Tensor, weight: Tensor) -> Tensor:
 
 
 def _known_depth(depth_m: Tensor) -> Tensor:
-    """Return the depth with 0 where it is not finite or not in front of the camera."""
     return torch.where((depth_m > NEAR) & depth_m.isfinite(), depth_m, torch.zeros_like(depth_m))
 
 
@@ -227,7 +220,7 @@ class Silhouettes:
     """Extent of the visible points of objects along the road's normal, (M,) each, in the unit of the depth.
 
     top: height of the highest point above the plane.
-    bottom: of the lowest: above 0 where the object's foot is hidden, below 0 where its points lie below the road.
+    bottom: of the lowest: above 0 if the object's foot is hidden, below 0 if points are below the road.
     Both are NaN for an object without depth, or in an image without a plane.
     """
 
@@ -236,24 +229,21 @@ class Silhouettes:
 
     @property
     def height(self) -> Tensor:
-        """Return (M,) from the plane to the top; from the lowest point where that lies below the plane."""
+        """Return (M,) from the plane to the top; from the lowest point if it is below the plane."""
         return self.top - self.bottom.clamp(max=0)
 
 
 def measure_silhouettes(
     depth_m: Tensor, camera: Camera, plane: Tensor, objects: Segments, *, trim: float = 0.0
 ) -> Silhouettes:
-    """Return the silhouettes of all objects, measured along the road's normal.
+    """Return the silhouettes of all objects, measured along the road's normal. Differentiable in depth and plane.
 
-    Args:
-        depth_m: (B, 1, H, W) z in any unit; 0 or not finite = none.
-        camera: K (3, 3) or (B, 3, 3).
-        plane: (B, 4) the road in the camera's frame, unit normal towards the camera (`RoadPixelHeights.plane`,
-            `fit_plane_ransac`).
-        objects: of (B, H, W).
-        trim: the share of an object's points that is left out at each end; 0 is sensitive to noise of single pixels.
+    depth_m: (B, 1, H, W) z in any unit; 0 or not finite = none.
+    camera: K (3, 3) or (B, 3, 3).
+    plane: (B, 4) the road in the camera's frame (`RoadPixelHeights.plane`, `fit_plane_ransac`).
+    objects: of (B, H, W).
+    trim: the share of an object's points that is left out at each end.
 
-    A hidden foot or side does not change an object's height, a hidden top does. Differentiable in depth and plane.
     Source: FUMET, arXiv 2312.04530.
     """
     depth_m = _known_depth(depth_m)
@@ -268,8 +258,7 @@ def measure_silhouettes(
 def height_from_box(height_px: Tensor, depth_m: Tensor, fy: Tensor) -> Tensor:
     """Return the height D h / f_y of h pixels at depth D, in the unit of the depth; all three broadcast.
 
-    It holds for a box that is wholly visible without its top face, and a camera that does not roll. D is the depth of
-    the upright edge that is h high: the nearest one. Conversely, a known height H is at depth H f_y / h.
+    For a box without its top face, and a camera without roll. D is the depth of the upright edge that is h high.
 
     Examples:
         >>> round(height_from_box(torch.tensor(12.0), torch.tensor(10.0), torch.tensor(100.0)).item(), 4)  # metres

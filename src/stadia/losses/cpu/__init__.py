@@ -1,1 +1,1 @@
-"""Compiled kernels of the losses for CPUs; `losses.selfsup_loss` uses them where no GPU trains."""
+"""Compiled kernels of the losses for CPUs."""

@@ -1,9 +1,7 @@
 """One scale of the photometric loss as a single CPU operation; equal to `reprojection`.
 
-The target's window statistics and the unwarped residuals are computed once per step. Where only the mean residual needs
-a gradient, one pass over bands of rows computes both (`mean_residual_kernels`), and no view or slope is stored.
-Otherwise the backward pass follows each pixel's winning source only, with views and slopes stored by the forward pass.
-With brightness every source has its own target, stored beside its view.
+The target's statistics and the unwarped residuals are computed once per step. The backward pass follows each pixel's
+winning source, with views and slopes stored by the forward pass.
 """
 
 from __future__ import annotations
@@ -20,20 +18,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stadia.core.types import Camera, is_temporal
-from stadia.geometry.depth_maps import resize_map
 from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.warp import infinity_and_epipole
 from stadia.losses.auto_mask import MinimumReprojection
 from stadia.losses.cpu import reprojection_kernels as kernels
-from stadia.losses.cpu import warp_kernels
-from stadia.losses.cpu.mean_residual_kernels import mean_residual_rows
-from stadia.losses.cpu.reprojection_backward_kernels import backward_resize, backward_rows
+from stadia.losses.cpu.reprojection_backward_kernels import backward_rows
 from stadia.losses.cpu.row_bands import run_in_bands
 from stadia.losses.photometric import SSIM_C1, SSIM_C2
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs
-
-_ROWS_OF_MEAN = 64
-"""Per band of `mean_residual_rows`: it samples four rows more and compares two more."""
 
 
 class FusedReprojector:
@@ -75,31 +67,22 @@ class FusedReprojector:
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
         return self.bind_motion(T_source_target)(inverse_depth)
 
-    def bind_motion(self, T_source_target: Tensor, *, averages: bool = False) -> Callable[[Tensor], Reprojection]:
-        """Return the comparison by inverse depth (B, 1, H, W) at these motions.
-
-        averages: of the comparison, only the mean has a gradient. Then nothing is kept for the backward pass.
-        """
+    def bind_motion(self, T_source_target: Tensor) -> Callable[[Tensor], Reprojection]:
+        """Return the comparison by inverse depth (B, 1, H, W) at these motions."""
         K = self.camera.K[..., None, :, :]  # one target for N sources
         camera = Camera(K, self.camera.height, self.camera.width)
         at_infinity, epipole = infinity_and_epipole(camera, self.source_camera, T_source_target)
         transform = torch.cat([at_infinity, epipole[..., None]], dim=-1).to(self.dtype)  # (B, N, 3, 4)
-        return partial(self._compare, transform, averages)
+        return partial(self._compare, transform)
 
-    def _compare(self, transform: Tensor, averages: bool, inverse_depth: Tensor) -> Reprojection:
+    def _compare(self, transform: Tensor, inverse_depth: Tensor) -> Reprojection:
         given = inverse_depth[:, 0].to(self.dtype).contiguous(), transform.contiguous()
-        needs_gradient = torch.is_grad_enabled() and any(each.requires_grad for each in given)
-        if averages and needs_gradient and self.brightness is None:
-            compare_mean: Any = _CompareMean.apply  # untyped in torch
-            mean, residual, winner, nearest, unmasked = compare_mean(*given, self)
-        else:
-            compare: Any = _Compare.apply
-            residual, winner, nearest, unmasked = compare(*given, self.brightness, self)
-            mean = residual.mean()
+        compare: Any = _Compare.apply  # untyped in torch
+        residual, winner, nearest, unmasked = compare(*given, self.brightness, self)
         minimum = MinimumReprojection(residual[:, None], winner[:, None], nearest[:, None], unmasked[:, None])
         detached = tuple(each.detach() for each in given)
         views, nearest_view = partial(self._sample_views, *detached), partial(self._sample_nearest, *detached)
-        return _FusedReprojection(minimum, mean, self.largest_identity_residual, views, nearest_view)
+        return _FusedReprojection(minimum, self.largest_identity_residual, views, nearest_view)
 
     def _sample_views(self, inverse_depth: Tensor, transform: Tensor) -> Tensor:
         return self.warp(inverse_depth, transform)[0]
@@ -107,7 +90,7 @@ class FusedReprojector:
     def _sample_nearest(self, inverse_depth: Tensor, transform: Tensor, nearest: Tensor) -> Tensor:
         selected = inverse_depth.new_empty(len(nearest), 3, *nearest.shape[1:])
         arrays = self.sources, *(each.numpy() for each in (inverse_depth, transform, nearest, selected))
-        run_in_bands(warp_kernels.warp_nearest_rows, nearest.shape[1], arrays, (self.column, NEAR))
+        run_in_bands(kernels.warp_nearest_rows, nearest.shape[1], arrays, (self.column, NEAR))
         return selected
 
     def warp(self, inverse_depth: Tensor, transform: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,15 +98,8 @@ class FusedReprojector:
         size = (*transform.shape[:2], *inverse_depth.shape[1:])
         views, seen = inverse_depth.new_empty(*size[:2], 3, *size[2:]), torch.empty(size, dtype=torch.bool)
         given = self.sources, inverse_depth.numpy(), transform.numpy()
-        run_in_bands(warp_kernels.warp_rows, size[2], (*given, views.numpy(), seen.numpy()), (self.column, NEAR))
+        run_in_bands(kernels.warp_rows, size[2], (*given, views.numpy(), seen.numpy()), (self.column, NEAR))
         return views, seen
-
-    @staticmethod
-    def resize(values: Tensor, height: int, width: int) -> Tensor:
-        """Resize (B, C, h, w) as `depth_maps.resize_map`, whose backward pass in torch takes ten times as long."""
-        apply: Any = _Resize.apply  # untyped in torch
-        resized: Tensor = apply(values, height, width)
-        return resized
 
     def brighten(self, images: Tensor, brightness: Tensor) -> tuple[Tensor, Tensor]:
         """Return the target with each image's brightness (B, N, 3, H, W) and a mask of changes (B, N, H, W)."""
@@ -136,45 +112,12 @@ class FusedReprojector:
 
 @dataclass(frozen=True, slots=True)
 class _FusedReprojection(Reprojection):
-    """The warped sources are not kept: they are sampled again where they are read."""
+    """The warped sources are sampled again on demand."""
 
     sample_nearest: Callable[[Tensor], Tensor]
 
     def nearest_view(self) -> Tensor:
         return self.sample_nearest(self.minimum.nearest[:, 0])
-
-
-class _CompareMean(torch.autograd.Function):
-    """Map inverse depth (B, H, W) and transform (B, N, 3, 4) to the mean residual, with its gradient in one pass.
-
-    Returns the mean, and without gradient residual, winner, nearest and unmasked (B, H, W).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, inverse_depth: Tensor, transform: Tensor, scene: FusedReprojector) -> tuple[Tensor, ...]:
-        batch, height, _width = inverse_depth.shape
-        residual, unmasked, grad_depth = (torch.empty_like(inverse_depth) for _ in range(3))
-        winner, nearest = (torch.empty_like(inverse_depth, dtype=torch.int8) for _ in range(2))
-        grad_transform = torch.empty(batch, height, *transform.shape[1:], dtype=torch.float64)
-        found = (each.numpy() for each in (residual, winner, nearest, unmasked, grad_depth, grad_transform))
-        given = scene.sources, inverse_depth.numpy(), transform.numpy()
-        target = scene.target, scene.target_mean, scene.target_variance
-        arrays = *given, *target, scene.best_identity[:, 0].numpy(), scene.identity_residual, *found
-        constants = scene.weights, scene.column, NEAR, scene.auto_mask
-        run_in_bands(mean_residual_rows, height, arrays, constants, rows=_ROWS_OF_MEAN)
-        ctx.mark_non_differentiable(residual, winner, nearest, unmasked)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(grad_depth, grad_transform.sum(1).to(transform.dtype))
-        return residual.mean(), residual, winner, nearest, unmasked
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        if grad is None:
-            return None, None, None
-        grad_depth, grad_transform = ctx.saved_tensors
-        share = grad / grad_depth.numel()
-        return share * grad_depth, share * grad_transform, None
 
 
 class _Compare(torch.autograd.Function):
@@ -229,22 +172,3 @@ class _Compare(torch.autograd.Function):
 
 def _to_numpy(tensor: Tensor | None) -> NDArray[Any] | None:
     return None if tensor is None else tensor.numpy()
-
-
-class _Resize(torch.autograd.Function):
-    """Map values (B, C, h, w) to (B, C, H, W)."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, height: int, width: int) -> Tensor:
-        ctx.size = values.shape
-        return resize_map(values, height, width)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        resized, values = grad.flatten(0, 1).contiguous().numpy(), np.empty(ctx.size, grad.numpy().dtype)
-        (height, width), size = resized.shape[1:], ctx.size[2:]
-        scales = np.array([size[0] / height, size[1] / width, 0.5], values.dtype)
-        column = np.arange(max(height, width, *size), dtype=values.dtype)
-        run_in_bands(backward_resize, 1, (resized, values.reshape(-1, *size)), (scales, column))  # a map is one band
-        return torch.from_numpy(values), None, None

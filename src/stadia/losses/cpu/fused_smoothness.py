@@ -1,7 +1,7 @@
 """Edge-aware smoothness as a single CPU operation; equal to `smoothness.edge_aware_smoothness`.
 
-With S the mean slope of inverse depth d itself and m its mean, the loss of a sample is S / m, and its slope
-(dS/dd - S / (m P)) / m for P pixels. One loop computes S and dS/dd; the backward pass combines them.
+With S the mean slope of inverse depth d and m its mean, the loss of a sample is S / m, and its slope
+(dS/dd - S / (m P)) / m for P pixels.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from stadia.losses.cpu.reprojection_backward_kernels import row_sum
-from stadia.losses.cpu.row_bands import Floats, row_kernel, run_in_bands
+from stadia.losses.cpu.row_bands import Floats, row_kernel, row_sum, run_in_bands
 
 
 def fused_edge_aware_smoothness(inverse_depth: Tensor, image: Tensor) -> Tensor:
     """Return `edge_aware_smoothness` of inverse depth (B, 1, H, W) and image (B, 3, H, W) on the CPU, a scalar.
 
-    Gradients reach inverse depth, but not the image. No second derivatives.
+    Gradients reach inverse depth only. No second derivatives.
     """
     apply: Any = _Smoothness.apply  # untyped in torch
     smoothness: Tensor = apply(inverse_depth, image)
@@ -29,8 +28,6 @@ def fused_edge_aware_smoothness(inverse_depth: Tensor, image: Tensor) -> Tensor:
 
 
 class _Smoothness(torch.autograd.Function):
-    """Map inverse depth (B, 1, H, W) and image (B, 3, H, W) to a scalar."""
-
     @staticmethod
     def forward(ctx: Any, inverse_depth: Tensor, image: Tensor) -> Tensor:
         depth, colors = inverse_depth.detach()[:, 0].contiguous(), image.detach().contiguous()
@@ -65,10 +62,7 @@ def edge_rows(
     edges: Floats,  # out (2, H, W)
     column: Floats,
 ) -> None:
-    """Write minus the mean absolute step of the colors to the next column, and to the next row.
-
-    Beyond the last column and row it is minus infinity: no step.
-    """
+    """Write minus the mean absolute color step to the next column and row; minus infinity beyond the last."""
     _, height, width = image.shape
     for y in range(first, last):
         here, below = image[:, y], image[:, min(y + 1, height - 1)]

@@ -1,18 +1,12 @@
-"""Compiled loops of the backward pass of the fused comparison; the forward pass is in `reprojection_kernels`."""
+"""Compiled loops of the backward pass of the fused comparison."""
 
 from __future__ import annotations
-
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.losses.cpu.row_bands import Floats, Indices, row_kernel
-from stadia.losses.cpu.warp_kernels import clamped
-from stadia.process.numba_jit import compile_loops
-
-row_sum = partial(compile_loops, fastmath={"contract", "reassoc", "nsz"})
-"""Sums of a row in any order, so that they run on several pixels at once."""
+from stadia.losses.cpu.reprojection_kernels import clamped
+from stadia.losses.cpu.row_bands import Floats, Indices, row_kernel, row_sum
 
 
 @row_kernel
@@ -39,84 +33,38 @@ def backward_rows(
 ) -> None:
     """Propagate the residual's gradient to inverse depth, transform and brightness, in windows that a source won."""
     height, width = inverse_depth.shape
-    scratch, gathered = make_scratch(width, column), np.empty((len(slopes), width), sources.dtype)
+    factors, sums = np.empty((3, width), column.dtype), np.empty(width + 2, column.dtype)
+    grad_view, gathered = np.empty_like(factors), np.empty((len(slopes), width), column.dtype)
+    difference_share = (column[1] - weights[0]) / column[3]
     for y in range(first, last):
         grad_inverse_depth[y], grad_transform[y] = column[0], 0.0
         if grad_brightness is not None:
             grad_brightness[y] = 0.0
         rows = max(y - 1, 0), y, min(y + 1, height - 1)  # beyond the border the factor is 0
         for n in range(len(sources)):
+            if not _winning_factors(y, height, n, grad, winner, column, factors):
+                continue
             compared = target
             if brightened is not None:
                 compared = brightened[n]
-            won = backward_source(
-                y, height, n, rows, grad, winner, slopes, views[n], compared, sources[n], inverse_depth[y],
-                transform[n], weights, column, near, scratch, gathered, grad_inverse_depth[y], grad_transform[y, n],
-            )  # fmt: skip
-            if won and grad_brightness is not None and changed is not None:
+            _gather_windows(rows, slopes, factors, sums, gathered)
+            for c in range(3):
+                w, t, shares = views[n, c, y], compared[c, y], gathered[3 * c : 3 * c + 3]
+                _backward_comparison(w, t, shares, factors[1], difference_share, column, grad_view[c])
+            given = sources[n], inverse_depth[y], transform[n], column, near
+            _backward_sampling(y, grad_view, *given, grad_inverse_depth[y], grad_transform[y, n])
+            if grad_brightness is not None and changed is not None:
                 view, changed_row, out_brightness = views[n], changed[n, y], grad_brightness[y, n]
                 _backward_brightness(
                     y, n, grad, winner, view, compared, target, changed_row, gathered, weights, column, out_brightness
                 )
 
 
-Scratch = tuple[Floats, Floats, Floats]
-
-
-@row_kernel
-def make_scratch(width: int, column: Floats) -> Scratch:
-    """Return the scratch arrays of `backward_source`."""
-    factors, sums = np.empty((3, width), column.dtype), np.empty(width + 2, column.dtype)
-    return factors, sums, np.empty_like(factors)
-
-
-@row_kernel
-def backward_source(
-    y: int,
-    height: int,
-    n: int,
-    rows: tuple[int, int, int],  # rows y - 1, y and y + 1 of `grad`, `winner`, `slopes` and `view`
-    grad: Floats,  # (R, W) of the residual
-    winner: Indices,  # (R, W)
-    slopes: Floats,  # (K, R, W)
-    view: Floats,  # (3, R, W)
-    compared: Floats,  # (3, H, W) the target as bright as the view
-    source: Floats,  # (Hs, Ws, 3)
-    inverse_depth: Floats,  # (W)
-    m: Floats,  # (3, 4)
-    weights: Floats,
-    column: Floats,
-    near: float,
-    scratch: Scratch,
-    gathered: Floats,  # out (K, W)
-    grad_inverse_depth: Floats,  # (W) is added to
-    grad_transform: NDArray[np.float64],  # (3, 4) is added to
-) -> bool:
-    """Propagate from the windows around row y that source n won. Return False where it won none."""
-    factors, sums, grad_view = scratch
-    if not _winning_factors(y, height, n, rows, grad, winner, column, factors):
-        return False
-    difference_share = (column[1] - weights[0]) / column[3]
-    _gather_windows(rows, slopes, factors, sums, gathered)
-    for c in range(3):
-        w, t, shares = view[c, rows[1]], compared[c, y], gathered[3 * c : 3 * c + 3]
-        _backward_comparison(w, t, shares, factors[1], difference_share, column, grad_view[c])
-    _backward_sampling(y, grad_view, source, inverse_depth, m, column, near, grad_inverse_depth, grad_transform)
-    return True
-
-
 @row_kernel
 def _winning_factors(
-    y: int,
-    height: int,
-    n: int,
-    rows: tuple[int, int, int],
-    grad: Floats,
-    winner: Indices,
-    column: Floats,
-    factors: Floats,
+    y: int, height: int, n: int, grad: Floats, winner: Indices, column: Floats, factors: Floats
 ) -> bool:
-    """Weight the windows centered in rows y - 1, y, y + 1, if source n won: out (3, W). False if it never won.
+    """Weight the windows centered in rows y - 1, y, y + 1 that source n won: out (3, W). False if it won none.
 
     A window at the border is reflected, so it counts the second row (and column) twice.
     """
@@ -127,15 +75,15 @@ def _winning_factors(
             factors[i] = column[0]
             continue
         twice = (row == 0 and y == 1) or (row == height - 1 and y == height - 2)
-        weight, at = column[2] if twice else column[1], rows[i]
-        _scale_where(winner[at], np.int8(n), weight, grad[at], column[0], factors[i])
-        won |= _has_name(winner[at], np.int8(n))
+        weight = column[2] if twice else column[1]
+        _scale_where(winner[row], np.int8(n), weight, grad[row], column[0], factors[i])
+        won |= _has_name(winner[row], np.int8(n))
     return won
 
 
 @row_kernel
 def _scale_where(names: Indices, name: np.int8, factor: float, values: Floats, zero: float, out: Floats) -> None:
-    """Write factor * values (W) where a pixel has a name, elsewhere 0."""
+    """Write factor * values (W) at the pixels with a name, elsewhere 0."""
     for x in range(out.size):
         out[x] = factor * values[x] if names[x] == name else zero
 
@@ -282,7 +230,6 @@ def _sum_transform(
     column: Floats,
     sums: NDArray[np.float64],  # (4) is added to
 ) -> None:
-    """Sum a row's gradients of one row of the transform."""
     along, total, at_depth = 0.0, 0.0, 0.0
     for x in range(grad.size):
         g = np.float64(grad[x])
@@ -293,39 +240,3 @@ def _sum_transform(
     sums[1] += total * column[y]
     sums[2] += total
     sums[3] += at_depth
-
-
-@row_kernel
-def backward_resize(
-    _first: int,
-    _last: int,
-    grad: Floats,  # (H, W) of the resized map
-    grad_values: Floats,  # out (h, w)
-    scales: Floats,  # h / H, w / W, 1 / 2
-    column: Floats,
-) -> None:
-    """Apply the adjoint of the bilinear `depth_maps.resize_map` to a whole map: along columns, then along rows."""
-    height, width = grad.shape
-    lines = np.empty((grad_values.shape[0], width), grad.dtype)
-    lines[:], grad_values[:] = column[0], column[0]
-    for y in range(height):
-        y0, y1, share = _bilinear_neighbors(column[y], scales[0], scales[2], len(lines), column)
-        for x in range(width):
-            lines[y0, x] += (column[1] - share) * grad[y, x]
-        for x in range(width):
-            lines[y1, x] += share * grad[y, x]
-    for x in range(width):
-        x0, x1, share = _bilinear_neighbors(column[x], scales[1], scales[2], grad_values.shape[1], column)
-        for y in range(len(lines)):
-            grad_values[y, x0] += (column[1] - share) * lines[y, x]
-            grad_values[y, x1] += share * lines[y, x]
-
-
-@row_kernel
-def _bilinear_neighbors(
-    position: float, scale: float, half: float, size: int, column: Floats
-) -> tuple[int, int, float]:
-    """Return the two source indices of a resized pixel, and the share of the second."""
-    source = max(scale * (position + half) - half, column[0])
-    first = min(int(source), size - 1)
-    return first, min(first + 1, size - 1), source - column[first]

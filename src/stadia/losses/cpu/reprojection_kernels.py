@@ -1,19 +1,15 @@
 """Compiled loops of the fused comparison, on rows of one sample; `reprojection` is the readable reference.
 
-Public kernels process rows `first` to `last` (exclusive) without the GIL, so that bands of rows run on all cores. No
-two bands write the same row. Arrays are C-contiguous and of one float type, which is also that of the arithmetic.
-Integer indices and literals would promote it to double, so they come as arrays of that type: `column` = 0, 1, 2, ...
-and `weights` = SSIM's weight, C1, C2.
+Public kernels process rows `first` to `last` (exclusive) without the GIL. Arrays are C-contiguous and of one float
+type. Integer indices and literals would promote it to double, so they come as arrays of that type: `column` = 0, 1, 2,
+... and `weights` = SSIM's weight, C1, C2.
 
 SSIM = A B / (C D) over 3x3 window means of a view w and the target t, with
     A = 2 mean_w mean_t + C1,  B = 2 cov + C2,  C = mean_w^2 + mean_t^2 + C1,  D = var_w + var_t + C2.
 Its slopes with respect to the window means of w, w^2 and w t are
     d/dE[w]  = 2 mean_t (B - A) / (C D) - 2 mean_w SSIM (1/C - 1/D),   d/dE[w^2] = -SSIM / D,   d/dE[w t] = 2 A / (C D).
-The backward pass needs these three numbers per channel of the winning source.
-
-With brightness each source has its own target (`brighten_rows`), with statistics computed here. A fourth slope per
-channel is stored: that of E[t], which is that of E[w] with w and t swapped (that of E[t^2] equals that of E[w^2]).
-Without brightness `brightened` is None, so Numba compiles none of this.
+With brightness each source has its own target and a fourth slope, d/dE[t]: d/dE[w] with w and t swapped. Without it
+`brightened` is None, and Numba compiles none of this.
 """
 
 from __future__ import annotations
@@ -22,7 +18,125 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.losses.cpu.row_bands import Floats, Indices, row_kernel
-from stadia.losses.cpu.warp_kernels import copy_where
+
+
+@row_kernel
+def clamped(value: float, low: float, high: float) -> float:
+    """Clamp a value, NaN included, so that it is a valid index."""
+    if not value > low:
+        return low
+    return high if value > high else value
+
+
+@row_kernel
+def warp_rows(
+    first: int,
+    last: int,
+    sources: Floats,  # (N, Hs, Ws, 3)
+    inverse_depth: Floats,  # (H, W), 0 = none
+    transform: Floats,  # (N, 3, 4): [at infinity | epipole], see geometry.warp
+    views: Floats,  # out (N, 3, H, W)
+    seen: NDArray[np.bool_],  # out (N, H, W)
+    column: Floats,
+    near: float,
+) -> None:
+    """Sample every source at the projections of the target's pixels."""
+    pixels = np.empty((2, inverse_depth.shape[1]), views.dtype)
+    for y in range(first, last):
+        warp_row(y, y, sources, inverse_depth[y], transform, pixels, views, seen, column, near)
+
+
+@row_kernel
+def warp_row(
+    y: int,
+    to: int,
+    sources: Floats,  # (N, Hs, Ws, 3)
+    inverse_depth: Floats,  # (W)
+    transform: Floats,  # (N, 3, 4)
+    pixels: Floats,  # scratch (2, W)
+    views: Floats,  # out (N, 3, R, W): row `to`
+    seen: NDArray[np.bool_],  # out (N, R, W): row `to`
+    column: Floats,
+    near: float,
+) -> None:
+    """Sample every source at the projections of row y of the target."""
+    count, source_height, source_width, _ = sources.shape
+    one = column[1]
+    step, last_x, last_y = np.uint64(1), np.uint64(source_width - 1), np.uint64(source_height - 1)  # never negative
+    us, vs = pixels[0], pixels[1]
+    for n in range(count):
+        _project_row(y, inverse_depth, transform[n], source_height, source_width, us, vs, seen[n, to], column, near)
+        for x in range(us.size):
+            u, v = us[x], vs[x]
+            x0, y0 = np.uint64(u), np.uint64(v)
+            x1, y1 = min(x0 + step, last_x), min(y0 + step, last_y)
+            fx, fy = u - column[x0], v - column[y0]
+            for c in range(3):
+                upper = (one - fx) * sources[n, y0, x0, c] + fx * sources[n, y0, x1, c]
+                lower = (one - fx) * sources[n, y1, x0, c] + fx * sources[n, y1, x1, c]
+                views[n, c, to, x] = (one - fy) * upper + fy * lower
+
+
+@row_kernel
+def warp_nearest_rows(
+    first: int,
+    last: int,
+    sources: Floats,  # (N, Hs, Ws, 3)
+    inverse_depth: Floats,  # (H, W), 0 = none
+    transform: Floats,  # (N, 3, 4)
+    nearest: Indices,  # (H, W)
+    selected: Floats,  # out (3, H, W)
+    column: Floats,
+    near: float,
+) -> None:
+    """Write the view that `nearest` names at each pixel, 0 at -1."""
+    count, width = len(sources), inverse_depth.shape[1]
+    views, seen = np.empty((count, 3, 1, width), sources.dtype), np.empty((count, 1, width), np.bool_)
+    pixels = np.empty((2, width), sources.dtype)
+    for y in range(first, last):
+        warp_row(y, 0, sources, inverse_depth[y], transform, pixels, views, seen, column, near)
+        for c in range(3):
+            selected[c, y] = column[0]
+            for n in range(count):
+                copy_where(nearest[y], np.int8(n), views[n, c, 0], selected[c, y])
+
+
+@row_kernel
+def _project_row(
+    y: int,
+    inverse_depth: Floats,  # (W), 0 = none
+    m: Floats,  # (3, 4)
+    source_height: int,
+    source_width: int,
+    us: Floats,  # out (W), clamped to the source
+    vs: Floats,  # out (W)
+    seen: NDArray[np.bool_],  # out (W)
+    column: Floats,
+    near: float,
+) -> None:
+    """Project a row of pixels; without sampling, the loop runs on several pixels at once."""
+    zero, one = column[0], column[1]
+    half = one / column[2]
+    right, bottom = column[source_width - 1], column[source_height - 1]
+    for x in range(inverse_depth.size):
+        known = inverse_depth[x] > near
+        inverse = inverse_depth[x] if known else zero
+        q0 = m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse
+        q1 = m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse
+        q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
+        before = q2 > near
+        scale = one / q2 if before else one
+        u, v = q0 * scale, q1 * scale
+        seen[x] = known & before & (u >= -half) & (u <= right + half) & (v >= -half) & (v <= bottom + half)
+        us[x], vs[x] = clamped(u, zero, right), clamped(v, zero, bottom)
+
+
+@row_kernel
+def copy_where(names: Indices, name: np.int8, values: Floats, out: Floats) -> None:
+    """Copy the values (W) of the pixels with a name."""
+    for x in range(out.size):
+        if names[x] == name:
+            out[x] = values[x]
 
 
 @row_kernel
@@ -53,7 +167,7 @@ def brighten_rows(
 
 
 @row_kernel
-def window(y: int, height: int) -> tuple[int, int, int]:
+def _window(y: int, height: int) -> tuple[int, int, int]:
     """Return the rows of the windows centered in row y; beyond the border rows are reflected."""
     return abs(y - 1), y, y + 1 if y + 1 < height else height - 2
 
@@ -72,7 +186,7 @@ def statistics_rows(
     sums = np.empty((3, width + 2), image.dtype)
     for c in range(3):
         for y in range(first, last):
-            _window_statistics(image[c], window(y, height), column, sums, mean[c, y], variance[c, y])
+            _window_statistics(image[c], _window(y, height), column, sums, mean[c, y], variance[c, y])
 
 
 @row_kernel
@@ -97,9 +211,9 @@ def residual_rows(
     residuals, least = np.empty((count, width), images.dtype), np.empty(width, images.dtype)
     for y in range(first, last):
         for n in range(count):
-            residual_row(
-                y, n, images[n], window(y, images.shape[2]), target, target_mean, target_variance, brightened,
-                weights, column, sums, residuals[n], slopes,
+            _residual_row(
+                y, n, images[n], target, target_mean, target_variance, brightened, weights, column, sums,
+                residuals[n], slopes,
             )  # fmt: skip
         for n in range(count):
             _least_of_kind(n, residuals, kinds, identity_residual[n, y])
@@ -108,7 +222,7 @@ def residual_rows(
 
 @row_kernel
 def _least_of_kind(n: int, residuals: Floats, kinds: Indices, least: Floats) -> None:
-    """Write the least residual (N, W) of image n's kind, out (W); NaN where one is."""
+    """Write the least residual (N, W) of image n's kind, out (W); NaN if any is."""
     least[:] = residuals[n]
     for other in range(len(residuals)):
         if other == n or kinds[other] != kinds[n]:
@@ -122,9 +236,7 @@ def _least_of_kind(n: int, residuals: Floats, kinds: Indices, least: Floats) -> 
 def _largest_and_best(
     y: int, residuals: Floats, identity: Floats, least: Floats, largest: Floats, best: Indices
 ) -> None:
-    """Write the largest identity residual (N, H, W) of a row, NaN where one is, and N + the index of the least of
-    residuals (N, W).
-    """
+    """Write the row's largest identity residual (N, H, W), NaN if any is, and N + index of the least residual."""
     count = len(residuals)
     largest[:], least[:], best[:] = identity[0, y], residuals[0], np.int8(count)
     for n in range(1, count):
@@ -160,36 +272,28 @@ def compare_rows(
     auto_mask: bool,
 ) -> None:
     """Compute the residual of every view, the minimum over competing ones, and the winner's slopes."""
-    count, _, height, width = views.shape
+    count, _, _, width = views.shape
     sums = np.empty((3, width + 2), views.dtype)
     residuals, slopes_of = np.empty((count, width), views.dtype), np.empty((count, len(slopes), width), views.dtype)
     for y in range(first, last):
         for n in range(count):
-            residual_row(
-                y, n, views[n], window(y, height), target, target_mean, target_variance, brightened,
-                weights, column, sums, residuals[n], slopes_of[n],
+            _residual_row(
+                y, n, views[n], target, target_mean, target_variance, brightened, weights, column, sums,
+                residuals[n], slopes_of[n],
             )  # fmt: skip
         out = residual[y], winner[y], nearest[y], unmasked[y]
-        minimum_row(y, residuals, seen, y, identity_residual, identity_winner[y], auto_mask, *out)
-        if slopes.shape[1]:
-            write_slopes(y, winner[y], slopes_of, slopes, column)
+        _minimum_row(y, residuals, seen, identity_residual, identity_winner[y], auto_mask, *out)
+        for k in range(len(slopes) if slopes.shape[1] else 0):  # of each pixel's winner, 0 if no view won
+            slopes[k, y] = column[0]
+            for n in range(count):
+                copy_where(winner[y], np.int8(n), slopes_of[n, k], slopes[k, y])
 
 
 @row_kernel
-def write_slopes(y: int, winner: Indices, slopes_of: Floats, slopes: Floats, column: Floats) -> None:
-    """Copy the slopes (N, K, W) of each pixel's winner, 0 where no view won, to row y of slopes (K, H, W)."""
-    for k in range(len(slopes)):
-        slopes[k, y] = column[0]
-        for n in range(len(slopes_of)):
-            copy_where(winner, np.int8(n), slopes_of[n, k], slopes[k, y])
-
-
-@row_kernel
-def residual_row(
+def _residual_row(
     y: int,
     n: int,
-    image: Floats,  # (3, R, W)
-    rows: tuple[int, int, int],  # of the image, in the windows
+    image: Floats,  # (3, H, W)
     target: Floats,  # (3, H, W)
     target_mean: Floats,
     target_variance: Floats,
@@ -200,19 +304,18 @@ def residual_row(
     residual: Floats,  # out (W)
     slopes: Floats,  # out (9, W), with brightness (12, W)
 ) -> None:
-    """Compute the residual (W) of row y of an image, and its slopes."""
-    at = window(y, target.shape[1])
+    rows = _window(y, target.shape[1])
     residual[:] = column[0]
     for c in range(3):
-        w, own = image[c, rows[1]], slopes[3 * c : 3 * c + 3]
+        w, own = image[c, y], slopes[3 * c : 3 * c + 3]
         if brightened is not None:
             t = brightened[n, c]
             mean, variance = np.empty_like(w), np.empty_like(w)
-            _window_statistics(t, at, column, sums, mean, variance)
-            _window_sums(image[c], rows, t, at, sums)
+            _window_statistics(t, rows, column, sums, mean, variance)
+            _window_sums(image[c], t, rows, sums)
             _compare_channel(sums, w, t[y], mean, variance, weights, column, residual, own, slopes[9 + c])
         else:
-            _window_sums(image[c], rows, target[c], at, sums)
+            _window_sums(image[c], target[c], rows, sums)
             mean, variance = target_mean[c, y], target_variance[c, y]
             _compare_channel(sums, w, target[c, y], mean, variance, weights, column, residual, own, None)
 
@@ -226,22 +329,19 @@ def _window_statistics(
     mean: Floats,  # out (W)
     variance: Floats,  # out (W)
 ) -> None:
-    """Compute mean and variance over the windows of a row."""
     ninth = column[1] / column[9]
-    _window_sums(image, rows, image, rows, sums)
+    _window_sums(image, image, rows, sums)
     for x in range(image.shape[1]):
         mean[x] = (sums[0, x] + sums[0, x + 1] + sums[0, x + 2]) * ninth
         variance[x] = (sums[1, x] + sums[1, x + 1] + sums[1, x + 2]) * ninth - mean[x] * mean[x]
 
 
 @row_kernel
-def _window_sums(
-    image: Floats, rows: tuple[int, int, int], target: Floats, target_rows: tuple[int, int, int], sums: Floats
-) -> None:
+def _window_sums(image: Floats, target: Floats, rows: tuple[int, int, int], sums: Floats) -> None:
     """Sum w, w^2 and w t over three rows: out (3, W + 2), with the reflected column on each side."""
     width = image.shape[1]
     w_above, w_here, w_below = image[rows[0]], image[rows[1]], image[rows[2]]
-    t_above, t_here, t_below = target[target_rows[0]], target[target_rows[1]], target[target_rows[2]]
+    t_above, t_here, t_below = target[rows[0]], target[rows[1]], target[rows[2]]
     for x in range(width):
         a, b, c = w_above[x], w_here[x], w_below[x]
         sums[0, x + 1] = a + b + c
@@ -292,11 +392,10 @@ def _compare_channel(
 
 
 @row_kernel
-def minimum_row(
+def _minimum_row(
     y: int,
     residuals: Floats,  # (N, W)
-    seen: NDArray[np.bool_],  # (N, R, W): row `at`
-    at: int,
+    seen: NDArray[np.bool_],  # (N, H, W)
     identity_residual: Floats,  # (N, H, W)
     identity_winner: Indices,  # (W)
     auto_mask: bool,
@@ -305,13 +404,13 @@ def minimum_row(
     nearest: Indices,  # out (W)
     unmasked: Floats,  # out (W)
 ) -> None:
-    """`auto_mask.minimum_reprojection` for one row. Loops over few arrays each run on several pixels at once."""
+    """`auto_mask.minimum_reprojection` for one row, in loops that run on several pixels at once."""
     width = residual.size
     largest = np.empty_like(residual)
     residual[:], unmasked[:], largest[:] = np.inf, np.inf, identity_residual[0, y]
     winner[:], nearest[:] = -1, -1
     for n in range(len(residuals)):
-        own, own_seen, identity, number = residuals[n], seen[n, at], identity_residual[n, y], np.int8(n)
+        own, own_seen, identity, number = residuals[n], seen[n, y], identity_residual[n, y], np.int8(n)
         for x in range(width):
             nearer = own_seen[x] & (own[x] < unmasked[x])
             unmasked[x] = own[x] if nearer else unmasked[x]

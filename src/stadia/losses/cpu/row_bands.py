@@ -18,6 +18,7 @@ Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int8]
 
 row_kernel = partial(compile_loops, fastmath={"contract", "arcp", "nsz"})
+row_sum = partial(compile_loops, fastmath={"contract", "reassoc", "nsz"})  # in any order: several pixels at once
 
 _ROWS = 32  # per band: large enough to amortize scheduling, small enough to balance the threads
 
@@ -29,18 +30,11 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 
 
 def run_in_bands(
-    kernel: Callable[..., None],
-    height: int,
-    of_sample: Sequence[NDArray[Any] | None],
-    shared: Sequence[Any],
-    rows: int = _ROWS,
+    kernel: Callable[..., None], height: int, of_sample: Sequence[NDArray[Any] | None], shared: Sequence[Any]
 ) -> None:
-    """Run `kernel(first row, last row, *arrays of one sample, *shared)` on bands of rows, on torch's threads.
-
-    None in place of an array is passed as None. rows: of a band.
-    """
+    """Run `kernel(first row, last row, *arrays of one sample, *shared)` on bands of rows, on torch's threads."""
     assert of_sample[0] is not None
-    bands = [(b, y, min(y + rows, height)) for b in range(len(of_sample[0])) for y in range(0, height, rows)]
+    bands = [(b, y, min(y + _ROWS, height)) for b in range(len(of_sample[0])) for y in range(0, height, _ROWS)]
 
     remaining = iter(bands)  # shared: each thread takes the next band when it is done with one
 

@@ -1,6 +1,6 @@
-"""The depth network `base`: a small U-Net whose weights are part of the package, trained on rendered worlds alone.
+"""The depth network `base`: a small U-Net with packaged weights, trained on rendered worlds only.
 
-What trained it, what it scores and what it cannot do: docs/reference/base-network.md.
+Scores and limits: docs/reference/base-network.md.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ WEIGHTS_FILE = Path(__file__).with_name("base_network.safetensors")
 """float16 weights of the network, by the names of its `state_dict`."""
 
 TRAINED_PIXELS = 256 * 192
-"""Pixels of an image at which it predicts best: its decoder was trained at about this number."""
+"""Pixels of an image at which it predicts best."""
 
 REAL_ERROR = 0.30
-"""Mean relative error in metres over the four real samples of docs/reference/base-network.md: .20 to .39."""
+"""Mean relative error in metres over the real samples of docs/reference/base-network.md."""
 
 
 def load_base_weights() -> dict[str, Tensor]:

@@ -1,7 +1,4 @@
-"""Configuration of the depth networks. Imports no torch, so that a misspelt key is found before anything heavy loads.
-
-A network of your own has its configuration beside its class, as the attribute `Config`.
-"""
+"""Configuration of the depth networks. Imports no torch. Your own network has the class attribute `Config`."""
 
 from __future__ import annotations
 
@@ -20,39 +17,38 @@ _FIVE_SCALES = Field(description="decoder channels at 1/1, 1/2, 1/4, 1/8, 1/16 o
 DecoderChannels = Annotated[tuple[int, int, int, int, int], _FIVE_SCALES]
 
 REVISION_PATTERN = "[0-9a-f]{40}"
-"""A commit of the hub. Names of branches and tags can be moved to other files."""
+"""A commit of the hub; branches and tags can move."""
 
 
 LOG_UNCERTAINTY_RANGE: tuple[float, float] = (-6.0, 2.0)
-"""Limits of log Sigma by default. Below -6 one pixel would weigh more than four hundred others."""
+"""Default limits of log Sigma; below -6 one pixel would outweigh four hundred."""
 
 
 class DepthNetworkConfig(PartConfig):
-    """What the configurations of all depth networks have in common.
+    """The common configuration of all depth networks.
 
     name: of `stadia list networks`, an entry point of the group stadia.depth_networks, or module:Class of your own.
     init_depth_m: depth that an untrained network predicts. "auto" is the median depth of the matches of some stereo
-        pairs, and a typical depth without. A number below 1/3 or above 3 times that median is moved to it too, and one
-        line reports it.
+        pairs, or else a typical depth. A number below 1/3 or above 3 times that median is moved to it with one line.
     """
 
     typical_depth_m: ClassVar[float] = 12.0
-    """The start where nothing in the data has a scale: a street."""
+    """The start for data without a scale: a street."""
     size_multiple: ClassVar[int] = 32
     """Both sides of an image are multiples of it."""
     has_encoder: ClassVar[bool] = False
-    """Whether the network has an encoder whose features the pose network `shared` can take."""
+    """Whether the pose network `shared` can use its encoder."""
     starts_in_metres: ClassVar[bool] = False
-    """Whether its published weights predict metres, which a training starts from; they keep their range of depth."""
+    """Whether its published weights predict metres; a training from them keeps their range of depth."""
 
     name: str
     init_depth_m: PositiveFloat | Literal["auto"] = "auto"
 
     @classmethod
     def find_class(cls, name: str) -> type[DepthNetworkConfig]:
-        """Return the class of a network's configuration. Raises ConfigError for what is no depth network.
+        """Return the class of a network's configuration. Raises ConfigError for anything but a depth network.
 
-        Imports the network's file, and so torch, only for a network of the user's own.
+        Only your own network's file is imported, and with it torch.
         """
         if name in DEPTH_NETWORK_CONFIGS:
             found: type[DepthNetworkConfig] = DEPTH_NETWORK_CONFIGS.load(name)
@@ -73,32 +69,32 @@ class DepthNetworkConfig(PartConfig):
 
     @property
     def predicts_right_view(self) -> bool:
-        """Return whether it predicts the inverse depth of the rig's right camera too."""
+        """Return whether it also predicts the inverse depth of the rig's right camera."""
         return False
 
     @property
     def predicts_uncertainty(self) -> bool:
-        """Return whether it predicts log Sigma of the photometric residual too."""
+        """Return whether it also predicts log Sigma of the photometric residual."""
         return False
 
     @property
     def depth_range_m(self) -> tuple[float, float] | None:
-        """Return the nearest and the farthest depth that it can predict; None without bounds."""
+        """Return the nearest and the farthest possible depth; None without bounds."""
         return None
 
     @property
     def package(self) -> str:
-        """Return the package of its authors that runs it, and passes no gradients; "" for a network of torch."""
+        """Return the package of its authors that runs it without gradients; "" for a network of torch."""
         return ""
 
     @property
     def encoders(self) -> tuple[str, ...]:
-        """Return the timm models that it consists of."""
+        """Return its timm models."""
         return ()
 
     @property
     def start_m(self) -> float:
-        """Return `init_depth_m`; where that is "auto", the typical depth, or the middle of a range without it."""
+        """Return `init_depth_m`; for "auto", the typical depth, or the middle of a range without it."""
         if self.init_depth_m != "auto":
             return self.init_depth_m
         if self.depth_range_m is None or self.depth_range_m[0] < self.typical_depth_m < self.depth_range_m[1]:
@@ -117,19 +113,20 @@ class UnetConfig(DepthNetworkConfig):
     encoder: timm model (`stadia list encoders`). NAME@REVISION takes one commit of its weights on the hub.
     decoder_channels: at 1/1, 1/2, 1/4, 1/8 and 1/16 of the image size.
     decoder_activation: of the depth decoder (`stadia list activations`).
-    depth_output: "sigmoid", linear in inverse depth between the limits (Monodepth2, section 3.3), or "softplus": depth
-        is min_depth_m plus softplus, without an upper limit (Insta-DM, arXiv 2101.02629); max_depth_m is then not used.
-    min_depth_m, max_depth_m: limits of depth. The default range follows the initial depth where it does not hold the
-        matches of the stereo pairs.
+    depth_output: "sigmoid", linear in inverse depth between the limits (Monodepth2, section 3.3), or "softplus":
+        min_depth_m plus softplus, without max_depth_m (Insta-DM, arXiv 2101.02629).
+    min_depth_m, max_depth_m: limits of depth. The default range follows the initial depth if matches of the stereo
+        pairs
+        are outside.
     scales: number of decoder outputs, each half the size of the one before.
     right_view: also predict the inverse depth of the rig's right camera from the left image (D3VO, arXiv 2003.01060).
     uncertainty: also predict log Sigma of each pixel's photometric residual (D3VO).
     log_uncertainty_range: its limits.
-    fixed_batch_statistics: batch normalization keeps the mean and variance that it starts with. Batches of different
-        data sets, or of two images, have others than a prediction meets.
+    fixed_batch_statistics: batch normalization keeps its initial mean and variance, because batches of different data
+        sets, or of two images, differ from predictions.
     canonical_focal: sqrt(fx fy / (height width)) of the camera in whose metres the decoder predicts. Inverse depth of
-        any other is divided by the ratio of focal lengths, so that images of different cameras train one network
-        (canonical camera, Metric3D, arXiv 2307.10984). null: it predicts in the metres of the one training camera.
+        another camera is divided by the ratio of focal lengths, so that images of different cameras train one network
+        (canonical camera, Metric3D, arXiv 2307.10984). null: the metres of the one training camera.
     """
 
     has_encoder: ClassVar[bool] = True
@@ -220,16 +217,13 @@ class DptConfig(DepthNetworkConfig):
     size: `tiny` and `small` train on two cores and have no published weights; `hybrid` and `large` have.
     revision: commit hash of the published weights on the hub; null takes the newest, and a warning has its hash.
     weights: local file: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one; null takes
-        the published weights. If these are missing, the training stops: a hundred million random weights would not
-        train.
-    allow_missing: parameters (* and ? are wildcards) that may stay random if the file lacks them; others stop the
-        run.
-    allow_unexpected: names in the file that the network may leave unused; others stop the run.
+        the published weights. If these are missing, the training stops.
+    allow_missing: parameters (* and ? are wildcards) that may stay random if the file lacks them.
+    allow_unexpected: names in the file that the network may leave unused.
     attention: the attention of every block.
     scale, shift: inverse depth in 1/m is scale * output + shift; set both or neither. DPT-Hybrid's values are
         0.00006016 and 0.00579 for KITTI, 0.000305 and 0.1378 for NYU. 1 / shift is the largest possible depth in m.
-        null: a random network starts at init_depth_m; published weights, which have no scale, use 1 and 0 until they
-        are fitted.
+        null: a random network starts at init_depth_m; published weights use 1 and 0 until fitted.
     """
 
     typical_depth_m: ClassVar[float] = 10.0
@@ -263,7 +257,7 @@ class Monodepth2Config(DepthNetworkConfig):
     weights: folder with encoder.pth, depth.pth, and pose_encoder.pth and pose.pth of video; null: random weights.
     encoder: ResNet of the network.
     metres_per_unit: unit of its depth: 5.4 for networks of stereo video of KITTI; null predicts depth up to scale.
-    motion: whether there is a pose network.
+    motion: whether it has a pose network.
     size: (height, width) of its training images.
     """
 
@@ -307,24 +301,21 @@ class MidasConfig(DepthNetworkConfig):
 
 
 NetworkChoice = Annotated[SerializeAsAny[DepthNetworkConfig], BeforeValidator(DepthNetworkConfig.choose)]
-"""A key that chooses a depth network: a name alone, or a name with the keys of that network."""
+"""A key that chooses a depth network: a name, or a name with the keys of that network."""
 
 
 class DepthModelConfig(StrictModel):
     """A depth network, and how it starts.
 
-    network: the depth network (`stadia list networks`) with its own keys; keys without a name are those of `unet`.
-    pretrained: start from published weights where there are some; where a timm encoder's are unavailable, one line
-        warns.
-    checkpoint_gradients: compute activations again in the backward pass instead of keeping them: less memory, more
-        time, and the same losses and weights.
+    network: the depth network (`stadia list networks`) with its own keys; keys without a name belong to `unet`.
+    pretrained: start from published weights, if there are some; one line warns if a timm encoder's are unavailable.
+    checkpoint_gradients: compute activations again in the backward pass: less memory, more time, the same results.
     trained: "all" weights of the depth network; its "decoder": all but the backbone; its "head": the last layers;
         or low-rank "adapters" of the backbone's linear layers and convolutions (arXiv 2106.09685, extra `adapters`),
-        which are added to their weights in predictions and exports. What is frozen has no gradient.
+        which predictions and exports merge.
     adapter_rank: of the adapters.
     backbone_precision: "bf16" stores the linear layers and convolutions of a frozen backbone in bfloat16.
-    keep_statistics: batch normalization of the depth network keeps the statistics of its published weights: those of
-        few images differ from image to image.
+    keep_statistics: batch normalization of the depth network keeps the statistics of its published weights.
     """
 
     part_of_keys: ClassVar[Mapping[str, str]] = {"network": "unet"}
@@ -348,7 +339,7 @@ class DepthModelConfig(StrictModel):
 
 
 def check_size_multiple(name: str, multiple: int, *, height: int, width: int) -> None:
-    """Raise ConfigError with the nearest valid size if the image's sides are no multiples of a number.
+    """Raise ConfigError with the nearest valid size if the image's sides are not multiples of a number.
 
     Examples:
         >>> check_size_multiple("dpt", 32, height=192, width=640)  # multiples of 32 pass

@@ -1,4 +1,4 @@
-"""`DepthNetwork`: what every depth network is to the recipes. A network is one file here, or a class of your own."""
+"""`DepthNetwork`: the interface of every depth network to the recipes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ from stadia.models.pretrained_weights import InitialWeights
 
 
 def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
-    """Return (B, 1, 1, 1): how many times the canonical focal length, sqrt(fx fy / (height width)), the camera's is.
+    """Return the camera's focal length, sqrt(fx fy / (height width)), over the canonical one: (B, 1, 1, 1).
 
-    An image of depth z at focal length f equals one of depth z f_canonical / f at the canonical focal length. The
-    length is relative to the number of pixels, not to the width: images of one size in pixels and one focal length in
-    pixels show a thing equally large, whatever their aspect. A resized image has the same ratio, also where it was
-    squeezed to sides that the network takes.
+    An image of depth z at focal length f equals one of depth z f_canonical / f at the canonical focal length. Resizing
+    or squeezing does not change the ratio.
 
     Examples:
         >>> K = torch.tensor([[[64.0, 0, 31.5], [0, 64, 31.5], [0, 0, 1]]])
@@ -35,9 +33,9 @@ def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
 
 
 def find_depth_range(config: DepthNetworkConfig, camera: Camera) -> tuple[Tensor, Tensor] | None:
-    """Return the nearest and the farthest depth (B, 1, 1, 1) that a network can predict; None without bounds.
+    """Return the nearest and the farthest possible depth (B, 1, 1, 1) of a network; None without bounds.
 
-    The bounds of a network with a canonical camera grow with the focal length of the camera.
+    With a canonical camera the bounds grow with the focal length.
 
     Examples:
         >>> from stadia.models.depth.config import BaseConfig
@@ -56,9 +54,9 @@ def find_depth_range(config: DepthNetworkConfig, camera: Camera) -> tuple[Tensor
 class DepthMaps(NamedTuple):
     """One float32 map (B, 1, H / 2^s, W / 2^s) per scale, finest first, as in `core.types.Prediction`.
 
-    inverse_depth: positive, in 1/m where the recipe trains in metres.
-    inverse_depth_right: of the rig's right camera; None where it is not predicted.
-    log_uncertainty: log Sigma of the photometric residual; None where it is not predicted.
+    inverse_depth: positive, in 1/m for recipes in metres.
+    inverse_depth_right: of the rig's right camera; None if not predicted.
+    log_uncertainty: log Sigma of the photometric residual; None if not predicted.
     """
 
     inverse_depth: tuple[Tensor, ...]
@@ -70,18 +68,17 @@ class DepthNetwork(nn.Module):
     """Predict the inverse depth of an image. A subclass defines `__init__` and `forward`; the rest has defaults.
 
     Config: class of its configuration (`DepthNetworkConfig`), with the network's own keys.
-    output: scale of its inverse depth before any training here: published weights may predict metres, depth up to one
-        scale, or inverse depth up to scale and shift.
-    mean, std: of RGB in [0, 1], by which `normalize` prepares an image.
-    uses_camera: whether depth follows the camera that `forward` gets. Else recipes divide by the ratio of focal
-        lengths where an image has another than the training.
-    exports_one_size: whether an export is for one size and one image at a time, since its code depends on them.
+    output: scale of its inverse depth before training: metres, up to scale, or up to scale and shift.
+    mean, std: of RGB in [0, 1], for `normalize`.
+    uses_camera: whether depth follows the camera passed to `forward`. Otherwise recipes divide by the ratio of focal
+        lengths.
+    exports_one_size: whether an export is for one size and one image at a time.
     licence: of its published weights; "" without any.
     source: paper or repository.
 
     Args:
         config: of the network.
-        pretrained: start from published weights where there are some; False where a checkpoint is loaded afterwards.
+        pretrained: start from published weights, if there are some.
 
     Example:
         >>> class Constant(DepthNetwork):
@@ -117,9 +114,8 @@ class DepthNetwork(nn.Module):
     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
         """Predict the maps of images.
 
-        Args:
-            image: (B, 3, H, W) RGB in [0, 1], not normalized.
-            camera: of these images, K (B, 3, 3); None where it is unknown.
+        image: (B, 3, H, W) RGB in [0, 1], not normalized.
+        camera: of these images, K (B, 3, 3); None if unknown.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
@@ -129,21 +125,21 @@ class DepthNetwork(nn.Module):
 
     @property
     def weights(self) -> dict[str, InitialWeights]:
-        """Return what its parts started from, by name: "random", or "pretrained" and from where."""
+        """Return the initial weights of its parts, by name: "random", or "pretrained" and the source."""
         return {"network": "random"}
 
     @property
     def predicts_depth_at_start(self) -> bool:
-        """Return whether its initial weights predict depth already, unlike those of an encoder for classes."""
+        """Return whether its initial weights already predict depth."""
         return False
 
     @property
     def has_depth_weights(self) -> bool:
-        """Return whether there are published weights of this network that predict depth, loaded or not."""
+        """Return whether published weights of this network predict depth, loaded or not."""
         return self.predicts_depth_at_start
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters that published weights start: they may learn more slowly."""
+        """Return the trainable parameters that start from published weights: they may learn more slowly."""
         return []
 
     def decoder_parameters(self) -> list[nn.Parameter]:
@@ -153,11 +149,11 @@ class DepthNetwork(nn.Module):
         return [parameter for parameter in trainable if id(parameter) not in backbone]
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters of the last layers; by default those of the decoder."""
+        """Return the trainable parameters of the last layers; by default the decoder."""
         return self.decoder_parameters()
 
     def choose_trained(self, config: DepthModelConfig) -> None:
-        """Freeze what `model.trained` does not name. Raises ConfigError for a part that the network lacks."""
+        """Freeze all but the part `model.trained`. Raises ConfigError if the network lacks it."""
         if config.trained == "all":
             return
         backbone = self.backbone_parameters()
@@ -174,17 +170,16 @@ class DepthNetwork(nn.Module):
             self._bf16_handles = fine_tuning.store_in_bf16(backbone, self)
 
     def finish_training(self) -> None:
-        """Add adapters to the weights of their layers, and store all weights in float32, for predictions."""
+        """Merge adapters, and store all weights in float32, for predictions."""
         if self._bf16_handles:
             fine_tuning.restore_float32(self, self._bf16_handles)
             self._bf16_handles = []
         fine_tuning.merge_adapters(self)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all modules.
+        """Set the mode of all modules; frozen batch normalization, or all with `keeps_statistics`, stays in evaluation
 
-        Batch normalization stays in evaluation mode where its weights are frozen, and everywhere with
-        `keeps_statistics`.
+        mode.
         """
         super().train(mode)
         for module in self.modules():
@@ -203,31 +198,31 @@ class DepthNetwork(nn.Module):
 
     @classmethod
     def check_config(cls, config: Any, *, height: int, width: int) -> None:
-        """Raise ConfigError where the network cannot be built, or not for images of this size. Builds no weights."""
+        """Raise ConfigError if the network cannot be built, or not for images of this size. Builds no weights."""
         check_size_multiple(config.name, config.size_multiple, height=height, width=width)
 
     @classmethod
     def check_weights(cls, config: Any) -> None:
-        """Raise CheckpointError where the published weights of a new training are unavailable."""
+        """Raise CheckpointError if the published weights of a new training are unavailable."""
 
     @property
     def min_inverse_depth(self) -> Tensor:
-        """Return the smallest possible inverse depth, (): there the output may have no gradient."""
+        """Return the smallest possible inverse depth, (), at which the output may have no gradient."""
         limits = self.config.depth_range_m
         return torch.tensor(0.0 if limits is None else 1 / limits[1])
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return (height, width) at which it predicts images of this size where no training chose one."""
+        """Return (height, width) at which it predicts images of this size, if no training chose one."""
         multiple = self.config.size_multiple
         return max(round(height / multiple), 1) * multiple, max(round(width / multiple), 1) * multiple
 
     @property
     def training_focal(self) -> float | None:
-        """Return fx / width of the images that its published weights were trained for; None where it is not known."""
+        """Return fx / width of the training images of its published weights; None if unknown."""
         return None
 
     def predict_focal(self, image: Tensor) -> Tensor | None:
-        """Return fx / width (B,) of images (B, 3, H, W), as the network sees it; None where it predicts none."""
+        """Return fx / width (B,) of images (B, 3, H, W), as predicted; None without a prediction."""
         return None
 
     def describe_cost(self, height: int, width: int) -> str:
@@ -236,9 +231,9 @@ class DepthNetwork(nn.Module):
 
 
 class AffineDepthNetwork(DepthNetwork):
-    """A network whose raw output is inverse depth up to scale and shift: inverse depth is scale * raw + shift.
+    """A network with raw output up to scale and shift: inverse depth is scale * raw + shift.
 
-    A subclass defines `raw` and calls `register_scale`. `calibrate` sets scale and shift, which checkpoints hold.
+    A subclass defines `raw` and calls `register_scale`. `calibrate` sets scale and shift, which checkpoints store.
     """
 
     MIN_INVERSE_DEPTH: ClassVar[float] = 1e-8
@@ -279,7 +274,7 @@ class AffineDepthNetwork(DepthNetwork):
 def build_depth_network(config: DepthModelConfig) -> DepthNetwork:
     """Return the depth network that `model.network` chooses, at its start.
 
-    Raises ConfigError for a class of the user's own that is no depth network, or whose constructor fails.
+    Raises ConfigError for your own class if it is not a depth network, or its constructor fails.
     """
     name = config.network.name
     network_class = DEPTH_NETWORKS.load(name)
@@ -295,7 +290,6 @@ def build_depth_network(config: DepthModelConfig) -> DepthNetwork:
 
 
 def _build_own(name: str, network_class: Any, config: DepthModelConfig) -> DepthNetwork:
-    """Build a network of the user's own. An error of its constructor is a ConfigError that names the class."""
     fix = "docs/how-to/add-a-depth-network.md has an example"
     if not (isinstance(network_class, type) and issubclass(network_class, DepthNetwork)):
         expected = "a class that derives from DepthNetwork"
@@ -310,7 +304,7 @@ def _build_own(name: str, network_class: Any, config: DepthModelConfig) -> Depth
 
 
 def check_trains(config: DepthModelConfig) -> None:
-    """Raise ConfigError for a network that predicts alone."""
+    """Raise ConfigError for a network that cannot train."""
     if package := config.network.package:
         found, expected = f"a network of the package {package}, which passes no gradients", "one that trains"
         fix = f"let it teach: teacher={getattr(config.network, 'source', config.network.name)}"
@@ -318,11 +312,9 @@ def check_trains(config: DepthModelConfig) -> None:
 
 
 def check_depth_network(config: DepthModelConfig, sizes: Iterable[tuple[int, int]]) -> None:
-    """Raise ConfigError where the depth network cannot be built, or not for one of these image sizes.
+    """Raise ConfigError if the depth network cannot be built for one of these image sizes (height, width).
 
-    A network of the user's own is built with random weights, and predicts one random image (`check_outputs`).
-
-    sizes: (height, width) of the images of each data set.
+    Your own network is built with random weights, and predicts one random image (`check_outputs`).
     """
     name = config.network.name
     sizes = list(dict.fromkeys(sizes))
@@ -338,10 +330,7 @@ def check_depth_network(config: DepthModelConfig, sizes: Iterable[tuple[int, int
 
 @torch.no_grad()
 def check_outputs(network: DepthNetwork, height: int, width: int) -> None:
-    """Raise ConfigError where the outputs of a network are not those that its configuration announces.
-
-    It predicts one random image of this size. Networks of the table need no such check.
-    """
+    """Raise ConfigError if the outputs for one random image differ from the configuration of the network."""
     config, was_training = network.config, network.training
     key, fix = f"model.network={config.name}", "docs/how-to/add-a-depth-network.md has an example"
     devices = {parameter.device for parameter in network.parameters()}

@@ -1,7 +1,6 @@
 """The depth network `dpt`: a dense prediction transformer (Ranftl et al., ICCV 2021, arXiv 2103.13413).
 
-The layers are those of transformers, under their names. Added are: exchangeable attention, positions for any grid of
-patches, and constant padding.
+Built from transformers' layers, with exchangeable attention, positions for any grid, and constant padding.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ from stadia.models.pretrained_weights import (
 )
 
 _RANDOM_SCALE, _RANDOM_SHIFT = 0.1, 1 / 200
-"""Scale and shift of a network with random weights: outputs of order 1 give street depths, at most 200 m."""
+"""Scale and shift of a network with random weights, for street depths up to 200 m."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """How transformers builds a network.
+    """Arguments of a network of transformers.
 
     settings: of `transformers.DPTConfig`.
     blocks, heads: number of transformer blocks, and of heads in each.
@@ -74,11 +73,12 @@ class Dpt(AffineDepthNetwork):
     """DPT-Hybrid, DPT-Large, or a small one that trains on two cores.
 
     A vision transformer encodes image patches. Tokens of four of its blocks become maps of four sizes, and a decoder
-    without batch norm fuses them. Blocks after the decoder's last input are not run. The attention core is exchangeable
-    (`models.ATTENTIONS`), one instance per block.
+    without batch norm fuses them. Later blocks are not run. Each block has its own attention core
+    (`models.ATTENTIONS`).
 
-    The head predicts inverse depth up to scale and shift unless the weights state more; `calibrate` makes it 1/m.
-    Sizes without published weights end in a softplus instead of a ReLU, so that their gradient never vanishes.
+    The head predicts inverse depth up to scale and shift; `calibrate` makes it 1/m. Sizes without published weights end
+    in
+    a softplus instead of a ReLU, so that their gradient never vanishes.
     """
 
     Config: ClassVar[type[DptConfig]] = DptConfig
@@ -150,16 +150,13 @@ class Dpt(AffineDepthNetwork):
         return self.config.weights is not None or self.arch.hub is not None
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters of the transformer, its convolutions and its attention."""
         return [parameter for parameter in self.network.dpt.parameters() if parameter.requires_grad]
 
     def decoder_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters of the decoder and the head."""
         parts = (self.network.neck, self.network.head)
         return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters of the head."""
         return [parameter for parameter in self.network.head.parameters() if parameter.requires_grad]
 
     def modules_to_compile(self) -> list[nn.Module]:
@@ -191,10 +188,9 @@ class Dpt(AffineDepthNetwork):
     def _init_random_weights(self, output: float) -> None:
         """Initialize a network without pretrained weights so that it trains.
 
-        transformers initializes for fine-tuning: equal position embeddings, and decoder weights so small that the
-        signal fades. Here positions are 2D sines and cosines (arXiv 1706.03762) and the decoder keeps the signal's
-        variance (He et al., arXiv 1502.01852). The head's output is near `output` everywhere, since below 0 a ReLU has
-        no gradient.
+        Positions are 2D sines and cosines (arXiv 1706.03762), and the decoder keeps the signal's variance (He et al.,
+        arXiv
+        1502.01852). The head's output is near `output`, since below 0 a ReLU has no gradient.
         """
         neck, head, positions = self.network.neck, self.network.head, self.network.dpt.embeddings.position_embeddings
         with torch.no_grad():
@@ -219,7 +215,7 @@ def check_transformers_installed() -> None:
 
 
 def import_transformers() -> Any:
-    """Return the library transformers, which is imported late: it takes seconds."""
+    """Return the library transformers, which takes seconds to import."""
     import stadia.process.torchvision_shim  # noqa: F401
 
     # isort: split
@@ -232,7 +228,7 @@ def import_transformers() -> Any:
 def find_weights_file(config: DptConfig, arch: Architecture) -> Path | None:
     """Return the file of initial weights: the configured one, else the published one; None without either.
 
-    Raises CheckpointError if it is unavailable: a hundred million random weights would not train.
+    Raises CheckpointError if it is unavailable.
     """
     if config.weights is not None:
         return resolve_weights_file(Path(config.weights))
@@ -262,12 +258,7 @@ def build_transformer(arch: Architecture) -> Any:
 
 
 class SelfAttention(nn.Module):
-    """Self-attention from the projections of transformers, with an exchangeable core.
-
-    Args:
-        projections: of transformers, with the layers `query`, `key` and `value`.
-        core: from `models.ATTENTIONS`, for this block only.
-    """
+    """Self-attention from transformers' projections `query`, `key` and `value`, with an exchangeable core."""
 
     def __init__(self, projections: nn.Module, heads: int, core: nn.Module) -> None:
         super().__init__()
@@ -285,11 +276,8 @@ class SelfAttention(nn.Module):
 class TransformerBlock(nn.Module):
     """Run the layers of a block of DPT's ViT, with the token grid for its attention.
 
-    The blocks of transformers pass other arguments to their attention in each version.
-
-    Args:
-        block: of transformers; its layers move here.
-        make_core: `make_core(head_dim)` creates the attention core of this block.
+    block: of transformers; its layers move here.
+    make_core: `make_core(head_dim)` creates the attention core of this block.
     """
 
     def __init__(self, block: Any, heads: int, make_core: Callable[[int], nn.Module]) -> None:
@@ -310,8 +298,7 @@ class TransformerBlock(nn.Module):
 def resize_position_embeddings(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     """Resize position embeddings (1, 1 + n * n, D) to another grid: (1, 1 + height * width, D).
 
-    The class token's embedding, the first, stays. The square grid is resized with align_corners=False, so that the
-    training grid returns the embeddings unchanged.
+    The class token's embedding, the first, stays. The training grid returns the embeddings unchanged.
     """
     side = math.isqrt(positions.shape[1] - 1)
     token, places = positions[:, :1], positions[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
@@ -338,10 +325,9 @@ def embed_image(embeddings: Any, image: Tensor) -> tuple[Tensor, tuple[int, int]
 
 
 def use_constant_padding(network: nn.Module) -> None:
-    """Replace size-dependent "SAME" padding by constant padding, which is equal for even sides.
+    """Replace size-dependent "SAME" padding by constant padding, which is equal for even sides, so that exports take
 
-    Image sides are multiples of the stride, so every map that is halved has even sides. An export then has no
-    conditions on the size.
+    any size.
     """
     for module in list(network.modules()):
         for name, child in module.named_children():
@@ -387,7 +373,7 @@ def make_hybrid(
     fusion: int,
     hub: str | None,
 ) -> Architecture:
-    """Return three ResNet stages (BiT: standardized weights, group norm), of which two give maps, and a ViT."""
+    """Return three ResNet stages (BiT: standardized weights, group norm), two of them with maps, and a ViT."""
     trunk = {
         "model_type": "bit",
         "embedding_size": stem,

@@ -1,4 +1,4 @@
-"""What of a depth network trains: all of it, its decoder, its last layers, or low-rank adapters (arXiv 2106.09685)."""
+"""The trained part of a depth network: all, its decoder, its last layers, or low-rank adapters (arXiv 2106.09685)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stadia.core.errors import ConfigError
 
 ADAPTER_PREFIX = "lora_"
-"""Start of a part of the name of each weight of an adapter, as peft names them."""
+"""Start of a part of the name of an adapter's weight, as named by peft."""
 
 BASE_LAYER = "base_layer"
 """Part of the name of a layer that has an adapter."""
@@ -38,7 +38,7 @@ def import_peft() -> Any:
 
 
 def freeze_all_but(network: nn.Module, trained: Iterable[nn.Parameter]) -> None:
-    """Leave gradients to these parameters alone, where they had one."""
+    """Freeze all other parameters."""
     kept = {id(parameter) for parameter in trained}
     for parameter in list(network.parameters()):
         if id(parameter) not in kept:
@@ -46,9 +46,7 @@ def freeze_all_but(network: nn.Module, trained: Iterable[nn.Parameter]) -> None:
 
 
 def find_adapted_layers(network: nn.Module, rank: int) -> list[str]:
-    """Return the names of the trainable linear layers and convolutions that are wider than the rank.
-
-    Convolutions of several groups are left out: they have few weights.
+    """Return the names of the trainable linear layers and ungrouped convolutions that are wider than the rank.
 
     Examples:
         >>> find_adapted_layers(nn.Sequential(nn.Linear(16, 16), nn.Conv2d(16, 1, 3)), 8)
@@ -66,9 +64,9 @@ def find_adapted_layers(network: nn.Module, rank: int) -> list[str]:
 def add_adapters(network: nn.Module, rank: int) -> list[str]:
     """Freeze a network, and add trainable adapters to its layers in place; return the names of these layers.
 
-    The output stays as it is: one matrix of each adapter is zero.
-
-    Raises ConfigError where no layer is wider than the rank, or peft is missing.
+    The output stays: one matrix of each adapter is zero. Raises ConfigError if no layer is wider than the rank, or peft
+    is
+    missing.
     """
     peft = import_peft()
     names = find_adapted_layers(network, rank)
@@ -84,7 +82,7 @@ def add_adapters(network: nn.Module, rank: int) -> list[str]:
 
 
 def merge_adapters(network: nn.Module) -> None:
-    """Add all adapters to the weights of their layers in place: the network has its plain layers and names again."""
+    """Add all adapters to the weights of their layers in place."""
     for name, module in list(network.named_modules()):
         if hasattr(module, "get_base_layer") and hasattr(module, "merge"):
             layer: Any = module
@@ -94,11 +92,7 @@ def merge_adapters(network: nn.Module) -> None:
 
 
 def name_for_adapters(weights: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
-    """Return plain weights under the names that they have in a module with adapters.
-
-    Args:
-        weights: by plain names.
-        own: names of the module's state_dict.
+    """Return plain weights under their names in a module with adapters, whose state_dict has the names `own`.
 
     Examples:
         >>> list(name_for_adapters({"head.weight": torch.zeros(1)}, ["head.base_layer.weight", "head.lora_A.weight"]))
@@ -109,7 +103,7 @@ def name_for_adapters(weights: Mapping[str, Tensor], own: Iterable[str]) -> dict
 
 
 def list_adapter_names(names: Iterable[str]) -> list[str]:
-    """Return those names of weights that are of adapters.
+    """Return the names of weights of adapters.
 
     Examples:
         >>> list_adapter_names(["head.base_layer.weight", "head.lora_A.default.weight"])
@@ -119,7 +113,7 @@ def list_adapter_names(names: Iterable[str]) -> list[str]:
 
 
 def store_in_bf16(parameters: Iterable[nn.Parameter], network: nn.Module) -> list[Any]:
-    """Store the frozen linear layers and convolutions of some parameters in bfloat16, and run them in it.
+    """Store and run the frozen linear layers and convolutions of some parameters in bfloat16.
 
     Their inputs and outputs stay in float32. Returns the handles of the hooks, for `restore_float32`.
     """
@@ -133,7 +127,7 @@ def store_in_bf16(parameters: Iterable[nn.Parameter], network: nn.Module) -> lis
 
 
 def restore_float32(network: nn.Module, handles: Iterable[Any]) -> None:
-    """Store all layers in float32 again, and remove the hooks of `store_in_bf16`."""
+    """Store all layers in float32 again, and remove the hooks."""
     for handle in handles:
         handle.remove()
     for module in _list_layers(network):
@@ -141,7 +135,6 @@ def restore_float32(network: nn.Module, handles: Iterable[Any]) -> None:
 
 
 def _list_layers(network: nn.Module) -> Iterator[Any]:
-    """Yield the linear layers and convolutions."""
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             yield module

@@ -15,21 +15,20 @@ from stadia.models.encoders import check_encoder
 from stadia.models.pretrained_weights import InitialWeights, load_state_dict
 
 MAX_SIDE = 384
-"""Longer side of an image where no training chose one, as the authors resize it."""
+"""Longer side of an image if no training chose one."""
 
 HEAD_CHANNELS = 128, 32
 """Of the last convolutions."""
 
 
 class ResidualUnit(nn.Module):
-    """Two convolutions beside the positive part of their input: the published ReLU changes its input in place."""
+    """Two convolutions added to the positive part of their input: the published ReLU is in place."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to the same shape."""
         positive = x.relu()
         result: Tensor = self.conv2(self.conv1(positive).relu()) + positive
         return result
@@ -43,7 +42,7 @@ class RefiningBlock(nn.Module):
         self.resConfUnit1, self.resConfUnit2 = ResidualUnit(channels), ResidualUnit(channels)  # the published names
 
     def forward(self, coarser: Tensor | None, features: Tensor) -> Tensor:
-        """Map (B, C, h, w) to (B, C, 2h, 2w); the coarsest block has no map before it."""
+        """Map (B, C, h, w) to (B, C, 2h, 2w); the coarsest block has no coarser map."""
         joined = features if coarser is None else coarser + self.resConfUnit1(features)
         refined = self.resConfUnit2(joined)
         return functional.interpolate(refined, scale_factor=2.0, mode="bilinear", align_corners=True)
@@ -95,7 +94,7 @@ class Midas(AffineDepthNetwork):
             self._init_head()
 
     def _init_head(self) -> None:
-        """Let a random network predict its initial depth: below 0 the last activation has no gradient."""
+        """Start near the initial depth: below 0 the last activation has no gradient."""
         last: Any = self.scratch["output_conv"][4]  # type: ignore[index]
         nn.init.normal_(last.weight, std=1e-3)
         nn.init.constant_(last.bias, 1 / self.config.start_m)
@@ -141,7 +140,7 @@ class Midas(AffineDepthNetwork):
 
 
 def is_midas_file(names: Collection[str]) -> bool:
-    """Return whether names of weights are those of MiDaS 2.1, not those of DPT (MiDaS 3).
+    """Return whether the names belong to MiDaS 2.1, not DPT (MiDaS 3).
 
     Examples:
         >>> is_midas_file(["pretrained.layer1.0.weight"]), is_midas_file(["pretrained.model.cls_token"])

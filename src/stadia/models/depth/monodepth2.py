@@ -36,10 +36,10 @@ POSE_SCALE = 0.01
 DECODER_CHANNELS = (16, 32, 64, 128, 256)
 
 FILES = ("encoder", "depth", "pose_encoder", "pose")
-"""Stems of the published files; those of the pose network may be missing."""
+"""Stems of the published files; the pose network's may be missing."""
 
 UNUSED = ("encoder.encoder.fc.", "pose_encoder.encoder.fc.")
-"""Starts of names that no output depends on: the classifiers of the encoders."""
+"""Starts of names without an effect: the classifiers of the encoders."""
 
 
 class ReflectedConv(nn.Module):
@@ -50,7 +50,6 @@ class ReflectedConv(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, outputs, H, W)."""
         mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"  # one row has no reflection
         result: Tensor = self.conv(functional.pad(x, (1, 1, 1, 1), mode=mode))
         return result
@@ -64,7 +63,6 @@ class ConvBlock(nn.Module):
         self.conv = ReflectedConv(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, outputs, H, W)."""
         result: Tensor = functional.elu(self.conv(x))
         return result
 
@@ -97,7 +95,7 @@ class DisparityDecoder(nn.Module):
 
 
 class ResnetEncoder(nn.Module):
-    """A ResNet of timm, whose names are those of the published files."""
+    """A ResNet of timm, with the names of the published files."""
 
     def __init__(self, name: str, images: int = 1) -> None:
         super().__init__()
@@ -206,8 +204,7 @@ class Monodepth2(AffineDepthNetwork):
 def load_monodepth2(network: Monodepth2, folder: Path) -> None:
     """Copy the published files of a folder into a network.
 
-    Files are read as tensors alone: other content of a pickle is refused before it is read. Raises CheckpointError with
-    the names of weights that are missing, left over or of another shape.
+    Raises CheckpointError with the names of weights that are missing, left over or of another shape.
     """
     folder = expand_home(folder)
     tensors: dict[str, Tensor] = {}
@@ -223,7 +220,7 @@ def load_monodepth2(network: Monodepth2, folder: Path) -> None:
 
 
 PLAIN = ("height", "width", "use_stereo")
-"""Numbers of encoder.pth beside its tensors: the size of the training images, and whether stereo video trained."""
+"""Numbers of encoder.pth next to its tensors: the size of the training images, and whether stereo video trained."""
 
 
 def read_part(path: Path) -> dict[str, Tensor]:
@@ -232,9 +229,9 @@ def read_part(path: Path) -> dict[str, Tensor]:
 
 
 def describe_monodepth2(folder: Path) -> dict[str, Any]:
-    """Return the keys of `Monodepth2Config` that a folder's files state: size, unit, and whether motion is there.
+    """Return the keys of `Monodepth2Config` stated by a folder's files: size, unit, and motion.
 
-    Raises CheckpointError where encoder.pth is missing or damaged.
+    Raises CheckpointError if encoder.pth is missing or damaged.
     """
     folder = expand_home(folder)
     if not (folder / "encoder.pth").is_file():

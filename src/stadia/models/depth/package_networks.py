@@ -1,7 +1,6 @@
-"""Networks that predict through the package of their authors, where it is installed: MoGe and Depth Anything 3.
+"""Networks that predict through their authors' package, if installed: MoGe and Depth Anything 3.
 
-No gradient passes them: they predict, and teach other networks. Their packages read the files that are downloaded here,
-MoGe's as tensors alone.
+They pass no gradients: they predict, and teach other networks.
 """
 
 from __future__ import annotations
@@ -20,11 +19,7 @@ from stadia.models.published_networks import PACKAGES, PUBLISHED_NETWORKS, downl
 
 
 class MogeNetwork(nn.Module):
-    """MoGe (arXiv 2410.19115), depth up to scale, and MoGe-2 (arXiv 2507.02546), metres.
-
-    folder: with its file.
-    name: of `stadia list networks`; it holds the version.
-    """
+    """MoGe (arXiv 2410.19115), depth up to scale, and MoGe-2 (arXiv 2507.02546), metres. name: with the version."""
 
     files = ("model.pt",)
 
@@ -40,11 +35,7 @@ class MogeNetwork(nn.Module):
 
 
 class DepthAnything3Network(nn.Module):
-    """Depth Anything 3 (arXiv 2511.10647), of single images.
-
-    folder: with its files.
-    name: of `stadia list networks`.
-    """
+    """Depth Anything 3 (arXiv 2511.10647), of single images."""
 
     files = ("config.json", "model.safetensors")
 
@@ -53,7 +44,7 @@ class DepthAnything3Network(nn.Module):
         self.network: Any = import_module("depth_anything_3.api").DepthAnything3.from_pretrained(str(folder))
 
     def predict(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return depth (B, H, W), and fx / width (B,) where the network predicts it, of images as of `MogeNetwork`."""
+        """Return depth (B, H, W), and fx / width (B,) if predicted, of images as in `MogeNetwork`."""
         maps, focals = [], []
         for pixels in (image.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy():
             found = self.network.inference([pixels], process_res=max(pixels.shape[:2]))
@@ -75,8 +66,7 @@ NETWORKS: Mapping[str, type[MogeNetwork] | type[DepthAnything3Network]] = {
 def load_package_network(name: str) -> MogeNetwork | DepthAnything3Network:
     """Return a network of PUBLISHED_NETWORKS that a package runs, with its published weights.
 
-    Raises ConfigError with the command that installs the package, CheckpointError where it cannot load the weights, and
-    the errors of `download_repository`.
+    Raises ConfigError with the command that installs the package, CheckpointError if it cannot load the weights.
     """
     package, repository = PUBLISHED_NETWORKS[name].package, PUBLISHED_NETWORKS[name].repository
     try:

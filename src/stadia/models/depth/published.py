@@ -1,4 +1,4 @@
-"""The depth network `published`: any depth network of transformers, or of its authors' package, with its weights."""
+"""The depth network `published`: any depth network of transformers, or its authors' package, with its weights."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 1e4
 class Published(AffineDepthNetwork):
     """A depth network of transformers, run at the size of the image, with its own normalization.
 
-    Its raw output is inverse depth. Networks that predict metres return 1 / metres; those that predict depth up to
-    scale and shift return 1 minus it, whose order is that of inverse depth.
+    Its raw output is inverse depth. Networks of metres return 1 / metres; networks of depth up to scale and shift
+    return 1
+    minus it.
     """
 
     Config: ClassVar[type[PublishedConfig]] = PublishedConfig
@@ -91,13 +92,11 @@ class Published(AffineDepthNetwork):
             find_published_files(config.source).list_weight_files()
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters of its encoder."""
         parts = [getattr(self.network, name, None) for name in ("backbone", "dpt", "glpn", "depth_pro")]
         found = [parameter for part in parts if part is not None for parameter in part.parameters()]
         return [parameter for parameter in found if parameter.requires_grad]
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters of its heads, after the neck."""
         parts = [getattr(self.network, name, None) for name in ("head", "relative_head", "metric_head")]
         found = [parameter for part in parts if part is not None for parameter in part.parameters()]
         return [parameter for parameter in found if parameter.requires_grad]
@@ -141,9 +140,7 @@ class Published(AffineDepthNetwork):
         return output
 
     def predict_focal(self, image: Tensor) -> Tensor | None:
-        """Return fx / width (B,) of images (B, 3, H, W) by Depth Pro's head for the field of view, or by the
-        package of MoGe or Depth Anything 3; None for others.
-        """
+        """Return fx / width (B,) of images (B, 3, H, W) by Depth Pro, MoGe or Depth Anything 3; None for others."""
         height, width = self.preprocessing.round_up(*image.shape[-2:])
         if self.config.package:
             resized = functional.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
@@ -158,7 +155,7 @@ class Published(AffineDepthNetwork):
         return 0.5 / torch.tan(torch.deg2rad(field_of_view_deg.float().reshape(-1).clamp(1, 179)) / 2)
 
     def _to_nearness(self, output: Tensor) -> Tensor:
-        """Return inverse depth, or what has its order, of the network's output."""
+        """Return inverse depth, or values in its order."""
         if self.output is DepthScale.AFFINE_DEPTH and self.config.package:
             return output.amax((1, 2), keepdim=True) - output
         if self.output is DepthScale.AFFINE_DEPTH:
@@ -200,7 +197,7 @@ def build_published(config: PublishedConfig) -> Any:
 
 
 def make_architecture(config: PublishedConfig) -> Any:
-    """Return the configuration of transformers. Raises ConfigError where the installed version lacks it."""
+    """Return the configuration of transformers. Raises ConfigError if the installed version lacks it."""
     transformers = import_transformers()
     values = config.architecture
     kind = values.pop("model_type")
@@ -216,8 +213,7 @@ def make_architecture(config: PublishedConfig) -> Any:
 def load_published(config: PublishedConfig) -> Any:
     """Return the network with the weights of its source.
 
-    Raises CheckpointError for weights that are missing, too many or of other shapes, by name, and for files that are
-    damaged or hold numbers that are not finite.
+    Raises CheckpointError for weights that are missing, too many, of other shapes or not finite, and for damaged files.
     """
     transformers = import_transformers()
     files = find_published_files(config.source)
@@ -263,13 +259,12 @@ def count_numbers(files: PublishedFiles) -> int:
 
 
 def find_unused_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """Return parameters that no output depends on: they have no gradient."""
+    """Return parameters without an effect on the output."""
     unneeded = find_unneeded([name for name, _ in network.named_parameters()])
     return [parameter for name, parameter in network.named_parameters() if name in unneeded]
 
 
 def _refuse_partial(files: PublishedFiles, network: nn.Module, report: Any) -> None:
-    """Raise CheckpointError where weights and network differ, with the names."""
     missing, mismatched = report.get("missing_keys", ()), report.get("mismatched_keys", ())
     kinds = {
         "missing": set(missing) - find_unneeded(missing),

@@ -1,4 +1,4 @@
-"""Configuration of the depth network `published`: its source, what its depth means, and its image sizes. No torch."""
+"""Configuration of the depth network `published`: source, meaning of its depth, and image sizes. No torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from stadia.models.published_networks import (
 )
 
 MAX_SIDE = 4096
-"""Largest side of a network's image that settings of a file may request."""
+"""Largest side of a network's image that a settings file may request."""
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -40,10 +40,10 @@ class Preprocessing:
     size: (height, width) that images are resized to; None keeps theirs.
     keep_aspect: resize both sides by one factor, the one of `size` that is nearer to 1.
     multiple: both sides of the network's images are multiples of it.
-    is_fixed: the network takes images of `size` alone.
+    is_fixed: the network takes images of `size` only.
     mean, std: of RGB in [0, 1].
     margins: add mirrored margins, which are cut off the prediction (ZoeDepth).
-    is_bound: `size` bounds both sides, where the aspect ratio is kept.
+    is_bound: `size` bounds both sides, with the aspect ratio kept.
     """
 
     size: tuple[int, int] | None
@@ -103,11 +103,10 @@ _DEFAULTS: Mapping[str, tuple[tuple[int, int] | None, bool, int, Normalization]]
 def read_preprocessing(architecture: Mapping[str, Any], settings: Mapping[str, Any]) -> Preprocessing:
     """Return how images are prepared for an architecture.
 
-    Args:
-        architecture: content of config.json.
-        settings: content of preprocessor_config.json; missing keys have the defaults of the processor.
+    architecture: content of config.json.
+    settings: content of preprocessor_config.json; missing keys have the processor's defaults.
 
-    Raises ValueError for sizes that no image has, and for numbers that cannot normalize.
+    Raises ValueError for impossible sizes and normalizations.
     """
     kind = architecture["model_type"]
     size, keep_aspect, multiple, (mean, std) = _DEFAULTS[kind]
@@ -166,16 +165,17 @@ def find_output(architecture: Mapping[str, Any]) -> DepthScale:
 
 
 class PublishedConfig(DepthNetworkConfig):
-    """A published depth network of transformers, of any of its architectures, or of the package of its authors.
+    """A published depth network of transformers, or of its authors' package.
 
     source: a name of `stadia list networks`, hf:ORG/NAME, hf:ORG/NAME@REVISION, or a folder that `save_pretrained`
-        wrote. Weights are read as safetensors alone.
+        wrote. Weights are read as safetensors.
     settings: architecture and image processor of the source, read from it and kept, so that a checkpoint needs no
         source.
-    output: scale of the source's depth, where it is not that of its architecture.
-    focal: fx / width of the images for which its metres hold; null takes that of `stadia list networks`, and leaves
-        depth as it is without one.
-    licence: of the weights, as known.
+    output: scale of the source's depth, if it differs from its architecture's.
+    focal: fx / width of the images for which its metres hold; null takes the value of `stadia list networks`, and
+        leaves
+        depth unchanged without one.
+    licence: of the weights, if known.
     """
 
     typical_depth_m: ClassVar[float] = 10.0
@@ -191,7 +191,7 @@ class PublishedConfig(DepthNetworkConfig):
 
     @model_validator(mode="after")
     def _read_source(self) -> Self:
-        """Fill what the source's files and the table state."""
+        """Fill values from the source's files and the table."""
         entry = PUBLISHED_NETWORKS.get(self.source)
         if self.settings is None and entry is not None and entry.package:
             architecture = {"model_type": entry.package, "focal_unit_px": entry.focal_unit_px}
@@ -212,7 +212,7 @@ class PublishedConfig(DepthNetworkConfig):
         return self
 
     def _state(self, entry: PublishedNetwork | None) -> None:
-        """Fill what the table states, where the user does not."""
+        """Fill unset values from the table."""
         if entry is not None:
             for name in ("focal", "licence", "output"):
                 object.__setattr__(self, name, getattr(self, name) or getattr(entry, name))

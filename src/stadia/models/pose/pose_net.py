@@ -4,8 +4,7 @@ Entries of `models.POSE_NETS` are called with (configuration, the depth network'
 `Encoder`: an image pair, concatenated along the channels, to features with `channels` and `strides`.
 
 Entries of `models.POSE_HEADS` are called with (channels, outputs, activation, grid). They return an `nn.Sequential`
-whose last layer holds the outputs' weights and bias, so that an output can start at 0. `activation` creates the
-layers between convolutions. `grid` is (h, w) at the training size, or None; only `LinearHead` requires it.
+whose last layer has the outputs' weights and bias. `grid` is (h, w) at the training size, or None.
 """
 
 from __future__ import annotations
@@ -54,9 +53,9 @@ class CorrelationPoseEncoder(nn.Module):
     """Map (B, 6, H, W) RGB in [0, 1] to (B, 128, H / 32, W / 32), sides rounded up; normalizes inside.
 
     A frame of several pairs can be encoded once: pass the two `encode_frames` of a pair, (B, 2 FEATURES, H / 4, W / 4).
-
-    Features at 1/4 size are correlated within 4 of their pixels, which are 16 of the image. The next layers receive the
-    correlations, the expected shift, the image coordinates, and the features of the first image.
+    Features at 1/4 size are correlated within 4 pixels. The next layers receive the correlations, the expected shift,
+    the
+    image coordinates, and the features of the first image.
     """
 
     REACH, FEATURES = 4, 16
@@ -88,13 +87,12 @@ class CorrelationPoseEncoder(nn.Module):
         return [self.layers(torch.cat([alike, shift, _places(earlier), earlier], dim=1))]
 
     def _directions(self, image: Tensor) -> Tensor:
-        """Return unit features (B, C, h, w) minus the image mean, so that brightness alone is no match."""
+        """Return unit features (B, C, h, w) minus the image mean, so that brightness does not match."""
         features = self.features(image)
         return F.normalize(features - features.mean((-2, -1), keepdim=True), dim=1)
 
 
 def _places(like: Tensor) -> Tensor:
-    """Return (B, 2, h, w): x and y from -1 to 1 over the image."""
     height, width = like.shape[-2:]
     x = torch.linspace(-1, 1, width, dtype=like.dtype, device=like.device).expand(height, width)
     y = torch.linspace(-1, 1, height, dtype=like.dtype, device=like.device)[:, None].expand(height, width)
@@ -113,7 +111,7 @@ def make_d3vo_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None)
 
 
 def make_shared_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> SharedPoseEncoder:
-    """The depth network's encoder on each image: only the head has weights of its own."""
+    """The depth network's encoder on each image: only the head has its own weights."""
     assert depth_encoder is not None, "the configuration refuses a network without an encoder"
     return SharedPoseEncoder(depth_encoder)
 
@@ -220,9 +218,8 @@ MIN_IMAGE_STD = 1 / 255  # standard deviation below which an image in [0, 1] cou
 def compare_image_moments(earlier: Tensor, later: Tensor) -> Tensor:
     """Return (B, 2) log a and c that give the earlier images (B, 3, H, W) the later ones' mean and standard deviation.
 
-    Images of mostly the same scene differ in both mainly by exposure, so this is close to the target of training. It
-    is only evidence, because new content also changes both. Swapping the images negates it. Uniform images have no
-    contrast to compare: their gain is 1.
+    It is close to the brightness change of images of one scene. Swapping the images negates it. Uniform images have
+    gain 1.
     """
     dims, earlier, later = (1, 2, 3), earlier.float(), later.float()
     (mean, spread), (mean_later, spread_later) = ((x.mean(dim=dims), x.std(dim=dims)) for x in (earlier, later))
@@ -246,7 +243,7 @@ class PairMotion(NamedTuple):
     """From the earlier image of a pair to the later one.
 
     T_later_earlier: (B, 4, 4), float32.
-    brightness: (B, 2) a and b, a * earlier + b matches the later image; None if the network does not predict it.
+    brightness: (B, 2) a and b, a * earlier + b matches the later image; None if not predicted.
     """
 
     T_later_earlier: Tensor
@@ -259,11 +256,10 @@ MOMENT_SCALE = 10  # weights of 0.1 map the scaled moments to brightness: 100 st
 class PoseNet(nn.Module):
     """Encoder of image pairs and a motion head; with `config.brightness` also heads for a and b, which start at (1, 0).
 
-    Args:
-        config: its `pose_net`, `pose_head`, `rotation` and scales. Rotations are in radians, translations in metres or
-            the unit of depth.
-        depth_encoder: of the depth network, which a `pose_net` may share; None where it has none.
-        size: (height, width) of the training images, for a head that requires them.
+    config: its `pose_net`, `pose_head`, `rotation` and scales. Rotations are in radians, translations in metres or
+        the unit of depth.
+    depth_encoder: of the depth network, which a `pose_net` may share; None without an encoder.
+    size: (height, width) of the training images, for a head that requires them.
     """
 
     def __init__(
@@ -307,7 +303,7 @@ class PoseNet(nn.Module):
         return PairMotion(T_later_earlier, decode_brightness(logits, self.brightness_scale))
 
     def motion_values(self, earlier: Tensor, later: Tensor) -> Tensor:
-        """Return the output (B, n + 3) of the motion head alone, for `transform`; the inputs are as of `forward`."""
+        """Return the output (B, n + 3) of the motion head, for `transform`; inputs as in `forward`."""
         values: Tensor = self.head(self.encoder(torch.cat([earlier, later], dim=1))[-1])
         return values
 

@@ -1,6 +1,6 @@
-"""Rotations of a pose head: functions of (..., n) numbers to rotations (..., 3, 3), the identity for zeros.
+"""Rotations of a pose head: (..., n) numbers to rotations (..., 3, 3), the identity for zeros.
 
-The number n is 3, or that of `models.ROTATION_NUMBERS`. Angles are about the camera axes x, y, z in this order.
+Angles are about the camera axes x, y, z in this order.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def euler_zyx(angles: Tensor) -> Tensor:
 def matrix6d(values: Tensor) -> Tensor:
     """Map (..., 6), the first two columns of a matrix less those of the identity, to rotations by Gram-Schmidt.
 
-    Continuous, with no angle at which it wraps. Source: Zhou et al., CVPR 2019, arXiv 1812.07035, eq. 15.
+    Continuous. Source: Zhou et al., CVPR 2019, arXiv 1812.07035, eq. 15.
 
     Examples:
         >>> matrix6d(torch.zeros(6)).tolist() == torch.eye(3).tolist()
@@ -76,8 +76,9 @@ def matrix6d(values: Tensor) -> Tensor:
 def matrix9d(values: Tensor) -> Tensor:
     """Map (..., 9), a matrix row by row less the identity, to the nearest rotations.
 
-    That is U V^T of the singular value decomposition, found by Newton steps X <- (X + X^-T) / 2: the derivative of a
-    decomposition is infinite where singular values are equal, as at the identity. A reflection becomes its negative.
+    That is U V^T of the singular value decomposition, found by Newton steps X <- (X + X^-T) / 2, since the derivative
+    of a
+    decomposition is infinite at the identity. A reflection becomes its negative.
 
     Source: Levinson et al., NeurIPS 2020, arXiv 2006.14616; Higham, SIAM J. Sci. Stat. Comput. 1986.
 
