@@ -1723,7 +1723,7 @@ PAGE_INTRODUCTION = """\
 What stadia prints for the mistakes that people report most, with cause and fix. The table of
 findings is made of the catalog (`stadia explain CODE` prints all of an entry), and
 `python benchmarks/public_reports.py --page FILE` writes this page.
-[Results](../results/public-reports.md) counts the inputs."""
+[Results](../results/checks.md) counts the inputs."""
 
 
 # -- Running them.

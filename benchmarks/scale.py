@@ -1,4 +1,4 @@
-"""Measure what docs/results/scale.md reports: processes, shards in a store, a simulated store, and costs on paper.
+"""Measure what docs/results/machines.md reports: processes, shards in a store, a simulated store, and costs on paper.
 
     python benchmarks/scale.py processes --out DIR     losses on 1, 2 and 4 processes
     python benchmarks/scale.py store --out DIR         batches from local shards and from S3 on loopback

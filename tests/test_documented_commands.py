@@ -40,7 +40,6 @@ NOT_RUN = {
     r"data (roadworld|roomworld|tableworld) --preset (demo|full)": "minutes of rendering; `tiny` is run",
     r"--slurm": "a cluster",
     r"--backend": "an optional package, and an export of a minute: tests/apps/test_backends.py",
-    r"overlay_hypotheses": "hours; test_documents.py parses the studies",
     r"^stadia sweep|^stadia ablate (?!.*--dry-run)": "several trainings: tests/apps/test_studies.py and test_sweep.py",
     r"--frames|--depth crops|kitti-eigen": "images of KITTI's size: tests/evaluation/test_protocols.py",
     r"--resume": "tests/training/test_resume.py",

@@ -22,6 +22,7 @@ from website import gallery
 from website.api_pages import list_public_names
 from website.foreign_hosts import find_foreign_loads, find_loads
 from website.markdown_text import escape, table
+from website.results_pages import read_areas, write_pages
 from website.site_source import DOCS, ROOT, SETTINGS, complete_navigation, generate_pages
 
 PAGES = functools.cache(generate_pages)
@@ -159,3 +160,14 @@ def test_the_citation_and_the_templates_are_valid() -> None:
     assert citation["license"] == "Apache-2.0"
     for path in (ROOT / ".github").rglob("*.yml"):
         assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict), path
+
+
+def test_the_pages_of_results_are_those_of_the_figures() -> None:
+    for path, text in write_pages().items():
+        assert (DOCS / path).read_text(encoding="utf-8") == text, "run python -m website.results_pages"
+
+
+def test_a_missed_goal_has_a_cause_on_its_page() -> None:
+    for name, area in read_areas().items():
+        missed = [figure for figure in area["figures"] if "missed" in figure.get("goal", "")]
+        assert not missed or any("cause" in figure for figure in area["figures"]), name

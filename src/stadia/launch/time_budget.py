@@ -221,7 +221,7 @@ AUTO_SETTINGS = (
     "schedule.warmup_steps=50",
     "training.clip_norm=1.0",
 )
-"""As in the preset `tiny-laptop`: few steps adapt the depth of `base` (docs/results/mono.md)."""
+"""As in the preset `tiny-laptop`: few steps adapt the depth of `base` (docs/results/depth.md)."""
 
 
 def choose_for_machine(

@@ -209,7 +209,7 @@ class ObjectPoseConfig(RecipeConfig):
 
     Data: none required, TableWorld is rendered; or images with known poses: BOP, NOCS, or your own
         (docs/how-to/objectpose.md). The defaults train on two cores in 15 minutes. Command: `stadia train objectpose`.
-    Measured scores: docs/results/object-pose.md.
+    Measured scores: docs/results/objects-and-composites.md.
 
     recipe: name of this recipe.
     """

@@ -221,7 +221,7 @@ class OverlayConfig(RecipeConfig):
 
     Data: none required, RoadWorld and TableWorld are rendered; or your own backgrounds with depth and cut-outs with
         alpha. The defaults train on two cores in 10 minutes. Command: `stadia train overlay`.
-    Measured scores: docs/results/overlay.md.
+    Measured scores: docs/results/objects-and-composites.md.
 
     recipe: name of this recipe.
     depth_source: origin of the depth labels, "exact" or "teacher: NAME"; null = from the data set.

@@ -1,4 +1,4 @@
-"""Set what the C libraries below torch do on a CPU; what the user has set stays (docs/results/training-speed.md)."""
+"""Set what the C libraries below torch do on a CPU; what the user has set stays (docs/results/speed.md)."""
 
 from __future__ import annotations
 

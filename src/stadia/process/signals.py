@@ -1,6 +1,6 @@
 """End a command at Ctrl-C, SIGTERM, a closed terminal, or a closed pipe (`stadia list | head`).
 
-A training saves first. A command of `nohup` continues without output. Measured: docs/results/interruptions.md.
+A training saves first. A command of `nohup` continues without output. Measured: docs/results/robustness.md.
 """
 
 from __future__ import annotations

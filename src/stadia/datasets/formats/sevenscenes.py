@@ -23,7 +23,7 @@ from stadia.geometry.numpy_camera import register_depth
 DEPTH_K = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])  # of the depth camera, as the data set states
 COLOR_K = np.array([[525.0, 0, 320], [0, 525, 240], [0, 0, 1]])
 """Of the color camera (Brachmann et al., On the Limits of Pseudo Ground Truth, ICCV 2021). Of the kitchen, sensor and
-triangulated depth differ least with it: docs/results/map.md.
+triangulated depth differ least with it: docs/results/maps-and-paths.md.
 """
 
 T_COLOR_DEPTH = np.array([[1.0, 0, 0, -0.025], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])

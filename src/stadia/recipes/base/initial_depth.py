@@ -1,6 +1,6 @@
 """Choose the depth at which a training starts: the given one, or the median of the matches of some stereo pairs.
 
-The photometric loss finds a match only near its start (docs/results/initial-depth.md). So a start out of reach of the
+The photometric loss finds a match only near its start (docs/results/depth.md). So a start out of reach of the
 matches is moved to them.
 """
 

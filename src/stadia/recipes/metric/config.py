@@ -76,7 +76,7 @@ class CameraHeightsConfig(StrictModel):
 class ShapeTeacherConfig(TeacherConfig):
     """A teacher that keeps the shape of depth to the end: heights give metres only to a road that is flat.
 
-    weight, until: other defaults than in `selfsup` (docs/results/metric.md).
+    weight, until: other defaults than in `selfsup` (docs/results/metres.md).
     """
 
     weight: float = Field(default=0.5, gt=0)
@@ -87,7 +87,7 @@ class MetricConfig(SelfSupervisedConfig):
     """Depth in metres and camera motion from unlabeled mono road video (FUMET, arXiv 2312.04530).
 
     Data: KITTI or your own video, with masks of road and cars (`stadia prepare VIDEO --masks`); RoadWorld has them.
-    Command: `stadia train metric --data PATH`. Results: docs/results/metric.md. The method: docs/explanation/metric.md.
+    Command: `stadia train metric --data PATH`. Results: docs/results/metres.md. The method: docs/explanation/metric.md.
 
     recipe: name of this recipe.
     camera_groups: mounts of the cameras, or recordings, that each have one height; set from the data by road.cameras.

@@ -43,7 +43,7 @@ class SupervisedConfig(RecipeConfig):
     Data: images with depth in metres: KITTI raw with LiDAR, RoadWorld, 7-Scenes, or your own in the stadia layout.
         Depth is in
     metres; with affine-invariant losses alone, up to scale and shift.
-    Command: `stadia train supervised --data PATH`. Results: docs/results/dpt.md.
+    Command: `stadia train supervised --data PATH`. Results: docs/results/depth.md.
 
     recipe: name of this recipe.
     backbone_lr_factor: learning rate of the network's backbone over `optimizer.lr`; null: 0.1 with published weights

@@ -1,0 +1,86 @@
+"""Write docs/results/*.md from docs/results/figures.toml: `python -m website.results_pages`."""
+
+from __future__ import annotations
+
+import textwrap
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from website.markdown_text import table
+
+FOLDER = Path(__file__).parents[1] / "docs" / "results"
+HEADS = ("what", "measured", "goal", "compared with")
+
+INTRODUCTION = """\
+# Results
+
+Every figure was measured, and its page has the command. "Goal" was set before the measurement.
+"Compared with" is another method on the same data and machine. .127 means 0.127.
+[Metrics](../reference/metrics.md) and the [glossary](../reference/glossary.md) explain the terms.
+
+Unless a row states otherwise, the machine has two cores of a server processor, no GPU, 24 GiB,
+Python 3.11 and torch 2.13.0, and the seed is 0. The real samples are small parts of public data sets
+(`STADIA_REAL_DATA`).
+"""
+
+MORE = """\
+## More
+
+- [Code size](code-size.md): lines, reading paths, first guesses of readers, and the test suite.
+- [Notebooks](notebooks.md): where each method of the founders' notebooks is, and what was measured.
+- [The network of the package](../reference/base-network.md): training and what was tried.
+"""
+
+Figure = Mapping[str, Any]
+
+
+def read_areas() -> dict[str, Mapping[str, Any]]:
+    """Return the areas by their page's name."""
+    return tomllib.loads((FOLDER / "figures.toml").read_text(encoding="utf-8"))
+
+
+def write_pages() -> dict[str, str]:
+    """Return the text of each page by its path below docs/."""
+    areas = read_areas()
+    pages = {name: _write_area(area) for name, area in areas.items()}
+    pages["index"] = _write_index(areas)
+    return {f"results/{name}.md": text for name, text in pages.items()}
+
+
+def _write_index(areas: Mapping[str, Mapping[str, Any]]) -> str:
+    parts = [INTRODUCTION]
+    for name, area in areas.items():
+        figures = [figure for figure in area["figures"] if figure.get("first")]
+        parts += [f"## [{area['title']}]({name}.md)\n", _write_rows(figures), ""]
+    return "\n".join((*parts, MORE))
+
+
+def _write_area(area: Mapping[str, Any]) -> str:
+    figures: Sequence[Figure] = area["figures"]
+    commands = list(dict.fromkeys(figure["command"] for figure in figures))
+    causes = [_wrap(f"- **{figure['what']}**: {figure['cause']}") for figure in figures if "cause" in figure]
+    parts = [f"# {area['title']}", _wrap(area["about"]), _write_rows(figures)]
+    if causes:
+        parts += ["## Causes", "\n".join(causes)]
+    return "\n\n".join((*parts, "## Commands", "```text\n" + "\n".join(commands) + "\n```")) + "\n"
+
+
+def _wrap(text: str) -> str:
+    indent = "  " if text.startswith("- ") else ""
+    return textwrap.fill(" ".join(text.split()), 100, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _write_rows(figures: Sequence[Figure]) -> str:
+    rows = [(f["what"], f"**{f['measured']}**", f.get("goal", ""), f.get("compared", "")) for f in figures]
+    return table(HEADS, rows)
+
+
+def main() -> None:
+    for path, text in write_pages().items():
+        (FOLDER.parent / path).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
