@@ -219,7 +219,7 @@ class TestExportsOfARun:
         assert opened is not None
         assert file.read_bytes() == whole
         is_written = damage != "none"
-        assert (f"note: {file} cannot be used, and is written again: " in caplog.text) == is_written
+        assert (f"note: writing {file} again: " in caplog.text) == is_written
         assert (f"exporting {file}, once ..." in capsys.readouterr().err) == is_written
 
     def test_a_link_in_its_folder_is_refused(self, exports: export.NetworkExports, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_the_worst_verdict_on_record_is_that_of_the_run(run: Run) -> None:
     )
     with run.held():
         note = record_worse_verdict(run.folder, replace(bad, verdict=bad.verdict), "drive")
-    assert "the verdict was not added" in note
+    assert "could not add the verdict" in note
     replace_verdict(run, judge_measurements(good, learned), learned)
     assert json.loads(run_diagnose(run, "--json")[1])["predictions"] == "usable"
 

@@ -276,7 +276,7 @@ class TestCheckpoint:
             "another requested_size",
             "--out",
         )
-        mistake(stadia(*words, "--size", "90"), "--size: found '90'", "--size 1216x352")
+        mistake(stadia(*words, "--size", "90"), "--size: found '90'", "1216x352")
 
     def test_a_list_of_frames(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
         run, listed = checkpoint.parent.parent, tmp_path / "three.txt"

@@ -231,7 +231,7 @@ def test_path_ends_without_motion_estimate():
     cut = [*room.frames[:4], Frame("cut", room.frames[5].image, K.numpy(), None, frames_since=None)]
     found = track_camera(room, cut, "refined", source="room")
     assert len(found.names) == 4
-    assert found.ends == "the path ends at 000003: the motion to cut is unknown"
+    assert "000003" in found.ends
     with refuses(DataError, where="room", found="000001", fix="--method"):
         track_camera(room, room.frames, "network", source="room")
 
@@ -256,7 +256,7 @@ def test_a_network_that_predicts_nan_ends_the_path_and_keeps_its_start(method):
     found = track_camera(room, room.frames, method, source="room")
     assert 2 <= len(found.names) < COUNT
     assert np.isfinite(found.T_world_camera).all()
-    assert found.ends.startswith(f"the path ends at {found.names[-1]}: the motion to ")
+    assert found.names[-1] in found.ends
 
 
 @pytest.mark.slow

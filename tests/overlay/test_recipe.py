@@ -245,7 +245,7 @@ def test_sgd_effective_learning_rate_is_reported(config: OverlayConfig) -> None:
     entering = sum(float(seen[f"weight/{name}"]) for name in ("depth_l1", "mask_bce"))
     assert float(seen["effective_lr"]) == pytest.approx(0.001 * entering)
     assert entering != pytest.approx(140), "balanced"
-    assert "an effective learning rate of 0.14 where optimizer.lr is 0.001" in recipe.found[0].measured
+    assert "optimizer.lr=0.001 into 0.14" in recipe.found[0].measured
 
 
 def test_a_written_set_brings_its_backgrounds(trained: Run, config: OverlayConfig, tmp_path: Path) -> None:
@@ -297,9 +297,7 @@ def test_metres_are_noted_where_they_are_claimed(
     recipe.config = recipe.config.model_copy(update={"depth_scale": depth_scale})
     monkeypatch.setattr("stadia.recipes.base.build_recipe.load_recipe", lambda path: recipe)
     said = predict_lines(trained.folder, pair[0], tmp_path / "out", background=pair[1])
-    assert any("metres hold for a camera like the training's" in line for line in said) == (
-        depth_scale is DepthScale.METRES
-    )
+    assert any("focal length" in line for line in said) == (depth_scale is DepthScale.METRES)
     assert Predictions.open(tmp_path / "out").record.depth_scale is depth_scale
 
 

@@ -13,11 +13,11 @@ OBJECT_METRICS = Registry(
         "iou_3d_hull": "stadia.objectpose.metrics:iou_3d_hull",
     },
 )
-"""Object metrics: (predicted, true) `metrics.PosedObjects` of M rows each, matched, to (M,)."""
+"""(predicted, true) `metrics.PosedObjects` of M rows each, matched, to (M,)."""
 
 _NEG_LOG = (
-    "-log(eps + 1 - a) with a = |q . q_true| is minimal at 180 degrees and turns rotations away from the truth; use "
-    "'bounded_log', 'log_dot' (the same without the minus) or 'minus_log_dot', -log(a), which is minimal at the truth"
+    "-log(eps + 1 - a) with a = |q . q_true| is minimal at 180 degrees. Use 'bounded_log', 'log_dot' (without the"
+    " minus) or 'minus_log_dot', -log(a)"
 )
 
 ROTATION_LOSSES = Registry(
@@ -32,4 +32,4 @@ ROTATION_LOSSES = Registry(
     },
     refused=dict.fromkeys(("-log", "neg_log", "negative_log", "minus_log"), _NEG_LOG),
 )
-"""Rotation losses: (quaternions w, x, y, z (M, 4), true (M, 4), Symmetry of M objects or None) to (M,)."""
+"""(quaternions w, x, y, z (M, 4), true (M, 4), Symmetry of M objects or None) to (M,)."""

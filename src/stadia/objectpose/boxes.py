@@ -21,8 +21,6 @@ from stadia.geometry.se3 import (
     transform,
 )
 
-# -- symmetries of objects, and angles between rotations up to them
-
 IDENTITY = (1.0, 0.0, 0.0, 0.0)
 
 
@@ -31,8 +29,7 @@ class Symmetry(TensorDataclass):
     """The rotations, in their own frames, that leave M objects unchanged.
 
     revolution: (M,) bool, every rotation about y.
-    turns: (M, K, 4) unit quaternions w, x, y, z, the identity first; an object with fewer than K repeats it. Those of a
-        body of revolution are added to its revolution.
+    turns: (M, K, 4) unit quaternions w, x, y, z, the identity first; an object with fewer than K repeats it.
     """
 
     revolution: Tensor
@@ -40,10 +37,7 @@ class Symmetry(TensorDataclass):
 
     @classmethod
     def parse(cls, objects: Sequence[str | Sequence[str | Sequence[float]]]) -> Symmetry:
-        """Return symmetries from one entry per object: "none", "revolution", or a list of quaternions w, x, y, z.
-
-        The identity is added. A list may hold "revolution" too.
-        """
+        """Return symmetries from one entry per object: "none", "revolution", or a list of quaternions w, x, y, z."""
         parts = [[entry] if isinstance(entry, str) else entry for entry in objects]
         words = [part for entry in parts for part in entry if isinstance(part, str)]
         if wrong := [word for word in words if word not in ("none", "revolution")]:
@@ -61,16 +55,15 @@ class Symmetry(TensorDataclass):
 def half_angle_sin_cos(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> tuple[Tensor, Tensor]:
     """Return sine and cosine (...), both >= 0, of half the angle between rotations, times the length of `quaternion`.
 
-    With d = true^-1 q, the remaining rotation in the object's frame, they are |(d_x, d_y, d_z)| and |d_w|. Rotations
-    about y mix only (d_w, d_y): the least angle over all of them has sine |(d_x, d_z)| and cosine |(d_w, d_y)|. Over a
-    finite set the least is taken by enumeration.
+    With d = true^-1 q they are |(d_x, d_y, d_z)| and |d_w|. Rotations about y mix only (d_w, d_y): the least angle over
+    all of them has sine |(d_x, d_z)| and cosine |(d_w, d_y)|. Over a finite set the least angle is enumerated.
 
     Args:
         quaternion: (..., 4) w, x, y, z of any length.
         true: (..., 4), of length 1.
-        symmetry: of the objects, its leading axes those of both.
+        symmetry: of the objects, with the same leading axes.
 
-    Both are exact near 0 (unlike 1 - cosine^2), and their gradients are finite everywhere, and 0 if they are 0.
+    Both are exact near 0, and their gradients are finite everywhere.
 
     Examples:
         >>> sine, cosine = half_angle_sin_cos(torch.tensor([0.6, 0, 0.8, 0]), torch.tensor([1.0, 0, 0, 0]))
@@ -91,10 +84,9 @@ def half_angle_sin_cos(quaternion: Tensor, true: Tensor, symmetry: Symmetry | No
 
 
 def symmetric_angle_deg(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """Return the angle (...) in degrees, 0 to 180, between rotations (..., 4), the least over the object's symmetry.
+    """Return the angle (...) in degrees between rotations (..., 4), the least over the object's symmetry.
 
-    2 atan2(sine, cosine) of `half_angle_sin_cos`: never NaN, and exact where arccos loses half its digits.
-    For a body of revolution it is the angle between the two y axes. The zero quaternion is no rotation: 180.
+    2 atan2(sine, cosine) of `half_angle_sin_cos`, which is exact and never NaN; 180 for the zero quaternion.
 
     Examples:
         >>> upright, turned = torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[0.6, 0, 0.8, 0]])  # about y
@@ -108,15 +100,13 @@ def symmetric_angle_deg(quaternion: Tensor, true: Tensor, symmetry: Symmetry | N
     return angle.where((sine > 0) | (cosine > 0), 180.0).clamp(max=180.0)
 
 
-# -- boxes
-
 CORNERS = tuple(product((-0.5, 0.5), repeat=3))  # corners of the box of size 1: x varies slowest, z fastest
 
 EDGES = tuple((i, i | bit) for bit in (4, 2, 1) for i in range(8) if not i & bit)
 """Pairs of CORNERS, along x first, then y, then z."""
 
 FACES = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
-"""CORNERS of the sides -x, +x, -y, +y, -z, +z, counter-clockwise seen from outside."""
+"""CORNERS of the sides -x, +x, -y, +y, -z, +z, counter-clockwise from outside."""
 
 ROTATIONS = 20  # rotations about y that the published NOCS evaluation tries for a body of revolution
 
@@ -133,7 +123,7 @@ def compute_box_corners(T_camera_object: Tensor, size_m: Tensor) -> Tensor:
 
 
 def box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """Return intersection over union (...), 0 to 1, exact. 0 for boxes that do not meet, and for two without volume.
+    """Return the exact intersection over union (...); 0 for boxes that do not meet.
 
     Examples:
         >>> size_m, moved = torch.ones(3), torch.eye(4)
@@ -147,10 +137,9 @@ def box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Ten
 
 
 def box_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """Return the IoU (...) of the axis-aligned hulls of both boxes in the camera frame, as NOCS evaluations do.
+    """Return the IoU (...) of the axis-aligned hulls of both boxes in the camera frame, like NOCS evaluations.
 
-    It depends on the camera's axes and is usually too large: two thin, crossed boxes that do not touch share their
-    hulls. (The code of Wang et al., CVPR 2019, takes extremes along the wrong axis; later evaluations do not.)
+    It is usually too large, and depends on the camera's axes.
 
     Examples:
         >>> round(box_hull_iou(torch.eye(4), torch.ones(3), torch.eye(4), 2 * torch.ones(3)).item(), 4)
@@ -164,10 +153,9 @@ def box_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -
 
 
 def symmetric_box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, symmetry: Symmetry) -> Tensor:
-    """Return the exact IoU (...) after removing from box a the rotations that b's symmetry makes invisible.
+    """Return the largest exact IoU (...) over the rotations that b's symmetry makes invisible.
 
-    The symmetry has the leading axes of the boxes. Of finite rotations the best is taken. For a body of revolution the
-    twist of a against b about y is removed in closed form. A box does not show whether it is upside down.
+    Finite rotations are enumerated; for a body of revolution the twist about y is removed in closed form.
     """
     R = matrix_from_quaternion_wxyz(symmetry.turns.double())
     turned_b = compose(T_b.double()[..., None, :, :], from_rotation_translation(R, torch.zeros_like(R[..., 0])))
@@ -177,7 +165,7 @@ def symmetric_box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tens
 
 
 def max_hull_iou_over_turns(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, revolution: Tensor) -> Tensor:
-    """Return the largest `box_hull_iou` (...) over ROTATIONS turns of box a about y, with `revolution` (...)."""
+    """Return the largest `box_hull_iou` (...) over ROTATIONS turns of box a about y, if `revolution` (...)."""
     turn = _rotation_about_y(2 * math.pi / ROTATIONS * torch.arange(ROTATIONS, dtype=torch.float64, device=T_a.device))
     given = (T_a.double(), size_a_m.double(), T_b.double(), size_b_m.double())
     shape = (T_a[..., 0, 0] + size_a_m[..., 0] + T_b[..., 0, 0] + size_b_m[..., 0] + revolution).shape
@@ -190,10 +178,7 @@ def max_hull_iou_over_turns(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m
 
 
 def _remove_twist(T_a: Tensor, T_b: Tensor) -> Tensor:
-    """Return T_a (..., 4, 4) rotated about its own y until its rotation against b has no twist about y.
-
-    If the y axes point apart, the twist is that of the box with y and z reversed, which is the same box.
-    """
+    """Return T_a (..., 4, 4) rotated about its own y until its rotation against b has no twist about y."""
     R = T_b[..., :3, :3].transpose(-1, -2) @ T_a[..., :3, :3]
     sign = torch.where(R[..., 1, 1] < 0, -1.0, 1.0)
     twist = torch.atan2(sign * R[..., 0, 2] - R[..., 2, 0], R[..., 0, 0] + sign * R[..., 2, 2])
@@ -207,16 +192,13 @@ def _rotation_about_y(angle: Tensor) -> Tensor:
     return turn
 
 
-# -- shared volume
-
-
 def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
     """Return the volume (...) shared by two boxes, exact to rounding; exactly 0 if a plane separates them.
 
-    By the divergence theorem in the frame of b, with half sizes h. Where |y| < h_y and |z| < h_z the field (clamp(x,
-    -h_x, h_x), 0, 0) has divergence 1 within b and 0 elsewhere. So the volume is the field's flux out of a: a sum over
-    the faces of a, each clipped to |y| < h_y and |z| < h_z. Clipping only decides about parts that add nothing (a face
-    along the clipping plane has no x in its normal). So coplanar faces, as of equal boxes, need no tolerance.
+    By the divergence theorem in the frame of b, with half sizes h: for |y| < h_y and |z| < h_z the field (clamp(x,
+        -h_x,
+    h_x), 0, 0) has divergence 1 within b and 0 elsewhere. So the volume is the field's flux out of a, a sum over the
+    faces of a clipped to |y| < h_y and |z| < h_z. Coplanar faces need no tolerance.
     """
     T_a, size_a, T_b, size_b = (x.double() for x in (T_a, size_a_m, T_b, size_b_m))
     T_b_a = compose(inverse(T_b), T_a)
@@ -231,10 +213,9 @@ def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Te
 
 
 def are_separated(T_b_a: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
-    """Return (...) bool: a plane lies between the boxes. T_b_a (..., 4, 4) takes points of a's frame to b's.
+    """Return (...) bool: a plane separates the boxes. T_b_a (..., 4, 4) takes points of a's frame to b's.
 
-    Such a plane is perpendicular to one of 15 directions: 3 axes each, and the products of one of each (Gottschalk et
-    al., "OBBTree", SIGGRAPH 1996).
+    The plane is perpendicular to one of 15 directions (Gottschalk et al., "OBBTree", SIGGRAPH 1996).
     """
     R, t = T_b_a[..., :3, :3], T_b_a[..., :3, 3]
     axes_b = torch.eye(3, dtype=R.dtype, device=R.device).expand_as(R)
@@ -280,7 +261,7 @@ def _clip_polygons(polygons: Tensor, axis: int, limit: Tensor, sign: float) -> T
 
 
 def _integrate_polygons(polygons: Tensor) -> tuple[Tensor, Tensor]:
-    """Return of polygons (N, V, 3), seen along -x, the signed area (N,) and the integral (N,) of x over it."""
+    """Return the signed area (N,) of polygons (N, V, 3) seen along -x, and the integral (N,) of x over it."""
     first, second, third = polygons[:, :1], polygons[:, 1:-1], polygons[:, 2:]
     a, b = second - first, third - first
     area = (a[..., 1] * b[..., 2] - a[..., 2] * b[..., 1]) / 2

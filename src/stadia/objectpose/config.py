@@ -24,11 +24,11 @@ TABLEWORLD_CLASSES = ("background", "bottle", "bowl", "can", "cup", "box", "lapt
 class TableWorldConfig(SceneCounts):
     """A dataset: number of tables, views of each, and the camera.
 
-    train, val, test: number of tables. No two splits share the shape of an object either.
+    train, val, test: number of tables. Splits share no object shape either.
     views: images of each table.  height, width: of an image, pixels.  objects: fewest and most on a table.
-    field_of_view_deg: range of the horizontal field of view; each table draws one.
-    elevation_deg, distance_m: ranges of the camera's elevation over its target on the table, and distance from it.
-    supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's center.
+    field_of_view_deg: range of the horizontal field of view of a table.
+    elevation_deg, distance_m: ranges of the camera's elevation over its target, and distance from it.
+    supersampling: N for N x N samples per pixel; odd, so that the middle sample is the pixel's center.
     noise: shot and read noise of a sensor.
     """
 
@@ -45,10 +45,10 @@ class TableWorldConfig(SceneCounts):
 
 
 TABLEWORLD_TINY = TableWorldConfig(train=4, val=2, test=2, views=2)
-"""For tests: eight tables, rendered in seconds."""
+"""Eight tables, rendered in seconds."""
 
 TABLEWORLD_DEMO = TableWorldConfig(train=600, val=30, test=60)
-"""For a training of minutes: 690 tables from four sides each, 160x128."""
+"""690 tables from four sides each, 160x128, for a training of minutes."""
 
 TABLEWORLD_FULL = TableWorldConfig(train=4000, val=100, test=200, height=256, width=320)
 """4300 tables from four sides each, 320x256."""
@@ -63,15 +63,15 @@ TABLEWORLD_PRESETS: dict[str, TableWorldConfig] = {
 class ObjectDataConfig(StrictModel):
     """Single images of objects with known poses.
 
-    path: of a data set; null renders TableWorld into the cache, or reads it from there.
-    format: "objects" (the stadia layout, also TableWorld), "bop", "nocs", `module:Class` of your own, or "auto" to
-        detect it.
+    path: of a data set; null renders TableWorld into the cache.
+    format: "objects" (the stadia layout, also TableWorld), "bop", "nocs", your own `module:Class`, or "auto" to detect
+        it.
     tableworld: preset that is rendered without a path.
     train_split, val_split: as the data set names them; val_split=null holds out images of train_split.
     val_share: share of held-out images, the last ones.
     height, width: network size, multiples of 32; every image and its camera are resized to it.
-    pixel_ratio: fx / fy of the training images at this size; null = from the data set. In prediction, an image of
-        another aspect ratio is padded, so that it is not squeezed more than these.
+    pixel_ratio: fx / fy of the training images at this size; null = from the data set. Images of another aspect ratio
+        are padded to it in prediction.
     classes: names, background first; null = from the data set.
     """
 
@@ -105,23 +105,23 @@ class ObjectDataConfig(StrictModel):
 
 def _in_fours(channels: int) -> int:
     if channels % 4:
-        raise ValueError("expected a multiple of 4: each group of normalization has 4 channels")
+        raise ValueError("expected a multiple of 4")
     return channels
 
 
 class ObjectPoseNetConfig(StrictModel):
     """One encoder, and one decoder per output (FastPoseCNN, arXiv 2406.11063).
 
-    The decoder is the semantic branch of Panoptic FPN (arXiv 1901.02446). The defaults train in minutes on two cores.
-    The reference networks are `resnet18` and `resnext50_32x4d` with 256 and 128 channels.
+    The decoder is the semantic branch of Panoptic FPN (arXiv 1901.02446). The reference networks are `resnet18` and
+    `resnext50_32x4d` with 256 and 128 channels.
 
     encoder: any timm model (`stadia list encoders`); NAME@REVISION takes one commit of its weights on the hub.
-    pretrained: start the encoder from timm's weights where available; otherwise one line warns.
+    pretrained: start the encoder from timm's weights if available.
     pyramid_channels: of each level of the pyramid.
     segmentation_channels: of each level after upsampling to the finest size.
     dropout: of whole channels, before each head.
-    rotation_frame: the quaternion is relative to each pixel's ray ("ray"), so that an object's appearance does not
-        depend on its position in the image, or relative to the camera axes ("camera").
+    rotation_frame: the quaternion is relative to each pixel's ray ("ray"), so that it does not depend on the object's
+        position in the image, or to the camera axes ("camera").
     """
 
     encoder: str = "regnetx_002"
@@ -136,8 +136,8 @@ class RotationLossConfig(StrictModel):
     """The loss between predicted and true quaternion.
 
     name: see `stadia list rotation-losses`.
-    eps: of bounded_log, log_dot and minus_log_dot, which keeps their slopes finite.
-    also: weights of further losses of the table, which are added: {"squared_error": 0.5}.
+    eps: of bounded_log, log_dot and minus_log_dot; it keeps their slopes finite.
+    also: weights of further losses that are added: {"squared_error": 0.5}.
     norm_penalty: weight of (|q| - 1)^2.
     """
 
@@ -148,7 +148,7 @@ class RotationLossConfig(StrictModel):
 
     @property
     def weights(self) -> dict[str, float]:
-        """Return the weight of each loss by name; that of `name` is 1."""
+        """Return the weight of each loss by name; `name` has 1."""
         return {self.name: 1.0, **{name: weight for name, weight in self.also.items() if weight}}
 
     @model_validator(mode="after")
@@ -156,22 +156,22 @@ class RotationLossConfig(StrictModel):
         for name in self.also:
             check_registered(ROTATION_LOSSES)(name)
         if self.name in self.also:
-            raise ValueError(f"rotation.also: '{self.name}' is rotation.name already, with weight 1")
+            raise ValueError(f"rotation.also: '{self.name}' is already rotation.name")
         return self
 
 
 class ObjectPoseLossConfig(StrictModel):
-    """Terms of the object pose loss and their weights. All but the mask terms are means over objects of any size.
+    """Terms of the object pose loss and their weights. All but the mask terms are means over objects.
 
-    name: the loss (`stadia list losses`); a class of your own, module:Class, derives from it.
+    name: the loss (`stadia list losses`); your own module:Class derives from it.
     cross_entropy, focal, dice: of the mask.
     focal_gamma: how little correct pixels count, 1 or more.
     rotation: name of the rotation loss, others that are added, and the penalty on quaternion length.
-    rotation_weight: of it.
+    rotation_weight: of the rotation loss.
     rotation_of: "object" compares the mean over the object's pixels, which has length 1; "pixel" compares each pixel
-        with its predicted length, which squared_error needs to train the length.
-    pixels: of the terms that compare pixels: "all" of the object, or those that the predicted mask gives its class
-        ("predicted"), if there are any.
+        with its predicted length, which squared_error needs.
+    pixels: pixels that are compared: "all" of the object, or those whose predicted class is right ("predicted"), if
+        any.
     center: of the direction to the center at each pixel.
     depth: of the logarithm of z.
     size: relative to the true diagonal.
@@ -194,9 +194,9 @@ class ObjectPoseLossConfig(StrictModel):
 class DetectionConfig(StrictModel):
     """From maps to objects in prediction.
 
-    min_px: minimum pixels of an object in the network image.
-    hypotheses: crossings of two pixels' lines that are tried for each center; 0 fits all lines at once.
-    pixels: number of pixels of each object that vote, evenly spaced; some hundred are as accurate as thousands.
+    min_px: fewest pixels of an object in the network image.
+    hypotheses: tried crossings of two pixels' lines for each center; 0 fits all lines at once.
+    pixels: number of pixels of each object that vote, evenly spaced.
     """
 
     min_px: int = Field(default=12, ge=1)

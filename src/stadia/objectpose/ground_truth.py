@@ -33,16 +33,13 @@ TURNS_DEG = (0.0, 10.0, 30.0, 60.0, 90.0)
 LOGITS = (-1.0, -0.2, 0.0, 0.2, 1.0)
 
 
-# -- labeled objects, one a row
-
-
 def ground_truth_objects(targets: ObjectTargets, segments: Segments) -> PosedObjects:
-    """Return the M objects that segments of `targets.instance` show, one a row."""
+    """Return the M objects that segments of `targets.instance` show, one per row."""
     return _objects_at(targets, (segments.image, segments.instance - 1))
 
 
 def image_objects(targets: ObjectTargets, index: int) -> PosedObjects:
-    """Return all labeled objects of one image, also those without a pixel at the network size."""
+    """Return all labeled objects of one image, even without a pixel at the network size."""
     places = targets.known[index].nonzero()[:, 0]
     return _objects_at(targets, (torch.full_like(places, index), places))
 
@@ -65,14 +62,8 @@ def label_object_poses(targets: ObjectTargets) -> tuple[PosedObjects, ObjectPose
     return true, labels
 
 
-# -- the loss case: the true objects of images as network maps
-
-
 def ground_truth_maps(targets: ObjectTargets, classes: int) -> ObjectMaps:
-    """Return the maps of a perfect network. Each class has the same values; the background those of the first object.
-
-    classes: number of classes with the background.
-    """
+    """Return the maps of a perfect network, the same for each class. classes: with the background."""
     images, height, width = targets.instance.shape
     K = targets.camera.K
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -106,7 +97,7 @@ def make_object_pose_case(
     targets: ObjectTargets,
     classes: int,
 ) -> LossCase:
-    """Return the loss case: the ground truth, and wrong classes, rotations, depths and sizes. In float64, on the CPU.
+    """Return the loss case: the ground truth, and wrong classes, rotations, depths and sizes, in float64 on the CPU.
 
     compute_loss: loss of network maps, with weights `config`.
     """

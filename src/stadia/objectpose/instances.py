@@ -16,15 +16,12 @@ from stadia.geometry.camera import inverse_intrinsics
 from stadia.geometry.se3 import at_least_float32
 from stadia.geometry.segments import segment_means, segment_sums, subsample_evenly
 
-# -- Connected components: a map of classes to a map of instances.
-
 
 def label_components(class_map: Tensor, *, min_px: int = 1) -> Tensor:
-    """Label pixels of one class that touch along a side as one instance: (B, H, W) to (B, H, W) int64, 0 = none.
+    """Label touching pixels of one class as one instance: (B, H, W) to (B, H, W) int64, 0 = none.
 
-    Instances are numbered from 1 in each image, class by class. Components of fewer than `min_px` pixels are
-    dropped. Two touching objects of one class are one component, and an object that is cut in two is two. Classes are
-    below 256.
+    Instances are numbered from 1 in each image, class by class. Smaller components than `min_px` are dropped. Classes
+    are below 256.
 
     Examples:
         >>> label_components(torch.tensor([[[1, 0, 1], [1, 0, 2]]])).tolist()
@@ -50,11 +47,6 @@ def label_components(class_map: Tensor, *, min_px: int = 1) -> Tensor:
     return torch.from_numpy(found).to(class_map.device).long()
 
 
-# -- Group pixels into object instances, from the class of each pixel and its direction to its object's center.
-#
-# Following the directions leads the pixels of one object to one place, whatever their classes (as in Stringer et al.,
-# "Cellpose", Nature Methods 2021). The class is then that of the whole object, which is not cut in two.
-
 STEP = 0.5  # step of following the directions, in cells of the map of directions
 
 MAX_CLASS_LOSS = 2.0  # pixels leave an object whose class is on average e^2 times less probable than their own
@@ -63,9 +55,8 @@ MAX_CLASS_LOSS = 2.0  # pixels leave an object whose class is on average e^2 tim
 def group_instances(class_logits: Tensor, directions: Tensor, *, min_px: int = 1) -> Tensor:
     """Return the object of each pixel: (B, H, W) int64, 0 = none, counted from 1 in each image.
 
-    A pixel shows an object if the background, class 0, is not its most probable class. Pixels that lead to one place
-    are one object. Those of them with a clearly different class join an adjacent object of that class, or form their
-    own.
+    Pixels whose directions lead to one place are one object (as in Stringer et al., "Cellpose", Nature Methods 2021).
+    Those with a clearly different class join an adjacent object of that class, or form their own.
 
     Args:
         class_logits: (B, C, H, W).
@@ -88,10 +79,9 @@ def group_instances(class_logits: Tensor, directions: Tensor, *, min_px: int = 1
 
 
 def group_by_destination(directions: Tensor, pixel: Tensor, height: int, width: int) -> tuple[Tensor, int]:
-    """Return where pixels (P,) of flattened images (B, height, width) end by directions (B, 2, h, w).
+    """Return the place where pixels (P,) of flattened images (B, height, width) end by directions (B, 2, h, w).
 
-    Returns (P,) numbers below the second result. Equal numbers are one place; those of an image exceed those of the
-    image before it.
+    Returns (P,) numbers below the second result, rising from image to image.
     """
     images, _, rows, columns = directions.shape
     stride = height // rows
@@ -108,10 +98,7 @@ def group_by_destination(directions: Tensor, pixel: Tensor, height: int, width: 
 
 
 def follow_directions(towards: Tensor) -> Tensor:
-    """Return the cell (B h w,), y w + x, at the end of each cell's path along unit vectors (B, 2, h, w).
-
-    The path is at least half of the longer side long. Each round doubles its length.
-    """
+    """Return the cell (B h w,), y w + x, at the end of each cell's path along unit vectors (B, 2, h, w)."""
     rows, columns = towards.shape[-2:]
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     grid = torch.stack((x, y)).to(towards)
@@ -125,7 +112,7 @@ def follow_directions(towards: Tensor) -> Tensor:
 
 
 def _split_fragments(log_p: Tensor, place: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return each pixel's fragment, place times kinds + kind, and which are strays: of another kind than the place."""
+    """Return each pixel's fragment, place times kinds + kind, and which fragments differ from their place's kind."""
     kinds = log_p.shape[1]
     kind_of_place = segment_sums(log_p, place, count).argmax(1)
     best, own = log_p.max(1)
@@ -166,11 +153,6 @@ def _number_objects(whole: Tensor, image: Tensor, images: int, min_px: int) -> T
     return number[whole]
 
 
-# -- Find object centers from votes of their pixels, and convert between centers and translations.
-#
-# Each pixel votes for a direction to its object's center; two crossing lines determine the point. So a center that is
-# hidden or outside of the image is found as well (Xiang et al., "PoseCNN", RSS 2018; Peng et al., "PVNet", CVPR 2019).
-
 MIN_SPREAD = 1e-4  # smallest eigenvalue of the mean of I - d d^T at which lines cross (about 0.6 degrees)
 _MAX_SCORED = 1 << 22  # pixels times hypotheses that are scored at once
 
@@ -179,8 +161,8 @@ _MAX_SCORED = 1 << 22  # pixels times hypotheses that are scored at once
 class VotedCenters:
     """Centers of M objects.
 
-    pixel: (M, 2) x, y; may lie outside of the image.
-    known: (M,) bool; elsewhere, without crossing lines, `pixel` is the mean of the object's pixels.
+    pixel: (M, 2) x, y; can be outside of the image.
+    known: (M,) bool; without crossing lines, `pixel` is the mean of the object's pixels.
     """
 
     pixel: Tensor
@@ -202,13 +184,13 @@ def vote_center(
 ) -> VotedCenters:
     """Return the points nearest to all lines of each object, in closed form: min sum w |(I - d d^T) (c - p)|^2.
 
+    Finds hidden centers, too (Xiang et al., "PoseCNN", RSS 2018; Peng et al., "PVNet", CVPR 2019). Differentiable.
+
     Args:
         pixels: (P, 2) x, y.
         directions: (P, 2) towards the center, of any length; 0 is no direction.
         segment: (P,) the object of each pixel, below `count`.
-        weights: (P,), none below 0.
-
-    Differentiable.
+        weights: (P,), 0 or more.
 
     Examples:
         >>> pixels = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
@@ -245,10 +227,8 @@ def vote_center_ransac(
 ) -> VotedCenters:
     """Return `vote_center` of the inliers of the best crossing of two pixels' lines.
 
-    A pixel votes for a crossing if the cosine of the angle is at least `min_cosine` (a direction has a sign, unlike
-    a line). About `voters` pixels of each object, spread evenly, choose the crossing; all pixels take part in the fit.
-    `generator`, of the CPU, is the only source of randomness. It draws once for all objects, so that the result for one
-    does not depend on the others. Only the last fit is differentiable.
+    About `voters` pixels of each object choose the crossing; all pixels take part in the fit. `generator`, of the CPU,
+    draws once for all objects, so that they do not affect each other. Only the last fit is differentiable.
     """
     with torch.no_grad():
         where, towards = at_least_float32(pixels), F.normalize(at_least_float32(directions), dim=-1)
@@ -269,9 +249,9 @@ def vote_center_ransac(
 
 
 def translation_from_center(center: Tensor, depth_m: Tensor, camera: Camera) -> Tensor:
-    """Return translations z K^-1 (u, v, 1) (..., 3) in metres of centers at pixels (..., 2) and z = depth_m (...).
+    """Return translations z K^-1 (u, v, 1) (..., 3) of centers at pixels (..., 2) and z = depth_m (...), metres.
 
-    camera.K is (3, 3), or has the leading axes of both.
+    camera.K is (3, 3), or has the same leading axes.
 
     Examples:
         >>> from stadia.geometry.camera import intrinsics
@@ -300,7 +280,7 @@ def center_from_translation(t: Tensor, camera: Camera) -> Tensor:
 def _crossings(
     pixels: Tensor, directions: Tensor, segment: Tensor, count: int, hypotheses: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return crossings (count, K, 2) of the lines of two random pixels of each object, and which of them are valid."""
+    """Return crossings (count, K, 2) of the lines of two random pixels of each object, and which are valid."""
     order = segment.argsort(stable=True)
     size = torch.bincount(segment, minlength=count)
     start = size.cumsum(0) - size

@@ -28,17 +28,15 @@ _THREADS = 16  # disks serve many small reads in parallel
 _FAR_PX = 1e5  # beyond any image, and within OpenCV's 32-bit coordinates
 
 MIN_INSIDE = 0.9
-"""Share of a mask inside its projected box. Of 1208 objects of TableWorld and Linemod-Occluded the minimum is 1."""
+"""Smallest share of a mask inside its projected box."""
 
 WARN_BEYOND = 0.02  # share of objects whose mask reaches beyond the box: 0 for those
 
 STOP_BEYOND = 0.1
-"""The same share, for a stop. With quaternions x, y, z, w read as w, x, y, z at least .20, with inverse rotations .16,
-with the list reversed .88, with sizes or distances ten times off (too small a box) all.
-"""
+"""The same share, for a stop: wrong conventions of rotations give .16 and more."""
 
 MIN_OVERLAP = 0.15
-"""Median IoU of the rectangles around mask and box: .54 or more for correct labels, .02 for sizes ten times off."""
+"""Median IoU of the rectangles around mask and box; correct labels have .5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class BoxMaskFit:
 
     object: its place in the image, from 1.
     inside: share of the mask's pixels inside the projected box, with a margin of one pixel.
-    overlap: IoU of the axis-aligned rectangles about both, in the image.
+    overlap: IoU of the rectangles around both.
     """
 
     file: str
@@ -60,12 +58,12 @@ class BoxMaskFit:
 class ObjectSurvey:
     """Survey of a set of images.
 
-    images: number of images read with their labels.  whole: number of all images; the ends of each file were read.
-    objects: number of visible objects by class, in the images that were read.
-    hidden: (file, object) without visible pixel: the place from 1, or for one without label the number in the files.
-    left_out: (file, number in the files, reason) of each visible object without label.
-    unreadable: (file, fault) of each image that cannot be read.
-    fits: of each object of `MIN_MASK_PX` and more whose box is in front of the camera.
+    images: number of images read with their labels.  whole: number of all images.
+    objects: number of visible objects by class.
+    hidden: (file, object) without visible pixel.
+    left_out: (file, number in the files, reason) of visible objects without label.
+    unreadable: (file, fault) of images that cannot be read.
+    fits: of objects of `MIN_MASK_PX` and more whose box is in front of the camera.
     """
 
     images: int
@@ -80,7 +78,7 @@ class ObjectSurvey:
 def survey_objects(images: ObjectImages, at_most: int = 200, shown: ProgressWrapper = iter) -> ObjectSurvey:
     """Read up to `at_most` images and labels, spread evenly over the set, and the ends of every image file.
 
-    shown: passes the images on, and may show progress. Raises DataError for invalid labels.
+    shown: passes the images on, and can show progress. Raises DataError for invalid labels.
     """
     files = [images.file(index) for index in range(len(images))]
     with ThreadPoolExecutor(_THREADS) as threads:
@@ -109,7 +107,7 @@ def survey_objects(images: ObjectImages, at_most: int = 200, shown: ProgressWrap
 
 
 def compare_box_with_mask(box: ObjectBox, mask: NDArray[np.bool_], K: Points) -> tuple[float, float] | None:
-    """Return (inside, overlap) of `BoxMaskFit` for a nonempty mask (H, W); None for a box partly behind the camera."""
+    """Return (inside, overlap) of `BoxMaskFit` for a mask (H, W); None for a box behind the camera."""
     corners = (np.array(CORNERS) * box.size_m) @ box.T_camera_object[:3, :3].T + box.T_camera_object[:3, 3]
     if corners[:, 2].min() <= 0:
         return None
@@ -140,11 +138,7 @@ def _short_name(file: Path) -> str:
 
 
 def check_object_labels(surveys: Mapping[str, ObjectSurvey]) -> list[Finding]:
-    """Return findings of the splits by name, "train" among them.
-
-    D01: unreadable images.  O01 to O05: objects that are not trained, have no label or no pixel, or boxes that do not
-    match their masks.  N02: how many images were checked, if not all.
-    """
+    """Return D01, O01 to O05 and N02 of the splits by name, "train" among them."""
     return sort_findings(list(_check_objects(surveys)))
 
 
@@ -163,13 +157,11 @@ def _check_objects(surveys: Mapping[str, ObjectSurvey]) -> Iterator[Finding]:
     checked = sum(survey.images for survey in surveys.values())
     whole = sum(survey.whole for survey in surveys.values())
     if checked < whole:
-        measured = f"{checked} of {whole} images were checked, with their labels; "
-        measured += "of the others only the first and last bytes"
+        measured = f"checked {checked} of {whole} images, and only the first and last bytes of the others"
         yield make_finding(SAMPLED, Severity.NOTE, measured, "all", case="images")
 
 
 def _check_object_files(split: str, survey: ObjectSurvey) -> Iterator[Finding]:
-    """Yield D01, O01 and O04: images that cannot be read, objects without a pixel, objects without a pose."""
     if survey.unreadable:
         (file, error), *_ = survey.unreadable
         measured = f"{len(survey.unreadable)} of {survey.whole} images of '{split}' cannot be read, "
@@ -189,7 +181,7 @@ def _check_object_files(split: str, survey: ObjectSurvey) -> Iterator[Finding]:
         measured = f"{len(survey.left_out)} visible objects in {len(files)} of {survey.images} images of '{split}' "
         measured += f"have no pose, such as number {number} of {file}: {reason}"
         evidence = {"left_out": list_columns(("file", "object", "reason"), survey.left_out)}
-        yield make_finding("O04", Severity.WARN, measured, "a pose of each object that can be seen", evidence=evidence)
+        yield make_finding("O04", Severity.WARN, measured, "a pose for each visible object", evidence=evidence)
 
 
 def _check_boxes(split: str, survey: ObjectSurvey) -> Iterator[Finding]:
@@ -199,16 +191,16 @@ def _check_boxes(split: str, survey: ObjectSurvey) -> Iterator[Finding]:
     share, overlap = len(beyond) / len(survey.fits), median(fit.overlap for fit in survey.fits)
     if share >= WARN_BEYOND:
         worst = beyond[0]
-        measured = f"of {len(beyond)} of {len(survey.fits)} objects of '{split}' the mask is not in the projected box, "
+        measured = f"{len(beyond)} of {len(survey.fits)} masks of '{split}' are not in their projected box, "
         measured += f"such as number {worst.object} of {worst.file} ({worst.inside:.0%} of it is)"
     elif overlap < MIN_OVERLAP:
         measured = f"projected boxes of '{split}' are much larger than their masks "
-        measured += f"(rectangles about both have a median IoU of {overlap:.2g})"
+        measured += f"(median IoU of their rectangles: {overlap:.2g})"
     else:
         return
     worst_fits = (beyond or sorted(survey.fits, key=lambda fit: fit.overlap))[:MAX_LISTED_FILES]
     rows = [(fit.file, fit.object, round(fit.inside, 3), round(fit.overlap, 3)) for fit in worst_fits]
     evidence = {"worst": list_columns(("file", "object", "inside", "overlap"), rows)}
     severity = Severity.stop_if(share >= STOP_BEYOND or overlap < MIN_OVERLAP)
-    expected = "each mask in its object's projected box, and about as large"
+    expected = "each mask in its projected box, and about as large"
     yield make_finding("O05", severity, measured, expected, evidence=evidence)

@@ -1,10 +1,7 @@
 """The object pose loss and its parts: rotation (ROTATION_LOSSES), center direction, log depth, size, class masks.
 
 Rotation losses take `quaternion` (..., 4) w, x, y, z of any length, `true` (..., 4) of length 1, and the objects'
-`Symmetry` or None, and return (...). Each is minimal at the truth and its symmetric equivalents, and rises up to the
-farthest orientation; q and -q have equal loss. (-log(eps + 1 - |q . q_true|) falls towards 180 degrees, and is refused;
--log|q . q_true| rises, and is `minus_log_dot`.)
-Gradients are finite everywhere: at the truth, at 180 degrees, and for the zero quaternion, which counts as 180 degrees.
+`Symmetry` or None, and return (...). Each is minimal at the truth and its symmetric equivalents. Gradients are finite.
 """
 
 from __future__ import annotations
@@ -42,9 +39,7 @@ def _some_angle(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) -> 
 
 
 def geodesic(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """Compute the angle in radians, 0 to pi. The gradient's size is constant, so steps have to shrink to converge.
-
-    Independent of the quaternion's length.
+    """Compute the angle in radians, 0 to pi. The gradient's size is constant.
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -57,8 +52,6 @@ def geodesic(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None)
 def bounded_log(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
     """Compute log((1 - a^2 + eps) / eps) with a = |q . q_true|: from 0 to log(1 + 1 / eps), steepest near the truth.
 
-    Independent of the quaternion's length.
-
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
         >>> round(bounded_log(turned, upright).item(), 3), bounded_log(-upright, upright).item()
@@ -70,8 +63,6 @@ def bounded_log(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = No
 def log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
     """Compute log((1 - a + eps) / eps) with a = |q . q_true|: from 0 to log(1 + 1 / eps).
 
-    It is log(eps + 1 - a) but for a constant, which makes it 0 at the truth. Independent of the quaternion's length.
-
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
         >>> round(log_dot(turned, upright).item(), 3)
@@ -82,8 +73,6 @@ def log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, 
 
 def minus_log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
     """Compute -log((a + eps) / (1 + eps)) with a = |q . q_true|: from 0 to log(1 + 1 / eps), steepest at 180 degrees.
-
-    Without eps it would be -log(a), which has no bound. Independent of the quaternion's length.
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -100,9 +89,7 @@ def _one_minus_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) 
 
 
 def one_minus_dot_squared(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """Compute 1 - a^2 with a = |q . q_true|, the squared sine of half the angle: 0 to 1, smooth, flat at both ends.
-
-    Independent of the quaternion's length.
+    """Compute 1 - a^2 with a = |q . q_true|, the squared sine of half the angle: 0 to 1.
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -114,10 +101,7 @@ def one_minus_dot_squared(quaternion: Tensor, true: Tensor, symmetry: Symmetry |
 
 
 def squared_error(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """Compute |q - q_true|^2 to the nearer of q_true and -q_true: the baseline.
-
-    It also trains the length to 1 (`loss.rotation_of=pixel`). The mean of an object has length 1 already, which leaves
-    2 - 2 |q . q_true|. Symmetric objects: to the nearest equivalent quaternion.
+    """Compute |q - q_true|^2 to the nearest equivalent quaternion; it also trains the length to 1.
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -129,7 +113,7 @@ def squared_error(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = 
 
 
 def norm_penalty(quaternion: Tensor) -> Tensor:
-    """Compute (|q| - 1)^2, (...). Losses that ignore the length only make it grow, which shrinks the steps.
+    """Compute (|q| - 1)^2, (...): losses that ignore the length only make it grow, which shrinks the steps.
 
     Examples:
         >>> norm_penalty(torch.tensor([2.0, 0.0, 0.0, 0.0])).item()
@@ -142,8 +126,7 @@ def norm_penalty(quaternion: Tensor) -> Tensor:
 def center_error(predicted: Tensor, true: Tensor) -> Tensor:
     """Compute smooth L1 of the direction to the center, (..., 2) x, y to (...) (Peng et al., "PVNet", CVPR 2019).
 
-    true: unit vectors (`unit_directions`). The prediction is not normalized: its length is trained to 1, and the
-    opposite direction still has a gradient.
+    true: unit vectors (`unit_directions`). The prediction is not normalized, so its length is trained to 1.
 
     Examples:
         >>> center_error(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])).item()
@@ -154,7 +137,7 @@ def center_error(predicted: Tensor, true: Tensor) -> Tensor:
 
 
 def log_depth_error(log_depth: Tensor, true_m: Tensor) -> Tensor:
-    """Compute |log_depth - ln z_true|, (...); 0 where true_m is 0 = none, so exclude it from means.
+    """Compute |log_depth - ln z_true|, (...); 0 if true_m is 0 = unknown.
 
     Examples:
         >>> round(log_depth_error(torch.tensor(0.0), torch.tensor(torch.e)).item(), 4)
@@ -167,16 +150,11 @@ def log_depth_error(log_depth: Tensor, true_m: Tensor) -> Tensor:
 def size_error(size_m: Tensor, true_m: Tensor) -> Tensor:
     """Average |size - size_true| over x, y, z, divided by the true diagonal, (..., 3) to (...).
 
-    true_m: with a diagonal above 0. Predicted sizes may have any sign.
-
     Examples:
         >>> round(size_error(torch.tensor([1.0, 1.0, 2.0]), torch.tensor([1.0, 1.0, 1.0])).item(), 4)
         0.1925
     """
     return (size_m - true_m).abs().mean(-1) / torch.linalg.vector_norm(true_m, dim=-1)
-
-
-# -- the loss of a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +221,7 @@ def build_rotation_loss(config: RotationLossConfig) -> Callable[[Tensor, Tensor,
 class ObjectPoseLoss:
     """Terms by name, weighted by the configuration. An image without objects trains the mask only.
 
-    Terms are means over pixels, images or objects of all processes, so every process must call it. Accumulated batches
-    have equal weight, since the object count of the next batches is unknown.
+    Terms are means over pixels, images or objects of all processes, so every process must call it.
     """
 
     def __init__(self, config: ObjectPoseLossConfig | None = None) -> None:
@@ -297,7 +274,7 @@ class ObjectPoseLoss:
         }
 
     def _weigh_pixels(self, predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> Tensor | None:
-        """Return (P,) 1 if the predicted mask has the object's class, and all 1 for an object if it never has."""
+        """Return (P,) 1 if the predicted class is right, and all 1 for an object whose class is never right."""
         if self.config.pixels == "all":
             return None
         segments, logits = labels.segments, predicted.class_logits.detach()
@@ -315,8 +292,7 @@ def _check_counts(predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> 
     if found != [pixels] * 3 + [objects] * 7:
         given = f"{', '.join(map(str, found))} rows (3 tensors of pixels, 7 of objects)"
         expected = f"{pixels} of pixels and {objects} of objects"
-        fix = "predict at the pixels of the labels' segments"
-        raise GeometryError("object pose loss", found=given, expected=expected, fix=fix)
+        raise GeometryError("object pose loss", found=given, expected=expected)
 
 
 def _zero_term(predicted: ObjectPosePrediction) -> Tensor:

@@ -17,10 +17,6 @@ from stadia.geometry.se3 import quaternion_wxyz_from_matrix, transform
 from stadia.objectpose import boxes
 from stadia.objectpose.boxes import Symmetry, symmetric_angle_deg
 
-# -- Match predictions to objects, one to one, within one image and class.
-#
-# A prediction without an object is a false positive, an object without a prediction a false negative; both are counted.
-
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -28,7 +24,7 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """predicted, true: (K,) rows of the pairs.  false_positives, false_negatives: rows that are in none."""
+    """Rows of the pairs (K,), of predictions without an object, and of objects without a prediction."""
 
     predicted: IndexArray
     true: IndexArray
@@ -72,8 +68,7 @@ def match_hungarian(overlap: FloatArray, same_class: BoolArray, threshold: float
 def match_greedy(cost: FloatArray, allowed: BoolArray, score: FloatArray) -> IndexArray:
     """Return the object taken by each prediction, (P,), -1 = none: by score, the cheapest (P, G) free and allowed one.
 
-    Predictions of equal score choose together: as many as possible, with the least sum of costs (Hungarian method). So
-    the order of rows does not matter.
+    Predictions of equal score choose together, so that the order of rows does not matter.
 
     Examples:
         >>> match_greedy(np.array([[1.0, 2.0], [1.0, 5.0]]), np.ones((2, 2), bool), np.array([0.5, 0.9])).tolist()
@@ -111,9 +106,6 @@ def _make_matches(predicted: IndexArray, true: IndexArray, shape: tuple[int, ...
     return Matches(predicted, true, *left)
 
 
-# -- errors of poses and sizes (M,) float64, of predictions and objects that are matched row by row
-
-
 @dataclass(frozen=True, slots=True)
 class PosedObjects(TensorDataclass):
     """M objects, predicted or true.
@@ -121,8 +113,8 @@ class PosedObjects(TensorDataclass):
     class_id: (M,) whole numbers, above 0.
     T_camera_object: (M, 4, 4), metres.
     size_m: (M, 3), lengths along the object's x, y, z.
-    symmetry: of M objects; that of predictions is not read.
-    score: (M,) confidence of predictions; that of the truth is not read.
+    symmetry: of true objects.
+    score: (M,) confidence of predictions.
     """
 
     class_id: Tensor
@@ -140,7 +132,7 @@ class PosedObjects(TensorDataclass):
 
 
 def rotation_error_deg(predicted: PosedObjects, true: PosedObjects) -> Tensor:
-    """Return the angle between predicted and true rotation, degrees, 0 to 180, the least over the object's symmetry."""
+    """Return the angle between predicted and true rotation, degrees, the least over the symmetry."""
     q, q_true = (quaternion_wxyz_from_matrix(x.T_camera_object[..., :3, :3].double()) for x in (predicted, true))
     return symmetric_angle_deg(q, q_true, true.symmetry)
 
@@ -152,25 +144,23 @@ def translation_error_cm(predicted: PosedObjects, true: PosedObjects) -> Tensor:
 
 
 def iou_3d(predicted: PosedObjects, true: PosedObjects) -> Tensor:
-    """Return the exact IoU of the oriented boxes, 0 to 1, the best over the truth's symmetry."""
+    """Return the exact IoU of the oriented boxes, the best over the truth's symmetry."""
     given = (predicted.T_camera_object, predicted.size_m, true.T_camera_object, true.size_m)
     return boxes.symmetric_box_iou(*given, true.symmetry)
 
 
 def iou_3d_hull(predicted: PosedObjects, true: PosedObjects) -> Tensor:
-    """Return the IoU of the axis-aligned hulls of both boxes, as NOCS evaluations do; usually too large."""
+    """Return the IoU of the axis-aligned hulls of both boxes, like NOCS evaluations; usually too large."""
     given = (predicted.T_camera_object, predicted.size_m, true.T_camera_object, true.size_m)
     return boxes.max_hull_iou_over_turns(*given, true.symmetry.revolution)
-
-
-# -- distances of a model
 
 
 def add_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> Tensor:
     """Return ADD: the mean distance (...) in metres between a model's points (N, 3) moved by both (..., 4, 4).
 
-    Hinterstoisser et al., "Model based training, detection and pose estimation of texture-less 3D objects in heavily
-    cluttered scenes", ACCV 2012. Invisible rotations of symmetric objects count as errors; see `add_s_m`.
+    Source: Hinterstoisser et al., "Model based training, detection and pose estimation of texture-less 3D objects in
+        heavily
+    cluttered scenes", ACCV 2012.
 
     Examples:
         >>> moved = torch.eye(4)
@@ -185,9 +175,7 @@ def add_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> Tensor:
 def add_s_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> float:
     """Return ADD-S (ADI): the mean distance in metres from each true point to the nearest predicted one; (4, 4) both.
 
-    For symmetric objects. Points (N, 3) of the model; it is at most ADD, and small for any pose of a ball. Points that
-    coincide, as in meshes with vertices for each triangle, are searched once: a tree cannot part them. Points of the
-    model that nearly coincide may do so if they are moved.
+    For symmetric objects. Coinciding points (N, 3) are searched once, since a tree cannot separate them.
 
     Examples:
         >>> round(add_s_m(torch.eye(4), torch.eye(4), torch.rand(5, 3)), 4)
@@ -203,20 +191,11 @@ def add_s_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> float:
 
 
 def _count_coinciding(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the points (M, 3) without repetition, and how many (M,) coincide in each; in any order.
-
-    Sorting rows takes longer than the search in a tree: it is done if two points share their first coordinate.
-    """
+    """Return the points (M, 3) without repetition, and how many (M,) coincide, in any order."""
     first = points[:, 0].sort().values
     if (first[1:] > first[:-1]).all():
         return points, torch.ones(len(points))
     return torch.unique(points, dim=0, return_counts=True)
-
-
-# -- Scores of detected objects over a set of images: average precision as in NOCS, and errors of matched objects.
-#
-# Each image is compared once (`compare`), and every score is a function of all comparisons. Comparisons are small:
-# processes exchange theirs by image, so that an image scored twice counts once; the order of images does not matter.
 
 
 IOU_THRESHOLDS = (0.25, 0.5, 0.75)
@@ -230,7 +209,7 @@ class ImageComparison:
     """P predictions of one image against its G objects.
 
     class_id, score: (P,).  true_class_id: (G,).
-    rotation_deg, translation_cm, iou, hull_iou, mask_iou: (P, G). Between two classes: infinite errors, no overlap.
+    rotation_deg, translation_cm, iou, hull_iou, mask_iou: (P, G). Between two classes: infinite errors, 0 overlap.
     """
 
     class_id: IndexArray
@@ -280,15 +259,12 @@ def compare_objects(predicted: PosedObjects, true: PosedObjects, mask_iou: Float
     )
 
 
-# -- average precision
-
-
 @dataclass(frozen=True, slots=True)
 class ApRules:
     """Rules of an average precision.
 
-    hull: overlaps of axis-aligned hulls; else of the oriented boxes.
-    gate: pose scores leave out predictions and objects that no overlap above this has matched; None: everything counts.
+    hull: use overlaps of axis-aligned hulls instead of oriented boxes.
+    gate: pose scores only count objects matched by an overlap above this; None counts everything.
     """
 
     hull: bool
@@ -299,14 +275,14 @@ ORIENTED_BOX_RULES = ApRules(hull=False, gate=None)
 """Oriented boxes, and missed objects count."""
 
 NOCS_COMPAT_RULES = ApRules(hull=True, gate=0.1)
-"""Rules of published scores on REAL275 (Wang et al., CVPR 2019): pose scores cover only objects that were found."""
+"""Rules of published scores on REAL275 (Wang et al., CVPR 2019): poses of found objects only."""
 
 
 def average_precision(score: FloatArray, right: BoolArray, objects: int) -> float:
-    """Return the area under precision over recall, precision made falling first (PASCAL VOC from 2010 on).
+    """Return the area under precision over recall, with precision made falling (PASCAL VOC since 2010).
 
     score: (N,) of all predictions of a class.  right: (N,) whether it is an object.  objects: how many there are.
-    Predictions of equal score count together, so that their order does not matter. NaN without objects.
+    Predictions of equal score count together. NaN without objects.
     """
     if objects == 0:
         return math.nan
@@ -324,10 +300,9 @@ def mean_average_precisions(
 ) -> dict[str, float]:
     """Return average precision by threshold, 0 to 1, over classes with an object: "ap_iou50", "ap_5deg_5cm", ...
 
-    Every prediction takes an object of its image and class, in order of score: the largest overlap above the threshold,
-    or the least sum of degrees and centimetres within the limits; the least angle where degrees alone count
-    ("ap_5deg"). Predictions of equal score choose together
-    (`match_greedy`). NaN if no class has an object.
+    Predictions take an object of their image and class, in order of score (`match_greedy`): the largest overlap above
+    the threshold, or the least sum of degrees and centimetres within the limits ("ap_5deg": of degrees). NaN without
+    objects.
     """
     images = list(images)
     of_class = [_average_precisions([_select_class(image, one) for image in images], rules) for one in classes]
@@ -386,17 +361,13 @@ def _select_gated(image: ImageComparison, gate: float, rules: ApRules) -> ImageC
     return image.part(np.flatnonzero(taken >= 0), np.sort(taken[taken >= 0]))
 
 
-# -- one to one by masks
-
-
 def matched_scores(images: Iterable[ImageComparison], min_mask_iou: float = 0.5) -> dict[str, float]:
     """Return errors of the objects with matched masks (`match_hungarian`), and their number.
 
-    By name: "objects", "found", "false_alarms" (counts over all images); "recall" and "precision", 0 to 1;
-    "rotation_error_deg", "translation_error_cm", "iou_3d": means over found objects; "rotation_error_deg_median" and
-    "translation_error_cm_median"; and for each of POSE_THRESHOLDS "recall_5deg_5cm", ..., the share of all objects that
-    were found and are within both limits. A mean over nothing is NaN. A missed object is in every recall, and counts
-    180 degrees in "rotation_error_deg_of_all", the mean over all objects.
+    "objects", "found", "false_alarms" are counts; "recall" and "precision" shares; "rotation_error_deg",
+    "translation_error_cm", "iou_3d" means over found objects, with medians; "recall_5deg_5cm", ... the share of all
+    objects that were found within both limits. A missed object counts 180 degrees in "rotation_error_deg_of_all". A
+    mean over nothing is NaN.
     """
     errors: dict[str, list[float]] = {"rotation_error_deg": [], "translation_error_cm": [], "iou_3d": []}
     objects = predictions = 0
@@ -426,5 +397,5 @@ def _share(part: int, whole: int) -> float:
 
 
 def merge_comparisons(parts: Iterable[Mapping[object, ImageComparison]]) -> list[ImageComparison]:
-    """Return the comparisons of several processes, each image once, by its `core.types.Meta` or another key."""
+    """Return the comparisons of several processes, each image once."""
     return list({image: comparison for part in parts for image, comparison in part.items()}.values())

@@ -1,7 +1,6 @@
 """Dense class, rotation, center, depth and size of objects, and their combination to poses (FastPoseCNN, section 3).
 
-FastPoseCNN is arXiv 2406.11063. The decoder is the semantic branch of Panoptic FPN (Kirillov et al., arXiv 1901.02446):
-each level of the pyramid is upsampled to the finest size, and all are summed.
+The decoder is the semantic branch of Panoptic FPN (Kirillov et al., arXiv 1901.02446).
 """
 
 from __future__ import annotations
@@ -23,16 +22,11 @@ from stadia.models.encoders import Encoder
 from stadia.objectpose.config import ObjectPoseNetConfig
 from stadia.objectpose.instances import VotedCenters, translation_from_center, vote_center
 
-# -- feature pyramid with one decoder per output: images to maps at a quarter of their size
-
 MIN_STRIDE = 4  # encoder levels of a finer stride are not used
 
 
 def _level(inputs: int, outputs: int, doublings: int) -> nn.Sequential:
-    """Create convolutions, each followed by upsampling by 2; a single one if `doublings` is 0.
-
-    Group norm of four channels: batches of eight images are too small for batch statistics.
-    """
+    """Create convolutions, each followed by upsampling by 2; a single one if `doublings` is 0."""
     layers: list[nn.Module] = []
     for number in range(max(doublings, 1)):
         layers.append(nn.Conv2d(outputs if number else inputs, outputs, 3, padding=1, bias=False))
@@ -113,8 +107,6 @@ class PyramidNet(nn.Module):
         return {name: self.heads[name](decoder(features)).float() for name, decoder in self.decoders.items()}
 
 
-# -- the network
-
 INIT_PIXEL_SIZE_M = 0.005  # initial size of a pixel at the object: an image 160 pixels wide at a distance of 0.8 m
 
 INIT_SIZE_M = 0.1
@@ -127,12 +119,12 @@ POSE_CHANNELS = {"quaternion": 4, "translation": 3, "size": 3}
 class ObjectMaps(TensorDataclass):
     """Output of the network for C classes including the background.
 
-    All maps but the first are for each class but the background, at the network's stride, (h, w).
-
     class_logits: (B, C, H, W), of each pixel.
+
+    The others are for each class but the background, at the network's stride, (h, w):
     quaternion: (B, C - 1, 4, h, w) w, x, y, z of any length, in the frame of `rotation_frame`.
     to_center: (B, C - 1, 2, h, w) x, y towards the object's center, of any length.
-    log_pixel_m: (B, C - 1, 1, h, w), ln(z / fx): metres per pixel at the object. The image shows it, unlike z alone.
+    log_pixel_m: (B, C - 1, 1, h, w), ln(z / fx): metres per pixel at the object.
     log_size: (B, C - 1, 3, h, w), logarithms of metres.
     """
 
@@ -149,7 +141,7 @@ class ObjectMaps(TensorDataclass):
 
     @property
     def direction(self) -> Tensor:
-        """Return (B, 2, h, w) x, y to the center for any class: the mean of unit vectors by class probability."""
+        """Return (B, 2, h, w) x, y to the center for any class: unit vectors weighted by probability."""
         stride = self.class_logits.shape[-2] // self.to_center.shape[-2]
         probability = F.avg_pool2d(self.class_logits, stride).softmax(1)[:, 1:, None]
         # F.normalize takes seventy times as long along this axis on a CPU.
@@ -173,12 +165,7 @@ class ObjectPixels:
 
 
 class ObjectPoseNet(nn.Module):
-    """A PyramidNet with four outputs.
-
-    Args:
-        config: of encoder and decoders.
-        classes: number of classes, with the background; TableWorld and NOCS have 7.
-    """
+    """A PyramidNet with four outputs. classes: their number, with the background."""
 
     def __init__(self, config: ObjectPoseNetConfig, classes: int = 7) -> None:
         super().__init__()
@@ -228,10 +215,8 @@ class ObjectPoseNet(nn.Module):
         return ObjectPixels(place, quaternion, to_center, log_depth, log_size)
 
 
-# -- pixel predictions to objects, for all objects of a batch at once
-
 CenterVote = Callable[[Tensor, Tensor, Tensor, int], VotedCenters]
-"""Positions (P, 2), directions (P, 2), segment (P,), count, such as `vote_center` of `objectpose.instances`."""
+"""Takes positions (P, 2), directions (P, 2), segment (P,), count, like `vote_center`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +236,7 @@ class ObjectPoses(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeans(TensorDataclass):
-    """Means of M objects that need no center: quaternions (M, 4), unit, w >= 0; log depths (M,); sizes (M, 3)."""
+    """Means of M objects: quaternions (M, 4), unit, w >= 0; log depths (M,); sizes (M, 3)."""
 
     quaternion_wxyz: Tensor
     log_depth: Tensor
@@ -269,10 +254,7 @@ def average_object_pixels(pixels: ObjectPixels, segments: Segments) -> ObjectMea
 def aggregate_objects(
     pixels: ObjectPixels, segments: Segments, camera: Camera, vote: CenterVote = vote_center
 ) -> ObjectPoses:
-    """Combine `average_object_pixels` with the center that the pixels vote for. camera: K (B, 3, 3).
-
-    Differentiable; the center too with `vote_center`.
-    """
+    """Combine `average_object_pixels` with the center that the pixels vote for. camera: K (B, 3, 3)."""
     means = average_object_pixels(pixels, segments)
     centers = vote(pixels.place, pixels.to_center, segments.segment, segments.count)
     object_camera = Camera(camera.K[segments.image], camera.height, camera.width)

@@ -33,7 +33,7 @@ POSE_CONVENTIONS: Mapping[str, tuple[str, Callable[[Points], Points]]] = {
         lambda T: _change_pose(T, T[:3, :3].T, -T[:3, :3] @ T[:3, 3]),
     ),
 }
-"""Mistakes in estimated poses: what the file holds -> the fix, and the pose T_camera_model that was meant."""
+"""What the file holds by mistake -> the fix, and the pose T_camera_model that was meant."""
 
 
 def _change_pose(T: Points, R: Points, t: Points) -> Points:
@@ -43,7 +43,7 @@ def _change_pose(T: Points, R: Points, t: Points) -> Points:
 
 
 def note_pose_convention(images: ObjectImages, results: Path, recall: float | None) -> list[str]:
-    """Return a note if the ADD recall of a BOP csv is bad, and another convention of its poses raises it."""
+    """Return a note if the ADD recall of a BOP csv is bad, and another convention raises it."""
     if not isinstance(images, BopImages) or recall is None or recall >= MAX_EXPLAINED_RECALL:
         return []
     rows = read_results(results)

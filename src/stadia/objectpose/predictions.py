@@ -31,12 +31,11 @@ _SUBPIXEL_BITS, _FARTHEST_PX = 4, 2**26  # OpenCV coordinates are below 2^31
 def draw_objects(
     image: Image, K: NDArray[np.float64], objects: PosedObjects, names: Sequence[str] = (), *, scores: bool = False
 ) -> Image:
-    """Draw each object's box in the color of its class, and its axes from the center to the sides, on a copy.
+    """Draw each object's box in the color of its class, and its axes, on a copy.
 
     image: (H, W, 3) RGB.
-    names: of the classes by their number, drawn beside the boxes.
-    scores: drawn beside the names, with two decimals.
-    Parts behind the camera are left out.
+    names: of the classes by their number, drawn next to the boxes.
+    scores: drawn next to the names.
     """
     drawn = image.copy()
     thickness = max(1, round(image.shape[1] / 480))
@@ -72,7 +71,7 @@ def _draw_segment(image: Image, start: Array, end: Array, K: Array, color: tuple
 
 
 def _draw_clipped(image: Image, start: Array, end: Array, color: tuple[int, ...], thickness: int) -> None:
-    """Draw a line to a 16th of a pixel, clipped near the image: OpenCV draws thick lines with 16 integer bits."""
+    """Draw a line to a 16th of a pixel, clipped near the image, since OpenCV has 16 integer bits."""
     a, b = ((point * 2**_SUBPIXEL_BITS).round().astype(int).tolist() for point in (start, end))
     height, width = (side << _SUBPIXEL_BITS for side in image.shape[:2])
     is_visible, a, b = cv2.clipLine((-width, -height, 3 * width, 3 * height), a, b)
@@ -90,7 +89,7 @@ class ObjectPredictions:
     name: of its files, unique in a folder.
     instance: (H, W), n = the n-th row of `objects`, from 1.
     true: labeled objects, if known; drawn below.
-    center_known: (M,) bool, whether the pixels of each object agree on a center; None if this was not checked.
+    center_known: (M,) bool, whether the pixels of each object agree on a center, if checked.
     """
 
     name: str
@@ -103,11 +102,11 @@ class ObjectPredictions:
 
     @property
     def class_map(self) -> NDArray[np.integer]:
-        """Class of each pixel, (H, W), 0 = none."""
+        """Return the class of each pixel, (H, W), 0 = none."""
         return np.concatenate(([0], self.objects.class_id.cpu().numpy()))[self.instance]
 
     def drawn(self, classes: Sequence[str], *, scores: bool = True) -> NDArray[np.uint8]:
-        """Draw masks, boxes and axes with classes and scores; below them the labeled boxes, if known."""
+        """Draw masks, boxes and axes with classes and scores; below them the labeled boxes."""
         masks = draw_masks(self.image, self.instance, self.class_map, opacity=0.35)
         found = draw_objects(masks, self.K, self.objects, classes, scores=scores)
         return found if self.true is None else np.vstack((found, draw_objects(self.image, self.K, self.true, classes)))
@@ -140,10 +139,10 @@ class ObjectPredictions:
 def write_object_predictions(
     out: Path, classes: Sequence[str], provenance: Provenance, predicted: Iterable[ObjectPredictions]
 ) -> list[dict[str, Any]]:
-    """Write masks and drawings of images into a new folder one by one, and objects.json at the end.
+    """Write masks and drawings into a new folder one by one, and objects.json at the end, also after an error.
 
-    After an error objects.json holds the images before it. Returns the entries of objects.json. Raises StadiaError
-    if the folder is not empty, two images have one name, or there is no image.
+    Returns the entries of objects.json. Raises StadiaError if the folder is not empty, two images have one name, or
+    there are no images.
     """
     made_by = provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
     head = {"format": "stadia-found-objects", "version": 1, **made_by, "classes": tuple(classes)}
@@ -153,7 +152,7 @@ def write_object_predictions(
             for image in predicted:
                 if image.name in entries:
                     found = f"two images called '{image.name}'"
-                    raise StadiaError(out, found=found, expected="names of their own", fix="rename one")
+                    raise StadiaError(out, found=found, expected="different names", fix="rename one")
                 write_image(safe_join(folder, f"{MASKS}/{image.name}.png"), image.instance.astype(np.uint16))
                 write_image(safe_join(folder, f"{DRAWN}/{image.name}.png"), image.drawn(classes)[..., ::-1])
                 entries[image.name] = image.entry(classes)
@@ -161,7 +160,7 @@ def write_object_predictions(
             if entries:
                 write_json(folder / OBJECTS_FILE, {**head, "images": [*entries.values()]})
         if not entries:
-            raise StadiaError(out, found="no image", expected="at least one", fix="check the input")
+            raise StadiaError(out, found="no image", expected="at least one")
     return [*entries.values()]
 
 

@@ -1,8 +1,4 @@
-"""The recipe `objectpose`: class, mask, rotation, translation and size of objects (FastPoseCNN, arXiv 2406.11063).
-
-The network predicts at every pixel. In training, predictions are compared at the pixels of the true objects. In
-prediction, pixels that point at one center form an object.
-"""
+"""The recipe `objectpose`: class, mask, rotation, translation and size of objects (FastPoseCNN, arXiv 2406.11063)."""
 
 from __future__ import annotations
 
@@ -76,12 +72,8 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
     def __init__(self, config: ObjectPoseConfig) -> None:
         super().__init__(config)
         if config.data.classes is None:
-            raise ConfigError(
-                "data.classes",
-                found="none",
-                expected="those of the data set",
-                fix="call ObjectPoseRecipe.prepare first",
-            )
+            fix = "call ObjectPoseRecipe.prepare first"
+            raise ConfigError("data.classes", found="none", expected="the data set's classes", fix=fix)
         self.classes = config.data.classes
         self.network = ObjectPoseNet(config.model, len(self.classes))
         self.loss = load_loss(config.loss.name, ObjectPoseLoss)(config.loss)
@@ -122,7 +114,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         return self.loss(prediction, labels)
 
     def loss_cases(self, batch: ObjectBatch) -> Mapping[str, LossCase]:
-        """Return the loss case of the first images' true objects; none if they show no object."""
+        """Return the loss case of the first images' true objects, if they show some."""
         shown = take_samples(batch, 2).targets.to("cpu")
         return (
             {"loss": make_object_pose_case(self.compute_loss, self.config.loss, shown, len(self.classes))}
@@ -134,7 +126,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         self._comparisons = {}
 
     def validation_step(self, batch: ObjectBatch) -> Mapping[str, Tensor | float]:
-        """Return `mask_iou`; `validation_summary` computes the other scores over all images."""
+        """Return `mask_iou`; `validation_summary` computes the other scores."""
         comparisons = compare_images(self.find(batch.inputs.image, batch.inputs.camera), batch.targets)
         self._comparisons |= dict(zip(batch.meta, comparisons, strict=True))
         return {"mask_iou": torch.tensor([mean_mask_iou(one) for one in comparisons])}
@@ -161,9 +153,6 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         }
 
 
-# -- from network maps to objects, and compared with the ground truth
-
-
 @dataclass(frozen=True, slots=True)
 class FoundObjects:
     """Objects found in a batch of images.
@@ -171,7 +160,6 @@ class FoundObjects:
     instance: (B, H, W), 0 = none, n = n-th object of the image.
     class_map: (B, H, W), class of each pixel's object.
     image: (M,), image of each object; rows of an image are contiguous, in the order of `instance`.
-    objects: M rows.
     center_known: (M,) bool; false if the pixels' directions do not cross: then the mean pixel replaces the center.
     """
 
@@ -187,7 +175,7 @@ class FoundObjects:
 
 
 def group_pixels(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, config: DetectionConfig) -> FoundObjects:
-    """Group pixels that point at one center into objects, and aggregate class and pose over the pixels."""
+    """Group pixels that point at one center into objects, and average class and pose over them."""
     instance = group_instances(maps.class_logits, maps.direction, min_px=config.min_px)
     segments = subsample_segments(segments_from_instances(instance), config.pixels)
     class_id = predict_object_class(maps.class_logits, segments)
@@ -205,7 +193,7 @@ def group_pixels(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, confi
 
 
 def _paint_classes(class_id: Tensor, instance: Tensor, segments: Segments) -> Tensor:
-    """Return the class of each pixel's object, (B, H, W); 0 = none. class_id: (M,)."""
+    """Return the class (B, H, W) of each pixel's object; 0 = none. class_id: (M,)."""
     of_number = instance.new_zeros(len(instance), segments.count + 1)
     of_number[segments.image, segments.instance] = class_id
     return of_number.gather(1, instance.flatten(1)).view_as(instance)
@@ -214,7 +202,7 @@ def _paint_classes(class_id: Tensor, instance: Tensor, segments: Segments) -> Te
 def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[ImageComparison]:
     """Compare the found objects of each image with all labeled ones.
 
-    Pixels of unlabeled objects belong to no mask; an object found mostly there is neither right nor a false alarm.
+    A found object that is mostly on unlabeled objects is ignored.
     """
     comparisons = []
     labeled = found.instance.where(targets.class_map != IGNORE_INDEX, 0)
@@ -232,7 +220,7 @@ def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[ImageCom
 
 
 def mean_mask_iou(comparison: ImageComparison) -> float:
-    """Return the mean over the true objects of an image, 0 for one that was not found; NaN without objects."""
+    """Return the mean over the true objects of an image, 0 for a missed one; NaN without objects."""
     pairs = match_hungarian(comparison.mask_iou, comparison.same_class)
     objects = len(comparison.true_class_id)
     return float(comparison.mask_iou[pairs.predicted, pairs.true].sum()) / objects if objects else math.nan

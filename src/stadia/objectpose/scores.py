@@ -40,8 +40,6 @@ from stadia.objectpose.metrics import (
 )
 from stadia.objectpose.predictions import ObjectPredictions, draw_objects
 
-# -- recall by the distance of model points (ADD, ADD-S)
-
 ADD_THRESHOLD = 0.1
 """Threshold as a share of the diameter (Hinterstoisser et al., ACCV 2012)."""
 
@@ -55,11 +53,11 @@ def distance_m(model: BopModel, T_estimated: Points, T_true: Points) -> float:
 def add_recall(images: BopImages, found: Sequence[Sequence[EstimatedBox]]) -> dict[str, Any]:
     """Return the ADD(-S) recall: the share of targets with an estimate within a tenth of the diameter.
 
-    Of each object only as many estimates count as there are targets, highest score first; each takes the nearest free
-    one.
+    For each object as many estimates count as there are targets, highest score first; each takes the nearest free
+    target.
 
-    Returns "targets" (number of targets), "add_recall", "add_median_mm" over counted estimates (None without any), and
-    "class", the recall of each class.
+    Returns "targets" (their number), "add_recall", "add_median_mm" over counted estimates (or None), and "class", the
+    recall of each class.
     """
     right: dict[str, list[bool]] = {}
     distances: list[float] = []
@@ -89,26 +87,20 @@ def _distances(model: BopModel, estimated: Sequence[Points], true: Sequence[Poin
     )
 
 
-# -- scores of predicted objects
-
-
 @dataclass(frozen=True)
 class ObjectScore:
-    """Comparisons of images with the ground truth, and their scores.
-
-    classes: names, background first.
-    """
+    """Comparisons of images with the ground truth, and their scores. classes: names, background first."""
 
     classes: Sequence[str]
     images: Sequence[tuple[Meta, ImageComparison]]
 
     def metrics(self) -> dict[str, float]:
-        """Return scores over all objects: errors and recalls of mask matches, and average precisions."""
+        """Return errors and recalls of mask matches, and average precisions, over all objects."""
         comparisons = [comparison for _, comparison in self.images]
         return matched_scores(comparisons) | mean_average_precisions(comparisons, range(1, len(self.classes)))
 
     def per_class(self) -> dict[str, dict[str, float]]:
-        """Return for each class that occurs: number of objects, recall and median errors."""
+        """Return number of objects, recall and median errors of each class that occurs."""
         found, columns = {}, ("objects", "recall", "rotation_error_deg_median", "translation_error_cm_median")
         for number, name in enumerate(self.classes):
             parts = [
@@ -123,7 +115,7 @@ class ObjectScore:
         return found
 
     def per_object(self) -> list[dict[str, Any]]:
-        """Return the errors of each true object; a missed one has none."""
+        """Return the errors of each true object, if found."""
         entries = []
         for meta, comparison in self.images:
             pairs = match_hungarian(comparison.mask_iou, comparison.same_class)
@@ -155,7 +147,7 @@ class ObjectScore:
 
 
 def image_name(meta: Meta) -> str:
-    """Return folder and file of an image, a name for people."""
+    """Return folder and file of an image, for people."""
     if meta.file is None:
         return f"{meta.recording} {meta.index}"
     folder = meta.file.parent
@@ -166,9 +158,6 @@ def image_name(meta: Meta) -> str:
 def collect_score(classes: Sequence[str], images: Iterable[tuple[Meta, ImageComparison]]) -> ObjectScore:
     """Return the score of images, each counted once."""
     return ObjectScore(classes, list(dict(images).items()))
-
-
-# -- labels of objects: draw them, and score the estimates of other programs
 
 
 def boxes_to_objects(boxes: Sequence[ObjectBox], scores: Sequence[float] | None = None) -> PosedObjects:
@@ -195,9 +184,7 @@ def draw_image_labels(images: ObjectImages, index: int, *, masks: bool = True) -
 
 
 def draw_labels(path: Path, split: str, out: Path, most: int, format: str = "auto") -> Iterator[Path]:
-    """Draw up to `most` images of a split, evenly spaced, into a folder; yield each file. Raises DataError,
-    ConfigError.
-    """
+    """Draw up to `most` images of a split, evenly spaced; yield each file. Raises DataError, ConfigError."""
     images = open_object_images(path, split, format)
     masks = (detect_object_format(path) if format == "auto" else format) not in BOX_FORMATS
     for index in np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int)).tolist():
@@ -208,7 +195,7 @@ def draw_labels(path: Path, split: str, out: Path, most: int, format: str = "aut
 
 
 def read_estimates(images: ObjectImages, results: Path) -> list[list[EstimatedBox]]:
-    """Read the estimates of a program for each image: a BOP csv, or a folder of KITTI label files with scores.
+    """Read a program's estimates for each image: a BOP csv, or a folder of KITTI label files with scores.
 
     Raises DataError for unreadable or empty files or a wrong unit; ConfigError for other data sets.
     """
@@ -221,25 +208,19 @@ def read_estimates(images: ObjectImages, results: Path) -> list[list[EstimatedBo
         poses = [box.T_camera_object for of_image in found for box, _ in of_image]
         true = [box.T_camera_object for index in range(len(images)) for box in images.boxes(index)]
     else:
-        expected = "those of a BOP or KITTI data set"
-        raise ConfigError("--objects", found=f"results for {images.name}", expected=expected, fix="see --reference")
+        expected = "results for a BOP or KITTI data set"
+        raise ConfigError("--objects", found=f"results for {images.name}", expected=expected)
     if not poses:
-        raise DataError(
-            results, found="no estimate in any file", expected="one at least", fix="let the program write them again"
-        )
+        raise DataError(results, found="no estimate in any file", expected="at least one")
     _check_unit(results, poses, true, unit)
     return found
 
 
 MAX_DISTANCE_RATIO = 50.0
-"""Maximum ratio of median distances to the labels: a wrong unit gives a factor of a thousand.
-
-A single estimate at any object is 0.36 to 1.55 times as far as the median label (LM-O, TableWorld); roads span 20.
-"""
-
+"""Maximum ratio of median distances to the labels: a wrong unit gives a factor of a thousand."""
 
 UNIT_DECADES = 0.5
-"""Largest difference of the logarithm of the ratio from that of a thousand at which it is one of units."""
+"""Largest difference of log10(ratio) from 3 for a wrong unit."""
 
 
 def _check_unit(results: Path, found: Sequence[Points], true: Sequence[Points], unit: str) -> None:
@@ -255,10 +236,7 @@ def _check_unit(results: Path, found: Sequence[Points], true: Sequence[Points], 
     origin = f", in {seems} it seems"
     ratio = there / max(estimated_m, 1e-12)
     if abs(math.log10(max(ratio, 1 / ratio)) - 3) > UNIT_DECADES:
-        origin, fix = (
-            "",
-            f"multiply t by {ratio:.3g}: poses up to a scale, or in diameters of the object, are no lengths",
-        )
+        origin, fix = "", f"multiply t by {ratio:.3g}: poses need a unit of length"
     raise DataError(
         results,
         found=f"objects {estimated_m * factor:.3g} {unit} away in the median{origin}",
@@ -267,16 +245,14 @@ def _check_unit(results: Path, found: Sequence[Points], true: Sequence[Points], 
     )
 
 
-COUNTED_OBJECTS = "those that a pixel of the image shows, at its own size"
-"""Labeled objects that are scored; a BOP benchmark lists its own targets."""
+COUNTED_OBJECTS = "objects with a visible pixel"
 
 
 def score_estimates(images: ObjectImages, found: Sequence[Sequence[EstimatedBox]]) -> dict[str, Any]:
     """Return average precisions of the estimates over the visible labeled objects; for BOP also `add_recall`.
 
-    If a BOP benchmark lists targets, only these count (`_compare_targets`). Else every visible label counts. Estimates
-    without a label are false alarms, unless they overlap most with an invisible object. KITTI's difficulty levels and
-    unlabeled regions are not applied.
+    If a BOP benchmark lists targets, only these count. Estimates without a label are false alarms, unless they overlap
+    most with an invisible object. KITTI's difficulty levels and unlabeled regions are not applied.
     """
     compared, targets = [], images.targets if isinstance(images, BopImages) else None
     for index, of_image in enumerate(found):
@@ -312,10 +288,7 @@ def score_estimates(images: ObjectImages, found: Sequence[Sequence[EstimatedBox]
 
 
 def _compare_targets(images: BopImages, index: int, predicted: PosedObjects) -> ImageComparison:
-    """Compare with the targets of a benchmark: as many instances of each class as listed, the most visible first.
-
-    Other classes, and estimates that overlap most with other instances, are neither missed nor false alarms.
-    """
+    """Compare with the targets of a benchmark: as many instances of each class as listed, the most visible first."""
     labels = images.labels(index).objects
     count = {
         images.classes.index(images.models[number].name): n for number, n in images.requested_counts(index).items()
@@ -348,10 +321,7 @@ def _compare_some(
     some: BoolArray,
     classes: Sequence[int] | None = None,
 ) -> ImageComparison:
-    """Compare with `some` of the labeled objects, (G,) bool.
-
-    Estimates that overlap most with other objects, or are of no class in `classes`, are neither right nor false alarms.
-    """
+    """Compare with `some` (G,) objects; ignore estimates that overlap most with others or have other `classes`."""
     whole = _compare_all(file, predicted, labels)
     kept = whole.iou[:, ~some].max(1, initial=0) <= whole.iou[:, some].max(1, initial=0)
     if classes is not None:

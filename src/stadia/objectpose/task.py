@@ -50,15 +50,12 @@ from stadia.training.run_folder import Run
 
 CSV = "bop.csv"
 WORST_DRAWN = 8
-"""Number of drawn images: those with the largest rotation errors; a missed object counts 180 degrees."""
+"""Drawn images, with the largest rotation errors; a missed object counts 180 degrees."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledObjects(LabeledSet):
-    """Images of objects to score.
-
-    write_csv: whether the estimates for BOP data are also written and scored as a csv.
-    """
+    """Images of objects to score. write_csv: also write and score a BOP csv, for BOP data."""
 
     images: ObjectImages
     write_csv: bool = True
@@ -66,7 +63,7 @@ class LabeledObjects(LabeledSet):
 
 @dataclass(frozen=True)
 class EvaluatedObjects:
-    """Scores of objects; `csv_scores` are those of the BOP csv, empty without one."""
+    """Scores of objects, and of the BOP csv."""
 
     score: ObjectScore
     csv_scores: Mapping[str, Any] = field(default_factory=dict)
@@ -81,7 +78,7 @@ class EvaluatedObjects:
         return {**shown, "class": scores["per_class"], "as published": {"nocs_compat": scores["nocs_compat"]}}
 
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
-        """Write the score as FOLDER/NAME.json, with the facts `about` it; return the files."""
+        """Write the score as FOLDER/NAME.json; return the files."""
         of_csv = {"bop_csv": self.csv_scores} if self.csv_scores else {}
         return [self.score.write(folder / f"{name}.json", {**about, **of_csv})]
 
@@ -92,7 +89,7 @@ class ObjectPoseTask(Task):
     recipe: ObjectPoseRecipe
 
     def open(self, source: Path, options: PredictOptions) -> Sequence[ObjectSession]:
-        """Open images, a session for each recording or set of objects."""
+        """Open images: a session for each recording or set of objects."""
         self.refuse_unused(options, {"data", "every"})
         provenance = self.network.make_provenance(options)
         inputs = open_object_inputs(source, every=options.every, **options.data)
@@ -129,7 +126,7 @@ class ObjectPoseTask(Task):
 class WrittenObjects:
     """Finished predictions of objects.
 
-    objects, images, padded: counts; padded images have another shape than those of the training.
+    objects, images, padded: counts; padded images have another shape than the training's.
     has_other_classes: whether the images are of a BOP data set with other classes than the run.
     """
 
@@ -162,7 +159,7 @@ class ObjectSession:
         return self.given.count
 
     def start(self) -> None:
-        """Nothing is measured before the first image."""
+        """Measure nothing before the first image."""
 
     def write(self, folder: Path, track: TrackProgress) -> WrittenObjects:
         """Write boxes, masks and poses of the objects as drawings, json and csv."""
@@ -200,23 +197,23 @@ def _(result: WrittenObjects) -> Iterator[str]:
     )
     if result.has_other_classes:
         yield (
-            "note: the data set has other classes than the run: obj_id in the csv is the number of the run's class,"
-            " and poses are in the object frame of stadia, not in that of the data set's meshes"
+            "note: the data set has other classes than the run. In the csv, obj_id is the number of the run's class,"
+            " and poses use stadia's object frame, not the meshes' frame"
         )
     if result.padded:
-        yield f"note: {_plural(result.padded, 'image')} of another shape than in training: padded at the border"
+        yield f"note: {_plural(result.padded, 'image')} padded to the shape of the training"
 
 
 @describe_end.register
 def _(result: WrittenObjects) -> Iterator[str]:
-    yield "score: the mean probability of an object's class over its pixels; not how good its pose is"
-    yield "poses are in metres for the given camera; a wrong focal length scales every distance"
-    yield "note: images unlike those of the training give wrong objects, and no check detects that"
+    yield "score: the mean probability of an object's class, not how good its pose is"
+    yield "poses are in metres; a wrong focal length scales every distance"
+    yield "note: images unlike the training's give wrong objects, which no check detects"
 
 
 @torch.inference_mode()
 def find_objects_in_frame(recipe: ObjectPoseRecipe, frame: Frame) -> ObjectPredictions:
-    """Find objects in one image of any size, in metres by its K. An image of another aspect ratio is padded."""
+    """Find objects in one image of any size, in metres by its K."""
     data = recipe.config.data
     padding = pad_to_aspect(frame, data.height, data.width, data.pixel_ratio or 1.0)
     image, K = padding.image, padding.K
@@ -243,7 +240,7 @@ def _plural(count: int, what: str) -> str:
 def _rows(
     objects: PosedObjects, scene_id: int, im_id: int, images: BopImages | None = None, classes: Sequence[str] = ()
 ) -> list[BopResult]:
-    """Return rows of a BOP csv, in the frames of BOP's meshes if any, else in stadia's, numbered as classes."""
+    """Return rows of a BOP csv, in the frames of BOP's meshes if any, else in stadia's."""
     rows = []
     by_name = {model.name: model for model in images.models.values()} if images is not None else {}
     for row in range(len(objects)):
@@ -259,7 +256,7 @@ def _rows(
 def score_images(
     recipe: ObjectPoseRecipe, images: ObjectImages, folder: Path, provenance: Provenance, track: TrackProgress
 ) -> tuple[ObjectScore, list[BopResult]]:
-    """Find and compare objects; for BOP data also return csv rows. Draw the worst images with true and found boxes."""
+    """Find and compare objects; for BOP data also return csv rows. Draw the worst images."""
     data = recipe.config.data
     samples = ObjectSamples([images], height=data.height, width=data.width)
     device = next(recipe.parameters()).device
@@ -295,23 +292,16 @@ def _draw_worst(
 
 
 def _largest_and_mean_error(comparison: ImageComparison) -> tuple[float, float]:
-    """Return the largest and mean rotation error, degrees, of objects matched by mask.
-
-    A missed object counts 180; -1 without objects.
-    """
+    """Return the largest and mean rotation error, degrees; -1 without objects."""
     pairs = match_hungarian(comparison.mask_iou, comparison.same_class)
     errors = [*comparison.rotation_deg[pairs.predicted, pairs.true].tolist(), *[180.0] * len(pairs.false_negatives)]
     return (max(errors), fmean(errors)) if errors else (-1.0, -1.0)
 
 
-# -- `stadia evaluate --objects`: scores of any program
-
-
 def score_results(results: Path, reference: Path, split: str | None, held_out_of: Path | None = None) -> dict[str, Any]:
     """Return the scores of results on a split (default "test"), or on the images that a run held out.
 
-    The held-out images are those of `stadia evaluate RUN REFERENCE --held-out`; rows of other images are skipped with a
-    note. Raises DataError, ConfigError, CheckpointError.
+    Rows of other images are skipped with a note. Raises DataError, ConfigError, CheckpointError.
     """
     if held_out_of is None:
         split = split or "test"
@@ -324,12 +314,9 @@ def score_results(results: Path, reference: Path, split: str | None, held_out_of
     files = [chosen.images.file(index) for index in range(len(chosen.images))]
     of_file = {whole.file(index): boxes for index, boxes in enumerate(found)}
     kept = [of_file[file] for file in files]
-    notes = [
-        *chosen.notes,
-        f"{len(files)} of the {len(whole)} images of '{chosen.split}', those that {held_out_of} held out",
-    ]
+    notes = [*chosen.notes, f"the {len(files)} of {len(whole)} images of '{chosen.split}' that {held_out_of} held out"]
     if left := sum(map(len, found)) - sum(map(len, kept)):
-        notes.append(f"{left} estimates of the other images are left out")
+        notes.append(f"left out {left} estimates of other images")
     return {"split": chosen.split, "notes": notes, **score_estimates(unwrap_bop(chosen.images) or chosen.images, kept)}
 
 
@@ -337,9 +324,7 @@ def _held_out(reference: Path, split: str | None, run: Path) -> ScoredImages:
     checkpoint = Checkpoint.open(run)
     recipe = load_recipe(checkpoint)
     if recipe.recipe != "objectpose":
-        raise ConfigError(
-            "--held-out-of", found=f"a run of '{recipe.recipe}'", expected="one of objectpose", fix="name another run"
-        )
+        raise ConfigError("--held-out-of", found=f"a run of '{recipe.recipe}'", expected="a run of objectpose")
     options = {} if split is None else {"split": split}
     chosen = EvaluateOptions(data=options, held_out=True)
     return select_scored_images(

@@ -51,7 +51,7 @@ class KeyframeView:
 class MeasuredMotion:
     """Motion of a second camera in the axes of a first one.
 
-    T_first_second: (4, 4), in the unit of the first depth.  scale: unit of the second depth over that of the first.
+    T_first_second: (4, 4), in the unit of the first depth.  scale: unit of the second depth over the first.
     information: (7, 7), as in `PoseEdges`.  depth: median of the points' depth, in the unit of the first.
     """
 
@@ -63,7 +63,7 @@ class MeasuredMotion:
 
 @dataclass(slots=True, eq=False)
 class Loop:
-    """Two key frames, by their rows, that show the same place; refused: why it does not count, "" if it does."""
+    """Two key frames, by their rows, that show the same place; refused: why it does not count, else ""."""
 
     first: int
     second: int
@@ -72,7 +72,7 @@ class Loop:
 
 
 def lift_features(features: FrameFeatures, K: Array, depth: NDArray[np.float32], depth_K: Array) -> KeyframeView:
-    """Return the features that have a depth. K: of their pixels.  depth: (h, w) with depth_K, 0 or NaN = none."""
+    """Return the features with depth. K: of their pixels.  depth: (h, w) with depth_K, 0 or NaN = none."""
     rays = np.column_stack((features.xy.astype(np.float64), np.ones(len(features.xy)))) @ np.linalg.inv(K).T
     column, row = np.rint(rays @ depth_K.T)[:, :2].astype(int).T
     z = depth[row.clip(0, depth.shape[0] - 1), column.clip(0, depth.shape[1] - 1)].astype(np.float64)
@@ -81,7 +81,7 @@ def lift_features(features: FrameFeatures, K: Array, depth: NDArray[np.float32],
 
 
 def describe_places(views: Sequence[KeyframeView]) -> Array:
-    """Return (N, WORDS * 128) unit vectors (VLAD) by a vocabulary of these key frames' own descriptors."""
+    """Return (N, WORDS * 128) unit vectors (VLAD), with a vocabulary from these key frames."""
     every = np.concatenate([view.features.descriptors for view in views]).astype(np.float32)
     if len(every) < WORDS:
         return np.zeros((len(views), WORDS * 128))
@@ -99,7 +99,7 @@ def describe_places(views: Sequence[KeyframeView]) -> Array:
 
 
 def propose_pairs(places: Array) -> list[tuple[int, int]]:
-    """Return for each key frame the most similar ones, MIN_GAP or more before it. places: (N, D) unit vectors."""
+    """Return each key frame with the most similar ones at least MIN_GAP before. places: (N, D) unit vectors."""
     pairs = []
     for second in range(MIN_GAP, len(places)):
         similarity = places[: second - MIN_GAP + 1] @ places[second]
@@ -108,7 +108,7 @@ def propose_pairs(places: Array) -> list[tuple[int, int]]:
 
 
 def measure_motion(first: KeyframeView, second: KeyframeView) -> MeasuredMotion | None:
-    """Return the motion between two views by their matches; None where matches are few or the two sides disagree."""
+    """Return the motion between two views by their matches; None if matches are few or both sides disagree."""
     rows = match_sift_features(first.features, second.features)
     forward = _solve_pnp(first, second, rows)
     backward = _solve_pnp(second, first, rows[:, ::-1])
@@ -136,12 +136,12 @@ def _invert(matrix: Array) -> Array:
 
 
 def _floor(length: float) -> Array:
-    """Return the smallest covariance (7, 7) of a motion of this length: depth has errors that all points share."""
+    """Return the smallest covariance (7, 7) of a motion of this length, since depth errors are shared."""
     return np.diag(np.array([(FLOOR_SHIFT * length) ** 2] * 3 + [FLOOR_TURN_RAD**2] * 3 + [FLOOR_SCALE**2], np.float64))
 
 
 def weigh_step(first: KeyframeView, second: KeyframeView, T_first_second: Array) -> Array:
-    """Return the information (7, 7) of a known motion between neighbors, by how well their matches fit it."""
+    """Return the information (7, 7) of a known motion between neighbors, by how well matches fit it."""
     length = float(np.linalg.norm(T_first_second[:3, 3]))
     covariance = _floor(max(length, 1e-6))
     rows = match_sift_features(first.features, second.features)
@@ -174,7 +174,7 @@ def _solve_pnp(first: KeyframeView, second: KeyframeView, rows: NDArray[np.int64
 def _covariance(points: Array, xy: NDArray[np.float32], K: Array) -> Array:
     """Return (6, 6) of a motion T_first_second Exp(d), d of translation and rotation.
 
-    points: (M, 3) in the second camera by this motion.  xy: (M, 2) if they appear.
+    points: (M, 3) in the second camera by this motion.  xy: (M, 2), their pixels.
     """
     x, y, z = points.T
     projected = np.column_stack((K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]))
@@ -196,10 +196,7 @@ def _turn_deg(first: Array, second: Array) -> float:
 
 
 def find_loops(views: Sequence[KeyframeView], T_world_camera: Array) -> list[Loop]:
-    """Return the pairs of key frames that show one place by their matches, those that do not count with the reason.
-
-    views, T_world_camera: (N, 4, 4), of the key frames in order.
-    """
+    """Return the pairs of key frames that show one place. T_world_camera: (N, 4, 4) of the key frames in order."""
     if len(views) <= MIN_GAP:
         return []
     measured = [
@@ -211,7 +208,7 @@ def find_loops(views: Sequence[KeyframeView], T_world_camera: Array) -> list[Loo
 
 
 def judge_loops(loops: Sequence[Loop], T_world_camera: Array) -> list[Loop]:
-    """Return the loops with `refused`: those beyond the drift of a path, and those without a neighbor that agrees."""
+    """Return the loops with `refused` set for drift that is too large and for missing neighbors that agree."""
     steps = np.linalg.norm(np.diff(T_world_camera[:, :3, 3], axis=0), axis=1)
     along = np.concatenate([[0.0], np.cumsum(steps)])
     near: list[Loop] = []
@@ -220,12 +217,12 @@ def judge_loops(loops: Sequence[Loop], T_world_camera: Array) -> list[Loop]:
         length = along[loop.second] - along[loop.first]
         error = float(np.linalg.norm(by_path[:3, 3] - loop.motion.T_first_second[:3, 3]))
         if error > MAX_DRIFT * length:
-            loop.refused = f"it would move the path by {error / max(length, 1e-12):.0%} of its length"
+            loop.refused = f"it moves the path by {error / max(length, 1e-12):.0%} of its length"
         else:
             near.append(loop)
     for loop in near:
         if not any(_agree(loop, other, T_world_camera, along) for other in near if other is not loop):
-            loop.refused = "no other pair nearby measures the same"
+            loop.refused = "no pair nearby agrees"
     return list(loops)
 
 
@@ -298,7 +295,7 @@ class GraphOdometry:
         has_scale = self.predictor.depth_scale is not DepthScale.METRES
         graph = solve_pose_graph(T, _make_edges(self.views, T, kept), has_scale=has_scale)
         for loop, weight in zip(kept, graph.weight[-len(kept) :].tolist(), strict=True):
-            loop.refused = "the others contradict it" if weight == 0 else ""
+            loop.refused = "other loops contradict it" if weight == 0 else ""
         nodes = make_similarity(graph.T_world_camera, graph.scale)
         return bend_path(path, numbers, matmul(nodes, inverse(T)))
 
@@ -320,7 +317,7 @@ def _make_edges(views: Sequence[KeyframeView], T: Tensor, loops: Sequence[Loop])
 
 
 def bend_path(path: Tensor, numbers: Sequence[int], corrections: Tensor) -> Tensor:
-    """Return a path (N, 4, 4) with a correction of each key frame, and between two of them a part of both.
+    """Return a path (N, 4, 4) with a correction of each key frame, interpolated in between.
 
     numbers: rows of the key frames in the path, K of them, the first one 0.
     corrections: (K, 4, 4) similarities of the world.
@@ -339,7 +336,7 @@ def describe_loops(loops: Sequence[Loop]) -> tuple[str, ...]:
     refused = [loop for loop in loops if loop.refused]
     count = len(loops) - len(refused)
     if not loops:
-        return ("no loop: no key frame shows a place of before, so that the path is that of --method refined",)
+        return ("no loop: no place was seen twice. The path equals --method refined",)
     lines = [f"{count} loop{'s' * (count != 1)} between key frames close{'s' * (count == 1)} the path"]
     if refused:
         first = refused[0]

@@ -1,7 +1,4 @@
-"""Take the path of a map (`stadia map`) in the unit of predicted depth, and the motion by depth if the map is lost.
-
-Predicted depth varies from frame to frame, and a path that it gives drifts in its length. A map has one scale.
-"""
+"""Take the path of a map (`stadia map`) in the unit of predicted depth, and the motion by depth if the map is lost."""
 
 from __future__ import annotations
 
@@ -27,15 +24,13 @@ from stadia.odometry.visual_odometry import CameraPath
 Array = NDArray[np.float64]
 
 MIN_POINTS = 20
-"""Points of a key frame that must lie in its image for a ratio of depths."""
+"""Points of a key frame in its image that a ratio of depths needs."""
 
 MEASURED_FRAMES = 20
-"""Key frames whose predicted depth is compared with the points of the map."""
+"""Key frames whose predicted depth is compared with the map."""
 
 MAX_DIFFERENCE = 0.05
-"""Of the paths by map and by depth, over their length, from which the one that reverses in more steps is dropped: a map
-from a wrong first pair has 8 to 12 %, and turns back if the drive does not.
-"""
+"""Difference of the paths, over their length, from which the path with more reversing steps is dropped."""
 
 MIN_PLACED = 0.5  # share of the path's frames that a map must place
 
@@ -44,17 +39,17 @@ MIN_PLACED = 0.5  # share of the path's frames that a map must place
 class MapFollower:
     """Chain the poses of a map with the motion by depth if the map is lost. The world is the first camera.
 
-    T_world_map: the map's world in the path's; None until the first frame that the map places.
-    before: pose on the path and pose by depth of the last frame that has both.
+    T_world_map: the map's world in the path's; None until the map places a frame.
+    before: pose on the path and pose by depth of the last frame with both.
     """
 
     T_world_map: Array | None = None
     before: tuple[Array, Array] | None = None
 
     def place(self, estimated: Array | None, mapped: Array) -> Array | None:
-        """Return T_world_camera (4, 4) of the next frame; None where neither has a pose.
+        """Return T_world_camera (4, 4) of the next frame, or None.
 
-        estimated: (4, 4) by depth, None without one.  mapped: (4, 4) in the unit of the depth, NaN if it is lost.
+        estimated: (4, 4) by depth, or None.  mapped: (4, 4) in the unit of the depth, NaN if lost.
         """
         is_known = bool(np.isfinite(mapped).all())
         if estimated is None and not is_known:
@@ -74,7 +69,7 @@ class MapFollower:
 def follow_map(estimated: Array, mapped: Array, scale: float) -> Array:
     """Return T_world_camera (N, 4, 4): the map's path times `scale`, and the estimated motion if it has no pose.
 
-    estimated: (N, 4, 4), in the unit of the predicted depth.  mapped: (N, 4, 4), NaN if a frame is lost.
+    estimated: (N, 4, 4), in the unit of the predicted depth.  mapped: (N, 4, 4), NaN if lost.
     """
     follower = MapFollower()
     return np.array([follower.place(*poses) for poses in zip(estimated, scale_poses(mapped, scale), strict=True)])
@@ -91,12 +86,11 @@ def scale_poses(poses: Array, scale: float) -> Array:
 class MappedPath:
     """The path of a map in the unit of predicted depth, and the path by that depth.
 
-    mapped: the map.
-    height_m: height of the camera over the map's road, which gives the scale where both are known.
+    height_m: height of the camera over the map's road, which gives the scale if both are known.
     scales: predicted over mapped depth of the measured key frames, which give it otherwise.
-    mismatch: how the camera of the observed frames differs from the map's; empty if it does not.
+    mismatch: how the camera of the frames differs from the map's, else "".
     places: positions (3,) of all frames with a pose.
-    by_depth, by_map: positions (3,) of the frames that have both motions.
+    by_depth, by_map: positions (3,) of the frames with both motions.
     """
 
     mapped: StoredMap
@@ -109,7 +103,7 @@ class MappedPath:
 
     @classmethod
     def find(cls, source: Path, depth_scale: DepthScale, height_m: float | None = None) -> MappedPath | None:
-        """Return the path of the map beside a video or a folder of images; None without one, or for affine depth."""
+        """Return the path of the map next to a video or a folder of images; None without one, or for affine depth."""
         found = None if depth_scale.is_affine else find_map(source)
         return None if found is None else cls(found, height_m)
 
@@ -120,24 +114,24 @@ class MappedPath:
 
     @property
     def scale(self) -> float | None:
-        """Return units of depth for a unit of the map; None if no key frame gives it."""
+        """Return units of depth per unit of the map; None if no key frame gives it."""
         if self.height_m is not None and self.mapped.road is not None:
             return self.height_m / self.mapped.road.height
         return float(np.median(self.scales)) if self.scales else None
 
     @property
     def deviation(self) -> float | None:
-        """Return the relative standard deviation of the scale; None where predicted depth gives it."""
+        """Return the relative standard deviation of the scale; None if predicted depth gives it."""
         if self.height_m is None or self.mapped.road is None:
             return None
         return math.hypot(self.mapped.road.height_deviation / self.mapped.road.height, HEIGHT_DEVIATION)
 
     def compare_camera(self, frame: Frame) -> str:
-        """Return how the camera of a frame differs from the map's, as `mismatch`; empty if it does not."""
+        """Return how the camera of a frame differs from the map's, as `mismatch`."""
         ratio = float(frame.K[0, 0]) / frame.image.shape[1] / self.mapped.camera.relative_focal
         is_same = abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE
-        again = "make it again with this camera"
-        self.mismatch = "" if is_same else f"its focal length is that of the depth over {ratio:.2f}; {again}"
+        again = "map again with this camera"
+        self.mismatch = "" if is_same else f"its focal length is {1 / ratio:.2f} times the depth's; {again}"
         return self.mismatch
 
     def observe(self, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -163,10 +157,7 @@ class MappedPath:
             self.scales.append(scale)
 
     def follow(self, frames: Iterable[PredictedFrame]) -> Iterator[PredictedFrame]:
-        """Yield predicted frames with the poses of the map, if it is lost with the motion by the depth.
-
-        Frames that have neither stay without a pose.
-        """
+        """Yield predicted frames with the poses of the map, or the motion by depth if the map is lost."""
         follower, row_of_name = MapFollower(), {name: row for row, name in enumerate(self.mapped.names)}
         scaled = scale_poses(self.mapped.poses, math.nan if self.scale is None else self.scale)
         lost = np.full((4, 4), np.nan)
@@ -185,48 +176,45 @@ class MappedPath:
             yield replace(frame, T_world_camera=pose, is_aligned=is_aligned)
 
     def replace_path(self, path: CameraPath) -> CameraPath:
-        """Return the path of the map in the unit of the depth, with notes.
-
-        The given path is returned if the map does not fit, or turns back if the path by depth does not.
-        """
+        """Return the path of the map in the unit of the depth, or the given one if the map does not fit; with notes."""
         mapped, scale = self.mapped.select_poses(path.names), self.scale
         known = np.asarray(np.isfinite(mapped).all((1, 2)), bool)
         why = self.mismatch
         if not why and (len(path.names) < 3 or known.mean() < MIN_PLACED):
             why = "it places less than half of the frames"
         if why or scale is None:
-            why = why or "no key frame gives the scale of its depth"
-            return path.add_notes(f"the map beside the video was not used: {why}")
+            why = why or "no key frame gives its scale"
+            return path.add_notes(f"the map of the video was not used: {why}")
         T = follow_map(path.T_world_camera, mapped, scale)
         difference, steps = compare_paths(T, path.T_world_camera), len(path.names) - 2
         is_placed = known[:-2] & known[1:-1] & known[2:]  # a lost frame moves as the depth does
         by_depth, by_map = (int((count_reversing(poses) & is_placed).sum()) for poses in (path.T_world_camera, T))
         if by_map > by_depth and difference > MAX_DIFFERENCE:
             return path.add_notes(
-                f"the map beside the video was not used: its path differs by {difference:.1%} of its length"
-                f" from that by depth, and reverses in {by_map} of {steps} steps, that by depth in {by_depth}"
+                f"the map of the video was not used: it differs from the path by depth by {difference:.1%} of its"
+                f" length and reverses in {by_map} of {steps} steps (by depth: {by_depth})"
             )
         note = (
-            f"the path is that of the map; the path by depth differs by {difference:.1%} of its length, and"
-            f" reverses in {by_depth} of {steps} steps, the map's in {by_map}; {self._describe_scale(scale)}"
+            f"the map gives the path. The path by depth differs by {difference:.1%} of its length and reverses in"
+            f" {by_depth} of {steps} steps (the map: {by_map}); {self._describe_scale(scale)}"
         )
         lost = int((~known).sum())
-        of_lost = [f"{lost} frames that the map does not place follow the depth's motion"] if lost else []
+        of_lost = [f"{lost} frames without a pose in the map follow the depth's motion"] if lost else []
         return replace(path, T_world_camera=T).add_notes(note, *of_lost)
 
     def _describe_scale(self, scale: float) -> str:
         if self.has_road_scale:
-            return f"the height of {self.height_m:g} m over its road scales it"
+            return f"the height of {self.height_m:g} m over its road gives the scale"
         spread = float(np.median(np.abs(np.array(self.scales) / scale - 1)))
-        return f"the scale is that of the depth, and differs by {spread:.0%} between key frames"
+        return f"the depth gives the scale, which differs by {spread:.0%} between key frames"
 
     def describe_origin(self) -> str:
-        """Return the map and what gives its scale, for people."""
+        """Return the map and the origin of its scale, for people."""
         by = f"the height of {self.height_m:g} m over its road" if self.has_road_scale else "the predicted depth"
-        return f"that of {self.mapped.folder.name}, scaled by {by}"
+        return f"from {self.mapped.folder.name}, scaled by {by}"
 
     def lines(self, depth_scale: DepthScale) -> list[str]:
-        """Return the length of the followed path, and how that by the predicted depth differs."""
+        """Return the length of the followed path, and how the path by depth differs."""
         if len(self.places) < 2:
             return []
         unit = " m" if depth_scale is DepthScale.METRES else ""
@@ -263,11 +251,7 @@ def measure_scale(inverse_depth: Array, K: Array, points: Array) -> float:
 
 
 def compare_paths(first: Array, second: Array) -> float:
-    """Return how far the second path (N, 4, 4) differs from the first one.
-
-    It is the root mean square of the distances after Sim(3) alignment, over the length of the first path; N is at least
-    3.
-    """
+    """Return the RMS distance of two paths (N, 4, 4) after Sim(3) alignment, over the first one's length."""
     source, target = (torch.from_numpy(T[:, :3, 3].copy()) for T in (second, first))
     length = float((target[1:] - target[:-1]).norm(dim=-1).sum())
     distance = umeyama(source, target, "sim3").apply(source) - target
@@ -276,7 +260,7 @@ def compare_paths(first: Array, second: Array) -> float:
 
 
 def count_reversing(T_world_camera: Array) -> NDArray[np.bool_]:
-    """Return (N - 2,), whether each step goes against the one before: by more than 90 degrees.
+    """Return (N - 2,), whether each step turns by more than 90 degrees from the one before.
 
     Examples:
         >>> T = np.tile(np.eye(4), (4, 1, 1)); T[:, 2, 3] = (0, 1, 2, 1.5)

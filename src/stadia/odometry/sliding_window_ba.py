@@ -52,13 +52,7 @@ _COUNT = 7
 
 
 class PoseList:
-    """Rigid poses (4, 4) float64, each kept as a unit quaternion and the translation: a path may have 100,000.
-
-    As tensors they would take kilobytes: each has an object and an allocation of its own, and keeps the memory that it
-    is a view of.
-
-    Translations and the identity come back exactly, other rotations up to rounding (1e-15). A rotation that chained
-    float32 made slightly skew comes back orthonormal.
+    """Rigid poses (4, 4) float64, kept as unit quaternions and translations: a path can have 100,000.
 
     Examples:
         >>> poses = PoseList()
@@ -112,7 +106,7 @@ ColumnsT = TypeVar("ColumnsT", WindowFrames, HostPoints, MotionFactors)
 
 @dataclass(frozen=True, slots=True)
 class IncomingFrame:
-    """An incoming frame (1, 3, H, W) with K (3, 3). maps: predicts its maps, called for keyframes only."""
+    """An incoming frame (1, 3, H, W) with K (3, 3). maps: predicts its maps, for keyframes only."""
 
     image: Tensor
     camera: Camera
@@ -156,7 +150,7 @@ class SlidingWindow:
     def add(self, frame: IncomingFrame, predicted: Tensor | None) -> bool:
         """Place a frame. Return False if its motion is unknown: the path ends before it.
 
-        predicted: (4, 4) T_frame_before of a pose network; None without one.
+        predicted: (4, 4) T_frame_before of a pose network, or None.
         """
         number, identity = len(self.links), torch.eye(4, dtype=torch.float64)
         if self.bundle is None:
@@ -187,7 +181,7 @@ class SlidingWindow:
     def path(self) -> Tensor:
         """Return (N, 4, 4) T_world_camera of all frames; the world is the first one.
 
-        Between two keyframes, the correction of the second by the window is distributed evenly.
+        Between two keyframes, the window's correction of the second is distributed evenly.
         """
         assert self.bundle is not None
         T_camera_world = torch.cat([self.settled.stack(), self.bundle.frames.T_camera_world])
@@ -211,7 +205,7 @@ class SlidingWindow:
         self.links.append(T_frame_keyframe)
 
     def finish(self) -> None:
-        """Pass on the points of the remaining keyframes. The path stays."""
+        """Pass on the points of the remaining keyframes."""
         for position in range(len(self.keyframes)):
             self.take_points(self._map_points(position))
 
@@ -231,7 +225,7 @@ class SlidingWindow:
     def _join(
         self, frame: IncomingFrame, number: int, T_camera_world: Tensor, brightness: Tensor, predicted: Tensor | None
     ) -> None:
-        """Make a frame the newest keyframe, adjust the window, and remove the oldest keyframe from a full window."""
+        """Make a frame the newest keyframe, adjust the window, and remove the oldest of a full window."""
         maps = frame.maps()
         inverse_depth = maps.inverse_depth.float().cpu()
         image, camera = frame.image.cpu(), frame.camera
@@ -289,7 +283,7 @@ class SlidingWindow:
 def relative_flow(points: HostPoints, K: Tensor, height: int, width: int, T: Tensor) -> float:
     """Return the median flow of points whose host moved by T (4, 4), as a share of the image's mean side.
 
-    K: (3, 3) of both images. Points outside the image or behind the camera do not count; 1 if none is left.
+    K: (3, 3) of both images. Points outside the image or behind the camera do not count; 1 without points.
     """
     turned = rotate_rays(points.ray[None, :, 0], T[None, :3, :3].to(points.ray))[0]
     moved = turned + points.inverse_depth[:, None] * T[:3, 3].to(points.ray)
@@ -307,13 +301,12 @@ def _shrink(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
 
 
 def _concatenate(first: ColumnsT, second: ColumnsT) -> ColumnsT:
-    """Append the rows of all tensors of a dataclass. Frames keep no T_first, which only a solver has."""
     names = [column.name for column in fields(first) if column.name != "T_first"]
     return type(first)(*(torch.cat((getattr(first, name), getattr(second, name))) for name in names))
 
 
 def _chosen_points(frames: WindowFrames, inverse_depth: Tensor, log_uncertainty: Tensor | None) -> HostPoints:
-    """Choose steep, spread points of the newest frame, from the most certain 80 % where uncertainty is predicted."""
+    """Choose steep, spread points of the newest frame, from the most certain 80 % if known."""
     gray = frames.gray[-1]
     allowed, weight = inverse_depth.isfinite() & (inverse_depth > 0), gradient_weight(squared_gradient(gray))
     if log_uncertainty is not None:
@@ -338,7 +331,6 @@ def _bundle(
 
 
 def _with_stereo(stereo: VirtualStereo | None, maps: PredictedMaps) -> VirtualStereo | None:
-    """Append the newest frame's inverse depth in the right camera, if the network predicts it and the rig is known."""
     if maps.inverse_depth_right is None or maps.T_right_left is None:
         return None
     right = maps.inverse_depth_right[:, 0].float().cpu()
@@ -349,7 +341,6 @@ def _with_stereo(stereo: VirtualStereo | None, maps: PredictedMaps) -> VirtualSt
 def _with_motion(
     motions: MotionFactors | None, newest: int, predicted: Tensor | None, frames: int
 ) -> MotionFactors | None:
-    """Append the motion from the keyframe before, with the variance of one frame times the number of frames between."""
     if predicted is None:
         return motions
     length = MOTION_DEVIATION[0] * float(predicted[:3, 3].norm()) / frames

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,7 +27,7 @@ TakePoints = Callable[[MapPoints], None]
 
 
 class OdometryMethod(Protocol):
-    """An odometry method that places frame after frame. keyframes: number of its keyframes, 0 without any."""
+    """An odometry method that places frame after frame."""
 
     @property
     def keyframes(self) -> int:
@@ -36,18 +35,18 @@ class OdometryMethod(Protocol):
 
     @property
     def network_length(self) -> float | None:
-        """Return the length of the path of the pose network alone; None if unknown, or if it is this path."""
+        """Return the length of the pose network's own path, if known and different."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return lines for people about the path, once it is known."""
+        """Return lines for people about the finished path."""
 
     def add(self, image: Tensor, camera: Camera) -> bool:
         """Place (1, 3, H, W) with K (3, 3). Return False if the motion is unknown: the path ends before it."""
         ...
 
     def path(self) -> Tensor:
-        """Return (N, 4, 4) float64 T_world_camera of the frames so far, the first is the world. Called at the end."""
+        """Return (N, 4, 4) float64 T_world_camera; the world is the first frame. Called at the end."""
         ...
 
 
@@ -102,9 +101,9 @@ class SlidingWindowOdometry:
 
     def __post_init__(self) -> None:
         if self.predictor.depth_scale.is_affine:
-            fix = "use a recipe that predicts depth, or --method network"
+            fix = "use a network that predicts depth, or --method network"
             found = "inverse depth up to scale and shift"
-            raise StadiaError("--method refined", found=found, expected="depth, or depth up to scale", fix=fix)
+            raise StadiaError("--method refined", found=found, expected="depth", fix=fix)
         self.window = SlidingWindow(self.take_points)
 
     @property
@@ -130,7 +129,7 @@ class SlidingWindowOdometry:
 
 
 def create_aligned(predictor: Predictor, take_points: TakePoints) -> OdometryMethod:
-    """Align each frame to the one before by the depth predicted there."""
+    """Align each frame to the one before by its predicted depth."""
     return FrameToFrameOdometry(predictor, "aligned")
 
 
@@ -143,11 +142,10 @@ def create_network(predictor: Predictor, take_points: TakePoints) -> OdometryMet
 class CameraPath:
     """A camera path T_world_camera (N, 4, 4), whose world is the first frame.
 
-    names, times_s: of the N frames, a time None where unknown.
-    ends: where and why the path stops before the last frame; else empty.
-    keyframes: number of keyframes.
-    frame_ms: (N,) milliseconds for each frame, with the networks and without reading it.
-    network_length: of the refined method, length of the path of the pose network alone over the same frames; else None.
+    names, times_s: of the N frames; a time is None if unknown.
+    ends: where and why the path stops before the last frame, else "".
+    frame_ms: (N,) milliseconds for each frame, without reading it.
+    network_length: length of the pose network's own path over the same frames, or None.
     notes: lines for people.
     """
 
@@ -180,11 +178,11 @@ def track_camera(
     source: name of the input, for people.
     take_points: receives the map, part by part, if the method makes one.
 
-    Raises DataError where fewer than two frames can be placed.
+    Raises DataError if fewer than two frames can be placed.
     """
     odometry: OdometryMethod = ODOMETRY_METHODS.load(method)(predictor, take_points)
-    names, last, ends, skipped = bytearray(), "", "", 0  # one text, a NUL after each name: a string takes 50 bytes more
-    times, frame_ms = array("d"), array("f")  # a list of numbers takes four times as much; NaN is an unknown time
+    names, times, frame_ms = list[str](), list[float | None](), list[float]()
+    ends, skipped = "", 0
     for frame in frames:
         if not frame.on_path:
             skipped += 1
@@ -192,32 +190,37 @@ def track_camera(
         started = time.perf_counter()
         prepared = PreparedFrame.prepare(predictor, frame)
         camera = Camera(torch.from_numpy(prepared.K), predictor.height, predictor.width)
-        is_placed = (frame.is_neighbor or not times) and odometry.add(torch.from_numpy(prepared.image)[None], camera)
+        is_placed = (frame.is_neighbor or not names) and odometry.add(torch.from_numpy(prepared.image)[None], camera)
         if not is_placed:
-            ends = f"the path ends at {last}: the motion to {frame.name} is unknown"
+            ends = f"the path stops after {names[-1] if names else ''}: the motion to {frame.name} is unknown"
             break
-        last = frame.name
-        names += last.encode("utf-8", "surrogatepass") + b"\0"
-        times.append(math.nan if frame.time_s is None else frame.time_s)
+        names.append(frame.name)
+        times.append(frame.time_s)
         frame_ms.append(1e3 * (time.perf_counter() - started))
-    if len(times) < 2:
-        raise _no_path(source, len(times), skipped, ends)
+    if len(names) < 2:
+        raise _no_path(source, len(names), skipped, ends)
     T_world_camera = odometry.path().numpy()
-    times_s = tuple(None if math.isnan(time_s) else time_s for time_s in times)
     length = odometry.network_length
     if length is not None and not math.isfinite(length):
         length = None
-    milliseconds = np.array(frame_ms, np.float64)
-    placed = tuple(bytes(names).decode("utf-8", "surrogatepass").split("\0")[:-1])
-    return CameraPath(T_world_camera, placed, times_s, ends, odometry.keyframes, milliseconds, length, odometry.notes)
+    return CameraPath(
+        T_world_camera,
+        tuple(names),
+        tuple(times),
+        ends,
+        keyframes=odometry.keyframes,
+        frame_ms=np.array(frame_ms),
+        network_length=length,
+        notes=odometry.notes,
+    )
 
 
 def _no_path(source: str, placed: int, skipped: int, ends: str) -> DataError:
     if ends:
-        fix = "use --method aligned or refined if the recipe has no pose network, and images that follow each other"
+        fix = "use --method aligned or refined, and images that follow each other"
         return DataError(source, found=ends, expected="a motion between two frames", fix=fix)
     if skipped:
-        found = f"{placed + skipped} frames, and none that shows that the camera has moved since the first"
-        return DataError(source, found=found, expected="two that do", fix="data.stride=1 takes each frame")
+        found = f"{placed + skipped} frames without motion"
+        return DataError(source, found=found, expected="a moving camera", fix="data.stride=1 takes each frame")
     found, fix = f"{placed} frame{'s' * (placed != 1)}", "pass a video, or a folder of its images"
     return DataError(source, found=found, expected="two that follow each other", fix=fix)

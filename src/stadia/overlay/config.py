@@ -30,7 +30,7 @@ class CutoutConfig(SceneCounts):
     train, val, test: number of objects.
     views: images of each object.  side: height and width of an image, pixels.
     elevation_deg: range of the camera's height over the object, as an angle.  field_of_view_deg: of the camera.
-    supersampling: N for N x N samples a pixel, of which alpha is the share that show the object.
+    supersampling: N for N x N samples per pixel.
     """
 
     scene_name = "object"
@@ -47,7 +47,7 @@ class CutoutConfig(SceneCounts):
 class BackgroundConfig(SourceOptions):
     """Images with depth onto which cut-outs are pasted: true depth, or a teacher's.
 
-    path, format: see `open_recordings`; null takes RoadWorld's demo worlds from the cache, rendered once.
+    path, format: see `open_recordings`; null uses RoadWorld's demo worlds from the cache, rendered once.
     split_by: which images validate. Splits that a data set names stay.  sides: cameras of the rig.
     teacher: a folder that `stadia predict` wrote for these images; its depth replaces true depth.
     """
@@ -64,7 +64,7 @@ class ForegroundConfig(StrictModel):
 
     path: FOLDER/NAME.png, or FOLDER/OBJECT/VIEW.png, or either in FOLDER/train, FOLDER/val (and test); null renders
         objects of TableWorld.
-    val_share: of the objects, if the folder names no splits. All views of an object are in one split.
+    val_share: of the objects, if the folder names no splits.
     """
 
     path: str | None = None
@@ -74,9 +74,9 @@ class ForegroundConfig(StrictModel):
 class PlacementConfig(StrictModel):
     """Position and size of cut-outs.
 
-    rule: "random", or "grid": 4 rows (smaller and higher is farther) of 5 places, each as it is and mirrored.
-    size: random alone: least and largest longer side, as a share of the image's shorter one.
-    foot: random alone: if the lower edge may lie, as a share of the height from above.
+    rule: "random", or "grid": 4 rows (smaller and higher is farther) of 5 places, each also mirrored.
+    size: random only: least and largest longer side, as a share of the image's shorter one.
+    foot: random only: range of the lower edge, as a share of the height from above.
     """
 
     rule: Literal["random", "grid"] = "random"
@@ -86,29 +86,29 @@ class PlacementConfig(StrictModel):
     @model_validator(mode="after")
     def _check_size(self) -> Self:
         if self.size[1] > 1:
-            size = f"{self.size[1]:g} times its background"
-            raise ValueError(f"size: a foreground of {size} is larger than it; expected at most 1")
+            raise ValueError(f"size: {self.size[1]:g} is larger than the background; expected at most 1")
         return self
 
 
 MAX_SAMPLES = 1_000_000
-"""Composite images of an epoch or of a split on disk, as many as `--count` takes."""
+"""Composite images of an epoch or of a split on disk."""
 
 
 class OverlayDataConfig(StrictModel):
     """Composite images: cut-outs pasted onto backgrounds.
 
-    path: a set that `stadia data overlay` wrote, or one in the published layout; null composes while it trains.
+    path: a set that `stadia data overlay` wrote, or one in the published layout; null composes during training.
     height, width: of the composed images, multiples of 8.
     backgrounds, foregrounds, placement: what is composed, if no path is given.
     samples, val_samples: composed for an epoch, and for validation.
-    per_background: so many training images of one background follow one another (the published set: 4000).
-    fresh: each epoch has new ones. Else the same again, as of a set that was written.
-    val_share: of the published layout's backgrounds and foregrounds. None is on both sides; mixed pairs are left out.
-    val_rule: "disjoint" holds out val_share so; "published" validates on backgrounds 76 to 100 (images from 300001 on),
-        whose foregrounds train too: C02 stops there, and `--on-stop warn` trains.
-    mirror: probability of mirroring a training sample with its background, camera, depth and mask.
-    color: one draw a sample, for image and background together.
+    per_background: number of consecutive training images of one background (the published set: 4000).
+    fresh: compose new images in each epoch.
+    val_share: of the published layout's backgrounds and foregrounds, which are only on one side; mixed pairs are left
+        out.
+    val_rule: "disjoint" holds out val_share; "published" validates on backgrounds 76 to 100, whose foregrounds also
+        train: C02 stops there, and `--on-stop warn` trains.
+    mirror: probability of mirroring a training sample.
+    color: one draw per sample, for image and background together.
     """
 
     path: str | None = None
@@ -139,7 +139,7 @@ class OverlayNetConfig(StrictModel):
     """The network of the recipe `overlay`.
 
     network: see `stadia list overlay-networks`: `light`, or `full` with 24,019,618 parameters.
-    output_stride: predict at 1/output_stride of the image size and upsample bilinearly: smoother, at the same cost.
+    output_stride: predict at 1/output_stride of the image size and upsample bilinearly.
     init_depth_m: depth that an untrained network predicts, in the unit of the labels.
     """
 
@@ -149,7 +149,7 @@ class OverlayNetConfig(StrictModel):
 
 
 def check_overlay_size(height: int, width: int) -> None:
-    """Raise ConfigError with the nearest valid size if the image's sides are no multiples of OVERLAY_STRIDE.
+    """Raise ConfigError with the nearest valid size if a side is not a multiple of OVERLAY_STRIDE.
 
     Examples:
         >>> check_overlay_size(64, 128)  # multiples of 8 pass
@@ -160,23 +160,22 @@ def check_overlay_size(height: int, width: int) -> None:
 class OverlayLossConfig(StrictModel):
     """Depth and mask of composite images: a weighted sum of terms (`stadia list overlay-losses`).
 
-    Depth is compared as ln z, scaled to 0 at min_depth and 1 at max_depth. So errors are relative in any unit, and SSIM
-    has a known range.
+    Depth is compared as ln z, scaled to 0 at min_depth and 1 at max_depth, so errors are relative.
 
-    name: the loss (`stadia list losses`); a class of your own, module:Class, derives from it.
+    name: the loss (`stadia list losses`); your own module:Class derives from it.
     depth_mse, depth_l1, depth_smooth_l1: weights of the mean of d^2, of |d|, and of smooth L1.
     depth_ssim: weight of 1 - SSIM.
-    depth_gradient: weight of the mean |dx d| + |dy d|, which ignores constants, so it cannot be the only depth term.
+    depth_gradient: weight of the mean |dx d| + |dy d|, which ignores constants.
     mask_bce, mask_mse, mask_dice: weights of cross-entropy, squared error of the probability, and 1 - Dice per image.
-    smooth_l1_beta: beta of smooth L1; at 1 all errors are below it, and smooth L1 is half of MSE.
-    balance: weights are shares of the gradient: every `balance_every` steps each term's gradient at the layer that both
-        heads share is measured, and all are scaled to their mean. If false, weights are plain factors.
-    balance_every: steps between two such measurements.
-    monitor: at each logged step, all terms of the table are also computed without a gradient, those that do not train
-        too: `train/monitor/NAME`, and the seconds of each, `train/monitor_s/NAME`.
-    label_stride: compare at 1/label_stride of the image size: the middle label of each block, the mask where at least
-        half of the block has it, and the mean of the prediction.
-    min_depth, max_depth: range of valid labels, in their unit (metres, if the labels are metric).
+    smooth_l1_beta: beta of smooth L1; at 1 all errors are below it.
+    balance: weights are shares of the gradient, measured at the layer that both heads share. If false, they are
+        factors.
+    balance_every: steps between two measurements.
+    monitor: at each logged step, also compute all terms without a gradient: `train/monitor/NAME`, and their seconds,
+        `train/monitor_s/NAME`.
+    label_stride: compare at 1/label_stride of the image size: the middle depth label of each block, and the mask of its
+        majority.
+    min_depth, max_depth: range of valid labels, in their unit.
     """
 
     name: LossName = "overlay"
@@ -210,9 +209,9 @@ class OverlayLossConfig(StrictModel):
         for what, anchors in (("depth", depth_errors), ("mask", ("mask_",))):
             if not any(name.startswith(anchors) for name in self.weights):
                 only_gradient = "depth_gradient" in self.weights and what == "depth"
-                alone = "depth_gradient alone leaves a constant open; " if only_gradient else ""
+                alone = "depth_gradient ignores constants; " if only_gradient else ""
                 terms = [name for name in OVERLAY_LOSSES if name.startswith(what) and name != "depth_gradient"]
-                raise ValueError(f"{alone}no term measures the error of the {what}: set one of {', '.join(terms)}")
+                raise ValueError(f"{alone}no term measures the {what}: set one of {', '.join(terms)}")
         return self
 
 

@@ -43,15 +43,13 @@ class SharedFactor:
 class CompositeSurvey:
     """The result of a survey of composite images.
 
-    images: number of an epoch, by split.  num_checked: how many of these were read.  factors: what the splits share.
+    images: number of an epoch, by split.  num_checked: how many were read.  factors: what the splits share.
     effective_backgrounds: exp of the entropy of the backgrounds in an epoch of training.
-    source, depth_scale: of the depth.
-    unreadable: (file, fault) of images that cannot be read.  uncut: of foregrounds that cannot be pasted.
-    lossy: (file, what) of labels stored with loss.
-    alike: the statistics of depth and mask if they are equal, else empty.
-    missing: paths of the published layout that are not there.  renamed: folders with other names than in the layout.
-    unscored: share of the depth labels outside of the scored range.  depths: the range that holds 99 % of all.
-    pasted: how large cut-outs are and become; empty if none is pasted.
+    unreadable, uncut, lossy: (file, fault) of images, of foregrounds that cannot be pasted, and of lossy labels.
+    alike: the statistics of depth and mask if they are equal, else "".
+    missing: missing paths of the published layout.  renamed: folders with other names.
+    unscored: share of the depth labels outside of the scored range.  depths: the range of 99 % of them.
+    pasted: size of the cut-outs, else "".
     """
 
     images: Mapping[str, int]
@@ -71,7 +69,7 @@ class CompositeSurvey:
     pasted: str = ""
 
     def lines(self) -> list[str]:
-        """Format the table: one line a factor, then the number of backgrounds and the source of the depth."""
+        """Format the table: one line per factor, the number of backgrounds, the source of the depth."""
         splits = list(self.images)
         widths = [max(8, len(split) + 2) for split in splits]
         head = " " * 12 + "".join(f"{split:>{w}}" for split, w in zip(splits, widths, strict=True)) + "  shared"
@@ -85,10 +83,7 @@ class CompositeSurvey:
 
 
 def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (0.0, math.inf)) -> CompositeSurvey:
-    """Survey the splits: all names, and some images spread evenly over each.
-
-    scored: labels of depth strictly between are trained and scored.
-    """
+    """Survey all names, and some images spread evenly. scored: open range of labels that count."""
     images = overlays.images
     counts_of = {split: overlays.count_images(split) for split in images}
     kept = {split: _identify_parts(source, counts_of[split]) for split, source in images.items()}
@@ -155,7 +150,6 @@ def _shorten_path(file: Path) -> str:
 
 
 def _describe_equal_statistics(statistics: Sequence[tuple[float, ...]]) -> str:
-    """Describe mean and deviation where depth (the first two) and mask have the same, to 6 digits; else return ""."""
     if not statistics:
         return ""
     depth, mask = np.array(statistics).mean(0).reshape(2, 2)
@@ -164,10 +158,7 @@ def _describe_equal_statistics(statistics: Sequence[tuple[float, ...]]) -> str:
 
 
 def _identify_parts(images: CompositeSource, count: int) -> dict[str, dict[str, str]]:
-    """Return for each factor {identity: name}.
-
-    Images are identified by content, cut-outs by visible pixels, mirrored or not.
-    """
+    """Return {identity: name} for each factor: images by content, cut-outs by visible pixels."""
     if isinstance(images, CompositeComposer):
         backgrounds = {
             (hash_file(background.file) if background.file else background.name): background.name
@@ -233,16 +224,16 @@ def _describe_renamed_folders(scan: LayoutScan | None) -> tuple[str, ...]:
 MIN_BACKGROUNDS = 10  # effective number in an epoch; 30,000 consecutive images of the published set have 7.5
 
 MAX_UNSCORED = 0.2
-"""Share of the depth labels outside of the trained and scored range; of the demo roads 6 % are beyond 80 m."""
+"""Share of the depth labels outside of the trained and scored range."""
 
 
 def check_composites(survey: CompositeSurvey) -> list[Finding]:
-    """Return C01 to C09, C14, and D01 of unreadable images; empty if nothing is wrong and depth is exact."""
+    """Return C01 to C09, C14, and D01 of unreadable images; empty if nothing is wrong."""
     factors = {factor.name: factor for factor in survey.factors}
     findings = [*_check_shared(survey, factors), *_check_composite_files(survey), *_check_composite_labels(survey)]
     if survey.effective_backgrounds < MIN_BACKGROUNDS:
-        measured = f"{factors['background'].counts['train']} backgrounds train, as unevenly as "
-        measured += f"{survey.effective_backgrounds:.1f} of equal frequency, in {survey.images['train']} images"
+        measured = f"{factors['background'].counts['train']} backgrounds in {survey.images['train']} training images, "
+        measured += f"worth {survey.effective_backgrounds:.1f} of equal frequency"
         findings.append(make_finding("C06", Severity.WARN, measured, f"{MIN_BACKGROUNDS} and more"))
     return sort_findings(findings)
 
@@ -269,22 +260,20 @@ def _check_shared(survey: CompositeSurvey, factors: Mapping[str, SharedFactor]) 
 
 
 def _check_composite_labels(survey: CompositeSurvey) -> Iterator[Finding]:
-    """Yield C07, C08 and C14: depth of another source, equal to the mask, or outside of the scored range."""
     if survey.source != "exact":
         measured = f"depth is of '{survey.source}', {survey.depth_scale}"
         yield make_finding("C07", Severity.NOTE, measured, "exact depth, or a name for its source")
     if survey.alike:
-        measured = f"of {survey.num_checked} images depth and mask both have {survey.alike}"
+        measured = f"depth and mask of {survey.num_checked} images both have {survey.alike}"
         yield make_finding("C08", Severity.STOP, measured, "depth that is not the mask")
     if survey.unscored > MAX_UNSCORED:
         low, high = survey.depths
-        measured = f"{survey.unscored:.0%} of the depth labels lie outside of "
-        measured += f"loss.min_depth to loss.max_depth; 99 % lie in {low:.3g} to {high:.3g}"
+        measured = f"{survey.unscored:.0%} of the depth labels are outside loss.min_depth to loss.max_depth; "
+        measured += f"99 % are in {low:.3g} to {high:.3g}"
         yield make_finding("C14", Severity.WARN, measured, f"at most {MAX_UNSCORED:.0%}")
 
 
 def _check_composite_files(survey: CompositeSurvey) -> Iterator[Finding]:
-    """Yield C03 to C05, C09 and D01: missing and renamed files, and files that do not hold what they should."""
     if survey.missing:
         paths = list(survey.missing[:MAX_LISTED_FILES])
         are = "paths are" if len(survey.missing) > 1 else "path is"

@@ -23,10 +23,9 @@ from stadia.overlay.config import OverlayLossConfig
 class OverlayComparison:
     """The input of every term, (B, 1, H, W) each, float32 at least.
 
-    depth, true: ln z and ln z_true, scaled so that the label range is 0 to 1; 0 if not known.
+    depth, true: ln z and ln z_true, scaled so that the label range is 0 to 1; 0 if unknown.
     known: true where depth is labeled.
-    mask_logits: of the pasted objects.
-    mask: 1 on pasted objects, else 0. Soft labels would keep cross-entropy above 0.
+    mask: 1 on pasted objects, else 0.
     """
 
     depth: Tensor
@@ -50,7 +49,7 @@ class OverlayComparison:
 
     @property
     def error(self) -> Tensor:
-        """Return prediction minus truth in scaled ln z, (B, 1, H, W); 0 if not known."""
+        """Return prediction minus truth in scaled ln z, (B, 1, H, W); 0 if unknown."""
         return self.depth - self.true
 
 
@@ -110,7 +109,7 @@ def mask_dice(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
 class OverlayLoss:
     """The weighted sum of OVERLAY_LOSSES. Depth needs labels; the mask trains on every image.
 
-    Terms are means over the batches of all processes, so every process has to call it. Runs in float32 at least.
+    Terms are means over the batches of all processes, so every process calls it. Runs in float32 at least.
     """
 
     def __init__(self, config: OverlayLossConfig | None = None) -> None:
@@ -135,8 +134,7 @@ class OverlayLoss:
         shapes = [tuple(x.shape) for x in (log_depth, mask_logits, true, mask)]
         if len(set(shapes)) > 1 or len(shapes[0]) != 4 or shapes[0][1] != 1:
             found, expected = ", ".join(map(str, shapes)), "four maps (B, 1, H, W) of one size"
-            fix = "resize the prediction to the labels' size"
-            raise GeometryError("depth, mask and their labels", found=found, expected=expected, fix=fix)
+            raise GeometryError("depth, mask and their labels", found=found, expected=expected)
         with torch.autocast(log_depth.device.type, enabled=False):
             given = self._compare(log_depth, mask_logits, true, mask)
             return {name: row(given, self.config) for name, row in self._rows.items()}
@@ -150,10 +148,7 @@ class OverlayLoss:
 
     @torch.no_grad()
     def monitor(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor | float]:
-        """Return each term of OVERLAY_LOSSES as "monitor/NAME", and its seconds as "monitor_s/NAME".
-
-        The maps are as of `terms`. Waits for the device, so that seconds are those of the term.
-        """
+        """Return each term of OVERLAY_LOSSES as "monitor/NAME", and its seconds as "monitor_s/NAME"."""
         logged: dict[str, Tensor | float] = {}
         with torch.autocast(log_depth.device.type, enabled=False):
             given = self._compare(log_depth, mask_logits, true, mask)
@@ -166,6 +161,6 @@ class OverlayLoss:
         return logged
 
     def report(self, terms: Mapping[str, Tensor], factors: Mapping[str, Tensor | float] | None = None) -> LossReport:
-        """Return the weighted sum; `factors` multiply the weights by name, to balance them."""
+        """Return the weighted sum; `factors` multiply the weights by name."""
         weighted = {name: self.weights[name] * (factors or {}).get(name, 1.0) * value for name, value in terms.items()}
         return LossReport.from_terms(weighted, {}, least=dict.fromkeys(weighted, 0.0))

@@ -25,8 +25,8 @@ def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
 
     mask_pixels; mask_both, mask_predicted, mask_true: pixels inside both, the prediction, the truth; mask_absolute: sum
     of |p - t|; mask_surprise: of binary cross-entropy; boundary_predicted, boundary_true: boundary pixels;
-    boundary_predicted_near, boundary_true_near: those near a boundary pixel of the other mask. Values that are not
-    finite count as outside, with the largest error.
+    boundary_predicted_near, boundary_true_near: those near the other boundary. Values that are not finite are outside,
+    with the largest error.
 
     Examples:
         >>> logits = torch.tensor([[[[5.0, -5.0]]]])
@@ -56,19 +56,19 @@ def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
 
 
 def mask_boundary(mask: Tensor) -> Tensor:
-    """Return the pixels inside (B, 1, H, W) bool that have a neighbor outside; the edge of the image is none."""
+    """Return the pixels inside (B, 1, H, W) bool with a neighbor outside; the image's edge does not count."""
     return mask & (F.max_pool2d((~mask).float(), 3, stride=1, padding=1) > 0)
 
 
 def dilate_boundary(boundary: Tensor) -> Tensor:
-    """Return the pixels within TOLERANCE of a boundary pixel, (B, 1, H, W) bool, along rows, columns and diagonals."""
+    """Return the pixels within TOLERANCE of a boundary pixel, (B, 1, H, W) bool, in 8 directions."""
     height, width = boundary.shape[-2:]
     reach = math.ceil(TOLERANCE * math.hypot(height, width))
     return F.max_pool2d(boundary.float(), 2 * reach + 1, stride=1, padding=reach) > 0
 
 
 def mask_scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """Return the IoU, Dice, boundary F, mean error and cross-entropy of summed counts; empty without images.
+    """Return IoU, Dice, boundary F, mean error and cross-entropy of summed counts; empty without images.
 
     Examples:
         >>> logits, true = torch.full((1, 1, 8, 8), 9.0), torch.ones(1, 1, 8, 8, dtype=torch.bool)
@@ -96,7 +96,7 @@ def _share(part: float, whole: float, *, empty: float) -> float:
 
 
 def weaker_scale(predicted: DepthScale, labeled: DepthScale) -> DepthScale:
-    """Return the weaker of two depth scales: the one at which both can be compared.
+    """Return the weaker of two depth scales, at which both can be compared.
 
     Examples:
         >>> weaker_scale(DepthScale.METRES, DepthScale.UP_TO_SCALE)
@@ -112,8 +112,8 @@ def compute_image_sums(
     """Compute the sums of each image that add up over a set.
 
     depth, mask_logits, true, mask: (B, 1, H, W); true is z, 0 = none.
-    depth_scale: the weaker of both scales. Depth up to scale is scaled by the ratio of medians of each image.
-    scored: labels strictly between these are scored. Predictions are clamped to it, in the unit of the labels.
+    depth_scale: the weaker of both scales. Depth up to scale is scaled by each image's ratio of medians.
+    scored: open range of scored labels, in their unit. Predictions are clamped to it.
     """
     known = (true > scored[0]) & (true < scored[1])
     if depth_scale is not DepthScale.METRES:
@@ -126,7 +126,7 @@ def compute_image_sums(
 
 
 def compute_overlay_scores(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Compute depth errors and mask scores over the pixels of several images; those without labels are left out.
+    """Compute depth errors and mask scores over the pixels of several images.
 
     `depth_and_mask_error` is the sum of AbsRel and 1 - IoU.
     """

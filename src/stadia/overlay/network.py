@@ -1,8 +1,4 @@
-"""Networks of the recipe `overlay`: background and composite image to depth and the mask of the pasted objects.
-
-Both trunks have one interface and feed two heads. Depth is predicted as ln z by a linear layer, so it is positive
-and never saturates. The mask head predicts a logit.
-"""
+"""Networks of the recipe `overlay`: background and composite image to depth (as ln z) and the mask's logits."""
 
 from __future__ import annotations
 
@@ -36,7 +32,7 @@ class OverlayNet(nn.Module):
     """A trunk from OVERLAY_NETWORKS and two heads: a 1x1 convolution for depth, a 3x3 convolution for the mask.
 
     The input is (B, 6, H, W), RGB in [0, 1] of the background and then of the composite; outputs are float32.
-    Raises ConfigError if the sides are no multiples of 8, since upsampled maps would not fit the skip connections.
+    Raises ConfigError if a side is not a multiple of 8.
     """
 
     def __init__(self, config: OverlayNetConfig) -> None:

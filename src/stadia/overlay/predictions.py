@@ -25,11 +25,11 @@ LOGITS_KEY = "mask_logits"
 
 @dataclass(frozen=True)
 class OverlayPrediction:
-    """Depth and mask logits (h, w) of a composite image, as predicted.
+    """Predicted depth and mask logits (h, w) of a composite image.
 
     name: of its files, unique in a folder.
     size: (height, width) of the image.
-    sheet: labeled (H, W, 3) RGB images to draw side by side; None draws nothing.
+    sheet: labeled (H, W, 3) RGB images to draw side by side, or None.
     """
 
     name: str
@@ -42,7 +42,7 @@ class OverlayPrediction:
 def write_overlay_predictions(
     out: Path, depth_scale: DepthScale, provenance: Provenance, source: str, predicted: Iterable[OverlayPrediction]
 ) -> Predictions:
-    """Write depth, masks and sheets into a new folder one by one, and predictions.json before the first and at the end.
+    """Write depth, masks and sheets into a new folder, and predictions.json first and at the end.
 
     Raises StadiaError if the folder is not empty, or there is no image.
     """
@@ -72,7 +72,7 @@ def write_overlay_predictions(
             sizes.add(image.size)
             network_sizes.add((image.depth.shape[0], image.depth.shape[1]))
         if not names:
-            raise StadiaError(out, found="no image", expected="at least one", fix="check the input")
+            raise StadiaError(out, found="no image", expected="at least one")
     ended = {
         "entries": tuple(names),
         "image_size": sizes.pop() if len(sizes) == 1 else None,
@@ -89,7 +89,6 @@ def read_mask_logits(predictions: Predictions, name: str) -> NDArray[np.floating
 
 
 def _resize(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize to (height, width), bilinearly, outer edges on outer edges."""
     if values.shape == size:
         return values
     return np.asarray(cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR))

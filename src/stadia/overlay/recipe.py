@@ -46,7 +46,7 @@ OverlayLossFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
 def make_overlay_case(loss: OverlayLossFunction, terms: Mapping[str, float], unit: float = 1.0) -> LossCase:
     """Return the case of a loss of (ln z, mask logits, labels with 0 = none, mask), (B, 1, H, W) each.
 
-    terms: weights by name: without a term of depth or of the mask that is no axis.
+    terms: weights by name; only terms with weight give an axis.
     unit: of the labels; depths are 3 to 16 of it.
     """
     has_depth = any(name.startswith("depth") and weight > 0 for name, weight in terms.items())
@@ -78,7 +78,7 @@ def make_overlay_case(loss: OverlayLossFunction, terms: Mapping[str, float], uni
 
 
 MAX_LR_FACTOR = 2.0
-"""Maximum mean loss weight (or its inverse) before SGD has another learning rate than configured."""
+"""Largest mean loss weight (or its inverse) before SGD's effective learning rate is reported."""
 
 
 class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTargets]):
@@ -111,12 +111,12 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return the scale of its depth: that of its labels."""
+        """Return the scale of its depth, which its labels have."""
         return self.config.depth_scale or DepthScale.METRES
 
     @property
     def run_metadata(self) -> RecipeFacts:
-        """Return the depth scale, the origin of the labels, and the effective learning rate of SGD."""
+        """Return the depth scale, the origin of the labels, and SGD's effective learning rate."""
         source = self.config.depth_source or "exact"
         factor = {"effective_lr": self._effective_lr(self.loss.weights)} if self._plain else {}
         return RecipeFacts(
@@ -133,17 +133,14 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         return self.config.optimizer.lr * sum(entering.values())
 
     def save_data_stats(self, data: OverlayData) -> None:
-        """Keep the scale that the labels allow to score; check the effective learning rate of SGD."""
+        """Keep the scale that the labels allow to score; check SGD's effective learning rate."""
         self.scored_as = weaker_scale(self.depth_scale, data.overlays.label.depth_scale)
         total, lr = sum(self.loss.weights.values()), self.config.optimizer.lr
         if self._plain and not 1 / MAX_LR_FACTOR <= total / len(self.loss.weights) <= MAX_LR_FACTOR:
             effective = self._effective_lr(self.loss.weights)
-            what = f"the weights of the loss add up to {total:g}"
-            measured = f"{what}: an effective learning rate of {effective:g} where optimizer.lr is {lr:g}"
-            expected, evidence = (
-                f"mean weight 1, within {MAX_LR_FACTOR:g} times",
-                {"weights": total, "effective_lr": effective},
-            )
+            measured = f"loss weights of {total:g} in total turn optimizer.lr={lr:g} into {effective:g}"
+            evidence = {"weights": total, "effective_lr": effective}
+            expected = f"mean weight 1, within {MAX_LR_FACTOR:g} times"
             self.found.append(make_finding("C13", Severity.WARN, measured, expected, evidence=evidence))
 
     def maps(self, inputs: OverlayInputs) -> OverlayMaps:
@@ -152,12 +149,10 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         return predicted
 
     def loss_cases(self, batch: OverlayBatch) -> Mapping[str, LossCase]:
-        """Return the loss case of depth and mask of a synthetic plane, within the depth range of the loss."""
+        """Return the loss case of a synthetic plane, within the depth range of the loss."""
         nearest, farthest = self.config.loss.min_depth, self.config.loss.max_depth
         unit = 1.0 if nearest < 3 and farthest > 20 else (nearest + farthest) / 20
         return {"loss": make_overlay_case(self.loss, self.loss.weights, unit)}
-
-    # -- training step
 
     def training_step(self, batch: OverlayBatch) -> LossReport:
         predicted, targets, weights = self.maps(batch.inputs), batch.targets, self.loss.weights
@@ -184,8 +179,6 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         self.balance.load_state_dict(state["gradient_balance"])
 
-    # -- validation
-
     def on_validation_start(self) -> None:
         self._sums = {}
 
@@ -199,7 +192,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         return {}
 
     def validation_summary(self) -> Mapping[str, float]:
-        """Return depth errors and mask scores over all pixels; an image in two processes counts once."""
+        """Return depth errors and mask scores over all pixels; each image counts once."""
         images: dict[Meta, dict[str, float]] = {}
         for part in gather_from_processes(self._sums):
             images |= part
@@ -230,20 +223,18 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         }
 
 
-# -- Balance the terms of a loss by the measured size of their gradients.
-
 MOMENTUM = 0.8
-"""Momentum of the moving mean at each measurement: one batch is noisy."""
+"""Of the moving mean at each measurement, since one batch is noisy."""
 
 MAX_FACTOR = 10.0
-"""The largest factor; its inverse is the smallest. A learnt term has almost no gradient and must not be amplified."""
+"""The largest factor (its inverse is the smallest): a learnt term has almost no gradient."""
 
 
 class GradientBalance:
-    """Moving means of the gradients of each term with respect to the shared features; part of checkpoints.
+    """Moving means of each term's gradient with respect to the shared features; part of checkpoints.
 
-    A term with gradient 0 (a batch without its labels) keeps its mean. Chen et al. (GradNorm, arXiv 1711.02257) measure
-    at the same place; here the weights are computed from the means, and not learnt.
+    A term with gradient 0 keeps its mean. GradNorm (Chen et al., arXiv 1711.02257) measures at the same place, but
+    learns the weights.
 
     Args:
         every: steps between measurements.
@@ -255,7 +246,7 @@ class GradientBalance:
         self._measured_at = -1
 
     def measure(self, step: int, terms: Mapping[str, Tensor], shared: Tensor) -> None:
-        """Measure |d term / d shared| of each term, unweighted, where due. All processes call it at the same steps.
+        """Measure |d term / d shared| of each term, unweighted, when due, in all processes at the same steps.
 
         terms: scalars with their graph, which stays.  shared: (B, C, H, W), the features that all terms use.
         """
@@ -274,10 +265,7 @@ class GradientBalance:
                 self.sizes[name] = MOMENTUM * self.sizes[name] + (1 - MOMENTUM) * size if name in self.sizes else size
 
     def factors(self) -> dict[str, float]:
-        """Return a factor for each term that makes all gradients equal to their geometric mean.
-
-        Clamped to [1 / MAX_FACTOR, MAX_FACTOR]: gradients that are farther apart stay so.
-        """
+        """Return a factor for each term that makes all gradients equal, within MAX_FACTOR."""
         if not self.sizes:
             return {}
         mean = math.exp(fmean(map(math.log, self.sizes.values())))

@@ -37,18 +37,17 @@ from stadia.predict.tasks import LabeledSet, ScoreOutput, Task
 from stadia.training.run_folder import Run
 
 MAX_VALIDATION_IMAGES = 1000
-"""Maximum number of scored validation images."""
 
 MAX_BASELINE_IMAGES = 500
-"""Maximum number of training images for the baselines."""
+"""Training images for the baselines."""
 
 DRAWN = 8
-"""Number of drawn images, of those that are scored."""
+"""Scored images that are drawn."""
 
 
 @dataclass(frozen=True)
 class CompositeInput:
-    """Images to predict, each with its background: files in pairs, or samples of a composite set."""
+    """Images to predict, each with its background: pairs of files, or samples of a composite set."""
 
     name: str
     pairs: Sequence[tuple[Path, Path]] = ()
@@ -59,8 +58,8 @@ class CompositeInput:
 class LabeledComposites(LabeledSet):
     """Samples to score, by their numbers.
 
-    source: of the images, for the record of the predictions.
-    training: images and numbers that the baselines are computed from; None without baselines.
+    source: of the images, for the record.
+    training: images and numbers for the baselines, or None.
     """
 
     samples: CompositeSamples
@@ -76,12 +75,12 @@ class CompositeScore:
     values: Mapping[str, Any]
 
     def summary(self) -> dict[str, Any]:
-        """Return the scores and what they mean, without those of single images."""
+        """Return the scores without single images."""
         shown = {key: value for key, value in self.values.items() if key not in ("per_image", "metrics")}
         return {**shown, **self.values["metrics"]}
 
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
-        """Write the score as FOLDER/NAME.json, with the facts `about` it; return the files."""
+        """Write the score as FOLDER/NAME.json; return the files."""
         write_score(folder / f"{name}.json", {**about, **self.values})
         return [folder / f"{name}.json"]
 
@@ -92,7 +91,7 @@ class OverlayTask(Task):
     recipe: OverlayRecipe
 
     def open(self, source: Path, options: PredictOptions) -> list[CompositeSession]:
-        """Open composite images with their backgrounds, or a set of `stadia data overlay`, which has its own."""
+        """Open composite images with their backgrounds, or a set of `stadia data overlay`."""
         is_set = options.background is None and is_composite_set(source)
         self.refuse_unused(options, {"every"} if is_set else {"background"})
         if is_set:
@@ -105,7 +104,7 @@ class OverlayTask(Task):
     def predict_pair(
         self, background: NDArray[np.uint8], image: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return depth and mask logits, (h, w) each, of one image and its background, for the app."""
+        """Return depth and mask logits, (h, w) each, of one image and its background."""
         return predict_pair(self.recipe, background, image)
 
     def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> LabeledComposites:
@@ -157,15 +156,9 @@ class OverlayTask(Task):
             CompositeScore(values).write(run.folder / "scores", f"{labeled.name}-{name}", labeled.about)
 
 
-# -- predict
-
-
 @dataclass(frozen=True)
 class WrittenComposites:
-    """A finished prediction of composite images.
-
-    count: of the images.  split: of the set that they are from; "" for files.
-    """
+    """A finished prediction of composite images. split: of their set, else ""."""
 
     name: str
     folder: Path
@@ -178,10 +171,7 @@ class WrittenComposites:
 
 @dataclass(frozen=True)
 class CompositeSession:
-    """Predicts composite images into a folder.
-
-    numbers: of the samples, if the images are of a set.
-    """
+    """Predicts composite images into a folder. numbers: of the samples, if the images are of a set."""
 
     recipe: OverlayRecipe
     given: CompositeInput
@@ -199,7 +189,7 @@ class CompositeSession:
         return len(self.given.pairs) or len(self.numbers)
 
     def start(self) -> None:
-        """Nothing is measured before the first image."""
+        """Measure nothing before the first image."""
 
     def write(self, folder: Path, track: TrackProgress) -> WrittenComposites:
         """Predict into a folder: depth and mask of each image, with drawings."""
@@ -219,25 +209,21 @@ def _(session: CompositeSession) -> Iterator[str]:
 def _(result: WrittenComposites) -> Iterator[str]:
     yield f"{result.folder}: depth and mask of {result.count} image{'s' * (result.count != 1)}"
     if result.split:
-        yield f"note: the images are of the split '{result.split}', which `stadia evaluate` scores"
+        yield f"note: these are images of the split '{result.split}'; score them with `stadia evaluate`"
 
 
 @describe_end.register
 def _(result: WrittenComposites) -> Iterator[str]:
     yield f"depth: {SCALE_DESCRIPTIONS[result.depth_scale]}"
     if result.depth_scale is DepthScale.METRES:
-        yield (
-            "note: metres hold for a camera like the training's; another focal length scales every distance by one"
-            " factor"
-        )
+        yield "note: another focal length than the training's scales all distances"
 
 
 NamedComposite = tuple[str, NDArray[np.uint8], NDArray[np.uint8], Mapping[str, NDArray[np.uint8]] | None]
-"""Name, background and image (H, W, 3) RGB; images to draw beside the prediction, None to draw nothing."""
 
 
 def read_pairs(pairs: Iterable[tuple[Path, Path]]) -> Iterator[NamedComposite]:
-    """Read image files and their backgrounds; each is drawn. Raises DataError for another size of the background."""
+    """Read image files and their backgrounds. Raises DataError if their sizes differ."""
     for image_file, background_file in pairs:
         image, background = read_rgb(image_file), read_rgb(background_file)
         if image.shape != background.shape:
@@ -245,13 +231,13 @@ def read_pairs(pairs: Iterable[tuple[Path, Path]]) -> Iterator[NamedComposite]:
                 background_file,
                 found=f"{background.shape[1]}x{background.shape[0]} pixels",
                 expected=f"{image.shape[1]}x{image.shape[0]}, as {image_file.name}",
-                fix="give the image that the same camera took without the object",
+                fix="use the image of the same camera without the object",
             )
         yield image_file.stem, background, image, {}
 
 
 def compose_samples(samples: CompositeSamples, numbers: Sequence[int]) -> Iterator[NamedComposite]:
-    """Compose samples by their numbers; some of them, evenly spaced, are drawn with mask and depth."""
+    """Compose samples by their numbers; some are drawn with mask and depth."""
     drawn = set(numbers[:: max(len(numbers) // DRAWN, 1)])
     for number in numbers:
         one = samples.images.composed(number).resized(samples.height, samples.width)
@@ -290,7 +276,7 @@ def predict_pair(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Predict depth and mask logits, (h, w) each, of a background and an image (H, W, 3) RGB of one size.
 
-    The network gets about as many pixels as in training, in the shape of the image, sides rounded to its stride.
+    The network gets about as many pixels as in training, in the shape of the image.
     """
     height, width = fit_network_size(
         image.shape[0], image.shape[1], recipe.config.data.height, recipe.config.data.width
@@ -302,7 +288,7 @@ def predict_pair(
 
 
 def fit_network_size(height: int, width: int, trained_height: int, trained_width: int) -> tuple[int, int]:
-    """Return (h, w), multiples of OVERLAY_STRIDE: the image's shape with about as many pixels as in training."""
+    """Return (h, w), multiples of OVERLAY_STRIDE: the image's shape with about the training's pixels."""
     scale = (trained_height * trained_width / (height * width)) ** 0.5
     rows, columns = (max(round(side * scale / OVERLAY_STRIDE), 1) for side in (height, width))
     return rows * OVERLAY_STRIDE, columns * OVERLAY_STRIDE
@@ -314,41 +300,32 @@ def find_pairs(source: Path, background: Path | None) -> list[tuple[Path, Path]]
     Raises DataError, ConfigError.
     """
     if background is None:
-        expected, fix = "the same image without what was pasted", "pass --background, an image or a folder of them"
-        raise ConfigError("--background", found="none", expected=expected, fix=fix)
+        expected = "the image, or a folder of images, without what was pasted"
+        raise ConfigError("--background", found="none", expected=expected, fix="pass --background")
     for path in (source, background):
         if not path.exists():
-            raise DataError(path, found="nothing", expected="an image or a folder of images", fix="check the path")
+            raise DataError(path, found="nothing", expected="an image or a folder of images")
     images = _by_stem(source) if source.is_dir() else {source.stem: source}
     if not background.is_dir():
         return [(image, background) for image in images.values()]
     named = _by_stem(background)
     if missing := [image.name for stem, image in images.items() if stem not in named]:
-        found, expected = (
-            f"no image with the name of {missing[0]} ({len(missing)} are missing)",
-            "a background of the same name for each image",
-        )
-        raise DataError(
-            background, found=found, expected=expected, fix="rename the backgrounds, or pass one image for all"
-        )
+        found, expected = f"no background named like {missing[0]} ({len(missing)} missing)", "one for each image"
+        raise DataError(background, found=found, expected=expected, fix="rename them, or pass one image for all")
     return [(image, named[stem]) for stem, image in images.items()]
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """Return the images of a folder by the stem that predictions have. Raises DataError for duplicates."""
     named: dict[str, Path] = {}
     for image in list_images(folder):
         if (other := named.setdefault(image.stem, image)) is not image:
-            expected = f"one image called {image.stem}: predictions have that name"
-            raise DataError(folder, found=f"{other.name} and {image.name}", expected=expected, fix="rename one of them")
+            found, expected = f"{other.name} and {image.name}", f"one image called {image.stem}"
+            raise DataError(folder, found=found, expected=expected, fix="rename one of them")
     return named
 
 
 def _black_and_white(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.where(mask[..., None], 255, 0).astype(np.uint8).repeat(3, axis=2)
-
-
-# -- evaluate
 
 
 def _open_samples(recipe: OverlayRecipe, data: Path, progress: ReportProgress | None = None) -> CompositeSamples:
@@ -410,10 +387,7 @@ def score_difference_mask(
     samples: CompositeSamples,
     numbers: Sequence[int],
 ) -> dict[str, Any]:
-    """Score the mask where image and background differ, a baseline without depth.
-
-    The threshold is the best one on training images.
-    """
+    """Score the mask of pixels that differ from the background, by the best threshold in training."""
 
     def difference_and_mask(images: CompositeSource, number: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         one = images.composed(number).resized(samples.height, samples.width)

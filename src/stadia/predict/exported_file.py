@@ -99,7 +99,7 @@ class ExportedFile(LoadedNetwork):
 
     def list_limits(self, counts: Sequence[int | None]) -> Sequence[str]:
         no_path = "no path, " if any(count != 1 for count in counts) else ""
-        notes = [f"an exported network predicts only depth: {no_path}no point cloud"]
+        notes = [f"an exported network predicts depth only: {no_path}no point cloud"]
         if self.about.verdict is not None:
             notes.append(f"verdict of its run at the export: {self.about.describe_verdict()}")
         return notes

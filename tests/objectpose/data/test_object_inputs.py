@@ -94,8 +94,6 @@ def test_a_data_set_of_objects_is_predicted_with_its_cameras(
     assert np.allclose(entry["K"], scene["images"][0]["K"])
     (given,) = open_object_inputs(tables, split="train", every=2)
     assert [frame.name for frame in given.frames] == ["train-00000-000"]
-    assert "score: the mean probability of an object's class over its pixels" in text
-    assert "images unlike those of the training give wrong objects" in err
 
 
 def test_a_split_is_chosen_by_its_name(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
@@ -118,7 +116,7 @@ def test_of_bop_the_csv_has_its_images_numbers(run: Path, real_data: Path, tmp_p
     assert {(row.scene_id, row.im_id) for row in read_results(tmp_path / "out" / "bop.csv")} <= set(
         BopImages.open(lmo).ids
     )
-    assert "the data set has other classes than the run: obj_id in the csv is the number of the run's class" in err
+    assert "the data set has other classes than the run" in err
 
 
 def test_of_another_recipe_objects_are_named_with_the_fix(tables: Path, tmp_path: Path, stadia: Stadia) -> None:
@@ -149,7 +147,7 @@ def test_a_wide_image_gets_margins_and_keeps_its_camera(run: Path, tmp_path: Pat
     cv2.imwrite(str(wide), np.full((100, 300, 3), 90, np.uint8))
     code, _, err = stadia("predict", run, wide, "--out", tmp_path / "out", "data.camera.horizontal_fov_deg=55")
     assert code == 0, err
-    assert "1 image of another shape than in training: padded at the border" in err
+    assert "1 image padded to the shape of the training" in err
     mask = cv2.imread(str(tmp_path / "out" / "masks" / "wide.png"), cv2.IMREAD_UNCHANGED)
     assert mask is not None
     assert mask.shape == (100, 300)

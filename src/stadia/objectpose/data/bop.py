@@ -1,9 +1,6 @@
 """Read BOP datasets in their official layout (Hodan et al., ECCV 2018; bop_toolkit, docs/bop_datasets_format.md).
 
-DATASET/models_eval/{models_info.json, obj_000001.ply}, DATASET/SPLIT/000002/{scene_camera.json, scene_gt.json,
-scene_gt_info.json, rgb/000003.png, mask_visib/000003_000000.png}. Files are in millimetres; this module returns metres.
-Masks come from mask_visib/, one for each instance in the order of scene_gt.json. Without that folder they are rendered
-from meshes and poses.
+Files are in millimetres; this module returns metres. Without mask_visib/, masks are rendered from meshes and poses.
 """
 
 from __future__ import annotations
@@ -44,11 +41,7 @@ from stadia.objectpose.data.object_labels import (
 )
 
 PIXEL_CENTER_OFFSET = 0.5
-"""Offset of principal points: BOP counts pixels from the corner of the top-left pixel, stadia from its center.
-
-The format's description does not state it. With this offset, 95 % of 285 boxes in Linemod-Occluded's scene_gt_info.json
-start in the exact column and 99 % in the exact row; with K as written, 47 % and 45 % (experiments/bop_masks.py).
-"""
+"""BOP counts pixels from the corner of the top-left pixel, stadia from its center (experiments/bop_masks.py)."""
 _TO_CENTERS = np.array([[0, 0, PIXEL_CENTER_OFFSET], [0, 0, PIXEL_CENTER_OFFSET], [0, 0, 0]])
 RESULTS_HEADER = "scene_id,im_id,obj_id,score,R,t,time"
 TARGETS_FILE = "test_targets_bop19.json"
@@ -87,7 +80,7 @@ class _Image:
 
 
 def read_targets(dataset: Path) -> Targets:
-    """Return the number of requested instances by object, for each (scene, image) of TARGETS."""
+    """Return the number of requested instances by object, for each (scene, image)."""
     targets: Targets = {}
     for entry in read_bop_json(dataset / TARGETS_FILE, list[_TargetEntry]):
         targets.setdefault((entry.scene_id, entry.im_id), {})[entry.obj_id] = entry.inst_count
@@ -97,7 +90,7 @@ def read_targets(dataset: Path) -> Targets:
 def _read_scene(scene: Path) -> list[_Image]:
     scene_id = parse_integer(scene.name, most=10**9)
     if scene_id is None:
-        fix = "rename the folder, or move it elsewhere"
+        fix = "rename or move the folder"
         raise DataError(scene, found=f"the name '{scene.name}'", expected="the number of a scene (000002)", fix=fix)
     poses = read_bop_json(scene / "scene_gt.json", dict[int, list[_PoseEntry]])
     cameras = read_bop_json(scene / "scene_camera.json", dict[int, _BopCameraEntry])
@@ -117,10 +110,7 @@ def _read_scene(scene: Path) -> list[_Image]:
 
 
 def _read_masks(files: list[Path], camera: Camera, drawn: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return (N, H, W) masks of mask_visib/, where nonzero is visible. Raises DataError for a wrong file.
-
-    The masks were made with a depth tolerance, so two may share a pixel. It belongs to the object `drawn` there.
-    """
+    """Return (N, H, W) masks of mask_visib/; a pixel of two belongs to the object `drawn` there. Raises DataError."""
     masks = np.zeros((len(files), camera.height, camera.width), bool)
     for mask, path in zip(masks, files, strict=True):
         read = read_label_png(path)
@@ -135,7 +125,7 @@ class BopImages(ObjectImages):
     """Annotated images of one split of a BOP dataset.
 
     models: by BOP's object number.  ids: (scene, image) of each image.
-    targets: requested by the benchmark; None without a list.
+    targets: requested by the benchmark, if listed.
     """
 
     def __init__(
@@ -147,15 +137,15 @@ class BopImages(ObjectImages):
 
     @classmethod
     def open(cls, dataset: Path, split: str = "test", only: Collection[tuple[int, int]] | None = None) -> BopImages:
-        """Open DATASET/SPLIT, all of it or `only` some (scene, image). Raises DataError that names the wrong file."""
+        """Open DATASET/SPLIT, all of it or `only` some (scene, image). Raises DataError."""
         dataset = expand_home(dataset)
         scenes = sorted(path for path in (dataset / split).glob("[0-9]*") if path.is_dir())
         if not scenes:
             splits = sorted({scene.parent.name for scene in dataset.glob("*/[0-9]*") if scene.is_dir()})
-            expected = f"folders such as 000002; splits that have some: {', '.join(splits) or 'none'}"
+            expected = f"a split with folders such as 000002: {', '.join(splits) or 'none'}"
             fix = "name one of these"
             if len(splits) == 1:
-                fix = f"set data.train_split={splits[0]} data.val_split=null, which holds the last of its images out"
+                fix = f"set data.train_split={splits[0]} data.val_split=null, which holds out its last images"
             raise DataError(dataset / split, found="no scene", expected=expected, fix=fix)
         images = [image for scene in scenes for image in _read_scene(scene)]
         if only is not None:
@@ -196,7 +186,7 @@ class BopImages(ObjectImages):
         return Camera(torch.from_numpy(self._all[index].K), *self.image_size(index))
 
     def poses(self, index: int) -> list[tuple[BopModel, Points]]:
-        """Return each annotated object of an image with its T_camera_object, visible or not."""
+        """Return each annotated object of an image with its T_camera_object."""
         one = self._all[index]
         found = []
         for number, pose in enumerate(one.poses):
@@ -211,7 +201,7 @@ class BopImages(ObjectImages):
         return found
 
     def requested_counts(self, index: int) -> dict[int, int]:
-        """Return the instances by object that the benchmark requests; without a list, those with a visible pixel."""
+        """Return the instances by object that the benchmark requests, or the visible ones without a list."""
         poses = self._all[index].poses
         if self.targets is None:
             labels = self.labels(index).objects
@@ -233,7 +223,7 @@ class BopImages(ObjectImages):
         ]
 
     def labels(self, index: int) -> ObjectLabels:
-        """Return labels with masks of mask_visib/, or rendered ones. Objects without annotation occlude nothing."""
+        """Return labels with masks of mask_visib/, or rendered ones."""
         camera, shapes = self.camera(index), self.silhouettes(index)
         files = self._mask_files(index)
         drawn = compute_visible_masks(shapes, camera.height, camera.width)
@@ -250,7 +240,7 @@ class BopResult:
     """One estimated object.
 
     T_camera_model: (4, 4) metres, of the mesh in BOP's frame.  score: higher is more certain.
-    time_s: for the whole image, the same in each of its rows; -1 if it was not measured.
+    time_s: for the whole image; -1 if unknown.
     """
 
     scene_id: int
@@ -262,7 +252,7 @@ class BopResult:
 
 
 def ground_truth_results(images: BopImages, at_least_visible_px: int = 1) -> list[BopResult]:
-    """Return the annotated poses as results, for objects with enough visible pixels."""
+    """Return the annotated poses of visible objects as results."""
     found = []
     for index, (scene_id, im_id) in enumerate(images.ids):
         for (model, T), label in zip(images.poses(index), images.labels(index).objects, strict=True):
@@ -274,7 +264,7 @@ def ground_truth_results(images: BopImages, at_least_visible_px: int = 1) -> lis
 def to_boxes(results: Iterable[BopResult], images: BopImages, what: object = "results") -> list[list[EstimatedBox]]:
     """Return the estimated boxes of each image, with the sizes of BOP's meshes.
 
-    Raises DataError that names `what` (their file) and the numbers of unknown images or objects.
+    Raises DataError that names `what` (their file) and unknown images or objects.
     """
     results = list(results)
     found: dict[tuple[int, int], list[EstimatedBox]] = {ids: [] for ids in images.ids}
@@ -311,7 +301,7 @@ def format_numbers(numbers: Sequence[int], most: int = 12) -> str:
 
 
 def write_results(path: Path, results: Iterable[BopResult]) -> None:
-    """Write the csv atomically. Raises DataError for values that `read_results` would refuse."""
+    """Write the csv. Raises DataError for values that `read_results` would refuse."""
     every = list(results)
     _check_times(path, every)
     rows = [RESULTS_HEADER]
@@ -363,7 +353,7 @@ def _parse_result(what: str, line: str) -> BopResult:
 
 
 def _count_header_lines(path: Path, lines: Sequence[str]) -> int:
-    """Return 1 if the first line is BOP's header, 0 without one. Raise DataError for a header of other columns."""
+    """Return 1 if the first line is BOP's header, else 0. Raises DataError for other columns."""
     first = [word.strip() for word in lines[0].split(",")] if lines else []
     if first == RESULTS_HEADER.split(","):
         return 1
@@ -386,8 +376,6 @@ def read_results(path: Path) -> list[BopResult]:
     results = [_parse_result(f"{path}: line {number}", line) for number, line in rows]
     if not results:
         found = "no estimate, the header alone" if start else f"no estimate, {path.stat().st_size} bytes"
-        raise DataError(
-            path, found=found, expected=f"{RESULTS_HEADER}, a row for each object found", fix="write it again"
-        )
+        raise DataError(path, found=found, expected=f"{RESULTS_HEADER}, a row for each object found")
     _check_times(path, results)
     return results

@@ -29,11 +29,11 @@ _MAX_BYTES = 128 << 20
 _INDEX_NAMES = ("vertex_indices", "vertex_index")
 
 PlyProperty = tuple[str, str, str]
-"""A property of a PLY element: its name, its type, and the type of its length, which is empty if it is no list."""
+"""Name, type, and the type of its length; the latter is empty if it is not a list."""
 
 
 def read_ply(path: Path) -> tuple[Points, NDArray[np.int32]]:
-    """Return vertices (N, 3) in the file's unit, and triangles (M, 3). Raises DataError that names the file."""
+    """Return vertices (N, 3) in the file's unit, and triangles (M, 3). Raises DataError."""
     data = read_bytes(path, expected="a PLY mesh", max_bytes=_MAX_BYTES, fix="copy it from the data set")
     fix = "copy it again, or triangulate it"
     with name_parser_errors(path, expected="a whole PLY file of triangles", fix=fix):
@@ -41,7 +41,6 @@ def read_ply(path: Path) -> tuple[Points, NDArray[np.int32]]:
 
 
 def _parse_ply(data: bytes) -> tuple[Points, NDArray[np.int32]]:
-    """Parse a mesh. Raises ValueError, LookupError or TypeError for a damaged one."""
     layout, elements, start = _parse_ply_header(data)
     rows = iter(data[start:].decode("ascii").splitlines()) if layout == "ascii" else None
     order = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}[layout]
@@ -116,7 +115,6 @@ def _read_ply_rows(rows: list[str], properties: list[PlyProperty]) -> dict[str, 
 class BopModel:
     """One object with its mesh in the frame of `ObjectLabel`: metres, centered, axis of revolution along y.
 
-    file: its mesh, beside models_info.json.
     T_object_model: (4, 4), from the frame of BOP's mesh and poses, in metres.
     """
 
@@ -165,7 +163,7 @@ def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
         return np.eye(3)
     if any(abs(abs(axis @ axes[0]) - 1) > 1e-6 for axis in axes):
         found = "two axes of revolution"
-        raise DataError(what, found=found, expected="at most one", fix="leave out this object: a ball has no pose")
+        raise DataError(what, found=found, expected="at most one", fix="leave out this object")
     axis, y = axes[0], np.array([0.0, 1.0, 0.0])
     v, c = np.cross(axis, y), float(axis @ y)
     if c < -1 + 1e-9:
@@ -180,12 +178,12 @@ def _check_axis(what: str, entry: _ModelEntry, center_mm: Points) -> None:
         if off_mm > _AXIS_OFF * entry.diameter:
             found = f"an axis {off_mm:.3g} mm beside the center of the mesh's box"
             expected = f"one through it, within {_AXIS_OFF * entry.diameter:.2g} mm"
-            fix = "remove this symmetry: a body of revolution turns about the middle of its box"
+            fix = "remove this symmetry"
             raise DataError(f"{what}.symmetries_continuous.offset", found=found, expected=expected, fix=fix)
 
 
 def _read_symmetry(what: str, entry: _ModelEntry, R_object_model: Points) -> SymmetryLabel:
-    """Return rotations in the object's frame. The translation of a symmetry, at most about a millimetre, is dropped."""
+    """Return rotations in the object's frame; the translation of a symmetry is dropped."""
     turns: list[Quaternion] = []
     for values in entry.symmetries_discrete:
         R_model = check_rotation(f"{what}.symmetries_discrete", np.reshape(values, (4, 4))[:3, :3])
@@ -202,12 +200,12 @@ def _read_symmetry(what: str, entry: _ModelEntry, R_object_model: Points) -> Sym
 
 
 def read_bop_json(path: Path, kind: Any) -> Any:
-    """Read a JSON file of BOP as a type. Raises DataError that names the file and the first wrong key."""
+    """Read a JSON file of BOP as a type. Raises DataError that names the first wrong key."""
     return read_typed_json(path, kind, expected="BOP's layout (bop_datasets_format.md)", fix="copy the file again")
 
 
 def read_bop_model(folder: Path, obj_id: int) -> BopModel:
-    """Read an object of models_eval. Raises DataError, also if the mesh size contradicts models_info.json."""
+    """Read an object of models_eval. Raises DataError, also if mesh and models_info.json disagree."""
     if not (folder / "models_info.json").is_file():
         found = "no models_info.json" if folder.is_dir() else "no such folder"
         expected = "the meshes of a BOP data set: models_info.json and obj_000001.ply in models_eval/ or models/"
@@ -221,7 +219,7 @@ def read_bop_model(folder: Path, obj_id: int) -> BopModel:
     what = f"{folder / 'models_info.json'}: {obj_id}"
     if entry.diameter < _SMALLEST_MM:
         found = f"{entry.diameter:.4g}, probably in metres"
-        fix = "multiply all lengths of models_info.json by 1000, and the meshes' vertices if they are in metres too"
+        fix = "multiply all lengths of models_info.json and the meshes by 1000"
         raise DataError(f"{what}.diameter", found=found, expected="millimetres", fix=fix)
     vertices, triangles = read_ply(path)
     diagonal = float(np.linalg.norm(np.ptp(vertices, axis=0)))

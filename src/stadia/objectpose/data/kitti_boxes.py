@@ -29,10 +29,7 @@ class KittiObjectImages(KittiBoxImages, ObjectImages):
         raise make_no_masks_error(self.label_path(index))
 
     def results(self, folder: Path) -> list[list[EstimatedBox]]:
-        """Return boxes with scores from a folder of result files. Raises DataError that names the line, or the file.
-
-        A result file without an image is refused: it belongs to other images.
-        """
+        """Return boxes with scores from a folder of result files, one for each image. Raises DataError."""
         folder, stems = expand_home(folder), [path.stem for path in self._files]
         if odd := sorted({path.stem for path in folder.glob("*.txt")} - set(stems)):
             fix = "check both folders"

@@ -1,8 +1,7 @@
 """Read NOCS datasets in their official layout: CAMERA and REAL (Wang et al., CVPR 2019).
 
-Each image 0000 has 0000_color.png, _coord.png, _depth.png, _mask.png, _meta.txt. There are no poses. A RANSAC
-similarity between object coordinates (_coord) and depth points (_depth) gives them. Objects without a pose are in
-`NocsImages.left_out`; the official tools use the identity for them.
+The files have no poses: a RANSAC similarity between object coordinates (_coord) and depth points (_depth) gives them.
+Objects without a pose are in `NocsImages.left_out`.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from stadia.objectpose.data.object_labels import (
 )
 
 FOLDER = "obj_models"
-"""Folder of the models beside the images, with parts such as real_test and val in it."""
+"""Folder of the models next to the images, with parts such as real_test and val."""
 
 MAX_BYTES = 128 << 20
 RIM_SHARE = 0.1  # of a mug's height, from above, where its body is without its handle
 MIN_HANDLE_OFFSET = 0.02  # of the box's diagonal, between the middle of the rim and that of the box, with a handle
 MIN_BEYOND_BODY = 1.05  # distance from the axis, over the body's radius, from which a point is of the handle
 MIN_HANDLE_PX = 4
-"""Visible pixels of a handle from which it breaks the symmetry of a mug, as in TableWorld."""
+"""Visible pixels of a handle that break the symmetry of a mug, as in TableWorld."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class NocsModel:
 
     extent: (3,) of its box.
     axis_x, radius: x of the axis of a mug's body, and the body's radius.
-    handle_side: 1 or -1, the side of the axis if a mug has its handle along x; 0 without one.
+    handle_side: 1 or -1, the side of the axis of a mug's handle; 0 without one.
     """
 
     extent: Points
@@ -77,18 +76,18 @@ class NocsModel:
         return cls(extent, axis_x, float(np.abs(own[:, 2]).max()), side)
 
     def shows_handle(self, coordinates: Points) -> bool:
-        """Return whether visible points (N, 3), in normalized coordinates about 0, are of the handle of a mug."""
+        """Return whether visible points (N, 3), in normalized coordinates about 0, show the handle."""
         beyond = self.handle_side * (coordinates[:, 0] - self.axis_x) > MIN_BEYOND_BODY * self.radius
         return bool(self.handle_side) and int(beyond.sum()) >= MIN_HANDLE_PX
 
 
 def find_models_folder(images: Path) -> Path | None:
-    """Return the folder of models in a folder of images or in one of the two above it; None without one."""
+    """Return the folder of models in a folder of images or up to two above it, or None."""
     return next((path / FOLDER for path in (images, *images.resolve().parents[:2]) if (path / FOLDER).is_dir()), None)
 
 
 def read_nocs_model(folder: Path, names: Sequence[str]) -> NocsModel | None:
-    """Return the model that a line of _meta.txt names; None if its file is not there.
+    """Return the model that a line of _meta.txt names, or None without its file.
 
     names: NAME of REAL, PART/NAME.obj; or SYNSET and NAME of CAMERA, PART/SYNSET/NAME/model.obj.
     """
@@ -101,7 +100,7 @@ def read_nocs_model(folder: Path, names: Sequence[str]) -> NocsModel | None:
 
 
 def read_vertices(path: Path) -> NDArray[np.float64]:
-    """Return the vertices (V, 3) of a Wavefront file, lines "v x y z". Raises DataError without four of them."""
+    """Return the vertices (V, 3) of a Wavefront file. Raises DataError with fewer than four."""
     expected = "a Wavefront file with vertices"
     text = read_text(path, expected=expected, max_bytes=MAX_BYTES)
     lines = [line.split()[1:4] for line in text.splitlines() if line.startswith("v ")]
@@ -127,20 +126,14 @@ _MIN_PX = 20
 
 
 def read_coordinates(path: Path) -> Points:
-    """Return (H, W, 3) of a _coord.png in [0, 1] about 0.5: x to the object's right, y up, z to its front.
-
-    The files hold 1 - z.
-    """
+    """Return (H, W, 3) of a _coord.png in [0, 1] about 0.5: x to the object's right, y up, z to its front."""
     coordinates = read_rgb(path).astype(np.float64) / 255
     coordinates[..., 2] = 1 - coordinates[..., 2]
     return coordinates
 
 
 def read_depth(path: Path) -> NDArray[np.float32]:
-    """Return (H, W) z in metres, 0 = none, of a _depth.png.
-
-    It holds millimetres in 16 bits, or in green (high byte) and red (low byte) of three channels.
-    """
+    """Return (H, W) z in metres, 0 = none, of a _depth.png: millimetres in 16 bits, or in green and red."""
     codes = read_raw_depth_png(path)
     if codes.ndim == 3:
         codes = codes[..., 1].astype(np.uint16) * np.uint16(256) + codes[..., 2]  # OpenCV's order: blue, green, red
@@ -152,8 +145,8 @@ def recover_pose(
 ) -> tuple[Points, float]:
     """Estimate an object's pose from normalized coordinates (H, W, 3), depth (H, W) and mask (H, W).
 
-    Returns T_camera_object (4, 4), metres, and the diagonal of the object's box in metres, the unit of its coordinates.
-    Raises GeometryError where too few pixels have depth or agree, or if the object would be behind the camera.
+    Returns T_camera_object (4, 4), metres, and the diagonal of the object's box in metres.
+    Raises GeometryError if too few pixels have depth or agree, or if the object would be behind the camera.
     """
     rows, columns = np.nonzero(mask & (depth_m > 0))
     if len(rows) < _MIN_PX:
@@ -199,7 +192,7 @@ def read_meta(path: Path) -> tuple[dict[int, int], bool]:
 
 
 def read_model_names(path: Path) -> dict[int, tuple[str, ...]]:
-    """Return the names of each object's model by its number in a _meta.txt that `read_meta` has read."""
+    """Return the names of each object's model by its number in a _meta.txt."""
     lines = [line.split() for line in read_text(path, expected="a line for each object").splitlines() if line.strip()]
     return {int(words[0]): tuple(words[2:]) for words in lines}
 
@@ -207,8 +200,8 @@ def read_model_names(path: Path) -> dict[int, tuple[str, ...]]:
 class NocsImages(ObjectImages):
     """Images of a folder and its subfolders (CAMERA/train, real_test).
 
-    With the models (obj_models beside the images) `size_m` is that of the object, and a mug whose handle is hidden has
-    the symmetry of its body. Without them, `size_m` covers only the visible part, and every mug has its handle.
+    With obj_models next to the images, `size_m` is the object's size, and a mug with a hidden handle is symmetric.
+    Without them, `size_m` covers only the visible part.
     """
 
     classes = CLASSES
@@ -220,7 +213,7 @@ class NocsImages(ObjectImages):
 
     @classmethod
     def open(cls, dataset: Path, split: str = ".") -> NocsImages:
-        """Open DATASET/SPLIT. Raises DataError if it has no image, or an image lacks one of its five files."""
+        """Open DATASET/SPLIT. Raises DataError without images, or if one of an image's five files is missing."""
         folder = expand_home(dataset) / split
         images = sorted(folder.rglob("*_color.png"), key=lambda path: (path.parent.parts, natural_sort_key(path)))
         if not images:
@@ -266,7 +259,7 @@ class NocsImages(ObjectImages):
         return ObjectLabels(instance, tuple(found.values()))
 
     def left_out(self, index: int) -> list[UnlabeledObject]:
-        """Return objects of known classes without a pose, by number in _mask.png; distractors are not counted."""
+        """Return objects of known classes without a pose, by number in _mask.png."""
         return self._recover(index)[1]
 
     def _model(self, names: tuple[str, ...]) -> NocsModel | None:

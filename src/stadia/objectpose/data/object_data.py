@@ -55,10 +55,10 @@ from stadia.synthetic.config import find_preset
 from stadia.training.config import TrainingConfig
 
 SURVEYED_IMAGES = 100
-"""Number of images of each split whose labels are checked before training."""
+"""Images of each split whose labels are checked before training."""
 
 _PNG_END = 64
-"""Bytes: the checksum of all pixels (zlib) is 20 bytes before the end, or 12 more if a chunk header splits it."""
+"""Bytes: the checksum of all pixels (zlib) is 20 to 32 bytes before the end."""
 
 ObjectBatch = Batch[ObjectInputs, ObjectTargets]
 
@@ -88,10 +88,7 @@ class ObjectData:
         }
 
     def findings(self) -> list[Finding]:
-        """Check for unreadable images, missing classes, invisible objects, and boxes away from their masks.
-
-        Drawing BOP masks and fitting NOCS poses takes a second for a few images, so progress is shown.
-        """
+        """Check for unreadable images, missing classes, invisible objects, and boxes away from their masks."""
         surveys = {
             split: survey_objects(images, SURVEYED_IMAGES, _show_progress(split))
             for split, images in self.images.items()
@@ -111,11 +108,7 @@ def _show_progress(split: str) -> Callable[[Sequence[int]], Iterable[int]]:
 
 
 def fingerprint_images(images: ObjectImages) -> str:
-    """Return a hash of a set: names and sizes of its images, and its label files.
-
-    A label image is identified by its size and its end, because a PNG ends with a checksum and there may be 10^6 files.
-    A missing image has no size; the data checks report it.
-    """
+    """Return a hash of a set: names and sizes of its images, and its label files (of a PNG, its end)."""
     digest, hashed = hashlib.blake2b(digest_size=16), set[Path]()
     for index in range(len(images)):
         path = images.file(index)
@@ -176,7 +169,7 @@ def _cache_labels(images: ObjectImages, format: str) -> ObjectImages:
 
 
 def render_tables(name: str, cache: CacheConfig, console: Console) -> Path:
-    """Return TableWorld of this preset, rendered into the cache if missing. Other processes wait for the first."""
+    """Return TableWorld of this preset, rendered into the cache if missing. Other processes wait."""
     config = find_preset(TABLEWORLD_PRESETS, name)
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other tables
     folder = find_cache_folder(cache) / f"tableworld-{name}-{TABLEWORLD_VERSION}-{settings}"
@@ -196,12 +189,9 @@ def render_tables(name: str, cache: CacheConfig, console: Console) -> Path:
     return folder
 
 
-# -- images to predict
-
-
 @dataclass(frozen=True)
 class ObjectInput(PredictionInput):
-    """Frames to predict; `images` is the data set of objects that they are of (each `every`-th image), else None."""
+    """Frames to predict, and the data set of objects that has them, or None."""
 
     images: ObjectImages | None = None
     every: int = 1
@@ -233,7 +223,7 @@ def _choose_split(path: Path, layout: str, requested: str | None) -> str:
     splits = list_object_splits(path, layout)
     if requested is not None and requested not in splits:
         found, expected = f"splits {', '.join(splits)}", f"a split '{requested}'"
-        raise DataError(path, found=found, expected=expected, fix="correct data.split")
+        raise DataError(path, found=found, expected=expected, fix="change data.split")
     if requested is not None or len(splits) == 1:
         return requested or splits[0]
     for name in ("test", "val"):
@@ -249,17 +239,12 @@ def _frames(images: ObjectImages, indices: range) -> Iterator[Frame]:
         yield Frame(name, images.image(index), images.camera(index).K.double().numpy())
 
 
-# -- images to score
-
-
 @dataclass(frozen=True)
 class ScoredImages:
     """Images to score.
 
-    split: name in the data set.
-    notes: for a reader of the score.
     trained_on: number of images that trained the network.
-    of_trained_scenes: number of other images of a scene that trained it. None: unknown.
+    of_trained_scenes: number of other images of a scene that trained it; None if unknown.
     """
 
     split: str
@@ -283,14 +268,14 @@ def select_scored_images(
 ) -> ScoredImages:
     """Return the requested split, with `held_out` without the images that trained.
 
-    Default: the test split, else the validation split. Default with `held_out`: the validation images, or the rest of
-        the training split. Raises DataError if nothing is left or the training is unknown, ConfigError for other
-        classes.
+    Default: the test split, else the validation split; with `held_out` the validation images, or the rest of the
+        training
+    split. Raises DataError if nothing is left or the training is unknown, ConfigError for other classes.
     """
     split, images = _open_split(data, scored, options)
     if images.classes != tuple(classes):
         found, expected = (", ".join(some[1:]) for some in (images.classes, classes))
-        expected = f"{expected}, those of the training"
+        expected = f"{expected}, as in the training"
         raise ConfigError(f"classes of {images.name}", found=found, expected=expected, fix="score other data")
     images = ObjectSubset(images, range(0, len(images), options.every)) if options.every > 1 else images
     scenes = _scenes(images)

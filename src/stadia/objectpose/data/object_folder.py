@@ -1,4 +1,4 @@
-"""Read images of objects in stadia's own layout: written by TableWorld and by users (docs/reference/tableworld.md).
+"""Read images of objects in stadia's own layout (docs/reference/tableworld.md).
 
 DATASET/dataset.json names the classes, and the folders of each split. Each folder has scene.json (cameras, objects and
 their poses), image/000.png and instance/000.png; depth/000.npy is optional.
@@ -94,7 +94,7 @@ class ObjectFolder(ObjectImages):
 
     @classmethod
     def open(cls, dataset: Path, split: str) -> ObjectFolder:
-        """Open a split; empty if the dataset has no such split. Raises DataError that names the wrong file."""
+        """Open a split; empty if the dataset has no such split. Raises DataError."""
         dataset = expand_home(dataset)
         description = read_object_dataset(dataset)
         entries = []

@@ -1,4 +1,4 @@
-"""Define labels of objects in images, and the interface of their readers.
+"""Labels of objects in images, and the interface of their readers.
 
 An object's frame is centered in its box, in metres, as in NOCS: y up, an axis of symmetry along y. Class 0 is the
 background.
@@ -27,9 +27,7 @@ UNLABELED = -1  # in an instance map: a pixel of an `UnlabeledObject`, which is 
 Points = NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
 SymmetryLabel = Literal["none", "revolution"] | tuple[Literal["revolution"] | Quaternion, ...]
-"""Rotations that leave the object's appearance unchanged: none, all about its y axis, or quaternions w, x, y, z
-(without the identity). A tuple may hold both: ("revolution", (0, 1, 0, 0)) is a can with equal ends.
-"""
+"""Invisible rotations: none, all about y, or quaternions w, x, y, z without the identity; a tuple can hold both."""
 
 _LENGTH_TOLERANCE = 1e-3  # of quaternions written with four digits
 _ROTATION_TOLERANCE = 0.02  # of R R^T: Linemod-Occluded's own matrices are up to half a percent too long, .0095 here
@@ -56,7 +54,7 @@ EstimatedBox = tuple[ObjectBox, float]  # an estimated object and its score: hig
 class ObjectLabel(ObjectBox):
     """One object of an image, and its visibility.
 
-    full_px: number of pixels without occlusion, including those beyond the image border; 0 where unknown.
+    full_px: number of pixels without occlusion, including those beyond the image border; 0 if unknown.
     """
 
     visible_px: int
@@ -65,7 +63,7 @@ class ObjectLabel(ObjectBox):
 
 @dataclass(frozen=True, slots=True)
 class ObjectLabels:
-    """instance: (H, W) int32, 0 = none, n = the n-th object (from 1), UNLABELED = a known class without label."""
+    """instance: (H, W) int32, 0 = none, n = the n-th object (from 1), UNLABELED = an object without label."""
 
     instance: NDArray[np.int32]
     objects: tuple[ObjectLabel, ...]
@@ -75,7 +73,7 @@ class ObjectLabels:
 class UnlabeledObject:
     """An object of a known class without label, and the reason.
 
-    number: in the dataset's own files.  visible_px: its visible pixels. They are UNLABELED: not trained on, not scored.
+    number: in the dataset's own files.  visible_px: its visible pixels, which are not trained on or scored.
     """
 
     number: int
@@ -84,7 +82,7 @@ class UnlabeledObject:
 
 
 class ObjectImages(ABC):
-    """Single images with objects in known poses. Reading is lazy, and every call reads from disk.
+    """Single images with objects in known poses. Every call reads from disk.
 
     name: unique among the datasets of a training, and stable between runs.
     classes: names; the first is the background.
@@ -97,11 +95,11 @@ class ObjectImages(ABC):
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Return (H, W, 3) RGB. Raises DataError that names a missing or truncated file."""
+        """Return (H, W, 3) RGB. Raises DataError for a missing or damaged file."""
         return read_rgb(self.file(index))
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """Return height and width, for formats whose size is in the image file only; cached."""
+        """Return height and width from the image file; cached."""
         sizes: dict[int, tuple[int, int]] = self.__dict__.setdefault("_sizes", {})
         if index not in sizes:
             height, width = self.image(index).shape[:2]
@@ -110,18 +108,18 @@ class ObjectImages(ABC):
 
     @abstractmethod
     def camera(self, index: int) -> Camera:
-        """Return K (3, 3) float64 in pixels of `image(index)`, with that image's size."""
+        """Return K (3, 3) float64 in pixels of `image(index)`, with its size."""
 
     @abstractmethod
     def labels(self, index: int) -> ObjectLabels:
-        """Return the labels. Raises DataError with the file of an invalid pose, size or mask, or a missing mask."""
+        """Return the labels. Raises DataError for an invalid pose, size or mask."""
 
     def boxes(self, index: int) -> Sequence[ObjectBox]:
-        """Return the visible objects, without masks. Raises DataError as `labels` does."""
+        """Return the visible objects, without masks. Raises DataError like `labels`."""
         return [label for label in self.labels(index).objects if label.visible_px]
 
     def left_out(self, index: int) -> Sequence[UnlabeledObject]:
-        """Return the objects of known classes without label; most formats have none. Raises DataError as `labels`."""
+        """Return the objects of known classes without label. Raises DataError like `labels`."""
         return ()
 
     def label_files(self, index: int) -> Sequence[Path]:
@@ -129,7 +127,7 @@ class ObjectImages(ABC):
         return ()
 
     def scene(self, index: int) -> str:
-        """Return the scene, whose images are similar: the names of the image's folder and of the parent folder."""
+        """Return the scene, whose images are similar."""
         return self.name
 
     @abstractmethod
@@ -172,7 +170,7 @@ class ObjectSubset(ObjectImages):
 
 
 class CachedLabels(ObjectSubset):
-    """All images of a set, with a cache of up to `most` labels: BOP's are rendered from meshes, NOCS's are fitted."""
+    """All images of a set, with a cache of up to `most` labels, which are slow to render or fit."""
 
     def __init__(self, whole: ObjectImages, most: int = 500) -> None:
         super().__init__(whole, range(len(whole)))
@@ -193,13 +191,13 @@ class CachedLabels(ObjectSubset):
 def merge_masks(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Merge masks (N, H, W) of visible pixels to one map (H, W): 0 = none, n = the n-th object (from 1).
 
-    Raises DataError if two masks overlap: a pixel shows one object.
+    Raises DataError if two masks overlap.
     """
     covered = masks.sum(0)
     if (covered > 1).any():
         row, column = np.argwhere(covered > 1)[0]
         first, second = np.flatnonzero(masks[:, row, column])[:2] + 1
-        count, fix = int((covered > 1).sum()), "use the masks of what is visible, not those of whole objects"
+        count, fix = int((covered > 1).sum()), "use masks of visible pixels only"
         found = f"masks {first} and {second} overlap ({count} pixels, the first at row {row}, column {column})"
         raise DataError(what, found=found, expected="at most one object a pixel", fix=fix)
     return np.where(covered > 0, masks.argmax(0) + 1, 0).astype(np.int32) if len(masks) else covered.astype(np.int32)
@@ -214,7 +212,7 @@ MAX_SCALE = 1e6  # entry of a matrix from which it is no rotation times a scale
 
 
 def check_rotation(what: object, R: ArrayLike) -> Points:
-    """Return (3, 3) float64, the rotation nearest to R. Raises DataError for other matrices, as mirrored ones."""
+    """Return (3, 3) float64, the rotation nearest to R. Raises DataError for other matrices, also mirrored ones."""
     matrix = np.asarray(R, np.float64)
     fault, fix = None, "check axes, order and scale of the matrix"
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
@@ -234,7 +232,7 @@ def check_rotation(what: object, R: ArrayLike) -> Points:
 
 
 def check_quaternion(what: object, quaternion_wxyz: ArrayLike) -> Points:
-    """Return (3, 3) of a unit quaternion w, x, y, z. Raises DataError for another length, as zero."""
+    """Return (3, 3) of a unit quaternion w, x, y, z. Raises DataError for another length."""
     quaternion = np.asarray(quaternion_wxyz, np.float64)
     if quaternion.shape != (4,) or not np.isfinite(quaternion).all():
         numbers = quaternion.tolist() if quaternion.shape == (4,) else f"{quaternion.size} numbers"
@@ -255,8 +253,8 @@ def check_pose(what: object, R: Points, t_m: ArrayLike) -> Points:
         found = f"the object's center at {t.tolist()} m"
         fix = "check axes and unit"
         if t.shape == (3,) and t[2] < 0:
-            fix = "if the camera axes are those of OpenGL (y up, z backward), multiply each pose from the left by "
-            fix += "diag(1, -1, -1, 1); if it is camera-to-model, invert it"
+            fix = "for OpenGL's camera axes multiply each pose from the left by diag(1, -1, -1, 1); for camera-to-model"
+            fix += " poses invert them"
         raise DataError(what, found=found, expected="in front of the camera (z > 0)", fix=fix)
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = R, t
@@ -272,9 +270,9 @@ def check_size(what: object, size_m: ArrayLike) -> Points:
 
 
 def check_visible_size(what: object, T_camera_object: Points, size_m: Points, K: Points, visible_px: int = 0) -> None:
-    """Raise DataError if the camera would be inside the box, or where more pixels show the object than it can cover.
+    """Raise DataError if the camera would be inside the box, or if more pixels show the object than it can cover.
 
-    This finds a size and a translation in different units, which are each plausible alone.
+    This finds a size and a translation in different units.
     """
     t, half_diagonal = T_camera_object[:3, 3], float(np.linalg.norm(size_m)) / 2
     box = f"a box of {np.round(size_m, 3).tolist()} m, its center {np.linalg.norm(t):.3g} m away"
@@ -292,10 +290,9 @@ def check_visible_size(what: object, T_camera_object: Points, size_m: Points, K:
 
 
 def make_no_masks_error(what: object) -> DataError:
-    """Return the error for labels that are boxes, where masks are needed."""
-    expected = "a mask of every object, for training and scoring"
-    layout = "add masks in stadia's layout (docs/reference/tableworld.md)"
-    fix = f"{layout}; `stadia data show` draws boxes, `stadia evaluate --objects` scores them"
+    """Return the error for labels without masks."""
+    expected = "a mask of every object"
+    fix = "add masks (docs/reference/tableworld.md); `stadia data show` and `stadia evaluate --objects` need none"
     return DataError(what, found="boxes without masks", expected=expected, fix=fix)
 
 
@@ -310,7 +307,7 @@ def count_pixels(instance: NDArray[np.int32], objects: int) -> NDArray[np.int64]
 
 
 def check_labels(what: object, labels: ObjectLabels) -> ObjectLabels:
-    """Return the labels, or raise DataError if the map holds numbers without an object."""
+    """Return the labels, or raise DataError for map numbers without an object."""
     highest, objects = int(labels.instance.max(initial=0)), len(labels.objects)
     if highest > objects:
         found = f"instance {highest}"

@@ -1,8 +1,6 @@
 """Make samples of single images with objects: network inputs, and class, mask, pose and size of every object.
 
-Only colors are augmented. A mirrored image shows mirrored objects, and no rotation maps an object to its mirror image:
-the pose S R S of a mirrored mug has the handle on the wrong side of the mug's frame. Images are not rotated or sheared
-either. That would change R, and a rotated object has another appearance than a rotated image.
+Only colors are augmented: no rotation maps an object to its mirror image, and rotating an image changes R.
 """
 
 from __future__ import annotations
@@ -52,12 +50,12 @@ class ObjectTargets(TensorDataclass):
     """Targets of images with up to N objects each, for losses and metrics only.
 
     image: (B, 3, H, W) as recorded.  camera: K (B, 3, 3).
-    instance: (B, H, W) int64, 0 = none, n = the object in place n - 1, which may have no pixel left at this size.
+    instance: (B, H, W) int64, 0 = none, n = the object in place n - 1.
     class_map: (B, H, W) int64, 0 = background, IGNORE_INDEX: an object without label (UNLABELED).
     known: (B, N) bool; other places hold a placeholder (class 0, the identity, size 1).
     class_id: (B, N) int64.  quaternion_wxyz: (B, N, 4) unit, w >= 0.  T_camera_object: (B, N, 4, 4) metres.
     size_m: (B, N, 3) extents along the object's x, y, z.  symmetry: its leading axes are (B, N).
-    visible_px: (B, N) int64, pixels of `instance`; 0 for an object that is visible only at the image's own size.
+    visible_px: (B, N) int64, pixels of `instance`.
     full_px: (B, N) int64 without occlusion, in pixels of `instance`; 0 = unknown.
     """
 
@@ -79,7 +77,7 @@ class ObjectTargets(TensorDataclass):
 class PackedObjects(PackedTensors):
     """A sample of an image with N objects, K symmetry rotations each; see ObjectTargets.
 
-    image: (3, H, W) uint8.  K: (3, 3).  color: (3, 4), see `transforms.make_color_matrix`; None for none.
+    image: (3, H, W) uint8.  K: (3, 3).  color: (3, 4), see `transforms.make_color_matrix`, or None.
     instance: (H, W) int16 or more, including UNLABELED.
     """
 
@@ -99,7 +97,7 @@ class PackedObjects(PackedTensors):
 
 
 def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tensor]:
-    """Return the fields of PackedObjects for one image's objects; `scale`: pixels of sample per pixel of image."""
+    """Return the fields of PackedObjects for one image; `scale`: pixels of sample per pixel of image."""
     symmetry = Symmetry.parse([label.symmetry for label in objects] or ["none"])
     poses = np.array([label.T_camera_object for label in objects]).reshape(-1, 4, 4)
     return {
@@ -115,13 +113,13 @@ def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tens
 
 
 class ObjectSamples(Dataset[PackedObjects]):
-    """Images of objects for a `Loader`. A sample depends only on (seed, epoch, index), for any number of workers.
+    """Images of objects for a `Loader`. A sample depends only on (seed, epoch, index).
 
-    Objects without a visible pixel in the image are left out. An object that is visible in the image but not at this
-    size keeps its place: it cannot be learned, and counts as missed. So every size is scored on the same objects.
+    Objects without a visible pixel in the image are left out. An object that is only visible at the image's own size
+    counts as missed, so every size is scored on the same objects.
 
     sets: of images, all with the same classes.  height, width: the network's size; the camera changes with the image.
-    Raises DataError if there is no image, or if the sets have different classes.
+    Raises DataError without images, or if the sets have different classes.
     """
 
     def __init__(
@@ -136,7 +134,7 @@ class ObjectSamples(Dataset[PackedObjects]):
         if len({images.classes for images in sets}) != 1 or not any(len(images) for images in sets):
             named = "; ".join(f"{images.name}: {len(images)} of {', '.join(images.classes)}" for images in sets)
             expected = "images of the same classes"
-            raise DataError("images of objects", found=named or "none", expected=expected, fix="check the paths")
+            raise DataError("images of objects", found=named or "none", expected=expected)
         self.sets, self.classes = list(sets), sets[0].classes
         self.height, self.width, self.seed = height, width, seed
         self._augmentation = AugmentationConfig(mirror=0.0, color=color)

@@ -1,7 +1,4 @@
-"""Detect the format of object images by names alone, open a split, and hold out a part to validate.
-
-Importing this module imports no torch.
-"""
+"""Detect the format of object images, open a split, and hold out a part to validate. Imports no torch."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ LAYOUTS: Mapping[str, str] = {
 
 
 def detect_object_layout(path: Path) -> str | None:
-    """Return the name in OBJECT_FORMATS of a folder's layout; None without one, or for a dataset of another recipe."""
+    """Return the name in OBJECT_FORMATS of a folder's layout, or None."""
     described = path / "dataset.json"
     if described.is_file():
         return "objects" if _is_object_dataset(described) else None
@@ -57,7 +54,7 @@ def _is_object_dataset(described: Path) -> bool:
 
 
 def list_object_splits(path: Path, layout: str) -> list[str]:
-    """Return the names of a dataset's splits, sorted; those of dataset.json in its order."""
+    """Return the names of a dataset's splits, sorted, or in the order of dataset.json."""
     if layout == "objects":
         splits = read_json(path / "dataset.json").get("splits", {})
         return [name for name, folders in splits.items() if folders]
@@ -73,7 +70,7 @@ def list_object_splits(path: Path, layout: str) -> list[str]:
 
 
 def describe_layout(path: Path) -> str | None:
-    """Return what a path holds, for messages; None if these are no images of objects."""
+    """Return what a path holds, for messages; None if not images of objects."""
     layout = detect_object_layout(path)
     return None if layout is None else f"images of objects ({LAYOUTS[layout]})"
 
@@ -82,22 +79,22 @@ BOX_FORMATS = frozenset({"kitti"})  # formats without masks: their boxes are dra
 
 
 def detect_object_format(path: Path) -> str:
-    """Return the format of a folder. Raises DataError if it is none of OBJECT_FORMATS."""
+    """Return the format of a folder. Raises DataError for an unknown layout."""
     path = expand_home(path)
     if (path / "dataset.json").is_file():
         return "objects"
     if (layout := detect_object_layout(path)) is not None:
         return layout
     found = "no images of objects" if path.is_dir() else "no such folder"
-    fix = "check the path; docs/how-to/objectpose.md describes each layout"
+    fix = "see docs/how-to/objectpose.md for each layout"
     raise DataError(path, found=found, expected=f"one of: {', '.join(LAYOUTS.values())}", fix=fix)
 
 
 def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectImages:
     """Open one split of a dataset. Raises ConfigError for an unknown format, DataError for a split without images.
 
-    format: a name of `OBJECT_FORMATS` or of an entry point, or `module:Class` of your own, with a class method
-        `open(path, split)` that returns `ObjectImages`; "auto" detects one of `OBJECT_FORMATS`.
+    format: a name of `OBJECT_FORMATS` or of an entry point, your own `module:Class` with a class method
+        `open(path, split)` that returns `ObjectImages`, or "auto".
     """
     path = expand_home(path)
     if format == "auto":
@@ -109,7 +106,7 @@ def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectIm
     images: ObjectImages = reader.open(path, split)
     if not len(images):
         splits = ", ".join(list_object_splits(path, "objects") if format == "objects" else ()) or "none"
-        fix = "pass one of these; to train with one alone, data.val_split=null holds the last of its images out"
+        fix = "pass one of these, or data.val_split=null to hold out the last training images"
         raise DataError(path, found=f"no image in '{split}'", expected=f"one of its splits: {splits}", fix=fix)
     return images
 
@@ -126,7 +123,7 @@ def has_split(path: Path, split: str, format: str = "auto") -> bool:
 
 
 def unwrap_bop(images: ObjectImages) -> BopImages | None:
-    """Return the same images as BOP's, without the subset or cache around them; None for another format."""
+    """Return the same images as BOP's, without subset or cache around them, or None."""
     from stadia.objectpose.data.bop import BopImages
     from stadia.objectpose.data.object_labels import CachedLabels, ObjectSubset
 

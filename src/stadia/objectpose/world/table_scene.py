@@ -46,7 +46,7 @@ _MIN_DISTANCE_M = 0.25  # of the camera from every object
 _SHADOW_SIDE, _SHADOW_BIAS_M = 512, 0.004
 _CONTACT_SIDE, _CONTACT_WINDOW_M, _CONTACT_DEPTH, _CONTACT_FADE_M = 256, 1.8, 0.55, 0.022
 MIN_HANDLE_PX = 4
-"""A cup with fewer visible pixels of its handle is treated as a body of revolution."""
+"""A cup with fewer visible pixels of its handle counts as a body of revolution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,12 @@ class TableScene(StillScene):
 
 
 def derive_table_seed(seed: int, split: str, index: int) -> int:
-    """Derive the seed of a table from the split's name too, so that no two splits share a table or a shape."""
+    """Derive the seed of a table from its split too, so that splits share no table or shape."""
     return derive_seed(seed, "tableworld", split, index)
 
 
 def draw_shapes(seed: int, config: TableWorldConfig) -> list[ObjectShape]:
-    """Draw the shapes of a table, the largest first. At most one is a laptop, since laptops hide the rest."""
+    """Draw the shapes of a table, the largest first. At most one is a laptop, since it hides the rest."""
     random = make_generator(seed, "kinds")
     kinds = list(TABLEWORLD_CLASSES[1:])
     chosen: list[str] = []
@@ -86,7 +86,7 @@ def draw_shapes(seed: int, config: TableWorldConfig) -> list[ObjectShape]:
 
 
 def place_shapes(seed: int, shapes: Sequence[ObjectShape], half: Points) -> list[PlacedObject]:
-    """Place objects on a table of half sizes (2,) close together without overlap, as many as find space."""
+    """Place objects on a table of half sizes (2,) close together without overlap, if they find space."""
     placed: list[PlacedObject] = []
     taken: list[Points] = []
     for number, shape in enumerate(shapes):
@@ -110,7 +110,7 @@ def _is_clear_view(T_world_camera: Points, one: PlacedObject) -> bool:
 
 
 def draw_view(random: np.random.Generator, objects: Sequence[PlacedObject], config: TableWorldConfig) -> Points:
-    """Draw (4, 4) T_world_camera, aimed at an object or near their middle, at a distance from all of them."""
+    """Draw (4, 4) T_world_camera, aimed at an object or near their middle, at a distance from all."""
     middle = np.mean([placed.T_world_object[:3, 3] for placed in objects], 0)
     while True:
         elevation, azimuth = np.radians(random.uniform(*config.elevation_deg)), random.uniform(0, 2 * np.pi)
@@ -143,7 +143,7 @@ def _make_surroundings(random: np.random.Generator, half: Points) -> tuple[Mesh,
 
 
 def make_table(seed: int, config: TableWorldConfig) -> TableScene:
-    """Make the table of this seed. Each subsystem has its own random stream: another lamp changes nothing else."""
+    """Make the table of this seed. Each subsystem has its own random stream."""
     random = make_generator(seed, "room")
     half = random.uniform((0.45, 0.38), (0.85, 0.6))
     objects = place_shapes(seed, draw_shapes(seed, config), half)
@@ -171,15 +171,12 @@ def make_table(seed: int, config: TableWorldConfig) -> TableScene:
     )
 
 
-# -- Render the views of a table with their ground truth.
-
-
 @dataclass(frozen=True, slots=True)
 class VisibleObject:
     """An object with at least one visible pixel.
 
-    visible_px, full_px: pixels that show it, and that would if it stood alone (those beyond the image's edge too).
-    symmetry: that of its shape; of a cup, "none" if its handle is visible.
+    visible_px, full_px: its visible pixels, and all without occlusion (beyond the image's edge too).
+    symmetry: of its shape; of a cup, "none" if its handle is visible.
     """
 
     placed: PlacedObject

@@ -43,7 +43,7 @@ from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo
 class OverlayInputs(Inputs):
     """A composed image without sources, and the image before an object was pasted onto it.
 
-    background: (B, 3, H, W) the image without the pasted object, RGB in [0, 1].
+    background: (B, 3, H, W), RGB in [0, 1].
     """
 
     background: Tensor
@@ -51,10 +51,9 @@ class OverlayInputs(Inputs):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayTargets(Targets):
-    """Depth and mask of a composed image. `depth_m` (0 = none) is in metres only if the data set's label is metric.
+    """Depth and mask of a composed image. `depth_m` (0 = none) is in metres only if the label is metric.
 
-    mask: (B, 1, H, W) bool, true if the pasted object covers at least half of the pixel and nothing nearer occludes
-        it.
+    mask: (B, 1, H, W) bool, true if the visible pasted object covers at least half of the pixel.
     """
 
     mask: Tensor
@@ -66,7 +65,7 @@ class PackedComposite(PackedTensors):
 
     images: (2, 3, H, W) uint8, the composed one and its background.  K: (3, 3).
     depth: (1, H, W) float32.  mask: (1, H, W) bool.
-    color: (3, 4) map for the network's input, see `transforms.make_color_matrix`; None for none.
+    color: (3, 4) map for the network's input, see `transforms.make_color_matrix`, or None.
     """
 
     images: Tensor
@@ -78,12 +77,12 @@ class PackedComposite(PackedTensors):
 
 
 class CompositeSamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
-    """Composed images as samples. A sample is a function of (seed, epoch, index), whatever the workers.
+    """Composed images as samples. A sample is a function of (seed, epoch, index).
 
     split: part of the samples' names.
-    count: of an epoch; of images on disk all of them, by default.
-    fresh: of images that are composed, each epoch goes on if the last one ended.
-    seed: of the augmentation; composed images have their own.
+    count: of an epoch; by default all images on disk.
+    fresh: compose new images in each epoch.
+    seed: of the augmentation.
     """
 
     def __init__(
@@ -141,7 +140,7 @@ class CompositeSamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
     def unpack(
         self, packed: PackedComposite, device: torch.device | str = "cpu"
     ) -> Batch[OverlayInputs, OverlayTargets]:
-        """Convert a batch to floats on the device. Without color augmentation, inputs share memory with targets."""
+        """Convert a batch to floats on the device. Inputs may share memory with targets."""
         packed = packed.to(device)
         images = packed.images.mul(1 / 255)
         image, inputs = images[:, 0], images
@@ -162,8 +161,8 @@ class CompositeSamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
 class CompositeSplits:
     """The splits of composite images.
 
-    images: by split, "train" and mostly "val" among them, perhaps "test".
-    scan: of the published layout, what of it is there.
+    images: by split: "train", and mostly "val" and perhaps "test".
+    scan: of the published layout.
     """
 
     config: OverlayDataConfig
@@ -185,7 +184,7 @@ class CompositeSplits:
         return available if self.config.path is not None and split != "train" else min(available, wanted)
 
     def samples(self, split: str) -> CompositeSamples:
-        """Return the samples of a split; only "train" is augmented and continues with new images in each epoch."""
+        """Return the samples of a split; only "train" is augmented and renewed in each epoch."""
         training, config = split == "train", self.config
         return CompositeSamples(
             self.images[split],
@@ -211,7 +210,7 @@ class CompositeSplits:
 
 
 def open_composites(config: OverlayDataConfig, *, seed: int, progress: ReportProgress | None = None) -> CompositeSplits:
-    """Open what a configuration names; what it leaves out is rendered into the cache first.
+    """Open what a configuration names, and first render into the cache what it leaves out.
 
     seed: of the composition.  Raises DataError, ConfigError.
     """
@@ -227,7 +226,7 @@ def open_composites(config: OverlayDataConfig, *, seed: int, progress: ReportPro
         return CompositeSplits(config, _require_train(path, dict(parts)), seed, scan)
     found = "neither a set of stadia data overlay nor the published layout"
     expected = "dataset.json of composed images, or bg/ and bg1/fg_1/overlay"
-    fix = "write one (stadia data overlay --out FOLDER), or leave data.path out to compose during training"
+    fix = "write one with stadia data overlay --out FOLDER, or leave data.path out"
     raise DataError(path, found=found, expected=expected, fix=fix)
 
 

@@ -52,14 +52,14 @@ class OverlayData:
         return self.overlays.facts
 
     def findings(self) -> list[Finding]:
-        """Check what the splits share, unreadable files, the labels, and how many of them count."""
+        """Check what the splits share, unreadable files, and the labels."""
         return check_composites(survey_composites(self.overlays, self.scored))
 
 
 def fit_label_range(config: OverlayConfig, console: Console) -> OverlayConfig:
-    """Return the configuration with the range of the published labels, if its own is not set; one line reports it.
+    """Return the configuration with the range of the published labels, if you set none; one line reports it.
 
-    The default range is in metres. Of gray values over 255 it would leave out the nearer quarter.
+    The default range is in metres, and would leave out the nearer quarter of gray values over 255.
     """
     path = config.data.path
     if path is None or not is_published(expand_home(path)) or {"min_depth", "max_depth"} & config.loss.model_fields_set:
@@ -84,8 +84,6 @@ def open_overlay_data(config: OverlayConfig, console: Console) -> OverlayData:
     return OverlayData(overlays, train, val_batches, (config.loss.min_depth, config.loss.max_depth))
 
 
-# -- `stadia data overlay`: write or draw composite images
-
 PREVIEW = "preview.png"
 
 
@@ -94,12 +92,11 @@ def write_overlay_set(
 ) -> Iterator[str]:
     """Write `config.samples` training images and `config.val_samples` for each other split; yield lines for people.
 
-    Image n is the one composed on demand with this seed. Raises StadiaError on a finding with severity stop, before
-    anything is written.
+    Raises StadiaError on a finding with severity stop, before anything is written.
     """
     if config.path is not None:
         fix = "leave it out, or draw it with --sheet"
-        raise ConfigError("path", found=config.path, expected="nothing: images are composed", fix=fix)
+        raise ConfigError("path", found=config.path, expected="no path, since images are composed", fix=fix)
     made = make_composers(config, seed=seed, progress=progress)
     overlays = CompositeSplits(config, dict(made), seed)
     found, lines = _survey_set(overlays)

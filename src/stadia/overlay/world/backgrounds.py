@@ -27,9 +27,7 @@ from stadia.geometry.numpy_camera import crop_K, resize_K
 from stadia.overlay.config import BackgroundConfig
 
 DEPTH_ARRAY_KEYS: Mapping[DepthScale, str] = {DepthScale.METRES: "depth_m", DepthScale.UP_TO_SCALE: "depth"}
-"""Name of the depth in an .npz; only metres have a unit. Affine inverse depth is missing: it gives no distance to place
-an object at, not even up to scale.
-"""
+"""Name of the depth in an .npz. Affine inverse depth gives no distance to place an object at."""
 
 PREDICTIONS_RECORD = "predictions.json"
 KEY = re.compile(rf"\bdata\.(?=(?:{'|'.join(SourceOptions.model_fields)})\b)")
@@ -40,7 +38,7 @@ _CHECKED_FRAMES = 5
 class DepthLabel:
     """Source and scale of the depth of a set of images.
 
-    source: "exact" (a renderer, a depth camera), or "teacher: NAME" (a network's prediction with its errors).
+    source: "exact" (a renderer, a depth camera), or "teacher: NAME" (a network's prediction).
     """
 
     source: str = "exact"
@@ -54,11 +52,8 @@ class DepthLabel:
         return f"depth of '{self.source}', {self.depth_scale}"
 
 
-# -- Depth that `stadia predict` wrote, for images without true depth.
-
-
 class TeacherDepthRecording(RecordingView):
-    """A recording with a teacher's depth. `label` has the teacher's name and the scale."""
+    """A recording with depth that `stadia predict` wrote. `label`: the teacher's name and scale."""
 
     def __init__(self, recording: Recording, folder: Path) -> None:
         super().__init__(recording)
@@ -66,15 +61,15 @@ class TeacherDepthRecording(RecordingView):
         self.label, self._entries = read_teacher_label(folder)
         missing = [stem for index in range(len(recording)) if (stem := recording.stem(index)) not in self._entries]
         if missing:
-            found = f"no depth of {len(missing)} of {len(recording)} images of {recording.name}, as '{missing[0]}'"
-            fix = "predict these images: stadia predict CHECKPOINT IMAGES --out FOLDER"
-            raise DataError(folder, found=found, expected="depth of each", fix=fix)
+            found = f"no depth for {len(missing)} of {len(recording)} images of {recording.name}, as '{missing[0]}'"
+            fix = "predict them: stadia predict CHECKPOINT IMAGES --out FOLDER"
+            raise DataError(folder, found=found, expected="depth for each", fix=fix)
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
         return self.recording.K(index, side)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32]:
-        """Return predicted depth: in metres or up to scale, see `label.depth_scale`."""
+        """Return predicted depth, in metres or up to scale (`label.depth_scale`)."""
         camera = self.recording.camera(index, side)
         depth = read_depth_array(self._map(index, side), DEPTH_ARRAY_KEYS[self.label.depth_scale])
         return resize_depth(depth, camera.height, camera.width)
@@ -83,7 +78,7 @@ class TeacherDepthRecording(RecordingView):
         return (self._map(index, side),)
 
     def fingerprint(self) -> str:
-        """Hash the recording and the predicted maps: the label of two teachers may be equal."""
+        """Hash the recording and the predicted maps."""
         maps = hash_files({index: self._map(index) for index in range(len(self))})
         digest = hashlib.blake2b(join_hashes(list(maps.values())).encode(), digest_size=16)
         return f"{self.recording.fingerprint()} {self.label.source} {digest.hexdigest()}"
@@ -93,7 +88,7 @@ class TeacherDepthRecording(RecordingView):
 
 
 def read_depth_array(path: Path, key: str) -> NDArray[np.float32]:
-    """Read (h, w) depth, 0 = none, from an array of an .npz. Raises DataError with the file."""
+    """Read (h, w) depth, 0 = none, from an array of an .npz. Raises DataError."""
     arrays = read_npz(path, only=(key,))
     if key not in arrays:
         raise DataError(path, found=f"no array '{key}'", expected=f"an .npz with '{key}'", fix="write it again")
@@ -114,7 +109,7 @@ class _PredictionsFile(FileEntry):
 
 
 def read_teacher_label(folder: Path) -> tuple[DepthLabel, frozenset[str]]:
-    """Read source and scale of a teacher's depth, and the names of its maps. Raises DataError for an invalid record."""
+    """Read source and scale of a teacher's depth, and the names of its maps. Raises DataError."""
     path = folder / PREDICTIONS_RECORD
     record: _PredictionsFile = read_typed_json(
         path, _PredictionsFile, expected="a record of stadia predict", fix="predict again"
@@ -125,7 +120,7 @@ def read_teacher_label(folder: Path) -> tuple[DepthLabel, frozenset[str]]:
         found, expected, fix = f"depth of the crop '{record.crop}'", "depth of whole images", "take another teacher"
     elif record.depth_scale not in DEPTH_ARRAY_KEYS:
         found, expected = f"the depth scale {record.depth_scale}", "depth at which an object can be placed"
-        fix = "take a teacher that predicts metres, or depth up to scale"
+        fix = "take a teacher that predicts depth"
     else:
         return DepthLabel(f"teacher: {record.recipe}, {record.checkpoint}", record.depth_scale), record.entries
     raise DataError(path, found=found, expected=expected, fix=fix)
@@ -144,12 +139,9 @@ def attach_teacher_depth(recordings: list[Recording], folder: Path) -> list[Teac
     for recording in found:
         if recording.label != first:
             expected = f"{first}, as of {found[0].name}"
-            fix = "predict all recordings by one checkpoint: a set has one label"
+            fix = "predict all recordings with one checkpoint"
             raise DataError(recording.folder, found=f"{recording.label}", expected=expected, fix=fix)
     return found
-
-
-# -- Images of recordings with their depth, and their splits.
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +168,17 @@ class Background:
 
     @property
     def file(self) -> Path | None:
-        """Return the file of the image; None if the recording has none for each frame."""
+        """Return the file of the image, or None."""
         return self.recording.file(self.index, self.side)
 
     def scenery(self, height: int, width: int) -> BackgroundImage:
         """Return the largest centered window of this aspect ratio, resized, with its camera and depth.
 
-        Raises DataError if there is no depth.
+        Raises DataError without depth.
         """
         image, depth = self.recording.image(self.index, self.side), self.recording.depth_m(self.index, self.side)
         if depth is None or not (depth > 0).any():
-            fix = "leave the image out, or set data.backgrounds.teacher to predictions"
+            fix = "leave the image out, or set data.backgrounds.teacher"
             raise DataError(self.file or self.name, found="no depth", expected="depth of the background", fix=fix)
         H, W = image.shape[:2]
         h, w = min(H, max(1, round(W * height / width))), min(W, max(1, round(H * width / height)))
@@ -200,10 +192,10 @@ class Background:
 def open_backgrounds(
     path: Path, config: BackgroundConfig, height: int, width: int, progress: ReportProgress | None = None
 ) -> tuple[dict[str, list[Background]], DepthLabel]:
-    """Open the backgrounds of each split. Returns them with the source of their depth.
+    """Open the backgrounds of each split, with the source of their depth.
 
-    Splits that a data set names are kept, test too. Otherwise `split_by.val_recordings` names whole recordings for
-    validation, or blocks of frames validate. Raises DataError where images have no depth.
+    Splits that a data set names are kept. Otherwise `split_by.val_recordings` names recordings for validation, or
+    blocks of frames validate. Raises DataError for images without depth.
     """
     options = config.model_dump(include=set(SourceOptions.model_fields))
     options["size"] = config.size or (max(height, 32), max(width, 32))
@@ -247,7 +239,7 @@ def _matches_name(recording: Recording, names: Sequence[str]) -> bool:
 
 
 def _check_depth(recordings: Sequence[Recording]) -> None:
-    """Raise DataError if a recording has no depth in any of a few frames, before anything is composed."""
+    """Raise DataError if a recording has no depth in any of a few frames."""
     without = []
     for recording in recordings:
         frames = np.unique(np.linspace(0, len(recording) - 1, _CHECKED_FRAMES).astype(int)).tolist()
@@ -260,7 +252,7 @@ def _check_depth(recordings: Sequence[Recording]) -> None:
 
 
 def describe_background_depth(backgrounds: Sequence[Background]) -> dict[str, str | None]:
-    """Return a hash of the depth files of backgrounds, by the name of their recording; None without files."""
+    """Return a hash of the backgrounds' depth files, by recording; None without files."""
     found: dict[str, list[Background]] = {}
     for background in backgrounds:
         found.setdefault(background.recording.name, []).append(background)

@@ -1,6 +1,6 @@
 """Compose background, depth and cut-out to an image, its depth and its mask. Imports no torch.
 
-Images are composed on demand: the n-th of a split depends on the seed and n only.
+The n-th image of a split depends only on the seed and n.
 """
 
 from __future__ import annotations
@@ -28,33 +28,28 @@ from stadia.overlay.world.backgrounds import (
 from stadia.overlay.world.foregrounds import Cutout, Foreground, fingerprint_foregrounds, resize_cutout
 
 MASK_MIN_ALPHA = 0.5
-"""Alpha from which on a pixel belongs to the cut-out, in mask and depth."""
+"""Alpha from which a pixel belongs to the cut-out, in mask and depth."""
 
 OCCLUDER_DEPTH_RATIO = 0.97
-"""Background nearer than this share of the cut-out's depth stays in front. A cut-out has no thickness, but its object
-has. Without this margin, slightly sloping ground would cut off its foot.
-"""
+"""Background nearer than this share of the cut-out's depth stays in front: an object has thickness."""
 
 GRID_SIZES = (90 / 150, 80 / 150, 70 / 150, 60 / 150)
 """Sizes of the published images, nearest row first: pixels of a canvas of 150."""
 
 GRID_FEET = (1.0, 0.9, 0.8, 0.7)
-"""Lower edge of each row, as a share of the height: smaller and higher is farther. Only the sizes are published."""
+"""Lower edge of each row, as a share of the height. Only the sizes are published."""
 
 GRID_COLUMNS = 5
 POSITIONS = 2 * len(GRID_SIZES) * GRID_COLUMNS
 """40: each place as it is, then mirrored."""
 
 MIN_VISIBLE_SHARE, MAX_PLACEMENT_TRIES = 0.25, 8
-"""Random places that show less than this share of the cut-out are drawn again, at most so many times."""
+"""Random places that show less of the cut-out are drawn again, at most this often."""
 
 _CACHE_SIZE = 1024  # backgrounds and foregrounds, each, that stay in memory
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-
-
-# -- Where a cut-out stands: on a grid of 40 places, or at random.
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +67,7 @@ class CutoutPlacement:
     position: int = -1
 
     def box(self, cutout: tuple[int, int], image: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Return top, left, height and width in pixels of a cut-out of this size within an image of this size."""
+        """Return top, left, height and width in pixels, for these sizes of cut-out and image."""
         (h, w), (H, W) = cutout, image
         scale = self.size * min(H, W) / max(h, w)
         height, width = max(1, round(scale * h)), max(1, round(scale * w))
@@ -81,7 +76,7 @@ class CutoutPlacement:
 
 
 def make_grid_placement(position: int) -> CutoutPlacement:
-    """Return one of the 40 places of the grid: row by row from the nearest, then the same mirrored."""
+    """Return one of the 40 places of the grid: row by row from the nearest, then mirrored."""
     row, column = divmod(position % (POSITIONS // 2), GRID_COLUMNS)
     across, flipped = column / (GRID_COLUMNS - 1), position >= POSITIONS // 2
     return CutoutPlacement(GRID_SIZES[row], GRID_FEET[row], across, flipped, position)
@@ -98,9 +93,6 @@ def draw_placement(config: PlacementConfig, random: np.random.Generator) -> Cuto
         return make_grid_placement(int(random.integers(POSITIONS)))
     size, foot = random.uniform(*config.size), random.uniform(*config.foot)
     return CutoutPlacement(size, foot, random.uniform(), bool(random.integers(2)))
-
-
-# -- Pasting, on arrays. Source: Porter and Duff, Compositing Digital Images, SIGGRAPH 1984.
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +119,9 @@ def find_foot_pixel(cutout: Cutout) -> tuple[int, int]:
 
 
 def estimate_ground_depth(depth: NDArray[np.float32], row: int, column: int) -> float:
-    """Return the depth of the ground at a pixel: the median of valid depth in a patch that grows until one is valid.
+    """Return the depth of the ground at a pixel: the median of valid depth in a growing patch.
 
-    Raises DataError if no pixel is valid.
+    Raises DataError without valid depth.
     """
     height, width = depth.shape
     radius = max(1, min(height, width) // 64)
@@ -145,15 +137,16 @@ def estimate_ground_depth(depth: NDArray[np.float32], row: int, column: int) -> 
 def paste_cutout(
     background: NDArray[np.uint8], depth: NDArray[np.float32], cutout: Cutout, top: int, left: int
 ) -> PasteResult:
-    """Stand a cut-out upright on a background. All of it gets the depth of the ground under the middle of its foot.
+    """Stand a cut-out upright on a background. All of it gets the depth of the ground under its foot.
 
     Args:
-        background: (H, W, 3) RGB.  depth: (H, W), 0 = none; of any unit, larger is farther.
+        background: (H, W, 3) RGB.  depth: (H, W), 0 = none.
         cutout: (h, w, 4) with premultiplied alpha.
-        top, left: of its first pixel; it may exceed the image, but not with its foot.
+        top, left: of its first pixel; its foot must be inside the image.
 
-    image = (1 - alpha) background + alpha foreground, except if the background is nearer (`OCCLUDER_DEPTH_RATIO`).
-    Pixels without depth are behind. Raises GeometryError for a cut-out larger than the background, or a foot outside.
+    image = (1 - alpha) background + alpha foreground, except where the background is nearer (`OCCLUDER_DEPTH_RATIO`).
+    Raises GeometryError for a cut-out larger than the background, or a foot outside.
+    Source: Porter and Duff, Compositing Digital Images, SIGGRAPH 1984.
     """
     H, W = depth.shape
     h, w = cutout.shape[:2]
@@ -179,15 +172,12 @@ def paste_cutout(
     return PasteResult(image, composed, mask, float(mask.sum()) / max(whole_px, 1))
 
 
-# -- Composite images as samples of a split.
-
-
 @dataclass(frozen=True, slots=True)
 class CompositePair:
     """The parts of a composite image.
 
     background: its image.  world: its recording.  foreground: the cut-out.  object: of the cut-out.
-    position: on the grid, from 0; -1 where places are drawn at random.
+    position: on the grid, from 0; -1 for random places.
     """
 
     background: str
@@ -213,7 +203,7 @@ class CompositeSample:
     pair: CompositePair
 
     def resized(self, height: int, width: int) -> CompositeSample:
-        """Resize: images by area, depth by the nearest pixel, the mask where at least half of a pixel is covered."""
+        """Resize: images by area, depth by the nearest pixel, the mask by the majority."""
         if self.mask.shape == (height, width):
             return self
         return CompositeSample(
@@ -239,11 +229,11 @@ class CompositeSource(Protocol):
         """Return the number of images; None for unlimited."""
 
     def pair(self, number: int) -> CompositePair:
-        """Return what the n-th sample is composed of, without opening an image."""
+        """Return the parts of the n-th sample, without opening an image."""
         ...
 
     def composed(self, number: int) -> CompositeSample:
-        """Return the n-th sample. Raises DataError with the file that cannot be read."""
+        """Return the n-th sample. Raises DataError for an unreadable file."""
         ...
 
     def facts(self) -> dict[str, Any]:
@@ -254,11 +244,10 @@ class CompositeSource(Protocol):
 class CompositeComposer:
     """Composes the images of a split.
 
-    In each round every background is taken once, and so is every foreground, in an order drawn for the round. So any
-    part of the images has as many backgrounds as possible.
+    In each round every background and every foreground is used once, in a random order.
 
     Args:
-        split: name of the random stream, so that splits differ.
+        split: name of the random stream.
         label: source and scale of the backgrounds' depth.
         per_background: number of consecutive images with one background.
     """
@@ -296,7 +285,7 @@ class CompositeComposer:
         )
 
     def pair(self, number: int) -> CompositePair:
-        """Return what a sample is composed of, by its number."""
+        """Return the parts of a sample."""
         return self._pair(number, draw_placement(self.placement, self._random(number)))
 
     def composed(self, number: int) -> CompositeSample:

@@ -97,7 +97,7 @@ def _make_listing(composers: Mapping[str, CompositeComposer], counts: Mapping[st
 
 
 def _check_listing(path: Path, listing: Mapping[str, Any]) -> None:
-    """Raise DataError where dataset.json is not as stadia wrote it, for as many images or more or fewer."""
+    """Raise DataError if dataset.json was edited."""
     if not path.exists():
         return
     old = read_json(path)
@@ -110,8 +110,8 @@ def _check_listing(path: Path, listing: Mapping[str, Any]) -> None:
     except (AttributeError, KeyError, TypeError):
         is_own = False
     if not is_own:
-        found, expected = "another list of images than stadia wrote", "the one that it wrote"
-        fix = "choose another --out; or remove this file, to have it written again"
+        found, expected = "a changed list of images", "the list that stadia wrote"
+        fix = "choose another --out, or remove this file"
         raise DataError(path, found=found, expected=expected, fix=fix)
 
 
@@ -131,7 +131,6 @@ def _make_shard_origin(origin: Mapping[str, Any], numbers: range) -> dict[str, A
 
 
 def _find_unwritten(out: Path, split: str, origin: Mapping[str, Any], count: int) -> Iterator[range]:
-    """Yield the numbers of the images of each shard that is not there. Raises DataError as `_is_written_shard`."""
     for start in range(0, count, SHARD_SIZE):
         shard = range(start, min(start + SHARD_SIZE, count))
         if not _is_written_shard(_shard_folder(out, split, shard), origin, shard):
@@ -139,13 +138,12 @@ def _find_unwritten(out: Path, split: str, origin: Mapping[str, Any], count: int
 
 
 def _is_written_shard(folder: Path, origin: Mapping[str, Any], numbers: range) -> bool:
-    """Return whether these images exist. Raises DataError if the folder holds others, or another count."""
     record, wanted = folder / "samples.json", _make_shard_origin(origin, numbers)
     found: Any = read_json(record) if folder.exists() else None
     existing = found.get("overlay") if isinstance(found, dict) else None
     if isinstance(existing, dict) and existing != wanted and {**existing, "images": len(numbers)} == wanted:
         state, expected = f"{existing.get('images')} images of this set", f"{len(numbers)} images, as --count asks"
-        fix = "delete this folder to have it written again, or choose another --out"
+        fix = "delete this folder, or choose another --out"
         raise DataError(folder, found=state, expected=expected, fix=fix)
     return is_finished(record, "overlay", wanted)
 
@@ -214,12 +212,12 @@ def is_composite_set(path: Path) -> bool:
 
 
 def describe_layout(path: Path) -> str | None:
-    """Return what a path holds, for messages; None if these are no composites."""
+    """Return what a path holds, for messages; None if not composites."""
     return "composite images" if is_composite_set(path) or is_published(path) else None
 
 
 def open_composite_files(path: Path) -> dict[str, CompositeFiles]:
-    """Open the splits that `write_composites` wrote. Raises DataError with the file."""
+    """Open the splits that `write_composites` wrote. Raises DataError."""
     record: _SetFile = read_typed_json(path / LISTING, _SetFile, expected=OWN_FILE, fix=REWRITE)
     return {
         name: CompositeFiles(safe_join(path, name), split.images, record.label, record.overlay.get(name), split.looks)
@@ -228,10 +226,7 @@ def open_composite_files(path: Path) -> dict[str, CompositeFiles]:
 
 
 class CompositeFiles:
-    """A split of a set on disk.
-
-    visible_hashes: of each foreground by name, see `hash_visible_pixels`.
-    """
+    """A split of a set on disk. visible_hashes: of each foreground by name."""
 
     def __init__(
         self, folder: Path, count: int, label: DepthLabel, origin: Any, visible_hashes: Mapping[str, str]
@@ -258,7 +253,7 @@ class CompositeFiles:
         return folder, f"{place:03d}", samples[place]
 
     def pair(self, number: int) -> CompositePair:
-        """Return what a sample was composed of, by its number."""
+        """Return the parts of a sample."""
         entry = self._read_entry(number)[2]
         return CompositePair(entry.background, entry.world, entry.foreground, entry.object, entry.position)
 
@@ -284,9 +279,6 @@ class CompositeFiles:
     def facts(self) -> dict[str, Any]:
         """Return facts for the run's record: splits, sources and labels."""
         return {"images": self.count, "fingerprints": [self.origin]}
-
-
-# -- A contact sheet: background, image, depth and mask of each split.
 
 
 def write_composites_preview(

@@ -1,7 +1,6 @@
 """Render the objects of TableWorld with alpha, to be pasted onto other images. License: CC0.
 
-Color is the mean of the object's samples alone. Alpha is the share of a pixel's samples that show the object. Neither
-contains a background. Each object is one folder, complete or absent, so that writing resumes.
+Color is the mean of the object's own samples, and alpha is their share of the pixel.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ CUTOUTS = SceneFormat(
 
 
 def list_cutout_objects(out: Path, config: CutoutConfig, seed: int) -> list[SceneJob]:
-    """List the objects of a set in order; the name of each contains its kind."""
+    """List the objects of a set in order; each name contains its kind."""
     return CUTOUTS.list_jobs(out, config, seed)
 
 
@@ -119,7 +118,7 @@ def write_cutouts(
 ) -> Path:
     """Render a set to `out` as SPLIT/OBJECT/VIEW.png; existing objects are kept. Returns the path of foregrounds.json.
 
-    Arguments and errors are those of `write_tableworld`.
+    Arguments and errors are as in `write_tableworld`.
     """
     write, images = partial(_write_object, config), config.views
     return CUTOUTS.write_scenes(

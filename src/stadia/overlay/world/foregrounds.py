@@ -1,7 +1,6 @@
 """Foregrounds: folders of PNG files with alpha, their splits and their cut-outs. Imports no torch.
 
-A cut-out is (h, w, 4): red, green, blue times alpha, then alpha, float32 in [0, 1]. Premultiplied, so that resizing
-adds no fringe in the color of transparent pixels.
+A cut-out is (h, w, 4) float32 in [0, 1]: RGB times alpha, then alpha, so that resizing adds no fringe.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ LISTING, OBJECT_RECORD = "foregrounds.json", "object.json"
 def premultiply_alpha(rgba: NDArray[np.uint8]) -> Cutout:
     """Convert (h, w, 4) uint8 RGBA with straight alpha to a cut-out without its empty margin.
 
-    Raises DataError where all of it is transparent.
+    Raises DataError if all of it is transparent.
     """
     if not rgba[..., 3].any():
         expected = "an object that can be seen"
@@ -59,7 +58,7 @@ def resize_cutout(cutout: Cutout, height: int, width: int) -> Cutout:
 class Foreground:
     """An image of a cut-out object.
 
-    name: "OBJECT/VIEW" or "NAME", without the folder and the split.  object: shared by all views of it.
+    name: "OBJECT/VIEW" or "NAME", without folder and split.  object: shared by all its views.
     """
 
     file: Path
@@ -67,7 +66,7 @@ class Foreground:
     object: str
 
     def cutout(self, max_px: int) -> Cutout:
-        """Read the cut-out with premultiplied alpha, cropped, its longer side at most `max_px`. Raises DataError."""
+        """Read the cut-out with premultiplied alpha, cropped, at most `max_px` long. Raises DataError."""
         cutout = premultiply_alpha(read_rgba(self.file))
         h, w = cutout.shape[:2]
         scale = max_px / max(h, w)
@@ -75,11 +74,10 @@ class Foreground:
 
 
 def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]]:
-    """Open the foregrounds of each split: the folder's own splits, else `val_share` of the objects, by a fixed seed.
+    """Open the foregrounds of each split: the folder's own splits, else `val_share` of the objects.
 
-    Of a set of `stadia data foregrounds` an object that its list does not name is left out: it is of an earlier seed.
-
-    Raises DataError if there is no image, or a single object that cannot be in both splits.
+    Objects that the list of a set of `stadia data foregrounds` does not name are left out.
+    Raises DataError without an image, or for a single object.
     """
     named = [split for split in SPLITS if (path / split).is_dir()]
     if named:
@@ -146,10 +144,7 @@ def fingerprint_foregrounds(foregrounds: Sequence[Foreground]) -> str:
 
 
 def hash_visible_pixels(foregrounds: Sequence[Foreground]) -> list[str]:
-    """Hash the visible pixels of each foreground; copies with another encoding or margin, or mirrored, hash equally.
-
-    A file that is no cut-out is hashed as a file.
-    """
+    """Hash the visible pixels of each foreground, equal for copies with another encoding, margin, or mirrored."""
     with ThreadPoolExecutor(count_cores()) as threads:
         return list(threads.map(_hash_visible, (foreground.file for foreground in foregrounds)))
 

@@ -26,11 +26,11 @@ from stadia.overlay.world.backgrounds import DepthLabel
 from stadia.overlay.world.composer import MASK_MIN_ALPHA, CompositePair, CompositeSample
 
 LAYOUT_SHAPE = BACKGROUND_COUNT, FOREGROUND_COUNT, PLACEMENT_COUNT = 100, 100, 40
-"""An image's index is that of I - 1, J - 1, K - 1 in an array of this shape."""
+"""An image's index is the index of I - 1, J - 1, K - 1 in an array of this shape."""
 
 PUBLISHED_LABEL = DepthLabel("teacher: DenseDepth (NYU weights), 8-bit JPEG", DepthScale.UP_TO_SCALE)
 ASSUMED_FOV_DEG = 60.0
-"""Assumed field of view, since the cameras are unknown; no training uses it."""
+"""Assumed, since the cameras are unknown; no training uses it."""
 
 FILE_KINDS = {"overlay": ("overlay",), "depth": ("depth",), "mask": ("mask", "mask_")}
 _IMAGE = re.compile(r"([1-9]\d*)\.(jpg|jpeg|png)", re.I)
@@ -41,7 +41,7 @@ class LayoutScan:
     """The files of the layout that exist.
 
     backgrounds: numbers of the folders bgI.  whole: indices with all files.
-    missing: expected paths that do not exist, without the root; of a missing folder only the folder.
+    missing: missing paths, without the root; for a missing folder only the folder.
     masks: count of each name of mask folders.  beyond: count of folders fg_J with J above 100.
     """
 
@@ -53,12 +53,12 @@ class LayoutScan:
 
 
 def is_published(root: Path) -> bool:
-    """Return whether a folder has the published layout: bg/, and a background's folder with foregrounds."""
+    """Return whether a folder has the published layout."""
     return (root / "bg").is_dir() and next(root.glob("bg[0-9]*/fg_[0-9]*"), None) is not None
 
 
 def scan_published_layout(root: Path) -> LayoutScan:
-    """Check that every file exists, from folder listings. Raises DataError if no background has a folder."""
+    """Check that every file exists, from folder listings. Raises DataError without background folders."""
     numbers = sorted(int(p.name[2:]) for p in root.glob("bg[0-9]*") if p.is_dir() and p.name[2:].isdecimal())
     numbers = [n for n in numbers if 1 <= n <= BACKGROUND_COUNT]
     if not numbers:
@@ -111,7 +111,7 @@ def _find_image_file(folders: Sequence[Path], stem: str) -> Path | None:
 
 
 PUBLISHED_TRAIN_BACKGROUNDS = 75
-"""Backgrounds of the published split that train: images 1 to 300000. Its test begins at image 300001."""
+"""Backgrounds of the published split that train: images 1 to 300000."""
 
 PUBLISHED_RANGE = (1 / 510, 1.0 + 1 / 510)
 """Open interval of the published depth labels, gray values over 255: all but 0."""
@@ -122,8 +122,8 @@ def split_published_layout(
 ) -> dict[str, NDArray[np.int64]]:
     """Return the indices of train and val.
 
-    val_rule: "disjoint": they share no background and no foreground, and mixed pairs are left out. "published":
-        backgrounds 1 to 75 and 76 to 100, with every foreground and every place in both.
+    val_rule: "disjoint": they share no background and no foreground. "published": backgrounds 1 to 75 and 76 to 100,
+        with every foreground in both.
 
     Raises DataError if one of the two has no image.
     """
@@ -150,10 +150,7 @@ def _draw_held_out(numbers: NDArray[np.int64], share: float, what: str) -> NDArr
 
 
 class PublishedComposites:
-    """Images of the published layout, by their index in it (`indices`), in random order.
-
-    A consecutive order has one background in 4000 images, so that a part of it has few backgrounds.
-    """
+    """Images of the published layout, by their index in it (`indices`), in random order."""
 
     label = PUBLISHED_LABEL
 
@@ -167,7 +164,7 @@ class PublishedComposites:
         return len(self.indices)
 
     def pair(self, number: int) -> CompositePair:
-        """Return what a sample was composed of, by its number."""
+        """Return the parts of a sample."""
         background, folder, file = self._location(number)
         return CompositePair(f"bg{background}", f"bg{background}", folder.name, folder.name, file - 1)
 
