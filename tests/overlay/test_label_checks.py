@@ -84,7 +84,7 @@ def test_labels_outside_of_the_depth_range_are_reported(good) -> None:
         [opened.images[split].composed(n).depth.ravel() for split in ("train", "val") for n in range(12)]
     )
     assert f"{(depths >= 10).mean():.0%}"[0] == found.measured[0]
-    assert "99 % lie in 2 to " in found.measured
+    assert "99 % are in 2 to " in found.measured
 
 
 def test_other_file_layout_is_reported(good) -> None:

@@ -88,7 +88,7 @@ def test_the_csv_of_held_out_images_is_scored_on_these(run: Path, bop: Path, cap
     assert of_csv["add_median_mm"] == pytest.approx(12)
     again = command(capfd, "evaluate", "--objects", csv, "--reference", bop, "--held-out-of", run)
     assert flat(again) == of_csv
-    assert any("1 of the 2 images of 'test'" in note for note in again["notes"])
+    assert any("1 of 2 images of 'test'" in note for note in again["notes"])
     whole = command(capfd, "evaluate", "--objects", csv, "--reference", bop)
     assert (whole["objects"], whole["add_recall"]) == (4, 0.25), "without it, what the other image shows is missed"
 
