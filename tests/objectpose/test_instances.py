@@ -89,9 +89,6 @@ def test_an_object_whose_pixels_do_not_quite_agree_on_a_center_is_one() -> None:
 
 @STRIDES
 def test_one_that_another_cuts_in_two_is_one(stride: int) -> None:
-    """Its center is hidden: both of its parts are led into the one that hides it, and are firmly of
-    another class.
-    """
     boxes = [(4, 20, 60, 32), (28, 4, 36, 44)]
     true = image(boxes)
     found = group_instances(logits(true), directions(true, boxes, stride))

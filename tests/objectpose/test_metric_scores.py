@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -28,8 +28,6 @@ from stadia.objectpose.metrics import (
     mean_average_precisions,
     merge_comparisons,
 )
-
-# -- the protocol in plain Python
 
 
 def plain_ap(detections: list[tuple[float, bool]], objects: int) -> float:
@@ -148,9 +146,6 @@ def test_random_sets_against_plain_python(rules: ApRules, sets: int):
     assert len(seen) > 10
 
 
-# -- from the objects
-
-
 def scene(seed: int, noise: float = 0.05, missing: int = 0) -> tuple[PosedObjects, PosedObjects]:
     """Eight objects of three classes, and predictions near to them in another order, of which some are missing."""
     generator = torch.Generator().manual_seed(seed)
@@ -256,25 +251,6 @@ def test_equal_scores_have_no_order():
     assert math.isnan(average_precision(score, right, 0))
 
 
-@pytest.mark.slow
-def test_the_order_of_rows_of_equal_score_changes_nothing():
-    """A csv whose scores are all 1: precisions of every kind, and the pairs, whatever the order of its rows."""
-    rng = np.random.default_rng(0)
-    for _ in range(25):
-        image = random_image(rng, most=6)
-        image = replace(
-            image, score=rng.choice([0.5, 1.0], len(image.score)) if rng.random() < 0.5 else np.ones(len(image.score))
-        )
-        for rules in (ORIENTED_BOX_RULES, NOCS_COMPAT_RULES):
-            expected = mean_average_precisions([image], range(1, 4), rules)
-            for _ in range(4):
-                rows = rng.permutation(len(image.score))
-                shuffled = mean_average_precisions(
-                    [image.part(rows, np.arange(len(image.true_class_id)))], range(1, 4), rules
-                )
-                assert shuffled == pytest.approx(expected, nan_ok=True, abs=1e-12)
-
-
 def test_predictions_of_equal_score_choose_together():
     overlap, sure = np.array([[0.9, 0.8], [0.8, 0.1]]), np.ones(2)
     assert match_greedy(-overlap, overlap > 0.5, sure).tolist() == [1, 0], "two rather than the nearest one"
@@ -284,9 +260,6 @@ def test_predictions_of_equal_score_choose_together():
     far = np.array([[1.0, 3.0, np.inf], [2.0, np.inf, np.inf], [1.5, np.inf, 900.0]])
     assert match_greedy(far, np.isfinite(far), np.ones(3)).tolist() == [1, 0, 2]
     assert match_greedy(far, np.isfinite(far), np.array([1.0, 1.0, 2.0])).tolist() == [1, -1, 0]
-
-
-# -- matching
 
 
 def test_mask_iou_counts_pixels():

@@ -108,9 +108,6 @@ def test_no_object_is_no_value():
     assert [part(nothing, nothing).shape for part in METRICS.values()] == [(0,)] * len(METRICS)
 
 
-# -- models
-
-
 def test_add_and_add_s_against_plain_loops():
     model, T, T_true = 0.1 * torch.randn(40, 3, dtype=F64), poses(1)[0], poses(1)[0]
     moved, true = ([(T_ @ torch.cat((p, torch.ones(1, dtype=F64))))[:3] for p in model] for T_ in (T, T_true))

@@ -70,10 +70,6 @@ def test_a_feature_responds_at_its_own_position() -> None:
     assert_close(decoder(moved)[..., 60:80], decoder(features)[..., 52:72], atol=1e-4, rtol=1e-4)
 
 
-# -- pixels and objects
-# ----------------------------------------------------------------------------------------
-
-
 class Scene:
     """Four objects in two images, with true maps at their pixels and noise elsewhere."""
 
@@ -161,22 +157,6 @@ def test_as_one_object_after_another_gives() -> None:
         assert float(found.T_camera_object[row, 2, 3]) == pytest.approx(np.exp(depth), rel=1e-4)
         size = np.exp(noisy.log_size[image, kind - 1].numpy()[:, own].mean(1))
         assert found.size_m[row].tolist() == pytest.approx(size.tolist(), rel=1e-4)
-
-
-def test_nothing_else_is_read() -> None:
-    """Neither the background nor the channels of another class."""
-    scene = Scene()
-    first = scene.network.pixels(scene.maps, scene.segments, scene.class_id, scene.camera)
-    own = torch.zeros(2, 6, HEIGHT, WIDTH, dtype=torch.bool)
-    for image, number, kind in zip(scene.segments.image, scene.segments.instance, scene.class_id, strict=True):
-        own[image, kind - 1] |= scene.instance[image] == number
-    changed = {
-        n: getattr(scene.maps, n).where(own[:, :, None], 99.0)
-        for n in ("quaternion", "to_center", "log_pixel_m", "log_size")
-    }
-    again = scene.network.pixels(replace(scene.maps, **changed), scene.segments, scene.class_id, scene.camera)
-    for name in ("quaternion", "to_center", "log_depth", "log_size"):
-        assert torch.equal(getattr(first, name), getattr(again, name)), name
 
 
 def test_gradients_are_finite_and_reach_every_output() -> None:

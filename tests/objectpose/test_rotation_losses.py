@@ -67,9 +67,6 @@ def trained(loss: RotationLoss, steps: int = 250) -> tuple[float, float]:
     return start, float(symmetric_angle_deg(quaternion.detach(), true).mean())
 
 
-# -- direction
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_random_quaternions_go_to_the_truth(name: str):
@@ -111,9 +108,6 @@ def test_the_mistake_is_refused_by_name_with_the_reason(name: str):
     assert RotationLossConfig().name in ROTATION_LOSSES
 
 
-# -- values
-
-
 @pytest.mark.parametrize("degrees", [0.0, 1.0, 60.0, 180.0])
 def test_by_hand(degrees: float):
     true = unit(1)
@@ -152,9 +146,6 @@ def test_norm_penalty():
     assert q.grad.tolist() == [[0, 0, 0, 0], [0, 0, 4, 0], [0, 0, 0, 0]]
 
 
-# -- symmetry
-
-
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_turn_about_the_axis_of_revolution_changes_nothing(name: str):
     q, true = unit(64), unit(64)
@@ -188,9 +179,6 @@ def test_each_object_has_its_own_symmetry():
     assert together.tolist() == pytest.approx(alone)
 
 
-# -- gradients
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_are_exact(name: str, kind: str):
@@ -219,9 +207,6 @@ def test_the_zero_quaternion_is_as_far_as_can_be(name: str):
     assert_close(LOSSES[name](torch.zeros(1, 4, dtype=F64), true), farthest)
 
 
-# -- reduction
-
-
 def test_a_larger_background_changes_nothing():
     q, true, symmetry = unit(30), unit(30), Symmetry.parse(["none"] * 30)
     of_each = LOSSES["bounded_log"](q, true, symmetry)
@@ -242,9 +227,6 @@ def test_no_object_is_0_and_still_in_the_graph(objects: int):
     value.backward()
     assert q.grad is not None
     assert (q.grad == 0).all()
-
-
-# -- sums and eps
 
 
 def test_log_dot_is_the_published_form_but_for_a_constant() -> None:

@@ -95,9 +95,6 @@ def test_a_finite_set_is_the_least_of_its_members():
 
 
 def test_a_turn_is_of_true_object_not_back():
-    """The object turned by 90 degrees appears the same, by -90 it does
-    not.
-    """
     quarter = turn(torch.tensor([0.0, 0, 1], dtype=F64), 90.0)
     true, symmetry = unit(2), Symmetry.parse([[quarter.tolist()]] * 2)
     turned = torch.stack(

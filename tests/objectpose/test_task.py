@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -239,30 +238,6 @@ def test_training_images_are_noted(run: Path, tables: Path, stadia: Stadia, unsc
     code, _, err = stadia("evaluate", run, tables, "data.split=nowhere")
     assert code == 2
     assert "no image in 'nowhere'" in err
-
-
-def test_a_copy_of_what_trained_is_known_under_any_name(
-    run: Path, tables: Path, tmp_path: Path, stadia: Stadia, unscored: list[int]
-) -> None:
-    """Of two images of a table the first trained; another data set has the table as its test split."""
-    _remember(run, tables)
-    other = tmp_path / "other"
-    (first, *_), (unseen,) = (sorted(tables.glob(f"{split}-*")) for split in ("train", "test"))
-    for source, name in ((first, "a"), (unseen, "b")):
-        shutil.copytree(source, other / name)
-    (other / "a" / "image" / "001.png").write_bytes((unseen / "image" / "000.png").read_bytes())
-    scene = json.loads((first / "scene.json").read_text())
-    (other / "a" / "scene.json").write_text(json.dumps({"images": scene["images"] * 2}))
-    described = json.loads((tables / "dataset.json").read_text())
-    (other / "dataset.json").write_text(json.dumps({**described, "splits": {"test": ["a", "b"]}}))
-    told = _evaluate_json(stadia, run, other)
-    assert (told["trained_on"], told["of_trained_scenes"]) == (1, 1)
-    assert (
-        told["notes"][1]
-        == "1 of the 3 images are others of scenes that trained it (other/a): not a score on unseen scenes"
-    )
-    told = _evaluate_json(stadia, run, other, "--held-out", "data.split=test")
-    assert (told["split"], told["trained_on"], unscored) == ("test", 0, [3, 2])
 
 
 @pytest.mark.slow

@@ -81,9 +81,6 @@ def test_paths_that_differ_by_a_similarity_do_not_differ_and_reversing_steps_are
     assert count_reversing(broken).sum() == 2
 
 
-# -- with a map beside a video
-
-
 def move(x: float, z: float = 0.0) -> np.ndarray:
     T = np.eye(4)
     T[:3, 3] = (x, 0, z)

@@ -211,9 +211,6 @@ def test_the_window_is_bounded_and_the_map_lies_on_the_walls(monkeypatch: pytest
 
 
 def test_points_out_of_sight_or_behind_do_not_count_for_a_new_keyframe():
-    """Two points 10 m ahead move 0.8 px as the camera drives on a metre; three at 0.5 m are behind it then, and two
-    leave the image.
-    """
     pixel = torch.tensor([[78.5, 39.5], [64.5, 39.5], [80, 45], [60, 45], [70, 45], [143, 39.5], [0, 39.5]], dtype=F64)
     inverse_depth = torch.tensor([0.1, 0.1, 2.0, 2.0, 2.0, 0.9, 0.9], dtype=F64)
     ray = (torch.cat((pixel, torch.ones(7, 1, dtype=F64)), 1) @ torch.linalg.inv(K).mT)[:, None].expand(-1, 8, -1)

@@ -394,9 +394,6 @@ def test_7_scenes_gives_backgrounds_in_metres(given, real_data: Path) -> None:
 
 
 def test_per_background_keeps_a_background_for_several_images(given) -> None:
-    """The order of the published set, whose batches show one background where nothing shuffles them; of the training
-    alone.
-    """
     in_blocks = open_composites(given.model_copy(update={"per_background": 5}), seed=0)
     plain = open_composites(given, seed=0)
     train = in_blocks.images["train"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from pydantic import ValidationError
@@ -99,24 +97,6 @@ def test_layers_add_what_the_published_table_joins(full):
     full.train()
 
 
-def test_receptive_fields_by_what_has_a_slope(full, monkeypatch):
-    """M-20. Of weights that are all positive nothing cancels, and a mean in place of the largest sees all that it can:
-    exact support.
-    """
-    monkeypatch.setattr(nn.functional, "max_pool2d", nn.functional.avg_pool2d)
-    trunk = copy.deepcopy(full.trunk).eval()
-    with torch.no_grad():
-        for p in trunk.parameters():
-            p.fill_(1e-3)
-    images = torch.ones(1, 6, 8, 112, requires_grad=True)
-    nodes = trunk.nodes(images)
-    for node, support in (("x7", 18), ("x11", 44), ("x15", 96)):
-        middle = nodes[node][0, :, 0, nodes[node].shape[-1] // 2].sum()
-        (slope,) = torch.autograd.grad(middle, images, retain_graph=True)
-        columns = slope.abs().sum((0, 1, 2)).nonzero()
-        assert int(columns.max() - columns.min()) + 1 == support, node
-
-
 @pytest.mark.parametrize("network", ["light", "full"])
 def test_other_sizes_are_refused_with_the_nearest_that_fits(network):
     net = OverlayNet(OverlayNetConfig(network=network))
@@ -159,9 +139,6 @@ def test_an_unknown_network_suggests_the_nearest_name():
 
 
 def test_a_strided_output_is_the_upsampled_mean_of_features():
-    """M-10: bilinear between the centers of its squares, so that no corner is sharper than they are; at 1 nothing
-    changes.
-    """
     images = torch.rand(1, 6, 16, 24, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     fine = OverlayNet(OverlayNetConfig()).eval()

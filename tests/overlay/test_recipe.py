@@ -192,9 +192,6 @@ def test_balanced_weights_are_gradient_shares_and_logged(trained: Run, config: O
 def test_resumed_it_goes_on_exactly(
     trained: Run, config: OverlayConfig, sets: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Broken off in the third step, with what was measured of the gradients until then; what is pasted lies elsewhere
-    by now.
-    """
     real = OverlayRecipe.training_step
 
     def training_step(self: OverlayRecipe, batch: Any) -> Any:
@@ -287,18 +284,6 @@ def test_a_pair_of_images_becomes_depth_and_mask_at_its_size(
     assert cv2.imread(str(tmp_path / "out" / "drawn" / "image.png")).shape == sheet.shape
     with refuses(StadiaError, where="out"):
         predict_lines(trained.folder, image, tmp_path / "out", background=background)
-
-
-@pytest.mark.parametrize("depth_scale", [DepthScale.METRES, DepthScale.UP_TO_SCALE])
-def test_metres_are_noted_where_they_are_claimed(
-    trained: Run, pair: tuple[Path, Path], tmp_path: Path, depth_scale: DepthScale, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = load_recipe(trained.folder)
-    recipe.config = recipe.config.model_copy(update={"depth_scale": depth_scale})
-    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_recipe", lambda path: recipe)
-    said = predict_lines(trained.folder, pair[0], tmp_path / "out", background=pair[1])
-    assert any("focal length" in line for line in said) == (depth_scale is DepthScale.METRES)
-    assert Predictions.open(tmp_path / "out").record.depth_scale is depth_scale
 
 
 def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -93,9 +93,6 @@ def test_discrete_symmetries_are_quaternions(bop: Path) -> None:
 
 
 def test_rendered_masks_match_boxes_and_nearer_objects_occlude(bop: Path) -> None:
-    """By hand: object 1's front face, 100 x 60 mm at 480 mm, covers columns from 90 (5 - 50) / 482 + 40 on, counted
-    from the corner.
-    """
     labels = BopImages.open(bop).labels(0)
     one, two, can = labels.objects
     rows, columns = np.nonzero(labels.instance == 1)
@@ -120,9 +117,6 @@ def write_masks(bop: Path, masks: np.ndarray, im_id: int = 3) -> Path:
 
 
 def test_existing_masks_are_read_instead_of_rendered(bop: Path) -> None:
-    """Its second object is hidden by something that nobody annotated, but for four columns; two claim what the first is
-    drawn at.
-    """
     drawn = BopImages.open(bop).labels(0).instance
     masks = np.stack([drawn == number for number in (1, 2, 3)])
     row, column = np.argwhere(masks[0])[0]
@@ -338,9 +332,6 @@ def test_invalid_results_are_not_written(tmp_path: Path) -> None:
 
 @pytest.mark.real
 def test_masks_of_linemod_occluded_are_bops_own(real_data: Path) -> None:
-    """Full masks of the first images: pixels within 2 % (0.5 % but for matrices that are not quite rotations), boxes at
-    BOP's corners.
-    """
     images = BopImages.open(real_data / "bop" / "lmo").part(range(3))
     info = json.loads((real_data / "bop" / "lmo" / "test" / "000002" / "scene_gt_info.json").read_text())
     for index, (_, im_id) in enumerate(images.ids):

@@ -66,10 +66,6 @@ def upright_iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     return shared / (math.prod(a[3:6]) + math.prod(b[3:6]) - shared)
 
 
-# -- where a box is
-# ------------------------------------------------------------------------------------------------------------------
-
-
 def test_box_is_centered_with_front_z_in_the_image_camera(kitti: Path) -> None:
     """By hand: at turn 0 the car faces along x, and the image's camera is 6 cm to the left of the labels' frame."""
     (kitti / "training/label_2/000000.txt").write_text(car() + "\n")
@@ -106,10 +102,6 @@ def test_missing_masks_are_reported(kitti: Path, words: tuple[str, ...], capfd: 
         run([*words, str(kitti)])
     assert ending.value.code == 2
     assert "found boxes without masks; expected a mask of every object" in capfd.readouterr().err
-
-
-# -- what cannot be
-# ------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -158,10 +150,6 @@ def test_a_missing_file_is_named(kitti: Path, missing: str, names: tuple[str, ..
 def test_split_without_labels_is_refused_with_alternatives(kitti: Path) -> None:
     with refuses(DataError, where="object", found="train/label_2"):
         KittiObjectImages.open(kitti, "train")
-
-
-# -- scores
-# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_labels_as_results_have_full_ap_and_a_shifted_box_the_expected_one(kitti: Path, tmp_path: Path) -> None:
@@ -227,9 +215,6 @@ def test_the_command_scores_results_and_draws_labels(
 
 @pytest.mark.real
 def test_projected_boxes_equal_the_2d_boxes(real_data: Path, tmp_path: Path) -> None:
-    """What is labeled in the image and in space was labeled separately: the corners' hull is the 2D box to a few
-    pixels.
-    """
     images = KittiObjectImages.open(real_data / "kitti_object")
     assert len(images) == 3
     for index in range(3):

@@ -227,9 +227,6 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
         NocsImages.open(tmp_path)
 
 
-# -- models: true sizes, and the handles of mugs
-
-
 def write_models(folder: Path, view: TableView) -> None:
     """Write the shape of each object as obj_models/real_train/some_model_N.obj, in a unit of its own."""
     target = folder.parent / "obj_models" / "real_train"

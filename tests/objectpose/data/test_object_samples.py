@@ -123,9 +123,6 @@ def test_pixels_of_unlabeled_objects_are_ignored() -> None:
 
 
 def test_object_lost_by_resizing_keeps_its_place() -> None:
-    """The third object covers rows 0 to 3 and columns 6 and 7 of 12: at two columns no pixel center is on it, and the
-    image shows it.
-    """
     samples = ObjectSamples([Drawn()], height=8, width=2)
     targets = samples.unpack(samples.stack([samples[0]])).targets
     assert targets.class_id.tolist() == [[2, 1]]

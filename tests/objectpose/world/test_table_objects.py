@@ -7,17 +7,9 @@ import itertools
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError
 from stadia.core.seeds import make_generator
-from stadia.objectpose.config import (
-    TABLEWORLD_CLASSES,
-    TABLEWORLD_FULL,
-    TABLEWORLD_PRESETS,
-    TABLEWORLD_TINY,
-    TableWorldConfig,
-)
+from stadia.objectpose.config import TABLEWORLD_TINY, TableWorldConfig
 from stadia.objectpose.world.table_scene import (
     PlacedObject,
     TableScene,
@@ -26,7 +18,6 @@ from stadia.objectpose.world.table_scene import (
     make_table,
     place_shapes,
 )
-from stadia.synthetic.config import find_preset
 from stadia.synthetic.household_objects import SHAPES, ObjectShape, compute_footprint, has_overlap
 from stadia.synthetic.rendering.mesh import compute_bounds, make_camera_pose
 
@@ -34,10 +25,6 @@ from stadia.synthetic.rendering.mesh import compute_bounds, make_camera_pose
 def world_vertices(one: PlacedObject) -> NDArray:
     vertices = np.concatenate([part.vertices for part in [*one.shape.mesh, *one.shape.handle]])
     return vertices @ one.T_world_object[:3, :3].T + one.T_world_object[:3, 3]
-
-
-def test_every_kind_is_a_class() -> None:
-    assert ("background", *SHAPES) == TABLEWORLD_CLASSES
 
 
 @pytest.mark.parametrize("kind", SHAPES)
@@ -172,13 +159,3 @@ def test_the_same_seed_makes_the_same_table_whatever_is_rendered_of_it(
     np.testing.assert_array_equal(again.T_world_camera, tables[0].T_world_camera)
     np.testing.assert_array_equal(again.vertices, tables[0].vertices)
     np.testing.assert_array_equal(again.textures.texels, tables[0].textures.texels)
-
-
-def test_presets() -> None:
-    assert find_preset(TABLEWORLD_PRESETS, "full") == TABLEWORLD_FULL
-    with refuses(ConfigError, where="preset", fix="tiny"):
-        find_preset(TABLEWORLD_PRESETS, "tinny")
-    wrongs: list[dict[str, object]] = [{"supersampling": 2}, {"train": 0, "val": 0, "test": 0}, {"objects": (4, 2)}]
-    for wrong in wrongs:
-        with pytest.raises(ValueError):
-            TableWorldConfig.model_validate(TABLEWORLD_TINY.model_dump() | wrong)

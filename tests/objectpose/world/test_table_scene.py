@@ -18,7 +18,6 @@ from stadia.objectpose.world.table_scene import (
 )
 from stadia.synthetic.household_objects import SHAPES
 from stadia.synthetic.rendering.mesh import make_camera_pose
-from stadia.synthetic.rendering.still_scene import make_lamp
 
 
 def test_every_pixel_of_an_object_lies_in_its_box(views: list[TableView]) -> None:
@@ -87,31 +86,6 @@ def test_a_cup_is_symmetric_where_its_handle_is_hidden(config: TableWorldConfig,
     (cup,) = view.objects
     assert cup.symmetry == symmetry
     assert MIN_HANDLE_PX < 40 < cup.visible_px
-
-
-def test_shadows_fall_away_from_the_lamp(config: TableWorldConfig) -> None:
-    """The table is darker behind a bottle, seen from the lamp, than before it."""
-    single = config.model_copy(update={"objects": (1, 1), "noise": False})
-
-    def suits(seed: int) -> bool:
-        lamp = make_lamp(seed)
-        return (
-            draw_shapes(seed, single)[0].kind == "bottle" and lamp.sun.max() > 0.9 and -0.85 < lamp.direction[1] < -0.6
-        )
-
-    table = make_table(next(seed for seed in range(500) if suits(seed)), single)
-    foot = table.objects[0].T_world_object[:3, 3] * (1, 0, 1)
-    away = -table.lamp.direction * (1, 0, 1) / np.hypot(*table.lamp.direction[[0, 2]])
-    table.T_world_camera[0] = make_camera_pose(foot + np.array([0.01, -1.2, 0.02]), foot, 0.0)
-    view = TableRenderer(table, config).render(0)
-    T_camera_world = np.linalg.inv(view.T_world_camera)
-
-    def brightness(distance_m: float) -> float:
-        x, y, z = (T_camera_world @ [*(foot + distance_m * away), 1])[:3]
-        column, row = round(view.K[0, 0] * x / z + view.K[0, 2]), round(view.K[1, 1] * y / z + view.K[1, 2])
-        return float(view.image[row - 1 : row + 2, column - 1 : column + 2].mean())
-
-    assert brightness(0.1) < 0.85 * brightness(-0.12)
 
 
 def test_noise_is_drawn_for_each_image(config: TableWorldConfig, tables: list[TableScene]) -> None:

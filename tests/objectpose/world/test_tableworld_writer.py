@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -112,35 +111,6 @@ def test_the_command_renders(tmp_path: Path) -> None:
 
 def objects(scene: Any) -> Any:
     return scene["images"][0]["objects"]
-
-
-@pytest.mark.parametrize(
-    ("change", "names"),
-    [
-        (lambda s: objects(s)[0].update(quaternion_wxyz=[0, 0, 0, 0]), ("0", "1")),
-        (lambda s: objects(s)[1].update(quaternion_wxyz=[1, 1, 0, 0]), ("2", "1.414")),
-        (lambda s: objects(s)[0].update(quaternion_wxyz=[1, 0, 0]), ("images.0.objects.0.quaternion_wxyz.3",)),
-        (lambda s: objects(s)[0].update(symmetry=[[0, 0, 2, 0]]), ("1", "2")),
-        (lambda s: objects(s)[0].update(symmetry="mirror"), ("images.0.objects.0.symmetry", "none")),
-        (lambda s: objects(s)[0].update({"class": "spoon"}), ("spoon",)),
-        (lambda s: objects(s)[0].update(size_m=[120, 80, 200]), ("scene.json", "0")),
-        (lambda s: objects(s)[0].update(t_camera_object_m=[0, 0, -0.5]), ("scene.json", "0")),
-        (lambda s: objects(s)[0].update(size_m=[60, 90, 60]), ("1",)),
-        (lambda s: objects(s)[0].update(t_camera_object_m=[10, 20, 800]), ("1",)),
-        (lambda s: objects(s).pop(), ("instance/000.png",)),
-        (lambda s: s["images"][0].update(width=65), ("65x48", "scene.json")),
-        (lambda s: s["images"][0].pop("K"), ("scene.json", "images.0.K")),
-    ],
-)
-def test_invalid_labels_are_refused_with_their_file(
-    dataset: Path, change: Callable[[Any], Any], names: tuple[str, ...]
-) -> None:
-    path = dataset / "train-00000" / "scene.json"
-    scene = json.loads(path.read_text())
-    change(scene)
-    path.write_text(json.dumps(scene))
-    with refuses(DataError, names=names):
-        ObjectFolder.open(dataset, "train").labels(0)
 
 
 def test_invalid_masks_are_refused(dataset: Path) -> None:
