@@ -58,7 +58,6 @@ ALLOWED = {
     "core/config.py:json.loads": "a copy of values as JSON has them, and words of the command line",
     "evaluation/plots/videos.py:av.open": "a video that is written",
     "evaluation/io/point_clouds.py:open": "a cloud that this process wrote",
-    "process/slowdown.py:read_text": "what Linux counts of this thread",
     "web/decode_worker.py:json.load": "what the process that started it asks",
     "web/decoding.py:json.loads": "the reply of a process that this one started",
     "training/processes.py:json.loads": "facts that the processes of one training exchange",

@@ -15,7 +15,6 @@ from stadia.core.config import ValueChange
 from stadia.core.errors import DataError, StadiaError
 from stadia.files.run_facts import (
     UNKNOWN_FACTS,
-    CheckpointComparison,
     CodeVersion,
     Environment,
     JudgedTraining,
@@ -67,9 +66,7 @@ WHOLE = RunFacts(
     stages=(StageFacts(height=32, width=96, share=1.0, batch_size=8, first_step=1, steps=9, lr_factor=1.0),),
     time=TIMES,
     ended_by_time=TimeLimitEnd(step=9, seconds=18.0),
-    best_checkpoint=CheckpointComparison(
-        name="val/error", step=5, last_step=9, score=1.0, last_score=2.0, samples=40, standard_error=None, doubt="few"
-    ),
+    best_checkpoint={"name": "val/error", "step": 5},
     predictions="usable",
     judged=JudgedTraining(steps=9, has_trained_frames=True),
     recipe_facts=RecipeFacts(

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import safetensors
 import safetensors.torch
+import small_recipe
 import torch
 from tests.refusals import refuses
 from torch import nn
 
 from stadia.core.errors import CheckpointError
+from stadia.files.run_facts import RecipeFacts
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, load_weights, write_checkpoint
 
 HEADER = CheckpointHeader(
@@ -225,3 +227,18 @@ def test_data_buffers_are_not_copied(tmp_path: Path) -> None:
     assert module.heights.tolist() == pytest.approx([1.65] * 4)
     with refuses(CheckpointError, where="a.safetensors", found="heights"):
         load_weights(checkpoint, module, recipe="small", without=("bias",))
+
+
+class Published(small_recipe.SmallRecipe):
+    """A recipe whose weights forbid commercial use."""
+
+    @property
+    def run_metadata(self) -> RecipeFacts:
+        return RecipeFacts(licence="CC-BY-NC-4.0", scale_from="a stereo pair")
+
+
+def test_a_checkpoint_alone_has_its_licence_and_where_its_metres_come_from(tmp_path: Path) -> None:
+    run, _ = small_recipe.train(tmp_path, recipe=Published())
+    for name in ("best", "last"):
+        checkpoint = Checkpoint.open(run.checkpoints / f"{name}.safetensors")
+        assert (checkpoint.licence, checkpoint.header.scale_from) == ("CC-BY-NC-4.0", "a stereo pair")

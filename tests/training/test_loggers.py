@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import pytest
 from tests.refusals import refuses
 
 from stadia.core.errors import RunError
-from stadia.training import loggers
 from stadia.training.loggers import CsvLogger, TensorBoardLogger, WandbLogger, compose_image_sheet, read_rows
 from stadia.training.run_folder import Run
 
@@ -130,31 +127,3 @@ def test_a_smaller_image_is_enlarged_and_keeps_its_shape() -> None:
     )
     assert area(sheet, 100) == 20 * 60
     assert area(sheet, 50) == 20 * 20
-
-
-def test_a_disk_that_fails_is_raised_by_the_writer_and_printed_by_no_thread(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    printed: list[Any] = []
-    monkeypatch.setattr(threading, "excepthook", printed.append)
-    loggers._silence_write_errors.__wrapped__()
-    logger = TensorBoardLogger(run, 0)
-    writer = logger.writer._get_file_writer().event_writer._async_writer
-
-    def fail(*_: object) -> None:
-        raise OSError(errno.EIO, "Input/output error", b"runs/events")
-
-    monkeypatch.setattr(writer._writer, "write", fail)
-
-    def log() -> None:
-        for step in range(10_000):
-            logger.scalars(step, 0, {"loss": 1.0})
-
-    with pytest.raises(OSError, match="Input/output"):
-        log()
-    writer._worker.join()
-    assert not printed
-    other = threading.Thread(target=fail)
-    other.start()
-    other.join()
-    assert len(printed) == 1, "other threads have no owner that raises it"

@@ -101,27 +101,6 @@ class StageFacts:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class CheckpointComparison:
-    """The best checkpoint compared with the last one.
-
-    name: of the score that decides, `val/NAME`.
-    step, score: of the best.  last_step, last_score: of the last.
-    samples: validation samples; 0 if unknown.
-    standard_error: of the difference of both scores; None if unknown.
-    doubt: why the choice is uncertain; "" if it is not.
-    """
-
-    name: str
-    step: Count
-    last_step: Count
-    score: float
-    last_score: float
-    samples: Count
-    standard_error: float | None
-    doubt: str
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class JudgedTraining:
     """What the verdict on the predictions judges.
 
@@ -205,7 +184,7 @@ class RunFacts:
     stages: tuple[StageFacts, ...] = ()
     time: TrainingTimes | None = None
     ended_by_time: TimeLimitEnd | None = None
-    best_checkpoint: CheckpointComparison | None = None
+    best_checkpoint: dict[str, Any] | None = None
     predictions: str | None = None
     judged: JudgedTraining | None = None
     recipe_facts: RecipeFacts = Field(default_factory=RecipeFacts)

@@ -133,12 +133,3 @@ def resident_bytes(processes: Sequence[psutil.Process] | None = None) -> int:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # it has just ended
             total += process.memory_info().rss
     return total
-
-
-def unshared_child_bytes() -> int:
-    """Return the memory of the children that this process does not share."""
-    total = 0
-    for process in list_processes()[1:]:
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            total += process.memory_full_info().uss
-    return total

@@ -116,22 +116,9 @@ def _describe_convergence(run: RunFiles) -> Iterator[QualitySentence]:
         if series.name == "val/abs_rel" and (fell := measure_late_decrease(series)) is not None:
             text = f"Validation was still falling, by {fell:.0%} over the last fifth: train longer before you compare."
             yield QualitySentence(text, "warn")
-    yield from _describe_best_checkpoint(run)
     for first, second in find_identical_terms(run.series):
         text = f"Two terms of the loss are one, {first} and {second}: they only ever change together."
         yield QualitySentence(text, "warn")
-
-
-def _describe_best_checkpoint(run: RunFiles) -> Iterator[QualitySentence]:
-    compared = run.facts.best_checkpoint
-    if compared is None or not compared.doubt:
-        return
-    step, last_step = format_number(compared.step), format_number(compared.last_step)
-    score, last = (format_metric(compared.name, value) for value in (compared.score, compared.last_score))
-    label = metric_label(compared.name).label
-    text = f"The best checkpoint is that of step {step} ({label} {score}), the last that of step {last_step} ({last})"
-    end = "the last may be the better one (checkpoints/last.safetensors)"
-    yield QualitySentence(f"{text}; {compared.doubt}: {end}.", "warn")
 
 
 def _finite_metrics(score: dict[str, Any]) -> dict[str, float]:

@@ -11,7 +11,6 @@ import stadia.process.torchvision_shim  # noqa: F401
 import torch
 from lightning.fabric import Fabric
 
-from stadia.files.run_facts import CheckpointComparison
 from stadia.training import batches
 from stadia.training.batches import TrainingPlan
 from stadia.training.config import TrainingConfig
@@ -70,9 +69,6 @@ def end_lines(loop: TrainingLoop, first_step: int) -> Iterator[str]:
     is_kept = loop.best_score is not None and loop.best_score.step == 0  # the start
     if loop.is_worse_than_start and loop.start_score is not None and loop.best is not None:
         yield _describe_better_start(loop.start_score, loop.best, is_kept=is_kept)
-    comparison = loop.compare_best_with_last()
-    if comparison is not None and comparison.doubt and not is_kept:
-        yield describe_doubt(comparison, loop.recipe.describe_score(comparison.name))
 
 
 def describe_start_again(run: Run) -> str:
@@ -133,12 +129,3 @@ def _describe_better_start(start_score: tuple[str, float], best: float, *, is_ke
         return f"note: no validation is better than {name} {score:.4g} of the start, which is kept as best. Fix: {fix}"
     lost = f"the weights that it started from have {name} {score:.4g} on these frames, its own best {best:.4g}"
     return f"note: {lost}. Fix: use those of the start, or train with a lower optimizer.lr or on more images"
-
-
-def describe_doubt(comparison: CheckpointComparison, score_name: str) -> str:
-    """Return that the choice between the best and the last checkpoint is doubtful."""
-    best = f"step {comparison.step} ({score_name} {comparison.score:.4g})"
-    last = f"step {comparison.last_step} ({comparison.last_score:.4g})"
-    scores = f"the best checkpoint is that of {best}, the last that of {last}; {comparison.doubt}"
-    fix = "predict with both (checkpoints/best.safetensors, checkpoints/last.safetensors), or validate on more samples"
-    return f"note: {scores}: the last may be the better one. Fix: {fix}"

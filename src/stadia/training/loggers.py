@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import functools
 import importlib.util
 import io
 import math
 import re
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -145,26 +143,12 @@ def _line(cells: list[str]) -> str:
     return buffer.getvalue()
 
 
-@functools.cache
-def _silence_write_errors() -> None:
-    """Hide the traceback of TensorBoard's thread: the next call of its writer raises the same error."""
-    before = threading.excepthook
-
-    def pass_on(args: threading.ExceptHookArgs) -> None:
-        is_of_writer = type(args.thread).__module__.startswith("tensorboard.")
-        if not (is_of_writer and isinstance(args.exc_value, OSError)):
-            before(args)
-
-    threading.excepthook = pass_on
-
-
 class TensorBoardLogger(Logger):
     """Write events into RUN/tensorboard; `tensorboard --logdir runs` shows every run."""
 
     def __init__(self, run: Run, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        _silence_write_errors()
         self.folder = run.folder / "tensorboard"
         with self._explained():
             self.writer = SummaryWriter(str(self.folder), purge_step=step + 1 if step else None)

@@ -15,7 +15,7 @@ from lightning.fabric import Fabric
 
 from stadia.core import seeds
 from stadia.core.types import Batch
-from stadia.files.run_facts import CheckpointComparison, RunFacts, TrainingTimes
+from stadia.files.run_facts import RunFacts, TrainingTimes
 from stadia.training import optim
 from stadia.training.batches import BatchIterable, BatchStream
 from stadia.training.checkpoint import name_kept_checkpoint
@@ -23,8 +23,8 @@ from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import PhaseClock
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
-from stadia.training.training_state import CommandEnd, TrainingState, evaluation_mode
-from stadia.training.validation_scores import CheckpointScore, Scores, ValidationScores, compare_checkpoints
+from stadia.training.training_state import BestScore, CommandEnd, TrainingState, evaluation_mode
+from stadia.training.validation_scores import ValidationScores
 
 
 class TrainingLoop(TrainingState):
@@ -56,7 +56,6 @@ class TrainingLoop(TrainingState):
         self.val_batches = val_batches
         self.callbacks = callbacks
         self.stop_requested = stop_requested
-        self.sample_scores: Scores = {}  # of the latest validation
         self.times: TrainingTimes | None = None
 
     def train(self) -> None:
@@ -198,7 +197,7 @@ class TrainingLoop(TrainingState):
         self.clock.mark("validation")
         if scores.unscored != self.unscored and self.fabric.is_global_zero:
             scores.warn_of_unscored()
-        self.unscored, self.sample_scores = scores.unscored, scores.by_sample
+        self.unscored = scores.unscored
         return {f"val/{name}": value for name, value in means.items()}
 
     def find_score(self, metrics: Mapping[str, float]) -> tuple[str, float] | None:
@@ -228,11 +227,8 @@ class TrainingLoop(TrainingState):
         if score is None:
             return
         name, value = score
-        count = max(map(len, self.sample_scores.values()), default=0)
-        samples = self.sample_scores.get(name.removeprefix("val/"), {})
-        self.last_score = CheckpointScore(name, self.step, value, count, samples)
         if self.best is None or value < self.best:
-            self.best, self.best_score = value, self.last_score
+            self.best, self.best_score = value, BestScore(name, self.step, value)
             self.save("best", "weights")
 
     def describe_progress(self, facts: RunFacts) -> RunFacts:
@@ -241,15 +237,7 @@ class TrainingLoop(TrainingState):
             facts,
             time=self.clock.measure(),
             worse_than_start=None if self.start_score is None else self.is_worse_than_start,
-            best_checkpoint=self.compare_best_with_last() if self.is_finished else None,
         )
-
-    def compare_best_with_last(self) -> CheckpointComparison | None:
-        """Return how the best checkpoint compares with the last one; None if they are the same."""
-        best, last = self.best_score, self.last_score
-        if best is None or last is None or best.name != last.name or not best.step < last.step == self.step:
-            return None
-        return compare_checkpoints(best, last)
 
     @property
     def is_validation_due(self) -> bool:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import stadia.process.torchvision_shim  # noqa: F401
 
@@ -20,7 +20,6 @@ from stadia.core import seeds
 from stadia.core.errors import CheckpointError, summarize_exception
 from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
-from stadia.process.slowdown import Slowdown
 from stadia.training import optim
 from stadia.training.batches import BatchStream
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
@@ -29,10 +28,14 @@ from stadia.training.phase_clock import PhaseClock
 from stadia.training.processes import use_global_batch_norm
 from stadia.training.recipe import AnyRecipe, compile_recipe
 from stadia.training.run_folder import Run
-from stadia.training.validation_scores import CheckpointScore
 
-KEPT_OF_SLOWDOWN = 0.9
-"""Weight of the steps before in the pace of the machine: about the latest ten steps count."""
+
+class BestScore(NamedTuple):
+    """The score `val/NAME` of the best checkpoint, after so many updates."""
+
+    name: str
+    step: int
+    value: float
 
 
 class TrainingState:
@@ -43,7 +46,7 @@ class TrainingState:
     gradient_norm, lr: of the latest update; () before clipping.
     metrics: means of the latest validation, `val/NAME`, equal in all processes.  best: of the best validation.
     start_score: name and value of the score that chooses `best`, of the start.
-    best_score, last_score: that score of the best and of the latest validation, by sample.
+    best_score: that score of the best checkpoint.
 
     Args:
         fabric: launched.
@@ -86,8 +89,7 @@ class TrainingState:
         self.unscored: dict[str, tuple[int, int]] = {}  # of the latest validation: samples without a score, and all
         self.best: float | None = None
         self.start_score: tuple[str, float] | None = None
-        self.best_score: CheckpointScore | None = None
-        self.last_score: CheckpointScore | None = None
+        self.best_score: BestScore | None = None
         self.generators: dict[str, Tensor] | None = None  # of a resumed training, until it starts
 
     @property
@@ -167,7 +169,6 @@ class TrainingState:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what exact resume needs. Called by all processes."""
-        best = self.best_score
         return {
             "state_dict": self.recipe.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -177,7 +178,7 @@ class TrainingState:
             "times": self.clock.state_dict(),
             "best": self.best,
             "start_score": self.start_score and list(self.start_score),
-            "best_score": best and [best.name, best.step, best.value],
+            "best_score": self.best_score and list(self.best_score),
             "metrics": self.metrics,
             "random": {name: self.gather(state) for name, state in seeds.capture_generators().items()},
             "recipe": self.recipe.training_state(),
@@ -197,7 +198,7 @@ class TrainingState:
         self.metrics = state["metrics"]
         if state["best_score"] is not None:
             name, step, value = state["best_score"]
-            self.best_score = CheckpointScore(str(name), int(step), float(value))
+            self.best_score = BestScore(str(name), int(step), float(value))
         if state["start_score"] is not None:
             name, value = state["start_score"]
             self.start_score = str(name), float(value)
@@ -236,7 +237,7 @@ class CommandEnd:
     """When a command is to end by the clock.
 
     at_s: by time.perf_counter.
-    after_s: seconds of what follows the steps of its training, on an idle machine.
+    after_s: seconds of what follows the steps of its training.
     """
 
     at_s: float
@@ -247,8 +248,7 @@ class TimeLimit:
     """The time limit of a training (`training.max_minutes`): its steps count, validations and checkpoints do not.
 
     With the end of a command the clock counts: the steps end early enough for what follows them, at the pace of the
-        latest
-    steps.
+    latest steps.
 
     share: of the time that is over, in [0, 1], equal in all processes; 0 without a limit.
     """
@@ -256,7 +256,6 @@ class TimeLimit:
     def __init__(self, minutes: float | None, end: CommandEnd | None = None) -> None:
         self.limit_s = None if minutes is None else 60 * minutes
         self.end = end
-        self.slowdown = Slowdown()
         self.spent_s = 0.0
         self.begun_s = self.since_s = time.perf_counter()
         self.share = 0.0
@@ -270,13 +269,12 @@ class TimeLimit:
     def left_s(self) -> float:
         """Return the seconds that are left for steps; infinite without a limit."""
         if self.end is not None:
-            return max(self._find_last_s(self.end) - time.perf_counter(), 0.0)
+            return max(self.end.at_s - self.end.after_s - time.perf_counter(), 0.0)
         return math.inf if self.limit_s is None else max(self.limit_s - self.spent_s, 0.0)
 
     def restart(self) -> None:
         """Count from now on."""
         self.since_s = time.perf_counter()
-        self.slowdown.restart()
 
     def add_step(self, largest: Callable[[float], float]) -> None:
         """Add the time since the last step, or since `restart`. largest: returns the largest value of all processes."""
@@ -284,16 +282,12 @@ class TimeLimit:
         step_s = now_s - self.since_s
         self.spent_s += step_s
         self.since_s = now_s
-        self.slowdown.add(kept=KEPT_OF_SLOWDOWN)
         if self.end is not None:
             ended_s = now_s + step_s / 2  # half of the last steps end after it, half before
-            share = (ended_s - self.begun_s) / max(self._find_last_s(self.end) - self.begun_s, 1e-9)
+            share = (ended_s - self.begun_s) / max(self.end.at_s - self.end.after_s - self.begun_s, 1e-9)
             self.share = min(max(largest(share), 0.0), 1.0)
         elif self.limit_s is not None:
             self.share = min(largest(self.spent_s / self.limit_s), 1.0)
-
-    def _find_last_s(self, end: CommandEnd) -> float:
-        return end.at_s - end.after_s * self.slowdown.value
 
     def restore(self, spent_s: float) -> None:
         """Continue after so many seconds of a checkpoint."""

@@ -218,9 +218,8 @@ class ViewSynthesis:
         """Return scores of a batch: `residual`, `residual_unwarped` (identity reprojection), and depth scores.
 
         With ground truth: `abs_rel`, `rmse`, `d1`, median-scaled unless in metres. Uncertainty and brightness do not
-            enter the
-        residual, which they could lower alone. A trained uncertainty is scored against the residual and against depth
-        errors.
+        enter the residual, which they could lower alone. A trained uncertainty is scored against the residual and
+        against depth errors.
 
         Args:
             step: updates made.

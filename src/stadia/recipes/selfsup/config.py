@@ -11,8 +11,7 @@ class SelfsupConfig(SelfSupervisedConfig):
     """Depth and camera motion from unlabeled video, mono or stereo (Monodepth2, arXiv 1806.01260).
 
     Data: KITTI's rectified pairs, or your own video. Stereo video gives metres by its baseline; mono video gives depth
-        and
-    motion up to one scale. With uncertainty and brightness it is D3VO: docs/how-to/d3vo.md.
+    and motion up to one scale. With uncertainty and brightness it is D3VO: docs/how-to/d3vo.md.
     Command: `stadia train selfsup --data PATH`. Results: docs/results/index.md.
 
     recipe: name of this recipe.

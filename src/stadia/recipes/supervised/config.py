@@ -41,8 +41,7 @@ class SupervisedConfig(RecipeConfig):
     """Depth by any network from sparse or dense ground truth; by default from `base`, the package's own.
 
     Data: images with depth in metres: KITTI raw with LiDAR, RoadWorld, 7-Scenes, or your own in the stadia layout.
-        Depth is in
-    metres; with affine-invariant losses alone, up to scale and shift.
+    Depth is in metres; with affine-invariant losses alone, up to scale and shift.
     Command: `stadia train supervised --data PATH`. Results: docs/results/depth.md.
 
     recipe: name of this recipe.
