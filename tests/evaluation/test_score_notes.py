@@ -157,10 +157,7 @@ def test_reversed_depth_order_is_noted(truth_m: Maps, write_maps: Write, depth_s
     assert not any("is near" in note for note in scored.notes)
     scored = score_depth(Predictions.open(write_maps(wrong, "wrong"), depth_scale), truth, rules)
     (note,) = [note for note in scored.notes if "is near" in note]
-    assert note.startswith(
-        f"predictions taken as {'inverse ' * (depth_scale is DepthScale.AFFINE_INVERSE)}depth are far"
-        " where the truth is near"
-    )
+    assert ("as inverse depth" in note) == (depth_scale is DepthScale.AFFINE_INVERSE)
     assert scored.to_json()["per_image"][0]["order"] < -0.5
 
 
@@ -188,7 +185,7 @@ def test_depth_up_to_scale_that_is_scored_as_metres_is_offered_the_alignment(tru
     for factor, is_noted in ((28.2, True), (1.1, False)):
         maps = {name: np.where(g > 0, g, 17) / factor for name, g in truth_m.items()}
         notes = score(write_maps(maps, f"p{factor}"), truth).notes
-        assert any("--protocol relative aligns" in note for note in notes) == is_noted
+        assert any("--protocol relative" in note for note in notes) == is_noted
 
 
 def test_range_against_z_is_named(tmp_path: Path) -> None:

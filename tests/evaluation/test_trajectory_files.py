@@ -210,8 +210,7 @@ def test_gaps_in_time_are_noted_and_scored(tmp_path: Path) -> None:
     intervals[[4, 11, 20]], intervals[15] = (1.2, 14.25, 2), 0.9
     times_s = 1e9 + np.concatenate([[0], np.cumsum(intervals)])
     score = score_trajectory(Trajectory(T), Trajectory(T, times_s))
-    text = "3 gaps between neighboring poses, the longest 14.2 s (above 10 times the median interval of 0.1 s)"
-    assert f"{text}: RPE and the path length contain them" in score.notes
+    assert any(note.startswith("3 gaps") and "14.2 s" in note for note in score.notes)
     assert score.gaps == (4, 11, 20)
     assert score.to_json()["path_gaps"] == [4, 11, 20]
     even = score_trajectory(Trajectory(T), Trajectory(T, np.arange(30.0)))
@@ -258,7 +257,7 @@ def test_a_path_of_stadia_is_scored_by_the_frames_that_its_record_names(
     assert (code, json.loads(out)["ate_rmse_m"]) == (0, pytest.approx(0, abs=1e-6))
     assert f"{record} names the frames of the path: 9, from 0 to 18" in err
     write_tum_trajectory(tmp_path / "ref.txt", Trajectory(bend(20), np.arange(20) / 100))
-    mistake(stadia(*words, "--reference-format", "tum"), "found 9 poses", "write the time of each row in front of it")
+    mistake(stadia(*words, "--reference-format", "tum"), "found 9 poses", "times.txt")
 
 
 @pytest.mark.parametrize(("record", "key"), [("predictions.json", "path"), ("odometry.json", "frames")])

@@ -10,28 +10,23 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-MAX_WAITING, MAX_WAITING_BYTES = 4, 128 << 20
-"""Items that are ready and not yet used, or not yet written, and their bytes."""
-
-LARGE_BYTES = 16 << 20
-"""A larger item (4K has 25 MB, 8K has 100 MB, and ten times that while it is computed) is alone in memory."""
+MAX_WAITING, MAX_WAITING_BYTES = 4, 128 << 20  # finished items that wait, and their bytes
+LARGE_BYTES = 16 << 20  # a larger item (4K has 25 MB) is alone in memory
 
 
 def bound_count(count: int, item_bytes: int) -> int:
-    """Return how many items of a size may wait: at most `count`, and none of a large one."""
+    """Return how many items of a size may wait: at most `count`, and no large one."""
     return 0 if item_bytes > LARGE_BYTES else max(min(count, MAX_WAITING_BYTES // max(item_bytes, 1)), 1)
 
 
 def run_ahead(
     items: Iterable[T], count: int = MAX_WAITING, *, weigh: Callable[[T], int] = lambda item: 1
 ) -> Iterator[T]:
-    """Yield the items in order, while a thread computes the next ones, at most `count` of them.
+    """Yield the items in order, while a thread computes at most `count` of the next ones.
 
-    weigh: returns the bytes of an item; as many of its size are computed as fit into MAX_WAITING_BYTES, at least one,
-        and none while a large one is used.
+    weigh: returns the bytes of an item. MAX_WAITING_BYTES may wait, at least one item, but no large one.
 
-    An exception of `items` is raised here, at its place. Where the caller stops early, the thread ends with the item
-    that it is computing.
+    An exception of `items` is raised here, at its place. If the caller stops early, the thread finishes its item.
     """
     iterator, end = iter(items), object()
     pool = ThreadPoolExecutor(1, thread_name_prefix="stadia-ahead")
@@ -55,11 +50,11 @@ def run_ahead(
 def run_behind(
     functions: Sequence[Callable[[T], object]], count: int = MAX_WAITING, *, weigh: Callable[[T], int] = lambda item: 1
 ) -> Iterator[Callable[[T], None]]:
-    """Yield a function that passes an item to all `functions`: each runs in a thread of its own, item after item.
+    """Yield a function that passes an item to all `functions`, each in a thread of its own.
 
-    It waits while `count` items are unfinished. When the block ends, all that were passed are finished. The first
-    exception of a function is raised by a later call, or at the end of the block. That function gets no further item:
-    FFmpeg crashes where a video whose header could not be written gets another image. weigh: as of `run_ahead`.
+    It waits while `count` items are unfinished, and the block ends once all are finished. The first exception of a
+    function is raised by a later call, or at the end of the block. That function gets no further item, since FFmpeg
+    crashes after a failed header.
     """
     pools = [ThreadPoolExecutor(1, thread_name_prefix="stadia-behind") for _ in functions]
     waiting: deque[list[Future[object]]] = deque()
@@ -85,7 +80,7 @@ def run_behind(
         if most:
             waiting.append([pool.submit(call, number, item) for number, pool in enumerate(pools)])
             return
-        for function in functions:  # of a large item one after the other: together they take gigabytes
+        for function in functions:  # large items one after the other, to save gigabytes
             function(item)
 
     try:

@@ -40,10 +40,10 @@ class MeanDepthPredictor:
 
 
 def average_depths(depths_m: Iterable[NDArray[np.floating]], height: int, width: int) -> MeanDepthPredictor:
-    """Compute the mean depth of each pixel over maps (h, w) of any size, z in metres, 0 = none; consumed one by one.
+    """Compute the mean depth of each pixel over maps (h, w) of any size, z in metres, 0 = unknown.
 
-    A map of another size is averaged by area, without its holes. A pixel without any depth (sky) gets the mean of its
-    row, or else the mean of all. Raises DataError where no map has a depth.
+    Maps are resized by area, without their holes. A pixel without depth (sky) gets the mean of its row, or of all.
+    Raises DataError if no map has depth.
     """
     if (mean := _average_maps(depths_m, height, width)) is None:
         fix = "use recordings with ground truth"
@@ -52,7 +52,7 @@ def average_depths(depths_m: Iterable[NDArray[np.floating]], height: int, width:
 
 
 def _average_maps(depths_m: Iterable[NDArray[np.floating]], height: int, width: int) -> NDArray[np.float32] | None:
-    """Return the mean (height, width) of `average_depths`; None where no map has a depth."""
+    """Return the mean (height, width) of `average_depths`; None if no map has depth."""
     total, weight = np.zeros((height, width)), np.zeros((height, width))
     for depth_m in depths_m:
         valid = (depth_m > 0).astype(np.float64)
@@ -81,15 +81,12 @@ def score_mean_depth(
     predictor: Predictor,
     protocol: Protocol,
 ) -> dict[str, Any] | None:
-    """Score the mean depth of each pixel over training frames, and return the content of a score file.
-
-    None where no training frame has ground truth.
+    """Score the mean depth over training frames, and return the content of a score file; None without ground truth.
 
     Args:
         trained_on: recordings with the frames that trained.
         recordings, indices: frames to score, by the recording's name.
-        predictor: to compare with: the baseline has its size, crop and depth scale.
-        protocol: of the score.
+        predictor: gives the baseline's size, crop and depth scale.
     """
     frames = [(recording, index) for recording, chosen in trained_on for index in chosen]
     step = max(-(-len(frames) // MAX_AVERAGED_FRAMES), 1)
@@ -132,7 +129,7 @@ def max_channel_difference(image: NDArray[np.uint8], background: NDArray[np.uint
 def find_best_threshold(examples: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]]) -> int:
     """Return the smallest threshold t of 0 to 255 at which `difference > t` has the best IoU over all pixels.
 
-    examples: differences (H, W) with their masks (H, W); consumed one by one.
+    examples: differences (H, W) with their masks (H, W).
 
     Examples:
         >>> find_best_threshold([(np.array([[10, 200]], np.uint8), np.array([[False, True]]))])

@@ -45,10 +45,9 @@ GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
 
 
 class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
-    """Readers of a folder of ground truth by name, and what reading has changed.
+    """Readers of a folder of ground truth by name.
 
-    factor: integers a metre in PNG and TIFF, and in arrays of integers.
-    without_number: number of files read so far with NaN, infinite or negative values, which are taken as none.
+    factor: integers a metre.  without_number: number of files with NaN, infinite or negative values so far.
     """
 
     def __init__(self, folder: Path, factor: float) -> None:
@@ -80,15 +79,15 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
 
     @property
     def notes(self) -> list[str]:
-        """Return notes on what was read."""
+        """Notes on what was read."""
         if not self.without_number:
             return []
         count = f"{self.without_number} of {len(self)} maps of {self.folder}"
-        return [f"{count} hold NaN, infinite or negative depth, which is taken as no ground truth"]
+        return [f"{count} have NaN, infinite or negative depth, which counts as unknown"]
 
 
 def open_ground_truth_folder(folder: Path, protocol: Protocol, factor: float | None = None) -> GroundTruthFolder:
-    """Open a folder of ground truth: PNG, TIFF in the protocol's unit, PFM, EXR, .npy, .npz (`depth_m` or one array).
+    """Open a folder of ground truth: PNG or TIFF in the protocol's unit, PFM, EXR, .npy, .npz (`depth_m` or one array).
 
     factor: integers a metre; None for the protocol's unit.
     """
@@ -96,10 +95,7 @@ def open_ground_truth_folder(folder: Path, protocol: Protocol, factor: float | N
 
 
 def pair_with_truth(predictions: Predictions, truth: GroundTruthFolder) -> tuple[Predictions, GroundTruthFolder, str]:
-    """Return both with one set of names, as of `pair_stacks`, and a note where one is a file of several maps.
-
-    Two files of one map belong together, whatever their names.
-    """
+    """Return both with equal names, and a note if one is a file of several maps (`pair_stacks`)."""
     if predictions.folder.is_file() and truth.folder.is_file() and len(predictions.files) == len(truth.files) == 1:
         (file,), (name,) = predictions.files.values(), truth.files
         return replace(predictions, files={name: file}), truth, ""
@@ -107,19 +103,15 @@ def pair_with_truth(predictions: Predictions, truth: GroundTruthFolder) -> tuple
     return replace(predictions, files=files), truth.with_files(truth_files), order
 
 
-ASPECT_TOLERANCE = 0.04
-"""Largest relative difference between two aspect ratios. 1024x320 for 1242x375 (3.4 %) is a resized whole image;
-1216x352 (4.3 % or more) is a crop.
-"""
+ASPECT_TOLERANCE = 0.04  # 1024x320 for 1242x375 (3.4 %) is resized; 1216x352 (4.3 % or more) is a crop
 
 
 @dataclass(frozen=True, slots=True)
 class DepthScore:
     """Means over images, and the score of every image.
 
-    without_truth: names of images without a scored pixel. They enter no mean.
-    notes: remarks for the reader of the numbers.
-    factors: integers a metre of `depth_factor` and `reference_factor`, of those whose files hold integers.
+    without_truth: names of images without a scored pixel.
+    factors: integers a metre of `depth_factor` and `reference_factor`, if the files have integers.
     """
 
     protocol: str
@@ -132,7 +124,7 @@ class DepthScore:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Means over images. Each image has the same weight, whatever its number of pixels."""
+        """Means over images, with equal weights."""
         return {
             name: float(np.mean([image.metrics[name] for image in self.per_image]))
             for name in self.per_image[0].metrics
@@ -155,7 +147,7 @@ class DepthScore:
 
     @property
     def by_alignment(self) -> dict[str, dict[str, float]]:
-        """Means over images of COMPARED_METRICS by alignment: raw and aligned scores side by side."""
+        """Means over images of COMPARED_METRICS by alignment."""
         first = self.per_image[0].by_alignment
         return {
             alignment: {
@@ -167,7 +159,7 @@ class DepthScore:
 
     @property
     def uncertainty(self) -> UncertaintyScores:
-        """Uncertainty scores by error: means over the images that have one; empty without any."""
+        """Uncertainty scores by error: means over the images that have one."""
         scored = [image.uncertainty for image in self.per_image if image.uncertainty]
         return (
             {name: average_uncertainty([scores[name] for scores in scored]) for name in DEPTH_ERRORS} if scored else {}
@@ -175,14 +167,11 @@ class DepthScore:
 
     @property
     def parts(self) -> dict[str, dict[str, float]]:
-        """Scores of the parts of images by name: means over the images that have the part; empty without any."""
+        """Scores of the parts of images by name: means over the images that have the part."""
         return average_parts(image.parts for image in self.per_image)
 
     def summary(self) -> dict[str, Any]:
-        """Return the metrics, the number of images, the scale ratio, the protocol and `notes` as one JSON object.
-
-        If any image has an uncertainty, add `uncertainty` by error and the number of images without one.
-        """
+        """Return the metrics, the number of images, the scale ratio, the protocol and `notes`."""
         uncertainty = {name: order.numbers() for name, order in self.uncertainty.items()}
         missing = sum(image.uncertainty is None for image in self.per_image)
         return {
@@ -202,7 +191,7 @@ class DepthScore:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of a score file: means, all images, and the mean curves of `uncertainty`."""
+        """Return the content of a score file."""
         head = self.summary()
         if "uncertainty" in head:
             head["uncertainty"] = {name: order.to_json() for name, order in self.uncertainty.items()}
@@ -219,14 +208,13 @@ def score_depth(
     classes: Path | None = None,
     track: TrackProgress = no_progress,
 ) -> DepthScore:
-    """Score a folder of predictions. truth: by the same names, for example from `open_ground_truth_folder`.
+    """Score a folder of predictions.
 
-    classes: folder of PNG with a class a pixel of the truth, by the same names, for a protocol that scores by class.
+    truth: by the same names, for example of `open_ground_truth_folder`.  classes: folder of PNG for scores by class.
+    If one side is a file of several maps, these get the other side's names in order.
 
-    Where either is one file of several maps, its maps take the names of the other side in their order.
-
-    Raises ProtocolError where the protocol refuses the scale, two shapes differ in view, or nothing can be scored;
-    DataError with the name of a missing or wrong file.
+    Raises ProtocolError if the protocol refuses the scale, two shapes differ in view, or nothing can be scored;
+    DataError for a missing or wrong file.
     """
     notes = []
     if isinstance(truth, GroundTruthFolder):
@@ -236,7 +224,7 @@ def score_depth(
         notes.append(f"not scored, no ground truth: {extra} of {len(predictions.files)} predictions")
     if predictions.record is None:
         cut = "" if predictions.crop == "none" else f", of the crop '{predictions.crop}'"
-        notes.append(f"no predictions.json in {predictions.folder}: taken as {predictions.depth_scale}{cut}")
+        notes.append(f"no predictions.json in {predictions.folder}: read as {predictions.depth_scale}{cut}")
     factors = _find_factors(predictions, truth, protocol)
     scores = list(track(score_images(predictions, truth, protocol, classes), len(truth), "scoring"))
     notes += truth.notes if isinstance(truth, GroundTruthFolder) else []
@@ -245,7 +233,7 @@ def score_depth(
 
 
 def _find_factors(predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol) -> dict[str, float]:
-    """Return integers a metre of the files of other programs that may hold integers."""
+    """Return integers a metre of other programs' files that may have integers."""
     factors = {}
     if predictions.record is None and _has_integers(predictions.files):
         factors["depth_factor"] = predictions.integers_per_metre(protocol.png_per_metre)
@@ -264,10 +252,7 @@ def _has_integers(files: Mapping[str, DepthFile]) -> bool:
 def score_images(
     predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol, classes: Path | None = None
 ) -> Iterator[tuple[str, ImageScore | None]]:
-    """Yield name and score of each ground truth, one image at a time; None where no pixel is scored.
-
-    Raises as `score_depth`; the scale and missing predictions are checked before the first file is read.
-    """
+    """Yield name and score of each ground truth, one image at a time; None if no pixel is scored. See `score_depth`."""
     protocol.alignment(predictions.depth_scale)
     if missing := [name for name in truth if name not in predictions.files]:
         existing = next(iter(predictions.files))
@@ -299,7 +284,7 @@ def score_images(
 
 
 def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predictions: Predictions) -> None:
-    """Refuse a map whose shape cannot cover the truth, or its crop: pixels would be compared at wrong places."""
+    """Raise ProtocolError for a map whose shape cannot cover the truth, or its crop."""
     crop, record = predictions.crop, predictions.record
     image_size = record.image_size if record else None
     if record is not None and crop != "none":  # a stadia network may resize the crop to any shape
@@ -328,10 +313,7 @@ def collect_scores(
     notes: Sequence[str] = (),
     factors: Mapping[str, float] | None = None,
 ) -> DepthScore:
-    """Gather scored images and their notes. Raise ProtocolError where no image is scored.
-
-    factors: as of `DepthScore`.
-    """
+    """Gather scored images and their notes. Raise ProtocolError if no image is scored."""
     every, notes = list(scores), list(notes)
     without = tuple(name for name, score in every if score is None)
     if len(without) == len(every):
@@ -340,19 +322,19 @@ def collect_scores(
         raise ProtocolError(f"protocol '{protocol.name}'", found=found, expected="at least one such pixel", fix=fix)
     if without:
         count = f"{len(without)} of {len(every)} images"
-        notes.append(f"no pixel to score in {count}, which enter no mean (the first '{without[0]}')")
+        notes.append(f"no pixel to score in {count} (the first '{without[0]}'), which the means leave out")
     alignment = protocol.alignment(depth_scale)
     if alignment is not Alignment.NONE:
-        fitted = f"{alignment} of every image fitted to the truth first (depth scale: {depth_scale})"
+        fitted = f"{alignment} of every image is fitted to the truth (depth scale: {depth_scale})"
         notes.append(f"not scored in metres: {fitted}")
     images = tuple(score for _, score in every if score is not None)
     if outside := sum(image.outside_crop for image in images):
         share = outside / (outside + sum(image.pixels for image in images))
-        what = f"{share:.1%} of the pixels that {protocol.name} scores lie outside the predictions' crop"
-        notes.append(f"{what}, and are left out: not comparable with scores of whole images")
+        what = f"{share:.1%} of the pixels that {protocol.name} scores are outside the predictions' crop"
+        notes.append(f"{what} and left out: not comparable with scores of whole images")
     if protocol.images not in (None, len(images)):
         expected = f"{protocol.name} means {protocol.images}"
-        notes.append(f"not comparable with published figures: of {len(images)} images, where {expected}")
+        notes.append(f"not comparable with published figures: {len(images)} images, but {expected}")
     notes += note_of_truth(float(np.median([image.labeled for image in images])), protocol)
     notes += note_of_clamp({image.name: image.at_clamp for image in images})
     notes += note_of_flips([image.flip for image in images])

@@ -1,4 +1,4 @@
-"""Prepare frames for a network: crop, resize, pad, correct for another lens. Imports no torch."""
+"""Prepare frames for a network: crop, resize, pad, correct for another lens."""
 
 from __future__ import annotations
 
@@ -22,22 +22,18 @@ log = logging.getLogger(__name__)
 
 FOCAL_TOLERANCE, CENTER_TOLERANCE = 0.02, 0.15
 
-MAX_UNPADDED_RATIO = 0.03  # largest difference of aspect ratios, in the logarithm, without padding
+MAX_UNPADDED_RATIO = 0.03  # largest difference of aspect ratios (in the logarithm) without padding
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
     """An image to predict.
 
-    image: (H, W, 3) uint8 RGB.
-    K: (3, 3) of that size.
-    time_s: None where unknown.
-    frames_since: number of frames since the one before, more than 1 where some are left out; None where that one is of
-        another place.
-    on_path: motion is predicted between such frames. False for frames of a video that training would skip because the
-    camera moved too little.
-    skipped: reads the frames between this one and the next, which are not predicted, in order. They show motion.
-    ignored: (H, W), true where the depth of the image is none (`data.ignore`); None for nowhere.
+    image: (H, W, 3) uint8 RGB.  K: (3, 3).  time_s: None if unknown.
+    frames_since: number of frames since the one before; None if that one shows another place.
+    on_path: motion is predicted between such frames. False for frames with too little motion to train.
+    skipped: reads the frames before the next one, which are not predicted but show motion.
+    ignored: (H, W), true for pixels without depth (`data.ignore`).
     """
 
     name: str
@@ -51,7 +47,7 @@ class Frame:
 
     @property
     def is_neighbor(self) -> bool:
-        """Whether no frame lies between: motion is predicted between neighbors only, as in training."""
+        """Whether it follows the frame before: motion is predicted only between neighbors."""
         return self.frames_since == 1
 
 
@@ -59,14 +55,12 @@ class Frame:
 class PredictedFrame:
     """A frame with the network's prediction.
 
-    frame: cropped as for the network.
-    inverse_depth: (h, w) float32 at the network's size, in the unit of `depth_scale`.
-    K: (3, 3) of that size.
+    frame: cropped for the network.
+    inverse_depth: (h, w) float32 at the network's size, in the unit of `depth_scale`.  K: (3, 3) of that size.
     T_world_camera: (4, 4) in the unit of depth, the world is the first camera; None off the path and after its end.
-    image_size: (height, width) before the crop.
-    box: position of the crop in that image.
-    log_uncertainty: (h, w) float32, log Sigma of the photometric residual; None where the network predicts none.
-    is_aligned: whether direct alignment found the motion to this frame, or the network's stands in; None for neither.
+    image_size: (height, width) before the crop.  box: position of the crop.
+    log_uncertainty: (h, w) float32, log Sigma of the photometric residual.
+    is_aligned: whether direct alignment found the motion to this frame; None if it was not used.
     """
 
     frame: Frame
@@ -80,7 +74,7 @@ class PredictedFrame:
     is_aligned: bool | None = None
 
     def depth_at_image(self) -> NDArray[np.float32]:
-        """Return depth (H, W), resized bilinearly in inverse depth to the image's size; 0 = none outside the crop."""
+        """Return depth (H, W) at the image's size, bilinear in inverse depth; 0 outside the crop."""
         depth, box = np.zeros(self.image_size, np.float32), self.box
         inside = cv2.resize(self.inverse_depth, (box.width, box.height), interpolation=cv2.INTER_LINEAR)
         np.divide(1, inside, out=depth[box.rows, box.columns])
@@ -89,7 +83,7 @@ class PredictedFrame:
         return depth
 
     def depth(self) -> NDArray[np.float32]:
-        """Return depth (h, w) at the network's size: metres, or up to scale. Affine inverse depth has none."""
+        """Return depth (h, w) at the network's size: metres, or up to scale."""
         known = self.inverse_depth > NEAR
         if (ignored := self.frame.ignored) is not None:
             known &= ~_find_inside(ignored, known.shape)
@@ -97,17 +91,17 @@ class PredictedFrame:
 
 
 def _find_inside(region: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return (h, w), true well inside a region (H, W): pixels outside it are interpolated from none of these."""
+    """Return (h, w), true well inside a region (H, W)."""
     share = cv2.resize(region.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
     whole = np.pad((share > 0.999).astype(np.uint8), 1, mode="edge")
     return np.asarray(cv2.erode(whole, np.ones((3, 3), np.uint8))[1:-1, 1:-1] > 0)
 
 
-Listener = Callable[[PredictedFrame], None]  # a function that takes every predicted frame: a video, a point cloud
+Listener = Callable[[PredictedFrame], None]  # takes every predicted frame: a video, a point cloud
 
 
 class Network(Protocol):
-    """What a frame is prepared for: `core.types.Predictor`, or an exported network. Size and crop as there."""
+    """What a frame is prepared for: `core.types.Predictor`, or an exported network."""
 
     depth_scale: DepthScale
     height: int
@@ -119,9 +113,7 @@ class Network(Protocol):
 class PreparedFrame:
     """A frame as the network's input.
 
-    frame: cut to its crop.
-    image: (3, h, w) float32 RGB in [0, 1] at the network's size.
-    K: (3, 3) of that size.
+    frame: cropped.  image: (3, h, w) float32 RGB in [0, 1] at the network's size.  K: (3, 3) of that size.
     """
 
     frame: Frame
@@ -132,7 +124,7 @@ class PreparedFrame:
 
     @classmethod
     def prepare(cls, network: Network, frame: Frame) -> PreparedFrame:
-        """Crop and resize a frame for a network. Raise GeometryError where the image is smaller than the crop."""
+        """Crop and resize a frame for a network. Raise GeometryError if the image is smaller than the crop."""
         size = (frame.image.shape[0], frame.image.shape[1])
         box = crop_window(network.crop, *size)
         image, K = np.ascontiguousarray(box.cut(frame.image)), crop_K(frame.K, box.left, box.top)
@@ -145,7 +137,7 @@ class PreparedFrame:
     def predicted(
         self, depth_scale: DepthScale, inverse_depth: NDArray[np.float32], T_world_camera: NDArray[np.float64] | None
     ) -> PredictedFrame:
-        """Return the frame with its prediction (h, w). Refuse values not finite or, unless affine, not positive."""
+        """Return the frame with its prediction (h, w). Raise StadiaError for invalid values."""
         is_affine = depth_scale.is_affine
         if not np.isfinite(inverse_depth).all() or (not is_affine and inverse_depth.min() <= 0):
             fix = "the network diverged or is damaged: use another checkpoint"
@@ -156,25 +148,25 @@ class PreparedFrame:
 
 
 def _crop_frames(crop: str, read: Callable[[], Iterable[Frame]]) -> Iterator[Frame]:
-    """Yield frames cropped as for a network. Raise GeometryError where an image is smaller than the crop."""
+    """Yield frames cropped for a network. Raise GeometryError if an image is smaller than the crop."""
     for frame in read():
         box = crop_window(crop, *frame.image.shape[:2])
         yield replace(frame, image=box.cut(frame.image), K=crop_K(frame.K, box.left, box.top))
 
 
 def frame_name(recording: Recording, index: int) -> str:
-    """Return the name of a frame on disk: the stem of its file, or its number in the whole video."""
+    """Return the name of a frame on disk: the stem of its file, or its number in the video."""
     file = recording.file(index)
     return file.stem if file is not None else f"{recording.number(index):06d}"
 
 
 def has_frame_numbers(recording: Recording) -> bool:
-    """Return whether `frame_name` is the number of a frame in its video; names of image files are any names."""
+    """Return whether `frame_name` is the frame's number in a video."""
     return len(recording) > 0 and recording.file(0) is None
 
 
 def read_frames(recording: Recording, indices: Sequence[int] | None = None) -> Iterator[Frame]:
-    """Yield left images of a recording, those of rising `indices` or all, read one by one."""
+    """Yield left images of a recording at rising `indices`, or all."""
     before = None
     for index, after in pairwise(chain(range(len(recording)) if indices is None else indices, [len(recording)])):
         skipped = partial(read_frames, recording, range(index + 1, after))
@@ -188,11 +180,10 @@ def read_frames(recording: Recording, indices: Sequence[int] | None = None) -> I
 class TrainingLens:
     """The focal length that a network was trained with.
 
-    A network learns apparent sizes at its training focal length. With a longer lens everything seems nearer by the
-    ratio of the focal lengths, so inverse depth is divided by this ratio.
+    With a longer lens everything seems nearer by the ratio of the focal lengths, so inverse depth is divided by it.
 
-    focal: fx / width of the training cameras. Of several, the nearest to each image is used.
-    consequence: of another focal length, for the one line of the warning.
+    focal: fx / width of the training cameras; the nearest one is used for each image.
+    consequence: of another focal length, for the warning.
     """
 
     def __init__(self, focal: float | Sequence[float], consequence: str) -> None:
@@ -200,9 +191,9 @@ class TrainingLens:
         self._warned = False
 
     def ratio(self, K: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
-        """Return the ratio (...) of the focal lengths of K (..., 3, 3) to the training's, 1 within the tolerance.
+        """Return the ratio (...) of the focal lengths of K (..., 3, 3) to the training's; 1 if that is unknown (0).
 
-        Logs one warning for another focal length. 1 where the training's is not known (0).
+        Logs one warning for another focal length.
         """
         if not self.focal.any():
             return np.ones(K.shape[:-2])
@@ -219,12 +210,12 @@ class TrainingLens:
 
 
 def _off_center_hint(K: NDArray[np.floating], height: int, width: int) -> str:
-    """Return a hint for a K with a principal point far from the middle: it belongs to another image size."""
+    """Return a hint if the principal point is far from the middle: K belongs to another image size."""
     x, y = (K.reshape(-1, 3, 3)[0, :2, 2] + 0.5) / (width, height)
     if max(abs(x - 0.5), abs(y - 0.5)) < CENTER_TOLERANCE:
         return ""
     center = f"its principal point is at {x:.2f} of the width, {y:.2f} of the height"
-    return f"; or K belongs to images of another size: {center}"
+    return f"; or K is for another image size: {center}"
 
 
 @dataclass(frozen=True)
@@ -254,7 +245,7 @@ def needs_padding(frame: Frame, height: int, width: int, pixel_ratio: float) -> 
 
 
 def pad_to_aspect(frame: Frame, height: int, width: int, pixel_ratio: float) -> PaddedImage:
-    """Center an image on its mean color. The principal point moves with it, exactly."""
+    """Center an image on its mean color, and move the principal point with it."""
     size = frame.image.shape[0], frame.image.shape[1]
     rows, columns = compute_padded_size(size, frame.K, height, width, pixel_ratio)
     top, left = (rows - size[0]) // 2, (columns - size[1]) // 2

@@ -1,4 +1,4 @@
-"""Score the depth map of one image, and how well its uncertainty ranks its pixels by error."""
+"""Score the depth map of one image, and its uncertainty."""
 
 from __future__ import annotations
 
@@ -23,13 +23,10 @@ from stadia.metrics import METRICS
 from stadia.metrics.depth_metrics import scale_ratio
 from stadia.metrics.uncertainty_metrics import DEPTH_ERRORS, Sparsification, sparsification, spearman
 
-MAX_SCORED_PIXELS = 6144 * 4096
-"""Largest map: ETH3D's images have up to 6048x4032 pixels. Scoring takes some 60 bytes a pixel."""
+MAX_SCORED_PIXELS = 6144 * 4096  # ETH3D's images; scoring takes some 60 bytes a pixel
+MAX_RANKED_PIXELS = 4096  # pixels of an image that are ranked, evenly spread
 
-MAX_RANKED_PIXELS = 4096  # number of pixels of an image that are ranked, evenly spread over the scored ones
-
-COMPARED_METRICS = ("abs_rel", "rmse", "d1")
-"""Metrics that stand side by side by alignment."""
+COMPARED_METRICS = ("abs_rel", "rmse", "d1")  # compared for each alignment
 
 COMPARED_ALIGNMENTS: Mapping[DepthScale, tuple[Alignment, ...]] = {
     **dict.fromkeys(
@@ -43,17 +40,16 @@ COMPARED_ALIGNMENTS: Mapping[DepthScale, tuple[Alignment, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class UncertaintyScore:
-    """How well uncertainty ranks pixels by one depth error: of an image, or the mean over images.
+    """How well uncertainty ranks pixels by one depth error, of an image or as a mean over images.
 
-    curves: (51,) each.
-    spearman: rank correlation of uncertainty and error; None where one of them is constant.
+    curves: (51,) each.  spearman: rank correlation of uncertainty and error; None if one is constant.
     """
 
     curves: Sparsification
     spearman: float | None
 
     def numbers(self) -> dict[str, float | None]:
-        """Return `ause`, `aurg`, `ause_of_random`, `below_random` (None where all errors are equal) and `spearman`."""
+        """Return `ause`, `aurg`, `ause_of_random`, `below_random` (None if all errors are equal) and `spearman`."""
         curves = self.curves
         areas = {"ause": float(curves.ause), "aurg": float(curves.aurg), "ause_of_random": float(curves.ause_of_random)}
         below = float(curves.below_random) if areas["ause_of_random"] > 0 else None
@@ -66,8 +62,7 @@ class UncertaintyScore:
         return {**self.numbers(), **{name: curve.tolist() for name, curve in by_name.items()}}
 
 
-UncertaintyScores = Mapping[str, UncertaintyScore]
-"""By the name of the error, see `metrics.uncertainty_metrics.DEPTH_ERRORS`."""
+UncertaintyScores = Mapping[str, UncertaintyScore]  # by the names of `metrics.uncertainty_metrics.DEPTH_ERRORS`
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +71,16 @@ class ImageScore:
 
     scale_ratio: median(truth) / median(prediction) before alignment; None for inverse depth up to scale and shift.
     pixels: number of scored pixels.
-    outside_crop: number of pixels that the protocol scores and the prediction's crop does not contain.
-    at_clamp: share of scored pixels where the aligned prediction is at either end of the protocol's clamp.
-    labeled: share of the image's pixels with ground truth, scored or not.
-    order: rank correlation of prediction and truth: 1 for the same order, -1 for the reverse; None where one is
-    constant.
-    uncertainty: scores of the predicted uncertainty; None without one, or with fewer than 2 scored pixels.
-    range_slope: of log(prediction / truth) over log(range / z), where that explains most of it; else None.
-    span: range of a prediction that was normalized for looking at; else None.
-    parts: metrics and pixels of parts of the image by name, where the protocol has them.
-    flip: key of `score_notes.FLIPS` by which the prediction fits the truth; empty where none is needed or helps.
-    by_alignment: COMPARED_METRICS by each alignment that the depth scale allows, whatever the protocol's.
+    outside_crop: number of pixels that the protocol scores outside the prediction's crop.
+    at_clamp: share of scored pixels at either end of the protocol's clamp.
+    labeled: share of the image's pixels with ground truth.
+    order: rank correlation of prediction and truth; None if one is constant.
+    uncertainty: None without one, or with fewer than 2 scored pixels.
+    range_slope: of log(prediction / truth) over log(range / z), if it explains most of the error.
+    span: range of a prediction that was normalized for display.
+    parts: metrics and pixels of parts of the image by name.
+    flip: key of `score_notes.FLIPS` by which the prediction fits the truth; empty without one.
+    by_alignment: COMPARED_METRICS by each alignment that the depth scale allows.
     """
 
     name: str
@@ -105,7 +99,7 @@ class ImageScore:
     parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all fields side by side, and `uncertainty` by error where there is one."""
+        """Return JSON values of all fields."""
         names = ("scale_ratio", "pixels", "outside_crop", "at_clamp", "labeled", "order")
         scores = {name: order.numbers() for name, order in (self.uncertainty or {}).items()}
         fields = {name: getattr(self, name) for name in names} | ({"uncertainty": scores} if scores else {})
@@ -124,18 +118,17 @@ def score_image(
     factor: float = PNG_PER_METRE,
     classes: NDArray | None = None,
 ) -> ImageScore | None:
-    """Score one image in float64. Return None where the protocol scores none of its pixels.
+    """Score one image in float64. Return None if the protocol scores no pixel.
 
     Args:
         predicted: (h, w), of any size: depth or inverse depth, by `depth_scale`.
-        true_m: (H, W) z in metres, 0 = none.
-        crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the window of the image that the prediction covers. The
-            prediction is resized to it, and scored where the protocol's mask and the window overlap.
-        log_uncertainty: (h, w) as `predicted`, larger for less certain pixels.
-        factor: integers a metre in the file of the prediction.
+        true_m: (H, W) z in metres, 0 = unknown.
+        crop: row of `geometry.numpy_camera.IMAGE_CROPS` that the prediction covers. It is resized to this window.
+        log_uncertainty: (h, w), larger for less certain pixels.
+        factor: integers a metre in the prediction's file.
         classes: (H, W) integers, for a protocol that scores by class.
 
-    Raises ProtocolError where a scored pixel has no prediction, or a map has more than MAX_SCORED_PIXELS.
+    Raises ProtocolError if a scored pixel has no prediction, or a map has more than MAX_SCORED_PIXELS.
 
     Examples:
         >>> from stadia.evaluation.protocols import find_protocol
@@ -162,7 +155,7 @@ def score_image(
     ranked = 1 / scored[0] if depth_scale is DepthScale.AFFINE_INVERSE else scored[0]
     order = rank_correlation(found[0], ranked)
     flip = "" if order is None or order > FLIPPED_BELOW else _find_flip(values, mask, ranked)
-    del whole, true, values, whole_mask  # of large maps hundreds of megabytes
+    del whole, true, values, whole_mask  # hundreds of megabytes for large maps
     depth, ratio = align_to_truth(found, scored, depth_scale, protocol.alignment(depth_scale), protocol.clamp_m)
     compared = _compare_alignments(found, scored, depth_scale, protocol.clamp_m)
     every = torch.ones_like(scored, dtype=torch.bool)
@@ -196,10 +189,10 @@ def score_image(
 
 
 def interpolate_depth(depth: Tensor, height: int, width: int) -> Tensor:
-    """Resize (h, w) depth to (H, W), bilinearly in inverse depth (align_corners=False), as Monodepth2's evaluation.
+    """Resize (h, w) depth to (H, W), bilinearly in inverse depth as Monodepth2's evaluation does.
 
-    Interpolated depth would create a surface far behind the middle of an edge. A pixel of a hole (0) or of infinity
-    alone becomes 0, infinity or NaN, never a number between.
+    Interpolated depth would create a surface far behind the middle of an edge. Pixels of holes become 0, infinity or
+    NaN.
     """
     if depth.shape == (height, width):
         return depth
@@ -211,9 +204,9 @@ def sample_prediction(
 ) -> Tensor:
     """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for holes.
 
-    Infinite metres are clamped as far depth, unless half of the scored pixels are. Depth up to scale must be finite.
+    Infinite metres count as far depth, unless half of the scored pixels are infinite. Other depth must be finite.
     """
-    if depth_scale.is_affine:  # may be negative: only its order counts
+    if depth_scale.is_affine:  # may be negative
         scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
         complete = scored.isfinite()
     else:
@@ -223,7 +216,7 @@ def sample_prediction(
     if holes := int((~complete).sum()):
         fix = "fill the holes of the prediction"
         if span is not None:
-            fix = f"the map spans exactly {span}, as images to look at do: store the network's depth"
+            fix = f"the map spans exactly {span}, as display images do: store the network's depth"
         found = f"no finite positive depth at {holes} of {len(scored)} scored pixels"
         raise ProtocolError(name, found=found, expected="a prediction at every scored pixel", fix=fix)
     return scored[None]
@@ -259,12 +252,12 @@ def _compare_alignments(
 
 
 FLIPPED_BELOW, FLIPPED_FROM = 0.6, 0.9
-"""Rank correlation with the truth below which flips are tried, and from which one fits. Road scenes fit mirrored too,
-with .9: there the correlation as given is higher."""
+"""Rank correlation with the truth below which flips are tried, and from which one fits. Road scenes fit mirrored with
+.9, too."""
 
 
 def _find_flip(values: Tensor, mask: Tensor, ranked: Tensor) -> str:
-    """Return the key of FLIPS by which the ranks of a map (h, w) fit those of the N scored pixels; "" for none."""
+    """Return the key of FLIPS by which the ranks of a map (h, w) fit the N scored pixels; "" for no flip."""
     orders = {}
     for name, axes in (("rows", (0,)), ("columns", (1,)), ("both", (0, 1))):
         sampled = resize_map(values.flip(axes)[None, None], *mask.shape)[0, 0][mask]
@@ -276,13 +269,13 @@ def _find_flip(values: Tensor, mask: Tensor, ranked: Tensor) -> str:
 def _sample_uncertainty(
     name: str, log_uncertainty: NDArray[np.floating], shape: tuple[int, ...], mask: Tensor
 ) -> Tensor:
-    """Return log Sigma (h, w) at the N scored pixels of a mask (H, W), (1, N), resized bilinearly to the truth.
+    """Return log Sigma (h, w) at the N scored pixels of a mask (H, W), (1, N), resized bilinearly.
 
-    Raises ProtocolError where the shapes differ, or a scored pixel has no finite value.
+    Raises ProtocolError if the shapes differ, or a scored pixel has no finite value.
     """
     if log_uncertainty.shape != shape:
         found = f"log uncertainty of shape {log_uncertainty.shape}"
-        raise ProtocolError(name, found=found, expected=f"that of depth, {shape}", fix="predict again")
+        raise ProtocolError(name, found=found, expected=f"the shape of depth, {shape}", fix="predict again")
     values = torch.from_numpy(np.asarray(log_uncertainty, np.float64))
     scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
     if wrong := int((~scored.isfinite()).sum()):
@@ -305,7 +298,7 @@ def _score_uncertainty(depth_m: Tensor, true_m: Tensor, uncertainty: Tensor) -> 
 
 
 def average_uncertainty(scores: Sequence[UncertaintyScore]) -> UncertaintyScore:
-    """Return means over images of the curves, and of Spearman's where it exists."""
+    """Return means over images of the curves, and of Spearman's correlation."""
     curves = [[getattr(score.curves, name) for score in scores] for name in ("by_uncertainty", "oracle", "random")]
     ranks = [score.spearman for score in scores if score.spearman is not None]
     mean = Sparsification(*(torch.stack(of_images).mean(0) for of_images in curves))
@@ -313,33 +306,26 @@ def average_uncertainty(scores: Sequence[UncertaintyScore]) -> UncertaintyScore:
 
 
 def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
-    """Return Spearman's correlation of (N,) pixels: 1 for the same order of near and far, -1 for the reverse.
-
-    No scale or shift changes it. None where one of the two is constant.
-    """
+    """Return Spearman's correlation of (N,) pixels, which scale and shift do not change; None if one is constant."""
     step = max(len(true) // MAX_RANKED_PIXELS, 1)
     correlation = spearman(predicted[::step], true[::step])
     return None if np.isnan(correlation) else correlation
 
 
-RANGE_FOCAL_LENGTHS = (0.45, 0.55, 0.7, 0.9, 1.15)
-"""Focal lengths over the width of an image, from 96 to 47 degrees, that are tried."""
-
+RANGE_FOCAL_LENGTHS = (0.45, 0.55, 0.7, 0.9, 1.15)  # over the width, 96 to 47 degrees, that are tried
 MIN_RANGE_EXPLAINED = 0.6  # share of the variance of log(prediction / truth) that range instead of z explains
-
 MIN_RANGE_PIXELS = 200
-
 MIN_RANGE_SPREAD = 0.01  # standard deviation of log(prediction / truth) from which it is explained
 
 
 def fit_range_slope(predicted: Tensor, true_m: Tensor, mask: Tensor) -> float | None:
-    """Return the slope of log(prediction / truth) over log(range / z) where that explains it; else None.
+    """Return the slope of log(prediction / truth) over log(range / z) if it explains the error, otherwise None.
 
-    1 where predictions are distances along the ray and the truth is z, -1 for the reverse.
+    It is 1 if predictions are distances along the ray and the truth is z, -1 for the reverse.
 
     Args:
-        predicted, true_m: (N,) pixels of the mask, in its order.
-        mask: (H, W) bool, N of them true.
+        predicted, true_m: (N,) pixels of the mask.
+        mask: (H, W) bool.
     """
     step = max(len(true_m) // MAX_RANKED_PIXELS, 1)
     y = (predicted[::step] / true_m[::step]).log()

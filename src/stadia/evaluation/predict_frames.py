@@ -1,6 +1,6 @@
 """Predict depth of frames, chain the motions between them to a path, and write both to a folder.
 
-Threads overlap the steps: decoding, the networks on small batches, the chain of motions, and writing.
+Threads overlap decoding, the networks on small batches, the chain of motions, and writing.
 """
 
 from __future__ import annotations
@@ -32,20 +32,12 @@ from stadia.geometry.se3 import (
 )
 from stadia.process.cpu_settings import return_large_blocks
 
-MIN_OVERLAP = 0.25
-"""Smallest share of an image that must be visible in the next one. With less overlap an alignment is unreliable."""
-
+MIN_OVERLAP = 0.25  # smallest share of an image in the next one; with less, an alignment is unreliable
 GAIN_RANGE = (0.7, 1.4)
-"""Range of plausible brightness gains. Frame-to-frame exposure changes less. Unrelated images are aligned with a gain
-near 0, which explains one image by a constant. On RoadWorld, correct alignments had .98 to 1, wrong ones .35 to .68,
-and pairs across a cut 0 to .08.
-"""
-
+"""Plausible brightness gains. Unrelated images are aligned with a gain near 0, which explains one by a constant."""
 
 MAX_BATCH, MAX_BATCH_PIXELS = 4, 500_000
-"""Frames, and pixels of the network's images, that pass the networks together. Four images of 320x96 take 1.4 times as
-long as two: what a layer costs besides its arithmetic is paid once. Larger images gain nothing.
-"""
+"""Frames, and pixels, that pass the networks together. Larger batches gain nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +52,7 @@ class FrameTensors:
     inverse_depth: Tensor | None = None
 
     def select(self, number: int) -> FrameTensors:
-        """Return one of the frames, as a batch."""
+        """Return one frame, as a batch."""
         one, camera = slice(number, number + 1), self.camera
         inverse_depth = None if self.inverse_depth is None else self.inverse_depth[one]
         K = camera.K.expand(len(self.image), 3, 3)[one]
@@ -68,14 +60,14 @@ class FrameTensors:
 
 
 def predict_maps(predictor: Predictor, image: Tensor, camera: Camera) -> PredictedMaps:
-    """Return all maps that a network predicts for an image (1, 3, H, W), in one pass."""
+    """Return all maps that a network predicts for images (B, 3, H, W)."""
     if isinstance(predictor, MapsPredictor):
         return predictor.maps(image, camera)
     return PredictedMaps(predictor.inverse_depth(image, camera))
 
 
 def predict_inverse_depth(predictor: Predictor, shown: PreparedFrame) -> NDArray[np.float32]:
-    """Return the inverse depth (h, w) of one prepared frame, in the unit of the predictor."""
+    """Return the inverse depth (h, w) of one prepared frame."""
     camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
     predicted = predictor.inverse_depth(torch.from_numpy(shown.image)[None], camera)
     return np.asarray(predicted[0, 0].float().cpu().numpy(), np.float32)
@@ -83,18 +75,16 @@ def predict_inverse_depth(predictor: Predictor, shown: PreparedFrame) -> NDArray
 
 @dataclass(frozen=True, slots=True)
 class FrameMotion:
-    """The motion of one pair of frames.
+    """The motion of a pair of frames.
 
-    T_next_now: (4, 4) float64; None where it is unknown.
-    is_aligned: whether direct alignment found it; None where it was not requested.
+    T_next_now: (4, 4) float64; None if unknown.  is_aligned: whether direct alignment found it; None if not used.
     """
 
     T_next_now: Tensor | None
     is_aligned: bool | None = None
 
 
-Motion = Callable[[Predictor, FrameTensors, FrameTensors, Tensor | None], list[FrameMotion]]
-"""A method for the motions of pairs of frames, such as `predict_motion`."""
+Motion = Callable[[Predictor, FrameTensors, FrameTensors, Tensor | None], list[FrameMotion]]  # like `predict_motion`
 
 
 def predict_to_folder(
@@ -108,10 +98,7 @@ def predict_to_folder(
     has_frame_numbers: bool = False,
     listeners: Sequence[Listener] = (),
 ) -> Predictions:
-    """Predict frames, in order, into a folder, with the motion that the provenance names.
-
-    Arguments and errors are those of `stadia.evaluation.io.predictions_folder.write_predictions`.
-    """
+    """Predict frames into a folder, with the provenance's motion. See `write_predictions`."""
     predicted = stream_predictions(predictor, frames, MOTIONS.load(provenance.motion))
     predicted = steady_frames(predicted) if provenance.steady else predicted
     return write_predictions(
@@ -127,12 +114,7 @@ def predict_to_folder(
 
 
 def stream_predictions(predictor: Predictor, frames: Iterable[Frame], motion: Motion) -> Iterator[PredictedFrame]:
-    """Predict frames with few images in memory. Poses are chained from neighbor to neighbor, from the identity.
-
-    Frames are read, and the depth network runs, ahead of the caller, in threads of their own.
-
-    motion: the method for the links of the chain.
-    """
+    """Predict frames with few images in memory. Poses are chained from neighbor to neighbor, from the identity."""
     return_large_blocks()
     before: FrameTensors | None = None
     T_next_now: Tensor | None = None
@@ -185,7 +167,7 @@ def _predict_depth(
 
 
 def _find_pairs(before: FrameTensors | None, batch: Sequence[tuple[PredictedFrame, FrameTensors]]) -> dict[int, _Pair]:
-    """Return the pairs of neighbors on the path by the number of the later frame. before: the last one on it."""
+    """Return the pairs of neighbors on the path by the number of the later frame. before: the last frame on it."""
     pairs: dict[int, _Pair] = {}
     for number, (predicted, tensors) in enumerate(batch):
         if predicted.frame.on_path:
@@ -196,7 +178,7 @@ def _find_pairs(before: FrameTensors | None, batch: Sequence[tuple[PredictedFram
 
 
 def _link(predictor: Predictor, motion: Motion, pairs: Sequence[_Pair], T_before: Tensor | None) -> list[FrameMotion]:
-    """Return the motion of each pair: of all at once where they have one camera."""
+    """Return the motion of each pair, all at once if they have one camera."""
     views = [view for pair in pairs for view in pair]
     if pairs and all(torch.equal(view.camera.K, views[0].camera.K) for view in views):
         now, following = (_stack(side) for side in zip(*pairs, strict=True))
@@ -216,7 +198,7 @@ def _stack(views: Sequence[FrameTensors]) -> FrameTensors:
 
 
 def _batched(items: Iterable[PreparedFrame], most: int) -> Iterator[list[PreparedFrame]]:
-    """Yield lists of `most` frames, fewer of large ones and at the end, also where an error ends them."""
+    """Yield lists of `most` frames, fewer large ones, and the rest if an error ends them."""
     batch: list[PreparedFrame] = []
     try:
         for item in items:
@@ -233,31 +215,26 @@ def _batched(items: Iterable[PreparedFrame], most: int) -> Iterator[list[Prepare
 
 
 def is_reliable(found: DirectAlignment) -> bool:
-    """Return whether an alignment of one pair is reliable, by MIN_OVERLAP and GAIN_RANGE."""
+    """Return whether an alignment of one pair is reliable."""
     return float(found.seen) >= MIN_OVERLAP and GAIN_RANGE[0] <= float(found.gain) <= GAIN_RANGE[1]
 
 
 def _continues(found: DirectAlignment, T_before: Tensor) -> bool:
-    """Return whether a motion goes on in the direction of the one before: their translations form no obtuse angle."""
+    """Return whether a motion continues in the direction of the one before."""
     return float(found.T_source_target[0, :3, 3].cpu() @ T_before[:3, 3]) >= 0
 
 
 def _rank(found: DirectAlignment) -> tuple[bool, float]:
-    """Return what orders two alignments of a pair, the better first: reliable ones, then by their residual.
-
-    An unreliable one may have the smaller residual over the few pixels that it shares with the next image.
-    """
+    """Return a key that sorts better alignments first: reliable ones, then by residual."""
     return not is_reliable(found), float(found.residual)
 
 
 def predict_motion(
     predictor: Predictor, now: FrameTensors, following: FrameTensors, T_before: Tensor | None
 ) -> list[FrameMotion]:
-    """Predict the motion of each of B pairs by the recipe's pose network; unknown without one.
+    """Predict the motion of B pairs by the recipe's pose network; unknown without one.
 
-    T_before: (4, 4) float64 motion of the pair before the first, None without one.
-
-    The rotation is exact to float64, since thousands are chained.
+    T_before: (4, 4) float64 motion of the pair before. The rotation is exact to float64, since thousands are chained.
     """
     T_next_now = predictor.T_next_now(now.image, now.camera, following.image, following.camera)
     if T_next_now is None:
@@ -272,11 +249,10 @@ def predict_motion(
 def align_motion(
     predictor: Predictor, now: FrameTensors, following: FrameTensors, T_before: Tensor | None
 ) -> list[FrameMotion]:
-    """Refine the motion of the pose network, or else the motion before, by direct alignment with the predicted depth.
+    """Refine the network's motion, or the motion before, by direct alignment with the predicted depth.
 
-    Arguments and result are those of `predict_motion`. The network's motion is kept for unreliable alignments, and for
-    inverse depth up to an unknown shift. An alignment that is unreliable or turns back may have found a wrong minimum:
-    it is repeated from the motion before. Of the two a reliable one counts, then the one with the smaller residual.
+    The network's motion is kept for unreliable alignments and affine inverse depth. An alignment that is unreliable or
+    turns back is repeated from the motion before; the better one counts.
     """
     predicted = predict_motion(predictor, now, following, T_before)
     if predictor.depth_scale.is_affine:
@@ -301,7 +277,7 @@ def align_motion(
 
 
 def _align(now: FrameTensors, following: FrameTensors, start: Tensor) -> list[DirectAlignment]:
-    """Align B pairs from `start` (B, 4, 4); return the alignment of each pair."""
+    """Align B pairs from `start` (B, 4, 4)."""
     assert now.inverse_depth is not None
     device = now.image.device
     views = ((view.camera, view.camera.K.to(device).expand(len(start), 3, 3)) for view in (now, following))

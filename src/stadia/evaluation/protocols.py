@@ -34,9 +34,7 @@ class Crop:
     right: float
 
     def box(self, height: int, width: int) -> tuple[slice, slice]:
-        """Return rows and columns of an image of this size: for 375x1242, Garg's crop gives rows 153:371, columns
-        44:1197.
-        """
+        """Return rows and columns of an image; Garg's crop of 375x1242 has rows 153:371 and columns 44:1197."""
         rows = slice(int(self.top * height), int(self.bottom * height))
         return rows, slice(int(self.left * width), int(self.right * width))
 
@@ -54,32 +52,29 @@ ALIGNMENT_BY_SCALE: Mapping[DepthScale, Alignment] = {
     DepthScale.AFFINE_INVERSE: Alignment.SCALE_SHIFT,
     DepthScale.AFFINE_DEPTH: Alignment.SCALE_SHIFT_DEPTH,
 }
-"""Alignment of exactly what the depth scale leaves open."""
+"""Alignment of what the depth scale leaves open."""
 
 EIGEN_METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10", "mae", "d1", "d2", "d3")
-"""Metrics that papers report: Eigen et al. 2014, with SILog, log10 and MAE."""
+"""Metrics of papers: Eigen et al. 2014, with SILog, log10 and MAE."""
 
 
 _KITTI_CAP = (1e-3, 80.0)
 _KITTI_IMPROVED_SHARE = 0.08
-"""Between one LiDAR scan (.03 to .05 of the pixels) and the annotated depth of eleven scans (about .16)."""
+"""Between one LiDAR scan (.03 to .05 of the pixels) and annotated depth (about .16)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
     """How depth is scored.
 
-    crop: a row of CROPS.
-    scored_m: ground truth strictly between the two is scored, metres.
-    clamp_m: the aligned prediction is clamped to this, metres.
-    alignments: what is fitted to the truth, by the prediction's depth scale. Missing scales are refused.
-    ground_truth: description of the ground truth of the published numbers.
-    images: number of images of the published means; None where the protocol belongs to no benchmark.
-    metrics: rows of `stadia.metrics.METRICS`.
-    by: parts of the image that are also scored, of `score_parts.PARTS`.
-    png_per_metre: unit of ground truth in uint16 PNG, and of another program's predictions.
-    min_labeled: smallest median share of pixels with ground truth that fits `ground_truth`.
-    source: where the rules come from.
+    crop: a row of CROPS.  scored_m: limits of scored ground truth, metres.
+    clamp_m: limits to which the aligned prediction is clamped, metres.
+    alignments: what is fitted to the truth, by depth scale. Missing scales are refused.
+    ground_truth: description of the ground truth of published numbers.
+    images: number of images of published means; None without a benchmark.
+    metrics: rows of `stadia.metrics.METRICS`.  by: parts of the image, of `score_parts.PARTS`.
+    png_per_metre: unit of uint16 PNG.
+    min_labeled: smallest median share of pixels with ground truth.
     """
 
     name: str
@@ -96,15 +91,15 @@ class Protocol:
     min_labeled: float = 0.0
 
     def alignment(self, depth_scale: DepthScale) -> Alignment:
-        """Return what is fitted for this depth scale. Raise ProtocolError where the protocol refuses it."""
+        """Return what is fitted for this depth scale. Raise ProtocolError if the protocol refuses it."""
         if depth_scale not in self.alignments:
-            fix = "score them by a protocol that fits their scale, such as 'relative'"
+            fix = "use a protocol for this scale, such as 'relative'"
             found = f"depth scale {depth_scale}"
             raise ProtocolError(f"protocol '{self.name}'", found=found, expected=" or ".join(self.alignments), fix=fix)
         return self.alignments[depth_scale]
 
     def mask(self, true_m: Tensor) -> Tensor:
-        """Return the scored pixels, (H, W) bool, of depth (H, W) in metres, 0 = none."""
+        """Return the scored pixels, (H, W) bool, of depth (H, W) in metres, 0 = unknown."""
         near, far = self.scored_m
         inside = torch.zeros_like(true_m, dtype=torch.bool)
         inside[CROPS[self.crop].box(*true_m.shape)] = True
@@ -203,9 +198,7 @@ PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _AL
 
 
 def find_protocol(name: str, by: tuple[str, ...] = ()) -> Protocol:
-    """Return a protocol by name. Raise ConfigError with the nearest name for an unknown one.
-
-    by: parts of the image that it also scores.
+    """Return a protocol by name, which also scores the parts `by`. Raise ConfigError for an unknown one.
 
     Examples:
         >>> find_protocol("kitti-eigen").crop

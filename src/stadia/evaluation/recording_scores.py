@@ -30,10 +30,8 @@ from stadia.files.image_io import write_image
 from stadia.files.input_files import read_text
 from stadia.files.paths import safe_join
 
-SCORE_FORMAT = "stadia-scores"
-"""`format` of every score file: by it a later score knows what it may replace."""
-
-MAX_IMAGE_WIDTH = 640  # pixels of the image that a report shows beside its depth
+SCORE_FORMAT = "stadia-scores"  # `format` of every score file
+MAX_IMAGE_WIDTH = 640  # pixels of the image that a report shows
 
 
 PreparePredictor = Callable[[Recording, Sequence[int]], tuple[Predictor, Provenance]]
@@ -44,11 +42,9 @@ PreparePredictor = Callable[[Recording, Sequence[int]], tuple[Predictor, Provena
 class RecordingScores:
     """Scores of several recordings.
 
-    depth: None where no recording has ground truth.
-    odometry: by the name of each recording with poses.
-    notes: remarks on missing parts.
+    depth: None without ground truth.  odometry: by the name of each recording with poses.
     flicker: of each recording with poses of neighboring frames.
-    ground_truth: kind of the depth, of data that have several (`name_ground_truth`).
+    ground_truth: kind of the depth, if the data have several (`name_ground_truth`).
     """
 
     depth: DepthScore | None
@@ -67,10 +63,7 @@ class RecordingScores:
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
         """Write score files: NAME.json for depth, NAME-RECORDING.json for each path. Return their paths.
 
-        A slash in a recording's name becomes a dash. The second of two equal file names gets `-2`.
-
-        name: of what was scored.
-        about: metadata for every file: `checkpoint`, `data`, `frames`.
+        A slash in a recording's name becomes a dash. about: metadata for every file: `checkpoint`, `data`, `frames`.
         """
         scores: dict[str, dict[str, Any]] = {}
         if self.depth is not None:
@@ -84,11 +77,11 @@ class RecordingScores:
         return [folder / file for file in scores]
 
     def _list_flicker(self) -> dict[str, Any]:
-        """Return the scores of flicker by recording; nothing without any."""
+        """Return the scores of flicker by recording."""
         return {"flicker": {name: score.to_json() for name, score in self.flicker.items()}} if self.flicker else {}
 
     def _name_truth(self, depth: dict[str, Any]) -> dict[str, Any]:
-        """Return a score of depth with `ground_truth` behind its protocol, where the kind is known."""
+        """Return a score of depth with its `ground_truth`, if the kind is known."""
         return (
             {"protocol": depth["protocol"], "ground_truth": self.ground_truth, **depth} if self.ground_truth else depth
         )
@@ -106,19 +99,18 @@ def evaluate_recordings(
     prepare: PreparePredictor | None = None,
     track: TrackProgress = no_progress,
 ) -> RecordingScores:
-    """Predict each recording into a folder of its own in `out`, then score what is on disk.
+    """Predict each recording into its folder in `out`, then score what is on disk.
 
     Args:
-        recordings: with ground truth depth, poses, or both, for some frames at least.
+        recordings: some frames must have ground truth depth or poses.
         protocol: of depth. Paths are aligned by PATH_ALIGNMENT.
         out: a folder. The folder of each recording in it must be new or empty, except with `reuse`.
-        indices: rising frame indices to predict and score, by the recording's name; by default all frames.
-        reuse: score finished predictions on disk if `provenance` and frames match; refuse others. Unfinished ones are
-            predicted again.
-        prepare: returns the predictor of a recording, in metres that were measured on it, and its provenance.
+        indices: rising frame indices by the recording's name; all frames by default.
+        reuse: score finished predictions on disk if `provenance` and frames match; refuse others.
+        prepare: returns a recording's predictor, in metres that were measured on it, and its provenance.
 
-    Raises ProtocolError, before anything is predicted, where the protocol refuses the scale or there is nothing to
-    score, and where `out` holds other predictions; StadiaError where `out` is in use.
+    Raises ProtocolError if the protocol refuses the scale, there is nothing to score, or `out` has other predictions;
+    StadiaError if `out` is in use.
     """
     depth_scale = predictor.depth_scale if prepare is None else DepthScale.METRES
     protocol.alignment(depth_scale)
@@ -163,14 +155,12 @@ def evaluate_recordings(
     depth = collect_scores(scores, depth_scale, protocol) if any(score for _, score in scores) else None
     if depth is None and not odometry:
         raise _nothing_to_score(recordings, frames)
-    notes = [] if depth is not None else ["no ground-truth depth here: only the path is scored"]
+    notes = [] if depth is not None else ["no ground-truth depth: only the path is scored"]
     if short := [known.name for known in scorable if 0 < _poses_in_a_row(known, frames[known.name]) < MIN_POSES]:
-        notes.append(
-            f"no path is scored of {_list_names(short)}: it takes neighboring frames, {MIN_POSES} of them with a pose"
-        )
+        notes.append(f"no path score for {_list_names(short)}: it needs {MIN_POSES} neighboring frames with poses")
     kind = name_ground_truth(recordings, frames)
     if depth is not None and "+" in kind:
-        notes.append(f"ground truth of several kinds, {kind}: choose one by data.ground_truth to compare scores")
+        notes.append(f"several kinds of ground truth, {kind}: choose one with data.ground_truth to compare scores")
     return RecordingScores(depth, odometry, tuple(notes), kind, flicker)
 
 
@@ -185,14 +175,14 @@ def _write_middle_image(predictions: Predictions, recording: Recording, indices:
 
 
 def has_ground_truth(recording: Recording, indices: Sequence[int]) -> bool:
-    """Return whether a frame has depth, or the first frames are neighbors with enough poses for a path."""
+    """Return whether a frame has depth, or the first frames have enough poses for a path."""
     if _poses_in_a_row(recording, indices) >= MIN_POSES:
         return True
     return any(recording.depth_m(index) is not None for index in indices)
 
 
 def check_unit_of_truth(recordings: Sequence[Recording], protocol: Protocol, depth_scale: DepthScale) -> None:
-    """Raise ProtocolError where depth in metres would be compared as it is with ground truth in another unit."""
+    """Raise ProtocolError if metric depth would be compared with ground truth in another unit."""
     unitless = [recording.name for recording in recordings if not recording.has_metric_depth]
     if unitless and protocol.alignment(depth_scale) is Alignment.NONE:
         found = f"ground truth without a unit in {_list_names(unitless)}"
@@ -201,7 +191,7 @@ def check_unit_of_truth(recordings: Sequence[Recording], protocol: Protocol, dep
 
 
 def _poses_in_a_row(recording: Recording, indices: Sequence[int]) -> int:
-    """Count the poses of the first frames that are neighbors. A path ends where the next frame is no neighbor."""
+    """Count the poses of the first frames that are neighbors."""
     neighbors = (index for position, index in enumerate(indices) if index - indices[0] == position)
     return sum(recording.T_world_camera(index) is not None for index in neighbors)
 
@@ -209,9 +199,9 @@ def _poses_in_a_row(recording: Recording, indices: Sequence[int]) -> int:
 def _nothing_to_score(recordings: Sequence[Recording], indices: Mapping[str, Sequence[int]]) -> ProtocolError:
     what = _list_names([recording.name for recording in recordings]) or "no recording"
     if any(_poses_in_a_row(recording, indices.get(recording.name, ())) for recording in recordings):
-        fix = "leave --every out, or list frames that are neighbors"
-        expected = "frame after frame, since the path alone can be scored here"
-        found = f"no ground truth depth, and poses of fewer than {MIN_POSES} neighboring frames"
+        fix = "leave --every out, or list neighboring frames"
+        expected = "neighboring frames, since only the path can be scored"
+        found = f"no ground truth depth, and fewer than {MIN_POSES} neighboring frames with poses"
         return ProtocolError(what, found=found, expected=expected, fix=fix)
     fix = "evaluate on recordings with ground truth, or use stadia predict"
     return ProtocolError(what, found="neither ground truth depth nor poses", expected="one of them", fix=fix)
@@ -238,10 +228,7 @@ def _path_score(predictions: Predictions, recording: Recording, indices: Sequenc
 
 
 def write_score(path: Path, score: dict[str, Any]) -> Path | None:
-    """Write NAME.json. Keep a different earlier score as NAME.earlier-1.json, or the first such name that is free.
-
-    Returns the name that an earlier score was kept under.
-    """
+    """Write NAME.json. Keep a different earlier score as NAME.earlier-1.json, and return its new name."""
     text, kept = json.dumps({"format": SCORE_FORMAT, **score}, indent=2, allow_nan=False) + "\n", None
     with atomic_write(path) as new:
         new.write_text(text, encoding="utf-8")

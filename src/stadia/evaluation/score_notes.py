@@ -9,29 +9,16 @@ from statistics import median
 from stadia.core.types import DepthScale
 from stadia.evaluation.protocols import Alignment, Protocol
 
-MOST_AT_CLAMP = 0.1
-"""Largest share of an image's scored pixels at the clamp. Worst images of valid predictions: on KITTI's scans 0 for the
-mean depth, .0084 for truth with 40 % noise, .025 for the doubled mean depth; on RoadWorld .032 for that noise. For
-an image that a network failed on, nearly all pixels are at the clamp.
-"""
-
-STEADY_BELOW = 0.03
-"""Spread of the scale ratio below which a unit is wrong for all images. Networks differ from image to image."""
-
-RATIO_WITHIN = 0.07
-"""Difference of the logarithm of the ratio from that of a known mistake: networks have a bias. Mistakes are farther
-apart.
-"""
+MOST_AT_CLAMP = 0.1  # largest share of an image's scored pixels at the clamp; valid predictions have at most .03
+STEADY_BELOW = 0.03  # spread of the scale ratio below which a unit is wrong for all images
+RATIO_WITHIN = 0.07  # between the logs of the ratio and a known mistake
 
 FACTORS = (256, 1000, 5000, 1, 4000, 10000, 6553.5, 100, 65.535)
-"""Integers a metre, the usual ones first: KITTI, millimetres, TUM and ETH3D, metres, Matterport3D, tenths of a mm,
-Replica, centimetres (Virtual KITTI), PointOdyssey."""
+"""Integers a metre: KITTI, millimetres, TUM and ETH3D, metres, Matterport3D, tenths of a mm, Replica, centimetres
+(Virtual KITTI), PointOdyssey."""
 
-MIN_SCALE_RATIO, SCALE_STEADY_BELOW = 1.3, 0.1
-"""Ratio, or its inverse, and its spread: outside and below these, predictions are right up to a scale."""
-
-MIN_RANGE_SHARE, RANGE_SLOPE = 0.5, (0.6, 1.6)
-"""Share of the images whose error is explained by range instead of z, and the slope's size that counts."""
+MIN_SCALE_RATIO, SCALE_STEADY_BELOW = 1.3, 0.1  # ratio, or its inverse, and its spread of predictions up to scale
+MIN_RANGE_SHARE, RANGE_SLOPE = 0.5, (0.6, 1.6)  # share of images with range instead of z, and the slope's size
 
 MISTAKES: Mapping[float, str] = {
     1000 / 256: "millimetres read as value / 256",
@@ -58,30 +45,24 @@ MISTAKES: Mapping[float, str] = {
 """Known unit mistakes, by the factor by which depth is too large."""
 
 
-TURNED_BELOW = -0.3
-"""Median over images of the rank correlation with the truth. A map of mean depths has .51 to .97 (KITTI, RoadWorld),
-its inverse the negative of this; random numbers have -.04 to .04.
-"""
+TURNED_BELOW = -0.3  # median rank correlation with the truth; mean depth has .51 to .97, random numbers up to .04
 
 FLIPS: Mapping[str, tuple[str, str]] = {
     "rows": ("upside down", "numpy.flipud of each map, as OpenGL's buffers need it"),
     "columns": ("mirrored from left to right", "numpy.fliplr of each map, as of a mirrored input"),
     "both": ("turned by 180 degrees", "numpy.rot90(map, 2) of each map"),
 }
-"""What a flipped prediction is called, and the fix."""
+"""Name and fix of a flipped prediction."""
 
 NEVER_ABOVE = (("d1", "d2", 1.0), ("d2", "d3", 1.0), ("mae", "rmse", 1.0), ("silog", "rmse_log", 100.0))
-"""Bounds of each image, and so of means over images: the first metric is at most the second times the factor."""
+"""Bounds: the first metric is at most the second times the factor."""
 
 SHARES = ("d1", "d2", "d3")
 ROUNDING = 1e-9
 
 
 def note_of_clamp(at_clamp: Mapping[str, float]) -> list[str]:
-    """Note images with too many pixels at the protocol's clamp.
-
-    at_clamp: share of the scored pixels, by image name.
-    """
+    """Note images with too many pixels at the protocol's clamp. at_clamp: share of the scored pixels, by image."""
     dead = {name: share for name, share in at_clamp.items() if share > MOST_AT_CLAMP}
     if not dead:
         return []
@@ -94,13 +75,12 @@ def note_of_clamp(at_clamp: Mapping[str, float]) -> list[str]:
 def note_of_unit(ratio: float, spread: float, factors: Mapping[str, float] | None = None) -> list[str]:
     """Note a scale ratio of metres that fits a known unit mistake.
 
-    spread: of the ratio over two images or more. The errors of a network differ from image to image.
-    factors: integers a metre by `depth_factor` and `reference_factor`, of the files that hold integers.
+    spread: of the ratio over images.  factors: integers a metre by `depth_factor` and `reference_factor`.
     """
     truth, predictions = _find_unit_mistake(ratio), _find_unit_mistake(1 / ratio)
     if truth is None or spread >= STEADY_BELOW:
         return []
-    found = f"scale_ratio_median is {ratio:.4g}, and nearly that for every image ({spread:.2g} spread): a wrong unit"
+    found = f"scale_ratio_median is {ratio:.4g} for nearly every image ({spread:.2g} spread): a wrong unit"
     fixes: list[tuple[int, str]] = []
     for name, per_metre in (factors or {}).items():
         wanted = per_metre * ratio if name == "reference_factor" else per_metre / ratio
@@ -115,43 +95,37 @@ def note_of_unit(ratio: float, spread: float, factors: Mapping[str, float] | Non
         else "PNG holds value / 256 m, and millimetres under nyu and sevenscenes"
     )
     return [
-        f"{found}; is the ground truth {truth}, or are the predictions {predictions}? {fix}; .npy and .npz hold metres"
+        f"{found}; is the ground truth {truth}, or are the predictions {predictions}? {fix}; .npy and .npz are metres"
     ]
 
 
 def note_of_scale(
     ratio: float, spread: float, alignment: Alignment, factors: Mapping[str, float] | None = None
 ) -> list[str]:
-    """Note metres that differ from the truth by one factor alone, which is none of a known unit.
-
-    spread: of the ratio over two images or more.
-    factors: as of `note_of_unit`.
-    """
+    """Note metres that differ from the truth by one unknown factor."""
     if (
         alignment is not Alignment.NONE
         or spread >= SCALE_STEADY_BELOW
         or abs(math.log(ratio)) < math.log(MIN_SCALE_RATIO)
     ):
         return []
-    found = f"scale_ratio_median is {ratio:.4g}, and nearly that for every image ({spread:.2g} spread)"
+    found = f"scale_ratio_median is {ratio:.4g} for nearly every image ({spread:.2g} spread)"
     per_metre = (factors or {}).get("depth_factor")
     option = "" if per_metre is None else f" (--depth-factor {per_metre / ratio:.4g})"
     return [
-        f"{found}: predictions are right up to one scale. If they are not in metres, --protocol relative aligns the "
-        f"scale of each image; else multiply them by {ratio:.4g}{option}, or correct their focal length or baseline"
+        f"{found}: predictions are right up to one scale. If they are not in metres, use --protocol relative; "
+        f"otherwise multiply them by {ratio:.4g}{option}, or correct their focal length or baseline"
     ]
 
 
 def note_of_normalization(spans: Sequence[str | None]) -> list[str]:
-    """Note predictions that were normalized for looking at. spans: of each image, None where it was not."""
+    """Note predictions that were normalized for display. spans: of each image, None if it was not."""
     normalized = [span for span in spans if span is not None]
     if 2 * len(normalized) <= len(spans):
         return []
-    found = (
-        f"{len(normalized)} of {len(spans)} predicted maps span exactly {normalized[0]}, as images for looking at do"
-    )
+    found = f"{len(normalized)} of {len(spans)} predicted maps span exactly {normalized[0]}, as display images do"
     fix = f"score what the network predicts (.npy, .pfm), or inverse depth by --depth-scale {DepthScale.AFFINE_INVERSE}"
-    return [f"{found}: each has lost its scale. Fix: {fix} --protocol relative"]
+    return [f"{found}: their scale is lost. Fix: {fix} --protocol relative"]
 
 
 def note_of_range(slopes: Sequence[float | None]) -> list[str]:
@@ -161,14 +135,14 @@ def note_of_range(slopes: Sequence[float | None]) -> list[str]:
     if len(known) < MIN_RANGE_SHARE * len(slopes) or not known:
         return []
     who = ("predictions", "the ground truth") if median(known) > 0 else ("the ground truth", "predictions")
-    found = f"{who[0]} grow towards the corners against {who[1]}, as the distance along the ray does against z"
+    found = f"{who[0]} grow towards the corners compared with {who[1]}, as distance along the ray does"
     return [
         f"{found} (in {len(known)} of {len(slopes)} images). Fix: z = range / sqrt(1 + x^2 + y^2), x = (u - cx) / fx"
     ]
 
 
 def note_of_flips(flips: Sequence[str]) -> list[str]:
-    """Note predictions that fit the truth once they are flipped. flips: of each image, "" where it is not."""
+    """Note predictions that fit the truth after a flip. flips: of each image."""
     flipped = [flip for flip in flips if flip]
     if 2 * len(flipped) <= len(flips) or len(set(flipped)) > 1:
         return []
@@ -177,36 +151,27 @@ def note_of_flips(flips: Sequence[str]) -> list[str]:
 
 
 def note_of_order(orders: Sequence[float], depth_scale: DepthScale) -> list[str]:
-    """Note predictions that grow where the truth falls: inverse depth scored as depth, or depth as inverse depth.
-
-    orders: rank correlation of prediction and truth, for every image.
-    """
+    """Note inverse depth scored as depth, or the reverse. orders: rank correlation of prediction and truth."""
     if not orders or (middle := median(orders)) >= TURNED_BELOW:
         return []
     assumed, likely, fix = "depth", "inverse depth", f"if so, use --depth-scale {DepthScale.AFFINE_INVERSE}"
     if depth_scale is DepthScale.AFFINE_INVERSE:
         assumed, likely, fix = likely, assumed, "set --depth-scale"
-    found = f"predictions taken as {assumed} are far where the truth is near (median rank correlation {middle:.2f})"
+    found = f"predictions read as {assumed} are far where the truth is near (median rank correlation {middle:.2f})"
     truth = "" if depth_scale is DepthScale.AFFINE_INVERSE else ", or is the ground truth"
     return [f"{found}: are they {likely}{truth}? {fix}"]
 
 
 def note_of_truth(labeled: float, protocol: Protocol) -> list[str]:
-    """Note ground truth that is too sparse for a protocol.
-
-    labeled: median over images of the share of pixels with ground truth.
-    """
+    """Note ground truth that is too sparse for a protocol. labeled: median share of pixels with ground truth."""
     if labeled >= protocol.min_labeled:
         return []
-    found = f"ground truth at {labeled:.1%} of the pixels, as of single LiDAR scans"
-    return [f"not comparable with published figures: {found}, where {protocol.name} means {protocol.ground_truth}"]
+    found = f"ground truth at {labeled:.1%} of the pixels, like single LiDAR scans"
+    return [f"not comparable with published figures: {found}, but {protocol.name} means {protocol.ground_truth}"]
 
 
 def note_of_bounds(metrics: Mapping[str, float]) -> list[str]:
-    """Note metrics that no prediction can have. They show a mistake in the program that computed them.
-
-    metrics: of one image, or means over images, by the names of `stadia.metrics.METRICS`. Missing ones are skipped.
-    """
+    """Note impossible metrics, which show a mistake in the program that computed them."""
     broken = [
         f"{lower} {metrics[lower]:.4g} is above {upper} {metrics[upper]:.4g}"
         for lower, upper, factor in NEVER_ABOVE

@@ -1,4 +1,4 @@
-"""Divide the scored pixels of an image by true distance, region of the image or class, and score each part."""
+"""Divide the scored pixels of an image by distance, region or class, and score each part."""
 
 from __future__ import annotations
 
@@ -17,20 +17,12 @@ from stadia.files.image_io import MAX_IMAGE_BYTES, PNG_SIGNATURE, decode_image
 from stadia.files.input_files import read_bytes
 from stadia.metrics import METRICS
 
-DISTANCES_M = (5.0, 10.0, 20.0, 40.0, 80.0)
-"""Limits between the parts of true depth."""
+DISTANCES_M = (5.0, 10.0, 20.0, 40.0, 80.0)  # limits between the parts of true depth
+ROWS, COLUMNS = ("upper", "middle", "lower"), ("left", "center", "right")  # thirds of the image
+MIN_PART_PIXELS = 20  # scored pixels of a part in an image
+MAX_CLASSES = 64  # more are instances or depth
 
-ROWS, COLUMNS = ("upper", "middle", "lower"), ("left", "center", "right")
-"""Thirds of the image's height and width."""
-
-MIN_PART_PIXELS = 20
-"""Scored pixels of an image from which it counts in the mean of a part."""
-
-MAX_CLASSES = 64
-"""Classes of an image: more are no classes, but instances or depth."""
-
-Labels = tuple[NDArray[np.int64], Sequence[str]]
-"""Part of each of N pixels, and the names of the parts."""
+Labels = tuple[NDArray[np.int64], Sequence[str]]  # part of each of N pixels, and the names of the parts
 
 
 def split_by_distance(true_m: NDArray[np.float64], mask: NDArray[np.bool_], classes: NDArray | None) -> Labels:

@@ -1,4 +1,4 @@
-"""Video depth that does not flicker: measure how neighboring frames disagree, and average them by their motion."""
+"""Video depth that does not flicker: measure how neighboring frames disagree, and average them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,9 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.geometry.depth_consistency import DepthView, measure_flicker, steady_depth
 from stadia.geometry.numpy_camera import crop_K, crop_window, resize_K
 
-WINDOW = 2
-"""Frames before, and after, that a frame is averaged with."""
-
-MEASURED_WIDTH = 160
-"""Pixels of a map at which neighbors are compared: the median of 10,000 differences needs no more."""
-
-MAX_PAIRS = 200
-"""Pairs of neighbors of a recording that are compared, evenly spread."""
+WINDOW = 2  # frames before and after that a frame is averaged with
+MEASURED_WIDTH = 160  # pixels of a map at which neighbors are compared
+MAX_PAIRS = 200  # pairs of neighbors that are compared, evenly spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +30,7 @@ class FlickerScore:
 
     warped_depth_error: median over pairs of the median |ln z_2 / z_1|, z_1 moved by the motion.
     scale_change: median over pairs of the absolute part that the whole frame shares.
-    pairs: of neighboring frames.
-    unit_m: metres of one unit of depth, by the whole predicted path; 1 for metres.
+    unit_m: metres of one unit of depth, by the whole predicted path.
     """
 
     warped_depth_error: float
@@ -45,7 +39,7 @@ class FlickerScore:
     unit_m: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready values."""
+        """Return JSON values."""
         return asdict(self)
 
 
@@ -54,13 +48,11 @@ def score_flicker(
 ) -> FlickerScore | None:
     """Compare predicted depth of neighboring frames by the recording's poses.
 
-    None without neighbors that have poses, for depth whose ratios mean nothing, and where its unit is not known.
+    None without neighbors with poses, for affine depth, and if the unit of depth is unknown.
 
     Args:
-        predictions: of the frames.
-        recording: with poses.
-        indices: of these frames, rising.
-        unit_m: metres of one unit of depth up to scale; None where it is not known.
+        indices: rising frame indices of the predictions.
+        unit_m: metres of one unit of depth up to scale; None if unknown.
     """
     if predictions.depth_scale is DepthScale.METRES:
         unit_m = 1.0
@@ -109,7 +101,7 @@ def reduce_view(depth: NDArray[np.float32], K: NDArray[np.float64]) -> DepthView
 
 
 def measure_frame_flicker(before: PredictedFrame, now: PredictedFrame) -> float | None:
-    """Return the warped depth error of two neighboring frames by their predicted path; None where it is unknown."""
+    """Return the warped depth error of two neighboring frames by their predicted path; None if unknown."""
     if before.T_world_camera is None or now.T_world_camera is None or now.depth_scale.is_affine:
         return None
     views = [reduce_view(frame.depth(), frame.K) for frame in (before, now)]
@@ -118,13 +110,12 @@ def measure_frame_flicker(before: PredictedFrame, now: PredictedFrame) -> float 
 
 
 def steady_frames(frames: Iterable[PredictedFrame], window: int = WINDOW) -> Iterator[PredictedFrame]:
-    """Yield predicted frames in order, with depth that is averaged over neighbors by their predicted path.
+    """Yield predicted frames with depth that is averaged over neighbors by their predicted path, `window` frames late.
 
-    A frame comes `window` frames late. Frames off the path, and after its end, stay as they are, as does inverse depth
-    up to scale and shift.
+    Frames off the path, and affine inverse depth, stay as they are.
     """
     held: deque[PredictedFrame] = deque()
-    done = 0  # how many of the held frames, from the first, were yielded
+    done = 0  # held frames that were yielded
     for frame in frames:
         held.append(frame)
         if len(held) - done > window:
@@ -138,7 +129,7 @@ def steady_frames(frames: Iterable[PredictedFrame], window: int = WINDOW) -> Ite
 
 
 def _steady(held: Sequence[PredictedFrame], number: int, window: int) -> PredictedFrame:
-    """Return a frame with the mean depth of itself and its neighbors on the path; where it has none, it stays."""
+    """Return a frame with the mean depth of itself and its neighbors on the path."""
     frame = held[number]
     if frame.T_world_camera is None or frame.depth_scale.is_affine:
         return frame

@@ -1,6 +1,6 @@
-"""Find what explains a bad score of a path: conventions of poses, camera axes, clocks, units and reverse order.
+"""Find what explains a bad score of a path: pose conventions, camera axes, clocks, units and reverse order.
 
-Nothing is applied. Each function returns sentences that name the hypothesis, its gain and the fix.
+Nothing is applied. Each function returns sentences with the hypothesis, its gain and the fix.
 """
 
 from __future__ import annotations
@@ -23,36 +23,23 @@ from stadia.metrics.trajectory_metrics import PathAlignment, align_path, ate_rms
 Array = NDArray[np.float64]
 Pairs = tuple[NDArray[np.intp], NDArray[np.intp]]
 
-MIN_ERROR = 0.5
-"""Error of the motion between poses, over the motion, below which nothing is explained: networks have errors too."""
-
-MAX_GAIN = 0.2
-"""Error with a hypothesis over that as given, at most: it explains the error."""
-
-TIE = 1.5
-"""Two hypotheses explain as much where their errors differ by less than this factor: a straight path has several."""
-
+MIN_ERROR = 0.5  # error of the motion between poses, over the motion, below which nothing is explained
+MAX_GAIN = 0.2  # error with a hypothesis over the error as given
+TIE = 1.5  # two hypotheses explain equally if their errors differ by less than this factor
 TIE_MARGIN = 0.02  # the same, as a difference
-
-MIN_PAIR_ROTATION_DEG = 10.0
-"""Median rotation of a pair of poses from which its axis is known well."""
-
+MIN_PAIR_ROTATION_DEG = 10.0  # median rotation of a pair of poses from which its axis is known well
 MIN_KNOWN_ROTATION_DEG = 1.0  # median rotation below which rotations of pairs are not compared
-
 MIN_TURN_DEG = 10.0  # angle of a constant rotation between the cameras from which it is reported
-SNAP = 0.06  # largest difference of an entry from that of one of the 24 rotations by right angles
-
+SNAP = 0.06  # largest difference of an entry from a rotation by right angles
 MAX_PAIRS = 400
-MAX_ATE_SHARE = 0.5  # ATE with a hypothesis over that as given, at most
-MIN_ATE_OF_PATH = 0.01  # ATE over the length of the path below which clocks and lever arms are not searched
+MAX_ATE_SHARE = 0.5  # ATE with a hypothesis over the ATE as given
+MIN_ATE_OF_PATH = 0.01  # ATE over the path length below which clocks and lever arms are not searched
 MAX_OFFSET_S = 30.0
-MAX_SAMPLES = 2000  # of the speeds whose correlation gives the offset of two clocks
+MAX_SAMPLES = 2000  # speeds whose correlation gives the offset of two clocks
 MIN_CORRELATION = 0.7
 MIN_LEVER_TURN_DEG = 20.0  # rotation of a path from which a lever arm is known
 MIN_LEVER_POSES = 20
-
-MAX_MULTIPLIED = 20_000
-"""Number of poses up to which motions are multiplied: 0.2 s."""
+MAX_MULTIPLIED = 20_000  # poses up to which motions are multiplied: 0.2 s
 
 MIRROR = np.diag([1.0, -1.0, 1.0])
 
@@ -63,14 +50,14 @@ AXES_BY_NAME = {
     "the axes of a LiDAR or a body (x forward, y left, z up)": np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]]),
     "the axes of a body in north-east-down (x forward, y right, z down)": np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]]),
 }
-"""R_camera_named of axes that programs write instead of x right, y down, z forward."""
+"""R_camera_named of axes other than x right, y down, z forward."""
 
 OPENGL = next(iter(AXES_BY_NAME))
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A change of the estimate or the reference: `what` the file holds, and the `fix`."""
+    """A change of the estimate or the reference: `what` the file has, and the `fix`."""
 
     what: str
     fix: str
@@ -79,10 +66,7 @@ class Hypothesis:
 
 
 def note_hypotheses(estimated: Trajectory, reference: Trajectory, alignment: PathAlignment) -> list[str]:
-    """Return what explains a bad score, with its gain: at most one sentence of each kind.
-
-    estimated, reference: associated row by row, (N, 4, 4) T_world_camera.
-    """
+    """Return what explains a bad score, with its gain. estimated, reference: associated row by row."""
     notes = []
     P, Q = estimated.T_world_camera, reference.T_world_camera
     if len(P) >= 3 and (note := explain_motion(estimated, reference)):
@@ -91,9 +75,7 @@ def note_hypotheses(estimated: Trajectory, reference: Trajectory, alignment: Pat
 
 
 def explain_motion(estimated: Trajectory, reference: Trajectory) -> str | None:
-    """Return the convention that explains the motion between poses; None where it is right, or where none does.
-
-    estimated, reference: associated row by row, (N, 4, 4) T_world_camera.
+    """Return the convention that explains the motion between poses; None if it is right, or nothing explains it.
 
     Examples:
         >>> T = np.tile(np.eye(4), (9, 1, 1))
@@ -130,7 +112,7 @@ def _explains(tried: list[Hypothesis], as_given: float, pairs: Pairs) -> bool:
 
 
 def _choose_pairs(Q: Array) -> Pairs:
-    """Return the rows of pairs whose motion is large enough to be known: the first step with enough rotation."""
+    """Return the rows of pairs with enough motion: the first step with enough rotation."""
     rows, step = np.arange(len(Q)), 1
     while 4 * step < len(Q):
         turn = _angles_deg(_rotations_between(Q, rows[:-step], rows[step:]))
@@ -158,9 +140,9 @@ def _angles_deg(R: Array) -> Array:
 
 
 def measure_motion_error(P: Array, Q: Array, pairs: Pairs) -> float | None:
-    """Return the larger of the errors of translation and rotation, each a median over the median of the true motion.
+    """Return the larger error of translation (at a fitted scale) and rotation, medians over the true motion.
 
-    The scale of translations is fitted. None where the reference does not move.
+    None if the reference does not move.
     """
     (R_p, t_p), (R_q, t_q) = _motions(P, pairs), _motions(Q, pairs)
     errors = []
@@ -184,7 +166,7 @@ def _with_rotations(T: Array, R: Array) -> Array:
 
 
 def multiply_motions(T: Array) -> Array:
-    """Return the path (N, 4, 4) whose motions from frame to frame these are: T[k] = T[k - 1] @ motion[k].
+    """Return the path (N, 4, 4) of these motions from frame to frame: T[k] = T[k - 1] @ motion[k].
 
     Examples:
         >>> T = np.tile(np.eye(4), (3, 1, 1))
@@ -199,7 +181,7 @@ def multiply_motions(T: Array) -> Array:
 
 
 def reorder_quaternions(T: Array, *, w_first: bool) -> Array:
-    """Return the poses of rows whose quaternions have w first, and were read with w last; or the reverse.
+    """Return the poses of rows with w first that were read with w last; or the reverse.
 
     Examples:
         >>> T = np.eye(4)[None]
@@ -214,11 +196,11 @@ def reorder_quaternions(T: Array, *, w_first: bool) -> Array:
 def _list_hypotheses(estimated: Trajectory, reference: Trajectory) -> Iterator[Hypothesis]:
     """Yield changes of convention that need no fit."""
     P, Q = estimated.T_world_camera, reference.T_world_camera
-    yield Hypothesis("one of the files holds world-to-camera poses", "invert each of its poses", _invert(P), Q)
+    yield Hypothesis("one of the files has world-to-camera poses", "invert each of its poses", _invert(P), Q)
     yield Hypothesis("one of the files is in reverse order", "reverse its rows", P[::-1].copy(), Q)
     if len(P) <= MAX_MULTIPLIED:
         for what, motions in (("the motion", P), ("the inverse motion", _invert(P))):
-            what = f"{estimated.name} holds {what} from frame to frame"
+            what = f"{estimated.name} has {what} from frame to frame"
             fix = "multiply them, T[k] = T[k - 1] @ motion[k]" + (", each inverted first" if "inverse" in what else "")
             yield Hypothesis(what, fix, multiply_motions(motions), Q)
     for path, option in ((estimated, "--format"), (reference, "--reference-format")):
@@ -228,7 +210,7 @@ def _list_hypotheses(estimated: Trajectory, reference: Trajectory) -> Iterator[H
 
 
 def _list_rotation_mistakes(path: Trajectory, option: str) -> Iterator[tuple[str, str, Callable[[Array], Array]]]:
-    """Yield what a file may hold, the fix, and the function that applies it."""
+    """Yield what a file may have, the fix, and the function that applies it."""
     if path.w_first is not True:
         fix = f"pass {option} euroc (w first), or write qx qy qz qw"
         yield "has the w of its quaternions first", fix, partial(reorder_quaternions, w_first=True)
@@ -261,7 +243,7 @@ def _turn_translations(T: Array) -> Array:
 
 
 def _list_axis_rotations() -> Iterator[Array]:
-    """Yield the 24 rotations by right angles, those with a name first, without the identity."""
+    """Yield the 24 rotations by right angles, named ones first, without the identity."""
     named = [R for known in AXES_BY_NAME.values() for R in (known, known.T)]
     yield from named
     for order in permutations(range(3)):
@@ -279,14 +261,14 @@ def _turn(T: Array, R_camera_other: Array) -> Array:
 
 
 def _fit_axes(P: Array, Q: Array, pairs: Pairs, *, inverted: bool) -> list[Hypothesis]:
-    """Return the constant rotation of the camera that fits best: of the 24 by right angles, else any; or a mirror."""
+    """Return the constant rotation of the camera that fits best: by right angles, otherwise any; or a mirror."""
     scored = [(measure_motion_error(_turn(P, R), Q, pairs) or 0.0, R) for R in _list_axis_rotations()]
     error, R = min(scored, key=lambda entry: entry[0])
     candidates = [(error, R)]
     if (fitted := _fit_rotation(P, Q, pairs)) is not None and np.abs(fitted - R).max() > SNAP:
         candidates.append((measure_motion_error(_turn(P, fitted), Q, pairs) or 0.0, fitted))
     error, R = min(candidates, key=lambda entry: entry[0])
-    prefix = "one of the files holds world-to-camera poses, and " if inverted else ""
+    prefix = "one of the files has world-to-camera poses, and " if inverted else ""
     angle = float(_angles_deg(R[None])[0])
     hypotheses = []
     if angle >= MIN_TURN_DEG:
@@ -304,10 +286,9 @@ def _fit_axes(P: Array, Q: Array, pairs: Pairs, *, inverted: bool) -> list[Hypot
 
 
 def _turn_rotations(P: Array, Q: Array) -> Hypothesis | None:
-    """Return the constant rotation from the left that fits the rotations to the positions; None where it is small.
+    """Return the constant rotation from the left that fits the rotations to the positions; None if it is small.
 
-    Positions are aligned first, so that it differs from the world frame of the whole path. None where they do not
-    determine the alignment.
+    Positions are aligned first, so that it differs from the world frame of the whole path.
     """
     with suppress(GeometryError):
         aligned = align_path(torch.from_numpy(P), torch.from_numpy(Q), PathAlignment.SIM3)
@@ -322,9 +303,9 @@ def _turn_rotations(P: Array, Q: Array) -> Hypothesis | None:
 
 
 def _fit_rotation(P: Array, Q: Array, pairs: Pairs) -> Array | None:
-    """Return R_camera_other that fits motions of P to those of Q, by their directions and axes; None where unknown.
+    """Return R_camera_other that fits the motions of P to Q, by directions and axes; None if unknown.
 
-    Kabsch, Acta Crystallographica 1976.
+    Source: Kabsch, Acta Crystallographica 1976.
     """
     (R_p, t_p), (R_q, t_q) = _motions(P, pairs), _motions(Q, pairs)
     vectors = []
@@ -351,7 +332,7 @@ def _name_axes(R_camera_other: Array) -> str:
 
 
 def _explain_alignment(P: Array, Q: Array, alignment: PathAlignment) -> Iterator[str]:
-    """Yield what another alignment gains where the world frame or the scale was not aligned."""
+    """Yield what another alignment gains if the world frame or the scale was not aligned."""
     if alignment not in (PathAlignment.NONE, PathAlignment.SCALE) or len(P) < 3:
         return
     with suppress(GeometryError):
@@ -364,13 +345,13 @@ def _explain_alignment(P: Array, Q: Array, alignment: PathAlignment) -> Iterator
             yield f"the two files have different world frames: {gain}"
 
 
-# -- Clocks and lever arms: they need the whole paths.
+# -- Clocks and lever arms.
 
 
 def note_offsets(
     estimated: Trajectory, reference: Trajectory, pair: tuple[Trajectory, Trajectory], max_difference_s: float
 ) -> list[str]:
-    """Return a constant offset of the clocks, else a lever arm between the two sensors, that explains the ATE.
+    """Return a constant clock offset, otherwise a lever arm between the two sensors, that explains the ATE.
 
     pair: the associated poses of both.
     """
@@ -393,7 +374,7 @@ def note_offsets(
 
 
 def _fit_ate(P: torch.Tensor, Q: torch.Tensor) -> float:
-    """Return ATE after a similarity, so that neither the world frame nor the scale hides a hypothesis."""
+    """Return ATE after a similarity, so that world frame and scale hide no hypothesis."""
     return ate_rmse_m(align_path(P, Q, PathAlignment.SIM3).T_world_camera, Q)
 
 
@@ -429,9 +410,9 @@ def _shift(path: Trajectory, offset: float) -> Trajectory:
 
 
 def find_time_offset(estimated: Trajectory, reference: Trajectory, max_offset: float) -> float | None:
-    """Return what is added to the times of the estimate so that the speeds of both agree best; None where unclear.
+    """Return the offset of the estimate's times at which the speeds of both agree best; None if unclear.
 
-    Speeds need no common world frame, and their correlation no scale. Without times, offsets are of frames.
+    Without times, offsets are frames.
     """
     instants = [_instants(path) for path in (estimated, reference)]
     start, end = min(t[0] for t in instants), max(t[-1] for t in instants)
@@ -454,7 +435,7 @@ def find_time_offset(estimated: Trajectory, reference: Trajectory, max_offset: f
 
 
 def _sample_speeds(path: Trajectory, instants: Array, grid: Array) -> Array:
-    """Return speeds at the instants of a grid, NaN outside of the path."""
+    """Return speeds on a grid of instants, NaN outside the path."""
     step = grid[1] - grid[0]
     position = np.stack([np.interp(grid, instants, path.T_world_camera[:, axis, 3]) for axis in range(3)], 1)
     speeds = np.linalg.norm(np.gradient(position, axis=0), axis=1) / step
@@ -465,8 +446,7 @@ def _sample_speeds(path: Trajectory, instants: Array, grid: Array) -> Array:
 def fit_lever_arm(P: Array, Q: Array, iterations: int = 8) -> tuple[Array, float]:
     """Return the point (3,) in the estimate's camera that follows the reference's positions, and the ATE with it.
 
-    Gauss-Newton over the point and a similarity, which is aligned anew in each step. Raises GeometryError where the
-    rotation of the path does not determine the point.
+    Gauss-Newton over the point and a similarity. Raises GeometryError if the path rotates too little.
     """
     lever, moved = np.zeros(3), P.copy()
     for _ in range(iterations):

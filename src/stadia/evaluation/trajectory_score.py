@@ -1,4 +1,4 @@
-"""Score a camera path against a reference: align, measure, and note what explains the errors."""
+"""Score a camera path against a reference: align, measure, and explain errors."""
 
 from __future__ import annotations
 
@@ -37,16 +37,10 @@ from stadia.metrics.trajectory_metrics import (
 MAX_POSES_DRAWN = 2000
 
 LENGTH_UNITS = {"millimetres": 1000.0, "centimetres": 100.0, "kilometres": 0.001}
-UNIT_GAP = 0.1  # difference of the log of a ratio of lengths from that of a unit
-
-MIN_LENGTH_RATIO, MAX_LENGTH_RATIO = 0.95, 1.05
-"""Lengths of the estimate over the reference outside of which a path with its own scale gets a note."""
-
-ROUNDING = 1e-9
-"""Metres, degrees or percent: errors below are the rounding of float64, and are scored as 0."""
-
-DEFAULT_ALIGNMENT = PathAlignment.SE3
-"""Default of every command: the world frame is aligned, since an estimate cannot choose it, and the scale is not."""
+UNIT_GAP = 0.1  # between the logs of a ratio of lengths and a unit
+MIN_LENGTH_RATIO, MAX_LENGTH_RATIO = 0.95, 1.05  # lengths of the estimate over the reference without a note
+ROUNDING = 1e-9  # metres, degrees or percent that are scored as 0
+DEFAULT_ALIGNMENT = PathAlignment.SE3  # an estimate cannot choose the world frame, but its scale
 
 PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {
     DepthScale.METRES: DEFAULT_ALIGNMENT,
@@ -54,7 +48,7 @@ PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {
     DepthScale.AFFINE_INVERSE: PathAlignment.SIM3,
     DepthScale.AFFINE_DEPTH: PathAlignment.SIM3,
 }
-"""The scale is aligned too where depth is not in metres."""
+"""The scale is aligned, too, if depth is not in metres."""
 
 ALIGNMENT_NAMES: Mapping[PathAlignment, str] = {
     PathAlignment.NONE: "not aligned",
@@ -62,18 +56,12 @@ ALIGNMENT_NAMES: Mapping[PathAlignment, str] = {
     PathAlignment.SE3: "SE(3)-aligned",
     PathAlignment.SIM3: "Sim(3)-aligned",
 }
-"""As a line names them beside the error."""
-
 UNSCALED_ALIGNMENTS = (PathAlignment.NONE, PathAlignment.SE3)
-"""Those that leave the length of the estimate as it is."""
 
-MIN_COVERAGE = 0.5  # share of the shorter path with a partner below which a score is of a part
+MIN_COVERAGE = 0.5  # share of the shorter path with a partner; below, only a part is scored
 FIT_QUANTILE = 0.95  # share of the poses that the suggested --max-difference associates
-
-MIN_SPAN = 0.9
-"""Share of the reference's duration below which an estimate is noted as a part of it."""
-
-MIN_POSES = 3  # with fewer poses, a path is correct after alignment alone
+MIN_SPAN = 0.9  # share of the reference's duration below which an estimate gets a note
+MIN_POSES = 3  # a path with fewer poses is correct after alignment
 
 
 def score_measured_path(
@@ -84,12 +72,12 @@ def score_measured_path(
     *,
     source: str,
 ) -> TrajectoryScore | None:
-    """Score an estimated path against measured poses, aligned as its depth scale needs; None for fewer than MIN_POSES.
+    """Score an estimated path against measured poses, aligned for its depth scale; None for fewer than MIN_POSES.
 
     Args:
         T_world_camera: (N, 4, 4).
-        times_s: of the N frames, None where unknown.
-        measured: (4, 4) T_world_camera of the N frames, None where unknown.
+        times_s: of the N frames, None if unknown.
+        measured: (4, 4) T_world_camera of the N frames, None if unknown.
         source: name of the input.
     """
     rows = [row for row, pose in enumerate(measured) if pose is not None]
@@ -104,16 +92,14 @@ def score_measured_path(
 
 @dataclass(frozen=True, slots=True)
 class TrajectoryScore:
-    """Errors of a path against its reference.
+    """Errors of a path.
 
-    metrics: rows of TRAJECTORY_METRICS, None where the path is too short for one.
+    metrics: rows of TRAJECTORY_METRICS, None if the path is too short.
     scale: factor that the alignment applied to the estimate.
-    length_ratio: length of the estimate over that of the reference (`metrics.length_ratio`) where the scale is not
-        aligned; None where it is, or where the reference does not move.
-    rpe_interval: seconds and number of pairs of poses of `rpe_interval_trans_m` in `metrics`; None without these.
-    estimated, reference: (N, 4, 4) camera-to-world, as they were compared.
-    notes: remarks for the reader of the numbers.
-    gaps: rows after which a gap in time lies. Drawings do not join the poses beside it.
+    length_ratio: length of the estimate over the reference's, if the scale is not aligned.
+    rpe_interval: seconds and number of pairs of `rpe_interval_trans_m`.
+    estimated, reference: (N, 4, 4) camera-to-world, as compared.
+    gaps: rows before a gap in time, where drawings do not join the poses.
     """
 
     metrics: dict[str, float | None]
@@ -133,17 +119,14 @@ class TrajectoryScore:
 
     @property
     def headline(self) -> str:
-        """Return the path's error with its alignment: "ATE 0.49 m (SE(3)-aligned), 51 poses, path 59.9 m".
-
-        Where the scale is not aligned, the ratio of the lengths follows: ", length ratio 0.98".
-        """
+        """The path's error with its alignment: "ATE 0.49 m (SE(3)-aligned), 51 poses, path 59.9 m"."""
         of = f"{len(self.reference)} poses, path {self.path_m:.{1 if self.path_m >= 1 else 3}f} m"
         ratio = "" if self.length_ratio is None else f", length ratio {self.length_ratio:.3g}"
         return f"ATE {self.metrics['ate_rmse_m']:.3g} m ({ALIGNMENT_NAMES[self.alignment]}), {of}{ratio}"
 
     @property
     def paths_from_start(self) -> dict[str, NDArray[np.float64]]:
-        """Both paths (N, 4, 4) in the frame of the reference's first camera, since worlds have different axes."""
+        """Both paths (N, 4, 4) in the frame of the reference's first camera."""
         T_start_world = np.linalg.inv(self.reference[0])
         return {"estimated": T_start_world @ self.estimated, "true": T_start_world @ self.reference}
 
@@ -160,7 +143,6 @@ class TrajectoryScore:
         """Return the content of a score file: the numbers, and both paths.
 
         A path is (x, z) from the start, x right and z forward, with its height above the start; metres.
-        `path_gaps`, where there are some, are the rows after which a gap lies.
         """
         head = self.summary()
         metrics = {name: head.pop(name) for name in self.metrics}
@@ -181,13 +163,12 @@ def score_trajectory(
 ) -> TrajectoryScore:
     """Associate two trajectories, align them and compute the metrics.
 
-    estimated, reference: camera-to-world; with times, with frame numbers, or row by row.
-    alignment: what is fitted to the reference. An estimate up to scale needs scale or sim3.
+    estimated, reference: camera-to-world; with times, frame numbers, or row by row.
+    alignment: what is fitted. An estimate up to scale needs scale or sim3.
     max_difference_s: largest time difference of associated poses.
-    rpe_interval_s: above 0; RPE between poses so many seconds apart too. One of the trajectories must have times.
+    rpe_interval_s: also compute RPE between poses this many seconds apart, which needs times.
 
-    Raises DataError where fewer than two poses can be associated or times are missing, GeometryError where a path
-    cannot be aligned.
+    Raises DataError if too few poses can be associated or times are missing, GeometryError if a path cannot be aligned.
     """
     P, Q = associate_trajectories(estimated, reference, max_difference_s)
     if len(P) < 2:
@@ -202,7 +183,7 @@ def score_trajectory(
         notes += _note_frames((Q if P.frames is None else P).frame_numbers, reference)
     if (estimated.times_s is None) != (reference.times_s is None):
         timed, rows = (reference, estimated) if estimated.times_s is None else (estimated, reference)
-        notes.append(f"{timed.name} has times and {rows.name} has none: its row k is taken as frame k")
+        notes.append(f"{timed.name} has times, {rows.name} does not: its row k is taken as frame k")
     timed_path = P if Q.times_s is None and Q.frames is None else Q
     gaps = find_gaps(timed_path)
     notes += [_note_gaps(timed_path, gaps)] if len(gaps) else []
@@ -225,8 +206,8 @@ def score_trajectory(
         )
         metrics, interval = {**metrics, **over_interval}, (rpe_interval_s, pairs)
         if not pairs:
-            within = f"none are {rpe_interval_s:g} s apart, within {MAX_INTERVAL_ERROR:.0%}"
-            notes.append(f"no RPE over the interval: of the {len(P)} poses, {within}")
+            within = f"no two of {len(P)} poses are {rpe_interval_s:g} s apart, within {MAX_INTERVAL_ERROR:.0%}"
+            notes.append(f"no RPE over the interval: {within}")
     aligned = fitted.T_world_camera.numpy()
     return TrajectoryScore(
         metrics,
@@ -244,12 +225,9 @@ def score_trajectory(
 def _rpe_over_interval(
     timed: Trajectory, estimated: torch.Tensor, reference: torch.Tensor, interval_s: float
 ) -> tuple[dict[str, float | None], int]:
-    """Return RPE between poses that are an interval apart, by name, and the number of pairs.
-
-    Raises DataError without times.
-    """
+    """Return RPE between poses that are an interval apart, by name, and the number of pairs. Raises DataError."""
     if timed.times_s is None:
-        fix = "give one of both with times (--format tum or --reference-format tum)"
+        fix = "give one file with times (--format tum or --reference-format tum)"
         expected = "times, for RPE over an interval in seconds"
         raise DataError(timed.name, found="rows without times", expected=expected, fix=fix)
     times_s = torch.from_numpy(timed.times_s - timed.times_s[0])
@@ -260,16 +238,16 @@ def _rpe_over_interval(
 
 
 def _note_gaps(path: Trajectory, gaps: NDArray[np.intp]) -> str:
-    """Return a note on gaps: how many, the longest, and what contains them. gaps: (G,) from `find_gaps`, G >= 1."""
+    """Return a note on gaps (G,)."""
     instants, unit = (path.frame_numbers, "frames") if path.times_s is None else (path.times_s, "s")
     intervals = np.diff(instants)
     count = f"{len(gaps)} gap{'s' * (len(gaps) != 1)} between neighboring poses"
     above = f"above {MIN_GAP} times the median interval of {np.median(intervals):.3g} {unit}"
-    return f"{count}, the longest {intervals.max():.3g} {unit} ({above}): RPE and the path length contain them"
+    return f"{count}, the longest {intervals.max():.3g} {unit} ({above}): RPE and the path length include them"
 
 
 def _note_frames(frames: NDArray[np.intp], reference: Trajectory) -> Iterator[str]:
-    """Yield notes on frames (N,) that have a pose in both: gaps between them, and reference poses beyond them."""
+    """Yield notes on frames (N,) with a pose in both: gaps between them, and reference poses beyond them."""
     first, last = int(frames[0]), int(frames[-1])
     if len(frames) < last - first + 1:
         between = f"{len(frames)} of {last - first + 1} frames have a pose in both"
@@ -280,10 +258,7 @@ def _note_frames(frames: NDArray[np.intp], reference: Trajectory) -> Iterator[st
 
 
 def note_coverage(estimated: Trajectory, reference: Trajectory, count: int, max_difference_s: float) -> str:
-    """Return how many poses have a partner; where these are few, also what a larger difference would give.
-
-    count: of the associated poses. Both trajectories have times.
-    """
+    """Return how many poses have a partner; if there are few, also what a larger difference would give."""
     shorter = min(len(estimated), len(reference))
     text = f"{count} of {shorter} poses have a partner within {max_difference_s:g} s"
     text += _describe_span(estimated, reference)
@@ -298,7 +273,7 @@ def note_coverage(estimated: Trajectory, reference: Trajectory, count: int, max_
     if len(steps) and wider <= np.median(steps):
         gained = int((differences <= wider).sum())
         fix = f"--max-difference {wider * 1.01:.2g} gives {gained}, if the clocks agree"
-    return f"warning: only {text}, and the score is of these alone ({sizes}). {fix}"
+    return f"warning: only {text}, and only these are scored ({sizes}). {fix}"
 
 
 def _make_few_poses_error(
@@ -315,7 +290,7 @@ def _make_few_poses_error(
 
 
 def _note_length(ratio: float, estimated: Trajectory, truth: torch.Tensor) -> str:
-    """Return a note on an estimate that is `ratio` times as long as the reference, with its ATE by sim3 if it has."""
+    """Return a note on an estimate that is `ratio` times as long as the reference, with its ATE by sim3."""
     off = f"{abs(ratio - 1):.0%} too {'short' if ratio < 1 else 'long'}"
     text = f"the estimate is {ratio:.3g} times as long as the reference ({off})"
     unit = next((unit for unit, factor in LENGTH_UNITS.items() if abs(np.log(ratio / factor)) < UNIT_GAP), None)
@@ -328,7 +303,7 @@ def _note_length(ratio: float, estimated: Trajectory, truth: torch.Tensor) -> st
 
 
 def _describe_span(estimated: Trajectory, reference: Trajectory) -> str:
-    """Return what part of the reference's duration the estimate spans, where that is below MIN_SPAN; else nothing."""
+    """Return what part of the reference's duration the estimate spans, if it is below MIN_SPAN."""
     assert estimated.times_s is not None
     assert reference.times_s is not None
     first, last = float(reference.times_s[0]), float(reference.times_s[-1])

@@ -1,4 +1,4 @@
-"""Measure predicted maps against their images: spread, what changes with the image, sky, and matches."""
+"""Measure predicted maps: spread, change with the image, sky, and matches."""
 
 from __future__ import annotations
 
@@ -34,30 +34,29 @@ from stadia.geometry.sky import find_sky
 
 Map = NDArray[np.float32]
 
-MIN_FRAMES = 4  # frames that show whether a map changes with its image
-MIN_RELATIVE_RANGE = 1e-4  # of inverse depth over its largest value; below, the map is flat but for rounding
-MIN_IMAGE_CHANGE = 0.25  # of the variance of brightness outside the mean image; below, images are alike
+MIN_FRAMES = 4  # frames for whether a map changes with its image
+MIN_RELATIVE_RANGE = 1e-4  # of inverse depth over its largest value; below, the map is flat
+MIN_IMAGE_CHANGE = 0.25  # share of the brightness variance outside the mean image; below, images are alike
 MIN_PAIR_PARALLAX_PX = 2.0  # median, beyond the rotation, at 640 pixels of width; noise is about 0.5
-MATCH_WIDTH = 640  # largest width in pixels of the images in which matches are found
-MIN_MATCH_WIDTH = 128  # smallest width in pixels of such images
+MATCH_WIDTH = 640  # largest width of matched images
+MIN_MATCH_WIDTH = 128  # smallest width of matched images
 MIN_ROW_PAIRS = 5  # pairs that are compared within rows
-MIN_ROW_MATCHES = 30  # matches of a pair that show how depth changes within rows
+MIN_ROW_MATCHES = 30  # matches of such a pair
 MIN_ROW_PARALLAX_PX = 1.0  # parallax of such a match at MATCH_WIDTH
-MATCH_NOISE_PX = 0.5  # noise of the position of a match
-MIN_ROW_SPREAD = 2.0  # spread of log depth within rows over that by noise: below, the scene itself is a gradient
-SCALES = np.geomspace(0.02, 50, 120)  # translations that are tried for a depth map, in units of its median depth
-MIN_SKY = 0.04  # share of an image that sky must have to be judged
+MATCH_NOISE_PX = 0.5
+MIN_ROW_SPREAD = 2.0  # spread of log depth within rows over its noise: below, the scene is a gradient
+SCALES = np.geomspace(0.02, 50, 120)  # translations that are tried, in units of the median depth
+MIN_SKY = 0.04  # share of an image that sky must cover
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampledFrame:
     """A predicted frame.
 
-    image: (H, W, 3) uint8 RGB, at most MATCH_WIDTH pixels wide, and its K (3, 3).
-    inverse_depth: (h, w) float32 of the same view, positive unless it is up to scale and shift.
-    following: the next frame (H, W, 3) of the same camera, where the camera moved on; else None.
-    following_K: (3, 3) of that.
-    points: of a map, that stand; None without a map.
+    image: (H, W, 3) uint8 RGB, at most MATCH_WIDTH pixels wide.  K: (3, 3).
+    inverse_depth: (h, w) float32 of the same view, positive unless it is affine.
+    following: the next frame (H, W, 3) of the same camera, if the camera moved.  following_K: (3, 3).
+    points: static points of a map.
     """
 
     image: NDArray[np.uint8]
@@ -70,32 +69,25 @@ class SampledFrame:
 
 @dataclass(frozen=True, slots=True)
 class FrameMeasurements:
-    """What predictions show. None: could not be measured.
+    """What predictions show. None: not measured.
 
-    frames: those that were sampled; the others are measured on the valid ones of them.
+    frames: sampled frames; the other values are for the valid ones.
     spread: median over frames of the ratio of the 95 % to the 5 % quantile of depth.
-    change: share of the variance of a map that is not in the mean map of all frames.
-    image_change: the same of the brightness of the images.
-    match_error: median distance of matches from where the map and the camera's motion put them, over the same for
-        constant depth.
-    match_pairs: pairs of frames with enough parallax.
-    followed: frames that have a later one nearby, the first of a pair. None in files of earlier versions.
-    mean_map_error: the same distance for the map over that for the mean map of all frames, median over the pairs: a
-        network that ignores its image has 1. The mean map is the median of each pixel's relative inverse depth.
-    own_correlation: median over these pairs of the rank correlation of what a map adds to the mean map with what the
-        triangulated depth of matches adds to it; 0 for a network that ignores its image.
-    row_correlation: median over these pairs of the rank correlation of predicted and triangulated depth among matches
-        of nearly the same row; 0 for a vertical gradient.
-    row_share: median over frames of the share of the variance of a map that is between its rows.
-    sky_nearer: share of the frames with sky where the median depth of the sky is below that of the lowest fifth of the
-        image.
-    invalid: frames with a value that is not finite or, unless inverse depth is up to scale and shift, not positive.
-    has_ratios: False for inverse depth up to scale and shift.
-    relative_range: without ratios, the median over frames of the range from the 5 % to the 95 % quantile of inverse
-        depth, over its largest absolute value.
-    foreground_far: share of the frames whose lowest fifth is as far as the farthest fifth of the map; None with fewer
-        than MIN_FRAMES.
-    mapped: the maps beside points of a map; None without a map, and where inverse depth has no ratios.
+    change: share of the variance of a map that is not in the mean map.  image_change: the same for brightness.
+    match_error: median distance of matches from their projections by depth and motion, over constant depth's.
+    match_pairs: pairs of frames with enough parallax.  followed: frames with a later one nearby.
+    mean_map_error: the distance for the map over the distance for the mean map (the median of each pixel's relative
+        inverse depth), median over pairs; 1 for a network that ignores its image.
+    own_correlation: median rank correlation of what map and matches add to the mean map; 0 for such a network.
+    row_correlation: median rank correlation of predicted and triangulated depth among matches of nearly the same row;
+        0 for a vertical gradient.
+    row_share: median share of the variance of a map that is between its rows.
+    sky_nearer: share of the frames with sky whose sky is nearer than the lowest fifth of the image.
+    invalid: frames with a value that is not finite or not positive.
+    has_ratios: False for affine inverse depth.
+    relative_range: for affine inverse depth, the median range from its 5 % to its 95 % quantile over its maximum.
+    foreground_far: share of the frames whose lowest fifth is as far as the map's farthest fifth.
+    mapped: the maps compared with points of a map.
     """
 
     frames: int
@@ -128,11 +120,7 @@ def reduce_image(image: NDArray[np.uint8], K: NDArray[np.float64]) -> tuple[NDAr
 
 
 def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -> FrameMeasurements:
-    """Measure predicted frames of one input.
-
-    frames: spread over the input. Maps of several sizes are compared at the size of the first.
-    has_ratios: False for inverse depth up to scale and shift, whose ratios mean nothing.
-    """
+    """Measure predicted frames of one input, spread over it. has_ratios: False for affine inverse depth."""
     valid = [frame for frame in frames if _is_valid(frame.inverse_depth, has_ratios=has_ratios)]
     inverse_depths = [frame.inverse_depth for frame in valid]
     maps = [np.log(values) if has_ratios else _normalize(values) for values in inverse_depths]
@@ -140,7 +128,7 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
     skies = [is_nearer for is_nearer in map(_is_sky_nearer, valid) if is_nearer is not None]
     mean_map = _mean_map(inverse_depths, size) if has_ratios else None
     mapped = _measure_mapped(valid, mean_map) if has_ratios else None
-    has_map = mapped is not None and mapped.frames >= MIN_MAPPED_FRAMES  # its points decide, and matches cost time
+    has_map = mapped is not None and mapped.frames >= MIN_MAPPED_FRAMES  # its points decide
     measured = (_measure_pair(frame, mean_map) for frame in valid) if has_ratios and not has_map else ()
     pairs = [pair for pair in measured if pair is not None]
     errors = [pair.error for pair in pairs]
@@ -200,7 +188,7 @@ def _relative_range(values: Map) -> float:
 
 
 def _normalize(inverse_depth: Map) -> Map:
-    """Return inverse depth up to scale and shift with median 0 and a range of 1, or 0 everywhere where it is flat."""
+    """Return affine inverse depth with median 0 and a range of 1, or 0 if it is flat."""
     centered = inverse_depth - np.median(inverse_depth)
     is_flat = _relative_range(inverse_depth) < MIN_RELATIVE_RANGE
     return np.asarray(np.zeros_like(centered) if is_flat else centered / _range(inverse_depth), np.float32)
@@ -228,7 +216,7 @@ def _share_of_own(maps: Sequence[Map]) -> float | None:
 
 
 def _mean_map(maps: Sequence[Map], size: tuple[int, ...]) -> Map | None:
-    """Return (h, w) the median of each pixel over maps of inverse depth, each over its median; None for too few."""
+    """Return (h, w) the median of each pixel over maps of relative inverse depth; None for too few maps."""
     if len(maps) < MIN_FRAMES:
         return None
     return np.asarray(np.median([_resize(values / np.median(values), size) for values in maps], axis=0), np.float32)
@@ -252,8 +240,7 @@ def _is_sky_nearer(frame: SampledFrame) -> bool | None:
 class _MeasuredPair:
     """A frame and the following one, with parallax.
 
-    error, error_over_mean: of the map over that of constant depth, and over that of the mean map; None without one.
-    row_correlation, own_correlation: as of `FrameMeasurements`; None without matches.
+    error, error_over_mean: of the map over constant depth's, and over the mean map's.
     """
 
     error: float
@@ -263,7 +250,7 @@ class _MeasuredPair:
 
 
 def _measure_pair(frame: SampledFrame, mean_map: Map | None) -> _MeasuredPair | None:
-    """Compare the map of a frame, and the mean map, with the matches of the following one; None without parallax."""
+    """Compare the map of a frame, and the mean map, with matches; None without parallax."""
     if (matched := _match_pair(frame)) is None:
         return None
     first, second, motion = matched
@@ -286,7 +273,7 @@ def _measure_pair(frame: SampledFrame, mean_map: Map | None) -> _MeasuredPair | 
 
 
 def _sample_at_matches(values: Map, frame: SampledFrame, matches: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (M,) values of a map (h, w) of the whole image at matches (M, 2) in its pixels."""
+    """Return (M,) values of a map (h, w) at matches (M, 2) in pixels of the image."""
     height, width = values.shape
     scale = np.array([width / frame.image.shape[1], height / frame.image.shape[0]])
     return _sample(values, ((matches + 0.5) * scale - 0.5).astype(np.float32))
@@ -297,7 +284,7 @@ class _TriangulatedMatches:
     """Matches of a pair with enough parallax.
 
     known: (M,) bool, which of all matches these are.
-    log_depth: (N,) triangulated, up to a constant.  noise: standard deviation of that by the noise of the matches.
+    log_depth: (N,) triangulated, up to a constant.  noise: its standard deviation by the noise of the matches.
     """
 
     known: NDArray[np.bool_]
@@ -307,9 +294,9 @@ class _TriangulatedMatches:
     def correlate(
         self, log_depth: NDArray[np.float64], less: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     ) -> float | None:
-        """Return the rank correlation of triangulated depth and that of a map at all matches (M,), both `less` a part.
+        """Return the rank correlation of triangulated and predicted depth at all matches (M,), both `less` a part.
 
-        None where they hardly differ then: all of a row are equally far, or the mean map is right.
+        None if the rest hardly varies.
         """
         return correlate_ranks(less(self.log_depth), less(log_depth[self.known]), MIN_ROW_SPREAD * self.noise)
 

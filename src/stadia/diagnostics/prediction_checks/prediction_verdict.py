@@ -23,52 +23,51 @@ from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief, chec
 from stadia.diagnostics.prediction_checks.point_measurements import BEHIND, MIN_MAPPED_FRAMES, PointMeasurements
 from stadia.diagnostics.prediction_checks.training_record import LEARNING_CODES, TrainingRecord
 
-MIN_SPREAD = 1.3  # the 95 % over the 5 % quantile of depth in an image; learned 5.2 to 11.6, else 1.0 to 1.2
-MIN_CHANGE = 0.055  # share of a map's variance that is not in the mean map, where the images change by MIN_IMAGE_CHANGE
-MAX_MATCH_ERROR = 0.95  # error of matches over that of constant depth: above, depth explains no motion
-MAX_DOUBTFUL_MATCH_ERROR = 0.85  # the same: above, depth explains hardly any motion; learned .29 to .73
+MIN_SPREAD = 1.3  # 95 % over 5 % quantile of depth in an image; learned 5.2 to 11.6, else 1.0 to 1.2
+MIN_CHANGE = 0.055  # share of a map's variance that is not in the mean map
+MAX_MATCH_ERROR = 0.95  # error of matches over the error of constant depth: above, depth explains no motion
+MAX_DOUBTFUL_MATCH_ERROR = 0.85  # learned .29 to .73
 MIN_ROW_CORRELATION = 0.4  # rank correlation within rows: below, depth is little more than a vertical gradient
 GOOD_ROW_CORRELATION = 0.6  # from here on M31 is a note: good trainings .61 to .79, short ones -.11 to .56
-MAX_UNSURE_MATCH_ERROR = 0.75  # the same as above below GOOD_ROW_CORRELATION; good ones .73 at most
+MAX_UNSURE_MATCH_ERROR = 0.75  # doubtful below GOOD_ROW_CORRELATION; good trainings at most .73
 MIN_OWN_CORRELATION = 0.05  # of what maps and matches add to the mean map; good .14 to .47, bad -.31 to .12
-GOOD_OWN_CORRELATION = 0.15  # from here on maps follow their images: bad trainings have .12 at most
+GOOD_OWN_CORRELATION = 0.15  # from here on maps follow their images
 MIN_DEPTH_GAIN = 0.05  # of the start's error at points or matches; .01 was worse by LiDAR (KITTI raw)
-MIN_JUDGED_PAIRS = 4  # that the median of S30 needs: of 4, .03 % of a good training's are doubtful
-MAX_FRAMES_APART = 10  # a frame is compared with one that has moved, at most so many frames of the input later
-MIN_SKY_SHARE = 0.5  # of the frames with sky, in which it is nearer than the lowest rows
-MAX_TRAINED_FOCAL_RATIO = 1.15  # between this camera's focal length over its image width and that of the training
+MIN_JUDGED_PAIRS = 4  # pairs for the median of S30
+MAX_FRAMES_APART = 10  # frames of the input between two compared frames
+MIN_SKY_SHARE = 0.5  # share of the frames with sky that is nearer than the lowest rows
+MAX_TRAINED_FOCAL_RATIO = 1.15  # of this camera's focal length over its image width and the training's
 
 ASSUMED_CAMERA = "no camera was given, and one is assumed; metres are wrong with another lens"
 
-MAX_FINAL_WARP_RATIO = 0.9  # residual of the training images over that of the unwarped ones, at the end of the training
-MAX_VALIDATION_WARP_RATIO = 1.2  # the same of the validation; good .23 to .63, bad ones 2.2 and 2.8
-MAX_FINAL_ROTATION_DEG = 10.0  # to the next image; 117 trainings ended at 1.9 at most, useless paths at 2 to 76
-MAX_FINAL_MOTION_OVER_DEPTH = 0.5  # to the next image; those 117 at .09 at most, useless ones at .99 up
-MAX_POINT_ERROR = 0.95  # of ln depth at a map's points over that of constant depth: above, depth means nothing
-MAX_DOUBTFUL_POINT_ERROR = 0.75  # the same error, above which depth is doubtful
-MIN_POINT_CORRELATION = 0.3  # by rank, with the depth of a map's points: below, depth means nothing
-MIN_DOUBTFUL_POINT_CORRELATION = 0.6  # the same correlation, below which depth is doubtful
+MAX_FINAL_WARP_RATIO = 0.9  # residual of training images over the unwarped one, at the end of the training
+MAX_VALIDATION_WARP_RATIO = 1.2  # the same in validation; good .23 to .63, bad 2.2 and 2.8
+MAX_FINAL_ROTATION_DEG = 10.0  # to the next image; trainings at most 1.9, useless paths 2 to 76
+MAX_FINAL_MOTION_OVER_DEPTH = 0.5  # to the next image; trainings at most .09, useless paths from .99
+MAX_POINT_ERROR = 0.95  # of ln depth at a map's points over constant depth: above, depth is useless
+MAX_DOUBTFUL_POINT_ERROR = 0.75
+MIN_POINT_CORRELATION = 0.3  # by rank, with the depth of a map's points: below, depth is useless
+MIN_DOUBTFUL_POINT_CORRELATION = 0.6
 MAX_REGION_RATIO = 2.0  # of the scales of left and right, by the points of a map: above, depth is useless
-MAX_DOUBTFUL_REGION_RATIO = 1.55  # the same ratio, also of near and far, above which depth is doubtful
+MAX_DOUBTFUL_REGION_RATIO = 1.55  # also of near and far
 MAX_BEHIND_ROAD = 0.03  # share of the road that is predicted behind it
-MAX_ROAD_ERROR = 0.75  # error of ln depth on the road over that of constant depth, above which depth is doubtful
-MAX_HOLE_SHARE = 0.045  # of the parts of an image predicted much too far; one of 30 may be, at an edge of depth
-MAX_FAR_FOREGROUND = 0.5  # share of the frames in which the lowest rows are as far as anything
-MIN_TRAINED_STEPS = 100  # updates of a checkpoint; below, its training hardly began
-DEPTH_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30", "T40"}  # whose cause may lie in the training's data
+MAX_ROAD_ERROR = 0.75  # error of ln depth on the road over constant depth
+MAX_HOLE_SHARE = 0.045  # share of image parts that are predicted much too far; edges of depth may cause one of 30
+MAX_FAR_FOREGROUND = 0.5  # share of the frames whose lowest rows are far
+MIN_TRAINED_STEPS = 100  # updates of a checkpoint
+DEPTH_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30", "T40"}  # the training's data may cause them
 
 
-OWN_TERM_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30"}  # findings that a term of the user may cause
-OUTPUT_CODES = OWN_TERM_CODES | {"M33"}  # findings with a cure of its own for a published network
+OWN_TERM_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30"}  # a user's term may cause them
+OUTPUT_CODES = OWN_TERM_CODES | {"M33"}  # have their own fix for a published network
 MAX_NAMED_TERMS = 3
 
 
 class Verdict(StrEnum):
     """The verdict on predictions.
 
-    usable: depth was compared with motion, and nothing was found. not judged: nothing was found, since depth could not
-    be compared with motion (S30), or inverse depth up to scale and shift with its images (M31). doubtful: a check
-    warns. unusable: a check found that depth means nothing.
+    usable: all checks passed.  not judged: nothing was found, but depth could not be compared with motion (S30), or
+    affine inverse depth with its images (M31).  doubtful: a check warns.  unusable: a check found useless depth.
     """
 
     USABLE = "usable"
@@ -79,7 +78,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PredictionVerdict:
-    """The verdict with its findings, worst first, what was measured, and code and reason of what was not checked."""
+    """The verdict with its findings, worst first, measurements, and code and reason of each check that did not run."""
 
     verdict: Verdict
     findings: tuple[Finding, ...]
@@ -87,7 +86,7 @@ class PredictionVerdict:
     not_checked: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready values."""
+        """Return JSON values."""
         return {
             "verdict": str(self.verdict),
             "findings": [finding.to_dict() for finding in self.findings],
@@ -97,10 +96,7 @@ class PredictionVerdict:
 
 
 def find_verdict(findings: Iterable[Finding], *, is_judged: bool = True) -> Verdict:
-    """Return the verdict that follows from findings: unusable with a stop, doubtful with a warning.
-
-    is_judged: whether the check that decides was made; matters where there is neither.
-    """
+    """Return unusable for a stop, doubtful for a warning. is_judged: whether the deciding check ran, otherwise."""
     severities = {finding.severity for finding in findings}
     if Severity.STOP in severities:
         return Verdict.UNUSABLE
@@ -123,13 +119,12 @@ def judge_measurements(
     """Return the verdict on predictions.
 
     Args:
-        measured: predicted frames spread over the input (`measure_frames`); None to judge the training alone.
-        training: what is known of the training.
+        measured: predicted frames spread over the input (`measure_frames`); None to judge only the training.
         focal: fx / width of the input's camera.
         beliefs: focal lengths by the network, or by sources of scale.
         of_scale: findings of the measured scale (`check_scale_verdict`).
-        camera_is_assumed: the input's camera is not known, and `focal` is assumed.
-        is_of_training: frames of this input, or others of its recording or session, trained the network.
+        camera_is_assumed: the input's camera is unknown, and `focal` is assumed.
+        is_of_training: frames of this input, its recording or its session trained the network.
         has_trained_frames: frames of this input trained the network.
     """
     findings = [*_check_maps(measured, is_of_training=is_of_training)] if measured is not None else []
@@ -143,7 +138,7 @@ def judge_measurements(
     if training.is_published:
         findings = [_name_published(finding) if finding.code in OUTPUT_CODES else finding for finding in findings]
     severe = {finding.code for finding in findings if finding.severity is not Severity.NOTE}
-    if severe & DEPTH_CODES:  # what the data lack comes before its symptoms
+    if severe & DEPTH_CODES:
         findings = [*map(_name_data_cause, training.data_causes), *findings]
     not_checked = dict(_list_unchecked(measured, training)) | ({"K30": ASSUMED_CAMERA} if camera_is_assumed else {})
     has_map = measured is not None and is_mapped(measured)
@@ -156,57 +151,57 @@ def judge_measurements(
 
 
 def _take_recorded_verdict(training: TrainingRecord) -> Finding:
-    """Return T40 for an input that cannot be judged, of a network whose own validation frames were unusable."""
+    """Return T40 for an input that cannot be judged if the network's validation frames were unusable."""
     codes = ", ".join(training.recorded_codes)
-    text = f"this input cannot be judged by itself, and the training's validation frames were unusable ({codes})"
+    text = f"this input cannot be judged, and the training's validation frames were unusable ({codes})"
     evidence = {"recorded_codes": training.recorded_codes}
     return make_finding("T40", Severity.STOP, text, "a training whose verdict is not unusable", evidence=evidence)
 
 
 def describe_own_term(recipe_class: str, own_terms: Sequence[str]) -> Case:
-    """Return cause and fix of useless depth where a class of the user added loss terms: one may be too strong."""
+    """Return cause and fix of useless depth for a user's class with its own loss terms."""
     columns = ", ".join(f"train/term/{name}" for name in own_terms[:MAX_NAMED_TERMS])
     columns += " ..." * (len(own_terms) > MAX_NAMED_TERMS)
     return describe_case("M30", "own_term", {"recipe_class": recipe_class, "columns": columns})
 
 
 def _add_own_term(finding: Finding, own: Case) -> Finding:
-    """Return a finding of depth with the user's own term as a further cause."""
-    return replace(finding, cause=f"{own.cause}; or {finding.cause}", fix=f"{own.fix}; else {finding.fix}")
+    """Return a finding of depth with the user's term as another cause."""
+    return replace(finding, cause=f"{own.cause}; or {finding.cause}", fix=f"{own.fix}; otherwise {finding.fix}")
 
 
 def _name_published(finding: Finding) -> Finding:
-    """Return a finding of depth with cause and fix for published weights: no training here can be mended."""
+    """Return a finding of depth with cause and fix for published weights."""
     case = describe_case(finding.code, "published", {})
     return replace(finding, cause=case.cause, fix=case.fix)
 
 
 def _name_data_cause(finding: Finding) -> Finding:
-    """Return a finding of the training's data as a warning that names these data: the input may be another."""
+    """Return a finding of the training's data as a warning."""
     return replace(finding, severity=Severity.WARN, measured=f"in the training's data {finding.measured}")
 
 
 def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord) -> Iterator[tuple[str, str]]:
-    """Yield code and reason of each check that these frames, or this record of the training, do not allow."""
+    """Yield code and reason of each check that could not run."""
     valid = 0 if measured is None else measured.frames - measured.invalid
     if measured is None or not valid:
         yield from dict.fromkeys(("M30", "M31", "S30"), "no frame with a valid map").items()
     else:
         if measured.change is None or measured.image_change is None:
-            yield "M31", f"{valid} frame{'s' * (valid != 1)}, {MIN_FRAMES} are needed"
+            yield "M31", f"{valid} frame{'s' * (valid != 1)}; {MIN_FRAMES} are needed"
         elif measured.image_change <= MIN_IMAGE_CHANGE:
-            yield "M31", f"the images change by {measured.image_change:.0%}, above {MIN_IMAGE_CHANGE:.0%} is needed"
+            yield "M31", f"the images change by {measured.image_change:.0%}; more than {MIN_IMAGE_CHANGE:.0%} is needed"
         if is_mapped(measured):
-            pass  # M35 takes the place of S30
+            pass  # M35 replaces S30
         elif not measured.has_ratios:
-            yield "S30", "inverse depth up to scale and shift has no ratios"
+            yield "S30", "affine inverse depth has no ratios"
         elif measured.followed is not None and measured.followed < MIN_JUDGED_PAIRS:
             pairs = f"{measured.followed} pair{'s' * (measured.followed != 1)} of frames"
             apart = f"a predicted frame and one at most {MAX_FRAMES_APART} frames later"
-            yield "S30", f"{pairs} ({apart}), {MIN_JUDGED_PAIRS} are needed"
+            yield "S30", f"{pairs} ({apart}); {MIN_JUDGED_PAIRS} are needed"
         elif measured.match_pairs < MIN_JUDGED_PAIRS:
             pairs = f"{measured.match_pairs} pair{'s' * (measured.match_pairs != 1)} of frames"
-            yield "S30", f"{pairs} with enough motion and matches, {MIN_JUDGED_PAIRS} are needed"
+            yield "S30", f"{pairs} with enough motion and matches; {MIN_JUDGED_PAIRS} are needed"
         if (why := _explain_unchecked_holes(measured, valid)) is not None:
             yield "M37", why
     if training.steps is None and training.warped_over_unwarped is None:
@@ -214,20 +209,20 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
 
 
 def _explain_unchecked_holes(measured: FrameMeasurements, valid: int) -> str | None:
-    """Return why M37 could not be measured; None where it was."""
+    """Return why M37 could not be measured; None if it was."""
     if is_mapped(measured) and (mapped := measured.mapped) is not None:
         has_road = mapped.road_frames >= MIN_MAPPED_FRAMES
         return None if has_road or mapped.hole_share is not None else "the map has no road, and too few points"
     return (
-        None if measured.foreground_far is not None else f"{valid} frame{'s' * (valid != 1)}, {MIN_FRAMES} are needed"
+        None if measured.foreground_far is not None else f"{valid} frame{'s' * (valid != 1)}; {MIN_FRAMES} are needed"
     )
 
 
 def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterator[Finding]:
-    """M30 to M37 and S30: what the measured maps show by themselves, and at the points of a map."""
+    """M30 to M37 and S30: what the measured maps show, alone and at the points of a map."""
     if measured.invalid:
         text = f"{measured.invalid} of {measured.frames} maps have values that are not finite, or not positive"
-        yield make_finding("M33", Severity.STOP, text, "none", evidence={"frames": measured.invalid})
+        yield make_finding("M33", Severity.STOP, text, "0", evidence={"frames": measured.invalid})
     has_map = is_mapped(measured)
     error = measured.match_error if measured.match_pairs >= MIN_JUDGED_PAIRS and not has_map else None
     if has_map and (mapped := measured.mapped) is not None:
@@ -247,14 +242,14 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterato
         severity = Severity.stop_if(is_constant or _ignores_images(measured))
         yield make_finding("M30", severity, *flat, evidence=evidence)
     elif _ignores_images(measured):
-        text = f"{measured.change:.1%} of a map differs from the mean of all maps, {measured.image_change:.0%} of the"
+        text = f"{measured.change:.1%} of a map's variance is not in the mean map, {measured.image_change:.0%} of the"
         evidence = {"map": measured.change, "image": measured.image_change}
-        correlation = measured.row_correlation or 0.0  # frames of a street may be alike all along
+        correlation = measured.row_correlation or 0.0  # frames of a street may look alike
         severity = Severity.stop_if(correlation < MIN_ROW_CORRELATION)
         is_note = correlation >= GOOD_ROW_CORRELATION and not _repeats_mean_map(measured)
         is_note |= (measured.own_correlation or 0.0) >= GOOD_OWN_CORRELATION
         severity = Severity.NOTE if is_note else severity
-        yield make_finding("M31", severity, f"{text} images", f"above {MIN_CHANGE:.0%}", evidence=evidence)
+        yield make_finding("M31", severity, f"{text} images'", f"above {MIN_CHANGE:.0%}", evidence=evidence)
         if is_note and (finding := _check_use_of_images(measured)) is not None:
             yield finding
     elif (finding := _check_use_of_images(measured)) is not None:
@@ -264,26 +259,26 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterato
         evidence = {"share": measured.sky_nearer}
         yield make_finding("M32", Severity.WARN, text, f"at most {MIN_SKY_SHARE:.0%}", evidence=evidence)
     if explains_little:
-        text = f"matches are {error:.2f} times as far from this depth as from constant depth"
+        text = f"this depth explains the motion {error:.2f} times as badly as constant depth"
         text += f" in {measured.match_pairs} pairs of frames"
         evidence = {"match_error": error, "pairs": measured.match_pairs, "row_correlation": measured.row_correlation}
         severity = Severity.stop_if(error is not None and error > MAX_MATCH_ERROR)
-        because = f" (within rows its rank correlation is below {GOOD_ROW_CORRELATION:g})" * is_unsure
+        because = f" (the rank correlation within rows is below {GOOD_ROW_CORRELATION:g})" * is_unsure
         expected = f"at most {allowed:g}{because}; above {MAX_MATCH_ERROR:g} predictions are unusable"
-        case = "own_data" if is_of_training else ""  # more of these data would not help
+        case = "own_data" if is_of_training else ""
         yield make_finding("S30", severity, text, expected, case=case, evidence=evidence)
 
 
 def is_mapped(measured: FrameMeasurements) -> bool:
-    """Return whether points of a map were measured in enough frames to decide."""
+    """Return whether points of a map were measured in enough frames."""
     return measured.mapped is not None and measured.mapped.frames >= MIN_MAPPED_FRAMES
 
 
 def _check_points(mapped: PointMeasurements) -> Iterator[Finding]:
-    """M35, M36 and M37, by the points and the road of a map."""
+    """M35, M36 and M37 by the points and the road of a map."""
     error, correlation = mapped.error or 0.0, 1.0 if mapped.correlation is None else mapped.correlation
     if error > MAX_DOUBTFUL_POINT_ERROR or correlation < MIN_DOUBTFUL_POINT_CORRELATION:
-        text = f"at the points of the map the error is {error:.2f} times that of constant depth, and the rank"
+        text = f"at the points of the map the error is {error:.2f} times the error of constant depth, and the rank"
         text += f" correlation {correlation:.2f}, in {mapped.frames} frames"
         expected = f"at most {MAX_DOUBTFUL_POINT_ERROR:g}, and at least {MIN_DOUBTFUL_POINT_CORRELATION:g}"
         severity = Severity.stop_if(error > MAX_POINT_ERROR or correlation < MIN_POINT_CORRELATION)
@@ -293,7 +288,7 @@ def _check_points(mapped: PointMeasurements) -> Iterator[Finding]:
     known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
     wrong = {name: ratio for name, ratio in known.items() if max(ratio, 1 / ratio) > MAX_DOUBTFUL_REGION_RATIO}
     if wrong:
-        text = ", ".join(f"{name} {ratio:.2f}" for name, ratio in wrong.items()) + " times that of the map's points"
+        text = ", ".join(f"{name} {ratio:.2f}" for name, ratio in wrong.items()) + " times the map's points"
         side = known.get("right over left", 1.0)
         severity = Severity.stop_if(max(side, 1 / side) > MAX_REGION_RATIO)
         expected = f"within a factor of {MAX_DOUBTFUL_REGION_RATIO:g}"
@@ -302,42 +297,42 @@ def _check_points(mapped: PointMeasurements) -> Iterator[Finding]:
         yield from findings
     elif mapped.hole_share is not None and mapped.hole_share > MAX_HOLE_SHARE:
         share = mapped.hole_share
-        text = f"in {share:.0%} of the parts of an image, depth is more than {BEHIND:g} times that of the map's points"
+        text = f"in {share:.0%} of the image parts, depth is more than {BEHIND:g} times the depth of the map's points"
         yield make_finding("M37", Severity.WARN, text, f"at most {MAX_HOLE_SHARE:.0%}", evidence={"hole_share": share})
 
 
 def _check_road(mapped: PointMeasurements) -> Iterator[Finding]:
-    """M37, by the road of a map."""
+    """M37 by the road of a map."""
     behind, error, constant = mapped.behind_road or 0.0, mapped.road_error or 0.0, mapped.road_error_constant or 1.0
     evidence = {"behind_road": behind, "road_error": error, "road_error_constant": constant}
     if behind > MAX_BEHIND_ROAD:
-        text = f"{behind:.1%} of the road's pixels are predicted behind the road, where nothing stands"
+        text = f"{behind:.1%} of the road's pixels are predicted behind the road"
         yield make_finding("M37", Severity.STOP, text, f"at most {MAX_BEHIND_ROAD:.0%}", evidence=evidence)
     elif error > MAX_ROAD_ERROR * constant:
-        text = f"on the road the error is {error / max(constant, 1e-6):.2f} times that of constant depth"
+        text = f"on the road the error is {error / max(constant, 1e-6):.2f} times the error of constant depth"
         yield make_finding("M37", Severity.WARN, text, f"at most {MAX_ROAD_ERROR:g}", evidence=evidence)
 
 
 def _check_use_of_images(measured: FrameMeasurements) -> Finding | None:
-    """Return M34 where depth within rows hardly follows that of the matches; M31 where the mean map would do."""
+    """Return M34 if depth within rows hardly follows the matches; M31 if the mean map would suffice."""
     correlation = measured.row_correlation
     if correlation is None or correlation >= MIN_ROW_CORRELATION:
         return _check_mean_map(measured)
-    text = f"within rows, predicted depth has a rank correlation of {correlation:.2f} with that of matches"
+    text = f"within rows, predicted depth and matches have a rank correlation of {correlation:.2f}"
     if measured.row_share is not None:
-        text += f"; {measured.row_share:.0%} of the variance of a map lies between its rows"
+        text += f"; {measured.row_share:.0%} of a map's variance is between its rows"
     evidence = {"row_correlation": correlation, "row_share": measured.row_share, "pairs": measured.match_pairs}
     return make_finding("M34", Severity.WARN, text, f"at least {MIN_ROW_CORRELATION:g}", evidence=evidence)
 
 
 def _check_mean_map(measured: FrameMeasurements) -> Finding | None:
-    """Return M31 where the maps explain the matches no better than their mean map, the same one for all images."""
+    """Return M31 if the maps explain the matches no better than their mean map."""
     if not _repeats_mean_map(measured):
         return None
-    text = f"what the maps add to their mean map has a rank correlation of {measured.own_correlation:.2f} with that of"
+    text = f"what maps and matches add to the mean map has a rank correlation of {measured.own_correlation:.2f}"
     evidence = {"own_correlation": measured.own_correlation, "mean_map_error": measured.mean_map_error}
     evidence |= {"pairs": measured.match_pairs}
-    return make_finding("M31", Severity.WARN, f"{text} matches", f"at least {MIN_OWN_CORRELATION:g}", evidence=evidence)
+    return make_finding("M31", Severity.WARN, text, f"at least {MIN_OWN_CORRELATION:g}", evidence=evidence)
 
 
 def _repeats_mean_map(measured: FrameMeasurements) -> bool:
@@ -345,7 +340,7 @@ def _repeats_mean_map(measured: FrameMeasurements) -> bool:
 
 
 def _describe_flat(measured: FrameMeasurements) -> tuple[str, str] | None:
-    """Return what was measured of maps that are nearly constant, and what is expected; None for others."""
+    """Return what was measured and expected of nearly constant maps; None for others."""
     if measured.spread is not None and measured.spread < MIN_SPREAD:
         text = f"the 95 % quantile of depth is {measured.spread:.2f} times the 5 % quantile, in the median image"
         return text, f"above {MIN_SPREAD:g}"
@@ -362,7 +357,7 @@ def _ignores_images(measured: FrameMeasurements) -> bool:
 
 
 def _list_exceeded(training: TrainingRecord, *limits: tuple[str, float, str, str]) -> list[tuple[str, str]]:
-    """Return what was measured and expected, of each value of the training above its limit."""
+    """Return measured and expected texts of each value above its limit."""
     values = ((getattr(training, name), most, measured, expected) for name, most, measured, expected in limits)
     return [
         (measured.format(value), f"at most {expected.format(most)}")
@@ -371,16 +366,15 @@ def _list_exceeded(training: TrainingRecord, *limits: tuple[str, float, str, str
     ]
 
 
-# Values of `TrainingRecord`, the largest allowed, what is measured and what is expected. The residual shows whether
-# depth and motion explain the images.
+# Values of `TrainingRecord`, the largest allowed, the measured and the expected text.
 _OF_RESIDUAL = (
     ("warped_over_unwarped", MAX_FINAL_WARP_RATIO,
-     "the residual of the training images ended at {:.2f} times that of the unwarped ones",
+     "the residual of the training images ended at {:.2f} times the unwarped one",
      "{:g} times in the training"),
     ("validation_warped", MAX_VALIDATION_WARP_RATIO,
-     "the residual of the validation images was {:.2f} times that of the unwarped ones",
+     "the residual of the validation images was {:.2f} times the unwarped one",
      "{:g} times in the validation"),
-    ("auto_masked", MAX_AUTO_MASKED, "the auto-mask held {:.0%} of the pixels", "{:.0%} of the pixels"),
+    ("auto_masked", MAX_AUTO_MASKED, "the auto-mask covered {:.0%} of the pixels", "{:.0%} of the pixels"),
 )  # fmt: skip
 _OF_MOTION = (
     ("turn_deg", MAX_FINAL_ROTATION_DEG,
@@ -391,7 +385,7 @@ _OF_MOTION = (
 
 
 def _check_training(training: TrainingRecord) -> Iterator[Finding]:
-    """T40: the record of the training shows that little was learned."""
+    """T40: the training's record shows that it learned little."""
     reasons: list[tuple[str, str]] = []  # measured, expected
     if training.steps is not None and training.steps + training.start_steps < MIN_TRAINED_STEPS:
         steps = _describe_steps(training.steps, training.trained_steps)
@@ -404,14 +398,14 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
     reasons += [] if has_gain else of_residual
     if training.unusable_codes:
         codes_text = ", ".join(training.unusable_codes)
-        measured = f"frames that trained are judged here, and predictions of others were unusable ({codes_text})"
+        measured = f"these frames trained, and predictions of other frames were unusable ({codes_text})"
         reasons.append((measured, "validation frames that are not unusable"))
-    severity = Severity.WARN if reasons else Severity.NOTE  # depth may be good, and that of the start better
+    severity = Severity.WARN if reasons else Severity.NOTE
     if has_gain and of_residual:  # measured depth decides; the rest is a note
-        (first, *others), better = of_residual, f"depth fits points or matches {training.depth_gain:.0%} better, yet "
+        (first, *others), better = of_residual, f"depth fits points or matches {training.depth_gain:.0%} better, but "
         reasons += [(better + first[0], first[1]), *others]
     if training.is_worse_than_start:
-        reasons.append(("the weights that it started from score better on its validation frames", "a better score"))
+        reasons.append(("the weights that it started from score better on validation frames", "a better score"))
     if reasons:
         unnamed = {"focal", "folder", "recipe", "recipe_class", "own_terms", "data_causes", "recorded_codes"}
         unnamed |= {"is_worse_than_start", "start_steps"}
@@ -426,7 +420,7 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
 
 
 def _choose_case(training: TrainingRecord) -> tuple[str, dict[str, object]]:
-    """Return the case of T40 and its values: a command with the run's folder, and Python for a class of the user."""
+    """Return the case of T40 and its values."""
     has_lost_motion = (training.turn_deg or 0) > MAX_FINAL_ROTATION_DEG
     has_lost_motion |= (training.motion_over_depth or 0) > MAX_FINAL_MOTION_OVER_DEPTH
     if training.is_worse_than_start:
@@ -445,7 +439,7 @@ def _choose_case(training: TrainingRecord) -> tuple[str, dict[str, object]]:
 
 
 def _describe_steps(steps: int, trained: int | None) -> str:
-    """Return `60 steps`, or which step of the training the checkpoint is of."""
+    """Return `60 steps`, or the step of the best checkpoint."""
     if trained is not None and trained > steps:
         return f"best checkpoint: step {steps} of {trained}"
     return f"{steps} step{'s' * (steps != 1)}"
@@ -454,7 +448,7 @@ def _describe_steps(steps: int, trained: int | None) -> str:
 def _check_camera(focal: float | None, trained: Sequence[float], has_trained_frames: bool) -> Iterator[Finding]:
     """K30: another field of view than in the training, for which depth was corrected (`TrainingLens`).
 
-    A note, since another camera may have taken this input; a warning where frames of it trained.
+    A note, since the camera may differ; a warning if frames of this input trained.
     """
     ratios = [focal / trained_focal for trained_focal in trained if trained_focal > 0] if focal is not None else []
     if focal is None or not ratios:

@@ -11,7 +11,7 @@ from stadia.diagnostics.finding import Finding, Severity, Stage, read_valid_find
 from stadia.files.run_facts import JudgedTraining, find_run_facts
 from stadia.losses import SPARSE_DEPTH_LOSSES
 
-LEARNING_CODES = {  # of a training whose network learns little or nothing
+LEARNING_CODES = {  # the network learns little or nothing
     *("L20", "M20", "M21", "M22", "M23", "R20", "S20", "S21", "S22", "S23", "S24"),
     *("T02", "T03", "T07", "T08", "T09", "T10", "T15"),
 }
@@ -19,7 +19,7 @@ LEARNING_CODES = {  # of a training whose network learns little or nothing
 DATA_CAUSES = {"D03": Severity.STOP, "D18": Severity.NOTE, "K05": Severity.WARN, "K06": Severity.WARN}
 """Findings of the data that explain why a network learned no depth, from this severity on."""
 
-MAX_LAST_ROWS = 10  # last logged rows up to the checkpoint, of which medians are taken
+MAX_LAST_ROWS = 10  # last logged rows up to the checkpoint, for medians
 
 PHOTOMETRIC_TERMS = (
     "photometric",
@@ -30,7 +30,7 @@ PHOTOMETRIC_TERMS = (
     "left_right_consistency",
     "brightness",
 )
-RECIPE_TERMS = {  # in `train/term/NAME`; those of a base recipe without prefix, others are of the user's class
+RECIPE_TERMS = {  # in `train/term/NAME`; other terms come from the user's class
     "selfsup": PHOTOMETRIC_TERMS,
     "metric": (*PHOTOMETRIC_TERMS, "metric/object_height", "metric/camera_height"),
     "supervised": (*SPARSE_DEPTH_LOSSES, "teacher"),
@@ -41,31 +41,24 @@ TERM = "train/term/"
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecord:
-    """What is known of a training; None or empty where it is not.
+    """What is known about a training; None or empty if unknown.
 
-    steps: updates that made the judged checkpoint.
-    trained_steps: updates of the whole training; more where an earlier checkpoint was the best.
-    warped_over_unwarped: residual of the warped training images, without auto-mask, over that of the unwarped ones.
-    auto_masked: share of the pixels. Both are medians of the last logged rows up to the checkpoint.
+    steps: updates up to the judged checkpoint.  trained_steps: updates of the whole training.
+    warped_over_unwarped: residual of warped training images, without auto-mask, over the unwarped ones.
+    auto_masked: share of pixels. Both are medians of the last logged rows up to the checkpoint.
     validation_warped: warped_over_unwarped of the last validation up to the checkpoint.
-    turn_deg, motion_over_depth: of the predicted motion to a neighbor in time, the largest over the neighbors; medians
-        as above.
-    codes: of the findings of its monitors up to the checkpoint that still hold there, each once.
+    turn_deg, motion_over_depth: largest predicted motion to a neighbor in time; medians as above.
+    codes: findings of its monitors up to the checkpoint that still hold.
     focal: fx / width of each of its data sets.
-    data_causes: findings of its data that explain useless predictions (DATA_CAUSES), each code once.
-    folder, recipe: of the run.  recipe_class: of the user, where one trained it.
-    own_terms: names of the loss terms that this class added to those of the recipe.
-    unusable_codes: of the verdict on validation frames at the training's end, where that is unusable and the judged
-        frames trained: these have better scores than others would.
-    recorded_codes: of the same verdict, whatever is judged now: it decides where nothing else does.
-    is_worse_than_start: whether the weights that it started from score better on the validation frames.
-    depth_gain: share of the start's error at points of a map, or of matches, that the training removed; None where
-        neither was measured.
-    start_steps: updates that made the weights of depth that it started from, with those of their own starts; 0 without
-        any (an encoder of ImageNet predicts no depth), MAX_STEPS for the published ones of a transformer.
-    checkpoint: file and step of the judged checkpoint.  other_checkpoint: of the best or the last one beside it, where
-        that is of another step.
-    is_published: whether the weights are published ones, which no training here made.
+    data_causes: findings of its data that explain useless predictions.
+    folder, recipe: of the run.  recipe_class: of the user.  own_terms: loss terms that this class added.
+    unusable_codes: of an unusable verdict on validation frames, if the judged frames trained, which score better.
+    recorded_codes: of the same verdict, whatever is judged now.
+    is_worse_than_start: whether the weights that it started from score better on validation frames.
+    depth_gain: share of the start's error at points of a map, or at matches, that the training removed.
+    start_steps: updates behind the depth weights that it started from; MAX_STEPS for published ones.
+    checkpoint: file and step of the judged checkpoint.  other_checkpoint: best or last one of another step.
+    is_published: whether the weights are published ones.
     """
 
     steps: int | None = None
@@ -95,10 +88,9 @@ class TrainingRecord:
     def read(
         cls, run: Path, *, steps: int | None = None, focal: tuple[float, ...] = (), trained_steps: int | None = None
     ) -> TrainingRecord:
-        """Read metrics.csv and findings.jsonl of a run; of a folder without them, return what is given.
+        """Read metrics.csv and findings.jsonl of a run.
 
-        steps: of the checkpoint, where it is known.
-        trained_steps: of the last checkpoint, where it is known; rows that were logged later count too.
+        steps, trained_steps: of the checkpoint and of the last checkpoint, if known.
         """
         rows = _read_numbers(run / "metrics.csv")
         ends = [int(rows[-1]["step"])] if rows else []
@@ -128,10 +120,7 @@ class TrainingRecord:
         )
 
     def judged(self, *, has_trained_frames: bool) -> JudgedTraining:
-        """Return what run.json keeps of it: of which checkpoint a verdict is, and its residual.
-
-        has_trained_frames: whether frames that trained were judged too.
-        """
+        """Return what run.json keeps. has_trained_frames: whether frames that trained were judged, too."""
         return JudgedTraining(
             steps=self.steps,
             trained_steps=self.trained_steps,
@@ -141,16 +130,16 @@ class TrainingRecord:
 
 
 def _find_own_terms(rows: list[dict[str, float]], recipe: str | None) -> tuple[str, ...]:
-    """Return the names of the logged loss terms that a recipe does not have, also in a combination of losses."""
+    """Return the names of the logged loss terms that a recipe does not have."""
     terms = dict.fromkeys(name.removeprefix(TERM) for row in rows for name in row if name.startswith(TERM))
     known = RECIPE_TERMS.get(recipe or "", ())
-    # The part of the photometric terms is known (`rename_base_values`); that of others is any name.
+    # `rename_base_values` has removed the part of photometric terms; other parts have any name.
     in_parts = tuple(f"/{name}" for name in known if name not in PHOTOMETRIC_TERMS)
     return tuple(name for name in terms if name not in known and not name.endswith(in_parts))
 
 
 def _read_numbers(path: Path) -> list[dict[str, float]]:
-    """Return the rows of metrics.csv as numbers; none where it is missing or damaged, which `diagnose` reports."""
+    """Return the rows of metrics.csv as numbers; empty if it is missing or damaged."""
     from stadia.diagnostics.monitors.persistence import rename_base_values
     from stadia.training.loggers import read_rows  # imports torch
 
@@ -175,7 +164,7 @@ def _find_largest(rows: list[dict[str, float]], prefix: str) -> float | None:
 
 
 def _read_codes(path: Path, rows: list[dict[str, float]], steps: int | None) -> tuple[str, ...]:
-    """Return the codes of findings up to step `steps` that the last of `rows`, of the same steps, do not refute."""
+    """Return the codes of findings up to step `steps` that the last `rows` do not refute."""
     if not path.is_file():
         return ()
     findings, _ = read_valid_findings(path)
@@ -195,7 +184,7 @@ def _read_data_causes(path: Path) -> tuple[Finding, ...]:
 
 
 def _still_holds(code: str, rows: list[dict[str, float]]) -> bool:
-    """Return whether the value of a finding is still bad in the last rows; True where it is not logged."""
+    """Return whether the value of a finding is still bad in the last rows; True if it is not logged."""
     from stadia.diagnostics.monitors.optimization_monitors import MAX_UPDATE_RATIO  # imports torch
     from stadia.diagnostics.monitors.prediction_monitors import GEOMETRY_RULES, HEIGHT_RULES
 

@@ -1,4 +1,4 @@
-"""Read depth maps of PNG, TIFF, PFM, EXR, .npz and .npy, write PNG and .npz, and refuse damaged files by name."""
+"""Read depth maps of PNG, TIFF, PFM, EXR, .npz and .npy, and write PNG and .npz."""
 
 from __future__ import annotations
 
@@ -38,12 +38,11 @@ from stadia.files.image_io import (
 from stadia.files.input_files import read_bytes
 from stadia.files.paths import natural_sort_key
 
-PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is none
+PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is unknown
 SUFFIXES = (".npz", ".npy", *FLOAT_SUFFIXES, ".png")  # the most precise first
-INTEGER_SUFFIXES = (".png", ".tiff", ".tif")  # of files that may hold integers, whose unit is a factor
+INTEGER_SUFFIXES = (".png", ".tiff", ".tif")  # files that may have integers, with a factor as unit
 EXPECTED = "uint16 .png or .tiff, .npz, .npy, .pfm or .exr"
-MAX_BYTES = 8 * MAX_PIXELS
-"""Bytes of one map: MAX_PIXELS values of float64."""
+MAX_BYTES = 8 * MAX_PIXELS  # of one map: MAX_PIXELS values of float64
 
 DEPTH_KEYS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "depth_m",
@@ -51,19 +50,14 @@ DEPTH_KEYS: Mapping[DepthScale, str] = {
     DepthScale.AFFINE_INVERSE: "inverse_depth",
     DepthScale.AFFINE_DEPTH: "affine_depth",
 }
-"""Name of the map in its .npz. Only metres have a unit in their name."""
+"""Name of the map in its .npz."""
 
-MAX_MAPS = 1_000_000
-"""Maps of one file: a header may claim millions of maps of one pixel."""
+MAX_MAPS = 1_000_000  # maps of one file, since a header may claim any number
+UNCERTAINTY_KEY = "log_uncertainty"  # a second map in the .npz: log Sigma of the photometric residual
 
-UNCERTAINTY_KEY = "log_uncertainty"
-"""Name of a second map in the .npz: log Sigma of the photometric residual, larger for less certain depth."""
-
-GREATEST_INTEGER = 65535  # of 16 bits: sensors write it for none, and images for looking at end there
-MAX_SHARE_OF_ENDS = 0.02
-"""Share of the pixels at both ends of a normalized map: normalization alone puts one pixel at each."""
-
-_ROWS = 64  # of a map that are scaled at once: a map of an 8K image takes 270 MB as float64, and several of them
+GREATEST_INTEGER = 65535  # of 16 bits: sensors write it for unknown depth
+MAX_SHARE_OF_ENDS = 0.02  # share of the pixels at both ends of a normalized map
+_ROWS = 64  # rows of a map that are scaled at once, to save memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +82,13 @@ class StackedMap:
 
 
 DepthFile = Path | StackedMap
-"""A file of one map, or one map of a file of several."""
 
 
 def find_depth_files(folder: Path) -> dict[str, DepthFile]:
     """Return the depth maps of a folder by stem, sorted by name; of one file (N, H, W), by number, as "000000".
 
-    A predictions folder of stadia has them in its subfolder `depth`. Of two files with one stem the more precise is
-    taken (SUFFIXES). A folder with one .npy or .npz alone may also hold the maps of all images in it.
-
-    Raises DataError where there is no depth map, or only JPEGs.
+    stadia's predictions have them in the subfolder `depth`. Of two files with one stem the more precise one counts. A
+    single .npy or .npz may have the maps of all images. Raises DataError without depth maps.
     """
     folder = Path(folder)
     if folder.is_file() and folder.suffix.lower() in SUFFIXES:
@@ -131,7 +122,7 @@ CONVERSIONS = {
 
 
 def _make_no_depth_error(folder: Path, visible: list[Path]) -> DataError:
-    """Return the error of a folder without depth maps, with what is there."""
+    """Return the error of a folder without depth maps, with what it has."""
     suffixes = Counter(path.suffix.lower() for path in visible if path.is_file())
     found, fix = "no depth map", "check the path"
     if suffixes:
@@ -145,7 +136,7 @@ def _make_no_depth_error(folder: Path, visible: list[Path]) -> DataError:
 
 
 def _list_maps(path: Path) -> dict[str, DepthFile]:
-    """Return the maps of a file by number, where it is an array (N, H, W), (N, 1, H, W) or (N, H, W, 1); else itself.
+    """Return the maps of an array (N, H, W), (N, 1, H, W) or (N, H, W, 1) by number; otherwise the file.
 
     Raises DataError for more than MAX_MAPS, or maps of more than MAX_BYTES.
     """
@@ -177,11 +168,9 @@ def _list_maps(path: Path) -> dict[str, DepthFile]:
 def pair_stacks(
     predicted: Mapping[str, DepthFile], truth: Mapping[str, DepthFile]
 ) -> tuple[Mapping[str, DepthFile], Mapping[str, DepthFile], str]:
-    """Return both with the names of the files, where one of them is a stack, and a note on the order; else as they are.
+    """Return both with equal names and a note, if one is a stack: its maps belong to the other's files in order.
 
-    Maps of a stack belong to the files of the other folder in the order of the numbers in their names.
-
-    Raises DataError where their numbers differ.
+    Raises DataError if their numbers differ.
 
     Examples:
         >>> stack = StackedArray(Path("all.npy"), (2, 4, 5), np.dtype(np.float32))
@@ -210,11 +199,11 @@ def _find_stack(files: Mapping[str, DepthFile]) -> StackedArray | None:
 
 
 def _make_count_error(stack: StackedArray, other: int) -> DataError:
-    """Return the error of a stack beside another number of maps."""
+    """Return the error of a stack with another number of maps."""
     fix = "write one map for each of them, in the order of their names"
     if stack.shape[-1] == other:
         name = stack.path.name
-        fix = f"its last axis is that of the images: numpy.save('{name}', numpy.moveaxis(maps, -1, 0).copy())"
+        fix = f"its last axis counts the images: numpy.save('{name}', numpy.moveaxis(maps, -1, 0).copy())"
     found = f"{len(stack)} maps of shape {stack.shape[1:]}"
     return DataError(stack.path, found=found, expected=f"{other} maps, as on the other side", fix=fix)
 
@@ -226,11 +215,11 @@ def read_depth_map(
 
     Args:
         path: a PNG or TIFF of integers (value / png_per_metre), a TIFF, PFM or EXR of floats, an .npy array, or an .npz
-            with the array `key` or only one. Arrays of integers have the unit of a PNG.
-        png_per_metre: 256 for KITTI, 1000 for millimetres, 5000 for TUM.
-        is_truth: allow NaN, and take the greatest integer, 65535, as no depth: sensors write it so.
+            with the array `key` or only one.
+        png_per_metre: unit of integers: 256 for KITTI, 1000 for millimetres, 5000 for TUM.
+        is_truth: allow NaN, and read 65535 as unknown.
 
-    Raises DataError with the file's name where it is missing, truncated, 8-bit, not a map, or contains NaN.
+    Raises DataError if the file is missing, truncated, 8-bit, not a map, or contains NaN.
     """
     values: Any = path.stack.read(path.index) if isinstance(path, StackedMap) else _read_file(Path(path), key)
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
@@ -244,13 +233,13 @@ def read_depth_map(
         expected = "one map of floating-point values, (H, W)"
         raise DataError(path, found=f"{values.dtype} of shape {values.shape}", expected=expected, fix=fix)
     if not is_truth and (wrong := int(np.isnan(values).sum())):
-        fix = "write 0 where there is no depth"
+        fix = "write 0 for unknown depth"
         raise DataError(path, found=f"NaN at {wrong} of {values.size} pixels", expected="numbers", fix=fix)
     return np.asarray(values)
 
 
 def _read_file(path: Path, key: str) -> NDArray[Any]:
-    """Return what a file of one map holds, by its suffix."""
+    """Return the content of a file of one map, by its suffix."""
     match path.suffix.lower():
         case ".png":
             return _read_png(path)
@@ -267,7 +256,7 @@ def _read_file(path: Path, key: str) -> NDArray[Any]:
 
 
 def _scale_integers(values: NDArray[np.integer], per_metre: float, *, is_truth: bool) -> NDArray[np.float64]:
-    """Return integers over their number a metre; in ground truth, the greatest of 16 bits is 0."""
+    """Return integers over their number a metre; in ground truth, 65535 becomes 0."""
     scaled = values / np.float64(per_metre)
     if is_truth and values.dtype == np.uint16:
         scaled[values == GREATEST_INTEGER] = 0
@@ -275,15 +264,15 @@ def _scale_integers(values: NDArray[np.integer], per_metre: float, *, is_truth: 
 
 
 def _make_stack_error(path: Path, found: str) -> DataError:
-    """Return the error of one of several files that holds the maps of several images."""
-    fix = "pass this file alone, in which map i belongs to file i by name; or write one file an image"
+    """Return the error of one of several files with the maps of several images."""
+    fix = "pass this file alone, so that map i belongs to file i by name; or write one file an image"
     return DataError(path, found=f"{found}, maps of several images", expected="one map a file", fix=fix)
 
 
 def describe_normalization(values: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> str | None:
-    """Return the range of a map that spans exactly 0 to 1, to 255 or to 65535, as images for looking at do; else None.
+    """Return the range of a map that spans exactly 0 to 1, 255 or 65535, as display images do; otherwise None.
 
-    Holes and saturated pixels also have these values. They are many, and no other values lie beside them.
+    Holes and saturated pixels have these values, too, but are many.
 
     Examples:
         >>> describe_normalization(np.linspace(0, 1, 5000).reshape(50, 100))
@@ -300,14 +289,14 @@ def describe_normalization(values: NDArray[np.floating], png_per_metre: float = 
 
 
 def list_arrays(path: DepthFile) -> tuple[str, ...]:
-    """Return the names of the arrays in an .npz; none for another format. Raise DataError where it is damaged."""
+    """Return the names of the arrays in an .npz; empty for other formats. Raises DataError if it is damaged."""
     if isinstance(path, StackedMap) or path.suffix.lower() != ".npz":
         return ()
     return list_npz_arrays(path, max_bytes=MAX_BYTES)
 
 
 def _jpeg_depth(path: Path) -> DataError:
-    fix = "use the files that it was made of: a JPEG is lossy and has 8 bits, so that converting it back mends nothing"
+    fix = "use the original files: a JPEG is lossy and has 8 bits"
     return DataError(path, found="depth as a JPEG", expected=EXPECTED, fix=fix)
 
 
@@ -319,7 +308,7 @@ def _read_png(path: Path) -> NDArray[np.uint16]:
         raise DataError(path, found=found, expected=expected, fix="write or copy it again")
     header = parse_image_header(data)
     if header is not None and 0 < header.bits < 16:
-        fix = "that is an image for looking at; store depth"
+        fix = "that is a display image; store depth"
         raise DataError(path, found=f"an {header.bits}-bit image", expected="a 16-bit PNG of depth", fix=fix)
     stored = decode_image(path, data, cv2.IMREAD_UNCHANGED, expected="a whole file", fix="write or copy it again")
     if stored.ndim != 2:
@@ -338,7 +327,7 @@ def _read_npz(path: Path, key: str) -> NDArray[np.generic]:
 
 
 def write_depth_png(path: str | Path, depth: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> None:
-    """Write (H, W) depth, 0 = none, as a uint16 PNG: round(depth * png_per_metre), from 1 to 65535 (256 m)."""
+    """Write (H, W) depth, 0 = unknown, as a uint16 PNG: round(depth * png_per_metre), from 1 to 65535 (256 m)."""
     stored = np.empty(depth.shape, np.uint16)
     is_exact = depth.dtype == np.float32 and math.frexp(png_per_metre)[0] == 0.5  # a power of two rounds nothing
     for start in range(0, len(depth), _ROWS):
@@ -351,6 +340,6 @@ def write_depth_png(path: str | Path, depth: NDArray[np.floating], png_per_metre
 
 
 def write_depth_map(path: str | Path, **arrays: NDArray) -> None:
-    """Write named arrays as uncompressed .npz. Compression saves a tenth and takes ten times as long."""
+    """Write named arrays as uncompressed .npz, since compression saves only a tenth."""
     with open_atomic(path) as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]

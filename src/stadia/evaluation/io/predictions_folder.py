@@ -46,12 +46,8 @@ from stadia.files.paths import check_no_links, join_name
 log = logging.getLogger(__name__)
 
 FRAME_FILES = ("depth/{}.npz", "depth/{}.png", "depth_color/{}.jpg", "images/{}.png")
-"""Files of a frame: maps, depth in colors, and a picture for a report."""
-
-UNFINISHED = "unfinished.jsonl"
-"""Names of the frames that were begun, one a line. It is gone when the prediction is finished."""
-
-_MAX_BEGUN_BYTES = 1 << 28  # a million names as long as file systems allow
+UNFINISHED = "unfinished.jsonl"  # names of the frames that were begun, until the prediction is finished
+_MAX_BEGUN_BYTES = 1 << 28  # a million names
 _NOT_ENDED: Mapping[str, Any] = {
     "path": (),
     "path_ends": "",
@@ -60,21 +56,19 @@ _NOT_ENDED: Mapping[str, Any] = {
     **dict.fromkeys(("image_size", "checks", "precision_cost", "trained_on", "not_aligned")),
 }
 SCALE_DESCRIPTIONS: Mapping[DepthScale, str] = {
-    DepthScale.METRES: "metres: depth and translation carry their unit, for images like those of the training",
-    DepthScale.UP_TO_SCALE: "up to scale: no metres; ratios of depths hold within an image, one unknown factor is left",
-    DepthScale.AFFINE_INVERSE: (
-        "inverse depth up to scale and shift: no metres and no ratios; the order of near and far holds"
-    ),
-    DepthScale.AFFINE_DEPTH: ("depth up to scale and shift: no metres and no ratios; the order of near and far holds"),
+    DepthScale.METRES: "metres, for images like those in the training",
+    DepthScale.UP_TO_SCALE: "up to scale: no metres; ratios of depths within an image are right",
+    DepthScale.AFFINE_INVERSE: "inverse depth up to scale and shift: only the order of near and far is right",
+    DepthScale.AFFINE_DEPTH: "depth up to scale and shift: only the order of near and far is right",
 }
-"""What users may rely on. Printed wherever predictions are written or scored."""
+"""What users may rely on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Maps by stem, their scale and the crop that they cover. `record` is None for maps of other programs.
+    """Maps by stem, their scale and the crop that they cover. `record` is None for other programs' maps.
 
-    factor: integers a metre in the files of another program; None for that of the protocol.
+    factor: integers a metre in another program's files; None for the protocol's unit.
     """
 
     folder: Path
@@ -95,16 +89,14 @@ class Predictions:
     ) -> Predictions:
         """Open a folder of stadia or of any other program.
 
-        depth_scale: of maps without predictions.json; metres by default.
-        crop: row of `geometry.numpy_camera.IMAGE_CROPS`, of maps without predictions.json; none by default.
-        factor: integers a metre, of maps without predictions.json; by default that of the protocol.
+        depth_scale, crop, factor: of maps without predictions.json; metres, no crop and the protocol's unit by default.
 
-        Raises DataError where the folder is empty, unfinished, or lacks an entry; ProtocolError where `depth_scale` or
-        `crop` contradicts the record.
+        Raises DataError if the folder is empty, unfinished, or lacks an entry; ProtocolError if `depth_scale` or `crop`
+        contradicts the record.
         """
         folder = Path(folder)
         if folder.name == "depth" and (folder.resolve().parent / RECORD).exists():
-            folder = folder.resolve().parent  # its record has the depth scale; maps alone would be taken as metres
+            folder = folder.resolve().parent  # its record has the depth scale
         files, record = find_depth_files(folder), read_record(folder)
         if record is None:
             return cls(folder, files, depth_scale or DepthScale.METRES, None, crop or "none", factor)
@@ -125,19 +117,16 @@ class Predictions:
         return cls(folder, {name: files[name] for name in record.entries}, record.depth_scale, record, record.crop)
 
     def read(self, name: str, *, png_per_metre: float = PNG_PER_METRE) -> NDArray[np.floating]:
-        """Read (h, w): depth in metres, depth up to scale, or inverse depth, by the depth scale.
-
-        png_per_metre: for PNG of another program.
-        """
+        """Read (h, w): depth or inverse depth, by the depth scale. png_per_metre: for other programs' PNG."""
         unit = self.integers_per_metre(png_per_metre)
         return read_depth_map(self.files[name], key=DEPTH_KEYS[self.depth_scale], png_per_metre=unit)
 
     def integers_per_metre(self, png_per_metre: float) -> float:
-        """Return the number of integers a metre: of stadia's PNG, else `factor`, else that of the protocol."""
+        """Return the number of integers a metre: of stadia's PNG, `factor`, or the protocol's."""
         return PNG_PER_METRE if self.record is not None else self.factor or png_per_metre
 
     def log_uncertainty(self, name: str) -> NDArray[np.floating] | None:
-        """Read (h, w) log uncertainty of an entry; None where the network predicts none."""
+        """Read (h, w) log uncertainty of an entry; None without one."""
         path = self.files[name]
         return read_depth_map(path, key=UNCERTAINTY_KEY) if UNCERTAINTY_KEY in list_arrays(path) else None
 
@@ -151,8 +140,8 @@ class Predictions:
             raise ProtocolError(
                 self.folder / RECORD,
                 found=f"predictions of {' and '.join(_DIFFERENT.get(key, f'another {key}') for key in differing)}",
-                expected="those of this checkpoint and these images, or none",
-                fix="choose another --out; or remove the folder where the images were changed",
+                expected="predictions of this checkpoint and these images, or an empty folder",
+                fix="choose another --out; or remove the folder if the images were changed",
             )
 
 
@@ -169,11 +158,11 @@ class PredictionChecker(Protocol):
     def __call__(self, predicted: PredictedFrame) -> None: ...
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return what predictions.json keeps in `checks`."""
+        """Return `checks` of predictions.json."""
         ...
 
     def describe_trust(self) -> str:
-        """Return what predictions.json states in `trust`: what users may rely on after this verdict."""
+        """Return `trust` of predictions.json."""
         ...
 
 
@@ -199,18 +188,15 @@ def write_predictions(
         frames: an iterable that predicts; it is consumed once the folder is checked.
         network: that predicted them.
         out: a new or empty folder, or one with the same unfinished prediction, which starts again.
-        source: name of the input, for people.
-        fingerprint: of the input, for `Predictions.check_made_by`.
-        has_frame_numbers: as of `PredictionsRecord`.
+        source: name of the input.
+        fingerprint: of the input.
         listeners: functions that take every predicted frame.
-        complete: writes the last files of the folder; the prediction is finished after it.
+        complete: writes the last files of the folder.
         further: names of the files that listeners and `complete` write.
-        checker: judges the predictions; its verdict goes into predictions.json.
-        precision_cost: as of `PredictionsRecord`.
-        trained: names of frames that trained the network; None where that is not known.
+        checker: judges the predictions.
+        trained: names of frames that trained the network; None if unknown.
 
-    Raises StadiaError where `out` is in use or another process writes it, DataError where there is no frame, or two
-    frames have one name.
+    Raises StadiaError if `out` is in use, DataError without frames, or if two frames have one name.
     """
     out = Path(out)
     record = PredictionsRecord(
@@ -232,8 +218,8 @@ def write_predictions(
         if path:
             _write_path(out, np.array(written.poses), written.times_s)
         elif written.posed and len(written.entries) > 1:  # only the first frame has a pose
-            moved = f"no frame shows that the camera has moved since {written.posed[0]}"
-            still = f"{moved} (data.stride=1 takes each frame)"
+            moved = f"no frame shows that the camera moved since {written.posed[0]}"
+            still = f"{moved} (data.stride=1 uses every frame)"
             path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
         ended: dict[str, Any] = {"path": path, "path_ends": path_ends, "image_size": written.image_size}
         ended["precision_cost"] = None if precision_cost is None else dict(precision_cost)
@@ -243,7 +229,7 @@ def write_predictions(
         if checker is not None:
             ended |= {"checks": dict(checker.to_json()), "trust": checker.describe_trust()}
         record = record.model_copy(update={**ended, "entries": tuple(written.entries)})
-        record.write(out)  # a kill between any two of these lines leaves a record of each file
+        record.write(out)  # if killed between these lines, the folder still has a record of each file
         (out / UNFINISHED).unlink()
         record.model_copy(update={"finished": True}).write(out)
         return Predictions.open(out)
@@ -251,11 +237,7 @@ def write_predictions(
 
 @dataclass
 class _WrittenFrames:
-    """Names of all frames; names, poses (N, 4, 4) and times of the path.
-
-    sizes: of the images.
-    not_aligned, path_ends: as of `PredictionsRecord`.
-    """
+    """Names of all frames; names, poses (N, 4, 4) and times of the path; sizes of the images."""
 
     entries: list[str] = field(default_factory=list)
     posed: list[str] = field(default_factory=list)
@@ -267,7 +249,7 @@ class _WrittenFrames:
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """Return the size of all images; None where sizes differ."""
+        """The size of all images; None if sizes differ."""
         return next(iter(self.sizes)) if len(self.sizes) == 1 else None
 
     def add(self, predicted: PredictedFrame) -> None:
@@ -290,10 +272,7 @@ class _WrittenFrames:
 def _write_frames(
     frames: Iterable[PredictedFrame], out: Path, source: str, listeners: Sequence[Listener], begun: BinaryIO
 ) -> _WrittenFrames:
-    """Write the maps of each frame, and call the listeners, in threads; all are done at the return.
-
-    The name goes to `begun` before the first file of the frame is written.
-    """
+    """Write the maps of each frame, and call the listeners, in threads. `begun` gets the name before the first file."""
     written = _WrittenFrames()
     latest: deque[str] = deque(maxlen=MAX_WAITING)  # whose files may not be there yet
     maps = str(out / "depth")
@@ -315,10 +294,7 @@ def _write_frames(
 
 
 def _write_maps(folder: str, predicted: PredictedFrame) -> None:
-    """Write the map as predicted with its K, and a PNG at the image's size, into the folder of maps.
-
-    Suffixes are appended: a name may hold a dot ("frame-000000.color").
-    """
+    """Write the map with its K, and a PNG at the image's size. Names may contain dots."""
     affine = predicted.depth_scale.is_affine
     values = predicted.inverse_depth if affine else predicted.depth()
     if predicted.depth_scale is DepthScale.AFFINE_DEPTH:
@@ -333,17 +309,14 @@ def _write_maps(folder: str, predicted: PredictedFrame) -> None:
 
 
 def _check_writable(out: Path, record: PredictionsRecord, further: Collection[str]) -> None:
-    """Remove an unfinished prediction of the same input by the same network, file by file as recorded.
-
-    Raises StadiaError for any other content: nothing is removed that stadia did not write.
-    """
+    """Remove an unfinished prediction of the same input and network. Raises StadiaError for any other content."""
     visible = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
     if not visible and (out.is_dir() or not out.exists()):
         return
     check_no_links(out)
     there = read_record(out) if RECORD in visible else None
     begun = None if there is None else there.model_copy(update={**_NOT_ENDED, "trust": record.trust})
-    kinds = {True: "a finished prediction", False: "an unfinished prediction of something else"}
+    kinds = {True: "a finished prediction", False: "another unfinished prediction"}
     found = f"{kinds[there.finished] if there else 'something'} in it"
     if there is not None and not there.finished and begun == record:
         names = {*there.entries, *_read_begun(out / UNFINISHED)}
@@ -352,17 +325,17 @@ def _check_writable(out: Path, record: PredictionsRecord, further: Collection[st
         files = [path for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")]
         unknown = sorted(name for path in files if (name := path.relative_to(out).as_posix()) not in recorded)
         if not unknown:
-            log.warning("%s: holds an unfinished prediction of the same input, which is started again", out)
+            log.warning("%s: restarting an unfinished prediction of the same input", out)
             for path in sorted(files, key=lambda path: path.name in (RECORD, UNFINISHED)):  # the records at last
                 path.unlink()
             return
-        found = f"an unfinished prediction, and '{unknown[0]}' that it does not record"
+        found = f"an unfinished prediction, and '{unknown[0]}', which its record does not name"
     fix = "choose another --out: nothing is overwritten"
     raise StadiaError(out, found=found, expected="a new or an empty folder", fix=fix)
 
 
 def _read_begun(path: Path) -> list[str]:
-    """Return the names of the frames that an unfinished prediction began. A killed one may end within a line."""
+    """Return the names of the frames that an unfinished prediction began."""
     if not path.exists():
         return []
     lines = read_text(path, expected="names of frames", max_bytes=_MAX_BEGUN_BYTES).split("\n")
@@ -370,7 +343,7 @@ def _read_begun(path: Path) -> list[str]:
 
 
 def _write_path(out: Path, poses: NDArray[np.float64], times: list[float | None]) -> None:
-    """Write KITTI rows, and TUM rows where every frame has a time."""
+    """Write KITTI rows, and TUM rows if every frame has a time."""
     from stadia.evaluation.io import trajectory_files as files  # imports torch
 
     files.write_kitti_trajectory(out / TRAJECTORY, files.Trajectory(poses))

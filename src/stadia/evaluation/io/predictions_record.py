@@ -1,4 +1,4 @@
-"""The record of a folder of predictions, predictions.json: what made them, and what they are. Imports no torch."""
+"""The record of a folder of predictions, predictions.json. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,29 +20,21 @@ if TYPE_CHECKING:
     from stadia.training.checkpoint import Checkpoint
 
 RECORD = "predictions.json"
-"""File of a folder of predictions with its record."""
-
-TRAJECTORY = "trajectory.txt"
-"""Path of a prediction, as KITTI rows."""
-
-TRAJECTORY_TUM = "trajectory_tum.txt"
-"""The same path as TUM rows, where every frame has a time."""
+TRAJECTORY = "trajectory.txt"  # path of a prediction, as KITTI rows
+TRAJECTORY_TUM = "trajectory_tum.txt"  # the same path as TUM rows, if every frame has a time
 
 
 class Provenance(StrictModel):
     """Origin of a set of predictions.
 
-    checkpoint: its file name and step; empty where there is none.
-    motion: how its path was estimated, a row of `stadia.evaluation.MOTIONS`.
-    requested_size: (height, width) of the network's input, where it is not the training size.
+    checkpoint: its file name and step.  motion: a row of `stadia.evaluation.MOTIONS`.
+    requested_size: (height, width) of the network's input, if it is not the training size.
     backend, precision: rows of the tables of `stadia.evaluation.backends`.
-    flip: whether maps are averaged with those of the mirrored image.
-    steady: whether maps are averaged over neighboring frames by their motion.
-    licence: of the published weights that the network is or started from; "" where none is known.
-    scale_from: how its metres were measured (`--scale-from`): factor, deviation, residual and verdict of each source;
-        None where depth is as the network predicts it.
-    camera_origin: where the camera of the images comes from, such as "assumed, ..."; "" where that is not known.
-    path_origin: what the path stands on besides `motion`: the map beside a video, and its scale; else "".
+    flip, steady: whether maps are averaged with the mirrored image's, and over neighboring frames.
+    licence: of the published weights.
+    scale_from: how its metres were measured (`--scale-from`); None for depth as the network predicts it.
+    camera_origin: where the camera comes from, such as "assumed, ...".
+    path_origin: what the path uses besides `motion`: the map of a video, and its scale.
     """
 
     recipe: str
@@ -63,9 +55,9 @@ class Provenance(StrictModel):
     def from_checkpoint(
         cls, checkpoint: Checkpoint | Path, motion: str = "aligned", requested_size: tuple[int, int] | None = None
     ) -> Provenance:
-        """Read it from an opened checkpoint, or from the path of a checkpoint or a run's folder.
+        """Read it from a checkpoint, or the path of a checkpoint or a run's folder.
 
-        Raises CheckpointError where that is missing or damaged, ConfigError for an unknown motion.
+        Raises CheckpointError if that is missing or damaged, ConfigError for an unknown motion.
         """
         from stadia.training.checkpoint import open_checkpoint
 
@@ -85,21 +77,17 @@ class Provenance(StrictModel):
 class PredictionsRecord(Provenance):
     """Content of predictions.json: the provenance of predictions, and what they are.
 
-    trust: what users may rely on, by the depth scale and, where the predictions were checked, by their verdict.
-    source, fingerprint: of the recording.
-    image_size, network_size: (height, width); None where images differ.
-    crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the part of each image that the maps cover.
-    precision_cost: of another precision than float32: the median relative difference from float32 on frames of this
-        input, and the number of frames; else None.
-    trained_on: how many of the entries trained the network; None where that is not known.
-    finished: false while predicting, so that an unfinished folder cannot be scored. UNFINISHED has its frames.
-    entries: the frames, in order.
-    has_frame_numbers: whether their names are frame numbers of a video; false where they are names of image files.
-    path: the entries with a pose, one row of trajectory.txt each; empty without a path.
-    not_aligned: how many motions of the path no alignment confirms, and are the network's; None without alignment.
-    path_ends: where and why the path ends before its last frame, or why there is no path; else empty.
-    checks: verdict ("usable", "doubtful", "unusable", "not judged"), findings and measurements of these predictions;
-        None where they were not checked.
+    trust: what users may rely on.  source, fingerprint: of the recording.
+    image_size, network_size: (height, width); None if images differ.
+    crop: row of `geometry.numpy_camera.IMAGE_CROPS` that the maps cover.
+    precision_cost: median relative difference from float32 on frames of this input, and the number of frames.
+    trained_on: number of entries that trained the network; None if unknown.
+    finished: false while predicting; an unfinished folder cannot be scored.
+    entries: the frames, in order.  has_frame_numbers: whether their names are frame numbers of a video.
+    path: the entries with a pose, one row of trajectory.txt each.
+    not_aligned: number of motions that no alignment confirms; None without alignment.
+    path_ends: why the path ends before its last frame, or is missing.
+    checks: verdict, findings and measurements; None if predictions were not checked.
     """
 
     format: Literal["stadia-predictions"] = "stadia-predictions"
@@ -127,7 +115,7 @@ class PredictionsRecord(Provenance):
 
 
 def read_record(folder: Path) -> PredictionsRecord | None:
-    """Read and validate predictions.json of a folder; None without one. Raise DataError with the file's name."""
+    """Read predictions.json of a folder; None without one. Raises DataError."""
     path = Path(folder) / RECORD
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""Trajectories: write them, associate their poses, find their gaps. `trajectory_formats` reads files."""
+"""Trajectories: write them, associate their poses, find their gaps."""
 
 from __future__ import annotations
 
@@ -18,23 +18,19 @@ from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 
 MAX_FRAMES = 1 << 40
 _FRAME_NAME = re.compile(r"[0-9]{1,12}")
-MIN_GAP = 10
-"""Times the median interval: longer intervals are gaps. Lost frames of a video leave up to 4.3 (785 poses of fr1_xyz).
-Holes of fr2_desk's ground truth are 10 to 427. Keyframes, which are spaced unevenly, are no gaps.
-"""
+MIN_GAP = 10  # times the median interval; lost frames of a video leave up to 4.3
 
 
-MAX_SUGGESTED_DIFFERENCE_S = 0.1  # of poses of one recording: several frames of a camera
+MAX_SUGGESTED_DIFFERENCE_S = 0.1  # of poses in one recording
 MAX_DURATION_GAP = 0.1  # difference of the log10 of two durations of one recording
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """Poses T_world_camera (N, 4, 4) of one camera, at rising times (N,), or None where rows are frames.
+    """Poses T_world_camera (N, 4, 4) of one camera, at rising times (N,), or None if rows are frames.
 
-    notes: what its reader left out.
-    frames: (N,) rising frame numbers from 0; None where row k is frame k, or there are times.
-    w_first: whether quaternions were read with w in front; None where the file holds matrices.
+    notes: what its reader left out.  frames: (N,) rising frame numbers; None if row k is frame k.
+    w_first: whether quaternions were read with w first; None for matrices.
     """
 
     T_world_camera: NDArray[np.float64]
@@ -55,12 +51,12 @@ class Trajectory:
 
     @property
     def frame_numbers(self) -> NDArray[np.intp]:
-        """Return (N,) the frame of each row."""
+        """(N,) the frame of each row."""
         return np.arange(len(self)) if self.frames is None else self.frames
 
 
 def add_instants(trajectory: Trajectory, times_s: Sequence[float | None], frames: Sequence[int]) -> Trajectory:
-    """Return the trajectory with the time of each pose, or with its frame where a time is unknown or does not rise.
+    """Return the trajectory with the time of each pose, or with frames if a time is unknown or does not rise.
 
     Examples:
         >>> add_instants(Trajectory(np.tile(np.eye(4), (2, 1, 1))), [0.1, None], [4, 9]).frame_numbers.tolist()
@@ -73,7 +69,7 @@ def add_instants(trajectory: Trajectory, times_s: Sequence[float | None], frames
 
 
 def find_gaps(trajectory: Trajectory) -> NDArray[np.intp]:
-    """Return (G,) the rows after which an interval is above MIN_GAP times the median; by times, else by frame numbers.
+    """Return (G,) the rows before an interval above MIN_GAP times the median, in time or frames.
 
     Examples:
         >>> times_s = np.array([0.0, 0.1, 0.2, 5.2, 5.3])
@@ -99,16 +95,14 @@ def write_tum_trajectory(path: Path, trajectory: Trajectory) -> None:
 
 
 FRAME_LISTS = {"predictions.json": "path", "odometry.json": "frames"}
-"""Record beside a path of `stadia predict` or `stadia odometry` -> its key with the names of the path's frames."""
+"""Record next to a path of `stadia predict` or `stadia odometry` -> its key with the names of the path's frames."""
 
 
 def add_recorded_frames(path: Path, estimated: Trajectory, reference: Trajectory) -> Trajectory:
-    """Return a path of stadia that leaves out frames with their numbers, from the record beside its file.
+    """Return a path of stadia that leaves out frames with their numbers, from the record next to its file.
 
-    Where the reference has a pose for each image that was read, an image's place among these is its frame. Else frames
-    of a video have their number. Names of image files are no numbers: ffmpeg counts from 1, other programs in steps.
-    A row is a frame where both have equal length, and where the record is missing or has neither. Rows of a
-    reference with times are no frames of a video: such paths are associated by time alone.
+    If the reference has a pose for each image that was read, an image's place is its frame. Otherwise frames of a video
+    have their number. Image file names are not frame numbers.
     """
     is_timed = estimated.times_s is not None or reference.times_s is not None
     if is_timed or estimated.frames is not None or len(estimated) == len(reference):
@@ -130,7 +124,7 @@ def add_recorded_frames(path: Path, estimated: Trajectory, reference: Trajectory
 
 
 def _find_frames(names: Sequence[object], entries: object, count: int) -> NDArray[np.intp] | None:
-    """Return (N,) the place of each name among `count` entries; None where it is not known."""
+    """Return (N,) the place of each name among `count` entries; None if unknown."""
     if not isinstance(entries, list) or len(entries) != count:
         return None
     place = {name: number for number, name in enumerate(entries) if isinstance(name, str)}
@@ -139,7 +133,7 @@ def _find_frames(names: Sequence[object], entries: object, count: int) -> NDArra
 
 
 def _parse_frame_names(names: Sequence[object]) -> NDArray[np.intp] | None:
-    """Return (N,) frame numbers from names of frames of a video; None where one is no number."""
+    """Return (N,) frame numbers from names of a video's frames; None if a name is not a number."""
     if not all(isinstance(name, str) and _FRAME_NAME.fullmatch(name) and int(name) < MAX_FRAMES for name in names):
         return None
     return np.array([int(str(name)) for name in names], np.intp)
@@ -150,27 +144,26 @@ def associate_trajectories(
 ) -> tuple[Trajectory, Trajectory]:
     """Return the associated poses of both trajectories, row by row.
 
-    Where one has frame numbers, poses of the same frame belong together; row k of the other is frame k. Without times
-    row k is frame k, and both must have equal length. With times, each pose of the shorter trajectory takes the nearest
-    pose of the longer one within `max_difference_s`. A pose is taken once, by its nearest. Raises DataError where no
-    poses can be associated.
+    Poses with frame numbers are associated by frame. Without times, row k is frame k, and both must have equal length.
+    With times, each pose of the shorter trajectory takes the nearest pose of the longer one within `max_difference_s`;
+    a pose is taken once. Raises DataError if no poses can be associated.
     """
     if estimated.frames is not None or reference.frames is not None:
         return _associate_frames(estimated, reference)
     if estimated.times_s is None or reference.times_s is None:
         if len(estimated) != len(reference):
             fix = (
-                "write a pose for every frame, write the number of its frame in front of each row, or give both with"
+                "write a pose for every frame, write its frame number in front of each row, or give both with"
                 " timestamps (--format tum --reference-format tum)"
             )
             timed = [path.name for path in (estimated, reference) if path.times_s is not None]
             if timed:
                 untimed = (reference if timed == [estimated.name] else estimated).name
-                fix = f"{untimed} has no times, and {timed[0]} has: write the time of each row in front of it (KITTI's"
+                fix = f"{untimed} has no times, but {timed[0]} does: write the time in front of each row (KITTI's"
                 fix += " are in times.txt), as t x y z qx qy qz qw"
             if not timed and len(estimated) == len(reference) - 1:
                 fix = "one row less may be motions from frame to frame: write the identity first, and multiply them,"
-                fix += " T[k] = T[k - 1] @ motion[k]; else write a pose for every frame"
+                fix += " T[k] = T[k - 1] @ motion[k]; otherwise write a pose for every frame"
             expected = f"{len(reference)}, as in {reference.name}: a row is a frame"
             raise DataError(estimated.name, found=f"{len(estimated)} poses", expected=expected, fix=fix)
         return estimated, reference
@@ -179,7 +172,7 @@ def associate_trajectories(
     assert short.times_s is not None
     assert long.times_s is not None
     nearest, gap = _find_nearest(short.times_s, long.times_s)
-    by_gap = np.lexsort((gap, nearest))  # among those that take the same pose, the nearest comes first
+    by_gap = np.lexsort((gap, nearest))  # of rows with the same pose, the nearest comes first
     first = np.concatenate([[True], np.diff(nearest[by_gap]) > 0])
     kept = np.sort(by_gap[first])
     kept = kept[gap[kept] <= max_difference_s]
@@ -190,7 +183,7 @@ def associate_trajectories(
 
 
 def _find_nearest(times_s: NDArray[np.float64], others_s: NDArray[np.float64]) -> tuple[NDArray, NDArray[np.float64]]:
-    """Return (N,) the nearest of rising times M to each of N, and the differences."""
+    """Return (N,) the nearest of M rising times to each of N, and the differences."""
     after = np.searchsorted(others_s, times_s).clip(1, max(len(others_s) - 1, 1))
     candidates = np.stack([after - 1, np.minimum(after, len(others_s) - 1)])
     difference = np.abs(others_s[candidates] - times_s)
@@ -219,7 +212,7 @@ def _make_no_overlap_error(
     assert reference.times_s is not None
     first, last = ((path.times_s[0], path.times_s[-1]) for path in (estimated, reference) if path.times_s is not None)
     durations = first[1] - first[0], last[1] - last[0]
-    fix = "check that both are of one recording and one clock, in seconds"
+    fix = "check that both have one clock, in seconds"
     if nearest_s <= MAX_SUGGESTED_DIFFERENCE_S:
         fix = f"the nearest are {nearest_s:.3g} s apart: pass --max-difference {nearest_s * 1.5:.2g}"
     elif min(durations) > 0:
@@ -229,18 +222,18 @@ def _make_no_overlap_error(
             fix = f"their times have two units, since the estimate lasts {durations[0]:.4g} and the reference"
             fix += f" {durations[1]:.4g}: multiply the times of {estimated.name} by {factor}"
         elif abs(exponent) < MAX_DURATION_GAP:
-            fix = "both last nearly as long, so their clocks start differently; if both start together, add "
+            fix = "both last equally long, so their clocks start differently; if both start together, add "
             fix += f"{last[0] - first[0]:.3f} s to the times of {estimated.name}"
     expected = f"some within {max_difference_s} s of {reference.name} ({last[0]:.3f} to {last[1]:.3f} s)"
     return DataError(estimated.name, found=f"times {first[0]:.3f} to {first[1]:.3f} s", expected=expected, fix=fix)
 
 
 def _associate_frames(estimated: Trajectory, reference: Trajectory) -> tuple[Trajectory, Trajectory]:
-    """Return the poses of the frames that both have. Raise DataError where an estimated frame has no reference."""
+    """Return the poses of common frames. Raise DataError if an estimated frame has no reference."""
     frames, rows, partners = np.intersect1d(estimated.frame_numbers, reference.frame_numbers, return_indices=True)
     if len(frames) < min(len(estimated), len(reference)):
         missing = np.setdiff1d(estimated.frame_numbers, reference.frame_numbers)
         found = f"frame {missing[0]}, and {len(missing)} frames in all without a reference"
         expected = f"frames of {reference.name} ({reference.frame_numbers[0]} to {reference.frame_numbers[-1]})"
-        raise DataError(estimated.name, found=found, expected=expected, fix="check that both are of one sequence")
+        raise DataError(estimated.name, found=found, expected=expected, fix="check that both show one sequence")
     return estimated.rows(rows), reference.rows(partners)

@@ -1,7 +1,6 @@
-"""Read trajectories of other programs: the content of a file decides its format, and the reader notes what it changed.
+"""Read trajectories of other programs: the content of a file decides its format.
 
-Rows of KITTI, TUM, EuRoC, VINS and KITTI-360, with commas, semicolons or spaces, with or without a header; COLMAP's
-images.txt; nerfstudio's transforms.json.
+Rows of KITTI, TUM, EuRoC, VINS and KITTI-360, COLMAP's images.txt, and nerfstudio's transforms.json.
 """
 
 from __future__ import annotations
@@ -28,34 +27,23 @@ from stadia.files.paths import natural_sort_key
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz
 
 MAX_BYTES = 128 << 20
-MAX_POSES = 400_000  # of a file: reading and scoring a million took 81 s and 2.1 GB
-MAX_VALUE = 1e20  # also of a time in nanoseconds; squares of larger numbers leave float64 within a long path
-ROTATION_TOLERANCE = 1e-2  # files keep at least 6 digits, so larger errors are no rounding
-
-MIN_QUATERNION_LENGTH = 1e-6
-"""Shorter quaternions hold no rotation: programs write zeros where tracking is lost."""
-
-MAX_HEADER_LINES = 5
-"""Lines of words before the first row."""
+MAX_POSES = 400_000  # reading and scoring a million takes 81 s
+MAX_VALUE = 1e20  # also a time in nanoseconds
+ROTATION_TOLERANCE = 1e-2  # files have at least 6 digits
+MIN_QUATERNION_LENGTH = 1e-6  # programs write zeros when tracking is lost
+MAX_HEADER_LINES = 5  # lines of words before the first row
 
 TIME_UNITS: tuple[tuple[float, str], ...] = ((1e17, "nanoseconds"), (1e14, "microseconds"), (1e11, "milliseconds"))
-"""Smallest first time in each unit, of clocks that count from 1970: seconds have 10 digits."""
+"""Smallest first time in each unit, for clocks from 1970: seconds have 10 digits."""
 
 UNIT_OF_NAME = {"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds"}
-"""Unit at the end of the name of a column, such as tracking_timestamp_us."""
+"""Unit at the end of a column's name, such as tracking_timestamp_us."""
 
 SECONDS_IN_UNIT = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}
-
-MIN_CLOCK_S = 1e8
-"""Smallest first number of rows that is a clock's time, and no coordinate in metres."""
-
-MIN_STEP_OF_NANOSECONDS = 1e5
-"""Median interval of whole numbers above which times from 0 are nanoseconds: as seconds it would be a day."""
-
+MIN_CLOCK_S = 1e8  # smallest first number that is a clock's time, not a coordinate
+MIN_STEP_OF_NANOSECONDS = 1e5  # median interval of whole numbers above which times from 0 are nanoseconds
 LAST_ROW = (0.0, 0.0, 0.0, 1.0)  # of a 4x4 pose
-
-OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
-"""T_opengl_camera: y up and z backward instead of y down and z forward. Its own inverse."""
+OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])  # T_opengl_camera: y up and z backward; its own inverse
 
 POSITION, QUATERNION = ("x", "y", "z"), ("qw", "qx", "qy", "qz")
 _QUATERNION_NAME = re.compile(r"(?:.*\.)?(?:q|quat\w*|rot\w*|ori\w*)[_.]?(?:\w*[_.])?([wxyz])|q([wxyz])_\w+")
@@ -118,11 +106,8 @@ FORMAT_OF_COLUMNS = {
 class Table:
     """Rows of numbers of a text file.
 
-    values: (N, C).
-    lines: number of each row's line.
-    header: the words before the first row; empty without them.
-    first_words: first word of each row, as written.
-    has_commas, ends_in_comma: of the first row.
+    values: (N, C).  lines: number of each row's line.  header: the words before the first row.
+    first_words: first word of each row.  has_commas, ends_in_comma: of the first row.
     """
 
     path: Path
@@ -139,14 +124,13 @@ class Table:
 
 
 def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_reference: bool = False) -> Trajectory:
-    """Read a trajectory in the format that its content has.
+    """Read a trajectory in the format of its content, with a note if `format` is another one.
 
-    A file of another format than `format` is read too, with a note. `format` decides where the content does not: eight
-    columns are of TUM (w last), or of EuRoC (w first). Times are seconds, milliseconds, microseconds or nanoseconds, by
-    their size. Quaternions of another constant length are normalized, and rows with quaternions of zeros are left out.
+    `format` decides for eight columns: TUM (w last) or EuRoC (w first). The size of times decides their unit.
+    Quaternions of another constant length are normalized, and rows with zeros are left out.
 
-    A duplicated timestamp is refused in an estimate, since the pose is ambiguous. In a reference the first pose is kept
-    with a note: official ground truth has rounded, repeated times (fr2_desk, 1311868229.5760 s).
+    A duplicated timestamp is refused in an estimate, since the pose is ambiguous. In a reference the first pose counts,
+    since official ground truth has rounded times.
 
     Raises DataError with file and line.
 
@@ -175,10 +159,7 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
 
 
 def read_kitti_trajectory(path: Path) -> Trajectory:
-    """Read rows of 12 numbers, or of 13 with the frame number in front, as kitti-odom-eval writes them.
-
-    Row k of 12 numbers is frame k. Rows with a frame number may leave out frames. Raises DataError with file and line.
-    """
+    """Read rows of 12 numbers, or of 13 with the frame number first. Raises DataError with file and line."""
     return read_trajectory(path, TrajectoryFormat.KITTI)
 
 
@@ -190,7 +171,7 @@ def read_tum_trajectory(path: Path, *, is_reference: bool = False) -> Trajectory
 def _note_format(trajectory: Trajectory, requested: TrajectoryFormat | None, found: TrajectoryFormat) -> Trajectory:
     if requested in (None, found):
         return trajectory
-    note = f"{trajectory.name} is read as {found} ({DESCRIPTIONS[found]}): it is not of the format {requested}"
+    note = f"{trajectory.name} is read as {found} ({DESCRIPTIONS[found]}), not as {requested}"
     return replace(trajectory, notes=(note, *trajectory.notes))
 
 
@@ -208,7 +189,7 @@ def _read_lines(path: Path, format: TrajectoryFormat | None) -> list[str]:
 
 
 def _make_count_error(path: Path, count: int) -> DataError:
-    fix = "leave out poses: a camera's, not those of an inertial sensor, or a part of the drive"
+    fix = "leave out poses: use the camera's, not an inertial sensor's, or a part of the drive"
     return DataError(path, found=f"{count} lines", expected=f"at most {MAX_POSES}", fix=fix)
 
 
@@ -229,7 +210,7 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
     expected = ANY if format is None else DESCRIPTIONS[format]
     values, numbers, first_words = list[list[float]](), list[int](), list[str]()
     header, skipped, first = tuple[str, ...](), 0, ""
-    texts = set[int]()  # columns of words below a header, such as an identifier, which are left out
+    texts = set[int]()  # columns of words, such as an identifier, which are left out
     for number, line in enumerate(lines, 1):
         content, _, comment = line.partition("#")
         words = content.replace(",", " ").replace(";", " ").split()
@@ -281,7 +262,7 @@ def _make_width_error(where: str, count: int, first: int, expected: str) -> Data
 
 
 def _find_named_columns(table: Table) -> dict[str, int] | None:
-    """Return the columns t, x, y, z, qw, qx, qy, qz by the names of a header; None without such a header."""
+    """Return the columns t, x, y, z, qw, qx, qy, qz by the names of a header; None if one is missing."""
     names, columns = [name for name in table.header if name], dict[str, int]()
     for column, name in enumerate(names):
         if match := _QUATERNION_NAME.fullmatch(name):
@@ -297,7 +278,7 @@ def _find_named_columns(table: Table) -> dict[str, int] | None:
 def _find_format(
     table: Table, columns: dict[str, int] | None, requested: TrajectoryFormat | None, *, is_reference: bool
 ) -> TrajectoryFormat:
-    """Return the format of rows. Raise DataError where no format has so many columns."""
+    """Return the format of rows. Raise DataError for an unknown number of columns."""
     if columns is not None:
         return TrajectoryFormat.EUROC if columns["qw"] < columns["qx"] else TrajectoryFormat.TUM
     count = table.values.shape[1]
@@ -321,7 +302,7 @@ def _find_format(
 
 
 def _explain_seven_columns(values: NDArray[np.float64]) -> str:
-    """Return what rows of 7 numbers lack: the time, one of three coordinates, or quaternions instead of angles.
+    """Return the fix for rows of 7 numbers: the time, a coordinate, or quaternions are missing.
 
     Examples:
         >>> _explain_seven_columns(np.array([[0, 1.0, 2, 3, 10, 20, 30], [1, 1.5, 2, 3, 11, 20, 30]]))[:37]
@@ -357,7 +338,7 @@ def _find_time_unit(times: NDArray[np.float64]) -> str:
 
 
 def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the rotation nearest to R, which a file has rounded. Raise DataError where R is not a rotation."""
+    """Return the rotation nearest to a rounded R. Raise DataError if R is not a rotation."""
     off = _measure_rotation_error(R)
     if off > ROTATION_TOLERANCE or np.linalg.det(R) < 0:
         fix = "check the order of the columns: R and t row by row"
@@ -393,7 +374,7 @@ def _read_matrices(table: Table) -> Trajectory:
 
 
 def _check_rotation_first(table: Table) -> None:
-    """Raise DataError where rows of 12 hold the 9 numbers of R before those of t."""
+    """Raise DataError if rows of 12 have the 9 numbers of R first."""
     row_by_row, first = table.values[0].reshape(3, 4)[:, :3], table.values[0, :9].reshape(3, 3)
     if _measure_rotation_error(first) <= ROTATION_TOLERANCE < _measure_rotation_error(row_by_row):
         fix = "write [R | t] row by row: numpy.savetxt(FILE, numpy.concatenate([R, t[:, :, None]], 2).reshape(-1, 12))"
@@ -402,7 +383,7 @@ def _check_rotation_first(table: Table) -> None:
 
 
 def _parse_frame_number(where: str, value: float, before: int) -> int:
-    """Return the frame number of a row. Raise DataError where it is no integer, or not above the one before."""
+    """Return the frame number of a row. Raise DataError if it is not an integer, or does not rise."""
     if value != int(value) or not before < value < MAX_FRAMES:
         expected = f"a frame number: an integer above {before}" if before >= 0 else "a frame number: an integer from 0"
         raise DataError(where, found=f"{value:g}", expected=expected, fix="write one row a frame, in order")
@@ -443,14 +424,11 @@ def _read_quaternions(table: Table, columns: dict[str, int], *, is_reference: bo
 
 
 def _normalize(table: Table, quaternions: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
-    """Return (N, 4) quaternions of length 1, or 0 where tracking was lost, and notes on what was changed.
-
-    Raises DataError where no row has a rotation, or lengths differ from row to row.
-    """
+    """Return (N, 4) quaternions of length 1, or 0 if tracking was lost, and notes. Raises DataError."""
     lengths, name = np.linalg.norm(quaternions, axis=1), table.path.name
     lost = lengths < MIN_QUATERNION_LENGTH
     if lost.all():
-        fix = "write its rotations: qx qy qz qw is 0 0 0 1 for none. Programs write zeros where tracking is lost"
+        fix = "write its rotations: qx qy qz qw is 0 0 0 1 without rotation. Programs write zeros when tracking is lost"
         found = f"a quaternion of length 0 in each of {len(lost)} rows"
         raise DataError(table.line(0), found=found, expected="length 1", fix=fix)
     length, notes = float(np.median(lengths[~lost])), list[str]()
@@ -465,12 +443,12 @@ def _normalize(table: Table, quaternions: NDArray[np.float64]) -> tuple[NDArray[
         raise DataError(table.line(row), found=found, expected="length 1", fix="check the order of the columns")
     if lost.any():
         lost_rows = f"{int(lost.sum())} of {len(lost)} rows of {name} have a quaternion of zeros"
-        notes.append(f"{lost_rows}: tracking is lost there, and they are left out")
+        notes.append(f"{lost_rows}, since tracking was lost, and are left out")
     return np.where(lost[:, None], 0, quaternions / np.where(lost, 1, lengths)[:, None]), notes
 
 
 def _check_resolution(table: Table, times: NDArray[np.float64]) -> None:
-    """Raise DataError where most rows have the time of the row before: the file has too few digits."""
+    """Raise DataError if most rows repeat the time before: the file has too few digits."""
     distinct = len(np.unique(times))
     if len(times) < 4 or (np.diff(times) == 0).mean() < 0.5:
         return
@@ -481,7 +459,7 @@ def _check_resolution(table: Table, times: NDArray[np.float64]) -> None:
 
 
 def _is_colmap(lines: Sequence[str]) -> bool:
-    """Return whether lines are those of COLMAP's images.txt: ID, quaternion, translation, camera, name."""
+    """Return whether lines look like COLMAP's images.txt: ID, quaternion, translation, camera, name."""
     first = next((line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")), [])
     if len(first) < 10 or not all(map(_is_number, first[:9])) or _is_number(first[9]):
         return False
@@ -489,10 +467,7 @@ def _is_colmap(lines: Sequence[str]) -> bool:
 
 
 def _read_colmap(path: Path, lines: Sequence[str]) -> Trajectory:
-    """Return the poses of COLMAP's images.txt, sorted by the names of the images.
-
-    Each image has a line, and a second line with its points, which may be empty.
-    """
+    """Return the poses of COLMAP's images.txt, sorted by image name. A second line of each image has its points."""
     names, rows, is_image = list[str](), list[list[float]](), True
     for number, line in enumerate(lines, 1):
         if line.lstrip().startswith("#") or (is_image and not line.strip()):
@@ -521,7 +496,7 @@ def _read_colmap(path: Path, lines: Sequence[str]) -> Trajectory:
 
 
 def _read_transforms(path: Path) -> Trajectory:
-    """Return the poses of a transforms.json, sorted by the names of the images, with OpenCV's camera axes."""
+    """Return the poses of a transforms.json, sorted by image name, with OpenCV's camera axes."""
     expected, fix = DESCRIPTIONS[TrajectoryFormat.TRANSFORMS], "check the file"
     content = read_json(path, expected=expected)
     frames: Any = content.get("frames") if isinstance(content, dict) else None
@@ -540,14 +515,14 @@ def _read_transforms(path: Path) -> Trajectory:
         poses[index, :3] = T[:3]
         poses[index, :3, :3] = _nearest_rotation(where, T[:3, :3])
         names.append(str(frame.get("file_path", index)))
-    note = f"poses of {path.name}: the camera axes of OpenGL (y up, z backward) are turned to those of OpenCV"
+    note = f"poses of {path.name} are converted from the camera axes of OpenGL (y up, z backward) to OpenCV's"
     return _order_by_name(path, names, np.asarray(poses @ OPENGL_AXES, np.float64), note)
 
 
 def _order_by_name(path: Path, names: Sequence[str], poses: NDArray[np.float64], note: str) -> Trajectory:
-    """Return poses sorted by the names of their images, with the times or frame numbers that the names hold.
+    """Return poses sorted by image name, with the times or frame numbers in the names.
 
-    Names that count on without gaps hold no frame numbers: row k is frame k.
+    Numbers without gaps are not frame numbers: row k is frame k.
     """
     order = sorted(range(len(names)), key=lambda index: natural_sort_key(Path(names[index])))
     stems = [_IMAGE_SUFFIX.sub("", PurePosixPath(names[index]).name) for index in order]
