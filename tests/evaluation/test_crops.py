@@ -103,9 +103,7 @@ def test_checkpoint_scores_are_of_the_crop_with_a_note(tmp_path: Path, kitti_dri
     whole = score("metric")
     assert [image.pixels for image in whole.per_image] == [352 * 1216] * 2
     assert [image.outside_crop for image in whole.per_image] == [375 * 1242 - 352 * 1216] * 2
-    assert any(
-        "8.1% of the pixels that metric scores lie outside the predictions' crop" in note for note in whole.notes
-    )
+    assert any("8.1%" in note and "crop" in note for note in whole.notes)
 
 
 @pytest.fixture

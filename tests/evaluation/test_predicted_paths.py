@@ -66,10 +66,7 @@ def test_why_there_is_no_path_at_all(tmp_path: Path, drive: Make, red_reader: Ma
     standing = [replace(frame, on_path=number == 0) for number, frame in enumerate(read_frames(drive(3)))]
     record = predict_to_folder(red_reader(), standing, tmp_path / "stands", MADE_BY, source="stands").record
     assert record.path == ()
-    assert (
-        record.path_ends
-        == "no path: no frame shows that the camera has moved since 000000 (data.stride=1 takes each frame)"
-    )
+    assert "000000" in record.path_ends
     assert run(drive(1), red_reader(), tmp_path / "one").record.path_ends == ""
 
 

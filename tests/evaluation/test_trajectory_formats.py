@@ -128,10 +128,7 @@ def test_quaternions_of_another_length_are_normalized_and_zeros_left_out(tmp_pat
     np.savetxt(tmp_path / "path.txt", table, fmt="%.9f")
     read = read_trajectory(tmp_path / "path.txt")
     np.testing.assert_allclose(read.T_world_camera, np.delete(walk(), 3, axis=0), atol=1e-6)
-    assert [note.partition(" path.txt ")[2] for note in read.notes] == [
-        "have the length 2 and are normalized",
-        "have a quaternion of zeros: tracking is lost there, and they are left out",
-    ]
+    assert ["length 2" in note for note in read.notes] == [True, False]
     table[:, 4:] = 0
     np.savetxt(tmp_path / "path.txt", table, fmt="%.9f")
     with refuses(DataError, found="12"):

@@ -35,14 +35,9 @@ PRECISIONS = Registry(
     },
 )
 
-TORCH = "torch"
-"""The backend of a checkpoint, which torch runs without an export."""
-
-ONNXRUNTIME = "onnxruntime"
-"""The backend of an exported file, which needs no torch."""
-
+TORCH = "torch"  # runs a checkpoint without an export
+ONNXRUNTIME = "onnxruntime"  # runs an exported file without torch
 EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-"""What exports a checkpoint, and compares the file with it."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +49,24 @@ class BackendChoice:
 
     @property
     def is_torch(self) -> bool:
-        """Return whether the checkpoint runs by itself."""
+        """Whether torch runs the checkpoint."""
         return self.backend == TORCH
 
     @property
     def is_default(self) -> bool:
-        """Return whether the checkpoint runs by itself, as it is."""
+        """Whether torch runs the checkpoint in float32."""
         return self == BackendChoice()
 
     @property
     def motion_precision(self) -> str:
-        """Return the precision of the pose network: as the depth network's, but not int8."""
+        """The precision of the pose network, which is never int8."""
         return "bf16" if self.precision == "bf16" else "float32"
 
 
 class Backend(Protocol):
-    """Runs the graph of an exported network, which is checked already, in a precision.
+    """Runs the graph of an exported network in a precision.
 
-    packages: that it imports to run an exported network.
-    extra: of pyproject.toml, which installs them, and what exports a checkpoint.
-    precisions: rows of PRECISIONS that it runs.
+    packages: that it imports.  extra: of pyproject.toml.  precisions: rows of PRECISIONS.
     """
 
     packages: ClassVar[tuple[str, ...]]
@@ -105,7 +98,7 @@ class TorchBackend:
 
 
 class OnnxruntimeBackend:
-    """ONNX Runtime, on the GPU where its build has one, else on all cores."""
+    """ONNX Runtime, on a GPU if its build supports one, otherwise on all cores."""
 
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
     extra: ClassVar[str] = "onnx"
@@ -120,7 +113,7 @@ class OnnxruntimeBackend:
 
 
 class OpenvinoBackend:
-    """OpenVINO on the processor: images of a batch run side by side, each on some of the cores."""
+    """OpenVINO on the processor: images of a batch run in parallel."""
 
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime", "openvino")
     extra: ClassVar[str] = "openvino"
@@ -155,10 +148,7 @@ class OpenvinoBackend:
 
 
 def check_backend(choice: BackendChoice, *, is_exported: bool = False) -> None:
-    """Raise ConfigError for an unknown backend or precision, a missing package, and a precision that it cannot run.
-
-    is_exported: the network is a file already, which needs no packages to export it, and no torch.
-    """
+    """Raise ConfigError for an unknown backend or precision, a missing package, and a precision that it cannot run."""
     name, precision = choice.backend, choice.precision
     PRECISIONS.check(precision)
     backend: type[Backend] = BACKENDS.load(name)
@@ -174,16 +164,9 @@ def check_backend(choice: BackendChoice, *, is_exported: bool = False) -> None:
         check_installed(*(() if is_exported else EXPORT_PACKAGES), *backend.packages, extra=backend.extra)
 
 
-OPERATIONS = ("Conv",)
-"""Operations that compute in int8."""
-
-FLOAT32_SHARES = (0.0, 0.25, 0.5)
-"""Shares of the convolutions, from the image on, that stay in float32, beside the first and the last one. Their
-activations have few bits of detail to lose. The smallest share within MAX_DIFFERENCE is taken, else the last one.
-"""
-
-MAX_DIFFERENCE = 0.015
-"""Median relative difference from float32. On RoadWorld .0125 cost 0.3 % of AbsRel, .0196 2.3 %, .047 16 %."""
+OPERATIONS = ("Conv",)  # that compute in int8
+FLOAT32_SHARES = (0.0, 0.25, 0.5)  # shares of the first convolutions in float32; the smallest within MAX_DIFFERENCE
+MAX_DIFFERENCE = 0.015  # median relative difference from float32; .0125 costs 0.3 % of AbsRel, .0196 2.3 %
 
 _COMPARED = 8  # images on which the shares are compared
 
@@ -194,15 +177,12 @@ def keep_float32(source: Path, out: Path, images: Sequence[NDArray[np.float32]])
 
 
 def quantize_int8(source: Path, out: Path, images: Sequence[NDArray[np.float32]]) -> None:
-    """Write an exported network most of whose convolutions compute in int8.
-
-    Weights get a scale for each output channel, activations one each: their range over all images. The first and the
-    last convolution stay in float32, and more of the first ones where the prediction would differ by MAX_DIFFERENCE.
+    """Write an exported network whose convolutions compute in int8, except the last one and some of the first.
 
     Args:
         source: an exported network in float32.
         out: the new file, ONNX with QuantizeLinear and DequantizeLinear around each operation of OPERATIONS.
-        images: (3, H, W) float32 RGB in [0, 1], of the kind that it will predict.
+        images: (3, H, W) float32 RGB in [0, 1] like the images that it will predict.
     """
     check_installed("onnx", "onnxruntime")
     compared = np.stack(images[:: max(len(images) // _COMPARED, 1)])

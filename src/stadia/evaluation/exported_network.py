@@ -1,4 +1,4 @@
-"""Check and run exported ONNX networks, which may come from somebody else. Imports no torch."""
+"""Check and run exported ONNX networks. Imports no torch."""
 
 from __future__ import annotations
 
@@ -49,22 +49,16 @@ class TrainingCamera(StrictModel):
 
 
 class ExportDescription(StrictModel):
-    """Description of an exported network, stored as texts in ONNX's metadata_props. It replaces the checkpoint.
+    """Description of an exported network, stored as texts in ONNX's metadata_props.
 
-    input, unit: of the graph's `image` and `inverse_depth`, as text.
-    recipe, config_hash, checkpoint: as in predictions.json.
-    height, width: of the training images.
-    crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the part of an image that they showed.
-    stride: other sizes are multiples of it, in a .pt2 three times it or more, or twice where the training was.
-    focal: fx / width of the training cameras; for another one inverse depth is divided by the ratio of the two. None
-        where it is not known: inverse depth stays as it is.
-    canonical_focal: sqrt(fx fy / (height width)) at which the graph's depth holds, of a network with a canonical camera
-        (Metric3D); for another one inverse depth is divided by the ratio of the two. It has no `focal`.
-    licence: of the published weights that it is or started from; "" where none is known.
-    scale_from: where the metres of its training come from; "" without.
-    camera: of the training, for images of which none is given, as JSON; none where it had several or is not known.
-    verdict, verdict_codes: on record of its run, and codes of the findings behind it, with commas; none without a run
-        that was judged.
+    input, unit: of the graph's `image` and `inverse_depth`.
+    height, width: of the training images.  crop: row of `geometry.numpy_camera.IMAGE_CROPS` that they showed.
+    stride: other sizes are multiples of it.
+    focal: fx / width of the training cameras; for another one inverse depth is divided by the ratio of the two.
+    canonical_focal: sqrt(fx fy / (height width)) of a canonical camera (Metric3D), instead of `focal`.
+    licence: of the published weights.  scale_from: where the metres of its training come from.
+    camera: of the training, for images without a camera; None if it had several.
+    verdict, verdict_codes: of its run, and codes of the findings behind it.
     stadia: the version that exported it.
     """
 
@@ -92,29 +86,29 @@ class ExportDescription(StrictModel):
     @field_validator("camera", mode="before")
     @classmethod
     def _parse_camera(cls, value: Any) -> Any:
-        """Accept the text that `texts` writes."""
+        """Accept the text of `texts`."""
         return TrainingCamera.model_validate_json(value) if isinstance(value, str) else value
 
     @classmethod
     def from_provenance(cls, provenance: Provenance, depth_scale: DepthScale, **values: Any) -> Self:
-        """Build it from a provenance; `values` are the fields from `height` to `canonical_focal`."""
+        """Build it from a provenance and the fields from `height` to `canonical_focal`."""
         made_by = provenance.model_dump(include={"recipe", "config_hash", "checkpoint", "licence"})
         return cls(depth_scale=depth_scale, unit=UNITS[depth_scale], **made_by, **values)
 
     def texts(self) -> dict[str, str]:
-        """Return all fields as text, without those that are not known."""
+        """Return all known fields as text."""
         texts = {name: str(value) for name, value in self if name != "camera" and value is not None}
         return texts if self.camera is None else {**texts, "camera": self.camera.model_dump_json()}
 
     def describe_verdict(self) -> str:
-        """Return the verdict on record, with the codes of its findings; "" without any."""
+        """Return the verdict with the codes of its findings."""
         return f"{self.verdict or ''}" + f" ({self.verdict_codes})" * bool(self.verdict and self.verdict_codes)
 
     @classmethod
     def read(cls, path: Path, texts: Mapping[str, str]) -> Self:
-        """Read it from a file's metadata, which may have other entries. Raise DataError where it is not stadia's."""
+        """Read it from a file's metadata. Raise DataError for another program's file."""
         if texts.get("format") != cls.model_fields["format"].default:
-            fix = "run it by onnxruntime itself, and score its maps by `stadia evaluate --depth`"
+            fix = "run it with onnxruntime, and score its maps with `stadia evaluate --depth`"
             expected = "one that `stadia export` wrote"
             raise DataError(path, found="an ONNX file without stadia's description", expected=expected, fix=fix)
         try:
@@ -135,16 +129,13 @@ class ExportDescription(StrictModel):
 
 EXPECTED = "an ONNX file that `stadia export` wrote"
 MIN_OPSET = 13
-_MAX_BYTES = 1 << 31  # a protobuf has no more
-_MAX_NODES = 4000  # the networks have at most about a thousand; onnxruntime takes a minute to open 10,000
+_MAX_BYTES = 1 << 31  # limit of a protobuf
+_MAX_NODES = 4000  # networks have about a thousand; onnxruntime takes a minute to open 10,000
 
 
 @dataclass(frozen=True, slots=True)
 class GraphInterface:
-    """The input (B, channels, H, W) float32 of a graph, and its output.
-
-    values: of each image, so that the output is (B, values); None for a map (B, 1, H, W).
-    """
+    """The input (B, channels, H, W) float32 of a graph, and its output (B, values), or a map (B, 1, H, W)."""
 
     input: str
     channels: int
@@ -164,7 +155,7 @@ MOTION = GraphInterface("image_pair", 6, "motion", 6)
 
 
 def check_installed(*packages: str, extra: str = "onnx") -> None:
-    """Raise ConfigError where a package of an extra is missing."""
+    """Raise ConfigError if a package of an extra is missing."""
     if missing := [package for package in packages if find_spec(package) is None]:
         expected, fix = f"the extra '{extra}'", f"pip install 'stadia[{extra}]'"
         raise ConfigError(missing[0], found="no such package", expected=expected, fix=fix)
@@ -254,14 +245,14 @@ def _find_fault(path: Path) -> str:
     check_input_file(path, expected=EXPECTED, max_bytes=_MAX_BYTES)
     try:
         model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # of protobuf, whose errors have no common base class with others
+    except Exception as error:
         found, fix = f"a damaged file ({summarize_exception(error)})", "copy it again, or export it again"
         raise DataError(path, found=found, expected=EXPECTED, fix=fix) from error
     graph = model.graph
     if model.functions:
         return "a graph with functions"
     if len(graph.node) > _MAX_NODES:
-        return f"{len(graph.node)} operations, where {_MAX_NODES} are accepted"
+        return f"{len(graph.node)} operations, more than {_MAX_NODES}"
     for node in graph.node:
         if node.domain not in ("", "ai.onnx"):
             return f"an operation of '{node.domain}'"
@@ -276,15 +267,12 @@ def _find_fault(path: Path) -> str:
 
 
 class ExportedNetwork:
-    """A depth network that onnxruntime runs: on a GPU if its build supports one, else on all cores.
+    """A depth network that onnxruntime runs, like `core.types.Predictor`.
 
-    size: (height, width) of its input; the training size by default.
-    threads: number of cores; None takes all.
+    size: (height, width) of its input; the training size by default.  threads: number of cores; None for all.
+    only_size: (height, width) of a file for one size.  about: the file's description.
 
-    only_size: (height, width) of a file that is for one size; else None.
-
-    `depth_scale`, `height`, `width` and `crop` are as of `core.types.Predictor`; `about` is the file's description.
-    Raises ConfigError where onnxruntime is missing or the size does not fit, DataError for a damaged or foreign file.
+    Raises ConfigError if onnxruntime is missing or the size does not fit, DataError for a damaged or foreign file.
     """
 
     def __init__(self, path: Path, size: tuple[int, int] | None = None, *, threads: int | None = None) -> None:
@@ -298,15 +286,12 @@ class ExportedNetwork:
         self._check_size(self.height, self.width)
 
     def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Predict (B, 3, H, W) float32 RGB in [0, 1] to (B, 1, H, W), in the unit of `about`, at its focal length.
-
-        Raises ConfigError where the sides are no multiples of the stride.
-        """
+        """Predict (B, 3, H, W) float32 RGB in [0, 1] to (B, 1, H, W), in unit and focal length of `about`."""
         self._check_size(*image.shape[-2:])
         return self.graph.run(image)
 
     def provenance(self, size: tuple[int, int] | None = None) -> Provenance:
-        """Return the provenance for predictions.json; `size` where it is not the training size."""
+        """Return the provenance for predictions.json; size: if it is not the training size."""
         made_by = self.about.model_dump(include={"recipe", "config_hash", "licence"})
         checkpoint = f"{self.about.checkpoint}, as {self.path.name}"
         return Provenance(**made_by, checkpoint=checkpoint, motion="none", requested_size=size)
@@ -329,10 +314,7 @@ def stream_exported_predictions(
     frames: Iterable[Frame],
     run: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
 ) -> Iterator[PredictedFrame]:
-    """Predict depth frame by frame, at any focal length; without motion.
-
-    run: predicts (B, 3, H, W) to (B, 1, H, W); `network.inverse_depth` by default.
-    """
+    """Predict depth frame by frame, without motion. run: replaces `network.inverse_depth`."""
     run = run or network.inverse_depth
     canonical = network.about.canonical_focal
     lens = TrainingLens(network.about.focal or 0.0, "depth is scaled by it")

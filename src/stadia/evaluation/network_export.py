@@ -30,30 +30,22 @@ from stadia.evaluation.exported_network import (
 )
 from stadia.files.atomic_files import atomic_write
 
-Run = Callable[[NDArray[np.float32]], NDArray[np.floating]]
-"""Runs an exported file: images (B, C, H, W) to its output."""
+Run = Callable[[NDArray[np.float32]], NDArray[np.floating]]  # runs an exported file on images (B, C, H, W)
 
 TOLERANCE = 1e-3
-"""Largest difference between the network and its file, relative to the output and to the spread of the maps. The
-denominator is at least a hundredth of the largest output, so that rounding of far or constant depth does not count.
-"""
+"""Largest difference between network and file, relative to the output and to the spread of the maps. The denominator is
+at least a hundredth of the largest output, so that rounding of far depth does not count."""
 
-OPSET = 18
-"""ONNX opset, the exporter's default. Newer ones bring nothing to these networks, and fewer runtimes support them."""
-
-DESCRIPTION = "stadia.json"
-"""File inside a torch.export archive with the `ExportDescription`."""
-
-_MAX_ONNX_BYTES = (1 << 31) - (1 << 24)  # what one file of ONNX, a protobuf, can hold
+OPSET = 18  # of ONNX, the exporter's default
+DESCRIPTION = "stadia.json"  # file in a torch.export archive with the `ExportDescription`
+_MAX_ONNX_BYTES = (1 << 31) - (1 << 24)  # what one protobuf can have
 
 
 @dataclass(frozen=True, slots=True)
 class ExportComparison:
     """Largest differences between a network and its file over images of one size.
 
-    relative: to the output.
-    of_spread: relative to the largest minus the smallest output, so that a map with little variation is compared by its
-    variation. Both as of TOLERANCE.
+    relative: to the output.  of_spread: to the largest minus the smallest output. See TOLERANCE.
     """
 
     images: int
@@ -65,7 +57,7 @@ class ExportComparison:
 
     @property
     def is_close(self) -> bool:
-        """Return whether the differences are below TOLERANCE; False also where they are not finite."""
+        """Whether the differences are below TOLERANCE."""
         return self.relative < TOLERANCE and self.of_spread < TOLERANCE
 
     def __str__(self) -> str:
@@ -85,15 +77,13 @@ def export_onnx(
     """Write an ONNX file: `image` (B, 3, H, W) to `inverse_depth` (B, 1, H, W), H and W multiples of the stride.
 
     Args:
-        network: (B, 3, H, W) RGB in [0, 1] to (B, 1, H, W), in evaluation mode, on the CPU. Its normalization becomes
-            part of the file.
-        path: of the file, which holds its weights.
-        about: becomes its metadata.
-        size: (H, W) that the file is for, alone; it is traced in a fraction of the time, and runs faster.
+        network: (B, 3, H, W) RGB in [0, 1] to (B, 1, H, W), in evaluation mode, on the CPU.
+        about: its metadata.
+        size: the only (H, W) of the file; it is traced and run faster.
         one_image: the graph takes one image of that size at a time, for networks that count their images.
 
-    Returns the comparisons of network and file, run by onnxruntime, at the training size and at another, or at `size`.
-    Raises StadiaError, and leaves no file, where it cannot be exported or differs by more than TOLERANCE.
+    Returns the comparisons of network and file, run by onnxruntime, at two sizes or at `size`. Raises StadiaError, and
+    leaves no file, if the network cannot be exported or differs by more than TOLERANCE.
     """
     texts, stride = about.texts(), about.stride
     sizes = [size] if size else _choose_sizes(about)
@@ -107,7 +97,7 @@ def export_onnx(
 
 
 def export_motion(network: nn.Module, path: Path, size: tuple[int, int]) -> list[ExportComparison]:
-    """Write an ONNX file of a pose network, for images of one size, by the interface `MOTION`; as `export_onnx`."""
+    """Write an ONNX file of a pose network, for images of one size, by the interface `MOTION`."""
 
     def open_file(written: Path) -> Run:
         graph = OnnxGraph(written, MOTION)
@@ -136,7 +126,7 @@ def _write_onnx(
         raise StadiaError(path, found=found, expected="less than 2 in one file of ONNX", fix=fix)
     names: dict[str, Any] = {"input_names": [interface.input], "output_names": [interface.output]}
     with warnings.catch_warnings(), torch.no_grad():
-        # The exporter copies trees of torch's that are of a deprecated class.
+        # The exporter copies torch's trees, which have a deprecated class.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
         exported: Any = torch.onnx.export(
             program, (), opset_version=OPSET, verbose=False, dynamic_shapes=shapes, **names
@@ -155,11 +145,11 @@ def export_torch(
     *,
     one_image: bool = False,
 ) -> list[ExportComparison]:
-    """Write a torch.export archive (.pt2), for torch in Python or AOTInductor; else as `export_onnx`.
+    """Write a torch.export archive (.pt2), for torch in Python or AOTInductor. See `export_onnx`.
 
-    Its images have three strides or more a side, or two where the training's had; or one size alone.
+    Its images have three strides or more a side, or two if the training's had two.
     """
-    if min(about.height, about.width) < 2 * about.stride:  # torch takes a side of one for a constant
+    if min(about.height, about.width) < 2 * about.stride:  # torch treats a side of one as a constant
         found, expected = f"a training at {about.width}x{about.height}", f"{2 * about.stride} pixels a side or more"
         raise StadiaError(path, found=found, expected=expected, fix="export it to ONNX (--out model.onnx)")
     least = min(3, about.height // about.stride, about.width // about.stride)
@@ -178,10 +168,7 @@ def export_torch(
         return _compare(network, run, path, DEPTH.channels, [size] if size else _choose_sizes(about))
 
 
-MIN_TRACED_PX = 32
-"""Smallest side of a traced image. Below it the coarsest map of Depth Anything has one pixel, which torch takes for a
-constant.
-"""
+MIN_TRACED_PX = 32  # with smaller images, Depth Anything's coarsest map has one pixel, which torch treats as a constant
 
 
 def _choose_sizes(about: ExportDescription) -> list[tuple[int, int]]:
@@ -202,8 +189,6 @@ def _trace(
     """Return the graph for any number of images of one size, by default of any size that the stride allows.
 
     least: strides of a side.
-    one_image: for one image alone.
-    It has the weights that it uses.
     """
     fewest = math.ceil(MIN_TRACED_PX / stride)
     example = torch.zeros(
@@ -231,11 +216,10 @@ def _trace(
 def _pad_by_integers() -> Iterator[None]:
     """Let timm compute TensorFlow's SAME padding by integers while a graph is traced.
 
-    timm rounds a quotient up as a floating-point number. Of a size that is not known, this stays in the expressions of
-    all sizes behind it, and each stride nests another one: tracing took minutes (`tf_efficientnet_*`). By integers the
-    padding is a number, because the sizes are multiples of the strides.
+    timm's floating-point quotient would stay in the expressions of all later sizes: tracing took minutes
+    (`tf_efficientnet_*`).
     """
-    padding: Any = sys.modules.get("timm.layers.padding")  # absent where no network is of timm
+    padding: Any = sys.modules.get("timm.layers.padding")
     if padding is None:
         yield
         return
@@ -268,7 +252,7 @@ def _dynamic_shapes(
 
 
 def _drop_unused(program: ExportedProgram) -> None:
-    """Remove weights that depth does not need, such as those of a pose network."""
+    """Remove weights that depth does not need, such as a pose network's."""
     unused = {node.name: node for node in program.graph.nodes if node.op == "placeholder" and not node.users}
     specs = program.graph_signature.input_specs
     for spec in [spec for spec in specs if spec.arg.name in unused and spec.target is not None]:
@@ -280,11 +264,10 @@ def _drop_unused(program: ExportedProgram) -> None:
 
 
 def _replace_in_place(program: ExportedProgram) -> None:
-    """Replace operations in place, such as `relu_`, by those that return a new tensor, where the result is the same.
+    """Replace in-place operations, such as `relu_`, if the result is the same.
 
-    A difference shows where the tensor is read later, also through a slice or another view that was taken before.
-    ONNX has operators for most activations, and none for their in-place forms: the exporter splits each of those into a
-    dozen comparisons and selections, which takes half of its time.
+    It differs if the tensor, or a view of it, is read later. ONNX lacks most in-place activations: the exporter splits
+    them into a dozen operations, which takes half of its time.
     """
     position = {node: number for number, node in enumerate(program.graph.nodes)}
     for node in position:
@@ -303,7 +286,7 @@ def _replace_in_place(program: ExportedProgram) -> None:
 
 
 def _returns_new_tensor(node: torch.fx.Node) -> bool:
-    """Return whether a node is an operation whose result shares no memory with its input, as a slice does."""
+    """Return whether a node's result shares no memory with its input."""
     operation: Any = node.target
     if not isinstance(operation, torch._ops.OpOverload) or "dropout" in operation._schema.name:
         return False  # without training dropout returns its input
@@ -313,10 +296,7 @@ def _returns_new_tensor(node: torch.fx.Node) -> bool:
 def _compare(
     network: nn.Module, run: Run, path: Path, channels: int, sizes: Sequence[tuple[int, int]]
 ) -> list[ExportComparison]:
-    """Compare network and file on random images: one of the first size, and two of the last.
-
-    Raises StadiaError where the file cannot be run, or differs.
-    """
+    """Compare network and file on random images of the first and the last size. Raises StadiaError."""
 
     def run_file(image: NDArray[np.float32]) -> NDArray[np.floating]:
         try:

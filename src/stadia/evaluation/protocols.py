@@ -68,7 +68,7 @@ class Protocol:
     """How depth is scored.
 
     crop: a row of CROPS.  scored_m: limits of scored ground truth, metres.
-    clamp_m: limits to which the aligned prediction is clamped, metres.
+    clamp_m: limits of the aligned prediction, metres.
     alignments: what is fitted to the truth, by depth scale. Missing scales are refused.
     ground_truth: description of the ground truth of published numbers.
     images: number of images of published means; None without a benchmark.
@@ -175,8 +175,7 @@ _ALL = (
         clamp_m=(1 / 256, 65535 / 256),  # what the uint16 PNG of a submission can hold
         alignments=_METRES,
         ground_truth=(
-            f"{_IMPROVED}, such as the 1000 of val_selection_cropped; that of the benchmark's own images is the"
-            " server's alone"
+            f"{_IMPROVED}, such as the 1000 of val_selection_cropped; only the server has the benchmark's own"
         ),
         min_labeled=_KITTI_IMPROVED_SHARE,
         images=500,

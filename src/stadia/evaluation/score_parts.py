@@ -122,7 +122,7 @@ def score_parts(
 
 
 def average_parts(images: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """Return the mean of each part over the images that have it, as of whole images, with pixels and images.
+    """Return the mean of each part over the images that have it, with the numbers of pixels and images.
 
     Examples:
         >>> average_parts([{"class 1": {"rmse": 1.0, "pixels": 30}}, {"class 1": {"rmse": 3.0, "pixels": 50}}])
@@ -151,7 +151,7 @@ def _sort_key(part: str) -> tuple[str, float, str]:
 
 
 def read_classes(folder: Path, name: str, shape: tuple[int, int]) -> NDArray:
-    """Return the classes (H, W) of FOLDER/NAME.png. Raises DataError where it is missing, or of another size."""
+    """Return the classes (H, W) of FOLDER/NAME.png. Raises DataError if it is missing, or has another size."""
     path, expected = folder / f"{name}.png", "a PNG of one channel with a class a pixel"
     data = read_bytes(path, expected=expected, max_bytes=MAX_IMAGE_BYTES)
     fix = "write the numbers themselves, as 8 or 16 bits"

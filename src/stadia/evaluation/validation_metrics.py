@@ -30,7 +30,7 @@ _Pair = tuple[Meta, str]
 
 MAX_DEPTH_M = 80.0
 
-INTERVAL_PERCENTS = tuple(range(10, 100, 10))  # percentages of the intervals about 0 that calibration is checked at
+INTERVAL_PERCENTS = tuple(range(10, 100, 10))  # intervals about 0 at which calibration is checked
 
 
 def compute_depth_scores(
@@ -38,12 +38,10 @@ def compute_depth_scores(
 ) -> dict[str, Tensor]:
     """Compute `abs_rel`, `rmse` and `d1` of each sample, (B,), and `ause` and `ause_of_random` of an uncertainty.
 
-    Metres are scored as they are, depth up to scale by the ratio of medians, affine-inverse depth by least squares in
-    inverse depth, affine depth by least squares in depth. A sample without ground truth has NaN. A prediction that is
-    not finite has infinite errors.
+    Depth up to scale is scaled by medians, affine depth by least squares. A sample without ground truth has NaN; a
+    prediction that is not finite has infinite errors.
 
-    inverse_depth: (B, 1, H, W), with the scale of `depth_scale`.
-    true_m: (B, 1, H, W) metres, 0 = none; scored below MAX_DEPTH_M.
+    inverse_depth: (B, 1, H, W).  true_m: (B, 1, H, W) metres, 0 = unknown; scored below MAX_DEPTH_M.
     log_uncertainty: (B, 1, H, W), larger for less certain depth.
 
     Examples:
@@ -75,14 +73,10 @@ def compute_depth_scores(
 
 
 def compute_uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dict[str, Tensor]:
-    """Compute the calibration (B,) of Sigma as the scale of its residuals, at every fourth row and column.
+    """Compute the calibration (B,) of Sigma as the scale of a Laplace distribution of residuals (B, 1, H, W).
 
-    r / Sigma + log Sigma is the likelihood of a Laplace distribution of scale Sigma.
-    `inside_10` to `inside_90`: share of residuals in the interval about 0 that holds this percentage of it.
-    `residual_over_sigma`: mean ratio, 1 for a calibrated Sigma.
-    `residual_spearman`: rank correlation of Sigma and residual, 0 where one of them is constant.
-
-    residual, log_uncertainty: (B, 1, H, W).
+    `inside_10` to `inside_90`: share of residuals in the interval about 0 with this percentage.
+    `residual_over_sigma`: mean ratio, 1 if calibrated.  `residual_spearman`: rank correlation of Sigma and residual.
     """
     r, sigma = residual[:, 0, ::4, ::4], log_uncertainty[:, 0, ::4, ::4].exp()
     every = torch.ones_like(r, dtype=torch.bool)
@@ -97,11 +91,10 @@ def compute_uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dic
 
 @dataclass
 class MotionPairs:
-    """Motions between neighboring frames of one validation, in order of time.
+    """Motions between neighboring frames of one validation, of the camera, forward in time: ahead is positive z.
 
-    Motions are those of the camera, forward in time: of the later camera in the earlier one's frame, so that ahead is
-    positive z. With both directions the truth would form two clusters, and a constant prediction
-    would correlate with it. Each pair counts once, in however many processes it occurs.
+    With both directions the truth would form two clusters, with which a constant prediction would correlate. Each pair
+    counts once.
 
     depth_scale: translations up to scale are scaled to the truth by one factor for each data set.
     """
@@ -121,7 +114,7 @@ class MotionPairs:
             }
 
     def collect(self) -> tuple[Tensor, Tensor]:
-        """Return (N, 6) predicted (scaled) and true motions of all processes, each of which has to call it."""
+        """Return (N, 6) predicted (scaled) and true motions of all processes. Every process must call it."""
         predicted, true = [torch.empty(0, 6, dtype=torch.float64)], [torch.empty(0, 6, dtype=torch.float64)]
         for part, true_part in self._parts().values():
             scale = 1.0 if self.depth_scale is DepthScale.METRES else median_length_ratio(part, true_part)
@@ -130,10 +123,7 @@ class MotionPairs:
         return torch.cat(predicted), torch.cat(true)
 
     def scales(self) -> dict[str, float]:
-        """Return the factor from predicted to true translation by data set; empty for one. Every process calls it.
-
-        Without those where the median prediction does not move: no factor fits.
-        """
+        """Return the factor from predicted to true translation by data set; empty for one. All processes call it."""
         moving = {n: pair for n, pair in self._parts().items() if n and pair[0][:, :3].norm(dim=-1).median() > 0}
         return {name: float(median_length_ratio(predicted, true)) for name, (predicted, true) in moving.items()}
 
@@ -148,7 +138,7 @@ class MotionPairs:
 
 
 def compute_motion_scores(predicted: Tensor, true: Tensor) -> dict[str, float]:
-    """Return `motion_slope/AXIS`, `motion_correlation/AXIS` and `motion_along`; empty where no true motion is known."""
+    """Return `motion_slope/AXIS`, `motion_correlation/AXIS` and `motion_along`; empty without known motion."""
     axes, along = fit_motion_axes(predicted, true), median_translation_ratio(predicted, true)
     slopes = {f"motion_slope/{axis}": slope for axis, (slope, _) in axes.items()}
     correlations = {f"motion_correlation/{axis}": correlation for axis, (_, correlation) in axes.items()}

@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).parents[2]
 class Case:
     """A cause or fix with named placeholders that replaces the entry's; empty to keep it.
 
-    factor: factor by which a known mistake lengthens distances; 0 for other cases.
+    factor: of distances, for a known mistake; 0 for other cases.
     """
 
     cause: str = ""
@@ -39,7 +39,7 @@ class Entry:
 
     measured_text: how the check measures it, with the names of its thresholds in braces.
     checks: modules that report it and have its thresholds.  proof: test with a mutation that has this finding.
-    source: where this failure is documented.  cases: other causes and fixes by name.
+    source: document of this failure.  cases: other causes and fixes by name.
     """
 
     code: str

@@ -164,7 +164,7 @@ def _draw_epipolar_lines(finding: Finding, survey: RecordingSurvey) -> Tiles:
 
 
 def _draw_motions(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    """Draw where the poses and a measured motion project the points of another frame."""
+    """Draw the points of another frame, projected by the poses and by a measured motion."""
     lengths = finding.code in ("E03", "E08", "D06")
     kind = {"E03": "by_rig", "D06": "by_depth"}.get(finding.code, "measured")
     motions = [(step, step.T_second_first, getattr(step, kind)) for step in survey.steps]
@@ -198,7 +198,7 @@ def _draw_motions(finding: Finding, survey: RecordingSurvey) -> Tiles:
 def _draw_projected(
     image: Image, points: Array, seen_px: Array, T_second_first: Array, K: Array
 ) -> tuple[Image, float]:
-    """Draw points (green) with a line to where a motion projects them; return also the median distance in pixels."""
+    """Draw points (green) with a line to their projections; return also the median distance in pixels."""
     moved = (points @ T_second_first[:3, :3].T + T_second_first[:3, 3]) @ K.T
     ahead = moved[:, 2] > 1e-9
     landed, seen_px = moved[ahead, :2] / moved[ahead, 2:], seen_px[ahead]

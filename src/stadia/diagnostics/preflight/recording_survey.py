@@ -58,7 +58,7 @@ class Step:
     depth_explains: share of the points of `by_matches` with ground truth that `by_depth` explains, too; None for too
         few. `by_depth` is None if it is below MIN_DEPTH_EXPLAINS.
     T_second_first: by the poses.  rig_depth: (M,) depth of the first points by the rig, 0 if unknown.
-    grain_px: pixels per pixel of the image in which features were detected; tolerances grow with it.
+    grain_px: pixels per pixel of the image for features; tolerances grow with it.
     """
 
     first: int
@@ -170,7 +170,7 @@ class RecordingSurvey:
 
     @cached_property
     def grain_px(self) -> float:
-        """Pixels of these images per pixel of the image in which features are detected."""
+        """Pixels of these images per pixel of the image for features."""
         return max(1.0, self.recording.camera(self.anchors[0]).width / MAX_WIDTH)
 
     def depth(self, index: int) -> NDArray[np.float32] | None:

@@ -76,7 +76,7 @@ def check_splits(
 ) -> Iterator[Finding]:
     """D09 shared frames, D10 adjacent frames, D13 shared drives, for each pair of splits; the first one trains.
 
-    Only the first finding of a pair is reported, since it implies the others.
+    Only the first finding of a pair is reported.
     """
     splits = [Split(name, recordings) for name, recordings in named.items()]
     splits = [split for split in splits if any(len(indices) for _, indices in split.recordings)]
@@ -236,7 +236,7 @@ def _check_shared_drives(train: Split, held_out: Split) -> Finding | None:
     shared = {frame[0].name: trained_frame[0].name for frame, trained_frame in pairs}
     total = len({recording.name for recording, indices in held_out.recordings if len(indices)})
     renamed = next(((first, second) for first, second in shared.items() if first != second), None)
-    measured = f"{len(shared)} of the {total} recordings of '{held_out.name}' are of the same drives as "
+    measured = f"{len(shared)} of the {total} recordings of '{held_out.name}' share drives with "
     measured += f"'{train.name}'" + (f", under another name: '{renamed[0]}' and '{renamed[1]}'" if renamed else "")
     severity = Severity.WARN if renamed else Severity.NOTE
     expected = "0, for scores of other places"

@@ -1,4 +1,4 @@
-"""Write point clouds: PLY files, and the sample that a report shows."""
+"""Write point clouds: PLY files, and a report's sample."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from stadia.geometry.depth_maps import depth_to_points
 MAX_POINTS = 1_000_000
 MAX_FRAMES = 40
 MAX_MEDIAN_DEPTHS = 5.0  # times the median depth: beyond, one pixel of error moves a point by metres
-EDGE_RATIO = 0.06
-"""Relative jump of depth to a neighboring pixel at which a point is left out: it lies between two surfaces."""
+EDGE_RATIO = 0.06  # relative jump of depth to a neighbor, between two surfaces
 
 FindSky = Callable[[NDArray[np.uint8], NDArray[np.floating]], NDArray[np.bool_]]
-"""Returns the sky (h, w) of an image (H, W, 3) RGB with depth (h, w): it has no distance. `geometry.find_far_sky`."""
+"""Returns the sky (h, w) of an image (H, W, 3) RGB with depth (h, w). See `geometry.find_far_sky`."""
 
 _VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
 _DIGITS = 12
@@ -34,16 +33,14 @@ _DIGITS = 12
 NO_VERDICT = "none"
 _VERDICT = "comment verdict of the depth: "
 _MAX_HEADER = 4096
-_VERDICT_LENGTH = 16  # characters, so that the verdict can be filled in when all frames are predicted
-
-MAX_SAMPLE_PIXELS = 40_000
-"""Largest number of pixels, of 5 bytes each in the report. More would hardly add detail."""
+_VERDICT_LENGTH = 16  # characters that are filled in at the end
+MAX_SAMPLE_PIXELS = 40_000  # of 5 bytes each in the report
 
 _COUNTS = 65535  # of a uint16 PNG
 
 
 def _header(count: int, unit: str) -> bytes:
-    """Return a header of one length for any count, so that the count can be filled in at the end."""
+    """Return a header of one length for any count."""
     padding = "." * (_DIGITS - len(str(count)))
     lines = (
         "ply",
@@ -80,7 +77,7 @@ class PlyWriter:
 
 
 def write_cloud_verdict(path: Path, verdict: str) -> None:
-    """Write the verdict on the depth into the header of a PLY file of `open_point_cloud_file`."""
+    """Write the verdict on the depth into the header of a PLY file."""
     with path.open("r+b") as stream:
         place = stream.read(_MAX_HEADER).find(_VERDICT.encode("ascii"))
         if place >= 0:
@@ -93,7 +90,7 @@ def color_points(
 ) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
     """Return up to `limit` points (N, 3) of a frame in the world, with colors (N, 3), without far ones and sky.
 
-    without_edges: also leave out points where depth jumps by more than EDGE_RATIO.
+    without_edges: also without points where depth jumps by more than EDGE_RATIO.
     """
     depth = predicted.depth()
     T = None if predicted.T_world_camera is None else torch.from_numpy(predicted.T_world_camera)
@@ -127,11 +124,9 @@ def find_edges(depth: NDArray[np.floating], ratio: float) -> NDArray[np.bool_]:
 
 
 class CloudFrames:
-    """Chooses the frames whose points are joined: up to MAX_FRAMES, evenly spread, and up to MAX_POINTS points.
+    """Chooses up to MAX_FRAMES frames, evenly spread, and up to MAX_POINTS points. Only the first may lack a pose.
 
-    Frames without a pose cannot be joined, so only the first of them is taken.
-
-    frames: number of frames; if None, each hundredth is taken until MAX_POINTS.
+    frames: number of frames; if None, each hundredth counts until MAX_POINTS.
     """
 
     def __init__(self, frames: int | None) -> None:
@@ -156,10 +151,7 @@ def open_point_cloud_file(
 ) -> Iterator[Listener]:
     """Open a PLY file and return a listener that adds points of the frames that `CloudFrames` chooses.
 
-    The file appears only when the block ends without an error.
-
-    frames: number of frames; None where it is not known.
-    find_sky: sky is left out, as are points beyond MAX_MEDIAN_DEPTHS median depths; the header names it.
+    The file appears only if the block ends without an error. frames: number of frames; None if unknown.
     """
     chosen = CloudFrames(frames)
     unit = "metres" if depth_scale is DepthScale.METRES else "up to scale, no metres"
@@ -183,21 +175,17 @@ def write_cloud_sample(
     depth: NDArray[np.floating],
     K: NDArray[np.float64],
 ) -> None:
-    """Write one frame as points for the report, over the files of another frame:
-
-    FOLDER/camera.json: frame, depth_scale, K of the kept pixels, and the depth of one count of depth.png.
-    FOLDER/image.png: RGB.
-    FOLDER/depth.png: uint16, 0 = none; far pixels are left out, too.
+    """Write one frame as points for the report: camera.json, image.png (RGB) and depth.png (uint16, 0 = unknown).
 
     image: (h, w, 3) RGB, at the depth's size. Above MAX_SAMPLE_PIXELS only every n-th row and column is kept.
-    depth: (h, w) z in metres or up to scale, 0 = none, such as sky; positive somewhere.
+    depth: (h, w) z in metres or up to scale, 0 = unknown.
     """
     every = int(np.ceil(np.sqrt(depth.size / MAX_SAMPLE_PIXELS)))
     kept, shown = depth[::every, ::every], image[::every, ::every]
     near = kept < MAX_MEDIAN_DEPTHS * np.median(kept[kept > 0])
     per_count = float(kept[near].max()) / _COUNTS
     of_kept = K.copy()
-    of_kept[:2] /= every  # the first pixel kept is the first of all
+    of_kept[:2] /= every
     write_depth_png(folder / "depth.png", np.where(near, kept, 0), 1 / per_count)
     write_image(folder / "image.png", shown[..., ::-1])
     about = {"frame": name, "depth_scale": str(depth_scale), "K": of_kept.tolist(), "depth_per_count": per_count}

@@ -56,10 +56,10 @@ _NOT_ENDED: Mapping[str, Any] = {
     **dict.fromkeys(("image_size", "checks", "precision_cost", "trained_on", "not_aligned")),
 }
 SCALE_DESCRIPTIONS: Mapping[DepthScale, str] = {
-    DepthScale.METRES: "metres, for images like those in the training",
-    DepthScale.UP_TO_SCALE: "up to scale: no metres; ratios of depths within an image are right",
-    DepthScale.AFFINE_INVERSE: "inverse depth up to scale and shift: only the order of near and far is right",
-    DepthScale.AFFINE_DEPTH: "depth up to scale and shift: only the order of near and far is right",
+    DepthScale.METRES: "metres: for images like those in the training",
+    DepthScale.UP_TO_SCALE: "up to scale: no metres; ratios of depths hold within an image",
+    DepthScale.AFFINE_INVERSE: "inverse depth up to scale and shift: no metres and no ratios; only near and far are right",
+    DepthScale.AFFINE_DEPTH: "depth up to scale and shift: no metres and no ratios; only near and far are right",
 }
 """What users may rely on."""
 

@@ -1,4 +1,4 @@
-"""Write predictions as one file in 3D: binary glTF for browsers and Blender, a recording of rerun for its viewer."""
+"""Write predictions as one file in 3D: binary glTF, or a recording of rerun."""
 
 from __future__ import annotations
 
@@ -26,10 +26,7 @@ RERUN_APPLICATION = "stadia-predictions"
 def open_glb_file(path: Path, frames: int | None, find_sky: FindSky | None = None) -> Iterator[Listener]:
     """Open a .glb, and return a listener that adds points of some frames, and the path of the camera.
 
-    The file appears only when the block ends without an error. Points are bounded as those of a PLY file. Those at
-    edges of depth are left out.
-
-    frames: number of frames; None where it is not known.
+    The file appears only if the block ends without an error. frames: number of frames; None if unknown.
     """
     chosen = CloudFrames(frames)
     clouds: list[tuple[NDArray[np.floating], NDArray[np.uint8]]] = []
@@ -49,7 +46,7 @@ def open_glb_file(path: Path, frames: int | None, find_sky: FindSky | None = Non
 
 
 def check_rerun() -> None:
-    """Raise ConfigError where the package rerun-sdk is missing."""
+    """Raise ConfigError if the package rerun-sdk is missing."""
     if importlib.util.find_spec("rerun") is None:
         found, fix = "no package rerun-sdk", "pip install 'stadia[rerun]'"
         raise ConfigError("--rerun", found=found, expected="the package of the extra rerun", fix=fix)
@@ -61,9 +58,7 @@ def open_rerun_file(
 ) -> Iterator[Listener]:
     """Open a recording of rerun, and return a listener that adds each frame: camera, image, depth, points of some.
 
-    The file appears only when the block ends without an error. Coordinates are x right, y down, z forward.
-
-    Raises ConfigError where rerun-sdk is missing.
+    The file appears only if the block ends without an error. Raises ConfigError if rerun-sdk is missing.
     """
     check_rerun()
     import rerun
@@ -99,19 +94,15 @@ def open_rerun_file(
 _MAGIC, _VERSION, _JSON, _BINARY = b"glTF", 2, b"JSON", b"BIN\0"
 _FLOAT, _BYTE, _POINTS, _LINE_STRIP = 5126, 5121, 0, 3
 _VERTICES = 34962  # target of a buffer view
-_FLIP = np.array([1, -1, -1], np.float32)
-"""From x right, y down, z forward to glTF's x right, y up, z backward. It is its own inverse."""
+_FLIP = np.array([1, -1, -1], np.float32)  # to glTF's x right, y up, z backward
 
 
 def encode_glb(
     points: NDArray[np.floating], colors: NDArray[np.uint8], path: NDArray[np.floating] | None = None
 ) -> bytes:
-    """Return a .glb with colored points, and the path of the camera as a line.
+    """Return a .glb with colored points (N, 3), and the path (M, 3) of the camera as a line.
 
-    Args:
-        points: (N, 3) x right, y down, z forward, in any unit; glTF's is the metre.
-        colors: (N, 3) RGB.
-        path: (M, 3) centers of the camera, of the same frame; None without one.
+    Points have x right, y down, z forward, in any unit; glTF's is the metre. colors: (N, 3) RGB.
 
     Source: glTF 2.0, Khronos Group, section 4 (GLB) and 3.6 (accessors).
     """
@@ -164,7 +155,7 @@ def _add_mesh(
 
 
 def _add_accessor(document: dict[str, Any], blocks: list[bytes], data: bytes, about: dict[str, Any]) -> int:
-    """Add the bytes of one attribute, whose length is a multiple of 4; return the number of its accessor."""
+    """Add the bytes of one attribute; return the number of its accessor."""
     start = sum(map(len, blocks))
     blocks.append(data)
     view = {"buffer": 0, "byteOffset": start, "byteLength": len(data), "target": _VERTICES}

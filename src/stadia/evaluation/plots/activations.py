@@ -1,4 +1,4 @@
-"""Draw the activations of a network for a video: one mosaic a frame, with a few channels of each stage."""
+"""Draw the activations of a network for a video: a mosaic a frame, with some channels of each stage."""
 
 from __future__ import annotations
 
@@ -25,14 +25,12 @@ from stadia.files.image_io import write_image
 from stadia.training.checkpoint import Checkpoint, list_kept_checkpoints
 from stadia.training.loggers import compose_image_sheet
 
-FIRST_FRAMES = 8  # number of frames that channels and their colors are chosen from
+FIRST_FRAMES = 8  # frames that channels and their colors are chosen from
 GRID = 2  # channels along either side of a stage's tile
-MOST_BLOCKS, EXTRA_TOKENS = 4, 8
-"""Largest number of a transformer's blocks that are drawn, and of tokens before the image tokens."""
-
-FEWEST_CHANNELS = 4  # a map with fewer channels is an output, not a stage
+MOST_BLOCKS, EXTRA_TOKENS = 4, 8  # drawn blocks of a transformer, and tokens before its image tokens
+FEWEST_CHANNELS = 4  # a map with fewer channels is an output
 TILE_WIDTH, WIDEST = 384, 1920  # pixels: smallest width of a tile, largest width of a mosaic
-SPREAD = 3.0  # range of a channel's colors about its mean, in standard deviations, within its values
+SPREAD = 3.0  # range of a channel's colors about its mean, in standard deviations
 _WRAPPERS = ("model", "network", "backbone")
 
 Maps = Mapping[str, Tensor]  # activations (C, h, w) by the name of their stage: "depth.encoder 1/4"
@@ -40,10 +38,10 @@ Maps = Mapping[str, Tensor]  # activations (C, h, w) by the name of their stage:
 
 @contextmanager
 def record_activations(network: nn.Module, height: int, width: int) -> Iterator[dict[str, Tensor]]:
-    """Record the last map of each size in each part of the network, after each pass of one image of this size.
+    """Record the last map of each size in each part of the network, after each pass of one image.
 
-    A stage is any map with the image's shape, in either order of its axes. Tokens of a numbered transformer block, row
-    by row behind the extra tokens, count too: "encoder.layer.11 tokens 1/16".
+    A stage is any map with the image's shape, in either order of its axes, or the tokens of a numbered transformer
+    block: "encoder.layer.11 tokens 1/16".
     """
     maps: dict[str, Tensor] = {}
 
@@ -128,7 +126,7 @@ def select_channels(frames: Iterable[Maps]) -> dict[str, SelectedChannels]:
 
 
 def select_drawn(frames: Iterable[Maps]) -> dict[str, SelectedChannels]:
-    """Choose the channels of the stages that are drawn. Raises StadiaError where no stage is a map."""
+    """Choose the channels of the stages that are drawn. Raises StadiaError if no stage is a map."""
     channels = select_blocks(select_channels(frames))
     if not channels:
         found = "no layer whose output is a map of the image"
@@ -161,14 +159,12 @@ def draw_stage(activation: Tensor, channels: SelectedChannels, height: int, widt
 def write_activation_video(
     network: nn.Module, predictor: Predictor, frames: Iterable[Frame], out: Path, rate_hz: float
 ) -> int:
-    """Write the mosaics as an mp4 atomically, frame by frame. Return the number of frames.
+    """Write the mosaics as an mp4, frame by frame. Return the number of frames.
 
-    A network that compares two images gets each frame with the one before it, the first one with itself.
+    network: whose layers are recorded while `predictor` runs it; a pose network gets each frame and the one before.
+    frames: in order. The first ones are run twice, to choose the channels.
 
-    network: whose layers are recorded while `predictor` runs it.
-    frames: in order. The first ones are run twice, to choose the channels before anything is drawn.
-
-    Raises DataError without a frame, StadiaError where the network has no stage that is a map.
+    Raises DataError without a frame, StadiaError if no stage is a map.
     """
     frames = iter(frames)
     first, count = list(itertools.islice(frames, FIRST_FRAMES)), 0
@@ -214,29 +210,24 @@ class _FrameRunner:
 
 
 STEPS_A_SECOND = 2.0
-SHEET_STEPS = 5
-"""Checkpoints of the sheet, evenly spaced with the first and the last; the video has all."""
+SHEET_STEPS = 5  # checkpoints of the sheet; the video has all
+MAX_LAYERS = 12  # layers whose weights are drawn, evenly spaced over the network
 
-MAX_LAYERS = 12
-"""Layers whose weights are drawn, evenly spaced over the network."""
-
-OpenNetwork = Callable[[Checkpoint], tuple[nn.Module, Predictor]]
-"""Returns the network of a checkpoint and what runs it."""
+OpenNetwork = Callable[[Checkpoint], tuple[nn.Module, Predictor]]  # returns a checkpoint's network and what runs it
 
 
 def write_activations_over_steps(run: Path, open_network: OpenNetwork, frame: Frame, out: Path) -> tuple[int, Path]:
-    """Write one mosaic for each kept checkpoint of a run as a video, and some of them as a sheet beside it.
+    """Write a mosaic for each kept checkpoint of a run as a video, and some as a sheet next to it.
 
-    Channels and colors are those of the last checkpoint, so that they can be compared.
+    The last checkpoint gives channels and colors, so that mosaics can be compared.
 
     Args:
         run: folder with kept checkpoints (`training.keep_every`).
-        open_network: of a checkpoint.
         frame: the image.
         out: .mp4 file; the sheet has its name and .png.
 
     Returns the number of checkpoints and the path of the sheet. Raises StadiaError for fewer than two checkpoints, or a
-    network without a layer that is a map.
+    network without maps.
     """
     opened = [Checkpoint.open(path) for path in list_kept_checkpoints(run)]
     if len(opened) < 2:
@@ -262,7 +253,7 @@ def write_activations_over_steps(run: Path, open_network: OpenNetwork, frame: Fr
 
 
 def select_layers(network: nn.Module) -> dict[str, Tensor]:
-    """Return the weights (out, in, k, k) of at most MAX_LAYERS convolutions by name, evenly spaced, first and last."""
+    """Return the weights (out, in, k, k) of at most MAX_LAYERS convolutions by name, evenly spaced."""
     layers = {name: weight for name, weight in network.named_parameters() if weight.ndim == 4}
     names = list(layers)
     places = np.unique(np.linspace(0, len(names) - 1, min(MAX_LAYERS, len(names))).round().astype(int))
@@ -291,14 +282,14 @@ def draw_step(
 
 
 def draw_weights(weight: Tensor, top: float, height: int, width: int) -> NDArray[np.uint8]:
-    """Draw |weight| (out, in, k, k) as an image (height, width, 3), a row for each output; `top` is the brightest."""
+    """Draw |weight| (out, in, k, k) as (height, width, 3), a row for each output; `top` is the brightest."""
     values = weight.abs().flatten(1).float().cpu().numpy()
     resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
     return color_heat(resized / max(top, 1e-12), top=1.0)
 
 
 def _largest(weight: Tensor) -> float:
-    """Return the size that 99 % of the weights are below."""
+    """Return the 99 % quantile of the weights' sizes."""
     return float(np.quantile(weight.abs().cpu().numpy(), 0.99))
 
 

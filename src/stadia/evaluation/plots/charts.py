@@ -18,7 +18,7 @@ from stadia.files.atomic_files import atomic_write
 from stadia.metrics.trajectory_metrics import AXES, fit_motion_axes
 from stadia.process.matplotlib_settings import format_plot_text
 
-TICKS_M = (2, 5, 10, 20, 40, 80)  # ticks of the logarithmic scale, from its first to its last value; bright is near
+TICKS_M = (2, 5, 10, 20, 40, 80)  # ticks of the logarithmic scale; bright is near
 WIDTH, TILE = 12.8, 3.0  # inches, of 100 pixels each
 MAX_MOTIONS_DRAWN = 2000
 
@@ -29,13 +29,8 @@ _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
 
 
 PATHS_MARK = "stadia-paths"  # of a drawing, by which a later one replaces it
-
-
-SIDE_INCH = 10 * (0.985 - 0.08) / 2.2
-"""Side of the two square plots of `draw_paths`, which share the width."""
-
-BELOW_INCH, ABOVE_INCH, TITLE_INCH = 0.85, 0.4, 0.35
-"""Space for the numbers and the legend, for the titles of the plots, and for a title above both."""
+SIDE_INCH = 10 * (0.985 - 0.08) / 2.2  # side of the two square plots of `draw_paths`
+BELOW_INCH, ABOVE_INCH, TITLE_INCH = 0.85, 0.4, 0.35  # space for legend, plot titles and title
 
 
 def draw_paths(
@@ -48,12 +43,10 @@ def draw_paths(
 ) -> None:
     """Plot camera paths from above and from the side into a .png or .svg. A dot marks each start.
 
-    Both views have one scale. From above, x is to the right and z (forward) is up. From the side, z is to the right and
-    the height above the first start (-y) is up. The axes are those of the first camera: where it points down, height
-    and forward are tilted by its pitch.
+    From above, x is right and z (forward) is up. From the side, z is right and the height above the first start (-y) is
+    up. The axes belong to the first camera.
 
-    paths: name to T_world_camera (N, 4, 4), in one world and one unit, which `depth_scale` names.
-    title: above both views, such as the error and the alignment.
+    paths: name to T_world_camera (N, 4, 4), in one world, in the unit of `depth_scale`.
     gaps: rows whose pose is not joined with the next one.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -92,9 +85,9 @@ def draw_paths(
 
 
 def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: Sequence[str]) -> NDArray[np.uint8]:
-    """Draw rows of tiles with column names above and one scale of metres beside them, (H, W, 3) RGB.
+    """Draw rows of tiles with column names above and one scale of metres next to them, (H, W, 3) RGB.
 
-    rows: (h, w, 3) uint8 RGB images, and (h, w) depth maps in metres, 0 = none (black).
+    rows: (h, w, 3) uint8 RGB images, and (h, w) depth maps in metres, 0 = unknown (black).
     """
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
@@ -172,8 +165,7 @@ def draw_heights_over_frames(
 ) -> Image:
     """Plot the camera height from each object (N,) at its frame, and the estimate with its band, as (H, W, 3) RGB.
 
-    starts: first frame of each recording by name; each but the first is marked by a line.
-    The axis covers the objects' heights. A band far beyond it is cut off.
+    starts: first frame of each recording by name.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -207,11 +199,10 @@ def draw_heights_over_frames(
 
 @dataclass(frozen=True, slots=True)
 class EpochHeight:
-    """Camera heights of one group of cameras after an epoch (from 0), in metres, NaN where there is none.
+    """Camera heights of one group of cameras after an epoch (from 0), in metres, NaN if unknown.
 
-    estimated_m, low_m, high_m: the median over its frames, and their quartiles.
-    kept_m: the height known from then on.
-    refused: why the epoch's height was refused; empty where it was accepted, or there is none.
+    estimated_m, low_m, high_m: the median over its frames, and their quartiles.  kept_m: the height from then on.
+    refused: why the epoch's height was refused.
     """
 
     epoch: int
@@ -230,11 +221,8 @@ def draw_heights_over_epochs(
 ) -> Image:
     """Plot camera heights over epochs, (H, W, 3) RGB, one row for each group of cameras.
 
-    Each row has the median of an epoch's frames with their quartiles, crossed out where the epoch was refused, and the
-    height that was kept.
-
-    courses: epochs by the name of the group, at least one each.
-    before_m, between_m: by the same name, optional: the height before training from silhouettes, and its interval.
+    courses: epochs by the name of the group.
+    before_m, between_m: by the same name: the height before training from silhouettes, and its interval.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -257,7 +245,7 @@ def draw_heights_over_epochs(
         for chosen, marker, size, label in styles:
             if np.isfinite(median[chosen]).any():
                 axes.plot(epoch[chosen], median[chosen], marker, color="#d55e00", markersize=size, label=label)
-        kept_label = f"kept: {kept[-1]:.2f} m" if np.isfinite(kept[-1]) else "none is kept"
+        kept_label = f"kept: {kept[-1]:.2f} m" if np.isfinite(kept[-1]) else "no height is kept"
         axes.plot(epoch, kept, color="#0072b2", linewidth=1.6, label=kept_label)
         if name:
             axes.set_title(format_plot_text(name), fontsize="medium")

@@ -15,7 +15,7 @@ _CATEGORIES = np.array(
 )
 """Okabe and Ito's colors, which color-blind readers can distinguish (jfly.uni-koeln.de/color)."""
 
-_ROWS = 64  # of a map that are colored at once: they stay in the processor's cache
+_ROWS = 64  # rows of a map that are colored at once, to stay in the processor's cache
 
 
 def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
@@ -38,7 +38,7 @@ def color_inverse_depth(
 ) -> NDArray[np.uint8]:
     """Color (H, W) inverse depth, bright = near, 0 = black. `top` is the brightest value, by default a percentile.
 
-    out: (H, W, 3), is filled and returned, such as a part of a larger image; by default a new one.
+    out: (H, W, 3) that is filled and returned.
 
     Examples:
         >>> color_inverse_depth(np.array([[0.0, 0.5, 1.0]])).shape
@@ -54,9 +54,9 @@ def color_inverse_depth(
 
 
 def describe_depth_range(inverse_depth: ArrayLike, *, is_metric: bool) -> str:
-    """Return `3.2 to 41 m`, the depths of the brightest and of the darkest colors: 95th and 5th percentile.
+    """Return `3.2 to 41 m`, the depths of the brightest and the darkest colors: 95th and 5th percentile.
 
-    Depth up to scale is a multiple of the nearest one: `1 to 13, no metres`. Empty for maps without a positive value.
+    Depth up to scale is a multiple of the nearest one: `1 to 13, no metres`. Empty without a positive value.
     """
     values = np.asarray(inverse_depth, np.float32)
     known = values[np.isfinite(values) & (values > 0)]
@@ -82,7 +82,7 @@ def color_categories(values: ArrayLike, count: int) -> NDArray[np.uint8]:
     """Color (H, W) integers below `count`; negative ones are black.
 
     Examples:
-        >>> color_categories(np.array([[-1, 0]]), 3)[0, 0].tolist()  # none is black
+        >>> color_categories(np.array([[-1, 0]]), 3)[0, 0].tolist()
         [0, 0, 0]
     """
     chosen = np.asarray(values).astype(np.int64)
@@ -92,7 +92,7 @@ def color_categories(values: ArrayLike, count: int) -> NDArray[np.uint8]:
 
 
 def category_key(names: Sequence[str], height: int, width: int) -> NDArray[np.uint8]:
-    """Draw a (height, width, 3) key of `color_categories`: a line for each name, and black for none."""
+    """Draw a (height, width, 3) key of `color_categories`: a line for each name."""
     key = np.full((height, width, 3), 24, np.uint8)
     row = min(20, height // (len(names) + 1))
     gap = row // 6

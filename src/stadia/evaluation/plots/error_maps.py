@@ -17,20 +17,14 @@ from stadia.evaluation.protocols import Protocol
 from stadia.files.image_io import write_image
 from stadia.geometry.numpy_camera import crop_window
 
-DRAWN = 3
-"""Number of the best and of the worst images that are drawn."""
-
-TOP = 0.5
-"""Relative error from which a pixel is brightest."""
-
-_HOLE_PX = 5  # side of the square that a scored pixel fills where most pixels have no truth
-_SPARSE = 0.3  # share of scored pixels below which each is drawn so
+DRAWN = 3  # best and worst images that are drawn
+TOP = 0.5  # relative error from which a pixel is brightest
+_HOLE_PX = 5  # side of the square that a scored pixel fills in sparse ground truth
+_SPARSE = 0.3  # share of scored pixels of sparse ground truth
 
 
 def draw_error_map(errors: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return (H, W, 3) of relative errors (H, W): dark = 0, bright = TOP and above, gray where nothing is scored.
-
-    Sparse ground truth is drawn larger than its pixels.
+    """Return (H, W, 3) of relative errors (H, W): dark = 0, bright = TOP and above, gray if not scored.
 
     Examples:
         >>> draw_error_map(np.array([[np.nan, 0.0], [1.0, 0.2]])).shape
@@ -47,10 +41,7 @@ def draw_error_map(errors: NDArray[np.float64]) -> NDArray[np.uint8]:
 def write_error_maps(
     folder: Path, predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol, score: DepthScore
 ) -> list[Path]:
-    """Write the error maps of the best and the worst images into a folder; return the files, RANK-NAME.png.
-
-    score: of these predictions by this protocol.
-    """
+    """Write the error maps of the best and the worst images into a folder; return the files, RANK-NAME.png."""
     best, worst = find_extreme_images(score, DRAWN)
     written = []
     for kind, names in (("best", best), ("worst", worst)):
@@ -65,7 +56,7 @@ def write_error_maps(
 
 
 def find_extreme_images(score: DepthScore, count: int) -> tuple[list[str], list[str]]:
-    """Return the names of the images with the least and the largest first metric, each at most `count`."""
+    """Return the names of the images with the smallest and the largest first metric, each at most `count`."""
     metric = next(iter(score.per_image[0].metrics))
     ordered = sorted(score.per_image, key=lambda image: image.metrics[metric])
     names = [image.name for image in ordered]
@@ -76,7 +67,7 @@ def find_extreme_images(score: DepthScore, count: int) -> tuple[list[str], list[
 def measure_error_map(
     predictions: Predictions, name: str, true_m: NDArray[np.floating], protocol: Protocol
 ) -> NDArray[np.float64]:
-    """Return |prediction - truth| / truth (H, W) at the scored pixels, aligned as the score is; NaN elsewhere."""
+    """Return |prediction - truth| / truth (H, W) at the scored pixels, after alignment; NaN elsewhere."""
     true = torch.from_numpy(np.asarray(true_m, np.float64))
     predicted = predictions.read(name, png_per_metre=protocol.png_per_metre)
     values = torch.from_numpy(np.asarray(predicted, np.float64))

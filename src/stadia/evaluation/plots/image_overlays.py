@@ -21,10 +21,9 @@ Image = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 GOOD, BAD, HORIZON, PLANE = (0, 158, 115), (213, 94, 0), (240, 228, 66), (86, 180, 233)
-"""RGB, Okabe and Ito: green for inliers, red for outliers, yellow for the horizon, blue for the plane."""
+"""RGB, Okabe and Ito, for inliers, outliers, the horizon and the plane."""
 
 SHEET_INCH, LEGEND_INCH, LEGEND_COLUMNS = 18.0, 0.6, 5
-"""Width of a sheet and height of its legend, of 100 pixels an inch, and entries of the legend in a row."""
 
 NEAR_PLANE_M, _MIN_AHEAD_M = 0.01, 0.5
 
@@ -32,7 +31,7 @@ NEAR_PLANE_M, _MIN_AHEAD_M = 0.01, 0.5
 def draw_masks(
     image: Image, instances: NDArray[np.integer], class_map: NDArray[np.integer], opacity: float = 0.55
 ) -> Image:
-    """Blend the colors of the classes (H, W), 0 = none, into (H, W, 3) RGB, with outlines of the instances (H, W)."""
+    """Blend the colors of the classes (H, W), 0 = no class, into (H, W, 3) RGB, with outlines of the instances."""
     colors = color_categories(np.where(instances > 0, class_map, 0) - 1, 7)
     mixed = np.where((instances > 0)[..., None], (1 - opacity) * image + opacity * colors, image).astype(np.uint8)
     outline = np.zeros(instances.shape, bool)
@@ -48,7 +47,7 @@ def project_points(points: NDArray[np.float64], K: NDArray[np.float64]) -> NDArr
     return np.asarray(projected[:, :2] / np.maximum(projected[:, 2:], NEAR_PLANE_M))
 
 
-# -- Frames of a road, drawn with matplotlib, which is slow to import.
+# -- Frames of a road.
 
 
 def draw_image_sheet(
@@ -60,7 +59,7 @@ def draw_image_sheet(
 ) -> Image:
     """Lay out images of any size in rows over a legend of colors, (H, W, 3) RGB, each with its name.
 
-    draw_over: draws into the axes of each image, in its pixels, by its name.
+    draw_over: draws into the axes of each image, by its name.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -84,7 +83,7 @@ def draw_image_sheet(
 
 
 def draw_horizon(axes: Axes, horizon: ArrayLike) -> None:
-    """Draw the line a x + b y + c = 0 of a horizon (3,). Nothing for NaN or an upright one."""
+    """Draw the line a x + b y + c = 0 of a horizon (3,), unless it is NaN or upright."""
     a, b, c = np.asarray(horizon, np.float64)
     if abs(b) > 1e-6:
         axes.axline((0, -c / b), slope=-a / b, color=_to_shares(HORIZON), linewidth=2)
@@ -98,10 +97,9 @@ def draw_plane(
     ahead: Iterable[float] = (5, 10, 15, 20, 30, 40),
     aside: Iterable[float] = (-6, -4, -2, 0, 2, 4, 6),
 ) -> None:
-    """Draw a grid on a plane (4,); nothing for a plane with NaN.
+    """Draw a grid on a plane (4,): its normal towards the camera, and the camera's height.
 
-    plane: normal towards the camera, and the camera's height above it. The lines run `ahead` and `aside` of the camera,
-    in the plane's unit.
+    The lines run `ahead` and `aside` of the camera, in the plane's unit.
     """
     *normal, height = np.asarray(plane, np.float64)
     up = np.array(normal)
@@ -117,7 +115,7 @@ def draw_plane(
 
 
 def draw_box_verdicts(axes: Axes, boxes_px: ArrayLike, inliers: Sequence[bool], words: Sequence[str]) -> None:
-    """Draw boxes (N, 4) left, top, right, bottom with a text over each: green and large for inliers, else red."""
+    """Draw boxes (N, 4) left, top, right, bottom with a text over each: green and large for inliers, otherwise red."""
     from matplotlib.patches import Rectangle
 
     boxes = np.asarray(boxes_px, np.float64).reshape(-1, 4).tolist()
@@ -130,7 +128,7 @@ def draw_box_verdicts(axes: Axes, boxes_px: ArrayLike, inliers: Sequence[bool], 
 
 
 def _label(axes: Axes, text: str, at: tuple[float, float], color: Any, size: float) -> None:
-    """Write a text with a light halo over a pixel, which is its left end."""
+    """Write a text with a light halo."""
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=2.5, foreground="white")]

@@ -1,4 +1,4 @@
-"""Write videos: of images, and of images beside their inverse depth in colors. Imports no torch."""
+"""Write videos of images next to their inverse depth in colors. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,28 +22,17 @@ from stadia.files.paths import join_name
 
 HALF_WIDTH = 960  # largest width of either half: players refuse wide videos
 DEFAULT_RATE_HZ = 10.0
-MIN_BILINEAR = 2 / 3
-"""Smallest factor by which an image is shrunk bilinearly: below it pixels would be left out. Exact means of areas take
-five times as long, and differ less than the video's compression does.
-"""
+MIN_BILINEAR = 2 / 3  # smallest factor for bilinear shrinking; means of areas take five times as long
+ENCODING = {"crf": "20", "preset": "ultrafast"}  # the fastest preset of H.264
 
-ENCODING = {"crf": "20", "preset": "ultrafast"}
-"""The fastest preset of H.264. At this quality images are nearer to the original than those of "veryfast", which takes
-five times as long for files of 60 % of the size; the maps beside the video take eight times as much.
-"""
-
-SCALE_PX, SCALE_SHARE = 36, 0.08
-"""Smallest height of the strip with the color scale, and its share of the height of larger images."""
-
-BAR_SHARE, FONT_PER_PX = 0.35, 0.5 / 36
-"""Height of the bar and OpenCV's font scale of the labels, as shares of the strip's height."""
-
+SCALE_PX, SCALE_SHARE = 36, 0.08  # smallest height of the strip with the color scale, and its share of large images
+BAR_SHARE, FONT_PER_PX = 0.35, 0.5 / 36  # height of the bar and font scale, as shares of the strip's height
 TICK_SHARES = (1.0, 0.5, 0.25)  # of the brightest inverse depth
 _MEMORY = 0.9  # smoothing of the color scale over frames, against flicker
 
 
 def estimate_frame_rate_hz(recording: Recording, every: int = 1) -> float:
-    """Return the frame rate, from the median of the first hundred intervals; 10 where times are unknown."""
+    """Return the frame rate, from the median of the first hundred intervals; 10 if times are unknown."""
     times = [recording.timestamp_s(index) for index in range(0, min(len(recording), 100 * every + 1), every)]
     intervals = np.diff([time for time in times if time is not None])
     is_known = len(intervals) > 0 and np.median(intervals) > 0
@@ -59,9 +48,9 @@ def draw_side_by_side(
     image: NDArray[np.uint8], inverse_depth: NDArray[np.float32], top: float, height: int, width: int,
     depth_scale: DepthScale,
 ) -> NDArray[np.uint8]:  # fmt: skip
-    """Draw an image beside its inverse depth, over a strip with the color scale, (height + strip, 2 width, 3) RGB.
+    """Draw an image next to its inverse depth, over a strip with the color scale, (height + strip, 2 width, 3) RGB.
 
-    top: the brightest (near) value.  depth_scale: metres, or the scale has multiples of the nearest depth.
+    top: the brightest (near) value.
     """
     strip_px = find_scale_height(height)
     shown = np.zeros((height + strip_px, 2 * width, 3), np.uint8)
@@ -82,9 +71,7 @@ def find_scale_height(height: int) -> int:
 def draw_color_scale(width: int, top: float, depth_scale: DepthScale, height: int = SCALE_PX) -> NDArray[np.uint8]:
     """Draw the colors of inverse depth, near to far, with their depths, (height, width, 3) RGB.
 
-    Depths are in metres, or multiples of the nearest one; inverse depth up to scale and shift has only near and far.
-
-    top: inverse depth of the brightest color.
+    Depths are metres, or multiples of the nearest one; affine inverse depth has only near and far.
     """
     strip, margin = np.zeros((height, width, 3), np.uint8), max(width // 40, 1)
     bar, bar_px, font = max(width - 2 * margin, 1), round(BAR_SHARE * height), FONT_PER_PX * height
@@ -102,7 +89,7 @@ def draw_color_scale(width: int, top: float, depth_scale: DepthScale, height: in
     for share, label in labels.items():
         length = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, font, thickness)[0][0]
         left = min(margin + round((1 - share) * bar), width - length - 2)
-        if left >= end:  # labels of a narrow image would overlap
+        if left >= end:  # without overlap
             place, color = (left, round(0.85 * height)), (235, 235, 235)
             cv2.putText(strip, label, place, cv2.FONT_HERSHEY_SIMPLEX, font, color, thickness, cv2.LINE_AA)
             end = left + length + round(font * 16)
@@ -113,7 +100,7 @@ VERDICT_COLORS = {"unusable": (255, 120, 110), "doubtful": (255, 200, 90)}
 
 
 def draw_verdict(shown: NDArray[np.uint8], verdict: str) -> None:
-    """Write the verdict below the image of a drawing of `draw_side_by_side`, which is changed in place.
+    """Write the verdict below the image of a drawing of `draw_side_by_side`, in place.
 
     Examples:
         >>> shown = np.zeros((136, 400, 3), np.uint8)
@@ -131,7 +118,7 @@ def draw_verdict(shown: NDArray[np.uint8], verdict: str) -> None:
 
 
 def write_video_verdict(path: Path, verdict: str) -> None:
-    """Write the verdict into every frame of a video of `open_side_by_side_video`, known when all are predicted."""
+    """Write the verdict into every frame of a video of `open_side_by_side_video`."""
     with av.open(str(path)) as container:
         rate_hz = float(container.streams.video[0].average_rate or DEFAULT_RATE_HZ)
         with open_video_file(path, rate_hz, comment=f"depth: {verdict}") as write:
@@ -173,10 +160,7 @@ def side_by_side_image_writer(path: Path) -> Listener:
 
 
 def depth_color_writer(folder: Path) -> Listener:
-    """Return a listener that writes each frame's inverse depth in colors, bright = near, as FOLDER/NAME.jpg.
-
-    Each image has the size of the frame before the crop, as the depth PNG, over a strip with its own color scale.
-    """
+    """Return a listener that writes each frame's inverse depth in colors as FOLDER/NAME.jpg, over a color scale."""
     place = str(folder)
 
     def add(predicted: PredictedFrame) -> None:
@@ -211,11 +195,10 @@ def open_side_by_side_video(path: Path, rate_hz: float) -> Iterator[Listener]:
 
 @contextmanager
 def open_video_file(path: Path, rate_hz: float, *, comment: str = "") -> Iterator[Callable[[NDArray[np.uint8]], None]]:
-    """Open an H.264 mp4 and return a function that writes (H, W, 3) RGB images of one size, with one image in memory.
+    """Open an H.264 mp4 and return a function that writes (H, W, 3) RGB images of one size.
 
-    The file appears only when the block ends without an error. Odd sides lose their last row or column.
-
-    comment: of the file's metadata.
+    The file appears only if the block ends without an error. Odd sides lose their last row or column.
+    comment: for the file's metadata.
     """
     rate = Fraction(rate_hz).limit_denominator(1000)
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
