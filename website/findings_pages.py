@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stadia.diagnostics.catalog import CATALOG
-from stadia.diagnostics.catalog.entries import Entry, load_readings
+from stadia.diagnostics.catalog.entries import Entry
 from stadia.diagnostics.finding import Family
 from website.markdown_text import escape, table
 
@@ -15,14 +15,6 @@ A finding has a code, what was measured, what was expected, the likely cause and
 them. `stadia explain CODE` prints an entry in a terminal.
 """
 
-CALIBRATED = """\
-## Measured values behind the thresholds
-
-Clean: nine RoadWorld worlds of three seeds, KITTI odometry 06 (stereo), KITTI raw (mono, LiDAR,
-LiDAR odometry), 7-Scenes kitchen (RGB-D). Broken: the mutations of `tests/mutations`.
-`python benchmarks/preflight.py` prints every value.
-"""
-
 
 def write_findings() -> dict[str, str]:
     """Return the text of each page by its path below docs/."""
@@ -32,14 +24,7 @@ def write_findings() -> dict[str, str]:
         for family, entries in families.items()
         for entry in entries
     ]
-    readings = [(r.measurement, r.codes, r.roadworld, r.real, r.broken, r.warns, r.stops) for r in load_readings()]
-    head = ("measurement", "codes", "clean RoadWorld", "clean real data", "broken", "warns", "stops")
-    measured = table(head, ([escape(cell) for cell in row] for row in readings))
-    pages = {
-        "reference/findings.md": "\n".join(
-            (INTRODUCTION, table(("code", "finding", "family"), rows), "", CALIBRATED, measured, "")
-        )
-    }
+    pages = {"reference/findings.md": "\n".join((INTRODUCTION, table(("code", "finding", "family"), rows), ""))}
     for family, entries in families.items():
         title = f"# Findings {family}: {family.label}"
         pages[f"reference/findings/{_slug(family)}.md"] = "\n\n".join((title, *map(_write_entry, entries))) + "\n"

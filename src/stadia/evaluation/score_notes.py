@@ -47,13 +47,6 @@ MISTAKES: Mapping[float, str] = {
 
 TURNED_BELOW = -0.3  # median rank correlation with the truth; mean depth has .51 to .97, random numbers up to .04
 
-FLIPS: Mapping[str, tuple[str, str]] = {
-    "rows": ("upside down", "numpy.flipud of each map, as OpenGL's buffers need it"),
-    "columns": ("mirrored from left to right", "numpy.fliplr of each map, as of a mirrored input"),
-    "both": ("turned by 180 degrees", "numpy.rot90(map, 2) of each map"),
-}
-"""Name and fix of a flipped prediction."""
-
 NEVER_ABOVE = (("d1", "d2", 1.0), ("d2", "d3", 1.0), ("mae", "rmse", 1.0), ("silog", "rmse_log", 100.0))
 """Bounds: the first metric is at most the second times the factor."""
 
@@ -139,15 +132,6 @@ def note_of_range(slopes: Sequence[float | None]) -> list[str]:
     return [
         f"{found} (in {len(known)} of {len(slopes)} images). Fix: z = range / sqrt(1 + x^2 + y^2), x = (u - cx) / fx"
     ]
-
-
-def note_of_flips(flips: Sequence[str]) -> list[str]:
-    """Note predictions that fit the truth after a flip. flips: of each image."""
-    flipped = [flip for flip in flips if flip]
-    if 2 * len(flipped) <= len(flips) or len(set(flipped)) > 1:
-        return []
-    what, fix = FLIPS[flipped[0]]
-    return [f"{len(flipped)} of {len(flips)} predictions are {what} against the ground truth. Fix: {fix}"]
 
 
 def note_of_order(orders: Sequence[float], depth_scale: DepthScale) -> list[str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.evaluation.io.trajectory_files import Trajectory, associate_trajectories
-from stadia.geometry.se3 import hat, inverse, matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix, so3_log
+from stadia.geometry.se3 import inverse, matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix, so3_log
 from stadia.metrics.trajectory_metrics import PathAlignment, align_path, ate_rmse_m, path_length_m
 
 Array = NDArray[np.float64]
@@ -33,12 +33,11 @@ MIN_TURN_DEG = 10.0  # angle of a constant rotation between the cameras from whi
 SNAP = 0.06  # largest difference of an entry from a rotation by right angles
 MAX_PAIRS = 400
 MAX_ATE_SHARE = 0.5  # ATE with a hypothesis over the ATE as given
-MIN_ATE_OF_PATH = 0.01  # ATE over the path length below which clocks and lever arms are not searched
+MIN_ATE_OF_PATH = 0.01  # ATE over the path length below which clocks are not searched
 MAX_OFFSET_S = 30.0
 MAX_SAMPLES = 2000  # speeds whose correlation gives the offset of two clocks
 MIN_CORRELATION = 0.7
-MIN_LEVER_TURN_DEG = 20.0  # rotation of a path from which a lever arm is known
-MIN_LEVER_POSES = 20
+MIN_TIMED_POSES = 20
 MAX_MULTIPLIED = 20_000  # poses up to which motions are multiplied: 0.2 s
 
 MIRROR = np.diag([1.0, -1.0, 1.0])
@@ -345,18 +344,15 @@ def _explain_alignment(P: Array, Q: Array, alignment: PathAlignment) -> Iterator
             yield f"the two files have different world frames: {gain}"
 
 
-# -- Clocks and lever arms.
+# -- Clocks.
 
 
 def note_offsets(
     estimated: Trajectory, reference: Trajectory, pair: tuple[Trajectory, Trajectory], max_difference_s: float
 ) -> list[str]:
-    """Return a constant clock offset, otherwise a lever arm between the two sensors, that explains the ATE.
-
-    pair: the associated poses of both.
-    """
+    """Return a constant clock offset that explains the ATE. pair: the associated poses of both."""
     P, Q = (torch.from_numpy(path.T_world_camera) for path in pair)
-    if len(P) < MIN_LEVER_POSES:
+    if len(P) < MIN_TIMED_POSES:
         return []
     with suppress(GeometryError):
         as_given = _fit_ate(P, Q)
@@ -364,12 +360,6 @@ def note_offsets(
             return []
         if note := _find_clock_offset(estimated, reference, as_given, max_difference_s):
             return [note]
-        lever, ate_m = fit_lever_arm(P.numpy(), Q.numpy())
-        if ate_m <= MAX_GAIN * as_given:
-            where = ", ".join(f"{value:.3g}" for value in lever)
-            what = f"with the reference's sensor at ({where}) m in the axes of the estimate's camera"
-            return [f"{what}, ATE is {ate_m:.3g} m instead of {as_given:.3g}: the files are of two sensors of one rig. "
-                    "Fix: multiply the poses of one file from the right by their extrinsics"]  # fmt: skip
     return []
 
 
@@ -389,7 +379,7 @@ def _find_clock_offset(
     with suppress(DataError, GeometryError):
         tolerance = 0.25 if rows else max(max_difference_s, step)
         P, Q = associate_trajectories(_shift(estimated, offset), _shift(reference, 0.0), tolerance)
-        if len(P) < MIN_LEVER_POSES:
+        if len(P) < MIN_TIMED_POSES:
             return None
         ate_m = _fit_ate(torch.from_numpy(P.T_world_camera), torch.from_numpy(Q.T_world_camera))
         if ate_m > MAX_ATE_SHARE * as_given:
@@ -417,7 +407,7 @@ def find_time_offset(estimated: Trajectory, reference: Trajectory, max_offset: f
     instants = [_instants(path) for path in (estimated, reference)]
     start, end = min(t[0] for t in instants), max(t[-1] for t in instants)
     step = max(float(max(np.median(np.diff(t)) for t in instants)), (end - start) / MAX_SAMPLES)
-    if not step > 0 or (end - start) / step < MIN_LEVER_POSES:
+    if not step > 0 or (end - start) / step < MIN_TIMED_POSES:
         return None
     is_timed = estimated.times_s is not None and reference.times_s is not None
     grid = np.arange(start, end + step / 2, step)
@@ -427,7 +417,7 @@ def find_time_offset(estimated: Trajectory, reference: Trajectory, max_offset: f
     for lag in range(-most, most + 1):
         a, b = (signals[0][: len(grid) - lag], signals[1][lag:]) if lag >= 0 else (signals[0][-lag:], signals[1][:lag])
         known = np.isfinite(a) & np.isfinite(b)
-        if known.sum() >= max(MIN_LEVER_POSES, len(grid) // 4) and a[known].std() > 0 and b[known].std() > 0:
+        if known.sum() >= max(MIN_TIMED_POSES, len(grid) // 4) and a[known].std() > 0 and b[known].std() > 0:
             scores[lag] = float(np.corrcoef(a[known], b[known])[0, 1])
     if not scores or (best := max(scores, key=lambda lag: scores[lag])) == 0 or scores[best] < MIN_CORRELATION:
         return None
@@ -441,24 +431,3 @@ def _sample_speeds(path: Trajectory, instants: Array, grid: Array) -> Array:
     speeds = np.linalg.norm(np.gradient(position, axis=0), axis=1) / step
     speeds[(grid < instants[0] + step) | (grid > instants[-1] - step)] = np.nan
     return speeds
-
-
-def fit_lever_arm(P: Array, Q: Array, iterations: int = 8) -> tuple[Array, float]:
-    """Return the point (3,) in the estimate's camera that follows the reference's positions, and the ATE with it.
-
-    Gauss-Newton over the point and a similarity. Raises GeometryError if the path rotates too little.
-    """
-    lever, moved = np.zeros(3), P.copy()
-    for _ in range(iterations):
-        aligned = align_path(torch.from_numpy(moved), torch.from_numpy(Q), PathAlignment.SIM3)
-        R, position = aligned.T_world_camera[:, :3, :3].numpy(), aligned.T_world_camera[:, :3, 3].numpy()
-        centered = position - position.mean(0)
-        turned = -hat(torch.from_numpy(centered)).numpy()
-        design = np.concatenate([aligned.scale * R, np.tile(np.eye(3), (len(P), 1, 1)), turned, centered[..., None]], 2)
-        spread = np.linalg.svd((R - R.mean(0)).reshape(-1, 3), compute_uv=False)[-1] / np.sqrt(len(P))
-        if spread < np.sin(np.radians(MIN_LEVER_TURN_DEG)) / 4:
-            raise GeometryError("path", found="too little rotation", expected="a lever arm", fix="none")
-        step = np.linalg.lstsq(design.reshape(-1, 10), (Q[:, :3, 3] - position).reshape(-1), rcond=None)[0]
-        lever = lever + step[:3]
-        moved[:, :3, 3] = P[:, :3, 3] + P[:, :3, :3] @ lever
-    return lever, _fit_ate(torch.from_numpy(moved), torch.from_numpy(Q))

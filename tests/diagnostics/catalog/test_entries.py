@@ -15,7 +15,7 @@ import stadia
 from stadia.core.errors import DataError
 from stadia.diagnostics import catalog
 from stadia.diagnostics.catalog import CATALOG, NOT_CHECKED, SAMPLED, describe_case, make_finding
-from stadia.diagnostics.catalog.entries import Entry, fill_thresholds, load_entries, load_readings, read_constants
+from stadia.diagnostics.catalog.entries import Entry, fill_thresholds, load_entries, read_constants
 from stadia.diagnostics.finding import Family, Severity
 from stadia.diagnostics.loss_checks import loss_properties
 
@@ -55,7 +55,6 @@ def test_codes_of_checks_are_those_of_the_catalog() -> None:
 
 NUMBER = re.compile(r"(?<![\w./])-?(\d+\.\d+|\d+|\.\d+)(e-?\d+)?( %)?(?![\w/]|\.\d)")
 
-COINCIDENCES = {"D08": {"8"}, "H13": {"1 %"}, "L26": {"4"}, "M21": {"5 %"}, "M22": {"5 %"}, "M30": {"5 %", "95 %"}}
 """Typed numbers of an entry that equal a constant of its modules by chance."""
 
 
@@ -116,12 +115,6 @@ def test_thresholds_are_filled_for_people() -> None:
     assert fill_thresholds("{FROM_STEP}", ["stadia.diagnostics.monitors.prediction_monitors"]) == "100", "imported"
     with pytest.raises(KeyError):
         fill_thresholds("{MIN_TASTE}", checks)
-
-
-def test_readings_have_their_thresholds() -> None:
-    readings = {reading.measurement: reading for reading in load_readings()}
-    assert (readings["poses / rig"].warns, readings["poses / rig"].stops) == ("5 %", "8 %")
-    assert all(set(reading.codes.split()) <= set(CATALOG) for reading in readings.values())
 
 
 # -- Cases: other causes and fixes.

@@ -167,29 +167,3 @@ def _evaluate(target: ast.expr, value: ast.expr) -> dict[str, object]:
         return {ast.unparse(target): ast.literal_eval(value)}
     except ValueError:
         return {}
-
-
-# -- Measurements behind the thresholds of the data checks.
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationReading:
-    """A measurement of the preflight checks: its ranges on clean and on broken data."""
-
-    measurement: str
-    codes: str
-    roadworld: str
-    real: str
-    broken: str
-    warns: str
-    stops: str
-
-
-def load_readings() -> tuple[CalibrationReading, ...]:
-    """Return the rows of calibration.toml, with their thresholds filled in."""
-    text = Path(__file__).with_name("calibration.toml").read_text(encoding="utf-8")
-    readings = []
-    for row in tomllib.loads(text)["reading"]:
-        modules = row.pop("checks")
-        readings.append(CalibrationReading(**{name: fill_thresholds(cell, modules) for name, cell in row.items()}))
-    return tuple(readings)

@@ -58,8 +58,8 @@ _NOT_ENDED: Mapping[str, Any] = {
 SCALE_DESCRIPTIONS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "metres: for images like those in the training",
     DepthScale.UP_TO_SCALE: "up to scale: no metres; ratios of depths hold within an image",
-    DepthScale.AFFINE_INVERSE: "inverse depth up to scale and shift: no metres and no ratios; only near and far are right",
-    DepthScale.AFFINE_DEPTH: "depth up to scale and shift: no metres and no ratios; only near and far are right",
+    DepthScale.AFFINE_INVERSE: "inverse depth up to scale and shift: no metres and no ratios; only the order is right",
+    DepthScale.AFFINE_DEPTH: "depth up to scale and shift: no metres and no ratios; only the order is right",
 }
 """What users may rely on."""
 
