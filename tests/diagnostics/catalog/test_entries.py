@@ -55,6 +55,7 @@ def test_codes_of_checks_are_those_of_the_catalog() -> None:
 
 NUMBER = re.compile(r"(?<![\w./])-?(\d+\.\d+|\d+|\.\d+)(e-?\d+)?( %)?(?![\w/]|\.\d)")
 
+COINCIDENCES = {"D08": {"8"}, "H13": {"1 %"}, "M21": {"5 %"}, "M22": {"5 %"}, "M30": {"95 %", "5 %"}}
 """Typed numbers of an entry that equal a constant of its modules by chance."""
 
 
