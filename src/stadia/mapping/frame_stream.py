@@ -25,7 +25,7 @@ MAX_DISTANCE = 5
 """A frame takes the mask of a frame this near, since `stadia prepare` skips frames that hardly move."""
 
 GROWN_SHARE, GROWN_SHARE_OF_NEAR = 0.005, 0.015
-"""Of the width, by which a mask (of a near frame) grows: features at an outline move with it."""
+"""Growth of a mask, and of a near frame's mask, over the width: features at an outline move with it."""
 
 MOVABLE_CLASSES = OBJECT_CLASSES | {"train", "caravan", "trailer", "dog", "horse", "sheep", "cow", "boat"}
 
@@ -100,7 +100,7 @@ class MovableMasks:
 
 
 MAX_SIDE_PX = 800
-"""Longer side of the images in which features are found."""
+"""Longer side of the images for features."""
 
 MAX_FRAMES = 200_000
 

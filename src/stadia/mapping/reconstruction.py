@@ -79,10 +79,7 @@ def adjust(
     iterations: int = 30,
     threads: int = 2,
 ) -> Any:
-    """Adjust all frames and points of a pycolmap.Reconstruction in place with a robust cost; return the adjuster.
-
-    robust_px: residual from which an observation counts less.
-    """
+    """Adjust all frames and points in place with a robust cost from `robust_px` on; return the adjuster."""
     pycolmap = import_pycolmap()
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False

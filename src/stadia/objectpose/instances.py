@@ -18,10 +18,9 @@ from stadia.geometry.segments import segment_means, segment_sums, subsample_even
 
 
 def label_components(class_map: Tensor, *, min_px: int = 1) -> Tensor:
-    """Label touching pixels of one class as one instance: (B, H, W) to (B, H, W) int64, 0 = none.
+    """Label touching pixels of one class (below 256) as one instance: (B, H, W) to (B, H, W) int64, 0 = none.
 
-    Instances are numbered from 1 in each image, class by class. Smaller components than `min_px` are dropped. Classes
-    are below 256.
+    Instances are numbered from 1 in each image, class by class. Those smaller than `min_px` are dropped.
 
     Examples:
         >>> label_components(torch.tensor([[[1, 0, 1], [1, 0, 2]]])).tolist()

@@ -158,9 +158,9 @@ def iou_3d_hull(predicted: PosedObjects, true: PosedObjects) -> Tensor:
 def add_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> Tensor:
     """Return ADD: the mean distance (...) in metres between a model's points (N, 3) moved by both (..., 4, 4).
 
-    Source: Hinterstoisser et al., "Model based training, detection and pose estimation of texture-less 3D objects in
-        heavily
-    cluttered scenes", ACCV 2012.
+    Source: Hinterstoisser et al., "Model based training, detection and pose estimation of texture-less 3D objects",
+        ACCV
+    2012.
 
     Examples:
         >>> moved = torch.eye(4)
@@ -300,9 +300,8 @@ def mean_average_precisions(
 ) -> dict[str, float]:
     """Return average precision by threshold, 0 to 1, over classes with an object: "ap_iou50", "ap_5deg_5cm", ...
 
-    Predictions take an object of their image and class, in order of score (`match_greedy`): the largest overlap above
-    the threshold, or the least sum of degrees and centimetres within the limits ("ap_5deg": of degrees). NaN without
-    objects.
+    Predictions take an object of their class in order of score (`match_greedy`): the largest overlap above the
+    threshold, or the least sum of degrees and centimetres within the limits. NaN without objects.
     """
     images = list(images)
     of_class = [_average_precisions([_select_class(image, one) for image in images], rules) for one in classes]

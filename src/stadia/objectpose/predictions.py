@@ -142,7 +142,7 @@ def write_object_predictions(
     """Write masks and drawings into a new folder one by one, and objects.json at the end, also after an error.
 
     Returns the entries of objects.json. Raises StadiaError if the folder is not empty, two images have one name, or
-    there are no images.
+    none is given.
     """
     made_by = provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
     head = {"format": "stadia-found-objects", "version": 1, **made_by, "classes": tuple(classes)}

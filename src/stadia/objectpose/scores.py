@@ -53,11 +53,8 @@ def distance_m(model: BopModel, T_estimated: Points, T_true: Points) -> float:
 def add_recall(images: BopImages, found: Sequence[Sequence[EstimatedBox]]) -> dict[str, Any]:
     """Return the ADD(-S) recall: the share of targets with an estimate within a tenth of the diameter.
 
-    For each object as many estimates count as there are targets, highest score first; each takes the nearest free
-    target.
-
-    Returns "targets" (their number), "add_recall", "add_median_mm" over counted estimates (or None), and "class", the
-    recall of each class.
+    As many estimates count as there are targets, highest score first. Returns "targets" (their number), "add_recall",
+    "add_median_mm" over counted estimates (or None), and "class", the recall of each class.
     """
     right: dict[str, list[bool]] = {}
     distances: list[float] = []
@@ -219,9 +216,6 @@ def read_estimates(images: ObjectImages, results: Path) -> list[list[EstimatedBo
 MAX_DISTANCE_RATIO = 50.0
 """Maximum ratio of median distances to the labels: a wrong unit gives a factor of a thousand."""
 
-UNIT_DECADES = 0.5
-"""Largest difference of log10(ratio) from 3 for a wrong unit."""
-
 
 def _check_unit(results: Path, found: Sequence[Points], true: Sequence[Points], unit: str) -> None:
     """Raise DataError if distances of poses (4, 4) differ from the labels by a factor of a thousand."""
@@ -235,7 +229,7 @@ def _check_unit(results: Path, found: Sequence[Points], true: Sequence[Points], 
     seems, fix = (short, "multiply t by 1000") if estimated_m < there else (long, "divide t by 1000")
     origin = f", in {seems} it seems"
     ratio = there / max(estimated_m, 1e-12)
-    if abs(math.log10(max(ratio, 1 / ratio)) - 3) > UNIT_DECADES:
+    if abs(math.log10(max(ratio, 1 / ratio)) - 3) > 0.5:
         origin, fix = "", f"multiply t by {ratio:.3g}: poses need a unit of length"
     raise DataError(
         results,

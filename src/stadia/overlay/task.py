@@ -56,11 +56,7 @@ class CompositeInput:
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledComposites(LabeledSet):
-    """Samples to score, by their numbers.
-
-    source: of the images, for the record.
-    training: images and numbers for the baselines, or None.
-    """
+    """Samples to score, by their numbers. training: images and numbers for baselines, or None."""
 
     samples: CompositeSamples
     numbers: Sequence[int]
@@ -171,7 +167,7 @@ class WrittenComposites:
 
 @dataclass(frozen=True)
 class CompositeSession:
-    """Predicts composite images into a folder. numbers: of the samples, if the images are of a set."""
+    """Predicts composite images into a folder. numbers: of the samples of a set."""
 
     recipe: OverlayRecipe
     given: CompositeInput

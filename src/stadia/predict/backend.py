@@ -30,10 +30,10 @@ NUM_CALIBRATION = 32
 """Frames that int8 is calibrated on."""
 
 NUM_COMPARED = 16
-"""Other frames, between those, on which it is compared with float32."""
+"""Frames between those, to compare int8 with float32."""
 
 MAX_READ_FRAMES = 1000
-"""First frames of a video from which these are chosen, since it is decoded from its start."""
+"""First frames of a video to choose from, since it is decoded from its start."""
 
 EXPORTS = "exports"
 """Folder of a run with its exported networks, which are compared before each use. You may remove it."""
@@ -72,7 +72,7 @@ class BackendPredictor(DepthPredictor):
 
     @property
     def _canonical_focal(self) -> float | None:
-        """Return sqrt(fx fy / (height width)) at which the graph predicts metres; None for that of the training."""
+        """Return sqrt(fx fy / (height width)) of metric predictions; None for the training's lens."""
         return getattr(getattr(self.recipe.depth_network, "config", None), "canonical_focal", None)
 
     def _predict_motion(self, now: Tensor, following: Tensor) -> Tensor | None:
@@ -129,7 +129,7 @@ def _find_export_folder(checkpoint: Checkpoint) -> Path:
 
 
 def _sample_images(predictor: Predictor, inputs: Sequence[PredictionInput]) -> tuple[Samples, Samples]:
-    """Return images to calibrate on, and others between them to compare; all for both if there are few."""
+    """Return images to calibrate on, and others to compare; all for both if there are few."""
     most = -(-(NUM_CALIBRATION + NUM_COMPARED) // len(inputs))
     every = max(len(inputs) // (NUM_CALIBRATION + NUM_COMPARED), 1)
     frames = (frame for given in inputs[::every] for frame in _sample_frames(given, most))

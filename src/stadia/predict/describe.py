@@ -30,10 +30,10 @@ BASE_ERROR = "Typical error for photos like this: 20 to 39 %, or 13 to 27 % with
 """Of the package's network, on the real samples of docs/reference/base-network.md."""
 
 MAX_PRECISION_COST = 0.02
-"""Median relative difference from float32 from which a note advises against a precision."""
+"""Median relative difference from float32 above which a note is printed."""
 
 MAX_LEAN = 1.2
-"""Ratio of the heights over the far and near road, or its inverse, from which a warning is printed."""
+"""Ratio of the heights over the far and near road above which a warning is printed."""
 
 VERDICTS = ("usable", "not judged", "doubtful", "unusable")
 """Best first."""
@@ -149,7 +149,6 @@ def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
 
 
 def _describe_lean(name: str, lean: RoadLean | None) -> Iterator[str]:
-    """Yield a line where near and far road contradict each other, or if nothing shows whether they do."""
     if lean is None:
         yield (
             f"note: {name}: the horizon is unknown, so metres far ahead can be wrong by more than the deviation."
@@ -180,10 +179,6 @@ def describe_result(result: WrittenPrediction) -> Iterator[str]:
 
 
 def _describe_limit_of_scale(receipt: ScaleReceipt, verdict: str) -> Iterator[str]:
-    """Yield a line if the depth that is scaled has a worse verdict than its scale.
-
-    verdict: of the predictions.
-    """
     if VERDICTS.index(verdict) <= VERDICTS.index(receipt.verdict):
         return
     yield f"scale: {verdict}, like the depth (its measurements alone are {receipt.verdict})"

@@ -264,7 +264,7 @@ def _check_close(path: Path, compared: ExportComparison) -> None:
 
 
 def _has_own_motion(recipe: DepthRecipe[Any, Any, Any, Any], net: DepthPoseNet, pose: PoseNet) -> bool:
-    """Return whether a class of the user's predicts motion by more than the pose network and its transform."""
+    """Return whether a class of yours changes how motion is predicted."""
     is_of_stadia = (
         type(recipe).T_next_now is DepthRecipe.T_next_now,
         type(net).motion is DepthPoseNet.motion,

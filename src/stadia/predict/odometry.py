@@ -264,7 +264,9 @@ def _check_empty(folder: Path) -> None:
 
 
 def _read_video_poses(video: Path, file: str | None) -> dict[str, Any] | None:
-    """Return the poses of `data.poses` by frame name; None without. Raises DataError where rows are no frames."""
+    """Return the poses of `data.poses` by frame name, or None. Raises DataError for rows that do not match the
+    frames.
+    """
     if file is None:
         return None
     path = expand_home(file)
@@ -280,7 +282,6 @@ def _is_same_file(data: str, source: Path) -> bool:
 
 
 def _note_lengths(estimated: EstimatedPath) -> list[str]:
-    """Return notes on a path in metres that differs in length from the pose network's, and on a map without points."""
     lengths = _compare_lengths(estimated.length, estimated.path.network_length, estimated.depth_scale)
     if estimated.points != 0:
         return lengths
@@ -288,10 +289,7 @@ def _note_lengths(estimated: EstimatedPath) -> list[str]:
 
 
 def _compare_lengths(length: float, network_length: float | None, depth_scale: DepthScale) -> list[str]:
-    """Return a note if a path in metres and that of the pose network alone differ in length.
-
-    length, network_length: metres; None if there is no pose network. A length up to scale is arbitrary: no note.
-    """
+    """Return a note if a path in metres and the pose network's own path differ in length."""
     if network_length is None or depth_scale is not DepthScale.METRES:
         return []
     if abs(length - network_length) <= MAX_LENGTH_DIFFERENCE * max(length, network_length):

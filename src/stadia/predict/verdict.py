@@ -57,7 +57,7 @@ MAX_WAIT = MAX_FRAMES_APART
 FINDINGS = "findings.jsonl"
 
 OF_TRAINING = "T40"
-"""Finding about the training, whatever the input. A run has it once."""
+"""Finding about the training. A run has it once."""
 
 WORST_FIRST = (Verdict.UNUSABLE, Verdict.DOUBTFUL, Verdict.NOT_JUDGED, Verdict.USABLE)
 

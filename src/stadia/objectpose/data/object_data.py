@@ -268,9 +268,8 @@ def select_scored_images(
 ) -> ScoredImages:
     """Return the requested split, with `held_out` without the images that trained.
 
-    Default: the test split, else the validation split; with `held_out` the validation images, or the rest of the
-        training
-    split. Raises DataError if nothing is left or the training is unknown, ConfigError for other classes.
+    Default: the test split, else the validation split. Raises DataError if nothing is left or the training is unknown,
+    ConfigError for other classes.
     """
     split, images = _open_split(data, scored, options)
     if images.classes != tuple(classes):

@@ -44,7 +44,7 @@ MIN_COMMON = 3
 """Images that two sources must share to be compared image by image."""
 
 MAX_READ = 400
-"""First frames of a video file from which these are taken."""
+"""First frames of a video file to choose from."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ScaleReceipt:
     has_map: bool = False
 
     def find_focal(self) -> FocalBelief | None:
-        """Return the focal length at which sources that grow with it agree with the others, or None.
+        """Return the focal length that makes sources that grow with it agree with the rest, or None.
 
         Sources are compared in images that both measured, so that errors of the predicted depth cancel.
         """
@@ -254,7 +254,7 @@ def measure_scale(
 
 
 def fuse_sure_scales(fits: Mapping[str, ScaleFit]) -> FusedScale:
-    """Return the scale of all usable sources, or of all if none is usable.
+    """Return the scale of all usable sources, else of all.
 
     `height` and `map` share one height of the camera, whose error remains.
 

@@ -47,7 +47,7 @@ MIN_ROAD_NORMAL = 0.9
 """Smallest upward share of a road's normal."""
 
 ROAD_BANDS, MIN_BAND_PIXELS = 6, 20
-"""Bands of distance, of equal ratios, in which the height is measured, and their fewest pixels."""
+"""Bands of distance for the height, with equal ratios, and their fewest pixels."""
 
 MIN_SLOPE = 0.025
 """Smallest downward slope of a ray to the road: flatter ones depend too much on the horizon."""
