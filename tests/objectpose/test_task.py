@@ -15,9 +15,8 @@ import torch
 from rich.console import Console
 
 from stadia.core.config import resolve_config
-from stadia.core.types import Camera, Meta
+from stadia.core.types import Camera
 from stadia.evaluation.frame_preparation import Frame
-from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.geometry import se3
 from stadia.objectpose import config as presets
@@ -27,13 +26,11 @@ from stadia.objectpose.config import ObjectPoseConfig
 from stadia.objectpose.data.bop import read_results
 from stadia.objectpose.data.object_data import training_image_facts
 from stadia.objectpose.data.object_folder import ObjectFolder
-from stadia.objectpose.data.object_labels import ObjectSubset
-from stadia.objectpose.metrics import ImageComparison, PosedObjects
+from stadia.objectpose.metrics import PosedObjects
 from stadia.objectpose.predictions import ObjectPredictions, draw_objects
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.objectpose.scores import boxes_to_objects, collect_score
 from stadia.objectpose.world.tableworld_writer import write_tableworld
-from stadia.recipes.base.build_recipe import load_recipe
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 HEIGHT, WIDTH = 64, 96
@@ -145,42 +142,6 @@ def test_a_labeled_set_is_scored_and_its_worst_images_drawn(run: Path, tables: P
     image = ObjectFolder.open(tables, "test").image(0)[..., ::-1]
     assert (drawn[2 * HEIGHT :] != image).any(-1).mean() > 0.02, "the true boxes, below those found"
     assert stadia("evaluate", run, tables, "--json")[0] == 0, "a second time"
-
-
-def test_images_whose_objects_were_missed_are_the_worst(
-    run: Path, tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Five images of two objects, and one of none: by how many degrees what is found there is off."""
-
-    def of(*degrees: float, objects: int = 2) -> ImageComparison:
-        shape = found, _ = len(degrees), objects
-        rotation = np.full(shape, np.inf)
-        np.fill_diagonal(rotation, degrees)
-        nothing = np.zeros(shape)
-        return ImageComparison(
-            np.ones(found, int),
-            np.ones(found),
-            np.ones(objects, int),
-            rotation,
-            nothing,
-            nothing,
-            nothing,
-            np.eye(*shape),
-        )
-
-    compared = [of(3, 4), of(170, 5), of(), of(2), of(90, 80), of(objects=0)]
-    score = collect_score(
-        presets.TABLEWORLD_CLASSES, [(Meta("tables", index), one) for index, one in enumerate(compared)]
-    )
-    drawn: list[str] = []
-    monkeypatch.setattr(task, "find_objects_in_frame", lambda recipe, frame: _nothing(frame))
-    monkeypatch.setattr(
-        task, "write_object_predictions", lambda *given: drawn.extend(picture.name for picture in given[-1])
-    )
-    monkeypatch.setattr(task, "WORST_DRAWN", 5)
-    recipe, whole = load_recipe(run), ObjectFolder.open(tables, "test")
-    task._draw_worst(recipe, ObjectSubset(whole, [0] * 6), score, tmp_path, Provenance.from_checkpoint(run))
-    assert drawn == ["tables 2", "tables 3", "tables 1", "tables 4", "tables 0"]
 
 
 def _nothing(frame: Frame) -> ObjectPredictions:

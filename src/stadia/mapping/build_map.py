@@ -1,4 +1,4 @@
-"""Build the map of a video in stages, which are stored so that it resumes: key frames, matches, camera, path."""
+"""Build the map of a video in stages, which are stored so that it resumes."""
 
 from __future__ import annotations
 
@@ -123,7 +123,6 @@ def _find_road(
     static: NDArray[np.bool_] | None,
     track: TrackProgress,
 ) -> RoadPlane | None:
-    """Return the road below the camera. T_world_camera: (N, 4, 4) of all frames, NaN if unknown."""
     if find_travel_direction(T_world_camera) is None:
         return None
     pairs = choose_pairs(T_world_camera, sparse.frames.tolist())
@@ -186,7 +185,6 @@ def _collect_features(
 def _map_all(
     stream: FrameStream, database: Path, files: dict[int, Path], given: LensCamera | None, threads: int
 ) -> tuple[CameraEstimate, SparseMap]:
-    """Find the camera, then map all key frames in chunks and join them. files: features by key frame."""
     frames = sorted(files)
     if given is None and (focal_px := find_rotation_focal(read_matches(database), *stream.small_size)) is not None:
         fov_deg = math.degrees(2 * math.atan(stream.small_size[1] / 2 / focal_px))
@@ -225,7 +223,7 @@ def _map_all(
 
 
 def _extend_model(start: Any, database: Path, names: Sequence[str], *, refine: bool, threads: int) -> Any:
-    """Return the model of the first chunk, started from some of its frames; `refine` adjusts its camera."""
+    """Return the model of the first chunk, started from some of its frames."""
     camera = next(iter(start.cameras.values()))
     model = map_frames(database, names, camera, refine=False, threads=threads, start=start)
     if model is None or model.num_reg_images() < start.num_reg_images():
@@ -240,10 +238,7 @@ def _extend_model(start: Any, database: Path, names: Sequence[str], *, refine: b
 def _map_chunks(
     database: Path, chunks: Sequence[Sequence[str]], camera: LensCamera, first: Any | None, threads: int
 ) -> Iterator[Any]:
-    """Yield `first`, and the model of each chunk with a known camera, without chunks of fewer than MIN_FRAMES.
-
-    A chunk continues from the frames that it shares with the one before, and so keeps its scale.
-    """
+    """Yield `first`, and the model of each chunk, which continues from the frames shared with the one before."""
     before = first
     if first is not None:
         yield first
@@ -255,7 +250,6 @@ def _map_chunks(
 
 
 def _start_model(database: Path, names: Sequence[str], camera: LensCamera, threads: int) -> Any | None:
-    """Return the model of these frames from a first pair; None if fewer than MIN_FRAMES are placed."""
     model = map_frames(database, names, camera.to_pycolmap(import_pycolmap()), refine=False, threads=threads)
     if model is None or model.num_reg_images() < MIN_FRAMES:
         return None
@@ -265,7 +259,6 @@ def _start_model(database: Path, names: Sequence[str], camera: LensCamera, threa
 
 
 def _continue_model(before: Any, database: Path, names: Sequence[str], threads: int) -> Any | None:
-    """Return the model of these frames from those that `before` has placed; None if too few are added."""
     start = keep_frames(before, names)
     shared = start.num_reg_images()
     if shared < MIN_FRAMES:

@@ -1,4 +1,4 @@
-"""Find an unknown camera: map from several fields of view, adjust, and keep the start of least cost."""
+"""Find an unknown camera: map from several fields of view, and keep the best."""
 
 from __future__ import annotations
 
@@ -119,7 +119,6 @@ def find_camera(
 
 
 def _choose_best(starts: Sequence[FoundCamera]) -> FoundCamera:
-    """Return the best start, and whether all starts of similar cost agree with it."""
     best = max(starts, key=_rank)
     rivals = [start for start in starts if start.cost <= MAX_RIVAL_COST * best.cost]
     spread = max(abs(start.camera.focal_px / best.camera.focal_px - 1) for start in rivals)

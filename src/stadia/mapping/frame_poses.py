@@ -1,4 +1,4 @@
-"""Place the frames between the key frames: track features of the map, and compute the pose."""
+"""Place the frames between the key frames by tracked points of the map."""
 
 from __future__ import annotations
 

@@ -95,7 +95,6 @@ class KeyFrameSelector:
         return True
 
     def _stands(self, small: NDArray[np.uint8], corners: NDArray[np.float32], index: int, step: float) -> bool:
-        """Return whether there was no motion since the frame before and since a while ago."""
         if (
             step >= MAX_STANDING_MOTION
             or self._still is None
@@ -106,7 +105,6 @@ class KeyFrameSelector:
 
 
 def _correlate(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Return the correlation of the thumbnails of two images (h, w)."""
     height = max(2, round(THUMBNAIL_PX * first.shape[0] / first.shape[1]))
     thumbnails = [cv2.resize(image, (THUMBNAIL_PX, height), interpolation=cv2.INTER_AREA) for image in (first, second)]
     centered = [thumbnail.astype(np.float64) - thumbnail.mean() for thumbnail in thumbnails]

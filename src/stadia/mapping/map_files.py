@@ -1,4 +1,4 @@
-"""Write a map into its folder: record, trajectories, points, mask, and the text files of COLMAP."""
+"""Write a map into its folder, with the text files of COLMAP."""
 
 from __future__ import annotations
 
@@ -192,7 +192,6 @@ def find_rotating(found: VideoMap, poses: MapPoses) -> list[int]:
 
 
 def _write_points(path: Path, sparse: SparseMap, camera: LensCamera, T_first: Array) -> None:
-    """Write points in the axes of the first placed frame, and their pixels in the filmed frames."""
     scale = camera.width / sparse.camera.width
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
@@ -208,7 +207,6 @@ def _write_points(path: Path, sparse: SparseMap, camera: LensCamera, T_first: Ar
 
 
 def _write_trajectories(folder: Path, found: VideoMap, poses: MapPoses) -> None:
-    """Write the placed frames as rows of KITTI with their frame number, and of TUM if they have times."""
     placed = np.flatnonzero(np.isfinite(poses.T_world_camera).all((1, 2))).tolist()
     T = poses.T_world_camera[placed]
     numbers = [found.placed[row].index for row in placed]

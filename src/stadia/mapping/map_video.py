@@ -1,4 +1,4 @@
-"""Build the map of a video, write it next to it, and describe it for people: `stadia map`, `stadia.map_video`."""
+"""Build, write and describe the map of a video: `stadia map`, `stadia.map_video`."""
 
 from __future__ import annotations
 
@@ -128,7 +128,6 @@ def map_video(
 
 
 def _find_given_camera(camera: CameraConfig, stream: FrameStream) -> UserCamera | None:
-    """Return the camera of the frames from the options, or from the file next to the video, or None."""
     if camera.estimate:
         fix = "leave it out: a map estimates the camera"
         raise ConfigError("data.camera", found="estimate", expected="a given camera", fix=fix)

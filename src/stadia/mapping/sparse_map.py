@@ -1,4 +1,4 @@
-"""The result of structure from motion as arrays: camera, key frames, points, observations, and their uncertainty."""
+"""The result of structure from motion as arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find what never moves in a video of a moving camera: bars, frames, a hood, a watermark, a time stamp."""
+"""Find what never moves in a video of a moving camera: bars, a hood, a watermark."""
 
 from __future__ import annotations
 

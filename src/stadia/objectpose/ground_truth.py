@@ -1,4 +1,4 @@
-"""Labeled objects of images: as rows, as labels of the loss, as maps of a perfect network, and as a loss case."""
+"""Labeled objects as rows, labels of the loss, maps of a perfect network, and a loss case."""
 
 from __future__ import annotations
 

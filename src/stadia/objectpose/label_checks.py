@@ -1,4 +1,4 @@
-"""Check the labels of objects before training: what can be seen, and whether boxes match their masks."""
+"""Check the labels of objects before training."""
 
 from __future__ import annotations
 

@@ -26,7 +26,6 @@ MIN_STRIDE = 4  # encoder levels of a finer stride are not used
 
 
 def _level(inputs: int, outputs: int, doublings: int) -> nn.Sequential:
-    """Create convolutions, each followed by upsampling by 2; a single one if `doublings` is 0."""
     layers: list[nn.Module] = []
     for number in range(max(doublings, 1)):
         layers.append(nn.Conv2d(outputs if number else inputs, outputs, 3, padding=1, bias=False))

@@ -71,7 +71,6 @@ def _draw_segment(image: Image, start: Array, end: Array, K: Array, color: tuple
 
 
 def _draw_clipped(image: Image, start: Array, end: Array, color: tuple[int, ...], thickness: int) -> None:
-    """Draw a line to a 16th of a pixel, clipped near the image, since OpenCV has 16 integer bits."""
     a, b = ((point * 2**_SUBPIXEL_BITS).round().astype(int).tolist() for point in (start, end))
     height, width = (side << _SUBPIXEL_BITS for side in image.shape[:2])
     is_visible, a, b = cv2.clipLine((-width, -height, 3 * width, 3 * height), a, b)

@@ -218,7 +218,6 @@ MAX_DISTANCE_RATIO = 50.0
 
 
 def _check_unit(results: Path, found: Sequence[Points], true: Sequence[Points], unit: str) -> None:
-    """Raise DataError if distances of poses (4, 4) differ from the labels by a factor of a thousand."""
     if not len(true):
         return
     estimated_m, there = (float(np.median([np.linalg.norm(T[:3, 3]) for T in Ts])) for Ts in (found, true))
@@ -298,7 +297,6 @@ _MAX_PAIRS = 400_000  # of estimate, object and rotation of its symmetry, in an 
 
 
 def _compare_all(file: Path, predicted: PosedObjects, labels: Sequence[ObjectBox]) -> ImageComparison:
-    """Compare with all labels of an image. Raises DataError where that takes minutes."""
     true = boxes_to_objects(labels)
     turns = true.symmetry.turns.shape[-2]
     if len(predicted) * len(true) * turns > _MAX_PAIRS:

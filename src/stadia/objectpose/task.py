@@ -1,4 +1,4 @@
-"""`stadia predict` and `stadia evaluate` with `objectpose`, and scores of other programs on its held-out images."""
+"""`stadia predict` and `stadia evaluate` with `objectpose`, and scores of other programs."""
 
 from __future__ import annotations
 
@@ -292,7 +292,6 @@ def _draw_worst(
 
 
 def _largest_and_mean_error(comparison: ImageComparison) -> tuple[float, float]:
-    """Return the largest and mean rotation error, degrees; -1 without objects."""
     pairs = match_hungarian(comparison.mask_iou, comparison.same_class)
     errors = [*comparison.rotation_deg[pairs.predicted, pairs.true].tolist(), *[180.0] * len(pairs.false_negatives)]
     return (max(errors), fmean(errors)) if errors else (-1.0, -1.0)

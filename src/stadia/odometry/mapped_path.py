@@ -1,4 +1,4 @@
-"""Take the path of a map (`stadia map`) in the unit of predicted depth, and the motion by depth if the map is lost."""
+"""The path of a map (`stadia map`) in the unit of predicted depth."""
 
 from __future__ import annotations
 

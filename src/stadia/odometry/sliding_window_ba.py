@@ -86,7 +86,6 @@ class PoseList:
 
     @staticmethod
     def _make_poses(values: array[float]) -> Tensor:
-        """Return poses (N, 4, 4) of their quaternions and translations."""
         poses = torch.from_numpy(np.array(values).reshape(-1, _COUNT))
         return from_rotation_translation(matrix_from_quaternion_wxyz(poses[:, :4]), poses[:, 4:])
 
@@ -123,8 +122,6 @@ class MapPoints:
 
 @dataclass(slots=True)
 class _Keyframe:
-    """image: (1, 3, H, W). small: image, depth and camera that other frames are aligned to."""
-
     image: Tensor
     small: tuple[Tensor, Tensor, Camera]
 
@@ -225,7 +222,6 @@ class SlidingWindow:
     def _join(
         self, frame: IncomingFrame, number: int, T_camera_world: Tensor, brightness: Tensor, predicted: Tensor | None
     ) -> None:
-        """Make a frame the newest keyframe, adjust the window, and remove the oldest of a full window."""
         maps = frame.maps()
         inverse_depth = maps.inverse_depth.float().cpu()
         image, camera = frame.image.cpu(), frame.camera

@@ -1,4 +1,4 @@
-"""Networks of the recipe `overlay`: background and composite image to depth (as ln z) and the mask's logits."""
+"""Networks of the recipe `overlay`."""
 
 from __future__ import annotations
 

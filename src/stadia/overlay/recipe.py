@@ -1,4 +1,4 @@
-"""The recipe `overlay`: depth and foreground mask of a composite image, from it and its background image."""
+"""The recipe `overlay`: depth and mask of a composite image."""
 
 from __future__ import annotations
 

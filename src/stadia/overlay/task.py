@@ -45,15 +45,6 @@ DRAWN = 8
 """Scored images that are drawn."""
 
 
-@dataclass(frozen=True)
-class CompositeInput:
-    """Images to predict, each with its background: pairs of files, or samples of a composite set."""
-
-    name: str
-    pairs: Sequence[tuple[Path, Path]] = ()
-    samples: CompositeSamples | None = None
-
-
 @dataclass(frozen=True, kw_only=True)
 class LabeledComposites(LabeledSet):
     """Samples to score, by their numbers. training: images and numbers for baselines, or None."""
@@ -91,11 +82,19 @@ class OverlayTask(Task):
         is_set = options.background is None and is_composite_set(source)
         self.refuse_unused(options, {"every"} if is_set else {"background"})
         if is_set:
-            given = CompositeInput(str(source), samples=_open_samples(self.recipe, source))
+            pairs, samples = [], _open_samples(self.recipe, source)
         else:
-            given = CompositeInput(str(source), find_pairs(source, options.background))
-        provenance = self.network.make_provenance(options)
-        return [CompositeSession(self.recipe, given, provenance, range(0, len(given.samples or ()), options.every))]
+            pairs, samples = find_pairs(source, options.background), None
+        return [
+            CompositeSession(
+                str(source),
+                self.recipe,
+                self.network.make_provenance(options),
+                pairs=pairs,
+                samples=samples,
+                numbers=range(0, len(samples or ()), options.every),
+            )
+        ]
 
     def predict_pair(
         self, background: NDArray[np.uint8], image: NDArray[np.uint8]
@@ -167,33 +166,30 @@ class WrittenComposites:
 
 @dataclass(frozen=True)
 class CompositeSession:
-    """Predicts composite images into a folder. numbers: of the samples of a set."""
+    """Predicts composite images into a folder: files in pairs with their backgrounds, or samples of a composite set."""
 
+    name: str
     recipe: OverlayRecipe
-    given: CompositeInput
     provenance: Provenance
-    numbers: Sequence[int]
-
-    @property
-    def name(self) -> str:
-        """Return the name of the input."""
-        return self.given.name
+    pairs: Sequence[tuple[Path, Path]] = ()
+    samples: CompositeSamples | None = None
+    numbers: Sequence[int] = ()
 
     @property
     def count(self) -> int:
         """Return the number of images."""
-        return len(self.given.pairs) or len(self.numbers)
+        return len(self.pairs) or len(self.numbers)
 
     def start(self) -> None:
         """Measure nothing before the first image."""
 
     def write(self, folder: Path, track: TrackProgress) -> WrittenComposites:
         """Predict into a folder: depth and mask of each image, with drawings."""
-        given, samples = self.given, self.given.samples
-        images = read_pairs(given.pairs) if samples is None else compose_samples(samples, self.numbers)
-        predict_composites(self.recipe, track(images, self.count, "predicting"), folder, self.provenance, given.name)
+        samples = self.samples
+        images = read_pairs(self.pairs) if samples is None else compose_samples(samples, self.numbers)
+        predict_composites(self.recipe, track(images, self.count, "predicting"), folder, self.provenance, self.name)
         split = "" if samples is None else samples.split
-        return WrittenComposites(given.name, folder, self.count, split, self.recipe.depth_scale)
+        return WrittenComposites(self.name, folder, self.count, split, self.recipe.depth_scale)
 
 
 @describe.register

@@ -1,4 +1,4 @@
-"""Predict and evaluate with any network: open it, open an input, measure the scale, stream frames, judge, write."""
+"""Predict and evaluate with any network."""
 
 from __future__ import annotations
 

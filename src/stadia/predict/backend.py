@@ -1,4 +1,4 @@
-"""Predict depth in another runtime or precision: calibrate int8 on your frames, and compare with float32."""
+"""Predict depth in another runtime or precision, and compare with float32."""
 
 from __future__ import annotations
 
@@ -129,7 +129,6 @@ def _find_export_folder(checkpoint: Checkpoint) -> Path:
 
 
 def _sample_images(predictor: Predictor, inputs: Sequence[PredictionInput]) -> tuple[Samples, Samples]:
-    """Return images to calibrate on, and others to compare; all for both if there are few."""
     most = -(-(NUM_CALIBRATION + NUM_COMPARED) // len(inputs))
     every = max(len(inputs) // (NUM_CALIBRATION + NUM_COMPARED), 1)
     frames = (frame for given in inputs[::every] for frame in _sample_frames(given, most))

@@ -1,4 +1,4 @@
-"""What people read about a prediction: lines from the fields of its network, session, result and verdict. No torch."""
+"""Lines for people about networks, sessions, results and verdicts. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Export the networks of a trained depth recipe: to a file for people, and for backends into the run's folder."""
+"""Export the networks of a trained depth recipe: to a file, and for backends into the run's folder."""
 
 from __future__ import annotations
 
@@ -264,7 +264,6 @@ def _check_close(path: Path, compared: ExportComparison) -> None:
 
 
 def _has_own_motion(recipe: DepthRecipe[Any, Any, Any, Any], net: DepthPoseNet, pose: PoseNet) -> bool:
-    """Return whether a class of yours changes how motion is predicted."""
     is_of_stadia = (
         type(recipe).T_next_now is DepthRecipe.T_next_now,
         type(net).motion is DepthPoseNet.motion,

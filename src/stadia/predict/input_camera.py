@@ -1,4 +1,4 @@
-"""Choose the camera of your own images: known, from the training, or assumed and marked as assumed."""
+"""Choose the camera of your own images: known, from the training, or assumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open what is predicted: an image, a folder, a video or a data set. Images are decoded when they are predicted."""
+"""Open what is predicted: an image, a folder, a video or a data set."""
 
 from __future__ import annotations
 
@@ -140,7 +140,6 @@ def _open_folder(
 
 
 def _find_unlike_photos(folder: Path, options: SourceOptions) -> list[Path]:
-    """Return the images of a folder with several sizes or lenses; [] for images of one camera."""
     images = list_images(folder)
     sizes = dict.fromkeys(map(read_upright_size, images))
     is_given = options.camera.is_given or find_camera_file(folder) is not None

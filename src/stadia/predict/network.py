@@ -191,7 +191,6 @@ def _merge_options(
 
 
 def _add_camera(options: PredictOptions, K: NDArray[np.floating] | None, fov_deg: float | None) -> PredictOptions:
-    """Return the options with a given camera. Raises ConfigError for two cameras, DataError for a wrong K."""
     if K is None and fov_deg is None:
         return options
     if (K is not None and fov_deg is not None) or "camera" in options.data:

@@ -1,4 +1,4 @@
-"""Estimate the path of a camera with a depth network, write it, and score it: `stadia odometry`."""
+"""Estimate, write and score the path of a camera: `stadia odometry`."""
 
 from __future__ import annotations
 
@@ -247,7 +247,6 @@ def open_odometry(
 
 
 def _default_folder(network: LoadedNetwork, source: Path, method: str, *, flip: bool) -> Path:
-    """Return a folder in the network's run. Raises ConfigError without a run."""
     run = network.run_folder
     if run is None:
         found, expected = "a network without a run", "a folder for the path"
@@ -264,9 +263,6 @@ def _check_empty(folder: Path) -> None:
 
 
 def _read_video_poses(video: Path, file: str | None) -> dict[str, Any] | None:
-    """Return the poses of `data.poses` by frame name, or None. Raises DataError for rows that do not match the
-    frames.
-    """
     if file is None:
         return None
     path = expand_home(file)
@@ -289,7 +285,6 @@ def _note_lengths(estimated: EstimatedPath) -> list[str]:
 
 
 def _compare_lengths(length: float, network_length: float | None, depth_scale: DepthScale) -> list[str]:
-    """Return a note if a path in metres and the pose network's own path differ in length."""
     if network_length is None or depth_scale is not DepthScale.METRES:
         return []
     if abs(length - network_length) <= MAX_LENGTH_DIFFERENCE * max(length, network_length):

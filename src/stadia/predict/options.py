@@ -1,4 +1,4 @@
-"""Options of `stadia predict` and `evaluate`, the same in Python, and image sizes. Imports no torch."""
+"""Options of `stadia predict` and `evaluate`, and image sizes. Imports no torch."""
 
 from __future__ import annotations
 

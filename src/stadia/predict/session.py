@@ -1,4 +1,4 @@
-"""Predict one input with one network: camera, scale, path and verdict, frame by frame or into a folder."""
+"""Predict one input with one network, frame by frame or into a folder."""
 
 from __future__ import annotations
 

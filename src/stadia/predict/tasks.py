@@ -1,4 +1,4 @@
-"""What commands do with the recipe of a network: open an input, and score labeled data."""
+"""What commands do with a network: open an input, and score labeled data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sample frames during prediction, judge them, and keep the verdict in the network's run. Imports no torch."""
+"""Judge predictions, and keep the verdict in the network's run. Imports no torch."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.geometry.rasterizer import compute_visible_masks, draw_silhouette
+from stadia.geometry.rasterizer import compute_visible_masks
 from stadia.objectpose.data.bop import (
     BopImages,
     BopResult,
@@ -156,17 +156,6 @@ def test_occlusion_does_not_depend_on_object_order(bop: Path) -> None:
     turned = compute_visible_masks(shapes[::-1], 60, 80)[::-1]
     np.testing.assert_array_equal(masks, turned)
     assert masks.sum(0).max() == 1
-
-
-def test_a_silhouette_is_the_same_however_its_window_lies() -> None:
-    vertices = np.array([[-0.3, -0.2, 1.0], [0.3, -0.25, 1.2], [0.05, 0.3, 0.9]])
-    K = np.array([[50.0, 0, 20], [0, 50, 15], [0, 0, 1]])
-    whole = draw_silhouette(vertices, np.array([[0, 1, 2]], np.int32), K, 31, 41).within(31, 41)
-    behind = np.vstack([vertices, [[0, 0, -1.0]]])  # its window is the widest there is
-    np.testing.assert_allclose(
-        whole, draw_silhouette(behind, np.array([[0, 1, 2]], np.int32), K, 31, 41).within(31, 41), rtol=1e-12
-    )
-    assert (whole > 0).sum() > 100
 
 
 def test_targets_choose_images(bop: Path) -> None:

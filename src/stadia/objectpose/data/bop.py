@@ -303,7 +303,6 @@ def format_numbers(numbers: Sequence[int], most: int = 12) -> str:
 def write_results(path: Path, results: Iterable[BopResult]) -> None:
     """Write the csv. Raises DataError for values that `read_results` would refuse."""
     every = list(results)
-    _check_times(path, every)
     rows = [RESULTS_HEADER]
     for result in every:
         what = f"{path}: scene {result.scene_id}, image {result.im_id}, object {result.obj_id}"
@@ -312,16 +311,6 @@ def write_results(path: Path, results: Iterable[BopResult]) -> None:
         score = _check_score(what, float(result.score))
         rows.append(f"{result.scene_id},{result.im_id},{result.obj_id},{score!r},{pose},{float(result.time_s)!r}")
     write_text(path, "\n".join(rows) + "\n")
-
-
-def _check_times(path: Path, results: Iterable[BopResult]) -> None:
-    times: dict[tuple[int, int], float] = {}
-    for result in results:
-        first = times.setdefault((result.scene_id, result.im_id), result.time_s)
-        if not math.isclose(first, result.time_s, abs_tol=1e-3):
-            where = f"{path}: scene {result.scene_id}, image {result.im_id}"
-            fix = "write the time of the whole image in each row"
-            raise DataError(where, found=f"time {result.time_s} beside {first}", expected="one time an image", fix=fix)
 
 
 def _check_score(what: str, score: float) -> float:
@@ -353,7 +342,6 @@ def _parse_result(what: str, line: str) -> BopResult:
 
 
 def _count_header_lines(path: Path, lines: Sequence[str]) -> int:
-    """Return 1 if the first line is BOP's header, else 0. Raises DataError for other columns."""
     first = [word.strip() for word in lines[0].split(",")] if lines else []
     if first == RESULTS_HEADER.split(","):
         return 1
@@ -377,5 +365,4 @@ def read_results(path: Path) -> list[BopResult]:
     if not results:
         found = "no estimate, the header alone" if start else f"no estimate, {path.stat().st_size} bytes"
         raise DataError(path, found=found, expected=f"{RESULTS_HEADER}, a row for each object found")
-    _check_times(path, results)
     return results

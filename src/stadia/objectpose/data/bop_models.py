@@ -183,7 +183,6 @@ def _check_axis(what: str, entry: _ModelEntry, center_mm: Points) -> None:
 
 
 def _read_symmetry(what: str, entry: _ModelEntry, R_object_model: Points) -> SymmetryLabel:
-    """Return rotations in the object's frame; the translation of a symmetry is dropped."""
     turns: list[Quaternion] = []
     for values in entry.symmetries_discrete:
         R_model = check_rotation(f"{what}.symmetries_discrete", np.reshape(values, (4, 4))[:3, :3])

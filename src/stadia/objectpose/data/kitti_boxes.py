@@ -1,4 +1,4 @@
-"""KITTI's object data set as images of objects: boxes without masks, in the frame of the image's camera."""
+"""KITTI's object data set as images of objects: boxes without masks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Read images of objects in stadia's own layout (docs/reference/tableworld.md).
-
-DATASET/dataset.json names the classes, and the folders of each split. Each folder has scene.json (cameras, objects and
-their poses), image/000.png and instance/000.png; depth/000.npy is optional.
-"""
+"""Read images of objects in stadia's own layout (docs/reference/tableworld.md)."""
 
 from __future__ import annotations
 

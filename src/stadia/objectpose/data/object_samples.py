@@ -1,4 +1,4 @@
-"""Make samples of single images with objects: network inputs, and class, mask, pose and size of every object.
+"""Samples of single images with objects.
 
 Only colors are augmented: no rotation maps an object to its mirror image, and rotating an image changes R.
 """

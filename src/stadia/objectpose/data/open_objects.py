@@ -1,4 +1,4 @@
-"""Detect the format of object images, open a split, and hold out a part to validate. Imports no torch."""
+"""Detect the format of object images, and open a split. Imports no torch."""
 
 from __future__ import annotations
 

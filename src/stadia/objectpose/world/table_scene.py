@@ -1,4 +1,4 @@
-"""Make a table from a seed (surroundings, light, objects, camera views), and render its images with ground truth.
+"""Make a table from a seed, and render its images with ground truth.
 
 World: x right, y down, z forward; the top of the table is y = 0, its middle the origin.
 """

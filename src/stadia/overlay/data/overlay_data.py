@@ -132,7 +132,6 @@ def draw_overlays(config: OverlayDataConfig, sheet: Path, seed: int, progress: R
 
 
 def _survey_set(overlays: CompositeSplits) -> tuple[list[Finding], list[str]]:
-    """Return the findings of a set, and lines: the table of its splits and the findings below stop."""
     surveyed = survey_composites(overlays)
     found = check_composites(surveyed)
     shown = [one for one in found if one.severity is not Severity.STOP]

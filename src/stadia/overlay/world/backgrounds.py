@@ -1,4 +1,4 @@
-"""Read background images with their depth: true depth, or predictions of a teacher network. Imports no torch."""
+"""Read background images with true depth or a teacher's. Imports no torch."""
 
 from __future__ import annotations
 
@@ -239,7 +239,6 @@ def _matches_name(recording: Recording, names: Sequence[str]) -> bool:
 
 
 def _check_depth(recordings: Sequence[Recording]) -> None:
-    """Raise DataError if a recording has no depth in any of a few frames."""
     without = []
     for recording in recordings:
         frames = np.unique(np.linspace(0, len(recording) - 1, _CHECKED_FRAMES).astype(int)).tolist()

@@ -326,7 +326,6 @@ class CompositeComposer:
 
 
 def _get_cached(kept: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
-    """Return a cached value, or make and cache it; the oldest entry is evicted from a full cache."""
     if key not in kept:
         value = make()
         while len(kept) >= _CACHE_SIZE:

@@ -97,7 +97,6 @@ def _make_listing(composers: Mapping[str, CompositeComposer], counts: Mapping[st
 
 
 def _check_listing(path: Path, listing: Mapping[str, Any]) -> None:
-    """Raise DataError if dataset.json was edited."""
     if not path.exists():
         return
     old = read_json(path)

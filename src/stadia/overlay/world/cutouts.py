@@ -1,7 +1,4 @@
-"""Render the objects of TableWorld with alpha, to be pasted onto other images. License: CC0.
-
-Color is the mean of the object's own samples, and alpha is their share of the pixel.
-"""
+"""Render the objects of TableWorld with alpha, to be pasted onto other images. License: CC0."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The published layout of 400,000 composite images: 100 backgrounds x 100 foregrounds x 40 places.
 
-ROOT/bg/bgI.jpg, and ROOT/bgI/fg_J/{overlay,depth,mask}/K.jpg, I and J from 1 to 100, K from 1 to 40. Tolerated and
-reported: `mask_` for `mask`, `fg_` folders up to 200 (100 and their mirror images), missing images. Imports no torch.
+ROOT/bg/bgI.jpg, and ROOT/bgI/fg_J/{overlay,depth,mask}/K.jpg. Tolerated and reported: `mask_` for `mask`, `fg_` folders
+up to 200, missing images. Imports no torch.
 """
 
 from __future__ import annotations

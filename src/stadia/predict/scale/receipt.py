@@ -320,7 +320,6 @@ def _choose_frames(given: PredictionInput) -> Iterator[tuple[Frame, int | None, 
 
 
 def _predict(predictor: Predictor, shown: PreparedFrame) -> FrameTensors:
-    """Return a frame (1, 3, h, w) with its inverse depth (1, 1, h, w)."""
     image = torch.from_numpy(shown.image)[None]
     camera = Camera(torch.from_numpy(shown.K)[None], predictor.height, predictor.width)
     inverse_depth = predict_maps(predictor, image, camera).inverse_depth

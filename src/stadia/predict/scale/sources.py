@@ -156,7 +156,6 @@ def _thin(values: Lengths) -> Lengths | None:
 
 
 def _compare_maps(frame: MeasuredFrame, true_m: NDArray[np.floating]) -> Lengths | None:
-    """Return prediction and metres if a map (H, W) of the crop has depth."""
     known = np.isfinite(true_m) & (true_m > NEAREST_M) & (true_m < FARTHEST_M)
     return _thin((frame.at_image()[known], true_m[known]))
 
@@ -338,7 +337,6 @@ def measure_road_heights(frame: MeasuredFrame) -> RoadHeights | None:
 
 
 def _read_road(frame: MeasuredFrame) -> NDArray[np.bool_] | None:
-    """Return the road (h, w) at the network's size; None without masks."""
     recording, index = frame.recording, frame.index
     masks = None if recording is None or index is None else recording.masks(index)
     if recording is None or masks is None or recording.mask_reader is None:
@@ -404,7 +402,6 @@ def _cut_middle(frame: MeasuredFrame, image: NDArray[np.float32], box: Box) -> N
 
 
 def _find_mask_boxes(frame: MeasuredFrame, name: str) -> list[Box]:
-    """Return boxes of the objects of a class in the masks that the image's edge does not cut."""
     recording, index = frame.recording, frame.index
     masks = None if recording is None or index is None else recording.masks(index)
     if recording is None or masks is None or recording.mask_reader is None:
