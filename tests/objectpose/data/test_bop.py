@@ -300,7 +300,6 @@ GOOD = "1,3,5,0.9,1 0 0 0 1 0 0 0 1,10 20 500,0.2"
         (GOOD.replace("1 0 0 0 1 0 0 0 1", "1 0 0 0 1 0 0 0 -1"), ("3",)),
         (GOOD.replace("0.9", "high"), ("high", "results.csv", "3")),
         (GOOD.replace("0.9", "nan"), ("results.csv", "3")),
-        (GOOD.replace("0.2", "0.7"), ("results.csv", "1")),
         (GOOD.replace("500", "-500"), ("results.csv", "3")),
     ],
 )
