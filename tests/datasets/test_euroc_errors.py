@@ -42,7 +42,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     ),
     "T_BS not rigid": (
         lambda m: replace(CAM0.smaller(), T_BS=2 * T_BS0).write(m / "cam0"),
-        ("cam0/sensor.yaml", "no rigid motion"),
+        ("cam0/sensor.yaml", "T_BS"),
     ),
     "cameras exchanged": (
         lambda m: ((m / "cam0").rename(m / "x"), (m / "cam1").rename(m / "cam0"), (m / "x").rename(m / "cam1")),
@@ -69,7 +69,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
             [p.unlink() for p in (m / "cam1" / "data").iterdir()]
             and write_images(m / "cam1", [7], lambda _: np.zeros((120, 188), np.uint8))
         ),
-        ("cam1/data.csv", "images 250 ms and more from the left ones", "not synchronized"),
+        ("cam1/data.csv", "images 250 ms and more from the left ones", "250 ms"),
     ),
     "ground truth of another time": (
         lambda m: write_ground_truth(m, np.arange(9) * 0.005, START_NS + 10**12),

@@ -17,7 +17,7 @@ STRIDE = 32
 
 
 def require_multiple(stride: int, reason: str) -> AfterValidator:
-    """Return a validator of sides that are multiples of a stride."""
+    """Return a validator for sides that must be multiples of a stride."""
 
     def check(side: int) -> int:
         if side % stride:
@@ -31,7 +31,7 @@ NetworkPixels = Annotated[Pixels, require_multiple(STRIDE, "the coarsest stride 
 
 
 class ColorConfig(StrictModel):
-    """Color jitter: one draw for all images of a sample, for the network's input only. Ranges as in Monodepth2.
+    """Color jitter of the network's input, one draw for all images of a sample. Defaults as in Monodepth2.
 
     probability: of any change.  brightness, contrast, saturation: factors in 1 +- value.  hue: +- value of a full turn.
     Source: github.com/nianticlabs/monodepth2
@@ -47,11 +47,10 @@ class ColorConfig(StrictModel):
 class TiltConfig(StrictModel):
     """Turn the camera of a sample about its optical axis (roll) and up or down (pitch), with depth, masks and motion.
 
-    A network that has only seen an upright camera predicts an upright road in a rolled image. The part that the turned
-    image lacks is filled with its reflection and left out of losses and scores.
+    The part that the turned image lacks is filled with its reflection, and left out of losses and scores.
 
     probability: of any tilt.
-    roll_deg, pitch_deg: largest angles; each is drawn evenly between minus and plus this one.
+    roll_deg, pitch_deg: largest angles, drawn evenly from minus to plus this value.
     """
 
     probability: Share = 0.0
@@ -61,7 +60,7 @@ class TiltConfig(StrictModel):
     @model_validator(mode="after")
     def _check_angles(self) -> Self:
         if self.probability and not (self.roll_deg or self.pitch_deg):
-            raise ValueError("roll_deg and pitch_deg are both 0: nothing is tilted; set one, or probability=0")
+            raise ValueError("roll_deg and pitch_deg are both 0: set one, or probability=0")
         return self
 
 
@@ -72,11 +71,11 @@ WEATHERS: tuple[Weather, ...] = ("fog", "rain", "blur", "noise")
 
 
 class WeatherConfig(StrictModel):
-    """Bad weather and bad cameras in the network's input alone: losses compare the clean images.
+    """Bad weather and bad cameras in the network's input; losses compare the clean images.
 
-    probability: of a bad sample; all its images are bad in one way, equally strongly.
+    probability: of a bad sample, in which all images change in one way.
     kinds: fog, rain, blur, noise; one is drawn.
-    strength: of the strongest; the strength of a sample is drawn between a quarter of it and all of it.
+    strength: the largest; each sample's is drawn between a quarter of it and all of it.
 
     Source: Saunders et al., "Self-supervised Monocular Depth Estimation: Let's Talk About The Weather", ICCV 2023.
     """
@@ -91,9 +90,9 @@ class AugmentationConfig(StrictModel):
 
     mirror: probability of mirroring image, camera, stereo side and targets together.
     zoom: a random crop is enlarged by up to this factor (1 = never), with its camera.
-    crop: (height, width) of a random part of the image that has been resized with its aspect kept, so that it just
-        covers the part (MiDaS, arXiv 1907.01341: 384 of the shorter side). Validation and prediction see the whole
-        image, at `data.height` and `data.width`. null: the whole image also in training.
+    crop: (height, width) of a random part of the image, after resizing the image with its aspect to just cover it
+        (MiDaS, arXiv 1907.01341). Validation and prediction see the whole image, at `data.height` and `data.width`.
+        null: the whole image also in training.
     tilt, weather: roll and pitch of the camera; fog, rain, blur and noise of the input.
     """
 
@@ -109,23 +108,21 @@ NO_AUGMENTATION = AugmentationConfig(mirror=0.0, color=ColorConfig(probability=0
 
 
 class DatasetConfig(SourceOptions):
-    """One dataset: `SourceOptions`, and how samples are made of it.
+    """One dataset: `SourceOptions`, and how samples are made from it.
 
     path, format: see `open_recordings`.
     height, width: network input size, multiples of 32; images are resized to it with their cameras.
     crop: before resizing, the whole image or "kb", the 1216x352 pixels of the KITTI benchmark (bottom, middle).
         Predictions of the checkpoint show the same part.
     offsets: temporal neighbors that become sources.
-    stereo: whether the stereo partner is a source; "auto" where every recording has one.
+    stereo: whether the stereo partner is a source; "auto" if every recording has one.
     target_sides: sides whose images become targets; mirroring shows the other side anyway.
-    ground_truth_depth: fill `targets.depth_m` at network size for a supervised loss. Validation has it wherever it
-        exists; scoring reads it at full size.
-    sparse_depth: depth is single LiDAR returns: each is kept, the nearest of several on one pixel. Else it is a
-        surface, resized by the nearest pixel. "auto" decides by the share of pixels with depth.
-    shuffle_shards: shards whose samples are mixed at a time, where the data are in shards; so many have to fit into
-        `cache.shard_gb`.
-    epochs: passes over this dataset in an epoch of training on several; 0.5 takes one half, and the other half in the
-        next epoch.
+    ground_truth_depth: fill `targets.depth_m` at network size for a supervised loss. Validation always has depth if it
+        exists.
+    sparse_depth: whether depth is single LiDAR returns, all of which are kept; else it is resized by the nearest pixel.
+        "auto" decides by the share of pixels with depth.
+    shuffle_shards: number of shards whose samples are mixed; they must fit into `cache.shard_gb`.
+    epochs: passes over this dataset in an epoch of training on several; with 0.5, two epochs use it once.
     """
 
     path: str
@@ -157,7 +154,7 @@ class DatasetConfig(SourceOptions):
     @classmethod
     def _check_offsets(cls, offsets: tuple[int, ...]) -> tuple[int, ...]:
         if 0 in offsets or len(set(offsets)) < len(offsets):
-            raise ValueError("offsets are different from 0 and from each other")
+            raise ValueError("offsets must differ from 0 and from each other")
         return offsets
 
     @field_validator("target_sides")
@@ -169,7 +166,7 @@ class DatasetConfig(SourceOptions):
 
 
 SHARED_KEYS = ("height", "width", "crop", "offsets", "target_sides", "ground_truth_depth", "augmentation", "cache")
-"""Keys that a further dataset takes from the first unless it sets them. What is opened is its own."""
+"""Keys that a further dataset inherits from the first unless it sets them."""
 
 VALIDATION_KEYS = (
     *("path", "format", "recordings", "frames", "split", "split_by", "color", "ground_truth", "ground_truth_path"),
@@ -177,7 +174,7 @@ VALIDATION_KEYS = (
     *("poses", "size", "stride", "standing", "height", "width", "crop", "offsets", "stereo", "target_sides"),
     *("sparse_depth", "extra_datasets"),
 )
-"""Keys that decide which images and which ground truth a validation has, and their size."""
+"""Keys that determine the images and the ground truth of a validation."""
 
 DATASET_NAME = re.compile(r"[A-Za-z0-9_]+")
 
@@ -188,8 +185,8 @@ class DataConfig(DatasetConfig):
     name: of the first dataset, in scores and messages.
     extra_datasets: further datasets by name, with the keys of the first: `data.extra_datasets.euroc.path=EUROC`.
         `SHARED_KEYS` default to the first's.
-    order: "mixed" draws batches of one dataset each in an order that changes with the epoch; "sequential" goes
-        through them in the given order.
+    order: "mixed" draws batches of one dataset each, in a new order per epoch; "sequential" takes one dataset after
+        the other.
     """
 
     name: str = "first"
@@ -198,7 +195,7 @@ class DataConfig(DatasetConfig):
 
     @property
     def sets(self) -> dict[str, DatasetConfig]:
-        """Every dataset by its name, the first one first."""
+        """All datasets by name, the first one first."""
         return {self.name: self, **self.extra_datasets}
 
     @property
@@ -228,10 +225,10 @@ class DataConfig(DatasetConfig):
             if not DATASET_NAME.fullmatch(name):
                 raise ValueError(f"the name of a dataset has letters, digits and '_' (found '{name}')")
         if self.name in self.extra_datasets:
-            raise ValueError(f"the first dataset and another are both named '{self.name}': set data.name")
+            raise ValueError(f"two datasets are named '{self.name}': set data.name")
         if not self.extra_datasets and (self.name, self.order) != ("first", "mixed"):
-            raise ValueError("data.name and data.order belong to several datasets, and data.extra_datasets names none")
+            raise ValueError("data.name and data.order need several datasets, but data.extra_datasets is empty")
         if not self.extra_datasets and not math.isclose(self.epochs, 1):
-            one = "data.epochs belongs to several datasets, and data.extra_datasets names none"
-            raise ValueError(f"{one}; training.max_epochs trains longer")
+            need = "data.epochs needs several datasets, but data.extra_datasets is empty"
+            raise ValueError(f"{need}; training.max_epochs trains longer")
         return self

@@ -1,7 +1,6 @@
-"""Load batches of one dataset, or of several, in an order that depends only on (seed, epoch).
+"""Load batches of one or several datasets in an order that depends only on (seed, epoch), so that runs can resume.
 
-A resumed run continues with the same batches. Workers send samples packed as bytes, which are a sixth of the size of a
-batch of floats; the training process converts them once, on its device.
+Workers send samples packed as bytes; the training process converts them on its device.
 """
 
 from __future__ import annotations
@@ -31,26 +30,26 @@ from stadia.dataloading.transforms import IDENTITY_COLOR
 from stadia.process.parent_process import block_termination, obey_starter_alone, stop_with_starter
 
 AHEAD_SHARDS = 2
-"""Shards that are copied before their first sample is needed: one is read while the next one comes."""
+"""Shards that are copied before their first sample is needed."""
 
 MAX_AHEAD_BATCHES = 1000
-"""Batches whose keys are drawn before they are needed, to find the next shards."""
+"""Batches whose keys are drawn ahead to find the next shards."""
 
 PackedT = TypeVar("PackedT")
 BatchT = TypeVar("BatchT", bound=Batch[Any, Any])
 BatchT_co = TypeVar("BatchT_co", bound=Batch[Any, Any], covariant=True)
 WORKERS_PER_CORE, MIN_MAX_WORKERS = 4, 16
-"""More workers for a core only wait; presets of large machines have up to 16."""
+"""More workers per core would only wait; presets for large machines have up to 16."""
 
 PackedTensorsT = TypeVar("PackedTensorsT", bound="PackedTensors")
 
 
 @dataclass(frozen=True, slots=True)
 class PackedTensors:
-    """Base of packed samples: tensors of one sample as a worker sends it, or of a batch with a leading axis."""
+    """Base of packed samples: tensors of one sample, or of a batch with a leading axis."""
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """Return the same with every tensor changed."""
+        """Return a copy with every tensor changed."""
         changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -65,12 +64,12 @@ class PackedTensors:
         return self.map_tensors(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
-        """Pin the tensors, so that transfers to a GPU overlap with its work. Called by torch's DataLoader."""
+        """Pin the tensors, so that transfers to a GPU overlap with its work."""
         return self.map_tensors(Tensor.pin_memory)
 
 
 def stack_packed(samples: Sequence[PackedTensorsT], **stacked: Any) -> PackedTensorsT:
-    """Stack the tensors of samples along a new first axis, and join `meta`; `stacked` are fields stacked otherwise."""
+    """Stack the tensors of samples along a new first axis, and join `meta`; `stacked` has fields already stacked."""
     for field in fields(samples[0]):
         values = [getattr(sample, field.name) for sample in samples]
         if field.name in stacked:
@@ -85,14 +84,14 @@ def stack_packed(samples: Sequence[PackedTensorsT], **stacked: Any) -> PackedTen
 
 
 def stack_or_default(values: Sequence[Tensor | None], default: Tensor) -> Tensor | None:
-    """Stack tensors, with the default for samples without one; None where no sample has one."""
+    """Stack tensors, with the default for samples without one; None if no sample has one."""
     if all(value is None for value in values):
         return None
     return torch.stack([default if value is None else value for value in values])
 
 
 def stack_padded(tensors: Sequence[Tensor], places: int, placeholder: Tensor) -> Tensor:
-    """Stack (N_i, ...) each to (B, places, ...), the rest filled with the placeholder."""
+    """Stack (N_i, ...) to (B, places, ...), filled up with the placeholder."""
     return torch.stack(
         [
             torch.cat((tensor, placeholder.to(tensor.dtype).expand(places - len(tensor), *tensor.shape[1:])))
@@ -102,15 +101,12 @@ def stack_padded(tensors: Sequence[Tensor], places: int, placeholder: Tensor) ->
 
 
 class PackedSamples(Protocol[PackedT, BatchT_co]):
-    """A dataset for a Loader: workers pack and stack samples, the training process unpacks them to a batch.
-
-    Packed samples should be small, with images as bytes; most are `PackedTensors`.
-    """
+    """A dataset for a Loader: workers pack and stack small samples, the training process unpacks them to a batch."""
 
     def __len__(self) -> int: ...
 
     def packed(self, key: tuple[int, int]) -> PackedT:
-        """Return the sample of a key (epoch, index), which depends only on the key and the seed. Raises StadiaError."""
+        """Return the sample of a key (epoch, index), which determines it together with the seed. Raises StadiaError."""
         ...
 
     def stack(self, samples: Sequence[PackedT]) -> PackedT:
@@ -123,15 +119,14 @@ class PackedSamples(Protocol[PackedT, BatchT_co]):
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yield (epoch, index) keys of samples, so that workers need no epoch of their own.
+    """Yield (epoch, index) keys of samples.
 
-    Batch n over all processes holds the same samples for any number of processes, if the total batch size is the same.
+    Batch n over all processes has the same samples for any number of processes, if the total batch size is the same.
 
     batch_size: of one process.
-    shuffle: a permutation drawn from (seed, epoch); else in order.
-    shards: (length,) the shard of each sample. The permutation then mixes samples of `shuffle_shards` shards at a time.
-    drop_last: leave out last samples that do not fill a batch of every process; else repeat the first ones until each
-        process has equally many.
+    shuffle: use a permutation drawn from (seed, epoch).
+    shards: (length,) the shard of each sample; the permutation then mixes samples of `shuffle_shards` shards at a time.
+    drop_last: leave out samples that do not fill a batch of every process; else repeat the first samples.
     """
 
     def __init__(
@@ -152,7 +147,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch, self.first_batch = 0, 0
 
     def __len__(self) -> int:
-        """Return the number of keys in a whole epoch for this process, for any start position."""
+        """Return the number of keys per epoch for this process."""
         total_batch = self.batch_size * self.world_size
         return self.length // total_batch * self.batch_size if self.drop_last else -(-self.length // self.world_size)
 
@@ -172,10 +167,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 def shuffle_by_shard(shards: NDArray[np.int64], window: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return a permutation of samples in which about `window` shards are in use at any place.
+    """Return a permutation of samples that uses about `window` shards at a time.
 
-    Shards get a random order. A sample of the shard in place r goes to a random place in r to r + window, so one shard
-    begins as another ends: reading is even, where whole groups of shards would begin at once.
+    Shards get a random order. A sample of the shard in place r goes to a random place in r to r + window, so that
+    shards begin one by one.
 
     shards: (N,) the shard of each sample, from 0.
     """
@@ -184,13 +179,11 @@ def shuffle_by_shard(shards: NDArray[np.int64], window: int, generator: np.rando
 
 
 class PrefetchingSampler(Sampler[list[tuple[int, int]]]):
-    """Yield batches of keys, and prefetch the next shards in a thread while the batches before them are in use.
+    """Yield batches of keys, and prefetch the next AHEAD_SHARDS shards in threads.
 
-    At most AHEAD_SHARDS shards are prefetched before their first batch is yielded, so that they stay in the cache.
-
-    batches: the batches of keys, of this process.
+    batches: the batches of keys of this process.
     shards: (N,) the shard of each sample.
-    prefetch: copies the shard of a sample, by its index. Called in a thread, once for a shard and epoch.
+    prefetch: copies the shard of a sample, by its index; called once per shard and epoch.
     """
 
     def __init__(self, batches: BatchSampler, shards: NDArray[np.int64], prefetch: Callable[[int], None]) -> None:
@@ -221,7 +214,7 @@ class PrefetchingSampler(Sampler[list[tuple[int, int]]]):
 
 
 class _BatchesOrErrors(Dataset[PackedT | StadiaError]):
-    """Packed batches, or the error as a value where a sample cannot be read: a DataLoader alters raised errors."""
+    """Packed batches, or an unreadable sample's error as a value: a DataLoader would alter raised errors."""
 
     def __init__(self, samples: PackedSamples[PackedT, Any]) -> None:
         self.samples = samples
@@ -234,14 +227,13 @@ class _BatchesOrErrors(Dataset[PackedT | StadiaError]):
 
 
 def start_worker(_: int) -> None:
-    """Limit a worker to one core, where OpenCV would start its own threads, and stop it with the training.
+    """Limit a worker to one core, and let only the training end it.
 
-    Signals to a group of processes (Ctrl-C, a closed terminal) and SIGTERM of a service manager do not end a worker:
-    the training needs it until the step is done and saved.
+    Signals to a group of processes (Ctrl-C, a closed terminal) and SIGTERM do not: the training first saves its step.
     """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-    for name in ("SIGINT", "SIGHUP", "SIGTTOU", "SIGTTIN"):  # the last two stop who prints in the background
+    for name in ("SIGINT", "SIGHUP", "SIGTTOU", "SIGTTIN"):  # the last two stop background processes that print
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     cv2.setNumThreads(0)
@@ -252,20 +244,18 @@ def start_worker(_: int) -> None:
 def _check_workers(workers: int) -> None:
     most = max(WORKERS_PER_CORE * (os.cpu_count() or 1), MIN_MAX_WORKERS)
     if workers > most:
-        expected = f"at most {most} processes, {WORKERS_PER_CORE} for each core"
+        expected = f"at most {most} processes ({WORKERS_PER_CORE} per core)"
         raise ConfigError("training.workers", found=workers, expected=expected, fix="pass a smaller number")
 
 
 class Loader(Generic[PackedT, BatchT]):
-    """Batches of samples, epoch after epoch, from any position.
+    """Batches of samples, epoch after epoch, from any position. Raises ConfigError for too many workers.
 
     batch_size: of one process.
-    workers: loading processes, which live as long as the loader. 0 loads in this process.
-    seed: of the order; the samples have their own.
-    drop_last: leave out an incomplete last batch; by default where shuffled and a batch can be filled.
-    device: where images become floats ("cuda" is the process's own), so a quarter of the bytes are transferred.
-
-    Raises ConfigError for more workers than the machine can use: each takes memory.
+    workers: loading processes, which live as long as the loader; 0 loads in this process.
+    seed: of the order.
+    drop_last: leave out an incomplete last batch; by default if shuffled and one batch can be filled.
+    device: on which bytes become floats.
     """
 
     def __init__(
@@ -281,8 +271,8 @@ class Loader(Generic[PackedT, BatchT]):
     ) -> None:
         _check_workers(workers)
         if workers:
-            get_temp_dir()  # the workers share it; a folder of their own would stay where they are killed
-        self._is_free_to_drop = shuffle if drop_last is None else None  # decided by the batch of all processes
+            get_temp_dir()  # shared by the workers; a killed worker would leave its own
+        self._is_free_to_drop = shuffle if drop_last is None else None
         drop = (shuffle and len(samples) >= batch_size) if drop_last is None else drop_last
         self.samples, self.device = samples, device
         list_shards = getattr(samples, "list_shards", None)
@@ -304,18 +294,18 @@ class Loader(Generic[PackedT, BatchT]):
         self._make_loader: Callable[[], DataLoader[PackedT | StadiaError]] = partial(
             DataLoader,
             _BatchesOrErrors(samples),
-            batch_size=None,  # the sampler's keys are of whole batches
+            batch_size=None,  # the sampler yields the keys of whole batches
             sampler=keys,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.device(device).type == "cuda",
             worker_init_fn=start_worker,
-            generator=torch.Generator(),  # else every epoch would consume the training's random numbers
+            generator=torch.Generator(),  # otherwise each epoch would consume the training's random numbers
         )
         self._batches = self._make_loader()
 
     def __len__(self) -> int:
-        """Return the number of batches in a whole epoch."""
+        """Return the number of batches per epoch."""
         return len(self._batches)
 
     def set_position(self, epoch: int, batch: int = 0) -> None:
@@ -323,28 +313,25 @@ class Loader(Generic[PackedT, BatchT]):
         self.order.epoch, self.order.first_batch = epoch, batch
 
     def start(self) -> None:
-        """Start the workers now instead of at the first iteration.
-
-        A worker is a fork, which keeps what the process holds at that moment: during a training gigabytes of its steps.
-        """
+        """Start the workers now: later, forks would keep gigabytes of a training in memory."""
         if self._batches.num_workers:
             with block_termination():
                 iter(self._batches)
 
     def rest(self) -> None:
-        """Stop the workers; the next iteration starts others."""
+        """Stop the workers; the next iteration starts new ones."""
         self._batches = self._make_loader()
 
     def shard(self, rank: int, world_size: int) -> None:
-        """Keep one process's part of the batches; every process has equally many."""
+        """Keep one process's part of the batches; every process has the same number."""
         self.order.rank, self.order.world_size = rank, world_size
         if self._is_free_to_drop is not None:
             is_filled = self.order.length >= self.order.batch_size * world_size
             self.order.drop_last = self._sampler.drop_last = self._is_free_to_drop and is_filled
 
     def __iter__(self) -> Iterator[BatchT]:
-        """Yield batches. Raises the error of a sample from any worker: DataError that names the file."""
-        with block_termination() if self._batches.num_workers else nullcontext():  # the workers start here
+        """Yield batches. Raises the error of a sample from any worker."""
+        with block_termination() if self._batches.num_workers else nullcontext():  # starts the workers
             batches = iter(self._batches)
         for packed in batches:
             if isinstance(packed, StadiaError):
@@ -355,12 +342,11 @@ class Loader(Generic[PackedT, BatchT]):
 class MixtureLoader(Generic[BatchT]):
     """The loaders of several datasets as one; `meta` of a batch names its dataset.
 
-    Each dataset has its own order and epochs, independent of the mixture's epochs. Positions follow from the mixture's
-    position, so a resumed mixture continues with the same batches.
+    Each dataset has its own order and epochs. Positions follow from the mixture's position, so that it can resume.
 
-    loaders: by the name of their dataset. Each has its own workers.
-    epochs: of each dataset in one epoch of the mixture, by name; at least one whole batch.
-    order: "mixed", another draw every epoch, or "sequential" in the given order.
+    loaders: by the name of their dataset.
+    epochs: passes over each dataset per epoch of the mixture, by name; at least one whole batch.
+    order: "mixed", drawn every epoch, or "sequential".
     """
 
     def __init__(
@@ -376,15 +362,15 @@ class MixtureLoader(Generic[BatchT]):
 
     @property
     def batches(self) -> dict[str, int]:
-        """Batches of each dataset in an epoch, for one process. Raises DataError for one without a whole batch."""
+        """Batches of each dataset per epoch of one process. Raises DataError for a dataset without a whole batch."""
         for name, loader in self.loaders.items():
             if len(loader) == 0:
-                found, fix = "no whole batch", "record more, or lower training.batch_size"
-                raise DataError(f"dataset '{name}'", found=found, expected="one at least for each process", fix=fix)
+                fix = "record more, or lower training.batch_size"
+                raise DataError(f"dataset '{name}'", found="no whole batch", expected="one per process", fix=fix)
         return {name: max(round(self.epochs[name] * len(loader)), 1) for name, loader in self.loaders.items()}
 
     def __len__(self) -> int:
-        """Return the number of batches in a whole epoch."""
+        """Return the number of batches per epoch."""
         return sum(self.batches.values())
 
     def set_position(self, epoch: int, batch: int = 0) -> None:
@@ -398,7 +384,7 @@ class MixtureLoader(Generic[BatchT]):
 
     @property
     def pass_ends(self) -> tuple[int, ...]:
-        """Numbers of batches after which a dataset is complete; where all are mixed, only the end of the epoch."""
+        """Numbers of batches after which a dataset is complete; the end of the epoch if all are mixed."""
         if self.kind == "mixed":
             return (len(self),)
         ends: list[int] = []
@@ -408,7 +394,7 @@ class MixtureLoader(Generic[BatchT]):
         return tuple(ends)
 
     def start(self) -> None:
-        """Start the workers of every dataset now, see `Loader.start`."""
+        """Start the workers of every dataset, see `Loader.start`."""
         for loader in self.loaders.values():
             loader.start()
 
@@ -429,7 +415,6 @@ class MixtureLoader(Generic[BatchT]):
 
 
 def _iterate_from(loader: Loader[Any, BatchT], position: int) -> Iterator[BatchT]:
-    """Yield batches from a position that counts from the start of the first epoch; nothing is loaded in advance."""
     while True:
         epoch, batch = divmod(position, len(loader))
         loader.set_position(epoch, batch)
@@ -438,13 +423,13 @@ def _iterate_from(loader: Loader[Any, BatchT], position: int) -> Iterator[BatchT
 
 
 class SequentialLoader(MixtureLoader[BatchT]):
-    """All batches of several datasets, by their names, for validation: one dataset after the other."""
+    """All batches of several datasets, one dataset after the other, for validation."""
 
     def __init__(self, loaders: Mapping[str, Loader[Any, BatchT]]) -> None:
         super().__init__(loaders, dict.fromkeys(loaders, 1.0), order="sequential")
 
 
 def take_batches_of_each(loaders: Mapping[str, Loader[Any, BatchT]], batches: int) -> MixtureLoader[BatchT]:
-    """Load so many batches of each dataset, one dataset after the other, to examine all of them."""
+    """Load this many batches of each dataset, one dataset after the other."""
     epochs = {name: batches / max(len(loader), 1) for name, loader in loaders.items()}
     return MixtureLoader(loaders, epochs, order="sequential")

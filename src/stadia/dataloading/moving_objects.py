@@ -1,4 +1,4 @@
-"""Find what moves by itself, or with the camera, from the optical flow of two frames whose motion is known."""
+"""Find what moves, or moves with the camera, from the optical flow of two frames with known motion."""
 
 from __future__ import annotations
 
@@ -15,22 +15,19 @@ from stadia.core.recording import LEFT, Recording
 Array = NDArray[np.float64]
 
 TOLERANCE_PX = 1.0
-"""Flow may be off by so much, plus TOLERANCE_SHARE of its parallax, before it belongs to something that moves."""
+"""Error of static flow, to which TOLERANCE_SHARE of its parallax is added."""
 
 TOLERANCE_SHARE = 0.25
-MAX_BACK_PX = 1.0  # between flow forward and back, where flow is known
+MAX_BACK_PX = 1.0  # between flow forward and back, if flow is known
 MIN_GRADIENT = 4.0  # gray levels per pixel, along the motion: without texture flow is a guess
 ROAD_SHARE = 0.6
-"""Inverse depth over that of the road in the same pixel, below which something is behind the road: nothing that stands
-is, but a car that drives along has little parallax, as if it were far.
-"""
+"""Points with a smaller share of the road's inverse depth appear behind the road, like a car that drives alongside."""
 
 MAX_ROAD_RATIO, MAX_ROAD_RESIDUAL = 1.5, 3.0
-"""Residual (gray levels) of a pixel as road, by its residual along the flow, up to which it is road: along an edge that
-points to where the camera moves, flow is unknown.
-"""
+"""A pixel belongs to the road up to this ratio (and gray levels) of its residuals as road and along the flow, because
+flow along an edge that points to where the camera moves is unknown."""
 
-MAX_MOVING = 0.6  # share of the image above which the flow is wrong, not the scene
+MAX_MOVING = 0.6  # a larger share of the image means that the flow is wrong
 _GROW = np.ones((5, 5), np.uint8)
 
 
@@ -42,15 +39,13 @@ def find_moving(
     T_source_target: Array,
     road: Array | None = None,
 ) -> NDArray[np.bool_]:
-    """Return (h, w), true on what does not move as the scene does.
+    """Return (h, w), true if a pixel leaves the epipolar line, moves the wrong way along it, or is behind the road.
 
     Args:
         target, source: gray images (h, w).
         K_target, K_source: (3, 3).
         T_source_target: (4, 4), in any unit.
         road: (4,) plane of the road in the target's axes, normal and height in the same unit.
-
-    A pixel moves where its flow leaves the epipolar line, points the wrong way along it, or puts it behind the road.
 
     Examples:
         >>> still = np.zeros((40, 60), np.uint8)
@@ -69,7 +64,7 @@ def find_moving(
     infinite = rays @ (K_source @ T_source_target[:3, :3]).T
     toward = K_source @ T_source_target[:3, 3]
     place = np.stack((at_x, at_y), -1).astype(np.float64)
-    # (infinite + inverse_depth * toward) is seen at `place`: two equations along `line` for one inverse depth
+    # (infinite + inverse_depth * toward) is at `place`: two equations along `line` for one inverse depth
     line = toward[:2] - place * toward[2]
     off = place * infinite[..., 2:] - infinite[..., :2]
     squared = np.maximum((line**2).sum(-1), 1e-12)
@@ -99,7 +94,7 @@ def find_moving(
 def _compare(
     target: NDArray[np.uint8], source: NDArray[np.uint8], x: NDArray[np.float32], y: NDArray[np.float32]
 ) -> Array:
-    """Return (h, w), the mean difference in a neighborhood of 5 pixels from the source at (x, y); 0 outside."""
+    """Return (h, w), the mean difference from the source at (x, y) over 5x5 pixels; 0 outside."""
     warped = cv2.remap(source, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     inside = (x >= 0) & (y >= 0) & (x <= source.shape[1] - 1) & (y <= source.shape[0] - 1)
     difference = np.abs(warped.astype(np.float32) - target) * inside
@@ -107,10 +102,7 @@ def _compare(
 
 
 def _measure_gradient(gray: NDArray[np.uint8], direction: Array) -> Array:
-    """Return (h, w), the mean gradient along a direction in a neighborhood of 5 pixels, gray levels per pixel.
-
-    direction: (h, w, 2) unit. An edge along it does not show a motion along it.
-    """
+    """Return (h, w), the mean gradient along a unit direction (h, w, 2) over 5x5 pixels, in gray levels per pixel."""
     values = cv2.GaussianBlur(gray, (3, 3), 0).astype(np.float32)
     x, y = (cv2.Sobel(values, cv2.CV_32F, *order) / 8 for order in ((1, 0), (0, 1)))
     along = np.abs(x * direction[..., 0] + y * direction[..., 1]).astype(np.float32)
@@ -120,7 +112,7 @@ def _measure_gradient(gray: NDArray[np.uint8], direction: Array) -> Array:
 def make_map_labels(
     recording: Recording, target: tuple[int, str], planar: Sequence[NDArray[np.uint8]], K: Array, T_source_target: Array
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return the depth of the map's points, and what stands, both (1, H, W); None without a map."""
+    """Return the depth of the map's points and the static pixels, both (1, H, W); None without a map."""
     index, side = target
     points = recording.map_points(index) if side == LEFT else None
     if points is None:
@@ -130,7 +122,7 @@ def make_map_labels(
     depth = np.zeros((height, width), np.float32)
     at = np.floor((points[:, :2] + 0.5) * (width / camera.width, height / camera.height)).astype(int)
     inside = ((at >= 0) & (at < (width, height))).all(1)
-    order = np.argsort(-points[inside, 2])  # the nearest of several on a pixel is written last
+    order = np.argsort(-points[inside, 2])  # the nearest point of a pixel is written last
     x, y = at[inside][order].T
     depth[y, x] = points[inside, 2][order]
     gray = [cv2.cvtColor(np.ascontiguousarray(image.transpose(1, 2, 0)), cv2.COLOR_RGB2GRAY) for image in planar]

@@ -1,4 +1,4 @@
-"""Make samples of road video: those of `samples.py` with masks of road and objects, changed by the same draw."""
+"""Make samples of road video: `samples.py` with masks of road and objects, changed by the same draw."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from stadia.datasets.masks.mask_files import (
 
 log = logging.getLogger(__name__)
 
-MASK_STORE_VERSION = 3  # version of the stored masks, part of a store's name
+MASK_STORE_VERSION = 3  # part of a store's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,9 @@ class PackedRoad(PackedTensors):
 class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
     """Samples with masks; an image without masks has no road and no object.
 
-    `classes` are the names for RoadTargets.object_class.
-
-    config: which objects, their heights, and what is left out.
-    groups: the number of each mount, or of each recording (`number_camera_groups`).
-    cache: where cleaned masks are kept; None reads them for every sample.
-    progress: called while the cache is filled.
+    config: which objects are used, and their heights.
+    groups: the number of each mount or recording (`number_camera_groups`).
+    cache: for cleaned masks; None reads them for every sample.
     """
 
     def __init__(
@@ -91,7 +88,7 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         return len(self.samples)
 
     def packed(self, key: tuple[int, int]) -> PackedRoad:
-        """Return the sample of a key (epoch, index), which depends only on the key and the seed."""
+        """Return the sample of a key (epoch, index)."""
         frames = self.samples.packed(key)
         (meta,) = frames.meta
         recording = self.recordings[meta.recording]
@@ -112,9 +109,7 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         class_names = [names.get(int(masks.semantic[instance == number][0]), "") for number in kept]
         frame, named = (recording, meta.index, meta.side), zip(kept.tolist(), class_names, strict=True)
         known = [find_object_height_m(*frame, number, name, self.config) for number, name in named]
-        if (
-            change.R_tilted_camera is not None
-        ):  # heights are measured along the image's columns, which are upright no more
+        if change.R_tilted_camera is not None:  # heights need upright columns
             known = [math.nan] * len(known)
         if sum(map(math.isfinite, known)) < self.config.min_objects:
             known = [math.nan] * len(known)
@@ -129,7 +124,7 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         )
 
     def stack(self, samples: Sequence[PackedRoad]) -> PackedRoad:
-        """Stack samples to a batch with the largest number of objects among them."""
+        """Stack samples to a batch, padded to the largest number of objects."""
         places = max(len(sample.object_class) for sample in samples)
         return stack_packed(
             samples,
@@ -159,12 +154,12 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         return self.samples.stored_size(number, side)
 
     def _make_planes(self, recording: Recording, index: int, side: str) -> NDArray[np.uint8]:
-        """Return (3, H, W): classes, low and high byte of the object number; all 0 where masks are invalid."""
+        """Return (3, H, W): classes, low and high byte of the object number; all 0 for invalid masks."""
         size = self._size(recording, side)
         try:
             masks = recording.masks(index, side)
         except DataError as error:
-            log.debug("%s", error)  # the mask survey reports all such frames
+            log.debug("%s", error)  # the mask survey reports such frames
             masks = None
         if masks is None:
             return np.zeros((3, *size), np.uint8)
@@ -193,7 +188,7 @@ def find_camera_group(recording: Recording, config: RoadConfig) -> str:
 
 
 def number_camera_groups(recordings: Sequence[Recording], config: RoadConfig) -> dict[str, int]:
-    """Number the groups of these recordings in the order of their names."""
+    """Return the number of each group of these recordings, in the order of names."""
     names = sorted({find_camera_group(recording, config) for recording in recordings})
     return {name: number for number, name in enumerate(names)}
 
@@ -201,7 +196,7 @@ def number_camera_groups(recordings: Sequence[Recording], config: RoadConfig) ->
 def find_object_height_m(
     recording: Recording, index: int, side: str, number: int, name: str, config: RoadConfig
 ) -> float:
-    """Return the mean height in metres of an object, NaN where it is unknown or its class is not used."""
+    """Return the mean height of an object in metres, NaN if it is unknown or its class is not used."""
     if name not in config.objects:
         return math.nan
     if config.verdicts is not None:
@@ -217,15 +212,11 @@ def find_object_height_m(
 
 
 def _leave_out_cut(instance: NDArray[np.uint16], ignored: NDArray[np.bool_]) -> NDArray[np.uint16]:
-    """Return the numbers without objects that the ignored region touches."""
     return np.where(np.isin(instance, np.unique(instance[ignored])), np.uint16(0), instance)
 
 
 def _apply_draw(masks: RoadMasks, change: AugmentationDraw, K: Tensor) -> RoadMasks:
-    """Mirror, tilt and zoom the masks as the images.
-
-    K: (3, 3) of the changed image.
-    """
+    """Mirror, tilt and zoom the masks like the images; K (3, 3) is of the changed image."""
     semantic, instance = masks.semantic, masks.instance
     if change.mirror:
         semantic, instance = semantic[:, ::-1], instance[:, ::-1]

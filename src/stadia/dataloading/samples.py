@@ -66,11 +66,11 @@ class PackedSample(PackedTensors):
     """A sample of video. The first image is the target.
 
     images: (N + 1, 3, H, W) uint8, resized, mirrored, tilted and zoomed.  K: (N + 1, 3, 3) of each image.
-    color: (3, 4) map for the network's input, see `transforms.make_color_matrix`; None for none.
+    color: (3, 4) map for the network's input, see `transforms.make_color_matrix`, or None.
     T_source_target_rig, T_source_target_true: (N, 4, 4), see Inputs and Targets.
     depth_m: (1, H, W) of the target, 0 = none; None without ground truth.
-    bad_images: (N + 1, 3, H, W) uint8, the network's input where it is worse than `images` (`weather`); None for none.
-    ignored: (1, H, W) uint8, 1 where a pixel is left out, see Targets; None for none.
+    bad_images: (N + 1, 3, H, W) uint8, the network's input if `weather` changed it.
+    ignored: (1, H, W) uint8, 1 for pixels to leave out, see Targets.
     point_depth, static: (1, H, W) of the target, float and bool; None without a map.
     """
 
@@ -89,11 +89,11 @@ class PackedSample(PackedTensors):
 
 
 def stack_samples(samples: Sequence[PackedSample]) -> PackedSample:
-    """Stack samples to a batch. Samples without depth or color map get 0 or the identity, if others have one."""
+    """Stack samples to a batch. Samples without depth or color map get 0 or the identity if others have one."""
     names = {sample.source_names for sample in samples}
     if len(names) > 1:
-        found, expected = f"sources {sorted(names)}", "the same in each sample"
-        raise GeometryError("batch", found=found, expected=expected, fix="load mono and stereo by separate loaders")
+        found, expected = f"sources {sorted(names)}", "the same sources in each sample"
+        raise GeometryError("batch", found=found, expected=expected, fix="load mono and stereo with separate loaders")
     no_depth = torch.zeros(1, *samples[0].images.shape[-2:])
     inputs = None
     if any(sample.bad_images is not None for sample in samples):
@@ -139,7 +139,7 @@ def unpack_batch(packed: PackedSample, device: torch.device | str = "cpu") -> Ba
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """A frame with its sources in time: indices in the recording."""
+    """A frame and its neighbors in time, by index in the recording."""
 
     recording: int
     index: int
@@ -148,18 +148,16 @@ class _Target:
 
 
 class VideoSamples(Dataset[Batch]):
-    """A map-style dataset of samples. A sample depends only on (seed, epoch, index), for any number of workers.
+    """A map-style dataset of samples. A sample depends only on (seed, epoch, index).
 
     Args (others as in `DatasetConfig`):
-        parts: recordings, or frames of recordings that may be targets (`stadia.datasets.splits`).
+        parts: recordings, or frames that may be targets (`stadia.datasets.splits`).
         offsets: temporal neighbors; sources are named "-1", "+1" in this order, then "stereo".
-        target_sides: sides whose images become targets, for parts given as whole recordings.
-        cache: where decoded images are kept; None reads and resizes the files for every sample.
-        damaged: "skip" gives the next readable sample in the place of one in a damaged shard, with a warning.
-        progress: called while the cache is filled.
+        cache: for decoded images; None reads the files for every sample.
+        damaged: "skip" replaces a sample of a damaged shard by the next readable one, with a warning.
 
-    Targets without all neighbors are left out and counted in `without_neighbors`. Raises DataError where nothing is
-    left, ConfigError for stereo with a one-sided recording.
+    Targets without all neighbors are left out and counted in `without_neighbors`. Raises DataError if nothing is left,
+    ConfigError for stereo with a one-sided recording.
     """
 
     def __init__(
@@ -215,11 +213,11 @@ class VideoSamples(Dataset[Batch]):
     ) -> VideoSamples:
         """Make samples of a configuration; validation is never augmented.
 
-        Raises ConfigError for ground truth with `config.sparse_depth` "auto": the opener of the data must resolve it.
+        Raises ConfigError if `config.sparse_depth` is unresolved ("auto") although ground truth is used.
         """
         if config.ground_truth_depth and config.sparse_depth == "auto":
             expected = "true (single returns) or false (a surface)"
-            fix = "set it, or open the data by stadia.recipes.base.video_data.open_video, which detects it"
+            fix = "set it, or open the data with stadia.recipes.base.video_data.open_video"
             raise ConfigError("data.sparse_depth", found="'auto', unresolved", expected=expected, fix=fix)
         return cls(
             parts,
@@ -254,11 +252,9 @@ class VideoSamples(Dataset[Batch]):
             found = f"{count} frames, none with neighbors {', '.join(self.source_names)}"
             expected = f"recordings of at least {after - before + 1} frames"
             selections = (getattr(recording, "selection", None) for recording in self.recordings)
-            found += "".join(f"; {selection}" for selection in selections if selection and selection.total > count)[
-                :300
-            ]
+            dropped = [f"; {selection}" for selection in selections if selection and selection.total > count]
             fix = "record more while the camera moves, or choose smaller data.offsets"
-            raise DataError(names, found=found, expected=expected, fix=fix)
+            raise DataError(names, found=found + "".join(dropped)[:300], expected=expected, fix=fix)
         return targets, count - len(targets)
 
     stack, unpack = staticmethod(stack_samples), staticmethod(unpack_batch)  # the interface of a Loader
@@ -270,7 +266,7 @@ class VideoSamples(Dataset[Batch]):
         return unpack_batch(self.packed(key))
 
     def list_shards(self) -> NDArray[np.int64] | None:
-        """Return (len,) the number of each sample's shard; None where no recording is in shards."""
+        """Return (len,) the number of each sample's shard; None without shards."""
         if not any(recording.is_streamed for recording in self.recordings):
             return None
         pairs = [(self.recordings[target.recording], target) for target in self._targets]
@@ -282,12 +278,11 @@ class VideoSamples(Dataset[Batch]):
         return np.array([numbers[key] for key in keys], np.int64)
 
     def prefetch(self, index: int) -> None:
-        """Copy the shard of a sample to this machine, where it is in a store."""
         target = self._targets[index]
         self.recordings[target.recording].prefetch(target.index)
 
     def packed(self, key: int | tuple[int, int]) -> PackedSample:
-        """Return the sample as bytes, see `_pack`; with `damaged` "skip" the next one that can be read."""
+        """Return the sample as bytes; with `damaged` "skip" the next readable one."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         for further in range(len(self) if self.damaged == "skip" else 1):
             try:
@@ -297,15 +292,14 @@ class VideoSamples(Dataset[Batch]):
                     raise
                 if error.where not in self._warned:
                     self._warned.add(error.where)
-                    log.warning("%s: left out, found %s", error.where, error.found)
+                    log.warning("%s is left out: %s", error.where, error.found)
         raise AssertionError("the last sample is returned or raises")
 
     def _pack(self, key: int | tuple[int, int]) -> PackedSample:
-        """Return the sample as bytes, before its conversion to float: views, cameras, depth and poses of one draw."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         target, change = self._targets[index], self.change((epoch, index))
         recording = self.recordings[target.recording]
-        # A mirrored left image is the view of a right camera: sides swap, and the right camera stays at +x.
+        # A mirrored left image is a right camera's view: sides swap, and the right camera stays at +x.
         side = _OTHER_SIDE[target.side] if change.mirror and self.stereo else target.side
         views = [(index, side) for index in (target.index, *target.neighbors)]
         if self.stereo:
@@ -348,7 +342,7 @@ class VideoSamples(Dataset[Batch]):
             static = None if static is None else zoom_depth(static.float(), change.window) > 0
         if depth_m is not None and ignored is not None:
             depth_m = depth_m.masked_fill(ignored > 0, 0.0)
-        bad = change.weather
+        bad, horizon_row = change.weather, float(cameras.K[0, 1, 2])
         return PackedSample(
             images=images,
             K=cameras.K.float(),
@@ -358,22 +352,20 @@ class VideoSamples(Dataset[Batch]):
             depth_m=depth_m,
             meta=(Meta(recording.name, target.index, side, change.mirror, recording.file(target.index, side)),),
             source_names=self.source_names,
-            bad_images=None
-            if bad is None
-            else torch.from_numpy(add_weather(images.numpy(), bad, float(cameras.K[0, 1, 2]))),
+            bad_images=None if bad is None else torch.from_numpy(add_weather(images.numpy(), bad, horizon_row)),
             ignored=ignored,
             point_depth=point_depth,
             static=static,
         )
 
     def change(self, key: tuple[int, int]) -> AugmentationDraw:
-        """Return the random draw of a key (epoch, index), for other data of its target."""
+        """Return the random draw of a key (epoch, index)."""
         random = make_generator(self.seed, "sample", *key)
         target = self._targets[key[1]]
         return draw_augmentation(self.augmentation, *self.stored_size(target.recording, target.side), random)
 
     def stored_size(self, number: int, side: str) -> tuple[int, int]:
-        """Return the (height, width) that images of a recording have before a draw changes them."""
+        """Return the (height, width) of a recording's images before a draw changes them."""
         camera = self.recordings[number].camera(0, side)
         return find_covering_size(self.augmentation, (self.height, self.width), (camera.height, camera.width))
 
@@ -402,14 +394,13 @@ def _resolve_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recordi
     mono = [recording.name for recording in recordings if RIGHT not in recording.sides]
     if stereo is True and mono:
         found, expected = f"true, but {mono[0]} has one side", "a right image for each left one"
-        raise ConfigError(
-            "data.stereo", found=found, expected=expected, fix="add the right images, or set data.stereo=false"
-        )
+        fix = "add the right images, or set data.stereo=false"
+        raise ConfigError("data.stereo", found=found, expected=expected, fix=fix)
     return not mono if stereo == "auto" else stereo
 
 
 def _read_motions(recording: Recording, views: Sequence[tuple[int, str]], *, stereo: bool) -> tuple[Tensor, Tensor]:
-    """Return (N, 4, 4) T_source_target by calibration (NaN in time), and measured (calibrated if stereo).
+    """Return (N, 4, 4) T_source_target by calibration (NaN in time), and as measured.
 
     views: frame and side of the target, then of the sources.
     """
@@ -431,7 +422,7 @@ def _read_motions(recording: Recording, views: Sequence[tuple[int, str]], *, ste
 def open_split(config: DatasetConfig, progress: ReportProgress | None = None) -> TrainValSplit:
     """Open a dataset and split it by `config.split_by`. Its test split is used only if it is selected by name.
 
-    A video file is decoded to the network's size, unless `config.size` is set. Every recording is cut to `config.crop`.
+    A video is decoded to the network's size, unless `config.size` is set. Recordings are cut to `config.crop`.
     """
     split_by, path = config.split_by, expand_home(config.path)
     size = config.size or (config.height, config.width)

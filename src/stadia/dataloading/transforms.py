@@ -1,6 +1,6 @@
-"""Augment samples: mirroring, one color draw for all images of a sample, tilt, crop and zoom.
+"""Augment samples: mirroring, one color draw for all images of a sample, tilt, crop, zoom and weather.
 
-Images are planar, (..., 3, H, W), uint8 until the one conversion to float. Cameras change by `stadia.geometry.camera`.
+Images are planar, (..., 3, H, W), uint8 until they are converted to float. `stadia.geometry.camera` changes cameras.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
 def mirror_planar(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Mirror (3, H, W) left to right."""
+    """Return (3, H, W) mirrored left to right."""
     channels, height, width = image.shape
     return cv2.flip(image.reshape(channels * height, width), 1).reshape(image.shape)
 
@@ -36,10 +36,8 @@ IDENTITY_COLOR = torch.eye(3, 4)
 def make_color_matrix(brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
     """Return (3, 4) float32 for brightness, contrast, saturation (factors, 1 = unchanged) and hue (share of a turn).
 
-    Columns 0 to 2 are a matrix on RGB in [0, 1]. Column 3 is added for each unit of the target's mean gray, the pivot
-    of contrast. As in torchvision, each change is a blend (with black, the mean gray, or the pixel's gray) or a
-    rotation of the hue. Here the rotation is linear (about the gray axis, in YIQ), so that everything is one small
-    matrix product.
+    Columns 0 to 2 are a matrix on RGB in [0, 1]. Column 3 is multiplied by the target's mean gray, the pivot of
+    contrast. Changes are those of torchvision, except that the hue turns linearly, about the gray axis in YIQ.
     """
     angle = -2 * np.pi * hue  # in YIQ the hue angle decreases from red to yellow to green
     turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
@@ -51,15 +49,14 @@ def make_color_matrix(brightness: float, contrast: float, saturation: float, hue
 
 
 def compute_mean_gray(image: Tensor) -> Tensor:
-    """Return the mean gray of (..., 3, H, W) as (...)."""
+    """Return the mean gray (...) of (..., 3, H, W)."""
     return image.mean(dim=(-1, -2)) @ torch.as_tensor(LUMA, dtype=image.dtype, device=image.device)
 
 
 def apply_color(images: Tensor, color: Tensor, target_gray: Tensor) -> Tensor:
     """Apply maps (..., 3, 4), one for all N images of a sample, to (..., N, 3, H, W) in [0, 1].
 
-    target_gray (...): the mean gray of the sample's target. It is the pivot of contrast in every image, so that all
-    images change by the same map.
+    target_gray (...): the mean gray of the sample's target, the pivot of contrast in every image.
     """
     flat = images.flatten(-2)  # (..., N, 3, HW)
     each = flat.shape[:-2]  # (..., N)
@@ -70,7 +67,7 @@ def apply_color(images: Tensor, color: Tensor, target_gray: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ZoomWindow:
-    """The part of the image that becomes the sample, in pixels, and the size that it is resized to."""
+    """The part of the image that becomes the sample, in pixels, and the size to which it is resized."""
 
     left: int
     top: int
@@ -82,10 +79,9 @@ class ZoomWindow:
 
 @dataclass(frozen=True)
 class AugmentationDraw:
-    """The random draw of one sample; its images, cameras and targets change by the same draw.
+    """The random draw of one sample, for its images, cameras and targets.
 
-    color: (3, 4), see `make_color_matrix`.
-    R_tilted_camera: (3, 3) float64, see `tilt`.
+    color: (3, 4), see `make_color_matrix`.  R_tilted_camera: (3, 3) float64, see `make_tilt`.
     """
 
     mirror: bool = False
@@ -124,7 +120,6 @@ def draw_augmentation(
 def _draw_window(
     config: AugmentationConfig, zoom: float, left: float, top: float, height: int, width: int
 ) -> ZoomWindow | None:
-    """Return the window of a zoom, of a crop, or of both; None for the whole image as it is."""
     to_height, to_width = config.crop or (height, width)
     if config.zoom <= 1 and (to_height, to_width) == (height, width):
         return None
@@ -133,9 +128,7 @@ def _draw_window(
 
 
 def find_covering_size(config: AugmentationConfig, size: tuple[int, int], image: tuple[int, int]) -> tuple[int, int]:
-    """Return the (height, width) that an image is resized to before the draw changes it: `size` without a crop.
-
-    Else the smallest size of the image's own aspect that covers the crop.
+    """Return the (height, width) of an image before the draw changes it: `size`, or the smallest cover of the crop.
 
     Examples:
         >>> find_covering_size(AugmentationConfig(crop=(64, 64)), (64, 96), (100, 200))
@@ -148,7 +141,7 @@ def find_covering_size(config: AugmentationConfig, size: tuple[int, int], image:
 
 
 def zoom_images(images: Tensor, camera: Camera, window: ZoomWindow) -> tuple[Tensor, Camera]:
-    """Resize the window of (N, 3, H, W) uint8 with K (N, 3, 3) to the window's own target size, with the cameras."""
+    """Resize the window of (N, 3, H, W) uint8 with K (N, 3, 3) to its target size."""
     part, part_camera = crop(images, camera, window.left, window.top, window.height, window.width)
     if (window.height, window.width) == (window.to_height, window.to_width):
         return part.contiguous(), part_camera
@@ -157,7 +150,7 @@ def zoom_images(images: Tensor, camera: Camera, window: ZoomWindow) -> tuple[Ten
 
 
 def unzoom_K(K: Tensor, window: ZoomWindow | None) -> Tensor:
-    """Return K (3, 3) of the image before `zoom_images` resized the window of it."""
+    """Return K (3, 3) of the image before `zoom_images`."""
     if window is None:
         return K
     K = resize_camera(Camera(K, window.to_height, window.to_width), window.height, window.width).K.clone()
@@ -176,10 +169,10 @@ Matrix = NDArray[np.float64]
 
 
 def make_tilt(*, roll_deg: float, pitch_deg: float) -> Matrix:
-    """Return R_tilted_camera (3, 3): points of the camera to those of the tilted one, roll about z, then pitch about x.
+    """Return R_tilted_camera (3, 3), from the camera to the tilted one: roll about z, then pitch about x.
 
     Examples:
-        >>> make_tilt(roll_deg=90, pitch_deg=0).round() @ [1, 0, 5]  # a point on the right comes to lie below
+        >>> make_tilt(roll_deg=90, pitch_deg=0).round() @ [1, 0, 5]  # a point on the right is then below
         array([0., 1., 5.])
     """
     roll, pitch = math.radians(roll_deg), math.radians(pitch_deg)
@@ -189,7 +182,7 @@ def make_tilt(*, roll_deg: float, pitch_deg: float) -> Matrix:
 
 
 def tilt_image(image: NDArray[np.uint8], K: Matrix, R_tilted_camera: Matrix) -> NDArray[np.uint8]:
-    """Return (H, W, C) of the tilted camera; outside the image its reflection."""
+    """Return (H, W, C) of the tilted camera, with its reflection outside the image."""
     height, width = image.shape[:2]
     homography = K @ R_tilted_camera @ np.linalg.inv(K)
     flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
@@ -225,19 +218,18 @@ def tilt_depth(depth_m: Tensor, K: Tensor, R_tilted_camera: Matrix) -> Tensor:
     rays = np.linalg.inv(matrix) @ np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
     z_over_tilted_z = (R_tilted_camera[:, 2] @ rays).reshape(height, width)
     in_front = z_over_tilted_z > 1e-3
-    return torch.from_numpy(np.where(in_front, seen / np.where(in_front, z_over_tilted_z, 1), 0).astype(np.float32))[
-        None
-    ]
+    tilted = np.where(in_front, seen / np.where(in_front, z_over_tilted_z, 1), 0)
+    return torch.from_numpy(tilted.astype(np.float32))[None]
 
 
 def find_unseen_pixels(K: Tensor, R_tilted_camera: Matrix, height: int, width: int) -> Tensor:
-    """Return (1, H, W) bool: the pixels of the tilted camera that the image does not show."""
+    """Return (1, H, W) bool, true for pixels of the tilted camera outside the image."""
     ones = np.ones((height, width), np.float32)
     return torch.from_numpy(tilt_values(ones, K.double().numpy(), R_tilted_camera) == 0)[None]
 
 
 def tilt_motion(T_source_target: Tensor, R_tilted_camera: Matrix) -> Tensor:
-    """Return (N, 4, 4) between cameras that are all tilted alike; NaN stays."""
+    """Return the motion (N, 4, 4) between tilted cameras; NaN stays."""
     T_tilted_camera = torch.eye(4, dtype=T_source_target.dtype)
     T_tilted_camera[:3, :3] = torch.from_numpy(R_tilted_camera)
     return T_tilted_camera @ T_source_target @ T_tilted_camera.T
@@ -246,11 +238,11 @@ def tilt_motion(T_source_target: Tensor, R_tilted_camera: Matrix) -> Tensor:
 Image = NDArray[np.float32]
 
 FOG_GRAY = 0.8
-MAX_FOG = 3.0  # optical thickness of the farthest depth
+MAX_FOG = 3.0  # optical thickness at the farthest depth
 MAX_DROPS = 900  # streaks of the strongest rain on an image of MAX_DROPS_PIXELS
 MAX_DROPS_PIXELS = 640 * 192
-MAX_BLUR_SHARE = 1 / 250  # deviation of the blur over the width
-MAX_NOISE = 0.12  # deviation of the noise, of 1
+MAX_BLUR_SHARE = 1 / 250  # standard deviation of the blur divided by the width
+MAX_NOISE = 0.12  # standard deviation of the noise, for values in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -263,9 +255,9 @@ class WeatherDraw:
 
 
 def add_weather(images: NDArray[np.uint8], draw: WeatherDraw, horizon_row: float) -> NDArray[np.uint8]:
-    """Return images (N, 3, H, W), each changed by the same kind and strength; drops and grains differ.
+    """Return images (N, 3, H, W) changed by one kind and strength.
 
-    horizon_row: of a camera that points along the road, its cy: fog is thickest there and above.
+    horizon_row: row of the horizon, at and above which fog is thickest.
     """
     random = np.random.default_rng(draw.seed)
     change = _CHANGES[draw.kind]
@@ -277,7 +269,6 @@ def add_weather(images: NDArray[np.uint8], draw: WeatherDraw, horizon_row: float
 
 
 def _add_fog(image: Image, strength: float, random: np.random.Generator, horizon_row: float) -> Image:
-    """Blend with gray by exp(-thickness), where depth is that of a level road below the horizon."""
     height = len(image)
     below = np.clip(np.arange(height) - horizon_row, 0, None) / height
     thickness = strength * MAX_FOG / (1 + 8 * below)
@@ -286,7 +277,6 @@ def _add_fog(image: Image, strength: float, random: np.random.Generator, horizon
 
 
 def _add_rain(image: Image, strength: float, random: np.random.Generator, horizon_row: float) -> Image:
-    """Draw slanted bright streaks, and take contrast away."""
     height, width = image.shape[:2]
     count = int(strength * MAX_DROPS * height * width / MAX_DROPS_PIXELS)
     streaks = np.zeros((height, width), np.uint8)
@@ -300,13 +290,11 @@ def _add_rain(image: Image, strength: float, random: np.random.Generator, horizo
 
 
 def _blur(image: Image, strength: float, random: np.random.Generator, horizon_row: float) -> Image:
-    """Blur by a Gaussian, as a drop on the lens or a lens out of focus."""
     deviation = strength * MAX_BLUR_SHARE * image.shape[1]
     return np.asarray(cv2.GaussianBlur(image, (0, 0), max(deviation, 0.3)), np.float32)
 
 
 def _add_noise(image: Image, strength: float, random: np.random.Generator, horizon_row: float) -> Image:
-    """Add Gaussian grains, as of a dark night."""
     return image + random.normal(0, strength * MAX_NOISE, image.shape).astype(np.float32)
 
 

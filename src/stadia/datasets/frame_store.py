@@ -148,12 +148,10 @@ class FrameStore:
         return np.frombuffer(frame, np.uint8).reshape(3, self.height, self.width)
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Return a copy (H, W, 3)."""
         return np.ascontiguousarray(self.planar(index).transpose(1, 2, 0))
 
 
 def _read_sums(path: Path) -> list[int]:
-    """Return the sums of a store; empty without a file of sums."""
     sums = name_sums(path)
     if not sums.is_file():
         return []
@@ -174,7 +172,6 @@ class StoredRecording(CalibratedRecording):
         return len(self.store)
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """Return (H, W, 3) RGB from the store."""
         return self.store.image(index)
 
     @property
@@ -182,7 +179,6 @@ class StoredRecording(CalibratedRecording):
         return self.content
 
     def fingerprint(self) -> str:
-        """Return a hash of source, chosen frames and camera."""
         digest = hashlib.blake2b(f"{self.content} {self.store.path.stem} {self.numbers}".encode(), digest_size=16)
         digest.update(self.intrinsics[LEFT].K.tobytes())
         return digest.hexdigest()
@@ -207,8 +203,6 @@ def report_each(items: Iterable[ItemT], what: str, total: int, progress: ReportP
 
 
 def _resize_frames(recording: Recording, side: str, height: int, width: int) -> Iterator[bytes]:
-    """Yield every frame in order, decoded in threads."""
-
     def load(index: int) -> bytes:
         return to_planar_bytes(read_resized_frame(recording, index, side, height, width))
 

@@ -96,7 +96,6 @@ def read_ignored_region(
 
 
 def _find_file(path: Path, names: Sequence[str]) -> Path:
-    """Return the image of a recording or its mount in a folder; a path to a file itself."""
     if not path.is_dir():
         return path
     files = {file.name: file for file in sorted(path.glob("*.png"))}
@@ -122,7 +121,6 @@ def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
 def _draw_boxes(
     boxes: Sequence[Box], name: str, size: tuple[int, int], filmed_size: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Return the union of boxes in pixels of the filmed images."""
     region = np.zeros(size, bool)
     for left, top, right, bottom in boxes:
         if right > filmed_size[1] or bottom > filmed_size[0]:

@@ -60,7 +60,6 @@ def list_images(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def _check_stems(folder: Path, files: Sequence[Path]) -> None:
-    """Raise DataError if files with different suffixes have one stem."""
     by_stem: dict[str, list[Path]] = {}
     for file in files:
         by_stem.setdefault(file.stem, []).append(file)
@@ -169,8 +168,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     """
     data, bgr = _decode(path, cv2.IMREAD_COLOR)
     if data.startswith(JPEG_SIGNATURE) and _jpeg_ends_early(data, bgr):
-        found = "compressed data that end too early"
-        raise DataError(path, found=found, expected="a complete image", fix=_COPY)
+        raise DataError(path, found="compressed data that end too early", expected="a complete image", fix=_COPY)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
@@ -331,7 +329,6 @@ def hash_depth(recording: Recording, frames: Iterable[tuple[int, str]]) -> str |
 
 
 def _hash_first_file(files: Iterable[Path]) -> str:
-    """Return the hash of the first existing file, or ""."""
     return next((hash_file(file) for file in files if file.is_file()), "")
 
 

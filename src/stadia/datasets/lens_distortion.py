@@ -110,7 +110,6 @@ class DistortedCamera:
         return replace(self, K=known.K, height=height, width=width)
 
     def fingerprint(self) -> str:
-        """Return a hash of the parameters."""
         digest = hashlib.blake2b(f"{self.model} {self.height} {self.width}".encode(), digest_size=8)
         for values in (self.K, self.coefficients):
             digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
@@ -249,7 +248,6 @@ class RectifiedPair:
         focal = float(left.new_K[1, 1])
 
         def rows_px(lenses: tuple[Undistortion, Undistortion], axes: tuple[Undistortion, Undistortion]) -> Array:
-            """Return the row offsets for the lens of each image, and the rotation used with it."""
             y = [
                 view.lens.rays(at, turned.R_new_lens)[:, 1] for view, at, turned in zip(lenses, raw, axes, strict=True)
             ]

@@ -187,7 +187,6 @@ def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str)
 
 
 def _take_map(recordings: list[Recording], path: Path, unit: float) -> None:
-    """Give a video the poses and points of its map, times a unit. Raises DataError without a map."""
     for recording in recordings:
         if not isinstance(recording, CalibratedRecording) or not recording.has_stride:
             found = f"{recording.name}, a recording of a data set"
@@ -206,7 +205,6 @@ def _replace_poses(recordings: list[Recording], path: Path) -> None:
 
 
 def _detect_format(path: Path) -> str:
-    """Return the first format that recognizes the path."""
     if is_url(path):
         return "shards"
     if (path / "dataset.json").exists():
@@ -233,7 +231,6 @@ def _detect_format(path: Path) -> str:
 
 
 def _refuse_images(path: Path) -> None:
-    """Raise DataError if a path holds single images of another recipe."""
     for recipe in IMAGE_LAYOUTS:
         if (found := IMAGE_LAYOUTS.load(recipe)(path)) is not None:
             place = shlex.quote(str(path))
@@ -260,7 +257,6 @@ def _refuse_several_datasets(path: Path, format: str) -> None:
 
 
 def _lists_recordings(path: Path) -> bool:
-    """Return whether a folder is a recording or has a list of recordings, in stadia's own layout."""
     if (path / "recording.json").is_file():
         return True
     with contextlib.suppress(StadiaError, OSError):
@@ -270,7 +266,6 @@ def _lists_recordings(path: Path) -> bool:
 
 
 def _list_folders(path: Path) -> list[Path]:
-    """Return the readable folders in a folder."""
     """Return the folders in a folder, without links that lead in a circle or to where this user may not read."""
 
     def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -284,7 +279,6 @@ def _list_folders(path: Path) -> list[Path]:
 
 
 def _refuse_outputs(path: Path) -> None:
-    """Raise DataError if a command of stadia wrote the folder."""
     expected = "images, a video or a data set"
     if (path / "predictions.json").is_file():
         fix = f"pass the input of the prediction; to score it: `stadia evaluate --depth {path} --reference TRUTH`"
@@ -295,7 +289,6 @@ def _refuse_outputs(path: Path) -> None:
 
 
 def _find_only_video(path: Path) -> Path | None:
-    """Return the video of a folder that holds one video and no folder; else None."""
     from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES
 
     inside = list(path.iterdir()) if path.is_dir() else []

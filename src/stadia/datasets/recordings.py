@@ -278,7 +278,6 @@ class ImageRecording(CalibratedRecording):
         )
 
     def fingerprint(self) -> str:
-        """Return a hash of the name and size of every image, the content of three, and the cameras."""
         digest = hashlib.blake2b(digest_size=16)
         for side, files in self.images.items():
             for path in files:
@@ -429,7 +428,6 @@ class CroppedRecording(RecordingView):
         return crop_camera(self.recording.camera(index, side), box.left, box.top, box.height, box.width)
 
     def filmed_camera(self, index: int, side: str = LEFT) -> Camera:
-        """Return the camera of the crop."""
         return self.camera(index, side)
 
     def map_points(self, index: int) -> NDArray[np.float64] | None:
@@ -477,7 +475,6 @@ def summarize_recordings(recordings: Sequence[Recording]) -> list[str]:
 
 
 def _describe_properties(recording: Recording) -> str:
-    """Describe the first frame, without parts that cannot be read: the checks report them."""
     parts = []
     for describe in (_describe_camera, _describe_rig, _describe_poses, _describe_ground_truth, _describe_ignored):
         with contextlib.suppress(Exception):  # a user's recording may raise anything
@@ -504,7 +501,6 @@ def _describe_rig(recording: Recording) -> str:
 
 
 def _describe_ignored(recording: Recording) -> str:
-    """Return "3.2% of the image ignored", or ""."""
     region = recording.ignored()
     return "" if region is None or not region.any() else f"{region.mean():.1%} of the image ignored"
 
@@ -517,7 +513,6 @@ def _describe_poses(recording: Recording) -> str:
 
 
 def _describe_ground_truth(recording: Recording) -> str:
-    """Count frames by their files; without files, read depth at start, middle and end."""
     if recording.depth_files(0, LEFT):
         return _describe_share(recording, "ground truth", lambda i: _has_file(recording.depth_files(i, LEFT)))
     places = sorted({0, len(recording) // 2, len(recording) - 1})
@@ -530,7 +525,6 @@ def _has_file(files: Iterable[Path]) -> bool:
 
 
 def _describe_share(recording: Recording, what: str, has: Callable[[int], bool]) -> str:
-    """Return "no poses", "poses", or "poses of 20 of 30 frames"."""
     counted = np.unique(np.linspace(0, len(recording) - 1, min(len(recording), COUNTED_FRAMES)).astype(int)).tolist()
     count = sum(map(has, counted))
     if count in (0, len(counted)):

@@ -133,7 +133,6 @@ def split_recordings(
 
 
 def _shares(frames: int, total: int) -> list[range]:
-    """Distribute `total` over the segments of a recording with this many frames."""
     edges = np.linspace(0, total, max(1, frames // BLOCK_FRAMES) + 1).round().astype(int).tolist()
     return [range(start, stop) for start, stop in pairwise(edges)]
 
@@ -172,7 +171,6 @@ def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetF
 
 
 def _find_recording(name: str, recordings: Sequence[Recording], where: str) -> Recording | None:
-    """Return the recording of this name, or whose name ends in it. Raises DataError for several."""
     exact = [recording for recording in recordings if recording.name == name]
     found = exact or [recording for recording in recordings if recording.name.endswith("/" + name)]
     if len(found) > 1:

@@ -142,7 +142,6 @@ def sync_later(folder: Path) -> Iterator[None]:
 
 
 def _make_temporary(folder: str, name: str) -> str:
-    """Create an empty file in a folder, which is created if it is missing."""
     stem, suffix = os.path.splitext(name)
     stem = stem.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
     os.makedirs(folder, exist_ok=True)
@@ -221,7 +220,6 @@ def _sync(path: str | Path) -> None:
 
 
 def _sync_all(paths: Iterable[str | Path]) -> None:
-    """Sync files in threads. Raises the first error."""
     left = iter(paths)
     with ThreadPoolExecutor(SYNC_THREADS) as pool:
         while batch := list(islice(left, _SYNC_BATCH)):

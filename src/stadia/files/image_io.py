@@ -225,7 +225,6 @@ def read_float_image(path: Path) -> NDArray[Any]:
 
 
 def _read_tiff_header(data: bytes) -> tuple[tuple[int, int], int]:
-    """Return (width, height) and the number of pages. Raises ValueError for a file that is not TIFF."""
     from PIL import Image
 
     try:
@@ -236,7 +235,6 @@ def _read_tiff_header(data: bytes) -> tuple[tuple[int, int], int]:
 
 
 def _take_channel(path: Path, stored: NDArray[Any]) -> NDArray[Any]:
-    """Return the map, or the first of several equal channels."""
     if stored.ndim == 3 and all(np.array_equal(stored[..., 0], stored[..., c]) for c in range(1, stored.shape[2])):
         return stored[..., 0]
     if stored.ndim != 2:

@@ -74,7 +74,6 @@ def open_input(path: Path, *, expected: str, max_bytes: int, fix: str | None = "
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file without blocking if a pipe has replaced it."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 

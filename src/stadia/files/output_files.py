@@ -221,7 +221,6 @@ def _check_empty(folder: Path) -> None:
 
 
 def _is_input(path: Path, given: Path, kind: str) -> bool:
-    """Return whether writing a file would replace an input, or part of one."""
     if not path.is_file() or not given.exists():
         return False
     if path.samefile(given):
@@ -235,7 +234,6 @@ def _is_input(path: Path, given: Path, kind: str) -> bool:
 
 
 def _is_of_another_run(path: Path, inputs: Iterable[Path | None]) -> bool:
-    """Return whether a file belongs to a run that is not an input."""
     if path.name not in (*RUN_FILES, "report.html") or not (path.parent / "run.json").is_file():
         return False
     folders = (expand_home(given) for given in inputs if given is not None)

@@ -71,7 +71,6 @@ class RemoteStore:
         return f"RemoteStore({self.url!r})"
 
     def _open(self) -> tuple[Any, str]:
-        """Return the file system and the root in it. Raises StadiaError if its package is missing."""
         if self._opened is None or self._opened[0] != os.getpid():
             import fsspec
 
@@ -92,7 +91,6 @@ class RemoteStore:
         return self._opened[1], self._opened[2]
 
     def _call(self, name: str, call: Callable[[Any, str], T]) -> T:
-        """Call with the file system and the path of a file, and repeat it after temporary errors."""
         system, root = self._open()
         path = f"{root}/{name}" if name else root
         for attempt in range(1, ATTEMPTS + 1):
@@ -174,7 +172,6 @@ def _make_parent(system: Any, path: str) -> None:
 
 
 def _describe_final(error: Exception) -> str | None:
-    """Return why no later attempt can succeed; None for a temporary error."""
     text = summarize_exception(error)
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError"):
         return f"no credentials ({text})"

@@ -232,8 +232,7 @@ def read_run_facts(folder: Path) -> RunFacts:
         found = f"{key or 'content'}: {shorten(problem['input'])}"
         if problem["type"] == "missing_keyword_only_argument":
             found = f"no '{key}'"
-        message = problem["msg"].removeprefix("Input should be ")
-        raise DataError(path, found=found, expected=message, fix=fix) from error
+        raise DataError(path, found=found, expected=problem["msg"].removeprefix("Input should be "), fix=fix) from error
 
 
 def find_run_facts(folder: Path) -> RunFacts | None:
@@ -284,7 +283,6 @@ def describe_change(change: ValueChange) -> str:
 
 
 def _is_close(now: Any, before: Any) -> bool:
-    """Return whether both are lists of floats that differ only by rounding."""
     if not isinstance(now, list) or not isinstance(before, list) or len(now) != len(before):
         return False
     if {type(number) for number in (*now, *before)} != {float}:

@@ -107,7 +107,6 @@ def parse_yaml(path: object, text: str, expected: str, *, fix: str | None = None
 
 
 def _count_yaml_nodes(node: yaml.Node, counts: dict[int, int | None]) -> int:
-    """Return the number of values with all aliases expanded. Raises ValueError for an anchor inside itself."""
     if id(node) in counts:
         known = counts[id(node)]
         if known is None:

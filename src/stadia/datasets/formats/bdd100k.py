@@ -1,7 +1,7 @@
 """Read videos of BDD100K: ROOT/videos/100k/SPLIT/ID.mov, with GPS in ROOT/info/100k/SPLIT/ID.json.
 
-Videos of one ride are one place. Poses follow the speed and course of the phone's GPS, once a second. The cameras are
-phones without a calibration: `data.camera` gives the field of view. Source: bdd-data.berkeley.edu (its own licence).
+Videos of one ride share a place. Poses follow speed and course of the phone's GPS. The cameras have no calibration, so
+`data.camera` must give the field of view. Source: bdd-data.berkeley.edu (its own licence).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from stadia.files.paths import natural_sort_key
 
 Array = NDArray[np.float64]
 
-VIDEO_PLACES = ("videos/100k/*/*.mov", "videos/*/*.mov")  # as it unpacks, and without the folder 100k
+VIDEO_PLACES = ("videos/100k/*/*.mov", "videos/*/*.mov")
 MS_PER_S = 1000
-MAX_FIX_GAP_S = 2.5  # of a frame from the nearest fix: one is written each second, and some are missing
-MAX_CLOCK_ERROR_S = 5.0  # between the fixes and the start and end of the video that the same file names
+MAX_FIX_GAP_S = 2.5  # between a frame and the nearest fix: fixes come once a second, and some are missing
+MAX_CLOCK_ERROR_S = 5.0  # between the fixes and the video's start and end
 _EXPECTED, _FIX = "GPS of BDD100K: rideID, startTime, endTime, locations", "copy the official file"
 
 
@@ -54,7 +54,6 @@ class Bdd100k(VideoList):
         return is_named and any(next(path.glob(place), None) for place in VIDEO_PLACES)
 
     def list_entries(self, path: Path) -> list[VideoEntry]:
-        """Return the videos by split and ID. Their ride is their place where their GPS is there."""
         videos = next((found for place in VIDEO_PLACES if (found := list(path.glob(place)))), [])
         if not videos:
             raise DataError(path, found="no video", expected=self.layout, fix="pass the folder that holds it")
@@ -64,14 +63,12 @@ class Bdd100k(VideoList):
         ]
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return the folders of the videos."""
         splits: dict[str, list[str]] = {}
         for entry in self.list_entries(path) if self.recognizes(path) else ():
             splits.setdefault(entry.split, []).append(entry.name)
         return splits
 
     def complete(self, recording: Recording, entry: VideoEntry) -> Recording:
-        """Give a recording its ride as place, and the poses of its GPS; without GPS of its split it stays as it is."""
         info_file = _find_info_file(entry.path)
         if info_file is None or not isinstance(recording, CalibratedRecording):
             return recording
@@ -85,7 +82,6 @@ class Bdd100k(VideoList):
 
 
 def _find_info_file(video: Path) -> Path | None:
-    """Return the GPS of a video; None where its split has none, as the official test split."""
     parts = list(video.parts)
     parts[len(parts) - 1 - parts[::-1].index("videos")] = "info"
     path = Path(*parts).with_suffix(".json")
@@ -93,7 +89,6 @@ def _find_info_file(video: Path) -> Path | None:
 
 
 def _read_info(path: Path) -> _InfoFile:
-    """Read the GPS of a video. Raises DataError where its fixes are of another time than the video."""
     info: _InfoFile = read_typed_json(path, _InfoFile, expected=_EXPECTED, fix=_FIX)
     apart_s = max(
         ((max(info.startTime - fix.timestamp, fix.timestamp - info.endTime)) / MS_PER_S for fix in info.locations),
@@ -108,14 +103,12 @@ def _read_info(path: Path) -> _InfoFile:
 def compute_gps_poses(times_s: Array, fixes: Array) -> Array | None:
     """Return (N, 4, 4) camera-to-world of a camera that points ahead; x east, y down, z north, from the first fix.
 
-    Speeds are measured by Doppler shift, and exact to about 0.1 m/s where positions are off by metres. So the path is
-    the integral of speed along the course. The world is level.
+    The path is the integral of speed along the course, because Doppler speeds are more exact than positions. The world
+    is level. NaN without a fix nearby; None without any speed or course.
 
     Args:
         times_s: (N,) of the frames.
-        fixes: (M, 3) time in s, speed in m/s, course in degrees from north to east; negative where unknown.
-
-    NaN where no fix is near. None where no fix has a speed, or none a course.
+        fixes: (M, 3) time in s, speed in m/s, course in degrees from north to east; negative if unknown.
 
     Examples:
         >>> fixes = np.array([[0.0, 10.0, 90.0], [1.0, 10.0, 90.0]])

@@ -1,7 +1,7 @@
 """Read cameras of other programs and devices: calibration files, and the lens that photos and videos name.
 
-Calibrations are OpenCV (YAML, XML), Kalibr, ROS camera_info, EuRoC, KITTI, COLMAP (cameras.txt), nerfstudio
-(transforms.json), ORB-SLAM and VINS (YAML), and plain K. A camera with distortion has its model and coefficients.
+OpenCV (YAML, XML), Kalibr, ROS camera_info, EuRoC, KITTI, COLMAP (cameras.txt), nerfstudio (transforms.json), ORB-SLAM
+and VINS (YAML), and plain K.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ Array = NDArray[np.float64]
 EXPECTED = "a calibration of OpenCV, Kalibr, ROS, EuRoC, KITTI, COLMAP, nerfstudio, ORB-SLAM or VINS, or a matrix K"
 MAX_BYTES = 1 << 20
 MAX_CAMERAS = 64
-SENSOR = "sensor"  # name of the camera in a sensor.yaml, which has one camera without a name
-NEGLIGIBLE = 1e-9  # distortion coefficients up to this size are none
-FIRST_PIXEL = 0.5  # its center in COLMAP and nerfstudio, in pixels; in a K of stadia it is 0
+SENSOR = "sensor"  # name of the camera in a sensor.yaml
+NEGLIGIBLE = 1e-9  # distortion coefficients up to this size count as 0
+FIRST_PIXEL = 0.5  # its center in COLMAP and nerfstudio, in pixels; 0 in stadia's K
 _PINHOLE_DISTORTION = ("distortion_coeffs", "distortion_coefficients")  # of Kalibr, and of EuRoC
 _OPENCV_K = ("camera_matrix", "cameraMatrix", "Camera_Matrix", "intrinsic_matrix", "K", "M", "CM")
 _OPENCV_DISTORTION = ("distortion_coefficients", "distCoeffs", "Distortion_Coefficients", "dist_coeffs", "D", "kc")
@@ -50,12 +50,12 @@ _OPENCV_COEFFICIENTS: tuple[str, ...] = (*_TANGENTIAL, "k3")
 class CalibratedCamera:
     """One camera of a calibration.
 
-    name: in the file.  K: (3, 3), pixels.  size: (height, width) of its images; None where the file has none.
-    distortion: coefficients, as they stand in the file; empty where the images are rectified or it has none.
-    model: of the distortion, as the file names it, or as its format defines it.
-    raw_name, raw_distortion: of a projection for rectified images, the camera of the raw images and the coefficients of
-        its lens; empty where raw images have this K and no distortion, or the file does not hold them.
-    T_camera_first: (4, 4), points of the file's first camera to this one, metres; None where unknown.
+    K: (3, 3) pixels.  size: (height, width) of its images, if the file has it.
+    distortion: coefficients as in the file; empty for rectified images.
+    model: of the distortion, by the file or its format.
+    raw_name, raw_distortion: for rectified images, the camera and the lens coefficients of the raw images; empty if raw
+        images have this K without distortion, or the file lacks them.
+    T_camera_first: (4, 4), from the file's first camera to this one, metres; None if unknown.
     """
 
     name: str
@@ -69,13 +69,13 @@ class CalibratedCamera:
 
     @property
     def is_distorted(self) -> bool:
-        """Return whether a coefficient of the distortion is not zero."""
+        """Return whether any distortion coefficient counts."""
         return any(abs(coefficient) > NEGLIGIBLE for coefficient in self.distortion)
 
     def find_distortion(self, where: object) -> tuple[str, tuple[float, ...]] | None:
         """Return a name of `DISTORTION_MODELS` and all of its coefficients; None without distortion.
 
-        Raises DataError for a model that is not known.
+        Raises DataError for an unknown model.
         """
         if not self.is_distorted:
             return None
@@ -89,7 +89,7 @@ class CalibratedCamera:
         return name, self.distortion + (0.0,) * (count - len(self.distortion))
 
 
-_MODELS = {  # models by the names of Kalibr, ROS, EuRoC, ORB-SLAM, VINS and nerfstudio, in small letters
+_MODELS = {  # names in Kalibr, ROS, EuRoC, ORB-SLAM, VINS and nerfstudio, in lower case
     **dict.fromkeys((RADTAN, "radtan", "plumb_bob", "rational_polynomial", "brown_conrady", "opencv"), RADTAN),
     **dict.fromkeys((EQUIDISTANT, "fisheye", "kannala_brandt", "opencv_fisheye"), EQUIDISTANT),
     FOV: FOV,
@@ -97,17 +97,14 @@ _MODELS = {  # models by the names of Kalibr, ROS, EuRoC, ORB-SLAM, VINS and ner
 
 
 def read_calibration(path: Path) -> list[CalibratedCamera]:
-    """Return the cameras of a calibration file, in its order.
+    """Return the cameras of a calibration file, in its order: `read_calibration(Path("calib.txt"))[0].K`.
 
-    Each camera's rectified projection comes before the matrix of its raw images: P before K in ROS, and P1, M1, P2, M2
-    in OpenCV. KITTI has projections alone.
-    Raises DataError where the file is none of these formats, or a matrix cannot be intrinsics.
-
-    Example: `read_calibration(Path("calib.txt"))[0].K`.
+    Rectified projections come before the matrix of the raw images (P before K in ROS). Raises DataError for another
+    format, or a matrix that cannot be intrinsics.
     """
     if path.suffix.lower() == ".bin":
         fix = "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT"
-        raise DataError(path, found="a binary file, as of COLMAP", expected=EXPECTED, fix=fix)
+        raise DataError(path, found="a binary file of COLMAP", expected=EXPECTED, fix=fix)
     text = read_text(path, expected=EXPECTED, max_bytes=MAX_BYTES)
     if path.suffix.lower() == ".xml" or text.lstrip().startswith("<"):
         cameras = _read_opencv(path, _parse_xml(path, text))
@@ -128,18 +125,18 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
             raise DataError(path, found=found, expected="one camera", fix=fix)
         cameras = [CalibratedCamera("K", K)]
     if not cameras or len(cameras) > MAX_CAMERAS:
-        fix = "see docs/how-to/own-data.md for the keys that are read"
+        fix = "see docs/how-to/own-data.md for the keys"
         raise DataError(path, found=f"{len(cameras)} cameras", expected=EXPECTED, fix=fix)
     return cameras
 
 
-_ROW_LENGTHS = (4, 8, 9)  # fx fy cx cy, alone or with 4 or 5 coefficients of a distortion, as DROID-SLAM reads it
+_ROW_LENGTHS = (4, 8, 9)  # fx fy cx cy, alone or with 4 or 5 distortion coefficients, as in DROID-SLAM
 
 
 def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
     """Return the camera of a row fx fy cx cy k1 k2 p1 p2 k3, or of a 4x4 matrix; None for another text.
 
-    A row of 9 numbers is a matrix where its fourth is 0. Headings in brackets are left out.
+    A row of 9 numbers with 0 at the fourth place is a matrix. Headings in brackets are ignored.
     """
     lines = [line.partition("#")[0].replace(",", " ").split() for line in text.splitlines()]
     rows = [words for words in lines if words and not words[0].startswith("[")]
@@ -160,7 +157,7 @@ _COLMAP_LINE = re.compile(r"^\d+ (?:[A-Z_]+) \d+ \d+ [-+.\de]", re.MULTILINE)
 _COLMAP_FISHEYE = {
     **dict.fromkeys(("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE"), EQUIDISTANT), "FOV": FOV
 }  # fmt: skip
-_COLMAP_FOCALS = {  # number of focal lengths, with which the parameters begin; cx, cy and the distortion follow
+_COLMAP_FOCALS = {  # number of focal lengths, which come first; cx, cy and the distortion follow
     **dict.fromkeys(("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"), 1),
     **dict.fromkeys(("PINHOLE", "OPENCV", "FULL_OPENCV", "OPENCV_FISHEYE", "FOV"), 2),
 }
@@ -187,7 +184,6 @@ def _read_colmap(path: Path, text: str) -> Iterator[CalibratedCamera]:
 
 
 def _read_keyed_json(path: Path, text: str) -> list[CalibratedCamera] | None:
-    """Return the cameras of a transforms.json, or of JSON with the keys of OpenCV and ROS; None for a plain K."""
     content = parse_json(path, text, EXPECTED)
     if not isinstance(content, Mapping) or "K" in content:
         return None
@@ -203,7 +199,6 @@ def _read_keyed_json(path: Path, text: str) -> list[CalibratedCamera] | None:
 
 
 def _read_transforms_camera(path: Path, values: Mapping[str, Any]) -> CalibratedCamera:
-    """Return the camera of a transforms.json: fl_x, fl_y, cx, cy, w, h in pixels, else camera_angle_x in radians."""
     size = _check_size(path, [values.get("w"), values.get("h")])
     focal = values.get("fl_x")
     if focal is None and size is not None:
@@ -225,7 +220,6 @@ def _read_transforms_camera(path: Path, values: Mapping[str, Any]) -> Calibrated
 
 
 def _read_intrinsics(path: Path, values: Mapping[str, Any]) -> CalibratedCamera:
-    """Return the camera of JSON with fx, fy, and ppx, ppy (librealsense) or cx, cy."""
     names = ("fx", "fy", "ppx", "ppy") if "ppx" in values else _PINHOLE
     K = make_K(path, *(_number(path, key, values) for key in names))
     coefficients = _flatten(values.get("coeffs", values.get("distortion")))
@@ -239,13 +233,11 @@ def _number(path: Path, key: str, values: Mapping[str, Any]) -> float:
 
 
 def _read_coefficients(path: Path, values: Mapping[str, Any], keys: Sequence[str]) -> tuple[float, ...]:
-    """Return the coefficients of a distortion: the first four, 0 where they are missing, and further ones if given."""
     given = [key for number, key in enumerate(keys) if number < 4 or key in values]
     return tuple(_number(path, key, {key: 0, **values}) for key in given)
 
 
 def _read_dotted(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamera]:
-    """Return the cameras of ORB-SLAM: Camera.fx, or Camera1.fx and Camera2.fx; empty for another file."""
     cameras = []
     for name in ("Camera", "Camera1", "Camera2"):
         if f"{name}.fx" not in content:
@@ -261,7 +253,6 @@ def _read_dotted(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamer
 
 
 def _read_vins(path: Path, content: Mapping[str, Any]) -> CalibratedCamera:
-    """Return the camera of VINS and camodocal: projection_parameters and distortion_parameters."""
     model, values = str(content.get("model_type", "PINHOLE")), content["projection_parameters"]
     if model.upper() != "PINHOLE" or not isinstance(values, Mapping):
         fix = "undistort the images: docs/how-to/undistort.md"
@@ -272,7 +263,6 @@ def _read_vins(path: Path, content: Mapping[str, Any]) -> CalibratedCamera:
 
 
 def _read_kitti(path: Path, text: str) -> list[CalibratedCamera]:
-    """Return the rectified cameras P0 to P3, or P_rect_00 to P_rect_03."""
     calibration = KittiCalibration(path)
     cameras = []
     for name in re.findall(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
@@ -296,7 +286,6 @@ def _check_size(path: Path, width_height: Sequence[Any] | Array) -> tuple[int, i
 
 
 def _read_yaml(path: Path, text: str) -> list[CalibratedCamera]:
-    """Read Kalibr's camchain, a sensor.yaml of EuRoC, a ROS camera_info, or a FileStorage of OpenCV."""
     text = re.sub(r"^%YAML.*$", "", text, flags=re.MULTILINE).replace("!!opencv-matrix", "")
     content = parse_yaml(path, text, EXPECTED)
     if not isinstance(content, Mapping):
@@ -305,7 +294,6 @@ def _read_yaml(path: Path, text: str) -> list[CalibratedCamera]:
 
 
 def _read_yaml_content(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamera]:
-    """Return the cameras of a mapping of any of the YAML formats."""
     if dotted := _read_dotted(path, content):
         return dotted
     if "projection_parameters" in content:
@@ -322,7 +310,6 @@ def _read_yaml_content(path: Path, content: Mapping[str, Any]) -> list[Calibrate
 
 
 def _is_pinhole(entry: Any) -> bool:
-    """Return whether an entry describes a camera by Kalibr's keys, under a name of its own."""
     return isinstance(entry, Mapping) and {"camera_model", "intrinsics", "resolution"} <= entry.keys()
 
 
@@ -338,10 +325,6 @@ def _read_kalibr(path: Path, chain: Mapping[str, Any]) -> Iterator[CalibratedCam
 
 
 def _read_pinhole(path: Path, name: str, values: Mapping[str, Any]) -> CalibratedCamera:
-    """Read a camera by the keys that Kalibr and EuRoC share; the distortion has another key in each.
-
-    Both are read: a file of one camera of Kalibr has no name by which it differs from a sensor.yaml.
-    """
     model = values.get("camera_model")
     if model != "pinhole":
         found, fix = f"{name} with the model {str(model)[:40]!r}", "undistort the images: docs/how-to/undistort.md"
@@ -358,13 +341,11 @@ def _read_pinhole(path: Path, name: str, values: Mapping[str, Any]) -> Calibrate
 def _numbers(path: Path, key: str, values: Any, count: int) -> Array:
     numbers = parse_numbers([str(value) for value in _flatten(values)])
     if len(numbers) != count:
-        found = f"{len(numbers)} numbers in {key}"
-        raise DataError(path, found=found, expected=f"{count} finite numbers")
+        raise DataError(path, found=f"{len(numbers)} numbers in {key}", expected=f"{count} finite numbers")
     return numbers
 
 
 def _flatten(values: Any) -> list[Any]:
-    """Return the values of nested lists in one; of an OpenCV or ROS matrix its data."""
     if isinstance(values, Mapping):
         values = values.get("data", ())
     if not isinstance(values, list | tuple):
@@ -373,7 +354,6 @@ def _flatten(values: Any) -> list[Any]:
 
 
 def _read_opencv(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamera]:
-    """Read matrices by OpenCV's and ROS's usual names, each also with 1 and 2 for the cameras of a pair."""
     size = _find_size(path, content)
     cameras = []
     for suffix in ("", "1", "2"):
@@ -386,7 +366,7 @@ def _read_opencv(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamer
         if K_key is not None:
             K = _numbers(path, K_key, content[K_key], 9).reshape(3, 3)
             if K_key == "intrinsic_matrix" and np.array_equal(K[:, 2], (0, 0, 1)):
-                K = K.T  # Open3D writes it column by column
+                K = K.T  # Open3D stores columns
             K = check_K(f"{path} {K_key}", K)
             raw = CalibratedCamera(K_key, K, size, distortion, model=_find_opencv_model(content))
         if P_key is not None and np.any(P := _numbers(path, P_key, content[P_key], 12).reshape(3, 4)):
@@ -400,13 +380,11 @@ def _read_opencv(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamer
 
 
 def _find_opencv_model(content: Mapping[str, Any]) -> str:
-    """Return the model that ROS names, or OpenCV's calibration by its flag."""
     is_fisheye = content.get("fisheye_model") in (1, 1.0, [1.0], True)
     return str(content.get("distortion_model", EQUIDISTANT if is_fisheye else RADTAN))
 
 
 def _read_distortion(path: Path, content: Mapping[str, Any], suffix: str) -> tuple[float, ...]:
-    """Return the coefficients of a lens: one matrix, or one number for each key."""
     key = _find(content, _OPENCV_DISTORTION, suffix)
     values = [] if key is None else _flatten(content[key])
     if key is None and not suffix and not content.keys().isdisjoint(_OPENCV_COEFFICIENTS):
@@ -415,7 +393,7 @@ def _read_distortion(path: Path, content: Mapping[str, Any], suffix: str) -> tup
 
 
 def _find(content: Mapping[str, Any], names: Sequence[str], suffix: str) -> str | None:
-    """Return the key of one of these names, in any case; K1 and P1 only so, since k1 and p1 are coefficients."""
+    """Return the key with one of these names, in any case except K1 and P1: k1 and p1 are coefficients."""
     exact = {f"{name}{suffix}" for name in names}
     wanted = {name.lower() for name in exact if not suffix or len(name) > 2}
     return next((key for key in content if key in exact or str(key).lower() in wanted), None)
@@ -433,8 +411,7 @@ def _find_size(path: Path, content: Mapping[str, Any]) -> tuple[int, int] | None
 
 
 def _parse_xml(path: Path, text: str) -> dict[str, Any]:
-    """Return the top entries of an OpenCV FileStorage: matrices as {data: [...]}, numbers, texts."""
-    if "<!" in text.replace("<!--", ""):  # a document type defines entities, which may expand without end
+    if "<!" in text.replace("<!--", ""):  # entities of a document type may expand without end
         raise DataError(path, found="a document type in XML", expected=EXPECTED, fix="pass a file that OpenCV wrote")
     try:
         root = ElementTree.fromstring(text)
@@ -450,7 +427,7 @@ def _parse_xml(path: Path, text: str) -> dict[str, Any]:
     return content
 
 
-# -- The lens, from what a camera writes into its files: EXIF of photos, metadata of telephones' videos.
+# -- the lens, from EXIF of photos and metadata of phone videos
 
 _FULL_FRAME_MM = 36.0, 24.0
 
@@ -462,13 +439,10 @@ _MAX_NUMBER = 1e6
 
 
 def full_frame_width_mm(height: int, width: int) -> float:
-    """Return the longer side of the sensor that a "35 mm equivalent" of images of this shape refers to, mm.
+    """Return the longer side in mm of the sensor to which "35 mm equivalent" refers, for images of this shape.
 
-    The equivalent is that of the diagonal: 36 mm for 3:2, 34.6 mm for 4:3. Wider images, such as videos, show a part of
-    a sensor that is not recorded: 36 mm is then within 5 % for sensors of 3:2 and 4:3.
-    Source: CIPA DCG-001.
-
-    Example: `full_frame_width_mm(3000, 4000)`.
+    The diagonal is equivalent: 36 mm for 3:2, 34.6 mm for 4:3. Wider images, such as videos, show a part of a sensor
+    that is not recorded: 36 mm is then within 5 %. Source: CIPA DCG-001.
     """
     longer, shorter = max(height, width), min(height, width)
     if longer / shorter >= _FULL_FRAME_MM[0] / _FULL_FRAME_MM[1]:
@@ -477,9 +451,9 @@ def full_frame_width_mm(height: int, width: int) -> float:
 
 
 def read_lens(source: Path) -> tuple[float, float] | None:
-    """Return focal length and width of the sensor, both in mm, of a photo, a folder of photos, or a telephone's video.
+    """Return focal length and sensor width in mm of a photo, a folder of photos, or a phone's video; None if unknown.
 
-    None where the file has neither. Raises DataError for a damaged file.
+    Raises DataError for a damaged file.
     Source: EXIF 2.32, sections 4.6.5 and 4.6.6; QuickTime metadata of Apple.
     """
     if source.is_dir():
@@ -507,7 +481,6 @@ def _read_photo(path: Path) -> tuple[float, float] | None:
 
 
 def _as_number(value: Any) -> float:
-    """Return a number above 0; 0 for all else."""
     try:
         number = float(value)
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):

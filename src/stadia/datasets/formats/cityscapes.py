@@ -1,7 +1,7 @@
 """Read Cityscapes sequences: leftImg8bit_sequence/SPLIT/CITY/CITY_SNIPPET_FRAME_leftImg8bit.png and camera JSON.
 
-A snippet of 30 frames is a recording; camera/SPLIT/CITY has the camera of at least one of its frames. With
-rightImg8bit_sequence it is a rectified pair. Source: cityscapes-dataset.com (own licence, registration).
+A snippet of 30 frames is a recording, a rectified pair if rightImg8bit_sequence exists.
+Source: cityscapes-dataset.com (own licence, registration).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics, make_K
 from stadia.datasets.text_files import FileEntry, read_typed_json
 
-RATE_HZ = 17.0  # frames a second of the snippets
+RATE_HZ = 17.0
 _NAME = re.compile(r"(?P<city>[A-Za-z-]+)_(?P<snippet>\d{6})_(?P<frame>\d{6})_leftImg8bit\.png")
 _Positive = Annotated[float, Field(gt=0)]
 
@@ -44,7 +44,7 @@ class _CameraFile(FileEntry):
 
 
 class CityscapesRecording(ImageRecording):
-    """A snippet; the names of a pair differ by their side."""
+    """A snippet; the names of a pair differ."""
 
     pairs_by_name = False
 
@@ -63,7 +63,6 @@ class Cityscapes(DatasetFormat):
         return found
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return the folders of splits."""
         splits: dict[str, list[str]] = {}
         for name in self.find_recordings(path) if path.is_dir() else ():
             splits.setdefault(name.partition("/")[0], []).append(name)
@@ -77,7 +76,7 @@ class Cityscapes(DatasetFormat):
         left = sorted(folder.glob(f"{snippet}_*_leftImg8bit.png"))
         cameras = sorted((root / "camera" / split / city).glob(f"{snippet}_*_camera.json"))
         if not cameras:
-            where, fix = root / "camera" / split / city, "download camera_trainvaltest.zip beside the images"
+            where, fix = root / "camera" / split / city, "download camera_trainvaltest.zip next to the images"
             raise DataError(where, found=f"no camera of {snippet}", expected=f"{snippet}_*_camera.json", fix=fix)
         expected, fix = "intrinsic and extrinsic of Cityscapes", "copy the official file"
         camera: _CameraFile = read_typed_json(cameras[0], _CameraFile, expected=expected, fix=fix)

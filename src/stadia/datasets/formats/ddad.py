@@ -27,8 +27,8 @@ from stadia.files.paths import safe_join
 
 INDEX = "ddad.json"
 CAMERA, SCANNER = "CAMERA_01", "LIDAR"
-SPLITS = {"0": "train", "1": "val", "2": "test"}  # numbers of `scene_splits`, as in dgp/proto/dataset.proto
-MAX_SCENE_BYTES = 256 << 20  # a scene of 100 samples has 700 files with poses and names
+SPLITS = {"0": "train", "1": "val", "2": "test"}  # `scene_splits` in dgp/proto/dataset.proto
+MAX_SCENE_BYTES = 256 << 20
 POINTS = "data"  # array of a scan: (N, 3 or more) with x, y, z first
 _EXPECTED, _FIX = "the DGP layout of DDAD", "copy the official file"
 _FileName = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -121,14 +121,12 @@ class Ddad(DatasetFormat):
         return (path / INDEX).is_file()
 
     def find_recordings(self, path: Path) -> dict[str, Path]:
-        """Return the file of each scene by the name of its folder."""
         if not self.recognizes(path):
             return {}
         files = [name for part in _read_index(path).scene_splits.values() for name in part.filenames]
         return {Path(name).parent.name: safe_join(path, name) for name in files}
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return the scenes of each split of ddad.json."""
         parts = _read_index(path).scene_splits if self.recognizes(path) else {}
         named = {SPLITS[number]: part.filenames for number, part in parts.items() if number in SPLITS}
         return {name: [Path(file).parent.name for file in files] for name, files in named.items()}
@@ -144,12 +142,13 @@ class Ddad(DatasetFormat):
         for sample in scene.samples:
             if missing := next((key for key in sample.datum_keys if key not in datums), None):
                 found = f"a sample with the key '{missing[:60]}'"
-                raise DataError(path, found=found, expected="a row of each key in data", fix=_FIX)
+                raise DataError(path, found=found, expected="a row for each key in data", fix=_FIX)
             named = {datums[key].id.name.upper(): datums[key] for key in sample.datum_keys}
             if (K := cameras.get(sample.calibration_key)) is None:
                 K = cameras[sample.calibration_key] = _read_K(scene_folder, sample.calibration_key)
             frames.append(_make_frame(path, named, K))
-            sizes.add(_find_size(path, named))
+            image, _ = _find_image(path, named)
+            sizes.add((image.height, image.width))
         if len(sizes) > 1:
             found = f"images of {' and '.join(f'{width}x{height}' for height, width in sorted(sizes))}"
             raise DataError(path, found=found, expected="one size", fix=_FIX)
@@ -166,13 +165,13 @@ def _read_index(path: Path) -> _IndexFile:
 
 
 def _read_K(scene_folder: Path, key: str) -> NDArray[np.float64]:
-    """Return (3, 3) of CAMERA_01. Raises DataError where the calibration has no such camera."""
+    """Return K (3, 3) of CAMERA_01. Raises DataError if the calibration lacks this camera."""
     path = safe_join(scene_folder, f"calibration/{key}.json")
     calibration: _CalibrationFile = _parse(_CalibrationFile, path)
     rows = dict(zip(map(str.upper, calibration.names), calibration.intrinsics, strict=False))
     if CAMERA not in rows or len(calibration.names) != len(calibration.intrinsics):
-        found = f"{len(calibration.intrinsics)} cameras of {', '.join(calibration.names[:8]) or 'no name'}"
-        raise DataError(path, found=found, expected=f"one of {CAMERA} among as many names", fix=_FIX)
+        found = f"{len(calibration.intrinsics)} cameras named {', '.join(calibration.names[:8]) or 'nothing'}"
+        raise DataError(path, found=found, expected=f"{CAMERA}, and one name per camera", fix=_FIX)
     row = rows[CAMERA]
     return np.array([[row.fx, row.skew, row.cx], [0, row.fy, row.cy], [0, 0, 1]])
 
@@ -180,14 +179,9 @@ def _read_K(scene_folder: Path, key: str) -> NDArray[np.float64]:
 def _find_image(path: Path, named: Mapping[str, _Datum]) -> tuple[_DdadImage, datetime]:
     datum = named.get(CAMERA)
     if datum is None or datum.datum.image is None or datum.id.timestamp is None:
-        found = f"a sample of {', '.join(sorted(named)[:8]) or 'nothing'}"
-        raise DataError(path, found=found, expected=f"an image and a time of {CAMERA} in each", fix=_FIX)
+        found = f"a sample with {', '.join(sorted(named)[:8]) or 'nothing'}"
+        raise DataError(path, found=found, expected=f"an image and a time of {CAMERA} in each sample", fix=_FIX)
     return datum.datum.image, datum.id.timestamp
-
-
-def _find_size(path: Path, named: Mapping[str, _Datum]) -> tuple[int, int]:
-    image, _ = _find_image(path, named)
-    return image.height, image.width
 
 
 def _make_frame(path: Path, named: Mapping[str, _Datum], K: NDArray[np.float64]) -> LidarFrame:
@@ -209,7 +203,7 @@ def _make_pose(path: Path, pose: _Pose) -> NDArray[np.float64]:
 
 
 def read_points(path: Path) -> NDArray[np.float32]:
-    """Return (N, 3) points of a scan in the scanner's axes, metres. Raises DataError for another content."""
+    """Return (N, 3) points of a scan in the scanner's axes, metres. Raises DataError."""
     points = read_npz(path, only={POINTS}).get(POINTS)
     if points is None or points.ndim != 2 or points.shape[1] < 3 or points.dtype.kind != "f":
         found = "no array 'data'" if points is None else f"{points.dtype} of shape {points.shape}"

@@ -1,9 +1,7 @@
-"""Read EuRoC MAV in its official layout: SEQUENCE/mav0/{cam0, cam1, state_groundtruth_estimate0} (Burri et al., IJRR
-2016).
+"""Read EuRoC MAV: SEQUENCE/mav0/{cam0, cam1, state_groundtruth_estimate0} (Burri et al., IJRR 2016).
 
-Its images are distorted, and its cameras have different K. They are rectified when read: one K, and T_right_left =
-(-baseline, 0, 0) without rotation. Timestamps are whole nanoseconds, which float64 cannot represent exactly, so they
-are compared as integers.
+Images are rectified when read: one K, and T_right_left = (-baseline, 0, 0). Timestamps are compared as integers,
+because float64 cannot represent their nanoseconds.
 """
 
 from __future__ import annotations
@@ -43,28 +41,29 @@ Timestamps = NDArray[np.int64]
 CAMERAS = {LEFT: "cam0", RIGHT: "cam1"}
 GROUND_TRUTH = "state_groundtruth_estimate0"
 MAX_YAML_BYTES = 16 << 10
-MAX_GAP_NS = 100_000_000  # poses are not interpolated between states further apart than this: two images at 20 Hz
+MAX_GAP_NS = 100_000_000  # between interpolated states: two images at 20 Hz
 NS_PER_S = 1_000_000_000
 _STATE_COLUMNS = 8  # timestamp, position, quaternion; velocity and biases follow
-RESIZED_BY = 1.3  # principal points of lenses lie within a tenth of the middle, those of another size do not
-MAX_FOCAL_RATIO = 1.15  # of a lens's focal lengths: pixels are square, and old video's 1.09 times as high
+RESIZED_BY = 1.3  # a principal point this far from the middle belongs to another image size
+MAX_FOCAL_RATIO = 1.15  # of a lens's focal lengths: pixels are square, or nearly (old video has 1.09)
 _COPY = "copy it from the dataset"
 
 D3VO_TRAIN = ("MH_01", "MH_02", "MH_04", "V1_01", "V1_02")
 D3VO_TEST = ("MH_03", "MH_05", "V1_03", "V2_01", "V2_02", "V2_03")
-"""D3VO's training sequences for depth (Yang et al., CVPR 2020, section 4.1), and the others.
+"""D3VO's training sequences for depth (Yang et al., CVPR 2020, section 4.1), and the others."""
 
-D3VO scores depth on V2_01 and trajectories on the others of TEST. For trajectories it may have trained on V2_01 too;
-the paper has both statements.
-"""
+MAX_PAIR_GAP_NS = 5_000_000  # between the two images of a pair
+MAX_PAIR_GAP_SHARE = 0.25  # the same, divided by the median time between two left images
 
 
-MAX_PAIR_GAP_NS = 5_000_000  # between the two images of a pair; of two cameras without a trigger, half a frame and more
-MAX_PAIR_GAP_SHARE = 0.25  # the same, over the median time between two left images
+def _find_nearest(times: Timestamps, others: Timestamps) -> NDArray[np.intp]:
+    after = np.searchsorted(others, times).clip(0, len(others) - 1)
+    before = (after - 1).clip(min=0)
+    return np.where(np.abs(others[before] - times) <= np.abs(others[after] - times), before, after)
 
 
 def pair_stamps(left: Timestamps, right: Timestamps) -> NDArray[np.intp]:
-    """Return (P, 2) rows of left and right images that belong together: each the nearest of the other in time.
+    """Return (P, 2) rows of left and right images that belong together: each is the other's nearest in time.
 
     Examples:
         >>> pair_stamps(np.array([0, 50_000_000]), np.array([2_000, 99_000_000])).tolist()
@@ -72,32 +71,23 @@ def pair_stamps(left: Timestamps, right: Timestamps) -> NDArray[np.intp]:
     """
     order_left, order_right = np.argsort(left), np.argsort(right)
     first, second = left[order_left], right[order_right]
-
-    def nearest(times: Timestamps, others: Timestamps) -> NDArray[np.intp]:
-        after = np.searchsorted(others, times).clip(0, len(others) - 1)
-        before = (after - 1).clip(min=0)
-        return np.where(np.abs(others[before] - times) <= np.abs(others[after] - times), before, after)
-
-    partner = nearest(first, second)
+    partner = _find_nearest(first, second)
     largest = MAX_PAIR_GAP_NS
     if len(first) > 1:
         largest = min(largest, int(MAX_PAIR_GAP_SHARE * np.median(np.diff(first))))
-    is_mutual = nearest(second, first)[partner] == np.arange(len(first))
+    is_mutual = _find_nearest(second, first)[partner] == np.arange(len(first))
     kept = is_mutual & (np.abs(second[partner] - first) <= largest)
     pairs = np.stack([order_left[kept], order_right[partner[kept]]], 1)
     return pairs[np.argsort(pairs[:, 0])]
 
 
 def _make_pair_error(path: Path, left: Timestamps, right: Timestamps) -> DataError:
-    """Return the error of two cameras of which no images belong together, with the least difference of their times."""
     others = np.sort(right)
-    after = np.searchsorted(others, left).clip(0, len(others) - 1)
-    gaps = np.minimum(np.abs(others[after] - left), np.abs(others[(after - 1).clip(min=0)] - left))
-    gap_ms = float(gaps.min()) / 1e6
+    gap_ms = float(np.abs(others[_find_nearest(left, others)] - left).min()) / 1e6
     found, fix = "no timestamp of the left camera", "copy both cameras of one sequence"
     if gap_ms < 1e3:
         found = f"images {gap_ms:.3g} ms and more from the left ones"
-        fix = "record both cameras with one trigger: such images are not synchronized; or correct a constant delay"
+        fix = "trigger both cameras together, or correct a constant delay"
     expected = f"images within {MAX_PAIR_GAP_NS / 1e6:g} ms of the left ones"
     return DataError(path, found=found, expected=expected, fix=fix)
 
@@ -109,7 +99,6 @@ class Euroc(DatasetFormat):
     options = frozenset({"standing"})
 
     def find_recordings(self, path: Path) -> dict[str, Path]:
-        """Return the mav0 folder of every sequence by its name."""
         if path.resolve().name == "mav0":
             candidates = [path]
         elif (path / "mav0").is_dir():
@@ -154,7 +143,6 @@ class Euroc(DatasetFormat):
         return _drop_standing(recording, len(listed[LEFT]) - len(pairs), options, progress)
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return D3VO's lists, as far as their sequences exist; none for one sequence."""
         if path.resolve().name == "mav0" or (path / "mav0").is_dir() or not path.is_dir():
             return {}
         names = list(self.find_recordings(path))
@@ -165,17 +153,15 @@ class Euroc(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class EurocRecording(ImageRecording):
-    """One rectified sequence. Gray images are repeated to three channels.  rectification: of both sides."""
+    """A rectified sequence. Gray images are repeated to three channels."""
 
     rectification: RectifiedPair
     pairs_by_name: ClassVar[bool] = False
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """Return (H, W, 3) RGB, rectified."""
         return self.rectification.sides[side](super().image(index, side))
 
     def fingerprint(self) -> str:
-        """Return a hash of the files and the remapping."""
         digest = hashlib.blake2b(super().fingerprint().encode(), digest_size=16)
         for undistorted in self.rectification.sides.values():
             digest.update(undistorted.parameters())
@@ -185,7 +171,6 @@ class EurocRecording(ImageRecording):
 def _drop_standing(
     recording: EurocRecording, unpaired: int, options: SourceOptions, progress: ReportProgress | None
 ) -> EurocRecording:
-    """Drop frames of a standing camera if requested, and record the dropped frames."""
     every = FrameSelection(list(range(len(recording))))
     chosen = select_images(recording, "auto", options.cache, progress) if options.standing == "drop" else every
     selection = replace(chosen, kept=[recording.number(index) for index in chosen.kept], unpaired=unpaired)
@@ -196,15 +181,15 @@ def _check_sizes(cameras: Mapping[str, CameraFile], images: Mapping[str, Path]) 
     lenses = [camera.lens for camera in cameras.values()]
     if len({(lens.height, lens.width) for lens in lenses}) > 1:
         found = f"cameras of {' and '.join(f'{lens.width}x{lens.height}' for lens in lenses)}"
-        raise DataError(cameras[RIGHT].path, found=found, expected="one size", fix="resize one of them with its K")
+        raise DataError(cameras[RIGHT].path, found=found, expected="one size", fix="resize one of them and its K")
     for side, camera in cameras.items():
         path, lens = images[side], camera.lens
-        like, fix = f", the resolution of {camera.path}", "use the original images, or write a sensor.yaml of theirs"
+        like, fix = f", the resolution of {camera.path}", "use the original images, or write their sensor.yaml"
         check_image_size(path, read_rgb(path), lens.height, lens.width, like=like, fix=fix)
 
 
 def _read_poses(mav0: Path, stamps: Timestamps, left: CameraFile, pair: RectifiedPair) -> Array | None:
-    """Return (N, 4, 4) T_world_camera of the rectified left camera, NaN where missing; None without ground truth."""
+    """Return (N, 4, 4) T_world_camera of the rectified left camera, NaN if missing; None without ground truth."""
     folder = mav0 / GROUND_TRUTH
     if not folder.is_dir():
         return None
@@ -212,8 +197,8 @@ def _read_poses(mav0: Path, stamps: Timestamps, left: CameraFile, pair: Rectifie
     T_world_sensor = states.interpolate(stamps)
     if np.isnan(T_world_sensor).all():
         spans = [f"{s[0] / NS_PER_S:.3f} to {s[-1] / NS_PER_S:.3f} s" for s in (states.stamps, stamps)]
-        found, expected = f"ground truth from {spans[0]}", f"of the images' time, {spans[1]}"
-        fix = "use the ground truth of this sequence, with nanoseconds of the same clock, or remove its folder"
+        found, expected = f"ground truth from {spans[0]}", f"the time of the images, {spans[1]}"
+        fix = "use the ground truth of this sequence, in nanoseconds of the same clock, or remove its folder"
         raise DataError(folder / "data.csv", found=found, expected=expected, fix=fix)
     sensor_file = folder / "sensor.yaml"
     T_sensor_body = np.linalg.inv(_read_rigid(_parse(_SensorYaml, sensor_file), sensor_file))
@@ -259,7 +244,7 @@ def read_camera(path: Path) -> CameraFile:
     model = DISTORTION_MODELS.get(camera.distortion_model)
     if model is None:
         expected = f"one of {', '.join(DISTORTION_MODELS)}"
-        fix = "calibrate with one of these, or undistort them into the stadia layout: docs/reference/stadia-folder.md"
+        fix = "calibrate with one of these, or undistort into the stadia layout: docs/reference/stadia-folder.md"
         raise DataError(path, found=f"distortion_model '{camera.distortion_model}'", expected=expected, fix=fix)
     if len(camera.distortion_coefficients) not in model.counts:
         found = f"{len(camera.distortion_coefficients)} distortion_coefficients"
@@ -276,24 +261,22 @@ def read_camera(path: Path) -> CameraFile:
 
 
 def _check_center(path: Path, cx: float, cy: float, width: int, height: int) -> None:
-    """Refuse intrinsics of resized images: rectified images have another K, which hides them from the later checks."""
+    """Raise DataError for intrinsics of resized images, which rectification would hide from later checks."""
     across, down = (2 * cx + 1) / width, (2 * cy + 1) / height
     logs = [math.log(share) if share > 0 else 0.0 for share in (across, down)]
     if min(map(abs, logs)) < math.log(RESIZED_BY) or logs[0] * logs[1] < 0:
         return
-    found = (
-        f"the principal point ({cx:g}, {cy:g}), in the middle of an image of about {2 * cx + 1:.0f}x{2 * cy + 1:.0f}"
-    )
+    found = f"a principal point ({cx:g}, {cy:g}) for images of about {2 * cx + 1:.0f}x{2 * cy + 1:.0f}"
     fix = f"divide fx, fy, cx and cy by about {math.sqrt(across * down):.2f}, or write the intrinsics of these images"
-    raise DataError(path, found=found, expected=f"intrinsics of images of {width}x{height}", fix=fix)
+    raise DataError(path, found=found, expected=f"intrinsics for images of {width}x{height}", fix=fix)
 
 
 def _check_focal_lengths(path: Path, fx: float, fy: float) -> None:
-    """Refuse pixels that are far from square: rectified images have one focal length, which hides a wrong one."""
+    """Raise DataError for pixels far from square, which rectification would hide from later checks."""
     if max(fx / fy, fy / fx) <= MAX_FOCAL_RATIO:
         return
-    fix = "where images were resized along one axis, use the original ones"
-    found = f"fx {fx:g} and fy {fy:g}, of pixels {max(fx / fy, fy / fx):.2f} times as long as wide"
+    found = f"fx {fx:g} and fy {fy:g}, a ratio of {max(fx / fy, fy / fx):.2f}"
+    fix = "if images were resized along one axis, use the original ones"
     raise DataError(path, found=found, expected="nearly equal focal lengths", fix=fix)
 
 
@@ -304,26 +287,24 @@ def _read_rigid(sensor: _SensorYaml, path: Path) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         is_rotation = np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0
     if not (is_rotation and np.allclose(T[3], (0, 0, 0, 1))):
-        found = "a T_BS that is no rigid motion"
+        found = "a T_BS that is not a rigid motion"
         raise DataError(path, found=found, expected="[R | t] by rows, then 0 0 0 1", fix=_COPY)
     return T
 
 
 def _parse(model: type[FileEntry], path: Path) -> Any:
-    """Parse YAML as a model, without constructing objects from tags. Raises DataError with the first wrong key."""
     expected = "a sensor.yaml of EuRoC"
     text = read_text(path, expected=expected, fix=_COPY, max_bytes=MAX_YAML_BYTES)
     first, _, rest = text.partition("\n")
-    content = parse_yaml(
-        path, rest if first.startswith("%YAML:") else text, expected, fix=_COPY
-    )  # OpenCV's `%YAML:1.0`
+    text = rest if first.startswith("%YAML:") else text  # OpenCV's `%YAML:1.0`
+    content = parse_yaml(path, text, expected, fix=_COPY)
     return validate_content(path, content, model, expected=expected, fix=_COPY)
 
 
 def list_camera_images(folder: Path) -> dict[int, Path]:
     """Return a camera's images by timestamp, in order, as data.csv lists them.
 
-    Raises DataError that names the wrong line, or an image that is missing or not listed.
+    Raises DataError for a wrong line, and for an image that is missing or not listed.
     """
     path = folder / "data.csv"
     stamps, rows = _read_csv(path, 2, "timestamp, filename")
@@ -338,9 +319,9 @@ def list_camera_images(folder: Path) -> dict[int, Path]:
         found[stamp] = image
     if len(existing) > len(found):
         unlisted = min(existing - {image.name for image in found.values()})
-        listed = f"{len(found)} of {len(existing)} images listed, {unlisted} is not"
-        fix = "the file was cut off: copy it again (or remove the images that it does not list)"
-        raise DataError(path, found=listed, expected="all of them", fix=fix)
+        listed = f"{len(found)} of {len(existing)} images listed, without {unlisted}"
+        fix = "copy the file again if it was cut off, or remove the images that it does not list"
+        raise DataError(path, found=listed, expected="all images", fix=fix)
     return found
 
 
@@ -353,7 +334,7 @@ class GroundTruthStates:
     orientation: Rotation
 
     def interpolate(self, stamps: Timestamps) -> Array:
-        """Return (M, 4, 4) T_world_sensor at other times: positions by linear interpolation, orientations by slerp.
+        """Return (M, 4, 4) T_world_sensor at other times, positions linearly and orientations by slerp.
 
         NaN outside the time of the states, and in gaps of more than MAX_GAP_NS.
         """
@@ -386,12 +367,11 @@ def read_states(path: Path) -> GroundTruthStates:
             found, expected = f"'{','.join(row)[:60]}' at {stamps[number]}", "position x y z, unit quaternion w x y z"
             raise DataError(path, found=found, expected=expected, fix="copy the file again")
         rows[number] = values
-    # SciPy's order is x y z w
+    # SciPy's order is x y z w.
     return GroundTruthStates(stamps, rows[:, :3], Rotation.from_quat(rows[:, [4, 5, 6, 3]]))
 
 
 def _read_csv(path: Path, columns: int, what: str) -> tuple[Timestamps, list[list[str]]]:
-    """Return increasing timestamps and the other words of each row. Rows are equally long, at least `columns`."""
     numbered = enumerate(read_lines(path, expected=what), start=1)
     lines = [(number, line) for number, line in numbered if not line.lstrip().startswith("#")]
     stamps, rows = np.empty(len(lines), np.int64), list[list[str]]()
@@ -406,8 +386,7 @@ def _read_csv(path: Path, columns: int, what: str) -> tuple[Timestamps, list[lis
         if at and stamps[at] <= stamps[at - 1]:
             fault = "again" if stamps[at] == stamps[at - 1] else f"after {stamps[at - 1]}"
             found = f"timestamp {stamps[at]} {fault} in line {number}"
-            fix = "copy the file again, or sort it and remove what is there twice"
-            raise DataError(path, found=found, expected="timestamps that rise from line to line", fix=fix)
+            raise DataError(path, found=found, expected="rising timestamps", fix="copy the file again, or sort it")
     if not rows:
         raise DataError(path, found="no rows", expected=what, fix="copy the file again")
     return stamps, rows

@@ -1,7 +1,6 @@
-"""Read KITTI raw and KITTI odometry: rectified images, calibration, poses, and depth by LiDAR or official maps.
+"""Read KITTI raw and KITTI odometry: rectified images, calibration, poses, and depth from LiDAR or official maps.
 
-KITTI raw (cvlibs.net/datasets/kitti/raw_data.php): DATE/DRIVE_sync/image_02/data, DATE/calib_*.txt. `*_sync` images are
-rectified and use P_rect only; K_0x, D_0x, R_0x and T_0x describe the raw 1392x512 images.
+KITTI raw (cvlibs.net/datasets/kitti/raw_data.php): DATE/DRIVE_sync/image_02/data, DATE/calib_*.txt; only P_rect fits.
 KITTI odometry (cvlibs.net/datasets/kitti): sequences/NN/{image_0..3, calib.txt, times.txt}, poses/NN.txt.
 """
 
@@ -30,10 +29,10 @@ Array = NDArray[np.float64]
 
 RAW_CAMERAS = {LEFT: "02", RIGHT: "03"}
 EARTH_RADIUS_M = 6378137.0
-OXTS_COLUMNS = 30  # latitude, longitude (deg), altitude (m), roll, pitch, yaw (rad), and 24 that are not used here
+OXTS_COLUMNS = 30  # latitude, longitude (deg), altitude (m), roll, pitch, yaw (rad), and 24 unused ones
 
 _ODOMETRY_PAIRS = {"gray": (0, 1), "color": (2, 3)}
-_ODOMETRY_DRIVES = {  # the drives of KITTI raw that hold the sequences (development kit of the benchmark)
+_ODOMETRY_DRIVES = {  # drives of KITTI raw in the sequences, by the benchmark's development kit
     "00": "2011_10_03_drive_0027", "01": "2011_10_03_drive_0042", "02": "2011_10_03_drive_0034",
     "03": "2011_09_26_drive_0067", "04": "2011_09_30_drive_0016", "05": "2011_09_30_drive_0018",
     "06": "2011_09_30_drive_0020", "07": "2011_09_30_drive_0027", "08": "2011_09_30_drive_0028",
@@ -46,7 +45,7 @@ _MAX_SCAN_BYTES = 64 << 20
 class KittiRaw(DatasetFormat):
     """Drives of KITTI raw; the path is the folder of dates, one date, or one drive."""
 
-    layout = "DATE/DRIVE_sync/image_02/data with calib_cam_to_cam.txt beside the drives"
+    layout = "DATE/DRIVE_sync/image_02/data with calib_cam_to_cam.txt next to the drives"
     options = frozenset({"ground_truth", "ground_truth_path"})
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
@@ -79,7 +78,7 @@ class KittiRaw(DatasetFormat):
         if packets is not None:
             T_velo_imu = KittiCalibration(calibration_file.with_name("calib_imu_to_velo.txt")).rigid()
             if T_rectified_velo is None:
-                found, expected = "no calib_velo_to_cam.txt", "the file beside the drives"
+                found, expected = "no calib_velo_to_cam.txt", "the file next to the drives"
                 raise DataError(folder / "oxts", found=found, expected=expected, fix="copy it, or remove oxts/")
             poses = compute_camera_poses(packets, rig.T_camera_rectified[LEFT] @ T_rectified_velo @ T_velo_imu)
         return DriveRecording(
@@ -94,7 +93,7 @@ class KittiRaw(DatasetFormat):
 
 
 class KittiOdometry(DatasetFormat):
-    """Sequences of the odometry benchmark, whole or in part; the path may also be one sequence's folder."""
+    """Sequences of the odometry benchmark; the path may also be one sequence's folder."""
 
     layout = "sequences/NN with calib.txt and image_0 or image_2"
     options = frozenset({"color"})
@@ -104,7 +103,7 @@ class KittiOdometry(DatasetFormat):
             candidates = [path]
         elif (path / "sequences").is_dir():
             candidates = sorted((path / "sequences").iterdir())
-        else:  # the folder of sequences; other KITTI layouts have image_2 too, but no calib.txt beside it
+        else:
             candidates = sorted(p.parent for p in path.glob("*/calib.txt"))
         return {p.resolve().name: p for p in candidates if (p / "image_0").is_dir() or (p / "image_2").is_dir()}
 
@@ -120,7 +119,7 @@ class KittiOdometry(DatasetFormat):
         rig = KittiRig.read(folder / "calib.txt", images, {side: f"P{number}" for side, number in cameras.items()})
         poses_file = folder.resolve().parents[1] / "poses" / f"{name}.txt"
         poses = T_rectified_velo = None
-        if poses_file.exists():  # poses of camera 0 relative to the first frame
+        if poses_file.exists():  # of camera 0
             T_rectified_camera = np.linalg.inv(rig.T_camera_rectified[LEFT])
             poses = read_kitti_poses(poses_file, len(rig.numbers), rig.numbers) @ T_rectified_camera
         if (folder / "velodyne").is_dir() and "Tr" in rig.calibration:
@@ -138,18 +137,17 @@ class KittiOdometry(DatasetFormat):
 class ScannedRecording(ImageRecording):
     """Images with a LiDAR scan STEM.bin for an image STEM.png.
 
-    P_velo: (3, 4) of each side, from the scanner's frame to pixels; None without the scanner's calibration.
+    P_velo: (3, 4) per side, from the scanner to pixels; None without the scanner's calibration.
     """
 
     scan_folder: Path
     P_velo: Mapping[str, Array] | None
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return (H, W) from the frame's scan."""
         return self.read_scan_depth(index, side)
 
     def read_scan_depth(self, index: int, side: str, *, scanner_depth: bool = False) -> NDArray[np.float32] | None:
-        """Return (H, W) from the frame's scan, see `project_scan`; None without one."""
+        """Return (H, W) from the frame's scan, see `project_scan`; None without a scan."""
         path, size = self._scan_file(index, side), self.intrinsics[side]
         if self.P_velo is None or not path.exists():
             return None
@@ -164,7 +162,7 @@ class ScannedRecording(ImageRecording):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DriveRecording(ScannedRecording):
-    """One drive of KITTI raw. Depth is of the chosen kind; scores of different kinds are not comparable."""
+    """One drive of KITTI raw. Scores with different kinds of depth are not comparable."""
 
     drive: Path
     ground_truth: GroundTruth
@@ -182,7 +180,6 @@ class DriveRecording(ScannedRecording):
 
     @property
     def session(self) -> str:
-        """The drive, as 2011_09_26_drive_0001."""
         return self.drive.resolve().name.removesuffix("_sync")
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
@@ -198,7 +195,6 @@ class DriveRecording(ScannedRecording):
         return tuple(found)
 
     def depth_kind(self, index: int, side: str = LEFT) -> str:
-        """Return the kind that `depth_m` reads, as `data.ground_truth` names it; "" without a file of any."""
         return next((kind for kind in self._depth_kinds if self._has_depth(kind, index, side)), "")
 
     @property
@@ -219,33 +215,30 @@ class DriveRecording(ScannedRecording):
         return next((depth for depth in found if depth is not None), None)
 
     def _list_depth_maps(self, kind: str, index: int, side: str) -> list[Path]:
-        """Return the files that may hold the depth map of a frame; none for scans."""
         if kind.startswith("lidar"):
             return []
         place = Path("proj_depth", kind, f"image_{RAW_CAMERAS[side]}", f"{self.images[side][index].stem}.png")
         return [folder / place for folder in self.list_depth_folders()]
 
     def list_depth_folders(self) -> list[Path]:
-        """Return folders that may hold proj_depth/: the drive, or a data_depth_annotated folder (train/ or val/)."""
+        """Return folders that may hold proj_depth/: the drive, or parts of data_depth_annotated."""
         if self.ground_truth_path is None:
             return [self.drive]
         return [self.ground_truth_path / part / self.drive.resolve().name for part in ("train", "val", "")]
 
 
 def _check_annotated_depth(folder: Path, recordings: Sequence[Recording]) -> None:
-    """Raise DataError where a chosen place has depth of none of the drives; one of several may lack it."""
     drives = [recording for recording in recordings if isinstance(recording, DriveRecording)]
     if any((place / "proj_depth").is_dir() for drive in drives for place in drive.list_depth_folders()):
         return
     found = f"no depth of {drives[0].session}" + f" and {len(drives) - 1} more drives" * (len(drives) > 1)
-    key = "ground_truth_path of this data set (data.ground_truth_path for data.path)"
-    fix = f"set {key} to the folder that holds train/ and val/, or leave it out for depth beside the images"
+    fix = "set data.ground_truth_path to the folder with train/ and val/, or remove it to use depth next to the images"
     raise DataError(folder, found=found, expected="the folder of KITTI's data_depth_annotated", fix=fix)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SequenceRecording(ScannedRecording):
-    """One sequence of KITTI odometry. P_velo: None without velodyne/ and its calibration."""
+    """One sequence of KITTI odometry."""
 
     @property
     def session(self) -> str:
@@ -254,11 +247,11 @@ class SequenceRecording(ScannedRecording):
 
 
 class KittiCalibration:
-    """One calibration file of `NAME: numbers` lines. A matrix that is missing or has another size raises DataError."""
+    """A calibration file of `NAME: numbers` lines. Raises DataError for a missing matrix or one of another size."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        lines = read_text(path, expected="KITTI's calibration", fix="copy it beside the images").splitlines()
+        lines = read_text(path, expected="KITTI's calibration", fix="copy it next to the images").splitlines()
         parts = (line.partition(":") for line in lines)
         self._lines = {name.strip(): values for name, colon, values in parts if colon}
 
@@ -266,14 +259,12 @@ class KittiCalibration:
         return name in self._lines
 
     def matrix(self, name: str, rows: int, columns: int) -> Array:
-        """Return (rows, columns) float64. Raises DataError that names the file and the entry."""
+        """Return (rows, columns) float64. Raises DataError with the file and the entry."""
         values = parse_numbers(self._lines.get(name, "").split())
         if values.size != rows * columns:
-            found = (
-                f"{name}: '{self._lines[name].strip()[:60]}'"
-                if name in self
-                else f"only {', '.join(self._lines) or 'empty lines'}"
-            )
+            found = f"only {', '.join(self._lines) or 'empty lines'}"
+            if name in self:
+                found = f"{name}: '{self._lines[name].strip()[:60]}'"
             expected = f"an entry {name} of {rows * columns} numbers"
             raise DataError(self.path, found=found, expected=expected, fix="copy the official file")
         return values.reshape(rows, columns)
@@ -288,8 +279,7 @@ class KittiCalibration:
     def projection(self, name: str) -> tuple[Array, Array]:
         """Return K (3, 3) and T_camera_rectified (4, 4) of a projection matrix P = K [I | t].
 
-        Camera 0's rectified frame is the common one. The baseline is the difference of two t: the left color camera is
-        6 cm beside camera 0, so a baseline from P3 alone is 12 % too short.
+        The baseline is the difference of two t, because camera 0 and the left color camera are 6 cm apart.
         """
         P = self.matrix(name, 3, 4)
         K = check_K(f"{self.path} {name}", P[:, :3])
@@ -313,7 +303,6 @@ class KittiRig:
 
     @classmethod
     def read(cls, calibration_file: Path, images: Mapping[str, Sequence[Path]], entries: Mapping[str, str]) -> KittiRig:
-        """Read the `entries` of the sides that have images from a calibration; the size is that of the first image."""
         numbers = [parse_frame_number(path) for path in images[LEFT]]
         calibration = KittiCalibration(calibration_file)
         intrinsics, T_camera_rectified = {}, {}
@@ -323,7 +312,7 @@ class KittiRig:
         return cls(calibration, images, intrinsics, T_camera_rectified, numbers)
 
     def describe(self, T_rectified_velo: Array | None) -> dict[str, Any]:
-        """Return the fields of a `ScannedRecording` that follow from the calibration, the scanner's if it is known."""
+        """Return the fields of a `ScannedRecording` that follow from the calibration."""
         T, P_velo = self.T_camera_rectified, None
         if T_rectified_velo is not None:
             P_velo = {
@@ -341,7 +330,7 @@ class KittiRig:
 def read_scan(path: Path, values: int = _POINT_VALUES) -> NDArray[np.float32]:
     """Return (N, 3) points in the scanner's frame (KITTI: x forward, y left, z up), metres. Raises DataError.
 
-    values: float32 numbers of a point, x, y and z first.
+    values: float32 numbers per point, x, y and z first.
     """
     fix = "copy the scan again"
     point_bytes = 4 * values
@@ -365,15 +354,13 @@ def project_scan(
 ) -> NDArray[np.float32]:
     """Return (height, width) depth of the nearest point at each pixel, 0 = none.
 
-    Pixels of KITTI are round(u) - 1 as in the devkit (MATLAB counts from 1), which reproduces the official maps
-    exactly. Relative to stadia's convention they are one pixel left and up.
+    KITTI's pixels are round(u) - 1 as in its devkit, which reproduces the official maps.
 
     Args:
         points: (N, 3) in the scanner's frame.
         P_velo: (3, 4) projection from that frame to pixels.
-        scanner_depth: store the scanner's x instead of the camera's z, as the Eigen protocol's published numbers do. It
-            is 0.27 m larger: 5 % at 5 m.
-        first_pixel: number of the first pixel, 1 of KITTI and 0 of data sets whose tools count from 0.
+        scanner_depth: store the scanner's x instead of the camera's z, as published numbers of the Eigen protocol do.
+        first_pixel: number of the first pixel, 1 in KITTI.
     """
     projected = points.astype(np.float64) @ P_velo[:, :3].T + P_velo[:, 3]
     z = projected[:, 2]
@@ -388,7 +375,7 @@ def project_scan(
 
 
 def _read_T_rectified_velo(calibration: KittiCalibration) -> Array | None:
-    """Return scanner to rectified frame of camera 0, by R_rect_00 for every camera, as the devkit does."""
+    """Return the transform from the scanner to the rectified frame of camera 0, with R_rect_00, as in the devkit."""
     path = calibration.path.with_name("calib_velo_to_cam.txt")
     if not path.exists():
         return None
@@ -398,7 +385,7 @@ def _read_T_rectified_velo(calibration: KittiCalibration) -> Array | None:
 
 
 def read_oxts_packets(folder: Path, numbers: Sequence[int]) -> Array | None:
-    """Return (N, 30) packets (GPS and inertial unit) of these frames from oxts/data; None where any is missing."""
+    """Return (N, 30) packets (GPS and inertial unit) of these frames from oxts/data; None if any is missing."""
     files = [folder / f"{number:010d}.txt" for number in numbers]
     if not all(file.exists() for file in files):
         return None
@@ -406,7 +393,7 @@ def read_oxts_packets(folder: Path, numbers: Sequence[int]) -> Array | None:
 
 
 def compute_imu_poses(packets: Array) -> Array:
-    """Return (N, 4, 4) T_world_imu from (N, >= 6) packets, as the official devkit.
+    """Return (N, 4, 4) T_world_imu from (N, >= 6) packets, as the official devkit does.
 
     Positions are a Mercator projection with the scale of the first latitude; rotations are Rz(yaw) Ry(pitch) Rx(roll).
     """
@@ -425,6 +412,6 @@ def compute_imu_poses(packets: Array) -> Array:
 def compute_camera_poses(packets: Array, T_camera_imu: Array) -> Array:
     """Return (N, 4, 4) camera-to-world, relative to the first camera."""
     T_earth_imu = compute_imu_poses(packets)
-    T_earth_imu[:, :3, 3] -= T_earth_imu[0, :3, 3].copy()  # millions of metres, of which products would keep the error
+    T_earth_imu[:, :3, 3] -= T_earth_imu[0, :3, 3].copy()  # millions of metres would cost precision
     T_earth_camera = T_earth_imu @ np.linalg.inv(T_camera_imu)
     return np.linalg.inv(T_earth_camera[0]) @ T_earth_camera

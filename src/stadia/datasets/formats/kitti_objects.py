@@ -1,12 +1,8 @@
-"""Read KITTI's object dataset in its official layout (Geiger et al., CVPR 2012): boxes without masks.
+"""Read boxes of KITTI's object dataset (Geiger et al., CVPR 2012) and results in its format.
 
-DATASET/training/{image_2/000000.png, calib/000000.txt, label_2/000000.txt}. Results of a detector are a folder of such
-label files with a score in a sixteenth column.
-
-A file gives a box's bottom center in the rectified frame of camera 0, and its height, width and length. Its rotation is
-about that frame's y, which points down. At rotation 0 it faces along x. This module returns objects in
-stadia's frame: relative to the camera of the image (6 cm beside camera 0), centered, y up, z to the object's front. x
-points right for a viewer who faces its front. So the size along x, y, z is width, height, length.
+DATASET/training/{image_2/000000.png, calib/000000.txt, label_2/000000.txt}; results have a score in column 16.
+Files give a box's bottom center in the rectified frame of camera 0, and its rotation about y, which points down.
+stadia's object frame is centered, with y up, z to the object's front and x to the right of a viewer facing it.
 """
 
 from __future__ import annotations
@@ -29,8 +25,8 @@ from stadia.files.paths import expand_home
 
 Points = NDArray[np.float64]
 KITTI_CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
-DONT_CARE = "DontCare"  # unlabeled regions with objects, without a box in space
-LABEL_COLUMNS = 15  # columns of a label; a result has its score in one more
+DONT_CARE = "DontCare"  # unlabeled regions
+LABEL_COLUMNS = 15
 MAX_SIDE_M = 100  # longer sides are in another unit
 _ROUNDED = 0.01  # angles are written with two digits
 # From stadia's object axes to KITTI's: x front, y down.
@@ -41,10 +37,10 @@ _R_KITTI_OBJECT = np.array([[0.0, 0, 1], [0, -1, 0], [1, 0, 0]])
 class KittiBox:
     """One line of a label file, as written.
 
-    truncated: 0 to 1.  occluded: 0 to 3 (unknown).  alpha: rotation against the viewing ray, radians.  In results -1,
+    truncated: 0 to 1.  occluded: 0 to 3 (unknown).  alpha: rotation against the viewing ray, radians. In results -1,
         -1, -10.
     box_px: left, top, right, bottom.  size_hwl_m: height, width, length.
-    bottom_m: (3,) the middle of its bottom, rectified frame of camera 0.  rotation_y: radians.
+    bottom_m: (3,) bottom center in the rectified frame of camera 0.  rotation_y: radians.
     score: of a result, higher is more certain; 1 in labels.
     """
 
@@ -60,7 +56,7 @@ class KittiBox:
 
     @property
     def T_rectified_object(self) -> Points:
-        """(4, 4), from the object's frame to the rectified frame of camera 0."""
+        """(4, 4) from the object's frame to the rectified frame of camera 0."""
         c, s = math.cos(self.rotation_y), math.sin(self.rotation_y)
         T = np.eye(4)
         T[:3, :3] = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]) @ _R_KITTI_OBJECT
@@ -76,7 +72,7 @@ class KittiBox:
 def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
     """Read the objects of a label file, or of a result file with scores, without DontCare. Raises DataError."""
     path = Path(path)
-    fix = "write an empty file where nothing was found" if scored else "copy it from the data set"
+    fix = "write an empty file if nothing was found" if scored else "copy it from the data set"
     lines = read_text(path, expected="a file of boxes for each image", fix=fix).splitlines()
     numbered = [(f"{path}: line {number}", line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
     return [_parse_box(what, words, scored) for what, words in numbered if words[0] != DONT_CARE]
@@ -85,8 +81,7 @@ def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
 def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox:
     kind, columns = words[0], LABEL_COLUMNS + scored
     if kind not in KITTI_CLASSES:
-        expected = f"one of {', '.join((*KITTI_CLASSES, DONT_CARE))}"
-        raise DataError(what, found=f"class '{kind}'", expected=expected)
+        raise DataError(what, found=f"class '{kind}'", expected=f"one of {', '.join((*KITTI_CLASSES, DONT_CARE))}")
     try:
         numbers = [float(word) for word in words[1:]]
     except ValueError as error:
@@ -94,7 +89,7 @@ def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox:
         raise DataError(what, found=f"{error}", expected=expected, fix="copy the file again") from error
     if len(words) != columns or not np.isfinite(numbers).all():
         found = f"{len(words)} columns" if len(words) != columns else "a number that is not finite"
-        hint = {15: "these are labels: a result has a score", 16: "these are results: a label has no score"}
+        hint = {15: "this file has labels: a result needs a score", 16: "this file has results: a label has no score"}
         expected = f"{columns}: a class, 14 numbers{', a score' if scored else ''}"
         raise DataError(what, found=found, expected=expected, fix=hint.get(len(words), "copy the file again"))
     truncated, occluded, alpha, left, top, right, bottom = numbers[:7]
@@ -106,8 +101,8 @@ def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox:
         degrees = " (degrees?)" if abs(rotation_y) > 2 * math.pi else ""
         found, fix = f"rotation_y {rotation_y:g}{degrees}", "convert it, and add or take 2 pi"
         raise DataError(what, found=found, expected="radians from -pi to pi", fix=fix)
-    if numbers[12] + math.hypot(*size_hwl_m[1:]) / 2 <= 0:  # the middle of a tram beside the camera may be behind it
-        found = f"a bottom at z = {numbers[12]:g} m, all of it behind the camera"
+    if numbers[12] + math.hypot(*size_hwl_m[1:]) / 2 <= 0:  # only the middle of a tram may be behind
+        found = f"a bottom at z = {numbers[12]:g} m, entirely behind the camera"
         raise DataError(what, found=found, expected="x, y, z with z forward, metres", fix="check axes and unit")
     score = numbers[14] if scored else 1.0
     box_px, bottom_m = (left, top, right, bottom), np.array(numbers[10:13])
@@ -115,7 +110,7 @@ def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox:
 
 
 def list_box_splits(dataset: Path) -> list[str]:
-    """Return the names of the splits with labels, sorted; empty for other folders."""
+    """Return the sorted names of the splits with labels; empty for other folders."""
     return sorted(labels.parent.name for labels in dataset.glob("*/label_2")) if dataset.is_dir() else []
 
 
@@ -128,15 +123,13 @@ class KittiBoxImages:
 
     @classmethod
     def open(cls, dataset: Path, split: str = "training") -> Self:
-        """Open DATASET/SPLIT. Raises DataError where an image has no label file, or a label file no image."""
+        """Open DATASET/SPLIT. Raises DataError if an image and a label file do not match."""
         dataset = expand_home(dataset)
         folder = dataset / split
         if not (folder / "label_2").is_dir():
-            found, expected = (
-                f"no {split}/label_2",
-                f"a split with labels; available: {', '.join(list_box_splits(dataset)) or 'none'}",
-            )
-            raise DataError(dataset, found=found, expected=expected, fix="pass another split")
+            available = ", ".join(list_box_splits(dataset)) or "none"
+            expected = f"a split with labels; available: {available}"
+            raise DataError(dataset, found=f"no {split}/label_2", expected=expected, fix="pass another split")
         files = list_images(folder / "image_2")
         images, labels = {path.stem for path in files}, {path.stem for path in (folder / "label_2").glob("*.txt")}
         if odd := sorted(images ^ labels):
@@ -153,11 +146,9 @@ class KittiBoxImages:
         return self._files[index]
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Return (H, W, 3) RGB."""
         return read_rgb(self.file(index))
 
     def camera(self, index: int) -> Camera:
-        """Return the left color camera, of the image's size."""
         if index not in self._sizes:
             height, width = self.image(index).shape[:2]
             self._sizes[index] = height, width
@@ -168,10 +159,10 @@ class KittiBoxImages:
         return KittiCalibration(self.label_path(index, "calib")).projection("P2")
 
     def label_path(self, index: int, kind: str = "label_2") -> Path:
-        """Return the text file of an image in the folder of a kind."""
+        """Return the text file of an image in the folder `kind`."""
         file = self.file(index)
         return file.parent.parent / kind / f"{file.stem}.txt"
 
     def written(self, index: int) -> list[KittiBox]:
-        """Return the labels as written, with their boxes in the image."""
+        """Return the labels as written."""
         return read_boxes(self.label_path(index))

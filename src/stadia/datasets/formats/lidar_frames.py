@@ -1,4 +1,4 @@
-"""Recordings of a driving data set whose index names each frame's image, camera, pose and LiDAR scan."""
+"""Recordings of driving data sets whose index names each frame's image, camera, pose and LiDAR scan."""
 
 from __future__ import annotations
 
@@ -18,19 +18,17 @@ from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
 
 Array = NDArray[np.float64]
 ReadPoints = Callable[[Path], NDArray[np.float32]]  # reads a scan as (N, 3) points in the scanner's axes, metres
-MIN_DEPTH_M = 1.0  # nearer returns are those of the car itself
-MAX_QUATERNION_ERROR = 0.01  # largest difference of a quaternion's length from one
+MIN_DEPTH_M = 1.0  # nearer returns hit the car itself
+MAX_QUATERNION_ERROR = 0.01  # difference of a quaternion's length from one
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LidarFrame:
     """One frame of an index.
 
-    time_s: of the image.
-    K: (3, 3), pixels.
-    T_world_camera: (4, 4) when the image was taken, metres.
-    scan: the file of the scan; None without one.
-    T_world_scan: (4, 4) scanner-to-world when the scan was taken; None without a scan.
+    K: (3, 3) pixels.
+    T_world_camera: (4, 4) at the time of the image, metres.
+    scan, T_world_scan: file and pose (4, 4) of the scan at its own time; None without a scan.
     """
 
     image: Path
@@ -45,9 +43,8 @@ class LidarFrame:
 class LidarRecording(ImageRecording):
     """A drive with scans.
 
-    scans: the scan of each frame, None without.
-    T_camera_scan: (4, 4) scanner to camera of each frame, over the time between both; None without a scan.
-    read_points: reads a scan.
+    scans: file of each frame's scan, or None.
+    T_camera_scan: (4, 4) from scanner to camera, with the motion between their times; None without a scan.
     """
 
     scans: Sequence[Path | None]
@@ -55,7 +52,6 @@ class LidarRecording(ImageRecording):
     read_points: ReadPoints
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return (H, W) from the frame's scan, the nearest return of each pixel; None without one."""
         scan, T_camera_scan, size = self.scans[index], self.T_camera_scan[index], self.intrinsics[side]
         if scan is None or T_camera_scan is None:
             return None
@@ -81,10 +77,10 @@ def make_lidar_recording(
     """Return the recording of frames in the order of their times.
 
     Args:
-        index_file: the file that lists the frames, for messages.
+        index_file: lists the frames; for messages.
         size: (height, width) of the images by the index.
 
-    Raises DataError without frames, for a missing image or scan, and for images of another size than the index has.
+    Raises DataError without frames, for a missing image or scan, and for images of another size.
     """
     if not frames:
         raise DataError(index_file, found=f"no frame of {name}", expected="its images", fix="copy the official file")
@@ -92,7 +88,7 @@ def make_lidar_recording(
     for frame in frames:
         for file in (frame.image, frame.scan):
             if file is not None and not file.is_file():
-                expected, fix = f"a file that {index_file.name} lists", "copy it, or choose others by data.recordings"
+                expected, fix = f"a file that {index_file.name} lists", "copy it, or choose others with data.recordings"
                 raise DataError(file, found="no such file", expected=expected, fix=fix)
     K = np.stack([check_K(index_file, frame.K) for frame in frames])
     first = frames[0]
@@ -115,7 +111,7 @@ def make_lidar_recording(
 
 
 def make_rigid(what: object, quaternion_wxyz: Sequence[float], translation_m: Sequence[float]) -> Array:
-    """Return (4, 4) of a unit quaternion w x y z and a translation. Raises DataError for another length.
+    """Return (4, 4) from a unit quaternion w x y z and a translation. Raises DataError for another length.
 
     Examples:
         >>> make_rigid("pose", (1, 0, 0, 0), (0, 0, 2))[2].tolist()
@@ -127,6 +123,6 @@ def make_rigid(what: object, quaternion_wxyz: Sequence[float], translation_m: Se
         found = f"a quaternion of length {norm:.3g}"
         raise DataError(what, found=found, expected="a unit quaternion w x y z", fix="copy the official file")
     T = np.eye(4)
-    T[:3, :3] = rotations_from_xyzw(np.array([[x, y, z, w]]) / norm)[0]
+    T[:3, :3] = rotations_from_xyzw(np.array([[x, y, z, w]]))[0]
     T[:3, 3] = translation_m
     return T

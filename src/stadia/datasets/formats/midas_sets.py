@@ -1,8 +1,7 @@
-"""Read the training sets of MiDaS (arXiv 1907.01341): ReDWeb and HRWSI, single images with relative depth; BlendedMVS.
+"""Read training sets of MiDaS (arXiv 1907.01341): ReDWeb, HRWSI and BlendedMVS.
 
-ReDWeb (Xian et al., CVPR 2018) and HRWSI (Xian et al., CVPR 2020) have inverse depth up to scale and shift from stereo
-pairs of the web, and no camera. Their depth is for losses that forgive scale and shift. BlendedMVS (Yao et al., CVPR
-2020) has rendered depth, cameras and poses, each scene in a unit of its own.
+ReDWeb and HRWSI (Xian et al., CVPR 2018 and 2020) are web images without cameras, with inverse depth up to scale and
+shift. BlendedMVS (Yao et al., CVPR 2020) has rendered depth, cameras and poses, each scene in its own unit.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,21 +19,22 @@ from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_depth_map, list_images, read_image_header, read_label_png
+from stadia.datasets.masks.mask_files import resize_labels
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics
 from stadia.files.image_io import read_float_image
 from stadia.files.input_files import read_lines
 from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
 
-ASSUMED_FOV_DEG = 60.0  # of web images: no loss on their relative depth depends on it
-NEAREST = 0.25  # depth, in no unit, of the largest number of inverse depth; number 0 is 64 times as far or more
+ASSUMED_FOV_DEG = 60.0  # of web images; losses on relative depth do not depend on it
+NEAREST = 0.25  # depth, without unit, of the largest stored number; number 0 is at least 64 times as far
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class RelativeDepthRecording(ImageRecording):
-    """Single images of one size with relative inverse depth as 8 or 16 bits, larger for nearer.
+    """Single images of one size with relative inverse depth as 8 or 16 bits, larger if nearer.
 
-    maps: the file of each image.  valid: where a map is valid; empty for everywhere.
+    maps: the file of each image.  valid: masks of valid depth; empty if all is valid.
     """
 
     has_metric_depth = False
@@ -44,29 +43,22 @@ class RelativeDepthRecording(ImageRecording):
     valid: list[Path]
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return depth up to scale and shift of its inverse, 0 where it is not valid."""
         path, size = self.maps[index], self.intrinsics[side]
         if not path.exists():
             return None
-        numbers = _resize(read_label_png(path), size.height, size.width)
+        numbers = resize_labels(read_label_png(path), size.height, size.width)
         largest = 255 if numbers.max(initial=0) <= 255 else 65535
         depth = (NEAREST * (largest + 1) / (numbers + 1)).astype(np.float32)
         if self.valid:
-            depth[_resize(read_label_png(self.valid[index]), size.height, size.width) == 0] = 0
+            depth[resize_labels(read_label_png(self.valid[index]), size.height, size.width) == 0] = 0
         return check_depth_map(path, depth, size.height, size.width)
 
     def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
         return (self.maps[index],)
 
 
-def _resize(numbers: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:
-    if numbers.shape == (height, width):
-        return numbers
-    return np.asarray(cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
-
-
 class _WebImages(DatasetFormat):
-    """Folders of single images of any size; images of one size are a recording."""
+    """Folders of single images; images of one size are a recording."""
 
     images: ClassVar[str]
     maps: ClassVar[str]
@@ -79,7 +71,6 @@ class _WebImages(DatasetFormat):
         return {folder.resolve().name: folder for folder in found}
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
-        """Return a recording for each folder and image size."""
         folders = self.find_recordings(path) if path.is_dir() else {}
         if not folders:
             raise DataError(path, found="no recording", expected=self.layout, fix="pass the folder that holds it")
@@ -90,7 +81,7 @@ class _WebImages(DatasetFormat):
                 header = read_image_header(file)
                 if header is None:
                     fix = "copy it again, or remove it"
-                    raise DataError(file, found="no header of an image", expected="PNG or JPEG", fix=fix)
+                    raise DataError(file, found="no image header", expected="PNG or JPEG", fix=fix)
                 by_size.setdefault((header.height, header.width), []).append(file)
             opened += [self._open_size(f"{self.name}/{name}", folder, size, files) for size, files in by_size.items()]
         wanted = options.recordings
@@ -109,7 +100,6 @@ class _WebImages(DatasetFormat):
         )
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return train and val where the folder has both."""
         found = self.find_recordings(path) if path.is_dir() else {}
         if not {"train", "val"} <= found.keys():
             return {}
@@ -133,14 +123,13 @@ class Hrwsi(_WebImages):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class BlendedRecording(ImageRecording):
-    """One scene: images around an object or place, depth and poses in a unit of its own."""
+    """One scene: images around an object or place, with depth and poses in its own unit."""
 
     has_metric_depth = False
 
     folder: Path
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return rendered depth in the scene's unit, 0 where nothing was rendered."""
         (path,), size = self.depth_files(index, side), self.intrinsics[side]
         if not path.exists():
             return None
@@ -169,7 +158,7 @@ class BlendedMvs(DatasetFormat):
         cameras = [_read_camera(folder / "cams" / f"{file.stem}_cam.txt") for file in images]
         header = read_image_header(images[0])
         if header is None:
-            raise DataError(images[0], found="no header of an image", expected="JPEG", fix="copy it again")
+            raise DataError(images[0], found="no image header", expected="JPEG", fix="copy it again")
         K = np.stack([camera[1] for camera in cameras])
         return BlendedRecording(
             name=f"blendedmvs/{name}",

@@ -31,7 +31,7 @@ CAMERA, SCANNER = "CAM_FRONT", "LIDAR_TOP"
 VERSIONS = ("v1.0-mini", "v1.0-trainval", "v1.0-test")
 POINT_VALUES = 5  # floats of a point: x, y, z, intensity, ring
 MINI_SPLITS = {"train": ("0061", "0553", "0655", "0757", "0796", "1077", "1094", "1100"), "val": ("0103", "0916")}
-"""Scenes of mini_train and mini_val, as the data set's own tools have them; those of v1.0-trainval are not included."""
+"""Scenes of mini_train and mini_val of the data set's tools; v1.0-trainval has none here."""
 
 MAX_TABLE_BYTES = 4 << 30  # sample_data.json of v1.0-trainval has 1 GB; one row at a time is in memory
 US_PER_S = 1_000_000
@@ -93,7 +93,7 @@ RowT = TypeVar("RowT", bound=Any)
 class NuScenes(DatasetFormat):
     """Scenes of nuScenes, by the folder that holds the tables and samples, or by the folder of the tables."""
 
-    layout = "v1.0-mini/sample_data.json beside samples"
+    layout = "v1.0-mini/sample_data.json next to samples"
 
     def recognizes(self, path: Path) -> bool:
         return bool(_find_tables(path))
@@ -103,7 +103,6 @@ class NuScenes(DatasetFormat):
         return {scene.name: tables for scene in _read_table(tables, "scene", _Scene)}
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return mini_train and mini_val of v1.0-mini, as train and val; none of other versions."""
         if not self.recognizes(path) or _choose_tables(path).resolve().name != VERSIONS[0]:
             return {}
         names = self.find_recordings(path)
@@ -111,7 +110,6 @@ class NuScenes(DatasetFormat):
         return {part: [name for name in scenes if name in names] for part, scenes in listed.items()}
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
-        """Return the selected scenes. Each table is read once for all of them."""
         tables = _choose_tables(path)
         scenes = {scene.name: scene for scene in _read_table(tables, "scene", _Scene)}
         names = select_names(list(scenes), options.recordings, path)
@@ -120,13 +118,11 @@ class NuScenes(DatasetFormat):
 
 
 def _find_tables(path: Path) -> list[Path]:
-    """Return the folders of tables at a path, of any version."""
     folders = [path] if (path / "sample_data.json").is_file() else sorted(path.glob("v[0-9]*"))
     return [folder for folder in folders if (folder / "sample_data.json").is_file()]
 
 
 def _choose_tables(path: Path) -> Path:
-    """Return the folder of the tables. Raises DataError for several, and for a version that is not known."""
     found = _find_tables(path)
     if not found:
         raise DataError(path, found="no table", expected=NuScenes.layout, fix="pass the folder that holds it")
@@ -134,7 +130,7 @@ def _choose_tables(path: Path) -> Path:
         names = " and ".join(folder.name for folder in found)
         raise DataError(path, found=f"tables of {names}", expected="one version", fix=f"pass {found[0]}")
     if (name := found[0].resolve().name) not in VERSIONS:
-        fix = "download one of these; tables in another form have other keys"
+        fix = "download one of these versions"
         raise DataError(found[0], found=f"tables of {name}", expected=" or ".join(VERSIONS), fix=fix)
     return found[0]
 
@@ -154,17 +150,15 @@ def _read_table(tables: Path, name: str, kind: type[RowT]) -> list[RowT]:
 
 
 def _read_linked(tables: Path, name: str, kind: type[RowT], key: str, wanted: Collection[str]) -> list[RowT]:
-    """Return the rows whose key is one of the wanted tokens. Others are not validated, since a table has millions."""
     return [_validate(tables, name, row, kind) for row in _read_rows(tables, name) if row.get(key) in wanted]
 
 
 def _index_by_token(
     tables: Path, name: str, rows: Collection[RowT], wanted: Collection[str], by: str
 ) -> Mapping[str, RowT]:
-    """Return rows by their token. Raises DataError where a token that another table names has no row."""
     found = {row.token: row for row in rows}
     if missing := next((token for token in wanted if token not in found), None):
-        expected, fix = f"a row of each token in {by}.json", "copy the official tables of one version"
+        expected, fix = f"a row for each token in {by}.json", "copy the official tables of one version"
         raise DataError(tables / f"{name}.json", found=f"no row '{missing[:60]}'", expected=expected, fix=fix)
     return found
 
@@ -187,7 +181,6 @@ class _SceneIndex:
 
     @classmethod
     def read(cls, tables: Path, scenes: list[_Scene]) -> _SceneIndex:
-        """Read the rows of these scenes. Raises DataError where a table names a row that another one lacks."""
         calibrated = _read_table(tables, "calibrated_sensor", _CalibratedSensor)
         named = {row.sensor_token for row in calibrated}
         sensors = _index_by_token(tables, "sensor", _read_table(tables, "sensor", _Sensor), named, "calibrated_sensor")
@@ -218,12 +211,12 @@ class _SceneIndex:
         )
 
     def open_scene(self, scene: _Scene) -> Recording:
-        """Return the recording of CAM_FRONT. Raises DataError where the number of its key frames is another one."""
+        """Return the recording of CAM_FRONT. Raises DataError if its number of key frames is wrong."""
         path = self.tables / "sample_data.json"
         rows = [row for sample in self.samples[scene.token] for row in self.cameras.get(sample, ())]
         if (keys := sum(row.is_key_frame for row in rows)) != scene.nbr_samples:
             found = f"{keys} key frames of {CAMERA} in {scene.name}"
-            expected = f"{scene.nbr_samples}, by scene.json"
+            expected = f"{scene.nbr_samples}, as in scene.json"
             raise DataError(path, found=found, expected=expected, fix="copy the official tables of one version")
         log = self.logs.get(scene.log_token)
         return make_lidar_recording(
@@ -250,7 +243,7 @@ class _SceneIndex:
         )
 
     def _locate(self, row: _SampleData) -> NDArray[np.float64]:
-        """Return (4, 4) sensor-to-world of a row, by the pose of the car at its own time."""
+        """Return (4, 4) sensor-to-world of a row, with the pose of the car at its own time."""
         ego, sensor = self.ego_poses[row.ego_pose_token], self.sensors[row.calibrated_sensor_token]
         T_world_ego = make_rigid(self.tables / "ego_pose.json", ego.rotation, ego.translation)
         return T_world_ego @ make_rigid(self.tables / "calibrated_sensor.json", sensor.rotation, sensor.translation)

@@ -1,7 +1,6 @@
 """Read images with poses: transforms.json of nerfstudio, and text models of COLMAP (cameras.txt, images.txt).
 
-nerfstudio has camera-to-world with y up and z backwards; COLMAP has world-to-camera. The unit of length is the scene's.
-Distortion is not applied; a warning names it.
+nerfstudio has camera-to-world with y up and z backwards, COLMAP world-to-camera. The unit of length is the scene's.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from stadia.files.paths import natural_sort_key, safe_join
 
 TRANSFORMS = "transforms.json"
 CAMERA_AXES = np.diag([1.0, -1.0, -1.0, 1.0])  # to the axes of nerfstudio: x right, y up, z backwards
-MODEL_FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0", "model")  # where a scene has its model
+MODEL_FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0", "model")
 IMAGE_FOLDERS = ("images", "")
 _Row = tuple[float, float, float, float]
 
@@ -57,7 +56,7 @@ class Nerfstudio(DatasetFormat):
         self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
         path = folder / TRANSFORMS
-        expected, fix = "frames with file_path and transform_matrix", "write it again by ns-process-data"
+        expected, fix = "frames with file_path and transform_matrix", "write it again with ns-process-data"
         content: _TransformsFile = read_typed_json(path, _TransformsFile, expected=expected, fix=fix)
         frames = sorted(content.frames, key=lambda frame: natural_sort_key(Path(frame.file_path)))
         images = [_find_image(folder, frame.file_path) for frame in frames]
@@ -66,7 +65,6 @@ class Nerfstudio(DatasetFormat):
 
 
 def _find_image(folder: Path, file_path: str) -> Path:
-    """Return an image by its path, which some scenes write without its suffix."""
     path = safe_join(folder, file_path)
     for candidate in (path, path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.jpg")):
         if candidate.is_file():
@@ -75,7 +73,7 @@ def _find_image(folder: Path, file_path: str) -> Path:
 
 
 class ColmapModel(DatasetFormat):
-    """A text model of COLMAP with its images; a model of one camera."""
+    """A text model of COLMAP with one camera and its images."""
 
     layout = "SCENE/sparse/0/{cameras.txt, images.txt} and SCENE/images"
 
@@ -128,7 +126,7 @@ def _read_images(path: Path) -> list[tuple[str, NDArray[np.float64]]]:
             expected, fix = "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME", "export the model as text again"
             raise DataError(path, found=f"'{line[:60]}' in line {number}", expected=expected, fix=fix)
         T_camera_world = np.eye(4)
-        T_camera_world[:3, :3] = rotations_from_xyzw(np.roll(values[None, :4], -1, axis=1) / norm)[0]
+        T_camera_world[:3, :3] = rotations_from_xyzw(np.roll(values[None, :4], -1, axis=1))[0]
         T_camera_world[:3, 3] = values[4:]
         rows.append((words[9].strip(), np.linalg.inv(T_camera_world)))
     if not rows:
@@ -137,7 +135,7 @@ def _read_images(path: Path) -> list[tuple[str, NDArray[np.float64]]]:
 
 
 def _is_image_line(words: list[str]) -> bool:
-    """Return whether a line is of an image: its last word is a name, where lines of points have numbers alone."""
+    """Return whether a line is an image's: it ends with a name, and lines of points only have numbers."""
     return len(words) == 10 and not len(parse_numbers(words[9].split()))
 
 
@@ -147,7 +145,7 @@ def make_recording(
     """Return images of one camera with camera-to-world poses (N, 4, 4). Raises DataError for another size or pose."""
     height, width = read_rgb(images[0]).shape[:2]
     if camera.size is not None and camera.size != (height, width):
-        found, expected = f"images of {width}x{height}", f"{camera.size[1]}x{camera.size[0]}, of the camera"
+        found, expected = f"images of {width}x{height}", f"{camera.size[1]}x{camera.size[0]}, as the camera"
         raise DataError(path, found=found, expected=expected, fix="use the images that were reconstructed")
     intrinsics, undistortion = Intrinsics(camera.K, height, width), None
     if (distortion := camera.find_distortion(path)) is not None:

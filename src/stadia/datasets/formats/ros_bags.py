@@ -1,7 +1,7 @@
-"""Read images of ROS 1 bags (.bag) and ROS 2 bags (a folder with metadata.yaml, .mcap, .db3).
+"""Read images of ROS 1 bags (.bag) and ROS 2 bags (a folder with metadata.yaml, .mcap, .db3), with `rosbags`.
 
-Each topic of images is a recording: sensor_msgs/Image or CompressedImage. Its camera is the sensor_msgs/CameraInfo
-beside it, as image_transport names them. The images are decoded once into the cache. Reads by the package `rosbags`.
+Each topic of sensor_msgs/Image or CompressedImage is a recording, decoded once into the cache. Its camera is the
+CameraInfo that image_transport names.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ ENCODINGS: dict[str, tuple[int, int | None]] = {
     "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
     "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
 }
-"""Encoding of sensor_msgs/Image -> bytes of a pixel, and the conversion of OpenCV, which names Bayer patterns by the
-second row and column."""
+"""Encoding of sensor_msgs/Image -> bytes per pixel and OpenCV's conversion, which names Bayer patterns by the second
+row and column."""
 
 LENS_MODELS = {"plumb_bob": RADTAN, "rational_polynomial": RADTAN, "equidistant": EQUIDISTANT, "fisheye": EQUIDISTANT}
-"""Models of sensor_msgs/CameraInfo by the names of `DISTORTION_MODELS`."""
+"""Models of sensor_msgs/CameraInfo -> names in `DISTORTION_MODELS`."""
 
 _EXPECTED = "a ROS 1 bag, or a ROS 2 bag (mcap or sqlite3)"
 _FIX = "record or copy it again (`rosbag reindex`, `ros2 bag reindex`)"
@@ -74,12 +74,11 @@ class RosBag(DatasetFormat):
         return path.suffix.lower() in BAG_SUFFIXES
 
     def find_recordings(self, path: Path) -> dict[str, Path]:
-        """Return the bag for each of its topics of images."""
         with open_bag(path) as bag:
             topics = {one.topic.strip("/"): path for one in bag.connections if one.msgtype in IMAGES}
             others = sorted({one.topic for one in bag.connections})
         if not topics:
-            found = f"no topic of images; topics {', '.join(others[:8]) or 'none'}"
+            found = f"no topic of images, but {', '.join(others[:8]) or 'nothing'}"
             raise DataError(path, found=found, expected=" or ".join(IMAGES), fix="record a topic of images")
         return topics
 
@@ -87,7 +86,6 @@ class RosBag(DatasetFormat):
         return [open_frames(topic, options, progress) for topic in self._find_topics(path, options)]
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
-        """Return the first images of each topic, without the cache."""
         return [topic.sample(options) for topic in self._find_topics(path, options)]
 
     def _find_topics(self, path: Path, options: SourceOptions) -> list[BagTopic]:
@@ -97,7 +95,7 @@ class RosBag(DatasetFormat):
 
 @dataclass(frozen=True)
 class BagTopic(FrameSource):
-    """The images of one topic. topic: its name without the first slash."""
+    """The images of one topic, named without the first slash."""
 
     topic: str
 
@@ -107,7 +105,6 @@ class BagTopic(FrameSource):
         return hashlib.blake2b(f"{self.topic} {hashes}".encode(), digest_size=16).hexdigest()
 
     def stream(self, options: SourceOptions) -> Iterator[VideoFrame]:
-        """Yield the images in the order of the bag. Raises DataError where its index names more than it holds."""
         start_s, count = 0.0, 0
         with open_bag(self.path) as bag:
             chosen = _find_connections(bag, self.topic, IMAGES)
@@ -121,7 +118,7 @@ class BagTopic(FrameSource):
             listed = sum(connection.msgcount for connection in chosen)
         if count < max(listed, 1):
             found = f"{count} images of /{self.topic}"
-            raise DataError(self.path, found=found, expected=f"{max(listed, 1)}, by its index", fix=_FIX)
+            raise DataError(self.path, found=found, expected=f"{max(listed, 1)}, as in its index", fix=_FIX)
 
     def estimate_count(self) -> int | None:
         with open_bag(self.path) as bag:
@@ -131,15 +128,14 @@ class BagTopic(FrameSource):
         return (options.camera.model_dump_json(),)
 
     def read_camera(self, options: SourceOptions, height: int, width: int, frames: int | None = None) -> UserCamera:
-        """Return the camera of `data.camera`, else of the topic's camera_info, whose distortion is removed."""
         if options.camera.is_given:
             return read_user_camera(options.camera, self.path, height, width, frames)
         info = self._read_camera_info()
         info_topic = find_info_topic(self.topic)
         if (info.height, info.width) != (height, width):
             found_size = f"images of {width}x{height} of /{self.topic}"
-            expected = f"{info.width}x{info.height}, of /{info_topic}"
-            raise DataError(self.path, found=found_size, expected=expected, fix="give the camera by data.camera")
+            expected = f"{info.width}x{info.height}, as in /{info_topic}"
+            raise DataError(self.path, found=found_size, expected=expected, fix="give the camera with data.camera")
         what = f"{self.path} /{info_topic}"
         if "image_rect" in self.topic:
             P = _read_matrix(what, info, "P", (3, 4))
@@ -151,28 +147,26 @@ class BagTopic(FrameSource):
         return UserCamera.of_lens(lens, what)
 
     def _read_camera_info(self) -> Any:
-        """Return the first message of the topic's camera."""
         info_topic = find_info_topic(self.topic)
         with open_bag(self.path) as bag:
             infos = _find_connections(bag, info_topic, (CAMERA_INFO,))
             found = next(iter(bag.messages(connections=infos)), None) if infos else None
         if found is None:
-            fix = "record it, or give the camera by data.camera.K_file, .focal_px or .horizontal_fov_deg"
+            fix = "record it, or give the camera with data.camera.K_file, .focal_px or .horizontal_fov_deg"
             raise DataError(self.path, found=f"no message of /{info_topic}", expected=CAMERA_INFO, fix=fix)
         return deserialize(self.path, CAMERA_INFO, found[2])
 
 
 def _read_matrix(what: str, info: Any, name: str, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Return a matrix of a CameraInfo: ROS 1 names it in upper case, ROS 2 in lower case."""
+    """Return a matrix of a CameraInfo: upper-case names in ROS 1, lower-case in ROS 2."""
     values = np.array(getattr(info, name, None) if hasattr(info, name) else getattr(info, name.lower()), np.float64)
     if values.size != shape[0] * shape[1]:
         found = f"{name} of {values.size} numbers"
-        raise DataError(what, found=found, expected=f"{shape[0] * shape[1]}", fix=_FIX)
+        raise DataError(what, found=found, expected=f"{shape[0] * shape[1]} numbers", fix=_FIX)
     return values.reshape(shape)
 
 
 def _read_lens(what: str, info: Any, K: NDArray[np.float64]) -> DistortedCamera | None:
-    """Return the lens of a CameraInfo; None without distortion. Raises DataError for an unknown model."""
     coefficients = np.array(info.D if hasattr(info, "D") else info.d, np.float64)
     if not np.abs(coefficients).max(initial=0) > 0:
         return None
@@ -185,7 +179,6 @@ def _read_lens(what: str, info: Any, K: NDArray[np.float64]) -> DistortedCamera 
 
 
 def _find_connections(bag: Any, topic: str, kinds: Sequence[str]) -> list[Any]:
-    """Return the connections of a topic whose messages are of one of these kinds."""
     return [one for one in bag.connections if one.topic.strip("/") == topic and one.msgtype in kinds]
 
 
@@ -204,9 +197,9 @@ def find_info_topic(topic: str) -> str:
 
 @contextmanager
 def open_bag(path: Path) -> Iterator[Any]:
-    """Open a bag of either version. Raises DataError for a damaged one, ConfigError without the package `rosbags`.
+    """Open a bag of either version, with ROS's own message definitions. Raises DataError for a damaged bag.
 
-    Message definitions of the bag itself are not used: those of ROS are known.
+    Raises ConfigError without the package `rosbags`.
     """
     try:
         from rosbags import rosbag1, rosbag2
@@ -221,7 +214,7 @@ def open_bag(path: Path) -> Iterator[Any]:
             yield bag
     except StadiaError:
         raise
-    except Exception as error:  # rosbags passes on the errors of its decompressors and of SQLite
+    except Exception as error:  # rosbags passes on errors of decompressors and SQLite
         found = f"a damaged bag ({summarize_exception(error)})"
         raise DataError(path, found=found, expected=_EXPECTED, fix=_FIX) from error
 
@@ -234,7 +227,7 @@ def _load_types(is_ros1: bool) -> Any:
 
 
 def deserialize(path: Path, kind: str, data: bytes) -> Any:
-    """Return the message of bytes by the definitions of ROS itself. Raises DataError for damaged bytes."""
+    """Return the message in bytes. Raises DataError for damaged bytes."""
     from rosbags.serde import SerdeError
 
     is_ros1 = path.suffix.lower() == ".bag"
@@ -247,7 +240,6 @@ def deserialize(path: Path, kind: str, data: bytes) -> Any:
 
 
 def _read_time_s(message: Any, time_ns: int) -> float:
-    """Return the time of the image by its header; that of the recording where the header has none."""
     stamp = message.header.stamp
     return (stamp.sec * NS_PER_S + stamp.nanosec or time_ns) / NS_PER_S
 
@@ -260,14 +252,14 @@ def decode_message(what: object, message: Any) -> NDArray[np.uint8]:
     known = ENCODINGS.get(message.encoding)
     if known is None:
         expected = f"one of {', '.join(ENCODINGS)}"
-        fix = "convert it by image_proc, or choose another topic by data.recordings"
+        fix = "convert it with image_proc, or choose another topic with data.recordings"
         raise DataError(what, found=f"the encoding '{message.encoding[:40]}'", expected=expected, fix=fix)
     channels, conversion = known
     height, width, step = message.height, message.width, message.step
     check_pixel_count(what, width, height)
     if not (height and width) or step < channels * width or len(message.data) != height * step:
-        found = f"{len(message.data)} bytes of {width}x{height} with rows of {step}"
-        raise DataError(what, found=found, expected=f"{message.encoding}, {channels} bytes a pixel", fix=_FIX)
+        found = f"{len(message.data)} bytes for {width}x{height} with rows of {step}"
+        raise DataError(what, found=found, expected=f"{message.encoding}, {channels} bytes per pixel", fix=_FIX)
     rows = np.frombuffer(message.data, np.uint8).reshape(height, step)[:, : channels * width]
     image = np.ascontiguousarray(rows.reshape(height, width, channels) if channels > 1 else rows)
     return image if conversion is None else np.asarray(cv2.cvtColor(image, conversion), np.uint8)

@@ -20,11 +20,9 @@ from stadia.datasets.text_files import read_rows
 from stadia.files.input_files import read_lines
 from stadia.geometry.numpy_camera import register_depth
 
-DEPTH_K = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])  # of the depth camera, as the data set states
+DEPTH_K = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])
 COLOR_K = np.array([[525.0, 0, 320], [0, 525, 240], [0, 0, 1]])
-"""Of the color camera (Brachmann et al., On the Limits of Pseudo Ground Truth, ICCV 2021). Of the kitchen, sensor and
-triangulated depth differ least with it: docs/results/maps-and-paths.md.
-"""
+"""Of the color camera (Brachmann et al., On the Limits of Pseudo Ground Truth, ICCV 2021)."""
 
 T_COLOR_DEPTH = np.array([[1.0, 0, 0, -0.025], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 """A Kinect's color camera is 25 mm to the right of its depth camera."""
@@ -46,14 +44,14 @@ class SevenScenes(DatasetFormat):
         self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
         images, intrinsics = list_images(folder, "frame-*.color.*"), {LEFT: Intrinsics(COLOR_K, 480, 640)}
-        like, fix = ", which the scene's K is of", "use the original images"
+        like, fix = ", the size for the scene's K", "use the original images"
         check_image_size(images[0], read_rgb(images[0]), 480, 640, like=like, fix=fix)
         of_depth = np.stack([_read_pose(_frame_file(image, "pose.txt")) for image in images])
         poses = of_depth @ np.linalg.inv(T_COLOR_DEPTH)
         return SceneRecording(name=f"sevenscenes/{name}", images={LEFT: images}, intrinsics=intrinsics, poses=poses)
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return TrainSplit.txt and TestSplit.txt (lines `sequence1`) if all scenes have them; none of a sequence."""
+        """Return TrainSplit.txt and TestSplit.txt (lines `sequence1`) if all scenes have them; empty for a sequence."""
         parts = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
         folders = self.find_recordings(path).values() if path.is_dir() else ()
         scenes = sorted({folder.resolve().parent for folder in folders} - {path.resolve().parent})
@@ -64,12 +62,10 @@ class SevenScenes(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SceneRecording(ImageRecording):
-    """One sequence of color images. Files have depth and pose of the depth camera: both are changed to those of the
-    color camera, up to some pixels at edges.
-    """
+    """One sequence of color images; depth and pose of the depth camera are converted to the color camera."""
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return depth from uint16 millimetres, where 0 and 65535 mean none, at the pixels of the color image."""
+        """Return depth from uint16 millimetres (0 and 65535 are none) at the pixels of the color image."""
         path, *_ = self.depth_files(index, side)
         depth_m = self.read_depth(path, side, units_per_metre=1000, invalid=(0, 65535))
         return None if depth_m is None else register_depth(depth_m, DEPTH_K, COLOR_K, T_COLOR_DEPTH)
@@ -93,7 +89,7 @@ def _read_split(path: Path) -> list[str]:
 
 
 def _read_pose(path: Path) -> NDArray[np.float64]:
-    """Return (4, 4) camera-to-world; NaN where the frame has none."""
+    """Return (4, 4) camera-to-world; NaN for a frame without a pose."""
     if not path.exists():
         return np.full((4, 4), np.nan)
     rows = read_rows(path, 4, expected := "a 4x4 camera-to-world matrix")

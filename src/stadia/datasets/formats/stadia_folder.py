@@ -1,8 +1,7 @@
-"""Read the stadia folder layout: written by RoadWorld and by users (docs/reference/stadia-folder.md).
+"""Read the stadia folder layout (docs/reference/stadia-folder.md).
 
-DATASET/dataset.json names the recordings of each split. Each recording is a folder with recording.json (cameras, rig)
-and left/000000.png; right/, depth/left/000000.npy, poses.txt and times.txt are optional. A single recording's folder
-opens too, and so does a folder of recordings without dataset.json, which then names no splits.
+DATASET/dataset.json names the recordings of each split. A recording is a folder with recording.json (cameras, rig) and
+left/000000.png, and optionally right/, depth/left/000000.npy, poses.txt and times.txt.
 """
 
 from __future__ import annotations
@@ -69,7 +68,6 @@ class StadiaFolder(DatasetFormat):
         return described or bool(self.find_recordings(path))
 
     def find_recordings(self, path: Path) -> dict[str, Path]:
-        """Return the folders with a recording.json."""
         return {described.parent.name: described.parent for described in sorted(path.glob("*/recording.json"))}
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
@@ -81,7 +79,6 @@ class StadiaFolder(DatasetFormat):
         return [_open_recording(safe_join(path, name), f"{path.resolve().name}/{name}") for name in names]
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return the splits of dataset.json."""
         if not (path / "dataset.json").is_file():
             return {}
         dataset: _FolderDatasetFile = _parse(_FolderDatasetFile, path / "dataset.json")
@@ -95,8 +92,8 @@ class StadiaFolder(DatasetFormat):
 class FolderRecording(ImageRecording):
     """A folder of one recording.
 
-    camera_height_m: above the road, if recording.json has it.
-    depth_stacks: depth/SIDE.npy, (N, H, W) metres of all frames, of sides whose depth is in one file.
+    camera_height_m: above the road, if known.
+    depth_stacks: depth/SIDE.npy, (N, H, W) metres of all frames, by side.
     """
 
     size_origin: ClassVar[str] = "recording.json"
@@ -129,7 +126,7 @@ def _open_recording(folder: Path, name: str) -> Recording:
     sides = tuple(described.cameras)
     if sides not in (("left",), ("left", "right")):
         found = f"cameras {', '.join(sides)}"
-        raise DataError(path, found=found, expected="left, or left and right", fix="name the cameras so")
+        raise DataError(path, found=found, expected="left, or left and right", fix="rename the cameras")
     if (len(sides) == 2) != (described.T_right_left is not None):
         found = f"{len(sides)} camera(s) and T_right_left {described.T_right_left}"
         raise DataError(path, found=found, expected="T_right_left for a pair", fix="add or remove it")
@@ -161,7 +158,7 @@ def _open_recording(folder: Path, name: str) -> Recording:
 
 
 def _open_depth_stacks(folder: Path, frames: int, intrinsics: Mapping[str, Intrinsics]) -> dict[str, StackedArray]:
-    """Return depth/SIDE.npy of the sides that have one. Raises DataError where it is not (N, H, W) metres."""
+    """Return depth/SIDE.npy by side, if it exists. Raises DataError if it is not (N, H, W) metres."""
     stacks = {}
     for side, size in intrinsics.items():
         path = folder / "depth" / f"{side}.npy"
@@ -170,10 +167,10 @@ def _open_depth_stacks(folder: Path, frames: int, intrinsics: Mapping[str, Intri
         stack, shape = open_npy(path), (frames, size.height, size.width)
         if stack.shape != shape or stack.dtype.kind != "f":
             expected = f"floats of shape {shape}: a map in metres for each image of {side}/"
-            found, fix = f"{stack.dtype} of shape {stack.shape}", "write one map an image, at its size"
+            found, fix = f"{stack.dtype} of shape {stack.shape}", "write one map per image, at its size"
             raise DataError(path, found=found, expected=expected, fix=fix)
         if (folder / "depth" / side).exists():
             fix = "keep one of the two"
-            raise DataError(path, found=f"depth in it and in {side}/ beside it", expected="one of the two", fix=fix)
+            raise DataError(path, found=f"depth in it and in {side}/", expected="depth in one place", fix=fix)
         stacks[side] = stack
     return stacks

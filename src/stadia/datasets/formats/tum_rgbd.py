@@ -1,7 +1,7 @@
 """Read TUM RGB-D: SEQUENCE/{rgb.txt, depth.txt, groundtruth.txt}, rgb/TIME.png and depth/TIME.png.
 
-Lists have `timestamp filename` a line, and `timestamp tx ty tz qx qy qz qw` of the color camera in the world. Depth is
-registered to color, 5000 a metre. Source: cvg.cit.tum.de/data/datasets/rgbd-dataset (CC BY 4.0).
+Lists have lines `timestamp filename`, and `timestamp tx ty tz qx qy qz qw` of the color camera in the world. Depth is
+registered to color, 5000 per metre. Source: cvg.cit.tum.de/data/datasets/rgbd-dataset (CC BY 4.0).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from stadia.datasets.text_files import parse_numbers, read_rows
 from stadia.files.input_files import read_lines
 from stadia.files.paths import safe_join
 
-UNITS_PER_METRE = 5000  # integers of a depth image, for all sequences but those of another driver
-MAX_APART_S = 0.02  # between times of one frame in two lists, as in the data set's own `associate.py`
+UNITS_PER_METRE = 5000
+MAX_APART_S = 0.02  # between times of one frame in two lists, as in the data set's `associate.py`
 HEIGHT, WIDTH = 480, 640
 FREIBURG_CAMERAS = {  # fx, fy, cx, cy by the folder's name; images of 1 and 2 keep their distortion
     "freiburg1": (517.3, 516.5, 318.6, 255.3),
@@ -32,7 +32,7 @@ FREIBURG_CAMERAS = {  # fx, fy, cx, cy by the folder's name; images of 1 and 2 k
     "freiburg3": (535.4, 539.2, 320.1, 247.6),
 }
 
-ROS_CAMERA = (525.0, 525.0, 319.5, 239.5)  # of other sequences: the default of the driver
+ROS_CAMERA = (525.0, 525.0, 319.5, 239.5)  # the driver's default, for other sequences
 
 
 class TumRgbd(DatasetFormat):
@@ -49,9 +49,7 @@ class TumRgbd(DatasetFormat):
         self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
         times_s, images = _read_list(folder / "rgb.txt")
-        check_image_size(
-            images[0], read_rgb(images[0]), HEIGHT, WIDTH, like=", that of the data set", fix="copy it again"
-        )
+        check_image_size(images[0], read_rgb(images[0]), HEIGHT, WIDTH, like="", fix="copy it again")
         K = make_K(folder, *next((k for key, k in FREIBURG_CAMERAS.items() if key in name), ROS_CAMERA))
         depth_files: list[Path | None] = [None] * len(images)
         if (folder / "depth.txt").is_file():
@@ -70,12 +68,11 @@ class TumRgbd(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TumRecording(ImageRecording):
-    """A sequence of TUM RGB-D. maps: the depth image of each frame, None without."""
+    """A sequence of TUM RGB-D. maps: depth image of each frame, or None."""
 
     maps: list[Path | None]
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return depth from uint16 in 1 / 5000 m, 0 = none."""
         path = self.maps[index]
         return None if path is None else self.read_depth(path, side, units_per_metre=UNITS_PER_METRE)
 
@@ -85,7 +82,7 @@ class TumRecording(ImageRecording):
 
 
 def match_times(times_s: NDArray[np.float64], others_s: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return (N,) the index of the nearest other time, -1 where it is more than MAX_APART_S away.
+    """Return (N,) indices of the nearest other times, -1 if one is more than MAX_APART_S away.
 
     Examples:
         >>> match_times(np.array([1.0, 2.0]), np.array([0.99, 1.5])).tolist()
@@ -100,7 +97,6 @@ def match_times(times_s: NDArray[np.float64], others_s: NDArray[np.float64]) -> 
 
 
 def _read_list(path: Path) -> tuple[NDArray[np.float64], list[Path]]:
-    """Return times and files of a list. Raises DataError for a line that is none, or a file outside the folder."""
     times, files = list[float](), list[Path]()
     for number, line in enumerate(read_lines(path, expected="lines `timestamp filename`"), start=1):
         if line.lstrip().startswith("#"):
@@ -118,7 +114,7 @@ def _read_list(path: Path) -> tuple[NDArray[np.float64], list[Path]]:
 
 
 def _read_poses(path: Path, times_s: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Return (N, 4, 4) camera-to-world of the nearest row; NaN where none is near. None without the file."""
+    """Return (N, 4, 4) camera-to-world of the nearest rows; NaN without a near row. None without the file."""
     if not path.is_file():
         return None
     rows = read_rows(path, 8, "timestamp tx ty tz qx qy qz qw")
@@ -131,23 +127,14 @@ def _read_poses(path: Path, times_s: NDArray[np.float64]) -> NDArray[np.float64]
         raise DataError(path, found=found, expected=expected, fix="copy the official file")
     nearest = match_times(times_s, rows[:, 0])
     poses = np.tile(np.eye(4), (len(times_s), 1, 1))
-    poses[:, :3, :3] = rotations_from_xyzw(rows[nearest, 4:] / norms[nearest, None])
+    poses[:, :3, :3] = rotations_from_xyzw(rows[nearest, 4:])
     poses[:, :3, 3] = rows[nearest, 1:4]
     poses[nearest < 0] = np.nan
     return poses
 
 
 def rotations_from_xyzw(quaternions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (N, 3, 3) of unit quaternions (N, 4), x y z w.
+    """Return rotations (N, 3, 3) of quaternions (N, 4), x y z w."""
+    from scipy.spatial.transform import Rotation  # slow to import
 
-    Examples:
-        >>> rotations_from_xyzw(np.array([[0.0, 0.0, 0.0, 1.0]]))[0].tolist()
-        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-    """
-    x, y, z, w = quaternions.T
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.moveaxis(np.array(rows), -1, 0)
+    return np.asarray(Rotation.from_quat(quaternions).as_matrix())

@@ -1,8 +1,7 @@
 """Read the Waymo Open Dataset v2: SPLIT/camera_image/SEGMENT.parquet and SPLIT/camera_calibration/SEGMENT.parquet.
 
-A segment is a recording of the FRONT camera, 10 Hz, with the pose of each image. Its images are decoded once into the
-cache, without the distortion of the lens. Version 1 (.tfrecord) is refused: it is read by tensorflow alone. Reads by
-the package `pyarrow`. Source: waymo.com/open (its own licence, registration).
+A segment is a recording of the FRONT camera, 10 Hz, with the pose of each image, undistorted and decoded once into the
+cache by `pyarrow`. Source: waymo.com/open (its own licence, registration).
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ from stadia.files.input_files import PARSER_ERRORS, check_input_file
 
 Array = NDArray[np.float64]
 
-IMAGES, CALIBRATION = "camera_image", "camera_calibration"  # folders of the two components that are read
-SPLITS = {"training": "train", "validation": "val", "testing": "test"}  # folders of the data set -> names of splits
-FRONT = 1  # number of the camera FRONT, as in waymo_open_dataset/dataset.proto
+IMAGES, CALIBRATION = "camera_image", "camera_calibration"
+SPLITS = {"training": "train", "validation": "val", "testing": "test"}
+FRONT = 1  # in waymo_open_dataset/dataset.proto
 SEGMENT, CAMERA, TIME_US = "key.segment_context_name", "key.camera_name", "key.frame_timestamp_micros"
 IMAGE, POSE = "[CameraImageComponent].image", "[CameraImageComponent].pose.transform"
 _CALIBRATION = "[CameraCalibrationComponent]."
@@ -43,16 +42,16 @@ DISTORTION = tuple(f"{_CALIBRATION}intrinsic.{name}" for name in ("k1", "k2", "p
 EXTRINSIC, SIZE = f"{_CALIBRATION}extrinsic.transform", (f"{_CALIBRATION}height", f"{_CALIBRATION}width")
 
 T_WAYMO_CAMERA = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # to x forward, y left, z up
-MAX_PARQUET_BYTES = 4 << 30  # images of a segment of 20 s by five cameras are about 400 MB
+MAX_PARQUET_BYTES = 4 << 30  # five cameras' images of 20 s have about 400 MB
 US_PER_S = 1_000_000
 MAX_ROTATION_ERROR = 1e-3
 _FIX = "copy the official file again"
 
 
 class Waymo(DatasetFormat):
-    """Segments of the Waymo Open Dataset, by the folder of the splits or of one of them."""
+    """Segments of the Waymo Open Dataset, by the folder of the splits or of one split."""
 
-    layout = "training/camera_image/SEGMENT.parquet beside camera_calibration"
+    layout = "training/camera_image/SEGMENT.parquet next to camera_calibration"
     options = frozenset({"stride"})
     opens_slowly = True
 
@@ -60,7 +59,6 @@ class Waymo(DatasetFormat):
         return path.is_dir() and bool(_find_images(path) or _find_records(path))
 
     def find_recordings(self, path: Path) -> dict[str, Path]:
-        """Return the images of each segment. Raises DataError for records of version 1."""
         found = _find_images(path)
         if not found and (records := _find_records(path)):
             expected = "version 2, with parquet files (version 1 needs tensorflow)"
@@ -69,7 +67,6 @@ class Waymo(DatasetFormat):
         return {_name_segment(path, file): file for file in found}
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return the segments of each folder of a split."""
         splits: dict[str, list[str]] = {}
         for name in self.find_recordings(path) if path.is_dir() else ():
             folder = name.partition("/")[0]
@@ -81,11 +78,9 @@ class Waymo(DatasetFormat):
         return [_add_poses(open_frames(each, options, progress), each) for each in self._find_segments(path, options)]
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
-        """Return the first images of each segment, without the cache."""
         return [_add_poses(segment.sample(options), segment) for segment in self._find_segments(path, options)]
 
     def _find_segments(self, path: Path, options: SourceOptions) -> Iterator[WaymoSegment]:
-        """Yield the segments one after the other: each holds its poses while it is opened."""
         found = self.find_recordings(path)
         for name in select_names(list(found), options.recordings, path):
             yield WaymoSegment(f"waymo/{name}", found[name])
@@ -100,12 +95,10 @@ def _find_records(path: Path) -> list[Path]:
 
 
 def _list_folders(path: Path) -> list[Path]:
-    """Return the folders that may hold components: the path itself, and those of the splits."""
     return [path, *(path / split for split in SPLITS)]
 
 
 def _name_segment(path: Path, file: Path) -> str:
-    """Return SPLIT/SEGMENT, or SEGMENT alone where the folder of a split is given."""
     folder = file.parent.parent
     return file.stem if folder == path else f"{folder.name}/{file.stem}"
 
@@ -117,7 +110,7 @@ def _add_poses(recording: CalibratedRecording, segment: WaymoSegment) -> Recordi
 
 @dataclass(frozen=True)
 class WaymoSegment(FrameSource):
-    """The images of FRONT in one segment. path: of its images."""
+    """The FRONT images of one segment; `path` is their file."""
 
     @cached_property
     def moments(self) -> dict[str, list[Any]]:
@@ -125,7 +118,7 @@ class WaymoSegment(FrameSource):
         return self._read_ordered(TIME_US, POSE)
 
     def read_images(self) -> list[bytes]:
-        """Return the JPEG of each image, in the order of their times: some 80 MB, which are not kept."""
+        """Return the JPEG of each image, in the order of their times."""
         images: list[bytes] = self._read_ordered(TIME_US, IMAGE)[IMAGE]
         return images
 
@@ -136,7 +129,7 @@ class WaymoSegment(FrameSource):
 
     @cached_property
     def calibration(self) -> dict[str, Any]:
-        """Return the one row of FRONT, by column."""
+        """Return the row of FRONT, by column."""
         rows = _read_front(self._calibration_file, (*PINHOLE, *DISTORTION, EXTRINSIC, *SIZE))
         if (count := len(rows[EXTRINSIC])) != 1:
             raise DataError(self._calibration_file, found=f"{count} rows of FRONT", expected="one", fix=_FIX)
@@ -150,7 +143,6 @@ class WaymoSegment(FrameSource):
         return hash_video(self.path)
 
     def stream(self, options: SourceOptions) -> Iterator[VideoFrame]:
-        """Yield the images in the order of their times."""
         times_us = self.moments[TIME_US]
         for index, data in enumerate(self.read_images()):
             image = decode_image(f"{self.path}, image {index} of FRONT", data, cv2.IMREAD_COLOR)
@@ -164,10 +156,12 @@ class WaymoSegment(FrameSource):
         return (self._read_lens().fingerprint(),)
 
     def read_camera(self, options: SourceOptions, height: int, width: int, frames: int | None = None) -> UserCamera:
-        """Return the camera of the images after the distortion of the lens is removed."""
         lens = self._read_lens()
         if (lens.height, lens.width) != (height, width):
-            found, expected = f"images of {width}x{height}", f"{lens.width}x{lens.height}, by {self._calibration_file}"
+            found, expected = (
+                f"images of {width}x{height}",
+                f"{lens.width}x{lens.height}, as in {self._calibration_file}",
+            )
             raise DataError(self.path, found=found, expected=expected, fix=_FIX)
         if not lens.coefficients.any():
             return UserCamera(Intrinsics(lens.K, height, width))
@@ -180,26 +174,25 @@ class WaymoSegment(FrameSource):
         return DistortedCamera(K, RADTAN, coefficients, *(int(row[name]) for name in SIZE))
 
     def locate_camera(self) -> Array:
-        """Return (N, 4, 4) camera-to-world of each image, by the pose of the car at its time."""
+        """Return (N, 4, 4) camera-to-world of each image, with the pose of the car at its time."""
         T_world_car = _check_rigid(self.path, self.moments[POSE])
         T_car_camera = _check_rigid(self._calibration_file, [self.calibration[EXTRINSIC]])[0]
         return T_world_car @ T_car_camera @ T_WAYMO_CAMERA
 
 
 def _check_rigid(path: Path, rows: Sequence[Sequence[float]]) -> Array:
-    """Return (N, 4, 4) of rows of 16 numbers. Raises DataError where one is no rotation with a translation."""
+    """Return (N, 4, 4) from rows of 16 numbers. Raises DataError if one is not a rigid motion."""
     matrices = np.array([row if len(row) == 16 else [np.nan] * 16 for row in rows], np.float64).reshape(-1, 4, 4)
     R = matrices[:, :3, :3]
     errors = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
     is_rigid = (errors < MAX_ROTATION_ERROR) & np.isfinite(matrices).all((1, 2)) & (np.linalg.det(R) > 0)
     if not is_rigid.all():
-        found = f"a pose that is no rotation and translation in row {int(np.argmin(is_rigid))} of FRONT"
+        found = f"a pose that is not a rotation and translation in row {int(np.argmin(is_rigid))} of FRONT"
         raise DataError(path, found=found, expected="4x4 matrices, row by row", fix=_FIX)
     return matrices
 
 
 def _read_front(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
-    """Return columns of the rows of FRONT. Raises DataError for a damaged file, and for that of another segment."""
     expected = "a parquet file of Waymo Open Dataset v2"
     try:
         from pyarrow import ArrowException, parquet
@@ -220,7 +213,7 @@ def _read_front(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
     segments = set(rows.pop(SEGMENT))
     if segments != {path.stem}:
         found = f"rows of the segment {min(map(str, segments))[:60]}" if segments else "no row of FRONT"
-        raise DataError(path, found=found, expected=f"those of {path.stem}", fix=_FIX)
+        raise DataError(path, found=found, expected=f"rows of {path.stem}", fix=_FIX)
     if empty := next((name for name, column in rows.items() if None in column), None):
         raise DataError(path, found=f"a row of FRONT without {empty}", expected=expected, fix=_FIX)
     return rows

@@ -122,14 +122,12 @@ def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
 
 
 def _check_classes(path: Path, numbers: Iterable[int]) -> None:
-    """Raise DataError for a number that does not fit in a byte."""
     if wrong := [number for number in numbers if not 0 <= number <= MAX_CLASS]:
         fix = "renumber the classes in classes.json and in the masks"
         raise DataError(path, found=f"class number {wrong[0]}", expected=f"0 to {MAX_CLASS}", fix=fix)
 
 
 def _resize_checked(path: Path, numbers: Numbers, height: int, width: int) -> Numbers:
-    """Resize to the nearest pixel. Raises DataError if the shape differs."""
     _check_shape(path, numbers.shape[0], numbers.shape[1], height, width)
     return resize_labels(numbers, height, width)
 
@@ -323,15 +321,13 @@ class CocoMasks:
             else:
                 self._of_image[entry.image_id].append(_Shape.pack(entry))
         if len(categories) > 255:
-            found = f"{len(categories)} categories"
-            raise DataError(self.path, found=found, expected="at most 255", fix="remove some")
+            raise DataError(self.path, found=f"{len(categories)} categories", expected="at most 255", fix="remove some")
         self._number = {category.id: number for number, category in enumerate(categories, start=1)}
         self.classes: Mapping[int, str] = {
             self._number[category.id]: category.name.strip().lower() for category in categories
         }
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """Return the masks of one image, see `core.recording.MaskReader`; smaller masks cover larger ones."""
         image = self._images.get(stem)
         if image is None or side != "left":
             return None
@@ -346,11 +342,9 @@ class CocoMasks:
         return resize_masks(remove_stuff(RoadMasks(semantic, instance), self.classes), height, width)
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
-        """Return an empty mapping: COCO has no object heights."""
         return {}
 
     def fingerprint(self, side: str) -> str:
-        """Return a hash of the whole file."""
         digest = hashlib.blake2b(digest_size=16)
         with open_input(self.path, expected=_COCO, max_bytes=MAX_COCO_BYTES) as stream:
             while part := stream.read(1 << 20):

@@ -76,7 +76,6 @@ def _is_group(blob: Mask) -> bool:
 
 
 def _has_ground_contact(blob: Mask, ground: Mask) -> bool:
-    """Return whether most of the lowest edge touches the ground."""
     height = len(blob)
     lowest = height - 1 - blob[::-1].argmax(0)
     feet = np.flatnonzero(lowest >= height - 1 - _WHEEL * height)
@@ -202,7 +201,6 @@ def is_cut_by_edge(box_px: tuple[float, float, float, float], height: int, width
 
 
 def _find_largest_part(instance: NDArray[np.uint16], number: int, window: Window) -> tuple[NDArray[np.bool_], int, int]:
-    """Return the largest 4-connected component, cropped, with its first column and row."""
     mask = (instance[window] == number).astype(np.uint8)
     top, left = window[0].start, window[1].start
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)

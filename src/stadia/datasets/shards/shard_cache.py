@@ -1,4 +1,4 @@
-"""Read parts of shards: directly from a folder, or from a store through copies on this machine, of a bounded size."""
+"""Read parts of shards from a folder, or from a store through local copies of limited total size."""
 
 from __future__ import annotations
 
@@ -16,26 +16,20 @@ from stadia.files.atomic_files import open_atomic
 from stadia.files.input_files import open_input
 from stadia.files.remote_store import RemoteStore, is_url
 
-MIN_SHARDS = 2  # copies that are kept: a sample at the end of a shard reads its neighbor from the next one
+MIN_SHARDS = 2  # a sample at the end of a shard reads its neighbor from the next one
 
 
 class DamagedShardError(DataError):
-    """A shard is missing, or differs from its index. `data.damaged=skip` trains without its samples."""
+    """A shard is missing, or differs from its index. `data.damaged=skip` leaves out its samples."""
 
 
 class ShardReader:
     """Reads images and depth of shards. Cheap to pickle; processes of one machine share the copies.
 
-    A copy is compared with the hash of the index when it is made, and each part with its CRC-32 when it is read. A
-    damaged copy is fetched once more. The copies that were not used for the longest time are removed first.
+    A new copy is compared with its hash in the index, and each part that is read with its CRC-32. A damaged copy is
+    fetched once more. The least recently used copies are removed first.
 
-    Args:
-        store: of the data set.
-        index: of its shards.
-        cache: where copies are kept, and how many gigabytes of them.
-
-    Attributes:
-        files: of the shards of a folder, by number; none of a store.
+    files: the shards of a folder, by number; empty for a store.
     """
 
     def __init__(self, store: RemoteStore, index: ShardIndex, cache: CacheConfig) -> None:
@@ -49,11 +43,11 @@ class ShardReader:
 
     @property
     def folder(self) -> Path:
-        """Return the folder of the copies. No fingerprint of the data follows from what it holds now."""
+        """Return the folder of the copies."""
         return Path(self._copies)
 
     def read(self, shard: int, offset: int, length: int, crc: int) -> bytes:
-        """Return a part of a shard. Raises DamagedShardError where the shard is missing or damaged."""
+        """Return a part of a shard. Raises DamagedShardError if the shard is missing or damaged."""
         name = self.store.join(self.shards[shard].name)
         if shard in self.damaged:
             raise DamagedShardError(name, found=self.damaged[shard], expected="the shard of the index", fix=FIX)
@@ -63,13 +57,13 @@ class ShardReader:
                 return part
             if self.is_local or attempt == 2:
                 break
-            with suppress(OSError):  # this copy has changed since it was made
+            with suppress(OSError):
                 self._path(shard).unlink()
-        found = f"{length} bytes at {offset} that are damaged" if len(part) == length else "a truncated shard"
+        found = f"{length} damaged bytes at {offset}" if len(part) == length else "a truncated shard"
         raise self._note_damage(shard, found)
 
     def prefetch(self, shard: int) -> None:
-        """Copy a shard of a store before its first sample is read. A fault is raised by that sample."""
+        """Copy a shard of a store before its first sample is read, which raises its faults."""
         if not self.is_local and shard not in self.damaged:
             with suppress(StadiaError):
                 self._fetch(shard)
@@ -94,18 +88,17 @@ class ShardReader:
                     stream.seek(offset)
                     return stream.read(length)
             except DataError:
-                if self.is_local or path.exists():  # else another process has just removed it
+                if self.is_local or path.exists():  # another process may have removed it
                     raise
 
     def _fetch(self, shard: int) -> Path:
-        """Return the copy of a shard, made first where it is missing. Other processes wait for the first one."""
         path = self._path(shard)
         if not path.exists():
             with lock_beside(path):
                 if not path.exists():
                     self._copy(shard, path)
         with suppress(OSError):
-            os.utime(path)  # used now
+            os.utime(path)
         return path
 
     def _copy(self, shard: int, path: Path) -> None:
@@ -121,16 +114,13 @@ class ShardReader:
             if is_whole and hashlib.sha256(data).hexdigest() == entry.sha256:
                 break
         else:
-            found = (
-                "another content than the index has (SHA-256)" if is_whole else f"{len(data)} of {entry.bytes} bytes"
-            )
+            found = "content with another SHA-256" if is_whole else f"{len(data)} of {entry.bytes} bytes"
             raise self._note_damage(shard, found)
         self._make_room(entry.bytes)
         with open_atomic(path) as stream:
             stream.write(data)
 
     def _make_room(self, wanted: int) -> None:
-        """Remove the copies that were not used for the longest time until another one fits."""
         copies = list[tuple[float, int, Path]]()
         for path in self.folder.glob("*.bin"):
             with suppress(OSError):

@@ -1,7 +1,6 @@
 """The index of a sharded data set: which shard holds each image, at which offset (docs/reference/shards.md).
 
-`shards.json` lists shards with size and SHA-256, and recordings with their cameras. `recordings/N.json` has the frames
-of a recording: shard, offset, length and CRC-32 of each image and depth map.
+`shards.json` lists shards and recordings, `recordings/N.json` the place of each image and depth map of a recording.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from stadia.files.remote_store import RemoteStore
 
 FORMAT, VERSION = "stadia-shards", 1
 INDEX = "shards.json"
-MAX_INDEX_BYTES = 1 << 28  # a million recordings, or the frames of one recording of three weeks
+MAX_INDEX_BYTES = 1 << 28
 Encoding = Literal["png", "jpeg", "raw"]
 EXPECTED = "an index of shards"
 FIX = "write the shards again: stadia data shard SOURCE URL"
@@ -41,7 +40,7 @@ class _Entry(BaseModel):
 
 
 class ShardEntry(_Entry):
-    """A shard. bytes: its size.  sha256: of its content."""
+    """A shard with its size in bytes and its hash."""
 
     name: str
     bytes: Annotated[int, Field(ge=1, le=1 << 34)]
@@ -49,7 +48,7 @@ class ShardEntry(_Entry):
 
 
 class CameraEntry(_Entry):
-    """A camera. K: 9 numbers, row by row, of images of this size; one for all frames, or one for each."""
+    """A camera. K: 9 numbers, row by row, one for all frames or one per frame."""
 
     K: Annotated[list[_Row], Field(min_length=1)]
     height: Annotated[int, Field(ge=1, le=1 << 16)]
@@ -60,7 +59,7 @@ class RecordingEntry(_Entry):
     """A recording of the index.
 
     file: of its frames.  sha256: of that file.  cameras: by side.
-    has_metric_depth: false where its depth maps are relative, or in a unit of their own.
+    has_metric_depth: whether its depth maps are in metres.
     """
 
     name: str
@@ -88,7 +87,7 @@ class ShardIndex(_Entry):
 class FrameTable(_Entry):
     """The frames of a recording. images, depth: by side (shard, offset, length, CRC-32), null without depth.
 
-    poses: 12 numbers of the camera-to-world matrix; null where a frame has none.
+    poses: 12 numbers of the camera-to-world matrix; null for a frame without a pose.
     """
 
     numbers: list[_Count]
@@ -99,7 +98,7 @@ class FrameTable(_Entry):
 
 
 def read_index(store: RemoteStore) -> ShardIndex:
-    """Read and check shards.json. Raises DataError for another format or version, or a name outside its folder."""
+    """Read and check shards.json. Raises DataError."""
     text = store.read(INDEX, max_bytes=MAX_INDEX_BYTES)
     content = _parse(store.join(INDEX), text)
     version = content.get("version") if isinstance(content, dict) else None
@@ -115,11 +114,11 @@ def read_index(store: RemoteStore) -> ShardIndex:
 
 
 def read_frames(store: RemoteStore, index: ShardIndex, entry: RecordingEntry) -> FrameTable:
-    """Read the frames of a recording, and check that each lies inside its shard. Raises DataError."""
+    """Read the frames of a recording, and check that each is inside its shard. Raises DataError."""
     where = store.join(entry.file)
     text = store.read(entry.file, max_bytes=MAX_INDEX_BYTES)
     if hashlib.sha256(text).hexdigest() != entry.sha256:
-        raise DataError(where, found="a content that shards.json does not list", expected="that of its hash", fix=FIX)
+        raise DataError(where, found="content with another hash than in shards.json", expected="its hash", fix=FIX)
     table: FrameTable = validate_content(where, _parse(where, text), FrameTable, expected=EXPECTED, fix=FIX)
     columns: dict[str, Any] = {f"images.{side}": table.images.get(side, []) for side in entry.cameras}
     columns |= {f"depth.{side}": rows for side, rows in table.depth.items()}
@@ -127,7 +126,7 @@ def read_frames(store: RemoteStore, index: ShardIndex, entry: RecordingEntry) ->
     columns |= {name: rows for name in ("times_s", "poses") if (rows := getattr(table, name)) is not None}
     for name, rows in columns.items():
         if len(rows) != entry.frames:
-            raise DataError(where, found=f"{len(rows)} {name}", expected=f"{entry.frames}, one a frame", fix=FIX)
+            raise DataError(where, found=f"{len(rows)} {name}", expected=f"{entry.frames}, one per frame", fix=FIX)
         if name.startswith(("images", "depth")):
             _check_places(where, name, [row for row in rows if row is not None], index)
     for side, camera in entry.cameras.items():
@@ -146,7 +145,7 @@ def _check_places(where: str, name: str, rows: list[tuple[int, int, int, int]], 
     if is_wrong.any():
         row = int(np.argmax(is_wrong))
         found = f"{name} {row} at {places[row, 1]} to {ends[row]} of shard {places[row, 0]}"
-        raise DataError(where, found=found, expected="a place inside one of its shards", fix=FIX)
+        raise DataError(where, found=found, expected="a place inside a shard", fix=FIX)
 
 
 def _parse(where: str, data: bytes) -> Any:

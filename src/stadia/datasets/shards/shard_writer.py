@@ -1,4 +1,4 @@
-"""Write recordings as shards into a folder or a store. The index is written last: without it there is no data set."""
+"""Write recordings as shards into a folder or a store. The index is written last, which completes the data set."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ from stadia.files.paths import expand_home
 from stadia.files.remote_store import RemoteStore
 from stadia.geometry.numpy_camera import resize_K
 
-SHARD_BYTES = 64 << 20  # a second of transfer, and a thousand images of 640x192
+SHARD_BYTES = 64 << 20  # a thousand images of 640x192
 _THREADS = 4
-_CHUNK = 32  # images that are encoded at a time
+_CHUNK = 32  # images encoded at a time
 Place = tuple[int, int, int, int]
 
 
 @dataclass
 class _ShardWriter:
-    """The shard that is being filled, in memory, and those that are written."""
+    """The shard that is being filled, in memory, and the finished ones."""
 
     store: RemoteStore
     max_bytes: int
@@ -84,20 +84,20 @@ def write_shards(
     shard_bytes: int = SHARD_BYTES,
     progress: ReportProgress | None = None,
 ) -> ShardIndex:
-    """Write every frame, with camera, pose, time and depth, and then the index; return it.
+    """Write every frame with camera, pose, time and depth, and then the index; return it.
 
     Args:
-        recordings: opened one after the other; names are unique.
-        store: without a data set. What an interrupted call left is written over.
-        splits: names of recordings by split; those that were left out are removed.
-        size: (height, width) that images, cameras and depth are resized to; None keeps each recording's own.
-        encoding: "png" keeps every bit, "jpeg" is a fifth of it, "raw" is decoded fastest.
+        recordings: opened one by one, with unique names.
+        store: without a data set; leftovers of an interrupted call are overwritten.
+        splits: names of recordings by split; missing recordings are removed.
+        size: (height, width) to which images, cameras and depth are resized; None keeps each recording's own.
+        encoding: "png" is lossless, "jpeg" has a fifth of its size, "raw" is decoded fastest.
 
-    Raises StadiaError where the store holds a data set already, DataError without any frame.
+    Raises StadiaError if the store holds a data set already, DataError without any frame.
     """
     if store.exists(INDEX):
-        fix = "choose another URL, or remove it"
-        raise StadiaError(store.join(INDEX), found="a data set", expected="a place without one", fix=fix)
+        fix = "choose another URL, or remove the data set"
+        raise StadiaError(store.join(INDEX), found="a data set", expected="an empty place", fix=fix)
     writer, entries = _ShardWriter(store, shard_bytes), list[RecordingEntry]()
     with ThreadPoolExecutor(_THREADS) as threads:
         for recording in recordings:
@@ -149,7 +149,6 @@ def _write_recording(
     encoding: Encoding,
     progress: ReportProgress | None,
 ) -> tuple[FrameTable, dict[str, CameraEntry]]:
-    """Write images and depth of a recording, all sides of a frame beside each other; return where they are."""
     frames = range(len(recording))
     images: dict[str, list[Place]] = {side: [] for side in recording.sides}
     depth: dict[str, list[Place | None]] = {side: [] for side in recording.sides}
@@ -172,7 +171,7 @@ def _write_recording(
                 depth[side].append(None if packed is None else writer.add(packed))
         if progress is not None:
             progress(f"{recording.name}: writing shards", min(start + _CHUNK, len(frames)), len(frames))
-    has_poses = recording.has_metric_poses  # a reader takes poses for metres
+    has_poses = recording.has_metric_poses
     poses = [recording.T_world_camera(index) if has_poses else None for index in frames]
     times = [recording.timestamp_s(index) for index in frames]
     known_times = [time_s for time_s in times if time_s is not None]
@@ -205,8 +204,7 @@ log = logging.getLogger(__name__)
 class ShardRequest:
     """`stadia data shard SOURCE URL`.
 
-    options: how to open the source.
-    size: (height, width) of all images; None keeps those of each recording.
+    options: how to open the source.  size: (height, width) of all images; None keeps each recording's own.
     """
 
     source: Path
@@ -219,11 +217,9 @@ class ShardRequest:
 
 
 def shard_dataset(request: ShardRequest, progress: ReportProgress | None = None) -> Iterator[str]:
-    """Write a data set as shards; yield a line about them, and a note on what shards do not hold.
+    """Write a data set as shards; yield a summary, and a note on what shards do not hold.
 
-    Of many videos one is decoded at a time.
-
-    Raises the errors of opening the source and of `write_shards`.
+    Many videos are decoded one by one. Raises the errors of opening the source and of `write_shards`.
     """
     source, store = expand_home(request.source), RemoteStore(expand_home(request.url))
     options = {key: value for key, value in request.options.items() if key != "format"}
@@ -254,10 +250,6 @@ def shard_dataset(request: ShardRequest, progress: ReportProgress | None = None)
 
 
 def _count_left_out(recordings: Iterable[Recording], counts: dict[str, int]) -> Iterator[Recording]:
-    """Yield the recordings, and count those with masks, an ignored region or a map, which shards do not hold.
-
-    Nor do they hold poses of another unit than metres, as readers take them for metres.
-    """
     for recording in recordings:
         has = {
             "the ignored region": recording.ignored() is not None,
@@ -271,7 +263,6 @@ def _count_left_out(recordings: Iterable[Recording], counts: dict[str, int]) -> 
 
 
 def _open_one_by_one(path: Path, options: SourceOptions, progress: ReportProgress | None) -> Iterator[Recording]:
-    """Yield the videos of a list, each decoded into a folder that is removed when the next one is opened."""
     folder = find_cache_folder(options.cache)
     folder.mkdir(parents=True, exist_ok=True)
     for entry in select_entries(read_entries(path), options.recordings, path):
@@ -282,6 +273,6 @@ def _open_one_by_one(path: Path, options: SourceOptions, progress: ReportProgres
             except DataError as error:
                 if options.damaged == "stop":
                     raise
-                log.warning("%s: left out, found %s", entry.name, error.found)
+                log.warning("%s is left out: %s", entry.name, error.found)
                 continue
             yield recording

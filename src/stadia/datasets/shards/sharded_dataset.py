@@ -29,7 +29,7 @@ from stadia.datasets.shards.shard_index import (
 )
 from stadia.files.remote_store import RemoteStore, is_url
 
-Places = NDArray[np.int64]  # (N, 4) shard, offset, length and CRC-32 of each frame; length 0 without
+Places = NDArray[np.int64]  # (N, 4) shard, offset, length and CRC-32 of each frame; length 0 without data
 
 
 class ShardedDataset(DatasetFormat):
@@ -54,13 +54,12 @@ class ShardedDataset(DatasetFormat):
         return recordings
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return the splits of the index."""
         return read_index(RemoteStore(path)).splits if self.recognizes(path) else {}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ShardRecording(CalibratedRecording):
-    """A recording in shards. content: hash of its frames' table."""
+    """A recording in shards. content: hash of its table of frames."""
 
     reader: ShardReader
     encoding: Encoding
@@ -73,7 +72,6 @@ class ShardRecording(CalibratedRecording):
         return len(self.places[LEFT])
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """Return (H, W, 3) RGB. Raises DamagedShardError."""
         size = self.intrinsics[side]
         what = f"{self.name}, frame {index}, {side}"
         data = self.reader.read(*map(int, self.places[side][index]))
@@ -88,7 +86,6 @@ class ShardRecording(CalibratedRecording):
         return check_depth_map(Path(what), depth_m, size.height, size.width)
 
     def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
-        """Return none: depth is a part of a shard, whose file the reader lists."""
         return ()
 
     def shard_of(self, index: int) -> int:
@@ -98,7 +95,6 @@ class ShardRecording(CalibratedRecording):
         self.reader.prefetch(self.shard_of(index))
 
     def fingerprint(self) -> str:
-        """Return the hash of its frames' table, which has the sums of all images."""
         return self.content
 
 

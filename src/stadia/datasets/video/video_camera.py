@@ -112,7 +112,6 @@ class _StoredDistortion(FileEntry):
 
 
 def _read_lens(path: Path, size: tuple[int, int] | None) -> DistortedCamera | None:
-    """Return the lens of a JSON file with the key "distortion"; None without it. Raises DataError."""
     if path.suffix.lower() != ".json":
         return None
     stored = read_json(path)
@@ -167,7 +166,6 @@ def _read_pinhole(config: CameraConfig, source: Path, height: int, width: int, f
 
 
 def _other_side_deg(deg: float, ratio: float) -> float:
-    """Return the field of view along a side `ratio` times as long."""
     return math.degrees(2 * math.atan(ratio * math.tan(math.radians(deg) / 2)))
 
 
@@ -192,7 +190,6 @@ SHAPE_TOLERANCE = 0.01  # relative difference of width / height between two size
 def _read_camera_file(
     path: Path, source: Path, height: int, width: int, frames: int | None, size: tuple[int, int] | None = None
 ) -> Intrinsics:
-    """Return the intrinsics of a K file for images of this size."""
     K, of_size = read_K(path, frames), size or _read_camera_size(path)
     return fit_to_size(Intrinsics(K, *(of_size or (height, width))), source, height, width)
 
@@ -296,6 +293,5 @@ def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
     if len(K) == 1:
         return check_K(path, K[0])
     if frames is not None and len(K) != frames:
-        expected = f"one matrix, or {frames} (one per frame)"
-        raise DataError(path, found=f"{len(K)} matrices", expected=expected)
+        raise DataError(path, found=f"{len(K)} matrices", expected=f"one matrix, or {frames} (one per frame)")
     return np.stack([check_K(f"{path}, frame {index}", matrix) for index, matrix in enumerate(K)])

@@ -66,7 +66,6 @@ def _open_stream(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple[An
 
 
 def _open_container(path: Path, decoder: VideoDecoder) -> Any:
-    """Open a file. A GPU decodes only the codecs that it supports. Raises ConfigError if there is no GPU."""
     source, settings = f"file:{path}", {"options": _OPTIONS, "metadata_errors": "replace"}
     if decoder == "cpu":
         return av.open(source, **settings)
@@ -119,7 +118,6 @@ def _make_decode_error(path: Path, error: Exception) -> DataError:
 
 
 def _list_mp4_boxes(path: Path) -> list[str]:
-    """Return the box types of an mp4 or mov; empty for another file."""
     kinds: list[str] = []
     with open_input(path, expected="a video", max_bytes=MAX_VIDEO_BYTES) as file:
         while len(kinds) < _MAX_BOXES:
@@ -224,7 +222,6 @@ def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFra
 
 
 def _take_undamaged(path: Path, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-    """Yield decoded frames up to the first that cannot be decoded."""
     while True:
         frame = None
         with _name_decoder_errors(path), suppress(av.FFmpegError):
@@ -292,7 +289,6 @@ def _decode_frames(
 
 
 def _check_middle(path: Path) -> None:
-    """Raise DataError before decoding if the file lacks the second half of its frames."""
     with _open_stream(path) as (container, stream), _name_decoder_errors(path):
         if not (stream.frames and stream.duration):
             return

@@ -128,7 +128,6 @@ class FileVideo(StoredRecording):
     has_stride: bool = True
 
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
-        """Return masks of the filmed frame at the stored size."""
         if self.mask_reader is None:
             return None
         height, width = self.filmed_size
@@ -157,7 +156,6 @@ def _open_folder(path: Path, options: SourceOptions, progress: ReportProgress | 
 
 
 def _sample_folder(path: Path, options: SourceOptions) -> list[Recording]:
-    """Return segments of a folder of many images, because automatic selection would read each image."""
     every = _list_frames(path, options)
     if options.stride != "auto" or options.poses is not None or len(every) <= SEGMENTS * MAX_DECODED:
         selection = select_images(every, options.stride, options.cache)
@@ -183,7 +181,6 @@ def _sample_folder(path: Path, options: SourceOptions) -> list[Recording]:
 
 
 def _list_frames(path: Path, options: SourceOptions) -> ImageRecording:
-    """Return all images of a folder."""
     images = list_images(path)
     check_one_kind(images)
     frames = len(images)
@@ -350,7 +347,6 @@ def _decode(
 
 
 def _selection_key(stride: int | Literal["auto"]) -> tuple[object, ...]:
-    """Return the parameters that determine the kept frames."""
     return (stride, frame_selection.MAX_STANDING_MOTION, frame_selection.MIN_MOTION)
 
 
@@ -367,11 +363,9 @@ class VideoSegment(CalibratedRecording):
         return len(self.images)
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """Return (H, W, 3) RGB."""
         return self.images[index]
 
     def fingerprint(self) -> str:
-        """Return a hash of the images and the camera."""
         digest = hashlib.blake2b(self.intrinsics[LEFT].K.tobytes(), digest_size=16)
         for image in self.images:
             digest.update(image.tobytes())

@@ -86,7 +86,6 @@ class VideoList(DatasetFormat):
         return False
 
     def list_entries(self, path: Path) -> list[VideoEntry]:
-        """Return the videos at a path, in order."""
         return read_entries(path)
 
     def complete(self, recording: Recording, entry: VideoEntry) -> Recording:
@@ -102,7 +101,6 @@ class VideoList(DatasetFormat):
         return list(open_all(path, entries, open_one, damaged=options.damaged).values())
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
-        """Return a segment from the middle of up to MAX_SAMPLED videos, spread over the list."""
         entries = select_entries(self.list_entries(path), options.recordings, path)
         sampled = np.unique(np.linspace(0, len(entries) - 1, min(MAX_SAMPLED, len(entries))).astype(int))
         if len(sampled) < len(entries):
@@ -118,7 +116,6 @@ class VideoList(DatasetFormat):
         return list(open_all(path, chosen, sample_one, damaged=options.damaged).values())
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return the names of the videos by the column `split`."""
         if not (path.suffix.lower() == ".csv" and path.is_file()):
             return {}
         splits: dict[str, list[str]] = {}
@@ -178,7 +175,6 @@ def _has_images(folder: Path) -> bool:
 
 
 def _list_folder(path: Path) -> list[Path]:
-    """Return the video files in a folder and its subfolders; none if the folder holds images."""
     files = list[Path]()
     for entry in sorted(path.iterdir(), key=natural_sort_key):
         with contextlib.suppress(OSError):  # unreadable folders such as lost+found
@@ -195,7 +191,6 @@ def _list_folder(path: Path) -> list[Path]:
 
 
 def _read_paths(path: Path) -> Iterable[tuple[int, str]]:
-    """Yield line number and text of each line that is not blank or a comment."""
     lines = enumerate(map(str.strip, read_text(path, expected="a path a line").splitlines()), start=1)
     return ((number, line) for number, line in lines if line and not line.startswith("#"))
 
@@ -210,7 +205,6 @@ def _find_videos(path: Path) -> list[Path]:
 
 
 def _join_path(list_file: Path, row: int, text: str) -> Path:
-    """Return a path of a row, relative to the list. Raises DataError if it does not exist."""
     with contextlib.suppress(OSError, ValueError):
         path = list_file.parent / expand_home(text)
         if path.exists():
@@ -256,7 +250,6 @@ def _read_table(path: Path) -> list[VideoEntry]:
 
 
 def _check_name(path: Path, row: int, name: str) -> str:
-    """Return a name that can be a folder of predictions."""
     parts = [part for part in name.split("/") if part != ".."]  # for videos outside the list's folder
     if not parts or any(not part or part == "." or "\\" in part for part in parts):
         fix = "fill the column name"
@@ -265,7 +258,6 @@ def _check_name(path: Path, row: int, name: str) -> str:
 
 
 def _parse_camera(path: Path, row: int, text: str) -> CameraConfig | None:
-    """Return the camera of a cell: `horizontal_fov_deg=69`, `focal_px=700`, `estimate`, or a K file."""
     if not text:
         return None
     if text == "estimate":
