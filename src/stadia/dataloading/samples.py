@@ -393,9 +393,8 @@ class VideoSamples(Dataset[Batch]):
 def _resolve_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recording]) -> bool:
     mono = [recording.name for recording in recordings if RIGHT not in recording.sides]
     if stereo is True and mono:
-        found, expected = f"true, but {mono[0]} has one side", "a right image for each left one"
-        fix = "add the right images, or set data.stereo=false"
-        raise ConfigError("data.stereo", found=found, expected=expected, fix=fix)
+        found, fix = f"true, but {mono[0]} has one side", "add the right images, or set data.stereo=false"
+        raise ConfigError("data.stereo", found=found, expected="a right image for each left one", fix=fix)
     return not mono if stereo == "auto" else stereo
 
 

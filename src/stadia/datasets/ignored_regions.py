@@ -102,8 +102,7 @@ def _find_file(path: Path, names: Sequence[str]) -> Path:
     for name in names:
         if (file := files.get(name_mask(name))) is not None:
             return file
-    expected = f"a file {name_mask(names[0])}"
-    found = f"{', '.join(list(files)[:4]) or 'no .png'} in it"
+    expected, found = f"a file {name_mask(names[0])}", f"{', '.join(list(files)[:4]) or 'no .png'} in it"
     raise DataError(path, found=found, expected=expected, fix="add it, black if nothing is ignored")
 
 

@@ -280,8 +280,7 @@ def explain_write_error(error: OSError, path: str | Path) -> None:
         raise StadiaError(path, found=found, expected=expected, fix="choose another place to write to") from error
     is_ours = error.filename is None or match_temporary_name(Path(os.fsdecode(error.filename)).name)
     if is_ours and not isinstance(error, BrokenPipeError):  # errors of write and sync name no file
-        found = f"a file that cannot be written ({reason})"
-        fix = "check the disk, then run the command again"
+        found, fix = f"a file that cannot be written ({reason})", "check the disk, then run the command again"
         raise StadiaError(path, found=found, expected="a writable file", fix=fix) from error
 
 

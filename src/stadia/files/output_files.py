@@ -134,9 +134,8 @@ def check_output_folder(
     if force or not folder.is_dir() or is_empty(folder):
         return folder
     if not (folder / record).exists():
-        found, expected = f"files in it, but no {kind} of stadia", f"a new or empty folder, or an earlier {kind}"
-        fix = "choose another folder, or pass --force to write into it"
-        raise StadiaError(folder, found=found, expected=expected, fix=fix)
+        found, fix = f"files in it, but no {kind} of stadia", "choose another folder, or pass --force to write into it"
+        raise StadiaError(folder, found=found, expected=f"a new or empty folder, or an earlier {kind}", fix=fix)
     check_replaceable(folder / record, kind, inputs=())
     check_no_links(folder)
     return folder

@@ -158,11 +158,8 @@ class WaymoSegment(FrameSource):
     def read_camera(self, options: SourceOptions, height: int, width: int, frames: int | None = None) -> UserCamera:
         lens = self._read_lens()
         if (lens.height, lens.width) != (height, width):
-            found, expected = (
-                f"images of {width}x{height}",
-                f"{lens.width}x{lens.height}, as in {self._calibration_file}",
-            )
-            raise DataError(self.path, found=found, expected=expected, fix=_FIX)
+            expected = f"{lens.width}x{lens.height}, as in {self._calibration_file}"
+            raise DataError(self.path, found=f"images of {width}x{height}", expected=expected, fix=_FIX)
         if not lens.coefficients.any():
             return UserCamera(Intrinsics(lens.K, height, width))
         return UserCamera.of_lens(lens, self._calibration_file)

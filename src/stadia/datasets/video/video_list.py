@@ -123,8 +123,7 @@ class VideoList(DatasetFormat):
             splits.setdefault(entry.split, []).append(entry.name)
         without = splits.pop("", [])
         if splits and without:
-            found = f"no split for '{without[0]}' ({len(without)} such videos)"
-            fix = "fill the column split"
+            found, fix = f"no split for '{without[0]}' ({len(without)} such videos)", "fill the column split"
             raise DataError(path, found=found, expected="a split for all videos or for none", fix=fix)
         return splits
 
