@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera
-from stadia.dataloading.config import DataConfig
-from stadia.dataloading.samples import VideoSamples, open_split
+from stadia.dataloading.samples import VideoSamples
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.recordings import CroppedRecording, crop_recording
 from stadia.geometry.camera import backproject, intrinsics
@@ -84,22 +80,3 @@ def test_samples_are_cropped_and_cached_separately(tmp_path: Path) -> None:
     assert sample.targets.depth_m is not None
     assert sample.targets.depth_m.nonzero().tolist() == [[0, 200 - TOP, 700 - LEFT_EDGE]]
     assert whole[0].inputs.camera.K[1, 2] != sample.inputs.camera.K[1, 2]
-
-
-def test_crop_from_configuration(tmp_path: Path, world: Any, one_line: Callable[..., None]) -> None:
-    """The renderer's images are smaller than the crop: refused before decoding, by name."""
-    folder = world.recording(tmp_path / "small", 3)
-    with pytest.raises(DataError) as caught:
-        open_split(DataConfig(path=str(folder), crop="kb"))
-    one_line(caught.value, "small", "an image of 160x96", "at least 1216x352", "crop=none")
-
-
-@pytest.mark.real
-def test_real_frames_are_cut_to_one_size(real_data: Path) -> None:
-    split = open_split(
-        DataConfig.model_validate({"path": str(real_data / "kitti_raw"), "crop": "kb", "split_by": {"val_share": 0.2}})
-    )
-    for recording in (frames.recording for frames in (*split.train, *split.val)):
-        assert recording.image(3).shape == (352, 1216, 3)
-        assert recording.depth_m(3).shape == (352, 1216)  # type: ignore[union-attr]
-        assert recording.camera(3).cy == pytest.approx(172.854 - 23, abs=1e-3)

@@ -18,7 +18,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Batch, Meta, TensorDataclass
-from stadia.dataloading.config import AugmentationConfig, DatasetConfig
+from stadia.dataloading.config import AugmentationConfig
 from stadia.dataloading.loader import EpochSampler, Loader
 from stadia.dataloading.samples import VideoSamples, stack_samples
 from stadia.datasets.config import CacheConfig
@@ -70,12 +70,6 @@ def test_loading_draws_no_global_random_number(samples: VideoSamples) -> None:
     before = torch.get_rng_state()
     list(Loader(samples, batch_size=2, shuffle=True))
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_incomplete_batches_are_dropped_where_shuffled(samples: VideoSamples) -> None:
-    assert len(Loader(samples, batch_size=4, shuffle=True)) == 2
-    assert len(Loader(samples, batch_size=4, shuffle=True, drop_last=False)) == 3
-    assert len(Loader(samples, batch_size=40, shuffle=True)) == 1, "rather one small batch than none"
 
 
 @pytest.mark.parametrize("drop_last", [True, False])
@@ -153,28 +147,6 @@ def test_more_workers_than_the_machine_can_use_are_refused() -> None:
         Loader(Mugs(), batch_size=3, shuffle=True, workers=100_000)
 
 
-@pytest.mark.parametrize(
-    "size", [{"height": 8192, "width": 8192}, {"size": (4096, 2048)}], ids=["network", "decoded video"]
-)
-def test_images_of_too_many_pixels_are_refused(size: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"4194304.*2048x2048"):
-        DatasetConfig.model_validate({"path": "nowhere", **size})
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_any_dataset_of_packed_samples_is_loaded(workers: int) -> None:
-    loader = Loader(Mugs(), batch_size=3, shuffle=True, workers=workers)
-    loader.set_position(2)
-    whole = list(loader)
-    loader.set_position(2, 1)
-    (resumed,) = loader
-    assert len(whole) == 2
-    assert resumed.meta == whole[1].meta
-    assert resumed.inputs.image[:, 0, 0, 0].mul(255).round().tolist() == [20 + meta.index for meta in resumed.meta]
-    assert resumed.targets.mask.shape == (3, 1, 4, 6)
-    assert resumed.source_names == ()
-
-
 class Unreadable:
     """Samples of which none can be read."""
 
@@ -192,21 +164,6 @@ def test_error_of_a_sample_reaches_the_trainer_as_it_is(workers):
     loader = Loader(Unreadable(), batch_size=2, shuffle=False, workers=workers)  # type: ignore[arg-type]
     with refuses(DataError, where="0", expected="PNG"):
         next(iter(loader))
-
-
-def test_workers_that_start_early_load_the_same_batches() -> None:
-    """Started before the training, they do not keep the memory of its steps."""
-    loader, plain = (Loader(Mugs(), batch_size=3, shuffle=True, workers=workers) for workers in (1, 0))
-    before = {child.pid for child in psutil.Process().children()}
-    loader.start()
-    workers = {child.pid for child in psutil.Process().children()} - before
-    assert workers
-    for epoch in (0, 1):
-        loader.set_position(epoch)
-        plain.set_position(epoch)
-        assert [batch.meta for batch in loader] == [batch.meta for batch in plain]
-        assert workers <= {child.pid for child in psutil.Process().children()}
-    plain.start()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")

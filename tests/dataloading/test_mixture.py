@@ -10,9 +10,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Meta, TensorDataclass
 from stadia.dataloading.config import DataConfig
 from stadia.dataloading.loader import Loader, MixtureLoader
@@ -127,8 +125,3 @@ def test_further_dataset_defaults_to_the_first() -> None:
     assert euroc.camera.focal_px is None, "what is opened is its own"
     assert list(config.sets) == ["first", "euroc"]
     assert DataConfig.model_validate(config.model_dump(mode="json")) == config
-
-
-def test_a_wrong_size_of_one_is_named() -> None:
-    with refuses(ConfigError, where="data.extra_datasets.e.width", fix="320"):
-        data("data.extra_datasets.e.path=E", "data.extra_datasets.e.width=330")

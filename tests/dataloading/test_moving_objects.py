@@ -63,11 +63,6 @@ def test_what_stands_is_kept(car):
     assert find_moving(target, source, K, K, T, ROAD).mean() < 0.02
 
 
-def test_without_a_road_nothing_is_behind_it():
-    target, source, T = make_pair(car="drives along")
-    assert find_moving(target, source, K, K, T)[BOX].mean() < 0.1
-
-
 def test_an_object_that_crosses_is_found_without_a_road():
     target, source, T = make_pair(car="none")
     box = cv2.resize(random_box(), (40, 36))

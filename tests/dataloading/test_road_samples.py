@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,20 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.errors import DataError
 from stadia.core.recording import Recording, RoadMasks
-from stadia.core.types import Batch, Inputs, RoadTargets
+from stadia.core.types import RoadTargets
 from stadia.dataloading.config import AugmentationConfig, ColorConfig, TiltConfig
-from stadia.dataloading.loader import Loader
 from stadia.dataloading.road_samples import RoadSamples, number_camera_groups
 from stadia.dataloading.samples import VideoSamples
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.masks.height_priors import PRIORS, RoadConfig
-from stadia.datasets.masks.mask_files import MaskFiles, attach_masks, clean_masks, find_edge_objects, measure_occlusion
+from stadia.datasets.masks.mask_files import clean_masks, find_edge_objects, measure_occlusion
 from stadia.datasets.open_dataset import open_recordings
 
 HEIGHT, WIDTH = 96, 160  # of the images of `world`
 CLASSES = {0: "sky", 7: "Road", 26: "car", 24: "person", 28: "bus"}
 CAR, VAN, FOOT = (slice(40, 60), slice(30, 50)), (slice(36, 60), slice(90, 110)), (slice(50, 60), slice(0, 12))
 NO_COLOR = ColorConfig(probability=0)
-OneLine = Callable[..., None]
 
 
 def numbers() -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
@@ -180,44 +176,11 @@ def test_without_masks_there_is_neither_road_nor_object(tmp_path, world):
     assert made.classes == ()
 
 
-def test_cameras_are_grouped_by_mount_or_by_recording(tmp_path, world):
-    opened = [open_recordings(world.recording(tmp_path / name, 3))[0] for name in "abc"]
-    for one, mount in zip(opened, ("roof", "", "roof"), strict=True):
-        one.mount = mount
-    assert number_camera_groups(opened, RoadConfig()) == {"": 0, "roof": 1}
-    assert number_camera_groups(opened, RoadConfig(cameras="recording")) == {"a": 0, "b": 1, "c": 2}
-
-
 def test_invalid_masks_count_as_missing(recording, tmp_path):
     semantic, instance = numbers()
     write_masks(tmp_path / "a" / "masks", semantic[:64], instance[:64], ("000002",))
     made = samples(open_recordings(tmp_path / "a")[0])
     assert [bool(targets_of(made, i).road.any()) for i in range(3)] == [True, False, True]
-
-
-def test_a_road_that_panoptic_masks_number_hides_no_car(tmp_path):
-    semantic, instance = numbers()
-    masks = MaskFiles(write_masks(tmp_path / "m", semantic, np.where(semantic == 7, 7, instance), ("000000",))).read(
-        "000000", "left", height=HEIGHT, width=WIDTH
-    )
-    assert masks is not None
-    np.testing.assert_array_equal(masks.instance, instance)
-    assert set(np.unique(clean_masks(masks, RoadConfig()).instance)) == {0, 3, 5, 700}
-
-
-def test_masks_are_read_from_another_folder(tmp_path, world, one_line):
-    opened = [open_recordings(world.recording(tmp_path / name, 3))[0] for name in "ab"]
-    root = tmp_path / "made"
-    for name in "ab":
-        write_masks(root / name, *numbers(), ("000000",))
-    attach_masks(opened, root)
-    assert all(one.masks(0) is not None for one in opened)
-    bare = open_recordings(tmp_path / "a")
-    attach_masks(bare, root / "b")
-    assert bare[0].masks(0) is not None, "a single recording's may lie in the folder itself"
-    with pytest.raises(DataError) as caught:
-        attach_masks(open_recordings(tmp_path / "a"), tmp_path)
-    one_line(caught.value, "no masks of a")
 
 
 def test_largest_component_is_kept_and_small_objects_are_removed():
@@ -240,11 +203,3 @@ def test_an_object_behind_a_nearer_one_is_left_out():
     assert measure_occlusion(instance, 4) == 0
     assert 3 not in clean_masks(masks, RoadConfig()).instance
     assert 3 in clean_masks(masks, RoadConfig(max_occlusion=1.0)).instance
-
-
-def test_a_loader_gives_batches_of_road_video(recording):
-    made = samples(recording)
-    batches: list[Batch[Inputs, RoadTargets]] = list(Loader(made, batch_size=2, shuffle=False))
-    assert [batch.size for batch in batches] == [2, 1]
-    assert batches[0].targets.image.shape == (2, 3, HEIGHT, WIDTH)
-    assert batches[0].targets.road.dtype == torch.bool

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, DataError, GeometryError
+from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Batch
 from stadia.dataloading.config import AugmentationConfig, ColorConfig, DataConfig
 from stadia.dataloading.samples import PackedSample, VideoSamples, open_split, stack_samples, unpack_batch
@@ -148,18 +148,6 @@ def test_sparse_depth_keeps_single_returns(recording: Any, monkeypatch: pytest.M
     )
 
 
-def test_any_temporal_offsets_are_loaded(recording: Any) -> None:
-    only = samples(recording, offsets=(2,), stereo=False)
-    assert len(only) == 3
-    assert only.without_neighbors == 2
-    assert only[0].source_names == ("+2",)
-    assert torch.equal(only[0].targets.sources[0], only[2].targets.image)
-    none = samples(recording, offsets=(), stereo=False)
-    assert len(none) == 5
-    assert none[0].targets.sources.shape == (0, 3, 96, 160)
-    assert none[0].inputs.T_source_target_rig.shape == (0, 4, 4)
-
-
 @pytest.mark.parametrize("cache", [CACHE, None], ids=["cached", "read"])
 def test_image_of_another_size_than_its_camera_is_refused(
     cache: CacheConfig | None, tmp_path: Path, world: Any, monkeypatch: pytest.MonkeyPatch, one_line: OneLine
@@ -180,12 +168,6 @@ def test_missing_stereo_is_refused(tmp_path: Path, world: Any, one_line: OneLine
     with pytest.raises(ConfigError) as caught:
         samples(mono, stereo=True)
     one_line(caught.value, "mono", "data.stereo=false")
-
-
-def test_too_few_frames_are_refused(recording: Any, one_line: OneLine) -> None:
-    with pytest.raises(DataError) as caught:
-        samples(recording, offsets=(-5, 5))
-    one_line(caught.value, "a", "at least 11 frames")
 
 
 def test_samples_follow_the_configuration(tmp_path: Path, world: Any) -> None:
@@ -224,9 +206,3 @@ def test_batches_of_packed_samples_are_the_samples(recording: Any) -> None:
     assert batch.inputs.sources.is_contiguous()
     plain = unpack_batch(stack_samples([replace(p, color=None) for p in packed]))
     assert plain.inputs.image.data_ptr() == plain.targets.image.data_ptr()
-
-
-def test_samples_of_different_sources_do_not_stack(recording: Any, one_line: OneLine) -> None:
-    with pytest.raises(GeometryError) as caught:
-        stack_samples([samples(recording).packed(0), samples(recording, stereo=False).packed(0)])
-    one_line(caught.value, "stereo")

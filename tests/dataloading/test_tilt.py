@@ -11,18 +11,11 @@ import torch
 
 from stadia.dataloading.config import AugmentationConfig, ColorConfig, DataConfig, TiltConfig
 from stadia.dataloading.samples import VideoSamples, stack_samples, unpack_batch
-from stadia.dataloading.transforms import find_unseen_pixels, make_tilt, tilt_depth, tilt_image
+from stadia.dataloading.transforms import make_tilt, tilt_depth
 from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry.warp import synthesize_views
 
 K = torch.tensor([[80.0, 0, 79.5], [0, 80, 47.5], [0, 0, 1]], dtype=torch.float64)
-
-
-def test_a_tilt_by_nothing_is_the_identity() -> None:
-    image = np.random.default_rng(0).integers(0, 255, (96, 160, 3)).astype(np.uint8)
-    none = make_tilt(roll_deg=0, pitch_deg=0)
-    assert np.array_equal(tilt_image(image, K.numpy(), none), image)
-    assert not find_unseen_pixels(K, none, 96, 160).any()
 
 
 def test_depth_of_a_level_plane_is_that_of_the_tilted_plane() -> None:

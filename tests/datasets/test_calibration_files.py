@@ -104,13 +104,6 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_a_transposed_matrix_is_named(tmp_path: Path) -> None:
-    text = "\n".join(" ".join(map(str, row)) for row in K.T)
-    names = ("K.txt", "319.5", "239.5", "1.0")
-    with refuses(DataError, names=names):
-        read_calibration(write(tmp_path / "K.txt", text))
-
-
 def test_a_ros_camera_info_has_the_rectified_and_the_original_camera(tmp_path: Path) -> None:
     (tmp_path / "left.yaml").write_text(ROS)
     rectified, original = read_calibration(tmp_path / "left.yaml")
@@ -150,12 +143,6 @@ def test_a_calibration_of_kitti_has_the_rectified_cameras(tmp_path: Path) -> Non
     assert (first.name, second.name, first.size) == ("P0", "P1", None)
     assert second.T_camera_first is not None
     np.testing.assert_allclose(second.T_camera_first[:3, 3], (-0.5, 0, 0), atol=1e-6)
-
-
-def test_a_plain_matrix_is_a_calibration(tmp_path: Path) -> None:
-    np.savetxt(tmp_path / "K.txt", K)
-    (camera,) = read_calibration(tmp_path / "K.txt")
-    np.testing.assert_allclose(camera.K, K)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,13 +59,6 @@ def test_leftovers_of_a_killed_process_are_replaced(recording: Any, monkeypatch:
         assert not leftover.exists()
 
 
-def test_unreadable_image_leaves_no_store(recording: Any, tmp_path: Path) -> None:
-    recording.file(3).write_bytes(b"broken")
-    with refuses(DataError, where="000003.png"):
-        open_frame_store(recording, 48, 64)
-    assert {p.suffix for p in (tmp_path / "cache").iterdir()} == {".lock"}
-
-
 def test_full_disk_is_reported_before_writing(
     recording: Any, monkeypatch: pytest.MonkeyPatch, one_line: OneLine
 ) -> None:
@@ -92,38 +83,3 @@ def test_a_store_that_is_damaged_while_it_is_read_is_named(recording: Any, damag
     for index in (1, 3):
         with refuses(DataError, where="a-left-64x48"):
             store.image(index)
-
-
-def _fill(folder: str, together: Any, results: Any) -> None:
-    (recording,) = open_recordings(folder)
-    read = recording.image
-
-    def slowly(*args: Any) -> Any:
-        time.sleep(0.1)
-        return read(*args)
-
-    recording.image = slowly  # type: ignore[method-assign]
-    calls = 0
-
-    def count(*_: object) -> None:
-        nonlocal calls
-        calls += 1
-
-    together.wait(timeout=60)
-    store = open_frame_store(recording, 48, 64, progress=count)
-    results.put((str(store.path), calls))
-
-
-@pytest.mark.slow
-def test_several_processes_make_one_store(recording: Any) -> None:
-    context = multiprocessing.get_context("fork")
-    results, together = context.Queue(), context.Barrier(3)
-    folder = str(recording.file(0).parents[1])
-    processes = [context.Process(target=_fill, args=(folder, together, results)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    outcomes = [results.get(timeout=60) for _ in processes]
-    for process in processes:
-        process.join()
-    assert len({path for path, _ in outcomes}) == 1
-    assert sorted(calls for _, calls in outcomes) == [0, 0, 4], "one decoded, two waited and read"

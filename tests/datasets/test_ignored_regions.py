@@ -9,9 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import DataError
 from stadia.datasets.image_files import read_rgb
 from stadia.datasets.open_dataset import open_recordings
 
@@ -68,30 +67,6 @@ def test_regions_outside_the_image_or_of_all_of_it_are_refused(
     with pytest.raises(DataError) as error:
         open_recordings(folder, ignore=ignore)
     one_line(error.value, "data.ignore", *words)
-
-
-def test_an_empty_box_and_a_mask_of_another_shape_are_refused(folder: Path, tmp_path: Path, one_line: OneLine) -> None:
-    with refuses(ConfigError, where="ignore"):
-        open_recordings(folder, ignore=[[20, 10, 20, 30]])
-    cv2.imwrite(str(tmp_path / "square.png"), np.zeros((96, 96), np.uint8))
-    with pytest.raises(DataError) as error:
-        open_recordings(folder, ignore=str(tmp_path / "square.png"))
-    one_line(error.value, "square.png", "found 96x96", "160x96")
-
-
-def test_check_draws_what_is_ignored(stadia: Any, folder: Path, tmp_path: Path) -> None:
-    """The picture of `stadia check --out` has the region in red; one line names it."""
-    box = "data.ignore=[[0,60,160,96]]"
-    code, printed, _ = stadia("check", folder, box, "--only", "borders", "--out", tmp_path / "out")
-    assert code == 0
-    assert f"{tmp_path / 'out' / 'ignored.png'}: 37.5% of the image is ignored, in red" in printed
-    picture = read_rgb(tmp_path / "out" / "ignored.png").astype(int)
-    redness = picture[..., 0] - picture[..., 2]
-    height = len(redness)
-    assert redness[int(0.85 * height) : int(0.95 * height)].mean() > redness[: height // 2].mean() + 60
-    printed = stadia("check", folder, box, "--only", "borders")[1]
-    assert "--out FOLDER writes the ignored region" in printed
-    assert not list(tmp_path.glob("out*/ignored-1.png")), "one picture for one region"
 
 
 HOOD = np.zeros((96, 160), bool)

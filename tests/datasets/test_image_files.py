@@ -59,13 +59,6 @@ def test_damaged_images_are_refused(
     one_line(caught.value, path, fault)
 
 
-def test_image_ending_in_black_is_accepted(tmp_path: Path) -> None:
-    dark = IMAGE.copy()
-    dark[32:] = 0
-    (tmp_path / "dark.jpg").write_bytes(encoded(".jpg", dark))
-    assert read_rgb(tmp_path / "dark.jpg")[40:].max() < 10
-
-
 def test_images_are_listed_in_natural_order(tmp_path: Path) -> None:
     for name in ("f10.png", "f9.PNG", "f100.jpg", "f1.jpeg", "notes.txt"):
         (tmp_path / name).touch()
@@ -105,13 +98,6 @@ def test_depth_of_8_bits_or_three_channels_is_refused(value: float, one_line: On
     with pytest.raises(DataError) as caught:
         check_depth_map(Path("depth.npy"), depth, 4, 5)
     one_line(caught.value, "depth.npy", "row 2, column 3", "1 such")
-
-
-def test_hidden_files_are_no_images(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "0001.png"), np.zeros((4, 4), np.uint8))
-    for name in ("._0001.png", ".DS_Store", "Thumbs.db"):
-        (tmp_path / name).write_bytes(b"\0")
-    assert [path.name for path in list_images(tmp_path)] == ["0001.png"]
 
 
 def test_two_suffixes_of_a_stem_are_refused(tmp_path: Path) -> None:

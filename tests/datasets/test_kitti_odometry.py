@@ -38,13 +38,6 @@ def test_color_pair_is_offset_from_camera_0(tmp_path: Path, world: Any) -> None:
     assert gray.file(0).parent.name == "image_0"
 
 
-def test_partial_sequence_selects_its_rows_of_poses_and_times(tmp_path: Path, world: Any) -> None:
-    """Images 3 to 5 beside the official files of the whole sequence."""
-    (recording,) = open_recordings(world.kitti_odometry(tmp_path, frames=3, first=3))
-    np.testing.assert_allclose(recording.T_world_camera(1), world.pose(1), atol=1e-9)
-    assert recording.timestamp_s(0) == pytest.approx(0.3)
-
-
 def test_lidar_scans_give_depth(tmp_path: Path, world: Any) -> None:
     world.kitti_odometry(tmp_path, frames=2)
     folder = tmp_path / "sequences" / "06"

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from tests.refusals import refuses
 
-from stadia.core.errors import DataError
-from stadia.core.recording import name_ground_truth
-from stadia.datasets.formats.kitti import compute_camera_poses, compute_imu_poses, project_scan, read_scan
+from stadia.datasets.formats.kitti import compute_camera_poses, compute_imu_poses, project_scan
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.recordings import FrameRange
 
-OneLine = Callable[..., None]
 DRIVE = "2011_09_26/2011_09_26_drive_0001_sync"
 T_CAMERA_VELO = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, -0.27], [0, 0, 0, 1]])
 
@@ -102,44 +96,6 @@ def test_depth_files_begin_with_the_one_that_is_read(drive: Path, world: Any, ki
             other.with_suffix(".away").rename(other)
         files.pop(0).unlink()
     assert recording.depth_m(0) is None
-
-
-def test_the_kind_of_ground_truth_is_named(drive: Path, world: Any) -> None:
-    """As `auto` chooses it for each frame, also through a part and a crop of the recording."""
-    kinds = {"auto": "lidar", "lidar_eigen": "lidar_eigen", "none": ""}
-    for ground_truth, kind in kinds.items():
-        assert open_recordings(drive, ground_truth=ground_truth)[0].depth_kind(0) == kind
-    for kind, numbers in (("velodyne_raw", (0, 1)), ("groundtruth", (1,))):
-        for number in numbers:
-            path = drive / "proj_depth" / kind / "image_02" / f"{number:010d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), np.full((world.height, world.width), 256, np.uint16))
-    (recording,) = open_recordings(drive)
-    assert [recording.depth_kind(index) for index in range(3)] == ["velodyne_raw", "groundtruth", ""]
-    assert FrameRange(recording, 1, 3).depth_kind(0) == "groundtruth"
-    frames = {recording.name: range(3)}
-    assert name_ground_truth([recording], frames) == "groundtruth+velodyne_raw"
-    assert name_ground_truth([recording], {recording.name: [0, 2]}) == "velodyne_raw"
-    assert name_ground_truth([recording], {}) == ""
-
-
-def test_a_cut_off_scan_is_named(drive: Path, one_line: OneLine) -> None:
-    scan = drive / "velodyne_points" / "data" / "0000000000.bin"
-    scan.write_bytes(scan.read_bytes()[:-4])
-    with pytest.raises(DataError) as caught:
-        open_recordings(drive)[0].depth_m(0)
-    one_line(caught.value, scan, "44 bytes", "16 bytes each")
-    np.array([[np.nan, 0, 0, 0]], np.float32).tofile(scan)
-    with refuses(DataError, where="0000000000.bin"):
-        read_scan(scan)
-
-
-def test_camera_poses_from_gps(drive: Path) -> None:
-    """0.00001 degrees are 1.11 m north and 0.73 m east at 49 degrees; each pose is relative to the first camera's."""
-    (recording,) = open_recordings(drive)
-    np.testing.assert_allclose(recording.T_world_camera(0), np.eye(4), atol=1e-9)
-    travelled = np.linalg.norm(recording.T_world_camera(2)[:3, 3])
-    assert travelled == pytest.approx(2 * np.hypot(1.113, 0.730), rel=0.03)  # the turning lever arm adds a little
 
 
 def test_gps_driving_forward_moves_the_camera_forward() -> None:

@@ -14,7 +14,7 @@ from stadia.core.errors import DataError
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import summarize_recordings
 from stadia.datasets.video.map_geometry import MEDIAN_DEPTH, MIN_PARALLAX
-from stadia.datasets.video.video_map import HEIGHTS_AHEAD, read_map, read_map_geometry
+from stadia.datasets.video.video_map import HEIGHTS_AHEAD
 
 
 @pytest.fixture
@@ -53,14 +53,6 @@ def test_pairs_have_the_least_parallax_and_lie_inside(images, tmp_path):
     assert recording.map_neighbor(5, 1) != 6
 
 
-def test_a_cut_recording_keeps_its_pairs(images, tmp_path):
-    write_map(tmp_path / "room.map")
-    whole, part = open_mapped(images), open_mapped(images, frames=(2, 10))
-    np.testing.assert_allclose(part.map_points(1), whole.map_points(3))
-    assert part.map_neighbor(1, 1) == whole.map_neighbor(3, 1) - 2
-    assert part.map_neighbor(7, 1) is None
-
-
 def test_points_below_the_road_are_of_what_moves(images, tmp_path):
     road = {"normal": [0, -1, 0], "height": 0.5, "height_deviation": 0.01, "pitch_deg": 0, "pitch_deviation_deg": 0.1}
     write_map(tmp_path / "room.map", road=road)
@@ -77,22 +69,6 @@ def test_no_map_and_one_of_another_camera_are_refused(images, tmp_path):
     write_map(tmp_path / "room.map", focal_px=60.0)
     with refuses(DataError, where="room.map", found="1.50"):
         open_mapped(images)
-
-
-@pytest.mark.parametrize("road", [{"normal": [0, 1, 0]}, {"height": -1}, {"normal": [0, -2, 0]}])
-def test_a_road_that_is_none_is_refused(tmp_path, road):
-    good = {"normal": [0, -1, 0], "height": 0.5, "height_deviation": 0.01, "pitch_deg": 0, "pitch_deviation_deg": 0.1}
-    write_map(tmp_path / "room.map", road=good | road)
-    with refuses(DataError, where="map.json"):
-        read_map(tmp_path / "room.map")
-
-
-def test_frames_that_a_map_does_not_have_are_lost(images, tmp_path):
-    write_map(tmp_path / "room.map")
-    geometry = read_map_geometry(images, [0, 5, 40], FOCAL / W)
-    assert np.isnan(geometry.poses[2]).all()
-    assert len(geometry.points_in_camera(2)) == 0
-    assert geometry.measure_parallax(0, 2) is None
 
 
 def test_what_never_moves_is_ignored_without_an_option(images, tmp_path):

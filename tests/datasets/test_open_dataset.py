@@ -27,13 +27,6 @@ def test_every_format_has_layout_and_interface(tmp_path: Path) -> None:
         assert reader.splits(tmp_path) == {}
 
 
-def test_a_folder_with_one_video_names_the_video_to_pass(tmp_path: Path) -> None:
-    (tmp_path / "kitchen.mp4").write_bytes(b"video")
-    (tmp_path / "kitchen.K.json").write_text("{}", encoding="utf-8")
-    with refuses(DataError, found="kitchen.mp4"):
-        open_recordings(tmp_path)
-
-
 def test_formats_are_detected(tmp_path: Path, world: Any) -> None:
     world.dataset(tmp_path / "own", {"train": ["a"]}, frames=1)
     world.kitti_odometry(tmp_path / "kitti", frames=1)
@@ -159,11 +152,6 @@ def test_invalid_poses_are_refused(tmp_path: Path, world: Any, one_line: OneLine
     with pytest.raises(DataError) as caught:
         open_recordings(tmp_path / "a")
     one_line(caught.value, tmp_path / "a" / "poses.txt", "1")
-
-
-def test_the_configuration_needs_no_torch() -> None:
-    code = "import sys, stadia.dataloading.config, stadia.datasets; assert not {'torch', 'cv2'} & set(sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.slow

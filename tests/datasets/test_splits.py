@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stadia.core.config import resolve_config
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import DataError
 from stadia.dataloading.config import DataConfig
 from stadia.dataloading.samples import open_split
 from stadia.datasets.config import SplitConfig
@@ -51,20 +51,6 @@ def test_blocks_depend_on_seed_and_name() -> None:
     assert two.val[1].indices == blocks(seed=1).val[0].indices
 
 
-def test_a_short_recording_is_not_used_up_by_its_gap() -> None:
-    split = blocks(51)
-    assert len(split.val[0].indices) == 5
-    assert len(split.train[0].indices) >= 36
-    assert blocks(5).val == [], "too short for any"
-    assert blocks(val_share=0).val == []
-
-
-def test_both_sides_of_a_block_validate() -> None:
-    split = split_blocks([Long("a", 100)], SplitConfig(), sides=("left", "right"))  # type: ignore[list-item]
-    assert [f.side for f in split.val] == ["left", "right"]
-    assert split.val[0].indices == split.val[1].indices
-
-
 def test_splits_of_the_dataset_are_used(tmp_path: Path, world: Any) -> None:
     world.dataset(tmp_path, {"train": ["a", "b"], "val": ["c"], "test": ["d"]}, frames=3, depth=False)
 
@@ -76,13 +62,6 @@ def test_splits_of_the_dataset_are_used(tmp_path: Path, world: Any) -> None:
     assert names(split_by={"val_recordings": ["a"]}) == (["b", "c"], ["a"]), "the test split stays out"
     assert names(recordings=["a", "d"], split_by={"val_recordings": ["d"]}) == (["a"], ["d"]), "unless it is selected"
     assert names(split="test")[0] == ["d"]
-
-
-def test_a_dataset_without_a_validation_split_gives_blocks_of_its_training_split(tmp_path: Path, world: Any) -> None:
-    world.dataset(tmp_path, {"train": ["a"], "test": ["d"]}, frames=10, depth=False, stereo=False)
-    split = open_split(DataConfig(path=str(tmp_path), split_by=SplitConfig(val_share=0.3)))
-    assert {f.recording.name.split("/")[1] for f in split.train + split.val} == {"a"}
-    assert len(split.val[0].indices) == 3
 
 
 def test_split_files_select_frames(tmp_path: Path, world: Any) -> None:
@@ -118,21 +97,3 @@ def test_a_wrong_line_is_named(
     with pytest.raises(DataError) as caught:
         read_split_file(file, open_recordings(tmp_path))
     one_line(caught.value, file, *parts)
-
-
-def test_ambiguous_recording_name_is_refused(tmp_path: Path, one_line: OneLine) -> None:
-    (tmp_path / "split.txt").write_text("seq-01 5\n")
-    recordings: Any = [Long("chess/seq-01", 9), Long("fire/seq-01", 9), Long("seq-02", 9)]
-    with pytest.raises(DataError) as caught:
-        read_split_file(tmp_path / "split.txt", recordings)
-    one_line(caught.value, "split.txt, line 1", "chess/seq-01, fire/seq-01", "whole name")
-
-
-def test_contradicting_split_options_are_refused(one_line: OneLine) -> None:
-    for given in ({"val_file": "v"}, {"train_file": "t", "val_recordings": ["a"]}):
-        with pytest.raises(ConfigError) as caught:
-            resolve_config(DataConfig, {"path": "x", "split_by": given})
-        one_line(caught.value, "split_by")
-    for given in ({"offsets": [0, 1]}, {"offsets": [1, 1]}, {"frames": [3, 3]}, {"format": "kiti"}):
-        with pytest.raises(ConfigError):
-            resolve_config(DataConfig, {"path": "x", **given})

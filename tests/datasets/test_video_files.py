@@ -21,13 +21,7 @@ from stadia.datasets.masks.mask_files import MaskFiles
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import RecordingView
 from stadia.datasets.video import video_files
-from stadia.datasets.video.frame_selection import (
-    FrameSelection,
-    FrameSelector,
-    find_corners,
-    measure_motion,
-    shrink_to_gray,
-)
+from stadia.datasets.video.frame_selection import FrameSelector, find_corners, measure_motion, shrink_to_gray
 from stadia.datasets.video.video_decoding import stream_selected, stream_video
 
 OneLine = Callable[..., None]
@@ -72,16 +66,6 @@ def test_a_file_and_a_folder_give_the_same_frames(tmp_path: Path, images: Path, 
     assert file.file(0) is None
     assert file.fingerprint() != folder.fingerprint()
     assert all(one.has_stride and RecordingView(one).has_stride for one in (file, folder)), "as the reader has one"
-
-
-def test_dropped_frames_are_counted(images: Path) -> None:
-    (recording,) = open_recordings(images, camera=FOCAL)
-    assert recording.selection == FrameSelection([0, 4, 5, 6, 7], standing=3)
-    assert str(recording.selection) == "5 of 8 frames kept (stride 1), 3 without motion left out"
-    (recording,) = open_recordings(images, camera=FOCAL, stride=3)
-    assert recording.numbers == [0, 3, 6]
-    assert "5 between the strides" in str(recording.selection)
-    assert len(open_recordings(images, camera=FOCAL, stride=1)[0]) == 8
 
 
 def test_slow_motion_is_kept_once_it_adds_up(drive_frames: list[np.ndarray]) -> None:
@@ -173,15 +157,6 @@ def test_camera_is_read_in_every_way(tmp_path: Path, images: Path, world: Any) -
     assert K({})[0, 0] == 99
 
 
-def test_K_file_with_one_matrix_a_frame_is_read(tmp_path: Path, images: Path, drive_frames: list[np.ndarray]) -> None:
-    file = tmp_path / "K.txt"
-    file.write_text("".join(f"{100 + i} 0 77 0 {100 + i} 41 0 0 1\n" for i in range(8)))
-    path = write_video(tmp_path / "drive.mp4", drive_frames)
-    for source in (images, path):
-        (recording,) = open_recordings(source, camera={"K_file": str(file)})
-        assert [float(recording.camera(i).fx) for i in range(len(recording))] == [100, 104, 105, 106, 107]
-
-
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
@@ -211,42 +186,6 @@ def test_missing_or_duplicate_camera_is_refused(images: Path, one_line: OneLine)
     one_line(caught_config.value, "focal_px, horizontal_fov_deg")
     with refuses(ConfigError, where="camera"):
         open_recordings(images, camera={"focal_mm": 4})
-
-
-def test_a_camera_file_that_names_its_size_fits_images_of_this_shape(images: Path, one_line: OneLine) -> None:
-    (recording,) = open_recordings(images, camera={"focal_px": 80})
-    camera = recording.camera(0)
-    height, width = 2 * camera.height, 2 * camera.width
-    K = [[160, 0, (width - 1) / 2], [0, 160, (height - 1) / 2], [0, 0, 1]]
-    (images / "K.json").write_text(json.dumps({"K": K, "height": height, "width": width}))
-    (read,) = open_recordings(images)
-    assert np.allclose(read.K(0), recording.K(0))
-    (given,) = open_recordings(images, camera={"K": K, "size": (height, width)})
-    assert np.allclose(given.K(0), recording.K(0))
-    (images / "K.json").write_text(json.dumps({"K": K, "height": height, "width": height}))
-    with pytest.raises(DataError) as caught:
-        open_recordings(images)
-    one_line(caught.value, images, f"expected the shape of {height}x{height}", "stadia camera")
-    (images / "K.json").write_text(json.dumps({"K": K, "height": -1, "width": "x"}))
-    with refuses(DataError, where="K.json"):
-        open_recordings(images)
-    with refuses(ConfigError, where="camera", found="K_file"):
-        open_recordings(images, camera={"focal_px": 4, "size": (9, 9)})
-
-
-def test_a_damaged_store_is_named(tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine) -> None:
-    path = write_video(tmp_path / "drive.mp4", drive_frames)
-    store = open_recordings(path, camera=FOCAL)[0].store.path
-    store.write_bytes(store.read_bytes()[: 2 * 3 * 96 * 160])
-    with pytest.raises(DataError) as caught:
-        open_recordings(path, camera=FOCAL)
-    one_line(caught.value, store, "2 frames", "delete the file")
-    record = store.with_suffix(".json")
-    for content in ("{}", "[]", '{"selection": {"kept": 3}}'):
-        record.write_text(content)
-        with pytest.raises(DataError) as caught:
-            open_recordings(path, camera=FOCAL)
-        one_line(caught.value, record, "delete the file")
 
 
 def test_undecodable_video_is_refused(tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine) -> None:

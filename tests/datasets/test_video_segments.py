@@ -57,36 +57,6 @@ def test_long_video_is_sampled_in_segments_without_storing(
     assert not (tmp_path / "cache").exists()
 
 
-def test_large_frames_are_reduced_and_the_camera_with_them(
-    drive: Path, world: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(video_files, "MAX_SIDE_PX", 80)
-    stretch = sample_recordings(drive, camera={"K": world.K.tolist()})[1]
-    assert stretch.image(0).shape == (48, 80, 3)
-    np.testing.assert_allclose(stretch.camera(0).K.numpy(), [[60, 0, 38.25], [0, 60, 20.25], [0, 0, 1]])
-    assert (stretch.camera(0).height, stretch.camera(0).width) == (48, 80)
-
-
-def test_video_with_per_frame_K_or_poses_is_sampled_from_the_start(drive: Path, world: Any, tmp_path: Path) -> None:
-    poses = tmp_path / "poses.txt"
-    poses.write_text(world.rows([world.pose(index) for index in range(FRAMES)]))
-    (stretch,) = sample_recordings(drive, camera=FOCAL, poses=str(poses))
-    assert stretch.numbers == list(range(24))
-    assert stretch.is_part, "there is more of it"
-    np.testing.assert_allclose(stretch.T_world_camera(7), world.pose(7), atol=1e-9)
-    matrices = tmp_path / "K.txt"
-    matrices.write_text("".join(f"{100 + i} 0 77 0 {100 + i} 41 0 0 1\n" for i in range(FRAMES)))
-    (stretch,) = sample_recordings(drive, camera={"K_file": str(matrices)}, stride=2)
-    assert [float(stretch.camera(index).fx) for index in range(3)] == [100, 102, 104]
-
-
-def test_truncated_segment_is_logged(drive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cut = tmp_path / "cut.mp4"
-    cut.write_bytes(drive.read_bytes()[: int(0.7 * drive.stat().st_size)])
-    assert [stretch.numbers[0] for stretch in sample_recordings(cut, camera=FOCAL)] == [0, 50, 100]
-    assert f"{cut}: no frames after 75 % of it" in caplog.text
-
-
 @pytest.mark.slow
 def test_short_video_is_one_segment_and_other_data_is_opened_whole(drive: Path, world: Any, tmp_path: Path) -> None:
     video_files.MAX_DECODED = 50  # undone with the fixture's patch

@@ -5,17 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import stat
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from tests.processes import leave_stale_folder
 from tests.refusals import refuses
 
@@ -25,7 +22,6 @@ from stadia.files.atomic_files import (
     THIS_MACHINE,
     atomic_folder,
     atomic_write,
-    hold_lock,
     open_to_append,
     remove_stale_files,
     sync_later,
@@ -78,30 +74,10 @@ def test_an_error_of_writing_names_the_file(tmp_path, context, error, parts):
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("call", ["chmod", "replace"])
-def test_an_error_of_the_temporary_file_names_the_file(tmp_path, monkeypatch, call):
-    def fail(path: str, *_: object) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-
-    monkeypatch.setattr(os, call, fail)
-    with refuses(StadiaError, where="a.png"):
-        write_text(tmp_path / "a.png", "text")
-    assert names(tmp_path) == []
-
-
 def test_an_error_of_another_file_stays_what_it_is(tmp_path):
     with pytest.raises(FileNotFoundError, match="input"), atomic_write(tmp_path / "a"):
         (tmp_path / "input").read_text(encoding="utf-8")
     assert names(tmp_path) == []
-
-
-def test_a_place_of_another_kind_is_named(tmp_path):
-    (tmp_path / "file").touch()
-    (tmp_path / "out").symlink_to(tmp_path / "gone" / "away")
-    for place, reason in ((".", "Is a directory"), ("file/a.txt", "File exists"), ("out/a.txt", "File exists")):
-        with refuses(StadiaError, found=reason):
-            write_text(tmp_path / place, "text")
-    assert names(tmp_path) == ["file", "out"]
 
 
 @pytest.mark.parametrize("limit", [100, 4096])
@@ -169,14 +145,6 @@ def test_folder_appears_whole(tmp_path, existing):
     assert names(tmp_path / "mine") == ["thesis"]
 
 
-def test_a_hidden_folder_of_the_user_stays(tmp_path):
-    (tmp_path / ".world.partial").mkdir()
-    (tmp_path / ".world.partial" / "thesis").touch()
-    with atomic_folder(tmp_path / "world"):
-        pass
-    assert names(tmp_path / ".world.partial") == ["thesis"]
-
-
 def test_a_file_of_the_user_in_the_place_of_a_lock_stays(tmp_path):
     (tmp_path / ".world.lock").write_text("mine")
     with refuses(StadiaError, where=".world.lock"), atomic_folder(tmp_path / "world"):
@@ -239,16 +207,6 @@ def test_stale_files_are_of_processes_that_ended_or_a_day_old(tmp_path):
 # -- Syncs.
 
 
-def test_file_and_folder_are_synced(tmp_path, monkeypatch):
-    synced = []
-    fsync = os.fsync
-    monkeypatch.setattr(
-        "os.fsync", lambda number: (synced.append(stat.S_ISDIR(os.fstat(number).st_mode)), fsync(number))
-    )
-    write_text(tmp_path / "a.txt", "text")
-    assert synced == [False, True]  # first the content, then its name
-
-
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names of open files come from /proc")
 def test_files_of_a_block_are_synced_once_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also those of other threads; files of other folders are synced at once, and nothing is after an error."""
@@ -268,21 +226,3 @@ def test_files_of_a_block_are_synced_once_at_its_end(tmp_path: Path, monkeypatch
     assert synced == []
     write_text(out / "e", "-")
     assert len(synced) == 2, "after the block each file is synced by itself"
-
-
-def test_a_folder_that_was_moved_away_is_made_again(tmp_path):
-    """As the predictions of a run before it was resumed: their place is written anew by the same process."""
-    write_text(tmp_path / "maps" / "a.txt", "first")
-    (tmp_path / "maps").rename(tmp_path / "kept")
-    write_text(tmp_path / "maps" / "a.txt", "second")
-    assert (tmp_path / "kept" / "a.txt").read_text() == "first"
-    assert (tmp_path / "maps" / "a.txt").read_text() == "second"
-
-
-def test_a_look_at_a_lock_does_not_refuse_its_writer(tmp_path: Path) -> None:
-    look = FileLock(tmp_path / "lock", thread_local=False)
-    look.acquire()
-    timer = threading.Timer(0.1, look.release)
-    timer.start()
-    with hold_lock(tmp_path / "lock", tmp_path):
-        timer.join()

@@ -121,13 +121,6 @@ def test_no_jpeg_hides_its_frame_header(unlike: bytes) -> None:
         decode_image("a", hidden, cv2.IMREAD_COLOR)
 
 
-def test_a_progressive_jpeg_of_thousands_of_scans_is_refused() -> None:
-    data = bytes(cv2.imencode(".jpg", IMAGE, (cv2.IMWRITE_JPEG_PROGRESSIVE, 1))[1].tobytes())
-    assert decode_image("a", data, cv2.IMREAD_COLOR).shape == IMAGE.shape
-    last = data.rindex(b"\xff\xda")
-    assert "scans" in str(find_image_fault(data[:-2] + data[last:-2] * 300 + data[-2:]))
-
-
 @pytest.mark.parametrize("is_png", [True, False])
 def test_an_image_of_millions_of_empty_parts_is_refused(is_png: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_io, "_MAX_PARTS", 1000)

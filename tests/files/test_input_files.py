@@ -7,26 +7,16 @@ import json
 import os
 import socket
 import struct
-import threading
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.refusals import refuses
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.files import array_files, input_files, json_files
 from stadia.files.array_files import list_npz_arrays, open_npy, open_npz, read_npy, read_npz
-from stadia.files.input_files import (
-    name_parser_errors,
-    open_input,
-    parse_integer,
-    read_bytes,
-    read_csv,
-    read_lines,
-    read_text,
-)
+from stadia.files.input_files import name_parser_errors, parse_integer, read_bytes, read_csv, read_lines, read_text
 from stadia.files.json_files import read_json, stream_json_lists, stream_json_rows
 from stadia.files.yaml_files import parse_yaml, read_yaml
 
@@ -77,24 +67,6 @@ def test_only_a_regular_file_is_read(tmp_path: Path, kind: str, monkeypatch: pyt
             path.symlink_to(path)
             found = "symbolic links"
     _refused(lambda: read_text(path, expected="a calibration"), found, "a calibration")
-
-
-def test_a_pipe_that_replaces_the_checked_file_does_not_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a"
-    os.mkfifo(path)
-    monkeypatch.setattr(input_files, "check_input_file", lambda *_, **__: 0)
-
-    def read() -> None:
-        with refuses(DataError, where="a"), open_input(path, expected="text", max_bytes=9):
-            pass
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    reader.join(120)
-    is_blocked = reader.is_alive()
-    if is_blocked:
-        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-    assert not is_blocked
 
 
 def test_reading_stops_at_the_limit_whatever_size_is_reported(tmp_path: Path) -> None:
@@ -328,12 +300,6 @@ def test_a_stacked_array_is_compared_with_the_size_of_its_file(tmp_path: Path) -
     _refused(lambda: open_npy(path), "a.npy", "claims shape (5, 30, 40)")
     _refused(lambda: stack.read(4), "a.npy", "4700 of 4800 bytes of part 4")
     assert stack.read(3).shape == (30, 40)
-
-
-def test_a_compressed_array_is_unpacked_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(array_files, "MAX_ARRAY_BYTES", 1000)
-    np.savez_compressed(tmp_path / "a.npz", maps=np.zeros((5, 30, 40)))
-    _refused(lambda: open_npz(tmp_path / "a.npz", "maps"), "array 'maps' of 48000 bytes", "at most 1000")
 
 
 def test_rows_of_a_json_list_are_read_one_by_one_and_damage_is_named(tmp_path: Path) -> None:

@@ -41,10 +41,6 @@ SAMPLES = {
 }
 
 
-def test_each_kind_has_a_mark() -> None:
-    assert set(SAMPLES) == set(MARKS)
-
-
 @pytest.mark.parametrize("kind", SAMPLES)
 def test_an_output_replaces_its_own_kind_alone(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "out"
@@ -93,13 +89,6 @@ def test_of_a_run_its_own_files_alone_are_inputs(tmp_path: Path) -> None:
     with refuses(StadiaError, where="report.html"):
         check_replaceable(tmp_path / "report.html", "report", inputs=[tmp_path])
     check_replaceable(tmp_path / "report.html", "report", inputs=[tmp_path], force=True)
-
-
-def test_a_home_folder_is_expanded_in_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shell leaves `--out=~/model.onnx` as it is."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert check_replaceable(Path("~/model.onnx"), "exported network", inputs=()) == tmp_path / "model.onnx"
-    assert check_output_folder(Path("~/out"), "findings.jsonl", "list of findings", inputs=()) == tmp_path / "out"
 
 
 def test_a_link_is_refused_or_itself_replaced(tmp_path: Path) -> None:

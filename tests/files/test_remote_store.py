@@ -34,7 +34,7 @@ def check_round_trip(store: RemoteStore, folder: Path) -> None:
     assert store.exists("a/c.bin")
     assert not store.exists("a/d.bin")
     assert pickle.loads(pickle.dumps(store)).read("a/b.bin", max_bytes=5) == b"other"
-    with refuses(DataError, found="4"):
+    with refuses(DataError, found="5", expected="4"):
         store.read("a/b.bin", max_bytes=4)
     with refuses(DataError, where="a/absent"):
         store.read("a/absent", max_bytes=4)

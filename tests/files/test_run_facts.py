@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from tests.refusals import refuses
 
 from stadia.core.config import ValueChange
-from stadia.core.errors import DataError, StadiaError
+from stadia.core.errors import DataError
 from stadia.files.run_facts import (
     UNKNOWN_FACTS,
     CodeVersion,
@@ -31,8 +30,6 @@ from stadia.files.run_facts import (
     read_run_facts,
     write_run_facts,
 )
-from stadia.report.run_files import read_run
-from stadia.training.run_folder import Run
 
 TIMES = TrainingTimes(
     device="cpu",
@@ -138,16 +135,6 @@ def test_data_are_compared_up_to_rounding() -> None:
     assert describe_change(ValueChange("poses.a", "[2.0, 0.3]", "[2.0, 0.31]")) == "poses.a: others"
 
 
-@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 1e308])
-def test_times_are_finite_and_so_are_their_sums(seconds: float, tmp_path: Path) -> None:
-    write_run_facts(tmp_path, WHOLE)
-    values = json.loads((tmp_path / "run.json").read_text())
-    values["time"]["phases_s"] = {"forward": seconds, "other": seconds}
-    (tmp_path / "run.json").write_text(json.dumps(values))
-    with refuses(DataError, where="run.json", found="time.phases_s.forward"):
-        read_run_facts(tmp_path)
-
-
 # -- runs that a wrong path may mean
 
 
@@ -160,17 +147,3 @@ def test_the_newest_runs_of_the_first_folder_that_has_some_are_named(tmp_path: P
     folders = [tmp_path / "nothing", tmp_path, tmp_path / "runs"]
     assert describe_runs(folders) == f"pass a run: {', '.join(names)} (2 more)"
     assert describe_runs(folders, need_checkpoint=True) == ""
-
-
-@pytest.mark.parametrize("read", [read_run, Run.open])
-def test_a_run_that_is_not_there_is_answered_with_those_that_are(
-    read: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with refuses(StadiaError, where="nope", fix="runs/<date>-<name>"):
-        read(Path("nope"))
-    run = Path("runs", "2026-01-01-000000-dpt")
-    run.mkdir(parents=True)
-    (run / "run.json").touch()
-    with refuses(StadiaError, where="nope", fix=run):
-        read(Path("nope"))

@@ -227,10 +227,7 @@ class _BatchesOrErrors(Dataset[PackedT | StadiaError]):
 
 
 def start_worker(_: int) -> None:
-    """Limit a worker to one core, and let only the training end it.
-
-    Signals to a group of processes (Ctrl-C, a closed terminal) and SIGTERM do not: the training first saves its step.
-    """
+    """Limit a worker to one core, and ignore signals to its group: the training ends it after saving its step."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     for name in ("SIGINT", "SIGHUP", "SIGTTOU", "SIGTTIN"):  # the last two stop background processes that print

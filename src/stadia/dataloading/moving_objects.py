@@ -102,7 +102,7 @@ def _compare(
 
 
 def _measure_gradient(gray: NDArray[np.uint8], direction: Array) -> Array:
-    """Return (h, w), the mean gradient along a unit direction (h, w, 2) over 5x5 pixels, in gray levels per pixel."""
+    """Return (h, w), the mean gradient along a unit direction (h, w, 2) over 5x5 pixels."""
     values = cv2.GaussianBlur(gray, (3, 3), 0).astype(np.float32)
     x, y = (cv2.Sobel(values, cv2.CV_32F, *order) / 8 for order in ((1, 0), (0, 1)))
     along = np.abs(x * direction[..., 0] + y * direction[..., 1]).astype(np.float32)

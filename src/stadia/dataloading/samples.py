@@ -211,10 +211,7 @@ class VideoSamples(Dataset[Batch]):
         seed: int = 0,
         progress: ReportProgress | None = None,
     ) -> VideoSamples:
-        """Make samples of a configuration; validation is never augmented.
-
-        Raises ConfigError if `config.sparse_depth` is unresolved ("auto") although ground truth is used.
-        """
+        """Make samples of a configuration; validation is never augmented. Raises ConfigError for sparse_depth=auto."""
         if config.ground_truth_depth and config.sparse_depth == "auto":
             expected = "true (single returns) or false (a surface)"
             fix = "set it, or open the data with stadia.recipes.base.video_data.open_video"
@@ -399,10 +396,7 @@ def _resolve_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recordi
 
 
 def _read_motions(recording: Recording, views: Sequence[tuple[int, str]], *, stereo: bool) -> tuple[Tensor, Tensor]:
-    """Return (N, 4, 4) T_source_target by calibration (NaN in time), and as measured.
-
-    views: frame and side of the target, then of the sources.
-    """
+    """Return T_source_target (N, 4, 4) by calibration and as measured, for views (frame, side); the target is first."""
     target, *sources = views
     rig = [_UNKNOWN] * len(sources)
     if stereo:

@@ -54,10 +54,7 @@ def compute_mean_gray(image: Tensor) -> Tensor:
 
 
 def apply_color(images: Tensor, color: Tensor, target_gray: Tensor) -> Tensor:
-    """Apply maps (..., 3, 4), one for all N images of a sample, to (..., N, 3, H, W) in [0, 1].
-
-    target_gray (...): the mean gray of the sample's target, the pivot of contrast in every image.
-    """
+    """Apply maps (..., 3, 4) to (..., N, 3, H, W) in [0, 1]; `target_gray` (...) is the pivot of contrast."""
     flat = images.flatten(-2)  # (..., N, 3, HW)
     each = flat.shape[:-2]  # (..., N)
     matrices = color[..., None, :, :3].expand(*each, 3, 3).reshape(-1, 3, 3)
@@ -79,10 +76,7 @@ class ZoomWindow:
 
 @dataclass(frozen=True)
 class AugmentationDraw:
-    """The random draw of one sample, for its images, cameras and targets.
-
-    color: (3, 4), see `make_color_matrix`.  R_tilted_camera: (3, 3) float64, see `make_tilt`.
-    """
+    """The random draw of one sample. color: (3, 4).  R_tilted_camera: (3, 3) float64."""
 
     mirror: bool = False
     color: Tensor | None = None
@@ -255,10 +249,7 @@ class WeatherDraw:
 
 
 def add_weather(images: NDArray[np.uint8], draw: WeatherDraw, horizon_row: float) -> NDArray[np.uint8]:
-    """Return images (N, 3, H, W) changed by one kind and strength.
-
-    horizon_row: row of the horizon, at and above which fog is thickest.
-    """
+    """Return images (N, 3, H, W) changed by one kind and strength; fog is thickest at and above `horizon_row`."""
     random = np.random.default_rng(draw.seed)
     change = _CHANGES[draw.kind]
     bad = []

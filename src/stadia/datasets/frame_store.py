@@ -62,12 +62,7 @@ def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[n
 
 
 def resize_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize (h, w) to (height, width) by the nearest pixel center: depths are not mixed.
-
-    Examples:
-        >>> resize_depth(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32), 1, 2).shape
-        (1, 2)
-    """
+    """Resize (h, w) to (height, width) by the nearest pixel center: depths are not mixed."""
     return cv2.resize(depth_m, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
@@ -163,7 +158,7 @@ def _read_sums(path: Path) -> list[int]:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StoredRecording(CalibratedRecording):
-    """A one-sided recording whose frames are only in a store; `content` identifies their source."""
+    """A recording whose frames are only in a store; `content` identifies their source."""
 
     store: FrameStore
     content: str
@@ -185,12 +180,7 @@ class StoredRecording(CalibratedRecording):
 
 
 def to_planar_bytes(image: NDArray[np.uint8]) -> bytes:
-    """Convert (H, W, 3) to the bytes of a store.
-
-    Examples:
-        >>> list(to_planar_bytes(np.array([[[1, 2, 3]]], np.uint8)))
-        [1, 2, 3]
-    """
+    """Return the bytes of (H, W, 3) in a store."""
     return np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes()
 
 

@@ -54,12 +54,7 @@ class IgnoringRecording(RecordingView):
 
 
 def name_mask(recording: str) -> str:
-    """Return the file name of the mask of a recording or mount in a folder of masks.
-
-    Examples:
-        >>> name_mask("kitti/00")
-        'kitti_00.png'
-    """
+    """Return the file name of a recording's or mount's mask: kitti_00.png for kitti/00."""
     return f"{recording.replace('/', '_')}.png"
 
 

@@ -43,10 +43,7 @@ READ_THREADS = 16  # disks serve many small reads in parallel
 
 
 def list_images(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return the matching PNG and JPEG files of a folder in natural order, without hidden files.
-
-    Raises DataError if there is none, or if two files have one stem.
-    """
+    """Return the PNG and JPEG files of a folder in natural order. Raises DataError for none, and for equal stems."""
     listed = (p for p in folder.glob(pattern) if not p.name.startswith("."))
     files = [p for p in listed if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
     if not files:
@@ -141,10 +138,7 @@ def count_image_bytes(path: Path) -> int:
 
 
 def _jpeg_ends_early(data: bytes, image: NDArray[np.uint8]) -> bool:
-    """Return whether the decoder filled missing data with gray, as libjpeg does without an error.
-
-    A flat last row is suspicious; a strict decoder then decides, because a valid image may end in black.
-    """
+    """Return whether libjpeg filled missing data with gray; a strict decoder decides if the last row is flat."""
     if np.ptp(image[-1].reshape(-1, image.shape[-1]), axis=0).any():
         return False
     strict = av.CodecContext.create("mjpeg", "r")
@@ -162,10 +156,7 @@ def _decode(path: Path, flags: int) -> tuple[bytes, NDArray]:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Return (H, W, 3) RGB; gray is repeated, 16 bits become 8, the EXIF orientation is applied.
-
-    Raises DataError for a missing, truncated or damaged file.
-    """
+    """Return (H, W, 3) RGB of 8 bits, with the EXIF orientation applied. Raises DataError for a damaged file."""
     data, bgr = _decode(path, cv2.IMREAD_COLOR)
     if data.startswith(JPEG_SIGNATURE) and _jpeg_ends_early(data, bgr):
         raise DataError(path, found="compressed data that end too early", expected="a complete image", fix=_COPY)
@@ -222,12 +213,7 @@ def refuse_jpeg_depth(path: Path) -> None:
 
 
 def list_depth_images(path: Path) -> tuple[Path, ...]:
-    """Return the PNG of a depth map, and names of files that are refused.
-
-    Examples:
-        >>> [file.name for file in list_depth_images(Path("000000.png"))][:4]
-        ['000000.png', '000000.jpg', '000000.jpeg', '000000.tiff']
-    """
+    """Return the PNG of a depth map, and names of files that are refused."""
     return path, *(path.with_suffix(suffix) for suffix in (".jpg", ".jpeg", *OTHER_DEPTH_SUFFIXES))
 
 
@@ -253,10 +239,7 @@ def read_raw_depth_png(path: Path) -> NDArray:
 
 
 def read_label_png(path: Path) -> NDArray[np.int32]:
-    """Return (H, W) integers, such as classes, from a PNG of one channel with 8 or 16 bits.
-
-    Raises DataError for other files: JPEG blurs labels, and palettes encode them.
-    """
+    """Return (H, W) integers of a one-channel PNG. Raises DataError for JPEG, which blurs labels, and palettes."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     jpeg = data.startswith(JPEG_SIGNATURE)
     if jpeg or stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16):
@@ -295,10 +278,7 @@ def encode_name(name: str) -> bytes:
 
 
 def hash_file(file: Path) -> str:
-    """Return HASH_DIGITS hexadecimal digits of a file's size, middle and end.
-
-    Sensor noise makes images differ everywhere, and a PNG ends in a checksum. Raises DataError for a missing file.
-    """
+    """Return HASH_DIGITS hexadecimal digits of a file's size, middle and end. Raises DataError."""
     with open_input(file, expected="an image", max_bytes=MAX_ARRAY_BYTES, fix=_COPY) as stream:
         size = stream.seek(0, os.SEEK_END)
         digest = hashlib.blake2b(str(size).encode(), digest_size=HASH_DIGITS // 2)
@@ -343,10 +323,5 @@ def join_hashes(digits: Sequence[str]) -> str:
 
 
 def split_hashes(digits: str) -> list[str]:
-    """Split a string of `join_hashes` into hashes.
-
-    Examples:
-        >>> split_hashes("0123456789abba9876543210")
-        ['0123456789ab', 'ba9876543210']
-    """
+    """Split a string of `join_hashes`."""
     return [digits[start : start + HASH_DIGITS] for start in range(0, len(digits), HASH_DIGITS)]

@@ -198,10 +198,7 @@ MAX_CHANGE = 4.0  # largest plausible factor between the focal lengths of lens a
 
 
 def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
-    """Return the undistortion of a lens to the pinhole camera without empty pixels.
-
-    where: a name for messages.  Raises DataError for coefficients that no lens has.
-    """
+    """Return the undistortion to a pinhole camera without empty pixels. Raises DataError for impossible lenses."""
     with np.errstate(all="ignore"):
         new_K = compute_pinhole_K([(lens, np.eye(3))])
         made = Undistortion(lens, np.eye(3), new_K)

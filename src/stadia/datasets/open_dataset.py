@@ -94,10 +94,7 @@ def open_recordings(
 
 
 def sample_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
-    """Open as `open_recordings` does, for checks of the data: a video is decoded only in segments, into memory.
-
-    With `frames` a video is decoded whole, because its range counts all frames.
-    """
+    """Open as `open_recordings` does, but decode only segments of a video; with `frames` all of it."""
     return _open(path, format, options, sample=True)
 
 
@@ -238,10 +235,7 @@ def _refuse_images(path: Path) -> None:
 
 
 def _refuse_several_datasets(path: Path, format: str) -> None:
-    """Raise DataError if a subfolder is a data set of another format, which would be left out.
-
-    A list of recordings in the folder itself decides instead.
-    """
+    """Raise DataError if a subfolder is a data set of another format, unless a list of recordings decides."""
     if format in OWN_FORMATS or not path.is_dir() or _lists_recordings(path):
         return
     formats = {name: DATASETS.load(name)() for name in DATASETS if name not in OWN_FORMATS}

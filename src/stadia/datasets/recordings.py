@@ -115,12 +115,7 @@ def check_center(what: object, intrinsics: Intrinsics) -> Intrinsics:
 
 
 def make_K(what: object, fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
-    """Return K (3, 3) from four numbers in pixels. Raises DataError as `check_K`.
-
-    Examples:
-        >>> make_K("camera.txt", 500, 500, 31.5, 23.5)[0].tolist()
-        [500.0, 0.0, 31.5]
-    """
+    """Return K (3, 3) from four numbers in pixels. Raises DataError as `check_K`."""
     return check_K(what, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
 
 
@@ -365,7 +360,7 @@ class RecordingView(Recording):
 
 
 class FrameRange(RecordingView):
-    """The frames [start, stop) of a recording. Raises DataError if the recording is shorter."""
+    """The frames [start, stop) of a recording. Raises DataError if it is shorter."""
 
     def __init__(self, recording: Recording, start: int, stop: int) -> None:
         super().__init__(recording)

@@ -106,10 +106,7 @@ def split_blocks(recordings: Sequence[Recording], config: SplitConfig, sides: Se
 def split_recordings(
     recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)
 ) -> TrainValSplit:
-    """Validate on whole recordings, or whole places, until they have `val_share` of the frames.
-
-    The draw depends on the seed and the names, not on their order. One always trains. Raises DataError for only one.
-    """
+    """Validate on whole recordings or places, drawn by seed and name. Raises DataError for only one."""
     groups: dict[str, list[Recording]] = {}
     for recording in recordings:
         groups.setdefault(recording.session if config.unit == "places" else recording.name, []).append(recording)
@@ -191,10 +188,7 @@ def map_frame_numbers(recording: Recording) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class FrameList:
-    """Frames to score.
-
-    indices: ascending, by recording name.  file, sha256: identity of the list.
-    """
+    """Frames to score: ascending indices by recording name. file, sha256: identity of the list."""
 
     file: str
     sha256: str
@@ -206,10 +200,7 @@ class FrameList:
 
 
 def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
-    """Read lines `recording frame l` or `recording frame`: `2011_09_26/2011_09_26_drive_0002_sync 0000000069 l`.
-
-    Raises DataError for invalid lines, missing or repeated frames, and right images, which are not scored.
-    """
+    """Read frames to score, as `read_split_file`. Raises DataError for repeated frames and right images."""
     data = read_bytes(path, expected="a list of frames", max_bytes=MAX_TEXT_BYTES)
     indices: dict[str, Sequence[int]] = {}
     for frames in read_split_file(path, recordings):

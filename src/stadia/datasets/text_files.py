@@ -64,10 +64,7 @@ def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
 
 
 def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64]:
-    """Return (N, 4, 4) camera-to-world from 3x4 rows.
-
-    The file has one row per image, or all rows of a sequence, which the images' numbers index. Raises DataError.
-    """
+    """Return (N, 4, 4) camera-to-world from 3x4 rows, one per image or indexed by `numbers`. Raises DataError."""
     rows = _select_rows(path, read_rows(path, 12, "a 3x4 camera-to-world matrix per row"), frames, numbers, "poses")
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3] = rows.reshape(-1, 3, 4)

@@ -28,10 +28,7 @@ _DIRECTORY_BYTES = 1 << 20  # of a zip archive's list of members
 def read_npy(
     path: Path, *, shape: tuple[int, ...] | None = None, max_bytes: int = MAX_ARRAY_BYTES
 ) -> NDArray[np.generic]:
-    """Return the booleans, integers or floats of an .npy file.
-
-    The header is compared with `shape`, the file's size and `max_bytes` before data are read.
-    """
+    """Return the numbers of an .npy file; its header is checked before data are read. Raises DataError."""
     expected = "an .npy array of numbers"
     with open_input(path, expected=expected, max_bytes=max_bytes + (1 << 16)) as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -126,10 +123,7 @@ def open_npy(path: Path) -> StackedArray:
 
 
 def open_npz(path: Path, name: str) -> StackedArray:
-    """Open one array of an .npz archive. A compressed one is unpacked, up to MAX_ARRAY_BYTES.
-
-    Raises DataError as `read_npz` does.
-    """
+    """Open one array of an .npz archive; a compressed one is unpacked. Raises DataError."""
     with _open_npz(path, MAX_STACK_BYTES) as (archive, members), archive.open(members[name]) as stream:
         member = members[name]
         shape, is_fortran, dtype, data_bytes = _read_header(f"{path}, array '{name}'", stream, member.file_size)
@@ -159,11 +153,7 @@ def list_npz_arrays(path: Path, *, max_bytes: int = MAX_ARRAY_BYTES) -> tuple[st
 def read_npz(
     path: Path, *, only: Collection[str] | None = None, max_bytes: int = MAX_ARRAY_BYTES
 ) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of an .npz archive by name: all, or those named in `only`.
-
-    Raises DataError for encrypted members, compression other than deflate, more than `max_bytes` unpacked, and
-    values that are not numbers.
-    """
+    """Return the arrays of an .npz archive by name, or only those named. Raises DataError."""
     with _open_npz(path, max_bytes) as (archive, members):
         arrays = {}
         for name, member in members.items():

@@ -87,10 +87,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
-    """Yield a stream and replace `path` by what was written to it, as `atomic_write` does.
-
-    For many frames, pass text from `paths.join_name`: Python keeps the names of each Path in memory.
-    """
+    """Yield a stream and replace `path` by what was written to it, as `atomic_write` does."""
     with _replace_whole(os.fspath(path)) as temporary, open(temporary, "wb") as stream:
         yield stream
 
@@ -126,10 +123,7 @@ _SYNCED_LATER: set[str] = set()
 
 @contextmanager
 def sync_later(folder: Path) -> Iterator[None]:
-    """Sync all files that `atomic_write` writes into a folder once, at the end of the block; not after an error.
-
-    For many files that are valid only with a final one: write that one after the block.
-    """
+    """Sync all files that `atomic_write` writes into a folder once, at the end of the block; not after an error."""
     prefix = os.path.join(os.path.abspath(folder), "")
     _SYNCED_LATER.add(prefix)
     try:
@@ -165,10 +159,7 @@ def _make_prefix(stem: str) -> str:
 
 
 def remove_stale_files(folder: str | Path) -> None:
-    """Remove temporary files and folders of killed processes from a folder, once per process.
-
-    Names state machine and process. Files of other machines are removed after a day.
-    """
+    """Remove temporary files of killed processes, and day-old ones of other machines, once per process."""
     absolute = os.path.abspath(folder)
     if absolute in _CLEANED:
         return

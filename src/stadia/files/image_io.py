@@ -63,10 +63,7 @@ def read_image(
 def decode_image(
     path: object, data: bytes, flags: int, *, expected: str = "a complete image", fix: str = _FIX
 ) -> NDArray[Any]:
-    """Decode a PNG or JPEG as cv2.imdecode does with `flags`.
-
-    Raises DataError if it is neither, is truncated or damaged, or has more than MAX_PIXELS pixels.
-    """
+    """Decode a PNG or JPEG as cv2.imdecode does. Raises DataError for damage and more than MAX_PIXELS pixels."""
     header = parse_image_header(data)
     fault = find_image_fault(data)
     if fault is None and header is None:
@@ -136,10 +133,7 @@ def _find_jpeg_fault(data: bytes) -> str | None:
 
 
 def _list_jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield marker and start of each segment up to the end marker, as libjpeg reads them.
-
-    Stops at anything that libjpeg would read differently: a header that claims another size could hide there.
-    """
+    """Yield marker and start of each segment, up to anything that libjpeg would read differently."""
     at = 2
     while at + 2 <= len(data) and data[at] == 0xFF and data[at + 1] != 0:
         marker = data[at + 1]
@@ -162,12 +156,7 @@ def _list_jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def parse_image_header(data: bytes) -> ImageHeader | None:
-    """Return the header of a PNG or JPEG; None for another file.
-
-    Examples:
-        >>> parse_image_header(b"not an image") is None
-        True
-    """
+    """Return the header of a PNG or JPEG; None for another file."""
     if data.startswith(PNG_SIGNATURE) and len(data) >= 26 and data[12:16] == b"IHDR":
         width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
         return ImageHeader(width, height, bits, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 0))
@@ -179,10 +168,7 @@ def parse_image_header(data: bytes) -> ImageHeader | None:
 
 
 def write_image(path: str | Path, image: NDArray[Any], params: tuple[int, ...] = ()) -> None:
-    """Write (H, W) or (H, W, C) in BGR order atomically, in the format of the suffix.
-
-    Encodes in memory, because cv2.imwrite ends the process at a name that is not UTF-8.
-    """
+    """Write (H, W) or (H, W, C) in BGR order atomically. cv2.imwrite would end the process at some names."""
     suffix = "." + str(path).rpartition(".")[2].lower()
     is_encoded, data = cv2.imencode(suffix, np.ascontiguousarray(image), params)
     if not is_encoded:
@@ -202,10 +188,7 @@ _PFM_HEADER = re.compile(rb"(P[fF])\s+(\d{1,6})\s+(\d{1,6})\s+[-+.\deE]+\s")
 
 
 def read_float_image(path: Path) -> NDArray[Any]:
-    """Return the (H, W) values of a .tiff, .tif, .pfm or .exr file as stored.
-
-    Raises DataError if it is damaged, has several pages or channels, or needs a package that is not installed.
-    """
+    """Return the (H, W) values of a .tiff, .tif, .pfm or .exr file. Raises DataError for several channels."""
     if path.suffix.lower() == ".exr":
         return _read_exr(path)
     data = read_bytes(path, expected=MAP_EXPECTED, max_bytes=MAX_IMAGE_BYTES)

@@ -55,10 +55,7 @@ _KINDS = (
 def check_input_file(
     path: Path, *, expected: str, max_bytes: int | None = None, fix: str | None = "check the path"
 ) -> int:
-    """Return the size of a regular file in bytes, for libraries that open a path themselves.
-
-    Raises DataError if it is missing, unreadable, not a regular file, or larger than `max_bytes`.
-    """
+    """Return a regular file's size in bytes. Raises DataError if it is missing, special, or too large."""
     with _name_os_errors(path, expected, fix):
         status = os.stat(path)  # noqa: PTH116 - Python keeps the names of each Path in memory
         return _check_status(path, status, expected, max_bytes, fix)

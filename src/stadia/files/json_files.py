@@ -46,10 +46,7 @@ def parse_json(path: object, text: str, expected: str, *, fix: str = COPY_AGAIN)
 
 
 def parse_json_lines(path: object, text: str, expected: str, *, fix: str = COPY_AGAIN) -> Iterator[Any | DataError]:
-    """Yield the value of each line of JSON text, or a DataError that names the damaged line; `path` is for messages.
-
-    Raises DataError if all lines together have too many values.
-    """
+    """Yield the value of each line of JSON text, or its DataError. Raises DataError for too many values."""
     check_json_values(path, text)
     for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
         try:
@@ -165,10 +162,7 @@ class _JsonWindow:
 def stream_json_lists(
     path: Path, names: Collection[str], *, expected: str, max_bytes: int, fix: str = COPY_AGAIN
 ) -> Iterator[tuple[str, Any]]:
-    """Yield (name, entry) for each entry of the lists `names` of a JSON object, in the order of the file.
-
-    Only one entry, of at most MAX_JSON_ENTRY characters, is in memory. Raises DataError if a list is missing.
-    """
+    """Yield (name, entry) of the lists `names` of a JSON object, one at a time. Raises DataError for a missing one."""
     with open_input(path, expected=expected, max_bytes=max_bytes) as stream:
         yield from _name_json_errors(path, _parse_json_lists(_JsonWindow(stream), names), expected, fix)
 

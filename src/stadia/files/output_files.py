@@ -116,10 +116,7 @@ def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], f
 def check_output_folder(
     folder: Path, record: str, kind: str, *, inputs: Iterable[Path | None], force: bool = False
 ) -> Path:
-    """Return an output folder with `~` expanded. Raises StadiaError unless it is new, empty, or has stadia's `record`.
-
-    inputs: files that must not be in the folder.
-    """
+    """Return a folder with `~` expanded. Raises StadiaError unless it is new, empty or stadia's, without inputs."""
     folder = expand_home(folder)
     for given in inputs:
         if given is None or not is_existing_path(file := expand_home(given)) or not file.is_file():
@@ -142,10 +139,7 @@ def check_output_folder(
 
 
 def check_foreign_folder(folder: Path, *own: str) -> None:
-    """Raise StadiaError if a folder has a record of another command.
-
-    own: records that the command itself may find.
-    """
+    """Raise StadiaError if a folder has a record of another command than `own`."""
     for record, content in RECORDS.items():
         if record not in own and os.path.lexists(folder / record):
             found, expected = f"{content} in it ({record})", "a folder of this command"
@@ -167,10 +161,7 @@ def check_own_folder(
 
 @contextmanager
 def hold_new_folder(out: Path) -> Iterator[Path]:
-    """Hold the lock of a new or empty folder, and sync its files at the end of the block.
-
-    Raises StadiaError if the folder has files, or another process writes it.
-    """
+    """Hold the lock of a new or empty folder, and sync its files at the end. Raises StadiaError."""
     with hold_folder(out):
         _check_empty(out)
         with sync_later(out):

@@ -77,10 +77,7 @@ def check_writable(folder: Path) -> None:
 
 
 def check_no_links(folder: Path, skip: Collection[str] = ("wandb",)) -> None:
-    """Raise StadiaError if an output folder holds a symbolic link at any depth: writing would follow it outside.
-
-    skip: names of folders that may hold links, such as W&B's.
-    """
+    """Raise StadiaError for a symbolic link at any depth of an output folder, except in folders named `skip`."""
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(place, name)

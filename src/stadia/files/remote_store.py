@@ -43,12 +43,7 @@ def is_url(path: str | Path) -> bool:
 
 
 def restore_url(path: str | Path) -> str:
-    """Return the URL of a path that `is_url`, with both slashes.
-
-    Examples:
-        >>> restore_url(Path("s3://bucket/drives"))
-        's3://bucket/drives'
-    """
+    """Return the URL of a path that `is_url`, with both slashes."""
     match = _URL.fullmatch(str(path))
     return str(path) if match is None else f"{match[1]}://{match[2]}"
 

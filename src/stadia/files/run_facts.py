@@ -315,10 +315,7 @@ class LostFile:
 
 
 def list_lost_files(folder: Path, facts: RunFacts, config: Mapping[str, Any]) -> Iterator[LostFile]:
-    """Yield the files that the folder of a run has lost.
-
-    facts, config: content of run.json and config.json; `UNKNOWN_FACTS` and empty if they are missing.
-    """
+    """Yield the files that the folder of a run has lost."""
     for name in ("run.json", "config.json"):
         if not (folder / name).is_file():
             yield LostFile(name, "every run has one")
@@ -341,19 +338,7 @@ def list_lost_files(folder: Path, facts: RunFacts, config: Mapping[str, Any]) ->
 
 
 def describe_runs(folders: Iterable[Path], *, need_checkpoint: bool = False, without: Path | None = None) -> str:
-    """Return the advice to pass one of the newest runs of the first folder that has runs: "pass a run: A, B (N more)".
-
-    Returns "" if no folder has one.
-
-    Args:
-        folders: that may hold runs, the likeliest first.
-        need_checkpoint: list only runs with a checkpoint.
-        without: a run to leave out.
-
-    Examples:
-        >>> describe_runs([Path("a-folder-without-runs")])
-        ''
-    """
+    """Return "pass a run: A, B (N more)" with the newest runs of the first folder that has runs, or ""."""
     pattern, kind = (
         ("*/checkpoints/*.safetensors", "run with a checkpoint") if need_checkpoint else ("*/run.json", "run")
     )
@@ -367,13 +352,7 @@ def describe_runs(folders: Iterable[Path], *, need_checkpoint: bool = False, wit
 
 
 def describe_place(folder: Path, *, inside: str) -> str:
-    """Return what is at a run's path: `inside` for a folder, "a file", or "no such folder".
-
-
-    Examples:
-        >>> describe_place(Path("a-folder-that-is-not-there"), inside="no run in it")
-        'no such folder'
-    """
+    """Return what is at a run's path: `inside` for a folder, "a file", or "no such folder"."""
     if folder.is_dir():
         return inside
     return "a file" if folder.is_file() else "no such folder"

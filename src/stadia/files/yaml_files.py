@@ -70,10 +70,7 @@ _StrictLoader.yaml_implicit_resolvers = {
 
 
 def read_yaml(path: Path, *, expected: str, fix: str | None = None, max_bytes: int = MAX_YAML_BYTES) -> Any:
-    """Return the content of a YAML file; dates stay text.
-
-    Raises DataError for a repeated key, an anchor inside itself, and more than MAX_YAML_NODES values.
-    """
+    """Return the content of a YAML file; dates stay text. Raises DataError for repeated keys and endless aliases."""
     return parse_yaml(path, read_text(path, expected=expected, fix=fix, max_bytes=max_bytes), expected, fix=fix)
 
 

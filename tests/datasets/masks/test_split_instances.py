@@ -56,11 +56,6 @@ def test_wheels_below_a_bumper_are_the_foot():
     assert rows(found)[1] == pytest.approx(100, abs=1)
 
 
-def test_long_row_without_a_rear_gives_no_object():
-    mask, ground = scene((20, 40, 280, 80))
-    assert split_instances(mask, ground) == []
-
-
 def test_part_without_a_foot_is_left_out():
     mask, ground = scene((100, 5, 140, 40))
     assert split_instances(mask, ground) == []

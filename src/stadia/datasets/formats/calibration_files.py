@@ -73,10 +73,7 @@ class CalibratedCamera:
         return any(abs(coefficient) > NEGLIGIBLE for coefficient in self.distortion)
 
     def find_distortion(self, where: object) -> tuple[str, tuple[float, ...]] | None:
-        """Return a name of `DISTORTION_MODELS` and all of its coefficients; None without distortion.
-
-        Raises DataError for an unknown model.
-        """
+        """Return a name of `DISTORTION_MODELS` and all coefficients; None without distortion. Raises DataError."""
         if not self.is_distorted:
             return None
         name = _MODELS.get(self.model.lower())
@@ -134,10 +131,7 @@ _ROW_LENGTHS = (4, 8, 9)  # fx fy cx cy, alone or with 4 or 5 distortion coeffic
 
 
 def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
-    """Return the camera of a row fx fy cx cy k1 k2 p1 p2 k3, or of a 4x4 matrix; None for another text.
-
-    A row of 9 numbers with 0 at the fourth place is a matrix. Headings in brackets are ignored.
-    """
+    """Return the camera of a row fx fy cx cy k1 k2 p1 p2 k3, or of a 4x4 matrix; None for another text."""
     lines = [line.partition("#")[0].replace(",", " ").split() for line in text.splitlines()]
     rows = [words for words in lines if words and not words[0].startswith("[")]
     if len(rows) == 1 and len(rows[0]) in _ROW_LENGTHS:
@@ -393,7 +387,6 @@ def _read_distortion(path: Path, content: Mapping[str, Any], suffix: str) -> tup
 
 
 def _find(content: Mapping[str, Any], names: Sequence[str], suffix: str) -> str | None:
-    """Return the key with one of these names, in any case except K1 and P1: k1 and p1 are coefficients."""
     exact = {f"{name}{suffix}" for name in names}
     wanted = {name.lower() for name in exact if not suffix or len(name) > 2}
     return next((key for key in content if key in exact or str(key).lower() in wanted), None)

@@ -228,7 +228,7 @@ class _CameraYaml(_SensorYaml):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CameraFile:
-    """One camera's sensor.yaml. T_body_lens: (4, 4), its T_BS, from the sensor to the body (the IMU)."""
+    """One camera's sensor.yaml. T_body_lens: (4, 4) from the sensor to the body (the IMU)."""
 
     path: Path
     lens: DistortedCamera
@@ -261,7 +261,7 @@ def read_camera(path: Path) -> CameraFile:
 
 
 def _check_center(path: Path, cx: float, cy: float, width: int, height: int) -> None:
-    """Raise DataError for intrinsics of resized images, which rectification would hide from later checks."""
+    """Raise DataError for intrinsics of resized images, which rectification would hide."""
     across, down = (2 * cx + 1) / width, (2 * cy + 1) / height
     logs = [math.log(share) if share > 0 else 0.0 for share in (across, down)]
     if min(map(abs, logs)) < math.log(RESIZED_BY) or logs[0] * logs[1] < 0:
@@ -272,7 +272,7 @@ def _check_center(path: Path, cx: float, cy: float, width: int, height: int) -> 
 
 
 def _check_focal_lengths(path: Path, fx: float, fy: float) -> None:
-    """Raise DataError for pixels far from square, which rectification would hide from later checks."""
+    """Raise DataError for pixels far from square, which rectification would hide."""
     if max(fx / fy, fy / fx) <= MAX_FOCAL_RATIO:
         return
     found = f"fx {fx:g} and fy {fy:g}, a ratio of {max(fx / fy, fy / fx):.2f}"
@@ -302,10 +302,7 @@ def _parse(model: type[FileEntry], path: Path) -> Any:
 
 
 def list_camera_images(folder: Path) -> dict[int, Path]:
-    """Return a camera's images by timestamp, in order, as data.csv lists them.
-
-    Raises DataError for a wrong line, and for an image that is missing or not listed.
-    """
+    """Return a camera's images by timestamp, as data.csv lists them. Raises DataError for a wrong or missing one."""
     path = folder / "data.csv"
     stamps, rows = _read_csv(path, 2, "timestamp, filename")
     existing = {p.name for p in (folder / "data").glob("*") if p.stem.isdecimal()}
@@ -334,10 +331,7 @@ class GroundTruthStates:
     orientation: Rotation
 
     def interpolate(self, stamps: Timestamps) -> Array:
-        """Return (M, 4, 4) T_world_sensor at other times, positions linearly and orientations by slerp.
-
-        NaN outside the time of the states, and in gaps of more than MAX_GAP_NS.
-        """
+        """Return (M, 4, 4) T_world_sensor at other times; NaN outside the states and in long gaps (MAX_GAP_NS)."""
         from scipy.spatial.transform import Slerp  # slow to import
 
         before = np.searchsorted(self.stamps, stamps, side="right") - 1

@@ -277,10 +277,7 @@ class KittiCalibration:
         return T
 
     def projection(self, name: str) -> tuple[Array, Array]:
-        """Return K (3, 3) and T_camera_rectified (4, 4) of a projection matrix P = K [I | t].
-
-        The baseline is the difference of two t, because camera 0 and the left color camera are 6 cm apart.
-        """
+        """Return K (3, 3) and T_camera_rectified (4, 4) of a projection matrix P = K [I | t]."""
         P = self.matrix(name, 3, 4)
         K = check_K(f"{self.path} {name}", P[:, :3])
         T = np.eye(4)
@@ -328,10 +325,7 @@ class KittiRig:
 
 
 def read_scan(path: Path, values: int = _POINT_VALUES) -> NDArray[np.float32]:
-    """Return (N, 3) points in the scanner's frame (KITTI: x forward, y left, z up), metres. Raises DataError.
-
-    values: float32 numbers per point, x, y and z first.
-    """
+    """Return (N, 3) points in the scanner's frame from `values` float32 per point, metres. Raises DataError."""
     fix = "copy the scan again"
     point_bytes = 4 * values
     data = read_bytes(path, expected="a LiDAR scan", max_bytes=_MAX_SCAN_BYTES, fix=fix)
@@ -375,7 +369,7 @@ def project_scan(
 
 
 def _read_T_rectified_velo(calibration: KittiCalibration) -> Array | None:
-    """Return the transform from the scanner to the rectified frame of camera 0, with R_rect_00, as in the devkit."""
+    """Return the transform from the scanner to the rectified frame of camera 0, as the devkit does."""
     path = calibration.path.with_name("calib_velo_to_cam.txt")
     if not path.exists():
         return None
@@ -393,10 +387,7 @@ def read_oxts_packets(folder: Path, numbers: Sequence[int]) -> Array | None:
 
 
 def compute_imu_poses(packets: Array) -> Array:
-    """Return (N, 4, 4) T_world_imu from (N, >= 6) packets, as the official devkit does.
-
-    Positions are a Mercator projection with the scale of the first latitude; rotations are Rz(yaw) Ry(pitch) Rx(roll).
-    """
+    """Return (N, 4, 4) T_world_imu from (N, >= 6) packets, with the Mercator projection of the official devkit."""
     from scipy.spatial.transform import Rotation  # slow to import
 
     latitude, longitude, altitude = packets[:, :3].T

@@ -41,11 +41,7 @@ class LidarFrame:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LidarRecording(ImageRecording):
-    """A drive with scans.
-
-    scans: file of each frame's scan, or None.
-    T_camera_scan: (4, 4) from scanner to camera, with the motion between their times; None without a scan.
-    """
+    """A drive with scans. T_camera_scan: (4, 4) of each frame, with the motion between image and scan."""
 
     scans: Sequence[Path | None]
     T_camera_scan: Sequence[Array | None]

@@ -165,10 +165,7 @@ def _index_by_token(
 
 @dataclass(frozen=True, eq=False)
 class _SceneIndex:
-    """The rows of the selected scenes.
-
-    cameras, scans: rows of CAM_FRONT and LIDAR_TOP by the token of their sample.
-    """
+    """The rows of the selected scenes; `cameras` and `scans` by the token of their sample."""
 
     tables: Path
     scenes: list[_Scene]

@@ -197,10 +197,7 @@ def find_info_topic(topic: str) -> str:
 
 @contextmanager
 def open_bag(path: Path) -> Iterator[Any]:
-    """Open a bag of either version, with ROS's own message definitions. Raises DataError for a damaged bag.
-
-    Raises ConfigError without the package `rosbags`.
-    """
+    """Open a bag of either version. Raises DataError for a damaged bag, ConfigError without the package `rosbags`."""
     try:
         from rosbags import rosbag1, rosbag2
     except ImportError as error:

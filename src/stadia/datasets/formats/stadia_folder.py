@@ -90,11 +90,7 @@ class StadiaFolder(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FolderRecording(ImageRecording):
-    """A folder of one recording.
-
-    camera_height_m: above the road, if known.
-    depth_stacks: depth/SIDE.npy, (N, H, W) metres of all frames, by side.
-    """
+    """A folder of one recording; `depth_stacks` has depth/SIDE.npy, (N, H, W) metres, by side."""
 
     size_origin: ClassVar[str] = "recording.json"
 

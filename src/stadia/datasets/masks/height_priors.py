@@ -82,12 +82,7 @@ Priors = Annotated[
 
 
 def normalize_class(name: str) -> str:
-    """Return the name of a class in `PRIORS`.
-
-    Examples:
-        >>> normalize_class("Pedestrian")
-        'person'
-    """
+    """Return the name of a class in `PRIORS`: person for Pedestrian."""
     name = name.strip().lower()
     return CLASS_ALIASES.get(name, name)
 

@@ -106,10 +106,7 @@ class MaskFiles:
 
 
 def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
-    """Attach masks of a folder to recordings without masks.
-
-    A single recording may use FOLDER itself, several use FOLDER/NAME. Raises DataError if the folder has no masks.
-    """
+    """Attach FOLDER/NAME, or FOLDER for one recording, to recordings without masks. Raises DataError without masks."""
     bare = [recording for recording in recordings if recording.mask_reader is None]
     for recording in bare:
         places = [folder / recording.name, folder / Path(recording.name).name, *[folder] * (len(recordings) == 1)]
@@ -154,22 +151,12 @@ def resize_labels(numbers: Numbers, height: int, width: int) -> Numbers:
 def select_classes(
     semantic: NDArray[np.integer], classes: Mapping[int, str], names: Collection[str]
 ) -> NDArray[np.bool_]:
-    """Return (H, W), true for pixels of the classes `names`.
-
-    Examples:
-        >>> select_classes(np.array([[1, 9]]), {1: "road", 9: "car"}, ["car"]).tolist()
-        [[False, True]]
-    """
+    """Return (H, W), true for pixels of the classes `names`."""
     return np.isin(semantic, [number for number, name in classes.items() if name in names])
 
 
 def has_road(semantic: NDArray[np.integer], classes: Mapping[int, str]) -> bool:
-    """Return whether more than `MIN_ROAD_SHARE` of an image is road.
-
-    Examples:
-        >>> has_road(np.ones((4, 4), np.int32), {1: "road"})
-        True
-    """
+    """Return whether more than `MIN_ROAD_SHARE` of an image is road."""
     return bool(select_classes(semantic, classes, {ROAD}).mean() > MIN_ROAD_SHARE)
 
 
@@ -221,10 +208,7 @@ def clean_masks(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
 
 
 def measure_occlusion(instance: NDArray[np.uint16], number: int, windows: Mapping[int, Window] | None = None) -> float:
-    """Return the share of an object's outline that borders objects with a lower foot, which are nearer.
-
-    windows: `find_windows` of the image, if known.
-    """
+    """Return the share of an object's outline that borders objects with a lower foot, which are nearer."""
     windows = find_windows(instance) if windows is None else windows
     rows, columns = windows[number]
     shown = instance[max(rows.start - 1, 0) : rows.stop + 1, max(columns.start - 1, 0) : columns.stop + 1]
@@ -276,12 +260,7 @@ _COCO_LISTS: Mapping[str, type[FileEntry]] = {"images": _CocoImage, "categories"
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """An annotation in little memory.
-
-    numbers: of all polygons, x and y in turn, or lengths of runs, or their compressed text.
-    lengths: of each polygon; None for runs.
-    size: height and width of runs.
-    """
+    """An annotation as arrays, which take little memory; `lengths` of polygons, None for runs."""
 
     category_id: int
     numbers: NDArray[np.float64] | NDArray[np.int64] | str
@@ -434,10 +413,7 @@ class _HeightFile(FileEntry):
 
 @lru_cache(maxsize=4)
 def read_rejected_objects(path: str) -> Mapping[str, frozenset[int]]:
-    """Return the numbers of rejected objects by "RECORDING/STEM" of their image.
-
-    path: camera_height.json of `stadia camera-height --out`.  Raises DataError if its objects have no numbers.
-    """
+    """Return the numbers of rejected objects in a camera_height.json by "RECORDING/STEM". Raises DataError."""
     file = expand_home(path)
     read: _HeightFile = read_typed_json(
         file,

@@ -46,10 +46,7 @@ def find_windows(instance: NDArray[np.integer]) -> dict[int, Window]:
 
 
 def split_instances(mask: Mask, ground: Mask) -> Iterator[tuple[Window, Mask]]:
-    """Yield window and mask (h, w) of each object, from the pixels (H, W) of its class and of the ground.
-
-    A 4-connected region is one object unless it is a group, or does not touch the ground (in images with ground).
-    """
+    """Yield window and mask (h, w) of each object, from the pixels (H, W) of its class and of the ground."""
     components = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     count, labels, stats, _ = components
     for number in range(1, count):
@@ -190,12 +187,7 @@ def find_mask_boxes(
 
 
 def is_cut_by_edge(box_px: tuple[float, float, float, float], height: int, width: int, margin_px: float) -> bool:
-    """Return whether a box, edges in pixels, is within a margin of the image border.
-
-    Examples:
-        >>> is_cut_by_edge((0.0, 10.0, 30.0, 40.0), height=100, width=100, margin_px=2.0)
-        True
-    """
+    """Return whether a box, edges in pixels, is within a margin of the image border."""
     left, top, right, bottom = box_px
     return min(left + 0.5, top + 0.5, width - 0.5 - right, height - 0.5 - bottom) < margin_px
 

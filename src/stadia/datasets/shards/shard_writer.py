@@ -217,10 +217,7 @@ class ShardRequest:
 
 
 def shard_dataset(request: ShardRequest, progress: ReportProgress | None = None) -> Iterator[str]:
-    """Write a data set as shards; yield a summary, and a note on what shards do not hold.
-
-    Many videos are decoded one by one. Raises the errors of opening the source and of `write_shards`.
-    """
+    """Write a data set as shards; yield a summary, and a note on what shards do not hold."""
     source, store = expand_home(request.source), RemoteStore(expand_home(request.url))
     options = {key: value for key, value in request.options.items() if key != "format"}
     name = detect_format(source, request.options.get("format", request.format))

@@ -31,10 +31,7 @@ def find_corners(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def measure_motion(before: NDArray[np.uint8], points: NDArray[np.float32], after: NDArray[np.uint8]) -> float:
-    """Return the median displacement of `points` between two small gray images, divided by their width.
-
-    Infinite if too few points are tracked: the image has no texture, or changed completely.
-    """
+    """Return the median displacement of `points`, divided by the image width; infinite if too few are tracked."""
     if len(points) < _MIN_POINTS:
         return float("inf")
     tracked, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, winSize=(15, 15), maxLevel=3)

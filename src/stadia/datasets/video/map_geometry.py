@@ -82,10 +82,7 @@ class MapGeometry:
         return inside[inside[:, 2] > 1e-6]
 
     def find_points(self, name: str, focal: float, K: Array) -> StandingPoints | None:
-        """Return the points of a frame in pixels of an image with this K; None for unknown frames and other cameras.
-
-        focal: fx of the whole frame divided by its width.
-        """
+        """Return the points of a frame in pixels for this K; None for an unknown frame or another fx / width."""
         row = self.row_of_name.get(name)
         if row is None or abs(focal / self.focal - 1) > MAX_FOCAL_DIFFERENCE:
             return None

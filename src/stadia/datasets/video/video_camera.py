@@ -32,10 +32,7 @@ K_FILE_NAMES = ("K.txt", "K.json")  # in the folder of images, or STEM.K.txt nex
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UserCamera:
-    """The camera of a user's frames.
-
-    intrinsics: of the frames after `undistort`.  undistortion: None for a pinhole.
-    """
+    """The camera of a user's frames; `intrinsics` are of the frames after `undistort`."""
 
     intrinsics: Intrinsics
     undistortion: Undistortion | None = None
@@ -260,12 +257,7 @@ def describe_camera_fix(source: Path, height: int, width: int) -> str:
 
 
 def find_phone_fov_deg(height: int, width: int) -> float:
-    """Return the horizontal field of view in degrees of a phone's main camera, for images of this size.
-
-    Examples:
-        >>> round(find_phone_fov_deg(1080, 1920)), round(find_phone_fov_deg(1920, 1080))
-        (69, 42)
-    """
+    """Return the horizontal field of view in degrees of a phone's main camera, for images of this size."""
     return _other_side_deg(PHONE_FOV_DEG, width / max(height, width))
 
 

@@ -50,10 +50,7 @@ class VideoFrame:
 
 @contextmanager
 def _open_stream(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple[Any, Any]]:
-    """Open the container and its video stream; FFmpeg opens no URL and no other file.
-
-    Raises DataError for files that FFmpeg refuses and for frames of more than MAX_VIDEO_PIXELS.
-    """
+    """Open the container and its video stream. Raises DataError for what FFmpeg refuses and for huge frames."""
     check_input_file(path, expected="a video", max_bytes=MAX_VIDEO_BYTES)
     with ExitStack() as opened:
         with _name_decoder_errors(path):
@@ -238,10 +235,7 @@ def stream_selected(path: Path, wanted: Collection[int]) -> Iterator[VideoFrame]
 
 
 def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
-    """Yield frames from the last key frame before this share of the video.
-
-    Indices are computed from times, so they are exact only at a constant frame rate. A damaged end is logged.
-    """
+    """Yield frames from the last key frame before this share on; indices are exact at a constant frame rate."""
     with _open_stream(path) as (container, stream):
         index = -1
         for frame in _take_undamaged(path, _decode_frames(path, container, stream, from_share=share)):

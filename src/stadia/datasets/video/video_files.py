@@ -104,10 +104,7 @@ class OwnVideo(DatasetFormat):
 
 
 def sample_segment(path: Path, options: SourceOptions, share: float = 0.5) -> Recording:
-    """Return a segment that starts at the last key frame before this share of a video; all of a short video.
-
-    Raises DataError if nothing can be decoded there, or no camera is known.
-    """
+    """Return a segment that starts at the last key frame before this share of a video. Raises DataError."""
     first, total = next(stream_video(path)), estimate_frame_count(path)
     height, width = first.image.shape[:2]
     camera = read_user_camera(options.camera, path, height, width, total)
@@ -215,10 +212,7 @@ def select_images(
 
 @dataclass(frozen=True)
 class FrameSource:
-    """Frames of a file that are decoded once into the cache.
-
-    name: of the recording.  path: of the file or folder, for messages.
-    """
+    """Frames of a file that are decoded once into the cache; `name` is the recording's."""
 
     name: str
     path: Path
@@ -318,10 +312,7 @@ def _decode(
     camera: UserCamera,
     progress: ReportProgress | None,
 ) -> dict[str, object]:
-    """Decode the kept frames into a store; return the content of its JSON file.
-
-    Raises StadiaError before decoding if the disk may be too small.
-    """
+    """Decode the kept frames into a store; return its record. Raises StadiaError if the disk may be too small."""
     chooser, times_s, total = FrameSelector(options.stride), list[float](), source.estimate_count()
     selection = chooser.selection
     height, width = options.size or decoded_size

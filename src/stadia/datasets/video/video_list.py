@@ -132,10 +132,7 @@ class VideoList(DatasetFormat):
 
 
 def read_entries(path: Path) -> list[VideoEntry]:
-    """Return the videos of a folder, a glob or a list, in its order. Relative paths start at the folder of the list.
-
-    Raises DataError for an empty or wrong list.
-    """
+    """Return the videos of a folder, a glob or a list, in its order. Raises DataError."""
     if path.is_file() and path.suffix.lower() == ".csv":
         entries = _read_table(path)
     else:
@@ -308,10 +305,7 @@ def describe_recording(recording: Recording, entry: VideoEntry) -> Recording:
 def open_all(
     path: Path, entries: Sequence[VideoEntry], open_one: Callable[[VideoEntry], ResultT], *, damaged: str
 ) -> dict[str, ResultT]:
-    """Open every video in parallel; return the results by name, in the order of the list.
-
-    damaged: "stop" raises one DataError for all damaged videos, "skip" leaves them out with a warning.
-    """
+    """Open videos in parallel; return the results by name. `damaged` "stop" raises DataError, "skip" warns."""
     opened: dict[str, ResultT] = {}
     faults: dict[str, StadiaError] = {}
 

@@ -290,10 +290,7 @@ def _is_3x4(rows: list[list[float]]) -> bool:
 
 
 def find_map(source: Path) -> StoredMap | None:
-    """Return the map of a video or a folder of images; None for photos, missing sources and sources without a map.
-
-    Raises DataError for the map of another video: drive.mp4 and drive.mov share one name.
-    """
+    """Return the map of a video or folder of images, or None. Raises DataError for the map of another video."""
     folder = find_map_folder(source)
     is_photo = source.suffix.lower() in IMAGE_SUFFIXES and not source.is_dir()
     if is_photo or not source.exists() or not (folder / RECORD).is_file():
@@ -346,10 +343,7 @@ BELOW_ROAD = 0.4
 
 
 def find_map_geometry(source: Path, *, skip_damaged: bool = False) -> MapGeometry | None:
-    """Return the geometry of all frames of the map of a video or a folder of images; None without enough points.
-
-    skip_damaged: return None instead of raising DataError for a damaged map, or the map of another video.
-    """
+    """Return the geometry of the map of a source, or None. `skip_damaged` never raises DataError."""
     try:
         mapped = find_map(source)
     except StadiaError:
@@ -360,10 +354,7 @@ def find_map_geometry(source: Path, *, skip_damaged: bool = False) -> MapGeometr
 
 
 def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> MapGeometry:
-    """Return the geometry of the map of a video or a folder of images, for frames with these numbers.
-
-    focal: fx of the data divided by the width.  Raises DataError without a map, or if its camera differs.
-    """
+    """Return the map's geometry for frames with these numbers. Raises DataError if its fx / width is not `focal`."""
     mapped = find_map(source)
     if mapped is None:
         expected = f"{find_map_folder(source).name} next to it, or motion=network"

@@ -52,13 +52,7 @@ class VideoFacts:
 def survey_videos(
     entries: Sequence[VideoEntry], options: SourceOptions, *, workers: int, progress: ReportProgress | None = None
 ) -> list[VideoFacts]:
-    """Return a row for each video, in order; videos that cannot be used have a fault.
-
-    Args:
-        entries: from `video_list.read_entries`.
-        options: camera and frame rate for videos without their own.
-        workers: videos to read at once.
-    """
+    """Return a row for each video, in order; videos that cannot be used have a fault."""
     rows = list[VideoFacts]()
     with ThreadPoolExecutor(workers) as threads:
         for row in threads.map(partial(_survey_video, options=options), entries):
