@@ -46,7 +46,7 @@ PackedTensorsT = TypeVar("PackedTensorsT", bound="PackedTensors")
 
 @dataclass(frozen=True, slots=True)
 class PackedTensors:
-    """Base of packed samples: tensors of one sample, or of a batch with a leading axis."""
+    """Base of packed samples: tensors of one sample or of a batch."""
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Return a copy with every tensor changed."""
@@ -64,12 +64,12 @@ class PackedTensors:
         return self.map_tensors(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
-        """Pin the tensors, so that transfers to a GPU overlap with its work."""
+        """Pin the tensors, so that transfers overlap with the GPU's work."""
         return self.map_tensors(Tensor.pin_memory)
 
 
 def stack_packed(samples: Sequence[PackedTensorsT], **stacked: Any) -> PackedTensorsT:
-    """Stack the tensors of samples along a new first axis, and join `meta`; `stacked` has fields already stacked."""
+    """Stack the tensors of samples along a new first axis, and join `meta`; `stacked` fields are ready."""
     for field in fields(samples[0]):
         values = [getattr(sample, field.name) for sample in samples]
         if field.name in stacked:
@@ -84,7 +84,7 @@ def stack_packed(samples: Sequence[PackedTensorsT], **stacked: Any) -> PackedTen
 
 
 def stack_or_default(values: Sequence[Tensor | None], default: Tensor) -> Tensor | None:
-    """Stack tensors, with the default for samples without one; None if no sample has one."""
+    """Stack tensors, with the default for missing ones; None if all are missing."""
     if all(value is None for value in values):
         return None
     return torch.stack([default if value is None else value for value in values])
@@ -101,12 +101,12 @@ def stack_padded(tensors: Sequence[Tensor], places: int, placeholder: Tensor) ->
 
 
 class PackedSamples(Protocol[PackedT, BatchT_co]):
-    """A dataset for a Loader: workers pack and stack small samples, the training process unpacks them to a batch."""
+    """A dataset for a Loader: workers pack and stack samples, the training process unpacks batches."""
 
     def __len__(self) -> int: ...
 
     def packed(self, key: tuple[int, int]) -> PackedT:
-        """Return the sample of a key (epoch, index), which determines it together with the seed. Raises StadiaError."""
+        """Return the sample of a key (epoch, index). Raises StadiaError."""
         ...
 
     def stack(self, samples: Sequence[PackedT]) -> PackedT:
@@ -214,7 +214,7 @@ class PrefetchingSampler(Sampler[list[tuple[int, int]]]):
 
 
 class _BatchesOrErrors(Dataset[PackedT | StadiaError]):
-    """Packed batches, or an unreadable sample's error as a value: a DataLoader would alter raised errors."""
+    """Packed batches, or the error of an unreadable sample as a value."""
 
     def __init__(self, samples: PackedSamples[PackedT, Any]) -> None:
         self.samples = samples
@@ -310,7 +310,7 @@ class Loader(Generic[PackedT, BatchT]):
         self.order.epoch, self.order.first_batch = epoch, batch
 
     def start(self) -> None:
-        """Start the workers now: later, forks would keep gigabytes of a training in memory."""
+        """Start the workers now, because later forks would keep a training's memory."""
         if self._batches.num_workers:
             with block_termination():
                 iter(self._batches)
@@ -320,7 +320,7 @@ class Loader(Generic[PackedT, BatchT]):
         self._batches = self._make_loader()
 
     def shard(self, rank: int, world_size: int) -> None:
-        """Keep one process's part of the batches; every process has the same number."""
+        """Keep one process's part of the batches."""
         self.order.rank, self.order.world_size = rank, world_size
         if self._is_free_to_drop is not None:
             is_filled = self.order.length >= self.order.batch_size * world_size
@@ -359,7 +359,7 @@ class MixtureLoader(Generic[BatchT]):
 
     @property
     def batches(self) -> dict[str, int]:
-        """Batches of each dataset per epoch of one process. Raises DataError for a dataset without a whole batch."""
+        """Batches of each dataset per epoch of one process. Raises DataError without a whole batch."""
         for name, loader in self.loaders.items():
             if len(loader) == 0:
                 fix = "record more, or lower training.batch_size"
@@ -375,13 +375,13 @@ class MixtureLoader(Generic[BatchT]):
         self.epoch, self.first_batch = epoch, batch
 
     def shard(self, rank: int, world_size: int) -> None:
-        """Keep one process's part of the batches; in each step all processes load the same dataset."""
+        """Keep one process's part of the batches."""
         for loader in self.loaders.values():
             loader.shard(rank, world_size)
 
     @property
     def pass_ends(self) -> tuple[int, ...]:
-        """Numbers of batches after which a dataset is complete; the end of the epoch if all are mixed."""
+        """Numbers of batches after which a dataset is complete; the epoch's end if all are mixed."""
         if self.kind == "mixed":
             return (len(self),)
         ends: list[int] = []
@@ -391,7 +391,7 @@ class MixtureLoader(Generic[BatchT]):
         return tuple(ends)
 
     def start(self) -> None:
-        """Start the workers of every dataset, see `Loader.start`."""
+        """Start the workers now, because later forks would keep a training's memory."""
         for loader in self.loaders.values():
             loader.start()
 
@@ -420,13 +420,13 @@ def _iterate_from(loader: Loader[Any, BatchT], position: int) -> Iterator[BatchT
 
 
 class SequentialLoader(MixtureLoader[BatchT]):
-    """All batches of several datasets, one dataset after the other, for validation."""
+    """All batches of several datasets, one after the other."""
 
     def __init__(self, loaders: Mapping[str, Loader[Any, BatchT]]) -> None:
         super().__init__(loaders, dict.fromkeys(loaders, 1.0), order="sequential")
 
 
 def take_batches_of_each(loaders: Mapping[str, Loader[Any, BatchT]], batches: int) -> MixtureLoader[BatchT]:
-    """Load this many batches of each dataset, one dataset after the other."""
+    """Load this many batches of each dataset, one after the other."""
     epochs = {name: batches / max(len(loader), 1) for name, loader in loaders.items()}
     return MixtureLoader(loaders, epochs, order="sequential")

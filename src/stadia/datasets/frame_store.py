@@ -96,7 +96,7 @@ def read_resized_frame(recording: Recording, index: int, side: str, height: int,
 
 
 def find_cache_folder(config: CacheConfig) -> Path:
-    """Return the configured folder, else $STADIA_CACHE, else the user's cache folder."""
+    """Return the configured folder, else $STADIA_CACHE, else the user's cache."""
     return expand_home(config.folder or os.environ.get("STADIA_CACHE") or platformdirs.user_cache_dir("stadia"))
 
 
@@ -129,7 +129,7 @@ class FrameStore:
         return self.__dict__ | {"_sums": None}
 
     def planar(self, index: int) -> NDArray[np.uint8]:
-        """Return (3, H, W), read-only. Raises DataError if the file has changed since it was written."""
+        """Return (3, H, W), read-only. Raises DataError if the file has changed."""
         index = range(self._frames)[index]
         with open_input(self.path, expected=_DECODED, fix=_REWRITE, max_bytes=_MAX_BYTES) as stream:
             stream.seek(index * self._frame_bytes)
@@ -202,7 +202,7 @@ def _resize_frames(recording: Recording, side: str, height: int, width: int) -> 
 
 
 def write_frame_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> None:
-    """Write a store frame by frame, atomically. Raises StadiaError at once if the disk cannot hold `most_bytes`."""
+    """Write a store atomically. Raises StadiaError at once if the disk is too small."""
     free = shutil.disk_usage(path.parent).free
     if free < most_bytes:
         expected = f"{_format_bytes(most_bytes)} for the decoded images"
@@ -218,7 +218,7 @@ def write_frame_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> N
 
 
 def lock_beside(path: Path) -> FileLock:
-    """Return a lock next to the file. Raises StadiaError if its folder cannot be created."""
+    """Return a lock next to the file. Raises StadiaError."""
     try:
         if path.parent == Path(platformdirs.user_cache_dir("stadia")):
             make_closed_folder(path.parent)  # it also holds private folders
@@ -231,7 +231,7 @@ def lock_beside(path: Path) -> FileLock:
 
 
 def make_store_stem(name: str, *key: object) -> str:
-    """Return a readable and unique file stem: the recording's name, then a hash of the key."""
+    """Return a readable and unique file stem."""
     digest = hashlib.blake2b("|".join(map(str, (STORE_VERSION, *key))).encode(), digest_size=10).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9]+', '-', name)[-60:].strip('-')}-{digest}"
 
@@ -252,7 +252,7 @@ def open_frame_store(
     config: CacheConfig | None = None,
     progress: ReportProgress | None = None,
 ) -> FrameStore:
-    """Open the store of one side of a recording at one size; write it first if it is missing."""
+    """Open the store of one side at one size, written first if missing."""
     while isinstance(recording, IgnoringRecording):  # its images are unchanged
         recording = recording.recording
     if isinstance(recording, StoredRecording) and (recording.store.height, recording.store.width) == (height, width):
@@ -265,7 +265,7 @@ def open_frame_store(
 
 
 def fill_frame_store(path: Path, height: int, width: int, count: int, frames: Iterable[bytes]) -> FrameStore:
-    """Open a store of `count` frames; write it first if it is missing. Other processes wait for the first writer."""
+    """Open a store of `count` frames, written first if missing, by one process."""
     needed = count * 3 * height * width
     with lock_beside(path):
         if not path.exists() or path.stat().st_size != needed or not name_sums(path).is_file():

@@ -72,7 +72,7 @@ def _check_stems(folder: Path, files: Sequence[Path]) -> None:
 
 
 def read_image_header(path: Path) -> ImageHeader | None:
-    """Return size, bits and channels of a PNG or JPEG; None for another file. Raises DataError if it is missing."""
+    """Return size, bits and channels of a PNG or JPEG, or None. Raises DataError."""
     with open_input(path, expected="a complete image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream:
         return parse_image_header(stream.read(_HEADER_BYTES))
 
@@ -82,7 +82,7 @@ _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF 2.32, section 4.6.4
 
 @contextmanager
 def open_photo(path: Path) -> Iterator[Image.Image]:
-    """Open an image for its size and metadata, without decoding it. Raises DataError."""
+    """Open an image for its size and metadata only. Raises DataError."""
     with (
         name_parser_errors(path, expected="a complete image"),
         open_input(path, expected="a complete image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream,
@@ -110,7 +110,7 @@ KIND_SAMPLES = 64  # images of a folder whose headers are read
 
 
 def check_one_kind(images: Sequence[Path]) -> None:
-    """Raise DataError if a folder mixes 8-bit images with 16-bit images of one channel, probably depth."""
+    """Raise DataError if a folder mixes color images with 16-bit depth."""
     head = list(images[: KIND_SAMPLES // 2])
     kinds: dict[tuple[int, int], Path] = {}
     for image in dict.fromkeys([*head, *images[:: max(len(images) // (KIND_SAMPLES // 2), 1)]]):
@@ -133,7 +133,7 @@ def parse_frame_number(image: Path) -> int:
 
 
 def count_image_bytes(path: Path) -> int:
-    """Return the size of an image file in bytes. Raises DataError if it is missing or not a regular file."""
+    """Return the size of an image file in bytes. Raises DataError."""
     return check_input_file(path, expected="an image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY)
 
 
@@ -164,7 +164,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def read_rgba(path: Path) -> NDArray[np.uint8]:
-    """Return (H, W, 4) RGB and straight alpha of a PNG; 16 bits become 8. Raises DataError without varying alpha."""
+    """Return (H, W, 4) RGB and straight alpha of a PNG. Raises DataError without varying alpha."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     fix = "cut the object out: save a PNG with transparency around it"
     if stored.ndim != 3 or stored.shape[2] != 4:
@@ -178,7 +178,7 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
 
 
 def check_image_ends(path: Path) -> None:
-    """Raise DataError for a missing, truncated or foreign file, decoding it only if its ends are unusual."""
+    """Raise DataError for a missing, truncated or foreign file."""
     with open_input(path, expected="a complete image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream:
         head = stream.read(len(PNG_SIGNATURE))
         stream.seek(max(stream.seek(0, os.SEEK_END) - len(PNG_END), 0))
@@ -190,7 +190,7 @@ def check_image_ends(path: Path) -> None:
 
 
 def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int] = (0,)) -> NDArray[np.float32]:
-    """Return (H, W) metres from a uint16 PNG; 0 and the stored values `invalid` become 0."""
+    """Return (H, W) metres of a uint16 PNG; 0 and `invalid` values become 0."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     if data.startswith(JPEG_SIGNATURE):
         raise _make_depth_error(path)
@@ -206,7 +206,7 @@ OTHER_DEPTH_SUFFIXES = (".tiff", ".tif", ".exr", ".pfm", ".npz")  # not read in 
 
 
 def refuse_jpeg_depth(path: Path) -> None:
-    """Raise DataError if depth missing at `path` exists in another format: training would ignore it silently."""
+    """Raise DataError if depth missing at `path` exists in another format."""
     for candidate in list_depth_images(path)[1:]:
         if candidate.exists():
             raise _make_depth_error(candidate)
@@ -229,7 +229,7 @@ def _make_depth_error(path: Path) -> DataError:
 
 
 def read_raw_depth_png(path: Path) -> NDArray:
-    """Return the stored values of a depth PNG: (H, W) uint16, or (H, W, 3) uint8 BGR."""
+    """Return a depth PNG as stored: (H, W) uint16, or (H, W, 3) uint8 BGR."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     kind = stored.dtype.name, *stored.shape[2:]
     if kind not in (("uint16",), ("uint8", 3)) or not data.startswith(PNG_SIGNATURE):
@@ -256,13 +256,13 @@ class ImageSizeError(DataError):
 def check_image_size(
     path: object, image: NDArray, height: int, width: int, *, like: str, fix: str | None = None
 ) -> None:
-    """Raise DataError if an image (h, w, ...) has another size; `like` ends the message's expected size."""
+    """Raise DataError if an image (h, w, ...) has another size; `like` ends the expected size."""
     if image.shape[:2] != (height, width):
         raise DataError(path, found=f"{image.shape[1]}x{image.shape[0]}", expected=f"{width}x{height}{like}", fix=fix)
 
 
 def check_depth_map(path: Path, depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Return the depth. Raises DataError if its size is wrong, or a value is negative or not finite."""
+    """Return the depth. Raises DataError for a wrong size or value."""
     check_image_size(path, depth_m, height, width, like=", the image's size", fix="store depth at full size")
     wrong = ~np.isfinite(depth_m) | (depth_m < 0)
     if wrong.any():
@@ -289,7 +289,7 @@ def hash_file(file: Path) -> str:
 
 
 def hash_frames(recording: Recording, indices: Sequence[int], side: str = LEFT) -> dict[int, str]:
-    """Return hashes of frames by index, without frames that have no file."""
+    """Return hashes of frames with files, by index."""
     return hash_files({index: file for index in indices if (file := recording.file(index, side)) is not None})
 
 
@@ -300,7 +300,7 @@ def hash_files(files: Mapping[int, Path]) -> dict[int, str]:
 
 
 def hash_depth(recording: Recording, frames: Iterable[tuple[int, str]]) -> str | None:
-    """Return a hash of the depth files of frames (index, side); None without files."""
+    """Return a hash of the depth files of frames (index, side), or None."""
     frames = list(frames)
     with ThreadPoolExecutor(READ_THREADS) as threads:
         hashes = list(threads.map(lambda frame: _hash_first_file(recording.depth_files(*frame)), frames))
@@ -313,12 +313,7 @@ def _hash_first_file(files: Iterable[Path]) -> str:
 
 
 def join_hashes(digits: Sequence[str]) -> str:
-    """Join hashes to one string, so that a run's record of many images is one line.
-
-    Examples:
-        >>> split_hashes(join_hashes(["0123456789ab", "ba9876543210"]))
-        ['0123456789ab', 'ba9876543210']
-    """
+    """Join hashes to one string."""
     return "".join(digits)
 
 

@@ -52,10 +52,7 @@ def _equidistant_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
 
 
 def _fov_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
-    """Return rays of the FOV model: at x / z = r the radius is atan(2 r tan(w / 2)) / w.
-
-    Source: Devernay and Faugeras, Straight lines have to be straight, 2001.
-    """
+    """Return rays of the FOV model. Source: Devernay and Faugeras, Straight lines have to be straight, 2001."""
     distorted, (w,) = (pixels - K[:2, 2]) / (K[0, 0], K[1, 1]), coefficients
     radius = np.linalg.norm(distorted, axis=1, keepdims=True)
     bent = np.minimum(np.tan(np.minimum(radius * w, 1.5)) / (2 * np.tan(w / 2)), np.tan(_ANGLES[-1]))
@@ -117,7 +114,7 @@ class DistortedCamera:
 
     @property
     def corner_shift_px(self) -> float:
-        """Return the largest distance in pixels by which the distortion moves a corner."""
+        """Return the largest shift of a corner by the distortion, in pixels."""
         corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * (self.width - 1.0, self.height - 1.0)
         straight = self.rays(corners, np.eye(3)) * (self.K[0, 0], self.K[1, 1]) + self.K[:2, 2]
         return float(np.linalg.norm(straight - corners, axis=1).max())
@@ -151,7 +148,7 @@ class Undistortion:
         return np.asarray(remapped, dtype=np.uint8)
 
     def find_raw(self, pixels: Array) -> Array:
-        """Return the pixels (N, 2) of the lens's image for pixels (N, 2) of the new image."""
+        """Return the lens's pixels (N, 2) for pixels (N, 2) of the new image."""
         x, y = (np.asarray(coordinates, np.float32)[:, None] for coordinates in pixels.T)
         raw = [
             cv2.remap(coordinate_map, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
@@ -189,7 +186,7 @@ def compute_pinhole_K(views: Sequence[tuple[DistortedCamera, Array]]) -> Array:
 
 
 def _estimate_focal(lens: DistortedCamera) -> float:
-    """Return fy reduced by barrel distortion, with which OpenCV before version 5 chose the principal point."""
+    """Return fy reduced by barrel distortion, as OpenCV before version 5 does."""
     fy, k1 = float(lens.K[1, 1]), float(lens.coefficients[0])
     return fy * (1 + min(k1, 0) * (lens.width**2 + lens.height**2) / (4 * fy**2))
 
@@ -239,7 +236,7 @@ class RectifiedPair:
         return T
 
     def other_rows_px(self, left_px: Array, right_px: Array) -> dict[str, Array]:
-        """Return what `core.recording.Rectification` describes, with images or lenses of both sides exchanged."""
+        """Return the row offsets with images or lenses exchanged, see `core.recording.Rectification`."""
         left, right = self.left, self.right
         raw = left.find_raw(left_px), right.find_raw(right_px)
         focal = float(left.new_K[1, 1])

@@ -131,12 +131,12 @@ def _open(
 
 
 def read_named_splits(path: Path, format: str = "auto") -> dict[str, list[str]]:
-    """Return the recording names of each split that the dataset itself names."""
+    """Return the recording names of each of the dataset's own splits."""
     return _find_reader(path, format)[1].splits(path)
 
 
 def find_held_out_split(path: Path, format: str = "auto") -> str | None:
-    """Return the split to score by default: the dataset's test, else its val; None without both."""
+    """Return the split to score: the dataset's test, else its val, else None."""
     splits = read_named_splits(path, format)
     return next((name for name in ("test", "val") if splits.get(name)), None)
 
@@ -156,12 +156,12 @@ def check_path_exists(path: Path) -> None:
 
 
 def opens_slowly(path: Path, format: str = "auto") -> bool:
-    """Return whether opening decodes a recording, see `DatasetFormat`."""
+    """Return whether opening decodes a recording."""
     return _find_reader(path, format)[1].opens_slowly
 
 
 def detect_format(path: Path, format: str = "auto") -> str:
-    """Return the name of the format of a path. Raises as `open_recordings`."""
+    """Return the format of a path. Raises DataError."""
     return _find_reader(path, format)[0]
 
 
@@ -176,7 +176,7 @@ def _find_reader(path: Path, format: str) -> tuple[str, DatasetFormat]:
 
 
 def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str) -> None:
-    """Raise ConfigError for given options without effect, such as the camera of a dataset that has its own."""
+    """Raise ConfigError for given options without effect."""
     given = [key for key in sorted(idle) if getattr(chosen, key) != SourceOptions.model_fields[key].get_default()]
     if given:
         keys, expected = ", ".join(f"data.{key}" for key in given), f"no value: {what} does not use this option"

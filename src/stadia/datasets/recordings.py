@@ -51,7 +51,7 @@ class Intrinsics:
         return (self.K if self.K.ndim == 2 else self.K[index]).copy()
 
     def select_frames(self, kept: Sequence[int]) -> Intrinsics:
-        """Return the intrinsics of these frames."""
+        """Return these frames only."""
         return self if self.K.ndim == 2 else replace(self, K=self.K[list(kept)])
 
     def resized(self, height: int, width: int) -> Intrinsics:
@@ -120,7 +120,7 @@ def make_K(what: object, fx: float, fy: float, cx: float, cy: float) -> NDArray[
 
 
 class ImageRemap(Protocol):
-    """Remaps images (H, W, 3) as they are read, as `lens_distortion.Undistortion` does."""
+    """Remaps images as they are read, like `lens_distortion.Undistortion`."""
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the remapped image, of the same size."""
@@ -183,7 +183,6 @@ class CalibratedRecording(Recording):
         return self.intrinsics[side].select_K(index)
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
-        """Return the pose; the right camera's follows from the left one's and the rig."""
         if self.poses is None or not np.isfinite(self.poses[index]).all():
             return None
         if side == RIGHT and self.T_right_left is not None:
@@ -252,7 +251,7 @@ class ImageRecording(CalibratedRecording):
     def read_depth(
         self, path: Path, side: str, *, units_per_metre: float, invalid: Iterable[int] = (0,)
     ) -> NDArray[np.float32] | None:
-        """Return (H, W) metres of a uint16 PNG; None without the file. Raises DataError for invalid depth."""
+        """Return (H, W) metres of a uint16 PNG; None without the file. Raises DataError."""
         if not path.exists():
             refuse_jpeg_depth(path)
             return None
@@ -260,7 +259,7 @@ class ImageRecording(CalibratedRecording):
         return check_depth_map(path, depth_m, size.height, size.width)
 
     def select_frames(self, kept: Sequence[int], selection: FrameSelection | None = None) -> Self:
-        """Return a recording of these frames."""
+        """Return these frames only."""
         return replace(
             self,
             images={side: [files[index] for index in kept] for side, files in self.images.items()},
@@ -288,7 +287,7 @@ class ImageRecording(CalibratedRecording):
 
 
 def _of_frame(method: MethodT) -> MethodT:
-    """Return a method of a view that calls the recording's own method with the frame's index in it."""
+    """Return a view's method that calls the recording's, with the index of the frame there."""
     name = method.__name__
 
     def read(view: RecordingView, index: int, *more: Any, **named: Any) -> Any:
@@ -298,7 +297,7 @@ def _of_frame(method: MethodT) -> MethodT:
 
 
 def _of_recording(name: str) -> Any:
-    """Return a property of a view that reads and sets the recording's own attribute."""
+    """Return a view's property that reads and sets the recording's attribute."""
 
     def read(view: RecordingView) -> Any:
         return getattr(view.recording, name)
@@ -341,7 +340,7 @@ class RecordingView(Recording):
         self.is_streamed = recording.is_streamed
 
     def source_index(self, index: int) -> int:
-        """Return the index of a frame in the underlying recording."""
+        """Return the frame's index in the underlying recording."""
         return index
 
     def __len__(self) -> int:
@@ -449,10 +448,7 @@ MAX_SUMMARY_LINES = 8
 
 
 def summarize_recordings(recordings: Sequence[Recording]) -> list[str]:
-    """Return lines such as `read: 51 frames 1226x370, fx 707.1 px (81.9 degrees), one camera, poses, no ground truth`.
-
-    Recordings with equal properties share a line. After MAX_SUMMARY_LINES the rest are counted.
-    """
+    """Return lines like `read: 51 frames 1226x370, fx 707.1 px (81.9 degrees), one camera, poses, no ground truth`."""
     groups: dict[str, list[Recording]] = {}
     for recording in recordings:
         if len(recording):

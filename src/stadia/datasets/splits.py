@@ -42,7 +42,7 @@ class TrainValSplit:
 
 
 def all_frames(recording: Recording, sides: Sequence[str]) -> list[TargetFrames]:
-    """Return every frame of those of these sides that the recording has."""
+    """Return every frame of the recording's sides among these."""
     return [TargetFrames(recording, range(len(recording)), side) for side in sides if side in recording.sides]
 
 
@@ -60,7 +60,7 @@ def frame_indices(frames: Sequence[TargetFrames]) -> dict[str, list[int]]:
 
 
 def keep_labeled(frames: Sequence[TargetFrames]) -> list[TargetFrames]:
-    """Return the frames that have a depth file, and all frames of recordings without depth files."""
+    """Return the frames with depth files, and all of recordings without depth files."""
     kept = []
     with ThreadPoolExecutor(READ_THREADS) as threads:
         for part in frames:
@@ -177,7 +177,7 @@ def _find_recording(name: str, recordings: Sequence[Recording], where: str) -> R
 
 
 def map_frame_numbers(recording: Recording) -> dict[int, int]:
-    """Map the number in each image's name, or the frame's number in its video, to the index."""
+    """Map the number in each image's name, or in its video, to the index."""
     files = [recording.file(index) for index in range(len(recording))]
     named = [None if file is None or not file.stem.isdecimal() else int(file.stem) for file in files]
     return {recording.number(index) if n is None else n: index for index, n in enumerate(named)}

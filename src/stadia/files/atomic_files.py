@@ -58,7 +58,7 @@ PROBE_S = 0.5
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Open a file to append to it. Raises OSError for symbolic links and pipes."""
+    """Open a file to append to it. Raises OSError for links and pipes."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # some systems lack them
         flags |= getattr(os, name, 0)
@@ -146,7 +146,7 @@ def _make_temporary(folder: str, name: str) -> str:
 
 
 def make_temporary_folder(folder: Path, name: str) -> Path:
-    """Create an empty folder in an existing one. Its name identifies the process that fills it."""
+    """Create an empty folder named after this process."""
     remove_stale_files(folder)
     stem = name.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
     temporary = Path(folder, f"{_make_prefix(stem)}{secrets.token_hex(4)}.partial")
@@ -218,7 +218,7 @@ def _sync_all(paths: Iterable[str | Path]) -> None:
 
 
 def _sync_folder(folder: str | Path) -> None:
-    """Sync a folder's entries, so that a rename survives a power failure."""
+    """Sync a folder's entries, so that renames survive power failures."""
     if not IS_WINDOWS:
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -234,14 +234,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write UTF-8 lines atomically, one at a time. Line ends are added."""
+    """Write UTF-8 lines atomically, one at a time."""
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for line in lines:
             stream.write(f"{line}\n")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON atomically, with keys in the given order. Raises ValueError for NaN."""
+    """Write indented JSON atomically. Raises ValueError for NaN."""
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(json.JSONEncoder(indent=2, allow_nan=False).iterencode(value))
         stream.write("\n")
@@ -261,7 +261,7 @@ def match_temporary_name(name: str) -> re.Match[str] | None:
 
 
 def explain_write_error(error: OSError, path: str | Path) -> None:
-    """Raise StadiaError for an error of writing `path`; return if the error names another file."""
+    """Raise StadiaError for an error of writing `path`; return for other files' errors."""
     reason = error.strerror or summarize_exception(error)
     if error.errno in _NO_SPACE or (error.errno is None and _PARTLY_WRITTEN.search(str(error))):
         expected, fix = "free space for the file", "free some disk space, or raise the limit of `ulimit -f`"
@@ -323,7 +323,7 @@ def hold_lock(path: Path, output: Path, refusal: StadiaError | None = None) -> I
 
 @contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
-    """Create an output folder if it is missing and hold its lock, as `hold_lock` does."""
+    """Create an output folder if needed and hold its lock, as `hold_lock`."""
     with _explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with hold_lock(folder / LOCK_FILE, folder):
@@ -331,5 +331,5 @@ def hold_folder(folder: Path) -> Iterator[None]:
 
 
 def is_empty(folder: Path) -> bool:
-    """Return whether a folder holds nothing, or only a lock."""
+    """Return whether a folder holds at most a lock."""
     return all(path.name == LOCK_FILE for path in folder.iterdir())

@@ -63,7 +63,7 @@ def check_input_file(
 
 @contextmanager
 def open_input(path: Path, *, expected: str, max_bytes: int, fix: str | None = "check the path") -> Iterator[BinaryIO]:
-    """Open a regular file for reading. Raises DataError as `check_input_file` does."""
+    """Open a regular file for reading. Raises DataError."""
     check_input_file(path, expected=expected, max_bytes=max_bytes, fix=fix)
     with _name_os_errors(path, expected, fix), open(path, "rb", opener=_open_without_waiting) as stream:
         _check_status(path, os.fstat(stream.fileno()), expected, max_bytes, fix)  # it may have changed
@@ -84,7 +84,7 @@ def _check_status(path: Path, status: os.stat_result, expected: str, max_bytes: 
 
 
 def make_size_error(path: Path, found: str, max_bytes: int) -> DataError:
-    """Return the error of a file that holds more than `max_bytes`."""
+    """Return the error of a too large file."""
     return DataError(path, found=found, expected=f"at most {max_bytes} bytes", fix="check that this is the right file")
 
 
@@ -105,7 +105,7 @@ def _name_os_errors(path: Path, expected: str, fix: str | None) -> Iterator[None
 
 @contextmanager
 def name_parser_errors(path: object, *, expected: str, fix: str = COPY_AGAIN) -> Iterator[None]:
-    """Turn parser errors for damaged content, including memory and recursion errors, into DataError."""
+    """Turn parser errors for damaged content into DataError."""
     try:
         yield
     except StadiaError:
@@ -116,7 +116,7 @@ def name_parser_errors(path: object, *, expected: str, fix: str = COPY_AGAIN) ->
 
 
 def read_bytes(path: Path, *, expected: str, max_bytes: int, fix: str | None = "check the path") -> bytes:
-    """Return the bytes of a regular file. Reading stops at `max_bytes`, even if the reported size is smaller."""
+    """Return the bytes of a regular file. Reading stops at `max_bytes`."""
     with open_input(path, expected=expected, max_bytes=max_bytes, fix=fix) as stream:
         chunks = [stream.read(os.fstat(stream.fileno()).st_size + 1)]
         size = len(chunks[0])
@@ -141,12 +141,12 @@ def read_text(
 
 
 def read_lines(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> list[str]:
-    """Return the lines of a text file that are not blank."""
+    """Return the nonblank lines of a text file."""
     return [line for line in read_text(path, expected=expected, max_bytes=max_bytes).splitlines() if line.strip()]
 
 
 def read_csv(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> list[dict[str, str]]:
-    """Return the rows of a CSV file by column. Raises DataError if a row is shorter or longer than the header."""
+    """Return the rows of a CSV file by column. Raises DataError for incomplete rows."""
     return parse_csv(path, read_text(path, expected=expected, max_bytes=max_bytes), expected)
 
 
@@ -166,7 +166,7 @@ def parse_csv(path: object, text: str, expected: str) -> list[dict[str, str]]:
 
 
 def iterate_csv(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV file by column and skip damaged rows, such as the truncated last row of a log."""
+    """Yield the rows of a CSV file by column, without damaged ones."""
     text = read_text(path, expected=expected, max_bytes=max_bytes)
     return (row for row in _iterate_rows(path, text, expected, strict=False) if not _is_damaged(row))
 

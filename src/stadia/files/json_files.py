@@ -40,7 +40,7 @@ def read_json(
 
 
 def parse_json(path: object, text: str, expected: str, *, fix: str = COPY_AGAIN) -> Any:
-    """Return the value of JSON text, as `read_json` does; `path` is for messages."""
+    """Return the value of JSON text; `path` is for messages. Raises DataError."""
     check_json_values(path, text)
     return _parse_json(path, text, expected, fix)
 
@@ -56,7 +56,7 @@ def parse_json_lines(path: object, text: str, expected: str, *, fix: str = COPY_
 
 
 def read_json_objects(path: Path, *, expected: str, fix: str) -> list[dict[str, Any]]:
-    """Return the object on each line of a JSON lines file. Raises DataError for any other line."""
+    """Return the object on each line of a JSON lines file. Raises DataError."""
     text = "\n".join(read_lines(path, expected=expected))
     rows = list[dict[str, Any]]()
     for number, row in enumerate(parse_json_lines(path, text, expected, fix=fix), start=1):
@@ -83,14 +83,14 @@ def replace_nan(value: Any) -> Any:
 
 
 def check_json_values(path: object, text: str) -> None:
-    """Raise DataError if JSON text has more than MAX_JSON_VALUES values; `path` is for messages."""
+    """Raise DataError for too many values in JSON text."""
     if (values := sum(map(text.count, "[{,"))) > MAX_JSON_VALUES:
         found, fix = f"about {values} values", "check that this is the right file"
         raise DataError(path, found=found, expected=f"at most {MAX_JSON_VALUES}", fix=fix)
 
 
 def load_json(text: str, **hooks: Any) -> Any:
-    """Return what `json.loads` does. Raises ValueError for an integer of more than MAX_INTEGER_DIGITS."""
+    """Return what `json.loads` does. Raises ValueError for huge integers."""
     if _LONG_NUMBER.search(text):  # only then, because the hook doubles the time
         hooks["parse_int"] = _parse_integer
     return json.loads(text, **hooks)
@@ -110,7 +110,7 @@ def _parse_json(path: object, text: str, expected: str, fix: str) -> Any:
 
 
 class _JsonWindow:
-    """A part of a JSON file, from which values are parsed one by one."""
+    """A part of a JSON file with values to parse one by one."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream, self._decoder = stream, codecs.getincrementaldecoder("utf-8-sig")()
@@ -168,7 +168,7 @@ def stream_json_lists(
 
 
 def stream_json_rows(path: Path, *, expected: str, max_bytes: int, fix: str = COPY_AGAIN) -> Iterator[dict[str, Any]]:
-    """Yield each object of a JSON list of objects, of at most MAX_JSON_ENTRY characters, one at a time."""
+    """Yield each object of a JSON list, one at a time. Raises DataError."""
     with open_input(path, expected=expected, max_bytes=max_bytes) as stream:
         yield from _name_json_errors(path, _parse_json_rows(_JsonWindow(stream)), expected, fix)
 

@@ -149,7 +149,7 @@ def check_foreign_folder(folder: Path, *own: str) -> None:
 def check_own_folder(
     folder: Path, record: str, kind: str, names: Container[str], fix: str = "choose another folder"
 ) -> None:
-    """Raise StadiaError if a folder belongs to another command, or has files of `names` but not their `record`."""
+    """Raise StadiaError for another command's folder, or one with files of `names` but no `record`."""
     check_foreign_folder(folder, record)
     if not folder.is_dir() or (folder / record).exists():
         return
@@ -231,12 +231,12 @@ def _is_of_another_run(path: Path, inputs: Iterable[Path | None]) -> bool:
 
 
 def is_own_file(path: Path, kind: str) -> bool:
-    """Return whether a file is this kind of output, and not a link."""
+    """Return whether a file, not a link, is this kind of output."""
     return path.is_file() and not path.is_symlink() and has_mark(path, kind)
 
 
 def has_mark(path: Path, kind: str) -> bool:
-    """Return whether stadia wrote a file as this kind of output. Raises DataError if it cannot be read."""
+    """Return whether stadia wrote a file as this kind. Raises DataError."""
     with open_input(path, expected=f"a {kind}", max_bytes=1 << 50) as stream:
         ends = stream.read(_END_BYTES)
         size = stream.seek(0, 2)
@@ -246,7 +246,7 @@ def has_mark(path: Path, kind: str) -> bool:
 
 
 def write_marked_png(path: Path, image: NDArray[Any], mark: str) -> None:
-    """Write (H, W) or (H, W, 3) in BGR order as PNG with a text chunk `Software`, atomically."""
+    """Write (H, W) or (H, W, 3) BGR as PNG with a text chunk `Software`, atomically."""
     is_encoded, encoded = cv2.imencode(".png", np.ascontiguousarray(image))
     if not is_encoded:
         raise OSError(f"{path} could not be encoded")

@@ -20,7 +20,7 @@ from stadia.files.atomic_files import explain_write_error
 
 
 def is_existing_path(path: str | Path) -> bool:
-    """Return whether a path exists; False for a name that no file can have."""
+    """Return whether a path exists; False for impossible names."""
     try:
         return Path(path).exists()
     except (OSError, ValueError):
@@ -38,14 +38,14 @@ def is_glob(path: str | Path) -> bool:
 
 
 def find_glob(pattern: str | Path) -> list[Path]:
-    """Return the paths that match a pattern in natural order; `**` matches folders at any depth."""
+    """Return the paths that match a pattern, in natural order."""
     return sorted(
         map(Path, glob.glob(str(pattern), recursive=True)), key=lambda path: natural_sort_key(path, whole=True)
     )
 
 
 def expand_home(path: str | Path) -> Path:
-    """Return a path with `~` as the home folder. `~name` stays if the user is unknown."""
+    """Return a path with `~` expanded; `~name` stays if the user is unknown."""
     return Path(os.path.expanduser(path))
 
 
@@ -143,7 +143,7 @@ CLOSED_MODE = 0o755
 
 
 def make_closed_folder(folder: Path) -> None:
-    """Create a folder that only this user can write to, with any umask. An existing one stays as it is."""
+    """Create a folder that only this user can write to."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=CLOSED_MODE)
@@ -172,12 +172,12 @@ def find_private_folder(name: str) -> Path | None:
 
 
 def _is_own(folder: Path, *, closed: int) -> bool:
-    """Return whether a folder, not a link, belongs to this user and denies others the permissions `closed`."""
+    """Return whether a folder belongs to this user and denies others the permissions `closed`."""
     status = folder.lstat()
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & closed
 
 
 def _is_open_to_others(folder: Path) -> bool:
-    """Return whether any user can rename entries of a folder: writable for all, and not sticky like /tmp."""
+    """Return whether any user can rename a folder's entries."""
     mode = folder.stat().st_mode
     return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX

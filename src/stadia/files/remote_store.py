@@ -114,7 +114,7 @@ class RemoteStore:
         return f"{self.url}/{name}" if name else self.url
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
-        """Return the content of a file. Raises DataError if it is missing or larger than `max_bytes`."""
+        """Return the content of a file. Raises DataError if it is missing or too large."""
         size = self.size(name)
         if size > max_bytes:
             expected, fix = f"at most {max_bytes} bytes", "check that this is the right file"
@@ -122,11 +122,11 @@ class RemoteStore:
         return self.fetch(name, max_bytes=size) if size else b""
 
     def size(self, name: str) -> int:
-        """Return the size of a file in bytes. Raises DataError if it is missing."""
+        """Return the size of a file in bytes. Raises DataError."""
         return int(self._call(name, lambda system, path: system.info(path)["size"]) or 0)
 
     def fetch(self, name: str, *, max_bytes: int) -> bytes:
-        """Return the content of a file by one request, if its size is known. Raises as `read`."""
+        """Return the content of a file of known size. Raises DataError."""
 
         def fetch(system: Any, path: str) -> bytes:
             try:

@@ -46,7 +46,7 @@ class CodeVersion:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Environment:
-    """Python, platform, processor cores, and versions of packages that influence numbers."""
+    """Versions and machine that influence numbers."""
 
     python: str = ""
     platform: str = ""
@@ -78,7 +78,7 @@ class TrainingTimes:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TimeLimitEnd:
-    """The end of a training by `training.max_minutes`: its last step, and the seconds of all steps."""
+    """The end of a training by `training.max_minutes`: last step and seconds of all steps."""
 
     step: Count
     seconds: Seconds
@@ -214,7 +214,7 @@ UNKNOWN_FACTS = RunFacts(
 
 
 def read_run_facts(folder: Path) -> RunFacts:
-    """Return the record of a run. Raises DataError with file and field if it is missing or invalid."""
+    """Return the record of a run. Raises DataError with file and field."""
     path = folder / RUN_FILE
     expected = "the record of a run"
     text = read_text(path, expected=expected)
@@ -236,7 +236,7 @@ def read_run_facts(folder: Path) -> RunFacts:
 
 
 def find_run_facts(folder: Path) -> RunFacts | None:
-    """Return the record of a run; None if it is missing or invalid."""
+    """Return the record of a run, or None."""
     try:
         return read_run_facts(folder) if (folder / RUN_FILE).is_file() else None
     except (StadiaError, OSError):  # OSError: the text may be too long for a path

@@ -70,7 +70,7 @@ class KittiBox:
 
 
 def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
-    """Read the objects of a label file, or of a result file with scores, without DontCare. Raises DataError."""
+    """Read the objects of a label file, or of a `scored` result file, without DontCare. Raises DataError."""
     path = Path(path)
     fix = "write an empty file if nothing was found" if scored else "copy it from the data set"
     lines = read_text(path, expected="a file of boxes for each image", fix=fix).splitlines()
@@ -110,7 +110,7 @@ def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox:
 
 
 def list_box_splits(dataset: Path) -> list[str]:
-    """Return the sorted names of the splits with labels; empty for other folders."""
+    """Return the sorted names of the splits with labels."""
     return sorted(labels.parent.name for labels in dataset.glob("*/label_2")) if dataset.is_dir() else []
 
 
@@ -155,11 +155,11 @@ class KittiBoxImages:
         return Camera(torch.from_numpy(self.projection(index)[0]), *self._sizes[index])
 
     def projection(self, index: int) -> tuple[Points, Points]:
-        """Return K (3, 3) of the left color camera, and T_camera_rectified (4, 4)."""
+        """Return K (3, 3) and T_camera_rectified (4, 4) of the left color camera."""
         return KittiCalibration(self.label_path(index, "calib")).projection("P2")
 
     def label_path(self, index: int, kind: str = "label_2") -> Path:
-        """Return the text file of an image in the folder `kind`."""
+        """Return an image's text file in the folder `kind`."""
         file = self.file(index)
         return file.parent.parent / kind / f"{file.stem}.txt"
 

@@ -99,7 +99,7 @@ def find_prior(class_name: str, priors: Mapping[str, HeightPrior]) -> HeightPrio
 
 
 def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str]) -> None:
-    """Raise ConfigError if a prior was measured on a scored dataset, given by format names ("kitti_raw")."""
+    """Raise ConfigError if a prior was measured on a scored dataset."""
     for scored in scored_on:
         for name, prior in priors.items():
             if any(scored == measured or scored.startswith(f"{measured}_") for measured in prior.datasets):
@@ -142,6 +142,6 @@ class RoadConfig(StrictModel):
         return PRIORS[self.priors] if isinstance(self.priors, str) else self.priors
 
     def check_scored_on(self, formats: Iterable[str]) -> None:
-        """Call `check_scored_on` for the classes that give the scale."""
+        """Raise ConfigError if a prior was measured on a scored dataset."""
         priors = {name: prior for name in self.objects if (prior := find_prior(name, self.height_priors)) is not None}
         check_scored_on(priors, formats)

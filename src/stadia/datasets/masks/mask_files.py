@@ -48,7 +48,7 @@ _COCO = "COCO's instances: images, categories, annotations"
 
 
 class MaskFiles:
-    """The masks in a folder, see the module. Raises DataError for an invalid classes.json, or numbers above 255."""
+    """The masks in a folder, see the module. Raises DataError for invalid classes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -81,7 +81,7 @@ class MaskFiles:
         return self._heights.get(f"{side}/{stem}", {})
 
     def fingerprint(self, side: str) -> str:
-        """Return a hash of name, size and time of every mask, and of the content of the JSON files."""
+        """Return a hash of the masks."""
         digest = hashlib.blake2b(digest_size=16)
         for kind in ("semantic", "instance"):
             for path in sorted((self.folder / kind / side).glob("*.png")):
@@ -161,7 +161,7 @@ def has_road(semantic: NDArray[np.integer], classes: Mapping[int, str]) -> bool:
 
 
 def remove_stuff(masks: RoadMasks, classes: Mapping[int, str]) -> RoadMasks:
-    """Return masks in which pixels of `STUFF_CLASSES` have object number 0."""
+    """Return masks in which `STUFF_CLASSES` have object number 0."""
     is_stuff = select_classes(masks.semantic, classes, STUFF_CLASSES)
     return RoadMasks(masks.semantic, np.where(is_stuff, 0, masks.instance).astype(np.uint16))
 
@@ -219,7 +219,7 @@ def measure_occlusion(instance: NDArray[np.uint16], number: int, windows: Mappin
 
 
 def find_edge_objects(instance: NDArray[np.integer], margin: int) -> NDArray[np.integer]:
-    """Return the numbers of objects within `margin` pixels of the image border.
+    """Return the numbers of objects within `margin` pixels of the border.
 
     Examples:
         >>> find_edge_objects(np.array([[1, 0, 0], [0, 2, 0], [0, 0, 0]]), margin=1).tolist()

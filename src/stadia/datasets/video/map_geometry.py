@@ -74,7 +74,7 @@ class MapGeometry:
         return replace(self, poses=poses, points=self.points * factor, road=road)
 
     def points_in_camera(self, index: int) -> Array:
-        """Return the (M, 3) points that a frame sees in camera axes; empty for a lost frame."""
+        """Return the points (M, 3) that a frame sees, in camera axes; empty for a lost frame."""
         if not np.isfinite(self.poses[index]).all():
             return np.empty((0, 3))
         T = np.linalg.inv(self.poses[index])
@@ -106,7 +106,7 @@ class MapGeometry:
         return np.asarray(turned / np.linalg.norm(turned))
 
     def measure_parallax(self, first: int, second: int) -> float | None:
-        """Return the median displacement of points by translation, divided by the image width; None if unknown."""
+        """Return the median displacement by translation, divided by the image width; None if unknown."""
         inside = self.points_in_camera(first)
         if len(inside) < MIN_SEEN or not np.isfinite(self.poses[second]).all():
             return None

@@ -39,12 +39,12 @@ class UserCamera:
 
     @staticmethod
     def of_lens(lens: DistortedCamera, where: object) -> UserCamera:
-        """Return the camera of frames whose distortion is removed."""
+        """Return the camera of undistorted frames."""
         undistortion = make_undistortion(lens, where)
         return UserCamera(undistortion.intrinsics, undistortion)
 
     def undistort(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a frame (H, W, 3) without the distortion of its lens."""
+        """Return a frame (H, W, 3) undistorted."""
         return image if self.undistortion is None else self.undistortion(image)
 
 
@@ -89,7 +89,7 @@ def _report_undistortion(source: Path, model: str, shift_px: float, focal_px: fl
 
 
 def find_lens(config: CameraConfig, source: Path) -> DistortedCamera | None:
-    """Return the lens of a user's frames; None for a pinhole or an unknown camera."""
+    """Return the lens of a user's frames; None for a pinhole or unknown camera."""
     if config.estimate:
         return read_mapped_camera(source).lens
     if config.K_file is not None:
@@ -134,7 +134,7 @@ def _read_lens(path: Path, size: tuple[int, int] | None) -> DistortedCamera | No
 def read_user_intrinsics(
     config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None
 ) -> Intrinsics:
-    """Return the intrinsics of upright, undistorted images of this size, as `read_user_camera`."""
+    """Return the intrinsics of upright, undistorted images, as `read_user_camera`."""
     return read_user_camera(config, source, height, width, frames).intrinsics
 
 
@@ -203,7 +203,7 @@ def _read_camera_size(path: Path) -> tuple[int, int] | None:
 
 
 def fit_to_size(known: Intrinsics, source: Path, height: int, width: int) -> Intrinsics:
-    """Return intrinsics scaled to another size. Raises DataError if the shape differs."""
+    """Return intrinsics scaled to another size. Raises DataError for another shape."""
     if (known.height, known.width) == (height, width):
         return known
     if abs(width / height * known.height / known.width - 1) > SHAPE_TOLERANCE:
@@ -216,17 +216,17 @@ def fit_to_size(known: Intrinsics, source: Path, height: int, width: int) -> Int
 
 
 def camera_file_names(source: Path) -> list[Path]:
-    """Return the possible camera files of a video, an image or a folder of images."""
+    """Return the possible camera files of a source."""
     return [source / name if source.is_dir() else source.with_suffix(f".{name}") for name in K_FILE_NAMES]
 
 
 def find_camera_file(source: Path) -> Path | None:
-    """Return the camera file of a video, an image or a folder of images; None without one."""
+    """Return the camera file of a source, or None."""
     return next((path for path in camera_file_names(source) if path.is_file()), None)
 
 
 def read_image_size(source: Path) -> tuple[int, int]:
-    """Return (height, width) of a video, an image, or the first image of a folder."""
+    """Return (height, width) of a video, an image, or a folder's first image."""
     if source.is_dir():
         source = list_images(source)[0]
     shape = (read_rgb(source) if source.suffix.lower() in IMAGE_SUFFIXES else next(stream_video(source)).image).shape
@@ -243,7 +243,7 @@ def _require_K_file(source: Path, height: int, width: int) -> Path:
 
 
 def describe_camera_fix(source: Path, height: int, width: int) -> str:
-    """Return how to give the camera of images of this size."""
+    """Return how to give the camera."""
     phone_deg = find_phone_fov_deg(height, width)
     fix = (
         f"set the field of view, for a phone data.camera.horizontal_fov_deg={phone_deg:.0f},"
@@ -262,7 +262,7 @@ def find_phone_fov_deg(height: int, width: int) -> float:
 
 
 def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
-    """Read K (3, 3), or one per frame (N, 3, 3), from text (3x3, or 9 numbers per line) or JSON (also {"K": ...})."""
+    """Read K (3, 3), or one per frame, from text (3x3 or 9 numbers per line) or JSON. Raises DataError."""
     if path.suffix.lower() == ".json":
         stored = read_json(path)
         if isinstance(stored, dict) and "K" not in stored:

@@ -41,7 +41,7 @@ _UNSURE = 0.05  # tolerance of a length in seconds: audio may be longer than vid
 
 @dataclass(frozen=True, slots=True)
 class VideoFrame:
-    """A decoded frame. image: (H, W, 3) RGB, upright as in players.  time_s: since the start of the video."""
+    """A decoded frame. image: (H, W, 3) RGB, upright.  time_s: since the start."""
 
     index: int
     time_s: float
@@ -77,7 +77,7 @@ def _open_container(path: Path, decoder: VideoDecoder) -> Any:
 
 @contextmanager
 def _name_decoder_errors(path: Path) -> Iterator[None]:
-    """Turn FFmpeg's errors into DataError. Never yield a frame inside of it."""
+    """Turn FFmpeg's errors into DataError."""
     with name_parser_errors(path, expected=_WHOLE):
         try:
             yield
@@ -86,7 +86,7 @@ def _name_decoder_errors(path: Path) -> Iterator[None]:
 
 
 def _limit_frames(path: Path, stream: Any) -> None:
-    """Raise DataError if frames are too large, and make FFmpeg refuse larger frames than the header states."""
+    """Raise DataError for large frames, and make FFmpeg refuse larger ones than the header states."""
     if stream.codec_context is None:
         fix = "convert it: ffmpeg -i IN out.mp4"
         raise DataError(path, found="a video of an unknown codec", expected="a codec of FFmpeg", fix=fix)
@@ -133,13 +133,13 @@ def _list_mp4_boxes(path: Path) -> list[str]:
 
 
 def count_indexed_frames(path: Path) -> int | None:
-    """Return the number of frames by the file's header; None if it has none."""
+    """Return the number of frames by the header, or None."""
     with _open_stream(path) as (_, stream):
         return stream.frames or None
 
 
 def estimate_frame_count(path: Path) -> int | None:
-    """Return the number of frames by the header, or estimated from duration and frame rate; None without them."""
+    """Return the number of frames by header or duration, or None."""
     with _open_stream(path) as (container, stream):
         if stream.frames or not (container.duration and stream.average_rate):
             return stream.frames or None
@@ -161,7 +161,7 @@ class VideoHeader:
 
 
 def read_video_header(path: Path) -> VideoHeader:
-    """Read a video's header and first frame, and check that its second half exists. Raises DataError."""
+    """Read a video's header and first frame. Raises DataError if its second half is missing."""
     height, width = next(stream_video(path)).image.shape[:2]
     return VideoHeader(estimate_frame_count(path), height, width, read_frame_rate_hz(path))
 
@@ -173,13 +173,13 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def read_frame_rate_hz(path: Path) -> float | None:
-    """Return the mean frame rate by the header; None if it has none."""
+    """Return the mean frame rate by the header, or None."""
     with _open_stream(path) as (_, stream):
         return float(stream.average_rate) if stream.average_rate else None
 
 
 def count_lost_frames(path: Path, decoded: int) -> int:
-    """Return how many frames are missing from a truncated or damaged file."""
+    """Return how many frames a file lacks."""
     expected = estimate_frame_count(path) or decoded
     lost = max(expected - decoded, 0)
     return lost if count_indexed_frames(path) or lost > _UNSURE * expected else 0
@@ -229,7 +229,7 @@ def _take_undamaged(path: Path, frames: Iterator[VideoFrame]) -> Iterator[VideoF
 
 
 def stream_selected(path: Path, wanted: Collection[int]) -> Iterator[VideoFrame]:
-    """Yield only the frames with these indices; fewer if the file is truncated or damaged."""
+    """Yield only the frames with these indices."""
     with _open_stream(path) as (container, stream):
         yield from _take_undamaged(path, _decode_frames(path, container, stream, wanted=wanted))
 
@@ -311,7 +311,7 @@ def hash_video(path: Path) -> str:
 
 
 def hash_source(source: Path) -> str:
-    """Return `hash_video` of a video file, or a hash of names and sizes of a folder's images; cached until a change."""
+    """Return a hash of a video, or of the names and sizes of a folder's images."""
     return _hash_source(source, source.stat().st_mtime_ns)
 
 

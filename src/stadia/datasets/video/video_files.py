@@ -194,7 +194,7 @@ def _list_frames(path: Path, options: SourceOptions) -> ImageRecording:
 def select_images(
     every: ImageRecording, stride: int | Literal["auto"], cache: CacheConfig, progress: ReportProgress | None = None
 ) -> FrameSelection:
-    """Return the selected frames; automatic selection reads every image and is cached."""
+    """Return the selected frames; automatic selection is cached."""
     if stride != "auto":
         kept = list(range(0, len(every), stride))
         return FrameSelection(kept, skipped=len(every) - len(kept))
@@ -274,7 +274,7 @@ class VideoFile(FrameSource):
 
 
 def open_frames(source: FrameSource, options: SourceOptions, progress: ReportProgress | None) -> FileVideo:
-    """Open the recording of a file, after decoding its kept frames into the cache if they are missing."""
+    """Open the recording of a file, decoded into the cache first if missing."""
     content, lens_key = source.hash_content(), source.describe_lens(options)
     stem = make_store_stem(source.name, "video", *_selection_key(options.stride), options.size, content, *lens_key)
     info_file = find_cache_folder(options.cache) / f"{stem}.json"
@@ -366,7 +366,7 @@ class VideoSegment(CalibratedRecording):
 def read_segment(
     name: str, frames: Iterator[VideoFrame], user: UserCamera, options: SourceOptions, longer: int = 1
 ) -> VideoSegment:
-    """Select the next frames as in training; `longer` times as many as usual."""
+    """Select the next frames as in training; `longer` times as many."""
     chooser, kept = FrameSelector(options.stride), list[tuple[NDArray[np.uint8], int, float]]()
     camera = user.intrinsics
     scale = min(1.0, MAX_SIDE_PX / max(camera.height, camera.width))

@@ -153,7 +153,7 @@ def read_entries(path: Path) -> list[VideoEntry]:
 
 
 def select_entries(entries: Sequence[VideoEntry], names: Sequence[str], path: Path) -> list[VideoEntry]:
-    """Return the selected entries in the order of the list; all without names."""
+    """Return the selected entries in the order of the list."""
     chosen = set(select_names([entry.name for entry in entries], names, path))
     return [entry for entry in entries if entry.name in chosen]
 
@@ -290,7 +290,7 @@ def open_entry(entry: VideoEntry, options: SourceOptions, progress: ReportProgre
 
 
 def describe_recording(recording: Recording, entry: VideoEntry) -> Recording:
-    """Return the recording with name, place, rig, masks and track of its entry."""
+    """Return the recording with the facts of its entry."""
     recording.name = entry.name
     recording.mount = entry.rig or recording.mount
     if entry.masks is not None:

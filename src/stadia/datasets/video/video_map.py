@@ -33,7 +33,7 @@ _REMAKE = "make it again: stadia map VIDEO"
 
 
 class MapLens(FileEntry):
-    """A lens whose distortion was removed from the frames before they were mapped, see `DistortedCamera`."""
+    """The lens whose distortion was removed before mapping."""
 
     K: Matrix
     model: str
@@ -60,7 +60,7 @@ class MapCamera(FileEntry):
 
     @property
     def is_determined(self) -> bool:
-        """Return whether the focal length was given, or is determined by the motion."""
+        """Return whether the focal length is known."""
         return self.origin in ("given", "estimated")
 
     @property
@@ -71,7 +71,7 @@ class MapCamera(FileEntry):
 
     @property
     def lens(self) -> DistortedCamera | None:
-        """Return the lens of the filmed frames; None if it moves no corner by MIN_CORNER_SHIFT_PX."""
+        """Return the lens of the filmed frames; None without visible distortion."""
         if self.filmed is not None:
             K = np.array(self.filmed.K)
             return DistortedCamera(K, self.filmed.model, np.array(self.filmed.coefficients), self.height, self.width)
@@ -86,7 +86,7 @@ class MapCamera(FileEntry):
 
     @property
     def undistorted(self) -> Intrinsics:
-        """Return K of the undistorted frames, as all commands read them."""
+        """Return K of the undistorted frames."""
         lens = self.lens
         return self.intrinsics if lens is None else make_undistortion(lens, MAP_CAMERA).intrinsics
 
@@ -113,7 +113,7 @@ class MapRoad(FileEntry):
     pitch_deviation_deg: float
 
     def horizon_row(self, K: NDArray[np.float64]) -> float:
-        """Return the row in pixels at which the horizon crosses the column of the principal point of K (3, 3)."""
+        """Return the horizon's row in pixels at the principal point's column, for K (3, 3)."""
         return float(K[1, 2] + K[1, 1] * np.tan(np.radians(self.pitch_deg)))
 
 
@@ -160,14 +160,14 @@ class StoredMap:
         return decode_image(path, data, cv2.IMREAD_GRAYSCALE, fix=_REMAKE) > 127
 
     def select_poses(self, names: Iterable[str]) -> NDArray[np.float64]:
-        """Return (N, 4, 4) T_world_camera of the frames with these names; NaN for lost and unknown frames."""
+        """Return T_world_camera (N, 4, 4) of the named frames; NaN for lost and unknown ones."""
         row_of_name = {name: row for row, name in enumerate(self.names)}
         lost = np.full((4, 4), np.nan)
         chosen = [self.poses[row_of_name[name]] if name in row_of_name else lost for name in names]
         return np.array(chosen).reshape(-1, 4, 4)
 
     def find_camera_mismatch(self, focal: float) -> str | None:
-        """Return how the map's camera differs from one with this fx / width; None if it does not."""
+        """Return how the map's camera differs from one with this fx / width, or None."""
         ratio = self.camera.relative_focal / focal
         if abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE:
             return None
@@ -181,7 +181,7 @@ class StoredMap:
         return None
 
     def make_geometry(self, numbers: Sequence[int]) -> MapGeometry:
-        """Return the geometry of the frames with these numbers in the video. Raises DataError without usable points."""
+        """Return the geometry of the frames with these numbers. Raises DataError without usable points."""
         stored = self.read_points()
         observed = np.asarray(stored["observed"], np.int64)
         points = np.asarray(stored["points"], np.float64)
@@ -228,7 +228,7 @@ def find_map_folder(source: Path) -> Path:
 
 
 def read_map(folder: Path) -> StoredMap:
-    """Read a map's record, again only if it has changed. Raises DataError for an invalid record."""
+    """Read a map's record, again only after a change. Raises DataError."""
     path = folder / RECORD
     status = path.stat() if path.is_file() else None
     return _read_map(folder, None if status is None else (status.st_mtime_ns, status.st_size))
@@ -290,7 +290,7 @@ def _is_3x4(rows: list[list[float]]) -> bool:
 
 
 def find_map(source: Path) -> StoredMap | None:
-    """Return the map of a video or folder of images, or None. Raises DataError for the map of another video."""
+    """Return the map of a video or folder of images, or None. Raises DataError for another video's map."""
     folder = find_map_folder(source)
     is_photo = source.suffix.lower() in IMAGE_SUFFIXES and not source.is_dir()
     if is_photo or not source.exists() or not (folder / RECORD).is_file():
@@ -303,7 +303,7 @@ def find_map(source: Path) -> StoredMap | None:
 
 
 def find_static_mask(source: Path) -> Path | None:
-    """Return the static mask of the map of a video or a folder of images; None without one. Raises as `find_map`."""
+    """Return the static mask of a source's map, or None. Raises DataError as `find_map`."""
     path = find_map_folder(source) / MASK
     return path if path.is_file() and find_map(source) is not None else None
 
@@ -312,13 +312,13 @@ MIN_CORNER_SHIFT_PX = 0.5  # smaller distortion stays
 
 
 def find_mapped_camera(source: Path) -> MapCamera | None:
-    """Return the camera of the map of a video or a folder of images; None without a determined one."""
+    """Return the camera of a source's map; None if it is not determined."""
     found = find_map(source)
     return found.camera if found is not None and found.camera.is_determined else None
 
 
 def read_mapped_camera(source: Path) -> MapCamera:
-    """Return the camera of the map of a video or a folder of images. Raises DataError without a determined one."""
+    """Return the camera of a source's map. Raises DataError if it is not determined."""
     found = find_map(source)
     if found is None:
         expected = f"{find_map_folder(source).name} next to it"
@@ -368,7 +368,7 @@ def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> Map
 def _list_observed(
     observed: NDArray[np.int64], keys: NDArray[np.int64], numbers: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], ...]:
-    """Return for each frame the rows of the points that the key frames before and after it observe."""
+    """Return the points that the key frames around each frame observe."""
     order = np.argsort(keys)
     of_key = {row: np.unique(observed[observed[:, 0] == row, 1]) for row in range(len(keys))}
     after = np.clip(np.searchsorted(keys[order], numbers), 0, len(keys) - 1)
