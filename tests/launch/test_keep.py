@@ -42,7 +42,6 @@ def test_any_measure_decides_alone(name: str) -> None:
 
 
 def test_measures_that_contradict_each_other_keep_the_old_network() -> None:
-    """As on a real clip: points of the map -66 %, matches +11 %, and the eye agrees with the matches."""
     before = replace(make_errors(), abs_rel=(), stereo_difference=())
     after = scale(scale(before, 0.34, "point_error"), 1.11, "match_error")
     decision = choose_network(before, after)
@@ -59,7 +58,6 @@ def test_a_deciding_error_that_rises_keeps_the_old_network() -> None:
 
 
 def test_a_change_within_its_scatter_is_none() -> None:
-    """Half of the frames become twice as good, half twice as bad, but one."""
     before = DepthErrors(match_error=(0.5,) * FRAMES)
     factors = [0.5, 2.0] * (FRAMES // 2 - 1) + [0.5, 0.5]
     after = DepthErrors(match_error=tuple(0.5 * factor for factor in factors))

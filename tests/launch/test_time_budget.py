@@ -36,7 +36,6 @@ def make_measured(config: Any, step_s: float, validation_s: float = 0.0, **facts
 def choose(
     config: Any, minutes: float, measured: MeasuredTraining, console: Console | None = None
 ) -> time_budget.PlannedTraining:
-    """Plan a command that began now, by a clock that stands still."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time_budget.time, "perf_counter", lambda: 0.0)
         return choose_steps(config, minutes, console or Console(quiet=True), measured=measured)
@@ -47,14 +46,13 @@ def selfsup(*words: str) -> Any:
 
 
 def test_minutes_set_the_steps_by_the_measured_time(out: io.StringIO) -> None:
-    """Of 600 s: 8 s for the end, 20 s for the loss checks. 1.5 times what fits is planned, and the clock ends it."""
     measured = make_measured(selfsup(), 0.5)
     planned = choose(selfsup(), 10, measured, Console(file=out, width=200))
     training = planned.config.training
     assert (training.max_steps, training.max_epochs, training.validate_every) == (1716, None, 229)
     assert training.max_minutes == pytest.approx(572 / 60)
     assert out.getvalue() == (
-        "--minutes 10: about 1144 steps of 0.5 s, which the clock ends"
+        "--minutes 10: about 1144 steps of 0.5 s, until the time is over"
         " (training.max_steps=1716 training.max_minutes=9.53)\n"
     )
     assert planned.end == CommandEnd(600.0, time_budget.END_S)
@@ -65,10 +63,9 @@ def test_minutes_set_the_steps_by_the_measured_time(out: io.StringIO) -> None:
 
 
 def test_few_minutes_leave_the_loss_checks_out(out: io.StringIO) -> None:
-    """20 s are more than a tenth of 3 minutes: they train instead. A shorter limit of the user is kept."""
     planned = choose(selfsup(), 3, make_measured(selfsup(), 0.4), Console(file=out, width=200))
     assert (planned.config.training.check_seconds, planned.config.training.max_minutes) == (0, pytest.approx(172 / 60))
-    assert out.getvalue().startswith("the loss checks are left out: 20 s (training.check_seconds) are more than 10%")
+    assert "20 s (training.check_seconds) are more than 10%" in out.getvalue()
     assert choose(selfsup(), 4, make_measured(selfsup(), 0.4)).config.training.check_seconds == 20
     short = selfsup("training.check_seconds=10")
     assert choose(short, 3, make_measured(short, 0.4)).config.training.check_seconds == 10
@@ -76,7 +73,6 @@ def test_few_minutes_leave_the_loss_checks_out(out: io.StringIO) -> None:
 
 
 def test_minutes_include_what_comes_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    """100 s are over. A validation takes 20 s: four of them, and the last one with the scores in 50 s."""
     monkeypatch.setattr(time_budget.time, "perf_counter", lambda: 200.0)
     measured = make_measured(selfsup(), 1.0, 20.0)
     planned = choose_steps(selfsup(), 20, Console(quiet=True), started_s=100.0, after_s=30.0, measured=measured)
@@ -89,7 +85,6 @@ def test_minutes_include_what_comes_before_and_after(monkeypatch: pytest.MonkeyP
 
 
 def test_the_mean_step_counts_every_data_set_and_every_stage() -> None:
-    """Of data sets by their batches, of stages by their samples. The first step of each does not count."""
 
     class Mixture(MixtureLoader[Any]):
         def __init__(self) -> None: ...
@@ -148,7 +143,6 @@ def test_the_largest_image_with_enough_steps_and_memory(steps, peak_bytes, free_
 def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
     out: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Measured at the smallest size and again at the chosen one. The printed line repeats the training."""
 
     class Recording:
         @staticmethod
@@ -190,7 +184,6 @@ def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
 
 
 def test_metric_is_trained_by_the_preset_auto(stadia, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`stadia train metric VIDEO --preset auto --minutes 5` measures a step of this recipe."""
     asked = []
 
     def choose(resolve: Any, minutes: float, console: Console, *, started_s: float) -> None:

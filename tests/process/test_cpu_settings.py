@@ -58,7 +58,6 @@ needs_mallopt = pytest.mark.skipif(sys.platform != "linux", reason="glibc is the
 
 
 def _count_new_pages(megabytes: int, *choices: str, **environment: str) -> tuple[bool, int]:
-    """Return whether the last choice was made, and the new pages of the third of three equal blocks after it."""
     command = [sys.executable, "-c", _COUNT, str(megabytes), *choices]
     given = os.environ | {"NUMPY_MADVISE_HUGEPAGE": "0"} | environment  # pages of 2 MB would be few in any case
     done = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
@@ -86,7 +85,6 @@ def test_a_freed_block_is_kept_or_returned_as_chosen_last():
 
 @pytest.fixture
 def amd(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An AMD processor without a GPU, whose products by oneDNN are exact."""
     torch.set_float32_matmul_precision("highest")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": "AMD EPYC"}, raising=False)
@@ -109,30 +107,3 @@ def test_the_error_tells_rounding_to_bfloat16_from_float32(monkeypatch):
 def test_an_amd_processor_multiplies_by_onednn_where_it_is_exact():
     assert choose_matrix_products()
     assert torch.get_float32_matmul_precision() == "medium"
-
-
-@pytest.mark.usefixtures("amd")
-@pytest.mark.parametrize("reason", ["rounding", "Intel", "no name", "GPU", "user", "user of one library"])
-def test_otherwise_the_precision_stays(monkeypatch, reason):
-    precision = "highest"
-    match reason:
-        case "rounding":
-            monkeypatch.setattr(cpu_settings, "find_product_error", lambda: 2e-3)
-        case "Intel":
-            monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": "Intel(R) Xeon(R)"}, raising=False)
-        case "no name":
-            monkeypatch.delattr(torch.cpu, "get_capabilities")
-        case "GPU":
-            monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        case "user":
-            precision = "high"
-            torch.set_float32_matmul_precision(precision)
-        case "user of one library":
-
-            def refuse() -> str:
-                raise RuntimeError("a mix of the legacy and new APIs")
-
-            monkeypatch.setattr(torch, "get_float32_matmul_precision", refuse)
-    assert not choose_matrix_products()
-    if reason != "user of one library":
-        assert torch.get_float32_matmul_precision() == precision

@@ -30,7 +30,6 @@ def test_settings_of_the_current_folder_are_ignored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["$\\frac{$", "a\\$b$c", "$x$ $y$", "5$", "\x1b[31m$", "_$_\nb"])
 def test_names_of_files_are_drawn_as_they_are(name: str, recwarn: pytest.WarningsRecorder) -> None:
-    r"""A video called $\frac{$ ended its prediction in an internal error, when its path was drawn."""
     figure = Figure()
     title = figure.suptitle(format_plot_text(name))
     FigureCanvasAgg(figure).draw()

@@ -15,7 +15,6 @@ GB = 1 << 30
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine of 64 GB, half of them free, without control groups. Return the root of its groups."""
     machine = SimpleNamespace(total=64 * GB, available=32 * GB)
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: machine)
     roots = {memory._VERSION_2: tmp_path, memory._VERSION_1: tmp_path / "memory"}
@@ -41,7 +40,6 @@ def test_without_a_container_the_machine_counts(machine: Path) -> None:
 
 @pytest.mark.parametrize("group", ["/", "/pod/trainer"])
 def test_version_2_leaves_its_limit_less_what_is_used(machine: Path, group: str) -> None:
-    """The limit may be that of a parent. Pages of files that nobody reads any more are free."""
     (machine / "cgroup").write_text(f"0::{group}\n")
     stat = f"anon {4 * GB}\ninactive_file {2 * GB}"
     limit(machine, {"memory.max": 8 * GB, "memory.current": 6 * GB, "memory.stat": stat})
@@ -49,7 +47,6 @@ def test_version_2_leaves_its_limit_less_what_is_used(machine: Path, group: str)
 
 
 def test_version_1_leaves_its_limit_less_what_is_used(machine: Path) -> None:
-    """Its path on the host is not there inside of the container: the root is."""
     (machine / "cgroup").write_text("5:devices:/\n4:memory:/docker/0a1b\n0::/\n")
     stat = f"inactive_file 0\ntotal_inactive_file {1 * GB}"
     files = {"memory.limit_in_bytes": 8 * GB, "memory.usage_in_bytes": 6 * GB, "memory.stat": stat}

@@ -40,7 +40,6 @@ print(kernel.double(3.0), sum(kernel.double.stats.cache_hits.values()), kernel.d
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's cache folder, which the processes of `run_kernel` see."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "kernel.py").write_text(KERNEL)
@@ -63,7 +62,6 @@ def run_kernel(home: Path) -> tuple[int, str]:
 
 
 def run_process(home: Path, cwd: Path | None = None) -> tuple[int, str]:
-    """As `run_kernel`, in a new process."""
     command = [sys.executable, "-c", PROGRAM, str(home.parent / "source"), str(Path(numba_jit.__file__).parents[2])]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=cwd)
     value, hits, folder = done.stdout.strip().split(" ", 2)
@@ -101,30 +99,6 @@ def test_a_damaged_entry_is_compiled_again(home: Path, kind: str, damage: str) -
     assert run_kernel(home)[0] == 1, "the entry was not built again"
 
 
-@pytest.mark.slow
-@needs_modes
-@pytest.mark.parametrize(
-    ("place", "fault"),
-    [("above", "open"), *((place, fault) for place in ("shared", "private") for fault in ("open", "link", "foreign"))],
-)
-def test_without_a_private_folder_nothing_is_cached(home: Path, place: str, fault: str) -> None:
-    private = private_folder(home)
-    folder = {"private": private, "shared": private.parent, "above": home}[place]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if fault == "link":
-        (home / "elsewhere").mkdir(mode=0o700)
-        folder.symlink_to(home / "elsewhere")
-    else:
-        folder.mkdir(mode=0o700)
-        if fault == "open":
-            folder.chmod(0o777)
-        elif os.geteuid() == 0:
-            os.chown(folder, 12345, -1)
-        else:
-            pytest.skip("only root can give a folder away")
-    assert run_kernel(home) == (0, "None")
-
-
 def test_arithmetic_is_exact_without_fastmath() -> None:
     @numba_jit.compile_loops
     def exact(big: float, small: float) -> float:
@@ -139,7 +113,6 @@ def test_arithmetic_is_exact_without_fastmath() -> None:
 
 
 def test_a_kernel_is_compiled_again_where_a_kernel_of_another_file_has_changed(home: Path) -> None:
-    """Its code is part of the caller's; Numba looks at the caller's file alone."""
     source = home.parent / "source"
     for factor in (2, 3):
         (source / "helper.py").write_text(KERNEL.replace("2 * x", f"{factor}.0 * x"))
@@ -156,7 +129,6 @@ def test_a_kernel_is_compiled_again_where_a_kernel_of_another_file_has_changed(h
 
 @pytest.mark.slow
 def test_a_settings_file_in_the_current_folder_chooses_no_cache(home: Path, tmp_path: Path) -> None:
-    """Numba reads .numba_config.yaml where the program starts: in a folder from somebody else."""
     (tmp_path / "foreign").mkdir()
     settings = "cache_dir: stolen\ncache_locator_classes: InTreeCacheLocator"
     (tmp_path / "foreign" / ".numba_config.yaml").write_text(settings)

@@ -47,7 +47,6 @@ HIDDEN = {
 
 @pytest.mark.slow
 def test_libraries_load_after_the_shim_and_every_module_imports_without_the_calls_of_posix() -> None:
-    """In one process: most of its time is that of the libraries, which both need."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", HIDDEN + IMPORT_ALL], capture_output=True, text=True, check=False
     )

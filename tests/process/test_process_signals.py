@@ -53,7 +53,6 @@ def test_a_call_that_does_not_return_is_ended(tmp_path: Path, number: int) -> No
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_a_forked_worker_does_not_delay_the_end() -> None:
-    """The worker holds both sockets open."""
     with stop_quickly():
         child = os.fork()
         if child == 0:
@@ -102,56 +101,6 @@ def test_a_scheduler_and_a_closed_terminal_end_a_command_as_ctrl_c_does(
     assert folder.exists() == (kind == "ignored")
 
 
-IN_TERMINAL = """
-import signal, sys, time
-from pathlib import Path
-from stadia.process.signals import discard_if_interrupted, interrupt_on_termination
-
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-folder = Path(sys.argv[1])
-try:
-    with interrupt_on_termination(), discard_if_interrupted(folder / "run"):
-        (folder / "run").mkdir()
-        time.sleep(60)
-except KeyboardInterrupt:
-    for _ in range(3):
-        print("interrupted", flush=True)
-        print("interrupted", file=sys.stderr, flush=True)
-    (folder / "end").touch()
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_a_fork_ends_by_the_signal_itself_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "GRACE_S", 0.0)
-    leave, ended = os._exit, list[int]()
-    monkeypatch.setattr(os, "_exit", ended.append)
-    before = [signal.getsignal(number) for number in signals.TERMINATIONS]
-    try:
-        for number in signals.TERMINATIONS:
-            signal.signal(number, signal.SIG_DFL)
-        reads, writes = os.pipe()
-        with signals.interrupt_on_termination(), stop_quickly():
-            child = os.fork()
-            if child == 0:
-                os.write(writes, b"1")  # a signal before this one may be lost: Python forgets those of its parent
-                time.sleep(30)
-                leave(0)
-            os.read(reads, 1)
-            os.kill(child, signal.SIGTERM)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
-            time.sleep(0.2)  # the thread that would end this process reads its socket
-        assert not ended
-        with pytest.raises(KeyboardInterrupt), signals.interrupt_on_termination():
-            signal.raise_signal(signal.SIGTERM)
-        assert [signal.getsignal(number) for number in signals.TERMINATIONS] == [signal.SIG_DFL] * 2
-    finally:
-        os.close(reads)
-        os.close(writes)
-        for number, handler in zip(signals.TERMINATIONS, before, strict=True):
-            signal.signal(number, handler)
-
-
 # -- Output that is closed.
 
 
@@ -160,7 +109,6 @@ on_posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neith
 
 @pytest.fixture(params=["pipe", "terminal"])
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
-    """Both ends: read, and write."""
     ends = os.pipe() if request.param == "pipe" else os.openpty()
     yield ends
     for descriptor in ends:

@@ -36,7 +36,6 @@ on_posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neith
 
 @contextmanager
 def open_console(descriptor: int) -> Iterator[Terminal]:
-    """A console of a descriptor, and of the null device at the end: what the stream holds could not be written."""
     with os.fdopen(descriptor, "w") as stream:
         yield Terminal(file=stream)
         with Path(os.devnull).open("w") as null:

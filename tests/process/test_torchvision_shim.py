@@ -20,9 +20,6 @@ def python(program: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_missing_operators_are_declared_where_the_compiled_part_cannot_load():
-    """As if torchvision's library could not be loaded: both schemas are there, torchvision imports, nothing is declared
-    twice.
-    """
     done = python(
         "import torch\n"
         "def refuse(path): raise OSError('cannot load')\n"
@@ -40,7 +37,6 @@ def test_missing_operators_are_declared_where_the_compiled_part_cannot_load():
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return the name of a package with a submodule; its own code defines `loaded`."""
     folder = tmp_path / "stadia_test_package"
     folder.mkdir()
     (folder / "__init__.py").write_text("from stadia_test_package.part import value\nloaded = True\n")
@@ -89,7 +85,6 @@ NEEDLESS = {
 
 @pytest.mark.slow
 def test_a_command_imports_nothing_that_it_does_not_need():
-    """One process imports for one command after the other, and each of them imports more than the one before."""
     steps = [
         f"import {modules}\nprint({name!r}, *sorted(sys.modules.keys() & {set(heavy)!r}))"
         for name, (modules, heavy) in zip(("check", "predict", "train"), NEEDLESS.items(), strict=True)

@@ -42,7 +42,6 @@ SMALL = (
 
 @pytest.fixture(scope="session", autouse=True)
 def validations_are_those_that_are_declared() -> Iterator[None]:
-    """Every training in this folder logs only scores that its configuration lists in `validation`."""
     validate = TrainingLoop.validate
 
     def check(loop: TrainingLoop) -> None:
@@ -57,7 +56,6 @@ def validations_are_those_that_are_declared() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def motions_are_drawn_once() -> Iterator[None]:
-    """Every validation draws what tests/evaluation/test_validation_motions.py checks; here one image is enough."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             self_supervised,
@@ -75,12 +73,10 @@ def _configure_small(worlds: Path, cache: Path) -> SelfsupConfig:
 
 @pytest.fixture
 def small(worlds: Path, tmp_path: Path) -> SelfsupConfig:
-    """A few steps of a small network on the tiny world; its cache is thrown away."""
     return _configure_small(worlds, tmp_path / "cache")
 
 
 @pytest.fixture(scope="session")
 def trained_small(worlds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of `small`, which tests only read."""
     folder = tmp_path_factory.mktemp("trained")
     return train(_configure_small(worlds, folder / "cache"), out=folder / "runs").folder

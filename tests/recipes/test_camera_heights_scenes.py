@@ -84,7 +84,6 @@ def hear(
     recording: str = "drive",
     with_hidden: bool = False,
 ) -> None:
-    """One epoch's frames."""
     depth, road, whole, heights_m = frames(count, camera_m, with_hidden=with_hidden)
     rng = np.random.default_rng(1)
     pairs = [spoilt(*each, bad, rng) for each in zip(whole, heights_m, strict=True)]
@@ -98,7 +97,6 @@ def hear(
 
 @pytest.mark.slow
 def test_cars_whose_feet_are_hidden_do_not_move_the_height_of_a_street():
-    """Each counts as too short by its box; the median over all cars stays."""
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0, test_from_epoch=0))
     hear(heights, 1.65, with_hidden=True)
     assert heights.begin(1)[0].refused == ""
@@ -131,7 +129,6 @@ def test_v16_two_mounts_apart_and_in_one_group():
 
 @pytest.mark.parametrize("lean_deg", [-2.0, 0.0, 2.0])
 def test_a_predicted_road_that_leans_does_not_change_the_height_by_an_object(lean_deg: float) -> None:
-    """Where it leans away, an object floats above it: its silhouette over the road is 23 % too tall, its box is not."""
     camera = intrinsics(200, 200, 48, 24, height=64, width=96)
     depth = torch.full((1, 1, 64, 96), 10.0, dtype=F64)
     objects = torch.zeros(1, 64, 96, dtype=torch.long)

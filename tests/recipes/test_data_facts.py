@@ -42,13 +42,11 @@ def remove_one_map(world: Path) -> None:
 
 
 def change_one_map(world: Path) -> None:
-    """One that is neither the first nor in the middle nor the last, and keeps its size."""
     file = sorted((world / "depth" / "left").glob("*.npy"))[1]
     np.save(file, np.load(file) * np.float32(3))
 
 
 def add_unread_depth(world: Path) -> None:
-    """Files that no frame reads: a .npy is read before a .png, and one is of no image."""
     depth = world / "depth" / "left"
     file = sorted(depth.glob("*.npy"))[0]
     file.with_suffix(".png").write_bytes(b"another form of the map")
@@ -74,7 +72,6 @@ def swap_poses(world: Path) -> None:
 
 
 def round_poses(world: Path) -> None:
-    """By 1e-9, as another processor does. A value lies where rounding to six digits would tell the two apart."""
     poses = np.loadtxt(world / "poses.txt")
     np.savetxt(world / "poses.txt", poses + np.random.default_rng(0).normal(size=poses.shape) * 1e-9, fmt="%.18e")
 
@@ -90,7 +87,6 @@ def world(worlds: Path, tmp_path: Path) -> Path:
 
 
 def describe(world: Path) -> dict[str, Any]:
-    """Return the facts about all labels of a folder of one recording, as run.json has them."""
     recording = open_one(world)
     frames = all_frames(recording, recording.sides)
     facts = {"poses": {"one": measure_poses(recording)}, "depth": describe_depth(frames)}
@@ -117,7 +113,6 @@ def list_differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[s
 def test_facts_differ_where_labels_do(
     change: Callable[[Path], None], differing: set[str], world: Path, tmp_path: Path
 ) -> None:
-    """And the same labels in another folder have the same facts."""
     moved = shutil.copytree(world, tmp_path / "moved" / world.name)
     before = describe(world)
     assert describe(moved) == before
@@ -141,8 +136,6 @@ def test_sums_of_poses_change_with_any_pose_and_not_by_rounding(seed: int, count
 
 
 class _Poses:
-    """The part of a recording that has poses."""
-
     def __init__(self, poses: NDArray[np.float64]) -> None:
         self.poses = poses
 

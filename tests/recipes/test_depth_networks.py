@@ -77,8 +77,6 @@ class RampConfig(DepthNetworkConfig):
 
 
 class Ramp(DepthNetwork):
-    """Two convolutions whose output is a factor on a depth that grows towards the top of the image."""
-
     Config = RampConfig
     config: RampConfig
 
@@ -95,18 +93,12 @@ class Ramp(DepthNetwork):
 
 
 class Silent(Ramp):
-    """A network without a depth."""
-
     def forward(self, image: Tensor, camera: Camera | None = None) -> Any:
         return image
 
 
 class OneSided(Ramp):
-    """A network that announces a right view and predicts none."""
-
     class Config(RampConfig):
-        """Announces a right view."""
-
         @property
         def predicts_right_view(self) -> bool:
             return True
@@ -114,12 +106,10 @@ class OneSided(Ramp):
 
 @pytest.fixture
 def own_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This file as a module on Python's path."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
 
 def configure(recipe: str, world: SelfsupConfig, network: dict[str, Any] | str) -> Any:
-    """Return a configuration of three steps on the tiny world."""
     data = {"path": world.data.path, "height": 32, "width": 96, "cache": world.data.cache.model_dump()}
     settings: dict[str, Any] = {"model": {"network": network, "pretrained": False}}
     if recipe == "metric":
@@ -133,7 +123,6 @@ def configure(recipe: str, world: SelfsupConfig, network: dict[str, Any] | str) 
 
 
 def interrupt(recipe: str, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a training stop as by Ctrl-C when it computes the loss of this step."""
     recipe_class = RECIPES.load(recipe)
     training_step = recipe_class.training_step
 
@@ -146,7 +135,6 @@ def interrupt(recipe: str, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_network_is_trained() -> None:
-    """test_published_networks.py has each architecture of published ones."""
     assert {*TINY_NETWORKS, "published"} == {*DEPTH_NETWORKS}
 
 

@@ -22,7 +22,6 @@ MB = 1 << 20
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where it writes what it throws away."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -31,7 +30,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def not_held_to_its_contract(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tested in test_run_loss_checks.py; here it only costs time."""
     monkeypatch.setattr("stadia.launch.workflow.run_loss_checks", lambda *_: [])
 
 
@@ -39,7 +37,6 @@ def not_held_to_its_contract(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_dry_run_reports_peak_memory_of_three_steps_for_every_recipe(
     small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Updates too: what the optimizer keeps is there from the second step on."""
     updates = []
     step = torch.optim.AdamW.step
     monkeypatch.setattr(

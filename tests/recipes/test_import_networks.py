@@ -29,7 +29,6 @@ CHANNELS, DECODER = (64, 64, 128, 256, 512), (16, 32, 64, 128, 256)
 
 
 def draw_encoder(images: int) -> Weights:
-    """Random weights of a ResNet-18 under the names of torchvision, with its classifier."""
     weights: Weights = {}
 
     def add(name: str, *shape: int) -> None:
@@ -189,7 +188,6 @@ def test_an_imported_network_goes_through_the_commands(
 
 
 def draw_midas(channels: int = 8) -> Weights:
-    """Random weights of MiDaS 2.1 around a ResNet-18, under the published names."""
     weights: Weights = {}
     for name, tensor in draw_encoder(1).items():
         stem = name.removeprefix("encoder.")
@@ -214,7 +212,6 @@ def draw_midas(channels: int = 8) -> Weights:
 
 
 def run_midas(weights: Weights, image: Tensor) -> Tensor:
-    """Compute MiDaS 2.1 with functions alone, and with ReLUs that change their input in place, as published."""
     renamed = {}
     for name, tensor in weights.items():
         if name.startswith("pretrained."):

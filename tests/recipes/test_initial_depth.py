@@ -21,7 +21,6 @@ from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
 
 def resolve(monkeypatch: pytest.MonkeyPatch, depth_m: np.ndarray, **given: object) -> UnetConfig:
-    """Resolve with matches of this depth."""
     monkeypatch.setattr(
         initial_depth, "measure_match_depth", lambda recordings, max_pairs=6: MatchDepth(depth_m, max_pairs)
     )
@@ -40,7 +39,6 @@ def test_the_start_is_the_median_of_the_matches(
 def test_a_scene_of_another_size_changes_the_default_range(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unit: float
 ) -> None:
-    """A microscope, a table and an aircraft: the range is the default's, in units of the start."""
     found = resolve(monkeypatch, np.linspace(4, 20, 101) * unit)
     assert found.init_depth_m == pytest.approx(12 * unit)
     assert (found.min_depth_m, found.max_depth_m) == pytest.approx((0.5 * unit, 100 * unit))

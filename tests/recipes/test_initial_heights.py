@@ -22,8 +22,6 @@ PRIORS = {"car": {"mean_m": 1.5, "spread_m": 0.1, "source": "by construction"}}
 
 @dataclass
 class Street:
-    """Frames of a level camera over a road with boxes on it; `wrong` of them have half or twice the labeled height."""
-
     name: str
     camera_m: float
     frames: int = 60
@@ -75,7 +73,6 @@ class Street:
 
 
 def predict_heights(*streets: Street, width: int = COLUMNS, **config: Any) -> InitialHeights:
-    """Of each street's mount, numbered as they come."""
     groups = {mount: number for number, mount in enumerate(dict.fromkeys(street.mount for street in streets))}
     return estimate_initial_heights(
         streets, groups, RoadConfig(priors=PRIORS, **config), height=ROWS * width // COLUMNS, width=width

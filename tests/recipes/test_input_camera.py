@@ -128,14 +128,6 @@ def test_photos_of_several_sizes_in_a_folder_have_a_camera_each(tmp_path: Path) 
         open_inputs(tmp_path, camera={"focal_px": 50})
 
 
-def test_photos_of_several_lenses_have_a_camera_each(tmp_path: Path) -> None:
-    for name, focal_mm in (("a", 26), ("b", 26), ("c", 52)):
-        write_photo(tmp_path / f"{name}.jpg", 48, 64, focal_mm=focal_mm)
-    assert [given.name for given in open_inputs(tmp_path)] == ["a", "b", "c"]
-    (tmp_path / "c.jpg").unlink()
-    assert len(open_inputs(tmp_path)) == 1, "images of one lens are the frames of a video"
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_size_is_that_of_the_decoded_image(tmp_path: Path, orientation: int) -> None:
     photo = write_photo(tmp_path / "photo.jpg", 48, 64, orientation=orientation)

@@ -52,7 +52,6 @@ def test_motion_stats_are_over_depth_in_degrees_and_by_side() -> None:
 
 
 def test_a_loss_that_changes_changes_all_its_terms() -> None:
-    """`training.finish.loss`: the photometric loss, the measured terms, and what reads its weights."""
     config = configure("selfsup", ("data.stereo=false",), data={"path": "drive.mp4"})
     synthesis = ViewSynthesis(config)
     assert not synthesis.measured.is_used

@@ -102,8 +102,6 @@ def test_without_a_map_or_with_motion_network_the_motion_is_learned(images, sett
 
 
 class FourMetres(DepthNetwork):
-    """Predicts 4 m everywhere."""
-
     output = DepthScale.METRES
 
     def __init__(self, config: BaseConfig) -> None:
@@ -115,7 +113,6 @@ class FourMetres(DepthNetwork):
 
 
 def test_a_map_takes_the_unit_of_a_network_in_metres(images, monkeypatch):
-    """Its points are as far as the network predicts them, in the median; a given unit stays."""
     write_map(images.with_name("room.map"))
     monkeypatch.setattr(depth_network, "build_depth_network", lambda model: FourMetres(model.network))
     monkeypatch.setattr(map_motion, "MIN_RATIOS", 20)
@@ -143,7 +140,7 @@ def test_a_loss_in_metres_takes_no_map(images, name):
     settings = [f"loss.{name}=0.1", *["data.ground_truth_depth=true"] * (name == "sparse_depth")]
     config, printed = resolve(make_config(images, *settings))
     assert (config.motion, config.data.poses) == ("network", None)
-    assert printed == f"the map beside the video is not used: its unit is its own, and loss.{name} gives metres\n"
+    assert f"loss.{name}" in printed
     with refuses(ConfigError, where="motion=map", found=f"loss.{name}"):
         resolve(make_config(images, *settings, "motion=map"))
 

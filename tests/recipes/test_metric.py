@@ -76,7 +76,6 @@ def prepared(config: MetricConfig) -> tuple[MetricRecipe, Any]:
 def add_height_frames(
     recipe: MetricRecipe, group: int, metres: float, *, count: int = 12, recording: str = "drive", road_m: float = 0
 ) -> None:
-    """An epoch's frames that agree on a height."""
     values = torch.full((count,), metres)
     of_frames = (
         [recording] * count,
@@ -147,7 +146,6 @@ def test_the_known_height_teaches_and_is_logged(metric):
 
 
 def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
-    """Halves of one video, 1.2 m and 1.65 m: named with their frames, and the training goes on."""
     recipe, _ = prepared(metric)
     recipe.frames = {("", "drive"): 400, ("city", "drive"): 60}
     meta = [Meta("drive", i) for i in (10, 60, 390)]
@@ -175,7 +173,6 @@ def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
 
 
 def heard(recipe: MetricRecipe, batches: list[Any]) -> list[float]:
-    """The camera's height after an epoch of these batches, that change no weight."""
     with torch.no_grad():
         for batch in batches:
             recipe.training_step(batch)
@@ -192,7 +189,6 @@ def half(rank: int, folder: Path, config: MetricConfig) -> None:
 
 @needs_gloo
 def test_two_processes_have_one_height(quick, tmp_path):
-    """One sees two of an epoch's three frames, the other one."""
     recipe, data = prepared(quick)
     whole = heard(recipe, list(data.train))
     assert math.isfinite(whole[0])
@@ -224,7 +220,6 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric):
 
 @pytest.fixture
 def quick(metric, monkeypatch) -> MetricConfig:
-    """A height from the three frames of an epoch, and no time for what is not the recipe's own: scores and images."""
     monkeypatch.setattr(camera_heights, "MIN_FRAMES", 1)
     monkeypatch.setattr(DepthTask, "open_validation", lambda self, data, run: [])
     return changed(
@@ -237,9 +232,6 @@ def quick(metric, monkeypatch) -> MetricConfig:
 
 
 def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, monkeypatch):
-    """Three steps an epoch: the checkpoint of step 4 lies in the middle of one. In so few steps depth follows no
-    height.
-    """
     monkeypatch.setattr("stadia.recipes.metric.camera_heights.MAX_HEIGHT_LOG_ERROR", math.inf)
     undisturbed = launch.train(quick, out=tmp_path / "undisturbed", on_stop=OnStop.WARN)
     facts = undisturbed.facts.recipe_facts

@@ -27,14 +27,12 @@ TRUE = "data.ground_truth_depth=true", "data.extra_datasets.low.ground_truth_dep
 
 @pytest.fixture(scope="module")
 def low_worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `worlds`, from 1.2 m instead of 1.65 m, of one camera; nothing of it is for a test."""
     config = ROADWORLD_TINY.model_copy(update={"frames": 5, "test": 0, "stereo": False, "camera_height_m": (1.2,)})
     return write_roadworld(config, tmp_path_factory.mktemp("low") / "tiny", workers=1).parent
 
 
 @pytest.fixture
 def two(small: SelfsupConfig, low_worlds: Path) -> MetricConfig:
-    """Two RoadWorlds whose recordings are called alike, with cameras at two heights, at two sizes."""
     values = small.model_dump(mode="json", exclude={"motion"}) | {"recipe": "metric", "name": "metric"}
     other = (f"data.extra_datasets.low.path={low_worlds}", "data.extra_datasets.low.width=64")
     easy = (
@@ -64,7 +62,6 @@ def test_the_cameras_of_each_data_set_are_a_group(two: MetricConfig) -> None:
 
 
 def test_useless_masks_are_found_beside_useful_ones(two: MetricConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only one data set has masks with a road class."""
     _, data = MetricRecipe.prepare(two, Console(quiet=True))
     assert isinstance(data, MultiRoadData)
     before = [finding.code for part in data.parts.values() for finding in part.road_mask_findings()]

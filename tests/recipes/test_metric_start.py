@@ -37,7 +37,6 @@ def metric(small: SelfsupConfig) -> MetricConfig:
 
 
 def set_silhouette_heights(monkeypatch, *heights_m: float, reasons: dict[int, str] | None = None) -> None:
-    """Let silhouettes give these heights of groups 0, 1, ...; and reasons for other groups."""
     nothing = torch.zeros(0)
     found = {group: DriveHeights(high, 0.95 * high, 1.04 * high, nothing, 20) for group, high in enumerate(heights_m)}
     monkeypatch.setattr(data, "estimate_initial_heights", lambda *_, **__: InitialHeights(found, reasons or {}))

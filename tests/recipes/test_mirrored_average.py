@@ -23,7 +23,6 @@ Predict = Callable[[Tensor, Camera], PredictedMaps]
 
 
 def lean(image: Tensor, camera: Camera) -> PredictedMaps:
-    """Predict maps that depend on the side of the image and on the principal point."""
     x = torch.arange(image.shape[-1], dtype=image.dtype)
     maps = image.mean(1, keepdim=True) * (1 + 0.1 * x) + 0.01 * camera.cx.reshape(-1, 1, 1, 1)
     return PredictedMaps(maps, log_uncertainty=maps.log())
@@ -57,8 +56,6 @@ def test_maps_that_mirror_with_the_image_stay(given: tuple[Tensor, Camera]) -> N
 
 
 class SmallRecipe(torch.nn.Module):
-    """What a DepthPredictor takes of a recipe."""
-
     depth_scale, crop, height, width = DepthScale.METRES, "none", HEIGHT, WIDTH
     depth_network = None
 

@@ -28,15 +28,11 @@ from stadia.training.run_folder import Run
 
 
 class SupervisedConfig(RecipeConfig):
-    """Depth from ground truth."""
-
     recipe: str = "supervised"
     data: DataConfig
 
 
 class Supervised(DepthRecipe[SupervisedConfig]):
-    """One parameter: ln of the depth of every pixel."""
-
     recipe = "supervised"
     best_metrics = ("val/abs_rel",)
 

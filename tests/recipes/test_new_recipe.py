@@ -45,16 +45,12 @@ class Pose(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """One sample, or a batch with one more axis in front."""
-
     image: Tensor
     size_m: Tensor
     meta: tuple[Meta, ...]
 
 
 class Mugs:
-    """Two objects an image, each a sample: a bright square that is the wider the larger the mug."""
-
     def __len__(self) -> int:
         return 8
 
@@ -85,22 +81,16 @@ class MugData:
 
 
 class Net(StrictModel):
-    """width: of the one layer. pretrained: from a hub."""
-
     width: int = 1
     pretrained: bool = True
 
 
 class MugsConfig(RecipeConfig):
-    """Sizes of mugs."""
-
     recipe: str = "mugs"
     model: Net = Net()
 
 
 class MugRecipe(Recipe[MugsConfig, MugData, Crop, Pose]):
-    """The size of a mug is in proportion to the side of the square that it covers."""
-
     recipe = "mugs"
     best_metrics = ("val/size_error_m",)
     fetched: ClassVar[list[bool]] = []  # for each instance, whether it requested weights from a hub
@@ -144,8 +134,6 @@ class MugScore:
 
 
 class MugTask(Task):
-    """Scores of the validation; it predicts and evaluates nothing."""
-
     def open_validation(self, data: MugData, run: Run) -> list[LabeledMugs]:
         return [LabeledMugs(name="val", batches=data.val)] if data.val is not None else []
 

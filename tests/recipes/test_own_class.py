@@ -30,23 +30,17 @@ pytestmark = pytest.mark.slow  # its fixtures train
 
 
 class Doubled(SelfsupRecipe):
-    """A user's class: the loss of the recipe, twice."""
-
     def training_step(self, batch: Batch[Inputs, Targets]) -> LossReport:
         return combine_losses({"mine": (2.0, super().training_step(batch))})
 
 
 class Weighted(Doubled):
-    """A class with a weight of its own, which no command could load."""
-
     def __init__(self, config: SelfsupConfig) -> None:
         super().__init__(config)
         self.log_weight = nn.Parameter(torch.zeros(()))
 
 
 class Penalized(Doubled):
-    """A class that states a value of its own."""
-
     own_values = {"power": 1}  # noqa: RUF012
 
 
@@ -62,7 +56,6 @@ def test_a_class_of_the_user_trains_and_is_needed_to_resume(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Its loss is noted where the checks do not see it; it is judged and scored as the recipe, by its own methods."""
     finished: list[str] = []
     finish = lambda self, run, console: finished.append(type(self).__name__)  # noqa: E731
     monkeypatch.setattr(Doubled, "finish_training", finish, raising=False)
@@ -117,7 +110,6 @@ def test_other_weights_than_the_recipe_has_are_refused_before_training(small: Se
 
 
 def assert_clean(stopped: pytest.ExceptionInfo[KeyboardInterrupt]) -> None:
-    """Python exits as interrupted only for the class itself, and prints no frame of a library."""
     assert stopped.type is KeyboardInterrupt
     assert stopped.value.__suppress_context__
     assert [entry.path.name for entry in stopped.traceback[1:]] == ["workflow.py"]

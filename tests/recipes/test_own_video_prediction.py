@@ -18,7 +18,6 @@ from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video.video_decoding import VideoFrame
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory, read_tum_trajectory
@@ -29,8 +28,6 @@ CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four th
 
 
 class Watcher:
-    """A predictor that records which frames it compares, by their mean gray value."""
-
     depth_scale, height, width, crop = DepthScale.AFFINE_INVERSE, 32, 64, "none"
 
     def __init__(self) -> None:
@@ -60,7 +57,6 @@ def frames() -> list[np.ndarray]:
 def source(
     request: pytest.FixtureRequest, tmp_path: Path, frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """The frames as a video file, and as a folder of images."""
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     if request.param == "folder":
         (tmp_path / "drive").mkdir()
@@ -137,7 +133,6 @@ def test_frames_further_apart_than_those_of_a_training_have_no_path(
 
 
 def make_checkpoint(folder: Path, **data: object) -> Any:
-    """Return a checkpoint of a training on this data."""
     return SimpleNamespace(header=SimpleNamespace(config={"data": data}), run_folder=folder)
 
 
@@ -156,13 +151,3 @@ def test_camera_of_the_training_video_is_reused(source: Path, tmp_path: Path) ->
     assert add_training_options(checkpoint, source, given) == {"stride": 3, **given}
     other = source.rename(source.with_name(f"other{source.suffix}"))
     assert add_training_options(checkpoint, other, {}) == {"stride": 3}
-
-
-def test_a_damaged_frame_moves_no_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded = [VideoFrame(index, index / 10, np.zeros((32, 64, 3), np.uint8)) for index in (0, 1, 3, 4, 5)]
-    module = "stadia.predict.inputs"
-    monkeypatch.setattr(f"{module}.stream_video", lambda *_: iter(decoded))
-    monkeypatch.setattr(f"{module}.count_indexed_frames", lambda _: 6)
-    (tmp_path / "drive.mp4").write_bytes(b"frames")
-    (given,) = open_inputs(tmp_path / "drive.mp4", camera=FOCAL, frames=(3, 5))
-    assert [frame.name for frame in given.frames] == ["000003", "000004"]

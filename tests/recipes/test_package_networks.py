@@ -28,8 +28,6 @@ DEPTH, FOCAL = 5.0, 0.8
 
 
 class MoGeModel(nn.Module):
-    """As documented: `infer` of (B, 3, H, W) returns depth, infinite where there is none, and normalized intrinsics."""
-
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
@@ -51,8 +49,6 @@ class MoGeModel(nn.Module):
 
 
 class DepthAnything3(nn.Module):
-    """As documented: `inference` of a list of images returns (N, h, w) at the size of `process_res`."""
-
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
@@ -71,7 +67,6 @@ class DepthAnything3(nn.Module):
 
 @pytest.fixture
 def packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The packages, and a hub with their files."""
 
     def download(repository: str, revision: str | None, allow_patterns: list[str]) -> str:
         folder = tmp_path / "hub" / repository.replace("/", "--")
@@ -101,7 +96,6 @@ def open_named(name: str) -> NetworkCheckpoint:
 
 
 def predict(opened: NetworkCheckpoint, focal: float) -> np.ndarray:
-    """Return depth (H, W) of an image with a camera of fx / width."""
     predictor = load_predictor(opened)
     height, width = predictor.height, predictor.width
     K = torch.tensor([[[focal * width, 0, width / 2], [0, focal * width, height / 2], [0, 0, 1]]])
@@ -130,15 +124,6 @@ def test_metres_of_depth_anything_3_are_its_output_times_the_focal_length_over_3
     depth = predict(opened, focal)
     assert depth[0, 0] == pytest.approx(1.0 * focal * 504 / 300)
     assert depth[-1, 0] == pytest.approx(DEPTH * focal * 504 / 300)
-
-
-def test_depth_up_to_scale_and_shift_is_larger_for_nearer(packages: None) -> None:
-    opened = open_named("da3mono-large")
-    assert opened.recipe.depth_scale is DepthScale.AFFINE_DEPTH
-    with torch.no_grad():
-        nearness = opened.recipe.inverse_depth(torch.rand(1, 3, 364, 504))[0, 0]
-    assert nearness[0, 0].item() == pytest.approx(DEPTH - 1.0)
-    assert nearness[-1, 0].item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["moge-2-vitl", "da3-small"])
@@ -187,9 +172,3 @@ def test_predict_writes_metres_and_the_licence(packages: None, tmp_path: Path, s
     code, _, err = stadia("predict", "da3nested-giant-large-1.1", tmp_path / "photo.png", *arguments)
     assert code == 0, err
     assert "licence of the weights: CC-BY-NC-4.0: it forbids commercial use" in err
-
-
-def test_the_title_names_package_and_unit() -> None:
-    title = PUBLISHED_NETWORKS["da3metric-large"].title
-    assert "metres: output times the focal length in pixels over 300" in title
-    assert "by the package depth_anything_3" in title

@@ -16,8 +16,7 @@ from stadia.core.types import DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame
 from stadia.predict import verdict
-from stadia.predict.describe import verdict_lines
-from stadia.predict.verdict import MAX_SAMPLES, MAX_WAIT, MIN_FLOW_PX, PredictionGate, describe_trust, refuse_unusable
+from stadia.predict.verdict import MAX_SAMPLES, MIN_FLOW_PX, PredictionGate, describe_trust, refuse_unusable
 
 K = np.array([[60.0, 0, 47.5], [0, 60, 15.5], [0, 0, 1]])
 
@@ -27,7 +26,6 @@ def frame(number: int, **changes: Any) -> Frame:
 
 
 def take(gate: PredictionGate, frames: Iterable[Frame]) -> list[int]:
-    """Return the gray values of the samples."""
     inverse_depth: NDArray[np.float32] = np.ones((8, 24), np.float32)
     for one in frames:
         gate.take(one, lambda: inverse_depth)
@@ -63,7 +61,6 @@ def test_frames_off_the_path_and_strangers_are_not_compared(gate: PredictionGate
 
 @pytest.fixture
 def motion(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Moves the camera by so many pixels a frame; MIN_FLOW_PX is enough."""
 
     def move(flow_px: float) -> None:
         monkeypatch.setattr(verdict, "shrink_to_gray", lambda image: image.astype(int))
@@ -73,7 +70,6 @@ def motion(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def partners(gate: PredictionGate) -> dict[int, int]:
-    """Return the number of the frame that each sample is compared with."""
     pairs = [(int(one.image[0, 0, 0]), one.following) for one in gate.samples]
     return {number: int(following[0, 0, 0]) for number, following in pairs if following is not None}
 
@@ -82,14 +78,12 @@ def partners(gate: PredictionGate) -> dict[int, int]:
 def test_predicted_frames_are_compared_at_most_ten_frames_apart(
     gate: PredictionGate, motion: Callable[[float], None], every: int, followed: list[int]
 ) -> None:
-    """Of an input whose skipped frames cannot be read."""
     motion(MIN_FLOW_PX / 4)
     take(gate, [frame(number, frames_since=every) for number in range(0, 12, every)])
     assert list(partners(gate).values()) == followed
 
 
 def skipping(every: int, count: int, read: list[int] | None = None) -> Iterator[Frame]:
-    """Yield every so-manieth frame, with those between. read: gets the numbers of those that are read."""
 
     def read_skipped(first: int, after: int) -> Iterator[Frame]:
         for number in range(first, after):
@@ -106,7 +100,6 @@ def skipping(every: int, count: int, read: list[int] | None = None) -> Iterator[
 def test_skipped_frames_are_partners_as_any_other(
     gate: PredictionGate, motion: Callable[[float], None], every: int
 ) -> None:
-    """The first frame that has moved enough is four frames later, whatever is predicted."""
     motion(MIN_FLOW_PX / 4)
     read: list[int] = []
     take(gate, skipping(every, 200, read))
@@ -117,19 +110,7 @@ def test_skipped_frames_are_partners_as_any_other(
     assert set(read) <= near, "no more are read than are compared"
 
 
-@pytest.mark.parametrize("every", [2, 3, 5, 12])
-def test_a_camera_that_stands_is_compared_ten_frames_later(
-    gate: PredictionGate, motion: Callable[[float], None], every: int
-) -> None:
-    motion(0.0)
-    take(gate, skipping(every, 100))
-    found = partners(gate)
-    assert found
-    assert {second - first for first, second in found.items() if first < 90} == {MAX_WAIT}
-
-
 def test_thinning_gives_no_sample_the_partner_of_another(gate: PredictionGate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each partner is the next frame, all along an input that is thinned twice and cut where it is thinned first."""
     monkeypatch.setattr(verdict, "median_flow_px", lambda first, second: 100.0)
     cut = 2 * MAX_SAMPLES - 1
     take(gate, [frame(number, frames_since=None if number == cut else 1) for number in range(5 * MAX_SAMPLES)])
@@ -141,19 +122,6 @@ def test_thinning_gives_no_sample_the_partner_of_another(gate: PredictionGate, m
 def checks(verdict: str, *codes: str, severity: str = "warn") -> dict[str, object]:
     findings = [{"code": code, "severity": severity} for code in codes]
     return {"verdict": verdict, "findings": findings, "not_checked": {}}
-
-
-def test_a_promise_is_for_usable_predictions_only() -> None:
-    scale = DepthScale.UP_TO_SCALE
-    for unchecked in (None, checks("usable")):
-        assert "ratios of depths hold" in describe_trust(scale, unchecked)
-    doubtful = describe_trust(scale, checks("doubtful", "T40", "M32"))
-    assert doubtful.startswith("up to scale: no metres; these predictions are doubtful")
-    assert doubtful.endswith("(T40, M32)")
-    assert "metres; these predictions are unusable" in describe_trust(DepthScale.METRES, checks("unusable", "M30"))
-    assert "no metres and no ratios; these" in describe_trust(DepthScale.AFFINE_INVERSE, checks("doubtful", "T40"))
-    unjudged = describe_trust(DepthScale.METRES, checks("not judged"))
-    assert unjudged.startswith("metres; these predictions could not be checked")
 
 
 def test_sky_is_arbitrary_where_frames_show_it() -> None:
@@ -182,13 +150,3 @@ def test_what_a_finding_does_not_affect_is_not_doubted() -> None:
     lens = checks("usable", "K30", severity="note")
     assert describe_trust(DepthScale.METRES, lens).endswith("(K30)")
     assert "K30" not in describe_trust(DepthScale.UP_TO_SCALE, lens)
-
-
-def test_lines_of_a_verdict(gate: PredictionGate) -> None:
-    take(gate, [frame(number, frames_since=None) for number in range(5)])
-    lines = list(verdict_lines(gate.to_json()))
-    assert lines[0] == "predictions: doubtful"
-    assert lines[1].startswith(
-        "  warn M30 Predicted depth is nearly constant: the 95 % quantile of depth is 1.00 times"
-    )
-    assert lines[2].startswith("    fix: map the video first")

@@ -64,7 +64,6 @@ def test_a_preset_as_overrides_is_the_preset() -> None:
 
 @pytest.mark.parametrize("recipe", ["selfsup", "metric", "supervised"])
 def test_recipes_of_depth_start_from_the_network_of_the_package(recipe: str) -> None:
-    """Keys without a name are those of another network, which are tuned; the papers' presets keep theirs."""
     data = {"path": "DATA"}
     config = configure(recipe, data=data)
     assert (config.model.network.name, config.model.pretrained) == ("base", True)  # type: ignore[attr-defined]

@@ -37,7 +37,6 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_selfsup_stages_end_with_a_full_size_checkpoint(small: SelfsupConfig, tmp_path: Path) -> None:
-    """2 steps of 3 samples, then 3 of 2: images, cameras and maps at each stage's size."""
     seen: list[tuple[int, ...]] = []
 
     class Seeing(SelfsupRecipe):
@@ -82,7 +81,6 @@ def test_single_full_size_stage_equals_no_stages_bit_for_bit(small: SelfsupConfi
 
 
 def test_dpt_resizes_its_embeddings_of_places(worlds: Path, tmp_path: Path) -> None:
-    """A transformer of no weights, at two sizes; the smaller one is no multiple of what the encoder was made for."""
     keys = (
         "model.network=dpt",
         "model.network.size=tiny",

@@ -50,13 +50,11 @@ TRAINED = (("dpt", "supervised"), ("depth_anything", "selfsup"), ("glpn", "metri
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A folder of each architecture, which tests only read."""
     root = tmp_path_factory.mktemp("published")
     return {name: write_network(root / name, name) for name in ARCHITECTURES}
 
 
 def calibrate(recipe: SupervisedRecipe, network: Any, data: object) -> None:
-    """Set a scale and a shift instead of fitting them."""
     network.calibrate(0.05, 0.01)
 
 

@@ -22,7 +22,6 @@ def test_every_recipe_has_a_configuration_and_commands() -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_name_of_a_run_is_checked_with_its_configuration(name: str) -> None:
-    """It was refused when the data had been read and checked."""
     with refuses(ConfigError, where="name", found="../a", expected="100"):
         resolve_config(CONFIGS.load(name), {"data": {"path": "anywhere"}}, ["name=../a"])
 

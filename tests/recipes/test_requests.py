@@ -8,7 +8,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.geometry.camera import intrinsics
-from stadia.predict.options import network_size_notes, parse_size, requested_size
+from stadia.predict.options import parse_size
 from stadia.recipes import configure
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -24,17 +24,6 @@ def test_width_comes_first() -> None:
 def test_what_is_no_size(text: str) -> None:
     with refuses(ConfigError, where="--size", expected="WIDTHxHEIGHT"):
         parse_size(text)
-
-
-def test_the_trainings_own_size_is_no_other() -> None:
-    assert requested_size(None, TRAINED) is None
-    assert requested_size("640x192", TRAINED) is None
-    assert requested_size("672x192", TRAINED) == (192, 672)
-    assert requested_size("672x192", {}) == (192, 672)
-    assert network_size_notes(None, TRAINED) == []
-    (note,) = network_size_notes((192, 672), TRAINED)
-    assert "672x192" in note
-    assert "640x192" in note
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ K = np.array([[FOCAL, 0, (COLUMNS - 1) / 2], [0, FOCAL, (ROWS - 1) / 2], [0, 0, 
 
 
 def make_road(normal: tuple[float, float, float], focal: float) -> MapGeometry:
-    """Return a map of a road alone."""
     road = np.array([*normal, 1.0]) / (*[np.linalg.norm(normal)] * 3, 1)
     return MapGeometry(np.empty((0, 4, 4)), np.empty((0, 3)), (), focal, road)
 
@@ -31,7 +30,6 @@ LEVEL = make_road((0, -1, 0), FOCAL / COLUMNS)
 
 
 def measure(shift: float, mapped: MapGeometry | None, *, curve: float = 0.0) -> ScaleReceipt:
-    """Measure a level road whose inverse depth has the right slope, and a shift and a curve that no road has."""
     slopes = np.maximum((np.arange(ROWS) - K[1, 2]) / FOCAL, 0)
     inverse = FACTOR * (slopes / HEIGHT_M + shift + curve * slopes**2)
     maps = torch.from_numpy(np.repeat(inverse[:, None], COLUMNS, 1))[None, None].float()
@@ -60,7 +58,6 @@ def test_a_road_of_the_right_shape_gives_a_usable_factor() -> None:
 
 @pytest.mark.parametrize("shift", [0.05, 0.1])
 def test_a_road_that_leans_is_never_usable(shift: float) -> None:
-    """It fits a plane as well as the true road, so that only the horizon shows it."""
     receipt = measure(shift, LEVEL)
     assert receipt.verdict in ("doubtful", "unusable")
     (lean,) = receipt.leans.values()
@@ -86,7 +83,6 @@ def test_a_road_that_curves_scatters() -> None:
 
 
 def test_the_horizon_of_a_map_stays_on_its_pixels() -> None:
-    """For a camera of another focal length."""
     road = make_road((0.1, -0.99, 0.1), 0.8)
     by_map = road.find_road_normal(0.8)
     assert by_map is not None

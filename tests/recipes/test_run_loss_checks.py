@@ -11,10 +11,9 @@ from tests.refusals import refuses
 from stadia import launch
 from stadia.core.errors import RunError
 from stadia.core.types import Prediction, Targets
-from stadia.diagnostics.catalog import make_not_checked
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
-from stadia.launch import training_data, workflow
+from stadia.launch import workflow
 from stadia.launch.step_measurement import DryRunResult
 from stadia.recipes.base.config import replace_training
 from stadia.recipes.selfsup.config import SelfsupConfig
@@ -91,25 +90,3 @@ def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, mo
     run = launch.train(small, out=tmp_path, on_stop=OnStop.WARN)
     assert run.facts.status == "finished"
     assert "L12" in {finding.code for finding in read_findings(run.folder / "findings.jsonl")}
-
-
-def test_checks_that_had_no_time_are_named_with_the_setting_that_gives_more(
-    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
-) -> None:
-    monkeypatch.setattr(workflow, "FEW_STEPS", 1)
-    monkeypatch.setattr(training_data, "RESERVED_SECONDS", 100.0)  # of 20 s
-    run = launch.train(small, out=tmp_path)
-    printed = capfd.readouterr().err
-    assert "no finding in what was checked\n" in printed
-    assert "(the time limit of the checks was reached); set training.check_seconds=60 (now 20), or" in printed
-    notes = [
-        finding
-        for finding in read_findings(run.folder / "findings.jsonl")
-        if "time limit of the checks" in finding.measured
-    ]
-    assert {note.stage for note in notes} == {Stage.BEFORE_TRAINING}, "a resume keeps them"
-    assert all("have 20 s, and this machine was slow or busy" in note.cause for note in notes)
-    assert all("training.check_seconds=60" in note.fix for note in notes)
-    assert "one batch" in launch.dry_run(small).not_checked
-    lacking = make_not_checked("resize", "no rotation")
-    assert training_data.list_out_of_time([lacking]) == (), "data that lack something are no lack of time"

@@ -44,8 +44,6 @@ def recording(worlds: Path) -> Recording:
 
 
 class TruePredictor:
-    """Predicts the true depth in another unit: it knows the images."""
-
     depth_scale = DepthScale.UP_TO_SCALE
     crop = "none"
 
@@ -219,7 +217,6 @@ UNIT_M = 3.0
 
 
 def make_map(recording: Recording) -> MapGeometry:
-    """Return the map of a recording with true depth: points at every fifth pixel, and the road below the camera."""
     points, seen = [], []
     for index in range(len(recording)):
         depth_m, K, T = recording.depth_m(index), recording.K(index), recording.T_world_camera(index)
@@ -282,7 +279,6 @@ def test_no_map_gives_no_metres(recording: Recording) -> None:
 
 
 def test_the_map_of_another_video_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A verdict does without it; metres by it do not."""
 
     def refuse(source: Path) -> None:
         raise DataError(source, found="the map of another video", expected="its own", fix="replace it")
@@ -339,7 +335,6 @@ def test_evaluate_and_odometry_measure_each_recording(worlds: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_check_judges_a_network(worlds: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Depth Pro predicts its own field of view, here a wrong one."""
     folder = write_network(tmp_path / "network", "depth_pro")
     monkeypatch.setattr(
         "stadia.models.depth.published.Published.predict_focal", lambda self, image: torch.full((len(image),), 2.0)

@@ -31,7 +31,6 @@ def bright(small: SelfsupConfig) -> SelfsupConfig:
 
 
 def set_brightness(recipe: SelfsupRecipe, monkeypatch: pytest.MonkeyPatch, gain: float, offset: float) -> None:
-    """Let the networks predict this brightness for any image."""
     forward = recipe.model.forward
 
     def forward_with_brightness(batch: Batch) -> Any:

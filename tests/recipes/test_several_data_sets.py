@@ -38,7 +38,6 @@ def changed(config: SelfsupConfig, *overrides: str) -> SelfsupConfig:
 
 @pytest.fixture
 def two(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> SelfsupConfig:
-    """The tiny world as it is, and a copy of it elsewhere through one camera alone, at another size."""
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(worlds, elsewhere)
     other = (

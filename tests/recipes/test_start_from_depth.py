@@ -92,7 +92,6 @@ def test_a_start_is_scored_where_the_motion_is_known() -> None:
 def test_the_network_of_the_package_teaches_depth_of_one_camera_that_starts_from_it(
     settings: tuple[str, ...], data: dict[str, Any], teacher: str | None
 ) -> None:
-    """What the motion does not contradict, such as a road without texture, stays as it was."""
     config = selfsup(*settings, **data)
     resolved = choose_teacher(config) if config.teacher.network == "auto" else config
     assert (resolved.teacher.network, resolved.teacher.is_used) == (teacher, teacher is not None)
@@ -106,7 +105,6 @@ def test_predictions_of_a_training_have_no_uncertainty_that_nothing_trained() ->
 
 
 def test_a_scaled_map_has_the_same_images() -> None:
-    """Pixels of its points and parallax are those of before; lengths are multiplied."""
     random = np.random.default_rng(0)
     poses = np.tile(np.eye(4), (3, 1, 1))
     poses[:, 2, 3] = [0, 0.5, 1.0]

@@ -33,7 +33,6 @@ PINNED_LOSSES = [6.89356, 6.72101, 5.45903]  # of the three steps of `small_dpt`
 
 @pytest.fixture
 def small_dpt(small: SelfsupConfig) -> SupervisedConfig:
-    """A few steps of the smallest network on the tiny world."""
     shared = small.model_dump(mode="json", include={"training": True, "data": {"path", "cache", "height", "width"}})
     return resolve_config(SupervisedConfig, shared, SMALL)
 
@@ -43,8 +42,6 @@ def changed(config: SupervisedConfig, *overrides: str) -> SupervisedConfig:
 
 
 class Lower(Dpt):
-    """Predict nearer depth lower in the image, as weights up to scale and shift might."""
-
     def raw(self, image: Tensor) -> Tensor:
         rows = torch.linspace(5, 25, image.shape[-2], device=image.device)[:, None]
         return rows.expand(len(image), 1, -1, image.shape[-1]).contiguous()
@@ -145,8 +142,6 @@ def test_a_fit_that_cannot_be_made_fails_the_run(
     small_dpt: SupervisedConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     class Higher(Lower):
-        """Predict depth, not inverse depth."""
-
         def raw(self, image: Tensor) -> Tensor:
             return super().raw(image).flip(-2)
 
@@ -194,7 +189,6 @@ def test_recordings_without_ground_truth_are_named(small_dpt: SupervisedConfig, 
 
 
 def test_a_batch_without_any_label_trains_nothing(small_dpt: SupervisedConfig) -> None:
-    """Its maps may be there, and empty."""
     config, data = SupervisedRecipe.prepare(small_dpt, Console(quiet=True))
     recipe, batch = SupervisedRecipe(config), next(iter(data.val))
     unlabeled = replace(batch, targets=replace(batch.targets, depth_m=None))

@@ -13,7 +13,6 @@ from stadia.predict import tasks
 
 
 def test_earlier_predictions_are_moved_and_not_removed(tmp_path: Path) -> None:
-    """They may hold a user's file."""
     folder = tmp_path / "predictions" / "val"
     for number in (1, 2):
         folder.mkdir(parents=True)

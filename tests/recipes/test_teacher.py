@@ -10,24 +10,16 @@ import pytest
 import torch
 from published_folders import write_network
 from rich.console import Console
-from test_depth_networks import TINY_NETWORKS, configure, interrupt
-from tests.combinations import mark_others
 from tests.refusals import refuses
 
-from stadia import launch
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
 from stadia.losses.loss_report import LossReport
-from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.config import TeacherConfig
 from stadia.recipes.base.teacher import TeacherTerm, check_teacher
-from stadia.recipes.selfsup.config import SelfsupConfig
-from stadia.training.checkpoint import Checkpoint
 
 
 class Known:
-    """A teacher that predicts one map for every image."""
-
     height, width, depth_scale = 8, 12, DepthScale.METRES
 
     def __init__(self, inverse_depth: torch.Tensor) -> None:
@@ -80,25 +72,3 @@ def test_heights_of_trees_teach_nothing(tmp_path: Path) -> None:
     folder = write_network(tmp_path / "chmv2", "chmv2")
     with pytest.raises(ConfigError):
         check_teacher(TeacherConfig(network=str(folder)), 64, 96, Console(quiet=True))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", mark_others(["selfsup", "metric", "supervised"], ["selfsup"]))
-def test_a_student_trains_and_resumes(
-    recipe: str, small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    teacher = write_network(tmp_path / "teacher", "depth_anything")
-    config = configure(recipe, small, TINY_NETWORKS["unet"])
-    config = config.model_copy(update={"teacher": TeacherConfig(network=str(teacher))})
-    whole = launch.train(config, out=tmp_path / "whole")
-    assert "teacher" in (whole.folder / "metrics.csv").read_text().partition("\n")[0]
-    with monkeypatch.context() as patch:
-        interrupt(recipe, 3, patch)
-        with pytest.raises(KeyboardInterrupt):
-            launch.train(config, out=tmp_path / "stopped")
-    (stopped,) = (tmp_path / "stopped").iterdir()
-    resumed = launch.train(config, resume=stopped)
-    last = [Checkpoint.open(run.folder / "checkpoints" / "last.safetensors") for run in (whole, resumed)]
-    assert last[0].checksums == last[1].checksums
-    (teacher / "model.safetensors").unlink()
-    assert load_recipe(whole.folder) is not None, "a prediction needs no teacher"

@@ -4,12 +4,10 @@ path.
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -22,9 +20,8 @@ from stadia.datasets.splits import frame_indices
 from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
-from stadia.predict import depth_task, labeled_recordings
+from stadia.predict import labeled_recordings
 from stadia.predict.judged_frames import choose_window
-from stadia.predict.tasks import score_validation
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import open_video
 from stadia.recipes.selfsup.config import SelfsupConfig
@@ -42,38 +39,6 @@ def test_judged_frames_are_those_around_the_validation() -> None:
     assert choose_window(every, [298, 299], 60) == [*range(240, 300)]
     assert choose_window([3, 4, 5], [4], 60) == [3, 4, 5]
     assert choose_window([*range(100)], [*range(70)], 60) == [*range(60)]
-
-
-def test_score_notes_crop_and_trained_drives(
-    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Validation by blocks of drives that train: on the terminal and in the files, which the report reads."""
-    config = resolve_config(
-        SelfsupConfig, small.model_dump(mode="json"), ['data.recordings=["train-000"]', "data.split_by.val_share=0.4"]
-    )
-    data = open_video(config.data, config.training, seed=0, console=Console(quiet=True))
-    run = Run.create(tmp_path, "run", config, recipe="selfsup", seed=0, data=data.facts)
-    predictor = average_recordings(data.recordings["val"], 32, 96)
-    console = Console(file=io.StringIO(), width=40)
-
-    def score(crop: str) -> list[str]:
-        predictor.crop = crop
-        known, indices = data.recordings["val"], frame_indices(data.split.val)
-        labeled_recordings.score_recordings(predictor, known, run, "val", MADE_BY, console, indices=indices)
-        return json.loads((run.folder / "scores" / "val.json").read_text())["notes"]
-
-    note, *_ = score("none")
-    assert "are others of drives that trained it" in note
-    monkeypatch.setattr("stadia.geometry.numpy_camera.IMAGE_CROPS", {"kb": (16, 48)})
-    cut, *rest = score("kb")
-    assert "only the crop 'kb' of each image is scored" in cut
-    assert rest[0] == note
-    monkeypatch.setattr(Provenance, "from_checkpoint", lambda *_: MADE_BY)
-    monkeypatch.setattr(depth_task, "DepthPredictor", lambda *_: predictor)
-    monkeypatch.setattr(depth_task.DepthTask, "check_predictions", lambda *_: None)
-    recipe = SimpleNamespace(recipe="selfsup", finish_training=lambda *_: None)
-    score_validation(recipe, SimpleNamespace(path="best", header=SimpleNamespace(recipe="selfsup")), data, run, console)  # type: ignore[arg-type]
-    assert console.file.getvalue().startswith(f"note: validation: {cut}\nnote: validation: {note}\n")
 
 
 def test_the_middle_frame_of_what_a_checkpoint_predicted_is_kept_as_points(
@@ -100,7 +65,6 @@ def test_the_middle_frame_of_what_a_checkpoint_predicted_is_kept_as_points(
 def test_ground_truth_is_optional_in_training_and_always_in_validation(
     small: SelfsupConfig, trains_depth: bool
 ) -> None:
-    """A frame of both sides is named once."""
     config = small.data.model_copy(update={"ground_truth_depth": trains_depth, "target_sides": ("left", "right")})
     data = open_video(config, small.training, seed=0, console=Console(quiet=True))
     assert (next(iter(data.train)).targets.depth_m is not None) == trains_depth
@@ -111,7 +75,6 @@ def test_ground_truth_is_optional_in_training_and_always_in_validation(
 
 
 def test_run_json_identifies_training_frames(small: SelfsupConfig, tmp_path: Path, worlds: Path) -> None:
-    """Also where another part of a recording is opened, by another name."""
     words = ['data.recordings=["train-000"]', "data.split_by.val_share=0.4", "data.split_by.gap=0"]
     config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), words)
     data = open_video(config.data, config.training, seed=0, console=Console(quiet=True))

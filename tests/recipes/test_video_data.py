@@ -18,7 +18,6 @@ from stadia.training.config import TrainingConfig
 
 
 def thinned_worlds(worlds: Path, out: Path, share: float) -> Path:
-    """The same worlds with ground truth at so many of the pixels."""
     shutil.copytree(worlds, out)
     rng = np.random.default_rng(0)
     for path in sorted(out.glob("*/depth/*/*.npy")):

@@ -18,7 +18,6 @@ from stadia.core.errors import CheckpointError, ConfigError, DataError, RunError
 from stadia.core.types import DepthScale
 from stadia.dataloading.samples import open_split
 from stadia.diagnostics.finding import Finding, Severity, Stage, read_findings, write_findings
-from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.files.atomic_files import write_json
 from stadia.launch import workflow
 from stadia.launch.time_budget import choose_steps
@@ -27,8 +26,6 @@ from stadia.recipes.base import build_recipe, video_data
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint
-from stadia.training.loggers import read_rows
-from stadia.training.loop import TrainingLoop
 from stadia.training.run_folder import Run
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
@@ -64,7 +61,6 @@ def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path, capsys: p
 
 
 def test_one_camera_is_scored_by_shape_on_what_was_held_out(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
-    """One recording, split into blocks: the frames that trained are in no validation score."""
     parts = ['data.recordings=["train-000"]', "data.split_by.val_share=0.4", "data.split_by.gap=0", "data.offsets=[1]"]
     config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), [*parts, "data.stereo=false"])
     held_out = {index for frames in open_split(config.data).val for index in frames.indices}
@@ -105,7 +101,6 @@ def test_a_resume_replaces_findings_of_the_data_alone(tmp_path: Path) -> None:
 def test_a_run_whose_data_were_moved_keeps_their_new_place(
     small: SelfsupConfig, trained_small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What `--resume` and `--config RUN/config.json` read afterwards, without data.path; absolute, as of a new run."""
     run, place = tmp_path / "run", tmp_path / "moved" / Path(str(small.data.path)).name
     shutil.copytree(trained_small, run)
     gone = small.model_copy(update={"data": small.data.model_copy(update={"path": str(place)})})
@@ -123,7 +118,6 @@ def test_a_run_whose_data_were_moved_keeps_their_new_place(
 def test_a_training_starts_from_the_weights_of_another(
     small: SelfsupConfig, trained_small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Longer than planned: weights alone, of this recipe and model; the optimizer and the schedule are new."""
     more = small.model_copy(update={"start_from": str(trained_small / "checkpoints" / "last.safetensors")})
     trained = Checkpoint.open(trained_small / "checkpoints" / "last.safetensors").weights()
     recipe = build_recipe.init_recipe(SelfsupRecipe, more, resumed=False)
@@ -146,37 +140,6 @@ def test_a_training_starts_from_the_weights_of_another(
     build_recipe.check_init_weights(SelfsupRecipe, same_size)  # another model, whose weights fit
 
 
-def test_a_training_that_makes_its_start_worse_says_so(
-    small: SelfsupConfig,
-    trained_small: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The weights that it starts from are scored on its own validation frames, and change no number of the training."""
-    more = small.model_copy(update={"start_from": str(trained_small / "checkpoints" / "last.safetensors")})
-    steps = TrainingRecord.read(trained_small).steps
-    runs, score_validation = {}, TrainingLoop.score_validation
-    for factor in (1e-3, 1e3):  # of the score of the start
-
-        def score(loop: TrainingLoop, factor: float = factor) -> dict[str, float]:
-            found = score_validation(loop)
-            return {name: value * factor for name, value in found.items()} if loop.step == 0 else found
-
-        monkeypatch.setattr(TrainingLoop, "score_validation", score)
-        runs[factor] = launch.train(more, out=tmp_path / "runs")
-        monkeypatch.undo()
-        err = capsys.readouterr().err
-        assert ("note: the weights that it started from have val/" in err) == (factor < 1), err
-        record = TrainingRecord.read(runs[factor].folder)
-        assert (record.is_worse_than_start, record.start_steps) == (factor < 1, steps)
-    monkeypatch.setattr(TrainingLoop, "find_score", lambda loop, metrics: None)
-    monkeypatch.setattr(TrainingLoop, "score_validation", lambda loop: {})
-    runs[0] = launch.train(more, out=tmp_path / "runs")
-    losses = [[row["train/loss"] for row in read_rows(run.metrics_csv) if row["train/loss"]] for run in runs.values()]
-    assert losses[0] == losses[1] == losses[2]
-
-
 def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) -> None:
     config, data = SelfsupRecipe.prepare(small, Console(quiet=True))
     run = Run.create(tmp_path, "held", config, recipe="selfsup", seed=0, data=data.facts)
@@ -188,7 +151,6 @@ def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) 
 
 
 def test_networks_are_those_of_the_run_that_a_training_starts_from(trained_small: Path) -> None:
-    """Keys that are given stay over them; another recipe has its own, and a wrong path is named by the training."""
 
     def configure(recipe: str, *overrides: str) -> Any:
         return recipes.configure(recipe, overrides, data={"path": "drive.mp4"})

@@ -29,7 +29,6 @@ def write(path: Path, values: object = None) -> None:
 
 
 def begin(kind: SceneFormat, out: Path) -> None:
-    """Write a scene, and what a killed rendering of another one leaves."""
     scene = out / "train" / "train-00000-mug" if kind is CUTOUTS else out / "train-000"
     write(scene / kind.record, {kind.kind: {}})
     leave_stale_folder(scene.with_name("train-00001"))
@@ -37,7 +36,6 @@ def begin(kind: SceneFormat, out: Path) -> None:
 
 
 def write_preview(kind: SceneFormat, out: Path) -> None:
-    """Write a preview without the list that follows."""
     kind.write_listing(out, [], ROADWORLD_DEMO, 0, np.zeros((2, 2, 3), np.uint8)).unlink()
 
 
@@ -73,7 +71,6 @@ def test_a_preview_of_others_beside_a_finished_set_is_kept(kind: SceneFormat, tm
 def test_a_preview_is_whole_and_marked_or_not_there(
     kind: SceneFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kill between drawing and marking left a preview that no later rendering went on beside."""
     written: list[bytes] = []
     replace = os.replace
 
@@ -102,7 +99,6 @@ OTHERS: dict[str, Callable[[SceneFormat, Path], None]] = {
 
 @pytest.mark.parametrize("name", ["cat/00.png", "cat.png"])
 def test_cutouts_are_not_rendered_among_those_of_the_user(name: str, tmp_path: Path) -> None:
-    """A reader takes each folder of a split for an object, so both would train."""
     write(tmp_path / "train" / name)
     with refuses(StadiaError, found="train/cat"):
         CUTOUTS.check_folder(tmp_path)
@@ -151,7 +147,6 @@ Stadia = Callable[..., tuple[int, str, str]]
 def test_the_number_of_scenes_is_limited(
     command: str, tmp_path: Path, stadia: Callable[..., tuple[int, str, str]]
 ) -> None:
-    """`train=1000000000` took minutes and 5 GB before the first scene."""
     code, _, err = stadia("data", command, "--out", tmp_path / "out", "train=1000000000")
     assert (code, err.count("\n")) == (2, 1)
     assert "train: found 1000000000; expected" in err

@@ -30,7 +30,6 @@ def atlas(tmp_path_factory: pytest.TempPathFactory) -> worlds.Atlas:
 
 
 def make_scene(**shapes: list[list[float]]) -> dict[str, Tensor]:
-    """Return a scene with these shapes above a plain ground, seen from 1.5 m above it along z."""
     b = worlds.SceneBuilder(np.random.default_rng(0), {})
     strips = np.tile(np.array([1, -1, 0, 1, 1, 0, 0], np.float32), (worlds.STRIPS, 1))
     strips[0] = [-1e4, 1e4, 0, 1, 1, 0, 0]
@@ -60,7 +59,6 @@ def render_depth(scene: dict[str, Tensor], atlas: worlds.Atlas) -> np.ndarray[An
 
 
 def shape(size: tuple[float, float, float]) -> list[float]:
-    """A shape 6 m ahead, its middle at the height of the camera."""
     return [0.0, -1.5, 6.0, *(value / 2 for value in size), 1.0, 0.0, 0, 1.0, 1.0, 1.0, 1.0]
 
 
@@ -103,7 +101,6 @@ def test_a_cylinder_is_where_its_equation_says(atlas: worlds.Atlas) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_two_views_of_a_scene_agree(atlas: worlds.Atlas, seed: int) -> None:
-    """Points of the first view, moved by the poses, have the depth that the second view shows, but where hidden."""
     arrays = worlds.stack_scenes([worlds.make_scene(seed, atlas.groups)])
     scene = {name: torch.from_numpy(value) for name, value in arrays.items()}
     z, later = (

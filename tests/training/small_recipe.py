@@ -28,8 +28,6 @@ HEIGHT, WIDTH, SAMPLES = 4, 6, 22
 
 
 class SmallSamples(Dataset[tuple[Tensor, Meta]]):
-    """Random images whose mean is to be found; a sample depends on (seed, epoch, index) alone."""
-
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
@@ -43,7 +41,6 @@ class SmallSamples(Dataset[tuple[Tensor, Meta]]):
 
 
 def collate(samples: Sequence[tuple[Tensor, Meta]]) -> Batch:
-    """Images to a batch in which each is its own source."""
     image = torch.stack([picture for picture, _ in samples])
     K, rig = torch.eye(3).expand(len(samples), 3, 3), torch.full((len(samples), 1, 4, 4), torch.nan)
     camera, source_camera = Camera(K, HEIGHT, WIDTH), Camera(K[:, None], HEIGHT, WIDTH)
@@ -56,8 +53,6 @@ def collate(samples: Sequence[tuple[Tensor, Meta]]) -> Batch:
 
 
 class SmallBatches(Sampler[list[tuple[int, int]]]):
-    """Which (epoch, index) make up each batch: a pure function of (seed, epoch, batch)."""
-
     def __init__(self, seed: int, batch_size: int, shuffled: bool) -> None:
         self.seed, self.batch_size, self.shuffled = seed, batch_size, shuffled
         self.epoch = self.batch = self.rank = 0
@@ -76,8 +71,6 @@ class SmallBatches(Sampler[list[tuple[int, int]]]):
 
 
 class SmallLoader:
-    """The protocol `EpochLoader` (and `Shardable`) over torch's DataLoader."""
-
     def __init__(self, seed: int = 0, batch_size: int = 3, workers: int = 0, shuffled: bool = True) -> None:
         self.batches = SmallBatches(seed, batch_size, shuffled)
         self.loader = DataLoader(
@@ -107,8 +100,6 @@ class SmallConfig:
 
 
 class SmallRecipe(Recipe[SmallConfig, Any]):
-    """Finds the mean of an image."""
-
     recipe = "small"
     best_metrics = ("val/error",)
 
@@ -150,7 +141,6 @@ def train(
     training_finish: Mapping[str, Any] | None = None,
     **training: Any,
 ) -> tuple[Run, TrainingResult]:
-    """Train the small recipe in a new run under `root`, or go on with one."""
     config = TrainingConfig(
         **{"max_steps": 20, "batch_size": 3, "log_every": 1, "checkpoint_every": 5, "images_every": 0, "workers": 0}
         | {"loggers": ("csv",), "accelerator": "cpu", "threads": 1, "finish": training_finish}

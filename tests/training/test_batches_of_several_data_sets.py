@@ -31,7 +31,6 @@ VALUES: dict[str, Any] = {
 
 
 def mixture(order: Any) -> MixtureLoader[Any]:
-    """7 batches of each of two data sets, the second twice: 21 an epoch."""
     return MixtureLoader({"a": SmallLoader(1), "b": SmallLoader(2)}, {"a": 1, "b": 2}, order=order)
 
 
@@ -50,7 +49,6 @@ def train(root: Path, order: Any, resume: Path | None = None, callbacks: Any = (
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ["mixed", "sequential"])
 def test_resume_in_mid_epoch_continues_the_order_of_data_sets(tmp_path: Path, order: Any) -> None:
-    """Over the end of an epoch of the mixture, with steps of two batches."""
     values = {"max_steps": 16, "grad_accumulation_steps": 2}
     undisturbed = train(tmp_path / "undisturbed", order, **values)
     for step in (8, 13):

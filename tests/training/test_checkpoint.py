@@ -25,7 +25,6 @@ HEADER = CheckpointHeader(
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equal in type, structure and bits."""
     if type(a) is not type(b):
         return False
     if isinstance(a, torch.Tensor):
@@ -230,8 +229,6 @@ def test_data_buffers_are_not_copied(tmp_path: Path) -> None:
 
 
 class Published(small_recipe.SmallRecipe):
-    """A recipe whose weights forbid commercial use."""
-
     @property
     def run_metadata(self) -> RecipeFacts:
         return RecipeFacts(licence="CC-BY-NC-4.0", scale_from="a stereo pair")

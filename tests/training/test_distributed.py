@@ -43,12 +43,10 @@ def start_like_torchrun(
 
 
 def run_in_two_processes(work: Callable[..., None], *arguments: Any) -> list[int | None]:
-    """Run `work(rank, *arguments)` in two processes; their exit codes."""
     return run_in_processes(2, work, *arguments)
 
 
 def run_in_processes(count: int, work: Callable[..., None], *arguments: Any) -> list[int | None]:
-    """Run `work(rank, *arguments)` in so many processes; their exit codes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -118,8 +116,6 @@ class Shares:
 
 
 class Scores(small_recipe.SmallRecipe):
-    """What a sample scores depends on its index; some have no ground truth, which is no name, or NaN."""
-
     def validation_step(self, batch: Batch) -> Mapping[str, Tensor]:
         index = torch.tensor([meta.index for meta in batch.meta], dtype=torch.float64)
         scores = (

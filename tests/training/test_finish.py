@@ -19,8 +19,6 @@ FINISH = {"at": 0.5, "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.5}}
 
 
 class Optimizers(Callback):
-    """Record the optimizer and the learning rate of each update."""
-
     def __init__(self) -> None:
         self.names: list[str] = []
 
@@ -58,8 +56,6 @@ def test_a_resumed_training_is_the_undisturbed_one(stop: int, tmp_path: Path) ->
 
 
 class LossRecipe(SmallRecipe):
-    """With a loss of its own configuration."""
-
     def __init__(self, **changes: Any) -> None:
         super().__init__(**changes)
         self.config = SmallLossConfig(self.config.optimizer, self.config.schedule, SelfSupervisedLossConfig())
@@ -73,8 +69,6 @@ class SmallLossConfig(SmallConfig):
 
 
 class Residuals(Callback):
-    """Record the residual of the loss of each update."""
-
     def __init__(self) -> None:
         self.names: list[str] = []
 

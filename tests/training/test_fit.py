@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -75,8 +74,6 @@ def test_the_weights_of_every_few_steps_are_kept(tmp_path: Path) -> None:
 
 def test_the_best_is_chosen_by_the_metric_and_not_by_the_loss(tmp_path: Path) -> None:
     class Rising(SmallRecipe):
-        """Its metric is worst when its loss is best."""
-
         def validation_step(self, batch: Batch) -> dict[str, float]:
             return {"error": float(self.global_step == 7) * -1.0, "loss": -float(self.global_step)}
 
@@ -103,7 +100,6 @@ def test_validation_is_the_mean_over_samples_not_batches(tmp_path: Path) -> None
 
 
 def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:
-    """Two batches of 3 give the gradient, and the loss, of one of 6 (no dropout, no batch norm)."""
 
     class Plain(SmallRecipe):
         def __init__(self) -> None:
@@ -153,34 +149,11 @@ def test_bf16_runs_the_network_in_bfloat16(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------
 
 
-def test_console_gets_start_and_end_lines_only(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    output = io.StringIO()
-    run, _ = small_recipe.train(
-        tmp_path, console=Console(file=output, width=300), images_every=5, loggers=("csv", "tensorboard")
-    )
-    captured = capfd.readouterr()
-    assert (captured.out, captured.err) == ("", "")
-    lines = [line for line in output.getvalue().splitlines() if not line.startswith("note: the best checkpoint")]
-    started, note, *validations, ended, last_validation, times = lines
-    steps = [int(line.split("/")[0].removeprefix("step ")) for line in [*validations, last_validation]]
-    assert steps == [7, 14, 20]
-    assert re.fullmatch(r"step 7/20  validation: error [\d.e-]+, the best so far", validations[0])
-    best = r"(, the best so far|; the best is [\d.e-]+ at step \d+)"
-    assert re.fullmatch(rf"step 20/20  validation: error [\d.e-]+{best}", last_validation)
-    assert re.fullmatch(r"time: (\w+ \d+%(, )?)+ of [\d.]+ s", times)
-    assert started == f"small: 0.0 M parameters on 1 thread, 20 steps of 3 samples, in {run.folder}"
-    assert note.startswith("note: 20 steps are few")
-    assert "--dry-run (in Python launch.dry_run)" in note
-    assert re.fullmatch(r"step 20/20  loss [\d.]+  [\d.]+ steps/s  \d+ s in all", ended)
-
-
 # -- how it ends when it cannot go on
 # -------------------------------------------------------------------------------------
 
 
 class BreaksAt(SmallRecipe):
-    """Its fifth batch has one sample whose square is not a number."""
-
     def training_step(self, batch: Batch) -> LossReport:
         report = super().training_step(batch)
         if self.training and self.global_step == 4:
@@ -219,7 +192,6 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_
 
 @pytest.mark.slow
 def test_a_training_ends_when_its_time_is_over(tmp_path: Path) -> None:
-    """In the middle of an epoch: the last step is validated and kept, and a run that has ended so trains no more."""
     told = Console(file=io.StringIO(), width=300)
     run, fitted = small_recipe.train(
         tmp_path,
@@ -263,7 +235,6 @@ def test_the_schedule_is_as_far_as_the_time() -> None:
 
 
 def test_steps_end_in_time_for_what_follows_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 100 s, 20 s are for what follows. Validations count."""
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     limit = TimeLimit(10.0, CommandEnd(100.0, 20.0))
@@ -283,7 +254,6 @@ def test_steps_end_in_time_for_what_follows_them(monkeypatch: pytest.MonkeyPatch
 def test_checkpoints_and_validations_take_no_time_of_a_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step takes 1 s, a checkpoint and a validation 100 s each, also that of the start; of 60 s in all."""
     now, save, score = [0.0], TrainingLoop.save, TrainingLoop.score_validation
 
     def spend(seconds: float) -> float:

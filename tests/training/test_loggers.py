@@ -103,12 +103,10 @@ def test_histograms_are_percentiles_of_sizes_and_forget_what_is_done_again(run: 
 
 
 def plain_image(value: int, height: int = 20, width: int = 60) -> np.ndarray:
-    """Of one color that no label has."""
     return np.full((height, width, 3), (value, 0, 255), np.uint8)
 
 
 def area(sheet: np.ndarray, value: int) -> int:
-    """Pixels of `plain_image(value)` on a sheet."""
     return int((sheet == (value, 0, 255)).all(axis=2).sum())
 
 

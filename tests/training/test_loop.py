@@ -139,8 +139,6 @@ def test_the_loop_equals_a_plain_loop_bit_for_bit(
 
 
 class Calls(Callback):
-    """Keeps the order of the hooks."""
-
     def __init__(self) -> None:
         self.names: list[str] = []
 
@@ -193,7 +191,6 @@ def test_callbacks_end_when_a_training_fails(tmp_path: Path) -> None:
 
 
 def use_fp16_on_cpu(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
-    """Let fp16 run on the CPU, with a scaler that starts at this scale and grows after 4 updates without overflow."""
 
     def make(config: TrainingConfig) -> Fabric:
         scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=4)

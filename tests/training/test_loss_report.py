@@ -38,8 +38,6 @@ def test_rounding_breaks_nothing(dtype: torch.dtype) -> None:
 
 
 class Wrong(SmallRecipe):
-    """A loss whose first means are taken over other counts than its second (SILog of two images at once, say)."""
-
     def training_step(self, batch: Batch) -> LossReport:
         report = super().training_step(batch)
         down = torch.where(torch.tensor(self.global_step >= 5), -1.0, 0.0)
@@ -48,8 +46,6 @@ class Wrong(SmallRecipe):
 
 
 class Unweighted(SmallRecipe):
-    """Its total has one of its terms twice."""
-
     def training_step(self, batch: Batch) -> LossReport:
         report = super().training_step(batch)
         return LossReport(report.total + report.terms["square"], report.terms, {})

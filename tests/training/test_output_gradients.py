@@ -17,8 +17,6 @@ NAMES = ("-1", "stereo")
 
 
 class Says(nn.Module):
-    """A network whose answer is its weights."""
-
     def __init__(self, brightness: bool = True) -> None:
         super().__init__()
         maps = [nn.Parameter(torch.full((2, 1, 8 >> s, 12 >> s), 0.1)) for s in range(2)]

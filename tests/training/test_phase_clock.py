@@ -28,8 +28,6 @@ from stadia.training.run_folder import Run
 
 
 class Gpu:
-    """A device that works through a queue on its own clock; the processor's stands in `host_s`."""
-
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.host_s = self.done_s = 0.0
         gpu = self
@@ -59,7 +57,6 @@ class Gpu:
 
 
 def test_gpu_time_is_booked_where_the_gpu_spends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The forward and the backward are launched in no time; the program waits for both when the norm is read."""
     gpu = Gpu(monkeypatch)
     watch = Stopwatch("cuda")
     for _ in range(5):
@@ -85,8 +82,6 @@ def test_gpu_time_is_booked_where_the_gpu_spends_it(monkeypatch: pytest.MonkeyPa
 
 
 class Slow(nn.Module):
-    """A linear layer that takes its time."""
-
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(3, 1)
@@ -97,8 +92,6 @@ class Slow(nn.Module):
 
 
 class SlowRecipe(SmallRecipe):
-    """10 ms in the network, 20 ms in the loss, 40 ms in images, 30 ms in each of two batches of a validation."""
-
     def __init__(self) -> None:
         super().__init__()
         self.network = Slow()  # type: ignore[assignment]

@@ -49,8 +49,6 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class WithoutDropout(small_recipe.SmallRecipe):
-    """Draws no random number, which each process draws for itself; its loss and batch norm see the whole batch."""
-
     def __init__(self) -> None:
         super().__init__(lr=0.005)
         self.network[3].p = 0.0
@@ -75,7 +73,6 @@ def read_losses(root: Path) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
-    """Losses of one process with the whole batch."""
     root = tmp_path_factory.mktemp("alone")
     train(0, root, 1, {})
     return read_losses(root)
@@ -166,7 +163,6 @@ def check_batch_norm(rank: int, count: int, is_compiled: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("count", "is_compiled"), [(2, False), (3, False), (2, True)])
 def test_global_batch_norm_is_that_of_the_whole_batch(count: int, is_compiled: bool) -> None:
-    """Also in a compiled network, whose graph breaks there."""
     assert run_in_processes(count, check_batch_norm, count, is_compiled) == [0] * count
 
 
@@ -194,7 +190,6 @@ def test_a_restarted_job_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytes
 
 
 def agree(shared: torch.distributed.Store, ranks: Sequence[int]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """What two processes agree on that come in this order."""
     results = dict[int, Any]()
 
     def start(rank: int) -> None:
@@ -224,7 +219,6 @@ def test_an_attempt_has_none_of_an_earlier_one_in_the_same_store(
 
 
 def start_twice(rank: int, port: int, folder: Path) -> None:
-    """Start an attempt as a process of torchrun, whose store has the addresses of the attempt before."""
     os.environ |= {
         "RANK": str(rank),
         "MASTER_PORT": str(port),

@@ -36,8 +36,6 @@ from stadia.training.run_folder import Run
 
 
 class At(Callback):
-    """Does something once, before the batch that follows update number `step`."""
-
     def __init__(self, step: int, what: Callable[[], object]) -> None:
         self.step, self.what, self.done = step, what, False
 
@@ -56,13 +54,11 @@ def crash() -> NoReturn:
 
 
 def table(run: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns of metrics.csv, and its rows without the columns that hold times."""
     rows = read_rows(run / "metrics.csv")
     return list(rows[0]), [{name: cell for name, cell in row.items() if not name.startswith("time/")} for row in rows]
 
 
 def kill_after(root: Path, step: int, **values: Any) -> Path:
-    """Train in a process of its own, and kill it with SIGKILL once it has logged this step; return the run folder."""
     context = multiprocessing.get_context("fork")  # everything is imported already
     process = context.Process(target=small_recipe.train, args=(root,), kwargs=values)
     process.start()
@@ -82,7 +78,6 @@ def kill_after(root: Path, step: int, **values: Any) -> Path:
 
 @pytest.mark.slow
 def test_killed_in_mid_epoch_with_workers_accumulation_and_a_validation_between(tmp_path: Path) -> None:
-    """7 batches an epoch, 2 a step: step 9 lies in mid-epoch, and the checkpoint of step 8 is two steps old by then."""
     values = {"grad_accumulation_steps": 2, "checkpoint_every": 4, "validate_every": 3, "workers": 2, "clip_norm": 1.0}
     undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
     killed = kill_after(tmp_path / "killed", 11, pause_s=0.03, **values)
@@ -156,7 +151,6 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 @pytest.mark.parametrize("following", ["SIGHUP", "SIGTERM", "SIGINT"])
 def test_a_closed_terminal_stops_at_the_end_of_the_step(tmp_path: Path, following: str) -> None:
-    """The next signal is no order to stop at once: the shell's SIGHUP, or the first SIGTERM of a shutdown."""
 
     def hang_up() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
@@ -175,7 +169,6 @@ def test_a_closed_terminal_stops_at_the_end_of_the_step(tmp_path: Path, followin
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
 def test_a_pipe_that_nobody_reads_stops_at_the_end_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C ends the `tee` of `stadia train 2>&1 | tee log` as well."""
     monkeypatch.setattr(signals, "is_hangup_ignored", lambda: False)
     reads, writes = os.pipe()
     with os.fdopen(writes, "w") as stream:
@@ -240,7 +233,6 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", ["finished", "failed", "running"])
 @pytest.mark.parametrize("name", ["checkpoints/last.safetensors", "metrics.csv"])
 def test_a_run_that_lost_a_file_is_refused_and_keeps_the_others(tmp_path: Path, name: str, status: Status) -> None:
-    """Without its last checkpoint it started again at step 0, and trained over the best one."""
     run, _ = small_recipe.train(tmp_path)
     (run.folder / name).unlink()
     run.update_facts(lambda facts: replace(facts, status=status))
@@ -281,7 +273,6 @@ def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path, monkeypa
 
 
 def stopped(root: Path) -> Path:
-    """Return a run that crashed after step 13, with a checkpoint of step 10 and rows up to step 13."""
     with pytest.raises(Crash):
         small_recipe.train(root, callbacks=[At(13, crash)], histograms_every=4)
     (run,) = root.iterdir()
@@ -294,7 +285,6 @@ def stopped_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> None:
-    """Write a checkpoint again, whole and with right checksums, after `change(header, state)`."""
     checkpoint = Checkpoint.open(path)
     header, state = checkpoint.header.model_dump(), checkpoint.state()
     change(header, state)

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -75,19 +74,8 @@ def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         Run.open(run.folder)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no links")
-def test_a_lock_that_is_a_link_changes_no_other_file(tmp_path: Path) -> None:
-    run = create(tmp_path / "runs")
-    (tmp_path / "mine").write_text("years of work")
-    (run.folder / ".lock").symlink_to(tmp_path / "mine")
-    with refuses(StadiaError, where=".lock"), run.held():
-        pass
-    assert (tmp_path / "mine").read_text() == "years of work"
-
-
 @pytest.mark.parametrize("name", ["checkpoints", "predictions/val", "metrics.csv"])
 def test_a_run_with_a_link_inside_is_not_held(name: str, tmp_path: Path) -> None:
-    """What a resume removes and appends there would be the user's own files."""
     run = create(tmp_path / "runs")
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / ".bashrc").write_text("years of work")

@@ -48,8 +48,6 @@ def staged(training: TrainingConfig) -> StagedBatches:
 
 
 class AnySize(SmallRecipe):
-    """Keeps how large the batches were that it trained on."""
-
     def training_step(self, batch: Batch) -> Any:
         self.seen = [*getattr(self, "seen", []), *([len(batch.meta)] if self.training else [])]
         return super().training_step(batch)
@@ -82,9 +80,6 @@ def test_one_stage_of_the_full_size_is_none_bit_for_bit(tmp_path: Path, values: 
 
 @pytest.mark.slow
 def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -> None:
-    """20 steps of 3 samples: 30 of them by 5 steps of 6, 30 by 10 of 3. The rate of the first is sqrt(2) times the
-    schedule's.
-    """
     run, recipe = train(tmp_path, config(HALF, WHOLE))
     assert recipe.seen[:5] == [6] * 5
     plan = recipe.plan

@@ -37,7 +37,6 @@ def test_samples_without_a_score_are_counted() -> None:
 
 
 def test_means_do_not_depend_on_the_batch() -> None:
-    """D-12: the same ten samples in batches of one, two and seven, to the last bit."""
     scores = torch.rand(10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     scores[4] = math.nan
     means = []
@@ -64,7 +63,6 @@ def test_a_sample_that_two_processes_scored_counts_once(monkeypatch: pytest.Monk
 
 
 def test_each_data_set_has_its_own_means_and_counts_alike() -> None:
-    """The recordings of both have one name, and the second has a sample without a score."""
     book = ValidationScores()
     large, small = (
         tuple(Meta("drive", index, data=name) for index in range(count)) for name, count in (("large", 4), ("small", 2))

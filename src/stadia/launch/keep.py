@@ -45,7 +45,7 @@ MEASURES: dict[str, tuple[str, Callable[[Sequence[float]], float]]] = {
     "abs_rel": ("AbsRel to ground truth", fmean),
     "stereo_difference": ("median relative difference from stereo matches", fmean),
     "point_error": ("median relative error at the points of the map", median),
-    "match_error": ("distance of matches, over that of constant depth", median),
+    "match_error": ("distance of matches, relative to constant depth", median),
 }
 """Errors of depth by name, with their title and their average over frames. The first known one decides."""
 

@@ -54,8 +54,8 @@ MAX_CHECK_SHARE = 0.1
 """Largest share of the minutes that the loss checks may take; else they are left out."""
 
 _NO_CHECKS = (
-    "the loss checks are left out: {:g} s (training.check_seconds) are more than {:.0%} of {:g} minutes."
-    " Fix: run them alone with --dry-run, or give more minutes"
+    "the losses are not checked: {:g} s (training.check_seconds) are more than {:.0%} of {:g} minutes."
+    " Fix: check them alone with --dry-run, or give more minutes"
 )
 
 
@@ -168,7 +168,7 @@ def choose_steps(
     steps_s = left_s - (validations - 1) * validation_s
     fitting = int(steps_s / step_s)
     if fitting < 1:
-        found = f"{minutes:g}, of which {max(left_s, 0):.0f} s are left for steps of {step_s:.2g} s"
+        found = f"{minutes:g}: {max(left_s, 0):.0f} s are left, and a step takes {step_s:.2g} s"
         least = math.ceil(minutes + (10 * step_s - left_s) / 60)
         raise ConfigError("--minutes", found=found, expected="time for ten steps", fix=f"--minutes {least}")
     is_staged = training.stages or training.finish is not None
@@ -187,7 +187,7 @@ def choose_steps(
         schedule = config.schedule.model_copy(update={"warmup_steps": warmup_steps})
         chosen = chosen.model_copy(update={"schedule": schedule})
         settings.append(f"schedule.warmup_steps={warmup_steps}")
-    line = f"--minutes {minutes:g}: about {min(fitting, steps)} steps of {step_s:.2g} s, which the clock ends"
+    line = f"--minutes {minutes:g}: about {min(fitting, steps)} steps of {step_s:.2g} s, until the time is over"
     console.print(f"{line} ({' '.join(settings)})", markup=False, highlight=False, soft_wrap=True)
     return PlannedTraining(chosen, None if training.stages else measured.data, CommandEnd(at_s, after_s))
 

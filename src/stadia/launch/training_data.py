@@ -92,8 +92,8 @@ def check_own_weights(recipe: AnyRecipe) -> None:
             found=f"{type(recipe).__name__} with other weights: {listed}",
             expected=f"the weights of '{recipe.recipe}', which `stadia predict` loads",
             fix=(
-                "put them into a depth network of your own, which model.network=module:Class selects; or set numbers of"
-                " the loss by hand, or add a recipe of your own (docs/how-to/add-a-recipe.md)"
+                "put them into a depth network of your own (model.network=module:Class),"
+                " or add a recipe (docs/how-to/add-a-recipe.md)"
             ),
         )
 
@@ -104,7 +104,7 @@ def note_unchecked_loss(recipe_class: type[AnyRecipe]) -> list[Finding]:
     if recipe_class.training_step is base.training_step or recipe_class.loss_cases is not base.loss_cases:
         return []
     name = recipe_class.__name__
-    reason = f"{name} changes training_step and not loss_cases: what it adds to the loss is not checked"
+    reason = f"{name} changes training_step but not loss_cases, so its part of the loss is not checked"
     note = make_not_checked(LOSS_CHECKS, reason, case="own_training_step")
     return [replace(note, stage=Stage.BEFORE_TRAINING)]  # a resume replaces the findings of the data
 
@@ -362,7 +362,7 @@ def open_resumed_data(
         missing = (key for key, value in places if _is_missing(key, value) and str(value) in error.where)
         if (key := next(missing, None)) is None:
             raise
-        moved = f"pass {key}=NEW where the data were moved"
+        moved = f"if the data were moved, pass {key}=NEW"
         fix = f"{error.fix}; or {moved}" if error.fix else moved
         raise DataError(error.where, found=error.found, expected=error.expected, fix=fix) from error
 

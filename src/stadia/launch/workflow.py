@@ -287,9 +287,8 @@ def list_late_starts(config: RecipeConfig, steps: int) -> list[str]:
     has_mask = getattr(loss, "auto_mask", False) and getattr(data, "stereo", None) is False
     if not has_mask or start == 0 or start < LATE_SHARE * steps:
         return []
-    acts = f"the auto-mask starts at step {start} (loss.auto_mask_from_step)"
-    ends = f"this training ends after {steps} steps at most: until then, what moves with the camera trains too"
-    return [f"note: {acts}, and {ends}. Fix: train longer; an earlier start hides what the motion is learned from"]
+    starts = f"the auto-mask starts at step {start} (loss.auto_mask_from_step) of at most {steps}"
+    return [f"note: {starts}: objects that move with the camera may get a wrong depth. Fix: train longer"]
 
 
 # -- report: the scores of the best checkpoint

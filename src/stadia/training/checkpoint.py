@@ -140,7 +140,7 @@ class Checkpoint:
         except _FIELD_ERRORS as error:
             raise _damaged(path, f"an unreadable header ({type(error).__name__})") from error
         if set(checksums) != names:
-            raise _damaged(path, f"{len(names)} tensors where the header lists {len(checksums)}")
+            raise _damaged(path, f"{len(names)} tensors instead of {len(checksums)}")
         return cls(path, header, nest, checksums)
 
     @property
@@ -272,7 +272,7 @@ def check_weights(
     """Raise CheckpointError if names or shapes of weights differ from the module, except those in `without`."""
     if mistakes := compare_weights(weights, module, without=without):
         listed = "; ".join(mistakes[:3]) + "; ..." * (len(mistakes) > 3)
-        found = f"{len(mistakes)} tensors that do not fit ({listed})"
+        found = f"{len(mistakes)} wrong tensors ({listed})"
         expected = f"the weights of this '{checkpoint.header.recipe}'"
         settings = _list_other_settings(checkpoint, module)
         fix = f"set {' '.join(settings)}" if settings else "use the model settings of that run, in its config.json"
@@ -378,7 +378,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _locate(path: Path) -> Path:
-    expected = "a run's folder, a .safetensors checkpoint, or a model.onnx where the command takes one"
+    expected = "a run's folder, a .safetensors checkpoint, or for some commands a model.onnx"
     if not os.path.lexists(path):
         near = describe_runs([path.parent, Path("runs")], need_checkpoint=True)
         fix = "check the path" + (f", or {near}" if near else "")
@@ -415,7 +415,7 @@ def _reading(path: Path, framework: str = "np") -> Iterator[Any]:
             raise MemoryError(str(error)) from error
         if path.suffix != ".safetensors":
             expected = "a checkpoint of stadia: a run folder, or its checkpoints/best.safetensors"
-            found = "a file that is no safetensors, which alone can run no code"
+            found = "another kind of file"
             raise CheckpointError(path, found=found, expected=expected, fix=_find_other_use(path)) from error
         raise _damaged(path, f"a truncated or damaged file ({summarize_exception(error)})") from error
 

@@ -69,7 +69,7 @@ class ScheduleConfig(StrictModel):
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError("milestones must rise")
         if self.milestones_in == "fractions" and any(m >= 1 for m in self.milestones):
-            raise ValueError("milestones as fractions lie between 0 and 1; set milestones_in=epochs for epochs")
+            raise ValueError("milestones are fractions between 0 and 1; for epochs set milestones_in=epochs")
         return self
 
 
@@ -103,7 +103,7 @@ class FinishConfig(StrictModel):
     @model_validator(mode="after")
     def _changes_something(self) -> FinishConfig:
         if self.optimizer is None and not self.loss:
-            raise ValueError("training.finish changes nothing: set its optimizer, its loss or both")
+            raise ValueError("training.finish changes nothing: set its optimizer or its loss")
         return self
 
 
@@ -179,26 +179,27 @@ class TrainingConfig(StrictModel):
     @model_validator(mode="after")
     def _check_length(self) -> TrainingConfig:
         if self.max_epochs is None and self.max_steps is None:
-            raise ValueError("set max_epochs or max_steps: a training has to end")
+            raise ValueError("set max_epochs or max_steps")
         return self
 
     @model_validator(mode="after")
     def _check_time_of_checks(self) -> TrainingConfig:
         if 0 < self.check_seconds < MIN_CHECK_SECONDS:
-            raise ValueError(f"check_seconds={self.check_seconds:g}: set at least {MIN_CHECK_SECONDS}, or 0 for none")
+            least = f"use at least {MIN_CHECK_SECONDS}, or 0 to skip the checks"
+            raise ValueError(f"check_seconds={self.check_seconds:g} is too short: {least}")
         return self
 
     @model_validator(mode="after")
     def _check_graphs(self) -> TrainingConfig:
         if self.compile == "graphs" and (self.grad_accumulation_steps > 1 or self.stages):
             other = "stages" if self.stages else f"grad_accumulation_steps={self.grad_accumulation_steps}"
-            raise ValueError(f"compile=graphs replays one batch of one size a step, found {other}: set compile=all")
+            raise ValueError(f"compile=graphs does not work with {other}: set compile=all")
         return self
 
     @model_validator(mode="after")
     def _check_finish(self) -> TrainingConfig:
         if self.finish is not None and self.finish.loss and self.compile in ("loss", "all", "graphs"):
-            raise ValueError(f"finish.loss changes what compile={self.compile} compiles: set compile=networks or off")
+            raise ValueError(f"finish.loss does not work with compile={self.compile}: set compile=networks or off")
         return self
 
     @model_validator(mode="after")
@@ -207,6 +208,6 @@ class TrainingConfig(StrictModel):
             raise ValueError(f"the shares of training.stages add up to {total:g}, expected 1")
         if self.stages and self.stages[-1].batch_size not in ("auto", self.batch_size):
             last = f"training.stages ends with batch_size={self.stages[-1].batch_size}"
-            fix = "set both to the same value, or leave out that of the last stage"
+            fix = "set both to the same value, or leave the last one out"
             raise ValueError(f"{last}, and training.batch_size is {self.batch_size}: {fix}")
         return self

@@ -88,7 +88,7 @@ def check_devices(config: TrainingConfig) -> None:
     }
     if not is_here.get(kind, True):
         fix = f"set {key}=auto, or install the driver and a torch for it"
-        raise ConfigError(key, found=f"'{kind}', and none is here", expected="a device of this machine", fix=fix)
+        raise ConfigError(key, found=f"'{kind}', not on this machine", expected="a device of this machine", fix=fix)
     place = select_device(kind).type
     most = gpus if place == "cuda" else max(os.cpu_count() or 1, FEW_PROCESSES)
     if config.devices != "auto" and kind not in ("tpu", "mps") and config.devices > most:

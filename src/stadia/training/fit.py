@@ -118,7 +118,7 @@ def record_stop(run: Run, signals: StopSignals, console: Console) -> Iterator[No
                 run.failed(error)
         if not is_interrupted:
             raise
-        message = f"interrupted; go on with: {describe_resume(run)}" if run.writes else "interrupted"
+        message = f"interrupted. To resume: {describe_resume(run)}" if run.writes else "interrupted"
         if run.writes:  # other processes have no folder
             _print(console, [message])
         raise Interrupted(message) from None
@@ -129,7 +129,7 @@ def describe_resume(run: Run) -> str:
     own_class = run.facts.recipe_class
     if own_class is None:
         return f"stadia train {run.recipe} --resume {run.folder}"
-    return f"{name_resume_call(run.folder, own_class)} in Python, with the config of before"
+    return f"{name_resume_call(run.folder, own_class)} in Python, with the same config"
 
 
 def name_resume_call(run: Path, own_class: str) -> str:
@@ -268,7 +268,7 @@ def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkp
     is_logged = was_logged and checkpoint is not None and checkpoint.header.step >= config.log_every
     if is_logged and rows.get(run.metrics_csv) == []:
         fix = f"restore the file, or train a new run from these weights: start_from={run.folder}"
-        raise RunError(run.metrics_csv, found="no row", expected="those up to the checkpoint", fix=fix)
+        raise RunError(run.metrics_csv, found="no row", expected="the rows up to the checkpoint", fix=fix)
     return checkpoint
 
 

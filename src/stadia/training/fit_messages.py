@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import stadia.process.torchvision_shim  # noqa: F401
@@ -20,20 +19,11 @@ from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 
 FEW_STEPS = 300
-_CHECKS = f"the loss checks run from {FEW_STEPS} steps on. Fix: "
-_DRY_RUN = "run the loss checks alone with --dry-run (in Python launch.dry_run)"
-_FEW = (
-    "note: {} steps are few: a network needs thousands, and "
-    f"{_CHECKS}train longer (training.max_steps, or --minutes), or {_DRY_RUN}"
-)
-_FEW_MORE = f"note: {{}} steps, after {{}} of the weights that it starts from: {_CHECKS}{_DRY_RUN}"
-_WARM = (
-    "note: {} of {} steps are warm-up, in which the learning rate rises to its value. Fix: set schedule.warmup_steps={}"
-)
-_TIME_OVER = (
-    "the time for steps is over (training.max_minutes={:.3g}): step {} was the last, of at most {}; the learning rate"
-    " followed the time to the end of its schedule"
-)
+_DRY_RUN = "check the losses alone with --dry-run (launch.dry_run in Python)"
+_FEW = f"note: {{}} steps are few: a network needs thousands. Fix: train longer (training.max_steps), or {_DRY_RUN}"
+_FEW_MORE = f"note: the losses are not checked in trainings of less than {FEW_STEPS} steps. Fix: {_DRY_RUN}"
+_WARM = "note: {} of {} steps warm up, with a low learning rate. Fix: set schedule.warmup_steps={}"
+_TIME_OVER = "the time is over (training.max_minutes={:.3g}): step {} of at most {} was the last"
 LONGEST_WARMUP = 0.25
 """A warm-up of a larger share of the steps prints a note."""
 
@@ -50,12 +40,10 @@ def start_lines(
     yield "{} on {}, {}".format(*parts) + f", in {run.folder}"
     yield from (batches.describe_stages(config.stages, plan.phases, recipe.config.optimizer.lr) if plan.phases else ())
     if step == 0 and steps < FEW_STEPS:
-        is_few = steps + recipe.start_steps < FEW_STEPS
-        before = f"{recipe.start_steps:.0f}" if math.isfinite(recipe.start_steps) else "those"
-        if is_few:
+        if steps + recipe.start_steps < FEW_STEPS:
             yield _FEW.format(steps)
         elif config.check_seconds:
-            yield _FEW_MORE.format(steps, before)
+            yield _FEW_MORE
     if step == 0 and warmup > LONGEST_WARMUP * steps:
         yield _WARM.format(min(warmup, steps), steps, round(USUAL_WARMUP * steps))
 
@@ -73,21 +61,20 @@ def end_lines(loop: TrainingLoop, first_step: int) -> Iterator[str]:
 
 def describe_start_again(run: Run) -> str:
     """Return that a resumed run starts at step 0."""
-    stopped = "the run was stopped before its first one (a validation, or training.checkpoint_every)"
-    return f"note: {run.folder} has no checkpoint: {stopped}, and starts again at step 0"
+    return f"note: {run.folder} starts again at step 0: it was stopped before its first checkpoint"
 
 
 def describe_no_step(
     recipe: str, config: TrainingConfig, run: Run, plan: TrainingPlan, step: int, spent_s: float | None
 ) -> str:
     """Return why a resumed run makes no step. spent_s: seconds of all its steps; None if unknown."""
-    anew = f"train a new run from its weights: start_from={run.folder}"
+    new_run = f"train a new run from its weights: start_from={run.folder}"
     if step >= plan.total_steps:
-        return f"{recipe}: all {step} steps are done already, in {run.folder}. Fix: {anew}"
-    used_up = f"training.max_minutes={config.max_minutes:g} are used up"
+        return f"{recipe}: all {step} steps are done already, in {run.folder}. Fix: {new_run}"
     spent = "" if spent_s is None else f" (the steps took {spent_s / 60:.3g})"
+    used_up = f"training.max_minutes={config.max_minutes:g} are used up{spent} at step {step} of {plan.total_steps}"
     more = "resume it with more (training.max_minutes=MINUTES, or null for no limit)"
-    return f"{recipe}: {used_up}{spent} at step {step} of {plan.total_steps}, in {run.folder}. Fix: {more}, or {anew}"
+    return f"{recipe}: {used_up}, in {run.folder}. Fix: {more}, or {new_run}"
 
 
 def name_weights(recipe: AnyRecipe) -> dict[str, str]:
@@ -119,13 +106,9 @@ def _describe_length(fabric: Fabric, config: TrainingConfig, plan: TrainingPlan,
 
 
 def _describe_better_start(start_score: tuple[str, float], best: float, *, is_kept: bool) -> str:
-    """Return that no validation scored better than the weights that the training started from.
-
-    is_kept: whether these are the best checkpoint.
-    """
     name, score = start_score
     if is_kept:
         fix = "train longer, with a lower optimizer.lr, or on more images"
-        return f"note: no validation is better than {name} {score:.4g} of the start, which is kept as best. Fix: {fix}"
-    lost = f"the weights that it started from have {name} {score:.4g} on these frames, its own best {best:.4g}"
-    return f"note: {lost}. Fix: use those of the start, or train with a lower optimizer.lr or on more images"
+        return f"note: no validation beats the start ({name} {score:.4g}), which is kept as best. Fix: {fix}"
+    fix = "use the weights of the start, or train with a lower optimizer.lr or on more images"
+    return f"note: the start was better: {name} {score:.4g} on these frames, after the training {best:.4g}. Fix: {fix}"

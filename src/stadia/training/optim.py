@@ -39,7 +39,7 @@ def adamw(groups: Groups, config: OptimizerConfig) -> Optimizer:
 
 
 def sgd(groups: Groups, config: OptimizerConfig) -> Optimizer:
-    """Gradient descent, with Nesterov's momentum where it is not 0."""
+    """Gradient descent, with Nesterov's momentum unless it is 0."""
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
 
 

@@ -236,7 +236,7 @@ def agree_on_attempt(store: Store, rank: int, count: int, facts: dict[str, Any])
         if time.monotonic() > end_s:
             missing = [str(other) for other in range(count) if not store.check([f"present/{other}"])]
             found = f"no answer of process {', '.join(missing) or 'of this attempt'} for {WAIT_S:.0f} s"
-            fix = "look at the logs of the other machines, and start the job again: it goes on from its checkpoint"
+            fix = "read the logs of the other machines, and start the job again: it resumes from its checkpoint"
             raise StadiaError("torchrun", found=found, expected=f"{count} processes", fix=fix)
         time.sleep(POLL_S)
 

@@ -207,7 +207,7 @@ class Run:
         if changes:
             found = f"other data than the run was trained on ({'; '.join(map(describe_change, changes))})"
             expected = f"the data of the run, {before.get('path') or 'unchanged'}"
-            fix = f"put the files of before back, or train a new run from its weights: start_from={self.folder}"
+            fix = f"restore the files, or train a new run from its weights: start_from={self.folder}"
             raise RunError(self.folder, found=found, expected=expected, fix=fix)
 
     def update_facts(self, change: Callable[[RunFacts], RunFacts]) -> None:
@@ -275,7 +275,7 @@ def _new_folder(wanted: Path) -> Path:
                 folder.mkdir()
                 return folder
     except OSError as error:
-        found = f"a place where no folder can be made ({error.strerror or 'no access'})"
+        found = f"no permission to make a folder ({error.strerror or 'no access'})"
         expected = "a folder that can be written to"
         raise RunError(wanted.parent, found=found, expected=expected, fix="choose another --out") from error
     raise RunError(wanted, found="1000 runs of one second", expected="a free name", fix="choose another name")

@@ -214,7 +214,7 @@ class TrainingState:
         try:
             self.load_state_dict(state)
             if self.step != checkpoint.header.step or self.generators is None:
-                raise ValueError(f"step {self.step}, where the header has {checkpoint.header.step}")
+                raise ValueError(f"step {self.step}, but {checkpoint.header.step} in the header")
             if self.generators.keys() != seeds.capture_generators().keys():
                 raise ValueError("other random generators")
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:

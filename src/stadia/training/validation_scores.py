@@ -55,7 +55,7 @@ class ValidationScores:
         """Warn of the samples that `means` left out."""
         for count in dict.fromkeys(self.unscored.values()):
             names = ", ".join(name for name, other_count in self.unscored.items() if other_count == count)
-            line = "validation: %d of %d samples have no ground truth for %s, and are left out of its mean"
+            line = "validation: %d of %d samples have no ground truth for %s; the mean leaves them out"
             log.warning(line, *count, names)
 
 

@@ -13,7 +13,6 @@ Frames = list[dict[str, RoadView]]
 
 
 def warp(source: RoadView, target: RoadView, K: NDArray, T_source_target: NDArray) -> tuple[NDArray, NDArray]:
-    """The source image seen from the target, and where the target's surface is in it and not hidden."""
     height, width = target.depth_m.shape
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     points = np.linalg.inv(K) @ np.stack([x, y, np.ones_like(x)]).reshape(3, -1) * target.depth_m.ravel().astype(float)
@@ -37,7 +36,6 @@ def warp(source: RoadView, target: RoadView, K: NDArray, T_source_target: NDArra
 def residuals(
     source: RoadView, target: RoadView, K: NDArray, T_source_target: NDArray, still: NDArray
 ) -> tuple[float, float, float]:
-    """Mean L1 of the source as it is, warped, and warped by the inverse pose, over the same pixels."""
     image, valid = warp(source, target, K, T_source_target)
     wrong, _ = warp(source, target, K, np.linalg.inv(T_source_target))
     truth, valid = target.image.astype(np.float32) / 255, valid & still
@@ -70,7 +68,6 @@ def test_the_right_image_by_depth_and_baseline(renderer: RoadRenderer, frames: F
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["now", "right"])
 def test_the_true_depth_is_the_best_of_nine(renderer: RoadRenderer, frames: Frames, kind: str) -> None:
-    """Scaling the depth by .6 to 1.7 makes the photometric error worse, almost everywhere that has texture."""
     target, source = frames[0]["left"], frames[1]["left"] if kind == "now" else frames[0]["right"]
     other = renderer.T_world_camera(1, "left") if kind == "now" else renderer.T_world_camera(0, "right")
     T = np.linalg.inv(other) @ renderer.T_world_camera(0, "left")
@@ -88,7 +85,6 @@ def test_the_true_depth_is_the_best_of_nine(renderer: RoadRenderer, frames: Fram
 
 @pytest.mark.slow
 def test_textures_carry_a_gradient(frames: Frames) -> None:
-    """Where photometric matching needs it: on the road, on grass and leaves."""
     view = frames[0]["left"]
     gradient = np.abs(np.diff(view.image.astype(np.float32).mean(-1), axis=1)) / 255
     for classes, least in (((1,), 0.006), ((3, 5), 0.015)):
@@ -103,7 +99,6 @@ def test_neither_black_nor_burnt(frames: Frames) -> None:
 
 
 def test_normals_belong_to_the_depth(frames: Frames, renderer: RoadRenderer) -> None:
-    """On the road, the depth's own slope gives the normal; all are unit vectors that face the camera."""
     view, lens = frames[0]["left"], renderer.lens
     shown = view.depth_m > 0
     np.testing.assert_allclose(np.linalg.norm(view.normals[shown], axis=-1), 1, atol=1e-5)
@@ -119,7 +114,6 @@ def test_normals_belong_to_the_depth(frames: Frames, renderer: RoadRenderer) -> 
 
 @pytest.mark.slow
 def test_a_world_agrees_with_embree(renderer: RoadRenderer, frames: list[dict[str, RoadView]]) -> None:
-    """Rays through the pixels' centers of every third row and column, cast by an independent program."""
     trimesh = pytest.importorskip("trimesh", reason="needs trimesh (dev)")
     pytest.importorskip("embreex", reason="needs embreex (dev)")
     geometry, frame, view = renderer.world.geometry, 1, frames[1]["right"]

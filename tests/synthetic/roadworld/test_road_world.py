@@ -41,7 +41,6 @@ def drives() -> list[RoadWorld]:
 
 
 def instance_vertices(world: RoadWorld, number: int, frame: int) -> np.ndarray:
-    """(N, 3) in the world."""
     geometry = world.geometry
     used = np.unique(geometry.triangles[geometry.instance == number])
     T = geometry.T_world_body[frame][geometry.body[used[0]]]
@@ -149,7 +148,6 @@ def test_roads_curve_turn_and_climb() -> None:
 
 @pytest.mark.slow
 def test_camera_height_on_a_flat_road(config: RoadWorldConfig) -> None:
-    """A plane fitted to the road's pixels is the camera's height away from it, and has the normal that was written."""
     world = make_world(derive_world_seed(3, "train", 1), config, flat=True)
     renderer = RoadRenderer(world, config)
     for frame in (0, 3):
@@ -168,7 +166,6 @@ def test_camera_height_on_a_flat_road(config: RoadWorldConfig) -> None:
 
 @pytest.mark.slow
 def test_objects_obey_distance_from_height(drives: list[RoadWorld]) -> None:
-    """H = D h / f: the true height of a fully visible car or person from its rows in the image and its depth."""
     ratios: dict[str, list[float]] = {"car": [], "person": []}
     for world in drives:
         renderer = RoadRenderer(world, LONG)
@@ -200,7 +197,6 @@ def test_objects_obey_distance_from_height(drives: list[RoadWorld]) -> None:
 
 
 def test_camera_rigs_differ_between_worlds() -> None:
-    """Each world draws one height and one field of view, of those that it may have; the axis is the image's middle."""
     rigs = [draw_rig(seed, ROADWORLD_FULL) for seed in range(40)]
     assert {height for height, _ in rigs} == set(ROADWORLD_FULL.camera_height_m)
     assert {degrees for _, degrees in rigs} == set(ROADWORLD_FULL.field_of_view_deg)
@@ -222,7 +218,6 @@ def test_sections_differ_between_worlds() -> None:
 def test_exposure_changes_the_image_as_written(
     world: RoadWorld, config: RoadWorldConfig, renderer: RoadRenderer
 ) -> None:
-    """Encoded = plain * gain ** (1 / 2.2), but for saturation and rounding; noise has the level that it claims."""
     changed = RoadRenderer(world, config.model_copy(update={"exposure": True}))
     assert changed.gains.shape == (2, config.frames)
     assert np.std(changed.gains) > 0

@@ -144,7 +144,6 @@ def test_an_interrupted_rendering_resumes(dataset: Path, tmp_path: Path, monkeyp
 
 
 def test_hidden_folders_of_the_user_stay(tmp_path: Path) -> None:
-    """The name of what a killed process left was `.train-000.partial`, and any folder of this name was removed."""
     mine = tmp_path / "data" / ".train-000.partial" / "thesis.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")

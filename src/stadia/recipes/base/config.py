@@ -32,7 +32,7 @@ PATH_KEYS = {*DATA_PATH_KEYS, "folder", "start_from", "teacher", "masks", "weigh
 
 def _check_run_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise ValueError("expected at most 100 letters, digits, '.', '_' and '-'; choose another name")
+        raise ValueError("use at most 100 letters, digits, '.', '_' and '-'")
     return name
 
 
@@ -251,21 +251,21 @@ class SelfSupervisedConfig(RecipeConfig):
     def _list_mistakes(self, key: str, data_set: DatasetConfig) -> Iterator[str]:
         """Yield what networks and loss cannot train on in one data set. key: prefix of its keys."""
         if not data_set.offsets and data_set.stereo is False:
-            yield f"{key}.offsets is empty and {key}.stereo is false: no source is left to compare an image with"
+            yield f"{key}.offsets is empty and {key}.stereo is false: set one of them, since an image needs a source"
         crop = data_set.augmentation.crop
         if min(crop or (data_set.height, data_set.width)) >> (self.loss.pyramid - 1) < 4:
             size = f"{data_set.width}x{data_set.height}" if crop is None else f"{crop[1]}x{crop[0]}"
             yield f"loss.pyramid={self.loss.pyramid} halves an image of {size} to less than 4 pixels"
         if self.model.network.predicts_right_view and data_set.stereo is False:
-            yield f"model.network.right_view is true and {key}.stereo is false: the right image trains the right view"
+            yield f"model.network.right_view needs the right image: set {key}.stereo to true"
         if self.model.network.predicts_right_view and "right" in data_set.target_sides:
             mistake = f"model.network.right_view is true and {key}.target_sides holds right"
-            yield f"{mistake}, but the right view is predicted from left images: set {key}.target_sides=['left']"
+            yield f"{mistake}, set {key}.target_sides=['left']"
         if self.model.brightness and not data_set.offsets:
             mistake = f"model.brightness is true and {key}.offsets is empty"
-            yield f"{mistake}: without neighbors in time there is no pose network, which predicts brightness"
+            yield f"{mistake}: brightness needs neighbors in time"
         if bool(data_set.offsets) != bool(self.data.offsets):
-            rule = "either all data sets have neighbors in time, which the pose network needs, or none"
+            rule = "all data sets need neighbors in time, or no data set has any"
             yield f"{key}.offsets and data.offsets: {rule}"
         sizes = {crop or (data_set.height, data_set.width), (data_set.height, data_set.width)}
         if self.model.pose_head == "linear" and sizes != {(self.data.height, self.data.width)}:
@@ -275,9 +275,9 @@ class SelfSupervisedConfig(RecipeConfig):
         if self.loss.speed and not data_set.offsets:
             yield f"loss.speed needs motion, and {key}.offsets is empty: set {key}.offsets=[-1,1], or loss.speed=0"
         if self.loss.speed and data_set.poses == POSES_OF_MAP:
-            yield f"loss.speed is in metres, and {key}.poses=map has a unit of its own: give poses, or loss.speed=0"
+            yield f"loss.speed is in metres, and the map is not: give {key}.poses, or loss.speed=0"
         if self.model.network.predicts_right_view and data_set.augmentation.tilt.probability:
             yield (
-                f"model.network.right_view is true and {key}.augmentation.tilt has a probability: the right camera of a"
-                " tilted pair is no longer beside the left one; set one of them to 0 or false"
+                f"model.network.right_view and {key}.augmentation.tilt do not work together: set right_view=false, or"
+                " tilt.probability=0"
             )

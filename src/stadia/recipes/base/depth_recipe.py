@@ -437,10 +437,7 @@ def average_mirrored(
 
 
 def choose_flip(predictor: Predictor, flip: bool) -> Predictor:
-    """Let a predictor average its maps with those of mirrored images, or not; return it.
-
-    Raises ConfigError for a predictor that cannot.
-    """
+    """Let a predictor average its maps with mirrored images, or not; return it. Raises ConfigError if it cannot."""
     if isinstance(predictor, DepthPredictor) and type(predictor).maps is DepthPredictor.maps:
         predictor.flip = flip
     elif flip:

@@ -109,8 +109,8 @@ class TeacherTerm:
             inverse_depth: (B, 1, H, W) of the student.
             batch: with the images as recorded.
             student_scale: of the recipe's depth.
-            step, last_step: updates made, and those of the whole training.
-            find_residual: the teacher's depth does not count at pixels where its residual is larger than the student's.
+            step, last_step: updates made, and in the whole training.
+            find_residual: pixels with a larger residual than the student's do not count.
         """
         if not self.config.is_used:
             return report

@@ -93,8 +93,8 @@ def index_spans(numbers: Iterable[int]) -> list[list[int]]:
 Indices = Mapping[str, Sequence[int]]
 """Frames, rising, by the recording's name."""
 
-VIDEO_TRAINED = "a video trained the network, and its frames cannot be compared with image files"
-IMAGES_TRAINED = "image files trained the network, and they cannot be compared with frames of a video"
+VIDEO_TRAINED = "the network was trained on a video, which cannot be compared with image files"
+IMAGES_TRAINED = "the network was trained on image files, which cannot be compared with a video"
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ class TrainingOverlap:
 
 def note_trained(trained: int | None, total: int) -> str:
     """Return the sentence for a prediction that uses frames of the training; "" without any."""
-    return f"{trained} of the {total} frames trained this network: unseen images may be worse" if trained else ""
+    return f"{trained} of the {total} frames were in the training: unseen images may be worse" if trained else ""
 
 
 # -- the record of a training

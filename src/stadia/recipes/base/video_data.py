@@ -168,14 +168,14 @@ def _keep_labeled(
         names = ", ".join(recording.name for recording in unlabeled[:3])
         raise DataError(
             f"ground truth of {names}" + f" and {len(unlabeled) - 3} more" * (len(unlabeled) > 3),
-            found="no depth in the five frames that were read, of those with a file of depth",
-            expected="depth in metres of what trains",
-            fix="name the recordings that have it by data.recordings=[...], or train selfsup, which needs none",
+            found="no depth in five frames",
+            expected="depth in metres for training",
+            fix="name the recordings with depth by data.recordings=[...], or train selfsup",
         )
     labeled = keep_labeled(frames)
     before, after = (sum(len(part.indices) for part in parts) for parts in (frames, labeled))
     if after < before:
-        note = f"note: {before - after} of {before} training frames have no ground truth, and are left out"
+        note = f"note: {before - after} of {before} training frames have no ground truth and are left out"
         console.print(note, markup=False, soft_wrap=True)
     return labeled
 

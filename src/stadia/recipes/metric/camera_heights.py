@@ -185,7 +185,7 @@ def _find_refusal(estimate: EpochEstimate, config: CameraHeightsConfig, *, teste
         return f"{spread}, at most {config.max_spread:g}"
     if estimate.height_mismatch >= config.max_height_mismatch:
         apart = math.expm1(estimate.height_mismatch)
-        return f"the heights over a plane and over the road pixels differ by {apart:.0%}: not a road yet"
+        return f"the heights over a plane and over the road pixels differ by {apart:.0%}: depth has no flat road yet"
     if tested and abs(estimate.camera_m / estimate.horizon_m - 1) >= config.max_horizon_disagreement:
         return (
             f"{estimate.camera_m:.2f} m by depth and {estimate.horizon_m:.2f} m by the horizon differ by"
@@ -230,7 +230,7 @@ def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: 
                 f"{high_m:.2f} m in {len(names) - widest - 1} ('{names[widest + 1]}')"
             ),
             expected="one height in a group",
-            fix="put cameras that are mounted at different heights into different groups",
+            fix="put cameras at different heights into different groups",
         )
 
 
@@ -460,15 +460,15 @@ def explain_missing_scale(
     known_m, predicted_m: of each group, its height and the one in predicted depth; NaN if unknown.
     """
     if not any(epoch_heights.values()):
-        return "the best weights are from before the first camera height was estimated; train longer"
+        return "the best weights are older than the first camera height; train longer"
     reasons = []
     for (name, epochs), known, predicted in zip(epoch_heights.items(), known_m, predicted_m, strict=True):
         of = f" of the cameras '{name}'" if name else ""
         if not known > 0:
-            why = next((epoch.refused for epoch in reversed(epochs) if epoch.refused), "no epoch gave one")
+            why = next((epoch.refused for epoch in reversed(epochs) if epoch.refused), "no epoch gave a height")
             reasons.append(f"no height{of} is known: {why}; see the findings")
         elif not predicted > 0:
-            reasons.append(f"the road{of} does not occur in the last epoch (height {known:.2f} m); check the masks")
+            reasons.append(f"no road{of} in the last epoch (height {known:.2f} m); check the masks")
         elif not follows_height(predicted, known):
             height = f"depth of the last epoch gives a camera height{of} of {predicted:.2f} m"
             reasons.append(f"{height} instead of {known:.2f} m; train longer")

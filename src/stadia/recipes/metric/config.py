@@ -69,7 +69,7 @@ class CameraHeightsConfig(StrictModel):
     def _check_source(self) -> Self:
         if not self.known_m and self.last_epoch is not None and self.last_epoch < self.first_epoch:
             epochs = f"last_epoch={self.last_epoch} is before first_epoch={self.first_epoch}"
-            raise ValueError(f"{epochs} and known_m is empty: there is never a height")
+            raise ValueError(f"{epochs} and known_m is empty, so there is never a height")
         return self
 
 
@@ -121,11 +121,11 @@ class MetricConfig(SelfSupervisedConfig):
         mistakes = []
         for name, data_set in self.data.sets.items():
             if data_set.stereo is True:
-                mistakes.append(f"{self.data.key_of(name)}.stereo is true: use selfsup, whose baseline gives metres")
+                mistakes.append(f"{self.data.key_of(name)}.stereo is true: use selfsup, which gives metres")
         if not self.data.offsets:
-            mistakes.append("data.offsets is empty: a single camera learns from its neighbors in time")
+            mistakes.append("data.offsets is empty: one camera needs neighbors in time")
         if not self.road.objects:
-            mistakes.append("road.objects is empty: nothing has a height")
+            mistakes.append("road.objects is empty: name objects of known height")
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self

@@ -205,15 +205,14 @@ def _print_notes(
             if estimated is None or estimated.low_m <= known_m[number] <= estimated.high_m:
                 continue
             note = (
-                f"heights.known_m gives a height{of} of {known_m[number]:.2f} m, silhouettes alone {interval}: one of"
-                " them is wrong"
+                f"the height{of} is {known_m[number]:.2f} m by heights.known_m, but {interval} by silhouettes: check it"
             )
         elif estimated is not None:
-            note = f"silhouettes alone give a height{of} of {interval}, which supervises from the first step"
+            note = f"camera height{of} by silhouettes: {interval}, used from the first step"
         else:
             note = (
-                f"silhouettes alone give no height{of}: {first.reasons[number]}. Depth gives the first one after some"
-                f" epochs; or estimate it with stadia camera-height, and pass heights.known_m.{number}=METRES"
+                f"no camera height{of} by silhouettes: {first.reasons[number]}. Depth gives one after some epochs. Or"
+                f" estimate it with stadia camera-height, and pass heights.known_m.{number}=METRES"
             )
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 

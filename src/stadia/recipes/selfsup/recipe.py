@@ -64,8 +64,8 @@ def resolve_motion(config: SelfsupConfig, console: Console) -> SelfsupConfig:
     wanted = config.motion == "map" or config.data.poses == POSES_OF_MAP
     metric = [f"loss.{name}" for name in ("sparse_depth", "speed") if getattr(config.loss, name)]
     if wanted and metric:
-        found = f"the map's motion beside {' and '.join(metric)}, in metres"
-        expected = "one unit: a map has its own"
+        found = f"a map together with {' and '.join(metric)}, in metres"
+        expected = "one unit: a map is not in metres"
         raise ConfigError("motion=map", found=found, expected=expected, fix=f"leave out the map, or {metric[0]}")
     reasons = {name: find_reason_against(data_set) for name, data_set in config.data.sets.items()}
     missing = next((reason for reason in reasons.values() if reason is not None), None)
@@ -75,9 +75,9 @@ def resolve_motion(config: SelfsupConfig, console: Console) -> SelfsupConfig:
         fix = f"make it: stadia map {config.data.path}; or leave motion out"
         raise ConfigError("motion=map", found=missing or "none", expected="a map of each video", fix=fix)
     if missing is None:
-        missing = f"its unit is its own, and {' and '.join(metric)} gives metres"
+        missing = f"it is not in metres, and {' and '.join(metric)} is"
     if missing:
-        console.print(f"the map beside the video is not used: {missing}", markup=False, soft_wrap=True)
+        console.print(f"the map of the video is not used: {missing}", markup=False, soft_wrap=True)
     return config.model_copy(update={"motion": "network"})
 
 
@@ -104,7 +104,7 @@ def find_reason_against(data_set: DatasetConfig) -> str | None:
 
 def _take_maps(config: SelfsupConfig, console: Console) -> SelfsupConfig:
     names = ", ".join(find_map_folder(expand_home(data_set.path)).name for data_set in config.data.sets.values())
-    line = f"motion: that of {names}, whose points are a weak label of depth (motion=network learns the motion)"
+    line = f"motion: from {names}, whose points also help depth (motion=network learns the motion instead)"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     starts_in_metres = config.model.pretrained and config.model.network.starts_in_metres and config.start_from is None
 
@@ -180,8 +180,7 @@ def project_road(road: NDArray[np.float64], K: NDArray[np.float64]) -> tuple[NDA
 
 
 PARTLY_MONO_NOTE = (
-    "note: {} has no scale: metres come from the stereo pairs of the other data sets alone, and hold for"
-    " images like theirs. The depth is up to scale"
+    "note: depth is up to scale, because {} has no stereo pairs. Metres hold only for images like the stereo pairs"
 )
 
 RIG_TOLERANCE = 0.01
@@ -307,7 +306,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         if config.model.network.predicts_right_view and any(target.side != LEFT for target in targets):
             raise ConfigError(
                 "model.network.right_view",
-                found="right images among the targets, whose partner is a left view",
+                found="right images among the targets",
                 expected="left images alone",
                 fix="keep the lines of the split files that end in l",
             )

@@ -69,7 +69,7 @@ class SupervisedConfig(RecipeConfig):
     @model_validator(mode="after")
     def _check_balance(self) -> Self:
         if self.balance != "none" and not self.data.extra_datasets:
-            raise ValueError("balance weights several data sets, and data.extra_datasets names none: leave it out")
+            raise ValueError("balance needs several data sets (data.extra_datasets): leave it out")
         return self
 
     @model_validator(mode="after")

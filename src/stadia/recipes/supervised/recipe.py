@@ -151,9 +151,7 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
                 raise
             # Random weights have outputs of either sign, so only the median is scaled to the ground truth's.
             network.calibrate(float(np.nanmedian(ratios)), 1 / FAR_LIMIT_M)
-            log.warning(
-                "some weights are random: outputs are scaled to the median of the ground truth instead of fitted"
-            )
+            log.warning("some weights are random: outputs are only scaled to the median of the ground truth")
             return
         # A smaller shift puts an output of 0 beyond any ground truth or infinity, without a gradient.
         far_enough = fitted.shift >= 1 / FAR_LIMIT_M
@@ -161,7 +159,7 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         network.calibrate(*((fitted.scale, fitted.shift) if far_enough else scaled))
         log.warning(
             "inverse depth in 1/m is %.4g times the network output plus %.4g, fitted to %d images "
-            "(spread %.2g and %.2g; left out: %d without labels, %d that fall where it grows)%s",
+            "(spread %.2g and %.2g; left out: %d without labels, %d with a falling fit)%s",
             network.scale,
             network.shift,
             fitted.images,
@@ -254,7 +252,7 @@ def check_common_loss(loss: SparseDepthConfig, data: VideoData) -> None:
         "loss",
         found=f"{used}, which need metres, and depth without a unit in {len(recordings)} recordings, such as"
         f" '{recordings[0].name}'",
-        expected="one loss that fits the depth of all data sets",
+        expected="a loss that fits the depth of all data sets",
         fix=" ".join(f"loss.{part}=0" for part in parts) + " loss.affine_invariant=1 loss.gradient_matching=0.5",
     )
 
