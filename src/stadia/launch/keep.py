@@ -1,8 +1,4 @@
-"""Decide which of two networks is kept, by errors of their depth on the same frames.
-
-Depth of one camera has no truth, and its residual falls even if depth gets worse. So depth before and after is compared
-at the points of the video's map, and with matches.
-"""
+"""Decide which of two networks is kept, by errors of their depth at the points of a map and with matches."""
 
 from __future__ import annotations
 
@@ -73,9 +69,8 @@ class DepthErrors:
 
 @dataclass(frozen=True)
 class ErrorChange:
-    """How an error changes from one network to another, on the frames that both have.
+    """How an error changes from one network to the next, on the frames that both have.
 
-    name: of MEASURES.
     before, after: its averages over the frames.
     change: mean over the frames of the logarithm of after over before; negative is better.
     scatter: standard error of that mean; infinite with a single frame.

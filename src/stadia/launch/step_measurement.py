@@ -30,17 +30,15 @@ PROBE_INTERVAL_S = 0.02
 
 @dataclass(frozen=True)
 class DryRunResult:
-    """Time and peak memory of each step of `launch.dry_run`.
+    """Time and peak memory of each step of `launch.dry_run`: three steps for each data set and stage.
 
-    device: type of the torch device, "cpu" or "cuda".
-    peak_bytes: peak memory during each step: of torch on a GPU, else of the process and its children. Three steps for
-        each data set and stage.
-    seconds: wall time of each step, with its data; the first one is the slowest.
+    device: "cpu" or "cuda".
+    peak_bytes: peak memory during each step: of torch on a GPU, else of the process and its children.
+    seconds: wall time of each step, with its data.
     not_checked: names of the loss checks that `training.check_seconds` left no time for.
 
     Examples:
-        >>> result = DryRunResult("cpu", (500 << 20, 520 << 20, 520 << 20), (1.8, 0.6, 0.6))
-        >>> print(result)
+        >>> print(DryRunResult("cpu", (500 << 20, 520 << 20, 520 << 20), (1.8, 0.6, 0.6)))
         3 full steps: peak memory of all its processes 500, 520, 520 MB, 1.80, 0.60, 0.60 s
     """
 

@@ -63,11 +63,8 @@ _NO_CHECKS = (
 class MeasuredTraining:
     """A configuration with open data and measured steps.
 
-    config: with every "auto" resolved.
     step_s: time of the samples of a step of `training.max_steps`.
-    validation_s: time of a validation.
     peak_bytes: peak memory of the last stage.
-    device: type of the torch device.
     """
 
     config: RecipeConfig

@@ -98,19 +98,17 @@ def train(
     Args:
         config: of a recipe, from `stadia.recipes.configure`.
         out: folder that gets a new folder for this run.
-        resume: a run's folder to resume; its configuration must be equal, or have a larger `training.max_minutes`. A
-            restart by torchrun or SLURM finds its run.
+        resume: a run's folder to resume, with an equal configuration; `training.max_minutes` may be larger.
         on_stop: what to do on a finding with severity stop: "halt" or "warn".
         data: opened for this configuration by `choose_configuration`.
-        recipe_class: your own class with the recipe's configuration and networks, such as a subclass of SelfsupRecipe
-            with another `training_step`. A resume needs the same one.
+        recipe_class: your own subclass of the recipe, with the same configuration and networks.
         has_scores: whether the validation data are scored and the predictions judged at the end.
         compares_start: whether depth of published weights is kept if the trained depth is not better.
         end: of the command, by the clock; by default the time of the steps counts (`training.max_minutes`).
         is_command: whether this process only trains: Ctrl-C in the set-up ends it at once, and the report is built.
 
-    Raises RunError on a finding with severity stop, ConfigError for a class with other weights than its recipe, the
-    errors of opening the data and of `fit`, and KeyboardInterrupt, with how to resume, after a request to stop.
+    Raises RunError on a finding with severity stop, ConfigError, the errors of opening the data and of `fit`, and
+    KeyboardInterrupt, with how to resume, after a request to stop.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
     start_attempt()

@@ -1,7 +1,6 @@
 """Make timm, lightning and torchmetrics importable fast, and with a torchvision whose library does not load.
 
-Import this module before timm, lightning or torchmetrics. A package index may pair a CPU build of torch with a CUDA
-build of torchvision, whose import then fails with "operator torchvision::nms does not exist".
+Import this module before them. A package index may pair a CPU build of torch with a CUDA build of torchvision.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ class TrainingPlan:
         return any((last - end) // length > (first - end) // length for end in self.pass_ends)
 
     def epoch_of(self, step: int) -> int:
-        """Return the epoch, from 0, in which update number `step` (from 1) ends."""
+        """Return the epoch, from 0, at the end of update number `step` (from 1)."""
         return self.place(max(step * self.grad_accumulation_steps - 1, 0)).epoch
 
     @classmethod

@@ -48,8 +48,7 @@ def is_due(every: int, step: int, total_steps: int) -> bool:
 class Scalars(Callback):
     """Log a row every `log_every` steps and one per validation; check each row of a step (`check_loss`).
 
-    Values are means over the batches and processes of the step. `time/...` are means since the last row. `gradient/...`
-    are of the step's last batch in the process that logs.
+    Values are means over the batches and processes of the step; `time/...` over the steps since the last row.
     """
 
     def __init__(self, loggers: Sequence[Logger], every: int) -> None:

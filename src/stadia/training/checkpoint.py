@@ -45,8 +45,8 @@ class CheckpointHeader(StrictModel):
     kind: "training" can be resumed; "weights" can predict, and start another training.
     step, epoch: updates made, and the epoch of the last one (from 0).
     metrics: of the latest validation, by name.
-    licence: of the published weights that the training started from; "" if none is known.
-    scale_from: where its metres come from; "" without metres.
+    licence: of the published weights that the training started from, or "".
+    scale_from: origin of its metres; "" without metres.
     """
 
     recipe: str = Field(min_length=1, max_length=100)

@@ -172,7 +172,6 @@ class TrainingConfig(StrictModel):
         return values
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace the steps of a default by epochs if the user set epochs."""
         values = super().complete(given)
         return values if given.get("max_epochs") is None or "max_steps" in given else {**values, "max_steps": None}
 

@@ -79,9 +79,8 @@ def fit(
         recipe: its weights are trained in place.
         config: the same as in run.config if the run is resumed; `max_minutes` may be larger.
         run: from `Run.create`, or from `Run.open` to resume; the caller holds it (`Run.held`).
-        resume: continue exactly from checkpoints/last; from the start if nothing was saved yet.
-        callbacks: called before those of the training.
-        console: for the progress; standard error by default.
+        resume: continue exactly from checkpoints/last, if there is one.
+        callbacks: called before the training's own.
 
     Raises:
         RunError: the loss or a gradient is not finite, or the run is resumed with another configuration.
@@ -305,7 +304,7 @@ def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
 def run_training(training: Training, callbacks: Sequence[Callback], console: Console) -> None:
     """Train to the end, or to the first request to stop (StopRequest). The recipe has the trained weights then.
 
-    callbacks: called before those of the training.
+    callbacks: called before the training's own.
     """
     loop, recipe, config, run = training.loop, training.recipe, training.config, training.run
     console = console if run.writes else Terminal(quiet=True)

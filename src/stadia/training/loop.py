@@ -30,7 +30,7 @@ from stadia.training.validation_scores import ValidationScores
 class TrainingLoop(TrainingState):
     """Train a recipe for all steps of its plan. The attributes are the state of the training, for callbacks.
 
-    times: where the time went; None before the end.
+    times: of the phases; None before the end.
 
     Args:
         val_batches: the batches of a validation; None for a training without.

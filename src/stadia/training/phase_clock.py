@@ -1,4 +1,4 @@
-"""Measure where the time of a training goes: loading, forward, loss, backward, optimizer, and the rest."""
+"""Measure the time of the phases of a training: loading, forward, loss, backward, optimizer, and the rest."""
 
 from __future__ import annotations
 

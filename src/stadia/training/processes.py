@@ -126,10 +126,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 
 
 class _GlobalNormalization(torch.autograd.Function):
-    """Normalize a batch by mean and variance over all processes: one exchange forward, and one backward.
-
-    Sums over processes are in float64. Gradients of weight and bias are those of this process's part.
-    """
+    """Normalize a batch by mean and variance over all processes; sums over processes are in float64."""
 
     @staticmethod
     def forward(
@@ -192,9 +189,9 @@ def use_global_batch_norm(module: ModuleT) -> ModuleT:
 def start_attempt() -> None:
     """Give the processes that torchrun has started a store of their own; nothing without torchrun's store.
 
-    torchrun has one store for all restarts of a job, in which an early process finds the address of a dead one
-    (https://github.com/pytorch/pytorch/issues/135712). So the processes of this attempt agree on a store that the first
-    of them opens, on the count of restarts, and on the name of the job.
+    torchrun has one store for all restarts of a job, with addresses of dead processes
+    (https://github.com/pytorch/pytorch/issues/135712). So the processes of this attempt agree on a new store, on the
+    count of restarts, and on the name of the job.
     """
     variables = os.environ
     if variables.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or torch.distributed.is_initialized():

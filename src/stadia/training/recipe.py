@@ -49,16 +49,13 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     `Recipe[MyConfig, MyData]` trains on batches of video; `Recipe[MyConfig, MyData, MyInputs, MyTargets]` on its own.
 
     recipe: its name, written into checkpoints.
-    best_metrics: the first of these that validation returns chooses the best checkpoint, lower is better. None may
+    best_metrics: the first of these that validation returns chooses the best checkpoint, lower is better. They must not
         depend on the weights of the loss. Empty: the last checkpoint counts.
     supports_stages: whether `training.stages` may train it at several sizes.
     compatible_recipes: other recipes whose checkpoints `start_from` accepts.
     base_recipe: the recipe that it adds losses to, whose values are logged under this name.
-    data_buffers: buffers that describe the data of a training; not copied from the checkpoint that it starts from.
+    data_buffers: buffers that describe the data of a training; not copied by `start_from`.
     own_values: numbers, flags and short texts of a class of your own, for run.json and `stadia compare`.
-
-    Args:
-        config: with every "auto" resolved, as `prepare` returns it.
     """
 
     recipe: ClassVar[str]
@@ -136,7 +133,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         self.loss = type(loss)(self.change_loss_config(changes))
 
     def images(self, batch: Batch[InputsT, TargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        """Return (H, W, 3) RGB images by label, for the image sheet of a step."""
+        """Return (H, W, 3) RGB images by label, drawn on the image sheet of a step."""
         return {}
 
     def training_state(self) -> dict[str, Any]:
@@ -258,10 +255,7 @@ def compile_recipe(recipe: AnyRecipe, kind: str) -> None:
 
 
 def keep_compiled_code_private() -> None:
-    """Let torch keep compiled code in a private folder of the user, unless TORCHINDUCTOR_CACHE_DIR names another.
-
-    The default is a folder in /tmp, which another user may create first.
-    """
+    """Let torch keep compiled code in a private folder of the user, not in a shared one in /tmp."""
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
         folder = find_private_folder("torch-compiled") or tempfile.mkdtemp(prefix="stadia-compiled-")
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)

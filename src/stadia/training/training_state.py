@@ -42,16 +42,15 @@ class TrainingState:
     """A recipe on its devices with its optimizer, and the position of its training.
 
     step: updates made.  batch, report: the latest training batch and its loss; report is None between batches.
-    losses: of the batches of the latest update, on the device.  batch_losses: the same as numbers.
+    losses, batch_losses: of the batches of the latest update, on the device and as numbers.
     gradient_norm, lr: of the latest update; () before clipping.
     metrics: means of the latest validation, `val/NAME`, equal in all processes.  best: of the best validation.
     start_score: name and value of the score that chooses `best`, of the start.
-    best_score: that score of the best checkpoint.
+    best_score: of the best checkpoint.
 
     Args:
         fabric: launched.
         batches: the training stream.
-        clock: measures the phases of each step.
         end: of the command that trains; None for any.
     """
 

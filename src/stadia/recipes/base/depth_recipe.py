@@ -68,7 +68,7 @@ STARTED_IMAGES = 16
 """Training images whose median output sets the scale of published weights."""
 
 START_FAR = 20.0
-"""Ratio of the farthest depth to the initial one, for an output of 0, which needs a gradient."""
+"""Ratio of the farthest depth, at an output of 0, to the initial one."""
 
 
 class DepthRecipe(
@@ -207,7 +207,6 @@ class DepthRecipe(
         return self.global_step < self.depth_from_step and not torch.distributed.is_initialized()
 
     def parameter_groups(self) -> optim.Groups:
-        """Return groups of parameters; the depth network's backbone has a share of `optimizer.lr`."""
         network, factor, held = self.depth_network, self.backbone_lr_factor, self.depth_from_step
         if network is None or (factor == 1 and not held):
             return super().parameter_groups()
@@ -244,7 +243,6 @@ class DepthRecipe(
     # -- shared by all
 
     def save_data_stats(self, data: VideoDataT) -> None:
-        """Keep the median focal length over the training recordings, one for each data set."""
         data_sets = list(data.data_sets.values()) if self.focal.ndim else [data]
         medians = []
         for data_set in data_sets:
@@ -256,7 +254,6 @@ class DepthRecipe(
 
     @property
     def run_metadata(self) -> RecipeFacts:
-        """Return its depth scale, the licence of its network, and the one camera that trained."""
         network = self.depth_network
         licence = None if network is None else network.licence or None
         return RecipeFacts(depth_scale=str(self.depth_scale), camera=self.training_camera, licence=licence)
@@ -300,7 +297,6 @@ class DepthRecipe(
 
     @torch.no_grad()
     def images(self, batch: Batch[VideoInputsT, VideoTargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        """Draw the first sample: input and predicted maps, with the depths of the scale."""
         was_training = self.training
         maps = self.eval().maps(batch.inputs.image[:1])
         self.train(was_training)
@@ -342,12 +338,11 @@ def _find_common_camera(recordings: Sequence[Recording]) -> TrainedCamera | None
 class DepthPredictor:
     """A trained DepthRecipe for evaluation, on a GPU if there is one.
 
-    With another focal length than the training's, inverse depth is scaled by the ratio of focal lengths
-    (`TrainingLens`).
-    The pose network is not used then: the ratio scales the image motion of rotations, but not of translations.
+    With another focal length than the training's, inverse depth is scaled by the ratio (`TrainingLens`), and the pose
+    network is not used.
 
     precision: "bf16" runs the networks under autocast; the maps are float32.
-    flip: whether maps are averaged with those of the mirrored image (`average_mirrored`).
+    flip: whether maps are averaged with the mirrored image's (`average_mirrored`).
     """
 
     flip = False

@@ -118,7 +118,6 @@ class NetworkCheckpoint(Checkpoint):
 
     @property
     def run_folder(self) -> Path:
-        """Return a folder that never exists."""
         return self.path / "no-run"
 
     @property

@@ -67,7 +67,7 @@ def check_networks(config: SelfSupervisedConfig) -> None:
 
 MAX_HELD_STEPS = 100
 HELD_SHARE = 0.25
-"""Updates in which the motion is found with the depth of the start: at most so many, and this share of all."""
+"""The motion is found with the depth of the start for at most so many updates, and this share of all."""
 
 
 def find_depth_start(config: SelfSupervisedConfig, *, starts_from_depth: bool, last_step: int) -> int:
@@ -142,7 +142,7 @@ class ViewSynthesis:
         self.loss, self.measured = type(self.loss)(config), MeasuredTerms(config)
 
     def take_motion(self, batch: Batch[Inputs, VideoTargetsT], prediction: Prediction) -> Prediction:
-        """Return the prediction with the motion of the map where it is known; itself without a map."""
+        """Return the prediction with the motion of the map, if known; itself without a map."""
         if not self.has_known_motion:
             return prediction
         true = batch.targets.T_source_target_true

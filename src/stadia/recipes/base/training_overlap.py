@@ -53,11 +53,7 @@ def describe_split(split: TrainValSplit, *, trains_depth: bool) -> dict[str, obj
 
 
 def measure_poses(recording: Recording) -> list[float] | None:
-    """Return the number of poses, and weighted sums of all poses; None where no frame has one.
-
-    Another processor computes the last digits of a pose otherwise, so a hash would differ. `run_facts.match_facts`
-    compares the sums within 1e-6, which a change of any pose exceeds.
-    """
+    """Return the number of poses, and weighted sums of all poses; None without poses."""
     poses = [recording.T_world_camera(index) for index in range(len(recording))]
     known = np.stack([np.zeros((3, 4)) if pose is None else pose[:3] for pose in poses]).ravel()
     count = sum(pose is not None for pose in poses)
@@ -130,7 +126,7 @@ class TrainingOverlap:
 
     is_known: false without a record.
     trained: indices of frames that trained, by recording name.
-    copies: those of them that trained under another name, in another recording, or of another camera.
+    copies: which of them trained under another name, in another recording, or of another camera.
     sessions: by recording name, the session (drive) that trained with this or another frame of it.
     words: nouns for notes.
     reason: why the training, or a part of it, cannot be compared; "" if all is compared.
@@ -147,8 +143,7 @@ class TrainingOverlap:
     def find(cls, run: Path, recordings: Sequence[Recording], indices: Indices | None = None) -> TrainingOverlap:
         """Return the overlap with the training recorded in run.json (`describe_split`).
 
-        A frame matches by its recording's fingerprint and its number, by the content of its file, or by its video's
-        content and its number. Frames of a video and image files cannot be compared.
+        A frame matches by the fingerprint of its recording or video and its number, or by the content of its file.
 
         indices: frames to check; default: all.
         """
@@ -205,7 +200,7 @@ class TrainingOverlap:
         return TrainedInput(trained.intersection(names) if names else trained, is_of_training=bool(trained))
 
     def find_in_recording(self, recording: Recording) -> TrainedInput:
-        """Return what trained of a recording, among the frames for which this overlap was found."""
+        """Return what trained of a recording, among the frames of this overlap."""
         if not self.is_known:
             return TrainedInput(overlap=self)
         names = frozenset(frame_name(recording, index) for index in self.trained.get(recording.name, ()))

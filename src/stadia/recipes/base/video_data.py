@@ -219,7 +219,7 @@ def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, co
 
 @dataclass(frozen=True)
 class MultiVideoData(VideoData):
-    """Several data sets as one. `config` is the first data set's and holds the others; `split` holds all frames.
+    """Several data sets as one. `config` is the first data set's, with the rest in it; `split` holds all frames.
 
     parts: each data set by name, the first one first.
     """
@@ -251,7 +251,6 @@ class MultiVideoData(VideoData):
 
     @property
     def facts(self) -> dict[str, object]:
-        """Return the facts of the first data set, and those of the others in `extra_datasets`."""
         (name, first), *others = self.parts.items()
         return {**first.facts, "name": name, "extra_datasets": {extra: part.facts for extra, part in others}}
 

@@ -1,7 +1,7 @@
-"""Learn the camera height above the road over the epochs of a training, for each group of cameras mounted alike.
+"""Learn the camera height above the road over the epochs of a training, for each group of equal cameras.
 
-Each inlier object of a frame gives a camera height: its size against the horizon agrees with the other objects. The
-medians over objects and frames give the height of an epoch (`estimate_epoch_height`), which `CameraHeights` averages.
+Each inlier object of a frame gives a camera height. Medians over objects and frames give the height of an epoch
+(`estimate_epoch_height`), which `CameraHeights` averages.
 """
 
 from __future__ import annotations
@@ -197,8 +197,7 @@ def _find_refusal(estimate: EpochEstimate, config: CameraHeightsConfig, *, teste
 def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: float) -> None:
     """Raise RunError if the medians of the recordings of a group have a wide gap: several camera heights.
 
-    Nothing is raised if the average height is above or below both sides, since depth has not converged yet; nor if
-    single frames vary as much as the two sides.
+    Nothing is raised if depth has not converged yet, or if single frames vary more than the two sides.
     """
     names, counts = np.unique(recording, return_counts=True)
     names, counts = names[counts >= MIN_FRAMES], counts[counts >= MIN_FRAMES]
@@ -440,7 +439,7 @@ def follows_height(predicted_m: float, known_m: float) -> bool:
 
 
 def describe_height_priors(config: RoadConfig) -> str:
-    """Return the object heights that metres depend on, for the run's record."""
+    """Return the object heights that metres depend on."""
     priors = {name: find_prior(name, config.height_priors) for name in config.objects}
     listed = "; ".join(
         f"{name} {prior.mean_m:g} m, spread {prior.spread_m:g} m ({prior.source})"

@@ -58,13 +58,11 @@ class RoadData(VideoData):
 
     @property
     def facts(self) -> dict[str, object]:
-        """Return the facts of video data, and the identity of the masks."""
         recordings = unique_recordings([*self.split.train, *self.split.val])
         masks = {r.name: r.mask_reader.fingerprint("left") for r in recordings if r.mask_reader is not None}
         return {**super().facts, "masks": masks}
 
     def findings(self) -> list[Finding]:
-        """Check the video, and the masks and known heights of the training recordings."""
         return [*super().findings(), *self.road_mask_findings(), *self.height_findings]
 
     def road_mask_findings(self) -> list[Finding]:
@@ -81,7 +79,6 @@ class MultiRoadData(MultiVideoData):
     parts: Mapping[str, RoadData]
 
     def findings(self) -> list[Finding]:
-        """Check the data sets, and the masks of each one."""
         masks = join_mask_findings([part.road_mask_findings() for part in self.parts.values()])
         heights = [finding for part in self.parts.values() for finding in part.height_findings]
         return [*super().findings(), *masks, *heights]

@@ -101,7 +101,6 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
 
     @classmethod
     def prepare(cls, config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadVideo]:
-        """Open the data with masks; return the configuration with every "auto" resolved, and the data."""
         check_networks(config)
         check_teacher(config.teacher, config.data.height, config.data.width, console)
         if not (config.model.pretrained and config.model.network.starts_in_metres):
@@ -242,7 +241,6 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         self.view_synthesis.change_loss(self.change_loss_config(changes))
 
     def loss_cases(self, batch: RoadBatch) -> Mapping[str, LossCase]:
-        """Return the loss cases of `selfsup`, and the camera height over a flat road."""
         cases = self.view_synthesis.loss_cases(batch.source_names, self.last_step)
         if not self.config.scale.camera_height:
             return cases
@@ -310,7 +308,6 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         self.view_synthesis.start_validation(DepthScale.METRES)  # from first to last step, so that scores compare
 
     def validation_step(self, batch: RoadBatch) -> Mapping[str, Tensor | float]:
-        """Return the scores of `selfsup` in metres, `abs_rel_scaled` (median-scaled) and `camera_height_m`."""
         predicted, targets = self.model(batch), batch.targets
         scores = self.view_synthesis.score(batch, predicted, self.global_step, self.last_step, DepthScale.METRES)
         inverse_depth = predicted.inverse_depth[0]
@@ -325,7 +322,6 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         return self.view_synthesis.summary()
 
     def validation_images(self) -> Mapping[str, NDArray[np.uint8]]:
-        """Draw the motions of a validation, and the camera heights of the past epochs."""
         motion = self.view_synthesis.draw_motion()
         if not any(self.epoch_heights.values()):
             return motion
@@ -339,13 +335,11 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return metres if every camera group has a height that depth agrees with, else up to one scale."""
         pairs = zip(self.predicted_height_m.tolist(), self.camera_height_m.tolist(), strict=True)
         return DepthScale.METRES if all(follows_height(*pair) for pair in pairs) else DepthScale.UP_TO_SCALE
 
     @property
     def run_metadata(self) -> RecipeFacts:
-        """Return the depth scale, and the heights that it depends on."""
         facts = replace(super().run_metadata, rests_on=describe_height_priors(self.config.road), scale_from=None)
         if self.depth_scale is not DepthScale.METRES:
             return facts
@@ -355,7 +349,6 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         return replace(facts, scale_from=scale_from, own={**facts.own, "camera_height_m": heights})
 
     def finish_training(self, run: Run, console: Console) -> None:
-        """Record the depth scale of the trained weights, with a reason unless it is metres."""
         why = None if self.depth_scale is DepthScale.METRES else self.explain_missing_scale()
         recipe_facts = replace(self.run_metadata, no_metres=why)
         run.update_facts(lambda facts: replace(facts, recipe_facts=recipe_facts))

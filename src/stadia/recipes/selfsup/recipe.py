@@ -184,7 +184,7 @@ PARTLY_MONO_NOTE = (
 )
 
 RIG_TOLERANCE = 0.01
-"""Share of the baseline by which rigs may differ."""
+"""Largest difference of rigs, as a share of the baseline."""
 
 
 class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
@@ -211,7 +211,6 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
     # -- training
 
     def keeps_start(self, metric: str) -> bool:
-        """Return whether the start can be scored: a residual needs a known motion."""
         is_known = self.config.motion == "map" or not self.config.data.mono
         return super().keeps_start("val/abs_rel" if is_known else metric)
 
@@ -258,7 +257,6 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         self.view_synthesis.start_validation(self.depth_scale)
 
     def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
-        """Return the scores of `ViewSynthesis.score`."""
         scale = self.batch_depth_scale(batch)
         return self.view_synthesis.score(batch, self.model(batch), self.global_step, self.last_step, scale)
 
@@ -276,7 +274,6 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return metres if every data set has a stereo rig or a measured term trains, else depth up to one scale."""
         is_metric = self.view_synthesis.measured.is_used or not self.config.data.mono
         return DepthScale.METRES if is_metric else DepthScale.UP_TO_SCALE
 
@@ -291,7 +288,6 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
 
     @classmethod
     def prepare(cls, config: SelfsupConfig, console: Console) -> tuple[SelfsupConfig, VideoData]:
-        """Open the data; return the configuration with every "auto" resolved, and the data."""
         check_networks(config)
         check_teacher(config.teacher, config.data.height, config.data.width, console)
         config = resolve_motion(config, console)
@@ -329,7 +325,6 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         return set_network(config, resolve_initial_depth(config.model.network, stereo, console)), data
 
     def save_data_stats(self, data: VideoData) -> None:
-        """Keep the focal length, and the stereo rig of the right view if all pairs share one."""
         super().save_data_stats(data)
         check_metric_labels(self.config.loss, data)
         if (finish := self.config.training.finish) is not None and finish.loss:

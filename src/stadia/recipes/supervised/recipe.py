@@ -85,7 +85,6 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return metres, unless every part of the loss is invariant to scale and shift."""
         return DepthScale.METRES if _find_metric_parts(self.config.loss) else DepthScale.AFFINE_INVERSE
 
     @property
@@ -115,7 +114,6 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         return f"{self.config.model.network.title}{crop}"
 
     def save_data_stats(self, data: VideoData) -> None:
-        """Keep the focal length; fit scale and shift of pretrained weights to the ground truth."""
         super().save_data_stats(data)
         if self.load_report is not None:
             log.warning("%s", self.load_report.table())
@@ -171,7 +169,6 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         )
 
     def loss_cases(self, batch: Batch) -> Mapping[str, LossCase]:
-        """Return the loss case of a synthetic plane, within the depth range of the loss."""
         unit = self.config.loss.max_depth_m / 20 if self.config.loss.max_depth_m < 20 else 1.0
         return {"loss": make_depth_case(self.loss, forgives_scale=self.depth_scale is not DepthScale.METRES, unit=unit)}
 
@@ -216,14 +213,12 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
             self.balance.load_state_dict(state["balance"])
 
     def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
-        """Return `abs_rel`, `rmse` and `d1` in metres or aligned; NaN for an image without ground truth."""
         if batch.targets.depth_m is None:
             return {}
         inverse_depth = self.model(batch.inputs.image, batch.inputs.camera).inverse_depth[0]
         return compute_depth_scores(inverse_depth, batch.targets.depth_m, self.depth_scale)
 
     def images(self, batch: Batch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        """Draw the first sample: input, prediction, ground truth and log error."""
         return {
             **super().images(batch, report),
             "ground truth": color_inverse_depth(inverse_from_depth(_read_labels(batch)[0, 0])),

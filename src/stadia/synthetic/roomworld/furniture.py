@@ -1,7 +1,4 @@
-"""Meshes of furniture in real sizes, each in its own frame: x right, y down, z towards its front; it stands on y = 0.
-
-Materials are names of `room_textures`. Surfaces that carry things are `Furniture.tops`.
-"""
+"""Meshes of furniture in real sizes, each in its own frame: x right, y down, z towards its front, on y = 0."""
 
 from __future__ import annotations
 
