@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -177,35 +174,6 @@ def test_it_trains_predicts_exports_and_resumes(
     )
     assert whole.keys() == resumed.keys()
     assert [key for key in whole if not torch.equal(whole[key].nan_to_num(), resumed[key].nan_to_num())] == []
-
-
-@pytest.mark.slow
-def test_a_network_of_ones_own_goes_the_same_way_from_the_command_line(
-    small: SelfsupConfig,
-    tmp_path: Path,
-    own_module: None,
-    monkeypatch: pytest.MonkeyPatch,
-    stadia: Callable[..., tuple[int, str, str]],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    code, _, err = stadia(
-        *("train", "selfsup", small.data.path, f"model.network={OWN}", "model.network.width=4", "data.width=96"),
-        *("data.height=32", "model.pose_net=correlation", "training.max_steps=3", "training.workers=0"),
-        *("training.batch_size=2", "training.max_epochs=null", f"data.cache.folder={tmp_path / 'cache'}"),
-        *("training.check_seconds=0", "training.threads=1"),
-    )
-    assert code == 0, err
-    (run,) = (tmp_path / "runs").iterdir()
-    image = next(Path(small.data.path).rglob("*.png"))
-    words = ("predict", str(run), str(image), "data.camera.focal_px=60", "--out")
-    assert stadia(*words, "depth")[0] == 0
-    assert any((tmp_path / "depth").rglob("*.npz"))
-    command = [sys.executable, "-m", "stadia", *words, "again"]
-    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "found model.network 'test_depth_networks:Ramp'" in refused.stderr
-    assert "PYTHONPATH=FOLDER stadia" in refused.stderr
-    assert "Traceback" not in refused.stderr
 
 
 # -- what is refused, in one line, before images are decoded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,29 +108,8 @@ def test_other_weights_than_the_recipe_has_are_refused_before_training(small: Se
         workflow.dry_run(small, recipe_class=Weighted)
 
 
-def assert_clean(stopped: pytest.ExceptionInfo[KeyboardInterrupt]) -> None:
-    assert stopped.type is KeyboardInterrupt
-    assert stopped.value.__suppress_context__
-    assert [entry.path.name for entry in stopped.traceback[1:]] == ["workflow.py"]
-
-
 def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize(
-    ("call", "place"),
-    [(workflow.train, "open_data"), (workflow.train, "create_recipe"), (workflow.dry_run, "open_data")],
-)
-def test_ctrl_c_in_the_set_up_is_one_keyboard_interrupt_and_leaves_no_run(
-    call: Callable[..., object], place: str, small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(workflow, place, interrupt)
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        call(small)
-    assert_clean(stopped)
-    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_runs_of_a_class_with_other_values_differ_in_them(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from tests.refusals import refuses
@@ -11,8 +10,6 @@ from torch import nn
 
 from stadia.core.errors import CheckpointError
 from stadia.models import pretrained_weights
-from stadia.recipes import configure
-from stadia.recipes.base import build_recipe
 
 
 def test_a_network_larger_than_its_checkpoint_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,13 +24,3 @@ def test_a_network_larger_than_its_checkpoint_is_not_built(monkeypatch: pytest.M
         build()
     assert len(layers) == 2
     nn.Linear(2000, 2000)  # the limit ends with the block
-
-
-def test_loading_a_checkpoint_builds_no_network_larger_than_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = configure("selfsup", data={"path": "DATA"}, model={"network": {"encoder": "test_efficientnet"}})
-    header = SimpleNamespace(recipe="selfsup", config=values.model_dump(mode="json"))
-    small = SimpleNamespace(path="c.safetensors", header=header, built_recipe=None, count_numbers=lambda: 10)
-    monkeypatch.setattr(pretrained_weights, "SLACK_NUMBERS", 100_000)
-    monkeypatch.setattr(build_recipe, "open_checkpoint", lambda _: small)
-    with refuses(CheckpointError, where="c.safetensors", found="0"):
-        build_recipe.load_recipe(Path("c.safetensors"))

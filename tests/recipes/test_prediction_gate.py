@@ -53,12 +53,6 @@ def test_a_sample_waits_for_a_frame_that_has_moved(gate: PredictionGate, monkeyp
     assert (kept, followed) == ([0, 4, 8], [4, 8, 11])
 
 
-def test_frames_off_the_path_and_strangers_are_not_compared(gate: PredictionGate) -> None:
-    kept = take(gate, [frame(0), frame(1, on_path=False), frame(2, frames_since=None)])
-    assert kept == [0, 2]
-    assert gate.samples[0].following is None
-
-
 @pytest.fixture
 def motion(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 

@@ -23,8 +23,6 @@ from stadia.adaptation import adapt_network
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportedNetwork
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.files.image_io import write_image
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import build_depth_network
 from stadia.models.published_networks import find_published_files, read_settings
@@ -125,34 +123,6 @@ def test_it_trains_and_resumes_without_its_folder(
         assert first.checksums == second.checksums
     predictor = recipes.load_predictor(whole.folder)
     assert predictor.depth_scale in (DepthScale.METRES, DepthScale.UP_TO_SCALE)
-
-
-@pytest.mark.slow
-def test_predict_and_evaluate_take_a_folder(
-    folders: dict[str, Path], worlds: Path, tmp_path: Path, stadia: Stadia
-) -> None:
-    photo = tmp_path / "photo.png"
-    write_image(photo, np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8))
-    for name, folder in folders.items():
-        out = tmp_path / name
-        code, text, err = stadia("predict", folder, photo, "--out", out, "data.camera.horizontal_fov_deg=60")
-        assert code == 0, err
-        predictions = Predictions.open(out)
-        assert predictions.depth_scale is open_small(folder).recipe.depth_scale
-        assert np.isfinite(predictions.read("photo")).all()
-        assert "depth scale: " in text
-        assert (out / "cloud.ply").exists() is not predictions.depth_scale.is_affine
-    out = tmp_path / "scores"
-    arguments = ("--protocol", "relative", "--out", out, "--json", "data.split=val", "network.licence=CC-BY-NC-4.0")
-    code, text, err = stadia("evaluate", folders["dpt"], worlds, *arguments)
-    assert code == 0, err
-    assert "licence of the weights: CC-BY-NC-4.0: it forbids commercial use" in err
-    assert json.loads(text)["alignment"] == "scale and shift"
-    record = json.loads(next(out.rglob("predictions.json")).read_text())
-    assert record["licence"] == "CC-BY-NC-4.0"
-    code, _, err = stadia("odometry", folders["dpt"], worlds, "--out", tmp_path / "path", "data.split=val")
-    assert code != 0
-    assert "--method refined: found inverse depth up to scale and shift" in err
 
 
 @pytest.mark.slow

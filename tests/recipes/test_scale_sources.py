@@ -29,9 +29,9 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale, fuse_scales
 from stadia.predict.describe import describe_receipt
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.scale.grammar import SCALE_VALUES, find_given_height, read_boxes
+from stadia.predict.scale.grammar import find_given_height, read_boxes
 from stadia.predict.scale.receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
-from stadia.predict.scale.sources import SCALE_SOURCES, MeasuredFrame, parse_scale_source
+from stadia.predict.scale.sources import MeasuredFrame, parse_scale_source
 
 Stadia = Callable[..., tuple[int, str, str]]
 FACTOR = 0.25
@@ -195,13 +195,6 @@ def test_depth_of_another_unit_gives_no_metres(recording: Recording, monkeypatch
         measure_scale(TruePredictor(recording), lambda: open_one(recording), ["lidar"])
 
 
-def test_a_room_has_no_road(recording: Recording) -> None:
-    predictor: Any = TruePredictor(recording)
-    predictor.inverse_depth = lambda image, camera: torch.full_like(image[:, :1], 0.1)  # a wall
-    with refuses(StadiaError, where="--scale-from"):
-        measure_scale(predictor, lambda: open_one(recording), ["height=1.5"])
-
-
 def test_a_shift_needs_points_at_several_depths(recording: Recording) -> None:
     predictor: Any = TruePredictor(recording)
     predictor.depth_scale = DepthScale.AFFINE_INVERSE
@@ -273,11 +266,6 @@ def test_height_and_map_stand_on_one_height() -> None:
         find_given_height(["height=1.5", "map=1.4"])
 
 
-def test_no_map_gives_no_metres(recording: Recording) -> None:
-    with refuses(StadiaError, where="--scale-from"):
-        measure_scale(TruePredictor(recording), lambda: open_one(recording), ["map=1.5"])
-
-
 def test_the_map_of_another_video_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def refuse(source: Path) -> None:
@@ -346,7 +334,3 @@ def test_check_judges_a_network(worlds: Path, tmp_path: Path, stadia: Stadia, mo
     assert "the network gives 28 degrees (2)" in findings["K31"]["measured"]
     assert findings["K31"]["where"]
     assert code in (0, 1)
-
-
-def test_each_source_has_a_grammar_and_a_measurement() -> None:
-    assert list(SCALE_VALUES) == list(SCALE_SOURCES)

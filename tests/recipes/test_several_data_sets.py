@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from rich.console import Console
 from tests.refusals import refuses
 
@@ -19,7 +18,6 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import DepthScale
 from stadia.datasets.open_dataset import open_recordings
-from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.files.run_facts import RecipeFacts
 from stadia.launch.step_measurement import PROBE_STEPS
 from stadia.launch.workflow import dry_run
@@ -137,9 +135,3 @@ def test_a_dry_run_has_steps_of_each(two: SelfsupConfig) -> None:
 def test_single_data_set_recipe_refuses_several(two: SelfsupConfig) -> None:
     with refuses(ConfigError, where="data.extra_datasets"):
         open_video(two.data, two.training, seed=0, console=Console(quiet=True))
-
-
-def test_each_lens_that_trained_is_no_other_lens() -> None:
-    lens = TrainingLens([0.5, 1.0], "scaled")
-    K = torch.diag(torch.tensor([100.0, 100, 1])).numpy()
-    assert [float(lens.ratio(K, 50, width)) for width in (200, 100, 50, 160)] == [1, 1, 2, 1.25]
