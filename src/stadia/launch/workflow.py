@@ -62,9 +62,6 @@ from stadia.training.training_state import CommandEnd
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-LATE_SHARE = 0.75
-"""An auto-mask that starts after this share of the steps prints a note."""
-
 
 def _interrupt_cleanly(call: Callable[_P, _R]) -> Callable[_P, _R]:
     """Raise KeyboardInterrupt without the frames of libraries: a script exits as interrupted."""
@@ -254,8 +251,6 @@ def build_networks(prepared: PreparedTraining, run: Run, console: Console, on_st
             with record_failure(run):
                 check_own_class(recipe, run, console)
                 steps = TrainingPlan.from_loader(data.train, config.training).total_steps
-                for note in list_late_starts(config, steps):
-                    console.print(note, markup=False, highlight=False, soft_wrap=True)
                 if steps >= FEW_STEPS and config.training.check_seconds:
                     check_run_losses(recipe, config, data, run, console, on_stop)
     return recipe
@@ -276,17 +271,6 @@ def update_resumed_run(prepared: PreparedTraining, run: Run) -> None:
     run.set_values({**list_data_locations(config), **list_data_formats(config)})
     run.update_facts(lambda facts: replace(facts, data=data.facts))
     replace_data_findings(run, prepared.findings)
-
-
-def list_late_starts(config: RecipeConfig, steps: int) -> list[str]:
-    """Return a note if the auto-mask of one camera starts after the training, or shortly before its end."""
-    loss, data = getattr(config, "loss", None), getattr(config, "data", None)
-    start = getattr(loss, "auto_mask_from_step", 0)
-    has_mask = getattr(loss, "auto_mask", False) and getattr(data, "stereo", None) is False
-    if not has_mask or start == 0 or start < LATE_SHARE * steps:
-        return []
-    starts = f"the auto-mask starts at step {start} (loss.auto_mask_from_step) of at most {steps}"
-    return [f"note: {starts}: objects that move with the camera may get a wrong depth. Fix: train longer"]
 
 
 # -- report: the scores of the best checkpoint

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,18 +87,7 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig, groups: Groups |
 # -- learning rate -----------------------------------------------------------------------------------------------------
 
 
-class Schedule(Protocol):
-    """A factor on the learning rate of an update, counted from the end of the warm-up.
-
-    Args:
-        update: its number, from 0.
-        total_steps: of the run, without its warm-up.
-        milestone_steps: `config.milestones` in steps of the same count.
-    """
-
-    def __call__(
-        self, update: int, *, config: ScheduleConfig, total_steps: int, milestone_steps: tuple[float, ...]
-    ) -> float: ...
+# A schedule is a factor on the learning rate of update number `update` (from 0), counted from the end of the warm-up.
 
 
 def constant(update: int, *, config: ScheduleConfig, total_steps: int, milestone_steps: tuple[float, ...]) -> float:
@@ -130,7 +119,7 @@ def compute_lr_factor(step: int, config: ScheduleConfig, *, total_steps: int, st
     ramp = (step - start + 1) / config.warmup_steps if is_warming else 1.0
     unit = total_steps if config.milestones_in == "fractions" else steps_per_epoch
     milestones = tuple(milestone * unit - warmup for milestone in config.milestones)
-    schedule: Schedule = SCHEDULES.load(config.name)
+    schedule: Callable[..., float] = SCHEDULES.load(config.name)
     of_schedule = schedule(step - warmup, config=config, total_steps=total_steps - warmup, milestone_steps=milestones)
     return ramp * of_schedule
 
