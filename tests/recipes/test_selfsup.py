@@ -19,15 +19,10 @@ from stadia.cli.main import app
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
-from stadia.datasets.splits import frame_indices, unique_recordings
-from stadia.diagnostics.finding import Severity, Stage, read_findings
-from stadia.evaluation.frame_preparation import read_frames
+from stadia.diagnostics.finding import read_findings
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.camera import intrinsics
-from stadia.predict.depth_task import DepthTask
-from stadia.predict.judged_frames import observe_frames
-from stadia.predict.loaded_network import LoadedNetwork
-from stadia.predict.verdict import PredictionGate, read_training_record
+from stadia.predict.verdict import read_training_record
 from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -153,32 +148,6 @@ def test_the_record_names_the_judged_checkpoint_and_the_other_one(tmp_path: Path
         assert (record.checkpoint, record.other_checkpoint) == expected
     (tmp_path / "checkpoints" / "last.safetensors").unlink()
     assert read_training_record(Checkpoint.open(tmp_path)).other_checkpoint is None
-
-
-@pytest.mark.slow
-def test_the_verdict_at_the_trainings_end_is_that_of_a_prediction(
-    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = launch.train(small, out=tmp_path / "runs")
-    predictor, data = recipes.load_predictor(run.folder), SelfsupRecipe.prepare(small, Console(quiet=True))[1]
-    assert isinstance(predictor, DepthPredictor)
-    checkpoint = Checkpoint.open(run.folder)
-    frames = [*data.split.val, *data.split.train]  # few validate: those that trained are judged too
-    for collapsed in (False, True):
-        if collapsed:
-            monkeypatch.setattr(DepthPredictor, "inverse_depth", lambda *_: torch.full((1, 1, 32, 96), 0.1))
-            DepthTask(LoadedNetwork.of_recipe(predictor.recipe, checkpoint)).check_predictions(
-                data, run, Console(quiet=True)
-            )
-        gate = PredictionGate(predictor.depth_scale, read_training_record(checkpoint))
-        for recording in unique_recordings(frames):
-            shown = read_frames(recording, frame_indices(frames)[recording.name])
-            assert list(observe_frames(gate, predictor, shown))
-        judged = gate.judge()
-        assert run.facts.predictions == str(judged.verdict)
-        kept = [one for one in read_findings(run.folder / "findings.jsonl") if one.stage is Stage.EVALUATION]
-        assert [(one.code, one.severity) for one in kept] == [(one.code, one.severity) for one in judged.findings]
-    assert (run.facts.predictions, kept[0].code, kept[0].severity) == ("unusable", "M30", Severity.STOP)
 
 
 def test_validation_logs_identity_reprojection_residual(
