@@ -126,17 +126,13 @@ def test_update_ratio_is_update_over_weight_norm() -> None:
     assert ratio.measure_after() is None
 
 
-def factors(config: ScheduleConfig, steps: int = 40) -> list[float]:
-    return [compute_lr_factor(step, config, total_steps=steps, steps_per_epoch=10) for step in range(steps)]
-
-
 def test_a_late_warmup_multiplies_the_schedule() -> None:
-    plain = factors(ScheduleConfig(name="step", milestones=(0.25,), gamma=0.5))
-    found = factors(ScheduleConfig(name="step", milestones=(0.25,), gamma=0.5, warmup_steps=2, warmup_from_epoch=1))
+    plain = factors(ScheduleConfig(name="step", milestones=(0.25,), gamma=0.5), 40)
+    found = factors(ScheduleConfig(name="step", milestones=(0.25,), gamma=0.5, warmup_steps=2, warmup_from_epoch=1), 40)
     assert found == pytest.approx([*plain[:10], 0.25, 0.5, *plain[12:]])
 
 
 def test_a_warmup_from_the_first_epoch_is_the_usual_one() -> None:
-    usual = factors(ScheduleConfig(warmup_steps=5))
-    assert factors(ScheduleConfig(warmup_steps=5, warmup_from_epoch=0)) == usual
+    usual = factors(ScheduleConfig(warmup_steps=5), 40)
+    assert factors(ScheduleConfig(warmup_steps=5, warmup_from_epoch=0), 40) == usual
     assert usual[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
