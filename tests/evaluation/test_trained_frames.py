@@ -132,7 +132,7 @@ def test_a_part_of_the_training_that_cannot_be_compared_is_noted(
     words = ("evaluate", checkpoint, drive_folder, "--json")
     scores = json.loads(stadia(*words)[1])
     assert scores["trained_on"] == 0
-    assert any("in a part of the training: a video trained the network" in note for note in scores["notes"])
+    assert any("in a part of the training: " in note for note in scores["notes"])
     (recording,) = open_recordings(drive_folder)
     write_facts(checkpoint, **facts, fingerprints={"world/a": recording.fingerprint()}, train_frames={"world/a": []})
     assert not any("part of the training" in note for note in json.loads(stadia(*words)[1])["notes"]), "it validated"

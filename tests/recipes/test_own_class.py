@@ -65,7 +65,7 @@ def test_a_class_of_the_user_trains_and_is_needed_to_resume(
     assert "train/term/mine/photometric" in read_rows(run.metrics_csv)[0]
     assert (run.facts.recipe_class, run.facts.status, finished) == ("Doubled", "finished", ["Doubled"])
     assert plain.facts.recipe_class is None
-    assert "not checked: loss checks (Doubled changes training_step and not loss_cases" in capfd.readouterr().err
+    assert "not checked: loss checks (Doubled changes training_step" in capfd.readouterr().err
     (note,) = notes_about_losses(run)
     page = report.build_report(run.folder).read_text()
     assert note in page

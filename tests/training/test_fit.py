@@ -208,7 +208,7 @@ def test_a_training_ends_when_its_time_is_over(tmp_path: Path) -> None:
     assert 2 <= last <= 15, "of 0.02 s and more"
     printed = told.file.getvalue()  # type: ignore[attr-defined]
     assert f"step {last}/{last} " in printed, "the last line is about the last step"
-    assert f"(training.max_minutes=0.005): step {last} was the last, of at most 500" in printed
+    assert f"(training.max_minutes=0.005): step {last} of at most 500" in printed
     assert (run.facts.status, run.facts.ended_by_time.step, run.facts.time.steps) == ("finished", last, last)
     assert [row["step"] for row in rows(run) if row["val/error"]][-1] == str(last)
     assert Checkpoint.open(run.checkpoints / "last.safetensors").header.step == last

@@ -51,7 +51,7 @@ def resolve_initial_depth(
         if resolved.depth_range_m is not None and resolved.depth_range_m != config.depth_range_m:
             line += "; depth range: {:g} to {:g} m".format(*resolved.depth_range_m)
         if given != "auto":
-            line += f"; model.network.init_depth_m={given:g} is out of reach of them"
+            line += f"; model.network.init_depth_m={given:g} is out of their reach"
     if resolved != config:  # equal for a resumed training whose range ends before the matches
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return resolved
