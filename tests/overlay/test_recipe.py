@@ -153,7 +153,10 @@ def test_the_mean_depth_is_of_what_is_scored(trained: Run, config: OverlayConfig
     near = OverlayRecipe(changed(recipe.config, "loss.max_depth=10"))
     overlays = OverlayRecipe.prepare(config, Console(quiet=True))[1].overlays
     samples, training = overlays.samples("val"), overlays.images["train"]
-    found = task.score_mean_depth(near, training, range(12), samples, range(5))["metrics"]
+    labeled = task.LabeledComposites(
+        name="val", samples=samples, numbers=range(5), source="val", training=(training, range(12))
+    )
+    found = task.score_mean_depth(near, labeled)["metrics"]
     true = [one.depth[(one.depth > 0.25) & (one.depth < 10)] for one in map(training.composed, range(12))]
     labels = [one.depth[(one.depth > 0.25) & (one.depth < 10)] for one in map(samples.images.composed, range(5))]
     constant = np.concatenate(labels) - np.concatenate(true).mean()

@@ -23,7 +23,6 @@ from stadia.mapping.frame_stream import FrameStream
 from stadia.mapping.key_frames import (
     KeyFrames,
     KeyFrameSelector,
-    count_features,
     import_pycolmap,
     match_key_frames,
     read_features,
@@ -95,7 +94,8 @@ def build_map(
     keys = _survey(stream, work, track)
     _check_motion(stream, keys)
     files, static = _collect_features(stream, keys.keys, work, track)
-    if (count := count_features(list(files.values()))) < MIN_FEATURES:
+    count = int(np.median([len(read_features(file).xy) for file in files.values()]))
+    if count < MIN_FEATURES:
         raise _no_map(stream, f"only {count} features in a frame (blur, darkness, no detail)", "sharp frames")
     database, start = work / "matches.db", given or LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size)
     lens = start.to_pycolmap(import_pycolmap())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -192,8 +192,3 @@ def match_key_frames(
     verification.ransac.random_seed = 0
     pycolmap.match_sequential(str(database), matching, pairing, verification)
     return image_ids
-
-
-def count_features(files: Sequence[Path]) -> int:
-    """Return the median number of features of these files."""
-    return int(np.median([len(read_features(file).xy) for file in files])) if files else 0

@@ -1,7 +1,6 @@
 """Measure a camera's height above the road by a plane sweep: at the right height, two frames agree on the road.
 
-A plane below the camera maps one image onto the other (a homography). Its normal is perpendicular to the direction of
-travel.
+A plane below the camera maps one image onto the other (a homography). Its normal is perpendicular to the travel.
 """
 
 from __future__ import annotations
@@ -125,8 +124,7 @@ def find_road_plane(
 def find_travel_direction(T_world_camera: Array) -> tuple[Array, float, float] | None:
     """Return the direction of travel in the camera's axes (3,), its angle below the camera's axis, and its deviation.
 
-    The angle in degrees is positive if the camera points above the direction of travel. None without a common forward
-    direction.
+    The angle in degrees is positive if the camera points above the travel. None without a common forward direction.
 
     Args:
         T_world_camera: (N, 4, 4), NaN if unknown.

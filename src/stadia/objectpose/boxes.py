@@ -196,8 +196,7 @@ def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Te
     """Return the volume (...) shared by two boxes, exact to rounding; exactly 0 if a plane separates them.
 
     By the divergence theorem: with half sizes h of b, the field (clamp(x, -h_x, h_x), 0, 0) has divergence 1 within b.
-        Its
-    flux out of a is a sum over the faces of a, clipped to |y| < h_y and |z| < h_z. Coplanar faces need no tolerance.
+    Its flux out of a is a sum over the faces of a, clipped to |y| < h_y and |z| < h_z.
     """
     T_a, size_a, T_b, size_b = (x.double() for x in (T_a, size_a_m, T_b, size_b_m))
     T_b_a = compose(inverse(T_b), T_a)

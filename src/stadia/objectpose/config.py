@@ -64,8 +64,7 @@ class ObjectDataConfig(StrictModel):
     """Single images of objects with known poses.
 
     path: of a data set; null renders TableWorld into the cache.
-    format: "objects" (the stadia layout, also TableWorld), "bop", "nocs", your own `module:Class`, or "auto" to detect
-        it.
+    format: "objects" (stadia's layout, also TableWorld), "bop", "nocs", your own `module:Class`, or "auto".
     tableworld: preset that is rendered without a path.
     train_split, val_split: as the data set names them; val_split=null holds out images of train_split.
     val_share: share of held-out images, the last ones.
@@ -170,8 +169,7 @@ class ObjectPoseLossConfig(StrictModel):
     rotation_weight: of the rotation loss.
     rotation_of: "object" compares the mean over the object's pixels, which has length 1; "pixel" compares each pixel
         with its predicted length, which squared_error needs.
-    pixels: pixels that are compared: "all" of the object, or those whose predicted class is right ("predicted"), if
-        any.
+    pixels: compared pixels: "all" of the object, or the ones whose predicted class is right ("predicted").
     center: of the direction to the center at each pixel.
     depth: of the logarithm of z.
     size: relative to the true diagonal.

@@ -158,9 +158,7 @@ def iou_3d_hull(predicted: PosedObjects, true: PosedObjects) -> Tensor:
 def add_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> Tensor:
     """Return ADD: the mean distance (...) in metres between a model's points (N, 3) moved by both (..., 4, 4).
 
-    Source: Hinterstoisser et al., "Model based training, detection and pose estimation of texture-less 3D objects",
-        ACCV
-    2012.
+    Source: Hinterstoisser et al., "Model based training, detection and pose estimation", ACCV 2012.
 
     Examples:
         >>> moved = torch.eye(4)

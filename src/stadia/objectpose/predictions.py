@@ -140,8 +140,7 @@ def write_object_predictions(
 ) -> list[dict[str, Any]]:
     """Write masks and drawings into a new folder one by one, and objects.json at the end, also after an error.
 
-    Returns the entries of objects.json. Raises StadiaError if the folder is not empty, two images have one name, or
-    none is given.
+    Returns its entries. Raises StadiaError if the folder is not empty, or for no image or two of one name.
     """
     made_by = provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
     head = {"format": "stadia-found-objects", "version": 1, **made_by, "classes": tuple(classes)}

@@ -62,8 +62,7 @@ class BackgroundConfig(SourceOptions):
 class ForegroundConfig(StrictModel):
     """Cut-outs: PNG files with an alpha channel.
 
-    path: FOLDER/NAME.png, or FOLDER/OBJECT/VIEW.png, or either in FOLDER/train, FOLDER/val (and test); null renders
-        objects of TableWorld.
+    path: FOLDER/NAME.png, FOLDER/OBJECT/VIEW.png, or either in FOLDER/SPLIT; null renders objects of TableWorld.
     val_share: of the objects, if the folder names no splits.
     """
 
@@ -103,8 +102,7 @@ class OverlayDataConfig(StrictModel):
     samples, val_samples: composed for an epoch, and for validation.
     per_background: number of consecutive training images of one background (the published set: 4000).
     fresh: compose new images in each epoch.
-    val_share: of the published layout's backgrounds and foregrounds, which are only on one side; mixed pairs are left
-        out.
+    val_share: of the published layout's backgrounds and foregrounds; mixed pairs are left out.
     val_rule: "disjoint" holds out val_share; "published" validates on backgrounds 76 to 100, whose foregrounds also
         train: C02 stops there, and `--on-stop warn` trains.
     mirror: probability of mirroring a training sample.
@@ -168,13 +166,10 @@ class OverlayLossConfig(StrictModel):
     depth_gradient: weight of the mean |dx d| + |dy d|, which ignores constants.
     mask_bce, mask_mse, mask_dice: weights of cross-entropy, squared error of the probability, and 1 - Dice per image.
     smooth_l1_beta: beta of smooth L1; at 1 all errors are below it.
-    balance: weights are shares of the gradient, measured at the layer that both heads share. If false, they are
-        factors.
+    balance: weights are shares of the gradient at the layer that both heads share. If false, they are factors.
     balance_every: steps between two measurements.
-    monitor: at each logged step, also compute all terms without a gradient: `train/monitor/NAME`, and their seconds,
-        `train/monitor_s/NAME`.
-    label_stride: compare at 1/label_stride of the image size: the middle depth label of each block, and the mask of its
-        majority.
+    monitor: at each logged step, also compute all terms (`train/monitor/NAME`) and seconds (`train/monitor_s/NAME`).
+    label_stride: compare at 1/label_stride of the image size: the middle depth of each block, its majority's mask.
     min_depth, max_depth: range of valid labels, in their unit.
     """
 

@@ -233,11 +233,7 @@ MAX_FACTOR = 10.0
 class GradientBalance:
     """Moving means of each term's gradient with respect to the shared features; part of checkpoints.
 
-    A term with gradient 0 keeps its mean. GradNorm (Chen et al., arXiv 1711.02257) measures at the same place, but
-    learns the weights.
-
-    Args:
-        every: steps between measurements.
+    A term with gradient 0 keeps its mean. Source: GradNorm (Chen et al., arXiv 1711.02257), which learns the weights.
     """
 
     def __init__(self, every: int) -> None:

@@ -145,9 +145,8 @@ class OverlayTask(Task):
 
     def finish_validation(self, labeled: LabeledComposites, score: CompositeScore, run: Run, console: Console) -> None:
         """Score two baselines: scores/val-mean-depth.json and scores/val-difference.json."""
-        assert labeled.training is not None
         for name, compute in (("mean-depth", score_mean_depth), ("difference", score_difference_mask)):
-            values = compute(self.recipe, *labeled.training, labeled.samples, labeled.numbers)
+            values = compute(self.recipe, labeled)
             CompositeScore(values).write(run.folder / "scores", f"{labeled.name}-{name}", labeled.about)
 
 
@@ -355,14 +354,11 @@ def score_maps(
     }
 
 
-def score_mean_depth(
-    recipe: OverlayRecipe,
-    training: CompositeSource,
-    numbers_trained: Sequence[int],
-    samples: CompositeSamples,
-    numbers: Sequence[int],
-) -> dict[str, Any]:
+def score_mean_depth(recipe: OverlayRecipe, labeled: LabeledComposites) -> dict[str, Any]:
     """Score the mean depth of training images, a baseline without mask."""
+    assert labeled.training is not None
+    training, numbers_trained = labeled.training
+    samples, numbers = labeled.samples, labeled.numbers
     low, high = recipe.config.loss.min_depth, recipe.config.loss.max_depth
     depths = (training.composed(number).depth for number in numbers_trained)
     scored = (np.where((depth > low) & (depth < high), depth, 0) for depth in depths)
@@ -372,14 +368,11 @@ def score_mean_depth(
     return _describe_baseline(score, f"the mean depth of {len(numbers_trained)} training images", metrics)
 
 
-def score_difference_mask(
-    recipe: OverlayRecipe,
-    training: CompositeSource,
-    numbers_trained: Sequence[int],
-    samples: CompositeSamples,
-    numbers: Sequence[int],
-) -> dict[str, Any]:
+def score_difference_mask(recipe: OverlayRecipe, labeled: LabeledComposites) -> dict[str, Any]:
     """Score the mask of pixels that differ from the background, by the best threshold in training."""
+    assert labeled.training is not None
+    training, numbers_trained = labeled.training
+    samples, numbers = labeled.samples, labeled.numbers
 
     def difference_and_mask(images: CompositeSource, number: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         one = images.composed(number).resized(samples.height, samples.width)

@@ -104,8 +104,7 @@ def open_inputs(
         every: take each `every`-th frame.
         format: a name of `stadia.datasets.DATASETS`, or "auto".
         trained_camera: the camera of the network's training, for images without a known camera.
-        options: fields of `datasets.config.SourceOptions`. An image uses `camera` and `ignore`; a video file also
-            `frames` and `stride`.
+        options: fields of `datasets.config.SourceOptions`; an image uses `camera` and `ignore`.
 
     A video file is streamed. Every frame gets depth, but the trajectory uses only frames that a training with the same
     `stride` selects. Photos of several sizes or lenses in a folder are one input each.

@@ -1,7 +1,6 @@
 """Labels of objects in images, and the interface of their readers.
 
-An object's frame is centered in its box, in metres, as in NOCS: y up, an axis of symmetry along y. Class 0 is the
-background.
+An object's frame is centered in its box, as in NOCS: y up, an axis of symmetry along y. Class 0 is the background.
 """
 
 from __future__ import annotations
