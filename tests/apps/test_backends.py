@@ -295,7 +295,7 @@ class TestMotion:
         monkeypatch.setattr(export, "export_motion", refuse)
         exports = export.NetworkExports(Checkpoint.open(exported), exact, tmp_path)
         assert exports.open_motion(BackendChoice("onnxruntime")) is None
-        assert "the pose network stays in torch: graph: found a loop" in caplog.text
+        assert "torch runs the pose network: graph: found a loop" in caplog.text
         now, following, camera = pairs
         found = BackendPredictor(exact, "float32").T_next_now(now, camera, following, camera)
         assert torch.equal(found, exact.T_next_now(now, camera, following, camera))
