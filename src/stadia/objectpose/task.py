@@ -95,10 +95,6 @@ class ObjectPoseTask(Task):
         inputs = open_object_inputs(source, every=options.every, **options.data)
         return [ObjectSession(self.recipe, given, provenance) for given in inputs]
 
-    def find_objects(self, frame: Frame) -> ObjectPredictions:
-        """Return the objects of one image, for the app."""
-        return find_objects_in_frame(self.recipe, frame)
-
     def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> LabeledObjects:
         self.refuse_unused(options, {"data", "every", "held_out"})
         run = self.network.checkpoint.run_folder

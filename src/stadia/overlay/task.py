@@ -96,12 +96,6 @@ class OverlayTask(Task):
             )
         ]
 
-    def predict_pair(
-        self, background: NDArray[np.uint8], image: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return depth and mask logits, (h, w) each, of one image and its background."""
-        return predict_pair(self.recipe, background, image)
-
     def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> LabeledComposites:
         """Open a composite set: its split "test", else "val", else what exists."""
         self.refuse_unused(options, {"every"})
