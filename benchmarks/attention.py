@@ -42,7 +42,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from stadia.models import ATTENTIONS
 from stadia.models.attention import compute_attention_map
-from stadia.models.attention_config import AttentionConfig, count_attention_macs, find_break_even_tokens
+from stadia.models.attention_config import AttentionConfig
 from stadia.training.phase_clock import synchronize
 
 HEADS, HEAD_DIM = 12, 64
@@ -139,6 +139,42 @@ def memory(attention: nn.Module, tokens: Tokens, grid: Grid, device: str) -> tup
         forward = peak_bytes(lambda: attention(*tokens, grid), device)
     attention(*inputs, grid).backward(slope)  # slopes of the inputs and weights exist from here on
     return forward, peak_bytes(lambda: attention(*inputs, grid).backward(slope), device)
+
+
+def count_attention_macs(
+    config: AttentionConfig, grid: tuple[int, int], heads: int, head_dim: int, *, first: int = 1
+) -> int:
+    """Count the MACs from queries, keys and values to the output, without projections; exact attention takes 2 N^2 D.
+
+    Args:
+        grid: (height, width) of the tokens.
+        first: tokens before the grid.
+    """
+    places, width = grid[0] * grid[1], heads * head_dim
+    tokens = places + first
+    if config.name == "performer":
+        return 4 * tokens * config.features_for(head_dim) * width
+    if config.name == "memory_compressed":
+        windows = math.prod(math.ceil(length / step) for length, step in zip(grid, config.window, strict=True))
+        return 2 * tokens * (windows + first) * width + 2 * windows * width * head_dim * config.factor
+    if config.name == "token_merging" and config.merge:
+        return 2 * (tokens - config.removed(places)) ** 2 * width + (places // 2) ** 2 * head_dim
+    return 2 * tokens**2 * width
+
+
+def find_break_even_tokens(config: AttentionConfig, heads: int, head_dim: int) -> int | None:
+    """Return the number of tokens from which on it takes fewer MACs than exact attention, or None if it never does.
+
+    performer: 4 N m D = 2 N^2 D at N = 2m. memory_compressed: N / r + d = N at N = d r / (r - 1), ignoring grid edges.
+    token_merging: 1, where merging saves more than the matching costs, 1 / (8 heads) of exact attention.
+    """
+    if config.name == "performer":
+        return 2 * config.features_for(head_dim)
+    if config.name == "memory_compressed" and config.factor > 1:
+        return math.ceil(head_dim * config.factor / (config.factor - 1))
+    if config.name == "token_merging" and (1 - config.merge) ** 2 + 1 / (8 * heads) < 1:
+        return 1
+    return None
 
 
 def break_even(tokens: list[int], ratios: list[float]) -> float | None:

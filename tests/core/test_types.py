@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 import torch
 from tests.refusals import refuses
-from torch import Tensor
 
 from stadia.core.errors import GeometryError
-from stadia.core.types import Batch, Camera, Inputs, Meta, Prediction, Targets, TensorDataclass, is_temporal
+from stadia.core.types import Batch, Camera, Inputs, Meta, Targets, is_temporal
 
 K = torch.tensor([[60.0, 0, 10.5], [0, 61.0, 7.5], [0, 0, 1]])
 
@@ -49,12 +46,6 @@ def test_what_cannot_be_a_camera(matrix, height, width):
         Camera(matrix, height, width)
 
 
-def test_camera_changes_type_and_keeps_size():
-    camera = Camera(K, 16, 22).to(torch.float64)
-    assert camera.K.dtype == torch.float64
-    assert (camera.height, camera.width) == (16, 22)
-
-
 def test_batch_moves_as_a_whole():
     batch = sample(depth=True).to(torch.float64)
     assert (
@@ -63,35 +54,6 @@ def test_batch_moves_as_a_whole():
     assert batch.targets.depth_m is not None
     assert batch.targets.depth_m.dtype == torch.float64
     assert batch.source_names == ("-1", "stereo")
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectInputs(TensorDataclass):
-    image: Tensor
-    camera: Camera
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectTargets(TensorDataclass):
-    mask: Tensor
-    quaternion_wxyz: Tensor
-
-
-def test_a_batch_of_other_things_than_video():
-    """No sources, no rig: what a network may see and what a loss may see are the data's own."""
-    inputs = ObjectInputs(torch.zeros(1, 3, 6, 8), Camera(K[None], 6, 8))
-    targets = ObjectTargets(torch.zeros(1, 1, 6, 8), torch.zeros(1, 4))
-    batch: Batch[ObjectInputs, ObjectTargets] = Batch(inputs, targets, (Meta("mugs", 4, instance=2),)).to(torch.float64)
-    assert batch.size == 1
-    assert batch.source_names == ()
-    assert batch.inputs.camera.K.dtype == batch.targets.quaternion_wxyz.dtype == torch.float64
-
-
-def test_prediction_moves_as_a_whole():
-    prediction = Prediction((torch.ones(1, 1, 4, 4), torch.ones(1, 1, 2, 2)), torch.eye(4)[None, None]).to(
-        torch.float64
-    )
-    assert {m.dtype for m in (*prediction.inverse_depth, prediction.T_source_target)} == {torch.float64}
 
 
 @pytest.mark.parametrize(("name", "expected"), [("-1", True), ("+2", True), ("stereo", False), ("", False)])

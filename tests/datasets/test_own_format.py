@@ -82,7 +82,7 @@ def test_an_own_format_is_checked_and_trained_on_from_the_command_line(
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("nowhere.module:Drives", ("there is no module 'nowhere'", "PYTHONPATH=FOLDER")),
+        ("nowhere.module:Drives", ("the module 'nowhere' does not exist", "PYTHONPATH=FOLDER")),
         (f"{__name__}:Drive", (f"did you mean '{__name__}:Drives'",)),
         (f"{__name__}:NO_FORMAT", ("DatasetFormat", "derives from stadia.datasets.open_dataset.DatasetFormat")),
         (

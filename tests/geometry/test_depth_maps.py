@@ -51,7 +51,6 @@ def test_the_head_covers_its_range_and_starts_at_the_given_depth():
 
 
 def test_monodepth2_starts_at_a_fifth_of_its_unit():
-    """At sigmoid 0.5 with 0.1 to 100: depth 0.1998."""
     assert_close(1 / depth_maps.sigmoid_to_inverse_depth(torch.tensor(0.0), 0.1, 100).item(), 0.1998, atol=1e-4, rtol=0)
 
 

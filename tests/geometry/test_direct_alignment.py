@@ -99,12 +99,6 @@ def test_images_beyond_the_largest_size_are_compared_at_half_of_it(motions, monk
     assert len(pixels) == 1, "the smallest size is always compared"
 
 
-def test_the_truth_stays(motions):
-    metres, degrees = errors(aligned(*scene(motions), motions), motions)
-    assert metres < 0.003
-    assert degrees < 0.03
-
-
 def test_equal_images_have_no_motion_between_them():
     _, source, depth = scene(identities(1))
     assert_close(aligned(source, source, depth, identities(1)), identities(1), atol=1e-5, rtol=0)
@@ -131,7 +125,6 @@ def test_something_that_moves_by_itself_is_an_outlier(motions):
 
 @pytest.mark.parametrize(("columns", "contrast"), [(slice(30, 45), 0.4), (slice(40, 48), 1.0)])
 def test_a_camera_that_stands_is_not_moved_by_what_passes(columns: slice, contrast: float):
-    """Up to a seventh of the image moves by four pixels, nearer than what stands; alone it would be 0.4 m."""
     x, y = cameras.pixel_grid(48, 96, dtype=F64)
     source = texture(torch.stack((x, y))[None])
     target, depth = source.clone(), torch.full((1, 1, 48, 96), 20.0, dtype=F64)
@@ -149,7 +142,6 @@ def test_a_step_is_taken_only_if_it_lowers_the_cost(motions, monkeypatch: pytest
 
 
 def test_what_a_step_hides_is_no_gain(monkeypatch: pytest.MonkeyPatch):
-    """The right half differs; a step that turns it out of the image lowers the mean cost of what is seen."""
     _, source, depth = scene(identities(1))
     target = source.clone()
     target[..., 48:] = 1 - target[..., 48:]
@@ -160,19 +152,10 @@ def test_what_a_step_hides_is_no_gain(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_scale_is_that_of_distribution():
-    """Residuals drawn from Student's t with 5 degrees of freedom and scale 0.07 (SciPy)."""
     drawn = stats.t(5, scale=0.07).rvs((4 * 48, 96), random_state=0)
     seen = np.random.default_rng(0).random(drawn.shape) < 0.8
     residual = (drawn * seen).astype(np.float32)
     assert find_variance(residual, seen.astype(np.float32), 5.0, 1e-12, 10) ** 0.5 == pytest.approx(0.07, rel=0.05)
-
-
-def test_pixels_without_depth_are_left_out(motions):
-    target, source, depth = scene(motions)
-    sparse = torch.where(torch.rand(depth.shape) < 0.3, depth, torch.zeros_like(depth))
-    target = torch.where(sparse > 0, target, torch.rand_like(target))  # random images do not agree at full size
-    metres, _ = errors(aligned(target, source, sparse, motions), motions)
-    assert metres < 0.02
 
 
 def test_twice_the_depth_is_twice_the_translation(motions):
@@ -199,7 +182,6 @@ def test_a_pair_does_not_feel_the_others_of_its_batch(motions):
 
 
 def test_the_slope_is_the_residuals_derivative(poses):
-    """Where the image is a plane of brightness, bilinear reading is exact, so differences are too."""
     x, y = cameras.pixel_grid(CAMERA.height, CAMERA.width, dtype=F64)
     source = (0.3 + 0.004 * x - 0.003 * y).expand(1, 3, -1, -1)
     camera = Camera(CAMERA.K.clone(), CAMERA.height, CAMERA.width)
@@ -239,7 +221,6 @@ def test_an_image_of_another_size_than_its_camera_is_refused():
 
 @pytest.mark.parametrize("brightness", [3e-4, 1e-4, 1e-5])
 def test_a_nearly_black_image_is_aligned_or_refused(brightness: float):
-    """A step of its gain goes beyond what has an exponential, and is refused."""
     target, source, depth = (image.float() for image in scene(identities(1)))
     found = align_direct(brightness * target, source, depth, many(CAMERA), many(CAMERA), identities(1))
     assert bool(found.T_source_target.isfinite().all())

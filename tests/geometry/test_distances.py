@@ -32,7 +32,6 @@ def test_distance_scales_with_depth() -> None:
 
 
 def test_deviation_is_the_spread_of_distances_under_errors_of_depth() -> None:
-    """Drawn many times: independent errors at both pixels, and one error of all depths."""
     rng = np.random.default_rng(2)
     flat = np.full((48, 64), 4.0)
     noisy = flat + rng.normal(0, 0.05, flat.shape)

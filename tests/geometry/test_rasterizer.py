@@ -29,7 +29,6 @@ def draw(vertices: NDArray, triangles: NDArray, lens: RasterCamera = LENS) -> tu
     ("normal", "distance"), [((0.0, -1.0, 0.0), 1.6), ((0.1, -0.9, -0.3), 2.0), ((0.4, 0.1, -1.0), 7.0)]
 )
 def test_depth_of_a_plane(normal: tuple[float, float, float], distance: float) -> None:
-    """A plane n . p = -distance (also through and behind the camera) has z = -distance / (n . ray)."""
     n = np.array(normal) / np.linalg.norm(normal)
     a = np.cross(n, (0.0, 0.0, 1.0)) / np.linalg.norm(np.cross(n, (0.0, 0.0, 1.0)))
     u, v = np.meshgrid(np.linspace(-400, 400, 21), np.linspace(-400, 400, 21))

@@ -104,7 +104,6 @@ def test_verdicts() -> None:
 
 @pytest.mark.parametrize("images", [3, 12])
 def test_parts_that_err_alike_in_all_frames_count_once(images: int) -> None:
-    """A tree that is too far in each frame of a video does not become certain with more frames."""
     parts = np.repeat(np.random.default_rng(0).normal(0, 0.1, MAX_PARTS), 10)
     predicted = np.full(len(parts), 5.0)
     fit = fit_scale([(predicted, predicted * np.exp(parts))] * images)

@@ -86,16 +86,6 @@ def test_euler_angles_are_scipys(order):
     assert_close(se3.matrix_from_euler(angles, order), R, atol=1e-12, rtol=0)
 
 
-def test_single_axis_euler_angles():
-    for i, axis in enumerate("xyz"):
-        w = torch.zeros(3, dtype=F64)
-        w[i] = math.pi / 2
-        for order in ("xyz", "ZYX"):
-            angles = torch.zeros(3, dtype=F64)
-            angles[order.lower().index(axis)] = math.pi / 2
-            assert_close(se3.matrix_from_euler(angles, order), se3.so3_exp(w))
-
-
 def test_angles_between_rotations_are_scipys():
     a, b = Rotation.from_rotvec(axis_angles(100).numpy()), Rotation.from_rotvec(axis_angles(100).numpy())
     expected = torch.from_numpy(np.rad2deg((a.inv() * b).magnitude()))
@@ -104,7 +94,6 @@ def test_angles_between_rotations_are_scipys():
 
 
 def test_tiny_angles_keep_their_digits():
-    """arccos((trace - 1) / 2) is 0 for all of these in float32."""
     for angle in (1e-5, 1e-4, 1e-3):
         R = se3.so3_exp(of_angle(angle).float())
         assert_close(se3.rotation_angle_deg(R).item(), math.degrees(angle), rtol=1e-5, atol=0)
@@ -136,18 +125,6 @@ def test_laws_of_motions(poses, dtype, tolerance):
     assert_close(torch.linalg.det(a[:, :3, :3]), torch.ones(20, dtype=dtype))
 
 
-def test_matmul_is_the_matrix_product():
-    a, b = torch.randn(5, 1, 3, 4, dtype=F64), torch.randn(7, 4, 2, dtype=F64)
-    assert_close(se3.matmul(a, b), a @ b)
-
-
-def test_a_mirrored_turn_is_the_turn_the_other_way():
-    yaw, pitch = se3.so3_exp(torch.tensor([[0, 0.3, 0], [0.3, 0, 0]], dtype=F64))
-    zero = torch.zeros(3, dtype=F64)
-    assert_close(se3.mirror_x(se3.from_rotation_translation(yaw, zero)), se3.from_rotation_translation(yaw.mT, zero))
-    assert_close(se3.mirror_x(se3.from_rotation_translation(pitch, zero)), se3.from_rotation_translation(pitch, zero))
-
-
 @pytest.mark.parametrize("angle", ANGLES)
 def test_round_trips_at_every_angle(angle):
     w = of_angle(angle)
@@ -167,7 +144,6 @@ def test_log_at_exactly_half_a_turn():
 
 
 def test_the_series_and_the_closed_form_meet():
-    """On both sides of the switch the same values, to the last digits."""
     for f in (lambda w: se3.so3_exp(w), lambda w: se3.se3_exp(torch.cat((w.flip(0), w)))):
         below, above = f(of_angle(0.5 - 1e-14)), f(of_angle(0.5 + 1e-14))
         assert_close(below, above, atol=1e-13, rtol=0)
@@ -182,7 +158,6 @@ def test_the_series_and_the_closed_form_meet():
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("scale", [0.0, 1e-25, 1e-10, 1e-3])
 def test_gradients_at_the_origin_are_exact(dtype, scale):
-    """At 0 the derivatives of exp are the generators, and log undoes it: no NaN, no zero."""
     w = of_angle(scale).to(dtype)
     generators = se3.hat(torch.eye(3, dtype=dtype)).permute(1, 2, 0)
     at = 2 * max(scale, torch.finfo(dtype).eps)
@@ -192,13 +167,6 @@ def test_gradients_at_the_origin_are_exact(dtype, scale):
     twist = torch.cat((torch.zeros(3, dtype=dtype), w))
     there_and_back = torch.autograd.functional.jacobian(lambda v: se3.se3_log(se3.se3_exp(v)), twist)
     assert_close(there_and_back, torch.eye(6, dtype=dtype), atol=at, rtol=0)
-
-
-@pytest.mark.parametrize("angle", [3.0, math.pi - 1e-3, math.pi - 1e-6])
-def test_gradients_near_half_a_turn_are_exact(angle):
-    w = of_angle(angle)
-    there_and_back = torch.autograd.functional.jacobian(lambda v: se3.so3_log(se3.so3_exp(v)), w)
-    assert_close(there_and_back, torch.eye(3, dtype=F64), atol=1e-6, rtol=0)
 
 
 @pytest.mark.slow
@@ -222,17 +190,10 @@ def test_gradcheck(angle):
         assert torch.autograd.gradcheck(function, (at,))
 
 
-def test_angles_of_equal_rotations_have_a_finite_gradient():
-    q = torch.tensor([1.0, 0, 0, 0], dtype=F64, requires_grad=True)
-    se3.rotation_angle_deg(se3.matrix_from_quaternion_wxyz(q)).backward()
-    assert q.grad.isfinite().all()
-
-
 # -- bad conditions
 
 
 def test_half_precision_in_full_precision_out():
-    """A network under autocast hands over bfloat16: its rounding is the network's, but nothing is lost after it."""
     twist = torch.randn(4, 6).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         T = se3.compose(se3.se3_exp(twist), se3.se3_exp(-twist))

@@ -43,7 +43,6 @@ def test_uneven_brightness_is_a_ceiling_with_lamps() -> None:
 
 
 def test_only_far_sky_is_left_out_of_depth() -> None:
-    """A bright ceiling is as near as the floor. Sky is widened by the margin."""
     image, depth = scene(12), np.linspace(40, 2, SIZE[0])[:, None].repeat(SIZE[1], 1)
     sky = find_far_sky(image, depth, margin_px=2)
     assert sky[:7].all()

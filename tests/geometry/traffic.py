@@ -79,8 +79,7 @@ class Car:
 @dataclass(frozen=True)
 class Scene:
     """grade: of the road from 20 m on, up positive. crown: fall of the road to both sides. kerb_m: a sidewalk beyond x
-    = 3.5 m that the
-    road mask wrongly holds. facades: x of walls to the right. pitch, roll: of the camera, radians.
+    = 3.5 m that the road mask wrongly holds. facades: x of walls to the right. pitch, roll: of the camera, radians.
     """
 
     camera_height: float = 1.65

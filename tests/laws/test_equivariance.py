@@ -26,7 +26,6 @@ def scene() -> tuple[Tensor, Tensor, Camera, Camera, Tensor]:
 
 
 def test_mirror(scene):
-    """A mirrored world seen by mirrored cameras in mirrored motion shows the mirrored image."""
     source, depth, camera, source_camera, T = scene
     image, valid = warp.warp_image(source, depth, camera, source_camera, T)
     mirrored, mirrored_valid = warp.warp_image(
@@ -53,7 +52,6 @@ def test_crop_of_target(scene):
 
 
 def test_crop_of_source(scene):
-    """Where the window is seen, nothing changes; elsewhere it is invalid."""
     source, depth, camera, source_camera, T = scene
     image, valid = warp.warp_image(source, depth, camera, source_camera, T)
     part, its_camera = cameras.crop(source, source_camera, 7, 4, 16, 31)
@@ -69,7 +67,6 @@ def test_crop_of_source(scene):
 
 
 def test_resize(scene):
-    """A third of the size keeps every third center: there, the same place in the source, in its new pixels."""
     _, depth, camera, source_camera, T = scene
     pixels, nearness = warp.reproject(depth, camera, source_camera, T)
     third = warp.reproject(
@@ -90,7 +87,6 @@ def test_resize(scene):
 
 
 def test_unit_of_length(scene):
-    """Depth and translation in another unit: the same image. So an image pair alone has no metres."""
     source, depth, camera, source_camera, T = scene
     longer = T.clone()
     longer[:, :3, 3] *= 5.4

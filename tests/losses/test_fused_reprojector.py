@@ -108,7 +108,6 @@ def test_same_values_and_gradients(size: tuple[int, int, int, int], auto_mask: b
 
 
 def test_brightness_of_one_and_nothing_is_none() -> None:
-    """Gain 1 and offset 0 are the plain comparison, to rounding: the target's statistics are then taken per source."""
     scene = disorder(2, 3, 37, 53)
     unchanged = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(2, 3, 2)
     bright, *bright_gradients = compare(FusedReprojector, *scene, brightness=unchanged)
@@ -120,7 +119,6 @@ def test_brightness_of_one_and_nothing_is_none() -> None:
 
 
 def test_saturated_pixels_train_no_brightness() -> None:
-    """Where all of the target is saturated, no slope arrives, and gain and offset change no value."""
     scene, inverse_depth, T_source_target = disorder(1, 2, 12, 17)
     scene = ReprojectionInputs(
         torch.full_like(scene.target, 0.99), scene.camera, scene.sources, scene.source_camera, scene.source_names
@@ -135,7 +133,6 @@ def test_saturated_pixels_train_no_brightness() -> None:
 
 
 def test_the_scene_has_everything_in_it() -> None:
-    """The comparison above covers all cases."""
     scene, inverse_depth, T_source_target = disorder(2, 3, 37, 53)
     result, depth_gradient, _ = compare(TorchReprojector, scene, inverse_depth, T_source_target)
     winner = result.minimum.winner
@@ -149,9 +146,6 @@ def test_the_scene_has_everything_in_it() -> None:
 
 
 def test_same_in_float32() -> None:
-    """To rounding; where a sample falls on a pixel's center, or two candidates tie, rounding decides, so a few may
-    differ.
-    """
     scene = disorder(2, 3, 64, 96, spread=0.3, dtype=torch.float32)
     fused, fused_depth, fused_T = compare(FusedReprojector, *scene)
     readable, depth, T = compare(TorchReprojector, *scene)
@@ -216,7 +210,6 @@ def test_without_a_gradient_nothing_is_kept() -> None:
 
 
 def test_a_loss_waits_for_no_thread_that_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The calling thread has done every band by then."""
     rows, busy = np.zeros((2, 100)), threading.Event()
 
     def kernel(first: int, last: int, sample: np.ndarray) -> None:

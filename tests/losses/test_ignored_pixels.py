@@ -77,7 +77,6 @@ def test_the_loss_is_the_mean_over_what_counts() -> None:
 
 
 def test_a_pixel_that_a_source_explains_by_its_own_hood_does_not_count() -> None:
-    """All of the target is seen in the ignored rows of both sources, which moved up by half an image."""
     targets, _ = scene()
     T = torch.eye(4).expand(2, 2, 4, 4).clone()
     T[:, :, 1, 3] = 2.0

@@ -89,7 +89,6 @@ def test_a_gaussian_is_least_where_its_deviation_is_the_error_and_explodes_for_a
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_the_combination_descends_along_every_gradient(count: int) -> None:
-    """At the shortest point g of the hull, every g_i . g is at least |g|^2: the law of projection."""
     gradients = torch.randn(count, 12, generator=torch.Generator().manual_seed(count), dtype=torch.float64)
     weights = find_min_norm_weights(gradients)
     assert weights.sum().item() == pytest.approx(1)

@@ -18,7 +18,6 @@ def reports(x: Tensor) -> tuple[LossReport, LossReport]:
 
 
 def test_by_hand() -> None:
-    """2 (mean of 1, 9, plus 4) + 0.5 (4) = 20."""
     x = torch.tensor([1.0, -3.0], dtype=torch.float64, requires_grad=True)
     first, second = reports(x)
     report = combine_losses({"first": (2.0, first), "second": (0.5, second)})

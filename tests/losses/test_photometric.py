@@ -67,7 +67,6 @@ def test_residual_of_equal_images_is_zero_and_of_negatives_is_large() -> None:
 
 
 def test_residual_is_local_to_its_window() -> None:
-    """A pixel touches the 3x3 windows it is in and no other: a scalar SSIM, or a larger window, would fail."""
     a, b = images(1, 3, 9, 9, seed=5), images(1, 3, 9, 9, seed=6)
     changed = b.clone()
     changed[0, :, 4, 4] += 0.1
@@ -92,7 +91,6 @@ EVERYWHERE = torch.ones(1, 2, 1, 4, dtype=torch.bool)
 
 
 def test_minimum_is_per_pixel_and_over_candidates() -> None:
-    """Candidates that win on complementary halves give less than either's mean."""
     residuals = maps([0.1, 0.1, 0.5, 0.5], [0.5, 0.5, 0.2, 0.2])
     far = torch.ones_like(residuals)
     minimum = minimum_reprojection(residuals, EVERYWHERE, far, far)
@@ -101,7 +99,6 @@ def test_minimum_is_per_pixel_and_over_candidates() -> None:
 
 
 def test_minimum_is_not_over_channels() -> None:
-    """Red from one source and blue from another would explain this pixel fully; no single source does."""
     target = torch.zeros(1, 3, 3, 3, dtype=torch.float64)
     red, blue = target.clone(), target.clone()
     red[:, 0], blue[:, 2] = 1.0, 1.0
@@ -113,7 +110,6 @@ def test_minimum_is_not_over_channels() -> None:
 
 
 def test_without_auto_mask_it_equals_monodepth2() -> None:
-    """One kind of source, everything in view: the minimum over unwarped and warped residuals together, as there."""
     residuals, unwarped = images(2, 2, 6, 7, seed=12), images(2, 2, 6, 7, seed=13)
     minimum = minimum_reprojection(
         residuals, torch.ones_like(residuals, dtype=torch.bool), unwarped, identity_reprojection(unwarped, ("-1", "+1"))
@@ -126,7 +122,6 @@ def test_without_auto_mask_it_equals_monodepth2() -> None:
 
 
 def test_a_camera_at_rest_is_masked_and_trains_nothing() -> None:
-    """Warped equals unwarped exactly: the strict rule masks every such pixel, without noise."""
     residuals = maps([0.3, 0.3, 0.3, 0.3], [0.3, 0.3, 0.3, 0.3]).requires_grad_()
     minimum = minimum_reprojection(residuals, EVERYWHERE, residuals.detach(), residuals.detach())
     minimum.residual.sum().backward()
@@ -177,7 +172,6 @@ def test_without_auto_mask_the_best_visible_candidate_always_trains() -> None:
 
 
 def test_a_worse_candidate_never_lowers_the_minimum() -> None:
-    """Non-decreasing in every residual, two kinds of sources and views that end included."""
     unwarped = images(1, 3, 20, 20, seed=14)
     seen = images(1, 3, 20, 20, seed=15) > 0.2
     residuals = images(1, 3, 20, 20, seed=16)

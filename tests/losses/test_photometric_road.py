@@ -41,7 +41,6 @@ def test_without_a_road_it_is_the_auto_mask():
 
 @pytest.mark.parametrize(("masked_rows", "lifted"), [(3, True), (4, True), (5, False), (6, False)])
 def test_the_road_is_unmasked_as_long_as_less_than_three_quarters_are_masked(masked_rows, lifted):
-    """Four of six rows are 67 %, five 83 %."""
     residuals, beat = scene(masked_rows)
     road = torch.zeros(1, 1, H, W, dtype=torch.bool)
     road[..., H - 1 :, : W // 2] = True

@@ -88,10 +88,6 @@ def test_the_ratio_of_wrong_depth_is_near_one_and_of_equal_images_one(make_scene
 @pytest.mark.slow
 @pytest.mark.parametrize("reprojector", mark_others([FusedReprojector, TorchReprojector], [FusedReprojector]))
 def test_finite_differences(make_scene: MakeScene, reprojector: Any) -> None:
-    """Depth, motion, brightness, Sigma, and the right view. Without auto-mask, and seen from behind: everything is
-    seen, so that no pixel stands at its unwarped residual, which is a constant for the slope but no constant of
-    brightness. test_fused_reprojector.py proves that both reprojectors have equal slopes.
-    """
     scene = make_scene(height=8, width=10, names=("-1", "+1", "stereo")).exposed()
     torch.manual_seed(0)
     pred = scene.d3vo_prediction()
@@ -160,20 +156,6 @@ def test_a_pixel_reaches_its_three_by_three_windows_alone(make_scene: MakeScene,
     torch.testing.assert_close(slope, (1 - residual / s.detach().exp()) / s.numel(), rtol=1e-9, atol=1e-15)
 
 
-@REPROJECTORS
-def test_the_order_of_candidates_does_not_matter(make_scene: MakeScene, reprojector: Any) -> None:
-    scene = make_scene().exposed()
-    pred, order, targets = scene.d3vo_prediction(depth_times=1.1), [2, 0, 1], scene.targets
-    camera = Camera(targets.source_camera.K[:, order], targets.camera.height, targets.camera.width)
-    shuffled = replace(targets, sources=targets.sources[:, order], source_camera=camera)
-    prediction = replace(pred, T_source_target=pred.T_source_target[:, order], brightness=pred.brightness[:, order])
-    a = report(scene, pred, reprojector=reprojector)
-    b = SelfSupervisedLoss(reprojector=reprojector)(shuffled, prediction, tuple(scene.source_names[i] for i in order))
-    assert {name: float(value) for name, value in b.terms.items()} == pytest.approx(
-        {n: float(v) for n, v in a.terms.items()}, rel=1e-12
-    )
-
-
 @pytest.mark.slow
 def test_a_residual_above_the_threshold_stands_there_and_trains_nothing(make_scene: MakeScene) -> None:
     scene = make_scene()
@@ -231,15 +213,6 @@ def test_weights_of_scales(make_scene: MakeScene) -> None:
         total(1, 1)
 
 
-def test_missing_optional_outputs_are_ignored(make_scene: MakeScene) -> None:
-    scene = make_scene().exposed()
-    pred = scene.d3vo_prediction()
-    assert set(report(scene, pred).terms) == TERMS
-    assert set(report(scene, scene.prediction()).terms) == {"photometric", "smoothness"}
-    assert set(report(scene, scene.prediction()).logged) == {"warped_over_unwarped"}
-    assert float(sum(report(scene, pred).terms.values())) == pytest.approx(report(scene, pred).total.item(), rel=1e-12)
-
-
 @pytest.mark.parametrize("field", [*FIELDS, "brightness", "T_source_target"])
 def test_non_finite_values_reach_the_total(make_scene: MakeScene, field: str) -> None:
     scene = make_scene().exposed()
@@ -250,14 +223,6 @@ def test_non_finite_values_reach_the_total(make_scene: MakeScene, field: str) ->
     assert not report(
         scene, replace(pred, **{field: (broken,) if isinstance(value, tuple) else broken})
     ).total.isfinite()
-
-
-@pytest.mark.slow
-def test_the_readable_twin_compiles_to_one_graph(make_scene: MakeScene) -> None:
-    scene, names = make_scene().exposed(), ("-1", "+1", "stereo")
-    loss, pred = SelfSupervisedLoss(reprojector=TorchReprojector), scene.d3vo_prediction(depth_times=1.1)
-    captured = torch.compile(lambda p: loss(scene.targets, p, names).total, fullgraph=True, backend="eager")
-    torch.testing.assert_close(captured(pred), report(scene, pred).total)
 
 
 def test_shapes_and_sources_that_do_not_fit_are_refused(make_scene: MakeScene) -> None:

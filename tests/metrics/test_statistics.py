@@ -12,7 +12,6 @@ import pytest
 from scipy import stats
 
 from stadia.metrics.statistics import (
-    adjust_holm,
     beyond_p,
     compute_power,
     detectable_difference,
@@ -27,7 +26,6 @@ SAMPLES = [np.random.default_rng(seed).normal(0.3, 1, 3 + seed) for seed in rang
 
 
 def test_interval_and_p_of_students_own_data():
-    """Hours of sleep that a drug adds, ten patients (W. S. Gosset, 1908); the numbers are those of R's t.test."""
     sleep = paired_t_test([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4])
     assert (sleep.n, sleep.mean, sleep.sd) == (10, pytest.approx(1.58), pytest.approx(1.229995, abs=1e-6))
     assert [sleep.p, sleep.low, sleep.high] == pytest.approx([0.00283289, 0.7001142, 2.4598858], abs=1e-7)
@@ -40,12 +38,6 @@ def test_sign_flips_are_counted_exactly(d):
     assert sign_flip_p(d) == pytest.approx(np.mean(sums >= abs(d.sum()) - 1e-12))
 
 
-def test_sign_flips_of_few_seeds_cannot_be_sure():
-    assert sign_flip_p([1.0, 1.1, 0.9]) == 2 / 2**3
-    assert sign_flip_p([1.0, 1.1, 0.9, 1.0, 1.2, 0.8]) == 2 / 2**6
-    assert sign_flip_p([0.0, 0.0, 0.0]) == 1
-
-
 def test_sign_flips_of_many_pairs_are_drawn_and_repeat():
     d = np.random.default_rng(3).normal(0.5, 1, 20)
     assert sign_flip_p(d) == sign_flip_p(d)
@@ -54,7 +46,6 @@ def test_sign_flips_of_many_pairs_are_drawn_and_repeat():
 
 @pytest.mark.parametrize("d", SAMPLES, ids=len)
 def test_laws_of_a_comparison(d):
-    """Neither the order nor the unit matters; the other way round only the sign is another."""
     there, back, scaled, shuffled = paired_t_test(d), paired_t_test(-d), paired_t_test(1000 * d), paired_t_test(d[::-1])
     assert (back.mean, back.low, back.high) == pytest.approx((-there.mean, -there.high, -there.low))
     for other in (back, scaled, shuffled):
@@ -63,7 +54,6 @@ def test_laws_of_a_comparison(d):
 
 
 def test_differences_that_are_one_number():
-    """No spread for a t test: of all 0 nothing is shown, of one shift what the signs allow."""
     assert paired_t_test([0.0, 0.0, 0.0]).p == 1
     shift = paired_t_test([0.1 + 0.2, 0.3, 0.3])  # but for rounding
     assert (shift.sd, shift.p) == (0, 2 / 2**3)
@@ -77,16 +67,8 @@ def test_equivalence_is_the_interval_of_ninety_percent_within_the_margin():
         assert (beyond_p(d, margin) < 0.05) == (outer.low > margin or outer.high < -margin)
 
 
-def test_holm_by_hand():
-    assert adjust_holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert adjust_holm([0.5, 0.9]) == [1.0, 1.0]
-    assert adjust_holm([0.2]) == [0.2]
-    assert adjust_holm([]) == []
-
-
 @pytest.mark.parametrize(("effect", "n", "power"), [(0.5, 10, 0.2932), (1, 5, 0.4013), (0.8, 20, 0.9239), (0, 4, 0.05)])
 def test_power_is_that_of_the_tables(effect, n, power):
-    """As G*Power and statsmodels' TTestPower give it."""
     assert compute_power(effect, 1, n) == pytest.approx(power, abs=1e-4)
 
 
@@ -133,7 +115,6 @@ def only(changed, **options):
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", null_studies.NOISES)
 def test_what_does_nothing_is_seldom_called_an_effect(noise):
-    """Of 200 studies of two changes that do nothing; the tolerance is the 99 % point of 200 draws at exactly 5 %."""
     wrong, _ = null_studies.called(null_studies.NOISES[noise], 0.0, studies=200, changes=2, seeds=4)
     assert wrong <= null_studies.tolerance(200) == 18
 
@@ -145,7 +126,6 @@ def test_power_equals_theory():
 
 
 def test_what_seeds_do_to_both_goes_out():
-    """Runs of one seed are compared with each other: a spread over seeds five times the effect hides nothing."""
     verdict = only(shifted(-0.01))
     assert (verdict.decision, verdict.shown) == ("confirmed", "better")
     assert verdict.difference.mean == pytest.approx(-0.01)
@@ -170,7 +150,6 @@ def test_decisions(by, better, expected, decision, shown):
 
 @pytest.mark.slow
 def test_a_wide_interval_is_never_no_effect():
-    """Nothing is the same without a margin, nor within one that the interval leaves."""
     wide = only(shifted(0.0, spread=20))
     assert (wide.decision, wide.within_margin, wide.p_same) == ("undecided", False, None)
     assert only(shifted(0.0, spread=20), margin=0.01).decision == "undecided"
@@ -186,23 +165,11 @@ def test_the_same_within_a_margin():
 
 
 def test_differences_of_rounding_are_none():
-    """Metrics are computed in single precision: a shift of 3e-9, the same in every seed, is no effect."""
     verdict = only({seed: value + 3e-9 + 1e-11 * seed for seed, value in BASE.items()})
     assert (verdict.shown, verdict.decision) == ("identical", "refuted")
 
 
-def test_seeds_noise_is_drawn_beside_that_of_runs():
-    shared, normal = (null_studies.NOISES[name](np.random.default_rng(0), (2, 5)) for name in ("shared", "normal"))
-    assert not np.allclose(np.diff(shared, axis=0), np.diff(normal, axis=0))
-
-
-def test_runs_that_are_equal_to_the_last_digit():
-    verdict = only(dict(BASE), expected={"x": "better"})
-    assert (verdict.shown, verdict.decision, verdict.p_holm) == ("identical", "refuted", 1)
-
-
 def test_several_changes_are_held_to_more():
-    """What one change alone would show is chance among twenty."""
     barely = {seed: value + d for (seed, value), d in zip(BASE.items(), (0.01, 0.02, 0.03, 0.005, 0.03), strict=True)}
     random = np.random.default_rng(0)
     others = {f"nothing {k}": {seed: value + random.normal(0, 0.01) for seed, value in BASE.items()} for k in range(19)}
@@ -215,7 +182,6 @@ def test_several_changes_are_held_to_more():
 
 @pytest.mark.parametrize("nothing", [math.nan, math.inf])
 def test_a_run_without_a_value_decides_nothing(nothing):
-    """Runs do not fail at random: what the others show is not what the change does."""
     verdict = only(shifted(-0.01) | {3: nothing})
     assert (verdict.without, verdict.seeds, verdict.decision) == ((3,), (0, 1, 2, 4), "undecided")
     assert verdict.shown == "better"
@@ -226,7 +192,3 @@ def test_too_few_seeds_decide_nothing():
     assert (verdict.difference, verdict.decision) == (None, "undecided")
     assert math.isnan(verdict.detectable)
     assert only({}).decision == "undecided"
-
-
-def test_a_change_with_too_few_seeds_costs_the_others_nothing():
-    assert judge_changes(BASE, {"x": shifted(-0.01), "y": {0: 1.0}})[0].p_holm == only(shifted(-0.01)).p_holm

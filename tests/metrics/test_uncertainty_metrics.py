@@ -136,9 +136,6 @@ def test_only_the_order_counts_and_each_image_by_itself(name: str, maps: Maps) -
 
 
 def test_random_order_lies_between(maps: Maps) -> None:
-    """An uncertainty that correlates with the error: AUSE and AURG share what is between the oracle and random
-    order.
-    """
     for name in DEPTH_ERRORS:
         found = sparsification(*maps, name)
         assert ((found.below_random > 0.2) & (found.below_random < 0.9)).all()
@@ -147,7 +144,6 @@ def test_random_order_lies_between(maps: Maps) -> None:
 
 
 def test_by_hand() -> None:
-    """Two pixels, errors 1 and 3, the worse one is the doubtful one: 2 until the first leaves, then 1."""
     true, predicted = torch.tensor([[1.0, 1.0]]), torch.tensor([[2.0, 4.0]])
     found = sparsification(predicted, true, torch.tensor([[0.1, 0.2]]), torch.ones(1, 2, dtype=torch.bool))
     assert found.by_uncertainty.tolist() == [2.0, *[1.0] * 49, 0.0]

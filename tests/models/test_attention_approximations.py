@@ -80,7 +80,6 @@ def test_without_compression_it_is_exact(name: str, settings: dict[str, float]) 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 6])
 def test_equal_tokens_of_a_window_are_compressed_without_loss(factor: int) -> None:
-    """At the edges too, where windows hold fewer tokens, and beside a class token, which stands for one."""
     attention, grid = build("memory_compressed", heads=3, factor=factor), (7, 11)
     rows, columns = attention.window
     q, k, v = random_tokens(8, grid=grid, heads=3)
@@ -127,13 +126,6 @@ def test_compression_errs_as_much_as_the_tokens_differ(factor: int, between: tup
     assert between[0] < smoother < rougher < between[1]
 
 
-def test_merging_error_falls_with_the_merged_share() -> None:
-    tokens = smooth_tokens((5, 16))
-    errors = [error(build("token_merging", merge=merge), *tokens) for merge in (0.1, 0.25, 0.5)]
-    assert errors == sorted(errors)
-    assert 0.04 < errors[0] < errors[-1] < 0.3
-
-
 @pytest.mark.parametrize(("norm", "between"), [(2, (0.03, 0.08)), (4, (0.3, 0.5))])
 def test_performer_errs_more_the_longer_queries_and_keys_are(norm: float, between: tuple[float, float]) -> None:
     assert between[0] < error(build("performer"), *random_tokens(norm)) < between[1]
@@ -141,7 +133,6 @@ def test_performer_errs_more_the_longer_queries_and_keys_are(norm: float, betwee
 
 @pytest.mark.slow
 def test_performer_is_right_on_average() -> None:
-    """The mean over draws of phi(q) . phi(k) is exp(q . k / sqrt(d)), within four of its standard errors."""
     torch.manual_seed(0)
     q, k = (2 * x / x.norm(dim=-1, keepdim=True) for x in torch.randn(2, 6, 16))
     draws = [orthogonal_features(44, 16) for _ in range(3000)]
@@ -180,42 +171,6 @@ def test_finite_with_its_slopes_in_every_precision(name: str, dtype: torch.dtype
     output.float().square().mean().backward()
     assert output.isfinite().all()
     assert all(x.grad is not None and x.grad.isfinite().all() for x in (q, k, v))
-
-
-def off_in_bfloat16(name: str, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> float:
-    """Under autocast against float32, of the same queries, keys and values."""
-    attention = build(name)
-    with torch.no_grad():
-        single = attention(q, k, v, grid)
-        with torch.autocast("cpu", torch.bfloat16):
-            rounded = attention(q, k, v, grid)
-    return float((rounded.float() - single).norm() / single.norm())
-
-
-def test_tokens_are_merged_alike_in_bfloat16() -> None:
-    """Of a flat image, where likenesses differ in digits that bfloat16 has not: near to what exact attention loses by
-    rounding.
-    """
-    q, k, v = smooth_tokens((3, 4))
-    k = k[:, :, :1] + 0.1 * k
-    assert off_in_bfloat16("token_merging", q, k, v, GRID) < 1.5 * off_in_bfloat16("sdpa", q, k, v, GRID) < 0.01
-
-
-def test_distant_queries_and_keys_stay_distinguishable() -> None:
-    """Tiny features are scaled to a maximum of 1, above the floor, where all tokens would get the same output."""
-    _, k, v = random_tokens(40)
-    output = build("performer")(k, k, v, GRID)
-    assert (output - output.mean(dim=2, keepdim=True)).norm() > 0.05 * v.norm()
-
-
-def test_performer_computes_in_float32_whatever_is_around_it() -> None:
-    attention = build("performer")
-    rounded = tuple(x.bfloat16() for x in random_tokens(4))
-    expected = attention(*(x.float() for x in rounded), GRID)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(attention(*(x.float() for x in rounded), GRID), expected, atol=0, rtol=0)
-        output = attention(*rounded, GRID)
-    torch.testing.assert_close(output, expected.bfloat16(), atol=0, rtol=0)
 
 
 # -- order of tokens
@@ -258,7 +213,6 @@ def test_a_resumed_training_draws_when_the_uninterrupted_one_does() -> None:
 
 
 def test_the_most_similar_pairs_are_joined() -> None:
-    """Tokens 1 and 4 point the same way, and 3 and 2 nearly: with one to remove it is 1, with two 3 goes as well."""
     a, b, c = torch.eye(3)
     metric = torch.stack([a, a, 6 * a + 8 * b, 0.9 * b + 0.3 * c, a])[
         None
@@ -268,7 +222,6 @@ def test_the_most_similar_pairs_are_joined() -> None:
 
 
 def test_the_class_token_is_never_merged() -> None:
-    """Though every token is like it."""
     q = torch.ones(1, 2, 13, 8)
     v = torch.arange(13.0).view(1, 1, 13, 1).expand(1, 2, 13, 8)
     group = match_tokens(q.mean(dim=1), 6, first=1)
@@ -306,7 +259,6 @@ class Block(nn.Module):
 
 @pytest.mark.slow
 def test_every_attention_can_be_exported_for_any_size() -> None:
-    """Exported on one grid, it is right on others, odd ones too."""
     block = Block().eval()
     batch, height, width = (
         torch.export.Dim(axis, min=smallest) for axis, smallest in (("batch", 1), ("height", 3), ("width", 3))

@@ -63,21 +63,12 @@ def test_an_untrained_network_predicts_its_initial_depth(model: DepthPoseNet) ->
         assert (1 / inverse_depth).median().item() == pytest.approx(SMALL.network.start_m, rel=0.1)
 
 
-def test_depth_stays_in_its_range(model: DepthPoseNet) -> None:
-    for head in model.depth.decoder.heads.values():
-        torch.nn.init.normal_(head.weight, std=100.0)
-    for inverse_depth in model(batch_of(("stereo",))).inverse_depth:
-        assert inverse_depth.min() >= 1 / SMALL.network.max_depth_m - 1e-6
-        assert inverse_depth.max() <= 1 / SMALL.network.min_depth_m + 1e-6
-
-
 def test_stereo_has_the_rigs_transform(model: DepthPoseNet) -> None:
     prediction = model(batch_of(("-1", "stereo")))
     assert torch.equal(prediction.T_source_target[:, 1], batch_of(("stereo",)).inputs.T_source_target_rig[:, 0])
 
 
 def test_the_pose_network_sees_pairs_in_order_of_time(model: DepthPoseNet) -> None:
-    """With the same pair of images, "before" and "after" are each other's inverse."""
     later, earlier = torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96)
     T_later_earlier = model.motion(earlier, later).T_later_earlier
     before, after = batch_of(("-1",), 1), batch_of(("+1",), 1)
@@ -89,19 +80,6 @@ def test_the_pose_network_sees_pairs_in_order_of_time(model: DepthPoseNet) -> No
     torch.testing.assert_close(model(after).T_source_target[:, 0], T_later_earlier)
     torch.testing.assert_close(T_earlier_later @ T_later_earlier, torch.eye(4)[None], atol=1e-6, rtol=0)
     assert not torch.allclose(T_earlier_later, T_later_earlier, atol=1e-5)
-
-
-def test_an_untrained_pose_is_near_the_identity(model: DepthPoseNet) -> None:
-    assert (model(batch_of(("-1", "+1"))).T_source_target - torch.eye(4)).abs().max() < 0.1
-
-
-@pytest.mark.slow
-def test_every_parameter_has_a_gradient() -> None:
-    torch.manual_seed(0)
-    model = DepthPoseNet(SMALL)
-    prediction = model(batch_of(("-1", "+1", "stereo")))
-    (sum(m.square().mean() for m in prediction.inverse_depth) + prediction.T_source_target.square().mean()).backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
 def test_an_encoder_without_fine_skips_decodes_to_full_size() -> None:

@@ -71,7 +71,6 @@ def test_onnx(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.exhaustive
 def test_onnx_of_one_size(tmp_path: Path) -> None:
-    """What is written is compared with the network. An archive has the same graph for any size."""
     network = InverseDepth(drawn(hybrid))
     size = 3 * STRIDE, 4 * STRIDE
     compared = export_onnx(network, tmp_path / "model.onnx", described(network), size)

@@ -15,7 +15,6 @@ import stadia.process.torchvision_shim  # noqa: F401
 # isort: split
 
 from dpt_files import Weights, as_safetensors, build, drawn, originals, plain, predict, saved
-from torch import nn
 
 from stadia.core.errors import CheckpointError
 from stadia.models import pretrained_weights
@@ -76,21 +75,6 @@ def test_allowed_names_may_be_missing_mismatched_or_unexpected(tmp_path: Path) -
     for name in allowed:
         with pytest.raises(CheckpointError):
             build(plain, path, **{key: value for key, value in allowed.items() if key != name})
-
-
-def test_one_attention_saved_for_every_block_is_detected(tmp_path: Path) -> None:
-    weights = originals(drawn(plain))
-    for block in range(4):
-        for kind in ("weight", "bias"):
-            weights[f"pretrained.model.blocks.{block}.attn.qkv.{kind}"] = weights[
-                f"pretrained.model.blocks.0.attn.qkv.{kind}"
-            ]
-    report = build(plain, saved(tmp_path, weights)).load_report
-    assert report is not None
-    assert report.tied == tuple(
-        tuple(f"pretrained.model.blocks.{block}.attn.qkv.{kind}" for block in range(4)) for kind in ("weight", "bias")
-    )
-    assert "tied         2 (pretrained.model.blocks.0.attn.qkv.weight = " in report.table()
 
 
 class Instance:
@@ -162,7 +146,6 @@ def test_a_pickle_that_fills_memory_is_not_read(is_zip: bool, tmp_path: Path, mo
 def test_published_weights_come_from_the_hub(
     revision: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The revision that is given is taken; one that is not given is named in a warning. The record has either."""
     source, requests, used = drawn(plain), [], revision or "1" * 40
     folder = tmp_path / "snapshots" / used
     folder.mkdir(parents=True)
@@ -193,10 +176,3 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
         assert fix in str(refused.value)
     network = Dpt(DptConfig(), pretrained=False)
     assert (network.weights, network.load_report) == ({"network": "random"}, None)
-
-
-def test_no_weights_are_read_where_pretrained_is_off() -> None:
-    """A checkpoint is about to be loaded: neither the hub nor the file is read."""
-    network = Dpt(DptConfig(size="tiny", weights="/gone.pt"), pretrained=False)
-    assert network.load_report is None
-    assert isinstance(network.network.head.head[-1], nn.Softplus)

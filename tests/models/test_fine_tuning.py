@@ -79,23 +79,12 @@ def test_the_named_part_trains_alone(trained: str, expected: set[str]) -> None:
     assert {name.partition(".")[0] for name in changed} == expected  # no statistics of batch normalization either
 
 
-def test_frozen_layers_keep_no_activations() -> None:
-    network = build(trained="decoder").train()
-    assert network.mix(network.backbone(IMAGE).movedim(1, -1)).grad_fn is None
-
-
 def test_adapters_start_at_the_output_and_train_alone() -> None:
     plain, network = build(), build(trained="adapters")
     assert torch.equal(predict(plain), predict(network))
     assert all(fine_tuning.list_adapter_names([name]) for name in list_trained(network))
     adapted = {name.partition(".lora_")[0] for name in list_trained(network)}
     assert adapted == {"backbone.0", "mix"}, "no grouped convolutions, and no decoder"
-
-
-def test_a_network_without_a_backbone_has_adapters_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Small, "backbone_parameters", lambda self: [])
-    adapted = {name.partition(".lora_")[0] for name in list_trained(build(trained="adapters"))}
-    assert adapted == {"backbone.0", "mix", "decoder"}, "no layer of one output channel"
 
 
 def test_merged_adapters_predict_the_same_under_plain_names() -> None:

@@ -12,8 +12,7 @@ from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth.config import UnetConfig
 from stadia.models.depth.unet import Unet
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.models.encoders import Encoder
-from stadia.models.gradient_checkpointing import keep_buffers, run_checkpointed
+from stadia.models.gradient_checkpointing import keep_buffers
 
 IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
@@ -51,15 +50,6 @@ def test_outputs_gradients_and_statistics_are_equal_bit_for_bit(encoder: str) ->
         assert all(torch.equal(one, other) for one, other in zip(ones, others, strict=True))
 
 
-@pytest.mark.slow
-def test_random_slopes_are_drawn_once() -> None:
-    """The second pass through the decoder has the random numbers of the first."""
-    plain = train_twice(make_network(encoder="mobilenetv3_small_050", decoder_activation="rrelu"))
-    options = {"decoder_activation": "rrelu", "checkpoint_gradients": True}
-    checkpointed = train_twice(make_network(encoder="mobilenetv3_small_050", **options))
-    assert all(torch.equal(one, other) for one, other in zip(plain[1], checkpointed[1], strict=True))
-
-
 def count_kept_bytes(network: nn.Module) -> int:
     """Return the bytes of the tensors that the backward pass keeps, each storage once, weights left out."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
@@ -84,34 +74,12 @@ def test_fewer_activations_are_kept() -> None:
 
 
 @pytest.mark.slow
-def test_a_backbone_without_stages_is_checkpointed_as_a_whole() -> None:
-    features, gradients = [], []
-    for checkpoints in (False, True):
-        torch.manual_seed(0)
-        name = "vit_tiny_patch16_224"
-        encoder = Encoder(name, pretrained=False, checkpoint_gradients=checkpoints)
-        found = encoder(IMAGES)
-        sum(one.square().mean() for one in found).backward()
-        features.append([one.detach() for one in found])
-        gradients.append([one.grad for one in encoder.parameters() if one.grad is not None])
-    for ones in (features, gradients):
-        assert all(torch.equal(one, other) for one, other in zip(*ones, strict=True))
-
-
-@pytest.mark.slow
 def test_names_of_weights_stay() -> None:
     network = UnetConfig(encoder="mobilenetv3_small_050")
     pose = {"pose_net": "resnet", "pose_encoder": "mobilenetv3_small_050"}
     config = DepthPoseNetConfig(network=network, **pose, pretrained=False)
     plain, other = (DepthPoseNet(config.model_copy(update={"checkpoint_gradients": one})) for one in (False, True))
     assert plain.state_dict().keys() == other.state_dict().keys()
-
-
-def test_without_gradients_nothing_is_kept_or_run_twice() -> None:
-    calls = []
-    with torch.no_grad():
-        run_checkpointed(lambda x: calls.append(x) or x, torch.ones(1))
-    assert len(calls) == 1
 
 
 def test_buffers_are_restored() -> None:

@@ -38,7 +38,6 @@ DESK, COMPUTER = 526, 527
 
 @pytest.mark.real
 def test_the_network_recognizes_a_desk(file: Path, real_data: Path) -> None:
-    """Independent of names and order of the tensors."""
     model = timm.create_model(NAME).eval()
     model.load_state_dict(load_packaged_weights(NAME, file, model))
     image = read_rgb(real_data / "bop" / "lmo" / "test" / "000002" / "rgb" / "000061.png")
@@ -52,7 +51,6 @@ def test_the_network_recognizes_a_desk(file: Path, real_data: Path) -> None:
 
 @pytest.mark.slow
 def test_changed_normalization_changes_no_feature(file: Path) -> None:
-    """The network on (x - .5) / .5 equals the published one on (255 x - 127) / 128, but for the border."""
     packaged = PACKAGED_WEIGHTS[NAME]
     ours, published = (timm.create_model(NAME).eval() for _ in range(2))
     ours.load_state_dict(load_packaged_weights(NAME, file, ours))
@@ -72,16 +70,6 @@ def test_an_encoder_starts_from_them_without_a_warning(file: Path, caplog: pytes
     assert (encoder.weights, caplog.messages) == ("pretrained", [])
     expected = load_packaged_weights(NAME, file, timm.create_model(NAME))
     torch.testing.assert_close(encoder.backbone.state_dict()["conv_stem.weight"], expected["conv_stem.weight"])
-
-
-@pytest.mark.slow
-def test_two_images_side_by_side_give_the_features_of_one(file: Path) -> None:
-    """Timm divides the repeated first convolution by the number of images."""
-    one, two = Encoder(NAME).eval(), Encoder(NAME, images=2).eval()
-    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        for a, b in zip(one(image), two(torch.cat([image, image], dim=1)), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_another_file_is_refused_unread(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,6 @@ def write_code(place: str, folder: Path, canary: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_no_code_of_a_folder_is_run(place, tmp_path, monkeypatch):
-    """Not by `auto_map`, not from a pickle, and not where a script answers every question by yes."""
     folder, canary = tmp_path / "model", tmp_path / "code-was-run"
     write_code(place, folder, canary)
     monkeypatch.setattr("sys.stdin", io.StringIO("yes\n" * 20))

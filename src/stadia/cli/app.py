@@ -77,7 +77,7 @@ def _choose_token(token: str | None, host: str, no_token: bool) -> str | None:
 
 
 def _check_network(name: str) -> None:
-    from stadia.models.network_names import is_network_name
+    from stadia.models.published_networks import is_network_name
 
     if not Path(name).exists() and not is_network_name(name):
         found, expected = "no such run or network", "a run, a checkpoint, or a published network"

@@ -21,8 +21,7 @@ class StrictModel(BaseModel):
     """A configuration: unknown keys are errors, defaults are validated, and it cannot be changed.
 
     A field's default may be a configuration (`training: TrainingConfig = TrainingConfig(batch_size=16)`). A partial
-    group
-    of keys changes these keys and keeps the default's other values.
+    group of keys changes these keys and keeps the default's other values.
 
     part_of_keys: by field, the part of keys without a name; otherwise the default's part.
     """

@@ -27,8 +27,7 @@ class Registry(Mapping[str, str]):
     """A read-only table from a part's name to `"module:attribute"`, which users extend with their own parts.
 
     With `entry_points`, a name may also be an entry point of an installed package, or `module:attribute` of any module
-    on
-    Python's path. The current folder is on it only if you put it there: `PYTHONPATH=. stadia ...`.
+    on Python's path. The current folder is on it only if you put it there: `PYTHONPATH=. stadia ...`.
 
     kind: the singular name of the parts for error messages ("loss", "dataset").
     parts: name to `"package.module:attribute"`.
@@ -93,7 +92,7 @@ class Registry(Mapping[str, str]):
         try:
             loaded = importlib.import_module(module)
         except ModuleNotFoundError as error:
-            found = f"'{name}', and there is no module '{error.name}'"
+            found = f"'{name}', but the module '{error.name}' does not exist"
             fix = "install its package, or put its folder on the path: PYTHONPATH=FOLDER stadia ..."
             raise ConfigError(self.kind, found=found, expected=expected, fix=fix) from error
         except Exception as error:

@@ -117,8 +117,7 @@ class Targets(TensorDataclass):
     T_source_target_true: (B, N, 4, 4) metres, measured motion, for metrics and checks only; NaN if unknown.
     depth_m: (B, 1, H, W) z in metres, 0 = none; None without depth.
     ignored: (B, 1, H, W) bool, true at pixels that no loss or score counts, such as the hood (`data.ignore`) or the
-        corners
-        of a tilted image; None: all count.
+        corners of a tilted image; None: all count.
     point_depth: (B, 1, H, W) z of points of a map, in the unit of its motion, 0 = none; None without a map.
     static: (B, 1, H, W) bool, false on what moves in the world or with the camera; None without a map.
     """

@@ -34,13 +34,6 @@ def warped_log_ratio(
     now, following: in one unit.
     T_following_now: (4, 4), its translation in that unit.
     Returns (H, W), 0 if not seen, and (H, W) bool, true if the following frame shows the point.
-
-    Examples:
-        >>> K = np.array([[3.0, 0, 2.5], [0, 3, 1.5], [0, 0, 1]])
-        >>> near, far = (DepthView(np.full((4, 6), depth, np.float32), K) for depth in (5, 6))
-        >>> ratio, _ = warped_log_ratio(near, far, np.eye(4))
-        >>> round(float(np.exp(ratio.mean())), 3)
-        1.2
     """
     height, width = now.depth.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))

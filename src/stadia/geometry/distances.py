@@ -42,11 +42,6 @@ def measure_distance(
     relative_error: standard deviation of depth over depth, shared by all pixels.
 
     Raises GeometryError if a pixel is outside the map or has no depth.
-
-    Examples:
-        >>> K = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]])
-        >>> measure_distance(np.full((81, 101), 2.0), K, (0, 40), (100, 40)).distance
-        2.0
     """
     points, gradients = [], []
     for x, y in (first, second):
@@ -62,12 +57,7 @@ def measure_distance(
 
 
 def lift_pixel(depth: NDArray[np.floating], K: NDArray[np.floating], x: int, y: int) -> NDArray[np.float64]:
-    """Return the point (3,) of a pixel. Raises GeometryError if the pixel is outside or has no depth.
-
-    Examples:
-        >>> lift_pixel(np.full((2, 2), 3.0), np.eye(3), 1, 0).tolist()
-        [3.0, 0.0, 3.0]
-    """
+    """Return the point (3,) of a pixel. Raises GeometryError if the pixel is outside or has no depth."""
     height, width = depth.shape
     if not (0 <= x < width and 0 <= y < height):
         found, expected = f"pixel {x}, {y}", f"one of an image of {width}x{height}"

@@ -80,11 +80,6 @@ def fit_scale(images: Sequence[Lengths], *, systematic: float = 0.0) -> ScaleFit
     systematic: relative standard deviation shared by all measurements, such as of a known height.
 
     Raises GeometryError without a measurement.
-
-    Examples:
-        >>> fit = fit_scale([(np.array([1.0, 2, 4]), np.array([3.0, 6, 12])), (np.array([5.0]), np.array([15.0]))])
-        >>> round(fit.factor, 6), fit.images
-        (3.0, 2)
     """
     ratios = [_log_ratios(*lengths) for lengths in images]
     ratios = [ratio for ratio in ratios if len(ratio)]
@@ -113,12 +108,6 @@ def fit_scale_with_shift(images: Sequence[Lengths]) -> ScaleFit:
     images: output (N,), larger for nearer points, and measured metres (N,) of each image.
 
     Raises GeometryError if the output varies too little or does not grow with nearness.
-
-    Examples:
-        >>> metres = np.array([2.0, 4, 5, 8, 10, 20])
-        >>> fit = fit_scale_with_shift([((1 / metres - 0.01) / 0.5, metres)])
-        >>> round(fit.factor, 6), round(fit.shift, 6)
-        (0.5, 0.01)
     """
     usable = [(np.asarray(raw, float), np.asarray(metres, float)) for raw, metres in images if len(raw)]
     raw = np.concatenate([lengths[0] for lengths in usable] or [np.zeros(0)])
@@ -161,15 +150,7 @@ def fuse_scales(fits: dict[str, ScaleFit]) -> FusedScale:
     """Return the mean of the logarithms of several factors, weighted by their inverse variances.
 
     If two contradict each other, the deviation is at least half of the largest difference. Raises GeometryError without
-    a
-    fit.
-
-    Examples:
-        >>> fit = lambda factor: fit_scale([(np.ones(1), np.full(1, factor))] * 3, systematic=0.02)
-        >>> fuse_scales({"a": fit(2.0), "b": fit(2.0)}).factor
-        2.0
-        >>> fuse_scales({"a": fit(2.0), "b": fit(3.0)}).contradictions
-        (('a', 'b'),)
+    a fit.
     """
     if not fits:
         raise GeometryError("scale", found="no source", expected="at least one", fix="name one with --scale-from")

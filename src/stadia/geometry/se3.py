@@ -338,10 +338,8 @@ def quaternion_mean_by_segment(
     """Return the rotation (count, 4), w >= 0, nearest to all pixels (P, 4) of each object `segment` (P,).
 
     It is the principal eigenvector of sum w q q^T (Markley et al., "Averaging quaternions", JGCD 30(4), 2007), so q and
-    -q
-    are equal. A quaternion weighs as the square of its length. weights: (P,), not negative. An object without a pixel
-    has
-    the zero quaternion. If the two largest eigenvalues are equal, one of the best rotations is returned.
+    -q are equal. A quaternion weighs as the square of its length. weights: (P,), not negative. An object without a
+    pixel has the zero quaternion. If the two largest eigenvalues are equal, one of the best rotations is returned.
 
     Examples:
         >>> pixels = torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0], [0, 1.0, 0, 0]])

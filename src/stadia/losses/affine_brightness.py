@@ -64,8 +64,7 @@ class BrightnessGate(nn.Module):
     """Keep brightness at (1, 0) until warped sources beat unwarped ones, then pass it for good.
 
     The best gain between unrelated images is near 0, and with it depth never trains. The gate opens as soon as the
-    ratio of
-    warped to unwarped residual, averaged over about `STEPS` steps, is below `BEATEN`. Buffers hold its state.
+    ratio of warped to unwarped residual, averaged over about `STEPS` steps, is below `BEATEN`. Buffers hold its state.
 
     from_step: open at this step at the latest; None: only by the ratio.
     """

@@ -56,8 +56,7 @@ def minimum_reprojection(
     `identity_residual`, so ties (a camera at rest) are masked. Between equal candidates the first wins.
 
     Other pixels get the constant `identity_residual` (the largest of several kinds) without gradient, and the mean
-    stays
-    over all pixels: neither leaving the frame nor masking lowers the loss.
+    stays over all pixels: neither leaving the frame nor masking lowers the loss.
 
     residuals: (B, N, H, W) of the warped candidates.
     seen: (B, N, H, W) bool, true if the candidate projects into its source's image.

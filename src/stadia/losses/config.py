@@ -19,7 +19,7 @@ SELFSUP_TERMS = ("photometric", "motion", "smoothness", "right_view", "left_righ
 
 def _is_term(name: str) -> str:
     if name not in SELFSUP_TERMS:
-        raise ValueError(f"'{name}' is none of {', '.join(SELFSUP_TERMS)}")
+        raise ValueError(f"'{name}' is not one of {', '.join(SELFSUP_TERMS)}")
     return name
 
 
@@ -42,14 +42,12 @@ class SelfSupervisedLossConfig(StrictModel):
         motion learns to grow. With a stereo source it acts from the start.
     residual_threshold: residuals above it are outliers: they are clamped and train nothing. None: no clamp.
     pyramid: number of image sizes, each half the one before, at which every depth map is compared. A match 24 pixels
-        away
-        is 3 pixels away at the fourth size, within reach of the gradient.
+        away is 3 pixels away at the fourth size, within reach of the gradient.
     scale_weights: weight of each scale of the prediction in all terms, finest first; the sum is divided by the number
-        of
-        scales. None: all 1.
+        of scales. None: all 1.
     term_scale_weights: further factors for single terms by name: {"smoothness": [1, 0.5, 0, 0]}.
     translation_gradient: factor on the gradient of the predicted translation of temporal sources.
-    translation_gradient_steps: steps in which this factor falls by e towards 1. None: it stays.
+    translation_gradient_steps: steps in which this factor falls by e towards 1. None: constant.
     temporal_from_step: temporal neighbors train depth from this step on; before, only the stereo source does, and they
         train the pose network. None: never. Without a stereo source they train depth from the start.
     uncertainty_from_step: a predicted uncertainty weights the residual from this step on; Sigma is 1 before.
@@ -66,8 +64,7 @@ class SelfSupervisedLossConfig(StrictModel):
         disables it. One more pass of the depth network.
     tilt_deg: largest roll of this term.
     sparse_depth: weight of |ln z - ln z_true| if the data have depth, such as LiDAR (`data.ground_truth_depth=true`);
-        it
-        gives metres.
+        it gives metres.
     speed: weight of the error of the length of a motion in metres, if the data have poses; it gives metres.
     left_right_consistency: weight of the difference between the left and right view's inverse depth, both ways; 0
         disables it. It also penalizes correct occlusions (Monodepth, arXiv 1609.03677, used 1).
@@ -147,7 +144,7 @@ class SparseDepthConfig(StrictModel):
         mean(d)^2 (Eigen).
     silog_lam: share of a common factor that is ignored, 0 to 1; null: 0.85 for the root, 0.5 for the variance.
     trim: share of the largest errors that affine_invariant excludes in each image.
-    min_depth_m, max_depth_m: ground truth outside this range is no label.
+    min_depth_m, max_depth_m: ground truth outside this range is ignored.
     """
 
     name: LossName = "sparse_depth"
@@ -182,7 +179,7 @@ def load_loss(name: str, base: type[LossT]) -> type[LossT]:
     """Return the class of a loss. It is called with the recipe's configuration `loss`.
 
     name: of `stadia list losses`, an entry point of the group stadia.losses, or module:Class.
-    base: the recipe's own loss, from which every other derives: checks and monitors rely on its terms.
+    base: the recipe's own loss and base class of all others: checks and monitors rely on its terms.
 
     Raises ConfigError for another class.
     """

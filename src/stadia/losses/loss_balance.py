@@ -40,15 +40,7 @@ class RunningVariation:
 
     @property
     def variation(self) -> float:
-        """Return the standard deviation over the mean; NaN for too few batches.
-
-        Examples:
-            >>> steady = RunningVariation()
-            >>> for _ in range(5):
-            ...     steady.add(2.0)
-            >>> steady.variation
-            0.0
-        """
+        """Return the standard deviation over the mean; NaN for too few batches."""
         if self.count < MIN_BATCHES or self.mean <= 0:
             return math.nan
         return math.sqrt(self.squares / self.count) / self.mean
@@ -113,16 +105,9 @@ def find_min_norm_weights(gradients: Tensor) -> Tensor:
     """Return weights (N,) of gradients (N, P) with the shortest weighted sum; not negative, their sum is 1.
 
     A step along it lowers every loss, if possible (Sener and Koltun, "Multi-Task Learning as Multi-Objective
-    Optimization",
-    NeurIPS 2018, arXiv 1810.04650; MiDaS, arXiv 1907.01341, section 5). By non-negative least squares: the a that
-    minimizes
+    Optimization", NeurIPS 2018, arXiv 1810.04650; MiDaS, arXiv 1907.01341, section 5). By non-negative least squares:
+    the a that minimizes
     |sum a_i g_i|^2 + L^2 (1 - sum a_i)^2, divided by its sum, for any L.
-
-    Examples:
-        >>> find_min_norm_weights(torch.tensor([[1.0, 0.0], [0.0, 1.0]])).tolist()  # equally long, at a right angle
-        [0.5, 0.5]
-        >>> find_min_norm_weights(torch.tensor([[1.0, 0.0], [3.0, 0.0]])).tolist()  # the shorter one points there too
-        [1.0, 0.0]
     """
     from scipy.optimize import nnls  # here: slow to import
 

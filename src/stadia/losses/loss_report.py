@@ -21,10 +21,8 @@ class LossReport:
     terms: detached weighted scalars by name, which add up to `total`.
     maps: detached images of the finest scale. A photometric loss has "residual" (B, 1, H, W): the pixel's contribution,
         unweighted; "winner" (B, 1, H, W) integer: i < N for warped source i, N + i if unwarped source i is better, -1
-        if
-        no warped source sees the pixel; "unwarped" (B, 1, H, W): "residual" without depth and motion; "warped" (B, 3,
-        H,
-        W): the warped source most similar to the target at each pixel, 0 if no source sees it.
+        if no warped source sees the pixel; "unwarped" (B, 1, H, W): "residual" without depth and motion; "warped" (B,
+        3, H, W): the warped source most similar to the target at each pixel, 0 if no source sees it.
     least: lower bound of each bounded weighted term, checked in training.
     logged: detached scalars that are only logged.
     """
@@ -76,13 +74,7 @@ def combine_losses(parts: Mapping[str, tuple[float, LossReport]]) -> LossReport:
 
 
 def add_terms(report: LossReport, further: LossReport) -> LossReport:
-    """Return the report with the terms, maps and logged scalars of another report of the same batch.
-
-    Examples:
-        >>> one, two = (LossReport.from_terms({name: torch.tensor(1.0)}, {}) for name in "ab")
-        >>> add_terms(one, two).total.item()
-        2.0
-    """
+    """Return the report with the terms, maps and logged scalars of another report of the same batch."""
     return LossReport(
         report.total + further.total,
         {**report.terms, **further.terms},

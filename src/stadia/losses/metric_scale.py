@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
 from stadia.geometry.align import masked_median
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
+from stadia.geometry.ground.object_scale import count_mask_rows
 from stadia.geometry.ground.road_plane import RoadPixelHeights, height_from_box, road_pixel_heights
 from stadia.geometry.segments import Segments, segment_means
 from stadia.losses.config import MetricScaleConfig
@@ -30,29 +30,15 @@ def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, heig
     """Compute |H - h D / f_y| in metres at each object pixel, (P,): the height error of a box at this depth.
 
     h is the mask's height, from the upper edge of its first row to the lower edge of its last. The minimum is a plane
-    that
-    faces the camera: lower its weight as the camera height becomes known.
+    that faces the camera: lower its weight as the camera height becomes known.
 
     depth_m: (B, 1, H, W) z in metres.
     camera: K (3, 3) or (B, 3, 3).
     objects: of (B, H, W).
     height_m: (M,) known heights, constant; NaN gives 0.
-
-    Examples:
-        >>> from stadia.geometry.camera import intrinsics
-        >>> from stadia.geometry.segments import segments_from_instances
-        >>> cam, depth_m = intrinsics(100, 100, 1, 7, height=15, width=3), torch.full((1, 1, 15, 3), 10.0)
-        >>> mask = torch.zeros(1, 15, 3, dtype=torch.long)
-        >>> mask[0, 2:14, 1] = 1  # 12 pixels tall at 10 m: 1.2 m
-        >>> error = object_height_error(depth_m, cam, segments_from_instances(mask), torch.tensor([1.5]))
-        >>> round(error.max().item(), 3)
-        0.3
     """
-    row = objects.pixel // depth_m.shape[-1] % depth_m.shape[-2]
-    first = row.new_full((objects.count,), depth_m.shape[-2]).scatter_reduce(0, objects.segment, row, "amin")
-    last = row.new_full((objects.count,), -1).scatter_reduce(0, objects.segment, row, "amax")
     fy = camera.fy.to(height_m).expand(len(depth_m))[objects.image]
-    px_over_fy = height_from_box(last - first + 1, torch.ones_like(height_m), fy)
+    px_over_fy = height_from_box(count_mask_rows(objects, *depth_m.shape[-2:]), torch.ones_like(height_m), fy)
     known = height_m.isfinite()
     predicted_m = px_over_fy[objects.segment] * objects.gather(depth_m)[:, 0]
     error = (height_m.detach().where(known, 0.0)[objects.segment] - predicted_m).abs()
@@ -98,12 +84,7 @@ FINAL_OBJECT_SHARE = 0.005
 
 
 def negative_log_likelihood(error: Tensor, deviation: Tensor) -> Tensor:
-    """Return error^2 / (2 deviation^2) + ln deviation, elementwise: a Gaussian without its constant.
-
-    Examples:
-        >>> negative_log_likelihood(torch.tensor(0.2), torch.tensor(0.1)).item()  # 2 - 2.303
-        -0.3025851249694824
-    """
+    """Return error^2 / (2 deviation^2) + ln deviation, elementwise: a Gaussian without its constant."""
     return 0.5 * (error / deviation).square() + deviation.log()
 
 
@@ -118,14 +99,7 @@ def compute_scale_loss_shares(epoch: int, *, epochs: int) -> ScaleLossShares:
     """Return the shares of an epoch, counted from 0, until the schedule ends at `epochs`.
 
     The camera height enters slowly, as a logarithm, because early road depth is poor; object heights flatten the
-    objects,
-    so they fade out (FUMET, arXiv 2312.04530: 20 of 60 epochs on KITTI, 12 of 35 on Cityscapes).
-
-    Examples:
-        >>> compute_scale_loss_shares(0, epochs=20)
-        ScaleLossShares(objects=1.0, camera=0.0)
-        >>> compute_scale_loss_shares(20, epochs=20)
-        ScaleLossShares(objects=0.005, camera=1.0)
+    objects, so they fade out (FUMET, arXiv 2312.04530: 20 of 60 epochs on KITTI, 12 of 35 on Cityscapes).
     """
     if epoch >= epochs:
         return ScaleLossShares(FINAL_OBJECT_SHARE, 1.0)
@@ -175,11 +149,8 @@ class MetricScaleLoss:
         balance: returns further factors by term from the unweighted terms (`losses.loss_balance`).
 
         Returns terms and maps of errors (B, 1, H, W) in metres of object and camera height; `logged` has
-        "camera_height_m", the
-        median over the images, NaN without road.
-        Raises GeometryError if the number of heights differs from the number of objects or images.
+        "camera_height_m", the median over the images, NaN without road.
         """
-        _check_known(known, len(road))
         with torch.autocast(road.device.type, enabled=False):
             dtype = torch.promote_types(inverse_depth[0].dtype, torch.float32)
             road = erode_road_mask(road)
@@ -230,13 +201,3 @@ class MetricScaleLoss:
         of_images = negative_log_likelihood(means, self.config.camera_spread * camera_m)
         seen = pixels > 0
         return object_loss, of_images.where(seen, 0.0).sum() / seen.sum().clamp(min=1)
-
-
-def _check_known(known: KnownHeights, images: int) -> None:
-    found = (*known.object_m.shape, *known.weight.shape, *known.camera_m.shape)
-    expected = (known.objects.count, known.objects.count, images)
-    if found != expected:
-        counts = "{} of objects, {} weights, {} of cameras"
-        given = counts.format(*found) if len(found) == 3 else f"shapes {found}"
-        fix = "pass a height and a weight per object, and a camera height per image"
-        raise GeometryError("known heights", found=given, expected="{}, {} and {}".format(*expected), fix=fix)

@@ -112,8 +112,7 @@ def weight_by_uncertainty(residual: Tensor, log_uncertainty: Tensor) -> Tensor:
     """Compute r / Sigma + log Sigma at each pixel (D3VO, arXiv 2003.01060, eq. 7; Kendall and Gal, arXiv 1703.04977).
 
     The minimum for a fixed residual is at Sigma = r, 1 + log r: *below 0 for r < 1 / e*, which is correct. Sigma
-    belongs to
-    the target pixel: it weights the minimum over the sources, not its candidates.
+    belongs to the target pixel: it weights the minimum over the sources, not its candidates.
 
     residual, log_uncertainty: (B, 1, H, W). Raises GeometryError if the shapes differ.
 

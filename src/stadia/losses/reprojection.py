@@ -153,6 +153,7 @@ class TorchReprojector:
         return Reprojection(minimum, identity_residual, lambda: image)
 
     def bind_motion(self, T_source_target: Tensor) -> Callable[[Tensor], Reprojection]:
+        """Return the comparison by inverse depth (B, 1, H, W) at these motions."""
         return lambda inverse_depth: self(inverse_depth, T_source_target)
 
     def _residuals(self, images: Tensor) -> Tensor:
@@ -216,14 +217,7 @@ def left_right_consistency(
 
 
 def widen_region(ignored: Tensor) -> Tensor:
-    """Return (B, 1, H, W) bool, one pixel wider: SSIM windows next to the region see into it.
-
-    Examples:
-        >>> ignored = torch.zeros(1, 1, 5, 5, dtype=torch.bool)
-        >>> ignored[..., 2, 2] = True
-        >>> widen_region(ignored).sum().item()
-        9
-    """
+    """Return (B, 1, H, W) bool, one pixel wider: SSIM windows next to the region see into it."""
     return functional.max_pool2d(ignored.float(), kernel_size=3, stride=1, padding=1) > 0
 
 

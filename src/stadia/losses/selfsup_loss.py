@@ -54,13 +54,11 @@ class SelfSupervisedLoss:
     `config.pyramid` it is also compared at smaller image sizes.
 
     Sources that train depth at this step (`config.temporal_from_step`) compete in one minimum. The others have a
-    separate
-    minimum with constant depth, the term "motion" without auto-mask, which trains the pose network.
+    separate minimum with constant depth, the term "motion" without auto-mask, which trains the pose network.
 
     Optional outputs (D3VO, arXiv 2003.01060): brightness changes the target before the comparison, and the term
     "brightness" draws it to (1, 0). The log uncertainty weights the minimum, so "photometric" may be negative. The
-    right
-    view has its own term. Runs in float32 at least.
+    right view has its own term. Runs in float32 at least.
 
     config: weights and schedule.
     reprojector: implementation of warping and comparison; None: the fastest for the device.
@@ -92,14 +90,12 @@ class SelfSupervisedLoss:
         road: (B, 1, H, W) bool, temporal sources only: no auto-mask there while the camera moves (`losses.auto_mask`).
 
         Returns with `logged`: "warped_over_unwarped", the residual without auto-mask over the residual without depth
-        and
-        motion; "warped_over_unwarped_right", of the right view; "saturated", the share of pixels that brightness leaves
-        unchanged.
+        and motion; "warped_over_unwarped_right", of the right view; "saturated", the share of pixels that brightness
+        leaves unchanged.
 
-        Raises GeometryError if the number of sources or scales is inconsistent, for a right view without a source
+        Raises GeometryError if the number of scales is inconsistent, for a right view without a source
         "stereo", and for a road with a stereo source.
         """
-        _check_sources(targets, prediction, source_names)
         _check_road(road, source_names)
         with torch.autocast(targets.image.device.type, enabled=False):
             targets = targets.to(torch.promote_types(targets.image.dtype, torch.float32))
@@ -433,15 +429,6 @@ def _scale_weights(prediction: Prediction, weights: Sequence[float] | None) -> S
             expected = f"{scales}, as for inverse depth"
             raise GeometryError(name, found=f"{len(values)} scales", expected=expected, fix="pass one per scale")
     return weights or [1.0] * scales
-
-
-def _check_sources(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> None:
-    tensors = (targets.sources, targets.source_camera.K, prediction.T_source_target)
-    counts = (*(tensor.shape[1] for tensor in tensors), len(source_names))
-    if len(set(counts)) > 1:
-        found = "{} images, {} cameras, {} transforms, {} names".format(*counts)
-        fix = "pass the batch's own source_names and the prediction for this batch"
-        raise GeometryError("sources", found=found, expected="one of each per source", fix=fix)
 
 
 def _check_road(road: Tensor | None, source_names: Sequence[str]) -> None:

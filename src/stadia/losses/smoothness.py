@@ -34,8 +34,7 @@ def edge_aware_slope(values: Tensor, image: Tensor) -> Tensor:
     """Return mean |dx v| exp(-|dx I|) + mean |dy v| exp(-|dy I|), of values (B, 1, H, W) as they are.
 
     It depends on the unit and rewards larger depth. D3VO (arXiv 2003.01060, supplement, there a sum) and Monodepth
-    (arXiv
-    1609.03677, eq. 3) use it.
+    (arXiv 1609.03677, eq. 3) use it.
     """
     slope_x, slope_y = (values.diff(dim=dim).abs() for dim in (3, 2))
     with torch.no_grad():

@@ -30,15 +30,7 @@ def roll_pixels(camera: Camera, roll_deg: float) -> tuple[Tensor, Tensor]:
 
 
 def roll_images(images: Tensor, camera: Camera, roll_deg: float) -> tuple[Tensor, Tensor]:
-    """Return images or maps (B, C, H, W) of the rolled camera, edges repeated outside, and the inside mask.
-
-    Examples:
-        >>> from stadia.geometry.camera import intrinsics
-        >>> cam = intrinsics(2, 2, 1, 1, height=3, width=3, dtype=torch.float32)
-        >>> rolled, _ = roll_images(torch.arange(9.0).view(1, 1, 3, 3), Camera(cam.K[None], 3, 3), 90)
-        >>> rolled[0, 0].round().abs().tolist()  # a quarter turn, right to below
-        [[6.0, 3.0, 0.0], [7.0, 4.0, 1.0], [8.0, 5.0, 2.0]]
-    """
+    """Return images or maps (B, C, H, W) of the rolled camera, edges repeated outside, and the inside mask."""
     pixels, inside = roll_pixels(camera, roll_deg)
     return sample_image(images, pixels), inside
 

@@ -98,12 +98,7 @@ def beyond_p(differences: Sequence[float], margin: float) -> float:
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust the p of several tests so that all together err as rarely as one (S. Holm, 1979).
-
-    Examples:
-        >>> [round(p, 2) for p in adjust_holm([0.01, 0.04, 0.03])]
-        [0.03, 0.06, 0.06]
-    """
+    """Adjust the p of several tests so that all together err as rarely as one (S. Holm, 1979)."""
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p)
     adjusted = np.empty_like(p)

@@ -100,8 +100,7 @@ def length_ratio(estimated: Tensor, reference: Tensor) -> float | None:
     """Return the length of the estimate over the reference's; None if the reference stands still.
 
     Both are sums of straight distances over the same segments: from each pose to the first one that is LENGTH_SHARE of
-    the
-    reference's path farther, at most MAX_LENGTH_M. (Noise lengthens steps between neighboring poses.)
+    the reference's path farther, at most MAX_LENGTH_M. (Noise lengthens steps between neighboring poses.)
     """
     distance = _distances_m(reference)
     length = (LENGTH_SHARE * distance[-1]).clamp(max=MAX_LENGTH_M)
@@ -256,8 +255,7 @@ def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:
     """Return the median projection of predicted on true translations, (N, 6) both, in lengths of the true ones.
 
     1 is right, 0 is no motion, -1 is the inverse. Standing frames (MIN_LENGTH_SHARE) are left out. None if the truth
-    stands
-    still.
+    stands still.
 
     Examples:
         >>> true = torch.tensor([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])

@@ -90,8 +90,7 @@ def sparsification_curve(error: Tensor, uncertainty: Tensor, mask: Tensor) -> Te
     """Return the mean error (..., 51) without the k / 50 most uncertain pixels, k from 0 to 50; the last is 0.
 
     Of n pixels ceil(k (n - 1) / 50) are removed, as in Poggi et al. Pixels of equal uncertainty all have their mean
-    error,
-    so that a constant uncertainty equals random order.
+    error, so that a constant uncertainty equals random order.
     """
     scored = uncertainty.double().masked_fill(~mask, torch.inf)  # other pixels come last
     by, order = scored.flatten(-2).sort(dim=-1)
@@ -134,22 +133,12 @@ def spearman(a: Tensor, b: Tensor) -> float:
 
 
 def laplace_width(share: float) -> float:
-    """Return half the interval about 0 with this share of a Laplace distribution of scale 1.
-
-    Examples:
-        >>> round(laplace_width(0.5), 4)
-        0.6931
-    """
+    """Return half the interval about 0 with this share of a Laplace distribution of scale 1."""
     return -math.log1p(-share)
 
 
 def normal_width(share: float) -> float:
-    """Return half the interval about 0 with this share of a normal distribution of standard deviation 1.
-
-    Examples:
-        >>> round(normal_width(0.6827), 3)
-        1.0
-    """
+    """Return half the interval about 0 with this share of a normal distribution of standard deviation 1."""
     return math.sqrt(2) * float(torch.erfinv(torch.tensor(share, dtype=torch.float64)))
 
 

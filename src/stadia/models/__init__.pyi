@@ -6,7 +6,6 @@ from .attention import MemoryCompressedAttention as MemoryCompressedAttention
 from .attention import PerformerAttention as PerformerAttention
 from .attention import TokenMergingAttention as TokenMergingAttention
 from .attention_config import AttentionConfig as AttentionConfig
-from .attention_config import describe_attention_cost as describe_attention_cost
 from .config import DepthPoseNetConfig as DepthPoseNetConfig
 from .depth.config import DepthModelConfig as DepthModelConfig
 from .depth.config import DepthNetworkConfig as DepthNetworkConfig

@@ -178,9 +178,8 @@ class TokenMergingAttention(SdpaAttention):
     """Exact attention between fewer tokens: the share `merge` of the grid's tokens is merged, then unmerged.
 
     The mean key over heads decides which tokens merge (`match_tokens`). The query, key and value of a group are the
-    means
-    of its tokens, and the log of its size is added to its logits (proportional attention, arXiv 2210.09461, eq. 1). The
-    tokens before the grid never merge. Similarity and sums use float32, since flat regions tie in bfloat16.
+    means of its tokens, and the log of its size is added to its logits (proportional attention, arXiv 2210.09461, eq.
+    1). The tokens before the grid never merge. Similarity and sums use float32, since flat regions tie in bfloat16.
     """
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -26,13 +26,11 @@ class DepthPoseNet(nn.Module):
     """Apply the depth network to the target image and the pose network to each pair of temporal neighbors.
 
     The pose network always receives a pair in temporal order. For a source before the target its motion and brightness
-    are
-    inverted. A rig source (stereo) has its transform from the calibration. With `brightness` the pose network also
-    receives
-    that pair, target first, for its brightness only.
+    are inverted. A rig source (stereo) has its transform from the calibration. With `brightness` the pose network also
+    receives that pair, target first, only to predict brightness.
 
     motion: create a pose network; without temporal neighbors nothing would train it.
-    size: (height, width) of the training images, for a pose head that requires them.
+    size: (height, width) of the training images; some pose heads require it.
     """
 
     def __init__(self, config: DepthPoseNetConfig, *, motion: bool = True, size: tuple[int, int] | None = None) -> None:

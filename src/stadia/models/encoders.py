@@ -141,8 +141,7 @@ def _create_random(create: Callable[..., nn.Module]) -> nn.Module:
     """Create the model with random weights, and let every residual block start with a branch.
 
     timm starts many networks with only their skip connections (`zero_init_last`, `skipinit`, layer scale 1e-5); depth
-    of
-    unseen images is then worse.
+    of unseen images is then worse.
     """
     model = create()
     with torch.no_grad():

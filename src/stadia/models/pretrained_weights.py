@@ -12,7 +12,6 @@ import re
 import socket
 import urllib.request
 import zipfile
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -141,7 +140,6 @@ class LoadReport:
     missing: parameters that stay random.
     unexpected: names in the file without a parameter.
     mismatched: names in both with different shapes: "name: (3, 4) in the file, (3, 5) in the network".
-    tied: groups of names that share memory, in the file or the network.
     """
 
     source: str
@@ -149,7 +147,6 @@ class LoadReport:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
-    tied: tuple[tuple[str, ...], ...] = ()
 
     @property
     def drawn(self) -> tuple[str, ...]:
@@ -169,7 +166,6 @@ class LoadReport:
             "unused": f"{len(never)} missing that no output depends on",
             "unexpected": summarize_names(self.unexpected),
             "mismatched": summarize_names(self.mismatched),
-            "tied": summarize_names([" = ".join(names) for names in self.tied]),
         }
         return "\n".join(f"{kind:<12} {what}" for kind, what in rows.items())
 
@@ -188,8 +184,7 @@ def load_pretrained(
     path: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one.
     name: of the network, for errors.
     allow_missing: patterns (* and ? are wildcards) of parameters that may stay random; an attention core's own
-        ("*.core.*")
-        always may.
+        ("*.core.*") always may.
     allow_unexpected: patterns of names in the file that may stay unused.
 
     Raises CheckpointError for a damaged file, other content than tensors, and weights that are missing, mismatched or
@@ -197,9 +192,8 @@ def load_pretrained(
     """
     path, file = expand_home(path), resolve_weights_file(path)
     check_input_file(file, expected=_EXPECTED, max_bytes=_MAX_BYTES)
-    tensors = read_tensors(file)
-    renamed = rename_to_transformers(tensors, network.state_dict().keys())
-    report = _match_weights(tensors, renamed, network, source=str(path))
+    renamed = rename_to_transformers(read_tensors(file), network.state_dict().keys())
+    report = _match_weights(renamed, network, source=str(path))
     missing, unexpected = (*UNUSED_PARAMETERS, "*.core.*", *allow_missing), (*IGNORED_FILE_WEIGHTS, *allow_unexpected)
     _refuse_partial(report, path, name, missing, unexpected)
     fitting = {own: renamed[own][1] for own in report.loaded}
@@ -259,9 +253,7 @@ def read_tensors(path: Path, plain: Collection[str] = ()) -> dict[str, Tensor]:
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, plain)
 
 
-def _match_weights(
-    tensors: Mapping[str, Tensor], renamed: Mapping[str, tuple[str, Tensor]], network: nn.Module, *, source: str
-) -> LoadReport:
+def _match_weights(renamed: Mapping[str, tuple[str, Tensor]], network: nn.Module, *, source: str) -> LoadReport:
     own = network.state_dict()
     loaded = tuple(name for name, tensor in own.items() if name in renamed and renamed[name][1].shape == tensor.shape)
     missing = tuple(name for name in own if name not in set(loaded))
@@ -271,17 +263,7 @@ def _match_weights(
         for name in missing
         if name in renamed
     )
-    tied = find_tied_weights(tensors.items()) + find_tied_weights(network.named_parameters(remove_duplicate=False))
-    return LoadReport(source, loaded, missing, unexpected, mismatched, tuple(tied))
-
-
-def find_tied_weights(named: Iterable[tuple[str, Tensor]]) -> list[tuple[str, ...]]:
-    """Return groups of names whose tensors share memory."""
-    groups: dict[tuple[object, ...], list[str]] = defaultdict(list)
-    for name, tensor in named:
-        memory = id(tensor) if tensor.is_meta else (tensor.data_ptr(), tensor.shape) if tensor.numel() else name
-        groups[(memory,)].append(name)
-    return [tuple(names) for names in groups.values() if len(names) > 1]
+    return LoadReport(source, loaded, missing, unexpected, mismatched)
 
 
 def _refuse_partial(

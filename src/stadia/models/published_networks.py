@@ -18,6 +18,7 @@ from stadia.core.types import DepthScale
 from stadia.files.input_files import check_input_file, read_text
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home
+from stadia.models import DEPTH_NETWORKS
 
 FORBIDS_COMMERCIAL_USE = ("CC-BY-NC", "Apple-AMLR", "research only")
 """Parts of the names of non-commercial licences."""
@@ -69,22 +70,12 @@ PUBLISHED_NETWORKS: Mapping[str, PublishedNetwork] = _read_networks()
 
 
 def find_by_repository(repository: str) -> PublishedNetwork | None:
-    """Return the entry of a repository of the hub, or None.
-
-    Examples:
-        >>> find_by_repository("apple/DepthPro-hf").licence
-        'Apple-AMLR (research only)'
-    """
+    """Return the entry of a repository of the hub, or None."""
     return next((entry for entry in PUBLISHED_NETWORKS.values() if entry.repository == repository), None)
 
 
 def is_non_commercial(licence: str) -> bool:
-    """Return whether a licence forbids commercial use.
-
-    Examples:
-        >>> is_non_commercial("CC-BY-NC-4.0"), is_non_commercial("Apache-2.0")
-        (True, False)
-    """
+    """Return whether a licence forbids commercial use."""
     return any(part.lower() in licence.lower() for part in FORBIDS_COMMERCIAL_USE)
 
 
@@ -173,12 +164,6 @@ def find_repository(source: str) -> tuple[str, str | None] | None:
     """Return the repository and the revision of a short name or hf:ORG/NAME[@REVISION]; None for a folder.
 
     Raises ConfigError for a malformed name.
-
-    Examples:
-        >>> find_repository("hf:ORG/NAME@main")
-        ('ORG/NAME', 'main')
-        >>> find_repository("dpt-large")
-        ('Intel/dpt-large', None)
     """
     if source in PUBLISHED_NETWORKS:
         return PUBLISHED_NETWORKS[source].repository, None
@@ -280,3 +265,30 @@ def is_network_folder(path: Path) -> bool:
     except Exception as error:  # damaged: whoever opens it names the mistake
         return bool(summarize_exception(error))
     return isinstance(values, Mapping) and "model_type" in values
+
+
+# -- names of networks without a run
+
+OWN_NETWORK = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""Your own network: module:Class."""
+
+
+def is_network_name(text: str) -> bool:
+    """Return whether a text names a network without a run: published, a folder of transformers, or module:Class."""
+    path = Path(text)
+    if path.exists():
+        return path.is_dir() and is_network_folder(path)
+    return (
+        text.startswith(HUB)
+        or text in PUBLISHED_NETWORKS
+        or text in DEPTH_NETWORKS
+        or bool(OWN_NETWORK.fullmatch(text))
+    )
+
+
+def refuse_misspelt_network(text: str) -> None:
+    """Raise ConfigError for a name that is neither a file nor a network, but close to a network's name."""
+    near = None if Path(text).exists() else find_nearest_name(text, [*DEPTH_NETWORKS, *PUBLISHED_NETWORKS])
+    if near is not None:
+        expected = "a checkpoint, a run's folder, or a network of `stadia list networks`"
+        raise ConfigError(text, found="no such network or file", expected=expected, fix=f"did you mean '{near}'?")

@@ -58,8 +58,7 @@ def align_direct(
     """Align by damped Gauss-Newton on brightness differences, Student-t weighted, from small images to large ones.
 
     Every pixel with depth takes part. Moving objects are outliers, unless they cover most of the contrast. Images of
-    more
-    than 2 million pixels are compared at a smaller size. No gradient passes.
+    more than 2 million pixels are compared at a smaller size. No gradient passes.
 
     target, source: (B, 3, H, W) and (B, 3, Hs, Ws), RGB in [0, 1].
     depth_m: (B, 1, H, W) z of the target, in metres or the unit of the translation; 0 = none.

@@ -128,8 +128,7 @@ def sample_frames(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, 
     """Sample images (F, H, W) bilinearly at pixels (S, 8, 2) of frames (S,).
 
     Returns value and exact slopes along x and y, each (S, 8), and inside (S, 8) bool, within the outermost centers. A
-    NaN
-    pixel is not inside, and its value is NaN.
+    NaN pixel is not inside, and its value is NaN.
     """
     height, width = gray.shape[-2:]
     x, y = pixels.unbind(-1)
@@ -150,11 +149,6 @@ def rotate_rays(ray: Tensor, R: Tensor) -> Tensor:
     """Rotate rays (S, N, 3) by R (S, 3, 3), without a matrix product.
 
     oneDNN would compile a program for each number of rows, and keep 1024 of them (90 MB).
-
-    Examples:
-        >>> R = torch.tensor([[[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]])
-        >>> rotate_rays(torch.tensor([[[2.0, 3, 4]]]), R).tolist()
-        [[[-3.0, 2.0, 4.0]]]
     """
     x, y, z = (column[:, None] for column in R.unbind(-1))
     return ray[..., :1] * x + ray[..., 1:2] * y + ray[..., 2:] * z
@@ -250,12 +244,7 @@ def gradient_weight(slope_squared: Tensor) -> Tensor:
 
 
 def uncertainty_weight(log_uncertainty: Tensor) -> Tensor:
-    """Return alpha^2 / (alpha^2 + Sigma^2) of a log Sigma (D3VO, eq. 12, without alpha).
-
-    Examples:
-        >>> uncertainty_weight(torch.tensor([-5.0, 0.0]))  # certain, uncertain
-        tensor([0.9955, 0.0099])
-    """
+    """Return alpha^2 / (alpha^2 + Sigma^2) of a log Sigma (D3VO, eq. 12, without alpha)."""
     return _ALPHA**2 / (_ALPHA**2 + (2 * log_uncertainty).exp())
 
 
@@ -281,12 +270,7 @@ def select_pixels(gray: Tensor, allowed: Tensor, count: int) -> Tensor:
 
 
 def squared_gradient(gray: Tensor) -> Tensor:
-    """Return |grad I|^2 (..., H, W) by central differences, per pixel; 0 on the edge.
-
-    Examples:
-        >>> squared_gradient(torch.tensor([[[0.0, 1, 2], [0, 1, 2], [0, 1, 2]]]))[0, 1].tolist()
-        [0.0, 1.0, 0.0]
-    """
+    """Return |grad I|^2 (..., H, W) by central differences, per pixel; 0 on the edge."""
     squared = torch.zeros_like(gray)
     along_x = (gray[..., 1:-1, 2:] - gray[..., 1:-1, :-2]) / 2
     along_y = (gray[..., 2:, 1:-1] - gray[..., :-2, 1:-1]) / 2

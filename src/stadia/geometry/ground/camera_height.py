@@ -91,8 +91,7 @@ class HeightSurvey:
     """Camera height estimated from objects, in metres.
 
     camera_height_m, low_m, high_m: the estimate and its 95 % interval over objects, frames and horizon. A wrong prior
-        of a
-        whole class is not included; it scales the height.
+        of a whole class is not included; it scales the height.
     implied_height_m: (N,) by each object; NaN if not used, 0 above the horizon.
     verdict: N of them.
     horizons: (F, 3) of each frame.
@@ -107,29 +106,14 @@ class HeightSurvey:
 
 
 def horizon_from_angles(camera: Camera, *, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Tensor:
-    """Return the horizon (3,) of a camera pitched up by `pitch_deg`, its right side rolled down by `roll_deg`.
-
-    Examples:
-        >>> from stadia.geometry.camera import intrinsics
-        >>> horizon_from_angles(intrinsics(100, 100, 50, 40, height=81, width=101)).tolist()
-        [0.0, -1.0, 40.0]
-    """
+    """Return the horizon (3,) of a camera pitched up by `pitch_deg`, its right side rolled down by `roll_deg`."""
     pitch, roll = math.radians(pitch_deg), math.radians(roll_deg)
     up = (-math.sin(roll) * math.cos(pitch), -math.cos(roll) * math.cos(pitch), math.sin(pitch))
     return horizon_from_normal(torch.tensor(up, dtype=torch.float64), camera)
 
 
 def pitch_roll_deg(normal: Tensor) -> tuple[float, float]:
-    """Return pitch and roll as in `horizon_from_angles`, from the unit normal (3,) towards the camera.
-
-    Examples:
-        >>> from stadia.geometry.camera import intrinsics
-        >>> from stadia.geometry.ground.horizon import normal_from_horizon
-        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
-        >>> pitch, roll = pitch_roll_deg(normal_from_horizon(horizon_from_angles(cam, pitch_deg=3.0), cam))
-        >>> round(pitch, 3)
-        3.0
-    """
+    """Return pitch and roll as in `horizon_from_angles`, from the unit normal (3,) towards the camera."""
     x, y, z = normal.tolist()
     return math.degrees(math.asin(max(-1.0, min(1.0, z)))), math.degrees(math.atan2(-x, -y))
 
@@ -166,8 +150,7 @@ def survey_camera_height(
     focal_px: focal length along y.
     horizons: (3,) or (F, 3) if known. Horizons of one mount are corrected by one common shift, estimated from near and
         far objects with the prior `horizon_deg`. None: one horizon for all images, fitted to the objects; that needs
-        many
-        objects near and far, and one camera orientation.
+        many objects near and far, and one camera orientation.
     is_single_mount: horizons of all images share one error; False: independent errors, as for several roads.
     horizon_deg: standard deviation of the horizon, 0.3 degrees for the pitch of a car. It lowers the weight of far
         objects.
@@ -431,10 +414,6 @@ def weight_objects(
     reference_m: (M,) camera height of its group; NaN if unknown, which gives weight 1.
     spread: None: weight 1 up to the tolerance and 0 beyond. Else exp(-odd^2 / (2 spread^2)), in the logarithm.
     tolerance: largest accepted |ln(horizon_m / reference_m)|.
-
-    Examples:
-        >>> weight_objects(torch.tensor([1.6, 2.5]), torch.tensor([1.65, 1.65])).tolist()
-        [1.0, 0.0]
     """
     odd = log_height_ratio(horizon_m, reference_m)
     if spread is None:

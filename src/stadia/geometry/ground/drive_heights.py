@@ -27,11 +27,6 @@ def track_boxes(frame: Tensor, box: Tensor) -> Tensor:
 
     frame: (N,) int64, in order of time.
     box: (N, 4) left, top, right, bottom.
-
-    Examples:
-        >>> boxes = torch.tensor([[0.0, 0, 10, 10], [1.0, 0, 11, 10], [50.0, 0, 60, 10]])
-        >>> track_boxes(torch.tensor([0, 1, 1]), boxes).tolist()
-        [0, 0, 1]
     """
     track = torch.full((len(frame),), -1, dtype=torch.int64)
     last: dict[int, int] = {}  # of each object that may go on, its last box

@@ -24,12 +24,6 @@ def horizon_from_normal(normal: Tensor, camera: Camera) -> Tensor:
 
     camera.K is (3, 3) or has the normal's leading axes. A vertical optical axis has no horizon: NaN.
     Hartley and Zisserman, Multiple View Geometry, 2nd ed., section 8.6.3.
-
-    Examples:
-        >>> from stadia.geometry.camera import intrinsics
-        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
-        >>> horizon_from_normal(torch.tensor([0.0, -1.0, 0.0]), cam).tolist()  # 40 - y: pixels above row 40
-        [0.0, -1.0, 40.0]
     """
     inverse = inverse_intrinsics(camera.K).to(normal.dtype)
     line = (inverse * normal[..., :, None]).sum(-2)  # element by element: a matrix product could be rounded
@@ -38,25 +32,12 @@ def horizon_from_normal(normal: Tensor, camera: Camera) -> Tensor:
 
 
 def normal_from_horizon(horizon: Tensor, camera: Camera) -> Tensor:
-    """Return the unit normal K^T l (..., 3) towards the camera of planes with horizon l (..., 3).
-
-    Examples:
-        >>> from stadia.geometry.camera import intrinsics
-        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
-        >>> round(normal_from_horizon(torch.tensor([0.0, -1.0, 40.0]), cam)[1].item(), 4)  # straight up
-        -1.0
-    """
+    """Return the unit normal K^T l (..., 3) towards the camera of planes with horizon l (..., 3)."""
     return F.normalize((camera.K.to(horizon.dtype) * horizon[..., :, None]).sum(-2), dim=-1)
 
 
 def distance_above_horizon(horizon: Tensor, pixels: Tensor) -> Tensor:
-    """Return distances (..., N) in pixels of points (..., N, 2), x, y, to the horizon (..., 3), positive above it.
-
-    Examples:
-        >>> line = torch.tensor([0.0, -1.0, 40.0])  # row 40
-        >>> distance_above_horizon(line, torch.tensor([[50.0, 30.0], [50.0, 60.0]])).tolist()
-        [10.0, -20.0]
-    """
+    """Return distances (..., N) in pixels of points (..., N, 2), x, y, to the horizon (..., 3), positive above it."""
     return (horizon[..., None, :2] * pixels).sum(-1) + horizon[..., None, 2]
 
 
@@ -175,10 +156,11 @@ def fit_object_horizon(
     sample: objects of a sample, 3 or more; more than three use least squares.
 
     Raises GeometryError for fewer than 3 objects, for values that are not finite and positive, if no three objects
-    agree,
-    or if the inliers' feet are on one line of the image.
+    agree, or if the inliers' feet are on one line of the image.
     """
-    _check_objects(foot, height_px, height_m)
+    if len(foot) < 3:
+        found, fix = f"{len(foot)} objects", "pass more objects"
+        raise GeometryError("objects of a horizon", found=found, expected="at least 3", fix=fix)
     at = torch.cat((foot.detach().double(), torch.ones(len(foot), 1, dtype=torch.float64, device=foot.device)), -1)
     px_per_m = height_px.detach().double() / height_m.detach().double()
     count = min(max(sample, 3), len(at))
@@ -207,18 +189,6 @@ def _log_height_ratio(line: Tensor, at: Tensor, px_per_m: Tensor) -> Tensor:
     """Return ln((l . (x, y, 1)) / s) (..., N) of lines (..., 3); infinite where it is not positive."""
     expected = (line[..., None, :] * at).sum(-1)
     return torch.where(expected > 0, expected / px_per_m, torch.inf).log()
-
-
-def _check_objects(foot: Tensor, height_px: Tensor, height_m: Tensor) -> None:
-    if foot.ndim != 2 or foot.shape[-1] != 2 or not len(foot) == len(height_px) == len(height_m) >= 3:
-        found = f"feet {tuple(foot.shape)}, heights {tuple(height_px.shape)} and {tuple(height_m.shape)}"
-        expected = "(N, 2), (N,) and (N,), N at least 3"
-        raise GeometryError("objects of a horizon", found=found, expected=expected, fix="pass more objects")
-    heights = torch.stack((height_px, height_m.to(height_px.dtype)))
-    if not bool(foot.isfinite().all() & heights.isfinite().all() & (heights > 0).all()):
-        found, expected = "NaN, infinity or a height of 0", "finite numbers, heights above 0"
-        fix = "leave out objects without a known height"
-        raise GeometryError("objects of a horizon", found=found, expected=expected, fix=fix)
 
 
 def _check_inliers(foot: Tensor, count: int) -> None:
@@ -269,12 +239,7 @@ def compute_horizon_ratios(horizon: Tensor, objects: Segments, height: int, widt
 
 
 def implied_camera_height(object_height_m: Tensor, ratio: Tensor) -> Tensor:
-    """Return the camera height (M,) in metres implied by each object's known height (M,); 0 for an infinite ratio.
-
-    Examples:
-        >>> implied_camera_height(torch.tensor([1.5]), torch.tensor([1.0])).item()  # the car reaches up to the horizon
-        1.5
-    """
+    """Return the camera height (M,) in metres implied by each object's known height (M,); 0 for an infinite ratio."""
     return object_height_m / ratio
 
 
@@ -282,14 +247,9 @@ def log_height_ratio(implied_height_m: Tensor, reference_m: Tensor) -> Tensor:
     """Return ln(implied / reference) (M,): the error of an object's implied camera height.
 
     Above 0 the object appears too low, for example because its top is hidden; -inf above the horizon. An inlier is
-    within
-    0.2, a factor of 1.22.
+    within 0.2, a factor of 1.22.
 
     implied_height_m: (M,) by `implied_camera_height`.
     reference_m: (M,) or one for all: the median over all objects of the cameras.
-
-    Examples:
-        >>> log_height_ratio(torch.tensor([1.65]), torch.tensor([1.65])).item()
-        0.0
     """
     return (implied_height_m / reference_m).log()

@@ -38,13 +38,6 @@ def represent_depths(depth: Tensor, objects: Segments, kind: str) -> Tensor:
 
     depth: (B, 1, H, W) z in any unit; 0 = none.
     objects: of (B, H, W).
-
-    Examples:
-        >>> from stadia.geometry.segments import segments_from_instances
-        >>> depth = torch.tensor([4.0, 5.0, 6.0, 9.0]).view(1, 1, 1, 4)
-        >>> objects = segments_from_instances(torch.ones(1, 1, 4, dtype=torch.long))
-        >>> [represent_depths(depth, objects, kind).item() for kind in ("nearest", "quartile", "median", "mean")]
-        [4.0, 4.75, 5.5, 6.0]
     """
     values, known = objects.gather(depth)[:, 0], objects.gather(depth > 0)[:, 0]
     values, segment = values[known], objects.segment[known]
@@ -52,6 +45,14 @@ def represent_depths(depth: Tensor, objects: Segments, kind: str) -> Tensor:
         means = segment_means(values, segment, objects.count)
         return means.where(means > 0, torch.nan)
     return segment_quantiles(values, segment, objects.count, (_QUANTILES[kind],))[0]
+
+
+def count_mask_rows(objects: Segments, height: int, width: int) -> Tensor:
+    """Return (M,) the rows of each mask of (B, height, width), from its first to its last."""
+    row = objects.pixel // width % height
+    first = row.new_full((objects.count,), height).scatter_reduce(0, objects.segment, row, "amin")
+    last = row.new_full((objects.count,), -1).scatter_reduce(0, objects.segment, row, "amax")
+    return last - first + 1
 
 
 def measure_box_heights(depth: Tensor, camera: Camera, objects: Segments, kind: str) -> Tensor:
@@ -64,11 +65,8 @@ def measure_box_heights(depth: Tensor, camera: Camera, objects: Segments, kind: 
     objects: of (B, H, W).
     kind: see `represent_depths`.
     """
-    row = objects.pixel // depth.shape[-1] % depth.shape[-2]
-    first = row.new_full((objects.count,), depth.shape[-2]).scatter_reduce(0, objects.segment, row, "amin")
-    last = row.new_full((objects.count,), -1).scatter_reduce(0, objects.segment, row, "amax")
     fy = camera.fy.to(depth).expand(len(depth))[objects.image]
-    return height_from_box(last - first + 1, represent_depths(depth, objects, kind), fy)
+    return height_from_box(count_mask_rows(objects, *depth.shape[-2:]), represent_depths(depth, objects, kind), fy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +148,6 @@ def pool_heights(height_m: Floats, variance: Floats, shares: Floats, spread: flo
     "weighted" weights each image by the largest variance minus its own; "mode" is the largest density of the
     logarithms.
     The deviation is the larger one of two: by the objects' spread and shares, and by the scatter of the images.
-
-    Examples:
-        >>> pooled = pool_heights(np.array([1.5, 1.6, 1.7, 3.0]), np.full(4, 0.01), np.full(4, 0.25), 0.1)
-        >>> round(pooled.by["median"], 2), round(pooled.by["mean"], 2), round(pooled.by["mode"], 1)
-        (1.65, 1.95, 1.6)
     """
     if not len(height_m):
         fix = "pass more images, or masks of road and cars"

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
 from stadia.geometry.align import masked_median
 from stadia.geometry.camera import backproject
@@ -28,13 +27,6 @@ def normals_from_depth(depth_m: Tensor, camera: Camera) -> Tensor:
 
     The cross product of the axial differences plus that of the diagonal ones (Xue et al., Toward hierarchical
     self-supervised monocular absolute depth estimation, IROS 2020). Exact on planes, also at the image's edges.
-
-    Examples:
-        >>> from stadia.geometry.camera import from_field_of_view
-        >>> cam = from_field_of_view(80, height=9, width=9)
-        >>> normal = normals_from_depth(torch.full((1, 1, 9, 9), 5.0), cam)
-        >>> round(normal[0, 2, 4, 4].item(), 4)  # z, towards the camera
-        -1.0
     """
     points = F.pad(backproject(depth_m, camera), (1, 1, 1, 1), mode="replicate")
 
@@ -58,29 +50,15 @@ def _oriented_plane(normal: Tensor, point: Tensor) -> Tensor:
 
 
 def height_above_plane(plane: Tensor, points: Tensor) -> Tensor:
-    """Return heights (..., N) of points (..., N, 3) above the plane (..., 4), positive on the camera's side.
-
-    Examples:
-        >>> plane = torch.tensor([0.0, -1.0, 0.0, 1.65])  # a level road 1.65 m below the camera
-        >>> round(height_above_plane(plane, torch.tensor([[0.0, 0.15, 10.0]])).item(), 4)
-        1.5
-    """
+    """Return heights (..., N) of points (..., N, 3) above the plane (..., 4), positive on the camera's side."""
     return (points * plane[..., None, :3]).sum(-1) + plane[..., None, 3]
 
 
 def fit_plane(points: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the plane (..., 4) with the least (weighted) squared distances to points (..., N, 3).
 
-    weights: (..., N), not negative; 0 leaves a point out. Raises GeometryError for fewer than 3 points.
-
-    Examples:
-        >>> road = torch.tensor([[-2.0, 1.65, 5], [2, 1.65, 5], [-2, 1.65, 20], [2, 1.65, 20]])
-        >>> round(fit_plane(road)[3].item(), 3)  # the camera height
-        1.65
+    weights: (..., N), not negative; 0 leaves a point out.
     """
-    if points.shape[-1] != 3 or points.shape[-2] < 3:
-        found = f"points {tuple(points.shape)}"
-        raise GeometryError("plane", found=found, expected="(..., N, 3), N at least 3", fix="pass more points")
     weights = torch.ones_like(points[..., 0]) if weights is None else weights.to(points.dtype)
     share = (weights / weights.sum(-1, keepdim=True))[..., None]
     center = (share * points).sum(-2)
@@ -97,8 +75,7 @@ def fit_plane_ransac(points: Tensor, known: Tensor | None = None, *, tolerance: 
     tolerance: largest distance of an inlier, as a share of the camera's height.
 
     128 planes through three random points are scored on at most 2048 random points, with a fixed seed. Only the last
-    least
-    squares carries a gradient. Fischler and Bolles, CACM 24(6), 1981.
+    least squares carries a gradient. Fischler and Bolles, CACM 24(6), 1981.
     """
     batch, count = points.shape[:-2], points.shape[-2]
     flat = points.reshape(-1, count, 3)
@@ -153,9 +130,8 @@ def road_pixel_heights(
     road_mask: (B, 1, H, W) bool.
     min_road_share: smallest share of road in the image; with less, none of it is used.
 
-    Per pixel, after Xue et al., IROS 2020. Raises GeometryError for a mask of another size or type.
+    Per pixel, after Xue et al., IROS 2020.
     """
-    _check_mask(depth_m, road_mask)
     depth_m = _known_depth(depth_m)
     normal, points = normals_from_depth(depth_m, camera), backproject(depth_m, camera)
     valid = road_mask & (normal != 0).any(-3, keepdim=True)
@@ -172,7 +148,6 @@ def fit_inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor) 
     1 / z = -n . K^-1 (x, y, 1) / d by least squares, reweighted five times by Cauchy's weights of 1.48 times the median
     residual. Near pixels weigh more than in `fit_plane`. Args as in `road_pixel_heights`.
     """
-    _check_mask(depth_m, road_mask)
     depth_m = _known_depth(depth_m)
     known = (road_mask & (depth_m > 0)).flatten(1)
     enough = known.sum(1) >= 3
@@ -203,13 +178,6 @@ def _fit_linear_in_rays(rays: Tensor, values: Tensor, weight: Tensor) -> Tensor:
 
 def _known_depth(depth_m: Tensor) -> Tensor:
     return torch.where((depth_m > NEAR) & depth_m.isfinite(), depth_m, torch.zeros_like(depth_m))
-
-
-def _check_mask(depth_m: Tensor, road_mask: Tensor) -> None:
-    if road_mask.shape != depth_m.shape or road_mask.dtype != torch.bool:
-        found, expected = f"{tuple(road_mask.shape)} of {road_mask.dtype}", f"{tuple(depth_m.shape)} of torch.bool"
-        fix = "pass mask == ROAD at the depth's size"
-        raise GeometryError("road mask", found=found, expected=f"{expected}, as the depth", fix=fix)
 
 
 # -- heights of objects on the road: a known height over the height found here is the scale of the depth
@@ -259,9 +227,5 @@ def height_from_box(height_px: Tensor, depth_m: Tensor, fy: Tensor) -> Tensor:
     """Return the height D h / f_y of h pixels at depth D, in the unit of the depth; all three broadcast.
 
     For a box without its top face, and a camera without roll. D is the depth of the upright edge that is h high.
-
-    Examples:
-        >>> round(height_from_box(torch.tensor(12.0), torch.tensor(10.0), torch.tensor(100.0)).item(), 4)  # metres
-        1.2
     """
     return depth_m * height_px / fy

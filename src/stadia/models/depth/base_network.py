@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stadia.core.types import DepthScale
 from stadia.models.depth.config import BaseConfig
+from stadia.models.depth.depth_network import list_trainable
 from stadia.models.depth.unet import Unet
 from stadia.models.pretrained_weights import InitialWeights
 
@@ -57,10 +58,6 @@ class BaseNetwork(Unet):
         return {"network": "pretrained base of the package, in metres" if self.is_pretrained else "random"}
 
     @property
-    def predicts_depth_at_start(self) -> bool:
-        return self.is_pretrained
-
-    @property
     def has_depth_weights(self) -> bool:
         return True
 
@@ -70,4 +67,4 @@ class BaseNetwork(Unet):
         return super().image_size(round(height * factor), round(width * factor))
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
+        return list_trainable(self.encoder)

@@ -116,8 +116,7 @@ class UnetConfig(DepthNetworkConfig):
     depth_output: "sigmoid", linear in inverse depth between the limits (Monodepth2, section 3.3), or "softplus":
         min_depth_m plus softplus, without max_depth_m (Insta-DM, arXiv 2101.02629).
     min_depth_m, max_depth_m: limits of depth. The default range follows the initial depth if matches of the stereo
-        pairs
-        are outside.
+        pairs are outside.
     scales: number of decoder outputs, each half the size of the one before.
     right_view: also predict the inverse depth of the rig's right camera from the left image (D3VO, arXiv 2003.01060).
     uncertainty: also predict log Sigma of each pixel's photometric residual (D3VO).
@@ -339,11 +338,7 @@ class DepthModelConfig(StrictModel):
 
 
 def check_size_multiple(name: str, multiple: int, *, height: int, width: int) -> None:
-    """Raise ConfigError with the nearest valid size if the image's sides are not multiples of a number.
-
-    Examples:
-        >>> check_size_multiple("dpt", 32, height=192, width=640)  # multiples of 32 pass
-    """
+    """Raise ConfigError with the nearest valid size if the image's sides are not multiples of a number."""
     if height % multiple or width % multiple or not (height and width):
         near = f"{max(round(width / multiple), 1) * multiple}x{max(round(height / multiple), 1) * multiple}"
         found, expected = f"{width}x{height}", f"multiples of {multiple}"

@@ -22,11 +22,6 @@ def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
 
     An image of depth z at focal length f equals one of depth z f_canonical / f at the canonical focal length. Resizing
     or squeezing does not change the ratio.
-
-    Examples:
-        >>> K = torch.tensor([[[64.0, 0, 31.5], [0, 64, 31.5], [0, 0, 1]]])
-        >>> compute_focal_ratio(Camera(K, 64, 64), 0.5).flatten().tolist()
-        [2.0]
     """
     focal = (camera.K[..., 0, 0] * camera.K[..., 1, 1] / (camera.height * camera.width)).sqrt()
     return (focal / canonical_focal).reshape(-1, 1, 1, 1).float()
@@ -36,19 +31,18 @@ def find_depth_range(config: DepthNetworkConfig, camera: Camera) -> tuple[Tensor
     """Return the nearest and the farthest possible depth (B, 1, 1, 1) of a network; None without bounds.
 
     With a canonical camera the bounds grow with the focal length.
-
-    Examples:
-        >>> from stadia.models.depth.config import BaseConfig
-        >>> K = torch.tensor([[[64.0, 0, 31.5], [0, 64, 31.5], [0, 0, 1]]])
-        >>> nearest, farthest = find_depth_range(BaseConfig(), Camera(K, 64, 64))
-        >>> round(nearest.item(), 3), round(farthest.item(), 3)
-        (0.4, 400.0)
     """
     limits, canonical = config.depth_range_m, getattr(config, "canonical_focal", None)
     if limits is None:
         return None
     ratio = torch.ones(1, 1, 1, 1) if canonical is None else compute_focal_ratio(camera, canonical)
     return limits[0] * ratio, limits[1] * ratio
+
+
+def list_trainable(*modules: nn.Module | None) -> list[nn.Parameter]:
+    """Return the trainable parameters of the given modules."""
+    every = (parameter for module in modules if module is not None for parameter in module.parameters())
+    return [parameter for parameter in every if parameter.requires_grad]
 
 
 class DepthMaps(NamedTuple):
@@ -75,6 +69,7 @@ class DepthNetwork(nn.Module):
     exports_one_size: whether an export is for one size and one image at a time.
     licence: of its published weights; "" without any.
     source: paper or repository.
+    is_pretrained: whether weights that predict depth were loaded.
 
     Args:
         config: of the network.
@@ -101,6 +96,7 @@ class DepthNetwork(nn.Module):
     licence: str = ""
     source: str = ""
     keeps_statistics: bool = False
+    is_pretrained: bool = False
     _mean: Tensor
     _std: Tensor
 
@@ -126,12 +122,12 @@ class DepthNetwork(nn.Module):
     @property
     def weights(self) -> dict[str, InitialWeights]:
         """Return the initial weights of its parts, by name: "random", or "pretrained" and the source."""
-        return {"network": "random"}
+        return {"network": "pretrained" if self.is_pretrained else "random"}
 
     @property
     def predicts_depth_at_start(self) -> bool:
         """Return whether its initial weights already predict depth."""
-        return False
+        return self.is_pretrained
 
     @property
     def has_depth_weights(self) -> bool:
@@ -145,8 +141,7 @@ class DepthNetwork(nn.Module):
     def decoder_parameters(self) -> list[nn.Parameter]:
         """Return the other trainable parameters."""
         backbone = {id(parameter) for parameter in self.backbone_parameters()}
-        trainable = (parameter for parameter in self.parameters() if parameter.requires_grad)
-        return [parameter for parameter in trainable if id(parameter) not in backbone]
+        return [parameter for parameter in list_trainable(self) if id(parameter) not in backbone]
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters of the last layers; by default the decoder."""
@@ -224,10 +219,6 @@ class DepthNetwork(nn.Module):
     def predict_focal(self, image: Tensor) -> Tensor | None:
         """Return fx / width (B,) of images (B, 3, H, W), as predicted; None without a prediction."""
         return None
-
-    def describe_cost(self, height: int, width: int) -> str:
-        """Describe what is unusual about its cost at this image size in one line; "" for nothing."""
-        return ""
 
 
 class AffineDepthNetwork(DepthNetwork):

@@ -21,9 +21,8 @@ from torch.nn import functional
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import DepthScale
 from stadia.models import ATTENTIONS, pretrained_weights
-from stadia.models.attention_config import describe_attention_cost
 from stadia.models.depth.config import DptConfig
-from stadia.models.depth.depth_network import AffineDepthNetwork
+from stadia.models.depth.depth_network import AffineDepthNetwork, list_trainable
 from stadia.models.gradient_checkpointing import run_checkpointed
 from stadia.models.pretrained_weights import (
     UNUSED_PARAMETERS,
@@ -77,8 +76,7 @@ class Dpt(AffineDepthNetwork):
     (`models.ATTENTIONS`).
 
     The head predicts inverse depth up to scale and shift; `calibrate` makes it 1/m. Sizes without published weights end
-    in
-    a softplus instead of a ReLU, so that their gradient never vanishes.
+    in a softplus instead of a ReLU, so that their gradient never vanishes.
     """
 
     Config: ClassVar[type[DptConfig]] = DptConfig
@@ -103,6 +101,7 @@ class Dpt(AffineDepthNetwork):
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not any(fnmatchcase(name, pattern) for pattern in UNUSED_PARAMETERS))
         self.load_report = self._load() if pretrained else None
+        self.is_pretrained = self.load_report is not None
         scale, shift = (1.0, 0.0) if self.load_report else (_RANDOM_SCALE, _RANDOM_SHIFT)
         if config.scale is not None:
             self.output = DepthScale.METRES
@@ -142,36 +141,23 @@ class Dpt(AffineDepthNetwork):
         return {"network": f"pretrained {self.arch.hub}@{Path(self.load_report.source).parent.name}"}
 
     @property
-    def predicts_depth_at_start(self) -> bool:
-        return self.load_report is not None
-
-    @property
     def has_depth_weights(self) -> bool:
         return self.config.weights is not None or self.arch.hub is not None
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.network.dpt.parameters() if parameter.requires_grad]
+        return list_trainable(self.network.dpt)
 
     def decoder_parameters(self) -> list[nn.Parameter]:
-        parts = (self.network.neck, self.network.head)
-        return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
+        return list_trainable(self.network.neck, self.network.head)
 
     def head_parameters(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.network.head.parameters() if parameter.requires_grad]
+        return list_trainable(self.network.head)
 
     def modules_to_compile(self) -> list[nn.Module]:
         return [self.network]
 
     def enable_gradient_checkpointing(self) -> None:
         self.checkpoint_gradients = True
-
-    def describe_cost(self, height: int, width: int) -> str:
-        """Describe the cost of an approximate attention per layer at this image size; "" for exact attention."""
-        attention = self.config.attention
-        if attention.name in ("sdpa", "explicit"):
-            return ""
-        grid = height // self.arch.patch, width // self.arch.patch
-        return describe_attention_cost(attention, grid, self.arch.heads, self.arch.head_dim)
 
     def _load(self) -> LoadReport | None:
         config, path = self.config, find_weights_file(self.config, self.arch)
@@ -189,8 +175,7 @@ class Dpt(AffineDepthNetwork):
         """Initialize a network without pretrained weights so that it trains.
 
         Positions are 2D sines and cosines (arXiv 1706.03762), and the decoder keeps the signal's variance (He et al.,
-        arXiv
-        1502.01852). The head's output is near `output`, since below 0 a ReLU has no gradient.
+        arXiv 1502.01852). The head's output is near `output`, since below 0 a ReLU has no gradient.
         """
         neck, head, positions = self.network.neck, self.network.head, self.network.dpt.embeddings.position_embeddings
         with torch.no_grad():

@@ -46,12 +46,7 @@ def freeze_all_but(network: nn.Module, trained: Iterable[nn.Parameter]) -> None:
 
 
 def find_adapted_layers(network: nn.Module, rank: int) -> list[str]:
-    """Return the names of the trainable linear layers and ungrouped convolutions that are wider than the rank.
-
-    Examples:
-        >>> find_adapted_layers(nn.Sequential(nn.Linear(16, 16), nn.Conv2d(16, 1, 3)), 8)
-        ['0']
-    """
+    """Return the names of the trainable linear layers and ungrouped convolutions that are wider than the rank."""
     return [
         name
         for name, module in network.named_modules()
@@ -65,8 +60,7 @@ def add_adapters(network: nn.Module, rank: int) -> list[str]:
     """Freeze a network, and add trainable adapters to its layers in place; return the names of these layers.
 
     The output stays: one matrix of each adapter is zero. Raises ConfigError if no layer is wider than the rank, or peft
-    is
-    missing.
+    is missing.
     """
     peft = import_peft()
     names = find_adapted_layers(network, rank)
@@ -92,23 +86,13 @@ def merge_adapters(network: nn.Module) -> None:
 
 
 def name_for_adapters(weights: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
-    """Return plain weights under their names in a module with adapters, whose state_dict has the names `own`.
-
-    Examples:
-        >>> list(name_for_adapters({"head.weight": torch.zeros(1)}, ["head.base_layer.weight", "head.lora_A.weight"]))
-        ['head.base_layer.weight']
-    """
+    """Return plain weights under their names in a module with adapters, whose state_dict has the names `own`."""
     plain = {name.replace(f".{BASE_LAYER}.", "."): name for name in own}
     return {plain.get(name, name): tensor for name, tensor in weights.items()}
 
 
 def list_adapter_names(names: Iterable[str]) -> list[str]:
-    """Return the names of weights of adapters.
-
-    Examples:
-        >>> list_adapter_names(["head.base_layer.weight", "head.lora_A.default.weight"])
-        ['head.lora_A.default.weight']
-    """
+    """Return the names of weights of adapters."""
     return [name for name in names if any(part.startswith(ADAPTER_PREFIX) for part in name.split("."))]
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stadia.models.depth.config import MidasConfig
-from stadia.models.depth.depth_network import AffineDepthNetwork
+from stadia.models.depth.depth_network import AffineDepthNetwork, list_trainable
 from stadia.models.encoders import check_encoder
-from stadia.models.pretrained_weights import InitialWeights, load_state_dict
+from stadia.models.pretrained_weights import load_state_dict
 
 MAX_SIDE = 384
 """Longer side of an image if no training chose one."""
@@ -100,16 +100,8 @@ class Midas(AffineDepthNetwork):
         nn.init.constant_(last.bias, 1 / self.config.start_m)
 
     @property
-    def predicts_depth_at_start(self) -> bool:
-        return self.is_pretrained
-
-    @property
     def has_depth_weights(self) -> bool:
         return self.config.weights is not None
-
-    @property
-    def weights(self) -> dict[str, InitialWeights]:
-        return {"network": "pretrained" if self.is_pretrained else "random"}
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
         shrink = MAX_SIDE / max(height, width)
@@ -117,10 +109,10 @@ class Midas(AffineDepthNetwork):
         return rows, columns
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.pretrained.parameters() if parameter.requires_grad]
+        return list_trainable(self.pretrained)
 
     def head_parameters(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.scratch["output_conv"].parameters() if parameter.requires_grad]
+        return list_trainable(self.scratch["output_conv"])
 
     def raw(self, image: Tensor) -> Tensor:
         x, features = self.normalize(image), list[Tensor]()
@@ -140,10 +132,5 @@ class Midas(AffineDepthNetwork):
 
 
 def is_midas_file(names: Collection[str]) -> bool:
-    """Return whether the names belong to MiDaS 2.1, not DPT (MiDaS 3).
-
-    Examples:
-        >>> is_midas_file(["pretrained.layer1.0.weight"]), is_midas_file(["pretrained.model.cls_token"])
-        (True, False)
-    """
+    """Return whether the names belong to MiDaS 2.1, not DPT (MiDaS 3)."""
     return "pretrained.layer1.0.weight" in names

@@ -15,8 +15,8 @@ from stadia.files.paths import expand_home
 from stadia.geometry.depth_maps import sigmoid_to_inverse_depth
 from stadia.geometry.se3 import from_rotation_translation, so3_exp
 from stadia.models.depth.config import Monodepth2Config
-from stadia.models.depth.depth_network import AffineDepthNetwork, DepthMaps
-from stadia.models.pretrained_weights import InitialWeights, copy_weights, read_tensors
+from stadia.models.depth.depth_network import AffineDepthNetwork, DepthMaps, list_trainable
+from stadia.models.pretrained_weights import copy_weights, read_tensors
 
 MEAN, STD = 0.45, 0.225
 """Of the published networks, for all channels."""
@@ -160,16 +160,8 @@ class Monodepth2(AffineDepthNetwork):
             load_monodepth2(self, Path(str(config.weights)))
 
     @property
-    def predicts_depth_at_start(self) -> bool:
-        return self.is_pretrained
-
-    @property
     def has_depth_weights(self) -> bool:
         return self.config.weights is not None
-
-    @property
-    def weights(self) -> dict[str, InitialWeights]:
-        return {"network": "pretrained" if self.is_pretrained else "random"}
 
     @property
     def training_focal(self) -> float | None:
@@ -179,10 +171,10 @@ class Monodepth2(AffineDepthNetwork):
         return self.config.size
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
+        return list_trainable(self.encoder)
 
     def decoder_parameters(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.depth.parameters() if parameter.requires_grad]
+        return list_trainable(self.depth)
 
     def raw(self, image: Tensor) -> Tensor:
         return sigmoid_to_inverse_depth(self.depth(self.encoder(image))[0].float(), MIN_DEPTH, MAX_DEPTH)

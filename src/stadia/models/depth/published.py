@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
 from stadia.core.types import DepthScale
-from stadia.models.depth.depth_network import AffineDepthNetwork
+from stadia.models.depth.depth_network import AffineDepthNetwork, list_trainable
 from stadia.models.depth.dpt import check_transformers_installed, import_transformers
 from stadia.models.depth.package_networks import load_package_network
 from stadia.models.depth.published_config import DepthAnythingConfig, PublishedConfig
@@ -26,8 +26,7 @@ class Published(AffineDepthNetwork):
     """A depth network of transformers, run at the size of the image, with its own normalization.
 
     Its raw output is inverse depth. Networks of metres return 1 / metres; networks of depth up to scale and shift
-    return 1
-    minus it.
+    return 1 minus it.
     """
 
     Config: ClassVar[type[PublishedConfig]] = PublishedConfig
@@ -73,10 +72,6 @@ class Published(AffineDepthNetwork):
         return {"network": f"pretrained {self.config.title}" if self.is_pretrained else "random"}
 
     @property
-    def predicts_depth_at_start(self) -> bool:
-        return self.is_pretrained
-
-    @property
     def has_depth_weights(self) -> bool:
         return True
 
@@ -92,14 +87,10 @@ class Published(AffineDepthNetwork):
             find_published_files(config.source).list_weight_files()
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        parts = [getattr(self.network, name, None) for name in ("backbone", "dpt", "glpn", "depth_pro")]
-        found = [parameter for part in parts if part is not None for parameter in part.parameters()]
-        return [parameter for parameter in found if parameter.requires_grad]
+        return list_trainable(*(getattr(self.network, name, None) for name in ("backbone", "dpt", "glpn", "depth_pro")))
 
     def head_parameters(self) -> list[nn.Parameter]:
-        parts = [getattr(self.network, name, None) for name in ("head", "relative_head", "metric_head")]
-        found = [parameter for part in parts if part is not None for parameter in part.parameters()]
-        return [parameter for parameter in found if parameter.requires_grad]
+        return list_trainable(*(getattr(self.network, name, None) for name in ("head", "relative_head", "metric_head")))
 
     def enable_gradient_checkpointing(self) -> None:
         if self.network.supports_gradient_checkpointing:
@@ -173,12 +164,7 @@ class DepthAnything(Published):
 
 
 def compute_margin(side: int) -> int:
-    """Return the margin of ZoeDepth at both ends of a side, arXiv 2302.12288.
-
-    Examples:
-        >>> compute_margin(200)
-        30
-    """
+    """Return the margin of ZoeDepth at both ends of a side, arXiv 2302.12288."""
     return math.floor(math.sqrt(side / 2) * 3)
 
 

@@ -56,13 +56,7 @@ class Preprocessing:
     is_bound: bool = False
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return (height, width) of the network's image for an image of a size, as the network's authors resize it.
-
-        Examples:
-            >>> half = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-            >>> Preprocessing(size=(518, 518), keep_aspect=True, multiple=14, **half).image_size(480, 640)
-            (518, 686)
-        """
+        """Return (height, width) of the network's image for an image of a size, as the network's authors resize it."""
         if self.size is None:
             return self.round_up(height, width)
         vertical, horizontal = self.size[0] / height, self.size[1] / width
@@ -150,12 +144,7 @@ def read_preprocessing(architecture: Mapping[str, Any], settings: Mapping[str, A
 
 
 def find_output(architecture: Mapping[str, Any]) -> DepthScale:
-    """Return the scale of the depth that an architecture predicts.
-
-    Examples:
-        >>> str(find_output({"model_type": "dpt"})), str(find_output({"model_type": "glpn"}))
-        ('affine-inverse', 'metres')
-    """
+    """Return the scale of the depth that an architecture predicts."""
     kind = architecture["model_type"]
     if kind in ("chmv2", "prompt_depth_anything"):  # heights above the ground; depth without a prompt
         return DepthScale.AFFINE_DEPTH
@@ -173,8 +162,7 @@ class PublishedConfig(DepthNetworkConfig):
         source.
     output: scale of the source's depth, if it differs from its architecture's.
     focal: fx / width of the images for which its metres hold; null takes the value of `stadia list networks`, and
-        leaves
-        depth unchanged without one.
+        leaves depth unchanged without one.
     licence: of the weights, if known.
     """
 

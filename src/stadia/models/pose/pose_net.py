@@ -54,8 +54,7 @@ class CorrelationPoseEncoder(nn.Module):
 
     A frame of several pairs can be encoded once: pass the two `encode_frames` of a pair, (B, 2 FEATURES, H / 4, W / 4).
     Features at 1/4 size are correlated within 4 pixels. The next layers receive the correlations, the expected shift,
-    the
-    image coordinates, and the features of the first image.
+    the image coordinates, and the features of the first image.
     """
 
     REACH, FEATURES = 4, 16
@@ -197,7 +196,7 @@ class LinearHead(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         if (size := tuple(x.shape[-2:])) != self.grid:
-            expected = f"{self.grid[1]}x{self.grid[0]}, that of the training's images"
+            expected = f"{self.grid[1]}x{self.grid[0]}, as in training"
             found = f"a map of {size[1]}x{size[0]}"
             fix = "keep the training's size, or train with 'pool' or 'convolution'"
             raise ConfigError("image size for pose_head 'linear'", found=found, expected=expected, fix=fix)
@@ -259,7 +258,7 @@ class PoseNet(nn.Module):
     config: its `pose_net`, `pose_head`, `rotation` and scales. Rotations are in radians, translations in metres or
         the unit of depth.
     depth_encoder: of the depth network, which a `pose_net` may share; None without an encoder.
-    size: (height, width) of the training images, for a head that requires them.
+    size: (height, width) of the training images; some heads require it.
     """
 
     def __init__(

@@ -21,9 +21,14 @@ from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import DepthNetwork, build_depth_network, check_depth_network
 from stadia.models.depth.midas import is_midas_file
 from stadia.models.depth.monodepth2 import describe_monodepth2
-from stadia.models.network_names import OWN_NETWORK, is_network_name, refuse_misspelt_network
 from stadia.models.pretrained_weights import limit_parameters, read_tensors, resolve_weights_file
-from stadia.models.published_networks import HUB, describe_licence
+from stadia.models.published_networks import (
+    HUB,
+    OWN_NETWORK,
+    describe_licence,
+    is_network_name,
+    refuse_misspelt_network,
+)
 from stadia.recipes.base.config import NETWORK_RECIPE
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, load_weights, write_checkpoint

@@ -117,8 +117,6 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         super().save_data_stats(data)
         if self.load_report is not None:
             log.warning("%s", self.load_report.table())
-        if cost := self.model.describe_cost(self.height, self.width):
-            log.warning("%s", cost)
         network = self.model
         is_calibrated = getattr(network.config, "scale", None) is not None
         if (
