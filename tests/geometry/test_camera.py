@@ -92,13 +92,6 @@ def test_cropped_and_mirrored_move_every_projection(small):
     assert_close(z_mirrored, z)
 
 
-def test_resize_leaves_no_stripes_of_another_width(small):
-    stripes = (torch.arange(36) % 2).double().expand(1, 1, 24, 36)
-    picture, _ = cameras.resize(stripes, small, 24, 13)
-    assert (picture - 0.5).abs().max() < 0.1
-    assert (torch.nn.functional.interpolate(stripes, size=(24, 13), mode="bilinear") - 0.5).abs().max() > 0.3
-
-
 def test_backprojection_is_equivariant(small):
     depth = 1 + 9 * torch.rand(1, 24, 36, dtype=torch.float64)
     points = cameras.backproject(depth, small)

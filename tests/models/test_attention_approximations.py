@@ -15,7 +15,6 @@ from stadia.models.attention import (
     PerformerAttention,
     TokenMergingAttention,
     compute_attention_map,
-    count_window_tokens,
     log_random_features,
     match_tokens,
     orthogonal_features,
@@ -107,12 +106,6 @@ def test_equal_tokens_are_merged_without_loss() -> None:
     torch.testing.assert_close(
         build("token_merging", heads=3, merge=0.5)(q, k, v, grid), exact(q, k, v), atol=1e-5, rtol=0
     )
-
-
-def test_windows_are_the_squarest_and_wider_than_high() -> None:
-    windows = {factor: AttentionConfig(factor=factor).window for factor in (1, 2, 3, 4, 5, 6, 9)}
-    assert windows == {1: (1, 1), 2: (1, 2), 3: (1, 3), 4: (2, 2), 5: (1, 5), 6: (2, 3), 9: (3, 3)}
-    assert count_window_tokens((3, 5), (2, 2)).tolist() == [4, 4, 2, 2, 2, 1]
 
 
 # -- how far off they are

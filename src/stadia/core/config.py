@@ -495,9 +495,6 @@ def shorten_hashes(change: ValueChange) -> ValueChange:
 
 
 def select_relevant_changes(changes: Iterable[ValueChange], free: Iterable[str] = ()) -> list[ValueChange]:
-    """Return the changes that may alter the result of a training: all but KEYS_WITHOUT_EFFECT and `free` keys or
-
-    groups.
-    """
+    """Return the changes that may alter a training's result: all but KEYS_WITHOUT_EFFECT and `free` keys or groups."""
     ignored = {*KEYS_WITHOUT_EFFECT, *free}
     return [change for change in changes if not change.is_within(ignored)]
