@@ -620,17 +620,17 @@ def _add_K(name: str, source: str, K: str, *expected: str, height: int = 480) ->
     REPORTS.append(Report(name, source, make, expected))
 
 
-_add_K("C01", "colmap 18 mm", "18 0 320\n0 18 240\n0 0 1\n", "no pinhole camera has", "millimetres")
+_add_K("C01", "colmap 18 mm", "18 0 320\n0 18 240\n0 0 1\n", "field of view of 173.6", "--focal-mm")
 _add_K("C11", "fy/fx 1.34", "500 0 320\n0 670 240\n0 0 1\n", "fy is 1.34 times fx", "Fix")
 _add_K("C12", "cx and cy swapped", "500 0 240\n0 500 320\n0 0 1\n", "swap cx and cy")
 _add_K("C13", "a normalized K", "0.58 0 0.5\n0 1.92 0.5\n0 0 1\n", "normalized|multiply by the image's width")
 _add_K("C16", "pixelsplat 58, manydepth 49: K over width and height", "0.9 0 0.5\n0 1.2 0.5\n0 0 1\n",
        "normalized|multiply by the image's width")  # fmt: skip
-_add_K("C17", "VSLAM-LAB 99: K of 1440x1080", "1050 0 720\n0 1050 540\n0 0 1\n", "K is of larger images", "Fix")
+_add_K("C17", "VSLAM-LAB 99: K of 1440x1080", "1050 0 720\n0 1050 540\n0 0 1\n", "images of about 1440x1080", "Fix")
 _add_K("C14", "K of images of 1242x375", "721 0 609\n0 721 172\n0 0 1\n", "principal point|larger images", height=192)
 
 
-@report("C15", "18 px by --focal-px", "no pinhole camera has", "millimetres")
+@report("C15", "18 px by --focal-px", "field of view of 173.6", "--focal-mm")
 def _focal_px(folder: Path, data: Path) -> Words:
     return "camera", write_images(folder / "imgs"), "--focal-px", 18
 
@@ -1356,7 +1356,7 @@ _add_K(
     "C24",
     "ScanNet, manhattan_sdf 40, VSLAM-LAB 99: K of 1296x968",
     "1170.2 0 647.8\n0 1170.2 483.8\n0 0 1\n",
-    "K is of larger images",
+    "images of about 1296x968",
     "Fix",
 )
 _add_K("C34", "record3d: K column by column", "500 0 0\n0 500 0\n320 240 1\n", "transpose")
@@ -1371,7 +1371,7 @@ def _unequal(folder: Path, data: Path) -> Words:
     return "camera", write_images(folder / "imgs", height=480), "--calibration", folder / "left.yaml"
 
 
-@report("C23", "colmap 845: the camera of undistorted images", "949x518", "use the images that this camera is of")
+@report("C23", "colmap 845: the camera of undistorted images", "949x518", "use the images of this camera")
 def _undistorted(folder: Path, data: Path) -> Words:
     (folder / "cameras.txt").write_text("1 PINHOLE 949 518 460.58 460.82 463.41 268.04\n")
     return "camera", write_images(folder / "imgs", height=480, width=752), "--calibration", folder / "cameras.txt"

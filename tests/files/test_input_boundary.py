@@ -54,12 +54,9 @@ ALLOWED = {
     "datasets/video/video_decoding.py:av.open": "after check_input_file, without playlists, protocols and huge frames",
     "diagnostics/catalog/entries.py:read_text": "the catalog of findings ships with the package",
     "training/run_folder.py:json.loads": "a copy of values as JSON has them",
-    "predict/options.py:json.loads": "a copy of values as JSON has them",
     "core/config.py:json.loads": "a copy of values as JSON has them, and words of the command line",
     "evaluation/plots/videos.py:av.open": "a video that is written",
     "evaluation/io/point_clouds.py:open": "a cloud that this process wrote",
-    "web/decode_worker.py:json.load": "what the process that started it asks",
-    "web/decoding.py:json.loads": "the reply of a process that this one started",
     "training/processes.py:json.loads": "facts that the processes of one training exchange",
     "predict/scale/grammar.py:csv.reader": "rows without a header, of text that read_text read",
 }

@@ -15,7 +15,7 @@ from stadia.core.recording import LEFT, Recording
 Array = NDArray[np.float64]
 
 TOLERANCE_PX = 1.0
-"""Error of static flow, to which TOLERANCE_SHARE of its parallax is added."""
+"""Error of static flow, plus TOLERANCE_SHARE of its parallax."""
 
 TOLERANCE_SHARE = 0.25
 MAX_BACK_PX = 1.0  # between flow forward and back, if flow is known
@@ -25,7 +25,7 @@ ROAD_SHARE = 0.6
 
 MAX_ROAD_RATIO, MAX_ROAD_RESIDUAL = 1.5, 3.0
 """A pixel belongs to the road up to this ratio (and gray levels) of its residuals as road and along the flow, because
-flow along an edge that points to where the camera moves is unknown."""
+flow along an edge in the direction of motion is unknown."""
 
 MAX_MOVING = 0.6  # a larger share of the image means that the flow is wrong
 _GROW = np.ones((5, 5), np.uint8)

@@ -37,7 +37,7 @@ def make_color_matrix(brightness: float, contrast: float, saturation: float, hue
     """Return (3, 4) float32 for brightness, contrast, saturation (factors, 1 = unchanged) and hue (share of a turn).
 
     Columns 0 to 2 are a matrix on RGB in [0, 1]. Column 3 is multiplied by the target's mean gray, the pivot of
-    contrast. Changes are those of torchvision, except that the hue turns linearly, about the gray axis in YIQ.
+    contrast. As in torchvision, except that the hue turns linearly, about the gray axis in YIQ.
     """
     angle = -2 * np.pi * hue  # in YIQ the hue angle decreases from red to yellow to green
     turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
@@ -64,7 +64,7 @@ def apply_color(images: Tensor, color: Tensor, target_gray: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ZoomWindow:
-    """The part of the image that becomes the sample, in pixels, and the size to which it is resized."""
+    """The part of the image that becomes the sample, in pixels, and its size after resizing."""
 
     left: int
     top: int

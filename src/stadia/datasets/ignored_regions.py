@@ -75,7 +75,7 @@ def read_ignored_region(
         ignore: an image in which pixels above 0 are ignored, a folder of such images, or boxes in pixels.
         names: of the recording and its mount, which choose the PNG in a folder.
         size: (height, width) of the images.
-        filmed_size: (height, width) to which boxes refer.
+        filmed_size: (height, width) for boxes.
     """
     names = [name for name in names if name]
     region = (

@@ -18,8 +18,8 @@ class HeightPrior(StrictModel):
     """Heights of one class.
 
     mean_m: the median for a class with a long tail (vans among cars).  spread_m: standard deviation.
-    source: where the mean was measured, for the run's record.
-    datasets: on which it was measured; training must not be scored on them.
+    source: of the mean, in the run's record.
+    datasets: the measured ones; training must not be scored on them.
     """
 
     mean_m: float = Field(gt=0)
@@ -118,7 +118,7 @@ class RoadConfig(StrictModel):
     heights: "class" uses the class's height for every object; "each" an object's own height from heights.json, if any.
     verdicts: camera_height.json of `stadia camera-height --out`: objects that it rejected are not used.
     min_objects: an image with fewer objects of known height gives no scale.
-    cameras: recordings with one camera height: "mount" for all, or those of one mount if the data name mounts;
+    cameras: recordings with one camera height: "mount" for all, or per mount if the data name mounts;
         "recording" for each.
     min_object_share: smaller objects, as a share of the image's pixels, are not used.
     border_px: objects this close to the image border are not used, at the network's size.
