@@ -202,7 +202,6 @@ def apply_decision(decision: Decision, run: Run, trained: Checkpoint, model: Dep
 
 
 def _starts_from_depth(config: Any) -> bool:
-    """Return whether depth of one camera, up to scale, starts from published weights in metres."""
     if config.recipe != "selfsup" or config.start_from is not None or not config.model.pretrained:
         return False
     return bool(config.model.network.starts_in_metres) and len(config.data.mono) == len(config.data.sets)
@@ -253,7 +252,6 @@ def measure_samples(
 
 
 def _measure_points(sample: SampledFrame, depth_scale: DepthScale) -> float:
-    """Return the median relative error at the points of a map, aligned; NaN with too few points."""
     if sample.points is None:
         return math.nan
     (height, width), (rows, columns) = sample.image.shape[:2], sample.inverse_depth.shape

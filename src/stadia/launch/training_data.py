@@ -216,7 +216,6 @@ def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingD
 
 
 def _explain_time_limit(finding: Finding, seconds: float) -> Finding:
-    """Return a note about a check that had no time with its cause and fix; any other finding unchanged."""
     if finding.code != NOT_CHECKED:
         return finding
     finding = replace(finding, stage=Stage.BEFORE_TRAINING)

@@ -57,7 +57,6 @@ def _find_groups() -> Iterator[tuple[Path, str]]:
 
 
 def _read_number(path: Path, key: str = "") -> int | None:
-    """Return the number of a file, or of its line `key`; None without the file, or without a limit ("max")."""
     words = [line.split() for line in _read(path).splitlines()]
     found = next((line[-1] for line in words if line and (not key or line[0] == key)), "")
     return int(found) if found.isdecimal() else None

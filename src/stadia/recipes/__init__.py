@@ -69,7 +69,6 @@ def add_model_of_start(recipe: str, values: Mapping[str, Any], overrides: Sequen
 
 
 def _find_start(values: Mapping[str, Any], overrides: Sequence[str]) -> str | None:
-    """Return `start_from` as given; None without it."""
     given = [text.partition("=")[2] for text in overrides if text.startswith("start_from=")]
     start = given[-1].strip("\"'") if given else values.get("start_from")
     return start if isinstance(start, str) and start not in ("", "null") else None

@@ -106,7 +106,6 @@ class Scalars(Callback):
         self._mark(loop)
 
     def _times(self, loop: TrainingLoop) -> dict[str, float]:
-        """Return seconds of a step since the last row, and its parts."""
         before, begun_s = self.marked
         parts = loop.clock.lap()
         steps, now_s = max(loop.step - before, 1), time.perf_counter()

@@ -255,7 +255,6 @@ def open_training(
 
 
 def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkpoint | None:
-    """Return the checkpoint to resume from; None if nothing was saved yet. Damaged tables are refused."""
     run.check_config(config, within="training")
     run.check_config(recipe.config.optimizer, within="optimizer")
     run.check_config(recipe.config.schedule, within="schedule")

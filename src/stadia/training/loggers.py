@@ -234,7 +234,6 @@ def compose_image_sheet(images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.u
 
 
 def _label_width(label: str) -> int:
-    """Return the width of a label, with two pixels on either side."""
     return int(cv2.getTextSize(label, *_FONT, 1)[0][0]) + 4
 
 

@@ -304,7 +304,6 @@ def _git(*arguments: str) -> str | None:
 
 
 def _code_version() -> tuple[CodeVersion, str]:
-    """Return the commit of the checkout that this package runs from, and the difference to it."""
     commit = _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", "__init__.py") else None
     if commit is None:
         return CodeVersion(), ""

@@ -65,7 +65,6 @@ def check_init_weights(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
 
 
 def _check_start_fits(recipe_class: type[AnyRecipe], config: RecipeConfig, checkpoint: Checkpoint) -> None:
-    """Raise CheckpointError if the parameters of a start differ from the model. Buffers may depend on the data."""
     with seeds.preserve_generators():
         try:
             recipe = recipe_class(without_pretrained(config))

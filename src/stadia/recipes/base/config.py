@@ -249,7 +249,6 @@ class SelfSupervisedConfig(RecipeConfig):
         return self
 
     def _list_mistakes(self, key: str, data_set: DatasetConfig) -> Iterator[str]:
-        """Yield what networks and loss cannot train on in one data set. key: prefix of its keys."""
         if not data_set.offsets and data_set.stereo is False:
             yield f"{key}.offsets is empty and {key}.stereo is false: set one of them, since an image needs a source"
         crop = data_set.augmentation.crop

@@ -315,7 +315,6 @@ class _Record:
     sessions: frozenset[str]
 
     def find_blocks(self, recording: Recording) -> list[range] | None:
-        """Return the frames of a recording that trained, by number; None where neither it nor its video is known."""
         by_recording = self.recordings.get(_name_whole(recording.fingerprint()))
         by_video = self.videos.get(recording.video_hash)
         return None if by_recording is None and by_video is None else [*(by_recording or ()), *(by_video or ())]

@@ -218,7 +218,6 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         return stats
 
     def _heights_by_name(self) -> dict[str, float]:
-        """Return the known camera height of each group, NaN for none."""
         return {name: self.heights.height_m(group) for group, name in enumerate(self.groups)}
 
     def loss_shares(self) -> ScaleLossShares:

@@ -40,7 +40,6 @@ _SHADOW_SIDE, _SHADOW_BIAS_M = 1024, 0.01
 
 
 def _draw_room_size(random: np.random.Generator) -> Points:
-    """Draw (3,) width, height and depth in metres: a room, a corridor or a hall."""
     kind = random.choice(["room", "corridor", "hall"], p=[0.65, 0.2, 0.15])
     if kind == "corridor":
         return np.array([random.uniform(1.6, 2.8), random.uniform(2.2, 3.0), random.uniform(7, 20)])
@@ -199,7 +198,6 @@ def _make_light(seed: int) -> SunLight:
 
 
 def _distance_to_boxes(point: Points, boxes: list[tuple[Points, Points]]) -> float:
-    """Return the distance in metres from a point (3,) to the nearest axis-aligned box."""
     gaps = [np.linalg.norm(np.maximum(np.maximum(low - point, point - high), 0)) for low, high in boxes]
     return float(min(gaps, default=np.inf))
 
