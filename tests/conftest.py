@@ -94,12 +94,7 @@ def _without_lines_of_slow_machines() -> Iterator[None]:
     from stadia.process import progress, terminal
 
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in (
-            (output, "PHASE_S"),
-            (output, "MEASURED_S"),
-            (progress, "PAUSE_S"),
-            (terminal, "MIN_STEP_S"),
-        ):
+        for module, name in ((output, "PHASE_S"), (progress, "PAUSE_S"), (terminal, "MIN_STEP_S")):
             patch.setattr(module, name, math.inf)
         yield
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from stadia.apps.demo import summarize_demo
-from stadia.cli.train import _print_demo_scores
+from stadia.cli.demo import _print_demo_scores
 from stadia.evaluation.depth_score import DepthScore
 from stadia.evaluation.io.trajectory_files import Trajectory
 from stadia.evaluation.recording_scores import RecordingScores

@@ -11,7 +11,7 @@ import pytest
 from stadia import report
 from stadia.apps import demo
 from stadia.apps.demo import TRUE_CAMERA_M, run_metric_demo, score_predictions
-from stadia.cli.train import _print_metric_demo_scores
+from stadia.cli.demo import _print_metric_demo_scores
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.io.depth_files import write_depth_map
 from stadia.files.json_files import read_json

@@ -17,8 +17,8 @@ Stadia = Callable[..., tuple[int, str, str]]
     ("words", "expected"),
     [
         (("missing/run",), "no such run or network"),
-        (("--host", "0.0.0.0", "--no-token"), "which other machines reach"),
-        (("--no-token", "--token", "random"), "one of both"),
+        (("--host", "0.0.0.0", "--no-token"), "open to other machines"),
+        (("--no-token", "--token", "random"), "one of the two"),
         (("--token", "short"), "at least 16"),
     ],
 )

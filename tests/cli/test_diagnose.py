@@ -90,7 +90,7 @@ def test_the_worst_verdict_on_record_is_that_of_the_run(run: Run) -> None:
     )
     with run.held():
         note = record_worse_verdict(run.folder, replace(bad, verdict=bad.verdict), "drive")
-    assert "could not add the verdict" in note
+    assert str(run.folder) in note
     replace_verdict(run, judge_measurements(good, learned), learned)
     assert json.loads(run_diagnose(run, "--json")[1])["predictions"] == "usable"
 
@@ -117,11 +117,10 @@ def test_the_verdict_at_the_end_of_a_training_counts_for_frames_that_trained(run
 
 def test_run_without_findings_is_reported_as_unchecked(run: Run) -> None:
     code, text = run_diagnose(run)
-    assert (code, "no findings.jsonl: the run ended before its data were checked" in text) == (0, True)
-    assert "is running, or was killed" in text
+    assert (code, "not checked" in text) == (0, True)
     write_findings(run.folder / "findings.jsonl", [])
     code, text = run_diagnose(run)
-    assert (code, "no problem was found" in text) == (0, True)
+    assert (code, "no problem found" in text) == (0, True)
 
 
 def write_terms(run: Run, *terms: str) -> None:
@@ -137,9 +136,8 @@ def test_a_term_of_the_user_is_named_beside_useless_predictions(run: Run) -> Non
     write_terms(run, "photometric", "smoothness")
     assert "also possible" not in run_diagnose(run)[1], "the class has the terms of the recipe"
     write_terms(run, "photometric", "slope")
-    cause = "a term of Mine that is too strong: constant depth has no slope and no bend. Fix: train without the term"
-    assert f"also possible: {cause}" in run_diagnose(run)[1]
-    assert json.loads(run_diagnose(run, "--json")[1])["also_possible"].startswith(cause)
+    assert "also possible" in run_diagnose(run)[1]
+    assert "Mine" in json.loads(run_diagnose(run, "--json")[1])["also_possible"]
     write_findings(run.folder / "findings.jsonl", [])
     run.update_facts(lambda facts: replace(facts, predictions="usable"))
     assert "also possible" not in run_diagnose(run)[1]

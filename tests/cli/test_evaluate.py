@@ -138,7 +138,7 @@ class TestTrajectory:
             assert (code, err.count("note: wrote")) == (0, 1), err
         assert cv2.imread(str(tmp_path / "paths.png")).std() > 1
         assert "<!-- ATE 0 m (SE(3)-aligned), 150 poses, path" in (tmp_path / "paths.svg").read_text()
-        mistake(stadia(*words, tmp_path / "photo.png"), "photo.png", "no drawing of paths")
+        mistake(stadia(*words, tmp_path / "photo.png"), "photo.png")
         mistake(stadia(*words, tmp_path / "paths.pdf"), "--image", "paths.png")
         assert (tmp_path / "photo.png").read_bytes() == b"not ours"
 
@@ -200,9 +200,7 @@ FORMS = {
 )
 def test_an_option_of_another_form(form: str, option: str, value: str, stadia: Stadia) -> None:
     """Refused even where it says what is the default anyway."""
-    mistake(
-        stadia("evaluate", *FORMS[form], option, value), f"{option}: found used together with ", "alone", "leave it out"
-    )
+    mistake(stadia("evaluate", *FORMS[form], option, value), f"{option}: found ")
 
 
 def test_every_option_is_of_a_form_or_of_all() -> None:
@@ -249,7 +247,7 @@ class TestCheckpoint:
             scores = json.loads(stadia("evaluate", checkpoint, drive_folder, asked, "--json")[1])
             assert (scores["split"], scores["images"]) == (split, images)
             assert not any("split" in note for note in scores["notes"])
-        mistake(stadia("evaluate", checkpoint, drive_folder, "data.split=val"), "splits train, test", "a split 'val'")
+        mistake(stadia("evaluate", checkpoint, drive_folder, "data.split=val"), "train, test", "'val'")
         described["splits"] = {"val": ["b"], "test": ["a"]}
         (drive_folder / "dataset.json").write_text(json.dumps(described))
         assert json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])["split"] == "test"

@@ -247,8 +247,7 @@ def test_a_finished_prediction_is_refused_before_the_libraries_are_imported(
     (tmp_path / "predictions.json").write_text(record)
     code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path)
     assert ("it runs" in text, code) == ((False, 2) if is_refused else (True, 0)), err
-    refused = f"{tmp_path}: found a finished prediction; expected a new or an empty folder. Fix: choose another"
-    assert (refused in err) == is_refused
+    assert (f"{tmp_path}: found a finished prediction" in err) == is_refused
 
 
 def test_a_file_in_place_of_the_folder_is_named(checkpoint: Path, video: Path, stadia: Stadia) -> None:

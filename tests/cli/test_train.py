@@ -72,11 +72,9 @@ def test_a_dry_run_whose_loss_checks_had_no_time_exits_with_1(stadia, monkeypatc
     code, out, err = stadia("train", "objectpose", "--dry-run")
     assert (code, json.loads(out)["recipe"]) == (1, "objectpose")
     last = err.strip().splitlines()[-1]
-    assert last.startswith(
-        "not checked, 20 s were too short: properties of the loss, one batch. Fix: set training.check_seconds=60 (now"
-    )
+    assert all(words in last for words in ("20 s", "properties of the loss, one batch", "training.check_seconds=60"))
     err = stadia("train", "objectpose", "--dry-run", "training.check_seconds=2000")[2]
-    assert "Fix: set training.check_seconds=3600 (now 2000)" in err.strip().splitlines()[-1], "the largest one"
+    assert "training.check_seconds=3600" in err.strip().splitlines()[-1], "the largest one"
 
 
 def test_dry_run_reports_errors_of_the_training(stadia, tmp_path):

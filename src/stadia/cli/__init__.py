@@ -1,1 +1,1 @@
-"""Parse the command line; one file per command group, heavy imports inside functions."""
+"""The command line: a file for each command, heavy imports inside functions."""

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
 
 def adapt(
-    network: Annotated[str, argument("A published network, a folder of one, or module:Class; by default base.")],
+    network: Annotated[str, argument("A published network, its folder, or module:Class; base by default.")],
     video: OptionalInput = None,
     overrides: Annotated[list[str] | None, argument("Keys of selfsup and network.*", metavar="KEY=VALUE")] = None,
-    minutes: Annotated[float, typer.Option(min=0.1, help="Time of the whole command, with map and figures.")] = 5.0,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Time of the whole command.")] = 5.0,
     scope: Annotated[str, typer.Option(help="What is trained: decoder, head, adapters or all.")] = "decoder",
     out: Annotated[Path, typer.Option(help="The folder for runs.")] = Path("runs"),
 ) -> None:
-    """Fine-tune NETWORK on one video without labels, compare it with the start, and keep the better weights."""
+    """Fine-tune a network on your video, without labels.
+
+    Keeps the better weights.
+    """
     started_s = time.perf_counter()
     from stadia.predict.options import split_settings
     from stadia.process.terminal import Terminal, announce_step
@@ -54,7 +57,7 @@ def adapt(
 
 
 def print_adaptation(adapted: Adaptation, video: Path) -> None:
-    """Print how the errors of depth changed, which network is kept, and how to use it."""
+    """Print how the errors changed, which network is kept, and how to use it."""
     from stadia.launch.keep import MEASURES
 
     for change in adapted.decision.changes:
@@ -62,9 +65,9 @@ def print_adaptation(adapted: Adaptation, video: Path) -> None:
         share = f"{change.after / max(change.before, 1e-9) - 1:+.0%}"
         echo(f"{title}: {change.before:.4g} before, {change.after:.4g} after ({share}, scatter {change.scatter:.0%})")
     if adapted.after is adapted.before:
-        echo("no validation is better than before the training: give it more minutes")
+        echo("No validation improved. Use more --minutes.")
     elif not adapted.decision.changes:
-        echo("nothing to compare: no map, no matches, no stereo pair, no ground truth")
-    kept = "the adapted network" if adapted.kept == "after" else "the network as it was"
+        echo("Nothing to compare: no map, matches, stereo pair or ground truth.")
+    kept = "the adapted network" if adapted.kept == "after" else "the original network"
     echo(f"kept: {kept} ({adapted.network})")
     echo(f"use it: stadia predict {adapted.network} {video} --out DIR")

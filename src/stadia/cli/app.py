@@ -16,26 +16,29 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def app(
     networks: Annotated[
-        list[str] | None, argument("Runs, checkpoints or networks; by default that of the package, and --runs.")
+        list[str] | None, argument("Runs, checkpoints or networks; by default base, and the runs of --runs.")
     ] = None,
     runs: Annotated[Path, typer.Option(help="The folder whose runs are listed.")] = RUNS,
     data: Annotated[Path, typer.Option(help="The folder whose data the page may check.")] = Path(),
-    host: Annotated[str, typer.Option(help="Address to serve; 0.0.0.0 is for other machines.")] = LOOPBACK[0],
+    host: Annotated[str, typer.Option(help="Address to serve; 0.0.0.0 for other machines.")] = LOOPBACK[0],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve; 0 chooses a free one.")] = 7860,
     token: Annotated[
-        str | None, option("Secret of at least 16 characters that browsers need; a random one by default.")
+        str | None, option("Secret that browsers need, at least 16 characters; random by default.")
     ] = None,
     no_token: Annotated[bool, flag("--no-token", "Let every user of this machine open the page.")] = False,
     open_browser: Annotated[bool, flag("--open", "Open the page in the browser.")] = False,
 ) -> None:
-    """Serve a page: a picture or a video in; depth, distances, a cloud and a verdict out. Needs the extra `app`."""
+    """Open the app in the browser: photos, videos, runs, checks.
+
+    Needs the extra `app`.
+    """
     import importlib.util
     from urllib.parse import urlencode
 
     missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
         found, fix = f"no package {missing[0]}", "pip install 'stadia[app]'"
-        raise ConfigError("stadia app", found=found, expected="the packages of the extra app", fix=fix)
+        raise ConfigError("stadia app", found=found, expected="the extra app", fix=fix)
     secret = _choose_token(token, host, no_token)
     from stadia.models import DEFAULT_NETWORK
     from stadia.web.networks import list_runs_with_weights
@@ -49,7 +52,7 @@ def app(
     def show_address(address: str) -> None:
         page = f"{address}?{urlencode({'token': secret})}" if secret else address
         echo(f"page: {page}")
-        echo(f"networks: {len(names)}; Ctrl-C ends it", err=True)
+        echo(f"networks: {len(names)}. Ctrl-C ends it.", err=True)
         if open_browser:
             import webbrowser
 
@@ -62,17 +65,17 @@ def _choose_token(token: str | None, host: str, no_token: bool) -> str | None:
     import secrets
 
     if no_token and token is not None:
-        raise ConfigError("--no-token", found="--token with it", expected="one of both", fix="leave out one of them")
+        raise ConfigError("--no-token", found="--token", expected="one of the two", fix="remove one of them")
     if no_token and host not in LOOPBACK:
-        found, expected = f"--host {host}, which other machines reach", "a token with it"
-        raise ConfigError("--no-token", found=found, expected=expected, fix="leave out --no-token")
+        found, expected = f"--host {host}, open to other machines", "a token"
+        raise ConfigError("--no-token", found=found, expected=expected, fix="remove --no-token")
     if no_token:
         return None
     if token is None or token == "random":
         return secrets.token_urlsafe(24)
     if len(token) < 16 or not token.isascii() or not token.isprintable():
         found, expected = f"{len(token)} characters", "at least 16, of ASCII"
-        raise ConfigError("--token", found=found, expected=expected, fix="leave out --token: a random one is made")
+        raise ConfigError("--token", found=found, expected=expected, fix="remove --token for a random one")
     return token
 
 

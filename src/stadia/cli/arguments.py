@@ -24,9 +24,9 @@ def flag(name: str, help: str) -> Any:
 
 
 # -- inputs
-CheckpointArgument = Annotated[Path, argument("A checkpoint, a run's folder, or a published network.")]
+CheckpointArgument = Annotated[Path, argument("A run, a checkpoint, or a published network.")]
 InputArgument = Annotated[Path, argument("An image, a folder, a video, or a dataset.", metavar="INPUT")]
-DefaultNetwork = Annotated[Path, argument("A checkpoint, a run's folder, or a network's name; by default base.")]
+DefaultNetwork = Annotated[Path, argument("A run, a checkpoint, or a published network; base by default.")]
 OptionalInput = Annotated[Path | None, argument("An image, a folder, a video, or a dataset.", metavar="INPUT")]
 RunArgument = Annotated[Path, argument("A run's folder, runs/<date>-<name>.")]
 DataOption = Annotated[Path | None, option("The data: short for data.path=PATH.")]
@@ -39,32 +39,21 @@ TrainingSettings = Annotated[list[str] | None, argument("Dotted keys: optimizer.
 
 # -- how a network runs
 EveryOption = Annotated[int, typer.Option(min=1, help="Use each n-th frame.")]
-MotionOption = Annotated[
-    str | None, option("How to estimate the path: aligned (direct alignment, default) or network.")
-]
-SizeOption = Annotated[str | None, option("Run CHECKPOINT at another size than in training: 1216x352.")]
-FlipOption = Annotated[
-    bool, flag("--flip", "Average each map with that of the mirrored image: better depth in twice the time.")
-]
-SteadyOption = Annotated[
-    bool, flag("--steady", "Average depth over neighboring frames by their motion: video that flickers less.")
-]
+MotionOption = Annotated[str | None, option("How to estimate the path: aligned (default) or network.")]
+SizeOption = Annotated[str | None, option("Another image size than in training: 1216x352.")]
+FlipOption = Annotated[bool, flag("--flip", "Average with the mirrored image: better depth in twice the time.")]
+SteadyOption = Annotated[bool, flag("--steady", "Average depth over neighboring frames: less flicker.")]
 ScaleOption = Annotated[
     list[str] | None,
     option(
         "Measure metres by: baseline, height=1.5, object=car:1.5@boxes.csv, point=X,Y:12.3, speed=10, gps, "
-        "lidar, reference=DEPTHS, map=1.5 (the height; points of the map); several are compared."
+        "lidar, reference=DEPTHS, map=1.5 (height over the map's road). Repeat to compare."
     ),
 ]
 BackendOption = Annotated[str | None, option("What runs the depth network: torch (default), onnxruntime, openvino.")]
-PrecisionOption = Annotated[
-    str,
-    typer.Option(help="float32; bf16 (torch, openvino) or int8 (onnxruntime, openvino), whose difference is printed."),
-]
+PrecisionOption = Annotated[str, typer.Option(help="float32; bf16 (torch, openvino) or int8 (onnxruntime, openvino).")]
 
-StrictOption = Annotated[
-    bool, flag("--strict", "Exit with 1 if the verdict is unusable; the files are written all the same.")
-]
+StrictOption = Annotated[bool, flag("--strict", "Exit with 1 if the verdict is unusable.")]
 
 # -- metrics of a study
 MetricOption = Annotated[str | None, option("A column of metrics.csv; the recipe's best metric by default.")]
@@ -72,13 +61,13 @@ BetterOption = Annotated[str | None, option("Whether lower or higher values are 
 
 # -- outputs
 RUNS = Path("runs")
-RunsOption = Annotated[Path, typer.Option(help="The folder for runs; this run gets a new folder in it.")]
-ForceOption = Annotated[bool, flag("--force", "Also replace a file that stadia did not write.")]
+RunsOption = Annotated[Path, typer.Option(help="The folder for runs.")]
+ForceOption = Annotated[bool, flag("--force", "Replace a file that stadia did not write.")]
 JsonOption = Annotated[bool, flag("--json", "Print only JSON.")]
 
 
 def check_scale_sources(texts: list[str] | None) -> tuple[str, ...]:
-    """Return the sources of `--scale-from`. Raises ConfigError for an unknown or incomplete one; loads no torch."""
+    """Return the sources of `--scale-from`. Raises ConfigError; loads no torch."""
     if texts:
         from stadia.predict.scale.grammar import parse_scale
 
@@ -90,7 +79,7 @@ def check_scale_sources(texts: list[str] | None) -> tuple[str, ...]:
 def take_default_network(
     network: Path, source: Path | None, settings: list[str] | None
 ) -> tuple[Path, Path, list[str] | None]:
-    """Return network, input and settings of a command line that may name the input alone: the network is base then."""
+    """Return network, input and settings of a line that may name the input alone: the network is base then."""
     from stadia.models import DEFAULT_NETWORK
 
     if source is None:

@@ -1,4 +1,4 @@
-"""`stadia check DATA`: check the data before training, with evidence and fixes."""
+"""`stadia check DATA`: check the data before training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stadia.cli.output import echo
 from stadia.core.errors import ConfigError, DataError
 
 NOT_CHECKED = 1
-"""Exit code with `--strict` where data were not checked."""
+"""Exit code with `--strict` if data were not checked."""
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,22 +30,21 @@ def check(
         list[str] | None, argument("How to open DATA: data.camera.focal_px=700, data.poses=FILE", metavar="KEY=VALUE")
     ] = None,
     format: Annotated[str, typer.Option(help="Format of DATA; `stadia list datasets` lists them.")] = "auto",
-    only: Annotated[
-        list[str] | None, option("Run only this check; repeatable. `stadia list checks` lists them.")
-    ] = None,
+    only: Annotated[list[str] | None, option("Run only this check, of `stadia list checks`; repeatable.")] = None,
     seconds: Annotated[float, typer.Option(min=0, help="Start no recording after this time.")] = 20.0,
     out: Annotated[Path | None, option("A folder for findings.jsonl and an image of each finding.")] = None,
-    recipe: Annotated[str | None, option("Check DATA as input of this recipe: objectpose, overlay.")] = None,
-    network: Annotated[
-        Path | None, option("Also judge what a checkpoint or a published network predicts for DATA.")
-    ] = None,
+    recipe: Annotated[str | None, option("Check DATA for this recipe: objectpose, overlay.")] = None,
+    network: Annotated[Path | None, option("Also judge the predictions of this network.")] = None,
     strict: Annotated[
         bool, flag("--strict", "Exit with 1 if only a sample was checked, or a check of --only could not run.")
     ] = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check cameras, rig, poses, ground truth, frames and splits. Exits with 1 if a finding stops training."""
+    """Check data before training.
+
+    Cameras, poses, depth, frames and splits. Exits with 1 if a finding stops training.
+    """
     if out is not None:
         from stadia.files.output_files import check_output_folder
 
@@ -81,7 +80,7 @@ def check(
         raise
     if not as_json:  # before the checks, which take seconds
         if assumed:
-            echo("camera: not known, so that only checks that need none are made; the one below is assumed")
+            echo("The camera is unknown: only some checks run, with an assumed camera.")
         for line in summarize_recordings(opened.recordings):
             Terminal(highlight=False).print(line, markup=False, soft_wrap=True)
     if out is not None:
@@ -118,20 +117,20 @@ def _print_left_out(data: Path) -> None:
     from stadia.diagnostics.preflight import CHECKS
 
     left_out = ", ".join(name for name in CHECKS if name not in CAMERA_FREE)
-    echo(f"not checked, since the camera is not known: {left_out}; `stadia camera {data} --fov DEGREES`", err=True)
+    echo(f"Not checked: {left_out}. First run `stadia camera {data} --fov DEGREES`.", err=True)
 
 
 def _choose_camera_free(only: Sequence[str]) -> list[str]:
     from stadia.apps.checked_data import CAMERA_FREE
 
     if named := [name for name in only if name not in CAMERA_FREE]:
-        fix = "give the camera: stadia camera VIDEO --fov DEGREES"
+        fix = "run stadia camera VIDEO --fov DEGREES"
         raise ConfigError("--only", found=f"{', '.join(named)} without a camera", expected="a known camera", fix=fix)
     return list(only) or list(CAMERA_FREE)
 
 
 STATIC = "static"
-"""Folder of `--out` with a mask of each recording for `data.ignore`."""
+"""Folder of `--out` with masks for `data.ignore`."""
 
 
 def _propose_ignored(recordings: Sequence[Recording], out: Path | None, *, as_json: bool) -> None:
@@ -143,12 +142,11 @@ def _propose_ignored(recordings: Sequence[Recording], out: Path | None, *, as_js
         write_static_masks(recordings, parts, out / STATIC)
         advice = f"data.ignore={out / STATIC} leaves it out"
     for part in parts:
-        what = f"{part.share:.1%} of the images of {part.recording} never moves, such as a hood or a logo"
-        echo(f"note: {what}; {advice}", err=as_json)
+        echo(f"note: {part.share:.1%} of {part.recording} never moves, such as a hood; {advice}", err=as_json)
 
 
 MAX_JUDGED_INPUTS, MAX_JUDGED_FRAMES = 4, 60
-"""Inputs, and frames of each, whose predictions are judged."""
+"""Limits for `--network`."""
 
 
 def _judge_network(
@@ -181,11 +179,11 @@ def _require_checked(findings: list[Finding], only: Sequence[str]) -> None:
 
     fixes = {SAMPLED: "raise --seconds"}
     if only:
-        fixes[COULD_NOT_RUN] = "give DATA what the check needs, or leave it out of --only"
+        fixes[COULD_NOT_RUN] = "remove the check from --only"
     if missing := [finding for finding in findings if finding.code in fixes]:
         measured = "; ".join(dict.fromkeys(finding.measured for finding in missing))
         fix = "; ".join(dict.fromkeys(fixes[finding.code] for finding in missing))
-        echo(f"not checked: {measured}. Fix: {fix}; or leave out --strict", err=True)
+        echo(f"Not checked: {measured}. Fix: {fix}.", err=True)
         raise typer.Exit(NOT_CHECKED)
 
 
@@ -211,7 +209,7 @@ def _recipe_findings(recipe: str, data: Path, overrides: list[str], format: str,
     from stadia.recipes import RECIPES
 
     if only:
-        fix = "leave it out: a recipe has checks of its own"
+        fix = "remove --only"
         raise ConfigError("--only", found="used together with --recipe", expected="one of the two", fix=fix)
     given = [f"data.path={json.dumps(str(data))}"] + ([f"data.format={format}"] if format != "auto" else [])
     config = resolve_recipe(recipe, None, given + overrides, example={})

@@ -11,17 +11,18 @@ from stadia.cli.arguments import JsonOption, flag
 from stadia.cli.output import echo
 
 GAPS = 1
-"""Exit code where something that a training needs is missing."""
+"""Exit code if a training misses something."""
 
 
 def doctor(
-    online: Annotated[
-        bool, flag("--online", "Also connect to the Hugging Face hub, to see whether it answers.")
-    ] = False,
+    online: Annotated[bool, flag("--online", "Also connect to the Hugging Face hub.")] = False,
     private: Annotated[bool, flag("--private", "Show whole paths; else your home folder is ~.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List what is installed and works, with the cure of each gap, for bug reports. Exits with 1 at a gap."""
+    """List what works on this machine, with fixes.
+
+    Exits with 1 at a gap.
+    """
     from stadia.apps.machine_check import examine_machine
 
     entries = examine_machine(online=online, private=private)

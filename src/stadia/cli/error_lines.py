@@ -1,4 +1,4 @@
-"""Describe an error in one line: of the command line, of the user's data, of the system, or of stadia itself."""
+"""Describe an error in one line, and choose the exit code."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from stadia.core.errors import ConfigMistakes, StadiaError, VerdictError
 from stadia.core.registry import find_nearest_name
 
 SHARED_OPTIONS = ("--traceback", "--quiet")
-"""Options of every command, which may stand anywhere on the line."""
+"""Options of every command, anywhere on the line."""
 
 UNUSABLE, MISTAKE, INTERNAL = 1, 2, 70  # exit codes
 
 _OPTIONS_OF_CAMERA = ("--fov", "--focal-px", "--focal-mm")
-"""Options of `stadia camera`. Users pass them to other commands, which read the camera's file instead."""
+"""Options of `stadia camera`, which users pass to other commands."""
 
 _PLAINER = (
     ("Missing ", "a line without "),
@@ -26,7 +26,7 @@ _PLAINER = (
     (" requires an argument", " without a value"),
     (" does not take a value", " with a value"),
 )
-"""Replacements for typer's wording that continue the word "found"."""
+"""Replacements for typer's wording, to follow the word "found"."""
 
 
 def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
@@ -46,14 +46,14 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
         found = found.replace(words, plainer)
     word = found.split("'")[1] if valid else "="
     if word in _OPTIONS_OF_CAMERA and word not in valid and valid:
-        fix = f"write the camera once, every command reads it: {_find_camera_command(word, line)}"
+        fix = f"run once: {_find_camera_command(word, line)}"
     elif "=" not in word and (near := find_nearest_name(word, valid)):
         fix = f"did you mean '{near}'?"
     elif word.startswith("--") and (setting := _find_setting(word, line, context)):
         fix = f"write it as a key: {setting}"
     else:  # also a setting, which is no misspelled command
         fix = f"see `{path} --help`"
-    usage = " ".join([path, *command.collect_usage_pieces(context)]) if command else "a line as the help shows it"
+    usage = " ".join([path, *command.collect_usage_pieces(context)]) if command else "a valid command"
     expected = f"one of {', '.join(valid)}" if valid else usage
     found = found[:1].lower() + found[1:]
     return StadiaError(path.removeprefix("stadia").strip() or "command line", found=found, expected=expected, fix=fix)
@@ -103,24 +103,24 @@ _OUT_OF_MEMORY = re.compile(
     r"could not create a primitive(?! descriptor)",  # with it the shapes are wrong
     re.IGNORECASE,
 )
-"""In the messages of torch, oneDNN, cv2 and CUDA, whose errors are RuntimeErrors."""
+"""In RuntimeErrors of torch, oneDNN, cv2 and CUDA."""
 
 
 def _find_exhausted_limit(error: BaseException) -> StadiaError | None:
     number = error.errno if isinstance(error, OSError) else None
     text = str(error)
     if isinstance(error, MemoryError) or number == errno.ENOMEM or _OUT_OF_MEMORY.search(text):
-        fix = "choose a smaller size or batch (data.height, data.width, training.batch_size, --size), or fewer workers"
-        return StadiaError("memory", found="none left", expected="enough for the data and the network", fix=fix)
+        fix = "use a smaller size or batch (data.height, data.width, training.batch_size, --size), or fewer workers"
+        return StadiaError("memory", found="no memory left", expected="enough for data and network", fix=fix)
     if number in (errno.EMFILE, errno.ENFILE):
-        fix = "set fewer training.workers, or a higher limit by `ulimit -n`"
-        return StadiaError("open files", found="as many as the system allows", expected="fewer", fix=fix)
+        fix = "set fewer training.workers, or raise `ulimit -n`"
+        return StadiaError("open files", found="the limit of the system", expected="fewer", fix=fix)
     if isinstance(error, EOFError):  # its own error is printed above
-        fix = "set training.workers=0, or a higher limit by `ulimit -n`"
-        return StadiaError("processes", found="one that failed and sent nothing", expected="loaded images", fix=fix)
+        fix = "set training.workers=0, or raise `ulimit -n`"
+        return StadiaError("processes", found="a failed process", expected="loaded images", fix=fix)
     if number == errno.EAGAIN or "can't start new thread" in text:
-        fix = "set fewer training.workers, or a higher limit by `ulimit -u`"
-        return StadiaError("processes", found="as many as the system allows", expected="fewer", fix=fix)
+        fix = "set fewer training.workers, or raise `ulimit -u`"
+        return StadiaError("processes", found="the limit of the system", expected="fewer", fix=fix)
     return None
 
 
@@ -141,12 +141,12 @@ def describe_error(error: BaseException, line: Sequence[str]) -> tuple[str, int]
         return str(limit), MISTAKE
     if isinstance(error, OSError) and error.filename is not None:
         found = f"a path that cannot be used ({error.strerror or type(error).__name__})"
-        fix = "check the path, its permissions and the space on the disk"
+        fix = "check the path, its permissions and free space"
         name = os.fsdecode(error.filename)  # TensorBoard's is bytes
         return str(StadiaError(name, found=found, expected="a usable file or folder", fix=fix)), MISTAKE
     if isinstance(error, OSError) and error.errno is not None:
-        found = f"a call that failed ({error.strerror or type(error).__name__})"
+        found = f"a failed call ({error.strerror or type(error).__name__})"
         fix = "check disks, connections and limits of this machine"
-        return str(StadiaError("system", found=found, expected="a call that succeeds", fix=fix)), MISTAKE
+        return str(StadiaError("system", found=found, expected="a working system", fix=fix)), MISTAKE
     text = f"internal error, {type(error).__name__}: {' '.join(str(error).split())}"
-    return f"{text}; run with --traceback to see where, and please report it", INTERNAL
+    return f"{text}. Please report it, with the output of --traceback", INTERNAL

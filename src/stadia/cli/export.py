@@ -16,7 +16,10 @@ def export(
     out: Annotated[Path, option("A new file: model.onnx, or model.pt2.")] = ...,  # type: ignore[assignment]
     force: ForceOption = False,
 ) -> None:
-    """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
+    """Write a depth network as ONNX or torch.export.
+
+    The file is compared with the checkpoint.
+    """
     from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
     from stadia.files.output_files import check_replaceable
     from stadia.predict.export import export_checkpoint
@@ -34,4 +37,4 @@ def export(
     if out.suffix == ".onnx":
         echo(f"run it: stadia predict {shlex.quote(str(out))} INPUT --out DIR")
     echo(f"depth scale: {SCALE_DESCRIPTIONS[about.depth_scale]}")
-    echo(f"verdict on record of its run: {about.describe_verdict() or 'none'}")
+    echo(f"verdict of its run: {about.describe_verdict() or 'not judged'}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 STOPPED = 1
-"""Exit code where a finding stops training."""
+"""Exit code if a finding stops training."""
 
 COLORS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
 def print_finding(console: Console, finding: Finding, folder: Path | None) -> None:
-    """Print what was measured and expected, cause, fix and evidence; one line for what was not checked.
+    """Print a finding with cause, fix and evidence; one line if it was not checked.
 
     folder: of the evidence's image; None prints no path.
     """
@@ -61,7 +61,7 @@ def format_headline(finding: Finding) -> str:
     from stadia.diagnostics.catalog import CATALOG
 
     style = COLORS[finding.severity]
-    title = CATALOG[finding.code].title if finding.code in CATALOG else "of another version's catalog"
+    title = CATALOG[finding.code].title if finding.code in CATALOG else "of another version"
     headline = escape(f"{finding.severity} {finding.code} {title}")
     return f"[{style}]{headline}[/{style}]{escape(format_place(finding))}"
 
@@ -88,8 +88,7 @@ def print_findings(
         print_finding(console, finding, out)
     has_region = any((region := recording.ignored()) is not None and region.any() for recording in recordings)
     if out is None and (has_region or any(finding.image for finding in findings)):
-        what = "an image of what can be seen" if any(finding.image for finding in findings) else "the ignored region"
-        console.print(f"\n[dim]--out FOLDER writes {what}[/dim]")
+        console.print("\n[dim]--out FOLDER writes images[/dim]")
     counts = {name: sum(finding.severity == name for finding in findings) for name in ("stop", "warn")}
     unchecked = [finding for finding in findings if finding.family is Family.NOT_CHECKED]
     notes = sum(finding.severity == "note" for finding in findings if finding.family is not Family.NOT_CHECKED)
@@ -105,45 +104,31 @@ def print_findings(
     if counts["stop"] + counts["warn"] == 0 and recordings and all(len(recording) == 1 for recording in recordings):
         selections = (getattr(recording, "selection", None) for recording in recordings)
         dropped = [f": {selection}" for selection in selections if selection and selection.total > 1]
-        verdict = f"[yellow]review[/yellow]: single images{dropped[0] if dropped else ''}, but training from one camera"
-        verdict += " needs neighboring frames"
+        verdict = f"[yellow]review[/yellow]: training needs neighboring frames, not single images{''.join(dropped[:1])}"
     console.print(f"{line}{verdict} ({escape(opened_text)})", soft_wrap=True)
 
 
 def _verdict(counts: Mapping[str, int], hidden: Sequence[str], noted: int) -> str:
     notes = f", {counts['not checked']} not checked" if counts["not checked"] else ""
-    notes += f"; {' and '.join(hidden)} would not show" if hidden else ""
+    notes += f"; cannot show {' or '.join(hidden)}" if hidden else ""
     if counts["stop"]:
         return f"[bold red]stop[/bold red]: {counts['stop']} to fix before training, {counts['warn']} to review{notes}"
     if counts["warn"]:
         return f"[yellow]review[/yellow]: {counts['warn']} to review{notes}"
-    found = f"nothing to fix, {noted} note{'s' * (noted > 1)}" if noted else "nothing found"
+    found = f"nothing to fix, {noted} note{'s' * (noted > 1)}" if noted else "nothing to fix"
     return f"[green]good[/green]: {found}{notes}"
 
 
-def describe_agreements(agreements: Sequence[BaselineAgreement]) -> Iterator[str]:
-    """Yield a line for each baseline and each source that it agrees with: the widest interval over recordings."""
-    from stadia.diagnostics.preflight.scale_consistency import WARN_FROM, format_interval, round_interval
+def describe_agreements(agreements: Sequence[BaselineAgreement]) -> list[str]:
+    """Return a line for each baseline and each source that measures it: the widest interval over recordings."""
+    from stadia.diagnostics.preflight.scale_consistency import format_interval
 
     groups: dict[tuple[str, str], list[BaselineAgreement]] = {}
     for agreement in agreements:
         groups.setdefault((f"{agreement.baseline_m:.4g}", agreement.other), []).append(agreement)
+    lines = []
     for (baseline_m, source), group in groups.items():
-        low = min(agreement.low for agreement in group)
-        high = max(agreement.high for agreement in group)
-        shown_low, shown_high, _ = round_interval(low, high)
-        ratio = format_interval(low, high)
-        counted = f"{sum(agreement.count for agreement in group)} {'motions' if source == 'poses' else 'points'}"
-        counted += f" of {len(group)} recordings" if len(group) > 1 else ""
-        is_close = all(agreement.is_close for agreement in group)
-        if is_close and not shown_low <= 1 <= shown_high:
-            near, far = (low - 1, high - 1) if low > 1 else (1 - high, 1 - low)
-            length = f"{100 * near:.2g} to {100 * far:.2g} % too {'long' if low > 1 else 'short'}"
-            limit = f"below the limit of {100 * WARN_FROM:.0f} %"
-            limit = limit if far < WARN_FROM else f"not all of it above the limit of {100 * WARN_FROM:.0f} %"
-            yield f"baseline {baseline_m} m by the {source}: {length}, {limit} (95 %, {counted})"
-        elif is_close:
-            yield f"baseline {baseline_m} m agrees with the {source}: {ratio} times what they give (95 %, {counted})"
-        else:
-            counted += "), which does not exclude an error that would matter"
-            yield f"baseline {baseline_m} m compared with the {source}: {ratio} times what they give (95 %, {counted}"
+        ratio = format_interval(min(one.low for one in group), max(one.high for one in group))
+        verb = "agrees with" if all(one.is_close for one in group) else "is uncertain by"
+        lines.append(f"baseline {baseline_m} m {verb} the {source}: {ratio} times theirs (95 %)")
+    return lines

@@ -18,7 +18,7 @@ def import_network(
     kind: Annotated[str, typer.Option("--as", help="What wrote it: monodepth2, dpt or midas.")] = "monodepth2",
     out: Annotated[Path, option("A new .safetensors file.")] = ...,  # type: ignore[assignment]
 ) -> None:
-    """Read published weights of another program, mapped whole, into a checkpoint that every command takes."""
+    """Read published weights of another program."""
     from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
     from stadia.models.published_networks import describe_licence
     from stadia.recipes.base.network_checkpoint import import_network

@@ -59,10 +59,10 @@ PART_KINDS = Registry(
 
 
 def parts(
-    kind: Annotated[str | None, argument("One kind, and those whose names end in it: losses.")] = None,
-    pattern: Annotated[str, typer.Option("--filter", help="Names that hold this text; * and ? are wildcards.")] = "",
+    kind: Annotated[str | None, argument("One kind, such as losses.")] = None,
+    pattern: Annotated[str, typer.Option("--filter", help="Only names with this text; * and ? are wildcards.")] = "",
 ) -> None:
-    """List the parts that a configuration may name: recipes, datasets, encoders, losses, protocols and others."""
+    """List recipes, data sets, networks, losses and other parts."""
     from rich.markup import escape
     from rich.table import Table as Grid
 
@@ -91,7 +91,7 @@ def list_rows(kind: str) -> Rows:
 
 
 def read_first_line(where: str) -> str:
-    """Return the first docstring line of `"module:attribute"`, read from its source without an import."""
+    """Return the first docstring line of `"module:attribute"`, without an import."""
     from stadia.files.input_files import read_text
 
     module, attribute = where.split(":")
@@ -104,7 +104,7 @@ def read_first_line(where: str) -> str:
 
 
 def protocols() -> Rows:
-    """List every protocol: its alignment for each depth scale, and its ground truth."""
+    """List every protocol: its alignments and its ground truth."""
     from stadia.evaluation.protocols import PROTOCOLS, Alignment
 
     def describe(scale: str, kind: Alignment) -> str:
@@ -115,14 +115,14 @@ def protocols() -> Rows:
 
 
 def published_networks() -> Rows:
-    """List every published network: parameters, output, licences, paper, score and repository."""
+    """List every published network."""
     from stadia.models.published_networks import PUBLISHED_NETWORKS
 
     return [(name, entry.title) for name, entry in PUBLISHED_NETWORKS.items()]
 
 
 def encoders() -> Rows:
-    """List every timm model, and whether timm has weights for it."""
+    """List every timm model, and whether it has weights."""
     import stadia.process.torchvision_shim  # noqa: F401
 
     # isort: split

@@ -31,6 +31,7 @@ from stadia.cli.data.roadworld import roadworld
 from stadia.cli.data.roomworld import roomworld
 from stadia.cli.data.shard import shard
 from stadia.cli.data.survey import survey
+from stadia.cli.demo import demo
 from stadia.cli.doctor import doctor
 from stadia.cli.error_lines import SHARED_OPTIONS, describe_error
 from stadia.cli.evaluate.evaluate import EvaluateCommand, evaluate
@@ -48,7 +49,7 @@ from stadia.cli.runs.journal import journal
 from stadia.cli.runs.report import report
 from stadia.cli.studies.ablate import ablate
 from stadia.cli.studies.sweep import sweep
-from stadia.cli.train import TrainCommand, demo, train
+from stadia.cli.train import TrainCommand, train
 from stadia.cli.video.camera import camera
 from stadia.cli.video.camera_height import camera_height
 from stadia.cli.video.init import init
@@ -62,31 +63,37 @@ DONE, PIPE_CLOSED = 0, 1  # exit codes, beside those of `describe_error`
 
 app = typer.Typer(
     name="stadia",
-    help="Images in; metric depth and camera motion out; every geometric convention checked before training.",
+    help="Depth in metres and camera motion from images, with every geometric convention checked.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS: tuple[Callable[..., None], ...] = (
-    *(train, evaluate, predict, activations, odometry, prepare, camera_height, export, camera, init, adapt),
-    *(check, explain, diagnose, report, journal, compare, ablate, sweep, demo, doctor),
-)
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Use a network": (predict, adapt, odometry, export, import_network, activations),
+    "Your video": (camera, map_source, prepare, camera_height, init),
+    "Train": (train, demo, parts),
+    "Check and score": (check, evaluate, report, diagnose, explain, compare, journal, doctor),
+    "Studies": (ablate, sweep),
+    "App": (serve_app, view),
+}
+"""Commands by the group that the help shows, the most important first."""
+
+NAMES: dict[Callable[..., None], str] = {
+    parts: "list", map_source: "map", serve_app: "app", import_network: "import"
+}  # fmt: skip
 CLASSES: dict[Callable[..., None], type[TyperCommand]] = {train: TrainCommand, evaluate: EvaluateCommand}
-for command in COMMANDS:
-    app.command(cls=CLASSES.get(command))(command)
-app.command("list")(parts)
-app.command("map")(map_source)
-app.command("app")(serve_app)
-app.command()(view)
-app.command("import")(import_network)
-data = typer.Typer(help="Make and draw data sets.", no_args_is_help=True)
-of_wings = map(WING_COMMANDS.load, ("tableworld", "foregrounds", "overlay", "show"))
-for command in (roadworld, roomworld, *of_wings, survey, shard):
+data = typer.Typer(help="Render, survey and shard data sets.", no_args_is_help=True)
+for command in (roadworld, roomworld, *map(WING_COMMANDS.load, ("tableworld", "foregrounds", "overlay", "show"))):
     data.command()(command)
-app.add_typer(data, name="data")
-app.add_typer(prior, name="prior")
+for command in (survey, shard):
+    data.command()(command)
+for group, commands in COMMANDS.items():
+    for command in commands:
+        app.command(NAMES.get(command), cls=CLASSES.get(command), rich_help_panel=group)(command)
+app.add_typer(data, name="data", rich_help_panel="Train")
+app.add_typer(prior, name="prior", rich_help_panel="Your video")
 
 
 def _version(wanted: bool) -> None:
@@ -110,25 +117,22 @@ def main(
     help: Annotated[
         bool, typer.Option("--help", "-h", callback=_help, is_eager=True, help="Show this and exit.")
     ] = False,
-    show_traceback: Annotated[
-        bool, typer.Option("--traceback", help="Show where an error was raised; anywhere on the line.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress; anywhere on the line.")] = False,
+    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error was raised.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
-    """Handle the options that all commands share. `run` removes them before, wherever they stand."""
+    """Handle the options that all commands share; `run` removes them from the line before."""
 
 
 _HOME = re.compile(r"(?P<option>(--[\w-]+=)?)(?P<path>~(/.*)?)", re.DOTALL)
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 2 a mistake of the user, 70 a bug of stadia, 130 interrupted.
+    """Run the command line and exit: 0 done, 1 a finding, 2 a mistake of the user, 70 a bug of stadia, 130 interrupted.
 
-    Interrupted is by Ctrl-C, SIGTERM or a closed terminal. 1 is what a command found: a stop of `check` or `diagnose`,
-    unusable predictions or unchecked data with `--strict`, or a dry run whose loss checks had no time; or output that
-    nobody read to its end.
+    A finding is a stop of `check` or `diagnose`, unusable predictions or unchecked data with `--strict`, a dry run
+    without time for its checks, or output that nobody read to its end.
 
-    arguments: the words after `stadia`; those of this process by default.
+    arguments: the words after `stadia`; of this process by default.
     """
     line = [_expand_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     from stadia.process.cpu_settings import choose_waiting
@@ -176,7 +180,7 @@ def _refuse_infinite(command: Any) -> None:
         for parameter in command.params:
             value = context.params.get(parameter.name)
             if isinstance(value, float) and not math.isfinite(value):
-                fix = "pass a number, or leave it out"
+                fix = "pass a number"
                 raise ConfigError(parameter.opts[0], found=value, expected="a finite number", fix=fix)
         return invoke(context)
 
@@ -184,18 +188,18 @@ def _refuse_infinite(command: Any) -> None:
 
 
 MIN_ADDRESS_BYTES = 1400 << 20
-"""Below it torch and Numba end the process while they load, without an error of Python."""
+"""Below it torch and Numba end the process without an error of Python."""
 
 _LIGHT_WORDS = ("list", "explain", "--help", "-h", "--version")
-"""Commands with one of these words load none of them."""
+"""Commands with one of these words load neither."""
 
 
 def _check_surroundings(line: Sequence[str]) -> None:
     try:
         Path.cwd()
     except OSError as error:
-        found, expected = f"one that is gone ({error.strerror})", "a folder"
-        raise StadiaError("current folder", found=found, expected=expected, fix="cd to another one") from error
+        found = f"a removed folder ({error.strerror})"
+        raise StadiaError("current folder", found=found, expected="a folder", fix="cd to another one") from error
     with contextlib.suppress(ImportError):  # Windows
         import resource
 

@@ -13,19 +13,21 @@ from stadia.core.errors import ConfigError
 def map_source(
     source: Annotated[Path, argument("A video, or a folder of its frames.", metavar="INPUT")],
     overrides: InputSettings = None,
-    out: Annotated[Path | None, option("The map's folder; beside INPUT by default, drive.map for drive.mp4.")] = None,
-    masks: Annotated[Path | None, option("Of `stadia prepare INPUT --masks`: cars and people are left out.")] = None,
+    out: Annotated[Path | None, option("The map's folder; by default drive.map for drive.mp4.")] = None,
+    masks: Annotated[Path | None, option("Masks of `stadia prepare`, to leave out cars and people.")] = None,
 ) -> None:
-    """Recover camera, path and sparse points of INPUT from matched features. The same command resumes."""
-    from stadia.datasets.config import CacheConfig, CameraConfig, SourceOptions
+    """Recover camera, path and sparse points of a video.
+
+    The same command resumes.
+    """
+    from stadia.datasets.config import CacheConfig, CameraConfig
     from stadia.mapping.map_video import describe_map, map_video
     from stadia.predict.options import parse_source_options
 
     options = parse_source_options(overrides or [])
     if others := sorted(options.keys() - {"camera", "cache"}):
         keys = ", ".join(f"data.{key}" for key in others)
-        fix = "remove it: a map takes every frame" if set(others) <= SourceOptions.model_fields.keys() else "remove it"
-        raise ConfigError(keys, found="a value", expected="data.camera or data.cache", fix=fix)
+        raise ConfigError(keys, found="a value", expected="data.camera or data.cache", fix="remove it")
     try:
         with show_progress() as bars:
             mapped = map_video(
@@ -38,5 +40,5 @@ def map_source(
             )
             print_lines(describe_map(mapped))
     except KeyboardInterrupt:
-        print_lines(["note: what is done is kept: the same command goes on from there"])
+        print_lines(["note: stopped. The same command resumes"])
         raise

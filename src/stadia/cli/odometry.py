@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,9 +40,9 @@ def odometry(
     strict: StrictOption = False,
     scale_from: ScaleOption = None,
 ) -> None:
-    """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it.
+    """Track the camera: its path, a plot and a point map.
 
-    With INPUT alone, the depth is that of the network of the package: `stadia odometry drive.mp4 --out path`.
+    With INPUT alone, the network of the package gives depth: `stadia odometry drive.mp4 --out path`.
     """
     from stadia.evaluation.backends import check_backend
     from stadia.predict.options import PredictOptions, parse_source_options, split_settings
@@ -82,8 +81,8 @@ def odometry(
         refuse_unusable(checks)
 
 
-def describe_path(estimated: EstimatedPath) -> Iterator[str]:
-    """Yield the lines about an estimated path."""
+def describe_path(estimated: EstimatedPath) -> list[str]:
+    """Return the lines about an estimated path."""
     from stadia.core.types import DepthScale
     from stadia.predict.describe import verdict_lines
     from stadia.predict.verdict import describe_trust
@@ -92,14 +91,12 @@ def describe_path(estimated: EstimatedPath) -> Iterator[str]:
     keyframes = f"{path.keyframes or 'no'} keyframe{'s' * (path.keyframes != 1)}"
     unit = "m" if depth_scale is DepthScale.METRES else "units of the depth"
     length = f"{len(path.names)} poses, {estimated.length:.4g} {unit} in all"
-    yield f"{estimated.folder}: {length}, {keyframes}, {1e3 / path.frame_ms.mean():.1f} frames/s"
+    lines = [f"{estimated.folder}: {length}, {keyframes}, {1e3 / path.frame_ms.mean():.1f} frames/s"]
     if estimated.left_out:
-        why = "hardly move and are left out, as in a training (data.stride=1 keeps all)"
-        yield f"note: {estimated.left_out} frames {why}"
+        lines.append(f"note: left out {estimated.left_out} frames that hardly move (data.stride=1 keeps all)")
     if (score := estimated.score) is not None:
         others = {name: value for name, value in score.metrics.items() if name != "ate_rmse_m" and value is not None}
-        yield f"  {score.headline}: {', '.join(f'{name} {value:.4g}' for name, value in others.items())}"
-    yield from verdict_lines(estimated.checks)
-    yield from (f"note: {note}" for note in estimated.notes)
-    yield f"depth scale: {describe_trust(depth_scale, estimated.checks)}"
-    yield from (f"  {file.name}" for file in sorted(estimated.folder.iterdir()))
+        lines.append(f"  {score.headline}: {', '.join(f'{name} {value:.4g}' for name, value in others.items())}")
+    lines += [*verdict_lines(estimated.checks), *(f"note: {note}" for note in estimated.notes)]
+    lines.append(f"depth scale: {describe_trust(depth_scale, estimated.checks)}")
+    return [*lines, f"files: {', '.join(sorted(file.name for file in estimated.folder.iterdir()))}"]

@@ -1,4 +1,4 @@
-"""Print lines without what a terminal obeys, and show progress: bars on a terminal, lines in a log."""
+"""Print lines without control characters, and show progress: bars on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -24,32 +24,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SLOW_START_S = 1.5
-"""Time after which a command that has shown nothing prints that it loads: torch and a network take seconds."""
+"""A command that has shown nothing for this time prints that it loads."""
 
 PHASE_S = 5.0
-"""A loop that begins so long after the last line of a log has a line: nobody waits without knowing for what."""
-
-MEASURED_S = 5.0
-"""After this time the expected time of a loop is printed, if it is MIN_EXPECTED_S or more."""
-
-MIN_EXPECTED_S = 20.0
-"""An expected time below is not worth a line."""
-
-MAX_SKIPPED = 8
-"""The first items, at most a fifth of all, are not measured: they open files, load the network and compile loops."""
-
-MIN_LATE = 8
-"""Items in the later half of the measured time from which it alone is measured: the first ones still compile loops."""
-
-END_S = 4.0
-"""Time after the last frame: for the verdict, the drawing of the path, and the end of video and files."""
+"""A loop that begins so long after the last line of a log gets a line."""
 
 
 def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
-    """Print text on stdout, or on stderr with `err`; control characters become escapes. `nl` adds a line end.
-
-    On a terminal that is closed nothing is printed. Raises OutputClosedError if nobody reads a pipe any more.
-    """
+    """Print text on stdout, or on stderr with `err`; control characters become escapes. Raises OutputClosedError."""
     from stadia.process.shown_progress import SHOWN_PROGRESS
 
     SHOWN_PROGRESS.mark_shown()
@@ -63,7 +45,7 @@ def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
 
 @contextmanager
 def note_slow_start() -> Iterator[None]:
-    """Print a line on a terminal where the command of this block has shown nothing for SLOW_START_S."""
+    """Print a line on a terminal if the command of this block has shown nothing for SLOW_START_S."""
     from stadia.process.shown_progress import SHOWN_PROGRESS
 
     def note() -> None:
@@ -84,7 +66,7 @@ def note_slow_start() -> Iterator[None]:
 
 
 def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
-    """Print results on stdout, notes on stderr, and with `err` all of it there."""
+    """Print results on stdout and notes on stderr; with `err` everything on stderr."""
     for line in lines:
         echo(line, err=err or line.startswith("note: "))
 
@@ -93,7 +75,7 @@ def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
 
 
 def make_tracker() -> TrackProgress:
-    """Return a function that shows each loop by a display of its own, for a command that also trains."""
+    """Return a `TrackProgress` with a display for each loop, for a command that also trains."""
     from stadia.process.shown_progress import SHOWN_PROGRESS
 
     lines = ProgressLines()
@@ -129,10 +111,7 @@ class ProgressBars:
 
 
 class ProgressLines:
-    """The same progress as lines, one every PAUSE_S, and one for a loop that begins PHASE_S after the last line.
-
-    Shorter work prints none.
-    """
+    """The same progress as lines: one every PAUSE_S, and one for a loop that begins PHASE_S after the last."""
 
     def __init__(self) -> None:
         self.last_line_s = time.monotonic()
@@ -142,27 +121,9 @@ class ProgressLines:
         if (started := time.monotonic()) - self.last_line_s >= PHASE_S:
             self.last_line_s = started
             echo(f"{what} ...", err=True)
-        times: list[float] = []  # of the measured items
-        is_expected = False
-        skipped = 1 if count is None else max(min(MAX_SKIPPED, count // 5), 1)
         for done, item in enumerate(items):
-            now = time.monotonic()
-            if done >= skipped and count is not None and not is_expected:
-                times.append(now)
-                if now - times[0] >= MEASURED_S:
-                    is_expected = True
-                    self._print_expected(what, count, measure_pace(times) * (count - done) + END_S)
             self.progress(what, done, count)
             yield item
-
-    def _print_expected(self, what: str, count: int, left_s: float) -> None:
-        if left_s < MIN_EXPECTED_S:
-            return
-        import psutil
-
-        memory_gb = psutil.Process().memory_info().rss / 1e9
-        self.last_line_s = time.monotonic()
-        echo(f"expected: {what}, {count} in all: {left_s:.0f} s more; memory {memory_gb:.1f} GB", err=True)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """A `stadia.datasets.frame_store.ReportProgress`."""
@@ -182,14 +143,6 @@ class NoProgress:
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """A `stadia.datasets.frame_store.ReportProgress`."""
-
-
-def measure_pace(times: list[float]) -> float:
-    """Return seconds per item, from their times, of the later half of the time where that has items enough."""
-    middle = (times[0] + times[-1]) / 2
-    late = [time_s for time_s in times if time_s >= middle]
-    measured = late if len(late) > MIN_LATE else times
-    return (measured[-1] - measured[0]) / (len(measured) - 1)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`stadia train RECIPE [key=value ...]` and `stadia demo`: resolve the configuration, then train."""
+"""`stadia train RECIPE [key=value ...]`: resolve the configuration, then train."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from stadia.cli.arguments import RUNS, DataOption, RunsOption, TrainingSettings, argument, flag, option
+from stadia.cli.arguments import RUNS, DataOption, RunsOption, argument, flag, option
 from stadia.cli.output import echo
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stadia.recipes.base.config import RecipeConfig
 
 NOT_CHECKED = 1
-"""Exit code of a dry run whose loss checks had no time."""
+"""Exit code of a dry run without time for its loss checks."""
 
 EXAMPLE = "PATH"
 """Placeholder of data.path for --dry-run without data."""
@@ -78,31 +78,28 @@ def train(
     words: Annotated[
         list[str] | None,
         argument(
-            "The data, then dotted keys: drive.mp4 optimizer.lr=2e-4. `stadia train RECIPE --help` lists the keys.",
+            "The data, then keys: drive.mp4 optimizer.lr=2e-4. `stadia train RECIPE --help` lists them.",
             metavar="[DATA] [KEY=VALUE]",
         ),
     ] = None,
     data: DataOption = None,
     out: RunsOption = RUNS,
     preset: Annotated[
-        str | None, option("A name of `stadia list presets`, or a YAML file; auto measures this machine and chooses.")
+        str | None, option("A preset of `stadia list presets`, or a YAML file; auto fits this machine.")
     ] = None,
     config: Annotated[Path | None, option("A config.json of a run or of --dry-run to start from.")] = None,
     resume: Annotated[Path | None, option("A run's folder to resume.")] = None,
-    minutes: Annotated[
-        float | None, typer.Option(min=0.1, help="Measure a step first, and make as many as fit.", show_default=False)
-    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.1, help="Train for this time.", show_default=False)] = None,
     on_stop: Annotated[
-        Literal["halt", "warn"], typer.Option(help="At a finding of severity stop: halt, or warn and continue.")
+        Literal["halt", "warn"], typer.Option(help="If a finding stops the training: halt, or warn and continue.")
     ] = "halt",
-    dry_run: Annotated[
-        bool, flag("--dry-run", "Print the configuration as JSON, run three steps, report their memory, and stop.")
-    ] = False,
-    no_scores: Annotated[
-        bool, flag("--no-scores", "Neither score the validation data nor judge predictions at the end.")
-    ] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Print the configuration, run three steps, and stop.")] = False,
+    no_scores: Annotated[bool, flag("--no-scores", "Skip scores and verdict at the end.")] = False,
 ) -> None:
-    """Train a recipe: check the data, train, and write the run's report."""
+    """Train a network on your data.
+
+    Checks the data, trains, and writes the run's report.
+    """
     started_s = time.perf_counter()
     from stadia.diagnostics.finding import OnStop
     from stadia.files.paths import check_writable
@@ -110,8 +107,8 @@ def train(
     from stadia.recipes.presets import AUTO, AUTO_RECIPES
 
     if resume is not None and preset is not None:
-        found, expected = "used together with --resume", "one of the two: a resumed run has its configuration"
-        raise ConfigError("--preset", found=found, expected=expected, fix="leave it out")
+        found = "used together with --resume"
+        raise ConfigError("--preset", found=found, expected="one of the two", fix="remove --preset")
     settings = list(words or [])
     if resume is not None:
         _check_stored_config(resume)
@@ -119,7 +116,7 @@ def train(
         settings, recipe = ([recipe] if recipe else []) + settings, _find_recipe(resume, preset)
     if preset == AUTO and recipe not in AUTO_RECIPES:
         found, expected = f"recipe '{recipe}'", " or ".join(AUTO_RECIPES)
-        raise ConfigError("--preset auto", found=found, expected=expected, fix="choose a preset by name")
+        raise ConfigError("--preset auto", found=found, expected=expected, fix="name a preset")
     if settings and "=" not in settings[0]:
         data = _positional_data(settings.pop(0), data)
     is_auto = preset == AUTO
@@ -196,15 +193,13 @@ def _check_minutes(option: str, settings: list[str], resume: Path | None, *, dry
     others += ["--resume"] * (resume is not None) + ["--dry-run"] * dry_run
     if others:
         expected = f"{option} alone, which sets training.max_steps"
-        raise ConfigError(
-            option, found=f"used together with {', '.join(others)}", expected=expected, fix="leave it out"
-        )
+        raise ConfigError(option, found=f"used together with {', '.join(others)}", expected=expected, fix="remove it")
 
 
 def _positional_data(word: str, data: Path | None) -> Path:
     if data is not None:
         found = f"--data {data} too"
-        raise ConfigError(word, found=found, expected="the data once", fix="leave one of them out")
+        raise ConfigError(word, found=found, expected="the data once", fix="remove one of them")
     return Path(word)
 
 
@@ -254,14 +249,13 @@ def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
     Terminal().print_json(config.model_dump_json())
     measured = _measure_dry_run(config, on_stop)
     steps = f"{measured}; " if measured is not None else ""
-    summary = f"'{config.recipe}' would train with this configuration, in a folder of its own in {out}"
-    echo(f"dry run: {steps}{summary}", err=True)
+    echo(f"dry run: {steps}'{config.recipe}' would train with this configuration in {out}", err=True)
     if measured is not None and measured.not_checked:
         from stadia.launch.training_data import describe_longer_checks  # imported by the dry run already
         from stadia.training.config import CHECK_SECONDS
 
         seconds = config.training.check_seconds or CHECK_SECONDS
-        unchecked = f"not checked, {seconds:g} s were too short: {', '.join(measured.not_checked)}"
+        unchecked = f"Not checked within {seconds:g} s: {', '.join(measured.not_checked)}"
         echo(f"{unchecked}. Fix: {describe_longer_checks(seconds)}", err=True)
         raise typer.Exit(NOT_CHECKED)
 
@@ -294,13 +288,11 @@ def resolve_recipe(
 ) -> RecipeConfig:
     """Resolve the configuration: defaults, then a preset, then a JSON file, then dotted overrides.
 
-    Imports torch only to read the networks of a run that is given as `start_from`.
-
     overrides: `dotted.key=value`, later ones win.
     example: defaults of `data` if it is not given.
     preset: a name, or a YAML file.
 
-    Raises ConfigError for a file of another recipe, else with all mistakes; DataError where it cannot be read.
+    Raises ConfigError with all mistakes, or for a file of another recipe; DataError if it cannot be read.
     """
     from stadia.core.config import resolve_config
     from stadia.files.json_files import read_json
@@ -322,89 +314,3 @@ def resolve_recipe(
     values = values | {"data": example | given if isinstance(given, dict) else given}
     fix, missing = f"`stadia train {recipe} --help` lists every key", f"pass the data: `stadia train {recipe} DATA`"
     return resolve_config(config, values, overrides, fix=fix, missing={"data.path": f"{missing}, or --data DATA"})
-
-
-# -- `stadia demo`: render worlds, train, and score unseen worlds
-
-
-def demo(
-    overrides: TrainingSettings = None,
-    out: RunsOption = RUNS,
-    recipe: Annotated[
-        str, typer.Option(help="selfsup: metres from stereo video. metric: from one camera's.")
-    ] = "selfsup",
-) -> None:
-    """Render worlds, train on their video, predict unseen worlds, score them in metres, and write the report."""
-    from stadia.apps import DEMOS
-    from stadia.files.paths import check_writable
-
-    DEMOS.check(recipe)
-    check_writable(out)
-
-    from stadia import report
-
-    done = DEMOS.load(recipe)(out, overrides or [])
-    page = report.build_report(done.run.folder)
-    (_print_demo_scores if recipe == "selfsup" else _print_metric_demo_scores)(done.result)
-    echo(f"report: {page}")
-    echo(f"result: {done.run.folder / 'result.json'}")
-
-
-def _print_demo_scores(result: dict[str, Any]) -> None:
-    """Print depth of unseen worlds in metres, and their paths."""
-    depth, odometry = result["depth"], result["odometry"]
-    scores = [f"{depth['abs_rel']:.3f}", f"{depth['rmse']:.2f}", f"{depth['d1']:.3f}"]
-    baseline = [f"{depth['abs_rel_mean_baseline']:.3f}", f"{depth['rmse_mean_baseline']:.2f}"]
-    rows = [
-        ["stadia selfsup", *scores, f"{depth['scale_ratio_median']:.3f}"],
-        ["mean depth of each pixel", *baseline, f"{depth['d1_mean_baseline']:.3f}", ""],
-    ]
-    title = f"{depth['images']} images of worlds never seen in training, in {result['depth_scale']}, no alignment"
-    line = "odometry: none, the motion between some frames is unknown"
-    if odometry["path_m"] is not None:
-        ways = {"": "", "_network": " by the pose network alone", "_mean_baseline": " by the mean depth"}
-        shares = {by: odometry[f"worst_ate_over_path{way}"] for way, by in ways.items()}
-        errors = ", ".join(("none" if share is None else f"{share:.1%}") + by for by, share in shares.items())
-        line = f"odometry, the worst of them: ATE over path, {odometry['align']}-aligned: {errors}"
-    _print_scores(result, title, ["AbsRel", "RMSE (m)", "d1", "scale ratio"], rows, [line])
-
-
-def _print_metric_demo_scores(result: dict[str, Any]) -> None:
-    """Print depth with and without metres, and the camera's height."""
-    depth, without, camera = result["depth"], result["without_metres"], result["camera_height"]
-    rows = [["mean depth of each pixel", f"{depth['abs_rel_mean_baseline']:.3f}", "", "", ""]]
-    for name, scores, scaled, camera_m in (
-        ("metric on top of it", depth, result["median_scaled"]["abs_rel"], camera["in_depth_m"]),
-        ("selfsup alone", without, without["abs_rel_median_scaled"], camera["in_depth_without_metres_m"]),
-    ):
-        numbers = (f"{value:.3f}" for value in (scores["abs_rel"], scaled, scores["scale_ratio_median"]))
-        rows.insert(0, [name, *numbers, f"{camera_m:.2f} m"])
-    true_m, learnt_m = camera["true_m"], camera["learnt_m"]
-    learnt = "not learnt" if learnt_m is None else f"{learnt_m:.2f} m learnt, {learnt_m / true_m - 1:+.1%}"
-    in_depth = f"in the depth of unseen worlds {camera['in_depth_m'] / true_m - 1:+.1%}"
-    lines = [
-        "AbsRel of depth as it is, and of each image by the ratio of its medians first",
-        f"camera's height: {learnt}; true {true_m:.2f} m; {in_depth}",
-    ]
-    if result["depth_scale"] != "metres":
-        lines.append("depth is not in metres: see the notes above; longer trainings (training.max_steps=3000) help")
-    title = f"{depth['images']} images of worlds never seen in training, one camera"
-    _print_scores(result, title, ["AbsRel", "median-scaled", "true/predicted", "camera at"], rows, lines)
-
-
-def _print_scores(
-    result: dict[str, Any], title: str, columns: list[str], rows: list[list[str]], lines: list[str]
-) -> None:
-    from rich.table import Table
-
-    from stadia.process.terminal import Terminal
-
-    table = Table("", title=title, min_width=78)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console = Terminal()
-    console.print(table)
-    spent = f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together"
-    console.print("\n".join([*lines, spent]), highlight=False, soft_wrap=True)

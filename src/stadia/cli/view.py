@@ -20,12 +20,12 @@ def view(
     host: Annotated[str, typer.Option(help="Address to serve.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve.")] = 8080,
 ) -> None:
-    """Show clouds, cameras and paths of DATA in the browser: whether poses, depth and calibration fit together."""
+    """Show a data set or a prediction in 3D, in the browser."""
     import importlib.util
 
     if importlib.util.find_spec("viser") is None:
         found, fix = "no package viser", "pip install 'stadia[view]'"
-        raise ConfigError("stadia view", found=found, expected="the package of the extra view", fix=fix)
+        raise ConfigError("stadia view", found=found, expected="the extra view", fix=fix)
     from stadia.datasets import open_recordings
     from stadia.predict.options import parse_source_options
     from stadia.web.scene import collect_scene, show_scene

@@ -1,4 +1,4 @@
-"""The commands that the wings bring, by name; their modules import the command line's options and output alone."""
+"""The commands of the wings, by name."""
 
 from __future__ import annotations
 

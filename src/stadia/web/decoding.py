@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -17,18 +16,14 @@ from stadia.core.errors import DataError, StadiaError, summarize_exception
 from stadia.datasets.formats.calibration_files import read_lens
 from stadia.datasets.image_files import read_image_header, read_rgb
 from stadia.datasets.video.video_decoding import read_frame_rate_hz, stream_video
-from stadia.files.image_io import JPEG_SIGNATURE, PNG_SIGNATURE, write_image
-
-UPLOAD = "the upload"
-"""What errors call a file, so that no page shows a folder of this machine."""
+from stadia.files.image_io import write_image
+from stadia.web.forms import UPLOAD
 
 MAX_PHOTO_PIXELS = 50_000_000
 """Largest photo: phones have 48 to 50 megapixels."""
 
 MIN_SIDE, MAX_SIDE = 16, 1600
 """Smallest side of an uploaded picture, and longest side after decoding, in pixels."""
-
-Kind = Literal["photo", "video"]
 
 
 @dataclass(frozen=True)
@@ -54,34 +49,6 @@ class DecodedVideo:
     rate_hz: float | None
     fov_deg: float | None
     has_more: bool
-
-
-def find_upload_kind(head: bytes) -> tuple[Kind, str]:
-    r"""Return the kind of a file from its first 16 bytes, and its suffix. Raises DataError.
-
-    Examples:
-        >>> find_upload_kind(b"\xff\xd8\xff\xe0" + bytes(12))
-        ('photo', '.jpg')
-    """
-    if head.startswith(PNG_SIGNATURE):
-        return "photo", ".png"
-    if head.startswith(JPEG_SIGNATURE):
-        return "photo", ".jpg"
-    brand = head[8:12] if head[4:8] == b"ftyp" else b""
-    if brand in (b"heic", b"heix", b"mif1", b"avif", b"hevc"):
-        raise _make_error("a HEIC or AVIF picture", "save it as JPEG")
-    if brand:
-        return "video", ".mp4"
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "video", ".avi"
-    if head[:4] == b"\x1a\x45\xdf\xa3":
-        return "video", ".mkv"
-    found = "an empty file" if not head else "another kind of file"
-    raise _make_error(found, "choose a PNG or JPEG picture, or an MP4, MOV, MKV or AVI video")
-
-
-def _make_error(found: str, fix: str) -> DataError:
-    return DataError(UPLOAD, found=found, expected="a picture or a video", fix=fix)
 
 
 @contextlib.contextmanager

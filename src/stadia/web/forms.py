@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.files.json_files import parse_json
-from stadia.web.decoding import UPLOAD, Kind, find_upload_kind
 from stadia.web.guards import refuse
 
 if TYPE_CHECKING:
@@ -25,6 +24,11 @@ MAX_VIDEO_BYTES = 512 << 20
 """Two minutes of 1080p from a phone have 250 MB."""
 
 MAX_JSON_BYTES = 1 << 16
+
+UPLOAD = "the upload"
+"""What errors call a file, so that no page shows a folder of this machine."""
+
+Kind = Literal["photo", "video"]
 
 UPLOAD_S = 300.0
 
@@ -44,6 +48,36 @@ def one_line(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
 
     answer.__name__ = getattr(endpoint, "__name__", "answer")
     return answer
+
+
+def find_upload_kind(head: bytes) -> tuple[Kind, str]:
+    r"""Return the kind of a file from its first 16 bytes, and its suffix. Raises DataError.
+
+    Examples:
+        >>> find_upload_kind(b"\xff\xd8\xff\xe0" + bytes(12))
+        ('photo', '.jpg')
+    """
+    from stadia.files.image_io import JPEG_SIGNATURE, PNG_SIGNATURE  # loads OpenCV
+
+    if head.startswith(PNG_SIGNATURE):
+        return "photo", ".png"
+    if head.startswith(JPEG_SIGNATURE):
+        return "photo", ".jpg"
+    brand = head[8:12] if head[4:8] == b"ftyp" else b""
+    if brand in (b"heic", b"heix", b"mif1", b"avif", b"hevc"):
+        raise _make_error("a HEIC or AVIF picture", "save it as JPEG")
+    if brand:
+        return "video", ".mp4"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "video", ".avi"
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return "video", ".mkv"
+    found = "an empty file" if not head else "another kind of file"
+    raise _make_error(found, "choose a PNG or JPEG picture, or an MP4, MOV, MKV or AVI video")
+
+
+def _make_error(found: str, fix: str) -> DataError:
+    return DataError(UPLOAD, found=found, expected="a picture or a video", fix=fix)
 
 
 async def receive_upload(request: Request, folder: Path, kinds: Sequence[Kind]) -> Path:

@@ -18,8 +18,8 @@ from stadia.process.cpu_settings import return_freed_memory
 from stadia.report.result_page import render_result
 from stadia.web import share_page
 from stadia.web.app_state import AppState, get_state, run_in_turn
-from stadia.web.decoding import UPLOAD, decode_video
-from stadia.web.forms import parse_form, read_query, receive_upload, send_page
+from stadia.web.decoding import decode_video
+from stadia.web.forms import UPLOAD, parse_form, read_query, receive_upload, send_page
 from stadia.web.guards import require_session
 from stadia.web.photo import choose_camera
 from stadia.web.sessions import find_kept

@@ -1,4 +1,4 @@
-"""Define what the commands that render a data set share: options, numbers of the splits, and progress."""
+"""What the commands that render a data set share."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from stadia.cli.arguments import argument
 from stadia.cli.output import echo, show_progress
 from stadia.core.errors import ConfigError
 
-OutFolder = Annotated[Path, typer.Option(help="Folder of the data set; an interrupted one is continued.")]
+OutFolder = Annotated[Path, typer.Option(help="Folder of the data set. The same command resumes.")]
 Preset = Annotated[str, typer.Option(help="tiny, demo or full.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same bytes.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")]
-Settings = Annotated[
-    list[str] | None, argument("Any other setting, as train=500 or supersampling=1.", metavar="KEY=VALUE")
-]
+Settings = Annotated[list[str] | None, argument("Other settings, such as train=500.", metavar="KEY=VALUE")]
 
 
 def split_counts(option: str, value: str | None) -> list[str]:
@@ -37,7 +35,7 @@ def split_counts(option: str, value: str | None) -> list[str]:
 
 
 def render(write: Callable[..., Path], title: str, total: int) -> None:
-    """Write a data set with its progress, and print its path. write: `advance` takes the number of finished items."""
+    """Write a data set with its progress, and print its path. write: takes `advance(number of items)`."""
     done = 0
     with show_progress() as bars:
 

@@ -23,7 +23,7 @@ def roadworld(
     workers: Workers = None,
     overrides: Settings = None,
 ) -> None:
-    """Render a synthetic road world: stereo video with exact depth, normals, classes, instances and poses."""
+    """Render a road world: stereo video with exact labels."""
     from stadia.core.config import resolve_config
     from stadia.synthetic.config import ROADWORLD_PRESETS, RoadWorldConfig, find_preset
 

@@ -20,7 +20,7 @@ def roomworld(
     workers: Workers = None,
     overrides: Settings = None,
 ) -> None:
-    """Render furnished rooms and corridors: video of a hand-held camera with exact depth and poses."""
+    """Render rooms: hand-held video with exact depth and poses."""
     from stadia.core.config import resolve_config
     from stadia.synthetic.config import ROOMWORLD_PRESETS, RoomWorldConfig, find_preset
 

@@ -17,11 +17,11 @@ def shard(
     url: Annotated[str, argument("A folder, or a URL: s3://bucket/prefix.", metavar="URL")],
     overrides: InputSettings = None,
     format: Annotated[str, typer.Option(help="Format of SOURCE; `stadia list datasets` lists them.")] = "auto",
-    size: Annotated[str | None, option("Resize to WIDTHxHEIGHT; by default each recording keeps its size.")] = None,
+    size: Annotated[str | None, option("Resize to WIDTHxHEIGHT.")] = None,
     encoding: Annotated[str, typer.Option(help="png (exact), jpeg (smaller), raw (fastest).")] = "png",
     shard_mb: Annotated[int, typer.Option(min=1, max=4096, help="Megabytes of a shard.")] = 64,
 ) -> None:
-    """Write a data set as shards with an index, into a folder or a store, from which trainings read."""
+    """Write a data set as shards, into a folder or a store."""
     from stadia.datasets.shards.shard_writer import ShardRequest, shard_dataset
     from stadia.predict.options import parse_size, parse_source_options
 

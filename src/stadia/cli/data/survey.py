@@ -18,7 +18,10 @@ def survey(
     out: Annotated[Path | None, option("A new .csv with a row for each video.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, max=256, help="Videos at once; all cores by default.")] = None,
 ) -> None:
-    """Survey many videos in parallel: size, length, camera, faults. Exits with 1 if a video cannot be used."""
+    """Survey many videos: size, length, camera, faults.
+
+    Exits with 1 if a video cannot be used.
+    """
     import os
 
     from stadia.core.config import resolve_config
@@ -33,7 +36,7 @@ def survey(
     videos = expand_home(videos)
     check_path_exists(videos)
     if out is not None and (out.suffix.lower() != ".csv" or out.exists()):
-        found = f"{out}, which exists" if out.exists() else f"'{out.name}'"
+        found = f"existing {out}" if out.exists() else f"'{out.name}'"
         raise ConfigError("--out", found=found, expected="a new .csv", fix="choose another name")
     options = resolve_config(SourceOptions, parse_source_options(overrides or []))
     entries = read_entries(videos)

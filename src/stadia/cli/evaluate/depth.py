@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from stadia.cli.arguments import option
 from stadia.cli.evaluate.score_output import check_choice, write_score_file
 from stadia.cli.output import echo, show_progress
 from stadia.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 DEPTH = "--depth DIR --reference DIR"
 
@@ -22,7 +19,7 @@ DepthFactorOption = Annotated[
     option("Integers a metre in depth files: 256 KITTI, 1000 mm, 5000 TUM; the protocol's by default.", min=1e-6),
 ]
 ReferenceFactorOption = Annotated[
-    float | None, option("The same of --reference; that of --depth-factor by default.", min=1e-6)
+    float | None, option("The same for --reference; --depth-factor by default.", min=1e-6)
 ]
 DepthOption = Annotated[
     Path | None, option("A folder of depth maps: uint16 png, tiff, npz, npy, pfm, exr; or one npy or npz (N, H, W).")
@@ -30,14 +27,14 @@ DepthOption = Annotated[
 
 
 ClassesOption = Annotated[
-    Path | None, option("For --by class: a folder of PNG with a class a pixel, named as the ground truth.")
+    Path | None, option("For --by class: a folder of PNG with classes, named as the ground truth.")
 ]
-ErrorMapsOption = Annotated[Path | None, option("Draw where the best and the worst maps are wrong, into a new folder.")]
+ErrorMapsOption = Annotated[Path | None, option("Draw the errors of the best and the worst maps, into a new folder.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DepthMaps:
-    """Folders of depth maps of other programs and of their ground truth, and how they are read."""
+    """Folders of depth maps and of their ground truth, and how to read them."""
 
     depth: Path
     reference: Path
@@ -56,7 +53,7 @@ def score_depth_maps(
     error_maps: Path | None,
     scores: Path | None,
 ) -> dict[str, Any]:
-    """Score the maps, write the requested files, and return what is printed. Raises ConfigError, DataError."""
+    """Score the maps, write the requested files, and return the scores. Raises ConfigError, DataError."""
     from stadia.core.types import DepthScale
     from stadia.evaluation.depth_score import open_ground_truth_folder, pair_with_truth, score_depth
     from stadia.evaluation.io.predictions_folder import Predictions

@@ -1,4 +1,4 @@
-"""`stadia evaluate`: score depth maps, a trajectory, poses of objects, or a checkpoint, from any program."""
+"""`stadia evaluate`: score a network, depth maps, a trajectory, or poses of objects."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-ByOption = Annotated[
-    str | None, option("Also score parts of the images: distance, region, class, or several: distance,region.")
-]
+ByOption = Annotated[str | None, option("Also score parts of images: distance, region, class, or distance,region.")]
 
 OBJECTS = "--objects RESULTS --reference DATA"
 OPTIONS = {
@@ -63,11 +61,10 @@ OPTIONS = {
     (DEPTH, TRAJECTORY, OBJECTS): ("reference", "scores", "force"),
 }
 FORMS_OF = {option: forms for forms, options in OPTIONS.items() for option in options}
-"""The forms of each option that not every form has."""
 
 
 class EvaluateCommand(TyperCommand):
-    """`stadia evaluate --help` groups the options by the form that they belong to."""
+    """Group the options in the help by the form that they belong to."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -101,9 +98,9 @@ def evaluate(
     align: Annotated[str, typer.Option(help="Alignment to the reference: none, scale, se3 or sim3.")] = "se3",
     max_difference_s: MaxDifferenceOption = 0.01,
     rpe_seconds: RpeOption = None,
-    frames: Annotated[Path | None, option("A file with the frames of DATA: `recording frame l` a line.")] = None,
+    frames: Annotated[Path | None, option("A file with frames of DATA, `recording frame l` a line.")] = None,
     every: EveryOption = 1,
-    held_out: Annotated[bool, flag("--held-out", "Use the frames of DATA that did not train CHECKPOINT.")] = False,
+    held_out: Annotated[bool, flag("--held-out", "Only frames of DATA that did not train CHECKPOINT.")] = False,
     motion: MotionOption = None,
     size: SizeOption = None,
     flip: FlipOption = False,
@@ -115,7 +112,7 @@ def evaluate(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects, from files."""
+    """Score a network, depth maps, a trajectory or objects."""
     forms = {NETWORK: (checkpoint, data), DEPTH: (depth, reference), TRAJECTORY: (trajectory, reference)}
     forms[OBJECTS] = (objects, reference)
     truth = _require_truth(context, forms)
@@ -179,10 +176,7 @@ def _require_truth(context: typer.Context, forms: Mapping[str, tuple[Path | None
         allowed = FORMS_OF.get(parameter.name or "", (form,))
         source = context.get_parameter_source(parameter.name or "")
         if form not in allowed and source is not None and source.name == "COMMANDLINE":
-            expected = f"it with {' or '.join(allowed)} alone"
-            raise ConfigError(
-                parameter.opts[0], found=f"used together with {form}", expected=expected, fix="leave it out"
-            )
+            raise ConfigError(parameter.opts[0], found=form, expected=" or ".join(allowed), fix="remove it")
     truth = forms[form][1]
     if truth is None:
         found, fix = "no DATA" if form == NETWORK else "no --reference", "pass the path of the ground truth"

@@ -16,12 +16,12 @@ NETWORK = "CHECKPOINT DATA"
 
 
 def parse_parts_of_frames(by: str | None) -> tuple[str, ...]:
-    """Return the parts that frames of recordings are scored by. Raises ConfigError for classes, which they lack."""
+    """Return the parts that frames are scored by. Raises ConfigError for classes, which they lack."""
     from stadia.evaluation.score_parts import parse_parts
 
     parts = parse_parts(by)
     if "class" in parts:
-        expected, fix = "distance and region", f"score the maps by class from files: {DEPTH}"
+        expected, fix = "distance and region", f"score files instead: {DEPTH}"
         raise ConfigError("--by", found=f"class with {NETWORK}", expected=expected, fix=fix)
     return parts
 
@@ -29,11 +29,11 @@ def parse_parts_of_frames(by: str | None) -> tuple[str, ...]:
 def score_network(
     checkpoint: Path, data: Path, options: EvaluateOptions, settings: list[str], out: Path | None
 ) -> dict[str, Any]:
-    """Score a checkpoint with its recipe. Options are checked before heavy imports."""
+    """Score a network with its recipe. Options are checked before heavy imports."""
     from stadia.evaluation.protocols import find_protocol
 
     if options.frames is not None and options.every != 1:
-        fix = "leave it out: the list names the frames"
+        fix = "remove --every"
         raise ConfigError("--every", found="used together with --frames", expected="one of the two", fix=fix)
     find_protocol(options.protocol)
 

@@ -33,7 +33,7 @@ def check_choice(option: str, text: str, choices: Sequence[str]) -> str:
     """Return the choice itself. Raise ConfigError with the nearest one."""
     if text not in choices:
         near = find_nearest_name(text, list(choices))
-        fix = f"did you mean '{near}'?" if near else f"choose one of them for {option}"
+        fix = f"did you mean '{near}'?" if near else "choose one of them"
         raise ConfigError(option, found=f"'{text}'", expected=f"one of {', '.join(choices)}", fix=fix)
     return text
 
@@ -49,10 +49,7 @@ def print_scores(summary: dict[str, Any], *, as_json: bool) -> None:
 
 
 def print_score_table(summary: dict[str, Any]) -> None:
-    """Print name and value in rows, notes in lines, and nested scores under their headings.
-
-    Without scored images the rows of depth are left out: the notes and the scores of paths hold everything.
-    """
+    """Print scores in rows, notes in lines, and nested scores under their headings."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,9 +12,6 @@ from stadia.cli.arguments import option
 from stadia.cli.evaluate.score_output import check_choice, write_score_file
 from stadia.cli.output import echo
 from stadia.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 TRAJECTORY = "--trajectory EST --reference REF"
 
@@ -43,7 +40,7 @@ def score_trajectory_file(
     image: Path | None,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Score the path, write the requested files, and return what is printed. Raises ConfigError, DataError."""
+    """Score the path, write the requested files, and return the scores. Raises ConfigError, DataError."""
     from stadia.evaluation.io.trajectory_files import add_recorded_frames
     from stadia.evaluation.io.trajectory_formats import TrajectoryFormat, read_trajectory
     from stadia.evaluation.trajectory_score import score_trajectory
@@ -72,10 +69,7 @@ def score_trajectory_file(
 
 
 def check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -> Path:
-    """Return the file to draw.
-
-    Raises ConfigError for a format that is not drawn, StadiaError for a file that is not stadia's.
-    """
+    """Return the file to draw. Raises ConfigError for a format, StadiaError for a file that is not stadia's."""
     from stadia.files.output_files import check_replaceable
 
     if image.suffix not in (".png", ".svg"):

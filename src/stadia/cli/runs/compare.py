@@ -16,16 +16,16 @@ def compare(
     image: Annotated[Path | None, option("Draw their curves: a .svg or .png.")] = None,
     force: ForceOption = False,
 ) -> None:
-    """Compare two runs: their differences, then their scores."""
+    """Compare two runs."""
     from stadia.files.output_files import check_replaceable
     from stadia.report.run_files import read_run
     from stadia.report.run_journal import draw_comparison, write_comparison
 
     if image is not None:
         if image.suffix not in (".svg", ".png"):
-            raise DataError(image, found=f"an image '{image.suffix}'", expected=".svg or .png", fix="name it so")
+            raise DataError(image, found=f"'{image.suffix}'", expected=".svg or .png", fix="rename it")
         image = check_replaceable(image, "comparison", inputs=[first, second], force=force)
     a, b = read_run(first), read_run(second)
     echo(write_comparison(a, b), nl=False)
     if image is not None:
-        echo(f"image: {image if draw_comparison(a, b, image) else 'none, they share no curve'}")
+        echo(f"image: {image if draw_comparison(a, b, image) else 'no common curve'}")

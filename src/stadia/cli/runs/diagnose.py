@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 def diagnose(
     run: Annotated[Path, argument("A run's folder, also of a failed or unfinished run.")], as_json: JsonOption = False
 ) -> None:
-    """Print the finding to fix first, what may follow from it, and other causes. Exits with 1 for a stop."""
+    """Print the finding to fix first.
+
+    Exits with 1 for a stop.
+    """
     from stadia.diagnostics.catalog import find_root_cause
     from stadia.diagnostics.finding import read_valid_findings
     from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
@@ -64,15 +67,13 @@ def diagnose(
         if own_term:
             console.print(f"also possible: {own_term}", markup=False, soft_wrap=True)
         if found.first is None:
-            missing = "no findings.jsonl: the run ended before its data were checked"
-            nothing = (
-                "no finding that would explain a bad result" if found.apart else "[green]no problem was found[/green]"
-            )
+            missing = "not checked: the run ended before"
+            nothing = "no stop or warning" if found.apart else "[green]no problem found[/green]"
             console.print(nothing if path.exists() else missing, soft_wrap=True)
         else:
             console.print("\n[bold]fix first[/bold]")
             print_finding(console, found.first, opened.folder)
-        _print_rest(console, "may follow from it; check again after the fix", found.follows)
+        _print_rest(console, "may follow from it", found.follows)
         _print_rest(console, "other causes", found.apart)
         if found.unchecked:
             console.print("\n[bold]not checked[/bold]")

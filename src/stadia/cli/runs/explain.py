@@ -12,7 +12,7 @@ from stadia.core.registry import find_nearest_name
 def explain(
     code: Annotated[str | None, argument("Code of a finding, such as U01; a letter lists its family.")] = None,
 ) -> None:
-    """Explain a finding: symptom, cause, fix, measurement, source and the test that proves it; or list all."""
+    """Explain a finding by its code, or list all."""
     from stadia.diagnostics.catalog import CATALOG
     from stadia.files.input_files import parse_integer
     from stadia.process.terminal import Terminal

@@ -14,7 +14,7 @@ def journal(
     out: Annotated[Path | None, option("Write to this file instead.")] = None,
     force: ForceOption = False,
 ) -> None:
-    """Print the journal of runs: changes against the run before, events and findings."""
+    """Print what changed from run to run."""
     from stadia.files.atomic_files import write_text
     from stadia.files.output_files import check_replaceable
     from stadia.report.run_journal import find_runs, write_journal

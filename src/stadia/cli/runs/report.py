@@ -17,7 +17,7 @@ def report(
     ] = False,
     force: ForceOption = False,
 ) -> None:
-    """Write a run's report.html: curves, images, scores, findings, and what changed against the run before."""
+    """Write the page of a run: curves, images, scores, findings."""
     from stadia.files.output_files import check_replaceable
     from stadia.report import build_report
 

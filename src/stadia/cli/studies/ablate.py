@@ -44,7 +44,10 @@ def ablate(
     scores: Annotated[bool, flag("--scores", "Score and judge each run at its end.")] = False,
     dry_run: Annotated[bool, flag("--dry-run", "Print the planned runs and stop.")] = False,
 ) -> None:
-    """Train a base and changes of it with several seeds, and test which help. The same command resumes."""
+    """Test which changes help, over several seeds.
+
+    The same command resumes.
+    """
     from stadia.apps.studies.ablation import Ablation
     from stadia.apps.studies.config import plan_runs, read_study
     from stadia.apps.studies.study_folder import StudyFolder

@@ -27,7 +27,10 @@ def camera(
     name: Annotated[str | None, typer.Option("--camera", help="Name of the camera in --calibration.")] = None,
     force: ForceOption = False,
 ) -> None:
-    """Write the camera of INPUT beside it, once: every command then reads it. By default from the file's metadata."""
+    """Write the camera of a video or photo once, for every command.
+
+    By default from the file's metadata.
+    """
     from stadia.apps.camera_file import CameraRequest, write_camera_file
 
     request = CameraRequest(

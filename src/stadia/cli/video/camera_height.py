@@ -10,7 +10,7 @@ from stadia.cli.output import print_lines, show_progress
 
 
 def camera_height(
-    source: Annotated[Path, argument("A video, images or a dataset with masks; KITTI boxes.", metavar="INPUT")],
+    source: Annotated[Path, argument("A video, images or a dataset, with masks or KITTI boxes.", metavar="INPUT")],
     overrides: Annotated[
         list[str] | None,
         argument("masks=FOLDER, priors=mixed, horizon=edges: docs/how-to/camera-height.md", metavar="KEY=VALUE"),
@@ -23,7 +23,10 @@ def camera_height(
     labels: Annotated[Path | None, option("A new folder for this depth in metres, to train on.")] = None,
     force: ForceOption = False,
 ) -> None:
-    """Estimate the camera's height from cars and people of known heights: by the horizon, or by a depth."""
+    """Measure the camera's height from cars and people.
+
+    By the horizon, or by a depth.
+    """
     from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
 
     config = parse_camera_height_config(overrides or [])

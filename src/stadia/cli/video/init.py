@@ -12,8 +12,7 @@ from stadia.cli.output import print_lines, show_progress
 from stadia.core.errors import ConfigError
 
 PAIR_HELP = (
-    "Calibration of the rectified pair; or two files. A file with K alone, three rows `fx 0 cx`, `0 fy cy`, `0 0 1`,"
-    " needs --baseline."
+    "Calibration of the pair, one or two files. A file with K alone, `fx 0 cx`, `0 fy cy`, `0 0 1`, needs --baseline."
 )
 
 
@@ -32,7 +31,7 @@ def init(
     ] = None,
     poses: Annotated[Path | None, option("Poses of the left camera: a KITTI or TUM row for each frame.")] = None,
 ) -> None:
-    """Write a rectified stereo pair as a data set of stadia: images, cameras and baseline. Nothing is overwritten."""
+    """Write a rectified stereo pair as a data set."""
     names = tuple((cameras or "").split(","))
     if cameras is not None and (len(names) != 2 or not all(names)):
         raise ConfigError("--cameras", found=f"'{cameras}'", expected="two names", fix="for example --cameras P2,P3")

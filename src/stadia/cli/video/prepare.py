@@ -19,12 +19,15 @@ def prepare(
     by: Annotated[
         str, typer.Option(help="A .tflite, a COCO .json, a folder of masks, or a transformers network.")
     ] = "facebook/mask2former-swin-tiny-cityscapes-panoptic",
-    road_by: Annotated[str | None, typer.Option(help="The same for the road alone, where --by has none.")] = None,
-    out: Annotated[Path | None, option("A folder; INPUT's name with -masks by default.")] = None,
-    heights: Annotated[Path | None, option("A learned size prior that predicts the height of each car.")] = None,
+    road_by: Annotated[str | None, typer.Option(help="The same for the road alone.")] = None,
+    out: Annotated[Path | None, option("A folder; NAME-masks by default.")] = None,
+    heights: Annotated[Path | None, option("A size prior of `stadia prior train`.")] = None,
     every: EveryOption = 1,
 ) -> None:
-    """Make masks of road and objects for your own video. The same command resumes. Check its sheet before training."""
+    """Make masks of road and objects.
+
+    The same command resumes. Check the sheet before training.
+    """
     from stadia.datasets.open_dataset import check_path_exists
     from stadia.files.paths import expand_home
     from stadia.predict.options import parse_source_options
