@@ -5,14 +5,9 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stadia.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from stadia.web.decoding import DecodedPhoto
-    from stadia.web.photo import PhotoPrediction
-    from stadia.web.video import VideoJob
 
 MAX_SESSIONS, MAX_KEPT = 16, 4
 """Sessions, and pictures and predictions of each: together at most a gigabyte. The oldest go first."""
@@ -20,13 +15,13 @@ MAX_SESSIONS, MAX_KEPT = 16, 4
 
 @dataclass
 class Session:
-    """What one browser has. key: of the cookie.  csrf: a secret that requests with an effect send."""
+    """What one browser has. key: of the cookie.  csrf: a secret that requests with an effect send.  videos: at most one."""
 
     key: str
     csrf: str
-    photos: OrderedDict[str, DecodedPhoto] = field(default_factory=OrderedDict)
-    predictions: OrderedDict[str, PhotoPrediction] = field(default_factory=OrderedDict)
-    videos: dict[str, VideoJob] = field(default_factory=dict)
+    photos: OrderedDict[str, Any] = field(default_factory=OrderedDict)
+    predictions: OrderedDict[str, Any] = field(default_factory=OrderedDict)
+    videos: dict[str, Any] = field(default_factory=dict)
 
     def keep(self, items: OrderedDict[str, Any], item: Any) -> str:
         """Keep a picture or a prediction under a new key, and drop the oldest of too many; return the key."""
@@ -36,7 +31,7 @@ class Session:
             items.popitem(last=False)
         return key
 
-    def keep_video(self, job: VideoJob) -> str:
+    def keep_video(self, job: Any) -> str:
         """Keep a video in place of the one before, whose files go; return its key."""
         self.close()
         key = secrets.token_urlsafe(9)
