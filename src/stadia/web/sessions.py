@@ -15,7 +15,7 @@ MAX_SESSIONS, MAX_KEPT = 16, 4
 
 @dataclass
 class Session:
-    """What one browser has. key: of the cookie.  csrf: a secret that requests with an effect send.  videos: at most one."""
+    """What one browser has. key: of the cookie.  csrf: a secret that requests with an effect send."""
 
     key: str
     csrf: str
