@@ -18,11 +18,7 @@ DEPTH = {"depth_scale": "metres", "alignment": "none", "checkpoint": "best.safet
 @pytest.mark.parametrize(
     ("metrics", "ratio", "expected"),
     [
-        (
-            {"d1": 0.0},
-            0.096,
-            ["0% of the pixels", "mean depths reaches", "sizes are wrong, true depth is 0.0960 times"],
-        ),
+        ({"d1": 0.0}, 0.096, ["0% of the pixels", "sizes are wrong", "0.0960 times"]),
         ({"d1": 0.93}, 1.02, ["test: 93% of the pixels are within a quarter of the true depth."]),
     ],
 )
@@ -31,7 +27,7 @@ def test_quality_is_described_by_scores(make_run, metrics, ratio, expected):
     write_scores(folder, {"test": {**DEPTH, "metrics": metrics, "scale_ratio_median": ratio}})
     quality = build_words(folder).partition("Pictures")[0]
     assert all(sentence in quality for sentence in expected), quality
-    assert ("sizes are wrong" in quality) == (len(expected) > 1)
+    assert ("sizes are wrong" in quality) == (ratio < 1)
 
 
 @pytest.mark.parametrize(
@@ -51,17 +47,17 @@ def test_a_run_has_one_verdict(make_run, run, severity, word):
 
 
 def test_quality_is_compared_with_mean_depth(make_run):
-    assert "Depth is better than a map of mean depths" in build_words(make_run())
+    assert "Depth is better than mean depth" in build_words(make_run())
     worse = make_run("2026-03-02-101700-worse", result={"depth": {"abs_rel": 0.96, "abs_rel_mean_baseline": 0.63}})
-    assert "worse than a map of mean depths, which ignores the image (AbsRel 0.960 against 0.630)" in build_words(worse)
+    assert "worse than mean depth (AbsRel 0.960 against 0.630)" in build_words(worse)
 
 
 @pytest.mark.parametrize(
     ("ratio", "sentence"),
     [
-        (0.96, "explain 4% of what changes between the training images, as after a few dozen training steps."),
-        (0.3, "Depth and motion explain 70% of what changes between the training images (the residual of the warped"),
-        (1.84, "explain nothing: the residual of the warped training images is 1.84 times that of the unwarped ones."),
+        (0.96, "explain 4%"),
+        (0.3, "explain 70%"),
+        (1.84, "explain nothing: warping makes the residual 1.84 times"),
         (-1, ""),
         ("a", ""),
     ],
@@ -75,7 +71,7 @@ def test_the_residual_is_that_of_the_verdict(make_run, ratio, sentence):
     assert sentence in words
     assert bool(sentence) == ("Depth and motion" in words)
     assert "37%" not in words
-    assert "Depth was not scored against ground truth: its quality is unknown." in words
+    assert "Depth was not scored" in words
 
 
 def test_masks_and_baselines_are_described(make_run):
@@ -86,13 +82,11 @@ def test_masks_and_baselines_are_described(make_run):
         "val-difference": {"baseline": "where they differ", "metrics": {"mask_iou": 0.91}},
     }
     words = build_words(write_scores(folder, {name: {"depth_scale": "metres", **s} for name, s in scores.items()}))
-    assert "Depths mean metres, as far as they are right" in words, "no path was scored"
-    assert "val: of the union of true and predicted mask, 88% is in both." in words
-    better = "val: better than a baseline that learns nothing (AbsRel 0.160 against 0.320): the mean depth of 500"
-    assert better in words
-    assert "val: no better than a baseline that learns nothing (Mask IoU 0.880 against 0.910)" in words
+    assert "Depth is in metres" in words, "no path was scored"
+    assert "val: mask IoU 88%" in words
+    assert "(AbsRel 0.160 against 0.320): the mean depth of 500" in words
+    assert "val: no better than" in words
     assert "val-mean-depth: 62% of the pixels" not in words, "nobody's prediction"
-    assert "val-mean-depth: the mean depth of 500 images; a trained network has to be better." in words
     assert "val-mean-depth · " not in words, "no key number"
 
 
@@ -100,9 +94,9 @@ def test_masks_and_baselines_are_described(make_run):
 @pytest.mark.parametrize(
     ("recall", "precision", "expected", "tone"),
     [
-        (0.018, 0.3, "1.8% of 167 labeled objects were found, and 30.0% of what was found is one. Less than", "warn"),
-        (0.9, 0.2, "most of what it finds is no object", "warn"),
-        (0.9, 0.9, "90.0% of 167 labeled objects were found, and 90.0% of what was found is one.", ""),
+        (0.018, 0.3, "1.8% of 167 labeled objects were found, and 30.0%", "warn"),
+        (0.9, 0.2, "most detections are wrong", "warn"),
+        (0.9, 0.9, "90.0% of 167 labeled objects were found, and 90.0%", ""),
     ],
 )
 def test_recall_and_precision_are_described(make_run, recall, precision, expected, tone):
@@ -121,8 +115,8 @@ def test_recall_and_precision_are_described(make_run, recall, precision, expecte
 @pytest.mark.parametrize(
     ("verdict", "text"),
     [
-        ("usable", "Predictions of validation frames and frames that trained (roads) are usable by their checks"),
-        ("doubtful", "frames that trained (roads) are doubtful by their checks (T40): see the findings."),
+        ("usable", "frames that trained (roads) are usable"),
+        ("doubtful", "frames that trained (roads) are doubtful (T40)"),
         ("not judged", "Predictions were not judged: too few validation frames"),
     ],
 )
@@ -133,7 +127,7 @@ def test_the_verdict_names_its_data_and_those_of_later_predictions(make_run, ver
     page = build_page(make_run(run={**facts, "data": {"path": "/data/roads"}}, findings=findings))
     top = page.partition("</header>")[0]
     assert text in top
-    assert "Predictions of town/0, made later, are worse by their checks (S30): see the findings." in top
+    assert "town/0 are worse (S30)" in top
 
 
 # -- Convergence.
@@ -180,8 +174,8 @@ def test_unfinished_training_is_a_warning(make_run):
     head = "step,epoch,val/abs_rel,train/term/a,train/term/b"
     (folder / "metrics.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
     words = build_words(folder)
-    assert "Validation was still falling, by 17% over the last fifth: train longer before you compare." in words
-    assert "Two terms of the loss are one, a and b: they only ever change together." in words
+    assert "17%" in words
+    assert "a and b." in words
 
 
 # -- Key numbers.
@@ -224,7 +218,7 @@ def test_scale_ratio_is_not_judged_for_up_to_scale_depth(make_run):
     folder = make_run(without=("scores", "result.json"), run={"depth_scale": "up-to-scale"})
     words = build_words(write_scores(folder, {"val": {**score, "scale_ratio_median": 30.1}}))
     assert "Up to scale." in words
-    assert "val · AbsRel 0.200 scaled to the true depth, each image by its median (median)" in words
+    assert "val · AbsRel 0.200 scaled to the true depth, per image by its median (median)" in words
     assert "Scale ratio, median 30.1" in words
     other = make_run("2026-03-02-101600-learnt-before", result={"depth_scale": "up-to-scale"})
     assert "1 is true size" not in build_words(other)

@@ -53,7 +53,7 @@ class Page(HTMLParser):
 def test_report_of_a_complete_run(make_run):
     page = Page(make_run())
     words = read_words(page.text)
-    assert "Metres. Depth and path mean metres, as far as they are right" in words
+    assert "Metres. Depth and path are in metres" in words
     assert "58% below the mean map's 0.306" in words
     assert "1.6% of a path of 148 m" in words
     assert "took 8 min 41 s" in words
@@ -122,7 +122,7 @@ def test_run_that_was_killed_at_once(make_run):
         run={"status": "running", "finished": None},
     )
     words = build_words(folder)
-    assert "not finished when this was written" in words
+    assert "not finished yet" in words
     assert "No depth scale yet." in words
 
 

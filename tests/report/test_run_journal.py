@@ -117,11 +117,11 @@ def test_journal_names_the_parent_run(three):
     edited(
         three[2], "config.json", start_from=f"{three[1]}-2/checkpoints/best.safetensors"
     )  # another run, whose name begins with it
-    assert f"Starts from {three[1]}-2/checkpoints/best.safetensors, which is not among these runs." in write_journal(
+    assert f"Starts from {three[1]}-2/checkpoints/best.safetensors, not among these runs." in write_journal(
         find_runs(three)
     )
     alone = write_journal(find_runs([three[2]]))
-    assert "which is not among these runs" in alone
+    assert "not among these runs" in alone
 
 
 def test_journal_orders_runs_by_start(three):
@@ -163,14 +163,14 @@ def test_comparison_of_two_runs(three):
     text = write_comparison(read_run(three[0]), read_run(three[1]))
     assert text.index("optimizer.lr") < text.index("val/abs_rel")  # differences first
     assert "| val/abs_rel | ↓ | 0." in text
-    assert "other weights" not in text
+    assert "initial weights" not in text
     assert "keys differ" not in text  # the number of workers is no key that matters
     assert "One run each" in text
 
 
 def test_comparison_lists_cautions(three):
     text = write_comparison(read_run(three[0]), read_run(three[2]))
-    assert "other weights" in text
+    assert "initial weights" in text
     assert "data differ" in text
     assert "starts from 2026-03-02-100000-b." in write_comparison(read_run(three[1]), read_run(three[2]))
     edited(three[1], "config.json", optimizer={"lr": 1, "name": "sgd"})
@@ -192,7 +192,7 @@ def test_long_values_are_shortened_to_the_difference():
 
 def test_different_losses_get_separate_panels(three):
     a, b = (read_run(edited(folder, "config.json", loss={"weight": k})) for k, folder in enumerate(three[:2]))
-    assert "Their losses are different measures (loss.weight)" in write_comparison(a, b)
+    assert "(loss.weight)" in write_comparison(a, b)
     assert "Their losses" not in write_comparison(a, a)
     loss, error = (next(s for s in a.series if s.name == name) for name in ("train/loss", "val/abs_rel"))
     assert [[number for number, _ in curves] for _, curves in _split_panels(loss, loss, apart=True)] == [[0], [1]]

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
 
 WIDTH, HEIGHT = 420, 240
-"""Size of a chart in pixels; the page scales it to the width of its card."""
+"""Size of a chart in pixels."""
 
 LEFT, RIGHT, TOP, BOTTOM = 50, 18, 16, 28
-"""Margins of the axes in pixels. A constrained layout costs more time than the chart."""
+"""Margins of the axes in pixels."""
 
 PALETTE = tuple(f"#5ad1a{number}" for number in range(8))
 SOFT, GRID, INK = "#5ad1b0", "#5ad1b1", "#5ad1b2"
-"""Placeholders: each becomes a variable of report.css, which has a value for light and one for dark pages."""
+"""Placeholders: each becomes a variable of report.css."""
 
 PAGE_COLORS = {color: f"var(--c{number})" for number, color in enumerate(PALETTE)}
 PAGE_COLORS |= {SOFT: "var(--soft)", GRID: "var(--grid)", INK: "var(--ink)"}
@@ -55,24 +55,22 @@ STYLE = {
     "lines.solid_capstyle": "round",
 }
 _DRAWING = threading.Lock()
-"""The settings of matplotlib are of the process, and the app draws in threads."""
+"""matplotlib's settings are global, and the app draws in threads."""
 
 MAX_POINTS, MAX_DOTS = 800, 20
 LOG_RATIO = 20.0
 MIN_AXIS_SPAN = 1e-3
-"""Least span of an axis, as a share of the values, so that the rounding of a constant does not fill the panel."""
+"""Smallest span of an axis, as a share of the values."""
 
 MIN_CURVE_STEPS = 3
-"""Two points show no course."""
 
 
 def render_svg(
     about: str, draw: Callable[[Axes], object], *, height: int = HEIGHT, left: int = LEFT, corner: str = "step"
 ) -> str:
-    """Return what `draw` draws into axes as an SVG element of the page.
+    """Return what `draw` draws into axes as an SVG element.
 
     about: for screen readers, different for each chart of a page.
-    left: left margin of the axes.
     corner: text before the labels of the horizontal axis.
     """
     import matplotlib
@@ -139,7 +137,7 @@ def label_values(axes: Axes, low: float, high: float, *, log: bool = False) -> N
 
 @dataclass(frozen=True)
 class LegendRow:
-    """A row of a legend: the name and texts beside it. color: number in the palette, or truth. tone: stop or soft."""
+    """A row of a legend. color: number in the palette, or truth. tone: stop or soft."""
 
     color: int | Literal["truth"]
     name: str
@@ -150,7 +148,7 @@ class LegendRow:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with its legend; the note describes what is drawn, an alert what is wrong."""
+    """A chart with its legend, a note, and alerts."""
 
     title: str
     svg: str
@@ -164,11 +162,10 @@ def make_plot(
     title: str, series: Sequence[Series], *, better: Better = "lower", noisy: bool = True,
     marks: Sequence[tuple[int, str]] = (), note: str = "",
 ) -> Chart | None:  # fmt: skip
-    """Make the curves of one panel, or None if no value is finite. marks: (first step, label) of each stage.
+    """Make the curves of one panel, or None without a finite value. marks: (first step, label) of each stage.
 
-    Many `noisy` points are drawn as a running mean over the raw ones. The axis is logarithmic where the values span
-    more than LOG_RATIO. It leaves out the outermost hundredth of the raw values, so that a first spike does not flatten
-    the rest.
+    Many `noisy` points are drawn as a running mean. The axis is logarithmic if the values span more than LOG_RATIO, and
+    leaves out the outermost hundredth of the raw values.
     """
     smoothed = [smooth_values(s.values, _smoothing_window(len(s.values)) if noisy else 1) for s in series]
     drawn = np.concatenate([*smoothed, *(_trim_outliers(s.values) for s in series)])
@@ -262,7 +259,7 @@ def _trim_outliers(values: Sequence[float]) -> NDArray[np.float64]:
 
 
 def draw_histogram(about: str, values: Sequence[float], bins: int = 24) -> str:
-    """Draw a histogram of per-image values, and a line at their median. The last bar holds the largest hundredth."""
+    """Draw a histogram with a line at the median. The last bar holds the largest hundredth."""
     array = np.asarray(values, dtype=np.float64)
     low, high = float(array.min()), float(np.percentile(array, 99))
     high = high if high > low else low + max(abs(low), 1.0) * 0.01
@@ -281,12 +278,12 @@ def draw_histogram(about: str, values: Sequence[float], bins: int = 24) -> str:
 # -- Paths of a camera.
 
 MIN_HEIGHT_SHARE = 0.01
-"""Share of a path's length: a height that varies by less has no plot."""
+"""A height that varies by less, as a share of the path's length, has no plot."""
 
 
 @dataclass(frozen=True)
 class DrawnPath:
-    """A camera's path from a score file. What has another shape is not drawn.
+    """A camera's path from a score file.
 
     color: number in the palette.  points_m: (N, 2) of x, right, and z, forward.  heights_m: (N,) above the start.
     error: for the legend.  gaps: rows that are not joined with the next one.
@@ -301,7 +298,7 @@ class DrawnPath:
 
 
 def draw_camera_paths(recording: str, paths: Sequence[DrawnPath], true: DrawnPath) -> list[Chart]:
-    """Draw paths of one recording from above, and their heights where one varies; nothing without a path to draw."""
+    """Draw paths of one recording from above, and their heights if one varies; empty without a path."""
     drawn = [(path, points) for path in (true, *paths) if (points := _as_floats(path.points_m, columns=2)) is not None]
     legend = [LegendRow(path.color, path.name, path.error) for path, _ in drawn if path is not true]
     if not legend:

@@ -14,7 +14,7 @@ Better = Literal["lower", "higher", "one", "neither"]
 
 @dataclass(frozen=True)
 class MetricLabel:
-    """How a metric is shown: name, unit, good direction, whether it is a key number, and a sentence on what it is."""
+    """How a metric is shown: name, unit, good direction, whether it is a key number, and a note."""
 
     label: str
     unit: str = ""
@@ -23,10 +23,7 @@ class MetricLabel:
     note: str = ""
 
 
-SCALE_RATIO = (
-    "Scale ratio: median true over median predicted depth of an image. Its spread: standard deviation over the images,"
-    " divided by their median."
-)
+SCALE_RATIO = "Scale ratio: median true over median predicted depth of an image. Spread: relative standard deviation."
 SCORES: dict[str, MetricLabel] = {
     "loss": MetricLabel("Loss"),
     "abs_rel": MetricLabel("AbsRel", key=True),
@@ -87,47 +84,40 @@ SCORES |= {
     for kind, name in (("ap", "AP"), ("recall", "Recall"))
     for degrees, cm in ((5, 2), (5, 5), (10, 2), (10, 5), (10, 10))
 }
-"""A new metric is a line here. A metric without a line is shown by its own name, neither good nor bad."""
+"""A metric without a line here is shown by its own name, neither good nor bad."""
 
 MOTION_NAMES = {
-    "aligned": ("image alignment", "each image is aligned with the next one, with the predicted depth"),
-    "network": ("pose network", "the pose network predicts the motion"),
-    "mean-depth": ("mean depth", "each image is aligned with the next one, with a map of mean depths, as a baseline"),
+    "aligned": ("image alignment", "aligns neighboring images with the predicted depth"),
+    "network": ("pose network", "predicts the motion"),
+    "mean-depth": ("mean depth", "aligns neighboring images with mean depth, a baseline"),
 }
-"""Name and description of how a path was estimated, by the key `motion` of its score file."""
+"""Name and description of a path's method, by the key `motion` of its score file."""
 
 ALIGNMENT_MEANINGS = {
-    "se3": "moved and turned onto the true path, not scaled",
+    "se3": "moved and turned onto the true path",
     "sim3": "moved, turned and scaled onto the true path",
     "scale": "scaled to the true path",
-    "median": "scaled to the true depth, each image by its median",
-    "scale and shift": "fitted to the true depth, each image by a scale and a shift",
-    "scale and shift of depth": "fitted to the true depth, each image by a scale and a shift of its depth",
+    "median": "scaled to the true depth, per image by its median",
+    "scale and shift": "fitted to the true depth, per image by scale and shift",
+    "scale and shift of depth": "fitted to the true depth, per image by scale and shift of depth",
 }
-"""What is fitted to the truth before scoring, by the alignment of a score file. Others are named as they are."""
+"""The fit to the truth before scoring, by the alignment of a score file."""
 
 METRES, UP_TO_SCALE = "metres", "up-to-scale"
 DEPTH_SCALES: dict[str, tuple[str, str]] = {
-    METRES: ("Metres", "{mean} metres, as far as they are right: the scale comes from {source}."),
+    METRES: ("Metres", "{what} in metres. The scale comes from {source}."),
     UP_TO_SCALE: (
         "Up to scale",
-        "Shapes and proportions mean something, as far as they are right; sizes do not. {share} one unknown factor,"
-        " which one camera alone cannot measure: scores of {of} are those after a fit to the truth's size.",
+        "Use proportions, not sizes: one camera cannot measure the common factor. Scores fit it to the truth.",
     ),
-    "affine-inverse": (
-        "Inverse depth up to scale and shift",
-        "The order of near and far means something, as far as it is right. Distances, proportions and sizes do not.",
-    ),
-    "affine-depth": (
-        "Depth up to scale and shift",
-        "The order of near and far means something, as far as it is right. Distances, proportions and sizes do not.",
-    ),
+    "affine-inverse": ("Inverse depth up to scale and shift", "Use only the order of near and far."),
+    "affine-depth": ("Depth up to scale and shift", "Use only the order of near and far."),
 }
-UNKNOWN_DEPTH_SCALE = ("No depth scale yet", "Nothing has been predicted yet.")
+UNKNOWN_DEPTH_SCALE = ("No depth scale yet", "Nothing was predicted yet.")
 
 STATUSES: dict[str, tuple[str, str]] = {  # status in run.json: (text, tone)
     "finished": ("finished", "good"),
-    "running": ("not finished when this was written", "warn"),
+    "running": ("not finished yet", "warn"),
     "interrupted": ("interrupted", "warn"),
     "failed": ("failed", "stop"),
 }
@@ -141,12 +131,12 @@ def find_metric_label(name: str) -> MetricLabel | None:
 
 
 def metric_label(name: str) -> MetricLabel:
-    """Return how a score is shown; others by their own name without a good direction."""
+    """Return how a score is shown; other scalars have their own name and no good direction."""
     return find_metric_label(name) or MetricLabel(name, better="neither")
 
 
 def direction_arrow(name: str, *, scale_known: bool = True) -> str:
-    """Return the good direction: ↓, ↑, or the target value where the scale is known."""
+    """Return the good direction: ↓, ↑, or the target value if the scale is known."""
     better = metric_label(name).better
     return {"lower": "↓", "higher": "↑", "one": "→\N{NO-BREAK SPACE}1" if scale_known else "", "neither": ""}[better]
 
@@ -171,7 +161,7 @@ def format_number(value: Any, unit: str = "") -> str:
 
 
 def is_finite(value: Any) -> TypeGuard[float]:
-    """Return whether a value from a file is a finite number, and no boolean."""
+    """Return whether a value from a file is a finite number, not a boolean."""
     if isinstance(value, int):
         return not isinstance(value, bool) and abs(value) <= sys.float_info.max
     return isinstance(value, float) and math.isfinite(value)
@@ -200,14 +190,12 @@ def format_memory(megabytes: float) -> str:
 def describe_depth_scale(name: Any, scale_from: Any = None, *, path: bool = False) -> tuple[str, str]:
     """Return the name of a depth scale and the meaning of its numbers.
 
-    scale_from: source of the metric scale.  path: whether there is a camera path beside depth.
+    scale_from: source of the metric scale.  path: whether there is a camera path, too.
     """
-    unknown = UNKNOWN_DEPTH_SCALE if name is None else (str(name), "This depth scale is not known to the report.")
+    unknown = UNKNOWN_DEPTH_SCALE if name is None else (str(name), "This depth scale is unknown to the report.")
     label, meaning = DEPTH_SCALES.get(str(name), unknown)
-    what = ("Depth and path mean", "All depths and the path share", "depth and path")
-    mean, share, of = what if path else ("Depths mean", "All depths share", "depth")
-    source = scale_from or "a length known beforehand"
-    return label, meaning.format(source=source, mean=mean, share=share, of=of)
+    what = "Depth and path are" if path else "Depth is"
+    return label, meaning.format(source=scale_from or "a known length", what=what)
 
 
 def describe_scale_source(depth_scale: Any, rests_on: Any, no_metres: Any) -> str:
@@ -216,19 +204,19 @@ def describe_scale_source(depth_scale: Any, rests_on: Any, no_metres: Any) -> st
     rests_on: known lengths from which the recipe learns metres.  no_metres: why its depth is up to scale nevertheless.
     """
     if rests_on and depth_scale == METRES:
-        return f"The metres rest on {rests_on}."
+        return f"Metres come from {rests_on}."
     if rests_on:
         reason = f": {no_metres}" if no_metres else ""
-        return f"Metres learnt by this recipe rest on {rests_on}; depth here is up to scale{reason}."
+        return f"This recipe learns metres from {rests_on}, but this depth is up to scale{reason}."
     if depth_scale == UP_TO_SCALE:
-        return "Metres need a stereo pair with its baseline, or a camera's height over its road (recipe metric)."
+        return "For metres, use a stereo pair, or the camera's height over the road (recipe metric)."
     return ""
 
 
 def describe_status(name: Any, verdict: str | None = None) -> tuple[str, str]:
     """Return how a run's status is shown, and its tone: good, warn or stop.
 
-    verdict: on its predictions.  A finished run is not good where they are doubtful or unusable.
+    verdict: on its predictions.
 
     Examples:
         >>> describe_status("finished", "unusable")
@@ -244,7 +232,7 @@ def describe_status(name: Any, verdict: str | None = None) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class EvidenceLayout:
-    """numbers: (name, value) as text.  tables: lists of one length, and matrices.  image: path, or empty."""
+    """numbers: (name, value) as text.  tables: of lists and matrices.  image: path, or empty."""
 
     numbers: list[tuple[str, str]]
     tables: list[EvidenceTable]
@@ -253,7 +241,7 @@ class EvidenceLayout:
 
 @dataclass(frozen=True)
 class EvidenceTable:
-    """rows: text, a cell for each column. title and head may be empty: a matrix has no head."""
+    """rows: text, a cell for each column. title and head may be empty."""
 
     title: str
     head: list[str]
@@ -261,10 +249,7 @@ class EvidenceTable:
 
 
 def arrange_evidence(evidence: Mapping[str, Any]) -> EvidenceLayout:
-    """Arrange evidence: lists of one length become a table, nested lists a matrix, and the key of a mapping a title.
-
-    An empty list is left out.
-    """
+    """Arrange evidence: lists of one length become a table, nested lists a matrix."""
     numbers: list[tuple[str, str]] = []
     tables: list[EvidenceTable] = []
     named = {name: value for name, value in evidence.items() if isinstance(value, Mapping)}
@@ -300,35 +285,30 @@ LOSS, TERMS, RATE, SECONDS = "Loss", "Terms of the loss", "Learning rate", "Seco
 
 @dataclass(frozen=True)
 class PanelLabel:
-    """title: of the panel.  note: what it shows, a sentence; empty if the title is enough."""
+    """title: of the panel.  note: what it shows, or empty."""
 
     title: str
     note: str = ""
 
 
-NO_MOTION = "Compare with 1: below it, depth and motion explain the change between images better than no motion does"
 QUANTITIES: dict[str, PanelLabel] = {
     "warped_over_unwarped": PanelLabel(
         "Residual, warped over unwarped (WIR)",
-        f"Photometric residual of the warped sources over that of the unwarped sources. {NO_MOTION}.",
+        "Photometric residual of warped over unwarped sources. Below 1, depth and motion explain the change.",
     ),
     "auto_masked": PanelLabel(
-        "Auto-masked pixels, share",
-        "Auto-mask: a pixel does not train where an unwarped source explains it at least as well as the warped ones.",
+        "Auto-masked pixels, share", "Pixels that an unwarped source explains as well as the warped ones do not train."
     ),
     "outside": PanelLabel("Pixels in no source, share", "Pixels of the target that no source image shows."),
     "explained_by": PanelLabel(
-        "Best source, share", "Minimum reprojection: share of the pixels that each source explains best."
+        "Best source, share", "Share of the pixels that each source explains best (minimum reprojection)."
     ),
-    "depth/median": PanelLabel(
-        "Median depth", "Of the predicted depth: in metres where the scale is metric, else in a unit of its own."
-    ),
+    "depth/median": PanelLabel("Median depth", "Predicted depth, in metres for a metric scale."),
     "depth/spread": PanelLabel(
-        "Spread of inverse depth",
-        "Standard deviation of inverse depth over its mean, within an image. It is 0 for a constant map.",
+        "Spread of inverse depth", "Standard deviation over mean, within an image: 0 for a constant map."
     ),
     "depth/at_nearest": PanelLabel(
-        "Depth at its limits, share", "Pixels within 5 % of the nearest and of the farthest depth that is allowed."
+        "Depth at its limits, share", "Pixels within 5 % of the nearest or farthest allowed depth."
     ),
     "motion/over_depth": PanelLabel(
         "Translation over median depth", "Length of the predicted translation to a source over the median depth."
@@ -336,35 +316,32 @@ QUANTITIES: dict[str, PanelLabel] = {
     "motion/turn_deg": PanelLabel("Rotation, degrees", "Angle of the predicted rotation to a source."),
     "motion/same_side": PanelLabel(
         "Directions of two motions, cosine",
-        "Between the translations to the source before and to the one after. It is -1 on a straight path.",
+        "Between the translations to the sources before and after: -1 on a straight path.",
     ),
     "gradient_norm": PanelLabel("Gradient norm", "Length of the gradient of all weights, before clipping."),
     "update_ratio": PanelLabel("Update ratio", "Size of an update of the weights over the size of the weights."),
     "gain": PanelLabel("Gain of brightness", "Predicted factor of brightness to each source: 1 is no change."),
     "offset": PanelLabel("Offset of brightness", "Predicted offset of brightness to each source."),
     "log_uncertainty": PanelLabel(
-        "Log of the uncertainty", "Percentiles over pixels of the predicted log of the residual's scale."
+        "Log of the uncertainty", "Percentiles over pixels of the log of the residual's scale."
     ),
-    "motion_slope": PanelLabel(
-        "Motion, slope by axis", "Slope of predicted over true motion. It is 1 where the motion has the true size."
-    ),
+    "motion_slope": PanelLabel("Motion, slope by axis", "Slope of predicted over true motion: 1 is the true size."),
     "motion_correlation": PanelLabel(
         "Motion, correlation by axis", "Pearson's correlation of predicted and true motion of the pose network."
     ),
     "motion_along": PanelLabel(
-        "Motion along the true one",
-        "Part of the translation along the true one, over its length: 1 is right, -1 is reversed.",
+        "Motion along the true one", "Share of the translation along the true one: 1 is right, -1 is reversed."
     ),
     "motion_scale": PanelLabel("Scale of the motion", "Factor from predicted to true translation."),
     "camera_height_m": PanelLabel("Camera height, metres", "Height of the camera above the road."),
     "camera_height_known_m": PanelLabel("Camera height, accepted, metres", "The height that the loss uses."),
     "off_camera_height": PanelLabel(
-        "Camera height in depth, log ratio", "Log of the height in predicted depth over the accepted one: 0 is right."
+        "Camera height in depth, log ratio", "Log of height in depth over accepted height: 0 is right."
     ),
     "inlier_share": PanelLabel("Inlier objects, share", "Objects that agree with the camera height of their group."),
     "depth_spread": PanelLabel("Spread of depth", "Standard deviation of depth over its mean, within an image."),
     "objects_over_road": PanelLabel(
-        "Height from objects over road, log ratio", "Log of the camera height from objects over that from the road."
+        "Height from objects over road, log ratio", "Log of height from objects over height from the road."
     ),
     "object_extent": PanelLabel("Depth range of an object", "Between the 10 % quantiles, over the median."),
     "rows_out_of_order": PanelLabel("Road rows out of order, share", "Road rows that are nearer than the row below."),
@@ -373,7 +350,7 @@ QUANTITIES: dict[str, PanelLabel] = {
     "at_floor": PanelLabel("Depth at its limit, share", "Pixels at the largest depth that the network can predict."),
     "gradient_share": PanelLabel("Gradient of each term, share"),
 }
-"""By the name that is logged, without its group and part. Others are named by their own words."""
+"""By the logged name, without group and part."""
 QUANTITIES["depth/at_farthest"] = QUANTITIES["depth/at_nearest"]
 
 GRADIENT_PANELS = {
@@ -386,21 +363,19 @@ GRADIENT_PANELS |= {"rotation": GRADIENT_PANELS["translation"], "offset": GRADIE
 VALIDATION_IMAGES = {
     "motion": PanelLabel(
         "Motion of the pose network",
-        "Predicted over true motion of the camera to the next frame: x right, y down, z forward. It is of the pose"
-        " network alone: paths by image alignment refine it with the predicted depth.",
+        "Predicted over true motion to the next frame by the pose network: x right, y down, z forward.",
     )
 }
 SHEET_NOTES = (
-    "The first training sample of the step, as the network gets it: colors are varied, and some samples are mirrored.",
+    "The first training sample of the step, augmented.",
     "Inverse depth: bright is near. Its label has the nearest and the farthest depth (95 % and 5 % of the pixels).",
     "Residual: photometric difference of the target and its best source, bright is large.",
-    "Best source: the source with the smallest residual at each pixel (minimum reprojection)."
-    " Pixels of an unwarped source are auto-masked: they do not train.",
+    "Best source: the smallest residual at each pixel. Auto-masked pixels do not train.",
 )
 
 
 def explain_sheets(names: Iterable[str]) -> tuple[str, ...]:
-    """Explain the image sheets of a training that logs the auto-mask, hence view synthesis; nothing for another."""
+    """Explain the image sheets of a training; more if it logs the auto-mask, hence view synthesis."""
     return SHEET_NOTES if any(name.endswith("/auto_masked") for name in names) else SHEET_NOTES[:1]
 
 
@@ -410,7 +385,7 @@ def label_validation_image(name: str) -> PanelLabel:
 
 
 def label_panel(name: str) -> PanelLabel:
-    """Return the panel of a logged scalar by its name, such as "train/selfsup/depth/median"."""
+    """Return the panel of a logged scalar, such as "train/selfsup/depth/median"."""
     group, *rest = name.split("/")
     leaf = rest[-1] if rest else group
     fixed = {"loss": LOSS, "lr": RATE}.get(leaf) or (TERMS if "/term/" in name else "")

@@ -33,22 +33,18 @@ from stadia.report.score_tables import (
 )
 
 MAX_SCORE_FILES = 3  # described score files, the worst first
-MEAN_DEPTH_D1 = 0.5  # δ < 1.25 that a map of mean depths reaches on roads: 0.47 on RoadWorld
+MEAN_DEPTH_D1 = 0.5  # δ < 1.25 of a map of mean depths on roads
 LOW_RECALL = 0.5  # of recall and of precision
 BASELINE_METRICS = ("abs_rel", "mask_iou")  # metrics in which a baseline is compared
 SIZE_TOLERANCE = 0.1  # of the logarithm of the scale ratio
 LOW_EXPLAINED_SHARE = 0.5
-"""Share of the unwarped residual that depth and motion explain: 19 to 24 % after 3 to 15 steps, about 70 % after 200
-steps that learn (KITTI, RoadWorld).
-"""
+"""Share of the unwarped residual that depth and motion explain, after few steps."""
 
 LAST_SHARE, MIN_VALIDATIONS, MIN_STANDARD_ERRORS = 0.2, 5, 4.0
-"""The evaluated last share of the steps, the number of values, and the standard errors of the slope of their logarithm
-below 0. Of 200 series of noise at most two reach that (a test).
-"""
+"""Evaluated last share of the steps, number of values, and standard errors of the slope below 0."""
 
 MIN_TERM_CORRELATION, MIN_TERM_ROWS = 0.9999, 20
-"""Correlation of two terms, and number of rows. Different terms that fall together stay below: each has its noise."""
+"""Correlation of two equal terms, and number of rows."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +56,13 @@ class QualitySentence:
 
 
 def describe_quality(run: RunFiles, *, predicts_depth: bool = True) -> list[QualitySentence]:
-    """Describe the scores. Where depth is predicted but was not scored, state that its quality is unknown."""
+    """Describe the scores, or state that the quality of depth is unknown."""
     sentences = [*_describe_verdict(run)]
     run = replace(run, scores=leave_out_mirrored(run.scores))
     learnt = {n: s for n, s in run.scores.items() if not is_baseline(s)}
     depth = sorted((_finite_metrics(s)["d1"], n) for n, s in learnt.items() if "d1" in _finite_metrics(s))
     scored = [*_compare_with_mean_depth(run)]
-    described: list[dict[str, float]] = []  # two odometry methods of one checkpoint have the same depth
+    described: list[dict[str, float]] = []  # two odometry methods may share one depth
     for _, name in depth:
         metrics = _finite_metrics(run.scores[name])
         if len(described) < MAX_SCORE_FILES and metrics not in described:
@@ -76,7 +72,7 @@ def describe_quality(run: RunFiles, *, predicts_depth: bool = True) -> list[Qual
         scored += [*_describe_mask(name, score), *_describe_objects(name, score)]
     scored += _compare_with_baselines(run)
     if not depth and not scored and predicts_depth:
-        scored.append(QualitySentence("Depth was not scored against ground truth: its quality is unknown.", "warn"))
+        scored.append(QualitySentence("Depth was not scored: its quality is unknown.", "warn"))
         scored += _describe_path(run)
     return [*sentences, *scored, *_describe_residual(run), *_describe_convergence(run)]
 
@@ -87,20 +83,20 @@ def _describe_verdict(run: RunFiles) -> Iterator[QualitySentence]:
     of_training = [str(finding.get("code")) for finding in findings if not finding.get("where")]
     predictions = f"Predictions of {_name_judged_data(run)}"
     if verdict == "usable":
-        yield QualitySentence(f"{predictions} are usable by their checks: nothing speaks against them.", "good")
+        yield QualitySentence(f"{predictions} are usable: all checks passed.", "good")
     elif verdict in ("doubtful", "unusable"):
         codes = f" ({', '.join(dict.fromkeys(of_training))})" if of_training else ""
-        yield QualitySentence(f"{predictions} are {verdict} by their checks{codes}: see the findings.", "warn")
+        yield QualitySentence(f"{predictions} are {verdict}{codes}: see the findings.", "warn")
     elif verdict == "not judged":
-        text = "Predictions were not judged: too few validation frames, or frames without motion."
+        text = "Predictions were not judged: too few validation frames, or no motion."
         yield QualitySentence(f"{text} `stadia predict` judges longer input.", "warn")
     later: dict[str, dict[str, None]] = {}
     for finding in findings:
         for name in map(str, as_list(finding.get("where"))):
             later.setdefault(name, {})[str(finding.get("code"))] = None
     for name, codes_there in later.items():
-        text = f"Predictions of {name}, made later, are worse by their checks ({', '.join(codes_there)})"
-        yield QualitySentence(f"{text}: see the findings.", "warn")
+        codes = ", ".join(codes_there)
+        yield QualitySentence(f"Later predictions of {name} are worse ({codes}): see the findings.", "warn")
 
 
 def _name_judged_data(run: RunFiles) -> str:
@@ -114,10 +110,10 @@ def _name_judged_data(run: RunFiles) -> str:
 def _describe_convergence(run: RunFiles) -> Iterator[QualitySentence]:
     for series in run.series:
         if series.name == "val/abs_rel" and (fell := measure_late_decrease(series)) is not None:
-            text = f"Validation was still falling, by {fell:.0%} over the last fifth: train longer before you compare."
+            text = f"Validation still fell by {fell:.0%} over the last fifth. Train longer."
             yield QualitySentence(text, "warn")
     for first, second in find_identical_terms(run.series):
-        text = f"Two terms of the loss are one, {first} and {second}: they only ever change together."
+        text = f"Two terms of the loss are the same: {first} and {second}."
         yield QualitySentence(text, "warn")
 
 
@@ -131,13 +127,11 @@ def _compare_with_mean_depth(run: RunFiles) -> Iterator[QualitySentence]:
     own, mean = result.get("depth.abs_rel"), result.get("depth.abs_rel_mean_baseline")
     if not isinstance(own, int | float) or not isinstance(mean, int | float):
         return
-    verdict, end, tone = ("better", "", "good") if own < mean else ("worse", ": no use yet", "warn")
+    verdict, tone = ("better", "good") if own < mean else ("worse", "warn")
     values = f"(AbsRel {format_number(own)} against {format_number(mean)})"
     images = result.get("depth.images")
     depth = f"Depth of the {format_number(images)} images of result.json" if is_finite(images) else "Depth"
-    yield QualitySentence(
-        f"{depth} is {verdict} than a map of mean depths, which ignores the image {values}{end}.", tone
-    )
+    yield QualitySentence(f"{depth} is {verdict} than mean depth {values}.", tone)
 
 
 def _compare_with_baselines(run: RunFiles) -> Iterator[QualitySentence]:
@@ -151,14 +145,14 @@ def _compare_with_baselines(run: RunFiles) -> Iterator[QualitySentence]:
             is_better = a < b if shown.better == "lower" else a > b
             verdict, tone = ("better", "good") if is_better else ("no better", "warn")
             values = f"{shown.label} {format_number(a)} against {format_number(b)}"
-            text = f"{own}: {verdict} than a baseline that learns nothing ({values}): {score['baseline']}."
+            text = f"{own}: {verdict} than a baseline without learning ({values}): {score['baseline']}."
             yield QualitySentence(text, tone)
 
 
 def _describe_mask(name: str, score: dict[str, Any]) -> Iterator[QualitySentence]:
     metrics = _finite_metrics(score)
     if "mask_iou" in metrics and "recall" not in metrics and not score.get("baseline"):
-        yield QualitySentence(f"{name}: of the union of true and predicted mask, {metrics['mask_iou']:.0%} is in both.")
+        yield QualitySentence(f"{name}: mask IoU {metrics['mask_iou']:.0%}.")
 
 
 def _describe_depth(name: str, score: dict[str, Any]) -> Iterator[QualitySentence]:
@@ -167,12 +161,12 @@ def _describe_depth(name: str, score: dict[str, Any]) -> Iterator[QualitySentenc
     name = f"{name}, {MIRRORED}" if is_mirrored(score) else name
     text = f"{name}: {metrics['d1']:.0%} of the pixels are within a quarter of the true depth{aligned}"
     if metrics["d1"] < MEAN_DEPTH_D1:
-        yield QualitySentence(f"{text}, about what a map of mean depths reaches without the image, or less.", "warn")
+        yield QualitySentence(f"{text}, no better than mean depth.", "warn")
     else:
         yield QualitySentence(f"{text}.")
     ratio = ratio if score.get("depth_scale") == METRES and isinstance(ratio, int | float) and ratio > 0 else 1.0
     if abs(math.log(ratio)) > SIZE_TOLERANCE:
-        text = f"{name}: sizes are wrong, true depth is {format_number(float(ratio))} times the predicted (median)."
+        text = f"{name}: sizes are wrong. True depth is {format_number(float(ratio))} times the prediction."
         yield QualitySentence(text, "warn")
 
 
@@ -184,12 +178,12 @@ def _describe_objects(name: str, score: dict[str, Any]) -> Iterator[QualitySente
     text = f"{name}: {recall:.1%} of {objects:.0f} labeled objects were found"
     precision = metrics.get("precision")
     if precision is not None:
-        text += f", and {precision:.1%} of what was found is one"
+        text += f", and {precision:.1%} of the detections are right"
     if recall < LOW_RECALL:
-        text += ". Less than half is found, and the errors are of that alone: train longer, or on more data."
+        text += ". Errors count found objects only. Train longer, or on more data."
         yield QualitySentence(text, "warn")
     elif precision is not None and precision < LOW_RECALL:
-        yield QualitySentence(f"{text}: most of what it finds is no object.", "warn")
+        yield QualitySentence(f"{text}: most detections are wrong.", "warn")
     else:
         yield QualitySentence(f"{text}.")
 
@@ -213,14 +207,14 @@ def _describe_residual(run: RunFiles) -> Iterator[QualitySentence]:
     if ratio is None or ratio < 0:
         return
     if ratio >= 1:
-        text = f"the residual of the warped training images is {ratio:.2f} times that of the unwarped ones."
+        text = f"warping makes the residual {ratio:.2f} times as large."
         yield QualitySentence(f"Depth and motion explain nothing: {text}", "warn")
         return
-    text = f"Depth and motion explain {1 - ratio:.0%} of what changes between the training images"
+    text = f"Depth and motion explain {1 - ratio:.0%} of the change between training images"
     if 1 - ratio <= LOW_EXPLAINED_SHARE:
-        yield QualitySentence(f"{text}, as after a few dozen training steps.", "warn")
+        yield QualitySentence(f"{text}, as after a few dozen steps.", "warn")
     else:
-        yield QualitySentence(f"{text} (the residual of the warped beside that of the unwarped images).")
+        yield QualitySentence(f"{text}.")
 
 
 def measure_late_decrease(series: Series) -> float | None:
@@ -239,7 +233,7 @@ def measure_late_decrease(series: Series) -> float | None:
 
 
 def find_identical_terms(series: Sequence[Series]) -> Iterator[tuple[str, str]]:
-    """Yield pairs of loss terms that are equal up to a factor and a constant: one term with another weight."""
+    """Yield pairs of loss terms that are equal up to a factor and a constant."""
     terms = [term for term in series if term.name.startswith("train/term/")]
     for first, second in itertools.combinations(terms, 2):
         if first.steps != second.steps or len(first.steps) < MIN_TERM_ROWS:
@@ -254,7 +248,7 @@ def find_identical_terms(series: Sequence[Series]) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class RunVerdict:
-    """word: usable, doubtful, unusable, not judged, or the state of a training without predictions.
+    """word: usable, doubtful, unusable, not judged, or the state of a training.
 
     tone: good, warn, stop or note.  advice: what to do with the result.
     """
@@ -265,43 +259,38 @@ class RunVerdict:
 
 
 VERDICTS = {
-    "usable": RunVerdict("usable", "good", "Nothing that was checked speaks against using it on images like these."),
-    "doubtful": RunVerdict("doubtful", "warn", "Do not rely on it before its findings are mended."),
-    "unusable": RunVerdict("unusable", "stop", "Do not use it: its predictions fail their checks."),
+    "usable": RunVerdict("usable", "good", "All checks passed."),
+    "doubtful": RunVerdict("doubtful", "warn", "Do not rely on it before you fix its findings."),
+    "unusable": RunVerdict("unusable", "stop", "Do not use it: its predictions failed their checks."),
 }
 
 
 def make_verdict(run: RunFiles) -> RunVerdict:
-    """Return whether a run's result may be used, in a word and a sentence.
-
-    A finding that stops a training outweighs the checks of the predictions.
-    """
+    """Return whether a run's result may be used. A finding that stops a training outweighs its predictions."""
     stops = [str(finding.get("code")) for finding in run.findings if finding.get("severity") == "stop"]
     if run.facts.status == "running":
-        return RunVerdict("training", "note", "It still trains: judge it at its end.")
+        return RunVerdict("training", "note", "Judge it at its end.")
     if run.facts.status == "failed":
         return RunVerdict("failed", "stop", "The training ended with an error: do not use it.")
     if stops:
-        advice = f"Do not use it: {', '.join(dict.fromkeys(stops))} would stop a training. See the findings."
+        advice = f"Do not use it: see the findings {', '.join(dict.fromkeys(stops))}."
         return RunVerdict("unusable", "stop", advice)
     if (judged := VERDICTS.get(str(run.facts.predictions))) is not None:
         return judged
-    return RunVerdict(
-        "not judged", "note", "Its predictions were not checked: `stadia predict` judges those of a video."
-    )
+    return RunVerdict("not judged", "note", "Its predictions were not checked. Run `stadia predict` on a video.")
 
 
 # -- Key numbers.
 
-RUN_NUMBERS = ("wall_s", "peak_rss_mb")  # key numbers that are no scores
+RUN_NUMBERS = ("wall_s", "peak_rss_mb")
 TRUE_SIZE = "1 is true size"
 BASELINE = "_mean_baseline"  # suffix in result.json of the score of a map of mean depths
-MAX_TILES, MAX_TILES_PER_FILE = 8, 2  # where there are score files and no result.json
+MAX_TILES, MAX_TILES_PER_FILE = 8, 2  # without a result.json
 
 
 @dataclass(frozen=True)
 class KeyTile:
-    """A key number, its reference, and whether it is good: tone good, warn, or none."""
+    """A key number with a note. tone: good, warn, or none."""
 
     label: str
     value: str
@@ -310,7 +299,7 @@ class KeyTile:
 
 
 def make_tiles(run: RunFiles) -> list[KeyTile]:
-    """Return the key numbers of result.json with their baselines; of the score files where there is no result yet."""
+    """Return the key numbers of result.json with their baselines, or of the score files."""
     result = flatten_mapping(run.result)
     if not any(isinstance(v, int | float) for v in result.values()):
         files = {stem: score for stem, score in leave_out_mirrored(run.scores).items() if not is_baseline(score)}
@@ -324,7 +313,7 @@ def make_tiles(run: RunFiles) -> list[KeyTile]:
         if (metric_label(name).key or name in RUN_NUMBERS) and is_finite(value):
             tiles.append(_make_tile(key, value, result))
     if result.get("depth_scale") not in (None, METRES):  # a scale that is not predicted is neither right nor wrong
-        tiles = [replace(tile, note="unknown by nature", tone="") if tile.note == TRUE_SIZE else tile for tile in tiles]
+        tiles = [replace(tile, note="unknown scale", tone="") if tile.note == TRUE_SIZE else tile for tile in tiles]
     return tiles
 
 
@@ -339,9 +328,9 @@ def _make_score_tiles(stem: str, score: dict[str, Any]) -> list[KeyTile]:
 def _make_tile(key: str, value: float, result: dict[str, Any]) -> KeyTile:
     group, _, name = key.rpartition(".")
     if name == "wall_s":
-        return KeyTile("Time", format_duration(value), "with all that came before and after the training")
+        return KeyTile("Time", format_duration(value), "in all")
     if name == "peak_rss_mb":
-        return KeyTile("Memory", format_memory(value), "at its peak, all processes")
+        return KeyTile("Memory", format_memory(value), "peak of all processes")
     shown, text = metric_label(name), format_metric(name, value)
     label = f"{group.replace('_', ' ').capitalize()} · {shown.label}" if group else shown.label
     baseline, path_m = result.get(key + BASELINE), result.get(f"{group}.path_m")

@@ -1,4 +1,4 @@
-"""Embed images and point clouds of a run in the report: base64 of JPEGs, and of points for the page's script."""
+"""Embed images and point clouds of a run in the report."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def embed_image_file(path: Path, name: str, run: RunFiles) -> EmbeddedImage | No
     """Read a PNG as a JPEG at most `SHEET_WIDTH` wide; an invalid file gets a line in `unreadable`."""
     image = decode_png(path, cv2.IMREAD_COLOR, run.folder)
     if image is None:
-        run.unreadable.append(f"{name}: not a PNG of a sensible size, truncated, or a link out of the run's folder")
+        run.unreadable.append(f"{name}: not a valid PNG, or a link out of the run")
         return None
     return encode_jpeg(image, SHEET_WIDTH)
 
 
 @dataclass(frozen=True)
 class DepthFigure:
-    """The predicted depth of a frame, beside its picture where the prediction has it.
+    """The predicted depth of a frame, and its picture if the prediction has it.
 
     ticks: (position in percent from the near end, label) of the color scale.  unit: of the labels.
     """
@@ -96,12 +96,12 @@ def _make_depth_figure(
         None if picture is None else encode_jpeg(picture, MAP_WIDTH),
         encode_jpeg(_color_shares(inverse / top), MAP_WIDTH),
         choose_depth_ticks(near),
-        "metres" if is_metric else "relative: 1 is the nearest depth of the scale, no metres",
+        "metres" if is_metric else "relative, 1 is the nearest",
     )
 
 
 def choose_depth_ticks(near: float) -> list[tuple[float, str]]:
-    """Return (position in percent, label) of round depths on a scale of inverse depth, from `near` (0) to infinity."""
+    """Return (percent, label) of round depths on a scale of inverse depth, from `near` to infinity."""
     ticks = [(0.0, f"{near:.3g}")]
     power = math.floor(math.log10(near))
     for depth in (m * 10.0**exponent for exponent in range(power, power + 3) for m in (1, 2, 5)):
@@ -126,7 +126,7 @@ def _list_unreadable(path: Path, error: Exception, run: RunFiles) -> None:
 
 
 def embed_drawn_predictions(run: RunFiles) -> list[tuple[str, EmbeddedImage]]:
-    """Return (source/name, drawn prediction) spread evenly over each prediction, at most `MAX_MAPS`."""
+    """Return (source/name, drawn prediction) spread evenly, at most `MAX_MAPS`."""
     drawn: list[tuple[str, EmbeddedImage]] = []
     for folder in sorted(run.folder.glob("predictions/**/drawn")):
         files = sorted(folder.glob("*.png"))
@@ -144,7 +144,7 @@ def _color_shares(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def decode_png(path: Path, flags: int, folder: Path) -> NDArray[Any] | None:
-    """Decode an image inside a run's folder; None if it is missing, leads out of it, is truncated or too large."""
+    """Decode an image inside a run's folder; None if it is missing, outside, truncated or too large."""
     try:
         return read_image(check_inside(folder, path), flags, max_bytes=MAX_BYTES)
     except DataError:
@@ -170,10 +170,9 @@ MAX_CLOUDS, MAX_CLOUD_PIXELS = 2, 65_536
 class PointCloudFigure:
     """A point cloud of the page.
 
-    name: score file and frame.  frame: of a recording.  count: of its points.
     axis: length of the drawn axes with its unit.
     points: base64 of depth (h, w) in little-endian uint16 counts, 0 = none, then of RGB (h, w, 3).
-    view: camera as JSON; the names are those of report.js.
+    view: camera as JSON for the page's script.
     """
 
     name: str
@@ -184,7 +183,7 @@ class PointCloudFigure:
 
 
 def load_point_clouds(run: RunFiles) -> list[PointCloudFigure]:
-    """Load at most MAX_CLOUDS different point clouds of a run; unreadable ones get a line in `unreadable`."""
+    """Load at most MAX_CLOUDS point clouds of a run; unreadable ones get a line in `unreadable`."""
     clouds: dict[tuple[str, str], PointCloudFigure] = {}
     for camera in sorted(run.folder.glob("clouds/*/camera.json")):
         try:
@@ -202,10 +201,10 @@ def _load_point_cloud(camera: Path, run: Path) -> PointCloudFigure:
     image = decode_png(camera.parent / "image.png", cv2.IMREAD_COLOR, run)
     is_depth = depth is not None and depth.dtype == np.uint16 and depth.ndim == 2
     if depth is None or image is None or not is_depth or image.shape != (*depth.shape, 3):
-        raise ValueError("no depth.png of 16 bits with an image.png of its size")
+        raise ValueError("needs a 16-bit depth.png and an image.png of its size")
     count = np.count_nonzero(depth)
     if depth.size > MAX_CLOUD_PIXELS or not count:
-        raise ValueError(f"{depth.size} pixels with {count} points, where 1 to {MAX_CLOUD_PIXELS} are drawn")
+        raise ValueError(f"{depth.size} pixels with {count} points, expected 1 to {MAX_CLOUD_PIXELS}")
     (fx, _, cx), (_, fy, cy), _ = np.asarray(about["K"], np.float64).tolist()
     per_count = float(about["depth_per_count"])
     if not all(map(math.isfinite, (fx, fy, cx, cy, per_count))) or min(fx, fy, per_count) <= 0:
@@ -226,7 +225,7 @@ def pack_point_cloud(
     """Return the points of a picture for the page's script.
 
     Args:
-        name, frame: as of PointCloudFigure.
+        name, frame: as in PointCloudFigure.
         counts: depth (h, w), 0 = none.
         image: (h, w, 3) RGB.
         camera: fx, fy, cx and cy of that size, pixels.
@@ -236,7 +235,7 @@ def pack_point_cloud(
     fx, fy, cx, cy = camera
     view = {"rows": counts.shape[0], "columns": counts.shape[1], "perCount": per_count}
     view |= {"fx": fx, "fy": fy, "cx": cx, "cy": cy}
-    unit = "m" if depth_scale == METRES else "of depth's own unit, no metres,"
+    unit = "m" if depth_scale == METRES else "units of depth"
     points = base64.b64encode(counts.astype("<u2").tobytes() + image.tobytes()).decode()
     return PointCloudFigure(name=name, frame=frame, unit=unit, points=points, view=json.dumps(view))
 
@@ -245,7 +244,7 @@ def pack_point_cloud(
 
 
 def embed_image_sheets(run: RunFiles) -> list[tuple[int, EmbeddedImage]]:
-    """Embed at most `MAX_SHEETS` image sheets with their steps, evenly over the run, including first and last."""
+    """Embed at most `MAX_SHEETS` image sheets with their steps, evenly over the run."""
     count = len(run.images)
     chosen = sorted({round(i * (count - 1) / (MAX_SHEETS - 1)) for i in range(MAX_SHEETS)}) if count else []
     images = ((run.images[i][0], _embed_run_image(run.images[i][1], run)) for i in chosen)

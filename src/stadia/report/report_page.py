@@ -61,14 +61,14 @@ from stadia.report.training_plots import (
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 SHARED_FOLDER = Path(__file__).parent / "shared"
-"""What the app serves too: colors and type, and points in 3D."""
+"""Files that the app serves too: colors, type, and points in 3D."""
 
 POINTS_SCRIPT, PAGE_SCRIPT = SHARED_FOLDER / "points.js", TEMPLATE_FOLDER / "report.js"
 
 SEVERITIES = ("stop", "warn", "note")
 NOT_CHECKED_FAMILY = "N"  # codes of checks that could not run, as in `diagnostics.finding.Family`
 MAX_PATCH_LINES = 400
-MAIN_CURVES = 4  # shown at once: the loss, its terms, validation; the others are folded
+MAIN_CURVES = 4  # unfolded: the loss, its terms, validation
 MAX_NAMES = 3  # recordings of a finding
 MAX_SHORT_SERIES = 12  # listed by name; more are counted
 PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")  # scores of a camera's path
@@ -77,14 +77,12 @@ PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")  # scores of a camera's path
 def build_report(
     run: Path, out: Path | None = None, *, private: bool = False, warn: Callable[[str], object] = lambda line: None
 ) -> Path:
-    """Write the report of a run's folder, one file that needs nothing else, and return its path.
-
-    The report may be shared: it shows no command line, no absolute path and no uncommitted code.
+    """Write the report of a run's folder, one self-contained file, and return its path.
 
     run: runs/<date>-<name>, finished or not.
     out: where to write it; RUN/report.html by default.
-    private: also show these parts.
-    warn: called with a line for each file that the run has lost, or that cannot be read.
+    private: also show command line, absolute paths and uncommitted code.
+    warn: called with a line for each lost or unreadable file.
 
     Raises DataError if the folder is not a run.
     """
@@ -102,19 +100,19 @@ def build_report(
 
 @functools.cache
 def make_environment() -> Environment:
-    """Make what the templates see. They are compiled once a process, which takes as long as to fill them."""
+    """Make what the templates see. They are compiled once a process."""
     options: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     return Environment(loader=FileSystemLoader([TEMPLATE_FOLDER, SHARED_FOLDER]), **options)
 
 
 def embed_scripts(paths: Sequence[Path]) -> dict[str, str]:
-    """Return the text of scripts, and its hash, which the page's policy names so that no other script runs."""
+    """Return the text of scripts and its hash, which the page's policy names."""
     script = "".join(read_text(path, expected="a part of the page") for path in paths)
     return {"script": script, "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}
 
 
 def render_charts(charts: Sequence[Chart]) -> list[str]:
-    """Return charts with their legends as HTML, as the report shows them; the app shows them too."""
+    """Return charts with their legends as HTML; the app shows them too."""
     macros = make_environment().get_template("macros.html").module
     return [str(macros.chart_card(chart)) for chart in charts]  # type: ignore[attr-defined]
 
@@ -243,10 +241,7 @@ def _parse_time(text: str | None) -> datetime | None:
 
 
 def list_findings(run: RunFiles) -> list[tuple[dict[str, Any], str, EvidenceLayout, EmbeddedImage | None]]:
-    """Return (finding, where, evidence, image) in written order: causes before symptoms.
-
-    Notes about skipped checks are left out.
-    """
+    """Return (finding, where, evidence, image) in written order, without skipped checks."""
     shown = []
     for finding in run.findings:
         if not _is_skipped_check(finding):
@@ -286,7 +281,7 @@ def _embed_evidence_image(name: str, run: RunFiles) -> EmbeddedImage | None:
 _NO_NAMES = ("root", "user", "localhost")
 _MIN_NAME_CHARS = 3
 _MAX_CHARS = 10_000
-"""A longer text is cut, because no reader needs it and each is searched several times."""
+"""A longer text is cut."""
 
 _CLOSING = r"\s/\\'\"`,;()\[\]{}<>|"
 _PATH = re.compile(
@@ -300,10 +295,7 @@ _HOME = re.compile(r"/(?:home|Users)/[^/]+/?|[A-Za-z]:\\Users\\[^\\]+\\?")
 
 
 def hide_private_parts(run: RunFiles) -> RunFiles:
-    """Return the run without its patch and its command line; of absolute paths only the last part is left.
-
-    Names of the user and of the machine become "…" where they stand in the texts that are shown.
-    """
+    """Return the run without patch, command line, absolute paths, and names of user and machine."""
     hide = make_hider()
     facts = _walk(replace(run.facts, command=""), hide)
     values = {name: _walk(getattr(run, name), hide) for name in ("config", "result", "scores", "findings")}

@@ -1,4 +1,4 @@
-"""Write the page of one predicted picture or video: one file that a colleague opens without stadia."""
+"""Write the page of one predicted picture or video: one self-contained file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stadia.report.report_images import MAX_CLOUD_PIXELS, EmbeddedImage, PointCl
 from stadia.report.report_page import PAGE_SCRIPT, POINTS_SCRIPT, embed_scripts, make_environment, make_hider
 
 SHOWN_WIDTH = 1280
-"""Largest width of its pictures: two of them and a cloud have less than a megabyte."""
+"""Largest width of its pictures."""
 
 _COUNTS = 65535  # of depth in 16 bits
 
@@ -26,15 +26,12 @@ _COUNTS = 65535  # of depth in 16 bits
 class ResultPage:
     """What a page shows of one predicted picture or video.
 
-    title: of the page.
     images: (text, (H, W, 3) RGB), such as the picture and its depth in colors.
     video: an MP4; b"" for a picture.
     colors, ticks: CSS colors of the bar from far to near, and (share of its length, label); empty without a bar.
-    verdict: its word.  lines: of the verdict, as of `verdict_lines`.  trust: what may be relied on.
-    depth_scale: of the depth.  scale_from: what gives its metres.
-    headline: a line above the images, such as a measured distance.
-    facts: (name, text), such as network, licence and camera.
-    cloud: points; None without.
+    verdict: its word.  lines: of the verdict, as `verdict_lines`.  trust: what users may rely on.
+    scale_from: source of its metres.  headline: a line above the images.
+    facts: (name, text), such as network, licence and camera.  cloud: points, or None.
     """
 
     title: str
@@ -53,7 +50,7 @@ class ResultPage:
 
 
 def render_result(page: ResultPage) -> str:
-    """Return the page as HTML. All text is escaped and has no path of this machine, and the page loads nothing.
+    """Return the page as HTML. Text is escaped and has no path of this machine; the page loads nothing.
 
     Examples:
         >>> image = np.zeros((8, 8, 3), np.uint8)
@@ -89,7 +86,7 @@ def _embed(image: NDArray[np.uint8]) -> EmbeddedImage:
 
 
 def fit_cloud_size(height: int, width: int) -> tuple[int, int]:
-    """Return (height, width) of the same shape with as many pixels as the cloud of a page may have.
+    """Return (height, width) of the same shape with at most MAX_CLOUD_PIXELS pixels.
 
     Examples:
         >>> fit_cloud_size(720, 1280)
@@ -102,7 +99,7 @@ def fit_cloud_size(height: int, width: int) -> tuple[int, int]:
 def make_point_cloud(
     name: str, image: NDArray[np.uint8], depth: NDArray[np.float32], K: NDArray[np.float64], depth_scale: str
 ) -> PointCloudFigure | None:
-    """Return the points of a picture for its page; None if no pixel has depth.
+    """Return the points of a picture for its page; None without depth.
 
     Args:
         name: of the picture.

@@ -1,7 +1,4 @@
-"""Read a run's folder: all files that exist, and a line for each that cannot be read.
-
-A run that was killed has a report, too. So only a folder that is no run is an error.
-"""
+"""Read a run's folder: all files that exist, and a line for each unreadable one."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ MAX_BYTES = 64 << 20
 MAX_FINDINGS = 1000
 MAX_STEP = 1 << 53  # whole numbers of a float
 MAX_DRAWN = 1e100
-"""Squares and ratios of larger numbers, and of smaller ones than its inverse, leave float64."""
+"""Squares and ratios of larger or smaller numbers leave float64."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +59,14 @@ class ValueSpread:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a run's folder contains.
+    """What a run's folder contains; empty for absent files.
 
-    facts: run.json; `UNKNOWN_FACTS` where absent.
-    config, result: config.json, result.json; empty if absent.
+    facts: run.json, or `UNKNOWN_FACTS`.
     series: the columns of metrics.csv.  spreads: the names of histograms.csv.
     scores: scores/<name>.json by name without repeated words.
     findings: one mapping a line of findings.jsonl.  images: (step, file), first step first.
-    checkpoint: the header of the last checkpoint, checkpoints/last.json.
-    patch: uncommitted changes of the code (diff.patch).
-    unreadable: a line for each file that could not be read.
-    lost: the files that the folder had and has no longer.
+    checkpoint: checkpoints/last.json.  patch: uncommitted changes of the code (diff.patch).
+    unreadable: a line for each unreadable file.  lost: files that the folder had before.
     """
 
     folder: Path
@@ -96,7 +90,7 @@ class RunFiles:
 
     @property
     def recipe_class(self) -> str:
-        """Return the name of the user's class that trained the run; "" for that of the recipe."""
+        """Return the name of the user's class that trained the run, or ""."""
         return self.facts.recipe_class or ""
 
     @property
@@ -106,10 +100,7 @@ class RunFiles:
 
     @property
     def steps(self) -> int | None:
-        """Return the steps of the training: of the last checkpoint, or logged later; None without both.
-
-        Values are logged every few steps, so that the last row may be earlier than the checkpoint.
-        """
+        """Return the steps of the training, by the last checkpoint or logged value; None without both."""
         known, saved = [series.steps[-1] for series in self.series], self.checkpoint.get("step")
         if isinstance(saved, int) and 0 <= saved <= MAX_STEP:
             known.append(saved)
@@ -117,7 +108,7 @@ class RunFiles:
 
 
 def read_run(folder: Path) -> RunFiles:
-    """Read a run's folder. Raises DataError if it is none (neither run.json nor config.json)."""
+    """Read a run's folder. Raises DataError without run.json and config.json."""
     folder = Path(folder)
     if not is_run_folder(folder):
         found = describe_place(folder, inside="neither run.json nor config.json")
@@ -161,7 +152,7 @@ def read_run(folder: Path) -> RunFiles:
 
 
 def check_inside(folder: Path, path: Path) -> Path:
-    """Return the path of a file inside a run's folder. Raises DataError if it leads out of it, as a link may."""
+    """Return the path of a file inside a run's folder. Raises DataError for a link out of it."""
     try:
         is_inside = path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError):  # links in a circle, a name that no file can have
@@ -173,15 +164,12 @@ def check_inside(folder: Path, path: Path) -> Path:
 
 
 def is_run_folder(folder: Path) -> bool:
-    """Return whether a folder is that of a run."""
+    """Return whether a folder is a run."""
     return (folder / "run.json").is_file() or (folder / "config.json").is_file()
 
 
 def find_previous_run(run: RunFiles) -> RunFiles | None:
-    """Return the latest earlier run of the same recipe and name in the same folder, if any.
-
-    A link to a run elsewhere is none: a report is shared, and its reader may not see the other one.
-    """
+    """Return the latest earlier run of the same recipe and name in the same folder, not by a link."""
     folder = run.folder.resolve()
     earlier: list[tuple[tuple[str, str], Path]] = []
     for path in folder.parent.glob("*/run.json"):
@@ -196,7 +184,7 @@ def find_previous_run(run: RunFiles) -> RunFiles | None:
 
 
 def start_order(run: RunFiles) -> tuple[str, str]:
-    """Return the sort key of runs: start time, then name, which begins with the date."""
+    """Return the sort key of runs: start time, then name."""
     return run.facts.started, run.folder.resolve().name
 
 
@@ -214,7 +202,7 @@ def step_from_filename(path: Path) -> int:
 def _read_object(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):
-        raise ValueError(f"a {type(value).__name__} where an object was expected")
+        raise ValueError(f"a {type(value).__name__}, not an object")
     return value
 
 

@@ -17,23 +17,23 @@ from stadia.report.metric_labels import describe_status, direction_arrow, format
 from stadia.report.quality_summary import measure_late_decrease
 from stadia.report.run_files import RunFiles, Series, flatten_mapping, is_run_folder, read_run, start_order
 
-MARK = "stadia-comparison"  # of a drawing, by which a later one replaces it
+MARK = "stadia-comparison"  # marks drawings that may be replaced
 MAX_CODE_FILES, MAX_PANELS = 12, 8
 _LONG_NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d{6,}(e-?\d+)?")
 FREE_KEYS = ("seed", "data.path", "data.cache")
-"""Keys of the configuration that confound nothing: the fingerprint of the data is compared."""
+"""Changes of these keys confound nothing: the fingerprint of the data is compared."""
 
-MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # characters of a shown value, and those before the first one that differs
+MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # of a shown value, and before its first difference
 OWN_VALUES = "own_values"
-"""Group of the keys of values of a user's class: losses with other values are different measures."""
+"""Keys of values of a user's class, which may change the meaning of a loss."""
 
 
 @dataclass(frozen=True)
 class RunDifference:
     """The differences between two runs, in groups.
 
-    config: keys that can change the result of a training.  aside: keys that cannot.
-    code: commit, version, class and values of the user, and files with other uncommitted changes.  data: fingerprints.
+    config: keys that can change the result.  aside: keys that cannot.
+    code: commit, version, class and values of the user, files with uncommitted changes.  data: fingerprints.
     environment: Python, platform, packages.  start: initial weights, or the run that it starts from.
     """
 
@@ -63,7 +63,7 @@ class RunDifference:
 
     @property
     def has_same_data(self) -> bool:
-        """Whether both runs have the same data, so that their scores can be compared."""
+        """Return whether both runs have the same data, so that their scores can be compared."""
         return not any("fingerprint" in change.key for change in self.data)
 
 
@@ -126,7 +126,7 @@ def _count_lines(lines: Sequence[str] | None) -> str:
 
 @dataclass(frozen=True)
 class RunChanges:
-    """The differences to the previous run: groups with their titles, scores of both, and cautions."""
+    """Differences to the previous run, scores of both, and cautions."""
 
     before: str
     groups: list[tuple[str, list[ValueChange]]]
@@ -149,12 +149,12 @@ def compare_runs(before: RunFiles, now: RunFiles) -> RunChanges:
 
 
 def find_runs(folders: Iterable[Path]) -> list[RunFiles]:
-    """Find the runs in folders, in order of their start. Raises DataError if a folder has none."""
+    """Find the runs in folders, in order of their start. Raises DataError for a folder without runs."""
     runs: dict[Path, RunFiles] = {}
     for folder in map(Path, folders):
         paths = [folder] if is_run_folder(folder) else sorted(filter(is_run_folder, folder.glob("*")))
         if not paths:
-            expected = "a run's folder, or one that holds runs"
+            expected = "a run's folder, or a folder of runs"
             raise DataError(
                 folder, found=describe_place(folder, inside="no run in it"), expected=expected, fix="pass runs/"
             )
@@ -170,7 +170,7 @@ def write_journal(runs: Sequence[RunFiles]) -> str:
         if run.recipe in before:
             paragraphs += _list_changes(before[run.recipe], run)
         else:
-            paragraphs.append(f"Changed: nothing to compare with, the first run of `{run.recipe}` here.")
+            paragraphs.append(f"Changed: the first run of `{run.recipe}` here.")
         paragraphs += [f"Happened: {describe_outcome(run)}", *(f"Lost: {file}." for file in run.lost)]
         validations = [f"- {_describe_series(series)}" for series in run.series if _is_validation(series)]
         paragraphs += ["\n".join(validations)] * bool(validations)
@@ -185,9 +185,9 @@ def _describe_start(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
     yield f"`{run.recipe}`, {start}, {label}."
     if (parent := run.config.get("start_from")) is not None:
         names = [candidate.folder.resolve().name for candidate in runs if _is_inside_run(parent, candidate)]
-        yield f"Starts from {names[0]}." if names else f"Starts from {parent}, which is not among these runs."
+        yield f"Starts from {names[0]}." if names else f"Starts from {parent}, not among these runs."
     if resumed := run.facts.resumed:
-        yield f"Went on {len(resumed)} time{'s' * (len(resumed) > 1)} after a stop, at {', '.join(resumed)}."
+        yield f"Resumed {len(resumed)} time{'s' * (len(resumed) > 1)}, at {', '.join(resumed)}."
 
 
 def _is_inside_run(path: object, run: RunFiles) -> bool:
@@ -201,10 +201,7 @@ def _list_changes(before: RunFiles, now: RunFiles) -> list[str]:
 
 
 def shorten_change(change: ValueChange) -> ValueChange:
-    """Shorten long values: numbers to six digits, hashes and paths to an end, others to the first difference.
-
-    A list of trained images only is another one.
-    """
+    """Shorten long values: numbers to six digits, hashes and paths to an end, others to the first difference."""
     if ".train_images" in change.key:
         return ValueChange(change.key, "", "other images")
     before, now = (_LONG_NUMBER.sub(lambda number: f"{float(number[0]):.6g}", t) for t in (change.before, change.now))
@@ -245,7 +242,7 @@ def _describe_series(series: Series) -> str:
     value, step = best
     fell = measure_late_decrease(series) if better == "lower" else None
     last = f", last {format_metric(series.name, series.values[-1])}" if series.steps[-1] != step else ""
-    falling = f", still falling at the end, by {fell:.0%}" if fell else ""
+    falling = f", still falling by {fell:.0%}" if fell else ""
     return f"{series.name} best {format_metric(series.name, value)} at step {step}{last}{falling}"
 
 
@@ -267,7 +264,7 @@ def write_comparison(a: RunFiles, b: RunFiles) -> str:
     difference = diff_runs(a, b)
     lines = [f"# {names[0]} and {names[1]}", ""]
     if not difference.groups():
-        lines += ["No difference of configuration, start, code, data or environment.", ""]
+        lines += ["No difference.", ""]
     for title, changes in difference.groups():
         lines += [f"{title.capitalize()}:", "", "| key | first | second |", "| --- | --- | --- |"]
         for change in map(shorten_change, changes):
@@ -278,7 +275,7 @@ def write_comparison(a: RunFiles, b: RunFiles) -> str:
         lines += ["| metric | | first, best | second, best | first, last | second, last |", "|" + " --- |" * 6]
         lines += [_format_score_row(*pair) for pair in shared]
     else:
-        lines.append("They share no validation metric.")
+        lines.append("No common validation metric.")
     lines += ["", *(f"{name}: {describe_outcome(run)}" for name, run in zip(names, (a, b), strict=True))]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -293,34 +290,33 @@ def list_cautions(a: RunFiles, b: RunFiles, difference: RunDifference) -> list[s
     """Return reasons why the scores may not measure the effect of the differences."""
     cautions = []
     if a.recipe != b.recipe:
-        cautions.append(f"They use two recipes, {a.recipe} and {b.recipe}.")
+        cautions.append(f"Different recipes: {a.recipe} and {b.recipe}.")
     elif a.recipe_class != b.recipe_class:
-        classes = " and ".join(run.recipe_class or f"that of {run.recipe}" for run in (a, b))
-        cautions.append(f"Two classes trained them, {classes}: their losses may be different measures.")
+        classes = " and ".join(run.recipe_class or run.recipe for run in (a, b))
+        cautions.append(f"Different classes: {classes}. Their losses may not be comparable.")
     cautions += list_confounders(difference)
     cautions += [f"{run.folder.resolve().name}: {line}." for run in (a, b) for line in [*run.lost, *run.unreadable]]
     for run, source in ((a, b), (b, a)):
         if (parent := run.config.get("start_from")) and _is_inside_run(parent, source):
             cautions.append(f"{run.folder.resolve().name} starts from {source.folder.resolve().name}.")
-    return [*cautions, "One run each: `stadia ablate` measures how much of the difference is due to the seed."]
+    return [*cautions, "One run each may differ by chance: `stadia ablate` compares several seeds."]
 
 
 def list_confounders(difference: RunDifference) -> list[str]:
-    """Return the differences for which scores do not show the effect of a single changed key."""
+    """Return the differences that hide the effect of a single changed key."""
     notes = []
     own = [change.key.partition(".")[2] for change in difference.code if change.is_within([OWN_VALUES])]
     if own and not any(change.key == "recipe_class" for change in difference.code):
-        notes.append(f"Their class has other values ({', '.join(own)}): their losses may be different measures.")
+        notes.append(f"Other values of the class ({', '.join(own)}): losses may not be comparable.")
     if difference.start:
-        notes.append("They start from other weights, which also affect the scores.")
+        notes.append("Different initial weights also affect the scores.")
     keys = [change.key for change in difference.config if change.key not in FREE_KEYS]
     if len(keys) > 1:
-        notes.append(f"{len(keys)} keys differ ({', '.join(keys)}): scores do not show the effect of any single one.")
+        notes.append(f"{len(keys)} keys differ ({', '.join(keys)}), so scores do not show the effect of one key.")
     if loss_keys := difference.loss_keys:
-        keys_text = ", ".join(loss_keys)
-        notes.append(f"Their losses are different measures ({keys_text}): the values of a loss are not compared.")
+        notes.append(f"Their losses are not comparable ({', '.join(loss_keys)}).")
     if not difference.has_same_data:
-        notes.append("Their data differ: scores on different data are not compared.")
+        notes.append("Their data differ, so their scores are not comparable.")
     return notes
 
 
@@ -337,10 +333,9 @@ def _escape_cell(text: str) -> str:
 
 
 def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
-    """Draw validation metrics and loss of both runs as SVG or PNG. Returns False where they share none.
+    """Draw validation metrics and loss of both runs as SVG or PNG. Returns False without a common curve.
 
-    The second run is dashed, so that equal curves are visible as two. Where the losses are different measures, each has
-    its own panel.
+    The second run is dashed. Losses that are not comparable have their own panels.
     """
     from matplotlib.figure import Figure
 
@@ -368,6 +363,6 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
 def _split_panels(a: Series, b: Series, *, apart: bool) -> list[tuple[str, list[tuple[int, Series]]]]:
     title = metric_label(a.name).label
     if apart and a.name.startswith(LOSS_METRICS):
-        return [(f"{title} (a measure of its own)", [curve]) for curve in enumerate((a, b))]
+        return [(f"{title} (not comparable)", [curve]) for curve in enumerate((a, b))]
     same = (a.steps, a.values) == (b.steps, b.values)
     return [(f"{title}\n(the same in both)" if same else title, list(enumerate((a, b))))]

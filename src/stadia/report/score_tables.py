@@ -1,4 +1,4 @@
-"""Arrange score files: tables of their metrics, distributions over images or objects, and paths of the camera."""
+"""Arrange score files: tables of metrics, distributions over images or objects, and camera paths."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from stadia.report.run_files import RunFiles, as_list, as_mapping, check_inside,
 
 MIRRORED = "averaged with the mirrored image"
 FLIP_RESULTS = ("flip", "notes", "metrics", "scale", "length_ratio", "scale_ratio_median", "scale_ratio_spread")
-"""Keys of a score file that differ between scores with and without `--flip`, beside those of each image or pose."""
+"""Keys that differ between scores with and without `--flip`."""
 
 MISSED_SCORES = {"rotation_error_deg": 180.0}  # of a missed object, as in `rotation_error_deg_of_all`
 MAX_WORST = 5
 MAX_RECEIPTS = 12
-MAX_OPEN_PATHS = 4  # recordings; of more, the worst and the median are open
+MAX_OPEN_PATHS = 4  # of more recordings, the worst and the median are open
 
 
 @dataclass(frozen=True)
 class ScoreTable:
     """Score files of one kind side by side.
 
-    about: protocol, depth_scale, alignment and number of images that all files share.
-    head: (name, text below it) of each column: a file with its own protocol etc.; or a score, where files are rows.
-    rows: (name, text beside it, cells).  notes: of the files; notes that differ by their numbers alone are one.
+    about: what all files share: protocol, depth scale, alignment, number of images.
+    head: (name, text below it) of each column: a file, or a score if files are rows.
+    rows: (name, text next to it, cells).  notes: of the files.
     """
 
     about: str
@@ -54,9 +54,9 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class ImageScores:
-    """The distribution of one score over the images or objects of a score file. A missed object has the worst score.
+    """The distribution of one score over images or objects. A missed object has the worst score.
 
-    counted: "285 images", "69 objects, 52 of them missed".  worst: (name, value, share of the worst value).
+    counted: "69 objects, 52 of them missed".  worst: (name, value, share of the worst value).
     """
 
     label: str
@@ -67,7 +67,7 @@ class ImageScores:
 
 
 def describe_alignment(score: dict[str, Any]) -> str:
-    """Describe what was fitted to ground truth before scoring, as `moved and turned ... (se3)`; "" for nothing."""
+    """Describe the fit to ground truth before scoring; "" for none."""
     aligned = score.get("alignment", score.get("align"))
     if aligned in (None, "none"):
         return ""
@@ -75,7 +75,7 @@ def describe_alignment(score: dict[str, Any]) -> str:
 
 
 def describe_alignments(scores: dict[str, dict[str, Any]]) -> str:
-    """Describe in sentences what the scores of depth and of paths fit to the truth; "" without such scores."""
+    """Describe the fits of depth and paths to the truth in sentences; "" without such scores."""
     sentences = []
     for what, key in (("Depths", "alignment"), ("Paths", "align")):
         fits = dict.fromkeys(describe_alignment({key: score[key]}) for score in scores.values() if score.get(key))
@@ -88,33 +88,30 @@ def describe_alignments(scores: dict[str, dict[str, Any]]) -> str:
 
 
 def measure_path(score: dict[str, Any]) -> float:
-    """Return the length of a scored path in metres; 0 for a score of anything else."""
+    """Return the length of a scored path in metres; 0 without a path."""
     return float(score["path_m"]) if "poses" in score and is_finite(score.get("path_m")) else 0.0
 
 
 def describe_path(score: dict[str, Any]) -> str:
-    """Describe how much of a path was scored, as `5 poses over 4.80 m`; "" for a score of anything else."""
+    """Describe a scored path, as `5 poses over 4.80 m`; "" without a path."""
     length = measure_path(score)
     return f"{format_number(score['poses'])} poses over {format_number(length, 'm')}" if length > 0 else ""
 
 
 def collect_metrics(score: dict[str, Any]) -> dict[str, Any]:
-    """Return the metrics of a score file, also those beside its `metrics` (scale ratio, path length)."""
+    """Return the metrics of a score file, also outside of its `metrics`."""
     inner = score.get("metrics")
     beside = {name: value for name, value in score.items() if name in SCORES}
     return (flatten_mapping(inner) if isinstance(inner, dict) else {}) | beside
 
 
 def is_baseline(score: dict[str, Any]) -> bool:
-    """Return whether a score file is of a prediction that needs no training; the demo's name no checkpoint."""
+    """Return whether a score file is of a prediction without training."""
     return bool(score.get("baseline")) or score.get("checkpoint") == ""
 
 
 def merge_equal_scores(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Merge score files that differ only in how motion was estimated, as of the depth of one checkpoint.
-
-    Their names are joined: "test, test-network".
-    """
+    """Merge score files that differ only in `motion`. Their names are joined: "test, test-network"."""
     groups: dict[str, list[str]] = {}
     for name, score in scores.items():
         content = {key: value for key, value in score.items() if key != "motion"}
@@ -123,7 +120,7 @@ def merge_equal_scores(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str,
 
 
 def leave_out_mirrored(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Leave out scores of averaged maps (`--flip`) where the same data are scored without it."""
+    """Leave out scores with `--flip` if the same data are scored without it."""
 
     def find_data(score: dict[str, Any]) -> dict[str, Any]:
         about = (item for item in score.items() if item[0] not in FLIP_RESULTS)
@@ -136,18 +133,18 @@ def leave_out_mirrored(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str,
 
 
 def is_mirrored(score: dict[str, Any]) -> bool:
-    """Return whether a score file is of maps that are averaged with those of the mirrored image."""
+    """Return whether a score file is of maps averaged with the mirrored image."""
     return score.get("flip") is True
 
 
 def order_scores(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Put predictions of the run's checkpoint first, then those with the pose network's motion, and baselines last."""
+    """Put predictions of the checkpoint first, then with the pose network's motion, and baselines last."""
     rank = {name: (is_baseline(score), motion_key(score) == "network") for name, score in scores.items()}
     return {name: scores[name] for name in sorted(scores, key=rank.__getitem__)}
 
 
 def make_score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
-    """Group score files that share a metric into tables, one column a file, in the order of `order_scores`."""
+    """Group score files that share a metric into tables, in the order of `order_scores`."""
     kinds: list[dict[str, dict[str, Any]]] = []
     for name, score in order_scores(scores).items():
         metrics = collect_metrics(score).keys()
@@ -171,7 +168,7 @@ def _make_score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
     cells = [[format_metric(name, score[name]) if name in score else "" for score in metrics] for name in names]
     notes = _merge_similar_notes([str(note) for score in kind.values() for note in as_list(score.get("notes"))])
     baselines = {name: score["baseline"] for name, score in kind.items() if score.get("baseline")}
-    notes += [f"{name}: {baseline}; a trained network has to be better." for name, baseline in baselines.items()]
+    notes += [f"{name}: {baseline}, a baseline." for name, baseline in baselines.items()]
     notes += dict.fromkeys(note for name in names if (note := metric_label(name).note))
     if len(files) > len(labels):
         rows = [(*file, [row[k] for row in cells]) for k, file in enumerate(files)]
@@ -191,7 +188,7 @@ def _merge_similar_notes(notes: list[str]) -> list[str]:
     alike: dict[str, list[str]] = {}
     for note in notes:
         alike.setdefault(re.sub(r"[0-9.]+", "#", note), []).append(note)
-    more = (f" (and likewise in {len(same) - 1} more)" if len(set(same)) > 1 else "" for same in alike.values())
+    more = (f" (and {len(same) - 1} more)" if len(set(same)) > 1 else "" for same in alike.values())
     return [same[0] + text for same, text in zip(alike.values(), more, strict=True)]
 
 
@@ -208,7 +205,7 @@ def _describe_score_file(score: dict[str, Any]) -> list[str]:
 
 
 def make_image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
-    """Return how the first score is distributed over images or objects of each score file, and the worst ones."""
+    """Return how the first score is distributed over images or objects of each score file."""
     return [shown for stem, score in scores.items() if (shown := _make_image_scores(stem, score)) is not None]
 
 
@@ -242,7 +239,7 @@ def _make_image_scores(stem: str, score: dict[str, Any]) -> ImageScores | None:
 
 
 def name_motion(score: dict[str, Any]) -> str:
-    """Name how a score file's path was estimated; "" if that is unknown."""
+    """Name the method of a score file's path; "" if unknown."""
     name, _ = MOTION_NAMES.get(motion_key(score), ("", ""))
     return name
 
@@ -265,10 +262,8 @@ def has_depth_scores(run: RunFiles) -> bool:
 class RecordingPaths:
     """The paths of one recording, one for each method.
 
-    methods: how the paths of the figure were estimated, a sentence each.
-    aligned: what was fitted to the true path before they were drawn, a sentence each.
-    place: "worst" or "median" of many recordings; else empty.
-    is_open: whether the page shows the figure unfolded.
+    methods: how paths were estimated.  aligned: their fit to the true path.
+    place: "worst" or "median" of many recordings, or empty.  is_open: whether the figure is unfolded.
     """
 
     recording: str
@@ -280,10 +275,9 @@ class RecordingPaths:
 
 
 def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[RecordingPaths]:
-    """Draw the estimated paths of each recording, and the true one. Score files with one true path share a figure.
+    """Draw the estimated and the true paths of each recording. Methods keep their name and color.
 
-    A method has the same name and color in each figure. Of more than MAX_OPEN_PATHS recordings, those with the worst
-    and the median error over path length are open, and come first.
+    Of more than MAX_OPEN_PATHS recordings, the worst and the median are open, and come first.
     """
     recordings: dict[str, dict[str, dict[str, Any]]] = {}
     for name, score in order_scores(scores).items():
@@ -364,8 +358,7 @@ def _describe_path_alignments(files: dict[str, dict[str, Any]], labels: dict[str
 class ReceiptRow:
     """One source of a scale.
 
-    prediction: that it scaled.  source: as of `--scale-from`.
-    unit: metres for a unit of the network's depth.  deviation: relative.  measured: how much, in how many images.
+    unit: metres for a unit of the network's depth.  deviation: relative.  measured: number of measurements and images.
     """
 
     prediction: str
@@ -377,7 +370,7 @@ class ReceiptRow:
 
 
 def list_scale_receipts(run: RunFiles) -> list[ReceiptRow]:
-    """Return the sources of metres of a run's predictions, at most MAX_RECEIPTS; records without one are left out."""
+    """Return the sources of metres of a run's predictions, at most MAX_RECEIPTS."""
     rows: list[ReceiptRow] = []
     for path in sorted(run.folder.glob("predictions/**/predictions.json")):
         with suppress(StadiaError, OSError):  # a damaged record is listed by the images of the same file

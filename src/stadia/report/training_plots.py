@@ -1,4 +1,4 @@
-"""Plots of a training: curves over steps, weights and gradients by layer, time per phase, quality of an uncertainty."""
+"""Plots of a training: curves, weights and gradients by layer, time per phase, quality of an uncertainty."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 SPREAD_KINDS = ("weights", "gradients")
 MEDIAN_SIZE = "Median size"
-DEAD_SHARE = 0.99  # share of gradients that are exactly 0, from which on a group of layers learns nothing
-DECADES_BELOW = 3  # decades of the axis below the smallest median; smaller values are drawn at the bottom
+DEAD_SHARE = 0.99  # share of zero gradients of layers that learn nothing
+DECADES_BELOW = 3  # decades of the axis below the smallest median
 MIN_PHASE_SHARE = 0.005  # share of the whole time; smaller phases are joined
-MAX_PHASES = len(PALETTE) - 1  # phases with a color of their own; the others are joined, too
+MAX_PHASES = len(PALETTE) - 1  # phases with their own color
 REST_LABEL = "the rest"
 
 MAX_CURVE_VALUES = 1001
@@ -60,7 +60,7 @@ def list_stages(run: RunFiles) -> list[tuple[int, str]]:
 
 
 def make_curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> list[Chart]:
-    """Make panels: loss (training and validation), its terms, validation, other values, learning rate, time."""
+    """Make panels: loss, its terms, validation, other values, learning rate, time."""
     groups = _group_by_panel([s for s in series if len(s.steps) >= MIN_CURVE_STEPS])
     plots = []
 
@@ -108,7 +108,7 @@ def _group_by_panel(series: Sequence[Series]) -> dict[PanelLabel, list[Series]]:
 
 
 def make_layer_plots(spreads: Sequence[ValueSpread]) -> list[Chart]:
-    """Plot weights and gradients of each group on one logarithmic axis, where it has at least MIN_CURVE_STEPS steps."""
+    """Plot weights and gradients of each group with at least MIN_CURVE_STEPS steps, logarithmic."""
     groups: dict[str, list[ValueSpread]] = {}
     for spread in spreads:
         kind, _, group = spread.name.partition("/")
@@ -156,7 +156,7 @@ def _describe_spread(spread: ValueSpread) -> LegendRow:
 
 @dataclass(frozen=True)
 class TimeSpent:
-    """phases: (name, share of the whole, time, time of a step) as text, the longest first."""
+    """phases: (name, share, time, time a step, share of the peak) as text, the longest first."""
 
     phases: list[tuple[str, str, str, str]]
     about: str
@@ -188,7 +188,7 @@ def _describe_time(times: TrainingTimes, total: float) -> str:
 
 
 def make_sparsification_plots(scores: dict[str, dict[str, Any]]) -> list[Chart]:
-    """Plot sparsification for each score file with an `uncertainty` and each error with three valid curves."""
+    """Plot sparsification for each score file with an `uncertainty` and valid curves."""
     plots = []
     for stem, score in scores.items():
         errors = score.get("uncertainty")
@@ -217,7 +217,7 @@ def _make_sparsification_plot(stem: str, name: str, values: dict[str, Any], curv
 
 
 def make_calibration_plot(series: list[Series]) -> Chart | None:
-    """Plot measured against nominal coverage of the intervals at the last validation; None if not logged."""
+    """Plot measured against nominal coverage at the last validation; None if not logged."""
     matches = ((COVERAGE_NAME.match(s.name), s.values[-1]) for s in series)
     points = sorted((int(match[1]) / 100, value) for match, value in matches if match and is_finite(value))
     if len(points) < 2:
@@ -229,7 +229,7 @@ def make_calibration_plot(series: list[Series]) -> Chart | None:
 
 
 def is_calibration(series: Series) -> bool:
-    """Return whether a scalar belongs to `make_calibration_plot` instead of a panel over steps."""
+    """Return whether a scalar belongs to `make_calibration_plot`."""
     return COVERAGE_NAME.match(series.name) is not None
 
 

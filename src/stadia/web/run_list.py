@@ -1,4 +1,4 @@
-"""List the runs of a folder from their records, and describe one or two of them for a page. Imports no torch."""
+"""List the runs of a folder, and describe one or two of them for a page. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,21 +22,17 @@ from stadia.web.trainings import is_locked
 
 METRICS_FILE = "metrics.csv"
 
-OTHER_DATA = "Their data or recipes differ: their scores are not compared."
+OTHER_DATA = "Their data or recipes differ, so their scores are not comparable."
 
 MAX_DRAWN = 16
-"""Runs whose charts are kept: a page asks for those of a training every few seconds."""
+"""Runs whose charts are cached."""
 
 MAX_SHOWN_CURVES = 8
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of the list.
-
-    name: of its folder.  status, tone: of the training; a killed one is "ended without a record".
-    verdict: on its predictions; "" if it has none.
-    """
+    """One run of the list. status, tone: of the training.  verdict: on its predictions, or ""."""
 
     name: str
     recipe: str
@@ -48,10 +44,7 @@ class RunRow:
 
 
 class RunList:
-    """The runs of a folder. A record is read again where it has changed: a thousand runs take a tenth of a second.
-
-    folder: that holds runs.
-    """
+    """The runs of a folder. A record is read again only after a change."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -69,10 +62,10 @@ class RunList:
         return [self._describe(name, facts[name]) for name in ordered]
 
     def find(self, name: str) -> Path:
-        """Return the folder of a run by its name. Raises RunError for a name that is not in the list."""
+        """Return the folder of a run by its name. Raises RunError for an unknown name."""
         folder = self.folder / name
         if name not in (path.name for path in self.folder.iterdir()) or not is_run_folder(folder):
-            raise RunError("run", found="none of this name", expected="one of the list", fix="reload the page")
+            raise RunError("run", found="unknown name", expected="one of the list", fix="reload the page")
         return folder
 
     def _read(self, entry: os.DirEntry[str]) -> RunFacts | None:
@@ -98,7 +91,7 @@ class RunList:
 
 
 def describe_state(facts: RunFacts, *, is_training: bool) -> tuple[str, str]:
-    """Return how a run's state is shown, and its tone; the record of a training that was killed has it as running."""
+    """Return how a run's state is shown, and its tone; a killed training still has the status running."""
     if facts.status == "running" and not is_training:
         return "ended without a record", "warn"
     return describe_status(facts.status)
@@ -106,18 +99,17 @@ def describe_state(facts: RunFacts, *, is_training: bool) -> tuple[str, str]:
 
 # -- one run
 
-ENDED = RunVerdict("not finished", "warn", "It ended without a record: resume it, or do not use it.")
-"""Of a killed training."""
+ENDED = RunVerdict("not finished", "warn", "It was killed. Resume it, or do not use it.")
 
 
 def judge_run(run: RunFiles) -> RunVerdict:
-    """Return whether a run's result may be used; a record of a training that was killed still names it as running."""
+    """Return whether a run's result may be used."""
     is_killed = run.facts.status == "running" and not is_locked(run.folder)
     return ENDED if is_killed else make_verdict(run)
 
 
 def describe_run(folder: Path) -> dict[str, Any]:
-    """Return what the page of a run shows, as JSON: quality, key numbers, curves, findings, images."""
+    """Return what the page of a run shows, as JSON."""
     run, is_training = read_run(folder), is_locked(folder)
     status, tone = describe_state(run.facts, is_training=is_training)
     return {
@@ -141,7 +133,7 @@ def describe_run(folder: Path) -> dict[str, Any]:
 
 
 def describe_pair(folders: Sequence[Path]) -> dict[str, Any]:
-    """Return what the page of two runs shows, as JSON: verdicts, key validation scores, cautions, all differences."""
+    """Return what the page of two runs shows, as JSON."""
     first, second = map(read_run, folders)
     rows, difference = compare_key_scores(first, second), diff_runs(first, second)
     names = [first.folder.name, second.folder.name]
@@ -157,9 +149,9 @@ def describe_pair(folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def compare_key_scores(first: RunFiles, second: RunFiles) -> list[tuple[str, str, str, int | None]]:
-    """Return (name, first, second, better one) of key validation scores that both have, each at its best step.
+    """Return (name, first, second, better one) of common key validation scores, each at its best step.
 
-    The better one is 0, 1, or None if both are as good or the score has no better direction.
+    The better one is 0, 1, or None.
     """
     rows: list[tuple[str, str, str, int | None]] = []
     for series, other in pair_series(first, second):
@@ -179,14 +171,13 @@ def compare_key_scores(first: RunFiles, second: RunFiles) -> list[tuple[str, str
 def _describe_better(rows: Sequence[tuple[str, str, str, int | None]], names: Sequence[str]) -> str:
     wins = [sum(better == run for *_, better in rows) for run in (0, 1)]
     if not rows:
-        return "They share no key validation score."
+        return "No common key validation score."
     if not any(wins):
-        return "Their key validation scores are equal."
+        return "Equal key validation scores."
     if all(wins):
-        return f"Neither is better: {names[0]} in {wins[0]} key validation scores, {names[1]} in {wins[1]}."
+        return f"Neither is better: {names[0]} wins {wins[0]} key validation scores, {names[1]} wins {wins[1]}."
     winner = 0 if wins[0] else 1
-    scores = f"{wins[winner]} of {len(rows)} key validation scores, each at its best step"
-    return f"{names[winner]} is better in {scores}, and worse in none."
+    return f"{names[winner]} is better in {wins[winner]} of {len(rows)} key validation scores, and never worse."
 
 
 def _describe_finding(finding: dict[str, Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Show a data set or a prediction in 3D in the browser (`stadia view`): clouds, cameras and paths in one world."""
+"""Show a data set or a prediction in 3D in the browser (`stadia view`)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ from stadia.files.input_files import read_bytes
 from stadia.geometry.numpy_camera import NEAR, resize_K
 
 MAX_FRAMES = 60
-"""Frames of a scene, evenly spread: a browser holds a million points."""
 
 MAX_FRAME_POINTS = 15_000
 
@@ -42,9 +41,8 @@ SHOWN_WIDTH = 320
 class SceneFrame:
     """One frame in the world.
 
-    image: (h, w, 3) RGB, small.  K: (3, 3) of it.
-    T_world_camera: (4, 4).
-    points: (N, 3) in the world, with colors (N, 3); none if the frame has no depth.
+    image: (h, w, 3) RGB, small.  K: (3, 3) of it.  T_world_camera: (4, 4).
+    points: (N, 3) in the world, with colors (N, 3); empty without depth.
     """
 
     name: str
@@ -57,10 +55,7 @@ class SceneFrame:
 
 @dataclass(frozen=True)
 class Scene:
-    """Frames, and the centers of the camera: as predicted (N, 3), and true (M, 3); empty if unknown.
-
-    The world is that of the first camera.
-    """
+    """Frames, and camera centers as predicted (N, 3) and true (M, 3), in the world of the first camera."""
 
     frames: Sequence[SceneFrame]
     path: NDArray[np.float64]
@@ -68,12 +63,9 @@ class Scene:
 
 
 def collect_scene(recording: Recording, predictions: Path | None = None, max_frames: int = MAX_FRAMES) -> Scene:
-    """Return the scene of a recording, with the depth and path of a prediction of it where one is given.
+    """Return the scene of a recording.
 
-    Args:
-        recording: with poses, or with a prediction that has a path; without both only its first frame is shown.
-        predictions: a folder of `stadia predict`; None takes the ground truth.
-        max_frames: evenly spread.
+    predictions: a folder of `stadia predict`; None takes the ground truth.  max_frames: evenly spread.
 
     Raises DataError if no frame has depth.
     """
@@ -102,7 +94,7 @@ def collect_scene(recording: Recording, predictions: Path | None = None, max_fra
 
 
 def read_predicted_poses(folder: Path) -> dict[str, NDArray[np.float64]]:
-    """Return T_world_camera (4, 4) of the frames of a prediction that have one, by name."""
+    """Return T_world_camera (4, 4) of predicted frames, by name."""
     record = Predictions.open(folder).record
     if record is None or not (folder / TRAJECTORY).is_file():
         return {}
@@ -123,7 +115,7 @@ def make_frame(
     T_world_camera: NDArray[np.float64],
     depth: NDArray[Any] | None,
 ) -> SceneFrame:
-    """Return a frame with at most MAX_FRAME_POINTS points of its depth (h, w), 0 = none, of any size of the view."""
+    """Return a frame with at most MAX_FRAME_POINTS points of its depth (h, w), 0 = none."""
     height, width = image.shape[:2]
     shown_height, shown_width = max(round(height * min(1.0, SHOWN_WIDTH / width)), 1), min(width, SHOWN_WIDTH)
     small = np.asarray(cv2.resize(image, (shown_width, shown_height), interpolation=cv2.INTER_AREA), np.uint8)
@@ -158,23 +150,20 @@ TRUE_COLOR, PATH_COLOR = (90, 200, 120), (240, 150, 60)
 LEGEND = {"true path": "green: true path", "path": "orange: predicted path"}
 
 WIDE = 1.3
-"""Width over height of a window at which a scene fits from left to right."""
+"""Width over height of a window that shows a scene from left to right."""
 
 MAX_POINT = 0.02
-"""Largest size of a point, as a share of the scene: points of a LiDAR are few."""
+"""Largest size of a point, as a share of the scene."""
 
 
 ANALYTICS = re.compile(rb"<!-- Google tag.*?<script.*?</script>\s*<script>.*?</script>", re.DOTALL)
-"""Of viser's page, which reports each visit to another host."""
+"""In viser's page, which reports each visit to another host."""
 
 PAGE = "index.html"
 
 
 class PageFiles:
-    """The files of viser's page, as viser joins their names with `/`: without analytics, and none outside the folder.
-
-    folder: of the page.  index: a file that takes the place of its index.html.
-    """
+    """The files of viser's page, with another index.html, and none outside the folder."""
 
     def __init__(self, folder: Path, index: Path) -> None:
         self.folder, self.index = folder.resolve(), index
@@ -187,7 +176,7 @@ class PageFiles:
 
 
 def remove_other_hosts(page: bytes) -> bytes:
-    """Return viser's page without its analytics. Raises ConfigError if it still loads from another host."""
+    """Return viser's page without analytics. Raises ConfigError if it still loads from another host."""
     page = ANALYTICS.sub(b"", page)
     if re.search(rb"""(src|href)\s*=\s*["']?(https?:)?//""", page):
         found, fix = "a file of another host", "install the version of viser in constraints.txt"
@@ -196,14 +185,7 @@ def remove_other_hosts(page: bytes) -> bytes:
 
 
 def start_server(host: str, port: int, folder: Path) -> Any:
-    """Start viser's server of a page that requests nothing from other hosts.
-
-    Args:
-        host, port: of the server.
-        folder: for the page, kept while the server runs.
-
-    Raises ConfigError if viser's page still has another host's script.
-    """
+    """Start viser's server of a page that requests nothing from other hosts. folder: for the page."""
     import viser
     from viser import infra
 
@@ -224,10 +206,7 @@ def start_server(host: str, port: int, folder: Path) -> Any:
 
 
 def show_scene(scene: Scene, host: str, port: int, started: Callable[[str], None]) -> None:
-    """Serve a scene until it is interrupted.
-
-    started: called with the address of the page.
-    """
+    """Serve a scene until it is interrupted. started: called with the address of the page."""
     with tempfile.TemporaryDirectory(prefix="stadia-view-") as folder:
         server = start_server(host, port, Path(folder))
         nodes = fill_scene(server, scene)
@@ -242,7 +221,7 @@ def fill_scene(server: Any, scene: Scene) -> list[tuple[Any, Any]]:
     size = find_size(scene)
 
     def place_view(client: Any) -> None:
-        """Show the first cloud from behind and above its camera; a narrow window needs more distance."""
+        """Show the first cloud from behind and above its camera."""
         away = size * max(WIDE / client.camera.aspect, 1)
         client.camera.position = (-0.1 * away, -0.25 * away, -0.4 * away)
         below = 0.35 * (size + 0.4 * away) if client.camera.aspect < 1 else 0.0  # controls cover the half below
@@ -303,7 +282,7 @@ def run_timeline(server: Any, scene: Scene, nodes: list[tuple[Any, Any]]) -> Non
 
 
 def find_size(scene: Scene) -> float:
-    """Return the size of a scene: the median distance of its points from their cameras, in the unit of depth."""
+    """Return the median distance of points from their cameras, in the unit of depth."""
     distances = [
         float(np.median(np.linalg.norm(frame.points - frame.T_world_camera[:3, 3], axis=1)))
         for frame in scene.frames
@@ -313,7 +292,7 @@ def find_size(scene: Scene) -> float:
 
 
 def find_point_size(frame: SceneFrame, size: float) -> float:
-    """Return the distance of neighboring points at the size of the scene, so that they cover a surface.
+    """Return the size of points that cover a surface.
 
     Examples:
         >>> image, K = np.zeros((60, 80, 3), np.uint8), np.diag([80.0, 80, 1])

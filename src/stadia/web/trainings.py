@@ -1,4 +1,4 @@
-"""Start, stop and resume trainings, in processes that go on when the server ends. Imports no torch."""
+"""Start, stop and resume trainings, in processes that outlive the server. Imports no torch."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from stadia.files.input_files import read_text
 from stadia.recipes.presets import AUTO, FOLDER, SUFFIXES, preset_names, read_preset
 
 RECIPE = "selfsup"
-"""Trains on video without labels: what a page of data names can start without more settings."""
+"""Trains on video without labels."""
 
 MIN_FREE_BYTES = 3 << 30
-"""Free memory for a start: the presets of laptops take 1 to 2.5 GB with their loading processes."""
+"""Free memory for a start."""
 
 STARTED_S = 4.0
-"""Time in which a training that cannot be resumed ends: it reads its configuration first."""
+"""Time in which a training with a wrong configuration ends."""
 
 STADIA = (sys.executable, "-P", "-m", "stadia")
-"""Words that start stadia; -P: no module of the current folder takes the place of one of its own."""
+"""-P: no module of the current folder."""
 
 
 def read_last_line(errors: bytes) -> str:
-    r"""Return the last line that a command of stadia wrote to standard error.
+    r"""Return the last line of standard error of a stadia command.
 
     Examples:
         >>> read_last_line(b"loading ...\nstadia: drive.mp4: found nothing\n")
@@ -49,10 +49,7 @@ def read_last_line(errors: bytes) -> str:
 
 
 class TrainingProcess:
-    """A process that trains, and that goes on when this one ends.
-
-    words: of its command.
-    """
+    """A process that trains, and outlives this one. words: of its command."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - read after the process has ended
@@ -62,7 +59,7 @@ class TrainingProcess:
 
     @property
     def code(self) -> int | None:
-        """Return its exit code; None while it goes."""
+        """Return its exit code; None while it runs."""
         return self._process.poll()
 
     def read_error(self) -> str:
@@ -71,12 +68,12 @@ class TrainingProcess:
         return read_last_line(self._errors.read())
 
     def forget(self) -> None:
-        """Close what is kept of it; the process goes on."""
+        """Close its log; the process continues."""
         self._errors.close()
 
 
 def list_start_presets() -> list[tuple[str, str]]:
-    """Return the presets that a page offers: name, and its comment: data, hardware, time, memory, expected score."""
+    """Return the presets that a page offers: name, and its comment."""
     names = [name for name in preset_names() if read_preset(name)["recipe"] == RECIPE]
     return [(AUTO, "Measures steps on this machine, and chooses."), *((name, _read_comment(name)) for name in names)]
 
@@ -97,10 +94,7 @@ def make_training_command(data: Path, preset: str, minutes: float, runs: Path) -
 
 
 class TrainingStarter:
-    """Starts a training, and refuses a second one while it goes.
-
-    stadia: words that start stadia.
-    """
+    """Starts one training at a time. stadia: words that start stadia."""
 
     def __init__(self, stadia: Sequence[str] = STADIA) -> None:
         self.stadia, self.command = stadia, ""
@@ -108,10 +102,10 @@ class TrainingStarter:
         self._lock = threading.Lock()
 
     def start(self, data: Path, preset: str, minutes: float, runs: Path) -> None:
-        """Start a training. Raises RunError if one goes, or where little memory is free."""
+        """Start a training. Raises RunError if one runs, or if little memory is free."""
         with self._lock:
             if self._training is not None and self._training.code is None:
-                raise RunError("training", found="one that goes", expected="none", fix="stop it, or wait for its end")
+                raise RunError("training", found="a running one", expected="none", fix="stop it, or wait")
             free = psutil.virtual_memory().available
             if free < MIN_FREE_BYTES:
                 found, expected = f"{free / 2**30:.1f} GB of free memory", f"{MIN_FREE_BYTES >> 30} GB"
@@ -132,7 +126,7 @@ class TrainingStarter:
         return {"state": state, "command": self.command, "error": error}
 
     def close(self) -> None:
-        """Forget the training, which goes on."""
+        """Forget the training, which continues."""
         with self._lock:
             if self._training is not None:
                 self._training.forget()
@@ -140,7 +134,7 @@ class TrainingStarter:
 
 
 def is_locked(run: Path) -> bool:
-    """Return whether a process trains in a run's folder. A killed one holds no lock."""
+    """Return whether a process trains in a run's folder."""
     path = run / LOCK_FILE
     if not path.is_file():
         return False
@@ -164,16 +158,13 @@ def stop_training(run: Path) -> None:
             if process.pid != os.getpid() and any(Path(file.path) == lock for file in process.open_files()):
                 process.send_signal(signal.SIGTERM)
                 return
-    raise RunError(run.name, found="no process that trains it", expected="a training", fix="reload the page")
+    raise RunError(run.name, found="no training", expected="a running training", fix="reload the page")
 
 
 def resume_training(run: Path) -> None:
-    """Start a process that resumes a training.
-
-    Raises RunError with its last line where it ends at once.
-    """
+    """Start a process that resumes a training. Raises RunError if it ends at once."""
     if is_locked(run):
-        raise RunError(run.name, found="a process that trains it", expected="none", fix="stop it first")
+        raise RunError(run.name, found="a running training", expected="a stopped one", fix="stop it first")
     training = TrainingProcess([*STADIA, "train", "--resume", str(run.absolute())])
     try:
         deadline = time.monotonic() + STARTED_S
