@@ -137,7 +137,7 @@ def test_the_paths_of_a_recording_share_a_figure_with_a_legend(make_run):
     assert [(row.name, row.color) for row in second.charts[0].legend][:1] == [("pose network", 1)]
     page = build_page(write_scores(make_run(), scores))
     assert "Pose network: predicts the motion." in page
-    assert "Image alignment: each image is aligned with the next one, with the predicted depth." in page
+    assert "Image alignment: aligns neighboring images with the predicted depth." in page
     assert page.index('<section id="images">') < page.index('<section id="paths">')
     again = {name: make_path(motion="network") for name in ("odometry", "odometry-again")}
     (shared,) = make_path_figures(again)

@@ -95,7 +95,7 @@ def test_two_runs_beside_each_other(browser: Browser) -> None:
     assert "abs_rel" in reply["text"]
     assert [run["name"][-6:] for run in reply["runs"]] == ["0-good", "killed"]
     assert reply["scores"] == [["AbsRel ↓", "0.200", "0.200", None]]
-    assert reply["better"] == "Their key validation scores are equal."
+    assert reply["better"] == "Equal key validation scores."
     assert any("One run each" in caution for caution in reply["cautions"])
     assert len(reply["charts"]) == 2
     assert all("good" in chart and "killed" in chart for chart in reply["charts"]), "both runs in each chart"
