@@ -152,7 +152,7 @@ def test_command_output(export_output: tuple[Path, str, str], trained: Path) -> 
     assert lines[3].startswith("  2 images of 160x96: largest difference ")
     assert lines[4] == f"run it: stadia predict {path} INPUT --out DIR"
     assert lines[5].startswith("depth scale: metres")
-    assert lines[6] == "verdict on record of its run: unusable (M30, S30)"
+    assert lines[6] == "verdict of its run: unusable (M30, S30)"
 
 
 def test_mistakes(

@@ -160,7 +160,7 @@ CURVES = {"curve": FALLING, "curve_of_oracle": BEST, "curve_of_random": FLAT}
 def test_sparsification_curves_of_a_score_file() -> None:
     (plot,) = make_sparsification_plots({"world-test": {"uncertainty": {"abs_rel": WORTH | CURVES}}})
     assert plot.title == "world-test: AbsRel of the pixels that are left"
-    about = "AUSE 0.200, AURG 0.300, AUSE 60% below that of random order, Spearman 0.550"
+    about = "AUSE 0.200, AURG 0.300, AUSE 60% below random order, Spearman 0.550"
     assert plot.note == f"Across: left out. {about}"
     assert [row.name for row in plot.legend] == ["by uncertainty", "by the error itself", "in random order"]
     for color, curve in enumerate((FALLING, BEST, FLAT)):
@@ -201,6 +201,6 @@ def test_page_has_uncertainty_only_where_scored(make_run: Any) -> None:
     rows = [f"{rows[0]},val/inside_10,val/inside_90", *(f"{row},0.2,0.8" for row in rows[1:])]
     (folder / "metrics.csv").write_text("\n".join(rows) + "\n")
     page = build_page(folder)
-    assert "AUSE 60% below that of random order" in page
+    assert "AUSE 60% below random order" in page
     assert "10% off in the mean" in page
     assert "Inside 10" not in page  # no panel of its own over steps

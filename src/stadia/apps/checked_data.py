@@ -101,7 +101,7 @@ def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitF
 
 
 def is_composite(data: Path) -> bool:
-    """Return whether the data are composite images, which are no recordings."""
+    """Return whether the data are composite images, not recordings."""
     return IMAGE_LAYOUTS.load("overlay")(expand_home(data)) is not None
 
 

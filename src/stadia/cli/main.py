@@ -117,7 +117,7 @@ def main(
     help: Annotated[
         bool, typer.Option("--help", "-h", callback=_help, is_eager=True, help="Show this and exit.")
     ] = False,
-    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error was raised.")] = False,
+    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Handle the options that all commands share; `run` removes them from the line before."""

@@ -38,7 +38,7 @@ def make_result_row(
     `value` is None if not finite or never logged. `drift` is the relative change of the metric over the last fifth of
     the run, `seconds` the time of its steps, `learning_rate` the largest and `update_ratio` the median.
 
-    Raises RunError if a finished run has none of the metrics.
+    Raises RunError if a finished run lacks all metrics.
     """
     series = {logged.name: logged for logged in run.series}
     scores = {file: flatten_mapping(score.get("metrics", {})) for file, score in run.scores.items()}

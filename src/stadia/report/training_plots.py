@@ -207,7 +207,7 @@ def _make_sparsification_plot(stem: str, name: str, values: dict[str, Any], curv
     numbers = [f"{key} {format_number(value)}" for key, value in named if is_finite(value)]
     below, rank = values.get("below_random"), values.get("spearman")
     if is_finite(below):
-        numbers.append(f"AUSE {abs(below):.0%} {'below' if below > 0 else 'above'} that of random order")
+        numbers.append(f"AUSE {abs(below):.0%} {'below' if below > 0 else 'above'} random order")
     if is_finite(rank):
         numbers.append(f"Spearman {format_number(rank)}")
     title = f"{stem}: {f'1 - ({label})' if name == 'd1' else label} of the pixels that are left"

@@ -175,7 +175,7 @@ def _describe_better(rows: Sequence[tuple[str, str, str, int | None]], names: Se
     if not any(wins):
         return "Equal key validation scores."
     if all(wins):
-        return f"Neither is better: {names[0]} wins {wins[0]} key validation scores, {names[1]} wins {wins[1]}."
+        return f"Mixed: {names[0]} wins {wins[0]} key validation scores, {names[1]} wins {wins[1]}."
     winner = 0 if wins[0] else 1
     return f"{names[winner]} is better in {wins[winner]} of {len(rows)} key validation scores, and never worse."
 

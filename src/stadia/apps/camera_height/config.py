@@ -29,7 +29,7 @@ class CameraHeightConfig(StrictModel):
         else "objects"; "objects" = fitted to near and far objects of a fixed camera; "given" = `pitch_deg`, `roll_deg`.
     pitch_deg, roll_deg: how far the camera points up from the road, and how far its right side is lower.
     horizon_deg: smallest standard deviation of a horizon, degrees. Objects correct a horizon within it.
-    tolerance: largest |ln| of an object's camera height over the estimate, for an accepted object.
+    tolerance: largest |ln| of an object's camera height over the estimate, of an accepted object.
     sample: objects of a sample of RANSAC, for horizon=objects.
     border_px: smallest distance of an object from the image border.  min_px: smallest height of an object.
 

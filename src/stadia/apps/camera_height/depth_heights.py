@@ -244,7 +244,7 @@ def make_road_rectangle(shares: tuple[float, float, float, float], size: tuple[i
 
 
 def pool_frames(frames: Sequence[FrameHeight], config: CameraHeightConfig, source: str = "") -> DepthHeight:
-    """Return the height of all images. Raises GeometryError if none has a road and enough objects.
+    """Return the height of all images. Raises GeometryError without a road and enough objects.
 
     Images whose height differs from the median by more than twice the tolerance are left out.
     """

@@ -1,4 +1,4 @@
-"""`stadia camera`: write the camera of your own video or image beside it."""
+"""`stadia camera`: write the camera of your own video or image."""
 
 from __future__ import annotations
 
