@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Annotated
 
@@ -12,6 +13,9 @@ from stadia.cli.output import echo
 
 GAPS = 1
 """Exit code if a training misses something."""
+
+
+EXTRAS, MARKS = "extras", {"note": "-", "gap": "!"}
 
 
 def doctor(
@@ -30,16 +34,17 @@ def doctor(
     if as_json:
         echo(json.dumps([entry.to_dict() for entry in entries], indent=2))
     else:
-        group = ""
-        for entry in entries:
-            if entry.group != group:
-                group = entry.group
-                echo(group)
-            mark = {"works": " ", "note": "-", "gap": "!"}[entry.state]
-            echo(f" {mark} {entry.name}: {entry.found}")
-            if entry.cure:
-                echo(f"     Fix: {entry.cure}")
-        notes = sum(entry.state == "note" for entry in entries)
-        echo(f"{len(gaps)} gaps (!), {notes} notes (-)")
+        for group, members in itertools.groupby(entries, key=lambda entry: entry.group):
+            listed = list(members)
+            if works := [f"{entry.name} {entry.found}" for entry in listed if entry.state == "works"]:
+                echo(f"{group}: {'; '.join(works)}")
+            if group == EXTRAS:
+                if missing := [entry.name for entry in listed if entry.cure]:
+                    echo(f"- not installed: {', '.join(missing)}. Fix: pip install 'stadia[NAME]'")
+                continue
+            for entry in listed:
+                if entry.cure:
+                    echo(f"{MARKS[entry.state]} {entry.name}: {entry.found}. Fix: {entry.cure}")
+        echo(f"{len(gaps)} gaps (!), {sum(entry.state == 'note' for entry in entries)} notes (-)")
     if gaps:
         raise typer.Exit(GAPS)
