@@ -211,6 +211,17 @@ def test_jobs_of_submitit_predict_what_one_process_does(network: Path, videos: P
     check_equal(tmp_path / "here", tmp_path / "jobs")
 
 
+@pytest.mark.slow
+def test_ray_predicts_what_one_process_does(network: Path, videos: Path, tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    try:
+        assert run(request(network, videos, tmp_path / "ray", engine="ray", workers=2, threads=1))[1].done == 3
+    finally:
+        ray.shutdown()
+    assert run(request(network, videos, tmp_path / "here"))[1].done == 3
+    check_equal(tmp_path / "here", tmp_path / "ray")
+
+
 def test_engines_refuse_what_they_do_not_use(tmp_path: Path) -> None:
     with refuses(ConfigError, where="--engine", found="dask"):
         make_engine("dask", workers=1, folder=tmp_path, options={})

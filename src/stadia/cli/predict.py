@@ -72,7 +72,7 @@ def predict(
         ),
     ] = 0,
     strict: StrictOption = False,
-    engine: Annotated[str | None, option("What predicts many videos: local (default) or slurm.")] = None,
+    engine: Annotated[str | None, option("What predicts many videos: local (default), ray or slurm.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, max=4096, help="Processes or jobs for many videos.", show_default=False)
     ] = None,

@@ -1,8 +1,9 @@
-"""Engines of a batch: processes of this machine, or SLURM jobs. Each yields results as they come."""
+"""Engines of a batch: processes of this machine, Ray, or SLURM jobs. Each yields results as they come."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, VideoResult, VideoWorker
-from stadia.core.errors import ConfigError, RunError
+from stadia.core.errors import ConfigError, RunError, summarize_exception
 
 SLURM_POLL_S = 5.0
 
@@ -99,6 +100,57 @@ def _predict_in_process(item: VideoItem) -> VideoResult:
 
 
 @dataclass(frozen=True)
+class RayEngine:
+    """Actors of Ray, each with its network: on the cluster of RAY_ADDRESS, else on this machine."""
+
+    workers: int = 1
+
+    def run(self, job: BatchJob, items: Sequence[VideoItem]) -> Iterator[VideoResult]:
+        """Yield the result of each video."""
+        ray = _connect_ray(self.workers)
+        actor_class = ray.remote(max_restarts=0, num_cpus=1)(VideoWorker)
+        shared = ray.put(job)
+        waiting = deque(items)
+        actors = [actor_class.remote(shared) for _ in range(min(max(self.workers, 1), len(items)))]
+        running: dict[Any, tuple[VideoItem, Any]] = {}
+        try:
+            while waiting or running:
+                while waiting and actors:
+                    item, actor = waiting.popleft(), actors.pop()
+                    running[actor.predict.remote(item)] = item, actor
+                done, _ = ray.wait([*running], num_returns=1)
+                item, actor = running.pop(done[0])
+                try:
+                    yield ray.get(done[0])
+                except ray.exceptions.RayError as error:
+                    yield VideoResult(video=item.name, state="failed", error=f"{LOST}: {type(error).__name__}")
+                    actor = actor_class.remote(shared)
+                actors.append(actor)
+        finally:
+            for actor in [*actors, *(actor for _, actor in running.values())]:
+                ray.kill(actor)
+
+
+def _connect_ray(cores: int) -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        fix = "pip install 'stadia[ray]'"
+        raise RunError("--engine ray", found="no ray", expected="the extra 'ray'", fix=fix) from error
+    if ray.is_initialized():
+        return ray
+    address = os.environ.get("RAY_ADDRESS")
+    num_cpus = None if address else max(cores, 1)
+    try:
+        ray.init(address=address, num_cpus=num_cpus, include_dashboard=False, log_to_driver=False)
+    except Exception as error:  # Ray raises Exception itself if a start takes too long
+        fix = "start it first: ray start --head, and RAY_ADDRESS=auto"
+        found = f"Ray does not start ({summarize_exception(error)})"
+        raise RunError("--engine ray", found=found, expected="Ray on this machine or a cluster", fix=fix) from error
+    return ray
+
+
+@dataclass(frozen=True)
 class SlurmEngine:
     """Jobs of SLURM through submitit, each with its part of the videos.
 
@@ -146,7 +198,7 @@ def predict_part(job: BatchJob, items: Sequence[VideoItem]) -> list[VideoResult]
     return [worker.predict(item) for item in items]
 
 
-ENGINES = ("local", "slurm")
+ENGINES = ("local", "ray", "slurm")
 
 
 def make_engine(name: str, *, workers: int, folder: Path, options: Mapping[str, Any]) -> Engine:
@@ -157,4 +209,6 @@ def make_engine(name: str, *, workers: int, folder: Path, options: Mapping[str, 
     if options and name != "slurm":
         fix = "remove --slurm, or pass --engine slurm"
         raise ConfigError("--slurm", found=f"--engine {name}", expected="--engine slurm", fix=fix)
-    return SlurmEngine(folder, max(workers, 1), options) if name == "slurm" else LocalEngine(workers)
+    if name == "slurm":
+        return SlurmEngine(folder, max(workers, 1), options)
+    return RayEngine(workers) if name == "ray" else LocalEngine(workers)
