@@ -134,16 +134,8 @@ class TestOtherPrograms:
 
 def test_the_command_takes_it(folders: tuple[Path, Path, NDArray], stadia: Callable[..., tuple[int, str, str]]) -> None:
     predictions, truth, _ = folders
-    words = (
-        "evaluate",
-        "--depth",
-        predictions,
-        "--reference",
-        truth,
-        "--protocol",
-        "kitti-eigen-improved-garg",
-        "--json",
-    )
+    words = ("evaluate", "--depth", predictions, "--reference", truth, "--json")
+    words += ("--protocol", "kitti-eigen-improved-garg")
     code, out, _ = stadia(*words, "--crop", "kb")
     assert (code, json.loads(out)["abs_rel"]) == (0, 0)
     code, out, err = stadia(*words, "--crop", "kbb")

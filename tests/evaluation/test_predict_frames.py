@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -182,10 +181,6 @@ def test_no_depth_is_written_in_the_ignored_region(tmp_path: Path, drive: Make, 
     assert png[:24].all()
 
 
-def test_every_second_frame(drive: Make) -> None:
-    assert [frame.name for frame in read_frames(drive(), [0, 2, 4])] == ["000000", "000002", "000004"]
-
-
 def test_a_chain_of_motions_stays_rigid_and_right(drive: Make, red_reader: Make) -> None:
     """Against the product in float64 of the same motion, turning: after 300 frames R is still a rotation."""
     turn = np.eye(4)
@@ -322,28 +317,6 @@ def test_the_mean_depth_is_scored_as_the_network(drive: Make, red_reader: Make) 
     blind = drive()
     blind.depth_m = lambda index, side="left": None
     assert score_mean_depth([(blind, range(2))], [drive()], indices, red_reader(), PROTOCOLS["metric"]) is None
-
-
-class CountedMap(np.ndarray):
-    """An array that can be counted."""
-
-
-def test_maps_of_the_training_are_averaged_one_by_one(drive: Make, red_reader: Make) -> None:
-    """200 maps of a camera of 4K take 6.6 GB."""
-    recording, alive, most = drive(), list["weakref.ref[CountedMap]"](), [0]
-
-    def read(index: int, side: str = "left") -> CountedMap:
-        depth_m = np.full((30, 90), 5.0, np.float32).view(CountedMap)
-        alive.append(weakref.ref(depth_m))
-        most[0] = max(most[0], sum(one() is not None for one in alive))
-        return depth_m
-
-    recording.depth_m = read
-    trained_on = [(recording, [index % 6 for index in range(40)])]
-    score = score_mean_depth(trained_on, [drive()], {drive().name: [0]}, red_reader(), PROTOCOLS["metric"])
-    assert score is not None
-    assert score["baseline"] == "the mean depth of 40 training images"
-    assert most[0] <= 3
 
 
 class TestMeanDepth:

@@ -33,7 +33,6 @@ def right(R: Array) -> Callable[[Array], Array]:
     return lambda T: T @ X
 
 
-M = np.diag([1.0, -1, 1, 1])
 BODY = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
 MISTAKES: dict[str, tuple[Callable[[Array], Array], str]] = {
     "inverse": (np.linalg.inv, "world-to-camera"),
@@ -44,7 +43,6 @@ MISTAKES: dict[str, tuple[Callable[[Array], Array], str]] = {
     "mounted at 40 degrees": (right(Rotation.from_rotvec([0.2, 0.6, -0.3]).as_matrix()), "a constant rotation of 40"),
     "inverse and opengl": (lambda T: np.linalg.inv(right(np.diag([1.0, -1, -1]))(T)), "world-to-camera poses, and"),
     "reverse": (lambda T: T[::-1].copy(), "in reverse order"),
-    "left-handed": (lambda T: M @ T @ M, "left-handed"),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,18 +132,6 @@ def test_images_without_uncertainty_are_counted_and_enter_no_mean(
     alone = score(write_maps(depth, "depth alone"), truth)
     assert not {"uncertainty", "images_without_uncertainty"} & set(alone.to_json())
     assert "uncertainty" not in alone.to_json()["per_image"][0]
-
-
-def test_the_command_prints_it(
-    said: tuple[Path, Maps, Maps], truth_m: Maps, write_maps: Write, stadia: Callable[..., tuple[int, str, str]]
-) -> None:
-    truth = write_maps(truth_m, "truth")
-    code, out, _ = stadia("evaluate", "--depth", said[0], "--reference", truth, "--protocol", "metric", "--json")
-    assert code == 0
-    assert json.loads(out)["uncertainty"]["rmse"]["ause"] > 0
-    _, table, _ = stadia("evaluate", "--depth", said[0], "--reference", truth, "--protocol", "metric")
-    assert "uncertainty: abs_rel" in table
-    assert "below_random" in table
 
 
 MADE_BY = Provenance(recipe="none", config_hash="0", motion="network")

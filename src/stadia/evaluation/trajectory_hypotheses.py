@@ -5,10 +5,9 @@ Nothing is applied. Each function returns sentences with the hypothesis, its gai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import permutations, product
 
 import numpy as np
@@ -39,8 +38,6 @@ MAX_SAMPLES = 2000  # speeds whose correlation gives the offset of two clocks
 MIN_CORRELATION = 0.7
 MIN_TIMED_POSES = 20
 MAX_MULTIPLIED = 20_000  # poses up to which motions are multiplied: 0.2 s
-
-MIRROR = np.diag([1.0, -1.0, 1.0])
 
 AXES_BY_NAME = {
     "the camera axes of OpenGL (x right, y up, z backward, as nerfstudio and Blender write them)": np.diag(
@@ -203,42 +200,19 @@ def _list_hypotheses(estimated: Trajectory, reference: Trajectory) -> Iterator[H
             fix = "multiply them, T[k] = T[k - 1] @ motion[k]" + (", each inverted first" if "inverse" in what else "")
             yield Hypothesis(what, fix, multiply_motions(motions), Q)
     for path, option in ((estimated, "--format"), (reference, "--reference-format")):
-        for what, fix, change in _list_rotation_mistakes(path, option):
-            changed = (change(P), Q) if path is estimated else (P, change(Q))
-            yield Hypothesis(f"{path.name} {what}", fix, *changed)
+        what, fix, w_first = _swap_quaternions(path, option)
+        if path is estimated:
+            changed = (reorder_quaternions(P, w_first=w_first), Q)
+        else:
+            changed = (P, reorder_quaternions(Q, w_first=w_first))
+        yield Hypothesis(f"{path.name} {what}", fix, *changed)
 
 
-def _list_rotation_mistakes(path: Trajectory, option: str) -> Iterator[tuple[str, str, Callable[[Array], Array]]]:
-    """Yield what a file may have, the fix, and the function that applies it."""
+def _swap_quaternions(path: Trajectory, option: str) -> tuple[str, str, bool]:
+    """Return what a file may have, the fix, and the argument of reorder_quaternions that applies it."""
     if path.w_first is not True:
-        fix = f"pass {option} euroc (w first), or write qx qy qz qw"
-        yield "has the w of its quaternions first", fix, partial(reorder_quaternions, w_first=True)
-        fix = f"write qx qy qz qw in the file of {option}"
-        yield "has its quaternions as qy qz qw qx", fix, partial(reorder_quaternions, w_first=False)
-        fix = "pass " + option + " euroc (w first), and transpose each rotation"
-        yield "has w first and transposed rotations", fix, _conjugate_w_first
-    else:
-        fix = f"pass {option} tum (w last), or write qw qx qy qz"
-        yield "has the w of its quaternions last", fix, partial(reorder_quaternions, w_first=False)
-    fix = "transpose each rotation, and keep the positions"
-    yield "has transposed rotations (conjugate quaternions)", fix, _transpose_rotations
-    what = "has rotations of camera-to-world and translations of world-to-camera"
-    yield what, "write the position of the camera, -R t", _turn_translations
-
-
-def _transpose_rotations(T: Array) -> Array:
-    return _with_rotations(T, np.swapaxes(T[:, :3, :3], 1, 2))
-
-
-def _conjugate_w_first(T: Array) -> Array:
-    return _transpose_rotations(reorder_quaternions(T, w_first=True))
-
-
-def _turn_translations(T: Array) -> Array:
-    """Return poses with the positions -R t."""
-    changed = T.copy()
-    changed[:, :3, 3] = -np.einsum("nij,nj->ni", T[:, :3, :3], T[:, :3, 3])
-    return changed
+        return "has the w of its quaternions first", f"pass {option} euroc (w first), or write qx qy qz qw", True
+    return "has the w of its quaternions last", f"pass {option} tum (w last), or write qw qx qy qz", False
 
 
 def _list_axis_rotations() -> Iterator[Array]:
@@ -260,7 +234,7 @@ def _turn(T: Array, R_camera_other: Array) -> Array:
 
 
 def _fit_axes(P: Array, Q: Array, pairs: Pairs, *, inverted: bool) -> list[Hypothesis]:
-    """Return the constant rotation of the camera that fits best: by right angles, otherwise any; or a mirror."""
+    """Return the constant rotation of the camera that fits best: by right angles, otherwise any."""
     scored = [(measure_motion_error(_turn(P, R), Q, pairs) or 0.0, R) for R in _list_axis_rotations()]
     error, R = min(scored, key=lambda entry: entry[0])
     candidates = [(error, R)]
@@ -274,31 +248,7 @@ def _fit_axes(P: Array, Q: Array, pairs: Pairs, *, inverted: bool) -> list[Hypot
         fix = f"multiply each pose of the estimate from the right by {_format(R.T)}"
         fix = f"invert its poses, then {fix}" if inverted else fix
         hypotheses.append(Hypothesis(f"{prefix}{_name_axes(R)}", fix, _turn(P, R), Q))
-    if not inverted and (turned := _turn_rotations(P, Q)) is not None:
-        hypotheses.append(turned)
-    if not inverted:
-        mirrored = _with_rotations(P, MIRROR @ P[:, :3, :3] @ MIRROR)
-        mirrored[:, :3, 3] = P[:, :3, 3] @ MIRROR
-        what = "one of the files has a left-handed world (y up, as Unity writes it)"
-        hypotheses.append(Hypothesis(what, "mirror y: M T M with M = diag(1, -1, 1, 1)", mirrored, Q))
     return hypotheses
-
-
-def _turn_rotations(P: Array, Q: Array) -> Hypothesis | None:
-    """Return the constant rotation from the left that fits the rotations to the positions; None if it is small.
-
-    Positions are aligned first, so that it differs from the world frame of the whole path.
-    """
-    with suppress(GeometryError):
-        aligned = align_path(torch.from_numpy(P), torch.from_numpy(Q), PathAlignment.SIM3)
-        R_world = aligned.T_world_camera[0, :3, :3].numpy() @ P[0, :3, :3].T
-        U, _, Vt = np.linalg.svd(np.einsum("nij,nkj->ik", R_world.T @ Q[:, :3, :3], P[:, :3, :3]))
-        L = U @ np.diag([1, 1, np.sign(np.linalg.det(U @ Vt))]) @ Vt
-        if (angle := float(_angles_deg(L[None])[0])) >= MIN_TURN_DEG:
-            what = f"one of the files has positions and rotations of two world frames, {angle:.0f} degrees apart"
-            fix = f"multiply each rotation of the estimate from the left by {_format(L)}"
-            return Hypothesis(what, fix, _with_rotations(P, L @ P[:, :3, :3]), Q)
-    return None
 
 
 def _fit_rotation(P: Array, Q: Array, pairs: Pairs) -> Array | None:

@@ -89,15 +89,6 @@ def test_no_threshold_is_typed_again_in_the_text(code: str) -> None:
     assert repeated.keys() == COINCIDENCES.get(code, set()), f"quote constants as {{NAME}}, or list them: {repeated}"
 
 
-def test_typed_numbers_are_found() -> None:
-    assert find_typed_numbers("above .97 or 5 %, {MAX_GAIN} in 20 rows, K03, 1e-5") == {
-        ".97": 0.97,
-        "5 %": 0.05,
-        "20": 20,
-        "1e-5": 1e-5,
-    }
-
-
 def test_a_constant_of_the_diagnostics_has_one_value() -> None:
     """Two thresholds have two names: a text, and a reader, would take the one for the other."""
     values = defaultdict(set)

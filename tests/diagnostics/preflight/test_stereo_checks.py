@@ -132,14 +132,6 @@ def test_clean_euroc_is_reported_as_static_only(real_data: Path) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("mutation", mark_others(CHOSEN, CHOSEN[:1]), ids=lambda m: m.name)
-def test_a_wrong_form_is_named_on_euroc(mutation: Mutation, real_data: Path) -> None:
-    """`test_a_wrong_form_is_named` has all checks, on a rendered pair."""
-    recording = open_euroc(real_data)
-    assert_caught(first(mutation.apply(recording), WITHOUT_MOTION), TRUE_SCALES[mutation.name])
-
-
-@pytest.mark.real
 @pytest.mark.parametrize("mistake", mark_others(["images", "intrinsics", "focal length"], ["intrinsics"]))
 def test_a_wrong_calibration_of_a_pair_that_is_rectified_here(mistake: str, real_data: Path, tmp_path: Path) -> None:
     """Of EuRoC: its cameras have nearly equal rows after each mistake, where images are looked at by eye."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
-from stadia.diagnostics.preflight.two_view_geometry import Array, gray, pixel_rays, plane_sweep, triangulate
+from stadia.diagnostics.preflight.two_view_geometry import Array, gray, pixel_rays, plane_sweep
 from stadia.training.loggers import compose_image_sheet
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 Image = NDArray[np.uint8]
 Tiles = dict[str, Image]  # images by their labels
 TILE_WIDTH = 640
-MAX_MARKS = 60
+MAX_MARKS = 15
 GREEN = (60, 220, 90)
 RED = (255, 70, 60)
 DIFFERENCE_TOP = 64  # difference in gray levels that is drawn brightest
@@ -154,64 +154,13 @@ def _draw_epipolar_lines(finding: Finding, survey: RecordingSurvey) -> Tiles:
     pair = max(survey.pairs, key=lambda p: len(p.matches))
     image = survey.image(pair.index, RIGHT).copy()
     T, K, K_right = survey.T_right_left, survey.K(pair.index), survey.K(pair.index, RIGHT)
-    for row in _spread_rows(len(pair.matches), MAX_MARKS // 4):
+    for row in np.linspace(0, len(pair.matches) - 1, MAX_MARKS).astype(int) if len(pair.matches) else ():
         direction = pixel_rays(pair.matches.first_px[row : row + 1], K)[0]
         ends = [K_right @ (T[:3, :3] @ direction * z + T[:3, 3]) for z in (1e-3, 1e6)]
         if all(abs(end[2]) > 1e-9 for end in ends):
             _draw_line(image, ends[0][:2] / ends[0][2], ends[1][:2] / ends[1][2], RED)
         _draw_dot(image, pair.matches.second_px[row], GREEN)
     return {"right image; green: matches of the left one, red: epipolar lines of the rig": _resize_to_tile(image)}
-
-
-def _draw_motions(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    """Draw the points of another frame, projected by the poses and by a measured motion."""
-    lengths = finding.code in ("E03", "E08", "D06")
-    kind = {"E03": "by_rig", "D06": "by_depth"}.get(finding.code, "measured")
-    motions = [(step, step.T_second_first, getattr(step, kind)) for step in survey.steps]
-    usable = [
-        (step, T, motion) for step, T, motion in motions if T is not None and motion and (motion.metric or not lengths)
-    ]
-    if not usable:
-        return {}
-    step, T, motion = max(usable, key=lambda step_motion: step_motion[2].parallax_px)
-    measured = np.eye(4)
-    measured[:3, :3], measured[:3, 3] = motion.R, motion.t
-    given = T.copy()
-    if not lengths:  # compare only the direction
-        given[:3, 3] *= np.linalg.norm(motion.t) / max(float(np.linalg.norm(T[:3, 3])), 1e-12)
-    agreeing = step.matches.select(motion.inliers)
-    K_first, K_second = survey.K(step.first), survey.K(step.second)
-    z, z_second = triangulate(agreeing.first_px, agreeing.second_px, K_first, K_second, measured)
-    ahead = (z > 0) & (z_second > 0)
-    points = pixel_rays(agreeing.first_px[ahead], K_first) * z[ahead, None]
-    source = "the rig" if motion is step.by_rig else "the ground truth" if motion is step.by_depth else "matches"
-    placed = f"frame {step.second}: points of frame {step.first} with depth from {source}, projected by"
-    return {
-        f"{placed} {name} (red line ends): {apart:.1f} px from their matches (green)": _resize_to_tile(marked)
-        for name, T_second_first in (("the poses", given), (source, measured))
-        for marked, apart in [
-            _draw_projected(survey.image(step.second), points, agreeing.second_px[ahead], T_second_first, K_second)
-        ]
-    }
-
-
-def _draw_projected(
-    image: Image, points: Array, seen_px: Array, T_second_first: Array, K: Array
-) -> tuple[Image, float]:
-    """Draw points (green) with a line to their projections; return also the median distance in pixels."""
-    moved = (points @ T_second_first[:3, :3].T + T_second_first[:3, 3]) @ K.T
-    ahead = moved[:, 2] > 1e-9
-    landed, seen_px = moved[ahead, :2] / moved[ahead, 2:], seen_px[ahead]
-    image = image.copy()
-    for row in _spread_rows(len(landed), MAX_MARKS):
-        _draw_line(image, seen_px[row], landed[row], RED)
-        _draw_dot(image, seen_px[row], GREEN)
-    return image, float(np.median(np.linalg.norm(landed - seen_px, axis=1))) if len(landed) else float("nan")
-
-
-def _spread_rows(count: int, most: int) -> list[int]:
-    """Return at most `most` of `count` rows, spread evenly."""
-    return sorted({int(k) for k in np.linspace(0, count - 1, min(count, most))}) if count else []
 
 
 def _draw_line(image: Image, first: Array, second: Array, color: tuple[int, int, int]) -> None:
@@ -229,19 +178,13 @@ DRAWN: dict[str, Callable[[Finding, RecordingSurvey], Tiles]] = {
     "D03": _draw_two_images,
     "D04": _draw_two_images,
     "D05": _draw_ground_truth,
-    "D06": lambda finding, survey: _draw_motions(finding, survey) or _draw_ground_truth(finding, survey),
+    "D06": _draw_ground_truth,
     "D07": _draw_ground_truth,
     "D08": _draw_ground_truth,
     "D18": _draw_two_images,
     "E01": _draw_sides,
     "E02": _draw_sides,
-    "E03": _draw_motions,
     "E04": _draw_epipolar_lines,
-    "E06": _draw_motions,
-    "E07": _draw_motions,
-    "E08": _draw_motions,
-    "E09": _draw_motions,
     "E10": _draw_epipolar_lines,
-    "E11": _draw_motions,
     "E12": _draw_two_images,
 }
