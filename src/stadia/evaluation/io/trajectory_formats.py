@@ -40,7 +40,6 @@ UNIT_OF_NAME = {"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds"}
 """Unit at the end of a column's name, such as tracking_timestamp_us."""
 
 SECONDS_IN_UNIT = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}
-MIN_CLOCK_S = 1e8  # smallest first number that is a clock's time, not a coordinate
 MIN_STEP_OF_NANOSECONDS = 1e5  # median interval of whole numbers above which times from 0 are nanoseconds
 LAST_ROW = (0.0, 0.0, 0.0, 1.0)  # of a 4x4 pose
 OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])  # T_opengl_camera: y up and z backward; its own inverse
@@ -289,9 +288,7 @@ def _find_format(
         option = "--reference-format" if is_reference else "--format"
         expected = ANY if requested is None else DESCRIPTIONS[requested]
         fix = f"check {option} and the file"
-        if count == 7:
-            fix = _explain_seven_columns(table.values)
-        elif count in (9, 10):
+        if count in (7, 9, 10):
             fix = "write t x y z qx qy qz qw, or a header that names the columns so"
         raise DataError(table.line(0), found=f"{count} columns", expected=expected, fix=fix)
     if count == 8 and requested in (TrajectoryFormat.TUM, TrajectoryFormat.EUROC) and not table.ends_in_comma:
@@ -299,24 +296,6 @@ def _find_format(
     if count == 8 and table.has_commas and _find_time_unit(table.values[:, 0]) == "nanoseconds":
         return TrajectoryFormat.EUROC  # VINS writes rows of 8 numbers that end in a comma
     return requested if count == 8 and requested is TrajectoryFormat.EUROC else found
-
-
-def _explain_seven_columns(values: NDArray[np.float64]) -> str:
-    """Return the fix for rows of 7 numbers: the time, a coordinate, or quaternions are missing.
-
-    Examples:
-        >>> _explain_seven_columns(np.array([[0, 1.0, 2, 3, 10, 20, 30], [1, 1.5, 2, 3, 11, 20, 30]]))[:37]
-        'the last three may be roll, pitch and'
-    """
-    lengths, first = np.linalg.norm(values[:, 3:], axis=1), values[:, 0]
-    if np.abs(lengths - 1).max() > ROTATION_TOLERANCE:
-        fix = "the last three may be roll, pitch and yaw: write quaternions, t x y z qx qy qz qw, by"
-        return f"{fix} scipy.spatial.transform.Rotation.from_euler(ORDER, angles, degrees=True).as_quat()"
-    steps = np.diff(first)
-    is_even = len(steps) > 1 and (steps > 0).all() and np.ptp(steps) < 0.05 * steps.mean()
-    if abs(first[0]) > MIN_CLOCK_S or is_even:
-        return "a time and a quaternion leave two of three coordinates of the position: write the third, or 0"
-    return "write the time of each pose in front of it"
 
 
 def _find_time_unit(times: NDArray[np.float64]) -> str:
@@ -367,19 +346,8 @@ def _read_matrices(table: Table) -> Trajectory:
             frames.append(_parse_frame_number(table.line(row), values[0], frames[-1] if frames else -1))
         T = values[count % 2 :].reshape(-1, 4)[:3] if count != 13 else values[1:].reshape(3, 4)
         poses[row, :3] = T
-        if row == 0 and count == 12:
-            _check_rotation_first(table)
         poses[row, :3, :3] = _nearest_rotation(table.line(row), T[:, :3])
     return Trajectory(poses, None, table.path.name, notes, frames=np.array(frames, np.intp) if frames else None)
-
-
-def _check_rotation_first(table: Table) -> None:
-    """Raise DataError if rows of 12 have the 9 numbers of R first."""
-    row_by_row, first = table.values[0].reshape(3, 4)[:, :3], table.values[0, :9].reshape(3, 3)
-    if _measure_rotation_error(first) <= ROTATION_TOLERANCE < _measure_rotation_error(row_by_row):
-        fix = "write [R | t] row by row: numpy.savetxt(FILE, numpy.concatenate([R, t[:, :, None]], 2).reshape(-1, 12))"
-        found = "the 9 numbers of R before the 3 of t"
-        raise DataError(table.line(0), found=found, expected=DESCRIPTIONS[TrajectoryFormat.KITTI], fix=fix)
 
 
 def _parse_frame_number(where: str, value: float, before: int) -> int:
