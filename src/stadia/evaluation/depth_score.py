@@ -26,7 +26,6 @@ from stadia.evaluation.io.depth_files import (
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.score_notes import (
-    note_of_bounds,
     note_of_clamp,
     note_of_normalization,
     note_of_order,
@@ -341,7 +340,6 @@ def collect_scores(
         notes += note_of_normalization([image.span for image in images])
         notes += note_of_range([image.range_slope for image in images])
     score = DepthScore(protocol.name, depth_scale, alignment, images, without, factors=dict(factors or {}))
-    notes += note_of_bounds(score.metrics)
     ratio, spread = score.scale_ratio_median, score.scale_ratio_spread
     if depth_scale is DepthScale.METRES and ratio is not None and spread is not None and len(images) > 1:
         notes += note_of_unit(ratio, spread, score.factors) or note_of_scale(ratio, spread, alignment, score.factors)

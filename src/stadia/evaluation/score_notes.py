@@ -47,12 +47,6 @@ MISTAKES: Mapping[float, str] = {
 
 TURNED_BELOW = -0.3  # median rank correlation with the truth; mean depth has .51 to .97, random numbers up to .04
 
-NEVER_ABOVE = (("d1", "d2", 1.0), ("d2", "d3", 1.0), ("mae", "rmse", 1.0), ("silog", "rmse_log", 100.0))
-"""Bounds: the first metric is at most the second times the factor."""
-
-SHARES = ("d1", "d2", "d3")
-ROUNDING = 1e-9
-
 
 def note_of_clamp(at_clamp: Mapping[str, float]) -> list[str]:
     """Note images with too many pixels at the protocol's clamp. at_clamp: share of the scored pixels, by image."""
@@ -152,17 +146,6 @@ def note_of_truth(labeled: float, protocol: Protocol) -> list[str]:
         return []
     found = f"ground truth at {labeled:.1%} of the pixels, like single LiDAR scans"
     return [f"not comparable with published figures: {found}, but {protocol.name} means {protocol.ground_truth}"]
-
-
-def note_of_bounds(metrics: Mapping[str, float]) -> list[str]:
-    """Note impossible metrics, which show a mistake in the program that computed them."""
-    broken = [
-        f"{lower} {metrics[lower]:.4g} is above {upper} {metrics[upper]:.4g}"
-        for lower, upper, factor in NEVER_ABOVE
-        if {lower, upper} <= metrics.keys() and metrics[lower] > metrics[upper] * factor * (1 + ROUNDING) + ROUNDING
-    ]
-    broken += [f"{name} is {metrics[name]:.4g}" for name in SHARES if name in metrics and not 0 <= metrics[name] <= 1]
-    return [f"no prediction has such scores: {'; '.join(broken)}"] if broken else []
 
 
 def _find_unit_mistake(factor: float) -> str | None:
