@@ -203,7 +203,7 @@ def test_a_million_points_are_thinned_until_they_turn(open_tab: Callable[[], Pag
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(b"no picture at all, but a text", "no picture and no video"), (encode(make_picture())[:200], "cut off")],
+    [(b"no picture at all, but a text", "another kind of file"), (encode(make_picture())[:200], "cut off")],
 )
 def test_a_wrong_file_is_one_line(open_tab: Callable[[], Page], data: bytes, words: str) -> None:
     tab = open_tab()

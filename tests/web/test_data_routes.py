@@ -62,7 +62,7 @@ def test_one_training_starts_at_a_time(browser: Browser, folder: Path) -> None:
     assert "drive.mp4" in about["data"]
     assert start(browser).json()["state"] == "training"
     assert "--preset auto --minutes 5" in browser.client.get("/api/trainings").json()["command"]
-    assert "found one that goes" in start(browser).json()["error"]
+    assert "found a running one" in start(browser).json()["error"]
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_two_runs_beside_each_other(browser: Browser) -> None:
     ("close", "has_same_data", "better", "sentence"),
     [
         ("0.9", True, [0, 0], "is better in 2 of 2"),
-        ("0.7", True, [0, 1], "Neither is better"),
+        ("0.7", True, [0, 1], "Mixed"),
         ("0.9", False, [0, 0], "Their data or recipes differ"),
     ],
 )
