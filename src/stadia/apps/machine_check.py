@@ -33,6 +33,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "view": ("viser",),
     "rerun": ("rerun",),
     "s3": ("s3fs",),
+    "ray": ("ray",),
     "ros": ("rosbags",),
     "waymo": ("pyarrow",),
     "postgres": ("pg8000",),
