@@ -12,7 +12,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.evaluation.io.trajectory_files import Trajectory
-from stadia.evaluation.trajectory_hypotheses import explain_motion, find_time_offset, reorder_quaternions
+from stadia.evaluation.trajectory_hypotheses import explain_motion, find_time_offset, fit_lever_arm, reorder_quaternions
 from stadia.evaluation.trajectory_score import score_trajectory
 
 Array = NDArray[np.float64]
@@ -33,6 +33,7 @@ def right(R: Array) -> Callable[[Array], Array]:
     return lambda T: T @ X
 
 
+M = np.diag([1.0, -1, 1, 1])
 BODY = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
 MISTAKES: dict[str, tuple[Callable[[Array], Array], str]] = {
     "inverse": (np.linalg.inv, "world-to-camera"),
@@ -43,6 +44,7 @@ MISTAKES: dict[str, tuple[Callable[[Array], Array], str]] = {
     "mounted at 40 degrees": (right(Rotation.from_rotvec([0.2, 0.6, -0.3]).as_matrix()), "a constant rotation of 40"),
     "inverse and opengl": (lambda T: np.linalg.inv(right(np.diag([1.0, -1, -1]))(T)), "world-to-camera poses, and"),
     "reverse": (lambda T: T[::-1].copy(), "in reverse order"),
+    "left-handed": (lambda T: M @ T @ M, "left-handed"),
 }
 
 
@@ -80,6 +82,16 @@ def test_a_constant_offset_of_the_clocks_is_measured(has_times: bool) -> None:
     notes = score_trajectory(late, reference).notes
     assert any("the estimate is " in note and "late against the reference" in note for note in notes)
     assert find_time_offset(reference, reference, 10.0) is None
+
+
+def test_a_lever_arm_between_two_sensors_is_measured() -> None:
+    T, lever = drive(), np.array([0.5, -0.2, 0.8])
+    body = T.copy()
+    body[:, :3, 3] += T[:, :3, :3] @ lever
+    found, ate_m = fit_lever_arm(T, body)
+    np.testing.assert_allclose(found, lever, atol=0.02)
+    assert ate_m < 0.01
+    assert any("two sensors of one rig" in note for note in score_trajectory(Trajectory(T), Trajectory(body)).notes)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError
 from stadia.core.registry import Registry
 from stadia.evaluation.exported_network import DEPTH, ExportedNetwork, OnnxGraph, check_installed
+from stadia.evaluation.graph_process import GraphProcess
 
 BACKENDS = Registry(
     "backend",
@@ -120,31 +121,20 @@ class OpenvinoBackend:
     precisions: ClassVar[tuple[str, ...]] = ("float32", "bf16", "int8")
 
     def __init__(self, graph: OnnxGraph, size: tuple[int, int], precision: str = "float32") -> None:
-        import openvino
-
-        self.graph, interface = graph, graph.interface
+        interface = graph.interface
         self.output_shape = interface.output_shape(*size)
-        hints = {"PERFORMANCE_HINT": "THROUGHPUT"}
-        hints["INFERENCE_PRECISION_HINT"] = "bf16" if precision == "bf16" else "f32"
-        core = openvino.Core()
-        with graph.refuse("a file that openvino cannot load"):
-            model = core.read_model(str(graph.path))
-            model.reshape({interface.input: [1, interface.channels, *size]})
-            self._queue: Any = openvino.AsyncInferQueue(core.compile_model(model, "CPU", hints))
-        self._queue.set_callback(self._copy_output)
-
-    def _copy_output(self, request: Any, output: NDArray[np.float32]) -> None:
-        """Copy the result of a request (1, ...) into `output` (...), before the request is used again."""
-        output[...] = request.get_tensor(self.graph.interface.output).data[0]
+        self._process = GraphProcess(
+            graph.path,
+            (interface.input, interface.output),
+            "openvino",
+            precision=precision,
+            shape=[1, interface.channels, *size],
+            output_shape=self.output_shape,
+        )
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the output (B, ...) of images (B, channels, H, W)."""
-        output = np.empty((len(image), *self.output_shape), np.float32)
-        with self.graph.refuse(f"a graph that fails at {image.shape[3]}x{image.shape[2]}"):
-            for number in range(len(image)):
-                self._queue.start_async({self.graph.interface.input: image[number : number + 1]}, output[number])
-            self._queue.wait_all()
-        return output
+        return self._process.run(image, (len(image), *self.output_shape))
 
 
 def check_backend(choice: BackendChoice, *, is_exported: bool = False) -> None:
@@ -186,7 +176,10 @@ def quantize_int8(source: Path, out: Path, images: Sequence[NDArray[np.float32]]
     """
     check_installed("onnx", "onnxruntime")
     compared = np.stack(images[:: max(len(images) // _COMPARED, 1)])
-    expected = ExportedNetwork(source).inverse_depth(compared)
+    network = ExportedNetwork(source)
+    for image in images:  # in its own process, before the calibration runs the same graph in this one
+        network.inverse_depth(image[None])
+    expected = network.inverse_depth(compared)
     for share in FLOAT32_SHARES:
         _quantize(source, out, images, _list_first_and_last(source, share))
         if median_relative_difference(ExportedNetwork(out).inverse_depth(compared), expected) <= MAX_DIFFERENCE:

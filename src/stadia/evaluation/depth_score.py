@@ -27,6 +27,7 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.score_notes import (
     note_of_clamp,
+    note_of_flips,
     note_of_normalization,
     note_of_order,
     note_of_range,
@@ -335,6 +336,7 @@ def collect_scores(
         notes.append(f"not comparable with published figures: {len(images)} images, but {expected}")
     notes += note_of_truth(float(np.median([image.labeled for image in images])), protocol)
     notes += note_of_clamp({image.name: image.at_clamp for image in images})
+    notes += note_of_flips([image.flip for image in images])
     notes += note_of_order([image.order for image in images if image.order is not None], depth_scale)
     if not depth_scale.is_affine:
         notes += note_of_normalization([image.span for image in images])

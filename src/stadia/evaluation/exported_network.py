@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +18,7 @@ from stadia.core.errors import ConfigError, DataError, summarize_exception
 from stadia.core.types import DepthScale
 from stadia.evaluation.background import run_ahead
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
+from stadia.evaluation.graph_process import EXPECTED, GraphProcess
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.input_files import check_input_file
 from stadia.geometry.numpy_camera import IMAGE_CROPS, relative_focal
@@ -127,7 +127,6 @@ class ExportDescription(StrictModel):
 
 # -- the graph
 
-EXPECTED = "an ONNX file that `stadia export` wrote"
 MIN_OPSET = 13
 _MAX_BYTES = 1 << 31  # limit of a protobuf
 _MAX_NODES = 4000  # networks have about a thousand; onnxruntime takes a minute to open 10,000
@@ -161,11 +160,8 @@ def check_installed(*packages: str, extra: str = "onnx") -> None:
         raise ConfigError(missing[0], found="no such package", expected=expected, fix=fix)
 
 
-_FATAL = 4  # level of onnxruntime's log
-
-
 class OnnxGraph:
-    """A graph that onnxruntime runs: on a GPU if its build supports one, otherwise on all cores.
+    """A graph that onnxruntime runs in its own process: on a GPU if its build supports one, otherwise on all cores.
 
     interface: required input and output, see `check_interface`.  threads: number of cores; None for all.
     texts: the file's metadata.
@@ -177,33 +173,12 @@ class OnnxGraph:
     def __init__(self, path: Path, interface: GraphInterface, *, threads: int | None = None) -> None:
         self.path, self.interface = Path(path), interface
         check_installed("onnx", "onnxruntime")
-        import onnxruntime
-
         if fault := _find_fault(self.path):
             raise DataError(self.path, found=fault, expected=EXPECTED, fix="export it again")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = _FATAL
-        available = onnxruntime.get_available_providers()
-        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
-        with self.refuse("a file that onnxruntime cannot load"):
-            self._session: Any = onnxruntime.InferenceSession(
-                str(self.path), options, providers=providers, disabled_optimizers=["ConstantFolding"]
-            )
-        self.texts: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
-        tensors = (*self._session.get_inputs(), *self._session.get_outputs())
-        self._tensors: list[tuple[str, list[int | str], str]] = [(one.name, one.shape, one.type) for one in tensors]
-
-    @contextmanager
-    def refuse(self, failure: str) -> Iterator[None]:
-        """Raise DataError for any error of a runtime; these have no common base class."""
-        try:
-            yield
-        except Exception as error:
-            found = f"{failure} ({summarize_exception(error)[:200]})"
-            raise DataError(
-                self.path, found=found, expected=EXPECTED, fix="copy it again, or export it again"
-            ) from error
+        names = (interface.input, interface.output)
+        self._process = GraphProcess(self.path, names, "onnxruntime", threads=threads)
+        self.texts: Mapping[str, str] = self._process.about["texts"]
+        self._tensors: list[tuple[str, list[int | str], str]] = self._process.about["tensors"]
 
     @property
     def only_size(self) -> tuple[int, int] | None:
@@ -229,13 +204,7 @@ class OnnxGraph:
         """Return the output (B, ...) of images (B, channels, H, W)."""
         if len(image) > 1 and self._tensors[0][1][0] == 1:  # a graph for one image at a time
             return np.concatenate([self.run(one) for one in np.split(image, len(image))])
-        height, width = image.shape[-2:]
-        with self.refuse(f"a graph that fails at {width}x{height}"):
-            output = self._session.run([self.interface.output], {self.interface.input: image})[0]
-        if output.shape != (expected := (len(image), *self.interface.output_shape(height, width))):
-            found = f"an output of shape {output.shape} for images of shape {image.shape}"
-            raise DataError(self.path, found=found, expected=f"shape {expected}", fix="export it again")
-        return np.asarray(output, np.float32)
+        return self._process.run(image, (len(image), *self.interface.output_shape(*image.shape[-2:])))
 
 
 def _find_fault(path: Path) -> str:

@@ -79,6 +79,7 @@ class ImageScore:
     range_slope: of log(prediction / truth) over log(range / z), if it explains most of the error.
     span: range of a prediction that was normalized for display.
     parts: metrics and pixels of parts of the image by name.
+    flip: key of `score_notes.FLIPS` by which the prediction fits the truth; empty without one.
     by_alignment: COMPARED_METRICS by each alignment that the depth scale allows.
     """
 
@@ -93,6 +94,7 @@ class ImageScore:
     uncertainty: UncertaintyScores | None = None
     range_slope: float | None = None
     span: str | None = None
+    flip: str = ""
     by_alignment: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
@@ -152,6 +154,7 @@ def score_image(
     slope = None if depth_scale.is_affine else fit_range_slope(found[0], scored[0], mask)
     ranked = 1 / scored[0] if depth_scale is DepthScale.AFFINE_INVERSE else scored[0]
     order = rank_correlation(found[0], ranked)
+    flip = "" if order is None or order > FLIPPED_BELOW else _find_flip(values, mask, ranked)
     del whole, true, values, whole_mask  # hundreds of megabytes for large maps
     depth, ratio = align_to_truth(found, scored, depth_scale, protocol.alignment(depth_scale), protocol.clamp_m)
     compared = _compare_alignments(found, scored, depth_scale, protocol.clamp_m)
@@ -179,6 +182,7 @@ def score_image(
         uncertainty,
         slope,
         span,
+        flip,
         compared,
         parts,
     )
@@ -245,6 +249,21 @@ def _compare_alignments(
         depth, _ = align_to_truth(predicted, true_m, depth_scale, alignment, clamp_m)
         compared[str(alignment)] = {name: float(METRICS.load(name)(depth, true_m, every)) for name in COMPARED_METRICS}
     return compared
+
+
+FLIPPED_BELOW, FLIPPED_FROM = 0.6, 0.9
+"""Rank correlation with the truth below which flips are tried, and from which one fits. Road scenes fit mirrored with
+.9, too."""
+
+
+def _find_flip(values: Tensor, mask: Tensor, ranked: Tensor) -> str:
+    """Return the key of FLIPS by which the ranks of a map (h, w) fit the N scored pixels; "" for no flip."""
+    orders = {}
+    for name, axes in (("rows", (0,)), ("columns", (1,)), ("both", (0, 1))):
+        sampled = resize_map(values.flip(axes)[None, None], *mask.shape)[0, 0][mask]
+        orders[name] = (rank_correlation(sampled, ranked) or 0.0) if sampled.isfinite().all() else 0.0
+    best = max(orders, key=lambda name: orders[name])
+    return best if orders[best] >= FLIPPED_FROM else ""
 
 
 def _sample_uncertainty(

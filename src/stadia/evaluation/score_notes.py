@@ -47,6 +47,13 @@ MISTAKES: Mapping[float, str] = {
 
 TURNED_BELOW = -0.3  # median rank correlation with the truth; mean depth has .51 to .97, random numbers up to .04
 
+FLIPS: Mapping[str, tuple[str, str]] = {
+    "rows": ("upside down", "numpy.flipud of each map, as OpenGL's buffers need it"),
+    "columns": ("mirrored from left to right", "numpy.fliplr of each map, as of a mirrored input"),
+    "both": ("turned by 180 degrees", "numpy.rot90(map, 2) of each map"),
+}
+"""Name and fix of a flipped prediction."""
+
 
 def note_of_clamp(at_clamp: Mapping[str, float]) -> list[str]:
     """Note images with too many pixels at the protocol's clamp. at_clamp: share of the scored pixels, by image."""
@@ -126,6 +133,15 @@ def note_of_range(slopes: Sequence[float | None]) -> list[str]:
     return [
         f"{found} (in {len(known)} of {len(slopes)} images). Fix: z = range / sqrt(1 + x^2 + y^2), x = (u - cx) / fx"
     ]
+
+
+def note_of_flips(flips: Sequence[str]) -> list[str]:
+    """Note predictions that fit the truth after a flip. flips: of each image."""
+    flipped = [flip for flip in flips if flip]
+    if 2 * len(flipped) <= len(flips) or len(set(flipped)) > 1:
+        return []
+    what, fix = FLIPS[flipped[0]]
+    return [f"{len(flipped)} of {len(flips)} predictions are {what} against the ground truth. Fix: {fix}"]
 
 
 def note_of_order(orders: Sequence[float], depth_scale: DepthScale) -> list[str]:

@@ -5,9 +5,10 @@ Nothing is applied. Each function returns sentences with the hypothesis, its gai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations, product
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.evaluation.io.trajectory_files import Trajectory, associate_trajectories
-from stadia.geometry.se3 import inverse, matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix, so3_log
+from stadia.geometry.se3 import hat, inverse, matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix, so3_log
 from stadia.metrics.trajectory_metrics import PathAlignment, align_path, ate_rmse_m, path_length_m
 
 Array = NDArray[np.float64]
@@ -32,12 +33,15 @@ MIN_TURN_DEG = 10.0  # angle of a constant rotation between the cameras from whi
 SNAP = 0.06  # largest difference of an entry from a rotation by right angles
 MAX_PAIRS = 400
 MAX_ATE_SHARE = 0.5  # ATE with a hypothesis over the ATE as given
-MIN_ATE_OF_PATH = 0.01  # ATE over the path length below which clocks are not searched
+MIN_ATE_OF_PATH = 0.01  # ATE over the path length below which clocks and lever arms are not searched
 MAX_OFFSET_S = 30.0
 MAX_SAMPLES = 2000  # speeds whose correlation gives the offset of two clocks
 MIN_CORRELATION = 0.7
-MIN_TIMED_POSES = 20
+MIN_LEVER_TURN_DEG = 20.0  # rotation of a path from which a lever arm is known
+MIN_LEVER_POSES = 20
 MAX_MULTIPLIED = 20_000  # poses up to which motions are multiplied: 0.2 s
+
+MIRROR = np.diag([1.0, -1.0, 1.0])
 
 AXES_BY_NAME = {
     "the camera axes of OpenGL (x right, y up, z backward, as nerfstudio and Blender write them)": np.diag(
@@ -200,19 +204,42 @@ def _list_hypotheses(estimated: Trajectory, reference: Trajectory) -> Iterator[H
             fix = "multiply them, T[k] = T[k - 1] @ motion[k]" + (", each inverted first" if "inverse" in what else "")
             yield Hypothesis(what, fix, multiply_motions(motions), Q)
     for path, option in ((estimated, "--format"), (reference, "--reference-format")):
-        what, fix, w_first = _swap_quaternions(path, option)
-        if path is estimated:
-            changed = (reorder_quaternions(P, w_first=w_first), Q)
-        else:
-            changed = (P, reorder_quaternions(Q, w_first=w_first))
-        yield Hypothesis(f"{path.name} {what}", fix, *changed)
+        for what, fix, change in _list_rotation_mistakes(path, option):
+            changed = (change(P), Q) if path is estimated else (P, change(Q))
+            yield Hypothesis(f"{path.name} {what}", fix, *changed)
 
 
-def _swap_quaternions(path: Trajectory, option: str) -> tuple[str, str, bool]:
-    """Return what a file may have, the fix, and the argument of reorder_quaternions that applies it."""
+def _list_rotation_mistakes(path: Trajectory, option: str) -> Iterator[tuple[str, str, Callable[[Array], Array]]]:
+    """Yield what a file may have, the fix, and the function that applies it."""
     if path.w_first is not True:
-        return "has the w of its quaternions first", f"pass {option} euroc (w first), or write qx qy qz qw", True
-    return "has the w of its quaternions last", f"pass {option} tum (w last), or write qw qx qy qz", False
+        fix = f"pass {option} euroc (w first), or write qx qy qz qw"
+        yield "has the w of its quaternions first", fix, partial(reorder_quaternions, w_first=True)
+        fix = f"write qx qy qz qw in the file of {option}"
+        yield "has its quaternions as qy qz qw qx", fix, partial(reorder_quaternions, w_first=False)
+        fix = "pass " + option + " euroc (w first), and transpose each rotation"
+        yield "has w first and transposed rotations", fix, _conjugate_w_first
+    else:
+        fix = f"pass {option} tum (w last), or write qw qx qy qz"
+        yield "has the w of its quaternions last", fix, partial(reorder_quaternions, w_first=False)
+    fix = "transpose each rotation, and keep the positions"
+    yield "has transposed rotations (conjugate quaternions)", fix, _transpose_rotations
+    what = "has rotations of camera-to-world and translations of world-to-camera"
+    yield what, "write the position of the camera, -R t", _turn_translations
+
+
+def _transpose_rotations(T: Array) -> Array:
+    return _with_rotations(T, np.swapaxes(T[:, :3, :3], 1, 2))
+
+
+def _conjugate_w_first(T: Array) -> Array:
+    return _transpose_rotations(reorder_quaternions(T, w_first=True))
+
+
+def _turn_translations(T: Array) -> Array:
+    """Return poses with the positions -R t."""
+    changed = T.copy()
+    changed[:, :3, 3] = -np.einsum("nij,nj->ni", T[:, :3, :3], T[:, :3, 3])
+    return changed
 
 
 def _list_axis_rotations() -> Iterator[Array]:
@@ -234,7 +261,7 @@ def _turn(T: Array, R_camera_other: Array) -> Array:
 
 
 def _fit_axes(P: Array, Q: Array, pairs: Pairs, *, inverted: bool) -> list[Hypothesis]:
-    """Return the constant rotation of the camera that fits best: by right angles, otherwise any."""
+    """Return the constant rotation of the camera that fits best: by right angles, otherwise any; or a mirror."""
     scored = [(measure_motion_error(_turn(P, R), Q, pairs) or 0.0, R) for R in _list_axis_rotations()]
     error, R = min(scored, key=lambda entry: entry[0])
     candidates = [(error, R)]
@@ -248,7 +275,31 @@ def _fit_axes(P: Array, Q: Array, pairs: Pairs, *, inverted: bool) -> list[Hypot
         fix = f"multiply each pose of the estimate from the right by {_format(R.T)}"
         fix = f"invert its poses, then {fix}" if inverted else fix
         hypotheses.append(Hypothesis(f"{prefix}{_name_axes(R)}", fix, _turn(P, R), Q))
+    if not inverted and (turned := _turn_rotations(P, Q)) is not None:
+        hypotheses.append(turned)
+    if not inverted:
+        mirrored = _with_rotations(P, MIRROR @ P[:, :3, :3] @ MIRROR)
+        mirrored[:, :3, 3] = P[:, :3, 3] @ MIRROR
+        what = "one of the files has a left-handed world (y up, as Unity writes it)"
+        hypotheses.append(Hypothesis(what, "mirror y: M T M with M = diag(1, -1, 1, 1)", mirrored, Q))
     return hypotheses
+
+
+def _turn_rotations(P: Array, Q: Array) -> Hypothesis | None:
+    """Return the constant rotation from the left that fits the rotations to the positions; None if it is small.
+
+    Positions are aligned first, so that it differs from the world frame of the whole path.
+    """
+    with suppress(GeometryError):
+        aligned = align_path(torch.from_numpy(P), torch.from_numpy(Q), PathAlignment.SIM3)
+        R_world = aligned.T_world_camera[0, :3, :3].numpy() @ P[0, :3, :3].T
+        U, _, Vt = np.linalg.svd(np.einsum("nij,nkj->ik", R_world.T @ Q[:, :3, :3], P[:, :3, :3]))
+        L = U @ np.diag([1, 1, np.sign(np.linalg.det(U @ Vt))]) @ Vt
+        if (angle := float(_angles_deg(L[None])[0])) >= MIN_TURN_DEG:
+            what = f"one of the files has positions and rotations of two world frames, {angle:.0f} degrees apart"
+            fix = f"multiply each rotation of the estimate from the left by {_format(L)}"
+            return Hypothesis(what, fix, _with_rotations(P, L @ P[:, :3, :3]), Q)
+    return None
 
 
 def _fit_rotation(P: Array, Q: Array, pairs: Pairs) -> Array | None:
@@ -294,15 +345,18 @@ def _explain_alignment(P: Array, Q: Array, alignment: PathAlignment) -> Iterator
             yield f"the two files have different world frames: {gain}"
 
 
-# -- Clocks.
+# -- Clocks and lever arms.
 
 
 def note_offsets(
     estimated: Trajectory, reference: Trajectory, pair: tuple[Trajectory, Trajectory], max_difference_s: float
 ) -> list[str]:
-    """Return a constant clock offset that explains the ATE. pair: the associated poses of both."""
+    """Return a constant clock offset, otherwise a lever arm between the two sensors, that explains the ATE.
+
+    pair: the associated poses of both.
+    """
     P, Q = (torch.from_numpy(path.T_world_camera) for path in pair)
-    if len(P) < MIN_TIMED_POSES:
+    if len(P) < MIN_LEVER_POSES:
         return []
     with suppress(GeometryError):
         as_given = _fit_ate(P, Q)
@@ -310,6 +364,12 @@ def note_offsets(
             return []
         if note := _find_clock_offset(estimated, reference, as_given, max_difference_s):
             return [note]
+        lever, ate_m = fit_lever_arm(P.numpy(), Q.numpy())
+        if ate_m <= MAX_GAIN * as_given:
+            where = ", ".join(f"{value:.3g}" for value in lever)
+            what = f"with the reference's sensor at ({where}) m in the axes of the estimate's camera"
+            return [f"{what}, ATE is {ate_m:.3g} m instead of {as_given:.3g}: the files are of two sensors of one rig. "
+                    "Fix: multiply the poses of one file from the right by their extrinsics"]  # fmt: skip
     return []
 
 
@@ -329,7 +389,7 @@ def _find_clock_offset(
     with suppress(DataError, GeometryError):
         tolerance = 0.25 if rows else max(max_difference_s, step)
         P, Q = associate_trajectories(_shift(estimated, offset), _shift(reference, 0.0), tolerance)
-        if len(P) < MIN_TIMED_POSES:
+        if len(P) < MIN_LEVER_POSES:
             return None
         ate_m = _fit_ate(torch.from_numpy(P.T_world_camera), torch.from_numpy(Q.T_world_camera))
         if ate_m > MAX_ATE_SHARE * as_given:
@@ -357,7 +417,7 @@ def find_time_offset(estimated: Trajectory, reference: Trajectory, max_offset: f
     instants = [_instants(path) for path in (estimated, reference)]
     start, end = min(t[0] for t in instants), max(t[-1] for t in instants)
     step = max(float(max(np.median(np.diff(t)) for t in instants)), (end - start) / MAX_SAMPLES)
-    if not step > 0 or (end - start) / step < MIN_TIMED_POSES:
+    if not step > 0 or (end - start) / step < MIN_LEVER_POSES:
         return None
     is_timed = estimated.times_s is not None and reference.times_s is not None
     grid = np.arange(start, end + step / 2, step)
@@ -367,7 +427,7 @@ def find_time_offset(estimated: Trajectory, reference: Trajectory, max_offset: f
     for lag in range(-most, most + 1):
         a, b = (signals[0][: len(grid) - lag], signals[1][lag:]) if lag >= 0 else (signals[0][-lag:], signals[1][:lag])
         known = np.isfinite(a) & np.isfinite(b)
-        if known.sum() >= max(MIN_TIMED_POSES, len(grid) // 4) and a[known].std() > 0 and b[known].std() > 0:
+        if known.sum() >= max(MIN_LEVER_POSES, len(grid) // 4) and a[known].std() > 0 and b[known].std() > 0:
             scores[lag] = float(np.corrcoef(a[known], b[known])[0, 1])
     if not scores or (best := max(scores, key=lambda lag: scores[lag])) == 0 or scores[best] < MIN_CORRELATION:
         return None
@@ -381,3 +441,24 @@ def _sample_speeds(path: Trajectory, instants: Array, grid: Array) -> Array:
     speeds = np.linalg.norm(np.gradient(position, axis=0), axis=1) / step
     speeds[(grid < instants[0] + step) | (grid > instants[-1] - step)] = np.nan
     return speeds
+
+
+def fit_lever_arm(P: Array, Q: Array, iterations: int = 8) -> tuple[Array, float]:
+    """Return the point (3,) in the estimate's camera that follows the reference's positions, and the ATE with it.
+
+    Gauss-Newton over the point and a similarity. Raises GeometryError if the path rotates too little.
+    """
+    lever, moved = np.zeros(3), P.copy()
+    for _ in range(iterations):
+        aligned = align_path(torch.from_numpy(moved), torch.from_numpy(Q), PathAlignment.SIM3)
+        R, position = aligned.T_world_camera[:, :3, :3].numpy(), aligned.T_world_camera[:, :3, 3].numpy()
+        centered = position - position.mean(0)
+        turned = -hat(torch.from_numpy(centered)).numpy()
+        design = np.concatenate([aligned.scale * R, np.tile(np.eye(3), (len(P), 1, 1)), turned, centered[..., None]], 2)
+        spread = np.linalg.svd((R - R.mean(0)).reshape(-1, 3), compute_uv=False)[-1] / np.sqrt(len(P))
+        if spread < np.sin(np.radians(MIN_LEVER_TURN_DEG)) / 4:
+            raise GeometryError("path", found="too little rotation", expected="a lever arm", fix="none")
+        step = np.linalg.lstsq(design.reshape(-1, 10), (Q[:, :3, 3] - position).reshape(-1), rcond=None)[0]
+        lever = lever + step[:3]
+        moved[:, :3, 3] = P[:, :3, 3] + P[:, :3, :3] @ lever
+    return lever, _fit_ate(torch.from_numpy(moved), torch.from_numpy(Q))
