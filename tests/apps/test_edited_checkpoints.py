@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tests.combinations import mark_others
 
+from stadia.core.registry import ALLOWED_CODE
 from stadia.training.checkpoint import Checkpoint, write_checkpoint
 
 EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -65,3 +66,23 @@ def test_is_refused_in_one_line(
         assert code in (0, 1, 2), f"{name}: {err}"
         if "large" not in edit:
             assert code == 2, f"{name}: {err}"
+
+
+@pytest.mark.slow
+def test_code_that_a_checkpoint_names_is_imported_on_the_users_word(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stadia: Callable[..., tuple[int, str, str]]
+) -> None:
+    monkeypatch.setenv(ALLOWED_CODE, "")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "named_by_a_file.py").write_text("open('imported', 'w').close()\nNetwork = None\n")
+    checkpoint = Checkpoint.open(whole / "RUN")
+    config = {**checkpoint.header.config, "model": {"network": {"name": "named_by_a_file:Network"}}}
+    header = checkpoint.header.model_copy(update={"config": config})
+    write_checkpoint(tmp_path / "RUN" / "checkpoints" / "best.safetensors", header, checkpoint.state())
+    monkeypatch.chdir(tmp_path)
+    for name, words in COMMANDS.items():
+        code, _, err = stadia(*words)
+        assert (code, "--allow-code" in err) == (2, True), f"{name}: {err}"
+    assert not (tmp_path / "imported").exists()
+    assert stadia(*COMMANDS["export"], "--allow-code")[0] == 2  # no network
+    assert (tmp_path / "imported").exists()

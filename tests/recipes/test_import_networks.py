@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -287,6 +288,18 @@ class TestRefusals:
         with pytest.raises(StadiaError):
             import_network(folder, "monodepth2", tmp_path / "out.safetensors")
         assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize("height", [float("inf"), -64, 33])
+    def test_impossible_sizes(self, height: float, folder: Path, parts: dict[str, Weights], tmp_path: Path) -> None:
+        torch.save({**parts["encoder"], "height": height, "width": 640}, folder / "encoder.pth")
+        with refuses(ConfigError, where="network.size"):
+            import_network(folder, "monodepth2", tmp_path / "out.safetensors")
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+    def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "weights.pt")
+        with refuses(StadiaError, where="weights.pt", found="a pipe"):
+            import_network(tmp_path / "weights.pt", "midas", tmp_path / "out.safetensors")
 
     def test_a_folder_without_the_files(self, tmp_path: Path) -> None:
         with refuses(CheckpointError, found="encoder.pth"):

@@ -192,7 +192,12 @@ class TestRefusals:
             ("config.json", {"model_type": "bert"}, "model_type 'bert'"),
             ("config.json", {"backbone": "facebook/dinov2-base"}, "which would be downloaded"),
             ("config.json", {"hidden_sizes": "many"}, "refuses"),
-            ("config.json", {"hidden_sizes": [1 << 20] * 4}, "million weights"),
+            ("config.json", {"hidden_sizes": [1 << 14] * 4}, "million weights"),
+            ("config.json", {"hidden_sizes": [1 << 20] * 4}, "hidden_sizes=1048576"),
+            ("config.json", {"patch_sizes": [-14, 3, 3, 3]}, "patch_sizes=-14"),
+            ("config.json", {"depths": [4096, 1, 1, 1]}, "too many layers"),
+            ("config.json", {"_attn_implementation": "evil/kernel"}, "'_attn_implementation'"),
+            ("config.json", {"a": {"model_type": "timm_backbone", "backbone": "hf-hub:a/b"}}, "'backbone'"),
             ("preprocessor_config.json", {"size_divisor": 1 << 30}, "image processor has the size"),
             ("preprocessor_config.json", {"do_normalize": True, "image_std": [0, 1, 1]}, "standard deviation"),
         ],
@@ -204,6 +209,12 @@ class TestRefusals:
             open_small(folder)
         assert message in str(error.value)
         assert "\n" not in str(error.value)
+
+    def test_an_architecture_without_a_prediction(self, folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "return_dict": False}))
+        with refuses(CheckpointError, where="architecture"):
+            open_small(folder).recipe.inverse_depth(torch.rand(1, 3, 64, 96))
 
     def test_code_of_a_repository_is_never_run(self, folder: Path) -> None:
         path = folder / "config.json"

@@ -12,7 +12,7 @@ from typing import Any
 from stadia.core.errors import ConfigMistakes, StadiaError, VerdictError
 from stadia.core.registry import find_nearest_name
 
-SHARED_OPTIONS = ("--traceback", "--quiet")
+SHARED_OPTIONS = ("--traceback", "--quiet", "--allow-code")
 """Options of every command, anywhere on the line."""
 
 UNUSABLE, MISTAKE, INTERNAL = 1, 2, 70  # exit codes

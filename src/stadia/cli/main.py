@@ -58,6 +58,7 @@ from stadia.cli.video.prior import app as prior
 from stadia.cli.view import view
 from stadia.cli.wing_commands import WING_COMMANDS
 from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.registry import OWN_PART, allow_code
 
 DONE, PIPE_CLOSED = 0, 1  # exit codes, beside those of `describe_error`
 
@@ -119,6 +120,9 @@ def main(
     ] = False,
     show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Import classes (module:Class) that a checkpoint or run names.")
+    ] = False,
 ) -> None:
     """Handle the options that all commands share; `run` removes them from the line before."""
 
@@ -224,6 +228,8 @@ def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
         stop_with_parent()
         _check_surroundings(line)
         words = [word for word in line if word not in SHARED_OPTIONS]
+        given = (word.rpartition("=")[2] for word in line)
+        allow_code(["*"] if "--allow-code" in line else filter(OWN_PART.fullmatch, given))
         SHOWN_PROGRESS.is_silent = "--quiet" in line or "--json" in line
         code = _build_command()(words, prog_name="stadia", standalone_mode=False) or DONE
         return code, "interrupted" if code == INTERRUPTED else ""  # typer turns Ctrl-C into this

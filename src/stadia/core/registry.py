@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from stadia.core.errors import ConfigError, summarize_exception
+from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
 
 
 def find_nearest_name(name: str, valid: Mapping[str, object] | list[str], *, similarity: float = 0.65) -> str | None:
@@ -103,8 +104,32 @@ class Registry(Mapping[str, str]):
             fix = f"did you mean '{module}:{near}'?" if near else f"define it in {module}"
             found = f"'{name}', and {module} has no '{attribute}'"
             raise ConfigError(self.kind, found=found, expected=expected, fix=fix)
+        allow_code([name])
         return getattr(loaded, attribute)
 
 
 OWN_PART = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 """The form `module:attribute` of your own part."""
+
+
+ALLOWED_CODE = "STADIA_ALLOW_CODE"
+"""Environment variable with the own parts that files may name, separated by spaces, or `*` for any of them."""
+
+
+def allow_code(names: Iterable[str]) -> None:
+    """Let checkpoints and runs name these parts, here and in processes that this one starts."""
+    allowed = os.environ.get(ALLOWED_CODE, "").split()
+    if new := [name for name in names if name not in allowed]:
+        os.environ[ALLOWED_CODE] = " ".join([*allowed, *new])
+
+
+def refuse_code(path: object, values: Any) -> None:
+    """Raise CheckpointError if the configuration in a file names an own part that the user did not allow."""
+    allowed, left = os.environ.get(ALLOWED_CODE, "").split(), [values]
+    while left:
+        value = left.pop()
+        left += value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+        if isinstance(value, str) and OWN_PART.fullmatch(value) and not {value, "*"}.intersection(allowed):
+            found, expected = f"'{value}', code that the file would import", "parts of stadia or of installed packages"
+            fix = "add --allow-code if you trust the file and this module"
+            raise CheckpointError(path, found=found, expected=expected, fix=fix)

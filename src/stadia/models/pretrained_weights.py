@@ -191,7 +191,6 @@ def load_pretrained(
     unexpected.
     """
     path, file = expand_home(path), resolve_weights_file(path)
-    check_input_file(file, expected=_EXPECTED, max_bytes=_MAX_BYTES)
     renamed = rename_to_transformers(read_tensors(file), network.state_dict().keys())
     report = _match_weights(renamed, network, source=str(path))
     missing, unexpected = (*UNUSED_PARAMETERS, "*.core.*", *allow_missing), (*IGNORED_FILE_WEIGHTS, *allow_unexpected)
@@ -214,7 +213,6 @@ def load_state_dict(network: nn.Module, path: Path, *, ignore: Collection[str] =
     Raises CheckpointError with the names of weights that are missing, left over, of another shape or not finite.
     """
     path = expand_home(path)
-    check_input_file(path, expected=_EXPECTED, max_bytes=_MAX_BYTES)
     copy_weights(network, read_tensors(path), path, ignore=ignore, fix="pass the weights of this network")
 
 
@@ -250,6 +248,7 @@ def read_tensors(path: Path, plain: Collection[str] = ()) -> dict[str, Tensor]:
 
     plain: names of plain numbers, which are returned as tensors. Raises CheckpointError for other content.
     """
+    check_input_file(path, expected=_EXPECTED, max_bytes=_MAX_BYTES)
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, plain)
 
 
@@ -457,19 +456,23 @@ SLACK_FACTOR = 4
 SLACK_NUMBERS = 1 << 26
 """A network may have more weights than its file while it is built."""
 
+MAX_PARAMETERS = 1 << 15
+"""Tensors of a network, ten times as many as the largest published one has: a layer takes memory of its own."""
+
 
 @contextmanager
 def limit_parameters(path: Path, numbers: int) -> Iterator[None]:
     """Raise CheckpointError if networks built in the block are far larger than a file of `numbers` weights."""
-    count, most = 0, SLACK_FACTOR * numbers + SLACK_NUMBERS
+    count, parameters, most = 0, 0, SLACK_FACTOR * numbers + SLACK_NUMBERS
 
     def add(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        nonlocal count
+        nonlocal count, parameters
         count += 0 if parameter is None else parameter.numel()
-        if count > most:
+        parameters += 1
+        if count > most or parameters > MAX_PARAMETERS:
             raise CheckpointError(
                 path,
-                found=f"a configuration of a network with more than {most >> 20} million weights",
+                found=f"a configuration of a network with more than {most >> 20} million weights, or too many layers",
                 expected="a configuration of the file's own weights",
                 fix="use a checkpoint whose configuration nobody changed",
             )

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
-from stadia.core.registry import find_nearest_name
+from stadia.core.registry import OWN_PART, find_nearest_name
 from stadia.core.types import DepthScale
 from stadia.files.input_files import check_input_file, read_text
 from stadia.files.json_files import read_json
@@ -258,6 +258,58 @@ def read_settings(files: PublishedFiles) -> dict[str, Any]:
     return {"architecture": architecture, "preprocessing": dict(preprocessing)}
 
 
+_ATTENTION = (None, "eager", "sdpa")
+_ACCEPTED: Mapping[str, tuple[object, ...]] = {
+    "auto_map": (),
+    "attn_implementation": _ATTENTION,  # others name kernels of the hub
+    "_attn_implementation": _ATTENTION,
+    "repo_path": (None, "shi-labs/oneformer_demo"),  # transformers' default; others name any folder
+}
+"""Accepted values of configuration keys that can name code or files elsewhere."""
+
+_ELSEWHERE = re.compile(r"(hf[-_]hub|local-dir):.*", re.DOTALL)
+_FILE_HERE = re.compile(r"[A-Za-z0-9_-]+\.json")
+_COUNTS = re.compile(r".*(size|sizes|dim|channels|layers|heads|depths|stride|strides)")
+MAX_COUNT = 1 << 18
+"""Largest size of a vocabulary. Layers take memory before the first weight exists."""
+
+
+def list_values(values: Any) -> Iterator[tuple[str, Any]]:
+    """Yield each value of nested JSON with the nearest key above it."""
+    left = [("", values)]
+    while left:
+        key, value = left.pop()
+        yield key, value
+        if isinstance(value, Mapping):
+            left += ((str(name), inner) for name, inner in value.items())
+        elif isinstance(value, list | tuple):
+            left += ((key, inner) for inner in value)
+
+
+def find_foreign_files(values: Any) -> list[str]:
+    """Return the entries of a configuration of transformers that name code, or files outside their folder."""
+    found = []
+    for key, value in list_values(values):
+        is_file = key == "class_info_file" and value is not None
+        if (
+            (key in _ACCEPTED and not any(value == one for one in _ACCEPTED[key]))
+            or (is_file and not (isinstance(value, str) and _FILE_HERE.fullmatch(value)))
+            or (isinstance(value, str) and _ELSEWHERE.fullmatch(value))
+        ):
+            found.append(f"'{key}'")
+    return found
+
+
+def check_architecture(values: Any) -> None:
+    """Raise ValueError for a configuration that names code or files elsewhere, or has counts that no network has."""
+    if found := find_foreign_files(values):
+        raise ValueError(f"the architecture names code or files elsewhere: {', '.join(found[:3])}")
+    for key, value in list_values(values):
+        least = 1 if _COUNTS.fullmatch(key) else -MAX_COUNT
+        if type(value) is int and not least <= value <= MAX_COUNT:
+            raise ValueError(f"the architecture has {key}={value}; expected {least} to {MAX_COUNT}")
+
+
 def is_network_folder(path: Path) -> bool:
     """Return whether a folder has a network of transformers: a config.json with a model_type."""
     try:
@@ -269,9 +321,6 @@ def is_network_folder(path: Path) -> bool:
 
 # -- names of networks without a run
 
-OWN_NETWORK = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-"""Your own network: module:Class."""
-
 
 def is_network_name(text: str) -> bool:
     """Return whether a text names a network without a run: published, a folder of transformers, or module:Class."""
@@ -279,10 +328,7 @@ def is_network_name(text: str) -> bool:
     if path.exists():
         return path.is_dir() and is_network_folder(path)
     return (
-        text.startswith(HUB)
-        or text in PUBLISHED_NETWORKS
-        or text in DEPTH_NETWORKS
-        or bool(OWN_NETWORK.fullmatch(text))
+        text.startswith(HUB) or text in PUBLISHED_NETWORKS or text in DEPTH_NETWORKS or bool(OWN_PART.fullmatch(text))
     )
 
 

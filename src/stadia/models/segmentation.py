@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from stadia.files.input_files import read_bytes
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home
 from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable, warn_newest_revision
+from stadia.models.published_networks import find_foreign_files
 from stadia.process.cpu_settings import choose_matrix_products
 
 ImageArray = NDArray[np.uint8]
@@ -34,14 +34,6 @@ CITYSCAPES_CLASSES = tuple(_CITYSCAPES.split(", "))  # the 19 evaluated classes 
 _TILE_STEP = 0.75  # of a tile's side, to the next tile
 _MAX_TFLITE_BYTES = 1 << 30
 _MAX_CONFIG_BYTES = 16 << 20
-_ATTENTION = (None, "eager", "sdpa")
-_ACCEPTED: Mapping[str, tuple[object, ...]] = {
-    "auto_map": (),
-    "attn_implementation": _ATTENTION,  # others name kernels of the hub
-    "_attn_implementation": _ATTENTION,
-    "repo_path": (None, "shi-labs/oneformer_demo"),  # transformers' default; others name any folder
-}
-"""Accepted values of configuration keys that can name code or files elsewhere."""
 _NO_CONFIGS = ("tokenizer.json", "vocab.json")  # large, and they name no code
 
 
@@ -154,32 +146,11 @@ def _check_no_code(folder: Path) -> None:
     for path in sorted(folder.glob("*.json")):
         if not codes and not path.name.endswith(_NO_CONFIGS):
             values = read_json(path, expected="a configuration of transformers", max_bytes=_MAX_CONFIG_BYTES)
-            codes += [f"{path.name} with '{key}'" for key in _ACCEPTED if _has_other(values, key)]
-            codes += [f"{path.name} with 'class_info_file'"] * _has_other(values, "class_info_file")
+            codes += [f"{path.name} with {found}" for found in find_foreign_files(values)]
     if codes:
         expected = "a folder without code: config.json, preprocessor_config.json, model.safetensors"
         fix = "remove the code; only networks that transformers itself contains are run"
         raise CheckpointError(folder, found=f"code in it ({', '.join(codes[:3])})", expected=expected, fix=fix)
-
-
-def _has_other(values: Any, key: str) -> bool:
-    """Return whether a JSON value has a key, at any depth, with a value that is not accepted."""
-    left = [values]
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            if key in value and not _is_accepted(key, value[key]):
-                return True
-            left += value.values()
-        elif isinstance(value, list):
-            left += value
-    return False
-
-
-def _is_accepted(key: str, value: Any) -> bool:
-    if key == "class_info_file":  # a name beside the configuration, or in the repository
-        return value is None or (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]+\.json", value) is not None)
-    return any(value == one for one in _ACCEPTED[key])
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
+from stadia.core.registry import refuse_code
 from stadia.files.atomic_files import atomic_write, make_temporary_folder, write_json
 from stadia.files.input_files import check_input_file
 from stadia.files.json_files import check_json_values, load_json, read_json
@@ -139,6 +140,7 @@ class Checkpoint:
             nest, checksums = values["state"], dict(values["checksums"])
         except _FIELD_ERRORS as error:
             raise _damaged(path, f"an unreadable header ({type(error).__name__})") from error
+        refuse_code(path, header.config)
         if set(checksums) != names:
             raise _damaged(path, f"{len(names)} tensors instead of {len(checksums)}")
         return cls(path, header, nest, checksums)

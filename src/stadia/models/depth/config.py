@@ -16,6 +16,11 @@ from stadia.models.attention_config import AttentionConfig
 _FIVE_SCALES = Field(description="decoder channels at 1/1, 1/2, 1/4, 1/8, 1/16 of the image")
 DecoderChannels = Annotated[tuple[int, int, int, int, int], _FIVE_SCALES]
 
+MAX_SIDE = 4096
+"""Largest side of a network's image that a file of the network may request."""
+
+Side = Annotated[int, Field(ge=32, le=MAX_SIDE, multiple_of=32)]
+
 REVISION_PATTERN = "[0-9a-f]{40}"
 """A commit of the hub; branches and tags can move."""
 
@@ -264,7 +269,7 @@ class Monodepth2Config(DepthNetworkConfig):
     encoder: Literal["resnet18", "resnet50"] = "resnet18"
     metres_per_unit: PositiveFloat | None = None
     motion: bool = True
-    size: tuple[int, int] = (192, 640)
+    size: tuple[Side, Side] = (192, 640)
 
     @property
     def num_scales(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stadia.core.errors import ConfigError
 from stadia.models.depth.config import MidasConfig
 from stadia.models.depth.depth_network import AffineDepthNetwork, list_trainable
 from stadia.models.encoders import check_encoder
@@ -65,6 +66,8 @@ class Midas(AffineDepthNetwork):
 
         import timm
 
+        if not timm.is_model(config.encoder):  # "hf-hub:NAME" and "local-dir:NAME" read an architecture elsewhere
+            raise ConfigError("encoder", found=f"'{config.encoder}'", expected="a timm model", fix="choose another")
         trunk: Any = timm.create_model(config.encoder, pretrained=False, features_only=False, num_classes=0)
         sizes = [info["num_chs"] for info in trunk.feature_info[-4:]]
         stem = nn.Sequential(trunk.conv1, trunk.bn1, trunk.act1, trunk.maxpool, trunk.layer1)

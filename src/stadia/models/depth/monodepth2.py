@@ -235,7 +235,7 @@ def describe_monodepth2(folder: Path) -> dict[str, Any]:
     described: dict[str, Any] = {"weights": str(folder), "motion": has_motion}
     described["encoder"] = "resnet50" if is_deep else "resnet18"
     if {"height", "width"} <= values.keys():
-        described["size"] = (int(values["height"]), int(values["width"]))
+        described["size"] = [values["height"].tolist(), values["width"].tolist()]
     if "use_stereo" in values and bool(values["use_stereo"]):
         described["metres_per_unit"] = KITTI_BASELINE_M / UNIT_BASELINE
     return described

@@ -105,7 +105,10 @@ class Published(AffineDepthNetwork):
         padded = inside.shape[-2:]
         size = self.preprocessing.round_up(*padded)
         inside = functional.interpolate(inside, size=size, mode="bilinear", align_corners=False)
-        output = self._to_nearness(self._run(self.normalize(inside)).float())
+        try:
+            output = self._to_nearness(self._run(self.normalize(inside)).float())
+        except (AttributeError, LookupError, TypeError, ValueError) as error:  # of a configuration that holds anything
+            raise _refuse_architecture(self.config, error) from error
         output = functional.interpolate(output[:, None], size=padded, mode="bilinear", align_corners=False)
         return output[..., margins[0] : margins[0] + height, margins[1] : margins[1] + width]
 
@@ -171,29 +174,40 @@ def compute_margin(side: int) -> int:
 def build_published(config: PublishedConfig) -> Any:
     """Return the network of an architecture with random weights. Raises CheckpointError for one that fails."""
     transformers = import_transformers()
-    what = f"architecture of {config.source}"
-    expected, fix = "an architecture of transformers", "use the config.json of the published network"
     try:
         return transformers.AutoModelForDepthEstimation.from_config(make_architecture(config))
     except CheckpointError:
         raise
-    except Exception as error:  # of a configuration that may hold anything
-        found = f"one that cannot be built ({summarize_exception(error)})"
-        raise CheckpointError(what, found=found, expected=expected, fix=fix) from error
+    except Exception as error:
+        raise _refuse_architecture(config, error) from error
+
+
+def _refuse_architecture(config: PublishedConfig, error: Exception) -> CheckpointError:
+    found, fix = f"one that fails ({summarize_exception(error)})", "use the config.json of the published network"
+    expected = "an architecture of transformers"
+    return CheckpointError(f"architecture of {config.source}", found=found, expected=expected, fix=fix)
 
 
 def make_architecture(config: PublishedConfig) -> Any:
     """Return the configuration of transformers. Raises ConfigError if the installed version lacks it."""
     transformers = import_transformers()
-    values = config.architecture
+    values = _without_downloads(config.architecture)
     kind = values.pop("model_type")
-    values |= {"use_pretrained_backbone": False} if "use_pretrained_backbone" in values else {}
     try:
         return transformers.AutoConfig.for_model(kind, **values)
     except Exception as error:
         found = f"'{kind}', which transformers {transformers.__version__} refuses ({summarize_exception(error)})"
         fix = "pip install -U transformers, or use the config.json of the published network"
         raise ConfigError("model_type", found=found, expected="an architecture that it has", fix=fix) from error
+
+
+def _without_downloads(values: Any) -> Any:
+    """Return nested values of which none asks for pretrained weights of a backbone."""
+    if not isinstance(values, dict):
+        return values
+    return {
+        key: False if key == "use_pretrained_backbone" else _without_downloads(value) for key, value in values.items()
+    }
 
 
 def load_published(config: PublishedConfig) -> Any:

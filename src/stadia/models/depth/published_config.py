@@ -12,18 +12,16 @@ from pydantic import Field, PositiveFloat, model_validator
 from stadia.core.errors import StadiaError
 from stadia.core.types import DepthScale
 from stadia.files.paths import make_absolute
-from stadia.models.depth.config import DepthNetworkConfig
+from stadia.models.depth.config import MAX_SIDE, DepthNetworkConfig
 from stadia.models.published_networks import (
     PACKAGES,
     PUBLISHED_NETWORKS,
     PublishedNetwork,
+    check_architecture,
     find_published_files,
     find_repository,
     read_settings,
 )
-
-MAX_SIDE = 4096
-"""Largest side of a network's image that a settings file may request."""
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -196,6 +194,10 @@ class PublishedConfig(DepthNetworkConfig):
             if not find_repository(self.source):
                 object.__setattr__(self, "source", str(make_absolute(self.source)))
             self._state(files.entry)
+        parts = [(self.settings or {}).get(name) for name in ("architecture", "preprocessing")]
+        if not all(isinstance(part, Mapping) for part in parts) or self.architecture.get("model_type") not in _DEFAULTS:
+            raise ValueError("the settings have no architecture and preprocessing")
+        check_architecture(self.architecture)
         self.preprocessing  # noqa: B018 - raises for sizes that no image has
         return self
 

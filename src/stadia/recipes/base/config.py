@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError, ConfigError
+from stadia.core.registry import refuse_code
 from stadia.dataloading.config import VALIDATION_KEYS, DataConfig, DatasetConfig
 from stadia.datasets.config import POSES_OF_MAP
 from stadia.files.paths import expand_home, make_absolute
@@ -74,6 +75,7 @@ def read_stored_config(path: Path, recipe: str, values: Mapping[str, Any]) -> Re
     path: of its file, for the message.
     """
     found, expected = f"recipe '{recipe}'", f"one of {', '.join(CONFIGS)}"
+    refuse_code(path, values)
     if recipe in CONFIGS:
         config_class: type[RecipeConfig] = CONFIGS.load(recipe)
         try:

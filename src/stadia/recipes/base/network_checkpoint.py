@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
-from stadia.core.registry import find_nearest_name
+from stadia.core.registry import OWN_PART, find_nearest_name
 from stadia.core.types import Camera, DepthScale, PredictedMaps
 from stadia.dataloading.config import DataConfig
 from stadia.models import DEPTH_NETWORKS
@@ -22,13 +22,7 @@ from stadia.models.depth.depth_network import DepthNetwork, build_depth_network,
 from stadia.models.depth.midas import is_midas_file
 from stadia.models.depth.monodepth2 import describe_monodepth2
 from stadia.models.pretrained_weights import limit_parameters, read_tensors, resolve_weights_file
-from stadia.models.published_networks import (
-    HUB,
-    OWN_NETWORK,
-    describe_licence,
-    is_network_name,
-    refuse_misspelt_network,
-)
+from stadia.models.published_networks import HUB, describe_licence, is_network_name, refuse_misspelt_network
 from stadia.recipes.base.config import NETWORK_RECIPE
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, load_weights, write_checkpoint
@@ -184,7 +178,7 @@ def make_network_checkpoint(
 
 def configure_network(name: str, settings: Sequence[str] = ()) -> DepthModelConfig:
     """Return the configuration of a network by its name, with `network.KEY=VALUE` settings. Raises ConfigError."""
-    is_own = name in DEPTH_NETWORKS or (not name.startswith(HUB) and OWN_NETWORK.fullmatch(name) is not None)
+    is_own = name in DEPTH_NETWORKS or (not name.startswith(HUB) and OWN_PART.fullmatch(name) is not None)
     values: Mapping[str, Any] = {"name": name} if is_own else {"name": "published", "source": name}
     return resolve_config(DepthModelConfig, {"network": dict(values)}, settings)
 
