@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -35,6 +36,7 @@ from scipy.spatial.transform import Rotation
 REAL_DATA = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 Array = NDArray[np.float64]
 Words = Sequence[object]
+After = Callable[[Path, str], str] | None
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Report:
     make: writes it into an empty folder and returns the words of the command; `data` is the folder of real samples.
     expected: patterns that the output must all contain.  outcome: "right" or "cure", where it does.
     damaging: pattern of a wrong cause.  needs: folder of the real samples; empty for drawn inputs.
+    after: returns more text to compare, from the folder and the output: of files, or of the command that was named.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Report:
     outcome: str = "cure"
     damaging: str = ""
     needs: str = ""
+    after: After = None
 
 
 REPORTS: list[Report] = []
@@ -1659,6 +1663,123 @@ def _quaternions(folder: Path, data: Path) -> Words:
     return "evaluate", "--objects", folder / "est.csv", "--reference", data / "bop/lmo", "--split", "test"
 
 
+# -- Inputs kept as files next to the real samples: ../cases/round5/NAME with `source`, `cmd` and `right`.
+
+KEPT_CASES = Path("..") / "cases" / "round5"
+
+
+def add_kept_case(name: str, *expected: str, outcome: str = "cure", damaging: str = "", after: After = None) -> None:
+    """Add a case of the folder KEPT_CASES: its files are copied, and the command in its file `cmd` is run."""
+    needs = KEPT_CASES / name
+
+    def make(folder: Path, data: Path) -> Words:
+        shutil.copytree(data / needs, folder, dirs_exist_ok=True)
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        return shlex.split((folder / "cmd").read_text().replace("{case}", str(folder)))[1:]
+
+    REPORTS.append(Report(name, KEPT_SOURCES[name], make, expected, outcome, damaging, str(needs), after))
+
+
+def show_saved_camera(folder: Path, output: str) -> str:
+    """Return the camera that `stadia camera` wrote."""
+    saved = sorted([*folder.glob("imgs/K.json"), *folder.glob("*.K.json")])
+    return f"saved {json.dumps(json.loads(saved[0].read_text()))}" if saved else "saved nothing"
+
+
+def run_advice(*patterns: str) -> Callable[[Path, str], str]:
+    """Return a function that runs the first printed command that matches each pattern, and returns the outputs."""
+
+    def run_them(folder: Path, output: str) -> str:
+        texts: list[str] = []
+        for pattern in patterns:
+            found = re.search(pattern, output + " ".join(texts))
+            if found is None:
+                return " ".join([*texts, "no command"])
+            texts.append(run_words(shlex.split(found[1])[1:], folder / "advice.log"))
+        return " ".join(texts)
+
+    return run_them
+
+
+def find_red_mark(folder: Path, output: str) -> str:
+    """Return where the red mark of the mirrored video is in the pictures that were read."""
+    from stadia.datasets.video.video_decoding import stream_video
+
+    image = next(stream_video(folder / "a.mp4")).image.astype(int)
+    row, column = np.unravel_index(np.argmax(image[..., 0] - image[..., 1:].max(axis=2)), image.shape[:2])
+    return f"red mark near {round(column / 10) * 10}, {round(row / 10) * 10}"
+
+
+KEPT_SOURCES = {
+    "K-of-landscape": "opencap-core 6, Meshroom 2115: calibrated lying, filmed upright",
+    "K-of-photo-4-3": "dso 147, Depth-Anything-V2 52: calibrated by 4:3 photos, used for 16:9 video",
+    "boxes-with-suffix": "YOLOX 1654, darknet 785: file_name of COCO has .png",
+    "depth-inf": "dispnet-flownet-docker 6: inf for no depth",
+    "dso-camera-txt": "dso 71, mono_dataset_code 26",
+    "metashape-xml": "nerfstudio 1224, 3324, 2608",
+    "ns-equirectangular": "nerfstudio 1634: transforms.json of a 360 camera",
+    "ns-per-frame-camera": "nerfstudio 3057, 2142, sdfstudio 307: intrinsics in each frame",
+    "ns-per-frame-scene": "nerfstudio 3057, 2142: a scene whose frames have intrinsics of their own",
+    "photo-cropped-exif": "Depth-Anything 85, DeepCalib 9: cropped photo keeps its EXIF",
+    "photo-panorama": "DenseDepth 135, Depth-Anything 181",
+    "photo-webp-named-jpg": "dust3r 20, Meshroom 1654: pictures renamed to .jpg",
+    "photos-heic-webp": "dust3r 20, colmap 3356, nerfstudio 2751",
+    "record3d-metadata": "record3d 83, 99: K by columns",
+    "ros-binning": "avt_vimba_camera 82, pylon-ros-camera 143: size of the sensor, K of the binned image",
+    "ros-echo": "depthai-ros 598, zed-ros-wrapper 126: output of topic echo",
+    "ros-k-zero": "depthai-ros 598, jsk_recognition 491: k all zeros, p valid",
+    "ros-roi": "ar_track_alvar 40, camera1394 36: camera_info of a cropped image",
+    "traj-arkitscenes": "ARKitScenes 26, 37",
+    "traj-folder-of-poses": "ScanNet 174, monst3r 29: one 4x4 file a frame",
+    "traj-g2o": "hdl_graph_slam 122, g2o 392",
+    "traj-minus-inf": "ScanNet 174, Co-SLAM 59, monst3r 29: rows of -inf",
+    "traj-record3d": "record3d 27, 83",
+    "video-front-and-rear": "tesla_dashcam 190: front and rear camera in one picture",
+    "video-interlaced": "vid.stab 32, VideoIO.jl 194",
+    "video-mirrored-matrix": "react-native-vision-camera 3200, opencv 22088: mirrored display matrix",
+    "video-sar": "opencv 4921, VideoIO.jl 185: pixels that are not square",
+    "video-side-by-side": "DepthViewer 10, rtabmap 117",
+    "video-two-streams": "mutagen 661, typed-ffmpeg 587: several video streams",
+    "video-zoom-driving": "colmap 3606",
+}
+UNDISTORTER = "image_undistorter"
+ATE_OF_ROUND5 = r"ATE 0?\.04[67]\d* m"
+
+FIT = r"run `(stadia camera .*? --fit [-a-z]+)`"
+add_kept_case("K-of-landscape", "turned", r"51\.3 x 65\.2", damaging=UNDISTORTER, after=run_advice(FIT))
+add_kept_case("K-of-photo-4-3", "crop", r"476\.2", r"67\.8 x 41\.", damaging=UNDISTORTER, after=run_advice(FIT))
+add_kept_case("boxes-with-suffix", r"1 unit = 1\.[12]\d* m", outcome="right", damaging="no whole car")
+add_kept_case("depth-inf", r"AbsRel 0?\.016", "inf", outcome="right")
+add_kept_case("dso-camera-txt", r"saved .*\[\[223\.4", "fov", outcome="right", after=show_saved_camera)
+add_kept_case("metashape-xml", r"saved .*\[\[520\.7, 0(\.0)?, 335\.0", r"0\.0447", outcome="right",
+              after=show_saved_camera)  # fmt: skip
+add_kept_case("ns-equirectangular", "EQUIRECTANGULAR", "saved nothing", "Fix", after=show_saved_camera)
+add_kept_case("ns-per-frame-camera", r"saved .*\[\[500.*\[\[700.*\[\[650", outcome="right", after=show_saved_camera)
+add_kept_case("ns-per-frame-scene", "24 frames", outcome="right", damaging="E09|associate")  # fmt: skip
+add_kept_case("photo-cropped-exif", "crop", r"[Ff]ix|--fov|field of view")
+add_kept_case("photo-panorama", "equirectangular|panorama", "Fix")
+add_kept_case("photo-webp-named-jpg", r"depth \d", outcome="right", damaging="neither PNG nor JPEG|remove its frame")
+add_kept_case("photos-heic-webp", "webp|3 frames|good|found", outcome="right", damaging="expected a data set of one of")
+add_kept_case("record3d-metadata", r"saved .*\[\[500.*318.*242", outcome="right", damaging="normalized",
+              after=show_saved_camera)  # fmt: skip
+add_kept_case("ros-binning", r"81\.[4-8]", r"saved .*\[\[29[89]\.5", outcome="right", damaging="millimetres",
+              after=show_saved_camera)  # fmt: skip
+add_kept_case("ros-echo", r"65\.2", r"saved .*\[\[500", outcome="right", after=show_saved_camera)
+add_kept_case("ros-k-zero", r"65\.2", r"saved .*\[\[500.*330.*235", outcome="right", after=show_saved_camera)
+add_kept_case("ros-roi", r"35\.5 x 27\.0", r"saved .*\[\[1000.*320.*240", outcome="right", after=show_saved_camera)
+for _name in ("traj-arkitscenes", "traj-folder-of-poses", "traj-g2o", "traj-record3d"):
+    add_kept_case(_name, ATE_OF_ROUND5, outcome="right", damaging="from_euler")
+add_kept_case("traj-minus-inf", r"ATE 0?\.04\d* m", "110", outcome="right", damaging="remove the row")
+add_kept_case("video-front-and-rear", "two cameras|several pictures|opposite|opposing", r"ffmpeg|--split")
+add_kept_case("video-interlaced", "interlaced", "yadif|bwdif|deinterlac")
+add_kept_case("video-mirrored-matrix", r"red mark near 390, 10", outcome="right", after=find_red_mark)
+add_kept_case("video-sar", "49\\.1|square", outcome="right", after=show_saved_camera)
+add_kept_case("video-side-by-side", "side by side|several pictures|two pictures", r"ffmpeg|--split")
+add_kept_case("video-two-streams", "416x124", outcome="right")
+add_kept_case("video-zoom-driving", "zoom", "note|warning|Fix")
+
+
 # -- The page of symptoms: docs/reference/it-says-that.md.
 
 FINDINGS = (
@@ -1750,14 +1871,18 @@ def capture_output(path: Path) -> Iterator[None]:
 
 def run_report(case: Report, folder: Path, data: Path) -> tuple[str, str]:
     """Make one input and run its command in this process. Return the outcome and the output."""
+    folder.mkdir()
+    output = run_words([str(word) for word in case.make(folder, data)], folder.with_suffix(".log"))
+    return judge(case, output + (case.after(folder, output) if case.after else ""))
+
+
+def run_words(words: list[str], log: Path) -> str:
+    """Run a command of stadia in this process and return its output."""
     from stadia.cli.main import run
 
-    folder.mkdir()
-    words = [str(word) for word in case.make(folder, data)]
-    log = folder.with_suffix(".log")
     with capture_output(log), suppress(SystemExit):
         run(words)
-    return judge(case, log.read_text(errors="replace"))
+    return log.read_text(errors="replace")
 
 
 def judge(case: Report, output: str) -> tuple[str, str]:
@@ -1770,14 +1895,14 @@ def judge(case: Report, output: str) -> tuple[str, str]:
 
 def select_reports(data: Path, only: str = "", *, fast: bool = False) -> list[Report]:
     """Return the reports whose samples are there: with `fast`, those that need none."""
-    wanted = [case for case in REPORTS if only in case.name and not (fast and case.needs)]
+    wanted = [case for case in REPORTS if only in f"{case.name} {case.needs}" and not (fast and case.needs)]
     return [case for case in wanted if not case.needs or (data / case.needs).is_dir()]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REAL_DATA)
-    parser.add_argument("--only", default="", help="part of the name of an input")
+    parser.add_argument("--only", default="", help="part of the name, or of the folder, of an input")
     parser.add_argument("--fast", action="store_true", help="leave out inputs of real samples")
     parser.add_argument("--show", action="store_true", help="print the output of each input that is silent or wrong")
     parser.add_argument("--page", type=Path, help="write the page of symptoms to this file, and run nothing")
@@ -1792,9 +1917,15 @@ def main() -> int:
         for case in select_reports(options.data, options.only, fast=options.fast):
             outcome, output = run_report(case, Path(scratch) / case.name, options.data)
             outcomes[outcome] += 1
-            print(f"{case.name:6} {outcome:7} {case.source}", flush=True)
+            print(f"{case.name:22} {outcome:7} {case.source}", flush=True)
             if options.show and outcome in ("silent", "wrong"):
                 print(f"       {output[:1500]}", flush=True)
+    wanted = [
+        case for case in REPORTS if options.only in f"{case.name} {case.needs}" and not (options.fast and case.needs)
+    ]
+    missing = sorted({case.needs for case in wanted if case.needs and not (options.data / case.needs).is_dir()})
+    for needs in missing:
+        print(f"skipped: there is no folder {options.data / needs}")
     total = sum(outcomes.values())
     counts = {name: outcomes[name] for name in ("right", "cure", "silent", "wrong")}
     print(", ".join(f"{count} {name}" for name, count in counts.items()), f"of {total}")

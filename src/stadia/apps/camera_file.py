@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.datasets.camera_fit import fit_camera, order_frames, turn_lens
 from stadia.datasets.config import CameraConfig
-from stadia.datasets.formats.calibration_files import CalibratedCamera, full_frame_width_mm, read_calibration, read_lens
-from stadia.datasets.lens_distortion import DistortedCamera, make_undistortion
+from stadia.datasets.formats.calibration_files import full_frame_width_mm, read_calibration, read_lens
+from stadia.datasets.formats.camera_tables import CalibratedCamera
+from stadia.datasets.image_files import list_images
+from stadia.datasets.lens_distortion import RADTAN, DistortedCamera, make_undistortion
 from stadia.datasets.open_dataset import check_path_exists
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.video_camera import (
@@ -25,6 +28,7 @@ from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
 from stadia.files.output_files import check_replaceable
 from stadia.files.paths import expand_home
+from stadia.predict.input_camera import find_field_of_view
 
 FORMAT = "stadia-camera"
 WIDE_IMAGES = "note: for images wider than 3:2, a 35 mm equivalent is exact to 5 % only"
@@ -38,6 +42,7 @@ class CameraRequest:
     focal_px: pixels.  focal_mm: the "35 mm equivalent".
     calibration: a file of one of the formats of `read_calibration`, or a matrix K.
     name: of the camera in `calibration`; None = its first one.
+    fit: one of `FITS` for images of another shape than the calibration's; None if they have its shape.
     force: whether to replace a file that stadia did not write.
     """
 
@@ -47,6 +52,7 @@ class CameraRequest:
     focal_mm: float | None = None
     calibration: Path | None = None
     name: str | None = None
+    fit: str | None = None
     force: bool = False
 
 
@@ -67,10 +73,7 @@ def write_camera_file(request: CameraRequest) -> list[str]:
     values = {"format": FORMAT, "K": known.K.tolist(), "height": height, "width": width, "origin": origin}
     values |= {} if lens is None else {"distortion": {"model": lens.model, "coefficients": lens.coefficients.tolist()}}
     write_json(path, values)
-    across_deg, down_deg = (
-        math.degrees(2 * math.atan(side / 2 / focal))
-        for side, focal in ((width, known.K[0, 0]), (height, known.K[1, 1]))
-    )
+    across_deg, down_deg = find_field_of_view(known)
     if replaced not in (None, origin):
         notes.insert(0, f"note: replaced the earlier camera ({replaced})")
     view = f"{width}x{height}, field of view {across_deg:.1f} x {down_deg:.1f} degrees"
@@ -80,10 +83,16 @@ def write_camera_file(request: CameraRequest) -> list[str]:
 def _find_distortion(request: CameraRequest, known: Intrinsics, notes: list[str]) -> DistortedCamera | None:
     if request.calibration is None:
         return None
-    found = choose_camera(request.calibration, request.name).find_distortion(request.calibration)
+    size = (known.height, known.width)
+    found = choose_camera(request.calibration, request.name, size).find_distortion(request.calibration)
     if found is None:
         return None
     model, coefficients = found
+    if known.K.ndim == 3:
+        fix = "undistort the images: docs/how-to/undistort.md"
+        expected = "one K for frames with distortion, or no distortion"
+        raise DataError(request.calibration, found=f"{len(known.K)} K with distortion", expected=expected, fix=fix)
+    coefficients = turn_lens(coefficients, request.fit) if model == RADTAN else coefficients
     lens = DistortedCamera(known.K, model, np.array(coefficients), known.height, known.width)
     focal_px = float(make_undistortion(lens, request.calibration).new_K[0, 0])
     shift = f"{model}, {lens.corner_shift_px:.1f} px in the corners"
@@ -168,14 +177,24 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
     if request.name is not None and request.calibration is None:
         raise ConfigError("--camera", found="no --calibration", expected="both", fix="pass --calibration FILE")
     if request.calibration is not None:
-        camera = choose_camera(request.calibration, request.name)
+        camera = choose_camera(request.calibration, request.name, (height, width))
         known = Intrinsics(camera.K, *(camera.size or (height, width)))
         origin = f"{camera.name} of {request.calibration.name}"
-        notes += [*describe_camera_choice(request.calibration, request.name), *describe_projection(camera)]
+        notes += [*camera.notes, *describe_camera_choice(request.calibration, request.name, camera)]
+        notes += describe_projection(camera)
+        if camera.K_of_frames is not None and source.is_dir():
+            stems = [image.stem for image in list_images(source)]
+            known = order_frames(known, dict(camera.K_of_frames), stems, request.calibration)
+        elif camera.K_of_frames is not None:
+            known = replace(known, K=np.stack(list(camera.K_of_frames.values())))
+        if request.fit is not None:
+            notes.append(f"note: K is of images {request.fit} from {known.width}x{known.height}")
+            return fit_camera(known, request.fit, height, width), f"{origin}, {request.fit}", notes
         if (known.height, known.width) != (height, width):
             notes.append(f"note: scaled K from {known.width}x{known.height} to {width}x{height}")
-        known = fit_to_size(known, source, height, width)
-        return known, origin, notes
+        return fit_to_size(known, source, height, width, request.calibration), origin, notes
+    if request.fit is not None:
+        raise ConfigError("--fit", found="no --calibration", expected="both", fix="pass --calibration FILE")
     if request.fov_deg is not None:
         config, origin = CameraConfig(horizontal_fov_deg=request.fov_deg), f"field of view {request.fov_deg:g} degrees"
     elif request.focal_px is not None:
@@ -196,7 +215,7 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
 def _refuse_center(camera: Intrinsics, calibration: Path | None) -> None:
     if calibration is None:
         return
-    cx, cy = camera.K[0, 2], camera.K[1, 2]
+    cx, cy = camera.select_K(0)[:2, 2]
     size = f"{camera.width}x{camera.height}"
     middle, crossed = (camera.width / 2, camera.height / 2), (camera.height / 2, camera.width / 2)
     gaps = [math.hypot(cx - x, cy - y) for x, y in (middle, crossed)]
@@ -213,26 +232,36 @@ def _refuse_center(camera: Intrinsics, calibration: Path | None) -> None:
     raise DataError(calibration, found=found, expected="a point near the middle of the images", fix=fix)
 
 
-def choose_camera(path: Path, name: str | None) -> CalibratedCamera:
-    """Return the camera with this name or this end of its name, or the first one. Raises DataError."""
+def choose_camera(path: Path, name: str | None, size: tuple[int, int] | None = None) -> CalibratedCamera:
+    """Return the camera with this name or this end of its name, or the first one. Raises DataError.
+
+    Without a name, a camera of images of this size (height, width) is preferred.
+    """
     cameras = read_calibration(path)
     if name is None:
-        return cameras[0]
-    named = [camera for camera in cameras if camera.name == name]
-    named = named or [camera for camera in cameras if camera.name.endswith(name)]
-    if len(named) != 1:
-        expected = f"one of {', '.join(camera.name for camera in cameras)}"
-        raise DataError(path, found=f"no camera '{name}'", expected=expected, fix="choose it by --camera")
-    return named[0]
+        same_size = [camera for camera in cameras if camera.size == size]
+        camera = cameras[0] if cameras[0].size is None or not same_size else same_size[0]
+    else:
+        named = [camera for camera in cameras if camera.name == name]
+        named = named or [camera for camera in cameras if camera.name.endswith(name)]
+        if len(named) != 1:
+            expected = f"one of {', '.join(camera.name for camera in cameras)}"
+            raise DataError(path, found=f"no camera '{name}'", expected=expected, fix="choose it by --camera")
+        camera = named[0]
+    if size is not None and size != camera.size and camera.other_sizes and size in camera.other_sizes:
+        note = "note: the images have the sensor's size, so the region and the binning of the file are not used"
+        return replace(camera, K=camera.other_sizes[size], size=size, notes=(note,))
+    return camera
 
 
-def describe_camera_choice(path: Path, name: str | None) -> list[str]:
-    """Return a note if the first of several cameras is used because no name was given."""
-    first, *others = read_calibration(path)
-    names = [camera.name for camera in others if camera.name != first.raw_name]
+def describe_camera_choice(path: Path, name: str | None, chosen: CalibratedCamera) -> list[str]:
+    """Return a note if one of several cameras is used because no name was given."""
+    cameras = read_calibration(path)
+    names = [camera.name for camera in cameras if camera.name not in (chosen.name, chosen.raw_name)]
     if name is not None or not names:
         return []
-    return [f"note: {first.name} is the first of {len(names) + 1} cameras; --camera can be {' or '.join(names)}"]
+    which = "first" if chosen.name == cameras[0].name else "one with the images' size"
+    return [f"note: {chosen.name} is the {which} of {len(names) + 1} cameras; --camera can be {' or '.join(names)}"]
 
 
 def describe_projection(camera: CalibratedCamera) -> list[str]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import TrackProgress
-from stadia.datasets.formats.calibration_files import CalibratedCamera, read_calibration
+from stadia.datasets.formats.calibration_files import read_calibration
+from stadia.datasets.formats.camera_tables import CalibratedCamera
 from stadia.datasets.image_files import list_images
 from stadia.datasets.open_dataset import check_path_exists
 from stadia.datasets.recordings import Intrinsics

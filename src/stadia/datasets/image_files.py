@@ -24,17 +24,20 @@ from stadia.files.image_io import (
     JPEG_SIGNATURE,
     MAX_IMAGE_BYTES,
     MAX_PIXELS,
+    PICTURE_SUFFIXES,
     PNG_END,
     PNG_SIGNATURE,
     ImageHeader,
     check_pixel_count,
     decode_image,
+    find_picture_format,
+    open_picture,
     parse_image_header,
 )
 from stadia.files.input_files import check_input_file, name_parser_errors, open_input, read_bytes
 from stadia.files.paths import natural_sort_key
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", *PICTURE_SUFFIXES)
 HASH_DIGITS = 12
 _HASHED_BYTES = 4096
 _HEADER_BYTES = 1 << 16  # contain size and bit depth
@@ -43,7 +46,7 @@ READ_THREADS = 16  # disks serve many small reads in parallel
 
 
 def list_images(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return the PNG and JPEG files of a folder in natural order. Raises DataError for none, and for equal stems."""
+    """Return the image files of a folder in natural order. Raises DataError for none, and for equal stems."""
     listed = (p for p in folder.glob(pattern) if not p.name.startswith("."))
     files = [p for p in listed if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
     if not files:
@@ -72,9 +75,14 @@ def _check_stems(folder: Path, files: Sequence[Path]) -> None:
 
 
 def read_image_header(path: Path) -> ImageHeader | None:
-    """Return size, bits and channels of a PNG or JPEG, or None. Raises DataError."""
+    """Return size, bits and channels of an image, or None. Raises DataError."""
     with open_input(path, expected="a complete image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream:
-        return parse_image_header(stream.read(_HEADER_BYTES))
+        data = stream.read(_HEADER_BYTES)
+    if not find_picture_format(data):
+        return parse_image_header(data)
+    with open_photo(path) as photo:
+        bits = 16 if photo.mode.startswith("I;16") else 32 if photo.mode in ("I", "F") else 8
+        return ImageHeader(*photo.size, bits, len(photo.getbands()))
 
 
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF 2.32, section 4.6.4
@@ -87,7 +95,13 @@ def open_photo(path: Path) -> Iterator[Image.Image]:
         name_parser_errors(path, expected="a complete image"),
         open_input(path, expected="a complete image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream,
     ):
+        format = find_picture_format(stream.read(_HEADER_BYTES))
+        stream.seek(0)
         try:
+            if format:
+                with open_picture(path, stream, format) as photo:
+                    yield photo
+                return
             with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
                 photo = Image.open(stream)
         except Image.DecompressionBombError as error:
@@ -102,7 +116,7 @@ def read_upright_size(path: Path) -> tuple[int, int]:
     """Return (height, width) of an image as `read_rgb` returns it, without decoding it."""
     with open_photo(path) as image:
         width, height = image.size
-        is_turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION) in _TURNED
+        is_turned = image.format in ("JPEG", "MPO", "WEBP", "AVIF") and image.getexif().get(_ORIENTATION) in _TURNED
     return (width, height) if is_turned else (height, width)
 
 

@@ -1,16 +1,21 @@
-"""Read and write images: PNG, JPEG, and maps of one channel. Sizes are checked before pixels are decoded."""
+"""Read and write images: PNG, JPEG, pictures that Pillow reads, and maps of one channel.
+
+The bytes of a file decide its format, not its name. Sizes are checked before pixels are decoded.
+"""
 
 from __future__ import annotations
 
 import io
 import re
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -18,7 +23,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, summarize_exception
 from stadia.files.atomic_files import open_atomic
-from stadia.files.input_files import check_input_file, name_parser_errors, read_bytes
+from stadia.files.input_files import PARSER_ERRORS, check_input_file, name_parser_errors, read_bytes
 
 MAX_IMAGE_BYTES = 256 << 20
 MAX_PIXELS = 1 << 26
@@ -63,7 +68,12 @@ def read_image(
 def decode_image(
     path: object, data: bytes, flags: int, *, expected: str = "a complete image", fix: str = _FIX
 ) -> NDArray[Any]:
-    """Decode a PNG or JPEG as cv2.imdecode does. Raises DataError for damage and more than MAX_PIXELS pixels."""
+    """Decode a PNG or JPEG as cv2.imdecode does. Raises DataError for damage and more than MAX_PIXELS pixels.
+
+    As colors (cv2.IMREAD_COLOR), also WebP, AVIF, HEIC, TIFF, BMP and the first frame of a GIF.
+    """
+    if flags == cv2.IMREAD_COLOR and (format := find_picture_format(data)):
+        return _decode_picture(path, data, format, fix)
     header = parse_image_header(data)
     fault = find_image_fault(data)
     if fault is None and header is None:
@@ -91,7 +101,81 @@ def find_image_fault(data: bytes) -> str | None:
         return _find_png_fault(data)
     if data.startswith(JPEG_SIGNATURE):
         return _find_jpeg_fault(data)
-    return "neither PNG nor JPEG" if data else "an empty file"
+    return f"{describe_bytes(data)}, not a PNG or JPEG" if data else "an empty file"
+
+
+HEIC = "HEIC"
+PICTURE_SUFFIXES = (".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".gif")
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", **dict.fromkeys((b"heic", b"heix", b"mif1", b"msf1", b"hevc"), HEIC)}
+_SIGNATURES = ((b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"BM", "BMP"), (b"GIF8", "GIF"))
+_OTHER_FILES = (
+    (b"%PDF", "a PDF"), (b"PK\x03\x04", "a zip archive"), (b"\x1f\x8b", "a gzip archive"), (b"<", "HTML or XML"),
+    (b"version https://git-lfs", "a pointer of Git LFS"), (b"\x1a\x45\xdf\xa3", "a Matroska video"),
+    (b"8BPS", "a Photoshop file"), (b"\xff\x0a", "a JPEG XL"), (b"\0\0\0\x0cJXL", "a JPEG XL"),
+    (b"v/1\x01", "an EXR"), (b"P6", "a PPM"), (b"P5", "a PGM"),
+)  # fmt: skip
+"""First bytes of files that are no pictures of a known format, for messages."""
+
+
+def find_picture_format(data: bytes) -> str:
+    """Return Pillow's name of the format of a picture other than PNG and JPEG; "" for any other file.
+
+    Examples:
+        >>> find_picture_format(b"RIFF....WEBPVP8 ")
+        'WEBP'
+    """
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:12], "")
+    return next((name for start, name in _SIGNATURES if data.startswith(start)), "")
+
+
+def describe_bytes(data: bytes) -> str:
+    """Return what a file is by its first bytes, for messages."""
+    if format := find_picture_format(data):
+        return f"a {format} picture"
+    if data[4:8] == b"ftyp":
+        return "an MP4 or MOV video"
+    return next((name for start, name in _OTHER_FILES if data.startswith(start)), "a file of an unknown format")
+
+
+@contextmanager
+def open_picture(path: object, stream: IO[bytes], format: str) -> Iterator[Any]:
+    """Open a picture with Pillow, by the format of its bytes. Raises DataError without the package for HEIC."""
+    from PIL import Image
+
+    if format == HEIC:
+        try:
+            import pillow_heif
+        except ImportError as error:
+            fix = "pip install 'stadia[heic]', or save it as JPEG: on a phone, share it as Most Compatible"
+            raise DataError(path, found="a HEIC picture", expected="the package pillow-heif", fix=fix) from error
+        pillow_heif.register_heif_opener()
+    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+        picture = Image.open(stream, formats=["HEIF" if format == HEIC else format])
+    with picture:
+        check_pixel_count(path, *picture.size)
+        yield picture
+
+
+def _decode_picture(path: object, data: bytes, format: str, fix: str) -> NDArray[np.uint8]:
+    """Return (H, W, 3) BGR, upright. Raises DataError for damage, and for maps that are no picture."""
+    from PIL import Image, ImageOps
+
+    expected = "a complete picture of 8 bits"
+    try:
+        with open_picture(path, io.BytesIO(data), format) as picture:
+            if picture.mode.startswith(("I", "F")):
+                found = f"a {format} of mode {picture.mode}, which looks like depth"
+                raise DataError(path, found=found, expected=expected, fix="move depth to another folder")
+            upright = ImageOps.exif_transpose(picture).convert("RGB")
+            return np.ascontiguousarray(np.asarray(upright)[..., ::-1])
+    except DataError:
+        raise
+    except (*PARSER_ERRORS, OSError, Image.DecompressionBombError) as error:
+        found = f"a {format} picture that cannot be decoded ({summarize_exception(error)})"
+        raise DataError(path, found=found, expected=expected, fix=fix) from error
 
 
 def _find_png_fault(data: bytes) -> str | None:
@@ -156,7 +240,7 @@ def _list_jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def parse_image_header(data: bytes) -> ImageHeader | None:
-    """Return the header of a PNG or JPEG; None for another file."""
+    """Return the header of a PNG or JPEG from the start of its data; None for another file."""
     if data.startswith(PNG_SIGNATURE) and len(data) >= 26 and data[12:16] == b"IHDR":
         width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
         return ImageHeader(width, height, bits, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 0))

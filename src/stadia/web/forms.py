@@ -57,23 +57,22 @@ def find_upload_kind(head: bytes) -> tuple[Kind, str]:
         >>> find_upload_kind(b"\xff\xd8\xff\xe0" + bytes(12))
         ('photo', '.jpg')
     """
-    from stadia.files.image_io import JPEG_SIGNATURE, PNG_SIGNATURE  # loads OpenCV
+    from stadia.files.image_io import JPEG_SIGNATURE, PNG_SIGNATURE, find_picture_format  # loads OpenCV
 
     if head.startswith(PNG_SIGNATURE):
         return "photo", ".png"
     if head.startswith(JPEG_SIGNATURE):
         return "photo", ".jpg"
-    brand = head[8:12] if head[4:8] == b"ftyp" else b""
-    if brand in (b"heic", b"heix", b"mif1", b"avif", b"hevc"):
-        raise _make_error("a HEIC or AVIF picture", "save it as JPEG")
-    if brand:
+    if format := find_picture_format(head):
+        return "photo", f".{format.lower()}"
+    if head[4:8] == b"ftyp":
         return "video", ".mp4"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "video", ".avi"
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return "video", ".mkv"
     found = "an empty file" if not head else "another kind of file"
-    raise _make_error(found, "choose a PNG or JPEG picture, or an MP4, MOV, MKV or AVI video")
+    raise _make_error(found, "choose a PNG, JPEG, WebP or HEIC picture, or an MP4, MOV, MKV or AVI video")
 
 
 def _make_error(found: str, fix: str) -> DataError:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from stadia.cli.arguments import ForceOption, InputArgument, option
 from stadia.cli.output import print_lines
 
-CALIBRATION_HELP = "A calibration of OpenCV, Kalibr, ROS, EuRoC or KITTI, or K: three rows of three numbers."
+CALIBRATION_HELP = "A calibration file, such as of OpenCV, ROS or Metashape, or K: three rows of three numbers."
+FIT_HELP = "How the images differ in shape from those of --calibration."
 
 
 def camera(
@@ -25,6 +26,10 @@ def camera(
     ] = None,
     calibration: Annotated[Path | None, option(CALIBRATION_HELP)] = None,
     name: Annotated[str | None, typer.Option("--camera", help="Name of the camera in --calibration.")] = None,
+    fit: Annotated[
+        Literal["turned-right", "turned-left", "cropped", "stretched"] | None,
+        typer.Option(help=FIT_HELP, show_default=False),
+    ] = None,
     force: ForceOption = False,
 ) -> None:
     """Write the camera of a video or photo once, for every command.
@@ -40,6 +45,7 @@ def camera(
         focal_mm=focal_mm,
         calibration=calibration,
         name=name,
+        fit=fit,
         force=force,
     )
     print_lines(write_camera_file(request))

@@ -1,7 +1,7 @@
 """Read cameras of other programs and devices: calibration files, and the lens that photos and videos name.
 
 OpenCV (YAML, XML), Kalibr, ROS camera_info, EuRoC, KITTI, COLMAP (cameras.txt), nerfstudio (transforms.json), ORB-SLAM
-and VINS (YAML), and plain K.
+and VINS (YAML), Record3D, plain K, and the programs of `camera_tables`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.datasets.formats.camera_tables import (
+    FIRST_PIXEL,
+    UNDISTORT,
+    CalibratedCamera,
+    parse_xml_tree,
+    read_cameras_by_keys,
+    read_text_camera,
+    refuse_panorama,
+)
 from stadia.datasets.formats.kitti import KittiCalibration
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, open_photo
-from stadia.datasets.lens_distortion import DISTORTION_MODELS, EQUIDISTANT, FOV, RADTAN
+from stadia.datasets.lens_distortion import EQUIDISTANT, FOV, RADTAN
 from stadia.datasets.recordings import check_K, make_K
 from stadia.datasets.text_files import parse_numbers
 from stadia.datasets.video.video_camera import read_image_size, read_K
@@ -31,12 +40,13 @@ from stadia.files.yaml_files import parse_yaml
 
 Array = NDArray[np.float64]
 
-EXPECTED = "a calibration of OpenCV, Kalibr, ROS, EuRoC, KITTI, COLMAP, nerfstudio, ORB-SLAM or VINS, or a matrix K"
+EXPECTED = (
+    "a calibration of OpenCV, Kalibr, ROS, EuRoC, KITTI, COLMAP, nerfstudio, ORB-SLAM, VINS, Metashape, OpenSfM, DSO,"
+    " Meshroom, Record3D, Basalt, Gyroflow, RealSense, ZED or OAK, or a matrix K"
+)
 MAX_BYTES = 1 << 20
 MAX_CAMERAS = 64
 SENSOR = "sensor"  # name of the camera in a sensor.yaml
-NEGLIGIBLE = 1e-9  # distortion coefficients up to this size count as 0
-FIRST_PIXEL = 0.5  # its center in COLMAP and nerfstudio, in pixels; 0 in stadia's K
 _PINHOLE_DISTORTION = ("distortion_coeffs", "distortion_coefficients")  # of Kalibr, and of EuRoC
 _OPENCV_K = ("camera_matrix", "cameraMatrix", "Camera_Matrix", "intrinsic_matrix", "K", "M", "CM")
 _OPENCV_DISTORTION = ("distortion_coefficients", "distCoeffs", "Distortion_Coefficients", "dist_coeffs", "D", "kc")
@@ -44,53 +54,6 @@ _OPENCV_PROJECTION = ("projection_matrix", "P")
 _PINHOLE = ("fx", "fy", "cx", "cy")
 _TANGENTIAL, _FISHEYE = ("k1", "k2", "p1", "p2"), ("k1", "k2", "k3", "k4")
 _OPENCV_COEFFICIENTS: tuple[str, ...] = (*_TANGENTIAL, "k3")
-
-
-@dataclass(frozen=True)
-class CalibratedCamera:
-    """One camera of a calibration.
-
-    K: (3, 3) pixels.  size: (height, width) of its images, if the file has it.
-    distortion: coefficients as in the file; empty for rectified images.
-    model: of the distortion, by the file or its format.
-    raw_name, raw_distortion: for rectified images, the camera and the lens coefficients of the raw images; empty if raw
-        images have this K without distortion, or the file lacks them.
-    T_camera_first: (4, 4), from the file's first camera to this one, metres; None if unknown.
-    """
-
-    name: str
-    K: Array
-    size: tuple[int, int] | None = None
-    distortion: tuple[float, ...] = ()
-    T_camera_first: Array | None = None
-    raw_name: str = ""
-    raw_distortion: tuple[float, ...] = ()
-    model: str = RADTAN
-
-    @property
-    def is_distorted(self) -> bool:
-        """Return whether any distortion coefficient counts."""
-        return any(abs(coefficient) > NEGLIGIBLE for coefficient in self.distortion)
-
-    def find_distortion(self, where: object) -> tuple[str, tuple[float, ...]] | None:
-        """Return a name of `DISTORTION_MODELS` and all coefficients; None without distortion. Raises DataError."""
-        if not self.is_distorted:
-            return None
-        name = _MODELS.get(self.model.lower())
-        counts = DISTORTION_MODELS[name].counts if name is not None else ()
-        count = next((count for count in counts if count >= len(self.distortion)), None)
-        if name is None or count is None:
-            found = f"{len(self.distortion)} coefficients of the distortion {self.model[:40]!r}"
-            fix = "undistort the images: docs/how-to/undistort.md"
-            raise DataError(where, found=found, expected=f"one of {', '.join(_MODELS)}", fix=fix)
-        return name, self.distortion + (0.0,) * (count - len(self.distortion))
-
-
-_MODELS = {  # names in Kalibr, ROS, EuRoC, ORB-SLAM, VINS and nerfstudio, in lower case
-    **dict.fromkeys((RADTAN, "radtan", "plumb_bob", "rational_polynomial", "brown_conrady", "opencv"), RADTAN),
-    **dict.fromkeys((EQUIDISTANT, "fisheye", "kannala_brandt", "opencv_fisheye"), EQUIDISTANT),
-    FOV: FOV,
-}
 
 
 def read_calibration(path: Path) -> list[CalibratedCamera]:
@@ -105,6 +68,7 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
     text = read_text(path, expected=EXPECTED, max_bytes=MAX_BYTES)
     if path.suffix.lower() == ".xml" or text.lstrip().startswith("<"):
         cameras = _read_opencv(path, _parse_xml(path, text))
+        cameras = cameras or read_cameras_by_keys(path, parse_xml_tree(path, text, EXPECTED))
     elif path.suffix.lower() in (".yaml", ".yml"):
         cameras = _read_yaml(path, text)
     elif path.suffix.lower() == ".json" and (keyed := _read_keyed_json(path, text)) is not None:
@@ -113,6 +77,8 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
         cameras = list(_read_colmap(path, text))
     elif re.search(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
         cameras = _read_kitti(path, text)
+    elif path.suffix.lower() != ".json" and (named := read_text_camera(path, text)):
+        cameras = named
     elif path.suffix.lower() != ".json" and (row := _read_rows(path, text)) is not None:
         cameras = [row]
     else:
@@ -179,20 +145,98 @@ def _read_colmap(path: Path, text: str) -> Iterator[CalibratedCamera]:
 
 def _read_keyed_json(path: Path, text: str) -> list[CalibratedCamera] | None:
     content = parse_json(path, text, EXPECTED)
-    if not isinstance(content, Mapping) or "K" in content:
+    if isinstance(content, list) and content and isinstance(content[0], Mapping):  # reconstruction.json of OpenSfM
+        return read_cameras_by_keys(path, content)
+    if not isinstance(content, Mapping):
         return None
-    frames = content.get("frames")
-    shared = content if "fl_x" in content or "camera_angle_x" in content else None
-    if shared is None and isinstance(frames, list):
-        shared = next((frame for frame in frames if isinstance(frame, Mapping) and "fl_x" in frame), None)
-    if shared is not None:
-        return [_read_transforms_camera(path, shared)]
-    if {"fx", "fy"} <= content.keys() and ("ppx" in content or "cx" in content):
+    if "perFrameIntrinsicCoeffs" in content or ("K" in content and "poses" in content):
+        return [_read_record3d(path, content)]
+    if "K" in content:
+        return None
+    frames = [frame for frame in _list(content.get("frames")) if isinstance(frame, Mapping)]
+    if "frames" in content or "fl_x" in content or "camera_angle_x" in content:
+        return [_read_transforms_camera(path, content, frames)]
+    if found := read_cameras_by_keys(path, _add_basalt_sizes(content)):
+        return found
+    if {"fx", "fy"} <= content.keys() and "cx" in content:
         return [_read_intrinsics(path, content)]
     return _read_yaml_content(path, content)
 
 
-def _read_transforms_camera(path: Path, values: Mapping[str, Any]) -> CalibratedCamera:
+def _list(values: Any) -> list[Any]:
+    return values if isinstance(values, list) else []
+
+
+def _add_basalt_sizes(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return Basalt's calibration with the size and the model of each camera next to its numbers."""
+    inner = content.get("value0")
+    if not isinstance(inner, Mapping) or "intrinsics" not in inner:
+        return content
+    cameras, sizes = _list(inner["intrinsics"]), _list(inner.get("resolution"))
+    named = dict[str, Any]()
+    for index, camera in enumerate(camera for camera in cameras if isinstance(camera, Mapping)):
+        size = sizes[index] if index < len(sizes) and len(_list(sizes[index])) == 2 else (None, None)
+        values = {**camera.get("intrinsics", {}), "camera_type": camera.get("camera_type", "")}
+        named[f"cam{index}"] = values | ({} if size[0] is None else {"width": size[0], "height": size[1]})
+    return named
+
+
+def _read_record3d(path: Path, content: Mapping[str, Any]) -> CalibratedCamera:
+    """Return the camera of Record3D's metadata: K column by column, and fx, fy, cx, cy of each frame."""
+    K = np.array(_numbers(path, "K", content.get("K"), 9)).reshape(3, 3).T
+    size = _check_size(path, [content.get("w"), content.get("h")])
+    if np.array_equal(K[2], (0, 0, 1)) is False:
+        K = K.T
+    rows = [_numbers(path, "perFrameIntrinsicCoeffs", row, 4) for row in _list(content.get("perFrameIntrinsicCoeffs"))]
+    of_frames = {str(index): make_K(path, *row) for index, row in enumerate(rows)}
+    notes = ("note: used K of Record3D, which is column by column",)
+    return _vary(CalibratedCamera("K", check_K(path, K), size, notes=notes), of_frames)
+
+
+def _vary(camera: CalibratedCamera, K_of_frames: Mapping[str, Array]) -> CalibratedCamera:
+    """Return the camera with a K for each frame, if they differ."""
+    if not K_of_frames:
+        return camera
+    stacked = np.stack(list(K_of_frames.values()))
+    if np.allclose(stacked, stacked[0], rtol=1e-9):
+        return replace(camera, K=stacked[0])
+    fx = stacked[:, 0, 0]
+    note = f"note: used the K of each frame: fx from {fx.min():.1f} to {fx.max():.1f} px"
+    return replace(camera, K=stacked[0], K_of_frames=K_of_frames, notes=(*camera.notes, note))
+
+
+_SHARED_ONLY = ("camera_model", "k1", "k2", "k3", "k4", "p1", "p2", "is_fisheye", "w", "h")
+
+
+def _read_transforms_camera(
+    path: Path, content: Mapping[str, Any], frames: Sequence[Mapping[str, Any]]
+) -> CalibratedCamera:
+    """Return the camera of a transforms.json, whose frames may have a K of their own."""
+    own = {Path(str(frame.get("file_path", index))).stem: {**content, **frame} for index, frame in enumerate(frames)
+           if "fl_x" in frame or "camera_angle_x" in frame}  # fmt: skip
+    if own and len(own) < len(frames) and "fl_x" not in content and "camera_angle_x" not in content:
+        found = f"intrinsics in {len(own)} of {len(frames)} frames"
+        raise DataError(path, found=found, expected="fl_x in all frames", fix="add fl_x to the other frames")
+    camera = _read_shared_camera(path, next(iter(own.values())) if own else content)
+    if not own:
+        return camera
+    for key in _SHARED_ONLY:
+        if len({str(values.get(key)) for values in own.values()}) > 1:
+            fix = "put the frames of each camera into a folder of their own"
+            raise DataError(path, found=f"frames with different {key}", expected="one lens and size", fix=fix)
+    of_frames = {stem: _read_shared_camera(path, values).K for stem, values in own.items()}
+    if len(own) < len(frames):
+        shared = _read_shared_camera(path, content).K
+        stems = [Path(str(frame.get("file_path", index))).stem for index, frame in enumerate(frames)]
+        of_frames = {stem: of_frames.get(stem, shared) for stem in stems}
+    return _vary(camera, of_frames)
+
+
+def _read_shared_camera(path: Path, values: Mapping[str, Any]) -> CalibratedCamera:
+    model = str(values.get("camera_model", "OPENCV"))
+    refuse_panorama(f"{path} camera_model", model)
+    if values.get("is_fisheye"):
+        model = "OPENCV_FISHEYE"
     size = _check_size(path, [values.get("w"), values.get("h")])
     focal = values.get("fl_x")
     if focal is None and size is not None:
@@ -208,9 +252,13 @@ def _read_transforms_camera(path: Path, values: Mapping[str, Any]) -> Calibrated
         known = {"cx": size[1] / 2, "cy": size[0] / 2, **known}
     fx, fy, cx, cy = (_number(path, key, known) for key in ("fl_x", "fl_y", "cx", "cy"))
     K = make_K(path, fx, fy, cx - FIRST_PIXEL, cy - FIRST_PIXEL)
-    model = str(values.get("camera_model", "OPENCV"))
-    distortion = _read_coefficients(path, values, _FISHEYE if model.upper() == "OPENCV_FISHEYE" else _TANGENTIAL)
-    return CalibratedCamera("transforms", K, size, distortion, model=RADTAN if model == "PINHOLE" else model)
+    keys = _FISHEYE if model.upper() == "OPENCV_FISHEYE" else _OPENCV_COEFFICIENTS
+    distortion, notes = _read_coefficients(path, values, keys), tuple[str, ...]()
+    if keys is _OPENCV_COEFFICIENTS and abs(_number(path, "k4", {"k4": 0, **values})) > 0:
+        notes = ("note: k4 of nerfstudio (of the 8th power) has no place in the model and is not used",)
+    return CalibratedCamera(
+        "transforms", K, size, distortion, model=RADTAN if model == "PINHOLE" else model, notes=notes
+    )
 
 
 def _read_intrinsics(path: Path, values: Mapping[str, Any]) -> CalibratedCamera:
@@ -248,9 +296,11 @@ def _read_dotted(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamer
 
 def _read_vins(path: Path, content: Mapping[str, Any]) -> CalibratedCamera:
     model, values = str(content.get("model_type", "PINHOLE")), content["projection_parameters"]
+    if model.upper() == "KANNALA_BRANDT":
+        return read_cameras_by_keys(path, {**content, **values})[0]
     if model.upper() != "PINHOLE" or not isinstance(values, Mapping):
-        fix = "undistort the images: docs/how-to/undistort.md"
-        raise DataError(path, found=f"the model {model[:40]}", expected="model_type: PINHOLE", fix=fix)
+        expected = "model_type: PINHOLE or KANNALA_BRANDT"
+        raise DataError(path, found=f"the model {model[:40]}", expected=expected, fix=UNDISTORT)
     K, given = make_K(path, *(_number(path, key, values) for key in _PINHOLE)), content.get("distortion_parameters")
     distortion = _read_coefficients(path, given if isinstance(given, Mapping) else {}, _TANGENTIAL)
     return CalibratedCamera(str(content.get("camera_name", "camera")), K, _find_size(path, content), distortion)
@@ -281,10 +331,16 @@ def _check_size(path: Path, width_height: Sequence[Any] | Array) -> tuple[int, i
 
 def _read_yaml(path: Path, text: str) -> list[CalibratedCamera]:
     text = re.sub(r"^%YAML.*$", "", text, flags=re.MULTILINE).replace("!!opencv-matrix", "")
-    content = parse_yaml(path, text, EXPECTED)
+    parts = re.split(r"^(?:---|\.\.\.)\s*$", text, flags=re.MULTILINE)
+    first, *others = [part for part in parts if part.strip()] or [""]
+    content = parse_yaml(path, first, EXPECTED)
     if not isinstance(content, Mapping):
         raise DataError(path, found=type(content).__name__, expected=EXPECTED, fix="pass another file")
-    return _read_yaml_content(path, content)
+    cameras = _read_yaml_content(path, content) or read_cameras_by_keys(path, content)
+    if not others:
+        return cameras
+    note = f"note: used the first of {len(others) + 1} messages in {path.name}"
+    return [replace(camera, notes=(*camera.notes, note)) for camera in cameras]
 
 
 def _read_yaml_content(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamera]:
@@ -321,8 +377,8 @@ def _read_kalibr(path: Path, chain: Mapping[str, Any]) -> Iterator[CalibratedCam
 def _read_pinhole(path: Path, name: str, values: Mapping[str, Any]) -> CalibratedCamera:
     model = values.get("camera_model")
     if model != "pinhole":
-        found, fix = f"{name} with the model {str(model)[:40]!r}", "undistort the images: docs/how-to/undistort.md"
-        raise DataError(path, found=found, expected="camera_model: pinhole", fix=fix)
+        found = f"{name} with the model {str(model)[:40]!r}"
+        raise DataError(path, found=found, expected="camera_model: pinhole", fix=UNDISTORT)
     K = make_K(f"{path} {name}", *_numbers(path, f"{name}.intrinsics", values.get("intrinsics"), 4))
     size = _check_size(path, _numbers(path, f"{name}.resolution", values.get("resolution"), 2))
     key = next((key for key in _PINHOLE_DISTORTION if key in values), "")
@@ -356,21 +412,59 @@ def _read_opencv(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamer
         if K_key is None and P_key is None:
             continue
         distortion = _read_distortion(path, content, suffix)
-        raw = None
-        if K_key is not None:
-            K = _numbers(path, K_key, content[K_key], 9).reshape(3, 3)
+        raw, notes = None, tuple[str, ...]()
+        P = np.zeros((3, 4)) if P_key is None else _numbers(path, P_key, content[P_key], 12).reshape(3, 4)
+        K = None if K_key is None else _numbers(path, K_key, content[K_key], 9).reshape(3, 3)
+        if K is not None and not K.any() and P.any():  # ROS drivers write zeros without a calibration
+            K, notes = None, (f"note: {K_key} is all zeros, so it is not used",)
+        if K is not None:
             if K_key == "intrinsic_matrix" and np.array_equal(K[:, 2], (0, 0, 1)):
                 K = K.T  # Open3D stores columns
             K = check_K(f"{path} {K_key}", K)
-            raw = CalibratedCamera(K_key, K, size, distortion, model=_find_opencv_model(content))
-        if P_key is not None and np.any(P := _numbers(path, P_key, content[P_key], 12).reshape(3, 4)):
+            raw = CalibratedCamera(str(K_key), K, size, distortion, model=_find_opencv_model(content))
+        if P_key is not None and P.any():
             K, T = check_K(f"{path} {P_key}", P[:, :3].copy()), np.eye(4)
             T[:3, 3] = np.linalg.solve(K, P[:, 3])
             is_same = raw is not None and not raw.is_distorted and np.allclose(raw.K, K, rtol=1e-6)
             lens = ("", ()) if is_same else ("" if raw is None else raw.name, distortion)
-            cameras.append(CalibratedCamera(P_key, K, size, (), T, *lens))
+            cameras.append(CalibratedCamera(P_key, K, size, (), T, *lens, notes=notes))
         cameras += [] if raw is None else [raw]
-    return cameras
+    return [_apply_region(path, camera, content) for camera in cameras]
+
+
+def _apply_region(path: Path, camera: CalibratedCamera, content: Mapping[str, Any]) -> CalibratedCamera:
+    """Return the camera of the published images: ROS crops the region `roi` of the sensor, then bins it.
+
+    K is the sensor's by definition. Some drivers publish the K of the binned image: the principal point decides.
+    Source: sensor_msgs/CameraInfo.
+    """
+    region = content.get("roi")
+    region = region if isinstance(region, Mapping) else {}
+    x, y, width, height = (_whole(region.get(key)) for key in ("x_offset", "y_offset", "width", "height"))
+    bins = np.array([max(_whole(content.get(key)), 1) for key in ("binning_x", "binning_y")])
+    if camera.size is None or (not (width and height) and (bins == 1).all()):
+        return camera
+    sensor = (width or camera.size[1], height or camera.size[0])
+    size = (int(sensor[1] // bins[1]), int(sensor[0] // bins[0]))
+    if min(size) < 1:
+        raise DataError(path, found=f"a region of {sensor} with a binning of {bins}", expected="an image")
+    K = camera.K.copy()
+    K[:2, 2] -= (x, y)
+    K[:2] /= bins[:, None]
+    K[:2, 2] += (1 / bins - 1) / 2  # centers of pixels
+    middle = (np.array(size[::-1]) - 1) / 2
+    parts = [f"a region of {sensor[0]}x{sensor[1]} at ({x}, {y})"] if width and height else []
+    parts += [f"a binning of {bins[0]}x{bins[1]}"] if (bins > 1).any() else []
+    note = f"note: used {' and '.join(parts)} of {path.name}: the images are {size[1]}x{size[0]}"
+    if np.linalg.norm(camera.K[:2, 2] - middle) < np.linalg.norm(K[:2, 2] - middle):
+        K = camera.K
+        note += f". {camera.name} is of these images already, because its principal point is near their middle"
+        return replace(camera, size=size, notes=(*camera.notes, note))
+    return replace(camera, K=K, size=size, other_sizes={camera.size: camera.K}, notes=(*camera.notes, note))
+
+
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and 0 <= value <= 1 << 16 else 0
 
 
 def _find_opencv_model(content: Mapping[str, Any]) -> str:

@@ -14,8 +14,10 @@ from pydantic import Field
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
+from stadia.datasets.camera_fit import order_frames
 from stadia.datasets.config import SourceOptions
-from stadia.datasets.formats.calibration_files import CalibratedCamera, read_calibration
+from stadia.datasets.formats.calibration_files import read_calibration
+from stadia.datasets.formats.camera_tables import CalibratedCamera
 from stadia.datasets.formats.tum_rgbd import rotations_from_xyzw
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import read_rgb
@@ -23,6 +25,7 @@ from stadia.datasets.lens_distortion import DistortedCamera, make_undistortion
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics
 from stadia.datasets.text_files import FileEntry, parse_numbers, read_typed_json
+from stadia.datasets.video.video_camera import fit_to_size
 from stadia.files.input_files import MAX_TEXT_BYTES, read_lines
 from stadia.files.paths import natural_sort_key, safe_join
 
@@ -144,13 +147,16 @@ def make_recording(
 ) -> Recording:
     """Return images of one camera with camera-to-world poses (N, 4, 4). Raises DataError for another size or pose."""
     height, width = read_rgb(images[0]).shape[:2]
-    if camera.size is not None and camera.size != (height, width):
-        found, expected = f"images of {width}x{height}", f"{camera.size[1]}x{camera.size[0]}, as the camera"
-        raise DataError(path, found=found, expected=expected, fix="use the images that were reconstructed")
-    intrinsics, undistortion = Intrinsics(camera.K, height, width), None
+    intrinsics, undistortion = Intrinsics(camera.K, *(camera.size or (height, width))), None
+    if camera.K_of_frames is not None:
+        intrinsics = order_frames(intrinsics, dict(camera.K_of_frames), [image.stem for image in images], path)
+    intrinsics = fit_to_size(intrinsics, path, height, width)
     if (distortion := camera.find_distortion(path)) is not None:
         model, coefficients = distortion
-        lens = DistortedCamera(camera.K, model, np.array(coefficients), height, width)
+        if intrinsics.K.ndim == 3:
+            found, fix = "distortion with a K for each frame", "undistort the images: docs/how-to/undistort.md"
+            raise DataError(path, found=found, expected="one K, or no distortion", fix=fix)
+        lens = DistortedCamera(intrinsics.K, model, np.array(coefficients), height, width)
         undistortion = make_undistortion(lens, path)
         intrinsics = undistortion.intrinsics
     rotations = poses[:, :3, :3]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.datasets.camera_fit import has_shape, make_shape_error
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.datasets.lens_distortion import DISTORTION_MODELS, DistortedCamera, Undistortion, make_undistortion
@@ -181,9 +182,6 @@ def _warn_upright(source: Path, across_deg: float, ratio: float) -> None:
     )
 
 
-SHAPE_TOLERANCE = 0.01  # relative difference of width / height between two sizes of one camera
-
-
 def _read_camera_file(
     path: Path, source: Path, height: int, width: int, frames: int | None, size: tuple[int, int] | None = None
 ) -> Intrinsics:
@@ -202,16 +200,14 @@ def _read_camera_size(path: Path) -> tuple[int, int] | None:
     return sides
 
 
-def fit_to_size(known: Intrinsics, source: Path, height: int, width: int) -> Intrinsics:
-    """Return intrinsics scaled to another size. Raises DataError for another shape."""
+def fit_to_size(
+    known: Intrinsics, source: Path, height: int, width: int, calibration: Path | None = None
+) -> Intrinsics:
+    """Return intrinsics scaled to another size. Raises DataError for another shape, with what may have happened."""
     if (known.height, known.width) == (height, width):
         return known
-    if abs(width / height * known.height / known.width - 1) > SHAPE_TOLERANCE:
-        expected = f"the shape of {known.width}x{known.height}, which the camera has"
-        fix = (
-            f"use the images of this camera, or set the camera of these images: `stadia camera {source} --fov DEGREES`"
-        )
-        raise DataError(source, found=f"images of {width}x{height}", expected=expected, fix=fix)
+    if not has_shape(known, height, width):
+        raise make_shape_error(known, source, height, width, calibration)
     return known.resized(height, width)
 
 

@@ -77,7 +77,9 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
         raise NotChecked("parallax between neighboring frames: too few frames with motion and matches")
     parallaxes_px, shares, measured_steps = [], [], []
     for step in survey.steps:
-        first_px, second_px, K = square_pixels(step.matches.first_px, step.matches.second_px, survey.K(step.first))
+        K = survey.K(step.first)
+        second_px = survey.see_by_first(step.matches.second_px, K, survey.K(step.second))
+        first_px, second_px, K = square_pixels(step.matches.first_px, second_px, K)
         pixels = first_px, second_px
         is_planar = step.by_matches is not None and step.by_matches.planar
         posed = step.T_second_first if is_planar else None

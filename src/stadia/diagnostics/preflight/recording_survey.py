@@ -251,7 +251,8 @@ class RecordingSurvey:
             by_row = dict(zip(pair.matches.first_index.tolist(), self.rig_depth(pair).tolist(), strict=True))
             rig_depth = np.array([by_row.get(row, 0.0) for row in matches.first_index.tolist()])
             by_rig = estimate_metric_motion(*pixels, rig_depth, *cameras, grain_px=self.grain_px)
-        by_matches = estimate_motion(*pixels, cameras[0], grain_px=self.grain_px)
+        second_px = self.see_by_first(pixels[1], *cameras)
+        by_matches = estimate_motion(pixels[0], second_px, cameras[0], grain_px=self.grain_px)
         if (truth := self.depth(first)) is not None:
             known = sample_depth(truth, matches.first_px)
             by_depth = estimate_metric_motion(*pixels, known, *cameras, grain_px=self.grain_px)
@@ -261,6 +262,14 @@ class RecordingSurvey:
                 by_depth = by_depth if explains >= MIN_DEPTH_EXPLAINS else None
         given = self.given_motion(first, second)
         return Step(first, second, matches, by_matches, by_rig, by_depth, explains, given, self.grain_px, rig_depth)
+
+    @staticmethod
+    def see_by_first(second_px: Array, K_first: Array, K_second: Array) -> Array:
+        """Return (M, 2) the pixels of the second frame as the first frame's camera would see their rays."""
+        if np.array_equal(K_first, K_second):
+            return second_px
+        change = K_first @ np.linalg.inv(K_second)
+        return np.asarray(second_px @ change[:2, :2].T + change[:2, 2])
 
     def given_motion(self, first: int, second: int) -> Array | None:
         """Return (4, 4) T_second_first from the poses; None if one is missing or not finite."""

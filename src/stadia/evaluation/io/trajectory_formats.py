@@ -1,6 +1,7 @@
 """Read trajectories of other programs: the content of a file decides its format.
 
-Rows of KITTI, TUM, EuRoC, VINS and KITTI-360, COLMAP's images.txt, and nerfstudio's transforms.json.
+Rows of KITTI, TUM, EuRoC, VINS, KITTI-360 and ARKitScenes, COLMAP's images.txt, nerfstudio's transforms.json, and the
+files of `pose_files`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,16 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.evaluation.io.pose_files import (
+    OPENGL_AXES,
+    PoseList,
+    is_g2o,
+    read_g2o,
+    read_json_poses,
+    read_npy_poses,
+    read_pose_folder,
+    read_seven_columns,
+)
 from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.trajectory_files import MAX_FRAMES, Trajectory
 from stadia.files.input_files import read_text
@@ -42,7 +53,8 @@ UNIT_OF_NAME = {"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds"}
 SECONDS_IN_UNIT = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}
 MIN_STEP_OF_NANOSECONDS = 1e5  # median interval of whole numbers above which times from 0 are nanoseconds
 LAST_ROW = (0.0, 0.0, 0.0, 1.0)  # of a 4x4 pose
-OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])  # T_opengl_camera: y up and z backward; its own inverse
+
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
 
 POSITION, QUATERNION = ("x", "y", "z"), ("qw", "qx", "qy", "qz")
 _QUATERNION_NAME = re.compile(r"(?:.*\.)?(?:q|quat\w*|rot\w*|ori\w*)[_.]?(?:\w*[_.])?([wxyz])|q([wxyz])_\w+")
@@ -58,7 +70,6 @@ CONVERSIONS = {
     ".bin": "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT",
     ".bag": "write TUM rows: evo_traj bag FILE TOPIC --save_as_tum",
     ".db3": "write TUM rows: evo_traj bag2 FOLDER TOPIC --save_as_tum",
-    ".npy": "write rows of 12 numbers: numpy.savetxt('poses.txt', T[:, :3].reshape(-1, 12))",
     ".npz": "write rows of 12 numbers: numpy.savetxt('poses.txt', T[:, :3].reshape(-1, 12))",
 }
 """Fix for each suffix that is not read."""
@@ -88,7 +99,10 @@ DESCRIPTIONS = {
     TrajectoryFormat.TRANSFORMS: "a transforms.json of nerfstudio",
     TrajectoryFormat.COLMAP: "an images.txt of COLMAP",
 }
-ANY = "rows of KITTI (12 numbers), TUM (t x y z qx qy qz qw) or EuRoC (t x y z qw qx qy qz), COLMAP or transforms.json"
+ANY = (
+    "rows of KITTI (12 numbers), TUM (t x y z qx qy qz qw) or EuRoC (t x y z qw qx qy qz), COLMAP, transforms.json,"
+    " g2o, .npy, or a folder of 4x4 files"
+)
 
 FORMAT_OF_COLUMNS = {
     8: TrajectoryFormat.TUM,
@@ -107,6 +121,7 @@ class Table:
 
     values: (N, C).  lines: number of each row's line.  header: the words before the first row.
     first_words: first word of each row.  has_commas, ends_in_comma: of the first row.
+    rows: place of each row among all, of which `lost` have inf or NaN and are left out.
     """
 
     path: Path
@@ -116,6 +131,9 @@ class Table:
     first_words: tuple[str, ...]
     has_commas: bool
     ends_in_comma: bool
+    rows: tuple[int, ...] = ()
+    lost: int = 0
+    has_decimal_commas: bool = False
 
     def line(self, row: int) -> str:
         """Return the place of a row, for messages."""
@@ -136,25 +154,82 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     Example: `read_trajectory(Path("groundtruth.txt")).times_s`.
     """
     path, format = Path(path), None if format is None else TrajectoryFormat(format)
-    if path.suffix.lower() == ".json":
-        return _note_format(_read_transforms(path), format, TrajectoryFormat.TRANSFORMS)
+    if path.suffix.lower() in (".json", ".sfm"):
+        expected = DESCRIPTIONS[TrajectoryFormat.TRANSFORMS]
+        content = read_json(path, expected=expected)
+        if (listed := read_json_poses(path, content)) is not None:
+            return _order_poses(path, listed)
+        return _note_format(_read_transforms(path, content), format, TrajectoryFormat.TRANSFORMS)
+    if path.suffix.lower() == ".npy":
+        return _order_poses(path, read_npy_poses(path))
+    if path.is_dir() and not _find_inside(path, format) and (listed := read_pose_folder(path, ANY)) is not None:
+        return _order_poses(path, listed)
     if path.suffix.lower() in CONVERSIONS:
         found, fix = f"a '{path.suffix}' file", CONVERSIONS[path.suffix.lower()]
         raise DataError(path, found=found, expected=ANY, fix=fix)
     lines = _read_lines(path, format)
     if _is_colmap(lines):
         return _note_format(_read_colmap(path, lines), format, TrajectoryFormat.COLMAP)
-    table = _parse_rows(path, lines, format, is_reference=is_reference)
+    if is_g2o(lines):
+        return _order_poses(path, read_g2o(path, lines))
+    table = _parse_rows(path, lines, format)
     columns = _find_named_columns(table)
+    seven = read_seven_columns(path, table.values) if columns is None and table.values.shape[1] == 7 else None
+    if seven is not None:
+        is_timed = "ARKitScenes" in seven.note
+        return _leave_gaps(_order_poses(path, seven, table.values[:, 0] if is_timed else None), table)
     found = _find_format(table, columns, format, is_reference=is_reference)
     if found is TrajectoryFormat.KITTI:
-        return _note_format(_read_matrices(table), format, found)
+        return _note_format(_leave_gaps(_read_matrices(table), table), format, found)
     if columns is None:
         w_first = found is TrajectoryFormat.EUROC
         columns = dict(
             zip(("t", *POSITION, *(QUATERNION if w_first else (*QUATERNION[1:], "qw"))), range(8), strict=True)
         )
-    return _note_format(_read_quaternions(table, columns, is_reference=is_reference), format, found)
+    read = _read_quaternions(table, columns, is_reference=is_reference)
+    return _note_format(_leave_gaps(read, table), format, found)
+
+
+def _leave_gaps(trajectory: Trajectory, table: Table) -> Trajectory:
+    """Return the trajectory with notes on rows without a pose; without times, the other rows keep their frames."""
+    notes = list(trajectory.notes)
+    if table.has_decimal_commas:
+        notes.append(f"commas in the numbers of {table.path.name} are read as decimal points")
+    if not table.lost:
+        return replace(trajectory, notes=tuple(notes))
+    lost = f"{table.lost} of {table.lost + len(table.rows)} rows of {table.path.name}"
+    notes.append(f"{lost} have inf or NaN and no pose, and are left out")
+    is_numbered = trajectory.times_s is not None or trajectory.frames is not None
+    frames = trajectory.frames if is_numbered else np.array(table.rows, np.intp)
+    return replace(trajectory, frames=frames, notes=tuple(notes))
+
+
+def _order_poses(path: Path, listed: PoseList, times_s: NDArray[np.float64] | None = None) -> Trajectory:
+    """Return a list of poses as a trajectory, ordered by names; poses of NaN leave a gap. Raises DataError."""
+    known = np.isfinite(listed.matrices).all(axis=(1, 2))
+    if not known.any():
+        raise DataError(path, found="no pose", expected="at least one", fix="check the file")
+    poses = listed.matrices.copy()
+    for index in np.flatnonzero(known):
+        poses[index, :3, :3] = _nearest_rotation(f"{path}, pose {index}", poses[index, :3, :3])
+    if listed.names is not None:
+        named = _order_by_name(path, listed.names, poses, listed.note)
+        known = np.isfinite(named.T_world_camera).all(axis=(1, 2))
+    else:
+        named = Trajectory(poses, times_s, path.name, (listed.note,))
+    if known.all():
+        return named
+    if named.times_s is None:
+        named = replace(named, frames=named.frame_numbers)
+    return named.rows(np.flatnonzero(known))
+
+
+def _find_inside(path: Path, format: TrajectoryFormat | None) -> list[Path]:
+    """Return the trajectories of stadia in a folder."""
+    names = (
+        [TRAJECTORY_TUM] if format is TrajectoryFormat.TUM else [TRAJECTORY] if format else [TRAJECTORY, TRAJECTORY_TUM]
+    )
+    return [path / name for name in names if os.path.isfile(path / name)]  # noqa: PTH113 - also of names too long
 
 
 def read_kitti_trajectory(path: Path) -> Trajectory:
@@ -175,10 +250,7 @@ def _note_format(trajectory: Trajectory, requested: TrajectoryFormat | None, fou
 
 
 def _read_lines(path: Path, format: TrajectoryFormat | None) -> list[str]:
-    names = (
-        [TRAJECTORY_TUM] if format is TrajectoryFormat.TUM else [TRAJECTORY] if format else [TRAJECTORY, TRAJECTORY_TUM]
-    )
-    inside = [path / name for name in names if os.path.isfile(path / name)]  # noqa: PTH113 - also of names too long
+    inside = _find_inside(path, format)
     expected = ANY if format is None else DESCRIPTIONS[format]
     fix = f"pass {inside[0]}" if inside else "check the path"
     lines = read_text(path, expected=expected, fix=fix, max_bytes=MAX_BYTES).splitlines()
@@ -204,15 +276,17 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | None, *, is_reference: bool) -> Table:
+def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | None) -> Table:
     """Return the rows of a file, each with as many numbers as the first. Raise DataError with file and line."""
     expected = ANY if format is None else DESCRIPTIONS[format]
     values, numbers, first_words = list[list[float]](), list[int](), list[str]()
     header, skipped, first = tuple[str, ...](), 0, ""
     texts = set[int]()  # columns of words, such as an identifier, which are left out
+    rows, lost = list[int](), 0
+    has_decimal_commas = _has_decimal_commas(lines)
     for number, line in enumerate(lines, 1):
         content, _, comment = line.partition("#")
-        words = content.replace(",", " ").replace(";", " ").split()
+        words = content.replace(",", "." if has_decimal_commas else " ").replace(";", " ").split()
         if not words:
             header = _split_header(comment) if comment and not values else header
             continue
@@ -231,11 +305,14 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
             row = [float(word) for word in words]
         except ValueError as error:
             raise DataError(where, found=str(error)[:200], expected=expected) from error
+        if not all(map(math.isfinite, row)):
+            lost += 1
+            continue
         if wrong := [value for value in row if not abs(value) <= MAX_VALUE]:
-            found = f"the number {wrong[0]:g}" if math.isfinite(wrong[0]) else "a value that is not finite"
-            raise DataError(where, found=found, expected=expected, fix="remove the row")
+            raise DataError(where, found=f"the number {wrong[0]:g}", expected=expected, fix="write inf for no pose")
         if not values:
             first = content.strip()
+        rows.append(len(values) + lost)
         values.append(row)
         numbers.append(number)
         first_words.append(words[0])
@@ -243,8 +320,19 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
             raise _make_count_error(path, len(lines))
     if not values:
         raise DataError(path, found="no pose", expected="at least one row", fix="check the file")
-    separators = bool(re.search("[,;]", first)), first.endswith((",", ";"))
-    return Table(path, np.array(values), tuple(numbers), header, tuple(first_words), *separators)
+    has_commas = bool(re.search("[;]" if has_decimal_commas else "[,;]", first))
+    separators = has_commas, first.endswith((",", ";"))
+    read = path, np.array(values), tuple(numbers), header, tuple(first_words), *separators
+    return Table(*read, rows=tuple(rows), lost=lost, has_decimal_commas=has_decimal_commas)
+
+
+def _has_decimal_commas(lines: Sequence[str]) -> bool:
+    """Return whether commas in the first row of numbers are decimal points: 0,15 1,27 between spaces or semicolons."""
+    for line in lines[: MAX_HEADER_LINES + 20]:
+        words = line.partition("#")[0].replace(";", " ").split()
+        if len(words) >= 7 and not any(map(str.isalpha, words)):
+            return "." not in line and sum(bool(_DECIMAL_COMMA.fullmatch(word)) for word in words) >= len(words) / 2
+    return False
 
 
 def _split_header(line: str) -> tuple[str, ...]:
@@ -463,10 +551,9 @@ def _read_colmap(path: Path, lines: Sequence[str]) -> Trajectory:
     return _order_by_name(path, names, np.asarray(np.linalg.inv(T_camera_world), np.float64), note)
 
 
-def _read_transforms(path: Path) -> Trajectory:
+def _read_transforms(path: Path, content: Any) -> Trajectory:
     """Return the poses of a transforms.json, sorted by image name, with OpenCV's camera axes."""
     expected, fix = DESCRIPTIONS[TrajectoryFormat.TRANSFORMS], "check the file"
-    content = read_json(path, expected=expected)
     frames: Any = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames or len(frames) > MAX_POSES:
         raise DataError(path, found="no list 'frames'", expected=expected, fix=fix)
