@@ -1707,7 +1707,8 @@ def find_red_mark(folder: Path, output: str) -> str:
     from stadia.datasets.video.video_decoding import stream_video
 
     image = next(stream_video(folder / "a.mp4")).image.astype(int)
-    row, column = np.unravel_index(np.argmax(image[..., 0] - image[..., 1:].max(axis=2)), image.shape[:2])
+    redness = image[..., 0] - image[..., 1:].max(axis=2)
+    row, column = np.argwhere(redness > redness.max() / 2).mean(axis=0)
     return f"red mark near {round(column / 10) * 10}, {round(row / 10) * 10}"
 
 

@@ -201,7 +201,7 @@ def test_undecodable_video_is_refused(tmp_path: Path, drive_frames: list[np.ndar
         with pytest.raises(DataError) as caught:
             open_recordings(tmp_path / name, camera=FOCAL)
         one_line(caught.value, tmp_path / name, *parts)
-    left = sorted(p.suffix for p in (tmp_path / "cache").iterdir())
+    left = sorted(p.suffix for p in (tmp_path / "cache").glob("*"))
     assert set(left) <= {".lock"}, "nothing half-written"
 
 

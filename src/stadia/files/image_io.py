@@ -101,7 +101,7 @@ def find_image_fault(data: bytes) -> str | None:
         return _find_png_fault(data)
     if data.startswith(JPEG_SIGNATURE):
         return _find_jpeg_fault(data)
-    return f"{describe_bytes(data)}, not a PNG or JPEG" if data else "an empty file"
+    return f"{describe_bytes(data)}neither PNG nor JPEG" if data else "an empty file"
 
 
 HEIC = "HEIC"
@@ -132,12 +132,16 @@ def find_picture_format(data: bytes) -> str:
 
 
 def describe_bytes(data: bytes) -> str:
-    """Return what a file is by its first bytes, for messages."""
-    if format := find_picture_format(data):
-        return f"a {format} picture"
-    if data[4:8] == b"ftyp":
-        return "an MP4 or MOV video"
-    return next((name for start, name in _OTHER_FILES if data.startswith(start)), "a file of an unknown format")
+    """Return what a file is by its first bytes, for messages; "" if unknown.
+
+    Examples:
+        >>> describe_bytes(b"%PDF-1.4")
+        'a PDF, '
+    """
+    known = "an MP4 or MOV video" if data[4:8] == b"ftyp" else ""
+    known = f"a {format} picture" if (format := find_picture_format(data)) else known
+    known = known or next((name for start, name in _OTHER_FILES if data.startswith(start)), "")
+    return f"{known}, " if known else ""
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from av.codec.hwaccel import HWAccel
 from numpy.typing import NDArray
@@ -57,9 +59,40 @@ def _open_stream(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple[An
             container = opened.enter_context(_open_container(path, decoder))
             if not container.streams.video:
                 raise DataError(path, found="no video in it", expected="a video file", fix="check the file")
-            stream = container.streams.video[0]
+            stream = _choose_stream(path, container)
             _limit_frames(path, stream)
         yield container, stream
+
+
+def _choose_stream(path: Path, container: Any) -> Any:
+    """Return the largest video stream, as ffmpeg does; covers of albums are left out."""
+    streams = [one for one in container.streams.video if one.codec_context is not None] or container.streams.video[:1]
+    films = [one for one in streams if not one.disposition & av.stream.Disposition.attached_pic] or streams
+    largest = max(films, key=lambda one: (one.codec_context.width * one.codec_context.height, -one.index))
+    if len(films) > 1:
+        others = [f"{one.codec_context.width}x{one.codec_context.height}" for one in films if one is not largest]
+        _note(path, f"used video stream {largest.index}, the largest; left the stream of {' and '.join(others)}")
+    return largest
+
+
+@lru_cache(maxsize=1024)  # warns once per video
+def _note(path: Path, text: str) -> None:
+    log.warning("%s: %s", path, text)
+
+
+_SPHERICAL = re.compile(rb"sv3d|<GSpherical:Spherical>\s*true", re.IGNORECASE)
+_SEARCHED_BYTES = 1 << 20
+
+
+def _refuse_spherical(path: Path) -> None:
+    """Raise DataError for a video of all directions, which its header states (Google's Spherical Video, V1 and V2)."""
+    with open_input(path, expected="a video", max_bytes=MAX_VIDEO_BYTES) as file:
+        data = file.read(_SEARCHED_BYTES)
+        file.seek(max(file.seek(0, os.SEEK_END) - _SEARCHED_BYTES, 0))
+        data += file.read(_SEARCHED_BYTES)
+    if _SPHERICAL.search(data):
+        fix = "cut a view of 90 degrees: ffmpeg -i IN -vf v360=e:flat:h_fov=90:v_fov=90:w=640:h=640 OUT"
+        raise DataError(path, found="a video of 360 degrees", expected="a video of a pinhole camera", fix=fix)
 
 
 def _open_container(path: Path, decoder: VideoDecoder) -> Any:
@@ -271,7 +304,7 @@ def _decode_frames(
             start = _read_start_s(stream) if by_time else frame.time or 0.0
         if wanted is not None and count not in wanted:
             continue
-        image = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+        image = _show_frame(path, frame, stream)
         if size is None:
             size = image.shape
         time_s = count / rate if frame.time is None else frame.time - start
@@ -282,7 +315,74 @@ def _decode_frames(
         yield VideoFrame(index, time_s, image)
 
 
+_MIN_COMB = 1.0  # difference of neighboring rows over that of rows of one field, above which two times are interlaced
+MIN_ASPECT_CHANGE, MAX_ASPECT = 0.005, 4.0
+
+
+def _show_frame(path: Path, frame: Any, stream: Any) -> NDArray[np.uint8]:
+    """Return the frame as players show it: one field, square pixels, turned and mirrored by the display matrix."""
+    image = frame.to_ndarray(format="rgb24")
+    if frame.interlaced_frame and _is_combed(image):
+        image = _interpolate_field(image)
+        _note(path, "its frames are interlaced: two times in one frame. Used every other row of them. For all rows:"
+              " ffmpeg -i IN -vf bwdif=mode=send_frame OUT")  # fmt: skip
+    aspect = float(stream.sample_aspect_ratio or 1)
+    if abs(aspect - 1) > MIN_ASPECT_CHANGE and 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
+        height, width = image.shape[:2]
+        size = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        text = f"its pixels are {aspect:.3g} times as wide as high. Frames are stretched from {width}x{height}"
+        _note(path, f"{text} to {size[0]}x{size[1]}")
+    return np.ascontiguousarray(_orient(image, frame))
+
+
+def _orient(image: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
+    """Return the image turned by right angles and mirrored, as the display matrix states (ISO 14496-12, tkhd)."""
+    matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return np.rot90(image, round(frame.rotation / 90))
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32)[:9].astype(np.float64)
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _is_combed(image: NDArray[np.uint8]) -> bool:
+    """Return whether neighboring rows differ more than rows of one field, which they do if a moving scene is shown."""
+    green = image[..., 1].astype(np.int16)
+    between, within = (np.abs(green[step:] - green[:-step]).mean() for step in (1, 2))
+    return bool(between > _MIN_COMB * within)
+
+
+def _interpolate_field(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the image with its odd rows replaced by the mean of the rows above and below."""
+    rows = image.copy()
+    above, below = image[:-1:2], np.concatenate([image[2::2], image[-2 + len(image) % 2 :][:1]])
+    rows[1::2] = ((above.astype(np.uint16) + below[: len(above)]) // 2).astype(np.uint8)
+    return rows
+
+
+def describe_display(path: Path) -> tuple[str, ...]:
+    """Return what changes the frames of a video between decoding and display; empty for plain videos."""
+    with _open_stream(path) as (container, stream):
+        frame = next(_take_undamaged_raw(container, stream), None)
+        facts = []
+        if frame is not None and frame.interlaced_frame:
+            facts.append("interlaced")
+        if frame is not None and any(data.type.name == "DISPLAYMATRIX" for data in frame.side_data):
+            facts.append("matrix")
+        facts += [f"aspect {stream.sample_aspect_ratio}"] if stream.sample_aspect_ratio not in (None, 0, 1) else []
+        facts += [f"stream {stream.index}"] if stream.index else []
+        return tuple(facts)
+
+
+def _take_undamaged_raw(container: Any, stream: Any) -> Iterator[Any]:
+    with suppress(av.FFmpegError):
+        yield from container.decode(stream)
+
+
 def _check_middle(path: Path) -> None:
+    _refuse_spherical(path)
     with _open_stream(path) as (container, stream), _name_decoder_errors(path):
         if not (stream.frames and stream.duration):
             return

@@ -42,6 +42,7 @@ from stadia.datasets.video.video_decoding import (
     VIDEO_SUFFIXES,
     VideoFrame,
     count_lost_frames,
+    describe_display,
     estimate_frame_count,
     hash_video,
     stream_segment,
@@ -270,7 +271,8 @@ class VideoFile(FrameSource):
 
     def describe_lens(self, options: SourceOptions) -> tuple[str, ...]:
         lens = find_lens(options.camera, self.path) if options.camera.undistort else None
-        return () if lens is None else (lens.fingerprint(),)
+        display = describe_display(self.path)  # earlier decodings of such videos are discarded
+        return (*display, *(() if lens is None else (lens.fingerprint(),)))
 
 
 def open_frames(source: FrameSource, options: SourceOptions, progress: ReportProgress | None) -> FileVideo:

@@ -27,6 +27,7 @@ LLFF_AXES = np.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]]
 MAX_POSES = 400_000
 MAX_POSE_FILES = 100_000
 UNIT_TOLERANCE = 1e-2
+MIN_ROWS = 3  # from which lengths of 1 are no chance
 _POSE_SUFFIXES = (".txt", ".pose", ".npy", ".mat")
 _CHECK = "check the file"
 
@@ -174,7 +175,9 @@ def _from_seven(path: Path, rows: Array) -> tuple[Array, None, str]:
 
 
 def _are_units(quaternions: Array) -> bool:
-    return bool((np.abs(np.linalg.norm(quaternions, axis=1) - 1) < UNIT_TOLERANCE).all())
+    return len(quaternions) >= MIN_ROWS and bool(
+        (np.abs(np.linalg.norm(quaternions, axis=1) - 1) < UNIT_TOLERANCE).all()
+    )
 
 
 def read_seven_columns(path: Path, values: Array) -> PoseList | None:
