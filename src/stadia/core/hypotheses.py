@@ -27,9 +27,9 @@ class Hypothesis(Generic[Data]):
 def find_best(
     data: Data, hypotheses: Iterable[Hypothesis[Data]], score: Callable[[Data], float], *, max_share: float
 ) -> tuple[Hypothesis[Data], float] | None:
-    """Return the hypothesis with the lowest score, and the score; None if no score is below `max_share` of the data's.
+    """Return the hypothesis with the lowest score; None if no score is below `max_share` of the unchanged data's score.
 
-    A score that cannot be computed is NaN, and loses.
+    A score that cannot be computed is NaN. Its hypothesis is never returned.
 
     Examples:
         >>> negated = Hypothesis("negative", lambda value: -value)

@@ -13,12 +13,12 @@ from stadia.models import ATTENTIONS
 
 
 class AttentionConfig(StrictModel):
-    """The attention of a transformer. Fields of other attentions than `name` are ignored.
+    """The attention of a transformer. Fields of another kind of attention than `name` are ignored.
 
     name: `sdpa` is exact; `explicit` is the same with the matrix written out. Others are approximations.
-    factor: for memory_compressed: tokens of the grid that share one key and value. They form the squarest window of
-        that size, wider than high: 2 is 1x2, 3 is 1x3, 4 is 2x2. 1 is exact.
-    features: for performer: random features per head; null is int(d ln d), 266 for heads of 64.
+    factor: for memory_compressed: tokens of the grid that share one key and value. They form a window that is as
+        square as possible, and wider than high: 2 is 1x2, 3 is 1x3, 4 is 2x2. 1 is exact.
+    features: for performer: random features per head; null means int(d ln d) for a head of size d: 266 for 64.
     redraw_every: for performer: training passes between two draws of its features; null never redraws.
     merge: for token_merging: share of the grid's tokens to merge into others, at most one half. 0 is exact.
     """

@@ -189,7 +189,7 @@ def _check_tilt(found: HeightSurvey, camera: Camera) -> None:
     if max(abs(pitch), abs(roll)) > _MAX_TILT_DEG:
         raise GeometryError(
             "horizon of the objects",
-            found=f"a camera that points up by {pitch:.0f} degrees, roll {roll:.0f}",
+            found=f"a camera that points up by {pitch:.0f} degrees and rolls by {roll:.0f}",
             expected=f"less than {_MAX_TILT_DEG:g}",
             fix="use horizon=auto, or horizon=given pitch_deg=...",
         )

@@ -69,7 +69,7 @@ def score_trajectory_file(
 
 
 def check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -> Path:
-    """Return the file to draw. Raises ConfigError for a format, StadiaError for a file that is not stadia's."""
+    """Return the path of the drawing. Raises ConfigError for an unknown format, StadiaError for a foreign file."""
     from stadia.files.output_files import check_replaceable
 
     if image.suffix not in (".png", ".svg"):

@@ -106,7 +106,7 @@ class MaskFiles:
 
 
 def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
-    """Attach FOLDER/NAME, or FOLDER for one recording, to recordings without masks. Raises DataError without masks."""
+    """Give masks to each recording that has none: FOLDER/NAME, or FOLDER if there is one. Raises DataError."""
     bare = [recording for recording in recordings if recording.mask_reader is None]
     for recording in bare:
         places = [folder / recording.name, folder / Path(recording.name).name, *[folder] * (len(recordings) == 1)]

@@ -162,7 +162,7 @@ def _with_road(video: VideoData, groups: Mapping[str, int], config: MetricConfig
 
 
 def name_drive_parts(meta: Iterable[Meta], frames: Mapping[tuple[str, str], int]) -> list[str]:
-    """Return the name of the part of the recording that each image is in, for findings.
+    """Return for each image the part of its recording, as findings name it.
 
     frames: number of frames of each recording, by its data set and name.
     """
