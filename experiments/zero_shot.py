@@ -1,10 +1,12 @@
 """Score depth networks on real samples that trained none of ours, beside baselines, and the uncertainty of `base`.
 
-    python experiments/zero_shot.py [--data DIR] [--network NETWORK ...]
+    python experiments/zero_shot.py [--data DIR] [--network NETWORK ...] [--weights FILE] [--short]
 
-Prints tables in Markdown: AbsRel after median scaling and in metres of the mean depth of each pixel, of a network as a
-training from ImageNet's encoder starts, of METER (KITTI, NYU) and of `base`; how well several orders of base's pixels
-by uncertainty follow its errors (AUSE); and the expected errors of its uncertainty beside the observed ones.
+Prints tables in Markdown: AbsRel after median scaling and in metres of the mean depth of each pixel, of constant depth,
+of a network as a training from ImageNet's encoder starts, of METER (KITTI, NYU) and of `base`; boundary F1 where the
+truth is dense; how well several orders of base's pixels by uncertainty follow its errors (AUSE, and Spearman's rank
+correlation of its own); and the expected errors of its uncertainty beside the observed ones. `--weights` puts other
+weights in place of those of `base`, and `--short` leaves out the other networks and orders.
 
 The mean depth knows the truth of the same images. The truth of Linemod-Occluded is that of its objects' meshes at their
 poses, on their pixels alone.
@@ -24,13 +26,15 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from edge_accuracy import boundary_f1
 from numpy.typing import NDArray
 from torch.nn import functional
 
 from stadia.core.recording import RIGHT, Recording
 from stadia.core.types import Camera, Predictor
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
-from stadia.metrics.uncertainty_metrics import sparsification
+from stadia.metrics.uncertainty_metrics import sparsification, spearman
+from stadia.models.depth import base_network
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import build_depth_network
 from stadia.objectpose.data.bop import BopImages
@@ -38,6 +42,8 @@ from stadia.predict.inputs import open_inputs
 from stadia.predict.scale.sources import match_pair_depth
 from stadia.recipes import load_predictor
 from stadia.recipes.base.network_checkpoint import make_network_recipe, open_network_checkpoint
+from stadia.synthetic.config import RoomWorldConfig
+from stadia.synthetic.roomworld.room_scene import RoomRenderer, make_room
 
 Map = NDArray[np.float64]
 
@@ -48,6 +54,8 @@ METER_UNIT_M = 0.08  # of METER for KITTI, by its description
 IMAGENET_DEPTH_M = 12.0  # at which a training of the preset `demo` starts
 ZOOM = 1.5  # of the second image of the uncertainty by zoom
 BINS = 10  # of the calibration
+EDGE_STEP = 2  # edges are scored on every second pixel, about what the networks predict
+EDGE_RADIUS_PX = {"depth camera": 1, "rendered": 0}  # truth whose edges are scored: color and depth cameras differ
 
 
 @dataclass(frozen=True)
@@ -66,33 +74,68 @@ SAMPLES = (
     Sample("KITTI 06", "kitti_odometry", 5, "semi-global matching", GARG),
     Sample("EuRoC V1_01", "euroc", 6, "semi-global matching"),
     Sample("7-Scenes kitchen", "sevenscenes/kitchen", 4, "depth camera"),
+    Sample("walk (HoloLens)", "walk", 4, "depth camera"),
+    Sample("RoomWorld", "", 1, "rendered"),
     Sample("Linemod-Occluded", "bop/lmo", 2, "meshes of the objects"),
 )
 
 
 @dataclass(frozen=True)
 class TrueImage:
-    """A frame and its z (H, W) in metres, 0 = none."""
+    """A frame and its z (H, W) in metres, 0 = none. edge_radius: of boundary F1, in pixels; None without."""
 
     frame: Frame
     truth: Map
+    edge_radius: int | None = None
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over the images. metres: AbsRel without, scaled, d1: with equal medians. ratio: of depth to the truth."""
+    """Means over the images. metres: AbsRel without, scaled, d1: with equal medians. ratio: of depth to the truth.
+
+    edges: boundary F1; NaN where the truth is not dense.
+    """
 
     images: int
     metres: float
     ratio: float
     scaled: float
     d1: float
+    edges: float
 
 
 def read_sample(sample: Sample, recording: Recording) -> list[TrueImage]:
     """Return the images of a recording that are scored."""
     indices = range(0, len(recording), sample.every)
-    return [TrueImage(next(read_frames(recording, [index])), read_truth(sample, recording, index)) for index in indices]
+    radius = EDGE_RADIUS_PX.get(sample.truth)
+    return [
+        TrueImage(next(read_frames(recording, [index])), read_truth(sample, recording, index), radius)
+        for index in indices
+    ]
+
+
+def read_walk(sample: Sample, folder: Path) -> list[TrueImage]:
+    """Return the images of the HoloLens's walk, a color image and depth in millimetres every fourth frame."""
+    K, found = np.asarray(np.loadtxt(folder / "K.txt"), np.float64), []
+    for path in sorted((folder / "depth").glob("*.png")):
+        image = cv2.imread(str(folder / "images" / f"{path.stem}.jpg"))
+        depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert image is not None
+        assert depth is not None
+        frame = Frame(path.stem, np.ascontiguousarray(image[..., ::-1], np.uint8), K)
+        found.append(TrueImage(frame, depth / 1000.0, EDGE_RADIUS_PX[sample.truth]))
+    return found
+
+
+def render_rooms(count: int = 16) -> list[TrueImage]:
+    """Render images of rooms with 640x480 pixels; their seeds trained nothing."""
+    config = RoomWorldConfig(train=1, val=1, test=1, height=480, width=640, frames=2)
+    found = []
+    for seed in range(77_000, 77_000 + count):
+        renderer = RoomRenderer(make_room(seed, config), config)
+        view = renderer.render(0)
+        found.append(TrueImage(Frame(f"room {seed}", view.image, renderer.room.K), view.depth_m.astype(np.float64), 0))
+    return found
 
 
 def read_truth(sample: Sample, recording: Recording, index: int) -> Map:
@@ -140,12 +183,18 @@ def score_images(predict: Callable[[Frame], Map], images: Sequence[TrueImage]) -
         if known.sum() < MIN_TRUTHS:
             continue
         truth = image.truth[known]
-        z = np.clip(predict(image.frame)[known], 1e-3, FARTHEST_TRUTH_M)
+        depth = predict(image.frame)
+        z = np.clip(depth[known], 1e-3, FARTHEST_TRUTH_M)
         ratio = float(np.median(z / truth))
         scaled = np.clip(z / ratio, 1e-3, FARTHEST_TRUTH_M) / truth
         d1 = (np.maximum(scaled, 1 / scaled) < 1.25).mean()
-        rows.append((np.abs(z / truth - 1).mean(), ratio, np.abs(scaled - 1).mean(), d1))
-    return Scores(len(rows), *(float(value) for value in np.mean(rows, axis=0)))
+        radius = image.edge_radius
+        small = np.maximum(depth, 1e-3).astype(np.float64)[::EDGE_STEP, ::EDGE_STEP]
+        edges = np.nan if radius is None else boundary_f1(small, image.truth[::EDGE_STEP, ::EDGE_STEP], radius)
+        rows.append((np.abs(z / truth - 1).mean(), ratio, np.abs(scaled - 1).mean(), d1, edges))
+    metres, ratio, scaled, d1 = (float(np.mean([row[i] for row in rows])) for i in range(4))
+    f1 = [float(row[4]) for row in rows if np.isfinite(row[4])]
+    return Scores(len(rows), metres, ratio, scaled, d1, float(np.mean(f1)) if f1 else float("nan"))
 
 
 def score_sample(sample: Sample, predictor: Predictor, recording: Recording) -> Scores:
@@ -161,6 +210,11 @@ def make_mean_depth(images: Sequence[TrueImage]) -> Callable[[Frame], Map]:
     return lambda frame: mean
 
 
+def predict_constant(frame: Frame) -> Map:
+    """Return the same depth everywhere."""
+    return np.ones(frame.image.shape[:2])
+
+
 # -- networks
 
 
@@ -172,9 +226,12 @@ def open_imagenet_start(size: tuple[int, int]) -> Predictor:
     return make_network_recipe(config, build_depth_network(config), size).predictor(size)
 
 
-def open_networks(data: Path, networks: Sequence[str], size: tuple[int, int]) -> Iterator[tuple[str, Predictor, bool]]:
+def open_networks(
+    data: Path, networks: Sequence[str], size: tuple[int, int], is_short: bool
+) -> Iterator[tuple[str, Predictor, bool]]:
     """Yield title, predictor, and whether it predicts metres, for images of a size (height, width)."""
-    yield "ImageNet's encoder", open_imagenet_start((192, 320)), True
+    if not is_short:
+        yield "ImageNet's encoder", open_imagenet_start((192, 320)), True
     for name, settings in (("kitti", [f"network.metres_per_unit={METER_UNIT_M}"]), ("nyu", ["network.size=[192,256]"])):
         weights = f"network.weights={data / 'published_depth' / f'meter_{name}_xxs.pt'}"
         opened = open_network_checkpoint("meter_network:Meter", lambda: size, [weights, *settings])
@@ -194,15 +251,19 @@ def mirror(shown: PreparedFrame) -> PreparedFrame:
     return PreparedFrame(shown.frame, np.ascontiguousarray(shown.image[..., ::-1]), K, shown.image_size, shown.box)
 
 
-def predict_log_depths(predictor: Any, frame: Frame) -> dict[str, Map]:
+def predict_log_depths(predictor: Any, frame: Frame, is_short: bool) -> dict[str, Map]:
     """Return maps (h, w) at the network's size: ln z, its own uncertainty, and how it changes by mirror and zoom."""
     shown, size = PreparedFrame.prepare(predictor, frame), (predictor.height, predictor.width)
 
     def predict(image: NDArray[np.float32], K: Map) -> Any:
         return predictor.maps(torch.from_numpy(image)[None], Camera(torch.from_numpy(K), *size))
 
-    maps, mirrored = predict(shown.image, shown.K), mirror(shown)
+    maps = predict(shown.image, shown.K)
     log_depth = -maps.inverse_depth[0, 0].log().numpy()
+    own = {"ln z": log_depth, "its own": np.exp(maps.log_uncertainty[0, 0].numpy())}
+    if is_short:
+        return own
+    mirrored = mirror(shown)
     other = -predict(mirrored.image, mirrored.K).inverse_depth[0, 0].log().numpy()[:, ::-1]
     rows, columns = (round(side / ZOOM) for side in size)
     top, left = (size[0] - rows) // 2, (size[1] - columns) // 2
@@ -216,9 +277,7 @@ def predict_log_depths(predictor: Any, frame: Frame) -> dict[str, Map]:
     zoomed[top : top + rows, left : left + columns] = functional.interpolate(near, size=(rows, columns))[0, 0].numpy()
     inside = np.isfinite(zoomed)
     by_zoom = np.abs(zoomed - log_depth - np.median((zoomed - log_depth)[inside]))
-    return {
-        "ln z": log_depth,
-        "its own": np.exp(maps.log_uncertainty[0, 0].numpy()),
+    return own | {
         "mirrored image": np.abs(other - log_depth),
         "zoomed image": np.where(inside, by_zoom, np.nan),
         "depth itself": np.exp(log_depth),
@@ -229,26 +288,35 @@ def resize_map(values: Map, size: tuple[int, int]) -> Map:
     return np.asarray(cv2.resize(values, size[::-1], interpolation=cv2.INTER_NEAREST), np.float64)
 
 
-ORDERS = "its own", "mirrored image", "zoomed image", "depth itself"
+@dataclass(frozen=True)
+class UncertaintyScores:
+    """What the uncertainty of a network is worth on a sample; depth has equal medians.
 
-
-def measure_uncertainty(predictor: Any, images: Sequence[TrueImage]) -> tuple[dict[str, float], Map]:
-    """Return by order the share by which AUSE of AbsRel is below random, and (N, 3) expected and observed errors.
-
-    Expected, of ln z; observed in metres, and with equal medians. AUSE is of depth with equal medians.
+    below_random: by order of the pixels, the share by which AUSE of AbsRel is below that of random order.
+    rank_correlation: Spearman's, of its own uncertainty and the errors, the mean over the images.
+    errors: (N, 3) of ln z: expected, observed in metres, observed with equal medians.
     """
+
+    below_random: dict[str, float]
+    rank_correlation: float
+    errors: Map
+
+
+def measure_uncertainty(predictor: Any, images: Sequence[TrueImage], is_short: bool) -> UncertaintyScores:
+    """Return the scores over the images with enough truth."""
     below: dict[str, list[float]] = {}
-    errors = []
+    errors, ranks = [], []
     for image in images:
         if (image.truth > 0).sum() < MIN_TRUTHS:
             continue
-        predicted = predict_log_depths(predictor, image.frame)
+        predicted = predict_log_depths(predictor, image.frame, is_short)
         maps = {name: resize_map(values, image.truth.shape) for name, values in predicted.items()}
         known = image.truth > 0
         difference = maps["ln z"][known] - np.log(image.truth[known])
         scaled = difference - np.median(difference)
         errors.append(np.column_stack((maps["its own"][known], np.abs(difference), np.abs(scaled))))
-        orders = {name: maps[name][known] for name in ORDERS}
+        ranks.append(spearman(*(torch.from_numpy(values) for values in (maps["its own"][known], np.abs(scaled)))))
+        orders = {name: values[known] for name, values in maps.items() if name != "ln z"}
         part = np.isfinite(np.stack(list(orders.values()))).all(0)  # the zoomed image shows the middle alone
         if part.sum() < MIN_TRUTHS:
             continue
@@ -258,7 +326,8 @@ def measure_uncertainty(predictor: Any, images: Sequence[TrueImage]) -> tuple[di
                 depth, torch.ones_like(depth), uncertainty, torch.ones_like(depth, dtype=torch.bool)
             )
             below.setdefault(name, []).append(float(curves.below_random))
-    return {name: float(np.mean(values)) for name, values in below.items()}, np.concatenate(errors)
+    means = {name: float(np.mean(values)) for name, values in below.items()}
+    return UncertaintyScores(means, float(np.nanmean(ranks)), np.concatenate(errors))
 
 
 def print_calibration(title: str, errors: Map) -> None:
@@ -273,6 +342,10 @@ def print_calibration(title: str, errors: Map) -> None:
 
 def open_sample(sample: Sample, data: Path) -> list[TrueImage]:
     folder = data / sample.folder
+    if sample.truth == "rendered":
+        return render_rooms()
+    if sample.folder == "walk":
+        return read_walk(sample, folder)
     if sample.folder.startswith("bop/"):
         return read_objects(BopImages.open(folder), sample.every)
     recording = open_inputs(folder)[0].recording
@@ -284,32 +357,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("STADIA_REAL_DATA", "../shared/data")))
     parser.add_argument("--network", nargs="+", default=["base"], help="any networks that `stadia predict` takes")
+    parser.add_argument("--weights", type=Path, help="weights in place of those of `base`")
+    parser.add_argument("--short", action="store_true", help="without other networks, orders and calibration")
     arguments = parser.parse_args()
+    if arguments.weights:
+        base_network.WEIGHTS_FILE = arguments.weights
     samples = {sample.title: (sample, open_sample(sample, arguments.data)) for sample in SAMPLES}
     scores: dict[str, dict[str, tuple[Scores, bool]]] = {}
     uncertainty = {}
     for title, (_, images) in samples.items():
         size = images[0].truth.shape
-        row = scores[title] = {"mean depth": (score_images(make_mean_depth(images), images), True)}
-        for name, predictor, is_metric in open_networks(arguments.data, arguments.network, size):
+        row = scores[title] = {
+            "mean depth": (score_images(make_mean_depth(images), images), True),
+            "constant depth": (score_images(predict_constant, images), False),
+        }
+        for name, predictor, is_metric in open_networks(arguments.data, arguments.network, size, arguments.short):
             row[name] = score_images(lambda frame, p=predictor: predict_depth(p, frame), images), is_metric
         base = load_predictor(open_network_checkpoint("base", lambda size=size: size))
-        uncertainty[title] = measure_uncertainty(base, images)
+        uncertainty[title] = measure_uncertainty(base, images, arguments.short)
     names = [*next(iter(scores.values()))]
-    for what in ("scaled", "metres", "ratio", "d1"):
+    for what in ("scaled", "metres", "ratio", "d1", "edges"):
         print(f"\n{what}\n\n| sample | truth | images | {' | '.join(names)} |\n{'|---' * (len(names) + 3)}|")
         for title, row in scores.items():
             needs_metres = what in ("metres", "ratio")
+            if what == "edges" and not any(np.isfinite(score.edges) for score, _ in row.values()):
+                continue
             cells = ["" if needs_metres and not metric else f"{getattr(s, what):.3f}" for s, metric in row.values()]
             images = next(iter(row.values()))[0].images
             print(f"| {title} | {samples[title][0].truth} | {images} | {' | '.join(cells)} |", flush=True)
-    orders = [*next(iter(uncertainty.values()))[0]]
-    print(f"\nAUSE below random\n\n| sample | {' | '.join(orders)} |\n{'|---' * (len(orders) + 1)}|")
-    for title, (below, _) in uncertainty.items():
-        print(f"| {title} | {' | '.join(f'{100 * below[name]:.0f} %' for name in orders)} |")
+    orders = [*next(iter(uncertainty.values())).below_random]
+    print(f"\nAUSE below random\n\n| sample | {' | '.join(orders)} | rank correlation |\n{'|---' * (len(orders) + 2)}|")
+    for title, found in uncertainty.items():
+        cells = [f"{100 * found.below_random[name]:.0f} %" for name in orders]
+        print(f"| {title} | {' | '.join(cells)} | {found.rank_correlation:.2f} |")
+    if arguments.short:
+        return
     print(f"\nerrors of ln z in tenths of the pixels\n\n| sample | |{' |' * BINS}\n{'|---' * (BINS + 2)}|")
-    for title, (_, errors) in uncertainty.items():
-        print_calibration(title, errors)
+    for title, found in uncertainty.items():
+        print_calibration(title, found.errors)
 
 
 if __name__ == "__main__":

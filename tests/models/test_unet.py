@@ -120,11 +120,12 @@ def test_the_weights_are_small_and_those_of_the_model_card() -> None:
 
 @pytest.mark.slow
 def test_a_road_that_it_never_saw_has_depth_in_metres() -> None:
-    config = ROADWORLD_TINY.model_copy(update={"height": 128, "width": 384, "stereo": False})
+    height, width = BaseNetwork(BaseConfig()).image_size(375, 1242)
+    config = ROADWORLD_TINY.model_copy(update={"height": height, "width": width, "stereo": False})
     world = make_world(987_654_321, config)
     view = RoadRenderer(world, config).render(0)["left"]
     image = torch.from_numpy(view.image.copy()).permute(2, 0, 1)[None].float() / 255
-    camera = Camera(torch.from_numpy(np.asarray(world.K, np.float32))[None], 128, 384)
+    camera = Camera(torch.from_numpy(np.asarray(world.K, np.float32))[None], height, width)
     with torch.no_grad():
         maps = BaseNetwork(BaseConfig()).eval()(image, camera)
     known = (view.depth_m > 0) & (view.depth_m < 80)

@@ -55,7 +55,7 @@ class DepthPoseNet(nn.Module):
         """Predict inverse depth, T_source_target, and the optional outputs of the configuration."""
         if self.pose is not None and isinstance(self.pose.encoder, SharedPoseEncoder):
             features = self._shared.encoder(batch.inputs.image)
-            maps = self._shared.decode(features, batch.inputs.camera)
+            maps = self._shared.decode(features, batch.inputs.image, batch.inputs.camera)
             T_source_target, brightness = self._transforms(batch, features[-1])
         else:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.holds_depth):

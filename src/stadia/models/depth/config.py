@@ -192,8 +192,8 @@ class BaseConfig(UnetConfig):
     starts_in_metres: ClassVar[bool] = True
 
     name: Literal["base"] = "base"  # type: ignore[assignment]
-    encoder: Literal["tf_efficientnet_lite0"] = "tf_efficientnet_lite0"
-    decoder_channels: DecoderChannels = (16, 24, 40, 80, 128)
+    encoder: Literal["tf_efficientnet_lite2"] = "tf_efficientnet_lite2"
+    decoder_channels: DecoderChannels = (4, 24, 48, 80, 128)
     min_depth_m: float = Field(default=0.2, gt=0)
     max_depth_m: float = Field(default=200.0, gt=0)
     scales: Literal[1] = 1

@@ -23,6 +23,7 @@ from stadia.geometry.depth_maps import (
 from stadia.models import ACTIVATIONS
 from stadia.models.depth.config import LOG_UNCERTAINTY_RANGE, UnetConfig
 from stadia.models.depth.depth_network import DepthMaps, DepthNetwork, compute_focal_ratio
+from stadia.models.depth.sharp_decoder import SharpDecoder
 from stadia.models.encoders import Encoder, check_encoder
 from stadia.models.gradient_checkpointing import run_checkpointed
 from stadia.models.pretrained_weights import InitialWeights
@@ -166,14 +167,7 @@ class Unet(DepthNetwork):
         super().__init__(config)
         self.uses_camera = config.canonical_focal is not None
         self.encoder = Encoder(config.encoder, pretrained=pretrained)
-        self.decoder = DepthDecoder(
-            self.encoder.channels,
-            self.encoder.strides,
-            config.decoder_channels,
-            outputs=1 + config.right_view + config.uncertainty,
-            scales=config.scales,
-            activation=ACTIVATIONS.load(config.decoder_activation),
-        )
+        self.decoder = self.build_decoder()
         if config.depth_output == "softplus":
             bias = init_softplus_bias(config.start_m, config.min_depth_m)
         else:
@@ -181,9 +175,27 @@ class Unet(DepthNetwork):
         for head in self.decoder.heads.values():
             nn.init.normal_(head.weight, std=1e-2)  # type: ignore[arg-type]
             nn.init.constant_(head.bias, bias)  # type: ignore[arg-type]
-            if config.uncertainty:
+            if config.uncertainty and isinstance(self.decoder, DepthDecoder):
                 nn.init.zeros_(head.weight[-1])  # type: ignore[index]
                 nn.init.zeros_(head.bias[-1])  # type: ignore[index]
+
+    def build_decoder(self) -> DepthDecoder | SharpDecoder:
+        """Return the decoder of the encoder's features, with random weights."""
+        return DepthDecoder(
+            self.encoder.channels,
+            self.encoder.strides,
+            self.config.decoder_channels,
+            outputs=1 + self.config.right_view + self.config.uncertainty,
+            scales=self.config.scales,
+            activation=ACTIVATIONS.load(self.config.decoder_activation),
+        )
+
+    def compute_logits(self, features: list[Tensor], image: Tensor) -> list[Tensor]:
+        """Return float32 logits (B, outputs, H / 2^s, W / 2^s) per scale, finest first."""
+        if isinstance(self.decoder, SharpDecoder):
+            encoder = self.encoder
+            return [self.decoder(features, (image - encoder.mean) / encoder.std).float()]
+        return [logits.float() for logits in self.decoder(features)]
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -195,16 +207,17 @@ class Unet(DepthNetwork):
 
     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
         """Predict the maps of (B, 3, H, W) RGB in [0, 1]."""
-        return self.decode(self.encoder(image), camera)
+        return self.decode(self.encoder(image), image, camera)
 
-    def decode(self, features: list[Tensor], camera: Camera | None = None) -> DepthMaps:
+    def decode(self, features: list[Tensor], image: Tensor, camera: Camera | None = None) -> DepthMaps:
         """Map the encoder's features of an image, finest first, to the depth maps.
 
+        image: (B, 3, H, W) RGB in [0, 1].
         camera: of the image; without one, depth is that of the canonical camera, where there is such.
         """
         canonical = self.config.canonical_focal
         ratio = 1.0 if canonical is None or camera is None else compute_focal_ratio(camera, canonical)
-        logits = [x.float() for x in self.decoder(features)]  # left view; optional right view and uncertainty
+        logits = self.compute_logits(features, image)  # left view; optional right view and uncertainty
 
         def inverse_depth(view: int) -> tuple[Tensor, ...]:
             maps = (x[:, view : view + 1] for x in logits)
