@@ -1750,8 +1750,8 @@ ATE_OF_ROUND5 = r"ATE 0?\.04[67]\d* m"
 FIT = r"run `(stadia camera .*? --fit [-a-z]+)`"
 add_kept_case("K-of-landscape", "turned", r"51\.3 x 65\.2", damaging=UNDISTORTER, after=run_advice(FIT))
 add_kept_case("K-of-photo-4-3", "crop", r"476\.2", r"67\.8 x 41\.", damaging=UNDISTORTER, after=run_advice(FIT))
-add_kept_case("boxes-with-suffix", r"1 unit = 1\.[12]\d* m", outcome="right", damaging="no whole car")
-add_kept_case("depth-inf", r"AbsRel 0?\.016", "inf", outcome="right")
+add_kept_case("boxes-with-suffix", r"one unit is \d+\.\d+ m, .* usable", outcome="right", damaging="no whole car")
+add_kept_case("depth-inf", r"abs_rel 0?\.016", "inf", outcome="right")
 add_kept_case("dso-camera-txt", r"saved .*\[\[223\.4", "fov", outcome="right", after=show_saved_camera)
 add_kept_case("metashape-xml", r"saved .*\[\[520\.7, 0(\.0)?, 335\.0", r"0\.0447", outcome="right",
               after=show_saved_camera)  # fmt: skip
@@ -1772,11 +1772,11 @@ add_kept_case("ros-roi", r"35\.5 x 27\.0", r"saved .*\[\[1000.*320.*240", outcom
 for _name in ("traj-arkitscenes", "traj-folder-of-poses", "traj-g2o", "traj-record3d"):
     add_kept_case(_name, ATE_OF_ROUND5, outcome="right", damaging="from_euler")
 add_kept_case("traj-minus-inf", r"ATE 0?\.04\d* m", "110", outcome="right", damaging="remove the row")
-add_kept_case("video-front-and-rear", "two cameras|several pictures|opposite|opposing", r"ffmpeg|--split")
+add_kept_case("video-front-and-rear", "two pictures, one above the other, of two cameras", r"ffmpeg|--split")
 add_kept_case("video-interlaced", "interlaced", "yadif|bwdif|deinterlac")
 add_kept_case("video-mirrored-matrix", r"red mark near 390, 10", outcome="right", after=find_red_mark)
 add_kept_case("video-sar", "49\\.1|square", outcome="right", after=show_saved_camera)
-add_kept_case("video-side-by-side", "side by side|several pictures|two pictures", r"ffmpeg|--split")
+add_kept_case("video-side-by-side", "two pictures side by side, of a stereo camera", r"ffmpeg|--split")
 add_kept_case("video-two-streams", "416x124", outcome="right")
 add_kept_case("video-zoom-driving", "zoom", "note|warning|Fix")
 

@@ -293,13 +293,14 @@ class TestBadInput:
             "no finite positive depth",
         )
 
-    def test_infinity_is_farther_than_any_metres_and_no_depth_up_to_scale(
-        self, truth_m: Maps, write_maps: Write
-    ) -> None:
+    def test_infinite_metres_are_no_depth_and_left_out(self, truth_m: Maps, write_maps: Write) -> None:
         p = predicted(truth_m)
         beyond = {n: np.where(np.random.default_rng(4).random(v.shape) < 0.1, np.inf, v) for n, v in p.items()}
-        ours = score(write_maps(beyond, "predictions"), write_maps(truth_m, "truth")).metrics
-        assert ours == pytest.approx(numpy_scores(beyond, truth_m, scale=False), rel=1e-9)
+        result = score(write_maps(beyond, "predictions"), write_maps(truth_m, "truth"))
+        without = {n: np.where(np.isinf(beyond[n]), 0, v) for n, v in truth_m.items()}
+        assert result.metrics == pytest.approx(numpy_scores(p, without, scale=False), rel=1e-9)
+        assert result.per_image[0].infinite == pytest.approx(0.1, abs=0.02)
+        assert any("infinite" in note for note in result.notes)
         with refuses(ProtocolError, where="000000.npy"):
             score(write_maps(beyond, "predictions"), write_maps(truth_m, "truth"), "relative", DepthScale.UP_TO_SCALE)
         dead = {n: np.where(np.random.default_rng(4).random(v.shape) < 0.6, np.inf, v) for n, v in p.items()}
@@ -385,12 +386,11 @@ def independent() -> ModuleType:
 @pytest.mark.parametrize("crop", ["garg", "eigen"])
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_random_maps_of_every_size(height: int, width: int, crop: str, independent: ModuleType) -> None:
-    """Sparse truth from a millimetre to beyond the cap, predictions of the KB crop from 1 mm to infinity."""
+    """Sparse truth from a millimetre to beyond the cap, predictions of the KB crop from 1 mm to 300 m."""
     rng = np.random.default_rng(height + width)
     true_m = np.exp(rng.uniform(np.log(5e-4), np.log(120), (height, width)))
     true_m[rng.random(true_m.shape) > 0.05] = 0
     predicted_m = np.exp(rng.uniform(np.log(5e-4), np.log(300), (352, 1216)))
-    predicted_m[rng.random(predicted_m.shape) < 0.01] = np.inf
     expected = independent.loop({"a": predicted_m}, {"a": true_m}, crop, kb_crop=True)["a"]
     ours = score_image("a", predicted_m, true_m, DepthScale.METRES, PROTOCOLS[independent.PROTOCOL_OF_CROP[crop]], "kb")
     assert ours is not None

@@ -27,7 +27,7 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale, fuse_scales
 from stadia.predict.describe import describe_receipt
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.scale.grammar import find_given_height, read_boxes
+from stadia.predict.scale.grammar import find_given_height, fit_boxes, read_boxes
 from stadia.predict.scale.receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
 from stadia.predict.scale.sources import MeasuredFrame, parse_scale_source
 
@@ -135,7 +135,26 @@ def test_a_source_that_is_none(text: str, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("row", ["a,1,2", "a,1,2,x,4", "a,3,0,1,4"])
+@pytest.mark.parametrize(
+    ("rows", "fitted"),
+    [
+        ([(20, 10, 60, 40)], [20, 10, 60, 40]),
+        ([(150, 60, 20, 10)], [150, 60, 170, 70]),  # left, top, width, height
+        ([(0.1, 0.2, 0.5, 0.6)], [20, 20, 100, 60]),  # shares
+        ([(10, 120, 40, 180), (60, 150, 90, 160)], [120, 10, 180, 40]),  # top first
+    ],
+)
+def test_the_order_of_boxes_is_what_fits_the_images(rows: list[tuple[float, ...]], fitted: list[float]) -> None:
+    boxes = fit_boxes({"a": rows}, 100, 200)[0]  # type: ignore[dict-item]
+    assert list(boxes["a"][0]) == pytest.approx(fitted)
+
+
+def test_names_of_boxes_lose_folder_and_suffix(tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\nimgs/000001.png,1,2,30,40\n")
+    assert read_boxes(tmp_path / "boxes.csv") == {"000001": [(1, 2, 30, 40)]}
+
+
+@pytest.mark.parametrize("row", ["a,1,2", "a,1,2,x,4", "a,3,0,-1,4"])
 def test_boxes_that_are_none(row: str, tmp_path: Path) -> None:
     path = tmp_path / "boxes.csv"
     path.write_text(row)

@@ -11,7 +11,7 @@ import numpy as np
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.datasets.camera_fit import fit_camera, order_frames, turn_lens
 from stadia.datasets.config import CameraConfig
-from stadia.datasets.formats.calibration_files import full_frame_width_mm, read_calibration, read_lens
+from stadia.datasets.formats.calibration_files import describe_crop, full_frame_width_mm, read_calibration, read_lens
 from stadia.datasets.formats.camera_tables import CalibratedCamera
 from stadia.datasets.image_files import list_images
 from stadia.datasets.lens_distortion import RADTAN, DistortedCamera, make_undistortion
@@ -208,6 +208,9 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
             raise DataError(source, found="no camera", expected=expected, fix=fix)
         config = CameraConfig(focal_mm=lens[0], sensor_width_mm=lens[1])
         origin = f"lens of {lens[0]:.3g} mm, sensor of {lens[1]:.3g} mm"
+        if request.focal_mm is None and (cropped := describe_crop(source)) is not None:
+            fix = "pass the picture's own field of view: --fov DEGREES"
+            raise DataError(source, found=cropped, expected="a whole photo", fix=fix)
         notes += [WIDE_IMAGES] if lens[1] == across_mm and max(height, width) > 1.51 * min(height, width) else []
     return read_user_intrinsics(config, source, height, width), origin, notes
 

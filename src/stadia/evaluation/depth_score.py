@@ -28,6 +28,7 @@ from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.score_notes import (
     note_of_clamp,
     note_of_flips,
+    note_of_infinity,
     note_of_normalization,
     note_of_order,
     note_of_range,
@@ -334,6 +335,7 @@ def collect_scores(
     if protocol.images not in (None, len(images)):
         expected = f"{protocol.name} means {protocol.images}"
         notes.append(f"not comparable with published figures: {len(images)} images, but {expected}")
+    notes += note_of_infinity([image.infinite for image in images])
     notes += note_of_truth(float(np.median([image.labeled for image in images])), protocol)
     notes += note_of_clamp({image.name: image.at_clamp for image in images})
     notes += note_of_flips([image.flip for image in images])

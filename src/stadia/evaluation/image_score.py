@@ -73,6 +73,7 @@ class ImageScore:
     pixels: number of scored pixels.
     outside_crop: number of pixels that the protocol scores outside the prediction's crop.
     at_clamp: share of scored pixels at either end of the protocol's clamp.
+    infinite: share of the protocol's pixels that are left out because the prediction is infinite there.
     labeled: share of the image's pixels with ground truth.
     order: rank correlation of prediction and truth; None if one is constant.
     uncertainty: None without one, or with fewer than 2 scored pixels.
@@ -97,6 +98,7 @@ class ImageScore:
     flip: str = ""
     by_alignment: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    infinite: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values of all fields."""
@@ -151,6 +153,11 @@ def score_image(
     outside, labeled = int(whole_mask.sum()) - scored.numel(), float((whole > 0).double().mean())
     span = describe_normalization(np.asarray(predicted), factor)
     found = sample_prediction(name, values, mask, depth_scale, span)
+    infinite = float(found.isposinf().double().mean())
+    if infinite:  # no depth there: the other pixels are scored
+        mask = mask.clone()
+        mask[mask.clone()] = found[0].isfinite()
+        found, scored = found[found.isfinite()][None], true[mask][None]
     slope = None if depth_scale.is_affine else fit_range_slope(found[0], scored[0], mask)
     ranked = 1 / scored[0] if depth_scale is DepthScale.AFFINE_INVERSE else scored[0]
     order = rank_correlation(found[0], ranked)
@@ -185,6 +192,7 @@ def score_image(
         flip,
         compared,
         parts,
+        infinite=infinite,
     )
 
 
@@ -204,7 +212,7 @@ def sample_prediction(
 ) -> Tensor:
     """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for holes.
 
-    Infinite metres count as far depth, unless half of the scored pixels are infinite. Other depth must be finite.
+    Infinite metres are returned, unless half of the scored pixels are infinite. Other depth must be finite.
     """
     if depth_scale.is_affine:  # may be negative
         scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]

@@ -66,6 +66,22 @@ def note_of_clamp(at_clamp: Mapping[str, float]) -> list[str]:
     return [f"{which} at the protocol's clamp {most}: check these predictions and their unit"]
 
 
+def note_of_infinity(shares: Sequence[float]) -> list[str]:
+    """Note predictions that are infinite at some pixels. shares: of the scored pixels, of each image.
+
+    Examples:
+        >>> note_of_infinity([0.0, 0.0])
+        []
+    """
+    known = [share for share in shares if share]
+    if not known:
+        return []
+    which = (
+        f"{len(known)} of {len(shares)} predictions are infinite at {sum(known) / len(known):.1%} of the scored pixels"
+    )
+    return [f"{which}: these have no depth and are left out. Compare only with scores of the same pixels"]
+
+
 def note_of_unit(ratio: float, spread: float, factors: Mapping[str, float] | None = None) -> list[str]:
     """Note a scale ratio of metres that fits a known unit mistake.
 

@@ -6,10 +6,13 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from stadia.core.errors import StadiaError
 from stadia.datasets.config import CameraConfig
-from stadia.datasets.formats.calibration_files import read_lens
-from stadia.datasets.image_files import IMAGE_SUFFIXES
+from stadia.datasets.formats.calibration_files import describe_crop, read_lens
+from stadia.datasets.formats.camera_tables import CUT_PANORAMA
+from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.datasets.video.video_camera import find_camera_file, read_image_size, read_user_intrinsics
@@ -21,6 +24,8 @@ ASSUMED_FOV_DEG = 60.0
 
 MIN_FOV_DEG, MAX_FOV_DEG = 10.0, 120.0
 """Fields of view of usual cameras across the longer side. Others mostly have another unit."""
+
+MAX_WRAP_SHARE = 0.5  # difference of the edges of a panorama over that of columns half an image apart
 
 SET_CAMERA = "set it with data.camera.horizontal_fov_deg=DEGREES"
 
@@ -84,6 +89,9 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
     if lens is not None:
         name = "EXIF" if source.is_dir() or source.suffix.lower() in IMAGE_SUFFIXES else "the video's metadata"
         config = CameraConfig(focal_mm=lens[0], sensor_width_mm=lens[1], undistort=given.undistort)
+        if (cropped := describe_crop(source)) is not None:
+            warning = f"{cropped}. Fix: `stadia camera {source} --fov DEGREES` with the picture's own field of view"
+            return InputCamera(config, f"{lens[0]:.3g} mm lens of {name}", is_assumed=True, warnings=(warning,))
         return InputCamera(config, f"{lens[0]:.3g} mm lens of {name}")
     if trained is not None:
         config = trained.model_copy(update={"undistort": given.undistort})
@@ -91,9 +99,25 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
     if mapped is not None:
         origin = f"from {mapped.folder.name}, whose motion does not determine it"
         return InputCamera(_take_map_camera(mapped.camera), origin, is_assumed=True)
-    focal_px = focal_px_from_fov(ASSUMED_FOV_DEG, max(read_image_size(source)))
+    size = read_image_size(source)
+    focal_px = focal_px_from_fov(ASSUMED_FOV_DEG, max(size))
     origin = f"{ASSUMED_FOV_DEG:g} degrees across the longer side"
-    return InputCamera(CameraConfig(focal_px=focal_px), origin, is_assumed=True)
+    warnings: tuple[str, ...] = ()
+    if size[1] == 2 * size[0] and _wraps_around(source):
+        text = "it is twice as wide as high and its left edge continues its right edge, as in a panorama of 360 degrees"
+        warnings = (f"{text}. Fix: {CUT_PANORAMA}",)
+    return InputCamera(CameraConfig(focal_px=focal_px), origin, is_assumed=True, warnings=warnings)
+
+
+def _wraps_around(source: Path) -> bool:
+    """Return whether the left edge of an image continues its right edge, which the sides of a photo do not."""
+    if source.is_dir() or source.suffix.lower() not in IMAGE_SUFFIXES:
+        return False
+    image = read_rgb(source).astype(np.float64)
+    across = np.abs(image[:, 0] - image[:, -1]).mean()
+    neighbors = np.abs(np.diff(image, axis=1)).mean()
+    apart = np.abs(image[:, : image.shape[1] // 2] - image[:, image.shape[1] // 2 :]).mean()
+    return bool(across < 2 * neighbors + 1 and across < MAX_WRAP_SHARE * apart)
 
 
 def describe_camera(origin: str, intrinsics: Intrinsics) -> list[str]:

@@ -18,6 +18,7 @@ from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.datasets.lens_distortion import DISTORTION_MODELS, DistortedCamera, Undistortion, make_undistortion
 from stadia.datasets.recordings import Intrinsics, check_center, check_K
 from stadia.datasets.text_files import FileEntry, read_rows
+from stadia.datasets.video.composite_frames import warn_composite
 from stadia.datasets.video.video_decoding import stream_video
 from stadia.datasets.video.video_map import find_map, find_mapped_camera, read_mapped_camera
 from stadia.files.input_files import read_lines
@@ -60,6 +61,7 @@ def read_user_camera(
     source: the video, image or folder.
     frames: number of frames, which a K file with one matrix per frame must match; None skips the comparison.
     """
+    warn_composite(source)
     lens = find_lens(config, source)
     if lens is None:
         return UserCamera(check_center(source, _read_pinhole(config, source, height, width, frames)))

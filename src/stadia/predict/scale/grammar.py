@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.hypotheses import Hypothesis, find_best
 from stadia.core.registry import find_nearest_name
 from stadia.datasets.masks.height_priors import PRIORS, find_prior
 from stadia.evaluation.io.depth_files import StackedMap, find_depth_files
+from stadia.files.image_io import PICTURE_SUFFIXES
 from stadia.files.input_files import read_text
 from stadia.files.paths import expand_home
 
@@ -153,23 +158,74 @@ def _parse_object(text: str, value: str) -> KnownObject:
 
 
 def read_boxes(path: Path) -> dict[str, list[Box]]:
-    """Return boxes by frame from a CSV file with rows `name,left,top,right,bottom` in pixels.
+    """Return boxes by frame from a CSV file with rows `name,left,top,right,bottom` in pixels, or in another order.
 
-    Raises DataError that names the row.
+    Names lose their folder and suffix. `fit_boxes` finds the order and the unit. Raises DataError that names the row.
     """
     expected = "rows name,left,top,right,bottom in pixels"
     boxes: dict[str, list[Box]] = {}
     for number, row in enumerate(csv.reader(io.StringIO(read_text(path, expected=expected))), 1):
-        if not row or row[:2] == ["name", "left"]:
+        if not row or row[:1] in (["name"], ["image"], ["file_name"]):
             continue
         try:
-            name, left, top, right, bottom = row[0], *map(float, row[1:5])
+            name, first, second, third, fourth = row[0], *map(float, row[1:5])
         except (ValueError, TypeError) as error:
             raise DataError(f"{path}:{number}", found=",".join(row)[:80], expected=expected) from error
-        if not (left < right and top < bottom and math.isfinite(left + top + right + bottom)):
+        if not math.isfinite(first + second + third + fourth) or min(third, fourth) <= 0:
             raise DataError(f"{path}:{number}", found="an empty box", expected=expected)
-        boxes.setdefault(name, []).append((left, top, right, bottom))
+        boxes.setdefault(_shorten_name(name), []).append((first, second, third, fourth))
     return boxes
+
+
+def _shorten_name(name: str) -> str:
+    """Return a frame's name without its folder and the suffix of an image."""
+    name = name.strip().replace("\\", "/").rpartition("/")[2]
+    stem, _, suffix = name.rpartition(".")
+    return stem if stem and f".{suffix.lower()}" in (".png", ".jpg", ".jpeg", *PICTURE_SUFFIXES) else name
+
+
+def _list_box_orders(height: int, width: int) -> list[Hypothesis[NDArray[np.float64]]]:
+    """Return how rows of four numbers may hold boxes, other than left, top, right, bottom in pixels."""
+    whole = np.array([width, height, width, height], np.float64)
+    corners = {"left, top, width, height": lambda b: np.hstack([b[:, :2], b[:, :2] + b[:, 2:]]),
+               "top, left, bottom, right": lambda b: b[:, [1, 0, 3, 2]],
+               "center x, center y, width, height": lambda b: np.hstack([b[:, :2] - b[:, 2:] / 2,
+                                                                         b[:, :2] + b[:, 2:] / 2])}  # fmt: skip
+    shares = [Hypothesis("left, top, right, bottom, as shares of the image", lambda b: b * whole)]
+    shares += [
+        Hypothesis(f"{name}, as shares of the image", lambda b, order=order: order(b) * whole)  # type: ignore[misc]
+        for name, order in corners.items()
+    ]
+    return [*shares, *(Hypothesis(f"{name}, in pixels", order) for name, order in corners.items())]
+
+
+MIN_BOX_SIDE_PX = 2.0
+
+
+def fit_boxes(boxes: Mapping[str, Sequence[Box]], height: int, width: int) -> tuple[dict[str, list[Box]], str]:
+    """Return boxes as left, top, right, bottom in pixels of images of this size, and a note if they were otherwise.
+
+    As given, if they fit into the images; else the order and unit that fits most of them.
+
+    Examples:
+        >>> fit_boxes({"a": [(0.25, 0.5, 0.5, 0.75)]}, 100, 200)[0]
+        {'a': [(50.0, 50.0, 100.0, 75.0)]}
+    """
+    names = [name for name, of_frame in boxes.items() for _ in of_frame]
+    rows = np.array([box for of_frame in boxes.values() for box in of_frame], np.float64).reshape(-1, 4)
+
+    def count_misfits(tried: NDArray[np.float64]) -> float:
+        sides = tried[:, 2:] - tried[:, :2]
+        fits = (sides >= MIN_BOX_SIDE_PX).all(1) & (tried >= -1).all(1)
+        return float((~fits | (tried[:, 2:] > (width + 1, height + 1)).any(1)).mean())
+
+    found = find_best(rows, _list_box_orders(height, width), count_misfits, max_share=0.5) if len(rows) else None
+    if found is None or not count_misfits(rows):
+        return {name: list(of_frame) for name, of_frame in boxes.items()}, ""
+    fitted = dict[str, list[Box]]()
+    for name, box in zip(names, found[0].undo(rows).tolist(), strict=True):
+        fitted.setdefault(name, []).append((box[0], box[1], box[2], box[3]))
+    return fitted, f"boxes are read as {found[0].name}, which fits images of {width}x{height}"
 
 
 SCALE_VALUES: Mapping[str, Callable[[str, str], Any]] = {

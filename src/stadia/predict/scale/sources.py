@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +22,9 @@ from stadia.evaluation.frame_preparation import PreparedFrame
 from stadia.evaluation.io.depth_files import read_depth_map
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, Lengths
-from stadia.predict.scale.grammar import Box, KnownObject, MeasuredPoint, ReferenceMaps, parse_scale
+from stadia.predict.scale.grammar import Box, KnownObject, MeasuredPoint, ReferenceMaps, fit_boxes, parse_scale
+
+log = logging.getLogger(__name__)
 
 MIN_DISPARITY_PX, NUM_DISPARITIES, BLOCK_PX = 2.0, 128, 5
 """Of semi-global matching. Below two pixels a quarter of a pixel is an eighth of the depth."""
@@ -377,8 +381,8 @@ def known_object(text: str, given: KnownObject) -> ScaleSource:
     """The height of objects of a class, in boxes of a file or masks of the data."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
-        name, boxes = frame.shown.frame.name, given.boxes
-        found = _find_mask_boxes(frame, given.name) if boxes is None else boxes.get(name, [])
+        name = frame.shown.frame.name
+        found = _find_mask_boxes(frame, given.name) if given.boxes is None else _find_boxes(given, name, frame)
         focal, image = frame.shown.frame.K[1, 1], frame.at_image()
         lengths = [
             (float(np.median(inside)), focal * given.height_m / (bottom - top))
@@ -389,7 +393,23 @@ def known_object(text: str, given: KnownObject) -> ScaleSource:
         return (predicted, measured) if lengths else None  # type: ignore[return-value]
 
     lacking = f"no box or mask shows a whole {given.name} of {MIN_BOX_PX:g} pixels or more"
+    if given.boxes:
+        lacking += f". The boxes are of {', '.join(list(given.boxes)[:3])}: these names must be those of the images"
     return ScaleSource(text, measure, lacking, systematic=given.spread, grows_with_focal=True)
+
+
+def _find_boxes(given: KnownObject, name: str, frame: MeasuredFrame) -> list[Box]:
+    """Return the boxes of a frame in pixels. Numbers as names may lack their zeros: 1 for 000001."""
+    fitted, note = fit_boxes(given.boxes or {}, *frame.shown.image_size)
+    if note:
+        _log_once(note)
+    padded = {key.zfill(len(name)) if key.isdecimal() else key: boxes for key, boxes in fitted.items()}
+    return padded.get(name, [])
+
+
+@cache
+def _log_once(note: str) -> None:
+    log.warning("--scale-from: %s", note)
 
 
 def _cut_middle(frame: MeasuredFrame, image: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
