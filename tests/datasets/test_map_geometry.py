@@ -14,7 +14,7 @@ from stadia.core.errors import DataError
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import summarize_recordings
 from stadia.datasets.video.map_geometry import MEDIAN_DEPTH, MIN_PARALLAX
-from stadia.datasets.video.video_map import HEIGHTS_AHEAD
+from stadia.datasets.video.video_map import HEIGHTS_AHEAD, find_map
 
 
 @pytest.fixture
@@ -27,6 +27,24 @@ def open_mapped(images: Path, **options: object):
         images, poses="map", camera={"focal_px": FOCAL}, stride=1, cache={"enabled": False}, **options
     )
     return recording
+
+
+@pytest.mark.parametrize("name", ["points", "relative_deviation", "track_length", "frames", "observed"])
+@pytest.mark.parametrize(
+    "change",
+    [lambda array: None, lambda array: np.array(3), lambda array: array * np.nan],
+    ids=["missing", "scalar", "nan"],
+)
+def test_points_that_were_changed_are_refused(images, tmp_path, name, change):
+    write_map(tmp_path / "room.map")
+    path = tmp_path / "room.map" / "points.npz"
+    arrays = dict(np.load(path))
+    arrays[name] = change(arrays[name])
+    np.savez(path, **{key: array for key, array in arrays.items() if array is not None})
+    mapped = find_map(images)
+    assert mapped is not None
+    with refuses(DataError, names=("map",)):
+        mapped.make_geometry(range(FRAMES))
 
 
 def test_poses_and_points_have_one_unit_and_points_lie_where_the_camera_sees_them(images, tmp_path):

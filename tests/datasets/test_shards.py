@@ -17,7 +17,7 @@ from tests.stores import s3_server as s3_server
 from tests.stores import s3_url as s3_url
 from torch.utils.data import BatchSampler
 
-from stadia.core.errors import DataError
+from stadia.core.errors import DataError, StadiaError
 from stadia.dataloading.config import DatasetConfig
 from stadia.dataloading.loader import AHEAD_SHARDS, Loader, PrefetchingSampler, shuffle_by_shard
 from stadia.dataloading.samples import VideoSamples, open_split
@@ -86,6 +86,26 @@ def test_what_shards_do_not_hold_is_noted(source: Path, tmp_path: Path) -> None:
     options = {"ignore": ((0, 80, 160, 96),)}
     _, note = shard_dataset(ShardRequest(source=source, url=str(tmp_path / "set"), options=options))
     assert note.startswith("note: shards do not hold the ignored region (2 recordings)")
+
+
+def test_shards_are_written_into_a_new_folder_alone(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "set" / "shards").mkdir(parents=True)
+    (tmp_path / "mine").write_text("years of work")
+    (tmp_path / "set" / "shards" / "00000.bin").symlink_to(tmp_path / "mine")
+    with refuses(StadiaError, where="set", found="files in it"):
+        list(shard_dataset(ShardRequest(source=source, url=str(tmp_path / "set"))))
+    assert (tmp_path / "mine").read_text() == "years of work"
+
+
+def test_files_of_others_in_a_store_are_not_replaced(source: Path) -> None:
+    store = RemoteStore("memory://of-another/set")
+    store.write("shards/00000.bin", b"years of work")
+    with refuses(StadiaError, where="00000.bin"):
+        list(shard_dataset(ShardRequest(source=source, url=store.url)))
+    store.write("unfinished.json", b"{}")
+    list(shard_dataset(ShardRequest(source=source, url=store.url)))
+    assert store.exists("shards.json")
+    assert not store.exists("unfinished.json")
 
 
 def test_shards_hold_every_bit_of_the_source(source: Path, written: Path) -> None:
@@ -157,6 +177,12 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         ("../../secret",),
     ),
     "changed table": (lambda f: flip(f / "recordings" / "000000.json"), ("000000.json",)),
+    "no left camera": (lambda f: change_index(f, lambda i: i["recordings"][0]["cameras"].pop("left")), ("left",)),
+    "no places of the left camera": (lambda f: change_table(f, lambda t: t["images"].pop("left")), ("images.left",)),
+    "too large images": (
+        lambda f: change_index(f, lambda i: i["recordings"][0]["cameras"]["left"].update(height=20000)),
+        ("height",),
+    ),
     "wrong offset": (lambda f: change_table(f, lambda t: t["images"]["left"][0].__setitem__(1, 1)), ("1",)),
 }
 

@@ -19,7 +19,6 @@ from stadia.files.output_files import (
     PREVIEWED,
     RECORDS,
     check_output_folder,
-    check_own_folder,
     check_replaceable,
     fill_new_folder,
     write_marked_png,
@@ -32,6 +31,8 @@ SAMPLES = {
     "list of findings": b'{"code": "K03", "severity": "stop"}',
     "camera height": b'{\n  "format": "stadia-camera-height"}',
     "camera": b'{\n  "format": "stadia-camera",\n "K": 1}',
+    "map": b'{\n  "format": "stadia-map"}',
+    "batch": b'{\n  "every": 1,\n  "format": "stadia-batch"}',
     "comparison": b"<svg><dc:identifier>stadia-comparison</dc:identifier>",
     "drawing of paths": b"<svg><dc:identifier>stadia-paths</dc:identifier>",
     "overview": b"\x89PNG....tEXtSoftware\0stadia-overview",
@@ -220,7 +221,7 @@ def test_no_command_writes_into_the_folder_of_another_one(record: str, tmp_path:
     for other in ("study.yaml", "sweep.json", "prepared.json"):
         if other != record:
             with refuses(StadiaError, found=RECORDS[record]):
-                check_own_folder(tmp_path, other, "study", ())
+                check_output_folder(tmp_path, other, "study", names=())
 
 
 def test_the_findings_of_a_run_are_not_those_of_a_data_check(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from tests.mapping.textured_room import TexturedRoom, find_arc_pose, write_images
 from tests.refusals import refuses
 
-from stadia.core.errors import DataError
+from stadia.core.errors import DataError, StadiaError
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.video_decoding import hash_source
 from stadia.datasets.video.video_map import find_map, find_map_folder, find_static_mask, read_map
@@ -45,7 +45,7 @@ def test_a_known_camera_gives_the_path_up_to_scale(stadia, room):
     out.mkdir()
     (out / "letter.txt").write_text("of the user")
     code, _, err = stadia("map", room, "data.camera.focal_px=300")
-    assert (code, "found letter.txt; expected a new folder, or an earlier map" in err) == (2, True)
+    assert (code, "found letter.txt in it" in err) == (2, True)
     (out / "letter.txt").unlink()
     write_record(out)
     code, printed, err = stadia("map", room, "data.camera.focal_px=300")
@@ -130,7 +130,13 @@ def write_record(folder: Path, origin: str = "given", **changes: object) -> Path
     frame = {"index": 0, "name": "0", "status": "key", "T_world_camera": np.eye(4)[:3].tolist()}
     images = folder.with_suffix("")
     fingerprint = hash_source(images) if folder.suffix == ".map" else ""
-    record = {"format": "stadia-map", "fingerprint": fingerprint, "camera": camera, "frames": [frame]} | changes
+    record = {
+        "format": "stadia-map",
+        "fingerprint": fingerprint,
+        "camera": camera,
+        "frames": [frame],
+        "files": {},
+    } | changes
     (folder / "map.json").write_text(json.dumps(record))
     return folder
 
@@ -247,6 +253,47 @@ def make_map(folder: Path) -> tuple[FrameStream, VideoMap]:
     placed = [PlacedFrame(row, str(row), None, FrameStatus.KEY, sparse.T_camera_world[row]) for row in range(3)]
     estimate = CameraEstimate(LENS, "given", None)
     return FrameStream.open(folder), VideoMap(estimate, sparse, placed, KeyFrames(frames=3), None)
+
+
+def replace_by_link(path: Path) -> None:
+    path.rename(path.parent.parent / "elsewhere")
+    path.symlink_to(path.parent.parent / "elsewhere")
+
+
+def replace_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "letter.txt").write_text("of the user")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("map.json", lambda path: path.write_text('{"format": "my own"}')),
+        ("points.npz", replace_by_folder),
+        ("trajectory.txt", replace_by_link),
+        ("colmap/cameras.txt", lambda path: path.write_text("# calibrated by the user")),
+        ("colmap/letter.txt", lambda path: path.write_text("of the user")),
+    ],
+)
+def test_a_map_that_the_user_changed_is_not_replaced(tmp_path, name, change):
+    stream, found = make_map(tmp_path / "images")
+    write_map(tmp_path / "drive.map", stream, found)
+    (tmp_path / ".drive.map.old").mkdir()
+    write_map(tmp_path / "drive.map", stream, found)
+    change(tmp_path / "drive.map" / name)
+    before = sorted(tmp_path.rglob("*"))
+    with refuses(StadiaError, names=(Path(name).name.split(".")[0],)):
+        write_map(tmp_path / "drive.map", stream, found)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_map_of_another_video_is_not_replaced(tmp_path):
+    stream, found = make_map(tmp_path / "images")
+    write_map(tmp_path / "drive.map", stream, found)
+    cv2.imwrite(str(tmp_path / "images" / "3.png"), np.zeros((48, 64, 3), np.uint8))
+    with refuses(StadiaError, found=("another video", "images")):
+        write_map(tmp_path / "drive.map", FrameStream.open(tmp_path / "images"), found)
 
 
 def test_an_earlier_map_stays_until_the_new_one_is_complete(tmp_path, monkeypatch):

@@ -102,7 +102,9 @@ class MapFolder:
         x, y = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
         points = np.column_stack((x.ravel(), y.ravel(), np.full(x.size, 9.0)))
         observed = np.array([(row, point) for row in range(FRAMES) for point in range(len(points))])
-        np.savez(self.file.parent / "points.npz", points=points, observed=observed, frames=np.arange(FRAMES))
+        arrays = {"points": points, "observed": observed, "frames": np.arange(FRAMES)}
+        arrays |= {"relative_deviation": np.zeros(len(points)), "track_length": np.full(len(points), FRAMES)}
+        np.savez(self.file.parent / "points.npz", **arrays)
 
     def write(self, poses: list[np.ndarray | None], record: dict[str, Any] | None = None, **others: Any) -> None:
         frames = [

@@ -22,7 +22,7 @@ from stadia.evaluation.plots.image_overlays import draw_image_sheet, draw_masks
 from stadia.files.atomic_files import write_json
 from stadia.files.image_io import write_image
 from stadia.files.json_files import read_json
-from stadia.files.output_files import check_own_folder
+from stadia.files.output_files import check_output_folder
 from stadia.files.paths import check_writable, expand_home, safe_join
 from stadia.models.segmentation import Segmenter, load_panoptic_model, load_tflite_model
 from stadia.models.size_prior import SizePrior, load_size_prior
@@ -199,7 +199,7 @@ def _prepare(
 
 
 def _check_folder(folder: Path, made: dict[str, str]) -> None:
-    check_own_folder(folder, RECORD, "set of masks", WRITTEN, fix="choose another --out")
+    check_output_folder(folder, RECORD, "set of masks", names=WRITTEN, fix="choose another --out")
     if (folder / RECORD).exists() and (before := read_json(folder / RECORD)) != made:
         before = before if isinstance(before, dict) else {}
         found = "other images" if before.get("of") != made["of"] else f"masks by {before.get('by')}"

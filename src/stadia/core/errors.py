@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -20,6 +21,20 @@ def make_printable(text: str) -> str:
 def escape_controls(text: str) -> str:
     """Return text of several lines as in `make_printable`; line ends and tabs stay."""
     return text if text.isprintable() else "".join(one if one in "\n\t" else make_printable(one) for one in text)
+
+
+_USER = re.compile(r"\b(?!(?:s3|gs|gcs)://)([a-z][a-z0-9+.-]*)://?\S*@", re.IGNORECASE)
+_TOKEN = re.compile(r"([?&][\w-]*(?:token|key|sig|signature|password|credential|secret)=)[^&\s'\"]+", re.IGNORECASE)
+
+
+def mask_secrets(text: str) -> str:
+    """Return text without the user, password and tokens of URLs.
+
+    Examples:
+        >>> mask_secrets("https://me:a@b@host/drive.mp4?token=abc"), mask_secrets("s3://drives/a@2.mp4")
+        ('https://***@host/drive.mp4?token=***', 's3://drives/a@2.mp4')
+    """
+    return _TOKEN.sub(r"\1***", _USER.sub(r"\1://***@", text)) if ":/" in text else text
 
 
 def _shorten(text: str, most: int) -> str:
@@ -46,9 +61,10 @@ class StadiaError(Exception):
     """
 
     def __init__(self, where: object, *, found: object, expected: object, fix: str | None = None) -> None:
-        self.where, self.found, self.expected, self.fix = str(where), str(found), str(expected), fix
+        self.where, self.found, self.expected = (mask_secrets(str(part)) for part in (where, found, expected))
+        self.fix = fix = None if fix is None else mask_secrets(fix)
         place = _shorten(make_printable(" ".join(self.where.split())), _MAX_PATH) or repr(self.where)
-        sentences = [f"{place}: found {_join_words(found)}; expected {_join_words(expected)}"]
+        sentences = [f"{place}: found {_join_words(self.found)}; expected {_join_words(self.expected)}"]
         if fix is not None:
             sentences.append(f"Fix: {_join_words(fix)}")
         super().__init__(" ".join(map(_end_sentence, sentences)))
@@ -119,4 +135,4 @@ def summarize_exception(error: BaseException) -> str:
         >>> summarize_exception(ValueError("bad value"))
         'ValueError: bad value'
     """
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return mask_secrets(f"{type(error).__name__}: {' '.join(str(error).split())}")[:300]

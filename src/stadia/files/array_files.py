@@ -6,7 +6,7 @@ import math
 import os
 import struct
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +161,61 @@ def read_npz(
                 with archive.open(member) as stream:
                     arrays[name] = _read_array(f"{path}, array '{name}'", stream, member.file_size, None)
         return arrays
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What an array in a file has to be.
+
+    shape: numbers, and names of sizes that arrays share.
+    kind: "f" numbers, "F" finite numbers, "i" whole numbers, "b" true or false.
+    below: name of the size, or of one per column, that all values are below; indices are at least 0.
+    least: number of rows.
+    """
+
+    shape: tuple[int | str, ...]
+    kind: str = "F"
+    below: tuple[str, ...] = ()
+    least: int = 0
+
+
+_KINDS = {"f": "biuf", "F": "biuf", "i": "iu", "b": "b"}
+
+
+def read_arrays(
+    path: Path, layouts: Mapping[str, Layout], *, fix: str = COPY_AGAIN, sizes: Mapping[str, int] | None = None
+) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays of an .npz archive that stadia wrote. Raises DataError if one has another layout.
+
+    Args:
+        layouts: of each array, which must be there.
+        sizes: known sizes by name; other sizes have to be equal in all arrays.
+    """
+    import numpy as np
+
+    arrays: dict[str, Any] = read_npz(path, only=layouts)
+    sizes = dict(sizes or {})
+    for name, layout in layouts.items():
+        array = arrays.get(name)
+        if array is None:
+            raise DataError(path, found=f"no array '{name}'", expected=f"the arrays {', '.join(layouts)}", fix=fix)
+        if len(array.shape) == len(layout.shape):
+            for known, size in zip(layout.shape, array.shape, strict=True):
+                sizes.setdefault(str(known), size)
+        shape = tuple(sizes.get(str(size), size) for size in layout.shape)
+        problem = f"shape {array.shape}, not {shape}" if array.shape != shape else ""
+        if array.dtype.kind not in _KINDS[layout.kind]:
+            problem = problem or f"values of type {array.dtype}"
+        if layout.least and not problem and len(array) < layout.least:
+            problem = f"{len(array)} values"
+        if layout.kind == "F" and not problem and not np.isfinite(array).all():
+            problem = "values that are not finite"
+        if layout.below and not problem and array.size:
+            limits = np.array([sizes[size] for size in layout.below])
+            problem = "" if (array >= 0).all() and (array < limits).all() else f"indices outside 0 to {limits - 1}"
+        if problem:
+            raise DataError(path, found=f"array '{name}' with {problem}", expected="what stadia wrote", fix=fix)
+    return arrays
 
 
 @contextmanager

@@ -181,14 +181,15 @@ def _is_stale(status: os.stat_result, machine: str, process: int) -> bool:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield an empty folder; sync it and rename it to `path` on success, else remove it.
 
-    `path` must be new or empty. Raises StadiaError if the disk is full, the place is read-only, or another process
-    writes it.
+    `path` must be new or empty; `replace` removes an earlier folder on success. Raises StadiaError if the disk is
+    full, the place is read-only, or another process writes it.
     """
     path = Path(path)
     temporary: Path | None = None
+    earlier: Path | None = None
     with _explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with hold_lock(path.parent / f".{path.name}.lock", path), _explain_write_errors(path):
@@ -198,11 +199,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             _sync_all(file for file in temporary.rglob("*") if file.is_file())
             with suppress(OSError):  # Windows cannot rename to an existing folder
                 path.rmdir()
+            if replace and path.exists():
+                earlier = make_temporary_folder(path.parent, path.name)
+                path.rename(earlier / path.name)
             temporary.rename(path)
             _sync_folder(path.parent)
         finally:
-            if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
+            for folder in filter(None, (temporary, earlier)):
+                if folder is earlier and not path.exists():
+                    folder.joinpath(path.name).rename(path)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(path: str | Path) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.files.atomic_files import (
+    LOCK_FILE,
     atomic_folder,
     explain_write_error,
     hold_folder,
@@ -48,6 +49,8 @@ MARKS: Mapping[str, bytes] = {
     "list of findings": rb'\A\{"code": "[A-Z][0-9]{2}", ',
     "camera": rb'\A\s*\{\s*"format":\s*"stadia-camera"',
     "camera height": rb'\A\s*\{\s*"format":\s*"stadia-camera-height"',
+    "map": rb'\A\s*\{\s*"format":\s*"stadia-map"',
+    "batch": rb'"format":\s*"stadia-batch"',
     "comparison": rb"tEXtSoftware\0stadia-comparison|>stadia-comparison<",
     "drawing of paths": rb"tEXtSoftware\0stadia-paths|>stadia-paths<",
     "overview": rb"tEXtSoftware\0stadia-overview",
@@ -62,6 +65,8 @@ RECORDS: Mapping[str, str] = {
     "run.json": "a run",
     "predictions.json": "predictions",
     "batch.json": "predictions of many videos",
+    "map.json": "the map of a video",
+    "shards.json": "a data set in shards",
     "study.yaml": "a study",
     "sweep.json": "a sweep",
     "recording.json": "a recording",
@@ -114,27 +119,46 @@ def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], f
 
 
 def check_output_folder(
-    folder: Path, record: str, kind: str, *, inputs: Iterable[Path | None], force: bool = False
+    folder: Path,
+    record: str,
+    kind: str,
+    *,
+    inputs: Iterable[Path | None] = (),
+    names: Container[str] | None = None,
+    force: bool = False,
+    fix: str = "choose another folder",
 ) -> Path:
-    """Return a folder with `~` expanded. Raises StadiaError unless it is new, empty or stadia's, without inputs."""
+    """Return a folder with `~` expanded. Raises StadiaError unless it is new, empty or stadia's, without inputs.
+
+    Call it before the work starts. Other files may be in the folder of an earlier result, but no links.
+
+    Args:
+        record: file that marks the folder; with the mark of its kind, if MARKS has one.
+        names: of the files of such a folder; a folder with other files alone is taken. None takes no other file.
+        force: also take a folder without a record.
+    """
     folder = expand_home(folder)
     for given in inputs:
         if given is None or not is_existing_path(file := expand_home(given)) or not file.is_file():
             continue
         if Path(os.path.realpath(folder)) in Path(os.path.realpath(file)).parents:
             found, expected = f"{given}, an input of this command, in it", "a separate folder"
-            raise StadiaError(folder, found=found, expected=expected, fix="choose another folder")
+            raise StadiaError(folder, found=found, expected=expected, fix=fix)
     check_writable(folder)
-    if folder.is_dir():
-        remove_stale_files(folder)
-    check_foreign_folder(folder, record)
-    if force or not folder.is_dir() or is_empty(folder):
+    if not folder.is_dir():
         return folder
-    if not (folder / record).exists():
-        found, fix = f"files in it, but no {kind} of stadia", "choose another folder, or pass --force to write into it"
+    remove_stale_files(folder)
+    check_foreign_folder(folder, record)
+    inside = sorted(path.name for path in folder.iterdir() if path.name != LOCK_FILE)
+    others = [name for name in inside if names is None or name in names]
+    if not others or force:
+        return folder
+    if not os.path.lexists(folder / record):
+        found = f"{', '.join(others[:3])} in it, but no {record} of stadia"
         raise StadiaError(folder, found=found, expected=f"a new or empty folder, or an earlier {kind}", fix=fix)
-    check_replaceable(folder / record, kind, inputs=())
-    check_no_links(folder)
+    if kind in MARKS:
+        check_replaceable(folder / record, kind, inputs=())
+    check_no_links(folder, skip=("runs", "wandb"))
     return folder
 
 
@@ -144,19 +168,6 @@ def check_foreign_folder(folder: Path, *own: str) -> None:
         if record not in own and os.path.lexists(folder / record):
             found, expected = f"{content} in it ({record})", "a folder of this command"
             raise StadiaError(folder, found=found, expected=expected, fix="choose another folder")
-
-
-def check_own_folder(
-    folder: Path, record: str, kind: str, names: Container[str], fix: str = "choose another folder"
-) -> None:
-    """Raise StadiaError for another command's folder, or one with files of `names` but no `record`."""
-    check_foreign_folder(folder, record)
-    if not folder.is_dir() or (folder / record).exists():
-        return
-    remove_stale_files(folder)
-    if others := sorted(one.name for one in folder.iterdir() if one.name in names):
-        found = f"{', '.join(others)} in it, but no {record}"
-        raise StadiaError(folder, found=found, expected=f"a new folder, or an earlier {kind} of stadia", fix=fix)
 
 
 @contextmanager

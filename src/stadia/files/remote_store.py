@@ -156,6 +156,10 @@ class RemoteStore:
 
         self._call(name, put)
 
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        self._call(name, lambda system, path: system.rm_file(path))
+
     def exists(self, name: str) -> bool:
         """Return whether a file exists."""
         return bool(self._call(name, lambda system, path: system.exists(path)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +15,23 @@ from numpy.typing import NDArray
 from stadia.core.errors import StadiaError
 from stadia.datasets.lens_distortion import make_undistortion
 from stadia.datasets.video.video_decoding import hash_source
-from stadia.datasets.video.video_map import FORMAT, MAP_CAMERA, MASK, POINTS, RECORD, MapCamera, MapLens
+from stadia.datasets.video.video_map import (
+    FORMAT,
+    MAP_CAMERA,
+    MASK,
+    MAX_RECORD_BYTES,
+    POINTS,
+    RECORD,
+    MapCamera,
+    MapLens,
+)
 from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.trajectory_files import Trajectory, write_tum_trajectory
 from stadia.files.atomic_files import atomic_folder, atomic_write, write_json, write_lines
 from stadia.files.image_io import write_image
+from stadia.files.input_files import open_input
+from stadia.files.json_files import read_json
+from stadia.files.output_files import check_output_folder
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 from stadia.mapping.build_map import VideoMap
 from stadia.mapping.frame_poses import FrameStatus
@@ -29,8 +41,6 @@ from stadia.mapping.road_sweep import RoadPlane
 from stadia.mapping.sparse_map import Array, LensCamera, SparseMap
 
 COLMAP = "colmap"
-_COLMAP_FILES = ("cameras.txt", "images.txt", "points3D.txt")
-_OWN = (RECORD, POINTS, MASK, TRAJECTORY, TRAJECTORY_TUM, COLMAP)
 
 ROTATING_DEG = 0.5
 ROTATING_SHARE = 0.002
@@ -58,22 +68,30 @@ def collect_poses(found: VideoMap) -> MapPoses:
     return MapPoses(poses, np.asarray(T_first))
 
 
-def check_map_folder(folder: Path) -> None:
-    """Raise StadiaError if a folder holds anything but an earlier map."""
-    if not folder.exists():
+def check_map_folder(folder: Path, source: Path) -> None:
+    """Raise StadiaError if a folder holds anything but an earlier map of the source, as it was written."""
+    fix = "choose another --out, or move it away"
+    check_output_folder(folder, RECORD, "map", fix=fix)
+    if not folder.is_symlink() and not (folder / RECORD).exists():
         return
-    others = [] if folder.is_dir() else [folder.name]
-    if folder.is_dir():
-        others = sorted(path.name for path in folder.iterdir() if path.name not in _OWN)
-        inside = folder / COLMAP
-        others += (
-            sorted(path.name for path in inside.iterdir() if path.name not in _COLMAP_FILES) if inside.is_dir() else []
-        )
-        if not others and any(folder.iterdir()) and not (folder / RECORD).is_file():
-            others = sorted(path.name for path in folder.iterdir())
-    if others or folder.is_symlink():
-        found = f"{', '.join(others[:3]) or 'a link'}"
-        raise StadiaError(folder, found=found, expected="a new folder, or an earlier map", fix="choose another --out")
+    record = read_json(folder / RECORD, max_bytes=MAX_RECORD_BYTES)
+    written = record.get("files") if isinstance(record, dict) else None
+    digests = {RECORD: "", **(written if isinstance(written, dict) else {})}
+    found = "a link" if folder.is_symlink() else ""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        is_own = name in digests and path.is_file() and digests[name] in ("", _digest(path))
+        if not is_own and not (name == COLMAP and path.is_dir()):
+            found = found or f"{name}, which is not of this map, or was changed"
+    if not found and record.get("fingerprint") != hash_source(source):
+        found = f"the map of another video ({str(record.get('source'))[:40]})"
+    if found:
+        raise StadiaError(folder, found=found, expected=f"a new folder, or the map of {source.name}", fix=fix)
+
+
+def _digest(path: Path) -> str:
+    with open_input(path, expected="a file of a map", max_bytes=1 << 34) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_map(folder: Path, stream: FrameStream, found: VideoMap) -> MapPoses:
@@ -81,11 +99,8 @@ def write_map(folder: Path, stream: FrameStream, found: VideoMap) -> MapPoses:
     poses = collect_poses(found)
     camera = found.estimate.camera.resized(stream.height, stream.width)
     about = _describe_camera(stream, found, camera)
-    complete, earlier = (folder.with_name(f".{folder.name}.{state}") for state in ("new", "old"))
-    for left in (complete, earlier):
-        check_map_folder(left)
-    shutil.rmtree(complete, ignore_errors=True)
-    with atomic_folder(complete) as new:
+    check_map_folder(folder, stream.source)
+    with atomic_folder(folder, replace=True) as new:
         _write_points(new / POINTS, found.sparse, camera, poses.T_first)
         _write_trajectories(new, found, poses)
         (new / COLMAP).mkdir()
@@ -93,12 +108,9 @@ def write_map(folder: Path, stream: FrameStream, found: VideoMap) -> MapPoses:
         _write_colmap(new / COLMAP, found.sparse, camera, poses.T_first, names)
         if found.static is not None:
             write_image(new / MASK, _make_mask(stream, found.static, about))
-        write_json(new / RECORD, _make_record(stream, found, poses, about))
-    if folder.exists():
-        shutil.rmtree(earlier, ignore_errors=True)
-        folder.rename(earlier)
-    complete.rename(folder)
-    shutil.rmtree(earlier, ignore_errors=True)
+        written = sorted(path for path in new.rglob("*") if path.is_file())
+        files = {path.relative_to(new).as_posix(): _digest(path) for path in written}
+        write_json(new / RECORD, {**_make_record(stream, found, poses, about), "files": files})
     return poses
 
 

@@ -23,7 +23,7 @@ from stadia.datasets.video.video_camera import UserCamera, find_camera_file, rea
 from stadia.datasets.video.video_decoding import hash_source
 from stadia.datasets.video.video_map import MASK, find_map_folder
 from stadia.files.atomic_files import hold_folder
-from stadia.files.paths import check_writable, expand_home
+from stadia.files.paths import expand_home, make_absolute
 from stadia.mapping.build_map import VideoMap, build_map
 from stadia.mapping.frame_poses import FrameStatus, PlacedFrame
 from stadia.mapping.frame_stream import MAX_DISTANCE, FrameStream, MovableMasks
@@ -105,9 +105,8 @@ def map_video(
     import_pycolmap()
     source = expand_home(Path(source))
     stream = FrameStream.open(source)
-    folder = find_map_folder(source) if out is None else expand_home(Path(out))
-    check_map_folder(folder)
-    check_writable(folder)
+    folder = find_map_folder(source) if out is None else make_absolute(out)
+    check_map_folder(folder, source)
     user = _find_given_camera(camera or CameraConfig(), stream)
     if user is not None:
         stream = replace(stream, lens=user.undistortion)

@@ -33,6 +33,9 @@ HEADERS = {
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Names of this machine, which no page of another host has (DNS rebinding)."""
 
+MAX_PATH = 1000
+"""Characters of a path; longer numbers in it are no numbers of frames."""
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -57,6 +60,8 @@ def make_guard(sessions: SessionStore, token: str | None) -> Callable[[Request, 
             page = None if origin is None else urlsplit(origin).netloc
         except ValueError:
             return refuse("The host or origin is not an address.", 400)
+        if len(request.url.path) > MAX_PATH:
+            return refuse("There is no such page.", 404)
         if token is None and host not in LOOPBACK:
             return refuse("Open http://127.0.0.1 instead of this host name.", 421)
         if token is not None and not _has_token(request, token):
@@ -93,6 +98,11 @@ def name_cookie(name: str, request: Request) -> str:
 def set_cookie(response: Response, name: str, value: str) -> None:
     """Set a cookie that scripts and other sites cannot use."""
     response.set_cookie(name, value, httponly=True, samesite="strict", path="/")
+
+
+def is_cross_site(request: Request) -> bool:
+    """Return whether another site's page makes the browser send a request: it gets no session."""
+    return request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
 
 
 def require_session(request: Request) -> Session:

@@ -25,7 +25,15 @@ from stadia import __version__, report
 from stadia.core.errors import ConfigError, summarize_exception
 from stadia.web.app_state import AppState, get_state, make_upload_folder
 from stadia.web.forms import MAX_PHOTO_BYTES, MAX_VIDEO_BYTES, one_line
-from stadia.web.guards import SESSION_COOKIE, make_guard, name_cookie, refuse, require_session, set_cookie
+from stadia.web.guards import (
+    SESSION_COOKIE,
+    is_cross_site,
+    make_guard,
+    name_cookie,
+    refuse,
+    require_session,
+    set_cookie,
+)
 from stadia.web.networks import NetworkShelf
 
 M_ARENA_MAX = -8
@@ -127,9 +135,13 @@ async def _report_bug(request: Request, error: Exception) -> Response:
 
 async def show_page(request: Request) -> Response:
     """Return the page, and start a session for a new browser."""
-    response = FileResponse(STATIC / "index.html")
-    if request.state.session is None:
-        set_cookie(response, name_cookie(SESSION_COOKIE, request), get_state(request).sessions.create().key)
+    return _start_session(request, FileResponse(STATIC / "index.html"))
+
+
+def _start_session(request: Request, response: Response) -> Response:
+    if request.state.session is None and not is_cross_site(request):
+        request.state.session = get_state(request).sessions.create()
+        set_cookie(response, name_cookie(SESSION_COOKIE, request), request.state.session.key)
     return response
 
 

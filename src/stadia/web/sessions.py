@@ -10,7 +10,7 @@ from typing import Any
 from stadia.core.errors import ConfigError
 
 MAX_SESSIONS, MAX_KEPT = 16, 4
-"""Sessions, and pictures and predictions of each: together at most a gigabyte. The oldest go first."""
+"""Sessions, and pictures and predictions of each: together at most a gigabyte. Empty ones go first, then the oldest."""
 
 
 @dataclass
@@ -22,6 +22,11 @@ class Session:
     photos: OrderedDict[str, Any] = field(default_factory=OrderedDict)
     predictions: OrderedDict[str, Any] = field(default_factory=OrderedDict)
     videos: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether it keeps nothing."""
+        return not (self.photos or self.predictions or self.videos)
 
     def keep(self, items: OrderedDict[str, Any], item: Any) -> str:
         """Keep a picture or a prediction under a new key, and drop the oldest of too many; return the key."""
@@ -55,7 +60,7 @@ def find_kept(items: dict[str, Any], key: str, what: str) -> Any:
 
 
 class SessionStore:
-    """The sessions of a server. The least recently used one goes first."""
+    """The sessions of a server. The least recently used one goes first, of the empty ones if there are any."""
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
@@ -71,8 +76,10 @@ class SessionStore:
         """Return a new session."""
         session = Session(secrets.token_urlsafe(24), secrets.token_urlsafe(24))
         self._sessions[session.key] = session
-        while len(self._sessions) > MAX_SESSIONS:
-            self._sessions.popitem(last=False)[1].close()
+        if len(self._sessions) > MAX_SESSIONS:
+            others = [one for one in self._sessions.values() if one is not session]
+            oldest = next((one for one in others if one.is_empty), others[0])
+            self._sessions.pop(oldest.key).close()
         return session
 
     def close(self) -> None:

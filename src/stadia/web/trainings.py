@@ -33,6 +33,8 @@ MIN_FREE_BYTES = 3 << 30
 STARTED_S = 4.0
 """Time in which a training with a wrong configuration ends."""
 
+TRAINING_COMMANDS = ("train", "demo", "adapt", "prior")
+
 STADIA = (sys.executable, "-P", "-m", "stadia")
 """-P: no module of the current folder."""
 
@@ -136,7 +138,7 @@ class TrainingStarter:
 def is_locked(run: Path) -> bool:
     """Return whether a process trains in a run's folder."""
     path = run / LOCK_FILE
-    if not path.is_file():
+    if path.is_symlink() or not path.is_file():
         return False
     lock = FileLock(path)
     try:
@@ -152,13 +154,26 @@ def stop_training(run: Path) -> None:
 
     Raises RunError if no process of this user trains there.
     """
-    lock = (run / LOCK_FILE).resolve()
-    for process in psutil.process_iter(["pid"]):
+    lock = run.resolve() / LOCK_FILE
+    for process in psutil.process_iter(["pid"]) if is_locked(run) else ():
         with suppress(psutil.Error):
-            if process.pid != os.getpid() and any(Path(file.path) == lock for file in process.open_files()):
+            is_other = process.pid != os.getpid() and any(Path(file.path) == lock for file in process.open_files())
+            if is_other and _is_stadia(process.cmdline()):
                 process.send_signal(signal.SIGTERM)
                 return
     raise RunError(run.name, found="no training", expected="a running training", fix="reload the page")
+
+
+def _is_stadia(words: Sequence[str]) -> bool:
+    r"""Return whether a process is a command of stadia that trains.
+
+    Examples:
+        >>> _is_stadia(["/usr/bin/python", "-P", "-m", "stadia", "train", "selfsup"]), _is_stadia(["vim", "stadia"])
+        (True, False)
+    """
+    programs = [Path(word).stem for word in words]
+    commands = {(first, second) for first, second in itertools.pairwise(programs)}
+    return bool(commands & {("stadia", name) for name in TRAINING_COMMANDS})
 
 
 def resume_training(run: Path) -> None:

@@ -23,7 +23,7 @@ from stadia.datasets.video.video_list import VideoEntry, read_entries
 from stadia.files.atomic_files import hold_folder, open_to_append
 from stadia.files.input_files import open_input
 from stadia.files.json_files import parse_json, parse_json_lines
-from stadia.files.output_files import check_foreign_folder
+from stadia.files.output_files import check_output_folder
 from stadia.files.paths import expand_home, make_absolute
 from stadia.files.remote_store import RemoteStore, is_url, restore_url
 from stadia.predict.options import PredictOptions
@@ -154,11 +154,7 @@ def _open_ledger(out: str, job: BatchJob, held: contextlib.ExitStack) -> Ledger:
     if not is_url(out):
         folder = Path(out)
         held.enter_context(hold_folder(folder))
-        check_foreign_folder(folder, BATCH)
-        others = [path.name for path in folder.iterdir() if path.name not in (BATCH, LEDGER, ".lock", "slurm")]
-        if others and not (folder / BATCH).exists():
-            found, expected = f"{others[0]} without {BATCH}", "a new folder, or the folder of this batch"
-            raise RunError(folder, found=found, expected=expected, fix="choose another --out")
+        check_output_folder(folder, BATCH, "batch", fix="choose another --out")
     if not store.exists(BATCH):
         store.write(BATCH, text.encode())
         return Ledger(out, (), is_resumed=False)

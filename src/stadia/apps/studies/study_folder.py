@@ -15,7 +15,7 @@ from stadia.apps.studies.launch import Job
 from stadia.core.config import ValueChange, diff_mappings, select_relevant_changes
 from stadia.core.errors import ConfigMistakes, DataError, RunError
 from stadia.files.atomic_files import write_json, write_text
-from stadia.files.output_files import check_own_folder
+from stadia.files.output_files import check_output_folder
 from stadia.files.paths import check_no_links
 from stadia.files.run_facts import find_run_facts
 from stadia.report.study_report import RESULTS, read_results
@@ -43,7 +43,8 @@ class StudyFolder:
         run.
         """
         check_no_links(self.root, skip=("runs",))
-        check_own_folder(self.root, "study.yaml", "study", WRITTEN, fix="choose another --name, or another --out")
+        fix = "choose another --name, or another --out"
+        check_output_folder(self.root, "study.yaml", "study", names=WRITTEN, fix=fix)
         if self.study_yaml.exists():
             before = self.study
             self._check_extended(before, study)

@@ -27,7 +27,7 @@ from stadia.apps.studies.launch import Job
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError, summarize_exception
 from stadia.files.atomic_files import FULL_DISK, write_json
-from stadia.files.output_files import check_own_folder
+from stadia.files.output_files import check_output_folder
 from stadia.files.paths import check_no_links
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import remove_stale_files_of_run
@@ -145,7 +145,7 @@ class Sweep:
             "better": self.better,
         }
         check_no_links(self.folder, skip=("runs",))
-        check_own_folder(self.folder, "sweep.json", "sweep", ("configs", "runs", "logs", DATABASE))
+        check_output_folder(self.folder, "sweep.json", "sweep", names=("configs", "runs", "logs", DATABASE))
         path = self.folder / "sweep.json"
         kept = read_json_mapping(path, "a sweep that stadia wrote") if path.exists() else settings
         if keys := [key for key in settings if kept.get(key) != settings[key]]:

@@ -29,6 +29,9 @@ Encoding = Literal["png", "jpeg", "raw"]
 EXPECTED = "an index of shards"
 FIX = "write the shards again: stadia data shard SOURCE URL"
 JPEG_QUALITY, PNG_LEVEL = 95, 1
+MAX_SIDE = 1 << 13
+"""Of an image: 8K video is the largest that is read."""
+
 _NAME = re.compile(r"shards/[0-9]{5,9}\.bin")
 _Count = Annotated[int, Field(ge=0, le=1 << 40)]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -51,8 +54,8 @@ class CameraEntry(_Entry):
     """A camera. K: 9 numbers, row by row, one for all frames or one per frame."""
 
     K: Annotated[list[_Row], Field(min_length=1)]
-    height: Annotated[int, Field(ge=1, le=1 << 16)]
-    width: Annotated[int, Field(ge=1, le=1 << 16)]
+    height: Annotated[int, Field(ge=1, le=MAX_SIDE)]
+    width: Annotated[int, Field(ge=1, le=MAX_SIDE)]
 
 
 class RecordingEntry(_Entry):
@@ -108,6 +111,8 @@ def read_index(store: RemoteStore) -> ShardIndex:
     index: ShardIndex = validate_content(store.join(INDEX), content, ShardIndex, expected=EXPECTED, fix=FIX)
     if wrong := next((shard.name for shard in index.shards if not _NAME.fullmatch(shard.name)), None):
         raise DataError(store.join(INDEX), found=f"a shard '{wrong[:60]}'", expected="shards/NUMBER.bin", fix=FIX)
+    if wrong := next((entry.name for entry in index.recordings if "left" not in entry.cameras), None):
+        raise DataError(store.join(INDEX), found=f"'{wrong[:60]}' without a left camera", expected="one", fix=FIX)
     if not index.recordings:
         raise DataError(store.join(INDEX), found="no recording", expected="at least one", fix=FIX)
     return index

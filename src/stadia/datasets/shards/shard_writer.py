@@ -8,6 +8,7 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,13 @@ from stadia.datasets.shards.shard_index import (
     format_content,
 )
 from stadia.datasets.video.video_list import open_entry, read_entries, select_entries
+from stadia.files.output_files import fill_new_folder
 from stadia.files.paths import expand_home
-from stadia.files.remote_store import RemoteStore
+from stadia.files.remote_store import RemoteStore, is_url
 from stadia.geometry.numpy_camera import resize_K
+
+UNFINISHED = "unfinished.json"
+"""Of a store: shards are being written there."""
 
 SHARD_BYTES = 64 << 20  # a thousand images of 640x192
 _THREADS = 4
@@ -88,16 +93,18 @@ def write_shards(
 
     Args:
         recordings: opened one by one, with unique names.
-        store: without a data set; leftovers of an interrupted call are overwritten.
+        store: without a data set; leftovers of an interrupted call, which has written UNFINISHED, are overwritten.
         splits: names of recordings by split; missing recordings are removed.
         size: (height, width) to which images, cameras and depth are resized; None keeps each recording's own.
         encoding: "png" is lossless, "jpeg" has a fifth of its size, "raw" is decoded fastest.
 
     Raises StadiaError if the store holds a data set already, DataError without any frame.
     """
-    if store.exists(INDEX):
+    there = [name for name in (INDEX, "shards/00000.bin", "recordings/000000.json") if store.exists(name)]
+    if there and (there[0] == INDEX or not store.exists(UNFINISHED)):
         fix = "choose another URL, or remove the data set"
-        raise StadiaError(store.join(INDEX), found="a data set", expected="an empty place", fix=fix)
+        raise StadiaError(store.join(there[0]), found="a file", expected="an empty place", fix=fix)
+    store.write(UNFINISHED, b"{}")
     writer, entries = _ShardWriter(store, shard_bytes), list[RecordingEntry]()
     with ThreadPoolExecutor(_THREADS) as threads:
         for recording in recordings:
@@ -134,6 +141,7 @@ def write_shards(
         splits=kept,
     )
     store.write(INDEX, format_content(index))
+    store.remove(UNFINISHED)
     return index
 
 
@@ -229,15 +237,16 @@ def shard_dataset(request: ShardRequest, progress: ReportProgress | None = None)
     else:
         recordings = iter(open_recordings(source, name, progress=progress, **options))
     left_out: dict[str, int] = {}
-    index = write_shards(
-        _count_left_out(recordings, left_out),
-        store,
-        splits=splits,
-        size=request.size,
-        encoding=request.encoding,
-        shard_bytes=request.shard_bytes,
-        progress=progress,
-    )
+    with nullcontext(store) if is_url(store.url) else fill_new_folder(Path(store.url)) as place:
+        index = write_shards(
+            _count_left_out(recordings, left_out),
+            place if isinstance(place, RemoteStore) else RemoteStore(place),
+            splits=splits,
+            size=request.size,
+            encoding=request.encoding,
+            shard_bytes=request.shard_bytes,
+            progress=progress,
+        )
     frames, size = sum(entry.frames for entry in index.recordings), sum(shard.bytes for shard in index.shards)
     counted = f"{len(index.recordings)} recordings, {frames} frames, {len(index.shards)} shards, {size / 1e6:.1f} MB"
     yield f"{store.url}: {counted}"

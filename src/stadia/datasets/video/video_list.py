@@ -28,7 +28,7 @@ from stadia.datasets.text_files import read_kitti_poses
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES
 from stadia.datasets.video.video_files import OwnVideo, sample_segment
 from stadia.files.input_files import MAX_TEXT_BYTES, read_csv, read_text
-from stadia.files.paths import expand_home, find_glob, is_glob, natural_sort_key
+from stadia.files.paths import expand_home, find_glob, is_glob, make_absolute, natural_sort_key
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -137,6 +137,8 @@ def read_entries(path: Path) -> list[VideoEntry]:
         entries = _read_table(path)
     else:
         files = _find_videos(path)
+        if len({file.is_absolute() for file in files}) > 1:
+            files = [make_absolute(file) for file in files]
         root = Path(os.path.commonpath([file.parent for file in files])) if files else path
         entries = [VideoEntry(name=_name_of(file, root), path=file) for file in files]
     if not entries:

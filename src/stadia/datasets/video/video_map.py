@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from stadia.datasets.recordings import MAX_FOCAL_PX, Intrinsics, check_K
 from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE, MEDIAN_DEPTH, MIN_SEEN, MapGeometry
 from stadia.datasets.video.video_decoding import hash_source
-from stadia.files.array_files import read_npz
+from stadia.files.array_files import Layout, read_arrays
 from stadia.files.image_io import decode_image
 from stadia.files.input_files import read_bytes
 
@@ -30,6 +30,24 @@ FORMAT = "stadia-map"
 MAP_CAMERA = "the camera of the map"
 MAX_RECORD_BYTES = 1 << 28
 _REMAKE = "make it again: stadia map VIDEO"
+
+
+_POINTS = {
+    "points": Layout(("P", 3)),
+    "relative_deviation": Layout(("P",), "f"),
+    "track_length": Layout(("P",), "i"),
+    "frames": Layout(("K",), "i", below=("N",), least=1),
+    "observed": Layout(("M", 2), "i", below=("K", "P")),
+}
+"""Arrays of POINTS that are read: P points, K key frames of N frames, M observations (key frame, point)."""
+
+
+MAX_LENGTH = 1e9
+"""Of a map, in its own unit, in which a road is about 1 below the camera."""
+
+_Side = Annotated[int, Field(ge=1, le=1 << 14)]
+_Center = Annotated[float, Field(gt=-(1 << 16), lt=1 << 16)]
+_Coefficient = Annotated[float, Field(gt=-1e3, lt=1e3)]
 
 
 class MapLens(FileEntry):
@@ -51,10 +69,10 @@ class MapCamera(FileEntry):
 
     origin: str
     focal_px: float
-    center_px: tuple[float, float]
-    distortion: tuple[float, float, float, float]
-    height: int
-    width: int
+    center_px: tuple[_Center, _Center]
+    distortion: tuple[_Coefficient, _Coefficient, _Coefficient, _Coefficient]
+    height: _Side
+    width: _Side
     intervals_95: dict[str, tuple[float, float]] = Field(default_factory=dict)
     filmed: MapLens | None = None
 
@@ -107,7 +125,7 @@ class MapRoad(FileEntry):
     """
 
     normal: tuple[float, float, float]
-    height: float
+    height: Annotated[float, Field(gt=0, lt=MAX_LENGTH)]
     height_deviation: float
     pitch_deg: float
     pitch_deviation_deg: float
@@ -146,8 +164,8 @@ class StoredMap:
     road: MapRoad | None = None
 
     def read_points(self) -> dict[str, NDArray[Any]]:
-        """Return points (P, 3), relative_deviation (P,), track_length (P,), observed (M, 2), xy (M, 2), frames (F,)."""
-        return dict(read_npz(self.folder / POINTS))
+        """Return points (P, 3), relative_deviation (P,), track_length (P,), observed (M, 2) and frames (K,)."""
+        return read_arrays(self.folder / POINTS, _POINTS, fix=_REMAKE, sizes={"N": len(self.names)})
 
     def read_mask(self) -> NDArray[np.bool_] | None:
         """Return the (H, W) mask of static parts; None without one."""
@@ -157,7 +175,11 @@ class StoredMap:
         import cv2
 
         data = read_bytes(path, expected="a mask", max_bytes=1 << 26)
-        return decode_image(path, data, cv2.IMREAD_GRAYSCALE, fix=_REMAKE) > 127
+        mask = decode_image(path, data, cv2.IMREAD_GRAYSCALE, fix=_REMAKE)
+        if mask.shape != (self.camera.height, self.camera.width):
+            found, expected = f"a mask of {mask.shape[1]}x{mask.shape[0]}", f"{self.camera.width}x{self.camera.height}"
+            raise DataError(path, found=found, expected=expected, fix=_REMAKE)
+        return mask > 127
 
     def select_poses(self, names: Iterable[str]) -> NDArray[np.float64]:
         """Return T_world_camera (N, 4, 4) of the named frames; NaN for lost and unknown ones."""
@@ -243,8 +265,8 @@ def _read_map(folder: Path, _: tuple[int, int] | None) -> StoredMap:
     if record.format != FORMAT:
         raise DataError(path, found=f"format '{record.format[:40]}'", expected=f"'{FORMAT}'", fix=_REMAKE)
     camera = record.camera
-    if not 2 <= camera.focal_px <= MAX_FOCAL_PX or min(camera.height, camera.width) < 1:
-        found = f"a focal length of {camera.focal_px:g} px, images of {camera.width}x{camera.height}"
+    if not 2 <= camera.focal_px <= MAX_FOCAL_PX:
+        found = f"a focal length of {camera.focal_px:g} px"
         raise DataError(path, found=found, expected="a camera", fix=_REMAKE)
     if (lens := camera.filmed) is not None:
         model = DISTORTION_MODELS.get(lens.model)
@@ -261,7 +283,8 @@ def _read_map(folder: Path, _: tuple[int, int] | None) -> StoredMap:
             raise DataError(path, found=found, expected="every frame of the video", fix=_REMAKE)
         if frame.T_world_camera is not None:
             values = np.array(frame.T_world_camera, np.float64) if _is_3x4(frame.T_world_camera) else np.empty(0)
-            if values.shape != (3, 4) or abs(np.linalg.det(values[:, :3]) - 1) > 1e-3:
+            is_far = values.size and np.abs(values).max() > MAX_LENGTH
+            if values.shape != (3, 4) or is_far or abs(np.linalg.det(values[:, :3]) - 1) > 1e-3:
                 raise DataError(path, found=f"no pose at frame {frame.name[:40]}", expected="3x4 numbers", fix=_REMAKE)
             poses[row] = np.vstack((values, (0, 0, 0, 1)))
     names, status = (tuple(getattr(frame, key) for frame in record.frames) for key in ("name", "status"))
@@ -280,7 +303,7 @@ def _read_map(folder: Path, _: tuple[int, int] | None) -> StoredMap:
 def _check_road(path: Path, road: MapRoad) -> None:
     numbers = [*road.normal, road.height, road.height_deviation, road.pitch_deg, road.pitch_deviation_deg]
     is_unit = np.isfinite(numbers).all() and abs(np.linalg.norm(road.normal) - 1) < 1e-3
-    if not is_unit or road.normal[1] >= 0 or road.height <= 0 or min(road.height_deviation, 0) < 0:
+    if not is_unit or road.normal[1] >= 0 or min(road.height_deviation, 0) < 0:
         found = f"a road with normal {road.normal} and height {road.height:g}"
         raise DataError(path, found=found, expected="a plane below the camera", fix=_REMAKE)
 
