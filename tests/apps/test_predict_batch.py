@@ -23,7 +23,7 @@ from stadia.apps.batch_prediction import predict_batch as predict_batch_module
 from stadia.apps.batch_prediction.engines import LOST, LocalEngine, SlurmEngine, make_engine
 from stadia.apps.batch_prediction.predict_batch import BatchRequest, BatchSummary, predict_batch
 from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, VideoResult, VideoWorker
-from stadia.core.errors import ConfigError, RunError
+from stadia.core.errors import ConfigError, RunError, StadiaError
 from stadia.core.types import no_progress
 from stadia.files.remote_store import RemoteStore
 from stadia.predict.options import PredictOptions
@@ -220,6 +220,23 @@ def test_ray_predicts_what_one_process_does(network: Path, videos: Path, tmp_pat
         ray.shutdown()
     assert run(request(network, videos, tmp_path / "here"))[1].done == 3
     check_equal(tmp_path / "here", tmp_path / "ray")
+
+
+def test_parameters_that_submitit_lacks_are_refused(network: Path, videos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    options = {"cluster": "debug", "timeout_min": "abc"}
+    with refuses(ConfigError, where="--slurm", found="timeout_min"):
+        run(request(network, videos, tmp_path / "jobs", engine="slurm", engine_options=options))
+
+
+def test_a_ledger_of_the_user_is_not_continued(network: Path, videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "ledger.jsonl").write_text("years of work")
+    with refuses(StadiaError, where=tmp_path.name, found="ledger.jsonl"):
+        run(request(network, videos, tmp_path))
+    (tmp_path / "batch.json").symlink_to(tmp_path / "ledger.jsonl")
+    with refuses(StadiaError, where="batch.json", found="link"):
+        run(request(network, videos, tmp_path))
+    assert (tmp_path / "ledger.jsonl").read_text() == "years of work"
 
 
 def test_engines_refuse_what_they_do_not_use(tmp_path: Path) -> None:

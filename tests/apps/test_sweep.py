@@ -236,8 +236,16 @@ def test_a_password_is_in_no_file_and_no_message(sweep, tmp_path, stadia, monkey
     assert (code, err.startswith("stadia: --storage: found ")) == (2, True), err
     assert "s3cret" not in out + err
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
-    with refuses(DataError, where="--storage"):
-        sweep(folder=tmp_path / "other", storage="no-url").open_study()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["no-url", "postgresql://", "postgresql://u:s3cret@h:port/a", "postgresql://u:a@s3cret@127.0.0.1:1/a", "sqlite://"],
+)
+def test_a_url_of_no_database_is_refused(sweep, tmp_path, url):
+    with refuses(DataError, where="--storage") as refused:
+        sweep(folder=tmp_path / "other", storage=url).open_study()
+    assert "s3cret" not in str(refused.value)
 
 
 def test_one_database_holds_several_sweeps(sweep, tmp_path):

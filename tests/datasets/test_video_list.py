@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,14 @@ def test_folder_glob_and_lists_open_the_same_videos(drives: Path, tmp_path: Path
         assert [one.name for one in recordings] == ["north/a", "north/b", "south/a"]
         assert [one.image(0).shape[:2] for one in recordings] == [(96, 160), (64, 96), (96, 160)]
         assert [len(one) for one in recordings] == [5, 5, 5]
+
+
+def test_relative_and_absolute_paths_are_in_one_list(tmp_path: Path) -> None:
+    folder = Path(os.path.relpath(tmp_path))
+    for name in ("a.mp4", "b.mp4"):
+        (folder / name).touch()
+    entries = read_entries(write_list(folder / "list.txt", "a.mp4", str(tmp_path / "b.mp4")))
+    assert [entry.name for entry in entries] == ["a", "b"]
 
 
 def test_row_of_a_list_has_camera_rig_masks_track_split_and_place(drives: Path, tmp_path: Path, world: Any) -> None:

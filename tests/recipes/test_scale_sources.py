@@ -154,12 +154,18 @@ def test_names_of_boxes_lose_folder_and_suffix(tmp_path: Path) -> None:
     assert read_boxes(tmp_path / "boxes.csv") == {"000001": [(1, 2, 30, 40)]}
 
 
-@pytest.mark.parametrize("row", ["a,1,2", "a,1,2,x,4", "a,3,0,-1,4"])
+@pytest.mark.parametrize("row", ["a,1,2", "a,1,2,x,4", "a,3,0,-1,4", "a,-1e308,0,1,4"])
 def test_boxes_that_are_none(row: str, tmp_path: Path) -> None:
     path = tmp_path / "boxes.csv"
     path.write_text(row)
     with refuses(DataError, where="boxes.csv:1"):
         read_boxes(path)
+
+
+def test_a_field_of_boxes_is_bounded(tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_text("a" * (1 << 18) + ",1,2,3,4")
+    with refuses(DataError, where="boxes.csv", found="field larger"):
+        read_boxes(tmp_path / "boxes.csv")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from tests.web.conftest import Browser, encode, make_picture
 
 from stadia.web.server import SHARED_FOLDER, STATIC, make_app
+from stadia.web.sessions import MAX_SESSIONS
 
 
 def test_a_request_of_another_page_is_refused(browser: Browser) -> None:
@@ -48,6 +49,23 @@ def test_the_token_of_another_port_stays_beside_it() -> None:
         assert client.get(f"/?token={token}").status_code == 200
         assert client.get("http://127.0.0.1:7860/").status_code == 200
         assert client.get("http://127.0.0.1:7861/").status_code == 401
+
+
+def test_other_pages_and_requests_without_a_cookie_end_no_session(app: Any) -> None:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        client.get("/")
+        session = app.state.shared.sessions.find(client.cookies.get("stadia_session_80"))
+        session.photos["a"] = object()
+        foreign = {"sec-fetch-site": "cross-site"}
+        for _ in range(3 * MAX_SESSIONS):
+            client.cookies.clear()
+            assert "set-cookie" not in client.get("/", headers=foreign).headers
+            client.get("/")
+        assert app.state.shared.sessions.find(session.key) is session
+
+
+def test_a_frame_of_thousands_of_digits_is_none(browser: Browser) -> None:
+    assert browser.client.get(f"/api/videos/a/image/{'1' * 5000}.jpg").status_code == 404
 
 
 @pytest.mark.parametrize("name", ["host", "origin"])

@@ -151,7 +151,7 @@ class TestTraining:
     @pytest.fixture
     def training(self, runs: Path) -> Iterator[subprocess.Popen[str]]:
         """A process that holds the lock of a run, as a training does."""
-        words = [sys.executable, "-c", TRAINING, str(runs / "2026-01-31-130000-killed")]
+        words = [sys.executable, "-c", TRAINING, str(runs / "2026-01-31-130000-killed"), "stadia", "train"]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "locked\n"
@@ -173,6 +173,14 @@ class TestTraining:
     def test_it_is_not_resumed_twice(self, runs: Path, training: subprocess.Popen[str]) -> None:
         with refuses(RunError, where="2026-01-31-130000-killed"):
             resume_training(runs / "2026-01-31-130000-killed")
+
+    def test_the_holder_of_a_linked_file_is_not_stopped(self, runs: Path, training: subprocess.Popen[str]) -> None:
+        lock = runs / "2026-01-31-120000-good" / ".lock"
+        lock.symlink_to(runs / "2026-01-31-130000-killed" / ".lock")
+        with refuses(RunError, where="2026-01-31-120000-good"):
+            stop_training(lock.parent)
+        lock.unlink()
+        assert training.poll() is None
 
     def test_nothing_is_stopped_where_nothing_trains(self, runs: Path) -> None:
         with refuses(RunError, where="2026-01-31-120000-good"):

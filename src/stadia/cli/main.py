@@ -213,6 +213,12 @@ def _check_surroundings(line: Sequence[str]) -> None:
             raise StadiaError("memory", found=found, expected=expected, fix="raise it: `ulimit -v`")
 
 
+def _check_locale(line: Sequence[str]) -> None:
+    if sys.getfilesystemencoding() != "utf-8" and not all(word.isascii() for word in line):
+        found, fix = f"names outside its encoding, {sys.getfilesystemencoding()}", "run `export PYTHONUTF8=1`"
+        raise StadiaError("locale", found=found, expected="UTF-8", fix=fix)
+
+
 def _hide_warnings(line: Sequence[str]) -> None:
     if not sys.warnoptions and "--traceback" not in line:
         warnings.filterwarnings("ignore", category=RuntimeWarning)
@@ -227,6 +233,7 @@ def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
     try:
         stop_with_parent()
         _check_surroundings(line)
+        _check_locale(line)
         words = [word for word in line if word not in SHARED_OPTIONS]
         given = (word.rpartition("=")[2] for word in line)
         allow_code(["*"] if "--allow-code" in line else filter(OWN_PART.fullmatch, given))

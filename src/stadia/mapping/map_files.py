@@ -29,7 +29,7 @@ from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.trajectory_files import Trajectory, write_tum_trajectory
 from stadia.files.atomic_files import atomic_folder, atomic_write, write_json, write_lines
 from stadia.files.image_io import write_image
-from stadia.files.input_files import open_input
+from stadia.files.input_files import read_bytes
 from stadia.files.json_files import read_json
 from stadia.files.output_files import check_output_folder
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
@@ -90,8 +90,7 @@ def check_map_folder(folder: Path, source: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    with open_input(path, expected="a file of a map", max_bytes=1 << 34) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashlib.sha256(read_bytes(path, expected="a file of a map", max_bytes=1 << 32)).hexdigest()
 
 
 def write_map(folder: Path, stream: FrameStream, found: VideoMap) -> MapPoses:

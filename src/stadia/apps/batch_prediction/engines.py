@@ -175,7 +175,11 @@ class SlurmEngine:
             expected, fix = "a machine that submits to SLURM", "use --engine local"
             raise RunError("--engine slurm", found="no sbatch", expected=expected, fix=fix)
         executor = submitit.AutoExecutor(folder=self.folder / "%j", cluster=cluster)
-        executor.update_parameters(**({"timeout_min": 24 * 60} | options))
+        try:
+            executor.update_parameters(**({"timeout_min": 24 * 60} | options))
+        except (AssertionError, NameError, TypeError, ValueError) as error:
+            found, fix = summarize_exception(error), "see the parameters of submitit.AutoExecutor"
+            raise ConfigError("--slurm", found=found, expected="parameters of submitit", fix=fix) from error
         parts = [list(items[start :: self.workers]) for start in range(min(self.workers, len(items)))]
         submitted = executor.map_array(predict_part, [job] * len(parts), parts)
         waiting = dict(zip(submitted, parts, strict=True))

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from stadia.apps.batch_prediction.engines import make_engine
 from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, VideoResult, find_finished
 from stadia.core.errors import DataError, RunError, StadiaError
@@ -159,7 +161,7 @@ def _open_ledger(out: str, job: BatchJob, held: contextlib.ExitStack) -> Ledger:
         store.write(BATCH, text.encode())
         return Ledger(out, (), is_resumed=False)
     wanted = parse_json(BATCH, text, "a batch")
-    before = parse_json(store.join(BATCH), store.read(BATCH, max_bytes=1 << 24).decode(), "a batch")
+    before = parse_json(store.join(BATCH), store.read(BATCH, max_bytes=1 << 24).decode("utf-8", "replace"), "a batch")
     if isinstance(before, dict):  # an option that is newer than the batch had its default
         defaults = json.dumps(_list_values(PredictOptions()), default=str)
         before = {**parse_json(BATCH, defaults, "a batch"), **before}
@@ -206,5 +208,6 @@ def _read_ledger(store: RemoteStore) -> list[VideoResult]:
     for row in parse_json_lines(store.join(LEDGER), text, "a ledger of a batch"):
         if isinstance(row, DataError) or not isinstance(row, dict) or not VideoResult.model_fields.keys() >= row.keys():
             continue
-        results.append(VideoResult.model_validate(row))
+        with contextlib.suppress(ValidationError):  # its video is predicted again, or found by its own record
+            results.append(VideoResult.model_validate(row))
     return results

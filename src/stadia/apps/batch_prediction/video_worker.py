@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import StadiaError, summarize_exception
-from stadia.evaluation.io.predictions_record import RECORD, read_record
+from stadia.evaluation.io.predictions_record import RECORD, PredictionsRecord, parse_record, read_record
 from stadia.files.json_files import parse_json
 from stadia.files.paths import safe_join
 from stadia.files.remote_store import RemoteStore, is_url
@@ -119,18 +119,19 @@ def find_finished(out: str, name: str) -> VideoResult | None:
     """Return the result of a video whose predictions are complete; else None."""
     if is_url(out):
         store, file = RemoteStore(out), f"{name}/{RECORD}"
+        where = store.join(file)
         if not store.exists(file):
             return None
-        text = store.read(file, max_bytes=MAX_RECORD_BYTES).decode()
-        return describe_finished(name, parse_json(store.join(file), text, "predictions"))
+        text = store.read(file, max_bytes=MAX_RECORD_BYTES).decode("utf-8", "replace")
+        return describe_finished(name, parse_record(where, parse_json(where, text, "predictions")))
     folder = safe_join(Path(out), name)
     record = read_record(folder) if (folder / RECORD).is_file() else None
     return describe_finished(name, record) if record is not None and record.finished else None
 
 
-def describe_finished(name: str, record: Any) -> VideoResult:
+def describe_finished(name: str, record: PredictionsRecord | None) -> VideoResult:
     """Return the result of a video from the record of its predictions."""
-    values = record if isinstance(record, Mapping) else {} if record is None else record.model_dump()
-    checks = values.get("checks") or {}
-    entries = values.get("entries") or ()
-    return VideoResult(video=name, state="done", frames=len(entries), verdict=str(checks.get("verdict", "")))
+    if record is None:
+        return VideoResult(video=name, state="done")
+    verdict = str((record.checks or {}).get("verdict", ""))
+    return VideoResult(video=name, state="done", frames=len(record.entries), verdict=verdict)

@@ -166,18 +166,23 @@ class Sweep:
     def _open_storage(self) -> Any:
         from optuna.storages import RDBStorage
 
+        if self.storage is not None:
+            _check_storage(self.storage)
         url, options = self.storage, dict[str, Any](pool_pre_ping=True)  # a server may close an idle connection
         if url is None:
             url, options = f"sqlite:///{(self.folder / DATABASE).absolute()}", {"connect_args": {"timeout": 60}}
         if url.startswith("postgresql://") and find_spec("psycopg2") is None and find_spec("pg8000") is not None:
             url = url.replace("postgresql://", "postgresql+pg8000://", 1)
-        return RDBStorage(
-            url,
-            engine_kwargs=options,
-            heartbeat_interval=HEARTBEAT_S,
-            grace_period=GRACE_S,
-            heartbeat_stale_trial_callback=_make_retry(),
-        )
+        try:
+            return RDBStorage(
+                url,
+                engine_kwargs=options,
+                heartbeat_interval=HEARTBEAT_S,
+                grace_period=GRACE_S,
+                heartbeat_stale_trial_callback=_make_retry(),
+            )
+        except TypeError as error:  # of the driver, for an option of the URL that it lacks
+            raise DataError("--storage", found=summarize_exception(error), expected=STORAGE, fix=STORAGE_FIX) from None
 
     @contextmanager
     def _explain_storage_errors(self) -> Iterator[None]:
@@ -301,6 +306,25 @@ class Sweep:
             expected = f"one of {', '.join(logged)}" if logged else "validation frames"
             fix = f"{'pass one of them' if logged else 'set data.split_by'}, with another --out"
             raise ConfigError("--metric", found=found, expected=expected, fix=fix)
+
+
+STORAGE = "a database of trials: its driver, user, host and name"
+STORAGE_FIX = "write @ : / in a password as %40 %3A %2F, and leave out options that the driver lacks"
+
+
+def _check_storage(url: str) -> None:
+    """Raise DataError for a URL without a database, or whose password is mistaken for other parts."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    is_in_memory = parsed is not None and parsed.drivername.startswith("sqlite") and not parsed.database
+    if parsed is None or is_in_memory or "@" in (parsed.host or ""):
+        found = "a database in memory, which ends with this process" if is_in_memory else "a URL that cannot be read"
+        raise DataError("--storage", found=found, expected=STORAGE, fix=STORAGE_FIX)
 
 
 def _import_optuna() -> Any:

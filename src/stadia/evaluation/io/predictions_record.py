@@ -7,11 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
-
 from stadia.core.config import StrictModel
-from stadia.core.errors import DataError
 from stadia.core.types import DepthScale
+from stadia.datasets.text_files import validate_content
 from stadia.evaluation import MOTIONS
 from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
@@ -119,10 +117,11 @@ def read_record(folder: Path) -> PredictionsRecord | None:
     path = Path(folder) / RECORD
     if not path.exists():
         return None
-    values = read_json(path)
-    try:
-        return PredictionsRecord.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        problem = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
-        raise DataError(path, found=problem, expected="a record that stadia wrote", fix="predict again") from error
+    return parse_record(path, read_json(path))
+
+
+def parse_record(path: object, values: Any) -> PredictionsRecord:
+    """Return the record of predictions from its JSON; `path` is for messages. Raises DataError."""
+    expected, fix = "a record that stadia wrote", "predict again"
+    record: PredictionsRecord = validate_content(path, values, PredictionsRecord, expected=expected, fix=fix)
+    return record

@@ -20,7 +20,7 @@ from stadia.core.registry import find_nearest_name
 from stadia.datasets.masks.height_priors import PRIORS, find_prior
 from stadia.evaluation.io.depth_files import StackedMap, find_depth_files
 from stadia.files.image_io import PICTURE_SUFFIXES
-from stadia.files.input_files import read_text
+from stadia.files.input_files import name_parser_errors, read_text
 from stadia.files.paths import expand_home
 
 GIVEN_SPREAD = 0.05
@@ -157,6 +157,9 @@ def _parse_object(text: str, value: str) -> KnownObject:
     return KnownObject(name, height_m, spread, boxes)
 
 
+MAX_BOX_PX = 1e6
+
+
 def read_boxes(path: Path) -> dict[str, list[Box]]:
     """Return boxes by frame from a CSV file with rows `name,left,top,right,bottom` in pixels, or in another order.
 
@@ -164,16 +167,19 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
     """
     expected = "rows name,left,top,right,bottom in pixels"
     boxes: dict[str, list[Box]] = {}
-    for number, row in enumerate(csv.reader(io.StringIO(read_text(path, expected=expected))), 1):
+    with name_parser_errors(path, expected=expected):  # a field may be too long, and a line may end with CR
+        rows = list(csv.reader(io.StringIO(read_text(path, expected=expected), newline="")))
+    for number, row in enumerate(rows, 1):
         if not row or row[:1] in (["name"], ["image"], ["file_name"]):
             continue
         try:
             name, first, second, third, fourth = row[0], *map(float, row[1:5])
         except (ValueError, TypeError) as error:
             raise DataError(f"{path}:{number}", found=",".join(row)[:80], expected=expected) from error
-        if not math.isfinite(first + second + third + fourth) or min(third, fourth) <= 0:
-            raise DataError(f"{path}:{number}", found="an empty box", expected=expected)
-        boxes.setdefault(_shorten_name(name), []).append((first, second, third, fourth))
+        box = first, second, third, fourth
+        if not all(-MAX_BOX_PX <= value <= MAX_BOX_PX for value in box) or min(third, fourth) <= 0:
+            raise DataError(f"{path}:{number}", found="an empty or endless box", expected=expected)
+        boxes.setdefault(_shorten_name(name), []).append(box)
     return boxes
 
 
