@@ -17,6 +17,7 @@ import numpy as np
 import safetensors.numpy
 from tests.campaign.damage import ANY, KINDS, TEXT, damage_bytes, damage_kind
 from tests.campaign.harness import Case
+from tests.campaign.holes import list_holes
 from tests.campaign.readers import DATASET_READERS, OPTIONS, READERS
 from tests.campaign.sound import CAMERA
 
@@ -471,5 +472,6 @@ def list_cases(sound: Path) -> list[Case]:
         _list_videos,
         _list_graphs,
         _list_bombs,
+        list_holes,
     )
     return [case for group in groups for case in group(sound)]
