@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stadia.core.config import StrictModel
 from stadia.core.types import DepthScale
-from stadia.datasets.text_files import validate_content
 from stadia.evaluation import MOTIONS
 from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
@@ -122,6 +121,9 @@ def read_record(folder: Path) -> PredictionsRecord | None:
 
 def parse_record(path: object, values: Any) -> PredictionsRecord:
     """Return the record of predictions from its JSON; `path` is for messages. Raises DataError."""
-    expected, fix = "a record that stadia wrote", "predict again"
-    record: PredictionsRecord = validate_content(path, values, PredictionsRecord, expected=expected, fix=fix)
-    return record
+    try:
+        return PredictionsRecord.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        raise DataError(path, found=problem, expected="a record that stadia wrote", fix="predict again") from error
