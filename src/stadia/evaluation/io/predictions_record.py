@@ -7,7 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import ValidationError
+
 from stadia.core.config import StrictModel
+from stadia.core.errors import DataError
 from stadia.core.types import DepthScale
 from stadia.evaluation import MOTIONS
 from stadia.files.atomic_files import write_json
