@@ -84,7 +84,7 @@ def test_an_own_format_is_checked_and_trained_on_from_the_command_line(
     [
         ("nowhere.module:Drives", ("the module 'nowhere' does not exist", "PYTHONPATH=FOLDER")),
         (f"{__name__}:Drive", (f"did you mean '{__name__}:Drives'",)),
-        (f"{__name__}:NO_FORMAT", ("DatasetFormat", "derives from stadia.datasets.open_dataset.DatasetFormat")),
+        (f"{__name__}:NO_FORMAT", ("DatasetFormat", "stadia.datasets.open_dataset.DatasetFormat")),
         (
             "kitty_raw",
             ("one of shards, stadia, kitti_odometry", "module:attribute of your own", "did you mean 'kitti_raw'"),

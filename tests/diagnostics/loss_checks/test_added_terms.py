@@ -70,7 +70,7 @@ def test_sound_terms_have_no_finding(term: Term) -> None:
         (lambda d: len(d) * relative_bend(d), 0.5, "L05", "2 times the loss for the same batch twice"),
         (relative_bend, -0.5, "L01", "with 10% noise"),
         (bend_of, 0.5, "L24", "with every length doubled"),
-        (lambda d: relative_bend(d).detach(), 0.5, "L10", "and has no gradient"),
+        (lambda d: relative_bend(d).detach(), 0.5, "L10", "has no gradient"),
         (lambda d: relative_bend(d.flip(0)), 0.5, None, ""),
         (lambda d: bend_of(d / d.mean()), 0.5, "L04", "with another sample of the batch"),
     ],
@@ -86,7 +86,7 @@ def test_broken_terms_are_reported_however_small_their_share(
 
 def test_finding_of_a_term_that_several_losses_have_is_returned_once() -> None:
     cases = {name: case_of(relative_bend, -0.5, sources) for name, sources in SHARED.items()}
-    (found,) = (finding for finding in check_losses(cases) if "what is added" in finding.measured)
+    (found,) = (finding for finding in check_losses(cases) if "added term" in finding.measured)
     assert found.where == tuple(SHARED)
 
 
@@ -136,7 +136,7 @@ def test_a_term_may_have_weights_at_the_edges_of_the_image() -> None:
         ),
         (weighted(lambda step: (-step).exp()), "costs 1.49 with an image edge in the same place (bright to dark), 1"),
         (weighted(lambda step: (-step.abs()).exp(), shift=1), "costs 1 with an image edge in the same place"),
-        (weighted(lambda step: (-step.abs()).exp(), shift=-1), ".67 with one 1 px beside it, 1 without"),
+        (weighted(lambda step: (-step.abs()).exp(), shift=-1), ".67 with one 1 px away, 1 without"),
     ],
     ids=["without the minus", "without the absolute value", "one pixel before", "one pixel behind"],
 )
@@ -240,7 +240,7 @@ def test_terms_by_the_width_are_no_sums() -> None:
 def test_roots_without_epsilon_are_reported_at_constant_depth(term: ImageTerm) -> None:
     (found,) = check_constant_depth(edge_case_of(term))
     assert (found.code, found.severity) == ("L09", Severity.WARN)
-    assert found.measured == "what is added alone: the gradient of inverse_depth is not finite for constant depth"
+    assert found.measured == "the added term: the gradient of inverse_depth is not finite for constant depth"
     assert found in [replace(finding, where=found.where) for finding in check_losses({"loss": edge_case_of(term)})]
 
 

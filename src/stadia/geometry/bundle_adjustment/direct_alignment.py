@@ -8,22 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
-from stadia.geometry.bundle_adjustment.alignment_kernels import (
-    Doubles,
-    Floats,
-    add_normal_equations,
-    compare_costs,
-    find_variance,
-    warp_residuals,
-)
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth
 from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.warp import check_sizes
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
 _MIN_ROWS = 12  # of the smallest images compared: a motion of a quarter of the image is a few pixels there
 _MAX_PIXELS = 1 << 21  # of the largest images compared; Full HD is just below
@@ -138,17 +134,19 @@ class _Pair:
 
     def align(self, T: Doubles, brightness: Doubles) -> _State:
         """Take steps that lower the cost of pixels visible before and after: hiding pixels gains nothing."""
+        from stadia.geometry.bundle_adjustment import alignment_kernels
+
         state, damping = self.linearize(T, brightness), 1e-3
         variance: float | None = None
         for _ in range(_STEPS):
             if variance is None:
-                variance = find_variance(state.residual, state.seen, _FREEDOM, NEAR**2, _SCALE_ROUNDS)
+                variance = alignment_kernels.find_variance(state.residual, state.seen, _FREEDOM, NEAR**2, _SCALE_ROUNDS)
                 variance = max(variance, _MIN_SCALE**2)
                 curvature, downhill = self.normal_equations(state, 1 / (variance * _FREEDOM))
             step = self.solve(curvature, downhill, damping)
             trial = self.linearize(_exponential(step[:6]) @ state.T_source_target, state.brightness + step[6:])
             images = state.residual, state.seen, trial.residual, trial.seen
-            before, after = compare_costs(*images, np.float32(1 / (variance * _FREEDOM)))
+            before, after = alignment_kernels.compare_costs(*images, np.float32(1 / (variance * _FREEDOM)))
             if not after < before:
                 damping *= 10
                 continue
@@ -165,12 +163,14 @@ class _Pair:
 
     def linearize(self, T: Doubles, brightness: Doubles) -> _State:
         """Return the residuals under a motion and a change of brightness."""
+        from stadia.geometry.bundle_adjustment import alignment_kernels  # numba: only if images are aligned
+
         moved = np.empty((3, 4))
         moved[:, :3], moved[:, 3] = T[:3, :3] @ self.K_target_inverse, T[:3, 3]
         transform: Floats = (self.K_source @ moved).astype(np.float32)
         residual, seen = np.empty_like(self.target), np.empty_like(self.target)
         values = transform, _gain(brightness), np.float32(brightness[1]), np.float32(NEAR), residual, seen
-        warp_residuals(self.source, self.target, self.inverse_depth, *values)
+        alignment_kernels.warp_residuals(self.source, self.target, self.inverse_depth, *values)
         return _State(T, brightness, transform, residual, seen)
 
     def normal_equations(self, state: _State, inverse_variance: float) -> tuple[Doubles, Doubles]:
@@ -178,13 +178,15 @@ class _Pair:
 
         A twist moves a source point by v + w x p (Kerl et al., eq. 10 and 11).
         """
+        from stadia.geometry.bundle_adjustment import alignment_kernels
+
         K = self.K_source
         lens = np.zeros((3, 3), np.float32)
         lens[:2], lens[2] = np.linalg.inv(K)[:2], (K[0, 0], K[0, 1], K[1, 1])
         curvature, downhill = np.zeros((8, 8)), np.zeros(8)
         images = self.source, self.target, self.inverse_depth, state.transform, lens
         values = _gain(state.brightness), np.float32(NEAR), state.residual, np.float32(inverse_variance)
-        add_normal_equations(*images, *values, curvature, downhill)
+        alignment_kernels.add_normal_equations(*images, *values, curvature, downhill)
         return curvature, downhill
 
 
