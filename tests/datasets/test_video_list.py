@@ -166,6 +166,12 @@ def test_wrong_rows_are_named(tmp_path: Path, one_line: OneLine, rows: list[str]
     one_line(caught.value, tmp_path / "list.csv", *parts)
 
 
+def test_survey_counts_a_good_video_without_a_camera(drives: Path, tmp_path: Path) -> None:
+    entries = read_entries(write_list(tmp_path / "list.csv", "video,split", f"{drives}/north/a.mp4,train"))
+    (row,) = survey_videos(entries, SourceOptions(), workers=1)
+    assert (row.fault, row.fx_px, row.frames) == ("", None, 5)
+
+
 def test_survey_has_a_row_for_each_video_and_names_faults(drives: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     rows = [f"{drives}/north/a.mp4,train", f"{drives}/north/b.mp4,val", "bad.mp4,val"]

@@ -23,7 +23,12 @@ from stadia.datasets.image_files import list_images
 from stadia.datasets.open_dataset import check_path_exists
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.video_camera import fit_to_size, read_image_size
-from stadia.datasets.video.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
+from stadia.datasets.video.video_decoding import (
+    count_indexed_frames,
+    estimate_frame_count,
+    read_frame_rate_hz,
+    stream_video,
+)
 from stadia.diagnostics.preflight.scale_errors import suggest_baseline_units
 from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory
 from stadia.evaluation.io.trajectory_formats import read_trajectory
@@ -252,6 +257,9 @@ def _link_images(sources: Sequence[Path], folder: Path, every: int, track: Track
 
 
 def _write_frames(sources: Sequence[Path], folder: Path, every: int, track: TrackProgress) -> int:
+    indexed = [count_indexed_frames(source) for source in sources]
+    if indexed[0] is not None and indexed[1] is not None:
+        _check_equal(sources, indexed[0], indexed[1])  # before they are decoded
     counts = [0, 0]
     written = 0
     frames = zip_longest(*(stream_video(source) for source in sources))

@@ -28,6 +28,7 @@ from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov, focal_px
 
 log = logging.getLogger(__name__)
 
+NO_CAMERA = "no camera"
 PHONE_FOV_DEG = 69  # a phone's main camera (26 mm of 36 mm), longer side
 K_FILE_NAMES = ("K.txt", "K.json")  # in the folder of images, or STEM.K.txt next to the video
 
@@ -236,7 +237,7 @@ def _require_K_file(source: Path, height: int, width: int) -> Path:
     if found is None:
         name = camera_file_names(source)[0].name
         expected = f"{name} next to it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg"
-        raise DataError(source, found="no camera", expected=expected, fix=describe_camera_fix(source, height, width))
+        raise DataError(source, found=NO_CAMERA, expected=expected, fix=describe_camera_fix(source, height, width))
     return found
 
 

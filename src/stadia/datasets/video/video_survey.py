@@ -16,7 +16,7 @@ from stadia.core.errors import DataError
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import list_images, read_rgb
-from stadia.datasets.video.video_camera import read_user_intrinsics
+from stadia.datasets.video.video_camera import NO_CAMERA, read_user_intrinsics
 from stadia.datasets.video.video_decoding import VideoHeader, read_video_header
 from stadia.datasets.video.video_list import VideoEntry, open_entry
 
@@ -83,11 +83,10 @@ def _measure_video(entry: VideoEntry, options: SourceOptions, listed: VideoFacts
         recording = open_entry(entry, options)
         camera = recording.camera(0)
         header = VideoHeader(len(recording), camera.height, camera.width, None)
-        fx_px = float(camera.K[0, 0])
+        fx_px: float | None = float(camera.K[0, 0])
     else:
         header = read_video_header(entry.path) if entry.path.is_file() else _read_folder(entry.path, options)
-        chosen = entry.camera or options.camera
-        fx_px = float(read_user_intrinsics(chosen, entry.path, header.height, header.width).select_K(0)[0, 0])
+        fx_px = _find_focal(entry, options, header)
     duration_s = header.frames / header.rate_hz if header.frames and header.rate_hz else None
     return replace(
         listed,
@@ -98,6 +97,16 @@ def _measure_video(entry: VideoEntry, options: SourceOptions, listed: VideoFacts
         duration_s=duration_s,
         fx_px=fx_px,
     )
+
+
+def _find_focal(entry: VideoEntry, options: SourceOptions, header: VideoHeader) -> float | None:
+    chosen = entry.camera or options.camera
+    try:
+        return float(read_user_intrinsics(chosen, entry.path, header.height, header.width).select_K(0)[0, 0])
+    except DataError as error:
+        if error.found == NO_CAMERA:  # the video is good
+            return None
+        raise
 
 
 def _read_folder(path: Path, options: SourceOptions) -> VideoHeader:
@@ -142,6 +151,6 @@ def summarize_survey(rows: Sequence[VideoFacts]) -> Iterator[str]:
 
 def _describe_camera(row: VideoFacts) -> str:
     if not (row.fx_px and row.width):
-        return f"{row.width}x{row.height}"
+        return f"{row.width}x{row.height} without a camera: set it with `stadia camera`"
     angle_deg = 2 * math.degrees(math.atan(row.width / (2 * row.fx_px)))
     return f"{row.width}x{row.height}, {angle_deg:.0f} degrees across"
