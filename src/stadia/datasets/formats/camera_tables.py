@@ -360,7 +360,9 @@ def _read_zed(path: Path, text: str) -> list[CalibratedCamera]:
     try:
         parser.read_string(text)
     except configparser.Error as error:
-        raise DataError(path, found="an invalid .conf of a ZED", expected="[LEFT_CAM_HD] with fx = ...") from error
+        raise DataError(
+            path, found="an invalid .conf of a ZED", expected="sections such as [LEFT_CAM_HD] with fx and fy"
+        ) from error
     content = dict[str, Any]()
     for section in parser.sections():
         side, _, resolution = section.partition("_CAM_")
