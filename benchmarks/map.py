@@ -20,19 +20,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from stadia.datasets.config import CacheConfig, CameraConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.video_map import find_map_folder, read_map
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.geometry.align import umeyama
+from stadia.mapping.build_map import stack_poses
+from stadia.mapping.frame_poses import PlacedFrame
 from stadia.mapping.map_video import describe_map, map_video
 
 MIN_STEP = 0.02
@@ -69,6 +72,46 @@ def real_clips() -> Iterator[Clip]:
     clip = from_recording("euroc", recording)
     clip.K = None  # of the raw images
     yield clip
+    poses = np.loadtxt(REAL / "walk" / "poses.txt").reshape(-1, 4, 4)
+    images = sorted((REAL / "walk" / "images").iterdir())
+    for name, every in (("walk", 1), ("walk-half", 2), ("walk-odd", 2)):
+        chosen = range(int(name == "walk-odd"), len(images), every)
+        yield Clip(name, link_images(name, [images[row] for row in chosen]), read_walk_K(), poses[list(chosen)])
+    images = sorted((REAL / "tum_fr2_desk" / "images").iterdir())
+    yield Clip("tum-desk", link_images("tum-desk", images), None, read_tum_poses(images))
+    for name in ("static", "highway2", "robot"):
+        video = Path(tempfile.mkdtemp(), f"{name}.mp4")
+        video.symlink_to((REAL / "clips" / f"{name}.mp4").resolve())
+        yield Clip(name, video, None, None)
+    random = np.random.default_rng(0).permutation(80)
+    (recording,) = open_recordings(REAL / "sevenscenes" / "kitchen", "sevenscenes")
+    files = [file for row in random if (file := recording.file(int(row))) is not None]
+    known = np.array([recording.T_world_camera(int(row)) for row in random])
+    yield Clip("kitchen-shuffled", link_images("kitchen-shuffled", files), recording.camera(0).K.numpy(), known)
+
+
+def read_walk_K() -> np.ndarray:
+    return np.loadtxt(REAL / "walk" / "K.txt")
+
+
+def read_tum_poses(images: list[Path]) -> np.ndarray:
+    """Return the poses nearest in time to each image."""
+    rows = np.loadtxt(REAL / "trajectories" / "fr2_desk_groundtruth.txt")
+    times = np.array([float(image.stem) for image in images])
+    nearest = rows[np.abs(rows[None, :, 0] - times[:, None]).argmin(1)]
+    poses = np.tile(np.eye(4), (len(images), 1, 1))
+    poses[:, :3, 3] = nearest[:, 1:4]
+    poses[:, :3, :3] = Rotation.from_quat(nearest[:, 4:]).as_matrix()
+    return poses
+
+
+def link_images(name: str, images: list[Path]) -> Path:
+    """Return a folder with links to images, named by their order."""
+    folder = Path(tempfile.mkdtemp()) / name
+    folder.mkdir()
+    for index, image in enumerate(images):
+        (folder / f"{index:06d}{image.suffix}").symlink_to(image.resolve())
+    return folder
 
 
 def from_recording(name: str, recording: Any) -> Clip:
@@ -110,7 +153,16 @@ def measure(clip: Clip, *, known: bool, masks: Path | None = None) -> dict[str, 
             if clip.K is not None:
                 row["true_px"] = round(float(clip.K[0, 0]), 1)
         row |= score_path(found.poses, clip.poses)
+        row["verdict"] = None if mapped.found.verdict is None else asdict(mapped.found.verdict)
+        row["parts"] = [score_part(part, clip.poses) for part in mapped.found.parts]
         return row
+
+
+def score_part(part: Sequence[PlacedFrame], truth: np.ndarray | None) -> dict[str, Any]:
+    poses = np.full((max(frame.index for frame in part) + 1, 4, 4), np.nan)
+    for frame, T in zip(part, stack_poses(part), strict=True):
+        poses[frame.index] = np.linalg.inv(T)
+    return {"frames": len(part), **score_path(poses, None if truth is None else truth[: len(poses)])}
 
 
 def run_stadia(*words: object) -> str:

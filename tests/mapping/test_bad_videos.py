@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -41,12 +43,14 @@ def test_a_video_that_has_no_map_gets_one_line_with_the_reason(stadia, tmp_path,
 
 
 @pytest.mark.slow
-def test_the_longest_of_two_scenes_is_mapped_and_the_other_is_named(stadia, tmp_path):
+def test_two_scenes_are_two_parts(stadia, tmp_path):
     first, second = TexturedRoom(0), TexturedRoom(1)
     images = [first.draw(*find_arc_pose(index)) for index in range(6)]
     images += [255 - second.draw(*find_arc_pose(index)) for index in range(6, 18)]
     code, _, err = stadia("map", write_images(tmp_path / "images", images), GIVEN)
     assert code == 0, err
-    assert "another scene at frame 6: only the longest part is mapped" in err
-    placed = np.isfinite(read_map(find_map_folder(tmp_path / "images")).poses).all((1, 2))
-    assert placed.tolist() == [False] * 6 + [True] * 12
+    assert "6 frames from 0 to 5 form a part of their own" in err
+    folder = find_map_folder(tmp_path / "images")
+    assert np.isfinite(read_map(folder).poses).all((1, 2)).tolist() == [False] * 6 + [True] * 12
+    (part,) = json.loads((folder / "map.json").read_text())["parts"]
+    assert [frame["index"] for frame in part] == list(range(6))

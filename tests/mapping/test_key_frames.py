@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.mapping.key_frames import KeyFrameSelector, thin_keys
+from stadia.mapping.key_frames import FRAMES_PER_KEY, LOST_MOTION, KeyFrames, KeyFrameSelector, thin_keys
 from stadia.mapping.static_parts import StaticParts
 
 
@@ -45,11 +45,11 @@ def test_a_camera_that_moves_slowly_does_not_stand():
     assert (found.keys, found.standing) == ([0], [])
 
 
-def test_another_scene_is_a_cut():
-    first, second = make_texture(0)[:, :320], make_texture(1)[:, :320]
-    found = select([first, first, second, second]).found
-    assert found.cuts == [2]
-    assert found.keys == [0, 2]
+def test_frames_on_both_sides_are_key_frames_where_tracking_is_lost():
+    texture, second = make_texture(0), np.random.default_rng(0).integers(0, 255, (120, 320), np.uint8)
+    found = select([texture[:, shift : shift + 320] for shift in (0, 1, 2)] + [second, second]).found
+    assert found.keys == [0, 2, 3]
+    assert found.motion[-1] == LOST_MOTION
 
 
 def test_frames_without_detail_are_no_key_frames():
@@ -58,9 +58,18 @@ def test_frames_without_detail_are_no_key_frames():
 
 
 def test_key_frames_of_a_long_video_are_thinned_evenly():
-    kept = thin_keys(list(range(0, 3600, 2)), 3600)
-    assert (len(kept), kept[0], kept[-1]) == (300, 0, 3598)
-    assert np.ptp(np.diff(kept)) <= 2
+    keys = list(range(0, 3600, 2))
+    kept = thin_keys(KeyFrames(keys, [0.005] * 1800, [1.0] * 1800, frames=3600)).keys
+    assert (len(kept), kept[0], kept[-1]) == (3600 // FRAMES_PER_KEY, 0, 3598)
+    assert np.ptp(np.diff(kept)) <= 4
+
+
+def test_quick_turns_keep_more_key_frames_and_thinning_takes_sharp_ones():
+    turn = KeyFrames(list(range(160)), [0.06] * 160, [1.0] * 160, frames=160)
+    assert thin_keys(turn).keys == turn.keys
+    sharp = [float(index % 4 == 1) for index in range(400)]
+    kept = thin_keys(KeyFrames(list(range(400)), [0.005] * 400, sharp, frames=400)).keys
+    assert np.mean([sharp[key] for key in kept]) > 0.45  # of which a quarter is sharp
 
 
 def collect(paint) -> np.ndarray:

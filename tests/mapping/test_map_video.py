@@ -19,13 +19,13 @@ from stadia.datasets.video.video_decoding import hash_source
 from stadia.datasets.video.video_map import find_map, find_map_folder, find_static_mask, read_map
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.geometry.align import umeyama
-from stadia.mapping import build_map
-from stadia.mapping.build_map import CameraEstimate, VideoMap
+from stadia.mapping import map_parts
+from stadia.mapping.build_map import VideoMap
 from stadia.mapping.frame_poses import FrameStatus, PlacedFrame, place_frames
 from stadia.mapping.frame_stream import FrameStream, SmallFrame
 from stadia.mapping.key_frames import KeyFrames
 from stadia.mapping.map_files import write_map
-from stadia.mapping.map_video import find_unmapped_cuts
+from stadia.mapping.map_parts import CameraEstimate
 from stadia.mapping.sparse_map import LensCamera, SparseMap
 
 pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
@@ -76,10 +76,10 @@ def test_a_known_camera_gives_the_path_up_to_scale(stadia, room):
 @pytest.mark.slow
 @pytest.mark.parametrize("camera", [("data.camera.focal_px=300",), ()], ids=["given", "unknown"])
 def test_a_video_in_chunks_has_one_path(stadia, room, tmp_path, monkeypatch, camera):
-    monkeypatch.setattr(build_map, "CHUNK_FRAMES", 8)
-    monkeypatch.setattr(build_map, "CHUNK_OVERLAP", 4)
+    monkeypatch.setattr(map_parts, "CHUNK_FRAMES", 8)
+    monkeypatch.setattr(map_parts, "CHUNK_OVERLAP", 4)
     starts = []
-    monkeypatch.setattr(build_map, "_start_model", lambda *args: starts.append(args))
+    monkeypatch.setattr(map_parts, "_start_model", lambda *args: starts.append(args))
     code, printed, err = stadia("map", room, *camera, "--out", tmp_path / "new.map")
     assert code == 0, err
     assert "24 of 24 frames placed" in printed
@@ -219,17 +219,6 @@ def test_a_camera_that_a_map_cannot_have_is_refused(stadia, tmp_path, K, words):
     code, out, err = stadia("map", images)
     assert (code, out) == (2, "")
     assert re.search(words, err), err
-
-
-@pytest.mark.parametrize(
-    ("cuts", "lost", "unmapped"),
-    [([6], range(6), [6]), ([6], range(6, 12), [6]), ([6], [9], []), ([3, 8], [8, 9], [8]), ([6], [], [])],
-    ids=["first scene", "last scene", "bridged, one frame damaged elsewhere", "one of two bridged", "bridged"],
-)
-def test_only_cuts_beside_lost_frames_leave_a_scene_out(cuts, lost, unmapped):
-    kinds = [FrameStatus.LOST if index in lost else FrameStatus.TRACKED for index in range(12)]
-    placed = [PlacedFrame(index, str(index), None, kind, None) for index, kind in enumerate(kinds)]
-    assert find_unmapped_cuts(cuts, placed) == unmapped
 
 
 LENS = LensCamera(40.0, (31.5, 23.5), (0, 0, 0, 0), 48, 64)

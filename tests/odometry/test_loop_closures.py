@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stadia.core.types import DepthScale
-from stadia.geometry.image_features import FrameFeatures
+from stadia.geometry.image_features import FrameFeatures, describe_places
 from stadia.geometry.se3 import inverse, se3_exp
 from stadia.odometry.graph_odometry import (
     MIN_GAP,
@@ -19,7 +19,6 @@ from stadia.odometry.graph_odometry import (
     MeasuredMotion,
     bend_path,
     describe_loops,
-    describe_places,
     find_loops,
     judge_loops,
     lift_features,
@@ -89,7 +88,7 @@ def test_a_depth_whose_two_sides_disagree_gives_no_motion(ring: Ring) -> None:
 @pytest.mark.slow
 def test_the_first_places_are_found_again(ring: Ring) -> None:
     views = [ring.view(index) for index in range(COUNT)]
-    pairs = propose_pairs(describe_places(views))
+    pairs = propose_pairs(describe_places([view.features for view in views]))
     assert all(second - first >= MIN_GAP for first, second in pairs)
     assert {(0, COUNT - 3), (1, COUNT - 2), (2, COUNT - 1)} <= set(pairs)
     loops = find_loops(views, ring.T_world_camera)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_FEATURES = 2000
+WORDS = 32  # of the visual vocabulary
+WORD_SAMPLES = 20_000  # descriptors that the vocabulary is learned from
 MIN_CONTRAST = 0.02  # OpenCV's threshold of SIFT: its default, twice this, finds too few on roads
 
 
@@ -55,3 +58,21 @@ def match_sift_features(first: FrameFeatures, second: FrameFeatures, ratio: floa
     is_mutual = squared.argmin(0)[nearest] == rows
     kept = is_clear & is_mutual
     return np.column_stack((rows[kept], nearest[kept]))
+
+
+def describe_places(frames: Sequence[FrameFeatures]) -> NDArray[np.float64]:
+    """Return (N, WORDS * 128) unit vectors (VLAD, Jegou, CVPR 2010), with a vocabulary from these frames."""
+    every = np.concatenate([frame.descriptors for frame in frames]).astype(np.float32)
+    if len(every) < WORDS:
+        return np.zeros((len(frames), WORDS * 128))
+    sample = every[np.random.default_rng(0).permutation(len(every))[:WORD_SAMPLES]]
+    cv2.setRNGSeed(0)
+    criteria = (cv2.TERM_CRITERIA_MAX_ITER, 10, 0.0)
+    _, _, words = cv2.kmeans(sample, WORDS, None, criteria, 1, cv2.KMEANS_PP_CENTERS)
+    places = np.zeros((len(frames), WORDS, 128))
+    for row, frame in enumerate(frames):
+        descriptors = frame.descriptors.astype(np.float32)
+        word = ((words * words).sum(1) - 2 * descriptors @ words.T).argmin(1)
+        np.add.at(places[row], word, descriptors - words[word])
+    flat = (np.sign(places) * np.sqrt(np.abs(places))).reshape(len(frames), -1)
+    return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,51 +17,45 @@ from stadia.files.array_files import read_npz
 from stadia.files.atomic_files import atomic_write, write_json
 from stadia.files.json_files import read_json
 from stadia.geometry.image_features import find_features
-from stadia.mapping.camera_search import ASSUMED_FOV_DEG, find_camera, find_rotation_focal, read_matches
-from stadia.mapping.frame_poses import PlacedFrame, place_frames
+from stadia.mapping.camera_search import ASSUMED_FOV_DEG, find_rotation_focal
+from stadia.mapping.frame_poses import FrameStatus, PlacedFrame, place_frames
 from stadia.mapping.frame_stream import FrameStream
 from stadia.mapping.key_frames import (
     KeyFrames,
     KeyFrameSelector,
     import_pycolmap,
-    match_key_frames,
     read_features,
     thin_keys,
     write_features,
 )
-from stadia.mapping.lens_intervals import MIN_FOCAL_DEVIATION, LensIntervals, RowReadout, measure_lens, measure_readout
-from stadia.mapping.reconstruction import MIN_POINTS, adjust, adjust_camera, keep_frames, map_frames, mirror_if_better
+from stadia.mapping.lens_intervals import RowReadout, measure_readout
+from stadia.mapping.map_evidence import measure_standing
+from stadia.mapping.map_parts import COMPLETE, MIN_FRAMES, CameraEstimate, MappedParts, map_parts
+from stadia.mapping.map_verdict import MAX_STANDING, MapVerdict, judge_map, measure_evidence
+from stadia.mapping.pair_matching import (
+    OVERLAP,
+    SIMILAR,
+    WIDE_OVERLAP,
+    FramePair,
+    find_cuts,
+    hold_out,
+    is_ordered,
+    list_neighbors,
+    list_photo_pairs,
+    list_similar,
+    match_pairs,
+    read_matches,
+    write_database,
+)
+from stadia.mapping.reconstruction import MIN_POINTS
 from stadia.mapping.road_sweep import RoadPlane, choose_pairs, find_road_plane, find_travel_direction
-from stadia.mapping.sparse_map import Array, LensCamera, SparseMap, from_reconstruction, join_maps
+from stadia.mapping.sparse_map import Array, LensCamera, SparseMap
 from stadia.mapping.static_parts import StaticParts
 
-MIN_FRAMES = 3
 MIN_FEATURES = 60
 """Fewer features in the median frame cannot be matched."""
 
-CHUNK_FRAMES, CHUNK_OVERLAP = 120, 20
-"""Key frames mapped together, and shared by two chunks: time and memory grow linearly."""
-
-COST_SHARE = 0.5
-"""Share of the difference between focal lengths by the wide and the narrow cost that counts as a deviation."""
-
 STANDING_SCENE = "a moving camera and a static scene (--masks leaves out cars and people)"
-
-MIN_CONTINUED = 0.5
-"""Share of a chunk's new key frames that must be placed from the shared ones; below, a new scene begins."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CameraEstimate:
-    """The camera of a map, of the small frames.
-
-    origin: "given", "estimated", "uncertain" if it is not claimed, or "assumed" if the motion does not determine it.
-    intervals: None for a given camera.
-    """
-
-    camera: LensCamera
-    origin: str
-    intervals: LensIntervals | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +66,7 @@ class VideoMap:
     static: (h, w), true on what never moves, or None.
     road: below the camera, in the unit of the path, or None.
     readout: of the rows of a frame; None for very short videos.
+    parts: frames of further parts that could not be joined, each with poses and a scale of its own.
     """
 
     estimate: CameraEstimate
@@ -81,6 +76,8 @@ class VideoMap:
     static: NDArray[np.bool_] | None
     road: RoadPlane | None = None
     readout: RowReadout | None = None
+    parts: Sequence[Sequence[PlacedFrame]] = ()
+    verdict: MapVerdict | None = None
 
 
 def build_map(
@@ -97,22 +94,104 @@ def build_map(
     count = int(np.median([len(read_features(file).xy) for file in files.values()]))
     if count < MIN_FEATURES:
         raise _no_map(stream, f"only {count} features in a frame (blur, darkness, no detail)", "sharp frames")
-    database, start = work / "matches.db", given or LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size)
+    start = given or LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size)
     lens = start.to_pycolmap(import_pycolmap())
     lens.has_prior_focal_length = given is not None
-    for _ in track(range(1), 1, "matching"):
-        if not (work / "matched.json").is_file():
-            match_key_frames(database, files, lens, static, threads=threads)
-            write_json(work / "matched.json", {"frames": len(files)})
-    for _ in track(range(1), 1, "mapping"):
-        estimate, sparse = _map_all(stream, database, files, given, threads)
+    found, pairs = _map_all(stream, work, files, lens, static, given, track, threads)
+    estimate, (sparse, *others) = found.estimate, found.parts
+    if estimate is None or len(sparse.points) < MIN_POINTS:
+        points = f"only {len(sparse.points)} points from two places (the camera only turns, or everything moves)"
+        raise _no_map(stream, points, STANDING_SCENE)
+    ordered = is_ordered(pairs, keys.keys)
+    keys = replace(keys, cuts=find_cuts(pairs, keys.keys) if ordered else list(range(keys.frames)))
     standing, cuts = frozenset(keys.standing), frozenset(keys.cuts)
-    frames = track(stream, keys.frames, "placing frames")
-    placed = list(place_frames(frames, sparse, standing, cuts))
+    placed = list(place_frames(track(stream, keys.frames, "placing frames"), sparse, standing, cuts))
+    parts = [_place_part(stream, part, placed, standing, cuts) for part in others]
+    T = np.asarray(np.linalg.inv(stack_poses(placed)), np.float64)
+    road = _find_road(stream, estimate, sparse, T, static, track)
+    verdict = judge_map(measure_evidence(sparse, pairs, T, has_camera=given is not None))
+    return VideoMap(
+        estimate, sparse, placed, keys, static, road, measure_readout(sparse, stack_poses(placed)), parts, verdict
+    )
+
+
+def stack_poses(placed: Sequence[PlacedFrame]) -> Array:
+    """Return T_camera_world (N, 4, 4) of frames, NaN for lost ones."""
     unknown = np.full((4, 4), np.nan)
-    T = np.array([unknown if frame.T_camera_world is None else frame.T_camera_world for frame in placed])
-    road = _find_road(stream, estimate, sparse, np.linalg.inv(T), static, track)
-    return VideoMap(estimate, sparse, placed, keys, static, road, measure_readout(sparse, T))
+    return np.array([unknown if frame.T_camera_world is None else frame.T_camera_world for frame in placed])
+
+
+def _place_part(
+    stream: FrameStream, part: SparseMap, placed: Sequence[PlacedFrame], standing: frozenset[int], cuts: frozenset[int]
+) -> list[PlacedFrame]:
+    """Return the frames of a further part that have no pose in the largest one."""
+    span = range(int(part.frames[0]), int(part.frames[-1]) + 1)
+    found = place_frames(stream.select(span), part, standing, cuts)
+    is_lost = [frame.status is FrameStatus.LOST for frame in placed]
+    return [frame for frame in found if frame.T_camera_world is not None and is_lost[frame.index]]
+
+
+def _map_all(
+    stream: FrameStream,
+    work: Path,
+    files: dict[int, Path],
+    lens: Any,
+    static: NDArray[np.bool_] | None,
+    given: LensCamera | None,
+    track: TrackProgress,
+    threads: int,
+) -> tuple[MappedParts, list[FramePair]]:
+    """Return the parts, and all matches: with neighbors, and if frames are missing, wider and with similar ones."""
+    keys, database, reduced = sorted(files), work / "matches.db", work / "mapping.db"
+    found = list[MappedParts]()
+    for attempt in range(2):
+        for _ in track(range(1), 1, "matching"):
+            pairs = _match(work, files, lens, static, is_wide=attempt > 0, threads=threads)
+        if attempt == 0:
+            _check_matches(stream, pairs, given)
+        hold_out(database, reduced)
+        for _ in track(range(1), 1, "mapping"):
+            size = stream.small_size
+            found.append(map_parts(reduced, files, pairs, given=given, size=size, threads=threads, is_last=attempt > 0))
+        if found[-1].count() >= COMPLETE * len(keys) and len(found[-1].parts) == 1:
+            break
+    best = max(found, key=MappedParts.rank)
+    if not best.parts:
+        raise _no_map(
+            stream,
+            "no two frames of one scene from two places (the camera only turns, or everything moves)",
+            STANDING_SCENE,
+        )
+    return best, pairs
+
+
+def _match(
+    work: Path, files: dict[int, Path], lens: Any, static: NDArray[np.bool_] | None, *, is_wide: bool, threads: int
+) -> list[FramePair]:
+    keys, database, done = sorted(files), work / "matches.db", work / f"matched-{int(is_wide)}.json"
+    if not done.is_file():
+        if not is_wide:
+            write_database(database, files, lens, static)
+        wanted = list_neighbors(keys, WIDE_OVERLAP if is_wide else OVERLAP)
+        match_pairs(database, wanted + (list_similar(files, SIMILAR) if is_wide else []), threads=threads)
+        if not is_wide and not is_ordered(read_matches(database), keys):
+            match_pairs(database, list_photo_pairs(files), threads=threads)
+        write_json(done, {"frames": len(files)})
+    return read_matches(database)
+
+
+def _check_matches(stream: FrameStream, pairs: Sequence[FramePair], given: LensCamera | None) -> None:
+    """Raise DataError for a camera that stands or only turns."""
+    standing = measure_standing(pairs, stream.small_size[1])
+    if standing > MAX_STANDING:
+        raise _no_map(stream, f"a camera that stands ({standing:.0%} of the matches do not move)", "a moving camera")
+    focal_px = None
+    if given is None:
+        focal_px = find_rotation_focal([(pair.xy_first, pair.xy_second) for pair in pairs], *stream.small_size)
+    if focal_px is not None:
+        fov_deg = math.degrees(2 * math.atan(stream.small_size[1] / 2 / focal_px))
+        why = f"a camera that only turns (by its matches, with a field of view of {fov_deg:.0f} degrees)"
+        raise _no_map(stream, why, STANDING_SCENE)
 
 
 def _find_road(
@@ -144,7 +223,7 @@ def _survey(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:
     for frame in track(stream, stream.count(), "choosing key frames"):
         selector.add(frame.gray, frame.index)
     found = selector.found
-    found = replace(found, keys=thin_keys(found.keys, found.frames))
+    found = thin_keys(found)
     write_json(stored, asdict(found))
     return found
 
@@ -180,104 +259,3 @@ def _collect_features(
             np.savez(file, mask=statistics.find())
     mask = np.asarray(read_npz(parts, only=("mask",))["mask"], bool)
     return files, mask if mask.any() else None
-
-
-def _map_all(
-    stream: FrameStream, database: Path, files: dict[int, Path], given: LensCamera | None, threads: int
-) -> tuple[CameraEstimate, SparseMap]:
-    frames = sorted(files)
-    if given is None and (focal_px := find_rotation_focal(read_matches(database), *stream.small_size)) is not None:
-        fov_deg = math.degrees(2 * math.atan(stream.small_size[1] / 2 / focal_px))
-        why = f"a camera that only turns (by its matches, with a field of view of {fov_deg:.0f} degrees)"
-        raise _no_map(stream, why, STANDING_SCENE)
-    found = find_camera(database, frames[:CHUNK_FRAMES], *stream.small_size, given=given, threads=threads)
-    if found is None:
-        raise _no_map(
-            stream,
-            "no two frames of one scene from two places (the camera only turns, or everything moves)",
-            STANDING_SCENE,
-        )
-    chunks = list(_split_chunks(frames))
-    camera, first = LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size), None
-    is_usable = given is not None or found.intervals.is_focal_usable(found.camera)
-    if is_usable:
-        first = _extend_model(found.model, database, chunks.pop(0), refine=given is None, threads=threads)
-        camera = given or LensCamera.from_pycolmap(next(iter(first.cameras.values())))
-    models = _map_chunks(database, chunks, camera, first, threads)
-    maps = [_read_model(model, files) for model in models]
-    if not maps:
-        raise _no_map(stream, "no three key frames that fit together", STANDING_SCENE)
-    sparse = join_maps(maps)
-    if len(sparse.points) < MIN_POINTS:
-        found_points = f"only {len(sparse.points)} points from two places (the camera only turns, or everything moves)"
-        raise _no_map(stream, found_points, STANDING_SCENE)
-    if given is not None:
-        return CameraEstimate(given, "given", None), sparse
-    if not is_usable:
-        return CameraEstimate(camera, "assumed", found.intervals), sparse
-    shift = COST_SHARE * abs(camera.focal_px / found.camera.focal_px - 1)
-    deviation = math.hypot(found.start_spread, MIN_FOCAL_DEVIATION, shift)
-    intervals = measure_lens(maps[0]).widen_focal(deviation * camera.focal_px)
-    is_claimed = found.starts_agree and intervals.is_focal_determined(camera)
-    return CameraEstimate(camera, "estimated" if is_claimed else "uncertain", intervals), sparse
-
-
-def _extend_model(start: Any, database: Path, names: Sequence[str], *, refine: bool, threads: int) -> Any:
-    """Return the model of the first chunk, started from some of its frames."""
-    camera = next(iter(start.cameras.values()))
-    model = map_frames(database, names, camera, refine=False, threads=threads, start=start)
-    if model is None or model.num_reg_images() < start.num_reg_images():
-        model = start
-    if refine:
-        adjust_camera(model, threads=threads)
-    else:
-        adjust(model, refine_focal=False, refine_lens=False, threads=threads)
-    return model
-
-
-def _map_chunks(
-    database: Path, chunks: Sequence[Sequence[str]], camera: LensCamera, first: Any | None, threads: int
-) -> Iterator[Any]:
-    """Yield `first`, and the model of each chunk, which continues from the frames shared with the one before."""
-    before = first
-    if first is not None:
-        yield first
-    for names in chunks:
-        model = None if before is None else _continue_model(before, database, names, threads)
-        before = model or _start_model(database, names, camera, threads)
-        if before is not None:
-            yield before
-
-
-def _start_model(database: Path, names: Sequence[str], camera: LensCamera, threads: int) -> Any | None:
-    model = map_frames(database, names, camera.to_pycolmap(import_pycolmap()), refine=False, threads=threads)
-    if model is None or model.num_reg_images() < MIN_FRAMES:
-        return None
-    model = mirror_if_better(model, threads=threads)
-    adjust(model, refine_focal=False, refine_lens=False, threads=threads)
-    return model
-
-
-def _continue_model(before: Any, database: Path, names: Sequence[str], threads: int) -> Any | None:
-    start = keep_frames(before, names)
-    shared = start.num_reg_images()
-    if shared < MIN_FRAMES:
-        return None
-    camera = next(iter(start.cameras.values()))
-    model = map_frames(database, names, camera, refine=False, threads=threads, start=start)
-    if model is None or model.num_reg_images() - shared < MIN_CONTINUED * (len(names) - shared):
-        return None
-    adjust(model, refine_focal=False, refine_lens=False, threads=threads)
-    return model
-
-
-def _read_model(model: Any, files: dict[int, Path]) -> SparseMap:
-    frames = [int(image.name) for image in model.images.values() if image.has_pose]
-    return from_reconstruction(model, {frame: read_features(files[frame]).colors for frame in frames})
-
-
-def _split_chunks(frames: Sequence[int]) -> Iterator[list[str]]:
-    names = [f"{index:08d}" for index in frames]
-    step = CHUNK_FRAMES - CHUNK_OVERLAP
-    for start in range(0, max(1, len(names) - CHUNK_OVERLAP), step):
-        yield names[start : start + CHUNK_FRAMES]

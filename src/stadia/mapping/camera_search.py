@@ -256,19 +256,3 @@ def _measure_rotation_px(first: Array, second: Array, focal_px: float) -> Array:
         residual_px = np.linalg.norm(focal_px * turned[:, :2] / np.maximum(turned[:, 2:], 1e-3) - second, axis=1)
         kept = residual_px <= np.quantile(residual_px, _KEPT)
     return residual_px
-
-
-def read_matches(database: Path) -> list[tuple[Array, Array]]:
-    """Return pixels (N, 2) of the verified matches of each pair of images of COLMAP's database."""
-    pycolmap = import_pycolmap()
-    with pycolmap.Database.open(str(database)) as store:
-        xy = {
-            image.image_id: np.asarray(store.read_keypoints(image.image_id), float)[:, :2] - 0.5
-            for image in store.read_all_images()
-        }
-        ids, geometries = store.read_two_view_geometries()
-        pairs = [
-            (pycolmap.pair_id_to_image_pair(pair_id), np.asarray(geometry.inlier_matches, np.int64).reshape(-1, 2))
-            for pair_id, geometry in zip(ids, geometries, strict=True)
-        ]
-    return [(xy[first][matches[:, 0]], xy[second][matches[:, 1]]) for (first, second), matches in pairs]

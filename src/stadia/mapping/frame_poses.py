@@ -102,7 +102,7 @@ def place_frames(
         if pose is not None and frame.index in standing:
             yield PlacedFrame(frame.index, frame.name, frame.time_s, FrameStatus.STANDING, pose)
             continue
-        between = _interpolate(sparse, frame.index)
+        between = _interpolate(sparse, frame.index, cuts)
         found = None if tracks is None else _resect(tracks, camera, sparse, between, pose)
         status = FrameStatus.TRACKED
         if found is None:
@@ -128,13 +128,13 @@ MAX_FRAMES_BETWEEN = 60
 """Poses are interpolated between key frames at most this far apart."""
 
 
-def _interpolate(sparse: SparseMap, index: int) -> tuple[Array, float] | None:
+def _interpolate(sparse: SparseMap, index: int, cuts: frozenset[int]) -> tuple[Array, float] | None:
     pycolmap = import_pycolmap()
     after = int(np.searchsorted(sparse.frames, index))
     if not 0 < after < len(sparse.frames):
         return None
     first, last = sparse.frames[after - 1], sparse.frames[after]
-    if last - first > MAX_FRAMES_BETWEEN:
+    if last - first > MAX_FRAMES_BETWEEN or not cuts.isdisjoint(range(first + 1, last + 1)):
         return None
     ends = [pycolmap.Rigid3d(sparse.T_camera_world[row, :3]) for row in (after - 1, after)]
     centers = [end.tgt_origin_in_src() for end in ends]

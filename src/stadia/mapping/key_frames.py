@@ -1,12 +1,11 @@
-"""Choose key frames by how far corners move, extract features and match them."""
+"""Choose key frames by how far corners move, and store their features."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,17 @@ KEY_MOTION = 0.008
 
 MIN_KEYS = 70
 FRAMES_PER_KEY = 12
-"""At most MIN_KEYS key frames, or one for FRAMES_PER_KEY frames, which bounds the time."""
+MOTION_PER_KEY = 0.05
+"""At most MIN_KEYS key frames, one for FRAMES_PER_KEY frames, or one for this motion, which bounds the time.
 
-MAX_CUT_CORRELATION = 0.3
-"""Frames whose thumbnails correlate less show different scenes; neighbors reach 0.9."""
+Quick turns need more: a hand-held camera moves by .07 of the width in a frame, a car by .003 to .01.
+"""
 
-THUMBNAIL_PX = 32
+LOST_MOTION = 0.15
+"""Motion that counts for a frame whose corners are lost."""
+
+SHARPEST_SHARE = 0.5
+"""Middle part of the motion between key frames, from which thinning takes the sharpest one."""
 
 MIN_STANDING_FRAMES = 8
 """A camera stands after so many frames within twice MAX_STANDING_MOTION of the first one."""
@@ -45,10 +49,14 @@ MIN_CORNERS = 25
 class KeyFrames:
     """Indices of key frames, frames of a standing camera, first frames after a cut, and frames without detail.
 
+    cuts: found by `find_cuts` once the key frames are matched.
+    motion, sharpness: of each key frame, since the one before as a share of the width; deviation of the Laplacian.
     frames: number of frames of the video, with lost ones.
     """
 
     keys: list[int] = field(default_factory=list)
+    motion: list[float] = field(default_factory=list)
+    sharpness: list[float] = field(default_factory=list)
     standing: list[int] = field(default_factory=list)
     cuts: list[int] = field(default_factory=list)
     blank: list[int] = field(default_factory=list)
@@ -58,7 +66,8 @@ class KeyFrames:
 class KeyFrameSelector:
     """Select key frames in order, with two small gray images in memory.
 
-    Motion is measured from the last key frame, so that slow motion adds up. After lost corners a key frame follows.
+    Motion is measured from the last key frame, so that slow motion adds up. Where tracking loses the corners, the
+    frames on both sides are key frames.
     """
 
     def __init__(self, key_motion: float = KEY_MOTION) -> None:
@@ -67,7 +76,7 @@ class KeyFrameSelector:
         self._key: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
         self._before: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
         self._still: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
-        self._still_since = 0
+        self._still_since = self._before_index = 0
 
     def add(self, gray: NDArray[np.uint8], index: int | None = None) -> bool:
         """Return whether the next frame (h, w) is a key frame. Frames before its `index` were lost."""
@@ -80,19 +89,25 @@ class KeyFrameSelector:
         if len(corners) < MIN_CORNERS:
             found.blank.append(index)
         step = measure_motion(*self._before, small) if self._before is not None else 0.0
-        has_detail = self._before is not None and min(len(corners), len(self._before[1])) >= MIN_CORNERS
-        is_cut = self._before is not None and has_detail and _correlate(self._before[0], small) < MAX_CUT_CORRELATION
         if self._stands(small, corners, index, step):
             found.standing.append(index)
-        self._before = small, corners
-        if is_cut:
-            found.cuts.append(index)
         moved = measure_motion(*self._key, small) if self._key is not None else float("inf")
-        if (moved < self.key_motion and not is_cut) or (index and len(corners) < MIN_CORNERS):
+        if self._key is not None and self._before is not None and not np.isfinite(moved):
+            before, corners_before = self._before
+            if len(corners_before) >= MIN_CORNERS and self._before_index > found.keys[-1]:
+                self._keep(self._before_index, measure_motion(*self._key, before), before)
+                moved = step
+        self._before, self._before_index = (small, corners), index
+        if moved < self.key_motion or (index and len(corners) < MIN_CORNERS):
             return False
         self._key = small, corners
-        found.keys.append(index)
+        self._keep(index, moved if found.keys else 0.0, small)
         return True
+
+    def _keep(self, index: int, motion: float, small: NDArray[np.uint8]) -> None:
+        self.found.keys.append(index)
+        self.found.motion.append(min(motion, LOST_MOTION))
+        self.found.sharpness.append(float(cv2.Laplacian(small, cv2.CV_64F).std()))
 
     def _stands(self, small: NDArray[np.uint8], corners: NDArray[np.float32], index: int, step: float) -> bool:
         if (
@@ -104,29 +119,32 @@ class KeyFrameSelector:
         return index - self._still_since >= MIN_STANDING_FRAMES
 
 
-def _correlate(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    height = max(2, round(THUMBNAIL_PX * first.shape[0] / first.shape[1]))
-    thumbnails = [cv2.resize(image, (THUMBNAIL_PX, height), interpolation=cv2.INTER_AREA) for image in (first, second)]
-    centered = [thumbnail.astype(np.float64) - thumbnail.mean() for thumbnail in thumbnails]
-    power = np.sqrt((centered[0] ** 2).sum() * (centered[1] ** 2).sum())
-    return float((centered[0] * centered[1]).sum() / max(power, 1e-9))
-
-
-def thin_keys(keys: list[int], frames: int) -> list[int]:
-    """Return at most as many key frames as a video of `frames` can have, evenly chosen; the last one stays.
+def thin_keys(found: KeyFrames) -> KeyFrames:
+    """Return at most as many key frames as the video can have, evenly in motion, and sharp; first and last stay.
 
     Examples:
-        >>> len(thin_keys(list(range(221)), 221)), thin_keys([0, 4, 9], 10)
+        >>> many = KeyFrames(list(range(221)), [0.01] * 221, [1.0] * 221, frames=221)
+        >>> len(thin_keys(many).keys), thin_keys(KeyFrames([0, 4, 9], [0.01] * 3, [1.0] * 3, frames=10)).keys
         (70, [0, 4, 9])
     """
-    most = max(MIN_KEYS, frames // FRAMES_PER_KEY)
-    if len(keys) <= most:
-        return keys
-    return [keys[place] for place in np.linspace(0, len(keys) - 1, most).round().astype(int).tolist()]
-
-
-OVERLAP = 7
-"""Key frames that each one is matched with."""
+    progress, sharpness = np.cumsum(found.motion), np.array(found.sharpness)
+    most = max(MIN_KEYS, found.frames // FRAMES_PER_KEY, int(progress[-1] / MOTION_PER_KEY) if len(progress) else 0)
+    if len(found.keys) <= most:
+        return found
+    targets = np.linspace(progress[0], progress[-1], most)
+    reach = SHARPEST_SHARE * (targets[1] - targets[0]) / 2
+    rows = {0, len(found.keys) - 1}
+    for target in targets[1:-1]:
+        first, last = np.searchsorted(progress, (target - reach, target + reach))
+        nearest = int(np.abs(progress - target).argmin())
+        rows.add(first + int(sharpness[first:last].argmax()) if last > first else nearest)
+    kept = sorted(rows)
+    return replace(
+        found,
+        keys=[found.keys[row] for row in kept],
+        motion=[found.motion[row] for row in kept],
+        sharpness=[found.sharpness[row] for row in kept],
+    )
 
 
 def write_features(path: Path, features: FrameFeatures) -> None:
@@ -155,40 +173,3 @@ def import_pycolmap() -> Any:
             if (handler := signal.getsignal(number)) is not None:
                 signal.signal(number, handler)
     return pycolmap
-
-
-def match_key_frames(
-    database: Path, files: Mapping[int, Path], camera: Any, mask: NDArray[np.bool_] | None, *, threads: int
-) -> dict[int, int]:
-    """Write features and matches of key frames, in the order of the video, into a new database.
-
-    files: of `write_features`, by the index of each key frame.
-    camera: a pycolmap.Camera.
-    mask: (h, w), true outside the scene.
-
-    Returns the image id of each key frame.
-    """
-    pycolmap = import_pycolmap()
-    database.unlink(missing_ok=True)
-    image_ids: dict[int, int] = {}
-    with pycolmap.Database.open(str(database)) as store:
-        camera_id = store.write_camera(camera)
-        for index, file in sorted(files.items()):
-            features = read_features(file)
-            if mask is not None:
-                features = features.outside(mask)
-            image_id = store.write_image(pycolmap.Image(name=f"{index:08d}", camera_id=camera_id))
-            rows = np.zeros((len(features.xy), 4), np.float32)
-            rows[:, :2], rows[:, 2] = features.xy + 0.5, 1  # COLMAP's first pixel has its center at one half
-            store.write_keypoints(image_id, rows)
-            descriptors = pycolmap.FeatureDescriptors()
-            descriptors.type, descriptors.data = pycolmap.FeatureExtractorType.SIFT, features.descriptors
-            store.write_descriptors(image_id, descriptors)
-            image_ids[index] = image_id
-    matching, pairing = pycolmap.FeatureMatchingOptions(), pycolmap.SequentialPairingOptions()
-    matching.use_gpu, matching.num_threads = False, threads
-    pairing.overlap, pairing.quadratic_overlap = OVERLAP, False
-    verification = pycolmap.TwoViewGeometryOptions()
-    verification.ransac.random_seed = 0
-    pycolmap.match_sequential(str(database), matching, pairing, verification)
-    return image_ids

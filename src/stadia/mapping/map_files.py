@@ -33,8 +33,8 @@ from stadia.files.input_files import read_bytes
 from stadia.files.json_files import read_json
 from stadia.files.output_files import check_output_folder
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
-from stadia.mapping.build_map import VideoMap
-from stadia.mapping.frame_poses import FrameStatus
+from stadia.mapping.build_map import VideoMap, stack_poses
+from stadia.mapping.frame_poses import FrameStatus, PlacedFrame
 from stadia.mapping.frame_stream import FrameStream
 from stadia.mapping.lens_intervals import PARAMETERS
 from stadia.mapping.road_sweep import RoadPlane
@@ -169,16 +169,22 @@ def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: M
         "noise_px": found.sparse.point_deviations()[1],
         "row_readout": None if found.readout is None else asdict(found.readout),
         "road": None if found.road is None else _describe_road(found.road),
-        "frames": [
-            {
-                "index": frame.index,
-                "name": frame.name,
-                "time_s": frame.time_s,
-                "status": str(frame.status),
-                "T_world_camera": None if frame.T_camera_world is None else poses.T_world_camera[row, :3].tolist(),
-            }
-            for row, frame in enumerate(found.placed)
+        "verdict": None if found.verdict is None else asdict(found.verdict),
+        "frames": [_describe_frame(frame, poses.T_world_camera[row]) for row, frame in enumerate(found.placed)],
+        "parts": [
+            [_describe_frame(frame, np.linalg.inv(T)) for frame, T in zip(part, stack_poses(part), strict=True)]
+            for part in found.parts
         ],
+    }
+
+
+def _describe_frame(frame: PlacedFrame, T_world_camera: Array) -> dict[str, object]:
+    return {
+        "index": frame.index,
+        "name": frame.name,
+        "time_s": frame.time_s,
+        "status": str(frame.status),
+        "T_world_camera": None if frame.T_camera_world is None else T_world_camera[:3].tolist(),
     }
 
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from stadia.datasets.video.video_map import MASK, find_map_folder
 from stadia.files.atomic_files import hold_folder
 from stadia.files.paths import expand_home, make_absolute
 from stadia.mapping.build_map import VideoMap, build_map
-from stadia.mapping.frame_poses import FrameStatus, PlacedFrame
+from stadia.mapping.frame_poses import FrameStatus
 from stadia.mapping.frame_stream import MAX_DISTANCE, FrameStream, MovableMasks
 from stadia.mapping.key_frames import import_pycolmap
 from stadia.mapping.lens_intervals import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
@@ -37,9 +37,10 @@ from stadia.mapping.map_files import (
     find_rotating,
     write_map,
 )
+from stadia.mapping.map_verdict import describe_verdict
 from stadia.mapping.sparse_map import LensCamera
 
-VERSION = 2
+VERSION = 3
 """Of the stored stages; a new version discards earlier ones."""
 
 
@@ -186,23 +187,14 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
             " Path and points bend if the camera turns fast"
         )
     lost = status.get(FrameStatus.LOST, 0)
-    if cuts := find_unmapped_cuts(found.keys.cuts, found.placed):
-        listed = ", ".join(map(str, cuts[:5]))
-        yield f"note: another scene at frame {listed}: only the longest part is mapped"
+    for part in found.parts:
+        yield f"note: {len(part)} frames from {part[0].index} to {part[-1].index} form a part of their own (map.json)"
+        lost -= len(part)
     if lost:
         advice = ". Try --masks if cars or people hide the scene" if stream.masks is None else ""
         yield f"note: {lost} frames have no pose: they are damaged or show too few points{advice}"
-
-
-def find_unmapped_cuts(cuts: Sequence[int], placed: Sequence[PlacedFrame]) -> list[int]:
-    """Return the cuts with lost frames before or after: the map continues over the others.
-
-    Args:
-        cuts: indices of the first frames after a cut.
-        placed: every frame, in order of their indices from 0.
-    """
-    lost = {frame.index for frame in placed if frame.status is FrameStatus.LOST}
-    return [cut for cut in cuts if lost & {cut - 1, cut}]
+    if found.verdict is not None:
+        yield from describe_verdict(found.verdict)
 
 
 def describe_camera(found: VideoMap, stream: FrameStream) -> str:

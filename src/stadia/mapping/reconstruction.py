@@ -70,6 +70,30 @@ def map_frames(
     return max(models.values(), key=lambda model: model.num_reg_images(), default=None)
 
 
+def map_globally(database: Path, camera: Any, *, threads: int) -> list[Any]:
+    """Return a pycolmap.Reconstruction of each connected set of images, solved at once (Pan, GLOMAP, ECCV 2024).
+
+    It passes places where incremental mapping ends, and may join them wrongly.
+
+    camera: a pycolmap.Camera, which stays as it is.
+    """
+    pycolmap = import_pycolmap()
+    with pycolmap.Database.open(str(database)) as store:
+        store.update_camera(camera)
+    options = pycolmap.GlobalPipelineOptions()
+    options.num_threads, options.random_seed = threads, 0
+    mapper = options.mapper
+    mapper.num_threads, mapper.random_seed = threads, 0
+    adjustment = mapper.bundle_adjustment
+    adjustment.refine_focal_length = adjustment.refine_extra_params = False
+    mapper.global_positioning.use_gpu = adjustment.ceres.use_gpu = False
+    with tempfile.TemporaryDirectory(dir=database.parent) as folder:
+        models = pycolmap.global_mapping(str(database), folder, folder, options)
+    for model in models.values():
+        adjust(model, refine_focal=False, refine_lens=False, threads=threads)
+    return list(models.values())
+
+
 def adjust(
     model: Any,
     *,

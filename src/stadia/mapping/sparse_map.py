@@ -189,10 +189,10 @@ def from_reconstruction(model: Any, colors: Mapping[int, NDArray[np.uint8]]) -> 
 MIN_SHARED_FRAMES = 3
 
 
-def join_maps(maps: list[SparseMap]) -> SparseMap:
-    """Return one map of consecutive maps that share key frames, each moved onto the one before by a similarity.
+def join_maps(maps: list[SparseMap]) -> list[SparseMap]:
+    """Return the parts of consecutive maps: those that share key frames are moved onto the one before.
 
-    If some cannot be joined, the part with most key frames stays.
+    The part with most key frames comes first.
     """
     joined = [maps[0]]
     for following in maps[1:]:
@@ -201,7 +201,7 @@ def join_maps(maps: list[SparseMap]) -> SparseMap:
             joined.append(following)
         else:
             joined[-1] = _join_two(joined[-1], following, shared)
-    return max(joined, key=lambda part: len(part.frames))
+    return sorted(joined, key=lambda part: -len(part.frames))
 
 
 def _join_two(first: SparseMap, second: SparseMap, shared: NDArray[np.int64]) -> SparseMap:

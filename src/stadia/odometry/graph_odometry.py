@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale, Predictor
-from stadia.geometry.image_features import FrameFeatures, find_features, match_sift_features
+from stadia.geometry.image_features import FrameFeatures, describe_places, find_features, match_sift_features
 from stadia.geometry.pose_graph import (
     PoseEdges,
     interpolate_similarity,
@@ -25,8 +25,6 @@ from stadia.odometry.visual_odometry import SlidingWindowOdometry, TakePoints
 
 Array = NDArray[np.float64]
 
-WORDS = 32  # of the visual vocabulary
-WORD_SAMPLES = 20_000  # descriptors that the vocabulary is learned from
 MIN_GAP = 15  # key frames between the two of a loop: three windows
 CANDIDATES = 3  # most similar key frames that are tried for each one
 MIN_INLIERS = 25
@@ -78,24 +76,6 @@ def lift_features(features: FrameFeatures, K: Array, depth: NDArray[np.float32],
     z = depth[row.clip(0, depth.shape[0] - 1), column.clip(0, depth.shape[1] - 1)].astype(np.float64)
     known = np.isfinite(z) & (z > 0)
     return KeyframeView(features.select(known), rays[known] * z[known, None], K)
-
-
-def describe_places(views: Sequence[KeyframeView]) -> Array:
-    """Return (N, WORDS * 128) unit vectors (VLAD), with a vocabulary from these key frames."""
-    every = np.concatenate([view.features.descriptors for view in views]).astype(np.float32)
-    if len(every) < WORDS:
-        return np.zeros((len(views), WORDS * 128))
-    sample = every[np.random.default_rng(0).permutation(len(every))[:WORD_SAMPLES]]
-    cv2.setRNGSeed(0)
-    criteria = (cv2.TERM_CRITERIA_MAX_ITER, 10, 0.0)
-    _, _, words = cv2.kmeans(sample, WORDS, None, criteria, 1, cv2.KMEANS_PP_CENTERS)
-    places = np.zeros((len(views), WORDS, 128))
-    for row, view in enumerate(views):
-        descriptors = view.features.descriptors.astype(np.float32)
-        word = ((words * words).sum(1) - 2 * descriptors @ words.T).argmin(1)
-        np.add.at(places[row], word, descriptors - words[word])
-    flat = (np.sign(places) * np.sqrt(np.abs(places))).reshape(len(views), -1)
-    return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12))
 
 
 def propose_pairs(places: Array) -> list[tuple[int, int]]:
@@ -201,7 +181,7 @@ def find_loops(views: Sequence[KeyframeView], T_world_camera: Array) -> list[Loo
         return []
     measured = [
         Loop(first, second, motion)
-        for first, second in propose_pairs(describe_places(views))
+        for first, second in propose_pairs(describe_places([view.features for view in views]))
         if (motion := measure_motion(views[first], views[second])) is not None
     ]
     return judge_loops(measured, T_world_camera)

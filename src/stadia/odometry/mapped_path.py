@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale, Predictor
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
-from stadia.datasets.video.video_map import StoredMap, find_map
+from stadia.datasets.video.video_map import StoredMap, find_usable_map
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.geometry.align import umeyama
@@ -104,7 +104,7 @@ class MappedPath:
     @classmethod
     def find(cls, source: Path, depth_scale: DepthScale, height_m: float | None = None) -> MappedPath | None:
         """Return the path of the map next to a video or a folder of images; None without one, or for affine depth."""
-        found = None if depth_scale.is_affine else find_map(source)
+        found = None if depth_scale.is_affine else find_usable_map(source)
         return None if found is None else cls(found, height_m)
 
     @property

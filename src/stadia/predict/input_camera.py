@@ -16,7 +16,7 @@ from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.datasets.video.video_camera import find_camera_file, read_image_size, read_user_intrinsics
-from stadia.datasets.video.video_map import MapCamera, find_map
+from stadia.datasets.video.video_map import MapCamera, find_usable_map
 from stadia.geometry.numpy_camera import focal_px_from_fov
 
 ASSUMED_FOV_DEG = 60.0
@@ -78,7 +78,7 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
 
     Raises DataError for images that cannot be read.
     """
-    beside, mapped = find_camera_file(source), find_map(source)
+    beside, mapped = find_camera_file(source), find_usable_map(source)
     if given.is_given:
         return InputCamera(given, "given by data.camera", warnings=_compare_with_file(given, source, beside))
     if beside is not None:

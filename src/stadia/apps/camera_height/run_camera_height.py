@@ -26,7 +26,7 @@ from stadia.apps.camera_height.road_objects import (
 )
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, TrackProgress, no_progress
-from stadia.datasets.video.video_map import MapRoad, find_map
+from stadia.datasets.video.video_map import MapRoad, find_usable_map
 from stadia.evaluation.plots.charts import draw_heights_over_frames
 from stadia.evaluation.plots.image_overlays import (
     BAD,
@@ -206,7 +206,7 @@ def run_camera_height(request: CameraHeightRequest, track: TrackProgress = no_pr
     if request.checkpoint is not None or request.depth is not None:
         return run_depth_height(request, track)
     frames = read_road_frames(request, track)
-    mapped = find_map(expand_home(request.source))
+    mapped = find_usable_map(expand_home(request.source))
     road = None if mapped is None else mapped.road
     estimated = estimate_camera_height(frames, request.config, road=road, track=track)
     lines = summary_lines(estimated)

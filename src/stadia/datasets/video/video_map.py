@@ -28,6 +28,9 @@ from stadia.files.input_files import read_bytes
 RECORD, POINTS, MASK = "map.json", "points.npz", "static.png"
 FORMAT = "stadia-map"
 MAP_CAMERA = "the camera of the map"
+UNUSABLE = "unusable"
+"""Grade of a map that nothing takes path, points or camera from."""
+
 MAX_RECORD_BYTES = 1 << 28
 _REMAKE = "make it again: stadia map VIDEO"
 
@@ -135,6 +138,20 @@ class MapRoad(FileEntry):
         return float(K[1, 2] + K[1, 1] * np.tan(np.radians(self.pitch_deg)))
 
 
+class _MapReason(FileEntry):
+    field: str
+
+
+class MapVerdictRecord(FileEntry):
+    """The verdict of `mapping.map_verdict`; grade: "usable", "doubtful" or "unusable", with the fields that decided."""
+
+    grade: str
+    reasons: list[_MapReason] = Field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.grade} ({', '.join(reason.field for reason in self.reasons) or 'all checks passed'})"
+
+
 class _MapRecord(FileEntry):
     format: str
     source: str = ""
@@ -142,6 +159,7 @@ class _MapRecord(FileEntry):
     camera: MapCamera
     frames: list[_MapFrame]
     road: MapRoad | None = None
+    verdict: MapVerdictRecord | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +170,7 @@ class StoredMap:
     names, status: of all frames of the video; `mapping.frame_poses.FrameStatus` lists the states.
     poses: (N, 4, 4) T_world_camera, up to scale; NaN for lost frames.
     road: None if no road could be measured.
+    verdict: None for a map of an earlier version, which is used.
     """
 
     folder: Path
@@ -162,6 +181,12 @@ class StoredMap:
     status: tuple[str, ...]
     poses: NDArray[np.float64]
     road: MapRoad | None = None
+    verdict: MapVerdictRecord | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Return whether path and points may be used."""
+        return self.verdict is None or self.verdict.grade != UNUSABLE
 
     def read_points(self) -> dict[str, NDArray[Any]]:
         """Return points (P, 3), relative_deviation (P,), track_length (P,), observed (M, 2) and frames (K,)."""
@@ -297,6 +322,7 @@ def _read_map(folder: Path, _: tuple[int, int] | None) -> StoredMap:
         status=status,
         poses=poses,
         road=record.road,
+        verdict=record.verdict,
     )
 
 
@@ -325,6 +351,12 @@ def find_map(source: Path) -> StoredMap | None:
     return mapped
 
 
+def find_usable_map(source: Path) -> StoredMap | None:
+    """Return the map as `find_map`, or None if its verdict is unusable."""
+    mapped = find_map(source)
+    return mapped if mapped is not None and mapped.is_usable else None
+
+
 def find_static_mask(source: Path) -> Path | None:
     """Return the static mask of a source's map, or None. Raises DataError as `find_map`."""
     path = find_map_folder(source) / MASK
@@ -336,7 +368,7 @@ MIN_CORNER_SHIFT_PX = 0.5  # smaller distortion stays
 
 def find_mapped_camera(source: Path) -> MapCamera | None:
     """Return the camera of a source's map; None if it is not determined."""
-    found = find_map(source)
+    found = find_usable_map(source)
     return found.camera if found is not None and found.camera.is_determined else None
 
 
@@ -346,6 +378,7 @@ def read_mapped_camera(source: Path) -> MapCamera:
     if found is None:
         expected = f"{find_map_folder(source).name} next to it"
         raise DataError(source, found="no map", expected=expected, fix=f"make it: stadia map {source}")
+    _check_usable(found)
     camera = found.camera
     if not camera.is_determined:
         fix = f"give the camera: stadia camera {source} --fov DEGREES"
@@ -366,14 +399,20 @@ BELOW_ROAD = 0.4
 
 
 def find_map_geometry(source: Path, *, skip_damaged: bool = False) -> MapGeometry | None:
-    """Return the geometry of the map of a source, or None. `skip_damaged` never raises DataError."""
+    """Return the geometry of the usable map of a source, or None. `skip_damaged` never raises DataError."""
     try:
-        mapped = find_map(source)
+        mapped = find_usable_map(source)
     except StadiaError:
         if skip_damaged:
             return None
         raise
     return None if mapped is None else mapped.geometry
+
+
+def _check_usable(mapped: StoredMap) -> None:
+    if not mapped.is_usable:
+        fix = "map another part of the video, or go without the map: motion=network"
+        raise DataError(mapped.folder, found=f"a map that is {mapped.verdict}", expected="a usable map", fix=fix)
 
 
 def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> MapGeometry:
@@ -382,6 +421,7 @@ def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> Map
     if mapped is None:
         expected = f"{find_map_folder(source).name} next to it, or motion=network"
         raise DataError(source, found="no map", expected=expected, fix=f"make it: stadia map {source}")
+    _check_usable(mapped)
     if (why := mapped.find_camera_mismatch(focal)) is not None:
         fix = f"make it again with this camera: stadia map {source}, or train without it: motion=network"
         raise DataError(mapped.folder, found=why, expected="the camera of the data", fix=fix)

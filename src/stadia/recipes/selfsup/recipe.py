@@ -96,6 +96,8 @@ def find_reason_against(data_set: DatasetConfig) -> str | None:
         camera = read_user_intrinsics(data_set.camera, path, *read_image_size(path))
     except StadiaError as error:
         return str(error)
+    if not mapped.is_usable:
+        return f"{find_map_folder(path).name} is {mapped.verdict}"
     placed = sum(status != "lost" for status in mapped.status) / max(len(mapped.status), 1)
     if placed < MIN_PLACED:
         return f"{find_map_folder(path).name} places {placed:.0%} of the frames"

@@ -1,0 +1,228 @@
+"""Map matched key frames, in parts if they cannot be joined, and find the camera."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stadia.mapping.camera_search import ASSUMED_FOV_DEG, FoundCamera, find_camera
+from stadia.mapping.key_frames import import_pycolmap, read_features
+from stadia.mapping.lens_intervals import MIN_FOCAL_DEVIATION, LensIntervals, measure_lens
+from stadia.mapping.map_evidence import measure_contradictions, split_map
+from stadia.mapping.map_verdict import MAX_CONTRADICTED
+from stadia.mapping.pair_matching import FramePair
+from stadia.mapping.reconstruction import adjust, adjust_camera, keep_frames, map_frames, map_globally, mirror_if_better
+from stadia.mapping.sparse_map import LensCamera, SparseMap, from_reconstruction, join_maps
+
+MIN_FRAMES = 3
+
+CHUNK_FRAMES, CHUNK_OVERLAP = 120, 20
+"""Key frames mapped together, and shared by two chunks: time and memory grow linearly."""
+
+COST_SHARE = 0.5
+"""Share of the difference between focal lengths by the wide and the narrow cost that counts as a deviation."""
+
+MIN_CONTINUED = 0.5
+"""Share of a chunk's new key frames that must be placed from the shared ones; below, a new scene begins."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CameraEstimate:
+    """The camera of a map, of the small frames.
+
+    origin: "given", "estimated", "uncertain" if it is not claimed, or "assumed" if the motion does not determine it.
+    intervals: None for a given camera.
+    """
+
+    camera: LensCamera
+    origin: str
+    intervals: LensIntervals | None
+
+
+COMPLETE = 0.95
+"""Share of the key frames from which no further attempt is made."""
+
+MIN_PART, MAX_PARTS = 6, 8
+"""Key frames of a further part, and parts of a video."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MappedParts:
+    """Parts of a video with one camera, the largest first; each has its own frame of reference and scale.
+
+    estimate: None if no part could be mapped.
+    """
+
+    estimate: CameraEstimate | None
+    parts: list[SparseMap]
+
+    def count(self) -> int:
+        """Return the number of key frames with a pose."""
+        return sum(len(part.frames) for part in self.parts)
+
+    def rank(self) -> int:
+        """Return what is larger for few large parts: the pairs of frames whose motion is known."""
+        return sum(len(part.frames) ** 2 for part in self.parts)
+
+
+def map_parts(
+    database: Path,
+    files: Mapping[int, Path],
+    pairs: Sequence[FramePair],
+    *,
+    given: LensCamera | None,
+    size: tuple[int, int],
+    threads: int,
+    is_last: bool,
+) -> MappedParts:
+    """Return the parts of a matched video, split where matches contradict a join.
+
+    database: of COLMAP, without the matches that are held out.
+    files: features by key frame.
+    pairs: all matches.
+    size: height and width of the small frames.
+    is_last: whether a global mapping is tried too if frames are missing.
+    """
+    frames = sorted(files)
+    mapped = _map_in_chunks(database, files, given, size, threads)
+    if mapped.estimate is None:
+        return mapped
+    found = [MappedParts(mapped.estimate, _split_wrong_joins(mapped.parts, pairs))]
+    if (is_last and found[0].count() < COMPLETE * len(frames)) or len(found[0].parts) > 1:
+        models = map_globally(database, mapped.estimate.camera.to_pycolmap(import_pycolmap()), threads=threads)
+        maps = [_read_model(model, files) for model in models if model.num_reg_images() >= MIN_FRAMES]
+        found.append(MappedParts(mapped.estimate, _split_wrong_joins(maps, pairs)))
+    return max(found, key=MappedParts.rank)
+
+
+def _split_wrong_joins(parts: Sequence[SparseMap], pairs: Sequence[FramePair]) -> list[SparseMap]:
+    """Return the parts, split where most matches across contradict, or hardly any connects them; largest first."""
+    pending, sound = list(parts), list[SparseMap]()
+    while pending:
+        part = pending.pop()
+        shares, _ = measure_contradictions(part, pairs)
+        shares = np.where(np.isnan(shares), 1.0, shares)
+        if len(shares) and shares.max() > MAX_CONTRADICTED:
+            pieces = split_map(part, int(shares.argmax()) + 1)
+            pending += [piece for piece in pieces if len(piece.frames) >= MIN_FRAMES]
+        else:
+            sound.append(part)
+    sound.sort(key=lambda part: -len(part.frames))
+    return [part for row, part in enumerate(sound[:MAX_PARTS]) if row == 0 or len(part.frames) >= MIN_PART]
+
+
+def _map_in_chunks(
+    database: Path, files: Mapping[int, Path], given: LensCamera | None, size: tuple[int, int], threads: int
+) -> MappedParts:
+    frames = sorted(files)
+    found = find_camera(database, frames[:CHUNK_FRAMES], *size, given=given, threads=threads)
+    if found is None:
+        return MappedParts(None, [])
+    chunks = list(_split_chunks(frames))
+    camera, first = LensCamera.from_fov(ASSUMED_FOV_DEG, *size), None
+    is_usable = given is not None or found.intervals.is_focal_usable(found.camera)
+    if is_usable:
+        first = _extend_model(found.model, database, chunks.pop(0), refine=given is None, threads=threads)
+        camera = given or LensCamera.from_pycolmap(next(iter(first.cameras.values())))
+    maps = [_read_model(model, files) for model in _map_chunks(database, chunks, camera, first, threads)]
+    if not maps:
+        return MappedParts(None, [])
+    parts = join_maps(maps)
+    estimate = _judge_camera(found, maps[0], camera, given=given, is_usable=is_usable)
+    return MappedParts(estimate, parts + list(_map_rest(database, files, parts, camera, threads)))
+
+
+def _judge_camera(
+    found: FoundCamera, first: SparseMap, camera: LensCamera, *, given: LensCamera | None, is_usable: bool
+) -> CameraEstimate:
+    if given is not None:
+        return CameraEstimate(given, "given", None)
+    if not is_usable:
+        return CameraEstimate(camera, "assumed", found.intervals)
+    shift = COST_SHARE * abs(camera.focal_px / found.camera.focal_px - 1)
+    deviation = math.hypot(found.start_spread, MIN_FOCAL_DEVIATION, shift)
+    intervals = measure_lens(first).widen_focal(deviation * camera.focal_px)
+    is_claimed = found.starts_agree and intervals.is_focal_determined(camera)
+    return CameraEstimate(camera, "estimated" if is_claimed else "uncertain", intervals)
+
+
+def _map_rest(
+    database: Path, files: Mapping[int, Path], parts: Sequence[SparseMap], camera: LensCamera, threads: int
+) -> Iterator[SparseMap]:
+    """Yield parts of the key frames that `parts` leave out, the largest first."""
+    left = set(files) - {int(frame) for part in parts for frame in part.frames}
+    for _ in range(MAX_PARTS):
+        if len(left) < MIN_PART:
+            return
+        model = _start_model(database, [f"{index:08d}" for index in sorted(left)], camera, threads)
+        if model is None or model.num_reg_images() < MIN_PART:
+            return
+        part = _read_model(model, files)
+        yield part
+        left -= {int(frame) for frame in part.frames}
+
+
+def _extend_model(start: Any, database: Path, names: Sequence[str], *, refine: bool, threads: int) -> Any:
+    """Return the model of the first chunk, started from some of its frames."""
+    camera = next(iter(start.cameras.values()))
+    model = map_frames(database, names, camera, refine=False, threads=threads, start=start)
+    if model is None or model.num_reg_images() < start.num_reg_images():
+        model = start
+    if refine:
+        adjust_camera(model, threads=threads)
+    else:
+        adjust(model, refine_focal=False, refine_lens=False, threads=threads)
+    return model
+
+
+def _map_chunks(
+    database: Path, chunks: Sequence[Sequence[str]], camera: LensCamera, first: Any | None, threads: int
+) -> Iterator[Any]:
+    """Yield `first`, and the model of each chunk, which continues from the frames shared with the one before."""
+    before = first
+    if first is not None:
+        yield first
+    for names in chunks:
+        model = None if before is None else _continue_model(before, database, names, threads)
+        before = model or _start_model(database, names, camera, threads)
+        if before is not None:
+            yield before
+
+
+def _start_model(database: Path, names: Sequence[str], camera: LensCamera, threads: int) -> Any | None:
+    model = map_frames(database, names, camera.to_pycolmap(import_pycolmap()), refine=False, threads=threads)
+    if model is None or model.num_reg_images() < MIN_FRAMES:
+        return None
+    model = mirror_if_better(model, threads=threads)
+    adjust(model, refine_focal=False, refine_lens=False, threads=threads)
+    return model
+
+
+def _continue_model(before: Any, database: Path, names: Sequence[str], threads: int) -> Any | None:
+    start = keep_frames(before, names)
+    shared = start.num_reg_images()
+    if shared < MIN_FRAMES:
+        return None
+    camera = next(iter(start.cameras.values()))
+    model = map_frames(database, names, camera, refine=False, threads=threads, start=start)
+    if model is None or model.num_reg_images() - shared < MIN_CONTINUED * (len(names) - shared):
+        return None
+    adjust(model, refine_focal=False, refine_lens=False, threads=threads)
+    return model
+
+
+def _read_model(model: Any, files: Mapping[int, Path]) -> SparseMap:
+    frames = [int(image.name) for image in model.images.values() if image.has_pose]
+    return from_reconstruction(model, {frame: read_features(files[frame]).colors for frame in frames})
+
+
+def _split_chunks(frames: Sequence[int]) -> Iterator[list[str]]:
+    names = [f"{index:08d}" for index in frames]
+    step = CHUNK_FRAMES - CHUNK_OVERLAP
+    for start in range(0, max(1, len(names) - CHUNK_OVERLAP), step):
+        yield names[start : start + CHUNK_FRAMES]

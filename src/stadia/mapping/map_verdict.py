@@ -1,0 +1,176 @@
+"""Judge a map by what its own matches show: may anyone rely on it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from stadia.mapping.map_evidence import (
+    MAX_ERROR,
+    count_reversing,
+    measure_contradictions,
+    measure_plane,
+    measure_speed_jump,
+    measure_standing,
+    measure_turns,
+)
+from stadia.mapping.pair_matching import FramePair
+from stadia.mapping.road_sweep import find_travel_direction
+from stadia.mapping.sparse_map import Array, SparseMap
+
+
+class MapGrade(StrEnum):
+    """usable: nothing found.  doubtful: part of the frames or one sign is missing.  unusable: nothing uses it."""
+
+    USABLE = "usable"
+    DOUBTFUL = "doubtful"
+    UNUSABLE = "unusable"
+
+
+@dataclass(frozen=True, slots=True)
+class MapEvidence:
+    """What the images show about a map.
+
+    placed: share of the frames with a pose.
+    held_out_px: median error of held-out matches, of the small frames.  held_out_within: share within MAX_ERROR.
+    contradicted: largest share of matches across one place of the path that contradict its points.
+    contradicted_frame: the key frame before that place.
+    turn_deg: upper quartile of the rotations of neighbors against those by their matches.
+    reversing: share of the steps of a camera that drives forward which reverse; 0 for other cameras.
+    speed_jump: largest factor between the speeds before and after a key frame.
+    standing: share of matches of distant key frames that do not move.
+    planar: share of them that one plane explains.
+    has_camera: whether the camera was given.
+    """
+
+    placed: float
+    held_out_px: float
+    held_out_within: float
+    contradicted: float
+    contradicted_frame: int
+    turn_deg: float
+    reversing: float
+    speed_jump: float
+    standing: float
+    planar: float
+    has_camera: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MapReason:
+    """A field of the evidence that passed its limit, and the grade that follows."""
+
+    field: str
+    value: float
+    limit: float
+    grade: MapGrade
+
+
+@dataclass(frozen=True, slots=True)
+class MapVerdict:
+    """The grade of a map with its reasons and the evidence."""
+
+    grade: MapGrade
+    reasons: tuple[MapReason, ...]
+    evidence: MapEvidence
+
+
+MIN_PLACED, MIN_PLACED_AT_ALL = 0.5, 0.1
+MIN_HELD_OUT, MIN_HELD_OUT_AT_ALL = 0.8, 0.5
+MAX_CONTRADICTED = 0.4
+"""Wrong joins of `walk` have .85 to 1; right maps of it and of other videos up to .2."""
+
+MAX_TURN_ERROR_DEG = 5.0
+MAX_REVERSING = 0.1
+MAX_SPEED_JUMP = 12.0
+MAX_STANDING = 0.5
+MAX_PLANAR = 0.95
+"""If one plane explains the images, it does not determine an unknown camera."""
+
+
+def judge_map(evidence: MapEvidence) -> MapVerdict:
+    """Return the verdict on a map. The worst reason decides."""
+    found = evidence
+    unusable, doubtful = MapGrade.UNUSABLE, MapGrade.DOUBTFUL
+    planar = 0.0 if found.has_camera else found.planar
+    checks = (
+        (found.standing > MAX_STANDING, MapReason("standing", found.standing, MAX_STANDING, unusable)),
+        (
+            found.contradicted > MAX_CONTRADICTED,
+            MapReason("contradicted", found.contradicted, MAX_CONTRADICTED, unusable),
+        ),
+        (
+            found.held_out_within < MIN_HELD_OUT_AT_ALL,
+            MapReason("held_out_within", found.held_out_within, MIN_HELD_OUT_AT_ALL, unusable),
+        ),
+        (found.turn_deg > MAX_TURN_ERROR_DEG, MapReason("turn_deg", found.turn_deg, MAX_TURN_ERROR_DEG, unusable)),
+        (found.reversing > MAX_REVERSING, MapReason("reversing", found.reversing, MAX_REVERSING, unusable)),
+        (found.placed < MIN_PLACED_AT_ALL, MapReason("placed", found.placed, MIN_PLACED_AT_ALL, unusable)),
+        (
+            found.held_out_within < MIN_HELD_OUT,
+            MapReason("held_out_within", found.held_out_within, MIN_HELD_OUT, doubtful),
+        ),
+        (found.speed_jump > MAX_SPEED_JUMP, MapReason("speed_jump", found.speed_jump, MAX_SPEED_JUMP, doubtful)),
+        (planar > MAX_PLANAR, MapReason("planar", planar, MAX_PLANAR, doubtful)),
+        (found.placed < MIN_PLACED, MapReason("placed", found.placed, MIN_PLACED, doubtful)),
+    )
+    reasons = {reason.field: reason for failed, reason in reversed(checks) if failed}
+    grades = [reason.grade for reason in reasons.values()]
+    grade = next((grade for grade in (unusable, doubtful) if grade in grades), MapGrade.USABLE)
+    return MapVerdict(grade, tuple(sorted(reasons.values(), key=lambda reason: reason.grade != unusable)), evidence)
+
+
+def measure_evidence(
+    sparse: SparseMap, pairs: Sequence[FramePair], T_world_camera: Array, *, has_camera: bool
+) -> MapEvidence:
+    """Return the evidence on a map by the matches of its key frames.
+
+    T_world_camera: (N, 4, 4) of all frames of the video, NaN for lost ones.
+    """
+    contradicted, held = measure_contradictions(sparse, pairs)
+    known = np.nan_to_num(contradicted)
+    worst = int(known.argmax()) if len(known) else 0
+    turns = measure_turns(sparse, pairs)
+    placed = np.isfinite(T_world_camera).all((1, 2))
+    reversing, steps = count_reversing(T_world_camera[placed, :3, 3])
+    drives = find_travel_direction(T_world_camera) is not None
+    limit = MAX_ERROR * max(sparse.camera.height, sparse.camera.width)
+    return MapEvidence(
+        placed=float(placed.mean()),
+        held_out_px=float(np.median(held)) if len(held) else float("nan"),
+        held_out_within=float((held < limit).mean()) if len(held) else 1.0,
+        contradicted=float(known[worst]) if len(known) else 0.0,
+        contradicted_frame=int(sparse.frames[worst]),
+        turn_deg=float(np.quantile(turns, 0.75)) if len(turns) else 0.0,
+        reversing=reversing / max(steps, 1) if drives else 0.0,
+        speed_jump=measure_speed_jump(sparse),
+        standing=measure_standing(pairs, sparse.camera.width),
+        planar=measure_plane(pairs),
+        has_camera=has_camera,
+    )
+
+
+def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
+    """Yield the verdict and its reasons, for people."""
+    texts = {
+        "standing": "the camera stands: {value:.0%} of the matches do not move",
+        "contradicted": "two parts are joined wrongly at frame {frame}: {value:.0%} of the matches across contradict",
+        "held_out_within": "only {value:.0%} of the matches that were held out fit",
+        "turn_deg": "the path turns otherwise than the images, by {value:.1f} degrees from frame to frame",
+        "reversing": "{value:.0%} of the steps of a camera that drives forward go back",
+        "placed": "{value:.0%} of the frames have a pose",
+        "speed_jump": "the speed changes at once by a factor of {value:.1f}",
+        "planar": "one plane explains {value:.0%} of the matches, so it does not show the camera",
+    }
+    reasons = [
+        texts[reason.field].format(value=reason.value, frame=verdict.evidence.contradicted_frame)
+        for reason in verdict.reasons
+    ]
+    shown = verdict.evidence
+    plain = f"matches held out of the map fit by {shown.held_out_px:.2f} px"
+    yield f"verdict: {verdict.grade}: {'; '.join(reasons) or plain}"
+    if verdict.grade == MapGrade.UNUSABLE:
+        yield "note: predict, adapt and train do not use this map"
