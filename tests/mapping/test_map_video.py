@@ -14,9 +14,19 @@ from tests.mapping.textured_room import TexturedRoom, find_arc_pose, write_image
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError, StadiaError
+from stadia.dataloading.config import DatasetConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.video_decoding import hash_source
-from stadia.datasets.video.video_map import find_map, find_map_folder, find_static_mask, read_map
+from stadia.datasets.video.video_map import (
+    find_map,
+    find_map_folder,
+    find_mapped_camera,
+    find_static_mask,
+    find_usable_map,
+    read_map,
+    read_map_geometry,
+    read_mapped_camera,
+)
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.geometry.align import umeyama
 from stadia.mapping import map_parts
@@ -27,6 +37,7 @@ from stadia.mapping.key_frames import KeyFrames
 from stadia.mapping.map_files import write_map
 from stadia.mapping.map_parts import CameraEstimate
 from stadia.mapping.sparse_map import LensCamera, SparseMap
+from stadia.recipes.selfsup.recipe import find_reason_against
 
 pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
 
@@ -182,6 +193,20 @@ def test_a_camera_that_the_motion_does_not_determine_is_not_used(tmp_path):
         open_recordings(images, stride=1, camera="estimate")
     (images / "K.txt").write_text("9 0 1\n0 9 1\n0 0 1")
     assert open_recordings(images, stride=1)[0].K(0)[0, 0] == 9
+
+
+@pytest.mark.parametrize(("grade", "is_used"), [("unusable", False), ("doubtful", True)])
+def test_an_unusable_map_gives_no_camera_no_points_and_no_motion(tmp_path, grade, is_used):
+    images = make_images(tmp_path / "images")
+    find_map_folder(images).mkdir()
+    write_record(find_map_folder(images), verdict={"grade": grade, "reasons": [{"field": "contradicted"}]})
+    assert (find_usable_map(images) is not None, find_mapped_camera(images) is not None) == (is_used, is_used)
+    reason = find_reason_against(DatasetConfig(path=str(images), camera={"focal_px": 300}, offsets=(-1, 1)))
+    assert reason == (None if is_used else "images.map is unusable (contradicted)")
+    if not is_used:
+        for use in (read_mapped_camera, lambda source: read_map_geometry(source, [0], 15.0)):
+            with refuses(DataError, where="images.map", found="contradicted"):
+                use(images)
 
 
 def test_the_map_of_another_video_is_refused(tmp_path):
