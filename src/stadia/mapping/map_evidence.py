@@ -15,7 +15,10 @@ MAX_ERROR = 0.005
 """Distance of a point from a match, as a share of the longer side, from which the match contradicts the map."""
 
 MIN_CROSSING = 15
-"""Matches across a place of the path, below which they show nothing."""
+"""Matches across a place of the path that must show its scale; with fewer, the scale is not determined there."""
+
+SCALE_CHANGE = 1.3
+"""A match shows the scale if it contradicts a path that is so much longer from there on."""
 
 MAX_STILL = 0.0015
 """Motion of a match between distant key frames, as a share of the width, below which it stands."""
@@ -24,7 +27,7 @@ MIN_MATCHES = 20
 MAX_TURNS = 80
 """Pairs of neighbors whose rotation is measured."""
 
-_PLANE_PX = 2.0
+_PLANE_PX, _BEHIND_PX = 2.0, 1e6
 _SUB_PIXELS = 64  # steps of a pixel in which features are compared
 
 
@@ -32,27 +35,33 @@ def measure_errors(sparse: SparseMap, pair: FramePair) -> Array:
     """Return (N,), how far the points of a pair's matches fall from the other image, pixels; NaN without a point."""
     rows = np.searchsorted(sparse.frames, (pair.first, pair.second))
     ends = ((rows[0], pair.xy_first, rows[1], pair.xy_second), (rows[1], pair.xy_second, rows[0], pair.xy_first))
-    errors = [_project_errors(sparse, *end) for end in ends]
+    errors = [np.full(len(pair.xy_first), np.nan) for _ in range(2)]
+    for found, (row, xy, other, xy_other) in zip(errors, ends, strict=True):
+        known, points = _find_points(sparse, row, xy)
+        found[known] = np.linalg.norm(_project(sparse, points, other) - xy_other[known], axis=1)
     return np.asarray(np.fmax(*errors))
 
 
-def _project_errors(sparse: SparseMap, row: int, xy: Array, other: int, xy_other: Array) -> Array:
+def _find_points(sparse: SparseMap, row: int, xy: Array) -> tuple[NDArray[np.bool_], Array]:
+    """Return which features (N, 2) of a key frame have a point, and these points (K, 3)."""
     observed = np.flatnonzero(sparse.observed[:, 0] == row)
+    if not len(observed):
+        return np.zeros(len(xy), bool), np.empty((0, 3))
     keys, wanted = _encode(sparse.xy[observed]), _encode(xy)
     order = np.argsort(keys)
-    at = np.searchsorted(keys[order], wanted).clip(0, max(len(keys) - 1, 0))
-    errors = np.full(len(xy), np.nan)
-    if not len(keys):
-        return errors
-    found = keys[order][at] == wanted
-    points = sparse.points[sparse.observed[observed[order[at[found]]], 1]]
-    T = sparse.T_camera_world[other]
-    inside = points @ T[:3, :3].T + T[:3, 3]
-    distance = np.full(len(inside), np.inf)
+    at = order[np.searchsorted(keys[order], wanted).clip(0, len(keys) - 1)]
+    known = keys[at] == wanted
+    return known, sparse.points[sparse.observed[observed[at[known]], 1]]
+
+
+def _project(sparse: SparseMap, points: Array, row: int, moved: float | Array = 0.0) -> Array:
+    """Return pixels (N, 2) of points in a key frame whose center is moved by (3,); far off behind it."""
+    T = sparse.T_camera_world[row]
+    inside = (points - moved) @ T[:3, :3].T + T[:3, 3]
+    pixels = np.full((len(points), 2), _BEHIND_PX)
     ahead = inside[:, 2] > 0
-    distance[ahead] = np.linalg.norm(sparse.camera.project(inside[ahead]) - xy_other[found][ahead], axis=1)
-    errors[found] = distance
-    return errors
+    pixels[ahead] = sparse.camera.project(inside[ahead])
+    return pixels
 
 
 def _encode(xy: Array) -> NDArray[np.int64]:
@@ -70,10 +79,11 @@ def measure_contradictions(sparse: SparseMap, pairs: Sequence[FramePair]) -> tup
     """Return the share of contradicting matches across each place between two key frames (F - 1,), and the held errors.
 
     The scale of a path goes through the points that both sides see. Where they were joined wrongly, matches across
-    the place fall far from each other's points. A share is NaN if no match crosses; errors are pixels.
+    the place fall far from each other's points. A share is NaN if too few matches show the scale; errors are pixels.
     """
     limit = MAX_ERROR * max(sparse.camera.height, sparse.camera.width)
-    wrong, crossing = np.zeros(len(sparse.frames)), np.zeros(len(sparse.frames))
+    wrong, crossing, showing = np.zeros((3, len(sparse.frames)))
+    centers = np.linalg.inv(sparse.T_camera_world)[:, :3, 3]
     held = [np.empty(0)]
     for pair in select_pairs(sparse, pairs):
         errors = measure_errors(sparse, pair)
@@ -82,8 +92,14 @@ def measure_contradictions(sparse: SparseMap, pairs: Sequence[FramePair]) -> tup
         wrong[first:second] += (errors[known] > limit).sum()
         crossing[first:second] += known.sum()
         held.append(errors[known & pair.is_held])
+        _, points = _find_points(sparse, first, pair.xy_first)
+        before = _project(sparse, points, second)
+        for place in range(first, second):
+            moved = (SCALE_CHANGE - 1) * (centers[second] - centers[place])
+            shift = np.linalg.norm(_project(sparse, points, second, moved) - before, axis=1)
+            showing[place] += (shift > limit).sum()
     shares = np.full(len(crossing), np.nan)
-    np.divide(wrong, crossing, out=shares, where=crossing >= MIN_CROSSING)
+    np.divide(wrong, crossing, out=shares, where=showing >= MIN_CROSSING)
     return shares[:-1], np.concatenate(held)
 
 

@@ -47,7 +47,7 @@ class CameraEstimate:
 COMPLETE = 0.95
 """Share of the key frames from which no further attempt is made."""
 
-MIN_PART, MAX_PARTS = 6, 8
+MIN_PART, MAX_PARTS = 4, 8
 """Key frames of a further part, and parts of a video."""
 
 

@@ -131,7 +131,7 @@ def measure_evidence(
     T_world_camera: (N, 4, 4) of all frames of the video, NaN for lost ones.
     """
     contradicted, held = measure_contradictions(sparse, pairs)
-    known = np.nan_to_num(contradicted)
+    known = np.nan_to_num(contradicted, nan=1.0)
     worst = int(known.argmax()) if len(known) else 0
     turns = measure_turns(sparse, pairs)
     placed = np.isfinite(T_world_camera).all((1, 2))
