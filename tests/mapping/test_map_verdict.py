@@ -78,6 +78,15 @@ def test_a_wrong_join_is_refused_and_split(scale):
         assert np.median(held) < 0.1
 
 
+def test_a_place_where_the_camera_only_turns_shows_no_scale():
+    sparse, pairs = make_world()
+    T = sparse.T_camera_world.copy()
+    T[5:] = T[5]
+    still = measure_contradictions(replace(sparse, T_camera_world=T), pairs)[0]
+    assert np.flatnonzero(np.isnan(still)).tolist() == [5, 6, 7]
+    assert not np.isnan(measure_contradictions(sparse, pairs)[0]).any()
+
+
 def test_a_path_that_turns_otherwise_than_its_matches_is_refused():
     sparse, pairs = make_world()
     T = sparse.T_camera_world.copy()

@@ -17,6 +17,9 @@ MAX_ERROR = 0.005
 MIN_CROSSING = 15
 """Matches across a place of the path that must show its scale; with fewer, the scale is not determined there."""
 
+END_FRAMES = 7
+"""Last key frames of a path, which move too little from each place before them to show its scale."""
+
 SCALE_CHANGE = 1.3
 """A match shows the scale if it contradicts a path that is so much longer from there on."""
 
@@ -99,7 +102,8 @@ def measure_contradictions(sparse: SparseMap, pairs: Sequence[FramePair]) -> tup
             shift = np.linalg.norm(_project(sparse, points, second, moved) - before, axis=1)
             showing[place] += (shift > limit).sum()
     shares = np.full(len(crossing), np.nan)
-    np.divide(wrong, crossing, out=shares, where=showing >= MIN_CROSSING)
+    showing[-END_FRAMES - 1 :] = crossing[-END_FRAMES - 1 :]
+    np.divide(wrong, crossing, out=shares, where=(showing >= MIN_CROSSING) & (crossing > 0))
     return shares[:-1], np.concatenate(held)
 
 
