@@ -83,6 +83,7 @@ def measure_contradictions(sparse: SparseMap, pairs: Sequence[FramePair]) -> tup
 
     The scale of a path goes through the points that both sides see. Where they were joined wrongly, matches across
     the place fall far from each other's points. A share is NaN if too few matches show the scale; errors are pixels.
+    The median share of the path is subtracted, since traffic contradicts everywhere.
     """
     limit = MAX_ERROR * max(sparse.camera.height, sparse.camera.width)
     wrong, crossing, showing = np.zeros((3, len(sparse.frames)))
@@ -104,7 +105,9 @@ def measure_contradictions(sparse: SparseMap, pairs: Sequence[FramePair]) -> tup
     shares = np.full(len(crossing), np.nan)
     showing[-END_FRAMES - 1 :] = crossing[-END_FRAMES - 1 :]
     np.divide(wrong, crossing, out=shares, where=(showing >= MIN_CROSSING) & (crossing > 0))
-    return shares[:-1], np.concatenate(held)
+    shares = shares[:-1]
+    usual = np.median(shares[~np.isnan(shares)]) if not np.isnan(shares).all() else 0.0
+    return np.maximum(shares - usual, 0.0), np.concatenate(held)
 
 
 def split_map(sparse: SparseMap, end: int) -> list[SparseMap]:
