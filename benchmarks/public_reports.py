@@ -382,7 +382,7 @@ def _colmap_binary(folder: Path, data: Path) -> Words:
     return score_path(folder, estimate="images.bin")
 
 
-@report("T55", "evo: rows without times", "7 columns", "write the time of each pose in front")
+@report("T55", "evo: rows without times", "read as x y z qx qy qz qw", outcome="right")
 def _no_times(folder: Path, data: Path) -> Words:
     write_tum(folder / "ref.txt", make_path())
     text = (folder / "ref.txt").read_text().splitlines()
@@ -680,7 +680,7 @@ def _mixed(folder: Path, data: Path) -> Words:
     return "check", folder / "imgs", FOV
 
 
-@report("F10b", "PyNET 6", "12 bits", r"multiply the values by 16", needs="kitti_odometry")
+@report("F10b", "PyNET 6", "12-bit", r"multiply the values by 16", needs="kitti_odometry")
 def _twelve_bits(folder: Path, data: Path) -> Words:
     for path in copy_frames(data, folder / "imgs"):
         image = cv2.imread(str(path)).astype(np.uint16)
@@ -749,7 +749,7 @@ def _late(folder: Path, data: Path) -> Words:
     return "check", write_stereo(folder / "d", data, right=range(1, 31))
 
 
-@report("R11", "correct stereo with poses", "good: nothing found", outcome="right", needs="kitti_odometry")
+@report("R11", "correct stereo with poses", "good: nothing to fix", outcome="right", needs="kitti_odometry")
 def _correct_stereo(folder: Path, data: Path) -> Words:
     return "check", write_stereo(folder / "d", data, poses=read_kitti_poses(data), count=40)
 
@@ -871,7 +871,7 @@ def _correct_depth(folder: Path, data: Path) -> Words:
     return "check", write_scenes(folder / "d", data)
 
 
-@report("L08", "depth as .tiff", "depth as .tiff", "convert each to .npy", needs="sevenscenes")
+@report("L08", "depth as .tiff", "depth as .tiff", "convert each file to metres", needs="sevenscenes")
 def _tiff_depth(folder: Path, data: Path) -> Words:
     return "check", write_scenes(folder / "d", data, suffix=".tiff")
 
@@ -1042,7 +1042,7 @@ def _key_frames(folder: Path, data: Path) -> Words:
     return score_path(folder)
 
 
-@report("T68", "evo 218: rows without tz", "7 columns", "position|coordinate", damaging="write the time of each pose")
+@report("T68", "evo 218: rows without tz", "7 columns", "position|coordinate", damaging="read as x y z")
 def _no_tz(folder: Path, data: Path) -> Words:
     write_tum(folder / "ref.txt", make_path())
     write_tum(folder / "est.txt", make_estimate())
@@ -1052,11 +1052,7 @@ def _no_tz(folder: Path, data: Path) -> Words:
 
 
 @report(
-    "T69",
-    "rpg_trajectory_evaluation 43: number x y z roll pitch yaw",
-    "7 columns",
-    "angles|quaternion",
-    damaging="write the time of each pose",
+    "T69", "rpg_trajectory_evaluation 43: number x y z roll pitch yaw", "7 columns", "Fix: write t x y z qx qy qz qw"
 )
 def _euler(folder: Path, data: Path) -> Words:
     T = make_estimate()
@@ -1093,7 +1089,7 @@ def _blank(folder: Path, data: Path) -> Words:
     return score_path(folder)
 
 
-@report("T80", "the-exceptional-trajectories 7: nine of R, then t", "9 numbers of R before|rotation first", "Fix")
+@report("T80", "the-exceptional-trajectories 7: nine of R, then t", "order of the columns", "Fix")
 def _rotation_first(folder: Path, data: Path) -> Words:
     write_kitti(folder / "ref.txt", make_path())
     T = make_estimate()
@@ -1101,7 +1097,7 @@ def _rotation_first(folder: Path, data: Path) -> Words:
     return score_path(folder)
 
 
-@report("T83", "monodepth2 33: poses as an array (N, 4, 4)", "poses.npy", r"numpy\.savetxt")
+@report("T83", "monodepth2 33: poses as an array (N, 4, 4)", "camera-to-world matrices are read", outcome="right")
 def _pose_array(folder: Path, data: Path) -> Words:
     write_kitti(folder / "ref.txt", make_path())
     np.save(folder / "poses.npy", make_estimate())
@@ -1129,7 +1125,7 @@ def _aria(folder: Path, data: Path) -> Words:
     return score_path(folder, reference="ref.csv")
 
 
-@report("T92", "ORB_SLAM3 970: rows of nan where there is no pose", "line 61", "not finite", "remove the row")
+@report("T92", "ORB_SLAM3 970: rows of nan where there is no pose", "3 of 150 rows", "left out", outcome="right")
 def _nan_rows(folder: Path, data: Path) -> Words:
     write_tum(folder / "ref.txt", make_path())
     write_tum(folder / "est.txt", make_estimate())
@@ -1375,7 +1371,7 @@ def _unequal(folder: Path, data: Path) -> Words:
     return "camera", write_images(folder / "imgs", height=480), "--calibration", folder / "left.yaml"
 
 
-@report("C23", "colmap 845: the camera of undistorted images", "949x518", "use the images of this camera")
+@report("C23", "colmap 845: the camera of undistorted images", "expected the shape of 949x518")
 def _undistorted(folder: Path, data: Path) -> Words:
     (folder / "cameras.txt").write_text("1 PINHOLE 949 518 460.58 460.82 463.41 268.04\n")
     return "camera", write_images(folder / "imgs", height=480, width=752), "--calibration", folder / "cameras.txt"
@@ -1482,7 +1478,7 @@ def _no_baseline(folder: Path, data: Path) -> Words:
     return "check", write_stereo(folder / "d", data, baseline=0.0)
 
 
-@report("R15", "ProjectAirSim 41, VIODE 16: right images 25 ms late", "25 ms", "not synchronized", needs="euroc")
+@report("R15", "ProjectAirSim 41, VIODE 16: right images 25 ms late", "25 ms", "trigger both cameras", needs="euroc")
 def _half_period(folder: Path, data: Path) -> Words:
     return "check", shift_euroc(folder, data, 25_000_000)
 
@@ -1596,7 +1592,7 @@ def _centimetre_depth(folder: Path, data: Path) -> Words:
     "L09",
     "BundleFusion 60, ScanNet 109: depth of another size",
     r"\(240, 320\)",
-    "register depth of another camera or size",
+    "register depth from another camera",
     needs="sevenscenes",
 )
 def _small_depth(folder: Path, data: Path) -> Words:
@@ -1644,7 +1640,7 @@ _add_objects(
     "Gen6D 3: translations in diameters of the object",
     lambda R, t: (R, t / 180),
     "multiply t by 18",
-    "diameters of the object",
+    "unit of length",
 )
 _add_objects("B11", "YCB_Video_toolbox 13: centimetres", lambda R, t: (R, t / 10), "multiply t by 10")
 

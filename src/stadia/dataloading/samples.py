@@ -275,6 +275,7 @@ class VideoSamples(Dataset[Batch]):
         return np.array([numbers[key] for key in keys], np.int64)
 
     def prefetch(self, index: int) -> None:
+        """Decode the images of samples ahead."""
         target = self._targets[index]
         self.recordings[target.recording].prefetch(target.index)
 

@@ -143,6 +143,7 @@ class FrameStore:
         return np.frombuffer(frame, np.uint8).reshape(3, self.height, self.width)
 
     def image(self, index: int) -> NDArray[np.uint8]:
+        """Return an image (H, W, 3) uint8."""
         return np.ascontiguousarray(self.planar(index).transpose(1, 2, 0))
 
 

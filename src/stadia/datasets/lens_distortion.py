@@ -107,6 +107,7 @@ class DistortedCamera:
         return replace(self, K=known.K, height=height, width=width)
 
     def fingerprint(self) -> str:
+        """Return a digest of the lens."""
         digest = hashlib.blake2b(f"{self.model} {self.height} {self.width}".encode(), digest_size=8)
         for values in (self.K, self.coefficients):
             digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())

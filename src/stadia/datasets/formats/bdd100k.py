@@ -54,6 +54,7 @@ class Bdd100k(VideoList):
         return is_named and any(next(path.glob(place), None) for place in VIDEO_PLACES)
 
     def list_entries(self, path: Path) -> list[VideoEntry]:
+        """Return an entry for each video of the data set."""
         videos = next((found for place in VIDEO_PLACES if (found := list(path.glob(place)))), [])
         if not videos:
             raise DataError(path, found="no video", expected=self.layout, fix="pass the folder that holds it")

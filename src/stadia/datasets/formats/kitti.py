@@ -300,6 +300,7 @@ class KittiRig:
 
     @classmethod
     def read(cls, calibration_file: Path, images: Mapping[str, Sequence[Path]], entries: Mapping[str, str]) -> KittiRig:
+        """Return the rig of a calibration folder."""
         numbers = [parse_frame_number(path) for path in images[LEFT]]
         calibration = KittiCalibration(calibration_file)
         intrinsics, T_camera_rectified = {}, {}

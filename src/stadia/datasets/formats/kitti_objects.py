@@ -146,9 +146,11 @@ class KittiBoxImages:
         return self._files[index]
 
     def image(self, index: int) -> NDArray[np.uint8]:
+        """Return an image (H, W, 3) uint8."""
         return read_rgb(self.file(index))
 
     def camera(self, index: int) -> Camera:
+        """Return the camera of an image."""
         if index not in self._sizes:
             height, width = self.image(index).shape[:2]
             self._sizes[index] = height, width

@@ -307,6 +307,7 @@ class CocoMasks:
         }
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
+        """Return the masks of an image, or None if it has no annotations."""
         image = self._images.get(stem)
         if image is None or side != "left":
             return None
@@ -321,9 +322,11 @@ class CocoMasks:
         return resize_masks(remove_stuff(RoadMasks(semantic, instance), self.classes), height, width)
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
+        """Return no heights: COCO has none."""
         return {}
 
     def fingerprint(self, side: str) -> str:
+        """Return a digest of the annotations."""
         digest = hashlib.blake2b(digest_size=16)
         with open_input(self.path, expected=_COCO, max_bytes=MAX_COCO_BYTES) as stream:
             while part := stream.read(1 << 20):

@@ -86,6 +86,7 @@ class VideoList(DatasetFormat):
         return False
 
     def list_entries(self, path: Path) -> list[VideoEntry]:
+        """Return an entry for each video of the list."""
         return read_entries(path)
 
     def complete(self, recording: Recording, entry: VideoEntry) -> Recording:

@@ -166,6 +166,10 @@ def _from_seven(path: Path, rows: Array) -> tuple[Array, None, str]:
     if not starts or lost.all():
         raise DataError(path, found="no quaternion of length 1 in 7 numbers", expected="x y z qx qy qz qw", fix=_CHECK)
     start = starts[0]
+    steps = np.diff(rows[~lost][:, 0])
+    if start == 3 and (steps > 0).all() and steps.std() < 1e-3 * steps.mean():
+        fix = "write all coordinates of the position: t x y z qx qy qz qw"
+        raise DataError(path, found="7 columns that begin with a time", expected="8 columns", fix=fix)
     rows = np.where(lost[:, None], 0.5, rows)
     T = make_matrices(Rotation.from_quat(rows[:, start : start + 4]).as_matrix(), rows[:, 3 - start : 6 - start]
                       if start == 3 else rows[:, 4:])  # fmt: skip
