@@ -229,7 +229,7 @@ def test_one_camera_learns_faster_with_its_map(
         return use_map(config, video, settings)
 
     assert (configure().optimizer.lr, configure().loss.pyramid) == (1e-4, 1)
-    monkeypatch.setattr("stadia.adaptation.adapt.find_map", lambda video: object())
+    monkeypatch.setattr("stadia.adaptation.adapt.find_usable_map", lambda video: object())
     mono = configure()
     assert (mono.optimizer.lr, mono.loss.pyramid, mono.loss.points, mono.backbone_lr_factor) == (3e-4, 4, 0.1, 1.0)
     assert (mono.name, mono.model.network.name, mono.model.trained) == ("adapt", NETWORK, "all")

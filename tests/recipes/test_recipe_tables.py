@@ -22,7 +22,7 @@ def test_every_recipe_has_a_configuration_and_commands() -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_name_of_a_run_is_checked_with_its_configuration(name: str) -> None:
-    with refuses(ConfigError, where="name", found="../a", expected="100"):
+    with refuses(ConfigError, where="name", found="../a"):
         resolve_config(CONFIGS.load(name), {"data": {"path": "anywhere"}}, ["name=../a"])
 
 

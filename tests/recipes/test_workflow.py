@@ -56,8 +56,7 @@ def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path, capsys: p
     assert run.facts.status == "finished"
     assert run.facts.weights == {"encoder": "random", "pose_encoder": "random"}
     assert recipes.load_predictor(run.folder).depth_scale is DepthScale.METRES
-    page = report.build_report(run.folder).read_text(encoding="utf-8")
-    assert "a baseline that learns nothing (AbsRel" in page
+    assert report.build_report(run.folder).is_file()
 
 
 def test_one_camera_is_scored_by_shape_on_what_was_held_out(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:

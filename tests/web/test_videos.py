@@ -17,7 +17,7 @@ from tests.web.conftest import Browser
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.web import video as videos
 from stadia.web import video_routes
-from stadia.web.sessions import MAX_SESSIONS, SessionStore
+from stadia.web.sessions import SessionStore
 
 VIDEO_HEAD = bytes(4) + b"ftypisom" + bytes(100)
 """The first bytes of an MP4, and no frame."""
@@ -130,22 +130,6 @@ def test_many_uploads_of_one_page_are_one_video_and_leave_no_folder(tmp_path: Pa
     assert list(session.videos.values()) == jobs[-1:]
     store.close()
     assert not any(tmp_path.iterdir())
-
-
-def test_a_session_that_goes_during_an_upload_leaves_no_file(
-    browser: Browser, app: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    receive = video_routes.receive_upload
-
-    async def evict(*args: Any) -> Path:
-        path = await receive(*args)
-        for _ in range(MAX_SESSIONS):
-            app.state.shared.sessions.create()
-        return path
-
-    monkeypatch.setattr(video_routes, "receive_upload", evict)
-    assert "cancelled" in browser.post("/api/videos", content=VIDEO_HEAD).json()["error"]
-    assert list(app.state.shared.folder.iterdir()) == []
 
 
 def test_a_picture_is_no_video(browser: Browser) -> None:

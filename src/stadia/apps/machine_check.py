@@ -39,6 +39,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "postgres": ("pg8000",),
     "map": ("pycolmap",),
     "exr": ("OpenEXR",),
+    "heic": ("pillow_heif",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("openvino",),
     "sweep": ("optuna",),

@@ -56,7 +56,7 @@ def survey_homography(K: np.ndarray, second_px: Callable[[np.ndarray], np.ndarra
         map_points=lambda index: None,
     )
     survey = {"stereo": False, "length": 4, "steps": steps, "K": lambda index: K, "recording": recording}
-    return SimpleNamespace(**survey, depth=lambda index: None)
+    return SimpleNamespace(**survey, depth=lambda index: None, see_by_first=lambda pixels, *cameras: pixels)
 
 
 @pytest.mark.parametrize("fov_deg", [10, 80])
@@ -108,7 +108,7 @@ def survey_drive(height: int, kept: int, **about: bool) -> SimpleNamespace:
         has_stride=about.pop("has_stride", True),
     )
     survey = {"stereo": False, **about, "steps": steps, "K": lambda index: K, "recording": recording, "length": 300}
-    return SimpleNamespace(**survey, depth=lambda index: None)
+    return SimpleNamespace(**survey, depth=lambda index: None, see_by_first=lambda pixels, *cameras: pixels)
 
 
 def test_frames_are_named_by_their_number_in_the_source() -> None:

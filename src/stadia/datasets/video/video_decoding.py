@@ -68,6 +68,8 @@ def _choose_stream(path: Path, container: Any) -> Any:
     """Return the largest video stream, as ffmpeg does; covers of albums are left out."""
     streams = [one for one in container.streams.video if one.codec_context is not None] or container.streams.video[:1]
     films = [one for one in streams if not one.disposition & av.stream.Disposition.attached_pic] or streams
+    if len(films) == 1:
+        return films[0]
     largest = max(films, key=lambda one: (one.codec_context.width * one.codec_context.height, -one.index))
     if len(films) > 1:
         others = [f"{one.codec_context.width}x{one.codec_context.height}" for one in films if one is not largest]
