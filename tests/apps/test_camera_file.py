@@ -12,7 +12,7 @@ from PIL import Image
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.datasets.formats.calibration_files import read_lens
+from stadia.datasets.formats.photo_lens import read_lens
 from stadia.datasets.open_dataset import open_recordings
 
 

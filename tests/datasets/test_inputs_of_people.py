@@ -14,7 +14,8 @@ from PIL import Image
 
 from stadia.core.errors import DataError
 from stadia.datasets.camera_fit import FITS, fit_camera
-from stadia.datasets.formats.calibration_files import describe_crop, read_calibration, read_lens
+from stadia.datasets.formats.calibration_files import read_calibration
+from stadia.datasets.formats.photo_lens import describe_crop, read_lens
 from stadia.datasets.image_files import read_image_header, read_rgb
 from stadia.datasets.lens_distortion import EQUIDISTANT, FOV, RADTAN
 from stadia.datasets.recordings import Intrinsics

@@ -57,7 +57,7 @@ class StadiaError(Exception):
     where: the file, key or argument at fault, as the user typed it.
     found: what was found there.
     expected: what would have been right.
-    fix: a command or an action; None if `expected` says it all.
+    fix: a command or an action; None if `expected` is enough.
     """
 
     def __init__(self, where: object, *, found: object, expected: object, fix: str | None = None) -> None:

@@ -56,14 +56,14 @@ class RoadPlane:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SeenFrame:
+class StraightFrame:
     """A gray image (h, w) without distortion. shown: (h, w) uint8, 255 on the scene."""
 
     gray: NDArray[np.uint8]
     shown: NDArray[np.uint8]
 
     @classmethod
-    def straighten(cls, gray: NDArray[np.uint8], hidden: NDArray[np.bool_] | None, camera: LensCamera) -> SeenFrame:
+    def straighten(cls, gray: NDArray[np.uint8], hidden: NDArray[np.bool_] | None, camera: LensCamera) -> StraightFrame:
         """Remove the distortion from an image and from its mask."""
         shown = np.full(gray.shape, 255, np.uint8) if hidden is None else np.where(hidden, np.uint8(0), np.uint8(255))
         return cls(camera.undistort(gray), camera.undistort(shown)) if any(camera.distortion) else cls(gray, shown)
@@ -91,7 +91,9 @@ def find_road_plane(
     travel, pitch_deg, pitch_deviation_deg = direction
     normal = travel * travel[1] - np.array([0.0, 1, 0])
     normal /= np.linalg.norm(normal)
-    seen = {index: SeenFrame.straighten(image, (hidden or {}).get(index), camera) for index, image in frames.items()}
+    seen = {
+        index: StraightFrame.straighten(image, (hidden or {}).get(index), camera) for index, image in frames.items()
+    }
     T = [np.linalg.inv(T_world_camera[second]) @ T_world_camera[first] for first, second in pairs]
     compared = [(seen[a], seen[b], T_second_first) for (a, b), T_second_first in zip(pairs, T, strict=True)]
     curves, lengths = sweep_road(compared, camera.K, normal)
@@ -187,7 +189,9 @@ def choose_pairs(T_world_camera: Array, key_frames: Sequence[int]) -> list[tuple
     return list(dict.fromkeys(pairs))
 
 
-def sweep_road(pairs: Sequence[tuple[SeenFrame, SeenFrame, Array]], K: Array, normal: Array) -> tuple[Array, Array]:
+def sweep_road(
+    pairs: Sequence[tuple[StraightFrame, StraightFrame, Array]], K: Array, normal: Array
+) -> tuple[Array, Array]:
     """Return the agreement (P, len(HEIGHTS)) of each pair of frames at each height, and the motion (P,) of each.
 
     Args:
@@ -205,7 +209,7 @@ def sweep_road(pairs: Sequence[tuple[SeenFrame, SeenFrame, Array]], K: Array, no
 
 
 def _sweep_pair(
-    first: SeenFrame, second: SeenFrame, T: Array, K: Array, normal: Array, region: NDArray[np.bool_]
+    first: StraightFrame, second: StraightFrame, T: Array, K: Array, normal: Array, region: NDArray[np.bool_]
 ) -> Array:
     """Return the mean correlation of the road's textured blocks at each height; NaN without texture."""
     length = float(np.linalg.norm(T[:3, 3]))

@@ -10,8 +10,8 @@ import numpy as np
 
 from stadia.core.errors import StadiaError
 from stadia.datasets.config import CameraConfig
-from stadia.datasets.formats.calibration_files import describe_crop, read_lens
 from stadia.datasets.formats.camera_tables import CUT_PANORAMA
+from stadia.datasets.formats.photo_lens import describe_crop, read_lens
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE

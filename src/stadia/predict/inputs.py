@@ -18,7 +18,7 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
 from stadia.datasets import DATASETS
 from stadia.datasets.config import CameraConfig, SourceOptions
-from stadia.datasets.formats.calibration_files import read_lens
+from stadia.datasets.formats.photo_lens import read_lens
 from stadia.datasets.ignored_regions import read_ignored_region
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError, summarize_exception
-from stadia.datasets.formats.calibration_files import read_lens
+from stadia.datasets.formats.photo_lens import read_lens
 from stadia.datasets.image_files import read_image_header, read_rgb
 from stadia.datasets.video.video_decoding import read_frame_rate_hz, stream_video
 from stadia.files.image_io import write_image

@@ -73,7 +73,7 @@ class LocalEngine:
                     yield result
                 if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
                     break
-        except BrokenProcessPool:
+        except BrokenProcessPool:  # a process died while a video was handed out: `run` predicts the suspects one by one
             pass
         finally:
             suspects.extend(running.values())

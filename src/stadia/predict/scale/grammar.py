@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.hypotheses import Hypothesis, find_best
 from stadia.core.registry import find_nearest_name
 from stadia.datasets.masks.height_priors import PRIORS, find_prior
 from stadia.evaluation.io.depth_files import StackedMap, find_depth_files
@@ -190,22 +189,26 @@ def _shorten_name(name: str) -> str:
     return stem if stem and f".{suffix.lower()}" in (".png", ".jpg", ".jpeg", *PICTURE_SUFFIXES) else name
 
 
-def _list_box_orders(height: int, width: int) -> list[Hypothesis[NDArray[np.float64]]]:
+BoxOrder = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def _list_box_orders(height: int, width: int) -> dict[str, BoxOrder]:
     """Return how rows of four numbers may hold boxes, other than left, top, right, bottom in pixels."""
     whole = np.array([width, height, width, height], np.float64)
-    corners = {"left, top, width, height": lambda b: np.hstack([b[:, :2], b[:, :2] + b[:, 2:]]),
-               "top, left, bottom, right": lambda b: b[:, [1, 0, 3, 2]],
-               "center x, center y, width, height": lambda b: np.hstack([b[:, :2] - b[:, 2:] / 2,
-                                                                         b[:, :2] + b[:, 2:] / 2])}  # fmt: skip
-    shares = [Hypothesis("left, top, right, bottom, as shares of the image", lambda b: b * whole)]
-    shares += [
-        Hypothesis(f"{name}, as shares of the image", lambda b, order=order: order(b) * whole)  # type: ignore[misc]
-        for name, order in corners.items()
-    ]
-    return [*shares, *(Hypothesis(f"{name}, in pixels", order) for name, order in corners.items())]
+    corners: dict[str, BoxOrder] = {
+        "left, top, width, height": lambda b: np.hstack([b[:, :2], b[:, :2] + b[:, 2:]]),
+        "top, left, bottom, right": lambda b: b[:, [1, 0, 3, 2]],
+        "center x, center y, width, height": lambda b: np.hstack([b[:, :2] - b[:, 2:] / 2, b[:, :2] + b[:, 2:] / 2]),
+    }
+    orders: dict[str, BoxOrder] = {"left, top, right, bottom, as shares of the image": lambda b: b * whole}
+    for name, order in corners.items():
+        orders[f"{name}, as shares of the image"] = lambda b, order=order: order(b) * whole  # type: ignore[misc]
+        orders[f"{name}, in pixels"] = order
+    return orders
 
 
 MIN_BOX_SIDE_PX = 2.0
+MAX_MISFIT_SHARE = 0.5  # misfits of another order over those of the rows as given, at most
 
 
 def fit_boxes(boxes: Mapping[str, Sequence[Box]], height: int, width: int) -> tuple[dict[str, list[Box]], str]:
@@ -225,13 +228,15 @@ def fit_boxes(boxes: Mapping[str, Sequence[Box]], height: int, width: int) -> tu
         fits = (sides >= MIN_BOX_SIDE_PX).all(1) & (tried >= -1).all(1)
         return float((~fits | (tried[:, 2:] > (width + 1, height + 1)).any(1)).mean())
 
-    found = find_best(rows, _list_box_orders(height, width), count_misfits, max_share=0.5) if len(rows) else None
-    if found is None or not count_misfits(rows):
+    given = count_misfits(rows) if len(rows) else 0.0
+    orders = {name: order(rows) for name, order in _list_box_orders(height, width).items()} if given else {}
+    best = min(orders, key=lambda name: count_misfits(orders[name]), default="")
+    if not best or count_misfits(orders[best]) > MAX_MISFIT_SHARE * given:
         return {name: list(of_frame) for name, of_frame in boxes.items()}, ""
     fitted = dict[str, list[Box]]()
-    for name, box in zip(names, found[0].undo(rows).tolist(), strict=True):
+    for name, box in zip(names, orders[best].tolist(), strict=True):
         fitted.setdefault(name, []).append((box[0], box[1], box[2], box[3]))
-    return fitted, f"boxes are read as {found[0].name}, which fits images of {width}x{height}"
+    return fitted, f"boxes are read as {best}, which fits images of {width}x{height}"
 
 
 SCALE_VALUES: Mapping[str, Callable[[str, str], Any]] = {

@@ -166,7 +166,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
             road = road_pixel_heights(depth, camera, erode_road_mask(targets.road))
             evidence = estimate_camera_heights(depth, camera, road, objects, object_m)
             mismatch = (fit_inverse_depth_plane(depth, camera, road.valid)[:, 3] / road.median_height).log()
-        if self.training and not self.holds_depth:  # depth of the start knows no object heights yet
+        if self.training and not self.holds_depth:  # the depth of the start has no metres yet
             self.heights.add(
                 recordings=name_drive_parts(batch.meta, self.frames),
                 group=group,
