@@ -73,13 +73,8 @@ class SmallBatches(Sampler[list[tuple[int, int]]]):
 class SmallLoader:
     def __init__(self, seed: int = 0, batch_size: int = 3, workers: int = 0, shuffled: bool = True) -> None:
         self.batches = SmallBatches(seed, batch_size, shuffled)
-        context = "forkserver" if workers else None  # a fork of the tests' own process, which has threads, may hang
         self.loader = DataLoader(
-            SmallSamples(seed),
-            batch_sampler=self.batches,
-            num_workers=workers,
-            collate_fn=collate,
-            multiprocessing_context=context,
+            SmallSamples(seed), batch_sampler=self.batches, num_workers=workers, collate_fn=collate
         )
 
     def __len__(self) -> int:
