@@ -1,7 +1,4 @@
-"""Load batches of one or several datasets in an order that depends only on (seed, epoch), so that runs can resume.
-
-Workers send samples packed as bytes; the training process converts them on its device.
-"""
+"""Load batches of one or several datasets in an order that depends only on (seed, epoch), so that runs resume."""
 
 from __future__ import annotations
 
@@ -119,14 +116,11 @@ class PackedSamples(Protocol[PackedT, BatchT_co]):
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yield (epoch, index) keys of samples.
+    """Yield (epoch, index) keys of samples; batch n has the same samples for any number of processes.
 
-    Batch n over all processes has the same samples for any number of processes, if the total batch size is the same.
-
-    batch_size: of one process.
-    shuffle: use a permutation drawn from (seed, epoch).
-    shards: (length,) the shard of each sample; the permutation then mixes samples of `shuffle_shards` shards at a time.
-    drop_last: leave out samples that do not fill a batch of every process; else repeat the first samples.
+    batch_size: of one process. shuffle: use a permutation drawn from (seed, epoch). shards: (length,) the shard of each
+    sample; the permutation then mixes samples of `shuffle_shards` shards at a time. drop_last: leave out samples that
+    do not fill a batch of every process; else repeat the first samples.
     """
 
     def __init__(
@@ -169,10 +163,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 def shuffle_by_shard(shards: NDArray[np.int64], window: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """Return a permutation of samples that uses about `window` shards at a time.
 
-    Shards get a random order. A sample of the shard in place r goes to a random place in r to r + window, so that
-    shards begin one by one.
-
-    shards: (N,) the shard of each sample, from 0.
+    A sample of the shard in place r of a random order goes to a random place in r to r + window. shards: (N,), from 0.
     """
     places = generator.permutation(int(shards.max()) + 1)
     return np.argsort(places[shards] + window * generator.random(len(shards)), kind="stable")
@@ -181,9 +172,7 @@ def shuffle_by_shard(shards: NDArray[np.int64], window: int, generator: np.rando
 class PrefetchingSampler(Sampler[list[tuple[int, int]]]):
     """Yield batches of keys, and prefetch the next AHEAD_SHARDS shards in threads.
 
-    batches: the batches of keys of this process.
-    shards: (N,) the shard of each sample.
-    prefetch: copies the shard of a sample, by its index; called once per shard and epoch.
+    shards: (N,) the shard of each sample. prefetch: copies the shard of a sample, once per shard and epoch.
     """
 
     def __init__(self, batches: BatchSampler, shards: NDArray[np.int64], prefetch: Callable[[int], None]) -> None:
@@ -214,8 +203,6 @@ class PrefetchingSampler(Sampler[list[tuple[int, int]]]):
 
 
 class _BatchesOrErrors(Dataset[PackedT | StadiaError]):
-    """Packed batches, or the error of an unreadable sample as a value."""
-
     def __init__(self, samples: PackedSamples[PackedT, Any]) -> None:
         self.samples = samples
 
@@ -248,11 +235,8 @@ def _check_workers(workers: int) -> None:
 class Loader(Generic[PackedT, BatchT]):
     """Batches of samples, epoch after epoch, from any position. Raises ConfigError for too many workers.
 
-    batch_size: of one process.
-    workers: loading processes, which live as long as the loader; 0 loads in this process.
-    seed: of the order.
-    drop_last: leave out an incomplete last batch; by default if shuffled and one batch can be filled.
-    device: on which bytes become floats.
+    batch_size: of one process. workers: processes that load; 0 loads in this one. seed: of the order. drop_last: by
+    default if shuffled and one batch can be filled. device: on which bytes become floats.
     """
 
     def __init__(
@@ -337,13 +321,10 @@ class Loader(Generic[PackedT, BatchT]):
 
 
 class MixtureLoader(Generic[BatchT]):
-    """The loaders of several datasets as one; `meta` of a batch names its dataset.
+    """The loaders of several datasets as one; `meta` of a batch names its dataset. Positions follow the mixture's.
 
-    Each dataset has its own order and epochs. Positions follow from the mixture's position, so that it can resume.
-
-    loaders: by the name of their dataset.
-    epochs: passes over each dataset per epoch of the mixture, by name; at least one whole batch.
-    order: "mixed", drawn every epoch, or "sequential".
+    epochs: passes over each dataset per epoch of the mixture, by name. order: "mixed", drawn every epoch, or
+    "sequential".
     """
 
     def __init__(

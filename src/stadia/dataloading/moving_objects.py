@@ -24,8 +24,7 @@ ROAD_SHARE = 0.6
 """Points with a smaller share of the road's inverse depth appear behind the road, like a car that drives alongside."""
 
 MAX_ROAD_RATIO, MAX_ROAD_RESIDUAL = 1.5, 3.0
-"""A pixel belongs to the road up to this ratio (and gray levels) of its residuals as road and along the flow, because
-flow along an edge in the direction of motion is unknown."""
+"""A pixel is road up to this ratio (and gray levels) of its residuals as road and along the flow."""
 
 MAX_MOVING = 0.6  # a larger share of the image means that the flow is wrong
 _GROW = np.ones((5, 5), np.uint8)

@@ -58,9 +58,7 @@ class PackedRoad(PackedTensors):
 class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
     """Samples with masks; an image without masks has no road and no object.
 
-    config: which objects are used, and their heights.
-    groups: the number of each mount or recording (`number_camera_groups`).
-    cache: for cleaned masks; None reads them for every sample.
+    groups: the number of each mount or recording. cache: for cleaned masks; None reads them for every sample.
     """
 
     def __init__(

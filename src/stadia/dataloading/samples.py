@@ -148,16 +148,12 @@ class _Target:
 
 
 class VideoSamples(Dataset[Batch]):
-    """A map-style dataset of samples. A sample depends only on (seed, epoch, index).
+    """A map-style dataset of samples, which depend only on (seed, epoch, index). See `DatasetConfig`.
 
-    Args (others as in `DatasetConfig`):
-        parts: recordings, or frames that may be targets (`stadia.datasets.splits`).
-        offsets: temporal neighbors; sources are named "-1", "+1" in this order, then "stereo".
-        cache: for decoded images; None reads the files for every sample.
-        damaged: "skip" replaces a sample of a damaged shard by the next readable one, with a warning.
-
-    Targets without all neighbors are left out and counted in `without_neighbors`. Raises DataError if nothing is left,
-    ConfigError for stereo with a one-sided recording.
+    parts: recordings, or frames that may be targets. offsets: sources are named "-1", "+1" in this order, then
+    "stereo". damaged: "skip" replaces a sample of a damaged shard by the next one. Targets without all neighbors are
+    counted in `without_neighbors`. Raises DataError if nothing is left, ConfigError for stereo with a one-sided
+    recording.
     """
 
     def __init__(
@@ -368,7 +364,6 @@ class VideoSamples(Dataset[Batch]):
         return find_covering_size(self.augmentation, (self.height, self.width), (camera.height, camera.width))
 
     def _image(self, number: int, index: int, side: str) -> NDArray[np.uint8]:
-        """Return (3, H, W) at the stored size."""
         store = self._stores.get((number, side))
         if store is not None:
             return store.planar(index)

@@ -1,7 +1,6 @@
-"""Resize images and depth to the network's size, and keep resized images in a file.
+"""Resize images and depth to the network's size, and keep resized images in a file. Imports no torch.
 
-A store is raw planar uint8, one file per side of a recording. Its name holds a hash of the content, so that it is
-never stale. It is written atomically by one process. Imports no torch.
+A store is raw planar uint8. Its name has a hash of the content, so it is never stale. One process writes it atomically.
 """
 
 from __future__ import annotations
@@ -106,10 +105,9 @@ def name_sums(path: Path) -> Path:
 
 
 class FrameStore:
-    """Frames (N, 3, H, W) uint8 RGB in one file. Cheap to pickle: every process reads the file itself.
+    """Frames (N, 3, H, W) uint8 RGB in one file, which every process reads itself; so it is cheap to pickle.
 
-    The file is read and not mapped, because a truncated mapped file kills the process. Each process compares each
-    frame with its sum once. Raises DataError if the file size is not a multiple of the frame size.
+    The file is not mapped, because a truncated mapped file kills the process. Each frame is compared with its sum once.
     """
 
     def __init__(self, path: Path, height: int, width: int) -> None:

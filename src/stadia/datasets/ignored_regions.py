@@ -71,11 +71,7 @@ def read_ignored_region(
 ) -> NDArray[np.bool_]:
     """Return (H, W), true for ignored pixels. Raises DataError if the region is outside the images or too large.
 
-    Args:
-        ignore: an image in which pixels above 0 are ignored, a folder of such images, or boxes in pixels.
-        names: of the recording and its mount, which choose the PNG in a folder.
-        size: (height, width) of the images.
-        filmed_size: (height, width) for boxes.
+    ignore: an image with pixels above 0, a folder of such images by `names`, or boxes in pixels of `filmed_size`.
     """
     names = [name for name in names if name]
     region = (

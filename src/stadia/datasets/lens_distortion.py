@@ -166,9 +166,7 @@ class Undistortion:
 def compute_pinhole_K(views: Sequence[tuple[DistortedCamera, Array]]) -> Array:
     """Return K (3, 3) of the pinhole camera with the smallest focal length whose image has no empty pixel.
 
-    Its principal point centers the four corners.
-
-    views: lenses of one size, each with the rotation (3, 3) to the pinhole camera's axes.
+    Its principal point centers the corners. views: lenses of one size, each with the rotation to the pinhole's axes.
     """
     height, width = views[0][0].height, views[0][0].width
     last = np.array([width - 1.0, height - 1.0])
@@ -257,11 +255,9 @@ class RectifiedPair:
 def rectify_pair(left: DistortedCamera, right: DistortedCamera, T_right_left: Array, where: object) -> RectifiedPair:
     """Rotate each camera by half of their relative rotation, then both until the baseline is x (Bouguet, as in OpenCV).
 
-    The focal length is the smallest without empty pixels, with the principal point that centers the four corners:
-    EuRoC's published result (f = 435.2 px), from which some OpenCV versions differ.
-
-    T_right_left: (4, 4) from the left lens to the right one, metres.  where: a name for messages.
-    Raises DataError unless the second lens is to the right of the first and faces the same direction.
+    T_right_left: (4, 4), metres. The focal length is the smallest without empty pixels, the principal point centers the
+    corners, as in EuRoC's published result. Raises DataError if the second lens is not to the right, or faces
+    elsewhere.
     """
     R, t = T_right_left[:3, :3], T_right_left[:3, 3]
     half = cv2.Rodrigues(cv2.Rodrigues(R)[0] / 2)[0]

@@ -82,13 +82,9 @@ def open_recordings(
 ) -> list[Recording]:
     """Open the recordings of a dataset, a video, or a folder of images. Images are decoded only if necessary.
 
-    Args:
-        path: the dataset's folder, or a video file.
-        format: a name of `DATASETS` or of an entry point, your own `module:Class`, or "auto" to detect it.
-        progress: called while a video is decoded.
-        options: fields of `stadia.datasets.config.SourceOptions`.
-
-    Raises ConfigError for a wrong option, DataError if nothing readable is found.
+    format: a name of `DATASETS` or of an entry point, your own `module:Class`, or "auto". progress: called while a
+    video is decoded. options: fields of `SourceOptions`. Raises ConfigError, and DataError if nothing readable is
+    found.
     """
     return _open(path, format, options, progress)
 

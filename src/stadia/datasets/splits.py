@@ -78,11 +78,7 @@ def draw_split(recordings: Sequence[Recording], config: SplitConfig, sides: Sequ
 
 
 def split_blocks(recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
-    """Validate on blocks of consecutive frames of every recording, and leave out the frames within `gap` of them.
-
-    Neighboring frames are similar, so that a split frame by frame would measure memory. The gap is at most a tenth of
-    a recording.
-    """
+    """Validate on blocks of consecutive frames, without the frames within `gap`, at most a tenth of a recording."""
     split = TrainValSplit([], [])
     for recording in recordings:
         frames = len(recording)
@@ -137,8 +133,7 @@ def _shares(frames: int, total: int) -> list[range]:
 def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetFrames]:
     """Read targets, in order, from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`).
 
-    The frame is the number in the image's name; the side defaults to the left one. Raises DataError for an invalid
-    line, and for missing frames with their count.
+    The side defaults to the left one. Raises DataError for invalid lines, and for missing frames with their count.
     """
     by_name = {recording.name: recording for recording in recordings}
     known: dict[str, tuple[Recording | None, dict[int, int]]] = {}

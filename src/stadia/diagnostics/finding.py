@@ -158,7 +158,6 @@ def merge_findings(findings: Iterable[Finding], key: Callable[[Finding], Hashabl
 
 
 def _to_json(value: Any) -> Any:
-    """Return JSON values: numbers that are not finite become None."""
     if isinstance(value, Mapping):
         return {str(key): _to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -169,10 +169,8 @@ def keep_float32(source: Path, out: Path, images: Sequence[NDArray[np.float32]])
 def quantize_int8(source: Path, out: Path, images: Sequence[NDArray[np.float32]]) -> None:
     """Write an exported network whose convolutions compute in int8, except the last one and some of the first.
 
-    Args:
-        source: an exported network in float32.
-        out: the new file, ONNX with QuantizeLinear and DequantizeLinear around each operation of OPERATIONS.
-        images: (3, H, W) float32 RGB in [0, 1] like the images that it will predict.
+    out: the new file, ONNX with QuantizeLinear and DequantizeLinear around each operation of OPERATIONS. images: (3, H,
+    W) float32 RGB in [0, 1] like the images that it will predict.
     """
     check_installed("onnx", "onnxruntime")
     compared = np.stack(images[:: max(len(images) // _COMPARED, 1)])
@@ -195,7 +193,6 @@ def _list_first_and_last(source: Path, share: float) -> list[str]:
 
 
 def _quantize(source: Path, out: Path, images: Sequence[NDArray[np.float32]], excluded: list[str]) -> None:
-    """Write a network with all but some operations in int8."""
     from onnxruntime import quantization
 
     class CalibrationImages(quantization.CalibrationDataReader):
@@ -225,7 +222,6 @@ def _quantize(source: Path, out: Path, images: Sequence[NDArray[np.float32]], ex
 
 @contextmanager
 def _quiet_root_logger() -> Iterator[None]:
-    """Drop the advice that the quantizer logs by the root logger."""
     root = logging.getLogger()
     before, root.disabled = root.disabled, True
     try:

@@ -24,9 +24,7 @@ def run_ahead(
 ) -> Iterator[T]:
     """Yield the items in order, while a thread computes at most `count` of the next ones.
 
-    weigh: returns the bytes of an item. MAX_WAITING_BYTES may wait, at least one item, but no large one.
-
-    An exception of `items` is raised here, at its place. If the caller stops early, the thread finishes its item.
+    weigh: bytes of an item; MAX_WAITING_BYTES may wait. An exception of `items` is raised here, at its place.
     """
     iterator, end = iter(items), object()
     pool = ThreadPoolExecutor(1, thread_name_prefix="stadia-ahead")
@@ -52,9 +50,8 @@ def run_behind(
 ) -> Iterator[Callable[[T], None]]:
     """Yield a function that passes an item to all `functions`, each in a thread of its own.
 
-    It waits while `count` items are unfinished, and the block ends once all are finished. The first exception of a
-    function is raised by a later call, or at the end of the block. That function gets no further item, since FFmpeg
-    crashes after a failed header.
+    It waits while `count` items are unfinished. The first exception of a function is raised by a later call, or at the
+    end of the block. That function gets no further item, since FFmpeg crashes after a failed header.
     """
     pools = [ThreadPoolExecutor(1, thread_name_prefix="stadia-behind") for _ in functions]
     waiting: deque[list[Future[object]]] = deque()

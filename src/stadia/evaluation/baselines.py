@@ -42,8 +42,7 @@ class MeanDepthPredictor:
 def average_depths(depths_m: Iterable[NDArray[np.floating]], height: int, width: int) -> MeanDepthPredictor:
     """Compute the mean depth of each pixel over maps (h, w) of any size, z in metres, 0 = unknown.
 
-    Maps are resized by area, without their holes. A pixel without depth (sky) gets the mean of its row, or of all.
-    Raises DataError if no map has depth.
+    A pixel without depth (sky) gets the mean of its row, or of all. Raises DataError if no map has depth.
     """
     if (mean := _average_maps(depths_m, height, width)) is None:
         fix = "use recordings with ground truth"
@@ -83,10 +82,7 @@ def score_mean_depth(
 ) -> dict[str, Any] | None:
     """Score the mean depth over training frames, and return the content of a score file; None without ground truth.
 
-    Args:
-        trained_on: recordings with the frames that trained.
-        recordings, indices: frames to score, by the recording's name.
-        predictor: gives the baseline's size, crop and depth scale.
+    recordings, indices: frames to score. predictor: gives the baseline's size, crop and depth scale.
     """
     frames = [(recording, index) for recording, chosen in trained_on for index in chosen]
     step = max(-(-len(frames) // MAX_AVERAGED_FRAMES), 1)

@@ -208,13 +208,10 @@ def score_depth(
     classes: Path | None = None,
     track: TrackProgress = no_progress,
 ) -> DepthScore:
-    """Score a folder of predictions.
+    """Score a folder of predictions against `truth` of the same names, also by `classes`, a folder of PNG.
 
-    truth: by the same names, for example of `open_ground_truth_folder`.  classes: folder of PNG for scores by class.
-    If one side is a file of several maps, these get the other side's names in order.
-
-    Raises ProtocolError if the protocol refuses the scale, two shapes differ in view, or nothing can be scored;
-    DataError for a missing or wrong file.
+    If one side is a file of several maps, these get the other side's names in order. Raises ProtocolError if the
+    protocol refuses the scale or the shapes, or nothing can be scored; DataError for a wrong file.
     """
     notes = []
     if isinstance(truth, GroundTruthFolder):

@@ -91,7 +91,6 @@ class PredictedFrame:
 
 
 def _find_inside(region: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return (h, w), true well inside a region (H, W)."""
     share = cv2.resize(region.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
     whole = np.pad((share > 0.999).astype(np.uint8), 1, mode="edge")
     return np.asarray(cv2.erode(whole, np.ones((3, 3), np.uint8))[1:-1, 1:-1] > 0)
@@ -111,10 +110,7 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PreparedFrame:
-    """A frame as the network's input.
-
-    frame: cropped.  image: (3, h, w) float32 RGB in [0, 1] at the network's size.  K: (3, 3) of that size.
-    """
+    """A frame as the network's input: cropped, and resized to (3, h, w) float32 RGB in [0, 1] with its K (3, 3)."""
 
     frame: Frame
     image: NDArray[np.float32]
@@ -178,12 +174,9 @@ def read_frames(recording: Recording, indices: Sequence[int] | None = None) -> I
 
 
 class TrainingLens:
-    """The focal length that a network was trained with.
+    """The focal length (fx / width) that a network was trained with; the nearest of its cameras is used for an image.
 
     With a longer lens everything seems nearer by the ratio of the focal lengths, so inverse depth is divided by it.
-
-    focal: fx / width of the training cameras; the nearest one is used for each image.
-    consequence: of another focal length, for the warning.
     """
 
     def __init__(self, focal: float | Sequence[float], consequence: str) -> None:
@@ -191,10 +184,7 @@ class TrainingLens:
         self._warned = False
 
     def ratio(self, K: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
-        """Return the ratio (...) of the focal lengths of K (..., 3, 3) to the training's; 1 if that is unknown (0).
-
-        Logs one warning for another focal length.
-        """
+        """Return the ratio (...) of the focal lengths of K (..., 3, 3) to the training's, 1 if unknown; warn once."""
         if not self.focal.any():
             return np.ones(K.shape[:-2])
         with np.errstate(divide="ignore"):  # 0 before training

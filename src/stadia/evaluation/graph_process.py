@@ -34,20 +34,11 @@ MEMORY_BYTES, CORE_BYTES = 4 << 30, 1 << 30
 
 
 class GraphProcess:
-    """A process that runs one file.
+    """A process that runs one file. It is started here, and ends with this object, or with its starter.
 
-    The process is started here, and ends with this object, or with its starter.
-
-    Args:
-        path: a file without a fault, see `exported_network.find_fault`.
-        names: of the input and of the output.
-        runtime: row of `graph_worker.RUNTIMES`.
-        settings: what the runtime needs beside.
-
-    Attributes:
-        about: what the runtime returns about the file.
-
-    Raises DataError where the runtime cannot open the file, or takes too much time or memory.
+    path: a file without a fault, see `exported_network.find_fault`. names: of input and output. runtime: row of
+    `graph_worker.RUNTIMES`, with its settings. about: what the runtime returns about the file. Raises DataError if the
+    runtime cannot open the file, or takes too much time or memory.
     """
 
     def __init__(self, path: Path, names: tuple[str, str], runtime: str, **settings: Any) -> None:
@@ -83,10 +74,7 @@ class GraphProcess:
         image: NDArray[np.float32] | None = None,
         expected: tuple[int, ...] = (),
     ) -> tuple[Any, NDArray[np.float32] | None]:
-        """Send a message, and return the reply, with an output of the expected shape for an image.
-
-        Raises DataError for `failure` with its cause.
-        """
+        """Send a message, and return the reply. Raises DataError for `failure` with its cause."""
         late, process = threading.Event(), self._process
         stdin: Any = process.stdin
         stdout: Any = process.stdout

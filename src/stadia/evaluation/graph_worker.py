@@ -1,8 +1,4 @@
-"""Run a graph of ONNX in a process of its own, which `graph_process.GraphProcess` starts. Imports no torch.
-
-A graph may come from somebody else. A division or a pooling of it can end its process, or run without end, whatever
-runtime runs it.
-"""
+"""Run a graph of ONNX in a process of its own, which `graph_process.GraphProcess` starts. Imports no torch."""
 
 from __future__ import annotations
 
@@ -56,7 +52,6 @@ def read_values(stream: Any, shape: tuple[int, ...]) -> NDArray[np.float32] | No
 
 
 def _open_onnxruntime(settings: Mapping[str, Any]) -> tuple[Run, dict[str, Any]]:
-    """Open a file by onnxruntime: on a GPU if its build supports one, else on all cores."""
     import onnxruntime
 
     memory = onnxruntime.OrtMemoryInfo(
@@ -88,7 +83,6 @@ def _open_onnxruntime(settings: Mapping[str, Any]) -> tuple[Run, dict[str, Any]]
 
 
 def _open_openvino(settings: Mapping[str, Any]) -> tuple[Run, dict[str, Any]]:
-    """Open a file by OpenVINO on the processor: images of a batch run side by side, each on some of the cores."""
     import openvino
 
     limit_memory(settings["memory_bytes"])

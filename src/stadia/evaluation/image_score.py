@@ -199,8 +199,7 @@ def score_image(
 def interpolate_depth(depth: Tensor, height: int, width: int) -> Tensor:
     """Resize (h, w) depth to (H, W), bilinearly in inverse depth as Monodepth2's evaluation does.
 
-    Interpolated depth would create a surface far behind the middle of an edge. Pixels of holes become 0, infinity or
-    NaN.
+    Interpolated depth would create a surface far behind the middle of an edge. Holes stay 0, infinity or NaN.
     """
     if depth.shape == (height, width):
         return depth
@@ -210,10 +209,7 @@ def interpolate_depth(depth: Tensor, height: int, width: int) -> Tensor:
 def sample_prediction(
     name: str, values: Tensor, mask: Tensor, depth_scale: DepthScale, span: str | None = None
 ) -> Tensor:
-    """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for holes.
-
-    Infinite metres are returned, unless half of the scored pixels are infinite. Other depth must be finite.
-    """
+    """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for holes."""
     if depth_scale.is_affine:  # may be negative
         scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
         complete = scored.isfinite()
@@ -293,7 +289,6 @@ def _sample_uncertainty(
 
 
 def _score_uncertainty(depth_m: Tensor, true_m: Tensor, uncertainty: Tensor) -> UncertaintyScores | None:
-    """Score the (1, N) scored pixels of one image, depth aligned. Return None for fewer than 2 pixels."""
     if true_m.numel() < 2:
         return None
     every = torch.ones_like(true_m, dtype=torch.bool)
@@ -329,11 +324,7 @@ MIN_RANGE_SPREAD = 0.01  # standard deviation of log(prediction / truth) from wh
 def fit_range_slope(predicted: Tensor, true_m: Tensor, mask: Tensor) -> float | None:
     """Return the slope of log(prediction / truth) over log(range / z) if it explains the error, otherwise None.
 
-    It is 1 if predictions are distances along the ray and the truth is z, -1 for the reverse.
-
-    Args:
-        predicted, true_m: (N,) pixels of the mask.
-        mask: (H, W) bool.
+    It is 1 if predictions are distances along the ray, -1 for the reverse. predicted, true_m: (N,) pixels of the mask.
     """
     step = max(len(true_m) // MAX_RANKED_PIXELS, 1)
     y = (predicted[::step] / true_m[::step]).log()

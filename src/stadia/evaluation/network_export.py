@@ -33,8 +33,7 @@ from stadia.files.atomic_files import atomic_write
 Run = Callable[[NDArray[np.float32]], NDArray[np.floating]]  # runs an exported file on images (B, C, H, W)
 
 TOLERANCE = 1e-3
-"""Largest difference between network and file, relative to the output and to the spread of the maps. The denominator is
-at least a hundredth of the largest output, so that rounding of far depth does not count."""
+"""Largest difference of file and network, over the output and the spread; at least over a hundredth of the maximum."""
 
 OPSET = 18  # of ONNX, the exporter's default
 DESCRIPTION = "stadia.json"  # file in a torch.export archive with the `ExportDescription`
@@ -43,10 +42,7 @@ _MAX_ONNX_BYTES = (1 << 31) - (1 << 24)  # what one protobuf can have
 
 @dataclass(frozen=True, slots=True)
 class ExportComparison:
-    """Largest differences between a network and its file over images of one size.
-
-    relative: to the output.  of_spread: to the largest minus the smallest output. See TOLERANCE.
-    """
+    """Largest differences between a network and its file, relative to the output and to its spread. See TOLERANCE."""
 
     images: int
     height: int
@@ -76,14 +72,9 @@ def export_onnx(
 ) -> list[ExportComparison]:
     """Write an ONNX file: `image` (B, 3, H, W) to `inverse_depth` (B, 1, H, W), H and W multiples of the stride.
 
-    Args:
-        network: (B, 3, H, W) RGB in [0, 1] to (B, 1, H, W), in evaluation mode, on the CPU.
-        about: its metadata.
-        size: the only (H, W) of the file; it is traced and run faster.
-        one_image: the graph takes one image of that size at a time, for networks that count their images.
-
-    Returns the comparisons of network and file, run by onnxruntime, at two sizes or at `size`. Raises StadiaError, and
-    leaves no file, if the network cannot be exported or differs by more than TOLERANCE.
+    network: (B, 3, H, W) RGB in [0, 1] to (B, 1, H, W), in evaluation mode, on the CPU. size: the only (H, W) of the
+    file; it is traced and run faster. one_image: the graph takes one image of that size at a time. Returns the
+    comparisons of network and file at two sizes or at `size`. Raises StadiaError, and leaves no file, above TOLERANCE.
     """
     texts, stride = about.texts(), about.stride
     sizes = [size] if size else _choose_sizes(about)
@@ -118,7 +109,6 @@ def _write_onnx(
     network: nn.Module,
     sizes: Sequence[tuple[int, int]],
 ) -> list[ExportComparison]:
-    """Write a traced network with its metadata, and compare the file with it at all sizes."""
     check_installed("onnx", "onnxscript", "onnxruntime")
     held = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     if held > _MAX_ONNX_BYTES:
@@ -145,10 +135,7 @@ def export_torch(
     *,
     one_image: bool = False,
 ) -> list[ExportComparison]:
-    """Write a torch.export archive (.pt2), for torch in Python or AOTInductor. See `export_onnx`.
-
-    Its images have three strides or more a side, or two if the training's had two.
-    """
+    """Write a torch.export archive (.pt2), for torch in Python or AOTInductor; otherwise like `export_onnx`."""
     if min(about.height, about.width) < 2 * about.stride:  # torch treats a side of one as a constant
         found, expected = f"a training at {about.width}x{about.height}", f"{2 * about.stride} pixels a side or more"
         raise StadiaError(path, found=found, expected=expected, fix="export it to ONNX (--out model.onnx)")
@@ -186,10 +173,7 @@ def _trace(
     least: int = 3,
     one_image: bool = False,
 ) -> ExportedProgram:
-    """Return the graph for any number of images of one size, by default of any size that the stride allows.
-
-    least: strides of a side.
-    """
+    """Return the graph for any number of images of one size, or of any size of `least` strides a side and more."""
     fewest = math.ceil(MIN_TRACED_PX / stride)
     example = torch.zeros(
         1 if one_image else 2, channels, *(size or (max(4, fewest + 1) * stride, max(6, fewest + 3) * stride))
@@ -214,11 +198,7 @@ def _trace(
 
 @contextmanager
 def _pad_by_integers() -> Iterator[None]:
-    """Let timm compute TensorFlow's SAME padding by integers while a graph is traced.
-
-    timm's floating-point quotient would stay in the expressions of all later sizes: tracing took minutes
-    (`tf_efficientnet_*`).
-    """
+    """Let timm pad by integers while a graph is traced; its quotient would stay in the expressions of later sizes."""
     padding: Any = sys.modules.get("timm.layers.padding")
     if padding is None:
         yield
@@ -252,7 +232,6 @@ def _dynamic_shapes(
 
 
 def _drop_unused(program: ExportedProgram) -> None:
-    """Remove weights that depth does not need, such as a pose network's."""
     unused = {node.name: node for node in program.graph.nodes if node.op == "placeholder" and not node.users}
     specs = program.graph_signature.input_specs
     for spec in [spec for spec in specs if spec.arg.name in unused and spec.target is not None]:
@@ -264,11 +243,7 @@ def _drop_unused(program: ExportedProgram) -> None:
 
 
 def _replace_in_place(program: ExportedProgram) -> None:
-    """Replace in-place operations, such as `relu_`, if the result is the same.
-
-    It differs if the tensor, or a view of it, is read later. ONNX lacks most in-place activations: the exporter splits
-    them into a dozen operations, which takes half of its time.
-    """
+    """Replace in-place operations, such as `relu_`, if no one reads the old tensor, since ONNX lacks most of them."""
     position = {node: number for number, node in enumerate(program.graph.nodes)}
     for node in position:
         operation: Any = node.target

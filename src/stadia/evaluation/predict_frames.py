@@ -1,7 +1,4 @@
-"""Predict depth of frames, chain the motions between them to a path, and write both to a folder.
-
-Threads overlap decoding, the networks on small batches, the chain of motions, and writing.
-"""
+"""Predict depth of frames, chain the motions between them to a path, and write both to a folder."""
 
 from __future__ import annotations
 
@@ -42,10 +39,7 @@ MAX_BATCH, MAX_BATCH_PIXELS = 4, 500_000
 
 @dataclass(frozen=True, slots=True)
 class FrameTensors:
-    """Frames (B, 3, H, W) at the network's size, and their inverse depth (B, 1, H, W) if used.
-
-    camera: K (3, 3) of all, or (B, 3, 3).
-    """
+    """Frames (B, 3, H, W) at the network's size, inverse depth (B, 1, H, W) if used, and K (3, 3) or (B, 3, 3)."""
 
     image: Tensor
     camera: Camera
@@ -75,10 +69,7 @@ def predict_inverse_depth(predictor: Predictor, shown: PreparedFrame) -> NDArray
 
 @dataclass(frozen=True, slots=True)
 class FrameMotion:
-    """The motion of a pair of frames.
-
-    T_next_now: (4, 4) float64; None if unknown.  is_aligned: whether direct alignment found it; None if not used.
-    """
+    """The motion (4, 4) float64 of a pair of frames, None if unknown, and whether direct alignment found it."""
 
     T_next_now: Tensor | None
     is_aligned: bool | None = None
@@ -190,7 +181,6 @@ def _link(predictor: Predictor, motion: Motion, pairs: Sequence[_Pair], T_before
 
 
 def _stack(views: Sequence[FrameTensors]) -> FrameTensors:
-    """Return frames of one camera as one batch."""
     camera, depths = views[0].camera, [view.inverse_depth for view in views if view.inverse_depth is not None]
     K = torch.cat([view.camera.K for view in views])
     image = torch.cat([view.image for view in views])
@@ -198,7 +188,6 @@ def _stack(views: Sequence[FrameTensors]) -> FrameTensors:
 
 
 def _batched(items: Iterable[PreparedFrame], most: int) -> Iterator[list[PreparedFrame]]:
-    """Yield lists of `most` frames, fewer large ones, and the rest if an error ends them."""
     batch: list[PreparedFrame] = []
     try:
         for item in items:
@@ -220,7 +209,6 @@ def is_reliable(found: DirectAlignment) -> bool:
 
 
 def _continues(found: DirectAlignment, T_before: Tensor) -> bool:
-    """Return whether a motion continues in the direction of the one before."""
     return float(found.T_source_target[0, :3, 3].cpu() @ T_before[:3, 3]) >= 0
 
 
@@ -232,10 +220,7 @@ def _rank(found: DirectAlignment) -> tuple[bool, float]:
 def predict_motion(
     predictor: Predictor, now: FrameTensors, following: FrameTensors, T_before: Tensor | None
 ) -> list[FrameMotion]:
-    """Predict the motion of B pairs by the recipe's pose network; unknown without one.
-
-    T_before: (4, 4) float64 motion of the pair before. The rotation is exact to float64, since thousands are chained.
-    """
+    """Predict the motion of B pairs by the recipe's pose network, exact to float64; unknown without one."""
     T_next_now = predictor.T_next_now(now.image, now.camera, following.image, following.camera)
     if T_next_now is None:
         return [FrameMotion(None)] * len(now.image)
@@ -251,8 +236,7 @@ def align_motion(
 ) -> list[FrameMotion]:
     """Refine the network's motion, or the motion before, by direct alignment with the predicted depth.
 
-    The network's motion is kept for unreliable alignments and affine inverse depth. An alignment that is unreliable or
-    turns back is repeated from the motion before; the better one counts.
+    The network's motion is kept for unreliable alignments and affine inverse depth.
     """
     predicted = predict_motion(predictor, now, following, T_before)
     if predictor.depth_scale.is_affine:

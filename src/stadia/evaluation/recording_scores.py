@@ -40,12 +40,7 @@ PreparePredictor = Callable[[Recording, Sequence[int]], tuple[Predictor, Provena
 
 @dataclass(frozen=True, slots=True)
 class RecordingScores:
-    """Scores of several recordings.
-
-    depth: None without ground truth.  odometry: by the name of each recording with poses.
-    flicker: of each recording with poses of neighboring frames.
-    ground_truth: kind of the depth, if the data have several (`name_ground_truth`).
-    """
+    """Scores of several recordings: of depth, of paths and flicker by recording, and the kind of the true depth."""
 
     depth: DepthScore | None
     odometry: Mapping[str, TrajectoryScore]
@@ -101,14 +96,9 @@ def evaluate_recordings(
 ) -> RecordingScores:
     """Predict each recording into its folder in `out`, then score what is on disk.
 
-    Args:
-        recordings: some frames must have ground truth depth or poses.
-        protocol: of depth. Paths are aligned by PATH_ALIGNMENT.
-        out: a folder. The folder of each recording in it must be new or empty, except with `reuse`.
-        indices: rising frame indices by the recording's name; all frames by default.
-        reuse: score finished predictions on disk if `provenance` and frames match; refuse others.
-        prepare: returns a recording's predictor, in metres that were measured on it, and its provenance.
-
+    protocol: of depth. Paths are aligned by PATH_ALIGNMENT. The folders in `out` must be new or empty, except with
+    `reuse`: then finished predictions are scored if `provenance` and frames match. indices: rising frame indices by the
+    recording's name. prepare: returns a recording's predictor, in metres that were measured on it, and its provenance.
     Raises ProtocolError if the protocol refuses the scale, there is nothing to score, or `out` has other predictions;
     StadiaError if `out` is in use.
     """
@@ -165,7 +155,6 @@ def evaluate_recordings(
 
 
 def _write_middle_image(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> None:
-    """Write the middle image as images/NAME.png into the predictions' folder, for the report."""
     (frame,) = read_frames(recording, [indices[len(indices) // 2]])
     height, width = frame.image.shape[:2]
     shrink = min(1.0, MAX_IMAGE_WIDTH / width)

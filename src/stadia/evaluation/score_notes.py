@@ -14,8 +14,7 @@ STEADY_BELOW = 0.03  # spread of the scale ratio below which a unit is wrong for
 RATIO_WITHIN = 0.07  # between the logs of the ratio and a known mistake
 
 FACTORS = (256, 1000, 5000, 1, 4000, 10000, 6553.5, 100, 65.535)
-"""Integers a metre: KITTI, millimetres, TUM and ETH3D, metres, Matterport3D, tenths of a mm, Replica, centimetres
-(Virtual KITTI), PointOdyssey."""
+"""Integers a metre of KITTI, millimetres, TUM, metres, Matterport3D, Replica, Virtual KITTI and PointOdyssey."""
 
 MIN_SCALE_RATIO, SCALE_STEADY_BELOW = 1.3, 0.1  # ratio, or its inverse, and its spread of predictions up to scale
 MIN_RANGE_SHARE, RANGE_SLOPE = 0.5, (0.6, 1.6)  # share of images with range instead of z, and the slope's size
@@ -83,10 +82,7 @@ def note_of_infinity(shares: Sequence[float]) -> list[str]:
 
 
 def note_of_unit(ratio: float, spread: float, factors: Mapping[str, float] | None = None) -> list[str]:
-    """Note a scale ratio of metres that fits a known unit mistake.
-
-    spread: of the ratio over images.  factors: integers a metre by `depth_factor` and `reference_factor`.
-    """
+    """Note a scale ratio of metres that fits a known unit mistake. spread: of the ratio over images."""
     truth, predictions = _find_unit_mistake(ratio), _find_unit_mistake(1 / ratio)
     if truth is None or spread >= STEADY_BELOW:
         return []

@@ -101,12 +101,8 @@ def score_parts(
 ) -> dict[str, dict[str, float]]:
     """Return the metrics and the number of pixels of each part of an image that has MIN_PART_PIXELS.
 
-    Args:
-        depth_m, true_m: (1, N) aligned prediction and truth at the scored pixels, row by row.
-        mask: (H, W) bool, N of them true.
-        by: names of PARTS.
-        metrics: rows of `stadia.metrics.METRICS`.
-        classes: (H, W) integers, for "class".
+    depth_m, true_m: (1, N) aligned prediction and truth at the scored pixels, row by row. mask: (H, W) bool, N of them
+    true. by: names of PARTS. classes: (H, W) integers, for "class".
     """
     parts: dict[str, dict[str, float]] = {}
     for name in by:

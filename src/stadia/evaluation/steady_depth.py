@@ -28,9 +28,8 @@ MAX_PAIRS = 200  # pairs of neighbors that are compared, evenly spread
 class FlickerScore:
     """How depth of neighboring frames disagrees after the camera's measured motion.
 
-    warped_depth_error: median over pairs of the median |ln z_2 / z_1|, z_1 moved by the motion.
-    scale_change: median over pairs of the absolute part that the whole frame shares.
-    unit_m: metres of one unit of depth, by the whole predicted path.
+    warped_depth_error: median over pairs of the median |ln z_2 / z_1|, z_1 moved by the motion. scale_change: the part
+    of the whole frame. unit_m: metres of one unit of depth, by the whole predicted path.
     """
 
     warped_depth_error: float
@@ -46,13 +45,9 @@ class FlickerScore:
 def score_flicker(
     predictions: Predictions, recording: Recording, indices: Sequence[int], unit_m: float | None
 ) -> FlickerScore | None:
-    """Compare predicted depth of neighboring frames by the recording's poses.
+    """Compare predicted depth of neighboring frames by the recording's poses, if depth has a unit.
 
-    None without neighbors with poses, for affine depth, and if the unit of depth is unknown.
-
-    Args:
-        indices: rising frame indices of the predictions.
-        unit_m: metres of one unit of depth up to scale; None if unknown.
+    indices: rising frame indices of the predictions. unit_m: metres of one unit of depth up to scale, if known.
     """
     if predictions.depth_scale is DepthScale.METRES:
         unit_m = 1.0
@@ -110,10 +105,7 @@ def measure_frame_flicker(before: PredictedFrame, now: PredictedFrame) -> float 
 
 
 def steady_frames(frames: Iterable[PredictedFrame], window: int = WINDOW) -> Iterator[PredictedFrame]:
-    """Yield predicted frames with depth that is averaged over neighbors by their predicted path, `window` frames late.
-
-    Frames off the path, and affine inverse depth, stay as they are.
-    """
+    """Yield frames whose depth is averaged over neighbors by their path, `window` frames late, if on the path."""
     held: deque[PredictedFrame] = deque()
     done = 0  # held frames that were yielded
     for frame in frames:

@@ -112,7 +112,6 @@ def _explains(tried: list[Hypothesis], as_given: float, pairs: Pairs) -> bool:
 
 
 def _choose_pairs(Q: Array) -> Pairs:
-    """Return the rows of pairs with enough motion: the first step with enough rotation."""
     rows, step = np.arange(len(Q)), 1
     while 4 * step < len(Q):
         turn = _angles_deg(_rotations_between(Q, rows[:-step], rows[step:]))
@@ -140,10 +139,7 @@ def _angles_deg(R: Array) -> Array:
 
 
 def measure_motion_error(P: Array, Q: Array, pairs: Pairs) -> float | None:
-    """Return the larger error of translation (at a fitted scale) and rotation, medians over the true motion.
-
-    None if the reference does not move.
-    """
+    """Return the larger error of translation and rotation, medians over the true motion; None without motion."""
     (R_p, t_p), (R_q, t_q) = _motions(P, pairs), _motions(Q, pairs)
     errors = []
     length, true_length = (float(np.median(np.linalg.norm(t, axis=1))) for t in (t_p, t_q))
@@ -236,7 +232,6 @@ def _conjugate_w_first(T: Array) -> Array:
 
 
 def _turn_translations(T: Array) -> Array:
-    """Return poses with the positions -R t."""
     changed = T.copy()
     changed[:, :3, 3] = -np.einsum("nij,nj->ni", T[:, :3, :3], T[:, :3, 3])
     return changed
@@ -256,7 +251,6 @@ def _list_axis_rotations() -> Iterator[Array]:
 
 
 def _turn(T: Array, R_camera_other: Array) -> Array:
-    """Return T_world_camera of T_world_other."""
     return _with_rotations(T, T[:, :3, :3] @ R_camera_other.T)
 
 
@@ -286,10 +280,7 @@ def _fit_axes(P: Array, Q: Array, pairs: Pairs, *, inverted: bool) -> list[Hypot
 
 
 def _turn_rotations(P: Array, Q: Array) -> Hypothesis | None:
-    """Return the constant rotation from the left that fits the rotations to the positions; None if it is small.
-
-    Positions are aligned first, so that it differs from the world frame of the whole path.
-    """
+    """Return the constant rotation from the left that fits the rotations to the aligned positions; None if small."""
     with suppress(GeometryError):
         aligned = align_path(torch.from_numpy(P), torch.from_numpy(Q), PathAlignment.SIM3)
         R_world = aligned.T_world_camera[0, :3, :3].numpy() @ P[0, :3, :3].T
@@ -303,10 +294,7 @@ def _turn_rotations(P: Array, Q: Array) -> Hypothesis | None:
 
 
 def _fit_rotation(P: Array, Q: Array, pairs: Pairs) -> Array | None:
-    """Return R_camera_other that fits the motions of P to Q, by directions and axes; None if unknown.
-
-    Source: Kabsch, Acta Crystallographica 1976.
-    """
+    """Return R_camera_other that fits the motions of P to Q, by directions and axes (Kabsch); None if unknown."""
     (R_p, t_p), (R_q, t_q) = _motions(P, pairs), _motions(Q, pairs)
     vectors = []
     for R, t in ((R_p, t_p), (R_q, t_q)):
@@ -351,10 +339,7 @@ def _explain_alignment(P: Array, Q: Array, alignment: PathAlignment) -> Iterator
 def note_offsets(
     estimated: Trajectory, reference: Trajectory, pair: tuple[Trajectory, Trajectory], max_difference_s: float
 ) -> list[str]:
-    """Return a constant clock offset, otherwise a lever arm between the two sensors, that explains the ATE.
-
-    pair: the associated poses of both.
-    """
+    """Return a constant clock offset, otherwise a lever arm between the sensors, that explains the ATE of a pair."""
     P, Q = (torch.from_numpy(path.T_world_camera) for path in pair)
     if len(P) < MIN_LEVER_POSES:
         return []
@@ -410,10 +395,7 @@ def _shift(path: Trajectory, offset: float) -> Trajectory:
 
 
 def find_time_offset(estimated: Trajectory, reference: Trajectory, max_offset: float) -> float | None:
-    """Return the offset of the estimate's times at which the speeds of both agree best; None if unclear.
-
-    Without times, offsets are frames.
-    """
+    """Return the offset of the estimate's times (or frames) at which the speeds of both agree best; None if unclear."""
     instants = [_instants(path) for path in (estimated, reference)]
     start, end = min(t[0] for t in instants), max(t[-1] for t in instants)
     step = max(float(max(np.median(np.diff(t)) for t in instants)), (end - start) / MAX_SAMPLES)
@@ -435,7 +417,6 @@ def find_time_offset(estimated: Trajectory, reference: Trajectory, max_offset: f
 
 
 def _sample_speeds(path: Trajectory, instants: Array, grid: Array) -> Array:
-    """Return speeds on a grid of instants, NaN outside the path."""
     step = grid[1] - grid[0]
     position = np.stack([np.interp(grid, instants, path.T_world_camera[:, axis, 3]) for axis in range(3)], 1)
     speeds = np.linalg.norm(np.gradient(position, axis=0), axis=1) / step
@@ -444,10 +425,7 @@ def _sample_speeds(path: Trajectory, instants: Array, grid: Array) -> Array:
 
 
 def fit_lever_arm(P: Array, Q: Array, iterations: int = 8) -> tuple[Array, float]:
-    """Return the point (3,) in the estimate's camera that follows the reference's positions, and the ATE with it.
-
-    Gauss-Newton over the point and a similarity. Raises GeometryError if the path rotates too little.
-    """
+    """Return the point (3,) in the estimate's camera that follows the reference, and its ATE. Raises GeometryError."""
     lever, moved = np.zeros(3), P.copy()
     for _ in range(iterations):
         aligned = align_path(torch.from_numpy(moved), torch.from_numpy(Q), PathAlignment.SIM3)

@@ -72,13 +72,9 @@ def score_measured_path(
     *,
     source: str,
 ) -> TrajectoryScore | None:
-    """Score an estimated path against measured poses, aligned for its depth scale; None for fewer than MIN_POSES.
+    """Score an estimated path (N, 4, 4) against measured poses, aligned for its depth scale, if there are MIN_POSES.
 
-    Args:
-        T_world_camera: (N, 4, 4).
-        times_s: of the N frames, None if unknown.
-        measured: (4, 4) T_world_camera of the N frames, None if unknown.
-        source: name of the input.
+    times_s, measured: of the N frames, None if unknown. source: name of the input.
     """
     rows = [row for row, pose in enumerate(measured) if pose is not None]
     if len(rows) < MIN_POSES:
@@ -140,10 +136,7 @@ class TrajectoryScore:
         return {**self.metrics, **setup, "notes": list(self.notes)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of a score file: the numbers, and both paths.
-
-        A path is (x, z) from the start, x right and z forward, with its height above the start; metres.
-        """
+        """Return the content of a score file: the numbers, and both paths (x, z) with their height above the start."""
         head = self.summary()
         metrics = {name: head.pop(name) for name in self.metrics}
         step = -(-len(self.reference) // MAX_POSES_DRAWN)
@@ -161,14 +154,11 @@ def score_trajectory(
     max_difference_s: float = 0.01,
     rpe_interval_s: float | None = None,
 ) -> TrajectoryScore:
-    """Associate two trajectories, align them and compute the metrics.
+    """Associate two trajectories, camera-to-world, align them and compute the metrics.
 
-    estimated, reference: camera-to-world; with times, frame numbers, or row by row.
-    alignment: what is fitted. An estimate up to scale needs scale or sim3.
-    max_difference_s: largest time difference of associated poses.
-    rpe_interval_s: also compute RPE between poses this many seconds apart, which needs times.
-
-    Raises DataError if too few poses can be associated or times are missing, GeometryError if a path cannot be aligned.
+    alignment: what is fitted. An estimate up to scale needs scale or sim3. max_difference_s: largest time difference of
+    associated poses. rpe_interval_s: also compute RPE between poses this many seconds apart, which needs times. Raises
+    DataError if too few poses can be associated, GeometryError if a path cannot be aligned.
     """
     P, Q = associate_trajectories(estimated, reference, max_difference_s)
     if len(P) < 2:
@@ -238,7 +228,6 @@ def _rpe_over_interval(
 
 
 def _note_gaps(path: Trajectory, gaps: NDArray[np.intp]) -> str:
-    """Return a note on gaps (G,)."""
     instants, unit = (path.frame_numbers, "frames") if path.times_s is None else (path.times_s, "s")
     intervals = np.diff(instants)
     count = f"{len(gaps)} gap{'s' * (len(gaps) != 1)} between neighboring poses"

@@ -75,8 +75,7 @@ def compute_depth_scores(
 def compute_uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dict[str, Tensor]:
     """Compute the calibration (B,) of Sigma as the scale of a Laplace distribution of residuals (B, 1, H, W).
 
-    `inside_10` to `inside_90`: share of residuals in the interval about 0 with this percentage.
-    `residual_over_sigma`: mean ratio, 1 if calibrated.  `residual_spearman`: rank correlation of Sigma and residual.
+    `inside_10` to `inside_90`: share of residuals in that interval. `residual_over_sigma`: 1 if calibrated.
     """
     r, sigma = residual[:, 0, ::4, ::4], log_uncertainty[:, 0, ::4, ::4].exp()
     every = torch.ones_like(r, dtype=torch.bool)
@@ -93,10 +92,8 @@ def compute_uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dic
 class MotionPairs:
     """Motions between neighboring frames of one validation, of the camera, forward in time: ahead is positive z.
 
-    With both directions the truth would form two clusters, with which a constant prediction would correlate. Each pair
-    counts once.
-
-    depth_scale: translations up to scale are scaled to the truth by one factor for each data set.
+    Each pair counts once, since both directions would correlate with a constant. Translations up to scale are scaled to
+    the truth by one factor for each data set.
     """
 
     depth_scale: DepthScale

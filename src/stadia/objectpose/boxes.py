@@ -28,8 +28,7 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0)
 class Symmetry(TensorDataclass):
     """The rotations, in their own frames, that leave M objects unchanged.
 
-    revolution: (M,) bool, every rotation about y.
-    turns: (M, K, 4) unit quaternions w, x, y, z, the identity first; an object with fewer than K repeats it.
+    revolution: (M,) bool, every rotation about y. turns: (M, K, 4) quaternions w, x, y, z, the identity first.
     """
 
     revolution: Tensor
@@ -153,10 +152,7 @@ def box_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -
 
 
 def symmetric_box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, symmetry: Symmetry) -> Tensor:
-    """Return the largest exact IoU (...) over the rotations that b's symmetry makes invisible.
-
-    Finite rotations are enumerated; for a body of revolution the twist about y is removed in closed form.
-    """
+    """Return the largest exact IoU (...) over the rotations that b's symmetry makes invisible."""
     R = matrix_from_quaternion_wxyz(symmetry.turns.double())
     turned_b = compose(T_b.double()[..., None, :, :], from_rotation_translation(R, torch.zeros_like(R[..., 0])))
     T_a = T_a.double()[..., None, :, :]
@@ -178,7 +174,6 @@ def max_hull_iou_over_turns(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m
 
 
 def _remove_twist(T_a: Tensor, T_b: Tensor) -> Tensor:
-    """Return T_a (..., 4, 4) rotated about its own y until its rotation against b has no twist about y."""
     R = T_b[..., :3, :3].transpose(-1, -2) @ T_a[..., :3, :3]
     sign = torch.where(R[..., 1, 1] < 0, -1.0, 1.0)
     twist = torch.atan2(sign * R[..., 0, 2] - R[..., 2, 0], R[..., 0, 0] + sign * R[..., 2, 2])
@@ -211,10 +206,7 @@ def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Te
 
 
 def are_separated(T_b_a: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
-    """Return (...) bool: a plane separates the boxes. T_b_a (..., 4, 4) takes points of a's frame to b's.
-
-    The plane is perpendicular to one of 15 directions (Gottschalk et al., "OBBTree", SIGGRAPH 1996).
-    """
+    """Return (...) bool: a plane separates the boxes, along one of 15 directions (Gottschalk et al., SIGGRAPH 1996)."""
     R, t = T_b_a[..., :3, :3], T_b_a[..., :3, 3]
     axes_b = torch.eye(3, dtype=R.dtype, device=R.device).expand_as(R)
     axes_a = R.transpose(-1, -2)
@@ -240,10 +232,7 @@ def _compute_flux(corners_a: Tensor, half: Tensor) -> Tensor:
 
 
 def _clip_polygons(polygons: Tensor, axis: int, limit: Tensor, sign: float) -> Tensor:
-    """Clip convex polygons (N, V, 3) to sign * coordinate <= limit (N,): (N, V + 1, 3), with corners repeated.
-
-    Sutherland and Hodgman, CACM 17(1), 1974.
-    """
+    """Clip convex polygons (N, V, 3) to sign * coordinate <= limit (N,): (N, V + 1, 3), by Sutherland and Hodgman."""
     following = polygons.roll(-1, 1)
     d, d_following = limit[:, None] - sign * polygons[..., axis], limit[:, None] - sign * following[..., axis]
     inside = d >= 0

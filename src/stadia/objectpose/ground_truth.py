@@ -97,10 +97,7 @@ def make_object_pose_case(
     targets: ObjectTargets,
     classes: int,
 ) -> LossCase:
-    """Return the loss case: the ground truth, and wrong classes, rotations, depths and sizes, in float64 on the CPU.
-
-    compute_loss: loss of network maps, with weights `config`.
-    """
+    """Return the loss case: the ground truth, and wrong classes, rotations, depths and sizes, in float64 on the CPU."""
     true = ground_truth_maps(replace(targets, camera=targets.camera.to(torch.float64)), classes)
     right = {name: getattr(true, name).double() for name in true.__dataclass_fields__}
 

@@ -55,12 +55,8 @@ def group_instances(class_logits: Tensor, directions: Tensor, *, min_px: int = 1
     """Return the object of each pixel: (B, H, W) int64, 0 = none, counted from 1 in each image.
 
     Pixels whose directions lead to one place are one object (as in Stringer et al., "Cellpose", Nature Methods 2021).
-    Those with a clearly different class join an adjacent object of that class, or form their own.
-
-    Args:
-        class_logits: (B, C, H, W).
-        directions: (B, 2, h, w) x, y towards the center, of any length; h and w divide H and W by the same number.
-        min_px: objects with fewer pixels are dropped.
+    Those of another class join an adjacent object of that class, or form their own. class_logits: (B, C, H, W).
+    directions: (B, 2, h, w) x, y towards the center. min_px: objects with fewer pixels are dropped.
     """
     images, classes, height, width = class_logits.shape
     shown = class_logits.max(1).indices > 0
@@ -78,10 +74,7 @@ def group_instances(class_logits: Tensor, directions: Tensor, *, min_px: int = 1
 
 
 def group_by_destination(directions: Tensor, pixel: Tensor, height: int, width: int) -> tuple[Tensor, int]:
-    """Return the place where pixels (P,) of flattened images (B, height, width) end by directions (B, 2, h, w).
-
-    Returns (P,) numbers below the second result, rising from image to image.
-    """
+    """Return the place (P,) where pixels of images (B, height, width) end by directions (B, 2, h, w), and the count."""
     images, _, rows, columns = directions.shape
     stride = height // rows
     within, image = pixel % (height * width), torch.div(pixel, height * width, rounding_mode="floor")
@@ -158,11 +151,7 @@ _MAX_SCORED = 1 << 22  # pixels times hypotheses that are scored at once
 
 @dataclass(frozen=True, slots=True)
 class VotedCenters:
-    """Centers of M objects.
-
-    pixel: (M, 2) x, y; can be outside of the image.
-    known: (M,) bool; without crossing lines, `pixel` is the mean of the object's pixels.
-    """
+    """Centers (M, 2) x, y of M objects; the mean of the object's pixels if its lines do not cross (`known` false)."""
 
     pixel: Tensor
     known: Tensor

@@ -41,11 +41,9 @@ MIN_OVERLAP = 0.15
 
 @dataclass(frozen=True, slots=True)
 class BoxMaskFit:
-    """Agreement of a labeled box, projected, with the mask of its object.
+    """Agreement of a box, projected, with the mask of its object.
 
-    object: its place in the image, from 1.
-    inside: share of the mask's pixels inside the projected box, with a margin of one pixel.
-    overlap: IoU of the rectangles around both.
+    object: its place in the image, from 1. inside: share of the mask's pixels inside. overlap: IoU of the rectangles.
     """
 
     file: str
@@ -76,10 +74,7 @@ class ObjectSurvey:
 
 
 def survey_objects(images: ObjectImages, at_most: int = 200, shown: ProgressWrapper = iter) -> ObjectSurvey:
-    """Read up to `at_most` images and labels, spread evenly over the set, and the ends of every image file.
-
-    shown: passes the images on, and can show progress. Raises DataError for invalid labels.
-    """
+    """Read up to `at_most` images and labels, spread evenly over the set. Raises DataError for invalid labels."""
     files = [images.file(index) for index in range(len(images))]
     with ThreadPoolExecutor(_THREADS) as threads:
         ends = threads.map(lambda file: _find_fault(lambda: check_image_ends(file)), files)

@@ -108,13 +108,9 @@ def _make_matches(predicted: IndexArray, true: IndexArray, shape: tuple[int, ...
 
 @dataclass(frozen=True, slots=True)
 class PosedObjects(TensorDataclass):
-    """M objects, predicted or true.
+    """M objects, predicted or true; `symmetry` is of true objects, `score` (M,) of predictions.
 
-    class_id: (M,) whole numbers, above 0.
-    T_camera_object: (M, 4, 4), metres.
-    size_m: (M, 3), lengths along the object's x, y, z.
-    symmetry: of true objects.
-    score: (M,) confidence of predictions.
+    T_camera_object: (M, 4, 4), metres. size_m: (M, 3), lengths along the object's x, y, z.
     """
 
     class_id: Tensor
@@ -204,11 +200,7 @@ ROTATION_THRESHOLDS = (5.0, 10.0)  # degrees, whatever the translation: "ap_5deg
 
 @dataclass(frozen=True, slots=True)
 class ImageComparison:
-    """P predictions of one image against its G objects.
-
-    class_id, score: (P,).  true_class_id: (G,).
-    rotation_deg, translation_cm, iou, hull_iou, mask_iou: (P, G). Between two classes: infinite errors, 0 overlap.
-    """
+    """P predictions of one image against its G objects: (P, G). Between two classes: infinite errors, 0 overlap."""
 
     class_id: IndexArray
     score: FloatArray
@@ -259,9 +251,8 @@ def compare_objects(predicted: PosedObjects, true: PosedObjects, mask_iou: Float
 
 @dataclass(frozen=True, slots=True)
 class ApRules:
-    """Rules of an average precision.
+    """Rules of an average precision. hull: use overlaps of axis-aligned hulls.
 
-    hull: use overlaps of axis-aligned hulls instead of oriented boxes.
     gate: pose scores only count objects matched by an overlap above this; None counts everything.
     """
 
@@ -279,8 +270,7 @@ NOCS_COMPAT_RULES = ApRules(hull=True, gate=0.1)
 def average_precision(score: FloatArray, right: BoolArray, objects: int) -> float:
     """Return the area under precision over recall, with precision made falling (PASCAL VOC since 2010).
 
-    score: (N,) of all predictions of a class.  right: (N,) whether it is an object.  objects: how many there are.
-    Predictions of equal score count together. NaN without objects.
+    score, right: (N,) of all predictions of a class. Predictions of equal score count together. NaN without objects.
     """
     if objects == 0:
         return math.nan
@@ -361,10 +351,9 @@ def _select_gated(image: ImageComparison, gate: float, rules: ApRules) -> ImageC
 def matched_scores(images: Iterable[ImageComparison], min_mask_iou: float = 0.5) -> dict[str, float]:
     """Return errors of the objects with matched masks (`match_hungarian`), and their number.
 
-    "objects", "found", "false_alarms" are counts; "recall" and "precision" shares; "rotation_error_deg",
-    "translation_error_cm", "iou_3d" means over found objects, with medians; "recall_5deg_5cm", ... the share of all
-    objects that were found within both limits. A missed object counts 180 degrees in "rotation_error_deg_of_all". A
-    mean over nothing is NaN.
+    "recall" and "precision" are shares; "rotation_error_deg", "translation_error_cm", "iou_3d" means over found
+    objects, with medians; "recall_5deg_5cm", ... the share of all objects that were found within both limits. A missed
+    object counts 180 degrees in "rotation_error_deg_of_all". A mean over nothing is NaN.
     """
     errors: dict[str, list[float]] = {"rotation_error_deg": [], "translation_error_cm": [], "iou_3d": []}
     objects = predictions = 0

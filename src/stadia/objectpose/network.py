@@ -36,13 +36,9 @@ def _level(inputs: int, outputs: int, doublings: int) -> nn.Sequential:
 
 
 class PyramidDecoder(nn.Module):
-    """Features of an encoder to one map at the finest of their strides.
+    """Features of an encoder (channels, strides, finest first) to one map at the finest of their strides.
 
-    Args:
-        channels: of the features, finest first.
-        strides: of the features, each a power of two.
-        pyramid, segmentation: channels before and after the first convolution of each level.
-        dropout: of whole output channels.
+    pyramid, segmentation: channels before and after the first convolution of each level. dropout: of whole channels.
     """
 
     def __init__(
@@ -69,10 +65,7 @@ class PyramidDecoder(nn.Module):
 class PyramidNet(nn.Module):
     """An encoder, and for each output a decoder and a 1x1 convolution.
 
-    Args:
-        encoder: timm model; levels finer than MIN_STRIDE are not used.
-        outputs: channels of each output by its name.
-        pretrained, pyramid, segmentation, dropout: see `Encoder` and `PyramidDecoder`.
+    encoder: timm model; levels finer than MIN_STRIDE are not used. outputs: channels of each output by its name.
     """
 
     def __init__(

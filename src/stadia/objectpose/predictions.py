@@ -31,12 +31,7 @@ _SUBPIXEL_BITS, _FARTHEST_PX = 4, 2**26  # OpenCV coordinates are below 2^31
 def draw_objects(
     image: Image, K: NDArray[np.float64], objects: PosedObjects, names: Sequence[str] = (), *, scores: bool = False
 ) -> Image:
-    """Draw each object's box in the color of its class, and its axes, on a copy.
-
-    image: (H, W, 3) RGB.
-    names: of the classes by their number, drawn next to the boxes.
-    scores: drawn next to the names.
-    """
+    """Draw each object's box in the color of its class, its axes, name and score, on a copy of an RGB image."""
     drawn = image.copy()
     thickness = max(1, round(image.shape[1] / 480))
     box_corners = compute_box_corners(objects.T_camera_object.double(), objects.size_m.double()).cpu().numpy()

@@ -60,11 +60,7 @@ from stadia.training.validation_scores import gather_from_processes
 
 
 class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, ObjectTargets]):
-    """Class, mask, rotation, translation and size of objects, from labels.
-
-    Args:
-        config: with every "auto" resolved, `data.classes` too.
-    """
+    """Class, mask, rotation, translation and size of objects, from labels. config: with every "auto" resolved."""
 
     recipe = "objectpose"
     best_metrics = ("val/rotation_error_deg_of_all",)
@@ -193,17 +189,13 @@ def group_pixels(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, confi
 
 
 def _paint_classes(class_id: Tensor, instance: Tensor, segments: Segments) -> Tensor:
-    """Return the class (B, H, W) of each pixel's object; 0 = none. class_id: (M,)."""
     of_number = instance.new_zeros(len(instance), segments.count + 1)
     of_number[segments.image, segments.instance] = class_id
     return of_number.gather(1, instance.flatten(1)).view_as(instance)
 
 
 def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[ImageComparison]:
-    """Compare the found objects of each image with all labeled ones.
-
-    A found object that is mostly on unlabeled objects is ignored.
-    """
+    """Compare the found objects of each image with all labeled ones, without those on unlabeled objects."""
     comparisons = []
     labeled = found.instance.where(targets.class_map != IGNORE_INDEX, 0)
     for index, known in enumerate(targets.known.cpu().numpy()):

@@ -192,10 +192,7 @@ def draw_labels(path: Path, split: str, out: Path, most: int, format: str = "aut
 
 
 def read_estimates(images: ObjectImages, results: Path) -> list[list[EstimatedBox]]:
-    """Read a program's estimates for each image: a BOP csv, or a folder of KITTI label files with scores.
-
-    Raises DataError for unreadable or empty files or a wrong unit; ConfigError for other data sets.
-    """
+    """Read a program's estimates for each image: a BOP csv, or a folder of KITTI label files. Raises DataError."""
     if isinstance(images, BopImages):
         rows, unit = read_results(results), "millimetres"
         found, poses = to_boxes(rows, images, results), [one.T_camera_model for one in rows]

@@ -120,11 +120,7 @@ class ObjectPoseTask(Task):
 
 @dataclass(frozen=True)
 class WrittenObjects:
-    """Finished predictions of objects.
-
-    objects, images, padded: counts; padded images have another shape than the training's.
-    has_other_classes: whether the images are of a BOP data set with other classes than the run.
-    """
+    """Finished predictions of objects, counted; padded images have another shape than the training's."""
 
     name: str
     folder: Path

@@ -152,10 +152,7 @@ def _solve_pnp(first: KeyframeView, second: KeyframeView, rows: NDArray[np.int64
 
 
 def _covariance(points: Array, xy: NDArray[np.float32], K: Array) -> Array:
-    """Return (6, 6) of a motion T_first_second Exp(d), d of translation and rotation.
-
-    points: (M, 3) in the second camera by this motion.  xy: (M, 2), their pixels.
-    """
+    """Return (6, 6) of a motion Exp(d) from points (M, 3) in the second camera and their pixels (M, 2)."""
     x, y, z = points.T
     projected = np.column_stack((K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]))
     error = np.abs(projected - xy)
@@ -223,10 +220,7 @@ MAX_FEATURES = 500  # of a key frame: 70 kB
 
 @dataclass(slots=True)
 class GraphOdometry:
-    """The refined path, bent so that key frames that show the same place agree.
-
-    Depth in metres keeps one unit; depth up to scale has a unit for each key frame (Sim(3)), which loops hold together.
-    """
+    """The refined path, bent so that key frames that show the same place agree; without metres in Sim(3)."""
 
     predictor: Predictor
     take_points: TakePoints
@@ -299,8 +293,7 @@ def _make_edges(views: Sequence[KeyframeView], T: Tensor, loops: Sequence[Loop])
 def bend_path(path: Tensor, numbers: Sequence[int], corrections: Tensor) -> Tensor:
     """Return a path (N, 4, 4) with a correction of each key frame, interpolated in between.
 
-    numbers: rows of the key frames in the path, K of them, the first one 0.
-    corrections: (K, 4, 4) similarities of the world.
+    numbers: rows of the K key frames in the path, the first one 0. corrections: (K, 4, 4) similarities of the world.
     """
     rows = torch.arange(len(path))
     keys = torch.tensor(list(numbers))

@@ -39,18 +39,14 @@ MIN_PLACED = 0.5  # share of the path's frames that a map must place
 class MapFollower:
     """Chain the poses of a map with the motion by depth if the map is lost. The world is the first camera.
 
-    T_world_map: the map's world in the path's; None until the map places a frame.
-    before: pose on the path and pose by depth of the last frame with both.
+    T_world_map: None until the map places a frame. before: pose on the path and by depth of the last frame with both.
     """
 
     T_world_map: Array | None = None
     before: tuple[Array, Array] | None = None
 
     def place(self, estimated: Array | None, mapped: Array) -> Array | None:
-        """Return T_world_camera (4, 4) of the next frame, or None.
-
-        estimated: (4, 4) by depth, or None.  mapped: (4, 4) in the unit of the depth, NaN if lost.
-        """
+        """Return T_world_camera (4, 4) of the next frame by depth or by the map (NaN if lost), or None."""
         is_known = bool(np.isfinite(mapped).all())
         if estimated is None and not is_known:
             return None
@@ -67,10 +63,7 @@ class MapFollower:
 
 
 def follow_map(estimated: Array, mapped: Array, scale: float) -> Array:
-    """Return T_world_camera (N, 4, 4): the map's path times `scale`, and the estimated motion if it has no pose.
-
-    estimated: (N, 4, 4), in the unit of the predicted depth.  mapped: (N, 4, 4), NaN if lost.
-    """
+    """Return T_world_camera (N, 4, 4): the map's path times `scale`, and the estimated motion if it has no pose."""
     follower = MapFollower()
     return np.array([follower.place(*poses) for poses in zip(estimated, scale_poses(mapped, scale), strict=True)])
 
@@ -86,11 +79,9 @@ def scale_poses(poses: Array, scale: float) -> Array:
 class MappedPath:
     """The path of a map in the unit of predicted depth, and the path by that depth.
 
-    height_m: height of the camera over the map's road, which gives the scale if both are known.
-    scales: predicted over mapped depth of the measured key frames, which give it otherwise.
-    mismatch: how the camera of the frames differs from the map's, else "".
-    places: positions (3,) of all frames with a pose.
-    by_depth, by_map: positions (3,) of the frames with both motions.
+    height_m: over the map's road, gives the scale if both are known; else `scales`, predicted over mapped depth of key
+    frames. mismatch: how the camera of the frames differs from the map's. places: positions (3,) of all frames with a
+    pose. by_depth, by_map: positions (3,) of the frames with both motions.
     """
 
     mapped: StoredMap

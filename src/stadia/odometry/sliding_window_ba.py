@@ -128,10 +128,7 @@ class _Keyframe:
 
 @dataclass(slots=True)
 class SlidingWindow:
-    """Sliding window: add frames by `add`, read the path by `path` at any time.
-
-    take_points: receives the points of every keyframe that leaves the window.
-    """
+    """Sliding window of frames. take_points: receives the points of every keyframe that leaves the window."""
 
     take_points: Callable[[MapPoints], None] = lambda points: None
     keyframes: list[_Keyframe] = field(default_factory=list)
@@ -145,10 +142,7 @@ class SlidingWindow:
 
     @torch.inference_mode()
     def add(self, frame: IncomingFrame, predicted: Tensor | None) -> bool:
-        """Place a frame. Return False if its motion is unknown: the path ends before it.
-
-        predicted: (4, 4) T_frame_before of a pose network, or None.
-        """
+        """Place a frame by (4, 4) T_frame_before of a pose network, or None. Return False if its motion is unknown."""
         number, identity = len(self.links), torch.eye(4, dtype=torch.float64)
         if self.bundle is None:
             self._link(0, identity)
@@ -176,10 +170,7 @@ class SlidingWindow:
         return True
 
     def path(self) -> Tensor:
-        """Return (N, 4, 4) T_world_camera of all frames; the world is the first one.
-
-        Between two keyframes, the window's correction of the second is distributed evenly.
-        """
+        """Return (N, 4, 4) T_world_camera, with each keyframe's correction distributed over the frames before."""
         assert self.bundle is not None
         T_camera_world = torch.cat([self.settled.stack(), self.bundle.frames.T_camera_world])
         row = {number: k for k, number in enumerate(self.numbers)}
@@ -277,10 +268,7 @@ class SlidingWindow:
 
 
 def relative_flow(points: HostPoints, K: Tensor, height: int, width: int, T: Tensor) -> float:
-    """Return the median flow of points whose host moved by T (4, 4), as a share of the image's mean side.
-
-    K: (3, 3) of both images. Points outside the image or behind the camera do not count; 1 without points.
-    """
+    """Return the median flow of points whose host moved by T (4, 4), over the image's mean side; 1 without points."""
     turned = rotate_rays(points.ray[None, :, 0], T[None, :3, :3].to(points.ray))[0]
     moved = turned + points.inverse_depth[:, None] * T[:3, 3].to(points.ray)
     z = moved[:, 2]

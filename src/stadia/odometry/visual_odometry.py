@@ -87,10 +87,7 @@ class FrameToFrameOdometry:
 
 @dataclass(slots=True)
 class SlidingWindowOdometry:
-    """Adjust a window of keyframes by brightness: poses, depths and exposure (D3VO's back end).
-
-    The pose network initializes it, if there is one.
-    """
+    """Adjust a window of keyframes by brightness: poses, depths and exposure (D3VO's back end)."""
 
     predictor: Predictor
     take_points: TakePoints
@@ -142,11 +139,8 @@ def create_network(predictor: Predictor, take_points: TakePoints) -> OdometryMet
 class CameraPath:
     """A camera path T_world_camera (N, 4, 4), whose world is the first frame.
 
-    names, times_s: of the N frames; a time is None if unknown.
-    ends: where and why the path stops before the last frame, else "".
-    frame_ms: (N,) milliseconds for each frame, without reading it.
-    network_length: length of the pose network's own path over the same frames, or None.
-    notes: lines for people.
+    ends: where and why the path stops before the last frame, else "". frame_ms: (N,) milliseconds without reading.
+    network_length: of the pose network's own path over the same frames, or None. notes: lines for people.
     """
 
     T_world_camera: NDArray[np.float64]
@@ -171,14 +165,10 @@ def track_camera(
     source: str,
     take_points: TakePoints = lambda points: None,
 ) -> CameraPath:
-    """Track the camera through frames, read one by one.
+    """Track the camera through frames, read one by one; those off the path are skipped.
 
-    frames: in order; those off the path are skipped.
-    method: row of `stadia.odometry.ODOMETRY_METHODS`.
-    source: name of the input, for people.
-    take_points: receives the map, part by part, if the method makes one.
-
-    Raises DataError if fewer than two frames can be placed.
+    method: row of `stadia.odometry.ODOMETRY_METHODS`. take_points: receives the map, part by part, if the method makes
+    one. Raises DataError if fewer than two frames can be placed.
     """
     odometry: OdometryMethod = ODOMETRY_METHODS.load(method)(predictor, take_points)
     names, times, frame_ms = list[str](), list[float | None](), list[float]()

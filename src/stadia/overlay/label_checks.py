@@ -41,15 +41,11 @@ class SharedFactor:
 
 @dataclass(frozen=True, slots=True)
 class CompositeSurvey:
-    """The result of a survey of composite images.
+    """The result of a survey of composite images; files come with their fault.
 
-    images: number of an epoch, by split.  num_checked: how many were read.  factors: what the splits share.
-    effective_backgrounds: exp of the entropy of the backgrounds in an epoch of training.
-    unreadable, uncut, lossy: (file, fault) of images, of foregrounds that cannot be pasted, and of lossy labels.
-    alike: the statistics of depth and mask if they are equal, else "".
-    missing: missing paths of the published layout.  renamed: folders with other names.
-    unscored: share of the depth labels outside of the scored range.  depths: the range of 99 % of them.
-    pasted: size of the cut-outs, else "".
+    num_checked: how many were read. factors: what the splits share. effective_backgrounds: exp of the entropy of the
+    backgrounds in an epoch. alike: the statistics of depth and mask if they are equal, else "". renamed: folders with
+    other names. unscored: share of the depth labels outside of the scored range. depths: the range of 99 % of them.
     """
 
     images: Mapping[str, int]
@@ -158,7 +154,6 @@ def _describe_equal_statistics(statistics: Sequence[tuple[float, ...]]) -> str:
 
 
 def _identify_parts(images: CompositeSource, count: int) -> dict[str, dict[str, str]]:
-    """Return {identity: name} for each factor: images by content, cut-outs by visible pixels."""
     if isinstance(images, CompositeComposer):
         backgrounds = {
             (hash_file(background.file) if background.file else background.name): background.name

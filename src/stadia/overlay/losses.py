@@ -21,12 +21,7 @@ from stadia.overlay.config import OverlayLossConfig
 
 @dataclass(frozen=True, slots=True)
 class OverlayComparison:
-    """The input of every term, (B, 1, H, W) each, float32 at least.
-
-    depth, true: ln z and ln z_true, scaled so that the label range is 0 to 1; 0 if unknown.
-    known: true where depth is labeled.
-    mask: 1 on pasted objects, else 0.
-    """
+    """The input of every term, (B, 1, H, W) each: ln z and ln z_true scaled to 0 to 1, what is known, and the mask."""
 
     depth: Tensor
     true: Tensor
@@ -123,13 +118,7 @@ class OverlayLoss:
     def terms(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Compute the terms with nonzero weight: scalars by name, unweighted, differentiable.
 
-        Args:
-            log_depth: (B, 1, H, W) ln z, in the unit of the labels.
-            mask_logits: (B, 1, H, W).
-            true: (B, 1, H, W) z, 0 = none.
-            mask: (B, 1, H, W) bool, or in [0, 1] with threshold 0.5.
-
-        Raises GeometryError if the sizes differ.
+        log_depth, mask_logits, true (0 = none), mask: (B, 1, H, W). Raises GeometryError if the sizes differ.
         """
         shapes = [tuple(x.shape) for x in (log_depth, mask_logits, true, mask)]
         if len(set(shapes)) > 1 or len(shapes[0]) != 4 or shapes[0][1] != 1:

@@ -109,11 +109,9 @@ def weaker_scale(predicted: DepthScale, labeled: DepthScale) -> DepthScale:
 def compute_image_sums(
     depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, depth_scale: DepthScale, scored: tuple[float, float]
 ) -> list[dict[str, float]]:
-    """Compute the sums of each image that add up over a set.
+    """Compute the sums of each image that add up over a set, of maps (B, 1, H, W); true is z, 0 = none.
 
-    depth, mask_logits, true, mask: (B, 1, H, W); true is z, 0 = none.
-    depth_scale: the weaker of both scales. Depth up to scale is scaled by each image's ratio of medians.
-    scored: open range of scored labels, in their unit. Predictions are clamped to it.
+    Depth up to scale is scaled by each image's ratio of medians, and clamped to the open range `scored`.
     """
     known = (true > scored[0]) & (true < scored[1])
     if depth_scale is not DepthScale.METRES:
@@ -126,10 +124,7 @@ def compute_image_sums(
 
 
 def compute_overlay_scores(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Compute depth errors and mask scores over the pixels of several images.
-
-    `depth_and_mask_error` is the sum of AbsRel and 1 - IoU.
-    """
+    """Compute depth errors and mask scores over several images; `depth_and_mask_error` is AbsRel plus 1 - IoU."""
     sums = sum_over_images(images)
     scores = mask_scores(sums) | pooled_depth_scores(sums)
     if scores:

@@ -16,12 +16,7 @@ from stadia.overlay.config import OverlayNetConfig, check_overlay_size
 
 @dataclass(frozen=True, slots=True)
 class OverlayMaps(TensorDataclass):
-    """Output for B images.
-
-    log_depth: (B, 1, H, W) ln z, with z in the unit of the labels.
-    mask_logits: (B, 1, H, W), above 0 on pasted objects.
-    shared: (B, C, H, W) features of both heads; (B, C, h, w) at a smaller output size.
-    """
+    """Output for B images: ln z and mask logits (B, 1, H, W), above 0 on pasted objects, and features of both heads."""
 
     log_depth: Tensor
     mask_logits: Tensor
@@ -85,10 +80,7 @@ class UpBlock(nn.Module):
 
 
 class FullTrunk(nn.Module):
-    """The published network, 24,019,618 parameters with its heads. Each layer receives all earlier layers of its size.
-
-    Nodes have the names of its layer table; see `nodes`.
-    """
+    """The published network, 24,019,618 parameters with its heads; nodes have the names of its layer table."""
 
     channels = 32
 
@@ -127,10 +119,7 @@ class FullTrunk(nn.Module):
 
 
 class LightTrunk(nn.Module):
-    """About half a million parameters, for two cores. Only one layer of 16 channels runs at full size.
-
-    The coarsest layers receive the row coordinate: a forward camera has the ground in the lower half of the image.
-    """
+    """About half a million parameters, for two cores. The coarsest layers receive the row coordinate."""
 
     channels = 16
 

@@ -25,12 +25,7 @@ LOGITS_KEY = "mask_logits"
 
 @dataclass(frozen=True)
 class OverlayPrediction:
-    """Predicted depth and mask logits (h, w) of a composite image.
-
-    name: of its files, unique in a folder.
-    size: (height, width) of the image.
-    sheet: labeled (H, W, 3) RGB images to draw side by side, or None.
-    """
+    """Predicted depth and mask logits (h, w) of a composite image of `size`, and labeled RGB images, or None."""
 
     name: str
     depth: NDArray[np.float32]

@@ -46,8 +46,7 @@ OverlayLossFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
 def make_overlay_case(loss: OverlayLossFunction, terms: Mapping[str, float], unit: float = 1.0) -> LossCase:
     """Return the case of a loss of (ln z, mask logits, labels with 0 = none, mask), (B, 1, H, W) each.
 
-    terms: weights by name; only terms with weight give an axis.
-    unit: of the labels; depths are 3 to 16 of it.
+    terms: weights by name; only terms with weight give an axis. unit: of the labels; depths are 3 to 16 of it.
     """
     has_depth = any(name.startswith("depth") and weight > 0 for name, weight in terms.items())
     has_mask = any(name.startswith("mask") and weight > 0 for name, weight in terms.items())
@@ -82,11 +81,7 @@ MAX_LR_FACTOR = 2.0
 
 
 class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTargets]):
-    """Depth and mask of a composite: what was pasted into an image, and how far away the scene is.
-
-    Args:
-        config: with every "auto" resolved, the depth label too.
-    """
+    """Depth and mask of a composite: what was pasted into an image, and how far away the scene is."""
 
     recipe = "overlay"
     best_metrics = ("val/depth_and_mask_error",)
@@ -242,10 +237,7 @@ class GradientBalance:
         self._measured_at = -1
 
     def measure(self, step: int, terms: Mapping[str, Tensor], shared: Tensor) -> None:
-        """Measure |d term / d shared| of each term, unweighted, when due, in all processes at the same steps.
-
-        terms: scalars with their graph, which stays.  shared: (B, C, H, W), the features that all terms use.
-        """
+        """Measure |d term / d shared| of each unweighted term, when due, in all processes at the same steps."""
         if step == self._measured_at or (self.sizes and step % self.every):
             return
         self._measured_at = step

@@ -259,10 +259,7 @@ def _stem(number: int) -> str:
 def predict_pair(
     recipe: OverlayRecipe, background: NDArray[np.uint8], image: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Predict depth and mask logits, (h, w) each, of a background and an image (H, W, 3) RGB of one size.
-
-    The network gets about as many pixels as in training, in the shape of the image.
-    """
+    """Predict depth and mask logits (h, w) of a background and an image, at about as many pixels as in training."""
     height, width = fit_network_size(
         image.shape[0], image.shape[1], recipe.config.data.height, recipe.config.data.width
     )
@@ -327,10 +324,7 @@ def _describe_labels(samples: CompositeSamples) -> dict[str, str]:
 def score_maps(
     recipe: OverlayRecipe, samples: CompositeSamples, predicted: Iterable[tuple[int, Tensor, Tensor]]
 ) -> dict[str, Any]:
-    """Return scores over all pixels and of each image, by the weaker scale of predictions and labels.
-
-    predicted: number, depth and mask logits (1, 1, h, w) of samples.
-    """
+    """Return scores over all pixels and of each image, by the weaker scale of predictions and labels."""
     scored_as, loss = weaker_scale(recipe.depth_scale, samples.images.label.depth_scale), recipe.config.loss
     found: dict[str, dict[str, float]] = {}
     for number, depth, logits in predicted:

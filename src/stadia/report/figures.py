@@ -70,8 +70,7 @@ def render_svg(
 ) -> str:
     """Return what `draw` draws into axes as an SVG element.
 
-    about: for screen readers, different for each chart of a page.
-    corner: text before the labels of the horizontal axis.
+    about: for screen readers. corner: text before the labels.
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -164,8 +163,7 @@ def make_plot(
 ) -> Chart | None:  # fmt: skip
     """Make the curves of one panel, or None without a finite value. marks: (first step, label) of each stage.
 
-    Many `noisy` points are drawn as a running mean. The axis is logarithmic if the values span more than LOG_RATIO, and
-    leaves out the outermost hundredth of the raw values.
+    The axis is logarithmic if the values span more than LOG_RATIO, and leaves out the outermost hundredth.
     """
     smoothed = [smooth_values(s.values, _smoothing_window(len(s.values)) if noisy else 1) for s in series]
     drawn = np.concatenate([*smoothed, *(_trim_outliers(s.values) for s in series)])
@@ -283,11 +281,7 @@ MIN_HEIGHT_SHARE = 0.01
 
 @dataclass(frozen=True)
 class DrawnPath:
-    """A camera's path from a score file.
-
-    color: number in the palette.  points_m: (N, 2) of x, right, and z, forward.  heights_m: (N,) above the start.
-    error: for the legend.  gaps: rows that are not joined with the next one.
-    """
+    """A camera's path from a score file: (N, 2) of x and z, (N,) heights, and rows that are not joined."""
 
     name: str
     color: int
@@ -337,7 +331,6 @@ def _make_profile(path: DrawnPath, points: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def _plot_line(axes: Axes, rows: NDArray[np.float64], path: DrawnPath, *, is_truth: bool) -> None:
-    """Plot (N, 2) without the lines over gaps. A row between two gaps is a dot."""
     gaps = path.gaps if isinstance(path.gaps, list | tuple) else ()
     before = sorted({row + 1 for row in gaps if isinstance(row, int) and 0 <= row < len(rows) - 1})
     rows = np.insert(rows, before, np.nan, axis=0)

@@ -188,10 +188,7 @@ def format_memory(megabytes: float) -> str:
 
 
 def describe_depth_scale(name: Any, scale_from: Any = None, *, path: bool = False) -> tuple[str, str]:
-    """Return the name of a depth scale and the meaning of its numbers.
-
-    scale_from: source of the metric scale.  path: whether there is a camera path, too.
-    """
+    """Return the name of a depth scale and the meaning of its numbers. path: whether there is a camera path, too."""
     unknown = UNKNOWN_DEPTH_SCALE if name is None else (str(name), "This depth scale is unknown to the report.")
     label, meaning = DEPTH_SCALES.get(str(name), unknown)
     what = "Depth and path are" if path else "Depth is"

@@ -248,10 +248,7 @@ def find_identical_terms(series: Sequence[Series]) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class RunVerdict:
-    """word: usable, doubtful, unusable, not judged, or the state of a training.
-
-    tone: good, warn, stop or note.  advice: what to do with the result.
-    """
+    """The word of a verdict or the state of a training, its tone (good, warn, stop or note), and what to do."""
 
     word: str
     tone: str

@@ -50,10 +50,7 @@ def embed_image_file(path: Path, name: str, run: RunFiles) -> EmbeddedImage | No
 
 @dataclass(frozen=True)
 class DepthFigure:
-    """The predicted depth of a frame, and its picture if the prediction has it.
-
-    ticks: (position in percent from the near end, label) of the color scale.  unit: of the labels.
-    """
+    """The predicted depth of a frame, its picture, and (position in percent, label) of the color scale."""
 
     frame: str
     picture: EmbeddedImage | None
@@ -168,12 +165,7 @@ MAX_CLOUDS, MAX_CLOUD_PIXELS = 2, 65_536
 
 @dataclass(frozen=True)
 class PointCloudFigure:
-    """A point cloud of the page.
-
-    axis: length of the drawn axes with its unit.
-    points: base64 of depth (h, w) in little-endian uint16 counts, 0 = none, then of RGB (h, w, 3).
-    view: camera as JSON for the page's script.
-    """
+    """A point cloud of the page: base64 of depth (h, w) uint16, 0 = none, then of RGB (h, w, 3); view as JSON."""
 
     name: str
     frame: str
@@ -224,13 +216,8 @@ def pack_point_cloud(
 ) -> PointCloudFigure:
     """Return the points of a picture for the page's script.
 
-    Args:
-        name, frame: as in PointCloudFigure.
-        counts: depth (h, w), 0 = none.
-        image: (h, w, 3) RGB.
-        camera: fx, fy, cx and cy of that size, pixels.
-        per_count: depth of one count.
-        depth_scale: of the depth.
+    counts: depth (h, w), 0 = none; per_count: depth of one. image: (h, w, 3) RGB. camera: fx, fy, cx and cy of that
+    size.
     """
     fx, fy, cx, cy = camera
     view = {"rows": counts.shape[0], "columns": counts.shape[1], "perCount": per_count}

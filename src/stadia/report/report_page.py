@@ -77,14 +77,10 @@ PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")  # scores of a camera's path
 def build_report(
     run: Path, out: Path | None = None, *, private: bool = False, warn: Callable[[str], object] = lambda line: None
 ) -> Path:
-    """Write the report of a run's folder, one self-contained file, and return its path.
+    """Write the report of a run's folder, finished or not, one self-contained file, and return its path.
 
-    run: runs/<date>-<name>, finished or not.
-    out: where to write it; RUN/report.html by default.
-    private: also show command line, absolute paths and uncommitted code.
-    warn: called with a line for each lost or unreadable file.
-
-    Raises DataError if the folder is not a run.
+    out: RUN/report.html by default. private: also show command line, absolute paths and uncommitted code. warn: called
+    with a line for each lost or unreadable file. Raises DataError if the folder is not a run.
     """
     files = read_run(run)
     before = find_previous_run(files)

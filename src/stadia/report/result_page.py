@@ -101,12 +101,7 @@ def make_point_cloud(
 ) -> PointCloudFigure | None:
     """Return the points of a picture for its page; None without depth.
 
-    Args:
-        name: of the picture.
-        image: (H, W, 3) RGB.
-        depth: (h, w) of `fit_cloud_size`, 0 = none.
-        K: (3, 3) of the picture.
-        depth_scale: of the depth.
+    image: (H, W, 3) RGB. depth: (h, w) of `fit_cloud_size`, 0 = none. K: (3, 3) of the picture.
     """
     if not depth.any():
         return None

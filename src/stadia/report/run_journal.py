@@ -30,12 +30,7 @@ OWN_VALUES = "own_values"
 
 @dataclass(frozen=True)
 class RunDifference:
-    """The differences between two runs, in groups.
-
-    config: keys that can change the result.  aside: keys that cannot.
-    code: commit, version, class and values of the user, files with uncommitted changes.  data: fingerprints.
-    environment: Python, platform, packages.  start: initial weights, or the run that it starts from.
-    """
+    """The differences between two runs, in groups. config: keys that can change the result; aside: others."""
 
     config: list[ValueChange]
     aside: list[ValueChange]
@@ -333,10 +328,7 @@ def _escape_cell(text: str) -> str:
 
 
 def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
-    """Draw validation metrics and loss of both runs as SVG or PNG. Returns False without a common curve.
-
-    The second run is dashed. Losses that are not comparable have their own panels.
-    """
+    """Draw validation metrics and loss of both runs as SVG or PNG, the second dashed; False without common curves."""
     from matplotlib.figure import Figure
 
     drawn = [pair for pair in pair_series(a, b) if pair[0].name.startswith("val/") or pair[0].name == "train/loss"]

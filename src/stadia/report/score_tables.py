@@ -40,9 +40,7 @@ MAX_OPEN_PATHS = 4  # of more recordings, the worst and the median are open
 class ScoreTable:
     """Score files of one kind side by side.
 
-    about: what all files share: protocol, depth scale, alignment, number of images.
-    head: (name, text below it) of each column: a file, or a score if files are rows.
-    rows: (name, text next to it, cells).  notes: of the files.
+    about: what all files share. head: (name, text below it) of each column. rows: (name, text next to it, cells).
     """
 
     about: str
@@ -260,11 +258,7 @@ def has_depth_scores(run: RunFiles) -> bool:
 
 @dataclass(frozen=True)
 class RecordingPaths:
-    """The paths of one recording, one for each method.
-
-    methods: how paths were estimated.  aligned: their fit to the true path.
-    place: "worst" or "median" of many recordings, or empty.  is_open: whether the figure is unfolded.
-    """
+    """The paths of one recording, one for each method, with their fit. place: "worst" or "median", or empty."""
 
     recording: str
     charts: list[Chart]
@@ -356,10 +350,7 @@ def _describe_path_alignments(files: dict[str, dict[str, Any]], labels: dict[str
 
 @dataclass(frozen=True)
 class ReceiptRow:
-    """One source of a scale.
-
-    unit: metres for a unit of the network's depth.  deviation: relative.  measured: number of measurements and images.
-    """
+    """One source of a scale: metres for a unit of the network's depth, relative deviation, and its measurements."""
 
     prediction: str
     source: str

@@ -40,12 +40,10 @@ HALF_TURNS = ((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 @dataclass(frozen=True, slots=True)
 class ObjectShape:
-    """The shape of one object.
+    """The shape of one object, with its bounding box (3,) about the origin.
 
-    mesh: parts of materials "label" and "paint" (its own textures) or of shared ones.
-    handle: parts that break a revolution.
-    size_m: (3,) of its bounding box about the origin, along x, y, z.
-    symmetry: "none", "revolution" about y, or turns as quaternions w, x, y, z; of a cup, without its handle.
+    mesh: parts of "label", "paint" or shared materials. handle: parts that break a revolution. symmetry: "none",
+    "revolution" about y, or turns as quaternions w, x, y, z; of a cup, without its handle.
     """
 
     kind: str
@@ -66,7 +64,6 @@ def _center_shape(kind: str, mesh: Mesh, symmetry: Symmetry, handle: Sequence[Me
 
 
 def _revolve_profile(profile: ArrayLike, material: str, tint: Color = (1.0, 1.0, 1.0)) -> MeshPart:
-    """Sweep a profile (N, 2) of radius and height about y."""
     radius, height = np.asarray(profile, float).T
     angle = np.linspace(0, 2 * np.pi, SIDES + 1)
     x, z = radius[:, None] * np.cos(angle), radius[:, None] * np.sin(angle)

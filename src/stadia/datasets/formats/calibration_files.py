@@ -431,10 +431,9 @@ def _read_opencv(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamer
 
 
 def _apply_region(path: Path, camera: CalibratedCamera, content: Mapping[str, Any]) -> CalibratedCamera:
-    """Return the camera of the published images: ROS crops the region `roi` of the sensor, then bins it.
+    """Return the camera of published images: ROS crops the sensor's `roi`, then bins it (sensor_msgs/CameraInfo).
 
-    K is the sensor's by definition. Some drivers publish the K of the binned image: the principal point decides.
-    Source: sensor_msgs/CameraInfo.
+    K is the sensor's by definition, but some drivers publish that of the binned image: the principal point decides.
     """
     region = content.get("roi")
     region = region if isinstance(region, Mapping) else {}

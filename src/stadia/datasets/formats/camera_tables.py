@@ -1,7 +1,6 @@
 """Read cameras of devices and photogrammetry programs by one table: which keys hold which number of the camera.
 
-Metashape, OpenSfM, DSO and LSD-SLAM, ARKit (.pincam), RealSense, ZED, OAK, Basalt, Gyroflow, Meshroom and VINS. A text
-becomes nested mappings first; each mapping that has the keys of an entry of the table is a camera.
+A text becomes nested mappings first; each mapping that has the keys of an entry of the table is a camera.
 """
 
 from __future__ import annotations
@@ -376,7 +375,6 @@ _REALSENSE_BLOCK = re.compile(r"^ *Intrinsic of (.*?)\s*/\s*(\d+x\d+)", re.MULTI
 
 
 def _read_realsense(path: Path, text: str) -> list[CalibratedCamera]:
-    """Return the cameras of `rs-enumerate-devices -c`."""
     starts = [match.start() for match in _REALSENSE_BLOCK.finditer(text)] or [0]
     content = dict[str, Any]()
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):

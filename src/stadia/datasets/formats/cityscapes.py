@@ -1,7 +1,6 @@
-"""Read Cityscapes sequences: leftImg8bit_sequence/SPLIT/CITY/CITY_SNIPPET_FRAME_leftImg8bit.png and camera JSON.
+"""Read Cityscapes sequences (cityscapes-dataset.com): leftImg8bit_sequence/SPLIT/CITY/*_leftImg8bit.png and camera/.
 
 A snippet of 30 frames is a recording, a rectified pair if rightImg8bit_sequence exists.
-Source: cityscapes-dataset.com (own licence, registration).
 """
 
 from __future__ import annotations

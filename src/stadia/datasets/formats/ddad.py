@@ -1,7 +1,6 @@
-"""Read DDAD in TRI's DGP layout: ROOT/ddad.json, SCENE/scene_*.json, SCENE/calibration, rgb and point_cloud.
+"""Read DDAD (github.com/TRI-ML/DDAD): ROOT/ddad.json, SCENE/{scene_*.json, calibration, rgb, point_cloud}.
 
 A scene is a recording of CAMERA_01 (front), 10 Hz, with the pose of each image and the depth of its LIDAR scan.
-Source: github.com/TRI-ML/DDAD (CC BY-NC-SA 4.0).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Read EuRoC MAV: SEQUENCE/mav0/{cam0, cam1, state_groundtruth_estimate0} (Burri et al., IJRR 2016).
 
-Images are rectified when read: one K, and T_right_left = (-baseline, 0, 0). Timestamps are compared as integers,
-because float64 cannot represent their nanoseconds.
+Images are rectified when read. Timestamps stay integers, because float64 cannot represent their nanoseconds.
 """
 
 from __future__ import annotations
@@ -281,7 +280,6 @@ def _check_focal_lengths(path: Path, fx: float, fy: float) -> None:
 
 
 def _read_rigid(sensor: _SensorYaml, path: Path) -> Array:
-    """Return (4, 4) T_BS of a sensor.yaml."""
     T = np.array(sensor.T_BS.data).reshape(4, 4)
     R = T[:3, :3]
     with np.errstate(over="ignore", invalid="ignore"):

@@ -349,13 +349,9 @@ def project_scan(
 ) -> NDArray[np.float32]:
     """Return (height, width) depth of the nearest point at each pixel, 0 = none.
 
-    KITTI's pixels are round(u) - 1 as in its devkit, which reproduces the official maps.
-
-    Args:
-        points: (N, 3) in the scanner's frame.
-        P_velo: (3, 4) projection from that frame to pixels.
-        scanner_depth: store the scanner's x instead of the camera's z, as published numbers of the Eigen protocol do.
-        first_pixel: number of the first pixel, 1 in KITTI.
+    points: (N, 3) in the scanner's frame. P_velo: (3, 4) from that frame to pixels, which are round(u) - 1 as in
+    KITTI's devkit. scanner_depth: store the scanner's x instead of the camera's z, as in the Eigen protocol.
+    first_pixel: 1 in KITTI.
     """
     projected = points.astype(np.float64) @ P_velo[:, :3].T + P_velo[:, 3]
     z = projected[:, 2]

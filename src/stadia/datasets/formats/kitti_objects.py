@@ -1,7 +1,6 @@
-"""Read boxes of KITTI's object dataset (Geiger et al., CVPR 2012) and results in its format.
+"""Read boxes of KITTI's object dataset (Geiger et al., CVPR 2012), and results in its format.
 
-DATASET/training/{image_2/000000.png, calib/000000.txt, label_2/000000.txt}; results have a score in column 16.
-Files give a box's bottom center in the rectified frame of camera 0, and its rotation about y, which points down.
+Files have a box's bottom center in the rectified frame of camera 0, and its rotation about y, which points down.
 stadia's object frame is centered, with y up, z to the object's front and x to the right of a viewer facing it.
 """
 

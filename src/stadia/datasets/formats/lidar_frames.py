@@ -72,11 +72,8 @@ def make_lidar_recording(
 ) -> LidarRecording:
     """Return the recording of frames in the order of their times.
 
-    Args:
-        index_file: lists the frames; for messages.
-        size: (height, width) of the images by the index.
-
-    Raises DataError without frames, for a missing image or scan, and for images of another size.
+    index_file lists the frames; size is (height, width) by the index. Raises DataError for missing files and other
+    sizes.
     """
     if not frames:
         raise DataError(index_file, found=f"no frame of {name}", expected="its images", fix="copy the official file")

@@ -32,10 +32,7 @@ NEAREST = 0.25  # depth, without unit, of the largest stored number; number 0 is
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class RelativeDepthRecording(ImageRecording):
-    """Single images of one size with relative inverse depth as 8 or 16 bits, larger if nearer.
-
-    maps: the file of each image.  valid: masks of valid depth; empty if all is valid.
-    """
+    """Single images of one size with relative inverse depth, larger if nearer, and masks of valid depth if any."""
 
     has_metric_depth = False
 
@@ -58,8 +55,6 @@ class RelativeDepthRecording(ImageRecording):
 
 
 class _WebImages(DatasetFormat):
-    """Folders of single images; images of one size are a recording."""
-
     images: ClassVar[str]
     maps: ClassVar[str]
     masks: ClassVar[str] = ""

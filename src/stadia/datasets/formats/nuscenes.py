@@ -1,7 +1,6 @@
-"""Read nuScenes: ROOT/v1.0-mini/{scene, sample, sample_data, ...}.json, ROOT/samples and ROOT/sweeps.
+"""Read nuScenes (nuscenes.org): ROOT/v1.0-mini/{scene, sample, sample_data, ...}.json, ROOT/samples and ROOT/sweeps.
 
-A scene is a recording of CAM_FRONT, 12 Hz, with the ego pose of each image. Key frames (2 Hz) have the depth of their
-LIDAR_TOP scan. Source: nuscenes.org (CC BY-NC-SA 4.0, registration).
+A scene is a recording of CAM_FRONT, 12 Hz, with the ego pose of each image. Key frames have depth of LIDAR_TOP.
 """
 
 from __future__ import annotations

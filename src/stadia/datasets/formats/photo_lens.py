@@ -27,8 +27,7 @@ _MAX_NUMBER = 1e6
 def full_frame_width_mm(height: int, width: int) -> float:
     """Return the longer side in mm of the sensor to which "35 mm equivalent" refers, for images of this shape.
 
-    The diagonal is equivalent: 36 mm for 3:2, 34.6 mm for 4:3. Wider images, such as videos, show a part of a sensor
-    that is not recorded: 36 mm is then within 5 %. Source: CIPA DCG-001.
+    The diagonal is equivalent: 36 mm for 3:2, 34.6 mm for 4:3; wider images are within 5 %. Source: CIPA DCG-001.
     """
     longer, shorter = max(height, width), min(height, width)
     if longer / shorter >= _FULL_FRAME_MM[0] / _FULL_FRAME_MM[1]:
@@ -37,10 +36,9 @@ def full_frame_width_mm(height: int, width: int) -> float:
 
 
 def read_lens(source: Path) -> tuple[float, float] | None:
-    """Return focal length and sensor width in mm of a photo, a folder of photos, or a phone's video; None if unknown.
+    """Return focal length and sensor width in mm of a photo, a folder, or a phone's video; None if unknown.
 
-    Raises DataError for a damaged file.
-    Source: EXIF 2.32, sections 4.6.5 and 4.6.6; QuickTime metadata of Apple.
+    Raises DataError for a damaged file. Source: EXIF 2.32, sections 4.6.5 and 4.6.6; QuickTime metadata of Apple.
     """
     if source.is_dir():
         source = list_images(source)[0]

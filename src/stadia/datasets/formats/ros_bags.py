@@ -1,7 +1,6 @@
 """Read images of ROS 1 bags (.bag) and ROS 2 bags (a folder with metadata.yaml, .mcap, .db3), with `rosbags`.
 
-Each topic of sensor_msgs/Image or CompressedImage is a recording, decoded once into the cache. Its camera is the
-CameraInfo that image_transport names.
+Each topic of sensor_msgs/Image or CompressedImage is a recording. Its camera is the CameraInfo next to it.
 """
 
 from __future__ import annotations
@@ -51,8 +50,7 @@ ENCODINGS: dict[str, tuple[int, int | None]] = {
     "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
     "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
 }
-"""Encoding of sensor_msgs/Image -> bytes per pixel and OpenCV's conversion, which names Bayer patterns by the second
-row and column."""
+"""Encoding of sensor_msgs/Image -> bytes per pixel, and OpenCV's conversion (Bayer by second row and column)."""
 
 LENS_MODELS = {"plumb_bob": RADTAN, "rational_polynomial": RADTAN, "equidistant": EQUIDISTANT, "fisheye": EQUIDISTANT}
 """Models of sensor_msgs/CameraInfo -> names in `DISTORTION_MODELS`."""

@@ -1,7 +1,6 @@
-"""Read the stadia folder layout (docs/reference/stadia-folder.md).
+"""Read the stadia folder layout (docs/reference/stadia-folder.md): dataset.json names the recordings of each split.
 
-DATASET/dataset.json names the recordings of each split. A recording is a folder with recording.json (cameras, rig) and
-left/000000.png, and optionally right/, depth/left/000000.npy, poses.txt and times.txt.
+A recording has recording.json, left/000000.png, and optionally right/, depth/left/000000.npy, poses.txt, times.txt.
 """
 
 from __future__ import annotations
@@ -31,8 +30,6 @@ _Row = tuple[float, float, float, float]
 
 
 class _FolderDatasetFile(FileEntry):
-    """dataset.json."""
-
     format: str = Field(pattern="^stadia$")
     version: int = Field(ge=1, le=1)
     splits: dict[str, list[str]]
@@ -45,8 +42,6 @@ class _FolderCameraEntry(FileEntry):
 
 
 class _RecordingFile(FileEntry):
-    """recording.json."""
-
     cameras: dict[str, _FolderCameraEntry]
     T_right_left: tuple[_Row, _Row, _Row, _Row] | None = None
     frame_rate_hz: float | None = Field(default=None, gt=0)

@@ -1,7 +1,6 @@
-"""Read TUM RGB-D: SEQUENCE/{rgb.txt, depth.txt, groundtruth.txt}, rgb/TIME.png and depth/TIME.png.
+"""Read TUM RGB-D: SEQUENCE/{rgb.txt, depth.txt, groundtruth.txt, rgb, depth}. Depth is registered, 5000 per metre.
 
-Lists have lines `timestamp filename`, and `timestamp tx ty tz qx qy qz qw` of the color camera in the world. Depth is
-registered to color, 5000 per metre. Source: cvg.cit.tum.de/data/datasets/rgbd-dataset (CC BY 4.0).
+Lists have lines `timestamp filename`, and `timestamp tx ty tz qx qy qz qw`. Source: cvg.cit.tum.de (CC BY 4.0).
 """
 
 from __future__ import annotations

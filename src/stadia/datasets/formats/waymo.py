@@ -1,7 +1,6 @@
-"""Read the Waymo Open Dataset v2: SPLIT/camera_image/SEGMENT.parquet and SPLIT/camera_calibration/SEGMENT.parquet.
+"""Read the Waymo Open Dataset v2 (waymo.com/open): SPLIT/{camera_image, camera_calibration}/SEGMENT.parquet.
 
-A segment is a recording of the FRONT camera, 10 Hz, with the pose of each image, undistorted and decoded once into the
-cache by `pyarrow`. Source: waymo.com/open (its own licence, registration).
+A segment is a recording of the FRONT camera, 10 Hz, with poses, undistorted and decoded once into the cache.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Heights of objects on roads by class, and the configuration that uses them. Imports no torch.
-
-A prior measured on the scored dataset is one of its labels: KITTI's boxes must not train what is scored on KITTI.
-"""
+"""Heights of objects on roads by class, and the configuration that uses them. Imports no torch."""
 
 from __future__ import annotations
 

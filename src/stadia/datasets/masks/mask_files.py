@@ -1,8 +1,7 @@
 """Read masks of road and objects from files of a recording, and clean them (docs/how-to/metric.md).
 
-FOLDER/semantic/SIDE/STEM.png has class numbers and FOLDER/classes.json their names ({"1": "road", "9": "car"}).
-Optional: FOLDER/instance/SIDE/STEM.png with object numbers, 0 = none, and FOLDER/heights.json with mean and spread of
-heights in metres by object ({"left/000000": {"3": [1.52, 0.08]}}).
+FOLDER/semantic/SIDE/STEM.png has class numbers, classes.json their names. Optional: instance/SIDE/STEM.png with object
+numbers, 0 = none, and heights.json with mean and spread ({"left/000000": {"3": [1.52, 0.08]}}).
 """
 
 from __future__ import annotations
@@ -187,10 +186,9 @@ def _split_classes(semantic: Numbers, classes: Mapping[int, str]) -> Numbers:
 
 
 def clean_masks(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
-    """Return masks with objects whose heights can be measured: the largest component of each, with its commonest class.
+    """Return masks with the measurable objects: the largest component of each, with its commonest class.
 
-    Objects smaller than `config.min_object_share` or more occluded than `config.max_occlusion` get number 0. Objects
-    at the image border stay, because mirrored and zoomed samples have other borders.
+    Small or occluded ones get number 0. Objects at the border stay: mirrored and zoomed samples have other borders.
     """
     semantic, instance = masks.semantic.copy(), np.zeros_like(masks.instance)
     least, windows = config.min_object_share * semantic.size, find_windows(masks.instance)
@@ -278,10 +276,9 @@ class _Shape:
 
 
 class CocoMasks:
-    """Masks of left images from a COCO file with polygons or run lengths, for images matched by file name.
+    """Masks of left images from a COCO file (cocodataset.org/#format-data), for images matched by file name.
 
-    Format: https://cocodataset.org/#format-data. Without a category "road" only objects are labeled. Raises DataError
-    with the wrong entry.
+    Without a category "road" only objects are labeled. Raises DataError with the wrong entry.
     """
 
     def __init__(self, path: Path) -> None:
@@ -359,10 +356,9 @@ def _decode_mask(shape: _Shape, image: _CocoImage, what: str) -> NDArray[np.bool
 
 
 def decode_run_lengths(text: str) -> list[int]:
-    """Decode COCO's compressed run lengths, starting with background.
+    """Decode COCO's compressed run lengths, starting with background; invalid text gives lengths that do not fit.
 
-    Each letter has 6 bits: 5 digits and a continuation bit. From the third run on, a value is the difference to the
-    run before the last. Invalid text gives lengths that do not fit the image.
+    Each letter has 5 digits and a continuation bit. From the third run on, a value adds to the run before the last.
     """
     runs: list[int] = []
     value = shift = 0
@@ -407,8 +403,6 @@ class _Frame(FileEntry):
 
 
 class _HeightFile(FileEntry):
-    """camera_height.json."""
-
     format: str = Field(pattern="^stadia-camera-height$")
     each: list[_Object] = Field(default_factory=list)
     frames: list[_Frame] | int = 0

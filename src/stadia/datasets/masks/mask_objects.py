@@ -1,7 +1,6 @@
 """Split masks of classes into single objects, compute their boxes, and crop them.
 
-A queue of cars is one region, too wide or with steps in its lower edge, because nearer cars are lower in the image.
-In it, a part with level foot and top, as wide as high, is the front or rear of a car; the rest is not measurable.
+A queue of cars is one region. In it, a part with level foot and top, as wide as high, is the front or rear of a car.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The index of a sharded data set: which shard holds each image, at which offset (docs/reference/shards.md).
-
-`shards.json` lists shards and recordings, `recordings/N.json` the place of each image and depth map of a recording.
-"""
+"""The index of a sharded data set: which shard holds each image, at which offset (docs/reference/shards.md)."""
 
 from __future__ import annotations
 
@@ -59,11 +56,7 @@ class CameraEntry(_Entry):
 
 
 class RecordingEntry(_Entry):
-    """A recording of the index.
-
-    file: of its frames.  sha256: of that file.  cameras: by side.
-    has_metric_depth: whether its depth maps are in metres.
-    """
+    """A recording of the index: file and hash of its frames, cameras by side, and whether depth is in metres."""
 
     name: str
     file: Annotated[str, Field(pattern=r"^recordings/[0-9]{6,9}\.json$")]

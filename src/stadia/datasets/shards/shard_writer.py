@@ -51,8 +51,6 @@ Place = tuple[int, int, int, int]
 
 @dataclass
 class _ShardWriter:
-    """The shard that is being filled, in memory, and the finished ones."""
-
     store: RemoteStore
     max_bytes: int
     shards: list[ShardEntry] = field(default_factory=list)

@@ -77,10 +77,9 @@ class FrameSelection:
 
 
 class FrameSelector:
-    """Select frames of a video in order; only the last kept image is in memory, small and gray.
+    """Select frames of a video in order, with one gray image in memory.
 
-    stride: "auto" selects by motion; a number keeps every n-th frame.
-    lists_kept: whether `selection` lists the kept frames.
+    stride: "auto" selects by motion; a number keeps every n-th. lists_kept: whether `selection` lists the kept frames.
     """
 
     def __init__(self, stride: int | Literal["auto"], *, lists_kept: bool = True) -> None:

@@ -56,11 +56,8 @@ def read_user_camera(
 ) -> UserCamera:
     """Return the camera of upright images of this size. Raises DataError if none is known.
 
-    A field of view spans the displayed image from left to right; a sensor's longer side is the images' longer side.
-
-    config: how the camera is given; otherwise a K file next to the source is used, or its map.
-    source: the video, image or folder.
-    frames: number of frames, which a K file with one matrix per frame must match; None skips the comparison.
+    config: how it is given; otherwise a K file next to `source`, or its map. frames: number of frames, which a K file
+    with a matrix for each must match; None skips that.
     """
     warn_composite(source)
     lens = find_lens(config, source)

@@ -112,7 +112,6 @@ def _open_container(path: Path, decoder: VideoDecoder) -> Any:
 
 @contextmanager
 def _name_decoder_errors(path: Path) -> Iterator[None]:
-    """Turn FFmpeg's errors into DataError."""
     with name_parser_errors(path, expected=_WHOLE):
         try:
             yield
@@ -221,12 +220,9 @@ def count_lost_frames(path: Path, decoded: int) -> int:
 
 
 def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFrame]:
-    """Yield every complete frame in order, and log how many frames are lost.
+    """Yield every complete frame in order, and log how many are lost. decoder: "cuda" decodes on a GPU (NVDEC).
 
-    decoder: "cuda" decodes on a GPU (NVDEC).
-
-    Raises DataError if the file is not a video, or if less than half of it can be decoded; before decoding if its
-    index shows that. Raises ConfigError if the machine lacks the decoder.
+    Raises DataError for another file, or if less than half of it can be decoded; ConfigError without the decoder.
     """
     _check_middle(path)
     decoded = 0
@@ -287,10 +283,9 @@ def _read_start_s(stream: Any) -> float:
 def _decode_frames(
     path: Path, container: Any, stream: Any, *, from_share: float | None = None, wanted: Collection[int] | None = None
 ) -> Iterator[VideoFrame]:
-    """Yield upright frames of one size. Damaged frames are left out, with their index.
+    """Yield upright frames of one size, without damaged ones, with their index.
 
-    from_share: start at the last key frame before this share, with indices computed from times.
-    wanted: indices of the frames to convert; None for all.
+    from_share: start at the last key frame before this share. wanted: indices to convert; None for all.
     """
     last = None if wanted is None else max(wanted, default=-1)
     by_time = from_share is not None
@@ -322,7 +317,6 @@ MIN_ASPECT_CHANGE, MAX_ASPECT = 0.005, 4.0
 
 
 def _show_frame(path: Path, frame: Any, stream: Any) -> NDArray[np.uint8]:
-    """Return the frame as players show it: one field, square pixels, turned and mirrored by the display matrix."""
     image = frame.to_ndarray(format="rgb24")
     if frame.interlaced_frame and _is_combed(image):
         image = _interpolate_field(image)

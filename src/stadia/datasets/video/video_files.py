@@ -1,7 +1,4 @@
-"""Read a user's video or folder of images with its camera (docs/how-to/own-data.md).
-
-A video is decoded whole into the cache, or for checks in a few segments into memory.
-"""
+"""Read a user's video or folder of images with its camera (docs/how-to/own-data.md)."""
 
 from __future__ import annotations
 
@@ -60,10 +57,7 @@ MAX_SIDE_PX = 1280  # of frames in memory: four segments then take at most 350 M
 
 
 class OwnVideo(DatasetFormat):
-    """One recording from a video file, or a folder of images in natural order.
-
-    A video file is decoded once into the cache. `recording.selection` lists kept frames and why others were dropped.
-    """
+    """One recording from a video file, decoded once into the cache, or from a folder of images in natural order."""
 
     layout = "a video file, or a folder of png or jpg images"
     options = frozenset({"camera", "stride", "frame_rate_hz", "video_decoder"})
@@ -314,7 +308,6 @@ def _decode(
     camera: UserCamera,
     progress: ReportProgress | None,
 ) -> dict[str, object]:
-    """Decode the kept frames into a store; return its record. Raises StadiaError if the disk may be too small."""
     chooser, times_s, total = FrameSelector(options.stride), list[float](), source.estimate_count()
     selection = chooser.selection
     height, width = options.size or decoded_size

@@ -121,10 +121,9 @@ class _MapFrame(FileEntry):
 
 
 class MapRoad(FileEntry):
-    """The road below the camera of a map: the plane normal . X + height = 0 in the axes of each camera.
+    """The road below the camera of a map: normal . X + height = 0 in the axes of each camera.
 
-    normal: unit vector towards the camera.  height, height_deviation: mean and standard deviation in units of the path.
-    pitch_deg: positive if the camera points up from the road.
+    height, height_deviation: mean and standard deviation in units of the path. pitch_deg: positive if it points up.
     """
 
     normal: tuple[float, float, float]

@@ -26,12 +26,7 @@ MAX_FAULTS = 10  # faults in a summary; the table has all
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFacts:
-    """A row of a survey.
-
-    frames, duration_s: by the header; None if unknown.
-    fx_px: of the first frame at its own size; None without a camera.
-    fault: why the video cannot be used; "" if it can.
-    """
+    """A row of a survey; None if unknown. fault: why the video cannot be used, "" if it can."""
 
     name: str
     path: str

@@ -178,8 +178,7 @@ class Diagnosis:
 def find_root_cause(findings: Sequence[Finding]) -> Diagnosis:
     """Choose the first finding to fix: a stop before a warning, then the earliest in EFFECTS.
 
-    Notes and NEVER_A_CAUSE are never first. A stop of the verdict on predictions is first only if no warning may have
-    caused it. Codes of unknown families are left out.
+    Notes and NEVER_A_CAUSE are never first; a stop of the verdict is first only if no warning may have caused it.
     """
     chain = list(EFFECTS)
     ordered = sort_findings(finding for finding in findings if find_family(finding.code) is not None)

@@ -23,10 +23,7 @@ PACKAGE = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A cause or fix with named placeholders that replaces the entry's; empty to keep it.
-
-    factor: of distances, for a known mistake; 0 for other cases.
-    """
+    """A cause or fix that replaces the entry's; empty to keep it. factor: of distances, for a known mistake; else 0."""
 
     cause: str = ""
     fix: str = ""
@@ -128,10 +125,7 @@ def fill_thresholds(text: str, modules: Sequence[str]) -> str:
 
 
 def find_constant(modules: Sequence[str], name: str) -> object:
-    """Return a constant of these modules or of modules that they import from. Raises KeyError for an unknown name.
-
-    It reads their sources, since importing them would import torch.
-    """
+    """Return a constant of these modules or of their imports, by source, which imports no torch. Raises KeyError."""
     for module in modules:
         constants, imported = read_constants(module)
         places = [constants, *(read_constants(source)[0] for source in imported if name not in constants)]

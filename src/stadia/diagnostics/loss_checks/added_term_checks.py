@@ -38,10 +38,7 @@ TILINGS = {"side by side": 3, "one above the other": 2}  # axis of two copies, b
 
 
 def check_added_loss(case: LossCase) -> Iterator[Finding]:
-    """L01, L03 to L05, L08, L10, L24: an added term has the properties of a loss.
-
-    L01 needs both noise and its opposite to lower it, since a prior on mean depth falls for one of them.
-    """
+    """L01, L03 to L05, L08, L10, L24: an added term has the properties of a loss."""
     if (added := case.added) is None:
         return
     with torch.no_grad():
@@ -132,8 +129,7 @@ def check_constant_depth(case: LossCase) -> Iterator[Finding]:
 def check_tiles(case: LossCase) -> Iterator[Finding]:
     """L06: an added term is the same for two copies of outputs and image: a mean over pixels.
 
-    Depth is constant along the row of copies, so that it has no seam. Terms that change in one direction (a prior for
-    rows) or raise for another size are not reported.
+    Terms that change in one direction (a prior for rows) or raise for another size are not reported.
     """
     added, depth = case.added_at, case.right.get("inverse_depth")
     if added is None or depth is None:
@@ -164,7 +160,6 @@ def check_tiles(case: LossCase) -> Iterator[Finding]:
 
 
 def _repeat_maps(outputs: Outputs, dim: int) -> dict[str, Tensor]:
-    """Return the outputs with every map (B, C, H, W) twice along an axis."""
     size = outputs["inverse_depth"].shape[-2:]
     return {
         name: torch.cat((value, value), dim) if value.ndim == 4 and value.shape[-2:] == size else value
@@ -202,7 +197,6 @@ def _measure_edge_cost(
 
 
 def _make_edge(like: Tensor, dim: int, first: float, second: float, offset_px: int = 0) -> Tensor:
-    """Return a map like (B, 1, H, W) with one value before and one behind the middle of an axis."""
     edge = torch.full_like(like, second)
     edge.narrow(dim, 0, like.shape[dim] // 2 + offset_px).fill_(first)
     return edge

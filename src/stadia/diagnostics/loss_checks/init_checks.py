@@ -156,7 +156,6 @@ def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
 
 
 def _check_initial_disparity(start: TrainingStart, initial: Tensor) -> Iterator[Finding]:
-    """M01: the disparity of a stereo rig at the initial depth can be matched."""
     rig = getattr(start.batch.inputs, "T_source_target_rig", None)
     if rig is None or not (moved := rig[..., :3, 3].norm(dim=-1)).isfinite().any():
         return
@@ -206,10 +205,7 @@ def find_unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
 
 
 def match_unlabeled_pairs(start: TrainingStart) -> Array:
-    """Match the images of unlabeled pairs.
-
-    Returns: (M, 2): pixels of disparity at 1 m, and inverse depth in 1/m.
-    """
+    """Match the images of unlabeled pairs: (M, 2) pixels of disparity at 1 m, and inverse depth in 1/m."""
     targets = start.batch.targets
     matched = [np.zeros((0, 2))]
     for sample, source in find_unlabeled_pairs(start):
@@ -233,7 +229,6 @@ def measure_range_excess_px(matches: Array, depth_range_m: tuple[float, float]) 
 
 
 def _to_uint8(image: Tensor) -> NDArray[np.uint8]:
-    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8."""
     return np.asarray((255 * image.clamp(0, 1)).round().byte().permute(1, 2, 0).cpu().numpy())
 
 

@@ -82,9 +82,8 @@ class LossCase:
     def change_loss(self, change: Callable[[Any, Outputs], Any]) -> LossCase:
         """Return the case of a loss that changes this one's report, in every form and hostile scene.
 
-        change: a function of the report and the outputs that returns the changed report, for example with a term of
-            `outputs["inverse_depth"]`, (B, 1, H, W) in float64. Video scenes also have `outputs["image"]`
-            (B, 3, H, W) in [0, 1].
+        change: returns the changed report from the report and the outputs, for example with a term of
+        `outputs["inverse_depth"]`, (B, 1, H, W) in float64. Video scenes also have `outputs["image"]` (B, 3, H, W).
         """
 
         def change_zero(report: Any, outputs: Outputs) -> LossReport:
@@ -105,7 +104,6 @@ class LossCase:
     def _change_all(
         self, change: Callable[[Any, Outputs], Any], report: Callable[[Callable[[Outputs], Any], Outputs], Any]
     ) -> LossCase:
-        """Return the case with a changed loss. report: returns what is changed from the loss and the outputs."""
         image = {"image": self.shown[IMAGE]} if IMAGE in self.shown else {}
 
         def loss(outputs: Outputs) -> Any:
@@ -165,7 +163,6 @@ class LossCase:
 
 
 def _call(loss: Callable[..., Any], *given: Any) -> Any:
-    """Return the report of a loss. Raises LossRaised for any exception in it."""
     try:
         return loss(*given)
     except Exception as error:
@@ -196,10 +193,7 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def depth_labels(height: int = 33, width: int = 65, batch: int = 2, unit: float = 1.0) -> Tensor:
-    """Return (B, 1, H, W) depth in float64, 0 at every third pixel: a slanted plane with waves, 3 to 16 units.
-
-    The size is odd, so that a stride of two selects the same pixels when mirrored.
-    """
+    """Return (B, 1, H, W) depth in float64, 0 at every third pixel: a slanted plane with waves, 3 to 16 units."""
     x = torch.linspace(0, 1, width, dtype=torch.float64)
     y = torch.linspace(0, 1, height, dtype=torch.float64)[:, None]
     phase = torch.rand(batch, 1, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 6

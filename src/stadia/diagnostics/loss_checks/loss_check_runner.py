@@ -63,10 +63,7 @@ def check_training_start(start: TrainingStart, seconds: float) -> list[Finding]:
 
 @contextlib.contextmanager
 def stop_at(deadline: float) -> Iterator[None]:
-    """Make every layer raise TimeLimitReached once time.monotonic() is past the deadline, forward and backward.
-
-    Weights may then be in the middle of a step, so use copies. A loss is not interrupted.
-    """
+    """Make every layer raise TimeLimitReached once time.monotonic() is past the deadline; weights may be in a step."""
 
     def check_time(*_: object) -> None:
         if time.monotonic() > deadline:
@@ -86,7 +83,6 @@ def stop_at(deadline: float) -> Iterator[None]:
 
 
 def _run_check(check: PropertyCheck, case: LossCase, name: str, severity: Severity) -> list[Finding]:
-    """Return the findings of a check; a loss that raises is L11."""
 
     def run() -> Iterator[Finding]:
         try:

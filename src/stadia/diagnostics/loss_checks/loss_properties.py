@@ -1,7 +1,4 @@
-"""Properties that a loss must have: minimum at the truth, correct gradient, invariances.
-
-Each checks a LossCase by order or ratio, so that losses of any unit pass.
-"""
+"""Properties that a loss must have, by order or ratio: minimum at the truth, correct gradient, invariances."""
 
 from __future__ import annotations
 
@@ -100,10 +97,7 @@ def check_gradient_exists(case: LossCase) -> Iterator[Finding]:
 
 
 def check_gradient(case: LossCase) -> Iterator[Finding]:
-    """L03: the gradient agrees with finite differences along a random direction.
-
-    Otherwise the outputs are moved a little and compared again, since any gradient at a kink (|x| at 0) is right.
-    """
+    """L03: the gradient agrees with finite differences along a random direction, here or a little away from a kink."""
     if not (wrong := dict(_compare_gradients(case))):
         return
     generator = torch.Generator().manual_seed(1)
@@ -120,7 +114,6 @@ def check_gradient(case: LossCase) -> Iterator[Finding]:
 
 
 def _compare_gradients(case: LossCase) -> Iterator[tuple[str, Finding]]:
-    """Yield the name of an output, and L03 if its gradient differs from finite differences."""
     generator = torch.Generator().manual_seed(0)
     for name, gradient in case.gradients.items():
         if not gradient.any():
@@ -342,7 +335,6 @@ def _table_of(axis: ErrorAxis, values: Mapping[float, float]) -> dict[str, objec
 
 
 def _not_finite(value: float, gradients: Mapping[str, Tensor]) -> str:
-    """Describe what is not finite; empty if all is finite."""
     if not math.isfinite(value):
         return f"the loss is {value:g}"
     broken = next((name for name, gradient in gradients.items() if not gradient.isfinite().all()), None)
@@ -359,7 +351,6 @@ def _range(values: Mapping[float, float]) -> float:
 
 
 def _difference(case: LossCase, name: str, direction: Tensor, step: float) -> float:
-    """Return the finite difference of the total along a direction."""
     with torch.no_grad():
         moved = ({**case.off, name: case.off[name] + sign * step * direction} for sign in (1, -1))
         above, below = (total_of(case.report(outputs)) for outputs in moved)
@@ -367,7 +358,6 @@ def _difference(case: LossCase, name: str, direction: Tensor, step: float) -> fl
 
 
 def _relative_change(before: Tensor, after: Tensor) -> float:
-    """Return the difference over the larger of both; 0 if both are 0."""
     size = max(float(before.norm()), float(after.norm()))
     return float((after - before).norm()) / size if size else 0.0
 
@@ -379,7 +369,6 @@ def _ratio(case: LossCase, form: str) -> float:
 
 
 def _ssim_terms(case: LossCase) -> dict[str, float]:
-    """Return the terms of structural similarity for the true outputs."""
     terms = getattr(case.report_at_truth, "terms", {})
     return {name: float(value) for name, value in terms.items() if "ssim" in name}
 
@@ -396,7 +385,6 @@ def _cost(case: LossCase, form: str) -> float:
 
 
 def _relief_cost(case: LossCase, form: str) -> float:
-    """Return the loss of the true depth less the loss of flat depth, for images that do not distinguish them."""
     scene = case.forms[form]()
     return total_of(scene.report_at_truth) - total_of(scene.report_at_wrong)
 

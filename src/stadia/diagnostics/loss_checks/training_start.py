@@ -151,10 +151,7 @@ def take_samples(batch: Batch[Any, Any], count: int) -> Batch[Any, Any]:
 
 
 def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
-    """T26, T29: on one batch the loss falls, and memory does not grow.
-
-    At the time limit (`loss_check_runner.stop_at`) MIN_BATCH_STEPS steps suffice. T26 is skipped for trained weights.
-    """
+    """T26, T29: on one batch the loss falls, and memory does not grow. T26 is skipped for trained weights."""
     recipe, batch, shuffled_loss = start.recipe, start.batch, 0.0
     optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
     losses: list[float] = []
@@ -197,7 +194,6 @@ def grows_steadily(memory_bytes: Sequence[int]) -> bool:
 
 
 def _measure_shuffled_loss(recipe: AnyRecipe, batch: Batch[Any, Any]) -> float:
-    """Return the loss with shuffled weights: equally large, but untrained."""
     generator = torch.Generator().manual_seed(0)
     given_weights = {name: value.clone() for name, value in recipe.state_dict().items()}
     try:

@@ -100,9 +100,8 @@ def make_video_case(
 ) -> LossCase:
     """Return the case of a video loss on the plane, with the sources of a training.
 
-    loss: called with targets, a prediction and the source names, in float64, on the CPU.
-    source_names: of the batch: "-1", "+1", "stereo". A loss of depth only is checked with ("stereo",), which hides
-        motion.
+    loss: called with targets, a prediction and source names, in float64, on the CPU. source_names: "-1", "+1",
+    "stereo". A loss of depth only is checked with ("stereo",).
     """
     outputs = outputs or OutputSpec()
     halved = outputs.sizes - 1
@@ -111,14 +110,12 @@ def make_video_case(
 
 
 def _render_scene(height: int, source_names: Sequence[str], outputs: OutputSpec, finer: float = 1.0) -> PlaneScene:
-    """Render two samples of the plane, with exposures if the networks predict them."""
     names, width = source_names, 2 * height
     scene = render_plane(height=height, width=width, names=names, batch=2, finer=finer, relief_m=RELIEF_M)
     return apply_exposures(scene) if outputs.brightness else scene
 
 
 def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plain: bool = False) -> LossCase:
-    """Build the case. plain: without axes and variants."""
 
     def evaluate(values: Outputs) -> Any:
         return loss(scene.targets, _prediction(scene, outputs, values), scene.source_names)
@@ -233,7 +230,6 @@ def _prediction(scene: PlaneScene, outputs: OutputSpec, values: Outputs) -> Pred
 
 
 def _make_axes(scene: PlaneScene, outputs: OutputSpec, right: Outputs) -> tuple[ErrorAxis, ...]:
-    """Return the axes of all outputs that networks predict."""
 
     def axis(name: str, code: str, output: str, change: Callable[[float, Tensor], Tensor], at: Sequence[float]) -> None:
         true, values = (0.0 if at is OFFSETS else 1.0), {x: {**right, output: change(x, right[output])} for x in at}
@@ -266,8 +262,7 @@ def render_plane(
 ) -> PlaneScene:
     """Render images of the plane with another texture for each sample; sources are "stereo" and temporal.
 
-    finer: factor for a finer texture and smaller motion: larger images are then the same per pixel.
-    relief_m: height of the bumps of the plane.
+    finer: factor of a finer texture and smaller motion. relief_m: height of the bumps.
     """
     K = torch.tensor([[0.9 * width, 0, 0.48 * width], [0, 1.5 * height, 0.53 * height], [0, 0, 1]], dtype=torch.float64)
     phase = torch.arange(batch, dtype=torch.float64).view(-1, 1, 1)

@@ -40,7 +40,6 @@ def rename_base_values(row: Row, base_recipe: str = "") -> Row:
 
 
 def _find_photometric_part(row: Row) -> str:
-    """Return NAME of `train/NAME/warped_over_unwarped`, which `combine_losses` logs; otherwise ""."""
     start, end = "train/", "/warped_over_unwarped"
     logged = (name for name in row if name.startswith(start) and name.endswith(end))
     return next((name[len(start) : -len(end)] for name in logged), "")
@@ -162,10 +161,7 @@ def limit(
     note: str = "",
     improves: Callable[[float, float], bool] = lambda value, before: False,
 ) -> Rule:
-    """Return the rule that a value is within limits; one of them is given. NaN is not bad.
-
-    The expected text has the unit of the message (percent or no unit), then `note`.
-    """
+    """Return the rule that a value is at least or at most a limit, in the unit of the message. NaN is not bad."""
     unit = ".0%" if "%}" in message else "g"
     expected = f"at least {at_least:{unit}}" if at_most == math.inf else f"at most {at_most:{unit}}"
     return Rule(code, name, lambda v: v < at_least or v > at_most, message, expected + note, improves)

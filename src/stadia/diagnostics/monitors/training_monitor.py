@@ -52,8 +52,7 @@ def make_monitors() -> tuple[Any, ...]:
 class TrainingMonitor(Callback):
     """Calls every monitor, and writes its findings to findings.jsonl, each code once per run.
 
-    A monitor is a class with `on_batch(step, loss, samples)` or `on_row(step, row)`, or both, that return a Finding or
-    None. Add a new one to the table of its file, as a class or a `Rule`.
+    A monitor has `on_batch(step, loss, samples)` or `on_row(step, row)`, which return a Finding or None.
     """
 
     def __init__(self, run: Run, console: Console, on_stop: OnStop = OnStop.HALT) -> None:
@@ -94,7 +93,6 @@ class TrainingMonitor(Callback):
             self._report(report_not_finite(loop.step + 1, error), halts=False)
 
     def _report(self, finding: Finding, *, halts: bool = True) -> None:
-        """Write a finding once per run. Raises RunError for a stop that halts."""
         if finding.code in self.reported:
             return
         self.reported.add(finding.code)

@@ -179,7 +179,6 @@ def _is_valid(inverse_depth: Map, *, has_ratios: bool) -> bool:
 
 
 def _range(values: Map) -> float:
-    """Return the range from the 5 % to the 95 % quantile."""
     return float(np.subtract(*np.quantile(values, [0.95, 0.05])))
 
 
@@ -201,7 +200,6 @@ def _resize(values: Map, size: tuple[int, ...]) -> Map:
 
 
 def _brightness(image: NDArray[np.uint8], size: tuple[int, ...]) -> Map:
-    """Return (h, w) gray in [0, 1] at the size of a map."""
     return _resize(np.asarray(gray(image) / 255, np.float32), size)
 
 
@@ -216,7 +214,6 @@ def _share_of_own(maps: Sequence[Map]) -> float | None:
 
 
 def _mean_map(maps: Sequence[Map], size: tuple[int, ...]) -> Map | None:
-    """Return (h, w) the median of each pixel over maps of relative inverse depth; None for too few maps."""
     if len(maps) < MIN_FRAMES:
         return None
     return np.asarray(np.median([_resize(values / np.median(values), size) for values in maps], axis=0), np.float32)
@@ -273,7 +270,6 @@ def _measure_pair(frame: SampledFrame, mean_map: Map | None) -> _MeasuredPair | 
 
 
 def _sample_at_matches(values: Map, frame: SampledFrame, matches: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (M,) values of a map (h, w) at matches (M, 2) in pixels of the image."""
     height, width = values.shape
     scale = np.array([width / frame.image.shape[1], height / frame.image.shape[0]])
     return _sample(values, ((matches + 0.5) * scale - 0.5).astype(np.float32))
@@ -281,11 +277,7 @@ def _sample_at_matches(values: Map, frame: SampledFrame, matches: NDArray[np.flo
 
 @dataclass(frozen=True, slots=True)
 class _TriangulatedMatches:
-    """Matches of a pair with enough parallax.
-
-    known: (M,) bool, which of all matches these are.
-    log_depth: (N,) triangulated, up to a constant.  noise: its standard deviation by the noise of the matches.
-    """
+    """Matches of a pair: those with parallax (M,), their ln z up to a constant (N,), and its standard deviation."""
 
     known: NDArray[np.bool_]
     log_depth: NDArray[np.float64]
@@ -294,10 +286,7 @@ class _TriangulatedMatches:
     def correlate(
         self, log_depth: NDArray[np.float64], less: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     ) -> float | None:
-        """Return the rank correlation of triangulated and predicted depth at all matches (M,), both `less` a part.
-
-        None if the rest hardly varies.
-        """
+        """Return the rank correlation of triangulated and predicted depth at all matches (M,), both `less` a part."""
         return correlate_ranks(less(self.log_depth), less(log_depth[self.known]), MIN_ROW_SPREAD * self.noise)
 
 
@@ -334,7 +323,6 @@ def _match_pair(frame: SampledFrame) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def _sample(values: Map, spots: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return (N,) values at pixels (N, 2)."""
     read = cv2.remap(values, spots[:, 0:1], spots[:, 1:2], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(read, np.float64).ravel()
 

@@ -16,10 +16,7 @@ BELIEF_SIGMAS = 3.0  # standard deviations of a belief
 
 @dataclass(frozen=True, slots=True)
 class FocalBelief:
-    """A focal length (fx / width) from another source than the camera.
-
-    source: a clause for the finding.  deviation: relative standard deviation.
-    """
+    """A focal length (fx / width) from another `source` than the camera, with its relative standard deviation."""
 
     focal: float
     source: str

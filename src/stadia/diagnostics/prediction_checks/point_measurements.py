@@ -31,10 +31,7 @@ MIN_FOREGROUND_RATIO = 1.35  # depth of the foreground over its nearest fifth; a
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PointFrame:
-    """A predicted frame with points.
-
-    K: (3, 3) of its image.  inverse_depth: (h, w), positive, of the same view.  size: height and width of the image.
-    """
+    """A predicted frame with points. K: (3, 3), size: (height, width) of its image. inverse_depth: (h, w), positive."""
 
     points: StandingPoints
     K: Array

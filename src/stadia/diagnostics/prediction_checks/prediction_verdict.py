@@ -177,7 +177,6 @@ def _name_published(finding: Finding) -> Finding:
 
 
 def _name_data_cause(finding: Finding) -> Finding:
-    """Return a finding of the training's data as a warning."""
     return replace(finding, severity=Severity.WARN, measured=f"in the training's data {finding.measured}")
 
 
@@ -209,7 +208,6 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
 
 
 def _explain_unchecked_holes(measured: FrameMeasurements, valid: int) -> str | None:
-    """Return why M37 could not be measured; None if it was."""
     if is_mapped(measured) and (mapped := measured.mapped) is not None:
         has_road = mapped.road_frames >= MIN_MAPPED_FRAMES
         return None if has_road or mapped.hole_share is not None else "the map has no road, and too few points"
@@ -219,7 +217,6 @@ def _explain_unchecked_holes(measured: FrameMeasurements, valid: int) -> str | N
 
 
 def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterator[Finding]:
-    """M30 to M37 and S30: what the measured maps show, alone and at the points of a map."""
     if measured.invalid:
         text = f"{measured.invalid} of {measured.frames} maps have values that are not finite, or not positive"
         yield make_finding("M33", Severity.STOP, text, "0", evidence={"frames": measured.invalid})
@@ -275,7 +272,6 @@ def is_mapped(measured: FrameMeasurements) -> bool:
 
 
 def _check_points(mapped: PointMeasurements) -> Iterator[Finding]:
-    """M35, M36 and M37 by the points and the road of a map."""
     error, correlation = mapped.error or 0.0, 1.0 if mapped.correlation is None else mapped.correlation
     if error > MAX_DOUBTFUL_POINT_ERROR or correlation < MIN_DOUBTFUL_POINT_CORRELATION:
         text = f"at the points of the map the error is {error:.2f} times the error of constant depth, and the rank"
@@ -302,7 +298,6 @@ def _check_points(mapped: PointMeasurements) -> Iterator[Finding]:
 
 
 def _check_road(mapped: PointMeasurements) -> Iterator[Finding]:
-    """M37 by the road of a map."""
     behind, error, constant = mapped.behind_road or 0.0, mapped.road_error or 0.0, mapped.road_error_constant or 1.0
     evidence = {"behind_road": behind, "road_error": error, "road_error_constant": constant}
     if behind > MAX_BEHIND_ROAD:
@@ -385,7 +380,6 @@ _OF_MOTION = (
 
 
 def _check_training(training: TrainingRecord) -> Iterator[Finding]:
-    """T40: the training's record shows that it learned little."""
     reasons: list[tuple[str, str]] = []  # measured, expected
     if training.steps is not None and training.steps + training.start_steps < MIN_TRAINED_STEPS:
         steps = _describe_steps(training.steps, training.trained_steps)
@@ -420,7 +414,6 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
 
 
 def _choose_case(training: TrainingRecord) -> tuple[str, dict[str, object]]:
-    """Return the case of T40 and its values."""
     has_lost_motion = (training.turn_deg or 0) > MAX_FINAL_ROTATION_DEG
     has_lost_motion |= (training.motion_over_depth or 0) > MAX_FINAL_MOTION_OVER_DEPTH
     if training.is_worse_than_start:
@@ -439,17 +432,13 @@ def _choose_case(training: TrainingRecord) -> tuple[str, dict[str, object]]:
 
 
 def _describe_steps(steps: int, trained: int | None) -> str:
-    """Return `60 steps`, or the step of the best checkpoint."""
     if trained is not None and trained > steps:
         return f"best checkpoint: step {steps} of {trained}"
     return f"{steps} step{'s' * (steps != 1)}"
 
 
 def _check_camera(focal: float | None, trained: Sequence[float], has_trained_frames: bool) -> Iterator[Finding]:
-    """K30: another field of view than in the training, for which depth was corrected (`TrainingLens`).
-
-    A note, since the camera may differ; a warning if frames of this input trained.
-    """
+    """K30: another field of view than in the training; a note, or a warning if frames of this input trained."""
     ratios = [focal / trained_focal for trained_focal in trained if trained_focal > 0] if focal is not None else []
     if focal is None or not ratios:
         return
@@ -465,5 +454,4 @@ def _check_camera(focal: float | None, trained: Sequence[float], has_trained_fra
 
 
 def _field_of_view_deg(focal: float) -> float:
-    """Return the horizontal field of view of fx / width."""
     return math.degrees(2 * math.atan(0.5 / focal))

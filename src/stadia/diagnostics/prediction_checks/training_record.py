@@ -139,7 +139,6 @@ def _find_own_terms(rows: list[dict[str, float]], recipe: str | None) -> tuple[s
 
 
 def _read_numbers(path: Path) -> list[dict[str, float]]:
-    """Return the rows of metrics.csv as numbers; empty if it is missing or damaged."""
     from stadia.diagnostics.monitors.persistence import rename_base_values
     from stadia.training.loggers import read_rows  # imports torch
 

@@ -1,7 +1,6 @@
 """Checks of data that need no training: the tables of all checks, in order.
 
-A check is a function from a RecordingSurvey to its findings. It raises NotChecked if the recording lacks what it
-compares with.
+A check returns the findings of a RecordingSurvey, or raises NotChecked.
 """
 
 from __future__ import annotations

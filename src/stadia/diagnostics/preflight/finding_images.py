@@ -73,7 +73,6 @@ def _encode_png(tiles: Tiles) -> bytes:
 
 
 def _resize_to_tile(image: NDArray[np.uint8], width: int = TILE_WIDTH) -> Image:
-    """Resize gray or RGB to RGB that is `width` pixels wide."""
     image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
     size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
     method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
@@ -81,24 +80,20 @@ def _resize_to_tile(image: NDArray[np.uint8], width: int = TILE_WIDTH) -> Image:
 
 
 def _place_side_by_side(*images: NDArray[np.uint8]) -> Image:
-    """Put images of one size side by side."""
     return np.hstack([_resize_to_tile(image, TILE_WIDTH * 3 // 4) for image in images])
 
 
 def _heat_map(share: NDArray[np.floating]) -> Image:
-    """Map (H, W) from 0, dark, to 1, bright."""
     levels = (np.clip(share, 0, 1) * 255).astype(np.uint8)
     return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 
 
 def _draw_difference(first: Image, second: Image) -> Image:
-    """Map gray level differences to a heat map."""
     first, second = (gray(image) if image.ndim == 3 else image for image in (first, second))
     return _heat_map(cv2.absdiff(first, second).astype(np.float32) / DIFFERENCE_TOP)
 
 
 def _draw_two_images(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    """Draw the two images of a finding (frames, or sides of one frame), and their difference."""
     evidence = finding.evidence
     if finding.code in ("D04", "E12"):
         index = evidence["frame"][0] if finding.code == "D04" else survey.anchors[len(survey.anchors) // 2]
@@ -113,7 +108,6 @@ def _draw_two_images(finding: Finding, survey: RecordingSurvey) -> Tiles:
 
 
 def _draw_ground_truth(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    """Draw an image and its depth map."""
     named = finding.evidence.get("frame")
     if isinstance(named, list | tuple):
         shares = finding.evidence.get("share_of_pixels_with_depth")
@@ -135,7 +129,6 @@ def _draw_ground_truth(finding: Finding, survey: RecordingSurvey) -> Tiles:
 
 
 def _draw_sides(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    """Draw left and right, and the right image warped to the left one with both signs of the baseline."""
     index = survey.anchors[len(survey.anchors) // 2]
     left, right = survey.image(index), survey.image(index, RIGHT)
     if left.shape != right.shape:
@@ -150,7 +143,6 @@ def _draw_sides(finding: Finding, survey: RecordingSurvey) -> Tiles:
 
 
 def _draw_epipolar_lines(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    """Draw the right image with matches and the rig's epipolar lines."""
     pair = max(survey.pairs, key=lambda p: len(p.matches))
     image = survey.image(pair.index, RIGHT).copy()
     T, K, K_right = survey.T_right_left, survey.K(pair.index), survey.K(pair.index, RIGHT)

@@ -117,10 +117,7 @@ RIG = InterfaceCheck(  # checked once per recording
 
 
 def check_interface(survey: RecordingSurvey) -> Finding | None:
-    """Return the first invalid value at the sampled frames (D01), otherwise the first image of another size (K04).
-
-    The checks that read a value report its StadiaError or OSError.
-    """
+    """Return the first invalid value at the sampled frames (D01), otherwise the first image of another size (K04)."""
     frames = [(index, side) for index in survey.anchors for side in survey.recording.sides]
     checks = [(RIG, "T_right_left", frames[0])]
     checks += [(check, f"{check.name} of frame {i}, {side}", (i, side)) for check in INTERFACE for i, side in frames]
@@ -147,7 +144,6 @@ def _describe(value: object) -> str:
 
 
 def _check_size(survey: RecordingSurvey, index: int, side: str) -> Finding | None:
-    """Return K04 of one frame; None without an image or camera."""
     try:
         (height, width), camera = survey.image(index, side).shape[:2], survey.recording.camera(index, side)
     except Exception:
@@ -256,7 +252,6 @@ def _check_bits(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _check_same_sides(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D04 at every sampled instant: the right camera may freeze only now and then."""
     if RIGHT not in survey.recording.sides:
         return
     same = [i for i in survey.anchors if image_digest(survey.image(i, LEFT)) == image_digest(survey.image(i, RIGHT))]

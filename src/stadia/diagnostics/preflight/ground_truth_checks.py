@@ -134,7 +134,6 @@ def _check_levels(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _is_coarse(known: NDArray[np.float32]) -> bool:
-    """Return whether depths have few distinct values for their range."""
     count = len(np.unique(known))
     return count <= MAX_LEVELS and count < MIN_USED_LEVELS * (float(np.ptp(known)) * LEVELS_PER_METRE + 1)
 
@@ -164,12 +163,7 @@ def _check_camera_height(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def fit_camera_height(depth: NDArray[np.float32], K: Array) -> float | None:
-    """Return the camera's distance from the plane in the lower middle of the image; None without a level plane.
-
-    Args:
-        depth: (H, W), 0 = unknown.
-        K: (3, 3).
-    """
+    """Return the camera's distance from the plane in the lower middle of depth (H, W), 0 = unknown, if any."""
     height, width = depth.shape
     top, left = int(0.6 * height), width // 4
     rows, columns = np.nonzero(depth[top:, left : width - left] > 0)

@@ -66,10 +66,7 @@ KITTI_BASELINES_M = (0.52, 0.55)  # rectified stereo rigs
 
 @dataclass(frozen=True, slots=True)
 class EpipolarComparison:
-    """Median distances of matches to the epipolar lines of the poses, in grains of the image.
-
-    others: distances with candidates for K, by name; empty without poses or motion.
-    """
+    """Median distances of matches to epipolar lines, in grains; `others` with candidates for K, by name."""
 
     given: float
     others: Mapping[str, float]
@@ -254,7 +251,6 @@ def check_intrinsics_size(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera, filmed: Camera) -> Finding | None:
-    """K04 unless the poses confirm K: the center of a crop at a corner is off in both axes, too."""
     x, y = size_factors(K, camera)
     if not _is_resized((x, y)):
         return None

@@ -21,10 +21,7 @@ MIN_RESIDUAL_PX = 0.3  # noise of matches
 
 
 def estimate_rotation(first_px: Array, second_px: Array, K: Array) -> Array:
-    """Return the (3, 3) rotation that explains most of the matches (M, 2): least absolute distances of rays.
-
-    Source: Kabsch's solution with weights 1 / distance.
-    """
+    """Return the (3, 3) rotation that explains most of the matches (M, 2): Kabsch's with weights 1 / distance."""
     rays = [pixel_rays(pixels, K) for pixels in (first_px, second_px)]
     first, second = (ray / np.linalg.norm(ray, axis=1, keepdims=True) for ray in rays)
     weights = np.ones(len(first))
@@ -116,7 +113,6 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _choose_case(survey: RecordingSurvey, *, is_turning: bool) -> str:
-    """Return the case of D18 by the motion and by what would give more parallax."""
     if survey.stereo:
         return "turning_pairs" if is_turning else "slow_pairs"
     if is_turning:

@@ -33,10 +33,7 @@ MAX_RIGID_GAP = 0.001  # difference of R^T R from the identity by rounding
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """A way to write poses.
-
-    name, fix: in words.  penalty_deg: by how much it must fit better.  motion: from two poses to T_second_first.
-    """
+    """A way to write poses: penalty_deg is by how much it must fit better, motion takes two poses to T_second_first."""
 
     code: str
     name: str
@@ -120,10 +117,7 @@ REVERSED = Convention("E11", "poses in reverse order", "reverse their order: the
 
 @dataclass(frozen=True, slots=True)
 class PoseFit:
-    """Differences between given and matched motions, medians over steps.
-
-    rotation_error: rotation error over the rotation, at least over MIN_COMPARED_ROTATION_DEG.
-    """
+    """Median differences of given and matched motions over steps; rotation_error is relative to the rotation."""
 
     direction_deg: float
     rotation_error: float
@@ -150,10 +144,7 @@ def fit_poses(given: list[Array], measured: list[TwoViewMotion]) -> PoseFit:
 
 
 def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
-    """E05 not rigid, E11 shifted or reversed, E06 inverted, E07 axes, E09 unknown, E08 unit; the first one found.
-
-    A map's poses are only checked for E05.
-    """
+    """E05 not rigid, E11 shifted or reversed, E06 inverted, E07 axes, E09 unknown, E08 unit; the first one found."""
     given = {i: T for i in range(survey.length) if (T := survey.recording.T_world_camera(i, LEFT)) is not None}
     if not given:
         raise NotChecked("no poses")
@@ -180,7 +171,6 @@ def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _check_rigid(given: Mapping[int, Array]) -> Finding | None:
-    """E05, of the first pose that is not rigid."""
     broken = {frame: reason for frame, T in given.items() if (reason := _why_not_rigid(T))}
     if not broken:
         return None
@@ -244,10 +234,7 @@ def _is_reversed(survey: RecordingSurvey, steps: list[Step], shifted_deg: float)
 
 
 def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | None:
-    """E06, E07 or E09 if the poses fit neither the most reliable motions nor the motions of the matches alone.
-
-    A wrong rig or ground truth gives a wrong motion, too, but the poses are correct.
-    """
+    """E06, E07 or E09 if the poses fit neither the most reliable motions nor the motions of the matches alone."""
     motions = [step.measured for step in steps if step.measured is not None]
     ends = [(survey.recording.T_world_camera(s.first), survey.recording.T_world_camera(s.second)) for s in steps]
     poses = [(first, second) for first, second in ends if first is not None and second is not None]

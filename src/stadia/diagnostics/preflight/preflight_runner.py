@@ -141,7 +141,6 @@ def _find_rig(recording: Recording) -> tuple[object, ...] | None:
 
 
 def _run_check(name: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """Return the findings of a check, or one about its failure."""
     findings: list[Finding] = []
     try:
         findings.extend(check())
@@ -171,6 +170,5 @@ def make_unreadable_finding(where: str, error: StadiaError) -> Finding:
 
 
 def _key(finding: Finding) -> tuple[str, ...]:
-    """Return what findings that are reported once have in common."""
     distinct = finding.measured if finding.code in (NOT_CHECKED, "D01", "D17") else ""
     return finding.code, finding.severity.value, finding.cause, distinct

@@ -101,9 +101,8 @@ class PairMatches:
 
 @dataclass(frozen=True, slots=True)
 class BaselineAgreement:
-    """A baseline that agrees with poses or ground-truth depth.
+    """A baseline that agrees with poses or depth: the 95 % interval of their ratio by `count` motions or points.
 
-    low, high: 95 % interval of the baseline over the other source.  count: motions or points behind it.
     is_close: whether the interval excludes an error from which E03 stops.
     """
 

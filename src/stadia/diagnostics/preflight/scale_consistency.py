@@ -209,10 +209,7 @@ MAX_POSE_EPIPOLAR_PX = 2.0  # distance of a match to such a line, in grains of t
 
 
 def rank_depth_with_poses(survey: RecordingSurvey) -> tuple[float, int] | None:
-    """Return the rank correlation of ground truth with depth triangulated by the poses, and the number of points.
-
-    None for too few points, or if matches are off the epipolar lines. Measured once for a survey.
-    """
+    """Return the rank correlation of ground truth with depth triangulated by the poses, and the number of points."""
     if survey.depth_rank_by_poses is None:
         survey.depth_rank_by_poses = (_rank_depth_with_poses(survey),)
     return survey.depth_rank_by_poses[0]

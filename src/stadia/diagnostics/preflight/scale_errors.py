@@ -126,10 +126,7 @@ def _holds_given_length(error: ScaleError) -> bool:
 
 
 def measure_interval(survey: RecordingSurvey, error: ScaleError) -> tuple[float, float]:
-    """Return the smallest and largest factor by which the rig is too long, by more frames and by near points, too.
-
-    Disparity noise makes far points farther: the interval contains both.
-    """
+    """Return the smallest and largest factor by which the rig is too long, by more frames and by near points, too."""
     sources, steps = {error.source, LengthSource.POSES}, []
     if any({c.first, c.second} == sources for c in error.against):
         steps = [*survey.steps, *survey.measure_steps_between()]
@@ -175,7 +172,6 @@ def report_error(error: ScaleError) -> Finding:
 
 
 def _report_rig(error: ScaleError, others: str) -> Finding:
-    """Return E03 without its severity."""
     low, high = PLAUSIBLE[error.source]
     evidence: dict[str, object] = {"baseline_m": error.value}
     if error.factor is None:
@@ -207,7 +203,6 @@ def _report_rig(error: ScaleError, others: str) -> Finding:
 
 
 def _report_poses(error: ScaleError, others: str) -> Finding:
-    """Return E08 without its severity."""
     evidence = {"median_speed_m_per_s": error.value}
     if error.factor is None:
         measured, expected = f"a median speed of {error.value:.3g} m/s", f"up to {MAX_SPEED_M_PER_S:g} m/s"
@@ -221,7 +216,6 @@ def _report_poses(error: ScaleError, others: str) -> Finding:
 
 
 def _report_depth(error: ScaleError, others: str) -> Finding:
-    """Return D06 without its severity."""
     evidence = {"median_m": error.value}
     if error.factor is None:
         low, high = PLAUSIBLE[error.source]
@@ -360,7 +354,6 @@ def _settle_by_focal(focal: Finding, focals: Sequence[Finding], rigs: Sequence[F
 
 
 def _change_case(rig: Finding, case: str, focal: Finding) -> Finding:
-    """Return E03 with the cause and fix of a case about fx."""
     values = {
         "factor": f"{_factor(focal):.2f}",
         "code": focal.code,

@@ -74,10 +74,7 @@ class SharedFrames:
 def check_splits(
     named: Mapping[str, Sequence[SplitFrames]], *, seconds: float = MAX_SPLIT_SECONDS
 ) -> Iterator[Finding]:
-    """D09 shared frames, D10 adjacent frames, D13 shared drives, for each pair of splits; the first one trains.
-
-    Only the first finding of a pair is reported.
-    """
+    """D09 shared frames, D10 adjacent frames, D13 shared drives: the first finding of each pair of splits."""
     splits = [Split(name, recordings) for name, recordings in named.items()]
     splits = [split for split in splits if any(len(indices) for _, indices in split.recordings)]
     if len(splits) < 2:
@@ -110,7 +107,6 @@ def _report_pairs(
     held_out: Split,
     pairs: Sequence[FramePair],
 ) -> Finding:
-    """Return a finding about pairs of a held-out and a training frame, with the first pairs as evidence."""
     held_out_names, names = ([f"{frame[0].name} {frame[1]}" for frame in column] for column in zip(*pairs, strict=True))
     where = sorted({frame[0].name for frame, _ in pairs})
     evidence = {held_out.name: held_out_names[:MAX_SHOWN_PAIRS], train.name: names[:MAX_SHOWN_PAIRS]}
@@ -169,7 +165,6 @@ def _measure_within_time(
 
 
 def _hash_content(recording: Recording, index: int) -> bytes:
-    """Return a digest of the file of a frame, or of its pixels."""
     file = recording.file(index)
     if file is not None and file.is_file():
         data = read_bytes(file, expected="an image", max_bytes=MAX_IMAGE_BYTES)
@@ -178,13 +173,11 @@ def _hash_content(recording: Recording, index: int) -> bytes:
 
 
 def _file_size(recording: Recording, index: int) -> int:
-    """Return the bytes of the image file; 0 for a frame of a video."""
     file = recording.file(index)
     return file.stat().st_size if file is not None and file.is_file() else 0
 
 
 def _sample(items: Sequence[Item], count: int) -> list[Item]:
-    """Return at most `count` items, spread evenly."""
     return [items[int(k)] for k in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).astype(int))]
 
 

@@ -160,10 +160,7 @@ MAX_TURNED_RATIO = 0.75  # of the rotation errors of mirrored and turned, below 
 
 
 def _are_both_mirrored(survey: RecordingSurvey) -> str | None:
-    """Return the case of E12 if the poses' rotations fit the images only after a reflection or a turn.
-
-    Empty if they fit as given; None if they do not decide. Swapped, mirrored and turned pairs have equal disparities.
-    """
+    """Return the case of E12 if the rotations fit only mirrored or turned; "" if they fit, None if unclear."""
     mirror, turn = np.diag([-1.0, 1.0, 1.0]), np.diag([-1.0, -1.0, 1.0])
     as_given, mirrored, turned = list[float](), list[float](), list[float]()
     for step in survey.steps:

@@ -218,10 +218,7 @@ def rotation_residuals_px(first_px: Array, second_px: Array, K: Array, R: Array)
 
 
 def is_planar(first_px: Array, second_px: Array, grain_px: float) -> bool:
-    """Return whether one homography explains the matches; two essential matrices fit a plane.
-
-    Source: Longuet-Higgins, The reconstruction of a plane surface, Proc. R. Soc. B 227, 1986.
-    """
+    """Return whether one homography explains the matches; then two essential matrices fit (Longuet-Higgins, 1986)."""
     H, mask = cv2.findHomography(first_px, second_px, cv2.RANSAC, ESSENTIAL_PX * grain_px)
     return H is not None and float(mask.mean()) >= PLANE_SHARE
 
@@ -246,9 +243,8 @@ def estimate_metric_motion(
 ) -> TwoViewMotion | None:
     """Estimate rotation and translation by perspective-n-points in RANSAC, then refine; None if few matches agree.
 
-    Args:
-        depth: (M,) z of the matches in the first camera, 0 = unknown; the translation has its unit.
-        grain_px: precision of the matches in pixels; tolerances grow with it.
+    depth: (M,) z of the matches in the first camera, 0 = unknown. grain_px: precision of the matches, which scales
+    tolerances.
     """
     known = depth > 0
     if int(known.sum()) < 20:
@@ -282,10 +278,7 @@ def compute_gray_residual(first: NDArray[np.uint8], second: NDArray[np.uint8]) -
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlaneSweep:
-    """Both images and the right one warped to the left one, (h, w) gray, without empty margins.
-
-    residual: mean `compute_gray_residual` between left and warped.
-    """
+    """Both images and the right one warped to the left one, (h, w) gray; `residual` is between left and warped."""
 
     left: NDArray[np.uint8]
     right: NDArray[np.uint8]
@@ -294,11 +287,9 @@ class PlaneSweep:
 
 
 def plane_sweep(left: NDArray[np.uint8], right: NDArray[np.uint8], sign: int) -> PlaneSweep:
-    """Warp the right image to the left one by the best of many planes, pixel for pixel.
+    """Warp the right image (H, W) to the left one by the best of many planes, pixel for pixel.
 
-    Args:
-        left, right: (H, W) gray; reduced to at most 640 pixels of width.
-        sign: 1 if the right image is the right one, -1 if it is the left one.
+    sign: 1, or -1 if swapped.
     """
     scale = min(1.0, 640 / left.shape[1])
     if scale < 1:
@@ -324,10 +315,7 @@ def warp_identity_ratio(
     K_source: Array,
     T_source_target: Array,
 ) -> float | None:
-    """Return WIR: mean |target - warped source| over mean |target - source|, at pixels with depth.
-
-    It is well below 1 if depth, cameras and motion are right. None for too few points.
-    """
+    """Return mean |target - warped source| over mean |target - source|, at pixels with depth; None for few points."""
     y, x = np.nonzero(depth > 0)
     if len(x) < 200:
         return None

@@ -85,10 +85,9 @@ DepthFile = Path | StackedMap
 
 
 def find_depth_files(folder: Path) -> dict[str, DepthFile]:
-    """Return the depth maps of a folder by stem, sorted by name; of one file (N, H, W), by number, as "000000".
+    """Return the depth maps of a folder or its `depth` by stem, sorted by name; of one file by number, as "000000".
 
-    stadia's predictions have them in the subfolder `depth`. Of two files with one stem the more precise one counts. A
-    single .npy or .npz may have the maps of all images. Raises DataError without depth maps.
+    Of two files with one stem the more precise one counts. Raises DataError without depth maps.
     """
     folder = Path(folder)
     if folder.is_file() and folder.suffix.lower() in SUFFIXES:
@@ -193,7 +192,6 @@ def pair_stacks(
 
 
 def _find_stack(files: Mapping[str, DepthFile]) -> StackedArray | None:
-    """Return the array of maps of several images, if they are in one file."""
     first = next(iter(files.values()), None)
     return first.stack if isinstance(first, StackedMap) else None
 
@@ -213,13 +211,8 @@ def read_depth_map(
 ) -> NDArray[np.floating]:
     """Read the (H, W) values of one file, or of one map of a stack, in the precision of the file.
 
-    Args:
-        path: a PNG or TIFF of integers (value / png_per_metre), a TIFF, PFM or EXR of floats, an .npy array, or an .npz
-            with the array `key` or only one.
-        png_per_metre: unit of integers: 256 for KITTI, 1000 for millimetres, 5000 for TUM.
-        is_truth: allow NaN, and read 65535 as unknown.
-
-    Raises DataError if the file is missing, truncated, 8-bit, not a map, or contains NaN.
+    png_per_metre: unit of integers: 256 for KITTI, 1000 for millimetres, 5000 for TUM. key: array of an .npz. is_truth:
+    allow NaN, and read 65535 as unknown. Raises DataError for a file that is missing, damaged, 8-bit or no map.
     """
     values: Any = path.stack.read(path.index) if isinstance(path, StackedMap) else _read_file(Path(path), key)
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):

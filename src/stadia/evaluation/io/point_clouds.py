@@ -40,7 +40,6 @@ _COUNTS = 65535  # of a uint16 PNG
 
 
 def _header(count: int, unit: str) -> bytes:
-    """Return a header of one length for any count."""
     padding = "." * (_DIGITS - len(str(count)))
     lines = (
         "ply",
@@ -88,10 +87,7 @@ def write_cloud_verdict(path: Path, verdict: str) -> None:
 def color_points(
     predicted: PredictedFrame, limit: int, find_sky: FindSky | None = None, *, without_edges: bool = False
 ) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
-    """Return up to `limit` points (N, 3) of a frame in the world, with colors (N, 3), without far ones and sky.
-
-    without_edges: also without points where depth jumps by more than EDGE_RATIO.
-    """
+    """Return up to `limit` points (N, 3) of a frame in the world, with colors (N, 3), without far ones and sky."""
     depth = predicted.depth()
     T = None if predicted.T_world_camera is None else torch.from_numpy(predicted.T_world_camera)
     camera = Camera(torch.from_numpy(predicted.K), *depth.shape)
@@ -124,10 +120,7 @@ def find_edges(depth: NDArray[np.floating], ratio: float) -> NDArray[np.bool_]:
 
 
 class CloudFrames:
-    """Chooses up to MAX_FRAMES frames, evenly spread, and up to MAX_POINTS points. Only the first may lack a pose.
-
-    frames: number of frames; if None, each hundredth counts until MAX_POINTS.
-    """
+    """Chooses up to MAX_FRAMES of `frames`, evenly spread (each hundredth if None), and up to MAX_POINTS points."""
 
     def __init__(self, frames: int | None) -> None:
         self.every = 100 if frames is None else max(1, -(-frames // MAX_FRAMES))
@@ -177,8 +170,7 @@ def write_cloud_sample(
 ) -> None:
     """Write one frame as points for the report: camera.json, image.png (RGB) and depth.png (uint16, 0 = unknown).
 
-    image: (h, w, 3) RGB, at the depth's size. Above MAX_SAMPLE_PIXELS only every n-th row and column is kept.
-    depth: (h, w) z in metres or up to scale, 0 = unknown.
+    image: (h, w, 3) RGB. depth: (h, w) z. Above MAX_SAMPLE_PIXELS only every n-th row and column is kept.
     """
     every = int(np.ceil(np.sqrt(depth.size / MAX_SAMPLE_PIXELS)))
     kept, shown = depth[::every, ::every], image[::every, ::every]

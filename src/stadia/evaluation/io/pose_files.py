@@ -1,7 +1,6 @@
 """Read poses that are no rows of text: JSON of apps and programs, g2o, NumPy arrays, and folders of 4x4 files.
 
-Record3D, nerfstudio, OpenSfM, Meshroom, LLFF and MVSNet. Each reader returns matrices T_world_camera with OpenCV's
-camera axes, and a note with what it converted.
+Each reader returns matrices T_world_camera with OpenCV's camera axes, and a note with what it converted.
 """
 
 from __future__ import annotations
@@ -185,10 +184,7 @@ def _are_units(quaternions: Array) -> bool:
 
 
 def read_seven_columns(path: Path, values: Array) -> PoseList | None:
-    """Return the poses of rows of seven numbers; None if neither a quaternion nor ARKitScenes explains them.
-
-    ARKitScenes' .traj has the time, and rotation vector and translation of world-to-camera.
-    """
+    """Return the poses of rows of a quaternion and a position, or of ARKitScenes' world-to-camera; None for others."""
     if _are_units(values[:, 3:]) or _are_units(values[:, :4]):
         return PoseList(*_from_seven(path, values))
     if path.suffix.lower() != ".traj":

@@ -87,9 +87,7 @@ class Predictions:
         *,
         factor: float | None = None,
     ) -> Predictions:
-        """Open a folder of stadia or of any other program.
-
-        depth_scale, crop, factor: of maps without predictions.json; metres, no crop and the protocol's unit by default.
+        """Open a folder of stadia or of any other program, whose maps are in metres and whole by default.
 
         Raises DataError if the folder is empty, unfinished, or lacks an entry; ProtocolError if `depth_scale` or `crop`
         contradicts the record.
@@ -184,19 +182,10 @@ def write_predictions(
 ) -> Predictions:
     """Write predicted frames into a folder: predictions.json, depth/, and the path as KITTI and TUM rows.
 
-    Args:
-        frames: an iterable that predicts; it is consumed once the folder is checked.
-        network: that predicted them.
-        out: a new or empty folder, or one with the same unfinished prediction, which starts again.
-        source: name of the input.
-        fingerprint: of the input.
-        listeners: functions that take every predicted frame.
-        complete: writes the last files of the folder.
-        further: names of the files that listeners and `complete` write.
-        checker: judges the predictions.
-        trained: names of frames that trained the network; None if unknown.
-
-    Raises StadiaError if `out` is in use, DataError without frames, or if two frames have one name.
+    frames: predicts, and is consumed once the folder is checked. out: a new or empty folder, or one with the same
+    unfinished prediction. listeners: take every predicted frame. complete: writes the last files. further: names of the
+    files that both write. checker: judges the predictions. trained: names of frames that trained. Raises StadiaError if
+    `out` is in use, DataError without frames, or for two frames of one name.
     """
     out = Path(out)
     record = PredictionsRecord(
@@ -294,7 +283,6 @@ def _write_frames(
 
 
 def _write_maps(folder: str, predicted: PredictedFrame) -> None:
-    """Write the map with its K, and a PNG at the image's size. Names may contain dots."""
     affine = predicted.depth_scale.is_affine
     values = predicted.inverse_depth if affine else predicted.depth()
     if predicted.depth_scale is DepthScale.AFFINE_DEPTH:
@@ -343,7 +331,6 @@ def _read_begun(path: Path) -> list[str]:
 
 
 def _write_path(out: Path, poses: NDArray[np.float64], times: list[float | None]) -> None:
-    """Write KITTI rows, and TUM rows if every frame has a time."""
     from stadia.evaluation.io import trajectory_files as files  # imports torch
 
     files.write_kitti_trajectory(out / TRAJECTORY, files.Trajectory(poses))

@@ -55,10 +55,7 @@ class Provenance(StrictModel):
     def from_checkpoint(
         cls, checkpoint: Checkpoint | Path, motion: str = "aligned", requested_size: tuple[int, int] | None = None
     ) -> Provenance:
-        """Read it from a checkpoint, or the path of a checkpoint or a run's folder.
-
-        Raises CheckpointError if that is missing or damaged, ConfigError for an unknown motion.
-        """
+        """Read it from a checkpoint or a run's folder. Raises CheckpointError, or ConfigError for an unknown motion."""
         from stadia.training.checkpoint import open_checkpoint
 
         opened = open_checkpoint(checkpoint)

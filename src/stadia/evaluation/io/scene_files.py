@@ -24,10 +24,7 @@ RERUN_APPLICATION = "stadia-predictions"
 
 @contextmanager
 def open_glb_file(path: Path, frames: int | None, find_sky: FindSky | None = None) -> Iterator[Listener]:
-    """Open a .glb, and return a listener that adds points of some frames, and the path of the camera.
-
-    The file appears only if the block ends without an error. frames: number of frames; None if unknown.
-    """
+    """Open a .glb, and return a listener that adds points of some frames, and the path; an error leaves no file."""
     chosen = CloudFrames(frames)
     clouds: list[tuple[NDArray[np.floating], NDArray[np.uint8]]] = []
     centers: list[NDArray[np.float64]] = []
@@ -100,11 +97,9 @@ _FLIP = np.array([1, -1, -1], np.float32)  # to glTF's x right, y up, z backward
 def encode_glb(
     points: NDArray[np.floating], colors: NDArray[np.uint8], path: NDArray[np.floating] | None = None
 ) -> bytes:
-    """Return a .glb with colored points (N, 3), and the path (M, 3) of the camera as a line.
+    """Return a .glb with points (N, 3) and colors (N, 3) RGB, and the path (M, 3) of the camera as a line.
 
-    Points have x right, y down, z forward, in any unit; glTF's is the metre. colors: (N, 3) RGB.
-
-    Source: glTF 2.0, Khronos Group, section 4 (GLB) and 3.6 (accessors).
+    x is right, y down, z forward, in any unit. Source: glTF 2.0, Khronos Group, section 4 (GLB) and 3.6 (accessors).
     """
     blocks: list[bytes] = []
     document: dict[str, Any] = {
@@ -140,7 +135,6 @@ def _add_mesh(
     points: NDArray[np.floating],
     rgba: NDArray[np.uint8] | None,
 ) -> None:
-    """Add points (N, 3), and colors (N, 4) if given, as a mesh of its own node."""
     positions = np.ascontiguousarray(np.asarray(points, np.float32) * _FLIP, "<f4")
     ends: Sequence[NDArray[np.float32]] = (positions.min(axis=0), positions.max(axis=0)) if len(positions) else ()
     about: dict[str, Any] = {"type": "VEC3", "componentType": _FLOAT, "count": len(positions)}
@@ -155,7 +149,6 @@ def _add_mesh(
 
 
 def _add_accessor(document: dict[str, Any], blocks: list[bytes], data: bytes, about: dict[str, Any]) -> int:
-    """Add the bytes of one attribute; return the number of its accessor."""
     start = sum(map(len, blocks))
     blocks.append(data)
     view = {"buffer": 0, "byteOffset": start, "byteLength": len(data), "target": _VERTICES}

@@ -101,8 +101,7 @@ FRAME_LISTS = {"predictions.json": "path", "odometry.json": "frames"}
 def add_recorded_frames(path: Path, estimated: Trajectory, reference: Trajectory) -> Trajectory:
     """Return a path of stadia that leaves out frames with their numbers, from the record next to its file.
 
-    If the reference has a pose for each image that was read, an image's place is its frame. Otherwise frames of a video
-    have their number. Image file names are not frame numbers.
+    If the reference has a pose for each image, an image's place is its frame; else frames of a video have numbers.
     """
     is_timed = estimated.times_s is not None or reference.times_s is not None
     if is_timed or estimated.frames is not None or len(estimated) == len(reference):
@@ -124,7 +123,6 @@ def add_recorded_frames(path: Path, estimated: Trajectory, reference: Trajectory
 
 
 def _find_frames(names: Sequence[object], entries: object, count: int) -> NDArray[np.intp] | None:
-    """Return (N,) the place of each name among `count` entries; None if unknown."""
     if not isinstance(entries, list) or len(entries) != count:
         return None
     place = {name: number for number, name in enumerate(entries) if isinstance(name, str)}
@@ -142,11 +140,10 @@ def _parse_frame_names(names: Sequence[object]) -> NDArray[np.intp] | None:
 def associate_trajectories(
     estimated: Trajectory, reference: Trajectory, max_difference_s: float = 0.01
 ) -> tuple[Trajectory, Trajectory]:
-    """Return the associated poses of both trajectories, row by row.
+    """Return the associated poses of both trajectories, row by row: by frame numbers, by times, else by rows.
 
-    Poses with frame numbers are associated by frame. Without times, row k is frame k, and both must have equal length.
-    With times, each pose of the shorter trajectory takes the nearest pose of the longer one within `max_difference_s`;
-    a pose is taken once. Raises DataError if no poses can be associated.
+    Each pose of the shorter trajectory takes the nearest pose of the longer one within `max_difference_s`, each pose
+    once. Raises DataError if no poses can be associated.
     """
     if estimated.frames is not None or reference.frames is not None:
         return _associate_frames(estimated, reference)

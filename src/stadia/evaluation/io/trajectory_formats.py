@@ -1,8 +1,4 @@
-"""Read trajectories of other programs: the content of a file decides its format.
-
-Rows of KITTI, TUM, EuRoC, VINS, KITTI-360 and ARKitScenes, COLMAP's images.txt, nerfstudio's transforms.json, and the
-files of `pose_files`.
-"""
+"""Read trajectories of other programs: the content of a file decides its format."""
 
 from __future__ import annotations
 
@@ -117,11 +113,10 @@ FORMAT_OF_COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of numbers of a text file.
+    """Rows (N, C) of numbers of a text file, and what its text shows.
 
-    values: (N, C).  lines: number of each row's line.  header: the words before the first row.
-    first_words: first word of each row.  has_commas, ends_in_comma: of the first row.
-    rows: place of each row among all, of which `lost` have inf or NaN and are left out.
+    header: the words before the first row. has_commas, ends_in_comma: of the first row. rows: place of each row among
+    all, of which `lost` have inf or NaN and are left out.
     """
 
     path: Path
@@ -143,15 +138,9 @@ class Table:
 def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_reference: bool = False) -> Trajectory:
     """Read a trajectory in the format of its content, with a note if `format` is another one.
 
-    `format` decides for eight columns: TUM (w last) or EuRoC (w first). The size of times decides their unit.
-    Quaternions of another constant length are normalized, and rows with zeros are left out.
-
-    A duplicated timestamp is refused in an estimate, since the pose is ambiguous. In a reference the first pose counts,
-    since official ground truth has rounded times.
-
-    Raises DataError with file and line.
-
-    Example: `read_trajectory(Path("groundtruth.txt")).times_s`.
+    `format` decides for eight columns: TUM (w last) or EuRoC (w first). The size of times decides their unit. A
+    duplicated timestamp is refused in an estimate, since the pose is ambiguous; in a reference the first pose counts.
+    Raises DataError with file and line. Example: `read_trajectory(Path("groundtruth.txt")).times_s`.
     """
     path, format = Path(path), None if format is None else TrajectoryFormat(format)
     if path.suffix.lower() in (".json", ".sfm"):
@@ -205,7 +194,6 @@ def _leave_gaps(trajectory: Trajectory, table: Table) -> Trajectory:
 
 
 def _order_poses(path: Path, listed: PoseList, times_s: NDArray[np.float64] | None = None) -> Trajectory:
-    """Return a list of poses as a trajectory, ordered by names; poses of NaN leave a gap. Raises DataError."""
     known = np.isfinite(listed.matrices).all(axis=(1, 2))
     if not known.any():
         raise DataError(path, found="no pose", expected="at least one", fix="check the file")
@@ -405,7 +393,6 @@ def _find_time_unit(times: NDArray[np.float64]) -> str:
 
 
 def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the rotation nearest to a rounded R. Raise DataError if R is not a rotation."""
     off = _measure_rotation_error(R)
     if off > ROTATION_TOLERANCE or np.linalg.det(R) < 0:
         fix = "check the order of the columns: R and t row by row"
@@ -480,7 +467,6 @@ def _read_quaternions(table: Table, columns: dict[str, int], *, is_reference: bo
 
 
 def _normalize(table: Table, quaternions: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
-    """Return (N, 4) quaternions of length 1, or 0 if tracking was lost, and notes. Raises DataError."""
     lengths, name = np.linalg.norm(quaternions, axis=1), table.path.name
     lost = lengths < MIN_QUATERNION_LENGTH
     if lost.all():
@@ -575,10 +561,7 @@ def _read_transforms(path: Path, content: Any) -> Trajectory:
 
 
 def _order_by_name(path: Path, names: Sequence[str], poses: NDArray[np.float64], note: str) -> Trajectory:
-    """Return poses sorted by image name, with the times or frame numbers in the names.
-
-    Numbers without gaps are not frame numbers: row k is frame k.
-    """
+    """Return poses sorted by image name, with the times or frame numbers in the names, if these have gaps."""
     order = sorted(range(len(names)), key=lambda index: natural_sort_key(Path(names[index])))
     stems = [_IMAGE_SUFFIX.sub("", PurePosixPath(names[index]).name) for index in order]
     trajectory = Trajectory(poses[order], None, path.name, (note,))

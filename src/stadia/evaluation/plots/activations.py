@@ -40,8 +40,7 @@ Maps = Mapping[str, Tensor]  # activations (C, h, w) by the name of their stage:
 def record_activations(network: nn.Module, height: int, width: int) -> Iterator[dict[str, Tensor]]:
     """Record the last map of each size in each part of the network, after each pass of one image.
 
-    A stage is any map with the image's shape, in either order of its axes, or the tokens of a numbered transformer
-    block: "encoder.layer.11 tokens 1/16".
+    A stage is any map with the image's shape, or the tokens of a transformer block: "encoder.layer.11 tokens 1/16".
     """
     maps: dict[str, Tensor] = {}
 
@@ -135,7 +134,6 @@ def select_drawn(frames: Iterable[Maps]) -> dict[str, SelectedChannels]:
 
 
 def _compose_mosaic(tiles: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Return tiles side by side, at most WIDEST pixels wide."""
     sheet = compose_image_sheet(tiles)
     if sheet.shape[1] <= WIDEST:
         return sheet
@@ -161,10 +159,8 @@ def write_activation_video(
 ) -> int:
     """Write the mosaics as an mp4, frame by frame. Return the number of frames.
 
-    network: whose layers are recorded while `predictor` runs it; a pose network gets each frame and the one before.
-    frames: in order. The first ones are run twice, to choose the channels.
-
-    Raises DataError without a frame, StadiaError if no stage is a map.
+    network: whose layers are recorded while `predictor` runs it. The first frames are run twice, to choose the
+    channels. Raises DataError without a frame, StadiaError if no stage is a map.
     """
     frames = iter(frames)
     first, count = list(itertools.islice(frames, FIRST_FRAMES)), 0
@@ -219,15 +215,8 @@ OpenNetwork = Callable[[Checkpoint], tuple[nn.Module, Predictor]]  # returns a c
 def write_activations_over_steps(run: Path, open_network: OpenNetwork, frame: Frame, out: Path) -> tuple[int, Path]:
     """Write a mosaic for each kept checkpoint of a run as a video, and some as a sheet next to it.
 
-    The last checkpoint gives channels and colors, so that mosaics can be compared.
-
-    Args:
-        run: folder with kept checkpoints (`training.keep_every`).
-        frame: the image.
-        out: .mp4 file; the sheet has its name and .png.
-
-    Returns the number of checkpoints and the path of the sheet. Raises StadiaError for fewer than two checkpoints, or a
-    network without maps.
+    The last checkpoint gives channels and colors. frame: the image. out: .mp4 file; the sheet has its name and .png.
+    Returns the number of checkpoints and the path of the sheet. Raises StadiaError for fewer than two checkpoints.
     """
     opened = [Checkpoint.open(path) for path in list_kept_checkpoints(run)]
     if len(opened) < 2:
@@ -296,7 +285,6 @@ def _largest(weight: Tensor) -> float:
 def _run(
     network: nn.Module, predictor: Predictor, frame: Frame
 ) -> tuple[dict[str, Tensor], NDArray[np.float32], NDArray[np.float32]]:
-    """Return the activations, the network's input (3, h, w), and its inverse depth (h, w)."""
     prepared = PreparedFrame.prepare(predictor, frame)
     with record_activations(network, predictor.height, predictor.width) as maps:
         inverse_depth = predict_inverse_depth(predictor, prepared)

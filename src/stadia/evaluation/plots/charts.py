@@ -43,11 +43,8 @@ def draw_paths(
 ) -> None:
     """Plot camera paths from above and from the side into a .png or .svg. A dot marks each start.
 
-    From above, x is right and z (forward) is up. From the side, z is right and the height above the first start (-y) is
-    up. The axes belong to the first camera.
-
-    paths: name to T_world_camera (N, 4, 4), in one world, in the unit of `depth_scale`.
-    gaps: rows whose pose is not joined with the next one.
+    From above, x is right and z (forward) is up; from the side, z is right and -y up. paths: name to T_world_camera (N,
+    4, 4), in one world, in the unit of `depth_scale`. gaps: rows whose pose is not joined with the next one.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -85,10 +82,7 @@ def draw_paths(
 
 
 def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: Sequence[str]) -> NDArray[np.uint8]:
-    """Draw rows of tiles with column names above and one scale of metres next to them, (H, W, 3) RGB.
-
-    rows: (h, w, 3) uint8 RGB images, and (h, w) depth maps in metres, 0 = unknown (black).
-    """
+    """Draw rows of (h, w, 3) RGB images and (h, w) depth in metres, 0 = unknown, with column names and one scale."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
@@ -119,10 +113,7 @@ def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: 
 
 
 def draw_motions(predicted: Tensor, true: Tensor, depth_scale: DepthScale) -> NDArray[np.uint8]:
-    """Plot predicted over true motion of each axis, with the line of equality, as (H, W, 3) RGB.
-
-    predicted, true: (N, 6) from `MotionPairs`: of the camera to the next frame, ahead is positive z.
-    """
+    """Plot predicted over true motion (N, 6) of each axis from `MotionPairs`, with the line of equality, as RGB."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 7), dpi=100)  # a constrained layout costs more time than the plot
@@ -163,10 +154,7 @@ def draw_heights_over_frames(
     starts: Mapping[str, float] = MappingProxyType({}),
     true_m: float | None = None,
 ) -> Image:
-    """Plot the camera height from each object (N,) at its frame, and the estimate with its band, as (H, W, 3) RGB.
-
-    starts: first frame of each recording by name.
-    """
+    """Plot the camera height from each object (N,) at its frame, and the estimate with its band, as (H, W, 3) RGB."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -221,7 +209,6 @@ def draw_heights_over_epochs(
 ) -> Image:
     """Plot camera heights over epochs, (H, W, 3) RGB, one row for each group of cameras.
 
-    courses: epochs by the name of the group.
     before_m, between_m: by the same name: the height before training from silhouettes, and its interval.
     """
     from matplotlib.figure import Figure

@@ -54,10 +54,7 @@ def color_inverse_depth(
 
 
 def describe_depth_range(inverse_depth: ArrayLike, *, is_metric: bool) -> str:
-    """Return `3.2 to 41 m`, the depths of the brightest and the darkest colors: 95th and 5th percentile.
-
-    Depth up to scale is a multiple of the nearest one: `1 to 13, no metres`. Empty without a positive value.
-    """
+    """Return `3.2 to 41 m`, the 5th and 95th percentile of depth; up to scale `1 to 13, no metres`; "" without one."""
     values = np.asarray(inverse_depth, np.float32)
     known = values[np.isfinite(values) & (values > 0)]
     if known.size == 0:
@@ -106,7 +103,6 @@ def category_key(names: Sequence[str], height: int, width: int) -> NDArray[np.ui
 
 @cache
 def _load_colormap(colormap: int) -> NDArray[np.uint8]:
-    """Return the 256 colors (256, 1, 3) RGB of one of cv2's maps."""
     colors = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], colormap)
     return np.asarray(cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), np.uint8)
 

@@ -57,10 +57,7 @@ def draw_image_sheet(
     columns: int,
     draw_over: Callable[[Axes, str], object] = lambda axes, name: None,
 ) -> Image:
-    """Lay out images of any size in rows over a legend of colors, (H, W, 3) RGB, each with its name.
-
-    draw_over: draws into the axes of each image, by its name.
-    """
+    """Lay out images by name in rows over a legend of colors, (H, W, 3) RGB. draw_over: draws into their axes."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -97,10 +94,7 @@ def draw_plane(
     ahead: Iterable[float] = (5, 10, 15, 20, 30, 40),
     aside: Iterable[float] = (-6, -4, -2, 0, 2, 4, 6),
 ) -> None:
-    """Draw a grid on a plane (4,): its normal towards the camera, and the camera's height.
-
-    The lines run `ahead` and `aside` of the camera, in the plane's unit.
-    """
+    """Draw a grid of lines `ahead` and `aside` of the camera on a plane (4,): normal and camera height."""
     *normal, height = np.asarray(plane, np.float64)
     up = np.array(normal)
     forward = np.array([0.0, 0, 1]) - up[2] * up
@@ -128,7 +122,6 @@ def draw_box_verdicts(axes: Axes, boxes_px: ArrayLike, inliers: Sequence[bool], 
 
 
 def _label(axes: Axes, text: str, at: tuple[float, float], color: Any, size: float) -> None:
-    """Write a text with a light halo."""
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=2.5, foreground="white")]

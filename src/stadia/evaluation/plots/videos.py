@@ -40,7 +40,6 @@ def estimate_frame_rate_hz(recording: Recording, every: int = 1) -> float:
 
 
 def _round_to_even(length: float) -> int:
-    """Round down to an even length, which H.264 with halved color planes needs."""
     return max(int(length) // 2 * 2, 2)
 
 
@@ -48,10 +47,7 @@ def draw_side_by_side(
     image: NDArray[np.uint8], inverse_depth: NDArray[np.float32], top: float, height: int, width: int,
     depth_scale: DepthScale,
 ) -> NDArray[np.uint8]:  # fmt: skip
-    """Draw an image next to its inverse depth, over a strip with the color scale, (height + strip, 2 width, 3) RGB.
-
-    top: the brightest (near) value.
-    """
+    """Draw an image next to its inverse depth, over a strip with the color scale, as RGB. top: the brightest value."""
     strip_px = find_scale_height(height)
     shown = np.zeros((height + strip_px, 2 * width, 3), np.uint8)
     is_near = min(height / image.shape[0], width / image.shape[1]) >= MIN_BILINEAR
@@ -69,10 +65,7 @@ def find_scale_height(height: int) -> int:
 
 
 def draw_color_scale(width: int, top: float, depth_scale: DepthScale, height: int = SCALE_PX) -> NDArray[np.uint8]:
-    """Draw the colors of inverse depth, near to far, with their depths, (height, width, 3) RGB.
-
-    Depths are metres, or multiples of the nearest one; affine inverse depth has only near and far.
-    """
+    """Draw the colors of inverse depth, near to far, with metres or multiples of the nearest depth, as RGB."""
     strip, margin = np.zeros((height, width, 3), np.uint8), max(width // 40, 1)
     bar, bar_px, font = max(width - 2 * margin, 1), round(BAR_SHARE * height), FONT_PER_PX * height
     thickness = max(round(font), 1)
@@ -136,7 +129,6 @@ def write_image_verdict(path: Path, verdict: str) -> None:
 
 
 def _half_size(predicted: PredictedFrame) -> tuple[int, int]:
-    """Return (height, width) of either half."""
     height, width = predicted.frame.image.shape[:2]
     shrink = min(1.0, HALF_WIDTH / width)
     return _round_to_even(height * shrink), _round_to_even(width * shrink)
@@ -195,11 +187,7 @@ def open_side_by_side_video(path: Path, rate_hz: float) -> Iterator[Listener]:
 
 @contextmanager
 def open_video_file(path: Path, rate_hz: float, *, comment: str = "") -> Iterator[Callable[[NDArray[np.uint8]], None]]:
-    """Open an H.264 mp4 and return a function that writes (H, W, 3) RGB images of one size.
-
-    The file appears only if the block ends without an error. Odd sides lose their last row or column.
-    comment: for the file's metadata.
-    """
+    """Open an H.264 mp4 and return a function that writes (H, W, 3) RGB images of one size; an error leaves no file."""
     rate = Fraction(rate_hz).limit_denominator(1000)
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         container.metadata["comment"] = comment

@@ -262,10 +262,7 @@ def ground_truth_results(images: BopImages, at_least_visible_px: int = 1) -> lis
 
 
 def to_boxes(results: Iterable[BopResult], images: BopImages, what: object = "results") -> list[list[EstimatedBox]]:
-    """Return the estimated boxes of each image, with the sizes of BOP's meshes.
-
-    Raises DataError that names `what` (their file) and unknown images or objects.
-    """
+    """Return the estimated boxes of each image, with the sizes of BOP's meshes. Raises DataError that names `what`."""
     results = list(results)
     found: dict[tuple[int, int], list[EstimatedBox]] = {ids: [] for ids in images.ids}
     scenes = sorted({scene for scene, _ in found})

@@ -113,10 +113,7 @@ def _read_ply_rows(rows: list[str], properties: list[PlyProperty]) -> dict[str, 
 
 @dataclass(frozen=True, slots=True)
 class BopModel:
-    """One object with its mesh in the frame of `ObjectLabel`: metres, centered, axis of revolution along y.
-
-    T_object_model: (4, 4), from the frame of BOP's mesh and poses, in metres.
-    """
+    """One object with its mesh in the frame of `ObjectLabel`, and T_object_model (4, 4) from BOP's frame, in metres."""
 
     obj_id: int
     file: Path

@@ -1,7 +1,6 @@
 """Read NOCS datasets in their official layout: CAMERA and REAL (Wang et al., CVPR 2019).
 
-The files have no poses: a RANSAC similarity between object coordinates (_coord) and depth points (_depth) gives them.
-Objects without a pose are in `NocsImages.left_out`.
+The files have no poses: a RANSAC similarity between object coordinates and depth points gives them.
 """
 
 from __future__ import annotations
@@ -143,9 +142,8 @@ def read_depth(path: Path) -> NDArray[np.float32]:
 def recover_pose(
     coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_], K: Points, seed: int
 ) -> tuple[Points, float]:
-    """Estimate an object's pose from normalized coordinates (H, W, 3), depth (H, W) and mask (H, W).
+    """Estimate T_camera_object (4, 4) and the box's diagonal from coordinates (H, W, 3), depth and mask (H, W).
 
-    Returns T_camera_object (4, 4), metres, and the diagonal of the object's box in metres.
     Raises GeometryError if too few pixels have depth or agree, or if the object would be behind the camera.
     """
     rows, columns = np.nonzero(mask & (depth_m > 0))
@@ -200,8 +198,7 @@ def read_model_names(path: Path) -> dict[int, tuple[str, ...]]:
 class NocsImages(ObjectImages):
     """Images of a folder and its subfolders (CAMERA/train, real_test).
 
-    With obj_models next to the images, `size_m` is the object's size, and a mug with a hidden handle is symmetric.
-    Without them, `size_m` covers only the visible part.
+    Without obj_models next to the images, `size_m` covers only the visible part.
     """
 
     classes = CLASSES

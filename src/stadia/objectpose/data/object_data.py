@@ -65,11 +65,7 @@ ObjectBatch = Batch[ObjectInputs, ObjectTargets]
 
 @dataclass(frozen=True)
 class ObjectData:
-    """Batches for training and validation, and their origin.
-
-    config: with every "auto" resolved.
-    images: by split, "train" and "val".
-    """
+    """Batches for training and validation, the images by split, and the configuration with every "auto" resolved."""
 
     config: ObjectDataConfig
     images: dict[str, ObjectImages]
@@ -200,10 +196,8 @@ class ObjectInput(PredictionInput):
 def open_object_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[ObjectInput]:
     """Open one split of a data set of objects, or what `open_inputs` opens; labels are not read.
 
-    options: fields of `datasets.config.SourceOptions`. A data set of objects uses `split` only; default: test, else
-        val, else the only one.
-
-    Raises ConfigError for a wrong option, DataError without images or split.
+    A data set of objects uses `split` only: by default test, else val, else the only one. Raises ConfigError for a
+    wrong option, DataError without images or split.
     """
     path = expand_home(path)
     layout = detect_object_layout(path) if format == "auto" else format if format in OBJECT_FORMATS else None
@@ -266,10 +260,9 @@ def training_image_facts(images: ObjectImages) -> dict[str, Any]:
 def select_scored_images(
     classes: Sequence[str], data: ObjectDataConfig, scored: Path, options: EvaluateOptions, run: Path
 ) -> ScoredImages:
-    """Return the requested split, with `held_out` without the images that trained.
+    """Return the requested split, else the test or the validation split; `held_out` leaves out what trained.
 
-    Default: the test split, else the validation split. Raises DataError if nothing is left or the training is unknown,
-    ConfigError for other classes.
+    Raises DataError if nothing is left or the training is unknown, ConfigError for other classes.
     """
     split, images = _open_split(data, scored, options)
     if images.classes != tuple(classes):

@@ -34,11 +34,7 @@ _ROTATION_TOLERANCE = 0.02  # of R R^T: Linemod-Occluded's own matrices are up t
 
 @dataclass(frozen=True, slots=True)
 class ObjectBox:
-    """One object of an image, as a box in space.
-
-    class_id: position in the classes of its dataset, from 1.
-    T_camera_object: (4, 4) metres.  size_m: (3,) extents along the object's x, y, z.
-    """
+    """One object as a box: its class (from 1), T_camera_object (4, 4) metres, and extents (3,) along its x, y, z."""
 
     class_id: int
     T_camera_object: Points
@@ -70,10 +66,7 @@ class ObjectLabels:
 
 @dataclass(frozen=True, slots=True)
 class UnlabeledObject:
-    """An object of a known class without label, and the reason.
-
-    number: in the dataset's own files.  visible_px: its visible pixels, which are not trained on or scored.
-    """
+    """An object of a known class without label, and the reason. Its visible pixels are not trained on or scored."""
 
     number: int
     reason: str
@@ -81,11 +74,7 @@ class UnlabeledObject:
 
 
 class ObjectImages(ABC):
-    """Single images with objects in known poses. Every call reads from disk.
-
-    name: unique among the datasets of a training, and stable between runs.
-    classes: names; the first is the background.
-    """
+    """Single images with objects in known poses, with a unique stable name. classes: the first is the background."""
 
     name: str
     classes: tuple[str, ...]
@@ -188,10 +177,7 @@ class CachedLabels(ObjectSubset):
 
 
 def merge_masks(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Merge masks (N, H, W) of visible pixels to one map (H, W): 0 = none, n = the n-th object (from 1).
-
-    Raises DataError if two masks overlap.
-    """
+    """Merge masks (N, H, W) of visible pixels to (H, W): 0 = none, n = the n-th. Raises DataError if two overlap."""
     covered = masks.sum(0)
     if (covered > 1).any():
         row, column = np.argwhere(covered > 1)[0]
@@ -269,10 +255,7 @@ def check_size(what: object, size_m: ArrayLike) -> Points:
 
 
 def check_visible_size(what: object, T_camera_object: Points, size_m: Points, K: Points, visible_px: int = 0) -> None:
-    """Raise DataError if the camera would be inside the box, or if more pixels show the object than it can cover.
-
-    This finds a size and a translation in different units.
-    """
+    """Raise DataError if the camera would be inside the box, or if more pixels show the object than it can cover."""
     t, half_diagonal = T_camera_object[:3, 3], float(np.linalg.norm(size_m)) / 2
     box = f"a box of {np.round(size_m, 3).tolist()} m, its center {np.linalg.norm(t):.3g} m away"
     if (np.abs(T_camera_object[:3, :3].T @ t) < size_m / 2).all():

@@ -1,7 +1,4 @@
-"""Samples of single images with objects.
-
-Only colors are augmented: no rotation maps an object to its mirror image, and rotating an image changes R.
-"""
+"""Samples of single images with objects. Only colors are augmented, since mirroring and rotating change R."""
 
 from __future__ import annotations
 
@@ -115,11 +112,8 @@ def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tens
 class ObjectSamples(Dataset[PackedObjects]):
     """Images of objects for a `Loader`. A sample depends only on (seed, epoch, index).
 
-    Objects without a visible pixel in the image are left out. An object that is only visible at the image's own size
-    counts as missed, so every size is scored on the same objects.
-
-    sets: of images, all with the same classes.  height, width: the network's size; the camera changes with the image.
-    Raises DataError without images, or if the sets have different classes.
+    An object that is only visible at the image's own size counts as missed, so every size is scored on the same
+    objects. sets: of images. Raises DataError without images, or if the sets have different classes.
     """
 
     def __init__(

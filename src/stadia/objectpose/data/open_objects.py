@@ -136,10 +136,7 @@ def unwrap_bop(images: ObjectImages) -> BopImages | None:
 
 
 def split_train_val(images: ObjectImages, share: float) -> tuple[ObjectImages, ObjectImages]:
-    """Split off the last `share` of the images, at least one, to validate: neighbors in a video are similar.
-
-    Raises DataError if nothing would be left to train.
-    """
+    """Split off the last `share` of the images, at least one, since neighbors are similar. Raises DataError."""
     from stadia.objectpose.data.object_labels import ObjectSubset
 
     count = max(1, round(share * len(images)))

@@ -188,11 +188,7 @@ class VisibleObject:
 
 @dataclass(frozen=True, slots=True)
 class TableView:
-    """One image and its ground truth, all (H, W).
-
-    image: (H, W, 3) uint8 RGB.  depth_m: float32 z.
-    instance: uint8, 0 = none, n = the n-th of the objects (from 1).
-    """
+    """One image (H, W, 3) uint8 RGB, and depth z float32 and the object of each pixel (from 1, 0 = none), (H, W)."""
 
     image: NDArray[np.uint8]
     depth_m: NDArray[np.float32]
@@ -255,10 +251,7 @@ class TableRenderer(StillRenderer):
 
 
 def compute_nocs_map(view: TableView) -> NDArray[np.float64]:
-    """Compute (H, W, 3) normalized object coordinates: the box's diagonal is 1, its center 0.5; 0 = none.
-
-    Source: Wang et al., Normalized Object Coordinate Space, CVPR 2019. They are exact at pixel centers.
-    """
+    """Compute (H, W, 3) normalized object coordinates (NOCS): the box's diagonal is 1, its center 0.5; 0 = none."""
     rows, columns = np.mgrid[: view.depth_m.shape[0], : view.depth_m.shape[1]]
     x, y = (columns - view.K[0, 2]) / view.K[0, 0], (rows - view.K[1, 2]) / view.K[1, 1]
     ray = np.stack([x, y, np.ones(rows.shape)], -1)

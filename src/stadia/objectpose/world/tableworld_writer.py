@@ -1,7 +1,4 @@
-"""Write TableWorld as one folder a table: each complete or absent, so that it resumes.
-
-DATASET/dataset.json names the folders of each split and is written last. Every file: docs/reference/tableworld.md.
-"""
+"""Write TableWorld (docs/reference/tableworld.md) as one folder a table, complete or absent, so that it resumes."""
 
 from __future__ import annotations
 
@@ -92,12 +89,8 @@ def write_tableworld(
 ) -> Path:
     """Render a data set to `out`; existing tables are kept. Returns the path of its dataset.json.
 
-    Args:
-        seed: of the data set; the same seed gives the same bytes for any number of workers.
-        workers: threads that render, a table each; all cores by default.
-        advance: called with a number of images when they are finished.
-
-    Raises DataError if a folder holds a table made with other settings, StadiaError if it cannot be written.
+    The same seed gives the same bytes for any number of `workers`. advance: called with a number of finished images.
+    Raises DataError for a folder with other settings, StadiaError if it cannot be written.
     """
     write, images = partial(_write_table, config), config.views
     return TABLEWORLD.write_scenes(

@@ -41,20 +41,14 @@ from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayInputs(Inputs):
-    """A composed image without sources, and the image before an object was pasted onto it.
-
-    background: (B, 3, H, W), RGB in [0, 1].
-    """
+    """A composed image (B, 3, H, W) without sources, and its background, RGB in [0, 1]."""
 
     background: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayTargets(Targets):
-    """Depth and mask of a composed image. `depth_m` (0 = none) is in metres only if the label is metric.
-
-    mask: (B, 1, H, W) bool, true if the visible pasted object covers at least half of the pixel.
-    """
+    """Depth (0 = none) of a composed image, in the unit of the label, and mask (B, 1, H, W) of the pasted object."""
 
     mask: Tensor
 
@@ -77,12 +71,9 @@ class PackedComposite(PackedTensors):
 
 
 class CompositeSamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
-    """Composed images as samples. A sample is a function of (seed, epoch, index).
+    """Composed images as samples, which are functions of (seed, epoch, index).
 
-    split: part of the samples' names.
-    count: of an epoch; by default all images on disk.
-    fresh: compose new images in each epoch.
-    seed: of the augmentation.
+    count: of an epoch; by default all images on disk. fresh: compose new images in each epoch.
     """
 
     def __init__(
@@ -159,11 +150,7 @@ class CompositeSamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
 
 @dataclass(frozen=True)
 class CompositeSplits:
-    """The splits of composite images.
-
-    images: by split: "train", and mostly "val" and perhaps "test".
-    scan: of the published layout.
-    """
+    """Composite images by split: "train", and mostly "val" and perhaps "test". scan: of the published layout."""
 
     config: OverlayDataConfig
     images: dict[str, CompositeSource]
@@ -210,10 +197,7 @@ class CompositeSplits:
 
 
 def open_composites(config: OverlayDataConfig, *, seed: int, progress: ReportProgress | None = None) -> CompositeSplits:
-    """Open what a configuration names, and first render into the cache what it leaves out.
-
-    seed: of the composition.  Raises DataError, ConfigError.
-    """
+    """Open what a configuration names, and render into the cache what it leaves out. Raises DataError, ConfigError."""
     if config.path is None:
         return CompositeSplits(config, dict(make_composers(config, seed=seed, progress=progress)), seed)
     path = expand_home(config.path)

@@ -57,10 +57,7 @@ class OverlayData:
 
 
 def fit_label_range(config: OverlayConfig, console: Console) -> OverlayConfig:
-    """Return the configuration with the range of the published labels, if you set none; one line reports it.
-
-    The default range is in metres, and would leave out the nearer quarter of gray values over 255.
-    """
+    """Return the configuration with the range of the published labels, if you set none; one line reports it."""
     path = config.data.path
     if path is None or not is_published(expand_home(path)) or {"min_depth", "max_depth"} & config.loss.model_fields_set:
         return config
@@ -118,10 +115,7 @@ def write_overlay_set(
 
 
 def draw_overlays(config: OverlayDataConfig, sheet: Path, seed: int, progress: ReportProgress) -> Iterator[str]:
-    """Draw samples of a set into one PNG: background, image, depth and mask; yield lines for people.
-
-    Raises StadiaError on a finding with severity stop, after drawing.
-    """
+    """Draw samples of a set into one PNG; yield lines for people. Raises StadiaError on a stop, after drawing."""
     overlays = open_composites(config, seed=seed, progress=progress)
     found, lines = _survey_set(overlays)
     yield from lines

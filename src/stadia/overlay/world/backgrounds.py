@@ -36,10 +36,7 @@ _CHECKED_FRAMES = 5
 
 @dataclass(frozen=True, slots=True)
 class DepthLabel:
-    """Source and scale of the depth of a set of images.
-
-    source: "exact" (a renderer, a depth camera), or "teacher: NAME" (a network's prediction).
-    """
+    """Source ("exact", or "teacher: NAME" for a network's prediction) and scale of the depth of a set of images."""
 
     source: str = "exact"
     depth_scale: DepthScale = DepthScale.METRES
@@ -127,10 +124,7 @@ def read_teacher_label(folder: Path) -> tuple[DepthLabel, frozenset[str]]:
 
 
 def attach_teacher_depth(recordings: list[Recording], folder: Path) -> list[TeacherDepthRecording]:
-    """Attach a teacher's depth to recordings: FOLDER for one, FOLDER/NAME for several.
-
-    Raises DataError for mixed teachers.
-    """
+    """Attach a teacher's depth to recordings: FOLDER for one, FOLDER/NAME for several. Raises DataError."""
     folder = expand_home(folder)
     if len(recordings) == 1 and (folder / PREDICTIONS_RECORD).is_file():
         return [TeacherDepthRecording(recordings[0], folder)]
@@ -172,10 +166,7 @@ class Background:
         return self.recording.file(self.index, self.side)
 
     def scenery(self, height: int, width: int) -> BackgroundImage:
-        """Return the largest centered window of this aspect ratio, resized, with its camera and depth.
-
-        Raises DataError without depth.
-        """
+        """Return the largest centered window of this aspect ratio, resized, with camera and depth. Raises DataError."""
         image, depth = self.recording.image(self.index, self.side), self.recording.depth_m(self.index, self.side)
         if depth is None or not (depth > 0).any():
             fix = "leave the image out, or set data.backgrounds.teacher"
@@ -192,10 +183,9 @@ class Background:
 def open_backgrounds(
     path: Path, config: BackgroundConfig, height: int, width: int, progress: ReportProgress | None = None
 ) -> tuple[dict[str, list[Background]], DepthLabel]:
-    """Open the backgrounds of each split, with the source of their depth.
+    """Open the backgrounds of each split, with the source of their depth. Raises DataError for images without depth.
 
-    Splits that a data set names are kept. Otherwise `split_by.val_recordings` names recordings for validation, or
-    blocks of frames validate. Raises DataError for images without depth.
+    Splits that a data set names are kept. Otherwise `split_by` names recordings, or blocks of frames validate.
     """
     options = config.model_dump(include=set(SourceOptions.model_fields))
     options["size"] = config.size or (max(height, 32), max(width, 32))

@@ -1,7 +1,4 @@
-"""Compose background, depth and cut-out to an image, its depth and its mask. Imports no torch.
-
-The n-th image of a split depends only on the seed and n.
-"""
+"""Compose background, depth and cut-out to an image, its depth and its mask. Imports no torch."""
 
 from __future__ import annotations
 
@@ -119,10 +116,7 @@ def find_foot_pixel(cutout: Cutout) -> tuple[int, int]:
 
 
 def estimate_ground_depth(depth: NDArray[np.float32], row: int, column: int) -> float:
-    """Return the depth of the ground at a pixel: the median of valid depth in a growing patch.
-
-    Raises DataError without valid depth.
-    """
+    """Return the depth of the ground at a pixel: the median of a growing patch. Raises DataError without depth."""
     height, width = depth.shape
     radius = max(1, min(height, width) // 64)
     while radius < 2 * max(height, width):
@@ -139,14 +133,10 @@ def paste_cutout(
 ) -> PasteResult:
     """Stand a cut-out upright on a background. All of it gets the depth of the ground under its foot.
 
-    Args:
-        background: (H, W, 3) RGB.  depth: (H, W), 0 = none.
-        cutout: (h, w, 4) with premultiplied alpha.
-        top, left: of its first pixel; its foot must be inside the image.
-
-    image = (1 - alpha) background + alpha foreground, except where the background is nearer (`OCCLUDER_DEPTH_RATIO`).
-    Raises GeometryError for a cut-out larger than the background, or a foot outside.
-    Source: Porter and Duff, Compositing Digital Images, SIGGRAPH 1984.
+    background: (H, W, 3) RGB. depth: (H, W), 0 = none. cutout: (h, w, 4) with premultiplied alpha, from `top`, `left`
+    on. image = (1 - alpha) background + alpha foreground, except where the background is nearer
+    (`OCCLUDER_DEPTH_RATIO`). Raises GeometryError for a cut-out that is too large or has its foot outside. Source:
+    Porter and Duff, SIGGRAPH 1984.
     """
     H, W = depth.shape
     h, w = cutout.shape[:2]
@@ -174,11 +164,7 @@ def paste_cutout(
 
 @dataclass(frozen=True, slots=True)
 class CompositePair:
-    """The parts of a composite image.
-
-    background: its image.  world: its recording.  foreground: the cut-out.  object: of the cut-out.
-    position: on the grid, from 0; -1 for random places.
-    """
+    """The parts of a composite image: background, recording, cut-out and object, and the place on the grid, or -1."""
 
     background: str
     world: str
@@ -189,11 +175,7 @@ class CompositePair:
 
 @dataclass(frozen=True, slots=True)
 class CompositeSample:
-    """A composite image with its ground truth, all (H, W).
-
-    image, background: (H, W, 3) uint8 RGB.  depth: float32, 0 = none, in the unit of the set's label.  mask: bool.
-    K: (3, 3) pixels.
-    """
+    """A composite image and its background (H, W, 3), depth float32 (0 = none) and mask bool (H, W), and K (3, 3)."""
 
     image: NDArray[np.uint8]
     background: NDArray[np.uint8]
@@ -242,14 +224,9 @@ class CompositeSource(Protocol):
 
 
 class CompositeComposer:
-    """Composes the images of a split.
+    """Composes the images of a split. In each round every background and every foreground is used once.
 
-    In each round every background and every foreground is used once, in a random order.
-
-    Args:
-        split: name of the random stream.
-        label: source and scale of the backgrounds' depth.
-        per_background: number of consecutive images with one background.
+    split: name of the random stream. label: of the backgrounds' depth. per_background: consecutive images with one.
     """
 
     count: int | None = None

@@ -113,10 +113,7 @@ def write_cutouts(
     workers: int | None = None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Path:
-    """Render a set to `out` as SPLIT/OBJECT/VIEW.png; existing objects are kept. Returns the path of foregrounds.json.
-
-    Arguments and errors are as in `write_tableworld`.
-    """
+    """Render a set to `out` as SPLIT/OBJECT/VIEW.png, like `write_tableworld`. Returns the path of foregrounds.json."""
     write, images = partial(_write_object, config), config.views
     return CUTOUTS.write_scenes(
         Path(out), config, seed, write, _draw_cutouts, images=images, workers=workers, advance=advance

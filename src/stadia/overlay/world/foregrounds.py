@@ -30,10 +30,7 @@ LISTING, OBJECT_RECORD = "foregrounds.json", "object.json"
 
 
 def premultiply_alpha(rgba: NDArray[np.uint8]) -> Cutout:
-    """Convert (h, w, 4) uint8 RGBA with straight alpha to a cut-out without its empty margin.
-
-    Raises DataError if all of it is transparent.
-    """
+    """Convert (h, w, 4) uint8 RGBA with straight alpha to a cut-out without its empty margin. Raises DataError."""
     if not rgba[..., 3].any():
         expected = "an object that can be seen"
         raise DataError("foreground", found="alpha 0 everywhere", expected=expected, fix="leave the file out")
@@ -56,10 +53,7 @@ def resize_cutout(cutout: Cutout, height: int, width: int) -> Cutout:
 
 @dataclass(frozen=True, slots=True)
 class Foreground:
-    """An image of a cut-out object.
-
-    name: "OBJECT/VIEW" or "NAME", without folder and split.  object: shared by all its views.
-    """
+    """An image of a cut-out object: "OBJECT/VIEW" or "NAME", and the object, which all its views share."""
 
     file: Path
     name: str
@@ -76,8 +70,7 @@ class Foreground:
 def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]]:
     """Open the foregrounds of each split: the folder's own splits, else `val_share` of the objects.
 
-    Objects that the list of a set of `stadia data foregrounds` does not name are left out.
-    Raises DataError without an image, or for a single object.
+    Objects that the list of a set does not name are left out. Raises DataError for fewer than two objects.
     """
     named = [split for split in SPLITS if (path / split).is_dir()]
     if named:
@@ -108,10 +101,7 @@ def _read_listed_names(path: Path) -> dict[str, set[str]]:
 
 
 def _list_foregrounds(folder: Path, listed: set[str] | None = None) -> list[Foreground]:
-    """List NAME.png as objects with one view, and OBJECT/VIEW.png as views of one object.
-
-    listed: the rendered objects that count; None counts all.
-    """
+    """List NAME.png as objects with one view, and OBJECT/VIEW.png as views of one object, if it is `listed`."""
     entries = list(folder.iterdir()) if folder.is_dir() else []
     objects = sorted((p for p in entries if p.is_dir() and not p.name.startswith(".")), key=natural_sort_key)
     if listed is not None:

@@ -120,12 +120,9 @@ PUBLISHED_RANGE = (1 / 510, 1.0 + 1 / 510)
 def split_published_layout(
     found: LayoutScan, val_share: float, val_rule: str = "disjoint"
 ) -> dict[str, NDArray[np.int64]]:
-    """Return the indices of train and val.
+    """Return the indices of train and val. Raises DataError if one of the two has no image.
 
-    val_rule: "disjoint": they share no background and no foreground. "published": backgrounds 1 to 75 and 76 to 100,
-        with every foreground in both.
-
-    Raises DataError if one of the two has no image.
+    val_rule: "disjoint" shares no background and no foreground; "published" has backgrounds 1 to 75 and 76 to 100.
     """
     if val_rule == "published":
         first = np.ravel_multi_index((PUBLISHED_TRAIN_BACKGROUNDS, 0, 0), LAYOUT_SHAPE)

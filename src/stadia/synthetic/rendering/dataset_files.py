@@ -49,12 +49,9 @@ class SceneJob:
 class SceneFormat:
     """The files of a kind of dataset: one folder a scene, complete or absent, so that rendering resumes.
 
-    kind: of its seeds, and of the entry of JSON files with what they were made from.
-    version: raised when a seed no longer gives the same files.
-    record: JSON file of a scene, the last of its files.
-    listing: JSON file with the scenes of each split, the last of the dataset.  header: its first entries.
-    name_scene: returns the folder of a scene within the data set, of its split, index and seed.
-    is_split_by_folders: whether scenes are in SPLIT/NAME; else in NAME.
+    kind, version: of its seeds. record: JSON file of a scene, its last one. listing: JSON file with the scenes of each
+    split, the last of the dataset, with the entries of `header`. name_scene: the folder of a scene by split, index and
+    seed. is_split_by_folders: whether scenes are in SPLIT/NAME; else in NAME.
     """
 
     kind: str
@@ -66,10 +63,7 @@ class SceneFormat:
     is_split_by_folders: bool = False
 
     def check_folder(self, out: Path) -> None:
-        """Raise StadiaError if the list or the preview would replace another data set's, or a file of the user.
-
-        If scenes are split by folders, these may hold no other files.
-        """
+        """Raise StadiaError if the list or the preview would replace another data set's, or a file of the user."""
         from stadia.files.output_files import check_foreign_folder
 
         check_foreign_folder(out, *LISTINGS)
@@ -148,10 +142,9 @@ class SceneFormat:
     ) -> Path:
         """Write the scenes that are not finished, a thread each, then preview and list. Returns the list's path.
 
-        write: writes a scene, and returns its number of images.  draw: the preview, from the folders of all scenes.
-        images: of each scene.  workers: threads, all cores by default.  advance: gets numbers of finished images.
-
-        Raises DataError for a folder with a scene of other settings, StadiaError if scenes cannot be written.
+        write: writes a scene, and returns its number of images. draw: the preview, from the folders of all scenes.
+        images: of each scene. Raises DataError for a folder with a scene of other settings, StadiaError if scenes
+        cannot be written.
         """
         jobs = self.list_jobs(out, config, seed)
         self.check_folder(out)
@@ -187,10 +180,7 @@ def is_finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
 def run_jobs(
     pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], done: Callable[[Result], object]
 ) -> None:
-    """Run `work` for each item on the threads of a pool; `done` gets each result as it completes.
-
-    When this returns or raises, no thread is still writing.
-    """
+    """Run `work` for each item on a pool of threads; `done` gets each result. On return no thread is still writing."""
     futures = [pool.submit(work, item) for item in items]
     try:
         for future in as_completed(futures):

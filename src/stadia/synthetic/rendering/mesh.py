@@ -42,11 +42,7 @@ def make_camera_pose(eye: Points, target: Points, roll: float) -> Points:
 
 @dataclass(frozen=True, slots=True)
 class MeshPart:
-    """Triangles of one material.
-
-    vertices: (N, 3) metres.  triangles: (M, 3) indices.  uv: (N, 2) metres on the surface.
-    material: a texture's name.  tint: linear RGB, multiplied with the texture.
-    """
+    """Triangles (M, 3) of one material: vertices (N, 3), uv (N, 2) metres on the surface, and a tint of linear RGB."""
 
     vertices: Points
     triangles: NDArray[np.int32]

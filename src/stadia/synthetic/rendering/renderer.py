@@ -1,8 +1,4 @@
-"""Render one image of triangles: rasterize, shade, blur, develop; with the ground truth at pixel centers.
-
-Only haze depends on the viewing direction, so that two images of one surface agree. Light is linear until
-`develop_image` makes 8 bits.
-"""
+"""Render one image of triangles: rasterize, shade, blur, develop; with the ground truth at pixel centers."""
 
 from __future__ import annotations
 
@@ -31,10 +27,7 @@ _SHOT, _READ = 0.025, 0.004  # noise of the sensor, in units of full scale
 
 
 def make_sun_frame(towards_sun: Points) -> Points:
-    """Return the (4, 4) rotation T_sun_world, whose z is the direction of sunlight.
-
-    towards_sun: (3,) unit, not vertical.
-    """
+    """Return the (4, 4) rotation T_sun_world, whose z is the direction of sunlight; it is not vertical."""
     along = -towards_sun
     across = np.cross(along, (0.0, 1.0, 0.0))
     across /= np.linalg.norm(across)
@@ -44,10 +37,7 @@ def make_sun_frame(towards_sun: Points) -> Points:
 
 
 def make_shadow_projection(T_sun_world: Points, corner: Points, texel_m: float) -> Points:
-    """Return (3, 4) from the world to (column, row, depth in metres) of a shadow map.
-
-    corner: (2,) of the map's first texel, in the sun's frame.
-    """
+    """Return (3, 4) from the world to (column, row, depth) of a shadow map with its first texel at `corner` (2,)."""
     T = T_sun_world[:3].copy()
     T[:2] /= texel_m
     T[:2, 3] = -corner / texel_m
@@ -57,10 +47,7 @@ def make_shadow_projection(T_sun_world: Points, corner: Points, texel_m: float) 
 def make_shadow_map(
     vertices: Points, casters: NDArray[np.int32], T_sun_world: Points, *, min_texel_m: float, max_texels: int
 ) -> tuple[NDArray[np.float32], Points]:
-    """Return the shadow map (R, C) of triangles at rest (M, 3), and the (3, 4) projection from the world to it.
-
-    vertices: (N, 3) in the world's frame.
-    """
+    """Return the shadow map (R, C) of triangles at rest (M, 3), and the (3, 4) projection from the world to it."""
     body = np.zeros(len(vertices), np.int32)
     points = transform_to_frame(vertices, body, T_sun_world[None])[np.unique(casters)]
     low, high = points.min(0), points.max(0)
@@ -81,10 +68,7 @@ def light_bodies(
     shadow_bias_m: float,
     contact: tuple[NDArray[np.float32], Points],
 ) -> SceneLight:
-    """Return the light on each body (B, 4, 4).
-
-    fixed, moving: a shadow map each, and its projection (3, 4) from the world.  contact: see `SceneLight`.
-    """
+    """Return the light on each body (B, 4, 4). fixed, moving: a shadow map each, and its projection (3, 4)."""
     to_body = T_world_body[:, :3, :3].transpose(0, 2, 1)
     return SceneLight(
         np.einsum("bij,j->bi", to_body, sun.direction),
@@ -103,8 +87,7 @@ def light_bodies(
 class RenderScene:
     """Everything that can be rendered: the triangles of many parts, without empty ones.
 
-    vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32 in the order of the parts.
-    part: (M,) index of the part of a triangle.  sky_texture: shown behind all triangles.
+    vertices: (N, 3) float64 in the frame of their body (N,). triangles: (M, 3) int32. part: (M,) of each triangle.
     """
 
     vertices: Points
@@ -157,10 +140,7 @@ def render_image(
     gain: float,
     noise: np.random.Generator | None = None,
 ) -> RenderedImage:
-    """Render an image. Its ground truth is taken at pixel centers; so `lens.samples` is odd.
-
-    T_camera_body: (B, 4, 4).  gain: exposure, a factor on linear light.  noise: generator of the sensor's noise.
-    """
+    """Render an image and its ground truth at pixel centers. T_camera_body: (B, 4, 4). gain: on linear light."""
     linear, inverse_depth, index = render_linear(scene, T_camera_body, np.linalg.inv(T_camera_body), lens, light)
     focused, image = np.empty_like(linear), np.empty(linear.shape, np.uint8)
     apply_lens_blur(linear, _LENS_BLUR, focused)

@@ -129,11 +129,7 @@ def add_contact_shadow(
     depth: float,
     fade_m: float,
 ) -> None:
-    """Enter an object into a contact map: `depth` below it, 1/e of that `fade_m` from its outline.
-
-    T_world_object: (4, 4), its origin on the ground.
-    contact: (R, C), rows along z and columns along x; the darker of two objects counts.
-    """
+    """Enter an object into a contact map: `depth` below it, 1/e of that `fade_m` from its outline; the darker one."""
     x0, z0, per_metre = contact_map[0], contact_map[1], contact_map[2]
     T, x, z = T_world_object, T_world_object[0, 3], T_world_object[2, 3]
     reach = math.sqrt(half_width**2 + half_length**2) + 3 * fade_m
@@ -170,9 +166,7 @@ def shade_samples(
     light: SceneLight,
     image: NDArray,
 ) -> None:
-    """Average the samples of each pixel in linear light.
-
-    T_body_camera: (B, 4, 4), body 0 is the world.  image: (H, W, 3) float32, overwritten.
+    """Average the samples of each pixel in linear light into `image` (H, W, 3). T_body_camera: (B, 4, 4).
 
     One long loop for speed: helpers that take views or structures cost more than their work.
     """
@@ -283,10 +277,9 @@ def apply_lens_blur(image: NDArray, spread: float, out: NDArray) -> None:
 
 @compile_loops
 def develop_image(image: NDArray, gain: float, noise: NDArray, shot: float, read: float, developed: NDArray) -> None:
-    """Convert linear light to an 8-bit image: exposure, sensor noise, saturation, gamma.
+    """Convert linear light (H, W, 3) to uint8 in `developed`: exposure, sensor noise, saturation, gamma.
 
-    image: (H, W, 3) float32.  noise: (H, W, 3) standard normal, or empty; its deviation at a signal s is
-    sqrt(shot^2 s + read^2).  developed: (H, W, 3) uint8, overwritten.
+    noise: (H, W, 3) standard normal, or empty; its deviation at a signal s is sqrt(shot^2 s + read^2).
     """
     noisy = noise.shape[0] > 0
     for y in range(image.shape[0]):

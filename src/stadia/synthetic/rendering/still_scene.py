@@ -47,12 +47,8 @@ def make_lamp(seed: int) -> SunLight:
 class StillRenderer:
     """Renders the views of one scene.
 
-    Args:
-        height, width: of an image, pixels.
-        samples: N for N x N samples a pixel.
-        shadow_side: texels of the shadow map.
-        shadow_bias_m: distance of a surface from its own shadow.
-        contact: contact map and its place, see `SceneLight`.
+    samples: N for N x N samples a pixel. shadow_side: texels of the shadow map. shadow_bias_m: distance of a surface
+    from its own shadow. contact: contact map and its place, see `SceneLight`.
     """
 
     def __init__(

@@ -25,10 +25,7 @@ class Texture:
 
 
 def _fit_affine_texture(corners: Points, uv: Points, texels_per_tile: Points) -> Points:
-    """Return (M, 9) affine texture coordinates of each triangle, and log2 of texels per metre.
-
-    corners: (M, 3, 3); uv: (M, 3, 2) in tiles; texels_per_tile: (M,) geometric mean of the texture's sides.
-    """
+    """Return (M, 9) affine texture coordinates of triangles (M, 3, 3), and log2 of texels per metre."""
     first = corners[:, 0]
     e1, e2 = corners[:, 1] - first, corners[:, 2] - first
     a, b, c = (e1 * e1).sum(1), (e1 * e2).sum(1), (e2 * e2).sum(1)
@@ -47,7 +44,6 @@ def _fit_affine_texture(corners: Points, uv: Points, texels_per_tile: Points) ->
 
 
 def _find_nonempty_triangles(vertices: Points, triangles: NDArray[np.int32]) -> tuple[NDArray[np.bool_], Points]:
-    """Return the triangles with an area, and their normals (M, 3). Poles of balls and gable ends make empty ones."""
     a, b, c = (vertices[triangles[:, k]] for k in range(3))
     normal = np.cross(b - a, c - a)
     area = np.sqrt((normal * normal).sum(1))
@@ -58,10 +54,7 @@ def _find_nonempty_triangles(vertices: Points, triangles: NDArray[np.int32]) -> 
 def assemble_parts(parts: Mesh, body: NDArray[np.int32], ground: int, textures: dict[str, Texture]) -> RenderScene:
     """Join the triangles of parts (P), with their textures and the one named "sky".
 
-    Args:
-        body: (P,) index of the frame of each part.
-        ground: how many of the parts, the first ones, are the ground (see `SurfaceTable`).
-        textures: by the names of the parts' materials.
+    body: (P,) index of the frame of each part. ground: how many of the parts, the first ones, are the ground.
     """
     names = {name: i for i, name in enumerate(textures)}
     texture = np.array([names[part.material] for part in parts], np.int32)
@@ -128,9 +121,7 @@ def make_fractal_noise(
 ) -> Map:
     """Make (height, width) periodic noise with mean about 0 and standard deviation 1.
 
-    Args:
-        cells: rows and columns of the coarsest grid; each octave doubles both, up to the size of the map.
-        persistence: ratio of amplitudes of neighboring octaves.
+    cells: rows and columns of the coarsest grid; each octave doubles both. persistence: ratio of amplitudes.
     """
     out = np.zeros((height, width), np.float32)
     amplitude = 1.0

@@ -1,7 +1,6 @@
 """The course of the road, its cross-section, and the ground around it.
 
-The center line is a curve in space, by arc length s; d is metres to its right. World: x right, y down, z forward at
-s = 0.
+The center line is a curve in space, by arc length s; d is metres to its right. World: x right, y down, z forward.
 """
 
 from __future__ import annotations
@@ -24,11 +23,7 @@ MIN_RADIUS_M = 17.0
 
 @dataclass(frozen=True, slots=True)
 class StreetSection:
-    """Cross-section of a street, the same on both sides of its center line.
-
-    lane_m: width of each of the two lanes.  half_width_m: to the kerb, parking included.
-    kerb_m: height of kerb, sidewalk and verge.  sidewalk_m: width.  verge_m: width of the grass up to the terrain.
-    """
+    """Cross-section of a street in metres, the same on both sides; kerb, sidewalk and verge have one height."""
 
     lane_m: float
     half_width_m: float

@@ -39,10 +39,9 @@ _LATERAL_ACCELERATION = 3.0  # m/s^2, comfortable in a turn
 
 @dataclass(frozen=True, slots=True)
 class CameraDrive:
-    """The drive over F frames: T_world_camera (F, 4, 4); road_plane (F, 4).
+    """The drive over F frames: T_world_camera (F, 4, 4), and road_plane (F, 4) in camera axes: normal .
 
-    road_plane: unit normal in the camera's frame, towards the camera, and height of the camera in metres: road points p
-        satisfy normal . p + height = 0.
+    p + height = 0.
     """
 
     T_world_camera: Points
@@ -81,7 +80,6 @@ CAR_PITCH_RAD = (-0.02, 0.01)
 
 
 def _rotation_from_euler(pitch: float, yaw: float, roll: float) -> Points:
-    """Return the intrinsic rotation about y by yaw, x by pitch, z by roll, in radians."""
     cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
@@ -224,9 +222,7 @@ def _make_ground(seed: int, course: RoadCourse, section: StreetSection) -> list[
 def make_world(
     seed: int, config: RoadWorldConfig, *, flat: bool = False, with_people: bool = True, ring_m: float | None = None
 ) -> RoadWorld:
-    """Make the world of this seed for a camera of this configuration.
-
-    ring_m: length of a road that closes; None for a road with ends.
+    """Make the world of this seed for a camera of this configuration. ring_m: length of a road that closes.
 
     Each subsystem has its own random stream, so that a world without people is otherwise the same.
     """

@@ -118,12 +118,8 @@ def write_roadworld(
 ) -> Path:
     """Render a data set to `out`; existing recordings are kept. Returns the path of its dataset.json.
 
-    Args:
-        seed: of the data set; the same seed gives the same bytes for any number of workers.
-        workers: threads that render; all cores by default.
-        advance: called with a number of frames when they are finished.
-
-    Raises DataError for a folder with a recording of other settings, StadiaError if it cannot be written.
+    The same seed gives the same bytes for any number of `workers`. advance: called with a number of finished frames.
+    Raises DataError for a folder with other settings, StadiaError if it cannot be written.
     """
     jobs = list_recordings(Path(out), config, seed)
     ROADWORLD.check_folder(Path(out))
@@ -174,10 +170,7 @@ def render_cached_worlds(
     seed: int = 0,
     advance: Callable[[int], None] = lambda frames: None,
 ) -> Path:
-    """Render worlds to the cache, once. Returns their folder; concurrent processes wait for the first.
-
-    name: part of the folder's name.  advance: see `write_roadworld`.
-    """
+    """Render worlds to the cache, once, and return their folder; concurrent processes wait for the first."""
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other worlds
     seeded = f"-seed-{seed}" if seed else ""
     folder = find_cache_folder(cache) / f"roadworld-{name}{seeded}-{ROADWORLD_VERSION}-{settings}"

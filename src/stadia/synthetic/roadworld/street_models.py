@@ -131,10 +131,7 @@ def _draw_leaf_color(random: np.random.Generator) -> Color:
 
 
 def make_broadleaf(random: np.random.Generator, clear_m: float = 2.0, reach_m: float = 2.0) -> Mesh:
-    """Make a tree of 5 to 9 m on y = 0.
-
-    clear_m: minimum height of its leaves; reach_m: maximum radius of its crown's parts.
-    """
+    """Make a tree of 5 to 9 m on y = 0, with leaves from `clear_m` up and within `reach_m`."""
     trunk, radius = clear_m + random.uniform(0.0, 1.0), reach_m * random.uniform(0.6, 1.0)
     tint, material = _draw_leaf_color(random), f"foliage{random.integers(2)}"
     lean = random.normal(0, 0.12, 2)

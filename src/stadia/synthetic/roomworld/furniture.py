@@ -16,8 +16,7 @@ from stadia.synthetic.roomworld.room_textures import draw_tint as _tint
 class Furniture:
     """A piece of furniture.
 
-    mesh: its parts.  tops: (x0, z0, x1, z1, height_m) of surfaces that carry things.
-    against_wall: whether its back stands at a wall.
+    tops: (x0, z0, x1, z1, height_m) of surfaces that carry things. against_wall: its back is.
     """
 
     mesh: Mesh

@@ -205,7 +205,6 @@ def _distance_to_boxes(point: Points, boxes: list[tuple[Points, Points]]) -> flo
 def _draw_path(
     random: np.random.Generator, config: RoomWorldConfig, is_free: Callable[[Points], bool], size: Points
 ) -> Points:
-    """Draw (F, 4, 4) T_world_camera of a camera that touches nothing. Raises ValueError without a free place."""
     for attempt in range(400):
         eye = random.uniform((0.3, 0, 0.3), (size[0] - 0.3, 0, size[2] - 0.3))
         eye[1] = -random.uniform(config.camera_height_m[0], min(config.camera_height_m[1], size[1] - 0.2))
@@ -229,7 +228,6 @@ def _draw_path(
 def _make_path(
     seed: int, config: RoomWorldConfig, size: Points, furniture: list[tuple[Furniture, Points]], others: Mesh
 ) -> Points:
-    """Return (F, 4, 4) T_world_camera of a path that keeps clear of walls, furniture and people."""
     boxes = []
     for mesh in [transform_mesh(piece.mesh, T) for piece, T in furniture] + [[part] for part in others]:
         vertices = np.concatenate([part.vertices for part in mesh])
@@ -244,10 +242,7 @@ def _make_path(
 
 
 def make_room(seed: int, config: RoomWorldConfig) -> StillScene:
-    """Make the room of this seed. Each subsystem has its own random stream.
-
-    If no camera fits into a room, the next of its seeds is taken.
-    """
+    """Make the room of this seed, or of the next one if no camera fits. Each subsystem has its own random stream."""
     for attempt in range(20):
         own = seed if attempt == 0 else derive_seed(seed, "again", attempt)
         random = make_generator(own, "room")
