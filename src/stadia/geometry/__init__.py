@@ -1,4 +1,4 @@
-"""Camera, motions, warping, depth maps, alignment, ground, bundle adjustment, objects. Imports core."""
+"""Geometry of cameras, motions, depth maps, the ground and bundle adjustment."""
 
 from __future__ import annotations
 

@@ -15,19 +15,19 @@ from stadia.geometry.se3 import matmul
 
 @dataclass(frozen=True, slots=True)
 class SimilarityTransform:
-    """target = scale R source + t, batched: scale (...), R (..., 3, 3), t (..., 3)."""
+    """A transform target = scale R source + t; scale (...), R (..., 3, 3), t (..., 3)."""
 
     scale: Tensor
     R: Tensor
     t: Tensor
 
     def apply(self, points: Tensor) -> Tensor:
-        """Transform points (..., N, 3) of the source frame to the target frame."""
+        """Transform points (..., N, 3) from the source to the target frame."""
         rotated = (points[..., None, :] * self.R[..., None, :, :]).sum(-1)
         return self.scale[..., None, None] * rotated + self.t[..., None, :]
 
     def transform_poses(self, T_world_camera: Tensor) -> Tensor:
-        """Transform camera-to-world poses (..., N, 4, 4): centers like points, orientations by R without scale."""
+        """Transform camera-to-world poses (..., N, 4, 4); orientations keep scale 1."""
         moved = T_world_camera.clone()
         moved[..., :3, :3] = matmul(self.R[..., None, :, :], T_world_camera[..., :3, :3])
         moved[..., :3, 3] = self.apply(T_world_camera[..., :3, 3])
@@ -35,13 +35,12 @@ class SimilarityTransform:
 
 
 def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3") -> SimilarityTransform:
-    """Return the transform that brings source nearest to target in the least-squares sense (Umeyama, PAMI 13(4), 1991).
+    """Return the least-squares transform of source to target (Umeyama, PAMI 13(4), 1991).
 
     source, target: (..., N, 3), N >= 3, corresponding by row.
-    kind: "se3" keeps the scale at 1, "sim3" fits it too.
+    kind: "sim3" fits the scale too.
 
-    Raises GeometryError if the shapes differ or all source points are equal. Rotation about a straight line is
-    arbitrary.
+    Raises GeometryError if shapes differ or all source points are equal. Rotation about a straight line is arbitrary.
 
     Examples:
         >>> source = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
@@ -77,7 +76,7 @@ def _expand_mask(values: Tensor, known: Tensor | None) -> Tensor:
 
 
 def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return the median (...) of (..., N) over `known`, as the mean of the two middle values; NaN without values.
+    """Return the median (...) of known values (..., N), the mean of the two middle ones; NaN without values.
 
     Examples:
         >>> masked_median(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([True, True, False])).item()
@@ -92,9 +91,9 @@ def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
 
 
 def median_and_deviation(values: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the median t and the mean of |x - t|, (...) each, of (..., N) over `known`; NaN without values.
+    """Return the median t and the mean of |x - t|, (...) each, of known values (..., N); NaN without values.
 
-    (x - t) / s is invariant to scale and shift (Ranftl et al., PAMI 44(3), 2022, eq. 5 and 6).
+    (x - t) / s does not change with scale and shift (Ranftl et al., PAMI 44(3), 2022, eq. 5 and 6).
 
     Examples:
         >>> [x.item() for x in median_and_deviation(torch.tensor([1.0, 3.0, 5.0, 7.0]))]
@@ -107,7 +106,7 @@ def median_and_deviation(values: Tensor, known: Tensor | None = None) -> tuple[T
 
 
 def _mask_unknown(prediction: Tensor, target: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return both with 0 where unknown, because unknown values may be infinite or NaN, and weights of 1 and 0."""
+    """Return both with 0 if unknown, because unknown values may be NaN, and weights of 1 and 0."""
     if known is None:
         return prediction, target, torch.ones_like(prediction)
     known_prediction, known_target = (torch.where(known, values, 0.0) for values in (prediction, target))
@@ -136,9 +135,9 @@ def fit_scale_least_squares(prediction: Tensor, target: Tensor, known: Tensor | 
 
 
 def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return scale and shift (...) that minimize sum (scale prediction + shift - target)^2 over known (..., N).
+    """Return scale and shift (...) that minimize sum (scale prediction + shift - target)^2 over known values (..., N).
 
-    For inverse depth up to scale and shift, with target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
+    Use inverse depth, with target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
 
     Examples:
         >>> scale, shift = fit_scale_and_shift(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, 3.0, 5.0]))
@@ -151,7 +150,7 @@ def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None
     target_mean = (weights * target).sum(-1, keepdim=True) / total
     centered = weights * (prediction - prediction_mean)
     spread = (centered * (prediction - prediction_mean)).sum(-1)
-    # A constant prediction has no scale: the best is then 0, and the shift the target's mean.
+    # A constant prediction has no scale: the best scale is 0, and the best shift is the target's mean.
     varied = spread > total[..., 0] * (torch.finfo(spread.dtype).eps * prediction_mean[..., 0]) ** 2
     covariance = (centered * (target - target_mean)).sum(-1)
     scale = torch.where(varied, covariance / torch.where(varied, spread, 1.0), 0.0)
@@ -163,12 +162,12 @@ def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None
 
 @dataclass(frozen=True, slots=True)
 class ScaleShift:
-    """target = scale prediction + shift, for a set of images.
+    """The scale and shift of a set of images: target = scale prediction + shift.
 
-    scale, shift: means over the used images; scale_spread, shift_spread: their standard deviations.
-    images: how many were used.
-    unlabeled: how many have too few known values, equal values, or a constant prediction.
-    falling: how many were left out because the target falls as the prediction grows.
+    scale, shift: means over the used images, with standard deviations scale_spread and shift_spread.
+    images: number of used images.
+    unlabeled: number of images with too few or equal known values, or a constant prediction.
+    falling: number of images left out because the target falls as the prediction grows.
     """
 
     scale: float
@@ -181,15 +180,16 @@ class ScaleShift:
 
 
 class ScaleShiftEstimator:
-    """Fit one scale and shift from affine-invariant inverse depth to 1/m, from a stream of images.
+    """Fit one scale and shift from affine-invariant inverse depth to 1/m, over a stream of images.
 
-    Per image a = s_target / s_prediction and b = t_target - a t_prediction, with median t and s = mean |x - t|; then
-    the mean of each over images, as for DPT's metric models (Ranftl et al., ICCV 2021, arXiv 2103.13413).
+    Per image a = s_target / s_prediction and b = t_target - a t_prediction, with median t and s = mean |x - t|. The
+    result is the mean of each over images, as for DPT's metric models (Ranftl et al., ICCV 2021, arXiv 2103.13413).
     """
 
     MIN_VALUES = 10
     MIN_CORRELATION = -0.2
-    """Median correlation below which the set is refused. Not 0, because an untrained network is near 0."""
+    """A set with a lower median correlation is refused. The limit is below 0, because an untrained network is near 0.
+    """
 
     def __init__(self) -> None:
         self._found: list[tuple[float, float]] = []
@@ -197,9 +197,9 @@ class ScaleShiftEstimator:
         self._unlabeled = 0
 
     def add(self, prediction: Tensor, target: Tensor, known: Tensor) -> None:
-        """Add B images, (B, N) each: predicted inverse depth, 1 / true depth, and where that is known.
+        """Add B images (B, N): predicted inverse depth, 1 / true depth, and known, the mask of true depth.
 
-        Raises GeometryError if the shapes differ, or a prediction is not finite at a known pixel.
+        Raises GeometryError if shapes differ, or a prediction is not finite at a known pixel.
         """
         if prediction.ndim != 2 or not prediction.shape == target.shape == known.shape:
             found = ", ".join(str(tuple(x.shape)) for x in (prediction, target, known))
@@ -222,7 +222,7 @@ class ScaleShiftEstimator:
         self._found += zip(a[rising].tolist(), (t_target - a * t_prediction)[rising].tolist(), strict=True)
 
     def result(self) -> ScaleShift:
-        """Return the fit so far. Raises GeometryError if no image has labels, or if the prediction looks like depth."""
+        """Return the fit. Raises GeometryError without labels, or if the prediction looks like depth."""
         if not self._correlations:
             found = f"{self._unlabeled} images, none with {self.MIN_VALUES} labels and a varying prediction"
             fix = "check that the data set has depth, and that the prediction is no constant"
@@ -237,16 +237,16 @@ class ScaleShiftEstimator:
         return ScaleShift(fmean(scales), fmean(shifts), pstdev(scales), pstdev(shifts), len(scales), unlabeled, falling)
 
 
-# -- rigid or similarity transforms of corresponding points with many outliers
+# -- rigid or similarity transforms with many outliers
 
-_REFITS = 50  # at most, until the inliers of a fit are those that it was fitted to
-_SAMPLE = 5  # points; 3 determine the transform, 5 are more stable against noise
+_REFITS = 50  # at most, until the inliers no longer change
+_SAMPLE = 5  # 3 points determine the transform; 5 are more stable against noise
 _MIN_INLIER_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class RobustAlignment:
-    """The inliers (N,) bool, and the least-squares fit of exactly these: float64, not batched."""
+    """The inliers (N,) bool and their float64 least-squares fit."""
 
     similarity: SimilarityTransform
     inlier: Tensor
@@ -261,15 +261,15 @@ def umeyama_ransac(
     generator: torch.Generator,
     iterations: int = 128,
 ) -> RobustAlignment:
-    """Return the transform with the most inliers among the points (Fischler and Bolles, CACM 24(6), 1981).
+    """Return the transform with the most inliers (RANSAC; Fischler and Bolles, CACM 24(6), 1981).
 
     source, target: (N, 3), corresponding by row.
     kind: as for `umeyama`.
-    inlier_distance: largest distance of an inlier from its target, in the unit of the target.
-    generator: of the CPU.
+    inlier_distance: largest distance of an inlier, in the unit of the target.
+    generator: a CPU generator.
     iterations: number of samples of five points.
 
-    Raises GeometryError if points do not correspond, are too few or not finite, or if less than a tenth are inliers.
+    Raises GeometryError for fewer than five points, values that are not finite, or less than a tenth of inliers.
 
     Examples:
         >>> source = torch.rand(20, 3, dtype=torch.float64)

@@ -48,7 +48,7 @@ def from_field_of_view(horizontal_deg: float, *, height: int, width: int) -> Cam
 def _moved(
     camera: Camera, scale_x: float, scale_y: float, shift_x: float, shift_y: float, height: int, width: int
 ) -> Camera:
-    K = camera.K.clone()  # in place, number by number: a matrix of them would cost a transfer to the device
+    K = camera.K.clone()  # numbers are set in place, because a new matrix would need a transfer to the device
     K[..., 0, :] *= scale_x
     K[..., 1, :] *= scale_y
     K[..., 0, 2] += shift_x
@@ -57,7 +57,7 @@ def _moved(
 
 
 def resize_camera(camera: Camera, height: int, width: int) -> Camera:
-    """Return the camera of the resized image: f' = f s, c' = (c + 0.5) s - 0.5, with separate s for x and y.
+    """Return the camera of the resized image: f' = f s, c' = (c + 0.5) s - 0.5, with s for x and for y.
 
     Examples:
         >>> small = resize_camera(intrinsics(100, 100, 49.5, 39.5, height=80, width=100), 40, 50)
@@ -69,9 +69,7 @@ def resize_camera(camera: Camera, height: int, width: int) -> Camera:
 
 
 def crop_camera(camera: Camera, left: int, top: int, height: int, width: int) -> Camera:
-    """Return the camera of a window with its top-left pixel at (left, top): the offset is subtracted from c.
-
-    Raises GeometryError if the window reaches beyond the image.
+    """Return the camera of a window with its top-left pixel at (left, top). Raises GeometryError beyond the image.
 
     Examples:
         >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
@@ -86,7 +84,7 @@ def crop_camera(camera: Camera, left: int, top: int, height: int, width: int) ->
 
 
 def mirror_camera(camera: Camera) -> Camera:
-    """Return the camera of the mirrored image: cx' = (W - 1) - cx; `se3.mirror_x` mirrors the world with it.
+    """Return the camera of the mirrored image, cx' = (W - 1) - cx; see `se3.mirror_x`.
 
     Examples:
         >>> float(mirror_camera(intrinsics(100, 100, 52, 40, height=81, width=101)).cx)
@@ -108,7 +106,7 @@ def _check_size(image: Tensor, camera: Camera) -> None:
 
 
 def resize(image: Tensor, camera: Camera, height: int, width: int) -> tuple[Tensor, Camera]:
-    """Resize (B, C, H, W) bilinearly with its camera; antialiased, outer edges aligned.
+    """Resize (B, C, H, W) bilinearly with its camera, antialiased.
 
     Examples:
         >>> cam = intrinsics(100, 100, 49.5, 39.5, height=80, width=100)
@@ -122,7 +120,7 @@ def resize(image: Tensor, camera: Camera, height: int, width: int) -> tuple[Tens
 
 
 def crop(image: Tensor, camera: Camera, left: int, top: int, height: int, width: int) -> tuple[Tensor, Camera]:
-    """Crop (..., H, W) to the window with its top-left pixel at (left, top), with its camera.
+    """Crop (..., H, W) and its camera to the window with its top-left pixel at (left, top).
 
     Examples:
         >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
@@ -136,7 +134,7 @@ def crop(image: Tensor, camera: Camera, left: int, top: int, height: int, width:
 
 
 def mirror(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
-    """Mirror (..., H, W) left to right with its camera. Depth stays; poses and stereo sides mirror too.
+    """Mirror (..., H, W) and its camera left to right. Depth stays; mirror poses and stereo sides too.
 
     Examples:
         >>> image, cam = mirror(torch.tensor([[1.0, 2.0, 3.0]]), intrinsics(10, 10, 0.5, 0, height=1, width=3))
@@ -151,7 +149,7 @@ def mirror(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
 
 
 def pixel_grid(height: int, width: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return (2, H, W): x, then y, of every pixel's center.
+    """Return (2, H, W), x then y of every pixel's center.
 
     Examples:
         >>> pixel_grid(2, 3)[:, 1, 2].tolist()  # x, then y, of the bottom right pixel
@@ -162,7 +160,7 @@ def pixel_grid(height: int, width: int, *, dtype: torch.dtype = torch.float32) -
 
 
 def apply_to_pixels(matrix: Tensor, height: int, width: int) -> Tensor:
-    """Multiply a matrix (..., 3, 3) with (x, y, 1) at every pixel: (..., 3, H, W).
+    """Multiply a matrix (..., 3, 3) with (x, y, 1) at every pixel, to (..., 3, H, W).
 
     Examples:
         >>> apply_to_pixels(torch.eye(3), 2, 3)[:, 1, 2].tolist()  # (x, y, 1)
@@ -176,7 +174,7 @@ def apply_to_pixels(matrix: Tensor, height: int, width: int) -> Tensor:
 
 
 def inverse_intrinsics(K: Tensor) -> Tensor:
-    """Return K^-1 of upper-triangular K (..., 3, 3), with skew.
+    """Return K^-1 of an upper-triangular K (..., 3, 3).
 
     Examples:
         >>> K = torch.tensor([[2.0, 0, 4], [0, 2, 6], [0, 0, 1]])
@@ -193,7 +191,7 @@ def inverse_intrinsics(K: Tensor) -> Tensor:
 def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
     """Back-project depth (..., 1, H, W) to points (..., 3, H, W) in the camera's frame, in the unit of depth.
 
-    Depth of 0 (none) becomes the camera's center. camera.K is (3, 3) or has the depth's leading axes.
+    Unknown depth, 0, becomes the camera's center. camera.K is (3, 3) or has the depth's leading axes.
 
     Examples:
         >>> cam = intrinsics(100, 100, 1, 0, height=1, width=3)
@@ -208,7 +206,7 @@ def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
 def project(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     """Project points (..., 3, H, W) in the camera's frame to pixels (..., 2, H, W) and z (..., 1, H, W).
 
-    Pixels with z <= NEAR are finite but invalid: test z, or use `warp.inside_frame`.
+    Pixels with z <= NEAR are finite but invalid; use `warp.inside_frame`.
 
     Examples:
         >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)

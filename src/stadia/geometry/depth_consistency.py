@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from stadia.geometry.numpy_camera import NEAR
 
 MAX_DISAGREEMENT = 0.15
-"""Largest difference of ln z from the frame's median ratio; beyond it a neighbor shows another surface."""
+"""A neighbor shows another surface if its ln z differs more from the frame's median ratio."""
 
 MIN_SEEN = 0.05
-"""Smallest share of a frame that a neighbor must show."""
+"""A neighbor must show at least this share of a frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class DepthView:
-    """The depth (H, W) of a frame, z with 0 = none, and K (3, 3) at that size."""
+    """A frame's depth z (H, W), 0 = none, and its K (3, 3)."""
 
     depth: NDArray[np.float32]
     K: NDArray[np.float64]
@@ -29,10 +29,9 @@ class DepthView:
 def warped_log_ratio(
     now: DepthView, following: DepthView, T_following_now: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return ln(depth of the following frame / depth of this frame moved there), at the pixels of this frame.
+    """Return ln(depth of the following frame / depth of this frame moved there), at this frame's pixels.
 
-    now, following: in one unit.
-    T_following_now: (4, 4), its translation in that unit.
+    T_following_now: (4, 4), its translation in the unit of both depths.
     Returns (H, W), 0 if not seen, and (H, W) bool, true if the following frame shows the point.
     """
     height, width = now.depth.shape
@@ -54,9 +53,9 @@ def warped_log_ratio(
 def measure_flicker(
     now: DepthView, following: DepthView, T_following_now: NDArray[np.float64]
 ) -> tuple[float, float] | None:
-    """Return the median of |ln ratio| of two frames, and the median of ln ratio; None if they hardly overlap.
+    """Return the medians of |ln ratio| and of ln ratio of two frames; None if they hardly overlap.
 
-    The first is the warped depth error, the second its part from the scale of the whole frame.
+    The first is the warped depth error; the second is the error of the frame's scale.
     """
     ratio, seen = warped_log_ratio(now, following, T_following_now)
     if seen.mean() < MIN_SEEN:
@@ -66,9 +65,9 @@ def measure_flicker(
 
 
 def steady_depth(now: DepthView, neighbors: Sequence[tuple[DepthView, NDArray[np.float64]]]) -> NDArray[np.float32]:
-    """Return depth (H, W) as the mean of ln z over a frame and its neighbors, moved into it.
+    """Return the mean depth (H, W) of a frame and its neighbors, moved into it, by ln z.
 
-    A neighbor that disagrees at a pixel by more than MAX_DISAGREEMENT counts with the median ratio of the frames only.
+    At pixels that differ more than MAX_DISAGREEMENT, a neighbor counts only with its median ratio.
 
     neighbors: each with T_neighbor_now (4, 4), its translation in the unit of depth.
     """

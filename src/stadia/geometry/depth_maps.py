@@ -1,4 +1,4 @@
-"""Convert between depth, inverse depth and points; 0 means unknown in every map."""
+"""Convert between depth, inverse depth and points; 0 means unknown."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def inverse_from_depth(depth_m: Tensor) -> Tensor:
 
 
 def resize_map(values: Tensor, height: int, width: int) -> Tensor:
-    """Resize a dense map (B, C, H, W) bilinearly, outer edges on outer edges, with unchanged values.
+    """Resize a dense map (B, C, H, W) bilinearly, outer edges on outer edges.
 
-    Do not use it for sparse depth, whose zeros would mix in, or for disparity in pixels, which scales with the width.
+    Do not resize sparse depth, whose zeros would mix in, or disparity in pixels, whose values scale with the width.
 
     Examples:
         >>> resize_map(torch.tensor([[[[1.0, 3.0]]]]), 1, 4).tolist()
@@ -67,7 +67,7 @@ def sigmoid_to_inverse_depth(logit: Tensor, min_depth_m: float, max_depth_m: flo
 
 
 def init_depth_bias(init_depth_m: float, min_depth_m: float, max_depth_m: float) -> float:
-    """Return the logit of init_depth_m under `sigmoid_to_inverse_depth`: the initial bias of a depth head.
+    """Return the logit of init_depth_m under `sigmoid_to_inverse_depth`, for a depth head's first bias.
 
     Examples:
         >>> bias = init_depth_bias(20, 0.1, 100)
@@ -106,11 +106,10 @@ def init_softplus_bias(init_depth_m: float, min_depth_m: float) -> float:
 
 
 def depth_to_points(depth_m: Tensor, camera: Camera, T_world_camera: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return every pixel as a point (..., H W, 3), row by row, and known (..., H W) bool, false if depth is unknown.
+    """Return every pixel as a point (..., H W, 3), row by row, and whether its depth is known (..., H W).
 
     depth_m: (..., 1, H, W) z in metres; 0 = none.
-    camera: K (3, 3) or with the depth's leading axes.
-    T_world_camera: (..., 4, 4) camera-to-world; without it the points stay in the camera's frame.
+    T_world_camera: (..., 4, 4) camera-to-world; None: points stay in the camera's frame.
 
     Examples:
         >>> from stadia.geometry.camera import intrinsics

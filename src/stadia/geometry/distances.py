@@ -1,4 +1,4 @@
-"""Measure the distance between two pixels of a depth map, and its uncertainty."""
+"""Measure distances between pixels of a depth map, with their uncertainty."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from stadia.core.errors import GeometryError
 
 WINDOW_PX = 2
-"""Radius of the window of a pixel whose spread of depth counts: a pointer is not more exact."""
+"""Depth spreads within this radius of a pixel, because a pointer is not more exact."""
 
 
 @dataclass(frozen=True)
 class MeasuredDistance:
     """The distance between the points of two pixels, in the unit of depth.
 
-    deviation: one standard deviation, from the spread of depth around both pixels and the relative error.
+    deviation: standard deviation from the local spread of depth and the relative error.
     depths: z of both points.
     """
 
@@ -34,14 +34,12 @@ def measure_distance(
     second: tuple[int, int],
     relative_error: float = 0.0,
 ) -> MeasuredDistance:
-    """Return the distance between the points of two pixels.
+    """Return the distance between two pixels. Raises GeometryError for a pixel outside the map or without depth.
 
-    depth: (H, W) z of each pixel, 0 = none.
-    K: (3, 3) of these pixels.
+    depth: (H, W) z, 0 = none.
+    K: (3, 3).
     first, second: (x, y), pixels.
-    relative_error: standard deviation of depth over depth, shared by all pixels.
-
-    Raises GeometryError if a pixel is outside the map or has no depth.
+    relative_error: relative standard deviation of depth, shared by all pixels.
     """
     points, gradients = [], []
     for x, y in (first, second):
@@ -57,7 +55,7 @@ def measure_distance(
 
 
 def lift_pixel(depth: NDArray[np.floating], K: NDArray[np.floating], x: int, y: int) -> NDArray[np.float64]:
-    """Return the point (3,) of a pixel. Raises GeometryError if the pixel is outside or has no depth."""
+    """Return the point (3,) of a pixel. Raises GeometryError as `measure_distance`."""
     height, width = depth.shape
     if not (0 <= x < width and 0 <= y < height):
         found, expected = f"pixel {x}, {y}", f"one of an image of {width}x{height}"
@@ -70,7 +68,6 @@ def lift_pixel(depth: NDArray[np.floating], K: NDArray[np.floating], x: int, y: 
 
 
 def _spread(depth: NDArray[np.floating], x: int, y: int) -> float:
-    """Return the standard deviation of depth around a pixel with depth."""
     rows, columns = (slice(max(at - WINDOW_PX, 0), at + WINDOW_PX + 1) for at in (y, x))
     near = depth[rows, columns]
     return float(np.std(near[near > 0], dtype=np.float64))

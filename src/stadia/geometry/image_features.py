@@ -10,21 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_FEATURES = 2000
-WORDS = 32  # of the visual vocabulary
-WORD_SAMPLES = 20_000  # descriptors that the vocabulary is learned from
-MIN_CONTRAST = 0.02  # OpenCV's threshold of SIFT: its default, twice this, finds too few on roads
+WORDS = 32  # words of the visual vocabulary
+WORD_SAMPLES = 20_000  # descriptors from which the vocabulary is learned
+MIN_CONTRAST = 0.02  # OpenCV's SIFT threshold; its default, twice this, finds too few features on roads
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameFeatures:
-    """Features of one frame. xy: (N, 2) float32, pixels.  descriptors: (N, 128) uint8.  colors: (N, 3) uint8 RGB."""
+    """Features of a frame. xy: (N, 2) float32 pixels, descriptors: (N, 128) uint8, colors: (N, 3) uint8 RGB."""
 
     xy: NDArray[np.float32]
     descriptors: NDArray[np.uint8]
     colors: NDArray[np.uint8]
 
     def select(self, rows: NDArray[np.bool_]) -> FrameFeatures:
-        """Return some of the features: rows is (N,)."""
+        """Return the features of a mask (N,)."""
         return FrameFeatures(self.xy[rows], self.descriptors[rows], self.colors[rows])
 
     def outside(self, mask: NDArray[np.bool_]) -> FrameFeatures:
@@ -34,7 +34,7 @@ class FrameFeatures:
 
 
 def find_features(image: NDArray[np.uint8], gray: NDArray[np.uint8], max_features: int = MAX_FEATURES) -> FrameFeatures:
-    """Return the SIFT features of an image (h, w, 3) RGB with its gray (h, w): RootSIFT (Arandjelovic, CVPR 2012)."""
+    """Return the RootSIFT features (Arandjelovic, CVPR 2012) of an image (h, w, 3) RGB with its gray (h, w)."""
     sift = cv2.SIFT_create(max_features, contrastThreshold=MIN_CONTRAST, enable_precise_upscale=True)  # type: ignore[attr-defined]
     points, descriptors = sift.detectAndCompute(gray, None)
     if not points:

@@ -1,4 +1,4 @@
-"""Resize and crop images with their intrinsics in NumPy, with the same results as `geometry.camera`."""
+"""Resize and crop images with their intrinsics in NumPy; results equal `geometry.camera`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, GeometryError
 
 NEAR = 1e-6
-"""Points at or below this z (metres, or a ratio of depths) are behind the camera; such depths are unknown."""
+"""Points at or below this z are behind the camera."""
 
-_MAX_VALUES = 1 << 22  # of an image that are resized at once: SciPy copies them as float32, 400 MB for an 8K image
+_MAX_VALUES = 1 << 22  # columns resized at once: SciPy copies them as float32, which is 400 MB for an 8K image
 
 
 def focal_px_from_fov(horizontal_deg: float, width: int) -> float:
-    """Return the focal length from the horizontal field of view, above 0 and below 180 degrees.
+    """Return the focal length from a horizontal field of view above 0 and below 180 degrees.
 
     Examples:
         >>> round(focal_px_from_fov(90, 640), 3)
@@ -32,7 +32,7 @@ def focal_px_from_fov(horizontal_deg: float, width: int) -> float:
 
 
 def focal_px_from_lens(focal_mm: float, sensor_width_mm: float, width: int) -> float:
-    """Return the focal length of a lens and a sensor; for a "35 mm equivalent" a sensor of 3:2 is 36 mm wide.
+    """Return the focal length of a lens and sensor; "35 mm equivalent" means a sensor 36 mm wide.
 
     Raises GeometryError if a number is not positive.
 
@@ -57,7 +57,7 @@ def centered_K(focal_px: float, height: int, width: int) -> NDArray[np.float64]:
 
 
 def relative_focal(K: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
-    """Return sqrt(fx fy / (height width)) (...) of K (..., 3, 3); resizing or squeezing an image does not change it.
+    """Return sqrt(fx fy / (height width)) (...) of K (..., 3, 3), which does not change with the image's size.
 
     Examples:
         >>> float(relative_focal(centered_K(32, 64, 64), 64, 64))
@@ -93,7 +93,7 @@ def resize_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: 
 
 
 def resize_to_planar(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
-    """Resize (H, W, C) of 0 to 255 to (C, height, width) of 0 to 1: bilinear, antialiased, outer edges aligned.
+    """Resize (H, W, C) of 0 to 255 to (C, height, width) of 0 to 1, bilinear and antialiased.
 
     Examples:
         >>> resize_to_planar(np.full((4, 6, 3), 255, np.uint8), 2, 3).shape
@@ -110,9 +110,9 @@ def resize_to_planar(image: NDArray[np.uint8], height: int, width: int) -> NDArr
 
 
 def _triangle_weights(before: int, after: int) -> Any:
-    """Return (after, before) weights of a line's pixels: triangles two coarse pixels wide, rows summing to 1.
+    """Return weights (after, before) of a line's pixels: triangles two coarse pixels wide, rows summing to 1.
 
-    Centers are rounded to float32 as in torch, which is visible in the result.
+    Centers are rounded to float32, as in torch.
     """
     from scipy.sparse import csr_array  # slow to import, and needed only here
 
@@ -127,13 +127,12 @@ def _triangle_weights(before: int, after: int) -> Any:
     return csr_array((weights.ravel(), neighbors.clip(0, before - 1).ravel(), ends), shape=(after, before))
 
 
-# -- the part of an image that networks see (`stadia.evaluation.protocols` has the crops of protocols)
+# -- the part of an image that networks see
 
 IMAGE_CROPS: Mapping[str, tuple[int, int] | None] = {"none": None, "kb": (352, 1216)}
-"""Height and width in pixels, at the bottom and in the middle of the image; None is the whole.
+"""Height and width in pixels, at the bottom middle of the image; None is the whole.
 
-kb: the crop of the KITTI benchmark (val_selection_cropped; Uhrig et al., 3DV 2017, arXiv 1708.06500). It removes
-    the sky and gives KITTI's images one size.
+kb: the crop of the KITTI benchmark (Uhrig et al., 3DV 2017, arXiv 1708.06500), which removes the sky.
 """
 
 
@@ -148,12 +147,12 @@ class CropWindow:
 
     @property
     def rows(self) -> slice:
-        """Return the rows of the image that the window shows."""
+        """Return the window's rows of the image."""
         return slice(self.top, self.top + self.height)
 
     @property
     def columns(self) -> slice:
-        """Return the columns of the image that the window shows."""
+        """Return the window's columns of the image."""
         return slice(self.left, self.left + self.width)
 
     def cut(self, array: Any) -> Any:
@@ -162,9 +161,8 @@ class CropWindow:
 
 
 def crop_window(crop: str, height: int, width: int) -> CropWindow:
-    """Return the window of a crop of IMAGE_CROPS: for 375x1242 and "kb" rows 23:375, columns 13:1229.
+    """Return the window of a crop of IMAGE_CROPS: top = H - h, left = floor((W - w) / 2).
 
-    top = H - h, left = floor((W - w) / 2).
     Raises GeometryError if the image is smaller, ConfigError for an unknown crop.
 
     Examples:
@@ -189,11 +187,11 @@ def register_depth(
     K_color: NDArray[np.float64],
     T_color_depth: NDArray[np.float64],
 ) -> NDArray[np.float32]:
-    """Return depth (H, W) of the color camera's pixels from a depth camera with images of the same size.
+    """Return a depth camera's depth (H, W) at the color camera's pixels, for equal image sizes.
 
     Each depth moves to the nearest pixel; the nearest surface wins. Other pixels are 0.
 
-    depth_m: (H, W), metres along the axis of the depth camera, 0 or not finite = none.
+    depth_m: (H, W) metres along the axis, 0 or not finite = none.
     K_depth, K_color: (3, 3).
     T_color_depth: (4, 4), metres.
 

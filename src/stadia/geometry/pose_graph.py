@@ -1,6 +1,6 @@
 """Optimize the poses of key frames by measured motions that include outliers (pose graph).
 
-A node is a similarity: a pose, and the unit of its lengths. Without scale drift all units are 1.
+A node is a similarity: a pose and the unit of its lengths.
 Sources: Strasdat et al., RSS 2010 (scale drift); Yang et al., RA-L 5(2), 2020 (graduated non-convexity).
 """
 
@@ -16,19 +16,19 @@ from torch import Tensor
 
 from stadia.geometry.se3 import from_rotation_translation, inverse, matmul, se3_exp, se3_log
 
-MAX_STEPS = 50  # of Levenberg and Marquardt
-MAX_SQUARED = 22.5  # of a doubted edge's residual in standard deviations: 99.9 % of chi squared with 6 degrees
-GROWTH = 1.4  # of the convexity's inverse from one set of weights to the next (Yang et al.)
+MAX_STEPS = 50  # Levenberg-Marquardt steps
+MAX_SQUARED = 22.5  # largest residual of an inlier in standard deviations: 99.9 % of chi squared with 6 degrees
+GROWTH = 1.4  # growth of the inverse convexity each round (Yang et al.)
 
 
 @dataclass(frozen=True, slots=True)
 class PoseEdges:
-    """Measured motions between pairs of key frames, E of them.
+    """E measured motions between pairs of key frames.
 
-    first, second: (E,) int64, rows of the key frames.
+    first, second: (E,) int64 rows of key frames.
     T_first_second: (E, 4, 4), the second camera in the axes and unit of the first.
-    scale: (E,) the unit of the second over the unit of the first.
-    information: (E, 7, 7) inverse covariance of translation, rotation and ln scale, in the axes of the second camera.
+    scale: (E,) unit of the second / unit of the first.
+    information: (E, 7, 7) inverse covariance of translation, rotation and ln scale, in the second camera's axes.
     is_doubted: (E,) bool, edges that may be wrong, such as loop closures.
     """
 
@@ -45,7 +45,7 @@ class PoseEdges:
 
 @dataclass(frozen=True, slots=True)
 class PoseGraph:
-    """Optimized key frames.
+    """The optimized key frames.
 
     T_world_camera: (N, 4, 4).  scale: (N,) unit of each key frame / world unit.
     weight: (E,) of the edges, 0 = refused.
@@ -57,18 +57,18 @@ class PoseGraph:
 
 
 def make_similarity(T: Tensor, scale: Tensor) -> Tensor:
-    """Return (..., 4, 4): points times `scale` (...), then the motion T (..., 4, 4)."""
+    """Return similarities (..., 4, 4) that scale points by `scale` (...), then move them by T."""
     return from_rotation_translation(scale[..., None, None] * T[..., :3, :3], T[..., :3, 3])
 
 
 def split_similarity(S: Tensor) -> tuple[Tensor, Tensor]:
-    """Return motion (..., 4, 4) and scale (...) of similarities; the inverse of `make_similarity`."""
+    """Return motion (..., 4, 4) and scale (...) of similarities."""
     scale = S[..., :3, 0].norm(dim=-1)
     return from_rotation_translation(S[..., :3, :3] / scale[..., None, None], S[..., :3, 3]), scale
 
 
 def interpolate_similarity(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
-    """Return similarities (..., 4, 4) between the first ones and the second, at share (...) in [0, 1]."""
+    """Return similarities (..., 4, 4) between the first and second ones, at share (...) in [0, 1]."""
     T, scale = split_similarity(matmul(_inverse_similarity(first), second))
     return matmul(first, make_similarity(se3_exp(share[..., None] * se3_log(T)), scale**share))
 
@@ -76,8 +76,8 @@ def interpolate_similarity(first: Tensor, second: Tensor, share: Tensor) -> Tens
 def solve_pose_graph(T_world_camera: Tensor, edges: PoseEdges, *, has_scale: bool = False) -> PoseGraph:
     """Return the poses that fit the edges best; the first one stays.
 
-    Doubted edges begin with a convex cost, which becomes a truncated one, so wrong edges lose all weight (graduated
-    non-convexity). The other edges are certain, and connect all key frames.
+    The cost of doubted edges changes from convex to truncated, so wrong edges lose all weight. The other edges must
+    connect all key frames.
 
     T_world_camera: (N, 4, 4) to start from.
     has_scale: whether each key frame has its own unit.
@@ -123,7 +123,7 @@ class _Problem:
     has_scale: bool
 
     def residuals(self, S: Tensor, steps: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Return (E, 7) whitened. steps: (E, 7) of the first and second key frame of each edge."""
+        """Return whitened residuals (E, 7). steps: (E, 7) of the first and second key frame of each edge."""
         edges = self.edges
         first, second = S[edges.first], S[edges.second]
         if steps is not None:
@@ -141,7 +141,7 @@ class _Problem:
         return self.residuals(S).square().sum(1)
 
     def minimize(self, S: Tensor, weight: Tensor, steps: int = MAX_STEPS) -> Tensor:
-        """Return similarities (N, 4, 4) at the local minimum (Levenberg-Marquardt), with weights (E,) of the edges."""
+        """Return similarities (N, 4, 4) at the local minimum (Levenberg-Marquardt), with edge weights (E,)."""
         damping, cost = 1e-6, float((weight * self.squared_residuals(S)).sum())
         for _ in range(steps):
             step = self._find_step(S, weight, damping)
@@ -158,7 +158,7 @@ class _Problem:
         return S
 
     def _find_step(self, S: Tensor, weight: Tensor, damping: float) -> Tensor:
-        """Return (N, 7) of the damped normal equations; the first key frame stays."""
+        """Return the step (N, 7) of the damped normal equations; the first key frame stays."""
         count, edges = len(S), self.edges
         steps = [torch.zeros(len(edges), 7, dtype=torch.float64, requires_grad=True) for _ in range(2)]
         with torch.enable_grad():

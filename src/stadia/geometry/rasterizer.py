@@ -1,7 +1,6 @@
-"""Z-buffer rasterizer: triangle and exact inverse depth of each sample, shadow maps, and masks of objects.
+"""Rasterize triangles: exact inverse depth of each sample, shadow maps, and masks of objects.
 
-1/z of a plane n . X = d is affine in the pixel: 1/z = n . (x, y, 1) / d. Each sample gets its depth z from the plane
-of its triangle. A sample without a triangle is sky.
+1/z of a plane n . X = d is affine in the pixel: 1/z = n . (x, y, 1) / d. A sample without a triangle is sky.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from stadia.process.numba_jit import compile_loops
 
 Points = NDArray[np.floating]
 
-NEAR_M = 0.05  # of the near plane
+NEAR_M = 0.05  # distance of the near plane
 NO_TRIANGLE = -1
 
 
 class RasterCamera(NamedTuple):
-    """Intrinsics in pixels (centers at integers), image size, and samples per pixel and axis."""
+    """Intrinsics in pixels, image size, and samples per pixel and axis."""
 
     fx: float
     fy: float
@@ -57,7 +56,7 @@ def transform_vertices(vertices: NDArray, body: NDArray, T_camera_body: NDArray,
 
 @compile_loops
 def _clip_near(triangle: NDArray, polygon: NDArray) -> int:
-    """Clip a triangle (3, 3) at the near plane to a polygon of 0, 3 or 4 corners, and return their number."""
+    """Clip a triangle (3, 3) at the near plane to a polygon of 0, 3 or 4 corners; return their number."""
     corners = 0
     for i in range(3):
         j = (i + 1) % 3
@@ -82,7 +81,7 @@ def _fill(
 ) -> None:
     """Write the samples inside a triangle that are nearer than before.
 
-    corners: x0, y0, x1, y1, x2, y2 on the sample grid. The inverse depth is plane[0] + plane[1] column + plane[2] row.
+    corners: x0, y0, x1, y1, x2, y2 on the sample grid. Inverse depth is plane[0] + plane[1] column + plane[2] row.
     """
     x0, y0, x1, y1, x2, y2 = corners
     if (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0) < 0:
@@ -91,7 +90,7 @@ def _fill(
     first = max(0, math.ceil(min(y0, y1, y2)))
     last = min(rows - 1, math.floor(max(y0, y1, y2)))
     for row in range(first, last + 1):
-        low, high = 0.0, columns - 1.0  # the span of this row inside all three edges
+        low, high = 0.0, columns - 1.0  # this row's span inside all three edges
         for edge in range(3):
             if edge == 0:
                 xa, ya, xb, yb = x0, y0, x1, y1
@@ -152,7 +151,7 @@ def rasterize_triangles(
             if highest < 0 or lowest > rows - 1 or rightmost < 0 or leftmost > columns - 1:
                 continue
             if math.ceil(lowest) > math.floor(highest) or math.ceil(leftmost) > math.floor(rightmost):
-                continue  # between two rows or two columns of samples
+                continue  # between two rows or columns of samples
         for k in range(3):
             corners[0, k], corners[1, k], corners[2, k] = vertices[a, k], vertices[b, k], vertices[c, k]
         ux, uy, uz = corners[1, 0] - corners[0, 0], corners[1, 1] - corners[0, 1], corners[1, 2] - corners[0, 2]
@@ -160,7 +159,7 @@ def rasterize_triangles(
         nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
         d = nx * corners[0, 0] + ny * corners[0, 1] + nz * corners[0, 2]
         if abs(d) < 1e-12:
-            continue  # the camera lies in the triangle's plane
+            continue  # the camera is in the triangle's plane
         plane[1] = nx / (d * lens.fx * S)
         plane[2] = ny / (d * lens.fy * S)
         origin = 0.5 / S - 0.5
@@ -182,7 +181,7 @@ def rasterize_triangles(
 def draw(
     vertices: NDArray, triangles: NDArray[np.int32], lens: RasterCamera
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Return 1/z and triangle index of every sample, (H S, W S), for vertices (N, 3) in the camera's frame."""
+    """Return 1/z and triangle index of every sample, (H S, W S), for camera-frame vertices (N, 3)."""
     grid = (lens.height * lens.samples, lens.width * lens.samples)
     inverse_depth, index = np.empty(grid), np.empty(grid, np.int32)
     rasterize_triangles(vertices, triangles, lens, inverse_depth, index)
@@ -191,7 +190,7 @@ def draw(
 
 @compile_loops
 def rasterize_depth_along_light(vertices: NDArray, triangles: NDArray, depth: NDArray) -> None:
-    """Rasterize the depth of triangles (M, 3) in a parallel projection along the sun's rays, for shadow maps.
+    """Rasterize the depth of triangles (M, 3) along the sun's parallel rays, for shadow maps.
 
     vertices: (N, 3) column, row and depth along the light.
     depth: (R, C) float32, lowered if a triangle is nearer to the sun.
@@ -250,7 +249,7 @@ def compute_depth_and_normals(
 
 @dataclass(frozen=True, slots=True)
 class Silhouette:
-    """The pixels that one object covers, in a window that may exceed the image.
+    """The pixels of one object, in a window that may exceed the image.
 
     left, top: the window's corner in pixels of the image.  inverse_depth: (h, w) in 1/m at pixel centers, 0 = none.
     """
@@ -261,11 +260,11 @@ class Silhouette:
 
     @property
     def full_px(self) -> int:
-        """Return the pixel count of the whole object, also hidden or beyond the image's edge."""
+        """Return the whole object's pixel count, including hidden and outside pixels."""
         return int((self.inverse_depth > 0).sum())
 
     def windows(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Return the overlap of image and window: rows and columns of the image, then those of the window."""
+        """Return the overlap of image and window: rows and columns of the image, then of the window."""
         h, w = self.inverse_depth.shape
         top, left = max(self.top, 0), max(self.left, 0)
         bottom, right = max(min(self.top + h, height), top), max(min(self.left + w, width), left)
@@ -273,7 +272,7 @@ class Silhouette:
         return (slice(top, bottom), slice(left, right)), window
 
     def within(self, height: int, width: int) -> NDArray[np.float64]:
-        """Return (height, width) 1/z within the image, 0 = none."""
+        """Return 1/z (height, width) within the image, 0 = none."""
         inverse_depth = np.zeros((height, width))
         inside, window = self.windows(height, width)
         inverse_depth[inside] = self.inverse_depth[window]
@@ -282,7 +281,7 @@ class Silhouette:
 
 def _find_lens(vertices: Points, K: Points, height: int, width: int) -> tuple[int, int, RasterCamera]:
     low, high = np.array([-width, -height]), np.array([2 * width, 2 * height]) - 1
-    if (vertices[:, 2] > NEAR_M).all():  # else it extends behind the camera, and its projection is unbounded
+    if (vertices[:, 2] > NEAR_M).all():  # otherwise it extends behind the camera, and its projection is unbounded
         pixels = (vertices[:, :2] / vertices[:, 2:]) * (K[0, 0], K[1, 1]) + K[:2, 2]
         low, high = (np.clip(edge, low, high) for edge in (np.floor(pixels.min(0)), np.ceil(pixels.max(0))))
     left, top = (int(q) for q in low)
@@ -291,13 +290,13 @@ def _find_lens(vertices: Points, K: Points, height: int, width: int) -> tuple[in
 
 
 def draw_silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, height: int, width: int) -> Silhouette:
-    """Draw a mesh, (N, 3) in the camera's frame in metres; the window ends one image's size beyond each edge."""
+    """Draw a mesh (N, 3) in camera-frame metres; the window ends one image's size beyond each edge."""
     left, top, lens = _find_lens(vertices, K, height, width)
     return Silhouette(left, top, draw(np.ascontiguousarray(vertices), triangles, lens)[0])
 
 
 def compute_visible_masks(silhouettes: Sequence[Silhouette], height: int, width: int) -> NDArray[np.bool_]:
-    """Return (N, height, width) masks, true where a silhouette is the nearest."""
+    """Return masks (N, height, width), true if a silhouette is the nearest."""
     nearest, owner = np.zeros((height, width)), np.full((height, width), -1, np.int32)
     for number, silhouette in enumerate(silhouettes):
         inside, window = silhouette.windows(height, width)

@@ -1,7 +1,6 @@
 """Fit the scale of predicted depth to measured lengths, with its uncertainty.
 
-A measurement is a predicted and a measured length (metres): of a pixel, the camera's height, or a motion. Errors
-within an image, and of one image part over a video, are correlated: only images and parts count as independent.
+Errors within an image, and within an image part over a video, are correlated: images and parts count as independent.
 """
 
 from __future__ import annotations
@@ -16,28 +15,28 @@ from numpy.typing import NDArray
 from stadia.core.errors import GeometryError
 
 WITHIN = 1.25
-"""Ratio to the fitted length up to which a measurement is an inlier, as in the metric d1."""
+"""An inlier is within this ratio of the fitted length, as in the metric d1."""
 
 USABLE_DEVIATION, DOUBTFUL_DEVIATION = 0.05, 0.15
-"""Largest relative standard deviations of a usable and of a doubtful scale."""
+"""A scale with a larger relative standard deviation is not usable, or not even doubtful."""
 
 HEIGHT_DEVIATION = 0.02
-"""Relative error of a camera's height as users measure it."""
+"""Users measure a camera's height with this relative error."""
 
 MIN_INLIERS = 0.5
-"""Smallest share of inliers of a usable scale."""
+"""A usable scale has at least this share of inliers."""
 
 MAX_PARTS = 24
-"""Parts into which the measurements of one image, in row order, are divided."""
+"""The measurements of one image, in row order, are divided into at most this many parts."""
 
 CONTRADICTION = 3.0
 """Two scales contradict each other if they differ by more standard deviations, and by 5 %."""
 
 MIN_CONTRADICTION = math.log(1.05)
 
-_MAD = 1.4826  # standard deviation over median absolute deviation, of a normal distribution
+_MAD = 1.4826  # standard deviation / median absolute deviation of a normal distribution
 _STEPS = 20
-_PAIRS, _SCORED = 256, 2048  # of RANSAC: lines, and points that score them
+_PAIRS, _SCORED = 256, 2048  # lines of RANSAC, and points that score them
 
 Lengths = tuple[NDArray[np.floating], NDArray[np.floating]]
 """Predicted (N,) and measured (N,) lengths of one image."""
@@ -47,12 +46,12 @@ Lengths = tuple[NDArray[np.floating], NDArray[np.floating]]
 class ScaleFit:
     """A scale with its uncertainty.
 
-    factor: metres for a predicted unit of depth; with a shift, the scale of inverse depth.
+    factor: metres per predicted unit; with a shift, the scale of inverse depth.
     deviation: relative standard deviation of the factor.
     residual: relative standard deviation of single measurements.
     inliers: share of measurements within WITHIN of the fit.
     count, images: number of measurements, and of images with measurements.
-    shift: of inverse depth, 1/m; None if the output needs none.
+    shift: shift of inverse depth, 1/m, or None.
     by_image: factor of each image.
     """
 
@@ -74,10 +73,10 @@ class ScaleFit:
 
 
 def fit_scale(images: Sequence[Lengths], *, systematic: float = 0.0) -> ScaleFit:
-    """Return the factor from predicted to measured lengths: the median over images of each image's median ratio.
+    """Return the factor from predicted to measured lengths: the median of the images' median ratios.
 
     images: positive lengths of each image.
-    systematic: relative standard deviation shared by all measurements, such as of a known height.
+    systematic: relative standard deviation shared by all measurements, such as a known height's.
 
     Raises GeometryError without a measurement.
     """
@@ -105,7 +104,7 @@ def fit_scale(images: Sequence[Lengths], *, systematic: float = 0.0) -> ScaleFit
 def fit_scale_with_shift(images: Sequence[Lengths]) -> ScaleFit:
     """Return scale and shift of inverse depth: 1 / metres = scale * output + shift, robustly over all images.
 
-    images: output (N,), larger for nearer points, and measured metres (N,) of each image.
+    images: output (N,), larger for nearer points, and metres (N,).
 
     Raises GeometryError if the output varies too little or does not grow with nearness.
     """
@@ -147,10 +146,9 @@ class FusedScale:
 
 
 def fuse_scales(fits: dict[str, ScaleFit]) -> FusedScale:
-    """Return the mean of the logarithms of several factors, weighted by their inverse variances.
+    """Return the geometric mean of several factors, weighted by inverse variances. Raises GeometryError without a fit.
 
-    If two contradict each other, the deviation is at least half of the largest difference. Raises GeometryError without
-    a fit.
+    If two contradict each other, the deviation is at least half of the largest difference.
     """
     if not fits:
         raise GeometryError("scale", found="no source", expected="at least one", fix="name one with --scale-from")
@@ -184,7 +182,7 @@ def _spread(values: NDArray[np.float64]) -> float:
 
 
 def _deviation_of_errors(errors: Sequence[NDArray[np.float64]]) -> float:
-    """Return the standard deviation of the median over images, from the logarithmic errors of each."""
+    """Return the standard deviation of the median over images, from each image's logarithmic errors."""
     if len(errors) <= 2:
         return _deviation_of_images(errors)
     dense = [error for error in errors if len(error) >= MAX_PARTS]
@@ -193,7 +191,7 @@ def _deviation_of_errors(errors: Sequence[NDArray[np.float64]]) -> float:
 
 
 def _deviation_of_median(medians: NDArray[np.float64]) -> float:
-    """Return the standard deviation of the median of images in time order, with correlated errors.
+    """Return the standard deviation of the median of images in time order.
 
     With correlation r between neighbors, n (1 - r) / (1 + r) images are independent.
     """
@@ -207,7 +205,7 @@ def _deviation_of_median(medians: NDArray[np.float64]) -> float:
 
 
 def _deviation_of_images(ratios: Sequence[NDArray[np.float64]]) -> float:
-    """Return the standard deviation of the median of few images, from the medians of parts of each."""
+    """Return the standard deviation of the median of few images, from medians of their parts."""
     deviations = []
     for ratio in ratios:
         parts = np.array_split(ratio, min(len(ratio), MAX_PARTS))

@@ -1,7 +1,7 @@
 """Rotations SO(3) and rigid motions SE(3): `T_b_a` takes points of frame a to frame b, p_b = T_b_a p_a.
 
-All functions are batched over leading axes and differentiable, with finite and exact gradients at the identity.
-Axis-angle in radians; quaternions w, x, y, z; Euler angles by SciPy's names (lower case: fixed axes).
+All functions are batched over leading axes, with exact gradients at the identity. Quaternions are w, x, y, z; angles
+are radians.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from stadia.core.errors import GeometryError
 from stadia.geometry.segments import segment_sums
 
-_SMALL_SQUARED = 0.25  # squared angle below which the power series (smooth at 0) is used; its error is below 1e-15
+_SMALL_SQUARED = 0.25  # squared angle below which the power series is used, with an error below 1e-15
 
 # Coefficients of the series in the squared angle s.
 _SIN_BY_ANGLE = tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(7))  # sin(a) / a
@@ -34,13 +34,13 @@ def _series(squared: Tensor, coefficients: Sequence[float]) -> Tensor:
 
 
 def _split(squared: Tensor) -> tuple[Tensor, Tensor]:
-    """Return whether the series holds, and an angle that is safe to divide by."""
+    """Return whether the series is used, and an angle that is safe to divide by."""
     small = squared < _SMALL_SQUARED
     return small, torch.where(small, torch.ones_like(squared), squared).sqrt()
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Promote half precision to float32, whose rounding is far below a pixel.
+    """Promote half precision to float32.
 
     Examples:
         >>> at_least_float32(torch.ones(1, dtype=torch.bfloat16)).dtype
@@ -50,7 +50,7 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply small matrices (..., n, k) and (..., k, m) element by element, exempt from autocast and TF32.
+    """Multiply small matrices (..., n, k) and (..., k, m) element by element, without autocast and TF32.
 
     Examples:
         >>> matmul(torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
@@ -60,7 +60,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 
 def hat(w: Tensor) -> Tensor:
-    """Return the (..., 3, 3) matrix [w]x of (..., 3) with [w]x v = w x v.
+    """Return the matrix [w]x (..., 3, 3) of w (..., 3), with [w]x v = w x v.
 
     Examples:
         >>> hat(torch.tensor([1.0, 2.0, 3.0])).tolist()
@@ -92,14 +92,14 @@ def so3_exp(w: Tensor) -> Tensor:
 
 
 def so3_log(R: Tensor) -> Tensor:
-    """Convert rotations (..., 3, 3) to axis-angle (..., 3) in radians, angle in [0, pi]; accurate at 0 and at pi.
+    """Convert rotations (..., 3, 3) to axis-angle (..., 3), angle in [0, pi], accurate at both ends.
 
     Examples:
         >>> so3_log(so3_exp(torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))).numpy().round(6).tolist()
         [0.1, 0.2, 0.3]
     """
     quaternion = quaternion_wxyz_from_matrix(R)
-    cosine, axis = quaternion[..., :1], quaternion[..., 1:]  # of half the angle; cosine >= 0
+    cosine, axis = quaternion[..., :1], quaternion[..., 1:]  # half angle's; cosine >= 0
     squared = (axis * axis).sum(-1, keepdim=True)
     small = squared < 1e-4
     sine = torch.where(small, torch.ones_like(squared), squared).sqrt()
@@ -109,7 +109,7 @@ def so3_log(R: Tensor) -> Tensor:
 
 
 def se3_exp(twist: Tensor) -> Tensor:
-    """Convert twists (..., 6), v then w, to motions (..., 4, 4): R = exp([w]x), t = V v (t = v only if w = 0).
+    """Convert twists (..., 6), v then w, to motions (..., 4, 4): R = exp([w]x), t = V v.
 
     Examples:
         >>> se3_exp(torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0, 0.0]))[:3, 3].tolist()  # without rotation t = v
@@ -183,7 +183,7 @@ def compose(T_c_b: Tensor, T_b_a: Tensor) -> Tensor:
 
 
 def transform(T: Tensor, points: Tensor) -> Tensor:
-    """Transform points (..., N, 3) of frame a to frame b by T_b_a (..., 4, 4).
+    """Transform points (..., N, 3) of frame a by T_b_a (..., 4, 4).
 
     Examples:
         >>> T_b_a = from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0.0, -1.0]))
@@ -196,7 +196,7 @@ def transform(T: Tensor, points: Tensor) -> Tensor:
 
 
 def mirror_x(T: Tensor) -> Tensor:
-    """Return the mirrored motion S T S with S = diag(-1, 1, 1, 1), for `camera.mirror` of both images.
+    """Return the mirrored motion S T S, S = diag(-1, 1, 1, 1), for `camera.mirror` of both images.
 
     Examples:
         >>> T_right_left = from_rotation_translation(torch.eye(3), torch.tensor([-0.5, 0.0, 0.0]))
@@ -212,9 +212,7 @@ def mirror_x(T: Tensor) -> Tensor:
 
 
 def quaternion_wxyz_from_matrix(R: Tensor) -> Tensor:
-    """Convert rotations (..., 3, 3) to unit quaternions (..., 4) in the order w, x, y, z, with w >= 0.
-
-    Each row of 4 q q^T, linear in R, is a multiple of q; the longest one is used (Shepperd 1978).
+    """Convert rotations (..., 3, 3) to unit quaternions (..., 4) with w >= 0 (Shepperd 1978).
 
     Examples:
         >>> quaternion_wxyz_from_matrix(torch.eye(3)).tolist()
@@ -236,7 +234,7 @@ def quaternion_wxyz_from_matrix(R: Tensor) -> Tensor:
 
 
 def matrix_from_quaternion_wxyz(quaternion: Tensor) -> Tensor:
-    """Convert quaternions (..., 4) in the order w, x, y, z, of any length above 0, to rotations (..., 3, 3).
+    """Convert quaternions (..., 4) of any length above 0 to rotations (..., 3, 3).
 
     Examples:
         >>> matrix_from_quaternion_wxyz(torch.tensor([2.0, 0.0, 0.0, 0.0])).tolist()  # of any length
@@ -252,7 +250,7 @@ def matrix_from_quaternion_wxyz(quaternion: Tensor) -> Tensor:
 
 
 def rotation_angle_deg(R: Tensor) -> Tensor:
-    """Return the angle (...) in degrees, 0 to 180, of rotations (..., 3, 3); accurate at 0 (arccos is not).
+    """Return the angle (...) of rotations (..., 3, 3) in degrees, 0 to 180; unlike arccos, it is accurate at 0.
 
     Examples:
         >>> round(rotation_angle_deg(so3_exp(torch.tensor([0.0, torch.pi / 2, 0.0]))).item(), 3)
@@ -285,7 +283,7 @@ def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
     return matmul(first, matmul(second, third)) if order.isupper() else matmul(third, matmul(second, first))
 
 
-# -- quaternion products and averages: of any length above 0 it is a rotation, q and -q the same; the zero one is none
+# -- quaternion products and averages: any length above 0 is a rotation, and q and -q are equal
 
 
 def quaternion_conjugate(quaternion: Tensor) -> Tensor:
@@ -299,7 +297,7 @@ def quaternion_conjugate(quaternion: Tensor) -> Tensor:
 
 
 def quaternion_multiply(a: Tensor, b: Tensor) -> Tensor:
-    """Return the product of quaternions (..., 4): b's rotation first, then a's, as R_a R_b. Lengths multiply.
+    """Return the product of quaternions (..., 4): b's rotation first, then a's.
 
     Examples:
         >>> quarter = torch.tensor([0.5**0.5, 0.0, 0.0, 0.5**0.5])  # about z
@@ -320,9 +318,8 @@ def quaternion_multiply(a: Tensor, b: Tensor) -> Tensor:
 def quaternion_from_ray(ray: Tensor) -> Tensor:
     """Return the shortest rotation (..., 4) that brings the optical axis to a ray (..., 3), z > 0, of any length.
 
-    An object's appearance depends on its rotation relative to the ray (Kundu et al., "3D-RCNN", CVPR 2018, section
-    3.3):
-    q_camera = quaternion_of_ray * q_ray.
+    q_camera = quaternion_of_ray * q_ray, because appearance depends on the rotation relative to the ray (Kundu et al.,
+    3D-RCNN, CVPR 2018, section 3.3).
 
     Examples:
         >>> quaternion_from_ray(torch.tensor([0.0, 0.0, 3.0])).abs().tolist()  # straight ahead: no rotation
@@ -335,11 +332,10 @@ def quaternion_from_ray(ray: Tensor) -> Tensor:
 def quaternion_mean_by_segment(
     quaternions: Tensor, segment: Tensor, count: int, weights: Tensor | None = None
 ) -> Tensor:
-    """Return the rotation (count, 4), w >= 0, nearest to all pixels (P, 4) of each object `segment` (P,).
+    """Return the mean rotation (count, 4), w >= 0, of the pixels (P, 4) of each object `segment` (P,).
 
-    It is the principal eigenvector of sum w q q^T (Markley et al., "Averaging quaternions", JGCD 30(4), 2007), so q and
-    -q are equal. A quaternion weighs as the square of its length. weights: (P,), not negative. An object without a
-    pixel has the zero quaternion. If the two largest eigenvalues are equal, one of the best rotations is returned.
+    It is the principal eigenvector of sum w q q^T (Markley et al., JGCD 30(4), 2007), zero without pixels. A quaternion
+    also weighs as the square of its length. weights: (P,), not negative.
 
     Examples:
         >>> pixels = torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0], [0, 1.0, 0, 0]])
@@ -352,10 +348,9 @@ def quaternion_mean_by_segment(
 
 
 def _principal(outer: Tensor) -> Tensor:
-    """Return the eigenvector (..., 4) of the largest eigenvalue of (..., 4, 4), w >= 0; zero for the zero matrix.
+    """Return the principal eigenvector (..., 4) of (..., 4, 4), w >= 0; zero for the zero matrix.
 
-    torch's gradient of `eigh` is NaN if any two eigenvalues are equal; this one needs only dv = sum_j v_j v_j^T dA v /
-    (l - l_j).
+    torch's gradient of `eigh` is NaN for equal eigenvalues; this one needs only dv = sum_j v_j v_j^T dA v / (l - l_j).
     """
     with torch.no_grad(), torch.autocast(outer.device.type, enabled=False):
         values, vectors = torch.linalg.eigh(outer)

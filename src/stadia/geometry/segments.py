@@ -11,11 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Pixels of the objects of a batch; objects are counted by image, then by their number in it.
+    """The pixels of a batch's objects, counted by image, then by number.
 
     pixel: (P,) index of each pixel in the flattened (B, H, W).
     segment: (P,) its object, 0 <= segment < M.
-    image: (M,) the image of each object, 0 <= image < B.
+    image: (M,) the image of each object.
     instance: (M,) its number there, > 0.
     """
 
@@ -36,7 +36,7 @@ class Segments:
 
 
 def segments_from_instances(instances: Tensor) -> Segments:
-    """Return the objects of instance maps (B, H, W), whole numbers, 0 = none.
+    """Return the objects of integer instance maps (B, H, W), 0 = none.
 
     Examples:
         >>> found = segments_from_instances(torch.tensor([[[0, 1, 1], [0, 0, 2]]]))
@@ -48,7 +48,7 @@ def segments_from_instances(instances: Tensor) -> Segments:
     numbered = (of_image + base * torch.arange(len(instances), device=instances.device)[:, None]).flatten()
     pixel = (of_image.flatten() > 0).nonzero()[:, 0]
     numbered = numbered[pixel]
-    shown = torch.bincount(numbered, minlength=base * len(instances)) > 0  # counting instead of sorting every pixel
+    shown = torch.bincount(numbered, minlength=base * len(instances)) > 0  # counting is faster than sorting every pixel
     number = shown.nonzero()[:, 0]
     return Segments(pixel, (shown.cumsum(0) - 1)[numbered], number // base, number % base)
 
@@ -66,7 +66,7 @@ def subsample_segments(segments: Segments, max_pixels: int) -> Segments:
 
 
 def subsample_evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
-    """Return places in `segment` (P,) of about `max_pixels` evenly spaced pixels of each object, or all its pixels.
+    """Return places in `segment` (P,) of about `max_pixels` evenly spaced pixels of each object.
 
     Examples:
         >>> subsample_evenly(torch.zeros(6, dtype=torch.long), 1, 3).tolist()
@@ -105,7 +105,7 @@ def segment_means(values: Tensor, segment: Tensor, count: int, weights: Tensor |
 def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Sequence[float]) -> Tensor:
     """Return quantiles (len(quantiles), count) of values (P,) over each segment; NaN without a pixel, or with a NaN.
 
-    Interpolated as in `torch.quantile`; gradients reach the one or two values involved.
+    Gradients reach the one or two values involved.
 
     Examples:
         >>> segment_quantiles(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2, (0.5,)).tolist()
@@ -114,9 +114,9 @@ def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Se
     if not len(values):
         return values.new_full((len(quantiles), count), torch.nan)
     order = values.argsort()
-    order = order[segment[order].argsort(stable=True)]  # by segment, and by value in each
+    order = order[segment[order].argsort(stable=True)]  # by segment, then by value
     ordered, size = values[order], torch.bincount(segment, minlength=count)
-    last = size.cumsum(0) - 1  # of each segment; a NaN stands there if there is one
+    last = size.cumsum(0) - 1  # of each segment; it ends with a NaN if it has one
     place = torch.tensor(quantiles, dtype=torch.float64, device=values.device)[:, None] * (size - 1).clamp(min=0)
     step = place.floor().long()
     first = last - (size - 1).clamp(min=0)
@@ -128,10 +128,10 @@ def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Se
 
 
 def interpolate_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> Tensor:
-    """Return the values (P, C) of maps (N, C, h, w), bilinear, at pixels of images `stride` times as large.
+    """Return bilinear values (P, C) of maps (N, C, h, w) at pixels of images `stride` times as large.
 
     It equals `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)`.
-    index: (P,) which map.  place: (P, 2) x, y in the large image; values at NaN are NaN.
+    index: (P,) which map.  place: (P, 2) x, y in the large image; NaN gives NaN.
 
     Examples:
         >>> maps = torch.tensor([[[[0.0, 1.0]]]])  # one map of 1x2, of an image of 2x4

@@ -7,25 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_LIGHT, MAX_CONTRAST = 0.45, 0.02
-"""Lowest brightness of sky, and its largest gradient, for images of 0 to 1."""
+"""Sky is at least this bright, with gradients at most this large, in images of 0 to 1."""
 
 MIN_EVENNESS = 0.75
-"""Smallest 10 % quantile of the sky's brightness over its median; ceilings with lamps have less."""
+"""The sky's 10 % quantile of brightness over its median is larger; ceilings with lamps have less."""
 
 LOWEST_ROW = 0.55
-"""Share of the image's height below which there is no sky: the horizon of a level camera is at 0.5."""
+"""Sky ends above this share of the image's height, because a level camera's horizon is at 0.5."""
 
 MIN_DEPTH_QUANTILE = 0.75
 """The median depth of sky is beyond this quantile of the rest of the image."""
 
 
 def find_sky(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return the sky mask (h, w) bool of an image (H, W, 3) uint8 RGB; all false without sky.
+    """Return the sky mask (h, w) of an image (H, W, 3) uint8 RGB, for size (h, w).
 
-    Sky touches the upper edge, is bright and even with small gradients, and ends above the lower half. An even ceiling
-    looks the same: `find_far_sky` uses depth too.
-
-    size: (h, w) of the mask.
+    Sky touches the upper edge, is bright and even, and ends above the lower half. An even ceiling looks the same; use
+    `find_far_sky` if you have depth.
     """
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
     light = cv2.resize(gray, (size[1], size[0]), interpolation=cv2.INTER_AREA)
@@ -43,11 +41,11 @@ def find_sky(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.bool
 
 
 def find_far_sky(image: NDArray[np.uint8], depth: NDArray[np.floating], *, margin_px: int = 2) -> NDArray[np.bool_]:
-    """Return the sky mask (h, w) bool: sky in the image, and farther than most of the rest.
+    """Return the mask (h, w) of sky that is also farther than most of the image.
 
     image: (H, W, 3) uint8 RGB.
     depth: (h, w) of the same view, in any unit; 0 = none.
-    margin_px: pixels by which sky is widened, since depth at its edge is mixed.
+    margin_px: pixels by which sky is widened, because depth at its edge is mixed.
     """
     sky = find_sky(image, depth.shape)
     there, rest = depth[sky & (depth > 0)], depth[~sky & (depth > 0)]

@@ -1,6 +1,6 @@
 """Synthesize the target image from source images, depth and motion.
 
-Law: warping an image by the identity pose at any depth returns that image at every pixel, edges included.
+Law: warping by the identity pose at any depth returns the same image, edges included.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from stadia.geometry.se3 import matmul
 
 @dataclass(frozen=True, slots=True)
 class SynthesizedViews:
-    """The target's image as synthesized from each source.
+    """The target's image, synthesized from each source.
 
     image: (B, N, 3, H, W) RGB in [0, 1].
-    valid: (B, N, 1, H, W) bool: depth known, point in front of the source camera and inside its image.
+    valid: (B, N, 1, H, W) bool: depth is known, and the source image shows the point.
     """
 
     image: Tensor
@@ -32,9 +32,9 @@ class SynthesizedViews:
 
 
 def sample_image(image: Tensor, pixels: Tensor) -> Tensor:
-    """Sample image (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y; outside, the nearest edge pixel.
+    """Sample image (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y; outside, use the nearest edge pixel.
 
-    With `align_corners=False`, pixel x is (2x + 1) / W - 1. h and w are free: stack maps of several scales in one call.
+    With `align_corners=False`, pixel x is (2x + 1) / W - 1.
 
     Examples:
         >>> image = torch.tensor([[[[0.0, 1.0]]]])
@@ -50,13 +50,13 @@ def sample_image(image: Tensor, pixels: Tensor) -> Tensor:
 
 
 def _to_powers_of_two(image: Tensor) -> Tensor:
-    """Repeat the image's edge to the right and below, up to powers of two: integer pixels are then sampled exactly."""
+    """Extend the image's edge to the right and below to powers of two, so that integer pixels are sampled exactly."""
     below, right = (2 ** (n - 1).bit_length() - n for n in image.shape[-2:])
     return F.pad(image, (0, right, 0, below), mode="replicate")
 
 
 def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
-    """Return (..., 1, H, W) bool: pixels (..., 2, H, W) inside the image, its outer edges included, and z > 0.
+    """Return whether pixels (..., 2, H, W) are inside the image with z > 0, (..., 1, H, W) bool.
 
     Examples:
         >>> from stadia.geometry.camera import intrinsics
@@ -73,7 +73,7 @@ def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
 def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
     """Return K_s R K_t^-1 (..., 3, 3) and K_s t (..., 3): x_source ~ the first times x, plus the second / depth.
 
-    In float64 if the device has it: rounding here would move whole images.
+    They are float64 if the device has it, since rounding here would move whole images.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view
@@ -91,14 +91,12 @@ def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target:
 def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
     """Project the target's pixels to a source image.
 
-    With depth d, x_source ~ K_s (R d K_t^-1 x + t) ~ (K_s R K_t^-1) x + (K_s t) / d: the plane at infinity and the
-    epipole (Hartley and Zisserman, eq. 9.7). In this form the identity is exact.
+    With depth d, x_source ~ (K_s R K_t^-1) x + (K_s t) / d (Hartley and Zisserman, eq. 9.7), so the identity is exact.
 
-    depth_m: (..., 1, H, W) z of the target in metres; 0 = none.
+    depth_m: (..., 1, H, W) z of the target; 0 = none.
     camera, source_camera: K (..., 3, 3).
     T_source_target: (..., 4, 4). All leading axes broadcast.
-    Returns pixels (..., 2, H, W) in the source image, and nearness (..., 1, H, W) = z_source / z_target, 0 without
-    depth.
+    Returns pixels (..., 2, H, W) and nearness (..., 1, H, W) = z_source / z_target, 0 without depth.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view
@@ -148,8 +146,8 @@ def synthesize_views(
     """Synthesize the target's image from every source, in one call of the sampler.
 
     sources: (B, N, 3, Hs, Ws).
-    depth_m: (B, 1, H, W) z of the target in metres; 0 = none.
-    camera: of the target, K (3, 3) or (B, 3, 3).  source_camera: K (3, 3) or (B, N, 3, 3).
+    depth_m: (B, 1, H, W) z of the target; 0 = none.
+    camera: K (3, 3) or (B, 3, 3).  source_camera: K (3, 3) or (B, N, 3, 3).
     T_source_target: (B, N, 4, 4).
 
     Raises GeometryError if an image and its camera differ in size, or the number of source cameras is wrong.

@@ -19,7 +19,7 @@ LOSSES = Registry(
     },
     entry_points="stadia.losses",
 )
-"""Losses that `loss.name` chooses: a recipe takes its own, and classes that derive from it."""
+"""A recipe takes its own loss, and classes that derive from it."""
 
 _METRIC_DEPTH = "slopes in metres are largest for far, uncertain depth and grow with the unit; use 'slope_over_mean'"
 _SUMMED = "a sum over pixels outweighs the residual a hundred times and flattens depth; use the mean 'slope_over_mean'"
@@ -33,7 +33,7 @@ RESIDUALS = Registry(
     },
     refused=dict.fromkeys(("sum", "summed"), _SUMMED),
 )
-"""Photometric residuals: images a and b (B, 3, H, W), the weight of SSIM, statistics of b or None, to (B, 1, H, W)."""
+"""A residual compares images a, b (B, 3, H, W) by SSIM weight and statistics of b or None, to (B, 1, H, W)."""
 
 SMOOTHNESS = Registry(
     "smoothness",
@@ -48,7 +48,7 @@ SMOOTHNESS = Registry(
         **dict.fromkeys(("sum", "summed"), _SUMMED),
     },
 )
-"""Smoothness losses: (inverse depth (B, 1, H, W), image (B, 3, H, W)) to a scalar."""
+"""A smoothness maps inverse depth (B, 1, H, W) and image (B, 3, H, W) to a scalar."""
 
 SPARSE_DEPTH_LOSSES = Registry(
     "part of sparse depth",
@@ -60,4 +60,4 @@ SPARSE_DEPTH_LOSSES = Registry(
         "log_l1": "stadia.losses.sparse_depth:log_l1",
     },
 )
-"""Terms of sparse depth by the key of their weight: (Labeled, SparseDepthConfig) to a scalar, 0 without labels."""
+"""A term maps (LabeledDepth, SparseDepthConfig) to a scalar, 0 without labels; its name is its weight's key."""

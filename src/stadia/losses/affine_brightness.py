@@ -1,7 +1,7 @@
-"""Affine brightness between images of one scene: exposure changes that no depth explains (D3VO, eq. 3 to 5).
+"""Affine brightness between images of one scene, for exposure changes (D3VO, eq. 3 to 5).
 
-A source has a pair (a, b) for which a * target + b matches its brightness. It changes the *target*: a view could be
-faded out by a = 0 until its residual vanishes. Values are not clamped to [0, 1].
+A source has a pair (a, b): a * target + b matches its brightness. The *target* changes, because a = 0 would fade out
+a view until its residual vanishes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def apply_brightness(
 ) -> Tensor:
     """Return the target (B, N, 3, H, W) with the brightness of each image that it is compared with.
 
-    Pixels saturated in either image keep the target's value. Differentiable in the brightness.
+    Pixels saturated in either image keep the target's value.
 
     images: (B, N, 3, H, W), views or sources.
     target: (B, 3, H, W).
@@ -50,7 +50,7 @@ def apply_brightness(
 
 
 def brightness_penalty(brightness: Tensor) -> Tensor:
-    """Return the mean over samples of the sum over sources of (a - 1)^2 + b^2, brightness (B, N, 2) (D3VO, supplement).
+    """Return the mean over samples of the sum over sources of (a - 1)^2 + b^2 (D3VO, supplement).
 
     Examples:
         >>> round(brightness_penalty(torch.tensor([[[1.1, 0.0], [1.0, 0.2]]])).item(), 4)
@@ -61,17 +61,17 @@ def brightness_penalty(brightness: Tensor) -> Tensor:
 
 
 class BrightnessGate(nn.Module):
-    """Keep brightness at (1, 0) until warped sources beat unwarped ones, then pass it for good.
+    """Keep brightness at (1, 0) until warped sources beat unwarped ones, then pass it.
 
-    The best gain between unrelated images is near 0, and with it depth never trains. The gate opens as soon as the
-    ratio of warped to unwarped residual, averaged over about `STEPS` steps, is below `BEATEN`. Buffers hold its state.
+    The best gain between unrelated images is near 0, and depth never trains with it. The gate opens once the mean ratio
+    of warped to unwarped residual over about `STEPS` steps is below `BEATEN`.
 
     from_step: open at this step at the latest; None: only by the ratio.
     """
 
     BEATEN, STEPS = 0.8, 100
 
-    ratio: Tensor  # () running mean of the warped residual over the unwarped one; 1 at the start
+    ratio: Tensor  # () running mean ratio of warped to unwarped residual
     is_open: Tensor  # () bool
     unchanged: Tensor  # (2,) no change of brightness
 

@@ -1,4 +1,4 @@
-"""Minimum reprojection and auto-mask: which source explains a pixel, and whether it trains (Monodepth2, section 3)."""
+"""Minimum reprojection and auto-mask (Monodepth2, section 3)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from stadia.core.types import is_temporal
 
 
 def identity_reprojection(unwarped: Tensor, source_names: Sequence[str]) -> Tensor:
-    """Return the residual that a warped source must beat: the least unwarped one of its own kind, temporal or rig.
+    """Return the least unwarped residual of a source's kind, temporal or rig; a warped source must beat it.
 
-    Monodepth2 takes the least over all sources, which masks a stereo source wherever the image is constant in time.
+    Monodepth2 takes the least over all sources, which masks a stereo source if the image is constant in time.
 
     unwarped: (B, N, H, W) residuals of the sources as recorded.
     Returns (B, N, H, W).
@@ -37,7 +37,7 @@ class MinimumReprojection:
 
     residual: (B, 1, H, W), differentiable in the winner's residual only.
     winner: (B, 1, H, W) int8: i < N for warped source i, N + i for unwarped source i, -1 if no source sees the pixel.
-    nearest: (B, 1, H, W) int8: the visible candidate of least residual, masked or not; -1 if no source sees the pixel.
+    nearest: (B, 1, H, W) int8: the visible candidate of least residual, masked or not, or -1.
     unmasked: (B, 1, H, W) residual of `nearest`, or `residual` if no source sees the pixel; no gradient.
     """
 
@@ -52,11 +52,8 @@ def minimum_reprojection(
 ) -> MinimumReprojection:
     """Take the per-pixel minimum over visible candidates that, with `auto_mask`, beat the unwarped sources.
 
-    A candidate competes if it projects into its source's image and, with `auto_mask`, if its residual is *less* than
-    `identity_residual`, so ties (a camera at rest) are masked. Between equal candidates the first wins.
-
-    Other pixels get the constant `identity_residual` (the largest of several kinds) without gradient, and the mean
-    stays over all pixels: neither leaving the frame nor masking lowers the loss.
+    A candidate beats them if its residual is *less* than `identity_residual`, so a camera at rest is masked. Other
+    pixels get the constant `identity_residual`, and the mean stays over all pixels: masking never lowers the loss.
 
     residuals: (B, N, H, W) of the warped candidates.
     seen: (B, N, H, W) bool, true if the candidate projects into its source's image.
@@ -88,10 +85,7 @@ def minimum_reprojection(
 
 
 def find_masked_pixels(winner: Tensor, sources: int) -> Tensor:
-    """Return the auto-mask, bool: an unwarped source explains the pixel better, or no source sees it.
-
-    winner: of `MinimumReprojection` or `LossReport.maps["winner"]`.
-    sources: their number N.
+    """Return the auto-mask of a winner: an unwarped source explains the pixel better, or no source sees it.
 
     Examples:
         >>> find_masked_pixels(torch.tensor([[0, 2, -1]]), sources=2).tolist()
@@ -102,11 +96,11 @@ def find_masked_pixels(winner: Tensor, sources: int) -> Tensor:
 
 # -- auto-mask exception for the road: while the camera moves, road pixels always train
 #
-# A road has little texture. Where its depth is wrong, the unwarped image explains it better, the auto-mask removes it,
+# A road has little texture. If its depth is wrong, the unwarped image explains it better, the auto-mask removes it,
 # and nothing corrects it (FUMET, arXiv 2312.04530; its code unmasks the road unless 3/4 of the image are masked).
 
 MIN_MASKED_SHARE_AT_REST = 0.75
-"""Share of masked pixels from which the camera is at rest; the road is then masked too."""
+"""A camera with a larger share of masked pixels is at rest; the road is then masked too."""
 
 
 def lift_auto_mask_from_road(
@@ -114,7 +108,7 @@ def lift_auto_mask_from_road(
 ) -> MinimumReprojection:
     """Apply the auto-mask to a minimum computed without it, except on the road of moving images.
 
-    minimum: of candidates of one kind, temporal or rig (`minimum_reprojection(..., auto_mask=False)`).
+    minimum: of candidates of one kind, temporal or rig.
     identity_residual: (B, 1, H, W) residual of the unwarped images.
     best_identity: (B, 1, H, W) index of the best unwarped image, as a winner.
     road: (B, 1, H, W) bool.

@@ -1,7 +1,7 @@
 """Losses of class masks, 0 = background: cross-entropy, focal loss, Dice.
 
-logits (B, C, H, W) and integer classes (B, H, W) from 0 to C - 1, or IGNORE_INDEX: such pixels cost 0 without a
-gradient; exclude them from a mean by `labeled_pixels`.
+logits are (B, C, H, W), and classes (B, H, W) from 0 to C - 1 or IGNORE_INDEX, which costs 0 without gradient;
+exclude it from a mean by `labeled_pixels`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ IGNORE_INDEX = -1
 
 
 def labeled_pixels(classes: Tensor) -> Tensor:
-    """Return (B, 1, H, W) bool, true if the class is labeled.
+    """Return whether the class is labeled, (B, 1, H, W) bool.
 
     Examples:
         >>> labeled_pixels(torch.tensor([[[0, 2, IGNORE_INDEX]]])).tolist()
@@ -52,10 +52,10 @@ def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0) -> Tensor:
 
 
 def dice_loss(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Tensor:
-    """Compute 1 - Dice of each image, (B,): the mean over the foreground classes in the image, 0 without objects.
+    """Compute 1 - Dice of each image, (B,): the mean over its foreground classes, 0 without objects.
 
-    Dice = (2 sum p t + smooth) / (sum p + sum t + smooth), with probability p and indicator t of the class (Milletari
-    et al., "V-Net", 3DV 2016). Small classes count as much as large ones.
+    Dice = (2 sum p t + smooth) / (sum p + sum t + smooth), with probability p and indicator t (Milletari et al., V-Net,
+    3DV 2016). Small classes count like large ones.
 
     Examples:
         >>> logits = torch.tensor([[-9.0, -9.0], [9.0, 9.0]]).view(1, 2, 1, 2)  # both pixels: the object

@@ -11,7 +11,7 @@ from stadia.core.errors import ConfigError
 from stadia.losses import LOSSES, RESIDUALS, SMOOTHNESS
 
 LossName = Annotated[str, AfterValidator(check_registered(LOSSES))]
-"""A loss of `stadia list losses`, an entry point of the group stadia.losses, or module:Class of your own."""
+"""This is a loss of `stadia list losses`, an entry point of stadia.losses, or your own module:Class."""
 
 
 SELFSUP_TERMS = ("photometric", "motion", "smoothness", "right_view", "left_right_consistency", "brightness")
@@ -24,19 +24,18 @@ def _is_term(name: str) -> str:
 
 
 SATURATION: tuple[float, float] = (0.02, 0.98)
-"""Default limits of saturated pixels, where sensors clip."""
+"""Sensors clip outside these default limits."""
 
 
 class SelfSupervisedLossConfig(StrictModel):
-    """The self-supervised loss. Outputs that the networks do not predict are ignored; `model` switches on D3VO's parts.
+    """The self-supervised loss.
 
-    name: the loss (`stadia list losses`); your own class, module:Class, derives from it.
+    name: the loss, or your own class, module:Class, derived from it.
     residual: how images are compared: ssim_l1 (Monodepth2), mse, or patch, Huber's norm over DSO's eight pixels
-        (`stadia list residuals`). Only ssim_l1 has compiled loops.
+        Only ssim_l1 has compiled loops.
     ssim_weight: share of SSIM in the residual ssim_l1; the rest is the absolute difference.
-    smoothness: weight of edge-aware smoothness at full resolution, halved with each coarser scale (lambda in D3VO,
-        arXiv 2003.01060, and Monodepth2).
-    smoothness_type: slope_over_mean, slope, log_slope or bend (`stadia list smoothness`).
+    smoothness: weight of edge-aware smoothness at full resolution, halved at each coarser scale (Monodepth2's lambda).
+    smoothness_type: slope_over_mean, slope, log_slope or bend.
     auto_mask: train a pixel only if a warped source explains it better than the unwarped ones.
     auto_mask_from_step: one camera: the auto-mask starts at this step, because it masks the pixels from which a small
         motion learns to grow. With a stereo source it acts from the start.
@@ -103,15 +102,15 @@ class SelfSupervisedLossConfig(StrictModel):
 class MetricScaleConfig(StrictModel):
     """Metric scale from objects of known height and from the constant camera height. Weights vary over the epochs.
 
-    object_height: weight of |H - h D / f_y| over object pixels. Alone it makes every object a plane facing the camera.
+    object_height: weight of |H - h D / f_y| over object pixels. Alone it turns every object towards the camera.
     camera_height: weight of the camera height error on the road. Keep it small: uniform depth is a minimum too.
     balance: "fixed" weights; "ratio": the camera height's weight is the photometric loss over the camera height's
-        error, at most `camera_height`; "variation": both weights are multiplied by the variation of their losses over
-        the photometric variation (CoV-Weighting, arXiv 2009.01717), at most 10.
-    balance_every: batches that a weight of "ratio" and "variation" is kept for.
+        error, at most `camera_height`; "variation": both weights follow the variation of their losses over the
+        photometric variation (CoV-Weighting, arXiv 2009.01717), at most 10 times.
+    balance_every: batches for which "ratio" and "variation" keep a weight.
     form: "absolute" errors, or "gaussian": the squared error over twice the variance, plus the deviation's logarithm;
         unstable for small variances.
-    object_spread, camera_spread: deviation of a height over the height, for "gaussian".
+    object_spread, camera_spread: relative deviation of a height, for "gaussian".
     """
 
     object_height: float = Field(default=1.0, ge=0)
@@ -127,14 +126,14 @@ TermWeight = Annotated[float, Field(ge=0)]
 
 
 def describe_empty_range(name: str, least: float, most: float, unit: str = "") -> str:
-    """Return the message for an empty range of labels."""
+    """Return the message for a range without labels."""
     return f"min_{name}{unit}={least:g} is not below max_{name}{unit}={most:g}: no label is left"
 
 
 class SparseDepthConfig(StrictModel):
     """Depth supervised by sparse (projected LiDAR) or dense ground truth: a weighted sum of terms.
 
-    name: the loss (`stadia list losses`); your own class, module:Class, derives from it.
+    name: the loss, or your own class, module:Class, derived from it.
     silog_per_image: weight of SILog, averaged over the images of a batch.
     silog_pooled: weight of SILog over the pixels of the whole batch, as in BTS; it depends on the batch size.
     affine_invariant: weight of the trimmed error of inverse depth up to scale and shift of each image.
@@ -169,19 +168,18 @@ class SparseDepthConfig(StrictModel):
         return self
 
 
-# -- the class of a loss: of the table `LOSSES`, or of the user's own
+# -- the class of a loss
 
 
 LossT = TypeVar("LossT")
 
 
 def load_loss(name: str, base: type[LossT]) -> type[LossT]:
-    """Return the class of a loss. It is called with the recipe's configuration `loss`.
+    """Return the class of a loss of `stadia list losses`, an entry point, or module:Class.
 
-    name: of `stadia list losses`, an entry point of the group stadia.losses, or module:Class.
-    base: the recipe's own loss and base class of all others: checks and monitors rely on its terms.
+    base: the recipe's own loss, from which others derive, because checks and monitors use its terms.
 
-    Raises ConfigError for another class.
+    Raises ConfigError for a class that does not derive from it.
     """
     loss: object = LOSSES.load(name)
     if isinstance(loss, type) and issubclass(loss, base):

@@ -1,4 +1,4 @@
-"""Weights of several losses: of heights relative to the photometric loss, and of data sets that train together."""
+"""Weights of several losses: heights relative to the photometric loss, and data sets that train together."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import Tensor
 from stadia.losses.config import MetricScaleConfig
 
 MAX_FACTOR = 10.0
-"""Largest factor of "variation": a loss with almost no mean has any variation."""
+"""This is the largest factor of "variation", because a loss with a small mean has any variation."""
 
 MIN_BATCHES = 3
-"""Batches before "variation" counts."""
+""""variation" needs this many batches."""
 
 
 @dataclass
 class RunningVariation:
-    """Mean and variance (Welford) of the ratio of a loss to its own running mean, for CoV-Weighting."""
+    """Mean and variance (Welford) of a loss over its own running mean, for CoV-Weighting."""
 
     count: int = 0
     mean_loss: float = 0.0
@@ -50,7 +50,7 @@ class RunningVariation:
 class HeightLossBalance:
     """Factors of the height losses, each kept for `config.balance_every` batches.
 
-    Source: Groenendijk et al., "Multi-Loss Weighting with Coefficient of Variations", WACV 2021, arXiv 2009.01717.
+    Source: Groenendijk et al., WACV 2021, arXiv 2009.01717.
     """
 
     config: MetricScaleConfig
@@ -59,11 +59,7 @@ class HeightLossBalance:
     losses: dict[str, RunningVariation] = field(default_factory=dict)
 
     def update(self, photometric: Tensor, errors: Mapping[str, Tensor]) -> Mapping[str, float]:
-        """Return the factors of a batch, by the term's name.
-
-        photometric: (), the photometric loss.
-        errors: () the unweighted mean errors in metres by term; 0 if unknown.
-        """
+        """Return the factors of a batch by term, from the scalar photometric loss and mean height errors in metres."""
         if self.config.balance == "fixed":
             return self.factors
         if self.config.balance == "variation":
@@ -104,12 +100,10 @@ class HeightLossBalance:
 def find_min_norm_weights(gradients: Tensor) -> Tensor:
     """Return weights (N,) of gradients (N, P) with the shortest weighted sum; not negative, their sum is 1.
 
-    A step along it lowers every loss, if possible (Sener and Koltun, "Multi-Task Learning as Multi-Objective
-    Optimization", NeurIPS 2018, arXiv 1810.04650; MiDaS, arXiv 1907.01341, section 5). By non-negative least squares:
-    the a that minimizes
-    |sum a_i g_i|^2 + L^2 (1 - sum a_i)^2, divided by its sum, for any L.
+    A step along the sum lowers every loss, if possible (Sener and Koltun, NeurIPS 2018, arXiv 1810.04650). Non-negative
+    least squares finds the a that minimizes |sum a_i g_i|^2 + L^2 (1 - sum a_i)^2 for any L.
     """
-    from scipy.optimize import nnls  # here: slow to import
+    from scipy.optimize import nnls  # slow to import
 
     gram = (gradients.double() @ gradients.double().T).cpu().numpy()
     longest = float(gram.diagonal().max())
@@ -123,7 +117,7 @@ def find_min_norm_weights(gradients: Tensor) -> Tensor:
 
 
 class DataSetBalance:
-    """Factors of the losses of several data sets, from the last gradient of each; their mean is 1.
+    """Factors of the losses of several data sets, from each one's last gradient; their mean is 1.
 
     Each batch is from one data set. Until every data set has a gradient, all factors are 1.
     """
@@ -135,7 +129,7 @@ class DataSetBalance:
         self.batches = dict.fromkeys(names, 0)
 
     def is_due(self, name: str) -> bool:
-        """Return whether to measure the gradient of this batch of a data set; counts the batch."""
+        """Count a batch, and return whether to measure its gradient."""
         due = self.batches[name] % self.every == 0
         self.batches[name] += 1
         return due

@@ -19,10 +19,9 @@ class LossReport:
 
     total: scalar, differentiable.
     terms: detached weighted scalars by name, which add up to `total`.
-    maps: detached images of the finest scale. A photometric loss has "residual" (B, 1, H, W): the pixel's contribution,
-        unweighted; "winner" (B, 1, H, W) integer: i < N for warped source i, N + i if unwarped source i is better, -1
-        if no warped source sees the pixel; "unwarped" (B, 1, H, W): "residual" without depth and motion; "warped" (B,
-        3, H, W): the warped source most similar to the target at each pixel, 0 if no source sees it.
+    maps: detached images of the finest scale. A photometric loss has "residual" (B, 1, H, W), unweighted; "winner" (B,
+        1, H, W) as in `MinimumReprojection`; "unwarped" (B, 1, H, W), "residual" without depth and motion; "warped" (B,
+        3, H, W), the most similar warped source at each pixel, 0 if no source sees it.
     least: lower bound of each bounded weighted term, checked in training.
     logged: detached scalars that are only logged.
     """
@@ -40,14 +39,13 @@ class LossReport:
         return cls(total, {name: value.detach() for name, value in terms.items()}, maps, **values)
 
 
-# -- Combine several losses of one batch.
+# -- combine several losses of one batch
 
 
 def combine_losses(parts: Mapping[str, tuple[float, LossReport]]) -> LossReport:
-    """Return sum_i weight_i * report_i with its terms.
+    """Return sum_i weight_i * report_i with its terms, lower bounds and maps as NAME/TERM.
 
     parts: weight and report by loss name: `{"selfsup": (1.0, report), "sparse_depth": (0.1, other)}`.
-    Returns the total, weighted terms and lower bounds as NAME/TERM, and all maps under their names.
     Raises ValueError without parts, or if two parts have a map with the same name.
 
     Examples:
@@ -84,7 +82,7 @@ def add_terms(report: LossReport, further: LossReport) -> LossReport:
     )
 
 
-# -- Reductions of per-pixel losses to one number.
+# -- reductions of per-pixel losses to one number
 
 
 def masked_mean(values: Tensor, known: Tensor) -> Tensor:
@@ -101,7 +99,7 @@ def masked_mean(values: Tensor, known: Tensor) -> Tensor:
 def average_count_over_processes(counts: Tensor) -> Tensor:
     """Average counts (...) over all processes that train together; all must call it.
 
-    DDP averages gradients: a sum divided by this count becomes the mean of one large batch, however it is split.
+    DDP averages gradients, so a sum divided by this count becomes the mean of one large batch.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return counts
@@ -111,11 +109,11 @@ def average_count_over_processes(counts: Tensor) -> Tensor:
 
 
 def divide_sum(values: Tensor, count: Tensor) -> Tensor:
-    """Divide the sum of values, a scalar, by `average_count_over_processes`; 0 for a count of 0, still in the graph."""
+    """Divide the sum of values by `average_count_over_processes`; 0 for a count of 0, still in the graph."""
     return values.sum() / count.where(count > 0, 1.0)
 
 
-# -- Check logged losses: the total is the sum of its terms, and no term lies below its minimum.
+# -- check logged losses: the total is the sum of its terms, and no term is below its minimum
 #
 # A term below its minimum is computed wrongly, whatever the network predicts (SILog falls below 0 where its two means
 # are not over the same pixels). A total that is not the sum of its terms trains something that no curve shows.
@@ -130,7 +128,7 @@ def find_loss_errors(
     """Return a line for each broken law: the total is the sum of its terms, and no term is below its minimum.
 
     least: the minimum of each bounded term, by name.
-    dtype: of the loss; half precision is less exact.
+    dtype: type of the loss; half precision is less exact.
 
     Examples:
         >>> find_loss_errors(1.0, {"x": 0.5}, {"x": 0.0}, torch.float32)  # the terms do not add up

@@ -1,7 +1,4 @@
-"""Metric scale from objects of known height and the constant height of the camera (FUMET, arXiv 2312.04530).
-
-Objects of all frames determine the camera's height, which supervises every frame with a road.
-"""
+"""Metric scale from objects of known height and the constant height of the camera (FUMET, arXiv 2312.04530)."""
 
 from __future__ import annotations
 
@@ -29,12 +26,9 @@ from stadia.losses.loss_report import LossReport
 def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, height_m: Tensor) -> Tensor:
     """Compute |H - h D / f_y| in metres at each object pixel, (P,): the height error of a box at this depth.
 
-    h is the mask's height, from the upper edge of its first row to the lower edge of its last. The minimum is a plane
-    that faces the camera: lower its weight as the camera height becomes known.
+    h is the mask's height from edge to edge. The minimum is a plane that faces the camera: lower its weight over time.
 
     depth_m: (B, 1, H, W) z in metres.
-    camera: K (3, 3) or (B, 3, 3).
-    objects: of (B, H, W).
     height_m: (M,) known heights, constant; NaN gives 0.
     """
     fy = camera.fy.to(height_m).expand(len(depth_m))[objects.image]
@@ -53,7 +47,7 @@ def object_height_loss(error: Tensor, objects: Segments, weight: Tensor) -> Tens
 
 
 def erode_road_mask(road: Tensor) -> Tensor:
-    """Erode a road mask (B, 1, H, W) bool by one pixel: normals next to a car are neither road nor car.
+    """Erode a road mask (B, 1, H, W) bool by one pixel, because normals next to a car are neither road nor car.
 
     Examples:
         >>> erode_road_mask(torch.ones(1, 1, 3, 3, dtype=torch.bool)).sum().item()  # the border counts as road
@@ -63,24 +57,21 @@ def erode_road_mask(road: Tensor) -> Tensor:
 
 
 def camera_height_error(road: RoadPixelHeights, camera_height_m: Tensor) -> Tensor:
-    """Compute |camera height - known height| at each road pixel, (B, 1, H, W) in metres; 0 elsewhere or if unknown.
-
-    camera_height_m: (B,) constants, NaN if unknown.
-    """
+    """Compute |camera height - known height (B,)| at each road pixel, (B, 1, H, W) metres; 0 if unknown."""
     known = camera_height_m.isfinite()[:, None, None, None] & road.valid
     target_m = camera_height_m.detach().nan_to_num()[:, None, None, None]
     return (target_m - road.camera_height).abs().where(known, 0.0)
 
 
 def camera_height_loss(error: Tensor, counted: Tensor) -> Tensor:
-    """Average over the counted pixels (B, 1, H, W) bool of each image, then over the images that have any; else 0."""
+    """Average over the counted pixels (B, 1, H, W) of each image, then over images with any; otherwise 0."""
     pixels = counted.flatten(1).sum(1)
     image_means = error.where(counted, 0.0).flatten(1).sum(1) / pixels.clamp(min=1)
     return image_means.sum() / (pixels > 0).sum().clamp(min=1)
 
 
 FINAL_OBJECT_SHARE = 0.005
-"""Share of their weight that object heights keep at the end of the schedule."""
+"""Object heights keep this share of their weight at the end of the schedule."""
 
 
 def negative_log_likelihood(error: Tensor, deviation: Tensor) -> Tensor:
@@ -89,17 +80,17 @@ def negative_log_likelihood(error: Tensor, deviation: Tensor) -> Tensor:
 
 
 class ScaleLossShares(NamedTuple):
-    """Shares of the weights of the object heights and of the camera height."""
+    """Shares of the weights of object heights and camera height."""
 
     objects: float
     camera: float
 
 
 def compute_scale_loss_shares(epoch: int, *, epochs: int) -> ScaleLossShares:
-    """Return the shares of an epoch, counted from 0, until the schedule ends at `epochs`.
+    """Return the shares of an epoch, from 0, until the schedule ends at `epochs`.
 
-    The camera height enters slowly, as a logarithm, because early road depth is poor; object heights flatten the
-    objects, so they fade out (FUMET, arXiv 2312.04530: 20 of 60 epochs on KITTI, 12 of 35 on Cityscapes).
+    The camera height enters slowly, because early road depth is poor; object heights fade out, because they flatten the
+    objects (FUMET: 20 of 60 epochs on KITTI, 12 of 35 on Cityscapes).
     """
     if epoch >= epochs:
         return ScaleLossShares(FINAL_OBJECT_SHARE, 1.0)
@@ -111,10 +102,9 @@ def compute_scale_loss_shares(epoch: int, *, epochs: int) -> ScaleLossShares:
 class KnownHeights:
     """Known heights of a batch in metres.
 
-    objects: of (B, H, W).
-    object_m: (M,) their heights, NaN if unknown.
+    object_m: (M,) heights, NaN if unknown.
     weight: (M,) bool or float; 0 excludes an object (`weight_objects`).
-    camera_m: (B,) the camera's height, NaN if unknown (`recipes.metric.camera_heights`).
+    camera_m: (B,) the camera's height, NaN if unknown.
     """
 
     objects: Segments
@@ -124,7 +114,7 @@ class KnownHeights:
 
 
 class MetricScaleLoss:
-    """Both losses over all scales of inverse depth, each resized to the image; runs in float32 at least."""
+    """Both losses over all scales of inverse depth, each resized to the image; they run in float32 at least."""
 
     def __init__(self, config: MetricScaleConfig | None = None) -> None:
         self.config = config or MetricScaleConfig()
@@ -140,16 +130,15 @@ class MetricScaleLoss:
         camera_share: float = 1.0,
         balance: Callable[[Mapping[str, Tensor]], Mapping[str, float]] | None = None,
     ) -> LossReport:
-        """Compute the loss of a batch.
+        """Compute the loss of a batch, with maps of object and camera height errors (B, 1, H, W) in metres.
 
         inverse_depth: one map per scale, finest first, (B, 1, H / 2^s, W / 2^s) in 1/m.
         camera: of the image, K (B, 3, 3).
         road: (B, 1, H, W) bool; its border pixels are excluded.
         object_share, camera_share: factors of the weights in this epoch (`compute_scale_loss_shares`).
-        balance: returns further factors by term from the unweighted terms (`losses.loss_balance`).
+        balance: returns further factors by term from the unweighted terms.
 
-        Returns terms and maps of errors (B, 1, H, W) in metres of object and camera height; `logged` has
-        "camera_height_m", the median over the images, NaN without road.
+        `logged` has "camera_height_m", the median over the images, NaN without road.
         """
         with torch.autocast(road.device.type, enabled=False):
             dtype = torch.promote_types(inverse_depth[0].dtype, torch.float32)
@@ -190,7 +179,6 @@ class MetricScaleLoss:
     def _compute_likelihoods(
         self, known: KnownHeights, object_error: Tensor, weight: Tensor, road_error: Tensor, counted: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the negative log likelihoods of the mean errors of objects and of images."""
         object_m, camera_m = known.object_m.to(object_error.dtype), known.camera_m.to(road_error.dtype)
         errors = segment_means(object_error, known.objects.segment, known.objects.count)
         of_objects = negative_log_likelihood(errors, self.config.object_spread * object_m)

@@ -34,7 +34,7 @@ def ssim_distance(a: Tensor, b: Tensor, statistics_b: tuple[Tensor, Tensor] | No
     a, b: (B, C, H, W) images in [0, 1]; H, W at least 2.
     statistics_b: `window_statistics(b)`, if known.
 
-    Source: Wang et al., "Image quality assessment", IEEE TIP 2004, eq. 13; mean windows as in Monodepth2.
+    Source: Wang et al., IEEE TIP 2004, eq. 13; mean windows as in Monodepth2.
 
     Examples:
         >>> image = torch.rand(1, 3, 8, 8)
@@ -52,11 +52,10 @@ def ssim_distance(a: Tensor, b: Tensor, statistics_b: tuple[Tensor, Tensor] | No
 def photometric_residual(
     a: Tensor, b: Tensor, ssim_weight: float = 0.85, statistics_b: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
-    """Combine `ssim_weight` of the SSIM distance with the rest of the absolute difference (Monodepth2, pe of eq. 1).
+    """Combine `ssim_weight` of the SSIM distance with the rest of the absolute difference, (B, 1, H, W).
 
     a, b: (B, 3, H, W) images in [0, 1].
     statistics_b: `window_statistics(b)`, if known.
-    Returns (B, 1, H, W), the mean over channels.
 
     Examples:
         >>> image = torch.rand(1, 3, 8, 8)
@@ -80,10 +79,10 @@ def squared_residual(
 
 
 PATCH = ((0, -2), (-1, -1), (1, -1), (-2, 0), (0, 0), (2, 0), (-1, 1), (0, 2))
-"""Offsets x, y of the eight pixels of a patch (DSO, arXiv 1607.02565, figure 4)."""
+"""The eight pixels x, y of a patch (DSO, arXiv 1607.02565, figure 4)."""
 
 HUBER = 9 / 255
-"""Difference from which DSO's Huber norm is linear, of images in [0, 1]."""
+"""DSO's Huber norm becomes linear at this difference."""
 
 
 def patch_residual(
@@ -91,8 +90,7 @@ def patch_residual(
 ) -> Tensor:
     """Compute Huber's norm of the difference, averaged over a patch of eight pixels: (B, 3, H, W) to (B, 1, H, W).
 
-    Borders are repeated. Divided by HUBER, so that its slope is 1 as in the absolute difference.
-    Source: DSO (arXiv 1607.02565), eq. 4.
+    Borders are repeated. The norm is divided by HUBER, so that its slope is 1 (DSO, arXiv 1607.02565, eq. 4).
 
     Examples:
         >>> round(patch_residual(torch.full((1, 3, 9, 9), 0.7), torch.full((1, 3, 9, 9), 0.2)).mean().item(), 4)
@@ -112,7 +110,7 @@ def weight_by_uncertainty(residual: Tensor, log_uncertainty: Tensor) -> Tensor:
     """Compute r / Sigma + log Sigma at each pixel (D3VO, arXiv 2003.01060, eq. 7; Kendall and Gal, arXiv 1703.04977).
 
     The minimum for a fixed residual is at Sigma = r, 1 + log r: *below 0 for r < 1 / e*, which is correct. Sigma
-    belongs to the target pixel: it weights the minimum over the sources, not its candidates.
+    weights the minimum over the sources.
 
     residual, log_uncertainty: (B, 1, H, W). Raises GeometryError if the shapes differ.
 

@@ -21,7 +21,7 @@ from stadia.losses.photometric import photometric_residual, window_statistics
 
 
 def select_sources(values: Tensor, indices: Sequence[int]) -> Tensor:
-    """Index (B, N, ...) to (B, len(indices), ...) without the device synchronization of indexing by a list."""
+    """Index (B, N, ...) to (B, len(indices), ...) without the device synchronization of a list."""
     if not indices:
         return values[:, :0]
     return torch.stack([values[:, index] for index in indices], dim=1)
@@ -35,8 +35,7 @@ class ReprojectionInputs:
     camera: of the target, K (B, 3, 3).
     sources: (B, N, 3, Hs, Ws).
     source_camera: K (B, N, 3, 3).
-    source_names: N names.
-    ignored: (B, 1, H, W) bool, pixels of target and sources that do not count; None: all count.
+    ignored: (B, 1, H, W) bool, pixels of target and sources that do not count; or None.
     saturation: limits of pixels that keep their brightness.
     """
 
@@ -69,7 +68,7 @@ class ReprojectionInputs:
         ignored = self.ignored
         if ignored is not None:
             size = camera.height, camera.width
-            ignored = functional.adaptive_max_pool2d(ignored.float(), size) > 0  # any ignored pixel that falls on one
+            ignored = functional.adaptive_max_pool2d(ignored.float(), size) > 0  # any ignored pixel that falls on it
         return replace(
             self, target=target, camera=camera, sources=sources, source_camera=source_camera, ignored=ignored
         )
@@ -80,7 +79,7 @@ class Reprojection:
     """The comparison at one scale.
 
     minimum: per-pixel minimum over the warped sources.
-    identity_residual: (B, 1, H, W) residual without depth and motion, the largest over kinds of sources; no gradient.
+    identity_residual: (B, 1, H, W) largest residual over kinds of unwarped sources; no gradient.
     sample_views: returns `views`.
     """
 
@@ -94,19 +93,19 @@ class Reprojection:
         return self.sample_views()
 
     def nearest_view(self) -> Tensor:
-        """Return (B, 3, H, W): at each pixel the warped source most similar to the target, 0 if no source sees it."""
+        """Return the most similar warped source (B, 3, H, W) at each pixel, 0 if no source sees it."""
         nearest = self.minimum.nearest.long()[:, None].expand(-1, -1, 3, -1, -1)
         return self.views.gather(1, nearest.clamp(min=0)).squeeze(1) * (self.minimum.nearest >= 0)
 
 
 class Reprojector(Protocol):
-    """Created once per step with inputs that do not depend on depth and motion; called once per scale.
+    """An object created once per step without depth and motion, then called once per scale.
 
-    brightness: (B, N, 2) gain and offset from the target to each source (`losses.affine_brightness`), or None.
+    brightness: (B, N, 2) gain and offset from the target to each source, or None.
     """
 
     best_identity: Tensor
-    """(B, 1, H, W) index of the best unwarped source at each pixel, as a winner: N + its index."""
+    """The best unwarped source at each pixel as a winner, N + index, (B, 1, H, W)."""
 
     def __init__(
         self, images: ReprojectionInputs, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None
@@ -122,7 +121,7 @@ class Reprojector(Protocol):
 
 
 class TorchReprojector:
-    """The readable reference: runs on any device, with gradients to any tensor. residual: of `losses.RESIDUALS`."""
+    """The readable reference, on any device, with gradients to any tensor. residual: of `losses.RESIDUALS`."""
 
     def __init__(
         self,
@@ -135,7 +134,7 @@ class TorchReprojector:
     ) -> None:
         self.residual = residual
         self.images, self.ssim_weight, self.auto_mask, self.brightness = images, ssim_weight, auto_mask, brightness
-        self.target_statistics: tuple[Tensor, Tensor] | None = None  # with brightness the target differs by source
+        self.target_statistics: tuple[Tensor, Tensor] | None = None  # with brightness, each source has its own target
         if brightness is None:
             mean, variance = window_statistics(images.target)
             self.target_statistics = self._repeat_for_sources(mean), self._repeat_for_sources(variance)
@@ -174,7 +173,7 @@ class TorchReprojector:
 # D3VO (arXiv 2003.01060), section 3.1, after Monodepth (arXiv 1609.03677). It is a separate loss.
 
 STEREO_SOURCE = "stereo"
-"""Name of the rig's other camera among the sources."""
+"""This name marks the rig's other camera among the sources."""
 
 
 def swap_target_and_source(images: ReprojectionInputs, index: int) -> ReprojectionInputs:
@@ -194,16 +193,14 @@ def swap_target_and_source(images: ReprojectionInputs, index: int) -> Reprojecti
 def left_right_consistency(
     inverse_depth: Tensor, inverse_depth_other: Tensor, camera: Camera, camera_other: Camera, T_other_camera: Tensor
 ) -> Tensor:
-    """Compare the inverse depths of two cameras: mean absolute difference relative to the first one's mean, a scalar.
+    """Return the mean absolute difference of two cameras' inverse depths over the first one's mean.
 
-    Each pixel's point is projected into the other camera, and compared with the map there. Points outside count as 0.
-    Occlusions are penalized although they are correct.
+    Each pixel's point is compared with the map of the other camera; points outside count as 0. Correct occlusions are
+    penalized too (Monodepth, arXiv 1609.03677, eq. 4).
 
     inverse_depth, inverse_depth_other: (B, 1, H, W), (B, 1, Ho, Wo), each in its own camera.
     camera, camera_other: K (B, 3, 3).
     T_other_camera: (B, 4, 4).
-
-    Source: Monodepth (arXiv 1609.03677), eq. 4, there for disparities.
     """
     pixels, nearness = reproject(depth_from_inverse(inverse_depth), camera, camera_other, T_other_camera)
     seen = inside_frame(pixels, nearness, camera_other)
@@ -213,11 +210,11 @@ def left_right_consistency(
     return torch.where(seen, relative, 0.0).mean()
 
 
-# -- pixels that do not count: the ignored region, and what a source explains by its own
+# -- pixels that do not count: the ignored region, and pixels at which a source shows its own
 
 
 def widen_region(ignored: Tensor) -> Tensor:
-    """Return (B, 1, H, W) bool, one pixel wider: SSIM windows next to the region see into it."""
+    """Widen (B, 1, H, W) bool by one pixel, because SSIM windows next to the region see into it."""
     return functional.max_pool2d(ignored.float(), kernel_size=3, stride=1, padding=1) > 0
 
 
@@ -225,7 +222,7 @@ def widen_region(ignored: Tensor) -> Tensor:
 def find_left_out(
     ignored: Tensor, winner: Tensor, inverse_depth: Tensor, images: ReprojectionInputs, T_source_target: Tensor
 ) -> Tensor:
-    """Return (B, 1, H, W) bool: ignored pixels, and pixels at which the winning source shows its ignored region.
+    """Return the ignored pixels, and pixels at which the winning source shows its ignored region, (B, 1, H, W) bool.
 
     ignored: (B, 1, H, W) bool, of target and sources.
     winner: (B, 1, H, W) of `MinimumReprojection`.
@@ -245,9 +242,9 @@ def find_left_out(
 
 
 def leave_out(comparison: Reprojection, left_out: Tensor) -> Reprojection:
-    """Return the comparison without these pixels (B, 1, H, W): their residuals are 0, and they have no winner.
+    """Return the comparison without these pixels (B, 1, H, W), whose residuals become 0.
 
-    The other residuals of an image grow, so that its mean is the mean over counted pixels.
+    The other residuals of an image grow, so that its mean is over counted pixels.
     """
     counted = (~left_out).to(comparison.identity_residual.dtype)
     factor = counted / counted.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1 / counted[0].numel())

@@ -1,7 +1,7 @@
 """Self-supervised loss: the sources, warped by predicted depth and motion, must match the target.
 
-On a CPU, compiled loops (`losses.cpu`) compute it; on a GPU and with `training.compile`, plain torch
-(`losses.reprojection`, `losses.smoothness`), with equal values and gradients. `choose_reprojector` decides.
+On a CPU, compiled loops (`losses.cpu`) compute it; on a GPU and with `training.compile`, plain torch computes equal
+values and gradients.
 """
 
 from __future__ import annotations
@@ -44,23 +44,20 @@ from stadia.losses.smoothness import edge_aware_smoothness
 from stadia.losses.sparse_depth import MapLabels, point_depth_loss
 
 RATIO_EPS = 1e-6
-"""Added to both residuals of a ratio, so that it is 1 for equal images."""
+"""This keeps a ratio of residuals at 1 for equal images."""
 
 
 class SelfSupervisedLoss:
     """Minimum photometric residual over the sources plus edge-aware smoothness, averaged over the prediction's scales.
 
-    Each scale's depth is first resized to full resolution (Monodepth2, arXiv 1806.01260, section 3.2); with
-    `config.pyramid` it is also compared at smaller image sizes.
+    Depth of each scale is resized to full resolution (Monodepth2, arXiv 1806.01260, section 3.2). Sources that train
+    depth at this step compete in one minimum; the others form the term "motion" with constant depth and without
+    auto-mask, which trains the pose network.
 
-    Sources that train depth at this step (`config.temporal_from_step`) compete in one minimum. The others have a
-    separate minimum with constant depth, the term "motion" without auto-mask, which trains the pose network.
+    Optional outputs follow D3VO (arXiv 2003.01060): brightness changes the target, and the term "brightness" draws it
+    to (1, 0); the log uncertainty weights the minimum, so "photometric" may be negative; the right view has its own
+    term.
 
-    Optional outputs (D3VO, arXiv 2003.01060): brightness changes the target before the comparison, and the term
-    "brightness" draws it to (1, 0). The log uncertainty weights the minimum, so "photometric" may be negative. The
-    right view has its own term. Runs in float32 at least.
-
-    config: weights and schedule.
     reprojector: implementation of warping and comparison; None: the fastest for the device.
     """
 
@@ -87,14 +84,13 @@ class SelfSupervisedLoss:
         prediction: inverse depth at S scales, finest first, and T_source_target (B, N, 4, 4).
         source_names: the N sources, in the order of `targets.sources`.
         step: of the optimizer, for the schedule.
-        road: (B, 1, H, W) bool, temporal sources only: no auto-mask there while the camera moves (`losses.auto_mask`).
+        road: (B, 1, H, W) bool: no auto-mask there while the camera moves; for temporal sources only.
 
-        Returns with `logged`: "warped_over_unwarped", the residual without auto-mask over the residual without depth
-        and motion; "warped_over_unwarped_right", of the right view; "saturated", the share of pixels that brightness
-        leaves unchanged.
-
-        Raises GeometryError if the number of scales is inconsistent, for a right view without a source
-        "stereo", and for a road with a stereo source.
+        `logged` has "warped_over_unwarped", the unmasked residual over the residual without depth and motion;
+        "warped_over_unwarped_right" for the right view; "saturated", the share of pixels that brightness leaves
+        unchanged.
+        Raises GeometryError for inconsistent numbers of scales, a right view without a source "stereo", or a road with
+        one.
         """
         _check_road(road, source_names)
         with torch.autocast(targets.image.device.type, enabled=False):
@@ -153,7 +149,7 @@ class SelfSupervisedLoss:
         return replace(prediction, T_source_target=T.detach() + factors * (T - T.detach()))
 
     def compile(self, **options: Any) -> None:
-        """Compute the loss by its torch version, compiled as one region. options: of torch.compile."""
+        """Compute the loss by torch, compiled as one region with options of torch.compile."""
         self.reprojector = TorchReprojector
         self._compiled_compute = torch.compile(self._compute, **options)
 
@@ -167,7 +163,7 @@ class SelfSupervisedLoss:
         return LossReport.from_terms(means, maps, least=least, logged=logged)
 
     def _last_change(self, step: int) -> int:
-        """Return the latest step at which the schedule changed: code is compiled for each number."""
+        """Return the latest step at which the schedule changed, because code is compiled for each number."""
         config = self.config
         changes = (config.temporal_from_step, config.auto_mask_from_step, config.uncertainty_from_step)
         made = [change for change in changes if change is not None and change <= step]
@@ -232,7 +228,7 @@ class SelfSupervisedLoss:
                     minimum = lift_auto_mask_from_road(unmasked, comparison.identity_residual, best_identity, on_road)
                     comparison = replace(comparison, minimum=minimum)
                 if images.ignored is not None:
-                    if left_out is None:  # that of the finest depth, for all scales
+                    if left_out is None:  # the finest depth's, for all scales
                         winner, selected = comparison.minimum.winner, images.select(depth_sources)
                         left_out = find_left_out(images.ignored, winner, resized_depth, selected, T_source_target)
                     comparison = leave_out(comparison, left_out)
@@ -314,7 +310,7 @@ class SelfSupervisedLoss:
         return residual if threshold is None else residual.clamp(max=threshold)
 
     def split_sources(self, source_names: Sequence[str], step: int) -> tuple[list[int], list[int]]:
-        """Return the indices of the sources that train depth at this step, and of those training only motion."""
+        """Return the indices of sources that train depth at this step, and of sources that only train motion."""
         temporal = [i for i, name in enumerate(source_names) if is_temporal(name)]
         rig = [i for i, name in enumerate(source_names) if not is_temporal(name)]
         start = self.config.temporal_from_step
@@ -323,7 +319,7 @@ class SelfSupervisedLoss:
         return list(range(len(source_names))), []
 
     def auto_masks(self, source_names: Sequence[str], step: int) -> bool:
-        """Return whether the auto-mask acts at this step; with a stereo source always."""
+        """Return whether the auto-mask acts at this step; it always does with a stereo source."""
         alone = all(map(is_temporal, source_names))
         return self.config.auto_mask and not (alone and step < self.config.auto_mask_from_step)
 
@@ -364,20 +360,20 @@ def choose_reprojector(target: Tensor) -> type[Reprojector]:
     """Return the compiled loops for images on the CPU, plain torch otherwise."""
     if target.device.type != "cpu":
         return TorchReprojector
-    from stadia.losses.cpu.fused_reprojector import FusedReprojector  # Numba is slow to import
+    from stadia.losses.cpu.fused_reprojector import FusedReprojector  # slow to import
 
     return FusedReprojector
 
 
 def choose_smoothness(smoothness: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the compiled loops of a smoothness for images on the CPU, or itself if it has none."""
-    from stadia.losses.cpu.fused_smoothness import fused_edge_aware_smoothness  # Numba is slow to import
+    from stadia.losses.cpu.fused_smoothness import fused_edge_aware_smoothness  # slow to import
 
     return fused_edge_aware_smoothness if smoothness is edge_aware_smoothness else smoothness
 
 
 def _resize_like(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    """Resize (B, 1, h, w) to the image's size (B, 1, H, W): bilinear upsampling, or area averages to downsample."""
+    """Resize (B, 1, h, w) to the image's size (B, 1, H, W): upsample bilinearly, or downsample by areas."""
     height, width = image.shape[-2:]
     if inverse_depth.shape[-2] >= height:
         return _shrink(inverse_depth, (height, width))
@@ -385,7 +381,6 @@ def _resize_like(inverse_depth: Tensor, image: Tensor) -> Tensor:
 
 
 def _shrink(values: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize (B, C, H, W) to (B, C, h, w) by area averages."""
     if values.shape[-2:] == tuple(size):
         return values
     (height, rest_y), (width, rest_x) = map(divmod, values.shape[-2:], size)
@@ -408,7 +403,7 @@ def _make_maps(reprojection: Reprojection, indices: list[int], count: int) -> di
 
 
 def _warped_over_unwarped(reprojection: Reprojection) -> Tensor:
-    """Return the unmasked residual over that without depth and motion; 1 for equal images."""
+    """Return the unmasked residual over the residual without depth and motion; 1 for equal images."""
     return (reprojection.minimum.unmasked.mean() + RATIO_EPS) / (reprojection.identity_residual.mean() + RATIO_EPS)
 
 
@@ -421,7 +416,6 @@ def _find_stereo_source(images: ReprojectionInputs) -> int:
 
 
 def _scale_weights(prediction: Prediction, weights: Sequence[float] | None) -> Sequence[float]:
-    """Return one weight per scale; every kind of map must have all scales."""
     scales = len(prediction.inverse_depth)
     maps = {"right view": prediction.inverse_depth_right, "log uncertainty": prediction.log_uncertainty}
     for name, values in {**maps, "loss.scale_weights": weights}.items():

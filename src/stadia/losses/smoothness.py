@@ -19,22 +19,20 @@ from torch import Tensor
 def edge_aware_smoothness(inverse_depth: Tensor, image: Tensor) -> Tensor:
     """Return the mean absolute slope of inverse depth relative to its mean, with less weight at image edges.
 
-    mean |dx d*| exp(-|dx I|) + mean |dy d*| exp(-|dy I|), with d* = d / mean(d) per sample, independent of the unit.
+    It is mean |dx d*| exp(-|dx I|) + mean |dy d*| exp(-|dy I|), with d* = d / mean(d) per sample (Monodepth2, arXiv
+    1806.01260, eq. 3; normalization of arXiv 1712.00175).
 
     inverse_depth: (B, 1, H, W), positive.
     image: (B, 3, H, W).
-
-    Source: Monodepth2 (arXiv 1806.01260), eq. 3; normalization of Wang et al. (arXiv 1712.00175).
     """
     relative = inverse_depth / inverse_depth.mean(dim=(2, 3), keepdim=True)
     return edge_aware_slope(relative, image)
 
 
 def edge_aware_slope(values: Tensor, image: Tensor) -> Tensor:
-    """Return mean |dx v| exp(-|dx I|) + mean |dy v| exp(-|dy I|), of values (B, 1, H, W) as they are.
+    """Return mean |dx v| exp(-|dx I|) + mean |dy v| exp(-|dy I|) of values (B, 1, H, W).
 
-    It depends on the unit and rewards larger depth. D3VO (arXiv 2003.01060, supplement, there a sum) and Monodepth
-    (arXiv 1609.03677, eq. 3) use it.
+    It depends on the unit and rewards larger depth (D3VO, arXiv 2003.01060; Monodepth, arXiv 1609.03677, eq. 3).
     """
     slope_x, slope_y = (values.diff(dim=dim).abs() for dim in (3, 2))
     with torch.no_grad():
@@ -43,19 +41,17 @@ def edge_aware_slope(values: Tensor, image: Tensor) -> Tensor:
 
 
 def edge_aware_log_slope(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    """Return the mean absolute slope of log inverse depth (B, 1, H, W), positive: relative slopes, in any unit."""
+    """Return the mean absolute slope of log inverse depth (B, 1, H, W), in any unit."""
     return edge_aware_slope(inverse_depth.log(), image)
 
 
 def edge_aware_curvature(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    """Return the mean absolute second difference along x and y, relative to the mean, with less weight at image edges.
+    """Return the mean absolute second difference over the mean, with less weight at image edges.
 
-    Planes cost nothing, since their inverse depth is linear in the image.
+    Planes cost nothing, because their inverse depth is linear in the image (after SfMLearner, arXiv 1704.07813).
 
     inverse_depth: (B, 1, H, W), positive; H, W at least 3.
     image: (B, 3, H, W).
-
-    Source: SfMLearner (Zhou et al., arXiv 1704.07813) uses second differences of depth, without the weights.
     """
     relative = inverse_depth / inverse_depth.mean(dim=(2, 3), keepdim=True)
     total = relative.new_zeros(())

@@ -1,4 +1,4 @@
-"""Measured depth: inverse depth compared with sparse or dense truth by SILog, affine-invariant and log L1 terms; speed.
+"""Compare inverse depth with sparse or dense truth by SILog, affine-invariant and log L1 terms; compare speed.
 
 Pixels outside `known` are never read. An image without labels gives 0.
 """
@@ -30,17 +30,16 @@ from stadia.losses.loss_report import LossReport, masked_mean
 # arXiv 1406.2283, eq. 4; the root is from Lee et al., "From big to small", arXiv 1907.10326, eq. 4.
 
 FAR_INVERSE_DEPTH = 1e-3
-"""1/m. Below it (beyond 1 km) the logarithm continues as its tangent: see `log_ratio`."""
+"""Below this inverse depth in 1/m the logarithm continues as its tangent, see `log_ratio`."""
 
 ROOT_EPS = 1e-6
-"""Added under the root, whose slope at 0 is infinite."""
+"""This is added under the root, whose slope at 0 is infinite."""
 
 
 def log_ratio(inverse_depth: Tensor, true_m: Tensor, known: Tensor) -> Tensor:
-    """Compute d = ln z - ln z_true, 0 if not known.
+    """Compute d = ln z - ln z_true (B, 1, H, W), 0 if not known.
 
-    All are (B, 1, H, W): inverse depth in 1/m, truth in metres and positive if known. Predictions are not clamped,
-    since a clamped one has no gradient: the tangent below FAR_INVERSE_DEPTH has a finite error for 0 and less.
+    Predictions are not clamped, because a clamped one has no gradient: the tangent below FAR_INVERSE_DEPTH is finite.
     """
     near = inverse_depth > FAR_INVERSE_DEPTH  # false for NaN, which the tangent propagates
     tangent = inverse_depth / FAR_INVERSE_DEPTH - 1 + math.log(FAR_INVERSE_DEPTH)
@@ -57,10 +56,7 @@ def silog_variance(d: Tensor, known: Tensor, *, lam: float = 0.5) -> Tensor:
 
 
 def silog_root(d: Tensor, known: Tensor, *, lam: float = 0.85, alpha: float = 10.0) -> Tensor:
-    """Compute alpha sqrt(mean(d^2) - lam mean(d)^2) of each image, (B,).
-
-    ROOT_EPS is added under the root and its root subtracted, so value and gradient are 0 at the truth.
-    """
+    """Compute alpha sqrt(mean(d^2) - lam mean(d)^2) of each image, (B,), with value and gradient 0 at the truth."""
     return alpha * ((silog_variance(d, known, lam=lam) + ROOT_EPS).sqrt() - ROOT_EPS**0.5)
 
 
@@ -70,7 +66,7 @@ def mean_over_labeled_images(of_each: Tensor, known: Tensor) -> Tensor:
     return of_each.where(labeled, 0.0).sum() / labeled.sum().clamp(min=1)
 
 
-# -- Losses of inverse depth up to scale and shift, as networks trained on mixed data predict it.
+# -- losses of inverse depth up to scale and shift, as networks trained on mixed data predict it
 #
 # Prediction and truth are normalized to median 0 and mean deviation 1 over the labeled pixels of each image. Maps are
 # (B, 1, H, W); pixels that are not `known` are never read.
@@ -80,10 +76,7 @@ def mean_over_labeled_images(of_each: Tensor, known: Tensor) -> Tensor:
 
 
 def normalize_median_deviation(inverse_depth: Tensor, known: Tensor) -> Tensor:
-    """Compute (x - median) / mean |x - median| of each image (B, 1, H, W), 0 if not known.
-
-    A constant image becomes 0 everywhere, with slope 1.
-    """
+    """Compute (x - median) / mean |x - median| of each image (B, 1, H, W), 0 if not known or constant."""
     x, where = inverse_depth.flatten(1), known.flatten(1)
     x = x.where(where, 0.0)
     median, deviation = median_and_deviation(x, where)
@@ -100,7 +93,7 @@ def affine_invariant_residual(inverse_depth: Tensor, true_inverse_depth: Tensor,
 def trimmed_mean(difference: Tensor, known: Tensor, trim: float = 0.2) -> Tensor:
     """Sum the M (1 - trim) smallest |r| of the M known pixels of each image, times 1 / (2 M), (B,) (eq. 8).
 
-    The largest errors, with wrong labels, get no gradient. 0 without labels.
+    The largest errors, which are wrong labels, get no gradient.
     """
     where = known.flatten(1)
     size = difference.flatten(1).abs().where(where, 0.0)
@@ -113,10 +106,9 @@ def trimmed_mean(difference: Tensor, known: Tensor, trim: float = 0.2) -> Tensor
 
 
 def gradient_matching_error(difference: Tensor, known: Tensor, scales: int = 4) -> Tensor:
-    """Sum |dx r| + |dy r| over `scales` sizes, each with every second pixel of the one before, over M, (B,) (eq. 11).
+    """Sum |dx r| + |dy r| between known neighbors over `scales` sizes, over M known pixels, (B,) (eq. 11).
 
-    Between known neighbors only; M is the number of known pixels at full size. 0 without labels. For dense ground
-    truth.
+    Each size has every second pixel of the one before; use dense ground truth.
     """
     total = difference.new_zeros(difference.shape[0])
     for scale in range(scales):
@@ -139,7 +131,7 @@ class LabeledDepth:
     true_m: Tensor
     known: Tensor
     log_ratio: Tensor
-    """ln z - ln z_true, 0 if not known."""
+    """ln z - ln z_true is 0 if not known."""
 
     def affine_residual(self) -> Tensor:
         """Return the normalized prediction minus the normalized truth, (B, 1, H, W)."""
@@ -153,27 +145,27 @@ def _silog(d: Tensor, known: Tensor, config: SparseDepthConfig) -> Tensor:
 
 
 def silog_per_image(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
-    """SILog of each image, averaged over the images with labels."""
+    """Return SILog of each image, averaged over the images with labels."""
     return mean_over_labeled_images(_silog(given.log_ratio, given.known, config), given.known)
 
 
 def silog_pooled(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
-    """SILog over the labeled pixels of the whole batch."""
+    """Return SILog over the labeled pixels of the whole batch."""
     return _silog(given.log_ratio.reshape(1, -1), given.known.reshape(1, -1), config)[0]
 
 
 def affine_invariant(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
-    """Trimmed error up to scale and shift of each image, averaged over images."""
+    """Return the trimmed error up to scale and shift of each image, averaged over images."""
     return mean_over_labeled_images(trimmed_mean(given.affine_residual(), given.known, config.trim), given.known)
 
 
 def gradient_matching(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
-    """Gradients of the error up to scale and shift, averaged over images."""
+    """Return the gradients of the error up to scale and shift, averaged over images."""
     return mean_over_labeled_images(gradient_matching_error(given.affine_residual(), given.known), given.known)
 
 
 def log_l1(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
-    """Mean |ln z - ln z_true| of each image, averaged over the images with labels."""
+    """Return the mean |ln z - ln z_true| of each image, averaged over the images with labels."""
     of_each = given.log_ratio.abs().flatten(1).sum(1) / given.known.flatten(1).sum(1).clamp(min=1)
     return mean_over_labeled_images(of_each, given.known)
 
@@ -181,8 +173,7 @@ def log_l1(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
 class SparseDepthLoss:
     """The weighted sum of SPARSE_DEPTH_LOSSES. Ground truth of 0, or outside the configured range, is no label.
 
-    Images without labels contribute nothing. Runs in float32 at least. A non-finite prediction at a label makes the
-    total non-finite.
+    It runs in float32 at least. A non-finite prediction at a label makes the total non-finite.
     """
 
     def __init__(self, config: SparseDepthConfig | None = None) -> None:
@@ -191,12 +182,10 @@ class SparseDepthLoss:
         self.parts = {name: (weight, SPARSE_DEPTH_LOSSES.load(name)) for name, weight in weights.items() if weight}
 
     def __call__(self, inverse_depth: Tensor, true_m: Tensor) -> LossReport:
-        """Compute the loss of a batch.
+        """Return the weighted terms of a batch, and the map "log_error" (B, 1, H, W), 0 without label.
 
         inverse_depth: (B, 1, H, W) in 1/m (affine_invariant and gradient_matching: up to scale and shift).
         true_m: (B, 1, H, W) metres, 0 = none.
-
-        Returns weighted terms, and the map "log_error" (B, 1, H, W), |ln z - ln z_true| at labels, else 0.
         """
         with torch.autocast(inverse_depth.device.type, enabled=False):
             inverse_depth = inverse_depth.to(torch.promote_types(inverse_depth.dtype, torch.float32))
@@ -212,18 +201,18 @@ class SparseDepthLoss:
         return (true_m > self.config.min_depth_m) & (true_m < self.config.max_depth_m)
 
 
-# -- points of a map, and what stands, in the self-supervised loss
+# -- points of a map, and static pixels, in the self-supervised loss
 
 MAX_LOG_ERROR = 1.0
-"""Larger errors of ln z have a constant gradient: a wrong point does not move a network far."""
+"""Larger errors of ln z have a constant gradient, so that a wrong point does not move a network far."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapLabels:
     """Labels of a batch.
 
-    point_depth: (B, 1, H, W) z in the unit of the motion, 0 = none; None without points.
-    static: (B, 1, H, W) bool, false on moving objects, which train nothing; None if all trains.
+    point_depth: (B, 1, H, W) z in the unit of the motion, 0 = none; or None.
+    static: (B, 1, H, W) bool, false on moving objects, which train nothing; or None.
     """
 
     point_depth: Tensor | None
@@ -235,7 +224,7 @@ class MapLabels:
         return cls(targets.point_depth, None if targets.static is None else targets.static > 0)
 
     def mask(self, residual: Tensor) -> Tensor:
-        """Return a residual (B, 1, h, w) of any size with 0 on moving objects."""
+        """Set a residual (B, 1, h, w) of any size to 0 on moving objects."""
         if self.static is None:
             return residual
         stands = functional.interpolate(self.static.to(residual.dtype), residual.shape[-2:], mode="nearest-exact")
@@ -250,15 +239,14 @@ def point_depth_loss(inverse_depth: Tensor, point_depth: Tensor) -> Tensor:
     return torch.where(known, robust, torch.zeros_like(robust)).sum() / known.sum().clamp(min=1)
 
 
-# -- terms of measured depth and speed beside view synthesis: they give metres
+# -- terms of measured depth and speed next to view synthesis: they give metres
 
 
 def compute_speed_error(T_source_target: Tensor, T_source_target_true: Tensor, source_names: Sequence[str]) -> Tensor:
-    """Return the mean | |t| - |t_true| | in metres over the temporal sources with measured motion; 0 without any.
+    """Return the mean | |t| - |t_true| | in metres over sources with measured motion (arXiv 1905.02693, eq. 6).
 
     T_source_target: (B, N, 4, 4) predicted.
     T_source_target_true: (B, N, 4, 4) metres, NaN if unknown.
-    Source: PackNet-SfM, arXiv 1905.02693, eq. 6.
     """
     in_time = [number for number, name in enumerate(source_names) if is_temporal(name)]
     if not in_time:

@@ -17,10 +17,10 @@ from stadia.losses.sparse_depth import (
 )
 
 Relation = Literal["metres", "scale", "affine"]
-"""What two predictions of inverse depth share: all, all but a factor, or all but a factor and a shift."""
+"""Two inverse depths share all, all but a factor, or all but a factor and a shift."""
 
 MIN_INVERSE_DEPTH = 1e-6
-"""Smallest inverse depth in 1/m whose logarithm is used."""
+"""The logarithm of a smaller inverse depth in 1/m is not used."""
 
 
 def find_relation(student: DepthScale, teacher: DepthScale) -> Relation:
@@ -33,8 +33,7 @@ def find_relation(student: DepthScale, teacher: DepthScale) -> Relation:
 def compute_difference(inverse_depth: Tensor, teacher: Tensor, known: Tensor, relation: Relation) -> Tensor:
     """Return the difference from a teacher, (B, 1, H, W), 0 if not known.
 
-    It is the difference of ln z, without its median over the image for "scale"; of normalized inverse depth for
-    "affine".
+    It is the difference of ln z, minus its median for "scale"; for "affine", of normalized inverse depth.
 
     inverse_depth, teacher: (B, 1, H, W), positive if known unless the relation is "affine".
     known: (B, 1, H, W) bool.
@@ -64,12 +63,11 @@ def align_teacher(inverse_depth: Tensor, teacher: Tensor, known: Tensor, relatio
 
 
 def teacher_error(difference: Tensor, known: Tensor, gradient_weight: float, trim: float = 0.2) -> Tensor:
-    """Return the trimmed mean of a difference plus its gradients at four sizes, a scalar (arXiv 1907.01341, eq. 8, 11).
+    """Return the trimmed mean of a difference plus weighted gradients at four sizes (arXiv 1907.01341, eq. 8, 11).
 
     difference: (B, 1, H, W) of `compute_difference`.
     known: (B, 1, H, W) bool.
-    gradient_weight: of the gradients.
-    trim: share of the largest differences that is left out in each image.
+    trim: share of the largest differences left out in each image.
     """
     of_each = trimmed_mean(difference, known, trim)
     if gradient_weight:

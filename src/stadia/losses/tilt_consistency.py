@@ -1,7 +1,6 @@
 """Tilt consistency: the depth of a rolled image is the rolled depth of the image.
 
-Under a roll about the optical axis, z stays at its point of the scene. Networks that have only seen upright cameras
-predict an upright road in a rolled image.
+A roll about the optical axis keeps each point's z.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from stadia.geometry.warp import sample_image
 
 
 def roll_pixels(camera: Camera, roll_deg: float) -> tuple[Tensor, Tensor]:
-    """Return the place of each pixel of the rolled image in the image (B, 2, H, W), and inside (B, 1, H, W) bool."""
+    """Return each rolled pixel's place in the image (B, 2, H, W), and whether it is inside (B, 1, H, W)."""
     K = camera.K
     back = so3_exp(K.new_tensor([0.0, 0.0, -math.radians(roll_deg)]))
     homogeneous = apply_to_pixels(
@@ -36,13 +35,10 @@ def roll_images(images: Tensor, camera: Camera, roll_deg: float) -> tuple[Tensor
 
 
 def tilt_consistency(inverse_depth: Tensor, inverse_depth_of_rolled: Tensor, camera: Camera, roll_deg: float) -> Tensor:
-    """Return the mean relative difference of the rolled map and the map of the rolled image, a scalar.
-
-    The rolled map is a constant, the teacher.
+    """Return the mean relative difference of the rolled map, a constant teacher, and the rolled image's map.
 
     inverse_depth: (B, 1, H, W) of the images.
     inverse_depth_of_rolled: (B, 1, H, W) of the images rolled by `roll_images`.
-    camera: K (B, 3, 3).
     """
     expected, inside = roll_images(inverse_depth.detach(), camera, roll_deg)
     difference = (inverse_depth_of_rolled - expected).abs() / expected.clamp(min=torch.finfo(expected.dtype).tiny)

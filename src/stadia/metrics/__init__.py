@@ -26,7 +26,7 @@ METRICS = Registry(
         "irmse_per_km": "stadia.metrics.depth_metrics:irmse_per_km",
     },
 )
-"""Depth metrics: (predicted_m, true_m, mask), each (..., H, W), to one value per image, (...)."""
+"""A depth metric maps (predicted_m, true_m, mask), each (..., H, W), to one value per image, (...)."""
 
 TRAJECTORY_METRICS = Registry(
     "trajectory metric",
@@ -38,4 +38,4 @@ TRAJECTORY_METRICS = Registry(
         "rpe_rot_deg": "stadia.metrics.trajectory_metrics:rpe_rot_deg",
     },
 )
-"""Trajectory metrics: (estimated, reference) camera-to-world (N, 4, 4) to a number; None for too short a path."""
+"""A trajectory metric maps (estimated, reference) poses (N, 4, 4) to a number; None for too short a path."""

@@ -1,11 +1,9 @@
-"""Depth errors of images, of the pooled pixels of a set, and signs of failed depth of road video.
+"""Depth errors of images and of a set's pooled pixels, and signs of failed depth of road video.
 
 Every metric takes `predicted_m` and `true_m`, (..., H, W) z in metres, and `mask`, (..., H, W) bool, true for scored
 pixels, and returns (...). Both depths must be positive under the mask. An image without a scored pixel gives NaN.
 
-Sources: Eigen et al., "Depth map prediction from a single image using a multi-scale deep network", NeurIPS 2014, arXiv
-1406.2283, section 4.2; SILog and metrics in other units: the KITTI depth benchmark (Uhrig et al. 2017, arXiv
-1708.06500, and its development kit).
+Sources: Eigen et al., NeurIPS 2014, arXiv 1406.2283, section 4.2; KITTI depth benchmark (arXiv 1708.06500).
 
 Examples:
     >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
@@ -36,7 +34,7 @@ from stadia.geometry.segments import Segments, segment_quantiles
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Average (..., H, W) over scored pixels to (...). `where`, since NaN times 0 is NaN."""
+    """Average (..., H, W) over scored pixels to (...), with `where`, because NaN times 0 is NaN."""
     return torch.where(mask, values, 0.0).sum((-2, -1)) / mask.sum((-2, -1))
 
 
@@ -50,7 +48,7 @@ def abs_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
 
 def sq_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of (p - g)^2 / g, metres. (KITTI's benchmark divides by g^2: `sq_error_rel_percent`.)"""
+    """Return the mean of (p - g)^2 / g, metres, unlike KITTI's `sq_error_rel_percent`."""
     return _mean((predicted_m - true_m).square() / true_m, mask)
 
 
@@ -65,10 +63,7 @@ def rmse_log(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
 
 def silog(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return 100 times the standard deviation of ln p - ln g: RMSE log with one free factor per image.
-
-    Subtracting the mean first avoids a root of rounding errors below 0.
-    """
+    """Return 100 times the standard deviation of ln p - ln g: RMSE log with one free factor per image."""
     difference = _log_ratio(predicted_m, true_m)
     mean = _mean(difference, mask)[..., None, None]
     return 100 * _mean((difference - mean).square(), mask).sqrt()
@@ -85,7 +80,6 @@ def mae(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
 
 def _within(predicted_m: Tensor, true_m: Tensor, mask: Tensor, factor: float) -> Tensor:
-    """Return the share of scored pixels with max(p / g, g / p) < factor."""
     ratio = torch.maximum(predicted_m / true_m, true_m / predicted_m)
     return _mean((ratio < factor).to(true_m.dtype), mask)
 
@@ -121,17 +115,14 @@ def irmse_per_km(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
 
 def scale_ratio(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return median(g) / median(p), the factor of per-image median scaling: 1 is the right scale.
-
-    Zhou et al., "Unsupervised learning of depth and ego-motion from video", CVPR 2017, arXiv 1704.07813.
-    """
+    """Return median(g) / median(p), the factor of per-image median scaling (arXiv 1704.07813): 1 is the right scale."""
     return fit_scale_median(predicted_m.flatten(-2), true_m.flatten(-2), mask.flatten(-2))
 
 
-# -- Depth errors over all scored pixels of a set, from sums over images: RMSE is the root of the MSE, whatever the
+# -- depth errors over all scored pixels of a set, from sums over images
 # batches.
-#
-# METRICS are means over an image's pixels, then over images, so that each image counts alike. Here each pixel counts
+# METRICS are means over an image's pixels, then over images, so that each image counts the same. Here each pixel counts
+# the same.
 # alike.
 
 
@@ -183,25 +174,22 @@ def sum_over_images(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {name: fsum(one[name] for one in each if name in one) for name in names}
 
 
-# -- Signs of failed depth of road video that no loss shows: ratios that need no ground truth.
+# -- signs of failed depth of road video: ratios that need no ground truth
 
 MIN_ROW_PIXELS = 8
-"""Fewest pixels of a row for a meaningful mean; objects need this squared."""
+"""A meaningful mean needs this many pixels in a row; objects need its square."""
 
 MAX_ROW_RATIO = 0.99
 """A row is out of order if it is nearer than this share of the row below it."""
 
 LIMIT_SHARE = 0.95
-"""Share of the largest depth of a network."""
+"""Depth beyond this share of a network's largest depth is at its limit."""
 
 
 def object_extent(depth: Tensor, objects: Segments) -> Tensor:
-    """Return (M,) the relative depth of each object: between the 10 % quantiles, over its median.
+    """Return the relative depth of each object, (M,): between its 10 % quantiles, over its median.
 
-    0 for a plane that faces the camera, NaN for a small object.
-
-    depth: (B, 1, H, W) z in any unit.
-    objects: of (B, H, W).
+    It is 0 for a plane that faces the camera, NaN for a small object.
 
     Examples:
         >>> from stadia.geometry.segments import segments_from_instances
@@ -217,10 +205,7 @@ def object_extent(depth: Tensor, objects: Segments) -> Tensor:
 
 
 def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
-    """Return (B,) the share of the road's rows that are nearer than the row below: road depth grows upwards.
-
-    depth: (B, 1, H, W) z in any unit.
-    road: (B, 1, H, W) bool. NaN for an image without two neighboring rows of road.
+    """Return the share (B,) of road rows that are nearer than the row below; NaN without neighboring road rows.
 
     Examples:
         >>> depth = torch.tensor([30.0, 20.0, 10.0]).view(1, 1, 3, 1).expand(1, 1, 3, 40)  # deeper upwards
@@ -235,9 +220,7 @@ def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
 
 
 def share_at_max_depth(depth: Tensor, pixels: Tensor, max_depth: float | Tensor) -> Tensor:
-    """Return () the share of `pixels` (B, 1, H, W) with depth (B, 1, H, W) near the largest; NaN without pixels.
-
-    max_depth: one, or (B, 1, 1, 1).
+    """Return the share () of `pixels` (B, 1, H, W) with depth near the largest; NaN without pixels.
 
     Examples:
         >>> depth = torch.tensor([1.0, 100.0]).view(1, 1, 1, 2)

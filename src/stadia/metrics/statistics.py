@@ -17,25 +17,25 @@ from scipy import stats
 from scipy.optimize import brentq
 
 MAX_EXACT_PAIRS = 16
-"""Up to this many pairs every choice of signs is tried (65,536); above it, as many are drawn."""
+"""Up to this many pairs every choice of signs is tried; above it, as many are drawn."""
 
 NO_SPREAD = 1e-12
-"""Differences with a smaller standard deviation, as a share of their mean, differ only by rounding."""
+"""Differences with a smaller relative standard deviation differ only by rounding."""
 
 TARGET_POWER = 0.8
-"""Share of studies that find an effect of the planned size: four of five is usual."""
+"""This share of studies finds an effect of the planned size; four of five is usual."""
 
 MAX_PAIRS = 10_000
-"""Largest number of pairs that is searched for."""
+"""This is the largest number of pairs in the search."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Statistics of n differences (changed minus base, seed by seed).
+    """Statistics of n differences, changed minus base, seed by seed.
 
-    sd: of the differences, n - 1.  low, high: Student's confidence interval of the mean.
-    p: of the paired t test, two-sided; p_signs if all differences are equal.
-    p_signs: of the sign-flip test, which assumes no distribution; at least 2 / 2^n.
+    sd: standard deviation.  low, high: Student's confidence interval of the mean.
+    p: two-sided p of the paired t test, or p_signs if all differences are equal.
+    p_signs: p of the sign-flip test, at least 2 / 2^n.
     """
 
     n: int
@@ -48,7 +48,7 @@ class PairedDifference:
 
 
 def paired_t_test(differences: Sequence[float], *, confidence: float = 0.95) -> PairedDifference:
-    """Return Student's interval and tests of the mean of (n,) finite differences, n >= 2 (W. S. Gosset, 1908).
+    """Return Student's interval and tests of the mean of (n,) finite differences, n >= 2.
 
     Examples:
         >>> round(paired_t_test([0.01, 0.012, 0.008, 0.011, 0.009]).p, 5)
@@ -68,7 +68,7 @@ def paired_t_test(differences: Sequence[float], *, confidence: float = 0.95) -> 
 def sign_flip_p(differences: Sequence[float], *, seed: int = 0) -> float:
     """Return the two-sided p of the mean if the sign of each difference were random (R. A. Fisher, 1935).
 
-    Exact up to MAX_EXACT_PAIRS; above it, 2^MAX_EXACT_PAIRS choices of signs are drawn from `seed`.
+    It is exact up to MAX_EXACT_PAIRS; above it, 2^MAX_EXACT_PAIRS choices of signs are drawn from `seed`.
 
     Examples:
         >>> sign_flip_p([0.01, 0.012, 0.008, 0.011, 0.009])  # never below 2 / 2^5
@@ -86,7 +86,7 @@ def sign_flip_p(differences: Sequence[float], *, seed: int = 0) -> float:
 
 
 def equivalence_p(differences: Sequence[float], margin: float) -> float:
-    """Return the p of "|mean| is margin or more": two one-sided t tests, the larger (D. J. Schuirmann, 1987)."""
+    """Return the p of "|mean| is margin or more": the larger of two one-sided t tests (D. J. Schuirmann, 1987)."""
     d = _check_differences(differences)
     return max(_one_sided_p(d, -margin), _one_sided_p(-d, -margin))
 
@@ -128,7 +128,6 @@ def detectable_difference(sd: float, n: int, *, alpha: float = 0.05) -> float:
 
 @lru_cache
 def _find_detectable_effect(n: int, alpha: float) -> float:
-    """Return the detectable difference in standard deviations."""
     return float(brentq(lambda effect: compute_power(effect, 1.0, n, alpha=alpha) - TARGET_POWER, 1e-6, 1e6))
 
 
@@ -144,7 +143,6 @@ def pairs_needed(difference: float, sd: float, *, alpha: float = 0.05) -> int | 
 
 
 def _one_sided_p(d: NDArray[np.float64], bound: float) -> float:
-    """Return the one-sided p of "the mean is at most `bound`"."""
     if not _has_spread(d):
         return 0.0 if d.mean() > bound else 1.0
     return float(stats.ttest_1samp(d, bound, alternative="greater").pvalue)
@@ -161,7 +159,7 @@ def _check_differences(differences: Sequence[float]) -> NDArray[np.float64]:
     return d
 
 
-# -- Judge the changes of an ablation: is what was expected of each confirmed, refuted or undecided?
+# -- judge the changes of an ablation: is each expectation confirmed, refuted or undecided?
 
 
 Better = Literal["lower", "higher"]
@@ -170,7 +168,7 @@ Decision = Literal["confirmed", "refuted", "undecided", "not comparable"]
 Shown = Literal["", "identical", "better", "worse"]
 
 ROUNDING = 2**-23
-"""A smaller relative difference is rounding: metrics are computed in single precision."""
+"""A smaller relative difference is rounding, because metrics are computed in single precision."""
 
 MIN_SEEDS = 3
 """Fewer pairs show no spread: Student's factor is 4.3 for three and 12.7 for two."""
@@ -180,16 +178,15 @@ MIN_SEEDS = 3
 class ChangeVerdict:
     """One change compared with the base, over the seeds with both values.
 
-    base, changed: their means.  difference: of changed minus base; None for fewer than MIN_SEEDS pairs.
-    p_holm: of the paired t test, adjusted for the number of changes.
-    p_same, p_beyond: p values of a mean difference outside the margin, and within it; adjusted. None without a margin.
-    expected, decision: the expectation, and the result of its test; "not comparable" if both metrics are measured
-        differently.
-    shown: what the differences show: "identical" but for rounding, "better", "worse", or nothing ("").
-    within_margin: shown to be smaller than the margin.
-    without: seeds without a value in either run; then nothing is decided, since runs fail for a reason.
+    base, changed: means.  difference: changed minus base; None for fewer than MIN_SEEDS pairs.
+    p_holm: p of the paired t test, adjusted for the number of changes.
+    p_same, p_beyond: adjusted p of a mean difference outside and within the margin. None without a margin.
+    expected, decision: the expectation and its result; "not comparable" if metrics are measured differently.
+    shown: "identical" but for rounding, "better", "worse", or "".
+    within_margin: whether the difference is shown to be below the margin.
+    without: seeds without a value in either run; then nothing is decided.
     detectable: the difference that this many pairs find in four of five studies.
-    needed: how many seeds would find a difference of the margin; None without a margin, or above MAX_PAIRS.
+    needed: number of seeds that would find the margin; None without a margin, or above MAX_PAIRS.
     """
 
     change: str
@@ -225,9 +222,9 @@ def judge_changes(
     changes: the same for each change. Only common seeds are compared.
     better: the direction in which the metric improves.
     expected: by change, "different" by default. "same" needs a margin.
-    margin: the smallest difference that matters, in the metric's unit. Without it nothing is called the same.
-    alpha: the rate at which one or more changes without an effect may be called an effect (Holm).
-    not_comparable: changes with a metric that is measured differently.
+    margin: the smallest difference that matters, in the metric's unit.
+    alpha: the rate at which changes without an effect may be called an effect (Holm).
+    not_comparable: changes whose metric is measured differently.
     """
     pairs = {name: sorted(base.keys() & values.keys()) for name, values in changes.items()}
     usable = {

@@ -1,7 +1,7 @@
 """Trajectory errors (KITTI's t_err and r_err, ATE, RPE) and the agreement of predicted motions.
 
-Trajectories are (N, 4, 4) float64 camera-to-world poses, metres, row k of both at the same instant. Errors between
-poses are E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j) with the reference Q and the estimate P: no world frame enters.
+Trajectories are (N, 4, 4) float64 camera-to-world poses, metres, at the same instants. Errors between poses are
+E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j) with the reference Q and the estimate P.
 
 Examples:
     >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
@@ -33,20 +33,20 @@ from stadia.geometry.align import fit_scale_least_squares, umeyama
 from stadia.geometry.se3 import compose, inverse, rotation_angle_deg, so3_log
 
 SEGMENT_LENGTHS_M = (100, 200, 300, 400, 500, 600, 700, 800)
-SEGMENT_STEP = 10  # a segment starts at every tenth frame: one a second in KITTI
+SEGMENT_STEP = 10  # a segment starts at every tenth frame, one a second in KITTI
 
 LENGTH_SHARE, MAX_LENGTH_M = 0.1, 100.0
-"""Segments of `length_ratio`: this share of the reference's path, and at most so long."""
+"""Segments of `length_ratio` have this share of the reference's path, and at most this length."""
 
 MIN_STRAIGHTNESS = 0.3
-"""Smallest straight distance over path length of these segments; the noise of a standing camera has less."""
+"""Segments have at least this straight distance over path length; a standing camera's noise has less."""
 
 MAX_INTERVAL_ERROR, INTERVAL_ROUNDING = 0.1, 1e-3
-"""Largest relative error of the interval of two poses, and of an interval up to the last pose."""
+"""These are the largest relative errors of a pose interval, and of an interval up to the last pose."""
 
 
 class PathAlignment(StrEnum):
-    """What is fitted to the reference before paths are compared."""
+    """The transform that is fitted to the reference before paths are compared."""
 
     NONE = "none"
     SCALE = "scale"
@@ -67,7 +67,7 @@ def _fit_scale(estimated: Tensor, reference: Tensor) -> AlignedPath:
     start = estimated[0, :3, 3]
     moved, target = estimated[:, :3, 3] - start, reference[:, :3, 3] - start
     scale = float(fit_scale_least_squares(moved.flatten(), target.flatten()))
-    if not scale > 0:  # NaN where the estimate stands still
+    if not scale > 0:  # NaN if the estimate stands still
         found, expected = f"a best scale of {scale:.3g}", "a path that moves as the reference does"
         fix = "check its axes and the direction of its poses (camera-to-world), or align by se3 or sim3"
         raise GeometryError("trajectory", found=found, expected=expected, fix=fix)
@@ -79,8 +79,8 @@ def _fit_scale(estimated: Tensor, reference: Tensor) -> AlignedPath:
 def align_path(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -> AlignedPath:
     """Fit the estimate to the reference. Raises GeometryError for a path that stands still, or fewer than three poses.
 
-    none: as given. scale: one factor about the first position. se3, sim3: the rigid (and scaled) motion with the least
-        ATE, in closed form (Umeyama, PAMI 1991).
+    none: unchanged. scale: one factor about the first position. se3, sim3: the rigid or scaled motion with the least
+        ATE (Umeyama, PAMI 1991).
     """
     if alignment is PathAlignment.NONE:
         return AlignedPath(estimated, 1.0)
@@ -99,8 +99,7 @@ def path_length_m(T_world_camera: Tensor) -> float:
 def length_ratio(estimated: Tensor, reference: Tensor) -> float | None:
     """Return the length of the estimate over the reference's; None if the reference stands still.
 
-    Both are sums of straight distances over the same segments: from each pose to the first one that is LENGTH_SHARE of
-    the reference's path farther, at most MAX_LENGTH_M. (Noise lengthens steps between neighboring poses.)
+    Both are sums of straight distances over the same segments, because noise lengthens steps between neighboring poses.
     """
     distance = _distances_m(reference)
     length = (LENGTH_SHARE * distance[-1]).clamp(max=MAX_LENGTH_M)
@@ -114,10 +113,7 @@ def length_ratio(estimated: Tensor, reference: Tensor) -> float | None:
 
 
 def ate_rmse_m(estimated: Tensor, reference: Tensor) -> float:
-    """Return the absolute trajectory error: root mean square distance of the positions, metres. Align first.
-
-    Sturm et al., "A benchmark for the evaluation of RGB-D SLAM systems", IROS 2012.
-    """
+    """Return the root mean square distance of aligned positions in metres (Sturm et al., IROS 2012)."""
     return float((estimated[:, :3, 3] - reference[:, :3, 3]).square().sum(-1).mean().sqrt())
 
 
@@ -127,14 +123,11 @@ def _motion_errors(estimated: Tensor, reference: Tensor, first: Tensor, last: Te
 
 
 def pose_pairs_at_interval(times_s: Tensor, interval_s: float) -> tuple[Tensor, Tensor]:
-    """Return the rows of the first and of the second pose of each pair (P,): each pose, and the nearest interval_s
+    """Return rows (P,) of the first and second pose of each pair: each pose, and the nearest one interval_s later.
 
-    later.
-
-    A pair is left out if its interval is off by more than MAX_INTERVAL_ERROR, as at gaps, or ends after the last pose.
+    A pair is left out if its interval is off by more than MAX_INTERVAL_ERROR, or ends after the last pose.
 
     times_s: (N,) rising, seconds.
-    interval_s: above 0, seconds.
 
     Source: `evaluate_rpe.py --fixed_delta` of the TUM RGB-D benchmark, which has no limit at gaps.
 
@@ -156,10 +149,7 @@ def pose_pairs_at_interval(times_s: Tensor, interval_s: float) -> tuple[Tensor, 
 def relative_pose_errors(
     estimated: Tensor, reference: Tensor, first: Tensor, second: Tensor
 ) -> tuple[float, float] | None:
-    """Return the relative pose error of pairs of rows (P,): root mean square in metres and degrees; None without pairs.
-
-    Sturm et al., "A benchmark for the evaluation of RGB-D SLAM systems", IROS 2012.
-    """
+    """Return the RMS error of pairs of rows (P,) in metres and degrees (Sturm et al., 2012); None without pairs."""
     errors = _motion_errors(estimated, reference, first, second)
     if not len(errors):
         return None
@@ -185,7 +175,6 @@ def rpe_rot_deg(estimated: Tensor, reference: Tensor) -> float | None:
 
 
 def _distances_m(T_world_camera: Tensor) -> Tensor:
-    """Return (N,) path length up to each pose, metres."""
     steps = T_world_camera[:, :3, 3].diff(dim=0).norm(dim=-1)
     return torch.cat([steps.new_zeros(1), steps.cumsum(0)])
 
@@ -193,8 +182,8 @@ def _distances_m(T_world_camera: Tensor) -> Tensor:
 def kitti_segments(reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return KITTI's segments: first frames, last frames, and lengths in metres, each (S,).
 
-    From every tenth frame, for each length of 100, 200 ... 800 m, up to the first frame beyond it along the reference
-    (Geiger et al., CVPR 2012, and the development kit's evaluate_odometry.cpp). S is 0 below 100 m.
+    They start at every tenth frame and have 100, 200 ... 800 m along the reference (Geiger et al., CVPR 2012,
+    evaluate_odometry.cpp). S is 0 below 100 m.
     """
     distance = _distances_m(reference)
     first = torch.arange(0, len(reference), SEGMENT_STEP).repeat_interleave(len(SEGMENT_LENGTHS_M))
@@ -218,11 +207,11 @@ def r_err_deg_per_100m(estimated: Tensor, reference: Tensor) -> float | None:
     return 100 * float((rotation_angle_deg(errors[:, :3, :3]) / length).mean()) if len(length) else None
 
 
-# -- Predicted motion against true, axis by axis: which of the six axes a pose network has learned, and its scale.
+# -- predicted motion compared with the truth, axis by axis
 
 AXES = ("tx", "ty", "tz", "rx", "ry", "rz")
 MIN_SPREAD = 1e-6
-"""In the unit of translation, and in degrees: axes with a smaller true spread are not evaluated."""
+"""Axes with a smaller true spread, in the unit of translation and in degrees, are not evaluated."""
 
 MIN_LENGTH_SHARE, LENGTH_QUANTILE = 0.1, 0.9
 """A motion shorter than this share of this quantile of lengths counts as standing."""
@@ -239,7 +228,7 @@ def motion_components(T_b_a: Tensor) -> Tensor:
 
 
 def median_length_ratio(predicted: Tensor, true: Tensor) -> Tensor:
-    """Return the factor () from predicted to true translations (N, 6): the ratio of the median lengths; 1 if undefined.
+    """Return the factor () from predicted to true translations (N, 6), by median lengths; 1 if undefined.
 
     Examples:
         >>> true = torch.tensor([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])
@@ -252,10 +241,10 @@ def median_length_ratio(predicted: Tensor, true: Tensor) -> Tensor:
 
 
 def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:
-    """Return the median projection of predicted on true translations, (N, 6) both, in lengths of the true ones.
+    """Return the median projection of predicted on true translations (N, 6), in lengths of the true ones.
 
-    1 is right, 0 is no motion, -1 is the inverse. Standing frames (MIN_LENGTH_SHARE) are left out. None if the truth
-    stands still.
+    The right value is 1; 0 is no motion, -1 is the inverse. Standing frames are left out. None if the truth stands
+    still.
 
     Examples:
         >>> true = torch.tensor([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])
@@ -271,10 +260,9 @@ def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:
 
 
 def fit_motion_axes(predicted: Tensor, true: Tensor) -> dict[str, tuple[float, float]]:
-    """Return slope and correlation of each axis over N motions, (N, 6) twice; without axes whose truth does not move.
+    """Return slope and correlation of each axis over N motions (N, 6), without axes whose truth does not move.
 
-    The slope of predicted over true is 1 for the right size, 0 for constant motion. Correlation is Pearson's, 0 for a
-    constant prediction.
+    The slope is 1 for the right size, 0 for constant motion. Correlation is Pearson's, 0 for a constant prediction.
     """
     x, y = true - true.mean(0), predicted - predicted.mean(0)
     spread_x, spread_y, both = (x * x).mean(0), (y * y).mean(0), (x * y).mean(0)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 INTERVALS = 50
-"""Samples of a sparsification curve, as in Poggi et al.: 2 % of the pixels are removed at a time."""
+"""A curve has this many steps, as in Poggi et al.: each removes 2 % of the pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,14 @@ DEPTH_ERRORS: Mapping[str, DepthError] = {
     "rmse": DepthError(lambda p, g: (p - g).square(), torch.sqrt),
     "d1": DepthError(lambda p, g: (torch.maximum(p / g, g / p) >= 1.25).to(g.dtype), lambda mean: mean),
 }
-"""By the metric's name. `d1` is 1 - d1, the share of pixels off by a factor of 1.25."""
+"""Errors by the metric's name; `d1` is 1 - d1, the share of pixels off by a factor of 1.25."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sparsification:
-    """Errors of the remaining pixels while the most uncertain ones are removed, (..., 51): none, 2 %, ... all.
+    """Errors of the remaining pixels while the most uncertain ones are removed in 50 steps, (..., 51).
 
-    by_uncertainty: in the order of the uncertainty.  oracle: in the order of the error, the best possible.
+    by_uncertainty: in the order of the uncertainty.  oracle: in the order of the error.
     random: the expected error in any order. With all pixels removed an error is 0.
     """
 
@@ -52,7 +52,7 @@ class Sparsification:
 
     @property
     def aurg(self) -> Tensor:
-        """Return the area between the random curve and this one: 0 is as good as random, below 0 is worse."""
+        """Return the area between the random curve and this one: 0 equals random, below 0 is worse."""
         return _area(self.random - self.by_uncertainty)
 
     @property
@@ -69,7 +69,7 @@ class Sparsification:
 def sparsification(
     predicted_m: Tensor, true_m: Tensor, uncertainty: Tensor, mask: Tensor, error: str = "abs_rel"
 ) -> Sparsification:
-    """Return the sparsification of an `error` of DEPTH_ERRORS. Depths are positive and already aligned.
+    """Return the sparsification of an `error` of DEPTH_ERRORS. Depths are positive and aligned.
 
     Examples:
         >>> true = torch.full((1, 4), 10.0)
@@ -89,8 +89,7 @@ def sparsification(
 def sparsification_curve(error: Tensor, uncertainty: Tensor, mask: Tensor) -> Tensor:
     """Return the mean error (..., 51) without the k / 50 most uncertain pixels, k from 0 to 50; the last is 0.
 
-    Of n pixels ceil(k (n - 1) / 50) are removed, as in Poggi et al. Pixels of equal uncertainty all have their mean
-    error, so that a constant uncertainty equals random order.
+    Of n pixels ceil(k (n - 1) / 50) are removed (Poggi et al.). Pixels of equal uncertainty all have their mean error.
     """
     scored = uncertainty.double().masked_fill(~mask, torch.inf)  # other pixels come last
     by, order = scored.flatten(-2).sort(dim=-1)
@@ -143,7 +142,7 @@ def normal_width(share: float) -> float:
 
 
 LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
-"""Nominal coverages of the intervals: 5 % to 95 %."""
+"""The intervals have these nominal coverages: 5 % to 95 %."""
 
 
 def calibration_curve(
@@ -153,7 +152,7 @@ def calibration_curve(
     width: Callable[[float], float] = laplace_width,
     levels: Sequence[float] = LEVELS,
 ) -> Tensor:
-    """Return the share of residuals inside the interval of each level, (..., L): equal to the level for a right sigma.
+    """Return the share of residuals inside each level's interval, (..., L): the level itself for a right sigma.
 
     residual: of either sign. The loss r / Sigma + log Sigma is the likelihood of `laplace_width` with scale Sigma.
     sigma: the distribution's scale at each pixel, in the residual's unit.

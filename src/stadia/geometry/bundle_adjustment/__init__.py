@@ -1,1 +1,1 @@
-"""Direct alignment of two images, and photometric bundle adjustment of a window."""
+"""Align two images directly, and adjust a window of images photometrically."""

@@ -1,8 +1,4 @@
-"""Compiled loops of direct alignment on float32 images.
-
-A step needs only the normal equations, so each row is warped, its slopes are computed, and their products are added
-up. All arrays are C-contiguous.
-"""
+"""Compiled loops of direct alignment on C-contiguous float32 images, one row at a time."""
 
 from __future__ import annotations
 
@@ -19,12 +15,12 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 Scalar = Any
-"""A float32, since a Python number would make the arithmetic float64."""
+"""A float32; a Python number would make the arithmetic float64."""
 
 row_kernel = partial(compile_loops, fastmath={"contract", "arcp", "nsz", "reassoc"})
 
 UNKNOWNS, CHANNELS = 8, 6
-"""A twist and two of brightness; row buffers: u, v, nearness over inverse depth, gray and its two slopes."""
+"""Unknowns: a twist, gain and offset. Channels of a row: u, v, nearness over inverse depth, gray and its two slopes."""
 
 
 @row_kernel
@@ -38,7 +34,7 @@ def warp_gray_row(
     buffer: Floats,  # out (CHANNELS, W)
     seen: Floats,  # out (W,), 1 or 0
 ) -> None:
-    """Sample the source at the pixels of a row; only gray if `channels` is 1."""
+    """Sample the source at a row's pixels; sample only gray if `channels` is 1."""
     height, width = source.shape[0], source.shape[1]
     zero, one, half = np.float32(0), np.float32(1), np.float32(0.5)
     right, bottom, line = np.float32(width - 1), np.float32(height - 1), np.float32(y)
@@ -81,7 +77,7 @@ def warp_residuals(
     residual: Floats,  # out (H, W), 0 where not seen
     seen: Floats,  # out (H, W)
 ) -> None:
-    """Compute the warped source less the target at its brightness."""
+    """Compute the warped source minus the target at its brightness."""
     height, width = target.shape
     buffer = np.empty((CHANNELS, width), np.float32)
     for y in range(height):
@@ -92,7 +88,7 @@ def warp_residuals(
 
 @row_kernel
 def find_variance(residual: Floats, seen: Floats, freedom: float, least: float, rounds: int) -> float:
-    """Return the squared scale of the residuals' t distribution by its likelihood (Kerl et al., eq. 15)."""
+    """Return the squared scale of the t distribution that fits the residuals (Kerl et al., eq. 15)."""
     count, squared = 0.0, 0.0
     for y in range(residual.shape[0]):
         row_count, row_squared = np.float32(0), np.float32(0)
@@ -130,7 +126,7 @@ def add_normal_equations(
     curvature: NDArray[np.float64],  # out (8, 8), 0 before
     downhill: NDArray[np.float64],  # out (8,)
 ) -> None:
-    """Add up weighted products of the slopes (B, 8) with each other and with the residual."""
+    """Add weighted products of the slopes (B, 8) with each other and with the residual."""
     height, width = target.shape
     buffer, seen = np.empty((CHANNELS, width), np.float32), np.empty(width, np.float32)
     slope, weighted = np.empty((UNKNOWNS, width), np.float32), np.empty((UNKNOWNS, width), np.float32)
@@ -175,10 +171,7 @@ def add_normal_equations(
 def compare_costs(
     before: Floats, seen_before: Floats, after: Floats, seen_after: Floats, inverse_variance: Scalar
 ) -> tuple[float, float]:
-    """Return the negative log-likelihoods of two states over the pixels that both see, with one logarithm per eight
-
-    pixels.
-    """
+    """Return the negative log-likelihoods of two states over the pixels that both see."""
     one, most = np.float32(1), np.float32(1e4)
     first, second = 0.0, 0.0
     width = before.shape[1]

@@ -1,4 +1,4 @@
-"""Align two images directly, one of them with depth, by compiled loops on the processor."""
+"""Align two images directly by compiled loops on the processor; one image has depth."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from stadia.geometry.warp import check_sizes
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-_MIN_ROWS = 12  # of the smallest images compared: a motion of a quarter of the image is a few pixels there
-_MAX_PIXELS = 1 << 21  # of the largest images compared; Full HD is just below
-_STEPS = 10  # Gauss-Newton steps a size, at most
-_MIN_GAIN = 1e-3  # share of the cost; a step that gains less is the last of its size
-_FREEDOM = 5.0  # degrees of Student's t distribution of residuals, as Kerl et al. found them
-_SCALE_ROUNDS = 10  # of the likelihood of that distribution
-_MIN_SCALE = 1 / 255  # of that distribution: the images' own rounding is not an outlier
+_MIN_ROWS = 12  # rows of the smallest compared images, in which a quarter of the image is a few pixels
+_MAX_PIXELS = 1 << 21  # pixels of the largest compared images; Full HD is just below
+_STEPS = 10  # largest number of Gauss-Newton steps at each size
+_MIN_GAIN = 1e-3  # share of the cost; a smaller gain ends a size
+_FREEDOM = 5.0  # degrees of freedom of Student's t distribution (Kerl et al.)
+_SCALE_ROUNDS = 10  # rounds of fitting the distribution's scale
+_MIN_SCALE = 1 / 255  # smallest scale: the rounding of images is not an outlier
 
 
 @dataclass(frozen=True, slots=True)
 class DirectAlignment:
-    """The motion found, and measures of its reliability.
+    """The found motion and measures of its reliability.
 
     T_source_target: (B, 4, 4) float64.
-    gain, offset: (B,) of brightness: source = gain * target + offset.
+    gain, offset: (B,) brightness: source = gain * target + offset.
     seen: (B,) share of the target's pixels inside the source.
-    residual: (B,) mean absolute difference of the visible pixels, at the target's brightness.
+    residual: (B,) mean absolute brightness difference of the visible pixels.
     """
 
     T_source_target: Tensor
@@ -51,17 +51,16 @@ class DirectAlignment:
 def align_direct(
     target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
 ) -> DirectAlignment:
-    """Align by damped Gauss-Newton on brightness differences, Student-t weighted, from small images to large ones.
+    """Align two images by damped, Student-t weighted Gauss-Newton steps, from small to large sizes.
 
-    Every pixel with depth takes part. Moving objects are outliers, unless they cover most of the contrast. Images of
-    more than 2 million pixels are compared at a smaller size. No gradient passes.
+    Every pixel with depth takes part. Moving objects are outliers unless they cover most of the contrast. Images above
+    2 million pixels are shrunk. No gradient passes.
 
     target, source: (B, 3, H, W) and (B, 3, Hs, Ws), RGB in [0, 1].
-    depth_m: (B, 1, H, W) z of the target, in metres or the unit of the translation; 0 = none.
-    camera, source_camera: K (B, 3, 3).
-    T_source_target: (B, 4, 4) to start from, best within a quarter of the image.
+    depth_m: (B, 1, H, W) z of the target, in the unit of the translation; 0 = none.
+    T_source_target: (B, 4, 4) initial motion, best within a quarter of the image.
 
-    Source: Kerl et al., ICRA 2013. Raises GeometryError if an image and its camera differ in size.
+    Raises GeometryError if an image and its camera differ in size. Source: Kerl et al., ICRA 2013.
     """
     check_sizes(source, depth_m, camera, source_camera)
     gray, source_gray = (image.mean(1, keepdim=True).float().cpu() for image in (target, source))
@@ -85,9 +84,9 @@ def align_direct(
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """A pair under one motion and one change of brightness, the logarithm of the gain and the offset.
+    """An image pair under one motion, log gain and offset.
 
-    residual: (H, W), the warped source less the target at its brightness, 0 if not seen.  seen: (H, W), 1 or 0.
+    residual: (H, W), as in `warp_residuals`.  seen: (H, W), 1 or 0.
     """
 
     T_source_target: Doubles
@@ -102,7 +101,6 @@ class _Pair:
     """Two gray images at one size.
 
     target, inverse_depth: (H, W).  source: (Hs, Ws, 3), gray and its slopes along x and y.
-    K_target_inverse, K_source: (3, 3).
     """
 
     target: Floats
@@ -115,8 +113,8 @@ class _Pair:
     def downsample(
         cls, target: Tensor, source: Tensor, inverse_depth: Tensor, camera: Camera, source_camera: Camera, times: int
     ) -> Iterator[_Pair]:
-        """Yield the pairs of gray images (B, 1, H, W) at 1 / 2^times of their size; inverse depth is a mean."""
-        if times:  # at its own size an image stays as it is, bit for bit
+        """Yield gray pairs (B, 1, H, W) at 1 / 2^times of their size, with mean inverse depth."""
+        if times:  # An image at its own size stays the same, bit for bit.
             target, camera = resize(target, camera, camera.height >> times, camera.width >> times)
             height, width = source_camera.height >> times, source_camera.width >> times
             source, source_camera = resize(source, source_camera, height, width)
@@ -133,7 +131,7 @@ class _Pair:
             yield cls(own, other, inverse, np.linalg.inv(K), K_source)
 
     def align(self, T: Doubles, brightness: Doubles) -> _State:
-        """Take steps that lower the cost of pixels visible before and after: hiding pixels gains nothing."""
+        """Take steps that lower the cost of pixels visible before and after, so that hiding pixels gains nothing."""
         from stadia.geometry.bundle_adjustment import alignment_kernels
 
         state, damping = self.linearize(T, brightness), 1e-3
@@ -157,13 +155,12 @@ class _Pair:
 
     @staticmethod
     def solve(curvature: Doubles, downhill: Doubles, damping: float) -> Doubles:
-        """Return the Gauss-Newton step (8,), each unknown damped in proportion to its own curvature."""
+        """Return the Gauss-Newton step (8,), each unknown damped in proportion to its curvature."""
         damped = curvature + np.diag(damping * curvature.diagonal() + NEAR)
         return np.asarray(np.linalg.solve(damped, downhill), np.float64)
 
     def linearize(self, T: Doubles, brightness: Doubles) -> _State:
-        """Return the residuals under a motion and a change of brightness."""
-        from stadia.geometry.bundle_adjustment import alignment_kernels  # numba: only if images are aligned
+        from stadia.geometry.bundle_adjustment import alignment_kernels  # numba is imported only if images are aligned
 
         moved = np.empty((3, 4))
         moved[:, :3], moved[:, 3] = T[:3, :3] @ self.K_target_inverse, T[:3, 3]
@@ -174,7 +171,7 @@ class _Pair:
         return _State(T, brightness, transform, residual, seen)
 
     def normal_equations(self, state: _State, inverse_variance: float) -> tuple[Doubles, Doubles]:
-        """Return curvature (8, 8) and downhill (8,) in a twist (v, w) from the left and in the brightness.
+        """Return curvature (8, 8) and downhill (8,), for a left twist (v, w), log gain and offset.
 
         A twist moves a source point by v + w x p (Kerl et al., eq. 10 and 11).
         """
@@ -190,19 +187,18 @@ class _Pair:
         return curvature, downhill
 
 
-_MAX_LOG_GAIN = 80.0  # its exponential is within float32; a step that goes there is refused for its cost
+_MAX_LOG_GAIN = 80.0  # its exponential fits float32; the cost refuses larger steps
 
 
 def _gain(brightness: Doubles) -> np.float32:
-    """Return the gain of a logarithm, bounded for steps of nearly black images."""
     return np.float32(math.exp(min(float(brightness[0]), _MAX_LOG_GAIN)))
 
 
-_SMALL_RAD = 1e-4  # below it the series are exact to float64
+_SMALL_RAD = 1e-4  # the series are exact to float64 below it
 
 
 def _exponential(twist: Doubles) -> Doubles:
-    """Return the motion (4, 4) of a twist (6,), v then w: `se3.se3_exp` for one, in a tenth of the time."""
+    """Return the motion (4, 4) of a twist (6,), in a tenth of the time of `se3.se3_exp`."""
     x, y, z = twist[3:]
     W = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     angle = math.sqrt(x * x + y * y + z * z)

@@ -1,8 +1,7 @@
 """Photometric and virtual-stereo residuals of points with their Jacobians, for direct bundle adjustment.
 
-A point is a pixel of its host image with an inverse depth; eight pixels around it with the same depth are compared
-(Engel, Koltun and Cremers, Direct sparse odometry, PAMI 2018, eq. 1 to 4; Yang et al., D3VO, arXiv 2003.01060, eq. 9
-to 11). Poses take a twist (v, w) from the left: T <- exp(twist) T.
+A point is a pixel of its host image with an inverse depth, shared by eight pixels around it (Engel et al., DSO, PAMI
+2018, eq. 1 to 4; Yang et al., D3VO, arXiv 2003.01060, eq. 9 to 11). Poses take a left twist (v, w): T <- exp(twist) T.
 """
 
 from __future__ import annotations
@@ -17,24 +16,24 @@ from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.se3 import compose, inverse, se3_exp
 
 PATTERN = ((0, 0), (0, -2), (-1, -1), (1, -1), (-2, 0), (2, 0), (-1, 1), (0, 2))
-"""x and y of the pixels of a point (Direct sparse odometry, fig. 4)."""
+"""Offsets x and y of the pixels of a point (DSO, fig. 4)."""
 
-MARGIN = 2  # pixels around a point that the pattern reaches
+MARGIN = 2  # radius of the pattern in pixels
 
 RELIEF = (0.8, 1.25)
-"""Range of relative inverse depth within the pattern on one surface."""
+"""A pattern shows one surface if its relative inverse depths are within this range."""
 
-_CONTRAST, _ALPHA = 0.2, 0.1  # of the weights: a gradient per pixel, and a typical residual
+_CONTRAST, _ALPHA = 0.2, 0.1  # typical gradient per pixel and typical residual, for the weights
 
 
 @dataclass(frozen=True, slots=True)
 class WindowFrames:
-    """Images of one window.
+    """The images of one window.
 
     gray: (F, H, W) in [0, 1].  K: (F, 3, 3).  T_camera_world: (F, 4, 4) float64.
     brightness: (F, 2) float64, a and b: an image shows exp(a) times the world's brightness, plus b.
-    T_first: (F, 4, 4) at which the derivatives of the motion are taken (first-estimate Jacobians: Huang et al., ISER
-        2008); None: T_camera_world.
+    T_first: (F, 4, 4) where motion is differentiated (first-estimate Jacobians: Huang et al., ISER 2008); None:
+        T_camera_world.
     """
 
     gray: Tensor
@@ -49,11 +48,11 @@ class WindowFrames:
 
 @dataclass(frozen=True, slots=True)
 class HostPoints:
-    """Points of hosts among Frames.
+    """Points of host frames.
 
-    host: (P,) index of the frame.  pixel: (P, 2), x then y.
-    ray: (P, 8, 3) of the pattern's pixels, at z = 1 in the host.  inverse_depth: (P,) of the pixel itself.
-    relief: (P, 8) inverse depth of the pattern's pixels over the point's, from the predicted depth.
+    host: (P,) frame index.  pixel: (P, 2), x then y.
+    ray: (P, 8, 3) of the pattern's pixels, at z = 1 in the host.  inverse_depth: (P,).
+    relief: (P, 8) predicted inverse depth of the pattern's pixels over the point's.
     value: (P, 8) brightness in the host.  weight: (P, 8) of the squared residuals.
     """
 
@@ -75,7 +74,7 @@ class HostPoints:
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """Pairs of points and frames. point, frame: (S,) indices, without repeats, and without a point in its host."""
+    """Pairs of a point and another frame; point, frame: (S,) unique indices."""
 
     point: Tensor
     frame: Tensor
@@ -86,10 +85,10 @@ class Observations:
 
 @dataclass(frozen=True, slots=True)
 class PhotometricResiduals:
-    """Residuals of observations. value: (S, 8).  seen: (S,) bool, the whole pattern visible in the frame.
+    """Residuals of observations; value: (S, 8), seen: (S,) bool, true if the frame shows the whole pattern.
 
-    slope: (S, 8, 9) in the frame's unknowns (the twist of its pose from the left, a, b), and in the inverse depth.
-        In the host's unknowns: the first eight times `host_jacobians`.
+    slope: (S, 8, 9) in the frame's left twist, a and b, and in the inverse depth. `host_jacobians` times the first
+        eight are the slopes in the host's unknowns.
     """
 
     value: Tensor
@@ -102,10 +101,9 @@ def make_host_points(
 ) -> HostPoints:
     """Return points of one image.
 
-    Args:
-        gray: (H, W).  K: (3, 3).  host: its index among the frames.
-        pixel: (P, 2) whole numbers, MARGIN from the edge at least.
-        inverse_depth, weight: (H, W) of the image.
+    gray: (H, W).  K: (3, 3).  host: index of the frame.
+    pixel: (P, 2) integers, at least MARGIN from the edge.
+    inverse_depth, weight: (H, W).
     """
     x, y = (pixel[:, None].long() + torch.tensor(PATTERN, device=pixel.device)).unbind(-1)
     around = torch.stack((x, y, torch.ones_like(x)), -1).to(K)
@@ -117,7 +115,7 @@ def make_host_points(
 
 
 def se3_adjoint(T: Tensor) -> Tensor:
-    """Return (..., 6, 6) of motions (..., 4, 4), twists v then w: T exp(x) = exp(adjoint x) T."""
+    """Return the adjoint (..., 6, 6) of motions (..., 4, 4): T exp(x) = exp(adjoint x) T, x = (v, w)."""
     R, t = T[..., :3, :3], T[..., :3, 3]
     crossed = torch.linalg.cross(t[..., :, None].expand_as(R), R, dim=-2)
     top, bottom = torch.cat((R, crossed), -1), torch.cat((torch.zeros_like(R), R), -1)
@@ -127,8 +125,7 @@ def se3_adjoint(T: Tensor) -> Tensor:
 def sample_frames(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sample images (F, H, W) bilinearly at pixels (S, 8, 2) of frames (S,).
 
-    Returns value and exact slopes along x and y, each (S, 8), and inside (S, 8) bool, within the outermost centers. A
-    NaN pixel is not inside, and its value is NaN.
+    Returns value and exact slopes along x and y, each (S, 8), and inside (S, 8) bool, within the outermost centers.
     """
     height, width = gray.shape[-2:]
     x, y = pixels.unbind(-1)
@@ -146,9 +143,9 @@ def sample_frames(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, 
 
 
 def rotate_rays(ray: Tensor, R: Tensor) -> Tensor:
-    """Rotate rays (S, N, 3) by R (S, 3, 3), without a matrix product.
+    """Rotate rays (S, N, 3) by R (S, 3, 3) without a matrix product.
 
-    oneDNN would compile a program for each number of rows, and keep 1024 of them (90 MB).
+    For a matrix product, oneDNN would cache 1024 programs, one for each number of rows (90 MB).
     """
     x, y, z = (column[:, None] for column in R.unbind(-1))
     return ray[..., :1] * x + ray[..., 1:2] * y + ray[..., 2:] * z
@@ -159,7 +156,7 @@ def project_rays(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Project points of a ray (S, 8, 3) at z = 1 and an inverse depth (S, 8) by T (S, 4, 4) and K (S, 3, 3).
 
-    Returns pixels (S, 8, 2); x and y at z = 1, nearness z_there / z_here, and whether in front of the camera, (S, 8).
+    Returns pixels (S, 8, 2); x, y, nearness z_there / z_here, and is_in_front, each (S, 8).
     """
     R, t = T[..., :3, :3].to(ray), T[..., :3, 3].to(ray)
     moved = rotate_rays(ray, R) + inverse_depth[..., None] * t[:, None]
@@ -174,8 +171,7 @@ def project_rays(
 def compute_residuals(frames: WindowFrames, points: HostPoints, sightings: Observations) -> PhotometricResiduals:
     """Return (I_j[p'] - b_j) - exp(a_j - a_i) (I_i[p] - b_i) over the pattern of every observation, with its slopes.
 
-    p' is the pixel of frame j that shows the host's pixel p at the point's inverse depth. Slopes are taken at
-    frames.T_first.
+    Pixel p' of frame j shows pixel p of the host i. Slopes are taken at frames.T_first.
     """
     i, j = points.host[sightings.point], sightings.frame
     ray, relief = points.ray[sightings.point], points.relief[sightings.point]
@@ -198,7 +194,7 @@ def compute_residuals(frames: WindowFrames, points: HostPoints, sightings: Obser
 def host_jacobians(frames: WindowFrames) -> Tensor:
     """Return (F, F, 8, 8) float64, by frame and host: slopes in the host's unknowns over slopes in the frame's.
 
-    T_frame_host exp(-x) = exp(-adjoint x) T_frame_host: a motion of the host moves all its points the other way.
+    T_frame_host exp(-x) = exp(-adjoint x) T_frame_host: moving the host moves its points the other way.
     """
     first = frames.T_camera_world if frames.T_first is None else frames.T_first
     a = frames.brightness[:, 0]
@@ -210,14 +206,13 @@ def host_jacobians(frames: WindowFrames) -> Tensor:
 
 
 def _relative_motions(T_camera_world: Tensor, host: Tensor, frame: Tensor) -> Tensor:
-    """Return T_frame_host (S, 4, 4) float64; every pair of frames is composed once."""
     return compose(T_camera_world[:, None], inverse(T_camera_world)[None])[frame, host]
 
 
 def _brightness_slopes(
     T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor, along_x: Tensor, along_y: Tensor
 ) -> Tensor:
-    """Return (S, 8, 7), derivatives of brightness in the twist and in the inverse depth."""
+    """Return the derivatives (S, 8, 7) of brightness in the twist and the inverse depth."""
     _, x, y, nearness, in_front = project_rays(T, ray, inverse_depth, K)
     nearer = in_front / torch.where(in_front, nearness, torch.ones_like(nearness))
     in_x = along_x * K[:, None, 0, 0]
@@ -232,30 +227,29 @@ def _brightness_slopes(
 
 
 def huber_cost(residual: Tensor, bend: float) -> tuple[Tensor, Tensor]:
-    """Return Huber's cost (r^2 / 2 up to |r| = bend, then linear) and the weight of r^2 / 2 with the same slope."""
+    """Return Huber's cost (r^2 / 2 up to |r| = bend, then linear) and its weight for r^2 / 2."""
     size = residual.abs()
     weight = bend / size.clamp(min=bend)
     return torch.where(size <= bend, residual.square() / 2, bend * (size - bend / 2)), weight
 
 
 def gradient_weight(slope_squared: Tensor) -> Tensor:
-    """Return c^2 / (c^2 + |grad I|^2): position errors change steep pixels more (Direct sparse odometry, eq. 7)."""
+    """Return c^2 / (c^2 + |grad I|^2): steep pixels suffer most from position errors (DSO, eq. 7)."""
     return _CONTRAST**2 / (_CONTRAST**2 + slope_squared)
 
 
 def uncertainty_weight(log_uncertainty: Tensor) -> Tensor:
-    """Return alpha^2 / (alpha^2 + Sigma^2) of a log Sigma (D3VO, eq. 12, without alpha)."""
+    """Return alpha^2 / (alpha^2 + Sigma^2) for log Sigma (D3VO, eq. 12, without alpha)."""
     return _ALPHA**2 / (_ALPHA**2 + (2 * log_uncertainty).exp())
 
 
 def select_pixels(gray: Tensor, allowed: Tensor, count: int) -> Tensor:
-    """Return up to about `count` pixels (P, 2), x then y: the steepest of each square cell.
+    """Return about `count` pixels (P, 2), x then y: the steepest in each square cell.
 
     gray: (H, W) in [0, 1].
     allowed: (H, W) bool; pixels within MARGIN + 1 of the edge are left out too.
 
-    A cell's best must exceed the image's median slope and one gray level in 255 per pixel (Direct sparse odometry,
-    3.2).
+    A pixel's slope must exceed the image's median and one gray level in 255 per pixel (DSO, 3.2).
     """
     height, width = gray.shape
     squared = squared_gradient(gray)
@@ -270,7 +264,7 @@ def select_pixels(gray: Tensor, allowed: Tensor, count: int) -> Tensor:
 
 
 def squared_gradient(gray: Tensor) -> Tensor:
-    """Return |grad I|^2 (..., H, W) by central differences, per pixel; 0 on the edge."""
+    """Return |grad I|^2 (..., H, W) by central differences; 0 on the edge."""
     squared = torch.zeros_like(gray)
     along_x = (gray[..., 1:-1, 2:] - gray[..., 1:-1, :-2]) / 2
     along_y = (gray[..., 2:, 1:-1] - gray[..., :-2, 1:-1]) / 2
@@ -279,21 +273,21 @@ def squared_gradient(gray: Tensor) -> Tensor:
 
 
 def apply_step(frames: WindowFrames, step: Tensor) -> WindowFrames:
-    """Return frames after a step (F, 8): twists from the left, and changes of a and b."""
+    """Return the frames after a step (F, 8) of left twists, a and b."""
     T = compose(se3_exp(step[:, :6]), frames.T_camera_world)
     return replace(frames, T_camera_world=T, brightness=frames.brightness + step[:, 6:])
 
 
-# -- virtual stereo: a point's depth against the predicted depth in the rig's other camera (Yang et al., Deep virtual
+# -- virtual stereo: a point's depth compared with predicted depth in the rig's other camera (Yang et al., Deep virtual
 # stereo odometry, ECCV 2018, eq. 8 and 9; D3VO, arXiv 2003.01060, eq. 14 and 15)
 
 
 @dataclass(frozen=True, slots=True)
 class VirtualStereo:
-    """Predicted depth of a window's frames in their right camera.
+    """Predicted depth of a window's frames in the right camera.
 
-    inverse_depth_right: (F, H, W) in the right camera's pixels, with the frame's own K.
-    T_right_left: (4, 4) float64 of the rig, in the unit of depth.
+    inverse_depth_right: (F, H, W) in the right camera's pixels, with the frame's K.
+    T_right_left: (4, 4) float64 in the unit of depth.
     """
 
     inverse_depth_right: Tensor
@@ -302,7 +296,7 @@ class VirtualStereo:
 
 @dataclass(frozen=True, slots=True)
 class StereoResiduals:
-    """Residuals of points. value, slope in the inverse depth: (P, 8).  seen: (P,) bool, visible in both cameras."""
+    """Stereo residuals of points; value, slope in inverse depth: (P, 8), seen: (P,) bool, visible in both cameras."""
 
     value: Tensor
     slope: Tensor
@@ -310,9 +304,9 @@ class StereoResiduals:
 
 
 def compute_stereo_residuals(gray: Tensor, K: Tensor, points: HostPoints, stereo: VirtualStereo) -> StereoResiduals:
-    """Return I[p''] - I[p]: p maps to p' in the right camera by the point's depth, and back to p'' by depth there.
+    """Return I[p''] - I[p]: p maps to p' in the right camera, and back to p'' by the depth there.
 
-    Both depths agree if p'' = p, which fixes the scale by the rig's baseline.
+    The depths agree if p'' = p, which fixes the scale by the rig's baseline.
 
     gray: (F, H, W).  K: (F, 3, 3).
     """
@@ -336,7 +330,7 @@ def compute_stereo_residuals(gray: Tensor, K: Tensor, points: HostPoints, stereo
 
 
 def _multiply_by_focal(moves: Tensor, K: Tensor) -> Tensor:
-    """Return motions (S, 8, 2) in pixels from motions at z = 1, by K (S, 3, 3); see rotate_rays."""
+    """Scale motions (S, 8, 2) at z = 1 to pixels by K (S, 3, 3); see `rotate_rays`."""
     K, (x, y) = K.to(moves)[:, None], moves.unbind(-1)
     return torch.stack((K[..., 0, 0] * x + K[..., 0, 1] * y, K[..., 1, 1] * y), -1)
 

@@ -22,12 +22,12 @@ from stadia.geometry.bundle_adjustment.photometric_residuals import (
 )
 from stadia.geometry.se3 import compose, hat, inverse, se3_log
 
-NOISE = 0.03  # standard deviation of a residual between two good views: eight gray levels, also from resampling
-BEND = 0.035  # residual from which Huber's cost is linear: nine gray levels (Direct sparse odometry)
-OUTLIER = 0.05  # residual of each pixel from which an observation is an outlier or occluded, and has no gradient
-DEPTH_BEND = 1.0  # the same for depth, in its standard deviations: at object edges a predicted depth is off by many
-BRIGHTNESS_DEVIATION = (0.5, 0.2)  # of the prior on a and b; nothing else constrains a frame with few observations
-_MIN_GAIN = 1e-4  # share of the cost; a step that gains less is the last
+NOISE = 0.03  # standard deviation of a residual between two good views: eight gray levels
+BEND = 0.035  # residual at which Huber's cost becomes linear: nine gray levels (DSO)
+OUTLIER = 0.05  # a larger mean residual marks an outlier or occlusion
+DEPTH_BEND = 1.0  # standard deviations of depth at which the cost becomes linear: predictions fail at edges
+BRIGHTNESS_DEVIATION = (0.5, 0.2)  # prior deviations of a and b, which hold frames with few observations
+_MIN_GAIN = 1e-4  # share of the cost; a smaller gain ends the steps
 # Bernoulli's B_n / n!
 _INVERSE_JACOBIAN = (1.0, -1 / 2, 1 / 12, 0.0, -1 / 720, 0.0, 1 / 30240, 0.0, -1 / 1209600, 0.0, 1 / 47900160)
 
@@ -36,7 +36,7 @@ _INVERSE_JACOBIAN = (1.0, -1 / 2, 1 / 12, 0.0, -1 / 720, 0.0, 1 / 30240, 0.0, -1
 class MotionFactors:
     """Predicted motions between frames of the window.
 
-    earlier, later: (M,) indices.  T_later_earlier: (M, 4, 4) float64.  deviation: (M, 6) of their logarithm, v then w.
+    earlier, later: (M,) indices.  T_later_earlier: (M, 4, 4) float64.  deviation: (M, 6) of the logarithm (v, w).
     """
 
     earlier: Tensor
@@ -45,15 +45,15 @@ class MotionFactors:
     deviation: Tensor
 
     def select(self, rows: Tensor) -> MotionFactors:
-        """Return some of them, by a mask (M,)."""
+        """Return the motions of a mask (M,)."""
         return MotionFactors(*(getattr(self, name)[rows] for name in MotionFactors.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
 class MarginalPrior:
-    """Marginal prior on the first G frames: x H x / 2 + g x, with x the difference from a reference.
+    """The prior x H x / 2 + g x on the first G frames; x is their deviation from a reference. All float64.
 
-    T_camera_world: (G, 4, 4), brightness (G, 2): the reference.  H: (8 G, 8 G).  g: (8 G,). All float64.
+    T_camera_world: (G, 4, 4) and brightness (G, 2) of the reference.  H: (8 G, 8 G).  g: (8 G,).
     """
 
     T_camera_world: Tensor
@@ -62,23 +62,23 @@ class MarginalPrior:
     g: Tensor
 
     def deviation(self, frames: WindowFrames) -> Tensor:
-        """Return (8 G,): the twist from the reference, and the differences of a and b, frame by frame."""
+        """Return the deviation (8 G,): each frame's twist from the reference, and differences of a and b."""
         count = len(self.brightness)
         twist = se3_log(compose(frames.T_camera_world[:count], inverse(self.T_camera_world)))
         return torch.cat((twist, frames.brightness[:count] - self.brightness), -1).flatten()
 
     def cost(self, frames: WindowFrames) -> Tensor:
-        """Return the cost of the frames' deviation from the prior, a scalar."""
+        """Return the scalar cost of the frames' deviation."""
         x = self.deviation(frames)
         return x @ self.H @ x / 2 + self.g @ x
 
 
 @dataclass(frozen=True, slots=True)
 class WindowProblem:
-    """All variables of a window with their factors.
+    """All variables and factors of a window.
 
-    expected, deviation: (P,) the predicted inverse depth of each point and its standard deviation.
-    stereo: the predicted depth of the rig's right camera, if known.
+    expected, deviation: (P,) predicted inverse depth of each point and its standard deviation.
+    stereo: predicted depth of the right camera, if known.
     """
 
     frames: WindowFrames
@@ -92,14 +92,14 @@ class WindowProblem:
 
     @property
     def first_estimates(self) -> WindowFrames:
-        """Return the frames, with derivatives of frames in the prior at its reference."""
+        """Return the frames; frames in the prior are differentiated at its reference."""
         if self.prior is None:
             return self.frames
         free = self.frames.T_camera_world[len(self.prior.brightness) :]
         return replace(self.frames, T_first=torch.cat((self.prior.T_camera_world, free)))
 
     def apply_step(self, step: Tensor, in_depth: Tensor) -> WindowProblem:
-        """Return the bundle after a step (F, 8) of the frames and (P,) of the inverse depths, which stay positive."""
+        """Return the problem after a step of frames (F, 8) and of positive inverse depths (P,)."""
         least = 1e-3 * self.expected
         inverse_depth = torch.maximum(self.points.inverse_depth + in_depth.to(least), least)
         points = replace(self.points, inverse_depth=inverse_depth)
@@ -108,7 +108,7 @@ class WindowProblem:
 
 @dataclass(frozen=True, slots=True)
 class NormalEquations:
-    """Second-order model of a bundle's cost, float64, in the unknowns of the frames (N = 8 F) and of the points.
+    """Second-order float64 model of a window's cost, in N = 8 F unknowns of frames and P of points.
 
     H: (N, N), g: (N,); H_point: (P,), g_point: (P,); H_between: (P, N).
     """
@@ -120,13 +120,13 @@ class NormalEquations:
     H_between: Tensor
 
     def without_points(self, damping: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Return H and g of the frames with the points at their optimum; damping scales each unknown's curvature."""
+        """Return H and g of the frames, with points at their optimum; damping scales each curvature."""
         H = self.H + torch.diag(damping * self.H.diagonal())
         scaled = self.H_between / self._damped(damping)[:, None]
         return H - self.H_between.mT @ scaled, self.g - scaled.mT @ self.g_point
 
     def step(self, damping: float) -> tuple[Tensor, Tensor]:
-        """Return the damped Gauss-Newton step of the frames (N,) and of the inverse depths (P,)."""
+        """Return the damped Gauss-Newton step of the frames (N,) and inverse depths (P,)."""
         H, g = self.without_points(damping)
         ridge = torch.eye(len(H), dtype=H.dtype) * (1e-12 * H.diagonal().max() + 1e-12)
         step: Tensor = -torch.linalg.solve(H + ridge, g)
@@ -138,7 +138,7 @@ class NormalEquations:
 
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
-    """Residuals with their inliers (S,) bool and costs (S,), and the cost () of all other factors."""
+    """Residuals, inliers (S,) bool, costs (S,) and the other factors' cost ()."""
 
     found: PhotometricResiduals
     inliers: Tensor
@@ -151,10 +151,9 @@ class _Evaluation:
 
 
 def solve_window(bundle: WindowProblem, steps: int = 6) -> tuple[WindowProblem, list[float]]:
-    """Lower the cost by up to `steps` damped Gauss-Newton steps; return the bundle and the falling costs.
+    """Take up to `steps` damped Gauss-Newton steps; return the problem and its falling costs.
 
-    An observation that a step moves out of its image keeps its cost, so that moving it out gains nothing. No gradient
-    passes.
+    An observation keeps its cost if a step moves it out of the image. No gradient passes.
     """
     whole, evaluation = bundle, _evaluate(bundle)
     bundle, evaluation = _select_observations(bundle, evaluation.found.seen), evaluation.select(evaluation.found.seen)
@@ -177,9 +176,9 @@ def solve_window(bundle: WindowProblem, steps: int = 6) -> tuple[WindowProblem, 
 
 
 def marginalize_oldest_frame(bundle: WindowProblem) -> MarginalPrior:
-    """Return the oldest frame and its points as a prior on the remaining frames; its points must be in `bundle`.
+    """Return the oldest frame and its points as a prior on the other frames.
 
-    Observations of other hosts' points in it are dropped (Direct sparse odometry, 3.3).
+    Observations of other hosts' points in it are dropped (DSO, 3.3).
     """
     bundle = _select_observations(bundle, bundle.points.host[bundle.sightings.point] == 0)
     if bundle.motions is not None:
@@ -200,7 +199,7 @@ def marginalize_oldest_frame(bundle: WindowProblem) -> MarginalPrior:
 
 
 def schur_complement(H: Tensor, g: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the quadratic x H x / 2 + g x minimized over the first `count` unknowns (Schur's complement)."""
+    """Return H and g with the first `count` unknowns at their optimum (Schur's complement)."""
     # Metres, radians and brightness differ by orders of magnitude.
     scale = H.diagonal()[:count].clamp(min=1e-12).rsqrt()
     inside = scale[:, None] * H[:count, :count] * scale + 1e-12 * torch.eye(count, dtype=H.dtype)
@@ -211,7 +210,6 @@ def schur_complement(H: Tensor, g: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _select_observations(bundle: WindowProblem, rows: Tensor) -> WindowProblem:
-    """Return the bundle with some of the observations (S,) bool."""
     return replace(bundle, sightings=Observations(bundle.sightings.point[rows], bundle.sightings.frame[rows]))
 
 
@@ -231,20 +229,20 @@ def _evaluate(bundle: WindowProblem) -> _Evaluation:
     if bundle.stereo is not None:
         stereo = compute_stereo_residuals(bundle.frames.gray, bundle.frames.K, bundle.points, bundle.stereo)
         cost, highest = _pattern_cost(stereo.value, bundle.points.weight)
-        # Invisible points cost the most: leaving the image gains nothing.
+        # Invisible points cost the most, so leaving the image gains nothing.
         other = other + torch.where(stereo.seen, torch.minimum(cost, highest), highest).sum()
     observation_cost = torch.where(found.seen, torch.minimum(each, max_cost), torch.zeros_like(each))
     return _Evaluation(found, inliers, observation_cost, other)
 
 
 def _pattern_cost(value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (S,) float64 of residuals and weights (S, 8): the costs of the patterns, and the largest possible ones."""
+    """Return the costs and largest possible costs (S,) float64 of residuals and weights (S, 8)."""
     each = (huber_cost(value, BEND)[0] * weight).sum(-1).double() / NOISE**2
     return each, float(huber_cost(weight.new_tensor(OUTLIER), BEND)[0]) * weight.sum(-1).double() / NOISE**2
 
 
 def compute_motion_errors(frames: WindowFrames, motions: MotionFactors) -> tuple[Tensor, Tensor]:
-    """Return Log(T~ T) (M, 6) of the predicted motion T~ and the inverse T found, with its Jacobian (M, 6, 12).
+    """Return Log(T~ T) (M, 6) of the predicted motion T~ and the found inverse T, with its Jacobian (M, 6, 12).
 
     T~ exp(x) T = exp(adjoint x) T~ T; the inverse right Jacobian is the left one at the negative.
     """
@@ -255,7 +253,7 @@ def compute_motion_errors(frames: WindowFrames, motions: MotionFactors) -> tuple
 
 
 def _inverse_left_jacobian(twist: Tensor) -> Tensor:
-    """Return (..., 6, 6): Log(exp(x) exp(twist)) = twist + this x, to first order; exact to 1e-9 below 1 radian."""
+    """Return J (..., 6, 6) of Log(exp(x) exp(twist)) = twist + J x, to first order; exact to 1e-9 below 1 radian."""
     v, w = hat(twist[..., :3]), hat(twist[..., 3:])
     ad = torch.cat((torch.cat((w, v), -1), torch.cat((torch.zeros_like(w), w), -1)), -2)
     power = torch.eye(6, dtype=twist.dtype).expand_as(ad)
@@ -269,9 +267,9 @@ def _inverse_left_jacobian(twist: Tensor) -> Tensor:
 def build_normal_equations(
     bundle: WindowProblem, found: PhotometricResiduals, inliers: Tensor, *, brightness_of: tuple[int, ...] | None = None
 ) -> NormalEquations:
-    """Return the normal equations of a bundle, from the residuals of its inlier observations (S,).
+    """Return the normal equations from the residuals of inlier observations (S,).
 
-    brightness_of: frames whose own brightness factor is included; None: all.
+    brightness_of: frames with a brightness factor; None: all.
     """
     normal = _sum_observations(bundle, found, inliers)
     count = len(bundle.frames)
@@ -296,7 +294,7 @@ def build_normal_equations(
 
 
 def _sum_observations(bundle: WindowProblem, found: PhotometricResiduals, inliers: Tensor) -> NormalEquations:
-    """Sum products of Jacobians per pair of frames, then bring them to the host's unknowns."""
+    """Sum products of Jacobians per pair of frames, then convert them to the host's unknowns."""
     frames, points, sightings = bundle.frames, bundle.points, bundle.sightings
     F, host, frame = len(frames), points.host[sightings.point], sightings.frame
     _, weight = huber_cost(found.value, BEND)
@@ -324,7 +322,6 @@ def _sum_observations(bundle: WindowProblem, found: PhotometricResiduals, inlier
 
 
 def _add_stereo(normal: NormalEquations, bundle: WindowProblem, stereo: VirtualStereo) -> None:
-    """Add the stereo residuals, which depend on inverse depths only."""
     found = compute_stereo_residuals(bundle.frames.gray, bundle.frames.K, bundle.points, stereo)
     cost, max_cost = _pattern_cost(found.value, bundle.points.weight)
     inliers = found.seen & (cost < max_cost)
@@ -344,7 +341,7 @@ def _add_motions(normal: NormalEquations, frames: WindowFrames, motions: MotionF
 
 
 def compute_depth_information(bundle: WindowProblem, host: int) -> Tensor:
-    """Return (P,) the images' relative information on the inverse depths of a host's points, 0 for other hosts.
+    """Return the images' relative information (P,) on the inverse depths of a host's points, 0 for other hosts.
 
     It is inverse depth squared over its variance.
     """

@@ -1,1 +1,1 @@
-"""The ground: horizon, road plane, and the heights of camera and objects above it."""
+"""Horizon, road plane, and heights of the camera and of objects."""

@@ -1,7 +1,7 @@
-"""Camera height from objects of known height, by their boxes or by predicted depth.
+"""Estimate the camera height from objects of known height.
 
-`survey_camera_height` uses boxes, a horizon and the distribution of heights. `estimate_camera_heights` uses predicted
-depth; the recipe `metric` learns its scale from it (FUMET, arXiv 2312.04530).
+`survey_camera_height` uses their boxes, and `estimate_camera_heights` uses predicted depth for the recipe `metric`
+(FUMET, arXiv 2312.04530).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from stadia.geometry.ground.object_scale import measure_box_heights
 from stadia.geometry.ground.road_plane import RoadPixelHeights, measure_silhouettes
 from stadia.geometry.segments import Segments, segment_quantiles
 
-_FIT_SHARE = 0.5  # of the least height: where the horizon is fitted, objects are chosen by how high they should be
-_BOX_STD_PX = 1.0  # of an edge of a box, one standard deviation
-_STEPS, _ROLL_STD = 10, math.tan(math.radians(2.0))  # the prior on camera roll
-_SHIFTS = 24  # to each side, over three deviations
-_MAX_FITTED, _TRIALS = 1500, 200  # objects that a horizon is fitted to, and samples of three of them
-_CONFIDENCE = 0.975, 1.96  # of 95 %, two-sided
+_FIT_SHARE = 0.5  # objects below this share of the least height do not take part in the fit of the horizon
+_BOX_STD_PX = 1.0  # standard deviation of a box's edge
+_STEPS, _ROLL_STD = 10, math.tan(math.radians(2.0))  # steps of the fit, and the prior's deviation of camera roll
+_SHIFTS = 24  # horizon shifts tried on each side, over three deviations
+_MAX_FITTED, _TRIALS = 1500, 200  # largest number of objects in a horizon's fit, and number of samples of three objects
+_CONFIDENCE = 0.975, 1.96  # 95 %, two-sided
 
 
 class ObjectStatus(StrEnum):
@@ -51,14 +51,14 @@ class ObjectStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BoxedObjects:
-    """Objects on a road in images of one camera.
+    """Boxes of objects on a road, seen by one camera.
 
-    frame: (N,) int64, the image, in order of time.
-    box_px: (N, 4) float64 left, top, right, bottom edges in pixels; of a mask, first row - 0.5 to last row + 0.5.
+    frame: (N,) int64, in order of time.
+    box_px: (N, 4) float64 left, top, right, bottom; a mask reaches from first row - 0.5 to last row + 0.5.
     height_m: (N,) float64 known heights, NaN if unknown.
     spread_m: (N,) their standard deviation.
     hidden: (N,) bool, foot or top is known to be occluded.
-    cut: (N,) bool, the image's edge cuts it, or may.
+    cut: (N,) bool, the image's edge may cut it.
     """
 
     frame: Tensor
@@ -78,11 +78,11 @@ class BoxedObjects:
 
     @property
     def height_px(self) -> Tensor:
-        """Return (N,), from the upper edge to the lower."""
+        """Return (N,), the height of each box."""
         return self.box_px[:, 3] - self.box_px[:, 1]
 
     def select(self, chosen: Tensor) -> BoxedObjects:
-        """Return some of them, by bool or by number."""
+        """Return the objects of a mask or of indices."""
         return BoxedObjects(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
@@ -90,11 +90,10 @@ class BoxedObjects:
 class HeightSurvey:
     """Camera height estimated from objects, in metres.
 
-    camera_height_m, low_m, high_m: the estimate and its 95 % interval over objects, frames and horizon. A wrong prior
-        of a whole class is not included; it scales the height.
+    camera_height_m, low_m, high_m: the estimate and its 95 % interval. A wrong prior of a whole class scales all three.
     implied_height_m: (N,) by each object; NaN if not used, 0 above the horizon.
-    verdict: N of them.
-    horizons: (F, 3) of each frame.
+    verdict: N statuses.
+    horizons: (F, 3).
     """
 
     camera_height_m: float
@@ -119,7 +118,7 @@ def pitch_roll_deg(normal: Tensor) -> tuple[float, float]:
 
 
 def classify_boxes(objects: BoxedObjects, *, min_px: float = 20.0) -> list[ObjectStatus]:
-    """Return the status of each of N boxes, before any horizon."""
+    """Return the status of each of N boxes before a horizon is known."""
     verdict = [ObjectStatus.INLIER] * len(objects)
     has_no_height = ~((objects.height_m > 0) & (objects.spread_m > 0))
     reasons = {ObjectStatus.HIDDEN: objects.hidden, ObjectStatus.SMALL: objects.height_px < min_px}
@@ -144,23 +143,19 @@ def survey_camera_height(
     draws: int = 200,
     seed: int = 0,
 ) -> HeightSurvey:
-    """Return the camera's height from all objects together.
+    """Return the camera's height from all objects together; detections of one object share the error of its height.
 
-    objects: N in `frames` images of one camera.
     focal_px: focal length along y.
-    horizons: (3,) or (F, 3) if known. Horizons of one mount are corrected by one common shift, estimated from near and
-        far objects with the prior `horizon_deg`. None: one horizon for all images, fitted to the objects; that needs
-        many objects near and far, and one camera orientation.
-    is_single_mount: horizons of all images share one error; False: independent errors, as for several roads.
-    horizon_deg: standard deviation of the horizon, 0.3 degrees for the pitch of a car. It lowers the weight of far
-        objects.
-    tolerance: largest |ln| of an object's implied height over the estimate, for an inlier.
+    horizons: (3,) or (F, 3), corrected by one common shift for each mount. None: one horizon is fitted, which needs
+        many near and far objects and one camera orientation.
+    is_single_mount: horizons share one error; False: errors are independent, as for several roads.
+    horizon_deg: standard deviation of the horizon; a car pitches by 0.3 degrees.
+    tolerance: largest |ln| of an inlier's implied height over the estimate.
     min_px: smallest box height.
-    sample: objects of a RANSAC sample for the horizon.
-    draws: of the bootstrap over stretches of frames and over objects.
+    sample: number of objects of a RANSAC sample.
+    draws: number of bootstrap draws of frames and objects.
 
-    An object in many frames has one unknown height: its detections share the spread of its class.
-    Raises GeometryError if no object is left, or if they do not agree on a horizon.
+    Raises GeometryError if no object is usable, or if objects do not agree on a horizon.
     """
     verdict, usable = _find_usable_objects(objects, min_px * (1 if horizons is not None else _FIT_SHARE))
     generator = torch.Generator().manual_seed(seed)
@@ -168,7 +163,7 @@ def survey_camera_height(
     if horizons is None:
         line = _fit_horizon(objects.select(usable), slack_px, min_px, generator, tolerance, sample)
         usable = usable & _is_high_enough(objects, line, min_px)
-    # Detections of one object together weigh as much as one detection without error.
+    # Detections of one object together weigh like one detection without error.
     chosen = objects.select(usable)
     track = track_boxes(chosen.frame, chosen.box_px)
     chosen = replace(chosen, spread_m=chosen.spread_m * torch.bincount(track)[track].sqrt())
@@ -183,14 +178,14 @@ def survey_camera_height(
     for _ in range(draws):
         drawn = chosen.select(_resample_objects(chosen.frame, frames, generator))
         try:
-            if horizons is None:  # it varies with the draws itself
+            if horizons is None:  # the estimate varies with the draws
                 redrawn = _refine_horizon(drawn, line, slack_px, tolerance).expand(len(drawn), 3)
             else:
                 rows = slack_px * torch.randn(errors, 1, generator=generator, dtype=torch.float64)
                 redrawn = of_frames[drawn.frame] - shift + (rows * vertical).expand(frames, 3)[drawn.frame]
                 redrawn = redrawn + (_estimate_shift(drawn, redrawn, slack_px) if is_single_mount else 0.0)
             logs.append(_estimate(drawn, redrawn, slack_px, tolerance)[0])
-        except GeometryError:  # too few of them in this draw
+        except GeometryError:  # this draw has too few objects
             continue
     low, high = _interval(estimate, sigma, logs)
     every = torch.full((len(objects),), torch.nan, dtype=torch.float64)
@@ -200,7 +195,7 @@ def survey_camera_height(
 
 
 def _find_usable_objects(objects: BoxedObjects, min_px: float) -> tuple[list[ObjectStatus], Tensor]:
-    """Return the status of each box, and (N,) bool, true if usable. Raises GeometryError without a usable box."""
+    """Return the status of each box, and a mask of usable boxes. Raises GeometryError without a usable box."""
     verdict = classify_boxes(objects, min_px=min_px)
     usable = torch.tensor([status is ObjectStatus.INLIER for status in verdict], dtype=torch.bool)
     if not bool(usable.any()):
@@ -214,7 +209,7 @@ def _find_usable_objects(objects: BoxedObjects, min_px: float) -> tuple[list[Obj
 def _judge_objects(
     verdict: Sequence[ObjectStatus], usable: Tensor, implied: Tensor, agrees: Tensor
 ) -> tuple[ObjectStatus, ...]:
-    """Return the status of all N objects, from the implied heights (M,) and agreement (M,) of the usable ones."""
+    """Return the status of all N objects, from implied heights and agreement (M,) of the usable ones."""
     judged: list[ObjectStatus] = [ObjectStatus.SMALL if status is ObjectStatus.INLIER else status for status in verdict]
     rows = usable.nonzero()[:, 0].tolist()
     for row, height_m, agree in zip(rows, implied.tolist(), agrees.tolist(), strict=True):
@@ -223,7 +218,7 @@ def _judge_objects(
 
 
 def _estimate_shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Tensor:
-    """Return (3,) to add to the horizons (N, 3): the common shift of least Huber loss in logarithms."""
+    """Return the shift (3,) of all horizons (N, 3) with the least Huber loss of log heights."""
     shifts = slack_px * torch.linspace(-3, 3, 2 * _SHIFTS + 1, dtype=torch.float64)
     below = -distance_above_horizon(lines, objects.foot[:, None]).squeeze(-1) - shifts[:, None]
     stands = (below > 1).all(0)
@@ -247,7 +242,7 @@ def _fit_horizon(
 ) -> Tensor:
     """Return one horizon (3,) of all objects by RANSAC, refined over objects of sufficient expected height.
 
-    Selecting by measured height would favor tall objects among the far ones, and rotate the horizon.
+    A choice by measured height would favor tall far objects and rotate the horizon.
     """
     some = objects.select(torch.randperm(len(objects), generator=generator)[:_MAX_FITTED])
     high = some.select(some.height_px >= min_px)
@@ -262,7 +257,7 @@ def _fit_horizon(
 
 
 def _is_high_enough(objects: BoxedObjects, line: Tensor, min_px: float) -> Tensor:
-    """Return (N,) bool: whether an object of its class's height would be `min_px` high there."""
+    """Return whether an object of its class's height would be `min_px` high there, (N,) bool."""
     below = -distance_above_horizon(line, objects.foot)
     stands = below > 0
     is_large = stands & (objects.height_px >= min_px)
@@ -271,7 +266,7 @@ def _is_high_enough(objects: BoxedObjects, line: Tensor, min_px: float) -> Tenso
 
 
 def _refine_horizon(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: float) -> Tensor:
-    """Return the horizon (3,) with the least spread of log camera heights, near a given one, by Gauss-Newton."""
+    """Return the horizon (3,) near `line` with the least spread of log camera heights, by Gauss-Newton."""
     x, y = objects.foot.unbind(-1)
     middle = x.mean()
     x = x - middle
@@ -301,14 +296,14 @@ def _refine_horizon(objects: BoxedObjects, line: Tensor, slack_px: float, tolera
 
 
 def _variance(objects: BoxedObjects) -> Tensor:
-    """Return (N,), the variance of the log implied height, by the class's spread and the box's edges."""
+    """Return the variance (N,) of the log implied height, by class spread and box edges."""
     return (objects.spread_m / objects.height_m).square() + 2 * (_BOX_STD_PX / objects.height_px).square()
 
 
 def _estimate(
     objects: BoxedObjects, lines: Tensor, slack_px: float, tolerance: float
 ) -> tuple[float, float, Tensor, Tensor]:
-    """Return the log height, its deviation for independent objects, the implied heights (N,), and the inliers (N,)."""
+    """Return the log height, its deviation for independent objects, implied heights (N,), and inliers (N,)."""
     below = -distance_above_horizon(lines, objects.foot[:, None]).squeeze(-1)
     stands = below > 0
     implied = torch.where(stands, objects.height_m * below / objects.height_px, 0.0)
@@ -317,7 +312,7 @@ def _estimate(
         found, fix = "all of them above the horizon", "check pitch, roll and camera"
         raise GeometryError("objects on the road", found=found, expected="feet below it", fix=fix)
     logs, weights = implied[stands].log(), weight[stands]
-    nearest = (logs - _weighted_median(logs, weights)).abs().argmin()  # near the median itself there may be no object
+    nearest = (logs - _weighted_median(logs, weights)).abs().argmin()  # the median's neighborhood may contain no object
     center = float(logs[nearest])
     agrees = stands & ((implied.log() - center).abs() < tolerance)
     estimate = _weighted_median(implied[agrees].log(), weight[agrees])
@@ -329,7 +324,7 @@ def _weighted_median(values: Tensor, weight: Tensor) -> float:
         return float(values[0])
     order = values.argsort()
     share = weight[order].cumsum(0)
-    at = (share - 0.5 * weight[order]) / share[-1]  # the middle of each one's weight; in between, a line
+    at = (share - 0.5 * weight[order]) / share[-1]  # weights are interpolated between the middles of their ranges
     later = int(torch.searchsorted(at, 0.5).clamp(1, len(at) - 1))
     a, b = values[order][later - 1], values[order][later]
     step = (0.5 - at[later - 1]) / (at[later] - at[later - 1])
@@ -337,7 +332,7 @@ def _weighted_median(values: Tensor, weight: Tensor) -> float:
 
 
 def _resample_objects(frame: Tensor, frames: int, generator: torch.Generator) -> Tensor:
-    """Draw numbers of objects: sqrt(F) frames long stretches with replacement, then objects of these likewise."""
+    """Draw indices of objects: random stretches of sqrt(F) frames, then random objects in them."""
     length = math.ceil(math.sqrt(frames))
     stretch = frame // length
     shown = torch.bincount(stretch) > 0
@@ -348,7 +343,7 @@ def _resample_objects(frame: Tensor, frames: int, generator: torch.Generator) ->
 
 
 def _interval(estimate: float, sigma: float, logs: list[float]) -> tuple[float, float]:
-    """Return the 95 % interval of the draws, at least the objects' own deviations."""
+    """Return the 95 % interval of the draws, at least as wide as the objects' deviations."""
     low, high = estimate - _CONFIDENCE[1] * sigma, estimate + _CONFIDENCE[1] * sigma
     if logs:
         drawn = torch.tensor(logs, dtype=torch.float64)
@@ -368,10 +363,10 @@ def _check_enough(rows: Tensor, what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class CameraHeightEvidence:
-    """Camera height in metres by each object, (M,); NaN without a known height, or in an image without road.
+    """The camera height in metres by each object, (M,); NaN without a known height or without road.
 
-    camera_m: the object's scale in depth, times the camera's height in that depth.
-    horizon_m: from its mask and the horizon only; 0 for an object above the horizon.
+    camera_m: the object's scale times the camera's height in that depth.
+    horizon_m: by mask and horizon only; 0 for an object above the horizon.
     """
 
     camera_m: Tensor
@@ -382,21 +377,18 @@ class CameraHeightEvidence:
 def estimate_camera_heights(
     depth: Tensor, camera: Camera, road: RoadPixelHeights, objects: Segments, height_m: Tensor
 ) -> CameraHeightEvidence:
-    """Estimate the camera height from each object of a batch; heights must be positive.
+    """Estimate the camera height from each object of a batch by the smaller of its silhouette and box.
 
-    depth: (B, 1, H, W) z in any unit, also different units per image.
+    The smaller one counts, because depth smeared into the background makes a silhouette too tall.
+
+    depth: (B, 1, H, W) z in any unit.
     camera: K (3, 3) or (B, 3, 3).
-    road: of the same depth (`road_pixel_heights`).
-    objects: of (B, H, W).
-    height_m: (M,) known heights, NaN for none.
-
-    The smaller of silhouette and box at median depth counts: depth smeared into the background makes a silhouette too
-    tall.
+    height_m: (M,) known heights above 0, NaN for none.
     """
     silhouette = measure_silhouettes(depth, camera, road.plane, objects).height
     object_depth = segment_quantiles(objects.gather(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
     fy = camera.fy.to(depth).expand(len(depth))[objects.image]
-    # The center of the highest pixel is half a pixel below the edge, on average.
+    # The center of the highest pixel is on average half a pixel below the edge.
     silhouette = silhouette + 0.5 * object_depth / fy
     unit_height = torch.minimum(silhouette, measure_box_heights(depth, camera, objects, "median"))
     camera_m = height_m / unit_height.where(unit_height > 0, torch.nan) * road.median_height[objects.image]
@@ -412,7 +404,7 @@ def weight_objects(
 
     horizon_m: (M,) from `estimate_camera_heights`.
     reference_m: (M,) camera height of its group; NaN if unknown, which gives weight 1.
-    spread: None: weight 1 up to the tolerance and 0 beyond. Else exp(-odd^2 / (2 spread^2)), in the logarithm.
+    spread: None: weight 1 up to the tolerance, else 0. A number: exp(-odd^2 / (2 spread^2)) of the logarithm.
     tolerance: largest accepted |ln(horizon_m / reference_m)|.
     """
     odd = log_height_ratio(horizon_m, reference_m)

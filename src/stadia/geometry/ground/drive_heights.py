@@ -1,7 +1,4 @@
-"""Estimate one camera height and each drive's horizon from boxes of many objects, and detect changed mounts.
-
-All drives of a camera share a height; the pitch of each drive changes with load and tires.
-"""
+"""Estimate one camera height and each drive's horizon from boxes of many objects, and detect changed mounts."""
 
 from __future__ import annotations
 
@@ -15,21 +12,21 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 
-DRIVE_PARTS = 8  # number of parts of a drive: a camera may be moved during it
+DRIVE_PARTS = 8  # parts of a drive, because a camera may be moved during it
 MIN_PART_FRAMES = 25
-_MIN_IOU, _MEMORY_FRAMES = 0.3, 3  # of an object's last box with its next; for so many frames it may be missing
+_MIN_IOU, _MEMORY_FRAMES = 0.3, 3  # smallest overlap of an object's boxes, and frames in which it may be missing
 
 
 def track_boxes(frame: Tensor, box: Tensor) -> Tensor:
-    """Return a number (N,) int64 for each box: boxes of one object share it, from 0 without gaps, by first frame.
+    """Return the track number (N,) int64 of each box, from 0 without gaps, by first frame.
 
-    Pairs are joined by falling overlap with the object's last box, each object and box once.
+    Boxes are joined by falling overlap with a track's last box.
 
     frame: (N,) int64, in order of time.
     box: (N, 4) left, top, right, bottom.
     """
     track = torch.full((len(frame),), -1, dtype=torch.int64)
-    last: dict[int, int] = {}  # of each object that may go on, its last box
+    last: dict[int, int] = {}  # last box of each track
     count = 0
     for now in torch.unique(frame).tolist():
         rows = (frame == now).nonzero()[:, 0]
@@ -51,7 +48,7 @@ def track_boxes(frame: Tensor, box: Tensor) -> Tensor:
 
 
 def _overlaps(a: Tensor, b: Tensor) -> Tensor:
-    """Return (N, M) intersection over union of boxes (N, 4) and (M, 4)."""
+    """Return intersection over union (N, M) of boxes (N, 4) and (M, 4)."""
     low, high = torch.maximum(a[:, None, :2], b[None, :, :2]), torch.minimum(a[:, None, 2:], b[None, :, 2:])
     both = (high - low).clamp(min=0).prod(-1)
     area_a, area_b = (a[:, 2:] - a[:, :2]).prod(-1), (b[:, 2:] - b[:, :2]).prod(-1)
@@ -59,25 +56,25 @@ def _overlaps(a: Tensor, b: Tensor) -> Tensor:
 
 
 TOP_BEHIND_FOOT_M = 1.2
-"""Distance of a car's top behind its foot: a high camera sees a near car's box higher."""
+"""A car's top is this far behind its foot, so a high camera sees a higher box."""
 
 PITCH_STD_DEG, DRIVE_PITCH_STD_DEG, BOX_STD_PX, HEIGHT_STD = 0.3, 0.6, 0.5, 0.08
-"""Standard deviations: pitch within and between drives, an edge of a box, log of height over the class mean."""
+"""Standard deviations of pitch within and between drives, of a box's edge, and of log height in a class."""
 
-MIN_HEIGHT_PX = 8.0  # smallest expected height of an object in the image, from where it stands
+MIN_HEIGHT_PX = 8.0  # smallest expected height of an object in the image
 _ROUNDS, _MIN_OBJECTS, _INIT_HEIGHT_M = 60, 12, 1.5
-_DRAWS = 100  # of the bootstrap over drives
-_VALUES_AT_ONCE = 1 << 20  # draws times detections that are fitted together
-_LATE_POWER = 1.5  # power of Cauchy's weights in the second half: twice the class's height then has almost no weight
+_DRAWS = 100  # bootstrap draws over drives
+_VALUES_AT_ONCE = 1 << 20  # largest number of draws times detections in one fit
+_LATE_POWER = 1.5  # power of Cauchy's weights in the second half, which nearly ignores twice the class's height
 
 
 @dataclass(frozen=True, slots=True)
 class DriveHeights:
-    """Camera height of several drives of one camera.
+    """The camera height of several drives of one camera.
 
-    height_m, low_m, high_m: the height and its 95 % interval, over drives and by the spread of objects of a class.
-    horizon_px: (D,) rows from the principal point, downwards, of each drive.
-    inlier_count: number of objects with half of their weight or more in a detection.
+    height_m, low_m, high_m: the height and its 95 % interval.
+    horizon_px: (D,) rows from the principal point, downwards.
+    inlier_count: number of objects with at least half of their weight in a detection.
     """
 
     height_m: float
@@ -90,16 +87,15 @@ class DriveHeights:
 def estimate_drive_heights(
     drive: Tensor, track: Tensor, foot_px: Tensor, height_px: Tensor, height_m: Tensor, *, focal_px: float
 ) -> DriveHeights:
-    """Return one height for all drives, and the horizon of each.
+    """Return one height for all drives, and each drive's horizon. Raises GeometryError for fewer than 12 objects.
 
-    drive: (N,) int64, the drive of each detection, from 0.
-    track: (N,) int64, the object within its drive: its detections share a weight of 1.
+    drive: (N,) int64, from 0.
+    track: (N,) int64 within the drive; its detections share a weight of 1.
     foot_px: (N,) row of the box's lower edge, from the principal point, downwards.
-    height_px, height_m: (N,) of the box, and the object's prior by its class.
+    height_px, height_m: (N,) of the box, and the prior of the object's class.
     focal_px: along y.
 
-    Small detections are left out by their expected height, because selecting by measured height would favor tall
-    objects among the far ones. Outliers weigh less (Cauchy's weights). Raises GeometryError for fewer than 12 objects.
+    Small detections are left out by expected height, because a choice by measured height would favor tall far objects.
     """
     if len(drive) == 0:
         raise _too_few_error(0)
@@ -131,7 +127,7 @@ def _too_few_error(inlier_count: int) -> GeometryError:
 def _fit(
     drive: Tensor, weight: Tensor, foot: Tensor, px: Tensor, metres: Tensor, focal_px: float
 ) -> tuple[list[float], Tensor, Tensor]:
-    """Fit px / metres = (foot - horizon) / height, reweighted each round, for each row of `weight` (B, N).
+    """Fit px / metres = (foot - horizon) / height for each row of `weight` (B, N), reweighted each round.
 
     Returns B heights, horizons (B, D), weights (B, N).
     """
@@ -177,23 +173,23 @@ def _fit_drive_lines(drive: Tensor, precision: Tensor, x: Tensor, y: Tensor, ali
 
 
 def _correct_length(px: Tensor, below: Tensor, metres: Tensor, height_m: Tensor, focal_px: float) -> Tensor:
-    """Return the heights of the boxes for objects without length: see TOP_BEHIND_FOOT_M."""
+    """Return the boxes' heights without the objects' length: see TOP_BEHIND_FOOT_M."""
     away = focal_px * height_m / below
     seen = 1 - (1 - metres / height_m) * away / (away + TOP_BEHIND_FOOT_M)
     return px * (metres / height_m) / seen
 
 
-# -- Detect whether camera heights, measured at several places of a video, belong to more than one mount.
+# -- detect whether camera heights of a video belong to more than one mount
 
-MIN_VALUES = 5  # smallest number of values of a place for a meaningful median
+MIN_VALUES = 5  # smallest number of values for a meaningful median of a place
 
 MIN_HEIGHT_FACTOR, MIN_SIDE_SHARE = 1.2, 0.1
-"""Several mounts: no median is between two that differ by this factor, and each side has this share of the values."""
+"""Two mounts: no median is between two that differ by this factor, and each side has this share of the values."""
 
 
 @dataclass(frozen=True, slots=True)
 class MountSplit:
-    """low_m, high_m: the medians of the places' medians.  low, high: the names of the places, by rising height."""
+    """Two mounts: low_m and high_m are their median heights, low and high the names of their places."""
 
     low_m: float
     high_m: float
@@ -204,9 +200,9 @@ class MountSplit:
 def find_mount_split(place: NDArray[np.str_], log_heights: NDArray[np.float64]) -> MountSplit | None:
     """Return the two heights at which a camera was mounted; None if one explains all.
 
-    Places are sorted by their medians, and the widest gap between neighbors decides.
+    Places are sorted by their medians; the widest gap between neighbors separates mounts.
 
-    place: (N,) where each value was measured: a drive, or a part of one.  log_heights: (N,) logarithms, of metres.
+    place: (N,) drive or part of it.  log_heights: (N,) of metres.
     """
     names, counts = np.unique(place, return_counts=True)
     names, counts = names[counts >= MIN_VALUES], counts[counts >= MIN_VALUES]

@@ -1,7 +1,7 @@
-"""The horizon of planes parallel to the road: from normals, edges and objects; heights relative to it.
+"""The horizon of planes parallel to the road, and heights relative to it.
 
-A horizon is (a, b, c) with a^2 + b^2 = 1. Then a x + b y + c is a pixel's perpendicular distance to it in pixels,
-positive above and negative below. A level camera with cy = 96: (0, -1, 96).
+A horizon is (a, b, c) with a^2 + b^2 = 1: a x + b y + c is a pixel's distance to it, positive above. A level camera
+with cy = 96 has (0, -1, 96).
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from stadia.geometry.segments import Segments, segment_quantiles
 def horizon_from_normal(normal: Tensor, camera: Camera) -> Tensor:
     """Return the horizon (..., 3) of planes with unit normal (..., 3) towards the camera: K^-T n, scaled to pixels.
 
-    camera.K is (3, 3) or has the normal's leading axes. A vertical optical axis has no horizon: NaN.
-    Hartley and Zisserman, Multiple View Geometry, 2nd ed., section 8.6.3.
+    camera.K is (3, 3) or has the normal's leading axes. A vertical optical axis gives NaN.
+    Source: Hartley and Zisserman, Multiple View Geometry, 2nd ed., section 8.6.3.
     """
     inverse = inverse_intrinsics(camera.K).to(normal.dtype)
-    line = (inverse * normal[..., :, None]).sum(-2)  # element by element: a matrix product could be rounded
+    line = (inverse * normal[..., :, None]).sum(-2)  # element by element, since a matrix product could be rounded
     length = line[..., :2].norm(dim=-1, keepdim=True)
     return torch.where(length > 0, line / length.where(length > 0, 1.0), torch.nan)
 
 
 def normal_from_horizon(horizon: Tensor, camera: Camera) -> Tensor:
-    """Return the unit normal K^T l (..., 3) towards the camera of planes with horizon l (..., 3)."""
+    """Return the unit normal (..., 3) towards the camera of planes with horizon l (..., 3): K^T l."""
     return F.normalize((camera.K.to(horizon.dtype) * horizon[..., :, None]).sum(-2), dim=-1)
 
 
 def distance_above_horizon(horizon: Tensor, pixels: Tensor) -> Tensor:
-    """Return distances (..., N) in pixels of points (..., N, 2), x, y, to the horizon (..., 3), positive above it."""
+    """Return distances (..., N) in pixels from points (..., N, 2) to the horizon (..., 3), positive above it."""
     return (horizon[..., None, :2] * pixels).sum(-1) + horizon[..., None, 2]
 
 
 def distance_above_horizon_map(horizon: Tensor, height: int, width: int) -> Tensor:
-    """Return distances (..., 1, height, width) of every pixel to horizons (..., 3), positive above."""
+    """Return distances (..., 1, height, width) from every pixel to horizons (..., 3), positive above."""
     return apply_to_pixels(horizon[..., None, :], height, width)
 
 
-# -- Find the vanishing point of the straight edges along a road: a point of the horizon.
+# -- find the vanishing point of straight edges along a road: a point of the horizon
 
-_STEEP_DEG, _FLAT_DEG = 80.0, 8.0  # upright edges, and those that cross the road, do not lead along it
+_STEEP_DEG, _FLAT_DEG = 80.0, 8.0  # upright edges and edges across the road do not lead along it
 _VOTE_DEG = 1.5  # largest angle between an edge and the line from its middle to the point
 _PAIRS, _VANISHING_REFITS = 1000, 8
 
@@ -56,17 +56,15 @@ _PAIRS, _VANISHING_REFITS = 1000, 8
 def find_vanishing_point(
     segments: Tensor, center: Tensor, reach_px: float, *, generator: torch.Generator
 ) -> tuple[Tensor, float] | None:
-    """Return the point (2,), x, y, where the longest edges meet, and their share of all length, by RANSAC; None without
+    """Return the point (2,) where the longest edges meet, and their share of all length, by RANSAC; or None.
 
-    one.
-
-    An edge votes with 1 - (angle / 1.5 deg)^2. A point's weight falls with the distance of its row from the center's
-    (Gauss, deviation a third of the reach), since roofs and stairs meet too.
+    An edge votes with 1 - (angle / 1.5 deg)^2. A point's weight falls with its rows from the center (Gauss, deviation
+    of a third of the reach), because roofs and stairs meet too.
 
     segments: (N, 4) x0, y0, x1, y1 in pixels.
     center: (2,) the principal point.
-    reach_px: largest distance in rows from the center. Roads turn: twice as many columns are allowed.
-    generator: of the CPU.
+    reach_px: largest distance in rows from the center; in columns, twice as much, because roads turn.
+    generator: a CPU generator.
     """
     segments = segments.double()
     along = segments[:, 2:] - segments[:, :2]
@@ -89,7 +87,7 @@ def find_vanishing_point(
     likely = (-((points[:, 1] - center[1]) / (reach_px / 3)).square() / 2).exp()
     votes = (_count_votes(points, middle, normal) * length).sum(-1) * likely
     best = points[votes.argmax()]
-    # Least squares of the distances between the point and the edges' lines, turned into angles.
+    # This is a least-squares fit of distances between the point and the edges' lines, as angles.
     for _ in range(_VANISHING_REFITS):
         agree = _count_votes(best[None], middle, normal)[0]
         if int((agree > 0).sum()) < 3:
@@ -101,32 +99,32 @@ def find_vanishing_point(
 
 
 def _count_votes(points: Tensor, middle: Tensor, normal: Tensor) -> Tensor:
-    """Return (P, N), the vote of each line for each point: 1 exactly, 0 beyond _VOTE_DEG."""
+    """Return the vote (P, N) of each line for each point: 1 if exact, 0 beyond _VOTE_DEG."""
     offset = points[:, None] - middle
     across = (offset * normal).sum(-1).abs() / offset.norm(dim=-1).clamp(min=1e-9)
     return (1 - (across / math.sin(math.radians(_VOTE_DEG))).square()).clamp(min=0)
 
 
-# -- horizon and camera height from boxes of objects alone
+# -- horizon and camera height from boxes of objects
 #
-# For two objects of one height, the line through their feet and the line through their tops meet on the horizon. For
+# The line through the feet of two objects of one height, and the line through their tops, meet on the horizon. For
 # unequal heights, the cross ratio of foot, top and the other's height moves one top to the other's height first
 # (Criminisi, Reid and Zisserman, Single view metrology, IJCV 40, 2000). With s = height in pixels / height in metres
 # the meeting point is s_i (x_j, y_j, 1) - s_j (x_i, y_i, 1). It lies on a line l for every pair if and only if
 # s = l . (x, y, 1) for every object. So three objects determine the line and, by its length, the camera's height.
 
 _REFITS = 20
-_MIN_SPREAD_PX = 2.0  # of the feet, root mean square, in the direction in which they differ least
+_MIN_SPREAD_PX = 2.0  # root mean square distance of the feet in the direction of least spread
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectHorizon:
-    """Horizon and camera height fitted to boxes of objects.
+    """The horizon and camera height fitted to boxes of objects.
 
     horizon: (3,) float64: distances in pixels, positive above.
-    camera_height_m: () float64, in the unit of the objects' heights.
-    log_height_ratio: (N,) ln of the camera height implied by each object over that; infinite above the horizon.
-    inlier_mask: (N,) bool, the inliers.
+    camera_height_m: () float64.
+    log_height_ratio: (N,) ln of each object's implied camera height over camera_height_m; infinite above the horizon.
+    inlier_mask: (N,) bool.
     """
 
     horizon: Tensor
@@ -145,18 +143,18 @@ def fit_object_horizon(
     trials: int = 512,
     sample: int = 3,
 ) -> ObjectHorizon:
-    """Return the horizon and camera height with the most inliers (Fischler and Bolles, CACM 24(6), 1981); not batched.
+    """Return the horizon and camera height with the most inliers (RANSAC; Fischler and Bolles, CACM 24(6), 1981).
 
-    foot: (N, 2) x, y in pixels: the middle of each box's lower edge, from images with one camera orientation.
-    height_px: (N,) heights of the boxes along y, edge to edge (of a mask: last row - first row + 1). Roll is ignored.
+    foot: (N, 2) x, y in pixels: the middle of each box's lower edge, for one camera orientation.
+    height_px: (N,) along y, edge to edge (a mask: last row - first row + 1). Roll is ignored.
     height_m: (N,) known heights.
-    generator: of the CPU.
+    generator: a CPU generator.
     tolerance: largest |log_height_ratio| of an inlier.
     trials: number of samples.
-    sample: objects of a sample, 3 or more; more than three use least squares.
+    sample: objects of a sample, 3 or more.
 
-    Raises GeometryError for fewer than 3 objects, for values that are not finite and positive, if no three objects
-    agree, or if the inliers' feet are on one line of the image.
+    Raises GeometryError for fewer than 3 objects, values that are not finite and positive, no agreement of 3 objects,
+    or inliers with feet on one line.
     """
     if len(foot) < 3:
         found, fix = f"{len(foot)} objects", "pass more objects"
@@ -186,7 +184,7 @@ def fit_object_horizon(
 
 
 def _log_height_ratio(line: Tensor, at: Tensor, px_per_m: Tensor) -> Tensor:
-    """Return ln((l . (x, y, 1)) / s) (..., N) of lines (..., 3); infinite where it is not positive."""
+    """Return ln((l . (x, y, 1)) / s) (..., N) of lines (..., 3); infinite if it is not positive."""
     expected = (line[..., None, :] * at).sum(-1)
     return torch.where(expected > 0, expected / px_per_m, torch.inf).log()
 
@@ -210,10 +208,10 @@ def _check_inliers(foot: Tensor, count: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class HorizonRatios:
-    """Objects relative to the horizon, (M,) each, in pixels perpendicular to it; NaN in an image without a horizon.
+    """Objects relative to the horizon, (M,) each, in perpendicular pixels; NaN without a horizon.
 
-    foot_below: of the lowest pixel, positive below the horizon.
-    top_above: of the highest pixel, negative below the horizon.
+    foot_below: distance of the lowest pixel, positive below the horizon.
+    top_above: distance of the highest pixel, negative below the horizon.
     """
 
     foot_below: Tensor
@@ -221,16 +219,16 @@ class HorizonRatios:
 
     @property
     def ratio(self) -> Tensor:
-        """Return (M,) object height / camera height: (foot_below + top_above + 1) / foot_below; infinite above."""
+        """Return object height / camera height (M,): (foot_below + top_above + 1) / foot_below; infinite above."""
         below = self.foot_below > 0
         ratio = (self.foot_below + self.top_above + 1) / self.foot_below.where(below, 1.0)
         return torch.where(below | self.foot_below.isnan(), ratio, torch.inf)
 
 
 def compute_horizon_ratios(horizon: Tensor, objects: Segments, height: int, width: int) -> HorizonRatios:
-    """Return the ratios of the objects of (B, height, width) from the horizons (B, 3) of their images.
+    """Return the ratios of the objects of (B, height, width) from their images' horizons (B, 3).
 
-    Pixel centers are counted, so one pixel is added. The ratio is a few percent too large: a roof is deeper than its
+    One pixel is added, because centers are measured. Ratios are a few percent too large: a roof is deeper than its
     foot.
     """
     distance = objects.gather(distance_above_horizon_map(horizon, height, width))[:, 0]
@@ -239,17 +237,16 @@ def compute_horizon_ratios(horizon: Tensor, objects: Segments, height: int, widt
 
 
 def implied_camera_height(object_height_m: Tensor, ratio: Tensor) -> Tensor:
-    """Return the camera height (M,) in metres implied by each object's known height (M,); 0 for an infinite ratio."""
+    """Return the camera height (M,) implied by each object's known height (M,); 0 for an infinite ratio."""
     return object_height_m / ratio
 
 
 def log_height_ratio(implied_height_m: Tensor, reference_m: Tensor) -> Tensor:
-    """Return ln(implied / reference) (M,): the error of an object's implied camera height.
+    """Return ln(implied / reference) (M,), the error of an object's implied camera height.
 
-    Above 0 the object appears too low, for example because its top is hidden; -inf above the horizon. An inlier is
-    within 0.2, a factor of 1.22.
+    Above 0 the object appears too low, for example because its top is hidden; it is -inf above the horizon.
 
     implied_height_m: (M,) by `implied_camera_height`.
-    reference_m: (M,) or one for all: the median over all objects of the cameras.
+    reference_m: (M,) or one for all.
     """
     return (implied_height_m / reference_m).log()

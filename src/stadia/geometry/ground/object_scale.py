@@ -1,7 +1,7 @@
 """Scale of a depth map by objects of known height on a road: per object, per image, and pooled.
 
-With depth up to a factor, an object of height H that is h pixels high at depth D has the factor f_y H / (h D). The
-camera's height over the road in that depth, times the factor, is in metres (FUMET, arXiv 2312.04530).
+An object of height H that is h pixels high at depth D has the factor f_y H / (h D). The factor times the camera's
+height in that depth is in metres (FUMET, arXiv 2312.04530).
 """
 
 from __future__ import annotations
@@ -22,22 +22,19 @@ from stadia.geometry.segments import Segments, segment_means, segment_quantiles
 Floats = NDArray[np.float64]
 
 OBJECT_DEPTHS = ("nearest", "quartile", "median", "mean", "silhouette")
-"""Which depth represents an object; a silhouette is measured along the road's normal instead."""
+"""These depths can represent an object; "silhouette" measures along the road's normal instead."""
 
 POOLS = ("median", "mean", "weighted", "mode")
-"""How the heights of many images are pooled."""
+"""These are the ways to pool heights of many images."""
 
 _QUANTILES = {"nearest": 0.0, "quartile": 0.25, "median": 0.5}
-TRIM = 0.02  # share of an object's points that its silhouette leaves out at each end: single pixels are noisy
+TRIM = 0.02  # share of an object's points left out at each end, because single pixels are noisy
 
 
 def represent_depths(depth: Tensor, objects: Segments, kind: str) -> Tensor:
-    """Return one depth (M,) per object: "nearest", first "quartile", "median" or "mean" of its pixels; NaN without
-
-    depth.
+    """Return one depth (M,) per object by `kind` of OBJECT_DEPTHS; NaN without depth.
 
     depth: (B, 1, H, W) z in any unit; 0 = none.
-    objects: of (B, H, W).
     """
     values, known = objects.gather(depth)[:, 0], objects.gather(depth > 0)[:, 0]
     values, segment = values[known], objects.segment[known]
@@ -48,7 +45,7 @@ def represent_depths(depth: Tensor, objects: Segments, kind: str) -> Tensor:
 
 
 def count_mask_rows(objects: Segments, height: int, width: int) -> Tensor:
-    """Return (M,) the rows of each mask of (B, height, width), from its first to its last."""
+    """Return the rows (M,) of each mask of (B, height, width), from its first to its last."""
     row = objects.pixel // width % height
     first = row.new_full((objects.count,), height).scatter_reduce(0, objects.segment, row, "amin")
     last = row.new_full((objects.count,), -1).scatter_reduce(0, objects.segment, row, "amax")
@@ -56,14 +53,11 @@ def count_mask_rows(objects: Segments, height: int, width: int) -> Tensor:
 
 
 def measure_box_heights(depth: Tensor, camera: Camera, objects: Segments, kind: str) -> Tensor:
-    """Return the height (M,) of each object by the rows of its mask at one depth, in the unit of depth; NaN without
-
-    depth.
+    """Return each object's height (M,) by its mask's rows at one depth, in the unit of depth; NaN without depth.
 
     depth: (B, 1, H, W) z in any unit; 0 = none.
     camera: K (3, 3) or (B, 3, 3).
-    objects: of (B, H, W).
-    kind: see `represent_depths`.
+    kind: one of OBJECT_DEPTHS.
     """
     fy = camera.fy.to(depth).expand(len(depth))[objects.image]
     return height_from_box(count_mask_rows(objects, *depth.shape[-2:]), represent_depths(depth, objects, kind), fy)
@@ -73,7 +67,7 @@ def measure_box_heights(depth: Tensor, camera: Camera, objects: Segments, kind: 
 class ObjectScales:
     """Factors from the unit of a depth map to metres by M objects.
 
-    factor: (M,) metres per unit; NaN for an object without height, depth or road.
+    factor: (M,) metres per unit; NaN without height, depth or road.
     variance: (M,) of the factor, by the spread of the known height.
     top, bottom: (M,) heights of the highest and lowest point over the road, in the unit of depth.
     """
@@ -84,11 +78,10 @@ class ObjectScales:
     bottom: Tensor
 
     def is_grounded(self, factor: float, height_m: Tensor, *, tolerance: float) -> Tensor:
-        """Return (M,) bool: whether the top is at the object's height above the road, and the bottom near the road.
+        """Return whether the top is at the object's height, and the bottom near the road, (M,) bool.
 
-        factor: of the image.  height_m: (M,) known.  tolerance: largest |ln| of the top over the height, and largest
-            bottom
-        as a share of the height.
+        factor: of the image.  height_m: (M,) known.  tolerance: largest |ln| of top over height, and largest bottom
+            over height.
         """
         odd = (factor * self.top / height_m).log().abs()
         return (odd < tolerance) & (factor * self.bottom < tolerance * height_m)
@@ -109,7 +102,6 @@ def scale_objects(
     depth: (B, 1, H, W) z in any unit; 0 = none.
     camera: K (3, 3) or (B, 3, 3).
     plane: (B, 4) the road, see `RoadPixelHeights.plane`.
-    objects: of (B, H, W).
     height_m, spread_m: (M,) known heights with their standard deviation.
     """
     if kind not in OBJECT_DEPTHS:
@@ -117,7 +109,7 @@ def scale_objects(
         raise GeometryError("depth of an object", found=f"'{kind}'", expected=expected, fix="choose one of them")
     silhouettes = measure_silhouettes(depth, camera, plane, objects, trim=TRIM)
     fy = camera.fy.to(depth).expand(len(depth))[objects.image]
-    # The center of the highest pixel is half a pixel below the edge, on average.
+    # The center of the highest pixel is on average half a pixel below the edge.
     half_px = 0.5 * represent_depths(depth, objects, "median") / fy
     edges = Silhouettes(silhouettes.top + half_px, silhouettes.bottom)
     unit_height = edges.height if kind == "silhouette" else measure_box_heights(depth, camera, objects, kind)
@@ -130,7 +122,7 @@ class PooledHeight:
     """One height of many images.
 
     by: the height by each row of `POOLS`, in metres.
-    sigma_m: standard deviation of the error, without the error of the class's mean.
+    sigma_m: standard deviation, without the error of the class's mean.
     """
 
     by: dict[str, float]
@@ -142,12 +134,12 @@ def pool_heights(height_m: Floats, variance: Floats, shares: Floats, spread: flo
 
     height_m: (F,) the camera's height by each image.
     variance: (F,) of each height, by the spread of its objects.
-    shares: (T,) the share of each object in all measurements; an object in many images has one height.
-    spread: standard deviation of an object's height over its mean.
+    shares: (T,) the share of each object in all measurements.
+    spread: relative standard deviation of an object's height.
 
-    "weighted" weights each image by the largest variance minus its own; "mode" is the largest density of the
-    logarithms.
-    The deviation is the larger one of two: by the objects' spread and shares, and by the scatter of the images.
+    "weighted" weights each image by the largest variance minus its own; "mode" is the densest logarithm. The deviation
+    is
+    the larger one of two: by the objects, and by the scatter of the images.
     """
     if not len(height_m):
         fix = "pass more images, or masks of road and cars"
@@ -168,7 +160,6 @@ def pool_heights(height_m: Floats, variance: Floats, shares: Floats, spread: flo
 
 
 def _find_mode(values: Floats) -> float:
-    """Return the mode of the logarithms' density, by kernels of Silverman's width."""
     logs = np.log(values)
     low, high = np.quantile(logs, (0.25, 0.75))
     width = max(0.9 * min(float(logs.std()), float(high - low) / 1.34) * len(logs) ** -0.2, 0.005)

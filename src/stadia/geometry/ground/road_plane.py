@@ -1,7 +1,7 @@
 """Fit the road plane, and measure the heights of the camera and of objects above it.
 
-A plane is (nx, ny, nz, d): unit normal towards the camera, and n . X + d = 0 for its points X in the camera's frame.
-n . X + d is a point's height above it, and d > 0 the camera's. A level camera 1.65 m above a road: (0, -1, 0, 1.65).
+A plane is (nx, ny, nz, d): unit normal towards the camera, with n . X + d = 0 in the camera's frame. n . X + d is a
+point's height, and d > 0 the camera's. A level camera 1.65 m above a road has (0, -1, 0, 1.65).
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.segments import Segments, segment_quantiles
 
 _TRIALS = 128  # planes of RANSAC
-_ROUNDS = 5  # of reweighting
+_ROUNDS = 5  # rounds of reweighting
 
 
 def normals_from_depth(depth_m: Tensor, camera: Camera) -> Tensor:
     """Return unit normals (B, 3, H, W) towards the camera, from depth (B, 1, H, W) at the eight neighbors; 0 = none.
 
-    The cross product of the axial differences plus that of the diagonal ones (Xue et al., Toward hierarchical
-    self-supervised monocular absolute depth estimation, IROS 2020). Exact on planes, also at the image's edges.
+    They add the cross products of axial and of diagonal differences (Xue et al., IROS 2020), and are exact on planes.
     """
     points = F.pad(backproject(depth_m, camera), (1, 1, 1, 1), mode="replicate")
 
@@ -43,7 +42,6 @@ def normals_from_depth(depth_m: Tensor, camera: Camera) -> Tensor:
 
 
 def _oriented_plane(normal: Tensor, point: Tensor) -> Tensor:
-    """Return the plane (..., 4) through a point (..., 3) with unit normal (..., 3), turned towards the camera."""
     d = -(normal * point).sum(-1, keepdim=True)
     plane = torch.cat((normal, d), -1)
     return torch.where(d < 0, -plane, plane)
@@ -55,33 +53,29 @@ def height_above_plane(plane: Tensor, points: Tensor) -> Tensor:
 
 
 def fit_plane(points: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the plane (..., 4) with the least (weighted) squared distances to points (..., N, 3).
-
-    weights: (..., N), not negative; 0 leaves a point out.
-    """
+    """Return the least-squares plane (..., 4) of points (..., N, 3); weights (..., N) of 0 leave points out."""
     weights = torch.ones_like(points[..., 0]) if weights is None else weights.to(points.dtype)
     share = (weights / weights.sum(-1, keepdim=True))[..., None]
     center = (share * points).sum(-2)
     offset = points - center[..., None, :]
     covariance = torch.stack([(share * offset[..., i : i + 1] * offset).sum(-2) for i in range(3)], -2)
-    return _oriented_plane(torch.linalg.eigh(covariance).eigenvectors[..., 0], center)  # of the smallest eigenvalue
+    return _oriented_plane(torch.linalg.eigh(covariance).eigenvectors[..., 0], center)  # the smallest eigenvalue's
 
 
 def fit_plane_ransac(points: Tensor, known: Tensor | None = None, *, tolerance: float = 0.03) -> Tensor:
-    """Return the plane (..., 4) with the most inliers among points (..., N, 3): RANSAC, then least squares.
+    """Return the plane (..., 4) with the most inliers: RANSAC, then least squares, which carries a gradient.
 
     points: (..., N, 3) in any unit.
-    known: (..., N) bool, the points to use; NaN for fewer than 3.
+    known: (..., N) bool, the points to use; fewer than 3 give NaN.
     tolerance: largest distance of an inlier, as a share of the camera's height.
 
-    128 planes through three random points are scored on at most 2048 random points, with a fixed seed. Only the last
-    least squares carries a gradient. Fischler and Bolles, CACM 24(6), 1981.
+    128 planes are scored on at most 2048 random points, with a fixed seed (Fischler and Bolles, CACM 24(6), 1981).
     """
     batch, count = points.shape[:-2], points.shape[-2]
     flat = points.reshape(-1, count, 3)
     usable = torch.ones_like(flat[..., 0], dtype=torch.bool) if known is None else known.reshape(-1, count)
     enough = usable.sum(-1) >= 3
-    usable = usable | ~enough[:, None]  # a plane through anything there, which is not returned
+    usable = usable | ~enough[:, None]  # this plane is not returned
     with torch.no_grad():
         generator = torch.Generator(device=points.device).manual_seed(0)
         drawn = torch.multinomial(usable.float(), 3 * _TRIALS + min(count, 2048), replacement=True, generator=generator)
@@ -93,7 +87,7 @@ def fit_plane_ransac(points: Tensor, known: Tensor | None = None, *, tolerance: 
         plane = planes.gather(1, votes.argmax(-1)[:, None, None].expand(-1, -1, 4))[:, 0]
     for _ in range(2):
         on_plane = usable & (height_above_plane(plane.detach(), flat).abs() < tolerance * plane[:, 3:].detach())
-        # Fewer than 3 on the plane (points all alike): take every usable one.
+        # Fewer than 3 points are on the plane if all points are equal: take every usable one.
         plane = fit_plane(flat, torch.where(on_plane.sum(-1, keepdim=True) >= 3, on_plane, usable))
     return torch.where(enough[:, None], plane, torch.full_like(plane, torch.nan)).reshape(*batch, 4)
 
@@ -102,11 +96,10 @@ def fit_plane_ransac(points: Tensor, known: Tensor | None = None, *, tolerance: 
 class RoadPixelHeights:
     """Heights and normals of the road pixels of each image, each through its own tangent plane.
 
-    camera_height: (B, 1, H, W) the camera's distance to the tangent plane of each road pixel, -n . X, in the unit of
-        depth; not negative, 0 outside `valid`.
+    camera_height: (B, 1, H, W) -n . X, in the unit of depth; not negative, 0 outside `valid`.
     valid: (B, 1, H, W) bool, road with depth and normal; false in an image with too little road.
-    normal: (B, 3) unit, towards the camera: the mean of the pixels' normals. NaN with too little road.
-    median_height: (B,) the median of `camera_height`. NaN with too little road.
+    normal: (B, 3) mean unit normal towards the camera. NaN with too little road.
+    median_height: (B,) median of `camera_height`. NaN with too little road.
     """
 
     camera_height: Tensor
@@ -116,21 +109,19 @@ class RoadPixelHeights:
 
     @property
     def plane(self) -> Tensor:
-        """Return (B, 4), the plane with the mean normal, below the camera by the median height."""
+        """Return the plane (B, 4) with the mean normal, below the camera by the median height."""
         return torch.cat((self.normal, self.median_height[:, None]), -1)
 
 
 def road_pixel_heights(
     depth_m: Tensor, camera: Camera, road_mask: Tensor, *, min_road_share: float = 0.01
 ) -> RoadPixelHeights:
-    """Return the camera heights and normals of the road pixels, in the camera's frame. Differentiable in depth.
+    """Return the camera heights and normals of the road pixels, differentiable in depth (Xue et al., IROS 2020).
 
     depth_m: (B, 1, H, W) z in any unit; 0 or not finite = none.
     camera: K (3, 3) or (B, 3, 3).
     road_mask: (B, 1, H, W) bool.
-    min_road_share: smallest share of road in the image; with less, none of it is used.
-
-    Per pixel, after Xue et al., IROS 2020.
+    min_road_share: smallest share of road in a used image.
     """
     depth_m = _known_depth(depth_m)
     normal, points = normals_from_depth(depth_m, camera), backproject(depth_m, camera)
@@ -145,15 +136,15 @@ def road_pixel_heights(
 def fit_inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor) -> Tensor:
     """Return the plane (B, 4) fitted to the road's inverse depth, which is linear in its pixels; NaN without road.
 
-    1 / z = -n . K^-1 (x, y, 1) / d by least squares, reweighted five times by Cauchy's weights of 1.48 times the median
-    residual. Near pixels weigh more than in `fit_plane`. Args as in `road_pixel_heights`.
+    It fits 1 / z = -n . K^-1 (x, y, 1) / d by least squares, reweighted five times by Cauchy's weights of 1.48 times
+    the median residual. Near pixels weigh more than in `fit_plane`. Args as in `road_pixel_heights`.
     """
     depth_m = _known_depth(depth_m)
     known = (road_mask & (depth_m > 0)).flatten(1)
     enough = known.sum(1) >= 3
     rays = backproject(torch.ones_like(depth_m), camera).flatten(2).transpose(1, 2)
     inverse = torch.where(known, 1 / depth_m.flatten(1).clamp(min=NEAR), 0.0)
-    usable = torch.where(enough[:, None], known, True)  # elsewhere a plane through anything, which is not returned
+    usable = torch.where(enough[:, None], known, True)  # this plane is not returned
     weight = start = usable.to(depth_m.dtype)
     for _ in range(_ROUNDS):
         normal_over_d = _fit_linear_in_rays(rays, inverse, weight)
@@ -180,16 +171,16 @@ def _known_depth(depth_m: Tensor) -> Tensor:
     return torch.where((depth_m > NEAR) & depth_m.isfinite(), depth_m, torch.zeros_like(depth_m))
 
 
-# -- heights of objects on the road: a known height over the height found here is the scale of the depth
+# -- heights of objects on the road: known height / found height = scale of the depth
 
 
 @dataclass(frozen=True, slots=True)
 class Silhouettes:
-    """Extent of the visible points of objects along the road's normal, (M,) each, in the unit of the depth.
+    """Extent of the visible points of objects along the road's normal, (M,) each, in the unit of depth.
 
     top: height of the highest point above the plane.
-    bottom: of the lowest: above 0 if the object's foot is hidden, below 0 if points are below the road.
-    Both are NaN for an object without depth, or in an image without a plane.
+    bottom: height of the lowest point, above 0 if the object's foot is hidden.
+    Both are NaN without depth or plane.
     """
 
     top: Tensor
@@ -197,22 +188,19 @@ class Silhouettes:
 
     @property
     def height(self) -> Tensor:
-        """Return (M,) from the plane to the top; from the lowest point if it is below the plane."""
+        """Return the height (M,) from the plane, or from a lowest point below it, to the top."""
         return self.top - self.bottom.clamp(max=0)
 
 
 def measure_silhouettes(
     depth_m: Tensor, camera: Camera, plane: Tensor, objects: Segments, *, trim: float = 0.0
 ) -> Silhouettes:
-    """Return the silhouettes of all objects, measured along the road's normal. Differentiable in depth and plane.
+    """Return the silhouettes of all objects, differentiable in depth and plane (FUMET, arXiv 2312.04530).
 
     depth_m: (B, 1, H, W) z in any unit; 0 or not finite = none.
     camera: K (3, 3) or (B, 3, 3).
-    plane: (B, 4) the road in the camera's frame (`RoadPixelHeights.plane`, `fit_plane_ransac`).
-    objects: of (B, H, W).
-    trim: the share of an object's points that is left out at each end.
-
-    Source: FUMET, arXiv 2312.04530.
+    plane: (B, 4) the road in the camera's frame.
+    trim: share of an object's points left out at each end.
     """
     depth_m = _known_depth(depth_m)
     points = backproject(depth_m, camera)
@@ -224,8 +212,8 @@ def measure_silhouettes(
 
 
 def height_from_box(height_px: Tensor, depth_m: Tensor, fy: Tensor) -> Tensor:
-    """Return the height D h / f_y of h pixels at depth D, in the unit of the depth; all three broadcast.
+    """Return the height D h / f_y of h pixels at depth D; all three broadcast.
 
-    For a box without its top face, and a camera without roll. D is the depth of the upright edge that is h high.
+    The box must not show the top face, and the camera must not roll. D is the depth of the upright edge.
     """
     return depth_m * height_px / fy

@@ -1,7 +1,7 @@
 """One scale of the photometric loss as a single CPU operation; equal to `reprojection`.
 
-The target's statistics and the unwarped residuals are computed once per step. The backward pass follows each pixel's
-winning source, with views and slopes stored by the forward pass.
+The target's statistics and the unwarped residuals are computed once per step. The backward pass follows the winning
+source, with stored views and slopes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from stadia.losses.reprojection import Reprojection, ReprojectionInputs
 
 
 class FusedReprojector:
-    """A Reprojector of compiled CPU loops, with the values and gradients of TorchReprojector.
+    """Compare by compiled CPU loops, with the values and gradients of TorchReprojector.
 
-    Gradients reach inverse depth, transforms, intrinsics and brightness, but not images. No second derivatives.
+    Images get no gradient, and there are no second derivatives.
     """
 
     def __init__(
@@ -51,7 +51,8 @@ class FusedReprojector:
             self.target_mean, self.target_variance = np.empty_like(self.target), np.empty_like(self.target)
             found = self.target, self.target_mean, self.target_variance
             run_in_bands(kernels.statistics_rows, height, found, (self.column,))
-        self.sources = sources.permute(0, 1, 3, 4, 2).contiguous().numpy()  # the three colors of a pixel side by side
+        # a pixel's three colors are neighbors in memory
+        self.sources = sources.permute(0, 1, 3, 4, 2).contiguous().numpy()
 
         identity_residual = torch.empty_like(sources[:, :, 0])
         self.largest_identity_residual = torch.empty_like(target[:, :1])
@@ -94,7 +95,7 @@ class FusedReprojector:
         return selected
 
     def warp(self, inverse_depth: Tensor, transform: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the views (B, N, 3, H, W) at inverse depth (B, H, W), and where they are seen (B, N, H, W)."""
+        """Return the views (B, N, 3, H, W) at inverse depth (B, H, W), and whether they are seen (B, N, H, W)."""
         size = (*transform.shape[:2], *inverse_depth.shape[1:])
         views, seen = inverse_depth.new_empty(*size[:2], 3, *size[2:]), torch.empty(size, dtype=torch.bool)
         given = self.sources, inverse_depth.numpy(), transform.numpy()
@@ -112,7 +113,7 @@ class FusedReprojector:
 
 @dataclass(frozen=True, slots=True)
 class _FusedReprojection(Reprojection):
-    """The warped sources are sampled again on demand."""
+    """A comparison that samples the warped sources again on demand."""
 
     sample_nearest: Callable[[Tensor], Tensor]
 
@@ -144,7 +145,8 @@ class _Compare(torch.autograd.Function):
         run_in_bands(kernels.compare_rows, height, arrays, (scene.weights, scene.column, scene.auto_mask))
 
         ctx.mark_non_differentiable(winner, nearest, unmasked)
-        ctx.set_materialize_grads(False)  # no zeros for outputs without gradient: 9 MB a scale at 320x96, batch 8
+        # zeros for outputs without gradient would take 9 MB a scale at 320x96, batch 8
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(winner, slopes, views, inverse_depth, transform, brightened, changed)
         ctx.scene = scene
         return residual, winner, nearest, unmasked

@@ -1,7 +1,6 @@
 """Edge-aware smoothness as a single CPU operation; equal to `smoothness.edge_aware_smoothness`.
 
-With S the mean slope of inverse depth d and m its mean, the loss of a sample is S / m, and its slope
-(dS/dd - S / (m P)) / m for P pixels.
+With mean slope S and mean m of inverse depth d, the loss is S / m, and its slope (dS/dd - S / (m P)) / m for P pixels.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from stadia.losses.cpu.row_bands import Floats, row_kernel, row_sum, run_in_band
 
 
 def fused_edge_aware_smoothness(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    """Return `edge_aware_smoothness` of inverse depth (B, 1, H, W) and image (B, 3, H, W) on the CPU, a scalar.
+    """Return `edge_aware_smoothness` of inverse depth (B, 1, H, W) and image (B, 3, H, W), a scalar.
 
-    Gradients reach inverse depth only. No second derivatives.
+    Only inverse depth gets a gradient. There are no second derivatives.
     """
     apply: Any = _Smoothness.apply  # untyped in torch
     smoothness: Tensor = apply(inverse_depth, image)

@@ -31,7 +31,7 @@ def backward_rows(
     column: Floats,
     near: float,
 ) -> None:
-    """Propagate the residual's gradient to inverse depth, transform and brightness, in windows that a source won."""
+    """Propagate the residual's gradient to inverse depth, transform and brightness, in each source's own windows."""
     height, width = inverse_depth.shape
     factors, sums = np.empty((3, width), column.dtype), np.empty(width + 2, column.dtype)
     grad_view, gathered = np.empty_like(factors), np.empty((len(slopes), width), column.dtype)
@@ -64,9 +64,9 @@ def backward_rows(
 def _winning_factors(
     y: int, height: int, n: int, grad: Floats, winner: Indices, column: Floats, factors: Floats
 ) -> bool:
-    """Weight the windows centered in rows y - 1, y, y + 1 that source n won: out (3, W). False if it won none.
+    """Weight the windows centered in rows y - 1, y, y + 1 that source n won, out (3, W); return whether it won any.
 
-    A window at the border is reflected, so it counts the second row (and column) twice.
+    A window at the border is reflected, so it counts the second row or column twice.
     """
     won = False
     for i in range(3):
@@ -83,7 +83,7 @@ def _winning_factors(
 
 @row_kernel
 def _scale_where(names: Indices, name: np.int8, factor: float, values: Floats, zero: float, out: Floats) -> None:
-    """Write factor * values (W) at the pixels with a name, elsewhere 0."""
+    """Write factor * values (W) at the pixels with a name, otherwise 0."""
     for x in range(out.size):
         out[x] = factor * values[x] if names[x] == name else zero
 
@@ -127,7 +127,7 @@ def _backward_comparison(
     column: Floats,
     grad_view: Floats,  # out (W)
 ) -> None:
-    """Add the gradients of SSIM and of the absolute difference for one row of a channel."""
+    """Add the gradients of SSIM and of the absolute difference for a row of a channel."""
     zero, one, two = column[0], column[1], column[2]
     for x in range(w.size):
         sign = one if w[x] > t[x] else (-one if w[x] < t[x] else zero)
@@ -182,7 +182,7 @@ def _backward_sampling(
     zero, one = column[0], column[1]
     right, bottom = column[source_width - 1], column[source_height - 1]
     us, vs, scales = np.empty_like(inverse_depth), np.empty_like(inverse_depth), np.empty_like(inverse_depth)
-    for x in range(inverse_depth.size):  # a loop of its own, without sampling, runs on several pixels at once
+    for x in range(inverse_depth.size):  # a separate loop without sampling runs on several pixels at once
         inverse = inverse_depth[x] if inverse_depth[x] > near else zero
         q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
         scale = one / q2 if q2 > near else one
@@ -210,7 +210,7 @@ def _backward_sampling(
     for x in range(inverse_depth.size):
         u, v, before, scale = us[x], vs[x], scales[x] > zero, abs(scales[x])
         known = inverse_depth[x] > near
-        grad_0 = grad_u[x] * scale if (u > zero) & (u < right) else zero  # at the border the sampled value is constant
+        grad_0 = grad_u[x] * scale if (u > zero) & (u < right) else zero  # the sampled value is constant at the border
         grad_1 = grad_v[x] * scale if (v > zero) & (v < bottom) else zero
         grad_2 = -(grad_0 * u + grad_1 * v) if before else zero
         slope = grad_0 * m[0, 3] + grad_1 * m[1, 3] + grad_2 * m[2, 3]

@@ -1,15 +1,14 @@
 """Compiled loops of the fused comparison, on rows of one sample; `reprojection` is the readable reference.
 
 Public kernels process rows `first` to `last` (exclusive) without the GIL. Arrays are C-contiguous and of one float
-type. Integer indices and literals would promote it to double, so they come as arrays of that type: `column` = 0, 1, 2,
-... and `weights` = SSIM's weight, C1, C2.
+type. Integers would promote it to double, so they come as arrays of that type: `column` = 0, 1, 2, ... and `weights` =
+SSIM's weight, C1, C2.
 
 SSIM = A B / (C D) over 3x3 window means of a view w and the target t, with
     A = 2 mean_w mean_t + C1,  B = 2 cov + C2,  C = mean_w^2 + mean_t^2 + C1,  D = var_w + var_t + C2.
 Its slopes with respect to the window means of w, w^2 and w t are
     d/dE[w]  = 2 mean_t (B - A) / (C D) - 2 mean_w SSIM (1/C - 1/D),   d/dE[w^2] = -SSIM / D,   d/dE[w t] = 2 A / (C D).
-With brightness each source has its own target and a fourth slope, d/dE[t]: d/dE[w] with w and t swapped. Without it
-`brightened` is None, and Numba compiles none of this.
+With brightness each source has its own target and a fourth slope, d/dE[t]: d/dE[w] with w and t swapped.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ def warp_nearest_rows(
     column: Floats,
     near: float,
 ) -> None:
-    """Write the view that `nearest` names at each pixel, 0 at -1."""
+    """Write the view with the index `nearest` at each pixel, 0 at -1."""
     count, width = len(sources), inverse_depth.shape[1]
     views, seen = np.empty((count, 3, 1, width), sources.dtype), np.empty((count, 1, width), np.bool_)
     pixels = np.empty((2, width), sources.dtype)
@@ -150,7 +149,7 @@ def brighten_rows(
     changed: NDArray[np.bool_],  # out (N, H, W)
     ends: Floats,  # of the range: dark, bright
 ) -> None:
-    """`brightness.apply_brightness` with a mask of the changed pixels."""
+    """Compute `brightness.apply_brightness` with a mask of the changed pixels."""
     for n in range(images.shape[0]):
         gain, offset = brightness[n]
         for y in range(first, last):
@@ -168,7 +167,7 @@ def brighten_rows(
 
 @row_kernel
 def _window(y: int, height: int) -> tuple[int, int, int]:
-    """Return the rows of the windows centered in row y; beyond the border rows are reflected."""
+    """Return the rows of the windows centered in row y; rows beyond the border are reflected."""
     return abs(y - 1), y, y + 1 if y + 1 < height else height - 2
 
 
@@ -181,7 +180,7 @@ def statistics_rows(
     variance: Floats,  # out (3, H, W)
     column: Floats,
 ) -> None:
-    """`photometric.window_statistics` of an image."""
+    """Compute `photometric.window_statistics` of an image."""
     _, height, width = image.shape
     sums = np.empty((3, width + 2), image.dtype)
     for c in range(3):
@@ -205,7 +204,7 @@ def residual_rows(
     weights: Floats,
     column: Floats,
 ) -> None:
-    """`photometric.photometric_residual` of each image, and `auto_mask.identity_reprojection` of the residuals."""
+    """Compute `photometric.photometric_residual` of each image, and `auto_mask.identity_reprojection`."""
     count, _, _, width = images.shape
     sums, slopes = np.empty((3, width + 2), images.dtype), np.empty((12, width), images.dtype)
     residuals, least = np.empty((count, width), images.dtype), np.empty(width, images.dtype)
@@ -271,7 +270,7 @@ def compare_rows(
     column: Floats,
     auto_mask: bool,
 ) -> None:
-    """Compute the residual of every view, the minimum over competing ones, and the winner's slopes."""
+    """Compute the residual of every view, the minimum over competing views, and the winner's slopes."""
     count, _, _, width = views.shape
     sums = np.empty((3, width + 2), views.dtype)
     residuals, slopes_of = np.empty((count, width), views.dtype), np.empty((count, len(slopes), width), views.dtype)
@@ -378,7 +377,7 @@ def _compare_channel(
         inverse_c = one / (mean_w * mean_w + mean_t * mean_t + c1)
         inverse_d = one / (mean_ww - mean_w * mean_w + variance_row[x] + c2)
         similarity = a * b * inverse_c * inverse_d
-        distance = (one - similarity) / two  # outside [0, 1] only by rounding, where its slope is 0
+        distance = (one - similarity) / two  # rounding alone exceeds [0, 1], and its slope is 0 there
         residual[x] += third * (share * min(max(distance, zero), one) + (one - share) * abs(w_row[x] - t_row[x]))
         slopes[0, x] = (
             two * slope * (mean_t * (b - a) * inverse_c * inverse_d - mean_w * similarity * (inverse_c - inverse_d))
@@ -404,7 +403,7 @@ def _minimum_row(
     nearest: Indices,  # out (W)
     unmasked: Floats,  # out (W)
 ) -> None:
-    """`auto_mask.minimum_reprojection` for one row, in loops that run on several pixels at once."""
+    """Compute `auto_mask.minimum_reprojection` for a row, in loops that run on several pixels at once."""
     width = residual.size
     largest = np.empty_like(residual)
     residual[:], unmasked[:], largest[:] = np.inf, np.inf, identity_residual[0, y]

@@ -18,9 +18,10 @@ Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int8]
 
 row_kernel = partial(compile_loops, fastmath={"contract", "arcp", "nsz"})
-row_sum = partial(compile_loops, fastmath={"contract", "reassoc", "nsz"})  # in any order: several pixels at once
+# the order of operations is free, so several pixels run at once
+row_sum = partial(compile_loops, fastmath={"contract", "reassoc", "nsz"})
 
-_ROWS = 32  # per band: large enough to amortize scheduling, small enough to balance the threads
+_ROWS = 32  # rows per band: large enough to amortize scheduling, small enough to balance the threads
 
 
 @cache
@@ -36,7 +37,7 @@ def run_in_bands(
     assert of_sample[0] is not None
     bands = [(b, y, min(y + _ROWS, height)) for b in range(len(of_sample[0])) for y in range(0, height, _ROWS)]
 
-    remaining = iter(bands)  # shared: each thread takes the next band when it is done with one
+    remaining = iter(bands)  # shared: each thread takes the next band when it finishes one
 
     def work() -> None:
         for sample, first, last in remaining:
@@ -44,7 +45,7 @@ def run_in_bands(
 
     threads = torch.get_num_threads()
     others = [_pool(os.getpid(), threads - 1).submit(work) for _ in range(threads - 1)]
-    work()  # this thread works too: the others may wake late
+    work()  # this thread works too, because others may wake late
     for other in others:
         if not other.cancel():  # it has begun
             other.result()
