@@ -21,10 +21,10 @@ DEPTH_NETWORKS = Registry(
     },
     entry_points="stadia.depth_networks",
 )
-"""Depth networks that `model.network` chooses, in every recipe of depth: subclasses of `DepthNetwork`."""
+"""`model.network` chooses one of these depth networks, subclasses of `DepthNetwork`, in every recipe of depth."""
 
 DEFAULT_NETWORK = "base"
-"""The network of commands that get none: its weights are part of the package."""
+"""Commands without a network use this one, because its weights are part of the package."""
 
 DEPTH_NETWORK_CONFIGS = Registry(
     "configuration of a depth network",
@@ -38,7 +38,7 @@ DEPTH_NETWORK_CONFIGS = Registry(
         "midas": "stadia.models.depth.config:MidasConfig",
     },
 )
-"""Configurations that import no torch; any other network has the attribute `Config`."""
+"""These configurations import no torch; any other network has the attribute `Config`."""
 
 ATTENTIONS = Registry(
     "attention",
@@ -87,7 +87,7 @@ ROTATIONS = Registry(
 )
 
 ROTATION_NUMBERS = {"matrix6d": 6, "matrix9d": 9}
-"""Numbers of rotations that do not take 3."""
+"""These rotations do not take 3 numbers."""
 
 ACTIVATIONS = Registry(
     "activation",

@@ -1,8 +1,7 @@
 """Attention cores of `models.ATTENTIONS`: exact ones and approximations.
 
-A core is created by `(config: AttentionConfig, heads, head_dim)` for one block. It maps queries, keys and values
-(B, heads, N, d) to (B, heads, N, d). `grid` is the (height, width) of the last height * width tokens, in row order;
-the tokens before them (the class token) have no position. The network owns the projections.
+A core, `(config: AttentionConfig, heads, head_dim)`, maps queries, keys and values (B, heads, N, d) to the same shape.
+`grid` is the (height, width) of the last height * width tokens; the class token before them has no position.
 """
 
 from __future__ import annotations
@@ -29,28 +28,25 @@ class SdpaAttention(nn.Module):
 
 
 class ExplicitAttention(SdpaAttention):
-    """Exact attention written out: the readable reference of the other cores."""
+    """The readable reference: exact attention, written out."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
         return compute_attention_map(q, k) @ v
 
 
 def compute_attention_map(q: Tensor, k: Tensor) -> Tensor:
-    """Compute softmax(Q K^T / sqrt(d)), (B, heads, N, N), for plots (Vaswani et al., arXiv 1706.03762, eq. 1)."""
+    """Compute softmax(Q K^T / sqrt(d)), (B, heads, N, N), for plots (arXiv 1706.03762, eq. 1)."""
     return (q / math.sqrt(q.shape[-1]) @ k.transpose(-2, -1)).softmax(dim=-1)
 
 
-# -- Memory-compressed attention: neighboring tokens share keys and values (Liu et al., arXiv 1801.10198).
+# -- memory-compressed attention: neighboring tokens share keys and values (Liu et al., arXiv 1801.10198)
 
 
 class MemoryCompressedAttention(nn.Module):
     """Attend exactly to a grid of keys and values that is `factor` times smaller.
 
-    A strided convolution, one group per head, compresses each window (`AttentionConfig.window`) of the token grid to a
-    key and a value. It starts as the mean of the window, for pretrained projections. The tokens before the grid stay.
-
-    The log of a window's token count is added to its logits (proportional attention, arXiv 2210.09461, eq. 1), so
-    attention is exact with factor 1, and for windows of equal tokens.
+    A strided convolution per head, at first the mean, compresses each window of the token grid to a key and a value.
+    The log of a window's token count is added to its logits (arXiv 2210.09461, eq. 1), so factor 1 is exact.
     """
 
     def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
@@ -71,7 +67,7 @@ class MemoryCompressedAttention(nn.Module):
         batch, heads, _, head_dim = x.shape
         image = x.transpose(2, 3).reshape(batch, heads * head_dim, *grid)
         rows, columns = self.window
-        # Always pad by the maximum; the stride drops what does not fill a window.
+        # Always pad by the maximum; the stride drops an incomplete window.
         repeated = functional.pad(image, (0, columns - 1, 0, rows - 1), mode="replicate")
         compressed = functional.conv2d(repeated, self.weight, self.bias, stride=self.window, groups=heads)
         return compressed.reshape(batch, heads, head_dim, -1).transpose(2, 3)
@@ -85,20 +81,19 @@ def count_window_tokens(grid: tuple[int, int], window: tuple[int, int]) -> Tenso
     return (rows[:, None] * columns).flatten()
 
 
-# -- Performer: attention by random features, linear in the number of tokens (Choromanski et al., arXiv 2009.14794).
+# -- Performer: attention by random features, linear in the number of tokens (Choromanski et al., arXiv 2009.14794)
 #
 # exp(q . k / sqrt(d)) is the mean of phi(q) . phi(k) over random features. So softmax(Q K^T / sqrt(d)) V becomes
 # phi(Q) (phi(K)^T V), with rows normalized to 1. The estimate is good while |q| and |k| are small. It is cheaper than
 # exact attention only above 2m tokens.
 
-FEATURE_FLOOR = 1e-4  # added to every feature, so that no row of attention sums to 0 (the value of the authors' code)
+FEATURE_FLOOR = 1e-4  # added to every feature, so that no row of attention sums to 0 (the authors' value)
 
 
 class PerformerAttention(nn.Module):
-    """Approximate attention by positive random features (FAVOR+): exact on average over draws.
+    """Approximate attention by positive random features (FAVOR+), exact on average over draws, in float32.
 
-    `features` (m, d) is a buffer. In training, torch's generator redraws it after every `redraw_every` forward passes,
-    including passes that activation checkpointing repeats. Runs in float32 under autocast.
+    `features` (m, d) is a buffer, drawn again after every `redraw_every` forward passes in training.
     """
 
     features: Tensor
@@ -118,7 +113,7 @@ class PerformerAttention(nn.Module):
             return favor_attention(q.float(), k.float(), v.float(), self.features.float()).to(v.dtype)
 
     def redraw(self) -> None:
-        """Draw new features into a new tensor, so that a pending backward pass keeps the old ones."""
+        """Draw new features into a new tensor, because a pending backward pass needs the old one."""
         self.features = orthogonal_features(*self.features.shape).to(self.features)
 
     def checksum(self) -> int:
@@ -137,7 +132,7 @@ class PerformerAttention(nn.Module):
 def orthogonal_features(count: int, dim: int) -> Tensor:
     """Draw (count, dim) features: blocks of `dim` orthogonal Haar-distributed rows with Gaussian lengths.
 
-    Each row alone is a standard Gaussian vector, so the estimate is unbiased. Orthogonal rows lower its variance.
+    Each row is a standard Gaussian vector; orthogonal rows lower the variance.
     """
     blocks = math.ceil(count / dim)
     q, r = torch.linalg.qr(torch.randn(blocks, dim, dim))
@@ -156,9 +151,9 @@ def log_random_features(x: Tensor, features: Tensor) -> Tensor:
 
 
 def favor_attention(q: Tensor, k: Tensor, v: Tensor, features: Tensor) -> Tensor:
-    """Compute attention of q, k, v (..., N, d) by random features (m, d), in the input's precision (appendix B.1).
+    """Compute attention of q, k, v (..., N, d) by random features (m, d) (appendix B.1).
 
-    The maxima subtracted before exp cancel in the quotient: one per query, and one for all keys, so nothing overflows.
+    Maxima subtracted before exp, one per query and one for all keys, cancel, so nothing overflows.
     """
     scale = features.shape[0] ** -0.5
     of_q, of_k = log_random_features(q, features), log_random_features(k, features)
@@ -168,7 +163,7 @@ def favor_attention(q: Tensor, k: Tensor, v: Tensor, features: Tensor) -> Tensor
     return phi_q @ (phi_k.transpose(-2, -1) @ v) / sums
 
 
-# -- Token merging: the most similar tokens share one query, key, value and output.
+# -- token merging: the most similar tokens share one query, key, value and output
 #
 # Bolya et al., arXiv 2210.09461 (matching, proportional attention); Bolya and Hoffman, arXiv 2303.17604 (tokens are
 # unmerged right after attention, so that dense outputs keep every token).
@@ -177,9 +172,8 @@ def favor_attention(q: Tensor, k: Tensor, v: Tensor, features: Tensor) -> Tensor
 class TokenMergingAttention(SdpaAttention):
     """Exact attention between fewer tokens: the share `merge` of the grid's tokens is merged, then unmerged.
 
-    The mean key over heads decides which tokens merge (`match_tokens`). The query, key and value of a group are the
-    means of its tokens, and the log of its size is added to its logits (proportional attention, arXiv 2210.09461, eq.
-    1). The tokens before the grid never merge. Similarity and sums use float32, since flat regions tie in bfloat16.
+    The mean key over heads decides which tokens merge. A group has the mean query, key and value, and the log of its
+    size is added to its logits (arXiv 2210.09461, eq. 1). float32 separates flat regions, which are equal in bfloat16.
     """
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -204,15 +198,13 @@ class TokenMergingAttention(SdpaAttention):
 
 
 def match_tokens(metric: Tensor, removed: int, *, first: int) -> Tensor:
-    """Assign tokens to groups by bipartite soft matching (arXiv 2210.09461, section 3): (B, N) from 0 to N - removed -
+    """Assign tokens to groups by bipartite soft matching (arXiv 2210.09461, section 3): (B, N) of N - removed groups.
 
-    1.
-
-    From `first` on, every other token is paired with the most similar of the tokens between, by cosine similarity. The
-    `removed` most similar pairs merge; several tokens may join the same one. Tokens before `first` stay single.
+    From `first` on, every other token is paired with the most similar token between them, and the `removed` most
+    similar pairs merge.
 
     metric: (B, N, d) to compare tokens by.
-    removed: how many tokens merge into another, at most half of the tokens from `first` on.
+    removed: number of merged tokens, at most half of the tokens from `first` on.
     """
     batch, tokens, dim = metric.shape
     pairs = (tokens - first) // 2

@@ -15,16 +15,16 @@ class DepthPoseNetConfig(DepthModelConfig):
     """The depth network and the pose network.
 
     pose_encoder: timm model (`stadia list encoders`) of the pose network `resnet`.
-    rotation_scale, translation_scale: multiply the pose head, so that training starts near the identity.
-    brightness: also predict gain and offset between two images, for the stereo pair too (D3VO).
-    brightness_scale: multiplies the heads of gain and offset.
+    rotation_scale, translation_scale: factors of the pose head, so that training starts near the identity.
+    brightness: also predict gain and offset between two images (D3VO).
+    brightness_scale: factor of the heads of gain and offset.
     pose_net: encoder of image pairs (`stadia list pose-nets`): `correlation`, which needs little data, `resnet`, `d3vo`
         or `shared` (the depth network's own encoder).
     pose_head: maps its features to numbers (`stadia list pose-heads`); `linear` requires the training image size.
     pose_bias: biases in the convolutions of the pose network and its motion head.
     rotation: axis_angle, euler angles by their order, or a matrix by its first two columns (matrix6d) or all (matrix9d)
         (`stadia list rotations`).
-    activation: of the pose network's own layers (`stadia list activations`).
+    activation: activation of the pose network's own layers (`stadia list activations`).
     """
 
     pose_encoder: str = "resnet18"
@@ -39,7 +39,7 @@ class DepthPoseNetConfig(DepthModelConfig):
     activation: Annotated[str, AfterValidator(check_registered(ACTIVATIONS))] = "relu"
 
     def encoders(self, *, motion: bool) -> tuple[str, ...]:
-        """Return the timm models it consists of, with a pose network or without."""
+        """Return the timm models that it uses, with a pose network or without."""
         pose = (self.pose_encoder,) if motion and self.pose_net == "resnet" else ()
         return (*self.network.encoders, *pose)
 

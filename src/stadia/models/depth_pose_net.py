@@ -25,9 +25,8 @@ from stadia.models.pretrained_weights import InitialWeights
 class DepthPoseNet(nn.Module):
     """Apply the depth network to the target image and the pose network to each pair of temporal neighbors.
 
-    The pose network always receives a pair in temporal order. For a source before the target its motion and brightness
-    are inverted. A rig source (stereo) has its transform from the calibration. With `brightness` the pose network also
-    receives that pair, target first, only to predict brightness.
+    The pose network receives pairs in temporal order; for a source before the target its output is inverted. A stereo
+    source has its transform from the calibration; with `brightness` the pose network predicts its brightness too.
 
     motion: create a pose network; without temporal neighbors nothing would train it.
     size: (height, width) of the training images; some pose heads require it.
@@ -39,11 +38,11 @@ class DepthPoseNet(nn.Module):
         self.depth = build_depth_network(config)
         self.pose = PoseNet(config, getattr(self.depth, "encoder", None), size=size) if motion else None
         self.brightness = motion and config.brightness
-        self.holds_depth = False  # the depth network stays as it is, and needs no gradient
+        self.holds_depth = False  # the depth network stays unchanged, and needs no gradient
 
     @property
     def weights(self) -> dict[str, InitialWeights]:
-        """Return the initial weights of the depth network and of the pose network's timm encoder, by name."""
+        """Return the initial weights of the depth network and of the pose network's encoder, by name."""
         encoder = self.pose.encoder if self.pose else None
         return self.depth.weights | ({"pose_encoder": encoder.weights} if isinstance(encoder, Encoder) else {})
 
@@ -89,9 +88,9 @@ class DepthPoseNet(nn.Module):
         return earlier, later
 
     def _transforms(self, batch: Batch, features: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return (B, N, 4, 4) transforms and (B, N, 2) brightness, from one pass of the pose network over all pairs.
+        """Return transforms (B, N, 4, 4) and brightness (B, N, 2), from one pass of the pose network over all pairs.
 
-        features: the coarsest of the target in the depth network's encoder, if the pose network shares it.
+        features: the target's coarsest features in a shared encoder.
         """
         transforms = list(batch.inputs.T_source_target_rig.unbind(1))
         brightness = []
@@ -119,7 +118,7 @@ class DepthPoseNet(nn.Module):
 
 
 def _sort_by_time(target: Tensor, sources: list[Tensor], before: list[bool]) -> tuple[Tensor, Tensor]:
-    """Return (N B, ...) the earlier image of each target-source pair, and the later one."""
+    """Return (N B, ...): the earlier image of each target-source pair, and the later one."""
     earlier = torch.cat([source if b else target for source, b in zip(sources, before, strict=True)])
     later = torch.cat([target if b else source for source, b in zip(sources, before, strict=True)])
     return earlier, later

@@ -44,9 +44,9 @@ logging.getLogger("timm.models._builder").addFilter(_is_no_note_on_the_head)
 class Encoder(nn.Module):
     """A timm backbone with features at strides that are powers of two, finest first.
 
-    name: of the timm model: NAME, or NAME@REVISION for one commit of its weights on the hub.
-    images: number of RGB images concatenated along the channels (1 for depth, 2 for pose).
-    pretrained: load timm's weights; if unavailable, warn in one line and start at random.
+    name: the timm model, NAME, or NAME@REVISION for one commit of its weights on the hub.
+    images: number of RGB images concatenated along the channels: 1 for depth, 2 for pose.
+    pretrained: load timm's weights; if unavailable, warn and start at random.
     checkpoint_gradients: see `models.gradient_checkpointing`.
 
     Raises ConfigError for an unknown name, or other strides.
@@ -80,7 +80,7 @@ class Encoder(nn.Module):
         _check_size(image.shape[-2], image.shape[-1], self.strides[-1])
         normalized = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         compute = partial(compute_features, self.backbone) if self.checkpoint_gradients else self.backbone
-        features = compute(normalized)  # in this order of memory 1.1 to 1.5 times as fast on a CPU
+        features = compute(normalized)  # 1.1 to 1.5 times as fast on a CPU in this order of memory
         chosen = [features[index] for index in self._chosen]
         return [f.permute(0, 3, 1, 2) for f in chosen] if self._channels_last else chosen
 
@@ -104,14 +104,14 @@ def _check_size(height: int, width: int, coarsest: int) -> None:
         )
 
 
-# Options for variable image sizes, which transformers lack by default; each timm family has its own.
+# Options for variable image sizes differ by the timm family.
 _ANY_SIZE: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 
 
 def _create_backbone(name: str, channels: int, pretrained: bool) -> tuple[nn.Module, InitialWeights]:
     """Create the timm feature extractor for any image size, and return its kind of initial weights.
 
-    Raises ConfigError for a name that timm lacks, which excludes "hf-hub:" and "local-dir:".
+    Raises ConfigError for a name that timm lacks, including "hf-hub:" and "local-dir:".
     """
     name, _, revision = name.partition("@")
     if revision and not re.fullmatch(REVISION_PATTERN, revision):
@@ -127,21 +127,20 @@ def _create_backbone(name: str, channels: int, pretrained: bool) -> tuple[nn.Mod
             if pretrained:
                 return _create_pretrained(name, revision or None, create)
             return _create_random(create), "random"
-        except TypeError:  # not an option of this family
+        except TypeError:  # this family lacks the option
             continue
     raise ConfigError("encoder", found=f"'{name}'", expected="a backbone that gives features", fix="choose another")
 
 
 _BRANCH_SCALE = re.compile(r"gain|skipinit_gain|gamma(_?\w+)?|scale|ls\d")
-"""Names of parameters that scale a block's branch: of norm-free networks, and layer scale (CaiT, arXiv 2103.17239)."""
+"""Parameters with these names scale a block's branch (norm-free networks; layer scale, arXiv 2103.17239)."""
 _MIN_BRANCH_SCALE = 0.01
 
 
 def _create_random(create: Callable[..., nn.Module]) -> nn.Module:
     """Create the model with random weights, and let every residual block start with a branch.
 
-    timm starts many networks with only their skip connections (`zero_init_last`, `skipinit`, layer scale 1e-5); depth
-    of unseen images is then worse.
+    timm starts many networks with skip connections only, which makes depth of unseen images worse.
     """
     model = create()
     with torch.no_grad():
@@ -153,8 +152,7 @@ def _create_random(create: Callable[..., nn.Module]) -> nn.Module:
 
 
 def _is_absent_branch(module: nn.Module, name: str, parameter: Tensor) -> bool:
-    """Return whether a parameter leaves a residual block without its branch."""
-    if name == "weight":  # 1-D: of a normalization; zero is the identity of a response normalization
+    if name == "weight":  # 1-D: a normalization's; zero is the identity of a response normalization
         return parameter.ndim == 1 and not isinstance(module, GlobalResponseNorm) and not parameter.any()
     return _BRANCH_SCALE.fullmatch(name) is not None and bool((parameter.abs() < _MIN_BRANCH_SCALE).all())
 
@@ -164,7 +162,7 @@ def _create_pretrained(
 ) -> tuple[nn.Module, InitialWeights]:
     """Create the model with weights of a package, the cache or the hub; warn and start at random if unavailable.
 
-    A package comes first, independent of the hub. Only safetensors of the hub are read.
+    Only safetensors of the hub are read.
     """
     if revision is None and (file := find_packaged_file(name)) is not None:
         return create_with_packaged_weights(name, file, partial(timm.create_model, name), create), "pretrained"

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: recompute activations in the backward pass, with bit-equal results (arXiv 1604.06174)."""
+"""Recompute activations in the backward pass, with bit-equal results (arXiv 1604.06174)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 def run_checkpointed(function: Callable[..., Any], *inputs: Tensor, modules: Sequence[nn.Module] = ()) -> Any:
     """Return `function(*inputs)`, keeping only the inputs for the backward pass.
 
-    modules: used by the function. Their running statistics are updated once.
+    modules: modules of the function; their running statistics are updated once.
     """
     if not torch.is_grad_enabled():
         return function(*inputs)
@@ -27,7 +27,7 @@ def run_checkpointed(function: Callable[..., Any], *inputs: Tensor, modules: Seq
     def make_contexts() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
         return contextlib.nullcontext(), keep_buffers(modules)
 
-    # Stopped early, the second run would leave the random numbers of its last operation unfilled.
+    # If it stopped early, the second run would leave random numbers of its last operation unused.
     return checkpoint(function, *inputs, use_reentrant=False, context_fn=make_contexts, early_stop=False)
 
 
@@ -44,10 +44,7 @@ def keep_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def compute_features(backbone: nn.Module, image: Tensor) -> list[Tensor]:
-    """Return the features of a timm extractor, checkpointed from each feature to the next, or as a whole
-
-    (transformers).
-    """
+    """Return the features of a timm extractor, checkpointed from each to the next, or as a whole for transformers."""
     if not isinstance(backbone, FeatureDictNet):
         whole: list[Tensor] = run_checkpointed(backbone, image, modules=[backbone])
         return whole

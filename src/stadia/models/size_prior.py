@@ -26,8 +26,8 @@ from stadia.files.paths import expand_home
 
 ImageArray = NDArray[np.uint8]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_MIN_DEVIATION = 0.02  # of the logarithm: the accuracy of a label
-_MAX_FACTOR = 1.7  # up or down from the training mean
+_MIN_DEVIATION = 0.02  # smallest deviation of the logarithm: a label's accuracy
+_MAX_FACTOR = 1.7  # largest factor from the training mean, up or down
 _CHUNK = 64
 _MAX_BYTES = 1 << 30
 
@@ -36,7 +36,7 @@ class SizePrior(nn.Module):
     """ConvNeXt V2 (Woo et al., CVPR 2023) and two layers: crops to mean and deviation of the log height.
 
     mean_m: mean of the training heights; predictions stay within a factor of 1.7.
-    side: of a crop in pixels.
+    side: side of a crop in pixels.
     encoder: timm model.
     """
 
@@ -97,7 +97,7 @@ def load_size_prior(path: Path) -> SizePrior:
     try:
         with safetensors.safe_open(path, "pt") as file:
             about = parse_json(path, file.metadata()["size_prior"], expected)
-        if not timm.is_model(about["encoder"]):  # "hf-hub:NAME" and "local-dir:NAME" read an architecture elsewhere
+        if not timm.is_model(about["encoder"]):  # "hf-hub:NAME" and "local-dir:NAME" would read another architecture
             raise LookupError(f"the encoder {about['encoder']!r}, which timm lacks")
         prior = SizePrior(about["mean_m"], side=about["side"], encoder=about["encoder"])
         prior.load_state_dict(safetensors.torch.load_file(path))

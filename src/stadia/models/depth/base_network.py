@@ -20,13 +20,13 @@ from stadia.models.depth.unet import Unet
 from stadia.models.pretrained_weights import InitialWeights
 
 WEIGHTS_FILE = Path(__file__).with_name("base_network.safetensors")
-"""float16 weights of the network, by the names of its `state_dict`."""
+"""This file has float16 weights by the names of `state_dict`."""
 
 TRAINED_PIXELS = 384 * 288
-"""Pixels of an image at which it predicts best."""
+"""The network predicts best at about this many pixels."""
 
 REAL_ERROR = 0.25
-"""Mean relative error in metres over the real samples of docs/reference/base-network.md."""
+"""This is the mean relative error in metres over the real samples of docs/reference/base-network.md."""
 
 
 def load_base_weights() -> dict[str, Tensor]:
@@ -66,7 +66,7 @@ class BaseNetwork(Unet):
         return True
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return multiples of 32 with the shape of the image and about `TRAINED_PIXELS`."""
+        """Return multiples of 32 with the image's aspect ratio and about `TRAINED_PIXELS`."""
         factor = math.sqrt(TRAINED_PIXELS / (height * width))
         return super().image_size(round(height * factor), round(width * factor))
 

@@ -17,41 +17,41 @@ _FIVE_SCALES = Field(description="decoder channels at 1/1, 1/2, 1/4, 1/8, 1/16 o
 DecoderChannels = Annotated[tuple[int, int, int, int, int], _FIVE_SCALES]
 
 MAX_SIDE = 4096
-"""Largest side of a network's image that a file of the network may request."""
+"""A file of a network may not request a larger side of an image."""
 
 Side = Annotated[int, Field(ge=32, le=MAX_SIDE, multiple_of=32)]
 
 REVISION_PATTERN = "[0-9a-f]{40}"
-"""A commit of the hub; branches and tags can move."""
+"""Revisions are commits of the hub, because branches and tags can move."""
 
 
 LOG_UNCERTAINTY_RANGE: tuple[float, float] = (-6.0, 2.0)
-"""Default limits of log Sigma; below -6 one pixel would outweigh four hundred."""
+"""Below -6 one pixel would outweigh four hundred others."""
 
 
 class DepthNetworkConfig(PartConfig):
     """The common configuration of all depth networks.
 
-    name: of `stadia list networks`, an entry point of the group stadia.depth_networks, or module:Class of your own.
-    init_depth_m: depth that an untrained network predicts. "auto" is the median depth of the matches of some stereo
-        pairs, or else a typical depth. A number below 1/3 or above 3 times that median is moved to it with one line.
+    name: a name of `stadia list networks`, an entry point of stadia.depth_networks, or your own module:Class.
+    init_depth_m: depth that an untrained network predicts. "auto" is the median depth by matches of stereo pairs, or a
+        typical depth. A number that differs from this median by more than a factor of 3 is adjusted, with a note.
     """
 
     typical_depth_m: ClassVar[float] = 12.0
-    """The start for data without a scale: a street."""
+    """Data without a scale start at the depth of a street."""
     size_multiple: ClassVar[int] = 32
     """Both sides of an image are multiples of it."""
     has_encoder: ClassVar[bool] = False
-    """Whether the pose network `shared` can use its encoder."""
+    """The pose network `shared` can use an encoder."""
     starts_in_metres: ClassVar[bool] = False
-    """Whether its published weights predict metres; a training from them keeps their range of depth."""
+    """Published weights may predict metres; a training from them keeps their range of depth."""
 
     name: str
     init_depth_m: PositiveFloat | Literal["auto"] = "auto"
 
     @classmethod
     def find_class(cls, name: str) -> type[DepthNetworkConfig]:
-        """Return the class of a network's configuration. Raises ConfigError for anything but a depth network.
+        """Return the class of a network's configuration. Raises ConfigError if the name is no depth network's.
 
         Only your own network's file is imported, and with it torch.
         """
@@ -69,7 +69,7 @@ class DepthNetworkConfig(PartConfig):
 
     @property
     def num_scales(self) -> int:
-        """Return the number of maps of inverse depth, each half the size of the one before."""
+        """Return the number of maps of inverse depth; each has half the size of the map before."""
         return 1
 
     @property
@@ -89,7 +89,7 @@ class DepthNetworkConfig(PartConfig):
 
     @property
     def package(self) -> str:
-        """Return the package of its authors that runs it without gradients; "" for a network of torch."""
+        """Return the authors' package that runs it without gradients; "" for a network of torch."""
         return ""
 
     @property
@@ -99,7 +99,7 @@ class DepthNetworkConfig(PartConfig):
 
     @property
     def start_m(self) -> float:
-        """Return `init_depth_m`; for "auto", the typical depth, or the middle of a range without it."""
+        """Return `init_depth_m`, or for "auto" the typical depth or the middle of its range."""
         if self.init_depth_m != "auto":
             return self.init_depth_m
         if self.depth_range_m is None or self.depth_range_m[0] < self.typical_depth_m < self.depth_range_m[1]:
@@ -108,29 +108,27 @@ class DepthNetworkConfig(PartConfig):
 
     @property
     def title(self) -> str:
-        """Return what reports call the network."""
+        """Return the network's name for reports."""
         return self.name
 
 
 class UnetConfig(DepthNetworkConfig):
     """Any timm encoder and the decoder of Monodepth2 (arXiv 1806.01260).
 
-    encoder: timm model (`stadia list encoders`). NAME@REVISION takes one commit of its weights on the hub.
+    encoder: timm model (`stadia list encoders`). NAME@REVISION takes one commit of its weights.
     decoder_channels: at 1/1, 1/2, 1/4, 1/8 and 1/16 of the image size.
     decoder_activation: of the depth decoder (`stadia list activations`).
     depth_output: "sigmoid", linear in inverse depth between the limits (Monodepth2, section 3.3), or "softplus":
         min_depth_m plus softplus, without max_depth_m (Insta-DM, arXiv 2101.02629).
-    min_depth_m, max_depth_m: limits of depth. The default range follows the initial depth if matches of the stereo
-        pairs are outside.
+    min_depth_m, max_depth_m: limits of depth. Stereo matches outside move the default range.
     scales: number of decoder outputs, each half the size of the one before.
-    right_view: also predict the inverse depth of the rig's right camera from the left image (D3VO, arXiv 2003.01060).
+    right_view: also predict the right camera's inverse depth from the left image (D3VO, arXiv 2003.01060).
     uncertainty: also predict log Sigma of each pixel's photometric residual (D3VO).
     log_uncertainty_range: its limits.
-    fixed_batch_statistics: batch normalization keeps its initial mean and variance, because batches of different data
-        sets, or of two images, differ from predictions.
-    canonical_focal: sqrt(fx fy / (height width)) of the camera in whose metres the decoder predicts. Inverse depth of
-        another camera is divided by the ratio of focal lengths, so that images of different cameras train one network
-        (canonical camera, Metric3D, arXiv 2307.10984). null: the metres of the one training camera.
+    fixed_batch_statistics: batch normalization keeps its initial mean and variance, for batches of different data sets
+        or of two images.
+    canonical_focal: sqrt(fx fy / (height width)) of the camera in whose metres the decoder predicts, so that images of
+        different cameras train one network (Metric3D, arXiv 2307.10984). null: the metres of the one training camera.
     """
 
     has_encoder: ClassVar[bool] = True
@@ -183,10 +181,9 @@ class UnetConfig(DepthNetworkConfig):
 
 
 class BaseConfig(UnetConfig):
-    """The network whose weights are part of the package: `unet` with these settings. It needs no download.
+    """The network whose weights are part of the package: `unet` with these settings.
 
-    Its keys are those of `unet`; the weights fit these values alone. Its uncertainty is that of its depth before any
-    training: no loss trains it, and a training's predictions have none.
+    The weights fit these values only. Its uncertainty holds before any training; trained networks predict none.
     """
 
     starts_in_metres: ClassVar[bool] = True
@@ -220,11 +217,11 @@ class DptConfig(DepthNetworkConfig):
 
     size: `tiny` and `small` train on two cores and have no published weights; `hybrid` and `large` have.
     revision: commit hash of the published weights on the hub; null takes the newest, and a warning has its hash.
-    weights: local file: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one; null takes
-        the published weights. If these are missing, the training stops.
+    weights: local file: a .pt of isl-org/DPT, a .safetensors of transformers, or its folder; null takes the published
+        weights.
     allow_missing: parameters (* and ? are wildcards) that may stay random if the file lacks them.
     allow_unexpected: names in the file that the network may leave unused.
-    attention: the attention of every block.
+    attention: attention of every block.
     scale, shift: inverse depth in 1/m is scale * output + shift; set both or neither. DPT-Hybrid's values are
         0.00006016 and 0.00579 for KITTI, 0.000305 and 0.1378 for NYU. 1 / shift is the largest possible depth in m.
         null: a random network starts at init_depth_m; published weights use 1 and 0 until fitted.
@@ -261,7 +258,7 @@ class Monodepth2Config(DepthNetworkConfig):
     weights: folder with encoder.pth, depth.pth, and pose_encoder.pth and pose.pth of video; null: random weights.
     encoder: ResNet of the network.
     metres_per_unit: unit of its depth: 5.4 for networks of stereo video of KITTI; null predicts depth up to scale.
-    motion: whether it has a pose network.
+    motion: it has a pose network.
     size: (height, width) of its training images.
     """
 
@@ -305,18 +302,18 @@ class MidasConfig(DepthNetworkConfig):
 
 
 NetworkChoice = Annotated[SerializeAsAny[DepthNetworkConfig], BeforeValidator(DepthNetworkConfig.choose)]
-"""A key that chooses a depth network: a name, or a name with the keys of that network."""
+"""A key chooses a depth network by a name, or by a name with the keys of that network."""
 
 
 class DepthModelConfig(StrictModel):
     """A depth network, and how it starts.
 
     network: the depth network (`stadia list networks`) with its own keys; keys without a name belong to `unet`.
-    pretrained: start from published weights, if there are some; one line warns if a timm encoder's are unavailable.
+    pretrained: start from published weights, if available.
     checkpoint_gradients: compute activations again in the backward pass: less memory, more time, the same results.
-    trained: "all" weights of the depth network; its "decoder": all but the backbone; its "head": the last layers;
-        or low-rank "adapters" of the backbone's linear layers and convolutions (arXiv 2106.09685, extra `adapters`),
-        which predictions and exports merge.
+    trained: "all" weights of the depth network; its "decoder": all but the backbone; its "head": the last layers; or
+        low-rank "adapters" of the backbone's linear layers and convolutions (arXiv 2106.09685, extra `adapters`), which
+        predictions and exports merge.
     adapter_rank: of the adapters.
     backbone_precision: "bf16" stores the linear layers and convolutions of a frozen backbone in bfloat16.
     keep_statistics: batch normalization of the depth network keeps the statistics of its published weights.
@@ -343,7 +340,7 @@ class DepthModelConfig(StrictModel):
 
 
 def check_size_multiple(name: str, multiple: int, *, height: int, width: int) -> None:
-    """Raise ConfigError with the nearest valid size if the image's sides are not multiples of a number."""
+    """Raise ConfigError with the nearest valid size if a side is not a multiple of `multiple`."""
     if height % multiple or width % multiple or not (height and width):
         near = f"{max(round(width / multiple), 1) * multiple}x{max(round(height / multiple), 1) * multiple}"
         found, expected = f"{width}x{height}", f"multiples of {multiple}"

@@ -20,15 +20,14 @@ from stadia.models.pretrained_weights import InitialWeights
 def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
     """Return the camera's focal length, sqrt(fx fy / (height width)), over the canonical one: (B, 1, 1, 1).
 
-    An image of depth z at focal length f equals one of depth z f_canonical / f at the canonical focal length. Resizing
-    or squeezing does not change the ratio.
+    Depth z at focal length f looks like depth z f_canonical / f at the canonical focal length.
     """
     focal = (camera.K[..., 0, 0] * camera.K[..., 1, 1] / (camera.height * camera.width)).sqrt()
     return (focal / canonical_focal).reshape(-1, 1, 1, 1).float()
 
 
 def find_depth_range(config: DepthNetworkConfig, camera: Camera) -> tuple[Tensor, Tensor] | None:
-    """Return the nearest and the farthest possible depth (B, 1, 1, 1) of a network; None without bounds.
+    """Return the nearest and farthest possible depth (B, 1, 1, 1); None without bounds.
 
     With a canonical camera the bounds grow with the focal length.
     """
@@ -46,11 +45,11 @@ def list_trainable(*modules: nn.Module | None) -> list[nn.Parameter]:
 
 
 class DepthMaps(NamedTuple):
-    """One float32 map (B, 1, H / 2^s, W / 2^s) per scale, finest first, as in `core.types.Prediction`.
+    """One float32 map (B, 1, H / 2^s, W / 2^s) per scale, finest first.
 
     inverse_depth: positive, in 1/m for recipes in metres.
-    inverse_depth_right: of the rig's right camera; None if not predicted.
-    log_uncertainty: log Sigma of the photometric residual; None if not predicted.
+    inverse_depth_right: inverse depth of the rig's right camera, or None.
+    log_uncertainty: log Sigma of the photometric residual, or None.
     """
 
     inverse_depth: tuple[Tensor, ...]
@@ -64,16 +63,13 @@ class DepthNetwork(nn.Module):
     Config: class of its configuration (`DepthNetworkConfig`), with the network's own keys.
     output: scale of its inverse depth before training: metres, up to scale, or up to scale and shift.
     mean, std: of RGB in [0, 1], for `normalize`.
-    uses_camera: whether depth follows the camera passed to `forward`. Otherwise recipes divide by the ratio of focal
-        lengths.
-    exports_one_size: whether an export is for one size and one image at a time.
-    licence: of its published weights; "" without any.
-    source: paper or repository.
+    uses_camera: whether depth follows the camera passed to `forward`; otherwise recipes divide by the focal ratio.
+    exports_one_size: whether an export is for one image of one size.
+    licence: licence of its published weights, or "".
+    source: the paper or repository.
     is_pretrained: whether weights that predict depth were loaded.
 
-    Args:
-        config: of the network.
-        pretrained: start from published weights, if there are some.
+    Args: config: of the network. pretrained: start from published weights, if there are some.
 
     Example:
         >>> class Constant(DepthNetwork):
@@ -83,8 +79,7 @@ class DepthNetwork(nn.Module):
         ...     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
         ...         return DepthMaps((self.inverse_depth.expand_as(image[:, :1]),))
         >>> maps = Constant(DepthNetworkConfig(name="mine:Constant"))(torch.rand(2, 3, 64, 96))
-        >>> maps.inverse_depth[0].shape
-        torch.Size([2, 1, 64, 96])
+        >>> maps.inverse_depth[0].shape torch.Size([2, 1, 64, 96])
     """
 
     Config: ClassVar[type[DepthNetworkConfig]] = DepthNetworkConfig
@@ -108,11 +103,7 @@ class DepthNetwork(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
-        """Predict the maps of images.
-
-        image: (B, 3, H, W) RGB in [0, 1], not normalized.
-        camera: of these images, K (B, 3, 3); None if unknown.
-        """
+        """Predict the maps of images (B, 3, H, W), RGB in [0, 1]; camera: their K (B, 3, 3), or None."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def normalize(self, image: Tensor) -> Tensor:
@@ -121,7 +112,7 @@ class DepthNetwork(nn.Module):
 
     @property
     def weights(self) -> dict[str, InitialWeights]:
-        """Return the initial weights of its parts, by name: "random", or "pretrained" and the source."""
+        """Return the initial weights of its parts: "random", or "pretrained" and the source."""
         return {"network": "pretrained" if self.is_pretrained else "random"}
 
     @property
@@ -131,11 +122,11 @@ class DepthNetwork(nn.Module):
 
     @property
     def has_depth_weights(self) -> bool:
-        """Return whether published weights of this network predict depth, loaded or not."""
+        """Return whether published weights predict depth, loaded or not."""
         return self.predicts_depth_at_start
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters that start from published weights: they may learn more slowly."""
+        """Return the trainable parameters from published weights, which may learn more slowly."""
         return []
 
     def decoder_parameters(self) -> list[nn.Parameter]:
@@ -165,17 +156,14 @@ class DepthNetwork(nn.Module):
             self._bf16_handles = fine_tuning.store_in_bf16(backbone, self)
 
     def finish_training(self) -> None:
-        """Merge adapters, and store all weights in float32, for predictions."""
+        """Merge adapters and store all weights in float32, for predictions."""
         if self._bf16_handles:
             fine_tuning.restore_float32(self, self._bf16_handles)
             self._bf16_handles = []
         fine_tuning.merge_adapters(self)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all modules; frozen batch normalization, or all with `keeps_statistics`, stays in evaluation
-
-        mode.
-        """
+        """Set the mode of all modules; frozen batch normalization, or all with `keeps_statistics`, keeps its mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -189,11 +177,11 @@ class DepthNetwork(nn.Module):
         return [child for child in self.children() if any(p.requires_grad for p in child.parameters())]
 
     def enable_gradient_checkpointing(self) -> None:
-        """Compute activations again in the backward pass. Default: nothing."""
+        """Compute activations again in the backward pass, if the network can."""
 
     @classmethod
     def check_config(cls, config: Any, *, height: int, width: int) -> None:
-        """Raise ConfigError if the network cannot be built, or not for images of this size. Builds no weights."""
+        """Raise ConfigError if the network cannot be built for images of this size. Builds no weights."""
         check_size_multiple(config.name, config.size_multiple, height=height, width=width)
 
     @classmethod
@@ -207,7 +195,7 @@ class DepthNetwork(nn.Module):
         return torch.tensor(0.0 if limits is None else 1 / limits[1])
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return (height, width) at which it predicts images of this size, if no training chose one."""
+        """Return its (height, width) for images of this size, if no training chose one."""
         multiple = self.config.size_multiple
         return max(round(height / multiple), 1) * multiple, max(round(width / multiple), 1) * multiple
 
@@ -217,18 +205,18 @@ class DepthNetwork(nn.Module):
         return None
 
     def predict_focal(self, image: Tensor) -> Tensor | None:
-        """Return fx / width (B,) of images (B, 3, H, W), as predicted; None without a prediction."""
+        """Return the predicted fx / width (B,) of images (B, 3, H, W), or None."""
         return None
 
 
 class AffineDepthNetwork(DepthNetwork):
     """A network with raw output up to scale and shift: inverse depth is scale * raw + shift.
 
-    A subclass defines `raw` and calls `register_scale`. `calibrate` sets scale and shift, which checkpoints store.
+    A subclass defines `raw` and calls `register_scale`; `calibrate` sets both, which checkpoints store.
     """
 
     MIN_INVERSE_DEPTH: ClassVar[float] = 1e-8
-    """Lower bound of the prediction in 1/m (isl-org/DPT)."""
+    """Smaller predictions in 1/m are raised to this bound (isl-org/DPT)."""
 
     output: DepthScale = DepthScale.AFFINE_INVERSE
     scale: Tensor
@@ -240,7 +228,7 @@ class AffineDepthNetwork(DepthNetwork):
         self.register_buffer("shift", torch.tensor(shift))
 
     def raw(self, image: Tensor) -> Tensor:
-        """Map (B, 3, H, W) RGB in [0, 1] to the head's output, (B, 1, H, W), at least 0, larger for nearer points."""
+        """Map (B, 3, H, W) RGB in [0, 1] to the head's output (B, 1, H, W), at least 0, larger for nearer points."""
         raise NotImplementedError(f"{type(self).__name__} defines no raw")
 
     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
@@ -249,7 +237,7 @@ class AffineDepthNetwork(DepthNetwork):
         return DepthMaps((inverse_depth,))
 
     def calibrate(self, scale: float, shift: float) -> None:
-        """Set scale and shift to 1/m (`geometry.align` fits them). Raises ConfigError if the scale is not positive."""
+        """Set scale and shift to 1/m. Raises ConfigError if the scale is not positive."""
         if not (torch.tensor([scale, shift]).isfinite().all() and scale > 0):
             found = f"scale {scale:g} and shift {shift:g}"
             fix = "check the unit of the ground truth"
@@ -263,10 +251,7 @@ class AffineDepthNetwork(DepthNetwork):
 
 
 def build_depth_network(config: DepthModelConfig) -> DepthNetwork:
-    """Return the depth network that `model.network` chooses, at its start.
-
-    Raises ConfigError for your own class if it is not a depth network, or its constructor fails.
-    """
+    """Return the initial depth network of `model.network`. Raises ConfigError if your own class is wrong."""
     name = config.network.name
     network_class = DEPTH_NETWORKS.load(name)
     if name in DEPTH_NETWORK_CONFIGS:
@@ -305,7 +290,7 @@ def check_trains(config: DepthModelConfig) -> None:
 def check_depth_network(config: DepthModelConfig, sizes: Iterable[tuple[int, int]]) -> None:
     """Raise ConfigError if the depth network cannot be built for one of these image sizes (height, width).
 
-    Your own network is built with random weights, and predicts one random image (`check_outputs`).
+    Your own network predicts one random image with random weights.
     """
     name = config.network.name
     sizes = list(dict.fromkeys(sizes))
@@ -321,7 +306,7 @@ def check_depth_network(config: DepthModelConfig, sizes: Iterable[tuple[int, int
 
 @torch.no_grad()
 def check_outputs(network: DepthNetwork, height: int, width: int) -> None:
-    """Raise ConfigError if the outputs for one random image differ from the configuration of the network."""
+    """Raise ConfigError if outputs for one random image differ from the network's configuration."""
     config, was_training = network.config, network.training
     key, fix = f"model.network={config.name}", "docs/how-to/add-a-depth-network.md has an example"
     devices = {parameter.device for parameter in network.parameters()}

@@ -1,6 +1,6 @@
 """The depth network `dpt`: a dense prediction transformer (Ranftl et al., ICCV 2021, arXiv 2103.13413).
 
-Built from transformers' layers, with exchangeable attention, positions for any grid, and constant padding.
+It has the layers of transformers, exchangeable attention, positions for any grid, and constant padding.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from stadia.models.pretrained_weights import (
 )
 
 _RANDOM_SCALE, _RANDOM_SHIFT = 0.1, 1 / 200
-"""Scale and shift of a network with random weights, for street depths up to 200 m."""
+"""Scale and shift of random weights suit street depths up to 200 m."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """Arguments of a network of transformers.
 
-    settings: of `transformers.DPTConfig`.
+    settings: arguments of `transformers.DPTConfig`.
     blocks, heads: number of transformer blocks, and of heads in each.
-    hooks: blocks whose tokens the decoder receives, from 0; a hybrid's decoder also receives two convolutional maps.
-    hub: repository of the published weights (Apache-2.0), or None.
+    hooks: blocks, from 0, whose tokens the decoder receives; a hybrid's also receives two convolutional maps.
+    hub: repository of the published weights, or None.
     """
 
     settings: dict[str, Any]
@@ -65,18 +65,17 @@ class Architecture:
 
 
 LICENCE = "Apache-2.0"
-"""Of the published weights, Intel/dpt-hybrid-midas and Intel/dpt-large."""
+"""The published weights Intel/dpt-hybrid-midas and Intel/dpt-large have this licence."""
 
 
 class Dpt(AffineDepthNetwork):
     """DPT-Hybrid, DPT-Large, or a small one that trains on two cores.
 
-    A vision transformer encodes image patches. Tokens of four of its blocks become maps of four sizes, and a decoder
-    without batch norm fuses them. Later blocks are not run. Each block has its own attention core
-    (`models.ATTENTIONS`).
+    Tokens of four blocks of a vision transformer become maps of four sizes, and a decoder without batch norm fuses
+    them.
 
     The head predicts inverse depth up to scale and shift; `calibrate` makes it 1/m. Sizes without published weights end
-    in a softplus instead of a ReLU, so that their gradient never vanishes.
+    in a softplus, whose gradient never vanishes.
     """
 
     Config: ClassVar[type[DptConfig]] = DptConfig
@@ -174,8 +173,8 @@ class Dpt(AffineDepthNetwork):
     def _init_random_weights(self, output: float) -> None:
         """Initialize a network without pretrained weights so that it trains.
 
-        Positions are 2D sines and cosines (arXiv 1706.03762), and the decoder keeps the signal's variance (He et al.,
-        arXiv 1502.01852). The head's output is near `output`, since below 0 a ReLU has no gradient.
+        Positions are 2D sines and cosines (arXiv 1706.03762), the decoder keeps the signal's variance (arXiv
+        1502.01852), and the head's output is near `output`, because a ReLU below 0 has no gradient.
         """
         neck, head, positions = self.network.neck, self.network.head, self.network.dpt.embeddings.position_embeddings
         with torch.no_grad():
@@ -200,7 +199,7 @@ def check_transformers_installed() -> None:
 
 
 def import_transformers() -> Any:
-    """Return the library transformers, which takes seconds to import."""
+    """Return transformers, which takes seconds to import."""
     import stadia.process.torchvision_shim  # noqa: F401
 
     # isort: split
@@ -211,10 +210,7 @@ def import_transformers() -> Any:
 
 
 def find_weights_file(config: DptConfig, arch: Architecture) -> Path | None:
-    """Return the file of initial weights: the configured one, else the published one; None without either.
-
-    Raises CheckpointError if it is unavailable.
-    """
+    """Return the configured or published file of initial weights, or None. Raises CheckpointError if unavailable."""
     if config.weights is not None:
         return resolve_weights_file(Path(config.weights))
     if (repository := arch.hub) is None:
@@ -251,7 +247,7 @@ class SelfAttention(nn.Module):
         self.heads, self.core = heads, core
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Map (B, N, D) tokens, the last of which form `grid` (height, width), to (B, N, D)."""
+        """Map (B, N, D) tokens, which end with those of `grid` (height, width), to (B, N, D)."""
         shape = (*tokens.shape[:2], self.heads, -1)
         q, k, v = (project(tokens).view(shape).transpose(1, 2) for project in (self.query, self.key, self.value))
         output: Tensor = self.core(q, k, v, grid).transpose(1, 2).flatten(2)
@@ -261,8 +257,8 @@ class SelfAttention(nn.Module):
 class TransformerBlock(nn.Module):
     """Run the layers of a block of DPT's ViT, with the token grid for its attention.
 
-    block: of transformers; its layers move here.
-    make_core: `make_core(head_dim)` creates the attention core of this block.
+    block: block of transformers; its layers move here.
+    make_core: `make_core(head_dim)` creates the block's attention core.
     """
 
     def __init__(self, block: Any, heads: int, make_core: Callable[[int], nn.Module]) -> None:
@@ -283,7 +279,7 @@ class TransformerBlock(nn.Module):
 def resize_position_embeddings(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     """Resize position embeddings (1, 1 + n * n, D) to another grid: (1, 1 + height * width, D).
 
-    The class token's embedding, the first, stays. The training grid returns the embeddings unchanged.
+    The class token's embedding stays.
     """
     side = math.isqrt(positions.shape[1] - 1)
     token, places = positions[:, :1], positions[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
@@ -292,7 +288,7 @@ def resize_position_embeddings(positions: Tensor, grid: tuple[int, int]) -> Tens
 
 
 def embed_image(embeddings: Any, image: Tensor) -> tuple[Tensor, tuple[int, int], list[Tensor]]:
-    """Embed an image (B, 3, H, W). Returns tokens (B, 1 + N, D), their grid, and a hybrid's maps at 1/4 and 1/8."""
+    """Embed an image (B, 3, H, W) to tokens (B, 1 + N, D), their grid, and a hybrid's maps at 1/4 and 1/8."""
     early: list[Tensor] = []
     if hasattr(embeddings, "backbone"):
         trunk = embeddings.backbone.bit
@@ -310,10 +306,7 @@ def embed_image(embeddings: Any, image: Tensor) -> tuple[Tensor, tuple[int, int]
 
 
 def use_constant_padding(network: nn.Module) -> None:
-    """Replace size-dependent "SAME" padding by constant padding, which is equal for even sides, so that exports take
-
-    any size.
-    """
+    """Replace "SAME" padding by constant padding, which equals it for even sides, so that exports take any size."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if type(child).__name__ == "DynamicPad2d":
@@ -325,7 +318,7 @@ def use_constant_padding(network: nn.Module) -> None:
 
 
 def make_sincos_positions(side: int, width: int) -> Tensor:
-    """Return (side * side, width): sines and cosines of each position's row, then of its column."""
+    """Return sines and cosines (side * side, width) of each position's row, then of its column."""
     quarter = width // 4
     rates = 1.0 / 10_000 ** (torch.arange(quarter) / quarter)
     angles = torch.arange(side)[:, None] * rates
@@ -339,7 +332,7 @@ def make_sincos_positions(side: int, width: int) -> Tensor:
 def make_plain(
     *, width: int, blocks: int, heads: int, hooks: tuple[int, ...], neck: tuple[int, ...], fusion: int, hub: str | None
 ) -> Architecture:
-    """Return a ViT with patches of 16 pixels; tokens of four blocks become maps at 1/4, 1/8, 1/16 and 1/32."""
+    """Return a ViT with patches of 16 pixels; tokens of four blocks become maps at 1/4 to 1/32."""
     decoder = {"neck_hidden_sizes": list(neck), "fusion_hidden_size": fusion}
     settings = {**_vit(width, blocks, heads), "backbone_out_indices": list(hooks), **decoder}
     return Architecture(settings=settings, blocks=blocks, heads=heads, hooks=hooks, hub=hub)
@@ -386,7 +379,7 @@ def make_hybrid(
 def _vit(width: int, blocks: int, heads: int) -> dict[str, Any]:
     vit: dict[str, Any] = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": blocks}
     vit |= {"num_attention_heads": heads, "image_size": 384, "patch_size": 16, "readout_type": "project"}
-    return vit | {"layer_norm_eps": 1e-6}  # timm's, in which the weights were trained; the default is 1e-12
+    return vit | {"layer_norm_eps": 1e-6}  # timm's value, with which the weights were trained; the default is 1e-12
 
 
 SIZES = {
@@ -427,4 +420,4 @@ SIZES = {
         hub="Intel/dpt-large",
     ),
 }
-"""Architecture of each size. Published weights are up to scale and shift."""
+"""The architecture of each size; published weights are up to scale and shift."""

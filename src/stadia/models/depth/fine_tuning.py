@@ -1,4 +1,4 @@
-"""The trained part of a depth network: all, its decoder, its last layers, or low-rank adapters (arXiv 2106.09685)."""
+"""Choose the trained part of a depth network: all, decoder, last layers, or low-rank adapters (arXiv 2106.09685)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from stadia.core.errors import ConfigError
 
 ADAPTER_PREFIX = "lora_"
-"""Start of a part of the name of an adapter's weight, as named by peft."""
+"""peft's names of adapter weights contain this."""
 
 BASE_LAYER = "base_layer"
-"""Part of the name of a layer that has an adapter."""
+"""peft puts this into the name of a layer with an adapter."""
 
 
 def check_peft_installed() -> None:
@@ -26,7 +26,7 @@ def check_peft_installed() -> None:
 
 
 def import_peft() -> Any:
-    """Return the library peft, which is imported late: it takes seconds."""
+    """Return peft, which takes seconds to import."""
     check_peft_installed()
     import stadia.process.torchvision_shim  # noqa: F401
 
@@ -46,7 +46,7 @@ def freeze_all_but(network: nn.Module, trained: Iterable[nn.Parameter]) -> None:
 
 
 def find_adapted_layers(network: nn.Module, rank: int) -> list[str]:
-    """Return the names of the trainable linear layers and ungrouped convolutions that are wider than the rank."""
+    """Return the names of trainable linear layers and ungrouped convolutions wider than the rank."""
     return [
         name
         for name, module in network.named_modules()
@@ -57,10 +57,9 @@ def find_adapted_layers(network: nn.Module, rank: int) -> list[str]:
 
 
 def add_adapters(network: nn.Module, rank: int) -> list[str]:
-    """Freeze a network, and add trainable adapters to its layers in place; return the names of these layers.
+    """Freeze a network, add trainable adapters to its layers in place, and return the names of these layers.
 
-    The output stays: one matrix of each adapter is zero. Raises ConfigError if no layer is wider than the rank, or peft
-    is missing.
+    The output stays, because one matrix of each adapter is zero. Raises ConfigError if no layer is wider than the rank.
     """
     peft = import_peft()
     names = find_adapted_layers(network, rank)
@@ -86,7 +85,7 @@ def merge_adapters(network: nn.Module) -> None:
 
 
 def name_for_adapters(weights: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
-    """Return plain weights under their names in a module with adapters, whose state_dict has the names `own`."""
+    """Return plain weights under their names in a module with adapters; its state_dict has the names `own`."""
     plain = {name.replace(f".{BASE_LAYER}.", "."): name for name in own}
     return {plain.get(name, name): tensor for name, tensor in weights.items()}
 
@@ -99,7 +98,7 @@ def list_adapter_names(names: Iterable[str]) -> list[str]:
 def store_in_bf16(parameters: Iterable[nn.Parameter], network: nn.Module) -> list[Any]:
     """Store and run the frozen linear layers and convolutions of some parameters in bfloat16.
 
-    Their inputs and outputs stay in float32. Returns the handles of the hooks, for `restore_float32`.
+    Inputs and outputs stay in float32. Returns the handles of the hooks, for `restore_float32`.
     """
     chosen = {id(parameter) for parameter in parameters}
     handles = []

@@ -16,14 +16,14 @@ from stadia.models.encoders import check_encoder
 from stadia.models.pretrained_weights import load_state_dict
 
 MAX_SIDE = 384
-"""Longer side of an image if no training chose one."""
+"""The longer side has this size if no training chose one."""
 
 HEAD_CHANNELS = 128, 32
-"""Of the last convolutions."""
+"""The last convolutions have these channels."""
 
 
 class ResidualUnit(nn.Module):
-    """Two convolutions added to the positive part of their input: the published ReLU is in place."""
+    """Two convolutions added to the positive part of their input, because the published ReLU is in place."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Midas(AffineDepthNetwork):
 
         import timm
 
-        if not timm.is_model(config.encoder):  # "hf-hub:NAME" and "local-dir:NAME" read an architecture elsewhere
+        if not timm.is_model(config.encoder):  # "hf-hub:NAME" and "local-dir:NAME" would read another architecture
             raise ConfigError("encoder", found=f"'{config.encoder}'", expected="a timm model", fix="choose another")
         trunk: Any = timm.create_model(config.encoder, pretrained=False, features_only=False, num_classes=0)
         sizes = [info["num_chs"] for info in trunk.feature_info[-4:]]
@@ -87,7 +87,7 @@ class Midas(AffineDepthNetwork):
             nn.ReLU(),
         )
         self.scratch = nn.ModuleDict(parts)
-        for name, parameter in self.scratch.named_parameters():  # published and unused: it has no coarser features
+        for name, parameter in self.scratch.named_parameters():  # published but unused: it has no coarser features
             parameter.requires_grad = not name.startswith("refinenet4.resConfUnit1.")
         self.register_scale(1.0, 0.0)
         self.is_pretrained = pretrained and config.weights is not None
@@ -97,7 +97,7 @@ class Midas(AffineDepthNetwork):
             self._init_head()
 
     def _init_head(self) -> None:
-        """Start near the initial depth: below 0 the last activation has no gradient."""
+        """Start near the initial depth, because the last activation has no gradient below 0."""
         last: Any = self.scratch["output_conv"][4]  # type: ignore[index]
         nn.init.normal_(last.weight, std=1e-3)
         nn.init.constant_(last.bias, 1 / self.config.start_m)

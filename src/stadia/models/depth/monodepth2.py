@@ -19,27 +19,27 @@ from stadia.models.depth.depth_network import AffineDepthNetwork, DepthMaps, lis
 from stadia.models.pretrained_weights import copy_weights, read_tensors
 
 MEAN, STD = 0.45, 0.225
-"""Of the published networks, for all channels."""
+"""The published networks normalize all channels by these."""
 
 MIN_DEPTH, MAX_DEPTH = 0.1, 100.0
-"""Range of the sigmoid, in the unit of the published depth."""
+"""The sigmoid has this range, in the unit of the published depth."""
 
 TRAINING_FOCAL = 0.58
-"""fx / width of the intrinsics that the published networks were trained with."""
+"""The published networks were trained with this fx / width."""
 
 UNIT_BASELINE, KITTI_BASELINE_M = 0.1, 0.54
-"""Baseline in the unit of the published networks of stereo video, and in metres: one unit is 5.4 m."""
+"""A baseline of 0.1 units is 0.54 m in KITTI, so one unit of stereo networks is 5.4 m."""
 
 POSE_SCALE = 0.01
-"""Of the pose decoder's outputs."""
+"""The pose decoder's outputs are multiplied by this factor."""
 
 DECODER_CHANNELS = (16, 32, 64, 128, 256)
 
 FILES = ("encoder", "depth", "pose_encoder", "pose")
-"""Stems of the published files; the pose network's may be missing."""
+"""These are the stems of the published files; the pose network's may be missing."""
 
 UNUSED = ("encoder.encoder.fc.", "pose_encoder.encoder.fc.")
-"""Starts of names without an effect: the classifiers of the encoders."""
+"""Names with these starts have no effect: they are the encoders' classifiers."""
 
 
 class ReflectedConv(nn.Module):
@@ -68,7 +68,7 @@ class ConvBlock(nn.Module):
 
 
 class DisparityDecoder(nn.Module):
-    """The decoder of five steps; its modules are in the order of the published list."""
+    """The decoder of five steps, with modules in the order of the published list."""
 
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class ResnetEncoder(nn.Module):
         self.encoder: Any = timm.create_model(name, pretrained=False, in_chans=3 * images, num_classes=0)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Map (B, 3 * images, H, W) RGB in [0, 1] to the features at 1/2 to 1/32, finest first."""
+        """Map (B, 3 * images, H, W) RGB in [0, 1] to features at 1/2 to 1/32, finest first."""
         net = self.encoder
         x = net.act1(net.bn1(net.conv1((image - MEAN) / STD)))
         features = [x, net.layer1(net.maxpool(x))]
@@ -196,7 +196,7 @@ class Monodepth2(AffineDepthNetwork):
 def load_monodepth2(network: Monodepth2, folder: Path) -> None:
     """Copy the published files of a folder into a network.
 
-    Raises CheckpointError with the names of weights that are missing, left over or of another shape.
+    Raises CheckpointError for weights that are missing, left over or of another shape.
     """
     folder = expand_home(folder)
     tensors: dict[str, Tensor] = {}
@@ -212,7 +212,7 @@ def load_monodepth2(network: Monodepth2, folder: Path) -> None:
 
 
 PLAIN = ("height", "width", "use_stereo")
-"""Numbers of encoder.pth next to its tensors: the size of the training images, and whether stereo video trained."""
+"""encoder.pth has these numbers next to its tensors: training size, and whether stereo video trained it."""
 
 
 def read_part(path: Path) -> dict[str, Tensor]:
@@ -221,10 +221,7 @@ def read_part(path: Path) -> dict[str, Tensor]:
 
 
 def describe_monodepth2(folder: Path) -> dict[str, Any]:
-    """Return the keys of `Monodepth2Config` stated by a folder's files: size, unit, and motion.
-
-    Raises CheckpointError if encoder.pth is missing or damaged.
-    """
+    """Return the keys of `Monodepth2Config` in a folder's files. Raises CheckpointError for a bad encoder.pth."""
     folder = expand_home(folder)
     if not (folder / "encoder.pth").is_file():
         expected, fix = "encoder.pth and depth.pth of Monodepth2", "pass the folder that holds them"

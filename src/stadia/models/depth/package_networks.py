@@ -1,7 +1,4 @@
-"""Networks that predict through their authors' package, if installed: MoGe and Depth Anything 3.
-
-They pass no gradients: they predict, and teach other networks.
-"""
+"""Networks that predict through their authors' package, without gradients: MoGe and Depth Anything 3."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from stadia.models.published_networks import PACKAGES, PUBLISHED_NETWORKS, downl
 
 
 class MogeNetwork(nn.Module):
-    """MoGe (arXiv 2410.19115), depth up to scale, and MoGe-2 (arXiv 2507.02546), metres. name: with the version."""
+    """MoGe (arXiv 2410.19115), up to scale, and MoGe-2 (arXiv 2507.02546), in metres; `name` has the version."""
 
     files = ("model.pt",)
 
@@ -31,7 +28,7 @@ class MogeNetwork(nn.Module):
     def predict(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return depth (B, H, W), infinite in the sky, and fx / width (B,), of images (B, 3, H, W) in [0, 1]."""
         found = self.network.infer(image, apply_mask=True, use_fp16=False)
-        return found["depth"].clone(), found["intrinsics"][:, 0, 0].clone()  # infer has no gradients, clones may
+        return found["depth"].clone(), found["intrinsics"][:, 0, 0].clone()  # infer has no gradients, but clones may
 
 
 class DepthAnything3Network(nn.Module):
@@ -44,7 +41,7 @@ class DepthAnything3Network(nn.Module):
         self.network: Any = import_module("depth_anything_3.api").DepthAnything3.from_pretrained(str(folder))
 
     def predict(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return depth (B, H, W), and fx / width (B,) if predicted, of images as in `MogeNetwork`."""
+        """Return depth (B, H, W) and fx / width (B,) or None of images as in `MogeNetwork`."""
         maps, focals = [], []
         for pixels in (image.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy():
             found = self.network.inference([pixels], process_res=max(pixels.shape[:2]))
@@ -60,13 +57,13 @@ NETWORKS: Mapping[str, type[MogeNetwork] | type[DepthAnything3Network]] = {
     "moge": MogeNetwork,
     "depth_anything_3": DepthAnything3Network,
 }
-"""By the package, a key of PACKAGES."""
+"""Networks by their package, a key of PACKAGES."""
 
 
 def load_package_network(name: str) -> MogeNetwork | DepthAnything3Network:
     """Return a network of PUBLISHED_NETWORKS that a package runs, with its published weights.
 
-    Raises ConfigError with the command that installs the package, CheckpointError if it cannot load the weights.
+    Raises ConfigError if the package is missing, CheckpointError if it cannot load the weights.
     """
     package, repository = PUBLISHED_NETWORKS[name].package, PUBLISHED_NETWORKS[name].repository
     try:
@@ -79,6 +76,6 @@ def load_package_network(name: str) -> MogeNetwork | DepthAnything3Network:
     folder = download_repository(name, repository, patterns=network_class.files)
     try:
         return network_class(folder, name).eval()
-    except Exception as error:  # of another program
+    except Exception as error:  # another program's
         found, fix = f"weights that {package} cannot load ({summarize_exception(error)})", "update the package"
         raise CheckpointError(name, found=found, expected="published weights", fix=fix) from error

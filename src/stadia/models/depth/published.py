@@ -1,4 +1,4 @@
-"""The depth network `published`: any depth network of transformers, or its authors' package, with its weights."""
+"""The depth network `published`: any depth network of transformers, or of its authors' package, with its weights."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from stadia.models.pretrained_weights import InitialWeights, find_unneeded, limi
 from stadia.models.published_networks import PUBLISHED_NETWORKS, PublishedFiles, find_published_files
 
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 1e4
-"""Metres to which predicted depth is clamped before it is inverted."""
+"""Predicted depth is clamped to these metres before it is inverted."""
 
 
 class Published(AffineDepthNetwork):
     """A depth network of transformers, run at the size of the image, with its own normalization.
 
-    Its raw output is inverse depth. Networks of metres return 1 / metres; networks of depth up to scale and shift
-    return 1 minus it.
+    Its raw output is inverse depth: 1 / metres, or 1 minus depth up to scale and shift.
     """
 
     Config: ClassVar[type[PublishedConfig]] = PublishedConfig
@@ -107,7 +106,7 @@ class Published(AffineDepthNetwork):
         inside = functional.interpolate(inside, size=size, mode="bilinear", align_corners=False)
         try:
             output = self._to_nearness(self._run(self.normalize(inside)).float())
-        except (AttributeError, LookupError, TypeError, ValueError) as error:  # of a configuration that holds anything
+        except (AttributeError, LookupError, TypeError, ValueError) as error:  # the configuration may contain anything
             raise _refuse_architecture(self.config, error) from error
         output = functional.interpolate(output[:, None], size=padded, mode="bilinear", align_corners=False)
         return output[..., margins[0] : margins[0] + height, margins[1] : margins[1] + width]
@@ -134,7 +133,7 @@ class Published(AffineDepthNetwork):
         return output
 
     def predict_focal(self, image: Tensor) -> Tensor | None:
-        """Return fx / width (B,) of images (B, 3, H, W) by Depth Pro, MoGe or Depth Anything 3; None for others."""
+        """Return the predicted fx / width (B,) of images (B, 3, H, W), or None."""
         height, width = self.preprocessing.round_up(*image.shape[-2:])
         if self.config.package:
             resized = functional.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
@@ -160,19 +159,19 @@ class Published(AffineDepthNetwork):
 
 
 class DepthAnything(Published):
-    """Depth Anything V2 (arXiv 2406.09414) by its size: DINOv2 with patches of 14 pixels and a DPT decoder."""
+    """Depth Anything V2 (arXiv 2406.09414): DINOv2 with patches of 14 pixels and a DPT decoder."""
 
     Config = DepthAnythingConfig
     source = "https://arxiv.org/abs/2406.09414"
 
 
 def compute_margin(side: int) -> int:
-    """Return the margin of ZoeDepth at both ends of a side, arXiv 2302.12288."""
+    """Return ZoeDepth's margin at both ends of a side, arXiv 2302.12288."""
     return math.floor(math.sqrt(side / 2) * 3)
 
 
 def build_published(config: PublishedConfig) -> Any:
-    """Return the network of an architecture with random weights. Raises CheckpointError for one that fails."""
+    """Return the network of an architecture with random weights. Raises CheckpointError if it fails."""
     transformers = import_transformers()
     try:
         return transformers.AutoModelForDepthEstimation.from_config(make_architecture(config))
@@ -211,9 +210,9 @@ def _without_downloads(values: Any) -> Any:
 
 
 def load_published(config: PublishedConfig) -> Any:
-    """Return the network with the weights of its source.
+    """Return the network with its source's weights.
 
-    Raises CheckpointError for weights that are missing, too many, of other shapes or not finite, and for damaged files.
+    Raises CheckpointError for damaged files and for weights that are missing, too many, of other shapes or not finite.
     """
     transformers = import_transformers()
     files = find_published_files(config.source)
@@ -244,7 +243,7 @@ def load_published(config: PublishedConfig) -> Any:
 
 
 def count_numbers(files: PublishedFiles) -> int:
-    """Return the number of numbers in the files of the weights, from their headers."""
+    """Return the count of numbers in the files of the weights, from their headers."""
     import safetensors
 
     total = 0

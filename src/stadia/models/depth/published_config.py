@@ -1,4 +1,4 @@
-"""Configuration of the depth network `published`: source, meaning of its depth, and image sizes. No torch."""
+"""Configuration of the depth network `published`: source, meaning of its depth, and image sizes. Imports no torch."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How a network's images are prepared.
+    """The preparation of a network's images.
 
-    size: (height, width) that images are resized to; None keeps theirs.
-    keep_aspect: resize both sides by one factor, the one of `size` that is nearer to 1.
-    multiple: both sides of the network's images are multiples of it.
+    size: (height, width) after resizing; None keeps theirs.
+    keep_aspect: resize both sides by the factor of `size` that is nearer to 1.
+    multiple: both sides are multiples of it.
     is_fixed: the network takes images of `size` only.
     mean, std: of RGB in [0, 1].
     margins: add mirrored margins, which are cut off the prediction (ZoeDepth).
@@ -54,7 +54,7 @@ class Preprocessing:
     is_bound: bool = False
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return (height, width) of the network's image for an image of a size, as the network's authors resize it."""
+        """Return (height, width) of the network's image, as its authors resize it."""
         if self.size is None:
             return self.round_up(height, width)
         vertical, horizontal = self.size[0] / height, self.size[1] / width
@@ -89,11 +89,11 @@ _DEFAULTS: Mapping[str, tuple[tuple[int, int] | None, bool, int, Normalization]]
     "tipsv2_dpt": ((448, 448), False, 14, _PLAIN),
     "zoedepth": ((384, 512), True, 32, _HALF),
 }
-"""Size, whether the aspect ratio is kept, multiple, mean and standard deviation of each image processor."""
+"""Defaults of each image processor: size, whether the aspect ratio is kept, multiple, mean and standard deviation."""
 
 
 def read_preprocessing(architecture: Mapping[str, Any], settings: Mapping[str, Any]) -> Preprocessing:
-    """Return how images are prepared for an architecture.
+    """Return the preparation of images for an architecture.
 
     architecture: content of config.json.
     settings: content of preprocessor_config.json; missing keys have the processor's defaults.
@@ -154,13 +154,10 @@ def find_output(architecture: Mapping[str, Any]) -> DepthScale:
 class PublishedConfig(DepthNetworkConfig):
     """A published depth network of transformers, or of its authors' package.
 
-    source: a name of `stadia list networks`, hf:ORG/NAME, hf:ORG/NAME@REVISION, or a folder that `save_pretrained`
-        wrote. Weights are read as safetensors.
-    settings: architecture and image processor of the source, read from it and kept, so that a checkpoint needs no
-        source.
+    source: a name of `stadia list networks`, hf:ORG/NAME, hf:ORG/NAME@REVISION, or a folder with safetensors.
+    settings: architecture and image processor of the source, kept so that a checkpoint needs no source.
     output: scale of the source's depth, if it differs from its architecture's.
-    focal: fx / width of the images for which its metres hold; null takes the value of `stadia list networks`, and
-        leaves depth unchanged without one.
+    focal: fx / width of the images for which its metres hold; null takes the value of `stadia list networks`.
     licence: of the weights, if known.
     """
 
@@ -240,13 +237,13 @@ _DEPTH_ANYTHING = {
     "base": (768, 12, 12, [3, 6, 9, 12], [96, 192, 384, 768], 128),
     "large": (1024, 24, 16, [5, 12, 18, 24], [256, 512, 1024, 1024], 256),
 }
-"""Channels, blocks, heads and output blocks of DINOv2; channels of the decoder's inputs, and of its fused maps."""
+"""DINOv2's channels, blocks, heads and output blocks; channels of the decoder's inputs and fused maps."""
 
 
 class DepthAnythingConfig(PublishedConfig):
     """Depth Anything V2 (arXiv 2406.09414): the network `published` by its size alone.
 
-    size: `small` has a licence for any use (Apache-2.0), `base` and `large` CC-BY-NC-4.0.
+    size: the licence of `small` allows any use (Apache-2.0); `base` and `large` have CC-BY-NC-4.0.
     """
 
     name: Literal["depth_anything"] = "depth_anything"  # type: ignore[assignment]

@@ -1,7 +1,7 @@
-"""The decoder of the network `base`: full resolution at the price of half, with the image's own pixels as a skip.
+"""The decoder of the network `base`: full resolution at half the cost, with the image's own pixels as a skip.
 
-The finest convolutions are at stride 2. They take the image by space-to-depth, its 2x2 pixels as channels, and the head
-gives the logits of 2x2 pixels, which depth-to-space arranges (sub-pixel convolution, arXiv 1609.05158).
+The finest convolutions are at stride 2: they take 2x2 pixels as channels, and the head gives the logits of 2x2 pixels
+(sub-pixel convolution, arXiv 1609.05158).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional
 from stadia.models.gradient_checkpointing import run_checkpointed
 
 FINEST = 2
-"""Stride of the finest convolutions."""
+"""The finest convolutions have this stride."""
 
 
 def make_block(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
@@ -27,12 +27,11 @@ def make_block(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
 class SharpDecoder(nn.Module):
     """Map features of strides 2 to 32 and the image to logits at full resolution.
 
-    The coarsest feature gets its mean over the image, which has the scale of the scene. Log uncertainty, which needs no
-    edges, comes from stride 4.
+    The coarsest feature gets its mean over the image, which has the scene's scale. Log uncertainty comes from stride 4.
 
     Args:
-        channels_in: of the encoder's features at strides 2, 4, 8, 16 and 32.
-        channels: of the decoder; the first is of stride 1, 2x2 pixels of the head, and the others of 2, 4, 8, 16.
+        channels_in: channels of the encoder's features at strides 2, 4, 8, 16 and 32.
+        channels: channels of the decoder at stride 1, as 2x2 pixels of the head, and at 2, 4, 8 and 16.
     """
 
     def __init__(self, channels_in: list[int], channels: tuple[int, ...]) -> None:
@@ -59,9 +58,9 @@ class SharpDecoder(nn.Module):
         self.checkpoint_gradients = False  # see `models.gradient_checkpointing`
 
     def forward(self, features: list[Tensor], image: Tensor) -> Tensor:
-        """Map features, finest first, and the normalized image (B, 3, H, W) to (B, 2, H, W).
+        """Map features, finest first, and the normalized image (B, 3, H, W) to logits (B, 2, H, W).
 
-        Returns: the logits of inverse depth and of log uncertainty.
+        The logits are of inverse depth and log uncertainty.
         """
         context = self.context(features[-1].mean((-2, -1), keepdim=True))
         x = self.coarsest(features[-1]) + context

@@ -28,7 +28,7 @@ from stadia.models.encoders import Encoder, check_encoder
 from stadia.models.gradient_checkpointing import run_checkpointed
 from stadia.models.pretrained_weights import InitialWeights
 
-# -- activation functions of `models.ACTIVATIONS`; each keeps the shape and has no weights
+# -- activation functions of `models.ACTIVATIONS`
 
 
 def relu() -> nn.Module:
@@ -42,7 +42,7 @@ def leaky_relu() -> nn.Module:
 
 
 def elu() -> nn.Module:
-    """Replace negative values by exp(x) - 1: smooth, and never below -1."""
+    """Replace negative values by exp(x) - 1."""
     return nn.ELU()
 
 
@@ -62,7 +62,7 @@ class Snake(nn.Module):
 
 
 class EdgePaddedConv(nn.Conv2d):
-    """A 3x3 convolution that repeats the edge. Zeros would draw a frame around the depth; reflection pads no one row.
+    """A 3x3 convolution that repeats the edge, because zeros would draw a frame around the depth.
 
     Compiled code pads by concatenation: torch.compile does not support the gradient of torch's padding of channels-last
     images (torch 2.13).
@@ -74,7 +74,7 @@ class EdgePaddedConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, outputs, H, W), padded with the nearest pixels.
 
-        Autocast is off meanwhile: on a CPU torch would convert the image to float32 and back.
+        Autocast is off, because on a CPU torch would convert the image to float32 and back.
         """
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
             return functional.conv2d(repeat_edges(x), self.weight, self.bias)
@@ -86,20 +86,20 @@ class EdgePaddedConv(nn.Conv2d):
 
 
 def repeat_edges(x: Tensor) -> Tensor:
-    """Return (B, C, H + 2, W + 2): the image with its edge repeated once on each side."""
+    """Return the image with its edge repeated once on each side, (B, C, H + 2, W + 2)."""
     x = torch.cat([x[..., :1, :], x, x[..., -1:, :]], dim=-2)
     return torch.cat([x[..., :1], x, x[..., -1:]], dim=-1)
 
 
 class DepthDecoder(nn.Module):
-    """U-Net decoder. At each stride: convolve, upsample, concatenate the skip feature if there is one, convolve.
+    """Convolve, upsample, concatenate the skip feature if there is one, and convolve, at each stride of a U-Net.
 
     Args:
-        channels_in: of the encoder's features, finest first, with their `strides`.
-        channels: of the decoder at strides 1, 2, 4, 8, 16.
+        channels_in: channels of the encoder's features, finest first, with their `strides`.
+        channels: channels of the decoder at strides 1, 2, 4, 8, 16.
         outputs: channels of each head.
         scales: number of heads, at strides 1, 2, 4, ...
-        activation: creates the layer after each convolution, from `models.ACTIVATIONS`.
+        activation: creates the layer after each convolution.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class DepthDecoder(nn.Module):
 
 
 def bound_log_uncertainty(logit: Tensor, limits: tuple[float, float] = LOG_UNCERTAINTY_RANGE) -> Tensor:
-    """Bound the logit to limits around 0 by tanh, whose slope is nonzero everywhere; the identity near 0."""
+    """Bound the logit to limits around 0 by tanh; it is the identity near 0."""
     least, largest = limits
     bound = torch.where(logit > 0, largest, -least)
     return bound * torch.tanh(logit / bound)
@@ -156,7 +156,7 @@ def bound_log_uncertainty(logit: Tensor, limits: tuple[float, float] = LOG_UNCER
 class Unet(DepthNetwork):
     """Any timm encoder, the decoder of Monodepth2, and the map from logits to inverse depth.
 
-    The heads' bias makes an untrained network predict `init_depth_m` everywhere. Log uncertainty starts at exactly 0.
+    An untrained network predicts `init_depth_m` everywhere and log uncertainty 0.
     """
 
     Config: ClassVar[type[UnetConfig]] = UnetConfig
@@ -213,7 +213,7 @@ class Unet(DepthNetwork):
         """Map the encoder's features of an image, finest first, to the depth maps.
 
         image: (B, 3, H, W) RGB in [0, 1].
-        camera: of the image; without one, depth is that of the canonical camera, where there is such.
+        camera: of the image; without one, depth is the canonical camera's.
         """
         canonical = self.config.canonical_focal
         ratio = 1.0 if canonical is None or camera is None else compute_focal_ratio(camera, canonical)

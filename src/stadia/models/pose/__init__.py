@@ -1,1 +1,1 @@
-"""Pose networks: two images to the motion of the camera between them."""
+"""Pose networks predict the motion of the camera between two images."""

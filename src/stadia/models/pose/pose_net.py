@@ -1,10 +1,10 @@
 """Pose network: two images in temporal order to the camera motion and the brightness change between them.
 
-Entries of `models.POSE_NETS` are called with (configuration, the depth network's encoder). They return a module like
-`Encoder`: an image pair, concatenated along the channels, to features with `channels` and `strides`.
+`models.POSE_NETS` are called with (configuration, the depth network's encoder). They return a module like `Encoder`:
+an image pair, concatenated along the channels, to features with `channels` and `strides`.
 
-Entries of `models.POSE_HEADS` are called with (channels, outputs, activation, grid). They return an `nn.Sequential`
-whose last layer has the outputs' weights and bias. `grid` is (h, w) at the training size, or None.
+`models.POSE_HEADS` are called with (channels, outputs, activation, grid). They return an `nn.Sequential` whose last
+layer has the outputs' weights and bias. `grid` is (h, w) at the training size, or None.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Grid = tuple[int, int]
 def compute_correlation_volume(one: Tensor, other: Tensor, reach: int) -> Tensor:
     """Correlate features (B, C, h, w) of two images within `reach` pixels: (B, (2 reach + 1)^2, h, w).
 
-    Row by row, dx fastest: channel (dy + reach) (2 reach + 1) + dx + reach is one(x, y) . other(x + dx, y + dy), and 0
-    outside the image (the correlation layer of FlowNet, arXiv 1504.06852, eq. 1, with a neighborhood of one pixel).
+    Channel (dy + reach) (2 reach + 1) + dx + reach is one(x, y) . other(x + dx, y + dy), and 0 outside the image
+    (FlowNet, arXiv 1504.06852, eq. 1).
     """
     height, width = one.shape[-2:]
     around = F.pad(other, (reach, reach, reach, reach))
@@ -52,9 +52,8 @@ def compute_expected_shift(alike: Tensor, reach: int) -> Tensor:
 class CorrelationPoseEncoder(nn.Module):
     """Map (B, 6, H, W) RGB in [0, 1] to (B, 128, H / 32, W / 32), sides rounded up; normalizes inside.
 
-    A frame of several pairs can be encoded once: pass the two `encode_frames` of a pair, (B, 2 FEATURES, H / 4, W / 4).
-    Features at 1/4 size are correlated within 4 pixels. The next layers receive the correlations, the expected shift,
-    the image coordinates, and the features of the first image.
+    A frame of several pairs can be encoded once: pass two `encode_frames`, (B, 2 FEATURES, H / 4, W / 4). Features at
+        1/4 size are correlated within 4 pixels.
     """
 
     REACH, FEATURES = 4, 16
@@ -99,31 +98,31 @@ def _places(like: Tensor) -> Tensor:
 
 
 def make_resnet_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> Encoder:
-    """A separate encoder, ResNet-18 or any timm model by `pose_encoder` (Monodepth2, arXiv 1806.01260)."""
+    """Return a separate encoder, ResNet-18 or any timm model by `pose_encoder` (Monodepth2, arXiv 1806.01260)."""
     checkpoints = config.checkpoint_gradients
     return Encoder(config.pose_encoder, images=2, pretrained=config.pretrained, checkpoint_gradients=checkpoints)
 
 
 def make_d3vo_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> D3voPoseEncoder:
-    """Seven convolutions of stride 2 on the image pair, from random weights (D3VO, arXiv 2003.01060, supplement)."""
+    """Return seven random convolutions of stride 2 on the image pair (D3VO, arXiv 2003.01060, supplement)."""
     return D3voPoseEncoder(ACTIVATIONS.load(config.activation))
 
 
 def make_shared_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> SharedPoseEncoder:
-    """The depth network's encoder on each image: only the head has its own weights."""
+    """Return the depth network's encoder on each image: only the head has its own weights."""
     assert depth_encoder is not None, "the configuration refuses a network without an encoder"
     return SharedPoseEncoder(depth_encoder)
 
 
 def make_correlation_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> CorrelationPoseEncoder:
-    """Small networks on feature correlations of the image pair: from random weights the best choice for little data."""
+    """Return small networks on feature correlations of the image pair, which learn best from little data."""
     return CorrelationPoseEncoder(ACTIVATIONS.load(config.activation))
 
 
 class D3voPoseEncoder(nn.Module):
     """Map (B, 6, H, W) RGB in [0, 1] to (B, 1024, H / 128, W / 128), sides rounded up; normalizes inside.
 
-    SfMLearner's pose network (arXiv 1704.07813) widened to D3VO's 1024 channels; the first kernels are 7 and 5 wide.
+    It is SfMLearner's pose network (arXiv 1704.07813) with D3VO's 1024 channels; the first kernels are 7 and 5 wide.
     """
 
     CHANNELS = (16, 32, 64, 128, 256, 512, 1024)
@@ -157,7 +156,7 @@ class SharedPoseEncoder(nn.Module):
 
 
 class PoolHead(nn.Sequential):
-    """Global average pooling and one linear layer, for any image size (D3VO, arXiv 2003.01060, supplement)."""
+    """Global average pooling and one linear layer, for any image size (D3VO, arXiv 2003.01060)."""
 
     def __init__(self, channels: int, outputs: int, activation: Activation, grid: Grid | None = None) -> None:
         super().__init__(nn.Linear(channels, outputs))
@@ -206,19 +205,18 @@ class LinearHead(nn.Sequential):
 
 # -- affine brightness between two images: gain a and offset b, a * first + b matches the second (D3VO, eq. 3)
 #
-# Predictions are bounded, so neither image can be faded out. They are closed under inversion: swapping the images
+# Predictions are bounded, so no image can be faded out. They are closed under inversion: swapping the images
 # negates the logits. With b = sqrt(a) c, the inverse (1/a, -b/a) has -log a and -c.
 
-MAX_GAIN = 2.0  # a lies between 1/2 and 2: one stop of exposure
-MAX_OFFSET = 0.5  # b lies between -1/2 and 1/2 for any a, with images in [0, 1]
-MIN_IMAGE_STD = 1 / 255  # standard deviation below which an image in [0, 1] counts as uniform: one 8-bit step
+MAX_GAIN = 2.0  # a is between 1/2 and 2: one stop of exposure
+MAX_OFFSET = 0.5  # b is between -1/2 and 1/2 for any a, with images in [0, 1]
+MIN_IMAGE_STD = 1 / 255  # an image in [0, 1] with a smaller standard deviation, one 8-bit step, is uniform
 
 
 def compare_image_moments(earlier: Tensor, later: Tensor) -> Tensor:
-    """Return (B, 2) log a and c that give the earlier images (B, 3, H, W) the later ones' mean and standard deviation.
+    """Return log a and c (B, 2) that give the earlier images the later ones' mean and standard deviation.
 
-    It is close to the brightness change of images of one scene. Swapping the images negates it. Uniform images have
-    gain 1.
+    It approximates the brightness change of one scene. Swapping the images negates it. Uniform images have gain 1.
     """
     dims, earlier, later = (1, 2, 3), earlier.float(), later.float()
     (mean, spread), (mean_later, spread_later) = ((x.mean(dim=dims), x.std(dim=dims)) for x in (earlier, later))
@@ -229,7 +227,7 @@ def compare_image_moments(earlier: Tensor, later: Tensor) -> Tensor:
 
 
 def decode_brightness(logits: Tensor, scale: float) -> Tensor:
-    """Map (..., 2) logits of gain and offset to (..., 2) brightness (a, b); zeros give exactly (1, 0).
+    """Map logits (..., 2) of gain and offset to brightness (a, b); zeros give exactly (1, 0).
 
     scale: slope of log a, and of b, at logit 0.
     """
@@ -239,10 +237,10 @@ def decode_brightness(logits: Tensor, scale: float) -> Tensor:
 
 
 class PairMotion(NamedTuple):
-    """From the earlier image of a pair to the later one.
+    """The motion from the earlier image of a pair to the later one.
 
     T_later_earlier: (B, 4, 4), float32.
-    brightness: (B, 2) a and b, a * earlier + b matches the later image; None if not predicted.
+    brightness: (B, 2) a and b, a * earlier + b matches the later image; or None.
     """
 
     T_later_earlier: Tensor
@@ -253,11 +251,11 @@ MOMENT_SCALE = 10  # weights of 0.1 map the scaled moments to brightness: 100 st
 
 
 class PoseNet(nn.Module):
-    """Encoder of image pairs and a motion head; with `config.brightness` also heads for a and b, which start at (1, 0).
+    """Encoder of image pairs and a motion head; with `config.brightness` also heads for a and b.
 
-    config: its `pose_net`, `pose_head`, `rotation` and scales. Rotations are in radians, translations in metres or
-        the unit of depth.
-    depth_encoder: of the depth network, which a `pose_net` may share; None without an encoder.
+    config: its `pose_net`, `pose_head`, `rotation` and scales. Rotations are in radians, translations in the unit of
+        depth.
+    depth_encoder: the depth network's encoder, which a `pose_net` may share, or None.
     size: (height, width) of the training images; some heads require it.
     """
 
@@ -307,6 +305,6 @@ class PoseNet(nn.Module):
         return values
 
     def transform(self, values: Tensor) -> Tensor:
-        """Return T_later_earlier (B, 4, 4) of float32 outputs (B, n + 3) of the motion head: rotation, translation."""
+        """Return T_later_earlier (B, 4, 4) of float32 outputs (B, n + 3): rotation, translation."""
         rotation = self.rotation(self.rotation_scale * values[:, : self.rotation_numbers])
         return from_rotation_translation(rotation, self.translation_scale * values[:, self.rotation_numbers :])

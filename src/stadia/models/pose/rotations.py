@@ -1,7 +1,4 @@
-"""Rotations of a pose head: (..., n) numbers to rotations (..., 3, 3), the identity for zeros.
-
-Angles are about the camera axes x, y, z in this order.
-"""
+"""Rotations of a pose head: (..., n) numbers to rotations (..., 3, 3), the identity for zeros."""
 
 from __future__ import annotations
 
@@ -12,11 +9,11 @@ from torch.nn import functional as F
 from stadia.geometry.se3 import matrix_from_euler
 
 POLAR_STEPS = 12
-"""Newton steps of `matrix9d`; the error squares in each, from a condition number of a thousand on."""
+"""Newton's error squares in each step of `matrix9d`, from a condition number of a thousand on."""
 
 
 def euler_to_matrix(angles: Tensor, order: str = "xyz") -> Tensor:
-    """Map (..., 3) angles in radians about the fixed axes x, y, z, applied in an order, to (..., 3, 3)."""
+    """Map angles (..., 3) in radians about the fixed axes x, y, z, applied in an order, to (..., 3, 3)."""
     return matrix_from_euler(angles[..., ["xyz".index(axis) for axis in order]], order)
 
 
@@ -51,10 +48,7 @@ def euler_zyx(angles: Tensor) -> Tensor:
 
 
 def matrix6d(values: Tensor) -> Tensor:
-    """Map (..., 6), the first two columns of R - I, to rotations by Gram-Schmidt.
-
-    Continuous. Source: Zhou et al., CVPR 2019, arXiv 1812.07035, eq. 15.
-    """
+    """Map (..., 6), the first two columns of R - I, to rotations by Gram-Schmidt (arXiv 1812.07035, eq. 15)."""
     identity = torch.eye(3, dtype=values.dtype, device=values.device)
     x = F.normalize(identity[0] + values[..., :3], dim=-1)
     second = identity[1] + values[..., 3:]
@@ -63,12 +57,10 @@ def matrix6d(values: Tensor) -> Tensor:
 
 
 def matrix9d(values: Tensor) -> Tensor:
-    """Map (..., 9), a matrix row by row less the identity, to the nearest rotations.
+    """Map (..., 9), a matrix row by row minus the identity, to the nearest rotations (arXiv 2006.14616).
 
-    That is U V^T of the singular value decomposition, found by Newton steps X <- (X + X^-T) / 2, since the derivative
-    of a decomposition is infinite at the identity. A reflection becomes its negative.
-
-    Source: Levinson et al., NeurIPS 2020, arXiv 2006.14616; Higham, SIAM J. Sci. Stat. Comput. 1986.
+    They are U V^T of the singular value decomposition, found by Newton steps X <- (X + X^-T) / 2 (Higham, SIAM 1986),
+    because a decomposition has an infinite derivative at the identity. A reflection becomes its negative.
     """
     identity = torch.eye(3, dtype=values.dtype, device=values.device)
     R = identity + values.reshape(*values.shape[:-1], 3, 3)
