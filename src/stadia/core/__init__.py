@@ -1,1 +1,1 @@
-"""Types, errors, configuration and tables of parts: imported by all other packages, imports none of them."""
+"""Types, errors, configuration and tables of parts, for all other packages."""

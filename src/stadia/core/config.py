@@ -18,10 +18,9 @@ from stadia.core.registry import Registry, find_nearest_name
 
 
 class StrictModel(BaseModel):
-    """A configuration: unknown keys are errors, defaults are validated, and it cannot be changed.
+    """A strict, immutable configuration: unknown keys are errors, and defaults are validated.
 
-    A field's default may be a configuration (`training: TrainingConfig = TrainingConfig(batch_size=16)`). A partial
-    group of keys changes these keys and keeps the default's other values.
+    A field's default may be a configuration. A partial group of keys changes these keys and keeps the default's others.
 
     part_of_keys: by field, the part of keys without a name; otherwise the default's part.
     """
@@ -52,8 +51,8 @@ class StrictModel(BaseModel):
 class PartConfig(StrictModel):
     """The configuration of one part of a table. Its `name` chooses the part, and with it the keys.
 
-    A field that holds one is annotated `Annotated[SerializeAsAny[Base], BeforeValidator(Base.choose)]`. Its value is a
-    name, or a group of keys; without a name the group belongs to the default's part.
+    A field that contains one is annotated `Annotated[SerializeAsAny[Base], BeforeValidator(Base.choose)]`. Its value is
+    a name, or a group of keys; without a name the group belongs to the default's part.
     """
 
     name: str
@@ -78,7 +77,6 @@ class PartConfig(StrictModel):
 
 
 def _complete_part(model: type[StrictModel], name: str, value: Any) -> Any:
-    """Return the group of keys of a chosen part with its name."""
     part = find_part(model, name)
     if part is None:
         return value
@@ -91,7 +89,7 @@ def _complete_part(model: type[StrictModel], name: str, value: Any) -> Any:
 
 
 def _is_completed_by(default: Any, given: Mapping[str, Any]) -> bool:
-    """Return whether a partial group keeps other values of the default: not if it is another part."""
+    """Return whether a partial group keeps other values of the default; another part does not."""
     if isinstance(default, PartConfig):
         return given.get("name") == default.name
     return isinstance(default, StrictModel)
@@ -105,7 +103,7 @@ def find_part(model: type[StrictModel], name: str) -> type[PartConfig] | None:
 
 
 def choose_submodel(model: type[StrictModel], name: str, value: Any) -> type[StrictModel] | None:
-    """Return the configuration class of a field, of the part named in `value`; None for a value or an unknown name."""
+    """Return the configuration class of a field or of its part; None for a value or an unknown name."""
     field = model.model_fields.get(name)
     sub = None if field is None else get_submodel(field.annotation)
     if field is None or sub is None or not issubclass(sub, PartConfig):
@@ -129,7 +127,7 @@ def _as_choice(model: type[StrictModel], name: str, value: Any) -> Any:
 
 
 _M = TypeVar("_M", bound=StrictModel)
-_MAX_SHOWN = 200  # characters of a value in a message
+_MAX_SHOWN = 200  # largest number of characters of a value in a message
 
 _COMMON_NAMES: Mapping[str, str] = {
     "learning_rate": "lr",
@@ -137,7 +135,7 @@ _COMMON_NAMES: Mapping[str, str] = {
     "steps": "max_steps",
     "num_workers": "workers",
 }
-"""Names of keys in other programs, which are spelled too differently."""
+"""Other programs use these names of keys, which are spelled too differently."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +235,7 @@ def get_submodel(annotation: Any) -> type[StrictModel] | None:
 
 
 def has_named_groups(annotation: Any) -> bool:
-    """Return whether the annotation is `dict[str, Model]`: groups under names chosen by the user."""
+    """Return whether the annotation is `dict[str, Model]`: groups whose names the user chooses."""
     return get_origin(annotation) is dict and get_submodel(annotation) is not None
 
 
@@ -259,7 +257,8 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
         if field is None:
             every, usual = list_keys(model, prefix), _COMMON_NAMES.get(name, name)
             same_leaf = (key for key in every if key.rsplit(".", 1)[-1] == usual)
-            leaf = find_nearest_name(usual, list(model.model_fields), similarity=0.5)  # without the group: it is alike
+            # without the group, all of them are similar
+            leaf = find_nearest_name(usual, list(model.model_fields), similarity=0.5)
             near = next(same_leaf, None) or (prefix + leaf if leaf else None)
             valid = "a key that exists" if near else f"one of {', '.join(model.model_fields)}"
             fix = f"did you mean '{near}'?" if near else None
@@ -281,13 +280,13 @@ def _shorten(text: str) -> str:
 def merge_overrides(
     base: Mapping[str, Any], overrides: Iterable[str], model: type[StrictModel] | None = None
 ) -> dict[str, Any]:
-    """Apply `a.b=value` overrides to a nested mapping. Raises ConfigError for one that is not `key=value`.
+    """Apply `a.b=value` overrides to a nested mapping. Raises ConfigError for a text that is not `key=value`.
 
     model: the configuration's class, for keys with lists.
     """
     merged: dict[str, Any] = json.loads(json.dumps(base, default=_to_json))
     pairs = [_split_override(override) for override in overrides]
-    if model is not None:  # a part is chosen before its keys are set, in whatever order they are given
+    if model is not None:  # a part is chosen before its keys are set, in any order
         pairs.sort(key=lambda pair: not _names_part(model, pair[0].split(".")))
     for key, text in pairs:
         *groups, leaf = key.split(".")
@@ -345,7 +344,6 @@ def resolve_config(
 ) -> _M:
     """Return the validated configuration. Raises one ConfigMistakes that lists every mistake.
 
-    model: the configuration's class.
     base: nested values (a preset, or a resolved config.json); also configurations, paths and arrays.
     overrides: `dotted.key=value`, later ones win.
     fix: recommended for mistakes without their own fix.
@@ -362,11 +360,11 @@ def resolve_config(
     try:
         config = model.model_validate(values)
     except ValidationError as error:
-        found: dict[str, list[Any]] = {}  # one mistake for a key, also where it may have several types
+        found: dict[str, list[Any]] = {}  # one mistake for a key, even if it may have several types
         for problem in error.errors():
             cause = getattr(problem.get("ctx", {}).get("error"), "__cause__", None)
             if isinstance(cause, CheckpointError) and not mistakes:
-                raise cause from error  # files that a key names: no value of the key is at fault
+                raise cause from error  # files that a key names: the key's value is right
             if problem["type"] != "extra_forbidden":  # already listed, with the nearest name
                 found.setdefault(_find_key(model, problem["loc"]), []).append(problem)
         for key, problems in found.items():
@@ -381,7 +379,7 @@ def _describe_mistake(key: str, problems: Sequence[Any], missing: Mapping[str, s
     where = _shorten(key) or "configuration"
     if first["type"] == "missing":
         return ConfigError(where, found="nothing", expected="a value", fix=missing.get(key))
-    # Several keys are wrong together where the input is a group.
+    # If the input is a group, several keys are wrong together.
     found = "" if isinstance(first["input"], Mapping) else shorten(first["input"])
     cause = getattr(first.get("ctx", {}).get("error"), "__cause__", None)
     if isinstance(cause, ConfigError) and messages[0] == f"Value error, expected {cause.expected}":
@@ -445,10 +443,10 @@ ABSENT = "not there"
 
 _UNTRAINED = ("workers", "loggers", "checkpoint_every", "images_every", "histograms_every", "check_seconds")
 KEYS_WITHOUT_EFFECT = frozenset({"name", "model.checkpoint_gradients", *(f"training.{key}" for key in _UNTRAINED)})
-"""Keys that change no loss and no weight."""
+"""These keys change no loss and no weight."""
 
 LOSS_METRICS = ("train/loss", "train/term/", "val/loss", "val/term/", "val/residual")
-"""Starts of columns of metrics.csv in the unit of the loss, which are not compared if keys of `loss` differ."""
+"""Columns of metrics.csv with these starts are in the unit of the loss, and are not compared if `loss` differs."""
 
 
 _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{4,}\b")
@@ -463,7 +461,7 @@ class ValueChange:
     now: str
 
     def __str__(self) -> str:
-        """Return the change in one line; long values without their middle."""
+        """Return the change in a line; long values lose their middle."""
         before, now = (text if len(text) <= 160 else f"{text[:100]} … {text[-50:]}" for text in (self.before, self.now))
         return f"{self.key}: {before} -> {now}"
 

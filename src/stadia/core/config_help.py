@@ -13,16 +13,16 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from stadia.core.config import RegisteredName, StrictModel, choose_submodel, has_named_groups, list_union_members
 
 _ENTRY = re.compile(r"(?:^|(?<=  ))(\w+(?:,? (?:and |with )?\w+){0,6}(?: \([^)\n]*\))?): ", re.MULTILINE)
-"""The start of an entry of a docstring: `lr: `, `height, width: `, `focal_mm with sensor_width_mm (wider side): `."""
+"""An entry of a docstring starts like `lr: `, `height, width: `, `focal_mm with sensor_width_mm (wider side): `."""
 
 
 _NO_LIMIT = 1e9
-"""Limits from here on only exclude nonsense; the help leaves them out."""
+"""Larger limits only exclude nonsense; the help leaves them out."""
 
 
 @dataclass(frozen=True)
 class KeyHelp:
-    """One key of a configuration. default: as typed; None if required. allowed: its values."""
+    """One key of a configuration. default: as typed, or None if required. allowed: its values."""
 
     key: str
     default: str | None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-_MAX_PART = 1000  # characters of a part of a message: content of a file may be in it
+_MAX_PART = 1000  # largest number of characters of a part of a message, which may have content of a file
 _MAX_PATH = 4096
 
 
@@ -42,7 +42,6 @@ def _shorten(text: str, most: int) -> str:
 
 
 def _join_words(part: object) -> str:
-    """Return the part on one line, without a full stop at its end."""
     text = _shorten(make_printable(" ".join(str(part).split())), _MAX_PART)
     return text if text.endswith("..") else text.removesuffix(".")
 
@@ -52,11 +51,11 @@ def _end_sentence(text: str) -> str:
 
 
 class StadiaError(Exception):
-    """A mistake that its user can fix. `str(error)` is one line; the command line prints it without a traceback.
+    """A mistake that its user can fix. `str(error)` is one line, printed without a traceback.
 
-    where: the file, key or argument at fault, as the user typed it.
-    found: what was found there.
-    expected: what would have been right.
+    where: the wrong file, key or argument, as the user typed it.
+    found: its content.
+    expected: the right content.
     fix: a command or an action; None if `expected` is enough.
     """
 

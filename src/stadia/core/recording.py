@@ -49,7 +49,7 @@ class MaskReader(Protocol):
 
 
 class Rectification(Protocol):
-    """How a reader undistorted and rectified the images of a pair, by a calibration that may be wrong."""
+    """A reader's rectification of a pair, by a calibration that may be wrong."""
 
     def other_rows_px(
         self, left_px: NDArray[np.float64], right_px: NDArray[np.float64]
@@ -59,18 +59,18 @@ class Rectification(Protocol):
 
 
 class Recording(ABC):
-    """Consecutive frames of one rig (one drive, one video). Reading is lazy, and every call reads from disk.
+    """Consecutive frames of one rig (one drive, one video). Every call reads from disk.
 
     name: unique among the recordings of a training and stable between runs ("kitti_odometry/06").
     sides: ("left",) for mono, ("left", "right") for a rectified pair.
     T_right_left: (4, 4) float64, metres: points of the left camera to the right one; t_x = -baseline. None for mono.
-    mount: identifies how the camera was mounted; cameras of one mount are equally high above the road.
-    has_metric_poses: whether the poses are in metres, not in the unit of a map or a scene.
-    has_metric_depth: whether its depth is in metres, not relative.
-    is_part: whether it is a stretch of a longer video, opened for checks of the data.
-    is_streamed: whether its frames come from shards with their own cache.
-    has_stride: whether `data.stride` chooses its frames, as for a user's video; other data sets refuse that option.
-    rectification: how the reader rectified the pair; None if the files have rectified images.
+    mount: cameras of one mount are equally high above the road.
+    has_metric_poses: poses are in metres, not in the unit of a map or a scene.
+    has_metric_depth: depth is in metres, not relative.
+    is_part: it is a stretch of a longer video, opened for checks of the data.
+    is_streamed: its frames come from shards with their own cache.
+    has_stride: `data.stride` chooses its frames, as for a user's video; other data sets refuse that option.
+    rectification: the reader's rectification of the pair; None if the files have rectified images.
     mask_reader: masks of road and objects, or None; may be set later.
     """
 
@@ -107,7 +107,7 @@ class Recording(ABC):
         return self.camera(index, side)
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
-        """Return (3, 3) only; a reader of files provides it without torch."""
+        """Return K (3, 3); a reader of files provides it without torch."""
         K: NDArray[np.float64] = self.camera(index, side).K.numpy()
         return K
 
@@ -120,7 +120,7 @@ class Recording(ABC):
         return ()
 
     def depth_kind(self, index: int, side: str = LEFT) -> str:
-        """Return which ground truth `depth_m` reads, of a data set with several; otherwise ""."""
+        """Return the kind of ground truth of `depth_m`, if a data set has several; otherwise ""."""
         return ""
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
@@ -128,10 +128,7 @@ class Recording(ABC):
         return None
 
     def map_points(self, index: int) -> NDArray[np.float64] | None:
-        """Return (M, 3) map points of the left camera: x, y in pixels of `image`, z in the unit of the poses; None
-
-        without a map.
-        """
+        """Return map points (M, 3) of the left camera, or None: x, y in pixels of `image`, z in the poses' unit."""
         return None
 
     def map_neighbor(self, index: int, offset: int) -> int | None:
@@ -139,7 +136,7 @@ class Recording(ABC):
         return index + offset if 0 <= index + offset < len(self) else None
 
     def map_road(self) -> NDArray[np.float64] | None:
-        """Return (4,) the road of a map in the axes of each camera: normal and height, in the unit of the poses."""
+        """Return the road (4,) of a map in the axes of each camera: normal and height, in the unit of the poses."""
         return None
 
     def timestamp_s(self, index: int) -> float | None:
@@ -160,7 +157,7 @@ class Recording(ABC):
         return f"{self.number(index):06d}" if file is None else file.stem
 
     def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
-        """Return (H, W), true in the part of every image that no loss, check or score counts, or None."""
+        """Return the part (H, W) of every image that no loss, check or score counts, or None."""
         return None
 
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
@@ -188,7 +185,7 @@ class Recording(ABC):
 
 
 def name_ground_truth(recordings: Sequence[Recording], indices: Mapping[str, Sequence[int]]) -> str:
-    """Return the kinds of the frames' depth, joined by "+"; "" for data with only one kind.
+    """Return the kinds of the frames' depth, joined by "+", or "".
 
     indices: frames by the recording's name.
     """

@@ -28,7 +28,7 @@ class Registry(Mapping[str, str]):
     """A read-only table from a part's name to `"module:attribute"`, which users extend with their own parts.
 
     With `entry_points`, a name may also be an entry point of an installed package, or `module:attribute` of any module
-    on Python's path. The current folder is on it only if you put it there: `PYTHONPATH=. stadia ...`.
+    on Python's path. The current folder is on it only with `PYTHONPATH=. stadia ...`.
 
     kind: the singular name of the parts for error messages ("loss", "dataset").
     parts: name to `"package.module:attribute"`.
@@ -109,11 +109,11 @@ class Registry(Mapping[str, str]):
 
 
 OWN_PART = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-"""The form `module:attribute` of your own part."""
+"""Your own part has the form `module:attribute`."""
 
 
 ALLOWED_CODE = "STADIA_ALLOW_CODE"
-"""Environment variable with the own parts that files may name, separated by spaces, or `*` for any of them."""
+"""This environment variable has the own parts that files may name, separated by spaces, or `*` for any."""
 
 
 def allow_code(names: Iterable[str]) -> None:

@@ -8,12 +8,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, runtime_checkable
 
-from typing_extensions import TypeVar  # typing's own has a default from Python 3.13 on
+from typing_extensions import TypeVar  # typing's own has a default only from Python 3.13
 
 from stadia.core.errors import GeometryError
 
 if TYPE_CHECKING:
-    from torch import Tensor  # for readers alone: what an exported network needs of these types, it has without torch
+    from torch import Tensor  # for readers only: an exported network works without torch
 
 
 class DepthScale(StrEnum):
@@ -32,12 +32,12 @@ class DepthScale(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A pinhole camera together with the size of its image.
+    """A pinhole camera together with the size of its image. Raises GeometryError for an invalid K or size.
 
     K: (..., 3, 3) intrinsics in pixels; pixel centers at integer coordinates, the top-left center is (0, 0).
-    height, width: of the image in pixels.
+    height, width: size of the image in pixels.
 
-    `stadia.geometry.camera` changes an image and its camera together. Raises GeometryError for an invalid K or size.
+    `stadia.geometry.camera` changes an image and its camera together.
     """
 
     K: Tensor
@@ -114,12 +114,11 @@ class Targets(TensorDataclass):
     image: (B, 3, H, W) the target image as recorded, RGB in [0, 1].
     sources: (B, N, 3, H, W) as recorded.
     camera: of the target, K (B, 3, 3).  source_camera: K (B, N, 3, 3).
-    T_source_target_true: (B, N, 4, 4) metres, measured motion, for metrics and checks only; NaN if unknown.
-    depth_m: (B, 1, H, W) z in metres, 0 = none; None without depth.
-    ignored: (B, 1, H, W) bool, true at pixels that no loss or score counts, such as the hood (`data.ignore`) or the
-        corners of a tilted image; None: all count.
-    point_depth: (B, 1, H, W) z of points of a map, in the unit of its motion, 0 = none; None without a map.
-    static: (B, 1, H, W) bool, false on what moves in the world or with the camera; None without a map.
+    T_source_target_true: (B, N, 4, 4) metres, measured motion; NaN if unknown.
+    depth_m: (B, 1, H, W) z in metres, 0 = none; or None.
+    ignored: (B, 1, H, W) bool, pixels that no loss or score counts, such as the hood; or None.
+    point_depth: (B, 1, H, W) z of map points, in the unit of its motion, 0 = none; or None.
+    static: (B, 1, H, W) bool, false on anything that moves in the world or with the camera; None without a map.
     """
 
     image: Tensor
@@ -190,8 +189,7 @@ TargetsT = TypeVar("TargetsT", bound=TensorDataclass, default=Targets)
 class Batch(TensorDataclass, Generic[InputsT, TargetsT]):
     """inputs (for networks), targets (for losses and metrics), meta (one per sample), and the names of the sources.
 
-    Other data than video define their inputs and targets as dataclasses derived from TensorDataclass:
-    `Batch[ObjectInputs, ObjectTargets]`.
+    Other data than video derive inputs and targets from TensorDataclass: `Batch[ObjectInputs, ObjectTargets]`.
 
     source_names: N names, "-1" and "+1" for neighbors in time, "stereo" for the other image of the same instant.
     """
@@ -212,12 +210,10 @@ class Prediction(TensorDataclass):
     """Outputs of the depth and pose networks for a batch; None if not predicted.
 
     inverse_depth: one map per scale, finest first, (B, 1, H / 2^s, W / 2^s), in 1/m if the recipe is metric.
-    T_source_target: (B, N, 4, 4): the rig's transform if known, else the pose network's.
+    T_source_target: (B, N, 4, 4): the rig's transform if known, otherwise the pose network's.
     inverse_depth_right: the same maps in the rig's other camera, in the pixels of the source "stereo".
-    log_uncertainty: one map per scale, (B, 1, H / 2^s, W / 2^s): log Sigma of the photometric residual at the target's
-        pixels (D3VO, arXiv 2003.01060, eq. 7).
-    brightness: (B, N, 2) gain a and offset b of each source: a * target + b is as bright as the source (eq. 3). None:
-        (1, 0).
+    log_uncertainty: one map per scale: log Sigma of the photometric residual (D3VO, arXiv 2003.01060, eq. 7).
+    brightness: (B, N, 2) gain a and offset b: a * target + b is as bright as the source (eq. 3). None: (1, 0).
     """
 
     inverse_depth: tuple[Tensor, ...]
@@ -244,8 +240,8 @@ class Predictor(Protocol):
     """Interface of a trained recipe for evaluation and `stadia predict`.
 
     depth_scale: the scale of its inverse depth and translations.
-    height, width: of the images for its networks; `geometry.camera.resize` brings an image and its camera there.
-    crop: a row of `geometry.numpy_camera.IMAGE_CROPS`, the training's part of an image, cut before resizing.
+    height, width: size of the images for its networks; `geometry.camera.resize` resizes images with their camera.
+    crop: a row of `geometry.numpy_camera.IMAGE_CROPS`, cut before resizing.
     """
 
     depth_scale: DepthScale

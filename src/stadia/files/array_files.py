@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 MAX_ARRAY_BYTES = 1 << 30
 MAX_ARRAYS = 1000
 
-_DIRECTORY_BYTES = 1 << 20  # of a zip archive's list of members
+_DIRECTORY_BYTES = 1 << 20  # largest list of members of a zip archive
 
 
 def read_npy(
     path: Path, *, shape: tuple[int, ...] | None = None, max_bytes: int = MAX_ARRAY_BYTES
 ) -> NDArray[np.generic]:
-    """Return the numbers of an .npy file; its header is checked before data are read. Raises DataError."""
+    """Return the numbers of an .npy file. Raises DataError."""
     expected = "an .npy array of numbers"
     with open_input(path, expected=expected, max_bytes=max_bytes + (1 << 16)) as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -37,7 +37,7 @@ def read_npy(
 
 
 def _read_array(path: object, stream: Any, size: int, shape: tuple[int, ...] | None) -> NDArray[np.generic]:
-    import numpy as np  # loaded late: reading JSON and text needs no numpy
+    import numpy as np  # imported late: reading JSON and text needs no numpy
 
     found, is_fortran, dtype, data_bytes = _read_header(path, stream, size, shape)
     buffer = np.empty(data_bytes, np.uint8)
@@ -75,12 +75,10 @@ MAX_STACK_BYTES = 1 << 38
 
 @dataclass(frozen=True, slots=True)
 class StackedArray:
-    """An array (N, ...) in a file, read one part at a time.
-
-    The file is read and not mapped, because a truncated mapped file kills the process.
+    """An array (N, ...) in a file, read one part at a time, because a truncated mapped file would kill the process.
 
     start: offset of the data in the file.
-    values: the whole array if it is compressed or in Fortran order, else None.
+    values: the whole array if it is compressed or in Fortran order, or None.
     """
 
     path: Path
@@ -109,7 +107,7 @@ class StackedArray:
 
 
 def open_npy(path: Path) -> StackedArray:
-    """Open an .npy file and check its header. Raises DataError for damaged files and values that are not numbers."""
+    """Open an .npy file. Raises DataError for damaged files and values that are not numbers."""
     expected = "an .npy array of numbers"
     with (
         open_input(path, expected=expected, max_bytes=MAX_STACK_BYTES) as stream,
@@ -153,7 +151,7 @@ def list_npz_arrays(path: Path, *, max_bytes: int = MAX_ARRAY_BYTES) -> tuple[st
 def read_npz(
     path: Path, *, only: Collection[str] | None = None, max_bytes: int = MAX_ARRAY_BYTES
 ) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of an .npz archive by name, or only those named. Raises DataError."""
+    """Return the arrays of an .npz archive by name, or only the named ones. Raises DataError."""
     with _open_npz(path, max_bytes) as (archive, members):
         arrays = {}
         for name, member in members.items():
@@ -165,11 +163,11 @@ def read_npz(
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What an array in a file has to be.
+    """The required layout of an array in a file.
 
     shape: numbers, and names of sizes that arrays share.
     kind: "f" numbers, "F" finite numbers, "i" whole numbers, "b" true or false.
-    below: name of the size, or of one per column, that all values are below; indices are at least 0.
+    below: name of the size, or one per column, that all values are below; indices are at least 0.
     least: number of rows.
     """
 
@@ -185,11 +183,11 @@ _KINDS = {"f": "biuf", "F": "biuf", "i": "iu", "b": "b"}
 def read_arrays(
     path: Path, layouts: Mapping[str, Layout], *, fix: str = COPY_AGAIN, sizes: Mapping[str, int] | None = None
 ) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of an .npz archive that stadia wrote. Raises DataError if one has another layout.
+    """Return the arrays of an .npz archive that stadia wrote. Raises DataError for another layout.
 
     Args:
-        layouts: of each array, which must be there.
-        sizes: known sizes by name; other sizes have to be equal in all arrays.
+        layouts: the layout of each required array.
+        sizes: known sizes by name; other sizes must be equal in all arrays.
     """
     import numpy as np
 

@@ -29,19 +29,19 @@ IS_WINDOWS = sys.platform == "win32"
 """Windows cannot sync folders, or files that are open only for reading."""
 
 SYNC_THREADS = 8
-"""A journaling file system commits waiting syncs together, so that parallel syncs are faster."""
+"""A journaling file system commits waiting syncs together, so parallel syncs are faster."""
 
 _SYNC_BATCH = 1024
 _STALE_S = 24 * 3600.0  # after a day, no process of another machine still writes a temporary file
 _STEM_BYTES = 100  # file systems limit a name to 255
 _CLEANED: set[str] = set()
-"""Folders whose stale temporary files this process has removed."""
+"""This process has removed stale temporary files of these folders."""
 
 THIS_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-"""Part of temporary names: process ids of another machine that shares the folder mean nothing here."""
+"""Temporary names contain this, because process ids of another machine mean nothing here."""
 
 FULL_DISK = "a full disk"
-"""Start of `found` in the error for a full disk, after which a sweep stops."""
+"""`found` of the error for a full disk starts with this; a sweep then stops."""
 
 _TEMPORARY_NAME = re.compile(
     r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})\.[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL
@@ -51,10 +51,10 @@ _NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIS
 _PARTLY_WRITTEN = re.compile(r"\d+ requested and \d+ written")  # numpy's OSError, which has no number
 
 LOCK_FILE = ".lock"
-"""Lock of a folder, inside it because its parent may be read-only."""
+"""The lock is inside the folder, because its parent may be read-only."""
 
 PROBE_S = 0.5
-"""Time to wait for a lock: a program that only looks, such as `stadia app`, holds it for a moment."""
+"""A program that only looks, such as `stadia app`, holds a lock for a moment."""
 
 
 def open_to_append(path: Path) -> BinaryIO:
@@ -67,10 +67,9 @@ def open_to_append(path: Path) -> BinaryIO:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; sync it and rename it to `path` on success, else remove it.
+    """Yield a temporary path in the same folder; sync it and rename it to `path` on success, otherwise remove it.
 
-    The temporary name keeps the suffix, which some writers need. The first write into a folder removes temporary
-    files of killed processes. Inside `sync_later`, the sync happens at the end of that block.
+    The first write into a folder removes temporary files of killed processes. `sync_later` delays the sync.
     Raises StadiaError if the disk is full or the folder is read-only.
 
     Examples:
@@ -87,14 +86,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
-    """Yield a stream and replace `path` by what was written to it, as `atomic_write` does."""
+    """Yield a stream, then replace `path` by its content, as `atomic_write` does."""
     with _replace_whole(os.fspath(path)) as temporary, open(temporary, "wb") as stream:
         yield stream
 
 
 @contextmanager
 def _replace_whole(path: str) -> Iterator[str]:
-    """Yield a temporary file, as `atomic_write`."""
     folder, name = os.path.split(path)
     folder = folder or os.curdir
     temporary = ""
@@ -118,7 +116,7 @@ def _replace_whole(path: str) -> Iterator[str]:
 
 
 _SYNCED_LATER: set[str] = set()
-"""Absolute paths of folders, ending with a separator."""
+"""These absolute paths of folders end with a separator."""
 
 
 @contextmanager
@@ -182,10 +180,10 @@ def _is_stale(status: os.stat_result, machine: str, process: int) -> bool:
 
 @contextmanager
 def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty folder; sync it and rename it to `path` on success, else remove it.
+    """Yield an empty folder; sync it and rename it to `path` on success, otherwise remove it.
 
-    `path` must be new or empty; `replace` removes an earlier folder on success. Raises StadiaError if the disk is
-    full, the place is read-only, or another process writes it.
+    `path` must be new or empty; `replace` removes an earlier folder on success. Raises StadiaError if the disk is full,
+    the place is read-only, or another process writes it.
     """
     path = Path(path)
     temporary: Path | None = None
@@ -224,7 +222,6 @@ def _sync_all(paths: Iterable[str | Path]) -> None:
 
 
 def _sync_folder(folder: str | Path) -> None:
-    """Sync a folder's entries, so that renames survive power failures."""
     if not IS_WINDOWS:
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -253,11 +250,11 @@ def write_json(path: Path, value: Any) -> None:
         stream.write("\n")
 
 
-# -- why a file could not be written
+# -- reasons why a file could not be written
 
 
 def match_temporary_name(name: str) -> re.Match[str] | None:
-    """Return a match with `machine` and `process` for a temporary name of `atomic_write`; None for other names.
+    """Return a match with `machine` and `process` for a temporary name, or None.
 
     Examples:
         >>> match_temporary_name(".last.0a1b2c3d-12.x1y2z3_4.partial.safetensors")["process"]
@@ -295,15 +292,14 @@ def _explain_write_errors(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def hold_lock(path: Path, output: Path, refusal: StadiaError | None = None) -> Iterator[None]:
-    """Hold a lock file while the block writes an output. A killed process holds no lock.
+    """Hold a lock file while the block writes an output; a killed process holds no lock.
 
     Args:
-        path: of the lock file.
-        output: what the block writes, for messages.
+        path: path of the lock file.
+        output: the block's output, for messages.
         refusal: raised instead of the usual error if another process holds the lock.
 
-    Raises:
-        StadiaError: another process holds the lock, or the lock file cannot be created.
+    Raises StadiaError if another process holds the lock, or the lock file cannot be created.
     """
     lock = FileLock(path)
     with _explain_write_errors(output):
@@ -337,5 +333,5 @@ def hold_folder(folder: Path) -> Iterator[None]:
 
 
 def is_empty(folder: Path) -> bool:
-    """Return whether a folder holds at most a lock."""
+    """Return whether a folder contains at most a lock."""
     return all(path.name == LOCK_FILE for path in folder.iterdir())

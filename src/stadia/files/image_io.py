@@ -27,22 +27,22 @@ from stadia.files.input_files import PARSER_ERRORS, check_input_file, name_parse
 
 MAX_IMAGE_BYTES = 256 << 20
 MAX_PIXELS = 1 << 26
-"""8192x8192: with 16 bits and four channels, half a gigabyte."""
+"""This is 8192x8192; with 16 bits and four channels it takes half a gigabyte."""
 
 PNG_SIGNATURE, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 JPEG_SIGNATURE, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not a stuffed zero, a restart marker, or a fill byte
-_MAX_PARTS = 1_000_000  # chunks of a PNG, segments of a JPEG
-_MAX_PACKED = 32  # compressed texts of a PNG: libpng unpacks each to 8 MB
+_MAX_PARTS = 1_000_000  # largest number of PNG chunks or JPEG segments
+_MAX_PACKED = 32  # largest number of compressed texts of a PNG; libpng unpacks each to 8 MB
 _PACKED_CHUNKS = (b"zTXt", b"iTXt", b"iCCP")
-_MAX_SCANS = 200  # of a progressive JPEG; encoders write about ten
+_MAX_SCANS = 200  # largest number of scans of a progressive JPEG; encoders write about ten
 _JPEG_NO_FRAME = (0xC4, 0xC8, 0xCC)  # tables and extensions among the frame headers 0xC0 to 0xCF
 _FIX = "copy or extract it again, or remove its frame"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """Size in pixels, bits per channel and number of stored channels (1 for a palette) of a PNG or JPEG."""
+    """Size in pixels, bits per channel and number of stored channels of a PNG or JPEG."""
 
     width: int
     height: int
@@ -70,7 +70,7 @@ def decode_image(
 ) -> NDArray[Any]:
     """Decode a PNG or JPEG as cv2.imdecode does. Raises DataError for damage and more than MAX_PIXELS pixels.
 
-    As colors (cv2.IMREAD_COLOR), also WebP, AVIF, HEIC, TIFF, BMP and the first frame of a GIF.
+    cv2.IMREAD_COLOR also reads WebP, AVIF, HEIC, TIFF, BMP and the first frame of a GIF.
     """
     if flags == cv2.IMREAD_COLOR and (format := find_picture_format(data)):
         return _decode_picture(path, data, format, fix)
@@ -96,7 +96,7 @@ def _decode_checked(path: object, data: bytes, flags: int, expected: str, fix: s
 
 
 def find_image_fault(data: bytes) -> str | None:
-    """Return what is wrong with a PNG or JPEG, or None."""
+    """Return the damage of a PNG or JPEG, or None."""
     if data.startswith(PNG_SIGNATURE):
         return _find_png_fault(data)
     if data.startswith(JPEG_SIGNATURE):
@@ -114,11 +114,11 @@ _OTHER_FILES = (
     (b"8BPS", "a Photoshop file"), (b"\xff\x0a", "a JPEG XL"), (b"\0\0\0\x0cJXL", "a JPEG XL"),
     (b"v/1\x01", "an EXR"), (b"P6", "a PPM"), (b"P5", "a PGM"),
 )  # fmt: skip
-"""First bytes of files that are no pictures of a known format, for messages."""
+"""Messages name other files by these first bytes."""
 
 
 def find_picture_format(data: bytes) -> str:
-    """Return Pillow's name of the format of a picture other than PNG and JPEG; "" for any other file.
+    """Return Pillow's name of the format of a picture other than PNG and JPEG, or "".
 
     Examples:
         >>> find_picture_format(b"RIFF....WEBPVP8 ")
@@ -132,7 +132,7 @@ def find_picture_format(data: bytes) -> str:
 
 
 def describe_bytes(data: bytes) -> str:
-    """Return what a file is by its first bytes, for messages; "" if unknown.
+    """Return a file's kind by its first bytes, for messages, or "".
 
     Examples:
         >>> describe_bytes(b"%PDF-1.4")
@@ -221,7 +221,7 @@ def _find_jpeg_fault(data: bytes) -> str | None:
 
 
 def _list_jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield marker and start of each segment, up to anything that libjpeg would read differently."""
+    """Yield marker and start of each segment, until libjpeg would read it differently."""
     at = 2
     while at + 2 <= len(data) and data[at] == 0xFF and data[at + 1] != 0:
         marker = data[at + 1]
@@ -244,7 +244,7 @@ def _list_jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def parse_image_header(data: bytes) -> ImageHeader | None:
-    """Return the header of a PNG or JPEG from the start of its data; None for another file."""
+    """Return the header of a PNG or JPEG from the start of its data, or None."""
     if data.startswith(PNG_SIGNATURE) and len(data) >= 26 and data[12:16] == b"IHDR":
         width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
         return ImageHeader(width, height, bits, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 0))
@@ -269,7 +269,7 @@ def write_image(path: str | Path, image: NDArray[Any], params: tuple[int, ...] =
 
 FLOAT_SUFFIXES = (".exr", ".pfm", ".tiff", ".tif")
 EXR_CHANNELS = ("Z", "Depth.Z", "Depth.V", "V", "Y", "depth", "R")
-"""Names of the depth channel in EXR files: of renderers, Blender and gray images. R counts if R, G and B are equal."""
+"""Renderers, Blender and gray images name depth like this in EXR files. R counts if R, G and B are equal."""
 
 MAP_EXPECTED = "a map of one channel"
 _PFM_HEADER = re.compile(rb"(P[fF])\s+(\d{1,6})\s+(\d{1,6})\s+[-+.\deE]+\s")

@@ -38,10 +38,10 @@ PARSER_ERRORS = (
     zlib.error,
     zipfile.BadZipFile,
     csv.Error,
-    SyntaxError,  # header of an .npy file
+    SyntaxError,  # largest header of an .npy file
     tokenize.TokenError,
 )
-"""What parsers raise for damaged content."""
+"""Parsers raise these for damaged content."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -192,7 +192,7 @@ LONG_INTEGER = f"a whole number of more than {MAX_INTEGER_DIGITS} digits"
 
 
 def parse_integer(text: str, *, most: int) -> int | None:
-    """Return the number that ASCII digits mean, from 0 to `most`; None for other text, such as '²'.
+    """Return the number of ASCII digits, from 0 to `most`; None for other text, such as '²'.
 
     Examples:
         >>> parse_integer("12", most=100), parse_integer("-1", most=100), parse_integer("²", most=100)

@@ -26,7 +26,7 @@ EntryT = TypeVar("EntryT")
 
 MAX_JSON_VALUES = 5_000_000
 MAX_JSON_ENTRY = 8 << 20
-"""Characters of one value in a streamed file: parsed values take up to 27 times the memory of their text."""
+"""A streamed value has at most this many characters: parsing takes 27 times the memory of its text."""
 
 _JSON, _NO_SPACE = json.JSONDecoder(), re.compile(r"[^ \t\n\r]")
 _LONG_NUMBER = re.compile(rf"(?<![0-9])[0-9]{{{MAX_INTEGER_DIGITS + 1}}}")
@@ -90,8 +90,8 @@ def check_json_values(path: object, text: str) -> None:
 
 
 def load_json(text: str, **hooks: Any) -> Any:
-    """Return what `json.loads` does. Raises ValueError for huge integers."""
-    if _LONG_NUMBER.search(text):  # only then, because the hook doubles the time
+    """Return the result of `json.loads`. Raises ValueError for huge integers."""
+    if _LONG_NUMBER.search(text):  # the hook doubles the time, so it is used only for long digits
         hooks["parse_int"] = _parse_integer
     return json.loads(text, **hooks)
 

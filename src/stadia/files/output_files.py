@@ -1,6 +1,6 @@
 """Protect files that stadia did not write: an output replaces only an earlier output of the same kind.
 
-Each kind of output file carries a mark. Output folders must be new or empty.
+Each kind of output file carries a mark.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from stadia.files.input_files import open_input
 from stadia.files.paths import check_no_links, check_writable, expand_home, is_existing_path
 from stadia.files.run_facts import RUN_FILES
 
-_END_BYTES = 1 << 16  # read at each end of a file to find its mark
+_END_BYTES = 1 << 16  # bytes at each end of a file that may contain its mark
 
 PREVIEWED = ("roadworld", "roomworld", "tableworld", "cutouts")
-"""Kinds of rendered data sets, which have a preview.png."""
+"""These kinds of rendered data sets have a preview.png."""
 
 MARKS: Mapping[str, bytes] = {
     "report": rb'<meta name="generator" content="stadia-report">|<footer>Written by stadia ',
@@ -58,7 +58,7 @@ MARKS: Mapping[str, bytes] = {
     "exported network": rb"stadia-depth|stadia\.json",
     **{f"preview of {name}": b"tEXtSoftware\0stadia-preview-" + name.encode() for name in PREVIEWED},
 }
-"""Kind of output -> pattern that its first or last bytes match; the second one of reports is from before 0.2."""
+"""The first or last bytes of each kind of output match a pattern; the second one of reports is from before 0.2."""
 
 
 RECORDS: Mapping[str, str] = {
@@ -76,18 +76,16 @@ RECORDS: Mapping[str, str] = {
     "camera_height.json": "a measured camera height",
     "findings.jsonl": "findings of a data check",
 }
-"""File that marks the folder of a command -> what the folder holds. No other command writes into it."""
+"""These files mark the folders of commands; no other command writes into them."""
 
 
 def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], force: bool = False) -> Path:
-    """Return the path to write to, with `~` expanded. Raises StadiaError if a foreign file is there.
-
-    Call it before the work starts. A symbolic link counts as foreign.
+    """Return the path to write to, with `~` expanded. Raises StadiaError if a foreign file or link is there.
 
     Args:
         kind: key of MARKS.
-        inputs: of the same command, which are never replaced. In an input folder, only empty files and outputs of this
-            kind are replaced; in a run, also files that the run did not write.
+        inputs: paths that are never replaced. In an input folder, only empty files and outputs of this kind are
+            replaced; in a run, also files that the run did not write.
         force: replace any file or link, but no folder or device.
     """
     path, inputs = expand_home(path), list(inputs)
@@ -130,11 +128,11 @@ def check_output_folder(
 ) -> Path:
     """Return a folder with `~` expanded. Raises StadiaError unless it is new, empty or stadia's, without inputs.
 
-    Call it before the work starts. Other files may be in the folder of an earlier result, but no links.
+    Other files may be in the folder of an earlier result, but no links.
 
     Args:
-        record: file that marks the folder; with the mark of its kind, if MARKS has one.
-        names: of the files of such a folder; a folder with other files alone is taken. None takes no other file.
+        record: file that marks the folder, with the mark of its kind if MARKS has one.
+        names: names of other files that such a folder may contain without a record; None: none.
         force: also take a folder without a record.
     """
     folder = expand_home(folder)
@@ -181,10 +179,10 @@ def hold_new_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def fill_new_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder whose content becomes that of `path` on success; after an error `path` stays as it was.
+    """Yield a folder whose content becomes the content of `path` on success.
 
     An existing folder is kept, because it may be the current one, a link, or a disk. Raises StadiaError if `path` is
-    neither new nor empty, is read-only, or another process fills it.
+    not new or empty, is read-only, or another process fills it.
     """
     path = expand_home(path)
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Check paths: what they lead to, whether they are writable, and whether they stay inside their folder."""
+"""Check paths: their kind, whether they are writable, and whether they stay inside their folder."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def find_glob(pattern: str | Path) -> list[Path]:
 
 
 def expand_home(path: str | Path) -> Path:
-    """Return a path with `~` expanded; `~name` stays if the user is unknown."""
+    """Return a path with `~` expanded; an unknown `~name` stays."""
     return Path(os.path.expanduser(path))
 
 
 def make_absolute(path: str | Path) -> Path:
-    """Return an absolute path without `..`; links before a `..` are followed, as the system does.
+    """Return an absolute path without `..`, which follows links first, as the system does.
 
     Examples:
         >>> make_absolute("/data/../data/kitti").as_posix()
@@ -136,7 +136,7 @@ def safe_join(folder: Path, name: str) -> Path:
     return path
 
 
-# -- Private folders: `docs/explanation/security.md` has the rules.
+# -- private folders: `docs/explanation/security.md` has the rules
 
 PRIVATE_MODE = 0o700
 CLOSED_MODE = 0o755
@@ -152,8 +152,7 @@ def make_closed_folder(folder: Path) -> None:
 def find_private_folder(name: str) -> Path | None:
     """Return the folder `stadia/NAME` in the user's cache, created if missing; None if others could change it.
 
-    Only this user can write to `stadia` and read `stadia/NAME`, neither is a link, and no folder above lets others
-    rename them.
+    Only this user may write to `stadia` and read `stadia/NAME`; no link and no folder above may let others rename them.
     """
     parent = Path(platformdirs.user_cache_dir()).absolute()
     shared, private = parent / "stadia", parent / "stadia" / name

@@ -15,16 +15,16 @@ from stadia.core.errors import DataError, StadiaError, summarize_exception
 T = TypeVar("T")
 
 ATTEMPTS = 6
-"""The waits between them add up to 6 s, longer than most refusals (503) last."""
+"""The waits between them add up to 6 s, longer than most refusals (503)."""
 
 FIRST_WAIT_S = 0.2
-"""It doubles with each attempt, and is drawn from half of it to all of it."""
+"""The wait doubles with each attempt; half of it is random."""
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 60.0
 
 _URL = re.compile(r"([a-z][a-z0-9+]+):/{1,2}(?=[^/])(.*)", re.DOTALL)
 SCHEMES = ("s3", "gs", "gcs", "http", "https", "memory")
-"""Schemes that are read as URLs. A folder may be given as a plain path."""
+"""These schemes are read as URLs; a folder may be a plain path."""
 
 _EXTRAS = {"s3": "stadia[s3]", "gs": "gcsfs", "gcs": "gcsfs"}
 _MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -49,10 +49,9 @@ def restore_url(path: str | Path) -> str:
 
 
 class RemoteStore:
-    """Files below a URL or a local folder. Cheap to pickle: each process opens its own connections.
+    """Files below a URL or a local folder; each process opens its own connections.
 
-    Calls that fail for a temporary reason (a refusal, a reset, a timeout) are repeated with growing waits.
-    Raises DataError that names the file.
+    Calls that fail for a temporary reason are repeated with growing waits. Raises DataError that names the file.
     """
 
     def __init__(self, url: str | Path) -> None:
@@ -106,7 +105,8 @@ class RemoteStore:
                     fix = "check URL, credentials and network" if is_final else "try again later: the work resumes"
                     raise DataError(self.join(name), found=found, expected="a store that responds", fix=fix) from error
                 longest_s = FIRST_WAIT_S * 2 ** (attempt - 1)
-                time.sleep(longest_s * random.uniform(0.5, 1))  # or all machines would retry at once
+                # random, because all machines would otherwise retry at once
+                time.sleep(longest_s * random.uniform(0.5, 1))
         raise AssertionError("the last attempt returns or raises")
 
     def join(self, name: str) -> str:

@@ -25,7 +25,7 @@ RUN_FILES = (
     *("config.json", "run.json", "metrics.csv", "histograms.csv", "findings.jsonl"),
     *("data.csv", "diff.patch", "camera.json", "exposure.json", "heights.json"),
 )
-"""Files in a run's folder next to `report.html`; all others are in subfolders."""
+"""A run's folder has these files next to `report.html`; all others are in subfolders."""
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 Count = Annotated[int, Field(ge=0)]
@@ -56,9 +56,9 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TrainingTimes:
-    """How the time of a training was spent, from its first step, without pauses.
+    """The use of a training's time, from its first step, without pauses.
 
-    device, threads: that trained; threads of torch on the processor.
+    device, threads: the device, and torch's threads on the processor.
     wall_s: by the processor's clock.  phases_s: the same by phase.
     step_s: median of a step by phase, without warm-up.
     flops, flops_per_s, peak_flops_per_s, of_peak: only in runs of earlier versions.
@@ -102,11 +102,11 @@ class StageFacts:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class JudgedTraining:
-    """What the verdict on the predictions judges.
+    """The training whose predictions the verdict judges.
 
-    steps: updates of the judged checkpoint.  trained_steps: of the whole training.
-    warped_over_unwarped: residual of warped training images divided by the residual of unwarped ones.
-    has_trained_frames: whether training frames were judged too, because few frames validate.
+    steps: updates of the judged checkpoint.  trained_steps: updates of the whole training.
+    warped_over_unwarped: residual of warped training images over unwarped ones.
+    has_trained_frames: training frames were judged too, because few frames validate.
     """
 
     steps: Count | None = None
@@ -125,13 +125,13 @@ class TrainedCamera:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class RecipeFacts:
-    """What a recipe records of its training.
+    """A recipe's record of its training.
 
     depth_scale: a value of `DepthScale`.
     scale_from: source of the metres.  rests_on: known lengths from which the recipe learns metres.
-    no_metres: why depth is up to scale nevertheless.
-    model: description of the network.  licence: of its published weights.
-    camera: of the training images; None if there are several.
+    no_metres: reason for depth up to scale.
+    model: description of the network.  licence: licence of its published weights.
+    camera: camera of the training images; None if there are several.
     own: further facts of this recipe.
     """
 
@@ -150,17 +150,17 @@ class RunFacts:
     """The record of a run.
 
     recipe_class: the user's class, if there is one.
-    data: identity of the data; a resume compares it.
+    data: identity of the data, for a resume.
     started, finished, resumed: ISO 8601, with the offset from UTC.
-    status, error: how it ended; a killed run is "running".
-    weights: what each network started from, or `weights of`: checkpoint and step.
-    start_steps: updates behind the weights that it started from.
-    worse_than_start: whether these weights score better than all later ones; None without start weights.
+    status, error: its end; a killed run is "running".
+    weights: start of each network, or `weights of`: checkpoint and step.
+    start_steps: updates behind the start weights.
+    worse_than_start: the start weights score better than all later ones; None without start weights.
     depth_gain: share of the depth error, at map points or matches, that the best checkpoint removed.
     time: until the latest checkpoint.
     ended_by_time: set if `training.max_minutes` ended it.
-    predictions: the verdict of the prediction checks.  judged: what it is about.
-    own_values: numbers, flags and short texts of the user's class; None without one.
+    predictions: the verdict of the prediction checks.  judged: its subject.
+    own_values: numbers, flags and short texts of the user's class, or None.
     """
 
     name: str
@@ -210,7 +210,7 @@ UNKNOWN_FACTS = RunFacts(
     started="",
     status="running",
 )
-"""The record of a run whose run.json is missing or unreadable, so that a report can show its other files."""
+"""A report shows a run's other files with this record if run.json is missing or unreadable."""
 
 
 def read_run_facts(folder: Path) -> RunFacts:
@@ -251,10 +251,10 @@ def write_run_facts(folder: Path, facts: RunFacts) -> None:
 # -- the data of a run, compared with their state now
 
 MEASURED_FACTS = ("poses", "depth")
-"""Facts that are hashes or sums of files, whose values mean nothing to a reader."""
+"""These facts are hashes or sums of files, whose values mean nothing to a reader."""
 
 ROUNDING = 1e-6
-"""Largest difference in metres of two equal sums of poses: processors differ in the last digits."""
+"""Equal sums of poses in metres differ by less, because processors differ in the last digits."""
 
 
 def match_facts(facts: Any, recorded: Any) -> Any:
@@ -270,7 +270,7 @@ def match_facts(facts: Any, recorded: Any) -> Any:
 
 
 def describe_change(change: ValueChange) -> str:
-    """Return a change of facts in words. Values of measured facts are left out.
+    """Return a change of facts in words, without values of measured facts.
 
     Examples:
         >>> describe_change(ValueChange("depth.drive", "1f2a", "None"))
@@ -299,9 +299,9 @@ class LostFile:
 
     name: path within the folder.
     reason: why it must have existed ("the run is finished").
-    effect: what its absence means for the report.
-    is_needed: whether a resume without it would lose or overwrite something.
-    is_empty: whether an empty file is in its place.
+    effect: the consequence for the report.
+    is_needed: a resume without it would lose or overwrite something.
+    is_empty: an empty file is in its place.
     """
 
     name: str

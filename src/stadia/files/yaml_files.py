@@ -12,7 +12,7 @@ from stadia.files.input_files import LONG_INTEGER, MAX_INTEGER_DIGITS, PARSER_ER
 
 MAX_YAML_BYTES = 1 << 20
 MAX_YAML_NODES = 100_000
-_MAX_DIGITS = 400  # of a number: a float has up to 309, and base 60 takes quadratic time
+_MAX_DIGITS = 400  # largest number of digits: a float has up to 309, and base 60 takes quadratic time
 _YAML_KINDS = ("null", "bool", "int", "float", "str", "seq", "map")
 
 

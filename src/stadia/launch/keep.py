@@ -1,4 +1,4 @@
-"""Decide which of two networks is kept, by errors of their depth at the points of a map and with matches."""
+"""Decide which of two networks is kept, by depth errors at points of a map and with matches."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MEASURES: dict[str, tuple[str, Callable[[Sequence[float]], float]]] = {
     "point_error": ("median relative error at the points of the map", median),
     "match_error": ("distance of matches, relative to constant depth", median),
 }
-"""Errors of depth by name, with their title and their average over frames. The first known one decides."""
+"""The first known error decides; each has a title and an average over frames."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class DepthErrors:
     abs_rel: mean relative error to the recording's depth.
     stereo_difference: median relative difference from semi-global matching.
     point_error: median relative error at the points of the video's map, aligned.
-    match_error: distance of matches from where depth and motion put them (S30), over the same for constant depth.
+    match_error: distance of matches from their predicted places (S30), over the same for constant depth.
     """
 
     abs_rel: tuple[float, ...] = ()
@@ -69,10 +69,10 @@ class DepthErrors:
 
 @dataclass(frozen=True)
 class ErrorChange:
-    """How an error changes from one network to the next, on the frames that both have.
+    """The change of an error from one network to the next, on the frames that both have.
 
-    before, after: its averages over the frames.
-    change: mean over the frames of the logarithm of after over before; negative is better.
+    before, after: its averages.
+    change: mean logarithm of after over before; negative is better.
     scatter: standard error of that mean; infinite with a single frame.
     """
 
@@ -95,7 +95,7 @@ class ErrorChange:
 
 @dataclass(frozen=True)
 class Decision:
-    """Which network is kept. changes: of each error that both networks have, the deciding one first."""
+    """The network to keep. changes: of each error that both networks have, the deciding one first."""
 
     kept: Literal["before", "after"]
     changes: tuple[ErrorChange, ...] = field(default_factory=tuple)
@@ -103,8 +103,6 @@ class Decision:
 
 def choose_network(before: DepthErrors, after: DepthErrors) -> Decision:
     """Keep the new network only if the deciding error falls, and no other error rises, by more than its scatter.
-
-    before, after: of the same frames, in the same order.
 
     Examples:
         >>> old = DepthErrors(point_error=(0.2, 0.3, 0.2), match_error=(0.5, 0.6, 0.5))
@@ -138,8 +136,8 @@ def compare_error(name: str, before: Sequence[float], after: Sequence[float]) ->
 def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, console: Console) -> bool:
     """Keep the weights of the start as the best checkpoint if no measurement finds the trained ones better.
 
-    Applies to depth of one camera without truth that started from published weights in metres. Prints a line. Returns
-    whether the best checkpoint was replaced.
+    It applies to depth of one camera without truth that started from published weights in metres. Returns whether it
+    replaced the best checkpoint.
     """
     best = Checkpoint.open(run.folder)
     is_scored = "val/abs_rel" in best.header.metrics  # by truth
@@ -175,7 +173,7 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
 
 
 def find_trained(run: Run) -> Checkpoint | None:
-    """Return the best checkpoint of a run, or its last one if the best is the start; None without a trained one."""
+    """Return the best checkpoint of a run, or its last one if the best is the start, or None."""
     best, last = Checkpoint.open(run.folder), run.checkpoints / "last.safetensors"
     if best.header.step > 0:
         return best
@@ -184,7 +182,7 @@ def find_trained(run: Run) -> Checkpoint | None:
 
 
 def apply_decision(decision: Decision, run: Run, trained: Checkpoint, model: DepthModelConfig) -> bool:
-    """Make the network that is kept the best checkpoint of a run; return whether it replaced another one.
+    """Make the kept network the best checkpoint of a run; return whether it replaced another one.
 
     Args:
         trained: checkpoint of the run whose depth was measured.
@@ -219,13 +217,13 @@ MAX_FRAMES = 300
 """Frames of a longer video are left out, evenly."""
 
 MAX_MATCHED_FRAMES = 20
-"""Frames whose depth is compared with stereo matches or ground truth."""
+"""Depth of this many frames is compared with stereo matches or ground truth."""
 
 MIN_DEPTH, MAX_DEPTH = 0.5, 50.0
-"""Depth that is compared, in metres."""
+"""Depth in this range of metres is compared."""
 
 MIN_PIXELS, MIN_POINTS = 100, 20
-"""Of a frame that is compared."""
+"""A compared frame has at least this many pixels or points."""
 
 
 def measure_video(
@@ -269,7 +267,7 @@ def align_output(
 ) -> NDArray[np.floating]:
     """Return depth (N,) of outputs (N,), aligned with known depths z (N,) of any unit.
 
-    Outputs up to scale and shift are fitted twice: the second time to the nearer three quarters of the first fit.
+    Outputs up to scale and shift are fitted twice, the second time to the nearer three quarters.
 
     Examples:
         >>> z = np.array([1.0, 2.0, 4.0, 8.0])

@@ -33,9 +33,9 @@ class DryRunResult:
     """Time and peak memory of each step of `launch.dry_run`: three steps for each data set and stage.
 
     device: "cpu" or "cuda".
-    peak_bytes: peak memory during each step: of torch on a GPU, else of the process and its children.
+    peak_bytes: peak memory during each step: torch's on a GPU, otherwise of the process and its children.
     seconds: wall time of each step, with its data.
-    not_checked: names of the loss checks that `training.check_seconds` left no time for.
+    not_checked: names of the loss checks that exceeded `training.check_seconds`.
 
     Examples:
         >>> print(DryRunResult("cpu", (500 << 20, 520 << 20, 520 << 20), (1.8, 0.6, 0.6)))
@@ -57,7 +57,7 @@ class DryRunResult:
 def measure_steps(recipe_class: type[AnyRecipe], config: RecipeConfig, data: TrainingData) -> DryRunResult:
     """Build the networks and train PROBE_STEPS steps of each data set at one size, in a temporary folder.
 
-    Raises what `workflow.train` raises before training, and RunError if memory does not suffice.
+    Raises the errors of `workflow.train` before training, and RunError if memory does not suffice.
     """
     train, data_sets = data.train, 1
     if isinstance(train, MixtureLoader):

@@ -34,24 +34,24 @@ from stadia.training.fit_messages import FEW_STEPS, LONGEST_WARMUP, USUAL_WARMUP
 from stadia.training.training_state import CommandEnd
 
 PLANNED_STEPS = 1.5
-"""Planned steps over those that fit: the clock ends the training, and steps may get faster."""
+"""More steps are planned than fit: the clock ends the training, and steps may get faster."""
 
 STAGED_STEPS = 0.9
-"""The same with `training.stages` or `training.finish`: the last part must not be cut off."""
+"""With `training.stages` or `training.finish` the last part must not be cut off."""
 
 END_S = 8.0
-"""Seconds after the last validation: depth before and after, verdict, report."""
+"""Depth before and after, verdict and report take these seconds after the last validation."""
 
 VALIDATION_SHARE = 0.4
-"""Time of a validation batch over a training batch."""
+"""A validation batch takes this share of a training batch's time."""
 
 VALIDATIONS = 5
-"""Validations of a training of given minutes, in at most MAX_VALIDATION_SHARE of its time."""
+"""A training of given minutes validates this often, in at most MAX_VALIDATION_SHARE of its time."""
 
 MAX_VALIDATION_SHARE = 0.2
 
 MAX_CHECK_SHARE = 0.1
-"""Largest share of the minutes that the loss checks may take; else they are left out."""
+"""Loss checks that would take a larger share of the minutes are left out."""
 
 _NO_CHECKS = (
     "the losses are not checked: {:g} s (training.check_seconds) are more than {:.0%} of {:g} minutes."
@@ -77,7 +77,7 @@ class MeasuredTraining:
 
 @dataclass(frozen=True)
 class PlannedTraining:
-    """A training that ends with its command. data: opened for it; None with stages. end: of the command."""
+    """A training that ends with its command. data: opened for it, or None with stages. end: of the command."""
 
     config: RecipeConfig
     data: TrainingData | None
@@ -109,7 +109,7 @@ def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining
 def average_steps(training: TrainingConfig, train: object, measured: Sequence[DryRunResult]) -> float:
     """Return the time of a step: the mean over data sets by their batches, and over stages by their samples.
 
-    The first step of each does not count: it compiles, and starts the workers.
+    The first step of each does not count, because it compiles and starts the workers.
     """
     if isinstance(train, MixtureLoader):
         (steps,) = measured  # stages have one data set
@@ -136,16 +136,16 @@ def choose_steps(
 ) -> PlannedTraining:
     """Return the configuration with more steps than fit into the minutes: the clock ends them.
 
-    The schedule of the learning rate ends with the time. A warm-up that is too long is shortened.
+    The learning-rate schedule ends with the time; a warm-up that is too long is shortened.
 
     Args:
         minutes: of the whole command.
         console: gets the settings in one line.
-        started_s: when the command began, by time.perf_counter; now by default.
-        after_s: seconds of what the command does after the training.
+        started_s: start of the command, by time.perf_counter; now by default.
+        after_s: seconds of the command after the training.
         measured: this configuration, if it was measured before.
 
-    Raises ConfigError if not one step fits, and what `measure_training` raises.
+    Raises ConfigError if not one step fits, and the errors of `measure_training`.
     """
     started_s = time.perf_counter() if started_s is None else started_s
     measured = measured or measure_training(config, console)
@@ -202,10 +202,10 @@ MIN_USEFUL_STEPS = 1000
 """With fewer steps a smaller image gives better depth (docs/how-to/own-data.md)."""
 
 MAX_MEMORY_SHARE = 0.6
-"""Largest share of the free memory that the estimate may take."""
+"""The estimate may take this share of the free memory."""
 
 AREAS = (30720, 53248, 122880)
-"""Pixels of 320x96, 416x128 and 640x192."""
+"""These are the pixels of 320x96, 416x128 and 640x192."""
 
 AUTO_SETTINGS = (
     "model.pose_net=correlation",
@@ -218,7 +218,7 @@ AUTO_SETTINGS = (
     "schedule.warmup_steps=50",
     "training.clip_norm=1.0",
 )
-"""As in the preset `tiny-laptop`: few steps adapt the depth of `base` (docs/results/depth.md)."""
+"""A few steps with these settings adapt the depth of `base` (docs/results/depth.md)."""
 
 
 def choose_for_machine(
@@ -226,9 +226,9 @@ def choose_for_machine(
 ) -> PlannedTraining:
     """Return the training of `--preset auto`: batch, precision and image size fit this machine and the minutes.
 
-    Measures three steps at the smallest size, and scales time and memory by the pixels.
+    It measures three steps at the smallest size, and scales time and memory by the pixels.
 
-    resolve: returns the configuration of settings; what the user set is over them.
+    resolve: returns the configuration of settings under the user's own.
     """
     started_s = time.perf_counter() if started_s is None else started_s
     settings = choose_batch()
@@ -247,7 +247,7 @@ def choose_for_machine(
 def choose_configuration(
     overrides: Sequence[str] = (), *, minutes: float = AUTO_MINUTES, **values: Any
 ) -> tuple[RecipeConfig, TrainingData | None]:
-    """Return what `stadia train selfsup --preset auto` trains: a configuration for this machine and the minutes.
+    """Return the configuration of `stadia train selfsup --preset auto` for this machine and the minutes.
 
     Returns also its opened data, for `stadia.launch.train(config, data=data)`. Raises ConfigError if not one step fits,
     and the errors of opening the data.

@@ -1,4 +1,4 @@
-"""What a training starts from: its class, its data (of each stage, of a resumed run), and the checks of both."""
+"""The start of a training: its class, its data, and the checks of both."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def check_own_weights(recipe: AnyRecipe) -> None:
 
 
 def note_unchecked_loss(recipe_class: type[AnyRecipe]) -> list[Finding]:
-    """Return a note if a user's class changes `training_step` and not `loss_cases`."""
+    """Return a note if a user's class changes `training_step` but not `loss_cases`."""
     base: type[AnyRecipe] = RECIPES.load(recipe_class.recipe)
     if recipe_class.training_step is base.training_step or recipe_class.loss_cases is not base.loss_cases:
         return []
@@ -112,10 +112,10 @@ def note_unchecked_loss(recipe_class: type[AnyRecipe]) -> list[Finding]:
 CHECKED_LOSSES = "loss checks of the training"
 
 RESERVED_SECONDS = 2.0
-"""Time for what cannot be interrupted: one law of a loss, or a step."""
+"""One law of a loss, or a step, cannot be interrupted, and takes up to this time."""
 
 LOSS_LAW_SHARE = 0.5
-"""Share of the time for the laws of the losses, so that slow machines check the first step too."""
+"""The laws of the losses get this share of the time, so that slow machines check the first step too."""
 
 
 def replace_data_findings(run: Run, findings: list[Finding]) -> None:
@@ -127,7 +127,7 @@ def replace_data_findings(run: Run, findings: list[Finding]) -> None:
 def report_findings(
     findings: list[Finding], console: Console, on_stop: OnStop, checked: str = "checks of the data"
 ) -> list[Finding]:
-    """Print findings above severity note, and notes of data that were not checked in time.
+    """Print findings above severity note, and notes of unchecked data.
 
     Raises RunError on severity stop if `on_stop` is HALT.
     """
@@ -146,7 +146,7 @@ def report_findings(
 
 
 def check_own_class(recipe: AnyRecipe, run: Run | None, console: Console) -> None:
-    """Refuse a user's class whose weights no command loads; note what the loss checks do not see."""
+    """Refuse a user's class whose weights no command loads; note parts that the loss checks miss."""
     check_own_weights(recipe)
     notes = note_unchecked_loss(type(recipe))
     if run is not None:
@@ -166,7 +166,7 @@ def check_run_losses(
 
 
 def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console) -> list[Finding]:
-    """Return the findings of the loss checks of a recipe that is about to be trained, which stays as it is."""
+    """Return the findings of the loss checks of a new recipe, which stays unchanged."""
     with announce_step(console, "checking the losses"):
         findings = _find_loss_findings(recipe, config, data)
         count = sum(finding.code != NOT_CHECKED for finding in findings)
@@ -227,7 +227,7 @@ def _explain_time_limit(finding: Finding, seconds: float) -> Finding:
 
 
 def describe_longer_checks(seconds: float) -> str:
-    """Return how checks that took longer than `training.check_seconds` get more time."""
+    """Return how to give checks longer than `training.check_seconds` more time."""
     fix = "run nothing else during the checks"
     if seconds >= MAX_CHECK_SECONDS:
         return fix
@@ -242,7 +242,7 @@ def _check_loss_laws(start: TrainingStart, batch: Batch[Any, Any], until: float)
 
 
 def open_data(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> tuple[RecipeConfig, TrainingData]:
-    """Print what is read, and prepare the recipe's data; with stages, the data of each stage combined.
+    """Print the data's paths, and prepare the recipe's data; with stages, the data of each stage combined.
 
     Validation and checks use the last stage's size. The returned configuration has every "auto" resolved.
     """
@@ -269,7 +269,7 @@ def name_data(config: RecipeConfig) -> str:
 # -- progressive resizing: the stages of a training
 
 MIN_STAGE_STEPS = 100
-"""Minimum steps of a stage, if its share of the samples allows it."""
+"""A stage has at least this many steps, if its share of the samples allows it."""
 
 SIZE_KEYS = frozenset({"height", "width"})
 
@@ -316,7 +316,7 @@ def stage_config(config: RecipeConfig, number: int) -> RecipeConfig:
 
 
 def list_stages(config: RecipeConfig, data: TrainingData) -> list[tuple[RecipeConfig, TrainingData]]:
-    """Return the configuration and the data of each stage; of a training without stages, one."""
+    """Return the configuration and the data of each stage, or of the one training."""
     if not isinstance(data.train, StagedBatches):
         return [(config, data)]
     return [

@@ -64,7 +64,7 @@ _R = TypeVar("_R")
 
 
 def _interrupt_cleanly(call: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Raise KeyboardInterrupt without the frames of libraries: a script exits as interrupted."""
+    """Raise KeyboardInterrupt without the frames of libraries, so that a script exits as interrupted."""
 
     @functools.wraps(call)
     def raise_one(*args: _P.args, **options: _P.kwargs) -> _R:
@@ -93,16 +93,16 @@ def train(
     """Check the data, train, and score the validation data with the best checkpoint.
 
     Args:
-        config: of a recipe, from `stadia.recipes.configure`.
+        config: configuration of a recipe, from `stadia.recipes.configure`.
         out: folder that gets a new folder for this run.
         resume: a run's folder to resume, with an equal configuration; `training.max_minutes` may be larger.
-        on_stop: what to do on a finding with severity stop: "halt" or "warn".
+        on_stop: reaction to a finding with severity stop: "halt" or "warn".
         data: opened for this configuration by `choose_configuration`.
         recipe_class: your own subclass of the recipe, with the same configuration and networks.
-        has_scores: whether the validation data are scored and the predictions judged at the end.
-        compares_start: whether depth of published weights is kept if the trained depth is not better.
-        end: of the command, by the clock; by default the time of the steps counts (`training.max_minutes`).
-        is_command: whether this process only trains: Ctrl-C in the set-up ends it at once, and the report is built.
+        has_scores: score the validation data and judge the predictions at the end.
+        compares_start: keep the depth of published weights if the trained depth is not better.
+        end: end of the command by the clock; by default the time of the steps counts (`training.max_minutes`).
+        is_command: this process only trains: Ctrl-C in the set-up ends it at once, and the report is built.
 
     Raises RunError on a finding with severity stop, ConfigError, the errors of opening the data and of `fit`, and
     KeyboardInterrupt, with how to resume, after a request to stop.
@@ -146,8 +146,7 @@ def dry_run(
 ) -> DryRunResult:
     """Open and check the data, build the networks, check the losses, and train three steps in a temporary folder.
 
-    config, on_stop, recipe_class: of `train`, whose errors before training it raises; and RunError if memory does not
-        suffice.
+    Raises the errors of `train` before training, and RunError if memory does not suffice.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
     prepared = prepare(config, console, on_stop, recipe_class=recipe_class)
@@ -155,10 +154,10 @@ def dry_run(
     recipe = init_recipe(prepared.recipe_class, config, resumed=False)
     check_own_class(recipe, None, console)
     recipe.save_data_stats(data)
-    check_seconds = config.training.check_seconds or CHECK_SECONDS  # a dry run checks the losses always
+    check_seconds = config.training.check_seconds or CHECK_SECONDS  # a dry run always checks the losses
     findings = run_loss_checks(recipe, replace_training(config, check_seconds=check_seconds), data, console)
     report_findings(findings, console, on_stop, checked=LOSS_CHECKS)
-    del recipe  # the steps' peak of memory is without it
+    del recipe  # the steps' peak of memory excludes it
     with announce_step(console, "training three steps"):
         stages = [measure_steps(prepared.recipe_class, *stage) for stage in list_stages(config, data)]
     return DryRunResult(
@@ -169,7 +168,7 @@ def dry_run(
     )
 
 
-# -- prepare: everything that can be refused before there is a run
+# -- prepare: refuse all mistakes before there is a run
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ class PreparedTraining:
 
     recipe_class: the recipe's, or the user's own.
     config: with absolute paths, and every "auto" resolved.
-    findings: of the data.
+    findings: findings of the data.
     """
 
     recipe_class: type[AnyRecipe]
@@ -197,7 +196,7 @@ def prepare(
     data: TrainingData | None = None,
     stopped: Run | None = None,
 ) -> PreparedTraining:
-    """Open and check the data of a training. Raises what `train` raises before there is a run.
+    """Open and check the data of a training. Raises the errors of `train` before there is a run.
 
     stopped: a run to resume, whose configuration and data must be equal.
     """
@@ -266,7 +265,7 @@ def open_run(
 
 
 def update_resumed_run(prepared: PreparedTraining, run: Run) -> None:
-    """Write into a resumed run where its data are now, and what was found in them."""
+    """Write into a resumed run the paths and findings of its data."""
     config, data = prepared.config, prepared.data
     run.set_values({**list_data_locations(config), **list_data_formats(config)})
     run.update_facts(lambda facts: replace(facts, data=data.facts))

@@ -1,1 +1,1 @@
-"""What a process shares: signals, terminal, threads, memory, compiled code, and libraries that load late."""
+"""Shared parts of a process: signals, terminal, threads, memory, compiled code, and libraries that load late."""

@@ -1,4 +1,4 @@
-"""Set what the C libraries below torch do on a CPU; what the user has set stays (docs/results/speed.md)."""
+"""Configure the C libraries below torch on a CPU; the user's settings stay (docs/results/speed.md)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable
 from functools import cache
 
-# -- How OpenMP's threads wait for each other.
+# -- waiting of OpenMP's threads
 
 SPINS = "1000"
-"""Rounds that a thread of GNU OpenMP waits actively before it sleeps: a few microseconds."""
+"""A thread of GNU OpenMP waits actively for this many rounds, a few microseconds, before it sleeps."""
 
 
 def choose_waiting() -> None:
@@ -20,16 +20,16 @@ def choose_waiting() -> None:
         os.environ["GOMP_SPINCOUNT"] = SPINS
 
 
-# -- What the C library does with freed memory.
+# -- freed memory in the C library
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8  # numbers of `mallopt`, from glibc's malloc.h
 _NEVER, _NO_MAPS, _DEFAULT_MAPS, _ONE_ARENA = -1, 0, 65536, 1
 
 LARGE_BLOCK_BYTES = 16 << 20
-"""`return_large_blocks` returns blocks of this size at once."""
+"""`return_large_blocks` returns larger blocks at once."""
 
 MAX_KEPT_BYTES = 64 << 20
-"""Free memory that `return_large_blocks` keeps."""
+"""`return_large_blocks` keeps this much free memory."""
 
 _USER_VARIABLES = frozenset(
     {"MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES"}
@@ -39,9 +39,7 @@ _USER_VARIABLES = frozenset(
 def keep_freed_memory() -> bool:
     """Keep freed memory for the next step of a training; return whether the C library does.
 
-    By default glibc maps each block above 32 MB again, and the kernel fills its pages with zeros.
-
-    Source: mallopt(3) of the Linux manual.
+    Otherwise glibc maps each block above 32 MB again, and the kernel fills it with zeros (mallopt(3)).
     """
     return _set_parameters((_MMAP_MAX, _NO_MAPS), (_TRIM_THRESHOLD, _NEVER), (_ARENA_MAX, _ONE_ARENA))
 
@@ -53,7 +51,7 @@ def return_large_blocks() -> bool:
 
 
 def return_freed_memory() -> None:
-    """Return what is free to the system, if the C library can."""
+    """Return free memory to the system, if the C library can."""
     if (malloc_trim := _find_function("malloc_trim")) is not None:
         malloc_trim(ctypes.c_size_t(0))
 
@@ -69,20 +67,19 @@ def _find_function(name: str) -> Callable[..., int] | None:
     return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None
 
 
-# -- Which library multiplies matrices.
+# -- the library that multiplies matrices
 
 ROUNDING = 1e-5
-"""Largest relative error of an exact product: float32 has some 3e-7, rounding to bfloat16 2e-3."""
+"""This is the largest relative error of an exact product: float32 has some 3e-7, rounding to bfloat16 2e-3."""
 
-_SHAPES = ((1, 512, 64), (33, 512, 96), (128, 384, 128))  # rows, inputs and outputs of the products that are tried
+_SHAPES = ((1, 512, 64), (33, 512, 96), (128, 384, 128))  # rows, inputs and outputs of the tested products
 
 
 @cache
 def choose_matrix_products() -> bool:
     """Let torch compute products by oneDNN on an AMD processor without a GPU; return whether it does now.
 
-    MKL, torch's default, has half the speed there. The switch to oneDNN also allows products that round to bfloat16, so
-    it is taken back unless products are exact.
+    MKL, torch's default, has half the speed there. oneDNN may round to bfloat16; then MKL stays.
     """
     import torch
 
@@ -124,5 +121,5 @@ def _read_precision() -> str:
 
     try:
         return torch.get_float32_matmul_precision()
-    except RuntimeError:  # the user set it for one library alone
+    except RuntimeError:  # the user set it for one library only
         return "set by the user"

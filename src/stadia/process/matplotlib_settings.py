@@ -45,9 +45,7 @@ def install_settings_finder() -> None:
 
 
 def format_plot_text(text: str) -> str:
-    r"""Return text that matplotlib draws as it is: `$` starts no formula, which may be a wrong one.
-
-    Control characters become escapes: matplotlib's warnings about missing glyphs would print them.
+    r"""Return text that matplotlib draws unchanged: `$` starts no formula, and control characters are escaped.
 
     Examples:
         >>> print(format_plot_text("drive $5$"))

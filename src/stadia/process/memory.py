@@ -1,4 +1,4 @@
-"""Memory that this process may use, on the machine and in its container; memory that it uses."""
+"""Memory that this process uses, and may use on the machine and in its container."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FILES = {  # limit, usage, and in memory.stat the pages of files that the kerne
 
 
 def available_memory_bytes() -> int:
-    """Return the bytes that can still be used: free on the machine, and within the limit of the container.
+    """Return the bytes that are free on the machine and within the limit of the container.
 
     Source: the kernel's documents cgroup-v1/memory.rst and cgroup-v2.rst.
     """
@@ -72,13 +72,13 @@ def _read(path: Path) -> str:
 # -- memory that this process and its children use ---------------------------------------------------------------------
 
 CHILDREN_INTERVAL_S = 1.0
-"""Seconds between two lists of children, which would slow the steps down."""
+"""Listing children more often would slow the steps down."""
 
 
 class PeakMemory:
-    """Context manager that records the peak resident memory of this process and its children together.
+    """Record the peak resident memory of this process and its children together, every `interval_s`.
 
-    Samples every `interval_s`. A page shared by several processes counts for each.
+    A page shared by several processes counts for each.
 
     with_children: False measures this process alone.
     """
@@ -87,7 +87,7 @@ class PeakMemory:
         self.interval_s, self.with_children = interval_s, with_children
         self.bytes = 0
         self._over = threading.Event()
-        self._lock = threading.Lock()  # else a sample begun before `restart` would restore the old peak
+        self._lock = threading.Lock()  # a sample begun before `restart` would restore the old peak
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
     @property

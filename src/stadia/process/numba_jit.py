@@ -26,8 +26,7 @@ def compile_loops(function: _F, *, fastmath: Collection[str] = ()) -> _F:
     The kernel is serial and releases Python's global lock.
 
     Args:
-        fastmath: what LLVM may change in the arithmetic ("contract", "arcp", ...). Nothing by default, so that results
-            are equal bit for bit.
+        fastmath: LLVM's freedoms of arithmetic ("contract", "arcp", ...). None by default, so results are bit-equal.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
     kernel: Any = njit(function, **options)
@@ -58,7 +57,7 @@ def _stamp_callees(function: Any) -> tuple[tuple[str, int, int], ...]:
 
 
 class _KernelCache(FunctionCache):
-    """Numba's cache of one function, in a folder that is given; a damaged entry is compiled again."""
+    """Numba's cache of one function in a given folder; a damaged entry is compiled again."""
 
     def __init__(self, function: Callable[..., object], folder: Path) -> None:
         before = config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES
@@ -75,7 +74,7 @@ class _KernelCache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # whatever a damaged entry raises
+        except Exception:  # a damaged entry may raise anything
             with contextlib.suppress(OSError):
                 self.flush()
             return None

@@ -1,4 +1,4 @@
-"""Stop a process when the one that started it has ended, also by kill -9."""
+"""Stop a process when its starter has ended, also by kill -9."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
 PARENT_VARIABLE = "STADIA_PARENT"
-"""Environment variable with the process id of the parent to stop with."""
+"""This environment variable has the process id of the parent to stop with."""
 
 _POLL_S = 0.5
 
 
 def stop_with_parent() -> None:
-    """Send this process SIGTERM when the parent that PARENT_VARIABLE names has ended. Not on Windows."""
-    parent = os.environ.pop(PARENT_VARIABLE, "")  # the processes that this one starts do not stop with it
+    """Send this process SIGTERM when the parent in PARENT_VARIABLE has ended. Not on Windows."""
+    parent = os.environ.pop(PARENT_VARIABLE, "")  # processes that this one starts do not stop with it
     if sys.platform == "win32" or not parent:
         return
 
@@ -33,9 +33,9 @@ def stop_with_parent() -> None:
 
 
 def stop_with_starter() -> None:
-    """Send this process of `multiprocessing` SIGTERM when the process that started it has ended.
+    """Send this process of `multiprocessing` SIGTERM when its starter has ended.
 
-    A loading process of torch waits for ever if its parent was killed while it started.
+    A loading process of torch waits forever if its parent was killed while starting it.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -50,13 +50,13 @@ def stop_with_starter() -> None:
 
 @contextlib.contextmanager
 def block_termination() -> Iterator[None]:
-    """Block SIGTERM in this thread and in processes that are started within, until `obey_starter_alone`."""
+    """Block SIGTERM in this thread and in processes that start within, until `obey_starter_alone`."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
     if method != "fork":  # chosen without setting the default, which a program may set later
-        resource_tracker.ensure_running()  # where it starts within, it unblocks SIGTERM
+        resource_tracker.ensure_running()  # it unblocks SIGTERM if it starts within
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         yield
@@ -65,7 +65,7 @@ def block_termination() -> Iterator[None]:
 
 
 def obey_starter_alone() -> None:
-    """Ignore SIGTERM unless this process or its starter sent it; else end at once.
+    """Ignore SIGTERM unless this process or its starter sent it; otherwise end at once.
 
     A service manager sends it to each process of a service.
     """
@@ -73,7 +73,7 @@ def obey_starter_alone() -> None:
         return
     starter = multiprocessing.parent_process()
     obeyed = {os.getpid(), os.getppid(), *([] if starter is None else [starter.pid])}
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in this thread, and in those that start later
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in this thread, and in later ones
 
     def wait() -> None:
         while signal.sigwaitinfo({signal.SIGTERM}).si_pid not in obeyed:

@@ -9,7 +9,7 @@ from rich.text import Text
 from stadia.process.shown_progress import SHOWN_PROGRESS
 
 PAUSE_S = 30.0
-"""Least seconds between two lines of a log."""
+"""A log gets a line at most every this many seconds."""
 
 
 class SpeedColumn(ProgressColumn):

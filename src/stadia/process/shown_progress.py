@@ -1,4 +1,4 @@
-"""What this process has shown. Light to import."""
+"""Record the output of this process. Light to import."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass
 class ShownProgress:
-    """What bars and lines show.
+    """The output of bars and lines.
 
-    is_silent: whether `--quiet` or `--json` silences them.
-    finding: the last one of a training or check, as "warn K03".
-    shown_s: when the command printed its last line, by time.monotonic; None before.
+    is_silent: `--quiet` or `--json` silences them.
+    finding: the last finding of a training or check, as "warn K03".
+    shown_s: time.monotonic of the command's last line, or None.
     """
 
     is_silent: bool = False

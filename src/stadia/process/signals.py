@@ -1,6 +1,6 @@
 """End a command at Ctrl-C, SIGTERM, a closed terminal, or a closed pipe (`stadia list | head`).
 
-A training saves first. A command of `nohup` continues without output. Measured: docs/results/robustness.md.
+A training saves first. A command of `nohup` continues without output.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pathlib import Path
 from types import FrameType
 
 GRACE_S = 0.8
-"""Seconds for Python to handle the signal itself."""
+"""Python has this many seconds to handle the signal itself."""
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, SIGTERM and SIGHUP."""
+"""This is the exit code after Ctrl-C, SIGTERM and SIGHUP."""
 
 TERMINATIONS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""What a scheduler sends before SIGKILL, and what a closed terminal sends. Windows has no SIGHUP."""
+"""A scheduler sends SIGTERM before SIGKILL, and a closed terminal sends SIGHUP, which Windows lacks."""
 
 _unfinished: set[Path] = set()
 _is_watching = False
@@ -35,7 +35,7 @@ _is_watching = False
 
 @contextmanager
 def interrupt_on_termination() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, so that the files of a command are removed as after Ctrl-C.
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, so that a command removes its files as after Ctrl-C.
 
     A handled or ignored signal stays so. Does nothing outside the main thread.
     """
@@ -93,11 +93,9 @@ def _reset_wakeup_in_forks() -> None:
 
 @contextmanager
 def stop_quickly() -> Iterator[Callable[[], None]]:
-    """End the process GRACE_S after a signal to stop, unless the block has ended by then. Yields a function to end
-    this.
+    """End the process GRACE_S after a signal to stop, unless the block has ended. Yields a function that cancels this.
 
-    Python handles a signal only between two of its operations, and the import of torch can take ten seconds. Folders of
-    `discard_if_interrupted` are removed.
+    The import of torch delays Python's signals by up to ten seconds. Folders of `discard_if_interrupted` are removed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -128,7 +126,7 @@ def stop_quickly() -> Iterator[Callable[[], None]]:
             over.set()
             _is_watching = False
             signal.set_wakeup_fd(before)
-            sender.send(b"\0")  # forked workers hold it too, so that closing it would not wake the thread
+            sender.send(b"\0")  # forked workers hold it too, so closing it would not wake the thread
             thread.join()
             sender.close()
             receiver.close()
@@ -139,7 +137,7 @@ def stop_quickly() -> Iterator[Callable[[], None]]:
         end()
 
 
-# -- Output that is closed.
+# -- output that is closed
 
 
 class OutputClosedError(BrokenPipeError):
@@ -161,7 +159,7 @@ def handle_output_error(error: OSError, descriptor: int | None = None) -> None:
 
 
 def discard_closed_output(*descriptors: int) -> bool:
-    """Discard what this process prints from now on to a closed terminal or pipe; return whether there is one.
+    """Discard output to a closed terminal or pipe from now on; return whether there is one.
 
     descriptors: in addition to standard output and error.
     """

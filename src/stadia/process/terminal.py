@@ -21,9 +21,9 @@ from stadia.process.signals import TERMINATIONS, OutputClosedError, discard_clos
 
 
 class Terminal(Console):
-    """A console whose texts hold no control characters.
+    """A console that escapes control characters.
 
-    request_stop: called once when nobody reads the output any more. Without it OutputClosedError is raised.
+    request_stop: called once when nobody reads the output; without it OutputClosedError is raised.
     """
 
     request_stop: Callable[[], None] | None = None
@@ -33,7 +33,7 @@ class Terminal(Console):
         self._stop_printing(BrokenPipeError(errno.EPIPE, "nobody reads the output"))
 
     def __exit__(self, *raised: Any) -> None:
-        """Write what was printed. If the terminal is closed, continue without it."""
+        """Write the remaining output. If the terminal is closed, continue without it."""
         try:
             super().__exit__(*raised)
         except OutputClosedError:
@@ -98,7 +98,7 @@ class StopSignals:
         self._request_stop: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # only there can handlers be set
+        if threading.current_thread() is threading.main_thread():  # handlers can be set only there
             heard = [number for number in TERMINATIONS if signal.getsignal(number) != signal.SIG_IGN]
             self._handlers = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, *heard)}
         if isinstance(self.console, Terminal):
@@ -129,6 +129,6 @@ class StopSignals:
         else:
             discard_closed_output()
         if not self._is_requested and not self.console.quiet:
-            with suppress(OSError):  # not by the console: the signal may interrupt whoever holds its lock
+            with suppress(OSError):  # the console may be locked by the interrupted code
                 os.write(2, b"stopping at the end of this step; once more to stop at once\n")
         self._is_requested = True

@@ -34,7 +34,7 @@ def _load_compiled_part() -> bool:
 
 
 def declare_missing_operators() -> list[str]:
-    """Declare the operators that torchvision expects and nobody declared; return their names."""
+    """Declare the missing operators that torchvision expects; return their names."""
     if _load_compiled_part():
         return []
     missing = [name for name in _OPERATORS if not hasattr(torch.ops.torchvision, name)]
@@ -78,13 +78,13 @@ def defer_packages(packages: Mapping[str, Mapping[str, str]]) -> None:
 
 
 class _Loader:
-    """The `__getattr__` of a deferred package: imports a submodule, or else runs the package, once."""
+    """The `__getattr__` of a deferred package: imports a submodule, or runs the package once."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
 
     def __call__(self, attribute: str) -> Any:
-        if attribute.startswith("__"):  # of the import system, which also works without
+        if attribute.startswith("__"):  # the import system's attributes, which it also works without
             raise AttributeError(attribute)
         child = f"{self.module.__name__}.{attribute}"
         if child in sys.modules or find_spec(child) is not None:  # `from package import module`

@@ -1,4 +1,4 @@
-"""The batches of a whole training as one stream. A position in it is one number: the batches trained."""
+"""The batches of a whole training as one stream; a position in it is the number of trained batches."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class BatchIterable(Protocol):
 
 
 class EpochLoader(BatchIterable, Protocol):
-    """A loader whose batches are a pure function of (seed, epoch, batch), for any number of workers.
+    """A loader whose batches depend only on (seed, epoch, batch), so that a resumed training gets the same.
 
-    So a resumed training gets the same batches. `len` is the number of batches of an epoch.
+    `len` is the number of batches of an epoch.
     """
 
     def set_position(self, epoch: int, batch: int) -> None:
@@ -50,7 +50,7 @@ class MultiDatasetLoader(Protocol):
 
     @property
     def pass_ends(self) -> tuple[int, ...]:
-        """Return the numbers of batches, rising, after which a data set ends; the last is the epoch's length."""
+        """Return the rising numbers of batches after which a data set ends."""
         ...
 
 
@@ -66,7 +66,7 @@ class StartableLoader(Protocol):
 def shard_loaders(loaders: Iterable[object], rank: int, world_size: int) -> None:
     """Share loaders between processes. Raises RunError for a training loader without `shard`.
 
-    A validation loader without it stays whole: each process scores all of it.
+    Each process scores all of a validation loader without `shard`.
     """
     for loader in loaders:
         if isinstance(loader, Shardable):
@@ -80,7 +80,7 @@ def shard_loaders(loaders: Iterable[object], rank: int, world_size: int) -> None
 class TrainingPhase:
     """A part of a training whose batches have one size.
 
-    steps: updates of the weights.  batches_per_epoch: of one process.  lr_factor: on the scheduled learning rate.
+    steps: updates of the weights.  batches_per_epoch: of one process.  lr_factor: of the scheduled learning rate.
     """
 
     steps: int
@@ -114,7 +114,7 @@ class BatchPosition(NamedTuple):
 class TrainingPlan:
     """The length of a training in batches, steps and epochs.
 
-    batches_per_epoch: of one process; with phases, in the last one.  grad_accumulation_steps: batches of a step.
+    batches_per_epoch: of one process, in the last phase.  grad_accumulation_steps: batches of a step.
     total_steps: updates of the weights.  pass_ends: see `MultiDatasetLoader`.
     """
 
@@ -136,7 +136,7 @@ class TrainingPlan:
 
     @property
     def validates_by_pass(self) -> bool:
-        """Whether to validate after each data set, or each epoch of a stage."""
+        """Return whether to validate after each data set, or each epoch of a stage."""
         return len(self.pass_ends) > 1 or len(self.phases) > 1
 
     def place(self, position: int) -> BatchPosition:
@@ -171,7 +171,7 @@ class TrainingPlan:
     def from_loader(cls, loader: EpochLoader, config: TrainingConfig) -> TrainingPlan:
         """Count the batches of a loader. Raises RunError if it has none.
 
-        A step may cross the end of an epoch. Batches short of a whole last step are left out.
+        A step may cross the end of an epoch. An incomplete last step is left out.
         """
         batches = len(loader)
         if batches == 0:
@@ -191,7 +191,7 @@ class TrainingPlan:
 class BatchStream(Iterable[Batch[Any, Any]]):
     """Every batch of a training from a position on, epoch after epoch.
 
-    position: batches handed out; set it to resume.
+    position: number of yielded batches; set it to resume.
     mark: called with "other" before each wait for a batch, and "loading" after it (`PhaseClock.mark`).
     """
 
@@ -234,7 +234,7 @@ class BatchStream(Iterable[Batch[Any, Any]]):
 # -- progressive resizing ----------------------------------------------------------------------------------------------
 
 LR_EXPONENTS = {"root": 0.5, "linear": 1.0, "constant": 0.0}
-"""Exponent of the batch size relative to the last stage, by `training.stage_lr_scaling`.
+"""A stage's learning rate grows with its batch size to this power, by `training.stage_lr_scaling`.
 
 Sources: root for adam, Malladi et al., arXiv 2205.10287; linear for gradient descent, Goyal et al., arXiv 1706.02677.
 """
@@ -252,8 +252,7 @@ class RestingLoader(Protocol):
 class StagedBatches:
     """The loaders of all stages of a training as one `EpochLoader`.
 
-    Each stage begins a new epoch, so that no order and no augmentation repeats. If the share of a stage ends within an
-    epoch, the rest of the epoch is left out.
+    Each stage begins a new epoch, so that no order and no augmentation repeats.
     """
 
     def __init__(self, loaders: Sequence[EpochLoader], config: TrainingConfig) -> None:
@@ -263,7 +262,7 @@ class StagedBatches:
 
     @property
     def samples(self) -> Any:
-        """The samples of the last stage."""
+        """Return the samples of the last stage."""
         return self.loaders[-1].samples  # type: ignore[attr-defined]
 
     def phases(self, config: TrainingConfig) -> tuple[TrainingPhase, ...]:

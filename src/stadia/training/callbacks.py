@@ -41,7 +41,7 @@ WRAPPERS = ("backbone",)
 
 
 def is_due(every: int, step: int, total_steps: int) -> bool:
-    """Return whether a step is the first, the last or one of every so many; never with 0."""
+    """Return whether a step is the first, the last or a multiple of `every`; never with 0."""
     return every > 0 and (step % every == 0 or step in (1, total_steps))
 
 
@@ -125,9 +125,9 @@ class Scalars(Callback):
 
 
 class Images(Callback):
-    """Write images/step-000100.png every so many steps, at the first and the last: `Recipe.images` on one sheet.
+    """Write `Recipe.images` as images/step-000100.png every so many steps, at the first and the last.
 
-    Also images/NAME/step-000100.png of each validation: `Recipe.validation_images`. Nothing with every=0.
+    Each validation also writes images/NAME/step-000100.png: `Recipe.validation_images`. every=0 writes nothing.
     """
 
     phase = "images"
@@ -162,7 +162,7 @@ class Images(Callback):
 
 
 class ProgressBar(Callback):
-    """A bar in a terminal, else a line every half minute."""
+    """A bar in a terminal, otherwise a line every half minute."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -243,7 +243,7 @@ def _minutes(seconds: float) -> str:
 
 
 class Histograms(Callback):
-    """Log histograms every so many steps, at the first and the last: before clipping and update."""
+    """Log histograms before clipping and update, every so many steps, at the first and the last."""
 
     def __init__(self, loggers: Sequence[Logger], every: int) -> None:
         self.loggers, self.every = loggers, every
@@ -259,9 +259,9 @@ class Histograms(Callback):
 
 
 def group_layers(names: Iterable[str]) -> dict[str, str]:
-    """Return the group of each weight by name: the first MAX_PARTS parts of its path, or fewer, at most MAX_GROUPS.
+    """Return the group of each weight by name: up to MAX_PARTS parts of its path, at most MAX_GROUPS groups.
 
-    The common start of all paths is left out: `model.depth.encoder.backbone.layer1.0.conv1.weight` belongs to
+    The paths' common start is left out: `model.depth.encoder.backbone.layer1.0.conv1.weight` belongs to
     `depth.encoder.layer1`.
     """
     paths = {name: [part for part in name.split(".")[:-1] if part not in WRAPPERS] for name in names}
@@ -276,7 +276,7 @@ def group_layers(names: Iterable[str]) -> dict[str, str]:
 def sample_distributions(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield `weights/GROUP` and `gradients/GROUP` with a sample of the values, (n,) float32 on the CPU.
 
-    Of weights with two axes or more. Frozen weights have no gradient; a gradient that is None counts as 0.
+    Only weights with two axes or more count. A missing gradient counts as 0.
     """
     weights = {name: weight for name, weight in network.named_parameters() if weight.ndim > 1}
     groups: dict[str, list[nn.Parameter]] = {}
@@ -298,10 +298,7 @@ def _concatenate(values: Sequence[Tensor]) -> Tensor:
 
 
 class OutputGradients:
-    """Measure the gradients of one backward: call `attach` before the forward, `collect` after the backward.
-
-    Outputs are tensors, or the fields of the dataclass that a network returns (`core.types.Prediction`).
-    """
+    """Measure the gradients of one backward: call `attach` before the forward, `collect` after the backward."""
 
     def __init__(self) -> None:
         self._outputs: list[tuple[str, Tensor]] = []
@@ -318,12 +315,10 @@ class OutputGradients:
             self._outputs.append((name, value))
 
     def collect(self, source_names: Sequence[str] = ()) -> dict[str, Tensor]:
-        """Return the sum of |d loss / d value| of each output, () each; 0 for an unused one. Waits for no device.
+        """Return the sum of |d loss / d value| of each output, () each, without waiting for a device.
 
-        Of transforms (B, N, 4, 4) between neighbors in time: `translation` (per unit of length) and `rotation` (per
-        radian, axes of the source). Of brightness: `gain` and `offset`.
-
-        source_names: N names.
+        Transforms (B, N, 4, 4) between neighbors in time have `translation` (per unit of length) and `rotation` (per
+        radian, axes of the source). Brightness has `gain` and `offset`.
         """
         outputs, self._outputs = self._outputs, []
         while self._hooks:
@@ -366,6 +361,6 @@ def _parts(name: str, value: Tensor, gradient: Tensor, temporal: list[int]) -> I
 
 
 def compute_rotation_gradient(R: Tensor, gradient: Tensor) -> Tensor:
-    """Return (..., 3) d loss / d w at w = 0 of exp(w) R, from R (..., 3, 3) and d loss / d R (..., 3, 3)."""
+    """Return d loss / d w (..., 3) at w = 0 of exp(w) R, from R (..., 3, 3) and d loss / d R (..., 3, 3)."""
     turning = gradient @ R.transpose(-1, -2)
     return torch.stack([turning[..., j, i] - turning[..., i, j] for i, j in ((1, 2), (2, 0), (0, 1))], dim=-1)

@@ -42,12 +42,12 @@ _FIELD_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, Re
 class CheckpointHeader(StrictModel):
     """The header of a checkpoint.
 
-    recipe, config: of the weights; the configuration as resolved.
+    recipe, config: the configuration as resolved.
     kind: "training" can be resumed; "weights" can predict, and start another training.
     step, epoch: updates made, and the epoch of the last one (from 0).
-    metrics: of the latest validation, by name.
-    licence: of the published weights that the training started from, or "".
-    scale_from: origin of its metres; "" without metres.
+    metrics: scores of the latest validation, by name.
+    licence: licence of the published start weights, or "".
+    scale_from: origin of its metres, or "".
     """
 
     recipe: str = Field(min_length=1, max_length=100)
@@ -61,11 +61,9 @@ class CheckpointHeader(StrictModel):
 
 
 def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, Any]) -> None:
-    """Write PATH.safetensors and the copy of its header, PATH.json. The previous file stays until the new one is whole.
+    """Write PATH.safetensors and the copy of its header, PATH.json; the previous file stays until the new one is whole.
 
-    Args:
-        path: ends in .safetensors.
-        state: nested dicts, lists, tuples, numbers, strings and tensors; TypeError for anything else.
+    state: nested dicts, lists, tuples, numbers, strings and tensors; TypeError for anything else.
     """
     tensors: dict[str, Tensor] = {}
     nest = _encode(state, "", tensors)
@@ -78,7 +76,7 @@ def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, A
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors, each with memory of its own: safetensors refuses tied ones. Its temporary file is removed."""
+    """Write tensors, each with its own memory, because safetensors refuses tied ones."""
     from safetensors.torch import save_file
 
     written = set[int]()
@@ -120,7 +118,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
-        """Open a .safetensors file, its .json, or a run folder (its best, else its last).
+        """Open a .safetensors file, its .json, or a run folder (its best checkpoint, or its last).
 
         Raises CheckpointError if it is missing, truncated, or not a checkpoint of stadia.
         """
@@ -167,7 +165,7 @@ class Checkpoint:
 
     @property
     def built_recipe(self) -> Any:
-        """Return the recipe of a network that no run trained; None if the file has to be loaded."""
+        """Return the recipe of a network that no run trained; None if the file must be loaded."""
         return None
 
     def state(self) -> dict[str, Any]:
@@ -189,7 +187,7 @@ class Checkpoint:
         return tuple(self._read([key])[key].flatten().tolist()) if key in self.checksums else ()
 
     def count_numbers(self) -> int:
-        """Return how many numbers all tensors have."""
+        """Return the count of numbers in all tensors."""
         with _reading(self.path) as file:
             return sum(math.prod(file.get_slice(key).get_shape()) for key in self.checksums)
 
@@ -223,7 +221,7 @@ def list_kept_checkpoints(run: Path) -> list[Path]:
 
 
 def read_steps(folder: Path) -> dict[str, int]:
-    """Return the step of the best and of the last checkpoint of a folder; unreadable ones are left out."""
+    """Return the step of the best and of the last checkpoint of a folder, if readable."""
     steps = dict[str, int]()
     for name in ("best", "last"):
         if (folder / f"{name}.safetensors").is_file():
@@ -247,8 +245,8 @@ def load_weights(
 
     Args:
         recipe: the checkpoint must be of this recipe, or of one of these.
-        without: names that stay as the module has them, and may be missing in the checkpoint.
-        weights: of the checkpoint, under the module's names.
+        without: names that keep the module's values, and may be missing in the checkpoint.
+        weights: the checkpoint's weights under the module's names.
 
     Raises CheckpointError if the recipe, a name or a shape differs; the module stays unchanged then.
     """

@@ -32,10 +32,10 @@ def _is_supported(strategy: str) -> str:
 class OptimizerConfig(StrictModel):
     """The optimizer.
 
-    name: of the optimizer.
+    name: the optimizer (`stadia list optimizers`).
     lr: learning rate at the top of the schedule.
-    weight_decay: of the weights; biases and normalization layers are never decayed.
-    betas: of adam and adamw.  momentum: of sgd (Nesterov's, unless it is 0).
+    weight_decay: decay of the weights; biases and normalization layers have none.
+    betas: betas of adam and adamw. momentum: momentum of sgd (Nesterov's, unless it is 0).
     """
 
     name: Annotated[str, AfterValidator(check_registered(OPTIMIZERS))] = "adamw"
@@ -49,7 +49,7 @@ class ScheduleConfig(StrictModel):
     """The learning-rate schedule: a factor on `optimizer.lr`, a function of the step alone.
 
     name: a row of SCHEDULES.
-    warmup_steps: of a linear warm-up before the schedule.
+    warmup_steps: steps of a linear warm-up before the schedule.
     warmup_from_epoch: the epoch, from 0, at which the warm-up starts.
     milestones, gamma: `step` multiplies by gamma at each milestone.
     milestones_in: the unit of milestones: epochs, or fractions of the run.
@@ -76,10 +76,10 @@ class ScheduleConfig(StrictModel):
 class StageConfig(StrictModel):
     """One stage of progressive resizing.
 
-    height, width: of its images; the last stage has `data.height` and `data.width`.
-    share: of all samples of the training.
-    batch_size: of one forward and backward on one device. "auto": as many pixels as in a batch of the last stage, or
-        fewer so that the stage has 100 steps.
+    height, width: size of its images; the last stage has `data.height` and `data.width`.
+    share: share of all samples of the training.
+    batch_size: batch size on one device. "auto": as many pixels as in a batch of the last stage, or fewer so that the
+        stage has 100 steps.
     """
 
     height: int = Field(ge=1, le=MAX_SIDE)
@@ -89,10 +89,10 @@ class StageConfig(StrictModel):
 
 
 class FinishConfig(StrictModel):
-    """What changes near the end of a training.
+    """Changes near the end of a training.
 
     at: share of the steps after which it changes.
-    optimizer: starts there; null keeps the one before. The schedule continues.
+    optimizer: the optimizer that starts there; null keeps the one before. The schedule continues.
     loss: keys of `loss` with other values from there on: {"residual": "mse"}.
     """
 
@@ -111,8 +111,7 @@ class TrainingConfig(StrictModel):
     """Length, batch size, devices and logging of a training. A step is one update of the weights.
 
     max_epochs, max_steps: the training ends at the first of the two. max_steps alone sets no limit of epochs.
-    max_minutes: time limit of all steps, without validations and checkpoints. The learning rate follows the time if
-        that is further than the steps. A resume may raise it.
+    max_minutes: time limit of all steps, without validations and checkpoints. A resume may raise it.
     batch_size: samples of one forward and backward on one device.
     grad_accumulation_steps: batches of a step.
     global_batch_size: samples of a step over all processes and accumulated batches. `batch_size` follows from it, and
@@ -120,7 +119,7 @@ class TrainingConfig(StrictModel):
     clip_norm: the largest norm of the gradient; null: any.
     precision: "bf16" runs the networks in bfloat16, "fp16" in float16 with a gradient scaler, on CUDA GPUs. "auto" is
         bf16 on a GPU that supports it, else 32.
-    compile: what torch.compile compiles: "off", "loss", "networks", "all", or "graphs" (all, replayed as CUDA graphs).
+    compile: the parts that torch.compile compiles, "off", "loss", "networks", "all", or "graphs" (all, replayed as CUDA graphs).
         "auto" is "all" on a GPU, else "off".
     workers: processes that load data; 0 loads in the training process.
     threads: of torch on the CPU; null leaves torch's default.

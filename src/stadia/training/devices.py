@@ -22,13 +22,13 @@ from stadia.training.config import TrainingConfig
 from stadia.training.processes import find_layout
 
 FEW_PROCESSES = 8
-"""Processes that any machine may start on the CPU, to try a distributed training."""
+"""Any machine may start this many processes on the CPU, to try a distributed training."""
 
 _PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 def make_fabric(config: TrainingConfig) -> Fabric:
-    """Return Lightning Fabric with the devices, processes and precision of a training, not launched yet."""
+    """Return Lightning Fabric with the devices, processes and precision of a training, not launched."""
     check_precision(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -47,7 +47,7 @@ def resolve_auto(config: TrainingConfig, saved: Mapping[str, Any] | None = None)
 
     A GPU gets bf16, if it supports it, and compiled code; a CPU gets neither.
 
-    saved: `training` of the run that is resumed, whose values are kept.
+    saved: `training` of the resumed run, whose values are kept.
     """
     is_gpu = select_device(config.accelerator).type == "cuda"
     chosen = {

@@ -51,9 +51,9 @@ class Interrupted(KeyboardInterrupt):
 class TrainingResult:
     """The result of a training.
 
-    steps: updates made in all.  wall_s: of this call.
+    steps: updates made in all.  wall_s: time of this call.
     checkpoint: the best, or the last if no validation chose one.
-    metrics: of the latest validation, `val/NAME`.
+    metrics: scores of the latest validation, `val/NAME`.
     """
 
     steps: int
@@ -143,8 +143,8 @@ def name_resume_call(run: Path, own_class: str) -> str:
 class Training:
     """A training that is ready to run.
 
-    checkpoint: that it continues from.  loop: None if all steps were made before.
-    has_more_time: whether a resume raised the time limit.
+    checkpoint: its start.  loop: None if all steps were made before.
+    has_more_time: a resume raised the time limit.
     spent_s: seconds of all steps, if the time limit had ended them.
     """
 
@@ -191,9 +191,9 @@ def open_training(
 ) -> Training:
     """Return a training at its start, or at its checkpoint. Changes no file of the run.
 
-    recipe, train_loader, val_loader, config, run, resume: see `fit`, also for the errors.
     signals: requests to stop.
-    end: of the command, by the clock; by default the time of the steps counts (`max_minutes`).
+    end: end of the command by the clock; by default the time of the steps counts (`max_minutes`).
+    Other arguments and errors: see `fit`.
     """
     config = resolve_auto(config)
     checkpoint = _check_resume(run, recipe, config) if resume else None
@@ -203,7 +203,7 @@ def open_training(
         fix = "give it a recording, or train without"
         raise RunError("validation data", found="no batch", expected="at least one", fix=fix)
     loaders = train_loader, val_loader
-    batches.shard_loaders(loaders, 0, fabric.world_size)  # the batches of each process are equally many
+    batches.shard_loaders(loaders, 0, fabric.world_size)  # each process has equally many batches
     recipe.plan = plan = TrainingPlan.from_loader(train_loader, config)
     training = Training(
         recipe=recipe,
@@ -271,7 +271,7 @@ def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkp
 
 
 def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
-    """Return the checkpoint that a run is resumed from; None if nothing was saved yet.
+    """Return the checkpoint from which a run is resumed, or None.
 
     Raises CheckpointError if it is damaged or of another run, and RunError if the run has lost a file.
     """
@@ -301,7 +301,7 @@ def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
 
 
 def run_training(training: Training, callbacks: Sequence[Callback], console: Console) -> None:
-    """Train to the end, or to the first request to stop (StopRequest). The recipe has the trained weights then.
+    """Train to the end, or to the first request to stop (StopRequest).
 
     callbacks: called before the training's own.
     """

@@ -25,16 +25,16 @@ _FEW_MORE = f"note: the losses are not checked in trainings of less than {FEW_ST
 _WARM = "note: {} of {} steps warm up, with a low learning rate. Fix: set schedule.warmup_steps={}"
 _TIME_OVER = "the time is over (training.max_minutes={:.3g}): step {} of at most {} was the last"
 LONGEST_WARMUP = 0.25
-"""A warm-up of a larger share of the steps prints a note."""
+"""A longer warm-up, as a share of the steps, prints a note."""
 
 USUAL_WARMUP = 0.05
-"""Share of the steps that the note proposes."""
+"""The note proposes this share of the steps."""
 
 
 def start_lines(
     recipe: AnyRecipe, fabric: Fabric, config: TrainingConfig, run: Run, plan: TrainingPlan, step: int
 ) -> Iterator[str]:
-    """Yield what is trained, on what, how long and in which folder; its stages; and notes on its length."""
+    """Yield the network, device, length and folder of a training; its stages; and notes on its length."""
     steps, warmup = plan.total_steps, recipe.config.schedule.warmup_steps
     parts = _describe_weights(recipe, step), _describe_place(fabric), _describe_length(fabric, config, plan, step)
     yield "{} on {}, {}".format(*parts) + f", in {run.folder}"
@@ -67,7 +67,7 @@ def describe_start_again(run: Run) -> str:
 def describe_no_step(
     recipe: str, config: TrainingConfig, run: Run, plan: TrainingPlan, step: int, spent_s: float | None
 ) -> str:
-    """Return why a resumed run makes no step. spent_s: seconds of all its steps; None if unknown."""
+    """Return why a resumed run makes no step. spent_s: seconds of all its steps, or None."""
     new_run = f"train a new run from its weights: start_from={run.folder}"
     if step >= plan.total_steps:
         return f"{recipe}: all {step} steps are done already, in {run.folder}. Fix: {new_run}"
@@ -78,7 +78,7 @@ def describe_no_step(
 
 
 def name_weights(recipe: AnyRecipe) -> dict[str, str]:
-    """Return what its networks start from, by name."""
+    """Return the start of each network by name."""
     return {"weights of": recipe.started_from} if recipe.started_from else dict(recipe.weights)
 
 

@@ -29,18 +29,18 @@ MAX_STEP = 10**12
 _TABLE = "a table of numbers with a column 'step'"
 _NUMBER = re.compile(r"[-+]?(\d{1,20}(\.\d{0,30})?(e[-+]?\d{1,3})?|inf|nan)", re.ASCII)
 
-_BAR, _GAP = 20, 4  # pixels: the label's bar, the gap between tiles
+_BAR, _GAP = 20, 4  # pixels of the label's bar and of the gap between tiles
 _BACKGROUND, _INK = 24, (235, 235, 235)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 _SHAPE = 1.5  # desired width over height of a sheet
 
 
 class Logger(ABC):
-    """Write what the callbacks measure. Opened once per training, in its main process.
+    """Write the callbacks' measurements. Opened once per training, in its main process.
 
     Args:
-        run: whose folder to write into.
-        step: of the checkpoint that the training resumes from, else 0; later rows are removed.
+        run: the run that gets the files.
+        step: step of the resumed checkpoint, or 0; later rows are removed.
     """
 
     @abstractmethod
@@ -64,9 +64,9 @@ class Logger(ABC):
 
 
 class CsvLogger(Logger):
-    """Write metrics.csv: `step`, `epoch`, then a column per scalar in order of appearance; empty: not logged.
+    """Write metrics.csv: `step`, `epoch`, then a column per scalar in order of appearance.
 
-    histograms.csv has a row per histogram: percentiles of |value|, and the share of values that are exactly 0.
+    histograms.csv has a row per histogram: percentiles of |value|, and the share of zeros.
     """
 
     def __init__(self, run: Run, step: int) -> None:

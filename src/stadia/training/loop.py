@@ -30,10 +30,10 @@ from stadia.training.validation_scores import ValidationScores
 class TrainingLoop(TrainingState):
     """Train a recipe for all steps of its plan. The attributes are the state of the training, for callbacks.
 
-    times: of the phases; None before the end.
+    times: of the phases, or None before the end.
 
     Args:
-        val_batches: the batches of a validation; None for a training without.
+        val_batches: the batches of a validation, or None.
         callbacks: called in this order.
         stop_requested: whether a signal, or closed output, requested a stop.
         The others: see `TrainingState`.
@@ -81,7 +81,7 @@ class TrainingLoop(TrainingState):
                 callback.on_train_end(self)
 
     def score_start(self) -> None:
-        """Score the weights that the training starts from, if they predict; save them if they count as best."""
+        """Score the start weights, if they predict; save them if they count as best."""
         if not self.recipe.started_from and not any(map(self.recipe.keeps_start, self.recipe.best_metrics)):
             return
         self.metrics = self.score_validation()
@@ -214,7 +214,8 @@ class TrainingLoop(TrainingState):
             self.save(name_kept_checkpoint(self.step), "weights")
         if after_validation or stops or self.is_finished or self.step % self.config.checkpoint_every == 0:
             self.clock.mark("checkpoints")
-            self.run.update_facts(self.describe_progress)  # first: a run that is resumed at its end makes no step
+            # first, because a run that is resumed at its end makes no step
+            self.run.update_facts(self.describe_progress)
             self.save("last", "training")
             self.time_limit.restart()
         self.clock.mark("checkpoints")
@@ -241,7 +242,7 @@ class TrainingLoop(TrainingState):
 
     @property
     def is_validation_due(self) -> bool:
-        """Whether to validate now: every `validate_every` steps, by default each epoch, and at the end."""
+        """Return whether to validate now: every `validate_every` steps, by default each epoch, and at the end."""
         if self.val_batches is None:
             return False
         if self.config.validate_every is None and self.plan.validates_by_pass:
@@ -250,7 +251,7 @@ class TrainingLoop(TrainingState):
         return self.is_finished or self.step % every == 0
 
     def call(self, hook: str, *arguments: Any) -> None:
-        """Call a hook of every callback that overrides it, and book its time."""
+        """Call a hook of every callback that overrides it, and count its time."""
         for callback in self.callbacks:
             if getattr(type(callback), hook) is not getattr(Callback, hook):
                 getattr(callback, hook)(self, *arguments)
@@ -262,9 +263,9 @@ class StopRequest(Exception):
 
 
 class Callback:
-    """Hooks of the training loop; by default they do nothing. `loop` holds the state of the training.
+    """Hooks of the training loop; by default they do nothing. `loop` has the state of the training.
 
-    phase: the phase of the clock that the hooks count for.
+    phase: the clock's phase of the hooks.
     """
 
     phase: ClassVar[str] = "metrics"

@@ -22,24 +22,24 @@ from stadia.training.config import OptimizerConfig, ScheduleConfig
 Groups = list[dict[str, Any]]
 
 SAMPLE_SIZE = 4096
-"""Values of each weight that the size of an update is measured by."""
+"""This many values of each weight measure the size of an update."""
 
 
 # -- optimizers --------------------------------------------------------------------------------------------------------
 
 
 def adam(groups: Groups, config: OptimizerConfig) -> Optimizer:
-    """Adam (arXiv 1412.6980); weight decay is added to the gradient."""
+    """Return Adam (arXiv 1412.6980); weight decay is added to the gradient."""
     return torch.optim.Adam(groups, lr=config.lr, betas=config.betas, fused=has_fused_update(groups))
 
 
 def adamw(groups: Groups, config: OptimizerConfig) -> Optimizer:
-    """Adam with decoupled weight decay (arXiv 1711.05101)."""
+    """Return Adam with decoupled weight decay (arXiv 1711.05101)."""
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=has_fused_update(groups))
 
 
 def sgd(groups: Groups, config: OptimizerConfig) -> Optimizer:
-    """Gradient descent, with Nesterov's momentum unless it is 0."""
+    """Return gradient descent, with Nesterov's momentum unless it is 0."""
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
 
 
@@ -47,7 +47,7 @@ FUSED_DEVICES = ("cpu", "cuda")
 
 
 def has_fused_update(groups: Groups) -> bool | None:
-    """Return True if Adam can update each weight in one fused operation, None if torch is to choose."""
+    """Return True if Adam can update each weight in one fused operation; None leaves the choice to torch."""
     is_supported = all(weight.device.type in FUSED_DEVICES for group in groups for weight in group["params"])
     return True if is_supported else None
 
@@ -63,7 +63,7 @@ def group_parameters(parameters: Iterable[nn.Parameter], weight_decay: float) ->
 
 
 def check_groups(module: nn.Module, groups: Groups) -> None:
-    """Raise RunError unless every trainable parameter of the module is in exactly one group, and nothing else is."""
+    """Raise RunError unless the groups have every trainable parameter of the module once, and nothing else."""
     names = {id(p): name for name, p in module.named_parameters() if p.requires_grad}
     keys = [id(p) for group in groups for p in group["params"]]
     wrong = [f"'{name}' left out" for key, name in names.items() if key not in keys]
@@ -87,29 +87,29 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig, groups: Groups |
 # -- learning rate -----------------------------------------------------------------------------------------------------
 
 
-# A schedule is a factor on the learning rate of update number `update` (from 0), counted from the end of the warm-up.
+# A schedule is a factor of the learning rate of update number `update` (from 0), counted from the end of the warm-up.
 
 
 def constant(update: int, *, config: ScheduleConfig, total_steps: int, milestone_steps: tuple[float, ...]) -> float:
-    """1 from the first step to the last."""
+    """Return 1 from the first step to the last."""
     return 1.0
 
 
 def step(update: int, *, config: ScheduleConfig, total_steps: int, milestone_steps: tuple[float, ...]) -> float:
-    """`gamma` to the power of the milestones passed; the update after a milestone is the first with the new rate."""
+    """Return `gamma` to the power of passed milestones; the update after a milestone is the first with the new rate."""
     return config.gamma ** sum(update >= milestone for milestone in milestone_steps)
 
 
 def cosine(update: int, *, config: ScheduleConfig, total_steps: int, milestone_steps: tuple[float, ...]) -> float:
-    """Half a cosine from 1 to final_factor (Loshchilov and Hutter, SGDR, arXiv 1608.03983, eq. 5, one period)."""
+    """Return half a cosine from 1 to final_factor (SGDR, arXiv 1608.03983, eq. 5, one period)."""
     progress = min(update / max(total_steps, 1), 1.0)
     return config.final_factor + (1 - config.final_factor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def compute_lr_factor(step: int, config: ScheduleConfig, *, total_steps: int, steps_per_epoch: float) -> float:
-    """Return the factor on `optimizer.lr` for update number `step` (from 0): the warm-up, then the schedule.
+    """Return the factor of `optimizer.lr` for update number `step` (from 0): the warm-up, then the schedule.
 
-    The warm-up gives 1/n, 2/n, ... 1. One that starts at a later epoch multiplies the schedule there.
+    The warm-up gives 1/n, 2/n, ... 1. A warm-up at a later epoch multiplies the schedule there.
     """
     start = round(config.warmup_from_epoch * steps_per_epoch)
     warmup = config.warmup_steps if start == 0 else 0
@@ -127,8 +127,7 @@ def compute_lr_factor(step: int, config: ScheduleConfig, *, total_steps: int, st
 class LearningRate:
     """Set the learning rate of each update: the rate of the parameter group, times schedule and stage.
 
-    A function of the step, and of the time if `training.max_minutes` ends the training. A group with `from_step` stays
-    as it is before that step.
+    It depends on the step, and on the time with `training.max_minutes`. A group with `from_step` waits for that step.
     """
 
     def __init__(self, optimizer: Optimizer, config: ScheduleConfig, plan: TrainingPlan) -> None:
@@ -144,8 +143,7 @@ class LearningRate:
     def set(self, step: int, time_share: float = 0.0) -> None:
         """Set the rate of update number `step`, from 0.
 
-        time_share: of the time of the training that is over; the schedule is at least that far. The warm-up counts
-            steps alone.
+        time_share: share of the training's time that is over; the schedule is at least that far.
         """
         total_steps, steps_per_epoch = self.plan.total_steps, self.plan.steps_per_epoch
         scheduled_step = max(step, int(time_share * total_steps)) if step >= self.config.warmup_steps else step
@@ -161,9 +159,9 @@ class LearningRate:
 
 
 class UpdateRatio:
-    """Measure |update| / |weight| of one update: `measure_before`, `measure_after`. About 1e-3 in a healthy training.
+    """Measure |update| / |weight| of one update: `measure_before`, `measure_after`.
 
-    Of weights with two axes or more: the size of biases and normalization layers means little.
+    It is about 1e-3 in a healthy training. Only weights with two axes or more count.
     """
 
     def __init__(self) -> None:
@@ -174,7 +172,7 @@ class UpdateRatio:
         self._kept = [(p, sample_values(p).clone()) for p in parameters if p.ndim > 1 and p.grad is not None]
 
     def measure_after(self) -> Tensor | None:
-        """Return (), the ratio over all samples together; None if nothing was kept. Waits for no device."""
+        """Return the ratio () over all samples together, or None, without waiting for a device."""
         kept, self._kept = self._kept, []
         if not kept:
             return None
@@ -184,9 +182,9 @@ class UpdateRatio:
 
 
 def sample_values(weight: Tensor) -> Tensor:
-    """Return (n,) values of a weight, about SAMPLE_SIZE of them.
+    """Return about SAMPLE_SIZE values (n,) of a weight.
 
-    Their distance and their number have no common divisor: else one corner of each 3x3 kernel might be the sample.
+    Their distance and number share no divisor, because the sample might otherwise be one corner of each 3x3 kernel.
     """
     flat = weight.detach().flatten()
     distance = max(flat.numel() // SAMPLE_SIZE, 1)
@@ -197,7 +195,7 @@ def sample_values(weight: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """The loss of a batch on its device, and what names the cause if it is not finite.
+    """The loss of a batch on its device, and the cause if it is not finite.
 
     total: (), float32.  terms: () each, by name.  sample_sums: (B,) of all maps.  meta: of the B samples.
     """
@@ -209,7 +207,7 @@ class BatchLoss:
 
     @classmethod
     def from_report(cls, report: LossReport, meta: tuple[Meta, ...]) -> BatchLoss:
-        """Return the numbers of a report without its maps. Waits for no device."""
+        """Return the numbers of a report without its maps, and without waiting for a device."""
         sums = torch.zeros(len(meta), device=report.total.device)
         for values in report.maps.values():
             if values.shape[:1] == sums.shape:

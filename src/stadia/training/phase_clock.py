@@ -25,18 +25,18 @@ def synchronize(device: torch.device | str) -> None:
 
 
 KEPT_STEPS = 1000
-"""The medians are over the last steps."""
+"""The medians are over this many last steps."""
 
 WARM_UP = 3
-"""Steps of each stage that enter no median: kernels are chosen and compiled."""
+"""Kernels are chosen and compiled in these steps of each stage, so they enter no median."""
 
 
 class Stopwatch:
     """Book the time between two marks to a phase.
 
-    On CUDA a mark is an event in the queue of the GPU, and nothing waits for it. Elsewhere it is the processor's clock.
+    On CUDA a mark is an event in the GPU's queue; elsewhere it is the processor's clock.
 
-    totals: seconds by phase since the start, of the events that have passed.
+    totals: seconds by phase since the start, of past events.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -109,10 +109,10 @@ class Stopwatch:
 class PhaseClock:
     """Measure the phases of every step of a training loop.
 
-    forward: of the networks, the children of the recipe with trainable weights.  loss: the rest of `training_step`.
-    metrics: scalars, histograms, monitors.  other: what the loop does between them.
+    forward: the recipe's networks with trainable weights.  loss: the rest of `training_step`.
+    metrics: scalars, histograms, monitors.  other: the loop between them.
 
-    steps, wall_s, phases_s: of the training until now, with its parts before a resume.
+    steps, wall_s, phases_s: totals, including parts before a resume.
     """
 
     def __init__(self, plan: TrainingPlan) -> None:
@@ -166,7 +166,7 @@ class PhaseClock:
         self.stopwatch.mark(phase)
 
     def begin_batch(self, step: int) -> None:
-        """Begin a batch that is on the device by now. step: updates made before it."""
+        """Begin a batch that is on the device. step: updates made before it."""
         self.mark("loading")
         stage = self.plan.place(step * self.plan.grad_accumulation_steps).phase
         if stage != self.stage:

@@ -1,6 +1,6 @@
 """Processes of a training: their number, their share of a global batch, their batch statistics, their restarts.
 
-torchrun and SLURM start processes and describe them in the environment. Else Lightning Fabric starts them.
+torchrun and SLURM start processes and describe them in the environment; otherwise Lightning Fabric starts them.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from stadia.training.batches import select_device
 from stadia.training.config import TrainingConfig
 
 JOBS = ".jobs"
-"""Folder in the folder of runs that records which run a job of torchrun or SLURM trains."""
+"""This folder in the folder of runs records which run a job of torchrun or SLURM trains."""
 
 JOB_VARIABLE = "STADIA_JOB"
-"""Variable with the name of the job, the same on all of its machines."""
+"""This variable has the name of the job, the same on all of its machines."""
 
 WAIT_S = 300.0
-"""Longest wait for the other processes of an attempt."""
+"""Processes of an attempt wait at most this long for each other."""
 
 POLL_S = 0.1
 
 _STORES: list[Store] = []
-"""Keeps the store of this process open."""
+"""This list keeps the store of this process open."""
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -61,7 +61,7 @@ class ProcessLayout:
 
 
 def find_layout(config: TrainingConfig) -> ProcessLayout:
-    """Return the processes that torchrun or `srun` has started, else `training.devices`."""
+    """Return the processes that torchrun or `srun` has started, otherwise `training.devices`."""
     variables = os.environ
     if "LOCAL_WORLD_SIZE" in variables and "WORLD_SIZE" in variables:  # torchrun
         per_node = int(variables["LOCAL_WORLD_SIZE"])
@@ -99,7 +99,7 @@ def resolve_batch_size(config: TrainingConfig) -> TrainingConfig:
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalization by the statistics of all processes: one process with the whole batch gives the same."""
+    """Batch normalization by the statistics of all processes, equal to one process with the whole batch."""
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiled network breaks its graph here
     def forward(self, input: Tensor) -> Tensor:
@@ -187,11 +187,11 @@ def use_global_batch_norm(module: ModuleT) -> ModuleT:
 
 
 def start_attempt() -> None:
-    """Give the processes that torchrun has started a store of their own; nothing without torchrun's store.
+    """Give the processes that torchrun has started a store of their own.
 
     torchrun has one store for all restarts of a job, with addresses of dead processes
-    (https://github.com/pytorch/pytorch/issues/135712). So the processes of this attempt agree on a new store, on the
-    count of restarts, and on the name of the job.
+    (https://github.com/pytorch/pytorch/issues/135712). So the processes of this attempt agree on a new store, the count
+    of restarts, and the name of the job.
     """
     variables = os.environ
     if variables.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or torch.distributed.is_initialized():
@@ -223,7 +223,7 @@ def agree_on_attempt(store: Store, rank: int, count: int, facts: dict[str, Any])
     """
     end_s = time.monotonic() + WAIT_S
     store.set(f"present/{rank}", json.dumps({**facts, "entry": uuid.uuid4().hex}))
-    while True:  # polled: a signal does not end a wait of the store
+    while True:  # polled, because a signal does not end a wait of the store
         if store.check([f"present/{other}" for other in range(count)]):
             entries = [store.get(f"present/{other}") for other in range(count)]
             name = hashlib.sha256(b"".join(entries)).hexdigest()
@@ -239,7 +239,7 @@ def agree_on_attempt(store: Store, rank: int, count: int, facts: dict[str, Any])
 
 
 def find_job() -> str | None:
-    """Return what names this process's job in all of its restarts; None without torchrun and SLURM."""
+    """Return the name of this process's job in all of its restarts; None without torchrun and SLURM."""
     if JOB_VARIABLE in os.environ:
         return os.environ[JOB_VARIABLE]
     run_id = os.environ.get("TORCHELASTIC_RUN_ID")
@@ -266,7 +266,7 @@ def record_job(root: Path, run: Path) -> None:
 
 
 def find_run_of_job(root: Path) -> Path | None:
-    """Return the run that this job trained before it was restarted; None in its first start."""
+    """Return the run that this job trained before its restart, or None."""
     job = find_job()
     if job is None or not is_restarted() or not _job_file(root, job).is_file():
         return None

@@ -49,13 +49,13 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     `Recipe[MyConfig, MyData]` trains on batches of video; `Recipe[MyConfig, MyData, MyInputs, MyTargets]` on its own.
 
     recipe: its name, written into checkpoints.
-    best_metrics: the first of these that validation returns chooses the best checkpoint, lower is better. They must not
-        depend on the weights of the loss. Empty: the last checkpoint counts.
-    supports_stages: whether `training.stages` may train it at several sizes.
+    best_metrics: the first of these in a validation chooses the best checkpoint, lower is better. They must not depend
+        on the weights of the loss. Empty: the last checkpoint counts.
+    supports_stages: `training.stages` may train it at several sizes.
     compatible_recipes: other recipes whose checkpoints `start_from` accepts.
     base_recipe: the recipe that it adds losses to, whose values are logged under this name.
-    data_buffers: buffers that describe the data of a training; not copied by `start_from`.
-    own_values: numbers, flags and short texts of a class of your own, for run.json and `stadia compare`.
+    data_buffers: buffers that describe the training data; `start_from` does not copy them.
+    own_values: numbers, flags and short texts of your own class, for run.json and `stadia compare`.
     """
 
     recipe: ClassVar[str]
@@ -70,8 +70,8 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         super().__init__()
         choose_matrix_products()
         self.config = config
-        self.started_from = ""  # the checkpoint whose weights it got before the training
-        self.resumed_pretrained = False  # the resumed training started from published weights where there are some
+        self.started_from = ""  # checkpoint of its start weights
+        self.resumed_pretrained = False  # the resumed training started from published weights, if available
         self.start_steps = 0.0  # updates that made these weights, with those of their own starts
         self.found: list[Any] = []  # findings of the recipe; the training monitors collect them
         # Set by the training loop:
@@ -96,7 +96,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         raise NotImplementedError(f"{type(self).__name__} defines no training_step")
 
     def on_batch_start(self) -> None:
-        """Called before each training batch, by all processes."""
+        """Prepare each training batch, in all processes."""
 
     def parameter_groups(self) -> optim.Groups:
         """Return the groups for the optimizer, every trainable parameter once."""
@@ -113,7 +113,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     def change_loss_config(self, changes: Mapping[str, Any]) -> Any:
         """Return the configuration `loss` with other values by key.
 
-        Raises ConfigError for a recipe without one, or for values that it refuses.
+        Raises ConfigError for a recipe without one, or for refused values.
         """
         current = getattr(self.config, "loss", None)
         if not isinstance(current, BaseModel):
@@ -137,7 +137,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         return {}
 
     def training_state(self) -> dict[str, Any]:
-        """Return what exact resume needs beyond weights and buffers. Called by all processes."""
+        """Return the state that exact resume needs beyond weights and buffers. Called by all processes."""
         return {}
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
@@ -146,7 +146,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     # -- validation ----------------------------------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
-        """Called before the first batch of a validation: reset what it accumulates."""
+        """Reset accumulated values before the first batch of a validation."""
 
     def validation_step(self, batch: Batch[InputsT, TargetsT]) -> Mapping[str, Tensor | float]:
         """Return scores of a validation batch by name: (B,), NaN for a sample without a score, or () for a batch mean.
@@ -159,7 +159,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     def validation_summary(self) -> Mapping[str, float]:
         """Return scores of the whole validation set that are not means over samples, such as a median.
 
-        Called after the last batch by all processes, which must return the same.
+        All processes call it after the last batch, and must return the same.
         """
         return {}
 
@@ -168,7 +168,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         return name.removeprefix("val/")
 
     def validation_images(self) -> Mapping[str, NDArray[np.uint8]]:
-        """Return (H, W, 3) RGB images by name of a finished validation. Called in the main process alone."""
+        """Return (H, W, 3) RGB images by name of a finished validation. Called in the main process only."""
         return {}
 
     # -- data and weights before a training ----------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     def prepare(cls, config: ConfigT, console: Console) -> tuple[ConfigT, DataT]:
         """Open the data; return the configuration with every "auto" of it resolved. Raises DataError, ConfigError.
 
-        What cannot work is refused before anything is decoded.
+        Refuse what cannot work before anything is decoded.
         """
         raise NotImplementedError(f"{cls.__name__} opens no data")
 
@@ -186,11 +186,11 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         """Raise CheckpointError if the initial weights of a new training are missing."""
 
     def save_data_stats(self, data: DataT) -> None:
-        """Store in buffers what prediction needs of the training data, before training."""
+        """Store in buffers the facts of the training data that prediction needs, before training."""
 
     @property
     def weights(self) -> Mapping[str, str]:
-        """What each network started from, by name: "random", or "pretrained" and from where."""
+        """Return the start of each network by name: "random", or "pretrained" and its source."""
         return {}
 
     @property
@@ -231,7 +231,7 @@ COMPILED_PARTS: dict[str, frozenset[str]] = {
     "all": frozenset({"loss", "networks"}),
     "graphs": frozenset({"loss", "networks"}),
 }
-"""What each value of `training.compile` compiles."""
+"""Each value of `training.compile` compiles these parts."""
 
 
 def compile_recipe(recipe: AnyRecipe, kind: str) -> None:

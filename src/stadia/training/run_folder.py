@@ -39,19 +39,20 @@ from stadia.files.run_facts import (
 )
 
 _PACKAGES = ("torch", "lightning", "timm", "numpy", "opencv-python-headless", "safetensors", "scipy", "av", "pydantic")
-_LARGEST_DIFF = 16 << 20  # bytes; a larger one is somebody's data, not code
-_RUN_FOLDERS = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9]-*"  # as `Run.create` names
+_LARGEST_DIFF = 16 << 20  # a larger one is somebody's data, not code
+# the pattern of `Run.create`
+_RUN_FOLDERS = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9]-*"
 
 MAX_MINUTES = "training.max_minutes"
-"""Key of the time limit, which a resume may raise."""
+"""A resume may raise the time limit."""
 
 BATCH_KEYS = tuple(f"training.{key}" for key in ("batch_size", "devices", "strategy", "grad_accumulation_steps"))
-"""Keys that may differ in a resume with `training.global_batch_size`: they share one batch in another way."""
+"""These keys may differ in a resume with `training.global_batch_size`, because they share one batch differently."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of a run. Make one with `Run.create`; return to one with `Run.open`.
+    """The folder of a run, made by `Run.create` or opened by `Run.open`.
 
     folder: runs/<date-time>-<name>.
     recipe, config, seed: as resolved when the run was made.
@@ -76,7 +77,7 @@ class Run:
         command: str | None = None,
         data: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Make a new folder, and write what is about to be run.
+        """Create a new folder, and write the configuration.
 
         Raises RunError for a name that cannot name a folder, or a root that cannot be written to.
         """
@@ -111,7 +112,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """Return a run that was made before. Raises RunError without a run, DataError for damaged files."""
+        """Return an existing run. Raises RunError without a run, DataError for damaged files."""
         folder = Path(folder)
         missing = [name for name in (RUN_FILE, "config.json") if not (folder / name).is_file()]
         if missing:
@@ -152,11 +153,8 @@ class Run:
     ) -> None:
         """Raise RunError, naming each key, if a configuration differs from the run's.
 
-        Args:
-            config: the whole configuration, or one group of it.
-            within: the key of that group ("training").
-            free: further keys, or groups of them, that may differ, besides those that change no loss and a larger time
-                limit.
+        Args: config: the whole configuration, or one group of it. within: the key of that group ("training"). free:
+        further keys, or groups of them, that may differ, besides keys that change no loss and a larger time limit.
         """
         after = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
         before = self.config if within is None else self.config.get(within, after)
@@ -171,7 +169,7 @@ class Run:
             raise RunError(self.folder, found=found, expected="what the run was made with", fix=fix)
 
     def has_shorter_time_limit(self, minutes: float | None) -> bool:
-        """Return whether a time limit is longer than the run's; None is none."""
+        """Return whether a time limit is longer than the run's; None is unlimited."""
         training = self.config.get("training")
         own = training.get("max_minutes") if isinstance(training, dict) else None
         return isinstance(own, int | float) and (minutes is None or minutes > own)
@@ -211,7 +209,7 @@ class Run:
             raise RunError(self.folder, found=found, expected=expected, fix=fix)
 
     def update_facts(self, change: Callable[[RunFacts], RunFacts]) -> None:
-        """Write the record again, as `change` returns it; nothing in further processes."""
+        """Write the changed record; nothing in further processes."""
         if self.writes:
             write_run_facts(self.folder, change(self.facts))
 
@@ -236,7 +234,7 @@ class Run:
     def held(self) -> Iterator[None]:
         """Lock the run, so that no second process trains in its folder.
 
-        Raises RunError if it is locked, and StadiaError if it holds a symbolic link (`check_no_links`).
+        Raises RunError if it is locked, and StadiaError if it contains a symbolic link.
         """
         if not self.writes:
             yield

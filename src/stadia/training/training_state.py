@@ -1,4 +1,4 @@
-"""The state of a training: weights, optimizer, position in the data, random numbers. How it is saved and restored."""
+"""Save and restore the state of a training: weights, optimizer, position in the data, random numbers."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ class TrainingState:
     """A recipe on its devices with its optimizer, and the position of its training.
 
     step: updates made.  batch, report: the latest training batch and its loss; report is None between batches.
-    losses, batch_losses: of the batches of the latest update, on the device and as numbers.
+    losses, batch_losses: losses of the latest update's batches, on the device and as numbers.
     gradient_norm, lr: of the latest update; () before clipping.
     metrics: means of the latest validation, `val/NAME`, equal in all processes.  best: of the best validation.
-    start_score: name and value of the score that chooses `best`, of the start.
-    best_score: of the best checkpoint.
+    start_score: name and value of the start's score that chooses `best`.
+    best_score: score of the best checkpoint.
 
     Args:
         fabric: launched.
         batches: the training stream.
-        end: of the command that trains; None for any.
+        end: end of the command that trains, or None.
     """
 
     def __init__(
@@ -69,7 +69,8 @@ class TrainingState:
         self.time_limit = TimeLimit(config.max_minutes, end)
         if config.global_batch_size is not None and fabric.world_size > 1:
             use_global_batch_norm(recipe)
-        self.model = fabric.setup_module(StepForward(recipe))  # before the optimizer: it may replace the weights
+        # before the optimizer, because it may replace the weights
+        self.model = fabric.setup_module(StepForward(recipe))
         compile_recipe(recipe, config.compile)
         optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
         self.learning_rate = optim.LearningRate(optimizer, recipe.config.schedule, self.plan)
@@ -77,7 +78,7 @@ class TrainingState:
         self.is_finishing = False
         if config.finish is not None and config.finish.loss:
             recipe.change_loss_config(config.finish.loss)  # a wrong key is found before the first step
-        self.scaler = getattr(fabric.strategy.precision, "scaler", None)  # of gradients, in fp16 alone
+        self.scaler = getattr(fabric.strategy.precision, "scaler", None)  # of gradients, in fp16 only
         recipe.plan, recipe.optimizer, recipe.rank = self.plan, optimizer, fabric.global_rank
         self.step, self.lr, self.gradient_norm = 0, 0.0, torch.zeros(())
         self.losses: list[optim.BatchLoss] = []
@@ -85,7 +86,7 @@ class TrainingState:
         self.batch: Batch[Any, Any] | None = None
         self.report: LossReport | None = None
         self.metrics: dict[str, float] = {}
-        self.unscored: dict[str, tuple[int, int]] = {}  # of the latest validation: samples without a score, and all
+        self.unscored: dict[str, tuple[int, int]] = {}  # samples without a score, and all, of the latest validation
         self.best: float | None = None
         self.start_score: tuple[str, float] | None = None
         self.best_score: BestScore | None = None
@@ -93,7 +94,7 @@ class TrainingState:
 
     @property
     def finish_step(self) -> int:
-        """Return the updates after which `training.finish` applies; all steps without one."""
+        """Return the updates after which `training.finish` applies; all steps without it."""
         finish = self.config.finish
         return self.plan.total_steps if finish is None else max(round(finish.at * self.plan.total_steps), 1)
 
@@ -120,12 +121,12 @@ class TrainingState:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all steps are made, or the time is over."""
+        """Return whether all steps are made, or the time is over."""
         return self.step >= self.plan.total_steps or self.time_limit.is_over
 
     @property
     def is_worse_than_start(self) -> bool:
-        """Whether no validation scored better than the start."""
+        """Return whether no validation scored better than the start."""
         return self.start_score is not None and self.best is not None and not self.best < self.start_score[1]
 
     def forward(self, step_name: Literal["training_step", "validation_step"], batch: Batch[Any, Any]) -> Any:
@@ -204,7 +205,7 @@ class TrainingState:
         self.clock.load_state_dict(state["times"])
         self.time_limit.restore(state["spent_s"])
         self.learning_rate.set(self.step, self.time_limit.share)
-        rank = self.fabric.global_rank  # of more processes than before, some go on with equal random numbers
+        rank = self.fabric.global_rank  # of more processes than before, some continue with equal random numbers
         self.generators = {name: states[rank % len(states)] for name, states in state["random"].items()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -233,10 +234,10 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class CommandEnd:
-    """When a command is to end by the clock.
+    """The end of a command by the clock.
 
     at_s: by time.perf_counter.
-    after_s: seconds of what follows the steps of its training.
+    after_s: seconds of the command after its training's steps.
     """
 
     at_s: float
@@ -246,10 +247,9 @@ class CommandEnd:
 class TimeLimit:
     """The time limit of a training (`training.max_minutes`): its steps count, validations and checkpoints do not.
 
-    With the end of a command the clock counts: the steps end early enough for what follows them, at the pace of the
-    latest steps.
+    With the end of a command the clock counts: the steps end early enough for the rest, at their latest pace.
 
-    share: of the time that is over, in [0, 1], equal in all processes; 0 without a limit.
+    share: share of the time that is over, equal in all processes; 0 without a limit.
     """
 
     def __init__(self, minutes: float | None, end: CommandEnd | None = None) -> None:
@@ -297,7 +297,7 @@ class TimeLimit:
 class StepForward(nn.Module):
     """Run a step of a recipe as the forward of a module, through which DistributedDataParallel synchronizes.
 
-    Batch and result are attributes, since Fabric would convert the precision of arguments and results.
+    Batch and result are attributes, because Fabric would convert the precision of arguments and results.
     """
 
     def __init__(self, recipe: AnyRecipe) -> None:
@@ -313,7 +313,7 @@ class StepForward(nn.Module):
 
 @contextlib.contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode; afterwards each part has the mode that it had."""
+    """Put a module into evaluation mode; restore the mode of each part afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

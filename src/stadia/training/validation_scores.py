@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Sample = tuple[str, str, int, str, bool, int, int]
-"""Data set, recording, index, side, mirrored, instance, and how often this process had it before."""
+"""A sample is a data set, recording, index, side, mirrored, instance, and its number in this process."""
 
 Scores = dict[str, dict[Sample, float]]
 
@@ -69,12 +69,12 @@ def gather_from_processes(mine: T) -> list[T]:
 
 
 def compute_means(scores: Scores) -> dict[str, float]:
-    """Return the mean of each score over the samples that have it, without NaN; NaN if no sample has it.
+    """Return the mean of each score over the samples that have it; NaN if no sample has it.
 
     A sample that several processes scored counts once. Sums are exact (`math.fsum`), so the order does not matter.
 
-    Several data sets have means of their own, "NAME/score". If all have a score, the plain name is the mean of their
-    means, so that a small data set has the weight of a large one.
+    Several data sets have their own means, "NAME/score". If all have a score, the plain name is the mean of their
+    means.
     """
     names = dict.fromkeys(sample[0] for values in scores.values() for sample in values)
     if not any(names):
@@ -85,7 +85,7 @@ def compute_means(scores: Scores) -> dict[str, float]:
         of_sets = {name: _mean(some) for name, some in sets.items() if some}
         means |= {f"{name}/{score}": mean for name, mean in of_sets.items()}
         if len(of_sets) == len(names):
-            means[score] = fmean(of_sets.values())  # NaN where one of them is
+            means[score] = fmean(of_sets.values())  # NaN if one of them is
     return means
 
 
