@@ -14,7 +14,7 @@ from stadia.cli.output import echo
 from stadia.core.errors import ConfigError, DataError
 
 NOT_CHECKED = 1
-"""Exit code with `--strict` if data were not checked."""
+"""`--strict` exits with this code if data were not checked."""
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,7 +130,7 @@ def _choose_camera_free(only: Sequence[str]) -> list[str]:
 
 
 STATIC = "static"
-"""Folder of `--out` with masks for `data.ignore`."""
+"""This folder of `--out` has masks for `data.ignore`."""
 
 
 def _propose_ignored(recordings: Sequence[Recording], out: Path | None, *, as_json: bool) -> None:
@@ -146,7 +146,7 @@ def _propose_ignored(recordings: Sequence[Recording], out: Path | None, *, as_js
 
 
 MAX_JUDGED_INPUTS, MAX_JUDGED_FRAMES = 4, 60
-"""Limits for `--network`."""
+"""`--network` judges at most this many inputs and frames."""
 
 
 def _judge_network(

@@ -12,7 +12,7 @@ from stadia.cli.arguments import JsonOption, flag
 from stadia.cli.output import echo
 
 GAPS = 1
-"""Exit code if a training misses something."""
+"""The command exits with this code if a training misses something."""
 
 
 EXTRAS, MARKS = "extras", {"note": "-", "gap": "!"}

@@ -13,12 +13,12 @@ from stadia.core.errors import ConfigMistakes, StadiaError, VerdictError
 from stadia.core.registry import find_nearest_name
 
 SHARED_OPTIONS = ("--traceback", "--quiet", "--allow-code")
-"""Options of every command, anywhere on the line."""
+"""Every command has these options, anywhere on the line."""
 
 UNUSABLE, MISTAKE, INTERNAL = 1, 2, 70  # exit codes
 
 _OPTIONS_OF_CAMERA = ("--fov", "--focal-px", "--focal-mm")
-"""Options of `stadia camera`, which users pass to other commands."""
+"""These options of `stadia camera` are often passed to other commands."""
 
 _PLAINER = (
     ("Missing ", "a line without "),
@@ -26,7 +26,7 @@ _PLAINER = (
     (" requires an argument", " without a value"),
     (" does not take a value", " with a value"),
 )
-"""Replacements for typer's wording, to follow the word "found"."""
+"""These replace typer's wording, to follow the word "found"."""
 
 
 def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
@@ -93,7 +93,7 @@ def _find_setting(option: str, line: Sequence[str], context: Any) -> str | None:
     of_each = ([key for key, leaf in named.items() if is_named(key, leaf)] for is_named in fits)
     found = next(filter(None, of_each), [])
     found = [key for key in found if not any(key.endswith(f".{other}") for other in found)]  # training.finish.KEY
-    if len(found) != 1:  # a word of several keys, or of none
+    if len(found) != 1:  # the word belongs to several keys, or to none
         return None
     return f"{found[0]}={_find_option_value(option, line) or 'VALUE'}"
 
@@ -103,7 +103,7 @@ _OUT_OF_MEMORY = re.compile(
     r"could not create a primitive(?! descriptor)",  # with it the shapes are wrong
     re.IGNORECASE,
 )
-"""In RuntimeErrors of torch, oneDNN, cv2 and CUDA."""
+"""RuntimeErrors of torch, oneDNN, cv2 and CUDA contain this."""
 
 
 def _find_exhausted_limit(error: BaseException) -> StadiaError | None:
@@ -128,7 +128,7 @@ def describe_error(error: BaseException, line: Sequence[str]) -> tuple[str, int]
     """Return the message of an error, and the exit code."""
     from stadia.process.signals import INTERRUPTED
 
-    if hasattr(error, "format_message"):  # of click; empty if the help was printed
+    if hasattr(error, "format_message"):  # click's; empty if the help was printed
         return str(_convert_usage_error(error, line)) if error.format_message() else "", MISTAKE
     if isinstance(error, ConfigMistakes) and len(error.mistakes) > 1:
         return "\n  ".join((error.title, *map(str, error.mistakes))), MISTAKE

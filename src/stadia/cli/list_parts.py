@@ -17,7 +17,7 @@ from stadia.core.registry import Registry
 
 Rows = Iterable[tuple[str, str]]  # name and one line
 
-# The table of each kind of part, or a function that returns its rows.
+# each kind of part has a table, or a function that returns its rows
 PART_KINDS = Registry(
     "kind of part",
     {

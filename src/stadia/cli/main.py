@@ -60,7 +60,7 @@ from stadia.cli.wing_commands import WING_COMMANDS
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.registry import OWN_PART, allow_code
 
-DONE, PIPE_CLOSED = 0, 1  # exit codes, beside those of `describe_error`
+DONE, PIPE_CLOSED = 0, 1  # exit codes besides those of `describe_error`
 
 app = typer.Typer(
     name="stadia",
@@ -105,7 +105,7 @@ def _version(wanted: bool) -> None:
 
 def _help(context: typer.Context, wanted: bool) -> None:
     if wanted:
-        typer.echo(context.get_help())  # in colors, and of no file
+        typer.echo(context.get_help())  # in colors, and without a file
         raise typer.Exit
 
 
@@ -134,9 +134,9 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 a finding, 2 a mistake of the user, 70 a bug of stadia, 130 interrupted.
 
     A finding is a stop of `check` or `diagnose`, unusable predictions or unchecked data with `--strict`, a dry run
-    without time for its checks, or output that nobody read to its end.
+    without time for its checks, or output that was not read to its end.
 
-    arguments: the words after `stadia`; of this process by default.
+    arguments: the words after `stadia`; by default of this process.
     """
     line = [_expand_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     from stadia.process.cpu_settings import choose_waiting
@@ -192,7 +192,7 @@ def _refuse_infinite(command: Any) -> None:
 
 
 MIN_ADDRESS_BYTES = 1400 << 20
-"""Below it torch and Numba end the process without an error of Python."""
+"""With less memory torch and Numba end the process without an error of Python."""
 
 _LIGHT_WORDS = ("list", "explain", "--help", "-h", "--version")
 """Commands with one of these words load neither."""
@@ -248,7 +248,7 @@ def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
         error: BaseException = ending.__context__
     except BaseException as raised:
         error = raised
-    # The reader of the output has ended (`stadia list | head`); another pipe that broke is an error.
+    # The reader of the output has ended (`stadia list | head`); another broken pipe is an error.
     if isinstance(error, BrokenPipeError) and (discard_closed_output() or isinstance(error, OutputClosedError)):
         return PIPE_CLOSED, ""
     if "--traceback" in line:
@@ -258,7 +258,7 @@ def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
 
 
 def _end_process(code: int) -> NoReturn:
-    if "multiprocessing.util" in sys.modules:  # `get_temp_dir` would make a folder where there is none
+    if "multiprocessing.util" in sys.modules:  # `get_temp_dir` would make a folder
         made: Any = sys.modules["multiprocessing.process"].current_process()
         if folder := getattr(made, "_config", {}).get("tempdir"):
             shutil.rmtree(folder, ignore_errors=True)

@@ -27,7 +27,7 @@ SLOW_START_S = 1.5
 """A command that has shown nothing for this time prints that it loads."""
 
 PHASE_S = 5.0
-"""A loop that begins so long after the last line of a log gets a line."""
+"""A loop that begins this long after the last line of a log gets a line."""
 
 
 def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
@@ -61,7 +61,7 @@ def note_slow_start() -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-        if timer.is_alive():  # it may be printing: what comes next follows its line
+        if timer.is_alive():  # it may be printing; the next output follows its line
             timer.join()
 
 
@@ -96,7 +96,7 @@ class ProgressBars:
     tasks: dict[str, TaskID] = field(default_factory=dict)
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        """A `stadia.core.types.TrackProgress`."""
+        """Show a bar for the items, as a `TrackProgress`."""
         bar = self.display.add_task(what, total=count)
         try:
             yield from self.display.track(items, task_id=bar)
@@ -104,7 +104,7 @@ class ProgressBars:
             self.display.remove_task(bar)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """A `stadia.datasets.frame_store.ReportProgress`."""
+        """Show the bar's progress, as a `ReportProgress`."""
         if what not in self.tasks:
             self.tasks[what] = self.display.add_task(what, total=total)
         self.display.update(self.tasks[what], completed=done, total=total)
@@ -117,7 +117,7 @@ class ProgressLines:
         self.last_line_s = time.monotonic()
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        """A `stadia.core.types.TrackProgress`."""
+        """Print lines for the items, as a `TrackProgress`."""
         if (started := time.monotonic()) - self.last_line_s >= PHASE_S:
             self.last_line_s = started
             echo(f"{what} ...", err=True)
@@ -126,7 +126,7 @@ class ProgressLines:
             yield item
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """A `stadia.datasets.frame_store.ReportProgress`."""
+        """Print the progress, as a `ReportProgress`."""
         from stadia.process.progress import PAUSE_S
 
         if (now := time.monotonic()) - self.last_line_s >= PAUSE_S:
@@ -138,16 +138,16 @@ class NoProgress:
     """The same interface, silent."""
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        """A `stadia.core.types.TrackProgress`."""
+        """Return the items, as a `TrackProgress`."""
         return items
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """A `stadia.datasets.frame_store.ReportProgress`."""
+        """Show nothing, as a `ReportProgress`."""
 
 
 @contextmanager
 def show_progress() -> Iterator[ProgressBars | ProgressLines | NoProgress]:
-    """Give bars on a terminal until the block ends, lines elsewhere; nothing with `--quiet` and `--json`."""
+    """Yield bars on a terminal, lines elsewhere, nothing with `--quiet` and `--json`."""
     from stadia.process.progress import make_progress
     from stadia.process.shown_progress import SHOWN_PROGRESS
     from stadia.process.terminal import Terminal

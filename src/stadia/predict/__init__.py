@@ -12,4 +12,4 @@ TASKS = Registry(
         "overlay": "stadia.overlay.task:OverlayTask",
     },
 )
-"""What `stadia predict` and `stadia evaluate` do with each recipe: a subclass of `predict.tasks.Task`."""
+"""`stadia predict` and `stadia evaluate` run this subclass of `predict.tasks.Task` for each recipe."""

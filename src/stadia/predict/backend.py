@@ -27,16 +27,16 @@ Samples = Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]]
 """Images (3, H, W) of the network's size, with K (3, 3)."""
 
 NUM_CALIBRATION = 32
-"""Frames that int8 is calibrated on."""
+"""int8 is calibrated on this many frames."""
 
 NUM_COMPARED = 16
-"""Frames between those, to compare int8 with float32."""
+"""This many frames between those compare int8 with float32."""
 
 MAX_READ_FRAMES = 1000
-"""First frames of a video to choose from, since it is decoded from its start."""
+"""Only the first frames of a video are read, because it is decoded from its start."""
 
 EXPORTS = "exports"
-"""Folder of a run with its exported networks, which are compared before each use. You may remove it."""
+"""This folder of a run has its exported networks, which are compared before each use. You may remove it."""
 
 
 class BackendPredictor(DepthPredictor):
@@ -61,7 +61,6 @@ class BackendPredictor(DepthPredictor):
             self.move(torch.device("cpu"))
 
     def _predict_maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
-        """Predict (B, 3, H, W) to (B, 1, H, W); a backend predicts inverse depth only."""
         if self.backend is None:
             return super()._predict_maps(image, camera)
         inverse_depth = torch.from_numpy(self.backend.run(image.cpu().numpy()))
@@ -96,7 +95,7 @@ def open_backend(
     Args:
         predictor: of this checkpoint.
         choice: anything but torch in float32.
-        open_frames: opens the input, which calibrates int8 and is used to compare precisions.
+        open_frames: opens the input, which calibrates int8 and compares precisions.
 
     Raises StadiaError if the network cannot be exported, or float32 differs by more than TOLERANCE.
     """

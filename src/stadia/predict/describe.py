@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from stadia.predict.scale.sources import RoadLean
 
 BASE_ERROR = "Typical error for photos like this: 16 to 31 %, or 9 to 17 % with a known length (--scale-from)."
-"""Of the package's network, on the real samples of docs/reference/base-network.md."""
+"""This is the error of the package's network on the real samples of docs/reference/base-network.md."""
 
 MAX_PRECISION_COST = 0.02
-"""Median relative difference from float32 above which a note is printed."""
+"""A larger median relative difference from float32 prints a note."""
 
 MAX_LEAN = 1.2
-"""Ratio of the heights over the far and near road above which a warning is printed."""
+"""A larger ratio of the heights over the far and near road prints a warning."""
 
 VERDICTS = ("usable", "not judged", "doubtful", "unusable")
-"""Best first."""
+"""The best verdict is first."""
 
 
 @singledispatch
@@ -47,17 +47,17 @@ def describe(thing: Any) -> Iterator[str]:
 
 @singledispatch
 def describe_end(result: Any) -> Iterator[str]:
-    """Yield what predictions mean, after the last result of a command; other tasks register theirs."""
+    """Yield the meaning of predictions, after the last result of a command; other tasks register theirs."""
     raise TypeError(f"nothing describes the end of a {type(result).__name__}")
 
 
 def describe_closing(results: Iterable[Any]) -> Iterator[str]:
-    """Yield what the predictions of a command mean, each line once."""
+    """Yield the meaning of a command's predictions, each line once."""
     yield from dict.fromkeys(line for result in results for line in describe_end(result))
 
 
 def describe_network(network: LoadedNetwork) -> Iterator[str]:
-    """Yield which network predicts, its image size, and the licence of its weights."""
+    """Yield the network's name, image size, and licence."""
     from stadia.models.published_networks import describe_licence
 
     size = trained_size(network.trained_with)
@@ -111,7 +111,7 @@ def describe_backend_choice(choice: BackendChoice) -> str:
 
 
 def describe_cost(precision: str, cost: Mapping[str, float] | None) -> Iterator[str]:
-    """Yield how far a precision is from float32."""
+    """Yield a precision's difference from float32."""
     if cost is None:
         return
     difference = cost["median_relative_difference"]
@@ -122,7 +122,7 @@ def describe_cost(precision: str, cost: Mapping[str, float] | None) -> Iterator[
 
 
 def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
-    """Yield how a scale was measured: a line for each source and each contradiction."""
+    """Yield a line for each source of the scale and each contradiction."""
     for name, fit in receipt.fits.items():
         shift = "" if fit.shift is None else f", shift {fit.shift:.4g} 1/m"
         unit = "inverse depth is" if fit.shift is not None else "one unit is"
@@ -163,7 +163,7 @@ def _describe_lean(name: str, lean: RoadLean | None) -> Iterator[str]:
 
 @describe.register
 def describe_result(result: WrittenPrediction) -> Iterator[str]:
-    """Yield what was written, how good it is, and what to know about it."""
+    """Yield the written files, their verdict, and notes."""
     session, record = result.session, result.predictions.record
     yield from prediction_lines(result.folder, result.predictions)
     if session.input.is_photo and session.network.name == DEFAULT_NETWORK:
@@ -190,7 +190,7 @@ def list_files(folder: Path) -> Iterator[str]:
 
 
 def prediction_lines(folder: Path, predictions: Predictions) -> Iterator[str]:
-    """Yield how many frames were predicted, the path's end, and the verdict."""
+    """Yield the number of predicted frames, the path's end, and the verdict."""
     posed = len(predictions.record.path) if predictions.record else 0
     frames = len(predictions.files)
     checks = (predictions.record.checks if predictions.record else None) or {}

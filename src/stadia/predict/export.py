@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_DIGITS = 16  # of a hash in a file's name
+_DIGITS = 16  # digits of a hash in a file's name
 
 
 class InverseDepthNetwork(nn.Module):
@@ -89,7 +89,7 @@ def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescr
         found, fix = f"a network of the package {package}", "distill it into a small one and export that"
         raise CheckpointError(checkpoint.path, found=found, expected="a network of torch alone", fix=fix)
     canonical = getattr(getattr(recipe.depth_network, "config", None), "canonical_focal", None)
-    focal = 0.0 if canonical else float(recipe.focal.flatten()[0])  # of several data sets the first's
+    focal = 0.0 if canonical else float(recipe.focal.flatten()[0])  # the first of several data sets
     if not (canonical or focal > 0) and checkpoint.header.recipe != NETWORK_RECIPE:
         found, expected = "a network that was never trained", "the lens of its training"
         raise CheckpointError(checkpoint.path, found=found, expected=expected, fix="train it first")
@@ -148,7 +148,7 @@ def recipe_exports_one_size(recipe: DepthRecipe[Any, Any, Any, Any]) -> bool:
 class NetworkExports:
     """The exported networks of a checkpoint in a folder: each is written once, and checked at each use.
 
-    An export that is damaged or differs from the checkpoint is written again.
+    A damaged or differing export is written again.
     """
 
     def __init__(self, checkpoint: Checkpoint, predictor: DepthPredictor, folder: Path) -> None:
@@ -200,7 +200,7 @@ class NetworkExports:
     def open_motion(self, choice: BackendChoice) -> Backend | None:
         """Return a backend of the pose network; None if torch runs it.
 
-        Torch runs it if a class of yours predicts motion, or the network cannot be exported exactly.
+        Torch runs it if your own class predicts motion, or the network cannot be exported exactly.
         """
         net = self.predictor.recipe.depth_pose_net
         if net is None or net.pose is None or _has_own_motion(self.predictor.recipe, net, net.pose):
@@ -236,7 +236,7 @@ class NetworkExports:
         """Open FOLDER/NAME-DIGITS.onnx; write it if it is missing or refused. DIGITS are a hash of the fingerprint.
 
         Args:
-            fingerprint: JSON values of everything that the file follows from.
+            fingerprint: JSON values that determine the file.
             open_file: opens and checks the file. Raises StadiaError to refuse it.
         """
         digits = hashlib.sha256(json.dumps(dict(fingerprint), sort_keys=True).encode()).hexdigest()[:_DIGITS]

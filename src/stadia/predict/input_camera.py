@@ -20,12 +20,12 @@ from stadia.datasets.video.video_map import MapCamera, find_usable_map
 from stadia.geometry.numpy_camera import focal_px_from_fov
 
 ASSUMED_FOV_DEG = 60.0
-"""Field of view across the longer side if nothing is known: between phones (65 to 70) and 50 mm lenses (40)."""
+"""Phones have 65 to 70 degrees across the longer side, and 50 mm lenses 40."""
 
 MIN_FOV_DEG, MAX_FOV_DEG = 10.0, 120.0
-"""Fields of view of usual cameras across the longer side. Others mostly have another unit."""
+"""Usual cameras have these fields of view across the longer side; others mostly have another unit."""
 
-MAX_WRAP_SHARE = 0.5  # difference of the edges of a panorama over that of columns half an image apart
+MAX_WRAP_SHARE = 0.5  # largest difference of a panorama's edges, over the difference of columns half an image apart
 
 SET_CAMERA = "set it with data.camera.horizontal_fov_deg=DEGREES"
 
@@ -68,8 +68,8 @@ class InputCamera:
 def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig | None = None) -> InputCamera:
     """Return the camera of a photo, a video or a folder of images.
 
-    The first of these is taken: the given one, a file next to the images, a map that determines it, the lens in the
-    metadata, the training's, a map that does not determine it, and ASSUMED_FOV_DEG.
+    The order is: the given one, a file next to the images, a map that determines it, the lens in the metadata, the
+    training's, a map that does not determine it, and ASSUMED_FOV_DEG.
 
     Args:
         given: `data.camera`.
@@ -110,7 +110,7 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
 
 
 def _wraps_around(source: Path) -> bool:
-    """Return whether the left edge of an image continues its right edge, which the sides of a photo do not."""
+    """Return whether an image's left edge continues its right edge, as in panoramas."""
     if source.is_dir() or source.suffix.lower() not in IMAGE_SUFFIXES:
         return False
     image = read_rgb(source).astype(np.float64)
@@ -156,7 +156,7 @@ def _compare_with_file(given: CameraConfig, source: Path, beside: Path | None) -
             find_field_of_view(read_user_intrinsics(config, source, height, width))[0]
             for config in (given, CameraConfig())
         )
-    except StadiaError:  # a file that cannot be read is not used either
+    except StadiaError:  # an unreadable file is not used either
         return ()
     ratio = math.tan(math.radians(here / 2)) / math.tan(math.radians(there / 2))
     if abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE:

@@ -1,4 +1,4 @@
-"""Open what is predicted: an image, a folder, a video or a data set."""
+"""Open the input of a prediction: an image, a folder, a video or a data set."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class PredictionInput:
     """Frames to predict, in order.
 
     count: None if the video file does not state it.
-    recording: of a data set, else None.
-    video_hash: of a video file, else "".
-    has_frame_numbers: whether the frames are named by their number in a video.
+    recording: of a data set, or None.
+    video_hash: of a video file, or "".
+    has_frame_numbers: the frames are named by their number in a video.
     indices: of the frames in the recording.
     names: of all frames; empty if a video file does not state their number.
     camera: of your own images; None for a data set, which has its own.
@@ -219,7 +219,7 @@ def _mark_on_path(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Ite
 
 @dataclass(frozen=True)
 class PhotoFrames:
-    """The frame of a photo, decoded when it is needed: a folder of photos would not fit into memory."""
+    """The frame of a photo, decoded on demand, because a folder of photos would not fit into memory."""
 
     path: Path
     camera: UserCamera
@@ -305,7 +305,7 @@ def _reduce_frame(decoded: VideoFrame, cameras: Intrinsics) -> Frame:
 def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return `options` of `open_inputs` with the stride and camera of the training, for your own images.
 
-    `trained_camera` is its camera if known. The video that trained the network keeps its camera.
+    The video that trained the network keeps its camera.
     """
     path = expand_home(path)
     format = options.get("format", "auto")

@@ -1,4 +1,4 @@
-"""Predict frames only to judge them: which ones, and what is observed."""
+"""Predict some frames only to judge them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from stadia.predict.verdict import PredictionGate
 from stadia.recipes.base.video_data import VideoData
 
 MIN_CHECKED_FRAMES = 30
-"""With fewer validation frames, training frames are judged too: pairs with motion need frames in a row."""
+"""With fewer validation frames, training frames are judged too, because pairs with motion need frames in a row."""
 
 MAX_CHECKED_RECORDINGS = 4
-"""Recordings judged at a training's end; each takes seconds."""
+"""This many recordings are judged at a training's end; each takes seconds."""
 
 MAX_CHECKED_FRAMES = 60
-"""Frames judged in each recording."""
+"""This many frames are judged in each recording."""
 
 MAX_FOCAL_FRAMES = 8
-"""First frames of an input whose field of view a network predicts."""
+"""A network predicts the field of view of this many first frames."""
 
 
 def observe_training_data(predictor: Predictor, data: VideoData, training: TrainingRecord) -> PredictionGate:

@@ -93,7 +93,7 @@ def score_recordings(
     Args:
         predictor: trained, or a baseline.
         name: of the split ("val", "test").
-        indices: frames to score, ascending, by recording name; default: all. At most MAX_SCORED_FRAMES are scored.
+        indices: frames to score, ascending, by recording name; default: all, at most MAX_SCORED_FRAMES.
     """
     labeled = label_split(predictor, recordings, run, name, indices)
     if labeled is None:
@@ -146,7 +146,7 @@ def write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
 
 
 def thin_frames(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, list[int]]:
-    """Return at most `most` frames: the first frames of each block, since motion is scored too.
+    """Return at most `most` frames: the first frames of each block, because motion is scored too.
 
     A block is a range of consecutive frames; each keeps its share. Of single frames every n-th stays.
 

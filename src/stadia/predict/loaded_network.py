@@ -1,4 +1,4 @@
-"""A network whose weights are at hand: what a session needs from it."""
+"""A network with loaded weights, for sessions."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 
 MAX_FITTED = 8
-"""Image sizes that an opened network keeps."""
+"""An opened network keeps this many image sizes."""
 
 
 @dataclass(eq=False, repr=False)
 class LoadedNetwork:
     """A trained or published network.
 
-    name: as the user named it.
+    name: as the user typed it.
     checkpoint: of a run, or of a network without a run.
     max_pixels: of its images, if no training chose their size; None keeps each image's size.
     """
@@ -50,7 +50,7 @@ class LoadedNetwork:
     _fitted: dict[tuple[int, int], LoadedNetwork] = field(default_factory=dict)
     """The same network for other image sizes."""
     _running: dict[Any, Predictor] = field(default_factory=dict)
-    """Predictors in another backend or precision, by their options: exporting takes seconds."""
+    """Predictors in another backend or precision, by their options, because exporting takes seconds."""
 
     predicts_motion: ClassVar[bool] = True
     writes_clouds: ClassVar[bool] = True
@@ -76,7 +76,7 @@ class LoadedNetwork:
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return what its depth means."""
+        """Return the scale of its depth."""
         recipe: Any = self.recipe
         return DepthScale(recipe.depth_scale)
 
@@ -108,7 +108,7 @@ class LoadedNetwork:
 
     @cached_property
     def relative_error(self) -> float | None:
-        """Return AbsRel of its validation, of `base` on real samples; None if unknown."""
+        """Return AbsRel of its validation, or of `base` on real samples, or None."""
         from stadia.models.depth.base_network import REAL_ERROR
 
         if self.name == DEFAULT_NETWORK:
@@ -136,7 +136,7 @@ class LoadedNetwork:
         return self if self.has_own_size else self.fit(*read_input_size(source, data))
 
     def make_predictor(self, options: PredictOptions | None = None) -> Predictor:
-        """Return what predicts images in torch. Raises CheckpointError if the recipe predicts no depth."""
+        """Return the predictor of images in torch. Raises CheckpointError if the recipe predicts no depth."""
         from stadia.recipes.base.build_recipe import make_predictor
 
         options = options or PredictOptions()
@@ -168,7 +168,7 @@ class LoadedNetwork:
         return self._running[key]
 
     def make_provenance(self, options: PredictOptions) -> Provenance:
-        """Return what predictions.json records of the network and its options."""
+        """Return the network and its options for predictions.json."""
         from stadia.evaluation.io.predictions_record import Provenance
 
         choice = options.backend_choice
@@ -178,7 +178,7 @@ class LoadedNetwork:
         return provenance.model_copy(update={**used, "precision": choice.precision})
 
     def read_training(self, given: PredictionInput) -> tuple[TrainingRecord, TrainedInput]:
-        """Return what is known of its training, and which frames of the input trained it."""
+        """Return the record of its training, and the frames of the input that trained it."""
         from stadia.predict.verdict import read_training_record
         from stadia.recipes.base.training_overlap import TrainingOverlap
 
@@ -203,7 +203,7 @@ class LoadedNetwork:
         """Raise CheckpointError for an exported network, which torch cannot run."""
 
     def list_limits(self, counts: Sequence[int | None]) -> Sequence[str]:
-        """Return notes about what it cannot do with recordings of so many frames."""
+        """Return notes about its limits with recordings of so many frames."""
         return ()
 
     def complete_data_options(self, source: Path, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,11 +24,11 @@ from stadia.predict.tasks import Evaluation, evaluate_network, find_task
 
 
 def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixels: int | None = None) -> Network:
-    """Open a network that predicts. Its weights are loaded when they are needed.
+    """Open a network that predicts; its weights are loaded on demand.
 
     Args:
         network: a run's folder or a checkpoint, a name of `stadia list networks`, hf:ORG/NAME[@REVISION], a folder of
-            transformers, a model.onnx of `stadia export`, or module:Class of your own.
+            transformers, a model.onnx of `stadia export`, or your own module:Class.
         settings: `network.KEY=VALUE` for a network without a run.
         max_pixels: of its images, if no training chose their size; None keeps each image's size.
 
@@ -64,7 +64,7 @@ class Network:
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return what its depth means: metres, or up to scale, or up to scale and shift."""
+        """Return the scale of its depth: metres, or up to scale, or up to scale and shift."""
         return self.loaded.depth_scale
 
     @property
@@ -126,7 +126,7 @@ class Network:
         """Predict the frames of a video, a folder of images or a data set, one by one.
 
         Args:
-            source: is opened at once.
+            source: opened at once.
             K, fov_deg, scale_from, options: as in `predict`.
             every: predict each n-th frame.
 
@@ -149,7 +149,7 @@ class Network:
         return sessions
 
     def open_any(self, source: str | Path, options: PredictOptions | None = None) -> Sequence[Any]:
-        """Open an input like `open`, also for a network of another task, with sessions of its own."""
+        """Open an input like `open`, also for a network of another task, with its own sessions."""
         _refuse_others("image", source, (str, Path), "a path, or an array (H, W, 3) uint8: numpy.asarray(image)")
         options = options or PredictOptions()
         if self.loaded.is_exported:  # without a task, whose imports need torch

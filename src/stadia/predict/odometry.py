@@ -40,16 +40,16 @@ POINTS = "points.ply"
 RECORD = "odometry.json"
 
 MAX_LENGTH_DIFFERENCE = 0.03
-"""Relative difference of the refined path's length from the pose network's: above twice its usual error."""
+"""The refined path's length usually differs from the pose network's by half of this."""
 
 
 @dataclass(frozen=True)
 class MeasuredPath:
-    """Poses of an input to score by, and which of its frames trained the network.
+    """Poses of an input to score by, and the frames that trained the network.
 
     poses: (4, 4) T_world_camera by the frame's name.
     trained_on, of_trained_drives: frames that trained, and other frames of drives that trained; None if unknown.
-    is_metric: whether the poses are in metres.
+    is_metric: the poses are in metres.
     """
 
     poses: Mapping[str, Any]
@@ -61,15 +61,15 @@ class MeasuredPath:
 
 @dataclass(frozen=True)
 class EstimatedPath:
-    """The estimated path of one input, as it was written.
+    """The estimated and written path of one input.
 
     given: the input, whose frames are consumed.
-    folder: with RECORD, the trajectory, a drawing, and POINTS of the refined method.
+    folder: has RECORD, the trajectory, a drawing, and POINTS of the refined method.
     depth_scale: unit of the path.
     network_size: height and width of the network's images.
     receipt: of a measured scale.
     score: against measured poses, if there are enough.
-    points: number of points in the method's map; None for a method without one.
+    points: number of points in the method's map, or None.
     checks: the verdict on the predicted depth.
     """
 
@@ -93,11 +93,11 @@ class EstimatedPath:
 
     @property
     def left_out(self) -> int:
-        """Return the number of frames that hardly move, and are not in the path."""
+        """Return the number of almost still frames that the path leaves out."""
         return 0 if self.path.ends else len(self.given.names) - len(self.path.names)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what RECORD keeps of this input."""
+        """Return this input's entry of RECORD."""
         return {
             "depth_scale": str(self.depth_scale),
             "method": self.method,
@@ -122,7 +122,7 @@ class EstimatedPath:
 
 @dataclass(frozen=True)
 class Odometry:
-    """What estimates the path of each recording of an input: `open_odometry`.
+    """The estimation of the path of each recording of an input: `open_odometry`.
 
     poses: of a video, by the frame's name, to score by.
     sessions: with the folder of each.
@@ -211,16 +211,14 @@ class Odometry:
 def open_odometry(
     network: LoadedNetwork, source: Path, options: PredictOptions, *, method: str = "refined", out: Path | None = None
 ) -> Odometry:
-    """Open an input to follow its camera.
+    """Open an input to follow its camera. Raises StadiaError if a folder is not empty.
 
     Args:
-        network: that predicts depth.
+        network: predicts depth.
         source: of the frames.
         options: of the depth; `options.data["poses"]` of a video file are the poses to score by.
         method: of `ODOMETRY_METHODS`.
         out: folder for the path; None = into the network's run.
-
-    Raises StadiaError if a folder is not empty.
     """
     ODOMETRY_METHODS.check(method)
     network.require_weights()

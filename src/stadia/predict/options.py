@@ -19,7 +19,7 @@ from stadia.files.json_files import read_json
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
-    """How a network runs on an input, with the names of the command line.
+    """The network's options for an input, with the names of the command line.
 
     data: how to open the input, from `parse_source_options`.
     size: "1216x352", if it is not the training's.
@@ -41,7 +41,7 @@ class PredictOptions(NetworkOptions):
 
     every: predict each n-th frame.
     motion: method of the trajectory; None = aligned.
-    video, color, cloud: whether to write them; cloud None = if the network predicts points.
+    video, color, cloud: write them; cloud None = if the network predicts points.
     background: the image of a composite without its foreground, or a folder of such images.
     backend: a name in `stadia.evaluation.backends.BACKENDS`; None = torch, or onnxruntime for an exported network.
     precision: a name in `stadia.evaluation.backends.PRECISIONS`.
@@ -105,7 +105,7 @@ def refuse_finished(out: Path) -> None:
         raise StadiaError(out, found="a file", expected="a new or an empty folder", fix="choose another --out")
     try:
         record = read_json(path) if path.is_file() else None
-    except (StadiaError, OSError):  # whoever opens the folder reports it
+    except (StadiaError, OSError):  # opening the folder reports it
         return
     if isinstance(record, dict) and record.get("finished") is True:
         found, fix = "a finished prediction", "choose another --out"
@@ -148,7 +148,7 @@ def parse_source_options(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 NETWORK_KEY = "network."
-"""Start of a setting of a network without a run."""
+"""A setting of a network without a run starts with this."""
 
 
 def split_settings(overrides: Sequence[str] | None) -> tuple[list[str], list[str]]:

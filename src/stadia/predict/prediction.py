@@ -64,7 +64,7 @@ class Prediction:
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return what the depth means."""
+        """Return the scale of the depth."""
         return self.predicted.depth_scale
 
     @cached_property
@@ -101,7 +101,7 @@ class Prediction:
 
     @property
     def receipt(self) -> ScaleReceipt | None:
-        """Return how the scale was measured; None for the network's own scale."""
+        """Return the receipt of the measured scale; None for the network's own scale."""
         return self.session.receipt
 
     @property

@@ -69,8 +69,8 @@ class WrittenPrediction:
     """A finished prediction of one input.
 
     checks: the verdict, as in predictions.json.
-    trained_note: a note if frames of the input trained the network, else "".
-    unrecorded: why the verdict could not be added to the run, else "".
+    trained_note: a note if frames of the input trained the network, or "".
+    unrecorded: why the verdict could not be added to the run, or "".
     """
 
     name: str
@@ -87,19 +87,19 @@ class WrittenPrediction:
 
 
 class Session:
-    """Predicts one input with one network.
+    """Predict one input with one network.
 
     Args:
         predictor: of the network for this input; sessions of one command share it.
         source: path of the input; None for images in memory.
         reopen: opens all inputs of the source again; None if the frames can be read repeatedly.
-            is_first: whether it is the first session of a command. The first one describes the backend.
+        is_first: it is the first session of a command, which describes the backend.
 
     Attributes:
         receipt: of the measured scale; None if the network's own scale is kept.
         mapped: the path of the map next to a video, in the unit of the depth, or None.
-        map_problem: why a map next to the video is not used, else "".
-        lacks_map: whether a map would give this video a path that does not depend on predicted depth.
+        map_problem: why a map next to the video is not used, or "".
+        lacks_map: a map would give this video a path that does not depend on predicted depth.
         trained: the frames of the input that trained the network.
     """
 
@@ -139,7 +139,7 @@ class Session:
         return self.input.count
 
     def start(self) -> None:
-        """Measure what the prediction needs, and find its path in the map next to the video.
+        """Measure the scale, and find the input's path in the map next to the video.
 
         The other methods call it. Raises StadiaError if no source gives a scale.
         """
@@ -193,7 +193,7 @@ class Session:
 
     @property
     def gate(self) -> PredictionGate:
-        """Return what judges the predictions of this input."""
+        """Return the judge of this input's predictions."""
         self.measure()
         assert self._gate is not None
         return self._gate
@@ -220,10 +220,10 @@ class Session:
         """Predict into a folder: depth, colored depth, video, point cloud, path and its drawing.
 
         Args:
-            folder: new, empty, or with the same prediction unfinished. An unfinished one starts again.
+            folder: new, empty, or with the same prediction unfinished, which starts again.
             record_verdict: add a verdict that is worse than the known one to the findings of the network's run.
 
-        Raises what `evaluation.io.predictions_folder.write_predictions` raises.
+        Raises the errors of `evaluation.io.predictions_folder.write_predictions`.
         """
         self.start()
         options, given, scale = self.options, self.input, self.predictor.depth_scale
@@ -273,7 +273,7 @@ class Session:
 
     @cached_property
     def provenance(self) -> Provenance:
-        """Return what predictions.json records of this session."""
+        """Return the session's entry of predictions.json."""
         self.start()
         about: dict[str, Any] = {"camera_origin": self.input.describe_camera_origin()}
         if self.receipt is not None:
@@ -285,7 +285,7 @@ class Session:
     # -- before the first frame
 
     def open_again(self) -> PredictionInput:
-        """Open the input again, since its frames can be read once."""
+        """Open the input again, because its frames can be read once."""
         if self.input.is_photo or self._reopen is None:
             return self.input
         return next(given for given in self._reopen() if given.name == self.name)

@@ -1,4 +1,4 @@
-"""What commands do with a network: open an input, and score labeled data."""
+"""Open an input for a network, and score labeled data."""
 
 from __future__ import annotations
 
@@ -77,12 +77,10 @@ class Score(Protocol):
 
 
 class Task:
-    """What is predicted and scored. The default predicts and scores nothing.
+    """A network's predictions and scores. The default predicts and scores nothing.
 
     reuse_predictions: score finished predictions of an earlier evaluation again, instead of replacing them.
-
-    Args:
-        network: opened; its recipe is in evaluation mode.
+    network: opened; its recipe is in evaluation mode.
     """
 
     reuse_predictions: ClassVar[bool] = False
@@ -112,10 +110,10 @@ class Task:
         raise NotImplementedError
 
     def finish_validation(self, labeled: Any, score: Any, run: Run, console: Console) -> None:
-        """Write what a training keeps next to its scores. Default: nothing."""
+        """Write files next to the scores of a training. Default: nothing."""
 
     def check_predictions(self, data: Any, run: Run, console: Console) -> None:
-        """Judge what a finished training predicts, and record the findings. Default: nothing."""
+        """Judge the predictions of a finished training, and record the findings. Default: nothing."""
 
     def refuse_unused(self, options: NetworkOptions, used: Collection[str]) -> None:
         """Raise ConfigError for options that are set and that this recipe does not use."""
@@ -127,7 +125,7 @@ class Task:
 
 
 class InputSession(Protocol):
-    """What predicts one input: `session.Session` for depth, and the sessions of other tasks."""
+    """The prediction of one input: `session.Session` for depth, and the sessions of other tasks."""
 
     @property
     def name(self) -> str:
@@ -142,12 +140,12 @@ class InputSession(Protocol):
         ...
 
     def write(self, folder: Path, track: TrackProgress) -> Any:
-        """Predict into a folder; return what `describe.describe` turns into lines."""
+        """Predict into a folder; return a result for `describe.describe`."""
         ...
 
 
 def find_task(network: LoadedNetwork) -> Task:
-    """Return what commands do with a network: depth without a run, the default for a recipe without a task."""
+    """Return a network's task: depth without a run, the default for a recipe without a task."""
     recipe = network.checkpoint.header.recipe if network.has_own_size and not network.is_exported else "selfsup"
     task: type[Task] = TASKS.load(recipe) if recipe in TASKS else Task
     return task(network)
@@ -174,7 +172,7 @@ class Evaluation:
     """Scores of a network on labeled data.
 
     summary: scores by name, the split, the number of images, and "notes".
-    files: that were written.
+    files: the written files.
     """
 
     summary: Mapping[str, Any]
@@ -222,14 +220,14 @@ def evaluate_network(
         assert run is not None
         folder = safe_join(run / "predictions", origin if task.reuse_predictions else name)
         if not task.reuse_predictions:
-            _take_back(folder, run)  # of the same images, by an earlier evaluation
+            _take_back(folder, run)  # an earlier evaluation's, of the same images
     scores = (folder if run is None else run) / "scores"
     score = task.score(labeled, ScoreOutput(folder, provenance), track)
     return Evaluation({**labeled.summary, **score.summary()}, [folder, *score.write(scores, name, about)])
 
 
 def score_validation(recipe: AnyRecipe, checkpoint: Checkpoint, data: Any, run: Run, console: Console) -> None:
-    """Score the validation data of a training into its run, if it has some.
+    """Score the validation data of a training, if any, into its run.
 
     recipe: with the weights of the checkpoint, in evaluation mode and without gradients.
     """

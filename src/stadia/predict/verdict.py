@@ -39,14 +39,15 @@ from stadia.training.checkpoint import Checkpoint, read_steps
 from stadia.training.run_folder import Run
 
 MAX_SAMPLES = 16
-"""Judged frames. At twice as many, every second one is dropped and later ones are sampled half as often."""
+"""This many frames are judged. At twice as many, every second one is dropped and later ones are sampled half as often.
+"""
 
 UNRELIABLE_PARTS = {
     "M32": "the depth of the sky",
     "M38": "their lengths in metres",
     **dict.fromkeys(("K30", "K31"), "their lengths, angles or points"),
 }
-"""What is unreliable if one finding is the only warning."""
+"""If one of these findings is the only warning, just this part is unreliable."""
 
 MIN_FLOW_PX = FLOW_WIDTH / 50
 """A sample is compared with the first frame that moved this far, or the last one within MAX_WAIT frames."""
@@ -57,13 +58,13 @@ MAX_WAIT = MAX_FRAMES_APART
 FINDINGS = "findings.jsonl"
 
 OF_TRAINING = "T40"
-"""Finding about the training. A run has it once."""
+"""A run has this finding about the training once."""
 
 WORST_FIRST = (Verdict.UNUSABLE, Verdict.DOUBTFUL, Verdict.NOT_JUDGED, Verdict.USABLE)
 
 
 class PredictionGate:
-    """Judges predictions of one input, frame by frame, with few frames in memory.
+    """Judge predictions of one input, frame by frame, with few frames in memory.
 
     Args:
         camera_is_assumed: nothing about the frames states their camera.
@@ -93,7 +94,7 @@ class PredictionGate:
         self._before: PredictedFrame | None = None
         self.beliefs: list[FocalBelief] = []
         self.of_scale: list[Finding] = []
-        self.has_own_path = False  # whether the path stands on no depth of the network
+        self.has_own_path = False  # whether the path is independent of the network's depth
         self.flicker: list[float] = []
 
     def __call__(self, predicted: PredictedFrame) -> None:
@@ -120,7 +121,7 @@ class PredictionGate:
             self._waited, self._gray = 0, shrink_to_gray(image)
             if len(self.samples) == 2 * MAX_SAMPLES:
                 self.samples, self._stride = self.samples[::2], 2 * self._stride
-                self._waited = MAX_WAIT  # the newest sample is gone: the next frame is of none
+                self._waited = MAX_WAIT  # the newest sample is dropped: the next frame belongs to none
             self._follow_skipped(frame)
 
     def _follow(self, frame: Frame) -> bool:
@@ -130,7 +131,7 @@ class PredictionGate:
 
     def _follow_skipped(self, frame: Frame) -> None:
         waited = self._waited
-        with suppress(StadiaError):  # a damaged image that is not predicted is no reason to fail
+        with suppress(StadiaError):  # a damaged image that is not predicted does not matter
             for number, skipped in enumerate(frame.skipped() if waited < MAX_WAIT else (), 1):
                 self._compare(skipped, waited + number)
                 if self._waited >= MAX_WAIT:
@@ -178,18 +179,18 @@ class PredictionGate:
 def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) -> TrainingRecord:
     """Return the training that a checkpoint and its run's files record.
 
-    of_trained: whether frames that trained are judged; then the verdict at the training's end counts too.
+    of_trained: frames that trained are judged, so the verdict at the training's end counts too.
     """
-    is_start = checkpoint.path.stem == "best" and checkpoint.header.step == 0  # it is better than what was trained
+    is_start = checkpoint.path.stem == "best" and checkpoint.header.step == 0  # it is better than the trained weights
     if checkpoint.header.recipe == NETWORK_RECIPE or is_start:  # published weights
         return TrainingRecord(focal=checkpoint.buffer("focal"), is_published=True)
     run, steps = checkpoint.run_folder, checkpoint.header.step
     known = read_steps(checkpoint.path.parent)
-    is_known = checkpoint.path.stem in known  # as the best or the last one of its run
+    is_known = checkpoint.path.stem in known  # the best or the last one of its run
     if is_known:
         known[checkpoint.path.stem] = steps
     record = TrainingRecord.read(run, steps=steps, focal=checkpoint.buffer("focal"), trained_steps=known.get("last"))
-    if checkpoint.path.stem != "best":  # of which alone the gain was measured
+    if checkpoint.path.stem != "best":  # only its gain was measured
         record = replace(record, depth_gain=None)
     others = [f"{name}.safetensors, step {step}" for name, step in known.items() if step != steps]
     if is_known and others:
@@ -205,7 +206,7 @@ def describe_trust(depth_scale: DepthScale, checks: Mapping[str, Any] | None, *,
     """Return what users can rely on, after the verdict on the predictions.
 
     checks: as in predictions.json; None if nothing was checked.
-    has_own_path: whether a map gives the path, with its own scale.
+    has_own_path: a map gives the path, with its own scale.
     """
     text = SCALE_DESCRIPTIONS[depth_scale]
     if checks is None:
@@ -250,7 +251,7 @@ def refuse_unusable(checks: Mapping[str, Mapping[str, Any]]) -> None:
         raise VerdictError(what, found=found, expected=expected, fix=fix)
 
 
-# -- the verdict on record of a run
+# -- the recorded verdict of a run
 
 
 def _read_findings(folder: Path) -> list[Finding]:
@@ -261,9 +262,9 @@ def _read_findings(folder: Path) -> list[Finding]:
 def replace_verdict(
     run: Run, judged: PredictionVerdict, training: TrainingRecord, *, has_trained_frames: bool = False
 ) -> None:
-    """Write the verdict at a training's end over the verdict of an earlier end of the same run.
+    """Replace the verdict at an earlier end of the same run by the verdict at a training's end.
 
-    run.json gets it as `predictions`, and what it is about as `judged`.
+    run.json gets it as `predictions`, and its subject as `judged`.
     """
     if not run.writes:
         return
@@ -271,14 +272,14 @@ def replace_verdict(
     if any(finding.code in VERDICT_CODES for finding in known):
         write_findings(run.folder / FINDINGS, [finding for finding in known if finding.code not in VERDICT_CODES])
     for finding in judged.findings:
-        if finding.code in VERDICT_CODES:  # another camera (K30) is about an input alone
+        if finding.code in VERDICT_CODES:  # another camera (K30) is about an input only
             append_finding(run.folder / FINDINGS, finding)
     about = training.judged(has_trained_frames=has_trained_frames)
     run.update_facts(lambda facts: replace(facts, predictions=str(judged.verdict), judged=about))
 
 
 def find_unusable_codes(folder: Path) -> tuple[str, ...]:
-    """Return the codes of an unusable verdict at a training's end; () otherwise.
+    """Return the codes of an unusable verdict at a training's end, or ().
 
     A verdict on frames that trained does not count.
     """
@@ -304,7 +305,7 @@ def find_recorded_verdict(folder: Path) -> tuple[Verdict, tuple[str, ...]] | Non
 def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> str:
     """Add the verdict on the input `name` to a run's findings if it is worse than the recorded one.
 
-    A finding about another camera (K30) is not recorded. Returns why the run cannot be written, else "".
+    A finding about another camera (K30) is not recorded. Returns why the run cannot be written, or "".
     """
     recorded = [finding for finding in judged.findings if finding.code in VERDICT_CODES]
     found = [finding if finding.code == OF_TRAINING else replace(finding, where=(name,)) for finding in recorded]

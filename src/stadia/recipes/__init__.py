@@ -33,7 +33,7 @@ CONFIGS = Registry(
         "overlay": "stadia.overlay.config:OverlayConfig",
     },
 )
-"""The same names; these modules import no torch."""
+"""These modules import no torch."""
 
 
 def configure(
@@ -41,7 +41,7 @@ def configure(
 ) -> RecipeConfig:
     """Return a recipe's configuration: defaults, then a preset, then nested values, then `dotted.key=value` overrides.
 
-    With `start_from`, the networks are those of that run unless preset or values have keys of `model`.
+    With `start_from`, the networks are the start run's unless preset or values have keys of `model`.
 
     preset: a name of `stadia list presets`, or the path of a YAML file.
 
@@ -63,7 +63,7 @@ def configure(
 
 
 def add_model_of_start(recipe: str, values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return nested values with the `model` of the run that they start from, unless they have one."""
+    """Return nested values with the `model` of their start run, unless they have one."""
     start = _find_start(values, overrides)
     return dict(values) if start is None or "model" in values else {**values, "model": _read_model(recipe, start)}
 
@@ -81,7 +81,7 @@ def _read_model(recipe: str, start: str) -> Mapping[str, Any]:
 
     try:
         header = Checkpoint.open(expand_home(Path(start))).header
-    except StadiaError:  # the training names what is wrong with it
+    except StadiaError:  # the training reports the mistake
         return {}
     is_compatible = header.recipe in (recipe, *RECIPES.load(recipe).compatible_recipes)
     model = header.config.get("model")

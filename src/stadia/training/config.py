@@ -119,8 +119,8 @@ class TrainingConfig(StrictModel):
     clip_norm: the largest norm of the gradient; null: any.
     precision: "bf16" runs the networks in bfloat16, "fp16" in float16 with a gradient scaler, on CUDA GPUs. "auto" is
         bf16 on a GPU that supports it, else 32.
-    compile: the parts that torch.compile compiles, "off", "loss", "networks", "all", or "graphs" (all, replayed as CUDA graphs).
-        "auto" is "all" on a GPU, else "off".
+    compile: the parts that torch.compile compiles: "off", "loss", "networks", "all", or "graphs" (all, replayed as CUDA
+        graphs). "auto" is "all" on a GPU, else "off".
     workers: processes that load data; 0 loads in the training process.
     threads: of torch on the CPU; null leaves torch's default.
     log_every, images_every, histograms_every, checkpoint_every: in steps. Images and histograms also at the first and

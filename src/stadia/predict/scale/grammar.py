@@ -23,10 +23,10 @@ from stadia.files.input_files import name_parser_errors, read_text
 from stadia.files.paths import expand_home
 
 GIVEN_SPREAD = 0.05
-"""Relative standard deviation of an object's height that the user gave."""
+"""A user's height of an object has this relative standard deviation."""
 
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, pixels of the whole image."""
+"""Left, top, right and bottom are pixels of the whole image."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class ReferenceMaps:
 def parse_scale(text: str) -> tuple[str, Any]:
     """Return the name of a source and its parsed value: None, metres, or one of the classes above.
 
-    Reads the files that it names. Raises ConfigError for an unknown or incomplete source, and DataError.
+    It reads the files that the text names. Raises ConfigError for an unknown or incomplete source, and DataError.
 
     Examples:
         >>> parse_scale("height=1.5")
@@ -183,7 +183,6 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
 
 
 def _shorten_name(name: str) -> str:
-    """Return a frame's name without its folder and the suffix of an image."""
     name = name.strip().replace("\\", "/").rpartition("/")[2]
     stem, _, suffix = name.rpartition(".")
     return stem if stem and f".{suffix.lower()}" in (".png", ".jpg", ".jpeg", *PICTURE_SUFFIXES) else name
@@ -193,7 +192,7 @@ BoxOrder = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 def _list_box_orders(height: int, width: int) -> dict[str, BoxOrder]:
-    """Return how rows of four numbers may hold boxes, other than left, top, right, bottom in pixels."""
+    """Return other orders and units of boxes than left, top, right, bottom in pixels."""
     whole = np.array([width, height, width, height], np.float64)
     corners: dict[str, BoxOrder] = {
         "left, top, width, height": lambda b: np.hstack([b[:, :2], b[:, :2] + b[:, 2:]]),
@@ -208,13 +207,13 @@ def _list_box_orders(height: int, width: int) -> dict[str, BoxOrder]:
 
 
 MIN_BOX_SIDE_PX = 2.0
-MAX_MISFIT_SHARE = 0.5  # misfits of another order over those of the rows as given, at most
+MAX_MISFIT_SHARE = 0.5  # another order has at most this share of the given rows' misfits
 
 
 def fit_boxes(boxes: Mapping[str, Sequence[Box]], height: int, width: int) -> tuple[dict[str, list[Box]], str]:
-    """Return boxes as left, top, right, bottom in pixels of images of this size, and a note if they were otherwise.
+    """Return boxes as left, top, right, bottom in pixels of images of this size, and a note if they were changed.
 
-    As given, if they fit into the images; else the order and unit that fits most of them.
+    The order and unit stay if they fit into the images; otherwise the best fit is used.
 
     Examples:
         >>> fit_boxes({"a": [(0.25, 0.5, 0.5, 0.75)]}, 100, 200)[0]
@@ -250,4 +249,4 @@ SCALE_VALUES: Mapping[str, Callable[[str, str], Any]] = {
     "lidar": _refuse_value,
     "reference": _parse_folder,
 }
-"""By the name before "=": takes the whole text and its value, and returns the parsed value."""
+"""The parser of each name before "=" takes the whole text and its value."""

@@ -38,18 +38,18 @@ from stadia.predict.scale.sources import (
 )
 
 MAX_FRAMES = 40
-"""Measured frames of an input, evenly spread."""
+"""This many frames of an input are measured, evenly spread."""
 
 MIN_COMMON = 3
-"""Images that two sources must share to be compared image by image."""
+"""Two sources must share this many images to be compared image by image."""
 
 MAX_READ = 400
-"""First frames of a video file to choose from."""
+"""Only the first frames of a video file are read."""
 
 
 @dataclass(frozen=True)
 class ScaleReceipt:
-    """How the scale of an input's depth was measured.
+    """The measurement of the scale of an input's depth.
 
     fits: of each source, by its text.
     missing: sources without a measurement, and why.
@@ -58,7 +58,7 @@ class ScaleReceipt:
     focal: fx / width of the given camera.
     by_image: metres per unit by image number, of each source.
     systematic: relative deviation that all measurements of a source share.
-    leans: how the road leans, of each source that measures it; None without a horizon.
+    leans: the lean of the road by each source that measures it; None without a horizon.
     """
 
     fits: Mapping[str, ScaleFit]
@@ -72,9 +72,9 @@ class ScaleReceipt:
     has_map: bool = False
 
     def find_focal(self) -> FocalBelief | None:
-        """Return the focal length that makes sources that grow with it agree with the rest, or None.
+        """Return the focal length at which the sources that grow with it agree with the rest, or None.
 
-        Sources are compared in images that both measured, so that errors of the predicted depth cancel.
+        Sources are compared in images that both measured, so errors of the predicted depth cancel.
         """
         pairs = [
             (one, two) for one in self.growing for two in self.fits if one in self.fits and two not in self.growing
@@ -254,9 +254,9 @@ def measure_scale(
 
 
 def fuse_sure_scales(fits: Mapping[str, ScaleFit]) -> FusedScale:
-    """Return the scale of all usable sources, else of all.
+    """Return the scale of all usable sources, or of all.
 
-    `height` and `map` share one height of the camera, whose error remains.
+    `height` and `map` share the error of one camera height.
 
     Examples:
         >>> sure, unsure = ScaleFit(2.0, 0.03, 0.1, 1.0, 9, 3), ScaleFit(3.0, 0.2, 0.1, 1.0, 9, 3)

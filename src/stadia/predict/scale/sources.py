@@ -1,4 +1,4 @@
-"""Sources of metres for predicted depth: how each source of `--scale-from` measures a frame."""
+"""Sources of metres for predicted depth: each source of `--scale-from` measures a frame."""
 
 from __future__ import annotations
 
@@ -27,47 +27,47 @@ from stadia.predict.scale.grammar import Box, KnownObject, MeasuredPoint, Refere
 log = logging.getLogger(__name__)
 
 MIN_DISPARITY_PX, NUM_DISPARITIES, BLOCK_PX = 2.0, 128, 5
-"""Of semi-global matching. Below two pixels a quarter of a pixel is an eighth of the depth."""
+"""Below two pixels of disparity, matching errs by an eighth of the depth."""
 
 NEAREST_M, FARTHEST_M = 0.1, 80.0
-"""Measured depth that counts."""
+"""Measured depth outside this range does not count."""
 
 MAX_POINTS = 4000
-"""Measurements of one image, evenly spread over its rows."""
+"""One image has at most this many measurements, evenly spread over its rows."""
 
 POINT_PX = 2
-"""Half a side of the window of predicted depth around a measured point, network pixels."""
+"""Depth at a point is the median of a window with this radius in network pixels."""
 
 POINT_DEVIATION = 0.15
-"""Relative error of a network's depth at a single point."""
+"""A network's depth at a single point has this relative error."""
 
 SPEED_DEVIATION = 0.01
-"""Relative error of a measured speed."""
+"""A measured speed has this relative error."""
 
 MIN_MOTION_M = 0.2
-"""Shortest motion that is compared with a predicted one."""
+"""A shorter motion is not compared with a predicted one."""
 
 MIN_ROAD_NORMAL = 0.9
-"""Smallest upward share of a road's normal."""
+"""A road's normal points up at least this much."""
 
 ROAD_BANDS, MIN_BAND_PIXELS = 6, 20
-"""Bands of distance for the height, with equal ratios, and their fewest pixels."""
+"""The height is measured in bands of distance with equal ratios, and at least this many pixels."""
 
 MIN_SLOPE = 0.025
-"""Smallest downward slope of a ray to the road: flatter ones depend too much on the horizon."""
+"""Flatter rays to the road depend too much on the horizon."""
 
 UNKNOWN_LEAN_DEVIATION = 0.14
-"""Relative deviation of a height without a horizon: a leaning road fits a plane, too."""
+"""A height without a horizon has this relative deviation, because a leaning road fits a plane, too."""
 
 MIN_BOX_PX = 20.0
-"""Smallest height of an object in pixels: one row of error is then 5 %."""
+"""One row of error is 5 % of an object of this height in pixels."""
 
 
 @dataclass(frozen=True)
 class MeasuredFrame:
     """A frame with its predicted depth.
 
-    shown: as the network's input.
+    shown: the network's input.
     inverse_depth: (h, w) as predicted, at the network's size.
     recording, index: its origin; None for a video file or an image.
     motion: length of the predicted motion to the next frame, and that frame's index, or None.
@@ -112,21 +112,21 @@ class MeasuredFrame:
 
 
 Measure = Callable[[MeasuredFrame], Lengths | None]
-"""Returns inverse depth (or 1 / length) that the network predicts, and the measured metres, or None."""
+"""A function that returns predicted inverse depth (or 1 / length) and measured metres, or None."""
 
 
 @dataclass(frozen=True)
 class ScaleSource:
     """A source of metres.
 
-    text: as the user wrote it.
+    text: as the user typed it.
     systematic: relative standard deviation that its measurements share.
-    fits_shift: whether it measures several depths, which determine scale and shift.
-    needs_motion: whether it compares motions.
-    grows_with_focal: whether its metres grow with the camera's focal length.
-    find_lean: returns how the road of a frame leans; None for sources without a road.
+    fits_shift: it measures several depths, which determine scale and shift.
+    needs_motion: it compares motions.
+    grows_with_focal: its metres grow with the camera's focal length.
+    find_lean: returns the lean of a frame's road; None for sources without a road.
     lacking: the error if no frame has a measurement.
-    uses_map: whether its metres use the camera's height over the map's road.
+    uses_map: its metres use the camera's height over the map's road.
     """
 
     text: str
@@ -165,7 +165,7 @@ def _compare_maps(frame: MeasuredFrame, true_m: NDArray[np.floating]) -> Lengths
 
 
 def lidar(text: str, value: None) -> ScaleSource:
-    """Measured depth of the data set, such as projected LiDAR points."""
+    """Return measured depth of the data set, such as projected LiDAR points, as a source."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         if frame.recording is None or frame.index is None or not frame.recording.has_metric_depth:
@@ -178,7 +178,7 @@ def lidar(text: str, value: None) -> ScaleSource:
 
 
 def reference(text: str, maps: ReferenceMaps) -> ScaleSource:
-    """A folder of depth maps in metres, by frame name."""
+    """Return a folder of depth maps in metres, by frame name, as a source."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         path = maps.files.get(frame.shown.frame.name)
@@ -194,7 +194,7 @@ def reference(text: str, maps: ReferenceMaps) -> ScaleSource:
 
 
 def baseline(text: str, value: None) -> ScaleSource:
-    """The baseline of a rectified stereo pair, by semi-global matching."""
+    """Return the baseline of a rectified stereo pair, by semi-global matching, as a source."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         recording, index = frame.recording, frame.index
@@ -230,7 +230,7 @@ def match_pair_depth(
 
 
 def height(text: str, height_m: float) -> ScaleSource:
-    """The camera's height over the road, by its mask or the lower middle of the image."""
+    """Return the camera's height over the road, by its mask or the lower middle of the image, as a source."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         measured = measure_road_heights(frame)
@@ -245,7 +245,7 @@ def height(text: str, height_m: float) -> ScaleSource:
 
 
 def mapped_points(text: str, height_m: float) -> ScaleSource:
-    """The points of the map next to a video, scaled by the camera's height over its road."""
+    """Return the points of the map next to a video, scaled by the camera's height over its road, as a source."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         if frame.mapped is None:
@@ -268,7 +268,7 @@ def mapped_points(text: str, height_m: float) -> ScaleSource:
 
 @dataclass(frozen=True)
 class RoadLean:
-    """How the camera's height over the far part of a road differs from the near part.
+    """The camera's height over the far part of a road, compared with the near part.
 
     ratio: far over near; 1 if predicted depth has the road's shape.
     near_m, far_m: distances of the two parts.
@@ -285,7 +285,7 @@ class RoadHeights:
 
     heights: (N,) in the unit of predicted depth, the nearest band first.
     slopes: (N,) of the rays of each band down to the road: height over distance.
-    has_horizon: whether the road's direction is known without predicted depth.
+    has_horizon: the road's direction is known without predicted depth.
     """
 
     heights: NDArray[np.float64]
@@ -311,7 +311,7 @@ class RoadHeights:
 def measure_road_heights(frame: MeasuredFrame) -> RoadHeights | None:
     """Return the camera's height over the road in bands of distance, or None.
 
-    The road's direction comes from the map or measured poses, else from the plane through predicted depth.
+    The road's direction comes from the map or measured poses, or from the plane through predicted depth.
     """
     rows, columns = frame.inverse_depth.shape
     road = _read_road(frame)
@@ -352,7 +352,7 @@ def _read_road(frame: MeasuredFrame) -> NDArray[np.bool_] | None:
 
 
 def point(text: str, given: MeasuredPoint) -> ScaleSource:
-    """A measured distance along the optical axis of one pixel, of the first frame or a named one."""
+    """Return a measured distance along the optical axis of one pixel, of the first or a named frame, as a source."""
     x, y = given.x, given.y
     first: list[str] = []
 
@@ -378,7 +378,7 @@ def point(text: str, given: MeasuredPoint) -> ScaleSource:
 
 
 def known_object(text: str, given: KnownObject) -> ScaleSource:
-    """The height of objects of a class, in boxes of a file or masks of the data."""
+    """Return the height of objects of a class, in boxes of a file or masks of the data, as a source."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         name = frame.shown.frame.name
@@ -413,7 +413,7 @@ def _log_once(note: str) -> None:
 
 
 def _cut_middle(frame: MeasuredFrame, image: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
-    """Return the prediction in the middle of a box: its edges show what is behind."""
+    """Return the prediction in the middle of a box, because its edges show the background."""
     left, top, right, bottom = box
     width, tall = right - left, bottom - top
     rows = slice(*(round(top + share * tall) - frame.shown.box.top for share in (0.4, 0.85)))
@@ -438,7 +438,7 @@ def _find_mask_boxes(frame: MeasuredFrame, name: str) -> list[Box]:
 
 
 def speed(text: str, metres_per_s: float | None) -> ScaleSource:
-    """A constant speed in m/s, or measured poses (gps), compared with motions found by the depth."""
+    """Return a constant speed in m/s, or measured poses (gps), as a source; it is compared with predicted motions."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         recording, index = frame.recording, frame.index
@@ -474,4 +474,4 @@ SCALE_SOURCES: Mapping[str, Callable[[str, Any], ScaleSource]] = {
     "lidar": lidar,
     "reference": reference,
 }
-"""By the name before "=": takes the whole text, and its value from `parse_scale`."""
+"""The source of each name before "=" takes the whole text and its value from `parse_scale`."""

@@ -1,1 +1,1 @@
-"""What several recipes share: base classes, data of video, the training workflow."""
+"""Shared parts of recipes: base classes, data of video, the training workflow."""

@@ -31,7 +31,7 @@ from stadia.training.run_folder import Run
 class TrainingData(Protocol):
     """Data of a training (`recipes.base.video_data.VideoData` for video).
 
-    train, val: loaders of batches; val is None without validation data.
+    train, val: loaders of batches; val may be None.
     facts: identity of the data for run.json; a resumed run must have the same.
     """
 
@@ -91,7 +91,7 @@ def create_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, data: Tra
         seeds.seed_generators(config.seed, "training")
         recipe = init_recipe(recipe_class, config, resumed=resumed)
         recipe.save_data_stats(data)
-    if not resumed:  # what it started from was written then; the checkpoint is yet to be loaded
+    if not resumed:  # run.json has its start; the checkpoint is loaded later
         run.update_facts(lambda facts: replace(facts, recipe_facts=recipe.run_metadata))
     return recipe
 
@@ -110,7 +110,7 @@ def record_failure(run: Run) -> Iterator[None]:
 def init_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, *, resumed: bool) -> AnyRecipe:
     """Return the recipe with its initial weights. Raises CheckpointError if `config.start_from` does not fit.
 
-    resumed: its own checkpoint will be loaded, so pretrained weights are not needed.
+    resumed: its own checkpoint will be loaded, so pretrained weights are unnecessary.
     """
     if resumed:
         recipe = recipe_class(without_pretrained(config))
@@ -137,7 +137,7 @@ def load_predictor(
 
     checkpoint: opened, or the path of a checkpoint or a run's folder.
     size: (height, width) of the network; by default the training's.
-    flip: average each map with the one of the mirrored image.
+    flip: average each map with the mirrored image's.
     Raises the errors of `load_recipe`, CheckpointError without depth, ConfigError for an unsupported size.
     """
     opened = open_checkpoint(checkpoint)
@@ -156,7 +156,7 @@ def make_predictor(
 
 
 def load_recipe(checkpoint: Checkpoint | Path, recipe_class: type[AnyRecipe] | None = None) -> AnyRecipe:
-    """Load a trained recipe from a checkpoint or a run's folder (its best checkpoint, else its last).
+    """Load a trained recipe from a checkpoint or a run's folder (its best checkpoint, or its last).
 
     recipe_class: the user's own class that trained it; by default the recipe's.
 

@@ -22,13 +22,13 @@ from stadia.recipes import CONFIGS
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
 NETWORK_RECIPE = "network"
-"""Recipe of a network that no run trained, in checkpoints."""
+"""Checkpoints of a network that no run trained have this recipe."""
 
 DATA_PATH_KEYS = ("path", "poses", "ground_truth_path", "ignore", "K_file", "train_file", "val_file")
-"""Keys, in any group of `data`, whose text is a path to what a run reads."""
+"""In any group of `data`, the text of these keys is a path that a run reads."""
 
 PATH_KEYS = {*DATA_PATH_KEYS, "folder", "start_from", "teacher", "masks", "weights", "verdicts"}
-"""Keys, in any group, whose text is a path."""
+"""In any group, the text of these keys is a path."""
 
 
 def _check_run_name(name: str) -> str:
@@ -38,7 +38,7 @@ def _check_run_name(name: str) -> str:
 
 
 RunName = Annotated[str, AfterValidator(_check_run_name)]
-"""A part of a folder's name: letters, digits, ".", "_" and "-"."""
+"""A run's name is part of a folder's name: letters, digits, ".", "_" and "-"."""
 
 
 class RecipeConfig(StrictModel):
@@ -50,7 +50,7 @@ class RecipeConfig(StrictModel):
     start_from: checkpoint (or a run's folder: its best checkpoint) whose weights initialize the training; of this
         recipe, for `metric` also of `selfsup`.
     evaluation_keys: keys, or groups of keys, that change how a network is scored. A study that sets one adds a note.
-    validation: names of the scores that validation may log as `val/NAME` (* and ? are wildcards), for studies.
+    validation: scores that validation may log as `val/NAME`, for studies.
     """
 
     evaluation_keys: ClassVar[tuple[str, ...]] = ("data.path", "data.height", "data.width")
@@ -68,11 +68,9 @@ _M = TypeVar("_M", bound=StrictModel)
 
 
 def read_stored_config(path: Path, recipe: str, values: Mapping[str, Any]) -> RecipeConfig:
-    """Return the configuration of a run or a checkpoint.
+    """Return the configuration of a run or a checkpoint. path: its file, for the message.
 
     Raises CheckpointError if this version of stadia has no such recipe, or the recipe has other keys or values.
-
-    path: of its file, for the message.
     """
     found, expected = f"recipe '{recipe}'", f"one of {', '.join(CONFIGS)}"
     refuse_code(path, values)
@@ -135,7 +133,7 @@ RecipeConfigT = TypeVar("RecipeConfigT", bound=RecipeConfig)
 
 
 def replace_training(config: RecipeConfigT, **values: Any) -> RecipeConfigT:
-    """Return the configuration with other values of `training`, which are not validated."""
+    """Return the configuration with other, unvalidated values of `training`."""
     return config.model_copy(update={"training": config.training.model_copy(update=values)})
 
 
@@ -152,15 +150,14 @@ def without_pretrained(config: _M) -> _M:
 class TeacherConfig(StrictModel):
     """A network whose predicted depth is a label in addition to the loss; its weights stay.
 
-    network: what `stadia predict` takes: a run, a checkpoint, a name of `stadia list networks`, hf:ORG/NAME, a folder
-        or module:Class; null: none. "auto" is `base` if depth of one camera starts from it in `selfsup` or `metric`,
-        else none.
+    network: any network of `stadia predict`, or null. "auto" is `base` if depth of one camera starts from it in
+        `selfsup` or `metric`.
     settings: keys of a network without a run, `network.KEY=VALUE`.
-    weight: of the difference.
-    gradient_weight: of the gradients of the difference at four sizes (MiDaS, arXiv 1907.01341: 0.5).
+    weight: weight of the difference.
+    gradient_weight: weight of the difference's gradients at four sizes (MiDaS, arXiv 1907.01341: 0.5).
     until: share of the steps at which the weight has fallen to 0, linearly; null keeps the weight.
-    max_contradiction: the teacher does not count at pixels whose photometric residual by its depth exceeds the
-        student's by more than this.
+    max_contradiction: the teacher does not count at pixels whose photometric residual exceeds the student's by more
+        than this.
     """
 
     network: str | None = "auto"
@@ -195,8 +192,8 @@ class SelfSupervisedConfig(RecipeConfig):
 
     backbone_lr_factor: learning rate of the depth network's backbone over `optimizer.lr`; null: 0.1 if published
         weights predict depth already (MiDaS, arXiv 1907.01341), else 1.
-    depth_from_step: updates before which the depth network stays as it is. "auto": a quarter of the steps, at most 100,
-        if published weights predict depth and the motion of one camera is learned; else 0.
+    depth_from_step: the depth network stays unchanged before this step. "auto": a quarter of the steps, at most 100, if
+        published weights predict depth and the motion of one camera is learned; else 0.
     teacher: network whose depth is a label in addition to the loss; `teacher=NETWORK` for short.
     """
 

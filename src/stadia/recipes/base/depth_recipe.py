@@ -1,4 +1,4 @@
-"""`DepthRecipe`: a recipe that learns depth from recordings. `DepthPredictor`: what predicts when it is trained."""
+"""`DepthRecipe`: a recipe that learns depth from recordings. `DepthPredictor`: its trained network."""
 
 from __future__ import annotations
 
@@ -58,38 +58,37 @@ ALIGNMENTS = {
     DepthScale.AFFINE_INVERSE: "scale and shift fitted",
     DepthScale.AFFINE_DEPTH: "scale and shift of depth fitted",
 }
-"""Alignment of depth to the truth in validations, as it is printed."""
+"""Validations print this alignment of depth to the truth."""
 
 
 BACKBONE_LR_FACTOR = 0.1
-"""Default for a backbone whose weights predict depth (DPT, section 4: 1e-5 and 1e-4)."""
+"""A backbone whose weights predict depth learns more slowly (DPT, section 4: 1e-5 and 1e-4)."""
 
 STARTED_IMAGES = 16
-"""Training images whose median output sets the scale of published weights."""
+"""The median output for this many training images sets the scale of published weights."""
 
 START_FAR = 20.0
-"""Ratio of the farthest depth, at an output of 0, to the initial one."""
+"""The farthest depth, at an output of 0, is this many times the initial one."""
 
 
 class DepthRecipe(
     Recipe[VideoConfigT, VideoDataT, VideoInputsT, VideoTargetsT],
     Generic[VideoConfigT, VideoDataT, VideoInputsT, VideoTargetsT],
 ):
-    """Learns from frames of recordings, with or without source frames (`data.offsets=[]`); predicts depth of an image.
+    """Learn from frames of recordings, with or without source frames (`data.offsets=[]`); predict depth of an image.
 
-    A recipe defines its `depth_scale`. If its `model` is a `DepthNetwork` or a `DepthPoseNet`, that predicts; else it
-    defines `inverse_depth`.
+    A recipe defines its `depth_scale`, and `inverse_depth` unless its `model` is a `DepthNetwork` or a `DepthPoseNet`.
 
     Args:
         config: with every "auto" resolved. `data.height` and `data.width` are the size of the network's images,
-            `data.crop` the part of each image that the network gets.
+            `data.crop` the part of each image for the network.
     """
 
     training_camera: TrainedCamera | None = None
     """The camera of the images that trained; None if there are several."""
 
     focal: Tensor
-    """() fx / width of the cameras that trained, (n,) with several data sets; 0 before training."""
+    """fx / width () of the cameras that trained, (n,) with several data sets; 0 before training."""
 
     def __init__(self, config: VideoConfigT) -> None:
         super().__init__(config)
@@ -198,12 +197,12 @@ class DepthRecipe(
 
     @property
     def depth_from_step(self) -> int:
-        """Return the updates before which the depth network stays as it is."""
+        """Return the step before which the depth network stays unchanged."""
         return 0
 
     @property
     def holds_depth(self) -> bool:
-        """Return whether depth needs no gradient in this step. Several processes expect one."""
+        """Return whether depth needs no gradient in this step; several processes must agree."""
         return self.global_step < self.depth_from_step and not torch.distributed.is_initialized()
 
     def parameter_groups(self) -> optim.Groups:
@@ -342,7 +341,7 @@ class DepthPredictor:
     network is not used.
 
     precision: "bf16" runs the networks under autocast; the maps are float32.
-    flip: whether maps are averaged with the mirrored image's (`average_mirrored`).
+    flip: average maps with the mirrored image's (`average_mirrored`).
     """
 
     flip = False
@@ -368,7 +367,7 @@ class DepthPredictor:
         self.device, self.recipe = device, self.recipe.to(device)
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """Predict (B, 3, H, W) to (B, 1, H, W), in 1/m or less by `depth_scale`."""
+        """Predict (B, 3, H, W) to (B, 1, H, W), in the unit of `depth_scale`."""
         return self.maps(image, camera).inverse_depth
 
     @torch.inference_mode()
@@ -405,7 +404,7 @@ class DepthPredictor:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
-        """Return (..., 1, 1, 1): this camera's focal length over the training's; 1 if the network uses the camera."""
+        """Return this camera's focal length over the training's (..., 1, 1, 1); 1 if the network uses the camera."""
         network = self.recipe.depth_network
         if network is not None and network.uses_camera:
             return torch.ones(1, 1, 1, 1).to(image)
@@ -418,10 +417,9 @@ def average_mirrored(
 ) -> PredictedMaps:
     """Return the mean of the maps of images and of the mirrored maps of the mirrored images.
 
-    The right view's inverse depth stays: in a mirrored image the other camera of the rig is on the other side.
+    The right view's inverse depth stays, because mirroring swaps the cameras of the rig.
 
-    Source: post-processing of Godard et al., "Unsupervised Monocular Depth Estimation with Left-Right Consistency",
-    CVPR 2017, section 3.3, without its weights at the edges.
+    Source: post-processing of Godard et al., CVPR 2017, section 3.3, without its weights at the edges.
     """
     maps, mirrored = predict(image, camera), predict(*mirror(image, camera))
     inverse_depth = (maps.inverse_depth + mirrored.inverse_depth.flip(-1)) / 2

@@ -1,7 +1,6 @@
 """Choose the depth at which a training starts: the given one, or the median of the matches of some stereo pairs.
 
-The photometric loss finds a match only near its start (docs/results/depth.md). So a start out of reach of the
-matches is moved to them.
+The photometric loss finds a match only near its start (docs/results/depth.md).
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.diagnostics.preflight.two_view_geometry import Array
 from stadia.models.depth.config import DepthNetworkConfig
 
-DIGITS = 3  # significant digits of the depths that are written into the configuration
-PAIRS = 6  # stereo pairs that are matched, spread over the recordings
-QUICK_PAIRS = 2  # stereo pairs that clear most given starts; all are matched only for the others
+DIGITS = 3  # significant digits of depths in the configuration
+PAIRS = 6  # matched stereo pairs, spread over the recordings
+QUICK_PAIRS = 2  # stereo pairs that confirm most given starts; the others use all
 MIN_MATCHES = 30  # matches that give a median
 
 RANGE_PERCENTILES = 2.0, 75.0
-"""Nearest and farthest matches: the far ones are uncertain."""
+"""Nearest and farthest matches are at these percentiles, because far ones are uncertain."""
 
 
 def resolve_initial_depth(
@@ -32,7 +31,7 @@ def resolve_initial_depth(
 ) -> DepthNetworkConfig:
     """Return the configuration with a number for `init_depth_m`; print it unless it is the given one.
 
-    stereo: recordings whose stereo pairs train; none for one camera, which has no scale.
+    stereo: recordings whose stereo pairs train.
     """
     given = config.init_depth_m
     if given != "auto" and (not stereo or not _is_out_of_reach(given, measure_match_depth(stereo, QUICK_PAIRS))):
@@ -62,7 +61,7 @@ def _is_out_of_reach(start_m: float, matches: MatchDepth) -> bool:
 
 
 def _fit_to_matches(config: DepthNetworkConfig, matches: MatchDepth) -> DepthNetworkConfig:
-    """Return the configuration that starts at the median of the matches, with a range that holds them.
+    """Return the configuration that starts at the median of the matches, with a range that includes them.
 
     Only the default range is replaced. A median outside of the given range is moved into it.
     """
@@ -89,14 +88,14 @@ def _round(depth_m: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class MatchDepth:
-    """Depth of matches by the rig. depth_m: (M,) metres.  pairs: stereo pairs that were matched."""
+    """Depth of matches by the rig. depth_m: (M,) metres.  pairs: number of matched stereo pairs."""
 
     depth_m: Array
     pairs: int
 
     @property
     def is_known(self) -> bool:
-        """Whether there are enough matches for a median."""
+        """Return whether there are enough matches for a median."""
         return len(self.depth_m) >= MIN_MATCHES
 
     @property

@@ -1,4 +1,4 @@
-"""Open what a command calls a network: a checkpoint, a run, or a published or own network."""
+"""Open a command's network: a checkpoint, a run, or a published or own network."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class NetworkRecipeConfig(StrictModel):
 
 
 class NetworkRecipe(DepthRecipe[NetworkRecipeConfig]):
-    """A depth network with its published weights, for prediction alone."""
+    """A depth network with its published weights, for prediction only."""
 
     recipe = NETWORK_RECIPE
 
     def __init__(self, config: NetworkRecipeConfig, model: DepthNetwork) -> None:
         super().__init__(config)
         self.model = model
-        self.focal.fill_(model.training_focal or 0.0)  # 0: depth stays as it is with any camera
+        self.focal.fill_(model.training_focal or 0.0)  # 0: depth stays unchanged with any camera
 
     @property
     def depth_scale(self) -> DepthScale:
@@ -69,7 +69,7 @@ def make_network_recipe(config: DepthModelConfig, model: DepthNetwork, size: tup
 
 
 def describe_recipe(recipe: NetworkRecipe) -> dict[str, Any]:
-    """Return the configuration that a checkpoint of the recipe holds."""
+    """Return the configuration in a checkpoint of the recipe."""
     data = {"height": recipe.height, "width": recipe.width}
     return {"data": data, "model": recipe.config.model.model_dump(mode="json")}
 
@@ -91,15 +91,15 @@ def load_network_recipe(checkpoint: Checkpoint) -> NetworkRecipe:
 
 
 DEFAULT_SIZE = (480, 640)
-"""(height, width) of the image that sizes a network without an input."""
+"""This (height, width) sizes a network without an input."""
 
 FindSize = Callable[[], tuple[int, int]]
-"""Returns (height, width) of the images of an input."""
+"""A function that returns (height, width) of the images of an input."""
 
 
 @dataclass(frozen=True)
 class NetworkCheckpoint(Checkpoint):
-    """A network that no run trained, where commands take a checkpoint. recipe: predicts by it."""
+    """A network that no run trained, for commands that take a checkpoint."""
 
     recipe: NetworkRecipe
 
@@ -141,7 +141,7 @@ def open_network_checkpoint(
 
     Args:
         network: a checkpoint, a run's folder; a name of `stadia list networks`, hf:ORG/NAME[@REVISION], a folder of
-            transformers, or module:Class of your own.
+            transformers, or your own module:Class.
         find_size: returns (height, width) of the images, which size a network without a run.
         settings: its keys, `network.KEY=VALUE`.
 
@@ -208,13 +208,13 @@ def describe_import(source: Path, kind: str) -> dict[str, Any]:
 
 
 IMPORTS = ("monodepth2", "dpt", "midas")
-"""Programs whose published files are imported; midas is MiDaS 2.1, and MiDaS 3 by files of DPT."""
+"""Published files of these programs are imported; midas is MiDaS 2.1, and MiDaS 3 has files of DPT."""
 
 
 def import_network(source: Path, kind: str, out: Path, settings: Sequence[str] = ()) -> NetworkRecipe:
     """Write published files of another program as a checkpoint of stadia; return its recipe.
 
-    Raises CheckpointError with the names of weights that are missing, left over or of another shape.
+    Raises CheckpointError for weights that are missing, left over or of another shape.
     """
     if out.suffix != ".safetensors":
         fix = f"--out {out.with_suffix('.safetensors').name}"

@@ -1,4 +1,4 @@
-"""Depth and camera motion without labels: the networks, `ViewSynthesis`, and what a training step logs."""
+"""Depth and camera motion without labels: the networks, `ViewSynthesis`, and logged statistics."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def check_networks(config: SelfSupervisedConfig) -> None:
 
 MAX_HELD_STEPS = 100
 HELD_SHARE = 0.25
-"""The motion is found with the depth of the start for at most so many updates, and this share of all."""
+"""The motion is found with unchanged depth for at most this share of all updates."""
 
 
 def find_depth_start(config: SelfSupervisedConfig, *, starts_from_depth: bool, last_step: int) -> int:
-    """Return `depth_from_step` with "auto" resolved: the updates before which the depth network stays as it is.
+    """Return `depth_from_step` with "auto" resolved.
 
     A pose network without a motion yet would spoil the depth of the start (docs/results/depth.md).
     """
@@ -100,14 +100,14 @@ class ViewSynthesis:
 
     Args:
         config: with `data.stereo` resolved.
-        has_known_motion: the recorded motion (of a map) replaces the predicted one, and trains the pose network.
+        has_known_motion: the recorded motion of a map replaces the predicted one, and trains the pose network.
     """
 
     def __init__(self, config: SelfSupervisedConfig, *, has_known_motion: bool = False) -> None:
         self.config, self.has_known_motion = config, has_known_motion
         self.loss = load_loss(config.loss.name, SelfSupervisedLoss)(config.loss)
         self.measured = MeasuredTerms(config.loss)
-        # Only with brightness: checkpoints without it have no buffers of a gate.
+        # Only with brightness: other checkpoints have no buffers of a gate.
         self.gate = BrightnessGate(config.loss.brightness_from_step) if config.model.brightness else None
         self.start_validation(DepthScale.UP_TO_SCALE)
         # predicted and true motions of the last validation, of all processes
@@ -142,7 +142,7 @@ class ViewSynthesis:
         self.loss, self.measured = type(self.loss)(config), MeasuredTerms(config)
 
     def take_motion(self, batch: Batch[Inputs, VideoTargetsT], prediction: Prediction) -> Prediction:
-        """Return the prediction with the motion of the map, if known; itself without a map."""
+        """Return the prediction with the motion of the map, if known."""
         if not self.has_known_motion:
             return prediction
         true = batch.targets.T_source_target_true
@@ -175,9 +175,9 @@ class ViewSynthesis:
 
     @torch.no_grad()
     def loss_cases(self, source_names: Sequence[str], end: int) -> Mapping[str, LossCase]:
-        """Return the loss at step `end`, on a synthetic plane seen by these sources.
+        """Return the loss at step `end` on a synthetic plane seen by these sources.
 
-        With a stereo pair and neighbors in time, also the loss of the neighbors alone.
+        With a stereo pair and neighbors in time, also return the loss of the neighbors alone.
         """
         model, weights = self.config.model, self.config.loss
         _, motion_only_sources = self.loss.split_sources(source_names, end)
@@ -217,9 +217,8 @@ class ViewSynthesis:
     ) -> dict[str, Tensor | float]:
         """Return scores of a batch: `residual`, `residual_unwarped` (identity reprojection), and depth scores.
 
-        With ground truth: `abs_rel`, `rmse`, `d1`, median-scaled unless in metres. Uncertainty and brightness do not
-        enter the residual, which they could lower alone. A trained uncertainty is scored against the residual and
-        against depth errors.
+        With ground truth these are `abs_rel`, `rmse` and `d1`, median-scaled unless in metres. Uncertainty and
+        brightness do not enter the residual. A trained uncertainty is scored against the residual and depth errors.
 
         Args:
             step: updates made.
@@ -260,7 +259,7 @@ class ViewSynthesis:
     def residual_ratios(self) -> dict[str, float]:
         """Return `warped_over_unwarped`, the residual without auto-mask over the unwarped one.
 
-        Both are means over the samples of the validation: the mean of ratios would follow single pairs of equal images.
+        Both are means over the samples, because single pairs of equal images would dominate a mean of ratios.
         """
         means, (over, under) = self.residuals.means(), ("warped", "unwarped")
         names = [name.removesuffix(under) for name in means if name.rpartition("/")[2] == under]
@@ -269,7 +268,7 @@ class ViewSynthesis:
     def motion_scores(self) -> dict[str, float]:
         """Return slope and correlation of predicted over true motion by axis, if poses are known.
 
-        With several data sets also `NAME/motion_scale`, the factor from predicted to true motion.
+        With several data sets also return `NAME/motion_scale`, the factor from predicted to true motion.
         """
         self.epoch_motions = self.motions.collect()
         scales = {f"{name}/motion_scale": scale for name, scale in self.motions.scales().items()}
@@ -322,7 +321,7 @@ class ViewSynthesis:
 
 
 MOTION_WEIGHT = 0.02
-"""Weight of the pose network's error against the map."""
+"""The pose network's error against the map has this weight."""
 
 
 def add_motion_term(
@@ -330,7 +329,7 @@ def add_motion_term(
 ) -> LossReport:
     """Return the report with the term "motion_of_map", which teaches the pose network the motion of a map.
 
-    The error is the parallax of a wrong motion at the median depth of the points, over the parallax of the motion.
+    The error is the parallax of a wrong motion at the median depth of the points, over the motion's parallax.
 
     T_predicted, T_known: (B, N, 4, 4), the latter NaN if unknown.  depth: of the points, in their unit.
     """
@@ -348,10 +347,10 @@ def add_motion_term(
 # -- scalars of depth, motion, brightness, uncertainty and the auto-mask that each training step logs
 
 PIXEL_STRIDE = 8
-"""Every n-th pixel along each axis is used, since medians sort the pixels."""
+"""Every n-th pixel along each axis is used, because medians sort the pixels."""
 
 BOUND_TOLERANCE = 0.05
-"""Relative distance to a bound within which depth is at the bound."""
+"""Depth within this relative distance of a bound is at the bound."""
 
 QUANTILE_PERCENTS = (10, 50, 90)
 
@@ -362,7 +361,7 @@ def min_reprojection_stats(
     """Return `auto_masked`, `outside` (pixels that no source shows) and `explained_by/SOURCE`, as shares.
 
     winner: (B, 1, H, W) int, of `LossReport.maps`.
-    depth_sources: indices of the sources that train depth (`SelfSupervisedLoss.split_sources`).
+    depth_sources: indices of the sources that train depth.
     """
     stats = {"auto_masked": find_masked_pixels(winner, len(source_names)).float().mean()}
     sampled = winner[..., ::PIXEL_STRIDE, ::PIXEL_STRIDE]

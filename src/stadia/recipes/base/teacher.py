@@ -21,7 +21,7 @@ from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.base.network_checkpoint import describe_network, open_network_checkpoint
 
 FindResidual = Callable[[Tensor], Tensor]
-"""Returns the photometric residual (B, 1, H, W) of inverse depth (B, 1, H, W)."""
+"""A function that returns the photometric residual (B, 1, H, W) of inverse depth (B, 1, H, W)."""
 
 
 def open_teacher(config: TeacherConfig, height: int, width: int) -> tuple[DepthPredictor, str]:
@@ -54,7 +54,7 @@ def choose_teacher(config: ConfigT) -> ConfigT:
 
 
 def check_teacher(config: TeacherConfig, height: int, width: int, console: Console) -> None:
-    """Open a teacher before the data are decoded, and print what it predicts; nothing without one."""
+    """Open a teacher before the data are decoded, and print its output."""
     if not config.is_used:
         return
     predictor, licence = open_teacher(config, height, width)
@@ -63,14 +63,14 @@ def check_teacher(config: TeacherConfig, height: int, width: int, console: Conso
 
 
 class TeacherTerm:
-    """Add the difference from a teacher's depth to the loss of a batch. Checkpoints do not hold the teacher."""
+    """The difference from a teacher's depth in the loss of a batch. Checkpoints do not contain the teacher."""
 
     def __init__(self, config: TeacherConfig) -> None:
         self.config = config
         self._predictor: DepthPredictor | None = None
 
     def weight(self, step: int, last_step: int) -> float:
-        """Return the weight at a step: it falls linearly to 0 at the share `until` of the steps."""
+        """Return the weight at a step, which falls linearly to 0 at the share `until` of the steps."""
         if not self.config.is_used:
             return 0.0
         if self.config.until is None or last_step <= 0:

@@ -1,4 +1,4 @@
-"""Record the frames that train in run.json, and find the scored frames that trained the network."""
+"""Record the frames that train in run.json, and find scored frames that trained the network."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from stadia.evaluation.frame_preparation import frame_name
 from stadia.files.input_files import name_parser_errors
 from stadia.files.run_facts import RUN_FILE, read_run_facts
 
-# -- what trains, for run.json: a resume compares it, and scores find trained frames
+# -- training frames for run.json: a resume compares them, and scores find them
 
 POSE_FREQUENCIES = (2.0, 3.0, 5.0, 7.0)
-"""Squares of the frequencies whose cosines weigh the numbers of the poses."""
+"""The cosines of these squared frequencies weigh the numbers of the poses."""
 
 
 def describe_split(split: TrainValSplit, *, trains_depth: bool) -> dict[str, object]:
@@ -65,7 +65,7 @@ def measure_poses(recording: Recording) -> list[float] | None:
 
 
 def describe_depth(frames: Sequence[TargetFrames]) -> dict[str, str | None]:
-    """Return a hash of the depth files that frames read, by the name of their recording; None without any."""
+    """Return a hash of the depth files of frames, by the name of their recording, or None."""
     images: dict[str, set[tuple[int, str]]] = {}
     for part in frames:
         images.setdefault(part.recording.name, set()).update((index, part.side) for index in part.indices)
@@ -95,7 +95,7 @@ IMAGES_TRAINED = "the network was trained on image files, which cannot be compar
 
 @dataclass(frozen=True)
 class ScoredUnits:
-    """Plural nouns for notes: what is scored, its group, and what a group shows."""
+    """Plural nouns for notes: scored units, their group, and a group's content."""
 
     frames: str
     drives: str
@@ -108,11 +108,11 @@ IMAGES = ScoredUnits("images", "scenes", "scenes")
 
 @dataclass(frozen=True)
 class TrainedInput:
-    """What trained of the input of a prediction.
+    """The part of a prediction's input that trained.
 
-    names: of the frames of the input that trained; None if unknown.
-    is_of_training: whether these, or others of their recording, video or session, trained.
-    overlap: with the recording that was predicted; None for a video file or an image.
+    names: frames of the input that trained; None if unknown.
+    is_of_training: these, or others of their recording, video or session, trained.
+    overlap: with the predicted recording; None for a video file or an image.
     """
 
     names: frozenset[str] | None = None
@@ -126,10 +126,10 @@ class TrainingOverlap:
 
     is_known: false without a record.
     trained: indices of frames that trained, by recording name.
-    copies: which of them trained under another name, in another recording, or of another camera.
-    sessions: by recording name, the session (drive) that trained with this or another frame of it.
+    copies: trained frames under another name, in another recording, or of another camera.
+    sessions: by recording name, the session (drive) that trained with any frame of it.
     words: nouns for notes.
-    reason: why the training, or a part of it, cannot be compared; "" if all is compared.
+    reason: why the training, or a part of it, cannot be compared; or "".
     """
 
     is_known: bool
@@ -141,7 +141,7 @@ class TrainingOverlap:
 
     @classmethod
     def find(cls, run: Path, recordings: Sequence[Recording], indices: Indices | None = None) -> TrainingOverlap:
-        """Return the overlap with the training recorded in run.json (`describe_split`).
+        """Return the overlap with the training recorded in run.json.
 
         A frame matches by the fingerprint of its recording or video and its number, or by the content of its file.
 
@@ -180,13 +180,13 @@ class TrainingOverlap:
     def find_input(
         cls, run: Path, *, recording: Recording | None, indices: Sequence[int], video_hash: str, names: Sequence[str]
     ) -> TrainedInput:
-        """Return what trained of the input of a prediction; a single image is not compared.
+        """Return the part of a prediction's input that trained; a single image is not compared.
 
         Args:
             recording: of a data set; None for a video file or an image.
-            indices: of its frames that are predicted.
-            video_hash: of a video file, else "".
-            names: of the frames that are predicted; empty: all of the video.
+            indices: predicted frames.
+            video_hash: of a video file, or "".
+            names: names of predicted frames; empty: all of the video.
         """
         if recording is not None:
             return cls.find(run, [recording], {recording.name: indices}).find_in_recording(recording)
@@ -200,7 +200,7 @@ class TrainingOverlap:
         return TrainedInput(trained.intersection(names) if names else trained, is_of_training=bool(trained))
 
     def find_in_recording(self, recording: Recording) -> TrainedInput:
-        """Return what trained of a recording, among the frames of this overlap."""
+        """Return the part of a recording that trained."""
         if not self.is_known:
             return TrainedInput(overlap=self)
         names = frozenset(frame_name(recording, index) for index in self.trained.get(recording.name, ()))
@@ -229,7 +229,7 @@ class TrainingOverlap:
         return sum(len(self.trained[name].intersection(frames)) for name, frames in indices.items())
 
     def count_same_session(self, indices: Indices) -> int | None:
-        """Return how many frames did not train but are of a session that did; None if unknown."""
+        """Return the count of frames that did not train but are of a session that did; None if unknown."""
         if not self.is_known:
             return None
         return sum(len(set(frames) - self.trained[name]) for name, frames in indices.items() if name in self.sessions)
@@ -274,7 +274,7 @@ class TrainingOverlap:
 
 
 def note_trained(trained: int | None, total: int) -> str:
-    """Return the sentence for a prediction that uses frames of the training; "" without any."""
+    """Return the sentence for a prediction that uses frames of the training, or ""."""
     return f"{trained} of the {total} frames were in the training: unseen images may be worse" if trained else ""
 
 
@@ -282,7 +282,7 @@ def note_trained(trained: int | None, total: int) -> str:
 
 
 class TrainedData(StrictModel):
-    """Facts of run.json about what trained. Other keys are ignored.
+    """Facts of run.json about the training frames. Other keys are ignored.
 
     fingerprints: of the recordings that trained or validated, by name.
     train_frames, train_videos: [start, stop) blocks of numbers, by recording name and by the content of a video.
@@ -302,7 +302,7 @@ class TrainedData(StrictModel):
 
 @dataclass(frozen=True)
 class _Record:
-    """What trained, of all data sets.
+    """The training frames of all data sets.
 
     recordings, videos: blocks of frame numbers by their recording's fingerprint, and by the content of their video.
     images: contents of image files.
@@ -321,7 +321,7 @@ class _Record:
 
 
 def _read_record(run: Path) -> _Record:
-    """Return what run.json holds; nothing without run.json. Raises DataError for a damaged file."""
+    """Return the record in run.json, or an empty one. Raises DataError for a damaged file."""
     stored = read_run_facts(run).data if (run / RUN_FILE).is_file() else {}
     with name_parser_errors(run / RUN_FILE, expected="the facts of a training", fix="restore the file"):
         first = TrainedData.model_validate(stored)

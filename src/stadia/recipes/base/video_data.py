@@ -78,7 +78,7 @@ class VideoData:
 
     config: of the data, with every "auto" resolved.
     split: frames behind the loaders.
-    train, val: loaders; val is None without validation data.
+    train, val: loaders; val may be None.
     """
 
     config: DatasetConfig
@@ -135,13 +135,13 @@ class VideoData:
 
 
 STATIC_CAMERA = "D03"
-"""Finding that is a note without neighbors in time."""
+"""This finding is a note without neighbors in time."""
 
 LITTLE_PARALLAX = "D18"
-"""Finding that is left out without neighbors in time."""
+"""This finding is left out without neighbors in time."""
 
 MAX_SPARSE_SHARE = 0.35
-"""Maximum labeled share of sparse depth: LiDAR has less, depth cameras and renderers more."""
+"""LiDAR labels a smaller share; depth cameras and renderers label more."""
 
 
 def measure_labeled_share(recording: Recording) -> float:
@@ -209,7 +209,7 @@ def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, co
     for line in summarize_recordings(unique_recordings([*split.train, *split.val])):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for recording in unique_recordings([*split.train, *split.val]):
-        if selection := getattr(recording, "selection", None):  # of your own video: which frames were left out
+        if selection := getattr(recording, "selection", None):  # of your own video: frames that were left out
             console.print(f"{recording.name}: {selection}", markup=False, soft_wrap=True)
     return VideoData(config, split, *make_loaders(train, val, training, seed=seed))
 
@@ -219,7 +219,7 @@ def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, co
 
 @dataclass(frozen=True)
 class MultiVideoData(VideoData):
-    """Several data sets as one. `config` is the first data set's, with the rest in it; `split` holds all frames.
+    """Several data sets as one. `config` is the first data set's, with the rest in it; `split` has all frames.
 
     parts: each data set by name, the first one first.
     """

@@ -1,7 +1,7 @@
 """Learn the camera height above the road over the epochs of a training, for each group of equal cameras.
 
-Each inlier object of a frame gives a camera height. Medians over objects and frames give the height of an epoch
-(`estimate_epoch_height`), which `CameraHeights` averages.
+Each inlier object of a frame gives a camera height. Medians over objects and frames give the height of an epoch, which
+`CameraHeights` averages.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ MIN_MOUNT_RATIO = 1.2
 """A group has several mounts if the heights of its recordings have a gap of this factor."""
 
 MIN_MOUNT_SHARE = 0.1
-"""Least share of the frames on each side of such a gap."""
+"""Each side of such a gap has this share of the frames."""
 
 MIN_MOUNT_SEPARATION = 4.0
-"""Least distance of both sides over the median absolute deviation from its side."""
+"""Each side's distance from the gap, over its median absolute deviation, is at least this."""
 
 MIN_SIDE_RECORDINGS = 3
-"""Recordings on a side whose medians show how much recordings of one mount differ."""
+"""With this many recordings on a side, their medians show the spread of one mount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ class HeightObservations:
 
     group, recording: (F,) of each frame.
     road_m: (F,) the camera height over the road in the depth of the frame; NaN without a road.
-    height_mismatch: (F,) the logarithm of the ratio of two estimates of that height; NaN without a road.
-    image: (M,) number of the frame that shows each object.
-    camera_m: (M,) the camera height from the size of the object and its depth; NaN if unknown.
-    horizon_m: (M,) from its size against the horizon, without depth; NaN if unknown, not positive above the horizon.
+    height_mismatch: (F,) log ratio of two estimates of that height; NaN without a road.
+    image: (M,) the frame of each object.
+    camera_m: (M,) the camera height by the object's size and depth; NaN if unknown.
+    horizon_m: (M,) by its size and the horizon, without depth; NaN if unknown, not positive above the horizon.
     """
 
     group: NDArray[np.int64]
@@ -80,15 +80,14 @@ class HeightObservations:
 class EpochEstimate:
     """The estimate of an epoch for a group.
 
-    camera_m: the median over frames, or their mean (`pool`).  frames: with an inlier object, of `frames_seen`.
-    kept: share of inlier objects.  low_m, high_m: the quartiles of the frames.  spread: between these, over the median.
-    horizon_m: the median over all objects by the horizon, without depth, about 3 % too low; NaN if too few objects
-        agree.
-    road_m: the median over frames of the camera height over the road in their own depth; NaN without a road.
-    height_mismatch: the median over frames of the absolute logarithm of the ratio of two estimates of that height.
-    refused: why it is not used; "" if it is.
-    locked_height: the height at which the absolute test keeps only objects that confirm it; "" if it does not.
-    apart: why the cameras of the group cannot have one height; "" if they can. The learnt height is dropped then.
+    camera_m: the median over frames, or their mean (`pool`).  frames: frames with an inlier object, of `frames_seen`.
+    kept: share of inlier objects.  low_m, high_m: quartiles of the frames.  spread: their distance over the median.
+    horizon_m: the median over all objects by the horizon, about 3 % too low; NaN if too few objects agree.
+    road_m: the median camera height over the road in the frames' own depth; NaN without a road.
+    height_mismatch: the median absolute log ratio of two estimates of that height.
+    refused: why it is not used, or "".
+    locked_height: the height at which the absolute test keeps only objects that confirm it, or "".
+    apart: why the cameras of the group cannot have one height, or "". Then the learned height is dropped.
     """
 
     camera_m: float
@@ -132,10 +131,10 @@ def estimate_epoch_height(
     if tested:
         keep = np.abs(np.log(comparable_m / known_m)) < config.tolerance if absolute else agree
     if agree.sum() <= config.min_inlier_share * has_height.sum():
-        horizon_m = math.nan  # they agree on no horizon: depth has learnt none yet
+        horizon_m = math.nan  # they agree on no horizon: depth has learned none yet
     if epoch >= config.first_epoch:
         frames, medians = compute_frame_medians(observed.image[has_height], observed.camera_m[has_height])
-        # Without a plane, the objects on the road have no meaning. NaN counts as flat.
+        # Without a plane, objects on the road have no meaning. NaN counts as flat.
         flat = ~(np.abs(observed.height_mismatch[frames]) >= config.max_height_mismatch)
         _check_one_mount(observed.recording[frames[flat]], np.log(medians[flat]), known_m)
     _, heights = compute_frame_medians(observed.image[keep], observed.camera_m[keep])
@@ -197,7 +196,7 @@ def _find_refusal(estimate: EpochEstimate, config: CameraHeightsConfig, *, teste
 def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: float) -> None:
     """Raise RunError if the medians of the recordings of a group have a wide gap: several camera heights.
 
-    Nothing is raised if depth has not converged yet, or if single frames vary more than the two sides.
+    Depth must have converged, and single frames must vary less than the two sides.
     """
     names, counts = np.unique(recording, return_counts=True)
     names, counts = names[counts >= MIN_FRAMES], counts[counts >= MIN_FRAMES]
@@ -238,7 +237,7 @@ def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: 
 
 @dataclass(frozen=True, slots=True)
 class AverageHeight:
-    """The height of a group; NaN if unknown. epochs: that it is averaged over. horizon_m: from the horizon."""
+    """The height of a group; NaN if unknown. epochs: number of averaged epochs. horizon_m: from the horizon."""
 
     metres: float = math.nan
     epochs: int = 0
@@ -254,7 +253,7 @@ def update_average(before: float, epochs: int, estimate: float, *, step: float =
 
 
 _COLUMNS = tuple(field.name for field in fields(HeightObservations) if field.name != "recording")
-"""Values of a batch, by their names in checkpoints and in `HeightObservations`."""
+"""A batch has these values, by their names in checkpoints and in `HeightObservations`."""
 
 
 class CameraHeights:
@@ -264,13 +263,13 @@ class CameraHeights:
         self.config = config or CameraHeightsConfig()
         self.epoch = 0
         self.heights = {group: AverageHeight(metres, 1) for group, metres in self.config.known_m.items()}
-        self.held_until: dict[int, int] = {}  # the last epoch after which the height of a group stays as it is
+        self.held_until: dict[int, int] = {}  # the height of a group stays after this epoch
         self._observed: list[dict[str, Any]] = []  # batches of this epoch, on their device
 
     def begin(self, epoch: int) -> dict[int, EpochEstimate]:
         """Set the epoch, from 0, before each step. At a new one, return the estimates of the last, by group.
 
-        Called by all processes at the same step.
+        All processes call it at the same step.
         """
         if epoch == self.epoch:
             return {}
@@ -412,7 +411,7 @@ def _join_batches(parts: Sequence[Sequence[Mapping[str, Any]]]) -> HeightObserva
     for column in _COLUMNS:
         dtype = np.int64 if column in ("group", "image") else np.float64
         values = [batch[column].numpy().astype(dtype) for batch in batches]
-        if column == "image":  # its number in the batch, to that of its frame
+        if column == "image":  # its number in the batch, converted to the number of its frame
             values = [value + start for value, start in zip(values, first, strict=False)]
         joined[column] = np.concatenate([np.zeros(0, dtype), *values])
     recordings = [name for batch in batches for name in batch["recordings"]]
@@ -420,17 +419,17 @@ def _join_batches(parts: Sequence[Sequence[Mapping[str, Any]]]) -> HeightObserva
 
 
 def _select_heights(group: Tensor, values: Mapping[int, float]) -> Tensor:
-    """Return (B,) the values of groups (B,), NaN for those without. Waits for no device."""
+    """Return the values (B,) of groups, or NaN, without waiting for a device."""
     selected = torch.full(group.shape, math.nan, device=group.device)
     for number, value in values.items():
         selected = selected.masked_fill(group == number, value)
     return selected
 
 
-# -- which heights metres rest on, and why there are none
+# -- heights from which metres come, or the reason against metres
 
 MAX_HEIGHT_LOG_ERROR = 0.1
-"""Maximum log ratio between the known height and the height in predicted depth, for metres."""
+"""In metres, the known height and the height in predicted depth differ by less in the logarithm."""
 
 
 def follows_height(predicted_m: float, known_m: float) -> bool:
@@ -453,7 +452,7 @@ def describe_height_priors(config: RoadConfig) -> str:
 def explain_missing_scale(
     epoch_heights: Mapping[str, Sequence[EpochHeight]], known_m: Sequence[float], predicted_m: Sequence[float]
 ) -> str:
-    """Return why depth is not in metres: what each camera group lacks.
+    """Return why depth is not in metres: the missing condition of each camera group.
 
     epoch_heights: the epochs of each group.
     known_m, predicted_m: of each group, its height and the one in predicted depth; NaN if unknown.

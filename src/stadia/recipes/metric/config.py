@@ -12,7 +12,7 @@ from stadia.losses.config import MetricScaleConfig
 from stadia.recipes.base.config import RunName, SelfSupervisedConfig, TeacherConfig
 
 PLAUSIBLE_HEIGHT_M = 0.1, 30.0
-"""Least and greatest height of a camera above the road."""
+"""A camera above the road has a height in this range."""
 
 Height = Annotated[float, Field(ge=PLAUSIBLE_HEIGHT_M[0], le=PLAUSIBLE_HEIGHT_M[1])]
 

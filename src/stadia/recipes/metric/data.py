@@ -85,7 +85,7 @@ class MultiRoadData(MultiVideoData):
 
 
 def join_mask_findings(parts: Sequence[Sequence[Finding]]) -> list[Finding]:
-    """Return the findings about the masks of all data sets: one needs masks."""
+    """Return the findings about the masks of all data sets; one of them needs masks."""
     findings = [finding for part in parts for finding in part]
     if all(any(finding.severity is Severity.STOP for finding in part) for part in parts):
         return findings
@@ -214,25 +214,25 @@ def _print_notes(
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
-# -- initial heights from silhouettes alone
+# -- initial heights from silhouettes
 #
 # Self-supervised depth has a wrong minimum: a tilted road with matching motion explains images nearly as well as a
 # level road, and its height is wrong (docs/explanation/metric.md). Objects of known height avoid it: they need no
 # depth.
 
 MAX_HEIGHT_FRAMES = 1000
-"""Maximum frames of a group, evenly spaced."""
+"""A group has at most this many frames, evenly spaced."""
 
 MAX_HEIGHT_FACTOR = 1.3
-"""Beyond the ends of an interval by this factor, a height contradicts it."""
+"""A height contradicts an interval if it is outside by this factor."""
 
 MAX_LOG_INTERVAL = math.log(1.3)
-"""Maximum log ratio between the ends of the 95 % interval; a wider one is not used."""
+"""A wider 95 % interval, as a log ratio, is not used."""
 
 
 @dataclass(frozen=True, slots=True)
 class InitialHeights:
-    """By group number: estimates of the height, or reasons against one."""
+    """Estimates of the height, or reasons against one, by group number."""
 
     estimated: Mapping[int, DriveHeights]
     reasons: Mapping[int, str]
@@ -243,7 +243,7 @@ def estimate_initial_heights(
 ) -> InitialHeights:
     """Estimate the height of each camera group from silhouettes.
 
-    groups: their numbers by name (`dataloading.road_samples.number_camera_groups`).
+    groups: their numbers by name.
     height, width: network image size, the unit of `config.border_px`.
     """
     low_m, high_m = PLAUSIBLE_HEIGHT_M

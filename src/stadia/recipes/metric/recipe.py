@@ -1,6 +1,6 @@
 """The recipe `metric`: self-supervised depth of mono road video, in metres by objects of known height.
 
-Each object implies a camera height. Their average supervises every frame with a road (FUMET, arXiv 2312.04530).
+Each object implies a camera height; their average supervises every frame with a road (FUMET, arXiv 2312.04530).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ RoadBatch = Batch[Inputs, RoadTargets]
 class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
     """Self-supervised depth with metres from mono road video: object heights and camera heights give the scale.
 
-    camera_height_m: (groups,) buffer, the camera heights that the weights were trained with, NaN if unknown.
+    camera_height_m: (groups,) buffer, the camera heights of the training, NaN if unknown.
     predicted_height_m: (groups,) buffer, the same in the depth of the last epoch's frames, NaN without a road.
     """
 
@@ -156,7 +156,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
     def metric_scale_loss(self, batch: RoadBatch, prediction: Prediction, photometric: Tensor) -> LossReport:
         """Return the scale loss of a batch. In training, keep the camera heights that its objects imply.
 
-        photometric: (), the loss that `scale.balance` weights it against.
+        photometric: (), the loss against which `scale.balance` weights it.
         """
         targets, camera, group = batch.targets, batch.targets.camera, batch.targets.camera_group
         objects = segments_from_instances(targets.objects[:, 0])
@@ -181,7 +181,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         inlier = weight_objects(
             evidence.horizon_m, reference, spread=heights.outlier_sigma, tolerance=heights.tolerance
         )
-        inlier = inlier * road.median_height.isfinite()[objects.image]  # without a road nothing stands on it
+        inlier = inlier * road.median_height.isfinite()[objects.image]  # without a road no object is on it
         known = KnownHeights(objects, object_m, inlier, self.heights.known_heights(group))
         shares = self.loss_shares()
         report = self.scale_loss(
@@ -304,7 +304,8 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
     # -- validation
 
     def on_validation_start(self) -> None:
-        self.view_synthesis.start_validation(DepthScale.METRES)  # from first to last step, so that scores compare
+        # from first to last step, so that scores are comparable
+        self.view_synthesis.start_validation(DepthScale.METRES)
 
     def validation_step(self, batch: RoadBatch) -> Mapping[str, Tensor | float]:
         predicted, targets = self.model(batch), batch.targets

@@ -12,7 +12,7 @@ from stadia.core.registry import find_nearest_name
 from stadia.files.paths import expand_home
 
 AUTO = "auto"
-"""The preset that is chosen by measuring steps on this machine."""
+"""This preset is chosen by measuring steps on this machine."""
 
 AUTO_RECIPES = "selfsup", "metric"
 
@@ -46,8 +46,7 @@ def list_presets() -> list[tuple[str, str]]:
 def read_preset(preset: str | Path) -> dict[str, Any]:
     """Return the nested values of a preset, with its "recipe".
 
-    preset: a name, or the path of a YAML file. Raises ConfigError for an unknown name, DataError for a file that is not
-        YAML.
+    preset: a name, or the path of a YAML file. Raises ConfigError for an unknown name, DataError for another file.
 
     Examples:
         >>> read_preset("tiny-laptop")["recipe"]

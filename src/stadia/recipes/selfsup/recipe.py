@@ -44,11 +44,11 @@ from stadia.recipes.base.teacher import TeacherTerm, check_teacher, choose_teach
 from stadia.recipes.base.video_data import VideoData, open_data_sets
 from stadia.recipes.selfsup.config import SelfsupConfig
 
-MIN_PLACED = 0.5  # share of the frames that a map must place
-UNIT_FRAMES = 8  # frames by which the unit of a map is measured
+MIN_PLACED = 0.5  # a map must place this share of the frames
+UNIT_FRAMES = 8  # frames that measure the unit of a map
 MIN_RATIOS = 100  # points that give a unit
 ROAD_AHEAD = 6.0, 20.0  # heights of the camera: the road in reach of cameras of 35 to 120 degrees
-DIGITS = 3  # significant digits of the unit that is written into the configuration
+DIGITS = 3  # significant digits of the unit in the configuration
 
 DatasetT = TypeVar("DatasetT", bound=DatasetConfig)
 
@@ -56,7 +56,7 @@ DatasetT = TypeVar("DatasetT", bound=DatasetConfig)
 def resolve_motion(config: SelfsupConfig, console: Console) -> SelfsupConfig:
     """Return the configuration with `motion` resolved: with "map" the data sets take the poses of their maps.
 
-    Prints what is taken, or why a map is not. Raises ConfigError for motion=map without a usable map, or with a loss
+    It prints the reason if a map is not used. Raises ConfigError for motion=map without a usable map, or with a loss
     that gives metres.
     """
     if config.motion == "network":
@@ -122,10 +122,9 @@ def _take_maps(config: SelfsupConfig, console: Console) -> SelfsupConfig:
 
 
 def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> float | None:
-    """Return the metres of one unit of a video's map, by a network whose published weights predict metres.
+    """Return the metres of one unit of a video's map, by a network whose published weights predict metres, or None.
 
-    So the training starts with depth and motion of one scale. The unit is the median ratio of depths in some frames, on
-    the road ahead or else at the points of the map; None if these are too few.
+    The unit is the median ratio of depths in some frames, on the road ahead or otherwise at the points of the map.
     """
     from stadia.evaluation.frame_preparation import Frame, PreparedFrame
     from stadia.evaluation.predict_frames import predict_inverse_depth
@@ -186,7 +185,7 @@ PARTLY_MONO_NOTE = (
 )
 
 RIG_TOLERANCE = 0.01
-"""Largest difference of rigs, as a share of the baseline."""
+"""Rigs may differ by this share of the baseline."""
 
 
 class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
@@ -197,7 +196,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
     supports_stages = True
 
     T_right_left: Tensor
-    """(4, 4) of the pairs that trained the right view, NaN if unknown; only with a right view."""
+    """The rig (4, 4) of the pairs that trained the right view, NaN if unknown; only with a right view."""
 
     def __init__(self, config: SelfsupConfig) -> None:
         super().__init__(config)

@@ -18,7 +18,7 @@ from stadia.recipes.base.config import RecipeConfig, RunName, TeacherConfig, dat
 class LabeledDataConfig(DataConfig):
     """Single images with ground truth: no neighbors in time, no stereo.
 
-    height, width: network size, multiples of the network's: 32 for most.
+    height, width: network size, a multiple of 32 for most networks.
     """
 
     height: Pixels = 192
@@ -29,7 +29,7 @@ class LabeledDataConfig(DataConfig):
 
 
 class SupervisedModelConfig(DepthModelConfig):
-    """A depth network, and how it starts.
+    """A depth network, and its start.
 
     network: the depth network (`stadia list networks`) with its own keys; keys without a name are for `dpt`.
     """

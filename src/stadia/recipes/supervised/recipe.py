@@ -39,16 +39,16 @@ from stadia.recipes.supervised.config import SupervisedConfig
 log = logging.getLogger(__name__)
 
 FITTED_IMAGES = 64
-"""Training images for the fit of scale and shift, evenly spaced."""
+"""The fit of scale and shift uses this many evenly spaced training images."""
 
 FAR_LIMIT_M = 200.0
-"""Depth that fitted weights must reach: beyond any ground truth."""
+"""Fitted weights must reach this depth, beyond any ground truth."""
 
 LAST_WEIGHTS = 4
-"""Parameters at the end of the network, which all data sets share, whose gradient represents the whole."""
+"""The gradient of these last parameters, which all data sets share, represents the whole network's."""
 
 METRIC_PARTS = ("silog_per_image", "silog_pooled", "log_l1")
-"""Parts of the loss that depend on metres."""
+"""These parts of the loss depend on metres."""
 
 
 class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
@@ -103,7 +103,7 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
 
     @property
     def load_report(self) -> LoadReport | None:
-        """Return how the weights of a file were loaded; None for other starts."""
+        """Return the load report of a file's weights, or None."""
         report: LoadReport | None = getattr(self.model, "load_report", None)
         return report
 
