@@ -38,7 +38,7 @@ from stadia.core.types import Predictor
 from stadia.dataloading.config import WEATHERS
 from stadia.dataloading.transforms import WeatherDraw, add_weather, make_tilt, tilt_depth, tilt_image, tilt_values
 from stadia.datasets.config import CacheConfig
-from stadia.datasets.masks.mask_files import ROAD, select_classes
+from stadia.datasets.mask_files import ROAD, select_classes
 from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse

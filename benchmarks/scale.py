@@ -73,7 +73,7 @@ def start_store() -> tuple[Any, str]:
 
 def write_shard_sets(out: Path, url: str, shard_bytes: int) -> tuple[str, str]:
     """Write a drive of 240 frames as shards into a folder and a store."""
-    from stadia.datasets.shards.shard_writer import ShardRequest, shard_dataset
+    from stadia.datasets.shard_writer import ShardRequest, shard_dataset
 
     drive = out / "long"
     if not drive.exists():
@@ -141,7 +141,7 @@ class LoaderTrace:
 def trace_loader(latency_s: float) -> Iterator[LoaderTrace]:
     """Trace the loader, and add a latency to each transfer of a shard."""
     from stadia.dataloading.samples import VideoSamples
-    from stadia.datasets.shards.shard_cache import ShardReader
+    from stadia.datasets.sharded_dataset import ShardReader
 
     trace = LoaderTrace()
     real_packed, real_fetch, real_copy = VideoSamples.packed, ShardReader._fetch, ShardReader._copy
@@ -265,7 +265,7 @@ def measure_paper(images: Path) -> None:
 
     from stadia.datasets.frame_store import resize_image
     from stadia.datasets.image_files import list_images, read_rgb
-    from stadia.datasets.shards.shard_index import decode_frame, encode_image
+    from stadia.datasets.shard_index import decode_frame, encode_image
 
     frames = [resize_image(read_rgb(path), 192, 640) for path in list_images(images)[:20]]
     cv2.setNumThreads(1)

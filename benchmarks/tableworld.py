@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from stadia.objectpose.config import TABLEWORLD_DEMO
-from stadia.objectpose.world.tableworld_writer import write_tableworld
+from stadia.objectpose.table_world import write_tableworld
 from stadia.synthetic.rendering.dataset_files import count_cores
 
 

@@ -53,7 +53,7 @@ from stadia.models.depth.config import BaseConfig
 from stadia.models.encoders import Encoder
 from stadia.synthetic.config import RoadWorldConfig, RoomWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world
-from stadia.synthetic.roomworld.room_scene import RoomRenderer, make_room
+from stadia.synthetic.room_scene import RoomRenderer, make_room
 
 LAYOUTS = {"normal": (288, 384), "wide": (192, 576), "tall": (384, 288)}
 """Height and width of the rendered images, all of 110,592 pixels."""

@@ -27,7 +27,7 @@ from stadia.apps.camera_height.run_camera_height import estimate_camera_height
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, no_progress
 from stadia.datasets.formats.kitti import KittiCalibration
-from stadia.datasets.masks.mask_files import attach_masks
+from stadia.datasets.mask_files import attach_masks
 from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry.camera import backproject
 from stadia.geometry.ground.horizon import horizon_from_normal

@@ -41,7 +41,7 @@ from stadia.files.atomic_files import atomic_folder, write_json
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.objectpose.config import TableWorldConfig
-from stadia.objectpose.world.table_scene import TableRenderer, derive_table_seed, make_table
+from stadia.objectpose.table_world import TableRenderer, derive_table_seed, make_table
 from stadia.recipes.base.initial_depth import resolve_initial_depth
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe

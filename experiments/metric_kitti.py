@@ -27,7 +27,7 @@ import torch
 
 from stadia import launch, recipes
 from stadia.core.types import Predictor
-from stadia.datasets.masks.mask_files import attach_masks
+from stadia.datasets.mask_files import attach_masks
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import OnStop
 from stadia.geometry.camera import resize

@@ -30,7 +30,7 @@ import torch
 from stadia import launch, recipes
 from stadia.core.recording import LEFT
 from stadia.core.types import Predictor
-from stadia.datasets.masks.height_priors import PRIORS
+from stadia.datasets.height_priors import PRIORS
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import OnStop
 from stadia.geometry.camera import resize, resize_camera

@@ -26,7 +26,7 @@ from torch.nn.functional import interpolate
 from stadia.core.recording import Recording
 from stadia.core.types import Predictor
 from stadia.datasets.config import CacheConfig
-from stadia.datasets.masks.mask_files import ROAD, select_classes
+from stadia.datasets.mask_files import ROAD, select_classes
 from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse

@@ -54,9 +54,8 @@ from stadia.objectpose.config import ObjectPoseConfig
 from stadia.objectpose.data.object_labels import ObjectImages
 from stadia.objectpose.data.object_samples import ObjectSamples
 from stadia.objectpose.data.open_objects import open_object_images
-from stadia.objectpose.ground_truth import image_objects
 from stadia.objectpose.metrics import ImageComparison, match_hungarian
-from stadia.objectpose.recipe import ObjectPoseRecipe, compare_images
+from stadia.objectpose.recipe import ObjectPoseRecipe, compare_images, image_objects
 from stadia.objectpose.scores import ObjectScore, boxes_to_objects
 from stadia.recipes.base.build_recipe import load_recipe
 

@@ -23,9 +23,9 @@ from PIL import Image
 
 from stadia.core.seeds import make_generator
 from stadia.synthetic import household_objects as table_objects
+from stadia.synthetic.furniture import make_picture, make_wallpaper
 from stadia.synthetic.rendering.surfaces import Texture, make_plain_texture
 from stadia.synthetic.roadworld import road_textures
-from stadia.synthetic.roomworld.room_textures import make_picture, make_wallpaper
 
 PACKAGES = ("0ad-data", "gnome-backgrounds", "lomiri-wallpapers-20.04")
 GROUPS = ("ground", "wall", "plant", "sky", "photograph", "facade", "asphalt", "cloth", "wood", "print", "plain")

@@ -43,7 +43,7 @@ from stadia.predict.scale.sources import match_pair_depth
 from stadia.recipes import load_predictor
 from stadia.recipes.base.network_checkpoint import make_network_recipe, open_network_checkpoint
 from stadia.synthetic.config import RoomWorldConfig
-from stadia.synthetic.roomworld.room_scene import RoomRenderer, make_room
+from stadia.synthetic.room_scene import RoomRenderer, make_room
 
 Map = NDArray[np.float64]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from stadia.diagnostics.catalog import CATALOG
-from stadia.diagnostics.catalog.entries import Entry
+from stadia.diagnostics.catalog import CATALOG, Entry
 from stadia.diagnostics.finding import Family
 from website.markdown_text import escape, table
 

@@ -14,8 +14,8 @@ from tests.refusals import refuses
 from stadia.apps import masks as module
 from stadia.apps.masks import MasksRequest, prepare_masks
 from stadia.core.errors import DataError, StadiaError
-from stadia.datasets.masks.mask_files import CocoMasks, MaskFiles
-from stadia.datasets.masks.mask_objects import find_mask_boxes
+from stadia.datasets.mask_files import CocoMasks, MaskFiles
+from stadia.datasets.mask_objects import find_mask_boxes
 from stadia.datasets.open_dataset import open_recordings
 from stadia.files import json_files
 from stadia.models.segmentation import TiledSegmenter
@@ -62,7 +62,7 @@ def test_a_video_gets_its_masks_a_sheet_and_a_reader_that_finds_them(video, tmp_
     assert any("1.0 objects on average, 0.0 whole and 20 px high" in line for line in lines)
     assert cv2.imread(str(tmp_path / "out" / "sheet.png")).std() > 20
     (recording,) = open_recordings(video, **CAMERA)
-    from stadia.datasets.masks.mask_files import attach_masks
+    from stadia.datasets.mask_files import attach_masks
 
     attach_masks([recording], tmp_path / "out")
     masks = recording.masks(1)

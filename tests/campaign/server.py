@@ -48,7 +48,7 @@ PRELOADED = (
         "stadia.datasets.formats.kitti",
         "stadia.datasets.open_dataset",
         "stadia.datasets.formats.euroc",
-        "stadia.datasets.formats.sevenscenes",
+        "stadia.datasets.formats.rgbd_cameras",
         "stadia.diagnostics.preflight.preflight_runner",
         "stadia.losses.cpu.fused_reprojector",
         "stadia.losses.cpu.fused_smoothness",

@@ -18,8 +18,8 @@ from stadia.dataloading.config import AugmentationConfig, ColorConfig, TiltConfi
 from stadia.dataloading.road_samples import RoadSamples, number_camera_groups
 from stadia.dataloading.samples import VideoSamples
 from stadia.datasets.config import CacheConfig
-from stadia.datasets.masks.height_priors import PRIORS, RoadConfig
-from stadia.datasets.masks.mask_files import clean_masks, find_edge_objects, measure_occlusion
+from stadia.datasets.height_priors import PRIORS, RoadConfig
+from stadia.datasets.mask_files import clean_masks, find_edge_objects, measure_occlusion
 from stadia.datasets.open_dataset import open_recordings
 
 HEIGHT, WIDTH = 96, 160  # of the images of `world`

@@ -13,14 +13,12 @@ import pytest
 from PIL import Image
 
 from stadia.core.errors import DataError
-from stadia.datasets.camera_fit import FITS, fit_camera
 from stadia.datasets.formats.calibration_files import read_calibration
 from stadia.datasets.formats.photo_lens import describe_crop, read_lens
 from stadia.datasets.image_files import read_image_header, read_rgb
-from stadia.datasets.lens_distortion import EQUIDISTANT, FOV, RADTAN
+from stadia.datasets.lens_distortion import EQUIDISTANT, FITS, FOV, RADTAN, fit_camera
 from stadia.datasets.recordings import Intrinsics
-from stadia.datasets.video.composite_frames import find_layout
-from stadia.datasets.video.video_camera import fit_to_size
+from stadia.datasets.video.video_camera import find_layout, fit_to_size
 from stadia.datasets.video.video_decoding import describe_display, stream_video
 
 IDENTITY_R = "[1, 0, 0, 0, 1, 0, 0, 0, 1]"

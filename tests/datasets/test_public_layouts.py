@@ -14,7 +14,7 @@ from tests.refusals import refuses
 from three_steps import check_three_steps
 
 from stadia.core.errors import DataError
-from stadia.datasets.formats.tum_rgbd import FREIBURG_CAMERAS, match_times
+from stadia.datasets.formats.rgbd_cameras import FREIBURG_CAMERAS, match_times
 from stadia.datasets.open_dataset import detect_format, open_recordings, read_named_splits
 
 OneLine = Callable[..., None]

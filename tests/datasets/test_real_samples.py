@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stadia.datasets.formats.sevenscenes import DEPTH_K
+from stadia.datasets.formats.rgbd_cameras import DEPTH_K
 from stadia.datasets.open_dataset import open_recordings
 
 pytestmark = pytest.mark.real

@@ -24,8 +24,8 @@ from stadia.dataloading.samples import VideoSamples, open_split
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings, read_named_splits
 from stadia.datasets.recordings import FrameRange
-from stadia.datasets.shards.shard_cache import DamagedShardError
-from stadia.datasets.shards.shard_writer import ShardRequest, shard_dataset
+from stadia.datasets.shard_writer import ShardRequest, shard_dataset
+from stadia.datasets.sharded_dataset import DamagedShardError
 from stadia.files.remote_store import RemoteStore
 
 SMALL_SHARD = 64 << 10

@@ -17,7 +17,7 @@ from tests.refusals import refuses
 from stadia.core.errors import ConfigError, DataError
 from stadia.datasets import CameraConfig
 from stadia.datasets.frame_store import open_frame_store
-from stadia.datasets.masks.mask_files import MaskFiles
+from stadia.datasets.mask_files import MaskFiles
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import RecordingView
 from stadia.datasets.video import video_files

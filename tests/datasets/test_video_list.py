@@ -19,8 +19,8 @@ from stadia.dataloading.samples import VideoSamples, open_split
 from stadia.datasets.config import CameraConfig, SourceOptions, SplitConfig
 from stadia.datasets.open_dataset import detect_format, open_recordings, read_named_splits, sample_recordings
 from stadia.datasets.splits import split_recordings, unique_recordings
+from stadia.datasets.surveys import format_table, summarize_survey, survey_videos
 from stadia.datasets.video.video_list import read_entries
-from stadia.datasets.video.video_survey import format_table, summarize_survey, survey_videos
 
 OneLine = Callable[..., None]
 CAMERA = {"horizontal_fov_deg": 67.0}

@@ -14,9 +14,15 @@ from tests.refusals import refuses
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
-from stadia.evaluation.io import scene_files
-from stadia.evaluation.io.point_clouds import MAX_FRAMES, CloudFrames, find_edges
-from stadia.evaluation.io.scene_files import encode_glb, open_glb_file, open_rerun_file
+from stadia.evaluation.io import point_clouds
+from stadia.evaluation.io.point_clouds import (
+    MAX_FRAMES,
+    CloudFrames,
+    encode_glb,
+    find_edges,
+    open_glb_file,
+    open_rerun_file,
+)
 from stadia.geometry.numpy_camera import CropWindow, centered_K
 
 HEIGHT, WIDTH = 24, 40
@@ -82,7 +88,7 @@ def test_edges_are_both_sides_of_a_jump() -> None:
 
 
 def test_rerun_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scene_files.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(point_clouds.importlib.util, "find_spec", lambda name: None)
     with (
         refuses(ConfigError, where="--rerun", fix="stadia[rerun]"),
         open_rerun_file(tmp_path / "scene.rrd", DepthScale.METRES, 1),

@@ -14,7 +14,7 @@ from tests.refusals import refuses
 from stadia.apps.size_prior.height_crops import crop_recording_objects, read_dvm_car_crops
 from stadia.core.errors import CheckpointError, DataError
 from stadia.datasets.formats.stadia_folder import StadiaFolder
-from stadia.datasets.masks.mask_objects import GRAY, crop_object
+from stadia.datasets.mask_objects import GRAY, crop_object
 from stadia.models.size_prior import SizePrior, load_size_prior, log_height_loss, save_size_prior
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from mutations.mutation import MutationCase
 
 from stadia.diagnostics.finding import Finding, Stage
+from stadia.overlay.composites import CompositeSplits, open_composites
 from stadia.overlay.config import OverlayDataConfig
-from stadia.overlay.data.composites import CompositeSplits, open_composites
 from stadia.overlay.label_checks import check_composites, survey_composites
 
 RANGE_M = (0.25, 80.0)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera
-from stadia.datasets.masks.height_priors import RoadConfig
-from stadia.datasets.masks.mask_files import MaskFiles
+from stadia.datasets.height_priors import RoadConfig
+from stadia.datasets.mask_files import MaskFiles
 from stadia.datasets.surveys import survey_masks
 from stadia.diagnostics.finding import Finding, Stage
 from stadia.diagnostics.preflight.label_checks import check_masks

@@ -19,7 +19,7 @@ from stadia.diagnostics.finding import Finding, Stage
 from stadia.objectpose.config import TABLEWORLD_TINY
 from stadia.objectpose.data.object_folder import ObjectFolder
 from stadia.objectpose.label_checks import check_object_labels, survey_objects
-from stadia.objectpose.world.tableworld_writer import write_tableworld
+from stadia.objectpose.table_world import write_tableworld
 
 Entry = dict[str, Any]
 SIZES = {"train": 8, "val": 3, "test": 0, "views": 2, "height": 64, "width": 80, "supersampling": 1}

@@ -30,14 +30,13 @@ from stadia.objectpose.config import DetectionConfig, ObjectPoseConfig
 from stadia.objectpose.data import object_data
 from stadia.objectpose.data.object_data import ObjectBatch
 from stadia.objectpose.data.object_samples import ObjectSamples, ObjectTargets
-from stadia.objectpose.ground_truth import ground_truth_maps
 from stadia.objectpose.instances import label_components
 from stadia.objectpose.losses import one_minus_dot_squared
 from stadia.objectpose.metrics import matched_scores, mean_average_precisions
 from stadia.objectpose.network import POSE_CHANNELS, ObjectMaps
-from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe, compare_images, group_pixels
+from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe, compare_images, ground_truth_maps, group_pixels
+from stadia.objectpose.table_world import write_tableworld
 from stadia.objectpose.task import score_images
-from stadia.objectpose.world.tableworld_writer import write_tableworld
 from stadia.recipes.base.build_recipe import load_recipe
 
 WORDS = (

@@ -30,7 +30,7 @@ from stadia.objectpose.metrics import PosedObjects
 from stadia.objectpose.predictions import ObjectPredictions, draw_objects
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.objectpose.scores import boxes_to_objects, collect_score
-from stadia.objectpose.world.tableworld_writer import write_tableworld
+from stadia.objectpose.table_world import write_tableworld
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 HEIGHT, WIDTH = 64, 96

@@ -20,8 +20,8 @@ from stadia.core.types import Batch, DepthScale
 from stadia.dataloading.loader import Loader
 from stadia.files import atomic_files
 from stadia.geometry.camera import mirror_camera
+from stadia.overlay.composites import CompositeSplits, make_composers, open_composites
 from stadia.overlay.config import OverlayDataConfig
-from stadia.overlay.data.composites import CompositeSplits, make_composers, open_composites
 from stadia.overlay.world.composite_files import SHARD_SIZE, write_composites
 
 SIZE = {"height": 32, "width": 40}

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from mutations.composites import composed, cut
 
+from stadia.overlay.composites import open_composites
 from stadia.overlay.config import OverlayDataConfig
-from stadia.overlay.data.composites import open_composites
 from stadia.overlay.label_checks import CompositeSurvey, check_composites, survey_composites
 
 

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from stadia.overlay.config import OverlayConfig, OverlayDataConfig, OverlayLossConfig
-from stadia.overlay.data.overlay_data import fit_label_range, open_overlay_data
+from stadia.overlay.overlay_data import fit_label_range, open_overlay_data
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
 from stadia.overlay import task
+from stadia.overlay.composites import make_composers
 from stadia.overlay.config import OverlayConfig
-from stadia.overlay.data.composites import make_composers
 from stadia.overlay.metrics import compute_overlay_scores
 from stadia.overlay.recipe import OverlayRecipe
 from stadia.overlay.task import fit_network_size

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stadia.core.recording import RoadMasks
-from stadia.datasets.masks.height_priors import RoadConfig
+from stadia.datasets.height_priors import RoadConfig
 from stadia.geometry.ground.drive_heights import TOP_BEHIND_FOOT_M
 from stadia.recipes.metric import data as first_heights_of_groups
 from stadia.recipes.metric.data import InitialHeights, estimate_initial_heights

@@ -13,12 +13,12 @@ from tests.processes import leave_stale_folder
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.objectpose.world.tableworld_writer import TABLEWORLD
-from stadia.overlay.world.cutouts import CUTOUTS
+from stadia.objectpose.table_world import TABLEWORLD
+from stadia.overlay.world.foregrounds import CUTOUTS
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
 from stadia.synthetic.rendering.dataset_files import SceneFormat
 from stadia.synthetic.roadworld.roadworld_writer import ROADWORLD
-from stadia.synthetic.roomworld.roomworld_writer import ROOMWORLD
+from stadia.synthetic.room_scene import ROOMWORLD
 
 kinds = pytest.mark.parametrize("kind", [ROADWORLD, ROOMWORLD, TABLEWORLD, CUTOUTS], ids=lambda kind: kind.kind)
 

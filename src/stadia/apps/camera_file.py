@@ -9,13 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.datasets.camera_fit import fit_camera, order_frames, turn_lens
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.formats.calibration_files import read_calibration
 from stadia.datasets.formats.camera_tables import CalibratedCamera
 from stadia.datasets.formats.photo_lens import describe_crop, full_frame_width_mm, read_lens
 from stadia.datasets.image_files import list_images
-from stadia.datasets.lens_distortion import RADTAN, DistortedCamera, make_undistortion
+from stadia.datasets.lens_distortion import (
+    RADTAN,
+    DistortedCamera,
+    fit_camera,
+    make_undistortion,
+    order_frames,
+    turn_lens,
+)
 from stadia.datasets.open_dataset import check_path_exists
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.video_camera import (

@@ -20,7 +20,7 @@ from stadia.core.errors import RunError
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale
 from stadia.datasets.config import CacheConfig
-from stadia.datasets.masks.mask_files import ROAD, resize_labels
+from stadia.datasets.mask_files import ROAD, resize_labels
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.depth_score import DepthScore, collect_scores

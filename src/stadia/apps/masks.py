@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.core.types import TrackProgress, no_progress
-from stadia.datasets.masks.mask_files import OBJECT_CLASSES, ROAD, CocoMasks, MaskFiles, select_classes
-from stadia.datasets.masks.mask_objects import crop_object, find_mask_boxes
+from stadia.datasets.mask_files import OBJECT_CLASSES, ROAD, CocoMasks, MaskFiles, select_classes
+from stadia.datasets.mask_objects import crop_object, find_mask_boxes
 from stadia.datasets.open_dataset import check_path_exists, detect_format, open_recordings
 from stadia.evaluation.plots.colormaps import color_categories
 from stadia.evaluation.plots.image_overlays import draw_image_sheet, draw_masks

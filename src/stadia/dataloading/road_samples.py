@@ -28,8 +28,8 @@ from stadia.datasets.frame_store import (
     make_store_stem,
     report_each,
 )
-from stadia.datasets.masks.height_priors import RoadConfig, find_prior
-from stadia.datasets.masks.mask_files import (
+from stadia.datasets.height_priors import RoadConfig, find_prior
+from stadia.datasets.mask_files import (
     ROAD,
     clean_masks,
     find_edge_objects,

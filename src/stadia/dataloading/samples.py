@@ -49,7 +49,7 @@ from stadia.datasets.frame_store import (
 )
 from stadia.datasets.open_dataset import open_recordings, opens_slowly, read_named_splits, select_names
 from stadia.datasets.recordings import crop_recording
-from stadia.datasets.shards.shard_cache import DamagedShardError
+from stadia.datasets.sharded_dataset import DamagedShardError
 from stadia.datasets.splits import TargetFrames, TrainValSplit, all_frames, draw_split, read_split_file
 from stadia.files.paths import expand_home
 from stadia.geometry.camera import mirror_camera, resize_camera

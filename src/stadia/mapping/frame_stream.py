@@ -15,7 +15,7 @@ from stadia.core.errors import DataError
 from stadia.core.recording import LEFT
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.datasets.lens_distortion import Undistortion
-from stadia.datasets.masks.mask_files import OBJECT_CLASSES, MaskFiles, select_classes
+from stadia.datasets.mask_files import OBJECT_CLASSES, MaskFiles, select_classes
 from stadia.datasets.video.video_camera import read_image_size
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, estimate_frame_count, stream_selected, stream_video
 from stadia.evaluation.background import run_ahead

@@ -32,7 +32,7 @@ def tableworld(
     extra = split_counts("--tables", tables) + list(overrides or [])
     config = resolve_config(TableWorldConfig, find_preset(TABLEWORLD_PRESETS, preset).model_dump(mode="json"), extra)
 
-    from stadia.objectpose.world.tableworld_writer import write_tableworld
+    from stadia.objectpose.table_world import write_tableworld
 
     write = partial(write_tableworld, config, out, seed=seed, workers=workers)
     render(write, "rendering TableWorld", sum(config.counts.values()) * config.views)

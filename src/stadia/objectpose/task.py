@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 
 from stadia.core.errors import ConfigError
@@ -17,7 +18,7 @@ from stadia.datasets.frame_store import ReportProgress, resize_image
 from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.geometry.numpy_camera import resize_K
-from stadia.objectpose.data.bop import BopImages, BopResult, to_boxes, write_results
+from stadia.objectpose.data.bop import BopImages, BopResult, read_results, to_boxes, write_results
 from stadia.objectpose.data.object_data import (
     ObjectData,
     ObjectInput,
@@ -25,16 +26,16 @@ from stadia.objectpose.data.object_data import (
     open_object_inputs,
     select_scored_images,
 )
-from stadia.objectpose.data.object_labels import ObjectImages
+from stadia.objectpose.data.object_labels import ObjectImages, Points
 from stadia.objectpose.data.object_samples import ObjectSamples
 from stadia.objectpose.data.open_objects import open_object_images, unwrap_bop
 from stadia.objectpose.metrics import ImageComparison, PosedObjects, match_hungarian
-from stadia.objectpose.pose_conventions import note_pose_convention
 from stadia.objectpose.predictions import ObjectPredictions, resize_instances, write_object_predictions
 from stadia.objectpose.recipe import ObjectPoseRecipe, compare_images
 from stadia.objectpose.scores import (
     COUNTED_OBJECTS,
     ObjectScore,
+    add_recall,
     boxes_to_objects,
     collect_score,
     image_name,
@@ -47,6 +48,59 @@ from stadia.predict.tasks import LabeledSet, ScoreOutput, Task
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.run_folder import Run
+
+MAX_EXPLAINED_RECALL = 0.6  # ADD recall from which on no convention is searched
+MIN_RECALL_GAIN = 0.15  # ADD recall with another convention less that as given
+MAX_EXPLAINED_IMAGES = 40  # images, spread over the split, that hypotheses are scored on
+
+POSE_CONVENTIONS: Mapping[str, tuple[str, Callable[[Points], Points]]] = {
+    "R by columns, or transposed": ("write R row by row", lambda T: _change_pose(T, T[:3, :3].T, T[:3, 3])),
+    "model-to-camera given as camera-to-model": ("invert each pose", lambda T: np.asarray(np.linalg.inv(T))),
+    "camera axes of OpenGL (y up, z backward)": (
+        "multiply each pose from the left by diag(1, -1, -1, 1)",
+        lambda T: np.diag([1.0, -1, -1, 1]) @ T,
+    ),
+    "model axes with y and z exchanged (z up against y up)": (
+        "turn the model's axes by 90 degrees about x",
+        lambda T: T @ np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]]),
+    ),
+    "t in centimetres": ("multiply t by 10", lambda T: _change_pose(T, T[:3, :3], 10 * T[:3, 3])),
+    "R transposed, and t of the inverse": (
+        "invert each pose, with R by rows",
+        lambda T: _change_pose(T, T[:3, :3].T, -T[:3, :3] @ T[:3, 3]),
+    ),
+}
+"""What the file holds by mistake -> the fix, and the pose T_camera_model that was meant."""
+
+
+def _change_pose(T: Points, R: Points, t: Points) -> Points:
+    changed = np.eye(4)
+    changed[:3, :3], changed[:3, 3] = R, t
+    return changed
+
+
+def note_pose_convention(images: ObjectImages, results: Path, recall: float | None) -> list[str]:
+    """Return a note if the ADD recall of a BOP csv is bad, and another convention raises it."""
+    if not isinstance(images, BopImages) or recall is None or recall >= MAX_EXPLAINED_RECALL:
+        return []
+    rows = read_results(results)
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), MAX_EXPLAINED_IMAGES)).astype(int)).tolist()
+    part = images.part(chosen)
+    known = set(part.ids)
+    kept = [row for row in rows if (row.scene_id, row.im_id) in known]
+
+    def measure(change: Callable[[Points], Points]) -> float:
+        changed = [replace(row, T_camera_model=change(row.T_camera_model)) for row in kept]
+        return float(add_recall(part, to_boxes(changed, part, results))["add_recall"] or 0)
+
+    as_given = measure(lambda T: T)
+    recalls = {name: measure(change) for name, (_, change) in POSE_CONVENTIONS.items()}
+    best = max(recalls, key=lambda name: recalls[name])
+    if recalls[best] < as_given + MIN_RECALL_GAIN:
+        return []
+    gain = f"add_recall is {recalls[best]:.3g} instead of {as_given:.3g} (of {len(chosen)} images)"
+    return [f"{gain} if the poses are read as {best}. Fix: {POSE_CONVENTIONS[best][0]}"]
+
 
 CSV = "bop.csv"
 WORST_DRAWN = 8

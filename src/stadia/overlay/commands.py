@@ -23,7 +23,7 @@ def foregrounds(out: OutFolder, seed: Seed = 0, workers: Workers = None, overrid
 
     config = resolve_config(CutoutConfig, {}, list(overrides or []))
 
-    from stadia.overlay.world.cutouts import write_cutouts
+    from stadia.overlay.world.foregrounds import write_cutouts
 
     write = partial(write_cutouts, config, out, seed=seed, workers=workers)
     render(write, "rendering cut-outs", sum(config.counts.values()) * config.views)
@@ -56,7 +56,7 @@ def overlay(
 
         sheet = check_replaceable(sheet, "overview", inputs=list_paths(config), force=force)
 
-    from stadia.overlay.data.overlay_data import draw_overlays, write_overlay_set
+    from stadia.overlay.overlay_data import draw_overlays, write_overlay_set
 
     with show_progress() as bars:
         if sheet is not None:

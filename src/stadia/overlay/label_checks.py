@@ -18,8 +18,8 @@ from stadia.datasets.image_files import hash_file
 from stadia.diagnostics.catalog import make_finding, sort_findings
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.label_checks import MAX_LISTED_FILES, list_columns
+from stadia.overlay.composites import CompositeSplits
 from stadia.overlay.config import OverlayDataConfig
-from stadia.overlay.data.composites import CompositeSplits
 from stadia.overlay.world.composer import CompositeComposer, CompositePair, CompositeSource, placement_size_range
 from stadia.overlay.world.composite_files import CompositeFiles
 from stadia.overlay.world.foregrounds import check_foregrounds, hash_visible_pixels

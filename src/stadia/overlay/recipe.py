@@ -31,12 +31,12 @@ from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses.config import load_loss
 from stadia.losses.loss_report import LossReport
+from stadia.overlay.composites import OverlayInputs, OverlayTargets
 from stadia.overlay.config import OverlayConfig, check_overlay_size
-from stadia.overlay.data.composites import OverlayInputs, OverlayTargets
-from stadia.overlay.data.overlay_data import OverlayBatch, OverlayData, fit_label_range, open_overlay_data
 from stadia.overlay.losses import OverlayLoss
 from stadia.overlay.metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.overlay.network import OverlayMaps, OverlayNet
+from stadia.overlay.overlay_data import OverlayBatch, OverlayData, fit_label_range, open_overlay_data
 from stadia.training.recipe import Recipe
 from stadia.training.validation_scores import gather_from_processes
 

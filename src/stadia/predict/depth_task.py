@@ -13,7 +13,7 @@ from stadia.core.errors import ConfigError
 from stadia.core.recording import name_ground_truth
 from stadia.core.types import TrackProgress
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.masks.height_priors import RoadConfig
+from stadia.datasets.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
 from stadia.datasets.splits import frame_indices, read_frame_list, unique_recordings
 from stadia.evaluation.baselines import score_mean_depth

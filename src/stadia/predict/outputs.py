@@ -55,7 +55,7 @@ def mark_verdict(folder: Path, checker: PredictionChecker | None) -> None:
 def check_scenes(options: PredictOptions, inputs: Sequence[PredictionInput], scale: DepthScale) -> None:
     """Raise StadiaError if --glb or --rerun cannot be written: a used name, depth without points, or several inputs."""
     if options.rerun is not None:
-        from stadia.evaluation.io.scene_files import check_rerun
+        from stadia.evaluation.io.point_clouds import check_rerun
 
         check_rerun()
     for option, path in (("--glb", options.glb), ("--rerun", options.rerun)):
@@ -79,7 +79,7 @@ def open_scenes(
     """Yield the listeners that write --glb and --rerun when their blocks end."""
     if options.glb is None and options.rerun is None:
         return
-    from stadia.evaluation.io.scene_files import open_glb_file, open_rerun_file
+    from stadia.evaluation.io.point_clouds import open_glb_file, open_rerun_file
 
     if options.glb is not None:
         yield open_glb_file(expand_home(options.glb), frames, find_far_sky)

@@ -18,8 +18,7 @@ from stadia.datasets.config import CameraConfig
 from stadia.datasets.recordings import Intrinsics
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
-from stadia.evaluation.io.point_clouds import EDGE_RATIO, MAX_MEDIAN_DEPTHS, PlyWriter, find_edges
-from stadia.evaluation.io.scene_files import encode_glb
+from stadia.evaluation.io.point_clouds import EDGE_RATIO, MAX_MEDIAN_DEPTHS, PlyWriter, encode_glb, find_edges
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, draw_side_by_side
 from stadia.files.atomic_files import open_atomic, write_json

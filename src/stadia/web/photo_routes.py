@@ -21,7 +21,7 @@ from stadia.evaluation.io.point_clouds import EDGE_RATIO
 from stadia.files.atomic_files import write_text
 from stadia.files.input_files import read_bytes
 from stadia.predict.describe import describe_receipt, verdict_lines
-from stadia.report.result_page import render_result
+from stadia.report.report_page import render_result
 from stadia.web import photo as photos
 from stadia.web import share_page
 from stadia.web.app_state import get_state, run_in_turn

@@ -12,7 +12,7 @@ from stadia.files.image_io import read_image
 from stadia.files.input_files import read_bytes
 from stadia.predict.describe import describe_receipt, verdict_lines
 from stadia.predict.outputs import PATH_DRAWING, VIDEO
-from stadia.report.result_page import ResultPage, fit_cloud_size, make_point_cloud
+from stadia.report.report_page import ResultPage, fit_cloud_size, make_point_cloud
 from stadia.web.photo import FOV_SOURCES, PhotoCamera, PhotoPrediction, choose_points, color_prediction, describe_bar
 from stadia.web.video import MAX_SHARED_BYTES, VideoJob
 

@@ -16,8 +16,8 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.datasets.image_files import read_rgb
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.evaluation.frame_preparation import Frame
+from stadia.evaluation.io.point_clouds import encode_glb
 from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
-from stadia.evaluation.io.scene_files import encode_glb
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.files.input_files import read_bytes
 from stadia.predict.describe import prediction_lines, trust_line

@@ -15,7 +15,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
 from stadia.predict.outputs import CLOUD, DEPTH_COLOR
 from stadia.process.cpu_settings import return_freed_memory
-from stadia.report.result_page import render_result
+from stadia.report.report_page import render_result
 from stadia.web import share_page
 from stadia.web.app_state import AppState, get_state, run_in_turn
 from stadia.web.decoding import decode_video

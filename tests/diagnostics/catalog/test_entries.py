@@ -14,8 +14,17 @@ from tests.refusals import refuses
 import stadia
 from stadia.core.errors import DataError
 from stadia.diagnostics import catalog
-from stadia.diagnostics.catalog import CATALOG, NOT_CHECKED, SAMPLED, describe_case, make_finding
-from stadia.diagnostics.catalog.entries import Entry, fill_thresholds, load_entries, read_constants
+from stadia.diagnostics.catalog import (
+    CATALOG,
+    NOT_CHECKED,
+    SAMPLED,
+    Entry,
+    describe_case,
+    fill_thresholds,
+    load_entries,
+    make_finding,
+    read_constants,
+)
 from stadia.diagnostics.finding import Family, Severity
 from stadia.diagnostics.loss_checks import loss_properties
 

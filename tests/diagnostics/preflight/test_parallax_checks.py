@@ -13,7 +13,7 @@ from mutations.mutated_recording import Turning
 
 from stadia.diagnostics.catalog import NotChecked
 from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.preflight.parallax_checks import check_parallax, estimate_rotation, find_rotation
+from stadia.diagnostics.preflight.pose_checks import check_parallax, estimate_rotation, find_rotation
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.diagnostics.preflight.two_view_geometry import (
     FeatureMatches,

@@ -18,8 +18,7 @@ from stadia.cli.main import run
 from stadia.core.errors import DataError
 from stadia.datasets.formats.kitti_objects import read_boxes
 from stadia.objectpose import boxes
-from stadia.objectpose.data.kitti_boxes import KittiObjectImages
-from stadia.objectpose.data.open_objects import detect_object_format, open_object_images
+from stadia.objectpose.data.open_objects import KittiObjectImages, detect_object_format, open_object_images
 from stadia.objectpose.predictions import draw_objects
 from stadia.objectpose.scores import boxes_to_objects, draw_labels, score_estimates
 

@@ -29,13 +29,7 @@ from stadia.objectpose.data.nocs import (
 )
 from stadia.objectpose.data.object_labels import UNLABELED, CachedLabels, ObjectSubset
 from stadia.objectpose.label_checks import check_object_labels, survey_objects
-from stadia.objectpose.world.table_scene import (
-    TableRenderer,
-    TableView,
-    compute_nocs_map,
-    derive_table_seed,
-    make_table,
-)
+from stadia.objectpose.table_world import TableRenderer, TableView, compute_nocs_map, derive_table_seed, make_table
 
 NAMES = {
     "bottle": "bottle",

@@ -20,7 +20,7 @@ from stadia.objectpose.data import object_data
 from stadia.objectpose.data.object_data import fingerprint_images
 from stadia.objectpose.data.object_folder import ObjectFolder
 from stadia.objectpose.data.object_labels import CachedLabels, ObjectSubset
-from stadia.objectpose.world.tableworld_writer import write_tableworld
+from stadia.objectpose.table_world import write_tableworld
 from stadia.synthetic.roadworld import roadworld_writer
 
 

@@ -30,7 +30,7 @@ from stadia.objectpose.data.open_objects import detect_object_layout, list_objec
 from stadia.objectpose.metrics import PosedObjects
 from stadia.objectpose.predictions import draw_objects
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
-from stadia.objectpose.world.tableworld_writer import write_tableworld
+from stadia.objectpose.table_world import write_tableworld
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile

@@ -22,7 +22,7 @@ from stadia.objectpose.data.bop import BopImages
 from stadia.objectpose.data.object_folder import ObjectFolder
 from stadia.objectpose.data.object_labels import CachedLabels, ObjectImages, ObjectLabels
 from stadia.objectpose.label_checks import ObjectSurvey, check_object_labels, survey_objects
-from stadia.objectpose.world.tableworld_writer import write_tableworld
+from stadia.objectpose.table_world import write_tableworld
 
 Entry = dict[str, Any]
 

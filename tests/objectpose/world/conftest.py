@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stadia.objectpose.config import TABLEWORLD_TINY, TableWorldConfig
-from stadia.objectpose.world.table_scene import TableRenderer, TableScene, TableView, derive_table_seed, make_table
+from stadia.objectpose.table_world import TableRenderer, TableScene, TableView, derive_table_seed, make_table
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stadia.core.seeds import make_generator
 from stadia.objectpose.config import TABLEWORLD_TINY, TableWorldConfig
-from stadia.objectpose.world.table_scene import (
+from stadia.objectpose.table_world import (
     PlacedObject,
     TableScene,
     derive_table_seed,

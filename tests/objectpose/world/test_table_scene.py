@@ -7,14 +7,7 @@ import pytest
 
 from stadia.core.seeds import make_generator
 from stadia.objectpose.config import TableWorldConfig
-from stadia.objectpose.world.table_scene import (
-    MIN_HANDLE_PX,
-    TableRenderer,
-    TableScene,
-    TableView,
-    draw_shapes,
-    make_table,
-)
+from stadia.objectpose.table_world import MIN_HANDLE_PX, TableRenderer, TableScene, TableView, draw_shapes, make_table
 from stadia.synthetic.household_objects import SHAPES
 from stadia.synthetic.rendering.mesh import make_camera_pose
 

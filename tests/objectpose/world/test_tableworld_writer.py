@@ -19,8 +19,7 @@ from stadia.core.errors import DataError
 from stadia.objectpose.config import TABLEWORLD_CLASSES, TABLEWORLD_TINY
 from stadia.objectpose.data.object_folder import ObjectFolder
 from stadia.objectpose.data.object_samples import ObjectSamples
-from stadia.objectpose.world.table_scene import TableRenderer, derive_table_seed, make_table
-from stadia.objectpose.world.tableworld_writer import write_tableworld
+from stadia.objectpose.table_world import TableRenderer, derive_table_seed, make_table, write_tableworld
 
 SMALL = TABLEWORLD_TINY.model_copy(update={"train": 2, "val": 1, "test": 1, "height": 48, "width": 64})
 

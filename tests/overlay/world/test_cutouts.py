@@ -13,8 +13,13 @@ from tests.refusals import refuses
 from stadia.core.errors import DataError
 from stadia.datasets.image_files import read_rgba
 from stadia.overlay.config import CutoutConfig
-from stadia.overlay.world.cutouts import list_cutout_objects, open_cutout_renderer, render_cutout, write_cutouts
-from stadia.overlay.world.foregrounds import open_foregrounds
+from stadia.overlay.world.foregrounds import (
+    list_cutout_objects,
+    open_cutout_renderer,
+    open_foregrounds,
+    render_cutout,
+    write_cutouts,
+)
 
 SMALL = CutoutConfig(train=2, val=1, test=1, views=2, side=32, supersampling=3)
 

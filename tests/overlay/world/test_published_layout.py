@@ -11,8 +11,8 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.core.types import DepthScale
+from stadia.overlay.composites import open_composites
 from stadia.overlay.config import OverlayDataConfig
-from stadia.overlay.data.composites import open_composites
 from stadia.overlay.label_checks import survey_composites
 from stadia.overlay.world.published_layout import (
     FOREGROUND_COUNT,

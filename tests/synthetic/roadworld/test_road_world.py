@@ -15,7 +15,6 @@ from stadia.core.seeds import make_generator
 from stadia.geometry.rasterizer import make_intrinsics
 from stadia.synthetic.config import ROADWORLD_FULL, ROADWORLD_PRESETS, ROADWORLD_TINY, RoadWorldConfig, find_preset
 from stadia.synthetic.rendering.mesh import compute_bounds
-from stadia.synthetic.roadworld.car_models import make_car
 from stadia.synthetic.roadworld.road_course import MIN_RADIUS_M, STEP_M, make_course, make_ring
 from stadia.synthetic.roadworld.road_world import (
     RoadRenderer,
@@ -27,7 +26,7 @@ from stadia.synthetic.roadworld.road_world import (
     make_world,
 )
 from stadia.synthetic.roadworld.roadworld_writer import list_recordings
-from stadia.synthetic.roadworld.street_models import make_person
+from stadia.synthetic.roadworld.street_models import make_car, make_person
 from stadia.synthetic.roadworld.street_scene import place_driving_cars
 
 LONG = ROADWORLD_TINY.model_copy(

@@ -14,9 +14,8 @@ from stadia.core.types import Camera
 from stadia.datasets import open_recordings
 from stadia.geometry.warp import warp_image
 from stadia.synthetic.config import ROOMWORLD_TINY
-from stadia.synthetic.roomworld.furniture import FURNITURE
-from stadia.synthetic.roomworld.room_scene import RoomRenderer, make_room
-from stadia.synthetic.roomworld.roomworld_writer import ROOMWORLD, write_roomworld
+from stadia.synthetic.furniture import FURNITURE
+from stadia.synthetic.room_scene import ROOMWORLD, RoomRenderer, make_room, write_roomworld
 
 SMALL = ROOMWORLD_TINY.model_copy(update={"height": 64, "width": 96, "noise": False})
 

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError
 from stadia.datasets.config import Share
-from stadia.datasets.masks.height_priors import PRIORS, HeightPrior, Priors, normalize_class
+from stadia.datasets.height_priors import PRIORS, HeightPrior, Priors, normalize_class
 from stadia.predict.options import FormatOptions
 
 Degrees = Annotated[float, Field(gt=-45, lt=45)]

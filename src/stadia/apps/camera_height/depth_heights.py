@@ -24,9 +24,9 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.datasets.frame_store import resize_depth
-from stadia.datasets.masks.height_priors import find_prior
-from stadia.datasets.masks.mask_files import ROAD, select_classes
-from stadia.datasets.masks.mask_objects import find_mask_boxes
+from stadia.datasets.height_priors import find_prior
+from stadia.datasets.mask_files import ROAD, select_classes
+from stadia.datasets.mask_objects import find_mask_boxes
 from stadia.evaluation.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.plots.charts import draw_height_histogram

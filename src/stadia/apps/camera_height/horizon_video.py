@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stadia.apps.camera_height.road_horizon import find_edge_horizon
 from stadia.core.recording import Recording
-from stadia.datasets.masks.mask_files import ROAD, select_classes
+from stadia.datasets.mask_files import ROAD, select_classes
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.geometry.ground.horizon import horizon_from_normal
 from stadia.geometry.ground.road_plane import road_pixel_heights

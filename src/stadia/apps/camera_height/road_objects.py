@@ -18,9 +18,9 @@ from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera, TrackProgress
 from stadia.datasets.formats.kitti_objects import KittiBoxImages, list_box_splits
-from stadia.datasets.masks.height_priors import find_prior, normalize_class
-from stadia.datasets.masks.mask_files import ROAD, attach_masks, has_road
-from stadia.datasets.masks.mask_objects import find_mask_boxes, is_cut_by_edge
+from stadia.datasets.height_priors import find_prior, normalize_class
+from stadia.datasets.mask_files import ROAD, attach_masks, has_road
+from stadia.datasets.mask_objects import find_mask_boxes, is_cut_by_edge
 from stadia.datasets.open_dataset import open_recordings
 from stadia.files.paths import expand_home
 from stadia.geometry.ground.camera_height import BoxedObjects

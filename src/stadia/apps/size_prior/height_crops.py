@@ -14,10 +14,10 @@ from stadia.core.errors import DataError
 from stadia.core.recording import LEFT
 from stadia.datasets.formats.kitti_objects import KittiBoxImages, list_box_splits
 from stadia.datasets.formats.stadia_folder import FolderRecording
+from stadia.datasets.height_priors import normalize_class
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
-from stadia.datasets.masks.height_priors import normalize_class
-from stadia.datasets.masks.mask_files import MaskFiles
-from stadia.datasets.masks.mask_objects import GRAY, crop_object, find_mask_boxes
+from stadia.datasets.mask_files import MaskFiles
+from stadia.datasets.mask_objects import GRAY, crop_object, find_mask_boxes
 from stadia.files.input_files import iterate_csv
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home, safe_join

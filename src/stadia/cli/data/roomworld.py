@@ -27,7 +27,7 @@ def roomworld(
     extra = split_counts("--rooms", rooms) + list(overrides or [])
     config = resolve_config(RoomWorldConfig, find_preset(ROOMWORLD_PRESETS, preset).model_dump(mode="json"), extra)
 
-    from stadia.synthetic.roomworld.roomworld_writer import write_roomworld
+    from stadia.synthetic.room_scene import write_roomworld
 
     write = partial(write_roomworld, config, out, seed=seed, workers=workers)
     render(write, "rendering RoomWorld", sum(config.counts.values()) * config.frames)

@@ -22,7 +22,7 @@ def shard(
     shard_mb: Annotated[int, typer.Option(min=1, max=4096, help="Megabytes of a shard.")] = 64,
 ) -> None:
     """Write a data set as shards, into a folder or a store."""
-    from stadia.datasets.shards.shard_writer import ShardRequest, shard_dataset
+    from stadia.datasets.shard_writer import ShardRequest, shard_dataset
     from stadia.predict.options import parse_size, parse_source_options
 
     if encoding not in ("png", "jpeg", "raw"):

@@ -75,7 +75,7 @@ def score_depth_maps(
     if scores is not None:
         write_score_file(scores, score.to_json())
     if error_maps is not None:
-        from stadia.evaluation.plots.error_maps import write_error_maps
+        from stadia.evaluation.plots.image_overlays import write_error_maps
         from stadia.files.output_files import fill_new_folder
 
         predictions, truth, _ = pair_with_truth(predictions, truth)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT
 from stadia.datasets.formats.kitti import project_scan
-from stadia.datasets.formats.tum_rgbd import rotations_from_xyzw
+from stadia.datasets.formats.rgbd_cameras import rotations_from_xyzw
 from stadia.datasets.image_files import check_image_size, read_rgb
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
 

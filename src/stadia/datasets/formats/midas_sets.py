@@ -19,7 +19,7 @@ from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_depth_map, list_images, read_image_header, read_label_png
-from stadia.datasets.masks.mask_files import resize_labels
+from stadia.datasets.mask_files import resize_labels
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics
 from stadia.files.image_io import read_float_image

@@ -14,14 +14,13 @@ from pydantic import Field
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
-from stadia.datasets.camera_fit import order_frames
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.formats.calibration_files import read_calibration
 from stadia.datasets.formats.camera_tables import CalibratedCamera
-from stadia.datasets.formats.tum_rgbd import rotations_from_xyzw
+from stadia.datasets.formats.rgbd_cameras import rotations_from_xyzw
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import read_rgb
-from stadia.datasets.lens_distortion import DistortedCamera, make_undistortion
+from stadia.datasets.lens_distortion import DistortedCamera, make_undistortion, order_frames
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics
 from stadia.datasets.text_files import FileEntry, parse_numbers, read_typed_json

@@ -19,7 +19,7 @@ from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import Matrix, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_depth_map, list_depth_images, list_images
-from stadia.datasets.masks.mask_files import MaskFiles
+from stadia.datasets.mask_files import MaskFiles
 from stadia.datasets.open_dataset import DatasetFormat, select_names
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
 from stadia.datasets.text_files import FileEntry, read_kitti_poses, read_times, read_typed_json

@@ -29,7 +29,7 @@ from stadia.datasets.frame_store import (
     write_frame_store,
 )
 from stadia.datasets.image_files import IMAGE_SUFFIXES, check_one_kind, list_images, read_rgb
-from stadia.datasets.masks.mask_files import resize_masks
+from stadia.datasets.mask_files import resize_masks
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import CalibratedRecording, ImageRecording
 from stadia.datasets.video import frame_selection

@@ -21,7 +21,7 @@ from stadia.datasets.config import CameraConfig, SourceOptions
 from stadia.datasets.formats.stadia_folder import StadiaFolder
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import IMAGE_SUFFIXES
-from stadia.datasets.masks.mask_files import MaskFiles
+from stadia.datasets.mask_files import MaskFiles
 from stadia.datasets.open_dataset import DatasetFormat, select_names
 from stadia.datasets.recordings import CalibratedRecording
 from stadia.datasets.text_files import read_kitti_poses

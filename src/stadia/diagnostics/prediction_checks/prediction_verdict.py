@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from stadia.diagnostics.catalog import describe_case, make_finding
-from stadia.diagnostics.catalog.entries import Case
+from stadia.diagnostics.catalog import Case, describe_case, make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.monitors.prediction_monitors import MAX_AUTO_MASKED
 from stadia.diagnostics.prediction_checks.frame_measurements import (

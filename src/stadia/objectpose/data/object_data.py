@@ -45,7 +45,7 @@ from stadia.objectpose.data.open_objects import (
 )
 from stadia.objectpose.label_checks import check_object_labels, survey_objects
 from stadia.objectpose.scores import image_name
-from stadia.objectpose.world.tableworld_writer import TABLEWORLD_VERSION, write_tableworld
+from stadia.objectpose.table_world import TABLEWORLD_VERSION, write_tableworld
 from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.options import EvaluateOptions
 from stadia.process.terminal import Terminal

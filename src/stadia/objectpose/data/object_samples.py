@@ -17,7 +17,7 @@ from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig, Color
 from stadia.dataloading.loader import PackedTensors, stack_packed, stack_padded
 from stadia.dataloading.transforms import apply_color, compute_mean_gray, draw_augmentation
 from stadia.datasets.frame_store import resize_image
-from stadia.datasets.masks.mask_files import resize_labels
+from stadia.datasets.mask_files import resize_labels
 from stadia.geometry.camera import resize_camera
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 from stadia.losses.class_masks import IGNORE_INDEX

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.registry import find_nearest_name
-from stadia.datasets.masks.height_priors import PRIORS, find_prior
+from stadia.datasets.height_priors import PRIORS, find_prior
 from stadia.evaluation.io.depth_files import StackedMap, find_depth_files
 from stadia.files.image_io import PICTURE_SUFFIXES
 from stadia.files.input_files import name_parser_errors, read_text

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.errors import RunError
-from stadia.datasets.masks.height_priors import RoadConfig, find_prior
+from stadia.datasets.height_priors import RoadConfig, find_prior
 from stadia.evaluation.plots.charts import EpochHeight
 from stadia.recipes.metric.config import CameraHeightsConfig
 from stadia.training.validation_scores import gather_from_processes

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from stadia.core.config import StrictModel
-from stadia.datasets.masks.height_priors import RoadConfig
+from stadia.datasets.height_priors import RoadConfig
 from stadia.losses.config import MetricScaleConfig
 from stadia.recipes.base.config import RunName, SelfSupervisedConfig, TeacherConfig
 

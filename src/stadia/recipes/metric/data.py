@@ -22,9 +22,9 @@ from stadia.dataloading.road_samples import (
     find_object_height_m,
     number_camera_groups,
 )
-from stadia.datasets.masks.height_priors import RoadConfig
-from stadia.datasets.masks.mask_files import attach_masks
-from stadia.datasets.masks.mask_objects import find_mask_boxes
+from stadia.datasets.height_priors import RoadConfig
+from stadia.datasets.mask_files import attach_masks
+from stadia.datasets.mask_objects import find_mask_boxes
 from stadia.datasets.open_dataset import detect_format
 from stadia.datasets.splits import unique_recordings
 from stadia.datasets.surveys import survey_masks

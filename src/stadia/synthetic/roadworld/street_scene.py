@@ -13,7 +13,7 @@ from stadia.core.seeds import make_generator
 from stadia.synthetic.rendering.mesh import Mesh, Points, compute_bounds, transform_mesh
 from stadia.synthetic.rendering.renderer import RenderScene
 from stadia.synthetic.rendering.surfaces import Texture, assemble_parts
-from stadia.synthetic.roadworld import car_models, street_models
+from stadia.synthetic.roadworld import street_models
 from stadia.synthetic.roadworld.road_course import RoadCourse, StreetSection, compute_terrain_height_m
 
 Size = tuple[float, float, float]
@@ -272,7 +272,7 @@ def place_parked_cars(seed: int, course: RoadCourse, section: StreetSection, sha
         random = make_generator(seed, "cars", "parked", side)
         at = course.s[0] + random.uniform(4.0, 10.0)
         while at < course.s[-1] - 8.0:
-            mesh, size = car_models.make_car(random)
+            mesh, size = street_models.make_car(random)
             d = side * (section.half_width_m - 0.25 - 0.5 * size[1] + random.uniform(-0.08, 0.08))
             yaw = random.normal(0.0, 0.02) + (np.pi if (side < 0) != (random.random() < 0.1) else 0.0)
             if random.random() < share:
@@ -292,7 +292,7 @@ def place_driving_cars(
     reach = camera_s[-1] + speed * time[-1]
     at = random.uniform(15.0, 60.0)
     while at < min(reach + 60.0, course.s[-1] + speed * time[-1] - 5.0):
-        mesh, size = car_models.make_car(random)
+        mesh, size = street_models.make_car(random)
         d = -0.5 * section.lane_m + random.uniform(-0.15, 0.15)
         s = at - speed * time
         if s.min() > course.s[0] + 6.0 and s.max() < course.s[-1] - 6.0:
@@ -300,7 +300,7 @@ def place_driving_cars(
         at += random.uniform(14.0, 60.0)
     random = make_generator(seed, "cars", "ahead")
     if random.random() < 0.4:
-        mesh, size = car_models.make_car(random)
+        mesh, size = street_models.make_car(random)
         middle, swing = random.uniform(20.0, 32.0), random.uniform(2.0, 8.0)
         gap = middle + swing * np.sin(2 * np.pi * random.uniform(0.05, 0.15) * time + random.uniform(0, 2 * np.pi))
         s = np.asarray(camera_s + np.maximum(gap, _MIN_GAP_M))

@@ -1,4 +1,4 @@
-"""Make a room from a seed (walls, furniture, small things, light, camera's path), and render it with exact depth.
+"""Make rooms from a seed (walls, furniture, things, light, camera's path), render them with exact depth, write them.
 
 World: x right, y down, z forward; the floor is y = 0, the room extends from the origin to (width, -height, depth).
 """
@@ -7,13 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from stadia.core.seeds import derive_seed, make_generator
+from stadia.datasets.image_files import read_rgb
+from stadia.files.array_files import read_npy
+from stadia.files.atomic_files import atomic_folder, write_json
 from stadia.geometry.rasterizer import make_intrinsics
 from stadia.synthetic.config import RoomWorldConfig
+from stadia.synthetic.furniture import FURNITURE, PRINTS, Furniture, draw_tint, make_room_textures
 from stadia.synthetic.household_objects import SHAPES, compute_footprint, has_overlap, make_upright_pose
+from stadia.synthetic.rendering.dataset_files import (
+    Image,
+    SceneFormat,
+    SceneJob,
+    colorize_depth,
+    stack_tiles,
+    write_png,
+)
 from stadia.synthetic.rendering.mesh import (
     Mesh,
     Points,
@@ -23,13 +37,10 @@ from stadia.synthetic.rendering.mesh import (
     make_quad,
     transform_mesh,
 )
-from stadia.synthetic.rendering.renderer import RenderedImage
+from stadia.synthetic.rendering.renderer import RenderedImage, StillRenderer, StillScene
 from stadia.synthetic.rendering.shading_kernels import SunLight
-from stadia.synthetic.rendering.still_scene import StillRenderer, StillScene
 from stadia.synthetic.rendering.surfaces import assemble_parts
 from stadia.synthetic.roadworld.street_models import make_person
-from stadia.synthetic.roomworld.furniture import FURNITURE, Furniture
-from stadia.synthetic.roomworld.room_textures import PRINTS, draw_tint, make_room_textures
 
 _MAX_SMALL = 14  # small things in a room
 _MIN_CLEAR_M = 0.3  # from the camera to furniture, and to the walls
@@ -293,3 +304,59 @@ class RoomRenderer(StillRenderer):
     def render(self, frame: int) -> RenderedImage:
         """Render one frame with its depth."""
         return self.render_view(frame, has_noise=self.config.noise)
+
+
+ROOMWORLD_VERSION = 1
+ROOMWORLD = SceneFormat(
+    "roomworld", ROOMWORLD_VERSION, "recording.json", "dataset.json", {"format": "stadia", "version": 1},
+    lambda split, index, _: f"{split}-{index:05d}",
+)  # fmt: skip
+
+_NEAR_M, _FAR_M = 0.4, 12.0  # of depth in previews
+
+
+def _write_room(config: RoomWorldConfig, job: SceneJob) -> int:
+    renderer = RoomRenderer(make_room(job.seed, config), config)
+    room = renderer.room
+    with atomic_folder(job.folder) as folder:
+        for kind in ("left", "depth/left"):
+            (folder / kind).mkdir(parents=True)
+        for frame in range(config.frames):
+            view = renderer.render(frame)
+            write_png(folder / "left" / f"{frame:06d}.png", view.image[..., ::-1])
+            np.save(folder / "depth" / "left" / f"{frame:06d}.npy", view.depth_m)
+        np.savetxt(folder / "poses.txt", room.T_world_camera[:, :3].reshape(-1, 12), fmt="%.12e")
+        np.savetxt(folder / "times.txt", np.arange(config.frames) / config.frame_rate_hz, fmt="%.6f")
+        recording = {
+            "cameras": {"left": {"K": room.K.tolist(), "height": config.height, "width": config.width}},
+            "T_right_left": None,
+            "frame_rate_hz": config.frame_rate_hz,
+            "roomworld": ROOMWORLD.origin(job, config),
+        }
+        write_json(folder / "recording.json", recording)
+    return config.frames
+
+
+def write_roomworld(
+    config: RoomWorldConfig,
+    out: Path,
+    *,
+    seed: int = 0,
+    workers: int | None = None,
+    advance: Callable[[int], None] = lambda frames: None,
+) -> Path:
+    """Render a data set to `out`, as `write_roadworld` does. Returns the path of its dataset.json."""
+    write, images = partial(_write_room, config), config.frames
+    return ROOMWORLD.write_scenes(
+        Path(out), config, seed, write, _draw_rooms, images=images, workers=workers, advance=advance
+    )
+
+
+def _draw_rooms(rooms: list[Path], rows: int = 8) -> Image:
+    chosen = np.linspace(0, len(rooms) - 1, min(3 * rows, len(rooms))).round().astype(int)
+    return stack_tiles([_draw_room(rooms[i]) for i in chosen], 3)
+
+
+def _draw_room(room: Path) -> Image:
+    depth = read_npy(room / "depth" / "left" / "000000.npy").astype(np.float32, copy=False)
+    return np.hstack([read_rgb(room / "left" / "000000.png"), colorize_depth(depth, _NEAR_M, _FAR_M)])

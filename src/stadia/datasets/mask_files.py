@@ -22,9 +22,9 @@ from pydantic import Field
 
 from stadia.core.errors import DataError
 from stadia.core.recording import Recording, RoadMasks
+from stadia.datasets.height_priors import CLASS_ALIASES, PRIORS, RoadConfig
 from stadia.datasets.image_files import encode_name, read_label_png
-from stadia.datasets.masks.height_priors import CLASS_ALIASES, PRIORS, RoadConfig
-from stadia.datasets.masks.mask_objects import Window, find_windows, split_instances
+from stadia.datasets.mask_objects import Window, find_windows, split_instances
 from stadia.datasets.text_files import FileEntry, read_typed_json, validate_content
 from stadia.files.input_files import MAX_TEXT_BYTES, open_input, read_bytes
 from stadia.files.json_files import stream_json_lists

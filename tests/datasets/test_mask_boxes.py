@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stadia.core.recording import RoadMasks
-from stadia.datasets.masks.mask_objects import find_mask_boxes, find_windows
+from stadia.datasets.mask_objects import find_mask_boxes, find_windows
 
 CLASSES = {1: "road", 9: "car", 8: "person"}
 

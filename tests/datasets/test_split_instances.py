@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stadia.datasets.masks import mask_objects
+from stadia.datasets import mask_objects
 
 HEIGHT, WIDTH = 120, 300
 

@@ -16,8 +16,7 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.files.output_files import is_own_file
 from stadia.files.paths import expand_home
-from stadia.overlay.config import OverlayConfig, OverlayDataConfig
-from stadia.overlay.data.composites import (
+from stadia.overlay.composites import (
     CompositeSplits,
     OverlayInputs,
     OverlayTargets,
@@ -25,6 +24,7 @@ from stadia.overlay.data.composites import (
     make_composers,
     open_composites,
 )
+from stadia.overlay.config import OverlayConfig, OverlayDataConfig
 from stadia.overlay.label_checks import check_composites, survey_composites
 from stadia.overlay.world.composite_files import write_composites, write_composites_preview
 from stadia.overlay.world.published_layout import PUBLISHED_RANGE, is_published

@@ -7,8 +7,8 @@ import pytest
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
-from stadia.datasets.masks.height_priors import PRIORS, check_scored_on, find_prior
-from stadia.synthetic.roadworld.car_models import MODEL_SHARES, MODELS
+from stadia.datasets.height_priors import PRIORS, check_scored_on, find_prior
+from stadia.synthetic.roadworld.street_models import MODEL_SHARES, MODELS
 
 KITTI = PRIORS["kitti"]
 

@@ -27,8 +27,7 @@ from stadia.overlay.config import CutoutConfig, OverlayDataConfig
 from stadia.overlay.world.backgrounds import DepthLabel, open_backgrounds
 from stadia.overlay.world.composer import CompositeComposer, CompositeSource
 from stadia.overlay.world.composite_files import is_composite_set, open_composite_files
-from stadia.overlay.world.cutouts import CUTOUTS_VERSION, write_cutouts
-from stadia.overlay.world.foregrounds import open_foregrounds
+from stadia.overlay.world.foregrounds import CUTOUTS_VERSION, open_foregrounds, write_cutouts
 from stadia.overlay.world.published_layout import (
     LayoutScan,
     PublishedComposites,

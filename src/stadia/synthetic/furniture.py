@@ -1,15 +1,124 @@
-"""Meshes of furniture in real sizes, each in its own frame: x right, y down, z towards its front, on y = 0."""
+"""Meshes and textures of rooms in real sizes. Furniture has its own frame: x right, y down, z front, on y = 0."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from stadia.core.seeds import make_generator
+from stadia.synthetic.household_objects import (
+    make_cloth,
+    make_keys,
+    make_label,
+    make_paint,
+    make_stone,
+    make_tiles,
+    make_wood,
+)
 from stadia.synthetic.rendering.mesh import Color, Mesh, Points, compute_bounds, make_box, make_ellipsoid, make_tube
-from stadia.synthetic.roomworld.room_textures import FABRICS, PAINTS, PRINTS
-from stadia.synthetic.roomworld.room_textures import draw_tint as _tint
+from stadia.synthetic.rendering.surfaces import Texture, make_fractal_noise, make_plain_texture, make_texel_grid
+from stadia.synthetic.roadworld.road_textures import (
+    CLOTHS,
+    PLAIN_LOOKS,
+    make_bark,
+    make_clothing,
+    make_facade,
+    make_foliage,
+    make_grass,
+    make_sky,
+)
+
+FABRICS, PAINTS, PRINTS = 4, 5, 6
+
+
+def draw_tint(random: np.random.Generator) -> Color:
+    """Draw a linear RGB color: dark to bright, mostly muted, sometimes vivid."""
+    vivid, bright = random.random() ** 2, random.uniform(0.15, 1.1)
+    red, green, blue = bright * (1 - vivid + vivid * random.random(3))
+    return (red, green, blue)
+
+
+def make_picture(random: np.random.Generator) -> Texture:
+    """Make a picture or a screen: clouds of several colors, discs, bars and lines that resemble text."""
+    n = 128
+    down, across = make_texel_grid(n, n, (1.0, 1.0))
+    image = np.broadcast_to(np.array(draw_tint(random), np.float32), (n, n, 3)).copy()
+    for _ in range(random.integers(2, 7)):
+        cells = (int(random.integers(1, 5)), int(random.integers(1, 5)))
+        cloud = make_fractal_noise(random, n, n, cells=cells, octaves=int(random.integers(2, 8)))
+        share = 1 / (1 + np.exp(-random.uniform(1, 12) * (cloud - random.uniform(-1, 1.5))))
+        image += share[..., None] * (np.array(draw_tint(random), np.float32) - image)
+    for _ in range(random.integers(0, 6)):
+        y, x, radius = random.random(3) * (1, 1, 0.3)
+        inside = np.hypot(down - y, across - x) < radius
+        if random.random() < 0.5:
+            inside = (abs(down - y) < radius) & (abs(across - x) < random.random() * 0.4)
+        image[inside] = draw_tint(random)
+    side = random.uniform(0.2, 1.2)
+    return Texture(np.clip(image, 0, 1).astype(np.float32), (side, side * random.uniform(0.7, 1.6)))
+
+
+def make_wallpaper(random: np.random.Generator) -> Texture:
+    """Make a wall with stripes, lozenges or blobs."""
+    n = 256
+    side = random.uniform(0.4, 1.6)
+    down, across = make_texel_grid(n, n, (1.0, 1.0))
+    count = 2 ** int(random.integers(1, 5))
+    wave_x, wave_y = np.sin(2 * np.pi * count * across), np.sin(2 * np.pi * count * down)
+    kind = random.integers(4)
+    pattern = (wave_x + 0 * wave_y, wave_x * wave_y, wave_x + wave_y, make_fractal_noise(random, n, n, cells=(8, 8)))[
+        kind
+    ]
+    share = (1 / (1 + np.exp(-random.uniform(1, 10) * pattern)))[..., None].astype(np.float32)
+    first = np.array(draw_tint(random), np.float32)
+    second = first * np.float32(random.uniform(0.5, 1.0)) if random.random() < 0.7 else np.array(draw_tint(random))
+    grain = 1 + 0.05 * make_fractal_noise(random, n, n)[..., None]
+    return Texture(np.clip((first * share + second * (1 - share)) * grain, 0, 1).astype(np.float32), (side, side))
+
+
+_SURFACES: dict[str, tuple[Callable[[np.random.Generator], Texture], ...]] = {
+    "floor": (make_wood, make_wood, make_tiles, make_paint, make_stone, make_cloth),
+    "ceiling": (make_paint, make_tiles, make_wood),
+    "wall0": (make_paint, make_paint, make_wallpaper, make_tiles, make_wood),
+    "wall1": (make_paint, make_wallpaper, make_stone),
+    "rug": (make_cloth, make_wallpaper, make_picture),
+    "wood": (make_wood,),
+    "bark": (make_bark,),
+    "foliage": (make_foliage,),
+    "keys": (make_keys,),
+    "outside": (make_facade, make_foliage, make_grass, make_picture),
+    **{f"fabric{i}": (make_cloth, make_paint, make_wallpaper) for i in range(FABRICS)},
+    **{f"paint{i}": (make_paint, make_stone) for i in range(PAINTS)},
+    **{f"print{i}": (make_label, make_picture, make_picture) for i in range(PRINTS)},
+    **{f"cloth{i}": (make_clothing,) for i in range(CLOTHS)},
+}
+
+
+_PLAIN: dict[str, tuple[tuple[float, float, float], float, float]] = {  # linear RGB, contrast, metres of a tile
+    "metal": ((0.5, 0.5, 0.5), 0.12, 0.2),
+    "plastic": ((0.9, 0.9, 0.9), 0.05, 0.2),
+    "ceramic": ((0.95, 0.95, 0.95), 0.04, 0.2),
+    **{name: PLAIN_LOOKS[name] for name in ("skin", "hair", "rubber")},
+}
+
+
+def make_room_textures(seed: int, names: Iterable[str]) -> dict[str, Texture]:
+    """Make the textures of these names, and the sky. The n-th small thing has "label_of<n>" and "paint_of<n>"."""
+    made = {"sky": make_sky(make_generator(seed, "textures", "sky"), overcast=False)}
+    for name in sorted(set(names)):
+        random = make_generator(seed, "textures", name)
+        if name.startswith("label_of"):
+            made[name] = make_label(random)
+        elif name.startswith("paint_of"):
+            made[name] = make_plain_texture(random, (0.95, 0.95, 0.95), 0.06, 0.1)
+        elif name in _PLAIN:
+            made[name] = make_plain_texture(random, *_PLAIN[name])
+        else:
+            choices = _SURFACES[name]
+            made[name] = choices[random.integers(len(choices))](random)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +150,11 @@ def _legs(half_x: float, half_z: float, height: float, thick: float, material: s
 def _wooden(random: np.random.Generator) -> tuple[str, Color]:
     if random.random() < 0.6:
         return "wood", tuple(random.uniform(0.6, 1.5) * np.ones(3))
-    return f"paint{random.integers(PAINTS)}", _tint(random)
+    return f"paint{random.integers(PAINTS)}", draw_tint(random)
+
+
+def _covered(random: np.random.Generator) -> tuple[str, Color]:
+    return f"fabric{random.integers(FABRICS)}", draw_tint(random)
 
 
 def make_table(random: np.random.Generator) -> Furniture:
@@ -65,7 +178,7 @@ def make_table(random: np.random.Generator) -> Furniture:
 def make_chair(random: np.random.Generator) -> Furniture:
     """Make a chair with a seat and a back."""
     seat, wide, deep, back = random.uniform(0.42, 0.48), *random.uniform(0.38, 0.5, 2), random.uniform(0.35, 0.6)
-    material, tint = _wooden(random) if random.random() < 0.6 else (f"fabric{random.integers(FABRICS)}", _tint(random))
+    material, tint = _wooden(random) if random.random() < 0.6 else _covered(random)
     x, z = wide / 2, deep / 2
     mesh = make_box((-x, -seat, -z), (x, 0.04 - seat, z), material, tint)
     mesh += make_box((-x, -seat - back, -z), (x, -seat - random.uniform(0.0, 0.15), 0.03 - z), material, tint)
@@ -77,7 +190,7 @@ def make_sofa(random: np.random.Generator) -> Furniture:
     """Make a sofa or an armchair with cushions."""
     wide, deep, seat = random.uniform(0.8, 2.4), random.uniform(0.75, 1.0), random.uniform(0.36, 0.46)
     back, arm = random.uniform(0.7, 0.95), random.uniform(0.12, 0.22)
-    material, tint = f"fabric{random.integers(FABRICS)}", _tint(random)
+    material, tint = _covered(random)
     x, z = wide / 2, deep / 2
     mesh = make_box((-x, -seat, -z), (x, -0.06, z), material, tint)
     mesh += make_box((-x, -back, -z), (x, -seat, 0.22 - z), material, tint)
@@ -86,7 +199,7 @@ def make_sofa(random: np.random.Generator) -> Furniture:
     for _ in range(int(random.integers(0, 4))):
         center = (random.uniform(0.3 - x, x - 0.3), -seat - 0.18, 0.3 - z)
         size = random.uniform(0.15, 0.25)
-        mesh.append(make_ellipsoid(center, (size, size, 0.09), f"fabric{random.integers(FABRICS)}", _tint(random)))
+        mesh.append(make_ellipsoid(center, (size, size, 0.09), *_covered(random)))
     return Furniture(mesh)
 
 
@@ -98,12 +211,15 @@ def make_bed(random: np.random.Generator) -> Furniture:
     mesh = make_box((-x, 0.15 - height, -z), (x, -0.1, z), material, tint)
     mesh += make_box((0.02 - x, -height, 0.02 - z), (x - 0.02, 0.15 - height, z - 0.02), "fabric0", (0.9, 0.9, 0.9))
     mesh += make_box(
-        (-x, -height - 0.04, -0.4 * z), (x, 0.2 - height, z + 0.02), f"fabric{random.integers(FABRICS)}", _tint(random)
+        (-x, -height - 0.04, -0.4 * z),
+        (x, 0.2 - height, z + 0.02),
+        f"fabric{random.integers(FABRICS)}",
+        draw_tint(random),
     )
     mesh += make_box((-x, -random.uniform(0.7, 1.2), -z - 0.05), (x, 0, -z), material, tint)
     for side in (-0.5, 0.5) if wide > 1.3 else (0.0,):
         center = (side * x, -height - 0.08, 0.3 - z)
-        mesh.append(make_ellipsoid(center, (0.34, 0.11, 0.22), f"fabric{random.integers(FABRICS)}", _tint(random)))
+        mesh.append(make_ellipsoid(center, (0.34, 0.11, 0.22), *_covered(random)))
     return Furniture(mesh)
 
 
@@ -126,7 +242,9 @@ def make_shelf(random: np.random.Generator) -> Furniture:
                 thin, tall = random.uniform(0.015, 0.06), random.uniform(0.4, 0.85) * rise
                 front = z - random.uniform(0.02, 0.3 * deep)
                 look = f"print{random.integers(PRINTS)}" if random.random() < 0.3 else f"paint{random.integers(PAINTS)}"
-                mesh += make_box((at, y - thick - tall, 0.03 - z), (at + thin, y - thick, front), look, _tint(random))
+                mesh += make_box(
+                    (at, y - thick - tall, 0.03 - z), (at + thin, y - thick, front), look, draw_tint(random)
+                )
                 at += thin + 0.002
             else:
                 at += random.uniform(0.03, 0.3)
@@ -173,7 +291,7 @@ def make_desk(random: np.random.Generator) -> Furniture:
 def make_plant(random: np.random.Generator) -> Furniture:
     """Make a potted plant."""
     pot, tall = random.uniform(0.12, 0.22), random.uniform(0.4, 1.6)
-    mesh = make_tube((0, 0, 0), (0, -1.6 * pot, 0), (0.8 * pot, pot), "ceramic", _tint(random), closed=True)
+    mesh = make_tube((0, 0, 0), (0, -1.6 * pot, 0), (0.8 * pot, pot), "ceramic", draw_tint(random), closed=True)
     mesh += make_tube((0, -1.6 * pot, 0), (0, -tall, 0), 0.02, "bark")
     for _ in range(int(random.integers(5, 18))):
         direction = random.normal(size=3) * (0.16, 0.25 * tall, 0.16)
@@ -203,10 +321,10 @@ def make_clutter(random: np.random.Generator) -> Furniture:
         look = f"print{random.integers(PRINTS)}" if random.random() < 0.5 else f"paint{random.integers(PAINTS)}"
         if random.random() < 0.7:
             low, high = (x - size[0], -2 * size[1], z - size[2]), (x + size[0], 0, z + size[2])
-            mesh += make_box(low, high, look, _tint(random))
+            mesh += make_box(low, high, look, draw_tint(random))
         else:
             radius = float(size[0])
-            mesh.append(make_ellipsoid((x, -radius, z), (radius,) * 3, look, _tint(random), around=16, along=10))
+            mesh.append(make_ellipsoid((x, -radius, z), (radius,) * 3, look, draw_tint(random), around=16, along=10))
     return Furniture(mesh, against_wall=False)
 
 

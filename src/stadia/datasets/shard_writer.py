@@ -21,7 +21,7 @@ from stadia.core.recording import Recording
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress, find_cache_folder, read_resized_frame, resize_depth
 from stadia.datasets.open_dataset import detect_format, open_recordings, read_named_splits
-from stadia.datasets.shards.shard_index import (
+from stadia.datasets.shard_index import (
     INDEX,
     VERSION,
     CameraEntry,

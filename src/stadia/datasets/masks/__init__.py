@@ -1,1 +1,0 @@
-"""Read masks of road and objects, split and clean them, and give the heights of objects."""

@@ -1,1 +1,0 @@
-"""TableWorld: rendered objects on random tables with their poses."""

@@ -1,1 +1,0 @@
-"""Composite images of a training, and what their splits share."""

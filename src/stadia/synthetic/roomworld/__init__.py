@@ -1,1 +1,0 @@
-"""RoomWorld: furnished rooms and corridors, filmed by a hand-held camera."""
