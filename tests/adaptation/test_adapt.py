@@ -27,9 +27,10 @@ from stadia.adaptation.adapt import (
     takes_map,
     use_map,
 )
-from stadia.core.errors import ConfigError
+from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
 from stadia.datasets.video.map_geometry import StandingPoints
+from stadia.datasets.video.video_map import MapVerdictRecord
 from stadia.diagnostics.prediction_checks import SampledFrame
 from stadia.files.image_io import write_image
 from stadia.files.json_files import read_json
@@ -229,7 +230,7 @@ def test_one_camera_learns_faster_with_its_map(
         return use_map(config, video, settings)
 
     assert (configure().optimizer.lr, configure().loss.pyramid) == (1e-4, 1)
-    monkeypatch.setattr("stadia.adaptation.adapt.find_usable_map", lambda video: object())
+    monkeypatch.setattr("stadia.adaptation.adapt.find_map", lambda video: SimpleNamespace(is_usable=True))
     mono = configure()
     assert (mono.optimizer.lr, mono.loss.pyramid, mono.loss.points, mono.backbone_lr_factor) == (3e-4, 4, 0.1, 1.0)
     assert (mono.name, mono.model.network.name, mono.model.trained) == ("adapt", NETWORK, "all")
@@ -270,6 +271,16 @@ class TestMap:
         monkeypatch.setattr("stadia.adaptation.adapt.map_video", refuse)
         note = "note: no map of the video, so its motion is learned in the training: pycolmap"
         assert note in self.print_map(images)
+
+    def test_an_unusable_one_stops_before_the_training(
+        self, images: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        verdict = MapVerdictRecord(grade="unusable")
+        found = SimpleNamespace(folder=images.with_suffix(".map"), is_usable=False, verdict=verdict)
+        monkeypatch.setattr("stadia.adaptation.adapt.find_map", lambda video: found)
+        config = configure_adaptation(NETWORK, images, "decoder", size=(32, 96))
+        with refuses(DataError, where="images.map", fix="motion=network"):
+            use_map(config, images, [])
 
     def test_a_data_set_gets_none(self, worlds: Path, own_module: None) -> None:
         assert not takes_map(worlds, configure_adaptation(NETWORK, worlds, "decoder", size=(32, 96)))

@@ -6,11 +6,25 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from stadia.datasets.video.video_map import UNUSABLE, MapVerdictRecord
-from stadia.mapping.map_evidence import measure_contradictions, measure_standing, measure_turns, split_map
+from stadia.mapping.map_evidence import (
+    measure_agreement,
+    measure_epipolar,
+    measure_standing,
+    measure_turns,
+    select_frames,
+)
 from stadia.mapping.map_parts import _split_wrong_joins
-from stadia.mapping.map_verdict import MapEvidence, MapGrade, describe_verdict, judge_map, measure_evidence
+from stadia.mapping.map_verdict import (
+    MAX_CONTRADICTED,
+    MapEvidence,
+    MapGrade,
+    describe_verdict,
+    judge_map,
+    measure_evidence,
+)
 from stadia.mapping.pair_matching import FramePair, find_cuts, is_ordered, list_neighbors
 from stadia.mapping.sparse_map import LensCamera, SparseMap
 
@@ -34,21 +48,26 @@ def make_world(count: int = COUNT, step: float = 0.4) -> tuple[SparseMap, list[F
     observed = np.concatenate([np.column_stack((np.full(len(ids), row), ids)) for row, ids in enumerate(seen)])
     places = np.concatenate([xy[row][ids] for row, ids in enumerate(seen)])
     sparse = SparseMap(LENS, np.arange(count), T, points, np.zeros((900, 3), np.uint8), observed, places)
+    return sparse, match_frames(sparse, list_neighbors(range(count), 3))
+
+
+def match_frames(sparse: SparseMap, wanted: list[tuple[int, int]]) -> list[FramePair]:
     pairs = []
-    for first, second in list_neighbors(range(count), 3):
-        both = np.intersect1d(seen[first], seen[second])
-        pairs.append(FramePair(first, second, xy[first][both], xy[second][both], both % 10 == 0))
-    return sparse, pairs
+    for first, second in wanted:
+        rows = [np.flatnonzero(sparse.observed[:, 0] == row) for row in (first, second)]
+        both, *places = np.intersect1d(*(sparse.observed[row, 1] for row in rows), return_indices=True)
+        xy = [sparse.xy[row[place]] for row, place in zip(rows, places, strict=True)]
+        pairs.append(FramePair(first, second, xy[0], xy[1], both % 10 == 0))
+    return pairs
 
 
-def break_scale(sparse: SparseMap, row: int, scale: float) -> SparseMap:
-    """Return the map with everything from a frame on scaled about that frame's camera, and points of its own."""
-    center = -sparse.T_camera_world[row, :3, :3].T @ sparse.T_camera_world[row, :3, 3]
+def break_scale(sparse: SparseMap, rows: slice, scale: float) -> SparseMap:
+    """Return the map with some frames scaled about the first of them, and points of their own."""
+    center = -sparse.T_camera_world[rows.start, :3, :3].T @ sparse.T_camera_world[rows.start, :3, 3]
     T, observed = sparse.T_camera_world.copy(), sparse.observed.copy()
-    after = np.arange(len(T)) >= row
-    centers = -T[after, :3, 3]
-    T[after, :3, 3] = -(center + scale * (centers - center))
-    observed[after[observed[:, 0]], 1] += len(sparse.points)
+    chosen = np.arange(len(T))[rows]
+    T[chosen, :3, 3] = -(center + scale * (-T[chosen, :3, 3] - center))
+    observed[np.isin(observed[:, 0], chosen), 1] += len(sparse.points)
     points = np.concatenate((sparse.points, center + scale * (sparse.points - center)))
     colors = np.concatenate((sparse.colors, sparse.colors))
     return replace(sparse, T_camera_world=T, observed=observed, points=points, colors=colors)
@@ -67,24 +86,43 @@ def test_a_right_map_is_usable():
 @pytest.mark.parametrize("scale", [0.5, 2.0])
 def test_a_wrong_join_is_refused_and_split(scale):
     sparse, pairs = make_world()
-    broken = break_scale(sparse, 9, scale)
+    broken = break_scale(sparse, slice(9, None), scale)
     grade, fields = judge(broken, pairs)
     assert (grade, "contradicted" in fields) == (MapGrade.UNUSABLE, True)
     parts = _split_wrong_joins([broken], pairs)
     assert sum(len(part.frames) for part in parts) >= COUNT - 2
     for part in parts:
-        shares, held = measure_contradictions(part, pairs)
-        assert np.nanmax(shares) < 0.1
-        assert np.median(held) < 0.1
+        agreement = measure_agreement(part, pairs)
+        assert np.nanmax(agreement.shares()) < 0.1
+        assert np.median(agreement.held) < 0.1
+
+
+def test_a_group_that_loops_pass_is_refused_and_split():
+    """Matches of the frames before and after rows 6 to 10 agree, as in a loop, and outnumber those that contradict."""
+    sparse, pairs = make_world()
+    pairs = pairs + match_frames(sparse, [(4, 11), (5, 11), (4, 12), (5, 12)]) * 20
+    broken = break_scale(sparse, slice(6, 11), 0.4)
+    assert np.nanmax(measure_agreement(broken, pairs).shares()) < MAX_CONTRADICTED
+    assert "contradicted" in judge(broken, pairs)[1]
+    groups = [part.frames.tolist() for part in _split_wrong_joins([broken], pairs)]
+    assert groups == [[*range(6), *range(11, COUNT)], [*range(6, 11)]]
+
+
+def test_a_match_without_a_point_contradicts_a_wrong_rotation():
+    sparse, (pair, *_) = make_world()
+    assert measure_epipolar(sparse, pair).max() < 0.01
+    turned = sparse.T_camera_world.copy()
+    turned[1, :3] = Rotation.from_euler("x", 6, degrees=True).as_matrix() @ turned[1, :3]
+    assert np.median(measure_epipolar(replace(sparse, T_camera_world=turned), pair)) > 5
 
 
 def test_a_place_where_the_camera_only_turns_shows_no_scale():
     sparse, pairs = make_world()
     T = sparse.T_camera_world.copy()
     T[5:] = T[5]
-    still = measure_contradictions(replace(sparse, T_camera_world=T), pairs)[0]
+    still = measure_agreement(replace(sparse, T_camera_world=T), pairs).shares()
     assert np.flatnonzero(np.isnan(still)).tolist() == [5, 6, 7]
-    assert not np.isnan(measure_contradictions(sparse, pairs)[0]).any()
+    assert not np.isnan(measure_agreement(sparse, pairs).shares()).any()
 
 
 def test_a_path_that_turns_otherwise_than_its_matches_is_refused():
@@ -168,7 +206,7 @@ def test_a_cut_is_where_no_pair_connects_both_sides():
 
 def test_a_split_map_keeps_points_that_a_part_sees_twice():
     sparse, _ = make_world()
-    first, second = split_map(sparse, 5)
+    first, second = (select_frames(sparse, rows) for rows in np.split(np.arange(COUNT), [5]))
     assert (len(first.frames), len(second.frames)) == (5, COUNT - 5)
     assert first.track_lengths().min() >= 2
     assert np.abs(second.residuals_px()).max() < 0.01

@@ -14,7 +14,7 @@ from stadia import recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import TrackProgress, no_progress
-from stadia.datasets.video.video_map import find_map, find_usable_map
+from stadia.datasets.video.video_map import check_usable, find_map
 from stadia.files.atomic_files import write_json
 from stadia.files.paths import expand_home
 from stadia.launch.keep import Decision, DepthErrors, apply_decision, choose_network, find_trained, measure_video
@@ -188,9 +188,13 @@ def takes_map(video: Path, config: Any) -> bool:
 
 
 def use_map(config: RecipeConfig, video: Path, settings: Sequence[str]) -> RecipeConfig:
-    """Return the configuration with MAP_SETTINGS if the video has a usable map. Keys of `settings` stay."""
-    if find_usable_map(video) is None:
+    """Return the configuration with MAP_SETTINGS if the video has a map. Keys of `settings` stay.
+
+    Raises DataError if the map's verdict is unusable.
+    """
+    if (mapped := find_map(video)) is None:
         return config
+    check_usable(mapped)
     given = {text.partition("=")[0] for text in settings}
     chosen = [text for text in MAP_SETTINGS if text.partition("=")[0] not in given]
     return resolve_config(type(config), config.model_dump(mode="json"), chosen)

@@ -105,8 +105,9 @@ def build_map(
     ordered = is_ordered(pairs, keys.keys)
     keys = replace(keys, cuts=find_cuts(pairs, keys.keys) if ordered else list(range(keys.frames)))
     standing, cuts = frozenset(keys.standing), frozenset(keys.cuts)
-    placed = list(place_frames(track(stream, keys.frames, "placing frames"), sparse, standing, cuts))
-    parts = [_place_part(stream, part, placed, standing, cuts) for part in others]
+    apart = [cuts | _list_other_frames(part, found.parts) for part in found.parts]
+    placed = list(place_frames(track(stream, keys.frames, "placing frames"), sparse, standing, apart[0]))
+    parts = [_place_part(stream, part, placed, standing, ends) for part, ends in zip(others, apart[1:], strict=True)]
     T = np.asarray(np.linalg.inv(stack_poses(placed)), np.float64)
     road = _find_road(stream, estimate, sparse, T, static, track)
     verdict = judge_map(measure_evidence(sparse, pairs, T, has_camera=given is not None))
@@ -119,6 +120,11 @@ def stack_poses(placed: Sequence[PlacedFrame]) -> Array:
     """Return T_camera_world (N, 4, 4) of frames, NaN for lost ones."""
     unknown = np.full((4, 4), np.nan)
     return np.array([unknown if frame.T_camera_world is None else frame.T_camera_world for frame in placed])
+
+
+def _list_other_frames(part: SparseMap, parts: Sequence[SparseMap]) -> frozenset[int]:
+    """Return the key frames of all other parts, which end a part as a cut does."""
+    return frozenset(int(frame) for other in parts if other is not part for frame in other.frames)
 
 
 def _place_part(

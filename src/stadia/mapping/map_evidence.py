@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ MIN_CROSSING = 15
 
 END_FRAMES = 7
 """Last key frames of a path, which move too little from each place before them to show its scale."""
+
+MIN_GROUP = 3
+"""Key frames of a group that is a wrong join; fewer are single frames with a wrong pose."""
 
 SCALE_CHANGE = 1.3
 """A match shows the scale if it contradicts a path that is so much longer from there on."""
@@ -78,22 +82,73 @@ def select_pairs(sparse: SparseMap, pairs: Sequence[FramePair]) -> list[FramePai
     return [pair for pair in pairs if pair.first in placed and pair.second in placed]
 
 
-def measure_contradictions(sparse: SparseMap, pairs: Sequence[FramePair]) -> tuple[Array, Array]:
-    """Return the share of contradicting matches across each place between two key frames (F - 1,), and the held errors.
+def measure_epipolar(sparse: SparseMap, pair: FramePair) -> Array:
+    """Return (N,), the Sampson distance of a pair's matches from the motion between its frames, pixels."""
+    first, second = sparse.T_camera_world[np.searchsorted(sparse.frames, (pair.first, pair.second))]
+    T = second @ np.linalg.inv(first)
+    x, y, z = T[:3, 3] / max(float(np.linalg.norm(T[:3, 3])), 1e-12)
+    E = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ T[:3, :3]
+    lens = np.array(sparse.camera.distortion)
+    ends = (cv2.undistortPoints(xy[:, None], sparse.camera.K, lens)[:, 0] for xy in (pair.xy_first, pair.xy_second))
+    seen, moved = (np.column_stack((xy, np.ones(len(xy)))) for xy in ends)
+    lines, back = seen @ E.T, moved @ E
+    slope = np.sqrt((lines[:, :2] ** 2).sum(1) + (back[:, :2] ** 2).sum(1))
+    return np.asarray(sparse.camera.focal_px * np.abs((moved * lines).sum(1)) / np.maximum(slope, 1e-12))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MatchAgreement:
+    """How the matches of key frames agree with a map.
+
+    fits, misses: (F, F), matches between two key frames that agree with the map, and that contradict it.
+    showing: (F,), matches across the place after a key frame that show the scale of the path there.
+    held: errors of the matches that are held out, pixels.
+    """
+
+    fits: Array
+    misses: Array
+    showing: Array
+    held: Array
+
+    def usual(self) -> float:
+        """Return the share of contradicting matches of the median pair: traffic contradicts everywhere."""
+        total = self.fits + self.misses
+        return float(np.median((self.misses / np.maximum(total, 1))[total > 0])) if total.any() else 0.0
+
+    def shares(self) -> Array:
+        """Return (F - 1,), the share of contradicting matches across each place between two key frames.
+
+        It is above the median share of the path, and NaN if too few matches show the scale.
+        """
+        count = len(self.showing)
+        wrong, crossing = (
+            np.array([counts[: place + 1, place + 1 :].sum() for place in range(count - 1)])
+            for counts in (self.misses, self.fits + self.misses)
+        )
+        shares = np.full(count - 1, np.nan)
+        np.divide(wrong, crossing, out=shares, where=(self.showing[:-1] >= MIN_CROSSING) & (crossing > 0))
+        usual = np.median(shares[~np.isnan(shares)]) if not np.isnan(shares).all() else 0.0
+        return np.maximum(shares - usual, 0.0)
+
+
+def measure_agreement(sparse: SparseMap, pairs: Sequence[FramePair]) -> MatchAgreement:
+    """Return how the matches agree with a map.
 
     The scale of a path goes through the points that both sides see. Where they were joined wrongly, matches across
-    the place fall far from each other's points. A share is NaN if too few matches show the scale; errors are pixels.
-    The median share of the path is subtracted, since traffic contradicts everywhere.
+    the place fall far from each other's points, or lost their points and contradict the rotation.
     """
     limit = MAX_ERROR * max(sparse.camera.height, sparse.camera.width)
-    wrong, crossing, showing = np.zeros((3, len(sparse.frames)))
+    count = len(sparse.frames)
+    fits, misses = np.zeros((2, count, count))
+    crossing, showing = np.zeros((2, count))
     centers = np.linalg.inv(sparse.T_camera_world)[:, :3, 3]
     held = [np.empty(0)]
     for pair in select_pairs(sparse, pairs):
         errors = measure_errors(sparse, pair)
         known = ~np.isnan(errors)
         first, second = np.searchsorted(sparse.frames, (pair.first, pair.second))
-        wrong[first:second] += (errors[known] > limit).sum()
+        fits[first, second] += (errors[known] <= limit).sum()
+        misses[first, second] += (errors[known] > limit).sum() + (measure_epipolar(sparse, pair)[~known] > limit).sum()
         crossing[first:second] += known.sum()
         held.append(errors[known & pair.is_held])
         _, points = _find_points(sparse, first, pair.xy_first)
@@ -102,18 +157,46 @@ def measure_contradictions(sparse: SparseMap, pairs: Sequence[FramePair]) -> tup
             moved = (SCALE_CHANGE - 1) * (centers[second] - centers[place])
             shift = np.linalg.norm(_project(sparse, points, second, moved) - before, axis=1)
             showing[place] += (shift > limit).sum()
-    shares = np.full(len(crossing), np.nan)
     showing[-END_FRAMES - 1 :] = crossing[-END_FRAMES - 1 :]
-    np.divide(wrong, crossing, out=shares, where=(showing >= MIN_CROSSING) & (crossing > 0))
-    shares = shares[:-1]
-    usual = np.median(shares[~np.isnan(shares)]) if not np.isnan(shares).all() else 0.0
-    return np.maximum(shares - usual, 0.0), np.concatenate(held)
+    return MatchAgreement(fits, misses, showing, np.concatenate(held))
 
 
-def split_map(sparse: SparseMap, end: int) -> list[SparseMap]:
-    """Return the map of the frames before row `end`, and that of the others."""
-    rows = np.arange(len(sparse.frames))
-    return [select_frames(sparse, part) for part in (rows[:end], rows[end:])]
+def group_frames(agreement: MatchAgreement, max_share: float) -> list[NDArray[np.int64]]:
+    """Return groups of key frames, by row, that matches hold together; the largest first.
+
+    Groups join while at least MIN_CROSSING matches agree, and at most `max_share` of all contradict. A group may lie
+    between the frames of another, whose loops pass it, so that no place of the path shows the fault.
+    """
+    fits, misses = (counts + counts.T for counts in (agreement.fits, agreement.misses))
+    members = [[row] for row in range(len(fits))]
+    allowed = max_share + agreement.usual()
+    while True:
+        is_joined = (fits >= MIN_CROSSING) & (misses <= allowed * (fits + misses))
+        np.fill_diagonal(is_joined, val=False)
+        if not is_joined.any():
+            return sorted((np.sort(rows) for rows in members if rows), key=len, reverse=True)
+        first, second = np.unravel_index(np.where(is_joined, fits, -1.0).argmax(), fits.shape)
+        for counts in (fits, misses):
+            counts[first] += counts[second]
+            counts[:, first] += counts[:, second]
+            counts[second] = counts[:, second] = 0
+        members[first] += members[second]
+        members[second] = []
+
+
+def find_contradiction(agreement: MatchAgreement, max_share: float) -> tuple[float, int]:
+    """Return the largest share of contradicting matches, across a place or around a group, and the key frame's row."""
+    shares = np.nan_to_num(agreement.shares(), nan=1.0)
+    found = [(float(share), row) for row, share in enumerate(shares)] or [(0.0, 0)]
+    for group in group_frames(agreement, max_share)[1:]:
+        if len(group) < MIN_GROUP:
+            continue
+        inside = np.isin(np.arange(len(agreement.fits)), group)
+        across = inside[:, None] != inside
+        fits, misses = agreement.fits[across].sum(), agreement.misses[across].sum()
+        share = misses / (fits + misses) - agreement.usual() if fits >= MIN_CROSSING else 1.0
+        found.append((float(share), max(int(group[0]) - 1, 0)))
+    return max(found, key=lambda fault: fault[0])
 
 
 def select_frames(sparse: SparseMap, rows: NDArray[np.int64]) -> SparseMap:

@@ -13,7 +13,7 @@ import numpy as np
 from stadia.mapping.camera_search import ASSUMED_FOV_DEG, FoundCamera, find_camera
 from stadia.mapping.key_frames import import_pycolmap, read_features
 from stadia.mapping.lens_intervals import MIN_FOCAL_DEVIATION, LensIntervals, measure_lens
-from stadia.mapping.map_evidence import measure_contradictions, split_map
+from stadia.mapping.map_evidence import group_frames, measure_agreement, select_frames
 from stadia.mapping.map_verdict import MAX_CONTRADICTED
 from stadia.mapping.pair_matching import FramePair
 from stadia.mapping.reconstruction import adjust, adjust_camera, keep_frames, map_frames, map_globally, mirror_if_better
@@ -105,13 +105,15 @@ def _split_wrong_joins(parts: Sequence[SparseMap], pairs: Sequence[FramePair]) -
     pending, sound = list(parts), list[SparseMap]()
     while pending:
         part = pending.pop()
-        shares, _ = measure_contradictions(part, pairs)
-        shares = np.where(np.isnan(shares), 1.0, shares)
-        if len(shares) and shares.max() > MAX_CONTRADICTED:
-            pieces = split_map(part, int(shares.argmax()) + 1)
-            pending += [piece for piece in pieces if len(piece.frames) >= MIN_FRAMES]
-        else:
+        agreement = measure_agreement(part, pairs)
+        groups = group_frames(agreement, MAX_CONTRADICTED)
+        shares = np.nan_to_num(agreement.shares(), nan=1.0)
+        if len(groups) == 1 and len(shares) and shares.max() > MAX_CONTRADICTED:
+            groups = np.split(np.arange(len(part.frames)), [int(shares.argmax()) + 1])
+        if len(groups) == 1:
             sound.append(part)
+            continue
+        pending += [select_frames(part, rows) for rows in groups if len(rows) >= MIN_FRAMES]
     sound.sort(key=lambda part: -len(part.frames))
     return [part for row, part in enumerate(sound[:MAX_PARTS]) if row == 0 or len(part.frames) >= MIN_PART]
 

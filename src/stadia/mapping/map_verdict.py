@@ -11,7 +11,8 @@ import numpy as np
 from stadia.mapping.map_evidence import (
     MAX_ERROR,
     count_reversing,
-    measure_contradictions,
+    find_contradiction,
+    measure_agreement,
     measure_plane,
     measure_speed_jump,
     measure_standing,
@@ -36,7 +37,7 @@ class MapEvidence:
 
     placed: share of the frames with a pose.
     held_out_px: median error of held-out matches, of the small frames.  held_out_within: share within MAX_ERROR.
-    contradicted: largest share of matches across one place of the path that contradict its points.
+    contradicted: largest share of matches that contradict, across one place of the path or around a group of frames.
     contradicted_frame: the key frame before that place.
     turn_deg: upper quartile of the rotations of neighbors against those by their matches.
     reversing: share of the steps of a camera that drives forward which reverse; 0 for other cameras.
@@ -130,9 +131,9 @@ def measure_evidence(
 
     T_world_camera: (N, 4, 4) of all frames of the video, NaN for lost ones.
     """
-    contradicted, held = measure_contradictions(sparse, pairs)
-    known = np.nan_to_num(contradicted, nan=1.0)
-    worst = int(known.argmax()) if len(known) else 0
+    agreement = measure_agreement(sparse, pairs)
+    contradicted, worst = find_contradiction(agreement, MAX_CONTRADICTED)
+    held = agreement.held
     turns = measure_turns(sparse, pairs)
     placed = np.isfinite(T_world_camera).all((1, 2))
     reversing, steps = count_reversing(T_world_camera[placed, :3, 3])
@@ -142,7 +143,7 @@ def measure_evidence(
         placed=float(placed.mean()),
         held_out_px=float(np.median(held)) if len(held) else float("nan"),
         held_out_within=float((held < limit).mean()) if len(held) else 1.0,
-        contradicted=float(known[worst]) if len(known) else 0.0,
+        contradicted=contradicted,
         contradicted_frame=int(sparse.frames[worst]),
         turn_deg=float(np.quantile(turns, 0.75)) if len(turns) else 0.0,
         reversing=reversing / max(steps, 1) if drives else 0.0,

@@ -38,6 +38,7 @@ from stadia.mapping.map_files import (
     write_map,
 )
 from stadia.mapping.map_verdict import describe_verdict
+from stadia.mapping.road_sweep import find_travel_direction
 from stadia.mapping.sparse_map import LensCamera
 
 VERSION = 3
@@ -173,6 +174,11 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
         )
         if folder == find_map_folder(stream.source):
             yield f"  metres: stadia predict {stream.source} --scale-from map=HEIGHT (of the camera over the road)"
+    elif find_travel_direction(poses.T_world_camera) is not None:
+        yield (
+            "note: no road was found below the camera, so its height gives no metres."
+            " Use --scale-from object=CLASS:METRES@BOXES or --scale-from speed=SPEED"
+        )
     if stream.masks is not None:
         bare = sum(not stream.masks.has_near(int(index)) for index in sparse.frames)
         yield f"  masks: left cars and people out of {len(sparse.frames) - bare} key frames"

@@ -377,7 +377,7 @@ def read_mapped_camera(source: Path) -> MapCamera:
     if found is None:
         expected = f"{find_map_folder(source).name} next to it"
         raise DataError(source, found="no map", expected=expected, fix=f"make it: stadia map {source}")
-    _check_usable(found)
+    check_usable(found)
     camera = found.camera
     if not camera.is_determined:
         fix = f"give the camera: stadia camera {source} --fov DEGREES"
@@ -408,7 +408,8 @@ def find_map_geometry(source: Path, *, skip_damaged: bool = False) -> MapGeometr
     return None if mapped is None else mapped.geometry
 
 
-def _check_usable(mapped: StoredMap) -> None:
+def check_usable(mapped: StoredMap) -> None:
+    """Raise DataError for a map whose verdict is unusable."""
     if not mapped.is_usable:
         fix = "map another part of the video, or go without the map: motion=network"
         raise DataError(mapped.folder, found=f"a map that is {mapped.verdict}", expected="a usable map", fix=fix)
@@ -420,7 +421,7 @@ def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> Map
     if mapped is None:
         expected = f"{find_map_folder(source).name} next to it, or motion=network"
         raise DataError(source, found="no map", expected=expected, fix=f"make it: stadia map {source}")
-    _check_usable(mapped)
+    check_usable(mapped)
     if (why := mapped.find_camera_mismatch(focal)) is not None:
         fix = f"make it again with this camera: stadia map {source}, or train without it: motion=network"
         raise DataError(mapped.folder, found=why, expected="the camera of the data", fix=fix)

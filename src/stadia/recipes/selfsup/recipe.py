@@ -23,7 +23,7 @@ from stadia.dataloading.config import DatasetConfig
 from stadia.datasets.config import POSES_OF_MAP
 from stadia.datasets.open_dataset import VIDEO, detect_format
 from stadia.datasets.video.video_camera import read_image_size, read_user_camera, read_user_intrinsics
-from stadia.datasets.video.video_map import find_map, find_map_folder, find_map_geometry
+from stadia.datasets.video.video_map import check_usable, find_map, find_map_folder, find_map_geometry
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.files.paths import expand_home
 from stadia.files.run_facts import RecipeFacts
@@ -82,7 +82,10 @@ def resolve_motion(config: SelfsupConfig, console: Console) -> SelfsupConfig:
 
 
 def find_reason_against(data_set: DatasetConfig) -> str | None:
-    """Return why a data set does not take its motion from a map; "" without a map, None if it does."""
+    """Return why a data set does not take its motion from a map; "" without a map, None if it does.
+
+    Raises DataError if the map's verdict is unusable: its frames show no motion that a network could learn either.
+    """
     path = expand_home(data_set.path)
     if not data_set.offsets or data_set.stereo is True:
         return ""
@@ -96,8 +99,7 @@ def find_reason_against(data_set: DatasetConfig) -> str | None:
         camera = read_user_intrinsics(data_set.camera, path, *read_image_size(path))
     except StadiaError as error:
         return str(error)
-    if not mapped.is_usable:
-        return f"{find_map_folder(path).name} is {mapped.verdict}"
+    check_usable(mapped)
     placed = sum(status != "lost" for status in mapped.status) / max(len(mapped.status), 1)
     if placed < MIN_PLACED:
         return f"{find_map_folder(path).name} places {placed:.0%} of the frames"
