@@ -21,7 +21,7 @@ from map import REAL
 
 from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
-from stadia.mapping.static_parts import StaticParts
+from stadia.datasets.video.static_parts import StaticParts
 
 FRAMES = 60
 

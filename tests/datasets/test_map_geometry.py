@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-from mapped_images import FOCAL, FRAMES, STEP, WALL, H, W, write_images, write_map
+from mapped_images import FOCAL, FRAMES, STEP, WALL, W, write_images, write_map
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.recordings import summarize_recordings
 from stadia.datasets.video.map_geometry import MEDIAN_DEPTH, MIN_PARALLAX
 from stadia.datasets.video.video_map import HEIGHTS_AHEAD, find_map
 
@@ -87,17 +85,3 @@ def test_no_map_and_one_of_another_camera_are_refused(images, tmp_path):
     write_map(tmp_path / "room.map", focal_px=60.0)
     with refuses(DataError, where="room.map", found="1.50"):
         open_mapped(images)
-
-
-def test_what_never_moves_is_ignored_without_an_option(images, tmp_path):
-    write_map(tmp_path / "room.map")
-    options = {"camera": {"focal_px": FOCAL}, "stride": 1, "cache": {"enabled": False}}
-    assert open_recordings(images, **options)[0].ignored() is None
-    mask = np.zeros((H, W), np.uint8)
-    mask[-6:] = 255
-    cv2.imwrite(str(tmp_path / "room.map" / "static.png"), mask)
-    recording = open_recordings(images, **options)[0]
-    np.testing.assert_array_equal(recording.ignored(), mask > 0)
-    assert "12.5% of the image ignored" in summarize_recordings([recording])[0]
-    given = open_recordings(images, ignore=[[0, 0, 4, 4]], **options)[0].ignored()
-    assert given.sum() == 16, "what is given takes its place"

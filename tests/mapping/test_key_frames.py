@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from stadia.mapping.key_frames import FRAMES_PER_KEY, LOST_MOTION, KeyFrames, KeyFrameSelector, thin_keys
-from stadia.mapping.static_parts import StaticParts
 
 
 def make_texture(seed: int = 0, height: int = 120, width: int = 640) -> np.ndarray:
@@ -70,37 +69,3 @@ def test_quick_turns_keep_more_key_frames_and_thinning_takes_sharp_ones():
     sharp = [float(index % 4 == 1) for index in range(400)]
     kept = thin_keys(KeyFrames(list(range(400)), [0.005] * 400, sharp, frames=400)).keys
     assert np.mean([sharp[key] for key in kept]) > 0.45  # of which a quarter is sharp
-
-
-def collect(paint) -> np.ndarray:
-    texture, parts = make_texture(3, 200, 2000), StaticParts(200, 320)
-    for frame in range(20):
-        image = texture[:, 16 * frame : 16 * frame + 320].copy()
-        paint(image)
-        parts.add(image)
-    return parts.find()
-
-
-def test_painted_bars_and_hoods_are_found_and_a_moving_scene_is_none():
-    hood = np.zeros((200, 320), bool)
-    hood[160:, 40:280] = True
-    hood[:12] = True
-
-    def paint(image: np.ndarray) -> None:
-        image[hood] = 30
-
-    found = collect(paint)
-    assert (found & hood).sum() / (found | hood).sum() >= 0.9
-    assert not collect(lambda image: None).any()
-
-
-def test_a_stamp_is_found():
-    stamp = np.zeros((200, 320), np.uint8)
-    cv2.putText(stamp, "2026-01-31 12:00", (10, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 255, 2)
-
-    def paint(image: np.ndarray) -> None:
-        image[stamp > 0] = 255
-
-    found = collect(paint)
-    assert found[stamp > 0].mean() > 0.9
-    assert found.mean() < 3 * (stamp > 0).mean()

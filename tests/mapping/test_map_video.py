@@ -21,7 +21,6 @@ from stadia.datasets.video.video_map import (
     find_map,
     find_map_folder,
     find_mapped_camera,
-    find_static_mask,
     find_usable_map,
     read_map,
     read_map_geometry,
@@ -217,11 +216,9 @@ def test_the_map_of_another_video_is_refused(tmp_path):
     images = make_images(tmp_path / "images")
     folder = find_map_folder(images)
     folder.mkdir()
-    cv2.imwrite(str(folder / "static.png"), np.zeros((20, 20), np.uint8))
     write_record(folder)
-    assert find_static_mask(images) == folder / "static.png"
     cv2.imwrite(str(images / "2.png"), np.zeros((20, 20), np.uint8))
-    for use in (find_map, find_static_mask, lambda source: open_recordings(source, stride=1)):
+    for use in (find_map, lambda source: open_recordings(source, stride=1, poses="map")):
         with refuses(DataError, where="images.map"):
             use(images)
     video = tmp_path / "images.mp4"

@@ -77,13 +77,13 @@ def write_camera_file(request: CameraRequest) -> list[str]:
         _refuse_center(known, request.calibration)
     lens = _find_distortion(request, known, notes)
     replaced = describe_camera_file(path)
-    values = {"format": FORMAT, "K": known.K.tolist(), "height": height, "width": width, "origin": origin}
+    values = {"format": FORMAT, "K": known.K.tolist(), "height": known.height, "width": known.width, "origin": origin}
     values |= {} if lens is None else {"distortion": {"model": lens.model, "coefficients": lens.coefficients.tolist()}}
     write_json(path, values)
     across_deg, down_deg = find_field_of_view(known)
     if replaced not in (None, origin):
         notes.insert(0, f"note: replaced the earlier camera ({replaced})")
-    view = f"{width}x{height}, field of view {across_deg:.1f} x {down_deg:.1f} degrees"
+    view = f"{known.width}x{known.height}, field of view {across_deg:.1f} x {down_deg:.1f} degrees"
     return [f"{path}: {origin}; {view}", *notes, *describe_focal_lengths(known)]
 
 

@@ -19,12 +19,12 @@ from stadia.datasets.config import CameraConfig, SourceOptions
 from stadia.datasets.ignored_regions import name_mask
 from stadia.datasets.open_dataset import open_recordings, read_named_splits, sample_recordings
 from stadia.datasets.recordings import RecordingView, crop_recording
+from stadia.datasets.video.static_parts import find_static_parts
 from stadia.datasets.video.video_files import ImageSegment, VideoSegment
 from stadia.diagnostics.preflight.finding_images import draw_ignored_regions
 from stadia.diagnostics.preflight.split_checks import SplitFrames
 from stadia.files.atomic_files import open_atomic
 from stadia.files.paths import expand_home
-from stadia.mapping.static_parts import find_static_parts
 from stadia.predict.input_camera import choose_input_camera
 from stadia.predict.inputs import is_own_video
 

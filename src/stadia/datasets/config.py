@@ -43,8 +43,9 @@ class CameraConfig(StrictModel):
     horizontal_fov_deg: the full angle from the left to the right edge of the displayed image.
     estimate: use the map of the video (`stadia map`); short form: `data.camera=estimate`.
     undistort: whether to remove the lens distortion when frames are read.
+    crop_bars: whether to cut off black bars when frames are read. K of the whole frames is moved accordingly.
 
-    focal_px, focal_mm and horizontal_fov_deg put the principal point at the image center.
+    focal_px, focal_mm and horizontal_fov_deg belong to the frames without bars, with the principal point at the center.
     """
 
     K: Matrix | None = None
@@ -56,11 +57,12 @@ class CameraConfig(StrictModel):
     horizontal_fov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
     estimate: bool = False
     undistort: bool = True
+    crop_bars: bool = True
 
     @property
     def is_given(self) -> bool:
         """Return whether the camera is given in any way."""
-        return self.model_copy(update={"undistort": True}) != CameraConfig()
+        return self.model_copy(update={"undistort": True, "crop_bars": True}) != CameraConfig()
 
     @model_validator(mode="before")
     @classmethod

@@ -9,18 +9,23 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import cv2
+import numpy as np
+
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError, summarize_exception
 from stadia.core.recording import Recording
 from stadia.core.registry import find_nearest_name
 from stadia.datasets import DATASETS, IMAGE_LAYOUTS
-from stadia.datasets.config import POSES_OF_MAP, SourceOptions
+from stadia.datasets.config import POSES_OF_MAP, CameraConfig, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.ignored_regions import ignore_region
+from stadia.datasets.ignored_regions import IgnoringRecording, ignore_region
 from stadia.datasets.image_files import IMAGE_SUFFIXES
 from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.text_files import read_kitti_poses
-from stadia.datasets.video.video_map import find_static_mask, read_map_geometry
+from stadia.datasets.video.static_parts import find_static_content
+from stadia.datasets.video.video_camera import find_static_mask, read_image_size, read_user_camera
+from stadia.datasets.video.video_map import read_map_geometry
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home, is_glob
 from stadia.files.remote_store import is_url
@@ -116,14 +121,25 @@ def _open(
         _take_map(recordings, path, chosen.map_unit_m or 1.0)
     elif chosen.poses is not None:
         _replace_poses(recordings, expand_home(chosen.poses))
-    ignore = chosen.ignore
-    if ignore is None and name == VIDEO and (mask := find_static_mask(path)) is not None:
-        ignore = str(mask)
-    if ignore is not None:
-        recordings = [ignore_region(recording, ignore) for recording in recordings]
+    if chosen.ignore is not None:
+        recordings = [ignore_region(recording, chosen.ignore) for recording in recordings]
+    elif name == VIDEO:
+        recordings = [_ignore_static(recording, path, chosen.camera) for recording in recordings]
     if chosen.frames is not None:
         recordings = [FrameRange(recording, *chosen.frames) for recording in recordings]
     return recordings
+
+
+def _ignore_static(recording: Recording, path: Path, camera: CameraConfig) -> Recording:
+    """Return the recording of a user's video without what never moves in it."""
+    if find_static_content(path).mask is None:
+        return recording
+    mask = find_static_mask(read_user_camera(camera, path, *read_image_size(path)), path)
+    if mask is None:
+        return recording
+    shown = recording.camera(0)
+    region = cv2.resize(mask.astype(np.uint8), (shown.width, shown.height), interpolation=cv2.INTER_NEAREST)
+    return IgnoringRecording(recording, region > 0)
 
 
 def read_named_splits(path: Path, format: str = "auto") -> dict[str, list[str]]:

@@ -129,6 +129,21 @@ class ImageRemap(Protocol):
         """Return the parameters that determine the result."""
 
 
+class ImageCrop(Protocol):
+    """Cuts images (height, width) as they are read, like `static_parts.FrameCrop`."""
+
+    @property
+    def height(self) -> int:
+        """Return the height of the whole images."""
+
+    @property
+    def width(self) -> int:
+        """Return the width of the whole images."""
+
+    def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the part of the image that is kept."""
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class CalibratedRecording(Recording):
     """A recording with cameras, and optional poses and times. Subclasses add images and depth.
@@ -217,11 +232,13 @@ class ImageRecording(CalibratedRecording):
     images: the files of each side.
     size_origin: source of the image size, for error messages.
     undistortion: of the lens of all images; None for a pinhole.
+    crop: which cuts black bars off the images; None without bars.
     pairs_by_name: whether the images of a pair must have one name; otherwise times pair them.
     """
 
     images: Mapping[str, Sequence[Path]]
     undistortion: ImageRemap | None = None
+    crop: ImageCrop | None = None
     pairs_by_name: ClassVar[bool] = True
     size_origin: ClassVar[str] = "the camera of its recording"
 
@@ -238,11 +255,12 @@ class ImageRecording(CalibratedRecording):
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         """Return (H, W, 3) RGB. Raises DataError if its size differs from its camera's."""
         path = self.images[side][index]
-        image, size = read_rgb(path), self.intrinsics[side]
+        image, size = read_rgb(path), self.intrinsics[side] if self.crop is None else self.crop
         if image.shape[:2] != (size.height, size.width):
             found, expected = f"{image.shape[1]}x{image.shape[0]}", f"{size.width}x{size.height}"
             fix = f"rescale the images to {expected}, or K and the size of {self.size_origin} to {found}"
             raise ImageSizeError(path, found=found, expected=f"{expected} of {self.size_origin}", fix=fix)
+        image = image if self.crop is None else self.crop.cut(image)
         return image if self.undistortion is None else self.undistortion(image)
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
@@ -281,6 +299,8 @@ class ImageRecording(CalibratedRecording):
             digest.update(self.intrinsics[side].K.tobytes())
         if self.undistortion is not None:
             digest.update(self.undistortion.parameters())
+        if self.crop is not None:
+            digest.update(repr(self.crop).encode())
         if self.T_right_left is not None:
             digest.update(self.T_right_left.tobytes())
         return digest.hexdigest()

@@ -18,7 +18,7 @@ from rich.console import Console
 from stadia.core.errors import ConfigError
 from stadia.dataloading.config import STRIDE
 from stadia.dataloading.loader import MixtureLoader
-from stadia.datasets.video.video_camera import read_image_size
+from stadia.datasets.video.video_camera import read_picture_size
 from stadia.launch.step_measurement import PROBE_STEPS, DryRunResult, measure_steps
 from stadia.launch.training_data import check_stages, list_stages, open_data
 from stadia.predict.inputs import is_own_video
@@ -297,7 +297,7 @@ def _read_aspect(config: RecipeConfig) -> float:
     path = Path(data.path)
     if not is_own_video(path, data.format):
         return 640 / 192
-    height, width = read_image_size(path)
+    height, width = read_picture_size(data.camera, path)
     return width / height
 
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.types import TrackProgress
-from stadia.files.array_files import read_npz
-from stadia.files.atomic_files import atomic_write, write_json
+from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
 from stadia.geometry.image_features import find_features
 from stadia.mapping.camera_search import ASSUMED_FOV_DEG, find_rotation_focal
@@ -50,7 +49,6 @@ from stadia.mapping.pair_matching import (
 from stadia.mapping.reconstruction import MIN_POINTS
 from stadia.mapping.road_sweep import RoadPlane, choose_pairs, find_road_plane, find_travel_direction
 from stadia.mapping.sparse_map import Array, LensCamera, SparseMap
-from stadia.mapping.static_parts import StaticParts
 
 MIN_FEATURES = 60
 """Fewer features in the median frame cannot be matched."""
@@ -90,7 +88,7 @@ def build_map(
     """
     keys = _survey(stream, work, track)
     _check_motion(stream, keys)
-    files, static = _collect_features(stream, keys.keys, work, track)
+    files, static = _collect_features(stream, keys.keys, work, track), stream.find_static()
     count = int(np.median([len(read_features(file).xy) for file in files.values()]))
     if count < MIN_FEATURES:
         raise _no_map(stream, f"only {count} features in a frame (blur, darkness, no detail)", "sharp frames")
@@ -249,19 +247,11 @@ def _no_map(stream: FrameStream, found: str, expected: str) -> DataError:
     return DataError(stream.source, found=found, expected=expected, fix=fix)
 
 
-def _collect_features(
-    stream: FrameStream, keys: Sequence[int], work: Path, track: TrackProgress
-) -> tuple[dict[int, Path], NDArray[np.bool_] | None]:
-    """Return the file of each key frame's features, and the mask (h, w) of what never moves, or None."""
-    files, parts = {index: work / f"features-{index:08d}.npz" for index in keys}, work / "static.npz"
-    if not parts.is_file():
-        statistics = StaticParts(*stream.small_size)
-        for frame in track(stream.select(set(keys)), len(keys), "features"):
-            statistics.add(frame.gray)
-            if not files[frame.index].is_file():
-                found, movable = find_features(frame.image, frame.gray), stream.find_movable(frame.index)
-                write_features(files[frame.index], found if movable is None else found.outside(movable))
-        with atomic_write(parts) as temporary, temporary.open("wb") as file:
-            np.savez(file, mask=statistics.find())
-    mask = np.asarray(read_npz(parts, only=("mask",))["mask"], bool)
-    return files, mask if mask.any() else None
+def _collect_features(stream: FrameStream, keys: Sequence[int], work: Path, track: TrackProgress) -> dict[int, Path]:
+    """Return the file of each key frame's features."""
+    files = {index: work / f"features-{index:08d}.npz" for index in keys}
+    missing = {index for index, file in files.items() if not file.is_file()}
+    for frame in track(stream.select(missing), len(missing), "features") if missing else ():
+        found, movable = find_features(frame.image, frame.gray), stream.find_movable(frame.index)
+        write_features(files[frame.index], found if movable is None else found.outside(movable))
+    return files

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT
+from stadia.datasets.config import CameraConfig
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.datasets.lens_distortion import Undistortion
 from stadia.datasets.mask_files import OBJECT_CLASSES, MaskFiles, select_classes
-from stadia.datasets.video.video_camera import read_image_size
+from stadia.datasets.recordings import Intrinsics
+from stadia.datasets.video.static_parts import FrameCrop
+from stadia.datasets.video.video_camera import UserCamera, find_crop, find_static_mask, read_image_size
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, estimate_frame_count, stream_selected, stream_video
 from stadia.evaluation.background import run_ahead
 from stadia.files.paths import expand_home
@@ -131,7 +134,8 @@ def _shrink_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[
 class FrameStream:
     """The frames of a video file, or of a folder of images in natural order.
 
-    height, width: of the frames as filmed, pixels.
+    height, width: of the frames without black bars, pixels.
+    crop: which cuts off black bars; None without bars.
     lens: removed from the frames; None for a pinhole or an unknown lens.
     masks: of what can move in the frames.
     """
@@ -141,16 +145,34 @@ class FrameStream:
     width: int
     lens: Undistortion | None = None
     masks: MovableMasks | None = None
+    crop: FrameCrop | None = None
 
     @classmethod
-    def open(cls, source: Path) -> FrameStream:
+    def open(cls, source: Path, camera: CameraConfig | None = None) -> FrameStream:
         """Open a video file or a folder of images. Raises DataError for anything else."""
         is_video = source.is_file() and source.suffix.lower() in VIDEO_SUFFIXES
         has_images = source.is_dir() and any(path.suffix.lower() in IMAGE_SUFFIXES for path in source.iterdir())
         if not is_video and not has_images:
             found = "no such file or folder" if not source.exists() else "neither a video nor a folder of images"
             raise DataError(source, found=found, expected="a video file, or a folder of its frames")
-        return cls(source, *read_image_size(source))
+        crop = find_crop(camera or CameraConfig(), source, *read_image_size(source))
+        if crop is None:
+            return cls(source, *read_image_size(source))
+        return cls(source, crop.window.height, crop.window.width, crop=crop)
+
+    @property
+    def filmed_size(self) -> tuple[int, int]:
+        """Return (height, width) of the frames as filmed."""
+        return (self.height, self.width) if self.crop is None else (self.crop.height, self.crop.width)
+
+    def find_static(self) -> NDArray[np.bool_] | None:
+        """Return (h, w), true on what never moves in the small frames, or None."""
+        whole = Intrinsics(np.eye(3), self.height, self.width)
+        mask = find_static_mask(UserCamera(whole, self.lens, self.crop), self.source)
+        height, width = self.small_size
+        if mask is None:
+            return None
+        return cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
 
     @property
     def small_size(self) -> tuple[int, int]:
@@ -191,9 +213,10 @@ class FrameStream:
             if index >= MAX_FRAMES:
                 fix = "cut the video into parts and map each"
                 raise DataError(self.source, found=f"more than {MAX_FRAMES} frames", expected="fewer", fix=fix)
-            if image.shape[:2] != (self.height, self.width):
-                found, expected = f"{image.shape[1]}x{image.shape[0]}", f"{self.width}x{self.height} as before"
-                raise DataError(f"{self.source}, {name}", found=found, expected=expected)
+            if image.shape[:2] != self.filmed_size:
+                found, expected = f"{image.shape[1]}x{image.shape[0]}", "x".join(map(str, self.filmed_size[::-1]))
+                raise DataError(f"{self.source}, {name}", found=found, expected=f"{expected} as before")
+            image = image if self.crop is None else self.crop.cut(image)
             if self.lens is not None:
                 image = self.lens(image)
             gray = _shrink_image(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), height, width)

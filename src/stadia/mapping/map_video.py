@@ -106,7 +106,7 @@ def map_video(
     """
     import_pycolmap()
     source = expand_home(Path(source))
-    stream = FrameStream.open(source)
+    stream = FrameStream.open(source, camera)
     folder = find_map_folder(source) if out is None else make_absolute(out)
     check_map_folder(folder, source)
     user = _find_given_camera(camera or CameraConfig(), stream)
@@ -118,7 +118,7 @@ def map_video(
         stream = replace(stream, masks=movable)
     of_lens = "" if stream.lens is None else stream.lens.lens.fingerprint()
     of_masks = "" if stream.masks is None else stream.masks.fingerprint()
-    settings = f"{VERSION} {stream.small_size} {given} {of_lens} {of_masks}"
+    settings = f"{VERSION} {stream.small_size} {given} {of_lens} {of_masks} {stream.crop}"
     digest = hashlib.blake2b(f"{hash_source(source)} {settings}".encode(), digest_size=12).hexdigest()
     work = find_cache_folder(cache or CacheConfig()) / f"map-{digest}"
     with hold_folder(work):
@@ -134,7 +134,7 @@ def _find_given_camera(camera: CameraConfig, stream: FrameStream) -> UserCamera 
         raise ConfigError("data.camera", found="estimate", expected="a given camera", fix=fix)
     if not camera.is_given and find_camera_file(stream.source) is None:
         return None
-    return read_user_camera(camera, stream.source, stream.height, stream.width)
+    return read_user_camera(camera, stream.source, *stream.filmed_size)
 
 
 def _shrink_camera(known: Intrinsics, stream: FrameStream) -> LensCamera:

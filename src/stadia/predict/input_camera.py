@@ -15,7 +15,12 @@ from stadia.datasets.formats.photo_lens import describe_crop, read_lens
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
-from stadia.datasets.video.video_camera import find_camera_file, read_image_size, read_user_intrinsics
+from stadia.datasets.video.video_camera import (
+    find_camera_file,
+    read_image_size,
+    read_picture_size,
+    read_user_intrinsics,
+)
 from stadia.datasets.video.video_map import MapCamera, find_usable_map
 from stadia.geometry.numpy_camera import focal_px_from_fov
 
@@ -88,25 +93,26 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
     lens = read_lens(source)
     if lens is not None:
         name = "EXIF" if source.is_dir() or source.suffix.lower() in IMAGE_SUFFIXES else "the video's metadata"
-        config = CameraConfig(focal_mm=lens[0], sensor_width_mm=lens[1], undistort=given.undistort)
+        config = given.model_copy(update={"focal_mm": lens[0], "sensor_width_mm": lens[1]})
         if (cropped := describe_crop(source)) is not None:
             warning = f"{cropped}. Fix: `stadia camera {source} --fov DEGREES` with the picture's own field of view"
             return InputCamera(config, f"{lens[0]:.3g} mm lens of {name}", is_assumed=True, warnings=(warning,))
         return InputCamera(config, f"{lens[0]:.3g} mm lens of {name}")
     if trained is not None:
-        config = trained.model_copy(update={"undistort": given.undistort})
+        config = trained.model_copy(update={"undistort": given.undistort, "crop_bars": given.crop_bars})
         return InputCamera(config, "the camera of the training", is_assumed=True)
     if mapped is not None:
         origin = f"from {mapped.folder.name}, whose motion does not determine it"
         return InputCamera(_take_map_camera(mapped.camera), origin, is_assumed=True)
-    size = read_image_size(source)
+    size = read_picture_size(given, source)
     focal_px = focal_px_from_fov(ASSUMED_FOV_DEG, max(size))
     origin = f"{ASSUMED_FOV_DEG:g} degrees across the longer side"
     warnings: tuple[str, ...] = ()
     if size[1] == 2 * size[0] and _wraps_around(source):
         text = "it is twice as wide as high and its left edge continues its right edge, as in a panorama of 360 degrees"
         warnings = (f"{text}. Fix: {CUT_PANORAMA}",)
-    return InputCamera(CameraConfig(focal_px=focal_px), origin, is_assumed=True, warnings=warnings)
+    config = given.model_copy(update={"focal_px": focal_px})
+    return InputCamera(config, origin, is_assumed=True, warnings=warnings)
 
 
 def _wraps_around(source: Path) -> bool:

@@ -24,7 +24,14 @@ from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb, r
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
 from stadia.datasets.recordings import Intrinsics, check_center, check_K
 from stadia.datasets.video.frame_selection import FrameSelector
-from stadia.datasets.video.video_camera import UserCamera, find_camera_file, read_image_size, read_user_camera
+from stadia.datasets.video.video_camera import (
+    UserCamera,
+    find_camera_file,
+    find_static_mask,
+    read_image_size,
+    read_picture_size,
+    read_user_camera,
+)
 from stadia.datasets.video.video_decoding import (
     VIDEO_SUFFIXES,
     VideoFrame,
@@ -32,7 +39,6 @@ from stadia.datasets.video.video_decoding import (
     hash_video,
     stream_video,
 )
-from stadia.datasets.video.video_map import find_static_mask
 from stadia.diagnostics.prediction_checks import reduce_image
 from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART
 from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
@@ -133,7 +139,8 @@ def _open_folder(
     opened = {**options, "stride": 1, "camera": camera.config}
     (recording,) = open_recordings(path, "video", **opened)
     given = make_recording_input(recording, range(0, len(recording), every))
-    intrinsics = Intrinsics(recording.K(0), *read_upright_size(list_images(path)[0]))
+    first = recording.camera(0)
+    intrinsics = Intrinsics(recording.K(0), first.height, first.width)
     frames = _mark_on_path(given.frames, chosen.stride)
     return replace(given, frames=frames, camera=camera, intrinsics=intrinsics)
 
@@ -226,7 +233,7 @@ class PhotoFrames:
     ignored: NDArray[np.bool_] | None = None
 
     def __iter__(self) -> Iterator[Frame]:
-        image = self.camera.undistort(read_rgb(self.path))
+        image = self.camera.correct(read_rgb(self.path))
         yield Frame(self.path.stem, image, self.camera.intrinsics.select_K(0), ignored=self.ignored)
 
 
@@ -235,16 +242,15 @@ def _open_image(path: Path, options: SourceOptions, trained_camera: CameraConfig
     height, width = read_image_size(path)
     chosen = choose_input_camera(options.camera, path, trained_camera)
     camera = read_user_camera(chosen.config, path, height, width, frames=1)
-    frames = PhotoFrames(path, camera, _read_ignored(options, path, (height, width)))
+    frames = PhotoFrames(path, camera, _read_ignored(options, path, camera))
     return PredictionInput(path.stem, frames, 1, DEFAULT_RATE_HZ, camera=chosen, intrinsics=camera.intrinsics)
 
 
-def _read_ignored(options: SourceOptions, path: Path, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-    static = find_static_mask(path) if path.suffix.lower() in VIDEO_SUFFIXES else None
-    ignore = options.ignore if options.ignore is not None or static is None else str(static)
-    if ignore is None:
-        return None
-    return read_ignored_region(ignore, (f"video/{path.stem}", path.stem), size=size, filmed_size=size)
+def _read_ignored(options: SourceOptions, path: Path, camera: UserCamera) -> NDArray[np.bool_] | None:
+    if options.ignore is None:
+        return find_static_mask(camera, path)
+    size = camera.intrinsics.height, camera.intrinsics.width
+    return read_ignored_region(options.ignore, (f"video/{path.stem}", path.stem), size=size, filmed_size=size)
 
 
 def _open_video(path: Path, options: SourceOptions, every: int, trained_camera: CameraConfig | None) -> PredictionInput:
@@ -255,7 +261,7 @@ def _open_video(path: Path, options: SourceOptions, every: int, trained_camera: 
     announced = count_indexed_frames(path)
     chosen = choose_input_camera(options.camera, path, trained_camera)
     camera = read_user_camera(chosen.config, path, height, width, frames=announced)
-    ignored = _read_ignored(options, path, (height, width))
+    ignored = _read_ignored(options, path, camera)
     interval_s = head[-1].time_s - head[0].time_s
     start, stop = options.frames or (0, None)
     if announced is not None and stop is not None and stop > announced:
@@ -271,7 +277,7 @@ def _open_video(path: Path, options: SourceOptions, every: int, trained_camera: 
             for frame in itertools.takewhile(lambda frame: stop is None or frame.index < stop, decoded_frames)
             if frame.index >= start
         )
-        stream = (replace(frame, image=camera.undistort(frame.image)) for frame in filmed)
+        stream = (replace(frame, image=camera.correct(frame.image)) for frame in filmed)
         for decoded in stream:
             on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)
             name, K = f"{decoded.index:06d}", camera.intrinsics.select_K(decoded.index)
@@ -358,7 +364,7 @@ def read_input_size(source: Path, options: Mapping[str, Any]) -> tuple[int, int]
     """Return (height, width) of the first frame of an input. Raises the errors of opening it."""
     path = expand_home(source)
     if is_own_file(path, options.get("format", "auto")):
-        return read_image_size(path)  # needs no camera
+        return read_picture_size(CameraConfig(), path)  # needs no camera
     first = next(iter(open_inputs(source, **options)[0].frames))
     height, width = first.image.shape[:2]
     return height, width

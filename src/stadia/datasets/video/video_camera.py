@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,7 @@ from stadia.datasets.lens_distortion import (
 )
 from stadia.datasets.recordings import Intrinsics, check_center, check_K
 from stadia.datasets.text_files import FileEntry, read_rows
+from stadia.datasets.video.static_parts import FrameCrop, find_static_content
 from stadia.datasets.video.video_decoding import stream_segment, stream_video
 from stadia.datasets.video.video_map import find_map, find_mapped_camera, read_mapped_camera
 from stadia.files.input_files import read_lines
@@ -131,19 +132,21 @@ K_FILE_NAMES = ("K.txt", "K.json")  # in the folder of images, or STEM.K.txt nex
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UserCamera:
-    """The camera of a user's frames; `intrinsics` are of the frames after `undistort`."""
+    """The camera of a user's frames; `intrinsics` are of the frames after `correct`."""
 
     intrinsics: Intrinsics
     undistortion: Undistortion | None = None
+    crop: FrameCrop | None = None
 
     @staticmethod
-    def of_lens(lens: DistortedCamera, where: object) -> UserCamera:
+    def of_lens(lens: DistortedCamera, where: object, crop: FrameCrop | None = None) -> UserCamera:
         """Return the camera of undistorted frames."""
         undistortion = make_undistortion(lens, where)
-        return UserCamera(undistortion.intrinsics, undistortion)
+        return UserCamera(undistortion.intrinsics, undistortion, crop)
 
-    def undistort(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a frame (H, W, 3) undistorted."""
+    def correct(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a frame (H, W, 3) as filmed without black bars and distortion."""
+        image = image if self.crop is None else self.crop.cut(image)
         return image if self.undistortion is None else self.undistortion(image)
 
 
@@ -152,23 +155,46 @@ def read_user_camera(
 ) -> UserCamera:
     """Return the camera of upright images of this size. Raises DataError if none is known.
 
-    config: how it is given; otherwise a K file next to `source`, or its map. frames: number of frames, which a K file
-    with a matrix for each must match; None skips that.
+    A field of view spans the picture from left to right. config: how it is given; otherwise a K file next to `source`,
+    or its map. frames: number of frames, which a K file with a matrix for each must match; None skips that.
     """
     warn_composite(source)
+    crop = find_crop(config, source, height, width)
     lens = find_lens(config, source)
     if lens is None:
-        return UserCamera(check_center(source, _read_pinhole(config, source, height, width, frames)))
-    if (lens.height, lens.width) != (height, width):
-        fit_to_size(Intrinsics(lens.K, lens.height, lens.width), source, height, width)
-        lens = lens.resized(height, width)
-    check_center(source, Intrinsics(lens.K, height, width))
+        return UserCamera(check_center(source, _read_pinhole(config, source, (height, width), crop, frames)), crop=crop)
+    known = _fit_to_crop(Intrinsics(lens.K, lens.height, lens.width), source, height, width, crop)
+    check_center(source, known)
     if not config.undistort:
         _warn_distorted(source, lens.corner_shift_px)
-        return UserCamera(Intrinsics(lens.K, height, width))
-    camera = UserCamera.of_lens(lens, source)
+        return UserCamera(known, crop=crop)
+    camera = UserCamera.of_lens(replace(lens, K=known.K, height=known.height, width=known.width), source, crop)
     _report_undistortion(source, lens.model, lens.corner_shift_px, float(camera.intrinsics.K[0, 0]))
     return camera
+
+
+def find_crop(config: CameraConfig, source: Path, height: int, width: int) -> FrameCrop | None:
+    """Return the window without black bars of frames of this size, or None. Logs it once."""
+    crop = find_static_content(source).crop if config.crop_bars else None
+    if crop is None or (crop.height, crop.width) != (height, width):
+        return None
+    _report_bars(source, str(crop))
+    return crop
+
+
+def find_static_mask(camera: UserCamera, source: Path) -> NDArray[np.bool_] | None:
+    """Return (H, W), true on the parts of a user's corrected frames that never move, or None."""
+    mask = find_static_content(source).mask
+    if mask is None or (camera.crop is None) != (find_static_content(source).crop is None):
+        return None
+    size = camera.intrinsics.width, camera.intrinsics.height
+    marked = np.asarray(cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+    return np.asarray((marked if camera.undistortion is None else camera.undistortion(marked)) > 127)
+
+
+@cache  # warns once per video
+def _report_bars(source: Path, crop: str) -> None:
+    log.warning("%s: black bars are cut off: %s. camera.crop_bars=false keeps them", source, crop)
 
 
 @cache  # warns once per video
@@ -235,14 +261,19 @@ def read_user_intrinsics(
     return read_user_camera(config, source, height, width, frames).intrinsics
 
 
-def _read_pinhole(config: CameraConfig, source: Path, height: int, width: int, frames: int | None) -> Intrinsics:
+def _read_pinhole(
+    config: CameraConfig, source: Path, size: tuple[int, int], crop: FrameCrop | None, frames: int | None
+) -> Intrinsics:
+    height, width = size if crop is None else (crop.window.height, crop.window.width)
     if config.estimate:
-        return fit_to_size(read_mapped_camera(source).undistorted, source, height, width)
+        return _fit_to_crop(read_mapped_camera(source).undistorted, source, *size, crop)
     if config.K_file is not None:
-        return _read_camera_file(expand_home(config.K_file), source, height, width, frames, config.size)
+        return _fit_to_crop(
+            _read_camera_file(expand_home(config.K_file), size, frames, config.size), source, *size, crop
+        )
     if config.K is not None:
         K = check_K("data.camera.K", np.array(config.K, dtype=np.float64))
-        return fit_to_size(Intrinsics(K, *(config.size or (height, width))), source, height, width)
+        return _fit_to_crop(Intrinsics(K, *(config.size or size)), source, *size, crop)
     if config.focal_px is not None:
         focal_px = config.focal_px
     elif config.focal_mm is not None and config.sensor_width_mm is not None:
@@ -253,9 +284,9 @@ def _read_pinhole(config: CameraConfig, source: Path, height: int, width: int, f
         if height > width:
             _warn_upright(source, config.horizontal_fov_deg, height / width)
     elif find_camera_file(source) is None and (mapped := find_mapped_camera(source)) is not None:
-        return fit_to_size(mapped.undistorted, source, height, width)
+        return _fit_to_crop(mapped.undistorted, source, *size, crop)
     else:
-        return _read_camera_file(_require_K_file(source, height, width), source, height, width, frames)
+        return _fit_to_crop(_read_camera_file(_require_K_file(source, *size), size, frames), source, *size, crop)
     return Intrinsics(check_K("data.camera", centered_K(focal_px, height, width)), height, width)
 
 
@@ -279,10 +310,21 @@ def _warn_upright(source: Path, across_deg: float, ratio: float) -> None:
 
 
 def _read_camera_file(
-    path: Path, source: Path, height: int, width: int, frames: int | None, size: tuple[int, int] | None = None
+    path: Path, images: tuple[int, int], frames: int | None, size: tuple[int, int] | None = None
 ) -> Intrinsics:
-    K, of_size = read_K(path, frames), size or _read_camera_size(path)
-    return fit_to_size(Intrinsics(K, *(of_size or (height, width))), source, height, width)
+    return Intrinsics(read_K(path, frames), *(size or _read_camera_size(path) or images))
+
+
+def _fit_to_crop(known: Intrinsics, source: Path, height: int, width: int, crop: FrameCrop | None) -> Intrinsics:
+    """Return intrinsics of the cropped frames, from those of the whole frames, or of the cropped ones at any size."""
+    if crop is None:
+        return fit_to_size(known, source, height, width)
+    window = crop.window
+    if (known.height, known.width) == (window.height, window.width) or not has_shape(known, height, width):
+        return fit_to_size(known, source, window.height, window.width)
+    K = known.resized(height, width).K.copy()
+    K[..., :2, 2] -= (window.left, window.top)
+    return Intrinsics(K, window.height, window.width)
 
 
 def _read_camera_size(path: Path) -> tuple[int, int] | None:
@@ -317,8 +359,15 @@ def find_camera_file(source: Path) -> Path | None:
     return next((path for path in camera_file_names(source) if path.is_file()), None)
 
 
+def read_picture_size(config: CameraConfig, source: Path) -> tuple[int, int]:
+    """Return (height, width) of a video, an image, or a folder's first image, without black bars."""
+    size = read_image_size(source)
+    crop = find_crop(config, source, *size)
+    return size if crop is None else (crop.window.height, crop.window.width)
+
+
 def read_image_size(source: Path) -> tuple[int, int]:
-    """Return (height, width) of a video, an image, or a folder's first image."""
+    """Return (height, width) of a video, an image, or a folder's first image, as filmed."""
     if source.is_dir():
         source = list_images(source)[0]
     shape = (read_rgb(source) if source.suffix.lower() in IMAGE_SUFFIXES else next(stream_video(source)).image).shape

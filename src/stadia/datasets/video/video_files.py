@@ -34,6 +34,7 @@ from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import CalibratedRecording, ImageRecording
 from stadia.datasets.video import frame_selection
 from stadia.datasets.video.frame_selection import FrameSelection, FrameSelector
+from stadia.datasets.video.static_parts import find_static_content
 from stadia.datasets.video.video_camera import UserCamera, find_lens, read_user_camera
 from stadia.datasets.video.video_decoding import (
     VIDEO_SUFFIXES,
@@ -167,6 +168,7 @@ def _sample_folder(path: Path, options: SourceOptions) -> list[Recording]:
             "numbers": kept,
             "times_s": part.times_s,
             "undistortion": part.undistortion,
+            "crop": part.crop,
         }
         segments.append(ImageSegment(name=name, **values))
     return segments
@@ -182,7 +184,12 @@ def _list_frames(path: Path, options: SourceOptions) -> ImageRecording:
     times_s = np.arange(frames) / options.frame_rate_hz if options.frame_rate_hz else None
     intrinsics = {LEFT: camera.intrinsics}
     return ImageVideo(
-        name=name, images={LEFT: images}, intrinsics=intrinsics, times_s=times_s, undistortion=camera.undistortion
+        name=name,
+        images={LEFT: images},
+        intrinsics=intrinsics,
+        times_s=times_s,
+        undistortion=camera.undistortion,
+        crop=camera.crop,
     )
 
 
@@ -265,8 +272,9 @@ class VideoFile(FrameSource):
 
     def describe_lens(self, options: SourceOptions) -> tuple[str, ...]:
         lens = find_lens(options.camera, self.path) if options.camera.undistort else None
+        crop = find_static_content(self.path).crop if options.camera.crop_bars else None
         display = describe_display(self.path)  # earlier decodings of such videos are discarded
-        return (*display, *(() if lens is None else (lens.fingerprint(),)))
+        return (*display, *(() if lens is None else (lens.fingerprint(),)), *(() if crop is None else (repr(crop),)))
 
 
 def open_frames(source: FrameSource, options: SourceOptions, progress: ReportProgress | None) -> FileVideo:
@@ -296,7 +304,7 @@ def open_frames(source: FrameSource, options: SourceOptions, progress: ReportPro
         store=store,
         content=content,
         selection=selection,
-        filmed_size=(height, width),
+        filmed_size=(camera.height, camera.width),
     )
 
 
@@ -310,13 +318,13 @@ def _decode(
 ) -> dict[str, object]:
     chooser, times_s, total = FrameSelector(options.stride), list[float](), source.estimate_count()
     selection = chooser.selection
-    height, width = options.size or decoded_size
+    height, width = options.size or (camera.intrinsics.height, camera.intrinsics.width)
 
     def decode_kept() -> Iterator[bytes]:
         for frame in source.stream(options):
             if progress is not None:
                 progress(f"{source.name}: decoding", frame.index + 1, total)
-            image = camera.undistort(frame.image)
+            image = camera.correct(frame.image)
             if chooser.keep(image, frame.index):
                 times_s.append(frame.time_s)
                 yield to_planar_bytes(resize_image(image, height, width))
@@ -368,7 +376,7 @@ def read_segment(
     size = options.size or (round(camera.height * scale), round(camera.width * scale))
     most = MAX_DECODED if options.stride == "auto" else MAX_KEPT * options.stride
     for frame in islice(frames, longer * most):
-        image = user.undistort(frame.image)
+        image = user.correct(frame.image)
         if chooser.keep(image):
             kept.append((resize_image(image, *size), frame.index, frame.time_s))
         last = frame.index

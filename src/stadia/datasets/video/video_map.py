@@ -22,8 +22,6 @@ from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE, MEDIAN_DEPTH, MIN_SEEN, MapGeometry
 from stadia.datasets.video.video_decoding import hash_source
 from stadia.files.array_files import Layout, read_arrays
-from stadia.files.image_io import decode_image
-from stadia.files.input_files import read_bytes
 
 RECORD, POINTS, MASK = "map.json", "points.npz", "static.png"
 FORMAT = "stadia-map"
@@ -191,20 +189,6 @@ class StoredMap:
         """Return points (P, 3), relative_deviation (P,), track_length (P,), observed (M, 2) and frames (K,)."""
         return read_arrays(self.folder / POINTS, _POINTS, fix=_REMAKE, sizes={"N": len(self.names)})
 
-    def read_mask(self) -> NDArray[np.bool_] | None:
-        """Return the (H, W) mask of static parts; None without one."""
-        path = self.folder / MASK
-        if not path.is_file():
-            return None
-        import cv2
-
-        data = read_bytes(path, expected="a mask", max_bytes=1 << 26)
-        mask = decode_image(path, data, cv2.IMREAD_GRAYSCALE, fix=_REMAKE)
-        if mask.shape != (self.camera.height, self.camera.width):
-            found, expected = f"a mask of {mask.shape[1]}x{mask.shape[0]}", f"{self.camera.width}x{self.camera.height}"
-            raise DataError(path, found=found, expected=expected, fix=_REMAKE)
-        return mask > 127
-
     def select_poses(self, names: Iterable[str]) -> NDArray[np.float64]:
         """Return T_world_camera (N, 4, 4) of the named frames; NaN for lost and unknown ones."""
         row_of_name = {name: row for row, name in enumerate(self.names)}
@@ -354,12 +338,6 @@ def find_usable_map(source: Path) -> StoredMap | None:
     """Return the map as `find_map`, or None if its verdict is unusable."""
     mapped = find_map(source)
     return mapped if mapped is not None and mapped.is_usable else None
-
-
-def find_static_mask(source: Path) -> Path | None:
-    """Return the static mask of a source's map, or None. Raises DataError as `find_map`."""
-    path = find_map_folder(source) / MASK
-    return path if path.is_file() and find_map(source) is not None else None
 
 
 MIN_CORNER_SHIFT_PX = 0.5  # smaller distortion stays

@@ -141,12 +141,13 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> float 
     recipe = make_network_recipe(model, build_depth_network(model).eval(), (data_set.height, data_set.width))
     predictor = recipe.predictor()
     every = max(len(mapped.row_of_name) // UNIT_FRAMES, 1)
-    stream = FrameStream.open(path)
+    stream = FrameStream.open(path, data_set.camera)
     count = stream.count()
-    camera = read_user_camera(data_set.camera, path, stream.height, stream.width, frames=count)
+    camera = read_user_camera(data_set.camera, path, *stream.filmed_size, frames=count)
+    stream = replace(stream, lens=camera.undistortion)
     ratios = []
     for filmed in stream.select(range(0, count or MAX_FRAMES, every)):
-        frame = Frame(filmed.name, camera.undistort(filmed.filmed), camera.intrinsics.select_K(filmed.index))
+        frame = Frame(filmed.name, filmed.filmed, camera.intrinsics.select_K(filmed.index))
         points = mapped.find_points(frame.name, frame.K[0, 0] / frame.image.shape[1], frame.K)
         if points is None:
             continue
