@@ -22,41 +22,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-PRELOADED = (
-    ()
-    if "CAMPAIGN_CODE" in os.environ
-    else (
-        "av",
-        "cv2",
-        "numba",
-        "numpy",
-        "safetensors.torch",
-        "scipy.optimize",
-        "scipy.spatial",
-        "scipy.stats",
-        "matplotlib.figure",
-        "rich.progress",
-        "torch",
-        "torch.utils.tensorboard",
-        "stadia.models.encoders",
-        "lightning.fabric",
-        "stadia.cli.main",
-        "stadia.cli.train",
-        "stadia.recipes",
-        "stadia.apps.camera_height",
-        "stadia.apps.demo",
-        "stadia.datasets.formats.kitti",
-        "stadia.datasets.open_dataset",
-        "stadia.datasets.formats.euroc",
-        "stadia.datasets.formats.rgbd_cameras",
-        "stadia.diagnostics.preflight.preflight_runner",
-        "stadia.losses.cpu.fused_reprojector",
-        "stadia.losses.cpu.fused_smoothness",
-        "stadia.launch.workflow",
-        "stadia.recipes.selfsup.recipe",
-        "stadia.report.report_page",
-    )
-)
+LIBRARIES = """
+    av cv2 numba numpy safetensors.torch scipy.optimize scipy.spatial scipy.stats matplotlib.figure
+    rich.progress torch torch.utils.tensorboard stadia.models.encoders lightning.fabric stadia.cli.main
+    stadia.cli.train stadia.recipes stadia.apps.camera_height stadia.apps.demo stadia.datasets.formats.kitti
+    stadia.datasets.open_dataset stadia.datasets.formats.euroc stadia.datasets.formats.rgbd_cameras
+    stadia.diagnostics.preflight.preflight_runner stadia.losses.cpu.fused_reprojector
+    stadia.losses.cpu.fused_smoothness stadia.launch.workflow stadia.recipes.selfsup.recipe
+    stadia.report.report_page
+"""
+PRELOADED = () if "CAMPAIGN_CODE" in os.environ else tuple(LIBRARIES.split())
 SPARE_BYTES = 6 << 30
 """Address space above the limit of memory: libraries reserve more than they use."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -21,6 +22,19 @@ STEP_M = 0.2
 K = np.array([[FOCAL, 0, 77.0], [0, FOCAL, 41.0], [0, 0, 1]])
 T_RIGHT_LEFT = np.eye(4)
 T_RIGHT_LEFT[0, 3] = -BASELINE_M
+
+
+def write_video(path: Path, frames: list[np.ndarray], rate: int = 10, **container_options: str) -> Path:
+    """Lossless, so that frames can be compared to the bit; a key frame every 5."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", options=container_options) as container:
+        stream = container.add_stream("libx264rgb", rate=rate, options={"qp": "0", "preset": "ultrafast", "g": "5"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "rgb24"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return path
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mapped_images import write_map
-from test_video_files import write_video
+from tests.datasets.rendered_world import write_video
 
 from stadia.core.errors import DataError
 from stadia.datasets.lens_distortion import DistortedCamera, make_undistortion

@@ -12,6 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from tests.datasets.rendered_world import write_video
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
@@ -26,18 +27,6 @@ from stadia.datasets.video.video_decoding import stream_selected, stream_video
 
 OneLine = Callable[..., None]
 FOCAL = {"focal_px": 120}
-
-
-def write_video(path: Path, frames: list[np.ndarray], rate: int = 10, **container_options: str) -> Path:
-    """Lossless, so that frames can be compared to the bit; a key frame every 5."""
-    with av.open(str(path), "w", options=container_options) as container:
-        stream = container.add_stream("libx264rgb", rate=rate, options={"qp": "0", "preset": "ultrafast", "g": "5"})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "rgb24"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
+from tests.datasets.rendered_world import write_video
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
@@ -24,18 +24,6 @@ from stadia.datasets.video.video_list import read_entries
 
 OneLine = Callable[..., None]
 CAMERA = {"horizontal_fov_deg": 67.0}
-
-
-def write_video(path: Path, frames: list[np.ndarray]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264rgb", rate=10, options={"qp": "0", "preset": "ultrafast", "g": "5"})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "rgb24"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,17 +85,6 @@ BAD_KITTI = {
     "a reflection": ("1 0 0 0 0 1 0 0 0 0 -1 0", "determinant -1", "a rotation"),
     "empty": ("# nothing\n", "no pose", "at least one"),
 }
-
-
-@pytest.mark.parametrize("fault", BAD_KITTI)
-def test_bad_kitti(fault: str, tmp_path: Path) -> None:
-    text, *words = BAD_KITTI[fault]
-    (tmp_path / "bad.txt").write_text(text)
-    with pytest.raises(DataError) as error:
-        read_kitti_trajectory(tmp_path / "bad.txt")
-    one_line(error, "bad.txt", *words)
-
-
 BAD_TUM = {
     "columns": ("1 0 0 0 0 0 0\n", "7 columns", "t x y z qx qy qz qw"),
     "zero quaternion": ("1 0 0 0 0 0 0 0", "length 0", "length 1"),
@@ -104,12 +94,16 @@ BAD_TUM = {
 }
 
 
-@pytest.mark.parametrize("fault", BAD_TUM)
-def test_bad_tum(fault: str, tmp_path: Path) -> None:
-    text, *words = BAD_TUM[fault]
+BAD = [(read_kitti_trajectory, bad) for bad in BAD_KITTI.values()]
+BAD += [(read_tum_trajectory, bad) for bad in BAD_TUM.values()]
+
+
+@pytest.mark.parametrize(("read", "bad"), BAD)
+def test_bad_files(read: Any, bad: tuple[str, str, str], tmp_path: Path) -> None:
+    text, *words = bad
     (tmp_path / "bad.txt").write_text(text)
     with pytest.raises(DataError) as error:
-        read_tum_trajectory(tmp_path / "bad.txt")
+        read(tmp_path / "bad.txt")
     one_line(error, "bad.txt", *words)
 
 

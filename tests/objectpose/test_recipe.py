@@ -39,25 +39,13 @@ from stadia.objectpose.table_world import write_tableworld
 from stadia.objectpose.task import score_images
 from stadia.recipes.base.build_recipe import load_recipe
 
-WORDS = (
-    "data.height=64",
-    "data.width=96",
-    "model.encoder=test_efficientnet",
-    "model.pretrained=false",
-    "model.pyramid_channels=8",
-    "model.segmentation_channels=8",
-    "schedule.warmup_steps=0",
-    "optimizer.lr=2e-3",
-    "loss.cross_entropy=1",
-    "loss.dice=0.5",
-    "training.max_steps=3",
-    "training.batch_size=2",
-    "training.workers=0",
-    "training.log_every=1",
-    "training.threads=1",
-    "training.accelerator=cpu",
-    'training.loggers=["csv"]',
-)
+SETTINGS = """
+    data.height=64 data.width=96 model.encoder=test_efficientnet model.pretrained=false model.pyramid_channels=8
+    model.segmentation_channels=8 schedule.warmup_steps=0 optimizer.lr=2e-3 loss.cross_entropy=1 loss.dice=0.5
+    training.max_steps=3 training.batch_size=2 training.workers=0 training.log_every=1 training.threads=1
+    training.accelerator=cpu training.loggers=["csv"]
+"""
+WORDS = tuple(SETTINGS.split())
 PINNED_LOSSES = [6.80358, 6.50692, 5.70236]  # of the three steps of `small`, seed 0
 
 

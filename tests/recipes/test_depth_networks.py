@@ -10,6 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 from tests.combinations import pair
+from tests.conformance.model_interfaces import TINY_NETWORKS as SMALL
 from tests.refusals import refuses
 from torch import Tensor, nn
 
@@ -28,33 +29,8 @@ from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.checkpoint import Checkpoint
 
 TINY_NETWORKS: dict[str, dict[str, Any]] = {
-    "base": {"name": "base"},
+    **{name: SMALL[name] for name in ("base", "dpt", "depth_anything", "monodepth2", "midas")},
     "unet": {"name": "unet", "encoder": "test_efficientnet", "decoder_channels": (4, 4, 8, 8, 8)},
-    "dpt": {"name": "dpt", "size": "tiny"},
-    "depth_anything": {
-        "name": "depth_anything",
-        "settings": {
-            "architecture": {
-                "model_type": "depth_anything",
-                "backbone_config": {
-                    "model_type": "dinov2",
-                    "hidden_size": 32,
-                    "num_hidden_layers": 4,
-                    "num_attention_heads": 4,
-                    "image_size": 70,
-                    "patch_size": 14,
-                    "out_indices": [1, 2, 3, 4],
-                    "reshape_hidden_states": False,
-                },
-                "reassemble_hidden_size": 32,
-                "neck_hidden_sizes": [8, 16, 24, 32],
-                "fusion_hidden_size": 16,
-            },
-            "preprocessing": {},
-        },
-    },
-    "monodepth2": {"name": "monodepth2", "motion": False},
-    "midas": {"name": "midas", "encoder": "resnet18", "channels": 8},
 }
 """The smallest configuration of each network of the table; a new one needs a line here."""
 OWN = f"{Path(__file__).stem}:Ramp"

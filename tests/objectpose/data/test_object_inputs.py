@@ -51,12 +51,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run's folder whose network finds one cup in the middle of every image."""
-    words = [
-        f"data.height={HEIGHT}",
-        f"data.width={WIDTH}",
-        "model.encoder=test_efficientnet",
-        "model.pretrained=false",
-    ]
+    words = f"data.height={HEIGHT} data.width={WIDTH} model.encoder=test_efficientnet model.pretrained=false".split()
     words += ["model.pyramid_channels=4", "model.segmentation_channels=4", f"data.path={json.dumps(str(tables))}"]
     config, _ = ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console())
     folder = tmp_path / "runs" / "2026-01-01-000000-objects"
