@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -14,43 +15,39 @@ FRAMES, STEP, WALL = 12, 0.01, 4.0
 H, W, FOCAL = 48, 64, 40.0
 
 
+def make_record(
+    fingerprint: str,
+    poses: Sequence[np.ndarray | None],
+    focal_px: float = FOCAL,
+    origin: str = "given",
+    **others: object,
+) -> dict[str, object]:
+    """Return map.json of H x W images with these T_world_camera; None for a lost frame."""
+    camera = {"origin": origin, "focal_px": focal_px, "center_px": [W / 2 - 0.5, H / 2 - 0.5]}
+    camera |= {"distortion": [0, 0, 0, 0], "height": H, "width": W}
+    rows = [None if T is None else T[:3].tolist() for T in poses]
+    frames = [{"index": n, "name": f"{n:06d}", "status": "key", "T_world_camera": row} for n, row in enumerate(rows)]
+    return {"format": "stadia-map", "fingerprint": fingerprint, "camera": camera, "frames": frames, **others}
+
+
+def write_points(folder: Path, z: float, keys: Sequence[int], deviation: float = 0.01) -> None:
+    """Write points.npz of a wall that all key frames see."""
+    x, y = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
+    points = np.column_stack((x.ravel(), y.ravel(), np.full(x.size, z)))
+    arrays = {"points": points, "observed": np.argwhere(np.ones((len(keys), len(points)))), "frames": np.array(keys)}
+    arrays |= {"relative_deviation": np.full(x.size, deviation), "track_length": np.full(x.size, len(keys))}
+    np.savez(folder / "points.npz", **arrays)
+
+
 def write_map(folder: Path, *, road: dict[str, object] | None = None, focal_px: float = FOCAL) -> None:
     """Write a map of a wall, of the images beside it; the camera moves to the right by STEP a frame."""
     folder.mkdir()
-    camera = {
-        "origin": "given",
-        "focal_px": focal_px,
-        "center_px": [31.5, 23.5],
-        "distortion": [0, 0, 0, 0],
-        "height": H,
-        "width": W,
-    }
-    frames = []
-    for index in range(FRAMES):
-        T = np.eye(4)
-        T[0, 3] = STEP * index
-        frames.append({"index": index, "name": f"{index:06d}", "status": "key", "T_world_camera": T[:3].tolist()})
+    poses = np.tile(np.eye(4), (FRAMES, 1, 1))
+    poses[:, 0, 3] = STEP * np.arange(FRAMES)
     images = folder.with_suffix("")
-    record = {
-        "format": "stadia-map",
-        "fingerprint": hash_source(images) if images.is_dir() else "",
-        "camera": camera,
-        "frames": frames,
-        "road": road,
-    }
+    record = make_record(hash_source(images) if images.is_dir() else "", list(poses), focal_px, road=road)
     (folder / "map.json").write_text(json.dumps(record))
-    x, y = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
-    points = np.column_stack((x.ravel(), y.ravel(), np.full(x.size, WALL)))
-    keys = np.array([0, 6, 11])
-    observed = np.array([(row, point) for row in range(len(keys)) for point in range(len(points))])
-    np.savez(
-        folder / "points.npz",
-        points=points,
-        observed=observed,
-        frames=keys,
-        relative_deviation=np.full(len(points), 0.01),
-        track_length=np.full(len(points), 3),
-    )
+    write_points(folder, WALL, [0, 6, 11])
 
 
 def write_images(folder: Path) -> Path:

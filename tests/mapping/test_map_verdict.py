@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
+from tests.mapping.test_sparse_map import observe
 
 from stadia.datasets.video.video_map import UNUSABLE, MapVerdictRecord
 from stadia.mapping.map_evidence import (
@@ -38,16 +39,7 @@ def make_world(count: int = COUNT, step: float = 0.4) -> tuple[SparseMap, list[F
     points = np.column_stack((random.uniform(-6, 6, 900), random.uniform(-3, 3, 900), random.uniform(2, 24, 900)))
     T = np.tile(np.eye(4), (count, 1, 1))
     T[:, 2, 3] = -step * np.arange(count)
-    seen, xy = [], []
-    for row in range(count):
-        inside = points + T[row, :3, 3]
-        pixels = LENS.project(inside)
-        shown = (inside[:, 2] > 1) & (pixels > 0).all(1) & (pixels < (320, 200)).all(1)
-        seen.append(np.flatnonzero(shown))
-        xy.append(np.round(pixels, 3))
-    observed = np.concatenate([np.column_stack((np.full(len(ids), row), ids)) for row, ids in enumerate(seen)])
-    places = np.concatenate([xy[row][ids] for row, ids in enumerate(seen)])
-    sparse = SparseMap(LENS, np.arange(count), T, points, np.zeros((900, 3), np.uint8), observed, places)
+    sparse = observe(LENS, T, points, random=random)
     return sparse, match_frames(sparse, list_neighbors(range(count), 3))
 
 
@@ -151,19 +143,7 @@ def test_matches_that_do_not_move_are_of_a_standing_camera():
     assert measure_standing(still, 320) == 1
 
 
-EVIDENCE = MapEvidence(
-    placed=1.0,
-    held_out_px=0.4,
-    held_out_within=0.99,
-    contradicted=0.05,
-    contradicted_frame=3,
-    turn_deg=0.5,
-    reversing=0.0,
-    speed_jump=2.0,
-    standing=0.0,
-    planar=0.3,
-    has_camera=False,
-)
+EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, has_camera=False)
 
 
 @pytest.mark.parametrize(

@@ -66,10 +66,8 @@ def test_a_known_camera_gives_the_path_up_to_scale(stadia, room):
     assert "focal length 300.0 px, given" in printed
     found = read_map(out)
     np.testing.assert_allclose(found.poses[0], np.eye(4), atol=1e-9)
-    steps, expected = (
-        np.diff(found.poses[:, :3, 3], axis=0),
-        np.diff([find_arc_pose(index)[1] for index in range(24)], axis=0),
-    )
+    steps = np.diff(found.poses[:, :3, 3], axis=0)
+    expected = np.diff([find_arc_pose(index)[1] for index in range(24)], axis=0)
     lengths, true_lengths = np.linalg.norm(steps, axis=1), np.linalg.norm(expected, axis=1)
     np.testing.assert_allclose(lengths / lengths.sum(), true_lengths / true_lengths.sum(), atol=0.004)
     points = found.read_points()
@@ -101,19 +99,12 @@ def test_a_video_in_chunks_has_one_path(stadia, room, tmp_path, monkeypatch, cam
     assert np.linalg.norm(errors, axis=1).max() < 0.02
 
 
-@pytest.mark.parametrize(
-    ("image", "words"),
-    [
-        (lambda index: np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8), "a camera that hardly moves"),
-        (lambda index: np.full((96, 128, 3), 200 + index % 2, np.uint8), "without detail"),
-    ],
-    ids=["standing", "sky"],
-)
+STANDING, SKY = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8), np.full((96, 128, 3), 200, np.uint8)
+
+
+@pytest.mark.parametrize(("image", "words"), [(STANDING, "a camera that hardly moves"), (SKY, "without detail")])
 def test_a_video_without_a_map_gets_the_reason(stadia, tmp_path, image, words):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for index in range(6):
-        cv2.imwrite(str(folder / f"{index}.png"), image(index))
+    folder = write_images(tmp_path / "images", [image + number // 3 for number in range(6)])
     code, out, err = stadia("map", folder)
     assert (code, out) == (2, "")
     assert words in err
@@ -129,25 +120,13 @@ def test_options_that_a_map_does_not_use_are_refused(stadia, tmp_path):
 
 
 def write_record(folder: Path, origin: str = "given", **changes: object) -> Path:
-    camera = {
-        "origin": origin,
-        "focal_px": 300,
-        "center_px": [10, 10],
-        "distortion": [0, 0, 0, 0],
-        "height": 20,
-        "width": 20,
-    }
+    camera = {"origin": origin, "focal_px": 300, "center_px": [10, 10], "distortion": [0, 0, 0, 0]}
+    camera |= {"height": 20, "width": 20}
     frame = {"index": 0, "name": "0", "status": "key", "T_world_camera": np.eye(4)[:3].tolist()}
     images = folder.with_suffix("")
     fingerprint = hash_source(images) if folder.suffix == ".map" else ""
-    record = {
-        "format": "stadia-map",
-        "fingerprint": fingerprint,
-        "camera": camera,
-        "frames": [frame],
-        "files": {},
-    } | changes
-    (folder / "map.json").write_text(json.dumps(record))
+    record = {"format": "stadia-map", "fingerprint": fingerprint, "camera": camera, "frames": [frame], "files": {}}
+    (folder / "map.json").write_text(json.dumps(record | changes))
     return folder
 
 

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from scipy.sparse.linalg import spsolve
+from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
 
 from stadia.mapping.lens_intervals import measure_readout
 from stadia.mapping.sparse_map import LensCamera, SparseMap
@@ -47,33 +48,21 @@ def make_map(readout: float, frames: int = FRAMES, noise_px: float = 0.05) -> Sp
 def adjust(sparse: SparseMap) -> SparseMap:
     """Return the map with the poses and points that fit its pixels best, as if all rows were read at once."""
     frame, point = sparse.observed.T
-    for _ in range(4):
-        residuals, columns, blocks = sparse.residuals_px(), [], []
-        for count, start, part in ((6, 0, frame), (3, 6 * len(sparse.frames), point)):
-            for axis in range(count):
-                moved = move(sparse, np.eye(count)[axis] * 1e-6)
-                blocks.append((moved.residuals_px() - residuals).ravel() / 1e-6)
-                columns.append((start + count * part + axis).repeat(2))
-        rows = np.tile(np.arange(residuals.size), len(columns))
-        size = residuals.size, 6 * len(sparse.frames) + 3 * len(sparse.points)
-        J = sp.csr_matrix((np.concatenate(blocks), (rows, np.concatenate(columns))), size)
-        normal = (J.T @ J).tocsc()
-        damping = sp.diags(1e-6 * normal.diagonal() + 1e-9)  # the frame of reference, and points that no frame shows
-        step = spsolve(normal + damping, -J.T @ residuals.ravel())
-        of_poses, of_points = np.split(step, [6 * len(sparse.frames)])
-        sparse = move(move(sparse, of_poses.reshape(-1, 6)), of_points.reshape(-1, 3))
-    return sparse
+    size = 2 * len(frame), 6 * FRAMES + 3 * len(sparse.points)
+    rows, each = np.mgrid[: size[0], :9]
+    columns = np.where(each < 6, 6 * frame[rows // 2] + each, 6 * FRAMES + 3 * point[rows // 2] + each - 6)
+    depends = sp.csr_matrix((np.ones(rows.size), (rows.ravel(), columns.ravel())), size)
 
+    def move(step: np.ndarray) -> SparseMap:
+        T, of_poses = sparse.T_camera_world.copy(), step[: 6 * FRAMES].reshape(-1, 6)
+        T[:, :3] = Rotation.from_rotvec(of_poses[:, :3]).as_matrix() @ T[:, :3]
+        T[:, :3, 3] += of_poses[:, 3:]
+        return replace(sparse, T_camera_world=T, points=sparse.points + step[6 * FRAMES :].reshape(-1, 3))
 
-def move(sparse: SparseMap, step: np.ndarray) -> SparseMap:
-    """Return the map with its poses turned and moved, by (..., 6), or its points moved, by (..., 3)."""
-    if step.shape[-1] == 3:
-        return replace(sparse, points=sparse.points + step)
-    T = sparse.T_camera_world.copy()
-    for pose, each in zip(T, np.broadcast_to(step, (len(T), 6)), strict=True):
-        pose[:3] = cv2.Rodrigues(each[:3])[0] @ pose[:3]
-        pose[:3, 3] += each[3:]
-    return replace(sparse, T_camera_world=T)
+    fitted = least_squares(
+        lambda x: move(x).residuals_px().ravel(), np.zeros(size[1]), jac_sparsity=depends, max_nfev=6
+    )
+    return move(fitted.x)
 
 
 @pytest.mark.slow

@@ -29,9 +29,14 @@ def make_map(
         T[:3, :3], T[:3, 3] = R, -R @ center
         poses.append(T)
         center = center + 0.5 * R[2]
-    T = np.array(poses)
+    return observe(lens, np.array(poses), points, noise_px=noise_px, random=random)
+
+
+def observe(
+    lens: LensCamera, T: np.ndarray, points: np.ndarray, *, noise_px: float = 0, random: np.random.Generator
+) -> SparseMap:
     observed, xy = [], []
-    for row in range(frames):
+    for row in range(len(T)):
         inside = points @ T[row, :3, :3].T + T[row, :3, 3]
         seen = inside[:, 2] > 1
         pixels = lens.project(np.where(seen[:, None], inside, 1.0))
@@ -39,7 +44,7 @@ def make_map(
         observed += [(row, point) for point in np.flatnonzero(seen)]
         xy.append(pixels[seen] + noise_px * random.standard_normal((int(seen.sum()), 2)))
     colors = np.zeros((len(points), 3), np.uint8)
-    return SparseMap(lens, np.arange(frames), T, points, colors, np.array(observed), np.concatenate(xy))
+    return SparseMap(lens, np.arange(len(T)), T, points, colors, np.array(observed), np.concatenate(xy))
 
 
 def test_projection_is_that_of_opencv():

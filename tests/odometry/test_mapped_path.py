@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.datasets.mapped_images import make_record, write_points
 
 from stadia.core.types import DepthScale
 from stadia.datasets.video.video_decoding import hash_video
@@ -95,24 +96,11 @@ class MapFolder:
         self.video.write_bytes(b"frames")
         self.file = folder / "drive.map" / "map.json"
         self.file.parent.mkdir()
-        camera = {"origin": "given", "focal_px": 40.0, "center_px": [31.5, 23.5], "distortion": [0, 0, 0, 0]}
-        camera |= {"height": 48, "width": 64}
-        record = {"format": "stadia-map", "fingerprint": hash_video(self.video), "camera": camera}
-        self.write([move(0.1 * n, 5.0) for n in range(FRAMES)], record)
-        x, y = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
-        points = np.column_stack((x.ravel(), y.ravel(), np.full(x.size, 9.0)))
-        observed = np.array([(row, point) for row in range(FRAMES) for point in range(len(points))])
-        arrays = {"points": points, "observed": observed, "frames": np.arange(FRAMES)}
-        arrays |= {"relative_deviation": np.zeros(len(points)), "track_length": np.full(len(points), FRAMES)}
-        np.savez(self.file.parent / "points.npz", **arrays)
+        self.write([move(0.1 * n, 5.0) for n in range(FRAMES)])
+        write_points(self.file.parent, 9.0, range(FRAMES), deviation=0.0)
 
-    def write(self, poses: list[np.ndarray | None], record: dict[str, Any] | None = None, **others: Any) -> None:
-        frames = [
-            {"index": n, "name": f"{n:06d}", "status": "key", "T_world_camera": None if T is None else T[:3].tolist()}
-            for n, T in enumerate(poses)
-        ]
-        record = json.loads(self.file.read_text()) if record is None else record
-        self.file.write_text(json.dumps({**record, "frames": frames, **others}))
+    def write(self, poses: list[np.ndarray | None], **others: Any) -> None:
+        self.file.write_text(json.dumps(make_record(hash_video(self.video), poses, **others)))
 
 
 @pytest.fixture
@@ -120,13 +108,8 @@ def mapped(tmp_path: Path) -> MapFolder:
     return MapFolder(tmp_path)
 
 
-PREDICTOR: Any = SimpleNamespace(
-    crop="none",
-    height=48,
-    width=64,
-    depth_scale=DepthScale.METRES,
-    inverse_depth=lambda image, camera: torch.full((1, 1, 48, 64), 0.125),
-)
+SIZE = {"crop": "none", "height": 48, "width": 64, "depth_scale": DepthScale.METRES}
+PREDICTOR: Any = SimpleNamespace(**SIZE, inverse_depth=lambda *_: torch.full((1, 1, 48, 64), 0.125))
 """A network that predicts 8 m everywhere."""
 
 

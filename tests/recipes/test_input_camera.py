@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.datasets.mapped_images import make_record
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
@@ -32,13 +33,10 @@ def write_photo(path: Path, height: int, width: int, *, focal_mm: int | None = N
     return path
 
 
-def make_map(source: Path, origin: str, focal_px: float, height: int, width: int) -> None:
-    folder = find_map_folder(source)
-    folder.mkdir(exist_ok=True)
-    camera = {"origin": origin, "focal_px": focal_px, "center_px": [(width - 1) / 2, (height - 1) / 2]}
-    camera |= {"distortion": [0, 0, 0, 0], "height": height, "width": width}
-    record = {"format": "stadia-map", "fingerprint": hash_source(source), "camera": camera, "frames": []}
-    (folder / "map.json").write_text(json.dumps(record))
+def make_map(source: Path, origin: str, focal_px: float) -> None:
+    find_map_folder(source).mkdir(exist_ok=True)
+    record = make_record(hash_source(source), [], focal_px, origin)
+    (find_map_folder(source) / "map.json").write_text(json.dumps(record))
 
 
 def test_a_photo_has_the_lens_of_its_exif(tmp_path: Path) -> None:
@@ -77,11 +75,11 @@ def test_what_is_known_comes_before_what_is_assumed(tmp_path: Path) -> None:
     clip.mkdir()
     write_photo(clip / "0.png", 48, 64)
     origins.append(choose_input_camera(CameraConfig(), clip, trained).origin)
-    make_map(clip, "uncertain", 70, 48, 64)
+    make_map(clip, "uncertain", 70)
     unsure = choose_input_camera(CameraConfig(), clip)
     (given,) = open_inputs(clip)
     origins.append(unsure.origin)
-    make_map(clip, "estimated", 70, 48, 64)
+    make_map(clip, "estimated", 70)
     origins.append(choose_input_camera(CameraConfig(), clip).origin)
     (clip / "K.txt").write_text("60 0 31.5\n0 60 23.5\n0 0 1\n")
     origins.append(choose_input_camera(CameraConfig(), clip).origin)

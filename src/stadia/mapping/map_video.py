@@ -28,6 +28,7 @@ from stadia.mapping.build_map import VideoMap, build_map
 from stadia.mapping.frame_poses import FrameStatus
 from stadia.mapping.frame_stream import MAX_DISTANCE, FrameStream, MovableMasks
 from stadia.mapping.key_frames import import_pycolmap
+from stadia.mapping.learned_matching import has_matcher
 from stadia.mapping.lens_intervals import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
 from stadia.mapping.map_files import (
     MapPoses,
@@ -196,6 +197,8 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
     for part in found.parts:
         yield f"note: {len(part)} frames from {part[0].index} to {part[-1].index} form a part of their own (map.json)"
         lost -= len(part)
+    if found.parts and not has_matcher():
+        yield "note: learned features can join parts: pip install 'stadia[matching]'"
     if lost:
         advice = ". Try --masks if cars or people hide the scene" if stream.masks is None else ""
         yield f"note: {lost} frames have no pose: they are damaged or show too few points{advice}"
