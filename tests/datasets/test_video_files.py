@@ -91,7 +91,7 @@ def test_a_file_is_decoded_once(
     reported: list[tuple[str, int, int | None]] = []
     (first,) = open_recordings(path, camera=FOCAL, size=(48, 64), progress=lambda *args: reported.append(args))
     assert reported[-1] == ("video/drive: decoding", 8, 8)
-    monkeypatch.setattr(video_files, "stream_video", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(video_files.video_decoding, "stream_video", lambda path: pytest.fail("decoded again"))
     (again,) = open_recordings(path, camera={"focal_px": 200}, size=(48, 64))
     assert np.array_equal(again.image(2), first.image(2))
     assert first.image(2).shape == (48, 64, 3)

@@ -64,8 +64,7 @@ class TiltConfig(StrictModel):
         return self
 
 
-Weather = Literal["fog", "rain", "blur", "noise"]
-"""A kind of bad images (`dataloading.transforms`)."""
+Weather = Literal["fog", "rain", "blur", "noise"]  # A kind of bad images (`dataloading.transforms`)
 
 WEATHERS: tuple[Weather, ...] = ("fog", "rain", "blur", "noise")
 

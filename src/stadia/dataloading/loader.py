@@ -26,11 +26,8 @@ from stadia.core.types import Batch
 from stadia.dataloading.transforms import IDENTITY_COLOR
 from stadia.process.parent_process import block_termination, obey_starter_alone, stop_with_starter
 
-AHEAD_SHARDS = 2
-"""Shards that are copied before their first sample is needed."""
-
-MAX_AHEAD_BATCHES = 1000
-"""Batches whose keys are drawn ahead to find the next shards."""
+AHEAD_SHARDS = 2  # shards that are copied before their first sample is needed
+MAX_AHEAD_BATCHES = 1000  # batches whose keys are drawn ahead to find the next shards
 
 PackedT = TypeVar("PackedT")
 BatchT = TypeVar("BatchT", bound=Batch[Any, Any])

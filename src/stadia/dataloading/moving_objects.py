@@ -14,8 +14,7 @@ from stadia.core.recording import LEFT, Recording
 
 Array = NDArray[np.float64]
 
-TOLERANCE_PX = 1.0
-"""Error of static flow, plus TOLERANCE_SHARE of its parallax."""
+TOLERANCE_PX = 1.0  # error of static flow, plus TOLERANCE_SHARE of its parallax
 
 TOLERANCE_SHARE = 0.25
 MAX_BACK_PX = 1.0  # between flow forward and back, if flow is known
@@ -45,11 +44,6 @@ def find_moving(
         K_target, K_source: (3, 3).
         T_source_target: (4, 4), in any unit.
         road: (4,) plane of the road in the target's axes, normal and height in the same unit.
-
-    Examples:
-        >>> still = np.zeros((40, 60), np.uint8)
-        >>> find_moving(still, still, np.eye(3), np.eye(3), np.eye(4)).any()
-        np.False_
     """
     finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     flow = finder.calc(target, source, None)

@@ -19,25 +19,10 @@ from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
+from stadia.dataloading import transforms
 from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig, DatasetConfig
 from stadia.dataloading.loader import PackedTensors, stack_or_default, stack_packed
 from stadia.dataloading.moving_objects import make_map_labels
-from stadia.dataloading.transforms import (
-    AugmentationDraw,
-    add_weather,
-    apply_color,
-    compute_mean_gray,
-    draw_augmentation,
-    find_covering_size,
-    find_unseen_pixels,
-    mirror_planar,
-    tilt_depth,
-    tilt_motion,
-    tilt_planar,
-    tilt_values,
-    zoom_depth,
-    zoom_images,
-)
 from stadia.datasets.config import CacheConfig, Damaged, SourceOptions
 from stadia.datasets.frame_store import (
     FrameStore,
@@ -117,9 +102,9 @@ def unpack_batch(packed: PackedSample, device: torch.device | str = "cpu") -> Ba
     if (bad := packed.bad_images) is not None:
         input_image, input_sources = bad[..., 0, :, :, :].mul(1 / 255), bad[..., 1:, :, :, :].mul(1 / 255)
     if packed.color is not None:
-        gray = compute_mean_gray(input_image)
-        input_image = apply_color(input_image[..., None, :, :, :], packed.color, gray)[..., 0, :, :, :]
-        input_sources = apply_color(input_sources, packed.color, gray)
+        gray = transforms.compute_mean_gray(input_image)
+        input_image = transforms.apply_color(input_image[..., None, :, :, :], packed.color, gray)[..., 0, :, :, :]
+        input_sources = transforms.apply_color(input_sources, packed.color, gray)
     height, width = images.shape[-2:]
     camera, source_camera = Camera(K[..., 0, :, :], height, width), Camera(K[..., 1:, :, :], height, width)
     inputs = Inputs(input_image, input_sources, camera, packed.T_source_target_rig)
@@ -307,7 +292,7 @@ class VideoSamples(Dataset[Batch]):
         rig, true = _read_motions(recording, views, stereo=self.stereo)
         point_depth, static = make_map_labels(recording, views[0], planar, cameras.K.numpy(), true.numpy())
         if change.mirror:
-            planar = [mirror_planar(image) for image in planar]
+            planar = [transforms.mirror_planar(image) for image in planar]
             cameras = mirror_camera(cameras)
             depth_m = None if depth_m is None else depth_m.flip(-1)
             ignored = None if ignored is None else ignored.flip(-1)
@@ -316,24 +301,24 @@ class VideoSamples(Dataset[Batch]):
             rig, true = mirror_x(rig), mirror_x(true)
         images = torch.from_numpy(np.stack(planar))
         if (tilt := change.R_tilted_camera) is not None:
-            images, K = tilt_planar(images, cameras.K, tilt), cameras.K[0]
-            depth_m = None if depth_m is None else tilt_depth(depth_m, K, tilt)
-            point_depth = None if point_depth is None else tilt_depth(point_depth, K, tilt)
+            images, K = transforms.tilt_planar(images, cameras.K, tilt), cameras.K[0]
+            depth_m = None if depth_m is None else transforms.tilt_depth(depth_m, K, tilt)
+            point_depth = None if point_depth is None else transforms.tilt_depth(point_depth, K, tilt)
             if static is not None:
-                moving = tilt_values((~static[0]).numpy().astype(np.float32), K.double().numpy(), tilt)
+                moving = transforms.tilt_values((~static[0]).numpy().astype(np.float32), K.double().numpy(), tilt)
                 static = torch.from_numpy(moving == 0)[None]
-            unseen = find_unseen_pixels(K, tilt, height, width)
+            unseen = transforms.find_unseen_pixels(K, tilt, height, width)
             if ignored is not None:
-                turned = tilt_values(ignored[0].numpy().astype(np.float32), K.double().numpy(), tilt)
+                turned = transforms.tilt_values(ignored[0].numpy().astype(np.float32), K.double().numpy(), tilt)
                 unseen |= torch.from_numpy(turned > 0)
             ignored = unseen.byte()
-            rig, true = tilt_motion(rig, tilt), tilt_motion(true, tilt)
+            rig, true = transforms.tilt_motion(rig, tilt), transforms.tilt_motion(true, tilt)
         if change.window is not None:
-            images, cameras = zoom_images(images, cameras, change.window)
-            depth_m = None if depth_m is None else zoom_depth(depth_m, change.window)
-            ignored = None if ignored is None else zoom_depth(ignored.float(), change.window).byte()
-            point_depth = None if point_depth is None else zoom_depth(point_depth, change.window)
-            static = None if static is None else zoom_depth(static.float(), change.window) > 0
+            images, cameras = transforms.zoom_images(images, cameras, change.window)
+            depth_m = None if depth_m is None else transforms.zoom_depth(depth_m, change.window)
+            ignored = None if ignored is None else transforms.zoom_depth(ignored.float(), change.window).byte()
+            point_depth = None if point_depth is None else transforms.zoom_depth(point_depth, change.window)
+            static = None if static is None else transforms.zoom_depth(static.float(), change.window) > 0
         if depth_m is not None and ignored is not None:
             depth_m = depth_m.masked_fill(ignored > 0, 0.0)
         bad, horizon_row = change.weather, float(cameras.K[0, 1, 2])
@@ -346,22 +331,26 @@ class VideoSamples(Dataset[Batch]):
             depth_m=depth_m,
             meta=(Meta(recording.name, target.index, side, change.mirror, recording.file(target.index, side)),),
             source_names=self.source_names,
-            bad_images=None if bad is None else torch.from_numpy(add_weather(images.numpy(), bad, horizon_row)),
+            bad_images=None
+            if bad is None
+            else torch.from_numpy(transforms.add_weather(images.numpy(), bad, horizon_row)),
             ignored=ignored,
             point_depth=point_depth,
             static=static,
         )
 
-    def change(self, key: tuple[int, int]) -> AugmentationDraw:
+    def change(self, key: tuple[int, int]) -> transforms.AugmentationDraw:
         """Return the random draw of a key (epoch, index)."""
         random = make_generator(self.seed, "sample", *key)
         target = self._targets[key[1]]
-        return draw_augmentation(self.augmentation, *self.stored_size(target.recording, target.side), random)
+        return transforms.draw_augmentation(self.augmentation, *self.stored_size(target.recording, target.side), random)
 
     def stored_size(self, number: int, side: str) -> tuple[int, int]:
         """Return the (height, width) of a recording's images before a draw changes them."""
         camera = self.recordings[number].camera(0, side)
-        return find_covering_size(self.augmentation, (self.height, self.width), (camera.height, camera.width))
+        return transforms.find_covering_size(
+            self.augmentation, (self.height, self.width), (camera.height, camera.width)
+        )
 
     def _image(self, number: int, index: int, side: str) -> NDArray[np.uint8]:
         store = self._stores.get((number, side))

@@ -163,12 +163,7 @@ Matrix = NDArray[np.float64]
 
 
 def make_tilt(*, roll_deg: float, pitch_deg: float) -> Matrix:
-    """Return R_tilted_camera (3, 3), from the camera to the tilted one: roll about z, then pitch about x.
-
-    Examples:
-        >>> make_tilt(roll_deg=90, pitch_deg=0).round() @ [1, 0, 5]  # a point on the right is then below
-        array([0., 1., 5.])
-    """
+    """Return R_tilted_camera (3, 3), from the camera to the tilted one: roll about z, then pitch about x."""
     roll, pitch = math.radians(roll_deg), math.radians(pitch_deg)
     about_z = np.array([[math.cos(roll), -math.sin(roll), 0], [math.sin(roll), math.cos(roll), 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, math.cos(pitch), -math.sin(pitch)], [0, math.sin(pitch), math.cos(pitch)]])

@@ -85,12 +85,7 @@ def normalize_class(name: str) -> str:
 
 
 def find_prior(class_name: str, priors: Mapping[str, HeightPrior]) -> HeightPrior | None:
-    """Return the prior of a class by its COCO, Cityscapes or KITTI name; None without one.
-
-    Examples:
-        >>> find_prior("Car", PRIORS["mixed"]).mean_m
-        1.71
-    """
+    """Return the prior of a class by its COCO, Cityscapes or KITTI name; None without one."""
     name = class_name.strip().lower()
     return priors.get(name) or priors.get(normalize_class(name))
 

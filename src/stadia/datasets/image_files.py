@@ -18,26 +18,12 @@ from PIL import Image
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
+from stadia.files import image_io
 from stadia.files.array_files import MAX_ARRAY_BYTES
-from stadia.files.image_io import (
-    JPEG_END,
-    JPEG_SIGNATURE,
-    MAX_IMAGE_BYTES,
-    MAX_PIXELS,
-    PICTURE_SUFFIXES,
-    PNG_END,
-    PNG_SIGNATURE,
-    ImageHeader,
-    check_pixel_count,
-    decode_image,
-    find_picture_format,
-    open_picture,
-    parse_image_header,
-)
 from stadia.files.input_files import check_input_file, name_parser_errors, open_input, read_bytes
 from stadia.files.paths import natural_sort_key
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", *PICTURE_SUFFIXES)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", *image_io.PICTURE_SUFFIXES)
 HASH_DIGITS = 12
 _HASHED_BYTES = 4096
 _HEADER_BYTES = 1 << 16  # contain size and bit depth
@@ -74,15 +60,15 @@ def _check_stems(folder: Path, files: Sequence[Path]) -> None:
     raise DataError(folder, found=found, expected="one file for each frame", fix=fix)
 
 
-def read_image_header(path: Path) -> ImageHeader | None:
+def read_image_header(path: Path) -> image_io.ImageHeader | None:
     """Return size, bits and channels of an image, or None. Raises DataError."""
-    with open_input(path, expected="a complete image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream:
+    with open_input(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY) as stream:
         data = stream.read(_HEADER_BYTES)
-    if not find_picture_format(data):
-        return parse_image_header(data)
+    if not image_io.find_picture_format(data):
+        return image_io.parse_image_header(data)
     with open_photo(path) as photo:
         bits = 16 if photo.mode.startswith("I;16") else 32 if photo.mode in ("I", "F") else 8
-        return ImageHeader(*photo.size, bits, len(photo.getbands()))
+        return image_io.ImageHeader(*photo.size, bits, len(photo.getbands()))
 
 
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF 2.32, section 4.6.4
@@ -93,22 +79,22 @@ def open_photo(path: Path) -> Iterator[Image.Image]:
     """Open an image for its size and metadata only. Raises DataError."""
     with (
         name_parser_errors(path, expected="a complete image"),
-        open_input(path, expected="a complete image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream,
+        open_input(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY) as stream,
     ):
-        format = find_picture_format(stream.read(_HEADER_BYTES))
+        format = image_io.find_picture_format(stream.read(_HEADER_BYTES))
         stream.seek(0)
         try:
             if format:
-                with open_picture(path, stream, format) as photo:
+                with image_io.open_picture(path, stream, format) as photo:
                     yield photo
                 return
             with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
                 photo = Image.open(stream)
         except Image.DecompressionBombError as error:
-            expected, fix = f"at most {MAX_PIXELS} pixels", "pass a smaller image"
+            expected, fix = f"at most {image_io.MAX_PIXELS} pixels", "pass a smaller image"
             raise DataError(path, found="an image with more pixels", expected=expected, fix=fix) from error
         with photo:
-            check_pixel_count(path, *photo.size)
+            image_io.check_pixel_count(path, *photo.size)
             yield photo
 
 
@@ -148,7 +134,7 @@ def parse_frame_number(image: Path) -> int:
 
 def count_image_bytes(path: Path) -> int:
     """Return the size of an image file in bytes. Raises DataError."""
-    return check_input_file(path, expected="an image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY)
+    return check_input_file(path, expected="an image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY)
 
 
 def _jpeg_ends_early(data: bytes, image: NDArray[np.uint8]) -> bool:
@@ -165,14 +151,14 @@ def _jpeg_ends_early(data: bytes, image: NDArray[np.uint8]) -> bool:
 
 
 def _decode(path: Path, flags: int) -> tuple[bytes, NDArray]:
-    data = read_bytes(path, expected="a complete image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY)
-    return data, decode_image(path, data, flags, fix=_COPY)
+    data = read_bytes(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY)
+    return data, image_io.decode_image(path, data, flags, fix=_COPY)
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Return (H, W, 3) RGB of 8 bits, with the EXIF orientation applied. Raises DataError for a damaged file."""
     data, bgr = _decode(path, cv2.IMREAD_COLOR)
-    if data.startswith(JPEG_SIGNATURE) and _jpeg_ends_early(data, bgr):
+    if data.startswith(image_io.JPEG_SIGNATURE) and _jpeg_ends_early(data, bgr):
         raise DataError(path, found="compressed data that end too early", expected="a complete image", fix=_COPY)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
@@ -182,7 +168,7 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     fix = "cut the object out: save a PNG with transparency around it"
     if stored.ndim != 3 or stored.shape[2] != 4:
-        found = "a JPEG" if data.startswith(JPEG_SIGNATURE) else "no alpha channel"
+        found = "a JPEG" if data.startswith(image_io.JPEG_SIGNATURE) else "no alpha channel"
         raise DataError(path, found=found, expected="a PNG with red, green, blue and alpha", fix=fix)
     if stored.dtype == np.uint16:
         stored = (stored >> 8).astype(np.uint8)
@@ -193,12 +179,12 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
 
 def check_image_ends(path: Path) -> None:
     """Raise DataError for a missing, truncated or foreign file."""
-    with open_input(path, expected="a complete image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream:
-        head = stream.read(len(PNG_SIGNATURE))
-        stream.seek(max(stream.seek(0, os.SEEK_END) - len(PNG_END), 0))
+    with open_input(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY) as stream:
+        head = stream.read(len(image_io.PNG_SIGNATURE))
+        stream.seek(max(stream.seek(0, os.SEEK_END) - len(image_io.PNG_END), 0))
         end = stream.read()
-    is_whole_jpeg = head.startswith(JPEG_SIGNATURE) and end.endswith(JPEG_END)
-    if is_whole_jpeg or (head == PNG_SIGNATURE and end == PNG_END):
+    is_whole_jpeg = head.startswith(image_io.JPEG_SIGNATURE) and end.endswith(image_io.JPEG_END)
+    if is_whole_jpeg or (head == image_io.PNG_SIGNATURE and end == image_io.PNG_END):
         return
     read_rgb(path)
 
@@ -206,7 +192,7 @@ def check_image_ends(path: Path) -> None:
 def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int] = (0,)) -> NDArray[np.float32]:
     """Return (H, W) metres of a uint16 PNG; 0 and `invalid` values become 0."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
-    if data.startswith(JPEG_SIGNATURE):
+    if data.startswith(image_io.JPEG_SIGNATURE):
         raise _make_depth_error(path)
     if stored.dtype != np.uint16 or stored.ndim != 2:
         found, expected = f"{stored.dtype} of shape {stored.shape}", "a one-channel 16-bit PNG"
@@ -246,7 +232,7 @@ def read_raw_depth_png(path: Path) -> NDArray:
     """Return a depth PNG as stored: (H, W) uint16, or (H, W, 3) uint8 BGR."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     kind = stored.dtype.name, *stored.shape[2:]
-    if kind not in (("uint16",), ("uint8", 3)) or not data.startswith(PNG_SIGNATURE):
+    if kind not in (("uint16",), ("uint8", 3)) or not data.startswith(image_io.PNG_SIGNATURE):
         found, expected = f"{stored.dtype} of shape {stored.shape}", "one channel of 16 bits, or three of 8 bits"
         raise DataError(path, found=found, expected=expected, fix="copy the file again")
     return stored
@@ -255,7 +241,7 @@ def read_raw_depth_png(path: Path) -> NDArray:
 def read_label_png(path: Path) -> NDArray[np.int32]:
     """Return (H, W) integers of a one-channel PNG. Raises DataError for JPEG, which blurs labels, and palettes."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
-    jpeg = data.startswith(JPEG_SIGNATURE)
+    jpeg = data.startswith(image_io.JPEG_SIGNATURE)
     if jpeg or stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16):
         found = "a JPEG, which blurs labels" if jpeg else f"{stored.dtype} of shape {stored.shape}"
         expected, fix = "a PNG of one channel", "write the label numbers with 8 or 16 bits"

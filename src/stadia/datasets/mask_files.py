@@ -217,12 +217,7 @@ def measure_occlusion(instance: NDArray[np.uint16], number: int, windows: Mappin
 
 
 def find_edge_objects(instance: NDArray[np.integer], margin: int) -> NDArray[np.integer]:
-    """Return the numbers of objects within `margin` pixels of the border.
-
-    Examples:
-        >>> find_edge_objects(np.array([[1, 0, 0], [0, 2, 0], [0, 0, 0]]), margin=1).tolist()
-        [1]
-    """
+    """Return the numbers of objects within `margin` pixels of the border."""
     if margin < 1:
         return instance[:0, 0]
     edges = instance[:margin], instance[-margin:], instance[:, :margin], instance[:, -margin:]

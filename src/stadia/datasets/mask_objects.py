@@ -32,12 +32,7 @@ _CROP_MARGIN = 0.06  # share of the longer side
 
 
 def find_windows(instance: NDArray[np.integer]) -> dict[int, Window]:
-    """Return the smallest window of each object of a map (H, W) by its number, ascending; 0 is background.
-
-    Examples:
-        >>> find_windows(np.array([[0, 7, 0], [0, 7, 7]]))
-        {7: (slice(0, 2, None), slice(1, 3, None))}
-    """
+    """Return the smallest window of each object of a map (H, W) by its number, ascending; 0 is background."""
     from scipy import ndimage
 
     windows = enumerate(ndimage.find_objects(instance), start=1)

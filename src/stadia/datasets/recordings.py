@@ -19,15 +19,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.recording import LEFT, RIGHT, Recording, RoadMasks
 from stadia.core.types import Camera
-from stadia.datasets.image_files import (
-    ImageSizeError,
-    check_depth_map,
-    count_image_bytes,
-    encode_name,
-    read_depth_png,
-    read_rgb,
-    refuse_jpeg_depth,
-)
+from stadia.datasets import image_files
 from stadia.datasets.video.frame_selection import FrameSelection
 from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.files.image_io import MAX_IMAGE_BYTES
@@ -255,11 +247,11 @@ class ImageRecording(CalibratedRecording):
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         """Return (H, W, 3) RGB. Raises DataError if its size differs from its camera's."""
         path = self.images[side][index]
-        image, size = read_rgb(path), self.intrinsics[side] if self.crop is None else self.crop
+        image, size = image_files.read_rgb(path), self.intrinsics[side] if self.crop is None else self.crop
         if image.shape[:2] != (size.height, size.width):
             found, expected = f"{image.shape[1]}x{image.shape[0]}", f"{size.width}x{size.height}"
             fix = f"rescale the images to {expected}, or K and the size of {self.size_origin} to {found}"
-            raise ImageSizeError(path, found=found, expected=f"{expected} of {self.size_origin}", fix=fix)
+            raise image_files.ImageSizeError(path, found=found, expected=f"{expected} of {self.size_origin}", fix=fix)
         image = image if self.crop is None else self.crop.cut(image)
         return image if self.undistortion is None else self.undistortion(image)
 
@@ -271,10 +263,13 @@ class ImageRecording(CalibratedRecording):
     ) -> NDArray[np.float32] | None:
         """Return (H, W) metres of a uint16 PNG; None without the file. Raises DataError."""
         if not path.exists():
-            refuse_jpeg_depth(path)
+            image_files.refuse_jpeg_depth(path)
             return None
-        size, depth_m = self.intrinsics[side], read_depth_png(path, units_per_metre=units_per_metre, invalid=invalid)
-        return check_depth_map(path, depth_m, size.height, size.width)
+        size, depth_m = (
+            self.intrinsics[side],
+            image_files.read_depth_png(path, units_per_metre=units_per_metre, invalid=invalid),
+        )
+        return image_files.check_depth_map(path, depth_m, size.height, size.width)
 
     def select_frames(self, kept: Sequence[int], selection: FrameSelection | None = None) -> Self:
         """Return these frames only."""
@@ -293,7 +288,7 @@ class ImageRecording(CalibratedRecording):
         digest = hashlib.blake2b(digest_size=16)
         for side, files in self.images.items():
             for path in files:
-                digest.update(encode_name(f"{side}/{path.name}:{count_image_bytes(path)}\n"))
+                digest.update(image_files.encode_name(f"{side}/{path.name}:{image_files.count_image_bytes(path)}\n"))
             for index in sorted({0, len(files) // 2, len(files) - 1}):
                 digest.update(read_bytes(files[index], expected="an image", max_bytes=MAX_IMAGE_BYTES))
             digest.update(self.intrinsics[side].K.tobytes())

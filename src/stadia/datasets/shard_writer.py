@@ -18,31 +18,17 @@ import numpy as np
 from stadia.core.config import resolve_config
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.recording import Recording
+from stadia.datasets import shard_index
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress, find_cache_folder, read_resized_frame, resize_depth
 from stadia.datasets.open_dataset import detect_format, open_recordings, read_named_splits
-from stadia.datasets.shard_index import (
-    INDEX,
-    VERSION,
-    CameraEntry,
-    Encoding,
-    FrameTable,
-    RecordingEntry,
-    ShardEntry,
-    ShardIndex,
-    encode_depth,
-    encode_image,
-    format_content,
-)
 from stadia.datasets.video.video_list import open_entry, read_entries, select_entries
 from stadia.files.output_files import fill_new_folder
 from stadia.files.paths import expand_home
 from stadia.files.remote_store import RemoteStore, is_url
 from stadia.geometry.numpy_camera import resize_K
 
-UNFINISHED = "unfinished.json"
-"""Of a store: shards are being written there."""
-
+UNFINISHED = "unfinished.json"  # of a store: shards are being written there
 SHARD_BYTES = 64 << 20  # a thousand images of 640x192
 _THREADS = 4
 _CHUNK = 32  # images encoded at a time
@@ -53,7 +39,7 @@ Place = tuple[int, int, int, int]
 class _ShardWriter:
     store: RemoteStore
     max_bytes: int
-    shards: list[ShardEntry] = field(default_factory=list)
+    shards: list[shard_index.ShardEntry] = field(default_factory=list)
     parts: list[bytes] = field(default_factory=list)
     filled: int = 0
 
@@ -73,7 +59,9 @@ class _ShardWriter:
         content = b"".join(self.parts)
         name = f"shards/{len(self.shards):05d}.bin"
         self.store.write(name, content)
-        self.shards.append(ShardEntry(name=name, bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
+        self.shards.append(
+            shard_index.ShardEntry(name=name, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        )
         self.parts, self.filled = [], 0
 
 
@@ -83,10 +71,10 @@ def write_shards(
     *,
     splits: Mapping[str, Sequence[str]],
     size: tuple[int, int] | None = None,
-    encoding: Encoding = "png",
+    encoding: shard_index.Encoding = "png",
     shard_bytes: int = SHARD_BYTES,
     progress: ReportProgress | None = None,
-) -> ShardIndex:
+) -> shard_index.ShardIndex:
     """Write every frame with camera, pose, time and depth, and then the index; return it.
 
     Args:
@@ -98,22 +86,22 @@ def write_shards(
 
     Raises StadiaError if the store holds a data set already, DataError without any frame.
     """
-    there = [name for name in (INDEX, "shards/00000.bin", "recordings/000000.json") if store.exists(name)]
-    if there and (there[0] == INDEX or not store.exists(UNFINISHED)):
+    there = [name for name in (shard_index.INDEX, "shards/00000.bin", "recordings/000000.json") if store.exists(name)]
+    if there and (there[0] == shard_index.INDEX or not store.exists(UNFINISHED)):
         fix = "choose another URL, or remove the data set"
         raise StadiaError(store.join(there[0]), found="a file", expected="an empty place", fix=fix)
     store.write(UNFINISHED, b"{}")
-    writer, entries = _ShardWriter(store, shard_bytes), list[RecordingEntry]()
+    writer, entries = _ShardWriter(store, shard_bytes), list[shard_index.RecordingEntry]()
     with ThreadPoolExecutor(_THREADS) as threads:
         for recording in recordings:
             if not len(recording):
                 continue
             table, cameras = _write_recording(recording, writer, threads, size, encoding, progress)
-            content, file = format_content(table), f"recordings/{len(entries):06d}.json"
+            content, file = shard_index.format_content(table), f"recordings/{len(entries):06d}.json"
             store.write(file, content)
             rig = recording.T_right_left
             entries.append(
-                RecordingEntry(
+                shard_index.RecordingEntry(
                     name=recording.name,
                     file=file,
                     sha256=hashlib.sha256(content).hexdigest(),
@@ -130,15 +118,15 @@ def write_shards(
         raise DataError(store.url, found="no frame", expected="recordings with frames", fix="check the source")
     names = [entry.name for entry in entries]
     kept = {split: [name for name in names if _is_named(name, wanted)] for split, wanted in splits.items()}
-    index = ShardIndex(
+    index = shard_index.ShardIndex(
         format="stadia-shards",
-        version=VERSION,
+        version=shard_index.VERSION,
         encoding=encoding,
         shards=writer.shards,
         recordings=entries,
         splits=kept,
     )
-    store.write(INDEX, format_content(index))
+    store.write(shard_index.INDEX, shard_index.format_content(index))
     store.remove(UNFINISHED)
     return index
 
@@ -152,9 +140,9 @@ def _write_recording(
     writer: _ShardWriter,
     threads: ThreadPoolExecutor,
     size: tuple[int, int] | None,
-    encoding: Encoding,
+    encoding: shard_index.Encoding,
     progress: ReportProgress | None,
-) -> tuple[FrameTable, dict[str, CameraEntry]]:
+) -> tuple[shard_index.FrameTable, dict[str, shard_index.CameraEntry]]:
     frames = range(len(recording))
     images: dict[str, list[Place]] = {side: [] for side in recording.sides}
     depth: dict[str, list[Place | None]] = {side: [] for side in recording.sides}
@@ -166,8 +154,8 @@ def _write_recording(
         for side in recording.sides:
             image = read_resized_frame(recording, index, side, *sizes[side])
             depth_m = recording.depth_m(index, side)
-            packed = None if depth_m is None else encode_depth(resize_depth(depth_m, *sizes[side]))
-            encoded.append((side, encode_image(image, encoding), packed))
+            packed = None if depth_m is None else shard_index.encode_depth(resize_depth(depth_m, *sizes[side]))
+            encoded.append((side, shard_index.encode_image(image, encoding), packed))
         return encoded
 
     for start in range(0, len(frames), _CHUNK):
@@ -181,7 +169,7 @@ def _write_recording(
     poses = [recording.T_world_camera(index) if has_poses else None for index in frames]
     times = [recording.timestamp_s(index) for index in frames]
     known_times = [time_s for time_s in times if time_s is not None]
-    table = FrameTable(
+    table = shard_index.FrameTable(
         numbers=[recording.number(index) for index in frames],
         times_s=known_times if len(known_times) == len(frames) else None,
         poses=[None if pose is None else np.asarray(pose)[:3].ravel().tolist() for pose in poses]
@@ -193,14 +181,16 @@ def _write_recording(
     return table, {side: _describe_camera(recording, side, sizes[side]) for side in recording.sides}
 
 
-def _describe_camera(recording: Recording, side: str, size: tuple[int, int]) -> CameraEntry:
+def _describe_camera(recording: Recording, side: str, size: tuple[int, int]) -> shard_index.CameraEntry:
     camera = recording.camera(0, side)
     matrices = [
         resize_K(np.asarray(recording.K(index, side), np.float64), (camera.height, camera.width), *size)
         for index in range(len(recording))
     ]
     rows = [K.ravel().tolist() for K in matrices]
-    return CameraEntry(K=rows[:1] if all(row == rows[0] for row in rows) else rows, height=size[0], width=size[1])
+    return shard_index.CameraEntry(
+        K=rows[:1] if all(row == rows[0] for row in rows) else rows, height=size[0], width=size[1]
+    )
 
 
 log = logging.getLogger(__name__)
@@ -218,7 +208,7 @@ class ShardRequest:
     format: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
     size: tuple[int, int] | None = None
-    encoding: Encoding = "png"
+    encoding: shard_index.Encoding = "png"
     shard_bytes: int = SHARD_BYTES
 
 

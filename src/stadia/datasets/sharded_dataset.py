@@ -16,23 +16,12 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.recording import LEFT, Recording
+from stadia.datasets import shard_index
 from stadia.datasets.config import CacheConfig, SourceOptions
 from stadia.datasets.frame_store import ReportProgress, find_cache_folder, lock_beside
 from stadia.datasets.image_files import check_depth_map
 from stadia.datasets.open_dataset import DatasetFormat, select_names
 from stadia.datasets.recordings import CalibratedRecording, Intrinsics, check_K
-from stadia.datasets.shard_index import (
-    FIX,
-    INDEX,
-    Encoding,
-    FrameTable,
-    RecordingEntry,
-    ShardIndex,
-    decode_depth,
-    decode_frame,
-    read_frames,
-    read_index,
-)
 from stadia.files.atomic_files import open_atomic
 from stadia.files.input_files import open_input
 from stadia.files.remote_store import RemoteStore, is_url
@@ -53,7 +42,7 @@ class ShardReader:
     files: the shards of a folder, by number; empty for a store.
     """
 
-    def __init__(self, store: RemoteStore, index: ShardIndex, cache: CacheConfig) -> None:
+    def __init__(self, store: RemoteStore, index: shard_index.ShardIndex, cache: CacheConfig) -> None:
         self.store, self.shards = store, index.shards
         self.is_local = not is_url(store.url)
         self.max_bytes = int(cache.shard_gb * 1e9)
@@ -71,7 +60,9 @@ class ShardReader:
         """Return a part of a shard. Raises DamagedShardError if the shard is missing or damaged."""
         name = self.store.join(self.shards[shard].name)
         if shard in self.damaged:
-            raise DamagedShardError(name, found=self.damaged[shard], expected="the shard of the index", fix=FIX)
+            raise DamagedShardError(
+                name, found=self.damaged[shard], expected="the shard of the index", fix=shard_index.FIX
+            )
         for attempt in (1, 2):
             part = self._read_part(shard, offset, length)
             if len(part) == length and zlib.crc32(part) == crc:
@@ -92,7 +83,7 @@ class ShardReader:
     def _note_damage(self, shard: int, found: str) -> DamagedShardError:
         self.damaged[shard] = found
         name = self.store.join(self.shards[shard].name)
-        return DamagedShardError(name, found=found, expected="the shard of the index", fix=FIX)
+        return DamagedShardError(name, found=found, expected="the shard of the index", fix=shard_index.FIX)
 
     def _path(self, shard: int) -> Path:
         if self.is_local:
@@ -166,22 +157,22 @@ class ShardedDataset(DatasetFormat):
     options = frozenset({"damaged"})
 
     def recognizes(self, path: Path) -> bool:
-        return is_url(path) or (path / INDEX).is_file()
+        return is_url(path) or (path / shard_index.INDEX).is_file()
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
         store = RemoteStore(path)
-        index = read_index(store)
+        index = shard_index.read_index(store)
         reader = ShardReader(store, index, options.cache)
         chosen = set(select_names([entry.name for entry in index.recordings], options.recordings, path))
         recordings = list[Recording]()
         for entry in index.recordings:
             if entry.name in chosen:
-                table = read_frames(store, index, entry)
+                table = shard_index.read_frames(store, index, entry)
                 recordings.append(_open_recording(entry, table, reader, index.encoding))
         return recordings
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        return read_index(RemoteStore(path)).splits if self.recognizes(path) else {}
+        return shard_index.read_index(RemoteStore(path)).splits if self.recognizes(path) else {}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -189,7 +180,7 @@ class ShardRecording(CalibratedRecording):
     """A recording in shards. content: hash of its table of frames."""
 
     reader: ShardReader
-    encoding: Encoding
+    encoding: shard_index.Encoding
     places: Mapping[str, Places]
     depth_places: Mapping[str, Places]
     content: str
@@ -202,14 +193,14 @@ class ShardRecording(CalibratedRecording):
         size = self.intrinsics[side]
         what = f"{self.name}, frame {index}, {side}"
         data = self.reader.read(*map(int, self.places[side][index]))
-        return decode_frame(what, data, self.encoding, size.height, size.width)
+        return shard_index.decode_frame(what, data, self.encoding, size.height, size.width)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         places = self.depth_places.get(side)
         if places is None or not places[index, 2]:
             return None
         size, what = self.intrinsics[side], f"{self.name}, depth {index}, {side}"
-        depth_m = decode_depth(what, self.reader.read(*map(int, places[index])), size.height, size.width)
+        depth_m = shard_index.decode_depth(what, self.reader.read(*map(int, places[index])), size.height, size.width)
         return check_depth_map(Path(what), depth_m, size.height, size.width)
 
     def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
@@ -226,7 +217,10 @@ class ShardRecording(CalibratedRecording):
 
 
 def _open_recording(
-    entry: RecordingEntry, table: FrameTable, reader: ShardReader, encoding: Encoding
+    entry: shard_index.RecordingEntry,
+    table: shard_index.FrameTable,
+    reader: ShardReader,
+    encoding: shard_index.Encoding,
 ) -> ShardRecording:
     intrinsics = {}
     for side, camera in entry.cameras.items():
@@ -256,7 +250,7 @@ def _to_places(rows: Any) -> Places:
     return np.array([row or (0, 0, 0, 0) for row in rows], np.int64).reshape(-1, 4)
 
 
-def _read_poses(table: FrameTable) -> NDArray[np.float64] | None:
+def _read_poses(table: shard_index.FrameTable) -> NDArray[np.float64] | None:
     if table.poses is None:
         return None
     poses = np.tile(np.eye(4), (len(table.poses), 1, 1))

@@ -169,13 +169,6 @@ def write_findings(path: Path, findings: Iterable[Finding]) -> list[Finding]:
     """Write findings.jsonl, one JSON object per line, and images next to it as findings/<code>-<n>.png.
 
     Returns the findings with the names of their images in the evidence.
-
-    Examples:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = write_findings(Path(folder, "findings.jsonl"), [])
-        ...     read_findings(Path(folder, "findings.jsonl"))
-        []
     """
     written, count = [], Counter[str]()
     for finding in findings:

@@ -146,11 +146,8 @@ class GraphInterface:
         return (1, height, width) if self.values is None else (self.values,)
 
 
-DEPTH = GraphInterface("image", 3, "inverse_depth")
-"""RGB in [0, 1] to inverse depth."""
-
-MOTION = GraphInterface("image_pair", 6, "motion", 6)
-"""Two images in temporal order to what `PoseNet.transform` takes."""
+DEPTH = GraphInterface("image", 3, "inverse_depth")  # RGB in [0, 1] to inverse depth
+MOTION = GraphInterface("image_pair", 6, "motion", 6)  # two images in temporal order to what `PoseNet.transform` takes
 
 
 def check_installed(*packages: str, extra: str = "onnx") -> None:

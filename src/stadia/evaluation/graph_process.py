@@ -19,11 +19,8 @@ from stadia.evaluation.graph_worker import read_header, read_values, write_messa
 
 EXPECTED = "an ONNX file that `stadia export` wrote"
 
-OPEN_S = 60.0
-"""Time to open a file without weights: onnxruntime takes ten seconds for 4000 operations."""
-
-RUN_S = 20.0
-"""Time of a small network for a small image. U-Nets take less than a second, on one core."""
+OPEN_S = 60.0  # time to open a file without weights: onnxruntime takes ten seconds for 4000 operations
+RUN_S = 20.0  # time of a small network for a small image. U-Nets take less than a second, on one core.
 
 OPEN_S_PER_MB = 0.1
 RUN_S_PER_MB_AND_MEGAPIXEL = 0.5

@@ -19,15 +19,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from stadia.core.errors import StadiaError
-from stadia.evaluation.exported_network import (
-    DEPTH,
-    MOTION,
-    ExportDescription,
-    ExportedNetwork,
-    GraphInterface,
-    OnnxGraph,
-    check_installed,
-)
+from stadia.evaluation import exported_network
 from stadia.files.atomic_files import atomic_write
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.floating]]  # runs an exported file on images (B, C, H, W)
@@ -65,7 +57,7 @@ class ExportComparison:
 def export_onnx(
     network: nn.Module,
     path: Path,
-    about: ExportDescription,
+    about: exported_network.ExportDescription,
     size: tuple[int, int] | None = None,
     *,
     one_image: bool = False,
@@ -80,36 +72,38 @@ def export_onnx(
     sizes = [size] if size else _choose_sizes(about)
 
     def open_file(written: Path) -> Run:
-        return ExportedNetwork(written, size).inverse_depth
+        return exported_network.ExportedNetwork(written, size).inverse_depth
 
-    program = _trace(network, f"export of '{about.recipe}'", DEPTH.channels, stride, size, one_image=one_image)
+    program = _trace(
+        network, f"export of '{about.recipe}'", exported_network.DEPTH.channels, stride, size, one_image=one_image
+    )
     shapes = _dynamic_shapes(stride, size, one_image=one_image)
-    return _write_onnx(program, path, DEPTH, shapes, texts, open_file, network, sizes)
+    return _write_onnx(program, path, exported_network.DEPTH, shapes, texts, open_file, network, sizes)
 
 
 def export_motion(network: nn.Module, path: Path, size: tuple[int, int]) -> list[ExportComparison]:
     """Write an ONNX file of a pose network, for images of one size, by the interface `MOTION`."""
 
     def open_file(written: Path) -> Run:
-        graph = OnnxGraph(written, MOTION)
+        graph = exported_network.OnnxGraph(written, exported_network.MOTION)
         graph.check_interface()
         return graph.run
 
-    program = _trace(network, "export of the pose network", MOTION.channels, 1, size)
-    return _write_onnx(program, path, MOTION, _dynamic_shapes(1, size), {}, open_file, network, [size])
+    program = _trace(network, "export of the pose network", exported_network.MOTION.channels, 1, size)
+    return _write_onnx(program, path, exported_network.MOTION, _dynamic_shapes(1, size), {}, open_file, network, [size])
 
 
 def _write_onnx(
     program: ExportedProgram,
     path: Path,
-    interface: GraphInterface,
+    interface: exported_network.GraphInterface,
     shapes: tuple[dict[int, Any]],
     texts: Mapping[str, str],
     open_file: Callable[[Path], Run],
     network: nn.Module,
     sizes: Sequence[tuple[int, int]],
 ) -> list[ExportComparison]:
-    check_installed("onnx", "onnxscript", "onnxruntime")
+    exported_network.check_installed("onnx", "onnxscript", "onnxruntime")
     held = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     if held > _MAX_ONNX_BYTES:
         found, fix = f"{held / (1 << 30):.1f} GiB of weights", "export a .pt2 instead"
@@ -130,7 +124,7 @@ def _write_onnx(
 def export_torch(
     network: nn.Module,
     path: Path,
-    about: ExportDescription,
+    about: exported_network.ExportDescription,
     size: tuple[int, int] | None = None,
     *,
     one_image: bool = False,
@@ -141,7 +135,9 @@ def export_torch(
         raise StadiaError(path, found=found, expected=expected, fix="export it to ONNX (--out model.onnx)")
     least = min(3, about.height // about.stride, about.width // about.stride)
     what = f"export of '{about.recipe}'"
-    program = _trace(network, what, DEPTH.channels, about.stride, size, least=least, one_image=one_image)
+    program = _trace(
+        network, what, exported_network.DEPTH.channels, about.stride, size, least=least, one_image=one_image
+    )
     with atomic_write(path) as temporary:
         description = json.dumps(about.model_dump(mode="json"), indent=2)
         torch.export.save(program, temporary, extra_files={DESCRIPTION: description})
@@ -152,13 +148,13 @@ def export_torch(
             output: NDArray[np.floating] = torch.cat([module(batch) for batch in batches]).numpy()
             return output
 
-        return _compare(network, run, path, DEPTH.channels, [size] if size else _choose_sizes(about))
+        return _compare(network, run, path, exported_network.DEPTH.channels, [size] if size else _choose_sizes(about))
 
 
 MIN_TRACED_PX = 32  # with smaller images, Depth Anything's coarsest map has one pixel, which torch treats as a constant
 
 
-def _choose_sizes(about: ExportDescription) -> list[tuple[int, int]]:
+def _choose_sizes(about: exported_network.ExportDescription) -> list[tuple[int, int]]:
     """Return the sizes (H, W) at which a file is compared: the training's, and another."""
     return [(about.height, about.width), (about.height + about.stride, about.width + 2 * about.stride)]
 

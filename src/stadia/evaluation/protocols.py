@@ -59,8 +59,7 @@ EIGEN_METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10", "mae
 
 
 _KITTI_CAP = (1e-3, 80.0)
-_KITTI_IMPROVED_SHARE = 0.08
-"""Between one LiDAR scan (.03 to .05 of the pixels) and annotated depth (about .16)."""
+_KITTI_IMPROVED_SHARE = 0.08  # between one LiDAR scan (.03 to .05 of the pixels) and annotated depth (about .16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,12 +75,7 @@ PARTS: Mapping[str, Callable[[NDArray[np.float64], NDArray[np.bool_], NDArray | 
 
 
 def parse_parts(text: str | None) -> tuple[str, ...]:
-    """Return the names of `--by`, "distance,region". Raises ConfigError with the nearest name.
-
-    Examples:
-        >>> parse_parts("distance,region")
-        ('distance', 'region')
-    """
+    """Return the names of `--by`, "distance,region". Raises ConfigError with the nearest name."""
     names = tuple(filter(None, (text or "").replace(" ", "").split(",")))
     for name in names:
         if name not in PARTS:
@@ -118,12 +113,7 @@ def score_parts(
 
 
 def average_parts(images: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """Return the mean of each part over the images that have it, with the numbers of pixels and images.
-
-    Examples:
-        >>> average_parts([{"class 1": {"rmse": 1.0, "pixels": 30}}, {"class 1": {"rmse": 3.0, "pixels": 50}}])
-        {'class 1': {'rmse': 2.0, 'pixels': 80.0, 'images': 2.0}}
-    """
+    """Return the mean of each part over the images that have it, with the numbers of pixels and images."""
     found: dict[str, list[Mapping[str, float]]] = {}
     for image in images:
         for part, scores in image.items():

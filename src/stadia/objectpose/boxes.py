@@ -11,15 +11,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import TensorDataclass
-from stadia.geometry.se3 import (
-    compose,
-    from_rotation_translation,
-    inverse,
-    matrix_from_quaternion_wxyz,
-    quaternion_conjugate,
-    quaternion_multiply,
-    transform,
-)
+from stadia.geometry import se3
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0)
 
@@ -63,17 +55,12 @@ def half_angle_sin_cos(quaternion: Tensor, true: Tensor, symmetry: Symmetry | No
         symmetry: of the objects, with the same leading axes.
 
     Both are exact near 0, and their gradients are finite everywhere.
-
-    Examples:
-        >>> sine, cosine = half_angle_sin_cos(torch.tensor([0.6, 0, 0.8, 0]), torch.tensor([1.0, 0, 0, 0]))
-        >>> (round(sine.item(), 3), round(cosine.item(), 3))
-        (0.8, 0.6)
     """
     dtype = torch.promote_types(torch.promote_types(quaternion.dtype, true.dtype), torch.float32)
-    left = quaternion_multiply(quaternion_conjugate(true.to(dtype)), quaternion.to(dtype))
+    left = se3.quaternion_multiply(se3.quaternion_conjugate(true.to(dtype)), quaternion.to(dtype))
     if symmetry is None:
         return torch.linalg.vector_norm(left[..., 1:], dim=-1), left[..., 0].abs()
-    left = quaternion_multiply(quaternion_conjugate(symmetry.turns.to(dtype)), left[..., None, :])
+    left = se3.quaternion_multiply(se3.quaternion_conjugate(symmetry.turns.to(dtype)), left[..., None, :])
     about_y = symmetry.revolution[..., None]
     norm = torch.linalg.vector_norm
     sine = torch.where(about_y, norm(left[..., 1::2], dim=-1), norm(left[..., 1:], dim=-1))
@@ -111,25 +98,13 @@ ROTATIONS = 20  # rotations about y that the published NOCS evaluation tries for
 
 
 def compute_box_corners(T_camera_object: Tensor, size_m: Tensor) -> Tensor:
-    """Return the corners (..., 8, 3) in the camera's frame, in the order of CORNERS.
-
-    Examples:
-        >>> compute_box_corners(torch.eye(4), torch.tensor([2.0, 4.0, 6.0])).amax(0).tolist()
-        [1.0, 2.0, 3.0]
-    """
+    """Return the corners (..., 8, 3) in the camera's frame, in the order of CORNERS."""
     unit = torch.tensor(CORNERS, dtype=size_m.dtype, device=size_m.device)
-    return transform(T_camera_object, unit * size_m[..., None, :])
+    return se3.transform(T_camera_object, unit * size_m[..., None, :])
 
 
 def box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """Return the exact intersection over union (...); 0 for boxes that do not meet.
-
-    Examples:
-        >>> size_m, moved = torch.ones(3), torch.eye(4)
-        >>> moved[0, 3] = 0.5  # half of the box
-        >>> round(box_iou(torch.eye(4), size_m, moved, size_m).item(), 4)
-        0.3333
-    """
+    """Return the exact intersection over union (...); 0 for boxes that do not meet."""
     shared = intersection_volume(T_a, size_a_m, T_b, size_b_m)
     joint = size_a_m.double().prod(-1) + size_b_m.double().prod(-1) - shared
     return (shared / joint.where(joint > 0, 1.0)).clamp(max=1)
@@ -139,10 +114,6 @@ def box_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -
     """Return the IoU (...) of the axis-aligned hulls of both boxes in the camera frame, like NOCS evaluations.
 
     It is usually too large, and depends on the camera's axes.
-
-    Examples:
-        >>> round(box_hull_iou(torch.eye(4), torch.ones(3), torch.eye(4), 2 * torch.ones(3)).item(), 4)
-        0.125
     """
     a, b = compute_box_corners(T_a.double(), size_a_m.double()), compute_box_corners(T_b.double(), size_b_m.double())
     (a_low, a_high), (b_low, b_high) = a.aminmax(dim=-2), b.aminmax(dim=-2)
@@ -153,8 +124,8 @@ def box_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -
 
 def symmetric_box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, symmetry: Symmetry) -> Tensor:
     """Return the largest exact IoU (...) over the rotations that b's symmetry makes invisible."""
-    R = matrix_from_quaternion_wxyz(symmetry.turns.double())
-    turned_b = compose(T_b.double()[..., None, :, :], from_rotation_translation(R, torch.zeros_like(R[..., 0])))
+    R = se3.matrix_from_quaternion_wxyz(symmetry.turns.double())
+    turned_b = se3.compose(T_b.double()[..., None, :, :], se3.from_rotation_translation(R, torch.zeros_like(R[..., 0])))
     T_a = T_a.double()[..., None, :, :]
     T_a = _remove_twist(T_a, turned_b).where(symmetry.revolution[..., None, None, None], T_a)
     return box_iou(T_a, size_a_m[..., None, :], turned_b, size_b_m[..., None, :]).amax(-1)
@@ -168,7 +139,7 @@ def max_hull_iou_over_turns(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m
     T_a, size_a, T_b, size_b = (x.expand(*shape, *x.shape[-n:]) for x, n in zip(given, (2, 1, 2, 1), strict=True))
     revolution = revolution.expand(shape)
     best = box_hull_iou(T_a, size_a, T_b, size_b)
-    turned = compose(T_a[revolution][:, None], turn)
+    turned = se3.compose(T_a[revolution][:, None], turn)
     of_turns = box_hull_iou(turned, size_a[revolution][:, None], T_b[revolution][:, None], size_b[revolution][:, None])
     return best.masked_scatter(revolution, of_turns.amax(1))
 
@@ -177,7 +148,7 @@ def _remove_twist(T_a: Tensor, T_b: Tensor) -> Tensor:
     R = T_b[..., :3, :3].transpose(-1, -2) @ T_a[..., :3, :3]
     sign = torch.where(R[..., 1, 1] < 0, -1.0, 1.0)
     twist = torch.atan2(sign * R[..., 0, 2] - R[..., 2, 0], R[..., 0, 0] + sign * R[..., 2, 2])
-    return compose(T_a, _rotation_about_y(-sign * twist))
+    return se3.compose(T_a, _rotation_about_y(-sign * twist))
 
 
 def _rotation_about_y(angle: Tensor) -> Tensor:
@@ -194,7 +165,7 @@ def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Te
     Its flux out of a is a sum over the faces of a, clipped to |y| < h_y and |z| < h_z.
     """
     T_a, size_a, T_b, size_b = (x.double() for x in (T_a, size_a_m, T_b, size_b_m))
-    T_b_a = compose(inverse(T_b), T_a)
+    T_b_a = se3.compose(se3.inverse(T_b), T_a)
     shape = (T_b_a[..., 0, 0] + size_a[..., 0] + size_b[..., 0]).shape
     T_b_a = T_b_a.expand(*shape, 4, 4).reshape(-1, 4, 4)
     size_a, size_b = size_a.expand(*shape, 3).reshape(-1, 3), size_b.expand(*shape, 3).reshape(-1, 3)

@@ -44,8 +44,7 @@ class TableWorldConfig(SceneCounts):
     noise: bool = True
 
 
-TABLEWORLD_TINY = TableWorldConfig(train=4, val=2, test=2, views=2)
-"""Eight tables, rendered in seconds."""
+TABLEWORLD_TINY = TableWorldConfig(train=4, val=2, test=2, views=2)  # eight tables, rendered in seconds
 
 TABLEWORLD_DEMO = TableWorldConfig(train=600, val=30, test=60)
 """690 tables from four sides each, 160x128, for a training of minutes."""

@@ -21,10 +21,6 @@ def label_components(class_map: Tensor, *, min_px: int = 1) -> Tensor:
     """Label touching pixels of one class (below 256) as one instance: (B, H, W) to (B, H, W) int64, 0 = none.
 
     Instances are numbered from 1 in each image, class by class. Those smaller than `min_px` are dropped.
-
-    Examples:
-        >>> label_components(torch.tensor([[[1, 0, 1], [1, 0, 2]]])).tolist()
-        [[[1, 0, 2], [1, 0, 3]]]
     """
     classes = class_map.detach().to(torch.uint8).cpu().numpy()
     found = np.zeros(classes.shape, np.int32)
@@ -158,12 +154,7 @@ class VotedCenters:
 
 
 def unit_directions(center: Tensor, pixels: Tensor) -> Tensor:
-    """Return unit vectors (..., 2) from pixels to centers, (..., 2) both; 0 at the center itself.
-
-    Examples:
-        >>> unit_directions(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 0.0]]))
-        tensor([[0.6000, 0.8000]])
-    """
+    """Return unit vectors (..., 2) from pixels to centers, (..., 2) both; 0 at the center itself."""
     return F.normalize(center - pixels, dim=-1)
 
 
@@ -179,12 +170,6 @@ def vote_center(
         directions: (P, 2) towards the center, of any length; 0 is no direction.
         segment: (P,) the object of each pixel, below `count`.
         weights: (P,), 0 or more.
-
-    Examples:
-        >>> pixels = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
-        >>> directions = unit_directions(torch.tensor([[2.0, 3.0]]), pixels)
-        >>> vote_center(pixels, directions, torch.tensor([0, 0]), 1).pixel
-        tensor([[2.0000, 3.0000]])
     """
     pixels, directions = at_least_float32(pixels), F.normalize(at_least_float32(directions), dim=-1)
     middle = segment_means(pixels, segment, count)
@@ -240,12 +225,6 @@ def translation_from_center(center: Tensor, depth_m: Tensor, camera: Camera) -> 
     """Return translations z K^-1 (u, v, 1) (..., 3) of centers at pixels (..., 2) and z = depth_m (...), metres.
 
     camera.K is (3, 3), or has the same leading axes.
-
-    Examples:
-        >>> from stadia.geometry.camera import intrinsics
-        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
-        >>> translation_from_center(torch.tensor([60.0, 50.0]), torch.tensor(2.0), cam)
-        tensor([0.2000, 0.2000, 2.0000])
     """
     rays = inverse_intrinsics(camera.K).to(center.dtype)
     homogeneous = torch.cat((center, torch.ones_like(center[..., :1])), -1)
@@ -253,14 +232,7 @@ def translation_from_center(center: Tensor, depth_m: Tensor, camera: Camera) -> 
 
 
 def center_from_translation(t: Tensor, camera: Camera) -> Tensor:
-    """Return pixels (..., 2) of translations (..., 3), z > 0: the inverse of `translation_from_center`.
-
-    Examples:
-        >>> from stadia.geometry.camera import intrinsics
-        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
-        >>> center_from_translation(torch.tensor([0.2, 0.2, 2.0]), cam)
-        tensor([60., 50.])
-    """
+    """Return pixels (..., 2) of translations (..., 3), z > 0: the inverse of `translation_from_center`."""
     projected = (camera.K.to(t.dtype) * t[..., None, :]).sum(-1)
     return projected[..., :2] / projected[..., 2:]
 

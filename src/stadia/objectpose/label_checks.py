@@ -26,17 +26,10 @@ MIN_MASK_PX = 20  # smallest mask that is compared with its box
 ProgressWrapper = Callable[[Sequence[int]], Iterable[int]]
 _THREADS = 16  # disks serve many small reads in parallel
 _FAR_PX = 1e5  # beyond any image, and within OpenCV's 32-bit coordinates
-
-MIN_INSIDE = 0.9
-"""Smallest share of a mask inside its projected box."""
-
+MIN_INSIDE = 0.9  # smallest share of a mask inside its projected box
 WARN_BEYOND = 0.02  # share of objects whose mask reaches beyond the box: 0 for those
-
-STOP_BEYOND = 0.1
-"""The same share, for a stop: wrong conventions of rotations give .16 and more."""
-
-MIN_OVERLAP = 0.15
-"""Median IoU of the rectangles around mask and box; correct labels have .5."""
+STOP_BEYOND = 0.1  # the same share, for a stop: wrong conventions of rotations give .16 and more
+MIN_OVERLAP = 0.15  # median IoU of the rectangles around mask and box; correct labels have .5
 
 
 @dataclass(frozen=True, slots=True)

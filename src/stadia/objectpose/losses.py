@@ -25,12 +25,10 @@ from stadia.objectpose.boxes import Symmetry, half_angle_sin_cos
 from stadia.objectpose.config import ObjectPoseLossConfig, RotationLossConfig
 from stadia.objectpose.instances import unit_directions
 
-EPS = 0.1
-"""The slope of `bounded_log` in 1 - a^2 is 1 / EPS at the truth and 1 / (1 + EPS) at 180 degrees."""
+EPS = 0.1  # the slope of `bounded_log` in 1 - a^2 is 1 / EPS at the truth and 1 / (1 + EPS) at 180 degrees
 
 
-MIN_QUATERNION_NORM = 1e-18
-"""Shorter quaternions have no angle, since their squares underflow in float32."""
+MIN_QUATERNION_NORM = 1e-18  # shorter quaternions have no angle, since their squares underflow in float32
 
 
 def _some_angle(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) -> tuple[Tensor, Tensor]:

@@ -33,13 +33,7 @@ class Matches:
 
 
 def instance_mask_iou(predicted: Tensor, true: Tensor, predicted_count: int, true_count: int) -> FloatArray:
-    """Return IoU (P, G) of instance maps (H, W) of one image: 0 = none, n = the n-th object from 1.
-
-    Examples:
-        >>> predicted, true = torch.tensor([[1, 1, 0]]), torch.tensor([[1, 0, 0]])
-        >>> instance_mask_iou(predicted, true, 1, 1).tolist()
-        [[0.5]]
-    """
+    """Return IoU (P, G) of instance maps (H, W) of one image: 0 = none, n = the n-th object from 1."""
     seen = (true_count + 1) * predicted.long().flatten() + true.long().flatten()
     shape = predicted_count + 1, true_count + 1
     pixels = torch.bincount(seen, minlength=shape[0] * shape[1]).view(shape)
@@ -50,13 +44,7 @@ def instance_mask_iou(predicted: Tensor, true: Tensor, predicted_count: int, tru
 
 
 def match_hungarian(overlap: FloatArray, same_class: BoolArray, threshold: float = 0.5) -> Matches:
-    """Return the pairs of one class with the largest sum of overlaps (P, G) above the threshold (Hungarian method).
-
-    Examples:
-        >>> pairs = match_hungarian(np.array([[0.6, 0.9], [0.8, 0.0]]), np.ones((2, 2), bool))
-        >>> pairs.predicted.tolist(), pairs.true.tolist()
-        ([0, 1], [1, 0])
-    """
+    """Return the pairs of one class with the largest sum of overlaps (P, G) above the threshold (Hungarian method)."""
     from scipy.optimize import linear_sum_assignment  # slow to import
 
     worth = np.where(same_class & (overlap >= threshold), overlap, 0.0)
@@ -69,10 +57,6 @@ def match_greedy(cost: FloatArray, allowed: BoolArray, score: FloatArray) -> Ind
     """Return the object taken by each prediction, (P,), -1 = none: by score, the cheapest (P, G) free and allowed one.
 
     Predictions of equal score choose together, so that the order of rows does not matter.
-
-    Examples:
-        >>> match_greedy(np.array([[1.0, 2.0], [1.0, 5.0]]), np.ones((2, 2), bool), np.array([0.5, 0.9])).tolist()
-        [1, 0]
     """
     taken = np.full(cost.shape[0], -1, dtype=np.int64)
     free = np.ones(cost.shape[1], dtype=bool)
@@ -155,12 +139,6 @@ def add_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> Tensor:
     """Return ADD: the mean distance (...) in metres between a model's points (N, 3) moved by both (..., 4, 4).
 
     Source: Hinterstoisser et al., "Model based training, detection and pose estimation", ACCV 2012.
-
-    Examples:
-        >>> moved = torch.eye(4)
-        >>> moved[2, 3] = 0.05
-        >>> round(add_m(moved, torch.eye(4), torch.rand(5, 3)).item(), 4)
-        0.05
     """
     points = points.double()
     return (transform(T_predicted.double(), points) - transform(T_true.double(), points)).norm(dim=-1).mean(-1)
@@ -170,10 +148,6 @@ def add_s_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> float:
     """Return ADD-S (ADI): the mean distance in metres from each true point to the nearest predicted one; (4, 4) both.
 
     For symmetric objects. Coinciding points (N, 3) are searched once, since a tree cannot separate them.
-
-    Examples:
-        >>> round(add_s_m(torch.eye(4), torch.eye(4), torch.rand(5, 3)), 4)
-        0.0
     """
     from scipy.spatial import KDTree  # slow to import
 
@@ -260,8 +234,7 @@ class ApRules:
     gate: float | None
 
 
-ORIENTED_BOX_RULES = ApRules(hull=False, gate=None)
-"""Oriented boxes, and missed objects count."""
+ORIENTED_BOX_RULES = ApRules(hull=False, gate=None)  # oriented boxes, and missed objects count
 
 NOCS_COMPAT_RULES = ApRules(hull=True, gate=0.1)
 """Rules of published scores on REAL275 (Wang et al., CVPR 2019): poses of found objects only."""

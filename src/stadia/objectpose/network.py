@@ -256,27 +256,13 @@ def aggregate_objects(
 
 
 def score_classes(class_logits: Tensor, segments: Segments, class_id: Tensor) -> Tensor:
-    """Return (M,) the mean probability of each object's class over its pixels, from logits (B, C, H, W).
-
-    Examples:
-        >>> from stadia.geometry.segments import segments_from_instances
-        >>> objects = segments_from_instances(torch.tensor([[[1, 1]]]))
-        >>> round(score_classes(torch.zeros(1, 2, 1, 2), objects, torch.tensor([1])).item(), 3)  # undecided
-        0.5
-    """
+    """Return (M,) the mean probability of each object's class over its pixels, from logits (B, C, H, W)."""
     probability = segments.gather(class_logits).softmax(-1)
     own = probability.gather(1, class_id[segments.segment][:, None])
     return segment_means(own, segments.segment, segments.count)[:, 0]
 
 
 def predict_object_class(class_logits: Tensor, segments: Segments) -> Tensor:
-    """Return (M,) the foreground class with the largest product of pixel probabilities, from logits (B, C, H, W).
-
-    Examples:
-        >>> from stadia.geometry.segments import segments_from_instances
-        >>> logits = torch.tensor([[0.0, 0.0], [0.0, 1.0], [3.0, 0.0]]).view(1, 3, 1, 2)
-        >>> predict_object_class(logits, segments_from_instances(torch.tensor([[[1, 1]]]))).tolist()
-        [2]
-    """
+    """Return (M,) the foreground class with the largest product of pixel probabilities, from logits (B, C, H, W)."""
     log_p = segments.gather(class_logits)[:, 1:].log_softmax(-1)
     return segment_sums(log_p, segments.segment, segments.count).argmax(1) + 1

@@ -27,6 +27,7 @@ from stadia.losses.class_masks import IGNORE_INDEX
 from stadia.losses.config import load_loss
 from stadia.losses.loss_report import LossReport
 from stadia.models.encoders import check_encoder
+from stadia.objectpose import metrics
 from stadia.objectpose.boxes import Symmetry
 from stadia.objectpose.config import DetectionConfig, ObjectPoseConfig, ObjectPoseLossConfig
 from stadia.objectpose.data.object_data import ObjectBatch, ObjectData, open_objects
@@ -39,16 +40,6 @@ from stadia.objectpose.instances import (
     vote_center_ransac,
 )
 from stadia.objectpose.losses import ObjectPoseLabels, ObjectPoseLoss, ObjectPosePrediction
-from stadia.objectpose.metrics import (
-    ImageComparison,
-    PosedObjects,
-    compare_objects,
-    instance_mask_iou,
-    match_hungarian,
-    matched_scores,
-    mean_average_precisions,
-    merge_comparisons,
-)
 from stadia.objectpose.network import (
     ObjectMaps,
     ObjectPoseNet,
@@ -61,8 +52,7 @@ from stadia.objectpose.predictions import draw_objects
 from stadia.training.recipe import Recipe
 from stadia.training.validation_scores import gather_from_processes
 
-CERTAIN_LOGIT = 20.0
-"""Logit of the true class in the maps of a perfect network."""
+CERTAIN_LOGIT = 20.0  # logit of the true class in the maps of a perfect network
 
 # Errors of the loss case: factors of depth and size, turns, and factors of the logits.
 TIMES = (0.5, 0.8, 1.0, 1.25, 2.0)
@@ -70,25 +60,25 @@ TURNS_DEG = (0.0, 10.0, 30.0, 60.0, 90.0)
 LOGITS = (-1.0, -0.2, 0.0, 0.2, 1.0)
 
 
-def ground_truth_objects(targets: ObjectTargets, segments: Segments) -> PosedObjects:
+def ground_truth_objects(targets: ObjectTargets, segments: Segments) -> metrics.PosedObjects:
     """Return the M objects that segments of `targets.instance` show, one per row."""
     return _objects_at(targets, (segments.image, segments.instance - 1))
 
 
-def image_objects(targets: ObjectTargets, index: int) -> PosedObjects:
+def image_objects(targets: ObjectTargets, index: int) -> metrics.PosedObjects:
     """Return all labeled objects of one image, even without a pixel at the network size."""
     places = targets.known[index].nonzero()[:, 0]
     return _objects_at(targets, (torch.full_like(places, index), places))
 
 
-def _objects_at(targets: ObjectTargets, at: tuple[Tensor, Tensor]) -> PosedObjects:
+def _objects_at(targets: ObjectTargets, at: tuple[Tensor, Tensor]) -> metrics.PosedObjects:
     size_m, symmetry = targets.size_m[at], Symmetry(targets.symmetry.revolution[at], targets.symmetry.turns[at])
-    return PosedObjects(
+    return metrics.PosedObjects(
         targets.class_id[at], targets.T_camera_object[at], size_m, symmetry, torch.ones_like(size_m[:, 0])
     )
 
 
-def label_object_poses(targets: ObjectTargets) -> tuple[PosedObjects, ObjectPoseLabels]:
+def label_object_poses(targets: ObjectTargets) -> tuple[metrics.PosedObjects, ObjectPoseLabels]:
     """Return the M objects that pixels of `targets.instance` show, and their labels for the loss."""
     segments = segments_from_instances(targets.instance)
     true, camera = ground_truth_objects(targets, segments), targets.camera
@@ -200,7 +190,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         self.classes = config.data.classes
         self.network = ObjectPoseNet(config.model, len(self.classes))
         self.loss = load_loss(config.loss.name, ObjectPoseLoss)(config.loss)
-        self._comparisons: dict[object, ImageComparison] = {}  # of the validation that runs
+        self._comparisons: dict[object, metrics.ImageComparison] = {}  # of the validation that runs
 
     @classmethod
     def prepare(cls, config: ObjectPoseConfig, console: Console) -> tuple[ObjectPoseConfig, ObjectData]:
@@ -256,8 +246,8 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
 
     def validation_summary(self) -> Mapping[str, float]:
         """Return median errors, recalls and average precisions over all objects."""
-        images = merge_comparisons(gather_from_processes(self._comparisons))
-        return matched_scores(images) | mean_average_precisions(images, range(1, len(self.classes)))
+        images = metrics.merge_comparisons(gather_from_processes(self._comparisons))
+        return metrics.matched_scores(images) | metrics.mean_average_precisions(images, range(1, len(self.classes)))
 
     @torch.no_grad()
     def images(self, batch: ObjectBatch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
@@ -289,10 +279,10 @@ class FoundObjects:
     instance: Tensor
     class_map: Tensor
     image: Tensor
-    objects: PosedObjects
+    objects: metrics.PosedObjects
     center_known: Tensor
 
-    def of_image(self, index: int) -> PosedObjects:
+    def of_image(self, index: int) -> metrics.PosedObjects:
         """Return the objects of one image of the batch."""
         return self.objects[self.image == index]
 
@@ -309,7 +299,7 @@ def group_pixels(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, confi
     score = score_classes(maps.class_logits, segments, class_id)
     nothing = Symmetry.parse(["none"] * segments.count)
     symmetry = Symmetry(nothing.revolution.to(score.device), nothing.turns.to(score))
-    objects = PosedObjects(class_id, poses.T_camera_object, poses.size_m, symmetry, score)
+    objects = metrics.PosedObjects(class_id, poses.T_camera_object, poses.size_m, symmetry, score)
     return FoundObjects(
         instance, _paint_classes(class_id, instance, segments), segments.image, objects, poses.center_known
     )
@@ -321,7 +311,7 @@ def _paint_classes(class_id: Tensor, instance: Tensor, segments: Segments) -> Te
     return of_number.gather(1, instance.flatten(1)).view_as(instance)
 
 
-def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[ImageComparison]:
+def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[metrics.ImageComparison]:
     """Compare the found objects of each image with all labeled ones, without those on unlabeled objects."""
     comparisons = []
     labeled = found.instance.where(targets.class_map != IGNORE_INDEX, 0)
@@ -331,15 +321,15 @@ def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[ImageCom
             torch.bincount(of[index].flatten(), minlength=len(predicted) + 1)[1:] for of in (found.instance, labeled)
         )
         kept = 2 * left >= whole
-        overlap = instance_mask_iou(labeled[index], targets.instance[index], len(predicted), len(known))[
+        overlap = metrics.instance_mask_iou(labeled[index], targets.instance[index], len(predicted), len(known))[
             kept.cpu().numpy()
         ][:, known]
-        comparisons.append(compare_objects(predicted[kept], image_objects(targets, index), overlap))
+        comparisons.append(metrics.compare_objects(predicted[kept], image_objects(targets, index), overlap))
     return comparisons
 
 
-def mean_mask_iou(comparison: ImageComparison) -> float:
+def mean_mask_iou(comparison: metrics.ImageComparison) -> float:
     """Return the mean over the true objects of an image, 0 for a missed one; NaN without objects."""
-    pairs = match_hungarian(comparison.mask_iou, comparison.same_class)
+    pairs = metrics.match_hungarian(comparison.mask_iou, comparison.same_class)
     objects = len(comparison.true_class_id)
     return float(comparison.mask_iou[pairs.predicted, pairs.true].sum()) / objects if objects else math.nan

@@ -39,8 +39,7 @@ from stadia.objectpose.metrics import (
 )
 from stadia.objectpose.predictions import ObjectPredictions, draw_objects
 
-ADD_THRESHOLD = 0.1
-"""Threshold as a share of the diameter (Hinterstoisser et al., ACCV 2012)."""
+ADD_THRESHOLD = 0.1  # threshold as a share of the diameter (Hinterstoisser et al., ACCV 2012)
 
 
 def distance_m(model: BopModel, T_estimated: Points, T_true: Points) -> float:
@@ -209,8 +208,7 @@ def read_estimates(images: ObjectImages, results: Path) -> list[list[EstimatedBo
     return found
 
 
-MAX_DISTANCE_RATIO = 50.0
-"""Maximum ratio of median distances to the labels: a wrong unit gives a factor of a thousand."""
+MAX_DISTANCE_RATIO = 50.0  # maximum ratio of median distances to the labels: a wrong unit gives a factor of a thousand
 
 
 def _check_unit(results: Path, found: Sequence[Points], true: Sequence[Points], unit: str) -> None:

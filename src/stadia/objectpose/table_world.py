@@ -23,25 +23,8 @@ from stadia.files.array_files import read_npy
 from stadia.files.atomic_files import atomic_folder, write_json
 from stadia.geometry.rasterizer import draw_silhouette, make_intrinsics
 from stadia.objectpose.config import TABLEWORLD_CLASSES, TableWorldConfig
-from stadia.synthetic.household_objects import (
-    SHAPES,
-    ObjectShape,
-    Symmetry,
-    compute_footprint,
-    has_overlap,
-    make_table_textures,
-    make_upright_pose,
-    name_object_textures,
-)
-from stadia.synthetic.rendering.dataset_files import (
-    Image,
-    SceneFormat,
-    SceneJob,
-    colorize_depth,
-    spread_indices,
-    stack_tiles,
-    write_png,
-)
+from stadia.synthetic import household_objects
+from stadia.synthetic.rendering import dataset_files
 from stadia.synthetic.rendering.mesh import (
     WHITE,
     Mesh,
@@ -63,8 +46,7 @@ _MIN_GAP_M = 0.004  # between two objects
 _MIN_DISTANCE_M = 0.25  # of the camera from every object
 _SHADOW_SIDE, _SHADOW_BIAS_M = 512, 0.004
 _CONTACT_SIDE, _CONTACT_WINDOW_M, _CONTACT_DEPTH, _CONTACT_FADE_M = 256, 1.8, 0.55, 0.022
-MIN_HANDLE_PX = 4
-"""A cup with fewer visible pixels of its handle counts as a body of revolution."""
+MIN_HANDLE_PX = 4  # A cup with fewer visible pixels of its handle counts as a body of revolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +54,7 @@ class PlacedObject:
     """An object on the table. number: from 1, as in instance maps.  T_world_object: (4, 4)."""
 
     number: int
-    shape: ObjectShape
+    shape: household_objects.ObjectShape
     T_world_object: Points
 
 
@@ -90,7 +72,7 @@ def derive_table_seed(seed: int, split: str, index: int) -> int:
     return derive_seed(seed, "tableworld", split, index)
 
 
-def draw_shapes(seed: int, config: TableWorldConfig) -> list[ObjectShape]:
+def draw_shapes(seed: int, config: TableWorldConfig) -> list[household_objects.ObjectShape]:
     """Draw the shapes of a table, the largest first. At most one is a laptop, since it hides the rest."""
     random = make_generator(seed, "kinds")
     kinds = list(TABLEWORLD_CLASSES[1:])
@@ -99,11 +81,13 @@ def draw_shapes(seed: int, config: TableWorldConfig) -> list[ObjectShape]:
         chosen.append(kinds[random.integers(len(kinds))])
         if chosen[-1] == "laptop":
             kinds.remove("laptop")
-    shapes = [SHAPES[kind](make_generator(seed, "shape", number)) for number, kind in enumerate(chosen)]
+    shapes = [
+        household_objects.SHAPES[kind](make_generator(seed, "shape", number)) for number, kind in enumerate(chosen)
+    ]
     return sorted(shapes, key=lambda shape: -float(shape.size_m[0] * shape.size_m[2]))
 
 
-def place_shapes(seed: int, shapes: Sequence[ObjectShape], half: Points) -> list[PlacedObject]:
+def place_shapes(seed: int, shapes: Sequence[household_objects.ObjectShape], half: Points) -> list[PlacedObject]:
     """Place objects on a table of half sizes (2,) close together without overlap, if they find space."""
     placed: list[PlacedObject] = []
     taken: list[Points] = []
@@ -112,9 +96,11 @@ def place_shapes(seed: int, shapes: Sequence[ObjectShape], half: Points) -> list
         for attempt in range(_MAX_TRIES):
             reach = 0.12 + 0.2 * attempt / _MAX_TRIES  # first close to the middle, then farther out
             x, z = random.uniform(-reach, reach, 2) * (1.25, 0.9)
-            T = make_upright_pose(random.uniform(0, 2 * np.pi), x, z, float(shape.size_m[1]))
-            corners = compute_footprint(shape, _MIN_GAP_M / 2) @ T[[0, 2]][:, [0, 2]].T + T[[0, 2], 3]
-            if (np.abs(corners) <= half).all() and not any(has_overlap(corners, placed) for placed in taken):
+            T = household_objects.make_upright_pose(random.uniform(0, 2 * np.pi), x, z, float(shape.size_m[1]))
+            corners = household_objects.compute_footprint(shape, _MIN_GAP_M / 2) @ T[[0, 2]][:, [0, 2]].T + T[[0, 2], 3]
+            if (np.abs(corners) <= half).all() and not any(
+                household_objects.has_overlap(corners, placed) for placed in taken
+            ):
                 placed.append(PlacedObject(len(placed) + 1, shape, T))
                 taken.append(corners)
                 break
@@ -170,10 +156,12 @@ def make_table(seed: int, config: TableWorldConfig) -> TableScene:
     owners, handles = [0] * len(parts), [False] * len(parts)
     for placed in objects:
         for mesh, is_handle in ((placed.shape.mesh, False), (placed.shape.handle, True)):
-            parts += transform_mesh(name_object_textures(mesh, placed.number - 1), placed.T_world_object)
+            parts += transform_mesh(
+                household_objects.name_object_textures(mesh, placed.number - 1), placed.T_world_object
+            )
             owners += [placed.number] * len(mesh)
             handles += [is_handle] * len(mesh)
-    textures = make_table_textures(seed, len(objects))
+    textures = household_objects.make_table_textures(seed, len(objects))
     views = make_generator(seed, "views")
     field_of_view = make_generator(seed, "lens").uniform(*config.field_of_view_deg)
     return TableScene(
@@ -201,7 +189,7 @@ class VisibleObject:
     T_camera_object: Points
     visible_px: int
     full_px: int
-    symmetry: Symmetry
+    symmetry: household_objects.Symmetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +272,7 @@ def compute_nocs_map(view: TableView) -> NDArray[np.float64]:
 
 
 TABLEWORLD_VERSION = 2  # 2: scene.json lists `images`, before `pictures`
-TABLEWORLD = SceneFormat(
+TABLEWORLD = dataset_files.SceneFormat(
     "tableworld", TABLEWORLD_VERSION, "scene.json", "dataset.json",
     {"format": "stadia-objects", "version": 1, "classes": TABLEWORLD_CLASSES},
     lambda split, index, _: f"{split}-{index:05d}",
@@ -317,12 +305,12 @@ def _describe_object(one: VisibleObject) -> dict[str, Any]:
 
 def _write_view(folder: Path, number: int, view: TableView) -> None:
     name = f"{number:03d}"
-    write_png(folder / "image" / f"{name}.png", view.image[..., ::-1])
-    write_png(folder / "instance" / f"{name}.png", view.instance)
+    dataset_files.write_png(folder / "image" / f"{name}.png", view.image[..., ::-1])
+    dataset_files.write_png(folder / "instance" / f"{name}.png", view.instance)
     np.save(folder / "depth" / f"{name}.npy", view.depth_m)
 
 
-def _write_table(config: TableWorldConfig, job: SceneJob) -> int:
+def _write_table(config: TableWorldConfig, job: dataset_files.SceneJob) -> int:
     renderer = TableRenderer(make_table(job.seed, config), config)
     with atomic_folder(job.folder) as folder:
         for kind in ("image", "instance", "depth"):
@@ -358,16 +346,18 @@ def write_tableworld(
 # -- A contact sheet: images, instances (one hue an object) and depth.
 
 
-def _draw_tables(scenes: list[Path], rows: int = 8) -> Image:
+def _draw_tables(scenes: list[Path], rows: int = 8) -> dataset_files.Image:
     count = min(2 * rows, len(scenes))
-    return stack_tiles([_draw_table_row(scenes[i]) for i in spread_indices(len(scenes), count)], 2)
+    return dataset_files.stack_tiles(
+        [_draw_table_row(scenes[i]) for i in dataset_files.spread_indices(len(scenes), count)], 2
+    )
 
 
-def _draw_table_row(scene: Path) -> Image:
+def _draw_table_row(scene: Path) -> dataset_files.Image:
     image = read_rgb(scene / "image" / "000.png")
     instance = read_label_png(scene / "instance" / "000.png")
     hue = (instance.astype(int) * 67 % 180).astype(np.uint8)
     shown = np.where(instance > 0, 255, 0).astype(np.uint8)
     colored = cv2.cvtColor(np.stack([hue, shown * 3 // 4, shown], -1).astype(np.uint8), cv2.COLOR_HSV2RGB)
     depth = read_npy(scene / "depth" / "000.npy").astype(np.float32, copy=False)
-    return np.hstack([image, colored, colorize_depth(depth, _NEAR_M, _FAR_M)])
+    return np.hstack([image, colored, dataset_files.colorize_depth(depth, _NEAR_M, _FAR_M)])

@@ -103,8 +103,7 @@ def note_pose_convention(images: ObjectImages, results: Path, recall: float | No
 
 
 CSV = "bop.csv"
-WORST_DRAWN = 8
-"""Drawn images, with the largest rotation errors; a missed object counts 180 degrees."""
+WORST_DRAWN = 8  # drawn images, with the largest rotation errors; a missed object counts 180 degrees
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,11 +23,8 @@ from stadia.odometry.visual_odometry import CameraPath
 
 Array = NDArray[np.float64]
 
-MIN_POINTS = 20
-"""Points of a key frame in its image that a ratio of depths needs."""
-
-MEASURED_FRAMES = 20
-"""Key frames whose predicted depth is compared with the map."""
+MIN_POINTS = 20  # points of a key frame in its image that a ratio of depths needs
+MEASURED_FRAMES = 20  # key frames whose predicted depth is compared with the map
 
 MAX_DIFFERENCE = 0.05
 """Difference of the paths, over their length, from which the path with more reversing steps is dropped."""
@@ -226,11 +223,6 @@ def measure_scale(inverse_depth: Array, K: Array, points: Array) -> float:
 
     inverse_depth: (h, w) of the network.  K: (3, 3) of that size.
     points: (N, 3) of the map in the axes of the camera, up to scale.
-
-    Examples:
-        >>> points = np.column_stack((np.zeros(30), np.zeros(30), np.linspace(1, 2, 30)))
-        >>> measure_scale(np.full((5, 5), 0.5), np.array([[5.0, 0, 2], [0, 5, 2], [0, 0, 1]]), points[:1].repeat(30, 0))
-        2.0
     """
     points = points[points[:, 2] > 0]
     x, y = (np.rint(K[row, row] * points[:, row] / points[:, 2] + K[row, 2]).astype(np.int64) for row in (0, 1))
@@ -251,12 +243,6 @@ def compare_paths(first: Array, second: Array) -> float:
 
 
 def count_reversing(T_world_camera: Array) -> NDArray[np.bool_]:
-    """Return (N - 2,), whether each step turns by more than 90 degrees from the one before.
-
-    Examples:
-        >>> T = np.tile(np.eye(4), (4, 1, 1)); T[:, 2, 3] = (0, 1, 2, 1.5)
-        >>> count_reversing(T).tolist()
-        [False, True]
-    """
+    """Return (N - 2,), whether each step turns by more than 90 degrees from the one before."""
     steps = np.diff(T_world_camera[:, :3, 3], axis=0)
     return np.asarray((steps[1:] * steps[:-1]).sum(1) < 0)

@@ -13,19 +13,9 @@ from torch import Tensor
 
 from stadia.core.types import Camera, PredictedMaps
 from stadia.evaluation.predict_frames import is_reliable
+from stadia.geometry import se3
+from stadia.geometry.bundle_adjustment import photometric_residuals
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment, align_direct
-from stadia.geometry.bundle_adjustment.photometric_residuals import (
-    HostPoints,
-    Observations,
-    VirtualStereo,
-    WindowFrames,
-    gradient_weight,
-    make_host_points,
-    rotate_rays,
-    select_pixels,
-    squared_gradient,
-    uncertainty_weight,
-)
 from stadia.geometry.bundle_adjustment.window_solver import (
     MarginalPrior,
     MotionFactors,
@@ -36,30 +26,12 @@ from stadia.geometry.bundle_adjustment.window_solver import (
 )
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
-from stadia.geometry.se3 import (
-    compose,
-    from_rotation_translation,
-    inverse,
-    matrix_from_quaternion_wxyz,
-    quaternion_wxyz_from_matrix,
-    se3_exp,
-    se3_log,
-    transform,
-)
 
-_COUNT = 7
-"""Numbers of a pose: quaternion w, x, y, z, and translation."""
+_COUNT = 7  # numbers of a pose: quaternion w, x, y, z, and translation
 
 
 class PoseList:
-    """Rigid poses (4, 4) float64, kept as unit quaternions and translations: a path can have 100,000.
-
-    Examples:
-        >>> poses = PoseList()
-        >>> poses.append(torch.eye(4, dtype=torch.float64))
-        >>> len(poses), poses[-1].shape, poses.stack().shape
-        (1, torch.Size([4, 4]), torch.Size([1, 4, 4]))
-    """
+    """Rigid poses (4, 4) float64, kept as unit quaternions and translations: a path can have 100,000."""
 
     def __init__(self) -> None:
         self._values: array[float] = array("d")
@@ -77,7 +49,7 @@ class PoseList:
     def append(self, T: Tensor) -> None:
         """Add a pose (4, 4)."""
         T = T.double()
-        self._values.extend(quaternion_wxyz_from_matrix(T[:3, :3]).tolist())
+        self._values.extend(se3.quaternion_wxyz_from_matrix(T[:3, :3]).tolist())
         self._values.extend(T[:3, 3].tolist())
 
     def stack(self) -> Tensor:
@@ -87,7 +59,7 @@ class PoseList:
     @staticmethod
     def _make_poses(values: array[float]) -> Tensor:
         poses = torch.from_numpy(np.array(values).reshape(-1, _COUNT))
-        return from_rotation_translation(matrix_from_quaternion_wxyz(poses[:, :4]), poses[:, 4:])
+        return se3.from_rotation_translation(se3.matrix_from_quaternion_wxyz(poses[:, :4]), poses[:, 4:])
 
 
 WINDOW_KEYFRAMES = 5  # keyframes adjusted together (Direct sparse odometry: 7)
@@ -100,7 +72,7 @@ MOTION_DEVIATION = (0.3, 0.02)  # of a predicted motion: share of its length, an
 ALIGNED_ROWS = 128  # height of the images for frame alignment. More rows do not help as a start.
 MAX_MAP_DEVIATION = 0.05  # largest relative standard deviation of inverse depth of well-constrained points
 
-ColumnsT = TypeVar("ColumnsT", WindowFrames, HostPoints, MotionFactors)
+ColumnsT = TypeVar("ColumnsT", photometric_residuals.WindowFrames, photometric_residuals.HostPoints, MotionFactors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,22 +123,22 @@ class SlidingWindow:
         follows = self.hosts[-1] == self.numbers[-1]
         before = self.links[-1] if follows else identity
         moved = next((T for T in (predicted, self.step) if T is not None), identity)
-        found = self._aligned(frame, compose(moved, before))
+        found = self._aligned(frame, se3.compose(moved, before))
         trusted = is_reliable(found)
         if not trusted and predicted is None:
             return False
-        T = found.T_source_target[0].cpu() if trusted else compose(moved, before)
+        T = found.T_source_target[0].cpu() if trusted else se3.compose(moved, before)
         if not T.isfinite().all():  # of a pose network; an alignment with NaN is not reliable
             return False
-        self.step = compose(T, inverse(before))
+        self.step = se3.compose(T, se3.inverse(before))
         start = self.predicted if follows and self.predicted is not None else identity
-        self.predicted = None if predicted is None else compose(predicted, start)
+        self.predicted = None if predicted is None else se3.compose(predicted, start)
         self._link(self.numbers[-1], T)
         if not trusted or float(found.seen) < MIN_KEYFRAME_OVERLAP or self._flow(T) > KEYFRAME_FLOW:
             a, b = self.bundle.frames.brightness[-1]
             gain, offset = (float(found.gain), float(found.offset)) if trusted else (1.0, 0.0)
             brightness = torch.stack((a + torch.tensor(gain).log(), gain * b + offset)).double()
-            self._join(frame, number, compose(T, self.bundle.frames.T_camera_world[-1]), brightness, self.predicted)
+            self._join(frame, number, se3.compose(T, self.bundle.frames.T_camera_world[-1]), brightness, self.predicted)
         return True
 
     def path(self) -> Tensor:
@@ -177,15 +149,15 @@ class SlidingWindow:
         T_world_camera = torch.empty((len(self.links), 4, 4), dtype=torch.float64)
         for number, (keyframe, T) in enumerate(zip(self.hosts, self.links, strict=True)):
             if number in row:
-                T_world_camera[number] = inverse(T_camera_world[row[number]])
+                T_world_camera[number] = se3.inverse(T_camera_world[row[number]])
                 continue
             k = row[keyframe]
             if k + 1 < len(self.numbers):
                 following = self.numbers[k + 1]
-                refined = compose(T_camera_world[k + 1], inverse(T_camera_world[k]))
-                correction = se3_log(compose(refined, inverse(self.links[following])))
-                T = compose(se3_exp(correction * (number - keyframe) / (following - keyframe)), T)
-            T_world_camera[number] = inverse(compose(T, T_camera_world[k]))
+                refined = se3.compose(T_camera_world[k + 1], se3.inverse(T_camera_world[k]))
+                correction = se3.se3_log(se3.compose(refined, se3.inverse(self.links[following])))
+                T = se3.compose(se3.se3_exp(correction * (number - keyframe) / (following - keyframe)), T)
+            T_world_camera[number] = se3.inverse(se3.compose(T, T_camera_world[k]))
         return T_world_camera
 
     def _link(self, keyframe: int, T_frame_keyframe: Tensor) -> None:
@@ -220,7 +192,9 @@ class SlidingWindow:
         small_depth = depth_from_inverse(resize_map(inverse_depth, small_camera.height, small_camera.width))
         self.keyframes.append(_Keyframe(image, (small, small_depth, small_camera)))
         self.numbers.append(number)
-        newest = WindowFrames(image.mean(1), camera.K[None].double(), T_camera_world[None], brightness[None])
+        newest = photometric_residuals.WindowFrames(
+            image.mean(1), camera.K[None].double(), T_camera_world[None], brightness[None]
+        )
         frames = newest if self.bundle is None else _concatenate(self.bundle.frames, newest)
         uncertainty = None if maps.log_uncertainty is None else maps.log_uncertainty[0, 0].float().cpu()
         points = _chosen_points(frames, inverse_depth[0, 0], uncertainty)
@@ -249,8 +223,10 @@ class SlidingWindow:
         points = bundle.points.select(stays)
         points = replace(points, host=points.host - 1)
         old = bundle.frames
-        frames = WindowFrames(old.gray[1:], old.K[1:], old.T_camera_world[1:], old.brightness[1:])
-        stereo = bundle.stereo and VirtualStereo(bundle.stereo.inverse_depth_right[1:], bundle.stereo.T_right_left)
+        frames = photometric_residuals.WindowFrames(old.gray[1:], old.K[1:], old.T_camera_world[1:], old.brightness[1:])
+        stereo = bundle.stereo and photometric_residuals.VirtualStereo(
+            bundle.stereo.inverse_depth_right[1:], bundle.stereo.T_right_left
+        )
         motions = bundle.motions
         if motions is not None:
             motions = motions.select(motions.earlier > 0)
@@ -262,18 +238,18 @@ class SlidingWindow:
         mine = compute_depth_information(self.bundle, position) > MAX_MAP_DEVIATION**-2
         points = self.bundle.points.select(mine)
         inside = points.ray[:, 0].double() / points.inverse_depth[:, None].double()
-        world = transform(inverse(self.bundle.frames.T_camera_world[position]), inside)
+        world = se3.transform(se3.inverse(self.bundle.frames.T_camera_world[position]), inside)
         x, y = points.pixel.long().unbind(-1)
         return MapPoints(world, self.keyframes[position].image[0, :, y, x].mT)
 
 
-def relative_flow(points: HostPoints, K: Tensor, height: int, width: int, T: Tensor) -> float:
+def relative_flow(points: photometric_residuals.HostPoints, K: Tensor, height: int, width: int, T: Tensor) -> float:
     """Return the median flow of points whose host moved by T (4, 4), over the image's mean side; 1 without points."""
-    turned = rotate_rays(points.ray[None, :, 0], T[None, :3, :3].to(points.ray))[0]
+    turned = photometric_residuals.rotate_rays(points.ray[None, :, 0], T[None, :3, :3].to(points.ray))[0]
     moved = turned + points.inverse_depth[:, None] * T[:3, 3].to(points.ray)
     z = moved[:, 2]
     at_one = moved / z[:, None].clamp(min=1e-6)
-    x, y = rotate_rays(at_one[None], K[None].to(moved))[0, :, :2].unbind(-1)
+    x, y = photometric_residuals.rotate_rays(at_one[None], K[None].to(moved))[0, :, :2].unbind(-1)
     seen = (z > 0) & (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
     distance = (torch.stack((x, y), -1) - points.pixel).norm(dim=-1)[seen]
     return float(distance.median()) / ((height + width) / 2) if len(distance) else 1.0
@@ -289,37 +265,44 @@ def _concatenate(first: ColumnsT, second: ColumnsT) -> ColumnsT:
     return type(first)(*(torch.cat((getattr(first, name), getattr(second, name))) for name in names))
 
 
-def _chosen_points(frames: WindowFrames, inverse_depth: Tensor, log_uncertainty: Tensor | None) -> HostPoints:
+def _chosen_points(
+    frames: photometric_residuals.WindowFrames, inverse_depth: Tensor, log_uncertainty: Tensor | None
+) -> photometric_residuals.HostPoints:
     """Choose steep, spread points of the newest frame, from the most certain 80 % if known."""
     gray = frames.gray[-1]
-    allowed, weight = inverse_depth.isfinite() & (inverse_depth > 0), gradient_weight(squared_gradient(gray))
+    allowed, weight = (
+        inverse_depth.isfinite() & (inverse_depth > 0),
+        photometric_residuals.gradient_weight(photometric_residuals.squared_gradient(gray)),
+    )
     if log_uncertainty is not None:
         allowed &= log_uncertainty <= log_uncertainty.quantile(0.8)
-        weight = uncertainty_weight(log_uncertainty)
-    pixels = select_pixels(gray, allowed, POINTS_PER_KEYFRAME)
-    return make_host_points(gray, frames.K[-1], len(frames) - 1, pixels, inverse_depth, weight)
+        weight = photometric_residuals.uncertainty_weight(log_uncertainty)
+    pixels = photometric_residuals.select_pixels(gray, allowed, POINTS_PER_KEYFRAME)
+    return photometric_residuals.make_host_points(gray, frames.K[-1], len(frames) - 1, pixels, inverse_depth, weight)
 
 
 def _bundle(
-    frames: WindowFrames,
-    points: HostPoints,
+    frames: photometric_residuals.WindowFrames,
+    points: photometric_residuals.HostPoints,
     expected: Tensor,
     motions: MotionFactors | None,
     prior: MarginalPrior | None,
-    stereo: VirtualStereo | None,
+    stereo: photometric_residuals.VirtualStereo | None,
 ) -> WindowProblem:
     point, frame = torch.cartesian_prod(torch.arange(len(points)), torch.arange(len(frames))).unbind(-1)
     others = frame != points.host[point]
-    observations = Observations(point[others], frame[others])
+    observations = photometric_residuals.Observations(point[others], frame[others])
     return WindowProblem(frames, points, expected, DEPTH_DEVIATION * expected, observations, motions, prior, stereo)
 
 
-def _with_stereo(stereo: VirtualStereo | None, maps: PredictedMaps) -> VirtualStereo | None:
+def _with_stereo(
+    stereo: photometric_residuals.VirtualStereo | None, maps: PredictedMaps
+) -> photometric_residuals.VirtualStereo | None:
     if maps.inverse_depth_right is None or maps.T_right_left is None:
         return None
     right = maps.inverse_depth_right[:, 0].float().cpu()
     together = right if stereo is None else torch.cat((stereo.inverse_depth_right, right))
-    return VirtualStereo(together, maps.T_right_left.double().cpu())
+    return photometric_residuals.VirtualStereo(together, maps.T_right_left.double().cpu())
 
 
 def _with_motion(

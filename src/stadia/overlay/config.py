@@ -89,8 +89,7 @@ class PlacementConfig(StrictModel):
         return self
 
 
-MAX_SAMPLES = 1_000_000
-"""Composite images of an epoch or of a split on disk."""
+MAX_SAMPLES = 1_000_000  # composite images of an epoch or of a split on disk
 
 
 class OverlayDataConfig(StrictModel):
@@ -147,11 +146,7 @@ class OverlayNetConfig(StrictModel):
 
 
 def check_overlay_size(height: int, width: int) -> None:
-    """Raise ConfigError with the nearest valid size if a side is not a multiple of OVERLAY_STRIDE.
-
-    Examples:
-        >>> check_overlay_size(64, 128)  # multiples of 8 pass
-    """
+    """Raise ConfigError with the nearest valid size if a side is not a multiple of OVERLAY_STRIDE."""
     check_size_multiple("overlay", OVERLAY_STRIDE, height=height, width=width)
 
 

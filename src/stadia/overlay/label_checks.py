@@ -217,9 +217,7 @@ def _describe_renamed_folders(scan: LayoutScan | None) -> tuple[str, ...]:
 
 
 MIN_BACKGROUNDS = 10  # effective number in an epoch; 30,000 consecutive images of the published set have 7.5
-
-MAX_UNSCORED = 0.2
-"""Share of the depth labels outside of the trained and scored range."""
+MAX_UNSCORED = 0.2  # share of the depth labels outside of the trained and scored range
 
 
 def check_composites(survey: CompositeSurvey) -> list[Finding]:

@@ -13,8 +13,7 @@ from stadia.core.types import DepthScale
 from stadia.geometry.align import fit_scale_median
 from stadia.metrics.depth_metrics import depth_error_sums, pooled_depth_scores, sum_over_images
 
-TOLERANCE = 0.008
-"""Largest boundary distance over the image's diagonal, rounded up (Perazzi et al., DAVIS, CVPR 2016)."""
+TOLERANCE = 0.008  # largest boundary distance over the image's diagonal, rounded up (Perazzi et al., DAVIS, CVPR 2016)
 
 
 def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
@@ -27,11 +26,6 @@ def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
     of |p - t|; mask_surprise: of binary cross-entropy; boundary_predicted, boundary_true: boundary pixels;
     boundary_predicted_near, boundary_true_near: those near the other boundary. Values that are not finite are outside,
     with the largest error.
-
-    Examples:
-        >>> logits = torch.tensor([[[[5.0, -5.0]]]])
-        >>> mask_counts(logits, torch.tensor([[[[True, False]]]]))["mask_both"].tolist()
-        [1.0]
     """
     finite, truth = logits.isfinite(), true.double()
     predicted, x = (logits > 0) & finite, logits.double()
@@ -68,14 +62,7 @@ def dilate_boundary(boundary: Tensor) -> Tensor:
 
 
 def mask_scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """Return IoU, Dice, boundary F, mean error and cross-entropy of summed counts; empty without images.
-
-    Examples:
-        >>> logits, true = torch.full((1, 1, 8, 8), 9.0), torch.ones(1, 1, 8, 8, dtype=torch.bool)
-        >>> sums = {name: float(value.sum()) for name, value in mask_counts(logits, true).items()}
-        >>> mask_scores(sums)["mask_iou"]
-        1.0
-    """
+    """Return IoU, Dice, boundary F, mean error and cross-entropy of summed counts; empty without images."""
     if not sums.get("mask_pixels"):
         return {}
     both, either = sums["mask_both"], sums["mask_predicted"] + sums["mask_true"]

@@ -76,8 +76,7 @@ def make_overlay_case(loss: OverlayLossFunction, terms: Mapping[str, float], uni
     return add_label_forms(build, unit)
 
 
-MAX_LR_FACTOR = 2.0
-"""Largest mean loss weight (or its inverse) before SGD's effective learning rate is reported."""
+MAX_LR_FACTOR = 2.0  # largest mean loss weight (or its inverse) before SGD's effective learning rate is reported
 
 
 class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTargets]):
@@ -218,11 +217,8 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         }
 
 
-MOMENTUM = 0.8
-"""Of the moving mean at each measurement, since one batch is noisy."""
-
-MAX_FACTOR = 10.0
-"""The largest factor (its inverse is the smallest): a learnt term has almost no gradient."""
+MOMENTUM = 0.8  # of the moving mean at each measurement, since one batch is noisy
+MAX_FACTOR = 10.0  # the largest factor (its inverse is the smallest): a learnt term has almost no gradient
 
 
 class GradientBalance:

@@ -112,11 +112,8 @@ def _resize(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.fl
 
 MAX_VALIDATION_IMAGES = 1000
 
-MAX_BASELINE_IMAGES = 500
-"""Training images for the baselines."""
-
-DRAWN = 8
-"""Scored images that are drawn."""
+MAX_BASELINE_IMAGES = 500  # training images for the baselines
+DRAWN = 8  # scored images that are drawn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,11 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-WIDTH, HEIGHT = 420, 240
-"""Size of a chart in pixels."""
+WIDTH, HEIGHT = 420, 240  # size of a chart in pixels
 
-LEFT, RIGHT, TOP, BOTTOM = 50, 18, 16, 28
-"""Margins of the axes in pixels."""
+LEFT, RIGHT, TOP, BOTTOM = 50, 18, 16, 28  # margins of the axes in pixels
 
 PALETTE = tuple(f"#5ad1a{number}" for number in range(8))
 SOFT, GRID, INK = "#5ad1b0", "#5ad1b1", "#5ad1b2"
@@ -54,13 +52,11 @@ STYLE = {
     "lines.linewidth": 2,
     "lines.solid_capstyle": "round",
 }
-_DRAWING = threading.Lock()
-"""matplotlib's settings are global, and the app draws in threads."""
+_DRAWING = threading.Lock()  # matplotlib's settings are global, and the app draws in threads
 
 MAX_POINTS, MAX_DOTS = 800, 20
 LOG_RATIO = 20.0
-MIN_AXIS_SPAN = 1e-3
-"""Smallest span of an axis, as a share of the values."""
+MIN_AXIS_SPAN = 1e-3  # smallest span of an axis, as a share of the values
 
 MIN_CURVE_STEPS = 3
 
@@ -275,8 +271,7 @@ def draw_histogram(about: str, values: Sequence[float], bins: int = 24) -> str:
 
 # -- Paths of a camera.
 
-MIN_HEIGHT_SHARE = 0.01
-"""A height that varies by less, as a share of the path's length, has no plot."""
+MIN_HEIGHT_SHARE = 0.01  # A height that varies by less, as a share of the path's length, has no plot
 
 
 @dataclass(frozen=True)

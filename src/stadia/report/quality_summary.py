@@ -37,14 +37,12 @@ MEAN_DEPTH_D1 = 0.5  # δ < 1.25 of a map of mean depths on roads
 LOW_RECALL = 0.5  # of recall and of precision
 BASELINE_METRICS = ("abs_rel", "mask_iou")  # metrics in which a baseline is compared
 SIZE_TOLERANCE = 0.1  # of the logarithm of the scale ratio
-LOW_EXPLAINED_SHARE = 0.5
-"""Share of the unwarped residual that depth and motion explain, after few steps."""
+LOW_EXPLAINED_SHARE = 0.5  # share of the unwarped residual that depth and motion explain, after few steps
 
 LAST_SHARE, MIN_VALIDATIONS, MIN_STANDARD_ERRORS = 0.2, 5, 4.0
 """Evaluated last share of the steps, number of values, and standard errors of the slope below 0."""
 
-MIN_TERM_CORRELATION, MIN_TERM_ROWS = 0.9999, 20
-"""Correlation of two equal terms, and number of rows."""
+MIN_TERM_CORRELATION, MIN_TERM_ROWS = 0.9999, 20  # correlation of two equal terms, and number of rows
 
 
 @dataclass(frozen=True)

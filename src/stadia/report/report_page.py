@@ -27,49 +27,14 @@ from stadia.core.errors import DataError
 from stadia.files.atomic_files import write_text
 from stadia.files.input_files import read_text
 from stadia.files.paths import safe_join
-from stadia.report import score_tables
+from stadia.report import metric_labels, report_images, score_tables, training_plots
 from stadia.report.figures import MIN_CURVE_STEPS, Chart
-from stadia.report.metric_labels import (
-    EvidenceLayout,
-    arrange_evidence,
-    describe_depth_scale,
-    describe_scale_source,
-    describe_status,
-    explain_sheets,
-    format_duration,
-    format_number,
-)
 from stadia.report.quality_summary import describe_quality, make_tiles, make_verdict
-from stadia.report.report_images import (
-    MAX_CLOUD_PIXELS,
-    EmbeddedImage,
-    PointCloudFigure,
-    describe_color_scale,
-    embed_drawn_predictions,
-    embed_image_file,
-    embed_image_sheets,
-    embed_predicted_depth,
-    embed_validation_images,
-    encode_jpeg,
-    load_point_clouds,
-    pack_point_cloud,
-)
 from stadia.report.run_files import RunFiles, as_list, find_previous_run, flatten_mapping, read_run
 from stadia.report.run_journal import compare_runs
-from stadia.report.training_plots import (
-    is_calibration,
-    list_short_series,
-    list_stages,
-    make_calibration_plot,
-    make_curves,
-    make_layer_plots,
-    make_sparsification_plots,
-    summarize_time,
-)
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
-SHARED_FOLDER = Path(__file__).parent / "shared"
-"""Files that the app serves too: colors, type, and points in 3D."""
+SHARED_FOLDER = Path(__file__).parent / "shared"  # files that the app serves too: colors, type, and points in 3D
 
 POINTS_SCRIPT, PAGE_SCRIPT = SHARED_FOLDER / "points.js", TEMPLATE_FOLDER / "report.js"
 
@@ -124,20 +89,20 @@ def render_charts(charts: Sequence[Chart]) -> list[str]:
 def _render_page(run: RunFiles, before: RunFiles | None) -> str:
     template = make_environment().get_template("report.html")
     depth_scale, findings = _describe_depth_scale(run), list_findings(run)
-    clouds = load_point_clouds(run)
+    clouds = report_images.load_point_clouds(run)
     scores = score_tables.merge_equal_scores(run.scores)
     facts = {
         key: value
         for key, value in flatten_mapping(run.facts.to_json()).items()
         if not key.startswith(("environment", "time."))
     }
-    series = [s for s in run.series if not is_calibration(s)]
+    series = [s for s in run.series if not training_plots.is_calibration(s)]
     return template.render(
         name=run.folder.resolve().name,
         run=run,
         stadia_version=__version__,
         model=run.facts.recipe_facts.model or "",
-        status=describe_status(run.facts.status, run.facts.predictions),
+        status=metric_labels.describe_status(run.facts.status, run.facts.predictions),
         trained_on=_describe_training(run),
         facts=_list_run_facts(run),
         error=run.facts.error,
@@ -148,21 +113,24 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         findings=findings,
         not_checked=list_unchecked(run),
         severities={s: count for s in SEVERITIES if (count := sum(f.get("severity") == s for f, *_ in findings))},
-        short_series=list_short_series(series, run.spreads),
-        curves=make_curves(series, list_stages(run)),
+        short_series=training_plots.list_short_series(series, run.spreads),
+        curves=training_plots.make_curves(series, training_plots.list_stages(run)),
         main_curves=MAIN_CURVES,
         max_short_series=MAX_SHORT_SERIES,
         min_curve_steps=MIN_CURVE_STEPS,
-        layers=make_layer_plots(run.spreads),
-        time_spent=summarize_time(run.facts.time),
-        uncertainty=[*make_sparsification_plots(scores), *filter(None, [make_calibration_plot(run.series)])],
-        sheets=embed_image_sheets(run),
-        sheet_notes=explain_sheets(s.name for s in series),
-        of_validation=embed_validation_images(run),
-        predicted=embed_predicted_depth(run),
-        color_scale=describe_color_scale(),
+        layers=training_plots.make_layer_plots(run.spreads),
+        time_spent=training_plots.summarize_time(run.facts.time),
+        uncertainty=[
+            *training_plots.make_sparsification_plots(scores),
+            *filter(None, [training_plots.make_calibration_plot(run.series)]),
+        ],
+        sheets=report_images.embed_image_sheets(run),
+        sheet_notes=metric_labels.explain_sheets(s.name for s in series),
+        of_validation=report_images.embed_validation_images(run),
+        predicted=report_images.embed_predicted_depth(run),
+        color_scale=report_images.describe_color_scale(),
         has_depth_scores=score_tables.has_depth_scores(run),
-        drawn=embed_drawn_predictions(run),
+        drawn=report_images.embed_drawn_predictions(run),
         clouds=clouds,
         receipts=score_tables.list_scale_receipts(run),
         score_tables=score_tables.make_score_tables(scores),
@@ -189,8 +157,8 @@ def _describe_depth_scale(run: RunFiles) -> tuple[str, str] | None:
         return None
     keys = (key for values in (run.result, *run.scores.values()) for key in flatten_mapping(values))
     has_path = any(key.rsplit(".", 1)[-1] in PATH_METRICS for key in keys)
-    label, meaning = describe_depth_scale(depth_scale, facts.scale_from, path=has_path)
-    source = describe_scale_source(depth_scale, facts.rests_on, facts.no_metres)
+    label, meaning = metric_labels.describe_depth_scale(depth_scale, facts.scale_from, path=has_path)
+    source = metric_labels.describe_scale_source(depth_scale, facts.rests_on, facts.no_metres)
     fits = score_tables.describe_alignments(run.scores)
     return label, " ".join(filter(None, (meaning, source, fits)))
 
@@ -199,7 +167,9 @@ def _describe_training(run: RunFiles) -> str:
     path, steps = run.facts.data.get("path"), run.steps
     name = Path(path).name if isinstance(path, str) else ""
     on_data = f" on {name}" if name not in ("", "…") else ""  # a home folder is hidden
-    return f"trained{on_data}" + (f", {format_number(steps)} step{'s' * (steps != 1)}" if steps is not None else "")
+    return f"trained{on_data}" + (
+        f", {metric_labels.format_number(steps)} step{'s' * (steps != 1)}" if steps is not None else ""
+    )
 
 
 def _list_run_facts(run: RunFiles) -> list[str]:
@@ -208,7 +178,7 @@ def _list_run_facts(run: RunFiles) -> list[str]:
     if time_text := _describe_duration(run, started, finished):
         facts.append(time_text)
     if (steps := run.steps) is not None:
-        facts.append(f"{format_number(steps)} step{'s' * (steps != 1)}{_describe_best_step(run, steps)}")
+        facts.append(f"{metric_labels.format_number(steps)} step{'s' * (steps != 1)}{_describe_best_step(run, steps)}")
     if run.recipe_class:
         facts.append(f"trained by the class {run.recipe_class}")
     if weights := run.facts.weights:
@@ -222,10 +192,12 @@ def _describe_duration(run: RunFiles, started: datetime | None, finished: dateti
     if parts := len(run.facts.resumed):
         times = run.facts.time
         is_whole = times is not None and times.steps == run.steps  # not of one part alone
-        took = f"took {format_duration(times.wall_s)} to train and validate, " if times and is_whole else ""
+        took = (
+            f"took {metric_labels.format_duration(times.wall_s)} to train and validate, " if times and is_whole else ""
+        )
         return f"{took}in {parts + 1} parts"
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
-        return f"took {format_duration(seconds)} to train and validate"
+        return f"took {metric_labels.format_duration(seconds)} to train and validate"
     return ""
 
 
@@ -244,13 +216,15 @@ def _parse_time(text: str | None) -> datetime | None:
 # -- Findings.
 
 
-def list_findings(run: RunFiles) -> list[tuple[dict[str, Any], str, EvidenceLayout, EmbeddedImage | None]]:
+def list_findings(
+    run: RunFiles,
+) -> list[tuple[dict[str, Any], str, metric_labels.EvidenceLayout, report_images.EmbeddedImage | None]]:
     """Return (finding, where, evidence, image) in written order, without skipped checks."""
     shown = []
     for finding in run.findings:
         if not _is_skipped_check(finding):
             evidence = finding.get("evidence")
-            arranged = arrange_evidence(evidence if isinstance(evidence, dict) else {})
+            arranged = metric_labels.arrange_evidence(evidence if isinstance(evidence, dict) else {})
             shown.append((finding, _format_where(finding), arranged, _embed_evidence_image(arranged.image, run)))
     return shown
 
@@ -270,11 +244,11 @@ def _format_where(finding: dict[str, Any]) -> str:
     return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
 
 
-def _embed_evidence_image(name: str, run: RunFiles) -> EmbeddedImage | None:
+def _embed_evidence_image(name: str, run: RunFiles) -> report_images.EmbeddedImage | None:
     if not name:
         return None
     try:
-        return embed_image_file(safe_join(run.folder, name), name, run)
+        return report_images.embed_image_file(safe_join(run.folder, name), name, run)
     except (DataError, OSError, ValueError) as error:
         run.unreadable.append(f"{name}: {error.found if isinstance(error, DataError) else error}")
         return None
@@ -284,8 +258,7 @@ def _embed_evidence_image(name: str, run: RunFiles) -> EmbeddedImage | None:
 
 _NO_NAMES = ("root", "user", "localhost")
 _MIN_NAME_CHARS = 3
-_MAX_CHARS = 10_000
-"""A longer text is cut."""
+_MAX_CHARS = 10_000  # A longer text is cut
 
 _CLOSING = r"\s/\\'\"`,;()\[\]{}<>|"
 _PATH = re.compile(
@@ -343,9 +316,7 @@ def _walk(value: Any, hide: Callable[[str], str]) -> Any:
     return value
 
 
-SHOWN_WIDTH = 1280
-"""Largest width of its pictures."""
-
+SHOWN_WIDTH = 1280  # largest width of its pictures
 _COUNTS = 65535  # of depth in 16 bits
 
 
@@ -373,21 +344,11 @@ class ResultPage:
     video: bytes = b""
     colors: Sequence[str] = ()
     ticks: Sequence[tuple[float, str]] = ()
-    cloud: PointCloudFigure | None = None
+    cloud: report_images.PointCloudFigure | None = None
 
 
 def render_result(page: ResultPage) -> str:
-    """Return the page as HTML. Text is escaped and has no path of this machine; the page loads nothing.
-
-    Examples:
-        >>> image = np.zeros((8, 8, 3), np.uint8)
-        >>> shown = ResultPage(
-        ...     title="Depth of a picture", images=[("Picture", image)], verdict="usable", lines=[], trust="<b>",
-        ...     depth_scale="metres", facts={"Network": "base"},
-        ... )
-        >>> "&lt;b&gt;" in render_result(shown)
-        True
-    """
+    """Return the page as HTML. Text is escaped and has no path of this machine; the page loads nothing."""
     hide = make_hider()
     lines = [hide(line.strip()) for line in page.lines if not line.startswith("predictions: ")]
     skipped = [line.removeprefix("not checked: ") for line in lines if line.startswith("not checked: ")]
@@ -400,7 +361,7 @@ def render_result(page: ResultPage) -> str:
             video=base64.b64encode(page.video).decode(),
             findings=[line for line in lines if not line.startswith("not checked: ")],
             skipped=skipped,
-            scale=describe_depth_scale(page.depth_scale, page.scale_from),
+            scale=metric_labels.describe_depth_scale(page.depth_scale, page.scale_from),
             ticks=sorted(page.ticks),
             stadia_version=__version__,
             **embed_scripts([POINTS_SCRIPT, PAGE_SCRIPT] if page.cloud is not None else []),
@@ -408,8 +369,8 @@ def render_result(page: ResultPage) -> str:
     )
 
 
-def _embed(image: NDArray[np.uint8]) -> EmbeddedImage:
-    return encode_jpeg(image[..., ::-1], SHOWN_WIDTH)
+def _embed(image: NDArray[np.uint8]) -> report_images.EmbeddedImage:
+    return report_images.encode_jpeg(image[..., ::-1], SHOWN_WIDTH)
 
 
 def fit_cloud_size(height: int, width: int) -> tuple[int, int]:
@@ -419,13 +380,13 @@ def fit_cloud_size(height: int, width: int) -> tuple[int, int]:
         >>> fit_cloud_size(720, 1280)
         (192, 341)
     """
-    factor = min(1.0, math.sqrt(MAX_CLOUD_PIXELS / (height * width)))
+    factor = min(1.0, math.sqrt(report_images.MAX_CLOUD_PIXELS / (height * width)))
     return max(int(height * factor), 1), max(int(width * factor), 1)
 
 
 def make_point_cloud(
     name: str, image: NDArray[np.uint8], depth: NDArray[np.float32], K: NDArray[np.float64], depth_scale: str
-) -> PointCloudFigure | None:
+) -> report_images.PointCloudFigure | None:
     """Return the points of a picture for its page; None without depth.
 
     image: (H, W, 3) RGB. depth: (h, w) of `fit_cloud_size`, 0 = none. K: (3, 3) of the picture.
@@ -439,4 +400,6 @@ def make_point_cloud(
     across, down = columns / width, rows / height
     center = (K[0, 2] + 0.5) * across - 0.5, (K[1, 2] + 0.5) * down - 0.5
     camera = (K[0, 0] * across, K[1, 1] * down, *center)
-    return pack_point_cloud(name, name, counts, np.asarray(small, np.uint8), camera, per_count, depth_scale)
+    return report_images.pack_point_cloud(
+        name, name, counts, np.asarray(small, np.uint8), camera, per_count, depth_scale
+    )

@@ -12,24 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError, StadiaError
+from stadia.files import run_facts
 from stadia.files.input_files import iterate_csv, read_bytes
 from stadia.files.json_files import parse_json_lines, read_json
-from stadia.files.run_facts import (
-    RUN_FILE,
-    UNKNOWN_FACTS,
-    LostFile,
-    RunFacts,
-    describe_place,
-    describe_runs,
-    list_lost_files,
-    read_run_facts,
-)
 
 MAX_BYTES = 64 << 20
 MAX_FINDINGS = 1000
 MAX_STEP = 1 << 53  # whole numbers of a float
-MAX_DRAWN = 1e100
-"""Squares and ratios of larger or smaller numbers leave float64."""
+MAX_DRAWN = 1e100  # squares and ratios of larger or smaller numbers leave float64
 
 
 @dataclass(frozen=True)
@@ -70,7 +60,7 @@ class RunFiles:
     """
 
     folder: Path
-    facts: RunFacts = UNKNOWN_FACTS
+    facts: run_facts.RunFacts = run_facts.UNKNOWN_FACTS
     config: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     series: list[Series] = field(default_factory=list)
@@ -81,7 +71,7 @@ class RunFiles:
     checkpoint: dict[str, Any] = field(default_factory=dict)
     patch: str = ""
     unreadable: list[str] = field(default_factory=list)
-    lost: list[LostFile] = field(default_factory=list)
+    lost: list[run_facts.LostFile] = field(default_factory=list)
 
     @property
     def recipe(self) -> str:
@@ -111,10 +101,10 @@ def read_run(folder: Path) -> RunFiles:
     """Read a run's folder. Raises DataError without run.json and config.json."""
     folder = Path(folder)
     if not is_run_folder(folder):
-        found = describe_place(folder, inside="neither run.json nor config.json")
+        found = run_facts.describe_place(folder, inside="neither run.json nor config.json")
         is_study = (folder / "study.yaml").is_file()
         fix = "read its table.md, or pass one of its runs/" if is_study else ""
-        fix = fix or describe_runs([folder, folder.parent, Path("runs")]) or "pass runs/<date>-<name>"
+        fix = fix or run_facts.describe_runs([folder, folder.parent, Path("runs")]) or "pass runs/<date>-<name>"
         raise DataError(folder, found="a study" if is_study else found, expected="a run's folder", fix=fix)
     unreadable: list[str] = []
 
@@ -132,7 +122,7 @@ def read_run(folder: Path) -> RunFiles:
         for path in sorted(folder.glob("scores/*.json"))
         if (score := attempt(f"scores/{path.name}", _read_object, None))
     }
-    facts = attempt(RUN_FILE, lambda path: read_run_facts(path.parent), UNKNOWN_FACTS)
+    facts = attempt(run_facts.RUN_FILE, lambda path: run_facts.read_run_facts(path.parent), run_facts.UNKNOWN_FACTS)
     config = attempt("config.json", _read_object, {})
     return RunFiles(
         folder=folder,
@@ -147,7 +137,7 @@ def read_run(folder: Path) -> RunFiles:
         checkpoint=attempt("checkpoints/last.json", _read_object, {}),
         patch=attempt("diff.patch", _read_text, ""),
         unreadable=unreadable,
-        lost=list(list_lost_files(folder, facts, config)),
+        lost=list(run_facts.list_lost_files(folder, facts, config)),
     )
 
 
@@ -174,7 +164,7 @@ def find_previous_run(run: RunFiles) -> RunFiles | None:
     earlier: list[tuple[tuple[str, str], Path]] = []
     for path in folder.parent.glob("*/run.json"):
         try:
-            other = RunFiles(path.parent, facts=read_run_facts(check_inside(folder.parent, path).parent))
+            other = RunFiles(path.parent, facts=run_facts.read_run_facts(check_inside(folder.parent, path).parent))
         except (StadiaError, OSError, ValueError):
             continue
         is_same_kind = path.parent != folder and (other.recipe, other.name) == (run.recipe, run.name)

@@ -24,8 +24,7 @@ FREE_KEYS = ("seed", "data.path", "data.cache")
 """Changes of these keys confound nothing: the fingerprint of the data is compared."""
 
 MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # of a shown value, and before its first difference
-OWN_VALUES = "own_values"
-"""Keys of values of a user's class, which may change the meaning of a loss."""
+OWN_VALUES = "own_values"  # keys of values of a user's class, which may change the meaning of a loss
 
 
 @dataclass(frozen=True)

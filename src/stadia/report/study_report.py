@@ -22,8 +22,7 @@ from stadia.report.run_files import RunFiles, Series, flatten_mapping
 
 Verdict = Mapping[str, Any]
 
-RESULTS = "results.jsonl"
-"""A study's file with a row for each ended run."""
+RESULTS = "results.jsonl"  # A study's file with a row for each ended run
 
 # -- The row of a run in results.jsonl: its result in one metric.
 

@@ -22,12 +22,10 @@ def _check_odd(samples: int) -> int:
     return samples
 
 
-Supersampling = Annotated[int, Field(ge=1, le=9), AfterValidator(_check_odd)]
-"""N for N x N samples a pixel."""
+Supersampling = Annotated[int, Field(ge=1, le=9), AfterValidator(_check_odd)]  # N for N x N samples a pixel
 
 
-MAX_SCENES = 100_000
-"""Scenes of a split: a million take minutes before the first is rendered."""
+MAX_SCENES = 100_000  # scenes of a split: a million take minutes before the first is rendered
 
 Scenes = Annotated[int, Field(ge=0, le=MAX_SCENES)]
 
@@ -136,11 +134,8 @@ class RoomWorldConfig(SceneCounts):
     noise: bool = True
 
 
-ROOMWORLD_TINY = RoomWorldConfig(train=2, val=1, test=1, frames=3, height=96, width=128)
-"""For tests."""
-
-ROOMWORLD_DEMO = RoomWorldConfig(train=120, val=10, test=20)
-"""For a training of minutes."""
+ROOMWORLD_TINY = RoomWorldConfig(train=2, val=1, test=1, frames=3, height=96, width=128)  # for tests
+ROOMWORLD_DEMO = RoomWorldConfig(train=120, val=10, test=20)  # for a training of minutes
 
 ROOMWORLD_FULL = RoomWorldConfig(train=1500, val=50, test=100, height=240, width=320)
 

@@ -171,7 +171,7 @@ def test_full_disk_is_a_one_line_error_and_leaves_nothing(tmp_path: Path, monkey
     def full(path: Path, image: np.ndarray) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(roadworld_writer, "write_png", full)
+    monkeypatch.setattr(roadworld_writer.dataset_files, "write_png", full)
     with refuses(StadiaError, where="train-000"):
         write_roadworld(SMALL.model_copy(update={"val": 0}), tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []

@@ -110,11 +110,6 @@ def compute_gps_poses(times_s: Array, fixes: Array) -> Array | None:
     Args:
         times_s: (N,) of the frames.
         fixes: (M, 3) time in s, speed in m/s, course in degrees from north to east; negative if unknown.
-
-    Examples:
-        >>> fixes = np.array([[0.0, 10.0, 90.0], [1.0, 10.0, 90.0]])
-        >>> compute_gps_poses(np.array([0.5]), fixes)[0, :3, 3].round(6).tolist()
-        [5.0, 0.0, 0.0]
     """
     fixes = fixes[np.argsort(fixes[:, 0], kind="stable")]
     fixes = fixes[fixes[:, 1] >= 0]

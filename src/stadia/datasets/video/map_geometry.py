@@ -13,9 +13,7 @@ Array = NDArray[np.float64]
 MEDIAN_DEPTH = 10.0
 """Median distance of the points, or that many camera heights on a road: networks start near this depth."""
 
-MIN_PARALLAX = 0.003
-"""Smallest median displacement by translation, divided by the image width, of a pair of frames."""
-
+MIN_PARALLAX = 0.003  # smallest median displacement by translation, divided by the image width, of a pair of frames
 MAX_STEPS = 8  # frames between the two of a pair
 MIN_SEEN = 10  # points for a parallax
 MAX_FOCAL_DIFFERENCE = 0.03  # relative, between map and data
@@ -94,11 +92,6 @@ class MapGeometry:
         """Return the road's unit normal (3,), towards the camera, for a camera with this fx / width, or None.
 
         The horizon keeps its pixels.
-
-        Examples:
-            >>> geometry = MapGeometry(np.eye(4)[None], np.empty((0, 3)), (), 1.0, np.array([0, -0.8, 0.6, 1.5]))
-            >>> geometry.find_road_normal(1.0).round(6).tolist()
-            [0.0, -0.8, 0.6]
         """
         if self.road is None:
             return None

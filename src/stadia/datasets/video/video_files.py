@@ -14,38 +14,16 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording, RoadMasks
+from stadia.datasets import frame_store
 from stadia.datasets.config import CacheConfig, SourceOptions
-from stadia.datasets.frame_store import (
-    FrameStore,
-    ReportProgress,
-    StoredRecording,
-    find_cache_folder,
-    lock_beside,
-    make_store_stem,
-    name_sums,
-    report_each,
-    resize_image,
-    to_planar_bytes,
-    write_frame_store,
-)
 from stadia.datasets.image_files import IMAGE_SUFFIXES, check_one_kind, list_images, read_rgb
 from stadia.datasets.mask_files import resize_masks
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import CalibratedRecording, ImageRecording
-from stadia.datasets.video import frame_selection
+from stadia.datasets.video import frame_selection, video_decoding
 from stadia.datasets.video.frame_selection import FrameSelection, FrameSelector
 from stadia.datasets.video.static_parts import find_static_content
 from stadia.datasets.video.video_camera import UserCamera, find_lens, read_user_camera
-from stadia.datasets.video.video_decoding import (
-    VIDEO_SUFFIXES,
-    VideoFrame,
-    count_lost_frames,
-    describe_display,
-    estimate_frame_count,
-    hash_video,
-    stream_segment,
-    stream_video,
-)
 from stadia.files.atomic_files import write_json
 from stadia.files.input_files import name_parser_errors
 from stadia.files.json_files import read_json
@@ -66,9 +44,11 @@ class OwnVideo(DatasetFormat):
     def recognizes(self, path: Path) -> bool:
         if path.is_dir():
             return any(p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") for p in path.iterdir())
-        return path.suffix.lower() in VIDEO_SUFFIXES
+        return path.suffix.lower() in video_decoding.VIDEO_SUFFIXES
 
-    def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+    def open(
+        self, path: Path, options: SourceOptions, progress: frame_store.ReportProgress | None = None
+    ) -> list[Recording]:
         if path.is_dir():
             return [_open_folder(path, options, progress)]
         return [open_frames(VideoFile(f"video/{path.stem}", path), options, progress)]
@@ -81,15 +61,15 @@ class OwnVideo(DatasetFormat):
         """
         if not path.is_file():
             return _sample_folder(path, options)
-        first, total = next(stream_video(path)), estimate_frame_count(path)
+        first, total = next(video_decoding.stream_video(path)), video_decoding.estimate_frame_count(path)
         height, width = first.image.shape[:2]
         camera = read_user_camera(options.camera, path, height, width, total)
         name, has_one_K = f"video/{path.stem}", camera.intrinsics.K.ndim == 2
         if total is None or total <= SEGMENTS * MAX_DECODED or options.poses is not None or not has_one_K:
-            return [read_segment(name, stream_video(path), camera, options, SEGMENTS)]
+            return [read_segment(name, video_decoding.stream_video(path), camera, options, SEGMENTS)]
         found, last_index = list[Recording](), -1
         for number in range(SEGMENTS):
-            frames = stream_segment(path, number / SEGMENTS)
+            frames = video_decoding.stream_segment(path, number / SEGMENTS)
             start = next(frames, None)
             if start is None or start.index <= last_index:
                 continue  # the file is truncated, or has no key frame since the last segment
@@ -101,11 +81,11 @@ class OwnVideo(DatasetFormat):
 
 def sample_segment(path: Path, options: SourceOptions, share: float = 0.5) -> Recording:
     """Return a segment that starts at the last key frame before this share of a video. Raises DataError."""
-    first, total = next(stream_video(path)), estimate_frame_count(path)
+    first, total = next(video_decoding.stream_video(path)), video_decoding.estimate_frame_count(path)
     height, width = first.image.shape[:2]
     camera = read_user_camera(options.camera, path, height, width, total)
     is_short = total is None or total <= MAX_DECODED or camera.intrinsics.K.ndim == 3
-    frames = stream_video(path) if is_short else stream_segment(path, share)
+    frames = video_decoding.stream_video(path) if is_short else video_decoding.stream_segment(path, share)
     start = next(frames, None)
     if start is None:
         found, fix = f"no frame at {share:.0%} of it", "copy the file again"
@@ -114,7 +94,7 @@ def sample_segment(path: Path, options: SourceOptions, share: float = 0.5) -> Re
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class FileVideo(StoredRecording):
+class FileVideo(frame_store.StoredRecording):
     """A video file, decoded into the cache."""
 
     filmed_size: tuple[int, int]
@@ -142,7 +122,7 @@ class ImageSegment(ImageVideo):
     is_part: bool = True
 
 
-def _open_folder(path: Path, options: SourceOptions, progress: ReportProgress | None) -> Recording:
+def _open_folder(path: Path, options: SourceOptions, progress: frame_store.ReportProgress | None) -> Recording:
     every = _list_frames(path, options)
     selection = select_images(every, options.stride, options.cache, progress)
     return every.select_frames(selection.kept, selection)
@@ -194,18 +174,23 @@ def _list_frames(path: Path, options: SourceOptions) -> ImageRecording:
 
 
 def select_images(
-    every: ImageRecording, stride: int | Literal["auto"], cache: CacheConfig, progress: ReportProgress | None = None
+    every: ImageRecording,
+    stride: int | Literal["auto"],
+    cache: CacheConfig,
+    progress: frame_store.ReportProgress | None = None,
 ) -> FrameSelection:
     """Return the selected frames; automatic selection is cached."""
     if stride != "auto":
         kept = list(range(0, len(every), stride))
         return FrameSelection(kept, skipped=len(every) - len(kept))
-    stem = make_store_stem(every.name, "selection", *_selection_key(stride), every.fingerprint())
-    cached = find_cache_folder(cache) / f"{stem}.json"
-    with lock_beside(cached):
+    stem = frame_store.make_store_stem(every.name, "selection", *_selection_key(stride), every.fingerprint())
+    cached = frame_store.find_cache_folder(cache) / f"{stem}.json"
+    with frame_store.lock_beside(cached):
         if not cached.exists():
             chooser = FrameSelector(stride)
-            for index in report_each(range(len(every)), f"{every.name}: choosing frames", len(every), progress):
+            for index in frame_store.report_each(
+                range(len(every)), f"{every.name}: choosing frames", len(every), progress
+            ):
                 chooser.keep(every.image(index))
             write_json(cached, asdict(chooser.selection))
     with name_parser_errors(cached, expected="chosen frames", fix=_REWRITE):
@@ -223,7 +208,7 @@ class FrameSource:
         """Return a hash of the content."""
         raise NotImplementedError
 
-    def stream(self, options: SourceOptions) -> Iterator[VideoFrame]:
+    def stream(self, options: SourceOptions) -> Iterator[video_decoding.VideoFrame]:
         """Yield every frame in order. Raises DataError if it is damaged."""
         raise NotImplementedError
 
@@ -256,16 +241,16 @@ class VideoFile(FrameSource):
     """A video that FFmpeg decodes."""
 
     def hash_content(self) -> str:
-        return hash_video(self.path)
+        return video_decoding.hash_video(self.path)
 
-    def stream(self, options: SourceOptions) -> Iterator[VideoFrame]:
-        return stream_video(self.path, options.video_decoder)
+    def stream(self, options: SourceOptions) -> Iterator[video_decoding.VideoFrame]:
+        return video_decoding.stream_video(self.path, options.video_decoder)
 
     def estimate_count(self) -> int | None:
-        return estimate_frame_count(self.path)
+        return video_decoding.estimate_frame_count(self.path)
 
     def count_lost(self, decoded: int) -> int:
-        return count_lost_frames(self.path, decoded)
+        return video_decoding.count_lost_frames(self.path, decoded)
 
     def read_camera(self, options: SourceOptions, height: int, width: int, frames: int | None = None) -> UserCamera:
         return read_user_camera(options.camera, self.path, height, width, frames)
@@ -273,18 +258,20 @@ class VideoFile(FrameSource):
     def describe_lens(self, options: SourceOptions) -> tuple[str, ...]:
         lens = find_lens(options.camera, self.path) if options.camera.undistort else None
         crop = find_static_content(self.path).crop if options.camera.crop_bars else None
-        display = describe_display(self.path)  # earlier decodings of such videos are discarded
+        display = video_decoding.describe_display(self.path)  # earlier decodings of such videos are discarded
         return (*display, *(() if lens is None else (lens.fingerprint(),)), *(() if crop is None else (repr(crop),)))
 
 
-def open_frames(source: FrameSource, options: SourceOptions, progress: ReportProgress | None) -> FileVideo:
+def open_frames(source: FrameSource, options: SourceOptions, progress: frame_store.ReportProgress | None) -> FileVideo:
     """Open the recording of a file, decoded into the cache first if missing."""
     content, lens_key = source.hash_content(), source.describe_lens(options)
-    stem = make_store_stem(source.name, "video", *_selection_key(options.stride), options.size, content, *lens_key)
-    info_file = find_cache_folder(options.cache) / f"{stem}.json"
+    stem = frame_store.make_store_stem(
+        source.name, "video", *_selection_key(options.stride), options.size, content, *lens_key
+    )
+    info_file = frame_store.find_cache_folder(options.cache) / f"{stem}.json"
     stored = info_file.with_suffix(".rgb")
-    with lock_beside(info_file):
-        if not (info_file.exists() and stored.exists() and name_sums(stored).exists()):
+    with frame_store.lock_beside(info_file):
+        if not (info_file.exists() and stored.exists() and frame_store.name_sums(stored).exists()):
             first = next(source.stream(options)).image
             lens = source.read_camera(options, *first.shape[:2])  # reports a wrong camera before decoding
             write_json(info_file, _decode(source, stored, first.shape[:2], options, lens, progress))
@@ -292,7 +279,7 @@ def open_frames(source: FrameSource, options: SourceOptions, progress: ReportPro
         info = read_json(info_file)
         selection = FrameSelection(**info["selection"])
         kept, times_s, (height, width) = selection.kept, np.array(info["times_s"], np.float64), info["decoded_size"]
-        store = FrameStore(stored, *info["stored_size"])
+        store = frame_store.FrameStore(stored, *info["stored_size"])
     if len(store) != len(kept):
         raise DataError(stored, found=f"{len(store)} frames", expected=f"{len(kept)}", fix=_REWRITE)
     camera = source.read_camera(options, height, width, selection.total).intrinsics.select_frames(kept)
@@ -314,7 +301,7 @@ def _decode(
     decoded_size: tuple[int, int],
     options: SourceOptions,
     camera: UserCamera,
-    progress: ReportProgress | None,
+    progress: frame_store.ReportProgress | None,
 ) -> dict[str, object]:
     chooser, times_s, total = FrameSelector(options.stride), list[float](), source.estimate_count()
     selection = chooser.selection
@@ -327,10 +314,10 @@ def _decode(
             image = camera.correct(frame.image)
             if chooser.keep(image, frame.index):
                 times_s.append(frame.time_s)
-                yield to_planar_bytes(resize_image(image, height, width))
+                yield frame_store.to_planar_bytes(frame_store.resize_image(image, height, width))
 
     most_frames = -(-(total or 0) // (1 if options.stride == "auto" else options.stride))
-    write_frame_store(stored, decode_kept(), most_frames * 3 * height * width)
+    frame_store.write_frame_store(stored, decode_kept(), most_frames * 3 * height * width)
     selection.lost = max(selection.lost, source.count_lost(selection.total - selection.lost))
     return {
         "decoded_size": decoded_size,
@@ -367,7 +354,7 @@ class VideoSegment(CalibratedRecording):
 
 
 def read_segment(
-    name: str, frames: Iterator[VideoFrame], user: UserCamera, options: SourceOptions, longer: int = 1
+    name: str, frames: Iterator[video_decoding.VideoFrame], user: UserCamera, options: SourceOptions, longer: int = 1
 ) -> VideoSegment:
     """Select the next frames as in training; `longer` times as many."""
     chooser, kept = FrameSelector(options.stride), list[tuple[NDArray[np.uint8], int, float]]()
@@ -378,7 +365,7 @@ def read_segment(
     for frame in islice(frames, longer * most):
         image = user.correct(frame.image)
         if chooser.keep(image):
-            kept.append((resize_image(image, *size), frame.index, frame.time_s))
+            kept.append((frame_store.resize_image(image, *size), frame.index, frame.time_s))
         last = frame.index
         if len(kept) == longer * MAX_KEPT:
             break

@@ -26,8 +26,7 @@ from stadia.files.array_files import Layout, read_arrays
 RECORD, POINTS, MASK = "map.json", "points.npz", "static.png"
 FORMAT = "stadia-map"
 MAP_CAMERA = "the camera of the map"
-UNUSABLE = "unusable"
-"""Grade of a map that nothing takes path, points or camera from."""
+UNUSABLE = "unusable"  # grade of a map that nothing takes path, points or camera from
 
 MAX_RECORD_BYTES = 1 << 28
 _REMAKE = "make it again: stadia map VIDEO"
@@ -43,8 +42,7 @@ _POINTS = {
 """Arrays of POINTS that are read: P points, K key frames of N frames, M observations (key frame, point)."""
 
 
-MAX_LENGTH = 1e9
-"""Of a map, in its own unit, in which a road is about 1 below the camera."""
+MAX_LENGTH = 1e9  # of a map, in its own unit, in which a road is about 1 below the camera
 
 _Side = Annotated[int, Field(ge=1, le=1 << 14)]
 _Center = Annotated[float, Field(gt=-(1 << 16), lt=1 << 16)]
@@ -248,12 +246,7 @@ class StoredMap:
 
 
 def find_map_folder(source: Path) -> Path:
-    """Return the folder for the map of a video or a folder of images: drive.map next to drive.mp4.
-
-    Examples:
-        >>> find_map_folder(Path("clips/drive.mp4")).as_posix()
-        'clips/drive.map'
-    """
+    """Return the folder for the map of a video or a folder of images: drive.map next to drive.mp4."""
     return source.with_name(f"{source.resolve().name}.map") if source.is_dir() else source.with_suffix(".map")
 
 
@@ -368,11 +361,8 @@ def read_mapped_camera(source: Path) -> MapCamera:
 
 MAX_RELATIVE_DEVIATION = 0.1  # of the distance of a used point
 MIN_TRACK = 3  # key frames that observe a used point
-HEIGHTS_AHEAD = 16.0
-"""If a camera sees a road, half of its image is nearer than this many camera heights."""
-
-BELOW_ROAD = 0.4
-"""Points this many camera heights below the road belong to moving objects: nothing static is there."""
+HEIGHTS_AHEAD = 16.0  # if a camera sees a road, half of its image is nearer than this many camera heights
+BELOW_ROAD = 0.4  # points this many camera heights below the road belong to moving objects: nothing static is there
 
 
 def find_map_geometry(source: Path, *, skip_damaged: bool = False) -> MapGeometry | None:

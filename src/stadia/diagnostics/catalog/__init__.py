@@ -112,12 +112,7 @@ class _ThresholdFormatter(string.Formatter):
 
 
 def fill_thresholds(text: str, modules: Sequence[str]) -> str:
-    """Fill `{MAX_GAIN}` or `{MAX_GAIN:%}` in a text with constants of modules. Raises KeyError for an unknown name.
-
-    Examples:
-        >>> fill_thresholds("above {MAX_GAIN}", ["stadia.diagnostics.monitors.prediction_monitors"])
-        'above 1.6'
-    """
+    """Fill `{MAX_GAIN}` or `{MAX_GAIN:%}` in a text with constants of modules. Raises KeyError for an unknown name."""
     return _ThresholdFormatter(modules).format(text)
 
 
@@ -206,12 +201,7 @@ def make_finding(
 
 
 def describe_case(code: str, case: str, values: Mapping[str, object]) -> Case:
-    """Return cause and fix of a case, with its placeholders filled. The entry supplies what the case lacks.
-
-    Examples:
-        >>> describe_case("E11", "shifted", {"frames": "2 frames late", "shift": 2}).cause
-        'the poses are 2 frames late'
-    """
+    """Return cause and fix of a case, with its placeholders filled. The entry supplies what the case lacks."""
     entry = CATALOG[code]
     given = entry.cases[case]
     return Case((given.cause or entry.cause).format_map(values), (given.fix or entry.fix).format_map(values))
@@ -300,12 +290,7 @@ NEVER_A_CAUSE = {"T06"}  # about timings, which change no training
 
 
 def find_link(code: str) -> Link:
-    """Return the link of a code in EFFECTS. Raises ValueError for an unknown family.
-
-    Examples:
-        >>> find_link("E01").label
-        'extrinsics'
-    """
+    """Return the link of a code in EFFECTS. Raises ValueError for an unknown family."""
     return OWN_LINKS.get(code) or Family(code[:1])
 
 

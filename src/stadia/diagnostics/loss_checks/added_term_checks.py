@@ -202,5 +202,4 @@ def _make_edge(like: Tensor, dim: int, first: float, second: float, offset_px: i
     return edge
 
 
-ADDED_PROPERTIES = (check_added_loss, check_constant_depth, check_tiles, check_edge_weights)
-"""Checks of an added term."""
+ADDED_PROPERTIES = (check_added_loss, check_constant_depth, check_tiles, check_edge_weights)  # checks of an added term

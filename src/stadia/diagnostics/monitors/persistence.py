@@ -23,10 +23,6 @@ def rename_base_values(row: Row, base_recipe: str = "") -> Row:
     """Rename `train/BASE/NAME` to `train/NAME`, and `train/term/BASE/NAME` to `train/term/NAME`.
 
     base_recipe: BASE, `Recipe.base_recipe`; "" for the photometric loss in a combination of losses.
-
-    Examples:
-        >>> rename_base_values({"train/mine/warped_over_unwarped": 0.5, "train/mine/outside": 0.1})
-        {'train/warped_over_unwarped': 0.5, 'train/outside': 0.1}
     """
     base_recipe = base_recipe or _find_photometric_part(row)
     if not base_recipe:

@@ -24,14 +24,7 @@ class FocalBelief:
 
 
 def check_focal_beliefs(focal: float | None, beliefs: Sequence[FocalBelief]) -> list[Finding]:
-    """Return K31 for each belief that contradicts the camera. focal: fx / width of the camera; None if unknown.
-
-    Examples:
-        >>> [finding.code for finding in check_focal_beliefs(0.58, [FocalBelief(0.6, "the network")])]
-        []
-        >>> [finding.code for finding in check_focal_beliefs(1.16, [FocalBelief(0.58, "the network")])]
-        ['K31']
-    """
+    """Return K31 for each belief that contradicts the camera. focal: fx / width of the camera; None if unknown."""
     findings = []
     for belief in beliefs if focal is not None and focal > 0 else ():
         assert focal is not None
@@ -61,12 +54,6 @@ def check_scale_verdict(verdict: str, sources: str, deviation: float, *, has_map
         sources: what the scale was measured by.
         deviation: relative standard deviation.
         has_map: whether the input has a map, which the fix then does not propose.
-
-    Examples:
-        >>> check_scale_verdict("usable", "height=1.5", 0.03)
-        []
-        >>> [finding.severity.value for finding in check_scale_verdict("doubtful", "height=1.5", 0.14)]
-        ['warn']
     """
     severity = _SEVERITIES.get(verdict)
     if severity is None:

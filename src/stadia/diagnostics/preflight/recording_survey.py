@@ -14,20 +14,7 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.datasets.video.frame_selection import FLOW_WIDTH, shrink_to_gray
-from stadia.diagnostics.preflight.two_view_geometry import (
-    MAX_WIDTH,
-    Array,
-    FeatureMatches,
-    SiftFeatures,
-    TwoViewMotion,
-    detect_features,
-    epipolar_distance_px,
-    estimate_metric_motion,
-    estimate_motion,
-    match_features,
-    median_flow_px,
-    triangulate,
-)
+from stadia.diagnostics.preflight import two_view_geometry
 
 MAX_ANCHORS = 6  # frames for geometry, spread over the recording
 ENOUGH_MATCHES = 50  # matches between two frames of one place
@@ -63,17 +50,17 @@ class Step:
 
     first: int
     second: int
-    matches: FeatureMatches
-    by_matches: TwoViewMotion | None
-    by_rig: TwoViewMotion | None
-    by_depth: TwoViewMotion | None
+    matches: two_view_geometry.FeatureMatches
+    by_matches: two_view_geometry.TwoViewMotion | None
+    by_rig: two_view_geometry.TwoViewMotion | None
+    by_depth: two_view_geometry.TwoViewMotion | None
     depth_explains: float | None
-    T_second_first: Array | None
+    T_second_first: two_view_geometry.Array | None
     grain_px: float = 1.0
-    rig_depth: Array | None = None
+    rig_depth: two_view_geometry.Array | None = None
 
     @property
-    def motions(self) -> tuple[TwoViewMotion, ...]:
+    def motions(self) -> tuple[two_view_geometry.TwoViewMotion, ...]:
         """Unique motions with enough parallax for a direction, the most reliable first."""
         known = [motion for motion in (self.by_rig, self.by_depth) if motion is not None]
         known.sort(key=lambda motion: -int(motion.inliers.sum()))
@@ -81,7 +68,7 @@ class Step:
         return tuple(motion for motion in every if motion.parallax_px >= MIN_DIRECTION_PARALLAX_PX * self.grain_px)
 
     @property
-    def measured(self) -> TwoViewMotion | None:
+    def measured(self) -> two_view_geometry.TwoViewMotion | None:
         """The most reliable motion."""
         return self.motions[0] if self.motions else None
 
@@ -91,10 +78,10 @@ class PairMatches:
     """Matches from the left to the right image of one instant."""
 
     index: int
-    matches: FeatureMatches
+    matches: two_view_geometry.FeatureMatches
 
     @property
-    def disparity_px(self) -> Array:
+    def disparity_px(self) -> two_view_geometry.Array:
         """(M,) x_left - x_right: above 0 for every static point of a rectified pair."""
         return self.matches.first_px[:, 0] - self.matches.second_px[:, 0]
 
@@ -144,7 +131,7 @@ class RecordingSurvey:
         self.anchors = tuple(sorted({int(i) for i in spread}))
         self._read_image = _keep_latest(recording.image, MAX_IMAGE_CACHE_BYTES)
         self._read_valid_depth = _keep_latest(self._clean_depth, MAX_DEPTH_CACHE_BYTES)
-        self._features: dict[tuple[int, str], SiftFeatures] = {}
+        self._features: dict[tuple[int, str], two_view_geometry.SiftFeatures] = {}
         self.depth_rank_by_poses: tuple[tuple[float, int] | None] | None = None  # of `rank_depth_with_poses`
         self.agreements: list[BaselineAgreement] = []  # of `check_baseline`
 
@@ -154,7 +141,7 @@ class RecordingSurvey:
         return RIGHT in self.recording.sides and self.recording.T_right_left is not None
 
     @property
-    def T_right_left(self) -> Array:
+    def T_right_left(self) -> two_view_geometry.Array:
         """(4, 4); only for a stereo recording."""
         return np.asarray(self.recording.T_right_left, dtype=np.float64)
 
@@ -163,14 +150,14 @@ class RecordingSurvey:
         image: NDArray[np.uint8] = self._read_image(index, side)
         return image
 
-    def K(self, index: int, side: str = LEFT) -> Array:
+    def K(self, index: int, side: str = LEFT) -> two_view_geometry.Array:
         """(3, 3) float64."""
         return np.asarray(self.recording.camera(index, side).K.numpy(), dtype=np.float64)
 
     @cached_property
     def grain_px(self) -> float:
         """Pixels of these images per pixel of the image for features."""
-        return max(1.0, self.recording.camera(self.anchors[0]).width / MAX_WIDTH)
+        return max(1.0, self.recording.camera(self.anchors[0]).width / two_view_geometry.MAX_WIDTH)
 
     def depth(self, index: int) -> NDArray[np.float32] | None:
         """Return (H, W) ground truth of the left camera, 0 where invalid or if constant; None without a map."""
@@ -185,11 +172,13 @@ class RecordingSurvey:
         is_valid = known.any() and float(np.ptp(depth[known])) > 0
         return np.where(known & is_valid, depth, 0).astype(np.float32)
 
-    def features(self, index: int, side: str = LEFT) -> SiftFeatures:
+    def features(self, index: int, side: str = LEFT) -> two_view_geometry.SiftFeatures:
         """Return the SIFT features of an image, computed once."""
         key = (index, side)
         if key not in self._features:
-            self._features[key] = detect_features(self.image(index, side), self.recording.ignored(side))
+            self._features[key] = two_view_geometry.detect_features(
+                self.image(index, side), self.recording.ignored(side)
+            )
         return self._features[key]
 
     @cached_property
@@ -201,23 +190,25 @@ class RecordingSurvey:
 
     def match_pair(self, index: int, shift: int = 0) -> PairMatches:
         """Match the left image of a frame to the right image `shift` frames later."""
-        return PairMatches(index, match_features(self.features(index), self.features(index + shift, RIGHT)))
+        return PairMatches(
+            index, two_view_geometry.match_features(self.features(index), self.features(index + shift, RIGHT))
+        )
 
     def match_shifted(self, shift: int) -> list[PairMatches]:
         """Match the left image at each anchor to the right image `shift` frames later, if there is one."""
         return [self.match_pair(i, shift) for i in self.anchors if 0 <= i + shift < self.length]
 
-    def rig_depth(self, pair: PairMatches) -> Array:
+    def rig_depth(self, pair: PairMatches) -> two_view_geometry.Array:
         """Return (M,) depth of the left points by the rig; 0 off the epipolar line or for a small disparity."""
         rig = self.K(pair.index), self.K(pair.index, RIGHT), self.T_right_left
-        z, z_right = triangulate(pair.matches.first_px, pair.matches.second_px, *rig)
-        distances_px = epipolar_distance_px(pair.matches.first_px, pair.matches.second_px, *rig)
+        z, z_right = two_view_geometry.triangulate(pair.matches.first_px, pair.matches.second_px, *rig)
+        distances_px = two_view_geometry.epipolar_distance_px(pair.matches.first_px, pair.matches.second_px, *rig)
         clear = np.abs(pair.disparity_px) > MIN_RIG_DISPARITY_PX * self.grain_px
         good = (distances_px < MAX_RIG_EPIPOLAR_PX * self.grain_px) & (z > 0) & (z_right > 0) & clear
         return np.where(good, z, 0.0)
 
     @property
-    def row_offsets_px(self) -> Array:
+    def row_offsets_px(self) -> two_view_geometry.Array:
         """Return y_left - y_right of all matches of the pairs."""
         return np.concatenate([pair.matches.first_px[:, 1] - pair.matches.second_px[:, 1] for pair in self.pairs])
 
@@ -249,12 +240,12 @@ class RecordingSurvey:
         if pair is not None:
             by_row = dict(zip(pair.matches.first_index.tolist(), self.rig_depth(pair).tolist(), strict=True))
             rig_depth = np.array([by_row.get(row, 0.0) for row in matches.first_index.tolist()])
-            by_rig = estimate_metric_motion(*pixels, rig_depth, *cameras, grain_px=self.grain_px)
+            by_rig = two_view_geometry.estimate_metric_motion(*pixels, rig_depth, *cameras, grain_px=self.grain_px)
         second_px = self.see_by_first(pixels[1], *cameras)
-        by_matches = estimate_motion(pixels[0], second_px, cameras[0], grain_px=self.grain_px)
+        by_matches = two_view_geometry.estimate_motion(pixels[0], second_px, cameras[0], grain_px=self.grain_px)
         if (truth := self.depth(first)) is not None:
             known = sample_depth(truth, matches.first_px)
-            by_depth = estimate_metric_motion(*pixels, known, *cameras, grain_px=self.grain_px)
+            by_depth = two_view_geometry.estimate_metric_motion(*pixels, known, *cameras, grain_px=self.grain_px)
             counted = (known > 0) & by_matches.inliers if by_matches is not None else np.zeros(len(known), bool)
             if counted.sum() >= ENOUGH_DEPTH_POINTS:
                 explains = float(by_depth.inliers[counted].mean()) if by_depth is not None else 0.0
@@ -263,39 +254,41 @@ class RecordingSurvey:
         return Step(first, second, matches, by_matches, by_rig, by_depth, explains, given, self.grain_px, rig_depth)
 
     @staticmethod
-    def see_by_first(second_px: Array, K_first: Array, K_second: Array) -> Array:
+    def see_by_first(
+        second_px: two_view_geometry.Array, K_first: two_view_geometry.Array, K_second: two_view_geometry.Array
+    ) -> two_view_geometry.Array:
         """Return (M, 2) the pixels of the second frame as the first frame's camera would see their rays."""
         if np.array_equal(K_first, K_second):
             return second_px
         change = K_first @ np.linalg.inv(K_second)
         return np.asarray(second_px @ change[:2, :2].T + change[:2, 2])
 
-    def given_motion(self, first: int, second: int) -> Array | None:
+    def given_motion(self, first: int, second: int) -> two_view_geometry.Array | None:
         """Return (4, 4) T_second_first from the poses; None if one is missing or not finite."""
         T_world_first, T_world_second = (self.recording.T_world_camera(i, LEFT) for i in (first, second))
         if T_world_first is None or T_world_second is None or not np.isfinite([T_world_first, T_world_second]).all():
             return None
         return np.asarray(np.linalg.solve(T_world_second, T_world_first), dtype=np.float64)
 
-    def _find_second_frame(self, first: int) -> tuple[int, FeatureMatches] | None:
+    def _find_second_frame(self, first: int) -> tuple[int, two_view_geometry.FeatureMatches] | None:
         """Find a later frame (at the end an earlier one) with enough displacement and matches."""
         if self.length == 1:
             return None
         neighbor = first + 1 if first + 1 < self.length else first - 1
-        flow = median_flow_px(shrink_to_gray(self.image(first)), shrink_to_gray(self.image(neighbor)))
+        flow = two_view_geometry.median_flow_px(shrink_to_gray(self.image(first)), shrink_to_gray(self.image(neighbor)))
         wanted = MIN_DISPLACEMENT_SHARE * FLOW_WIDTH / max(flow or 0.0, 1e-3)
         widest = next((gap for gap in GAPS if gap >= wanted), GAPS[-1])
         for gap in reversed(GAPS[: GAPS.index(widest) + 1]):
             second = first + gap if first + gap < self.length else first - gap
             if second >= 0:
-                matches = match_features(self.features(first), self.features(second))
+                matches = two_view_geometry.match_features(self.features(first), self.features(second))
                 if len(matches) >= ENOUGH_MATCHES:
                     min_px = MIN_DISPLACEMENT_SHARE / 3 * self.image(first).shape[1]
                     return (second, matches) if matches.displacement_px > min_px else None
         return None
 
 
-def sample_depth(depth: NDArray[np.float32], pixels: Array) -> Array:
+def sample_depth(depth: NDArray[np.float32], pixels: two_view_geometry.Array) -> two_view_geometry.Array:
     """Return (M,) the nearest depth within DEPTH_RADIUS_PX; 0 if unknown, or between two surfaces (10 % apart)."""
     height, width = depth.shape
     reach = range(-DEPTH_RADIUS_PX, DEPTH_RADIUS_PX + 1)

@@ -74,12 +74,7 @@ class ScaleError:
 
 
 def find_known_mistake(source: LengthSource, factor: float | None, *, is_focal_right: bool = False) -> str:
-    """Return the case of the known mistake with this factor; empty without one. is_focal_right: leave out fx mistakes.
-
-    Examples:
-        >>> find_known_mistake(LengthSource.POSES, 100.4)
-        'centimetres'
-    """
+    """Return the case of the known mistake with this factor, or "". is_focal_right: leave out fx mistakes."""
     if factor is None:
         return ""
     factors = {name: case.factor for name, case in CATALOG[CODES[source]].cases.items() if case.factor}

@@ -15,34 +15,16 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.types import DepthScale
-from stadia.files.array_files import (
-    MAX_STACK_BYTES,
-    StackedArray,
-    list_npz_arrays,
-    open_npy,
-    open_npz,
-    read_npy,
-    read_npz,
-)
+from stadia.files import array_files, image_io
 from stadia.files.atomic_files import open_atomic
-from stadia.files.image_io import (
-    FLOAT_SUFFIXES,
-    MAX_IMAGE_BYTES,
-    MAX_PIXELS,
-    PNG_SIGNATURE,
-    decode_image,
-    parse_image_header,
-    read_float_image,
-    write_image,
-)
 from stadia.files.input_files import read_bytes
 from stadia.files.paths import natural_sort_key
 
 PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is unknown
-SUFFIXES = (".npz", ".npy", *FLOAT_SUFFIXES, ".png")  # the most precise first
+SUFFIXES = (".npz", ".npy", *image_io.FLOAT_SUFFIXES, ".png")  # the most precise first
 INTEGER_SUFFIXES = (".png", ".tiff", ".tif")  # files that may have integers, with a factor as unit
 EXPECTED = "uint16 .png or .tiff, .npz, .npy, .pfm or .exr"
-MAX_BYTES = 8 * MAX_PIXELS  # of one map: MAX_PIXELS values of float64
+MAX_BYTES = 8 * image_io.MAX_PIXELS  # of one map: MAX_PIXELS values of float64
 
 DEPTH_KEYS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "depth_m",
@@ -64,7 +46,7 @@ _ROWS = 64  # rows of a map that are scaled at once, to save memory
 class StackedMap:
     """One of the maps (N, H, W) of a file."""
 
-    stack: StackedArray
+    stack: array_files.StackedArray
     index: int
 
     def __str__(self) -> str:
@@ -141,13 +123,13 @@ def _list_maps(path: Path) -> dict[str, DepthFile]:
     """
     match path.suffix.lower():
         case ".npy":
-            stack = open_npy(path)
+            stack = array_files.open_npy(path)
         case ".npz":
-            names = list_npz_arrays(path, max_bytes=MAX_STACK_BYTES)
+            names = array_files.list_npz_arrays(path, max_bytes=array_files.MAX_STACK_BYTES)
             known = [name for name in names if name in DEPTH_KEYS.values()] or names
             if len(known) != 1:
                 return {path.stem: path}
-            stack = open_npz(path, known[0])
+            stack = array_files.open_npz(path, known[0])
         case _:
             return {path.stem: path}
     shape = stack.shape
@@ -170,12 +152,6 @@ def pair_stacks(
     """Return both with equal names and a note, if one is a stack: its maps belong to the other's files in order.
 
     Raises DataError if their numbers differ.
-
-    Examples:
-        >>> stack = StackedArray(Path("all.npy"), (2, 4, 5), np.dtype(np.float32))
-        >>> maps = {f"{index:06d}": StackedMap(stack, index) for index in range(2)}
-        >>> list(pair_stacks(maps, {"frame10": Path("frame10.png"), "frame9": Path("frame9.png")})[0])
-        ['frame9', 'frame10']
     """
     of_predicted, of_truth = _find_stack(predicted), _find_stack(truth)
     if (stack := of_predicted or of_truth) is None:
@@ -191,12 +167,12 @@ def pair_stacks(
     return (maps, truth, note) if of_predicted else (predicted, maps, note)
 
 
-def _find_stack(files: Mapping[str, DepthFile]) -> StackedArray | None:
+def _find_stack(files: Mapping[str, DepthFile]) -> array_files.StackedArray | None:
     first = next(iter(files.values()), None)
     return first.stack if isinstance(first, StackedMap) else None
 
 
-def _make_count_error(stack: StackedArray, other: int) -> DataError:
+def _make_count_error(stack: array_files.StackedArray, other: int) -> DataError:
     """Return the error of a stack with another number of maps."""
     fix = "write one map for each of them, in the order of their names"
     if stack.shape[-1] == other:
@@ -237,11 +213,11 @@ def _read_file(path: Path, key: str) -> NDArray[Any]:
         case ".png":
             return _read_png(path)
         case ".tiff" | ".tif" | ".pfm" | ".exr":
-            return read_float_image(path)
+            return image_io.read_float_image(path)
         case ".npz":
             return _read_npz(path, key)
         case ".npy":
-            return read_npy(path, max_bytes=MAX_BYTES)
+            return array_files.read_npy(path, max_bytes=MAX_BYTES)
         case ".jpg" | ".jpeg":
             raise _jpeg_depth(path)
         case suffix:
@@ -266,10 +242,6 @@ def describe_normalization(values: NDArray[np.floating], png_per_metre: float = 
     """Return the range of a map that spans exactly 0 to 1, 255 or 65535, as display images do; otherwise None.
 
     Holes and saturated pixels have these values, too, but are many.
-
-    Examples:
-        >>> describe_normalization(np.linspace(0, 1, 5000).reshape(50, 100))
-        '0 to 1'
     """
     low, high = float(values.min()), float(values.max())
     tops = {"0 to 1": 1.0, "0 to 255": 255.0, "0 to 65535": GREATEST_INTEGER / png_per_metre}
@@ -285,7 +257,7 @@ def list_arrays(path: DepthFile) -> tuple[str, ...]:
     """Return the names of the arrays in an .npz; empty for other formats. Raises DataError if it is damaged."""
     if isinstance(path, StackedMap) or path.suffix.lower() != ".npz":
         return ()
-    return list_npz_arrays(path, max_bytes=MAX_BYTES)
+    return array_files.list_npz_arrays(path, max_bytes=MAX_BYTES)
 
 
 def _jpeg_depth(path: Path) -> DataError:
@@ -295,15 +267,17 @@ def _jpeg_depth(path: Path) -> DataError:
 
 def _read_png(path: Path) -> NDArray[np.uint16]:
     expected = "a uint16 PNG"
-    data = read_bytes(path, expected=expected, max_bytes=MAX_IMAGE_BYTES)
-    if not data.startswith(PNG_SIGNATURE):
+    data = read_bytes(path, expected=expected, max_bytes=image_io.MAX_IMAGE_BYTES)
+    if not data.startswith(image_io.PNG_SIGNATURE):
         found = "a file without a PNG's signature"
         raise DataError(path, found=found, expected=expected, fix="write or copy it again")
-    header = parse_image_header(data)
+    header = image_io.parse_image_header(data)
     if header is not None and 0 < header.bits < 16:
         fix = "that is a display image; store depth"
         raise DataError(path, found=f"an {header.bits}-bit image", expected="a 16-bit PNG of depth", fix=fix)
-    stored = decode_image(path, data, cv2.IMREAD_UNCHANGED, expected="a whole file", fix="write or copy it again")
+    stored = image_io.decode_image(
+        path, data, cv2.IMREAD_UNCHANGED, expected="a whole file", fix="write or copy it again"
+    )
     if stored.ndim != 2:
         found, fix = f"{stored.shape[2]} channels", "store depth as one uint16 channel"
         raise DataError(path, found=found, expected="one channel", fix=fix)
@@ -311,12 +285,12 @@ def _read_png(path: Path) -> NDArray[np.uint16]:
 
 
 def _read_npz(path: Path, key: str) -> NDArray[np.generic]:
-    names = list_npz_arrays(path, max_bytes=MAX_BYTES)
+    names = array_files.list_npz_arrays(path, max_bytes=MAX_BYTES)
     if key not in names and len(names) != 1:
         expected, fix = f"'{key}', or only one array", f"name the map '{key}'"
         raise DataError(path, found=f"arrays {list(names)}", expected=expected, fix=fix)
     name = key if key in names else names[0]
-    return read_npz(path, only=(name,), max_bytes=MAX_BYTES)[name]
+    return array_files.read_npz(path, only=(name,), max_bytes=MAX_BYTES)[name]
 
 
 def write_depth_png(path: str | Path, depth: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> None:
@@ -329,7 +303,7 @@ def write_depth_png(path: str | Path, depth: NDArray[np.floating], png_per_metre
         np.clip(np.rint(scaled, out=scaled), 1, 65535, out=scaled)
         scaled[~(rows > 0)] = 0
         stored[start : start + _ROWS] = scaled
-    write_image(path, stored)
+    image_io.write_image(path, stored)
 
 
 def write_depth_map(path: str | Path, **arrays: NDArray) -> None:

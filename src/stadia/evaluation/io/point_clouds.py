@@ -107,12 +107,7 @@ def color_points(
 
 
 def find_edges(depth: NDArray[np.floating], ratio: float) -> NDArray[np.bool_]:
-    """Return where depth (H, W) jumps to a neighbor by more than a ratio of the nearer one.
-
-    Examples:
-        >>> find_edges(np.array([[1.0, 1.0, 2.0]]), 0.1).tolist()
-        [[False, True, True]]
-    """
+    """Return where depth (H, W) jumps to a neighbor by more than a ratio of the nearer one."""
     edges = np.zeros(depth.shape, np.bool_)
     for axis in (0, 1):
         before = depth[:-1] if axis == 0 else depth[:, :-1]

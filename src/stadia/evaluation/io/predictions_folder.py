@@ -19,17 +19,7 @@ from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation.background import MAX_WAITING, run_behind
 from stadia.evaluation.frame_preparation import Listener, Network, PredictedFrame
-from stadia.evaluation.io.depth_files import (
-    DEPTH_KEYS,
-    PNG_PER_METRE,
-    UNCERTAINTY_KEY,
-    DepthFile,
-    find_depth_files,
-    list_arrays,
-    read_depth_map,
-    write_depth_map,
-    write_depth_png,
-)
+from stadia.evaluation.io import depth_files
 from stadia.evaluation.io.predictions_record import (
     RECORD,
     TRAJECTORY,
@@ -72,7 +62,7 @@ class Predictions:
     """
 
     folder: Path
-    files: Mapping[str, DepthFile]
+    files: Mapping[str, depth_files.DepthFile]
     depth_scale: DepthScale
     record: PredictionsRecord | None
     crop: str = "none"
@@ -95,7 +85,7 @@ class Predictions:
         folder = Path(folder)
         if folder.name == "depth" and (folder.resolve().parent / RECORD).exists():
             folder = folder.resolve().parent  # its record has the depth scale
-        files, record = find_depth_files(folder), read_record(folder)
+        files, record = depth_files.find_depth_files(folder), read_record(folder)
         if record is None:
             return cls(folder, files, depth_scale or DepthScale.METRES, None, crop or "none", factor)
         for what, requested, recorded in (
@@ -114,19 +104,25 @@ class Predictions:
             raise DataError(folder, found=found, expected="every entry of predictions.json", fix="predict again")
         return cls(folder, {name: files[name] for name in record.entries}, record.depth_scale, record, record.crop)
 
-    def read(self, name: str, *, png_per_metre: float = PNG_PER_METRE) -> NDArray[np.floating]:
+    def read(self, name: str, *, png_per_metre: float = depth_files.PNG_PER_METRE) -> NDArray[np.floating]:
         """Read (h, w): depth or inverse depth, by the depth scale. png_per_metre: for other programs' PNG."""
         unit = self.integers_per_metre(png_per_metre)
-        return read_depth_map(self.files[name], key=DEPTH_KEYS[self.depth_scale], png_per_metre=unit)
+        return depth_files.read_depth_map(
+            self.files[name], key=depth_files.DEPTH_KEYS[self.depth_scale], png_per_metre=unit
+        )
 
     def integers_per_metre(self, png_per_metre: float) -> float:
         """Return the number of integers a metre: of stadia's PNG, `factor`, or the protocol's."""
-        return PNG_PER_METRE if self.record is not None else self.factor or png_per_metre
+        return depth_files.PNG_PER_METRE if self.record is not None else self.factor or png_per_metre
 
     def log_uncertainty(self, name: str) -> NDArray[np.floating] | None:
         """Read (h, w) log uncertainty of an entry; None without one."""
         path = self.files[name]
-        return read_depth_map(path, key=UNCERTAINTY_KEY) if UNCERTAINTY_KEY in list_arrays(path) else None
+        return (
+            depth_files.read_depth_map(path, key=depth_files.UNCERTAINTY_KEY)
+            if depth_files.UNCERTAINTY_KEY in depth_files.list_arrays(path)
+            else None
+        )
 
     def check_made_by(self, provenance: Provenance, fingerprint: str, entries: Sequence[str]) -> None:
         """Raise ProtocolError for predictions of another checkpoint, configuration, recording or set of frames."""
@@ -287,13 +283,13 @@ def _write_maps(folder: str, predicted: PredictedFrame) -> None:
     values = predicted.inverse_depth if affine else predicted.depth()
     if predicted.depth_scale is DepthScale.AFFINE_DEPTH:
         values = -values
-    arrays: dict[str, NDArray] = {DEPTH_KEYS[predicted.depth_scale]: values, "K": predicted.K}
+    arrays: dict[str, NDArray] = {depth_files.DEPTH_KEYS[predicted.depth_scale]: values, "K": predicted.K}
     if predicted.log_uncertainty is not None:
-        arrays[UNCERTAINTY_KEY] = predicted.log_uncertainty
+        arrays[depth_files.UNCERTAINTY_KEY] = predicted.log_uncertainty
     name = predicted.frame.name
-    write_depth_map(join_name(folder, f"{name}.npz"), **arrays)
+    depth_files.write_depth_map(join_name(folder, f"{name}.npz"), **arrays)
     if not affine:
-        write_depth_png(join_name(folder, f"{name}.png"), predicted.depth_at_image())
+        depth_files.write_depth_png(join_name(folder, f"{name}.png"), predicted.depth_at_image())
 
 
 def _check_writable(out: Path, record: PredictionsRecord, further: Collection[str]) -> None:

@@ -158,12 +158,7 @@ _SPARSE = 0.3  # share of scored pixels of sparse ground truth
 
 
 def draw_error_map(errors: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return (H, W, 3) of relative errors (H, W): dark = 0, bright = TOP and above, gray if not scored.
-
-    Examples:
-        >>> draw_error_map(np.array([[np.nan, 0.0], [1.0, 0.2]])).shape
-        (2, 2, 3)
-    """
+    """Return (H, W, 3) of relative errors (H, W): dark = 0, bright = TOP and above, gray if not scored."""
     known = np.isfinite(errors)
     values = np.where(known, errors, 0.0).astype(np.float32)
     if known.mean() < _SPARSE:

@@ -25,20 +25,8 @@ from stadia.files.atomic_files import write_text
 from stadia.files.input_files import parse_integer, read_text
 from stadia.files.paths import expand_home
 from stadia.geometry.rasterizer import Silhouette, compute_visible_masks, draw_silhouette
+from stadia.objectpose.data import object_labels
 from stadia.objectpose.data.bop_models import BopModel, Vector3, read_bop_json, read_bop_model
-from stadia.objectpose.data.object_labels import (
-    BACKGROUND,
-    EstimatedBox,
-    ObjectBox,
-    ObjectImages,
-    ObjectLabel,
-    ObjectLabels,
-    Points,
-    check_pose,
-    check_rotation,
-    check_visible_size,
-    merge_masks,
-)
 
 PIXEL_CENTER_OFFSET = 0.5
 """BOP counts pixels from the corner of the top-left pixel, stadia from its center (experiments/bop_masks.py)."""
@@ -71,7 +59,7 @@ class _Image:
     scene_id: int
     im_id: int
     file: Path
-    K: Points
+    K: object_labels.Points
     poses: tuple[_PoseEntry, ...]
 
     @property
@@ -121,7 +109,7 @@ def _read_masks(files: list[Path], camera: Camera, drawn: NDArray[np.bool_]) -> 
     return masks
 
 
-class BopImages(ObjectImages):
+class BopImages(object_labels.ObjectImages):
     """Annotated images of one split of a BOP dataset.
 
     models: by BOP's object number.  ids: (scene, image) of each image.
@@ -133,7 +121,7 @@ class BopImages(ObjectImages):
     ) -> None:
         self.name, self.models, self._all, self.targets = name, models, images, targets
         self.ids = [(image.scene_id, image.im_id) for image in images]
-        self.classes = (BACKGROUND, *(models[number].name for number in sorted(models)))
+        self.classes = (object_labels.BACKGROUND, *(models[number].name for number in sorted(models)))
 
     @classmethod
     def open(cls, dataset: Path, split: str = "test", only: Collection[tuple[int, int]] | None = None) -> BopImages:
@@ -185,18 +173,18 @@ class BopImages(ObjectImages):
     def camera(self, index: int) -> Camera:
         return Camera(torch.from_numpy(self._all[index].K), *self.image_size(index))
 
-    def poses(self, index: int) -> list[tuple[BopModel, Points]]:
+    def poses(self, index: int) -> list[tuple[BopModel, object_labels.Points]]:
         """Return each annotated object of an image with its T_camera_object."""
         one = self._all[index]
         found = []
         for number, pose in enumerate(one.poses):
             path = one.scene_folder / "scene_gt.json"
             what = f"{path}: scene {one.scene_id}, image {one.im_id}, instance {number}"
-            R = check_rotation(what, np.reshape(pose.cam_R_m2c, (3, 3)))
-            T_camera_model = check_pose(what, R, np.array(pose.cam_t_m2c) / 1000)
+            R = object_labels.check_rotation(what, np.reshape(pose.cam_R_m2c, (3, 3)))
+            T_camera_model = object_labels.check_pose(what, R, np.array(pose.cam_t_m2c) / 1000)
             model = self.models[pose.obj_id]
             T = T_camera_model @ np.linalg.inv(model.T_object_model)
-            check_visible_size(what, T, model.size_m, one.K)
+            object_labels.check_visible_size(what, T, model.size_m, one.K)
             found.append((model, T))
         return found
 
@@ -222,17 +210,19 @@ class BopImages(ObjectImages):
             for model, T in self.poses(index)
         ]
 
-    def labels(self, index: int) -> ObjectLabels:
+    def labels(self, index: int) -> object_labels.ObjectLabels:
         """Return labels with masks of mask_visib/, or rendered ones."""
         camera, shapes = self.camera(index), self.silhouettes(index)
         files = self._mask_files(index)
         drawn = compute_visible_masks(shapes, camera.height, camera.width)
         masks = _read_masks(files, camera, drawn) if files else drawn
         objects = tuple(
-            ObjectLabel(self.classes.index(model.name), T, model.size_m, model.symmetry, int(mask.sum()), shape.full_px)
+            object_labels.ObjectLabel(
+                self.classes.index(model.name), T, model.size_m, model.symmetry, int(mask.sum()), shape.full_px
+            )
             for (model, T), mask, shape in zip(self.poses(index), masks, shapes, strict=True)
         )
-        return ObjectLabels(merge_masks(self.file(index), masks), objects)
+        return object_labels.ObjectLabels(object_labels.merge_masks(self.file(index), masks), objects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +237,7 @@ class BopResult:
     im_id: int
     obj_id: int
     score: float
-    T_camera_model: Points
+    T_camera_model: object_labels.Points
     time_s: float = -1.0
 
 
@@ -261,10 +251,12 @@ def ground_truth_results(images: BopImages, at_least_visible_px: int = 1) -> lis
     return found
 
 
-def to_boxes(results: Iterable[BopResult], images: BopImages, what: object = "results") -> list[list[EstimatedBox]]:
+def to_boxes(
+    results: Iterable[BopResult], images: BopImages, what: object = "results"
+) -> list[list[object_labels.EstimatedBox]]:
     """Return the estimated boxes of each image, with the sizes of BOP's meshes. Raises DataError that names `what`."""
     results = list(results)
-    found: dict[tuple[int, int], list[EstimatedBox]] = {ids: [] for ids in images.ids}
+    found: dict[tuple[int, int], list[object_labels.EstimatedBox]] = {ids: [] for ids in images.ids}
     scenes = sorted({scene for scene, _ in found})
     _check_known(what, "scene", {result.scene_id for result in results}, scenes, f"those of {images.name}")
     for scene in scenes:
@@ -277,7 +269,7 @@ def to_boxes(results: Iterable[BopResult], images: BopImages, what: object = "re
     for result in results:
         model = images.models[result.obj_id]
         T = result.T_camera_model @ np.linalg.inv(model.T_object_model)
-        box = ObjectBox(images.classes.index(model.name), T, model.size_m, model.symmetry)
+        box = object_labels.ObjectBox(images.classes.index(model.name), T, model.size_m, model.symmetry)
         found[result.scene_id, result.im_id].append((box, result.score))
     return list(found.values())
 
@@ -303,7 +295,9 @@ def write_results(path: Path, results: Iterable[BopResult]) -> None:
     rows = [RESULTS_HEADER]
     for result in every:
         what = f"{path}: scene {result.scene_id}, image {result.im_id}, object {result.obj_id}"
-        T = check_pose(what, check_rotation(what, result.T_camera_model[:3, :3]), result.T_camera_model[:3, 3])
+        T = object_labels.check_pose(
+            what, object_labels.check_rotation(what, result.T_camera_model[:3, :3]), result.T_camera_model[:3, 3]
+        )
         pose = ",".join(" ".join(map(repr, part.ravel().tolist())) for part in (T[:3, :3], 1000 * T[:3, 3]))
         score = _check_score(what, float(result.score))
         rows.append(f"{result.scene_id},{result.im_id},{result.obj_id},{score!r},{pose},{float(result.time_s)!r}")
@@ -334,7 +328,7 @@ def _parse_result(what: str, line: str) -> BopResult:
         found = f"time {time_s}"
         raise DataError(what, found=found, expected="seconds, or -1 if it was not measured")
     _check_score(what, score)
-    T_camera_model = check_pose(what, check_rotation(what, R.reshape(3, 3)), t_mm / 1000)
+    T_camera_model = object_labels.check_pose(what, object_labels.check_rotation(what, R.reshape(3, 3)), t_mm / 1000)
     return BopResult(scene_id, im_id, obj_id, score, T_camera_model, time_s)
 
 

@@ -28,8 +28,7 @@ _TYPES = {
 _MAX_BYTES = 128 << 20
 _INDEX_NAMES = ("vertex_indices", "vertex_index")
 
-PlyProperty = tuple[str, str, str]
-"""Name, type, and the type of its length; the latter is empty if it is not a list."""
+PlyProperty = tuple[str, str, str]  # name, type, and the type of its length; the latter is empty if it is not a list
 
 
 def read_ply(path: Path) -> tuple[Points, NDArray[np.int32]]:

@@ -20,26 +20,15 @@ from stadia.datasets.image_files import read_raw_depth_png, read_rgb
 from stadia.files.input_files import name_parser_errors, read_text
 from stadia.files.paths import expand_home, natural_sort_key, safe_join
 from stadia.geometry.align import umeyama_ransac
-from stadia.objectpose.data.object_labels import (
-    BACKGROUND,
-    UNLABELED,
-    ObjectImages,
-    ObjectLabel,
-    ObjectLabels,
-    Points,
-    SymmetryLabel,
-    UnlabeledObject,
-)
+from stadia.objectpose.data import object_labels
 
-FOLDER = "obj_models"
-"""Folder of the models next to the images, with parts such as real_test and val."""
+FOLDER = "obj_models"  # folder of the models next to the images, with parts such as real_test and val
 
 MAX_BYTES = 128 << 20
 RIM_SHARE = 0.1  # of a mug's height, from above, where its body is without its handle
 MIN_HANDLE_OFFSET = 0.02  # of the box's diagonal, between the middle of the rim and that of the box, with a handle
 MIN_BEYOND_BODY = 1.05  # distance from the axis, over the body's radius, from which a point is of the handle
-MIN_HANDLE_PX = 4
-"""Visible pixels of a handle that break the symmetry of a mug, as in TableWorld."""
+MIN_HANDLE_PX = 4  # visible pixels of a handle that break the symmetry of a mug, as in TableWorld
 
 
 @dataclass(frozen=True)
@@ -51,20 +40,14 @@ class NocsModel:
     handle_side: 1 or -1, the side of the axis of a mug's handle; 0 without one.
     """
 
-    extent: Points
+    extent: object_labels.Points
     axis_x: float
     radius: float
     handle_side: int
 
     @classmethod
-    def from_vertices(cls, vertices: Points) -> NocsModel:
-        """Return the model of vertices (V, 3), in any unit.
-
-        Examples:
-            >>> corners = np.array([[x, y, z] for x in (0, 3) for y in (0, 4) for z in (0, 12)], float)
-            >>> NocsModel.from_vertices(corners).extent.round(3).tolist()
-            [0.231, 0.308, 0.923]
-        """
+    def from_vertices(cls, vertices: object_labels.Points) -> NocsModel:
+        """Return the model of vertices (V, 3), in any unit."""
         low, high = vertices.min(0), vertices.max(0)
         diagonal = float(np.linalg.norm(high - low))
         own = (vertices - (low + high) / 2) / diagonal
@@ -74,7 +57,7 @@ class NocsModel:
         side = int(-np.sign(axis_x)) if abs(axis_x) > MIN_HANDLE_OFFSET else 0
         return cls(extent, axis_x, float(np.abs(own[:, 2]).max()), side)
 
-    def shows_handle(self, coordinates: Points) -> bool:
+    def shows_handle(self, coordinates: object_labels.Points) -> bool:
         """Return whether visible points (N, 3), in normalized coordinates about 0, show the handle."""
         beyond = self.handle_side * (coordinates[:, 0] - self.axis_x) > MIN_BEYOND_BODY * self.radius
         return bool(self.handle_side) and int(beyond.sum()) >= MIN_HANDLE_PX
@@ -111,7 +94,7 @@ def read_vertices(path: Path) -> NDArray[np.float64]:
     return vertices
 
 
-CLASSES = (BACKGROUND, "bottle", "bowl", "camera", "can", "laptop", "mug")
+CLASSES = (object_labels.BACKGROUND, "bottle", "bowl", "camera", "can", "laptop", "mug")
 _REVOLUTION_CLASSES = {"bottle", "bowl", "can"}  # also a mug with a hidden handle, where its model is there
 
 K_CAMERA = np.array([[577.5, 0.0, 319.5], [0.0, 577.5, 239.5], [0.0, 0.0, 1.0]])
@@ -124,7 +107,7 @@ _MAX_POINTS = 600
 _MIN_PX = 20
 
 
-def read_coordinates(path: Path) -> Points:
+def read_coordinates(path: Path) -> object_labels.Points:
     """Return (H, W, 3) of a _coord.png in [0, 1] about 0.5: x to the object's right, y up, z to its front."""
     coordinates = read_rgb(path).astype(np.float64) / 255
     coordinates[..., 2] = 1 - coordinates[..., 2]
@@ -140,8 +123,8 @@ def read_depth(path: Path) -> NDArray[np.float32]:
 
 
 def recover_pose(
-    coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_], K: Points, seed: int
-) -> tuple[Points, float]:
+    coordinates: object_labels.Points, depth_m: NDArray, mask: NDArray[np.bool_], K: object_labels.Points, seed: int
+) -> tuple[object_labels.Points, float]:
     """Estimate T_camera_object (4, 4) and the box's diagonal from coordinates (H, W, 3), depth and mask (H, W).
 
     Raises GeometryError if too few pixels have depth or agree, or if the object would be behind the camera.
@@ -195,7 +178,7 @@ def read_model_names(path: Path) -> dict[int, tuple[str, ...]]:
     return {int(words[0]): tuple(words[2:]) for words in lines}
 
 
-class NocsImages(ObjectImages):
+class NocsImages(object_labels.ObjectImages):
     """Images of a folder and its subfolders (CAMERA/train, real_test).
 
     Without obj_models next to the images, `size_m` covers only the visible part.
@@ -206,7 +189,7 @@ class NocsImages(ObjectImages):
     def __init__(self, name: str, stems: list[Path], models: Path | None = None) -> None:
         self.name, self._stems, self._models = name, stems, models
         self._known: dict[tuple[str, ...], NocsModel | None] = {}
-        self._cache: dict[int, tuple[dict[int, ObjectLabel], list[UnlabeledObject]]] = {}
+        self._cache: dict[int, tuple[dict[int, object_labels.ObjectLabel], list[object_labels.UnlabeledObject]]] = {}
 
     @classmethod
     def open(cls, dataset: Path, split: str = ".") -> NocsImages:
@@ -245,17 +228,17 @@ class NocsImages(ObjectImages):
         height, width = self.image(index).shape[:2]
         return Camera(torch.from_numpy(K_CAMERA if rendered else K_REAL), height, width)
 
-    def labels(self, index: int) -> ObjectLabels:
+    def labels(self, index: int) -> object_labels.ObjectLabels:
         found, left_out = self._recover(index)
         mask = self._mask(index)
         instance = np.zeros(mask.shape, np.int32)
         for place, number in enumerate(found, start=1):
             instance[mask == number] = place
         for unlabeled in left_out:
-            instance[mask == unlabeled.number] = UNLABELED
-        return ObjectLabels(instance, tuple(found.values()))
+            instance[mask == unlabeled.number] = object_labels.UNLABELED
+        return object_labels.ObjectLabels(instance, tuple(found.values()))
 
-    def left_out(self, index: int) -> list[UnlabeledObject]:
+    def left_out(self, index: int) -> list[object_labels.UnlabeledObject]:
         """Return objects of known classes without a pose, by number in _mask.png."""
         return self._recover(index)[1]
 
@@ -269,7 +252,7 @@ class NocsImages(ObjectImages):
     def _mask(self, index: int) -> NDArray[np.int32]:
         return read_rgb(self._path(index, "_mask.png"))[..., 0].astype(np.int32)
 
-    def _recover(self, index: int) -> tuple[dict[int, ObjectLabel], list[UnlabeledObject]]:
+    def _recover(self, index: int) -> tuple[dict[int, object_labels.ObjectLabel], list[object_labels.UnlabeledObject]]:
         if index in self._cache:
             return self._cache[index]
         kinds, rendered = read_meta(self._path(index, "_meta.txt"))
@@ -284,28 +267,28 @@ class NocsImages(ObjectImages):
         if unknown:
             path = self._path(index, "_mask.png")
             raise DataError(path, found=f"object {min(unknown)}", expected="those of _meta.txt", fix="copy it again")
-        labels: dict[int, ObjectLabel] = {}
-        left_out: list[UnlabeledObject] = []
+        labels: dict[int, object_labels.ObjectLabel] = {}
+        left_out: list[object_labels.UnlabeledObject] = []
         for number, kind in kinds.items():
             own = mask == number
             if kind == 0:
                 continue
             if not own.any():
-                left_out.append(UnlabeledObject(number, "no pixel shows it", 0))
+                left_out.append(object_labels.UnlabeledObject(number, "no pixel shows it", 0))
                 continue
             try:
                 T_camera_object, diagonal_m = recover_pose(
                     coordinates, depth, own, K, derive_seed(0, "nocs", index, number)
                 )
             except GeometryError as error:
-                left_out.append(UnlabeledObject(number, str(error), int(own.sum())))
+                left_out.append(object_labels.UnlabeledObject(number, str(error), int(own.sum())))
                 continue
-            symmetry: SymmetryLabel = "revolution" if CLASSES[kind] in _REVOLUTION_CLASSES else "none"
+            symmetry: object_labels.SymmetryLabel = "revolution" if CLASSES[kind] in _REVOLUTION_CLASSES else "none"
             size = 2 * np.abs(coordinates[own] - 0.5).max(0) * diagonal_m
             if (model := self._model(names[number])) is not None:
                 size = model.extent * diagonal_m
                 if CLASSES[kind] == "mug" and not model.shows_handle(coordinates[own] - 0.5):
                     symmetry = "revolution"
-            labels[number] = ObjectLabel(kind, T_camera_object, size, symmetry, int(own.sum()))
+            labels[number] = object_labels.ObjectLabel(kind, T_camera_object, size, symmetry, int(own.sum()))
         self._cache[index] = labels, left_out
         return self._cache[index]

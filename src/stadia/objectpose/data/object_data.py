@@ -54,11 +54,8 @@ from stadia.recipes.base.video_data import make_loaders, report_progress
 from stadia.synthetic.config import find_preset
 from stadia.training.config import TrainingConfig
 
-SURVEYED_IMAGES = 100
-"""Images of each split whose labels are checked before training."""
-
-_PNG_END = 64
-"""Bytes: the checksum of all pixels (zlib) is 20 to 32 bytes before the end."""
+SURVEYED_IMAGES = 100  # images of each split whose labels are checked before training
+_PNG_END = 64  # bytes: the checksum of all pixels (zlib) is 20 to 32 bytes before the end
 
 ObjectBatch = Batch[ObjectInputs, ObjectTargets]
 

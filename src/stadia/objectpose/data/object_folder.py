@@ -18,22 +18,7 @@ from stadia.datasets.recordings import check_K
 from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.files.array_files import read_npy
 from stadia.files.paths import expand_home, safe_join
-from stadia.objectpose.data.object_labels import (
-    BACKGROUND,
-    ObjectImages,
-    ObjectLabel,
-    ObjectLabels,
-    Points,
-    Quaternion,
-    SymmetryLabel,
-    check_labels,
-    check_pose,
-    check_quaternion,
-    check_rotation,
-    check_size,
-    check_visible_size,
-    count_pixels,
-)
+from stadia.objectpose.data import object_labels
 
 _FIX = "see docs/reference/tableworld.md for the layout"
 
@@ -49,10 +34,10 @@ class _ObjectDatasetFile(FileEntry):  # dataset.json
 
 class _ObjectEntry(FileEntry):
     class_: str = Field(alias="class")
-    quaternion_wxyz: Quaternion
+    quaternion_wxyz: object_labels.Quaternion
     t_camera_object_m: tuple[float, float, float]
     size_m: tuple[float, float, float]
-    symmetry: SymmetryLabel = "none"
+    symmetry: object_labels.SymmetryLabel = "none"
     full_px: int = Field(default=0, ge=0)
 
 
@@ -76,13 +61,13 @@ def read_object_dataset(dataset: Path) -> _ObjectDatasetFile:
     """Read DATASET/dataset.json. Raises DataError."""
     path = expand_home(dataset) / "dataset.json"
     found: _ObjectDatasetFile = _parse(_ObjectDatasetFile, path)
-    if found.classes[:1] != (BACKGROUND,) or len(set(found.classes)) != len(found.classes):
-        expected = f"'{BACKGROUND}', then each once"
+    if found.classes[:1] != (object_labels.BACKGROUND,) or len(set(found.classes)) != len(found.classes):
+        expected = f"'{object_labels.BACKGROUND}', then each once"
         raise DataError(path, found=f"classes {', '.join(found.classes)}", expected=expected, fix=_FIX)
     return found
 
 
-class ObjectFolder(ObjectImages):
+class ObjectFolder(object_labels.ObjectImages):
     """One split of objects in stadia's own layout, as of TableWorld."""
 
     def __init__(self, name: str, classes: tuple[str, ...], entries: list[tuple[Path, int, _ImageEntry]]) -> None:
@@ -100,7 +85,9 @@ class ObjectFolder(ObjectImages):
             scene: _SceneFile = _parse(_SceneFile, path)
             for number, entry in enumerate(scene.images):
                 if entry.T_world_camera is not None:
-                    check_rotation(f"{path}: image {number}, T_world_camera", np.array(entry.T_world_camera)[:3, :3])
+                    object_labels.check_rotation(
+                        f"{path}: image {number}, T_world_camera", np.array(entry.T_world_camera)[:3, :3]
+                    )
                 entries.append((folder, number, entry))
         return cls(f"{dataset.name}/{split}", description.classes, entries)
 
@@ -142,26 +129,32 @@ class ObjectFolder(ObjectImages):
         depth = read_npy(path, shape=(entry.height, entry.width)).astype(np.float32)
         return check_depth_map(path, depth, entry.height, entry.width)
 
-    def labels(self, index: int) -> ObjectLabels:
+    def labels(self, index: int) -> object_labels.ObjectLabels:
         folder, number, entry = self._entries[index]
         path = self._path(index, "instance")
         instance = self._check_size(index, path, read_label_png(path))
-        visible = count_pixels(instance, len(entry.objects))
+        visible = object_labels.count_pixels(instance, len(entry.objects))
         what, K = f"{folder / 'scene.json'}: image {number}, object", np.array(entry.K)
         objects = tuple(
             self._check_object(f"{what} {place}", entry_of_object, K, int(count))
             for place, (entry_of_object, count) in enumerate(zip(entry.objects, visible, strict=True), start=1)
         )
-        return check_labels(path, ObjectLabels(instance, objects))
+        return object_labels.check_labels(path, object_labels.ObjectLabels(instance, objects))
 
-    def _check_object(self, what: str, one: _ObjectEntry, K: Points, visible_px: int) -> ObjectLabel:
+    def _check_object(
+        self, what: str, one: _ObjectEntry, K: object_labels.Points, visible_px: int
+    ) -> object_labels.ObjectLabel:
         if one.class_ not in self.classes[1:]:
             expected = f"one of {', '.join(self.classes[1:])}"
             raise DataError(what, found=f"class '{one.class_}'", expected=expected)
         for turn in [one.symmetry] if isinstance(one.symmetry, str) else one.symmetry:
             if not isinstance(turn, str):
-                check_quaternion(f"{what}, symmetry", turn)
-        T = check_pose(what, check_quaternion(what, one.quaternion_wxyz), one.t_camera_object_m)
-        size_m = check_size(what, one.size_m)
-        check_visible_size(what, T, size_m, K, visible_px)
-        return ObjectLabel(self.classes.index(one.class_), T, size_m, one.symmetry, visible_px, one.full_px)
+                object_labels.check_quaternion(f"{what}, symmetry", turn)
+        T = object_labels.check_pose(
+            what, object_labels.check_quaternion(what, one.quaternion_wxyz), one.t_camera_object_m
+        )
+        size_m = object_labels.check_size(what, one.size_m)
+        object_labels.check_visible_size(what, T, size_m, K, visible_px)
+        return object_labels.ObjectLabel(
+            self.classes.index(one.class_), T, size_m, one.symmetry, visible_px, one.full_px
+        )

@@ -24,8 +24,7 @@ from stadia.overlay.world.backgrounds import (
 )
 from stadia.overlay.world.foregrounds import Cutout, Foreground, fingerprint_foregrounds, resize_cutout
 
-MASK_MIN_ALPHA = 0.5
-"""Alpha from which a pixel belongs to the cut-out, in mask and depth."""
+MASK_MIN_ALPHA = 0.5  # alpha from which a pixel belongs to the cut-out, in mask and depth
 
 OCCLUDER_DEPTH_RATIO = 0.97
 """Background nearer than this share of the cut-out's depth stays in front: an object has thickness."""
@@ -33,12 +32,10 @@ OCCLUDER_DEPTH_RATIO = 0.97
 GRID_SIZES = (90 / 150, 80 / 150, 70 / 150, 60 / 150)
 """Sizes of the published images, nearest row first: pixels of a canvas of 150."""
 
-GRID_FEET = (1.0, 0.9, 0.8, 0.7)
-"""Lower edge of each row, as a share of the height. Only the sizes are published."""
+GRID_FEET = (1.0, 0.9, 0.8, 0.7)  # lower edge of each row, as a share of the height. Only the sizes are published.
 
 GRID_COLUMNS = 5
-POSITIONS = 2 * len(GRID_SIZES) * GRID_COLUMNS
-"""40: each place as it is, then mirrored."""
+POSITIONS = 2 * len(GRID_SIZES) * GRID_COLUMNS  # 40: each place as it is, then mirrored
 
 MIN_VISIBLE_SHARE, MAX_PLACEMENT_TRIES = 0.25, 8
 """Random places that show less of the cut-out are drawn again, at most this often."""

@@ -33,20 +33,10 @@ from stadia.overlay.world.backgrounds import DEPTH_ARRAY_KEYS, DepthLabel, read_
 from stadia.overlay.world.composer import CompositeComposer, CompositePair, CompositeSample, CompositeSource
 from stadia.overlay.world.foregrounds import hash_visible_pixels
 from stadia.overlay.world.published_layout import is_published
-from stadia.synthetic.rendering.dataset_files import (
-    Image,
-    colorize_depth,
-    count_cores,
-    draw_caption,
-    is_finished,
-    run_jobs,
-    write_contact_sheet,
-    write_png,
-)
+from stadia.synthetic.rendering import dataset_files
 
 COMPOSITES_FORMAT = "stadia-overlay"
-COMPOSITES_VERSION = 2
-"""Raised when a seed no longer gives the same files."""
+COMPOSITES_VERSION = 2  # raised when a seed no longer gives the same files
 
 LISTING = "dataset.json"
 SHARD_SIZE = 500
@@ -71,12 +61,12 @@ def write_composites(
     origins = listing["overlay"]
     todo = {split: list(_find_unwritten(out, split, origins[split], counts[split])) for split in composers}
     _check_listing(out / LISTING, listing)
-    with ThreadPoolExecutor(workers or count_cores()) as pool:
+    with ThreadPoolExecutor(workers or dataset_files.count_cores()) as pool:
         for split, composer in composers.items():
             advance(counts[split] - sum(map(len, todo[split])))
             used = sorted({composer.choose_parts(number)[0] for shard in todo[split] for number in shard})
-            run_jobs(pool, partial(_write_background, composer, out), used, lambda _: None)
-            run_jobs(pool, partial(_write_shard, composer, origins[split], out), todo[split], advance)
+            dataset_files.run_jobs(pool, partial(_write_background, composer, out), used, lambda _: None)
+            dataset_files.run_jobs(pool, partial(_write_shard, composer, origins[split], out), todo[split], advance)
     write_json(out / LISTING, listing)
     return out / LISTING
 
@@ -144,7 +134,7 @@ def _is_written_shard(folder: Path, origin: Mapping[str, Any], numbers: range) -
         state, expected = f"{existing.get('images')} images of this set", f"{len(numbers)} images, as --count asks"
         fix = "delete this folder, or choose another --out"
         raise DataError(folder, found=state, expected=expected, fix=fix)
-    return is_finished(record, "overlay", wanted)
+    return dataset_files.is_finished(record, "overlay", wanted)
 
 
 def _shard_folder(out: Path, split: str, numbers: range) -> Path:
@@ -155,7 +145,7 @@ def _write_background(composer: CompositeComposer, out: Path, index: int) -> Non
     path = out / "backgrounds" / composer.split / f"{index:05d}.png"
     image = composer.backgrounds[index].scenery(composer.height, composer.width).image
     with atomic_write(path) as temporary:
-        write_png(temporary, image[..., ::-1])
+        dataset_files.write_png(temporary, image[..., ::-1])
 
 
 def _write_shard(composer: CompositeComposer, origin: Mapping[str, Any], out: Path, numbers: range) -> int:
@@ -166,8 +156,8 @@ def _write_shard(composer: CompositeComposer, origin: Mapping[str, Any], out: Pa
             (folder / kind).mkdir()
         for number in numbers:
             name, one = f"{number - numbers.start:03d}", composer.composed(number)
-            write_png(folder / "image" / f"{name}.png", one.image[..., ::-1])
-            write_png(folder / "mask" / f"{name}.png", np.where(one.mask, 255, 0).astype(np.uint8))
+            dataset_files.write_png(folder / "image" / f"{name}.png", one.image[..., ::-1])
+            dataset_files.write_png(folder / "mask" / f"{name}.png", np.where(one.mask, 255, 0).astype(np.uint8))
             arrays: Any = {key: one.depth, "source": np.array(composer.label.source)}
             np.savez(folder / "depth" / f"{name}.npz", **arrays)
             file = f"{composer.split}/{composer.choose_parts(number)[0]:05d}.png"
@@ -290,10 +280,12 @@ def write_composites_preview(
         bands += _draw_split(split, [source.composed(number) for number in numbers], columns, source.label.depth_scale)
     width = max(band.shape[1] for band in bands)
     sheet = np.vstack([_pad_white(band, band.shape[0] + 6, width) for band in bands])
-    return write_contact_sheet(path, sheet, "stadia-overview")
+    return dataset_files.write_contact_sheet(path, sheet, "stadia-overview")
 
 
-def _draw_split(split: str, samples: list[CompositeSample], columns: int, depth_scale: DepthScale) -> list[Image]:
+def _draw_split(
+    split: str, samples: list[CompositeSample], columns: int, depth_scale: DepthScale
+) -> list[dataset_files.Image]:
     valid = np.concatenate([sample.depth[sample.depth > 0] for sample in samples])
     near, far = np.percentile(valid, (2, 98)) if valid.size else (1.0, 2.0)
     tiles = [_draw_sample(sample, float(near), float(max(far, 1.01 * near))) for sample in samples]
@@ -301,13 +293,13 @@ def _draw_split(split: str, samples: list[CompositeSample], columns: int, depth_
     tiles = [_pad_white(tile, height, width + 4) for tile in tiles]
     rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
     scale = f"{near:.3g} (bright) to {far:.3g}{' m' * (depth_scale is DepthScale.METRES)}"
-    return [draw_caption(f"{split}: background, image, depth {scale}, mask", rows[0].shape[1]), *rows]
+    return [dataset_files.draw_caption(f"{split}: background, image, depth {scale}, mask", rows[0].shape[1]), *rows]
 
 
-def _draw_sample(one: CompositeSample, near: float, far: float) -> Image:
+def _draw_sample(one: CompositeSample, near: float, far: float) -> dataset_files.Image:
     mask = np.where(one.mask[..., None], np.uint8(255), np.uint8(0)).repeat(3, -1)
-    return np.hstack([one.background, one.image, colorize_depth(one.depth, near, far), mask])
+    return np.hstack([one.background, one.image, dataset_files.colorize_depth(one.depth, near, far), mask])
 
 
-def _pad_white(image: Image, height: int, width: int) -> Image:
+def _pad_white(image: dataset_files.Image, height: int, width: int) -> dataset_files.Image:
     return np.pad(image, ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)), constant_values=255)

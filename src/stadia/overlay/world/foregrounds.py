@@ -26,15 +26,7 @@ from stadia.geometry.rasterizer import make_intrinsics
 from stadia.overlay.config import CutoutConfig
 from stadia.synthetic.config import SPLITS
 from stadia.synthetic.household_objects import SHAPES, make_table_textures, make_upright_pose, name_object_textures
-from stadia.synthetic.rendering.dataset_files import (
-    Image,
-    SceneFormat,
-    SceneJob,
-    count_cores,
-    spread_indices,
-    stack_tiles,
-    write_png,
-)
+from stadia.synthetic.rendering import dataset_files
 from stadia.synthetic.rendering.mesh import make_camera_pose, make_direction, transform_mesh
 from stadia.synthetic.rendering.renderer import StillRenderer, StillScene, make_lamp, render_linear
 from stadia.synthetic.rendering.shading_kernels import develop_image
@@ -152,7 +144,7 @@ def fingerprint_foregrounds(foregrounds: Sequence[Foreground]) -> str:
 
 def hash_visible_pixels(foregrounds: Sequence[Foreground]) -> list[str]:
     """Hash the visible pixels of each foreground, equal for copies with another encoding, margin, or mirrored."""
-    with ThreadPoolExecutor(count_cores()) as threads:
+    with ThreadPoolExecutor(dataset_files.count_cores()) as threads:
         return list(threads.map(_hash_visible, (foreground.file for foreground in foregrounds)))
 
 
@@ -185,14 +177,14 @@ def check_foregrounds(foregrounds: Sequence[Foreground], max_count: int) -> tupl
 _SHADOW_SIDE, _SHADOW_BIAS_M = 512, 0.004
 
 CUTOUTS_VERSION = 1
-CUTOUTS = SceneFormat(
+CUTOUTS = dataset_files.SceneFormat(
     "cutouts", CUTOUTS_VERSION, "object.json", "foregrounds.json",
     {"format": "stadia-foregrounds", "version": 1, "license": "CC0-1.0"},
     lambda split, index, seed: f"{split}/{split}-{index:05d}-{_draw_kind(seed)}", is_split_by_folders=True,
 )  # fmt: skip
 
 
-def list_cutout_objects(out: Path, config: CutoutConfig, seed: int) -> list[SceneJob]:
+def list_cutout_objects(out: Path, config: CutoutConfig, seed: int) -> list[dataset_files.SceneJob]:
     """List the objects of a set in order; each name contains its kind."""
     return CUTOUTS.list_jobs(out, config, seed)
 
@@ -249,11 +241,11 @@ def open_cutout_renderer(seed: int, config: CutoutConfig) -> StillRenderer:
     )
 
 
-def _write_object(config: CutoutConfig, job: SceneJob) -> int:
+def _write_object(config: CutoutConfig, job: dataset_files.SceneJob) -> int:
     renderer = open_cutout_renderer(job.seed, config)
     with atomic_folder(job.folder) as folder:
         for view in range(config.views):
-            write_png(folder / f"{view:02d}.png", render_cutout(renderer, view)[..., [2, 1, 0, 3]])
+            dataset_files.write_png(folder / f"{view:02d}.png", render_cutout(renderer, view)[..., [2, 1, 0, 3]])
         write_json(folder / "object.json", {"cutouts": CUTOUTS.origin(job, config)})
     return config.views
 
@@ -273,11 +265,11 @@ def write_cutouts(
     )
 
 
-def _draw_cutouts(objects: list[Path], columns: int = 8, rows: int = 4) -> Image:
+def _draw_cutouts(objects: list[Path], columns: int = 8, rows: int = 4) -> dataset_files.Image:
     tiles = []
-    for i in spread_indices(len(objects), columns * rows):
+    for i in dataset_files.spread_indices(len(objects), columns * rows):
         rgba = read_rgba(objects[i] / "00.png")
         checkers = np.where((np.indices(rgba.shape[:2]) // 16).sum(0) % 2, 200, 160)[..., None]
         alpha = rgba[..., 3:] / 255
         tiles.append(((1 - alpha) * checkers + alpha * rgba[..., :3]).astype(np.uint8))
-    return stack_tiles(tiles, columns)
+    return dataset_files.stack_tiles(tiles, columns)

@@ -29,8 +29,7 @@ LAYOUT_SHAPE = BACKGROUND_COUNT, FOREGROUND_COUNT, PLACEMENT_COUNT = 100, 100, 4
 """An image's index is the index of I - 1, J - 1, K - 1 in an array of this shape."""
 
 PUBLISHED_LABEL = DepthLabel("teacher: DenseDepth (NYU weights), 8-bit JPEG", DepthScale.UP_TO_SCALE)
-ASSUMED_FOV_DEG = 60.0
-"""Assumed, since the cameras are unknown; no training uses it."""
+ASSUMED_FOV_DEG = 60.0  # assumed, since the cameras are unknown; no training uses it
 
 FILE_KINDS = {"overlay": ("overlay",), "depth": ("depth",), "mask": ("mask", "mask_")}
 _IMAGE = re.compile(r"([1-9]\d*)\.(jpg|jpeg|png)", re.I)
@@ -110,8 +109,7 @@ def _find_image_file(folders: Sequence[Path], stem: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-PUBLISHED_TRAIN_BACKGROUNDS = 75
-"""Backgrounds of the published split that train: images 1 to 300000."""
+PUBLISHED_TRAIN_BACKGROUNDS = 75  # backgrounds of the published split that train: images 1 to 300000
 
 PUBLISHED_RANGE = (1 / 510, 1.0 + 1 / 510)
 """Open interval of the published depth labels, gray values over 255: all but 0."""

@@ -209,13 +209,7 @@ def transform_mesh(mesh: Iterable[MeshPart], T: Points) -> Mesh:
 
 
 def compute_bounds(mesh: Iterable[MeshPart]) -> tuple[Points, Points]:
-    """Return the lowest and the highest x, y, z, each (3,).
-
-    Examples:
-        >>> low, high = compute_bounds(make_box((0, 0, 0), (1, 2, 3), "plastic", (1.0, 1.0, 1.0)))
-        >>> high.tolist()
-        [1, 2, 3]
-    """
+    """Return the lowest and the highest x, y, z, each (3,)."""
     vertices = np.concatenate([part.vertices for part in mesh])
     return vertices.min(0), vertices.max(0)
 

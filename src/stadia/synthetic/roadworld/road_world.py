@@ -75,8 +75,7 @@ def compute_drive_s(
     return s
 
 
-CAR_PITCH_RAD = (-0.02, 0.01)
-"""Range of a car camera's mean pitch."""
+CAR_PITCH_RAD = (-0.02, 0.01)  # range of a car camera's mean pitch
 
 
 def _rotation_from_euler(pitch: float, yaw: float, roll: float) -> Points:

@@ -17,21 +17,13 @@ from stadia.datasets.image_files import read_label_png, read_rgb
 from stadia.files.array_files import read_npy
 from stadia.files.atomic_files import atomic_folder, write_json
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
-from stadia.synthetic.rendering.dataset_files import (
-    Image,
-    SceneFormat,
-    SceneJob,
-    colorize_depth,
-    count_cores,
-    run_jobs,
-    write_png,
-)
+from stadia.synthetic.rendering import dataset_files
 from stadia.synthetic.rendering.shading_kernels import GAMMA
 from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView, make_world
 from stadia.synthetic.roadworld.street_scene import PALETTE, ObjectInstance, SemanticClass
 
 ROADWORLD_VERSION = 4
-ROADWORLD = SceneFormat(
+ROADWORLD = dataset_files.SceneFormat(
     "roadworld", ROADWORLD_VERSION, "recording.json", "dataset.json", {"format": "stadia", "version": 1},
     lambda split, index, _: f"{split}-{index:03d}",
 )  # fmt: skip
@@ -41,16 +33,16 @@ DEMO_FRAMES = sum(ROADWORLD_DEMO.counts.values()) * ROADWORLD_DEMO.frames
 _NEAR_M, _FAR_M = 3.0, 120.0  # of depth in previews
 
 
-def list_recordings(out: Path, config: RoadWorldConfig, seed: int) -> list[SceneJob]:
+def list_recordings(out: Path, config: RoadWorldConfig, seed: int) -> list[dataset_files.SceneJob]:
     """List the recordings of a data set in order."""
     return ROADWORLD.list_jobs(out, config, seed)
 
 
 def _write_view(folder: Path, side: str, frame: int, view: RoadView) -> None:
     name = f"{frame:06d}"
-    write_png(folder / side / f"{name}.png", view.image[..., ::-1])
-    write_png(folder / "semantic" / side / f"{name}.png", view.semantic)
-    write_png(folder / "instance" / side / f"{name}.png", view.instance)
+    dataset_files.write_png(folder / side / f"{name}.png", view.image[..., ::-1])
+    dataset_files.write_png(folder / "semantic" / side / f"{name}.png", view.semantic)
+    dataset_files.write_png(folder / "instance" / side / f"{name}.png", view.instance)
     np.save(folder / "depth" / side / f"{name}.npy", view.depth_m)
     np.save(folder / "normals" / side / f"{name}.npy", view.normals.astype(np.float16))
 
@@ -94,7 +86,9 @@ def _write_description(folder: Path, renderer: RoadRenderer, origin: dict[str, A
     write_json(folder / "recording.json", recording)
 
 
-def _write_recording(pool: Executor, job: SceneJob, renderer: RoadRenderer, advance: Callable[[int], None]) -> None:
+def _write_recording(
+    pool: Executor, job: dataset_files.SceneJob, renderer: RoadRenderer, advance: Callable[[int], None]
+) -> None:
     def write_frame(frame: int) -> int:
         for side, view in renderer.render(frame).items():
             _write_view(folder, side, frame, view)
@@ -104,7 +98,7 @@ def _write_recording(pool: Executor, job: SceneJob, renderer: RoadRenderer, adva
         for kind in ("", "depth", "normals", "semantic", "instance"):
             for side in renderer.sides:
                 (folder / kind / side).mkdir(parents=True)
-        run_jobs(pool, write_frame, range(renderer.config.frames), advance)
+        dataset_files.run_jobs(pool, write_frame, range(renderer.config.frames), advance)
         _write_description(folder, renderer, ROADWORLD.origin(job, renderer.config))
 
 
@@ -127,10 +121,10 @@ def write_roadworld(
     ROADWORLD.check_listing(Path(out), RoadWorldConfig)
     advance(config.frames * (len(jobs) - len(todo)))
 
-    def build(job: SceneJob) -> RoadRenderer:
+    def build(job: dataset_files.SceneJob) -> RoadRenderer:
         return RoadRenderer(make_world(job.seed, config), config)
 
-    with ThreadPoolExecutor(workers or count_cores()) as pool:
+    with ThreadPoolExecutor(workers or dataset_files.count_cores()) as pool:
         upcoming = [pool.submit(build, job) for job in todo[:1]]
         for job, following in zip(todo, [*todo[1:], None], strict=False):  # no job is left where all are finished
             renderer = upcoming.pop().result()
@@ -143,20 +137,22 @@ def write_roadworld(
 # -- A contact sheet: images, depth, normals and classes.
 
 
-def _draw_preview(recordings: list[Path], rows: int = 8) -> Image:
+def _draw_preview(recordings: list[Path], rows: int = 8) -> dataset_files.Image:
     files = [file for recording in recordings for file in sorted((recording / "left").glob("*.png"))]
     chosen = np.linspace(0, len(files) - 1, min(rows, len(files)) + 2).astype(int)[1:-1]
     return np.vstack([_draw_preview_row(files[i].parents[1], files[i].stem) for i in chosen])
 
 
-def _draw_preview_row(recording: Path, name: str) -> Image:
+def _draw_preview_row(recording: Path, name: str) -> dataset_files.Image:
     image = read_rgb(recording / "left" / f"{name}.png")
     depth = read_npy(recording / "depth" / "left" / f"{name}.npy").astype(np.float32, copy=False)
     normals = read_npy(recording / "normals" / "left" / f"{name}.npy").astype(np.float32)
     # RGB = (x, -y, -z) mapped from [-1, 1]; sky is black.
     colored = np.where(normals.any(-1, keepdims=True), 127.5 + 127.5 * normals * (1, -1, -1), 0).astype(np.uint8)
     semantic = read_label_png(recording / "semantic" / "left" / f"{name}.png")
-    return np.hstack([image, colorize_depth(depth, _NEAR_M, _FAR_M), colored, np.array(PALETTE, np.uint8)[semantic]])
+    return np.hstack(
+        [image, dataset_files.colorize_depth(depth, _NEAR_M, _FAR_M), colored, np.array(PALETTE, np.uint8)[semantic]]
+    )
 
 
 # -- Worlds in the cache, among them those of the demo.
