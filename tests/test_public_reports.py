@@ -39,7 +39,7 @@ ELSEWHERE = {
         "S03",
         "S04",
     ),  # tests/diagnostics/preflight
-    *("B03", "B04", "B11"),  # tests/objectpose/data/test_bop_results.py
+    *("B03", "B04", "B11"),  # tests/objectpose/data/test_bop.py
 }
 """Reports of real samples whose mistakes other tests have, of the same samples or drawn."""
 

@@ -51,7 +51,7 @@ NOT_RUN = {
     r"--slurm": "a cluster",
     r"^stadia ablate (?!.*--dry-run)|--reuse": "several trainings: tests/apps/test_studies.py",
     r"--resume": "tests/training/test_resume.py",
-    r"tum:Tum": "a format of the reader: tests/datasets/test_own_format.py",
+    r"tum:Tum": "a format of the reader: tests/datasets/test_open_dataset.py",
     r"training.devices=2": "two processes: tests/training/test_distributed.py",
 }
 """Pattern of a line -> what it needs, or which test runs the command."""

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from stadia.core.types import Camera
-from stadia.dataloading.config import AugmentationConfig, ColorConfig
+from stadia.dataloading.config import WEATHERS, AugmentationConfig, ColorConfig, DataConfig, TiltConfig, WeatherConfig
+from stadia.dataloading.samples import VideoSamples, stack_samples, unpack_batch
 from stadia.dataloading.transforms import (
+    WeatherDraw,
     ZoomWindow,
+    add_weather,
     apply_color,
     compute_mean_gray,
     draw_augmentation,
     make_color_matrix,
+    make_tilt,
+    tilt_depth,
     zoom_depth,
     zoom_images,
 )
 from stadia.datasets.frame_store import resize_depth, resize_image, resize_sparse_depth
+from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry.camera import resize_camera
+from stadia.geometry.warp import synthesize_views
 
 IMAGES = torch.rand(2, 3, 8, 10, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
 GRAY = torch.tensor([0.299, 0.587, 0.114])
@@ -118,3 +128,106 @@ def test_zoom_takes_the_window_and_its_camera() -> None:
     depth = zoom_depth(torch.arange(160.0).expand(1, 96, 160), window)
     assert depth[0, 0, 79] in (79, 80)
     assert depth.shape == (1, 96, 160)
+
+
+K = torch.tensor([[80.0, 0, 79.5], [0, 80, 47.5], [0, 0, 1]], dtype=torch.float64)
+
+
+def test_depth_of_a_level_plane_is_that_of_the_tilted_plane() -> None:
+    """The plane y = 1.5 has another normal in the tilted camera, and depth there follows from it in closed form."""
+    R = make_tilt(roll_deg=4, pitch_deg=3)
+    y, x = np.mgrid[0:96, 0:160]
+    rays = np.linalg.inv(K.numpy()) @ np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
+
+    def depth_of_plane(normal: Any) -> Any:
+        down = (normal @ rays).reshape(96, 160)
+        return np.where(down > 0.05, 1.5 / np.maximum(down, 0.05), 0)
+
+    level, expected = depth_of_plane(np.array([0.0, 1.0, 0.0])), depth_of_plane(R @ [0.0, 1.0, 0.0])
+    found = tilt_depth(torch.from_numpy(level.astype(np.float32))[None], K, R)[0].numpy()
+    both = (found > 0) & (expected > 0) & (expected < 8)
+    assert both.sum() > 2000
+    np.testing.assert_allclose(found[both], expected[both], rtol=0.05)
+
+
+def test_every_source_of_a_tilted_sample_warps_onto_the_target(tmp_path: Path, world: Any) -> None:
+    recording = open_recordings(world.recording(tmp_path / "a", 5))[0]
+    tilt = TiltConfig(probability=1, roll_deg=8, pitch_deg=3)
+    change = AugmentationConfig(mirror=0.5, color=ColorConfig(probability=0), zoom=1.2, tilt=tilt)
+    made = VideoSamples([recording], height=96, width=160, augmentation=change, ground_truth_depth=True, stereo=True)
+    for epoch in range(3):
+        batch = unpack_batch(stack_samples([made.packed((epoch, 1))]))
+        targets = batch.targets
+        assert targets.ignored is not None
+        assert 0 < targets.ignored.float().mean() < 0.4
+        assert not targets.depth_m[targets.ignored].any(), "what the tilted image lacks has no depth"
+        views = synthesize_views(
+            targets.sources, targets.depth_m, targets.camera, targets.source_camera, targets.T_source_target_true
+        )
+        smooth = torch.nn.functional.max_pool2d(targets.depth_m, 5, 1, 2) < 1.1 * targets.depth_m
+        kept = views.valid & (smooth & ~targets.ignored)[:, None]
+        unwarped = ((targets.sources - targets.image[:, None]).abs() * kept).sum() / kept.sum()
+        warped = ((views.image - targets.image[:, None]).abs() * kept).sum() / kept.sum()
+        assert warped < 0.5 * unwarped
+
+
+def test_the_crop_of_the_recipe_of_midas_keeps_the_aspect(tmp_path: Path, world: Any) -> None:
+    """The image is resized until it just covers the crop; K follows, and validation sees the whole image."""
+    recording = open_recordings(world.recording(tmp_path / "a", 5))[0]
+    change = AugmentationConfig(mirror=0, color=ColorConfig(probability=0), crop=(64, 64))
+    config = DataConfig(path="x", height=64, width=96, augmentation=change, stereo=False)
+    training = VideoSamples.from_config([recording], config, training=True)
+    focal = recording.camera(0).K[0, 0] * 64 / 96  # the shorter side of 160x96 becomes 64
+    lefts = set()
+    for epoch in range(6):
+        packed = training.packed((epoch, 1))
+        assert packed.images.shape[-2:] == (64, 64)
+        assert packed.K[0, 0, 0] == pytest.approx(float(focal), rel=0.01)
+        assert packed.K[0, 1, 1] == pytest.approx(float(focal), rel=0.01)
+        lefts.add(float(packed.K[0, 0, 2]))
+    assert len(lefts) > 2, "the crop is drawn"
+    assert VideoSamples.from_config([recording], config, training=False).packed((0, 1)).images.shape[-2:] == (64, 96)
+
+
+IMAGES_OF_WEATHER = np.random.default_rng(0).integers(0, 255, (2, 3, 96, 160)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", WEATHERS)
+def test_stronger_weather_changes_more_and_the_same_seed_the_same(kind: str) -> None:
+    weak, strong, again = (
+        add_weather(IMAGES_OF_WEATHER, WeatherDraw(kind, strength, 5), horizon_row=48) for strength in (0.2, 1.0, 1.0)
+    )
+    changes = [float(np.abs(bad.astype(int) - IMAGES_OF_WEATHER).mean()) for bad in (weak, strong)]
+    assert 0 < changes[0] < changes[1]
+    assert np.array_equal(strong, again)
+    assert strong.dtype == np.uint8
+    assert strong.shape == IMAGES_OF_WEATHER.shape
+
+
+def test_fog_is_thickest_at_the_horizon_and_noise_differs_between_images() -> None:
+    gray = np.zeros((1, 3, 96, 160), np.uint8)
+    fog = add_weather(gray, WeatherDraw("fog", 1.0, 0), horizon_row=48)[0, 0].mean(axis=1)
+    assert (np.diff(fog[48:]) <= 0).all()
+    assert fog[50] > 2 * fog[-1]
+    same = np.repeat(IMAGES_OF_WEATHER[:1], 2, axis=0)
+    first, second = add_weather(same, WeatherDraw("noise", 1.0, 0), horizon_row=48)
+    assert not np.array_equal(first, second)
+
+
+def test_the_network_sees_the_weather_and_the_loss_the_clean_image(tmp_path: Path, world: Any) -> None:
+    recording = open_recordings(world.recording(tmp_path / "a", 5))[0]
+
+    def samples(**weather: Any) -> VideoSamples:
+        change = AugmentationConfig(mirror=0, color=ColorConfig(probability=0), weather=WeatherConfig(**weather))
+        return VideoSamples([recording], height=96, width=160, augmentation=change, stereo=False)
+
+    clean = unpack_batch(stack_samples([samples().packed((0, 1))]))
+    bad = unpack_batch(stack_samples([samples(probability=1, kinds=("noise",)).packed((0, 1))]))
+    torch.testing.assert_close(bad.targets.image, clean.targets.image)
+    torch.testing.assert_close(bad.targets.sources, clean.targets.sources)
+    assert (bad.inputs.image - clean.inputs.image).abs().mean() > 0.01
+    assert (bad.inputs.sources - clean.inputs.sources).abs().mean() > 0.01
+    half = samples(probability=0.5, kinds=("noise",))
+    mixed = unpack_batch(stack_samples([half.packed((epoch, 1)) for epoch in range(6)]))
+    changed = (mixed.inputs.image != mixed.targets.image).flatten(1).any(1)
+    assert 0 < changed.sum() < 6

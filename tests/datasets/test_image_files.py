@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,15 @@ import pytest
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.datasets.image_files import check_depth_map, check_one_kind, list_images, read_depth_png, read_rgb
+from stadia.datasets.image_files import (
+    HASH_DIGITS,
+    check_depth_map,
+    check_one_kind,
+    hash_file,
+    list_images,
+    read_depth_png,
+    read_rgb,
+)
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
 OneLine = Callable[..., None]
@@ -114,3 +123,19 @@ def test_depth_beside_color_is_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "1_depth.png"), np.ones((4, 4), np.uint16))
     with refuses(DataError, found=("1_depth.png", "16")):
         check_one_kind(list_images(tmp_path))
+
+
+def test_hash_identifies_copies_and_separates_images(tmp_path: Path) -> None:
+    """Frames of one view that differ by the camera's noise alone."""
+    digits = set()
+    for number in range(4):
+        noise = np.random.default_rng(number).normal(0, 2, (200, 300, 3))
+        for suffix in (".png", ".jpg"):
+            file = tmp_path / f"{number}{suffix}"
+            cv2.imwrite(str(file), np.clip(120 + noise, 0, 255).astype(np.uint8))
+            digits.add(hash_file(file))
+    assert len(digits) == 8
+    assert {len(each) for each in digits} == {HASH_DIGITS}
+    assert hash_file(Path(shutil.copy(tmp_path / "0.png", tmp_path / "another name.png"))) == hash_file(
+        tmp_path / "0.png"
+    )

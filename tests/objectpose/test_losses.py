@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from pydantic import ValidationError
 from tests.refusals import refuses
 from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from stadia.core.errors import GeometryError
+from stadia.core.config import resolve_config
+from stadia.core.errors import ConfigError, ConfigMistakes, GeometryError
+from stadia.geometry.se3 import quaternion_multiply
 from stadia.geometry.segments import segments_from_instances
 from stadia.losses.class_masks import IGNORE_INDEX, cross_entropy, dice_loss, focal_loss, labeled_pixels
-from stadia.objectpose.boxes import Symmetry
+from stadia.losses.loss_report import masked_mean
+from stadia.objectpose import ROTATION_LOSSES
+from stadia.objectpose.boxes import Symmetry, symmetric_angle_deg
 from stadia.objectpose.config import ObjectPoseLossConfig, RotationLossConfig
 from stadia.objectpose.losses import (
     ObjectPoseLabels,
     ObjectPoseLoss,
     ObjectPosePrediction,
+    build_rotation_loss,
     center_error,
     log_depth_error,
+    norm_penalty,
     size_error,
 )
 
@@ -190,3 +198,218 @@ def test_pixels_count_where_the_predicted_mask_agrees():
         norms[pixels] = float(ObjectPoseLoss(config)(predicted, labels).terms["norm"])
     assert norms["all"] == pytest.approx(((1 + 16) / 2 + 4) / 2)
     assert norms["predicted"] == pytest.approx((1 + 4) / 2)
+
+
+HALF_TURN_Y = (0.0, 0.0, 1.0, 0.0)
+KINDS = {"none": "none", "revolution": "revolution", "finite": [HALF_TURN_Y]}
+LOSSES = {name: ROTATION_LOSSES.load(name) for name in ROTATION_LOSSES}
+SEE_NO_LENGTH = [name for name in LOSSES if name != "squared_error"]
+
+RotationLoss = Callable[[Tensor, Tensor, Symmetry | None], Tensor]
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def unit(n: int, dtype: torch.dtype = F64) -> Tensor:
+    return torch.nn.functional.normalize(torch.randn(n, 4, dtype=F64), dim=-1).to(dtype)
+
+
+def about(axis: tuple[float, float, float], angle_deg: Tensor) -> Tensor:
+    half = torch.deg2rad(angle_deg.to(F64)) / 2
+    return torch.cat((half.cos()[:, None], half.sin()[:, None] * torch.tensor(axis, dtype=F64)), -1)
+
+
+def away_from_truth(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
+    """The mistake: minus the logarithm of what should grow, -log(eps + 1 - |q . q_true|)."""
+    a = (torch.nn.functional.normalize(quaternion, dim=-1) * true).sum(-1).abs()
+    return -torch.log(1e-3 + 1 - a)
+
+
+def trained(loss: RotationLoss, steps: int = 250) -> tuple[float, float]:
+    """Mean angle in degrees of 256 free quaternions before and after Adam."""
+    true = unit(256, torch.float32)
+    quaternion = torch.randn(256, 4).requires_grad_()
+    start = float(symmetric_angle_deg(quaternion.detach(), true).mean())
+    optimizer = torch.optim.Adam([quaternion], lr=0.1)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(quaternion, true, None).sum().backward()
+        optimizer.step()
+        schedule.step()
+    return start, float(symmetric_angle_deg(quaternion.detach(), true).mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOSSES)
+def test_random_quaternions_go_to_the_truth(name: str):
+    start, end = trained(LOSSES[name])
+    assert 105 < start < 130
+    assert end < 1
+
+
+def test_minus_the_logarithm_goes_to_180_degrees():
+    start, end = trained(away_from_truth)
+    assert 105 < start < 130
+    assert end > 170
+
+
+def rises_from_the_truth(loss: RotationLoss) -> bool:
+    angles = torch.linspace(0, 180, 181)
+    true = unit(1).expand(181, 4)
+    of_angle = loss(quaternion_multiply(true, about((0.6, 0.0, 0.8), angles)), true, None)
+    return bool((of_angle.diff() > 0).all()) and float(of_angle[0]) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_least_at_the_truth_and_rising_all_the_way(name: str):
+    assert rises_from_the_truth(LOSSES[name])
+
+
+@pytest.mark.parametrize("name", ["-log", "neg_log"])
+def test_the_mistake_is_refused_by_name_with_the_reason(name: str):
+    with refuses(ConfigError, found=name, expected="bounded_log", fix="180"):
+        ROTATION_LOSSES.load(name)
+    with refuses(ConfigMistakes, where="name"):
+        resolve_config(RotationLossConfig, {}, [f"name={name}"])
+    with pytest.raises(ValidationError):
+        RotationLossConfig(name=name)
+    assert RotationLossConfig().name in ROTATION_LOSSES
+
+
+@pytest.mark.parametrize("degrees", [0.0, 1.0, 60.0, 180.0])
+def test_by_hand(degrees: float):
+    true = unit(1)
+    q = quaternion_multiply(true, about((0.0, 0.6, 0.8), torch.tensor([degrees])))
+    theta = math.radians(degrees)
+    expected = {
+        "geodesic": theta,
+        "bounded_log": math.log((math.sin(theta / 2) ** 2 + 0.1) / 0.1),
+        "log_dot": math.log((1 - math.cos(theta / 2) + 0.1) / 0.1),
+        "minus_log_dot": -math.log((math.cos(theta / 2) + 0.1) / 1.1),
+        "one_minus_dot_squared": math.sin(theta / 2) ** 2,
+        "squared_error": 2 - 2 * math.cos(theta / 2),
+    }
+    assert {name: float(loss(q, true)) for name, loss in LOSSES.items()} == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_sign_does_not_matter_and_length_only_with_the_norm_penalty(name: str, kind: str):
+    q, true, symmetry = unit(100, torch.float32), unit(100, torch.float32), Symmetry.parse([KINDS[kind]] * 100)
+    loss = LOSSES[name]
+    assert_close(loss(-q, true, symmetry), loss(q, true, symmetry), atol=1e-6, rtol=0)
+    assert_close(loss(q, -true, symmetry), loss(q, true, symmetry), atol=1e-6, rtol=0)
+    if name in SEE_NO_LENGTH:
+        assert_close(loss(2 * q, true, symmetry), loss(q, true, symmetry), atol=1e-6, rtol=0)
+    else:
+        assert (loss(2 * q, true, symmetry) > loss(q, true, symmetry)).any()
+    assert loss(q.half(), true, symmetry).dtype == torch.float32
+
+
+def test_norm_penalty():
+    q = torch.tensor([[1.0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 0]]).requires_grad_()
+    assert norm_penalty(q).tolist() == [0, 4, 1]
+    norm_penalty(q).sum().backward()
+    assert q.grad is not None
+    assert q.grad.tolist() == [[0, 0, 0, 0], [0, 0, 4, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_turn_about_the_axis_of_revolution_changes_nothing(name: str):
+    q, true = unit(64), unit(64)
+    spun = quaternion_multiply(true, about((0.0, 1.0, 0.0), 360 * torch.rand(64)))
+    revolution, none = Symmetry.parse(["revolution"] * 64), Symmetry.parse(["none"] * 64)
+    assert_close(LOSSES[name](q, spun, revolution), LOSSES[name](q, true, revolution))
+    assert_close(LOSSES[name](spun, true, revolution), torch.zeros(64, dtype=F64), atol=1e-12, rtol=0)
+    assert (LOSSES[name](spun, true, none) > 1e-3).sum() > 55
+    assert_close(LOSSES[name](q, true, none), LOSSES[name](q, true))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_in_closed_form_it_is_the_least_by_enumeration(name: str):
+    q, true = unit(20), unit(20)
+    turns = about((0.0, 1.0, 0.0), torch.arange(720) / 2)
+    closed = LOSSES[name](q, true, Symmetry.parse(["revolution"] * 20))
+    listed = LOSSES[name](q, true, Symmetry.parse([turns.tolist()] * 20))
+    brute = LOSSES[name](q[:, None], quaternion_multiply(true[:, None], turns)).amin(1)
+    assert_close(listed, brute)
+    assert (closed <= listed + 1e-12).all()
+    assert_close(closed, listed, atol=2e-4, rtol=0)
+
+
+def test_each_object_has_its_own_symmetry():
+    q, true = unit(3), unit(3)
+    together = LOSSES["geodesic"](q, true, Symmetry.parse(list(KINDS.values())))
+    alone = [
+        float(LOSSES["geodesic"](q[i : i + 1], true[i : i + 1], Symmetry.parse([kind])))
+        for i, kind in enumerate(KINDS.values())
+    ]
+    assert together.tolist() == pytest.approx(alone)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_are_exact(name: str, kind: str):
+    true, symmetry = unit(4), Symmetry.parse([KINDS[kind]] * 4)
+    assert torch.autograd.gradcheck(lambda q: LOSSES[name](q, true, symmetry), (1.7 * unit(4)).requires_grad_())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_are_finite_everywhere(name: str, kind: str):
+    true = torch.cat((unit(8, torch.float32), torch.eye(4)))
+    opposite = quaternion_multiply(true, about((1.0, 0.0, 0.0), torch.full((12,), 180.0)).float())
+    for at in (true, -true, opposite, 0 * true, 1e-30 * true, 1e-20 * true, true + 1e-7, 1e8 * true):
+        q = at.clone().requires_grad_()
+        value = LOSSES[name](q, true, Symmetry.parse([KINDS[kind]] * 12))
+        value.sum().backward()
+        assert value.isfinite().all()
+        assert q.grad is not None
+        assert q.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", SEE_NO_LENGTH)
+def test_the_zero_quaternion_is_as_far_as_can_be(name: str):
+    true = unit(1)
+    farthest = LOSSES[name](quaternion_multiply(true, about((1.0, 0.0, 0.0), torch.tensor([180.0]))), true)
+    assert_close(LOSSES[name](torch.zeros(1, 4, dtype=F64), true), farthest)
+
+
+@pytest.mark.parametrize("objects", [0, 5])
+def test_no_object_is_0_and_still_in_the_graph(objects: int):
+    q = unit(objects).requires_grad_()
+    value = masked_mean(
+        LOSSES["geodesic"](q, unit(objects), Symmetry.parse(["none"] * objects)), torch.zeros(objects, dtype=torch.bool)
+    )
+    assert float(value.detach()) == 0
+    value.backward()
+    assert q.grad is not None
+    assert (q.grad == 0).all()
+
+
+def test_log_dot_is_the_published_form_but_for_a_constant() -> None:
+    """log(eps + 1 - |q . q_true|) has the same gradient, and its negation the opposite one."""
+    true, q = unit(9), unit(9).requires_grad_()
+    a = (q / q.norm(dim=-1, keepdim=True) * true).sum(-1).abs()
+    (published,) = torch.autograd.grad(torch.log(0.02 + 1 - a).sum(), q)
+    loss = build_rotation_loss(RotationLossConfig(name="log_dot", eps=0.02))
+    (ours,) = torch.autograd.grad(loss(q, true, None).sum(), q)
+    assert_close(ours, published)
+    (negated,) = torch.autograd.grad(away_from_truth(q, true).sum(), q)
+    assert ((negated * ours).sum(-1) < 0).all()
+
+
+def test_rotation_losses_are_added_with_their_weights() -> None:
+    true, q = unit(5), unit(5)
+    config = RotationLossConfig(name="log_dot", eps=0.02, also={"squared_error": 0.5, "geodesic": 2.0})
+    expected = torch.log1p((1 - (q * true).sum(-1).abs()) / 0.02)
+    expected = expected + 0.5 * LOSSES["squared_error"](q, true) + 2 * LOSSES["geodesic"](q, true)
+    assert_close(build_rotation_loss(config)(q, true, None), expected)
+    with pytest.raises(ValidationError, match=r"rotation\.name"):
+        RotationLossConfig(name="geodesic", also={"geodesic": 1.0})
+    with pytest.raises(ValidationError):
+        RotationLossConfig(also={"neg_log": 1.0})

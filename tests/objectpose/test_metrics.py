@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -15,8 +18,24 @@ from torch.testing import assert_close
 
 from stadia.geometry.se3 import from_rotation_translation, se3_exp, so3_exp, transform
 from stadia.objectpose import OBJECT_METRICS
-from stadia.objectpose.boxes import Symmetry
-from stadia.objectpose.metrics import PosedObjects, add_m, add_s_m
+from stadia.objectpose.boxes import Symmetry, compute_box_corners
+from stadia.objectpose.metrics import (
+    NOCS_COMPAT_RULES,
+    ORIENTED_BOX_RULES,
+    ApRules,
+    ImageComparison,
+    PosedObjects,
+    add_m,
+    add_s_m,
+    average_precision,
+    compare_objects,
+    instance_mask_iou,
+    match_greedy,
+    match_hungarian,
+    matched_scores,
+    mean_average_precisions,
+    merge_comparisons,
+)
 
 F64 = torch.float64
 METRICS = {name: OBJECT_METRICS.load(name) for name in OBJECT_METRICS}
@@ -146,3 +165,278 @@ def test_a_shift_is_its_own_length_and_a_turn_of_a_symmetric_model_is_none():
     spun = turned(T[None], (0.0, 1.0, 0.0), 90.0)[0]
     assert float(add_m(spun, T, ring)) == pytest.approx(math.sqrt(2))
     assert add_s_m(spun, T, ring) == pytest.approx(0, abs=1e-9)
+
+
+def plain_ap(detections: list[tuple[float, bool]], objects: int) -> float:
+    """Area under the largest precision at or beyond each recall."""
+    detections = sorted(detections, key=lambda d: -d[0])
+    curve, right = [], 0
+    for n, (_, hit) in enumerate(detections, start=1):
+        right += hit
+        curve.append((right / objects, right / n))
+    area, before = 0.0, 0.0
+    for recall, _ in curve:
+        if recall > before:
+            area += (recall - before) * max(p for r, p in curve if r >= recall)
+            before = recall
+    return area
+
+
+def plain_take(scores, cost, allowed):
+    """In order of score the cheapest free object that is allowed."""
+    taken, used = {}, set()
+    for i in sorted(range(len(scores)), key=lambda i: -scores[i]):
+        for j in sorted(range(len(cost[i])), key=lambda j: cost[i][j]):
+            if j not in used and allowed(i, j):
+                taken[i] = j
+                used.add(j)
+                break
+    return taken
+
+
+PLAIN_IOU = {"ap_iou25": 0.25, "ap_iou50": 0.5, "ap_iou75": 0.75}
+PLAIN_POSE = {
+    "ap_5deg_2cm": (5, 2),
+    "ap_5deg_5cm": (5, 5),
+    "ap_10deg_2cm": (10, 2),
+    "ap_10deg_5cm": (10, 5),
+    "ap_10deg_10cm": (10, 10),
+    "ap_5deg": (5, math.inf),
+    "ap_10deg": (10, math.inf),
+}
+
+
+def plain_scores(images: list[ImageComparison], classes: range, nocs: bool) -> dict[str, float]:
+    """The rules with explicit numbers: hulls and a gate of 0.1 as in NOCS, or oriented boxes and no gate."""
+    by_class: dict[str, list[float]] = {name: [] for name in (*PLAIN_IOU, *PLAIN_POSE)}
+    for class_id in classes:
+        sets = []
+        for image in images:
+            rows = [i for i, c in enumerate(image.class_id) if c == class_id]
+            columns = [j for j, c in enumerate(image.true_class_id) if c == class_id]
+            overlap = image.hull_iou if nocs else image.iou
+            sets.append((image, rows, columns, [[overlap[i, j] for j in columns] for i in rows]))
+        if not any(columns for _, _, columns, _ in sets):
+            continue
+        for name, threshold in PLAIN_IOU.items():
+            detections = []
+            for image, rows, _, overlap in sets:
+                scores = [image.score[i] for i in rows]
+                taken = plain_take(
+                    scores, [[-x for x in row] for row in overlap], lambda i, j, o=overlap, t=threshold: o[i][j] > t
+                )
+                detections += [(s, i in taken) for i, s in enumerate(scores)]
+            by_class[name].append(plain_ap(detections, sum(len(columns) for _, _, columns, _ in sets)))
+        for name, (degrees, cm) in PLAIN_POSE.items():
+            detections, objects = [], 0
+            for image, rows, columns, overlap in sets:
+                if nocs:
+                    scores = [image.score[i] for i in rows]
+                    taken = plain_take(
+                        scores, [[-x for x in row] for row in overlap], lambda i, j, o=overlap: o[i][j] > 0.1
+                    )
+                    rows, columns = [rows[i] for i in sorted(taken)], [columns[j] for j in sorted(taken.values())]
+                objects += len(columns)
+                angle = [[image.rotation_deg[i, j] for j in columns] for i in rows]
+                shift = [[image.translation_cm[i, j] for j in columns] for i in rows]
+                cost = [[a + s for a, s in zip(*both, strict=True)] for both in zip(angle, shift, strict=True)]
+                cost = cost if math.isfinite(cm) else angle
+                scores = [image.score[i] for i in rows]
+                taken = plain_take(
+                    scores, cost, lambda i, j, a=angle, s=shift, d=degrees, c=cm: a[i][j] <= d and s[i][j] <= c
+                )
+                detections += [(s, i in taken) for i, s in enumerate(scores)]
+            by_class[name].append(plain_ap(detections, objects) if objects else 0.0)
+    return {name: sum(values) / len(values) if values else math.nan for name, values in by_class.items()}
+
+
+def random_image(rng: np.random.Generator, most: int = 5) -> ImageComparison:
+    shape = p, g = tuple(rng.integers(0, most + 1, 2))
+    return ImageComparison(
+        rng.integers(1, 4, p),
+        rng.random(p),
+        rng.integers(1, 4, g),
+        rng.choice([3.0, 8.0, 40.0], shape) * rng.random(shape) * 1.5,
+        rng.choice([1.5, 4.0, 30.0], shape) * rng.random(shape) * 1.5,
+        rng.random(shape),
+        rng.random(shape) ** 2,
+        rng.random(shape),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rules", "sets"), [(NOCS_COMPAT_RULES, 1000), (ORIENTED_BOX_RULES, 200)], ids=["nocs", "exact"]
+)
+def test_random_sets_against_plain_python(rules: ApRules, sets: int):
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(sets):
+        images = [random_image(rng, most=4) for _ in range(rng.integers(1, 3))]
+        found, expected = (
+            mean_average_precisions(images, range(1, 4), rules),
+            plain_scores(images, range(1, 4), rules is NOCS_COMPAT_RULES),
+        )
+        assert found == pytest.approx(expected, nan_ok=True, abs=1e-12)
+        assert all(math.isnan(value) or 0 <= value <= 1 for value in found.values())
+        seen.add(round(found["ap_10deg_10cm"], 3))
+    assert len(seen) > 10
+
+
+def scene(seed: int, noise: float = 0.05, missing: int = 0) -> tuple[PosedObjects, PosedObjects]:
+    """Eight objects of three classes, and predictions near to them in another order, of which some are missing."""
+    generator = torch.Generator().manual_seed(seed)
+    T = se3_exp(torch.randn(8, 6, generator=generator, dtype=torch.float64))
+    class_id, size_m = torch.arange(8) % 3 + 1, 0.1 + 0.2 * torch.rand(8, 3, generator=generator, dtype=torch.float64)
+    symmetry = Symmetry.parse(["revolution" if c == 1 else "none" for c in class_id])
+    moved = T @ se3_exp(noise * torch.randn(8, 6, generator=generator, dtype=torch.float64))
+    order = torch.randperm(8, generator=generator)[missing:]
+    none = Symmetry.parse(["none"] * 8)
+    predicted = PosedObjects(class_id, moved, size_m * 1.1, none, torch.rand(8, generator=generator))
+    return predicted[order], PosedObjects(class_id, T, size_m, symmetry, torch.ones(8))
+
+
+def test_a_comparison_is_every_pair_of_a_class():
+    predicted, true = scene(0)
+    found = compare_objects(predicted, true)
+    for i, j in itertools.product(range(8), range(8)):
+        if predicted.class_id[i] != true.class_id[j]:
+            assert (found.rotation_deg[i, j], found.translation_cm[i, j], found.iou[i, j]) == (math.inf, math.inf, 0)
+            continue
+        T, T_true = predicted.T_camera_object[i], true.T_camera_object[j]
+        shift = 100 * math.dist(T[:3, 3], T_true[:3, 3])
+        cosine = (
+            float(T[:3, 1] @ T_true[:3, 1])
+            if true.class_id[j] == 1
+            else (float(torch.trace(T[:3, :3].T @ T_true[:3, :3])) - 1) / 2
+        )
+        assert found.translation_cm[i, j] == pytest.approx(shift)
+        assert found.rotation_deg[i, j] == pytest.approx(math.degrees(math.acos(cosine)), abs=1e-5)
+        if true.class_id[j] != 1:
+            a, b = compute_box_corners(T, predicted.size_m[i]), compute_box_corners(T_true, true.size_m[j])
+            sides = [
+                max(0.0, float(min(a[:, k].max(), b[:, k].max()) - max(a[:, k].min(), b[:, k].min()))) for k in range(3)
+            ]
+            volumes = [float((x.max(0).values - x.min(0).values).prod()) for x in (a, b)]
+            assert found.hull_iou[i, j] == pytest.approx(math.prod(sides) / (sum(volumes) - math.prod(sides)))
+    assert (found.same_class == np.isfinite(found.rotation_deg)).all()
+
+
+def test_perfect_predictions_score_1_and_none_score_0():
+    true = [scene(seed)[1] for seed in range(3)]
+    perfect = [compare_objects(objects, objects, np.eye(8)) for objects in true]
+    nothing = [compare_objects(objects[torch.zeros(0, dtype=torch.long)], objects) for objects in true]
+    for rules in (ORIENTED_BOX_RULES, NOCS_COMPAT_RULES):
+        assert set(mean_average_precisions(perfect, range(1, 4), rules).values()) == {1.0}
+        assert set(mean_average_precisions(nothing, range(1, 4), rules).values()) == {0.0}
+        assert all(math.isnan(x) for x in mean_average_precisions(perfect, [7], rules).values())
+    found = matched_scores(perfect)
+    assert (found["recall"], found["precision"], found["found"], found["false_alarms"]) == (1, 1, 24, 0)
+    assert found["rotation_error_deg"] == pytest.approx(0, abs=1e-5)
+    missed = matched_scores(nothing)
+    assert (missed["recall"], missed["recall_10deg_10cm"], missed["objects"]) == (0, 0, 24)
+    assert math.isnan(missed["rotation_error_deg"])
+    assert math.isnan(missed["precision"])
+
+
+def test_the_published_rules_do_not_see_what_was_missed_and_ours_do():
+    images = [compare_objects(*scene(seed, noise=0.01, missing=4)) for seed in range(3)]
+    assert mean_average_precisions(images, range(1, 4), NOCS_COMPAT_RULES)["ap_10deg_10cm"] == 1
+    assert mean_average_precisions(images, range(1, 4), ORIENTED_BOX_RULES)["ap_10deg_10cm"] == pytest.approx(
+        0.5, abs=0.1
+    )
+
+
+def test_five_centimetres_aside_are_inside_10_cm_and_outside_2_cm():
+    """Metres times ten would pass 50 cm for 5 cm."""
+    _, true = scene(0)
+    moved = true.T_camera_object.clone()
+    moved[:, 0, 3] += 0.0499
+    found = mean_average_precisions(
+        [compare_objects(PosedObjects(true.class_id, moved, true.size_m, true.symmetry, true.score), true)], range(1, 4)
+    )
+    assert (found["ap_5deg_5cm"], found["ap_5deg_2cm"], found["ap_10deg_10cm"]) == (1, 0, 1)
+
+
+def test_the_order_of_images_and_processes_changes_nothing():
+    images = {
+        seed: compare_objects(*scene(seed, noise=0.2, missing=1), np.random.default_rng(seed).random((7, 8)))
+        for seed in range(6)
+    }
+    shuffled = list(images.values())
+    random.Random(0).shuffle(shuffled)
+    in_two = merge_comparisons(
+        [{k: images[k] for k in (0, 1, 2, 3)}, {k: images[k] for k in (3, 4, 5, 0)}]
+    )  # two of them twice
+    assert len(in_two) == 6
+    for score in (
+        lambda x: mean_average_precisions(x, range(1, 4)),
+        lambda x: mean_average_precisions(x, range(1, 4), NOCS_COMPAT_RULES),
+        matched_scores,
+    ):
+        expected = score(list(images.values()))
+        assert score(shuffled) == pytest.approx(expected, abs=1e-12)
+        assert score(in_two) == pytest.approx(expected, abs=1e-12)
+
+
+def test_equal_scores_have_no_order():
+    score, right = np.array([0.9, 0.5, 0.5, 0.5, 0.1]), np.array([True, False, True, False, True])
+    found = {average_precision(score, right[[0, *order, 4]], 3) for order in itertools.permutations((1, 2, 3))}
+    assert len(found) == 1
+    assert found.pop() == pytest.approx(1 / 3 + 1 / 3 * 3 / 5 + 1 / 3 * 3 / 5)
+    assert average_precision(score[:0], right[:0], 2) == 0
+    assert math.isnan(average_precision(score, right, 0))
+
+
+def test_predictions_of_equal_score_choose_together():
+    overlap, sure = np.array([[0.9, 0.8], [0.8, 0.1]]), np.ones(2)
+    assert match_greedy(-overlap, overlap > 0.5, sure).tolist() == [1, 0], "two rather than the nearest one"
+    assert match_greedy(-overlap, overlap > 0, np.array([1.0, 1.0])).tolist() == [1, 0], "1.6 rather than 1.0"
+    assert match_greedy(-overlap[:, :1], overlap[:, :1] > 0.5, sure).tolist() == [0, -1]
+    assert match_greedy(-overlap[::-1, :1], overlap[::-1, :1] > 0.5, sure).tolist() == [-1, 0]
+    far = np.array([[1.0, 3.0, np.inf], [2.0, np.inf, np.inf], [1.5, np.inf, 900.0]])
+    assert match_greedy(far, np.isfinite(far), np.ones(3)).tolist() == [1, 0, 2]
+    assert match_greedy(far, np.isfinite(far), np.array([1.0, 1.0, 2.0])).tolist() == [1, -1, 0]
+
+
+def test_mask_iou_counts_pixels():
+    predicted, true = torch.tensor([[1, 1, 0, 2], [1, 1, 0, 2]]), torch.tensor([[0, 1, 1, 2], [0, 1, 1, 2]])
+    assert instance_mask_iou(predicted, true, 3, 2).tolist() == [[2 / 6, 0], [0, 1], [0, 0]]
+    assert instance_mask_iou(predicted, 0 * true, 2, 0).shape == (2, 0)
+
+
+def test_pairs_are_one_to_one_and_the_best_together():
+    """Greedily the first prediction would take object 0, and leave nothing to the second."""
+    overlap, same = np.array([[0.9, 0.8], [0.8, 0.1]]), np.ones((2, 2), dtype=bool)
+    found = match_hungarian(overlap, same)
+    assert list(zip(found.predicted, found.true, strict=True)) == [(0, 1), (1, 0)]
+    assert match_greedy(-overlap, overlap > 0.5, np.array([0.7, 0.6])).tolist() == [0, -1]
+    assert match_greedy(-overlap, overlap > 0.5, np.array([0.6, 0.7])).tolist() == [1, 0]
+
+
+def test_misses_false_alarms_and_classes_are_counted():
+    overlap = np.array([[0.9, 0.0, 0.0], [0.0, 0.49, 0.0], [0.0, 0.0, 0.9]])
+    same = np.array([[True, True, False], [True, True, False], [True, True, False]])
+    found = match_hungarian(overlap, same)
+    assert (found.predicted.tolist(), found.true.tolist()) == ([0], [0])
+    assert (found.false_positives.tolist(), found.false_negatives.tolist()) == ([1, 2], [1, 2])
+    assert match_hungarian(overlap, same, 0.4).true.tolist() == [0, 1]
+    empty = match_hungarian(overlap[:0], same[:0])
+    assert (len(empty.true), empty.false_negatives.tolist()) == (0, [0, 1, 2])
+
+
+def test_pairs_never_share_in_random_tables():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        image = random_image(rng)
+        found = match_hungarian(image.mask_iou, image.same_class)
+        assert len(set(found.predicted)) == len(set(found.true)) == len(found.true)
+        assert (image.class_id[found.predicted] == image.true_class_id[found.true]).all()
+        assert sorted([*found.true, *found.false_negatives]) == list(range(len(image.true_class_id)))
+        assert sorted([*found.predicted, *found.false_positives]) == list(range(len(image.class_id)))
+
+
+def test_every_field_of_a_part_is_cut():
+    whole = random_image(np.random.default_rng(3))
+    part = whole.part(np.array([0]), np.array([], dtype=np.int64))
+    assert {getattr(part, field.name).shape for field in fields(part)} == {(1,), (0,), (1, 0)}

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import string
 from collections import defaultdict
 from dataclasses import fields
+from itertools import permutations
 from pathlib import Path
 
 import pytest
 from tests.refusals import refuses
+from tests.source_trees import list_nodes
 
 import stadia
 from stadia.core.errors import DataError
 from stadia.diagnostics import catalog
 from stadia.diagnostics.catalog import (
     CATALOG,
+    EFFECTS,
     NOT_CHECKED,
+    OWN_LINKS,
     SAMPLED,
+    Diagnosis,
     Entry,
     describe_case,
     fill_thresholds,
+    find_link,
+    find_root_cause,
     load_entries,
     make_finding,
     read_constants,
 )
-from stadia.diagnostics.finding import Family, Severity
+from stadia.diagnostics.finding import Family, Finding, Severity, Stage
 from stadia.diagnostics.loss_checks import loss_properties
 
 ROOT = Path(__file__).parents[3]
@@ -190,3 +198,120 @@ def test_invalid_entry_is_refused_with_its_file_and_code(old: str, new: str, fou
     with refuses(DataError, where=("smoothness.toml", "01")) as error:
         load_entries(write_catalog(tmp_path, ENTRY.replace(old, new)))
     assert found in str(error.value)
+
+
+STOP, WARN, NOTE = Severity.STOP, Severity.WARN, Severity.NOTE
+
+
+def found(code: str, severity: Severity = WARN, *where: str) -> Finding:
+    return Finding(code, severity, Stage.DATA, "measured", "expected", "cause", "fix", where=where)
+
+
+def codes(diagnosis: Diagnosis) -> tuple[str, list[str], list[str], list[str]]:
+    rest = ([other.code for other in some] for some in (diagnosis.follows, diagnosis.apart, diagnosis.unchecked))
+    return (diagnosis.first.code if diagnosis.first else "", *rest)
+
+
+CHAIN = [
+    found("K04", STOP),
+    found("E09"),
+    found("U02"),
+    found("H09"),
+    found("T07"),
+    found("C06"),
+    found("D10", NOTE),
+    found("N01", NOTE),
+]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(8)))[::977])
+def test_first_finding_is_the_cause_and_unrelated_ones_stand_apart(order: tuple[int, ...]) -> None:
+    diagnosis = find_root_cause([CHAIN[link] for link in order])
+    assert codes(diagnosis) == ("K04", ["E09", "U02", "H09", "T07"], ["C06", "D10"], ["N01"])
+    assert diagnosis.stops == 1
+
+
+def test_stop_comes_before_warning() -> None:
+    """A stop is no symptom of a warning."""
+    diagnosis = find_root_cause([found("E01", STOP), found("D03"), found("T07")])
+    assert codes(diagnosis) == ("E01", ["T07"], ["D03"], [])
+    assert diagnosis.stops == 1
+
+
+@pytest.mark.parametrize(
+    ("findings", "first", "apart"),
+    [
+        ([found("S20"), found("P21"), found("T20", STOP)], "T20", []),
+        ([found("S20"), found("M20"), found("T14")], "T14", []),
+        ([found("M22"), found("T02")], "T02", []),
+        ([found("K04", STOP), found("E01", STOP), found("D10")], "K04", ["D10"]),
+        ([found("T07"), found("D13")], "T07", ["D13"]),
+        ([found("T09"), found("E03"), found("M20")], "E03", ["T09"]),
+        ([found("T06")], "", ["T06"]),  # a measurement of the training changes nothing in it
+        ([found("T06"), found("T07")], "T07", ["T06"]),
+    ],
+)
+def test_codes_with_a_link_other_than_their_family(findings: list[Finding], first: str, apart: list[str]) -> None:
+    diagnosis = find_root_cause(findings)
+    assert (diagnosis.first.code if diagnosis.first else "", [other.code for other in diagnosis.apart]) == (
+        first,
+        apart,
+    )
+
+
+def test_worst_finding_of_a_family_is_first() -> None:
+    diagnosis = find_root_cause([found("E03"), found("E09", STOP), found("E09", STOP, "another recording")])
+    assert (diagnosis.first, codes(diagnosis)[1:]) == (found("E09", STOP), (["E09"], ["E03"], []))
+
+
+def test_notes_are_never_first() -> None:
+    assert codes(find_root_cause([found("D13", NOTE), found("N02", NOTE)])) == ("", [], ["D13"], ["N02"])
+    assert find_root_cause([]) == Diagnosis(None, (), (), ())
+    assert find_root_cause([found("Z99")]) == Diagnosis(None, (), (), ())
+
+
+def test_causes_cover_every_code_and_point_forward() -> None:
+    order = list(EFFECTS)
+    assert [link for link in order if isinstance(link, Family)] == list(Family)
+    assert {find_link(code) for code in CATALOG} == set(order)
+    assert set(OWN_LINKS) <= set(CATALOG)
+    for link, effects in EFFECTS.items():
+        assert all(order.index(effect) > order.index(link) for effect in effects)
+    with pytest.raises(ValueError, match="Z"):
+        find_link("Z99")
+
+
+CODE = re.compile(rf"(?<![\w/.#-])[{''.join(Family)}]-?\d\d(?!\w|\.\d)")
+"""Also with a hyphen: `D-08` is a line of another document, which `stadia explain` does not know."""
+
+
+def find_texts(path: Path) -> list[str]:
+    """Every string of a file that is no docstring."""
+    nodes = list_nodes(path)
+    notes = {
+        id(node.body[0].value)
+        for node in nodes
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    notes |= {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = [node for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [node.value for node in texts if id(node) not in notes]
+
+
+def test_codes_are_recognized() -> None:
+    assert CODE.findall("stop K03 (D-08), M-21. R18, 2D10, SHA-25") == ["K03", "D-08", "M-21", "R18"]
+
+
+@pytest.mark.slow
+def test_every_code_in_a_text_exists() -> None:
+    folder = Path(stadia.__file__).parent
+    named = {
+        (str(path.relative_to(folder)), code)
+        for path in sorted(folder.rglob("*.py"))
+        for text in find_texts(path)
+        for code in CODE.findall(text)
+    }
+    assert len(named) > 50, "the search finds the codes of the checks"
+    assert sorted((path, code) for path, code in named if code not in CATALOG) == []

@@ -41,8 +41,9 @@ from stadia.diagnostics.loss_checks.video_cases import (
 from stadia.geometry.camera import crop
 from stadia.geometry.se3 import se3_exp
 from stadia.losses import SPARSE_DEPTH_LOSSES
-from stadia.losses.config import SparseDepthConfig
+from stadia.losses.config import SelfSupervisedLossConfig, SparseDepthConfig
 from stadia.losses.loss_report import LossReport
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.sparse_depth import SparseDepthLoss
 from stadia.training import optim
 from stadia.training.config import OptimizerConfig
@@ -260,3 +261,20 @@ def test_memory_that_is_kept_from_step_to_step_grows_in_every_third_of_them() ->
     assert not grows_steadily([alternate + 20 * leak * (step > 15) for step in range(30)])
     assert not grows_steadily([alternate + 20 * leak * (step % 2) for step in range(30)])
     assert not grows_steadily([alternate + (step << 20) for step in range(30)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [1, 4])
+@pytest.mark.parametrize("sources", [("+1",), ("-1", "+1", "stereo")])
+def test_correct_loss_at_any_number_of_scales_has_no_findings(sizes: int, sources: tuple[str, ...]) -> None:
+    loss = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=sizes))
+    assert check_losses({"loss": make_video_case(loss, sources, OutputSpec(sizes=sizes))}) == []
+
+
+def test_scenes_of_forms_are_rendered_once() -> None:
+    case = make_video_case(SelfSupervisedLoss(SelfSupervisedLossConfig()))
+    changed = case.change_loss(lambda report, outputs: report)
+    assert changed.added is not None
+    for name in ("mirrored", "noise", "a camera that has not moved"):
+        first, second = (one.forms[name]().shown["targets.sources"] for one in (changed, changed.added))
+        assert first is second, name

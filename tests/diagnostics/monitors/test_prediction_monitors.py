@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from mutations import output_logs, training_logs
+from mutations.mutation import MutationCase
+from mutations.training_logs import DIED, START, LogRows, SigmaRow
 
+import stadia
+from stadia.core.types import Prediction
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.monitors.optimization_monitors import (
     ConstantTermMonitor,
@@ -26,19 +36,32 @@ from stadia.diagnostics.monitors.persistence import (
 )
 from stadia.diagnostics.monitors.prediction_monitors import (
     GEOMETRY_RULES,
+    LOG_SIGMA_BOUNDS,
+    ConstantUncertaintyMonitor,
     DepthScaleMonitor,
     MotionScaleMonitor,
+    UncertaintyBoundsMonitor,
+    UncertaintyOnlyMonitor,
     ValidationWarpMonitor,
 )
 from stadia.diagnostics.monitors.score_monitors import (
     VALIDATION_RULES,
+    FrozenScoresMonitor,
     MetricScaleMonitor,
     NanScoreMonitor,
     OverfittingMonitor,
+    RmseMonitor,
     RotationMonitor,
+    ScoreRangeMonitor,
 )
+from stadia.losses.loss_report import LossReport, combine_losses
+from stadia.models.depth.unet import LOG_UNCERTAINTY_RANGE, bound_log_uncertainty
 from stadia.objectpose.metrics import ImageComparison, matched_scores, mean_average_precisions
 from stadia.objectpose.recipe import mean_mask_iou
+from stadia.overlay.metrics import compute_overlay_scores
+from stadia.recipes import CONFIGS
+from stadia.recipes.base.self_supervised import brightness_and_uncertainty_stats
+from stadia.recipes.metric.recipe import MetricRecipe
 
 RULE = Rule("P22", "motion/over_depth", lambda v: v > 1, "motion is {:.2g} times the depth", "at most 1")
 
@@ -184,3 +207,157 @@ def test_slow_loading_is_reported_when_it_persists() -> None:
     waits = {"time/loading_s": 0.9, "time/step_s": 1.0}
     assert run_monitor(DataLoadingMonitor(), [waits] * ROWS, first=0) == [], "the first steps fill a cache"
     assert run_monitor(DataLoadingMonitor(), [*[waits] * (ROWS - 1), waits | {"time/loading_s": 0.1}] * 2) == []
+
+
+def test_rmse_is_compared_with_the_mse() -> None:
+    """Correct for sums, reported for a mean of roots; values that are not finite have another code."""
+    sums = {"depth_pixels": 4.0, "mse": 100.0, **dict.fromkeys(("abs_rel", "mae", "log10", "d1", "d2", "d3"), 1.0)}
+    other = sums | {"mse": 1.0}
+    right = compute_overlay_scores([{**image_sums, "mask_pixels": 0.0} for image_sums in (sums, other)] + [MASK])
+    row = {f"val/{name}": value for name, value in right.items()}
+    assert RmseMonitor().on_row(5, row) is None
+    assert RmseMonitor().on_row(5, {**row, "val/mse": math.inf}) is None
+    wrong = RmseMonitor().on_row(5, {**row, "val/rmse": (5 + 0.5) / 2})
+    assert wrong is not None
+    assert wrong.code == "C11"
+
+
+MASK = dict.fromkeys(("mask_both", "mask_predicted", "mask_true", "mask_absolute", "mask_surprise"), 1.0) | {
+    "mask_pixels": 4.0,
+    **dict.fromkeys(("boundary_predicted", "boundary_true", "boundary_predicted_near", "boundary_true_near"), 1.0),
+}
+
+
+def test_a_validation_that_stands_still_is_found() -> None:
+    """Perfect scores may repeat, and rows of training do not count."""
+    moved = {"val/rmse": 4.0, "val/mse": 16.0, "val/mask_iou": 0.5}
+    monitor = FrozenScoresMonitor()
+    assert monitor.on_row(1, moved) is None
+    assert monitor.on_row(2, {"train/loss": 1.0}) is None
+    assert monitor.on_row(3, {**moved, "val/mask_iou": 0.50001}) is None
+    again = monitor.on_row(4, {**moved, "val/mask_iou": 0.50001})
+    assert again is not None
+    assert again.code == "C12"
+    perfect = FrozenScoresMonitor()
+    assert [perfect.on_row(step, dict.fromkeys(moved, 1.0)) for step in (1, 2)] == [None, None]
+
+
+def test_a_precision_of_nothing_detected_is_in_no_range_and_infinity_is_outside() -> None:
+    monitor = ScoreRangeMonitor()
+    assert monitor.on_row(1, {"val/precision": math.nan, "val/recall": 0.0}) is None
+    found = monitor.on_row(2, {"val/precision": math.inf, "val/recall": math.nan})
+    assert found is not None
+    assert found.measured == "at step 2 the validation has precision inf"
+
+
+def run_monitor_of_uncertainty_monitors(rows: Sequence[SigmaRow]) -> list[Finding]:
+    monitors = (ConstantUncertaintyMonitor(), UncertaintyOnlyMonitor(), UncertaintyBoundsMonitor())
+    found = []
+    for number, (fit, *tenths) in enumerate(rows):
+        row = {
+            "train/warped_over_unwarped": fit,
+            **{f"train/log_uncertainty/p{p}": v for p, v in zip((10, 50, 90), tenths, strict=True)},
+        }
+        found += [finding for monitor in monitors if (finding := monitor.on_row(10 * number + 10, row))]
+    return found
+
+
+def test_an_uncertainty_that_died_is_named_and_so_is_a_loss_that_falls_by_it_alone() -> None:
+    found = run_monitor_of_uncertainty_monitors(DIED)
+    assert found[0].code == "U01"
+    assert {finding.code for finding in found} == {"U01", "U02"}
+    constant, alone = (next(finding for finding in found if finding.code == code) for code in ("U01", "U02"))
+    assert constant.evidence["step"] == 290, "twenty rows past the start"
+    assert alone.evidence["step"] == 330, "a hundred steps after twenty rows that had moved"
+    assert alone.evidence["at_the_start"] == 0.755
+
+
+def test_a_start_is_constant_too_and_is_not_named() -> None:
+    assert run_monitor_of_uncertainty_monitors(START[:2] * 40) == []
+
+
+def test_a_geometry_that_fitted_before_uncertainty_came_is_no_loss_that_falls_by_it_alone() -> None:
+    assert run_monitor_of_uncertainty_monitors([(0.31, 0.0, 0.0, 0.0)] * 30 + [(0.31, -4.0, -3.0, -2.0)] * 40) == []
+
+
+@pytest.mark.parametrize("logit", [-40.0, 40.0])
+def test_an_uncertainty_at_its_bounds_is_named(logit: float) -> None:
+    bounded = bound_log_uncertainty(torch.full((1, 1, 32, 64), logit))
+    seen: Mapping[str, torch.Tensor] = brightness_and_uncertainty_stats(
+        Prediction((bounded,), torch.eye(4)[None, None], log_uncertainty=(bounded,)), ("+1",)
+    )
+    tenths = [float(seen[f"log_uncertainty/p{p}"]) for p in (10, 50, 90)]
+    assert "U03" in {finding.code for finding in run_monitor_of_uncertainty_monitors([(0.5, *tenths)] * 29)}
+    assert "U03" not in {finding.code for finding in run_monitor_of_uncertainty_monitors([(0.5, *tenths)] * 28)}
+
+
+def test_uncertainty_bounds_are_those_of_the_network() -> None:
+    assert LOG_SIGMA_BOUNDS == LOG_UNCERTAINTY_RANGE
+    for monitor in (ConstantUncertaintyMonitor(), UncertaintyOnlyMonitor(), UncertaintyBoundsMonitor()):
+        assert monitor.on_row(10, {"val/residual": 0.1}) is None
+        assert monitor.on_row(10, {"train/warped_over_unwarped": 0.9}) is None
+
+
+CASES = (*training_logs.ROWS, *output_logs.ROWS)
+
+LOOP_VALUES = {"train/loss", "train/lr", "train/gradient_norm", "train/update_ratio"}
+"""Logged by the training loop itself, so under one name whatever the loss."""
+
+LOGGING_PACKAGES = ("losses", "training", "evaluation", "metrics", "recipes", "objectpose", "overlay")
+
+
+def combined_name(name: str) -> str:
+    """Return the name of a value of `selfsup` in the recipe `metric`, as `combine_losses` makes it."""
+    group, _, value = name.partition("/")
+    if group != "train" or value.startswith("metric/") or name in LOOP_VALUES:
+        return name
+    zero, term = torch.zeros(()), value.removeprefix("term/")
+    report = LossReport(zero, {term: zero}, {}, logged={value: zero})
+    combined = combine_losses({MetricRecipe.base_recipe: (1.0, report)})
+    return f"train/term/{next(iter(combined.terms))}" if term != value else f"train/{next(iter(combined.logged))}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_monitors_read_the_values_of_a_combined_loss(
+    case: MutationCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure that is named in `selfsup` is also named in a recipe that adds losses to it."""
+    run_monitors, names = training_logs.run_monitors, set[str]()
+
+    def run_combined(folder: Path, course: LogRows = (), losses: Iterable[float] = ()) -> list[Finding]:
+        names.update(*(row for _, row in course))
+        rows = [(step, {combined_name(name): value for name, value in row.items()}) for step, row in course]
+        return run_monitors(folder, rows, losses, MetricRecipe.base_recipe)
+
+    monkeypatch.setattr(training_logs, "run_monitors", run_combined)
+    found = case.broken(tmp_path)
+    if not any(name.startswith("train/weight/") for name in names):  # of `overlay`, whose loss is not combined
+        assert found[:1], "no finding"
+        assert found[0].code in case.codes
+
+
+def test_recipes_log_every_monitored_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of the mutations hold what monitors read: each name is one that the code logs or a recipe declares."""
+    names: set[str] = set()
+
+    def collect(folder: Path, course: LogRows = (), losses: Iterable[float] = ()) -> list[Any]:
+        names.update(*(row for _, row in course))
+        return []
+
+    monkeypatch.setattr(training_logs, "run_monitors", collect)
+    for case in CASES:
+        case.broken(tmp_path)
+    declared = [f"val/{pattern}" for name in CONFIGS for pattern in CONFIGS.load(name).validation]
+    declared += [name.replace("val/", "val/?/", 1) for name in declared]  # of one of several data sets
+    root = Path(stadia.__file__).parent
+    source = "".join(path.read_text() for package in LOGGING_PACKAGES for path in root.glob(f"{package}/**/*.py"))
+    logged = set(re.findall(r"""["']([a-z0-9_/]+?)/?["'{]""", source))
+    unknown = {name for name in names if not any(fnmatch(name, pattern) for pattern in declared)}
+    assert {name for name in unknown if not possible_literals(name) & logged} == set()
+
+
+def possible_literals(name: str) -> set[str]:
+    """Return the strings by which code may log a name: whole, and without the source or scale at its end."""
+    value = re.sub(r"^(train|time|gradient|speed)/(term/)?", "", name.removesuffix("_s"))
+    groups = {name.rpartition("/")[0], value.rpartition("/")[0]}
+    return {name, value, value.removeprefix("metric/"), *groups} - {"", "train", "val"}

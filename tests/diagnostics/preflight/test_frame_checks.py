@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from mutations.mutated_recording import Image, Matrix, Mutated
 
 from stadia.core.recording import Recording
 from stadia.core.types import Camera
+from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight import CHECKS
+from stadia.diagnostics.preflight.frame_checks import check_frames
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.diagnostics.preflight.recording_survey import MAX_KEPT, RecordingSurvey, _keep_latest
 
 
 def only(recording: Recording) -> Finding:
@@ -96,3 +101,45 @@ def test_pose_of_another_shape_beyond_the_sample_is_reported(recording: Recordin
     ]
     assert [finding.code for finding in stops] == ["E05"]
     assert "frame 5" in stops[0].measured
+
+
+@pytest.mark.parametrize(("factor", "codes"), [(16, ["D19"]), (257, [])])
+def test_twelve_bits_in_sixteen(factor: int, codes: list[str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for k in range(4):
+        cv2.imwrite(str(tmp_path / f"{k}.png"), rng.integers(0, 256, (48, 64)).astype(np.uint16) * factor)
+    (recording,) = open_recordings(tmp_path, "video", camera={"horizontal_fov_deg": 80}, stride=1)
+    findings = [finding for finding in check_frames(RecordingSurvey(recording)) if finding.code == "D19"]
+    assert [finding.code for finding in findings] == codes
+    assert all("multiply the values by 16" in finding.fix for finding in findings)
+
+
+@pytest.mark.parametrize(("spread", "codes"), [(1000, ["D19"]), (9000, [])])
+def test_values_of_a_thermal_camera_that_lie_close_together(spread: int, codes: list[str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for k in range(4):
+        cv2.imwrite(str(tmp_path / f"{k}.png"), rng.integers(51_000, 51_000 + spread, (48, 64)).astype(np.uint16))
+    (recording,) = open_recordings(tmp_path, "video", camera={"horizontal_fov_deg": 80}, stride=1)
+    findings = [finding for finding in check_frames(RecordingSurvey(recording)) if finding.code == "D19"]
+    assert [finding.code for finding in findings] == codes
+    assert all("stretch all images" in finding.fix and "4 levels" in finding.cause for finding in findings)
+
+
+def test_images_are_kept_up_to_a_number_and_to_their_bytes() -> None:
+    """Six images of 8192x8192 and a stack of them took 2.3 GB."""
+    read = list[int]()
+
+    def read_image(index: int) -> np.ndarray:
+        read.append(index)
+        return np.zeros(100, np.uint8)
+
+    for max_bytes, kept in ((1 << 20, MAX_KEPT), (350, 3), (10, 1)):
+        reader = _keep_latest(read_image, max_bytes)
+        for index in range(20):
+            reader(index)
+        read.clear()
+        for index in range(19, 19 - kept, -1):
+            reader(index)
+        assert read == []
+        reader(19 - kept)
+        assert read == [19 - kept]

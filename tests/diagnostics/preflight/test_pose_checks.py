@@ -10,9 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
+from stadia.core.recording import Recording
+from stadia.core.types import Camera
 from stadia.diagnostics.catalog import NotChecked
-from stadia.diagnostics.preflight import pose_checks
+from stadia.diagnostics.finding import Severity
+from stadia.diagnostics.preflight import pose_checks, two_view_geometry
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.diagnostics.preflight.two_view_geometry import TwoViewMotion
+from stadia.geometry.camera import intrinsics
 
 
 def drive(frames: int = 12) -> list[np.ndarray]:
@@ -93,3 +98,93 @@ def test_the_poses_of_a_map_are_not_compared_with_two_frames() -> None:
     recording.map_points = lambda index: None
     with pytest.raises(NotChecked):
         list(pose_checks.check_poses(survey))
+
+
+HEIGHT, WIDTH, FRAMES = 240, 320, 12
+FOCAL_PX = 200.0
+K = np.array([[FOCAL_PX, 0, WIDTH / 2 - 0.5], [0, FOCAL_PX, HEIGHT / 2 - 0.5], [0, 0, 1]])
+DOWN = np.diag([1.0, -1, -1])  # looks along -z of the world
+
+
+def texture(seed: int, side: int = 1200) -> np.ndarray:
+    """(side, side, 3) blots of every size, and rectangles."""
+    random = np.random.default_rng(seed)
+    gray = np.zeros((side, side), np.float32)
+    for size in (4, 12, 40, 120):
+        gray += cv2.GaussianBlur(random.standard_normal((side, side)).astype(np.float32), (0, 0), size / 4) * size
+    for x, y, w, h in random.integers((0, 0, 8, 8), (side, side, 80, 80), (400, 4)):
+        gray[y : y + h, x : x + w] += random.normal() * 6
+    return cv2.cvtColor(cv2.normalize(gray, None, 10, 245, cv2.NORM_MINMAX).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+
+
+class Plane(Recording):
+    """A planar scene: z = 0 of the world, `per_m` pixels of texture to a metre, with exact poses."""
+
+    def __init__(self, poses: list[np.ndarray], seed: int, per_m: float) -> None:
+        self.name, self.poses, self.texture = "plane", poses, texture(seed)
+        middle = self.texture.shape[0] / 2
+        self.world_texture = np.linalg.inv([[per_m, 0, middle], [0, per_m, middle], [0, 0, 1]])
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+    def image(self, index: int, side: str = "left") -> np.ndarray:
+        T = np.linalg.inv(self.poses[index])
+        H = K @ np.column_stack([T[:3, 0], T[:3, 1], T[:3, 3]]) @ self.world_texture
+        return cv2.warpPerspective(
+            self.texture, H, (WIDTH, HEIGHT), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
+        )
+
+    def camera(self, index: int, side: str = "left") -> Camera:
+        return intrinsics(K[0, 0], K[1, 1], K[0, 2], K[1, 2], height=HEIGHT, width=WIDTH)
+
+    def T_world_camera(self, index: int, side: str = "left") -> np.ndarray:
+        return self.poses[index]
+
+    def timestamp_s(self, index: int) -> float:
+        return 0.1 * index
+
+
+def path(step: tuple[float, float, float], height_m: float, turns_deg: float, seed: int) -> list[np.ndarray]:
+    """Return T_world_camera of a camera above the plane that shakes."""
+    random, poses = np.random.default_rng(seed), []
+    for i in range(FRAMES):
+        T = np.eye(4)
+        T[:3, :3] = DOWN @ cv2.Rodrigues(np.radians(random.normal(size=3) * turns_deg))[0]
+        T[:3, 3] = np.array((0, 0, height_m)) + (i - FRAMES / 2) * np.array(step)
+        poses.append(T)
+    return poses
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("step", "height_m", "turns_deg", "per_m"),
+    [((1.5, 0, 0), 50, 0, 10), ((1.5, 0, 0), 50, 1, 10), ((0.04, 0, -0.02), 2.5, 1.5, 200)],
+    ids=["drone", "drone in wind", "before a wall"],
+)
+def test_exact_poses_over_a_plane_are_not_blamed(
+    step: tuple[float, float, float], height_m: float, turns_deg: float, per_m: float
+) -> None:
+    seed = 0
+    found = run_preflight([Plane(path(step, height_m, turns_deg, seed), seed, per_m)])
+    assert {finding.severity for finding in found} == {Severity.NOTE}
+    (poses,) = [finding.measured for finding in found if finding.measured.startswith("poses:")]
+    assert "show one plane, which two motions explain" in poses
+
+
+def test_plane_is_distinguished_from_a_scene_with_depth() -> None:
+    random = np.random.default_rng(0)
+    first = random.uniform((0, 0), (WIDTH, HEIGHT), (200, 2))
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = cv2.Rodrigues(np.radians((0.5, 1.5, -0.3)))[0], (0.6, 0.1, -0.3)
+    flat, deep = np.full(200, 8.0), random.uniform(4, 12, 200)
+    planar = []
+    for depth in (flat, deep):
+        moved = (two_view_geometry.pixel_rays(first, K) * depth[:, None]) @ T[:3, :3].T + T[:3, 3]
+        second = moved @ K.T
+        motion = two_view_geometry.estimate_motion(
+            first, second[:, :2] / second[:, 2:] + random.normal(0, 0.2, (200, 2)), K
+        )
+        assert motion is not None
+        planar.append(motion.planar)
+    assert planar == [True, False]

@@ -26,7 +26,8 @@ from stadia.objectpose.boxes import Symmetry
 from stadia.objectpose.config import ObjectPoseConfig
 from stadia.objectpose.data.bop import BopImages, read_results
 from stadia.objectpose.data.object_data import open_object_inputs
-from stadia.objectpose.data.open_objects import detect_object_layout, list_object_splits
+from stadia.objectpose.data.object_labels import check_quaternion
+from stadia.objectpose.data.open_objects import detect_object_layout, list_object_splits, open_object_images
 from stadia.objectpose.metrics import PosedObjects
 from stadia.objectpose.predictions import draw_objects
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
@@ -204,3 +205,20 @@ def test_drawings_of_labels_are_not_written_over(tables: Path, tmp_path: Path, s
 def test_missing_image_is_reported(run: Path, tmp_path: Path, stadia: Stadia) -> None:
     _, _, err = stadia("predict", run, tmp_path / "mine.jpg", "--out", tmp_path / "out")
     assert "found no such file or folder; expected a dataset's folder, a video file, or an image to predict" in err
+
+
+def test_quaternion_of_three_numbers_is_refused() -> None:
+    with refuses(DataError, found="3"):
+        check_quaternion("object 1", [1, 0, 0])
+
+
+def test_missing_split_is_refused_with_alternatives(tmp_path: Path, bop: Path) -> None:
+    image = {"K": [[90, 0, 40], [0, 90, 30], [0, 0, 1]], "height": 60, "width": 80, "objects": []}
+    (tmp_path / "own" / "table").mkdir(parents=True)
+    (tmp_path / "own" / "table" / "scene.json").write_text(json.dumps({"images": [image]}))
+    kind = {"format": "stadia-objects", "version": 1, "classes": ["background"], "splits": {"train": ["table"]}}
+    (tmp_path / "own" / "dataset.json").write_text(json.dumps(kind))
+    with refuses(DataError, where="own", found="val", fix="data.val_split=null"):
+        open_object_images(tmp_path / "own", "val")
+    with refuses(DataError, where="val", fix=("data.train_split=test", "data.val_split=null")):
+        BopImages.open(bop, "val")
