@@ -6,9 +6,8 @@ table, complete or absent, so that rendering resumes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -310,7 +309,7 @@ def _write_view(folder: Path, number: int, view: TableView) -> None:
     np.save(folder / "depth" / f"{name}.npy", view.depth_m)
 
 
-def _write_table(config: TableWorldConfig, job: dataset_files.SceneJob) -> int:
+def _write_table(config: TableWorldConfig, job: dataset_files.SceneJob) -> None:
     renderer = TableRenderer(make_table(job.seed, config), config)
     with atomic_folder(job.folder) as folder:
         for kind in ("image", "instance", "depth"):
@@ -321,26 +320,6 @@ def _write_table(config: TableWorldConfig, job: dataset_files.SceneJob) -> int:
             _write_view(folder, number, view)
             views.append(_describe_view(view))
         write_json(folder / "scene.json", {"images": views, "tableworld": TABLEWORLD.origin(job, config)})
-    return config.views
-
-
-def write_tableworld(
-    config: TableWorldConfig,
-    out: Path,
-    *,
-    seed: int = 0,
-    workers: int | None = None,
-    advance: Callable[[int], None] = lambda images: None,
-) -> Path:
-    """Render a data set to `out`; existing tables are kept. Returns the path of its dataset.json.
-
-    The same seed gives the same bytes for any number of `workers`. advance: called with a number of finished images.
-    Raises DataError for a folder with other settings, StadiaError if it cannot be written.
-    """
-    write, images = partial(_write_table, config), config.views
-    return TABLEWORLD.write_scenes(
-        Path(out), config, seed, write, _draw_tables, images=images, workers=workers, advance=advance
-    )
 
 
 # -- A contact sheet: images, instances (one hue an object) and depth.
@@ -361,3 +340,7 @@ def _draw_table_row(scene: Path) -> dataset_files.Image:
     colored = cv2.cvtColor(np.stack([hue, shown * 3 // 4, shown], -1).astype(np.uint8), cv2.COLOR_HSV2RGB)
     depth = read_npy(scene / "depth" / "000.npy").astype(np.float32, copy=False)
     return np.hstack([image, colored, dataset_files.colorize_depth(depth, _NEAR_M, _FAR_M)])
+
+
+write_tableworld = dataset_files.SceneWriter(TABLEWORLD, _write_table, _draw_tables, lambda config: config.views)
+"""Renders a data set."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from stadia.synthetic.rendering.dataset_files import (
     Image,
     SceneFormat,
     SceneJob,
+    SceneWriter,
     colorize_depth,
     stack_tiles,
     write_png,
@@ -315,7 +315,7 @@ ROOMWORLD = SceneFormat(
 _NEAR_M, _FAR_M = 0.4, 12.0  # of depth in previews
 
 
-def _write_room(config: RoomWorldConfig, job: SceneJob) -> int:
+def _write_room(config: RoomWorldConfig, job: SceneJob) -> None:
     renderer = RoomRenderer(make_room(job.seed, config), config)
     room = renderer.room
     with atomic_folder(job.folder) as folder:
@@ -334,22 +334,6 @@ def _write_room(config: RoomWorldConfig, job: SceneJob) -> int:
             "roomworld": ROOMWORLD.origin(job, config),
         }
         write_json(folder / "recording.json", recording)
-    return config.frames
-
-
-def write_roomworld(
-    config: RoomWorldConfig,
-    out: Path,
-    *,
-    seed: int = 0,
-    workers: int | None = None,
-    advance: Callable[[int], None] = lambda frames: None,
-) -> Path:
-    """Render a data set to `out`, as `write_roadworld` does. Returns the path of its dataset.json."""
-    write, images = partial(_write_room, config), config.frames
-    return ROOMWORLD.write_scenes(
-        Path(out), config, seed, write, _draw_rooms, images=images, workers=workers, advance=advance
-    )
 
 
 def _draw_rooms(rooms: list[Path], rows: int = 8) -> Image:
@@ -360,3 +344,7 @@ def _draw_rooms(rooms: list[Path], rows: int = 8) -> Image:
 def _draw_room(room: Path) -> Image:
     depth = read_npy(room / "depth" / "left" / "000000.npy").astype(np.float32, copy=False)
     return np.hstack([read_rgb(room / "left" / "000000.png"), colorize_depth(depth, _NEAR_M, _FAR_M)])
+
+
+write_roomworld = SceneWriter(ROOMWORLD, _write_room, _draw_rooms, lambda config: config.frames)
+"""Renders a data set."""

@@ -6,10 +6,9 @@ A cut-out is (h, w, 4) float32 in [0, 1]: RGB times alpha, then alpha, so that r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -241,28 +240,12 @@ def open_cutout_renderer(seed: int, config: CutoutConfig) -> StillRenderer:
     )
 
 
-def _write_object(config: CutoutConfig, job: dataset_files.SceneJob) -> int:
+def _write_object(config: CutoutConfig, job: dataset_files.SceneJob) -> None:
     renderer = open_cutout_renderer(job.seed, config)
     with atomic_folder(job.folder) as folder:
         for view in range(config.views):
             dataset_files.write_png(folder / f"{view:02d}.png", render_cutout(renderer, view)[..., [2, 1, 0, 3]])
         write_json(folder / "object.json", {"cutouts": CUTOUTS.origin(job, config)})
-    return config.views
-
-
-def write_cutouts(
-    config: CutoutConfig,
-    out: Path,
-    *,
-    seed: int = 0,
-    workers: int | None = None,
-    advance: Callable[[int], None] = lambda images: None,
-) -> Path:
-    """Render a set to `out` as SPLIT/OBJECT/VIEW.png, like `write_tableworld`. Returns the path of foregrounds.json."""
-    write, images = partial(_write_object, config), config.views
-    return CUTOUTS.write_scenes(
-        Path(out), config, seed, write, _draw_cutouts, images=images, workers=workers, advance=advance
-    )
 
 
 def _draw_cutouts(objects: list[Path], columns: int = 8, rows: int = 4) -> dataset_files.Image:
@@ -273,3 +256,7 @@ def _draw_cutouts(objects: list[Path], columns: int = 8, rows: int = 4) -> datas
         alpha = rgba[..., 3:] / 255
         tiles.append(((1 - alpha) * checkers + alpha * rgba[..., :3]).astype(np.uint8))
     return dataset_files.stack_tiles(tiles, columns)
+
+
+write_cutouts = dataset_files.SceneWriter(CUTOUTS, _write_object, _draw_cutouts, lambda config: config.views)
+"""Renders a set as SPLIT/OBJECT/VIEW.png."""

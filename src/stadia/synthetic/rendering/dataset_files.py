@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ LISTINGS = ("dataset.json", "foregrounds.json")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+ConfigT = TypeVar("ConfigT", bound=SceneCounts)
 Image = NDArray[np.uint8]
 
 
@@ -128,39 +130,46 @@ class SceneFormat:
         """Return the jobs without a finished scene, see `is_finished`."""
         return [job for job in jobs if not is_finished(job.folder / self.record, self.kind, self.origin(job, config))]
 
-    def write_scenes(
-        self,
-        out: Path,
-        config: SceneCounts,
-        seed: int,
-        write: Callable[[SceneJob], int],
-        draw: Callable[[list[Path]], Image],
-        *,
-        images: int,
-        workers: int | None,
-        advance: Callable[[int], None],
-    ) -> Path:
-        """Write the scenes that are not finished, a thread each, then preview and list. Returns the list's path.
-
-        write: writes a scene, and returns its number of images. draw: the preview, from the folders of all scenes.
-        images: of each scene. Raises DataError for a folder with a scene of other settings, StadiaError if scenes
-        cannot be written.
-        """
-        jobs = self.list_jobs(out, config, seed)
-        self.check_folder(out)
-        todo = self.find_unfinished(jobs, config)
-        self.check_listing(out, type(config))
-        advance(images * (len(jobs) - len(todo)))
-        with ThreadPoolExecutor(workers or count_cores()) as pool:
-            run_jobs(pool, write, todo, advance)
-        return self.write_listing(out, jobs, config, seed, draw([job.folder for job in jobs]))
-
     def write_listing(self, out: Path, jobs: list[SceneJob], config: SceneCounts, seed: int, preview: Image) -> Path:
         """Write preview.png and the list of all scenes; return the list's path. A preview of the user is kept."""
         if not os.path.lexists(out / PREVIEW) or self._is_preview(out / PREVIEW):
             write_contact_sheet(out / PREVIEW, preview, f"stadia-preview-{self.kind}")
         write_json(out / self.listing, self._make_listing(jobs, config, seed))
         return out / self.listing
+
+
+@dataclass(frozen=True, slots=True)
+class SceneWriter(Generic[ConfigT]):
+    """Renders a kind of dataset. write: a scene. draw: the preview, of all folders. images: number in each scene."""
+
+    format: SceneFormat
+    write: Callable[[ConfigT, SceneJob], object]
+    draw: Callable[[list[Path]], Image]
+    images: Callable[[ConfigT], int]
+
+    def __call__(
+        self,
+        config: ConfigT,
+        out: Path,
+        *,
+        seed: int = 0,
+        workers: int | None = None,
+        advance: Callable[[int], None] = lambda images: None,
+    ) -> Path:
+        """Write the scenes that are not finished, a thread each, then preview and list. Returns the list's path.
+
+        The same seed gives the same bytes for any number of `workers`. advance: called with numbers of finished images.
+        Raises DataError for a folder with a scene of other settings, StadiaError if scenes cannot be written.
+        """
+        form, images = self.format, self.images(config)
+        jobs = form.list_jobs(Path(out), config, seed)
+        form.check_folder(Path(out))
+        todo = form.find_unfinished(jobs, config)
+        form.check_listing(Path(out), type(config))
+        advance(images * (len(jobs) - len(todo)))
+        with ThreadPoolExecutor(workers or count_cores()) as pool:
+            run_jobs(pool, partial(self.write, config), todo, lambda _: advance(images))
+        return form.write_listing(Path(out), jobs, config, seed, self.draw([job.folder for job in jobs]))
 
 
 def is_finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
