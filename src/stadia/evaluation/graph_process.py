@@ -54,7 +54,7 @@ class GraphProcess:
         self.about: dict[str, Any] = self._exchange(header, limit_s, f"a file that {runtime} cannot load")[0]
 
     def run(self, image: NDArray[np.float32], expected: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return the output of a shape for images (B, channels, H, W). Raises DataError where it has another shape."""
+        """Return the output of a shape for images (B, channels, H, W). Raises DataError for another shape."""
         image = np.ascontiguousarray(image, np.float32)
         megapixels = len(image) * image.shape[2] * image.shape[3] / 1e6
         limit_s = RUN_S + RUN_S_PER_MB_AND_MEGAPIXEL * self._megabytes * megapixels
@@ -76,7 +76,7 @@ class GraphProcess:
         stdin: Any = process.stdin
         stdout: Any = process.stdout
 
-        def stop() -> None:  # without this object, which may go before the timer's thread has ended
+        def stop() -> None:  # holds no reference to this object, which may end before the timer
             late.set()
             process.kill()
 
@@ -128,5 +128,5 @@ def _end_process(process: subprocess.Popen[bytes]) -> None:
         if stream is not None:
             try:
                 stream.close()
-            except BrokenPipeError:  # what was written last is read by nobody
+            except BrokenPipeError:  # nobody reads the last message
                 continue

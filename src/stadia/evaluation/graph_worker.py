@@ -1,4 +1,4 @@
-"""Run a graph of ONNX in a process of its own, which `graph_process.GraphProcess` starts. Imports no torch."""
+"""Run an ONNX graph in its own process, which `graph_process.GraphProcess` starts. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stadia.files.json_files import parse_json
 Run = Callable[[NDArray[np.float32]], Any]
 
 ARENA_BYTES = 3 << 29
-"""1.5 GiB of intermediate results of onnxruntime. Weights are not among them: the file bounds those."""
+"""1.5 GiB of intermediate results of onnxruntime; the size of the file limits the weights."""
 
 _FATAL = 4  # level of onnxruntime's log
 _SIZES = struct.Struct("<II")  # bytes of a header in JSON, and of the values behind it
@@ -46,7 +46,7 @@ def read_header(stream: BinaryIO) -> tuple[Any, int] | None:
 
 
 def read_values(stream: Any, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
-    """Read an array of float32; None where the stream ends before."""
+    """Read an array of float32; None if the stream ends early."""
     values = np.empty(shape, np.float32)
     return values if stream.readinto(values.reshape(-1).view(np.uint8)) == values.nbytes else None
 
@@ -126,13 +126,13 @@ def limit_memory(more_bytes: int) -> None:
         used, (_, hard) = psutil.Process().memory_info().vms, resource.getrlimit(resource.RLIMIT_AS)
         limit = used + more_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # what ends the process is no bug of stadia's
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash here is not a bug in stadia
 
 
 def main() -> None:
-    """Open the file that the first message names, and run the image of each further one, until there is none."""
+    """Open the file of the first message, and run the image of each further message."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    for descriptor in (0, 1):  # what a runtime prints is no message: it goes where the starter sends errors
+    for descriptor in (0, 1):  # output of a runtime goes to stderr: it is not a message
         os.dup2(2, descriptor)
     first = read_header(requests)
     if first is None:

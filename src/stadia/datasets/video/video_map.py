@@ -46,6 +46,7 @@ MAX_LENGTH = 1e9  # of a map, in its own unit, in which a road is about 1 below 
 
 _Side = Annotated[int, Field(ge=1, le=1 << 14)]
 _Center = Annotated[float, Field(gt=-(1 << 16), lt=1 << 16)]
+_Row = tuple[float, float, float, float]
 _Coefficient = Annotated[float, Field(gt=-1e3, lt=1e3)]
 
 
@@ -67,7 +68,7 @@ class MapCamera(FileEntry):
     """
 
     origin: str
-    focal_px: float
+    focal_px: Annotated[float, Field(ge=2, le=MAX_FOCAL_PX)]
     center_px: tuple[_Center, _Center]
     distortion: tuple[_Coefficient, _Coefficient, _Coefficient, _Coefficient]
     height: _Side
@@ -113,7 +114,7 @@ class _MapFrame(FileEntry):
     name: str
     status: str
     time_s: float | None = None
-    T_world_camera: list[list[float]] | None = None
+    T_world_camera: tuple[_Row, _Row, _Row] | None = None
 
 
 class MapRoad(FileEntry):
@@ -266,9 +267,6 @@ def _read_map(folder: Path, _: tuple[int, int] | None) -> StoredMap:
     if record.format != FORMAT:
         raise DataError(path, found=f"format '{record.format[:40]}'", expected=f"'{FORMAT}'", fix=_REMAKE)
     camera = record.camera
-    if not 2 <= camera.focal_px <= MAX_FOCAL_PX:
-        found = f"a focal length of {camera.focal_px:g} px"
-        raise DataError(path, found=found, expected="a camera", fix=_REMAKE)
     if (lens := camera.filmed) is not None:
         model = DISTORTION_MODELS.get(lens.model)
         if model is None or len(lens.coefficients) not in model.counts:
@@ -283,9 +281,8 @@ def _read_map(folder: Path, _: tuple[int, int] | None) -> StoredMap:
             found = f"frame {frame.index} instead of {row}"
             raise DataError(path, found=found, expected="every frame of the video", fix=_REMAKE)
         if frame.T_world_camera is not None:
-            values = np.array(frame.T_world_camera, np.float64) if _is_3x4(frame.T_world_camera) else np.empty(0)
-            is_far = values.size and np.abs(values).max() > MAX_LENGTH
-            if values.shape != (3, 4) or is_far or abs(np.linalg.det(values[:, :3]) - 1) > 1e-3:
+            values = np.array(frame.T_world_camera, np.float64)
+            if np.abs(values).max() > MAX_LENGTH or abs(np.linalg.det(values[:, :3]) - 1) > 1e-3:
                 raise DataError(path, found=f"no pose at frame {frame.name[:40]}", expected="3x4 numbers", fix=_REMAKE)
             poses[row] = np.vstack((values, (0, 0, 0, 1)))
     names, status = (tuple(getattr(frame, key) for frame in record.frames) for key in ("name", "status"))
@@ -308,10 +305,6 @@ def _check_road(path: Path, road: MapRoad) -> None:
     if not is_unit or road.normal[1] >= 0 or min(road.height_deviation, 0) < 0:
         found = f"a road with normal {road.normal} and height {road.height:g}"
         raise DataError(path, found=found, expected="a plane below the camera", fix=_REMAKE)
-
-
-def _is_3x4(rows: list[list[float]]) -> bool:
-    return len(rows) == 3 and all(len(row) == 4 for row in rows)
 
 
 def find_map(source: Path) -> StoredMap | None:
@@ -344,11 +337,7 @@ def find_mapped_camera(source: Path) -> MapCamera | None:
 
 def read_mapped_camera(source: Path) -> MapCamera:
     """Return the camera of a source's map. Raises DataError if it is not determined."""
-    found = find_map(source)
-    if found is None:
-        expected = f"{find_map_folder(source).name} next to it"
-        raise DataError(source, found="no map", expected=expected, fix=f"make it: stadia map {source}")
-    check_usable(found)
+    found = _require_map(source)
     camera = found.camera
     if not camera.is_determined:
         fix = f"give the camera: stadia camera {source} --fov DEGREES"
@@ -376,6 +365,15 @@ def find_map_geometry(source: Path, *, skip_damaged: bool = False) -> MapGeometr
     return None if mapped is None else mapped.geometry
 
 
+def _require_map(source: Path) -> StoredMap:
+    mapped = find_map(source)
+    if mapped is None:
+        expected = f"{find_map_folder(source).name} next to it"
+        raise DataError(source, found="no map", expected=expected, fix=f"make it: stadia map {source}")
+    check_usable(mapped)
+    return mapped
+
+
 def check_usable(mapped: StoredMap) -> None:
     """Raise DataError for a map whose verdict is unusable."""
     if not mapped.is_usable:
@@ -385,11 +383,7 @@ def check_usable(mapped: StoredMap) -> None:
 
 def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> MapGeometry:
     """Return the map's geometry for frames with these numbers. Raises DataError if its fx / width is not `focal`."""
-    mapped = find_map(source)
-    if mapped is None:
-        expected = f"{find_map_folder(source).name} next to it, or motion=network"
-        raise DataError(source, found="no map", expected=expected, fix=f"make it: stadia map {source}")
-    check_usable(mapped)
+    mapped = _require_map(source)
     if (why := mapped.find_camera_mismatch(focal)) is not None:
         fix = f"make it again with this camera: stadia map {source}, or train without it: motion=network"
         raise DataError(mapped.folder, found=why, expected="the camera of the data", fix=fix)
