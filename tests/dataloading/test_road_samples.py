@@ -167,22 +167,6 @@ def targets_of_epoch(samples: RoadSamples, epoch: int) -> RoadTargets:
     return samples.unpack(samples.stack([samples.packed((epoch, 1))])).targets
 
 
-def test_without_masks_there_is_neither_road_nor_object(tmp_path, world):
-    made = samples(open_recordings(world.recording(tmp_path / "bare", 5))[0])
-    targets = targets_of(made)
-    assert not targets.road.any()
-    assert not targets.objects.any()
-    assert targets.object_class.shape == (1, 0)
-    assert made.classes == ()
-
-
-def test_invalid_masks_count_as_missing(recording, tmp_path):
-    semantic, instance = numbers()
-    write_masks(tmp_path / "a" / "masks", semantic[:64], instance[:64], ("000002",))
-    made = samples(open_recordings(tmp_path / "a")[0])
-    assert [bool(targets_of(made, i).road.any()) for i in range(3)] == [True, False, True]
-
-
 def test_largest_component_is_kept_and_small_objects_are_removed():
     semantic, instance = numbers()
     instance[80:84, 140:144] = 3  # a fragment far away

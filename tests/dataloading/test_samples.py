@@ -166,14 +166,6 @@ def test_image_of_another_size_than_its_camera_is_refused(
     one_line(caught.value, "160x80", "160x96", ".png")
 
 
-def test_missing_stereo_is_refused(tmp_path: Path, world: Any, one_line: OneLine) -> None:
-    (mono,) = open_recordings(world.recording(tmp_path / "mono", 3, stereo=False))
-    assert samples(mono).stereo is False
-    with pytest.raises(ConfigError) as caught:
-        samples(mono, stereo=True)
-    one_line(caught.value, "mono", "data.stereo=false")
-
-
 def test_samples_follow_the_configuration(tmp_path: Path, world: Any) -> None:
     world.dataset(tmp_path / "own", {"train": ["a"], "val": ["b"], "test": ["c"]}, frames=3)
     config = DataConfig(path=str(tmp_path / "own"), height=64, width=96, augmentation=AugmentationConfig(mirror=1))

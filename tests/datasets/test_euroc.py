@@ -283,11 +283,3 @@ def test_bad_input_is_one_line(flat: Path, one_line: OneLine, name: str) -> None
         open_recordings(flat.parent)
     one_line(caught.value, *parts)
     assert not (flat / "made").exists(), "YAML was run"
-
-
-def test_a_later_image_of_another_size_is_refused_when_read(flat: Path, one_line: OneLine) -> None:
-    assert cv2.imwrite(str(flat / "cam0" / "data" / f"{SECOND}.png"), np.zeros((60, 94), np.uint8))
-    (recording,) = open_recordings(flat)
-    with pytest.raises(DataError) as caught:
-        recording.image(1)
-    one_line(caught.value, SECOND, "94x60", "188x120")

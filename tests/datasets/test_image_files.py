@@ -109,13 +109,6 @@ def test_depth_of_8_bits_or_three_channels_is_refused(value: float, one_line: On
     one_line(caught.value, "depth.npy", "row 2, column 3", "1 such")
 
 
-def test_two_suffixes_of_a_stem_are_refused(tmp_path: Path) -> None:
-    for name in ("0001.png", "0001.jpg", "0002.png"):
-        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4), np.uint8))
-    with refuses(DataError, found=("0001.jpg", "0001.png", "2")):
-        list_images(tmp_path)
-
-
 def test_depth_beside_color_is_refused(tmp_path: Path) -> None:
     for k in range(3):
         cv2.imwrite(str(tmp_path / f"{k}_color.png"), np.zeros((4, 4, 3), np.uint8))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,8 @@ from mapped_images import write_map
 from tests.datasets.rendered_world import write_video
 
 from stadia.core.errors import DataError
-from stadia.datasets.config import CameraConfig
 from stadia.datasets.lens_distortion import DistortedCamera, make_undistortion
 from stadia.datasets.open_dataset import open_recordings, sample_recordings
-from stadia.datasets.video.video_camera import find_lens
 from stadia.datasets.video.video_map import find_map_folder
 from stadia.predict.inputs import open_inputs
 
@@ -232,12 +229,3 @@ def test_a_distortion_that_no_lens_has_is_one_line(
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "undistort.md"
-
-
-def test_the_file_of_a_lens_on_the_page_is_read(tmp_path: Path) -> None:
-    (text,) = re.findall(r"^```json\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    (tmp_path / "K.json").write_text(text)
-    lens = find_lens(CameraConfig(), tmp_path)
-    assert lens is not None
-    assert (lens.model, lens.height, lens.width, len(lens.coefficients)) == ("radial-tangential", 480, 752, 4)
-    assert lens.corner_shift_px > 10

@@ -82,12 +82,6 @@ def check_equal(expected: Any, found: Any) -> None:
             assert np.array_equal(found.K(index, side), expected.K(index, side))
 
 
-def test_what_shards_do_not_hold_is_noted(source: Path, tmp_path: Path) -> None:
-    options = {"ignore": ((0, 80, 160, 96),)}
-    _, note = shard_dataset(ShardRequest(source=source, url=str(tmp_path / "set"), options=options))
-    assert note.startswith("note: shards do not hold the ignored region (2 recordings)")
-
-
 def test_shards_are_written_into_a_new_folder_alone(source: Path, tmp_path: Path) -> None:
     (tmp_path / "set" / "shards").mkdir(parents=True)
     (tmp_path / "mine").write_text("years of work")

@@ -45,12 +45,6 @@ def test_validation_blocks_are_separated_by_gaps() -> None:
     assert apart == 11
 
 
-def test_blocks_depend_on_seed_and_name() -> None:
-    assert blocks(seed=1).val[0].indices == blocks(seed=1).val[0].indices != blocks(seed=2).val[0].indices
-    two = split_blocks([Long("b", 2000), Long("a", 2000)], SplitConfig(seed=1))  # type: ignore[list-item]
-    assert two.val[1].indices == blocks(seed=1).val[0].indices
-
-
 def test_splits_of_the_dataset_are_used(tmp_path: Path, world: Any) -> None:
     world.dataset(tmp_path, {"train": ["a", "b"], "val": ["c"], "test": ["d"]}, frames=3, depth=False)
 

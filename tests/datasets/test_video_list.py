@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,14 +51,6 @@ def test_folder_glob_and_lists_open_the_same_videos(drives: Path, tmp_path: Path
         assert [one.name for one in recordings] == ["north/a", "north/b", "south/a"]
         assert [one.image(0).shape[:2] for one in recordings] == [(96, 160), (64, 96), (96, 160)]
         assert [len(one) for one in recordings] == [5, 5, 5]
-
-
-def test_relative_and_absolute_paths_are_in_one_list(tmp_path: Path) -> None:
-    folder = Path(os.path.relpath(tmp_path))
-    for name in ("a.mp4", "b.mp4"):
-        (folder / name).touch()
-    entries = read_entries(write_list(folder / "list.txt", "a.mp4", str(tmp_path / "b.mp4")))
-    assert [entry.name for entry in entries] == ["a", "b"]
 
 
 def test_row_of_a_list_has_camera_rig_masks_track_split_and_place(drives: Path, tmp_path: Path, world: Any) -> None:
@@ -152,12 +143,6 @@ def test_wrong_rows_are_named(tmp_path: Path, one_line: OneLine, rows: list[str]
     with pytest.raises(DataError) as caught:
         read_entries(write_list(tmp_path / "list.csv", *rows))
     one_line(caught.value, tmp_path / "list.csv", *parts)
-
-
-def test_survey_counts_a_good_video_without_a_camera(drives: Path, tmp_path: Path) -> None:
-    entries = read_entries(write_list(tmp_path / "list.csv", "video,split", f"{drives}/north/a.mp4,train"))
-    (row,) = survey_videos(entries, SourceOptions(), workers=1)
-    assert (row.fault, row.fx_px, row.frames) == ("", None, 5)
 
 
 def test_survey_has_a_row_for_each_video_and_names_faults(drives: Path, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 from stadia.datasets.video.map_geometry import StandingPoints
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.prediction_checks import FrameMeasurements, TrainingRecord, Verdict, judge_measurements
-from stadia.diagnostics.prediction_checks.frame_measurements import SampledFrame, measure_frames
 from stadia.diagnostics.prediction_checks.point_measurements import (
     PointFrame,
     PointMeasurements,
@@ -120,15 +119,6 @@ def test_a_foreground_as_far_as_anything_is_a_warning_without_a_map():
     assert [finding.code for finding in judged.findings] == ["M37"]
     fine = judge_measurements(replace(GOOD, match_error=0.5, foreground_far=0.4), TrainingRecord(steps=3000))
     assert fine.verdict is Verdict.USABLE
-
-
-@pytest.mark.parametrize(("count", "farthest", "share"), [(4, 3.0, 1.0), (3, 3.0, None), (1, 3.0, None), (4, 1.02, 0)])
-def test_a_flat_wall_and_single_pictures_have_no_far_foreground(count, farthest, share):
-    """A look from above shows a scene whose lower end is the farther one, and a wall is never quite even."""
-    depth = np.repeat(np.linspace(5, 5 * farthest, 30)[:, None], 40, 1)
-    image = np.zeros((30, 40, 3), np.uint8)
-    frame = SampledFrame(image, K, (1 / depth).astype(np.float32))
-    assert measure_frames([frame] * count).foreground_far == share
 
 
 def test_a_photo_of_a_network_whose_training_was_unusable_is_unusable():

@@ -297,15 +297,6 @@ def test_another_lens_is_a_note() -> None:
     assert judge_measurements(GOOD, replace(training, focal=(0.1, wrong)), focal=wrong).verdict is Verdict.USABLE
 
 
-def test_an_assumed_camera_is_not_checked() -> None:
-    training = replace(LEARNED, focal=(0.7,))
-    assumed, given = (
-        judge_measurements(GOOD, training, focal=0.7, camera_is_assumed=is_assumed) for is_assumed in (True, False)
-    )
-    assert (list(assumed.not_checked), list(given.not_checked)) == (["K30"], [])
-    assert assumed.to_json()["not_checked"] == assumed.not_checked
-
-
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_what_no_check_compared_with_images_is_not_judged(count: int, drive: list[SampledFrame]) -> None:
     """The exact maps of three images, and one gradient for all of them."""

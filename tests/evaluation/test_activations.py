@@ -11,14 +11,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tests.refusals import refuses
 from torch import Tensor, nn
 
-from stadia.core.errors import StadiaError
 from stadia.core.types import Camera
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.plots.activations import (
-    FIRST_FRAMES,
     record_activations,
     select_blocks,
     select_channels,
@@ -154,17 +151,6 @@ def test_the_channels_of_the_largest_variance_over_frames_are_chosen_with_their_
     assert 7 in select_channels(moving)["stage"].numbers  # from frame to frame, in none of them
 
 
-def test_every_frame_is_in_the_video(predictor: SimpleNamespace, tmp_path: Path) -> None:
-    count = FIRST_FRAMES + 3
-    assert write_activation_video(predictor.network, predictor, frames(count), tmp_path / "a.mp4", 12.0) == count  # type: ignore[arg-type]
-    with av.open(str(tmp_path / "a.mp4")) as container:
-        shapes = {frame.to_ndarray(format="rgb24").shape for frame in container.decode(video=0)}
-        assert container.streams.video[0].frames == count
-        assert container.streams.video[0].average_rate == 12
-    assert len(shapes) == 1
-    assert not any(module._forward_hooks for module in predictor.network.modules())
-
-
 @pytest.mark.slow
 def test_the_command_and_its_mistakes(
     checkpoint: Path, video: Path, tmp_path: Path, stadia: Callable[..., tuple[int, str, str]],
@@ -223,8 +209,3 @@ def test_checkpoints_become_a_video_and_a_sheet(tmp_path: Path, monkeypatch: pyt
     picture = cv2.imread(str(sheet))
     assert picture is not None
     assert picture.shape[0] > 3 * (shown[0].shape[0] - 2)
-
-
-def test_a_run_without_kept_checkpoints_is_told_how_to_keep_some(tmp_path: Path) -> None:
-    with refuses(StadiaError, found="0", fix="training.keep_every"):
-        write_activations_over_steps(tmp_path, lambda checkpoint: None, next(frames(1)), tmp_path / "x.mp4")  # type: ignore[arg-type,return-value]

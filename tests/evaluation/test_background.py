@@ -40,15 +40,6 @@ def test_no_more_is_computed_than_fits_and_nothing_after_an_early_end() -> None:
     assert len(begun) <= 4
 
 
-def test_each_function_gets_every_item_in_order() -> None:
-    first: list[int] = []
-    second: list[int] = []
-    with run_behind([first.append, second.append], 2) as add:
-        for number in range(50):
-            add(number)
-    assert first == second == list(range(50))
-
-
 def test_an_error_is_raised_and_the_items_before_it_are_finished() -> None:
     done: list[int] = []
 

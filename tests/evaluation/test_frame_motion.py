@@ -109,19 +109,6 @@ def test_a_image_of_something_else_leaves_the_network_its_word(pair, cut: str) -
     assert align_motion(saying(None), now, elsewhere, said.double()) is None
 
 
-def test_a_motion_says_whether_the_images_confirm_it(pair) -> None:
-    now, following, _ = pair
-    elsewhere = FrameTensors(torch.zeros_like(now.image), following.camera, following.inverse_depth)
-    shift = DepthScale.AFFINE_INVERSE
-    arguments = [
-        (saying(forward(0.7)), following),
-        (saying(forward(0.7)), elsewhere),
-        (saying(forward(0.7), shift), following),
-    ]
-    found = [predict_frames.align_motion(says, now, other, None)[0].is_aligned for says, other in arguments]
-    assert found == [True, False, None]
-
-
 def test_the_camera_of_each_view_counts(pair) -> None:
     """The next image through a longer lens: cropped and enlarged, the same motion comes back."""
     now, following, true = pair

@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from stadia.core.types import DepthScale
 from stadia.datasets.video.video_decoding import stream_video
 from stadia.evaluation.io.point_clouds import PlyWriter
-from stadia.evaluation.plots.charts import EpochHeight, draw_heights_over_epochs, draw_heights_over_frames
 from stadia.evaluation.plots.colormaps import describe_depth_range
 from stadia.evaluation.plots.image_overlays import (
     BAD,
@@ -72,14 +71,6 @@ def test_the_plane_lies_below_its_horizon_and_shrinks_towards_it(roll_deg):
     assert not at(draw(lambda axes: draw_plane(axes, K, (0, -1, 0, np.nan))), PLANE).any()
 
 
-def test_ten_metres_ahead_are_ten_metres_ahead():
-    plane = (0, -1, 0, 1.5)
-    drawn = at(draw(lambda axes: draw_plane(axes, K, plane, ahead=(10, 20), aside=(-1, 1))), PLANE)
-    row = drawn[round(SCALE * (60 + 45.5))]  # y: 300 * 1.5 / 10; x: 160 - 30 to 160 + 30
-    assert row[round(SCALE * 132) : round(SCALE * 189)].all()
-    assert not row[: round(SCALE * 128)].any()
-
-
 @pytest.mark.slow
 def test_boxes_are_green_or_red_and_have_their_word():
     boxes = [[20, 30, 60, 80], [200, 30, 250, 80]]
@@ -103,36 +94,6 @@ def test_a_sheet_holds_images_of_any_sizes_over_a_legend():
     shares = [(tile == 0).all(-1).mean() for tile in tiles]
     assert shares == pytest.approx([120 / 320, 1, 120 / 320, 0], abs=0.03)
     assert all((sheet[1800:] == color).all(-1).sum() > 80 for _, color in legend)
-
-
-@pytest.mark.slow
-def test_figures_of_heights_are_drawn_and_differ_with_their_numbers():
-    frame, says, good = np.arange(30), np.linspace(0.8, 2.4, 30), np.arange(30) % 3 > 0
-    drawn = draw_heights_over_frames(frame, says, good, 1.6, 1.5, 1.7)
-    assert drawn.dtype == np.uint8
-    assert drawn.ndim == 3
-    band = (204, 227, 240)
-    wide = draw_heights_over_frames(frame, says, good, 1.6, 1.2, 1.7)
-    area, narrow = ((np.abs(chart.astype(int) - band).max(-1) < 4).sum() for chart in (wide, drawn))
-    assert area > 2 * narrow > 1000
-    assert (drawn != draw_heights_over_frames(frame, says, good, 1.6, 1.5, 1.7, true_m=1.65)).any()
-    assert (drawn != draw_heights_over_frames(frame, says, good, 1.6, 1.5, 1.7, starts={"a": 0, "b": 12})).any()
-
-
-@pytest.mark.slow
-def test_heights_over_epochs_show_the_band_what_was_refused_and_what_was_known_before():
-    def drawn(*, refused="", low=1.6, name="", **known):
-        course = [EpochHeight(1, 1.9, low, 2.0, 1.9, refused), EpochHeight(2, 1.7, 1.6, 1.8, 1.77)]
-        return draw_heights_over_epochs({name: course}, **{"before_m": {}, "between_m": {}, **known})
-
-    plain, band, green = drawn(), (204, 227, 240), (217, 240, 234)
-    assert near(plain, band) > 1.5 * near(drawn(low=1.9), band) > 1000
-    assert (drawn(refused="few") != plain).any()
-    assert at(drawn(before_m={"": 1.7}), GOOD).sum() > at(plain, GOOD).sum() + 200
-    assert near(drawn(between_m={"": (1.6, 1.8)}), green) > 1000 > near(drawn(between_m={"other": (1.6, 1.8)}), green)
-    nothing = EpochHeight(1, np.nan, np.nan, np.nan, np.nan, "few")
-    two = draw_heights_over_epochs({"left": [nothing], "right": [nothing]}, before_m={}, between_m={})
-    assert two.shape == (2 * plain.shape[0], *plain.shape[1:])
 
 
 def near(image: np.ndarray, color: tuple[int, int, int]) -> int:

@@ -157,14 +157,6 @@ def test_the_factor_that_makes_the_ratio_one_is_named(truth_m: Maps, tmp_path: P
     assert right.summary()["reference_factor"] == 1000
 
 
-def test_depth_up_to_scale_that_is_scored_as_metres_is_offered_the_alignment(truth_m: Maps, write_maps: Write) -> None:
-    truth = write_maps(truth_m, "truth")
-    for factor, is_noted in ((28.2, True), (1.1, False)):
-        maps = {name: np.where(g > 0, g, 17) / factor for name, g in truth_m.items()}
-        notes = score(write_maps(maps, f"p{factor}"), truth).notes
-        assert any("--protocol relative" in note for note in notes) == is_noted
-
-
 def test_range_against_z_is_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     v, u = np.mgrid[:60, :100]
@@ -177,11 +169,3 @@ def test_range_against_z_is_named(tmp_path: Path) -> None:
     for predicted_as, truth, text in (("range", "z", "predictions grow"), ("z", "range", "the ground truth grow")):
         assert any(text in note for note in score(tmp_path / predicted_as, tmp_path / truth).notes)
     assert not any("grow" in note for note in score(tmp_path / "z", tmp_path / "z").notes)
-
-
-def test_truth_without_a_number_is_none_with_a_note(truth_m: Maps, write_maps: Write) -> None:
-    holes = {name: np.where(g > 0, g, np.nan) for name, g in truth_m.items()}
-    predictions = write_maps(predicted(truth_m), "p")
-    scored = score(predictions, write_maps(holes, "nan"))
-    assert scored.metrics == score(predictions, write_maps(truth_m, "truth")).metrics
-    assert any("3 of 3 maps of" in note and "NaN, infinite or negative" in note for note in scored.notes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -54,28 +53,6 @@ def test_a_window_makes_depth_steady() -> None:
     assert flicker(steadied[2:-2]) < 0.25 * flicker(frames)
     mean = np.mean([np.log(frame.depth()).mean() - np.log(30 - 0.5 * i) for i, frame in enumerate(steadied)])
     assert abs(mean) < 0.02
-
-
-def test_frames_without_a_pose_stay_and_a_single_frame_too() -> None:
-    frames = [predict(number, posed=number != 2, on_path=number != 2) for number in range(5)]
-    steadied = list(steady_frames(iter(frames)))
-    assert steadied[2] is frames[2]
-    assert len(steadied) == 5
-    (alone,) = steady_frames(iter([predict(0)]))
-    np.testing.assert_allclose(alone.inverse_depth, predict(0).inverse_depth, rtol=1e-6)
-
-
-def test_an_ignored_region_stays_as_predicted() -> None:
-    ignored = np.zeros((32, 64), np.bool_)
-    ignored[20:] = True
-    frames = [predict(number) for number in range(5)]
-    frames = [replace(frame, frame=replace(frame.frame, ignored=ignored)) for frame in frames]
-    assert (frames[2].depth() == 0).any()
-    steadied = list(steady_frames(iter(frames)))
-    for before, after in zip(frames, steadied, strict=True):
-        assert (after.inverse_depth > 0).all(), "M33 stops at other values"
-        np.testing.assert_array_equal(after.inverse_depth[-8:], before.inverse_depth[-8:])
-    assert (steadied[2].inverse_depth[:16] != frames[2].inverse_depth[:16]).all()
 
 
 def test_the_verdict_has_the_flicker() -> None:

@@ -11,9 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.refusals import refuses
 
-from stadia.core.errors import DataError
 from stadia.datasets.image_files import hash_file, join_hashes
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.video_decoding import hash_video
@@ -144,23 +142,6 @@ DAMAGED += [
     '{"data": {"extra_datasets": {"a": 3}}}',
     '{"data": {"train_frames": 3}}',
 ]
-
-
-@pytest.mark.parametrize("text", DAMAGED)
-def test_a_damaged_record_of_the_training_is_none(
-    text: str, checkpoint: Path, drive_folder: Path, stadia: Stadia, tmp_path: Path
-) -> None:
-    """Predictions need the record for a count alone."""
-    run = checkpoint.parent.parent
-    (recording,) = open_recordings(drive_folder)
-    (run / "run.json").write_text(text)
-    unknown = TrainedInput(None, is_of_training=False)
-    assert TrainingOverlap.find_input(run, recording=recording, indices=(), video_hash="", names=()) == unknown
-    assert TrainingOverlap.find_input(run, recording=None, indices=(), video_hash="h", names=()) == unknown
-    overlap = TrainingOverlap.find(run, [recording])
-    assert overlap.count({recording.name: [0]}) is None
-    with refuses(DataError, found="run.json", fix="--held-out"):
-        overlap.left_out({recording.name: [0]}, run)
 
 
 @pytest.mark.parametrize(("start", "trained"), [(1, {"000001", "000002"}), (3, set())])

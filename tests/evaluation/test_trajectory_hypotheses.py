@@ -102,12 +102,3 @@ def test_times_without_overlap_name_the_likely_cause(scale: float, offset: float
     times = 5 + np.arange(120) / 10
     with refuses(DataError, names=names):
         score_trajectory(Trajectory(drive(), times * scale + offset), Trajectory(drive(), times))
-
-
-def test_few_associated_poses_are_a_warning_with_the_cure() -> None:
-    T, times = drive(), np.arange(120) / 10
-    moved = times + np.where(np.arange(120) % 4, 0.016, 0)
-    notes = score_trajectory(Trajectory(T, moved, "est"), Trajectory(T, times, "ref")).notes
-    (note,) = (note for note in notes if "partner" in note)
-    assert note.startswith("warning: only 30 of 120 poses have a partner within 0.01 s")
-    assert "--max-difference 0.016 gives 120" in note

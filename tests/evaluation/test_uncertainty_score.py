@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -95,23 +94,6 @@ def test_the_error_is_the_one_that_is_scored_after_alignment(
     large = score(folder, tmp_path / "truth", "relative").summary()["uncertainty"]
     for error in large:
         assert small[error] == pytest.approx(large[error], rel=1e-6)
-
-
-def test_another_size_is_brought_to_the_truths(
-    said: tuple[Path, Maps, Maps], truth_m: Maps, tmp_path: Path, write_maps: Write
-) -> None:
-    rng = np.random.default_rng(5)
-    for name in truth_m:
-        depth, doubt = rng.uniform(2, 60, (20, 60)), rng.normal(size=(20, 60))
-        write_depth_map(tmp_path / "half" / f"{name}.npz", depth_m=depth, log_uncertainty=doubt)
-        large = cv2.resize(doubt, (120, 40), interpolation=cv2.INTER_LINEAR)
-        write_depth_map(
-            tmp_path / "whole" / f"{name}.npz", depth_m=1 / cv2.resize(1 / depth, (120, 40)), log_uncertainty=large
-        )
-    truth = write_maps(truth_m, "truth")
-    half, whole = (score(tmp_path / folder, truth).summary()["uncertainty"] for folder in ("half", "whole"))
-    for error in whole:
-        assert half[error] == pytest.approx(whole[error], rel=1e-6)
 
 
 def test_images_without_uncertainty_are_counted_and_enter_no_mean(

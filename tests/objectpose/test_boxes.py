@@ -129,11 +129,6 @@ def test_hulls_apart_along_two_axes_share_nothing():
     assert float(boxes.box_hull_iou(at(0, 0, 0), size(1, 1, 1), at(2, -3, 0), size(1, 1, 1))) == 0
 
 
-def test_two_without_volume_have_no_iou():
-    for overlap in (boxes.box_iou, boxes.box_hull_iou):
-        assert float(overlap(at(0, 0, 0), size(1, 1, 0), at(0, 0, 0), size(1, 1, 0))) == 0
-
-
 @pytest.mark.parametrize("degrees", [0, 9, 36, 44, 45, 100, 180, 351])
 def test_the_twist_of_a_body_of_revolution_is_taken_out_whatever_its_angle(degrees: float):
     lengths, yaw = size(1, 2, 1).expand(2, 3), (0, math.radians(degrees), 0)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from stadia.geometry import camera as cameras
-from stadia.geometry.segments import segments_from_instances, subsample_evenly, subsample_segments
+from stadia.geometry.segments import segments_from_instances, subsample_segments
 from stadia.objectpose.instances import (
     center_from_translation,
     follow_directions,
@@ -91,14 +91,6 @@ def test_a_walk_ends_at_the_center(center: tuple[float, float]) -> None:
     end = follow_directions(unit_directions(torch.tensor(center), place).T.reshape(1, 2, 12, 16))
     off = (torch.stack((end % 16, end // 16), -1) - torch.tensor(center)).abs()
     assert off[(place - torch.tensor(center)).norm(dim=-1) < 6].max() <= 0.5
-
-
-def test_an_object_whose_pixels_do_not_quite_agree_on_a_center_is_one() -> None:
-    """They are led to two cells that touch at a corner."""
-    true, both = image([(8, 8, 40, 32)]), [(8, 8, 39, 31), (10, 10, 39, 31)]
-    left, right = (directions(torch.zeros_like(true), [box], 1) for box in both)
-    parted = torch.where(torch.arange(WIDTH) < 24, left, right)
-    assert torch.equal(group_instances(logits(true), parted), true)
 
 
 @STRIDES
@@ -221,21 +213,6 @@ def test_a_vote_does_not_depend_on_the_objects_beside_it():
         assert_close(voted((segment == i).nonzero()[:, 0], 1)[0], together[i], atol=1e-3, rtol=0)
 
 
-def test_a_pixel_without_direction_has_no_vote():
-    pixels, directions, segment = voters()
-    silent = torch.arange(300) % 3 == 0
-    assert_close(
-        vote_center(pixels, directions.where(~silent[:, None], 0.0), segment, 3).pixel, CENTERS, atol=1e-3, rtol=0
-    )
-
-
-def test_voters_are_spread_over_every_object():
-    segment = torch.tensor([0] * 100 + [2] * 7 + [1] * 25)[torch.randperm(132)]
-    chosen = subsample_evenly(segment, 4, 10)
-    assert torch.bincount(segment[chosen], minlength=4).tolist() == [10, 9, 7, 0]
-    assert len(set(chosen.tolist())) == len(chosen)
-
-
 def test_a_direction_has_a_sign_for_the_vote():
     """More than half of the pixels point away from the center: their lines go through it, and do not count."""
     pixels, directions, segment = voters(300)
@@ -300,15 +277,6 @@ def test_pixels_of_one_class_that_share_a_side_are_one_instance() -> None:
     assert torch.equal(label_components(classes), expected)
 
 
-def test_each_image_counts_from_one_and_small_ones_are_none_of_instances_components() -> None:
-    classes = torch.zeros(2, 5, 6, dtype=torch.long)
-    classes[0, 1:3, 1:3], classes[1, 0, 0], classes[1, 2:5, 2:6] = 3, 1, 3
-    found = label_components(classes, min_px=2)
-    assert found.dtype == torch.int64
-    assert [image.unique().tolist() for image in found] == [[0, 1], [0, 1]]
-    assert found[1, 0, 0] == 0
-
-
 def test_as_scipy_labels_each_class_of_each_image() -> None:
     classes = torch.from_numpy(np.random.default_rng(0).integers(0, 4, (3, 20, 30)))
     for image, found in zip(classes.numpy(), label_components(classes).numpy(), strict=True):
@@ -319,10 +287,6 @@ def test_as_scipy_labels_each_class_of_each_image() -> None:
             count += number
         assert found.max() == count
         assert (found[image == 0] == 0).all()
-
-
-def test_an_image_of_nothing_has_none_of_instances_components() -> None:
-    assert not label_components(torch.zeros(1, 4, 4, dtype=torch.long)).any()
 
 
 def test_thinned_objects_keep_their_rows_and_are_still_visible_all_over() -> None:

@@ -19,8 +19,7 @@ from torch.nn import functional as F
 
 from stadia import launch, report
 from stadia.core.config import resolve_config
-from stadia.core.errors import ConfigError, DataError
-from stadia.datasets.image_files import hash_file, split_hashes
+from stadia.core.errors import ConfigError
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.geometry.se3 import quaternion_multiply
@@ -288,19 +287,6 @@ def test_without_a_path_tables_are_rendered_into_the_cache_once(
     assert ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console(quiet=True))[0] == config
 
 
-def test_images_held_out_are_the_last_ones(tables: Path) -> None:
-    words = [*WORDS, "data.val_split=null", "data.val_share=0.25"]
-    _, data = ObjectPoseRecipe.prepare(
-        resolve_config(ObjectPoseConfig, {"data": {"path": str(tables)}}, words), Console()
-    )
-    whole = [one.file(i) for one in data.images.values() for i in range(len(one))]
-    assert {split: len(one) for split, one in data.images.items()} == {"train": 3, "val": 1}
-    assert whole == sorted(whole)
-    trained = [one for digits in data.facts["train_images"].values() for one in split_hashes(digits)]
-    assert trained == [hash_file(file) for file in whole[:3]]
-    assert data.facts["train_sessions"] == [f"{tables.name}/train-0000{table}" for table in range(2)]
-
-
 @pytest.mark.parametrize(
     ("word", "names"),
     [
@@ -314,16 +300,6 @@ def test_images_held_out_are_the_last_ones(tables: Path) -> None:
 def test_a_configuration_that_cannot_be_is_refused(word: str, names: tuple[str, ...]) -> None:
     with refuses(ConfigError, names=names):
         resolve_config(ObjectPoseConfig, {}, [word])
-
-
-def test_classes_of_other_data_are_refused(small: ObjectPoseConfig) -> None:
-    other = resolve_config(ObjectPoseConfig, small.model_dump(), ['data.classes=["background","mug"]'])
-    with refuses(ConfigError, where="data.classes"):
-        ObjectPoseRecipe.prepare(other, Console())
-    with refuses(DataError, where="tiny", found="everything"):
-        ObjectPoseRecipe.prepare(
-            resolve_config(ObjectPoseConfig, small.model_dump(), ["data.train_split=everything"]), Console()
-        )
 
 
 def test_unknown_center_is_flagged(small: ObjectPoseConfig, batch: ObjectBatch) -> None:

@@ -144,15 +144,6 @@ def test_a_height_over_the_road_scales_the_path(mapped):
     assert "height of 1.5 m" in path.notes[0]
 
 
-def test_frames_that_the_map_lost_do_not_count_as_turning_back(mapped):
-    """They move as the depth does: where the map goes on, the path may step back."""
-    mapped.write([None if n == 2 else move(0.1 * n, 5) for n in range(FRAMES)])
-    path = replace_path(mapped, [move(0.9 * n) for n in range(FRAMES)])
-    assert "(the map: 0)" in path.notes[0]
-    assert len(path.notes) == 2
-    assert np.diff(path.T_world_camera[:, 0, 3]).min() < 0
-
-
 def test_a_map_that_turns_back_alone_is_not_used(mapped):
     """A map from a wrong first pair bends; where the path by depth turns back as often, the map's stays."""
     forward = [move(0.1 * n) for n in range(FRAMES)]

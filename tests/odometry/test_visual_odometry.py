@@ -269,15 +269,6 @@ def test_points_of_unknown_depth_are_not_chosen():
     assert np.isfinite(found.T_world_camera).all()
 
 
-def test_fewer_than_two_frames_are_no_path():
-    room = Room()
-    with refuses(DataError, where="room", found="1"):
-        track_camera(room, room.frames[:1], source="room")
-    standing = [replace(frame, on_path=index == 0) for index, frame in enumerate(room.frames)]
-    with refuses(DataError, where="room", found="12", fix="data.stride=1"):
-        track_camera(room, standing, source="room")
-
-
 def test_inverse_depth_up_to_a_shift_is_not_refined():
     room = Room()
     room.depth_scale = DepthScale.AFFINE_INVERSE

@@ -141,15 +141,6 @@ def test_epochs_are_new_images_or_the_same_again(given) -> None:
     assert open_composites(given, seed=0).samples("val").number((7, 2)) == 2, "validation is always the same"
 
 
-def test_a_few_images_have_as_many_backgrounds_as_there_are(given) -> None:
-    train = open_composites(given, seed=0).images["train"]
-    assert len({train.pair(number).background for number in range(8)}) == 8
-    assert len({train.pair(number).object for number in range(4)}) == 4
-    assert [train.pair(number) for number in range(8)] != [train.pair(8 + number) for number in range(8)], (
-        "another order in the next round"
-    )
-
-
 def test_splits_share_no_world_and_no_object(given) -> None:
     images = open_composites(given, seed=0).images
     pairs = {split: [one.pair(number) for number in range(40)] for split, one in images.items()}
@@ -250,17 +241,6 @@ def test_an_interrupted_writing_goes_on_and_other_settings_are_refused(
     with refuses(DataError, where="00000", found="20", expected=("30", "--count")):
         written(given, tmp_path / "small", count=30)
     assert SHARD_SIZE == 500
-
-
-def test_a_smaller_size_is_read_from_what_was_written_larger(given, tmp_path: Path) -> None:
-    disk = written(given, tmp_path / "out")
-    small = open_composites(disk.config.model_copy(update={"height": 16, "width": 24}), seed=0).samples("train")[4]
-    assert small.inputs.image.shape == (1, 3, 16, 24)
-    large = disk.samples("train")[4]
-    assert abs(small.targets.mask.float().mean() - large.targets.mask.float().mean()) < 0.03
-    assert set(small.targets.depth_m.unique().tolist()) <= set(large.targets.depth_m.unique().tolist()), (
-        "depths are never mixed"
-    )
 
 
 def test_images_without_depth_need_a_teacher_whose_scale_is_kept(given, world, tmp_path: Path) -> None:
@@ -370,19 +350,6 @@ def test_a_set_of_an_older_version_is_refused_with_what_to_do(given, tmp_path: P
     one_line(error.value, "write the set again")
 
 
-def test_other_folders_are_refused(given, tmp_path: Path) -> None:
-    with pytest.raises(DataError):
-        open_composites(given.model_copy(update={"path": str(tmp_path)}), seed=0)
-    disk = written(given, tmp_path / "out")
-    mask = tmp_path / "out" / "train" / "00000" / "mask" / "001.png"
-    cv2.imwrite(str(mask), np.full((32, 40), 128, np.uint8))
-    with refuses(DataError, where="001.png", found="128", expected="255"):
-        disk.images["train"].composed(1)
-    mask.write_bytes(cv2.imencode(".jpg", np.zeros((32, 40), np.uint8))[1].tobytes())
-    with refuses(DataError, where="001.png", found="JPEG"):
-        disk.images["train"].composed(1)
-
-
 @pytest.mark.real
 def test_7_scenes_gives_backgrounds_in_metres(given, real_data: Path) -> None:
     backgrounds = given.backgrounds.model_copy(update={"path": str(real_data / "sevenscenes")})
@@ -391,16 +358,3 @@ def test_7_scenes_gives_backgrounds_in_metres(given, real_data: Path) -> None:
     assert one.mask.any()
     assert 0.3 < np.median(one.depth[one.mask]) < 8
     assert opened.label.source == "exact"
-
-
-def test_per_background_keeps_a_background_for_several_images(given) -> None:
-    in_blocks = open_composites(given.model_copy(update={"per_background": 5}), seed=0)
-    plain = open_composites(given, seed=0)
-    train = in_blocks.images["train"]
-    blocks = [[train.pair(number).background for number in range(first, first + 5)] for first in range(0, 40, 5)]
-    assert [len(set(block)) for block in blocks] == [1] * 8
-    assert (
-        len({block[0] for block in blocks}) == 8
-    )  # two recordings of four: each is taken once before one is taken again
-    assert [block[0] for block in blocks] == [plain.images["train"].pair(number).background for number in range(8)]
-    assert all(same(in_blocks.images["val"].composed(n), plain.images["val"].composed(n)) for n in range(6))

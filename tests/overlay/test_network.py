@@ -133,11 +133,6 @@ def test_background_and_image_both_count_and_samples_do_not_meet(network):
     assert (slope.abs().sum((0, 2, 3)) > 0).all()
 
 
-def test_an_unknown_network_suggests_the_nearest_name():
-    with pytest.raises(ValidationError, match="light"):
-        OverlayNetConfig(network="lite")
-
-
 def test_a_strided_output_is_the_upsampled_mean_of_features():
     images = torch.rand(1, 6, 16, 24, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)

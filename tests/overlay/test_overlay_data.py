@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from pathlib import Path
 
 import cv2
@@ -104,27 +103,6 @@ def test_a_written_set_is_checked_as_what_it_is(stadia, roads: Path, tmp_path: P
     first, other = (sorted((tmp_path / "out" / "backgrounds" / split).iterdir())[0] for split in ("train", "val"))
     other.write_bytes(first.read_bytes())
     assert "stop C01" in stadia("check", tmp_path / "out")[1]
-
-
-def test_requested_camera_option_is_accepted_as_printed(stadia, tmp_path: Path) -> None:
-    (tmp_path / "street").mkdir()
-    for index in range(3):
-        cv2.imwrite(str(tmp_path / "street" / f"{index}.png"), np.full((32, 48, 3), index, np.uint8))
-    line = ("data", "overlay", "--out", tmp_path / "out", f"backgrounds.path={tmp_path / 'street'}")
-    code, _, error = stadia(*line)
-    assert (code, "found no camera" in error) == (2, True)
-    (asked,) = re.findall(r"data\.backgrounds\.camera\.horizontal_fov_deg=\d+", error)
-    code, _, error = stadia(*line, asked)
-    assert (code, "found none in 5 frames" in error) == (2, True), "depth is what is missing next"
-    assert "set data.backgrounds.teacher=FOLDER" in error
-
-
-def test_line_has_file_and_problem(stadia, tmp_path: Path) -> None:
-    assert "found neither; expected --out or --sheet" in stadia("data", "overlay")[2]
-    code, _, error = stadia("data", "overlay", "--out", tmp_path / "x", "placement.size=[0.2,1.5]")
-    assert code == 2
-    assert "size: 1.5" in error
-    assert "leave it out, or draw it" in stadia("data", "overlay", "--out", tmp_path / "x", f"path={tmp_path}")[2]
 
 
 def write_published_layout(root: Path) -> None:

@@ -25,14 +25,11 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
 from stadia.overlay import task
-from stadia.overlay.composites import make_composers
 from stadia.overlay.config import OverlayConfig
 from stadia.overlay.metrics import compute_overlay_scores
 from stadia.overlay.recipe import OverlayRecipe
 from stadia.overlay.task import fit_network_size
-from stadia.overlay.world.composite_files import write_composites
 from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.base.config import make_paths_absolute
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.loggers import compose_image_sheet
 from stadia.training.run_folder import Run
@@ -214,18 +211,6 @@ def test_resumed_it_goes_on_exactly(
     assert rows(resumed, "train/weight/depth_l1") == rows(trained, "train/weight/depth_l1")
 
 
-def test_a_run_keeps_the_paths_of_what_is_composed_from_the_root_on(
-    config: OverlayConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    relative = changed(
-        config, "data.backgrounds.path=roads", "data.backgrounds.teacher=taught", "data.foregrounds.path=cut"
-    )
-    data = make_paths_absolute(relative).data
-    whole = (data.backgrounds.path, data.backgrounds.teacher, data.foregrounds.path)
-    assert whole == tuple(str(tmp_path / name) for name in ("roads", "taught", "cut"))
-
-
 def test_sgd_effective_learning_rate_is_reported(config: OverlayConfig) -> None:
     """M-22: with SGD a factor on every weight is one on the learning rate."""
     scaled = changed(
@@ -246,17 +231,6 @@ def test_sgd_effective_learning_rate_is_reported(config: OverlayConfig) -> None:
     assert float(seen["effective_lr"]) == pytest.approx(0.001 * entering)
     assert entering != pytest.approx(140), "balanced"
     assert "optimizer.lr=0.001 into 0.14" in recipe.found[0].measured
-
-
-def test_a_written_set_brings_its_backgrounds(trained: Run, config: OverlayConfig, tmp_path: Path) -> None:
-    made = make_composers(config.data, seed=0)
-    write_composites(
-        {split: made[split] for split in ("train", "val")}, {"train": 2, "val": 3}, tmp_path / "set", workers=1
-    )
-    said = predict_lines(trained.folder, tmp_path / "set", tmp_path / "out")
-    assert said[0].endswith("depth and mask of 3 images")
-    assert "of the split 'val'" in said[1]
-    assert len(Predictions.open(tmp_path / "out").files) == 3
 
 
 @pytest.fixture

@@ -38,28 +38,6 @@ def test_smooth_is_a_centered_mean_of_finite_values_that_shrinks_at_the_ends():
     assert np.isnan(smooth_values([math.inf], 1)).all()
 
 
-def test_a_chart_has_the_fonts_and_colors_of_the_page():
-    """And neither a style sheet, which would be that of the whole page, nor an id that another chart has."""
-    first, second = (plot(*range(50), name=name).svg for name in ("a", "b"))
-    other = figures.render_svg("another", lambda axes: axes.plot([1, 2]))
-    assert 'stroke="var(--c0)"' in first
-    assert "style=" not in first, "the app's policy forbids it"
-    assert 'fill="var(--soft)"' in first
-    assert not re.search(r"#[0-9a-f]{6}\b(?!\")|font|<style|<metadata|<\?xml", first.replace("url(#", ""))
-    assert first == second, "the same is drawn with the same text"
-    ids = [set(re.findall(r'id="([^"]+)"', svg)) for svg in (first, other)]
-    assert ids[0]
-    assert not ids[0] & ids[1]
-
-
-def test_ends_are_at_the_frame_and_the_axis_begins_at_zero():
-    panel = make_plot("t", [Series("a", [10, 20], [0.0, 1.0])])
-    (((x0, y0), (x1, y1)),) = read_line(panel.svg)
-    assert (x0, x1, y0) == (figures.LEFT, figures.WIDTH - figures.RIGHT, BOTTOM)
-    assert y1 == pytest.approx(TOP + (BOTTOM - TOP) * 0.05 / 1.05, abs=0.1)
-    assert not [label for label in read_labels(plot(0.0, 0.0).svg) if label.startswith("−")]
-
-
 @pytest.mark.parametrize(("values", "log"), [((0.01, 0.1, 10.0), True), ((1.0, 0.3, 0.1), False)])
 def test_values_over_decades_have_a_logarithmic_axis(values, log):
     panel = plot(*values)
@@ -67,15 +45,6 @@ def test_values_over_decades_have_a_logarithmic_axis(values, log):
     (((_, y0), (_, y1), (_, y2)),) = read_line(panel.svg)
     assert ((y0 - y1) * 2 == pytest.approx(y1 - y2, abs=0.3)) == log  # one decade, two decades
     assert ("0.1" in read_labels(panel.svg)) == log
-
-
-def test_a_value_that_stands_still_is_a_level_line_with_short_numbers_beside():
-    panel = plot(0.27889487, 0.2788949, 0.27889488)
-    ((*points,),) = read_line(panel.svg)
-    assert np.ptp([y for _, y in points]) < 1  # of 240: rounding is no course
-    assert max(map(len, read_labels(panel.svg))) <= 7  # what the left margin holds
-    (((_, low), (_, high)),) = read_line(plot(0.997, 0.999).svg)  # a fifth of a percent is one
-    assert low - high > 0.9 * (BOTTOM - TOP) - 1
 
 
 def test_a_first_spike_does_not_flatten_the_rest():
@@ -155,13 +124,3 @@ def test_poses_beside_a_gap_are_not_joined(count, gaps, pieces):
 def test_invalid_paths_are_not_drawn(bad):
     assert draw(bad) == []
     assert len(draw([[1, 1], [1, 1]], bad)[0].legend) == 1  # a path that does not move is drawn
-
-
-def test_heights_are_drawn_where_one_varies():
-    ahead = [[0, z] for z in range(0, 100, 10)]
-    assert len(draw(ahead, ahead, estimated=[0.01 * z for z in range(10)], true=[0.0] * 10)) == 1
-    assert len(draw(ahead, ahead, estimated=[0.0] * 9, true=[0.0] * 10)) == 1
-    _, climb = draw(ahead, ahead, estimated=[0.5 * z for z in range(10)], true=[0.4 * z for z in range(10)])
-    (estimated,), (true,) = read_line(climb.svg), read_line(climb.svg, "soft")
-    assert estimated[0] == true[0]
-    assert estimated[-1][1] < true[-1][1] < true[0][1]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from tests.report.conftest import build_page, build_words, write_scores
 
-from stadia.report import metric_labels
 from stadia.report.quality_summary import find_identical_terms, make_tiles, make_verdict, measure_late_decrease
 from stadia.report.run_files import Series, read_run
 
@@ -44,12 +43,6 @@ def test_quality_is_described_by_scores(make_run, metrics, ratio, expected):
 def test_a_run_has_one_verdict(make_run, run, severity, word):
     folder = make_run(run=run, findings=[{"code": "K03", "severity": severity, "stage": "training"}])
     assert make_verdict(read_run(folder)).word == word
-
-
-def test_quality_is_compared_with_mean_depth(make_run):
-    assert "Depth is better than mean depth" in build_words(make_run())
-    worse = make_run("2026-03-02-101700-worse", result={"depth": {"abs_rel": 0.96, "abs_rel_mean_baseline": 0.63}})
-    assert "worse than mean depth (AbsRel 0.960 against 0.630)" in build_words(worse)
 
 
 @pytest.mark.parametrize(
@@ -179,14 +172,6 @@ def test_unfinished_training_is_a_warning(make_run):
 
 
 # -- Key numbers.
-
-
-def test_a_new_metric_is_one_line_of_the_table(make_run, monkeypatch):
-    folder = make_run(without=("result.json", "scores"))
-    run = read_run(write_scores(folder, {"val": {"metrics": {"size_error_m": 0.012, "iou": 0.5}}}))
-    assert make_tiles(run) == []
-    monkeypatch.setitem(metric_labels.SCORES, "size_error_m", metric_labels.MetricLabel("Size error", "m", key=True))
-    assert [(tile.label, tile.value) for tile in make_tiles(run)] == [("val · Size error", "0.0120 m")]
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from tests.report.conftest import build_page, build_words, write_json, write_sco
 from stadia.core.types import DepthScale
 from stadia.evaluation.io.point_clouds import MAX_SAMPLE_PIXELS, write_cloud_sample
 from stadia.report import report_images
-from stadia.report.report_images import embed_drawn_predictions, embed_predicted_depth
+from stadia.report.report_images import embed_predicted_depth
 from stadia.report.run_files import read_run
 
 # -- Predicted depth, and drawn predictions.
@@ -72,20 +72,6 @@ def test_depth_has_its_picture_and_a_color_scale(make_run, depth_scale, labels, 
     assert 'alt="picture of kitti/06/000001"' in page
     assert f"kitti/06/000001. Depth: {unit}" in page
     assert "linear-gradient(to right, rgb(252, 253, 191)" in page
-
-
-def test_drawn_predictions_replace_depth_images(make_run):
-    folder = make_run(without=("images", "findings.jsonl"))
-    prediction = folder / "predictions" / "val"
-    write_prediction(prediction, np.full((20, 40), 512, np.uint16))
-    assert [figure.frame for figure in embed_predicted_depth(read_run(folder))] == ["kitti/val/000001"]
-    (prediction / "drawn").mkdir()
-    for number in range(9):
-        cv2.imwrite(str(prediction / "drawn" / f"{number}.png"), np.full((20, 40, 3), number, np.uint8))
-    run = read_run(folder)
-    assert embed_predicted_depth(run) == []
-    assert [name for name, _ in embed_drawn_predictions(run)] == ["val/0", "val/3", "val/6"]
-    assert "val/3" in build_words(folder)
 
 
 # -- Points of a scored frame.
@@ -213,26 +199,3 @@ def test_the_scripts_place_the_points(make_run) -> None:
     assert min(len(height[RED]), len(height[GREEN])) > 500
     assert len(height[BLUE]) == 0
     assert np.median(height[RED]) < np.median(height[GREEN]), "from above, what is farther is higher"
-
-
-RASTER = """
-const raster = { width: 40, height: 20, pixels: new Uint32Array(800), depths: new Float32Array(800).fill(Infinity) };
-const rows = [[10, 0, 0, 0], [0, 10, 0, 0], [0, 0, 1, 0]], red = [255, 0, 0], blue = [0, 0, 255];
-const draw = (points, colors, size, step = 1) => {
-  drawPoints(raster, rows, new Float32Array(points.flat()), packColors(colors.flat()), size, step, 0.1);
-};
-draw([[0, 0, 2], [0, 0, 4], [0, 0, 1]], [red, blue, blue], 3); // the last is nearest
-draw([[0, 0, 3], [2, 1, 2], [0, 0, -1], [90, 0, 1], [NaN, 0, 1]], Array(5).fill(red), 1); // the second is seen
-draw([[-1, 0.5, 1], [1, -0.5, 1]], [blue, red], 1, 2); // each second one: the first alone
-const place = (pixel, at) => [at % 40, Math.floor(at / 40), pixel & 255, (pixel >>> 16) & 255];
-process.stdout.write(JSON.stringify([...raster.pixels].map(place).filter(([, , r, b]) => r || b)));
-"""
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="runs the page's scripts, which needs node")
-def test_the_nearest_point_is_drawn() -> None:
-    """Squares of points at x, y / depth, from the middle of 40x20 pixels: (column, row, red, blue)."""
-    script = (Path(report_images.__file__).parent / "shared/points.js").read_text().replace("export ", "") + RASTER
-    done = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True, timeout=60)
-    square = [[column, row, 0, 255] for row in (9, 10, 11) for column in (19, 20, 21)]
-    assert sorted(json.loads(done.stdout)) == sorted([*square, [30, 15, 255, 0], [10, 15, 0, 255]])

@@ -176,18 +176,6 @@ def test_changes_since_the_previous_run(make_run):
     assert "keys differ" not in words
 
 
-def test_many_series_without_a_curve_are_counted_and_not_listed(make_run):
-    folder = make_run(steps=2)
-    assert "logged at fewer than 3 steps: no curve" in build_words(folder)  # few are listed
-    table = folder / "metrics.csv"
-    head, *rows = table.read_text(encoding="utf-8").splitlines()
-    names = [f"val/abs_rel_{number}" for number in range(34)]
-    table.write_text("\n".join([f"{head},{','.join(names)}", *(row + ",0.5" * 34 for row in rows)]) + "\n")
-    words = build_words(folder)
-    assert "quantities have fewer than 3 logged steps" in words
-    assert "val/abs_rel_3" not in words
-
-
 def test_folder_that_is_no_run(tmp_path):
     with refuses(DataError, found=("run.json", "config.json")):
         report.build_report(tmp_path)
@@ -242,21 +230,6 @@ def test_image_of_a_finding_must_be_in_the_runs_folder(make_run, name):
     assert "Not read:" in read_words(page)
 
 
-def test_skipped_checks_are_listed_and_not_counted(make_run):
-    note = {"code": "N01", "severity": "note", "stage": "data"}
-    drives = [f"drive {i}" for i in range(5)]
-    notes = [
-        {**note, "measured": "poses: no poses", "where": drives},
-        {**note, "measured": "sides: one camera, no rig"},
-    ]
-    words = build_words(make_run(findings=notes))
-    assert (
-        "Findings None. 2 not checked poses: no poses (drive 0, drive 1, drive 2 and 2 more) sides: one camera, no rig"
-        " Scores" in words
-    )
-    assert "2 notes" not in words
-
-
 # -- Receipts of scale, meaning of the numbers, time and steps.
 
 
@@ -295,13 +268,6 @@ def test_a_resumed_run_took_the_time_of_its_parts(make_run):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(48, "48 s"), (521.4, "8 min 41 s"), (600, "10 min"), (7500, "2 h 5 min"), (3600, "1 h")]
-)
-def test_durations(seconds, text):
-    assert metric_labels.format_duration(seconds) == text
-
-
-@pytest.mark.parametrize(
     ("value", "unit", "text"),
     [
         (0.1284, "", "0.128"),
@@ -321,14 +287,3 @@ def test_numbers(value, unit, text):
 
 
 # -- What a reader who never saw the program needs: terms explained, no broken words, no page wider than a phone.
-
-
-@pytest.mark.slow
-def test_tables_scroll_in_their_box_and_names_break_between_words(make_run):
-    make_run("2026-03-01-101500-demo", config={"training": {"checkpoint_every": 2}})
-    page = build_page(make_run(config={"training": {"checkpoint_every": 5}}))
-    boxes = re.findall(r'<div class="([^"]*)">\s*<table', page)
-    assert len(boxes) == page.count("<table") > 5
-    assert all("wide" in box.split() for box in boxes)
-    assert ".wide { overflow-x: auto; }" in page
-    assert "<code>training.<wbr>checkpoint_<wbr>every</code>" in page

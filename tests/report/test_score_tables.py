@@ -7,7 +7,6 @@ import json
 import pytest
 from tests.report.conftest import build_page, build_words, make_scores, read_words, write_scores
 
-from stadia.report.run_files import read_run
 from stadia.report.score_tables import make_image_scores, make_path_figures, order_scores
 
 
@@ -45,13 +44,6 @@ def test_many_score_files_are_rows_with_merged_notes(make_run):
     assert "aligned by sim3 ATE ↓ Path test-0 0.500 m 20.0 m test-1 1.50 m 21.0 m" in words
     assert words.count("t_err") == 1
     assert "the reference has 20.0 m (and 4 more)" in words
-
-
-def test_score_names_have_no_repeated_words(make_run):
-    names = ("kitti_odometry-metric-kitti_odometry-06", "seq-01-01", "a-b-a", "a-b")
-    folder = write_scores(make_run(), {name: {"metrics": {"ate_rmse_m": 1.0}} for name in names})
-    assert list(read_run(folder).scores) == ["a-b-a", "a-b", "kitti_odometry-metric-06", "seq-01-01"]
-    assert 'data-column="ATE ↓"' in build_page(folder)  # what a phone shows beside each value
 
 
 def test_depth_of_two_ways_of_motion_is_one_column(make_run):
@@ -166,24 +158,3 @@ def test_each_figure_names_what_was_fitted_to_the_truth(make_run):
     ]
     assert third.aligned == ["As estimated, not aligned."]
     assert first.aligned[0] in page
-
-
-@pytest.mark.slow
-def test_scores_of_averaged_maps_are_described_once(make_run):
-    """`evaluate` with and without --flip. Both are in the table; sentences, tiles and histograms are not doubled."""
-    plain = {"data": "drives", "ground_truth": "velodyne_raw", "every": 1, "alignment": "none"}
-    plain |= {"depth_scale": "metres", "protocol": "metric", "notes": []}
-    plain |= {"metrics": {"abs_rel": 0.3, "d1": 0.7}, "per_image": [{"name": "a", "abs_rel": 0.3}]}
-    flip = {**plain, "flip": True, "metrics": {"abs_rel": 0.2, "d1": 0.8}, "per_image": [{"name": "a", "abs_rel": 0.2}]}
-    scores = {"drives": plain, "drives-flip": flip, "drives-every5-flip": {**flip, "every": 5}}
-    page = build_page(write_scores(make_run(without=("result.json",)), scores))
-    words = read_words(page)
-    averaged = "drives-every5-flip, averaged with the mirrored image"
-    assert words.count("of the pixels are within") == 2
-    assert f"{averaged}: 80% of the pixels" in words
-    assert "drives-every5-flip · AbsRel 0.200 averaged with the mirrored image" in words
-    assert "drives-flip ·" not in words
-    assert "protocol metric, ground truth velodyne_raw, metres" in words
-    assert words.count("AbsRel of each image") == 2
-    table = page.partition("One by one")[0].rpartition("<table")[2]
-    assert all(name in table.replace("<wbr>", "") for name in ("drives-flip", "drives-every5-flip"))

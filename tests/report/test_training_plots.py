@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from typing import Any
@@ -87,16 +86,6 @@ def test_bands_enclose_their_median_on_a_logarithmic_axis():
     assert (row.value, row.about, row.tone) == ("last 0.00100", "", "soft")
 
 
-def test_small_gradients_are_on_the_axis_and_zeros_at_its_bottom():
-    weights = ValueSpread("weights/encoder", STEPS, [0.0] * 3, [(0.01, 0.02, 0.05, 0.1, 0.2)] * 3)
-    gradients = ValueSpread("gradients/encoder", STEPS, [0.2] * 3, [(0.0, 1e-8, 1e-6, 1e-5, 1e-4)] * 3)
-    (plot,) = make_layer_plots([weights, gradients])
-    assert [row.name for row in plot.legend] == ["weights", "gradients"]
-    (((_, median), *_),) = read_line(plot.svg, "c1", 'stroke-width="2"')
-    assert figures.TOP < median < BOTTOM - 30
-    assert plot.legend[1].about == "20% exactly 0"
-
-
 def test_dead_layers_are_marked_and_expanded(tmp_path):
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     rows = [
@@ -118,18 +107,6 @@ TIME = TrainingTimes(
     phases_s={"forward": 100.0, "backward": 80.0, "loading": 19.0, "other": 0.6, "images": 0.4},
     step_s={"forward": 0.33, "backward": 0.26, "loading": 0.06},
 )
-
-
-def test_phases_cover_the_whole_time() -> None:
-    spent = summarize_time(TIME)
-    assert spent is not None
-    assert spent.phases == [
-        ("forward", "50.0%", "1 min 40 s", "330 ms"),
-        ("backward", "40.0%", "1 min 20 s", "260 ms"),
-        ("loading", "9.5%", "19 s", "60 ms"),
-        ("the rest", "0.5%", "1 s", ""),
-    ]
-    assert spent.about.startswith("300 steps in 3 min 20 s, without setup and teardown; the phases cover 100.0% of it.")
 
 
 @pytest.mark.parametrize("times", [None, replace(TIME, phases_s={}), replace(TIME, phases_s={"a": 0.0})])
@@ -188,19 +165,3 @@ def test_calibration_uses_the_last_validation() -> None:
     assert make_calibration_plot([]) is None
     one_finite = [Series("val/inside_10", [1], [0.1]), Series("val/inside_50", [1], [float("nan")])]
     assert make_calibration_plot(one_finite) is None
-
-
-@pytest.mark.slow
-def test_page_has_uncertainty_only_where_scored(make_run: Any) -> None:
-    folder = make_run()
-    assert "Quality of the uncertainty" not in build_page(folder)
-    path = folder / "scores" / "depth-test.json"
-    score = json.loads(path.read_text()) | {"uncertainty": {"abs_rel": WORTH | CURVES}}
-    path.write_text(json.dumps(score), encoding="utf-8")
-    rows = (folder / "metrics.csv").read_text().splitlines()
-    rows = [f"{rows[0]},val/inside_10,val/inside_90", *(f"{row},0.2,0.8" for row in rows[1:])]
-    (folder / "metrics.csv").write_text("\n".join(rows) + "\n")
-    page = build_page(folder)
-    assert "AUSE 60% below random order" in page
-    assert "10% off in the mean" in page
-    assert "Inside 10" not in page  # no panel of its own over steps

@@ -25,12 +25,7 @@ from stadia.diagnostics.loss_checks.init_checks import check_camera, check_stere
 from stadia.diagnostics.loss_checks.loss_case import LossCase, Outputs, make_depth_case
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses, check_training_start, stop_at
 from stadia.diagnostics.loss_checks.loss_properties import check_gradient
-from stadia.diagnostics.loss_checks.training_start import (
-    TimeLimitReached,
-    TrainingStart,
-    check_one_batch,
-    grows_steadily,
-)
+from stadia.diagnostics.loss_checks.training_start import TimeLimitReached, TrainingStart, check_one_batch
 from stadia.diagnostics.loss_checks.video_cases import (
     OutputSpec,
     PlaneScene,
@@ -251,16 +246,6 @@ def test_stereo_depth_range_is_checked_without_labels() -> None:
     blank = replace(pair, targets=replace(pair.targets, sources=torch.zeros_like(pair.targets.sources)))
     with pytest.raises(NotChecked, match=r"0.*2"):
         list(check_stereo_depth_range(TrainingStart.prepare(training_starts.Toy(), blank, **far)))
-
-
-def test_memory_that_is_kept_from_step_to_step_grows_in_every_third_of_them() -> None:
-    """However much is held beside it; what comes at once, is given back, or is little is let be."""
-    leak, alternate = 8 << 20, 20 << 30
-    assert grows_steadily([alternate + leak * step for step in range(30)])
-    assert grows_steadily([alternate + 3 * leak * step for step in range(10)])
-    assert not grows_steadily([alternate + 20 * leak * (step > 15) for step in range(30)])
-    assert not grows_steadily([alternate + 20 * leak * (step % 2) for step in range(30)])
-    assert not grows_steadily([alternate + (step << 20) for step in range(30)])
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 import torch
 from mutations import output_logs, training_logs
 from mutations.mutation import MutationCase
-from mutations.training_logs import DIED, START, LogRows, SigmaRow
+from mutations.training_logs import DIED, LogRows, SigmaRow
 
 import stadia
 from stadia.core.types import Prediction
@@ -50,7 +50,6 @@ from stadia.diagnostics.monitors.score_monitors import (
     MetricScaleMonitor,
     NanScoreMonitor,
     OverfittingMonitor,
-    RmseMonitor,
     RotationMonitor,
     ScoreRangeMonitor,
 )
@@ -58,7 +57,6 @@ from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.models.depth.unet import LOG_UNCERTAINTY_RANGE, bound_log_uncertainty
 from stadia.objectpose.metrics import ImageComparison, matched_scores, mean_average_precisions
 from stadia.objectpose.recipe import mean_mask_iou
-from stadia.overlay.metrics import compute_overlay_scores
 from stadia.recipes import CONFIGS
 from stadia.recipes.base.self_supervised import brightness_and_uncertainty_stats
 from stadia.recipes.metric.recipe import MetricRecipe
@@ -209,19 +207,6 @@ def test_slow_loading_is_reported_when_it_persists() -> None:
     assert run_monitor(DataLoadingMonitor(), [*[waits] * (ROWS - 1), waits | {"time/loading_s": 0.1}] * 2) == []
 
 
-def test_rmse_is_compared_with_the_mse() -> None:
-    """Correct for sums, reported for a mean of roots; values that are not finite have another code."""
-    sums = {"depth_pixels": 4.0, "mse": 100.0, **dict.fromkeys(("abs_rel", "mae", "log10", "d1", "d2", "d3"), 1.0)}
-    other = sums | {"mse": 1.0}
-    right = compute_overlay_scores([{**image_sums, "mask_pixels": 0.0} for image_sums in (sums, other)] + [MASK])
-    row = {f"val/{name}": value for name, value in right.items()}
-    assert RmseMonitor().on_row(5, row) is None
-    assert RmseMonitor().on_row(5, {**row, "val/mse": math.inf}) is None
-    wrong = RmseMonitor().on_row(5, {**row, "val/rmse": (5 + 0.5) / 2})
-    assert wrong is not None
-    assert wrong.code == "C11"
-
-
 MASK = dict.fromkeys(("mask_both", "mask_predicted", "mask_true", "mask_absolute", "mask_surprise"), 1.0) | {
     "mask_pixels": 4.0,
     **dict.fromkeys(("boundary_predicted", "boundary_true", "boundary_predicted_near", "boundary_true_near"), 1.0),
@@ -270,10 +255,6 @@ def test_an_uncertainty_that_died_is_named_and_so_is_a_loss_that_falls_by_it_alo
     assert constant.evidence["step"] == 290, "twenty rows past the start"
     assert alone.evidence["step"] == 330, "a hundred steps after twenty rows that had moved"
     assert alone.evidence["at_the_start"] == 0.755
-
-
-def test_a_start_is_constant_too_and_is_not_named() -> None:
-    assert run_monitor_of_uncertainty_monitors(START[:2] * 40) == []
 
 
 def test_a_geometry_that_fitted_before_uncertainty_came_is_no_loss_that_falls_by_it_alone() -> None:

@@ -79,15 +79,6 @@ def test_a_run_that_goes_on_has_not_forgotten_its_start(tmp_path: Path) -> None:
     assert reported(0.5, 1.1, step=20) == ["T02"]
 
 
-class Spiking(SmallRecipe):
-    """Wrong labels in two batches, a loss that is thousands of times the usual."""
-
-    def training_step(self, batch: Batch) -> LossReport:
-        report = super().training_step(batch)
-        factor = 1e4 if self.global_step in (14, 17) else 1.0
-        return LossReport(report.total * factor, {name: term * factor for name, term in report.terms.items()}, {})
-
-
 def run_monitors(tmp_path: Path, recipe: SmallRecipe, **values: Any) -> tuple[Path, str]:
     class Late(TrainingMonitor):
         """Made when the run is there."""
@@ -101,16 +92,6 @@ def run_monitors(tmp_path: Path, recipe: SmallRecipe, **values: Any) -> tuple[Pa
     output = io.StringIO()
     run, _ = small_recipe.train(tmp_path, recipe=recipe, callbacks=[Late()], **values)
     return run.folder, output.getvalue()
-
-
-def test_what_it_finds_is_printed_and_written_once_each(tmp_path: Path) -> None:
-    folder, outputs = run_monitors(tmp_path, Spiking(), max_steps=30)
-    found = {finding.code: finding for finding in read_findings(folder / "findings.jsonl")}
-    assert found.keys() >= {"T01"}
-    assert found["T01"].evidence["step"] == 15
-    assert len(found["T01"].where) == 3, "the samples of the batch"
-    assert outputs.count("T01") == 1
-    assert "warn: T01 at step 15 the loss is" in outputs
 
 
 def test_resumed_run_keeps_findings_and_reports_them_once(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight import CHECKS
 from stadia.diagnostics.preflight.frame_checks import check_frames
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
-from stadia.diagnostics.preflight.recording_survey import MAX_KEPT, RecordingSurvey, _keep_latest
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 
 
 def only(recording: Recording) -> Finding:
@@ -90,19 +90,6 @@ def test_image_of_another_size_than_its_camera_is_reported_with_both(
     assert words in found.fix
 
 
-def test_pose_of_another_shape_beyond_the_sample_is_reported(recording: Recording) -> None:
-    class Last(Mutated):
-        def T_world_camera(self, index: int, side: str = "left") -> np.ndarray | None:
-            T = super().T_world_camera(index, side)
-            return T[:3] if T is not None and index == 5 else T
-
-    stops = [
-        finding for finding in run_preflight([Last(recording)], checks=["poses"]) if finding.severity is Severity.STOP
-    ]
-    assert [finding.code for finding in stops] == ["E05"]
-    assert "frame 5" in stops[0].measured
-
-
 @pytest.mark.parametrize(("factor", "codes"), [(16, ["D19"]), (257, [])])
 def test_twelve_bits_in_sixteen(factor: int, codes: list[str], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
@@ -123,23 +110,3 @@ def test_values_of_a_thermal_camera_that_lie_close_together(spread: int, codes: 
     findings = [finding for finding in check_frames(RecordingSurvey(recording)) if finding.code == "D19"]
     assert [finding.code for finding in findings] == codes
     assert all("stretch all images" in finding.fix and "4 levels" in finding.cause for finding in findings)
-
-
-def test_images_are_kept_up_to_a_number_and_to_their_bytes() -> None:
-    """Six images of 8192x8192 and a stack of them took 2.3 GB."""
-    read = list[int]()
-
-    def read_image(index: int) -> np.ndarray:
-        read.append(index)
-        return np.zeros(100, np.uint8)
-
-    for max_bytes, kept in ((1 << 20, MAX_KEPT), (350, 3), (10, 1)):
-        reader = _keep_latest(read_image, max_bytes)
-        for index in range(20):
-            reader(index)
-        read.clear()
-        for index in range(19, 19 - kept, -1):
-            reader(index)
-        assert read == []
-        reader(19 - kept)
-        assert read == [19 - kept]

@@ -82,12 +82,6 @@ def test_turned_axes_are_recognized_by_name(number: int) -> None:
     assert convention.name == f"axes of the poses: {pose_checks.describe_axes(axes[:3, :3])}"
 
 
-def test_axes_are_described_in_words() -> None:
-    body = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # of the camera's z, -x and -y
-    assert pose_checks.describe_axes(body) == "x forward, y left, z up"
-    assert pose_checks.describe_axes(np.diag([1.0, -1, -1])) == "x right, y up, z back"
-
-
 def test_the_poses_of_a_map_are_not_compared_with_two_frames() -> None:
     """On a straight road they differ by 30 degrees, and the map is right."""
     pose = {"T_world_camera": lambda index, side="left": WORLD_CAMERA[index]}

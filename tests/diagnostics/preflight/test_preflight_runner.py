@@ -13,7 +13,6 @@ from stadia.core.errors import DataError
 from stadia.core.recording import Recording
 from stadia.core.types import Camera
 from stadia.datasets.image_files import ImageSizeError
-from stadia.diagnostics.catalog import NotChecked
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight import preflight_runner
 from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
@@ -115,11 +114,6 @@ def test_recordings_left_out_for_time_are_counted(recording: Recording, monkeypa
     assert findings[0].measured.startswith("sampled: 1 of 3 recordings")
     assert re.match(r"run `stadia check DATA --seconds \d+0` to check all of them", findings[0].fix)
     assert began == [recording.name, "splits"]
-
-
-def test_one_split_cannot_be_compared(recording: Recording) -> None:
-    with pytest.raises(NotChecked):
-        list(check_splits({"train": [(recording, range(6))], "val": []}))
 
 
 def test_splits_without_files_are_compared_by_pixels(recording: Recording) -> None:

@@ -90,14 +90,6 @@ def test_estimate_with_higher_score_replaces_the_correct_one(bop: Path) -> None:
     assert add_recall(images, unsure)["add_recall"] == 1
 
 
-def test_missing_estimates_lower_recall(bop: Path) -> None:
-    images = BopImages.open(bop)
-    found = add_recall(images, [[one for one in of if one[0].class_id != 2] for of in truth(images)])
-    assert found["add_recall"] == pytest.approx(2 / 3)
-    nothing = add_recall(images, [[], []])
-    assert (nothing["targets"], nothing["add_recall"], nothing["add_median_mm"]) == (3, 0, None)
-
-
 def test_without_target_list_visible_objects_are_requested(bop: Path) -> None:
     (bop / "test_targets_bop19.json").unlink()
     images = BopImages.open(bop)

@@ -19,7 +19,6 @@ from stadia.core.errors import DataError
 from stadia.datasets.formats.kitti_objects import read_boxes
 from stadia.objectpose import boxes
 from stadia.objectpose.data.open_objects import KittiObjectImages, detect_object_format, open_object_images
-from stadia.objectpose.predictions import draw_objects
 from stadia.objectpose.scores import boxes_to_objects, draw_labels, score_estimates
 
 CAR = "Car 0.00 0 {alpha:.2f} 100 50 200 90 1.50 1.60 4.00 {x} 1.65 {z} {turn:.2f}"
@@ -123,15 +122,6 @@ def test_a_wrong_line_is_named(kitti: Path, line: str, names: tuple[str, ...]) -
         KittiObjectImages.open(kitti).boxes(0)
 
 
-def test_long_object_beside_the_camera_may_have_its_center_behind_it(kitti: Path) -> None:
-    (kitti / "training/label_2/000000.txt").write_text(car(z=-1.5, turn=1.57).replace("4.00", "30.0") + "\n")
-    images = KittiObjectImages.open(kitti)
-    objects = boxes_to_objects(images.boxes(0))
-    drawn = draw_objects(np.zeros((180, 600, 3), np.uint8), images.camera(0).K.numpy(), objects, images.classes)
-    assert drawn[:, 301:].any(), "the part of it that is in front, to the right"
-    assert not drawn[:, :299].any()
-
-
 @pytest.mark.parametrize(
     ("missing", "names"),
     [
@@ -144,11 +134,6 @@ def test_a_missing_file_is_named(kitti: Path, missing: str, names: tuple[str, ..
     (kitti / "training" / missing).unlink()
     with refuses(DataError, names=names):
         KittiObjectImages.open(kitti).boxes(1)
-
-
-def test_split_without_labels_is_refused_with_alternatives(kitti: Path) -> None:
-    with refuses(DataError, where="object", found="train/label_2"):
-        KittiObjectImages.open(kitti, "train")
 
 
 def test_labels_as_results_have_full_ap_and_a_shifted_box_the_expected_one(kitti: Path, tmp_path: Path) -> None:

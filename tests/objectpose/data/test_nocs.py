@@ -22,7 +22,6 @@ from stadia.objectpose.data.nocs import (
     NocsImages,
     NocsModel,
     read_coordinates,
-    read_depth,
     read_nocs_model,
     read_vertices,
     recover_pose,
@@ -105,14 +104,6 @@ def test_camera_follows_from_the_columns_of_meta(folder: Path) -> None:
     meta = folder / "scene_1" / "0000_meta.txt"
     meta.write_text("".join(f"{line.replace(' some', ' 02876657 some')}\n" for line in meta.read_text().splitlines()))
     np.testing.assert_array_equal(NocsImages.open(folder).camera(0).K, K_CAMERA)
-
-
-def test_depth_of_three_channels_is_the_same(folder: Path) -> None:
-    path = folder / "scene_1" / "0000_depth.png"
-    depth = read_depth(path)
-    codes = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    cv2.imwrite(str(path), np.dstack([np.zeros_like(codes), codes >> 8, codes & 255]).astype(np.uint8))
-    np.testing.assert_array_equal(read_depth(path), depth)
 
 
 def test_coordinate_map_inverts_z_and_keeps_channel_order(tmp_path: Path) -> None:
@@ -214,11 +205,6 @@ def test_a_wrong_meta_file_is_named(folder: Path, text: str, names: tuple[str, .
     (folder / "scene_1" / "0000_meta.txt").write_text(text)
     with refuses(DataError, names=names):
         NocsImages.open(folder).labels(0)
-
-
-def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    with refuses(DataError, found="*_color.png"):
-        NocsImages.open(tmp_path)
 
 
 def write_models(folder: Path, view: TableView) -> None:

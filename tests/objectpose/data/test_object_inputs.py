@@ -29,7 +29,6 @@ from stadia.objectpose.data.object_data import open_object_inputs
 from stadia.objectpose.data.object_labels import check_quaternion
 from stadia.objectpose.data.open_objects import detect_object_layout, list_object_splits, open_object_images
 from stadia.objectpose.metrics import PosedObjects
-from stadia.objectpose.predictions import draw_objects
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.objectpose.table_world import write_tableworld
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
@@ -178,28 +177,6 @@ def test_one_bad_image_loses_none_before_it(run: Path, tables: Path, tmp_path: P
     assert code != 0
     assert "1.png" in err
     assert [one["name"] for one in json.loads((tmp_path / "out" / "objects.json").read_text())["images"]] == ["0"]
-
-
-def test_scores_are_drawn_beside_names_of_what_was_found_alone(tables: Path) -> None:
-    T = torch.eye(4)[None].clone()
-    T[0, 2, 3] = 1.0
-    cup = PosedObjects(torch.tensor([1]), T, torch.full((1, 3), 0.1), Symmetry.parse(["none"]), torch.tensor([0.73]))
-    picture, K = np.zeros((200, 300, 3), np.uint8), np.array([[250.0, 0, 150], [0, 250.0, 100], [0, 0, 1]])
-    named, scored = (draw_objects(picture, K, cup, ("background", "cup"), scores=scores) for scores in (False, True))
-    beyond = np.abs(scored.astype(int) - named).max(2).max(0).nonzero()[0]
-    assert len(beyond)
-    assert beyond.min() > named[:95].max(2).max(0).nonzero()[0].min()  # the name stays where it is
-
-
-def test_drawings_of_labels_are_not_written_over(tables: Path, tmp_path: Path, stadia: Stadia) -> None:
-    out = tmp_path / "drawn"
-    assert stadia("data", "show", tables, "test", "--out", out)[0] == 0
-    (picture,) = out.iterdir()
-    picture.write_bytes(b"mine")
-    code, _, err = stadia("data", "show", tables, "test", "--out", out)
-    assert code != 0
-    assert "choose another --out" in err
-    assert picture.read_bytes() == b"mine"
 
 
 def test_missing_image_is_reported(run: Path, tmp_path: Path, stadia: Stadia) -> None:

@@ -16,9 +16,7 @@ from stadia.core.errors import DataError
 from stadia.core.types import Camera
 from stadia.dataloading.config import ColorConfig
 from stadia.dataloading.loader import Loader
-from stadia.geometry.se3 import quaternion_multiply
 from stadia.losses.class_masks import IGNORE_INDEX
-from stadia.objectpose.boxes import symmetric_angle_deg
 from stadia.objectpose.data.object_labels import (
     UNLABELED,
     ObjectImages,
@@ -128,24 +126,6 @@ def test_object_lost_by_resizing_keeps_its_place() -> None:
     assert targets.class_id.tolist() == [[2, 1]]
     assert (targets.known.tolist(), targets.visible_px.tolist()) == ([[True, True]], [[8, 0]])
     assert targets.instance.max() == 1
-
-
-def test_the_camera_changes_with_the_size() -> None:
-    samples = ObjectSamples([Drawn()], height=16, width=48)
-    camera = samples.unpack(samples.stack([samples[0]])).inputs.camera
-    assert (camera.height, camera.width) == (16, 48)
-    torch.testing.assert_close(camera.K[0], torch.tensor([[40.0, 0, 23.5], [0, 20, 7.5], [0, 0, 1]]))
-
-
-def test_symmetries_of_a_batch_are_those_of_its_objects() -> None:
-    samples = ObjectSamples([Drawn()], height=8, width=12)
-    targets = samples.unpack(samples.stack([samples[0], samples[1]])).targets
-    turned = quaternion_multiply(
-        torch.tensor([0.5, -0.5, -0.5, -0.5]), torch.tensor(HALF_TURN)
-    )  # as good for the third object alone
-    angle = symmetric_angle_deg(turned.expand(2, 2, 4), targets.quaternion_wxyz, targets.symmetry)
-    assert angle[0, 1] < 1e-3
-    assert angle[1, 0] == pytest.approx(180, abs=1e-3)
 
 
 def test_colors_change_only_the_input_and_depend_on_the_key() -> None:

@@ -15,7 +15,6 @@ from stadia.overlay.world.composer import (
     POSITIONS,
     draw_placement,
     estimate_ground_depth,
-    find_foot_pixel,
     make_grid_placement,
     paste_cutout,
 )
@@ -62,14 +61,6 @@ def test_a_cutout_has_the_depth_of_the_ground_under_its_foot() -> None:
     assert np.unique(pasted.depth[pasted.mask]).tolist() == [ROAD[24, 0]], "its lowest row is 24"
     assert (pasted.depth[~pasted.mask] == ROAD[~pasted.mask]).all()
     assert pasted.depth.dtype == np.float32
-
-
-def test_foot_is_the_center_of_the_lowest_covered_row() -> None:
-    rgba = np.zeros((10, 9, 4), np.uint8)
-    rgba[:8] = 255
-    rgba[8, 2:5] = 255  # one leg
-    rgba[9, :, 3] = 20  # its shadow
-    assert find_foot_pixel(premultiply_alpha(rgba)) == (8, 3)
 
 
 def test_ground_depth_is_a_median_of_a_growing_patch() -> None:

@@ -110,13 +110,6 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process_and_on_one_thread
     assert contents(tmp_path / "again" / "train-000") == contents(dataset / "train-000")
 
 
-def test_another_seed_gives_other_worlds(dataset: Path, tmp_path: Path) -> None:
-    write_roadworld(SMALL.model_copy(update={"val": 0}), tmp_path / "other", seed=1)
-    assert (tmp_path / "other/train-000/left/000000.png").read_bytes() != (
-        dataset / "train-000/left/000000.png"
-    ).read_bytes()
-
-
 def test_an_interrupted_rendering_resumes(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, render, calls = tmp_path / "data", RoadRenderer.render, []
 
@@ -143,28 +136,9 @@ def test_an_interrupted_rendering_resumes(dataset: Path, tmp_path: Path, monkeyp
     assert write_roadworld(SMALL, out, workers=1) == out / "dataset.json"
 
 
-def test_hidden_folders_of_the_user_stay(tmp_path: Path) -> None:
-    mine = tmp_path / "data" / ".train-000.partial" / "thesis.txt"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("mine")
-    config = RoadWorldConfig(train=1, val=0, test=0, frames=1, height=32, width=96, stereo=False)
-    write_roadworld(config, tmp_path / "data")
-    assert mine.read_text() == "mine"
-
-
 def test_a_folder_made_with_other_settings_is_refused(dataset: Path) -> None:
     with refuses(DataError, where="train-000"):
         write_roadworld(SMALL.model_copy(update={"noise": False}), dataset)
-
-
-def test_mono_has_one_camera(tmp_path: Path) -> None:
-    config = RoadWorldConfig(train=1, val=0, test=0, frames=1, height=32, width=96, stereo=False)
-    write_roadworld(config, tmp_path / "mono")
-    folder = tmp_path / "mono" / "train-000"
-    assert json.loads((folder / "recording.json").read_text())["T_right_left"] is None
-    assert not (folder / "right").exists()
-    assert not (folder / "exposure.json").exists()
-    assert roadworld_writer.ROADWORLD_VERSION >= 1
 
 
 def test_full_disk_is_a_one_line_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
