@@ -64,6 +64,7 @@ RUNS = Path("runs")
 RunsOption = Annotated[Path, typer.Option(help="The folder for runs.")]
 ForceOption = Annotated[bool, flag("--force", "Replace a file that stadia did not write.")]
 JsonOption = Annotated[bool, flag("--json", "Print only JSON.")]
+VerboseOption = Annotated[bool, flag("--verbose", "Show all evidence, notes and reasons.")]
 
 
 def check_scale_sources(texts: list[str] | None) -> tuple[str, ...]:

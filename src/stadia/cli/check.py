@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stadia.cli.arguments import ForceOption, JsonOption, argument, flag, option
+from stadia.cli.arguments import ForceOption, JsonOption, VerboseOption, argument, flag, option
 from stadia.cli.findings import STOPPED, describe_agreements, print_findings
 from stadia.cli.output import echo
 from stadia.core.errors import ConfigError, DataError
@@ -39,6 +39,7 @@ def check(
         bool, flag("--strict", "Exit with 1 if only a sample was checked, or a check of --only could not run.")
     ] = False,
     force: ForceOption = False,
+    verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check data before training.
@@ -56,7 +57,7 @@ def check(
         recipe = "overlay"
     if recipe is not None:
         findings = _recipe_findings(recipe, data, overrides or [], format, only or [])
-        _report_findings(findings, [], f"as '{recipe}' would train on it", out, as_json=as_json)
+        _report_findings(findings, [], f"as '{recipe}' would train on it", out, as_json=as_json, verbose=verbose)
         if strict:
             _require_checked(findings, only or [])
         return
@@ -105,7 +106,9 @@ def check(
             Terminal(highlight=False).print(line, markup=False, soft_wrap=True)
     if network is not None:
         findings += _judge_network(network, data, format, overrides, settings)
-    _report_findings(findings, opened.recordings, describe_opened(opened.recordings), out, as_json=as_json)
+    _report_findings(
+        findings, opened.recordings, describe_opened(opened.recordings), out, as_json=as_json, verbose=verbose
+    )
     if assumed:
         _print_left_out(data)
     if strict:
@@ -188,7 +191,13 @@ def _require_checked(findings: list[Finding], only: Sequence[str]) -> None:
 
 
 def _report_findings(
-    findings: list[Finding], recordings: Sequence[Recording], opened_text: str, out: Path | None, *, as_json: bool
+    findings: list[Finding],
+    recordings: Sequence[Recording],
+    opened_text: str,
+    out: Path | None,
+    *,
+    as_json: bool,
+    verbose: bool,
 ) -> None:
     from stadia.diagnostics.finding import Severity, write_findings
     from stadia.process.terminal import Terminal
@@ -198,7 +207,7 @@ def _report_findings(
     if as_json:
         echo(json.dumps([finding.to_dict() for finding in findings], indent=2, allow_nan=False))
     else:
-        print_findings(Terminal(highlight=False), findings, recordings, opened_text, out)
+        print_findings(Terminal(highlight=False), findings, recordings, opened_text, out, verbose=verbose)
     if any(finding.severity is Severity.STOP for finding in findings):
         raise typer.Exit(STOPPED)
 

@@ -71,28 +71,44 @@ def format_place(finding: Finding) -> str:
     return f" ({', '.join(finding.where[:3])}{' ...' if len(finding.where) > 3 else ''})" if finding.where else ""
 
 
+MAX_SHOWN = 4
+"""The output without `--verbose` fits 20 lines with this many findings."""
+
+
 def print_findings(
-    console: Console, findings: Sequence[Finding], recordings: Sequence[Recording], opened_text: str, out: Path | None
+    console: Console,
+    findings: Sequence[Finding],
+    recordings: Sequence[Recording],
+    opened_text: str,
+    out: Path | None,
+    *,
+    verbose: bool = False,
 ) -> None:
-    """Print findings by family with numbers and tables, notes in one line each, and a verdict."""
+    """Print the most severe findings in three lines each, or with `verbose` all with evidence; then the verdict."""
     from rich.markup import escape
 
     from stadia.diagnostics.finding import WRONG_BASELINE, Family
 
-    family, line = None, ""  # no empty line before the first
-    for finding in findings:
-        if finding.family is not None and finding.family is not family:
-            family = finding.family
-            console.print(f"{line}[bold]{family.label}[/bold]")
-            line = "\n"
-        print_finding(console, finding, out)
-    has_region = any((region := recording.ignored()) is not None and region.any() for recording in recordings)
-    if out is None and (has_region or any(finding.image for finding in findings)):
-        console.print("\n[dim]--out FOLDER writes images[/dim]")
     counts = {name: sum(finding.severity == name for finding in findings) for name in ("stop", "warn")}
     unchecked = [finding for finding in findings if finding.family is Family.NOT_CHECKED]
-    notes = sum(finding.severity == "note" for finding in findings if finding.family is not Family.NOT_CHECKED)
-    counts["not checked"] = len(unchecked)
+    notes = [finding for finding in findings if finding.severity == "note" and finding not in unchecked]
+    severe = sorted((one for one in findings if one.severity != "note"), key=lambda one: one.severity != "stop")
+    if verbose:
+        _print_by_family(console, findings, out)
+    else:
+        for finding in severe[:MAX_SHOWN]:
+            console.print(format_headline(finding), soft_wrap=True)
+            console.print(f"  {finding.measured}\n  Fix: {finding.fix}", markup=False, soft_wrap=True)
+            if out is not None and (image := finding.to_dict()["evidence"].get("image")):
+                console.print(f"  {out / str(image)}", markup=False, soft_wrap=True)
+        if len(severe) > MAX_SHOWN:
+            console.print(f"... and {len(severe) - MAX_SHOWN} more")
+        if findings:
+            explain = f"`stadia explain {severe[0].code}` and --verbose say more" if severe else "--verbose says more"
+            console.print(f"[dim]{explain}[/dim]")
+    has_region = any((region := recording.ignored()) is not None and region.any() for recording in recordings)
+    if out is None and (has_region or any(finding.image for finding in findings)):
+        console.print("[dim]--out FOLDER writes images[/dim]")
     hidden = dict.fromkeys(  # mistakes whose check no recording allows
         str(finding.evidence["hides"])
         for finding in findings
@@ -100,16 +116,26 @@ def print_findings(
     )
     if any(finding.code == "E03" for finding in findings):
         hidden.pop(WRONG_BASELINE, None)  # it has shown
-    verdict = _verdict(counts, list(hidden), notes)
+    left_out = list(dict.fromkeys(finding.measured.partition(":")[0] for finding in unchecked))
+    verdict = _verdict(counts, list(hidden), len(notes), left_out)
     if counts["stop"] + counts["warn"] == 0 and recordings and all(len(recording) == 1 for recording in recordings):
         selections = (getattr(recording, "selection", None) for recording in recordings)
         dropped = [f": {selection}" for selection in selections if selection and selection.total > 1]
         verdict = f"[yellow]review[/yellow]: training needs neighboring frames, not single images{''.join(dropped[:1])}"
-    console.print(f"{line}{verdict} ({escape(opened_text)})", soft_wrap=True)
+    console.print(f"{verdict} ({escape(opened_text)})", soft_wrap=True)
 
 
-def _verdict(counts: Mapping[str, int], hidden: Sequence[str], noted: int) -> str:
-    notes = f", {counts['not checked']} not checked" if counts["not checked"] else ""
+def _print_by_family(console: Console, findings: Sequence[Finding], out: Path | None) -> None:
+    family = None
+    for finding in findings:
+        if finding.family is not None and finding.family is not family:
+            family = finding.family
+            console.print(f"[bold]{family.label}[/bold]")
+        print_finding(console, finding, out)
+
+
+def _verdict(counts: Mapping[str, int], hidden: Sequence[str], noted: int, left_out: Sequence[str]) -> str:
+    notes = f"; not checked: {', '.join(left_out)}" if left_out else ""
     notes += f"; cannot show {' or '.join(hidden)}" if hidden else ""
     if counts["stop"]:
         return f"[bold red]stop[/bold red]: {counts['stop']} to fix before training, {counts['warn']} to review{notes}"

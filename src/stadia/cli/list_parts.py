@@ -62,13 +62,20 @@ def parts(
     kind: Annotated[str | None, argument("One kind, such as losses.")] = None,
     pattern: Annotated[str, typer.Option("--filter", help="Only names with this text; * and ? are wildcards.")] = "",
 ) -> None:
-    """List recipes, data sets, networks, losses and other parts."""
+    """List recipes, data sets, networks, losses and other parts.
+
+    Without a kind, lists the kinds.
+    """
     from rich.markup import escape
     from rich.table import Table as Grid
 
     from stadia.process.terminal import Terminal
 
     console = Terminal(highlight=False)
+    if kind is None and not pattern:
+        console.print(", ".join(PART_KINDS), markup=False)
+        console.print("`stadia list KIND` lists the parts of a kind, and `stadia list --filter TEXT` searches all.")
+        return
     kinds = [name for name in PART_KINDS if name == kind or name.endswith(f"-{kind}")] if kind else list(PART_KINDS)
     for name in kinds or [PART_KINDS.check(str(kind))]:
         if name == "encoders" and not kind:  # more than a thousand

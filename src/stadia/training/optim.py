@@ -29,17 +29,17 @@ SAMPLE_SIZE = 4096
 
 
 def adam(groups: Groups, config: OptimizerConfig) -> Optimizer:
-    """Return Adam (arXiv 1412.6980); weight decay is added to the gradient."""
+    """Adam (arXiv 1412.6980); weight decay is added to the gradient."""
     return torch.optim.Adam(groups, lr=config.lr, betas=config.betas, fused=has_fused_update(groups))
 
 
 def adamw(groups: Groups, config: OptimizerConfig) -> Optimizer:
-    """Return Adam with decoupled weight decay (arXiv 1711.05101)."""
+    """Adam with decoupled weight decay (arXiv 1711.05101)."""
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=has_fused_update(groups))
 
 
 def sgd(groups: Groups, config: OptimizerConfig) -> Optimizer:
-    """Return gradient descent, with Nesterov's momentum unless it is 0."""
+    """Gradient descent, with Nesterov's momentum unless it is 0."""
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
 
 

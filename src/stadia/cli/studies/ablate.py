@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import BetterOption, DataOption, MetricOption, argument, flag, option
+from stadia.cli.arguments import BetterOption, DataOption, MetricOption, VerboseOption, argument, flag, option
 from stadia.cli.output import echo
 from stadia.cli.studies.study_settings import UNFINISHED, BaseSettings, PresetOption, make_settings, resolve_run
 
@@ -43,6 +43,7 @@ def ablate(
     retry_failed: Annotated[bool, flag("--retry-failed", "Run failed runs again.")] = False,
     scores: Annotated[bool, flag("--scores", "Score and judge each run at its end.")] = False,
     dry_run: Annotated[bool, flag("--dry-run", "Print the planned runs and stop.")] = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Test which changes help, over several seeds.
 
@@ -94,7 +95,7 @@ def ablate(
     for run_name, report in ablation.write_missing_reports().items():
         echo(f"{run_name}: wrote the missing report {report}", err=True)
     judged = ablation.judge()
-    _print_verdicts(config.name, direction, judged)
+    _print_verdicts(config.name, direction, judged, verbose=verbose)
     if judged.unfinished:
         fix = "The same command resumes them; add --retry-failed for failed runs."
         echo(f"{judged.unfinished} of {len(runs)} runs did not finish. {fix}", err=True)
@@ -141,7 +142,11 @@ def _print_run(job: Job, code: int, row: Mapping[str, Any], left: int) -> None:
     echo(f"{job.name}: {row['status']}{cause}, {value}; {left} to go", err=True)
 
 
-def _print_verdicts(name: str, better: str, judged: JudgedStudy) -> None:
+MAX_LINES = 17
+"""The output without `--verbose` fits 20 lines."""
+
+
+def _print_verdicts(name: str, better: str, judged: JudgedStudy, *, verbose: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -149,14 +154,17 @@ def _print_verdicts(name: str, better: str, judged: JudgedStudy) -> None:
     from stadia.report import study_report
 
     study = judged.study
-    table = Table(*study_report.TABLE_HEAD, title=escape(f"{name}: {study['metric']}, {better} is better"))
-    for cells in study_report.make_table_cells(study):
-        table.add_row(*map(escape, cells))
-    Terminal(width=140).print(table)
-    for verdict in study["verdicts"]:
-        echo(study_report.describe_verdict(study, verdict))
-        for note in verdict["notes"]:
-            echo(f"  {note}")
-    for note in study["notes"]:
-        echo(f"note: {note}")
+    if verbose:
+        table = Table(*study_report.TABLE_HEAD, title=escape(f"{name}: {study['metric']}, {better} is better"))
+        for cells in study_report.make_table_cells(study):
+            table.add_row(*map(escape, cells))
+        Terminal(width=140).print(table)
+    verdicts = study["verdicts"]
+    lines = [study_report.describe_verdict(study, verdict) for verdict in verdicts]
+    lines += [f"note on '{verdict['change']}': {note}" for verdict in verdicts for note in verdict["notes"]]
+    lines += [f"note: {note}" for note in study["notes"]]
+    for line in lines if verbose else lines[:MAX_LINES]:
+        echo(line)
+    if len(lines) > MAX_LINES and not verbose:
+        echo(f"... and {len(lines) - MAX_LINES} more lines: --verbose shows them")
     echo(", ".join(map(str, judged.files)))
