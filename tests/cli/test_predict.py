@@ -97,8 +97,8 @@ class TestPredict:
         words = ("--out", out, "--no-video", "--no-cloud", "data.split=test")
         code, text, err = stadia("predict", checkpoint, drive_folder, *words)
         assert code == 0, err
-        assert "predictions: doubtful\n" in text
-        assert "  warn T40 Training hardly learned: 7 steps; expected at least 100 steps" in text
+        assert "predictions: doubtful: T40 " in text
+        assert len(text.splitlines()) + len(err.splitlines()) <= 20
         assert text.splitlines()[-1].startswith("depth scale: metres; these predictions are doubtful")
         record = json.loads((out / "predictions.json").read_text())
         assert text.splitlines()[-1] == f"depth scale: {record['trust']}", "as printed"
@@ -175,10 +175,10 @@ class TestPredict:
         assert not given.camera_is_assumed, "a file beside the video holds it"
         video.with_suffix(".K.txt").unlink()
         code, text, err = stadia(
-            "predict", checkpoint, video, "--out", tmp_path / "assumed", "--no-video", "--no-cloud"
+            "predict", checkpoint, video, "--out", tmp_path / "assumed", "--no-video", "--no-cloud", "--verbose"
         )
         assert code == 0, err
-        assert "  not checked: K30 Camera differs from the training's: no camera was given" in text
+        assert "  not checked: K30 " in text
         assert "camera: assumed, the camera of the training, 65.2 x 35.5 degrees" in text
         other = RecipeFacts(camera=replace(known, size=(64, 64)))
         write_run_facts(checkpoint.parents[1], replace(UNKNOWN_FACTS, recipe_facts=other))

@@ -41,6 +41,8 @@ def test_with_a_map_the_fix_is_no_map():
     assert "stadia map VIDEO" in without.fix
     assert "stadia map" not in beside.fix
     assert "stadia adapt" in beside.fix
+    (photo,) = check_scale_verdict("doubtful", "height=1.5", 0.1, is_photo=True)
+    assert "stadia map" not in photo.fix
 
 
 def test_the_path_of_a_map_stays_where_depth_is_doubtful():

@@ -17,6 +17,7 @@ from stadia.cli.arguments import (
     ScaleOption,
     SizeOption,
     StrictOption,
+    VerboseOption,
     check_scale_sources,
     option,
     take_default_network,
@@ -39,6 +40,7 @@ def odometry(
     precision: PrecisionOption = "float32",
     strict: StrictOption = False,
     scale_from: ScaleOption = None,
+    verbose: VerboseOption = False,
 ) -> None:
     """Track the camera: its path, a plot and a point map.
 
@@ -75,16 +77,16 @@ def odometry(
         for session, folder in run.sessions:
             print_lines(describe_session(session))
             estimated = run.estimate_path(session, folder, bars.track)
-            print_lines(describe_path(estimated))
+            print_lines(describe_path(estimated, verbose=verbose))
             checks[session.name] = estimated.checks
     if strict:
         refuse_unusable(checks)
 
 
-def describe_path(estimated: EstimatedPath) -> list[str]:
-    """Return the lines about an estimated path."""
+def describe_path(estimated: EstimatedPath, *, verbose: bool = True) -> list[str]:
+    """Return the lines about an estimated path; without `verbose`, the verdict has one reason."""
     from stadia.core.types import DepthScale
-    from stadia.predict.describe import verdict_lines
+    from stadia.predict.describe import summarize_verdict, verdict_lines
     from stadia.predict.verdict import describe_trust
 
     path, depth_scale = estimated.path, estimated.depth_scale
@@ -97,6 +99,7 @@ def describe_path(estimated: EstimatedPath) -> list[str]:
     if (score := estimated.score) is not None:
         others = {name: value for name, value in score.metrics.items() if name != "ate_rmse_m" and value is not None}
         lines.append(f"  {score.headline}: {', '.join(f'{name} {value:.4g}' for name, value in others.items())}")
-    lines += [*verdict_lines(estimated.checks), *(f"note: {note}" for note in estimated.notes)]
+    verdict = verdict_lines if verbose else summarize_verdict
+    lines += [*verdict(estimated.checks), *(f"note: {note}" for note in estimated.notes)]
     lines.append(f"depth scale: {describe_trust(depth_scale, estimated.checks)}")
     return [*lines, f"files: {', '.join(sorted(file.name for file in estimated.folder.iterdir()))}"]

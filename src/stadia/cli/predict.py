@@ -21,6 +21,7 @@ from stadia.cli.arguments import (
     SizeOption,
     SteadyOption,
     StrictOption,
+    VerboseOption,
     argument,
     check_scale_sources,
     flag,
@@ -71,6 +72,7 @@ def predict(
             min=0,
         ),
     ] = 0,
+    verbose: VerboseOption = False,
     strict: StrictOption = False,
     engine: Annotated[str | None, option("What predicts many videos: local (default), ray or slurm.")] = None,
     workers: Annotated[
@@ -131,7 +133,7 @@ def predict(
 
         check_backend(options.backend_choice)
     with show_progress() as bars, _advise_again(out):
-        _predict(checkpoint, source, out, options, settings, bars.track, strict=strict)
+        _predict(checkpoint, source, out, options, settings, bars.track, strict=strict, verbose=verbose)
 
 
 def _predict(
@@ -143,8 +145,16 @@ def _predict(
     track: TrackProgress,
     *,
     strict: bool,
+    verbose: bool,
 ) -> None:
-    from stadia.predict.describe import describe, describe_closing, describe_network, describe_opened, list_files
+    from stadia.predict.describe import (
+        describe,
+        describe_closing,
+        describe_network,
+        describe_opened,
+        list_files,
+        summarize,
+    )
     from stadia.predict.network import open_network
     from stadia.predict.tasks import predict_to_folders
     from stadia.predict.verdict import refuse_unusable
@@ -162,8 +172,8 @@ def _predict(
         if result is None:
             print_lines(describe(session))
             continue
-        print_lines(describe(result))
-        print_lines(list_files(result.folder))
+        print_lines(describe(result) if verbose else summarize(result))
+        print_lines([list_files(result.folder)])
         results.append(result)
     print_lines(describe_closing(results))
     if strict:

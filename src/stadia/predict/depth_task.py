@@ -19,7 +19,7 @@ from stadia.datasets.splits import frame_indices, read_frame_list, unique_record
 from stadia.evaluation.baselines import score_mean_depth
 from stadia.evaluation.protocols import find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, write_score
-from stadia.predict.describe import verdict_lines
+from stadia.predict.describe import summarize_verdict
 from stadia.predict.inputs import choose_recording_camera, describe_recording_camera
 from stadia.predict.judged_frames import MIN_CHECKED_FRAMES, observe_training_data
 from stadia.predict.labeled_recordings import (
@@ -141,7 +141,7 @@ class DepthTask(Task):
         judged = observe_training_data(self.recipe.predictor(), data, training).judge()
         replace_verdict(run, judged, training, has_trained_frames=has_few)
         few = f"note: only {count} validation frames, so training frames are judged too"
-        for line in [*verdict_lines(judged.to_json()), *([few] if has_few else [])]:
+        for line in [*summarize_verdict(judged.to_json()), *([few] if has_few else [])]:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def finish_validation(self, labeled: LabeledRecordings, score: RecordingScores, run: Run, console: Console) -> None:

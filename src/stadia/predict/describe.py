@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
@@ -132,8 +132,10 @@ def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
             f" {fit.inliers:.0%} of {fit.count} measurements in {fit.images} images within 25 %,"
             f" residual {fit.residual:.1%}: {fit.verdict}"
         )
+        if name.startswith("point=") and len(receipt.fits) == 1:
+            yield f"note: depth at one pixel is off by about {fit.deviation:.0%}. Add a source, such as another point"
         if name in receipt.leans:
-            yield from _describe_lean(name, receipt.leans[name])
+            yield from _describe_lean(name, receipt.leans[name], is_photo=receipt.is_photo)
     for name, why in receipt.missing.items():
         yield f"scale from {name}: not measured: {why}"
     if receipt.fused is not None and len(receipt.fits) > 1:
@@ -148,11 +150,11 @@ def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
             )
 
 
-def _describe_lean(name: str, lean: RoadLean | None) -> Iterator[str]:
+def _describe_lean(name: str, lean: RoadLean | None, *, is_photo: bool) -> Iterator[str]:
     if lean is None:
+        fix = "" if is_photo else ". `stadia map VIDEO` measures it"
         yield (
-            f"note: {name}: the horizon is unknown, so metres far ahead can be wrong by more than the deviation."
-            " `stadia map VIDEO` measures it"
+            f"note: {name}: the horizon is unknown, so metres far ahead can be wrong by more than the deviation{fix}"
         )
     elif not 1 / MAX_LEAN <= lean.ratio <= MAX_LEAN:
         yield (
@@ -161,11 +163,29 @@ def _describe_lean(name: str, lean: RoadLean | None) -> Iterator[str]:
         )
 
 
+@singledispatch
+def summarize(result: Any) -> Iterator[str]:
+    """Yield the short lines about a result; `describe` has all."""
+    yield from describe(result)
+
+
+@summarize.register
+def summarize_result(result: WrittenPrediction) -> Iterator[str]:
+    """Yield the short lines about a prediction: its verdict with one reason."""
+    yield from _describe_prediction(result, summarize_verdict)
+
+
 @describe.register
 def describe_result(result: WrittenPrediction) -> Iterator[str]:
     """Yield the written files, their verdict, and notes."""
+    yield from _describe_prediction(result, verdict_lines)
+
+
+def _describe_prediction(
+    result: WrittenPrediction, describe_verdict: Callable[[Mapping[str, Any]], Iterator[str]]
+) -> Iterator[str]:
     session, record = result.session, result.predictions.record
-    yield from prediction_lines(result.folder, result.predictions)
+    yield from prediction_lines(result.folder, result.predictions, describe_verdict)
     if session.input.is_photo and session.network.name == DEFAULT_NETWORK:
         yield BASE_ERROR
     if session.mapped is not None:
@@ -184,13 +204,16 @@ def _describe_limit_of_scale(receipt: ScaleReceipt, verdict: str) -> Iterator[st
     yield f"scale: {verdict}, like the depth (its measurements alone are {receipt.verdict})"
 
 
-def list_files(folder: Path) -> Iterator[str]:
-    """Yield one line for each file and folder in it."""
-    yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(folder.iterdir()))
+def list_files(folder: Path) -> str:
+    """Return the line with the files and folders in a folder."""
+    names = (f"{path.name}/" if path.is_dir() else path.name for path in sorted(folder.iterdir()))
+    return f"files: {', '.join(names)}"
 
 
-def prediction_lines(folder: Path, predictions: Predictions) -> Iterator[str]:
-    """Yield the number of predicted frames, the path's end, and the verdict."""
+def prediction_lines(
+    folder: Path, predictions: Predictions, describe_verdict: Callable[[Mapping[str, Any]], Iterator[str]] | None = None
+) -> Iterator[str]:
+    """Yield the number of predicted frames, the path's end, and the verdict, by default all of `verdict_lines`."""
     posed = len(predictions.record.path) if predictions.record else 0
     frames = len(predictions.files)
     checks = (predictions.record.checks if predictions.record else None) or {}
@@ -204,7 +227,7 @@ def prediction_lines(folder: Path, predictions: Predictions) -> Iterator[str]:
         advice = "; do not rely on the path" if 2 * count > posed - 1 else ""
         yield f"note: {count} of {posed - 1} motions of the path come from the pose network alone{advice}"
     if predictions.record and predictions.record.checks:
-        yield from verdict_lines(predictions.record.checks)
+        yield from (describe_verdict or verdict_lines)(predictions.record.checks)
 
 
 def describe_range(predictions: Predictions) -> str:
@@ -241,8 +264,23 @@ def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
         yield f"    fix: {finding['fix'] if first == finding['code'] else f'as for {first}'}"
     if isinstance(flicker := checks.get("flicker"), float):
         yield f"  flicker: depth of neighboring frames differs by {flicker:.1%}"
+    found = {finding["code"] for finding in checks["findings"]}
     for code, reason in checks["not_checked"].items():
-        yield f"  not checked: {_describe_code(code)}: {reason}"
+        if code not in found:  # an earlier verdict of the run may have found it
+            yield f"  not checked: {_describe_code(code)}: {reason}"
+
+
+def summarize_verdict(checks: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the verdict of predictions.json with its main reason and fix."""
+    severe = [finding for finding in checks["findings"] if finding["severity"] != "note"]
+    main = next((finding for finding in severe if finding["severity"] == "stop"), severe[0] if severe else None)
+    if main is None:
+        yield f"predictions: {checks['verdict']}"
+        return
+    yield f"predictions: {checks['verdict']}: {_describe_code(main['code'])}: {main['measured']}"
+    yield f"  fix: {main['fix']}"
+    others = ", ".join(finding["code"] for finding in severe if finding is not main)
+    yield f"  {f'also {others}; ' * bool(others)}--verbose and `stadia explain {main['code']}` say more"
 
 
 def _describe_code(code: str) -> str:

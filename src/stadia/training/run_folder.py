@@ -153,8 +153,10 @@ class Run:
     ) -> None:
         """Raise RunError, naming each key, if a configuration differs from the run's.
 
-        Args: config: the whole configuration, or one group of it. within: the key of that group ("training"). free:
-        further keys, or groups of them, that may differ, besides keys that change no loss and a larger time limit.
+        Args:
+            config: the whole configuration, or one group of it.
+            within: the key of that group ("training").
+            free: further keys, or groups of them, that may differ, besides keys without effect and a larger time limit.
         """
         after = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
         before = self.config if within is None else self.config.get(within, after)
@@ -202,6 +204,10 @@ class Run:
         keys = ("path", "train_images", "train_videos", "train_sessions")
         free = {prefix + key for prefix in prefixes for key in keys}
         changes = [change for change in diff_mappings(before, after) if not change.is_within(free)]
+        if changes and _have_equal_videos(before, after) and self.config.get("motion") == "map":
+            found, expected = "another map of the same video, which was made after the training", "the map of the run"
+            fix = f"restore the folder of the map, or train a new run from its weights: start_from={self.folder}"
+            raise RunError(self.folder, found=found, expected=expected, fix=fix)
         if changes:
             found = f"other data than the run was trained on ({'; '.join(map(describe_change, changes))})"
             expected = f"the data of the run, {before.get('path') or 'unchanged'}"
@@ -277,6 +283,11 @@ def _new_folder(wanted: Path) -> Path:
         expected = "a folder that can be written to"
         raise RunError(wanted.parent, found=found, expected=expected, fix="choose another --out") from error
     raise RunError(wanted, found="1000 runs of one second", expected="a free name", fix="choose another name")
+
+
+def _have_equal_videos(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Return whether the same video files, by their content, are in two records of data."""
+    return bool(before.get("train_videos")) and set(before["train_videos"]) == set(after.get("train_videos") or {})
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

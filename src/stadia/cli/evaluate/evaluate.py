@@ -63,6 +63,12 @@ OPTIONS = {
 FORMS_OF = {option: forms for forms, options in OPTIONS.items() for option in options}
 
 
+DepthScaleOption = Annotated[
+    str | None,
+    option("Scale of other programs' maps: metres (default), up-to-scale, affine-inverse (disparity), affine-depth."),
+]
+
+
 class EvaluateCommand(TyperCommand):
     """Group the options in the help by the form that they belong to."""
 
@@ -86,7 +92,7 @@ def evaluate(
     split: Annotated[str | None, option("Split of the objects in --reference; test by default.")] = None,
     held_out_of: Annotated[Path | None, option("A run whose held-out part of --reference is scored.")] = None,
     protocol: Annotated[str, typer.Option(help="Depth protocol; `stadia list protocols` lists them.")] = "metric",
-    depth_scale: Annotated[str | None, option("Scale of other programs' maps; metres by default.")] = None,
+    depth_scale: DepthScaleOption = None,
     depth_factor: DepthFactorOption = None,
     reference_factor: ReferenceFactorOption = None,
     by: ByOption = None,

@@ -46,7 +46,12 @@ _SEVERITIES = {"doubtful": Severity.WARN, "unusable": Severity.STOP}
 FIX_WITH_MAP = "run `stadia adapt NETWORK VIDEO` and measure again; or give a second source (a distance, speed, LiDAR)"
 
 
-def check_scale_verdict(verdict: str, sources: str, deviation: float, *, has_map: bool = False) -> list[Finding]:
+FIX_OF_PHOTO = "give a second source: a measured distance, an object of known height, or LiDAR"
+
+
+def check_scale_verdict(
+    verdict: str, sources: str, deviation: float, *, has_map: bool = False, is_photo: bool = False
+) -> list[Finding]:
     """Return M38 if the scale is doubtful or unusable.
 
     Args:
@@ -54,6 +59,7 @@ def check_scale_verdict(verdict: str, sources: str, deviation: float, *, has_map
         sources: what the scale was measured by.
         deviation: relative standard deviation.
         has_map: whether the input has a map, which the fix then does not propose.
+        is_photo: whether one image was measured, which cannot have a map.
     """
     severity = _SEVERITIES.get(verdict)
     if severity is None:
@@ -65,7 +71,7 @@ def check_scale_verdict(verdict: str, sources: str, deviation: float, *, has_map
             severity,
             text,
             f"a usable scale, +- {USABLE_DEVIATION:.0%}",
-            fix=FIX_WITH_MAP if has_map else None,
+            fix=FIX_OF_PHOTO if is_photo else FIX_WITH_MAP if has_map else None,
             evidence={"deviation": deviation},
         )
     ]

@@ -69,7 +69,9 @@ class DepthNetwork(nn.Module):
     source: the paper or repository.
     is_pretrained: whether weights that predict depth were loaded.
 
-    Args: config: of the network. pretrained: start from published weights, if there are some.
+    Args:
+        config: of the network.
+        pretrained: start from published weights, if there are some.
 
     Example:
         >>> class Constant(DepthNetwork):
@@ -79,7 +81,8 @@ class DepthNetwork(nn.Module):
         ...     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
         ...         return DepthMaps((self.inverse_depth.expand_as(image[:, :1]),))
         >>> maps = Constant(DepthNetworkConfig(name="mine:Constant"))(torch.rand(2, 3, 64, 96))
-        >>> maps.inverse_depth[0].shape torch.Size([2, 1, 64, 96])
+        >>> maps.inverse_depth[0].shape
+        torch.Size([2, 1, 64, 96])
     """
 
     Config: ClassVar[type[DepthNetworkConfig]] = DepthNetworkConfig

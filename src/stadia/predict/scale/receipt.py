@@ -70,6 +70,7 @@ class ScaleReceipt:
     systematic: Mapping[str, float] = field(default_factory=dict)
     leans: Mapping[str, RoadLean | None] = field(default_factory=dict)
     has_map: bool = False
+    is_photo: bool = False
 
     def find_focal(self) -> FocalBelief | None:
         """Return the focal length at which the sources that grow with it agree with the rest, or None.
@@ -147,7 +148,8 @@ class ScaleReceipt:
 
     def findings(self) -> list[Finding]:
         """Return M38 if the scale is not usable."""
-        return check_scale_verdict(self.verdict, " and ".join(self.fits), self.deviation, has_map=self.has_map)
+        sources, is_photo = " and ".join(self.fits), self.is_photo
+        return check_scale_verdict(self.verdict, sources, self.deviation, has_map=self.has_map, is_photo=is_photo)
 
 
 class ScaledPredictor:
@@ -207,7 +209,8 @@ def measure_scale(
     focal: float | None = None
     by_image: dict[str, dict[int, float]] = {source.text: {} for source in parsed}
     leans: dict[str, list[RoadLean]] = {source.text: [] for source in parsed if source.find_lean is not None}
-    frames = predict_measured_frames(predictor, open_input(), needs_motion=needs_motion)
+    given = open_input()
+    frames = predict_measured_frames(predictor, given, needs_motion=needs_motion)
     for number, frame in enumerate(replace(frame, mapped=mapped) for frame in frames):
         shown = frame.shown.frame
         focal = float(shown.K[0, 0]) / shown.image.shape[1] if focal is None else focal
@@ -250,6 +253,7 @@ def measure_scale(
         systematic=systematic,
         leans=middle_leans,
         has_map=mapped is not None,
+        is_photo=given.is_photo,
     )
 
 
