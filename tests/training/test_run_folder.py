@@ -117,7 +117,6 @@ def test_a_map_that_was_made_again_is_not_another_video(tmp_path: Path) -> None:
         run.check_data({"train_videos": {"other": [[0, 9]]}, "poses": {"drive": [9.0, 2.0]}})
 
 
-
 def hold(folder: Path) -> None:
     with Run.open(folder).held():
         (folder / "held").touch()
