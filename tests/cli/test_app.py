@@ -35,7 +35,6 @@ def test_a_mistake_is_one_line(words: tuple[str, ...], expected: str, stadia: St
 def test_the_printed_address_opens_the_page_and_no_other_does(
     words: tuple[str, ...], names_token: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stadia: Stadia
 ) -> None:
-    """On a shared machine every user reaches the port."""
     testclient = pytest.importorskip("starlette.testclient", reason="httpx is not installed")
     from stadia.web import server
 

@@ -33,7 +33,6 @@ def test_overview_names_every_kind(stadia):
 
 @pytest.mark.slow
 def test_a_kind_is_listed_with_those_that_end_in_its_name(stadia):
-    """Whoever asks for losses wants to see what one of them is made of."""
     code, out, _ = stadia("list", "losses")
     assert code == 0
     assert [line for line in out.splitlines() if line[0] != " "] == [

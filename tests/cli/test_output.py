@@ -85,7 +85,6 @@ def test_a_log_gets_a_line_now_and_then_and_quick_work_none(
 def test_a_log_names_each_phase_that_begins_after_a_while(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As `stadia adapt`, whose training prints its own lines between."""
     now = [0.0]
     monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(SHOWN_PROGRESS, "shown_s", None)

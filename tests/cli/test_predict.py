@@ -110,7 +110,6 @@ class TestPredict:
     def test_unusable_predictions_fail_with_strict_alone(
         self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The files are complete in both cases, of `odometry` too."""
         found = make_finding("M30", Severity.STOP, "-", "-")
         unusable = PredictionVerdict(Verdict.UNUSABLE, (found,), None)
         monkeypatch.setattr(verdict, "judge_measurements", lambda *_, **__: unusable)
@@ -340,7 +339,6 @@ def test_an_option_that_would_do_nothing(suffix: str, option: str, video: Path, 
     ],
 )
 def test_an_input_alone_takes_the_network_of_the_package(given: Any, taken: Any) -> None:
-    """Of `predict`, `odometry` and `adapt`; a setting is no input."""
     network, source, settings = given
     found = take_default_network(Path(network), None if source is None else Path(source), settings)
     assert (str(found[0]), str(found[1]), found[2]) == taken

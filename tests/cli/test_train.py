@@ -43,7 +43,6 @@ def test_unknown_recipe_names_the_nearest(stadia):
 
 @pytest.mark.slow
 def test_dry_run_prints_what_can_be_read_back_without_torch(python, stadia, tmp_path):
-    """Without data there is nothing to try."""
     done = python(WITHOUT_TORCH.format(words=["train", "selfsup", "optimizer.lr=2e-4", "--dry-run"]))
     assert done.returncode == 0, done.stderr
     config = json.loads(done.stdout)

@@ -21,10 +21,10 @@ STOPPED = 1
 COLORS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
-def print_finding(console: Console, finding: Finding, folder: Path | None) -> None:
+def print_finding(console: Console, finding: Finding, folder: Path | None, *, has_evidence: bool = True) -> None:
     """Print a finding with cause, fix and evidence; one line if it was not checked.
 
-    folder: of the evidence's image; None prints no path.
+    folder: folder of the evidence's image; None prints no path.
     """
     from rich.markup import escape
     from rich.padding import Padding
@@ -40,7 +40,7 @@ def print_finding(console: Console, finding: Finding, folder: Path | None) -> No
     grid = Table.grid(padding=(0, 2))
     for name in ("measured", "expected", "cause", "fix"):
         grid.add_row("", f"[dim]{name}[/dim]", escape(getattr(finding, name)))
-    evidence = arrange_evidence(finding.to_dict()["evidence"])
+    evidence = arrange_evidence(finding.to_dict()["evidence"] if has_evidence else {})
     for name, text in evidence.numbers:
         grid.add_row("", f"[dim]{escape(name)}[/dim]", escape(text))
     console.print(grid)

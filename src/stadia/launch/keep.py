@@ -165,7 +165,8 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
     is_replaced = apply_decision(decision, run, trained, config.model)
     line = why
     if gain is None:
-        line = f"note: the depth of the start is kept as best. {why}. Fix: film more motion, or map the video"
+        fix = "film more motion" + ", or map the video" * (getattr(config, "motion", "") != "map")
+        line = f"note: the depth of the start is kept as best. {why}. Fix: {fix}"
     elif is_replaced:
         line += ". The last weights are kept as best, although the residual of the start is smaller"
     console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -141,7 +141,7 @@ class DepthTask(Task):
         judged = observe_training_data(self.recipe.predictor(), data, training).judge()
         replace_verdict(run, judged, training, has_trained_frames=has_few)
         few = f"note: only {count} validation frames, so training frames are judged too"
-        for line in [*summarize_verdict(judged.to_json()), *([few] if has_few else [])]:
+        for line in [*summarize_verdict(judged.to_json(), "the report"), *([few] if has_few else [])]:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def finish_validation(self, labeled: LabeledRecordings, score: RecordingScores, run: Run, console: Console) -> None:

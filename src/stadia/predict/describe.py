@@ -270,8 +270,8 @@ def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
             yield f"  not checked: {_describe_code(code)}: {reason}"
 
 
-def summarize_verdict(checks: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the verdict of predictions.json with its main reason and fix."""
+def summarize_verdict(checks: Mapping[str, Any], more: str = "--verbose") -> Iterator[str]:
+    """Yield the verdict of predictions.json with its main reason and fix. more: where users find the others."""
     severe = [finding for finding in checks["findings"] if finding["severity"] != "note"]
     main = next((finding for finding in severe if finding["severity"] == "stop"), severe[0] if severe else None)
     if main is None:
@@ -280,7 +280,7 @@ def summarize_verdict(checks: Mapping[str, Any]) -> Iterator[str]:
     yield f"predictions: {checks['verdict']}: {_describe_code(main['code'])}: {main['measured']}"
     yield f"  fix: {main['fix']}"
     others = ", ".join(finding["code"] for finding in severe if finding is not main)
-    yield f"  {f'also {others}; ' * bool(others)}--verbose and `stadia explain {main['code']}` say more"
+    yield f"  {f'also {others}; ' * bool(others)}{more} and `stadia explain {main['code']}` say more"
 
 
 def _describe_code(code: str) -> str:

@@ -65,7 +65,7 @@ class Terminal(Console):
             yield segment if segment.control else Segment(escape_controls(segment.text), segment.style)
 
 
-MIN_STEP_S = 1.0
+MIN_STEP_S = 10.0
 """A shorter step of the set-up prints no time."""
 
 

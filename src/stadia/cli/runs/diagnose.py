@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stadia.cli.arguments import JsonOption, argument
+from stadia.cli.arguments import JsonOption, VerboseOption, argument
 from stadia.cli.findings import STOPPED, format_headline, print_finding
 from stadia.cli.output import echo
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def diagnose(
-    run: Annotated[Path, argument("A run's folder, also of a failed or unfinished run.")], as_json: JsonOption = False
+    run: Annotated[Path, argument("A run's folder, also of a failed or unfinished run.")],
+    verbose: VerboseOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the finding to fix first.
 
@@ -71,24 +73,33 @@ def diagnose(
             nothing = "no stop or warning" if found.apart else "[green]no problem found[/green]"
             console.print(nothing if path.exists() else missing, soft_wrap=True)
         else:
-            console.print("\n[bold]fix first[/bold]")
-            print_finding(console, found.first, opened.folder)
-        _print_rest(console, "may follow from it", found.follows)
-        _print_rest(console, "other causes", found.apart)
+            console.print("[bold]fix first[/bold]")
+            print_finding(console, found.first, opened.folder, has_evidence=verbose)
+        _print_rest(console, "may follow from it", found.follows, verbose=verbose)
+        _print_rest(console, "other causes", found.apart, verbose=verbose)
         if found.unchecked:
-            console.print("\n[bold]not checked[/bold]")
-            for finding in found.unchecked:
-                console.print(f"  {finding.measured}", markup=False, soft_wrap=True, style="dim")
+            reasons = [
+                finding.measured if verbose else finding.measured.partition(":")[0] for finding in found.unchecked
+            ]
+            separator = "\n  " if verbose else ", "
+            console.print(f"not checked: {separator.join(reasons)}", markup=False, soft_wrap=True, style="dim")
     if found.stops:
         raise typer.Exit(STOPPED)
 
 
-def _print_rest(console: Console, title: str, findings: Sequence[Finding]) -> None:
+MAX_SHOWN = 3
+"""The output without `--verbose` fits 20 lines with this many findings of a kind."""
+
+
+def _print_rest(console: Console, title: str, findings: Sequence[Finding], *, verbose: bool) -> None:
     from rich.markup import escape
 
     if findings:
-        console.print(f"\n[bold]{title}[/bold]")
-    for finding in findings:
-        measured = f"{finding.measured}; expected {finding.expected}"
-        console.print(f"  {format_headline(finding)}: {escape(measured)}", soft_wrap=True)
-        console.print(f"    [dim]fix[/dim] {escape(finding.fix)}", soft_wrap=True)
+        console.print(f"[bold]{title}[/bold]")
+    for finding in findings if verbose else findings[:MAX_SHOWN]:
+        expected = f"; expected {finding.expected}" if verbose else ""
+        console.print(f"  {format_headline(finding)}: {escape(finding.measured + expected)}", soft_wrap=True)
+        if verbose:
+            console.print(f"    [dim]fix[/dim] {escape(finding.fix)}", soft_wrap=True)
+    if len(findings) > MAX_SHOWN and not verbose:
+        console.print(f"  ... and {len(findings) - MAX_SHOWN} more: --verbose shows them")
