@@ -26,7 +26,7 @@ def test_a_picture_becomes_depth(browser: Browser) -> None:
     assert result["verdict"] in ("not judged", "doubtful", "unusable", "usable")
     assert result["licence"] == "CC0-1.0"
     rows, columns = result["values"]
-    data = browser.client.get(f"/api/predictions/{result['prediction']}/values.f32").content
+    data = browser.client.get(f"/api/photos/{result['photo']}/values.f32").content
     values = np.frombuffer(data, "<f4").reshape(rows, columns)
     assert values[50, 100] == pytest.approx(1.0, rel=0.01)
     assert values[50, 10] == pytest.approx(20.0, rel=0.01)
@@ -56,12 +56,12 @@ def test_the_field_of_view_is_chosen_and_the_picture_kept(browser: Browser) -> N
 def test_a_distance_is_that_of_the_world(browser: Browser) -> None:
     """Two pixels 60 apart at 1 m, in a camera of 90 degrees (focal length 64 px)."""
     first = browser.upload(encode(make_picture()), "?fov_deg=90").json()
-    key = first["prediction"]
-    measured = browser.post(f"/api/predictions/{key}/distance", json={"first": [66, 10], "second": [126, 10]}).json()
+    key = first["photo"]
+    measured = browser.client.get(f"/api/photos/{key}/distance?x1=66&y1=10&x2=126&y2=10").json()
     assert measured["distance"] == pytest.approx(60 / 64, rel=0.02)
     assert measured["unit"] == "m"
     assert measured["deviation"] == pytest.approx(0.1 * 60 / 64, rel=0.1)
-    refused = browser.post(f"/api/predictions/{key}/distance", json={"first": [66, 10], "second": [300, 10]})
+    refused = browser.client.get(f"/api/photos/{key}/distance?x1=66&y1=10&x2=300&y2=10")
     assert (refused.status_code, refused.json()["error"].count("\n")) == (422, 0)
 
 
@@ -72,14 +72,14 @@ def test_a_known_depth_gives_metres_with_a_receipt(browser: Browser, x: int) -> 
     result = browser.post(f"/api/photos/{photo}/predict", json=known).json()
     assert result["depth_scale"] == "metres"
     assert result["receipt"][0].startswith("scale from point")
-    data = browser.client.get(f"/api/predictions/{result['prediction']}/values.f32").content
+    data = browser.client.get(f"/api/photos/{result['photo']}/values.f32").content
     assert np.frombuffer(data, "<f4").reshape(result["values"])[50, x] == pytest.approx(3.0, rel=0.02)
 
 
 def test_every_file_is_read_back(browser: Browser) -> None:
     trimesh = pytest.importorskip("trimesh")
     result = browser.upload(encode(make_picture()), "?fov_deg=90").json()
-    base = f"/api/predictions/{result['prediction']}/files"
+    base = f"/api/photos/{result['photo']}/files"
     files = {name: browser.client.get(f"{base}/{name}").content for name in result["files"]}
     assert set(files) == {"picture.png", "depth.png", "depth.npz", "cloud.ply", "cloud.glb", "verdict.json"}
     maps = np.load(io.BytesIO(files["depth.npz"]), allow_pickle=False)
@@ -99,26 +99,26 @@ def test_relative_output_offers_no_depth(browser: Browser) -> None:
     result = browser.upload(encode(make_picture()), "?network=2").json()
     assert not result["has_depth"]
     assert set(result["files"]) == {"picture.png", "depth.npz", "verdict.json"}
-    key = result["prediction"]
-    assert browser.client.get(f"/api/predictions/{key}/cloud.bin").status_code == 422
-    measured = browser.post(f"/api/predictions/{key}/distance", json={"first": [1, 1], "second": [2, 2]})
+    key = result["photo"]
+    assert browser.client.get(f"/api/photos/{key}/cloud.bin").status_code == 422
+    measured = browser.client.get(f"/api/photos/{key}/distance?x1=1&y1=1&x2=2&y2=2")
     assert measured.status_code == 422
 
 
 def test_the_cloud_leaves_out_edges(browser: Browser) -> None:
-    key = browser.upload(encode(make_picture())).json()["prediction"]
+    key = browser.upload(encode(make_picture())).json()["photo"]
     few, every = (
-        len(browser.client.get(f"/api/predictions/{key}/cloud.bin?edges={edges}").content) // 15 for edges in (0.02, 10)
+        len(browser.client.get(f"/api/photos/{key}/cloud.bin?edges={edges}").content) // 15 for edges in (0.02, 10)
     )
     assert 0 < few < every
-    assert len(browser.client.get(f"/api/predictions/{key}/cloud.bin?points=100").content) == 1500
+    assert len(browser.client.get(f"/api/photos/{key}/cloud.bin?points=100").content) == 1500
 
 
 def test_users_do_not_see_each_other(open_browser: Callable[[], Browser]) -> None:
     one, other = open_browser(), open_browser()
     result = one.upload(encode(make_picture())).json()
     assert one.client.get(f"/api/photos/{result['photo']}/image.jpg").status_code == 200
-    for path in (f"/api/photos/{result['photo']}/image.jpg", f"/api/predictions/{result['prediction']}/color.png"):
+    for path in (f"/api/photos/{result['photo']}/image.jpg", f"/api/photos/{result['photo']}/color.jpg"):
         assert other.client.get(path).status_code == 422
     assert one.session["csrf"] != other.session["csrf"]
 
@@ -127,9 +127,8 @@ def test_users_do_not_see_each_other(open_browser: Callable[[], Browser]) -> Non
 def test_a_known_length_does_not_measure_the_network(network: int, is_measured: bool, browser: Browser) -> None:
     photo = browser.upload(encode(make_picture())).json()["photo"]
     form = {"network": network, "known": [{"kind": "point", "metres": 3.0, "x": 100, "y": 50}]}
-    key = browser.post(f"/api/photos/{photo}/predict", json=form).json()["prediction"]
-    points = {"first": [66, 10], "second": [126, 10]}
-    measured = browser.post(f"/api/predictions/{key}/distance", json=points).json()
+    key = browser.post(f"/api/photos/{photo}/predict", json=form).json()["photo"]
+    measured = browser.client.get(f"/api/photos/{key}/distance?x1=66&y1=10&x2=126&y2=10").json()
     assert measured["has_network_error"] is is_measured
 
 
@@ -160,14 +159,11 @@ def test_the_most_uncertain_points_are_left_out(app: Any, monkeypatch: pytest.Mo
         browser = Browser(client)
         result = browser.upload(encode(make_picture())).json()
         assert result["has_uncertainty"]
-        clouds = [
-            client.get(f"/api/predictions/{result['prediction']}/cloud.bin?certain={share}").content
-            for share in (1, 0.7)
-        ]
+        clouds = [client.get(f"/api/photos/{result['photo']}/cloud.bin?certain={share}").content for share in (1, 0.7)]
         points = [np.frombuffer(cloud[: 12 * (len(cloud) // 15)], "<f4").reshape(-1, 3) for cloud in clouds]
         assert len(points[1]) == pytest.approx(0.7 * len(points[0]), rel=0.03)
         assert points[1][:, 0].max() < 0.5 * points[0][:, 0].max()
-        refused = client.get(f"/api/predictions/{result['prediction']}/cloud.bin?certain=2")
+        refused = client.get(f"/api/photos/{result['photo']}/cloud.bin?certain=2")
         assert refused.status_code == 422
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import http.client
-import socket
-import subprocess
-import sys
-import time
+import json
+import queue
+import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ import pytest
 from scipy.spatial import cKDTree
 from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import DataError
 from stadia.datasets import open_recordings
-from stadia.web.scene import PageFiles, collect_scene, find_size, make_frame, remove_other_hosts
+from stadia.datasets.video.video_map import POINTS, MapCamera, StoredMap
+from stadia.web.scene import collect_map, collect_scene, make_frame, render_scene, show_page
 
 
 def test_clouds_of_all_frames_are_one_world(worlds: Path) -> None:
@@ -24,14 +26,13 @@ def test_clouds_of_all_frames_are_one_world(worlds: Path) -> None:
     recording = open_recordings(worlds)[0]
     scene = collect_scene(recording)
     assert len(scene.frames) == len(recording)
-    np.testing.assert_allclose(scene.frames[0].T_world_camera, np.eye(4), atol=1e-9)
+    np.testing.assert_allclose(scene.frames[0].camera.T_world_camera, np.eye(4), atol=1e-9)
     near = [frame.points[np.linalg.norm(frame.points, axis=1) < 15] for frame in scene.frames]
     apart, _ = cKDTree(near[0]).query(near[1])
     assert np.median(apart) < 0.3
     moved = near[1] + np.float32([0, 2, 0])
     assert np.median(cKDTree(near[0]).query(moved)[0]) > 3 * np.median(apart), "a wrong pose is seen"
     assert len(scene.true_path) == len(recording)
-    assert find_size(scene) > 1
 
 
 def test_a_point_is_where_its_pixel_is() -> None:
@@ -60,67 +61,40 @@ def drive_images(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_files_of_the_page_stay_in_its_folder(tmp_path: Path) -> None:
-    pages, index = tmp_path / "pages", tmp_path / "index.html"
-    pages.mkdir()
-    for path in (pages / "logo.svg", pages / "index.html", tmp_path / "secret.txt"):
-        path.write_text("text")
-    files = PageFiles(pages, index)
-    inside = [files / name for name in ("logo.svg", "index.html", "a/../index.html")]
-    assert inside == [pages / "logo.svg", index, index]
-    outside = [files / name for name in ("../secret.txt", f"{tmp_path}/secret.txt", "", "a/../../secret.txt")]
-    assert not any(path.exists() for path in outside)
+def test_the_page_of_a_scene_holds_its_points_and_cameras(worlds: Path) -> None:
+    scene = collect_scene(open_recordings(worlds)[0])
+    page = render_scene("<b>", scene)
+    view = json.loads(html.unescape(re.search(r'data-view="([^"]*)"', page)[1]))
+    assert (
+        sum(frame["count"] for frame in view["frames"]) == view["count"] == sum(len(one.points) for one in scene.frames)
+    )
+    assert len(view["cameras"]) == len(scene.frames)
+    assert "<b>" not in page
+    assert not re.search(r"(?:src|href)=[\"'](?!data:)", page), "the page loads nothing"
 
 
-def test_another_host_is_removed_or_refused() -> None:
-    tag = b'<!-- Google tag (gtag.js) --> <script async src="https://a.org/gtag"></script> <script>gtag()</script>'
-    page = b'<head><script src="./assets/index.js"></script></head>'
-    assert remove_other_hosts(tag + page) == page
-    with refuses(ConfigError, where="viser's page"):
-        remove_other_hosts(page + b'<script async src="//b.org/other.js"></script>')
+def test_a_map_is_its_points_and_placed_cameras(tmp_path: Path) -> None:
+    camera = MapCamera(origin="given", focal_px=50, center_px=(32, 24), distortion=(0, 0, 0, 0), height=48, width=64)
+    poses = np.repeat(np.eye(4)[None], 3, 0)
+    poses[1] = np.nan
+    poses[2, 0, 3] = 2.0
+    mapped = StoredMap(tmp_path, "a.mp4", "", camera, ("a", "b", "c"), ("key", "lost", "key"), poses)
+    np.savez(tmp_path / POINTS, points=np.ones((5, 3)), relative_deviation=np.ones(5), track_length=np.ones(5, int),
+             frames=np.zeros(1, int), observed=np.zeros((1, 2), int))  # fmt: skip
+    scene = collect_map(mapped)
+    assert [frame.name for frame in scene.frames] == ["a", "c"]
+    assert sum(len(frame.points) for frame in scene.frames) == 5
+    np.testing.assert_allclose(scene.path[:, 0], [0, 2])
 
 
-SERVE = """
-import sys, time, viser
-from pathlib import Path
-from stadia.web.scene import start_server
-server = start_server("127.0.0.1", int(sys.argv[1]), Path(sys.argv[2]))
-viser._viser.ViserTunnel = None
-server.request_share_url()  # as a click on the page does: it would connect to another host
-time.sleep(120)
-"""
-
-
-@pytest.mark.slow
-def test_the_server_of_view_hands_out_its_page_alone(tmp_path: Path) -> None:
-    """Viser's own page reports visits to another host, and its server hands out any file by a path with `..`."""
-    pytest.importorskip("viser", reason="the extra view is not installed")
-    (tmp_path / "secret.txt").write_text("secret")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with subprocess.Popen([sys.executable, "-c", SERVE, str(port), str(tmp_path)], stdout=subprocess.PIPE) as server:
-        try:
-            page = _get(port, "/")
-            outside = _get(port, f"/{'../' * 20}{tmp_path}/secret.txt")
-        finally:
-            server.kill()
-        printed = server.communicate()[0]
-    assert b"assets/index" in page
-    assert printed == b"", "the command prints the address"
-    assert b"googletagmanager" not in page
-    assert b"secret" not in outside
-
-
-def _get(port: int, path: str) -> bytes:
-    """Return the reply of a server that may still start. The path is sent as it is."""
-    deadline = time.monotonic() + 90
-    while True:
+def test_the_server_of_view_hands_out_its_page_alone() -> None:
+    """Also not a file outside, by a path with `..`."""
+    started: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=show_page, args=("a page", "127.0.0.1", 0, started.put), daemon=True).start()
+    port = int(started.get(timeout=60).rstrip("/").rpartition(":")[2])
+    for path, status in (("/", 200), (f"/{'../' * 20}etc/passwd", 404)):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().read()
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline, "no server"
-            time.sleep(0.2)
-        finally:
-            connection.close()
+        connection.request("GET", path)
+        reply = connection.getresponse()
+        assert (reply.status, reply.read()) == (status, b"a page" if status == 200 else b"")
+        connection.close()

@@ -14,7 +14,7 @@ from tests.web.conftest import Browser, encode, make_picture
 
 
 def share(browser: Browser, result: Any, query: str = "") -> str:
-    reply = browser.client.get(f"/api/predictions/{result['prediction']}/share{query}")
+    reply = browser.client.get(f"/api/photos/{result['photo']}/share{query}")
     assert reply.headers["content-disposition"] == 'attachment; filename="stadia-result.html"', reply.text
     return reply.text
 

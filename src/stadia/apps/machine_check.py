@@ -30,7 +30,6 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "transformers": ("transformers",),
     "adapters": ("peft",),
     "app": ("starlette", "uvicorn"),
-    "view": ("viser",),
     "rerun": ("rerun",),
     "s3": ("s3fs",),
     "ray": ("ray",),

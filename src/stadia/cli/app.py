@@ -39,6 +39,9 @@ def app(
     if missing:
         found, fix = f"no package {missing[0]}", "pip install 'stadia[app]'"
         raise ConfigError("stadia app", found=found, expected="the extra app", fix=fix)
+    for name, folder in (("--runs", runs), ("--data", data)):
+        if not folder.is_dir() and folder != RUNS:
+            raise ConfigError(name, found=f"no folder {folder}", expected="a folder", fix="check the path")
     secret = _choose_token(token, host, no_token)
     from stadia.models import DEFAULT_NETWORK
     from stadia.web.networks import list_runs_with_weights

@@ -326,8 +326,8 @@ class ResultPage:
 
     images: (text, (H, W, 3) RGB), such as the picture and its depth in colors.
     video: an MP4; b"" for a picture.
-    colors, ticks: CSS colors of the bar from far to near, and (share of its length, label); empty without a bar.
-    verdict: its word.  lines: of the verdict, as `verdict_lines`.  trust: what users may rely on.
+    colors, ticks: CSS colors of the bar from near to far, and (share of its length, label); empty without a bar.
+    verdict: its word, or "" for data.  lines: of the verdict, as `verdict_lines`.  trust: what users may rely on.
     scale_from: source of its metres.  headline: a line above the images.
     facts: (name, text), such as network, licence and camera.  cloud: points, or None.
     """
@@ -337,8 +337,8 @@ class ResultPage:
     verdict: str
     lines: Sequence[str]
     trust: str
-    depth_scale: str
     facts: Mapping[str, str]
+    depth_scale: str = ""
     scale_from: str = ""
     headline: str = ""
     video: bytes = b""
@@ -361,7 +361,7 @@ def render_result(page: ResultPage) -> str:
             video=base64.b64encode(page.video).decode(),
             findings=[line for line in lines if not line.startswith("not checked: ")],
             skipped=skipped,
-            scale=metric_labels.describe_depth_scale(page.depth_scale, page.scale_from),
+            scale=metric_labels.describe_depth_scale(page.depth_scale, page.scale_from) if page.depth_scale else None,
             ticks=sorted(page.ticks),
             stadia_version=__version__,
             **embed_scripts([POINTS_SCRIPT, PAGE_SCRIPT] if page.cloud is not None else []),

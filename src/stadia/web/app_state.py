@@ -7,8 +7,9 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 CHECK_S = 0.2
 """Pause between two checks whether the browser still waits for a prediction."""
 
+EXAMPLES = ("street", "indoors", "people", "drone", "desk", "night")
+"""Pictures of the first page, by `website/app_examples.py`: static/examples/NAME.jpg."""
+
 _FOLDER = "stadia-app-"
 _one_thread = partial(ThreadPoolExecutor, 1)
 
@@ -37,6 +41,7 @@ class AppState:
     folder: for uploads; it goes with the server.
     runs: the folder whose runs are listed, or None.  data: the folder whose data may be checked, or None.
     queue: runs pictures one by one.  video_queue: runs videos and checks, which take minutes.
+    examples: predicted pictures of the first page, by name.
     is_warm: whether the first network is loaded, or about to be.
     """
 
@@ -48,6 +53,7 @@ class AppState:
     queue: ThreadPoolExecutor = field(default_factory=_one_thread)
     video_queue: ThreadPoolExecutor = field(default_factory=_one_thread)
     starter: TrainingStarter = field(default_factory=TrainingStarter)
+    examples: dict[str, Any] = field(default_factory=dict)
     is_warm: bool = False
 
     @cached_property
@@ -58,10 +64,19 @@ class AppState:
         return None if self.runs is None else RunList(self.runs)
 
     def warm_up(self) -> None:
-        """Load the first network once, in the queue of pictures."""
+        """Load the first network and predict the examples once, in the queue of pictures."""
         if not self.is_warm and self.shelf.names:
             self.is_warm = True
-            self.queue.submit(self.shelf.find, 0)
+            self.queue.submit(self._prepare, EXAMPLES)
+
+    def _prepare(self, names: Sequence[str]) -> None:
+        """Predict the first of the examples, and the others after what users sent meanwhile."""
+        from stadia.web.photo_routes import predict_example
+
+        predict_example(self, names[0])
+        if names[1:]:
+            with suppress(RuntimeError):  # the server ends
+                self.queue.submit(self._prepare, names[1:])
 
     def close(self) -> None:
         """End the threads, and remove the files."""

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, StadiaError, summarize_exception
 from stadia.datasets.formats.photo_lens import read_lens
 from stadia.datasets.image_files import read_image_header, read_rgb
-from stadia.datasets.video.video_decoding import read_frame_rate_hz, stream_video
+from stadia.datasets.video.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
 from stadia.files.image_io import write_image
 from stadia.web.forms import UPLOAD
 
 MAX_PHOTO_PIXELS = 50_000_000
 """Largest photo: phones have 48 to 50 megapixels."""
 
-MIN_SIDE, MAX_SIDE = 16, 1600
-"""Smallest side of an uploaded picture, and longest side after decoding, in pixels."""
+MIN_SIDE, MAX_SIDE, SMALL_SIDE = 16, 1600, 320
+"""Smallest side of an uploaded picture, and longest side after decoding and of a small one, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,10 @@ class DecodedPhoto:
 
 @dataclass(frozen=True)
 class DecodedVideo:
-    """Decoded frames of a size (height, width). has_more: whether the video has frames beyond the limit."""
+    """Each `every`-th frame, of a size (height, width). has_more: whether the video has frames beyond the limit."""
 
-    frames: int
+    count: int
+    every: int
     size: tuple[int, int]
     rate_hz: float | None
     fov_deg: float | None
@@ -83,11 +84,23 @@ def decode_photo(path: Path) -> DecodedPhoto:
 
 
 def decode_video(
-    path: Path, folder: Path, *, every: int, max_frames: int, max_side: int, is_cancelled: Callable[[], bool]
+    path: Path,
+    folder: Path,
+    *,
+    every: int | None,
+    max_frames: int,
+    max_side: int,
+    is_cancelled: Callable[[], bool],
+    on_first: Callable[[NDArray[np.uint8]], None] = lambda image: None,
 ) -> DecodedVideo:
-    """Write every n-th frame of a video into a folder as numbered JPEGs. Raises DataError, without the path."""
+    """Write every n-th frame of a video into a folder as numbered JPEGs. Raises DataError, without the path.
+
+    every: None spreads at most `max_frames` over the whole video.  on_first: called with the first frame, RGB.
+    """
     written, size, has_more = 0, (0, 0), False
     with _hide_path():
+        if every is None:
+            every = math.ceil(max(estimate_frame_count(path) or 1, 1) / max_frames)
         for frame in stream_video(path):
             if is_cancelled():
                 break
@@ -100,8 +113,10 @@ def decode_video(
             size = (image.shape[0], image.shape[1])
             write_image(folder / f"{written:06d}.jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
             written += 1
+            if written == 1:
+                on_first(image)
         fov_deg = find_field_of_view(path, *size) if written else None
-        return DecodedVideo(written, size, read_frame_rate_hz(path), fov_deg, has_more)
+        return DecodedVideo(written, every, size, read_frame_rate_hz(path), fov_deg, has_more)
 
 
 def shrink_image(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +34,38 @@ Kind = Literal["photo", "video"]
 UPLOAD_S = 300.0
 
 
+_COMMAND = re.compile(r"`|(?<!\w)--\w|\bstadia (?!result)\w|\bpip install|\b(?:data|training)\.\w|\bNETWORK\b")
+"""What only users of the command line can do."""
+
+_IN_BRACKETS = re.compile(r" \([^()]*`[^()]*\)")
+
+_FOLDERS = re.compile(r"(?<![\w:/])/(?:[^\s/'\",;:()]+/)+")
+
+
+def describe_error(error: StadiaError) -> str:
+    """Return an error for a page: its sentence without commands and without folders of this machine.
+
+    Examples:
+        >>> describe_error(StadiaError("/home/a/run", found="no weights", expected="a run", fix="stadia train"))
+        'run: found no weights; expected a run.'
+    """
+    fix = next(iter(drop_commands([error.fix or ""])), None)
+    text = str(StadiaError(error.where, found=error.found, expected=error.expected, fix=fix))
+    return _FOLDERS.sub("", text)
+
+
+def drop_commands(lines: Iterable[str]) -> list[str]:
+    """Return lines for a page: without the parts that name a command, and without folders of this machine.
+
+    Examples:
+        >>> drop_commands(["turn it (`stadia map A`); or wait; then stadia adapt NETWORK", "note: pass --scale-from"])
+        ['turn it; or wait']
+    """
+    texts = (_IN_BRACKETS.sub("", line) for line in lines)
+    kept = ("; ".join(part for part in text.split("; ") if not _COMMAND.search(part)) for text in texts)
+    return [_FOLDERS.sub("", re.sub("^(or|then|until then) ", "", line)) for line in kept if line.strip()]
+
+
 def one_line(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
     """Return an endpoint whose errors are one line of JSON."""
 
@@ -40,7 +73,7 @@ def one_line(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
         try:
             return await endpoint(request)
         except StadiaError as error:
-            return refuse(str(error))
+            return refuse(describe_error(error))
         except ClientDisconnect:
             return refuse("The browser ended the upload.", 499)
         except MemoryError:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.web.sessions import Session, SessionStore
@@ -70,7 +70,7 @@ def make_guard(sessions: SessionStore, token: str | None) -> Callable[[Request, 
                 response: Response = RedirectResponse("/", 303)
                 set_cookie(response, name_cookie(TOKEN_COOKIE, request), token)
                 return response
-            return refuse("Open the address that `stadia app` printed. It has a token.", 401)
+            return _ask_for_token(request)
         session = sessions.find(request.cookies.get(name_cookie(SESSION_COOKIE, request)))
         if request.method not in ("GET", "HEAD"):
             if page is not None and page != request.headers.get("host"):
@@ -82,6 +82,16 @@ def make_guard(sessions: SessionStore, token: str | None) -> Callable[[Request, 
         return await handle(request)
 
     return guard
+
+
+NO_TOKEN = "This page needs its whole address, with the token. Ask the person who started the app."
+
+
+def _ask_for_token(request: Request) -> Response:
+    if "text/html" not in request.headers.get("accept", ""):
+        return refuse(NO_TOKEN, 401)
+    page = f'<!doctype html><html lang="en"><title>stadia</title><main><h1>stadia</h1><p>{NO_TOKEN}</p></main></html>'
+    return HTMLResponse(page, 401)
 
 
 def _has_token(request: Request, token: str) -> bool:

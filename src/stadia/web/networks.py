@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stadia.core.errors import CheckpointError, ConfigError
-from stadia.models.published_networks import HUB
+from stadia.core.types import DepthScale
+from stadia.models import DEFAULT_NETWORK
+from stadia.models.published_networks import CONFIG, HUB, PUBLISHED_NETWORKS
 
 if TYPE_CHECKING:
     from stadia.predict.network import Network
@@ -17,6 +19,10 @@ MAX_NETWORK_PIXELS = 480 * 640
 """Pixels of the network's image if no training chose its size."""
 
 MAX_LISTED_RUNS = 30
+
+OUTPUTS = {DepthScale.METRES: "depth in metres", DepthScale.UP_TO_SCALE: "ratios of depths"}
+BASE = {"output": OUTPUTS[DepthScale.METRES], "size": "small, for two processor cores", "licence": "Apache-2.0"}
+OWN_RUN = {"output": "as its training", "size": "", "licence": "yours"}
 
 
 def load_network(name: str) -> Network:
@@ -77,3 +83,25 @@ class NetworkShelf:
             while len(self._open) > self.max_open:
                 del self._open[next(iter(self._open))]
         return network
+
+
+def describe_networks(names: Sequence[str]) -> list[dict[str, str]]:
+    """Return the networks of a server, and the published ones, as rows of a table."""
+    own = [name for name in names if name not in PUBLISHED_NETWORKS]
+    about = {DEFAULT_NETWORK: BASE}
+    rows = [{"name": find_label(name), **about.get(name, OWN_RUN), "state": "ready"} for name in own]
+    for name, entry in PUBLISHED_NETWORKS.items():
+        state = "ready" if is_downloaded(entry.repository) else "needs download"
+        size = f"{entry.millions:g} M parameters"
+        output = OUTPUTS.get(entry.output, "near and far only")
+        rows.append({"name": name, "output": output, "size": size, "licence": entry.licence, "state": state})
+    return rows
+
+
+def is_downloaded(repository: str) -> bool:
+    """Return whether the files of a repository of the hub are on this machine."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return False
+    return isinstance(try_to_load_from_cache(repository, CONFIG), str)

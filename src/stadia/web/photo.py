@@ -41,11 +41,12 @@ SHOWN_SIDE = 640
 BAR_SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)
 """Places of the labels of the color bar, as shares of the brightest inverse depth."""
 
-FovSource = Literal["photo", "you", "network", "assumed"]
+FovSource = Literal["photo", "you", "map", "network", "assumed"]
 
 FOV_SOURCES: Mapping[str, str] = {
     "photo": "from the EXIF of the file",
     "you": "chosen by hand",
+    "map": "measured from the motion of the video",
     "network": "from the network's training",
     "assumed": "assumed",
 }
@@ -57,6 +58,11 @@ class PhotoCamera:
 
     fov_deg: float
     source: FovSource
+
+    @property
+    def is_assumed(self) -> bool:
+        """Return whether nothing about the picture states it."""
+        return self.source in ("network", "assumed")
 
     def make_K(self, height: int, width: int) -> NDArray[np.float64]:
         """Return (3, 3) for images of a size.
@@ -71,8 +77,7 @@ class PhotoCamera:
         self, name: str, frames: Iterable[Frame], count: int, rate_hz: float, height: int, width: int
     ) -> PredictionInput:
         """Return frames (height, width) of this camera as the input of a network. They are read several times."""
-        is_assumed = self.source in ("network", "assumed")
-        camera = InputCamera(CameraConfig(), f"{self.fov_deg:g} degrees from left to right", is_assumed)
+        camera = InputCamera(CameraConfig(), f"{self.fov_deg:g} degrees from left to right", self.is_assumed)
         intrinsics = Intrinsics(self.make_K(height, width), height, width)
         return PredictionInput(name, frames, count, rate_hz, camera=camera, intrinsics=intrinsics)
 
@@ -105,11 +110,11 @@ def choose_camera(
         return PhotoCamera(photo_deg, "photo")
     trained = [value for value in focal if value > 0]
     if trained:
-        return PhotoCamera(_measure_fov_deg(trained[0]), "network")
-    return PhotoCamera(_measure_fov_deg(focal_px_from_fov(ASSUMED_FOV_DEG, max(height, width)) / width), "assumed")
+        return PhotoCamera(fov_deg_from_focal(trained[0]), "network")
+    return PhotoCamera(fov_deg_from_focal(focal_px_from_fov(ASSUMED_FOV_DEG, max(height, width)) / width), "assumed")
 
 
-def _measure_fov_deg(focal: float) -> float:
+def fov_deg_from_focal(focal: float) -> float:
     """Return the angle from left to right, degrees, of a focal length in widths of the picture."""
     return round(math.degrees(2 * math.atan(0.5 / focal)), 2)
 
@@ -216,6 +221,16 @@ def _find_sky(predicted: PredictedFrame) -> NDArray[np.bool_]:
 # -- what a page shows
 
 
+def describe_expected_error(prediction: PhotoPrediction) -> str:
+    """Return one sentence about the error of depths and lengths."""
+    if prediction.depth_scale.is_affine:
+        return "Near and far only: this network gives no depth."
+    of = "Depths and lengths" if prediction.depth_scale is DepthScale.METRES else "Ratios of depths"
+    if prediction.network_error is None:
+        return f"{of} have an unknown error: this network was not measured."
+    return f"{of} are typically wrong by {100 * (prediction.relative_error or 0):.0f} %."
+
+
 def find_brightest(prediction: PhotoPrediction) -> float:
     """Return the inverse depth of the brightest color: the 95th percentile."""
     return max(float(np.percentile(prediction.predicted.inverse_depth, 95)), 1e-9)
@@ -228,19 +243,18 @@ def color_prediction(prediction: PhotoPrediction) -> NDArray[np.uint8]:
 
 
 def describe_bar(prediction: PhotoPrediction) -> dict[str, Any]:
-    """Return the color bar: colors from far to near, and labels at shares of its length.
+    """Return the color bar: colors from near to far, and labels at shares of its length.
 
     Labels are metres, multiples of the nearest depth, or near and far.
     """
-    shares = np.linspace(0, 1, 12, dtype=np.float32)
-    colors = color_inverse_depth(shares[None], top=1.0)[0]
+    colors = color_inverse_depth(np.linspace(1, 0, 12, dtype=np.float32)[None], top=1.0)[0]
     gradient = [f"rgb({red}, {green}, {blue})" for red, green, blue in colors.tolist()]
     top, scale = find_brightest(prediction), prediction.depth_scale
     if scale.is_affine:
-        return {"unit": "relative", "colors": gradient, "labels": [[1.0, "near"], [0.0, "far"]]}
+        return {"unit": "relative", "colors": gradient, "labels": [[0.0, "near"], [1.0, "far"]]}
     unit = "m" if scale is DepthScale.METRES else "relative"
     nearest = 1 / top if unit == "m" else 1.0
-    labels = [[share, _format_depth(nearest / share) + (" m" if unit == "m" else " ×")] for share in BAR_SHARES]
+    labels = [[1 - share, _format_depth(nearest / share) + (" m" if unit == "m" else " ×")] for share in BAR_SHARES]
     return {"unit": unit, "colors": gradient, "labels": labels}
 
 

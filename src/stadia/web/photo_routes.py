@@ -1,10 +1,11 @@
-"""Routes of pictures: upload, predict again, maps, cloud, distance, files, a page to share, a calibration."""
+"""Routes of pictures: upload, examples, predict again, maps, cloud, distance, files, a page to share, a calibration."""
 
 from __future__ import annotations
 
 import math
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stadia.core.config import StrictModel
-from stadia.core.errors import DataError
+from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.datasets.formats.calibration_files import read_calibration
 from stadia.evaluation.io.point_clouds import EDGE_RATIO
 from stadia.files.atomic_files import write_text
@@ -24,13 +25,31 @@ from stadia.predict.describe import describe_receipt, verdict_lines
 from stadia.report.report_page import render_result
 from stadia.web import photo as photos
 from stadia.web import share_page
-from stadia.web.app_state import get_state, run_in_turn
-from stadia.web.decoding import DecodedPhoto, decode_photo
-from stadia.web.forms import parse_form, read_json_body, read_query, receive_upload, send_page
-from stadia.web.guards import require_session
-from stadia.web.sessions import Session, find_kept
+from stadia.web.app_state import EXAMPLES, AppState, get_state, run_in_turn
+from stadia.web.decoding import SMALL_SIDE, DecodedPhoto, decode_photo, shrink_image
+from stadia.web.forms import (
+    describe_error,
+    drop_commands,
+    parse_form,
+    read_json_body,
+    read_query,
+    receive_upload,
+    send_page,
+)
+from stadia.web.guards import refuse, require_session
+from stadia.web.networks import describe_networks
+from stadia.web.sessions import find_kept
 
 MAX_FILE_BYTES = 64 << 20
+EXAMPLE_FOLDER = Path(__file__).parent / "static" / "examples"
+
+
+@dataclass
+class KeptPhoto:
+    """A picture of a session, and its last prediction."""
+
+    decoded: DecodedPhoto
+    prediction: photos.PhotoPrediction | None = None
 
 
 class LengthForm(StrictModel):
@@ -64,15 +83,8 @@ class PredictForm(StrictModel):
 Coordinate = Annotated[int, Field(ge=0, lt=1 << 16)]
 
 
-class DistanceForm(StrictModel):
-    """Two pixels (x, y) of the picture."""
-
-    first: tuple[Coordinate, Coordinate]
-    second: tuple[Coordinate, Coordinate]
-
-
-class ShareForm(StrictModel):
-    """Two pixels of the picture with a measured distance."""
+class PairForm(StrictModel):
+    """Two pixels of the picture."""
 
     x1: Coordinate
     y1: Coordinate
@@ -98,32 +110,77 @@ async def add_photo(request: Request) -> Response:
         decoded = await run_in_threadpool(decode_photo, path)
     finally:
         await run_in_threadpool(lambda: shutil.rmtree(folder, ignore_errors=True))
-    return await _predict(request, session, session.keep(session.photos, decoded), decoded, form)
+    kept = KeptPhoto(decoded)
+    return await _predict(request, session.keep_photo(kept), kept, form)
 
 
 async def predict_again(request: Request) -> Response:
     """Predict a kept picture by another network, with another field of view, or with a known length."""
-    session = require_session(request)
     form = parse_form(PredictForm, await read_json_body(request))
-    key = request.path_params["key"]
-    decoded = find_kept(session.photos, key, "picture")
-    return await _predict(request, session, key, decoded, form)
+    return await _predict(request, request.path_params["key"], _find(request), form)
 
 
-async def _predict(
-    request: Request, session: Session, photo: str, decoded: DecodedPhoto, form: PredictForm
-) -> Response:
+async def _predict(request: Request, key: str, kept: KeptPhoto, form: PredictForm) -> Response:
     state = get_state(request)
+    try:
+        kept.prediction = await run_in_turn(request, lambda: predict_decoded(state, kept.decoded, form), state.queue)
+    except StadiaError as error:  # the picture stays, for another network or camera
+        return refuse(describe_error(error), photo=key)
+    return JSONResponse({"photo": key, **describe_prediction(kept.prediction)})
 
-    def job() -> photos.PhotoPrediction:
-        network, image = state.shelf.find(form.network), decoded.image
-        focal = network.loaded.checkpoint.buffer("focal")
-        camera = photos.choose_camera(form.fov_deg, decoded.fov_deg, focal, *image.shape[:2])
-        return photos.predict_photo(network, image, camera, [length.to_source() for length in form.known])
 
-    prediction = await run_in_turn(request, job, state.queue)
-    key = session.keep(session.predictions, prediction)
-    return JSONResponse({"photo": photo, "prediction": key, **describe_prediction(prediction)})
+def predict_decoded(state: AppState, decoded: DecodedPhoto, form: PredictForm) -> photos.PhotoPrediction:
+    """Predict a decoded picture. Raises what `photo.predict_photo` raises."""
+    network, image = state.shelf.find(form.network), decoded.image
+    focal = network.loaded.checkpoint.buffer("focal")
+    camera = photos.choose_camera(form.fov_deg, decoded.fov_deg, focal, *image.shape[:2])
+    return photos.predict_photo(network, image, camera, [length.to_source() for length in form.known])
+
+
+def predict_example(state: AppState, name: str) -> KeptPhoto:
+    """Return the predicted picture of an example, from memory if it is there."""
+    if name not in state.examples:
+        decoded = decode_photo(EXAMPLE_FOLDER / f"{name}.jpg")
+        state.examples[name] = KeptPhoto(decoded, predict_decoded(state, decoded, PredictForm()))
+    kept: KeptPhoto = state.examples[name]
+    return kept
+
+
+async def add_example(request: Request) -> Response:
+    """Keep an example as a picture of this session, with its prediction."""
+    session, state, name = require_session(request), get_state(request), request.path_params["name"]
+    if name not in EXAMPLES:
+        raise ConfigError("example", found="unknown name", expected="one of the page", fix="reload the page")
+    ready = state.examples.get(name) or await run_in_turn(request, lambda: predict_example(state, name), state.queue)
+    key = session.keep_photo(KeptPhoto(ready.decoded, ready.prediction))
+    return JSONResponse({"photo": key, **describe_prediction(ready.prediction)})
+
+
+async def show_photo(request: Request) -> Response:
+    """Return what the page shows of a kept picture."""
+    return JSONResponse({"photo": request.path_params["key"], **describe_prediction(_find_prediction(request))})
+
+
+async def delete_photo(request: Request) -> Response:
+    """Forget a picture."""
+    _find(request)
+    del require_session(request).photos[request.path_params["key"]]
+    return JSONResponse({})
+
+
+async def show_networks(request: Request) -> Response:
+    """Return the table of networks."""
+    require_session(request)
+    rows = await run_in_threadpool(describe_networks, get_state(request).shelf.names)
+    return JSONResponse({"networks": rows})
+
+
+async def show_results(request: Request) -> Response:
+    """Return the pictures and videos of this session, newest first."""
+    session = require_session(request)
+    found = [("photo", key) for key, kept in session.photos.items() if kept.prediction is not None]
+    found += [("video", key) for key, job in session.videos.items() if job.state not in ("failed", "cancelled")]
+    return JSONResponse({"results": [{"kind": kind, "key": key} for kind, key in reversed(found)]})
 
 
 def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
@@ -144,10 +201,11 @@ def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
         "fov_source": prediction.camera.source,
         "fov_from": photos.FOV_SOURCES[prediction.camera.source],
         "verdict": checks["verdict"],
-        "verdict_lines": list(verdict_lines(checks)),
+        "verdict_lines": drop_commands(verdict_lines(checks)),
         "trust": prediction.trust,
-        "receipt": list(describe_receipt(receipt)) if receipt else [],
+        "receipt": drop_commands(describe_receipt(receipt)) if receipt else [],
         "relative_error": prediction.relative_error,
+        "expected_error": photos.describe_expected_error(prediction),
         "has_uncertainty": prediction.predicted.log_uncertainty is not None,
         "files": [name for name in photos.DOWNLOADS if _has_file(prediction, name)],
     }
@@ -158,22 +216,20 @@ def _has_file(prediction: photos.PhotoPrediction, name: str) -> bool:
 
 
 async def show_image(request: Request) -> Response:
-    """Return a kept picture as JPEG."""
-    decoded = find_kept(require_session(request).photos, request.path_params["key"], "picture")
-    return await _encode(decoded.image, ".jpg", "image/jpeg")
+    """Return a kept picture, or a small one, as JPEG."""
+    image, is_small = _find(request).decoded.image, request.path_params["name"] == "small"
+    return await run_in_threadpool(lambda: _encode(shrink_image(image, SMALL_SIDE) if is_small else image))
 
 
 async def show_colors(request: Request) -> Response:
-    """Return depth in colors as PNG."""
-    colors = await run_in_threadpool(photos.color_prediction, _find_prediction(request))
-    return await _encode(colors, ".png", "image/png")
+    """Return depth in colors."""
+    prediction = _find_prediction(request)
+    return await run_in_threadpool(lambda: _encode(photos.color_prediction(prediction)))
 
 
-async def _encode(image: Any, suffix: str, media_type: str) -> Response:
-    def encode() -> bytes:
-        return cv2.imencode(suffix, image[..., ::-1])[1].tobytes()
-
-    return Response(await run_in_threadpool(encode), media_type=media_type)
+def _encode(image: Any) -> Response:
+    data = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))[1].tobytes()
+    return Response(data, media_type="image/jpeg")
 
 
 async def show_values(request: Request) -> Response:
@@ -191,10 +247,9 @@ async def show_cloud(request: Request) -> Response:
 
 
 async def measure(request: Request) -> Response:
-    """Return the distance between two pixels, its deviation, and its unit."""
-    prediction = _find_prediction(request)
-    form = parse_form(DistanceForm, await read_json_body(request))
-    found = await run_in_threadpool(prediction.measure, form.first, form.second)
+    """Return the distance between two pixels, its deviation, and its unit; the query is a PairForm."""
+    prediction, form = _find_prediction(request), parse_form(PairForm, read_query(request))
+    found = await run_in_threadpool(prediction.measure, (form.x1, form.y1), (form.x2, form.y2))
     is_metric = str(prediction.depth_scale) == "metres"
     return JSONResponse(
         {
@@ -222,9 +277,9 @@ async def download(request: Request) -> Response:
 
 
 async def share(request: Request) -> Response:
-    """Return the page to share, one file; the query is a ShareForm, or empty."""
+    """Return the page to share, one file; the query is a PairForm, or empty."""
     prediction, given = _find_prediction(request), read_query(request)
-    form = parse_form(ShareForm, given) if given else None
+    form = parse_form(PairForm, given) if given else None
     points = [] if form is None else [(form.x1, form.y1), (form.x2, form.y2)]
 
     def write() -> str:
@@ -233,10 +288,16 @@ async def share(request: Request) -> Response:
     return send_page(await run_in_turn(request, write, get_state(request).queue))
 
 
-def _find_prediction(request: Request) -> photos.PhotoPrediction:
-    predictions = require_session(request).predictions
-    found: photos.PhotoPrediction = find_kept(predictions, request.path_params["key"], "prediction")
+def _find(request: Request) -> KeptPhoto:
+    found: KeptPhoto = find_kept(require_session(request).photos, request.path_params["key"], "picture")
     return found
+
+
+def _find_prediction(request: Request) -> photos.PhotoPrediction:
+    prediction = _find(request).prediction
+    if prediction is None:
+        raise ConfigError("picture", found="no depth yet", expected="depth", fix="choose another network")
+    return prediction
 
 
 # -- a calibration file, whose field of view the page then uses

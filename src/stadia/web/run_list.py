@@ -18,6 +18,7 @@ from stadia.report.metric_labels import describe_status, direction_arrow, format
 from stadia.report.quality_summary import RunVerdict, describe_quality, make_tiles, make_verdict
 from stadia.report.run_files import RunFiles, Series, is_run_folder, read_run
 from stadia.report.run_journal import diff_runs, list_cautions, pair_series, write_comparison
+from stadia.web.forms import drop_commands
 from stadia.web.trainings import is_locked
 
 METRICS_FILE = "metrics.csv"
@@ -32,7 +33,7 @@ MAX_SHOWN_CURVES = 8
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of the list. status, tone: of the training.  verdict: on its predictions, or ""."""
+    """One run of the list. status, tone: of the training.  verdict: on its predictions, or "".  image: or ""."""
 
     name: str
     recipe: str
@@ -41,6 +42,12 @@ class RunRow:
     tone: str
     verdict: str
     is_training: bool
+    image: str
+
+
+def find_last_image(folder: Path) -> str:
+    """Return the name of the last image sheet of a run; "" without one."""
+    return max((path.name for path in folder.glob("images/*.png")), default="")
 
 
 class RunList:
@@ -87,7 +94,8 @@ class RunList:
     def _describe(self, name: str, facts: RunFacts) -> RunRow:
         is_training = facts.status == "running" and is_locked(self.folder / name)
         status, tone = describe_state(facts, is_training=is_training)
-        return RunRow(name, facts.recipe, facts.started, status, tone, facts.predictions or "", is_training)
+        image = find_last_image(self.folder / name)
+        return RunRow(name, facts.recipe, facts.started, status, tone, facts.predictions or "", is_training, image)
 
 
 def describe_state(facts: RunFacts, *, is_training: bool) -> tuple[str, str]:
@@ -128,7 +136,6 @@ def describe_run(folder: Path) -> dict[str, Any]:
         "findings": [_describe_finding(finding) for finding in run.findings if finding.get("severity") != "note"],
         "images": [[step, path.name] for step, path in run.images[-3:]],
         "unreadable": run.unreadable,
-        "resume": f"stadia train --resume {folder}",
     }
 
 
@@ -181,7 +188,8 @@ def _describe_better(rows: Sequence[tuple[str, str, str, int | None]], names: Se
 
 
 def _describe_finding(finding: dict[str, Any]) -> dict[str, str]:
-    return {name: str(finding.get(name, "")) for name in ("code", "title", "severity", "measured", "expected", "fix")}
+    shown = {name: str(finding.get(name, "")) for name in ("code", "title", "severity", "measured", "expected")}
+    return {**shown, "fix": "".join(drop_commands([str(finding.get("fix", ""))]))}
 
 
 @functools.lru_cache(maxsize=MAX_DRAWN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import shlex
+import shutil
 import subprocess
 import tempfile
 from dataclasses import asdict
@@ -12,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import cv2
+import numpy as np
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -21,16 +24,25 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError, RunError
 from stadia.datasets.image_files import IMAGE_SUFFIXES
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES
-from stadia.files.image_io import MAX_IMAGE_BYTES
+from stadia.files.image_io import MAX_IMAGE_BYTES, read_image
 from stadia.files.input_files import read_bytes
 from stadia.files.json_files import parse_json
 from stadia.report.report_page import build_report
 from stadia.report.run_files import check_inside
 from stadia.web.app_state import AppState, get_state, run_in_turn
-from stadia.web.forms import parse_form, read_json_body
+from stadia.web.decoding import SMALL_SIDE, shrink_image
+from stadia.web.forms import drop_commands, parse_form, read_json_body
 from stadia.web.guards import refuse, require_session
-from stadia.web.run_list import RunList, describe_pair, describe_run
-from stadia.web.trainings import STADIA, list_start_presets, read_last_line, resume_training, stop_training
+from stadia.web.run_list import RunList, describe_pair, describe_run, find_last_image
+from stadia.web.trainings import (
+    STADIA,
+    is_locked,
+    list_start_presets,
+    name_camera,
+    read_last_line,
+    resume_training,
+    stop_training,
+)
 
 MAX_REPORT_BYTES = 64 << 20
 
@@ -40,11 +52,15 @@ REPORT_POLICY = (
 """Of a report: its sandbox has no access to this page or its cookies."""
 
 
+FieldOfView = Annotated[float, Field(gt=1, lt=170)] | None
+"""Degrees from left to right, of a video with an unknown camera; None for the camera of the data."""
+
+
 def _get_runs(request: Request) -> RunList:
     require_session(request)
     runs = get_state(request).run_list
     if runs is None:
-        raise ConfigError("--runs", found="none", expected="a folder of runs", fix="pass it to stadia app")
+        raise ConfigError("runs", found="none on this server", expected="a folder of runs")
     return runs
 
 
@@ -75,6 +91,27 @@ async def show_run_image(request: Request) -> Response:
     return Response(await run_in_threadpool(read), media_type="image/png")
 
 
+async def show_small_image(request: Request) -> Response:
+    """Return the last of a run's image sheets, small."""
+    folder = _find(request)
+
+    def read() -> bytes:
+        path = check_inside(folder, folder / "images" / find_last_image(folder))
+        small = shrink_image(np.asarray(read_image(path, cv2.IMREAD_COLOR), np.uint8), SMALL_SIDE)
+        return cv2.imencode(".jpg", small)[1].tobytes()
+
+    return Response(await run_in_threadpool(read), media_type="image/jpeg")
+
+
+async def delete_run(request: Request) -> Response:
+    """Remove the folder of a run that does not train."""
+    folder = _find(request)
+    if folder.is_symlink() or is_locked(folder):
+        raise RunError(folder.name, found="a training, or a link", expected="a run of this folder", fix="stop it first")
+    await run_in_threadpool(shutil.rmtree, folder)
+    return JSONResponse({})
+
+
 async def show_report(request: Request) -> Response:
     """Return the report of a run as it is now."""
     folder = _find(request)
@@ -96,11 +133,12 @@ async def compare(request: Request) -> Response:
 
 
 class TrainingForm(StrictModel):
-    """A training: a name of the list of data, a preset, and minutes."""
+    """A training: a name of the list of data, a preset, minutes, and the field of view of a video."""
 
     name: Annotated[str, Field(max_length=255)]
     preset: Annotated[str, Field(max_length=100)]
     minutes: Annotated[float, Field(ge=1, le=600)]
+    fov_deg: FieldOfView = None
 
 
 async def show_start(request: Request) -> Response:
@@ -118,7 +156,7 @@ async def start(request: Request) -> Response:
     data = find_data(state, form.name)
     if form.preset not in dict(list_start_presets()):
         raise ConfigError("preset", found="unknown name", expected="one of the list", fix="reload the page")
-    await run_in_threadpool(state.starter.start, data, form.preset, form.minutes, runs.folder)
+    await run_in_threadpool(state.starter.start, data, form.preset, form.minutes, runs.folder, form.fov_deg)
     return JSONResponse(state.starter.describe())
 
 
@@ -140,6 +178,9 @@ def _find(request: Request) -> Path:
 
 # -- checks of data
 
+NOT_CHECKED = "Not checked: "
+"""Of the line of `stadia check` about checks that need the camera."""
+
 CHECK_S = 180.0
 """Time limit of a check, seconds."""
 
@@ -151,7 +192,7 @@ class CheckForm(StrictModel):
     """A check: a name of the list, and the field of view of a video with an unknown camera."""
 
     name: Annotated[str, Field(max_length=255)]
-    fov_deg: Annotated[float, Field(gt=1, lt=170)] | None = None
+    fov_deg: FieldOfView = None
 
 
 def list_data(folder: Path | None) -> list[str]:
@@ -182,12 +223,11 @@ def make_check_command(path: Path, fov_deg: float | None) -> list[str]:
         >>> make_check_command(Path("drive.mp4"), 69.0)
         ['check', 'drive.mp4', 'data.camera.horizontal_fov_deg=69']
     """
-    camera = [] if fov_deg is None else [f"data.camera.horizontal_fov_deg={fov_deg:g}"]
-    return ["check", str(path), *camera]
+    return ["check", str(path), *name_camera(fov_deg)]
 
 
 def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]:
-    """Check data in a process of its own; return findings with pictures, and the command, or `error`.
+    """Check data in a process of its own; return its findings with pictures, and the command, or `error`.
 
     folder: for temporary pictures.
 
@@ -200,7 +240,7 @@ def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]
         try:
             done = subprocess.run(command, capture_output=True, timeout=CHECK_S, check=False, stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
-            found, fix = f"a check of more than {CHECK_S:.0f} s", "run it in a terminal"
+            found, fix = f"a check of more than {CHECK_S:.0f} s", "check less data"
             raise DataError(path.name, found=found, expected="less", fix=fix) from None
         text = done.stdout.decode("utf-8", "replace")
         if done.returncode > 1 or not text.strip():
@@ -208,8 +248,11 @@ def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]
         findings = parse_json("stadia check", text, "findings")
         for number, finding in enumerate(findings):
             image = finding.get("evidence", {}).get("image")
+            finding["fix"] = "".join(drop_commands([str(finding.get("fix", ""))]))
             finding["picture"] = _embed(out, str(image)) if image and number < MAX_PICTURES else ""
-    return {"command": shlex.join(["stadia", *words]), "findings": findings}
+    notes = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.startswith(NOT_CHECKED)]
+    not_checked = [line.removeprefix(NOT_CHECKED).partition(". ")[0] for line in notes]
+    return {"command": shlex.join(["stadia", *words]), "findings": findings, "needs_camera": not_checked}
 
 
 def _embed(folder: Path, name: str) -> str:

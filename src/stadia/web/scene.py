@@ -1,54 +1,48 @@
-"""Show a data set or a prediction in 3D in the browser (`stadia view`)."""
+"""Show a data set, a prediction, a map or a run in 3D in the browser (`stadia view`): one page that loads nothing."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
-import re
-import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
+from stadia.datasets.video.video_map import StoredMap
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import TRAJECTORY
-from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
-from stadia.files.atomic_files import open_atomic
-from stadia.files.input_files import read_bytes
-from stadia.geometry.numpy_camera import NEAR, resize_K
+from stadia.geometry.numpy_camera import resize_K
+from stadia.report.report_page import ResultPage, render_result
+from stadia.web.guards import HEADERS
+from stadia.web.share_page import SceneCamera, pack_scene
+from stadia.web.video import find_centers, read_poses
 
-MAX_FRAMES = 60
-
-MAX_FRAME_POINTS = 15_000
+MAX_FRAMES, MAX_FRAME_POINTS = 60, 8_000
 
 SHOWN_WIDTH = 320
 """Width of the images of cameras, pixels."""
+
+TRUE_COLOR, PATH_COLOR = (90, 200, 120), (240, 150, 60)
 
 
 @dataclass(frozen=True)
 class SceneFrame:
     """One frame in the world.
 
-    image: (h, w, 3) RGB, small.  K: (3, 3) of it.  T_world_camera: (4, 4).
+    image: (h, w, 3) RGB, small, or None.  K: (3, 3) of it.  T_world_camera: (4, 4).
     points: (N, 3) in the world, with colors (N, 3); empty without depth.
     """
 
     name: str
-    image: NDArray[np.uint8]
-    K: NDArray[np.float64]
-    T_world_camera: NDArray[np.float64]
+    image: NDArray[np.uint8] | None
+    camera: SceneCamera
     points: NDArray[np.float32]
     colors: NDArray[np.uint8]
 
@@ -60,6 +54,7 @@ class Scene:
     frames: Sequence[SceneFrame]
     path: NDArray[np.float64]
     true_path: NDArray[np.float64]
+    unit: str = "m"
 
 
 def collect_scene(recording: Recording, predictions: Path | None = None, max_frames: int = MAX_FRAMES) -> Scene:
@@ -72,7 +67,7 @@ def collect_scene(recording: Recording, predictions: Path | None = None, max_fra
     count = min(max_frames, len(recording))
     indices = np.unique(np.linspace(0, len(recording) - 1, count).round().astype(int)).tolist()
     true = {index: T for index in indices if (T := recording.T_world_camera(index)) is not None}
-    predicted = {} if predictions is None else read_predicted_poses(predictions)
+    predicted = {} if predictions is None else read_poses(predictions)
     opened = None if predictions is None else Predictions.open(predictions)
     frames: list[SceneFrame] = []
     T_first_world = np.eye(4)
@@ -89,17 +84,25 @@ def collect_scene(recording: Recording, predictions: Path | None = None, max_fra
     if not any(len(frame.points) for frame in frames):
         found, fix = "no depth", "pass --predictions FOLDER of `stadia predict`"
         raise DataError(recording.name, found=found, expected="ground truth or predictions", fix=fix)
-    predicted_path = _centers([predicted[name] for name in sorted(predicted)])
-    return Scene(frames, predicted_path, _centers([true[index] for index in sorted(true)]))
+    predicted_path = _center([predicted[name] for name in sorted(predicted)])
+    return Scene(frames, predicted_path, _center([true[index] for index in sorted(true)]))
 
 
-def read_predicted_poses(folder: Path) -> dict[str, NDArray[np.float64]]:
-    """Return T_world_camera (4, 4) of predicted frames, by name."""
-    record = Predictions.open(folder).record
-    if record is None or not (folder / TRAJECTORY).is_file():
-        return {}
-    poses = read_kitti_trajectory(folder / TRAJECTORY).T_world_camera
-    return {name: np.asarray(T, np.float64) for name, T in zip(record.path, poses, strict=False)}
+def collect_map(mapped: StoredMap) -> Scene:
+    """Return the scene of a map: its points, and the cameras of at most MAX_FRAMES frames."""
+    points = np.asarray(mapped.read_points()["points"], np.float32)
+    height, width = mapped.camera.height, mapped.camera.width
+    placed = np.flatnonzero(np.isfinite(mapped.poses).all((1, 2)))
+    shown = placed[np.unique(np.linspace(0, len(placed) - 1, MAX_FRAMES).round().astype(int))]
+    depths = np.linalg.norm(points - np.median(points, 0), axis=1)
+    shades = 255 - 160 * np.clip(depths / max(float(np.percentile(depths, 95)), 1e-9), 0, 1)
+    colors = np.repeat(shades[:, None], 3, 1).astype(np.uint8)
+    frames = [
+        SceneFrame(mapped.names[row], None, SceneCamera(mapped.camera.intrinsics.K, height, width, mapped.poses[row]),
+                   points if row == shown[0] else points[:0], colors if row == shown[0] else colors[:0])
+        for row in shown
+    ]  # fmt: skip
+    return Scene(frames, find_centers(mapped.poses[placed]), np.zeros((0, 3)), "units of the map")
 
 
 def _read_depth(recording: Recording, index: int, opened: Predictions | None, name: str) -> NDArray[Any] | None:
@@ -129,177 +132,49 @@ def make_frame(
         z = depth[rows, columns].astype(np.float64)
         x, y = (columns - of_depth[0, 2]) / of_depth[0, 0] * z, (rows - of_depth[1, 2]) / of_depth[1, 1] * z
         points = (np.stack([x, y, z], 1) @ T_world_camera[:3, :3].T + T_world_camera[:3, 3]).astype(np.float32)
-        at = (rows * shown_height // depth.shape[0], columns * shown_width // depth.shape[1])
-        colors = small[at]
-    shown_K = resize_K(K, (height, width), shown_height, shown_width)
-    return SceneFrame(name, small, shown_K, T_world_camera, points, colors)
+        colors = small[rows * shown_height // depth.shape[0], columns * shown_width // depth.shape[1]]
+    return SceneFrame(name, small, SceneCamera(K, height, width, T_world_camera), points, colors)
 
 
-def _centers(poses: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+def _center(poses: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Return the centers (N, 3) of cameras, in the frame of the first one."""
-    if not poses:
-        return np.zeros((0, 3))
-    first = np.linalg.inv(poses[0])
-    return np.stack([(first @ T)[:3, 3] for T in poses])
+    return find_centers(np.linalg.inv(poses[0]) @ T for T in poses)
 
 
-# -- the page, by viser
-
-PLAY_RATE_HZ = 5.0
-TRUE_COLOR, PATH_COLOR = (90, 200, 120), (240, 150, 60)
-LEGEND = {"true path": "green: true path", "path": "orange: predicted path"}
-
-WIDE = 1.3
-"""Width over height of a window that shows a scene from left to right."""
-
-MAX_POINT = 0.02
-"""Largest size of a point, as a share of the scene."""
+def render_scene(name: str, scene: Scene) -> str:
+    """Return the page of a scene as HTML."""
+    lines = [(path, color) for path, color in ((scene.true_path, TRUE_COLOR), (scene.path, PATH_COLOR))]
+    points, colors = (np.concatenate([getattr(frame, part) for frame in scene.frames]) for part in ("points", "colors"))
+    frames = [(frame.name, len(frame.points), frame.image) for frame in scene.frames]
+    cameras = [frame.camera for frame in scene.frames]
+    cloud = pack_scene(points, colors, scene.unit, lines=lines, cameras=cameras, frames=frames)
+    facts = {"Paths": "green: true; orange: predicted", "Frames": str(len(frames)), "Points": f"{len(points):,}"}
+    return render_result(ResultPage(title=name, images=(), verdict="", lines=(), trust="", facts=facts, cloud=cloud))
 
 
-ANALYTICS = re.compile(rb"<!-- Google tag.*?<script.*?</script>\s*<script>.*?</script>", re.DOTALL)
-"""In viser's page, which reports each visit to another host."""
+def show_page(page: str, host: str, port: int, started: Callable[[str], None]) -> None:
+    """Serve one page until it is interrupted. started: called with its address. Raises ConfigError for a used port."""
+    data = page.encode()
 
-PAGE = "index.html"
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_page = self.path == "/"
+            self.send_response(200 if is_page else 404)
+            for name, value in HEADERS.items():
+                if name != "content-security-policy":  # the page has its own
+                    self.send_header(name, value)
+            self.send_header("content-type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(data if is_page else b"")
 
+        def log_message(self, format: str, *args: Any) -> None:
+            """Print nothing."""
 
-class PageFiles:
-    """The files of viser's page, with another index.html, and none outside the folder."""
-
-    def __init__(self, folder: Path, index: Path) -> None:
-        self.folder, self.index = folder.resolve(), index
-
-    def __truediv__(self, name: str) -> Path:
-        path = (self.folder / name).resolve()
-        if path == self.folder / PAGE:
-            return self.index
-        return path if path.is_relative_to(self.folder) and path.is_file() else self.folder / "none"
-
-
-def remove_other_hosts(page: bytes) -> bytes:
-    """Return viser's page without analytics. Raises ConfigError if it still loads from another host."""
-    page = ANALYTICS.sub(b"", page)
-    if re.search(rb"""(src|href)\s*=\s*["']?(https?:)?//""", page):
-        found, fix = "a file of another host", "install the version of viser in constraints.txt"
-        raise ConfigError("viser's page", found=found, expected="files of this machine alone", fix=fix)
-    return page
-
-
-def start_server(host: str, port: int, folder: Path) -> Any:
-    """Start viser's server of a page that requests nothing from other hosts. folder: for the page."""
-    import viser
-    from viser import infra
-
-    pages, index = Path(viser.__file__).parent / "client" / "build", folder / PAGE
-    page = remove_other_hosts(read_bytes(pages / PAGE, expected="viser's page", max_bytes=1 << 20))
-    with open_atomic(index) as stream:
-        stream.write(page)
-
-    class PageServer(infra.WebsockServer):
-        def __init__(self, **settings: Any) -> None:
-            super().__init__(**{**settings, "http_server_root": PageFiles(pages, index)})
-
-    banner = contextlib.redirect_stdout(io.StringIO())  # viser frames the address, which the command prints
-    with mock.patch.object(infra, "WebsockServer", PageServer), banner:
-        server = viser.ViserServer(host=host, port=port, verbose=False)
-    server.request_share_url = lambda verbose=True: None  # a visitor's click would publish the scene by viser's host
-    return server
-
-
-def show_scene(scene: Scene, host: str, port: int, started: Callable[[str], None]) -> None:
-    """Serve a scene until it is interrupted. started: called with the address of the page."""
-    with tempfile.TemporaryDirectory(prefix="stadia-view-") as folder:
-        server = start_server(host, port, Path(folder))
-        nodes = fill_scene(server, scene)
-        started(f"http://{host}:{server.get_port()}/")
-        run_timeline(server, scene, nodes)
-
-
-def fill_scene(server: Any, scene: Scene) -> list[tuple[Any, Any]]:
-    """Add cameras, clouds and paths; return the camera and the cloud of each frame."""
-    server.scene.set_up_direction("-y")
-    server.gui.configure_theme(dark_mode=True)
-    size = find_size(scene)
-
-    def place_view(client: Any) -> None:
-        """Show the first cloud from behind and above its camera."""
-        away = size * max(WIDE / client.camera.aspect, 1)
-        client.camera.position = (-0.1 * away, -0.25 * away, -0.4 * away)
-        below = 0.35 * (size + 0.4 * away) if client.camera.aspect < 1 else 0.0  # controls cover the half below
-        client.camera.look_at = (0.0, below, size)
-
-    server.on_client_connect(place_view)
-    for name, path, color in (("true path", scene.true_path, TRUE_COLOR), ("path", scene.path, PATH_COLOR)):
-        if len(path) > 1:
-            segments = np.stack([path[:-1], path[1:]], axis=1)
-            server.scene.add_line_segments(f"/{name}", segments, color, line_width=3.0)
-    nodes = []
-    for number, frame in enumerate(scene.frames):
-        height, width = frame.image.shape[:2]
-        x, y, z, w = Rotation.from_matrix(frame.T_world_camera[:3, :3]).as_quat()
-        camera = server.scene.add_camera_frustum(
-            f"/cameras/{number:04d}",
-            fov=2 * math.atan(height / 2 / frame.K[1, 1]),
-            aspect=width / height,
-            scale=size / 60,
-            image=frame.image,
-            wxyz=np.array([w, x, y, z]),
-            position=frame.T_world_camera[:3, 3],
-        )
-        cloud = server.scene.add_point_cloud(
-            f"/clouds/{number:04d}",
-            frame.points,
-            frame.colors,
-            point_size=find_point_size(frame, size),
-            visible=number == 0,
-        )
-        nodes.append((camera, cloud))
-    return nodes
-
-
-def run_timeline(server: Any, scene: Scene, nodes: list[tuple[Any, Any]]) -> None:
-    """Add the controls, and play until it is interrupted."""
-    last = max(len(nodes) - 1, 1)
-    slider = server.gui.add_slider("frame", 0, last, 1, 0)
-    play = server.gui.add_checkbox("play", False)
-    every = server.gui.add_checkbox("clouds of all frames", len(nodes) == 1)
-    shown = [LEGEND[name] for name, path in (("true path", scene.true_path), ("path", scene.path)) if len(path) > 1]
-    if shown:
-        server.gui.add_markdown("; ".join(shown))
-    image = server.gui.add_image(scene.frames[0].image, label=scene.frames[0].name)
-
-    def show(_: object = None) -> None:
-        number = min(int(slider.value), len(nodes) - 1)
-        for at, (_, cloud) in enumerate(nodes):
-            cloud.visible = every.value or at == number
-        image.image, image.label = scene.frames[number].image, scene.frames[number].name
-
-    slider.on_update(show)
-    every.on_update(show)
-    while True:
-        time.sleep(1 / PLAY_RATE_HZ)
-        if play.value:
-            slider.value = (int(slider.value) + 1) % len(nodes)
-
-
-def find_size(scene: Scene) -> float:
-    """Return the median distance of points from their cameras, in the unit of depth."""
-    distances = [
-        float(np.median(np.linalg.norm(frame.points - frame.T_world_camera[:3, 3], axis=1)))
-        for frame in scene.frames
-        if len(frame.points)
-    ]
-    return max(float(np.median(distances)), NEAR) if distances else 1.0
-
-
-def find_point_size(frame: SceneFrame, size: float) -> float:
-    """Return the size of points that cover a surface.
-
-    Examples:
-        >>> image, K = np.zeros((60, 80, 3), np.uint8), np.diag([80.0, 80, 1])
-        >>> points = np.ones((60 * 80, 3), np.float32)
-        >>> find_point_size(SceneFrame("a", image, K, np.eye(4), points, points.astype(np.uint8)), 4.0)
-        0.05
-    """
-    height, width = frame.image.shape[:2]
-    spacing = math.sqrt(height * width / (frame.K[0, 0] * frame.K[1, 1]) / max(len(frame.points), 1))
-    return float(size * min(spacing, MAX_POINT))
+    try:
+        server = ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        found = f"{host}:{port}, which cannot be opened ({error.strerror})"
+        raise ConfigError("--port", found=found, expected="a free port", fix="pass another --port") from error
+    with server:
+        started(f"http://{host}:{server.server_address[1]}/")
+        server.serve_forever()

@@ -50,16 +50,22 @@ SHARED_FOLDER = Path(report.__file__).parent / "shared"
 
 ROUTES = (
     ("POST", "/api/photos", "stadia.web.photo_routes:add_photo"),
+    ("POST", "/api/examples/{name}", "stadia.web.photo_routes:add_example"),
+    ("GET", "/api/networks", "stadia.web.photo_routes:show_networks"),
+    ("GET", "/api/results", "stadia.web.photo_routes:show_results"),
+    ("GET", "/api/photos/{key}", "stadia.web.photo_routes:show_photo"),
     ("POST", "/api/photos/{key}/predict", "stadia.web.photo_routes:predict_again"),
-    ("GET", "/api/photos/{key}/image.jpg", "stadia.web.photo_routes:show_image"),
-    ("GET", "/api/predictions/{key}/color.png", "stadia.web.photo_routes:show_colors"),
-    ("GET", "/api/predictions/{key}/values.f32", "stadia.web.photo_routes:show_values"),
-    ("GET", "/api/predictions/{key}/cloud.bin", "stadia.web.photo_routes:show_cloud"),
-    ("POST", "/api/predictions/{key}/distance", "stadia.web.photo_routes:measure"),
-    ("GET", "/api/predictions/{key}/files/{name}", "stadia.web.photo_routes:download"),
-    ("GET", "/api/predictions/{key}/share", "stadia.web.photo_routes:share"),
+    ("POST", "/api/photos/{key}/delete", "stadia.web.photo_routes:delete_photo"),
+    ("GET", "/api/photos/{key}/color.jpg", "stadia.web.photo_routes:show_colors"),
+    ("GET", "/api/photos/{key}/{name}.jpg", "stadia.web.photo_routes:show_image"),
+    ("GET", "/api/photos/{key}/values.f32", "stadia.web.photo_routes:show_values"),
+    ("GET", "/api/photos/{key}/cloud.bin", "stadia.web.photo_routes:show_cloud"),
+    ("GET", "/api/photos/{key}/distance", "stadia.web.photo_routes:measure"),
+    ("GET", "/api/photos/{key}/files/{name}", "stadia.web.photo_routes:download"),
+    ("GET", "/api/photos/{key}/share", "stadia.web.photo_routes:share"),
     ("POST", "/api/videos", "stadia.web.video_routes:add_video"),
     ("GET", "/api/videos/{key}", "stadia.web.video_routes:show_video"),
+    ("GET", "/api/videos/{key}/preview.jpg", "stadia.web.video_routes:preview"),
     ("POST", "/api/videos/{key}/cancel", "stadia.web.video_routes:cancel"),
     ("GET", "/api/videos/{key}/path", "stadia.web.video_routes:show_path"),
     ("GET", "/api/videos/{key}/cloud.bin", "stadia.web.video_routes:show_video_cloud"),
@@ -74,6 +80,8 @@ ROUTES = (
     ("GET", "/api/runs/{name}", "stadia.web.run_routes:show_run"),
     ("GET", "/api/runs/{name}/report", "stadia.web.run_routes:show_report"),
     ("GET", "/api/runs/{name}/images/{image}", "stadia.web.run_routes:show_run_image"),
+    ("GET", "/api/runs/{name}/small.jpg", "stadia.web.run_routes:show_small_image"),
+    ("POST", "/api/runs/{name}/delete", "stadia.web.run_routes:delete_run"),
     ("POST", "/api/runs/{name}/stop", "stadia.web.run_routes:stop"),
     ("POST", "/api/runs/{name}/resume", "stadia.web.run_routes:resume"),
     ("GET", "/api/data", "stadia.web.run_routes:show_data"),
@@ -165,6 +173,14 @@ def limit_arenas() -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
+def find_own_address() -> str:
+    """Return the address by which other machines reach this one; 127.0.0.1 without a network. Sends nothing."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        return str(probe.getsockname()[0])
+    return "127.0.0.1"
+
+
 def serve(app: Starlette, host: str, port: int, started: Callable[[str], None]) -> None:
     """Serve an application until it is interrupted.
 
@@ -180,7 +196,8 @@ def serve(app: Starlette, host: str, port: int, started: Callable[[str], None]) 
     except OSError as error:
         found = f"{host}:{port}, which cannot be opened ({error.strerror})"
         raise ConfigError("--port", found=found, expected="a free port", fix="pass another --port") from error
-    shown = "127.0.0.1" if host in ("", "0.0.0.0") else f"[{host}]" if ":" in host else host
+    name = find_own_address() if host in ("", "0.0.0.0", "::") else host
+    shown = f"[{name}]" if ":" in name else name
     started(f"http://{shown}:{listener.getsockname()[1]}/")
     settings = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2, lifespan="on"

@@ -1,4 +1,4 @@
-"""Keep the pictures, predictions and video of each browser, in memory of a bounded size."""
+"""Keep the pictures and videos of each browser, in memory of a bounded size."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from stadia.core.errors import ConfigError
 
-MAX_SESSIONS, MAX_KEPT = 16, 4
-"""Sessions, and pictures and predictions of each: together at most a gigabyte. Empty ones go first, then the oldest."""
+MAX_SESSIONS, MAX_PHOTOS, MAX_VIDEOS = 16, 6, 3
+"""Sessions, and pictures and videos of each: together at most a gigabyte. Empty ones go first, then the oldest."""
 
 
 @dataclass
@@ -20,31 +20,31 @@ class Session:
     key: str
     csrf: str
     photos: OrderedDict[str, Any] = field(default_factory=OrderedDict)
-    predictions: OrderedDict[str, Any] = field(default_factory=OrderedDict)
-    videos: dict[str, Any] = field(default_factory=dict)
+    videos: OrderedDict[str, Any] = field(default_factory=OrderedDict)
 
     @property
     def is_empty(self) -> bool:
         """Return whether it keeps nothing."""
-        return not (self.photos or self.predictions or self.videos)
+        return not (self.photos or self.videos)
 
-    def keep(self, items: OrderedDict[str, Any], item: Any) -> str:
-        """Keep a picture or a prediction under a new key, and drop the oldest of too many; return the key."""
+    def keep_photo(self, photo: Any) -> str:
+        """Keep a picture under a new key, and drop the oldest of too many; return the key."""
         key = secrets.token_urlsafe(9)
-        items[key] = item
-        while len(items) > MAX_KEPT:
-            items.popitem(last=False)
+        self.photos[key] = photo
+        while len(self.photos) > MAX_PHOTOS:
+            self.photos.popitem(last=False)
         return key
 
     def keep_video(self, job: Any) -> str:
-        """Keep a video in place of the one before, whose files go; return its key."""
-        self.close()
+        """Keep a video under a new key, and remove the oldest of too many with its files; return the key."""
         key = secrets.token_urlsafe(9)
         self.videos[key] = job
+        while len(self.videos) > MAX_VIDEOS:
+            self.videos.popitem(last=False)[1].close()
         return key
 
     def close(self) -> None:
-        """Cancel the video, and remove its files."""
+        """Cancel the videos, and remove their files."""
         for job in self.videos.values():
             job.close()
         self.videos.clear()
@@ -54,8 +54,8 @@ def find_kept(items: dict[str, Any], key: str, what: str) -> Any:
     """Return what a session keeps under a key. Raises ConfigError if it is gone."""
     item = items.get(key)
     if item is None:
-        expected = f"one of the last {MAX_KEPT} of this page"
-        raise ConfigError(what, found="nothing under this name", expected=expected, fix="upload the file again")
+        found, expected = "nothing at this address", "one of your last ones"
+        raise ConfigError(what, found=found, expected=expected, fix="choose the file again")
     return item
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,16 +15,65 @@ from numpy.typing import NDArray
 
 from stadia.files.image_io import read_image
 from stadia.files.input_files import read_bytes
+from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
 from stadia.predict.describe import describe_receipt, verdict_lines
-from stadia.predict.outputs import PATH_DRAWING, VIDEO
+from stadia.predict.outputs import CLOUD, PATH_DRAWING, VIDEO
+from stadia.report.report_images import PointCloudFigure, encode_jpeg
 from stadia.report.report_page import ResultPage, fit_cloud_size, make_point_cloud
 from stadia.web.photo import FOV_SOURCES, PhotoCamera, PhotoPrediction, choose_points, color_prediction, describe_bar
-from stadia.web.video import MAX_SHARED_BYTES, VideoJob
+from stadia.web.video import MAX_SHARED_BYTES, VideoJob, find_centers, read_cloud, read_poses
+
+MAX_SHARED_POINTS, MAX_SHARED_CAMERAS = 120_000, 40
+"""Of the 3D view in a page of a video."""
+
+PATH_COLOR = (240, 228, 66)
 
 NO_LICENCE = "none recorded"
 _SCALE_OF_NETWORK = "the network's training"
 
 Pixel = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class SceneCamera:
+    """A camera in the world: K (3, 3) of an image of a size, T_world_camera (4, 4)."""
+
+    K: NDArray[np.float64]
+    height: float
+    width: float
+    T_world_camera: NDArray[np.float64]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `frustumOf` of the page's script takes."""
+        fov_deg = math.degrees(2 * math.atan(0.5 * self.width / self.K[0, 0]))
+        return {"fov_deg": fov_deg, "aspect": self.width / self.height, "T": self.T_world_camera[:3].tolist()}
+
+
+def pack_scene(
+    points: NDArray[np.float32],
+    colors: NDArray[np.uint8],
+    unit: str,
+    *,
+    lines: Sequence[tuple[NDArray[np.float64], tuple[int, int, int]]],
+    cameras: Sequence[SceneCamera],
+    frames: Sequence[tuple[str, int, NDArray[np.uint8] | None]] = (),
+) -> PointCloudFigure:
+    """Return points (N, 3) with colors (N, 3), lines with their colors, and cameras for a page.
+
+    frames: name, number of points and image (H, W, 3) RGB of each camera, for a timeline, in the order of the points.
+    """
+    view = {
+        "count": len(points),
+        "lines": [{"points": path.tolist(), "color": color} for path, color in lines],
+        "cameras": [camera.to_json() for camera in cameras],
+        "frames": [
+            {"name": name, "count": count, "image": "" if image is None else encode_jpeg(image[..., ::-1], 320).uri}
+            for name, count, image in frames
+        ],
+    }
+    data = points.astype("<f4").tobytes() + colors.tobytes()
+    packed = base64.b64encode(data).decode()
+    return PointCloudFigure(name="scene", frame="", unit=unit, points=packed, view=json.dumps(view))
 
 
 def describe_photo(prediction: PhotoPrediction, points: Sequence[Pixel] = ()) -> ResultPage:
@@ -83,12 +137,25 @@ def describe_video(job: VideoJob) -> ResultPage:
         images=images,
         video=read_bytes(job.predictions / VIDEO, expected="a video", max_bytes=MAX_SHARED_BYTES),
         verdict=about["verdict"],
-        lines=[line.strip() for line in about["lines"]],
+        lines=[about["path_text"], *(line.strip() for line in about["lines"])],
         trust=about["trust"],
+        cloud=_pack_video(job) if (job.predictions / CLOUD).is_file() else None,
         depth_scale=about["depth_scale"],
         scale_from=_SCALE_OF_NETWORK,
         facts=facts,
     )
+
+
+def _pack_video(job: VideoJob) -> PointCloudFigure:
+    points, colors = read_cloud(job.predictions / CLOUD)
+    every, poses = max(len(points) // MAX_SHARED_POINTS, 1), list(read_poses(job.predictions).values())
+    shown = poses[:: max(len(poses) // MAX_SHARED_CAMERAS, 1)]
+    height, width = 1, job.about["aspect"]
+    K = centered_K(focal_px_from_fov(job.about["fov_deg"], width), height, width)
+    unit = "m" if job.about["depth_scale"] == "metres" else "units of depth"
+    cameras = [SceneCamera(K, height, width, T) for T in shown]
+    lines = [(find_centers(poses), PATH_COLOR)]
+    return pack_scene(points[::every], colors[::every], unit, lines=lines, cameras=cameras)
 
 
 def draw_points(image: NDArray[np.uint8], points: Sequence[Pixel]) -> NDArray[np.uint8]:

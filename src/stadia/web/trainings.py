@@ -85,14 +85,25 @@ def _read_comment(name: str) -> str:
     return " ".join(line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line[:1] == "#", lines))
 
 
-def make_training_command(data: Path, preset: str, minutes: float, runs: Path) -> list[str]:
+def name_camera(fov_deg: float | None) -> list[str]:
+    """Return the words of a command that give the field of view.
+
+    Examples:
+        >>> name_camera(69.0), name_camera(None)
+        (['data.camera.horizontal_fov_deg=69'], [])
+    """
+    return [] if fov_deg is None else [f"data.camera.horizontal_fov_deg={fov_deg:g}"]
+
+
+def make_training_command(data: Path, preset: str, minutes: float, runs: Path, fov_deg: float | None) -> list[str]:
     """Return the words of `stadia train`.
 
     Examples:
-        >>> make_training_command(Path("drive.mp4"), "auto", 20, Path("runs"))
+        >>> make_training_command(Path("drive.mp4"), "auto", 20, Path("runs"), None)
         ['train', 'selfsup', 'drive.mp4', '--preset', 'auto', '--minutes', '20', '--out', 'runs']
     """
-    return ["train", RECIPE, str(data), "--preset", preset, "--minutes", f"{minutes:g}", "--out", str(runs)]
+    how = ["--preset", preset, "--minutes", f"{minutes:g}", "--out", str(runs)]
+    return ["train", RECIPE, str(data), *how, *name_camera(fov_deg)]
 
 
 class TrainingStarter:
@@ -103,7 +114,7 @@ class TrainingStarter:
         self._training: TrainingProcess | None = None
         self._lock = threading.Lock()
 
-    def start(self, data: Path, preset: str, minutes: float, runs: Path) -> None:
+    def start(self, data: Path, preset: str, minutes: float, runs: Path, fov_deg: float | None = None) -> None:
         """Start a training. Raises RunError if one runs, or if little memory is free."""
         with self._lock:
             if self._training is not None and self._training.code is None:
@@ -114,7 +125,7 @@ class TrainingStarter:
                 raise RunError("training", found=found, expected=expected, fix="end other programs")
             if self._training is not None:
                 self._training.forget()
-            words = make_training_command(data, preset, minutes, runs)
+            words = make_training_command(data, preset, minutes, runs, fov_deg)
             self.command = shlex.join(["stadia", *words])
             self._training = TrainingProcess([*self.stadia, *words])
 
@@ -186,7 +197,6 @@ def resume_training(run: Path) -> None:
         while training.code is None and time.monotonic() < deadline and not is_locked(run):
             time.sleep(0.1)
         if training.code not in (None, 0):
-            fix = f"run it in a terminal: stadia train --resume {run.name}"
-            raise RunError(run.name, found=training.read_error(), expected="a training", fix=fix)
+            raise RunError(run.name, found=training.read_error(), expected="a training")
     finally:
         training.forget()

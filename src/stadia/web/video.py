@@ -1,9 +1,11 @@
-"""Predict the frames of an uploaded video into a folder of its session: depth, path, points, a video."""
+"""Map and predict the frames of an uploaded video in a folder of its session: depth, path, points, a video."""
 
 from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +17,19 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, StadiaError
 from stadia.datasets.image_files import read_rgb
 from stadia.datasets.video.frame_selection import FrameSelector
+from stadia.datasets.video.video_map import find_map
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.point_clouds import encode_glb
+from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.files.input_files import read_bytes
 from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network
 from stadia.predict.outputs import CLOUD, DEPTH_COLOR, PATH_DRAWING, VIDEO
-from stadia.web.photo import PhotoCamera
+from stadia.web.forms import describe_error, drop_commands
+from stadia.web.photo import FOV_SOURCES, PhotoCamera, fov_deg_from_focal
+from stadia.web.trainings import STADIA, name_camera, read_last_line
 
 log = logging.getLogger(__name__)
 
@@ -67,15 +73,19 @@ class VideoJob:
     """One video of a session.
 
     folder: for its frames and predictions.
-    state: "decoding", "predicting", "done", "failed" or "cancelled".
-    done, total: frames.  error: one line.
+    state: "waiting", "decoding", "mapping", "predicting", "done", "failed" or "cancelled".
+    done, total: of what is counted since `began`.  error: one line.
+    preview: depth of the first frame in colors, JPEG.  process: that maps, or None.
     """
 
     folder: Path
-    state: str = "decoding"
+    state: str = "waiting"
     done: int = 0
     total: int = 0
+    began: float = 0.0
     error: str = ""
+    preview: bytes = b""
+    process: subprocess.Popen[bytes] | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -92,6 +102,8 @@ class VideoJob:
         """Cancel it, and remove its files."""
         if self.state not in ("done", "failed"):
             self.state = "cancelled"
+        if self.process is not None:
+            self.process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def fail(self, error: str) -> None:
@@ -100,12 +112,24 @@ class VideoJob:
         self.state, self.error = "failed", error
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterator[T]:
-        """Count the frames, and stop if the job is cancelled; a `TrackProgress`."""
+        """Count the items, and stop if the job is cancelled; a `TrackProgress`."""
+        self.done, self.total, self.began = 0, count or 0, time.monotonic()
         for item in items:
-            if self.state == "cancelled":
-                raise CancelledError
-            self.done += 1
+            self.go_on(self.state)
             yield item
+            self.done += 1
+
+    def go_on(self, state: str) -> None:
+        """Enter a state. Raises CancelledError if the job was cancelled."""
+        if self.state == "cancelled":
+            raise CancelledError
+        self.state = state
+
+    def describe(self) -> dict[str, Any]:
+        """Return its progress, and its result once it is done, as JSON."""
+        elapsed_s = time.monotonic() - self.began if self.total else 0.0
+        progress = {"state": self.state, "done": self.done, "total": self.total, "elapsed_s": elapsed_s}
+        return {**progress, "error": self.error, "has_preview": bool(self.preview), **self.about}
 
 
 @dataclass(frozen=True)
@@ -125,39 +149,72 @@ class UploadedFrames:
             yield Frame(f"{number:06d}", image, K, number / self.rate_hz, 1, chooser.keep(image, number))
 
 
+def map_frames(job: VideoJob, camera: PhotoCamera) -> tuple[PhotoCamera, str]:
+    """Map the frames of a job; return its camera, or the given one, and a sentence about the map.
+
+    The map gives the path if it is usable, and the camera if the video shows it. A process of its own finds it:
+    pycolmap changes how the process ends. Raises CancelledError.
+    """
+    job.go_on("mapping")
+    words = [*STADIA, "map", str(job.frames), *name_camera(None if camera.is_assumed else camera.fov_deg)]
+    job.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, errors = job.process.communicate()
+    job.go_on("mapping")
+    if job.process.returncode:
+        why = "; ".join(drop_commands([read_last_line(errors)]))
+        return camera, f"This video has no map, so the path uses predicted depth ({why.removesuffix('.')})."
+    stored = find_map(job.frames)
+    if stored is None or not stored.is_usable:
+        return camera, "The map of this video is unusable, so the path uses predicted depth."
+    if camera.is_assumed and stored.camera.is_determined:
+        camera = PhotoCamera(fov_deg_from_focal(stored.camera.relative_focal), "map")
+    placed = int(np.isfinite(stored.poses).all((1, 2)).sum())
+    grade = "" if stored.verdict is None else f" and is {stored.verdict.grade}"
+    return camera, f"The path is of a map of the video, which places {placed} of {len(stored.names)} frames{grade}."
+
+
 def predict_video(job: VideoJob, network: Network, camera: PhotoCamera, rate_hz: float, count: int) -> None:
-    """Predict `count` decoded frames of a job into its folder; set its state, and what the page shows.
+    """Map and predict `count` decoded frames of a job into its folder; set its state, and what the page shows.
 
     Raises CancelledError if the job is cancelled meanwhile, and errors of predicting.
     """
-    job.state, job.total = "predicting", count
+    camera, path_text = map_frames(job, camera)
+    job.go_on("predicting")
     height, width = read_rgb(job.frames / "000000.jpg").shape[:2]
     frames = UploadedFrames(job.frames, camera, rate_hz, count)
     session = network.open_input(camera.make_input("video", frames, count, rate_hz, height, width))
+    session.source = job.frames  # next to which the map is
     written = session.write(job.predictions, job.track, record_verdict=False)
+    record = written.predictions.record
+    if session.map_problem:
+        path_text = f"The map of the video is not used: {session.map_problem}. The path uses predicted depth."
+    if record is not None and 1 < len(record.path) < count and session.mapped is None:
+        path_text += f" It ends after {len(record.path)} of {count} frames: the next motion is unknown."
+    files = [name for name in VIDEO_DOWNLOADS if (job.predictions / name).is_file()]
     job.about = {
         "verdict": written.checks["verdict"],
-        "lines": list(prediction_lines(Path("video"), written.predictions)),
+        "lines": drop_commands(prediction_lines(Path("video"), written.predictions)),
         "trust": trust_line(written.predictions),
+        "path_text": path_text,
         "frames": sorted(path.stem for path in (job.predictions / DEPTH_COLOR).iterdir()),
         "rate_hz": rate_hz,
+        "aspect": width / height,
         "depth_scale": str(written.predictions.depth_scale),
         "network": network.loaded.label,
         "licence": network.licence,
         "fov_deg": round(camera.fov_deg, 1),
         "fov_source": camera.source,
-        "files": [name for name in VIDEO_DOWNLOADS if (job.predictions / name).is_file()],
+        "fov_from": FOV_SOURCES[camera.source],
+        "files": [*files, CLOUD_GLB] if CLOUD in files else files,
         "not_shared": explain_not_shared(job.predictions / VIDEO),
     }
-    if CLOUD in job.about["files"]:
-        job.about["files"].append(CLOUD_GLB)
     job.state = "done"
 
 
 def explain_error(error: Exception, job: VideoJob) -> str:
     """Return one line of an error for the user, without folders of the server."""
     if isinstance(error, StadiaError):
-        return str(error).replace(str(job.folder), "video")
+        return describe_error(error)
     if isinstance(error, OSError):
         return "The server has no space for this video."
     log.error("prediction of a video failed", exc_info=error)
@@ -182,13 +239,20 @@ def read_cloud(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     return np.ascontiguousarray(vertices["position"]), np.ascontiguousarray(vertices["color"])
 
 
-def read_path(folder: Path) -> NDArray[np.float64]:
-    """Return the centers of the camera (N, 3) of a prediction; empty without a path."""
-    if not (folder / TRAJECTORY).is_file():
-        return np.zeros((0, 3))
-    return np.asarray(read_kitti_trajectory(folder / TRAJECTORY).T_world_camera[:, :3, 3], np.float64)
+def read_poses(folder: Path) -> dict[str, NDArray[np.float64]]:
+    """Return T_world_camera (4, 4) of predicted frames, by name; none without a path."""
+    record = Predictions.open(folder).record
+    if record is None or not (folder / TRAJECTORY).is_file():
+        return {}
+    poses = read_kitti_trajectory(folder / TRAJECTORY).T_world_camera
+    return {name: np.asarray(T, np.float64) for name, T in zip(record.path, poses, strict=False)}
+
+
+def find_centers(poses: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the centers of cameras (N, 3)."""
+    return np.array([T[:3, 3] for T in poses]).reshape(-1, 3)
 
 
 def encode_video_glb(folder: Path) -> bytes:
     """Return points and path of a prediction as binary glTF."""
-    return encode_glb(*read_cloud(folder / CLOUD), read_path(folder))
+    return encode_glb(*read_cloud(folder / CLOUD), find_centers(read_poses(folder).values()))

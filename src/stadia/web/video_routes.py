@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -18,10 +21,11 @@ from stadia.process.cpu_settings import return_freed_memory
 from stadia.report.report_page import render_result
 from stadia.web import share_page
 from stadia.web.app_state import AppState, get_state, run_in_turn
-from stadia.web.decoding import decode_video
+from stadia.web.decoding import DecodedPhoto, decode_video
 from stadia.web.forms import UPLOAD, parse_form, read_query, receive_upload, send_page
 from stadia.web.guards import require_session
-from stadia.web.photo import choose_camera
+from stadia.web.photo import choose_camera, color_prediction
+from stadia.web.photo_routes import PredictForm, predict_decoded
 from stadia.web.sessions import find_kept
 from stadia.web.video import (
     CLOUD_GLB,
@@ -34,16 +38,18 @@ from stadia.web.video import (
     explain_error,
     predict_video,
     read_cloud,
-    read_path,
+    read_poses,
 )
+
+MAX_SHOWN_POINTS = 300_000
 
 
 class VideoForm(StrictModel):
-    """How a video is predicted: the network's place in the list, the field of view, and each n-th frame."""
+    """How a video is predicted: the network's place in the list, field of view, each n-th frame (None: spread)."""
 
     network: Annotated[int, Field(ge=0)] = 0
     fov_deg: float | None = None
-    every: Annotated[int, Field(ge=1, le=1000)] = 1
+    every: Annotated[int, Field(ge=1, le=1000)] | None = None
 
 
 async def add_video(request: Request) -> Response:
@@ -67,8 +73,7 @@ async def add_video(request: Request) -> Response:
 def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None:
     """Decode an uploaded video, and predict it."""
     try:
-        if job.state == "cancelled":
-            return
+        job.go_on("decoding")
         job.frames.mkdir()
         decoded = decode_video(
             path,
@@ -77,18 +82,18 @@ def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None
             max_frames=MAX_VIDEO_FRAMES,
             max_side=MAX_VIDEO_SIDE,
             is_cancelled=lambda: job.state == "cancelled",
+            on_first=lambda image: show_preview(state, job, image, form),
         )
         path.unlink(missing_ok=True)
-        if job.state == "cancelled":
-            return
-        if not decoded.frames:
+        job.go_on(job.state)
+        if not decoded.count:
             raise DataError(UPLOAD, found="no frame", expected="a video", fix="save it again")
-        network, count = state.shelf.find(form.network), decoded.frames
+        network = state.shelf.find(form.network)
         focal = network.loaded.checkpoint.buffer("focal")
         camera = choose_camera(form.fov_deg, decoded.fov_deg, focal, *decoded.size)
-        predict_video(job, network, camera, (decoded.rate_hz or DEFAULT_RATE_HZ) / form.every, count)
+        predict_video(job, network, camera, (decoded.rate_hz or DEFAULT_RATE_HZ) / decoded.every, decoded.count)
         if decoded.has_more:
-            job.about["lines"].insert(0, f"note: only the first {count} frames: use each n-th frame to see more")
+            job.about["lines"].insert(0, f"note: only the first {decoded.count} frames: take each n-th to see more")
     except Exception as error:  # the page must not wait forever
         if job.state != "cancelled":
             job.fail(explain_error(error, job))
@@ -98,11 +103,21 @@ def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None
         return_freed_memory()  # the frames of the verdict, the encoder of the video
 
 
+def show_preview(state: AppState, job: VideoJob, image: NDArray[np.uint8], form: VideoForm) -> None:
+    """Predict the first frame of a video before the others are decoded."""
+    decoded = DecodedPhoto(image, image.shape[:2], None)
+    prediction = predict_decoded(state, decoded, PredictForm(network=form.network, fov_deg=form.fov_deg))
+    job.preview = cv2.imencode(".jpg", color_prediction(prediction)[..., ::-1])[1].tobytes()
+
+
 async def show_video(request: Request) -> Response:
     """Return the progress of a video, and its result."""
-    job = _find(request)
-    about: dict[str, Any] = {"state": job.state, "done": job.done, "total": job.total, "error": job.error}
-    return JSONResponse({**about, **job.about})
+    return JSONResponse(_find(request).describe())
+
+
+async def preview(request: Request) -> Response:
+    """Return the depth of the first frame in colors."""
+    return Response(_find(request).preview, media_type="image/jpeg")
 
 
 async def cancel(request: Request) -> Response:
@@ -125,17 +140,18 @@ async def show_frame(request: Request) -> Response:
 
 
 async def show_video_cloud(request: Request) -> Response:
-    """Return points and colors, as `photo_routes.show_cloud`."""
+    """Return at most MAX_SHOWN_POINTS points and colors, as `photo_routes.show_cloud`."""
     job = _find_done(request)
     points, colors = await run_in_threadpool(read_cloud, _find_file(job, CLOUD))
+    every = -(-len(points) // MAX_SHOWN_POINTS)
+    points, colors = np.ascontiguousarray(points[::every]), np.ascontiguousarray(colors[::every])
     return Response(points.tobytes() + colors.tobytes(), media_type="application/octet-stream")
 
 
 async def show_path(request: Request) -> Response:
-    """Return the centers of the camera."""
-    job = _find_done(request)
-    path = await run_in_threadpool(read_path, job.predictions)
-    return JSONResponse({"path": path.tolist()})
+    """Return name and T_world_camera (3, 4) of the frames on the path."""
+    poses = await run_in_threadpool(read_poses, _find_done(request).predictions)
+    return JSONResponse({"path": [[name, T[:3].tolist()] for name, T in poses.items()]})
 
 
 async def download_video(request: Request) -> Response:

@@ -3,8 +3,9 @@
 
 const MAX_DRAW_MS = 22, MEASURED_FRAMES = 4, MIN_POINTS = 20000, REST_MS = 250; // a browser needs the rest of 33 ms
 const BACKGROUND = [20, 21, 23], MAX_PIXEL_RATIO = 2, FOCAL = 1.3; // focal length in heights of the canvas
-const COVER = { moving: 1, resting: 3 }, LARGEST_PX = 6, LINE_PX = 2, LINE_POINTS = 20000, WIDE = 1.6; // squares of points cover the canvas so many times
+const COVER = { moving: 1, resting: 3 }, LARGEST_PX = 6, LINE_PX = 2, LINE_POINTS = 20000, FRUSTUM_POINTS = 3000, WIDE = 1.6; // squares of points cover the canvas so many times
 const AXES = [["x right", [1, 0, 0], [230, 159, 0]], ["y down", [0, 1, 0], [0, 158, 115]], ["z forward", [0, 0, 1], [86, 180, 233]]];
+const CAMERA = [255, 255, 255];
 export const AXES_TEXT = "Axes: x right (orange), y down (green), z forward (blue)";
 
 // Rows of the rotation from the world, x right, y down, z forward, into the eye.
@@ -42,9 +43,17 @@ export function drawPoints({ width, height, pixels, depths }, [[x0, x1, x2, x3],
   }
 }
 
+// The line of a camera's frustum: fov_deg from left to right, aspect, T (rows of T_world_camera), depth of its image.
+export function frustumOf({ fov_deg, aspect, T = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]], color = CAMERA }, depth) {
+  const x = depth * Math.tan((fov_deg * Math.PI) / 360), y = x / aspect;
+  const corners = [[-x, -y], [x, -y], [x, y], [-x, y]].map(([across, down]) => T.map((row) => row[0] * across + row[1] * down + row[2] * depth + row[3]));
+  const center = T.map((row) => row[3]), [a, b, c, d] = corners;
+  return { points: [center, a, b, center, c, d, center, b, c, d, a], color, count: FRUSTUM_POINTS };
+}
+
 // Points of a line through given ones, as one cloud.
-function makeLine({ points, color }) {
-  const each = Math.ceil(LINE_POINTS / (points.length - 1)), positions = [];
+function makeLine({ points, color, count = LINE_POINTS }) {
+  const each = Math.ceil(count / (points.length - 1)), positions = [];
   for (let i = 1; i < points.length; i++) {
     for (let k = 0; k < each; k++) for (let axis = 0; axis < 3; axis++) positions.push(points[i - 1][axis] + ((points[i][axis] - points[i - 1][axis]) * k) / each);
   }
@@ -54,7 +63,7 @@ function makeLine({ points, color }) {
 export class CloudView {
   // describe: called with what is drawn.
   constructor(canvas, describe) {
-    Object.assign(this, { canvas, describe, times: [], step: 1, lines: [], pointers: new Map() });
+    Object.assign(this, { canvas, describe, times: [], step: 1, lines: [], cameras: [], pointers: new Map() });
     this.context = canvas.getContext("2d", { alpha: false });
     canvas.addEventListener("keydown", (event) => this.press(event));
     canvas.addEventListener("wheel", (event) => {
@@ -68,8 +77,9 @@ export class CloudView {
     new ResizeObserver(() => this.request()).observe(canvas);
   }
 
-  // positions: float32 (3 N); colors: uint8 (3 N); unit: of a length; lines: [{ points: [[x, y, z], ...], color: [r, g, b] }].
-  show(positions, colors, unit, lines = []) {
+  // positions: float32 (3 N); colors: uint8 (3 N); unit: of a length; lines: [{ points: [[x, y, z], ...], color: [r, g, b] }];
+  // cameras: as `frustumOf`; keepsView: the view stays.
+  show(positions, colors, unit, { lines = [], cameras = [], keepsView = false } = {}) {
     Object.assign(this, { positions, packed: packColors(colors), count: positions.length / 3, unit, times: [], step: 1 });
     const depths = [];
     for (let i = 0; i < this.count; i += Math.max(Math.floor(this.count / 1000), 1)) depths.push(positions[3 * i + 2]);
@@ -77,7 +87,13 @@ export class CloudView {
     this.middle = depths[Math.floor(depths.length / 2)] || 1;
     const axes = AXES.map(([, to, color]) => ({ points: [[0, 0, 0], to.map((step) => (step * this.middle) / 5)], color }));
     this.lines = [...axes, ...lines].filter(({ points }) => points.length > 1).map(makeLine);
-    this.reset();
+    this.showCameras(cameras);
+    if (!keepsView || !this.view) this.reset();
+  }
+
+  showCameras(cameras) {
+    this.cameras = cameras.map((camera) => makeLine(frustumOf(camera, this.middle / (cameras.length > 1 ? 12 : 5))));
+    this.request();
   }
 
   // From behind the camera, to its left and above.
@@ -155,7 +171,7 @@ export class CloudView {
     this.raster.depths.fill(Infinity);
     const size = Math.sqrt((COVER[isMoving ? "moving" : "resting"] * width * height) / Math.max(drawn, 1)), projection = projectionOf(this.view, height);
     drawPoints(this.raster, projection, this.positions, this.packed, Math.round(Math.min(Math.max(size, 1), LARGEST_PX * ratio)), step, near);
-    for (const { positions, packed } of this.lines) drawPoints(this.raster, projection, positions, packed, Math.round(LINE_PX * ratio), 1, near);
+    for (const { positions, packed } of [...this.lines, ...this.cameras]) drawPoints(this.raster, projection, positions, packed, Math.round(LINE_PX * ratio), 1, near);
     context.putImageData(this.image, 0, 0);
     canvas.dataset.drawn = drawn;
     if (isMoving) this.measure(performance.now() - begun);

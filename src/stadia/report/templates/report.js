@@ -13,8 +13,9 @@ for (const sheets of document.querySelectorAll(".sheets")) {
   show();
 }
 
-// Depth in 16 bits, then RGB: positions (3 N) and colors (3 N) of the pixels with depth.
+// Positions (3 N) and colors (3 N): as they are where the view has a count; else depth in 16 bits and RGB of pixels.
 export function pointsOf(bytes, view) {
+  if ("count" in view) return [new Float32Array(bytes.buffer, 0, 3 * view.count), bytes.subarray(12 * view.count)];
   const count = view.columns * view.rows, positions = new Float32Array(3 * count), colors = new Uint8Array(3 * count);
   let kept = 0;
   for (let i = 0; i < count; i++) {
@@ -27,11 +28,36 @@ export function pointsOf(bytes, view) {
   return [positions.slice(0, 3 * kept), colors.slice(0, 3 * kept)];
 }
 
+// A slider over the frames of a scene: points and image of one, or the points of all.
+function addTimeline(figure, frames, show) {
+  const add = (name, about) => Object.assign(document.createElement(name), about);
+  const slider = add("input", { type: "range", max: frames.length - 1, value: 0, ariaLabel: "Frame" }), all = add("input", { type: "checkbox", checked: frames.length === 1, id: "all" });
+  const label = add("label", { htmlFor: "all", textContent: " points of all frames" }), name = add("p", {}), image = add("img", { alt: "Image of the frame" });
+  const draw = () => {
+    const frame = frames[Number(slider.value)];
+    name.textContent = frame.name;
+    image.hidden = !frame.image;
+    if (frame.image) image.src = frame.image;
+    show(Number(slider.value), all.checked);
+  };
+  for (const input of [slider, all]) input.addEventListener("input", draw);
+  figure.append(slider, all, label, name, image);
+  draw();
+}
+
 for (const figure of document.querySelectorAll("figure.cloud")) {
   const canvas = figure.querySelector("canvas"), about = figure.querySelector(".how");
   try {
     const bytes = Uint8Array.from(atob(canvas.dataset.points), (letter) => letter.charCodeAt(0));
-    new CloudView(canvas, (text) => { about.textContent = text; }).show(...pointsOf(bytes, JSON.parse(canvas.dataset.view)), canvas.dataset.unit);
+    const view = JSON.parse(canvas.dataset.view), [positions, colors] = pointsOf(bytes, view), { lines, cameras, frames } = view;
+    const cloud = new CloudView(canvas, (text) => { about.textContent = text; });
+    cloud.show(positions, colors, canvas.dataset.unit, { lines, cameras });
+    const ends = (frames ?? []).reduce((sums, frame) => [...sums, sums.at(-1) + frame.count], [0]);
+    if (ends.length > 1) addTimeline(figure, frames, (number, isAll) => {
+      const [first, end] = isAll || ends[number] === ends[number + 1] ? [0, ends.at(-1)] : [ends[number], ends[number + 1]];
+      const shown = cameras.map((camera, at) => (at === number ? { ...camera, color: [255, 110, 64] } : camera));
+      cloud.show(positions.subarray(3 * first, 3 * end), colors.subarray(3 * first, 3 * end), canvas.dataset.unit, { lines, cameras: shown, keepsView: true });
+    });
   } catch (error) {
     canvas.hidden = true;
     about.textContent = error.message;

@@ -11,9 +11,9 @@ export async function openSession() {
 
 async function checked(response) {
   if (response.ok) return response;
-  let text = `the server replied ${response.status}`;
-  try { text = (await response.json()).error || text; } catch { /* no JSON */ }
-  throw new Error(text);
+  let about = {};
+  try { about = await response.json(); } catch { /* no JSON */ }
+  throw Object.assign(new Error(about.error || `The server replied ${response.status}.`), { about });
 }
 
 export async function get(path, signal) {
@@ -27,17 +27,42 @@ export async function post(path, body, signal) {
 }
 
 export const byId = (id) => document.getElementById(id);
+export const make = (name, properties) => Object.assign(document.createElement(name), properties);
+
+export function openDetails(id) {
+  byId(id).open = true;
+  byId(id).scrollIntoView({ block: "nearest" });
+}
 
 export function showError(error) {
   const place = byId("error");
   if (error && error.name === "AbortError") error = null;
   const isGone = error instanceof TypeError; // of fetch: no connection
-  place.textContent = error ? (isGone ? "The server does not reply. Is `stadia app` still running?" : error.message) : "";
+  place.textContent = error ? (isGone ? "The server does not reply. Is it still running?" : error.message) : "";
   place.hidden = !error;
 }
 
 export function listItems(list, texts) {
-  list.replaceChildren(...texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  list.replaceChildren(...texts.map((textContent) => make("li", { textContent })));
+}
+
+// Links to download files.
+export function listFiles(id, names, base) {
+  byId(id).replaceChildren(...names.map((name) => {
+    const item = make("li");
+    item.append(make("a", { href: `${base}/${name}`, textContent: name, download: `stadia-${name}` }));
+    return item;
+  }));
+}
+
+// A bar of colors from near to far, with labels at shares of its length.
+export function showBar(id, ticks, { colors, labels }) {
+  byId(id).style.background = `linear-gradient(to right, ${colors.join(", ")})`;
+  byId(ticks).replaceChildren(...labels.map(([share, textContent]) => {
+    const tick = make("span", { textContent, className: share <= 0.04 ? "first" : share >= 0.96 ? "last" : "" });
+    tick.style.left = `${100 * share}%`;
+    return tick;
+  }));
 }
 
 // Bytes of a cloud: positions float32 (3 N), then colors uint8 (3 N).
@@ -52,12 +77,12 @@ export function showVerdict(card, verdict) {
   card.querySelector(".word").textContent = verdict;
 }
 
-// Lines of a verdict; what was not checked is folded.
+// Lines of a verdict; what was not checked is folded, by its reason.
 export function listVerdict(id, lines) {
   const shown = lines.map((line) => line.trim()).filter((line) => !line.startsWith("predictions: ")), skipped = shown.filter((line) => line.startsWith("not checked: "));
   listItems(byId(id), shown.filter((line) => !skipped.includes(line)));
-  const place = byId(`${id}-skipped`);
+  const place = byId(`${id}-skipped`), reasons = [...new Set(skipped.map((line) => line.split(": ").at(-1)))];
   place.hidden = !skipped.length;
-  place.querySelector("summary").textContent = `${skipped.length} not checked`;
-  listItems(place.querySelector("ul"), skipped.map((line) => line.replace("not checked: ", "")));
+  place.querySelector("summary").textContent = `${skipped.length} checks need more`;
+  listItems(place.querySelector("ul"), reasons);
 }

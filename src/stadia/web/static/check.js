@@ -11,16 +11,16 @@ function listSkipped(skipped) {
 }
 
 export function startCheck() {
-  byId("check").addEventListener("shown", async () => {
+  async function show() {
     try {
       const { names } = await (await get("/api/data")).json(), chosen = byId("check-name").value;
       byId("check-name").replaceChildren(...names.map((name) => new Option(name, name)));
       if (names.includes(chosen)) byId("check-name").value = chosen;
-      if (!names.length) byId("check-status").textContent = "No data. Start stadia app --data FOLDER.";
+      if (!names.length) byId("check-status").textContent = "There is no data in the folder of the app.";
     } catch (error) {
       showError(error);
     }
-  });
+  }
   byId("check-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const button = event.target.querySelector("button"), place = byId("check-command");
@@ -31,9 +31,10 @@ export function startCheck() {
     byId("check-status").textContent = "Checking, up to half a minute …";
     try {
       const fov = Number(byId("check-fov").value), form = { name: byId("check-name").value, ...(fov ? { fov_deg: fov } : {}) };
-      const { command, findings } = await post("/api/check", form);
+      const { command, findings, needs_camera } = await post("/api/check", form);
       const count = (severity) => findings.filter((finding) => finding.severity === severity).length;
-      byId("check-status").textContent = count("stop") || count("warn") ? `${count("stop")} to fix before training, ${count("warn")} to review` : "Nothing to fix.";
+      const unknown = needs_camera.length ? ` Not checked, because the field of view is unknown: ${needs_camera.join(", ")}. Enter it above, and check again.` : "";
+      byId("check-status").textContent = (count("stop") || count("warn") ? `${count("stop")} to fix before training, ${count("warn")} to review.` : unknown ? "Nothing found so far." : "Nothing to fix.") + unknown;
       const skipped = findings.filter((finding) => finding.code === "N01"), found = findings.filter((finding) => finding.code !== "N01");
       byId("check-findings").replaceChildren(...found.map(showFinding), ...listSkipped(skipped));
       place.hidden = false;
@@ -45,4 +46,5 @@ export function startCheck() {
     }
     button.disabled = false;
   });
+  return { show };
 }

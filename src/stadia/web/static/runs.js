@@ -1,6 +1,6 @@
 // The page of runs: the list, one run as it trains, two beside each other.
 
-import { byId, get, listItems, post, showError } from "./api.js";
+import { byId, get, listItems, make, post, showError } from "./api.js";
 import { drawCharts, showFinding, showSheet, showTile } from "./parts.js";
 
 const REFRESH_MS = 5000, SHOWN = 200;
@@ -46,8 +46,8 @@ export function startRuns() {
     showStartState(about);
   }
 
-  function showStartState({ state: name, command, error }) {
-    byId("start-state").textContent = { none: "", training: `${command}: its run appears below after the checks of the data.`, ended: "The last one has ended.", failed: error }[name] ?? "";
+  function showStartState({ state: name, error }) {
+    byId("start-state").textContent = { none: "", training: "It runs. It appears below after the checks of the data.", ended: "The last one has ended.", failed: error }[name] ?? "";
     byId("start-form").querySelector("button").disabled = name === "training";
   }
 
@@ -56,7 +56,7 @@ export function startRuns() {
     event.preventDefault();
     showError(null);
     try {
-      showStartState(await post("/api/trainings", { name: byId("start-data").value, preset: byId("start-preset").value, minutes: Number(byId("start-minutes").value) }));
+      showStartState(await post("/api/trainings", { name: byId("start-data").value, preset: byId("start-preset").value, minutes: Number(byId("start-minutes").value), fov_deg: Number(byId("start-fov").value) || null }));
     } catch (error) {
       showError(error);
     }
@@ -67,7 +67,7 @@ export function startRuns() {
     const found = state.rows.filter((row) => `${row.name} ${row.recipe} ${row.status} ${row.verdict}`.toLowerCase().includes(filter));
     byId("runs-rows").replaceChildren(...found.slice(0, state.shown).map(drawRow));
     byId("runs-more").hidden = found.length <= state.shown;
-    byId("runs-count").textContent = state.rows.length ? `${found.length} of ${state.rows.length} runs` : "No run yet: stadia train selfsup VIDEO --preset auto";
+    byId("runs-count").textContent = state.rows.length ? `${found.length} of ${state.rows.length} runs` : "There is no run yet. Start a training below.";
     byId("runs-compare").disabled = state.chosen.size !== 2;
   }
 
@@ -78,6 +78,7 @@ export function startRuns() {
     const badge = Object.assign(document.createElement("span"), { className: `badge ${row.tone}`, textContent: row.is_training ? "training" : row.status });
     const verdict = row.verdict ? Object.assign(document.createElement("span"), { className: `badge ${row.verdict.replace(" ", "-")}`, textContent: row.verdict }) : "";
     cell(box);
+    cell(row.image ? make("img", { src: `/api/runs/${encodeURIComponent(row.name)}/small.jpg`, alt: "", className: "small-sheet", loading: "lazy" }) : "");
     cell(Object.assign(document.createElement("a"), { href: `#runs/${encodeURIComponent(row.name)}`, textContent: row.name }));
     cell(badge);
     cell(verdict);
@@ -99,7 +100,7 @@ export function startRuns() {
     byId("run-about").textContent = [run.recipe, run.steps === null ? "no step yet" : `${run.steps} steps`, run.error].filter(Boolean).join(", ");
     byId("run-stop").hidden = !run.is_training;
     byId("run-resume").hidden = run.is_training || run.status === "finished";
-    byId("run-resume").title = run.resume;
+    byId("run-delete").hidden = run.is_training;
     byId("run-report").href = byId("run-report-file").href = `${base}/report`;
     if (state.name !== name) byId("run-done").textContent = "";
     listItems(byId("run-quality"), run.quality.map(([text]) => text));
@@ -125,6 +126,11 @@ export function startRuns() {
     }
   }
   byId("run-stop").addEventListener("click", () => act("stop"));
+  byId("run-delete").addEventListener("click", async () => {
+    if (!confirm(`Delete ${state.name} with its weights, from this computer?`)) return;
+    await act("delete");
+    location.hash = "runs";
+  });
   byId("run-resume").addEventListener("click", () => act("resume"));
 
   // -- two runs
@@ -167,5 +173,5 @@ export function startRuns() {
   });
   byId("runs-filter").addEventListener("input", drawRows);
   byId("runs-more").addEventListener("click", () => { state.shown += SHOWN; drawRows(); });
-  byId("runs").addEventListener("shown", refresh);
+  return { show: refresh };
 }

@@ -1,32 +1,35 @@
-// The page of a video: upload, progress, a timeline of frames and depth, points with the path.
+// The page of a video: upload, preview, progress, a timeline of frames and depth, path and points; its address is #video/KEY.
 
-import { byId, get, listVerdict, post, showError, showVerdict, splitCloud } from "./api.js";
+import { byId, get, listFiles, listVerdict, post, showError, showVerdict, splitCloud } from "./api.js";
 
-const POLL_MS = 400, PATH_COLOR = [240, 228, 66];
+const POLL_MS = 400, PATH_COLOR = [240, 228, 66], NOW_COLOR = [255, 110, 64], CAMERAS = 12;
 
 export function startVideo(session) {
-  const state = { key: null, result: null, cloud: null, timer: null, play: null, upload: null };
-  byId("video-network").replaceChildren(...session.networks.map((label, key) => new Option(label, key)));
+  const state = { key: null, result: null, cloud: null, path: [], timer: null, play: null, upload: null };
 
-  async function upload(file) {
-    if (!file) return;
+  function clear() {
+    stop();
+    clearTimeout(state.timer);
+    state.upload?.abort();
+    Object.assign(state, { key: null, result: null });
+    showError(null);
+    for (const id of ["video-result", "video-progress", "video-cancel", "video-preview"]) byId(id).hidden = true;
+    byId("video-status").textContent = "";
+  }
+
+  async function open(file) {
+    clear();
     if (file.size > session.max_video_bytes) {
       showError(new Error(`This file has ${(file.size / 2 ** 20).toFixed(0)} MB. The limit is ${session.max_video_bytes >> 20} MB.`));
       return;
     }
-    stop();
-    clearTimeout(state.timer);
-    state.upload?.abort();
     state.upload = new AbortController();
-    state.key = null;
-    showError(null);
-    byId("video-result").hidden = true;
     byId("video-cancel").hidden = false;
     byId("video-status").textContent = "Sending the video …";
-    const query = new URLSearchParams({ network: byId("video-network").value || "0", every: byId("video-every").value || "1", fov_deg: byId("video-fov").value });
+    const query = new URLSearchParams({ network: byId("network").value || "0", every: byId("video-every").value, fov_deg: byId("first-fov").value });
     try {
-      state.key = (await post(`/api/videos?${query}`, file, state.upload.signal)).video;
-      poll();
+      const { video } = await post(`/api/videos?${query}`, file, state.upload.signal);
+      location.hash = `video/${video}`;
     } catch (error) {
       byId("video-status").textContent = error.name === "AbortError" ? "Cancelled" : "";
       byId("video-cancel").hidden = true;
@@ -34,46 +37,64 @@ export function startVideo(session) {
     }
   }
 
+  // The page of an address; without one, that of a video that is being sent.
+  function show(key) {
+    if (key && key !== state.key) {
+      clear();
+      state.key = key;
+      poll();
+    }
+  }
+
+  function describeTime(job) {
+    if (!job.done || !job.elapsed_s) return "";
+    const left = Math.ceil((job.elapsed_s / job.done) * (job.total - job.done));
+    return left > 90 ? `, about ${Math.round(left / 60)} minutes left` : `, about ${left} s left`;
+  }
+
   async function poll() {
-    const key = state.key, bar = byId("video-progress");
+    const key = state.key, bar = byId("video-progress"), base = `/api/videos/${key}`;
     try {
-      const job = await (await get(`/api/videos/${key}`)).json();
+      const job = await (await get(base)).json();
       if (key !== state.key) return;
       if (job.state === "failed") throw new Error(job.error);
-      bar.hidden = job.state === "done";
+      bar.hidden = byId("video-cancel").hidden = job.state === "done";
       if (job.total) Object.assign(bar, { max: job.total, value: job.done });
       else bar.removeAttribute("value");
-      byId("video-status").textContent = { decoding: "Decoding frames …", predicting: `Frame ${job.done} of ${job.total} …`, done: "Done" }[job.state] ?? job.state;
-      if (job.state === "done") show(job);
+      byId("video-status").textContent = { waiting: "Another video is being predicted first …", decoding: "Reading frames …", mapping: "Finding the path of the camera …", predicting: `Depth of frame ${job.done} of ${job.total}${describeTime(job)}`, done: "" }[job.state] ?? job.state;
+      if (job.has_preview && job.state !== "done" && byId("video-preview").hidden) {
+        byId("video-preview").hidden = false;
+        byId("preview-image").src = `${base}/image/0.jpg`;
+        byId("preview-depth").src = `${base}/preview.jpg`;
+      }
+      if (job.state === "done") showResult(job);
       else state.timer = setTimeout(poll, POLL_MS);
     } catch (error) {
-      byId("video-status").textContent = "";
-      bar.hidden = byId("video-cancel").hidden = true;
+      clear();
       showError(error);
     }
   }
 
-  function show(job) {
+  function showResult(job) {
+    const base = `/api/videos/${state.key}`;
     state.result = job;
-    byId("video-cancel").hidden = true;
+    byId("video-preview").hidden = true;
     byId("video-result").hidden = false;
     showVerdict(byId("video-verdict-card"), job.verdict);
     byId("video-trust").textContent = job.trust;
+    byId("video-path-text").textContent = job.path_text;
     listVerdict("video-lines", job.lines);
     byId("video-name").textContent = job.network;
+    byId("video-lens").textContent = `Lens: ${job.fov_deg}° from left to right, ${job.fov_from}.`;
     byId("video-licence").textContent = job.licence || "none recorded";
-    byId("video-share").href = `/api/videos/${state.key}/share`;
+    byId("video-share").href = `${base}/share`;
     byId("video-share").hidden = Boolean(job.not_shared);
-    byId("video-share-about").textContent = job.not_shared || "Video, path, verdict, camera and licence in one file.";
-    byId("video-files").replaceChildren(...job.files.map((name) => {
-      const item = document.createElement("li");
-      item.append(Object.assign(document.createElement("a"), { href: `/api/videos/${state.key}/files/${name}`, textContent: name, download: `stadia-${name}` }));
-      return item;
-    }));
-    byId("video-show").hidden = !job.files.includes("cloud.ply");
+    byId("video-share-about").textContent = job.not_shared || "One file with video, path, 3D view and what to trust.";
+    listFiles("video-files", job.files, `${base}/files`);
     Object.assign(byId("video-time"), { max: job.frames.length - 1, value: 0 });
+    byId("video-cloud-part").hidden = !job.files.includes("cloud.ply");
     showFrame();
-    if (state.cloud) showCloud();
+    if (job.files.includes("cloud.ply")) showCloud();
   }
 
   function showFrame() {
@@ -81,6 +102,33 @@ export function startVideo(session) {
     byId("video-number").textContent = `${number + 1} of ${state.result.frames.length}, ${(number / state.result.rate_hz).toFixed(1)} s`;
     byId("video-image").src = `/api/videos/${state.key}/image/${name}.jpg`;
     byId("video-depth").src = `/api/videos/${state.key}/depth/${name}.jpg`;
+    showCameras();
+  }
+
+  // Frustums along the path, and in another color the last camera up to the shown frame.
+  function showCameras() {
+    const known = state.path.filter(([name]) => name <= state.result.frames[Number(byId("video-time").value)]);
+    if (!state.cloud?.view) return;
+    const every = Math.ceil(state.path.length / CAMERAS), camera = ([, T]) => ({ fov_deg: state.result.fov_deg, aspect: state.result.aspect, T });
+    const shown = state.path.filter((_, number) => number % every === 0).map(camera);
+    if (known.length) shown.push({ ...camera(known.at(-1)), color: NOW_COLOR });
+    state.cloud.showCameras(shown);
+  }
+
+  async function showCloud() {
+    const about = byId("video-about"), base = `/api/videos/${state.key}`;
+    about.textContent = "Reading points …";
+    try {
+      const { CloudView } = await import("/shared/points.js");
+      const [bytes, { path }] = await Promise.all([(await get(`${base}/cloud.bin`)).arrayBuffer(), (await get(`${base}/path`)).json()]);
+      state.cloud ??= new CloudView(byId("video-cloud"), (text) => { about.textContent = text; });
+      state.path = path;
+      const lines = [{ points: path.map(([, T]) => T.map((row) => row[3])), color: PATH_COLOR }];
+      state.cloud.show(...splitCloud(bytes), state.result.depth_scale === "metres" ? "m" : "(not metres)", { lines });
+      showCameras();
+    } catch (error) {
+      about.textContent = error.message;
+    }
   }
 
   function stop() {
@@ -99,28 +147,11 @@ export function startVideo(session) {
   });
   byId("video-time").addEventListener("input", showFrame);
 
-  async function showCloud() {
-    const about = byId("video-about"), canvas = byId("video-cloud");
-    about.textContent = "Reading points …";
-    try {
-      const { CloudView } = await import("/shared/points.js"), base = `/api/videos/${state.key}`;
-      const [bytes, { path }] = await Promise.all([(await get(`${base}/cloud.bin`)).arrayBuffer(), (await get(`${base}/path`)).json()]);
-      canvas.hidden = false;
-      state.cloud ??= new CloudView(canvas, (text) => { about.textContent = text; });
-      state.cloud.show(...splitCloud(bytes), state.result.depth_scale === "metres" ? "m" : "(not metres)", [{ points: path, color: PATH_COLOR }]);
-    } catch (error) {
-      about.textContent = error.message;
-    }
-  }
-  byId("video-show").addEventListener("click", showCloud);
-
   byId("video-cancel").addEventListener("click", async () => {
-    clearTimeout(state.timer);
-    state.upload?.abort();
+    const key = state.key;
+    clear();
     byId("video-status").textContent = "Cancelled";
-    byId("video-progress").hidden = byId("video-cancel").hidden = true;
-    if (state.key) await post(`/api/videos/${state.key}/cancel`).catch(showError);
-    state.key = null;
+    if (key) await post(`/api/videos/${key}/cancel`).catch(showError);
   });
-  byId("video-file").addEventListener("change", () => { upload(byId("video-file").files[0]); byId("video-file").value = ""; });
+  return { open, show };
 }

@@ -1,0 +1,97 @@
+"""Render the six examples of the app's first page from the synthetic worlds, with their depth by `base`.
+
+python -m website.app_examples
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.objectpose.config import TableWorldConfig
+from stadia.objectpose.world.table_scene import TableRenderer, make_table
+from stadia.synthetic.config import RoadWorldConfig, RoomWorldConfig
+from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world
+from stadia.synthetic.roadworld.street_scene import SemanticClass
+from stadia.synthetic.roomworld.room_scene import RoomRenderer, make_room
+from stadia.web import server
+from stadia.web.networks import load_network
+from stadia.web.photo import choose_camera, color_prediction, predict_photo
+
+SIZE, THUMB = (600, 800), (320, 240)
+ONE: dict[str, Any] = {"train": 1, "val": 0, "test": 0, "height": SIZE[0], "width": SIZE[1]}
+NIGHT_SHARE, NIGHT_NOISE = 0.3, 4.0
+PEOPLE_SEED = 13
+
+Image = NDArray[np.uint8]
+
+
+def make_road(seed: int, height_m: float = 1.6, pitch_deg: tuple[float, float] | None = None) -> RoadRenderer:
+    """Return the renderer of a road of eight frames."""
+    config = RoadWorldConfig(
+        **ONE, frames=8, stereo=False, field_of_view_deg=(65,), camera_height_m=(height_m,), pitch_deg=pitch_deg
+    )
+    return RoadRenderer(make_world(seed, config), config)
+
+
+def render_people() -> Image:
+    """Render pedestrians: the camera stands 4 m from the one with most others near."""
+    road = make_road(PEOPLE_SEED)
+    places = [
+        (instance.T_world_instance[0] if instance.moves else instance.T_world_instance)[:3, 3]
+        for instance in road.world.geometry.instances
+        if instance.semantic == SemanticClass.PERSON
+    ]
+    near = [sum(bool(np.linalg.norm(place - other) < 9) for other in places) for place in places]
+    target = places[int(np.argmax(near))]
+    drive = road.world.drive.T_world_camera
+    forward = drive[0][:3, 2] * (1, 0, 1)
+    forward /= np.linalg.norm(forward)
+    down = np.array([0.0, 1, 0])
+    drive[0][:3, :3] = np.stack([np.cross(down, forward), down, forward], axis=1)
+    drive[0][:3, 3] = target - 4.0 * forward + 0.6 * np.cross(down, forward) - 1.5 * down
+    return road.render(0)["left"].image
+
+
+def darken(image: Image) -> Image:
+    """Return an image as a camera sees it at night: dark, bluish and noisy."""
+    dark = 255 * (image / 255.0) ** 1.5 * NIGHT_SHARE * (0.8, 0.9, 1.25)
+    return np.clip(dark + np.random.default_rng(0).normal(0, NIGHT_NOISE, image.shape), 0, 255).astype(np.uint8)
+
+
+def render_examples() -> Iterator[tuple[str, Image]]:
+    """Yield name and image (H, W, 3) RGB of each example."""
+    room = RoomWorldConfig(**ONE, frames=3, noise=False, field_of_view_deg=(65, 75), camera_height_m=(1.3, 1.6))
+    yield "indoors", RoomRenderer(make_room(6, room), room).render(1).image
+    yield "street", make_road(4).render(4)["left"].image
+    yield "drone", make_road(5, 28, (-40, -28)).render(4)["left"].image
+    yield "people", render_people()
+    table = TableWorldConfig(**ONE)
+    yield "desk", TableRenderer(make_table(5, table), table).render(0).image
+    yield "night", darken(make_road(3).render(4)["left"].image)
+
+
+def main() -> None:
+    """Write each picture, and thumbnails of it and of its depth."""
+    folder: Path = server.STATIC / "examples"
+    folder.mkdir(exist_ok=True)
+    network = load_network("base")
+    for name, image in render_examples():
+        prediction = predict_photo(network, image, choose_camera(None, None, (), *image.shape[:2]))
+        for suffix, shown, size in (
+            ("", image, SIZE[::-1]),
+            ("-small", image, THUMB),
+            ("-depth", color_prediction(prediction), THUMB),
+        ):
+            small = cv2.resize(shown, size, interpolation=cv2.INTER_AREA)
+            cv2.imwrite(str(folder / f"{name}{suffix}.jpg"), small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+        print(name, prediction.checks["verdict"])
+
+
+if __name__ == "__main__":
+    main()
