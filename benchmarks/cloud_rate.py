@@ -80,7 +80,6 @@ def show_app_cloud(page: Any, address: str) -> str:
     page.wait_for_selector("html[data-ready]")
     page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": make_picture()})
     wait_until(page, "document.getElementById('status').textContent.startsWith('Done')")
-    page.click("#show-cloud")
     page.wait_for_selector("#cloud[data-drawn]")
     return "#cloud"
 

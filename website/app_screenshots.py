@@ -88,13 +88,12 @@ def _wait(page: Any, condition: str) -> None:
 def _visit_picture(page: Any, address: str, run: Path) -> None:
     page.goto(address)
     _wait(page, "document.documentElement.dataset.ready")
-    page.click("#example")
+    page.click("#example-street")
     _wait(page, "document.getElementById('status').textContent.startsWith('Done')")
     box = page.locator("#stage").bounding_box()
     for x, y in POINTS:
         page.locator("#stage").click(position={"x": x * box["width"], "y": y * box["height"]})
     _wait(page, "document.getElementById('distance').textContent")
-    page.click("#show-cloud")
     _wait(page, "document.getElementById('cloud').dataset.drawn")
     page.evaluate("document.getElementById('status').textContent = ''")  # the time is that of this moment's load
 
