@@ -46,7 +46,7 @@ def describe_error(error: StadiaError) -> str:
     """Return an error for a page: its sentence without commands and without folders of this machine.
 
     Examples:
-        >>> describe_error(StadiaError("/home/a/run", found="no weights", expected="a run", fix="stadia train"))
+        >>> describe_error(StadiaError("/srv/a/run", found="no weights", expected="a run", fix="stadia train"))
         'run: found no weights; expected a run.'
     """
     fix = next(iter(drop_commands([error.fix or ""])), None)

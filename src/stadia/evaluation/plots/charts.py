@@ -112,6 +112,10 @@ def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: 
     return render_figure(figure)
 
 
+MIN_SLOPE = 0.1
+"""Of predicted over true motion: below on all axes, the predictions hardly depend on the images."""
+
+
 def draw_motions(predicted: Tensor, true: Tensor, depth_scale: DepthScale) -> NDArray[np.uint8]:
     """Plot predicted over true motion (N, 6) of each axis from `MotionPairs`, with the line of equality, as RGB."""
     from matplotlib.figure import Figure
@@ -137,6 +141,8 @@ def draw_motions(predicted: Tensor, true: Tensor, depth_scale: DepthScale) -> ND
         axes.locator_params(nbins=5)
         axes.grid(visible=True, linewidth=0.4, alpha=0.6)
     scaled = "" if depth_scale is DepthScale.METRES else "; translations scaled to the truth by one factor"
+    if fits and all(abs(slope) < MIN_SLOPE for slope, _ in fits.values()):
+        scaled += "\nthe network predicts nearly the same motion for every pair: its path is not usable yet"
     figure.suptitle(
         f"predicted over true motion of the camera to the next frame, {len(true)} pairs{scaled}", fontsize=10
     )
