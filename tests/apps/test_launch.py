@@ -15,11 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 from tests.processes import is_running
-from tests.refusals import refuses
 
 import stadia
-from stadia.apps.studies.launch import Job, count_cores_per_process, run_here, run_on_slurm, slurm_options
-from stadia.core.errors import RunError
+from stadia.apps.studies.launch import Job, count_cores_per_process, run_here, run_on_slurm
 
 SOURCE = Path(stadia.__file__).parents[1]
 
@@ -117,12 +115,6 @@ def test_no_module_of_the_current_folder_is_loaded(tmp_path, monkeypatch):
     run_here([job], lambda _, code: codes.append(code))
     assert codes == [0], job.log.read_text()
     assert not (tmp_path / "code-was-run").exists()
-
-
-def test_words_of_slurm():
-    assert slurm_options(["slurm_partition=gpu", "timeout_min=60"]) == {"slurm_partition": "gpu", "timeout_min": 60}
-    with refuses(RunError, where="--slurm", found="gpu"):
-        slurm_options(["gpu"])
 
 
 class Cluster:

@@ -176,18 +176,6 @@ def test_a_run_that_is_killed_does_not_end_the_study(ablate, tmp_path):
     assert again.seen == ["--resume fast-seed1"]
 
 
-def test_a_report_that_a_finished_run_lacks_is_written(ablate, tmp_path):
-    """Its process was killed or failed while it wrote it. The run is finished, and is not trained again."""
-    ablate(Trainings(noise))
-    (run,) = (tmp_path / "studies" / "study" / "runs").glob("*-fast-seed1")
-    (run / "report.html").unlink()
-    again = Trainings(noise)
-    code, _, err = ablate(again)
-    assert (code, again.seen) == (0, [])
-    assert str((run / "report.html").relative_to(tmp_path)) in err
-    assert "fast-seed1" in (run / "report.html").read_text()
-
-
 def test_a_preset_lies_under_the_settings(ablate, tmp_path):
     """Those of the study and of the line win; the study keeps all of them."""
     preset = tmp_path / "mine.yaml"

@@ -158,6 +158,7 @@ def test_a_picture_at_both_widths(tab: Page) -> None:
     tab.wait_for_result()
     assert "10 %" in tab.text("#expected-error")
     assert tab.text("#licence") == "CC0-1.0"
+    assert re.findall(r"[\d.]+ m", tab.text("#ticks"))[0] == "1 m", "near at the left, as under the frames of a video"
     tab.page.wait_for_selector("#cloud[data-drawn]")
     assert not tab.page.is_visible("#settings")
     assert tab.find_faults_of_access() == []
@@ -285,26 +286,6 @@ def test_a_network_that_cannot_be_loaded_keeps_the_picture(open_tab: Callable[..
     assert not tab.page.is_visible("#error")
 
 
-def test_an_error_hides_the_result_before(open_tab: Callable[..., Page]) -> None:
-    tab = open_tab()
-    tab.choose(encode(make_picture()))
-    tab.wait_for_result()
-    tab.choose(b"no picture at all, but a text")
-    tab.page.wait_for_selector("#error", state="visible")
-    assert not tab.page.is_visible("#result")
-
-
-@rest
-def test_the_bar_begins_with_what_is_near(open_tab: Callable[..., Page]) -> None:
-    """As the bars that are drawn under the frames of a video."""
-    tab = open_tab()
-    tab.choose(encode(make_picture()))
-    tab.wait_for_result()
-    script = "[...document.querySelectorAll('#ticks span')].map((one) => [one.style.left, one.textContent])"
-    places = [(float(left[:-1]), float(depth.split()[0])) for left, depth in tab.page.evaluate(script)]
-    assert [depth for _, depth in sorted(places)] == sorted(depth for _, depth in places)
-
-
 def test_an_example_is_there_at_once(open_tab: Callable[..., Page]) -> None:
     tab = open_tab()
     tab.page.click("#example-street")
@@ -312,11 +293,7 @@ def test_an_example_is_there_at_once(open_tab: Callable[..., Page]) -> None:
     assert "assumed" in tab.text("#fov-source") or "training" in tab.text("#fov-source")
     tab.page.go_back()
     tab.page.wait_for_selector("#results .kept")
-
-
-@rest
-def test_the_list_of_networks(open_tab: Callable[..., Page]) -> None:
-    tab = open_tab("#networks")
+    tab.page.click("nav a[data-page=networks]")
     tab.page.wait_for_selector("#networks-rows tr")
     assert "needs download" in tab.text("#networks-rows")
     assert tab.find_faults_of_access() == []
@@ -382,65 +359,22 @@ def test_the_keyboard_alone_is_enough(tab: Page) -> None:
     tab.wait_until("document.getElementById('fov-source').textContent.includes('chosen by hand')")
 
 
-MILLION = """async () => {
-  const { CloudView } = await import("/shared/points.js"), canvas = document.createElement("canvas"), count = 1000000;
-  const positions = new Float32Array(3 * count), colors = new Uint8Array(3 * count).fill(200);
-  for (let i = 0; i < count; i++) positions.set([(i % 1000) / 500 - 1, i / 500000 - 1, 2], 3 * i);
-  Object.assign(canvas, { id: "million", className: "points", tabIndex: 0 });
-  document.querySelector("main").prepend(canvas);
-  window.view = new CloudView(canvas, (text) => { window.about = text; });
-  view.show(positions, colors, "m");
-}"""
-
-TURN = """(nanoseconds) => {
-  Object.assign(view, { step: 1, times: [] });
-  for (let frame = 0; frame < 80; frame++) view.measure(nanoseconds * Math.ceil(view.count / view.step) / 1e6);
-  view.turn(0.1, 0);
-  view.draw();
-  return [view.step, Number(view.canvas.dataset.drawn)];
-}"""
-
-
-@rest
-def test_a_million_points_are_thinned_until_they_turn(open_tab: Callable[..., Page]) -> None:
-    """A machine that takes so long for a point draws as many as take 22 ms, all at rest, and the page names both."""
-    tab = open_tab()
-    tab.page.evaluate(MILLION)
-    tab.wait_until("window.about")
-    assert tab.page.get_attribute("#million", "data-drawn") == "1000000"
-    step, drawn = tab.page.evaluate(TURN, 60)
-    assert (step, drawn) == (3, -(-1_000_000 // 3))
-    tab.page.evaluate("window.about = ''")
-    tab.wait_until("window.about")
-    assert tab.page.get_attribute("#million", "data-drawn") == "1000000"
-    assert f"{drawn:,} of them while they turn" in tab.page.evaluate("about")
-    assert tab.problems == []
-
-
 @pytest.mark.parametrize(
     ("data", "words"),
     [(b"no picture at all, but a text", "another kind of file"), (encode(make_picture())[:200], "cut off")],
 )
 def test_a_wrong_file_is_one_line(open_tab: Callable[..., Page], data: bytes, words: str) -> None:
     tab = open_tab()
+    tab.choose(encode(make_picture()))
+    tab.wait_for_result()
     tab.choose(data, '<img src=x onerror="document.title=1">.png')
     tab.page.wait_for_selector("#error:not([hidden])")
     assert words in tab.text("#error")
+    assert not tab.page.is_visible("#result"), "that of the picture before"
     tab.choose(encode(make_picture()))
     tab.wait_for_result()
     assert not tab.page.is_visible("#error")
     assert tab.page.title() == "stadia"
-
-
-@rest
-def test_a_huge_file_is_refused_before_it_is_sent(open_tab: Callable[..., Page], tmp_path: Path) -> None:
-    tab, path = open_tab(), tmp_path / "huge.png"
-    with path.open("wb") as file:
-        file.truncate(41 << 20)  # of its path alone: as bytes it would go to the browser through a socket
-    tab.page.set_input_files("#file", str(path))
-    tab.page.wait_for_selector("#error:not([hidden])")
-    assert "41 MB" in tab.text("#error")
-    assert not any("/api/photos" in url for url in tab.requests)
 
 
 @rest
@@ -467,24 +401,6 @@ def test_downloads_of_the_page(open_tab: Callable[..., Page]) -> None:
             tab.page.click(f"#files a:text-is('{name}')")
         assert started.value.suggested_filename == f"stadia-{name}"
         assert Path(started.value.path()).stat().st_size > 1000
-
-
-@rest
-def test_a_shared_page_at_both_widths(tab: Page, tmp_path: Path) -> None:
-    """It is a file: it draws its points, is not cut off, loads nothing, and names the measured distance."""
-    tab.choose(encode(make_picture(480, 640)))
-    tab.wait_for_result()
-    tab.click_points((360.5 / 640, 0.5), (488.5 / 640, 0.5))
-    tab.wait_until("document.getElementById('distance').textContent")
-    tab.page.focus("#share")
-    with tab.page.expect_download() as started:
-        tab.page.keyboard.press("Enter")
-    started.value.save_as(tmp_path / "shared.html")
-    tab.page.goto((tmp_path / "shared.html").as_uri())
-    tab.page.wait_for_selector("canvas[data-drawn]")
-    assert "Distance of the two points: 0.2" in tab.text(".headline")
-    assert tab.find_faults_of_access() == []
-    assert tab.find_cut_off() <= 0
 
 
 # -- runs and checks

@@ -71,12 +71,18 @@ class AppState:
 
     def _prepare(self, names: Sequence[str]) -> None:
         """Predict the first of the examples, and the others after what users sent meanwhile."""
-        from stadia.web.photo_routes import predict_example
-
-        predict_example(self, names[0])
+        self.find_example(names[0])
         if names[1:]:
             with suppress(RuntimeError):  # the server ends
                 self.queue.submit(self._prepare, names[1:])
+
+    def find_example(self, name: str) -> Any:
+        """Return an example with its prediction, from memory if it is there."""
+        from stadia.web.photo import predict_example
+
+        if name not in self.examples:
+            self.examples[name] = predict_example(self.shelf, name)
+        return self.examples[name]
 
     def close(self) -> None:
         """End the threads, and remove the files."""

@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import DepthScale
 from stadia.datasets.config import CameraConfig
@@ -32,8 +34,12 @@ from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.prediction import Prediction
 from stadia.predict.scale.receipt import ScaleReceipt
+from stadia.web.decoding import DecodedPhoto, decode_photo
+from stadia.web.networks import NetworkShelf
 
 MAX_CLOUD_POINTS = 1_000_000
+
+EXAMPLE_FOLDER = Path(__file__).parent / "static" / "examples"
 
 SHOWN_SIDE = 640
 """Longest side of the map of values under the pointer."""
@@ -216,6 +222,56 @@ def _find_sky(predicted: PredictedFrame) -> NDArray[np.bool_]:
     depth = predicted.depth()
     image = cv2.resize(predicted.frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA)
     return find_far_sky(np.asarray(image, np.uint8), depth)
+
+
+class LengthForm(StrictModel):
+    """A known length: "height" of the camera above the ground, or depth of a "point" (x, y) of the picture."""
+
+    kind: Literal["height", "point"]
+    metres: Annotated[float, Field(gt=0, lt=1e5)]
+    x: Annotated[float, Field(ge=0, lt=1e5)] = 0.0
+    y: Annotated[float, Field(ge=0, lt=1e5)] = 0.0
+
+    def to_source(self) -> str:
+        """Return the text of `stadia predict --scale-from`.
+
+        Examples:
+            >>> LengthForm(kind="point", metres=2.5, x=10, y=20).to_source()
+            'point=10.0,20.0:2.5'
+        """
+        if self.kind == "height":
+            return f"height={self.metres:.6g}"
+        return f"point={self.x:.1f},{self.y:.1f}:{self.metres:.6g}"
+
+
+class PredictForm(StrictModel):
+    """How a picture is predicted: the network's place in the list, the field of view, and known lengths."""
+
+    network: Annotated[int, Field(ge=0)] = 0
+    fov_deg: float | None = None
+    known: Annotated[tuple[LengthForm, ...], Field(max_length=2)] = ()
+
+
+@dataclass
+class KeptPhoto:
+    """A picture of a session, and its last prediction."""
+
+    decoded: DecodedPhoto
+    prediction: PhotoPrediction | None = None
+
+
+def predict_decoded(shelf: NetworkShelf, decoded: DecodedPhoto, form: PredictForm) -> PhotoPrediction:
+    """Predict a decoded picture. Raises what `predict_photo` raises."""
+    network, image = shelf.find(form.network), decoded.image
+    focal = network.loaded.checkpoint.buffer("focal")
+    camera = choose_camera(form.fov_deg, decoded.fov_deg, focal, *image.shape[:2])
+    return predict_photo(network, image, camera, [length.to_source() for length in form.known])
+
+
+def predict_example(shelf: NetworkShelf, name: str) -> tuple[DecodedPhoto, PhotoPrediction]:
+    """Return an example of the first page, and its prediction."""
+    decoded = decode_photo(EXAMPLE_FOLDER / f"{name}.jpg")
+    return decoded, predict_decoded(shelf, decoded, PredictForm())
 
 
 # -- what a page shows

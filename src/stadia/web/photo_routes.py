@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,8 +25,8 @@ from stadia.predict.describe import describe_receipt, verdict_lines
 from stadia.report.report_page import render_result
 from stadia.web import photo as photos
 from stadia.web import share_page
-from stadia.web.app_state import EXAMPLES, AppState, get_state, run_in_turn
-from stadia.web.decoding import SMALL_SIDE, DecodedPhoto, decode_photo, shrink_image
+from stadia.web.app_state import EXAMPLES, get_state, run_in_turn
+from stadia.web.decoding import SMALL_SIDE, decode_photo, shrink_image
 from stadia.web.forms import (
     describe_error,
     drop_commands,
@@ -38,46 +38,10 @@ from stadia.web.forms import (
 )
 from stadia.web.guards import refuse, require_session
 from stadia.web.networks import describe_networks
+from stadia.web.photo import KeptPhoto, PredictForm, predict_decoded
 from stadia.web.sessions import find_kept
 
 MAX_FILE_BYTES = 64 << 20
-EXAMPLE_FOLDER = Path(__file__).parent / "static" / "examples"
-
-
-@dataclass
-class KeptPhoto:
-    """A picture of a session, and its last prediction."""
-
-    decoded: DecodedPhoto
-    prediction: photos.PhotoPrediction | None = None
-
-
-class LengthForm(StrictModel):
-    """A known length: "height" of the camera above the ground, or depth of a "point" (x, y) of the picture."""
-
-    kind: Literal["height", "point"]
-    metres: Annotated[float, Field(gt=0, lt=1e5)]
-    x: Annotated[float, Field(ge=0, lt=1e5)] = 0.0
-    y: Annotated[float, Field(ge=0, lt=1e5)] = 0.0
-
-    def to_source(self) -> str:
-        """Return the text of `stadia predict --scale-from`.
-
-        Examples:
-            >>> LengthForm(kind="point", metres=2.5, x=10, y=20).to_source()
-            'point=10.0,20.0:2.5'
-        """
-        if self.kind == "height":
-            return f"height={self.metres:.6g}"
-        return f"point={self.x:.1f},{self.y:.1f}:{self.metres:.6g}"
-
-
-class PredictForm(StrictModel):
-    """How a picture is predicted: the network's place in the list, the field of view, and known lengths."""
-
-    network: Annotated[int, Field(ge=0)] = 0
-    fov_deg: float | None = None
-    known: Annotated[tuple[LengthForm, ...], Field(max_length=2)] = ()
 
 
 Coordinate = Annotated[int, Field(ge=0, lt=1 << 16)]
@@ -123,27 +87,12 @@ async def predict_again(request: Request) -> Response:
 async def _predict(request: Request, key: str, kept: KeptPhoto, form: PredictForm) -> Response:
     state = get_state(request)
     try:
-        kept.prediction = await run_in_turn(request, lambda: predict_decoded(state, kept.decoded, form), state.queue)
+        job = partial(predict_decoded, state.shelf, kept.decoded, form)
+        prediction: photos.PhotoPrediction = await run_in_turn(request, job, state.queue)
     except StadiaError as error:  # the picture stays, for another network or camera
         return refuse(describe_error(error), photo=key)
-    return JSONResponse({"photo": key, **describe_prediction(kept.prediction)})
-
-
-def predict_decoded(state: AppState, decoded: DecodedPhoto, form: PredictForm) -> photos.PhotoPrediction:
-    """Predict a decoded picture. Raises what `photo.predict_photo` raises."""
-    network, image = state.shelf.find(form.network), decoded.image
-    focal = network.loaded.checkpoint.buffer("focal")
-    camera = photos.choose_camera(form.fov_deg, decoded.fov_deg, focal, *image.shape[:2])
-    return photos.predict_photo(network, image, camera, [length.to_source() for length in form.known])
-
-
-def predict_example(state: AppState, name: str) -> KeptPhoto:
-    """Return the predicted picture of an example, from memory if it is there."""
-    if name not in state.examples:
-        decoded = decode_photo(EXAMPLE_FOLDER / f"{name}.jpg")
-        state.examples[name] = KeptPhoto(decoded, predict_decoded(state, decoded, PredictForm()))
-    kept: KeptPhoto = state.examples[name]
-    return kept
+    kept.prediction = prediction
+    return JSONResponse({"photo": key, **describe_prediction(prediction)})
 
 
 async def add_example(request: Request) -> Response:
@@ -151,9 +100,9 @@ async def add_example(request: Request) -> Response:
     session, state, name = require_session(request), get_state(request), request.path_params["name"]
     if name not in EXAMPLES:
         raise ConfigError("example", found="unknown name", expected="one of the page", fix="reload the page")
-    ready = state.examples.get(name) or await run_in_turn(request, lambda: predict_example(state, name), state.queue)
-    key = session.keep_photo(KeptPhoto(ready.decoded, ready.prediction))
-    return JSONResponse({"photo": key, **describe_prediction(ready.prediction)})
+    decoded, prediction = await run_in_turn(request, lambda: state.find_example(name), state.queue)
+    key = session.keep_photo(KeptPhoto(decoded, prediction))
+    return JSONResponse({"photo": key, **describe_prediction(prediction)})
 
 
 async def show_photo(request: Request) -> Response:

@@ -24,8 +24,7 @@ from stadia.web.app_state import AppState, get_state, run_in_turn
 from stadia.web.decoding import DecodedPhoto, decode_video
 from stadia.web.forms import UPLOAD, parse_form, read_query, receive_upload, send_page
 from stadia.web.guards import require_session
-from stadia.web.photo import choose_camera, color_prediction
-from stadia.web.photo_routes import PredictForm, predict_decoded
+from stadia.web.photo import PredictForm, choose_camera, color_prediction, predict_decoded
 from stadia.web.sessions import find_kept
 from stadia.web.video import (
     CLOUD_GLB,
@@ -106,7 +105,7 @@ def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None
 def show_preview(state: AppState, job: VideoJob, image: NDArray[np.uint8], form: VideoForm) -> None:
     """Predict the first frame of a video before the others are decoded."""
     decoded = DecodedPhoto(image, image.shape[:2], None)
-    prediction = predict_decoded(state, decoded, PredictForm(network=form.network, fov_deg=form.fov_deg))
+    prediction = predict_decoded(state.shelf, decoded, PredictForm(network=form.network, fov_deg=form.fov_deg))
     job.preview = cv2.imencode(".jpg", color_prediction(prediction)[..., ::-1])[1].tobytes()
 
 
