@@ -465,15 +465,16 @@ class Trainer:
         capacity: int,
         encoder_weights: Path | None,
         rate: float,
+        start: Path | None = None,
     ) -> None:
         self.out, self.device, self.batch, self.rate = out, device, batch, rate
         self.atlas = shape_worlds.Atlas(textures, device)
         shares = {name: share / max(LAYOUT_SHARES.values()) for name, share in LAYOUT_SHARES.items()}
         self.stores = {n: ImageStore(max(round(capacity * shares[n]), 8), LAYOUTS[n], device) for n in LAYOUTS}
         network = BaseNetwork(BaseConfig().model_copy(update={"fixed_batch_statistics": False}), pretrained=False)
-        if encoder_weights is None:
+        if encoder_weights is None and start is None:
             network.encoder = Encoder(network.config.encoder, pretrained=True)
-        else:
+        elif encoder_weights is not None:
             network.encoder.load_state_dict(safetensors.torch.load_file(encoder_weights))
         self.network = network.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval()
@@ -486,8 +487,8 @@ class Trainer:
             {"params": list(network.encoder.parameters()), "share": 0.2},
         ]
         is_cuda = device.type == "cuda"
-        start = torch.tensor(1e-6, device=device) if is_cuda else 1e-6
-        self.optimizer = torch.optim.AdamW(parts, lr=start, weight_decay=0.02, fused=is_cuda, capturable=is_cuda)
+        least = torch.tensor(1e-6, device=device) if is_cuda else 1e-6
+        self.optimizer = torch.optim.AdamW(parts, lr=least, weight_decay=0.02, fused=is_cuda, capturable=is_cuda)
         if is_cuda:
             for group in self.optimizer.param_groups:
                 group["lr"] = torch.tensor(1e-6, device=device)
@@ -498,6 +499,8 @@ class Trainer:
         self.sums: Tensor = torch.zeros(7, device=device)
         self.names: list[str] = []
         self.graphs: dict[StepSize, Any] = {}
+        if start is not None:
+            self.start_from(start)
 
     def set_mode(self, *, is_frozen: bool) -> None:
         """Set the modes: batch normalization of the encoder keeps its statistics, and if frozen, the decoder's too."""
@@ -612,10 +615,13 @@ class Trainer:
             safetensors.torch.save_file(tensors, self.out / f"{name}.safetensors")
 
     def start_from(self, folder: Path) -> None:
-        """Start from the files of `save_parts` and the averaged weights of another training."""
+        """Start from the averaged weights of another training, and from the files of `save_parts` if it has them."""
         parts = {path.stem: safetensors.torch.load_file(path) for path in folder.glob("*.safetensors")}
         for network, name in ((self.network, "raw"), (self.average, "base_network")):
-            network.load_state_dict({key: value.to(self.device) for key, value in parts[name].items()})
+            weights = parts.get(name, parts["base_network"])
+            network.load_state_dict({key: value.to(self.device) for key, value in weights.items()})
+        if "exp_avg" not in parts:
+            return
         state = self.optimizer.state_dict()
         state["state"] = {
             int(key): {
@@ -690,7 +696,7 @@ def start_workers(
     """Start processes that draw scenes and render worlds; return the queue of each source, and the processes."""
     context = multiprocessing.get_context("spawn")
     queues = {"shape": context.Queue(12), "mesh": context.Queue(40), "world": context.Queue(40)}
-    workers, meshes = [], 0 if arguments.assets is None else round(arguments.cores * 0.5)
+    workers, meshes = [], 0 if arguments.assets is None else round(arguments.cores * 0.6)
     for number in range(arguments.cores + 1):
         source = "shape" if number == 0 else "mesh" if number <= meshes else "world"
         own = (number, arguments.seed, source, arguments.assets, textures, queues, together)
@@ -737,9 +743,9 @@ def train(arguments: argparse.Namespace) -> None:
     if is_cuda:
         shape_worlds.find_nearest = importlib.import_module("shape_rays").find_nearest
     capacity = arguments.capacity or (7000 if is_cuda else 600)
-    trainer = Trainer(out, textures, device, arguments.batch, capacity, arguments.encoder_weights, arguments.rate)
-    if arguments.start is not None:
-        trainer.start_from(arguments.start)
+    trainer = Trainer(
+        out, textures, device, arguments.batch, capacity, arguments.encoder_weights, arguments.rate, arguments.start
+    )
     trainer.resume()
     total_s, before = 60 * arguments.minutes, trainer.spent_s
     trainer.set_mode(is_frozen=arguments.frozen)

@@ -100,7 +100,7 @@ def add_building(b: Builder, x: float, z: float, wide: float, deep: float, high:
 
 
 def make_street(b: Builder, kind: str) -> tuple[dict[str, Any], list[Camera]]:
-    """A street along z, a square with a market, or either from above."""
+    """A street along z, from a vehicle or by a walker, a square with a market, or either from above."""
     add_ground(b, 0.0, ("ground", "asphalt"))
     half = b.u(2.5, 8) if kind != "market" else b.u(5, 14)
     walk = half + b.u(1.2, 5)
@@ -208,6 +208,8 @@ def make_street(b: Builder, kind: str) -> tuple[dict[str, Any], list[Camera]]:
         model = b.model("vehicle", *words, low=0.0 if small else 2.4, high=14)
         yaw = (0.0 if x > 0 else math.pi) + (b.random.normal(0, 0.04) if b.maybe(0.93) else b.u(-3, 3))
         b.put(model, x, 0.12, z, yaw, color=b.vary(model))
+    if kind == "drive":  # none within the camera's way
+        cars = [(x, z) for x, z in cars if abs(x - 0.4 * half) > 2.2 or z > 32]
     crowd = int(b.random.integers(6, 40)) if kind == "market" else int(b.random.choice([2, 5, 10, 22]))
     middle = (b.u(-0.5, 0.5) * half, b.u(2, 8))
     people: list[tuple[float, float]] = []
@@ -235,7 +237,14 @@ def make_street(b: Builder, kind: str) -> tuple[dict[str, Any], list[Camera]]:
             "crouch",
         )
     cameras = []
+    mount, lane = (b.u(1.2, 1.75) if b.maybe(0.85) else b.u(1.75, 2.6)), b.u(0.1, 0.65) * half
     for _ in range(b.views):
+        if kind == "drive":  # a camera on a vehicle, at one height, along its lane
+            place = np.array([lane + b.random.normal(0, 0.15), mount + 0.12, b.u(-40, 25)])
+            yaw, pitch = b.random.normal(0, 0.06) if b.maybe(0.8) else b.u(-1.2, 1.2), b.random.normal(-0.02, 0.04)
+            target = place + np.array([math.sin(yaw), math.tan(pitch), math.cos(yaw)])
+            cameras.append(Camera(place, target, draw_focal(b, 45, 105), b.random.normal(0, 0.015)))
+            continue
         if kind == "drone" or (kind == "street" and b.maybe(0.08)):
             up = math.exp(b.u(math.log(4), math.log(60)))
             place = np.array([b.u(-10, 10), up, b.u(-20, 10)])

@@ -102,8 +102,8 @@ def add_set(b: Builder, x: float, z: float, yaw: float, most: int = 9) -> None:
                 b.person(place[0], 0, place[1], turn + math.pi + b.u(-0.2, 0.2), "sit")
 
 
-def add_room(b: Builder, size: tuple[float, float, float]) -> None:
-    """Add walls with doors, windows and pictures, and furniture along them."""
+def add_room(b: Builder, size: tuple[float, float, float], furnished: float = 1.0, doors: float = 0.2) -> None:
+    """Add walls with doors, windows and pictures, and furniture along a share of them."""
     wide, high, deep = size
     floor, ceiling = (
         b.surface("wood", "wood", "plain", "ground", "cloth", "asphalt"),
@@ -122,7 +122,7 @@ def add_room(b: Builder, size: tuple[float, float, float]) -> None:
 
         wall_skin, wall_tint = (skin, tint) if b.maybe(0.8) else (b.surface("wall", "plain", "photograph"), b.tint(0.5))
         hole = (
-            (b.u(-0.3, 0.3) * length, b.u(0.8, min(2.2, length * 0.5)), b.u(0.0, 1.1), b.u(1.9, 2.2))
+            (b.u(-0.3, 0.3) * length, min(b.u(0.8, 2.2), length * 0.5), b.u(0.0, 1.1), b.u(1.9, 2.2))
             if b.maybe(0.35)
             else None
         )
@@ -149,8 +149,8 @@ def add_room(b: Builder, size: tuple[float, float, float]) -> None:
             x, z = place(along, -0.05)
             if w > 0.01 and y1 - y0 > 0.01:
                 b.shape("box", (x, y0, z), (w, y1 - y0, 0.1), wall_skin, tile, yaw, casts=False, color=wall_tint)
-        for _ in range(b.random.integers(0, 4)):  # pictures, boards, doors
-            door = b.maybe(0.2)
+        for _ in range(b.random.integers(0, 4 + int(length / 5))):  # pictures, boards, doors
+            door = b.maybe(doors)
             w, h = (0.85, 2.0) if door else (b.u(0.2, 1.2), b.u(0.2, 0.9))
             x, z = place(b.u(-0.42, 0.42) * length, 0.015)
             skin_here = b.surface("wood", "plain") if door else b.surface("photograph", "print", "photograph", "sky")
@@ -159,7 +159,7 @@ def add_room(b: Builder, size: tuple[float, float, float]) -> None:
         while at < length / 2 - 0.5:
             along = at + 0.4
             x, z = place(along, 0.4)
-            kind = b.random.random()
+            kind = b.random.random() / furnished
             step = 0.6
             if kind < 0.2:
                 w = b.u(0.5, 1.6)
@@ -192,9 +192,23 @@ def add_room(b: Builder, size: tuple[float, float, float]) -> None:
 def make_room(b: Builder, kind: str) -> tuple[dict[str, Any], list[Camera]]:
     """A room; the cameras see it at large, a desk from above, or a shelf."""
     size = (b.u(2.8, 8), b.u(2.3, 3.2), b.u(2.8, 8))
-    add_room(b, size)
+    if kind == "hall":
+        size = (b.u(1.4, 3.2), b.u(2.4, 3.4), b.u(8, 30))
+    elif kind == "office":
+        size = (b.u(7, 20), b.u(2.5, 3.8), b.u(7, 25))
+    add_room(b, size, {"hall": 0.06, "office": 0.6}.get(kind, 1.0), {"hall": 0.6, "office": 0.35}.get(kind, 0.2))
     wide, _, deep = size
     tables = [(b.u(-0.25, 0.25) * wide, b.u(-0.25, 0.25) * deep) for _ in range(b.random.integers(0, 3))]
+    if kind == "hall":
+        tables = []
+    elif kind == "office":
+        gap = b.u(2.2, 3.5)
+        tables = [
+            (float(x) + b.random.normal(0, 0.1), float(z) + b.random.normal(0, 0.1))
+            for x in np.arange(-wide / 2 + 2, wide / 2 - 1.5, gap)
+            for z in np.arange(-deep / 2 + 2, deep / 2 - 1.5, gap)
+            if b.maybe(0.7)
+        ][:24]
     if kind == "desk" and not tables:
         tables = [(0.0, 0.0)]
     for x, z in tables:

@@ -35,8 +35,8 @@ VIEWS = 4
 """Views of a scene."""
 
 KINDS = {
-    "room": 0.26, "desk": 0.1, "shelf": 0.05, "street": 0.17, "market": 0.09, "portrait": 0.13, "garden": 0.09,
-    "animal": 0.05, "drone": 0.06,
+    "room": 0.2, "hall": 0.07, "office": 0.08, "desk": 0.09, "shelf": 0.04, "street": 0.11, "drive": 0.15,
+    "market": 0.06, "portrait": 0.09, "garden": 0.05, "animal": 0.03, "drone": 0.03,
 }  # fmt: skip
 """Kinds of scenes and their shares."""
 
@@ -70,8 +70,9 @@ def make_portrait(b: Builder, kind: str) -> tuple[dict[str, Any], list[Camera]]:
 
 
 MAKERS = {
-    "room": make_room, "desk": make_room, "shelf": make_room, "street": make_street, "market": make_street,
-    "drone": make_street, "portrait": make_portrait, "garden": make_garden, "animal": make_garden,
+    "room": make_room, "hall": make_room, "office": make_room, "desk": make_room, "shelf": make_room,
+    "street": make_street, "drive": make_street, "market": make_street, "drone": make_street,
+    "portrait": make_portrait, "garden": make_garden, "animal": make_garden,
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -16,6 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import gpu_check
 import gpu_estimate
 from gpu_estimate import CARDS, Operation
+from step import made_up_batch
+
+from stadia import recipes
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
 TINY = gpu_check.Setting(torch.device("cpu"), 2, 64, 96, "mobilenetv3_small_050", 1, time.monotonic() + 1e6, "a100")
 
@@ -97,3 +102,22 @@ def test_another_gradient_than_the_cpus_is_found(monkeypatch: pytest.MonkeyPatch
 def test_a_part_is_skipped_where_no_time_is_left() -> None:
     late = gpu_check.Setting(torch.device("cpu"), 2, 64, 96, "mobilenetv3_small_050", 1, time.monotonic(), "a100")
     assert gpu_check.check(late, ("waits",))["parts"]["waits"]["failed"] == "TimeoutError: no time left"
+
+
+@pytest.mark.parametrize(
+    "words", [["model.network.encoder=resnet18"], ["model.network=base"], ["--preset", "d3vo-kitti"]]
+)
+def test_a_training_step_makes_no_tensor_on_another_device(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device `meta` refuses operations with tensors of the processor, as a GPU does."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    preset = words[1] if words[0] == "--preset" else None
+    keys = ["model.pretrained=false", "model.pose_encoder=resnet18", "data.height=64", "data.width=96"]
+    keys += ["data.stereo=true"] if preset is None else []
+    config = recipes.configure(
+        "selfsup", [*keys, *(words if preset is None else [])], preset=preset, data={"path": "."}
+    )
+    recipe = SelfsupRecipe(config).train().to("meta")
+    report = recipe.training_step(made_up_batch(2, 64, 96).to("meta"))
+    report.total.backward()
+    assert {value.device.type for value in [report.total, *report.terms.values()]} == {"meta"}
+    assert any(parameter.grad is not None for parameter in recipe.parameters())

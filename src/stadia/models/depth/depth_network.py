@@ -34,7 +34,7 @@ def find_depth_range(config: DepthNetworkConfig, camera: Camera) -> tuple[Tensor
     limits, canonical = config.depth_range_m, getattr(config, "canonical_focal", None)
     if limits is None:
         return None
-    ratio = torch.ones(1, 1, 1, 1) if canonical is None else compute_focal_ratio(camera, canonical)
+    ratio = camera.K.new_ones(1, 1, 1, 1) if canonical is None else compute_focal_ratio(camera, canonical)
     return limits[0] * ratio, limits[1] * ratio
 
 
