@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stadia.predict.scale.receipt import ScaleReceipt
     from stadia.predict.scale.sources import RoadLean
 
-BASE_ERROR = "Typical error for photos like this: 16 to 31 %, or 9 to 17 % with a known length (--scale-from)."
+BASE_ERROR = "Typical error for photos like this: 13 to 36 %, or 11 to 16 % with a known length (--scale-from)."
 """This is the error of the package's network on the real samples of docs/reference/base-network.md."""
 
 MAX_PRECISION_COST = 0.02
