@@ -247,3 +247,10 @@ def test_size_prior_writes_car_heights(video, tmp_path, monkeypatch):
     heights = json.loads((tmp_path / "out" / "heights.json").read_text())
     assert [list(of_frame) for of_frame in heights.values()] == [["1"]] * 3
     assert heights["left/000001"]["1"][0] == 1.47
+
+
+def test_images_of_several_sizes_get_masks(video, tmp_path, monkeypatch):
+    by(monkeypatch, Counting())
+    cv2.imwrite(str(video / "tall.png"), np.full((80, 40, 3), 80, np.uint8))
+    prepare_masks(MasksRequest(source=video, by="a.tflite", out=tmp_path / "out"))
+    assert cv2.imread(str(tmp_path / "out" / "semantic" / "left" / "tall.png")).shape[:2] == (80, 40)

@@ -39,21 +39,15 @@ def mistake(result: tuple[int, str, str], *words: str) -> None:
         assert word in last
 
 
+def compare(estimate: Path, reference: Path) -> tuple[str | Path, ...]:
+    return "--trajectory", estimate, "--reference", reference
+
+
 class TestTrajectory:
     def test_keys_that_others_script_against(self, tmp_path: Path, stadia: Stadia) -> None:
         write_kitti_trajectory(tmp_path / "est.txt", Trajectory(straight(150, 1.02)))
         write_kitti_trajectory(tmp_path / "ref.txt", Trajectory(straight(150)))
-        words = (
-            "--trajectory",
-            tmp_path / "est.txt",
-            "--reference",
-            tmp_path / "ref.txt",
-            "--format",
-            "kitti",
-            "--align",
-            "none",
-            "--json",
-        )
+        words = (*compare(tmp_path / "est.txt", tmp_path / "ref.txt"), "--format", "kitti", "--align", "none", "--json")
         code, out, err = stadia("evaluate", *words)
         scores = json.loads(out)
         assert code == 0
@@ -110,15 +104,8 @@ class TestTrajectory:
 
     def test_a_table_for_people_and_a_score_file(self, tmp_path: Path, stadia: Stadia) -> None:
         write_kitti_trajectory(tmp_path / "path.txt", Trajectory(straight(150)))
-        words = (
-            "--trajectory",
-            tmp_path / "path.txt",
-            "--reference",
-            tmp_path / "path.txt",
-            *("--align", "none"),
-            "--scores",
-            tmp_path / "score.json",
-        )
+        path = tmp_path / "path.txt"
+        words = (*compare(path, path), "--align", "none", "--scores", tmp_path / "score.json")
         code, out, _ = stadia("evaluate", *words)
         assert code == 0
         assert "ate_rmse_m" in out
@@ -339,17 +326,7 @@ class TestReal:
         self, estimate: str, reference: str, format: str, align: str, digits: str, real_data: Path, stadia: Stadia
     ) -> None:
         folder = real_data / "trajectories"
-        words = (
-            "--trajectory",
-            folder / estimate,
-            "--reference",
-            folder / reference,
-            "--format",
-            format,
-            "--align",
-            align,
-            "--json",
-        )
+        words = (*compare(folder / estimate, folder / reference), "--format", format, "--align", align, "--json")
         code, out, _ = stadia("evaluate", *words)
         assert code == 0
         assert f"{json.loads(out)['ate_rmse_m']:.{len(digits) - 2}f}" == digits

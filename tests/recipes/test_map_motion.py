@@ -32,21 +32,13 @@ from stadia.recipes.selfsup import recipe as map_motion
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe, measure_map_unit, resolve_motion
 
-SMALL = (
-    "data.height=32",
-    "data.width=64",
-    "data.stride=1",
-    f"data.camera.focal_px={FOCAL}",
-    "data.split_by.val_share=0",
-    "model.network.encoder=test_efficientnet",
-    "model.pose_net=resnet",
-    "model.pose_encoder=test_efficientnet",
-    "model.pretrained=false",
-    "model.network.decoder_channels=[4,4,8,8,8]",
-    "training.batch_size=2",
-    "training.workers=0",
-    "loss.auto_mask_from_step=100",
-)
+SETTINGS = f"""
+    data.height=32 data.width=64 data.stride=1 data.camera.focal_px={FOCAL} data.split_by.val_share=0
+    model.network.encoder=test_efficientnet model.pose_net=resnet model.pose_encoder=test_efficientnet
+    model.pretrained=false model.network.decoder_channels=[4,4,8,8,8] training.batch_size=2 training.workers=0
+    loss.auto_mask_from_step=100
+"""
+SMALL = tuple(SETTINGS.split())
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.apps.onnx_masks import load_onnx_segmenter
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording, RoadMasks
-from stadia.core.types import TrackProgress, no_progress
-from stadia.datasets.mask_files import OBJECT_CLASSES, ROAD, CocoMasks, MaskFiles, select_classes
+from stadia.core.types import Camera, TrackProgress, no_progress
+from stadia.datasets.formats.kitti_objects import list_box_splits
+from stadia.datasets.image_files import list_images, read_rgb, read_upright_size
+from stadia.datasets.mask_files import (
+    MASKS_RECORD,
+    OBJECT_CLASSES,
+    ROAD,
+    CocoMasks,
+    MaskFiles,
+    hash_frames,
+    select_classes,
+)
 from stadia.datasets.mask_objects import crop_object, find_mask_boxes
 from stadia.datasets.open_dataset import check_path_exists, detect_format, open_recordings
+from stadia.datasets.recordings import Intrinsics
+from stadia.datasets.video.video_decoding import hash_source
 from stadia.evaluation.plots.colormaps import color_categories
 from stadia.evaluation.plots.image_overlays import draw_image_sheet, draw_masks
 from stadia.files.atomic_files import write_json
@@ -24,11 +37,12 @@ from stadia.files.image_io import write_image
 from stadia.files.json_files import read_json
 from stadia.files.output_files import check_output_folder
 from stadia.files.paths import check_writable, expand_home, safe_join
+from stadia.geometry.numpy_camera import centered_K
 from stadia.models.segmentation import Segmenter, load_panoptic_model, load_tflite_model
 from stadia.models.size_prior import SizePrior, load_size_prior
 
 SHEET = "sheet.png"
-RECORD = "prepared.json"
+RECORD = MASKS_RECORD
 HEIGHTS = "heights.json"
 CLASSES = "classes.json"
 WRITTEN = (CLASSES, "semantic", "instance", SHEET, HEIGHTS)
@@ -53,7 +67,7 @@ COLOR_GROUPS = (
 class MasksRequest:
     """`stadia prepare SOURCE --masks`.
 
-    by: a TFLite file, a COCO file, a folder of masks, or a transformers network.
+    by: a TFLite or ONNX file, a COCO file, a folder of masks, or a transformers network.
     out: folder of the masks, with one folder for each of several recordings.
     heights: a learned size prior that writes the height of each car to heights.json.
     road_by: like `by`, for the road alone.
@@ -77,12 +91,13 @@ class MaskMaker:
     """Source of masks.
 
     classes: names of the class numbers.  identity: for the record of the folder.
-    make: returns the masks of a frame, or None.
+    make: returns the masks of a frame, or None.  kind: what it finds, for people.
     """
 
     classes: Mapping[int, str]
     identity: str
     make: Callable[[Recording, int], Masks | None]
+    kind: str = "masks of another program"
 
 
 def create_mask_maker(by: str) -> MaskMaker:
@@ -92,8 +107,12 @@ def create_mask_maker(by: str) -> MaskMaker:
     if is_coco or (path / "semantic").is_dir():
         reader = CocoMasks(path) if is_coco else MaskFiles(path)
         return MaskMaker(reader.classes, f"{path.name} {reader.fingerprint(LEFT)}", partial(_read_masks, reader))
+    if path.suffix.lower() == ".onnx":
+        network = load_onnx_segmenter(path)
+        return MaskMaker(network.classes, network.identity, partial(_segment, network), network.kind)
     segmenter = load_tflite_model(path) if path.suffix.lower() == ".tflite" else load_panoptic_model(by)
-    return MaskMaker(segmenter.classes, segmenter.identity, partial(_segment, segmenter))
+    kind = f"classes of pixels, {len(segmenter.classes)} names"
+    return MaskMaker(segmenter.classes, segmenter.identity, partial(_segment, segmenter), kind)
 
 
 def combine_makers(objects: MaskMaker, road: MaskMaker) -> MaskMaker:
@@ -146,12 +165,48 @@ def prepare_masks(request: MasksRequest, track: TrackProgress = no_progress) -> 
     maker = create_mask_maker(request.by)
     if request.road_by is not None:
         maker = combine_makers(maker, create_mask_maker(request.road_by))
-    recordings = open_recordings(request.source, **_without_camera(request))
+    recordings = _open(request)
     lines = []
     for recording in recordings:
         folder = request.out if len(recordings) == 1 else safe_join(request.out, recording.name)
         lines += _prepare(recording, folder, maker, request, track)
     return lines
+
+
+class MixedImages(Recording):
+    """Images of any sizes, which only masks are made of."""
+
+    def __init__(self, name: str, files: Sequence[Path]) -> None:
+        self.name, self.files = name, files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        return read_rgb(self.files[index])
+
+    def camera(self, index: int, side: str = LEFT) -> Camera:
+        height, width = read_upright_size(self.files[index])
+        return Intrinsics(centered_K(_ANY_FOCAL_PX, height, width), height, width).make_camera(0)
+
+    def file(self, index: int, side: str = LEFT) -> Path | None:
+        return self.files[index]
+
+    def fingerprint(self) -> str:
+        return hash_source(self.files[0].parent)
+
+
+def _open(request: MasksRequest) -> Sequence[Recording]:
+    """Open images of KITTI's objects, a folder of images of several sizes, or what `open_recordings` opens."""
+    path = expand_home(request.source)
+    splits = [path / split / "image_2" for split in list_box_splits(path)]
+    folders = {folder.parent.name: folder for folder in splits if folder.is_dir()}
+    if not folders and path.is_dir() and detect_format(path, request.options.get("format", "auto")) == "video":
+        sizes = {read_upright_size(file) for file in list_images(path)}
+        folders = {path.resolve().name: path} if len(sizes) > 1 else {}
+    if folders:
+        return [MixedImages(name, list_images(folder)) for name, folder in folders.items()]
+    return open_recordings(request.source, **_without_camera(request))
 
 
 def _without_camera(request: MasksRequest) -> dict[str, Any]:
@@ -164,7 +219,7 @@ def _without_camera(request: MasksRequest) -> dict[str, Any]:
 def _prepare(
     recording: Recording, folder: Path, maker: MaskMaker, request: MasksRequest, track: TrackProgress
 ) -> list[str]:
-    record = {"by": maker.identity, "of": recording.fingerprint()}
+    record = {"by": maker.identity, "of": recording.fingerprint(), "source": hash_frames(recording)}
     _check_folder(folder, record)
     prior = None if request.heights is None else load_size_prior(request.heights)
     made = unknown = 0
@@ -191,6 +246,7 @@ def _prepare(
         write_json(folder / HEIGHTS, estimate_car_heights(recording, indices, prior, track))
         recording.mask_reader = MaskFiles(folder)
     lines = [f"{folder}: masks of {len(indices) - unknown} frames, {made} new, by {maker.identity}"]
+    lines.append(f"  found: {maker.kind}")
     selection = getattr(recording, "selection", None)
     if selection is not None and selection.total > len(selection.kept):
         lines.append(f"note: {selection}; a training uses the same frames (data.stride=1 keeps all)")
@@ -200,8 +256,9 @@ def _prepare(
 
 def _check_folder(folder: Path, made: dict[str, str]) -> None:
     check_output_folder(folder, RECORD, "set of masks", names=WRITTEN, fix="choose another --out")
-    if (folder / RECORD).exists() and (before := read_json(folder / RECORD)) != made:
-        before = before if isinstance(before, dict) else {}
+    before = read_json(folder / RECORD) if (folder / RECORD).exists() else made
+    before = before if isinstance(before, dict) else {}
+    if any(before.get(key) != made[key] for key in ("by", "of")):
         found = "other images" if before.get("of") != made["of"] else f"masks by {before.get('by')}"
         expected, fix = f"masks of this video by {made['by']}", "choose another --out, or remove it"
         raise DataError(folder, found=found, expected=expected, fix=fix)

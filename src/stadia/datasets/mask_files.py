@@ -26,12 +26,14 @@ from stadia.datasets.height_priors import CLASS_ALIASES, PRIORS, RoadConfig
 from stadia.datasets.image_files import encode_name, read_label_png
 from stadia.datasets.mask_objects import Window, find_windows, split_instances
 from stadia.datasets.text_files import FileEntry, read_typed_json, validate_content
+from stadia.datasets.video.video_decoding import hash_source
 from stadia.files.input_files import MAX_TEXT_BYTES, open_input, read_bytes
-from stadia.files.json_files import stream_json_lists
+from stadia.files.json_files import read_json, stream_json_lists
 from stadia.files.paths import expand_home, safe_join
 
 Numbers = NDArray[np.int32]
 ROAD = "road"
+MASKS_RECORD = "prepared.json"
 # Classes that are split into objects if there are no object numbers.
 OBJECT_CLASSES = frozenset({*PRIORS["kitti"], *CLASS_ALIASES, "bus", "bicycle", "motorcycle"})
 GROUND_CLASSES = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})  # below objects
@@ -110,11 +112,29 @@ def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
     for recording in bare:
         places = [folder / recording.name, folder / Path(recording.name).name, *[folder] * (len(recordings) == 1)]
         found = next((place for place in places if (place / "semantic").is_dir()), None)
+        if found is not None:
+            check_masks_of(found, hash_frames(recording))
         recording.mask_reader = None if found is None else MaskFiles(found)
     if bare and all(recording.mask_reader is None for recording in bare):
         own = "" if len(recordings) == 1 else f"a folder {bare[0].name} with "
         missing, fix = f"no masks of {bare[0].name}", "create them: stadia prepare VIDEO --masks"
         raise DataError(folder, found=missing, expected=f"{own}semantic/left/ in it", fix=fix)
+
+
+def hash_frames(recording: Recording) -> str:
+    """Return the hash of a user's video or folder of images, which does not depend on the camera; "" for others."""
+    file = recording.file(0) if recording.has_stride and len(recording) else None
+    return recording.video_hash if file is None else hash_source(file.parent)
+
+
+def check_masks_of(folder: Path, content: str) -> None:
+    """Raise DataError if `stadia prepare` made the masks in a folder of other frames. content: of `hash_frames`."""
+    path = folder / MASKS_RECORD
+    made = read_json(path) if path.is_file() else None
+    of = made.get("source") if isinstance(made, dict) else None
+    if of and content and of != content:
+        fix = "make them: stadia prepare VIDEO --masks --out FOLDER"
+        raise DataError(folder, found="masks of another video", expected="masks of this video", fix=fix)
 
 
 def _check_classes(path: Path, numbers: Iterable[int]) -> None:

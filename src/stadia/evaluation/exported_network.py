@@ -170,7 +170,7 @@ class OnnxGraph:
     def __init__(self, path: Path, interface: GraphInterface, *, threads: int | None = None) -> None:
         self.path, self.interface = Path(path), interface
         check_installed("onnx", "onnxruntime")
-        if fault := _find_fault(self.path):
+        if fault := find_fault(self.path):
             raise DataError(self.path, found=fault, expected=EXPECTED, fix="export it again")
         names = (interface.input, interface.output)
         self._process = GraphProcess(self.path, names, "onnxruntime", threads=threads)
@@ -204,7 +204,7 @@ class OnnxGraph:
         return self._process.run(image, (len(image), *self.interface.output_shape(*image.shape[-2:])))
 
 
-def _find_fault(path: Path) -> str:
+def find_fault(path: Path, min_opset: int = MIN_OPSET) -> str:
     """Return why no runtime may open a file: it may run without end (loops, branches), or read other files."""
     import onnx
 
@@ -229,7 +229,7 @@ def _find_fault(path: Path) -> str:
     if any(tensor.external_data for tensor in graph.initializer):
         return "weights in another file"
     opset = max((imported.version for imported in model.opset_import if not imported.domain), default=0)
-    return f"a graph of opset {opset}" if opset < MIN_OPSET else ""
+    return f"a graph of opset {opset}" if opset < min_opset else ""
 
 
 class ExportedNetwork:

@@ -16,7 +16,7 @@ from stadia.core.recording import LEFT
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.datasets.lens_distortion import Undistortion
-from stadia.datasets.mask_files import OBJECT_CLASSES, MaskFiles, select_classes
+from stadia.datasets.mask_files import OBJECT_CLASSES, MaskFiles, check_masks_of, select_classes
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.static_parts import FrameCrop
 from stadia.datasets.video.video_camera import UserCamera, find_crop, find_static_mask, read_image_size
@@ -48,15 +48,16 @@ class MovableMasks:
     width: int
 
     @classmethod
-    def open(cls, folder: Path, stems: Sequence[str], height: int, width: int) -> MovableMasks:
-        """Open a folder with semantic/left/STEM.png. stems: of all frames of the video, in order.
+    def open(cls, folder: Path, stems: Sequence[str], height: int, width: int, content: str = "") -> MovableMasks:
+        """Open a folder with semantic/left/STEM.png. stems: of all frames of the video, in order. content: its hash.
 
-        Raises DataError if it has no mask of these frames, or no class that moves.
+        Raises DataError for masks of another video, without a mask of these frames, or without a class that moves.
         """
         folder = expand_home(folder)
         if not (folder / "semantic" / LEFT).is_dir():
             found = "no semantic/left in it" if folder.is_dir() else "no such folder"
             raise DataError(folder, found=found, expected="masks", fix=f"stadia prepare VIDEO --masks --out {folder}")
+        check_masks_of(folder, content)
         files = MaskFiles(folder)
         if not MOVABLE_CLASSES.intersection(files.classes.values()):
             found = ", ".join(list(files.classes.values())[:6]) or "no class"

@@ -115,7 +115,9 @@ def map_video(
         stream = replace(stream, lens=user.undistortion)
     given = None if user is None else _shrink_camera(user.intrinsics, stream)
     if masks is not None:
-        movable = MovableMasks.open(expand_home(Path(masks)), stream.stems(), stream.height, stream.width)
+        movable = MovableMasks.open(
+            expand_home(Path(masks)), stream.stems(), stream.height, stream.width, hash_source(source)
+        )
         stream = replace(stream, masks=movable)
     of_lens = "" if stream.lens is None else stream.lens.lens.fingerprint()
     of_masks = "" if stream.masks is None else stream.masks.fingerprint()

@@ -17,7 +17,7 @@ def prepare(
     overrides: InputSettings = None,
     masks: Annotated[bool, flag("--masks", "Make masks of road and objects of every frame.")] = False,
     by: Annotated[
-        str, typer.Option(help="A .tflite, a COCO .json, a folder of masks, or a transformers network.")
+        str, typer.Option(help="A .tflite or .onnx, a COCO .json, a folder of masks, or a transformers network.")
     ] = "facebook/mask2former-swin-tiny-cityscapes-panoptic",
     road_by: Annotated[str | None, typer.Option(help="The same for the road alone.")] = None,
     out: Annotated[Path | None, option("A folder; NAME-masks by default.")] = None,
