@@ -167,10 +167,7 @@ def shuffle_by_shard(shards: NDArray[np.int64], window: int, generator: np.rando
 
 
 class PrefetchingSampler(Sampler[list[tuple[int, int]]]):
-    """Yield batches of keys, and prefetch the next AHEAD_SHARDS shards in threads.
-
-    shards: (N,) the shard of each sample. prefetch: copies the shard of a sample, once per shard and epoch.
-    """
+    """Yield batches of keys; threads `prefetch` the shard (N,) of the samples of the next AHEAD_SHARDS shards."""
 
     def __init__(self, batches: BatchSampler, shards: NDArray[np.int64], prefetch: Callable[[int], None]) -> None:
         self.batches, self.shards, self.prefetch = batches, shards, prefetch

@@ -56,10 +56,7 @@ class PackedRoad(PackedTensors):
 
 
 class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
-    """Samples with masks; an image without masks has no road and no object.
-
-    groups: the number of each mount or recording. cache: for cleaned masks; None reads them for every sample.
-    """
+    """Samples with masks, if an image has some. groups: number of each mount. cache: for cleaned masks, or None."""
 
     def __init__(
         self,

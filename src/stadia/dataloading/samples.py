@@ -398,10 +398,7 @@ def _read_motions(recording: Recording, views: Sequence[tuple[int, str]], *, ste
 
 
 def open_split(config: DatasetConfig, progress: ReportProgress | None = None) -> TrainValSplit:
-    """Open a dataset and split it by `config.split_by`. Its test split is used only if it is selected by name.
-
-    A video is decoded to the network's size, unless `config.size` is set. Recordings are cut to `config.crop`.
-    """
+    """Open a dataset, cut it to `config.crop`, and split it by `config.split_by`; its test split only by name."""
     split_by, path = config.split_by, expand_home(config.path)
     size = config.size or (config.height, config.width)
     options = config.model_dump(include=set(SourceOptions.model_fields)) | {"size": size}

@@ -69,10 +69,7 @@ def ignore_region(recording: Recording, ignore: str | Sequence[Box]) -> Recordin
 def read_ignored_region(
     ignore: str | Sequence[Box], names: Sequence[str], *, size: tuple[int, int], filmed_size: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Return (H, W), true for ignored pixels. Raises DataError if the region is outside the images or too large.
-
-    ignore: an image with pixels above 0, a folder of such images by `names`, or boxes in pixels of `filmed_size`.
-    """
+    """Return (H, W), true for ignored pixels by image, folder or boxes (`filmed_size`). Raises DataError if wrong."""
     names = [name for name in names if name]
     region = (
         _read_mask(_find_file(expand_home(ignore), names), size)

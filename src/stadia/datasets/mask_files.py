@@ -291,10 +291,7 @@ class _Shape:
 
 
 class CocoMasks:
-    """Masks of left images from a COCO file (cocodataset.org/#format-data), for images matched by file name.
-
-    Without a category "road" only objects are labeled. Raises DataError with the wrong entry.
-    """
+    """Masks of left images from a COCO file (cocodataset.org/#format-data), matched by file name. Raises DataError."""
 
     def __init__(self, path: Path) -> None:
         self.path = expand_home(path)

@@ -166,10 +166,7 @@ def _to_json(value: Any) -> Any:
 
 
 def write_findings(path: Path, findings: Iterable[Finding]) -> list[Finding]:
-    """Write findings.jsonl, one JSON object per line, and images next to it as findings/<code>-<n>.png.
-
-    Returns the findings with the names of their images in the evidence.
-    """
+    """Write findings.jsonl and findings/<code>-<n>.png; return the findings with the names of their images."""
     written, count = [], Counter[str]()
     for finding in findings:
         if finding.image:

@@ -65,10 +65,7 @@ class BackendChoice:
 
 
 class Backend(Protocol):
-    """Runs the graph of an exported network in a precision.
-
-    packages: that it imports.  extra: of pyproject.toml.  precisions: rows of PRECISIONS.
-    """
+    """Runs the graph of an exported network: packages that it imports, their extra, and rows of PRECISIONS."""
 
     packages: ClassVar[tuple[str, ...]]
     extra: ClassVar[str]

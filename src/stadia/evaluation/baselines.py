@@ -80,10 +80,7 @@ def score_mean_depth(
     predictor: Predictor,
     protocol: Protocol,
 ) -> dict[str, Any] | None:
-    """Score the mean depth over training frames, and return the content of a score file; None without ground truth.
-
-    recordings, indices: frames to score. predictor: gives the baseline's size, crop and depth scale.
-    """
+    """Score the mean depth over training frames like a predictor; return a score file, None without ground truth."""
     frames = [(recording, index) for recording, chosen in trained_on for index in chosen]
     step = max(-(-len(frames) // MAX_AVERAGED_FRAMES), 1)
     count = 0

@@ -35,10 +35,7 @@ GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
 
 
 class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
-    """Readers of a folder of ground truth by name.
-
-    factor: integers a metre.  without_number: number of files with NaN, infinite or negative values so far.
-    """
+    """Readers of a folder of ground truth by name. factor: integers a metre. without_number: count of bad files."""
 
     def __init__(self, folder: Path, factor: float) -> None:
         self.folder, self.factor, self.without_number = Path(folder), factor, 0
@@ -77,10 +74,7 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
 
 
 def open_ground_truth_folder(folder: Path, protocol: Protocol, factor: float | None = None) -> GroundTruthFolder:
-    """Open a folder of ground truth: PNG or TIFF in the protocol's unit, PFM, EXR, .npy, .npz (`depth_m` or one array).
-
-    factor: integers a metre; None for the protocol's unit.
-    """
+    """Open a folder of ground truth maps. factor: integers a metre; None for the protocol's unit."""
     return GroundTruthFolder(folder, factor or protocol.png_per_metre)
 
 

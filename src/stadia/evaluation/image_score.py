@@ -40,10 +40,7 @@ COMPARED_ALIGNMENTS: Mapping[DepthScale, tuple[Alignment, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class UncertaintyScore:
-    """How well uncertainty ranks pixels by one depth error, of an image or as a mean over images.
-
-    curves: (51,) each.  spearman: rank correlation of uncertainty and error; None if one is constant.
-    """
+    """How well uncertainty ranks pixels by one depth error: curves (51,), and the rank correlation, if any."""
 
     curves: Sparsification
     spearman: float | None
@@ -273,10 +270,7 @@ def _find_flip(values: Tensor, mask: Tensor, ranked: Tensor) -> str:
 def _sample_uncertainty(
     name: str, log_uncertainty: NDArray[np.floating], shape: tuple[int, ...], mask: Tensor
 ) -> Tensor:
-    """Return log Sigma (h, w) at the N scored pixels of a mask (H, W), (1, N), resized bilinearly.
-
-    Raises ProtocolError if the shapes differ, or a scored pixel has no finite value.
-    """
+    """Return log Sigma (h, w) at N pixels of a mask (H, W), (1, N). Raises ProtocolError if it does not fit."""
     if log_uncertainty.shape != shape:
         found = f"log uncertainty of shape {log_uncertainty.shape}"
         raise ProtocolError(name, found=found, expected=f"the shape of depth, {shape}", fix="predict again")

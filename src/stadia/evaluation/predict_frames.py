@@ -234,10 +234,7 @@ def predict_motion(
 def align_motion(
     predictor: Predictor, now: FrameTensors, following: FrameTensors, T_before: Tensor | None
 ) -> list[FrameMotion]:
-    """Refine the network's motion, or the motion before, by direct alignment with the predicted depth.
-
-    The network's motion is kept for unreliable alignments and affine inverse depth.
-    """
+    """Refine the network's motion, or the motion before, by direct alignment with depth, if it is reliable."""
     predicted = predict_motion(predictor, now, following, T_before)
     if predictor.depth_scale.is_affine:
         return predicted

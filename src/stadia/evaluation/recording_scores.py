@@ -56,10 +56,7 @@ class RecordingScores:
         return {**depth, "notes": notes, "odometry": odometry, **self._list_flicker()}
 
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
-        """Write score files: NAME.json for depth, NAME-RECORDING.json for each path. Return their paths.
-
-        A slash in a recording's name becomes a dash. about: metadata for every file: `checkpoint`, `data`, `frames`.
-        """
+        """Write NAME.json for depth and NAME-RECORDING.json for each path, with metadata. Return their paths."""
         scores: dict[str, dict[str, Any]] = {}
         if self.depth is not None:
             scores[f"{name}.json"] = {**self._name_truth(self.depth.to_json()), **self._list_flicker()}

@@ -72,10 +72,7 @@ def score_measured_path(
     *,
     source: str,
 ) -> TrajectoryScore | None:
-    """Score an estimated path (N, 4, 4) against measured poses, aligned for its depth scale, if there are MIN_POSES.
-
-    times_s, measured: of the N frames, None if unknown. source: name of the input.
-    """
+    """Score a path (N, 4, 4) against measured poses, None if unknown, aligned for its depth, if there are MIN_POSES."""
     rows = [row for row, pose in enumerate(measured) if pose is not None]
     if len(rows) < MIN_POSES:
         return None

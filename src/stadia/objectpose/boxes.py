@@ -111,10 +111,7 @@ def box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Ten
 
 
 def box_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """Return the IoU (...) of the axis-aligned hulls of both boxes in the camera frame, like NOCS evaluations.
-
-    It is usually too large, and depends on the camera's axes.
-    """
+    """Return the IoU (...) of the axis-aligned hulls of both boxes in the camera frame, as NOCS does."""
     a, b = compute_box_corners(T_a.double(), size_a_m.double()), compute_box_corners(T_b.double(), size_b_m.double())
     (a_low, a_high), (b_low, b_high) = a.aminmax(dim=-2), b.aminmax(dim=-2)
     shared = (torch.minimum(a_high, b_high) - torch.maximum(a_low, b_low)).clamp(min=0).prod(-1)

@@ -34,10 +34,7 @@ MIN_OVERLAP = 0.15  # median IoU of the rectangles around mask and box; correct 
 
 @dataclass(frozen=True, slots=True)
 class BoxMaskFit:
-    """Agreement of a box, projected, with the mask of its object.
-
-    object: its place in the image, from 1. inside: share of the mask's pixels inside. overlap: IoU of the rectangles.
-    """
+    """Agreement of a projected box with its object's mask: share of the mask inside, and IoU of rectangles."""
 
     file: str
     object: int

@@ -217,10 +217,7 @@ def build_rotation_loss(config: RotationLossConfig) -> Callable[[Tensor, Tensor,
 
 
 class ObjectPoseLoss:
-    """Terms by name, weighted by the configuration. An image without objects trains the mask only.
-
-    Terms are means over pixels, images or objects of all processes, so every process must call it.
-    """
+    """Terms by name, weighted, as means over all processes, which must all call it."""
 
     def __init__(self, config: ObjectPoseLossConfig | None = None) -> None:
         self.config = config or ObjectPoseLossConfig()

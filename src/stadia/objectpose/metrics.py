@@ -92,10 +92,7 @@ def _make_matches(predicted: IndexArray, true: IndexArray, shape: tuple[int, ...
 
 @dataclass(frozen=True, slots=True)
 class PosedObjects(TensorDataclass):
-    """M objects, predicted or true; `symmetry` is of true objects, `score` (M,) of predictions.
-
-    T_camera_object: (M, 4, 4), metres. size_m: (M, 3), lengths along the object's x, y, z.
-    """
+    """M objects with T_camera_object (M, 4, 4) and size_m (M, 3); true ones have symmetry, predictions a score."""
 
     class_id: Tensor
     T_camera_object: Tensor
@@ -225,10 +222,7 @@ def compare_objects(predicted: PosedObjects, true: PosedObjects, mask_iou: Float
 
 @dataclass(frozen=True, slots=True)
 class ApRules:
-    """Rules of an average precision. hull: use overlaps of axis-aligned hulls.
-
-    gate: pose scores only count objects matched by an overlap above this; None counts everything.
-    """
+    """Rules of an average precision. hull: of axis-aligned boxes. gate: least overlap of scored poses, or None."""
 
     hull: bool
     gate: float | None
@@ -241,10 +235,7 @@ NOCS_COMPAT_RULES = ApRules(hull=True, gate=0.1)
 
 
 def average_precision(score: FloatArray, right: BoolArray, objects: int) -> float:
-    """Return the area under precision over recall, with precision made falling (PASCAL VOC since 2010).
-
-    score, right: (N,) of all predictions of a class. Predictions of equal score count together. NaN without objects.
-    """
+    """Return the area under precision over recall, made falling (PASCAL VOC since 2010); NaN without objects."""
     if objects == 0:
         return math.nan
     order = np.argsort(-score, kind="stable")

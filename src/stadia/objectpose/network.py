@@ -63,10 +63,7 @@ class PyramidDecoder(nn.Module):
 
 
 class PyramidNet(nn.Module):
-    """An encoder, and for each output a decoder and a 1x1 convolution.
-
-    encoder: timm model; levels finer than MIN_STRIDE are not used. outputs: channels of each output by its name.
-    """
+    """An encoder, and for each of `outputs` (channels by name) a decoder and a 1x1 convolution."""
 
     def __init__(
         self,

@@ -133,10 +133,7 @@ class ObjectPredictions:
 def write_object_predictions(
     out: Path, classes: Sequence[str], provenance: Provenance, predicted: Iterable[ObjectPredictions]
 ) -> list[dict[str, Any]]:
-    """Write masks and drawings into a new folder one by one, and objects.json at the end, also after an error.
-
-    Returns its entries. Raises StadiaError if the folder is not empty, or for no image or two of one name.
-    """
+    """Write masks and drawings into a new folder, objects.json last; return its entries. Raises StadiaError."""
     made_by = provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
     head = {"format": "stadia-found-objects", "version": 1, **made_by, "classes": tuple(classes)}
     entries: dict[str, dict[str, Any]] = {}

@@ -343,10 +343,7 @@ def _largest_and_mean_error(comparison: ImageComparison) -> tuple[float, float]:
 
 
 def score_results(results: Path, reference: Path, split: str | None, held_out_of: Path | None = None) -> dict[str, Any]:
-    """Return the scores of results on a split (default "test"), or on the images that a run held out.
-
-    Rows of other images are skipped with a note. Raises DataError, ConfigError, CheckpointError.
-    """
+    """Return the scores of results on a split (default "test"), or on what a run held out. Raises StadiaError."""
     if held_out_of is None:
         split = split or "test"
         images = open_object_images(reference, split)

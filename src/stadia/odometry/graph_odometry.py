@@ -291,10 +291,7 @@ def _make_edges(views: Sequence[KeyframeView], T: Tensor, loops: Sequence[Loop])
 
 
 def bend_path(path: Tensor, numbers: Sequence[int], corrections: Tensor) -> Tensor:
-    """Return a path (N, 4, 4) with a correction of each key frame, interpolated in between.
-
-    numbers: rows of the K key frames in the path, the first one 0. corrections: (K, 4, 4) similarities of the world.
-    """
+    """Return a path (N, 4, 4) with corrections (K, 4, 4) of key frames `numbers`, interpolated in between."""
     rows = torch.arange(len(path))
     keys = torch.tensor(list(numbers))
     before = torch.searchsorted(keys, rows, right=True) - 1

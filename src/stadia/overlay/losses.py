@@ -116,10 +116,7 @@ class OverlayLoss:
         return self.report(self.terms(log_depth, mask_logits, true, mask))
 
     def terms(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Compute the terms with nonzero weight: scalars by name, unweighted, differentiable.
-
-        log_depth, mask_logits, true (0 = none), mask: (B, 1, H, W). Raises GeometryError if the sizes differ.
-        """
+        """Compute the unweighted terms with weight by name from maps (B, 1, H, W). Raises GeometryError."""
         shapes = [tuple(x.shape) for x in (log_depth, mask_logits, true, mask)]
         if len(set(shapes)) > 1 or len(shapes[0]) != 4 or shapes[0][1] != 1:
             found, expected = ", ".join(map(str, shapes)), "four maps (B, 1, H, W) of one size"

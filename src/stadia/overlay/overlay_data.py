@@ -36,10 +36,7 @@ OverlayLoader = Loader[PackedComposite, OverlayBatch]
 
 @dataclass(frozen=True)
 class OverlayData:
-    """Batches for training and validation, and their origin.
-
-    scored: open interval of depth labels that are trained and scored.
-    """
+    """Batches for training and validation, and their origin. scored: open interval of scored depth."""
 
     overlays: CompositeSplits
     train: OverlayLoader
@@ -87,10 +84,7 @@ PREVIEW = "preview.png"
 def write_overlay_set(
     config: OverlayDataConfig, out: Path, seed: int, workers: int | None, progress: ReportProgress
 ) -> Iterator[str]:
-    """Write `config.samples` training images and `config.val_samples` for each other split; yield lines for people.
-
-    Raises StadiaError on a finding with severity stop, before anything is written.
-    """
+    """Write the images of each split; yield lines. Raises StadiaError on a stop, before anything is written."""
     if config.path is not None:
         fix = "leave it out, or draw it with --sheet"
         raise ConfigError("path", found=config.path, expected="no path, since images are composed", fix=fix)

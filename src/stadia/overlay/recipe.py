@@ -222,10 +222,7 @@ MAX_FACTOR = 10.0  # the largest factor (its inverse is the smallest): a learnt 
 
 
 class GradientBalance:
-    """Moving means of each term's gradient with respect to the shared features; part of checkpoints.
-
-    A term with gradient 0 keeps its mean. Source: GradNorm (Chen et al., arXiv 1711.02257), which learns the weights.
-    """
+    """Moving means of each term's gradient by the shared features, as in GradNorm (arXiv 1711.02257)."""
 
     def __init__(self, every: int) -> None:
         self.every = every

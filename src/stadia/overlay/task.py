@@ -58,10 +58,7 @@ class OverlayPrediction:
 def write_overlay_predictions(
     out: Path, depth_scale: DepthScale, provenance: Provenance, source: str, predicted: Iterable[OverlayPrediction]
 ) -> Predictions:
-    """Write depth, masks and sheets into a new folder, and predictions.json first and at the end.
-
-    Raises StadiaError if the folder is not empty, or there is no image.
-    """
+    """Write depth, masks and sheets into a new folder, predictions.json first and at the end. Raises StadiaError."""
     record = PredictionsRecord(
         depth_scale=depth_scale,
         trust=SCALE_DESCRIPTIONS[depth_scale],
@@ -348,10 +345,7 @@ def fit_network_size(height: int, width: int, trained_height: int, trained_width
 
 
 def find_pairs(source: Path, background: Path | None) -> list[tuple[Path, Path]]:
-    """Return each composite image with its background: one for all, or of the same name in a folder.
-
-    Raises DataError, ConfigError.
-    """
+    """Return each composite image with its background: one for all, or of the same name. Raises StadiaError."""
     if background is None:
         expected = "the image, or a folder of images, without what was pasted"
         raise ConfigError("--background", found="none", expected=expected, fix="pass --background")

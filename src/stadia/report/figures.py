@@ -64,10 +64,7 @@ MIN_CURVE_STEPS = 3
 def render_svg(
     about: str, draw: Callable[[Axes], object], *, height: int = HEIGHT, left: int = LEFT, corner: str = "step"
 ) -> str:
-    """Return what `draw` draws into axes as an SVG element.
-
-    about: for screen readers. corner: text before the labels.
-    """
+    """Return what `draw` draws as an SVG element. about: for screen readers. corner: text before the labels."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

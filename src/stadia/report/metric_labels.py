@@ -196,10 +196,7 @@ def describe_depth_scale(name: Any, scale_from: Any = None, *, path: bool = Fals
 
 
 def describe_scale_source(depth_scale: Any, rests_on: Any, no_metres: Any) -> str:
-    """Describe the source of metric scale after `depth_scale`; "" if there is nothing to add.
-
-    rests_on: known lengths from which the recipe learns metres.  no_metres: why its depth is up to scale nevertheless.
-    """
+    """Describe the source of metric scale by known lengths, or why it has none; "" if there is nothing to add."""
     if rests_on and depth_scale == METRES:
         return f"Metres come from {rests_on}."
     if rests_on:

@@ -431,10 +431,7 @@ def _read_opencv(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamer
 
 
 def _apply_region(path: Path, camera: CalibratedCamera, content: Mapping[str, Any]) -> CalibratedCamera:
-    """Return the camera of published images: ROS crops the sensor's `roi`, then bins it (sensor_msgs/CameraInfo).
-
-    K is the sensor's by definition, but some drivers publish that of the binned image: the principal point decides.
-    """
+    """Return the camera of published images: ROS crops the sensor's `roi`, then bins it (sensor_msgs/CameraInfo)."""
     region = content.get("roi")
     region = region if isinstance(region, Mapping) else {}
     x, y, width, height = (_whole(region.get(key)) for key in ("x_offset", "y_offset", "width", "height"))

@@ -135,10 +135,7 @@ class KittiOdometry(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ScannedRecording(ImageRecording):
-    """Images with a LiDAR scan STEM.bin for an image STEM.png.
-
-    P_velo: (3, 4) per side, from the scanner to pixels; None without the scanner's calibration.
-    """
+    """Images with a LiDAR scan STEM.bin each. P_velo: (3, 4) per side, scanner to pixels; None if uncalibrated."""
 
     scan_folder: Path
     P_velo: Mapping[str, Array] | None
@@ -287,10 +284,7 @@ class KittiCalibration:
 
 @dataclass(frozen=True)
 class KittiRig:
-    """The cameras of a recording by side, and the numbers of its frames.
-
-    T_camera_rectified: (4, 4) from the rectified frame of camera 0 to each camera.
-    """
+    """The cameras of a recording by side, their (4, 4) from the rectified camera 0, and the numbers of its frames."""
 
     calibration: KittiCalibration
     images: Mapping[str, Sequence[Path]]

@@ -77,10 +77,7 @@ class FrameSelection:
 
 
 class FrameSelector:
-    """Select frames of a video in order, with one gray image in memory.
-
-    stride: "auto" selects by motion; a number keeps every n-th. lists_kept: whether `selection` lists the kept frames.
-    """
+    """Select frames of a video in order: by motion ("auto") or every n-th; `lists_kept`: list them in `selection`."""
 
     def __init__(self, stride: int | Literal["auto"], *, lists_kept: bool = True) -> None:
         self.stride, self.lists_kept = stride, lists_kept

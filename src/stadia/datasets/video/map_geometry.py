@@ -89,10 +89,7 @@ class MapGeometry:
         return StandingPoints(xy, inside[:, 2], self.road)
 
     def find_road_normal(self, focal: float) -> Array | None:
-        """Return the road's unit normal (3,), towards the camera, for a camera with this fx / width, or None.
-
-        The horizon keeps its pixels.
-        """
+        """Return the road's unit normal (3,), towards the camera, for a camera with this fx / width, or None."""
         if self.road is None:
             return None
         turned = self.road[:3] * (focal / self.focal, focal / self.focal, 1)
@@ -113,10 +110,7 @@ class MapGeometry:
         return self.focal * float(np.median(np.linalg.norm(shift, axis=1)))
 
     def find_neighbor(self, index: int, offset: int) -> int | None:
-        """Return the frame that makes a pair with another: the nearest one with enough parallax; None without one.
-
-        offset: -1 or 1 for the nearest such frame before or after, 2 for the next one after that.
-        """
+        """Return the nearest frame with enough parallax before (-1) or after (1), or the next after it (2); or None."""
         way, at = (1 if offset > 0 else -1), index
         for _ in range(abs(offset)):
             for step in range(1, MAX_STEPS + 1):

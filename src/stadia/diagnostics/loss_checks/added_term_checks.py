@@ -127,10 +127,7 @@ def check_constant_depth(case: LossCase) -> Iterator[Finding]:
 
 
 def check_tiles(case: LossCase) -> Iterator[Finding]:
-    """L06: an added term is the same for two copies of outputs and image: a mean over pixels.
-
-    Terms that change in one direction (a prior for rows) or raise for another size are not reported.
-    """
+    """L06: an added term is the same for two copies of outputs and image: a mean over pixels."""
     added, depth = case.added_at, case.right.get("inverse_depth")
     if added is None or depth is None:
         return

@@ -20,10 +20,7 @@ Row = Mapping[str, float]  # logged values: `train/NAME` of a step, `val/NAME` o
 
 
 def rename_base_values(row: Row, base_recipe: str = "") -> Row:
-    """Rename `train/BASE/NAME` to `train/NAME`, and `train/term/BASE/NAME` to `train/term/NAME`.
-
-    base_recipe: BASE, `Recipe.base_recipe`; "" for the photometric loss in a combination of losses.
-    """
+    """Rename `train/BASE/NAME` to `train/NAME`, and `train/term/BASE/NAME` to `train/term/NAME`."""
     base_recipe = base_recipe or _find_photometric_part(row)
     if not base_recipe:
         return row

@@ -321,10 +321,7 @@ def check_epoch(
     first_epoch: int,
     known_m: Mapping[str, float] | None = None,
 ) -> list[Finding]:
-    """Return H06, H07 and H17 of an epoch for each group of cameras; early epochs may have no height.
-
-    known_m: heights from silhouettes or earlier epochs that are used anyway, by group; NaN if unknown.
-    """
+    """Return H06, H07 and H17 of an epoch for each group of cameras, with the heights known before."""
     findings = []
     for group, estimate in estimates.items():
         cameras = f" of the cameras '{group}'" if group else ""

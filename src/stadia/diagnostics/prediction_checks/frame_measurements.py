@@ -235,10 +235,7 @@ def _is_sky_nearer(frame: SampledFrame) -> bool | None:
 
 @dataclass(frozen=True, slots=True)
 class _MeasuredPair:
-    """A frame and the following one, with parallax.
-
-    error, error_over_mean: of the map over constant depth's, and over the mean map's.
-    """
+    """A frame and the following one, with parallax: its errors over constant depth's and over the mean map's."""
 
     error: float
     error_over_mean: float | None

@@ -88,10 +88,7 @@ class TrainingRecord:
     def read(
         cls, run: Path, *, steps: int | None = None, focal: tuple[float, ...] = (), trained_steps: int | None = None
     ) -> TrainingRecord:
-        """Read metrics.csv and findings.jsonl of a run.
-
-        steps, trained_steps: of the checkpoint and of the last checkpoint, if known.
-        """
+        """Read a run's metrics and findings up to a checkpoint. trained_steps: of the last checkpoint, if known."""
         rows = _read_numbers(run / "metrics.csv")
         ends = [int(rows[-1]["step"])] if rows else []
         ends += [known for known in (steps, trained_steps) if known is not None]

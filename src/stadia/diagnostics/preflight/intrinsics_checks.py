@@ -326,10 +326,7 @@ def describe_unequal_focals(K: Array) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RotationComparison:
-    """Pitch and yaw in degrees, (N, 2), as measured through K and by the poses.
-
-    Roll does not depend on the focal length; a focal length s times too long measures 1 / s of the rest.
-    """
+    """Pitch and yaw in degrees, (N, 2), through K and by the poses; too long a focal length shrinks them."""
 
     matches_deg: Array
     poses_deg: Array

@@ -344,10 +344,7 @@ def square_pixels(first_px: Array, second_px: Array, K: Array) -> tuple[Array, A
 
 
 def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D18, for one camera: a note if ground truth could supervise instead. Maps have pairs with measured parallax.
-
-    A translation over a plane looks like a turn: the poses then give the rotation.
-    """
+    """D18, for one camera: too little parallax; a note if ground truth could supervise instead."""
     if survey.stereo and not survey.one_camera:
         return
     if survey.recording.map_points(0) is not None:

@@ -88,10 +88,7 @@ class PairMatches:
 
 @dataclass(frozen=True, slots=True)
 class BaselineAgreement:
-    """A baseline that agrees with poses or depth: the 95 % interval of their ratio by `count` motions or points.
-
-    is_close: whether the interval excludes an error from which E03 stops.
-    """
+    """A baseline that agrees with poses or depth within a 95 % interval; is_close: E03 would stop outside of it."""
 
     baseline_m: float
     other: str

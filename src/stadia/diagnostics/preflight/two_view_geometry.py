@@ -287,10 +287,7 @@ class PlaneSweep:
 
 
 def plane_sweep(left: NDArray[np.uint8], right: NDArray[np.uint8], sign: int) -> PlaneSweep:
-    """Warp the right image (H, W) to the left one by the best of many planes, pixel for pixel.
-
-    sign: 1, or -1 if swapped.
-    """
+    """Warp the right image (H, W) to the left one by the best of many planes. sign: 1, or -1 if swapped."""
     scale = min(1.0, 640 / left.shape[1])
     if scale < 1:
         left, right = (cv2.resize(p, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for p in (left, right))

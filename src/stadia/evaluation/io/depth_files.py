@@ -117,10 +117,7 @@ def _make_no_depth_error(folder: Path, visible: list[Path]) -> DataError:
 
 
 def _list_maps(path: Path) -> dict[str, DepthFile]:
-    """Return the maps of an array (N, H, W), (N, 1, H, W) or (N, H, W, 1) by number; otherwise the file.
-
-    Raises DataError for more than MAX_MAPS, or maps of more than MAX_BYTES.
-    """
+    """Return (N, H, W), (N, 1, H, W) or (N, H, W, 1) by number, else the file. Raises DataError for large ones."""
     match path.suffix.lower():
         case ".npy":
             stack = array_files.open_npy(path)
@@ -149,10 +146,7 @@ def _list_maps(path: Path) -> dict[str, DepthFile]:
 def pair_stacks(
     predicted: Mapping[str, DepthFile], truth: Mapping[str, DepthFile]
 ) -> tuple[Mapping[str, DepthFile], Mapping[str, DepthFile], str]:
-    """Return both with equal names and a note, if one is a stack: its maps belong to the other's files in order.
-
-    Raises DataError if their numbers differ.
-    """
+    """Return both with equal names and a note: maps of a stack follow the other's files. Raises DataError."""
     of_predicted, of_truth = _find_stack(predicted), _find_stack(truth)
     if (stack := of_predicted or of_truth) is None:
         return predicted, truth, ""
@@ -239,10 +233,7 @@ def _make_stack_error(path: Path, found: str) -> DataError:
 
 
 def describe_normalization(values: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> str | None:
-    """Return the range of a map that spans exactly 0 to 1, 255 or 65535, as display images do; otherwise None.
-
-    Holes and saturated pixels have these values, too, but are many.
-    """
+    """Return the range of a map that spans exactly 0 to 1, 255 or 65535, as display images do; otherwise None."""
     low, high = float(values.min()), float(values.max())
     tops = {"0 to 1": 1.0, "0 to 255": 255.0, "0 to 65535": GREATEST_INTEGER / png_per_metre}
     span = next((span for span, top in tops.items() if abs(high - top) <= 1e-6 * top), None)

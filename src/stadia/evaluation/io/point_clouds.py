@@ -141,10 +141,7 @@ class CloudFrames:
 def open_point_cloud_file(
     path: Path, depth_scale: DepthScale, frames: int | None, find_sky: FindSky | None = None
 ) -> Iterator[Listener]:
-    """Open a PLY file and return a listener that adds points of the frames that `CloudFrames` chooses.
-
-    The file appears only if the block ends without an error. frames: number of frames; None if unknown.
-    """
+    """Open a PLY file and return a listener that adds points of chosen frames; an error leaves no file."""
     chosen = CloudFrames(frames)
     unit = "metres" if depth_scale is DepthScale.METRES else "up to scale, no metres"
     unit += f"; without {'sky and ' if find_sky else ''}points beyond {MAX_MEDIAN_DEPTHS:g} median depths"
@@ -217,10 +214,7 @@ def check_rerun() -> None:
 def open_rerun_file(
     path: Path, depth_scale: DepthScale, frames: int | None, find_sky: FindSky | None = None
 ) -> Iterator[Listener]:
-    """Open a recording of rerun, and return a listener that adds each frame: camera, image, depth, points of some.
-
-    The file appears only if the block ends without an error. Raises ConfigError if rerun-sdk is missing.
-    """
+    """Open a recording of rerun and return a listener that adds frames; errors leave no file. Raises ConfigError."""
     check_rerun()
     import rerun
 

@@ -56,10 +56,7 @@ SCALE_DESCRIPTIONS: Mapping[DepthScale, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Maps by stem, their scale and the crop that they cover. `record` is None for other programs' maps.
-
-    factor: integers a metre in another program's files; None for the protocol's unit.
-    """
+    """Maps by stem, their scale and crop. record: None for other programs. factor: their integers a metre."""
 
     folder: Path
     files: Mapping[str, depth_files.DepthFile]

@@ -213,10 +213,7 @@ def draw_heights_over_epochs(
     before_m: Mapping[str, float],
     between_m: Mapping[str, tuple[float, float]],
 ) -> Image:
-    """Plot camera heights over epochs, (H, W, 3) RGB, one row for each group of cameras.
-
-    before_m, between_m: by the same name: the height before training from silhouettes, and its interval.
-    """
+    """Plot camera heights over epochs, (H, W, 3) RGB, one row for each group, with the height before training."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

@@ -69,10 +69,7 @@ def find_models_folder(images: Path) -> Path | None:
 
 
 def read_nocs_model(folder: Path, names: Sequence[str]) -> NocsModel | None:
-    """Return the model that a line of _meta.txt names, or None without its file.
-
-    names: NAME of REAL, PART/NAME.obj; or SYNSET and NAME of CAMERA, PART/SYNSET/NAME/model.obj.
-    """
+    """Return the model that a line of _meta.txt names (SYNSET/NAME in CAMERA), or None without its file."""
     inside = Path(f"{names[0]}.obj") if len(names) == 1 else Path(*names, "model.obj")
     for part in sorted(path for path in folder.iterdir() if path.is_dir()):
         path = safe_join(part, str(inside))
@@ -125,10 +122,7 @@ def read_depth(path: Path) -> NDArray[np.float32]:
 def recover_pose(
     coordinates: object_labels.Points, depth_m: NDArray, mask: NDArray[np.bool_], K: object_labels.Points, seed: int
 ) -> tuple[object_labels.Points, float]:
-    """Estimate T_camera_object (4, 4) and the box's diagonal from coordinates (H, W, 3), depth and mask (H, W).
-
-    Raises GeometryError if too few pixels have depth or agree, or if the object would be behind the camera.
-    """
+    """Estimate T_camera_object (4, 4) and the box's diagonal from coordinates and depth. Raises GeometryError."""
     rows, columns = np.nonzero(mask & (depth_m > 0))
     if len(rows) < _MIN_PX:
         expected = f"at least {_MIN_PX}"
@@ -179,10 +173,7 @@ def read_model_names(path: Path) -> dict[int, tuple[str, ...]]:
 
 
 class NocsImages(object_labels.ObjectImages):
-    """Images of a folder and its subfolders (CAMERA/train, real_test).
-
-    Without obj_models next to the images, `size_m` covers only the visible part.
-    """
+    """Images of a folder and its subfolders. Without obj_models, `size_m` covers only the visible part."""
 
     classes = CLASSES
 

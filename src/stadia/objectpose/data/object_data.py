@@ -257,10 +257,7 @@ def training_image_facts(images: ObjectImages) -> dict[str, Any]:
 def select_scored_images(
     classes: Sequence[str], data: ObjectDataConfig, scored: Path, options: EvaluateOptions, run: Path
 ) -> ScoredImages:
-    """Return the requested split, else the test or the validation split; `held_out` leaves out what trained.
-
-    Raises DataError if nothing is left or the training is unknown, ConfigError for other classes.
-    """
+    """Return the requested split, else test or val; `held_out` leaves out what trained. Raises StadiaError."""
     split, images = _open_split(data, scored, options)
     if images.classes != tuple(classes):
         found, expected = (", ".join(some[1:]) for some in (images.classes, classes))

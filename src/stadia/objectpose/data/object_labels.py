@@ -47,10 +47,7 @@ EstimatedBox = tuple[ObjectBox, float]  # an estimated object and its score: hig
 
 @dataclass(frozen=True, slots=True)
 class ObjectLabel(ObjectBox):
-    """One object of an image, and its visibility.
-
-    full_px: number of pixels without occlusion, including those beyond the image border; 0 if unknown.
-    """
+    """One object of an image. full_px: its pixels without occlusion, also beyond the border; 0 if unknown."""
 
     visible_px: int
     full_px: int = 0

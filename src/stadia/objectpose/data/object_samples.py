@@ -33,10 +33,7 @@ _PLACEHOLDERS = {  # of the places without an object, by field
 
 @dataclass(frozen=True, slots=True)
 class ObjectInputs(TensorDataclass):
-    """Network inputs of object images.
-
-    image: (B, 3, H, W) RGB in [0, 1], color-augmented.  camera: K (B, 3, 3).
-    """
+    """Network inputs: images (B, 3, H, W) RGB in [0, 1], color-augmented, and K (B, 3, 3)."""
 
     image: Tensor
     camera: Camera

@@ -196,10 +196,7 @@ class CompositeSample:
 
 
 class CompositeSource(Protocol):
-    """A split of composite images, composed on demand or read from disk.
-
-    label: source and scale of the depth.  count: number of images; None for unlimited.
-    """
+    """A split of composite images, composed on demand (count: None) or read from disk, and their label."""
 
     label: DepthLabel
 

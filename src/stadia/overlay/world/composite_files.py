@@ -51,10 +51,7 @@ def write_composites(
     workers: int | None = None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Path:
-    """Write the first `counts` images of each split; existing images are kept. Returns the path of dataset.json.
-
-    Raises DataError if a folder holds images made with other settings, StadiaError if it cannot be written.
-    """
+    """Write the first `counts` images of each split, if missing; return dataset.json. Raises StadiaError."""
     out = Path(out)
     check_foreign_folder(out, LISTING)
     listing = _make_listing(composers, counts)

@@ -159,10 +159,7 @@ def _hash_visible(file: Path) -> str:
 
 
 def check_foregrounds(foregrounds: Sequence[Foreground], max_count: int) -> tuple[list[tuple[str, str]], int]:
-    """Check at most `max_count` foregrounds spread evenly over a list.
-
-    Returns (file, fault) of those that cannot be pasted, and the longest side in pixels.
-    """
+    """Check at most `max_count` foregrounds, evenly spread: return (file, fault), and the longest side."""
     faults, longest = [], 0
     count = min(max_count, len(foregrounds))
     for index in np.unique(np.linspace(0, len(foregrounds) - 1, count).round().astype(int)):

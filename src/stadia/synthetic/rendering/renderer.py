@@ -86,10 +86,7 @@ def light_bodies(
 
 @dataclass(frozen=True)
 class RenderScene:
-    """Everything that can be rendered: the triangles of many parts, without empty ones.
-
-    vertices: (N, 3) float64 in the frame of their body (N,). triangles: (M, 3) int32. part: (M,) of each triangle.
-    """
+    """All triangles (M, 3) of many parts, with vertices (N, 3) in the frame of their body (N,)."""
 
     vertices: Points
     body: NDArray[np.int32]

@@ -277,10 +277,7 @@ def apply_lens_blur(image: NDArray, spread: float, out: NDArray) -> None:
 
 @compile_loops
 def develop_image(image: NDArray, gain: float, noise: NDArray, shot: float, read: float, developed: NDArray) -> None:
-    """Convert linear light (H, W, 3) to uint8 in `developed`: exposure, sensor noise, saturation, gamma.
-
-    noise: (H, W, 3) standard normal, or empty; its deviation at a signal s is sqrt(shot^2 s + read^2).
-    """
+    """Convert linear light (H, W, 3) to uint8 in `developed`: exposure, noise sqrt(shot^2 s + read^2), gamma."""
     noisy = noise.shape[0] > 0
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):

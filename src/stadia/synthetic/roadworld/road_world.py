@@ -39,10 +39,7 @@ _LATERAL_ACCELERATION = 3.0  # m/s^2, comfortable in a turn
 
 @dataclass(frozen=True, slots=True)
 class CameraDrive:
-    """The drive over F frames: T_world_camera (F, 4, 4), and road_plane (F, 4) in camera axes: normal .
-
-    p + height = 0.
-    """
+    """The drive over F frames: T_world_camera (F, 4, 4), and (F, 4) road: normal . p + height = 0."""
 
     T_world_camera: Points
     road_plane: Points
@@ -95,10 +92,7 @@ def make_drive(
     frame_rate_hz: float,
     pitch_rad: tuple[float, float] = CAR_PITCH_RAD,
 ) -> CameraDrive:
-    """Drive the camera in the middle of the right lane, on average `height_m` over the road.
-
-    pitch_rad: range of the mean pitch, positive upwards.
-    """
+    """Drive in the middle of the right lane, on average `height_m` over the road, within a range of pitch."""
     random = make_generator(seed, "camera", "motion")
     time = np.arange(len(s)) / frame_rate_hz
     d = 0.5 * lane_m + _draw_smooth_noise(random, time, 0.12, (0.05, 0.25))
