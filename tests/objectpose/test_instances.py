@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -19,7 +17,6 @@ from stadia.objectpose.instances import (
     center_from_translation,
     follow_directions,
     group_instances,
-    label_components,
     translation_from_center,
     unit_directions,
     vote_center,
@@ -269,24 +266,6 @@ def test_translation_of_a_center():
     assert_close(translation_from_center(center_from_translation(many, camera), depth_m, camera), many)
     of_each = cameras.Camera(camera.K.expand(5, 3, 3), 480, 640)
     assert_close(translation_from_center(center_from_translation(many, of_each), depth_m, of_each), many)
-
-
-def test_pixels_of_one_class_that_share_a_side_are_one_instance() -> None:
-    classes = torch.tensor([[[1, 1, 0, 2], [0, 1, 2, 2], [1, 0, 2, 0], [1, 0, 0, 1]]])
-    expected = torch.tensor([[[1, 1, 0, 4], [0, 1, 4, 4], [2, 0, 4, 0], [2, 0, 0, 3]]])
-    assert torch.equal(label_components(classes), expected)
-
-
-def test_as_scipy_labels_each_class_of_each_image() -> None:
-    classes = torch.from_numpy(np.random.default_rng(0).integers(0, 4, (3, 20, 30)))
-    for image, found in zip(classes.numpy(), label_components(classes).numpy(), strict=True):
-        count = 0
-        for kind in (1, 2, 3):
-            labels, number = ndimage.label(image == kind)
-            assert len(np.unique(np.stack((labels, found))[:, image == kind], axis=1).T) == number, "one to one"
-            count += number
-        assert found.max() == count
-        assert (found[image == 0] == 0).all()
 
 
 def test_thinned_objects_keep_their_rows_and_are_still_visible_all_over() -> None:

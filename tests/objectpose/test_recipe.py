@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from scipy import ndimage
 from tests.refusals import refuses
 from torch.nn import functional as F
 
@@ -29,7 +30,6 @@ from stadia.objectpose.config import DetectionConfig, ObjectPoseConfig
 from stadia.objectpose.data import object_data
 from stadia.objectpose.data.object_data import ObjectBatch
 from stadia.objectpose.data.object_samples import ObjectSamples, ObjectTargets
-from stadia.objectpose.instances import label_components
 from stadia.objectpose.losses import one_minus_dot_squared
 from stadia.objectpose.metrics import matched_scores, mean_average_precisions
 from stadia.objectpose.network import POSE_CHANNELS, ObjectMaps
@@ -170,14 +170,15 @@ def test_a_network_that_knows_the_truth_scores_full_marks(
 def _whole(targets: ObjectTargets) -> ObjectTargets:
     """The same with the largest object of each class alone in each image, in one piece."""
     instance = torch.zeros_like(targets.instance)
-    parts = label_components(targets.instance)
-    for picture in range(len(instance)):
+    for picture, numbers in enumerate(targets.instance):
         for kind in range(1, 7):
-            own = parts[picture].where(targets.class_map[picture] == kind, 0)
-            count = own.flatten().bincount()[1:]
-            if len(count):
-                piece = own == count.argmax() + 1
-                instance[picture][piece] = targets.instance[picture][piece]
+            pieces: list[torch.Tensor] = []
+            for number in numbers[targets.class_map[picture] == kind].unique().tolist():
+                labels, count = ndimage.label((numbers == number).numpy())
+                pieces += [torch.from_numpy(labels == part) for part in range(1, count + 1)]
+            if pieces:
+                piece = max(pieces, key=torch.Tensor.sum)
+                instance[picture][piece] = numbers[piece]
     places = torch.arange(1, targets.known.shape[1] + 1)
     shown = (instance.flatten(1)[:, :, None] == places).any(1)
     return replace(targets, instance=instance, class_map=targets.class_map.where(instance > 0, 0), known=shown)

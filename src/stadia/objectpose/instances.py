@@ -16,32 +16,6 @@ from stadia.geometry.camera import inverse_intrinsics
 from stadia.geometry.se3 import at_least_float32
 from stadia.geometry.segments import segment_means, segment_sums, subsample_evenly
 
-
-def label_components(class_map: Tensor, *, min_px: int = 1) -> Tensor:
-    """Label touching pixels of one class (below 256) as one instance: (B, H, W) to (B, H, W) int64, 0 = none.
-
-    Instances are numbered from 1 in each image, class by class. Those smaller than `min_px` are dropped.
-    """
-    classes = class_map.detach().to(torch.uint8).cpu().numpy()
-    found = np.zeros(classes.shape, np.int32)
-    highest = int(classes.max(initial=0))
-    for image, out in zip(classes, found, strict=True):
-        count = 0
-        for kind in range(1, highest + 1):
-            mask = cv2.compare(image, kind, cv2.CMP_EQ)
-            left, top, width, height = cv2.boundingRect(mask)
-            if not width:
-                continue
-            box = slice(top, top + height), slice(left, left + width)
-            _, labels, stats, _ = cv2.connectedComponentsWithStats(mask[box], connectivity=4, ltype=cv2.CV_32S)
-            kept = stats[:, cv2.CC_STAT_AREA] >= min_px
-            kept[0] = False
-            numbers = np.where(kept, count + np.cumsum(kept), 0).astype(np.int32)
-            out[box] += numbers[labels]
-            count += int(kept.sum())
-    return torch.from_numpy(found).to(class_map.device).long()
-
-
 STEP = 0.5  # step of following the directions, in cells of the map of directions
 
 MAX_CLASS_LOSS = 2.0  # pixels leave an object whose class is on average e^2 times less probable than their own
@@ -79,7 +53,9 @@ def group_by_destination(directions: Tensor, pixel: Tensor, height: int, width: 
     end = follow_directions(F.normalize(directions, dim=1))[first + y * columns + x] + first
     reached = torch.bincount(end, minlength=images * rows * columns).view(images, 1, rows, columns) > 0
     touching = F.max_pool2d(F.pad(reached.float(), (1, 0, 1, 0)), 2, 1)  # cells that touch at a corner share a side
-    number = label_components(touching[:, 0])
+    cells = touching[:, 0].to(torch.uint8).cpu().numpy()
+    labels = np.stack([cv2.connectedComponents(image, connectivity=4)[1] for image in cells])
+    number = torch.from_numpy(labels).to(touching.device).long()
     count = number.amax((1, 2))
     number = number + (count.cumsum(0) - count)[:, None, None] - 1
     return number.flatten()[end], int(count.sum())

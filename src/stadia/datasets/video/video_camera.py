@@ -153,7 +153,7 @@ class UserCamera:
 def read_user_camera(
     config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None
 ) -> UserCamera:
-    """Return the camera of upright images of this size. Raises DataError if none is known.
+    """Return the camera of upright images of this size. Raises DataError without a camera.
 
     A field of view spans the picture from left to right. config: how it is given; otherwise a K file next to `source`,
     or its map. frames: number of frames, which a K file with a matrix for each must match; None skips that.
@@ -316,7 +316,7 @@ def _read_camera_file(
 
 
 def _fit_to_crop(known: Intrinsics, source: Path, height: int, width: int, crop: FrameCrop | None) -> Intrinsics:
-    """Return intrinsics of the cropped frames, from those of the whole frames, or of the cropped ones at any size."""
+    """Return intrinsics of the cropped frames from intrinsics of the whole frames, or of cropped ones at any size."""
     if crop is None:
         return fit_to_size(known, source, height, width)
     window = crop.window

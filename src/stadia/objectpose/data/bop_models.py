@@ -172,7 +172,7 @@ def _check_axis(what: str, entry: _ModelEntry, center_mm: Points) -> None:
     for symmetry in entry.symmetries_continuous:
         off_mm = float(np.linalg.norm(np.cross(center_mm - symmetry.offset, symmetry.direction)))
         if off_mm > _AXIS_OFF * entry.diameter:
-            found = f"an axis {off_mm:.3g} mm beside the center of the mesh's box"
+            found = f"an axis {off_mm:.3g} mm away from the center of the mesh's box"
             expected = f"one through it, within {_AXIS_OFF * entry.diameter:.2g} mm"
             fix = "remove this symmetry"
             raise DataError(f"{what}.symmetries_continuous.offset", found=found, expected=expected, fix=fix)
