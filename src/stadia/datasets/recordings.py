@@ -265,10 +265,8 @@ class ImageRecording(CalibratedRecording):
         if not path.exists():
             image_files.refuse_jpeg_depth(path)
             return None
-        size, depth_m = (
-            self.intrinsics[side],
-            image_files.read_depth_png(path, units_per_metre=units_per_metre, invalid=invalid),
-        )
+        size = self.intrinsics[side]
+        depth_m = image_files.read_depth_png(path, units_per_metre=units_per_metre, invalid=invalid)
         return image_files.check_depth_map(path, depth_m, size.height, size.width)
 
     def select_frames(self, kept: Sequence[int], selection: FrameSelection | None = None) -> Self:

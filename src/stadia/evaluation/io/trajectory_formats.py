@@ -252,10 +252,6 @@ def _make_count_error(path: Path, count: int) -> DataError:
     return DataError(path, found=f"{count} lines", expected=f"at most {MAX_POSES}", fix=fix)
 
 
-def _is_finite(word: str) -> bool:
-    return _is_number(word) and math.isfinite(float(word))
-
-
 def _is_number(word: str) -> bool:
     try:
         float(word)
