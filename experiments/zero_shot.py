@@ -344,6 +344,26 @@ def print_calibration(title: str, errors: Map) -> None:
         print(f"| {title} | {name} | " + " | ".join(f"{part[:, row].mean():.2f}" for part in parts) + " |", flush=True)
 
 
+def print_intervals(errors: dict[str, Map]) -> None:
+    """Print the coverage and half width of 90 % intervals whose spread comes from all other real samples."""
+    print(
+        "\n90 % interval\n\n| sample | errors | spread | covered | half width | constant |\n|---|---|---|---|---|---|"
+    )
+    real = [sample.title for sample in SAMPLES if sample.truth not in ("rendered", "meshes of the objects")]
+    random = np.random.default_rng(0)
+    drawn = {title: values[random.choice(len(values), 60_000)] for title, values in errors.items()}
+    for title in real:
+        others = np.concatenate([drawn[other] for other in real if other != title])
+        for column, name in ((1, "metres"), (2, "equal medians")):
+            spread = np.quantile(others[:, column] / others[:, 0], 0.9)
+            width, error = spread * drawn[title][:, 0], drawn[title][:, column]
+            covered = float(np.mean(error <= width))
+            constant = np.quantile(error, covered)
+            print(
+                f"| {title} | {name} | {spread:.2f} | {covered:.0%} | {width.mean():.2f} | {constant:.2f} |", flush=True
+            )
+
+
 # -- the program
 
 
@@ -397,6 +417,7 @@ def main() -> None:
     for title, found in uncertainty.items():
         cells = [f"{100 * found.below_random[name]:.0f} %" for name in orders]
         print(f"| {title} | {' | '.join(cells)} | {found.rank_correlation:.2f} |")
+    print_intervals({title: found.errors for title, found in uncertainty.items()})
     if arguments.short:
         return
     print(f"\nerrors of ln z in tenths of the pixels\n\n| sample | |{' |' * BINS}\n{'|---' * (BINS + 2)}|")

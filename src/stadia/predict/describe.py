@@ -188,6 +188,7 @@ def _describe_prediction(
     yield from prediction_lines(result.folder, result.predictions, describe_verdict)
     if session.input.is_photo and session.network.name == DEFAULT_NETWORK:
         yield BASE_ERROR
+        yield from _describe_middle(result)
     if session.mapped is not None:
         yield from session.mapped.lines(session.predictor.depth_scale)
     if record is not None and result.trained_note:
@@ -239,6 +240,23 @@ def describe_range(predictions: Predictions) -> str:
     near, far = np.percentile(known, (5, 95)).tolist()
     unit = " m" if predictions.depth_scale is DepthScale.METRES else ", up to scale"
     return f"depth {near:.3g} to {far:.3g}{unit}"
+
+
+def _describe_middle(result: WrittenPrediction) -> Iterator[str]:
+    """Yield the depth of the middle pixel and its 90 % interval."""
+    from stadia.models.depth import base_network
+
+    predictions = result.predictions
+    name = next(iter(predictions.files))
+    log_uncertainty = predictions.log_uncertainty(name)
+    if log_uncertainty is None or predictions.depth_scale is not DepthScale.METRES:
+        return
+    is_scaled = result.session.receipt is not None
+    spread = base_network.INTERVAL_WITH_A_LENGTH if is_scaled else base_network.INTERVAL_IN_METRES
+    depth_m = predictions.read(name)
+    middle = depth_m.shape[0] // 2, depth_m.shape[1] // 2
+    near, far = base_network.find_depth_interval(depth_m[middle], log_uncertainty[middle], spread)
+    yield f"At the middle: {depth_m[middle]:.3g} m. The true distance is most likely {near:.3g} to {far:.3g} m (90 %)."
 
 
 @describe_end.register

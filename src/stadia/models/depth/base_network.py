@@ -9,7 +9,9 @@ import math
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import safetensors.torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stadia.core.types import DepthScale
@@ -27,6 +29,30 @@ TRAINED_PIXELS = 384 * 288
 
 REAL_ERROR = 0.25
 """This is the mean relative error in metres over the real samples of docs/reference/base-network.md."""
+
+INTERVAL_IN_METRES, INTERVAL_WITH_A_LENGTH = 4.0, 1.9
+"""ln z of 90 % of the pixels is within this many uncertainties of the truth; the second is for a known scale."""
+
+
+def find_depth_interval(
+    depth_m: NDArray[np.floating], log_uncertainty: NDArray[np.floating], spread: float = INTERVAL_IN_METRES
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Return the ends of the 90 % interval (h, w) of each pixel's depth, in the unit of the depth.
+
+    The spread was measured on real recordings (docs/reference/base-network.md).
+
+    Args:
+        depth_m: (h, w) as predicted.
+        log_uncertainty: (h, w) as predicted.
+        spread: `INTERVAL_IN_METRES`, or `INTERVAL_WITH_A_LENGTH` if a known length scaled the depth.
+
+    Example:
+        >>> near, far = find_depth_interval(np.array([[2.0]]), np.log([[0.1]]))
+        >>> float(near[0, 0].round(2)), float(far[0, 0].round(2))
+        (1.34, 2.98)
+    """
+    factor = np.exp(spread * np.exp(log_uncertainty))
+    return depth_m / factor, depth_m * factor
 
 
 def load_base_weights() -> dict[str, Tensor]:
