@@ -260,6 +260,7 @@ def test_a_motion_that_left_the_scene_is_not_trained_longer(
         ({"change": 0.04, "row_correlation": 0.7, "own_correlation": 0.04}, Verdict.DOUBTFUL, ["M31"]),
         # a drone over relief of 10 %: unusable only where the map or the motion convicts too
         ({"spread": 1.2}, Verdict.DOUBTFUL, ["M30"]),
+        ({"spread": 1.2, "frames": 1, "match_pairs": 0}, Verdict.NOT_JUDGED, ["M30"]),
         ({"spread": 1.2, "match_error": 0.9}, Verdict.UNUSABLE, ["M30", "S30"]),
         ({"spread": 1.2, "match_error": 0.9, "match_pairs": 3}, Verdict.DOUBTFUL, ["M30"]),
         ({"spread": 1.2, "change": 0.02}, Verdict.UNUSABLE, ["M30"]),

@@ -236,6 +236,8 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterato
         evidence = {"spread": measured.spread, "relative_range": measured.relative_range, "map": measured.change}
         is_constant = error is not None and error > MAX_DOUBTFUL_MATCH_ERROR
         severity = Severity.stop_if(is_constant or _ignores_images(measured))
+        if measured.frames == 1:  # one photo may show a wall
+            severity = Severity.NOTE
         yield make_finding("M30", severity, *flat, evidence=evidence)
     elif _ignores_images(measured):
         text = f"{measured.change:.1%} of a map's variance is not in the mean map, {measured.image_change:.0%} of the"
