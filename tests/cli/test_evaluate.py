@@ -191,7 +191,7 @@ def test_an_option_of_another_form(form: str, option: str, value: str, stadia: S
 
 
 def test_every_option_is_of_a_form_or_of_all() -> None:
-    of_all = {"context", "checkpoint", "data", "overrides", "depth", "trajectory", "objects", "as_json"}
+    of_all = {"context", "checkpoint", "data", "overrides", "depth", "trajectory", "objects", "verbose", "as_json"}
     assert set(inspect.signature(evaluate).parameters) == of_all | set(FORMS_OF)
 
 

@@ -226,7 +226,7 @@ def clean_masks(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
 
 
 def measure_occlusion(instance: NDArray[np.uint16], number: int, windows: Mapping[int, Window] | None = None) -> float:
-    """Return the share of an object's outline that borders objects with a lower foot, which are nearer."""
+    """Return the share of an object's outline next to nearer objects, which have a lower foot."""
     windows = find_windows(instance) if windows is None else windows
     rows, columns = windows[number]
     shown = instance[max(rows.start - 1, 0) : rows.stop + 1, max(columns.start - 1, 0) : columns.stop + 1]

@@ -186,4 +186,4 @@ def load_loss(name: str, base: type[LossT]) -> type[LossT]:
         return loss
     expected = f"{base.__name__} or a class that derives from it"
     fix = "docs/tutorials/train-with-your-loss.md has an example"
-    raise ConfigError("loss.name", found=f"'{name}', which is none", expected=expected, fix=fix)
+    raise ConfigError("loss.name", found=f"'{name}'", expected=expected, fix=fix)

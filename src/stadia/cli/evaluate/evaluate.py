@@ -17,6 +17,7 @@ from stadia.cli.arguments import (
     ScaleOption,
     SizeOption,
     SteadyOption,
+    VerboseOption,
     argument,
     check_scale_sources,
     flag,
@@ -116,6 +117,7 @@ def evaluate(
     scores: Annotated[Path | None, option("Also write a score file with every image.")] = None,
     image: Annotated[Path | None, option("Also draw both paths: a .png or .svg.")] = None,
     force: ForceOption = False,
+    verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score a network, depth maps, a trajectory or objects."""
@@ -169,7 +171,7 @@ def evaluate(
             scale_from=scale_sources,
         )
         summary = score_network(checkpoint, truth, options, settings, out)
-    print_scores(summary, as_json=as_json)
+    print_scores(summary, as_json=as_json, verbose=verbose)
 
 
 def _require_truth(context: typer.Context, forms: Mapping[str, tuple[Path | None, Path | None]]) -> Path:

@@ -38,14 +38,28 @@ def check_choice(option: str, text: str, choices: Sequence[str]) -> str:
     return text
 
 
-def print_scores(summary: dict[str, Any], *, as_json: bool) -> None:
+DETAILS = frozenset(
+    ("sq_rel", "rmse_log", "silog", "log10", "mae", "d2", "d3", "scale_ratio_spread", "uncertainty", "by_alignment")
+)
+"""The table has these scores only with `--verbose`; JSON and score files always have them."""
+
+
+def print_scores(summary: dict[str, Any], *, as_json: bool, verbose: bool) -> None:
     """Print JSON on stdout and notes on stderr, or a table."""
     if not as_json:
-        print_score_table(summary)
+        shown = summary if verbose else _select_main_scores(summary)
+        print_score_table(shown)
+        if len(shown) < len(summary):
+            echo("--verbose shows all scores")
         return
     for note in summary.get("notes", ()):
         echo(f"note: {note}", err=True)
     echo(json.dumps(summary, indent=2, allow_nan=False))
+
+
+def _select_main_scores(summary: dict[str, Any]) -> dict[str, Any]:
+    chosen = {name: value for name, value in summary.items() if name not in DETAILS and value is not None}
+    return {name: value for name, value in chosen.items() if not (name.startswith("images_without") and value == 0)}
 
 
 def print_score_table(summary: dict[str, Any]) -> None:

@@ -105,7 +105,7 @@ class PersistentMonitor(Monitor):
         self.persists = PersistenceCounter(self.min_rows)
 
     def read(self, row: Row) -> Reading | None:
-        """Return the reading of a row; None if it has nothing to read, which does not count."""
+        """Return the reading of a row; a row without a value gives None and does not count."""
         raise NotImplementedError
 
     def on_row(self, step: int, row: Row) -> Finding | None:

@@ -121,7 +121,7 @@ def _holds_given_length(error: ScaleError) -> bool:
 
 
 def measure_interval(survey: RecordingSurvey, error: ScaleError) -> tuple[float, float]:
-    """Return the smallest and largest factor by which the rig is too long, by more frames and by near points, too."""
+    """Return the interval of the factor by which the rig is too long, from more frames and near points."""
     sources, steps = {error.source, LengthSource.POSES}, []
     if any({c.first, c.second} == sources for c in error.against):
         steps = [*survey.steps, *survey.measure_steps_between()]

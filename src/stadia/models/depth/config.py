@@ -64,7 +64,7 @@ class DepthNetworkConfig(PartConfig):
         if not (is_network and isinstance(config, type) and issubclass(config, DepthNetworkConfig)):
             expected = "a class that derives from stadia.models.depth.depth_network.DepthNetwork"
             fix = "docs/how-to/add-a-depth-network.md has an example"
-            raise ConfigError("model.network", found=f"'{name}', which is none", expected=expected, fix=fix)
+            raise ConfigError("model.network", found=f"'{name}'", expected=expected, fix=fix)
         return config
 
     @property

@@ -272,7 +272,7 @@ def _build_own(name: str, network_class: Any, config: DepthModelConfig) -> Depth
     fix = "docs/how-to/add-a-depth-network.md has an example"
     if not (isinstance(network_class, type) and issubclass(network_class, DepthNetwork)):
         expected = "a class that derives from DepthNetwork"
-        raise ConfigError("model.network", found=f"'{name}', which is none", expected=expected, fix=fix)
+        raise ConfigError("model.network", found=f"'{name}'", expected=expected, fix=fix)
     constructor: Any = network_class
     try:
         network: DepthNetwork = constructor(config.network, pretrained=config.pretrained)
