@@ -138,8 +138,12 @@ def test_K_is_of_the_whole_image() -> None:
 
 
 @pytest.mark.slow
-def test_a_network_is_scored(network: stadia.Network, worlds: Path, tmp_path: Path) -> None:
-    scored = stadia.evaluate(network, worlds, protocol="relative", out=tmp_path / "out")
+def test_a_network_is_scored(
+    network: stadia.Network, worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scored = stadia.evaluate(network, worlds, protocol="relative")
+    assert (tmp_path / f"{worlds.resolve().name}-scores").is_dir()
     assert 0 < scored.summary["abs_rel"] < 1
     assert all(path.exists() for path in scored.files)
 

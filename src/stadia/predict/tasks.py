@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track as show_bar
 
-from stadia.core.errors import CheckpointError, ConfigError
+from stadia.core.errors import CheckpointError
 from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.io.predictions_record import Provenance
@@ -191,10 +191,10 @@ def evaluate_network(
     """Predict labeled data and score the predictions from disk.
 
     Args:
-        out: folder for the predictions; None = into the run.
+        out: folder for the predictions; None = into the run, or DATA-scores for a network without a run.
         progress: called while images are decoded.
 
-    Raises CheckpointError for a recipe without a task, ConfigError without a folder, and the errors of opening data.
+    Raises CheckpointError for a recipe without a task, and the errors of opening data.
     """
     network.require_weights()
     network = network.fit_source(data, options.data)
@@ -204,8 +204,7 @@ def evaluate_network(
     if run is not None:
         check_no_links(run)
     if out is None and run is None:
-        found, expected = "a network without a run", "a folder for its predictions"
-        raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
+        out = Path(f"{data.resolve().name}-scores")
     labeled = task.open_labeled(data, options, progress)
     about = {"checkpoint": provenance.checkpoint, "data": str(data.resolve()), **labeled.about}
     labeled = replace(labeled, about=about)
