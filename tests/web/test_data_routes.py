@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import pytest
 from starlette.testclient import TestClient
 from tests.refusals import refuses
 from tests.web.conftest import Browser
+from tests.web.test_videos import make_video
 
 from stadia.core.errors import RunError
 from stadia.web import trainings
 from stadia.web.run_routes import list_data, run_check
-from stadia.web.server import make_app
-from stadia.web.trainings import TrainingStarter, list_start_presets
+from stadia.web.server import find_own_address, make_app
+from stadia.web.trainings import TrainingStarter, list_start_presets, make_training_command
 
 
 def end_training(starter: TrainingStarter) -> None:
@@ -124,6 +125,29 @@ def test_findings_come_with_the_command(checking: Browser) -> None:
     result = reply.json()
     assert result["command"].startswith("stadia check ")
     assert all({"code", "severity", "measured", "fix", "picture"} <= set(finding) for finding in result["findings"])
+
+
+@pytest.mark.slow
+def test_a_check_names_what_needs_the_field_of_view(tmp_path: Path) -> None:
+    make_video(tmp_path / "drive.mp4", 12)
+    assert "intrinsics" in run_check(tmp_path / "drive.mp4", None, tmp_path)["needs_camera"][0]
+    assert run_check(tmp_path / "drive.mp4", 70.0, tmp_path)["needs_camera"] == []
+
+
+def test_a_training_takes_the_field_of_view() -> None:
+    words = make_training_command(Path("a.mp4"), "auto", 5, Path("runs"), 70.0)
+    assert words[-1] == "data.camera.horizontal_fov_deg=70"
+
+
+def test_other_machines_get_an_address_that_is_not_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.socket.connect", lambda self, address: None)
+    monkeypatch.setattr("socket.socket.getsockname", lambda self: ("192.0.2.7", 9))
+    assert find_own_address() == "192.0.2.7"
+
+
+def test_a_folder_of_runs_that_is_not_there_is_refused(stadia: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, error = stadia("app", "--runs", "/nonexistent", "--port", 0)
+    assert (code, "--runs" in error) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["..", "/etc", "tiny/../..", "other"])

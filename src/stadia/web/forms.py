@@ -42,16 +42,16 @@ _IN_BRACKETS = re.compile(r" \([^()]*`[^()]*\)")
 _FOLDERS = re.compile(r"(?<![\w:/])/(?:[^\s/'\",;:()]+/)+")
 
 
-def describe_error(error: StadiaError) -> str:
-    """Return an error for a page: its sentence without commands and without folders of this machine.
+def describe_error(error: StadiaError | str) -> str:
+    """Return an error, or its line on a terminal, for a page: without commands and without folders of this machine.
 
     Examples:
         >>> describe_error(StadiaError("/srv/a/run", found="no weights", expected="a run", fix="stadia train"))
         'run: found no weights; expected a run.'
     """
-    fix = next(iter(drop_commands([error.fix or ""])), None)
-    text = str(StadiaError(error.where, found=error.found, expected=error.expected, fix=fix))
-    return _FOLDERS.sub("", text)
+    text, _, fix = str(error).partition(" Fix: ")
+    kept = "".join(drop_commands([fix]))
+    return _FOLDERS.sub("", f"{text} Fix: {kept}" if kept else text)
 
 
 def drop_commands(lines: Iterable[str]) -> list[str]:

@@ -31,7 +31,7 @@ from stadia.report.report_page import build_report
 from stadia.report.run_files import check_inside
 from stadia.web.app_state import AppState, get_state, run_in_turn
 from stadia.web.decoding import SMALL_SIDE, shrink_image
-from stadia.web.forms import drop_commands, parse_form, read_json_body
+from stadia.web.forms import describe_error, drop_commands, parse_form, read_json_body
 from stadia.web.guards import refuse, require_session
 from stadia.web.run_list import RunList, describe_pair, describe_run, find_last_image
 from stadia.web.trainings import (
@@ -146,7 +146,7 @@ async def show_start(request: Request) -> Response:
     _get_runs(request)
     state = get_state(request)
     names, presets = await run_in_threadpool(lambda: (list_data(state.data), list_start_presets()))
-    return JSONResponse({"data": names, "presets": presets, **state.starter.describe()})
+    return JSONResponse({"data": names, "presets": presets, **_describe_start(state)})
 
 
 async def start(request: Request) -> Response:
@@ -157,7 +157,12 @@ async def start(request: Request) -> Response:
     if form.preset not in dict(list_start_presets()):
         raise ConfigError("preset", found="unknown name", expected="one of the list", fix="reload the page")
     await run_in_threadpool(state.starter.start, data, form.preset, form.minutes, runs.folder, form.fov_deg)
-    return JSONResponse(state.starter.describe())
+    return JSONResponse(_describe_start(state))
+
+
+def _describe_start(state: AppState) -> dict[str, Any]:
+    about = state.starter.describe()
+    return {**about, "error": describe_error(about["error"])}
 
 
 async def stop(request: Request) -> Response:
@@ -244,7 +249,7 @@ def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]
             raise DataError(path.name, found=found, expected="less", fix=fix) from None
         text = done.stdout.decode("utf-8", "replace")
         if done.returncode > 1 or not text.strip():
-            return {"error": read_last_line(done.stderr).replace(str(path), path.name)}
+            return {"error": describe_error(read_last_line(done.stderr).replace(str(path), path.name))}
         findings = parse_json("stadia check", text, "findings")
         for number, finding in enumerate(findings):
             image = finding.get("evidence", {}).get("image")

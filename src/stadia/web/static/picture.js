@@ -128,7 +128,7 @@ export function startPicture(session) {
     const isJudged = result.verdict !== "not judged";
     byId("verdict-text").textContent = isJudged ? result.trust : "One picture cannot be checked. A video can: its motion shows whether depth is right.";
     byId("verdict-text").className = isJudged ? result.verdict : "";
-    listItems(byId("findings"), result.verdict_lines.filter((line) => !/^(predictions|not checked): /.test(line)));
+    listItems(byId("findings"), result.verdict_lines.filter((line) => !/^ *(predictions|not checked): /.test(line)));
     listItems(byId("receipt"), result.receipt);
     for (const place of [byId("certain"), document.querySelector('label[for="certain"]')]) place.hidden = !result.has_uncertainty;
     byId("network-name").textContent = result.network;
