@@ -198,10 +198,10 @@ def draw_app(job: Job) -> str | None:
     call("report", job.run, "--out", report)
     with app_screenshots.serve_app(job.run.absolute()) as address:
         shots = app_screenshots.photograph(address, job.run, report, job.work)
-    app_screenshots.join_shots(shots["wide"][:1], 1, 1000, 1270, job.out / "app.webp")
+    app_screenshots.join_shots(shots["wide"][:1], 1, 1000, 830, job.out / "app.webp")
     for kind, columns, width, height in (("wide", 2, 640, 500), ("phone", 4, 300, 650)):
         app_screenshots.join_shots(shots[kind], columns, width, height, job.out / f"gallery-app-{kind}.webp")
-    app_screenshots.join_shots(shots["shared"], 1, 1000, 1000, job.out / "gallery-app-shared.webp")
+    app_screenshots.join_shots(shots["shared"], 1, 1000, 1210, job.out / "gallery-app-shared.webp")
     return "app.webp, gallery-app-wide.webp, gallery-app-phone.webp, gallery-app-shared.webp"
 
 

@@ -20,7 +20,15 @@ from stadia.predict.describe import describe_receipt, verdict_lines
 from stadia.predict.outputs import CLOUD, PATH_DRAWING, VIDEO
 from stadia.report.report_images import PointCloudFigure, encode_jpeg
 from stadia.report.report_page import ResultPage, fit_cloud_size, make_point_cloud
-from stadia.web.photo import FOV_SOURCES, PhotoCamera, PhotoPrediction, choose_points, color_prediction, describe_bar
+from stadia.web.photo import (
+    FOV_SOURCES,
+    PhotoCamera,
+    PhotoPrediction,
+    choose_points,
+    color_prediction,
+    describe_bar,
+    describe_expected_error,
+)
 from stadia.web.video import MAX_SHARED_BYTES, VideoJob, find_centers, read_cloud, read_poses
 
 MAX_SHARED_POINTS, MAX_SHARED_CAMERAS = 120_000, 40
@@ -114,7 +122,7 @@ def describe_photo(prediction: PhotoPrediction, points: Sequence[Pixel] = ()) ->
         ticks=[(share, label) for share, label in bar["labels"]],
         verdict=prediction.checks["verdict"],
         lines=lines,
-        trust=prediction.trust,
+        trust=f"{describe_expected_error(prediction)} {prediction.trust}.",
         depth_scale=str(scale),
         scale_from=_SCALE_OF_NETWORK if prediction.receipt is None else "a known length",
         headline=headline,
