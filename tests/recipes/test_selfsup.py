@@ -47,9 +47,13 @@ def camera(fx: float, width: int = 96) -> Camera:
     return intrinsics(fx, fx, (width - 1) / 2, 15.5, height=32, width=width, dtype=torch.float32)
 
 
-def test_depth_is_in_metres_with_a_baseline_only(small: SelfsupConfig) -> None:
+def test_depth_is_in_metres_with_a_baseline_or_a_map_in_metres(small: SelfsupConfig) -> None:
     stereo, mono = (SelfsupRecipe(changed(small, f"data.stereo={stereo}")) for stereo in ("true", "false"))
     assert stereo.depth_scale is DepthScale.METRES
+    data = mono.config.data.model_copy(update={"map_unit_m": 2.0})
+    for motion, scale in (("map", DepthScale.METRES), ("network", DepthScale.UP_TO_SCALE)):
+        mapped = SelfsupRecipe(mono.config.model_copy(update={"motion": motion, "data": data}))
+        assert (mapped.depth_scale, mapped.run_metadata.depth_scale) == (scale, str(scale))
     assert mono.depth_scale is DepthScale.UP_TO_SCALE
     own = {"init_depth_m": 12}
     pair = "the baseline of the stereo pair"

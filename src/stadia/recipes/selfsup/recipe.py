@@ -116,6 +116,9 @@ def _take_maps(config: SelfsupConfig, console: Console) -> SelfsupConfig:
         unit = data_set.map_unit_m
         if unit is None and starts_in_metres:
             unit = measure_map_unit(config.model, data_set)
+            if unit is not None:
+                line = f"metres: one unit of the map is {unit:g} m by the depth of the network"
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
         return data_set.model_copy(update={"poses": POSES_OF_MAP, "map_unit_m": unit})
 
     others = {name: take(data_set) for name, data_set in config.data.extra_datasets.items()}
@@ -278,8 +281,14 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
 
     @property
     def depth_scale(self) -> DepthScale:
-        is_metric = self.view_synthesis.measured.is_used or not self.config.data.mono
+        is_metric = self.view_synthesis.measured.is_used or not self.config.data.mono or self._has_metric_map
         return DepthScale.METRES if is_metric else DepthScale.UP_TO_SCALE
+
+    @property
+    def _has_metric_map(self) -> bool:
+        """Return whether the motion is that of maps whose unit is known in metres."""
+        sets = self.config.data.sets.values()
+        return self.config.motion == "map" and all(data_set.map_unit_m is not None for data_set in sets)
 
     def maps(self, image: Tensor, camera: Camera | None = None) -> PredictedMaps:
         left, right, log_uncertainty = self.model.depth(image, camera)
@@ -354,6 +363,8 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
             several = f"the baselines of the stereo pairs of {', '.join(sets)}"
             pair = "the baseline of the stereo pair" if len(sets) == 1 else several
             return replace(facts, scale_from=pair, own=own)
+        if self._has_metric_map:
+            return replace(facts, scale_from="the unit of the video's map (data.map_unit_m)", own=own)
         if len(mono) < len(sets):
             own["without_scale"] = mono
         return replace(facts, own=own)
