@@ -83,6 +83,12 @@ def test_a_factor_that_is_sure_to_be_large_stops() -> None:
     assert finding.severity is Severity.STOP
 
 
+def test_a_factor_of_no_lens_blames_no_focal_length() -> None:
+    """On a straight drive, rotations by matches may be a twelfth of the poses'."""
+    with pytest.raises(NotChecked):
+        requested([((0.0, 1.2), (0.0, 0.1)), ((1.2, 0.0), (0.1, 0.0))])
+
+
 @pytest.mark.parametrize(("fx", "words"), [(353.6, "about 0.50"), (971.0, "unrectified images")])
 def test_another_focal_length_than_that_of_kitti_has_its_own_cause(fx: float, words: str) -> None:
     K = np.array([[fx, 0, 601.9], [0, fx, 183.1], [0, 0, 1]])

@@ -30,6 +30,7 @@ MAX_SKEW = 0.01  # skew over fx
 CENTER = (0.35, 0.65)  # of width and height, for principal points; KITTI and 7-Scenes .46 to .50
 MAX_CENTER_OUTSIDE = 0.1  # share of width or height by which a crop's principal point may be outside
 FOCAL_WARN = (0.3, 1.6)  # fx / W of usual cameras: 118 to 35 degrees
+MAX_FOCAL_FACTOR = 6.0  # fx of a wrong camera or image size is wrong by less
 FOCAL_STOP = (0.15, 6.0)  # fx / W of any camera without a fisheye: 147 to 10 degrees
 MIN_SIZE_FACTOR = 1.3  # size that K fits over the image size along both axes, or the inverse
 MIN_ALIKE_SIZE_FACTOR = 1.12  # the same if both factors agree within MAX_SIZE_GAP
@@ -373,6 +374,9 @@ def _check_rotations(survey: RecordingSurvey) -> Iterator[Finding]:
     least = abs(math.log(factor)) - log_error
     if least < math.log(ROTATION_WARN):
         return
+    if not 1 / MAX_FOCAL_FACTOR <= factor <= MAX_FOCAL_FACTOR:
+        reason = f"matches turn {1 / factor:.2f} times as far as the poses, which no focal length explains"
+        raise NotChecked(f"fx by the camera rotation: {reason}", hides="a wrong angle of view")
     severity = Severity.stop_if(least >= math.log(ROTATION_STOP))
     measured = f"rotations through K are {1 / factor:.2f} times the poses' rotations, within "
     measured += f"{log_error:.0%}, over {len(rotations.matches_deg)} steps"
