@@ -162,3 +162,10 @@ def test_points_are_less_certain_along_the_ray_and_far_away():
     near, far = (np.median(relative[seen & side & part]) for part in (distance < 12, distance > 22))
     assert far > 1.5 * near > 0
     assert sparse.point_deviations()[1] == pytest.approx(0.2, rel=0.1)
+
+
+def test_a_focal_length_comes_back_unrounded():
+    camera = LensCamera(707.09, (612.5, 184.5), (0.0, 0.0, 0.0, 0.0), 370, 1226)
+    back = camera.resized(241, 800).resized(370, 1226)
+    assert back.focal_px == pytest.approx(707.09, rel=1e-12)
+    assert back.center_px == pytest.approx((612.5, 184.5), rel=1e-12)

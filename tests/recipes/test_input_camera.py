@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from tests.datasets.mapped_images import make_record
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.image_files import read_rgb, read_upright_size
+from stadia.datasets.video.video_camera import CAMERA_ADVICE
 from stadia.datasets.video.video_decoding import hash_source
 from stadia.datasets.video.video_map import find_map_folder
+from stadia.launch.training_data import choose_cameras
 from stadia.predict.input_camera import ASSUMED_FOV_DEG, choose_input_camera
 from stadia.predict.inputs import open_inputs
+from stadia.recipes import configure
 
 EXIF_IFD, FOCAL_35MM, ORIENTATION = 0x8769, 0xA405, 0x0112
 
@@ -130,3 +136,18 @@ def test_photos_of_several_sizes_in_a_folder_have_a_camera_each(tmp_path: Path) 
 def test_the_size_is_that_of_the_decoded_image(tmp_path: Path, orientation: int) -> None:
     photo = write_photo(tmp_path / "photo.jpg", 48, 64, orientation=orientation)
     assert read_upright_size(photo) == read_rgb(photo).shape[:2]
+
+
+def test_a_training_assumes_a_camera_with_the_warning_of_predict(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(images / f"{number}.png"), np.full((64, 96, 3), 40 * number, np.uint8))
+    printed = io.StringIO()
+    console = Console(file=printed, width=400)
+    chosen = choose_cameras(configure("selfsup", [], data={"path": str(images)}), console)
+    assert chosen.data.camera.focal_px == choose_input_camera(CameraConfig(), images).config.focal_px
+    assert CAMERA_ADVICE in printed.getvalue()
+    given = choose_cameras(configure("selfsup", ["data.camera.focal_px=90"], data={"path": str(images)}), console)
+    assert given.data.camera.focal_px == 90
+    assert printed.getvalue().count(CAMERA_ADVICE) == 1

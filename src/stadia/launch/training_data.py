@@ -13,8 +13,10 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from stadia.core import seeds
-from stadia.core.errors import ConfigError, DataError, RunError
+from stadia.core.errors import ConfigError, DataError, RunError, StadiaError
 from stadia.core.types import Batch
+from stadia.dataloading.config import DataConfig
+from stadia.datasets.video.video_camera import read_image_size, read_user_intrinsics
 from stadia.diagnostics.catalog import CATALOG, NOT_CHECKED, SAMPLED, describe_case, make_not_checked
 from stadia.diagnostics.finding import TRAIN_ANYWAY, Finding, OnStop, Severity, Stage, append_finding, write_findings
 from stadia.diagnostics.loss_checks.loss_check_runner import (
@@ -25,6 +27,9 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
 )
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import read_kept_findings
+from stadia.files.paths import expand_home
+from stadia.predict.input_camera import choose_input_camera
+from stadia.predict.inputs import is_own_video
 from stadia.process.shown_progress import SHOWN_PROGRESS
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes import RECIPES
@@ -246,6 +251,7 @@ def open_data(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -
 
     Validation and checks use the last stage's size. The returned configuration has every "auto" resolved.
     """
+    config = choose_cameras(config, console)
     with announce_step(console, f"reading {name_data(config)}"):
         if not config.training.stages:
             return recipe.prepare(config, console)
@@ -257,6 +263,32 @@ def open_data(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -
         staged = StagedBatches([*loaders, data.train], config.training)
         resolved = resolved.model_copy(update={"training": config.training})
         return resolved, replace(data, train=staged)
+
+
+def choose_cameras(config: RecipeConfig, console: Console) -> RecipeConfig:
+    """Return the configuration with the cameras of your own videos, as `predict` chooses them.
+
+    Prints an assumed camera with the warning of `predict`.
+    """
+    data: Any = getattr(config, "data", None)
+    if not isinstance(data, DataConfig):
+        return config
+
+    def choose(data_set: Any) -> Any:
+        path = expand_home(data_set.path)
+        try:
+            if not path.exists() or not is_own_video(path, data_set.format):
+                return data_set
+            camera = choose_input_camera(data_set.camera, path)
+            known = read_user_intrinsics(camera.config, path, *read_image_size(path))
+        except StadiaError:  # reported when the video is opened
+            return data_set
+        for line in camera.lines(known) if camera.is_assumed else ():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return data_set.model_copy(update={"camera": camera.config})
+
+    others = {name: choose(data_set) for name, data_set in data.extra_datasets.items()}
+    return config.model_copy(update={"data": choose(data).model_copy(update={"extra_datasets": others})})
 
 
 def name_data(config: RecipeConfig) -> str:

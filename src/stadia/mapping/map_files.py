@@ -131,7 +131,7 @@ def describe_intervals(found: VideoMap, scale: float) -> dict[str, tuple[float, 
 
 
 def _describe_camera(stream: FrameStream, found: VideoMap, camera: LensCamera) -> MapCamera:
-    intervals = describe_intervals(found, stream.width / found.estimate.camera.width)
+    intervals = describe_intervals(found, camera.focal_px / found.estimate.camera.focal_px)
     filmed = None if stream.lens is None else stream.lens.lens
     return MapCamera(
         origin=found.estimate.origin,
@@ -209,7 +209,7 @@ def find_rotating(found: VideoMap, poses: MapPoses) -> list[int]:
 
 
 def _write_points(path: Path, sparse: SparseMap, camera: LensCamera, T_first: Array) -> None:
-    scale = camera.width / sparse.camera.width
+    scale = camera.width / sparse.camera.width, camera.height / sparse.camera.height
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
             stream,
@@ -241,7 +241,7 @@ def _write_colmap(folder: Path, sparse: SparseMap, camera: LensCamera, T_first: 
     write_lines(folder / "cameras.txt", [f"1 OPENCV {camera.width} {camera.height} {lens}"])
     T = sparse.T_camera_world @ np.linalg.inv(T_first)
     quaternions = quaternion_wxyz_from_matrix(torch.from_numpy(T[:, :3, :3].copy())).numpy()
-    xy = (sparse.xy + 0.5) * camera.width / sparse.camera.width
+    xy = (sparse.xy + 0.5) * (camera.width / sparse.camera.width, camera.height / sparse.camera.height)
     order = np.argsort(sparse.observed[:, 0], kind="stable")
     place_in_frame = np.zeros(len(order), np.int64)
     by_frame: list[NDArray[np.intp]] = [order[sparse.observed[order, 0] == row] for row in range(len(sparse.frames))]

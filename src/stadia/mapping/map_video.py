@@ -19,7 +19,7 @@ from stadia.datasets.config import CacheConfig, CameraConfig
 from stadia.datasets.frame_store import find_cache_folder
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
-from stadia.datasets.video.video_camera import UserCamera, find_camera_file, read_user_camera
+from stadia.datasets.video.video_camera import CAMERA_ADVICE, UserCamera, find_camera_file, read_user_camera
 from stadia.datasets.video.video_decoding import hash_source
 from stadia.datasets.video.video_map import MASK, find_map_folder
 from stadia.files.atomic_files import hold_folder
@@ -63,10 +63,7 @@ class MappedVideo:
     @property
     def K(self) -> NDArray[np.float64]:
         """Return the intrinsics (3, 3) of the frames without their distortion, pixels."""
-        camera, scale = self.found.estimate.camera, self.stream.width / self.found.estimate.camera.width
-        K = np.diag([camera.focal_px * scale, camera.focal_px * scale, 1.0])
-        K[:2, 2] = (np.array(camera.center_px) + 0.5) * scale - 0.5
-        return K
+        return self.found.estimate.camera.resized(self.stream.height, self.stream.width).K
 
     @property
     def T_world_camera(self) -> NDArray[np.float64]:
@@ -210,11 +207,12 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
 
 def describe_camera(found: VideoMap, stream: FrameStream) -> str:
     """Return the line about the camera: given, estimated with its interval, or undetermined and why."""
-    estimate, scale = found.estimate, stream.width / found.estimate.camera.width
-    focal_px = estimate.camera.focal_px * scale
+    estimate = found.estimate
+    focal_px = estimate.camera.resized(stream.height, stream.width).focal_px
+    scale = focal_px / estimate.camera.focal_px
     fov_deg = math.degrees(2 * math.atan(stream.width / 2 / focal_px))
     if estimate.intervals is None:
-        return f"camera: focal length {focal_px:.1f} px, given"
+        return f"camera: focal length {focal_px:.6g} px, given"
     if estimate.origin != "estimated":
         turn, deviation = estimate.intervals.turn_deg, estimate.intervals.deviations["focal_px"]
         relative = 1.96 * deviation / estimate.camera.focal_px
@@ -223,8 +221,8 @@ def describe_camera(found: VideoMap, stream: FrameStream) -> str:
             spread = f"{relative:.0%}" if relative < 2 else "any factor"
             why = f"it may be off by {spread}; at most {1.96 * MAX_FOCAL_DEVIATION:.0%} is accepted"
         return (
-            f"camera: the video does not show the focal length ({why}). Used {fov_deg:.0f} degrees; set it with"
-            " `stadia camera`"
+            f"camera: assumed, {fov_deg:.0f} degrees from left to right, because the video does not show it ({why})."
+            f" {CAMERA_ADVICE}"
         )
     low, high = describe_intervals(found, scale)["focal_px"]
     k1, k2, *_ = estimate.camera.distortion

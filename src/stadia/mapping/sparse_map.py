@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -58,10 +59,10 @@ class LensCamera:
         return np.asarray(cv2.undistort(image, self.K, np.array(self.distortion)), np.uint8)
 
     def resized(self, height: int, width: int) -> LensCamera:
-        """Return the camera of images resized to this size, of the same shape."""
-        scale = width / self.width
-        x, y = ((center + 0.5) * scale - 0.5 for center in self.center_px)
-        return LensCamera(self.focal_px * scale, (x, y), self.distortion, height, width)
+        """Return the camera of images resized to this size, of the same shape within a pixel."""
+        across, down = width / self.width, height / self.height
+        center = (self.center_px[0] + 0.5) * across - 0.5, (self.center_px[1] + 0.5) * down - 0.5
+        return LensCamera(self.focal_px * math.sqrt(across * down), center, self.distortion, height, width)
 
     def to_pycolmap(self, pycolmap: Any, camera_id: int = 1) -> Any:
         """Return a pycolmap.Camera of the model OPENCV; COLMAP's first pixel has its center at one half."""

@@ -16,6 +16,7 @@ from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.datasets.video.video_camera import (
+    CAMERA_ADVICE,
     find_camera_file,
     read_image_size,
     read_picture_size,
@@ -60,7 +61,7 @@ class InputCamera:
         longest = max(across_deg, down_deg)
         line = f"camera: {self.describe_origin()}, {angles}"
         if self.is_assumed:
-            line += f". Lengths depend on it: {SET_CAMERA}"
+            line += f". {CAMERA_ADVICE}"
         warnings = [f"warn: {text}" for text in self.warnings]
         if not MIN_FOV_DEG <= longest <= MAX_FOV_DEG:
             warnings.append(
