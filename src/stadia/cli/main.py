@@ -55,6 +55,7 @@ from stadia.cli.video.camera_height import camera_height
 from stadia.cli.video.init import init
 from stadia.cli.video.prepare import prepare
 from stadia.cli.video.prior import app as prior
+from stadia.cli.video.scale import scale
 from stadia.cli.view import view
 from stadia.cli.wing_commands import WING_COMMANDS
 from stadia.core.errors import ConfigError, StadiaError
@@ -72,7 +73,7 @@ app = typer.Typer(
 )
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Use a network": (predict, adapt, odometry, export, import_network, activations),
+    "Use a network": (predict, adapt, odometry, scale, export, import_network, activations),
     "Your video": (camera, map_source, prepare, camera_height, init),
     "Train": (train, demo, parts),
     "Check and score": (check, evaluate, report, diagnose, explain, compare, journal, doctor),

@@ -44,6 +44,27 @@ class MeasuredPoint:
 
 
 @dataclass(frozen=True)
+class KnownDistance:
+    """A measured distance between two images, two points (x, y, z), or two pixels (x, y).
+
+    ends: names of images, or coordinates.
+    frame: name of the frame of two pixels; None for the first one.
+    """
+
+    ends: tuple[str, str] | tuple[tuple[float, ...], tuple[float, ...]]
+    metres: float
+    frame: str | None = None
+
+
+@dataclass(frozen=True)
+class PositionsFile:
+    """A file or folder of positions, and the seconds to add to their times."""
+
+    path: Path
+    offset_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class KnownObject:
     """Objects of known height.
 
@@ -121,6 +142,39 @@ def _parse_metres(text: str, value: str, example: str = "") -> float:
 
 def _parse_speed(text: str, value: str) -> float | None:
     return _parse_metres(text, value, "speed=10") if value else None
+
+
+def _parse_baseline(text: str, value: str) -> float | None:
+    return _parse_metres(text, value, "baseline=0.54") if value else None
+
+
+def _parse_positions(text: str, value: str) -> PositionsFile | None:
+    if not value:
+        return None
+    path, _, offset = value.rpartition("@")
+    try:
+        return (
+            PositionsFile(expand_home(Path(path)), float(offset)) if path else PositionsFile(expand_home(Path(value)))
+        )
+    except ValueError:  # an @ in the name
+        return PositionsFile(expand_home(Path(value)))
+
+
+_DISTANCE = re.compile(r"(?P<one>.+)\.\.(?P<two>.+):(?P<metres>[0-9.]+)(@(?P<name>.+))?")
+_COORDINATES = re.compile(r"-?[\d.]+(e-?\d+)?(,-?[\d.]+(e-?\d+)?){1,2}")
+
+
+def _parse_distance(text: str, value: str) -> KnownDistance:
+    match = _DISTANCE.fullmatch(value)
+    if match is None:
+        fix = "for example distance=000000..000050:59.9, or distance=120,300..480,310:2.1 for two pixels"
+        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected="A..B:METRES", fix=fix)
+    metres = _parse_metres(text, match["metres"], "distance=000000..000050:59.9")
+    if all(_COORDINATES.fullmatch(match[end]) for end in ("one", "two")):
+        one, two = (tuple(map(float, match[end].split(","))) for end in ("one", "two"))
+        if len(one) == len(two):
+            return KnownDistance((one, two), metres, match["name"])
+    return KnownDistance((_shorten_name(match["one"]), _shorten_name(match["two"])), metres)
 
 
 def _parse_folder(text: str, value: str) -> ReferenceMaps:
@@ -239,13 +293,14 @@ def fit_boxes(boxes: Mapping[str, Sequence[Box]], height: int, width: int) -> tu
 
 
 SCALE_VALUES: Mapping[str, Callable[[str, str], Any]] = {
-    "baseline": _refuse_value,
+    "baseline": _parse_baseline,
+    "distance": _parse_distance,
     "height": _parse_metres,
     "map": _parse_metres,
     "object": _parse_object,
     "point": _parse_point,
     "speed": _parse_speed,
-    "gps": _refuse_value,
+    "gps": _parse_positions,
     "lidar": _refuse_value,
     "reference": _parse_folder,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -202,16 +202,37 @@ def measure_scale(
     Raises StadiaError if no source fits the input or the output's scale.
     """
     parsed = [parse_scale_source(text) for text in sources]
-    is_affine = predictor.depth_scale.is_affine
     _refuse_unfit(parsed, predictor.depth_scale)
-    lengths: dict[str, list[Lengths]] = {source.text: [] for source in parsed}
     needs_motion = any(source.needs_motion for source in parsed)
+    given = open_input()
+    frames = predict_measured_frames(predictor, given, needs_motion=needs_motion)
+    seen = (replace(frame, mapped=mapped) for frame in frames)
+    receipt = measure_frames(seen, parsed, is_affine=predictor.depth_scale.is_affine, mapped=mapped)
+    return replace(receipt, is_photo=given.is_photo)
+
+
+def measure_frames(
+    frames: Iterable[MeasuredFrame],
+    parsed: Sequence[ScaleSource],
+    *,
+    is_affine: bool = False,
+    mapped: MapGeometry | None = None,
+    further: Mapping[str, ScaleFit | str] | None = None,
+) -> ScaleReceipt:
+    """Measure the scale of depth on frames, for example of another program.
+
+    Args:
+        is_affine: whether the depth also has an unknown shift.
+        mapped: the map that the sources use, or None.
+        further: fits of sources that need no depth, or why they have none.
+
+    Raises StadiaError if no source fits.
+    """
+    lengths: dict[str, list[Lengths]] = {source.text: [] for source in parsed}
     focal: float | None = None
     by_image: dict[str, dict[int, float]] = {source.text: {} for source in parsed}
     leans: dict[str, list[RoadLean]] = {source.text: [] for source in parsed if source.find_lean is not None}
-    given = open_input()
-    frames = predict_measured_frames(predictor, given, needs_motion=needs_motion)
-    for number, frame in enumerate(replace(frame, mapped=mapped) for frame in frames):
+    for number, frame in enumerate(frames):
         shown = frame.shown.frame
         focal = float(shown.K[0, 0]) / shown.image.shape[1] if focal is None else focal
         for source in parsed:
@@ -233,9 +254,14 @@ def measure_scale(
             fits[source.text] = replace(fit, deviation=math.hypot(fit.deviation, source.systematic, of_road))
         except GeometryError as error:
             missing[source.text] = f"found {error.found}"
+    for name, found_fit in (further or {}).items():
+        if isinstance(found_fit, ScaleFit):
+            fits[name] = found_fit
+        else:
+            missing[name] = found_fit
     if not fits:
         found = "; ".join(f"{name}: {why}" for name, why in missing.items())
-        fix = "`stadia predict --help` lists the sources"
+        fix = "docs/how-to/metres.md lists what each source needs"
         raise StadiaError("--scale-from", found=found, expected="measurements in metres", fix=fix)
     middle_leans = {name: _find_middle(found) for name, found in leans.items() if name in fits}
     for name, middle in middle_leans.items():
@@ -253,7 +279,6 @@ def measure_scale(
         systematic=systematic,
         leans=middle_leans,
         has_map=mapped is not None,
-        is_photo=given.is_photo,
     )
 
 

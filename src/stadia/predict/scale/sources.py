@@ -22,7 +22,15 @@ from stadia.evaluation.frame_preparation import PreparedFrame
 from stadia.evaluation.io.depth_files import read_depth_map
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, Lengths
-from stadia.predict.scale.grammar import Box, KnownObject, MeasuredPoint, ReferenceMaps, fit_boxes, parse_scale
+from stadia.predict.scale.grammar import (
+    Box,
+    KnownDistance,
+    KnownObject,
+    MeasuredPoint,
+    ReferenceMaps,
+    fit_boxes,
+    parse_scale,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +45,9 @@ MAX_POINTS = 4000
 
 POINT_PX = 2
 """Depth at a point is the median of a window with this radius in network pixels."""
+
+WITHOUT_VALUE = ("baseline", "gps")
+"""Sources whose values are for results of other programs."""
 
 POINT_DEVIATION = 0.15
 """A network's depth at a single point has this relative error."""
@@ -148,6 +159,9 @@ def parse_scale_source(text: str) -> ScaleSource:
         0.02
     """
     name, value = parse_scale(text)
+    if value is not None and name in WITHOUT_VALUE:
+        fix = "leave the value out, or use `stadia scale`"
+        raise ConfigError(f"--scale-from {text}", found="a value", expected=f"{name} of the data", fix=fix)
     return SCALE_SOURCES[name](text, value)
 
 
@@ -161,7 +175,9 @@ def _thin(values: Lengths) -> Lengths | None:
 
 def _compare_maps(frame: MeasuredFrame, true_m: NDArray[np.floating]) -> Lengths | None:
     known = np.isfinite(true_m) & (true_m > NEAREST_M) & (true_m < FARTHEST_M)
-    return _thin((frame.at_image()[known], true_m[known]))
+    predicted = frame.at_image()
+    known &= predicted > 0
+    return _thin((predicted[known], true_m[known]))
 
 
 def lidar(text: str, value: None) -> ScaleSource:
@@ -361,19 +377,49 @@ def point(text: str, given: MeasuredPoint) -> ScaleSource:
         first[:] = first or [given.frame or name]
         if name != first[0]:
             return None
-        rows, columns = frame.inverse_depth.shape
-        box, (whole_height, whole_width) = frame.shown.box, frame.shown.image_size
-        if not (x < whole_width and y < whole_height):
-            expected = f"a pixel of an image of {whole_width}x{whole_height}"
-            raise ConfigError(f"--scale-from {text}", found=f"{x:g},{y:g}", expected=expected)
-        column = round((x - box.left + 0.5) * columns / box.width - 0.5)
-        row = round((y - box.top + 0.5) * rows / box.height - 0.5)
-        window = frame.inverse_depth[
-            max(row - POINT_PX, 0) : row + POINT_PX + 1, max(column - POINT_PX, 0) : column + POINT_PX + 1
-        ]
-        return np.array([float(np.median(window))]), np.array([given.metres])
+        inverse = _read_pixel(frame, text, x, y)
+        return None if inverse is None else (np.array([inverse]), np.array([given.metres]))
 
     lacking = f"no frame is called '{given.frame}'" if given.frame else "no frame"
+    return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION)
+
+
+def _read_pixel(frame: MeasuredFrame, text: str, x: float, y: float) -> float | None:
+    """Return predicted inverse depth around a pixel of the whole image, or None. Raises ConfigError outside of it."""
+    rows, columns = frame.inverse_depth.shape
+    box, (whole_height, whole_width) = frame.shown.box, frame.shown.image_size
+    if not (x < whole_width and y < whole_height):
+        expected = f"a pixel of an image of {whole_width}x{whole_height}"
+        raise ConfigError(f"--scale-from {text}", found=f"{x:g},{y:g}", expected=expected)
+    column = round((x - box.left + 0.5) * columns / box.width - 0.5)
+    row = round((y - box.top + 0.5) * rows / box.height - 0.5)
+    window = frame.inverse_depth[
+        max(row - POINT_PX, 0) : row + POINT_PX + 1, max(column - POINT_PX, 0) : column + POINT_PX + 1
+    ]
+    window = window[window > 0]
+    return float(np.median(window)) if window.size else None
+
+
+def distance(text: str, given: KnownDistance) -> ScaleSource:
+    """A measured distance between the scene points at two pixels, of the first frame or a named one."""
+    first: list[str] = []
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        name = frame.shown.frame.name
+        first[:] = first or [given.frame or name]
+        if name != first[0] or isinstance(given.ends[0], str) or len(given.ends[0]) != 2:
+            return None
+        points, box = list[NDArray[np.float64]](), frame.shown.box
+        for x, y in given.ends:
+            inverse = _read_pixel(frame, text, float(x), float(y))
+            if inverse is None:
+                return None
+            ray = np.linalg.solve(frame.shown.frame.K, [float(x) - box.left, float(y) - box.top, 1.0])
+            points.append(np.asarray(ray / inverse, np.float64))
+        length = float(np.linalg.norm(points[0] - points[1]))
+        return (np.array([1 / length]), np.array([given.metres])) if length > 0 else None
+
+    lacking = "no frame shows both pixels; give them as X,Y..X,Y:METRES@FRAME"
     return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION)
 
 
@@ -418,7 +464,8 @@ def _cut_middle(frame: MeasuredFrame, image: NDArray[np.float32], box: Box) -> N
     width, tall = right - left, bottom - top
     rows = slice(*(round(top + share * tall) - frame.shown.box.top for share in (0.4, 0.85)))
     columns = slice(*(round(left + share * width) - frame.shown.box.left for share in (0.25, 0.75)))
-    return image[max(rows.start, 0) : max(rows.stop, 0), max(columns.start, 0) : max(columns.stop, 0)]
+    inside = image[max(rows.start, 0) : max(rows.stop, 0), max(columns.start, 0) : max(columns.stop, 0)]
+    return inside[inside > 0]
 
 
 def _find_mask_boxes(frame: MeasuredFrame, name: str) -> list[Box]:
@@ -465,6 +512,7 @@ def speed(text: str, metres_per_s: float | None) -> ScaleSource:
 
 SCALE_SOURCES: Mapping[str, Callable[[str, Any], ScaleSource]] = {
     "baseline": baseline,
+    "distance": distance,
     "height": height,
     "map": mapped_points,
     "object": known_object,

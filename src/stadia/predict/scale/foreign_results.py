@@ -1,0 +1,294 @@
+"""Read results of other programs that lack metres, and write scaled copies in their formats."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError, StadiaError
+from stadia.evaluation.io.depth_files import (
+    DepthFile,
+    find_depth_files,
+    read_depth_map,
+    write_depth_map,
+    write_depth_png,
+)
+from stadia.evaluation.io.pose_files import OPENGL_AXES
+from stadia.evaluation.io.trajectory_formats import read_trajectory
+from stadia.files.array_files import read_npz
+from stadia.files.atomic_files import open_atomic, write_json, write_lines
+from stadia.files.image_io import write_image
+from stadia.files.input_files import read_bytes, read_text
+from stadia.files.json_files import read_json
+from stadia.files.paths import natural_sort_key
+from stadia.mapping.key_frames import import_pycolmap
+
+Array = NDArray[np.float64]
+
+MAX_BYTES = 4 << 30
+COLMAP_FILES = ("cameras.txt", "cameras.bin")
+COPY_TOLERANCE, COPY_TOLERANCE_OF_DEPTH = 1e-5, 0.01
+"""Largest relative differences of a copy from the scaled original: text has 6 digits or more, and PNG rounds depth."""
+
+EXPECTED = "a COLMAP model, a trajectory (TUM, KITTI, EuRoC), a PLY file, a folder of depth maps, or transforms.json"
+
+
+@dataclass(frozen=True)
+class ForeignResult:
+    """What another program made, in its own unit.
+
+    kind: name in FORMATS. names: of the images, without suffix, or the frames' numbers. T_world_camera: (N, 4, 4).
+    depths: by name. points: (P, 3) in the world. observed: the rows of points that each image shows, by name.
+    """
+
+    path: Path
+    kind: str
+    names: tuple[str, ...] = ()
+    T_world_camera: Array = field(default_factory=lambda: np.empty((0, 4, 4)))
+    times_s: Array | None = None
+    depths: Mapping[str, DepthFile] = field(default_factory=dict)
+    points: Array = field(default_factory=lambda: np.empty((0, 3)))
+    observed: Mapping[str, NDArray[np.intp]] = field(default_factory=dict)
+
+    @property
+    def has_depth(self) -> bool:
+        """Return whether it has depth in images."""
+        return bool(self.depths or self.observed)
+
+    def measure_size(self) -> Array:
+        """Return lengths (M,) that grow with the scale, to compare a copy with the original."""
+        depths = [float(np.median(read_depth_map(file))) for file in islice(self.depths.values(), 5)]
+        return np.concatenate([np.abs(self.T_world_camera[:, :3, 3]).ravel(), np.abs(self.points).ravel(), depths])
+
+
+def open_result(path: Path) -> ForeignResult:
+    """Read a result of another program by its content. Raises DataError for anything else."""
+    if not path.exists():
+        raise DataError(path, found="no such file or folder", expected=EXPECTED, fix="check the path")
+    for kind, (recognizes, read, _) in FORMATS.items():
+        if recognizes(path):
+            return read(path, kind)
+    raise DataError(path, found="something else", expected=EXPECTED, fix="convert it, or check the path")
+
+
+def write_scaled(result: ForeignResult, out: Path, factor: float) -> None:
+    """Write a copy in metres, and compare it with the original. Raises StadiaError if the copy differs."""
+    FORMATS[result.kind][2](result, out, factor)
+    before, after = result.measure_size(), open_result(out).measure_size()
+    most = (COPY_TOLERANCE_OF_DEPTH if result.depths else COPY_TOLERANCE) * max(float(after.max(initial=0)), 1e-9)
+    if len(before) != len(after) or np.abs(after - factor * before).max(initial=0) > most:
+        fix = "report it with the first lines of the file"
+        raise StadiaError(out, found="a copy of another shape", expected=f"{factor:.6g} times {result.path}", fix=fix)
+
+
+# -- trajectories
+
+_TRANSLATIONS = {8: (1, 2, 3), 12: (3, 7, 11), 13: (4, 8, 12), 16: (3, 7, 11), 17: (1, 2, 3), 11: (1, 2, 3)}
+"""Columns of the translation by the number of columns; longer rows are EuRoC's."""
+
+_SEPARATORS = re.compile(r"([,;\s]+)")
+
+
+def _read_trajectory(path: Path, kind: str) -> ForeignResult:
+    read = read_trajectory(path)
+    names = tuple(f"{number:06d}" for number in read.frame_numbers.tolist())
+    return ForeignResult(path, kind, names, read.T_world_camera, read.times_s)
+
+
+def _write_trajectory(result: ForeignResult, out: Path, factor: float) -> None:
+    text = read_text(result.path, expected=EXPECTED, max_bytes=MAX_BYTES)
+    write_lines(out, (_scale_row(line, factor) for line in text.splitlines()))
+
+
+def _scale_row(line: str, factor: float) -> str:
+    parts = _SEPARATORS.split(line.strip())
+    numbers = [part for part in parts[::2] if part]
+    if line.lstrip().startswith("#") or not numbers or not re.fullmatch(r"[-+.\deE]+", numbers[-1]):
+        return line
+    columns = _TRANSLATIONS.get(len(numbers), (1, 2, 3))
+    if len(numbers) == 17 and [float(word) for word in numbers[13:]] == [0, 0, 0, 1]:
+        columns = (4, 8, 12)
+    for column in columns:
+        parts[2 * column] = f"{float(parts[2 * column]) * factor:.12g}"
+    return "".join(parts)
+
+
+# -- scenes
+
+
+def _read_colmap(path: Path, kind: str) -> ForeignResult:
+    model: Any = import_pycolmap().Reconstruction(str(path))
+    images = sorted(
+        (image for image in model.images.values() if image.has_pose),
+        key=lambda image: natural_sort_key(Path(image.name), whole=True),
+    )
+    poses = np.tile(np.eye(4), (len(images), 1, 1))
+    ids = sorted(model.points3D)
+    row_of, observed = {point: row for row, point in enumerate(ids)}, dict[str, NDArray[np.intp]]()
+    for number, image in enumerate(images):
+        poses[number, :3] = image.cam_from_world().inverse().matrix()
+        seen = [row_of[point.point3D_id] for point in image.points2D if point.has_point3D()]
+        observed[Path(image.name).stem] = np.array(seen, np.intp)
+    points = np.array([model.points3D[point].xyz for point in ids]).reshape(-1, 3)
+    names = tuple(Path(image.name).stem for image in images)
+    return ForeignResult(path, kind, names, poses, points=points, observed=observed)
+
+
+def _write_colmap(result: ForeignResult, out: Path, factor: float) -> None:
+    pycolmap = import_pycolmap()
+    model: Any = pycolmap.Reconstruction(str(result.path))
+    model.transform(pycolmap.Sim3d(factor, pycolmap.Rotation3d(), np.zeros(3)))
+    out.mkdir(parents=True)
+    (model.write_binary if (result.path / "cameras.bin").is_file() else model.write_text)(str(out))
+
+
+def _read_transforms(path: Path, kind: str) -> ForeignResult:
+    content = read_json(path, expected=EXPECTED, max_bytes=MAX_BYTES)
+    try:
+        frames = sorted(content["frames"], key=lambda frame: natural_sort_key(Path(frame["file_path"]), whole=True))
+        poses = np.array([frame["transform_matrix"] for frame in frames], np.float64).reshape(-1, 4, 4) @ OPENGL_AXES
+        files = [Path(frame["file_path"]) for frame in frames]
+    except (KeyError, TypeError, ValueError) as error:
+        expected = "frames with file_path and a 4x4 transform_matrix"
+        raise DataError(path, found=f"{error!r}"[:100], expected=expected, fix="write it again") from error
+    return ForeignResult(path, kind, tuple(file.stem for file in files), poses)
+
+
+def _write_transforms(result: ForeignResult, out: Path, factor: float) -> None:
+    content = read_json(result.path, expected=EXPECTED, max_bytes=MAX_BYTES)
+    for frame in content["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] *= factor
+    if isinstance(cloud := content.get("ply_file_path"), str) and (result.path.parent / cloud).is_file():
+        copy = f"{out.stem}.points.ply"
+        _write_ply(ForeignResult(result.path.parent / cloud, "PLY file"), out.with_name(copy), factor)
+        content["ply_file_path"] = copy
+    write_json(out, content)
+
+
+# -- points
+
+_PLY_TYPES = {
+    **dict.fromkeys(("char", "int8"), "i1"), **dict.fromkeys(("uchar", "uint8"), "u1"),
+    **dict.fromkeys(("short", "int16"), "i2"), **dict.fromkeys(("ushort", "uint16"), "u2"),
+    **dict.fromkeys(("int", "int32"), "i4"), **dict.fromkeys(("uint", "uint32"), "u4"),
+    **dict.fromkeys(("float", "float32"), "f4"), **dict.fromkeys(("double", "float64"), "f8"),
+}  # fmt: skip
+
+
+def _parse_ply(path: Path) -> tuple[bytes, NDArray[Any], bytes, bool]:
+    """Return a PLY file in parts: the header, the vertices by property, the rest, and whether it is text."""
+    data = read_bytes(path, expected="a PLY file", max_bytes=MAX_BYTES)
+    head = re.match(rb"ply\r?\n.*?end_header\r?\n", data, re.DOTALL)
+    lines = head[0].decode("ascii", "replace").split("\n") if head else []
+    words = [line.split() for line in lines if line.strip()]
+    elements = [word for word in words if word[0] == "element"]
+    layout = next((word[1] for word in words if word[0] == "format"), "")
+    expected, fix = "a PLY file whose first element is its vertices", "write it again with Open3D or MeshLab"
+    if head is None or not elements or elements[0][1] != "vertex" or layout not in _LAYOUTS:
+        raise DataError(path, found=f"a header of {layout or 'another format'}", expected=expected, fix=fix)
+    start = words.index(elements[0]) + 1
+    stop = words.index(elements[1]) if len(elements) > 1 else len(words)
+    properties = [word for word in words[start:stop] if word[0] == "property"]
+    if any(word[1] not in _PLY_TYPES for word in properties) or not {"x", "y", "z"} <= {
+        word[-1] for word in properties
+    }:
+        raise DataError(path, found="vertices without x, y and z", expected=expected, fix=fix)
+    order, count = _LAYOUTS[layout], int(elements[0][2])
+    row_type = np.dtype([(word[2], f"{order}{_PLY_TYPES[word[1]]}") for word in properties])
+    if order:
+        stop_byte = head.end() + count * row_type.itemsize
+        if stop_byte > len(data):
+            raise DataError(path, found="a truncated file", expected=f"{count} vertices", fix=fix)
+        rows = np.frombuffer(data, row_type, count, head.end()).copy()
+        return head[0], rows, data[stop_byte:], False
+    text = data[head.end() :].decode("ascii", "replace").splitlines()
+    values = [tuple(map(float, line.split()[: len(properties)])) for line in text[:count]]
+    rest = "".join(f"{line}\n" for line in text[count:]).encode()
+    return head[0], np.array(values, [(word[2], "f8") for word in properties]), rest, True
+
+
+_LAYOUTS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+
+
+def _read_ply(path: Path, kind: str) -> ForeignResult:
+    rows = _parse_ply(path)[1]
+    return ForeignResult(path, kind, points=np.stack([rows[axis].astype(np.float64) for axis in "xyz"], -1))
+
+
+def _write_ply(result: ForeignResult, out: Path, factor: float) -> None:
+    """Write the points; sizes of Gaussians (scale_0 and so on) are logarithms."""
+    head, rows, rest, is_text = _parse_ply(result.path)
+    for axis in "xyz":
+        rows[axis] *= factor
+    for name in (name for name in rows.dtype.names or () if re.fullmatch(r"scale_\d", name)):
+        rows[name] += np.log(factor)
+    with open_atomic(out) as stream:
+        stream.write(head)
+        if is_text:
+            stream.writelines(" ".join(f"{value:.9g}" for value in row).encode() + b"\n" for row in rows.tolist())
+        else:
+            stream.write(rows.tobytes())
+        stream.write(rest)
+
+
+# -- depth maps
+
+
+def _read_depths(path: Path, kind: str) -> ForeignResult:
+    depths = find_depth_files(path)
+    return ForeignResult(path, kind, tuple(depths), depths=depths)
+
+
+def _write_depths(result: ForeignResult, out: Path, factor: float) -> None:
+    """Write each map with its suffix; of a stack of maps, .npy files. Inverse depth is divided."""
+    out.mkdir(parents=True)
+    for name, file in result.depths.items():
+        source = file if isinstance(file, Path) else None
+        values = read_depth_map(file)
+        match source.suffix.lower() if source else ".npy":
+            case ".png":
+                write_depth_png(out / f"{name}.png", values * factor)
+            case ".npz" if source:
+                arrays = {key: array for key, array in read_npz(source).items() if array.ndim >= 2}
+                write_depth_map(out / f"{name}.npz", **{key: _scale_map(key, a, factor) for key, a in arrays.items()})
+            case ".npy":
+                with open_atomic(out / f"{name}.npy") as stream:
+                    np.save(stream, (values * factor).astype(values.dtype))
+            case ".exr":
+                fix = "convert it to .npy or .pfm"
+                raise DataError(file, found="an .exr file", expected=".png, .npz, .npy, .pfm or .tiff", fix=fix)
+            case suffix:
+                write_image(out / f"{name}{suffix}", (values * factor).astype(np.float32))
+
+
+def _scale_map(key: str, values: NDArray[Any], factor: float) -> NDArray[Any]:
+    if "uncertainty" in key or values.dtype.kind != "f":
+        return values
+    return np.asarray(values / factor if "inverse" in key else values * factor, values.dtype)
+
+
+_Format = tuple[
+    Callable[[Path], bool], Callable[[Path, str], ForeignResult], Callable[[ForeignResult, Path, float], None]
+]
+FORMATS: Mapping[str, _Format] = {
+    "COLMAP model": (
+        lambda path: any((path / name).is_file() for name in COLMAP_FILES), _read_colmap, _write_colmap,
+    ),
+    "transforms.json": (
+        lambda path: path.is_file() and path.suffix.lower() == ".json", _read_transforms, _write_transforms,
+    ),
+    "PLY file": (lambda path: path.is_file() and path.suffix.lower() == ".ply", _read_ply, _write_ply),
+    "depth maps": (
+        lambda path: path.is_dir() or path.suffix.lower() in (".npy", ".npz"), _read_depths, _write_depths,
+    ),
+    "trajectory": (Path.is_file, _read_trajectory, _write_trajectory),
+}  # fmt: skip
+"""By kind: what recognizes, reads and scales it. The first that fits counts."""

@@ -1,0 +1,193 @@
+"""Read positions in metres from GPX, NMEA, EXIF of photos or a trajectory, and fit a path to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError, GeometryError
+from stadia.datasets.image_files import list_images, open_photo
+from stadia.evaluation.io.trajectory_formats import read_trajectory
+from stadia.files.input_files import read_text
+from stadia.geometry.align import umeyama
+from stadia.geometry.scale_fit import WITHIN, ScaleFit
+
+EARTH_RADIUS_M, ECCENTRICITY_2 = 6_378_137.0, 6.694_379_990_14e-3
+"""Semi-major axis and squared eccentricity of the ellipsoid WGS84."""
+
+MAX_GPX_BYTES = 128 << 20
+GPS_EXIF = 0x8825
+DAY_S = 86_400.0
+OUTLIER = 4.0  # standard deviations of a position from the fitted path
+MIN_POSITIONS = 3
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Measured positions (N, 3) in metres. times_s: (N,) of any clock, or None. names: of photos, or empty."""
+
+    metres: NDArray[np.float64]
+    times_s: NDArray[np.float64] | None = None
+    names: tuple[str, ...] = ()
+
+
+def read_positions(path: Path) -> Positions:
+    """Read a GPX or NMEA file, the EXIF of a folder of photos, or a trajectory in metres. Raises DataError."""
+    if path.is_dir():
+        return _read_exif(path)
+    if path.suffix.lower() == ".gpx":
+        return _read_gpx(path)
+    expected = "GPX, NMEA, a folder of photos with positions, or a trajectory in metres"
+    lines = read_text(path, expected=expected, max_bytes=MAX_GPX_BYTES).splitlines()
+    if any(line.startswith("$") and line[3:6] in ("GGA", "RMC") for line in lines[:200]):
+        return _read_nmea(path, lines)
+    read = read_trajectory(path, is_reference=True)
+    return Positions(read.T_world_camera[:, :3, 3], read.times_s)
+
+
+def _make_positions(path: Path, rows: Sequence[Any], times: Sequence[float | None], names: Sequence[str] = ()) -> Any:
+    """Return positions of rows of latitude, longitude (degrees) and altitude (m). Raises DataError for too few."""
+    if len(rows) < MIN_POSITIONS:
+        expected = f"{MIN_POSITIONS} or more"
+        raise DataError(path, found=f"{len(rows)} positions", expected=expected, fix="check that it was recorded")
+    known = [time_s for time_s in times if time_s is not None]
+    is_timed = len(known) == len(rows) and bool((np.diff(known) >= 0).all())
+    return Positions(to_local_metres(np.array(rows, np.float64)), np.array(known) if is_timed else None, tuple(names))
+
+
+def to_local_metres(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return east, north and up (N, 3) from the first of (N, 3) latitude, longitude (degrees) and altitude (m).
+
+    Examples:
+        >>> to_local_metres(np.array([[0.0, 0, 0], [0.0, 0.001, 5.0]])).round(2).tolist()
+        [[0.0, 0.0, 0.0], [111.32, 0.0, 5.0]]
+    """
+    latitude, longitude = np.radians(rows[:, :2]).T
+    across = EARTH_RADIUS_M / np.sqrt(1 - ECCENTRICITY_2 * np.sin(latitude) ** 2)
+    out = across + rows[:, 2]
+    z = (across * (1 - ECCENTRICITY_2) + rows[:, 2]) * np.sin(latitude)
+    fixed = np.stack([out * np.cos(latitude) * np.cos(longitude), out * np.cos(latitude) * np.sin(longitude), z], -1)
+    (sin_a, cos_a), (sin_o, cos_o) = ((math.sin(angle), math.cos(angle)) for angle in (latitude[0], longitude[0]))
+    axes = np.array(
+        [[-sin_o, cos_o, 0.0], [-sin_a * cos_o, -sin_a * sin_o, cos_a], [cos_a * cos_o, cos_a * sin_o, sin_a]]
+    )
+    return np.asarray((fixed - fixed[0]) @ axes.T, np.float64)
+
+
+def _read_gpx(path: Path) -> Positions:
+    expected, rows, times = "a GPX file with track points", list[tuple[float, float, float]](), list[float | None]()
+    text = read_text(path, expected=expected, max_bytes=MAX_GPX_BYTES)
+    try:
+        if "<!DOCTYPE" in text:
+            raise ValueError("a document type")
+        for point in ElementTree.fromstring(text).iter():
+            if point.tag.rpartition("}")[2] in ("trkpt", "rtept", "wpt"):
+                inside = {child.tag.rpartition("}")[2]: (child.text or "").strip() for child in point}
+                rows.append((float(point.attrib["lat"]), float(point.attrib["lon"]), float(inside.get("ele") or 0)))
+                time = inside.get("time")
+                times.append(datetime.fromisoformat(time).timestamp() if time else None)
+    except (ElementTree.ParseError, ValueError, KeyError) as error:
+        raise DataError(path, found=str(error)[:200], expected=expected, fix="export it again") from error
+    return _make_positions(path, rows, times)
+
+
+def _read_nmea(path: Path, lines: Sequence[str]) -> Positions:
+    """Read GGA sentences, and RMC if there is no GGA; times are seconds of the day, and rise over midnight."""
+    kind = "GGA" if any(line[3:6] == "GGA" for line in lines) else "RMC"
+    first, rows, times, days = (2 if kind == "GGA" else 3), list[tuple[float, float, float]](), list[float](), 0.0
+    for number, line in enumerate(lines, 1):
+        words = line.partition("*")[0].split(",")
+        if line[3:6] != kind or len(words) < 10 or not words[first] or (kind == "RMC" and words[2] != "A"):
+            continue
+        try:
+            time_s = int(words[1][:2]) * 3600 + int(words[1][2:4]) * 60 + float(words[1][4:]) + days
+            angles = [
+                (int(value[:digits]) + float(value[digits:]) / 60) * (-1 if side in "SW" else 1)
+                for value, side, digits in (
+                    (words[first], words[first + 1], 2),
+                    (words[first + 2], words[first + 3], 3),
+                )
+            ]
+            rows.append((angles[0], angles[1], float(words[9] or 0) if kind == "GGA" else 0.0))
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}", found=line[:80], expected=f"an {kind} sentence") from error
+        if times and time_s < times[-1] - DAY_S / 2:
+            days, time_s = days + DAY_S, time_s + DAY_S
+        times.append(time_s)
+    return _make_positions(path, rows, times)
+
+
+def _read_exif(folder: Path) -> Positions:
+    rows, names = list[tuple[float, float, float]](), list[str]()
+    for path in list_images(folder):
+        with open_photo(path) as photo:
+            entries: dict[int, Any] = dict(photo.getexif().get_ifd(GPS_EXIF))
+        if not entries.keys() >= {2, 4}:
+            continue
+        latitude, longitude = (
+            sum(float(part) / 60**power for power, part in enumerate(entries[tag])) for tag in (2, 4)
+        )
+        signs = [-1 if str(entries.get(tag, "")).upper() in ("S", "W") else 1 for tag in (1, 3)]
+        below = entries.get(5) in (1, b"\x01")
+        rows.append((signs[0] * latitude, signs[1] * longitude, float(entries.get(6, 0)) * (-1 if below else 1)))
+        names.append(path.stem)
+    return _make_positions(folder, rows, [None] * len(rows), names)
+
+
+def associate_positions(
+    positions: Positions, names: Sequence[str], times_s: NDArray[np.float64] | None, offset_s: float = 0.0
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return rows of a path, and their measured positions: by the photo's name, by time + `offset_s`, or row by row.
+
+    Raises GeometryError if they cannot be associated.
+    """
+    if positions.names:
+        place = {name: row for row, name in enumerate(positions.names)}
+        rows = np.array([row for row, name in enumerate(names) if name in place], np.intp)
+        return rows, positions.metres[[place[names[row]] for row in rows]]
+    if positions.times_s is not None and times_s is not None:
+        clock = positions.times_s + offset_s
+        rows = np.flatnonzero((times_s >= clock[0]) & (times_s <= clock[-1]))
+        if len(rows) >= MIN_POSITIONS:
+            columns = [np.interp(times_s[rows], clock, column) for column in positions.metres.T]
+            return rows, np.stack(columns, 1)
+    if len(positions.metres) == len(names) and not offset_s:
+        return np.arange(len(names)), positions.metres
+    found = f"{len(positions.metres)} positions for {len(names)} poses"
+    if positions.times_s is not None and times_s is not None:
+        found += f", at {positions.times_s[0]:.3f} to {positions.times_s[-1]:.3f} s for {times_s[0]:.3f} to "
+        found += f"{times_s[-1]:.3f} s"
+    fix = "give the seconds to add to the times of the positions: gps=FILE@SECONDS"
+    raise GeometryError("positions", found=found, expected="common times, equal numbers, or photos' names", fix=fix)
+
+
+def fit_positions(path: NDArray[np.float64], metres: NDArray[np.float64]) -> ScaleFit:
+    """Return the scale of a path (N, 3) by measured positions (N, 3), without outliers.
+
+    Residuals give the noise; residuals of neighbors that agree count as fewer. Raises GeometryError for fewer than 3.
+    """
+    kept = np.ones(len(path), np.bool_)
+    for _ in range(3):
+        fitted = umeyama(torch.from_numpy(path[kept]), torch.from_numpy(metres[kept]), "sim3")
+        off = (fitted.apply(torch.from_numpy(path)) - torch.from_numpy(metres)).numpy()
+        distance = np.linalg.norm(off, axis=1)
+        kept = distance <= max(OUTLIER * 1.4826 * float(np.median(distance)), 1e-9)
+    inside, centered = off[kept], path[kept] - path[kept].mean(0)
+    count = int(kept.sum())
+    noise = math.sqrt(float((inside**2).sum()) / max(3 * count - 7, 1))
+    variance = float((inside**2).mean())
+    correlation = float((inside[1:] * inside[:-1]).mean()) / variance if variance > 0 else 0.0
+    correlation = min(max(correlation, 0.0), 0.95)
+    length = math.sqrt(float((centered**2).sum())) * float(fitted.scale)
+    deviation = noise * math.sqrt((1 + correlation) / (1 - correlation)) / length
+    near = np.linalg.norm(off, axis=1) < (WITHIN - 1) * length / math.sqrt(count)
+    return ScaleFit(float(fitted.scale), deviation, noise / length, float(near.mean()), len(path), count)
