@@ -116,10 +116,9 @@ def _count_level_columns(level: Mask, free: Mask, max_gap: float) -> int:
 def _measure_face(
     lowest: NDArray[np.intp], highest: NDArray[np.intp], ground: Mask, first: int, last: int
 ) -> tuple[int, int] | None:
-    """Return the first and last row of a front or rear between two columns; None if it is neither.
+    """Return first and last row of a front or rear between two columns; None if it is neither.
 
-    The top is the 80 % quantile of the middle's upper edge, because a farther car may show over the roof. The foot is
-    the higher one of the lowest rows at both sides, because a shadow may extend one side.
+    A farther car may show over the roof, so the top is a quantile; a shadow may extend one side of the foot.
     """
     width = last - first + 1
     side = max(1, round(0.28 * width))
@@ -157,10 +156,9 @@ class MaskBox:
 def find_mask_boxes(
     masks: RoadMasks, classes: Mapping[int, str], *, min_px: int = 60, margin_px: float = 5.0
 ) -> list[MaskBox]:
-    """Return the objects of an image by number, without those with fewer pixels than `min_px` in one component.
+    """Return the objects of an image by number that have `min_px` pixels in one component.
 
-    Masks often stop short of the image border: a box within `margin_px` of it counts as cut. An object is hidden if
-    more than a quarter of its lowest edge borders another object below, or of its top edge a nearer object above.
+    A box within `margin_px` of the border is cut. An object is hidden if another one borders on a quarter of its edge.
     """
     instance, found = masks.instance, []
     rows, columns = instance.shape

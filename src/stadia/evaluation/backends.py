@@ -166,8 +166,7 @@ def keep_float32(source: Path, out: Path, images: Sequence[NDArray[np.float32]])
 def quantize_int8(source: Path, out: Path, images: Sequence[NDArray[np.float32]]) -> None:
     """Write an exported network whose convolutions compute in int8, except the last one and some of the first.
 
-    out: the new file, ONNX with QuantizeLinear and DequantizeLinear around each operation of OPERATIONS. images: (3, H,
-    W) float32 RGB in [0, 1] like the images that it will predict.
+    out: new ONNX file. images: (3, H, W) float32 RGB in [0, 1] like the images that it will predict.
     """
     check_installed("onnx", "onnxruntime")
     compared = np.stack(images[:: max(len(images) // _COMPARED, 1)])

@@ -48,10 +48,9 @@ def run_ahead(
 def run_behind(
     functions: Sequence[Callable[[T], object]], count: int = MAX_WAITING, *, weigh: Callable[[T], int] = lambda item: 1
 ) -> Iterator[Callable[[T], None]]:
-    """Yield a function that passes an item to all `functions`, each in a thread of its own.
+    """Yield a function that passes an item to all `functions`, each in its thread, `count` items ahead at most.
 
-    It waits while `count` items are unfinished. The first exception of a function is raised by a later call, or at the
-    end of the block. That function gets no further item, since FFmpeg crashes after a failed header.
+    A function that raises gets no further item; a later call, or the end of the block, raises its exception.
     """
     pools = [ThreadPoolExecutor(1, thread_name_prefix="stadia-behind") for _ in functions]
     waiting: deque[list[Future[object]]] = deque()

@@ -92,11 +92,7 @@ ASPECT_TOLERANCE = 0.04  # 1024x320 for 1242x375 (3.4 %) is resized; 1216x352 (4
 
 @dataclass(frozen=True, slots=True)
 class DepthScore:
-    """Means over images, and the score of every image.
-
-    without_truth: names of images without a scored pixel.
-    factors: integers a metre of `depth_factor` and `reference_factor`, if the files have integers.
-    """
+    """Means over images and the score of each; `without_truth` lists others, `factors` are integers a metre, if any."""
 
     protocol: str
     depth_scale: DepthScale
@@ -194,8 +190,7 @@ def score_depth(
 ) -> DepthScore:
     """Score a folder of predictions against `truth` of the same names, also by `classes`, a folder of PNG.
 
-    If one side is a file of several maps, these get the other side's names in order. Raises ProtocolError if the
-    protocol refuses the scale or the shapes, or nothing can be scored; DataError for a wrong file.
+    One file of several maps gets the other side's names. Raises ProtocolError, and DataError for a wrong file.
     """
     notes = []
     if isinstance(truth, GroundTruthFolder):

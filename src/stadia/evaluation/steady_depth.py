@@ -26,10 +26,9 @@ MAX_PAIRS = 200  # pairs of neighbors that are compared, evenly spread
 
 @dataclass(frozen=True, slots=True)
 class FlickerScore:
-    """How depth of neighboring frames disagrees after the camera's measured motion.
+    """How depth of neighboring frames disagrees after the camera's motion: median |ln z_2 / z_1|, and its shared part.
 
-    warped_depth_error: median over pairs of the median |ln z_2 / z_1|, z_1 moved by the motion. scale_change: the part
-    of the whole frame. unit_m: metres of one unit of depth, by the whole predicted path.
+    unit_m: metres of one unit of depth, by the whole predicted path.
     """
 
     warped_depth_error: float

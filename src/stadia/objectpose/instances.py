@@ -174,10 +174,9 @@ def vote_center_ransac(
     min_cosine: float = 0.99,
     voters: int = 512,
 ) -> VotedCenters:
-    """Return `vote_center` of the inliers of the best crossing of two pixels' lines.
+    """Return `vote_center` of the inliers of the best crossing of two pixels' lines; only the fit is differentiable.
 
-    About `voters` pixels of each object choose the crossing; all pixels take part in the fit. `generator`, of the CPU,
-    draws once for all objects, so that they do not affect each other. Only the last fit is differentiable.
+    About `voters` pixels of each object choose the crossing. `generator`, of the CPU, draws once for all objects.
     """
     with torch.no_grad():
         where, towards = at_least_float32(pixels), F.normalize(at_least_float32(directions), dim=-1)

@@ -140,11 +140,7 @@ class ObjectMaps(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class ObjectPixels:
-    """Predictions at the P pixels of `Segments`, each for its object's class.
-
-    place: (P, 2) x, y.  quaternion: (P, 4) in the camera frame, not normalized.  to_center: (P, 2).
-    log_depth: (P,) ln z in metres.  log_size: (P, 3).
-    """
+    """Predictions at P pixels: place (P, 2), quaternion (P, 4) in the camera frame, to_center, ln z and log_size."""
 
     place: Tensor
     quaternion: Tensor
@@ -210,11 +206,7 @@ CenterVote = Callable[[Tensor, Tensor, Tensor, int], VotedCenters]
 
 @dataclass(frozen=True, slots=True)
 class ObjectPoses(TensorDataclass):
-    """Poses of M objects.
-
-    quaternion_wxyz: (M, 4) unit, w >= 0.  T_camera_object: (M, 4, 4) metres.  size_m: (M, 3).  log_depth: (M,).
-    center_known: (M,) bool; false if the pixels' directions do not intersect.
-    """
+    """Poses of M objects in metres; center_known is false if the pixels' directions do not intersect."""
 
     quaternion_wxyz: Tensor
     T_camera_object: Tensor

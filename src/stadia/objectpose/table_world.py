@@ -1,7 +1,6 @@
-"""Make tables from a seed, render their images with ground truth, and write them (docs/reference/tableworld.md).
+"""Make tables from a seed, render and write them (docs/reference/tableworld.md), a folder each, so that it resumes.
 
-World: x right, y down, z forward; the top of the table is y = 0, its middle the origin. A data set has one folder a
-table, complete or absent, so that rendering resumes.
+World: x right, y down, z forward; the top of the table is y = 0, its middle the origin.
 """
 
 from __future__ import annotations

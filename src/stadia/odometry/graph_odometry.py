@@ -47,10 +47,9 @@ class KeyframeView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeasuredMotion:
-    """Motion of a second camera in the axes of a first one.
+    """Motion of a second camera in the axes of a first one, in the unit of the first depth.
 
-    T_first_second: (4, 4), in the unit of the first depth.  scale: unit of the second depth over the first.
-    information: (7, 7), as in `PoseEdges`.  depth: median of the points' depth, in the unit of the first.
+    scale: unit of the second depth over the first. information: (7, 7). depth: median of the points' depth.
     """
 
     T_first_second: Array

@@ -214,10 +214,9 @@ def pack_point_cloud(
     per_count: float,
     depth_scale: str,
 ) -> PointCloudFigure:
-    """Return the points of a picture for the page's script.
+    """Return the points of a picture (h, w, 3) for the page's script. camera: fx, fy, cx and cy of that size.
 
-    counts: depth (h, w), 0 = none; per_count: depth of one. image: (h, w, 3) RGB. camera: fx, fy, cx and cy of that
-    size.
+    counts: depth (h, w), 0 = none; per_count: depth of one count.
     """
     fx, fy, cx, cy = camera
     view = {"rows": counts.shape[0], "columns": counts.shape[1], "perCount": per_count}

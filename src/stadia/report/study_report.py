@@ -32,9 +32,8 @@ def make_result_row(
 ) -> dict[str, Any]:
     """Return the row of a run in a study as JSON: status, result in the first metric that it has, and provenance.
 
-    metrics: columns of metrics.csv, keys of result.json, or SCOREFILE.metric. `value` is None if not finite or never
-    logged. `drift` is the relative change over the last fifth of the run. Raises RunError if a finished run lacks all
-    metrics.
+    metrics: columns of metrics.csv, keys of result.json, or SCOREFILE.metric. `drift` is the relative change over the
+    last fifth. Raises RunError if a finished run lacks all metrics.
     """
     series = {logged.name: logged for logged in run.series}
     scores = {file: flatten_mapping(score.get("metrics", {})) for file, score in run.scores.items()}

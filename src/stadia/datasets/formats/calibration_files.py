@@ -1,8 +1,4 @@
-"""Read the calibration files of other programs and devices.
-
-OpenCV (YAML, XML), Kalibr, ROS camera_info, EuRoC, KITTI, COLMAP (cameras.txt), nerfstudio (transforms.json), ORB-SLAM
-and VINS (YAML), Record3D, plain K, and the programs of `camera_tables`.
-"""
+"""Read the calibration files of OpenCV, Kalibr, ROS, EuRoC, KITTI, COLMAP, nerfstudio, ORB-SLAM, VINS, and Record3D."""
 
 from __future__ import annotations
 
@@ -55,10 +51,9 @@ _OPENCV_COEFFICIENTS: tuple[str, ...] = (*_TANGENTIAL, "k3")
 
 
 def read_calibration(path: Path) -> list[CalibratedCamera]:
-    """Return the cameras of a calibration file, in its order: `read_calibration(Path("calib.txt"))[0].K`.
+    """Return the cameras of a calibration file: `read_calibration(Path("calib.txt"))[0].K`. Raises DataError.
 
-    Rectified projections come before the matrix of the raw images (P before K in ROS). Raises DataError for another
-    format, or a matrix that cannot be intrinsics.
+    Rectified projections come before the matrix of the raw images (P before K in ROS).
     """
     if path.suffix.lower() == ".bin":
         fix = "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT"

@@ -70,10 +70,9 @@ def make_lidar_recording(
     read_points: ReadPoints,
     place: str = "",
 ) -> LidarRecording:
-    """Return the recording of frames in the order of their times.
+    """Return the recording of `index_file`'s frames by time, with images of `size` (height, width).
 
-    index_file lists the frames; size is (height, width) by the index. Raises DataError for missing files and other
-    sizes.
+    Raises DataError.
     """
     if not frames:
         raise DataError(index_file, found=f"no frame of {name}", expected="its images", fix="copy the official file")

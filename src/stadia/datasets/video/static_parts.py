@@ -164,11 +164,7 @@ class FrameCrop:
 
 @dataclass(frozen=True, eq=False)
 class StaticContent:
-    """What never moves in a video.
-
-    crop: without the black bars; None if there are none.
-    mask: (h, w), true on other static parts of the cropped frames, which are at most SEARCH_WIDTH wide; None without.
-    """
+    """What never moves in a video: a crop without black bars, or None; a mask (h, w) of other static parts, or None."""
 
     crop: FrameCrop | None = None
     mask: NDArray[np.bool_] | None = None

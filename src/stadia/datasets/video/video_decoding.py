@@ -182,11 +182,7 @@ def estimate_frame_count(path: Path) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class VideoHeader:
-    """Content of a video's header and size of its first frame.
-
-    frames: from the index or the duration, if it has them.
-    height, width: pixels of the upright first frame.  rate_hz: mean frame rate, if known.
-    """
+    """Frames (if known), upright size in pixels and mean rate (if known) of a video, by its header and first frame."""
 
     frames: int | None
     height: int

@@ -54,11 +54,7 @@ class OwnVideo(DatasetFormat):
         return [open_frames(VideoFile(f"video/{path.stem}", path), options, progress)]
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
-        """Return segments spread over a video, each a recording; one segment for a short video.
-
-        A video with a pose or a K per frame has one segment, because frame numbers after a seek are inexact. All
-        images of a small folder are examined. Raises DataError if decoding fails, or no camera is known.
-        """
+        """Return segments spread over a video, each a recording; one for a short video, poses or a K per frame."""
         if not path.is_file():
             return _sample_folder(path, options)
         first, total = next(video_decoding.stream_video(path)), video_decoding.estimate_frame_count(path)

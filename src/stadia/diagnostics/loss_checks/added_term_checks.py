@@ -78,11 +78,7 @@ def add_depth_noise(outputs: Mapping[str, Tensor], noise: float) -> dict[str, Te
 
 
 def check_edge_weights(case: LossCase) -> Iterator[Finding]:
-    """L26: an edge of depth costs least with an image edge in the same place.
-
-    Second differences are symmetric; first differences may be half a pixel off. Other terms are not reported: terms
-    that ignore the image, depend on its brightness, or do not penalize a depth edge.
-    """
+    """L26: an edge of depth costs least with an image edge in the same place, or half a pixel off."""
     if case.added_by_image is None or (given := case.right.get("inverse_depth")) is None:
         return
     with torch.no_grad():

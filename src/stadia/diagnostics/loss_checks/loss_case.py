@@ -33,11 +33,7 @@ class LossRaised(Exception):
 
 @dataclass(frozen=True)
 class ErrorAxis:
-    """A way in which outputs can be wrong.
-
-    name: what is changed, with its measure ("depth, times the true one").  code: finding for a minimum elsewhere.
-    outputs: changed outputs by the amount of change; `right` is the correct one.
-    """
+    """A way in which outputs can be wrong: changed `outputs` by amount, `right` is correct. code: finding otherwise."""
 
     name: str
     code: str

@@ -58,11 +58,7 @@ ALL = slice(None)
 
 @dataclass(frozen=True)
 class PlaneScene:
-    """Inputs of a video loss, with true depth and motion.
-
-    inverse_depth: (B, 1, H, W), 1/m.  twist: (B, N, 6), T_source_target = se3_exp(twist).
-    inverse_depth_of_sources: (B, N, 1, H, W), each in its own camera.
-    """
+    """Inputs of a video loss with true depth (B, 1, H, W) 1/m and T_source_target = se3_exp(twist) (B, N, 6)."""
 
     targets: Targets
     inverse_depth: Tensor

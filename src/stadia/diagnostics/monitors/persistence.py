@@ -124,11 +124,7 @@ class ValidationMonitor(PersistentMonitor):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A threshold on one logged value.
-
-    name: without `train/` or `val/`.  message, expected: texts, with the value as `{}`.
-    improves: whether a validation's value improves on the one before.
-    """
+    """A threshold on one logged value, without `train/` or `val/`; texts have the value as `{}`."""
 
     code: str
     name: str

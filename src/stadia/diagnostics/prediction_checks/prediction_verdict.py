@@ -63,10 +63,9 @@ MAX_NAMED_TERMS = 3
 
 
 class Verdict(StrEnum):
-    """The verdict on predictions.
+    """The verdict on predictions: usable (all checks passed), not judged, doubtful (warnings), or unusable.
 
-    usable: all checks passed.  not judged: nothing was found, but depth could not be compared with motion (S30), or
-    affine inverse depth with its images (M31).  doubtful: a check warns.  unusable: a check found useless depth.
+    Not judged: depth could not be compared with motion (S30), or affine inverse depth with images (M31).
     """
 
     USABLE = "usable"

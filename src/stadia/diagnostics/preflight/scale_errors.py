@@ -318,8 +318,7 @@ RANK = {Severity.STOP: 0, Severity.WARN: 1, Severity.NOTE: 2}
 def explain_baseline_by_focal(findings: Sequence[Finding]) -> list[Finding]:
     """Return the findings of one rig, with one fix if both fx (K04, K06) and fx times baseline (E03) are off.
 
-    The most precise fx counts. If both are off by one factor, known to STOP_FROM, then fx alone is wrong: it gets E03's
-    severity, and E03 becomes a note. Otherwise fx must be corrected first.
+    If both are off by one factor, fx alone is wrong: it gets E03's severity. Otherwise fx must be corrected first.
     """
     severe = [finding for finding in findings if finding.severity is not Severity.NOTE]
     focals = [finding for finding in severe if finding.code in ("K04", "K06") and "focal_factor" in finding.evidence]

@@ -45,11 +45,9 @@ OTHER_ORDER = "the rotation's Euler angles in the other order"
 
 @dataclass(frozen=True, slots=True)
 class SideMeasurement:
-    """The side to which the right image is displaced.
+    """The side to which the right image is displaced, by the share of matches with x_left > x_right.
 
-    positive: share of matches with x_left > x_right.  matches: their number.
-    unrotated: the same share after undoing the rig's rotation, since converging cameras invert far points.
-    forward, backward: residual of the plane sweep for a right and for a left camera.
+    unrotated: without the rig's rotation. forward, backward: residuals of plane sweeps for a right and a left camera.
     """
 
     positive: float

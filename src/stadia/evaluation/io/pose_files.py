@@ -33,11 +33,7 @@ _CHECK = "check the file"
 
 @dataclass(frozen=True)
 class PoseList:
-    """Matrices (N, 4, 4) T_world_camera, NaN without a pose.
-
-    names: of the images or files, which decide the order and the frames; None if row k is frame k.
-    note: what was read and converted.
-    """
+    """Matrices (N, 4, 4) T_world_camera, NaN without a pose, with names of their images (None: row k is frame k)."""
 
     matrices: Array
     names: list[str] | None

@@ -74,10 +74,9 @@ class Predictions:
         *,
         factor: float | None = None,
     ) -> Predictions:
-        """Open a folder of stadia or of any other program, whose maps are in metres and whole by default.
+        """Open a folder of stadia or of another program, whose maps are in metres and whole by default.
 
-        Raises DataError if the folder is empty, unfinished, or lacks an entry; ProtocolError if `depth_scale` or `crop`
-        contradicts the record.
+        Raises DataError if it is empty, unfinished or incomplete, ProtocolError if the record contradicts an argument.
         """
         folder = Path(folder)
         if folder.name == "depth" and (folder.resolve().parent / RECORD).exists():

@@ -140,10 +140,9 @@ def _parse_frame_names(names: Sequence[object]) -> NDArray[np.intp] | None:
 def associate_trajectories(
     estimated: Trajectory, reference: Trajectory, max_difference_s: float = 0.01
 ) -> tuple[Trajectory, Trajectory]:
-    """Return the associated poses of both trajectories, row by row: by frame numbers, by times, else by rows.
+    """Return the associated poses of both trajectories: by frame numbers, by times, else by rows.
 
-    Each pose of the shorter trajectory takes the nearest pose of the longer one within `max_difference_s`, each pose
-    once. Raises DataError if no poses can be associated.
+    Each pose takes the nearest free pose within `max_difference_s`. Raises DataError without a pair.
     """
     if estimated.frames is not None or reference.frames is not None:
         return _associate_frames(estimated, reference)

@@ -157,10 +157,9 @@ def draw_stage(activation: Tensor, channels: SelectedChannels, height: int, widt
 def write_activation_video(
     network: nn.Module, predictor: Predictor, frames: Iterable[Frame], out: Path, rate_hz: float
 ) -> int:
-    """Write the mosaics as an mp4, frame by frame. Return the number of frames.
+    """Write the mosaics of `network`'s layers as an mp4, while `predictor` runs it; return the number of frames.
 
-    network: whose layers are recorded while `predictor` runs it. The first frames are run twice, to choose the
-    channels. Raises DataError without a frame, StadiaError if no stage is a map.
+    The first frames are run twice, to choose the channels. Raises DataError without a frame, StadiaError without maps.
     """
     frames = iter(frames)
     first, count = list(itertools.islice(frames, FIRST_FRAMES)), 0

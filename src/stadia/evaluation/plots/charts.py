@@ -193,11 +193,7 @@ def draw_heights_over_frames(
 
 @dataclass(frozen=True, slots=True)
 class EpochHeight:
-    """Camera heights of one group of cameras after an epoch (from 0), in metres, NaN if unknown.
-
-    estimated_m, low_m, high_m: the median over its frames, and their quartiles.  kept_m: the height from then on.
-    refused: why the epoch's height was refused.
-    """
+    """Camera heights of a group after an epoch in metres: median, quartiles, the kept one, and why one was refused."""
 
     epoch: int
     estimated_m: float

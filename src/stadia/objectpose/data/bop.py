@@ -110,11 +110,7 @@ def _read_masks(files: list[Path], camera: Camera, drawn: NDArray[np.bool_]) -> 
 
 
 class BopImages(object_labels.ObjectImages):
-    """Annotated images of one split of a BOP dataset.
-
-    models: by BOP's object number.  ids: (scene, image) of each image.
-    targets: requested by the benchmark, if listed.
-    """
+    """Annotated images of one split of a BOP dataset; ids are (scene, image), targets belong to the benchmark."""
 
     def __init__(
         self, name: str, models: dict[int, BopModel], images: list[_Image], targets: Targets | None = None
@@ -227,11 +223,7 @@ class BopImages(object_labels.ObjectImages):
 
 @dataclass(frozen=True, slots=True)
 class BopResult:
-    """One estimated object.
-
-    T_camera_model: (4, 4) metres, of the mesh in BOP's frame.  score: higher is more certain.
-    time_s: for the whole image; -1 if unknown.
-    """
+    """One estimated object with T_camera_model (4, 4) metres of BOP's mesh. time_s: of the image; -1 if unknown."""
 
     scene_id: int
     im_id: int

@@ -191,10 +191,9 @@ class ObjectInput(PredictionInput):
 
 
 def open_object_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[ObjectInput]:
-    """Open one split of a data set of objects, or what `open_inputs` opens; labels are not read.
+    """Open one split of a data set of objects (test, val, or the only one), or what `open_inputs` opens.
 
-    A data set of objects uses `split` only: by default test, else val, else the only one. Raises ConfigError for a
-    wrong option, DataError without images or split.
+    Labels are not read. Raises ConfigError for a wrong option, DataError without images or split.
     """
     path = expand_home(path)
     layout = detect_object_layout(path) if format == "auto" else format if format in OBJECT_FORMATS else None
@@ -232,11 +231,7 @@ def _frames(images: ObjectImages, indices: range) -> Iterator[Frame]:
 
 @dataclass(frozen=True)
 class ScoredImages:
-    """Images to score.
-
-    trained_on: number of images that trained the network.
-    of_trained_scenes: number of other images of a scene that trained it; None if unknown.
-    """
+    """Images to score, and how many of them trained the network or are of a scene that did; None if unknown."""
 
     split: str
     images: ObjectImages

@@ -69,10 +69,9 @@ class ObjectTargets(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class PackedObjects(PackedTensors):
-    """A sample of an image with N objects, K symmetry rotations each; see ObjectTargets.
+    """A sample of an image (3, H, W) uint8 with N objects, K symmetry rotations each; see ObjectTargets.
 
-    image: (3, H, W) uint8.  K: (3, 3).  color: (3, 4), see `transforms.make_color_matrix`, or None.
-    instance: (H, W) int16 or more, including UNLABELED.
+    color: (3, 4), see `transforms.make_color_matrix`, or None. instance: (H, W), including UNLABELED.
     """
 
     image: Tensor

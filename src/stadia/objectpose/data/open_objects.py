@@ -99,10 +99,9 @@ def detect_object_format(path: Path) -> str:
 
 
 def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectImages:
-    """Open one split of a dataset. Raises ConfigError for an unknown format, DataError for a split without images.
+    """Open one split of a dataset. Raises ConfigError for an unknown format, DataError without images.
 
-    format: a name of `OBJECT_FORMATS` or of an entry point, your own `module:Class` with a class method
-        `open(path, split)` that returns `ObjectImages`, or "auto".
+    format: a name of `OBJECT_FORMATS` or an entry point, a `module:Class` with `open(path, split)`, or "auto".
     """
     path = expand_home(path)
     if format == "auto":

@@ -1,7 +1,6 @@
 """The published layout of 400,000 composite images: 100 backgrounds x 100 foregrounds x 40 places.
 
-ROOT/bg/bgI.jpg, and ROOT/bgI/fg_J/{overlay,depth,mask}/K.jpg. Tolerated and reported: `mask_` for `mask`, `fg_` folders
-up to 200, missing images. Imports no torch.
+ROOT/bg/bgI.jpg, and ROOT/bgI/fg_J/{overlay,depth,mask}/K.jpg; other names are tolerated and reported.
 """
 
 from __future__ import annotations

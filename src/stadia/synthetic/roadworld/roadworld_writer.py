@@ -110,11 +110,7 @@ def write_roadworld(
     workers: int | None = None,
     advance: Callable[[int], None] = lambda frames: None,
 ) -> Path:
-    """Render a data set to `out`; existing recordings are kept. Returns the path of its dataset.json.
-
-    The same seed gives the same bytes for any number of `workers`. advance: called with a number of finished frames.
-    Raises DataError for a folder with other settings, StadiaError if it cannot be written.
-    """
+    """Render a data set to `out`, as `SceneWriter` does; existing recordings are kept. Returns its dataset.json."""
     jobs = list_recordings(Path(out), config, seed)
     ROADWORLD.check_folder(Path(out))
     todo = ROADWORLD.find_unfinished(jobs, config)
