@@ -26,7 +26,7 @@ import torch
 
 from stadia.datasets.formats.kitti_objects import KittiBox, read_boxes
 from stadia.objectpose.boxes import box_iou, compute_box_corners
-from stadia.objectpose.data.open_objects import KittiObjectImages
+from stadia.objectpose.data.object_folder import KittiObjectImages
 from stadia.objectpose.scores import draw_labels, score_estimates
 
 CHANGES = {

@@ -19,8 +19,8 @@ from tests.refusals import refuses
 from three_steps import check_three_steps
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.datasets.formats.bdd100k import compute_gps_poses
 from stadia.datasets.formats.ros_bags import ENCODINGS, decode_message
+from stadia.datasets.formats.street_videos import compute_gps_poses
 from stadia.datasets.open_dataset import detect_format, open_recordings, read_named_splits, sample_recordings
 
 OneLine = Callable[..., None]

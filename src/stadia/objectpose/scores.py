@@ -22,8 +22,9 @@ from stadia.files.paths import safe_join
 from stadia.objectpose.boxes import Symmetry
 from stadia.objectpose.data.bop import TARGETS_FILE, BopImages, read_results, to_boxes
 from stadia.objectpose.data.bop_models import BopModel
+from stadia.objectpose.data.object_folder import KittiObjectImages
 from stadia.objectpose.data.object_labels import EstimatedBox, ObjectBox, ObjectImages, Points
-from stadia.objectpose.data.open_objects import BOX_FORMATS, KittiObjectImages, detect_object_format, open_object_images
+from stadia.objectpose.data.open_objects import BOX_FORMATS, detect_object_format, open_object_images
 from stadia.objectpose.metrics import (
     NOCS_COMPAT_RULES,
     BoolArray,

@@ -11,14 +11,14 @@ from mutations import losses
 from torch import Tensor
 
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.loss_checks.added_term_checks import (
+from stadia.diagnostics.loss_checks.loss_case import LossCase, Outputs
+from stadia.diagnostics.loss_checks.loss_check_runner import (
     check_added_loss,
     check_constant_depth,
     check_edge_weights,
+    check_losses,
     check_tiles,
 )
-from stadia.diagnostics.loss_checks.loss_case import LossCase, Outputs
-from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
 from stadia.losses import SMOOTHNESS
 from stadia.losses.loss_report import LossReport, combine_losses

@@ -18,7 +18,8 @@ from stadia.cli.main import run
 from stadia.core.errors import DataError
 from stadia.datasets.formats.kitti_objects import read_boxes
 from stadia.objectpose import boxes
-from stadia.objectpose.data.open_objects import KittiObjectImages, detect_object_format, open_object_images
+from stadia.objectpose.data.object_folder import KittiObjectImages
+from stadia.objectpose.data.open_objects import detect_object_format, open_object_images
 from stadia.objectpose.scores import boxes_to_objects, draw_labels, score_estimates
 
 CAR = "Car 0.00 0 {alpha:.2f} 100 50 200 90 1.50 1.60 4.00 {x} 1.65 {z} {turn:.2f}"

@@ -8,21 +8,13 @@ from typing import TYPE_CHECKING
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.registry import Registry
-from stadia.datasets.formats.kitti_objects import KITTI_CLASSES, KittiBox, KittiBoxImages, read_boxes
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home
-from stadia.objectpose.data.object_labels import (
-    BACKGROUND,
-    EstimatedBox,
-    ObjectBox,
-    ObjectImages,
-    ObjectLabels,
-    make_no_masks_error,
-)
 
 if TYPE_CHECKING:
     from stadia.objectpose.data.bop import BopImages
     from stadia.objectpose.data.object_labels import ObjectImages
+
 
 OBJECT_FORMATS = Registry(
     "format of object data",
@@ -30,7 +22,7 @@ OBJECT_FORMATS = Registry(
         "objects": "stadia.objectpose.data.object_folder:ObjectFolder",
         "bop": "stadia.objectpose.data.bop:BopImages",
         "nocs": "stadia.objectpose.data.nocs:NocsImages",
-        "kitti": "stadia.objectpose.data.open_objects:KittiObjectImages",
+        "kitti": "stadia.objectpose.data.object_folder:KittiObjectImages",
     },
     entry_points="stadia.object_datasets",
 )
@@ -152,32 +144,3 @@ def split_train_val(images: ObjectImages, share: float) -> tuple[ObjectImages, O
         raise DataError(images.name, found=f"{len(images)} images", expected=expected, fix="lower data.val_share")
     first = len(images) - count
     return ObjectSubset(images, range(first)), ObjectSubset(images, range(first, len(images)))
-
-
-class KittiObjectImages(KittiBoxImages, ObjectImages):
-    """The labeled images of a split's left color camera, with their boxes in space."""
-
-    classes = (BACKGROUND, *KITTI_CLASSES)
-
-    def boxes(self, index: int) -> list[ObjectBox]:
-        return [box for box, _ in self._in_camera(index, self.written(index))]
-
-    def labels(self, index: int) -> ObjectLabels:
-        raise make_no_masks_error(self.label_path(index))
-
-    def results(self, folder: Path) -> list[list[EstimatedBox]]:
-        """Return boxes with scores from a folder of result files, one for each image. Raises DataError."""
-        folder, stems = expand_home(folder), [path.stem for path in self._files]
-        if odd := sorted({path.stem for path in folder.glob("*.txt")} - set(stems)):
-            fix = "check both folders"
-            raise DataError(folder / f"{odd[0]}.txt", found="no such image", expected=f"those of {self.name}", fix=fix)
-        files = [folder / f"{stem}.txt" for stem in stems]
-        return [self._in_camera(index, read_boxes(file, scored=True)) for index, file in enumerate(files)]
-
-    def _in_camera(self, index: int, boxes: list[KittiBox]) -> list[EstimatedBox]:
-        _, T_camera_rectified = self.projection(index)
-        found = []
-        for box in boxes:
-            T_camera_object = T_camera_rectified @ box.T_rectified_object
-            found.append((ObjectBox(self.classes.index(box.kind), T_camera_object, box.size_m, "none"), box.score))
-        return found
