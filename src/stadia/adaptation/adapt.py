@@ -92,17 +92,16 @@ def adapt_network(
 
     The motion of one camera comes from the video's map, which is made if pycolmap is installed.
 
-    Args:
-        network: opened, or its name (`open_network`); not a run.
-        video: what `selfsup` trains on.
-        minutes: of the whole call, 5 by default.
-        steps: number of updates, in place of minutes.
-        scope: what is trained, as `model.trained`.
-        out: folder for the run.
-        settings: keys of `selfsup`, `KEY=VALUE`.
-        network_settings: keys of the network, `network.KEY=VALUE`.
-        started_s: when the command began, by time.perf_counter; now by default.
-        track: shows progress.
+    network: opened, or its name (`open_network`); not a run.
+    video: what `selfsup` trains on.
+    minutes: of the whole call, 5 by default.
+    steps: number of updates, in place of minutes.
+    scope: what is trained, as `model.trained`.
+    out: folder for the run.
+    settings: keys of `selfsup`, `KEY=VALUE`.
+    network_settings: keys of the network, `network.KEY=VALUE`.
+    started_s: when the command began, by time.perf_counter; now by default.
+    track: shows progress.
 
     Raises ConfigError for a checkpoint of a run, which `start_from` continues, and the errors of a training.
     """

@@ -32,7 +32,6 @@ def demo(
 
 
 def _print_demo_scores(result: dict[str, Any]) -> None:
-    """Print depth of unseen worlds in metres, and their paths."""
     depth, odometry = result["depth"], result["odometry"]
     scores = [f"{depth['abs_rel']:.3f}", f"{depth['rmse']:.2f}", f"{depth['d1']:.3f}"]
     baseline = [f"{depth['abs_rel_mean_baseline']:.3f}", f"{depth['rmse_mean_baseline']:.2f}"]
@@ -51,7 +50,6 @@ def _print_demo_scores(result: dict[str, Any]) -> None:
 
 
 def _print_metric_demo_scores(result: dict[str, Any]) -> None:
-    """Print depth with and without metres, and the camera's height."""
     depth, without, camera = result["depth"], result["without_metres"], result["camera_height"]
     rows = [["mean depth of each pixel", f"{depth['abs_rel_mean_baseline']:.3f}", "", "", ""]]
     for name, scores, scaled, camera_m in (

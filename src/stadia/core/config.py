@@ -312,7 +312,6 @@ def _split_override(override: str) -> tuple[str, str]:
 
 
 def _names_part(model: type[StrictModel], parts: Sequence[str]) -> bool:
-    """Return whether a dotted key chooses a part."""
     *groups, leaf = parts
     for group in groups:
         sub = choose_submodel(model, group, None)
@@ -374,7 +373,6 @@ def resolve_config(
 
 
 def _describe_mistake(key: str, problems: Sequence[Any], missing: Mapping[str, str]) -> ConfigError:
-    """Return the error of a key from pydantic's report."""
     first, messages = problems[0], [one["msg"] for one in problems]
     where = _shorten(key) or "configuration"
     if first["type"] == "missing":

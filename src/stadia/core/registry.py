@@ -79,7 +79,6 @@ class Registry(Mapping[str, str]):
         return self._load_own(name, module, attribute)
 
     def _find(self, name: str) -> str | None:
-        """Return the place of a name in the table or of an entry point, or None."""
         if name in self._parts or self.entry_points is None:
             return self._parts.get(name)
         found = importlib.metadata.entry_points(group=self.entry_points, name=name)

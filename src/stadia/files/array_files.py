@@ -185,9 +185,8 @@ def read_arrays(
 ) -> dict[str, NDArray[np.generic]]:
     """Return the arrays of an .npz archive that stadia wrote. Raises DataError for another layout.
 
-    Args:
-        layouts: the layout of each required array.
-        sizes: known sizes by name; other sizes must be equal in all arrays.
+    layouts: the layout of each required array.
+    sizes: known sizes by name; other sizes must be equal in all arrays.
     """
     import numpy as np
 

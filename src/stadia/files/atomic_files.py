@@ -294,10 +294,9 @@ def _explain_write_errors(path: str | Path) -> Iterator[None]:
 def hold_lock(path: Path, output: Path, refusal: StadiaError | None = None) -> Iterator[None]:
     """Hold a lock file while the block writes an output; a killed process holds no lock.
 
-    Args:
-        path: path of the lock file.
-        output: the block's output, for messages.
-        refusal: raised instead of the usual error if another process holds the lock.
+    path: path of the lock file.
+    output: the block's output, for messages.
+    refusal: raised instead of the usual error if another process holds the lock.
 
     Raises StadiaError if another process holds the lock, or the lock file cannot be created.
     """

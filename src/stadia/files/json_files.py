@@ -142,7 +142,6 @@ class _JsonWindow:
         return found
 
     def take_value(self) -> Any:
-        """Consume and return the next value. Raises ValueError."""
         self.peek()
         while True:
             try:

@@ -82,11 +82,10 @@ RECORDS: Mapping[str, str] = {
 def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], force: bool = False) -> Path:
     """Return the path to write to, with `~` expanded. Raises StadiaError if a foreign file or link is there.
 
-    Args:
-        kind: key of MARKS.
-        inputs: paths that are never replaced. In an input folder, only empty files and outputs of this kind are
-            replaced; in a run, also files that the run did not write.
-        force: replace any file or link, but no folder or device.
+    kind: key of MARKS.
+    inputs: paths that are never replaced. In an input folder, only empty files and outputs of this kind are
+        replaced; in a run, also files that the run did not write.
+    force: replace any file or link, but no folder or device.
     """
     path, inputs = expand_home(path), list(inputs)
     for given in inputs:
@@ -130,10 +129,9 @@ def check_output_folder(
 
     Other files may be in the folder of an earlier result, but no links.
 
-    Args:
-        record: file that marks the folder, with the mark of its kind if MARKS has one.
-        names: names of other files that such a folder may contain without a record; None: none.
-        force: also take a folder without a record.
+    record: file that marks the folder, with the mark of its kind if MARKS has one.
+    names: names of other files that such a folder may contain without a record; None: none.
+    force: also take a folder without a record.
     """
     folder = expand_home(folder)
     for given in inputs:

@@ -158,7 +158,6 @@ class _Problem:
         return S
 
     def _find_step(self, S: Tensor, weight: Tensor, damping: float) -> Tensor:
-        """Return the step (N, 7) of the damped normal equations; the first key frame stays."""
         count, edges = len(S), self.edges
         steps = [torch.zeros(len(edges), 7, dtype=torch.float64, requires_grad=True) for _ in range(2)]
         with torch.enable_grad():

@@ -205,7 +205,6 @@ def _deviation_of_median(medians: NDArray[np.float64]) -> float:
 
 
 def _deviation_of_images(ratios: Sequence[NDArray[np.float64]]) -> float:
-    """Return the standard deviation of the median of few images, from medians of their parts."""
     deviations = []
     for ratio in ratios:
         parts = np.array_split(ratio, min(len(ratio), MAX_PARTS))

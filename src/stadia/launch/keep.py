@@ -185,9 +185,8 @@ def find_trained(run: Run) -> Checkpoint | None:
 def apply_decision(decision: Decision, run: Run, trained: Checkpoint, model: DepthModelConfig) -> bool:
     """Make the kept network the best checkpoint of a run; return whether it replaced another one.
 
-    Args:
-        trained: checkpoint of the run whose depth was measured.
-        model: configuration of the depth network at the start.
+    trained: checkpoint of the run whose depth was measured.
+    model: configuration of the depth network at the start.
     """
     if decision.kept == "after" and trained.path.stem == "best":
         return False

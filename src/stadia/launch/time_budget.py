@@ -138,12 +138,11 @@ def choose_steps(
 
     The learning-rate schedule ends with the time; a warm-up that is too long is shortened.
 
-    Args:
-        minutes: of the whole command.
-        console: gets the settings in one line.
-        started_s: start of the command, by time.perf_counter; now by default.
-        after_s: seconds of the command after the training.
-        measured: this configuration, if it was measured before.
+    minutes: of the whole command.
+    console: gets the settings in one line.
+    started_s: start of the command, by time.perf_counter; now by default.
+    after_s: seconds of the command after the training.
+    measured: this configuration, if it was measured before.
 
     Raises ConfigError if not one step fits, and the errors of `measure_training`.
     """

@@ -92,17 +92,16 @@ def train(
 ) -> Run:
     """Check the data, train, and score the validation data with the best checkpoint.
 
-    Args:
-        config: configuration of a recipe, from `stadia.recipes.configure`.
-        out: folder that gets a new folder for this run.
-        resume: a run's folder to resume, with an equal configuration; `training.max_minutes` may be larger.
-        on_stop: reaction to a finding with severity stop: "halt" or "warn".
-        data: opened for this configuration by `choose_configuration`.
-        recipe_class: your own subclass of the recipe, with the same configuration and networks.
-        has_scores: score the validation data and judge the predictions at the end.
-        compares_start: keep the depth of published weights if the trained depth is not better.
-        end: end of the command by the clock; by default the time of the steps counts (`training.max_minutes`).
-        is_command: this process only trains: Ctrl-C in the set-up ends it at once, and the report is built.
+    config: configuration of a recipe, from `stadia.recipes.configure`.
+    out: folder that gets a new folder for this run.
+    resume: a run's folder to resume, with an equal configuration; `training.max_minutes` may be larger.
+    on_stop: reaction to a finding with severity stop: "halt" or "warn".
+    data: opened for this configuration by `choose_configuration`.
+    recipe_class: your own subclass of the recipe, with the same configuration and networks.
+    has_scores: score the validation data and judge the predictions at the end.
+    compares_start: keep the depth of published weights if the trained depth is not better.
+    end: end of the command by the clock; by default the time of the steps counts (`training.max_minutes`).
+    is_command: this process only trains: Ctrl-C in the set-up ends it at once, and the report is built.
 
     Raises RunError on a finding with severity stop, ConfigError, the errors of opening the data and of `fit`, and
     KeyboardInterrupt, with how to resume, after a request to stop.

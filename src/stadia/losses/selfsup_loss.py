@@ -172,7 +172,6 @@ class SelfSupervisedLoss:
     def _compute(
         self, images: ReprojectionInputs, prediction: Prediction, step: int, road: Tensor | None, labels: MapLabels
     ) -> _Computed:
-        """Return the terms, the maps of the finest scale and the logged scalars, by name."""
         terms = _Terms(_scale_weights(prediction, self.config.scale_weights), self.config.term_scale_weights)
         sizes = [images.halved(times) for times in range(self.config.pyramid)]
         depth_sources, motion_only_sources = self.split_sources(images.source_names, step)
@@ -244,7 +243,6 @@ class SelfSupervisedLoss:
     def _train_motion(
         self, terms: _Terms, sizes: Sequence[ReprojectionInputs], prediction: Prediction, motion_only_sources: list[int]
     ) -> None:
-        """Add the term "motion", with constant depth."""
         T_source_target = select_sources(prediction.T_source_target, motion_only_sources)
         for images in sizes:
             # No auto-mask: it would mask the pixels from which a motion that is too small learns to grow.
@@ -263,7 +261,6 @@ class SelfSupervisedLoss:
         prediction: Prediction,
         inverse_depth_right: Sequence[Tensor],
     ) -> Reprojection:
-        """Add the terms of the right view; return the finest scale's comparison at full size."""
         index = _find_stereo_source(sizes[0])
         T_right_left = prediction.T_source_target[:, index]
         T_left_right = inverse(T_right_left)
@@ -290,7 +287,6 @@ class SelfSupervisedLoss:
         return comparisons[0]
 
     def _smooth(self, terms: _Terms, maps: Sequence[Tensor], target: Tensor, *, weight: float = 1.0) -> None:
-        """Add the term "smoothness" of one view."""
         is_compiled = (self.reprojector or choose_reprojector(target)) is not TorchReprojector
         smoothness = choose_smoothness(self.smoothness) if is_compiled else self.smoothness
         for scale, inverse_depth in enumerate(maps):
@@ -305,7 +301,6 @@ class SelfSupervisedLoss:
         return prediction.log_uncertainty if step >= from_step and (sizes is None or times < sizes) else None
 
     def _trained(self, comparison: Reprojection) -> Tensor:
-        """Return the residual (B, 1, H, W), clamped at the threshold."""
         residual, threshold = comparison.minimum.residual, self.config.residual_threshold
         return residual if threshold is None else residual.clamp(max=threshold)
 
@@ -373,7 +368,6 @@ def choose_smoothness(smoothness: Callable[[Tensor, Tensor], Tensor]) -> Callabl
 
 
 def _resize_like(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    """Resize (B, 1, h, w) to the image's size (B, 1, H, W): upsample bilinearly, or downsample by areas."""
     height, width = image.shape[-2:]
     if inverse_depth.shape[-2] >= height:
         return _shrink(inverse_depth, (height, width))
@@ -403,7 +397,6 @@ def _make_maps(reprojection: Reprojection, indices: list[int], count: int) -> di
 
 
 def _warped_over_unwarped(reprojection: Reprojection) -> Tensor:
-    """Return the unmasked residual over the residual without depth and motion; 1 for equal images."""
     return (reprojection.minimum.unmasked.mean() + RATIO_EPS) / (reprojection.identity_residual.mean() + RATIO_EPS)
 
 

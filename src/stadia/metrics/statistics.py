@@ -298,7 +298,6 @@ def _decide(expected: Expected, shown: Shown, is_within: bool, is_beyond: bool) 
 
 
 def _subtract(changed: float, base: float) -> float:
-    """Return changed minus base; 0 if they differ only by rounding."""
     return 0.0 if abs(changed - base) <= ROUNDING * max(abs(changed), abs(base)) else changed - base
 
 

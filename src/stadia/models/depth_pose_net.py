@@ -82,7 +82,6 @@ class DepthPoseNet(nn.Module):
         return self.pose.motion_values(*self._pose_inputs(earlier, later))
 
     def _pose_inputs(self, earlier: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the inputs of the pose network: images (B, 3, H, W), or features of the depth network."""
         if self.pose is not None and isinstance(self.pose.encoder, SharedPoseEncoder):
             return self._shared.encoder(earlier)[-1], self._shared.encoder(later)[-1]
         return earlier, later
@@ -118,7 +117,6 @@ class DepthPoseNet(nn.Module):
 
 
 def _sort_by_time(target: Tensor, sources: list[Tensor], before: list[bool]) -> tuple[Tensor, Tensor]:
-    """Return (N B, ...): the earlier image of each target-source pair, and the later one."""
     earlier = torch.cat([source if b else target for source, b in zip(sources, before, strict=True)])
     later = torch.cat([target if b else source for source, b in zip(sources, before, strict=True)])
     return earlier, later

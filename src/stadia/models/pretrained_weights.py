@@ -346,7 +346,6 @@ def _check_pickles(path: Path) -> None:
 
 
 def _check_globals(stream: BinaryIO) -> None:
-    """Raise UnpicklingError if the pickle at the stream's position names a global outside `_GLOBALS`."""
     for operation, name, _ in pickletools.genops(stream):
         if operation.name in _NAMING and (operation.name != "GLOBAL" or name not in _GLOBALS):
             raise UnpicklingError(f"{operation.name} {name}")

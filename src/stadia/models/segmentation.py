@@ -141,7 +141,6 @@ def load_panoptic_model(name: str) -> PanopticSegmenter:
 
 
 def _check_no_code(folder: Path) -> None:
-    """Raise CheckpointError for a folder with Python files, or with JSON that names code or other files."""
     codes = [path.name for path in sorted(folder.rglob("*.py"))]
     for path in sorted(folder.glob("*.json")):
         if not codes and not path.name.endswith(_NO_CONFIGS):

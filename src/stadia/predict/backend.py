@@ -71,7 +71,6 @@ class BackendPredictor(DepthPredictor):
 
     @property
     def _canonical_focal(self) -> float | None:
-        """Return sqrt(fx fy / (height width)) of metric predictions; None for the training's lens."""
         return getattr(getattr(self.recipe.depth_network, "config", None), "canonical_focal", None)
 
     def _predict_motion(self, now: Tensor, following: Tensor) -> Tensor | None:
@@ -92,10 +91,9 @@ def open_backend(
 
     For other backends than torch the network is exported into the run's folder once, and compared at each use.
 
-    Args:
-        predictor: of this checkpoint.
-        choice: anything but torch in float32.
-        open_frames: opens the input, which calibrates int8 and compares precisions.
+    predictor: of this checkpoint.
+    choice: anything but torch in float32.
+    open_frames: opens the input, which calibrates int8 and compares precisions.
 
     Raises StadiaError if the network cannot be exported, or float32 differs by more than TOLERANCE.
     """

@@ -114,10 +114,9 @@ def export_checkpoint(
 ) -> tuple[ExportDescription, list[ExportComparison]]:
     """Export a checkpoint, and compare the file with it before it is kept.
 
-    Args:
-        out: new file: .onnx, or .pt2 for torch.export; an earlier export is replaced.
-        on_step: called with a line before each slow step.
-        force: replace any other file, too.
+    out: new file: .onnx, or .pt2 for torch.export; an earlier export is replaced.
+    on_step: called with a line before each slow step.
+    force: replace any other file, too.
 
     Returns the description in the file, and its differences from the checkpoint at two sizes.
     Raises ConfigError for another suffix or a missing extra; CheckpointError as `load_recipe`, or for a recipe without
@@ -235,9 +234,8 @@ class NetworkExports:
     ) -> T:
         """Open FOLDER/NAME-DIGITS.onnx; write it if it is missing or refused. DIGITS are a hash of the fingerprint.
 
-        Args:
-            fingerprint: JSON values that determine the file.
-            open_file: opens and checks the file. Raises StadiaError to refuse it.
+        fingerprint: JSON values that determine the file.
+        open_file: opens and checks the file. Raises StadiaError to refuse it.
         """
         digits = hashlib.sha256(json.dumps(dict(fingerprint), sort_keys=True).encode()).hexdigest()[:_DIGITS]
         path = self.folder / f"{name}-{digits}.onnx"

@@ -77,10 +77,9 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
     The order is: the given one, a file next to the images, a map that determines it, the lens in the metadata, the
     training's, a map that does not determine it, and ASSUMED_FOV_DEG.
 
-    Args:
-        given: `data.camera`.
-        source: the images.
-        trained: the one camera of the network's training, or None.
+    given: `data.camera`.
+    source: the images.
+    trained: the one camera of the network's training, or None.
 
     Raises DataError for images that cannot be read.
     """
@@ -117,7 +116,6 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
 
 
 def _wraps_around(source: Path) -> bool:
-    """Return whether an image's left edge continues its right edge, as in panoramas."""
     if source.is_dir() or source.suffix.lower() not in IMAGE_SUFFIXES:
         return False
     image = read_rgb(source).astype(np.float64)

@@ -106,11 +106,10 @@ def open_inputs(
 ) -> list[PredictionInput]:
     """Open an image, a video file, a folder of images, or a data set (left cameras).
 
-    Args:
-        every: take each `every`-th frame.
-        format: a name of `stadia.datasets.DATASETS`, or "auto".
-        trained_camera: the camera of the network's training, for images without a known camera.
-        options: fields of `datasets.config.SourceOptions`; an image uses `camera` and `ignore`.
+    every: take each `every`-th frame.
+    format: a name of `stadia.datasets.DATASETS`, or "auto".
+    trained_camera: the camera of the network's training, for images without a known camera.
+    options: fields of `datasets.config.SourceOptions`; an image uses `camera` and `ignore`.
 
     A video file is streamed. Every frame gets depth, but the trajectory uses only frames that a training with the same
     `stride` selects. Photos of several sizes or lenses in a folder are one input each.
@@ -164,10 +163,9 @@ def make_image_input(
 ) -> PredictionInput:
     """Return an image in memory as an input.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        K: (3, 3), pixels.
-        fov_deg: horizontal field of view, degrees, instead of K; without both it is assumed.
+    image: (H, W, 3) uint8 RGB.
+    K: (3, 3), pixels.
+    fov_deg: horizontal field of view, degrees, instead of K; without both it is assumed.
 
     Raises DataError for another array, ConfigError for a wrong camera.
     """

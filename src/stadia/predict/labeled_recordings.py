@@ -90,10 +90,9 @@ def score_recordings(
     Writes predictions/NAME/, scores/NAME.json and scores/NAME-RECORDING.json into the run's folder; for a checkpoint
     also clouds/NAME/, the middle frame of the first recording.
 
-    Args:
-        predictor: trained, or a baseline.
-        name: of the split ("val", "test").
-        indices: frames to score, ascending, by recording name; default: all, at most MAX_SCORED_FRAMES.
+    predictor: trained, or a baseline.
+    name: of the split ("val", "test").
+    indices: frames to score, ascending, by recording name; default: all, at most MAX_SCORED_FRAMES.
     """
     labeled = label_split(predictor, recordings, run, name, indices)
     if labeled is None:

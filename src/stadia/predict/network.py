@@ -26,11 +26,10 @@ from stadia.predict.tasks import Evaluation, evaluate_network, find_task
 def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixels: int | None = None) -> Network:
     """Open a network that predicts; its weights are loaded on demand.
 
-    Args:
-        network: a run's folder or a checkpoint, a name of `stadia list networks`, hf:ORG/NAME[@REVISION], a folder of
-            transformers, a model.onnx of `stadia export`, or your own module:Class.
-        settings: `network.KEY=VALUE` for a network without a run.
-        max_pixels: of its images, if no training chose their size; None keeps each image's size.
+    network: a run's folder or a checkpoint, a name of `stadia list networks`, hf:ORG/NAME[@REVISION], a folder of
+        transformers, a model.onnx of `stadia export`, or your own module:Class.
+    settings: `network.KEY=VALUE` for a network without a run.
+    max_pixels: of its images, if no training chose their size; None keeps each image's size.
 
     Raises CheckpointError and ConfigError.
 
@@ -83,13 +82,12 @@ class Network:
     ) -> Prediction:
         """Predict one image.
 
-        Args:
-            image: a file, or an array (H, W, 3) uint8 RGB.
-            K: (3, 3) of the image, pixels.
-            fov_deg: horizontal field of view, degrees, instead of K. Without both, a file's camera comes from a camera
-                file next to it, its EXIF, or an assumption, which the verdict mentions.
-            scale_from: known lengths that set the scale, as in `stadia predict --scale-from`: "height=1.5".
-            options: further options of `stadia predict`.
+        image: a file, or an array (H, W, 3) uint8 RGB.
+        K: (3, 3) of the image, pixels.
+        fov_deg: horizontal field of view, degrees, instead of K. Without both, a file's camera comes from a camera
+            file next to it, its EXIF, or an assumption, which the verdict mentions.
+        scale_from: known lengths that set the scale, as in `stadia predict --scale-from`: "height=1.5".
+        options: further options of `stadia predict`.
 
         Raises ConfigError for more than one image, and the errors of opening and predicting it.
 
@@ -125,10 +123,9 @@ class Network:
     ) -> Iterator[Prediction]:
         """Predict the frames of a video, a folder of images or a data set, one by one.
 
-        Args:
-            source: opened at once.
-            K, fov_deg, scale_from, options: as in `predict`.
-            every: predict each n-th frame.
+        source: opened at once.
+        K, fov_deg, scale_from, options: as in `predict`.
+        every: predict each n-th frame.
 
         Yields a prediction for each frame, with `T_world_camera` if the path reaches it.
         Raises the errors of opening the input.
@@ -214,12 +211,11 @@ def evaluate(
 ) -> Evaluation:
     """Predict labeled data with a network, and score depth and path.
 
-    Args:
-        network: opened, or its name.
-        data: recordings with ground truth, or labeled data of another task.
-        protocol: a name of `stadia list protocols`; metric by default.
-        out: folder for the predictions; by default the network's run, or a temporary folder.
-        options: further options of `stadia evaluate`.
+    network: opened, or its name.
+    data: recordings with ground truth, or labeled data of another task.
+    protocol: a name of `stadia list protocols`; metric by default.
+    out: folder for the predictions; by default the network's run, or a temporary folder.
+    options: further options of `stadia evaluate`.
 
     Returns the scores (`summary`) and their files. Raises the errors of opening network and data.
     """

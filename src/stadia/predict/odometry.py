@@ -213,12 +213,11 @@ def open_odometry(
 ) -> Odometry:
     """Open an input to follow its camera. Raises StadiaError if a folder is not empty.
 
-    Args:
-        network: predicts depth.
-        source: of the frames.
-        options: of the depth; `options.data["poses"]` of a video file are the poses to score by.
-        method: of `ODOMETRY_METHODS`.
-        out: folder for the path; None = into the network's run.
+    network: predicts depth.
+    source: of the frames.
+    options: of the depth; `options.data["poses"]` of a video file are the poses to score by.
+    method: of `ODOMETRY_METHODS`.
+    out: folder for the path; None = into the network's run.
     """
     ODOMETRY_METHODS.check(method)
     network.require_weights()

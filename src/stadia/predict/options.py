@@ -115,9 +115,8 @@ def refuse_finished(out: Path) -> None:
 def refuse_unused(options: NetworkOptions, used: Collection[str], what: str) -> None:
     """Raise ConfigError for options that are set and have no effect.
 
-    Args:
-        used: fields of the options that have an effect.
-        what: the recipe or network that runs.
+    used: fields of the options that have an effect.
+    what: the recipe or network that runs.
     """
     optional = [option for option in fields(options) if option.name != "data"]
     given = [option.name for option in optional if getattr(options, option.name) not in (option.default, False)]

@@ -89,11 +89,10 @@ class WrittenPrediction:
 class Session:
     """Predict one input with one network.
 
-    Args:
-        predictor: of the network for this input; sessions of one command share it.
-        source: path of the input; None for images in memory.
-        reopen: opens all inputs of the source again; None if the frames can be read repeatedly.
-        is_first: it is the first session of a command, which describes the backend.
+    predictor: of the network for this input; sessions of one command share it.
+    source: path of the input; None for images in memory.
+    reopen: opens all inputs of the source again; None if the frames can be read repeatedly.
+    is_first: it is the first session of a command, which describes the backend.
 
     Attributes:
         receipt: of the measured scale; None if the network's own scale is kept.
@@ -219,9 +218,8 @@ class Session:
     ) -> WrittenPrediction:
         """Predict into a folder: depth, colored depth, video, point cloud, path and its drawing.
 
-        Args:
-            folder: new, empty, or with the same prediction unfinished, which starts again.
-            record_verdict: add a verdict that is worse than the known one to the findings of the network's run.
+        folder: new, empty, or with the same prediction unfinished, which starts again.
+        record_verdict: add a verdict that is worse than the known one to the findings of the network's run.
 
         Raises the errors of `evaluation.io.predictions_folder.write_predictions`.
         """

@@ -190,9 +190,8 @@ def evaluate_network(
 ) -> Evaluation:
     """Predict labeled data and score the predictions from disk.
 
-    Args:
-        out: folder for the predictions; None = into the run, or DATA-scores for a network without a run.
-        progress: called while images are decoded.
+    out: folder for the predictions; None = into the run, or DATA-scores for a network without a run.
+    progress: called while images are decoded.
 
     Raises CheckpointError for a recipe without a task, and the errors of opening data.
     """

@@ -66,11 +66,10 @@ WORST_FIRST = (Verdict.UNUSABLE, Verdict.DOUBTFUL, Verdict.NOT_JUDGED, Verdict.U
 class PredictionGate:
     """Judge predictions of one input, frame by frame, with few frames in memory.
 
-    Args:
-        camera_is_assumed: nothing about the frames states their camera.
-        is_of_training: the input's recording or session trained the network.
-        has_trained_frames: frames of the input trained the network.
-        mapped: the map next to the input, or None.
+    camera_is_assumed: nothing about the frames states their camera.
+    is_of_training: the input's recording or session trained the network.
+    has_trained_frames: frames of the input trained the network.
+    mapped: the map next to the input, or None.
     """
 
     def __init__(

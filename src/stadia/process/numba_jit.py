@@ -25,8 +25,7 @@ def compile_loops(function: _F, *, fastmath: Collection[str] = ()) -> _F:
 
     The kernel is serial and releases Python's global lock.
 
-    Args:
-        fastmath: LLVM's freedoms of arithmetic ("contract", "arcp", ...). None by default, so results are bit-equal.
+    fastmath: LLVM's freedoms of arithmetic ("contract", "arcp", ...). None by default, so results are bit-equal.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
     kernel: Any = njit(function, **options)

@@ -57,8 +57,7 @@ def _disable_at_first_call(fn: Any = None, recursive: bool = True, *, reason: st
 def defer_packages(packages: Mapping[str, Mapping[str, str]]) -> None:
     """Register packages whose submodules import as usual, and whose own code runs at the first use of an attribute.
 
-    Args:
-        packages: name -> attributes that are given in advance, such as `__version__`. Parents come first.
+    packages: name -> attributes that are given in advance, such as `__version__`. Parents come first.
 
     Example:
         >>> defer_packages({"xml.dom": {}})

@@ -243,10 +243,9 @@ def load_weights(
 ) -> None:
     """Copy the weights of a checkpoint into a module.
 
-    Args:
-        recipe: the checkpoint must be of this recipe, or of one of these.
-        without: names that keep the module's values, and may be missing in the checkpoint.
-        weights: the checkpoint's weights under the module's names.
+    recipe: the checkpoint must be of this recipe, or of one of these.
+    without: names that keep the module's values, and may be missing in the checkpoint.
+    weights: the checkpoint's weights under the module's names.
 
     Raises CheckpointError if the recipe, a name or a shape differs; the module stays unchanged then.
     """

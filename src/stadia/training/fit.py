@@ -75,12 +75,11 @@ def fit(
 ) -> TrainingResult:
     """Train, and keep everything in the run folder.
 
-    Args:
-        recipe: its weights are trained in place.
-        config: the same as in run.config if the run is resumed; `max_minutes` may be larger.
-        run: from `Run.create`, or from `Run.open` to resume; the caller holds it (`Run.held`).
-        resume: continue exactly from checkpoints/last, if there is one.
-        callbacks: called before the training's own.
+    recipe: its weights are trained in place.
+    config: the same as in run.config if the run is resumed; `max_minutes` may be larger.
+    run: from `Run.create`, or from `Run.open` to resume; the caller holds it (`Run.held`).
+    resume: continue exactly from checkpoints/last, if there is one.
+    callbacks: called before the training's own.
 
     Raises:
         RunError: the loss or a gradient is not finite, or the run is resumed with another configuration.

@@ -38,9 +38,8 @@ _SHAPE = 1.5  # desired width over height of a sheet
 class Logger(ABC):
     """Write the callbacks' measurements. Opened once per training, in its main process.
 
-    Args:
-        run: the run that gets the files.
-        step: step of the resumed checkpoint, or 0; later rows are removed.
+    run: the run that gets the files.
+    step: step of the resumed checkpoint, or 0; later rows are removed.
     """
 
     @abstractmethod

@@ -32,11 +32,10 @@ class TrainingLoop(TrainingState):
 
     times: of the phases, or None before the end.
 
-    Args:
-        val_batches: the batches of a validation, or None.
-        callbacks: called in this order.
-        stop_requested: whether a signal, or closed output, requested a stop.
-        The others: see `TrainingState`.
+    val_batches: the batches of a validation, or None.
+    callbacks: called in this order.
+    stop_requested: whether a signal, or closed output, requested a stop.
+    The others: see `TrainingState`.
     """
 
     def __init__(

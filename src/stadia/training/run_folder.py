@@ -153,10 +153,9 @@ class Run:
     ) -> None:
         """Raise RunError, naming each key, if a configuration differs from the run's.
 
-        Args:
-            config: the whole configuration, or one group of it.
-            within: the key of that group ("training").
-            free: further keys, or groups of them, that may differ, besides keys without effect and a larger time limit.
+        config: the whole configuration, or one group of it.
+        within: the key of that group ("training").
+        free: further keys, or groups of them, that may differ, besides keys without effect and a larger time limit.
         """
         after = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
         before = self.config if within is None else self.config.get(within, after)
@@ -286,7 +285,6 @@ def _new_folder(wanted: Path) -> Path:
 
 
 def _have_equal_videos(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Return whether the same video files, by their content, are in two records of data."""
     return bool(before.get("train_videos")) and set(before["train_videos"]) == set(after.get("train_videos") or {})
 
 

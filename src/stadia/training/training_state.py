@@ -48,10 +48,9 @@ class TrainingState:
     start_score: name and value of the start's score that chooses `best`.
     best_score: score of the best checkpoint.
 
-    Args:
-        fabric: launched.
-        batches: the training stream.
-        end: end of the command that trains, or None.
+    fabric: launched.
+    batches: the training stream.
+    end: end of the command that trains, or None.
     """
 
     def __init__(

@@ -330,7 +330,6 @@ def compute_stereo_residuals(gray: Tensor, K: Tensor, points: HostPoints, stereo
 
 
 def _multiply_by_focal(moves: Tensor, K: Tensor) -> Tensor:
-    """Scale motions (S, 8, 2) at z = 1 to pixels by K (S, 3, 3); see `rotate_rays`."""
     K, (x, y) = K.to(moves)[:, None], moves.unbind(-1)
     return torch.stack((K[..., 0, 0] * x + K[..., 0, 1] * y, K[..., 1, 1] * y), -1)
 

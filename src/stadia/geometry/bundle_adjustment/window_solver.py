@@ -294,7 +294,6 @@ def build_normal_equations(
 
 
 def _sum_observations(bundle: WindowProblem, found: PhotometricResiduals, inliers: Tensor) -> NormalEquations:
-    """Sum products of Jacobians per pair of frames, then convert them to the host's unknowns."""
     frames, points, sightings = bundle.frames, bundle.points, bundle.sightings
     F, host, frame = len(frames), points.host[sightings.point], sightings.frame
     _, weight = huber_cost(found.value, BEND)

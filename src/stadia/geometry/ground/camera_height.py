@@ -195,7 +195,6 @@ def survey_camera_height(
 
 
 def _find_usable_objects(objects: BoxedObjects, min_px: float) -> tuple[list[ObjectStatus], Tensor]:
-    """Return the status of each box, and a mask of usable boxes. Raises GeometryError without a usable box."""
     verdict = classify_boxes(objects, min_px=min_px)
     usable = torch.tensor([status is ObjectStatus.INLIER for status in verdict], dtype=torch.bool)
     if not bool(usable.any()):
@@ -209,7 +208,6 @@ def _find_usable_objects(objects: BoxedObjects, min_px: float) -> tuple[list[Obj
 def _judge_objects(
     verdict: Sequence[ObjectStatus], usable: Tensor, implied: Tensor, agrees: Tensor
 ) -> tuple[ObjectStatus, ...]:
-    """Return the status of all N objects, from implied heights and agreement (M,) of the usable ones."""
     judged: list[ObjectStatus] = [ObjectStatus.SMALL if status is ObjectStatus.INLIER else status for status in verdict]
     rows = usable.nonzero()[:, 0].tolist()
     for row, height_m, agree in zip(rows, implied.tolist(), agrees.tolist(), strict=True):
@@ -257,7 +255,6 @@ def _fit_horizon(
 
 
 def _is_high_enough(objects: BoxedObjects, line: Tensor, min_px: float) -> Tensor:
-    """Return whether an object of its class's height would be `min_px` high there, (N,) bool."""
     below = -distance_above_horizon(line, objects.foot)
     stands = below > 0
     is_large = stands & (objects.height_px >= min_px)
@@ -343,7 +340,6 @@ def _resample_objects(frame: Tensor, frames: int, generator: torch.Generator) ->
 
 
 def _interval(estimate: float, sigma: float, logs: list[float]) -> tuple[float, float]:
-    """Return the 95 % interval of the draws, at least as wide as the objects' deviations."""
     low, high = estimate - _CONFIDENCE[1] * sigma, estimate + _CONFIDENCE[1] * sigma
     if logs:
         drawn = torch.tensor(logs, dtype=torch.float64)

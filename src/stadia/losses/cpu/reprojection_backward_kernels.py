@@ -150,7 +150,6 @@ def _backward_brightness(
     column: Floats,
     grad_brightness: NDArray[np.float64],  # (2) is added to
 ) -> None:
-    """Propagate through a * target + b for one row."""
     zero, one, two = column[0], column[1], column[2]
     difference_share = (one - weights[0]) / column[3]
     for c in range(3):
@@ -177,7 +176,6 @@ def _backward_sampling(
     grad_inverse_depth: Floats,  # (W) is added to
     grad_transform: NDArray[np.float64],  # (3, 4) is added to
 ) -> None:
-    """Propagate through the bilinear sampler and the projection for one row."""
     source_height, source_width, _ = source.shape
     zero, one = column[0], column[1]
     right, bottom = column[source_width - 1], column[source_height - 1]

@@ -221,7 +221,6 @@ def residual_rows(
 
 @row_kernel
 def _least_of_kind(n: int, residuals: Floats, kinds: Indices, least: Floats) -> None:
-    """Write the least residual (N, W) of image n's kind, out (W); NaN if any is."""
     least[:] = residuals[n]
     for other in range(len(residuals)):
         if other == n or kinds[other] != kinds[n]:
@@ -337,7 +336,6 @@ def _window_statistics(
 
 @row_kernel
 def _window_sums(image: Floats, target: Floats, rows: tuple[int, int, int], sums: Floats) -> None:
-    """Sum w, w^2 and w t over three rows: out (3, W + 2), with the reflected column on each side."""
     width = image.shape[1]
     w_above, w_here, w_below = image[rows[0]], image[rows[1]], image[rows[2]]
     t_above, t_here, t_below = target[rows[0]], target[rows[1]], target[rows[2]]

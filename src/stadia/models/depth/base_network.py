@@ -41,10 +41,9 @@ def find_depth_interval(
 
     The spread was measured on real recordings (docs/reference/base-network.md).
 
-    Args:
-        depth_m: (h, w) as predicted.
-        log_uncertainty: (h, w) as predicted.
-        spread: `INTERVAL_IN_METRES`, or `INTERVAL_WITH_A_LENGTH` if a known length scaled the depth.
+    depth_m: (h, w) as predicted.
+    log_uncertainty: (h, w) as predicted.
+    spread: `INTERVAL_IN_METRES`, or `INTERVAL_WITH_A_LENGTH` if a known length scaled the depth.
 
     Example:
         >>> near, far = find_depth_interval(np.array([[2.0]]), np.log([[0.1]]))

@@ -69,9 +69,8 @@ class DepthNetwork(nn.Module):
     source: the paper or repository.
     is_pretrained: whether weights that predict depth were loaded.
 
-    Args:
-        config: of the network.
-        pretrained: start from published weights, if there are some.
+    config: of the network.
+    pretrained: start from published weights, if there are some.
 
     Example:
         >>> class Constant(DepthNetwork):

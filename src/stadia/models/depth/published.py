@@ -201,7 +201,6 @@ def make_architecture(config: PublishedConfig) -> Any:
 
 
 def _without_downloads(values: Any) -> Any:
-    """Return nested values without requests for pretrained weights of a backbone."""
     if not isinstance(values, dict):
         return values
     return {

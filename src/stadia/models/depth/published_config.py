@@ -174,7 +174,6 @@ class PublishedConfig(DepthNetworkConfig):
 
     @model_validator(mode="after")
     def _read_source(self) -> Self:
-        """Fill values from the source's files and the table."""
         entry = PUBLISHED_NETWORKS.get(self.source)
         if self.settings is None and entry is not None and entry.package:
             architecture = {"model_type": entry.package, "focal_unit_px": entry.focal_unit_px}
@@ -199,7 +198,6 @@ class PublishedConfig(DepthNetworkConfig):
         return self
 
     def _state(self, entry: PublishedNetwork | None) -> None:
-        """Fill unset values from the table."""
         if entry is not None:
             for name in ("focal", "licence", "output"):
                 object.__setattr__(self, name, getattr(self, name) or getattr(entry, name))

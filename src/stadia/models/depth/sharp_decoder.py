@@ -29,9 +29,8 @@ class SharpDecoder(nn.Module):
 
     The coarsest feature gets its mean over the image, which has the scene's scale. Log uncertainty comes from stride 4.
 
-    Args:
-        channels_in: channels of the encoder's features at strides 2, 4, 8, 16 and 32.
-        channels: channels of the decoder at stride 1, as 2x2 pixels of the head, and at 2, 4, 8 and 16.
+    channels_in: channels of the encoder's features at strides 2, 4, 8, 16 and 32.
+    channels: channels of the decoder at stride 1, as 2x2 pixels of the head, and at 2, 4, 8 and 16.
     """
 
     def __init__(self, channels_in: list[int], channels: tuple[int, ...]) -> None:

@@ -94,12 +94,11 @@ def repeat_edges(x: Tensor) -> Tensor:
 class DepthDecoder(nn.Module):
     """Convolve, upsample, concatenate the skip feature if there is one, and convolve, at each stride of a U-Net.
 
-    Args:
-        channels_in: channels of the encoder's features, finest first, with their `strides`.
-        channels: channels of the decoder at strides 1, 2, 4, 8, 16.
-        outputs: channels of each head.
-        scales: number of heads, at strides 1, 2, 4, ...
-        activation: creates the layer after each convolution.
+    channels_in: channels of the encoder's features, finest first, with their `strides`.
+    channels: channels of the decoder at strides 1, 2, 4, 8, 16.
+    outputs: channels of each head.
+    scales: number of heads, at strides 1, 2, 4, ...
+    activation: creates the layer after each convolution.
     """
 
     def __init__(

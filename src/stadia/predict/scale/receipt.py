@@ -194,10 +194,9 @@ def measure_scale(
 ) -> ScaleReceipt:
     """Measure the scale of a network's depth on an input.
 
-    Args:
-        open_input: opens the input again; its frames are read once.
-        sources: texts of `--scale-from`.
-        mapped: the map next to the input, or None.
+    open_input: opens the input again; its frames are read once.
+    sources: texts of `--scale-from`.
+    mapped: the map next to the input, or None.
 
     Raises StadiaError if no source fits the input or the output's scale.
     """

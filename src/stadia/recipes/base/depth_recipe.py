@@ -79,9 +79,8 @@ class DepthRecipe(
 
     A recipe defines its `depth_scale`, and `inverse_depth` unless its `model` is a `DepthNetwork` or a `DepthPoseNet`.
 
-    Args:
-        config: with every "auto" resolved. `data.height` and `data.width` are the size of the network's images,
-            `data.crop` the part of each image for the network.
+    config: with every "auto" resolved. `data.height` and `data.width` are the size of the network's images,
+        `data.crop` the part of each image for the network.
     """
 
     training_camera: TrainedCamera | None = None
@@ -316,7 +315,6 @@ class DepthRecipe(
 
 
 def _find_common_camera(recordings: Sequence[Recording]) -> TrainedCamera | None:
-    """Return K and size (height, width) of the left images of all recordings; None if they differ."""
     cameras = []
     for recording in recordings:
         whole = recording

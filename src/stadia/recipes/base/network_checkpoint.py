@@ -139,11 +139,10 @@ def open_network_checkpoint(
 ) -> Checkpoint:
     """Return the checkpoint of a run, or a network without one.
 
-    Args:
-        network: a checkpoint, a run's folder; a name of `stadia list networks`, hf:ORG/NAME[@REVISION], a folder of
-            transformers, or your own module:Class.
-        find_size: returns (height, width) of the images, which size a network without a run.
-        settings: its keys, `network.KEY=VALUE`.
+    network: a checkpoint, a run's folder; a name of `stadia list networks`, hf:ORG/NAME[@REVISION], a folder of
+        transformers, or your own module:Class.
+    find_size: returns (height, width) of the images, which size a network without a run.
+    settings: its keys, `network.KEY=VALUE`.
 
     Raises CheckpointError and ConfigError.
     """

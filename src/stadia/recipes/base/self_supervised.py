@@ -98,9 +98,8 @@ class ViewSynthesis:
 
     It has no weights: a recipe passes the prediction of its networks, and registers `gate`, which has buffers.
 
-    Args:
-        config: with `data.stereo` resolved.
-        has_known_motion: the recorded motion of a map replaces the predicted one, and trains the pose network.
+    config: with `data.stereo` resolved.
+    has_known_motion: the recorded motion of a map replaces the predicted one, and trains the pose network.
     """
 
     def __init__(self, config: SelfSupervisedConfig, *, has_known_motion: bool = False) -> None:
@@ -220,10 +219,9 @@ class ViewSynthesis:
         With ground truth these are `abs_rel`, `rmse` and `d1`, median-scaled unless in metres. Uncertainty and
         brightness do not enter the residual. A trained uncertainty is scored against the residual and depth errors.
 
-        Args:
-            step: updates made.
-            end: last step of the training, so that all validations compare the same sources.
-            depth_scale: scale that depth is scored with.
+        step: updates made.
+        end: last step of the training, so that all validations compare the same sources.
+        depth_scale: scale that depth is scored with.
         """
         prediction = replace(predicted, inverse_depth_right=None, log_uncertainty=None, brightness=None)
         prediction = self.take_motion(batch, prediction)

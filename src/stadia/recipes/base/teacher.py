@@ -104,13 +104,12 @@ class TeacherTerm:
     ) -> LossReport:
         """Return the loss of a batch with the term "teacher".
 
-        Args:
-            report: of the recipe's own loss.
-            inverse_depth: (B, 1, H, W) of the student.
-            batch: with the images as recorded.
-            student_scale: of the recipe's depth.
-            step, last_step: updates made, and in the whole training.
-            find_residual: pixels with a larger residual than the student's do not count.
+        report: of the recipe's own loss.
+        inverse_depth: (B, 1, H, W) of the student.
+        batch: with the images as recorded.
+        student_scale: of the recipe's depth.
+        step, last_step: updates made, and in the whole training.
+        find_residual: pixels with a larger residual than the student's do not count.
         """
         if not self.config.is_used:
             return report

@@ -182,11 +182,10 @@ class TrainingOverlap:
     ) -> TrainedInput:
         """Return the part of a prediction's input that trained; a single image is not compared.
 
-        Args:
-            recording: of a data set; None for a video file or an image.
-            indices: predicted frames.
-            video_hash: of a video file, or "".
-            names: names of predicted frames; empty: all of the video.
+        recording: of a data set; None for a video file or an image.
+        indices: predicted frames.
+        video_hash: of a video file, or "".
+        names: names of predicted frames; empty: all of the video.
         """
         if recording is not None:
             return cls.find(run, [recording], {recording.name: indices}).find_in_recording(recording)
@@ -321,7 +320,6 @@ class _Record:
 
 
 def _read_record(run: Path) -> _Record:
-    """Return the record in run.json, or an empty one. Raises DataError for a damaged file."""
     stored = read_run_facts(run).data if (run / RUN_FILE).is_file() else {}
     with name_parser_errors(run / RUN_FILE, expected="the facts of a training", fix="restore the file"):
         first = TrainedData.model_validate(stored)

@@ -163,7 +163,6 @@ def measure_labeled_share(recording: Recording) -> float:
 def _keep_labeled(
     frames: Sequence[TargetFrames], unlabeled: Sequence[Recording], console: Console
 ) -> list[TargetFrames]:
-    """Return the frames that have ground truth. Raises DataError for unlabeled recordings."""
     if unlabeled:
         names = ", ".join(recording.name for recording in unlabeled[:3])
         raise DataError(

@@ -169,9 +169,8 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> float 
 def project_road(road: NDArray[np.float64], K: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return pixels (M, 2) and z (M,) of a grid on the lane ahead, in the unit of the plane.
 
-    Args:
-        road: (4,) normal n and height h in the camera's axes: n X + h = 0 on the road.
-        K: (3, 3) of the image.
+    road: (4,) normal n and height h in the camera's axes: n X + h = 0 on the road.
+    K: (3, 3) of the image.
 
     Example:
         >>> K = np.array([[100.0, 0, 50], [0, 100, 50], [0, 0, 1]])

@@ -251,7 +251,6 @@ def check_common_loss(loss: SparseDepthConfig, data: VideoData) -> None:
 
 
 def _read_labels(batch: Batch) -> Tensor:
-    """Return (B, 1, H, W) ground truth in metres, 0 if unknown."""
     if batch.targets.depth_m is None:
         return torch.zeros_like(batch.inputs.image[:, :1])
     return batch.targets.depth_m
