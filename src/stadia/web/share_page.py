@@ -31,7 +31,7 @@ from stadia.web.photo import (
 )
 from stadia.web.video import MAX_SHARED_BYTES, VideoJob, find_centers, read_cloud, read_poses
 
-MAX_SHARED_POINTS, MAX_SHARED_CAMERAS = 120_000, 40
+MAX_SHARED_POINTS, MAX_SHARED_CAMERAS = 120_000, 12
 """Of the 3D view in a page of a video."""
 
 PATH_COLOR = (240, 228, 66)

@@ -55,7 +55,8 @@ for (const figure of document.querySelectorAll("figure.cloud")) {
     const ends = (frames ?? []).reduce((sums, frame) => [...sums, sums.at(-1) + frame.count], [0]);
     if (ends.length > 1) addTimeline(figure, frames, (number, isAll) => {
       const [first, end] = isAll || ends[number] === ends[number + 1] ? [0, ends.at(-1)] : [ends[number], ends[number + 1]];
-      const shown = cameras.map((camera, at) => (at === number ? { ...camera, color: [255, 110, 64] } : camera));
+      const every = Math.ceil(cameras.length / 12), others = cameras.filter((_, at) => at % every === 0 && at !== number);
+      const shown = [...others, { ...cameras[number], color: [255, 110, 64] }];
       cloud.show(positions.subarray(3 * first, 3 * end), colors.subarray(3 * first, 3 * end), canvas.dataset.unit, { lines, cameras: shown, keepsView: true });
     });
   } catch (error) {

@@ -61,7 +61,7 @@ export function startVideo(session) {
       bar.hidden = byId("video-cancel").hidden = job.state === "done";
       if (job.total) Object.assign(bar, { max: job.total, value: job.done });
       else bar.removeAttribute("value");
-      byId("video-status").textContent = { waiting: "Another video is being predicted first …", decoding: "Reading frames …", mapping: "Finding the path of the camera …", predicting: `Depth of frame ${job.done} of ${job.total}${describeTime(job)}`, done: "" }[job.state] ?? job.state;
+      byId("video-status").textContent = { waiting: "Another video is being predicted first …", decoding: "Reading frames …", mapping: "Finding the path of the camera …", predicting: job.total ? `Depth of frame ${job.done} of ${job.total}${describeTime(job)}` : "Predicting depth …", done: "" }[job.state] ?? job.state;
       if (job.has_preview && job.state !== "done" && byId("video-preview").hidden) {
         byId("video-preview").hidden = false;
         byId("preview-image").src = `${base}/image/0.jpg`;
