@@ -38,8 +38,13 @@ if TYPE_CHECKING:
     from stadia.predict.options import PredictOptions
 
 BatchOut = Annotated[
-    Path | None, option("A new folder, by default NAME-depth; for many videos also a URL: s3://bucket/prefix.")
+    Path | None,
+    option("A new folder, by default NAME-depth; or an .mcap, .bag or .db3; for many videos also s3://bucket/prefix."),
 ]
+
+
+BAG_SUFFIXES = (".mcap", ".bag", ".db3")
+"""Of `--out`: a bag instead of a folder."""
 
 
 def predict(
@@ -167,6 +172,17 @@ def _predict(
     if not loaded.has_own_size:
         print_lines(describe_network(sessions[0].network), err=True)
     print_lines(describe_opened(loaded, [session.count for session in sessions], options))
+    if out.suffix.lower() in BAG_SUFFIXES:
+        from stadia.predict.bag_output import predict_to_bag
+        from stadia.predict.describe import verdict_lines
+
+        verdicts = {}
+        for opened, checks, count in predict_to_bag(network.open(source, options), out, track):
+            print_lines([*describe(opened), f"{out}: {count} frames of {opened.name}", *verdict_lines(checks)])
+            verdicts[opened.name] = checks
+        if strict:
+            refuse_unusable(verdicts)
+        return
     results = []
     for session, result in predict_to_folders(sessions, out, track):
         if result is None:

@@ -33,6 +33,7 @@ from stadia.files.input_files import PARSER_ERRORS, check_input_file
 BAG_SUFFIXES = (".bag", ".mcap", ".db3")
 METADATA = "metadata.yaml"
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+TRANSFORMS = "tf2_msgs/msg/TFMessage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 MAX_BAG_BYTES = 1 << 44
 NS_PER_S = 1_000_000_000
@@ -193,14 +194,20 @@ def find_info_topic(topic: str) -> str:
     return "/".join([*parts[:-1], "camera_info"])
 
 
-@contextmanager
-def open_bag(path: Path) -> Iterator[Any]:
-    """Open a bag of either version. Raises DataError for a damaged bag, ConfigError without the package `rosbags`."""
+def import_rosbags(path: Path) -> tuple[Any, Any]:
+    """Return the modules for bags of ROS 1 and 2. Raises ConfigError without the package `rosbags`."""
     try:
         from rosbags import rosbag1, rosbag2
     except ImportError as error:
         expected = "the package rosbags"
         raise ConfigError(path, found="a ROS bag", expected=expected, fix="pip install 'stadia[ros]'") from error
+    return rosbag1, rosbag2
+
+
+@contextmanager
+def open_bag(path: Path) -> Iterator[Any]:
+    """Open a bag of either version. Raises DataError for a damaged bag, ConfigError without the package `rosbags`."""
+    rosbag1, rosbag2 = import_rosbags(path)
     if path.is_file():
         check_input_file(path, expected=_EXPECTED, max_bytes=MAX_BAG_BYTES)
     reader = rosbag1.Reader if path.suffix.lower() == ".bag" else rosbag2.Reader
@@ -215,10 +222,14 @@ def open_bag(path: Path) -> Iterator[Any]:
 
 
 @cache
-def _load_types(is_ros1: bool) -> Any:
-    from rosbags.typesys import Stores, get_typestore
+def load_types(is_ros1: bool) -> Any:
+    """Return the types of messages of ROS 1 (Noetic) or ROS 2 (Humble)."""
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-    return get_typestore(Stores.ROS1_NOETIC if is_ros1 else Stores.ROS2_HUMBLE)
+    types = get_typestore(Stores.ROS1_NOETIC if is_ros1 else Stores.ROS2_HUMBLE)
+    if TRANSFORMS not in types.types:
+        types.register(get_types_from_msg("geometry_msgs/TransformStamped[] transforms", TRANSFORMS))
+    return types
 
 
 def deserialize(path: Path, kind: str, data: bytes) -> Any:
@@ -226,12 +237,32 @@ def deserialize(path: Path, kind: str, data: bytes) -> Any:
     from rosbags.serde import SerdeError
 
     is_ros1 = path.suffix.lower() == ".bag"
-    types = _load_types(is_ros1)
+    types = load_types(is_ros1)
     try:
         return types.deserialize_ros1(data, kind) if is_ros1 else types.deserialize_cdr(data, kind)
     except (SerdeError, *PARSER_ERRORS) as error:
         found = f"a damaged message ({summarize_exception(error)})"
         raise DataError(path, found=found, expected=kind, fix=_FIX) from error
+
+
+@dataclass(frozen=True)
+class MessageStamp:
+    """Stamp and frame of a header as recorded. log_ns: when the bag received the message."""
+
+    sec: int
+    nanosec: int
+    frame_id: str
+    log_ns: int
+
+
+def read_stamps(path: Path, topic: str) -> list[MessageStamp]:
+    """Return the stamps of all images of a topic, in order. Raises DataError for a damaged bag."""
+    stamps = list[MessageStamp]()
+    with open_bag(path) as bag:
+        for connection, time_ns, data in bag.messages(connections=_find_connections(bag, topic, IMAGES)):
+            header = deserialize(path, connection.msgtype, data).header
+            stamps.append(MessageStamp(header.stamp.sec, header.stamp.nanosec, header.frame_id, time_ns))
+    return stamps
 
 
 def _read_time_s(message: Any, time_ns: int) -> float:

@@ -1,0 +1,193 @@
+"""Write depth, camera, path and verdict as messages of ROS: an .mcap file, or a bag of ROS 1 or 2."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import StadiaError
+from stadia.core.types import TrackProgress, no_progress
+from stadia.datasets.formats.ros_bags import NS_PER_S, MessageStamp, RosBag, import_rosbags, load_types, read_stamps
+from stadia.evaluation.frame_preparation import PredictedFrame
+from stadia.files.paths import check_writable
+from stadia.geometry.se3 import quaternion_wxyz_from_matrix
+from stadia.predict.session import Session
+
+ROS_AXES = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+"""From the axes of a camera (x right, y down, z forward) to those of ROS (x forward, y left, z up), REP 103."""
+
+ODOMETRY_FRAME = "odom"
+LEVELS = {"usable": 0, "not judged": 1, "doubtful": 1, "unusable": 2}
+"""Level of diagnostic_msgs/DiagnosticStatus by verdict: OK, WARN, ERROR."""
+
+KINDS = {
+    "depth/image": "sensor_msgs/msg/Image",
+    "depth/camera_info": "sensor_msgs/msg/CameraInfo",
+    "odometry": "nav_msgs/msg/Odometry",
+    "tf": "tf2_msgs/msg/TFMessage",
+    "diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
+}
+GLOBAL_TOPICS = ("tf", "diagnostics")
+"""Of KINDS; the other topics are below the camera's namespace."""
+
+
+class MessageMaker:
+    """Makes and serializes messages of ROS 1 or 2."""
+
+    def __init__(self, *, is_ros1: bool) -> None:
+        self.is_ros1, self.types = is_ros1, load_types(is_ros1)
+
+    def make(self, kind: str, **fields: Any) -> Any:
+        """Return a message such as sensor_msgs/Image."""
+        return self.types.types[kind.replace("/", "/msg/")](**fields)
+
+    def serialize(self, message: Any, kind: str) -> bytes:
+        """Return the bytes of a message."""
+        return bytes((self.types.serialize_ros1 if self.is_ros1 else self.types.serialize_cdr)(message, kind))
+
+    def header(self, stamp: MessageStamp, frame_id: str | None = None) -> Any:
+        """Return the header with the recorded stamp, and the recorded frame by default."""
+        time = self.make("builtin_interfaces/Time", sec=stamp.sec, nanosec=stamp.nanosec)
+        counted = {"seq": 0} if self.is_ros1 else {}
+        return self.make("std_msgs/Header", stamp=time, frame_id=frame_id or stamp.frame_id, **counted)
+
+    def depth(self, stamp: MessageStamp, depth: NDArray[np.float32]) -> Any:
+        """Return an Image of 32FC1; NaN is unknown (REP 118)."""
+        (height, width), data = depth.shape, np.where(depth > 0, depth, np.nan).astype("<f4").tobytes()
+        size = {"height": height, "width": width, "step": 4 * width, "is_bigendian": 0}
+        pixels = np.frombuffer(data, np.uint8)
+        return self.make("sensor_msgs/Image", header=self.header(stamp), encoding="32FC1", data=pixels, **size)
+
+    def camera_info(self, stamp: MessageStamp, K: NDArray[np.float64], size: tuple[int, int]) -> Any:
+        """Return the camera of undistorted images of size (height, width)."""
+        matrices = {"d": np.zeros(5), "k": K.ravel(), "r": np.eye(3).ravel(), "p": np.pad(K, ((0, 0), (0, 1))).ravel()}
+        named = {name.upper() if self.is_ros1 else name: values for name, values in matrices.items()}
+        region = dict.fromkeys(("x_offset", "y_offset", "height", "width"), 0)
+        about = {"height": size[0], "width": size[1], "binning_x": 0, "binning_y": 0, "distortion_model": "plumb_bob"}
+        roi = self.make("sensor_msgs/RegionOfInterest", do_rectify=False, **region)
+        return self.make("sensor_msgs/CameraInfo", header=self.header(stamp), roi=roi, **about, **named)
+
+    def path(self, stamp: MessageStamp, T_world_camera: NDArray[np.float64]) -> dict[str, Any]:
+        """Return Odometry and TFMessage of the camera in the frame ODOMETRY_FRAME."""
+        T = ROS_AXES @ T_world_camera
+        w, *turn = quaternion_wxyz_from_matrix(torch.from_numpy(T[None, :3, :3].copy()))[0].tolist()
+        shapes = {"Point": T[:3, 3].tolist(), "Vector3": T[:3, 3].tolist(), "Quaternion": [*turn, w]}
+        at, moved, turned = (
+            self.make(f"geometry_msgs/{kind}", **dict(zip("xyzw", values, strict=False)))
+            for kind, values in shapes.items()
+        )
+        still = self.make("geometry_msgs/Vector3", x=0.0, y=0.0, z=0.0)
+        pose = self.make("geometry_msgs/Pose", position=at, orientation=turned)
+        twist = self.make("geometry_msgs/Twist", linear=still, angular=still)
+        unknown, frames = np.zeros(36), {"header": self.header(stamp, ODOMETRY_FRAME), "child_frame_id": stamp.frame_id}
+        pose = self.make("geometry_msgs/PoseWithCovariance", pose=pose, covariance=unknown)
+        twist = self.make("geometry_msgs/TwistWithCovariance", twist=twist, covariance=unknown)
+        transform = self.make("geometry_msgs/Transform", translation=moved, rotation=turned)
+        stamped = self.make("geometry_msgs/TransformStamped", transform=transform, **frames)
+        odometry = self.make("nav_msgs/Odometry", pose=pose, twist=twist, **frames)
+        return {"odometry": odometry, "tf": self.make("tf2_msgs/TFMessage", transforms=[stamped])}
+
+    def diagnostics(self, stamp: MessageStamp, name: str, verdict: str, facts: Mapping[str, Any]) -> Any:
+        """Return a DiagnosticArray with the verdict and its facts."""
+        values = [self.make("diagnostic_msgs/KeyValue", key=key, value=str(value)) for key, value in facts.items()]
+        about = {"level": LEVELS.get(verdict, 1), "name": name, "message": verdict, "hardware_id": ""}
+        status = self.make("diagnostic_msgs/DiagnosticStatus", values=values, **about)
+        return self.make("diagnostic_msgs/DiagnosticArray", header=self.header(stamp), status=[status])
+
+
+class BagOutput:
+    """Writes messages of any cameras into an open bag. See `open_bag_output`."""
+
+    def __init__(self, writer: Any, maker: MessageMaker) -> None:
+        self.writer, self.maker = writer, maker
+        self._connections: dict[str, Any] = {}
+
+    def write(self, topic: str, kind: str, message: Any, log_ns: int) -> None:
+        """Write a message of a kind such as sensor_msgs/msg/Image."""
+        if topic not in self._connections:
+            self._connections[topic] = self.writer.add_connection(topic, kind, typestore=self.maker.types)
+        self.writer.write(self._connections[topic], log_ns, self.maker.serialize(message, kind))
+
+    def add(self, namespace: str, stamp: MessageStamp, predicted: PredictedFrame) -> None:
+        """Write depth at the image's size, its camera, and the pose if the path reaches the frame."""
+        K = predicted.frame.K.copy()
+        K[:2, 2] += predicted.box.left, predicted.box.top
+        messages = {"depth/image": self.maker.depth(stamp, predicted.depth_at_image())}
+        messages["depth/camera_info"] = self.maker.camera_info(stamp, K, predicted.image_size)
+        if predicted.T_world_camera is not None:
+            messages |= self.maker.path(stamp, predicted.T_world_camera)
+        for topic, message in messages.items():
+            name = f"/{topic}" if topic in GLOBAL_TOPICS else f"/{namespace}/stadia/{topic}".replace("//", "/")
+            self.write(name, KINDS[topic], message, stamp.log_ns)
+
+    def judge(self, namespace: str, stamp: MessageStamp, verdict: str, facts: Mapping[str, Any]) -> None:
+        """Write a verdict as diagnostics."""
+        message = self.maker.diagnostics(stamp, f"stadia: {namespace or 'camera'}", verdict, facts)
+        self.write("/diagnostics", KINDS["diagnostics"], message, stamp.log_ns)
+
+
+@contextmanager
+def open_bag_output(path: Path) -> Iterator[BagOutput]:
+    """Open a new bag: .mcap or .db3 of ROS 2 (.db3: a folder of this name), .bag of ROS 1. It appears without an error.
+
+    Raises StadiaError if the path exists, ConfigError without `rosbags`.
+    """
+    rosbag1, rosbag2 = import_rosbags(path)
+    if path.exists():
+        raise StadiaError(path, found="a file or folder", expected="a new name", fix="choose another --out")
+    check_writable(path.parent)
+    suffix = path.suffix.lower()
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        target = Path(folder) / path.stem
+        storage = rosbag2.StoragePlugin.MCAP if suffix == ".mcap" else rosbag2.StoragePlugin.SQLITE3
+        is_ros1 = suffix == ".bag"
+        with rosbag1.Writer(target) if is_ros1 else rosbag2.Writer(target, version=9, storage_plugin=storage) as writer:
+            yield BagOutput(writer, MessageMaker(is_ros1=is_ros1))
+        shutil.move(str(next(target.glob("*.mcap")) if suffix == ".mcap" else target), str(path))
+
+
+def find_stamps(session: Session) -> tuple[str, Mapping[str, MessageStamp]]:
+    """Return the namespace of a session's camera, and the recorded stamp of each frame by its name."""
+    recording, source = session.input.recording, session.source
+    if recording is None or source is None or not RosBag().recognizes(source):
+        return "", {}
+    topic = recording.name.split("/", 2)[2]
+    stamps = read_stamps(source, topic)
+    names = zip(session.input.names, session.input.indices, strict=True)
+    namespace = topic.removesuffix("/compressed").rpartition("/")[0]
+    return namespace, {name: stamps[recording.number(index)] for name, index in names}
+
+
+def predict_to_bag(
+    sessions: Sequence[Session], out: Path, track: TrackProgress = no_progress
+) -> Iterator[tuple[Session, Mapping[str, Any], int]]:
+    """Predict sessions into one bag, with the recorded stamps. Yield each with its verdict and number of frames."""
+    with open_bag_output(out) as bag:
+        for session in sessions:
+            namespace, stamps = find_stamps(session)
+            count, stamp = 0, make_stamp(0.0)
+            for predicted in session.frames(track):
+                count += 1
+                stamp = stamps.get(predicted.frame.name) or make_stamp(predicted.frame.time_s or 0.0)
+                bag.add(namespace, stamp, predicted)
+            checks = session.gate.to_json()
+            facts = {"network": session.network.name, "depth_scale": session.predictor.depth_scale}
+            facts |= {f"finding {finding['code']}": finding["measured"] for finding in checks["findings"]}
+            if (receipt := session.receipt) is not None:
+                facts |= {"scale": f"{receipt.factor:.6g}", "scale_deviation": f"{receipt.deviation:.4f}"}
+            bag.judge(namespace, stamp, str(checks["verdict"]), facts)
+            yield session, checks, count
+
+
+def make_stamp(time_s: float) -> MessageStamp:
+    """Return the stamp of a time in seconds; frames of a video count from 0."""
+    ns = round(time_s * NS_PER_S)
+    return MessageStamp(ns // NS_PER_S, ns % NS_PER_S, "camera", ns)
