@@ -256,7 +256,7 @@ class ImageSizeError(DataError):
 def check_image_size(
     path: object, image: NDArray, height: int, width: int, *, like: str, fix: str | None = None
 ) -> None:
-    """Raise DataError if an image (h, w, ...) has another size; `like` ends the expected size."""
+    """Raise DataError if an image (h, w, ...) has another size; `like` is the end of the message's expected size."""
     if image.shape[:2] != (height, width):
         raise DataError(path, found=f"{image.shape[1]}x{image.shape[0]}", expected=f"{width}x{height}{like}", fix=fix)
 

@@ -62,7 +62,7 @@ class MapEvidence:
 
 @dataclass(frozen=True, slots=True)
 class MapReason:
-    """A field of the evidence that passed its limit, and the grade that follows."""
+    """A field of the evidence beyond its limit, and the resulting grade."""
 
     field: str
     value: float

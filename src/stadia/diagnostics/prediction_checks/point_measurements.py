@@ -173,7 +173,7 @@ def _gap(residual: Array, first: NDArray[np.bool_], second: NDArray[np.bool_]) -
 
 
 def compare_road(frame: PointFrame) -> tuple[float, float, float] | None:
-    """Return error on the road, the error of constant depth, and the share of pixels behind it; None without a road."""
+    """Return errors of depth and of constant depth on the road, and the share of farther pixels; None without road."""
     road, K, inverse_depth = frame.points.road, frame.K, frame.inverse_depth
     if road is None:
         return None

@@ -84,7 +84,7 @@ def _stride_of(tokens: int, height: int, width: int) -> int | None:
 
 
 def select_blocks(stages: Mapping[str, SelectedChannels]) -> dict[str, SelectedChannels]:
-    """Keep at most MOST_BLOCKS blocks of each transformer, evenly with the last, and all other stages."""
+    """Keep all stages, but of each transformer at most MOST_BLOCKS evenly spaced blocks, with the last one."""
     rows: dict[str, list[str]] = {}
     for stage in stages:
         if " tokens " in stage:

@@ -119,7 +119,7 @@ def fit_distance(result: ForeignResult, given: KnownDistance, images: ResultImag
 def fit_height(result: ForeignResult, height_m: float, images: ResultImages | None) -> ScaleFit:
     """Compare the camera's height over the road, by a plane sweep over pairs of images, with the measured one."""
     if images is None:
-        raise GeometryError("height", found="no images", expected="those of the path: --images FOLDER")
+        raise GeometryError("height", found="no images", expected="the images of the path: --images FOLDER")
     rows = sorted(images.index_of)
     T, recording = result.T_world_camera[rows], images.recording
     indices = [images.index_of[row] for row in rows]
