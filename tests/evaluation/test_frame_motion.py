@@ -159,3 +159,16 @@ def test_of_two_alignments_a_reliable_one_counts(pair, monkeypatch: pytest.Monke
     monkeypatch.setattr(predict_frames, "_align", align)
     said = forward(0.3)
     torch.testing.assert_close(align_motion(saying(said), now, following, back), true.double())
+
+
+def test_a_motion_says_whether_the_images_confirm_it(pair) -> None:
+    now, following, _ = pair
+    elsewhere = FrameTensors(torch.zeros_like(now.image), following.camera, following.inverse_depth)
+    shift = DepthScale.AFFINE_INVERSE
+    arguments = [
+        (saying(forward(0.7)), following),
+        (saying(forward(0.7)), elsewhere),
+        (saying(forward(0.7), shift), following),
+    ]
+    found = [predict_frames.align_motion(says, now, other, None)[0].is_aligned for says, other in arguments]
+    assert found == [True, False, None]

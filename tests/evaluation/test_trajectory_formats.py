@@ -344,3 +344,11 @@ def test_seven_numbers_without_a_quaternion_are_refused(tmp_path: Path) -> None:
     rows = np.column_stack([np.arange(COUNT), P, 0.1 * P])
     with pytest.raises(DataError, match="7 columns"):
         read_trajectory(write_rows(tmp_path / "a.txt", rows))
+
+
+def test_decimal_commas(tmp_path: Path) -> None:
+    rows = [" ".join(f"{value:.9f}".replace(".", ",") for value in T[k, :3].ravel()) for k in range(COUNT)]
+    (tmp_path / "a.txt").write_text("\n".join(rows))
+    read = read_trajectory(tmp_path / "a.txt")
+    np.testing.assert_allclose(read.T_world_camera, T, atol=1e-6)
+    assert "decimal points" in read.notes[-1]

@@ -180,3 +180,12 @@ def test_a_rig_and_unknown_poses_are_left_out_and_a_pair_counts_once(true: Tenso
     assert len(motions.collect()[1]) == 30
     empty = MotionPairs(DepthScale.UP_TO_SCALE).collect()
     assert (empty[0].shape, compute_motion_scores(*empty)) == ((0, 6), {})
+
+
+def test_nan_prediction_has_infinite_error() -> None:
+    true_m = torch.full((2, 1, 3, 4), 10.0)
+    answer = torch.full((2, 1, 3, 4), 0.1)
+    answer[1, 0, 0, 0] = torch.nan
+    scores = compute_depth_scores(answer, true_m, DepthScale.METRES)
+    assert scores["abs_rel"].tolist() == pytest.approx([0, float("inf")], abs=1e-6)
+    assert scores["d1"].tolist() == pytest.approx([1, 11 / 12])

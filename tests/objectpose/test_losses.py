@@ -28,6 +28,8 @@ from stadia.objectpose.losses import (
     ObjectPoseLoss,
     ObjectPosePrediction,
     build_rotation_loss,
+    center_error,
+    log_depth_error,
     norm_penalty,
     size_error,
 )
@@ -378,3 +380,29 @@ def test_rotation_losses_are_added_with_their_weights() -> None:
         RotationLossConfig(name="geodesic", also={"geodesic": 1.0})
     with pytest.raises(ValidationError):
         RotationLossConfig(also={"neg_log": 1.0})
+
+
+def test_directions_to_the_center():
+    true = torch.tensor([0.6, 0.8]).expand(20, 2)
+    assert center_error(true, true).shape == (20,)
+    assert (center_error(true, true) == 0).all()
+    opposite = (-true).clone().requires_grad_()
+    value = center_error(opposite, true)
+    assert float(value[0].detach()) == pytest.approx((1.2 - 0.5) + (1.6 - 0.5))
+    value.sum().backward()
+    assert opposite.grad is not None
+    assert (opposite.grad != 0).all()
+    assert center_error(true.view(4, 5, 2), true.half().view(4, 5, 2)).shape == (4, 5)
+
+
+def test_log_depth():
+    log_depth = torch.tensor([math.log(2), 0.0, 5.0], requires_grad=True)
+    found = log_depth_error(log_depth, torch.tensor([1.0, 1.0, 0.0]))
+    assert found.tolist() == pytest.approx([math.log(2), 0, 0])
+    found.sum().backward()
+    assert log_depth.grad is not None
+    assert log_depth.grad.tolist() == [1, 0, 0]
+    assert_close(
+        log_depth_error(torch.tensor(1.1).log(), torch.tensor(1.0)),
+        log_depth_error(torch.tensor(11.0).log(), torch.tensor(10.0)),
+    )

@@ -213,3 +213,10 @@ def test_a_boundary_counts_within_its_tolerance(moved, near_enough):
         name: float(value[0]) for name, value in mask_counts(torch.where(mask.roll(moved, 2), 9.0, -9.0), mask).items()
     }
     assert mask_scores(sums)["mask_boundary_f"] == float(near_enough)
+
+
+def test_ssim_uses_the_range_of_its_inputs():
+    true = 0.25 * torch.exp(REACH * torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(1)))
+    noise = math.log(0.25) + REACH * torch.rand(true.shape, generator=torch.Generator().manual_seed(2))
+    terms = only(depth_ssim=1.0)(noise, torch.zeros_like(true), true, true > 5).terms
+    assert terms["depth_ssim"] > 0.5

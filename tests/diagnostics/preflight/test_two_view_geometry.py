@@ -8,7 +8,7 @@ import pytest
 
 from stadia.diagnostics.preflight import two_view_geometry
 from stadia.diagnostics.preflight.recording_survey import sample_depth
-from stadia.diagnostics.preflight.two_view_geometry import plane_sweep, warp_identity_ratio
+from stadia.diagnostics.preflight.two_view_geometry import compute_gray_residual, plane_sweep, warp_identity_ratio
 
 K = np.array([[300.0, 0, 160], [0, 290.0, 90], [0, 0, 1]])
 HEIGHT, WIDTH = 180, 320
@@ -150,3 +150,12 @@ def test_depth_is_sampled_nearby_and_not_across_an_edge() -> None:
     depth[5, 5], depth[10, 10], depth[10, 12] = 8, 8, 16
     pixels = np.array([[5.4, 6.0], [11.0, 10.0], [20.0, 15.0], [-3.0, 5.0], [29.0, 19.0]])
     np.testing.assert_array_equal(sample_depth(depth, pixels), [8, 0, 0, 0, 0])
+
+
+def test_residual_is_zero_for_the_same_image_and_grows_with_the_difference() -> None:
+    a, b = two_view_geometry.gray(texture()), two_view_geometry.gray(texture(seed=1))
+    assert float(compute_gray_residual(a, a).max()) < 1e-5
+    assert float(compute_gray_residual(a, b).mean()) > 0.3
+    assert float(compute_gray_residual(np.zeros_like(a), np.full_like(a, 255)).mean()) == pytest.approx(
+        0.15 + 0.85 * 0.5, abs=0.01
+    )

@@ -242,3 +242,11 @@ def test_benchmark_scores_cover_its_targets(run: Path, bop: Path, capfd: pytest.
     assert of_csv["objects counted"] == "those listed in test_targets_bop19.json"
     kept = json.loads((run / "scores" / "tiny-test.json").read_text())
     assert kept["bop_csv"]["class"]["obj_000001"]["add_recall"] == 1
+
+
+def test_missing_estimates_lower_recall(bop: Path) -> None:
+    images = BopImages.open(bop)
+    found = add_recall(images, [[one for one in of if one[0].class_id != 2] for of in truth(images)])
+    assert found["add_recall"] == pytest.approx(2 / 3)
+    nothing = add_recall(images, [[], []])
+    assert (nothing["targets"], nothing["add_recall"], nothing["add_median_mm"]) == (3, 0, None)

@@ -16,7 +16,9 @@ from stadia.core.errors import DataError
 from stadia.core.types import Camera
 from stadia.dataloading.config import ColorConfig
 from stadia.dataloading.loader import Loader
+from stadia.geometry.se3 import quaternion_multiply
 from stadia.losses.class_masks import IGNORE_INDEX
+from stadia.objectpose.boxes import symmetric_angle_deg
 from stadia.objectpose.data.object_labels import (
     UNLABELED,
     ObjectImages,
@@ -210,3 +212,14 @@ def test_survey_counts_visible_and_hidden_objects(tmp_path: Path, monkeypatch: p
     assert (found.images, found.objects) == (3, {"bowl": 1, "cup": 2})
     assert (found.hidden, found.left_out) == ((("0.png", 2),), ())
     assert survey_objects(Counted(), at_most=2).images == 2
+
+
+def test_symmetries_of_a_batch_are_those_of_its_objects() -> None:
+    samples = ObjectSamples([Drawn()], height=8, width=12)
+    targets = samples.unpack(samples.stack([samples[0], samples[1]])).targets
+    turned = quaternion_multiply(
+        torch.tensor([0.5, -0.5, -0.5, -0.5]), torch.tensor(HALF_TURN)
+    )  # as good for the third object alone
+    angle = symmetric_angle_deg(turned.expand(2, 2, 4), targets.quaternion_wxyz, targets.symmetry)
+    assert angle[0, 1] < 1e-3
+    assert angle[1, 0] == pytest.approx(180, abs=1e-3)
