@@ -126,12 +126,11 @@ def summarize_demo(
     Odometry is of the test world with the largest ATE over path length, SE(3)-aligned. For each method the largest ATE
     over path length is given; None without a trajectory.
 
-    Args:
-        scores: of the trained recipe.
-        network: the same, with the trajectory of the pose network.
-        baseline: of the mean depth.
-        wall_s: seconds since the start.
-        peak_rss_mb: of all processes together.
+    scores: of the trained recipe.
+    network: the same, with the trajectory of the pose network.
+    baseline: of the mean depth.
+    wall_s: seconds since the start.
+    peak_rss_mb: of all processes together.
     """
     assert scores.depth is not None
     assert baseline.depth is not None

@@ -30,10 +30,7 @@ def activations(
     over_steps: Annotated[bool, flag("--over-steps", "One image over the checkpoints of training.keep_every.")] = False,
     force: ForceOption = False,
 ) -> None:
-    """Show what the layers of a network respond to.
-
-    The four most variable channels of each stage.
-    """
+    """Show what the layers of a network respond to. The four most variable channels of each stage."""
     from stadia.evaluation.plots.activations import write_activation_video, write_activations_over_steps
     from stadia.files.output_files import check_replaceable
     from stadia.predict.inputs import add_training_options, open_inputs

@@ -24,10 +24,7 @@ def adapt(
     scope: Annotated[str, typer.Option(help="What is trained: decoder, head, adapters or all.")] = "decoder",
     out: Annotated[Path, typer.Option(help="The folder for runs.")] = Path("runs"),
 ) -> None:
-    """Fine-tune a network on your video, without labels.
-
-    Keeps the better weights.
-    """
+    """Fine-tune a network on your video, without labels. Keeps the better weights."""
     started_s = time.perf_counter()
     from stadia.predict.options import split_settings
     from stadia.process.terminal import Terminal, announce_step

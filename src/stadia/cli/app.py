@@ -28,10 +28,7 @@ def app(
     no_token: Annotated[bool, flag("--no-token", "Let every user of this machine open the page.")] = False,
     open_browser: Annotated[bool, flag("--open", "Open the page in the browser.")] = False,
 ) -> None:
-    """Open the app in the browser: photos, videos, runs, checks.
-
-    Needs the extra `app`.
-    """
+    """Open the app in the browser: photos, videos, runs, checks. Needs the extra `app`."""
     import importlib.util
     from urllib.parse import urlencode
 

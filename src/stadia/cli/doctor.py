@@ -23,10 +23,7 @@ def doctor(
     private: Annotated[bool, flag("--private", "Show whole paths; else your home folder is ~.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List what works on this machine, with fixes.
-
-    Exits with 1 at a gap.
-    """
+    """List what works on this machine, with fixes. Exits with 1 at a gap."""
     from stadia.apps.machine_check import examine_machine
 
     entries = examine_machine(online=online, private=private)

@@ -16,10 +16,7 @@ def export(
     out: Annotated[Path, option("A new file: model.onnx, or model.pt2.")] = ...,  # type: ignore[assignment]
     force: ForceOption = False,
 ) -> None:
-    """Write a depth network as ONNX or torch.export.
-
-    The file is compared with the checkpoint.
-    """
+    """Write a depth network as ONNX or torch.export. The file is compared with the checkpoint."""
     from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
     from stadia.files.output_files import check_replaceable
     from stadia.predict.export import export_checkpoint

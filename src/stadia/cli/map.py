@@ -16,10 +16,7 @@ def map_source(
     out: Annotated[Path | None, option("The map's folder; by default drive.map for drive.mp4.")] = None,
     masks: Annotated[Path | None, option("Masks of `stadia prepare`, to leave out cars and people.")] = None,
 ) -> None:
-    """Recover camera, path and sparse points of a video.
-
-    The same command resumes.
-    """
+    """Recover camera, path and sparse points of a video. The same command resumes."""
     from stadia.datasets.config import CacheConfig, CameraConfig
     from stadia.mapping.map_video import describe_map, map_video
     from stadia.predict.options import parse_source_options

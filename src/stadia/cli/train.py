@@ -96,10 +96,7 @@ def train(
     dry_run: Annotated[bool, flag("--dry-run", "Print the configuration, run three steps, and stop.")] = False,
     no_scores: Annotated[bool, flag("--no-scores", "Skip scores and verdict at the end.")] = False,
 ) -> None:
-    """Train a network on your data.
-
-    Checks the data, trains, and writes the run's report.
-    """
+    """Train a network on your data. Checks the data, trains, and writes the run's report."""
     started_s = time.perf_counter()
     from stadia.diagnostics.finding import OnStop
     from stadia.files.paths import check_writable

@@ -39,11 +39,10 @@ def find_moving(
 ) -> NDArray[np.bool_]:
     """Return (h, w), true if a pixel leaves the epipolar line, moves the wrong way along it, or is behind the road.
 
-    Args:
-        target, source: gray images (h, w).
-        K_target, K_source: (3, 3).
-        T_source_target: (4, 4), in any unit.
-        road: (4,) plane of the road in the target's axes, normal and height in the same unit.
+    target, source: gray images (h, w).
+    K_target, K_source: (3, 3).
+    T_source_target: (4, 4), in any unit.
+    road: (4,) plane of the road in the target's axes, normal and height in the same unit.
     """
     finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     flow = finder.calc(target, source, None)

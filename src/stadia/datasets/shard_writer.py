@@ -77,12 +77,11 @@ def write_shards(
 ) -> shard_index.ShardIndex:
     """Write every frame with camera, pose, time and depth, and then the index; return it.
 
-    Args:
-        recordings: opened one by one, with unique names.
-        store: without a data set; leftovers of an interrupted call, which has written UNFINISHED, are overwritten.
-        splits: names of recordings by split; missing recordings are removed.
-        size: (height, width) to which images, cameras and depth are resized; None keeps each recording's own.
-        encoding: "png" is lossless, "jpeg" has a fifth of its size, "raw" is decoded fastest.
+    recordings: opened one by one, with unique names.
+    store: without a data set; leftovers of an interrupted call, which has written UNFINISHED, are overwritten.
+    splits: names of recordings by split; missing recordings are removed.
+    size: (height, width) to which images, cameras and depth are resized; None keeps each recording's own.
+    encoding: "png" is lossless, "jpeg" has a fifth of its size, "raw" is decoded fastest.
 
     Raises StadiaError if the store holds a data set already, DataError without any frame.
     """

@@ -119,13 +119,12 @@ def score_image(
 ) -> ImageScore | None:
     """Score one image in float64. Return None if the protocol scores no pixel.
 
-    Args:
-        predicted: (h, w), of any size: depth or inverse depth, by `depth_scale`.
-        true_m: (H, W) z in metres, 0 = unknown.
-        crop: row of `geometry.numpy_camera.IMAGE_CROPS` that the prediction covers. It is resized to this window.
-        log_uncertainty: (h, w), larger for less certain pixels.
-        factor: integers a metre in the prediction's file.
-        classes: (H, W) integers, for a protocol that scores by class.
+    predicted: (h, w), of any size: depth or inverse depth, by `depth_scale`.
+    true_m: (H, W) z in metres, 0 = unknown.
+    crop: row of `geometry.numpy_camera.IMAGE_CROPS` that the prediction covers. It is resized to this window.
+    log_uncertainty: (h, w), larger for less certain pixels.
+    factor: integers a metre in the prediction's file.
+    classes: (H, W) integers, for a protocol that scores by class.
 
     Raises ProtocolError if a scored pixel has no prediction, or a map has more than MAX_SCORED_PIXELS.
 

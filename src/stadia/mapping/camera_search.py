@@ -213,10 +213,9 @@ def find_rotation_focal(pairs: Sequence[tuple[Array, Array]], height: int, width
 
     A camera that moves along a wall resembles a very long lens that turns, so the ends of the range do not count.
 
-    Args:
-        pairs: pixels of the matches of two images, (N, 2) each.
-        height: of the images.
-        width: of the images.
+    pairs: pixels of the matches of two images, (N, 2) each.
+    height: of the images.
+    width: of the images.
     """
     center = np.array([(width - 1) / 2, (height - 1) / 2])
     centered = [(first - center, second - center) for first, second in _choose_pairs(pairs, width)]

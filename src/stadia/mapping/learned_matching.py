@@ -77,13 +77,12 @@ def add_learned_matches(
 ) -> dict[int, Path]:
     """Write a copy of a database of COLMAP with more features and matches; return the files of all features.
 
-    Args:
-        matcher: of `open_matcher`.
-        database: with verified matches.
-        extended: the copy; the new files of features are next to it.
-        files: features by key frame.
-        wanted: pairs of key frames to match.
-        frames: the key frames of these pairs, each with its mask (h, w) of what is left out, or None.
+    matcher: of `open_matcher`.
+    database: with verified matches.
+    extended: the copy; the new files of features are next to it.
+    files: features by key frame.
+    wanted: pairs of key frames to match.
+    frames: the key frames of these pairs, each with its mask (h, w) of what is left out, or None.
     """
     pycolmap = import_pycolmap()
     shutil.copyfile(database, extended)

@@ -93,12 +93,11 @@ def map_video(
 ) -> MappedVideo:
     """Recover the camera, the path and sparse points of a video, and write them. The same call resumes.
 
-    Args:
-        source: a video, or a folder of its frames.
-        camera: of the frames; None takes the file next to them, or estimates it.
-        out: the folder of the map; None puts it next to the video.
-        masks: a folder of `stadia prepare`, to leave out what moves.
-        cache: where finished stages are kept.
+    source: a video, or a folder of its frames.
+    camera: of the frames; None takes the file next to them, or estimates it.
+    out: the folder of the map; None puts it next to the video.
+    masks: a folder of `stadia prepare`, to leave out what moves.
+    cache: where finished stages are kept.
 
     Raises DataError with the reason if a video has no map; nothing is written then.
     """

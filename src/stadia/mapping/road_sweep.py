@@ -78,12 +78,11 @@ def find_road_plane(
 ) -> RoadPlane | None:
     """Return the road below the camera; None if the camera follows no road, or the road has too little texture.
 
-    Args:
-        frames: gray images (h, w) by index, of all pairs.
-        pairs: indices of two frames, from `choose_pairs`.
-        T_world_camera: (N, 4, 4) of all frames, NaN if unknown.
-        camera: of the images, whose distortion is removed.
-        hidden: (h, w) by index, true outside the scene: a hood, or moving things.
+    frames: gray images (h, w) by index, of all pairs.
+    pairs: indices of two frames, from `choose_pairs`.
+    T_world_camera: (N, 4, 4) of all frames, NaN if unknown.
+    camera: of the images, whose distortion is removed.
+    hidden: (h, w) by index, true outside the scene: a hood, or moving things.
     """
     direction = find_travel_direction(T_world_camera)
     if direction is None or len(pairs) < MIN_PAIRS:
@@ -128,8 +127,7 @@ def find_travel_direction(T_world_camera: Array) -> tuple[Array, float, float] |
 
     The angle in degrees is positive if the camera points above the travel. None without a common forward direction.
 
-    Args:
-        T_world_camera: (N, 4, 4), NaN if unknown.
+    T_world_camera: (N, 4, 4), NaN if unknown.
 
     Examples:
         >>> T = np.tile(np.eye(4), (5, 1, 1)); T[:, 2, 3] = range(5)
@@ -194,10 +192,9 @@ def sweep_road(
 ) -> tuple[Array, Array]:
     """Return the agreement (P, len(HEIGHTS)) of each pair of frames at each height, and the motion (P,) of each.
 
-    Args:
-        pairs: two images, and T_second_first (4, 4) between them.
-        K: (3, 3) of the images.
-        normal: (3,) of the road in the camera's axes, towards the camera.
+    pairs: two images, and T_second_first (4, 4) between them.
+    K: (3, 3) of the images.
+    normal: (3,) of the road in the camera's axes, towards the camera.
     """
     curves, lengths = list[Array](), list[float]()
     height, width = pairs[0][0].gray.shape

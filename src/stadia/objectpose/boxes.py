@@ -49,10 +49,9 @@ def half_angle_sin_cos(quaternion: Tensor, true: Tensor, symmetry: Symmetry | No
     With d = true^-1 q they are |(d_x, d_y, d_z)| and |d_w|. Rotations about y mix only (d_w, d_y): the least angle over
     all of them has sine |(d_x, d_z)| and cosine |(d_w, d_y)|. Over a finite set the least angle is enumerated.
 
-    Args:
-        quaternion: (..., 4) w, x, y, z of any length.
-        true: (..., 4), of length 1.
-        symmetry: of the objects, with the same leading axes.
+    quaternion: (..., 4) w, x, y, z of any length.
+    true: (..., 4), of length 1.
+    symmetry: of the objects, with the same leading axes.
 
     Both are exact near 0, and their gradients are finite everywhere.
     """

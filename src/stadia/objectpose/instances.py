@@ -141,11 +141,10 @@ def vote_center(
 
     Finds hidden centers, too (Xiang et al., "PoseCNN", RSS 2018; Peng et al., "PVNet", CVPR 2019). Differentiable.
 
-    Args:
-        pixels: (P, 2) x, y.
-        directions: (P, 2) towards the center, of any length; 0 is no direction.
-        segment: (P,) the object of each pixel, below `count`.
-        weights: (P,), 0 or more.
+    pixels: (P, 2) x, y.
+    directions: (P, 2) towards the center, of any length; 0 is no direction.
+    segment: (P,) the object of each pixel, below `count`.
+    weights: (P,), 0 or more.
     """
     pixels, directions = at_least_float32(pixels), F.normalize(at_least_float32(directions), dim=-1)
     middle = segment_means(pixels, segment, count)

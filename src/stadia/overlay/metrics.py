@@ -19,8 +19,7 @@ TOLERANCE = 0.008  # largest boundary distance over the image's diagonal, rounde
 def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
     """Return the counts of each image, (B,) float64.
 
-    Args:
-        logits: (B, 1, H, W), above 0 inside.  true: (B, 1, H, W) bool.
+    logits: (B, 1, H, W), above 0 inside.  true: (B, 1, H, W) bool.
 
     mask_pixels; mask_both, mask_predicted, mask_true: pixels inside both, the prediction, the truth; mask_absolute: sum
     of |p - t|; mask_surprise: of binary cross-entropy; boundary_predicted, boundary_true: boundary pixels;

@@ -93,11 +93,10 @@ def choose_camera(
 ) -> PhotoCamera:
     """Return the camera of a picture: as chosen, by its EXIF, by the network's training, or assumed.
 
-    Args:
-        chosen_deg: by the user, or None.
-        photo_deg: by the EXIF, or None.
-        focal: fx / width of the network's training; empty or 0 if unknown.
-        height: of the picture; only its ratio to the width counts.
+    chosen_deg: by the user, or None.
+    photo_deg: by the EXIF, or None.
+    focal: fx / width of the network's training; empty or 0 if unknown.
+    height: of the picture; only its ratio to the width counts.
 
     Raises ConfigError for an angle that no picture has.
 
@@ -349,11 +348,10 @@ def make_cloud(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Return points (N, 3), x right, y down, z forward, with colors (N, 3), by rows of the picture.
 
-    Args:
-        prediction: with depth.
-        max_points: an even share of more points is kept.
-        edge_ratio: largest relative jump to a neighboring pixel.
-        certain_share: share of the pixels to keep, lowest predicted uncertainty first.
+    prediction: with depth.
+    max_points: an even share of more points is kept.
+    edge_ratio: largest relative jump to a neighboring pixel.
+    certain_share: share of the pixels to keep, lowest predicted uncertainty first.
     """
     height, width = prediction.image.shape[:2]
     depth = prediction.depth(height, width)

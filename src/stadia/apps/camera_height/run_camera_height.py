@@ -117,12 +117,11 @@ def estimate_camera_height(
 ) -> EstimatedHeight:
     """Estimate the camera height from all objects of the frames.
 
-    Args:
-        frames: in time order; boxes are converted to the first frame's camera.
-        config: priors, horizon and limits.
-        horizons: (F, 3) in each frame's pixels, if known.
-        road: of the map next to the video, if there is one.
-        track: shows progress.
+    frames: in time order; boxes are converted to the first frame's camera.
+    config: priors, horizon and limits.
+    horizons: (F, 3) in each frame's pixels, if known.
+    road: of the map next to the video, if there is one.
+    track: shows progress.
 
     Raises DataError if no frame has an edge horizon, GeometryError as `survey_camera_height`.
     """

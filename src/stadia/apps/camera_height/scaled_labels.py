@@ -31,12 +31,11 @@ def write_scaled_labels(
 
     Metric poses are kept; other poses are left out, with a note.
 
-    Args:
-        recordings: of one camera each.
-        every: each n-th frame.
-        read: returns depth (H, W) in any unit, 0 = none.
-        factors: metres over unit by the names of recording and frame; a frame without one has no depth.
-        out: a new or empty folder.
+    recordings: of one camera each.
+    every: each n-th frame.
+    read: returns depth (H, W) in any unit, 0 = none.
+    factors: metres over unit by the names of recording and frame; a frame without one has no depth.
+    out: a new or empty folder.
 
     Raises DataError if the camera of a recording changes.
     """

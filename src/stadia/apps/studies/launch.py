@@ -123,9 +123,8 @@ def run_on_slurm(jobs: Sequence[Job], ended: JobEnded, *, folder: Path, options:
 
     Ctrl-C ends the wait, not the jobs. jobs.json keeps their numbers, so that a restarted study submits each job once.
 
-    Args:
-        folder: of scripts and logs, on a shared file system.
-        options: of submitit (slurm_partition, timeout_min, gpus_per_node, cpus_per_task, ...).
+    folder: of scripts and logs, on a shared file system.
+    options: of submitit (slurm_partition, timeout_min, gpus_per_node, cpus_per_task, ...).
     """
     try:
         import submitit

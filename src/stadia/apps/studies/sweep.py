@@ -110,12 +110,11 @@ class Sweep:
 
         A trial depends on the seed, its number and earlier trials only, so a stopped search ends as an undisturbed one.
 
-        Args:
-            trials: number of all trials, earlier calls included.
-            resolve: returns the configuration of `dotted.key=value` settings. ConfigMistakes fail the trial, whose
-                attribute "why" has the message.
-            on_trial_end: called with each ended trial.
-            on_wait: called with the reason before a wait for other processes.
+        trials: number of all trials, earlier calls included.
+        resolve: returns the configuration of `dotted.key=value` settings. ConfigMistakes fail the trial, whose
+            attribute "why" has the message.
+        on_trial_end: called with each ended trial.
+        on_wait: called with the reason before a wait for other processes.
 
         Raises ConfigMistakes if the first MAX_INVALID_TRIALS trials are invalid, ConfigError if finished trials lack
         the metric, RunError for a full disk.

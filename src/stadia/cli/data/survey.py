@@ -18,10 +18,7 @@ def survey(
     out: Annotated[Path | None, option("A new .csv with a row for each video.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, max=256, help="Videos at once; all cores by default.")] = None,
 ) -> None:
-    """Survey many videos: size, length, camera, faults.
-
-    Exits with 1 if a video cannot be used.
-    """
+    """Survey many videos: size, length, camera, faults. Exits with 1 if a video cannot be used."""
     import os
 
     from stadia.core.config import resolve_config

@@ -25,10 +25,7 @@ def diagnose(
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the finding to fix first.
-
-    Exits with 1 for a stop.
-    """
+    """Print the finding to fix first. Exits with 1 for a stop."""
     from stadia.diagnostics.catalog import find_root_cause
     from stadia.diagnostics.finding import read_valid_findings
     from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict

@@ -13,10 +13,7 @@ from stadia.core.registry import find_nearest_name
 def explain(
     code: Annotated[str | None, argument("Code of a finding, such as U01; a letter lists its family.")] = None,
 ) -> None:
-    """Explain a finding by its code.
-
-    Without a code, lists the families of findings.
-    """
+    """Explain a finding by its code. Without a code, lists the families of findings."""
     from stadia.diagnostics.catalog import CATALOG
     from stadia.files.input_files import parse_integer
     from stadia.process.terminal import Terminal

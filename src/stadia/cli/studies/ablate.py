@@ -45,10 +45,7 @@ def ablate(
     dry_run: Annotated[bool, flag("--dry-run", "Print the planned runs and stop.")] = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Test which changes help, over several seeds.
-
-    The same command resumes.
-    """
+    """Test which changes help, over several seeds. The same command resumes."""
     from stadia.apps.studies.ablation import Ablation
     from stadia.apps.studies.config import plan_runs, read_study
     from stadia.apps.studies.study_folder import StudyFolder

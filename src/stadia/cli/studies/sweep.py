@@ -30,10 +30,7 @@ def sweep(
         str | None, option("A database, postgresql://USER@HOST/NAME; a file in the folder by default.")
     ] = None,
 ) -> None:
-    """Search the best values of a recipe's keys.
-
-    The same command resumes.
-    """
+    """Search the best values of a recipe's keys. The same command resumes."""
     from stadia.apps.studies.config import read_json_mapping
     from stadia.apps.studies.study_metric import check_has_depth, choose_expected_metric, choose_metric
     from stadia.apps.studies.sweep import Sweep, confirm_command, rank_keys, read_space

@@ -32,10 +32,7 @@ def camera(
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Write the camera of a video or photo once, for every command.
-
-    By default from the file's metadata.
-    """
+    """Write the camera of a video or photo once, for every command. By default from the file's metadata."""
     from stadia.apps.camera_file import CameraRequest, write_camera_file
 
     request = CameraRequest(

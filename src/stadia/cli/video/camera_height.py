@@ -23,10 +23,7 @@ def camera_height(
     labels: Annotated[Path | None, option("A new folder for this depth in metres, to train on.")] = None,
     force: ForceOption = False,
 ) -> None:
-    """Measure the camera's height from cars and people.
-
-    By the horizon, or by a depth.
-    """
+    """Measure the camera's height from cars and people. By the horizon, or by a depth."""
     from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
 
     config = parse_camera_height_config(overrides or [])

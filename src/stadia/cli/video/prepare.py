@@ -24,10 +24,7 @@ def prepare(
     heights: Annotated[Path | None, option("A size prior of `stadia prior train`.")] = None,
     every: EveryOption = 1,
 ) -> None:
-    """Make masks of road and objects.
-
-    The same command resumes. Check the sheet before training.
-    """
+    """Make masks of road and objects. The same command resumes. Check the sheet before training."""
     from stadia.datasets.open_dataset import check_path_exists
     from stadia.files.paths import expand_home
     from stadia.predict.options import parse_source_options

@@ -197,9 +197,8 @@ def compute_gps_poses(times_s: Array, fixes: Array) -> Array | None:
     The path is the integral of speed along the course, because Doppler speeds are more exact than positions. The world
     is level. NaN without a fix nearby; None without any speed or course.
 
-    Args:
-        times_s: (N,) of the frames.
-        fixes: (M, 3) time in s, speed in m/s, course in degrees from north to east; negative if unknown.
+    times_s: (N,) of the frames.
+    fixes: (M, 3) time in s, speed in m/s, course in degrees from north to east; negative if unknown.
     """
     fixes = fixes[np.argsort(fixes[:, 0], kind="stable")]
     fixes = fixes[fixes[:, 1] >= 0]

@@ -257,9 +257,8 @@ def _search(source: Path) -> StaticContent:
 def find_bars(bright: NDArray[np.bool_], *, needs_both: bool = False) -> CropWindow | None:
     """Return the window without black bars at the edges of frames, or None without bars.
 
-    Args:
-        bright: (H, W), true on pixels that are brighter than black in some frames.
-        needs_both: whether a bar counts only with one about as wide at the other edge.
+    bright: (H, W), true on pixels that are brighter than black in some frames.
+    needs_both: whether a bar counts only with one about as wide at the other edge.
 
     Examples:
         >>> bright = np.ones((100, 100), bool)

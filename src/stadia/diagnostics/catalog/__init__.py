@@ -173,10 +173,9 @@ def make_finding(
 ) -> Finding:
     """Return a finding with the catalog's cause and fix.
 
-    Args:
-        case: name of a case of the entry, whose cause and fix are used.
-        values: values for the placeholders of the case, by name.
-        cause, fix: texts that replace the catalog's.
+    case: name of a case of the entry, whose cause and fix are used.
+    values: values for the placeholders of the case, by name.
+    cause, fix: texts that replace the catalog's.
 
     Examples:
         >>> from stadia.diagnostics.finding import Severity

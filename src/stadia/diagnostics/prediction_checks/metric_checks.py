@@ -54,12 +54,11 @@ def check_scale_verdict(
 ) -> list[Finding]:
     """Return M38 if the scale is doubtful or unusable.
 
-    Args:
-        verdict: "usable", "doubtful" or "unusable".
-        sources: what the scale was measured by.
-        deviation: relative standard deviation.
-        has_map: whether the input has a map, which the fix then does not propose.
-        is_photo: whether one image was measured, which cannot have a map.
+    verdict: "usable", "doubtful" or "unusable".
+    sources: what the scale was measured by.
+    deviation: relative standard deviation.
+    has_map: whether the input has a map, which the fix then does not propose.
+    is_photo: whether one image was measured, which cannot have a map.
     """
     severity = _SEVERITIES.get(verdict)
     if severity is None:

@@ -116,14 +116,13 @@ def judge_measurements(
 ) -> PredictionVerdict:
     """Return the verdict on predictions.
 
-    Args:
-        measured: predicted frames spread over the input (`measure_frames`); None to judge only the training.
-        focal: fx / width of the input's camera.
-        beliefs: focal lengths by the network, or by sources of scale.
-        of_scale: findings of the measured scale (`check_scale_verdict`).
-        camera_is_assumed: the input's camera is unknown, and `focal` is assumed.
-        is_of_training: frames of this input, its recording or its session trained the network.
-        has_trained_frames: frames of this input trained the network.
+    measured: predicted frames spread over the input (`measure_frames`); None to judge only the training.
+    focal: fx / width of the input's camera.
+    beliefs: focal lengths by the network, or by sources of scale.
+    of_scale: findings of the measured scale (`check_scale_verdict`).
+    camera_is_assumed: the input's camera is unknown, and `focal` is assumed.
+    is_of_training: frames of this input, its recording or its session trained the network.
+    has_trained_frames: frames of this input trained the network.
     """
     findings = [*_check_maps(measured, is_of_training=is_of_training)] if measured is not None else []
     findings += _check_training(training)

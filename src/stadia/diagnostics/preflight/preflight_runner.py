@@ -38,11 +38,10 @@ def check_data(
 ) -> list[Finding]:
     """Return the findings of every check of data, worst first; [] if all checks passed.
 
-    Args:
-        data: a video, a folder of images, or a data set.
-        fov_deg: horizontal field of view of your own images in degrees, if no file has their camera.
-        format: a name of `stadia.datasets.DATASETS`.
-        options: fields of `datasets.config.SourceOptions`.
+    data: a video, a folder of images, or a data set.
+    fov_deg: horizontal field of view of your own images in degrees, if no file has their camera.
+    format: a name of `stadia.datasets.DATASETS`.
+    options: fields of `datasets.config.SourceOptions`.
 
     Raises DataError for data that cannot be opened.
     """
@@ -63,13 +62,12 @@ def run_preflight(
 ) -> list[Finding]:
     """Run every check of data on the recordings that fit the time limit. Return sorted findings.
 
-    Args:
-        splits: frames by split name, the training split first.
-        checks: names of CHECKS and SPLIT_CHECKS; all by default.
-        seconds: no recording is started after this time, except the first one. N02 reports the skipped ones.
-        progress: called with each recording before it is checked.
-        one_camera: stereo recordings that train with one camera (`data.stereo=false`).
-        report_agreement: called with each baseline that agrees with poses or ground truth.
+    splits: frames by split name, the training split first.
+    checks: names of CHECKS and SPLIT_CHECKS; all by default.
+    seconds: no recording is started after this time, except the first one. N02 reports the skipped ones.
+    progress: called with each recording before it is checked.
+    one_camera: stereo recordings that train with one camera (`data.stereo=false`).
+    report_agreement: called with each baseline that agrees with poses or ground truth.
 
     Raises ConfigError for a check that does not exist. A recording that cannot be read becomes a finding.
     """

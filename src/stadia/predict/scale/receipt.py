@@ -220,10 +220,9 @@ def measure_frames(
 ) -> ScaleReceipt:
     """Measure the scale of depth on frames, for example of another program.
 
-    Args:
-        is_affine: whether the depth also has an unknown shift.
-        mapped: the map that the sources use, or None.
-        further: fits of sources that need no depth, or why they have none.
+    is_affine: whether the depth also has an unknown shift.
+    mapped: the map that the sources use, or None.
+    further: fits of sources that need no depth, or why they have none.
 
     Raises StadiaError if no source fits.
     """
