@@ -66,10 +66,10 @@ class Client:
         """Return a reply as JSON."""
         return json.loads(self._request("GET", path).read())
 
-    def fetch_parts(self, prediction: str) -> None:
-        """Fetch what a page shows of a prediction, and one of its files."""
-        for part in ("color.png", "cloud.bin?points=100000", "files/depth.npz"):
-            reply = self._request("GET", f"/api/predictions/{prediction}/{part}")
+    def fetch_parts(self, photo: str) -> None:
+        """Fetch what a page shows of a picture, and one of its files."""
+        for part in ("color.jpg", "cloud.bin?points=100000", "files/depth.npz"):
+            reply = self._request("GET", f"/api/photos/{photo}/{part}")
             assert len(reply.read()) > 1000, part
 
 
@@ -122,7 +122,7 @@ def run_clients(address: str, count: int, seconds: float, every: float, process:
                 if status == 200:
                     times[number].append(time.monotonic() - begun)
                     if every:
-                        client.fetch_parts(reply["prediction"])
+                        client.fetch_parts(reply["photo"])
                 else:
                     errors.append(str(reply)[:200])
                 time.sleep(max(begun + every - time.monotonic(), 0))

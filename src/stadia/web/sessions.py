@@ -9,8 +9,8 @@ from typing import Any
 
 from stadia.core.errors import ConfigError
 
-MAX_SESSIONS, MAX_PHOTOS, MAX_VIDEOS = 16, 6, 3
-"""Sessions, and pictures and videos of each: together at most a gigabyte. Empty ones go first, then the oldest."""
+MAX_SESSIONS, MAX_PHOTOS, MAX_VIDEOS = 16, 4, 3
+"""Sessions, and pictures and videos of each: at most half a gigabyte of memory. Empty ones go first, then the oldest."""
 
 
 @dataclass
