@@ -10,7 +10,7 @@ from typing import Any
 from stadia.core.errors import ConfigError
 
 MAX_SESSIONS, MAX_PHOTOS, MAX_VIDEOS = 16, 4, 3
-"""Sessions, and pictures and videos of each: at most half a gigabyte of memory. Empty ones go first, then the oldest."""
+"""Sessions, pictures and videos of each: at most half a gigabyte of memory. Empty ones go first, then the oldest."""
 
 
 @dataclass
