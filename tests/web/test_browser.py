@@ -44,7 +44,7 @@ def chromium() -> Iterator[Any]:
 def address() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(networks, "load_network", load_network)
-        with run_server(make_app(["metres", "up-to-scale", "affine-inverse", "/srv/someone/broken"])) as address:
+        with run_server(make_app(["metres", "up-to-scale", "affine-inverse", "/data/someone/broken"])) as address:
             yield address
 
 

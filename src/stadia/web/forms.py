@@ -46,7 +46,7 @@ def describe_error(error: StadiaError | str) -> str:
     """Return an error, or its line on a terminal, for a page: without commands and without folders of this machine.
 
     Examples:
-        >>> describe_error(StadiaError("/srv/a/run", found="no weights", expected="a run", fix="stadia train"))
+        >>> describe_error(StadiaError("/data/a/run", found="no weights", expected="a run", fix="stadia train"))
         'run: found no weights; expected a run.'
     """
     text, _, fix = str(error).partition(" Fix: ")

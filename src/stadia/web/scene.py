@@ -156,7 +156,7 @@ def show_page(page: str, host: str, port: int, started: Callable[[str], None]) -
     """Serve one page until it is interrupted. started: called with its address. Raises ConfigError for a used port."""
     data = page.encode()
 
-    class Handler(BaseHTTPRequestHandler):
+    class _Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             is_page = self.path == "/"
             self.send_response(200 if is_page else 404)
@@ -171,7 +171,7 @@ def show_page(page: str, host: str, port: int, started: Callable[[str], None]) -
             """Print nothing."""
 
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server = ThreadingHTTPServer((host, port), _Handler)
     except OSError as error:
         found = f"{host}:{port}, which cannot be opened ({error.strerror})"
         raise ConfigError("--port", found=found, expected="a free port", fix="pass another --port") from error
