@@ -52,7 +52,7 @@ class SceneCamera:
     T_world_camera: NDArray[np.float64]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the page of the page's script takes."""
+        """Return the camera's values for the page's script."""
         fov_deg = math.degrees(2 * math.atan(0.5 * self.width / self.K[0, 0]))
         return {"fov_deg": fov_deg, "aspect": self.width / self.height, "T": self.T_world_camera[:3].tolist()}
 
