@@ -58,12 +58,12 @@ def test_a_known_camera_gives_the_path_up_to_scale(stadia, room):
     assert (code, "found letter.txt in it" in err) == (2, True)
     (out / "letter.txt").unlink()
     write_record(out)
-    code, printed, err = stadia("map", room, "data.camera.focal_px=300")
+    code, printed, err = stadia("map", room, "data.camera.focal_px=300", "--views")
     assert code == 0, err
     assert find_map(room).camera.origin == "given"
     assert not list(out.parent.glob(".*"))
     assert "24 of 24 frames placed" in printed
-    assert "focal length 300.0 px, given" in printed
+    assert "focal length 300 px, given" in printed
     found = read_map(out)
     np.testing.assert_allclose(found.poses[0], np.eye(4), atol=1e-9)
     steps = np.diff(found.poses[:, :3, 3], axis=0)
@@ -76,9 +76,19 @@ def test_a_known_camera_gives_the_path_up_to_scale(stadia, room):
     rows = read_kitti_trajectory(out / "trajectory.txt")
     assert rows.frame_numbers.tolist() == list(range(24))
     pycolmap = pytest.importorskip("pycolmap")
-    model = pycolmap.Reconstruction(str(out / "colmap"))
-    assert model.num_points3D() == len(points["points"])
-    assert model.compute_mean_reprojection_error() < 1
+    for folder in (out / "colmap", out / "views" / "sparse" / "0"):
+        model = pycolmap.Reconstruction(str(folder))
+        assert model.num_points3D() == len(points["points"])
+        assert model.compute_mean_reprojection_error() < 1
+        assert (folder / "points3D.bin").is_file()
+    views = json.loads((out / "views" / "transforms.json").read_text())
+    assert (views["fl_x"], views["w"], len(views["frames"])) == (pytest.approx(300), 320, model.num_reg_images())
+    images = {f"images/{image.name}": image for image in model.images.values()}
+    for view in views["frames"]:
+        assert (out / "views" / view["file_path"]).is_file()
+        image = images[view["file_path"]]
+        T = np.linalg.inv(np.vstack([image.cam_from_world().matrix(), (0, 0, 0, 1)])) @ np.diag([1, -1, -1, 1])
+        np.testing.assert_allclose(view["transform_matrix"], T, atol=1e-6)
 
 
 @pytest.mark.slow

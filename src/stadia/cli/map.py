@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from stadia.cli.arguments import InputSettings, argument, option
+from stadia.cli.arguments import InputSettings, argument, flag, option
 from stadia.cli.output import print_lines, show_progress
 from stadia.core.errors import ConfigError
 
@@ -14,6 +14,7 @@ def map_source(
     source: Annotated[Path, argument("A video, or a folder of its frames.", metavar="INPUT")],
     overrides: InputSettings = None,
     out: Annotated[Path | None, option("The map's folder; by default drive.map for drive.mp4.")] = None,
+    views: Annotated[bool, flag("--views", "Also write undistorted key frames, for nerfstudio and gsplat.")] = False,
     masks: Annotated[Path | None, option("Masks of `stadia prepare`, to leave out cars and people.")] = None,
 ) -> None:
     """Recover camera, path and sparse points of a video. The same command resumes."""
@@ -32,6 +33,7 @@ def map_source(
                 camera=CameraConfig(**options.get("camera", {})),
                 out=out,
                 masks=masks,
+                has_views=views,
                 cache=CacheConfig(**options.get("cache", {})),
                 track=bars.track,
             )

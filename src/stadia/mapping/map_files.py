@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,11 +36,13 @@ from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 from stadia.mapping.build_map import VideoMap, stack_poses
 from stadia.mapping.frame_poses import FrameStatus, PlacedFrame
 from stadia.mapping.frame_stream import FrameStream
+from stadia.mapping.key_frames import import_pycolmap
 from stadia.mapping.lens_intervals import PARAMETERS
 from stadia.mapping.road_sweep import RoadPlane
 from stadia.mapping.sparse_map import Array, LensCamera, SparseMap
 
-COLMAP = "colmap"
+COLMAP, VIEWS = "colmap", "views"
+FOLDERS = (COLMAP, VIEWS, f"{VIEWS}/images", f"{VIEWS}/sparse", f"{VIEWS}/sparse/0")
 
 ROTATING_DEG = 0.5
 ROTATING_SHARE = 0.002
@@ -81,7 +83,7 @@ def check_map_folder(folder: Path, source: Path) -> None:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         is_own = name in digests and path.is_file() and digests[name] in ("", _digest(path))
-        if not is_own and not (name == COLMAP and path.is_dir()):
+        if not is_own and not (name in FOLDERS and path.is_dir()):
             found = found or f"{name}, which is not of this map, or was changed"
     if not found and record.get("fingerprint") != hash_source(source):
         found = f"the map of another video ({str(record.get('source'))[:40]})"
@@ -93,8 +95,8 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(read_bytes(path, expected="a file of a map", max_bytes=1 << 32)).hexdigest()
 
 
-def write_map(folder: Path, stream: FrameStream, found: VideoMap) -> MapPoses:
-    """Write all files of a map, and replace an earlier map. Returns the poses."""
+def write_map(folder: Path, stream: FrameStream, found: VideoMap, *, has_views: bool = False) -> MapPoses:
+    """Write all files of a map, and replace an earlier map. Returns the poses. has_views: whether to write VIEWS."""
     poses = collect_poses(found)
     camera = found.estimate.camera.resized(stream.height, stream.width)
     about = _describe_camera(stream, found, camera)
@@ -103,8 +105,10 @@ def write_map(folder: Path, stream: FrameStream, found: VideoMap) -> MapPoses:
         _write_points(new / POINTS, found.sparse, camera, poses.T_first)
         _write_trajectories(new, found, poses)
         (new / COLMAP).mkdir()
-        names = [path.name for path in stream.files] or [f"{frame.name}.png" for frame in found.placed]
-        _write_colmap(new / COLMAP, found.sparse, camera, poses.T_first, names)
+        names = dict(enumerate([path.name for path in stream.files] or [f"{frame.name}.png" for frame in found.placed]))
+        _write_colmap(new / COLMAP, found.sparse, camera, poses.T_first, names, _scale_to(camera, found.sparse))
+        if has_views:
+            _write_views(new / VIEWS, stream, found, about, poses.T_first)
         if found.static is not None:
             write_image(new / MASK, _make_mask(stream, found.static, about))
         written = sorted(path for path in new.rglob("*") if path.is_file())
@@ -235,13 +239,53 @@ def _write_trajectories(folder: Path, found: VideoMap, poses: MapPoses) -> None:
         write_tum_trajectory(folder / TRAJECTORY_TUM, Trajectory(T, np.array(known)))
 
 
-def _write_colmap(folder: Path, sparse: SparseMap, camera: LensCamera, T_first: Array, names: Sequence[str]) -> None:
+def _write_views(folder: Path, stream: FrameStream, found: VideoMap, about: MapCamera, T_first: Array) -> None:
+    """Write the key frames without bars and distortion, COLMAP's model of them, and nerfstudio's transforms.json."""
+    import cv2
+
+    sparse, lens = found.sparse, about.lens if about.filmed is None else None
+    undistortion = None if lens is None else make_undistortion(lens, MAP_CAMERA)
+    known = about.intrinsics if undistortion is None else undistortion.intrinsics
+    names = {}
+    for frame in stream.select(set(sparse.frames.tolist())):
+        names[frame.index] = f"{frame.name}.jpg"
+        image = frame.filmed if undistortion is None else undistortion(frame.filmed)
+        write_image(folder / "images" / names[frame.index], image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
+    fx, fy, x, y = (float(known.K[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    camera = LensCamera(math.sqrt(fx * fy), (x, y), (0.0, 0.0, 0.0, 0.0), known.height, known.width)
+    filmed = found.estimate.camera.resized(about.height, about.width)
+    seen = _scale_to(filmed, sparse)[:, None] - 0.5
+    xy = cv2.undistortPoints(seen, filmed.K, np.array(filmed.distortion), P=known.K)[:, 0] + 0.5
+    model = folder / "sparse" / "0"
+    model.mkdir(parents=True)
+    _write_colmap(model, sparse, camera, T_first, names, xy)
+    T = T_first @ np.linalg.inv(sparse.T_camera_world)
+    frames = [
+        {"file_path": f"images/{names[index]}", "transform_matrix": (pose @ np.diag([1.0, -1, -1, 1])).tolist()}
+        for index, pose in zip(sparse.frames.tolist(), T, strict=True)
+    ]
+    center = {"cx": x + 0.5, "cy": y + 0.5, "w": known.width, "h": known.height}
+    write_json(
+        folder / "transforms.json", {"camera_model": "PINHOLE", "fl_x": fx, "fl_y": fy, **center, "frames": frames}
+    )
+
+
+def _scale_to(camera: LensCamera, sparse: SparseMap) -> Array:
+    """Return the observed pixels (M, 2) in COLMAP's coordinates of the images of a camera."""
+    scale = camera.width / sparse.camera.width, camera.height / sparse.camera.height
+    return np.asarray((sparse.xy + 0.5) * scale)
+
+
+def _write_colmap(
+    folder: Path, sparse: SparseMap, camera: LensCamera, T_first: Array, names: Mapping[int, str], xy: Array
+) -> None:
     x, y = camera.center_px[0] + 0.5, camera.center_px[1] + 0.5
-    lens = " ".join(f"{value:.9g}" for value in (camera.focal_px, camera.focal_px, x, y, *camera.distortion))
-    write_lines(folder / "cameras.txt", [f"1 OPENCV {camera.width} {camera.height} {lens}"])
+    model = "OPENCV" if any(camera.distortion) else "PINHOLE"
+    distortion = camera.distortion if model == "OPENCV" else ()
+    lens = " ".join(f"{value:.9g}" for value in (camera.focal_px, camera.focal_px, x, y, *distortion))
+    write_lines(folder / "cameras.txt", [f"1 {model} {camera.width} {camera.height} {lens}"])
     T = sparse.T_camera_world @ np.linalg.inv(T_first)
     quaternions = quaternion_wxyz_from_matrix(torch.from_numpy(T[:, :3, :3].copy())).numpy()
-    xy = (sparse.xy + 0.5) * (camera.width / sparse.camera.width, camera.height / sparse.camera.height)
     order = np.argsort(sparse.observed[:, 0], kind="stable")
     place_in_frame = np.zeros(len(order), np.int64)
     by_frame: list[NDArray[np.intp]] = [order[sparse.observed[order, 0] == row] for row in range(len(sparse.frames))]
@@ -268,6 +312,7 @@ def _write_colmap(folder: Path, sparse: SparseMap, camera: LensCamera, T_first: 
             for row, (point, color, error, track) in enumerate(zip(points, sparse.colors, errors, tracks, strict=True))
         ),
     )
+    import_pycolmap().Reconstruction(folder).write_binary(folder)
 
 
 def _join(values: Array) -> str:

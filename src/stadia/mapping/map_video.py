@@ -88,6 +88,7 @@ def map_video(
     camera: CameraConfig | None = None,
     out: Path | str | None = None,
     masks: Path | str | None = None,
+    has_views: bool = False,
     cache: CacheConfig | None = None,
     track: TrackProgress = no_progress,
 ) -> MappedVideo:
@@ -97,6 +98,7 @@ def map_video(
     camera: of the frames; None takes the file next to them, or estimates it.
     out: the folder of the map; None puts it next to the video.
     masks: a folder of `stadia prepare`, to leave out what moves.
+    has_views: whether to write undistorted key frames with COLMAP's model and transforms.json.
     cache: where finished stages are kept.
 
     Raises DataError with the reason if a video has no map; nothing is written then.
@@ -122,7 +124,7 @@ def map_video(
     work = find_cache_folder(cache or CacheConfig()) / f"map-{digest}"
     with hold_folder(work):
         found = build_map(stream, given, work, track, threads=os.cpu_count() or 1)
-        poses = write_map(folder, stream, found)
+        poses = write_map(folder, stream, found, has_views=has_views)
     shutil.rmtree(work, ignore_errors=True)
     return MappedVideo(folder, stream, found, poses)
 
