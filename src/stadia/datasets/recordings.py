@@ -121,19 +121,20 @@ class ImageRemap(Protocol):
         """Return the parameters that determine the result."""
 
 
-class ImageCrop(Protocol):
-    """Cuts images (height, width) as they are read, like `static_parts.FrameCrop`."""
+@dataclass(frozen=True)
+class FrameCrop:
+    """The window of frames (height, width) that shows the picture, without black bars."""
 
-    @property
-    def height(self) -> int:
-        """Return the height of the whole images."""
-
-    @property
-    def width(self) -> int:
-        """Return the width of the whole images."""
+    window: CropWindow
+    height: int
+    width: int
 
     def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the part of the image that is kept."""
+        """Return the picture of a frame (H, W, ...)."""
+        return np.ascontiguousarray(self.window.cut(image))
+
+    def __str__(self) -> str:
+        return f"{self.window.width}x{self.window.height} of {self.width}x{self.height}"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -230,7 +231,7 @@ class ImageRecording(CalibratedRecording):
 
     images: Mapping[str, Sequence[Path]]
     undistortion: ImageRemap | None = None
-    crop: ImageCrop | None = None
+    crop: FrameCrop | None = None
     pairs_by_name: ClassVar[bool] = True
     size_origin: ClassVar[str] = "the camera of its recording"
 

@@ -17,8 +17,7 @@ from stadia.datasets.config import CameraConfig
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.datasets.lens_distortion import Undistortion
 from stadia.datasets.mask_files import OBJECT_CLASSES, MaskFiles, check_masks_of, select_classes
-from stadia.datasets.recordings import Intrinsics
-from stadia.datasets.video.static_parts import FrameCrop
+from stadia.datasets.recordings import FrameCrop, Intrinsics
 from stadia.datasets.video.video_camera import UserCamera, find_crop, find_static_mask, read_image_size
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, estimate_frame_count, stream_selected, stream_video
 from stadia.evaluation.background import run_ahead

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from stadia.core.recording import Recording
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.frame_store import find_cache_folder
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
+from stadia.datasets.recordings import FrameCrop
 from stadia.datasets.video.video_decoding import estimate_frame_count, hash_source, stream_segment, stream_selected
 from stadia.files.array_files import read_npz
 from stadia.files.atomic_files import atomic_write
@@ -146,22 +147,6 @@ VERSION = 1
 """Of the stored results; a new version discards earlier ones."""
 
 
-@dataclass(frozen=True)
-class FrameCrop:
-    """The window of frames (height, width) that shows the picture, without black bars."""
-
-    window: CropWindow
-    height: int
-    width: int
-
-    def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the picture of a frame (H, W, ...)."""
-        return np.ascontiguousarray(self.window.cut(image))
-
-    def __str__(self) -> str:
-        return f"{self.window.width}x{self.window.height} of {self.width}x{self.height}"
-
-
 @dataclass(frozen=True, eq=False)
 class StaticContent:
     """What never moves in a video: a crop without black bars, or None; a mask (h, w) of other static parts, or None."""
@@ -184,10 +169,9 @@ def _find_static_content(source: Path, content: str) -> StaticContent:
     with suppress(StadiaError, OSError, KeyError, ValueError):
         return _unpack(read_npz(stored))
     found = _search(source)
-    crop = found.crop
-    window = None if crop is None else crop.window
-    numbers = [] if crop is None or window is None else [window.top, window.left, window.height, window.width]
-    numbers += [] if crop is None else [crop.height, crop.width]
+    numbers: list[int] = []
+    if (crop := found.crop) is not None:
+        numbers = [*astuple(crop.window), crop.height, crop.width]
     mask = np.zeros((0, 0), bool) if found.mask is None else found.mask
     with suppress(StadiaError, OSError):  # a cache that cannot be written only costs time
         stored.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -25,10 +24,10 @@ from stadia.datasets.lens_distortion import (
     make_shape_error,
     make_undistortion,
 )
-from stadia.datasets.recordings import Intrinsics, check_center, check_K
+from stadia.datasets.recordings import FrameCrop, Intrinsics, check_center, check_K
 from stadia.datasets.text_files import FileEntry, read_rows
-from stadia.datasets.video.static_parts import FrameCrop, find_static_content
-from stadia.datasets.video.video_decoding import stream_segment, stream_video
+from stadia.datasets.video.static_parts import find_static_content, sample_frames
+from stadia.datasets.video.video_decoding import stream_video
 from stadia.datasets.video.video_map import find_map, find_mapped_camera, read_mapped_camera
 from stadia.files.input_files import read_lines
 from stadia.files.json_files import read_json
@@ -108,17 +107,8 @@ def warn_composite(source: Path) -> None:
 
 
 def _sample(source: Path) -> list[NDArray[np.uint8]]:
-    if source.is_dir():
-        images = list_images(source)
-        frames = [read_rgb(image) for image in images[:: max(len(images) // SAMPLES, 1)][:SAMPLES]]
-        frames = [frame for frame in frames if frame.shape == frames[0].shape]
-    elif source.suffix.lower() in IMAGE_SUFFIXES:
-        return []
-    else:
-        shares = np.arange(SAMPLES) / SAMPLES
-        frames = [frame.image for share in shares for frame in islice(stream_segment(source, float(share)), 1)]
-        if all(np.array_equal(frame, frames[0]) for frame in frames):  # one key frame
-            frames = [frame.image for frame in islice(stream_segment(source, 0.0), 0, 30, 6)]
+    is_photo = source.is_file() and source.suffix.lower() in IMAGE_SUFFIXES
+    frames = [] if is_photo else list(sample_frames(source, SAMPLES))
     scale = MAX_SIDE_PX / max((max(frame.shape) for frame in frames), default=1)
     if scale >= 1:
         return frames
