@@ -15,6 +15,7 @@ from stadia.mapping.map_evidence import (
     measure_epipolar,
     measure_standing,
     measure_turns,
+    measure_zoom,
     select_frames,
 )
 from stadia.mapping.map_parts import _split_wrong_joins
@@ -139,11 +140,13 @@ def test_a_camera_that_drives_forward_and_back_in_turns_is_refused():
 def test_matches_that_do_not_move_are_of_a_standing_camera():
     _, pairs = make_world()
     assert measure_standing(pairs, 320) < 0.1
+    assert measure_zoom(pairs) < 0.7
     still = [replace(pair, xy_second=pair.xy_first) for pair in pairs]
     assert measure_standing(still, 320) == 1
+    assert measure_zoom([replace(pair, xy_second=1.1 * pair.xy_first + 3) for pair in pairs]) == 1
 
 
-EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, has_camera=False)
+EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, 0.0, has_camera=False)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +159,7 @@ EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, has_cam
         ("placed", 0.05, "unusable"),
         ("speed_jump", 30.0, "doubtful"),
         ("planar", 0.99, "doubtful"),
+        ("zoomed", 0.95, "unusable"),
     ],
 )
 def test_each_sign_decides_alone(field, value, grade):

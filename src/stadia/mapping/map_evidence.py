@@ -34,7 +34,10 @@ MIN_MATCHES = 20
 MAX_TURNS = 80
 """Pairs of neighbors whose rotation is measured."""
 
-_PLANE_PX, _BEHIND_PX = 2.0, 1e6
+MIN_ZOOM, MAX_ZOOM_TURN = 0.02, 0.01
+"""Change of size, in logarithms, and turn in radians between two frames of a zoom."""
+
+_PLANE_PX, _ZOOM_PX, _BEHIND_PX = 2.0, 1.0, 1e6
 _SUB_PIXELS = 64  # steps of a pixel in which features are compared
 
 
@@ -248,14 +251,34 @@ def measure_standing(pairs: Sequence[FramePair], width: int) -> float:
 
 def measure_plane(pairs: Sequence[FramePair]) -> float:
     """Return the median share of matches of distant key frames that one plane, or a turn, explains; 0 without any."""
-    gap = np.median([pair.second - pair.first for pair in pairs]) if pairs else 0
-    wide = [pair for pair in pairs if pair.second - pair.first >= gap and len(pair.is_held) >= MIN_MATCHES]
     shares = [0.0]
-    for pair in wide[:: -(-len(wide) // MAX_TURNS) or 1]:
+    for pair in _select_wide(pairs):
         cv2.setRNGSeed(0)
         _, inliers = cv2.findHomography(pair.xy_first, pair.xy_second, cv2.RANSAC, _PLANE_PX)
         shares.append(0.0 if inliers is None else float(inliers.mean()))
     return float(np.median(shares[1:] or shares))
+
+
+def measure_zoom(pairs: Sequence[FramePair]) -> float:
+    """Return the median share of matches of distant key frames that a change of focal length alone explains.
+
+    It scales the image about a point without a turn. Parallax of a camera that moves forward does not fit.
+    """
+    shares = [0.0]
+    for pair in _select_wide(pairs):
+        cv2.setRNGSeed(0)
+        A, inliers = cv2.estimateAffinePartial2D(pair.xy_first, pair.xy_second, None, cv2.RANSAC, _ZOOM_PX)
+        scale, turn = (0.0, 0.0) if A is None else (float(np.hypot(A[0, 0], A[1, 0])), float(abs(A[1, 0])))
+        is_zoom = abs(np.log(max(scale, 1e-9))) > MIN_ZOOM and turn < MAX_ZOOM_TURN * scale
+        shares.append(float(inliers.mean()) if is_zoom else 0.0)
+    return float(np.median(shares[1:] or shares))
+
+
+def _select_wide(pairs: Sequence[FramePair]) -> list[FramePair]:
+    """Return at most MAX_TURNS pairs of distant key frames."""
+    gap = np.median([pair.second - pair.first for pair in pairs]) if pairs else 0
+    wide = [pair for pair in pairs if pair.second - pair.first >= gap and len(pair.is_held) >= MIN_MATCHES]
+    return wide[:: -(-len(wide) // MAX_TURNS) or 1]
 
 
 def count_reversing(centers: Array, min_share: float = 0.02) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from stadia.mapping.map_evidence import (
     measure_speed_jump,
     measure_standing,
     measure_turns,
+    measure_zoom,
 )
 from stadia.mapping.pair_matching import FramePair
 from stadia.mapping.road_sweep import find_travel_direction
@@ -44,6 +45,7 @@ class MapEvidence:
     speed_jump: largest factor between the speeds before and after a key frame.
     standing: share of matches of distant key frames that do not move.
     planar: share of them that one plane explains.
+    zoomed: share of them that a change of focal length alone explains.
     has_camera: whether the camera was given.
     """
 
@@ -57,6 +59,7 @@ class MapEvidence:
     speed_jump: float
     standing: float
     planar: float
+    zoomed: float
     has_camera: bool
 
 
@@ -84,10 +87,13 @@ MIN_HELD_OUT, MIN_HELD_OUT_AT_ALL = 0.8, 0.5
 MAX_CONTRADICTED = 0.4
 """Wrong joins of `walk` have .85 to 1; right maps of it and of other videos up to .2."""
 
-MAX_TURN_ERROR_DEG = 5.0
+MAX_TURN_ERROR_DEG = 3.0
+"""Right maps of `walk` have up to 1.5; a drive whose path points 39 degrees past its view has 3.7."""
+
 MAX_REVERSING = 0.1
 MAX_SPEED_JUMP = 12.0
 MAX_STANDING = 0.5
+MAX_ZOOMED = 0.9
 MAX_PLANAR = 0.95
 """If one plane explains the images, it does not determine an unknown camera."""
 
@@ -108,6 +114,7 @@ def judge_map(evidence: MapEvidence) -> MapVerdict:
             MapReason("held_out_within", found.held_out_within, MIN_HELD_OUT_AT_ALL, unusable),
         ),
         (found.turn_deg > MAX_TURN_ERROR_DEG, MapReason("turn_deg", found.turn_deg, MAX_TURN_ERROR_DEG, unusable)),
+        (found.zoomed > MAX_ZOOMED, MapReason("zoomed", found.zoomed, MAX_ZOOMED, unusable)),
         (found.reversing > MAX_REVERSING, MapReason("reversing", found.reversing, MAX_REVERSING, unusable)),
         (found.placed < MIN_PLACED_AT_ALL, MapReason("placed", found.placed, MIN_PLACED_AT_ALL, unusable)),
         (
@@ -150,6 +157,7 @@ def measure_evidence(
         speed_jump=measure_speed_jump(sparse),
         standing=measure_standing(pairs, sparse.camera.width),
         planar=measure_plane(pairs),
+        zoomed=measure_zoom(pairs),
         has_camera=has_camera,
     )
 
@@ -164,6 +172,7 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
         "reversing": "{value:.0%} of the steps of a camera that drives forward go back",
         "placed": "{value:.0%} of the frames have a pose",
         "speed_jump": "the speed changes at once by a factor of {value:.1f}",
+        "zoomed": "the camera zooms: a change of focal length explains {value:.0%} of the matches",
         "planar": "one plane explains {value:.0%} of the matches, so it does not show the camera",
     }
     reasons = [
