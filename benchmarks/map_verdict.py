@@ -1,6 +1,6 @@
 """Judge 40 right and 40 wrong maps of scenes with known poses, and print the confusion.
 
-    python benchmarks/map_verdict.py [--seed 0]
+    python benchmarks/map_verdict.py [--seed 0] [--only zoom]
 
 A map is drawn from the matches of a scene: poses are given, points are triangulated, and observations that miss them
 are dropped, as structure from motion does. Right maps have the true poses. Wrong ones have poses, matches or a camera
@@ -282,10 +282,13 @@ def list_wrong(seed: int) -> Iterator[tuple[str, Scene, Callable[[], MapVerdict]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", help="kinds of maps")
     options = parser.parse_args()
     grades = {side: Counter[str]() for side in ("right", "wrong")}
     for side, listed in (("right", list_right), ("wrong", list_wrong)):
         for name, scene, run in listed(options.seed):
+            if options.only and name not in options.only:
+                continue
             verdict = run()
             grades[side][verdict.grade] += 1
             reasons = {reason.field: round(reason.value, 3) for reason in verdict.reasons}

@@ -37,7 +37,7 @@ MAX_TURNS = 80
 MIN_ZOOM, MAX_ZOOM_TURN = 0.02, 0.01
 """Change of size, in logarithms, and turn in radians between two frames of a zoom."""
 
-_PLANE_PX, _ZOOM_PX, _BEHIND_PX = 2.0, 1.0, 1e6
+_PLANE_PX, _BEHIND_PX = 2.0, 1e6
 _SUB_PIXELS = 64  # steps of a pixel in which features are compared
 
 
@@ -267,7 +267,7 @@ def measure_zoom(pairs: Sequence[FramePair]) -> float:
     shares = [0.0]
     for pair in _select_wide(pairs):
         cv2.setRNGSeed(0)
-        A, inliers = cv2.estimateAffinePartial2D(pair.xy_first, pair.xy_second, None, cv2.RANSAC, _ZOOM_PX)
+        A, inliers = cv2.estimateAffinePartial2D(pair.xy_first, pair.xy_second, None, cv2.RANSAC, _PLANE_PX)
         scale, turn = (0.0, 0.0) if A is None else (float(np.hypot(A[0, 0], A[1, 0])), float(abs(A[1, 0])))
         is_zoom = abs(np.log(max(scale, 1e-9))) > MIN_ZOOM and turn < MAX_ZOOM_TURN * scale
         shares.append(float(inliers.mean()) if is_zoom else 0.0)
