@@ -158,6 +158,7 @@ def show_page(page: str, host: str, port: int, started: Callable[[str], None]) -
 
     class _Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            """Send the page at /, and nothing at other paths."""
             is_page = self.path == "/"
             self.send_response(200 if is_page else 404)
             for name, value in HEADERS.items():
