@@ -279,7 +279,7 @@ def test_a_network_that_cannot_be_loaded_keeps_the_picture(open_tab: Callable[..
     tab.choose(encode(make_picture()))
     tab.page.wait_for_selector("#error", state="visible")
     error = tab.text("#error")
-    assert "/srv" not in error
+    assert "/data" not in error
     assert "--" not in error
     tab.page.select_option("#network", "0")
     tab.wait_for_result()
