@@ -136,7 +136,7 @@ class Recording(ABC):
         return index + offset if 0 <= index + offset < len(self) else None
 
     def map_road(self) -> NDArray[np.float64] | None:
-        """Return the road (4,) of a map in the axes of each camera: normal and height, in the unit of the poses."""
+        """Return a map's road plane in the axes of each camera (4,): normal and height, in the unit of the poses."""
         return None
 
     def timestamp_s(self, index: int) -> float | None:

@@ -57,7 +57,7 @@ def open_matcher() -> LearnedMatcher | None:
 
 
 def list_broken_pairs(keys: Sequence[int], parts: Sequence[SparseMap]) -> list[tuple[int, int]]:
-    """Return near pairs of key frames across each place where a part ends, or a frame has no pose."""
+    """Return pairs of neighboring key frames on both sides of each gap: the end of a part, or frames without a pose."""
     owners = np.full(len(keys), -1)
     for number, part in enumerate(parts):
         owners[np.isin(keys, part.frames)] = number

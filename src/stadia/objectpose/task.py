@@ -258,7 +258,7 @@ def _(result: WrittenObjects) -> Iterator[str]:
 
 @torch.inference_mode()
 def find_objects_in_frame(recipe: ObjectPoseRecipe, frame: Frame) -> ObjectPredictions:
-    """Find objects in one image of any size, in metres by its K."""
+    """Find objects in an image of any size; its K gives their positions in metres."""
     data = recipe.config.data
     padding = pad_to_aspect(frame, data.height, data.width, data.pixel_ratio or 1.0)
     image, K = padding.image, padding.K

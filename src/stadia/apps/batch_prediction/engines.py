@@ -168,7 +168,9 @@ class SlurmEngine:
             import submitit
         except ImportError as error:
             fix = "pip install 'stadia[slurm]'"
-            raise RunError("--engine slurm", found="no submitit", expected="the extra 'slurm'", fix=fix) from error
+            raise RunError(
+                "--engine slurm", found="no submitit", expected="an installed submitit (extra 'slurm')", fix=fix
+            ) from error
         options = dict(self.options)
         cluster = options.pop("cluster", "slurm")
         if cluster == "slurm" and submitit.SlurmExecutor.affinity() < 0:

@@ -37,7 +37,7 @@ class RoadObject:
     """An object in an image.
 
     box_px: left, top, right, bottom.  hidden, cut: as in `geometry.ground.camera_height`.
-    number: in the masks; 0 for labels without masks.
+    number: the value of this object in the masks; 0 for labels without masks.
     """
 
     class_name: str

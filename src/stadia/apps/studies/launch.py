@@ -130,7 +130,9 @@ def run_on_slurm(jobs: Sequence[Job], ended: JobEnded, *, folder: Path, options:
         import submitit
     except ImportError as error:
         fix = "pip install 'stadia[slurm]'"
-        raise RunError("--slurm", found="no submitit", expected="the extra 'slurm'", fix=fix) from error
+        raise RunError(
+            "--slurm", found="no submitit", expected="an installed submitit (extra 'slurm')", fix=fix
+        ) from error
     numbers = folder / "jobs.json"
     known = read_json_mapping(numbers, "numbers of jobs by run") if numbers.exists() else {}
     if submitit.SlurmExecutor.affinity() < 0:

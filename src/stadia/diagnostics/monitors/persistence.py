@@ -150,7 +150,7 @@ def limit(
     note: str = "",
     improves: Callable[[float, float], bool] = lambda value, before: False,
 ) -> Rule:
-    """Return the rule that a value is at least or at most a limit, in the unit of the message. NaN is not bad."""
+    """Return the rule that a value is at least or at most a limit, in the unit that its message shows. NaN passes."""
     unit = ".0%" if "%}" in message else "g"
     expected = f"at least {at_least:{unit}}" if at_most == math.inf else f"at most {at_most:{unit}}"
     return Rule(code, name, lambda v: v < at_least or v > at_most, message, expected + note, improves)

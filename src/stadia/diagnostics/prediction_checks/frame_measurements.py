@@ -54,7 +54,7 @@ class SampledFrame:
     """A predicted frame.
 
     image: (H, W, 3) uint8 RGB, at most MATCH_WIDTH pixels wide.  K: (3, 3).
-    inverse_depth: (h, w) float32 of the same view, positive unless it is affine.
+    inverse_depth: (h, w) float32 of the same view, positive unless it is known only up to scale and shift.
     following: the next frame (H, W, 3) of the same camera, if the camera moved.  following_K: (3, 3).
     points: static points of a map.
     """

@@ -333,7 +333,7 @@ class DepthModelConfig(StrictModel):
     def _is_frozen_in_bf16(self) -> Self:
         if self.backbone_precision == "bf16" and self.trained == "all":
             raise ValueError(
-                "backbone_precision=bf16 is of a frozen backbone: set trained=decoder, head or adapters, or "
+                "backbone_precision=bf16 needs a frozen backbone: set trained=decoder, head or adapters. Or use "
                 "training.precision=bf16"
             )
         return self

@@ -179,7 +179,7 @@ def _parse_distance(text: str, value: str) -> KnownDistance:
 
 def _parse_folder(text: str, value: str) -> ReferenceMaps:
     if not value:
-        raise ConfigError(f"--scale-from {text}", found="no folder", expected="reference=DEPTHS", fix="name the folder")
+        raise ConfigError(f"--scale-from {text}", found="no folder", expected="reference=FOLDER", fix="name a folder")
     return ReferenceMaps(value, find_depth_files(expand_home(Path(value))))
 
 

@@ -253,7 +253,7 @@ class TrainingOverlap:
         words, total = self.words, sum(map(len, indices.values()))
         notes = []
         if self.reason and not self.is_known:
-            notes.append(f"not known how many of the {total} {words.frames} trained this network: {self.reason}")
+            notes.append(f"unknown how many of the {total} {words.frames} trained this network: {self.reason}")
         elif self.reason:
             notes.append(f"{words.frames} that trained are counted in a part of the training: {self.reason}")
         if count := self.count(indices):
