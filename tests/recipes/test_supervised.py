@@ -17,15 +17,17 @@ from torch import Tensor
 
 from stadia import launch, recipes
 from stadia.core.config import resolve_config
-from stadia.core.errors import DataError, GeometryError
+from stadia.core.errors import CheckpointError, DataError, GeometryError
 from stadia.core.types import DepthScale
 from stadia.files.run_facts import read_run_facts
 from stadia.geometry.camera import intrinsics
 from stadia.models.depth.depth_network import build_depth_network
 from stadia.models.depth.dpt import Dpt
+from stadia.recipes.base.build_recipe import check_init_weights, init_recipe
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.supervised.config import SupervisedConfig
 from stadia.recipes.supervised.recipe import SupervisedRecipe
+from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 SMALL = ("model.network=dpt", "model.network.size=tiny", "data.augmentation.mirror=0.5", "optimizer.lr=1e-3")
 PINNED_LOSSES = [6.89356, 6.72101, 5.45903]  # of the three steps of `small_dpt`, seed 0
@@ -197,3 +199,20 @@ def test_a_batch_without_any_label_trains_nothing(small_dpt: SupervisedConfig) -
     assert report.total.item() == 0
     assert not any(weight.grad.any() for weight in recipe.parameters() if weight.grad is not None)
     assert recipe.images(unlabeled, report).keys() == recipe.images(batch, report).keys()
+
+
+@pytest.mark.parametrize("name", ["memory_compressed", "performer", "token_merging"])
+def test_a_training_starts_from_another_attention(small_dpt: SupervisedConfig, tmp_path: Path, name: str) -> None:
+    """The projections are kept, and the new core works: notebook 001 exchanges attention after a training."""
+    path = tmp_path / "start.safetensors"
+    before = SupervisedRecipe(small_dpt)
+    values = {"recipe": "supervised", "config": small_dpt.model_dump(mode="json"), "kind": "weights", "metrics": {}}
+    write_checkpoint(path, CheckpointHeader(step=3, epoch=0, **values), {"state_dict": before.state_dict()})
+    config = changed(small_dpt, f"model.network.attention.name={name}").model_copy(update={"start_from": str(path)})
+    check_init_weights(SupervisedRecipe, config)
+    after = init_recipe(SupervisedRecipe, config, resumed=False).state_dict()
+    kept = {key for key, value in before.state_dict().items() if key in after and torch.equal(after[key], value)}
+    assert {key for key in after if ".core." not in key} <= kept
+    other = changed(config, "model.network.size=small")
+    with refuses(CheckpointError, where="start.safetensors"):
+        check_init_weights(SupervisedRecipe, other)

@@ -73,8 +73,19 @@ def _check_start_fits(recipe_class: type[AnyRecipe], config: RecipeConfig, check
     parameters = dict(recipe.named_parameters())
     adapters = fine_tuning.list_adapter_names(parameters)
     plain = fine_tuning.name_for_adapters(read_plain_weights(checkpoint), parameters)
-    saved = {name: tensor for name, tensor in plain.items() if name in parameters}
-    check_weights(checkpoint, saved, recipe, without={*recipe.state_dict().keys() - parameters.keys(), *adapters})
+    exchanged = list_exchanged(plain, recipe.state_dict())
+    saved = {name: tensor for name, tensor in plain.items() if name in parameters and name not in exchanged}
+    buffers = recipe.state_dict().keys() - parameters.keys()
+    check_weights(checkpoint, saved, recipe, without={*buffers, *adapters, *exchanged})
+
+
+def list_exchanged(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> set[str]:
+    """Return the names of attention cores that differ between two networks, in names or shapes.
+
+    A training may start from another attention: its projections are kept, and the core's own weights are new.
+    """
+    cores = {name for name in {*weights, *own} if ".core." in name}
+    return {name for name in cores if name not in weights or name not in own or weights[name].shape != own[name].shape}
 
 
 def read_plain_weights(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
@@ -122,8 +133,10 @@ def init_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, *, resumed:
     names = (recipe.recipe, *recipe.compatible_recipes)
     adapters = fine_tuning.list_adapter_names(recipe.state_dict())
     plain = fine_tuning.name_for_adapters(read_plain_weights(checkpoint), recipe.state_dict())
-    without = (*recipe.data_buffers, *adapters)
-    load_weights(checkpoint, recipe, recipe=names, without=without, weights=plain)
+    exchanged = list_exchanged(plain, recipe.state_dict())
+    without = (*recipe.data_buffers, *adapters, *exchanged)
+    kept = {name: tensor for name, tensor in plain.items() if name not in exchanged}
+    load_weights(checkpoint, recipe, recipe=names, without=without, weights=kept)
     recipe.started_from = f"{checkpoint.path}, step {checkpoint.header.step}"
     facts = find_run_facts(checkpoint.run_folder)
     recipe.start_steps = checkpoint.header.step + (facts.start_steps if facts else 0)
