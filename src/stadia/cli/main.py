@@ -53,6 +53,7 @@ from stadia.cli.train import TrainCommand, train
 from stadia.cli.video.camera import camera
 from stadia.cli.video.camera_height import camera_height
 from stadia.cli.video.init import init
+from stadia.cli.video.live import live
 from stadia.cli.video.prepare import prepare
 from stadia.cli.video.prior import app as prior
 from stadia.cli.video.scale import scale
@@ -73,7 +74,7 @@ app = typer.Typer(
 )
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Use a network": (predict, adapt, odometry, scale, export, import_network, activations),
+    "Use a network": (predict, live, adapt, odometry, scale, export, import_network, activations),
     "Your video": (camera, map_source, prepare, camera_height, init),
     "Train": (train, demo, parts),
     "Check and score": (check, evaluate, report, diagnose, explain, compare, journal, doctor),

@@ -1,0 +1,79 @@
+"""`stadia live`: depth and path of a camera or a stream while it plays."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stadia.cli.arguments import BackendOption, InputSettings, PrecisionOption, SizeOption, argument, flag, option
+from stadia.cli.output import echo, print_lines
+
+if TYPE_CHECKING:
+    from stadia.predict.live.live import LiveStatus
+
+LINE_S, LOG_S = 0.5, 5.0
+"""Pauses between status lines: on a terminal, and in a log."""
+
+
+def live(
+    source: Annotated[
+        str, argument("0 or /dev/video0, rtsp://..., http://..., a video at its own pace, or a bag.", metavar="SOURCE")
+    ],
+    overrides: InputSettings = None,
+    network: Annotated[str, typer.Option("--network", help="A run, a checkpoint, or a published network.")] = "base",
+    size: SizeOption = None,
+    backend: BackendOption = None,
+    precision: PrecisionOption = "float32",
+    path: Annotated[bool, flag("--path/--no-path", "Follow the camera (default: yes).")] = True,
+    record: Annotated[Path | None, option("Write depth, camera, path and verdict: a new .mcap, .db3 or .bag.")] = None,
+    seconds: Annotated[float | None, option("Stop after this time.", min=0.1)] = None,
+) -> None:
+    """Predict depth and path of a live source at the rate of this machine.
+
+    Each image is the newest one: older ones are dropped, never queued. A source that ends is opened again. Ctrl-C ends.
+    """
+    from stadia.datasets.config import CameraConfig
+    from stadia.evaluation.backends import check_backend
+    from stadia.predict.live.live import LivePrediction
+    from stadia.predict.network import open_network
+    from stadia.predict.options import PredictOptions, parse_source_options, split_settings
+
+    given, settings = split_settings(overrides)
+    options = PredictOptions(size=size, backend=backend, precision=precision)
+    check_backend(options.backend_choice)
+    camera = CameraConfig(**parse_source_options(given).get("camera", {}))
+    opened = open_network(network, settings).loaded
+    prediction = LivePrediction(opened, source, camera, options, record, with_path=path)
+    is_terminal = sys.stderr.isatty()
+    shown_s, problem, status = 0.0, "", None
+    try:
+        for result in prediction.run(seconds):
+            status, now = result.status, time.monotonic()
+            if status.problem != problem:
+                problem = status.problem
+                text = f"{source}: {problem}" if problem else f"{source}: images come again"
+                echo(f"{chr(10) * is_terminal}note: {text}", err=True)
+            if now - shown_s >= (LINE_S if is_terminal else LOG_S):
+                shown_s = now
+                if is_terminal:
+                    sys.stderr.write(f"\r{describe_status(status)}\x1b[K")
+                    sys.stderr.flush()
+                else:
+                    echo(describe_status(status), err=True)
+    except KeyboardInterrupt:
+        pass
+    if status is not None:
+        print_lines([describe_status(status)])
+    if record is not None:
+        echo(f"recorded: {record}")
+
+
+def describe_status(status: LiveStatus) -> str:
+    """Return the line about a live prediction."""
+    parts = [f"depth {status.depth_hz:.1f}/s", f"path {status.path_hz:.1f}/s", f"latency {status.latency_ms:.0f} ms"]
+    parts += [f"dropped {status.dropped:.0%}", f"length {status.length:.1f}", status.verdict]
+    return ", ".join([*parts, *([status.problem] if status.problem else [])])

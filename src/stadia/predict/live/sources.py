@@ -1,0 +1,279 @@
+"""Read the newest frame of a camera, a network stream, a video at its own pace, or a bag; reconnect if it ends."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import ConfigError, DataError, StadiaError, summarize_exception
+from stadia.datasets.config import SourceOptions
+from stadia.datasets.formats.ros_bags import BagTopic, RosBag
+from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, stream_video
+
+FROZEN_S, SILENT_S = 3.0, 2.0
+"""A source is frozen if its image stays equal, and silent if no image comes, for so long."""
+
+BLACK_LEVEL, BLACK_SPREAD = 16.0, 4.0
+"""Largest mean and standard deviation of the gray levels of a black image."""
+
+FIRST_WAIT_S, MAX_WAIT_S = 0.25, 5.0
+"""Pauses between attempts to connect: the first, and the longest after doubling."""
+
+TIMEOUT_S = 5.0
+"""Without an answer or an image for so long, a stream is opened again."""
+
+CHECK_SIZE = (32, 24)
+"""Images are compared and judged at this width and height."""
+
+
+@dataclass(frozen=True, eq=False)
+class LiveFrame:
+    """An image with the moment of its arrival.
+
+    image: (H, W, 3) uint8 RGB.
+    arrived_s: of `time.monotonic`.
+    time_s: of the source's own clock, seconds.
+    number: of the image in the stream, with those that were dropped.
+    """
+
+    image: NDArray[np.uint8]
+    arrived_s: float
+    time_s: float
+    number: int
+
+
+Images = Iterator[tuple[float, NDArray[np.uint8]]]
+"""Times in seconds and images (H, W, 3) uint8 RGB of one connection."""
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """A kind of source.
+
+    recognizes: whether a text names one.
+    open: returns the images; their end or an error closes the connection.
+    reconnects: whether it is opened again.
+    is_paced: whether images come faster than their times, and wait for them.
+    """
+
+    recognizes: Callable[[str], bool]
+    open: Callable[[str], Images]
+    reconnects: bool = True
+    is_paced: bool = False
+
+
+def _open_stream(address: str, format: str | None = None, **options: str) -> Images:
+    import av
+
+    seconds = str(round(TIMEOUT_S * 1e6))
+    with av.open(
+        address,
+        format=format,
+        options={"timeout": seconds, "fflags": "nobuffer", **options},
+        timeout=(TIMEOUT_S, TIMEOUT_S),
+    ) as container:
+        stream: Any = container.streams.video[0]
+        stream.thread_type = "SLICE"  # threads of frames would delay each image
+        for frame in container.decode(stream):
+            time_s = time.monotonic() if frame.pts is None else float(frame.pts * frame.time_base)
+            yield time_s, frame.to_ndarray(format="rgb24")
+
+
+def _open_camera(address: str) -> Images:
+    number = re.fullmatch(r"(?:/dev/video)?(\d+)", address)
+    return _open_stream(f"/dev/video{number[1]}" if number else address, "v4l2")
+
+
+def _open_http(address: str) -> Images:
+    """Open a stream of JPEG parts, or any other that FFmpeg recognizes."""
+    from urllib.request import urlopen
+
+    with urlopen(address, timeout=TIMEOUT_S) as answer:  # the address begins with http
+        if "multipart" not in answer.headers.get("Content-Type", ""):
+            yield from _open_stream(address)
+            return
+        yield from _read_parts(answer)
+
+
+MAX_PART_BYTES = 64 << 20
+
+
+def _read_parts(answer: Any) -> Images:
+    """Yield the JPEG images of a multipart answer; each starts with FF D8 and ends with FF D9."""
+    data = bytearray()
+    while chunk := answer.read1(1 << 16):
+        data += chunk
+        while (start := data.find(b"\xff\xd8")) >= 0 and (end := data.find(b"\xff\xd9", start)) >= 0:
+            image = cv2.imdecode(np.frombuffer(data[start : end + 2], np.uint8), cv2.IMREAD_COLOR)
+            del data[: end + 2]
+            if image is not None:
+                yield time.monotonic(), np.ascontiguousarray(image[..., ::-1], np.uint8)
+        if len(data) > MAX_PART_BYTES:
+            raise DataError("stream", found=f"{len(data)} bytes without a JPEG", expected="JPEG images")
+
+
+def _open_video(address: str) -> Images:
+    return ((frame.time_s, frame.image) for frame in stream_video(Path(address)))
+
+
+def _open_bag(address: str) -> Images:
+    topic = next(iter(RosBag().find_recordings(Path(address))))
+    frames = BagTopic(f"rosbag/{topic}", Path(address), topic).stream(SourceOptions())
+    return ((frame.time_s, frame.image) for frame in frames)
+
+
+def _is_bag(address: str) -> bool:
+    return Path(address).exists() and RosBag().recognizes(Path(address))
+
+
+SOURCES: dict[str, SourceKind] = {
+    "camera": SourceKind(lambda text: bool(re.fullmatch(r"\d{1,2}|/dev/video\d+", text)), _open_camera),
+    "RTSP stream": SourceKind(
+        lambda text: text.startswith(("rtsp://", "rtsps://")), lambda text: _open_stream(text, rtsp_transport="tcp")
+    ),
+    "HTTP stream": SourceKind(lambda text: text.startswith(("http://", "https://")), _open_http),
+    "network stream": SourceKind(lambda text: re.match(r"(?:udp|rtp|tcp|rtmp|srt)://", text) is not None, _open_stream),
+    "video": SourceKind(
+        lambda text: Path(text).suffix.lower() in VIDEO_SUFFIXES, _open_video, reconnects=False, is_paced=True
+    ),
+    "bag": SourceKind(_is_bag, _open_bag, reconnects=False, is_paced=True),
+}
+"""By the name that users read. The first that recognizes a text opens it."""
+
+
+def find_source(text: str) -> tuple[str, SourceKind]:
+    """Return the kind of a source. Raises ConfigError for anything else, DataError for a missing file.
+
+    Examples:
+        >>> find_source("rtsp://camera/1")[0], find_source("0")[0], find_source("drive.mp4")[0]
+        ('RTSP stream', 'camera', 'video')
+    """
+    found = next(((name, kind) for name, kind in SOURCES.items() if kind.recognizes(text)), None)
+    if found is None:
+        fix = "for example 0, rtsp://HOST/PATH, http://HOST/PATH, drive.mp4 or drive.mcap"
+        raise ConfigError("SOURCE", found=text, expected=", ".join(SOURCES), fix=fix)
+    return found
+
+
+@dataclass
+class SourceState:
+    """What is known about a source.
+
+    problem: why no useful image comes, else "": "no connection (...)", "no image", "frozen" or "black".
+    arrived, taken: number of images that came, and that were used; the others were dropped.
+    connections: how often it was opened with success.
+    """
+
+    problem: str = ""
+    arrived: int = 0
+    taken: int = 0
+    connections: int = 0
+    has_ended: bool = False
+
+    @property
+    def dropped(self) -> float:
+        """Return the share of the images that were not used."""
+        return 1 - self.taken / self.arrived if self.arrived else 0.0
+
+
+class _Watch:
+    """Judges images: equal ones for long are frozen, dark and even ones black."""
+
+    def __init__(self) -> None:
+        self._before: NDArray[np.uint8] | None = None
+        self._changed_s = time.monotonic()
+
+    def judge(self, image: NDArray[np.uint8]) -> str:
+        small = cv2.resize(image, CHECK_SIZE, interpolation=cv2.INTER_AREA)
+        now = time.monotonic()
+        if self._before is None or not np.array_equal(small, self._before):
+            self._before, self._changed_s = np.asarray(small, np.uint8), now
+        if small.mean() < BLACK_LEVEL and small.std() < BLACK_SPREAD:
+            return "black"
+        return "frozen" if now - self._changed_s > FROZEN_S else ""
+
+
+@dataclass(eq=False)
+class LiveSource:
+    """Holds the newest image of a source, in a thread; older ones are dropped, never queued.
+
+    Use it in a `with` block. Reading the address again after its end or an error is part of it.
+    """
+
+    address: str
+    state: SourceState = field(default_factory=SourceState)
+
+    def __post_init__(self) -> None:
+        self.name, self.kind = find_source(self.address)
+        self._newest: LiveFrame | None = None
+        self._ready = threading.Condition()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="live source", daemon=True)
+        self._last_s = time.monotonic()
+
+    def __enter__(self) -> LiveSource:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        with self._ready:
+            self._ready.notify_all()
+        self._thread.join(timeout=2.0)  # a blocked read ends by its own timeout
+
+    def take(self, wait_s: float = 0.5) -> LiveFrame | None:
+        """Return the newest image that was not taken yet; None if none comes in time."""
+        with self._ready:
+            self._ready.wait_for(lambda: self._newest is not None or self.state.has_ended, wait_s)
+            frame, self._newest = self._newest, None
+        if frame is not None:
+            self.state.taken += 1
+        elif not self.state.has_ended and not self.state.problem and time.monotonic() - self._last_s > SILENT_S:
+            self.state.problem = "no image"
+        return frame
+
+    def _run(self) -> None:
+        pause_s = FIRST_WAIT_S
+        while not self._stop.is_set():
+            before = self.state.arrived
+            try:
+                self._read()
+                reason = "the stream ended"
+            except (StadiaError, OSError, ValueError) as error:  # PyAV's errors are OSError or ValueError
+                reason = summarize_exception(error)
+            if not self.kind.reconnects:
+                self.state.problem = "" if self.state.arrived else f"no image ({reason})"
+                break
+            self.state.problem = f"no connection ({reason})"
+            pause_s = FIRST_WAIT_S if self.state.arrived > before else min(2 * pause_s, MAX_WAIT_S)
+            self._stop.wait(pause_s)
+        with self._ready:
+            self.state.has_ended = True
+            self._ready.notify_all()
+
+    def _read(self) -> None:
+        watch, start, first = _Watch(), time.monotonic(), None
+        for time_s, image in self.kind.open(self.address):
+            if first is None:
+                first, start = time_s, time.monotonic()
+                self.state.connections += 1
+            if self.kind.is_paced and (ahead_s := time_s - first - (time.monotonic() - start)) > 0:
+                self._stop.wait(ahead_s)
+            if self._stop.is_set():
+                return
+            problem = watch.judge(image)
+            self._last_s = time.monotonic()
+            with self._ready:
+                self.state.arrived += 1
+                self.state.problem = problem
+                self._newest = LiveFrame(image, self._last_s, time_s, self.state.arrived - 1)
+                self._ready.notify_all()

@@ -1,0 +1,114 @@
+"""Follow a camera frame to frame: points that flow from a key frame, and their predicted depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+CORNERS, MIN_CORNERS = 300, 40
+"""Points that are followed from a key frame, and the fewest that give a pose."""
+
+MIN_SHARE, MAX_FLOW_SHARE = 0.5, 0.08
+"""A frame becomes a key frame if fewer points are left, or if they moved by this share of the width."""
+
+MAX_ERROR_PX, RANSAC_STEPS = 1.5, 60
+STILL_PX = 0.3
+"""Median flow of a camera that stands."""
+
+FLOW = {"winSize": (15, 15), "maxLevel": 3, "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 15, 0.03)}
+
+
+@dataclass(eq=False)
+class _KeyFrame:
+    """points: (N, 3) in its axes. at: (N, 2) where the points are now. T_world_camera: of the key frame."""
+
+    points: Array
+    start: NDArray[np.float32]
+    at: NDArray[np.float32]
+    count: int
+    T_world_camera: Array
+
+
+class FrameTracker:
+    """Estimates T_world_camera of each frame, in the unit of the depth; the world is the first camera.
+
+    `lost`: frames without a pose so far, after which the path continues from the last pose.
+    """
+
+    def __init__(self) -> None:
+        self.T_world_camera: Array = np.eye(4)
+        self.length = 0.0
+        self.lost = 0
+        self._key: _KeyFrame | None = None
+        self._gray: NDArray[np.uint8] | None = None
+        self._guess: tuple[Array, Array] | None = None
+
+    def add(self, image: NDArray[np.uint8], depth: NDArray[np.float32], K: Array) -> Array | None:
+        """Return the pose (4, 4) of an image (h, w, 3) with depth (h, w) and K; None if it is lost."""
+        gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+        if self._key is None or self._gray is None or self._gray.shape != gray.shape:
+            self._start(gray, depth, K)
+            return self.T_world_camera
+        key, before = self._key, self._gray
+        at, found, _ = cv2.calcOpticalFlowPyrLK(before, gray, key.at[:, None], None, **FLOW)  # type: ignore[call-overload]
+        kept = found[:, 0] > 0
+        key.points, key.start, key.at = key.points[kept], key.start[kept], at[kept, 0]
+        self._gray = gray
+        flow_px = float(np.median(np.linalg.norm(key.at - key.start, axis=1))) if len(key.at) else 0.0
+        pose = None if len(key.at) < MIN_CORNERS else self._solve(key, K)
+        if pose is None:
+            self.lost += 1
+            self._start(gray, depth, K)
+            return None
+        moved = key.T_world_camera @ pose
+        if flow_px > STILL_PX:
+            self.length += float(np.linalg.norm(moved[:3, 3] - self.T_world_camera[:3, 3]))
+            self.T_world_camera = moved
+        if len(key.at) < MIN_SHARE * key.count or flow_px > MAX_FLOW_SHARE * gray.shape[1]:
+            self._start(gray, depth, K)
+        return self.T_world_camera
+
+    def _solve(self, key: _KeyFrame, K: Array) -> Array | None:
+        """Return T_key_now by perspective from points, from the pose before."""
+        rotation, shift = self._guess if self._guess is not None else (np.zeros((3, 1)), np.zeros((3, 1)))
+        is_found, rotation, shift, inliers = cv2.solvePnPRansac(
+            key.points,
+            key.at.astype(np.float64),
+            K,
+            None,
+            rvec=rotation.copy(),
+            tvec=shift.copy(),
+            useExtrinsicGuess=True,
+            iterationsCount=RANSAC_STEPS,
+            reprojectionError=MAX_ERROR_PX,
+            flags=cv2.SOLVEPNP_ITERATIVE,
+        )
+        if not is_found or inliers is None or len(inliers) < MIN_CORNERS // 2:
+            return None
+        rows = inliers[:, 0]
+        rotation, shift = cv2.solvePnPRefineLM(
+            key.points[rows], key.at[rows].astype(np.float64), K, None, rotation, shift
+        )
+        self._guess = rotation, shift
+        T_now_key = np.eye(4)
+        T_now_key[:3, :3], T_now_key[:3, 3] = cv2.Rodrigues(rotation)[0], shift[:, 0]
+        return np.asarray(np.linalg.inv(T_now_key), np.float64)
+
+    def _start(self, gray: NDArray[np.uint8], depth: NDArray[np.float32], K: Array) -> None:
+        self._gray, self._guess, self._key = gray, None, None
+        corners = cv2.goodFeaturesToTrack(gray, CORNERS, 0.01, max(gray.shape[1] // 50, 4))
+        if corners is None:
+            return
+        at = corners[:, 0]
+        x, y = np.rint(at).astype(int).T
+        z = depth[y, x].astype(np.float64)
+        known = z > 0
+        rays = np.column_stack((at[known], np.ones(known.sum()))) @ np.linalg.inv(K).T
+        start = at[known].astype(np.float32)
+        if len(start) >= MIN_CORNERS:
+            self._key = _KeyFrame(rays * z[known, None], start, start.copy(), len(start), self.T_world_camera.copy())
