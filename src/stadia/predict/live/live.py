@@ -181,6 +181,7 @@ class LivePrediction:
                         gate = PredictionGate(predictor.depth_scale, training, camera_is_assumed=is_assumed)
                         verdict = _RunningVerdict(gate)
                         end_s = None if seconds is None else clock() + seconds
+                        source.begins.set()
                         if (newest := source.take(0.0)) is not None:  # the network took a while to open
                             taken = newest
                     assert predictor is not None

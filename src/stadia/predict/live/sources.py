@@ -206,7 +206,7 @@ class _Watch:
 class LiveSource:
     """Holds the newest image of a source, in a thread; older ones are dropped, never queued.
 
-    Use it in a `with` block. Reading the address again after its end or an error is part of it.
+    Use it in a `with` block. A video or a bag waits after its first image until `begins` is set.
     """
 
     address: str
@@ -216,7 +216,7 @@ class LiveSource:
         self.name, self.kind = find_source(self.address)
         self._newest: LiveFrame | None = None
         self._ready = threading.Condition()
-        self._stop = threading.Event()
+        self._stop, self.begins = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="live source", daemon=True)
         self._last_s = time.monotonic()
 
@@ -226,6 +226,7 @@ class LiveSource:
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
+        self.begins.set()
         with self._ready:
             self._ready.notify_all()
         self._thread.join(timeout=2.0)  # a blocked read ends by its own timeout
@@ -266,6 +267,9 @@ class LiveSource:
             if first is None:
                 first, start = time_s, time.monotonic()
                 self.state.connections += 1
+            if self.kind.is_paced and self.state.arrived == 1 and not self.begins.is_set():
+                self.begins.wait()  # a video plays when its network is open
+                start = time.monotonic() - (time_s - first)
             if self.kind.is_paced and (ahead_s := time_s - first - (time.monotonic() - start)) > 0:
                 self._stop.wait(ahead_s)
             if self._stop.is_set():
