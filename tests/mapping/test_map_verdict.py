@@ -194,3 +194,10 @@ def test_a_split_map_keeps_points_that_a_part_sees_twice():
     assert (len(first.frames), len(second.frames)) == (5, COUNT - 5)
     assert first.track_lengths().min() >= 2
     assert np.abs(second.residuals_px()).max() < 0.01
+
+
+def test_a_given_camera_that_rises_over_flat_ground_is_doubtful_and_unchecked_maps_too() -> None:
+    zooming = replace(EVIDENCE, zoomed=0.99)
+    assert judge_map(zooming).grade == MapGrade.UNUSABLE
+    assert judge_map(replace(zooming, has_camera=True)).grade == MapGrade.DOUBTFUL
+    assert judge_map(replace(EVIDENCE, held_out_px=float("nan"))).grade == MapGrade.DOUBTFUL

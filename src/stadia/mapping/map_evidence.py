@@ -173,18 +173,25 @@ def group_frames(agreement: MatchAgreement, max_share: float) -> list[NDArray[np
     fits, misses = (counts + counts.T for counts in (agreement.fits, agreement.misses))
     members = [[row] for row in range(len(fits))]
     allowed = max_share + agreement.usual()
-    while True:
-        is_joined = (fits >= MIN_CROSSING) & (misses <= allowed * (fits + misses))
-        np.fill_diagonal(is_joined, val=False)
-        if not is_joined.any():
-            return sorted((np.sort(rows) for rows in members if rows), key=len, reverse=True)
-        first, second = np.unravel_index(np.where(is_joined, fits, -1.0).argmax(), fits.shape)
+
+    def list_joined(rows: int | np.integer | slice) -> NDArray[np.float64]:
+        is_joined = (fits[rows] >= MIN_CROSSING) & (misses[rows] <= allowed * (fits[rows] + misses[rows]))
+        return np.where(is_joined, fits[rows], -1.0)
+
+    joined = list_joined(slice(None))
+    np.fill_diagonal(joined, -1.0)
+    while joined.size and joined.max() >= 0:
+        first, second = np.unravel_index(joined.argmax(), fits.shape)
         for counts in (fits, misses):
             counts[first] += counts[second]
             counts[:, first] += counts[:, second]
             counts[second] = counts[:, second] = 0
+        joined[second] = joined[:, second] = -1.0
+        joined[first] = joined[:, first] = list_joined(first)  # only these change
+        joined[first, first] = -1.0
         members[first] += members[second]
         members[second] = []
+    return sorted((np.sort(rows) for rows in members if rows), key=len, reverse=True)
 
 
 def find_contradiction(agreement: MatchAgreement, max_share: float) -> tuple[float, int]:

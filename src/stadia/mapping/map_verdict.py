@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -103,6 +104,7 @@ def judge_map(evidence: MapEvidence) -> MapVerdict:
     found = evidence
     unusable, doubtful = MapGrade.UNUSABLE, MapGrade.DOUBTFUL
     planar = 0.0 if found.has_camera else found.planar
+    zoomed = doubtful if found.has_camera else unusable  # a camera that rises over flat ground zooms in appearance
     checks = (
         (found.standing > MAX_STANDING, MapReason("standing", found.standing, MAX_STANDING, unusable)),
         (
@@ -114,7 +116,8 @@ def judge_map(evidence: MapEvidence) -> MapVerdict:
             MapReason("held_out_within", found.held_out_within, MIN_HELD_OUT_AT_ALL, unusable),
         ),
         (found.turn_deg > MAX_TURN_ERROR_DEG, MapReason("turn_deg", found.turn_deg, MAX_TURN_ERROR_DEG, unusable)),
-        (found.zoomed > MAX_ZOOMED, MapReason("zoomed", found.zoomed, MAX_ZOOMED, unusable)),
+        (found.zoomed > MAX_ZOOMED, MapReason("zoomed", found.zoomed, MAX_ZOOMED, zoomed)),
+        (math.isnan(found.held_out_px), MapReason("held_out_px", 0.0, 0.0, doubtful)),
         (found.reversing > MAX_REVERSING, MapReason("reversing", found.reversing, MAX_REVERSING, unusable)),
         (found.placed < MIN_PLACED_AT_ALL, MapReason("placed", found.placed, MIN_PLACED_AT_ALL, unusable)),
         (
@@ -171,6 +174,7 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
         "turn_deg": "the path turns otherwise than the images, by {value:.1f} degrees from frame to frame",
         "reversing": "{value:.0%} of the steps of a camera that drives forward go back",
         "placed": "{value:.0%} of the frames have a pose",
+        "held_out_px": "too few matches to hold some out, so nothing checks it",
         "speed_jump": "the speed changes at once by a factor of {value:.1f}",
         "zoomed": "the camera zooms: a change of focal length explains {value:.0%} of the matches",
         "planar": "one plane explains {value:.0%} of the matches, so it does not show the camera",

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 BASE_ERROR = "Typical error for photos like this: 13 to 36 %, or 11 to 16 % with a known length (--scale-from)."
 """This is the error of the package's network on the real samples of docs/reference/base-network.md."""
 
+NINETY_PERCENT = 1.645
+"""90 % of a normal distribution is within this many deviations."""
+
 MAX_PRECISION_COST = 0.02
 """A larger median relative difference from float32 prints a note."""
 
@@ -251,11 +254,14 @@ def _describe_middle(result: WrittenPrediction) -> Iterator[str]:
     log_uncertainty = predictions.log_uncertainty(name)
     if log_uncertainty is None or predictions.depth_scale is not DepthScale.METRES:
         return
-    is_scaled = result.session.receipt is not None
+    receipt = result.session.receipt
+    is_scaled = receipt is not None and receipt.verdict != Verdict.UNUSABLE
     spread = base_network.INTERVAL_WITH_A_LENGTH if is_scaled else base_network.INTERVAL_IN_METRES
+    of_scale = math.exp(NINETY_PERCENT * receipt.deviation) if is_scaled and receipt is not None else 1.0
     depth_m = predictions.read(name)
     middle = depth_m.shape[0] // 2, depth_m.shape[1] // 2
     near, far = base_network.find_depth_interval(depth_m[middle], log_uncertainty[middle], spread)
+    near, far = near / of_scale, far * of_scale
     yield f"At the middle: {depth_m[middle]:.3g} m. The true distance is most likely {near:.3g} to {far:.3g} m (90 %)."
 
 

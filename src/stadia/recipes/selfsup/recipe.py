@@ -363,7 +363,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
             pair = "the baseline of the stereo pair" if len(sets) == 1 else several
             return replace(facts, scale_from=pair, own=own)
         if self._has_metric_map:
-            return replace(facts, scale_from="the unit of the video's map (data.map_unit_m)", own=own)
+            return replace(facts, scale_from="data.map_unit_m, given or by the depth of the start", own=own)
         if len(mono) < len(sets):
             own["without_scale"] = mono
         return replace(facts, own=own)
