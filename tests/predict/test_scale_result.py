@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
@@ -15,13 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.io.trajectory_formats import read_trajectory
 from stadia.geometry.scale_fit import ScaleFit
-from stadia.predict.scale.foreign_results import FORMATS, open_result, write_scaled
+from stadia.predict.scale.foreign_results import FORMATS, open_result, read_depth, write_scaled
 from stadia.predict.scale.positions import EARTH_RADIUS_M, fit_positions, read_positions, to_local_metres
-from stadia.predict.scale.scale_result import scale_result
+from stadia.predict.scale.scale_result import _match, scale_result
 
 FACTOR = 4.25
 Stadia = Callable[..., tuple[int, str, str]]
@@ -43,7 +45,7 @@ def write_rows(path: Path, T: NDArray[np.float64], format: str) -> Path:
         "kitti": T[:, :3].reshape(-1, 12),
         "numbered": np.column_stack((np.arange(len(T)), T[:, :3].reshape(-1, 12))),
         "tum": np.column_stack((times, t, q)),
-        "euroc": np.column_stack((times * 1e9, t, q[:, [3, 0, 1, 2]], np.zeros((len(T), 9)))),
+        "euroc": np.column_stack((times * 1e9, t, q[:, [3, 0, 1, 2]], np.ones((len(T), 9)))),
     }[format]
     header = "timestamp,p_x,p_y,p_z,q_w,q_x,q_y,q_z" + ",v" * 9 if format == "euroc" else ""
     np.savetxt(path, rows, fmt="%.12g", delimiter="," if format == "euroc" else " ", header=header)
@@ -83,6 +85,7 @@ def test_a_trajectory_is_scaled_in_its_own_rows(format: str, tmp_path: Path) -> 
     assert len(after.notes) == len(before.notes)
     for one, two in zip(path.read_text().splitlines(), (tmp_path / "out.txt").read_text().splitlines(), strict=True):
         assert one == two or len(one.split()) == len(two.split())
+    assert format != "euroc" or two.split(",")[8:] == [f"{FACTOR:g}"] * 3 + ["1"] * 6
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -304,9 +307,10 @@ def test_a_wrong_copy_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     recognizes, read, write = FORMATS["trajectory"]
     monkeypatch.setitem(
         FORMATS, "trajectory", (recognizes, read, lambda result, out, factor: write(result, out, 2 * factor))
-    )  # type: ignore[arg-type]
+    )
     with refuses(StadiaError, where=tmp_path / "out.txt"):
         write_scaled(open_result(path), tmp_path / "out.txt", FACTOR)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_local_metres_are_east_north_up() -> None:
@@ -316,3 +320,59 @@ def test_local_metres_are_east_north_up() -> None:
     assert moved[2, 0] == pytest.approx(73.1, abs=0.3)
     assert moved[2, 2] == pytest.approx(3, abs=1e-3)
     assert isinstance(fit_positions(moved, 2 * moved), ScaleFit)
+
+
+def test_key_frames_belong_to_images_by_time(tmp_path: Path) -> None:
+    result = replace(open_result(write_rows(tmp_path / "a", make_poses(10), "tum")), times_s=np.arange(10.0))
+    recording = MagicMock(timestamp_s=lambda index: 0.1 * index, file=lambda index: Path(f"{index:06d}.png"))
+    recording.__len__.return_value = 100
+    assert _match(result, recording, tmp_path).index_of == {row: 10 * row for row in range(10)}
+
+
+def test_only_depth_in_an_npz_is_scaled(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", depth=np.ones((4, 5)), disparity=np.ones((4, 5)), K=np.eye(3), t=np.ones(3))
+    np.savez(tmp_path / "b.npz", inverse_depth=np.full((2, 4, 5), 0.5))
+    for name in "ab":
+        write_scaled(open_result(tmp_path / f"{name}.npz"), tmp_path / f"{name}.metres.npz", FACTOR)
+    copy = np.load(tmp_path / "a.metres.npz")
+    assert {key: float(copy[key].max()) for key in copy} == {"depth": FACTOR, "disparity": 1 / FACTOR, "K": 1, "t": 1}
+    assert read_depth(open_result(tmp_path / "b.metres.npz").depths["000001"])[0, 0] == 2 * FACTOR
+
+
+def test_track_points_count_before_waypoints(tmp_path: Path) -> None:
+    text = make_gpx(np.array([[0, 0.001 * row, 0] for row in range(4)]))
+    (tmp_path / "a.gpx").write_text(text.replace("<trk>", '<wpt lat="9" lon="9"/><trk>'))
+    assert len(read_positions(tmp_path / "a.gpx").metres) == 4
+
+
+def test_a_refused_copy_leaves_nothing(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), np.full((4, 5), 60000, np.uint16))
+    with refuses(DataError, where="0.png", expected="65535"):
+        write_scaled(open_result(tmp_path), tmp_path / "out", 1.1)
+    assert [path.name for path in tmp_path.iterdir()] == ["0.png"]
+
+
+def test_a_cloud_stays_in_its_folder_and_replaces_none(tmp_path: Path) -> None:
+    folder, head = tmp_path / "scene", make_ply_header("ascii", "float x", "float y", "float z", "int id", count=2)
+    folder.mkdir()
+    for name, where in (("../a.ply", "../a.ply"), ("a.ply", folder / "m.points.ply")):
+        for path in (folder / name, folder / "m.points.ply"):
+            path.write_text(head + "1 2 3 1234567891\n4 5 6 7\n")
+        frames = [{"file_path": "0.png", "transform_matrix": np.eye(4).tolist()}]
+        (folder / "t.json").write_text(json.dumps({"ply_file_path": name, "frames": frames}))
+        with refuses(StadiaError, where=where):
+            write_scaled(open_result(folder / "t.json"), folder / "m.json", FACTOR)
+        assert not (folder / "m.json").exists()
+    write_scaled(open_result(folder / "a.ply"), folder / "b.ply", 2)
+    assert "2 4 6 1234567891\n" in (folder / "b.ply").read_text()
+    (folder / "a.ply").write_text(head + "1 2 3 4\n")
+    with refuses(DataError, where=folder / "a.ply", expected="2 vertices"):
+        open_result(folder / "a.ply")
+
+
+def test_a_place_and_the_current_folder_are_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(GeometryError):
+        fit_positions(make_poses()[:, :3, 3], np.full((12, 3), 0.1))
+    write_model(tmp_path / "sparse", make_poses())
+    monkeypatch.chdir(tmp_path / "sparse")
+    assert scale_result(Path(), ["baseline=2"]).copy == tmp_path / "sparse.metres"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.evaluation.io.depth_files import (
+    DEPTH_KEYS,
+    GREATEST_INTEGER,
+    PNG_PER_METRE,
     DepthFile,
     find_depth_files,
     read_depth_map,
@@ -22,12 +26,12 @@ from stadia.evaluation.io.depth_files import (
 )
 from stadia.evaluation.io.pose_files import OPENGL_AXES
 from stadia.evaluation.io.trajectory_formats import read_trajectory
-from stadia.files.array_files import read_npz
-from stadia.files.atomic_files import open_atomic, write_json, write_lines
+from stadia.files.array_files import MAX_STACK_BYTES, list_npz_arrays, read_npz
+from stadia.files.atomic_files import make_temporary_folder, open_atomic, write_json, write_lines
 from stadia.files.image_io import write_image
 from stadia.files.input_files import read_bytes, read_text
 from stadia.files.json_files import read_json
-from stadia.files.paths import natural_sort_key
+from stadia.files.paths import check_writable, natural_sort_key, safe_join
 from stadia.mapping.key_frames import import_pycolmap
 
 Array = NDArray[np.float64]
@@ -46,6 +50,7 @@ class ForeignResult:
 
     kind: name in FORMATS. names: of the images, without suffix, or the frames' numbers. T_world_camera: (N, 4, 4).
     depths: by name. points: (P, 3) in the world. observed: the rows of points that each image shows, by name.
+    has_names: False if the names only count the rows.
     """
 
     path: Path
@@ -56,6 +61,7 @@ class ForeignResult:
     depths: Mapping[str, DepthFile] = field(default_factory=dict)
     points: Array = field(default_factory=lambda: np.empty((0, 3)))
     observed: Mapping[str, NDArray[np.intp]] = field(default_factory=dict)
+    has_names: bool = True
 
     @property
     def has_depth(self) -> bool:
@@ -64,7 +70,7 @@ class ForeignResult:
 
     def measure_size(self) -> Array:
         """Return lengths (M,) that grow with the scale, to compare a copy with the original."""
-        depths = [float(np.median(read_depth_map(file))) for file in islice(self.depths.values(), 5)]
+        depths = [float(np.median(read_depth(file))) for file in islice(self.depths.values(), 5)]
         return np.concatenate([np.abs(self.T_world_camera[:, :3, 3]).ravel(), np.abs(self.points).ravel(), depths])
 
 
@@ -79,19 +85,31 @@ def open_result(path: Path) -> ForeignResult:
 
 
 def write_scaled(result: ForeignResult, out: Path, factor: float) -> None:
-    """Write a copy in metres, and compare it with the original. Raises StadiaError if the copy differs."""
-    FORMATS[result.kind][2](result, out, factor)
-    before, after = result.measure_size(), open_result(out).measure_size()
-    most = (COPY_TOLERANCE_OF_DEPTH if result.depths else COPY_TOLERANCE) * max(float(after.max(initial=0)), 1e-9)
-    if len(before) != len(after) or np.abs(after - factor * before).max(initial=0) > most:
-        fix = "report it with the first lines of the file"
-        raise StadiaError(out, found="a copy of another shape", expected=f"{factor:.6g} times {result.path}", fix=fix)
+    """Write a copy in metres if it agrees with the original. Raises StadiaError if it differs, or exists."""
+    _, read, write = FORMATS[result.kind]
+    check_writable(out.parent)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = make_temporary_folder(out.parent, out.name)
+    try:
+        write(result, folder / out.name, factor)
+        before, after = result.measure_size(), read(folder / out.name, result.kind).measure_size()
+        most = (COPY_TOLERANCE_OF_DEPTH if result.depths else COPY_TOLERANCE) * max(float(after.max(initial=0)), 1e-9)
+        if len(before) != len(after) or np.abs(after - factor * before).max(initial=0) > most:
+            expected, fix = f"{factor:.6g} times {result.path}", "report it with the first lines of the file"
+            raise StadiaError(out, found="a copy of another shape", expected=expected, fix=fix)
+        made = {path: out.with_name(path.name) for path in folder.iterdir()}
+        if taken := next((target for target in made.values() if target.exists()), None):
+            raise StadiaError(taken, found="a file or folder", expected="a new name", fix="choose another --out")
+        for path, target in made.items():
+            path.rename(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 # -- trajectories
 
-_TRANSLATIONS = {8: (1, 2, 3), 12: (3, 7, 11), 13: (4, 8, 12), 16: (3, 7, 11), 17: (1, 2, 3), 11: (1, 2, 3)}
-"""Columns of the translation by the number of columns; longer rows are EuRoC's."""
+_TRANSLATIONS = {8: (1, 2, 3), 12: (3, 7, 11), 13: (4, 8, 12), 16: (3, 7, 11)}
+"""Columns of the translation by the number of columns; other rows are EuRoC's, with a velocity in columns 8 to 10."""
 
 _SEPARATORS = re.compile(r"([,;\s]+)")
 
@@ -99,7 +117,7 @@ _SEPARATORS = re.compile(r"([,;\s]+)")
 def _read_trajectory(path: Path, kind: str) -> ForeignResult:
     read = read_trajectory(path)
     names = tuple(f"{number:06d}" for number in read.frame_numbers.tolist())
-    return ForeignResult(path, kind, names, read.T_world_camera, read.times_s)
+    return ForeignResult(path, kind, names, read.T_world_camera, read.times_s, has_names=read.frames is not None)
 
 
 def _write_trajectory(result: ForeignResult, out: Path, factor: float) -> None:
@@ -112,7 +130,7 @@ def _scale_row(line: str, factor: float) -> str:
     numbers = [part for part in parts[::2] if part]
     if line.lstrip().startswith("#") or not numbers or not re.fullmatch(r"[-+.\deE]+", numbers[-1]):
         return line
-    columns = _TRANSLATIONS.get(len(numbers), (1, 2, 3))
+    columns = _TRANSLATIONS.get(len(numbers), (1, 2, 3, 8, 9, 10)[: 6 if len(numbers) > 10 else 3])
     if len(numbers) == 17 and [float(word) for word in numbers[13:]] == [0, 0, 0, 1]:
         columns = (4, 8, 12)
     for column in columns:
@@ -145,7 +163,7 @@ def _write_colmap(result: ForeignResult, out: Path, factor: float) -> None:
     pycolmap = import_pycolmap()
     model: Any = pycolmap.Reconstruction(str(result.path))
     model.transform(pycolmap.Sim3d(factor, pycolmap.Rotation3d(), np.zeros(3)))
-    out.mkdir(parents=True)
+    out.mkdir()
     (model.write_binary if (result.path / "cameras.bin").is_file() else model.write_text)(str(out))
 
 
@@ -166,9 +184,10 @@ def _write_transforms(result: ForeignResult, out: Path, factor: float) -> None:
     for frame in content["frames"]:
         for row in frame["transform_matrix"][:3]:
             row[3] *= factor
-    if isinstance(cloud := content.get("ply_file_path"), str) and (result.path.parent / cloud).is_file():
+    cloud = content.get("ply_file_path")
+    if isinstance(cloud, str) and (source := safe_join(result.path.parent, cloud)).is_file():
         copy = f"{out.stem}.points.ply"
-        _write_ply(ForeignResult(result.path.parent / cloud, "PLY file"), out.with_name(copy), factor)
+        _write_ply(ForeignResult(source, "PLY file"), out.with_name(copy), factor)
         content["ply_file_path"] = copy
     write_json(out, content)
 
@@ -183,8 +202,8 @@ _PLY_TYPES = {
 }  # fmt: skip
 
 
-def _parse_ply(path: Path) -> tuple[bytes, NDArray[Any], bytes, bool]:
-    """Return a PLY file in parts: the header, the vertices by property, the rest, and whether it is text."""
+def _parse_ply(path: Path) -> tuple[bytes, NDArray[Any], bytes, list[list[str]] | None]:
+    """Return a PLY file in parts: the header, the vertices by property, the rest, and the words if it is text."""
     data = read_bytes(path, expected="a PLY file", max_bytes=MAX_BYTES)
     head = re.match(rb"ply\r?\n.*?end_header\r?\n", data, re.DOTALL)
     lines = head[0].decode("ascii", "replace").split("\n") if head else []
@@ -198,9 +217,9 @@ def _parse_ply(path: Path) -> tuple[bytes, NDArray[Any], bytes, bool]:
     stop = words.index(elements[1]) if len(elements) > 1 else len(words)
     properties = [word for word in words[start:stop] if word[0] == "property"]
     if any(word[1] not in _PLY_TYPES for word in properties) or not {"x", "y", "z"} <= {
-        word[-1] for word in properties
+        word[-1] for word in properties if _PLY_TYPES[word[1]][0] == "f"
     }:
-        raise DataError(path, found="vertices without x, y and z", expected=expected, fix=fix)
+        raise DataError(path, found="vertices without x, y and z as float or double", expected=expected, fix=fix)
     order, count = _LAYOUTS[layout], int(elements[0][2])
     row_type = np.dtype([(word[2], f"{order}{_PLY_TYPES[word[1]]}") for word in properties])
     if order:
@@ -208,11 +227,16 @@ def _parse_ply(path: Path) -> tuple[bytes, NDArray[Any], bytes, bool]:
         if stop_byte > len(data):
             raise DataError(path, found="a truncated file", expected=f"{count} vertices", fix=fix)
         rows = np.frombuffer(data, row_type, count, head.end()).copy()
-        return head[0], rows, data[stop_byte:], False
+        return head[0], rows, data[stop_byte:], None
     text = data[head.end() :].decode("ascii", "replace").splitlines()
-    values = [tuple(map(float, line.split()[: len(properties)])) for line in text[:count]]
-    rest = "".join(f"{line}\n" for line in text[count:]).encode()
-    return head[0], np.array(values, [(word[2], "f8") for word in properties]), rest, True
+    tokens = [line.split() for line in text[:count]]
+    try:
+        values = [tuple(map(float, row[: len(properties)])) for row in tokens]
+        rows = np.array(values, [(word[2], "f8") for word in properties]).reshape(count)
+    except ValueError as error:
+        found, expected = "too few numbers", f"{count} vertices of {len(properties)} numbers"
+        raise DataError(path, found=found, expected=expected, fix=fix) from error
+    return head[0], rows, "".join(f"{line}\n" for line in text[count:]).encode(), tokens
 
 
 _LAYOUTS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
@@ -225,21 +249,32 @@ def _read_ply(path: Path, kind: str) -> ForeignResult:
 
 def _write_ply(result: ForeignResult, out: Path, factor: float) -> None:
     """Write the points; sizes of Gaussians (scale_0 and so on) are logarithms."""
-    head, rows, rest, is_text = _parse_ply(result.path)
-    for axis in "xyz":
-        rows[axis] *= factor
-    for name in (name for name in rows.dtype.names or () if re.fullmatch(r"scale_\d", name)):
-        rows[name] += np.log(factor)
+    head, rows, rest, tokens = _parse_ply(result.path)
+    for column, name in enumerate(rows.dtype.names or ()):
+        is_size = re.fullmatch(r"scale_\d", name)
+        if is_size or name in ("x", "y", "z"):
+            rows[name] = rows[name] + np.log(factor) if is_size else rows[name] * factor
+            for row, value in zip(tokens or (), rows[name].tolist(), strict=False):
+                row[column] = f"{value:.12g}"
+    body = rows.tobytes() if tokens is None else "".join(" ".join(row) + "\n" for row in tokens).encode()
     with open_atomic(out) as stream:
-        stream.write(head)
-        if is_text:
-            stream.writelines(" ".join(f"{value:.9g}" for value in row).encode() + b"\n" for row in rows.tolist())
-        else:
-            stream.write(rows.tobytes())
-        stream.write(rest)
+        stream.writelines((head, body, rest))
 
 
 # -- depth maps
+
+
+_POWERS = {**dict.fromkeys(DEPTH_KEYS.values(), 1), "inverse_depth": -1, "disparity": -1}
+"""Power of the scale in the maps of an .npz, by name. Other arrays are copied, but one alone is depth."""
+
+
+def read_depth(file: DepthFile) -> NDArray[np.floating]:
+    """Return the depth (H, W) of a file, also of inverse depth; 0 where it is unknown."""
+    path = file if isinstance(file, Path) else file.stack.path
+    names = list_npz_arrays(path, max_bytes=MAX_STACK_BYTES) if path.suffix.lower() == ".npz" else ()
+    key = next((name for name in _POWERS if name in names), "depth_m")
+    values = read_depth_map(file, key=key)
+    return values if _POWERS[key] > 0 else np.divide(1, values, out=np.zeros_like(values), where=values > 0)
 
 
 def _read_depths(path: Path, kind: str) -> ForeignResult:
@@ -248,31 +283,38 @@ def _read_depths(path: Path, kind: str) -> ForeignResult:
 
 
 def _write_depths(result: ForeignResult, out: Path, factor: float) -> None:
-    """Write each map with its suffix; of a stack of maps, .npy files. Inverse depth is divided."""
-    out.mkdir(parents=True)
+    """Write each map with its suffix; of a stack of maps in an .npy, a folder. Inverse depth is divided."""
+    if result.path.is_file() and result.path.suffix.lower() == out.suffix.lower() == ".npz":
+        _write_npz(result.path, out, factor)
+        return
+    out.mkdir()
+    fix = "convert it to .npy or .pfm"
     for name, file in result.depths.items():
         source = file if isinstance(file, Path) else None
-        values = read_depth_map(file)
+        values = read_depth(file)
         match source.suffix.lower() if source else ".npy":
             case ".png":
+                if (most := float(values.max()) * factor * PNG_PER_METRE) > GREATEST_INTEGER + 0.5:
+                    raise DataError(file, found=f"{most:.0f}", expected=f"at most {GREATEST_INTEGER}", fix=fix)
                 write_depth_png(out / f"{name}.png", values * factor)
             case ".npz" if source:
-                arrays = {key: array for key, array in read_npz(source).items() if array.ndim >= 2}
-                write_depth_map(out / f"{name}.npz", **{key: _scale_map(key, a, factor) for key, a in arrays.items()})
+                _write_npz(source, out / f"{name}.npz", factor)
             case ".npy":
                 with open_atomic(out / f"{name}.npy") as stream:
                     np.save(stream, (values * factor).astype(values.dtype))
             case ".exr":
-                fix = "convert it to .npy or .pfm"
                 raise DataError(file, found="an .exr file", expected=".png, .npz, .npy, .pfm or .tiff", fix=fix)
             case suffix:
                 write_image(out / f"{name}{suffix}", (values * factor).astype(np.float32))
 
 
-def _scale_map(key: str, values: NDArray[Any], factor: float) -> NDArray[Any]:
-    if "uncertainty" in key or values.dtype.kind != "f":
-        return values
-    return np.asarray(values / factor if "inverse" in key else values * factor, values.dtype)
+def _write_npz(path: Path, out: Path, factor: float) -> None:
+    arrays: dict[str, Any] = read_npz(path, max_bytes=MAX_STACK_BYTES)
+    powers = _POWERS if arrays.keys() & _POWERS.keys() else dict.fromkeys(arrays, 1)
+    for key in arrays.keys() & powers.keys():
+        values = arrays[key] / (1 if arrays[key].dtype.kind == "f" else PNG_PER_METRE)
+        arrays[key] = np.asarray(values * factor ** powers[key], values.dtype)
+    write_depth_map(out, **arrays)
 
 
 _Format = tuple[

@@ -89,12 +89,12 @@ def _read_gpx(path: Path) -> Positions:
     try:
         if "<!DOCTYPE" in text:
             raise ValueError("a document type")
-        for point in ElementTree.fromstring(text).iter():
-            if point.tag.rpartition("}")[2] in ("trkpt", "rtept", "wpt"):
-                inside = {child.tag.rpartition("}")[2]: (child.text or "").strip() for child in point}
-                rows.append((float(point.attrib["lat"]), float(point.attrib["lon"]), float(inside.get("ele") or 0)))
-                time = inside.get("time")
-                times.append(datetime.fromisoformat(time).timestamp() if time else None)
+        found = (ElementTree.fromstring(text).findall(f".//{{*}}{tag}") for tag in ("trkpt", "rtept", "wpt"))
+        for point in next(filter(None, found), []):
+            inside = {child.tag.rpartition("}")[2]: (child.text or "").strip() for child in point}
+            rows.append((float(point.attrib["lat"]), float(point.attrib["lon"]), float(inside.get("ele") or 0)))
+            time = inside.get("time")
+            times.append(datetime.fromisoformat(time).timestamp() if time else None)
     except (ElementTree.ParseError, ValueError, KeyError) as error:
         raise DataError(path, found=str(error)[:200], expected=expected, fix="export it again") from error
     return _make_positions(path, rows, times)
@@ -188,6 +188,8 @@ def fit_positions(path: NDArray[np.float64], metres: NDArray[np.float64]) -> Sca
     correlation = float((inside[1:] * inside[:-1]).mean()) / variance if variance > 0 else 0.0
     correlation = min(max(correlation, 0.0), 0.95)
     length = math.sqrt(float((centered**2).sum())) * float(fitted.scale)
+    if length < 1e-6:  # metres, from rounding
+        raise GeometryError("positions", found="one place", expected="positions of a camera that moves")
     deviation = noise * math.sqrt((1 + correlation) / (1 - correlation)) / length
     near = np.linalg.norm(off, axis=1) < (WITHIN - 1) * length / math.sqrt(count)
     return ScaleFit(float(fitted.scale), deviation, noise / length, float(near.mean()), len(path), count)

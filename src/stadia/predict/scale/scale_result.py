@@ -18,13 +18,12 @@ from stadia.core.recording import Recording
 from stadia.core.types import DepthScale
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import PreparedFrame, frame_name, read_frames
-from stadia.evaluation.io.depth_files import read_depth_map
 from stadia.files.atomic_files import write_json
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale
 from stadia.mapping.road_sweep import choose_pairs, find_road_plane
 from stadia.mapping.sparse_map import LensCamera
 from stadia.predict.inputs import open_inputs
-from stadia.predict.scale.foreign_results import ForeignResult, open_result, write_scaled
+from stadia.predict.scale.foreign_results import ForeignResult, open_result, read_depth, write_scaled
 from stadia.predict.scale.grammar import KnownDistance, PositionsFile, parse_scale
 from stadia.predict.scale.positions import associate_positions, fit_positions, read_positions
 from stadia.predict.scale.receipt import MAX_FRAMES, ScaleReceipt, measure_frames
@@ -51,7 +50,7 @@ class ResultImages:
 
 
 def find_images(result: ForeignResult, source: Path | None, data: Mapping[str, Any]) -> ResultImages | None:
-    """Return the images of a result by name, time or order: of `source`, or those next to a scene; else None.
+    """Return the images of a result by time, name or order: of `source`, or those next to a scene; else None.
 
     Raises DataError if the images do not belong to it.
     """
@@ -73,14 +72,16 @@ def find_images(result: ForeignResult, source: Path | None, data: Mapping[str, A
 
 def _match(result: ForeignResult, recording: Recording, source: Path) -> ResultImages:
     place = {frame_name(recording, index): index for index in range(len(recording))}
-    found = {row: place[name] for row, name in enumerate(result.names) if name in place}
-    if len(found) < 2 and result.times_s is not None:
+    found = dict[int, int]()
+    if result.times_s is not None:
         times = [recording.timestamp_s(index) for index in range(len(recording))]
         known = np.array([math.nan if time_s is None else time_s for time_s in times])
         if np.isfinite(known).all() and len(known):
             nearest = np.abs(known[None] - result.times_s[:, None]).argmin(1)
             gap = np.abs(known[nearest] - result.times_s)
             found = {row: int(nearest[row]) for row in np.flatnonzero(gap < 0.02).tolist()}
+    if len(found) < 2 and result.has_names:
+        found = {row: place[name] for row, name in enumerate(result.names) if name in place}
     if len(found) < 2 and len(result.names) == len(recording):
         found = {row: row for row in range(len(recording))}
     if not found:
@@ -200,7 +201,7 @@ def read_depth_frames(result: ForeignResult, images: ResultImages) -> Iterator[M
         index = images.index_of[row]
         (frame,) = read_frames(images.recording, [index])
         if name in result.depths:
-            depth = np.asarray(read_depth_map(result.depths[name]), np.float32)
+            depth = np.asarray(read_depth(result.depths[name]), np.float32)
         else:
             depth = _project(result, row, frame.K, (frame.image.shape[0], frame.image.shape[1]))
         inverse = np.divide(1, depth, out=np.zeros_like(depth), where=(depth > 0) & np.isfinite(depth))
@@ -270,7 +271,8 @@ def scale_result(
         fix = "for example --scale-from height=1.5, or --scale-from gps=track.gpx"
         raise ConfigError("--scale-from", found="nothing", expected="a source of metres", fix=fix)
     result = open_result(path)
-    copy = out or path.with_name(f"{path.stem}.metres{path.suffix}")
+    named = path if path.name not in ("", "..") else path.resolve()
+    copy = out or named.with_name(f"{named.stem}.metres{named.suffix}")
     file = copy.with_name(f"{copy.name}.receipt.json")
     for target in (copy, file):
         if target.exists():
