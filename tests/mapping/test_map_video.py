@@ -113,13 +113,15 @@ STANDING, SKY = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8
 
 
 @pytest.mark.parametrize(("image", "words"), [(STANDING, "a camera that hardly moves"), (SKY, "without detail")])
-def test_a_video_without_a_map_gets_the_reason(stadia, tmp_path, image, words):
+def test_a_video_without_a_map_gets_the_reason(stadia, tmp_path, monkeypatch, image, words):
+    monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     folder = write_images(tmp_path / "images", [image + number // 3 for number in range(6)])
     code, out, err = stadia("map", folder)
     assert (code, out) == (2, "")
     assert words in err
     assert "Fix: " in err
     assert not find_map_folder(folder).exists()
+    assert not list((tmp_path / "cache").glob("map-*"))
 
 
 def test_options_that_a_map_does_not_use_are_refused(stadia, tmp_path):

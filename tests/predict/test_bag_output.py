@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
@@ -12,12 +13,16 @@ import pytest
 from numpy.typing import NDArray
 from tests.refusals import refuses
 
-from stadia.core.errors import StadiaError
+from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.types import DepthScale
 from stadia.datasets.formats.ros_bags import MessageStamp, open_bag
 from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
+from stadia.geometry.numpy_camera import CropWindow
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz
+from stadia.predict import bag_output
 from stadia.predict.bag_output import ROS_AXES, MessageMaker, open_bag_output
 
 Stadia = Callable[..., tuple[int, str, str]]
@@ -163,3 +168,16 @@ def test_an_interrupted_bag_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), open_bag_output(tmp_path / "out.mcap"):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_topic_of_a_camera_has_its_own_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame, box = Frame("0", np.zeros((4, 6, 3), np.uint8), np.eye(3)), CropWindow(0, 0, 4, 6)
+    metres = PredictedFrame(frame, DepthScale.METRES, np.ones((4, 6), np.float32), np.eye(3), None, (4, 6), box)
+    session = MagicMock(receipt=None, **{"frames.return_value": [metres]})
+    monkeypatch.setattr(bag_output, "find_stamps", lambda session: ("cam0", {}))
+    assert len(list(bag_output.predict_to_bag([session] * 2, tmp_path / "out.mcap"))) == 2
+    depth = {topic for topic in read_messages(tmp_path / "out.mcap") if topic.endswith("depth/image")}
+    assert depth == {"/cam0/stadia/depth/image", "/cam0_2/stadia/depth/image"}
+    session.frames.return_value = [replace(metres, depth_scale=DepthScale.AFFINE_INVERSE)]
+    with refuses(ConfigError, where="bag"):
+        list(bag_output.predict_to_bag([session], tmp_path / "no.mcap"))

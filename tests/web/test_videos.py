@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ VIDEO_HEAD = bytes(4) + b"ftypisom" + bytes(100)
 """The first bytes of an MP4, and no frame."""
 
 
-def make_video(path: Path, frames: int = 8) -> bytes:
+def make_video(path: Path, frames: int = 8, bars: int = 0) -> bytes:
     """Return an MP4 whose picture moves sideways: a near half over a far one, with a pattern."""
     pattern = np.random.default_rng(0).integers(0, 255, (96, 400), np.uint8)
     with open_video_file(path, 10.0) as write:
@@ -31,7 +32,7 @@ def make_video(path: Path, frames: int = 8) -> bytes:
             image = np.zeros((96, 128, 3), np.uint8)
             image[..., 1] = pattern[:, 6 * number : 6 * number + 128]
             image[48:, :, 0] = 200
-            write(image)
+            write(np.pad(image, ((0, 0), (bars, bars), (0, 0))))
     return path.read_bytes()
 
 
@@ -85,6 +86,25 @@ def test_a_video_that_no_page_can_hold_names_the_limit(tmp_path: Path, monkeypat
     assert videos.explain_not_shared(video) == ""
     monkeypatch.setattr(videos, "MAX_SHARED_BYTES", 2 << 20)
     assert "side_by_side.mp4" in videos.explain_not_shared(video)
+
+
+def test_black_bars_of_an_upright_clip_are_cut_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_video(tmp_path / "clip.mp4", 14, bars=96)
+    monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
+    limits = {"every": 1, "max_frames": 20, "max_side": 960, "is_cancelled": lambda: False}
+    decoded = video_routes.decode_video(tmp_path / "clip.mp4", tmp_path, **limits)
+    assert decoded.size == pytest.approx((96, 128), abs=6)
+    frame = next(iter(videos.UploadedFrames(tmp_path, videos.PhotoCamera(90.0, "you"), 10.0, decoded.count)))
+    assert (*frame.image.shape[:2], 2 * frame.K[0, 0]) == pytest.approx((*decoded.size, decoded.size[1]))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_cache_of_a_map_goes_with_its_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "import os, sys; os.makedirs(os.environ['STADIA_CACHE'] + '/map-0'); sys.exit(1)"
+    monkeypatch.setattr(videos, "STADIA", (sys.executable, "-c", script))
+    job = videos.VideoJob(tmp_path / "job")
+    videos.map_frames(job, videos.PhotoCamera(69.0, "you"))
+    assert list(job.folder.rglob("map-0"))
 
 
 @pytest.mark.slow

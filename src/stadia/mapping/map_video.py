@@ -122,9 +122,13 @@ def map_video(
     settings = f"{VERSION} {stream.small_size} {given} {of_lens} {of_masks} {stream.crop}"
     digest = hashlib.blake2b(f"{hash_source(source)} {settings}".encode(), digest_size=12).hexdigest()
     work = find_cache_folder(cache or CacheConfig()) / f"map-{digest}"
-    with hold_folder(work):
-        found = build_map(stream, given, work, track, threads=os.cpu_count() or 1)
-        poses = write_map(folder, stream, found, has_views=has_views)
+    try:
+        with hold_folder(work):
+            found = build_map(stream, given, work, track, threads=os.cpu_count() or 1)
+            poses = write_map(folder, stream, found, has_views=has_views)
+    except DataError:  # the same call would fail again
+        shutil.rmtree(work, ignore_errors=True)
+        raise
     shutil.rmtree(work, ignore_errors=True)
     return MappedVideo(folder, stream, found, poses)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.errors import StadiaError
+from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.formats.ros_bags import NS_PER_S, MessageStamp, RosBag, import_rosbags, load_types, read_stamps
 from stadia.evaluation.frame_preparation import PredictedFrame
@@ -117,7 +117,13 @@ class BagOutput:
         self.writer.write(self._connections[topic], log_ns, self.maker.serialize(message, kind))
 
     def add(self, namespace: str, stamp: MessageStamp, predicted: PredictedFrame) -> None:
-        """Write depth at the image's size, its camera, and the pose if the path reaches the frame."""
+        """Write depth at the image's size, its camera, and the pose if the path reaches the frame.
+
+        Raises ConfigError for depth with an unknown shift.
+        """
+        if predicted.depth_scale.is_affine:
+            fix = "choose a network that predicts depth, or pass --scale-from reference=DEPTHS to stadia predict"
+            raise ConfigError("bag", found="depth with an unknown shift", expected="depth", fix=fix)
         K = predicted.frame.K.copy()
         K[:2, 2] += predicted.box.left, predicted.box.top
         messages = {"depth/image": self.maker.depth(stamp, predicted.depth_at_image())}
@@ -170,9 +176,15 @@ def predict_to_bag(
     sessions: Sequence[Session], out: Path, track: TrackProgress = no_progress
 ) -> Iterator[tuple[Session, Mapping[str, Any], int]]:
     """Predict sessions into one bag, with the recorded stamps. Yield each with its verdict and number of frames."""
+    used = set[str]()
     with open_bag_output(out) as bag:
         for session in sessions:
-            namespace, stamps = find_stamps(session)
+            base, stamps = find_stamps(session)
+            namespace, number = base, 1
+            while namespace in used:  # topics of one camera, or of none
+                number += 1
+                namespace = f"{base or 'camera'}_{number}"
+            used.add(namespace)
             count, stamp = 0, make_stamp(0.0)
             for predicted in session.frames(track):
                 count += 1
@@ -180,6 +192,7 @@ def predict_to_bag(
                 bag.add(namespace, stamp, predicted)
             checks = session.gate.to_json()
             facts = {"network": session.network.name, "depth_scale": session.predictor.depth_scale}
+            facts["input"] = session.name
             facts |= {f"finding {finding['code']}": finding["measured"] for finding in checks["findings"]}
             if (receipt := session.receipt) is not None:
                 facts |= {"scale": f"{receipt.factor:.6g}", "scale_deviation": f"{receipt.deviation:.4f}"}

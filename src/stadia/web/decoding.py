@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, StadiaError, summarize_exception
 from stadia.datasets.formats.photo_lens import read_lens
 from stadia.datasets.image_files import read_image_header, read_rgb
+from stadia.datasets.video.static_parts import search_static_content
 from stadia.datasets.video.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
 from stadia.files.image_io import write_image
 from stadia.web.forms import UPLOAD
@@ -93,12 +94,16 @@ def decode_video(
     is_cancelled: Callable[[], bool],
     on_first: Callable[[NDArray[np.uint8]], None] = lambda image: None,
 ) -> DecodedVideo:
-    """Write every n-th frame of a video into a folder as numbered JPEGs. Raises DataError, without the path.
+    """Write every n-th frame of a video, without black bars, into a folder as numbered JPEGs.
+
+    Raises DataError, without the path.
 
     every: None spreads at most `max_frames` over the whole video.  on_first: called with the first frame, RGB.
     """
-    written, size, has_more = 0, (0, 0), False
+    written, size, has_more, crop = 0, (0, 0), False, None
     with _hide_path():
+        with contextlib.suppress(StadiaError, OSError):  # reported by the frames
+            crop = search_static_content(path).crop  # leaves nothing of an upload in the cache
         if every is None:
             every = math.ceil(max(estimate_frame_count(path) or 1, 1) / max_frames)
         for frame in stream_video(path):
@@ -109,7 +114,7 @@ def decode_video(
             if written == max_frames:
                 has_more = True
                 break
-            image = shrink_image(frame.image, max_side)
+            image = shrink_image(frame.image if crop is None else crop.cut(frame.image), max_side)
             size = (image.shape[0], image.shape[1])
             write_image(folder / f"{written:06d}.jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
             written += 1

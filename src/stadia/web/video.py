@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import subprocess
 import time
@@ -153,11 +154,14 @@ def map_frames(job: VideoJob, camera: PhotoCamera) -> tuple[PhotoCamera, str]:
     """Map the frames of a job; return its camera, or the given one, and a sentence about the map.
 
     The map gives the path if it is usable, and the camera if the video shows it. A process of its own finds it:
-    pycolmap changes how the process ends. Raises CancelledError.
+    pycolmap changes how the process ends. Its cache is removed with the job. Raises CancelledError.
     """
     job.go_on("mapping")
     words = [*STADIA, "map", str(job.frames), *name_camera(None if camera.is_assumed else camera.fov_deg)]
-    job.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    words += ["data.camera.crop_bars=false"]  # `decode_video` cut them off
+    env = {**os.environ, "STADIA_CACHE": str(job.folder / "cache")}
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    job.process = subprocess.Popen(words, stdin=null, stdout=null, stderr=pipe, env=env)
     _, errors = job.process.communicate()
     job.go_on("mapping")
     if job.process.returncode:

@@ -168,7 +168,7 @@ def _find_static_content(source: Path, content: str) -> StaticContent:
     stored = find_cache_folder(CacheConfig()) / f"static-{VERSION}-{content}.npz"
     with suppress(StadiaError, OSError, KeyError, ValueError):
         return _unpack(read_npz(stored))
-    found = _search(source)
+    found = search_static_content(source)
     numbers: list[int] = []
     if (crop := found.crop) is not None:
         numbers = [*astuple(crop.window), crop.height, crop.width]
@@ -215,7 +215,8 @@ def _sample_all(source: Path, count: int) -> Iterator[NDArray[np.uint8]]:
         yield from (frame.image for frame in stream_selected(source, frozenset(wanted.tolist())))
 
 
-def _search(source: Path) -> StaticContent:
+def search_static_content(source: Path) -> StaticContent:
+    """Return what never moves, without the cache. Raises DataError for images that cannot be read."""
     bright, grays = np.zeros((0, 0), np.int64), list[NDArray[np.uint8]]()
     for image in sample_frames(source, SEARCH_IMAGES):
         gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
