@@ -146,11 +146,11 @@ def test_the_home_folder_is_that_of_the_user_in_every_option(stadia, monkeypatch
             "stadia predict [OPTIONS]",
             "see `stadia predict --help`",
         ),
-        ("evalute", "command line: found command 'evalute'", "one of predict, adapt,", "did you mean 'evaluate'?"),
+        ("evalute", "command line: found command 'evalute'", "one of predict, live,", "did you mean 'evaluate'?"),
         (
             "data.height=192",
             "command line: found command 'data.height=192'",
-            "one of predict, adapt,",
+            "one of predict, live,",
             "see `stadia --help`",
         ),
         ("data roadwrld", "data: found command 'roadwrld'", "one of roadworld", "did you mean 'roadworld'?"),

@@ -85,7 +85,7 @@ PROVEN_ELSEWHERE = {
     "C05": "overlay/test_label_checks.py",
     "C07": "overlay/test_label_checks.py",
     "C13": "overlay/test_recipe.py",
-    "D19": "diagnostics/preflight/test_image_bits.py",
+    "D19": "diagnostics/preflight/test_frame_checks.py",
     "D17": "diagnostics/preflight/test_check_command.py",
     "H06": "diagnostics/monitors/test_camera_height_monitors.py",
     "H07": "recipes/test_metric.py",

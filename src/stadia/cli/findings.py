@@ -71,7 +71,7 @@ def format_place(finding: Finding) -> str:
     return f" ({', '.join(finding.where[:3])}{' ...' if len(finding.where) > 3 else ''})" if finding.where else ""
 
 
-MAX_SHOWN = 4
+MAX_SHOWN = 3
 """The output without `--verbose` fits 20 lines with this many findings."""
 
 
@@ -84,7 +84,7 @@ def print_findings(
     *,
     verbose: bool = False,
 ) -> None:
-    """Print the most severe findings in three lines each, or with `verbose` all with evidence; then the verdict."""
+    """Print the most severe findings in four lines each, or with `verbose` all with evidence; then the verdict."""
     from rich.markup import escape
 
     from stadia.diagnostics.finding import WRONG_BASELINE, Family
@@ -98,7 +98,8 @@ def print_findings(
     else:
         for finding in severe[:MAX_SHOWN]:
             console.print(format_headline(finding), soft_wrap=True)
-            console.print(f"  {finding.measured}\n  Fix: {finding.fix}", markup=False, soft_wrap=True)
+            text = f"  {finding.measured}\n  Cause: {finding.cause}\n  Fix: {finding.fix}"
+            console.print(text, markup=False, soft_wrap=True)
             if out is not None and (image := finding.to_dict()["evidence"].get("image")):
                 console.print(f"  {out / str(image)}", markup=False, soft_wrap=True)
         if len(severe) > MAX_SHOWN:

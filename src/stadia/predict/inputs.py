@@ -138,8 +138,7 @@ def _open_folder(
     opened = {**options, "stride": 1, "camera": camera.config}
     (recording,) = open_recordings(path, "video", **opened)
     given = make_recording_input(recording, range(0, len(recording), every))
-    first = recording.camera(0)
-    intrinsics = Intrinsics(recording.K(0), first.height, first.width)
+    intrinsics = Intrinsics(recording.K(0), *read_picture_size(camera.config, path))
     frames = _mark_on_path(given.frames, chosen.stride)
     return replace(given, frames=frames, camera=camera, intrinsics=intrinsics)
 

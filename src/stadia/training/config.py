@@ -35,7 +35,8 @@ class OptimizerConfig(StrictModel):
     name: the optimizer (`stadia list optimizers`).
     lr: learning rate at the top of the schedule.
     weight_decay: decay of the weights; biases and normalization layers have none.
-    betas: betas of adam and adamw. momentum: momentum of sgd (Nesterov's, unless it is 0).
+    betas: betas of adam and adamw.
+    momentum: momentum of sgd (Nesterov's, unless it is 0).
     """
 
     name: Annotated[str, AfterValidator(check_registered(OPTIMIZERS))] = "adamw"

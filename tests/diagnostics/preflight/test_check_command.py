@@ -196,7 +196,8 @@ def test_sampling_of_a_video_is_reported(roadworld: Path, tmp_path: Path, monkey
         container.mux(stream.encode())
     reported = run(drive, "data.camera.horizontal_fov_deg=80").stdout
     assert f"checked {len(images)} frames in 1 stretch, 320x96" in " ".join(reported.split())
-    assert not (tmp_path / "cache").exists()
+    cached = [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert all(name.startswith("static-") for name in cached), "no frame is stored"
     part = run(drive, "data.camera.horizontal_fov_deg=80", "data.frames=[0,3]").stdout
     assert part.strip().endswith("(1 recording)")
 

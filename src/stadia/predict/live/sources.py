@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from stadia.core.errors import ConfigError, DataError, StadiaError, summarize_ex
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.formats.ros_bags import BagTopic, RosBag
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, stream_video
+from stadia.files.image_io import decode_image
 
 FROZEN_S, SILENT_S = 3.0, 2.0
 """A source is frozen if its image stays equal, and silent if no image comes, for so long."""
@@ -113,9 +115,10 @@ def _read_parts(answer: Any) -> Images:
     while chunk := answer.read1(1 << 16):
         data += chunk
         while (start := data.find(b"\xff\xd8")) >= 0 and (end := data.find(b"\xff\xd9", start)) >= 0:
-            image = cv2.imdecode(np.frombuffer(data[start : end + 2], np.uint8), cv2.IMREAD_COLOR)
+            part = bytes(data[start : end + 2])
             del data[: end + 2]
-            if image is not None:
+            with suppress(DataError):  # the next image may be whole
+                image = decode_image("the stream", part, cv2.IMREAD_COLOR)
                 yield time.monotonic(), np.ascontiguousarray(image[..., ::-1], np.uint8)
         if len(data) > MAX_PART_BYTES:
             raise DataError("stream", found=f"{len(data)} bytes without a JPEG", expected="JPEG images")
