@@ -92,7 +92,7 @@ PROVEN_ELSEWHERE = {
     "H20": "recipes/test_metric_start.py",
     "K07": "diagnostics/preflight/test_stereo_checks.py",
     "K30": "diagnostics/test_prediction_checks.py",
-    "K31": "diagnostics/test_focal_belief.py",
+    "K31": "diagnostics/test_scale_verdict.py",
     "L26": "diagnostics/loss_checks/test_added_terms.py",
     "M30": "diagnostics/test_prediction_checks.py",
     "M31": "diagnostics/test_prediction_checks.py",
@@ -108,6 +108,6 @@ PROVEN_ELSEWHERE = {
     "N01": "diagnostics/preflight/test_preflight_runner.py",
     "N02": "diagnostics/preflight/test_preflight_runner.py",
     "T08": "diagnostics/monitors/test_training_monitor.py",
-    "O04": "objectpose/test_label_checks.py",
+    "O04": "objectpose/data/test_object_survey.py",
 }
 """Codes that need a training, a published layout or a second dataset, with the test that proves each."""
