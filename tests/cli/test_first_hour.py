@@ -80,3 +80,14 @@ def test_an_interrupted_prediction_names_how_to_start_it_again(
     code, _, err = stadia("predict", tmp_path / "photo.jpg", "--out", tmp_path / "out")
     assert code == 130
     assert "unfinished, 1 depth map written" in err
+
+
+def test_a_length_that_contradicts_the_metres_of_the_network_is_named(
+    tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("photo.jpg", np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8))
+    words = ("predict", "photo.jpg", "--no-cloud", "--no-video", "--scale-from")
+    for length in (1000, 0.001):
+        out = stadia(*words, f"distance=20,40..90,50:{length}", "--out", str(length))[1]
+        assert sum(line.startswith("warn: depth is") for line in out.splitlines()) == 1

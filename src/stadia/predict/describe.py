@@ -29,12 +29,11 @@ if TYPE_CHECKING:
 BASE_ERROR = "Typical error for photos like this: 13 to 36 %, or 11 to 16 % with a known length (--scale-from)."
 """This is the error of the package's network on the real samples of docs/reference/base-network.md."""
 
-NINETY_PERCENT = 1.645
-"""90 % of a normal distribution is within this many deviations."""
-
+NINETY_PERCENT = 1.645  # deviations that hold 90 % of a normal distribution
 MAX_PRECISION_COST = 0.02
 """A larger median relative difference from float32 prints a note."""
 
+MAX_UNIT = 2.0  # factor on the metres of a network, from which a warning is printed
 MAX_LEAN = 1.2
 """A larger ratio of the heights over the far and near road prints a warning."""
 
@@ -88,6 +87,9 @@ def describe_session(session: Session) -> Iterator[str]:
         yield from _describe_backend(session)
     if session.receipt is not None:
         yield from describe_receipt(session.receipt)
+        factor, is_metric = session.receipt.factor, session.network.depth_scale is DepthScale.METRES
+        if is_metric and not 1 / MAX_UNIT <= factor <= MAX_UNIT:
+            yield f"warn: depth is {factor:.2g} times what the network predicts. Check the length and the field of view"
     if session.lacks_map:
         camera = " (first set its camera with `stadia camera`)" if session.input.camera_is_assumed else ""
         yield f"note: the path uses predicted depth. `stadia map {session.source}`{camera} finds one without it"
@@ -137,6 +139,8 @@ def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
         )
         if name.startswith("point=") and len(receipt.fits) == 1:
             yield f"note: depth at one pixel is off by about {fit.deviation:.0%}. Add a source, such as another point"
+        if name.startswith("distance=") and len(receipt.fits) == 1:
+            yield "note: nothing checks a single length. Add a second --scale-from"
         if name in receipt.leans:
             yield from _describe_lean(name, receipt.leans[name], is_photo=receipt.is_photo)
     for name, why in receipt.missing.items():

@@ -217,7 +217,7 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterato
     if measured.invalid:
         text = f"{measured.invalid} of {measured.frames} maps have values that are not finite, or not positive"
         yield make_finding("M33", Severity.STOP, text, "0", evidence={"frames": measured.invalid})
-    has_map = is_mapped(measured)
+    has_map, lenient = is_mapped(measured), Severity.NOTE if measured.frames == 1 else None
     error = measured.match_error if measured.match_pairs >= MIN_JUDGED_PAIRS and not has_map else None
     if has_map and (mapped := measured.mapped) is not None:
         own = mapped.own_correlation
@@ -234,9 +234,7 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterato
         evidence = {"spread": measured.spread, "relative_range": measured.relative_range, "map": measured.change}
         is_constant = error is not None and error > MAX_DOUBTFUL_MATCH_ERROR
         severity = Severity.stop_if(is_constant or _ignores_images(measured))
-        if measured.frames == 1:  # one photo may show a wall
-            severity = Severity.NOTE
-        yield make_finding("M30", severity, *flat, evidence=evidence)
+        yield make_finding("M30", lenient or severity, *flat, evidence=evidence)  # one photo may show a wall
     elif _ignores_images(measured):
         text = f"{measured.change:.1%} of a map's variance is not in the mean map, {measured.image_change:.0%} of the"
         evidence = {"map": measured.change, "image": measured.image_change}
@@ -253,7 +251,7 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterato
     if measured.sky_nearer is not None and measured.sky_nearer > MIN_SKY_SHARE:
         text = f"sky is nearer than the lowest rows in {measured.sky_nearer:.0%} of the frames that show sky"
         evidence = {"share": measured.sky_nearer}
-        yield make_finding("M32", Severity.WARN, text, f"at most {MIN_SKY_SHARE:.0%}", evidence=evidence)
+        yield make_finding("M32", lenient or Severity.WARN, text, f"at most {MIN_SKY_SHARE:.0%}", evidence=evidence)
     if explains_little:
         text = f"this depth explains the motion {error:.2f} times as badly as constant depth"
         text += f" in {measured.match_pairs} pairs of frames"
