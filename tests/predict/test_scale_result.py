@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,10 @@ def test_a_colmap_model_is_scaled(binary: bool, tmp_path: Path) -> None:
     after, before = open_result(scaled.copy), open_result(model)
     np.testing.assert_allclose(after.points, scaled.receipt.factor * before.points)
     assert after.names == before.names
+    mapped = tmp_path / "drive.map"
+    shutil.copytree(model, mapped / "colmap")
+    (mapped / "map.json").write_text("{}")
+    assert open_result(mapped).names == before.names
 
 
 def test_transforms_and_their_cloud_are_scaled(tmp_path: Path) -> None:

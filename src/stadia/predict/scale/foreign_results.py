@@ -75,7 +75,8 @@ class ForeignResult:
 
 
 def open_result(path: Path) -> ForeignResult:
-    """Read a result of another program by its content. Raises DataError for anything else."""
+    """Read a result of another program, or the COLMAP model of a map. Raises DataError for anything else."""
+    path = path / "colmap" if (path / "map.json").is_file() else path
     if not path.exists():
         raise DataError(path, found="no such file or folder", expected=EXPECTED, fix="check the path")
     for kind, (recognizes, read, _) in FORMATS.items():
