@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -74,6 +75,8 @@ def live(
 
 def describe_status(status: LiveStatus) -> str:
     """Return the line about a live prediction."""
+    if not math.isfinite(status.latency_ms):
+        return status.problem or "waiting for the first depth"
     parts = [f"depth {status.depth_hz:.1f}/s", f"path {status.path_hz:.1f}/s", f"latency {status.latency_ms:.0f} ms"]
     parts += [f"dropped {status.dropped:.0%}", f"length {status.length:.1f}", status.verdict]
     return ", ".join([*parts, *([status.problem] if status.problem else [])])
