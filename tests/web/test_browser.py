@@ -485,6 +485,13 @@ def test_a_video_at_both_widths(chromium: Any, address: str, width: int, tmp_pat
     assert tab.text("#video-number").startswith("2 of")
     tab.page.wait_for_selector("#video-cloud[data-drawn]")
     assert tab.find_faults_of_access() == []
+    first = tab.page.evaluate("location.hash")
+    tab.page.select_option("#second-network", "1")
+    tab.page.click("#video-second button")
+    tab.page.wait_for_selector("#video-pair a")
+    assert tab.page.get_attribute("#video-pair a", "href") == first
+    tab.wait_until("document.getElementById('video-depth-other').naturalWidth > 0")
+    assert tab.find_faults_of_access() == []
     assert tab.find_cut_off() <= 0
     assert tab.problems == []
     context.close()

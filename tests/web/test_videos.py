@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 from tests.refusals import refuses
-from tests.web.conftest import Browser
+from tests.web.conftest import Browser, make_network
 
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.web import video as videos
@@ -105,6 +105,56 @@ def test_the_cache_of_a_map_goes_with_its_video(tmp_path: Path, monkeypatch: pyt
     job = videos.VideoJob(tmp_path / "job")
     videos.map_frames(job, videos.PhotoCamera(69.0, "you"))
     assert list(job.folder.rglob("map-0"))
+
+
+ADAPT = """
+import json, os, sys
+words = sys.argv[1:]
+if words[0] == "adapt":
+    run = os.path.join(words[words.index("--out") + 1], "a-run")
+    os.makedirs(run)
+    json.dump({"kept": "KEPT"}, open(os.path.join(run, "adapted.json"), "w"))
+else:
+    sys.exit("stadia: frames: found no map")
+"""
+
+
+@pytest.mark.slow
+def test_a_second_network_predicts_the_same_frames_and_the_first_stays(browser: Browser, tmp_path: Path) -> None:
+    first = browser.post("/api/videos?fov_deg=70", content=make_video(tmp_path / "drive.mp4")).json()["video"]
+    before = wait_for(browser, first)
+    second = browser.post(f"/api/videos/{first}/second", json={"network": 1}).json()["video"]
+    after = wait_for(browser, second)
+    assert (after["state"], after["other"], before["other"]) == ("done", first, "")
+    assert after["network"] != before["network"]
+    assert [after[key] for key in ("frames", "rate_hz", "fov_deg")] == [
+        before[key] for key in ("frames", "rate_hz", "fov_deg")
+    ]
+    for key in (first, second):
+        assert browser.client.get(f"/api/videos/{key}/depth/0.jpg").content.startswith(b"\xff\xd8")
+    browser.post(f"/api/videos/{first}/cancel")
+    assert browser.client.get(f"/api/videos/{second}/image/0.jpg").content.startswith(b"\xff\xd8"), (
+        "it outlives the first"
+    )
+    assert browser.post(f"/api/videos/{second}/second", json={"network": 0, "minutes": 0}).status_code == 422
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", ["after", "before"])
+def test_an_adapted_network_is_shown_only_if_it_is_better(
+    browser: Browser, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    app.state.shared.runs = tmp_path / "runs"
+    monkeypatch.setattr(videos, "STADIA", (sys.executable, "-c", ADAPT.replace("KEPT", kept)))
+    first = browser.post("/api/videos?fov_deg=70", content=make_video(tmp_path / "drive.mp4")).json()["video"]
+    wait_for(browser, first)
+    monkeypatch.setattr(video_routes.networks, "load_network", lambda name: make_network("metres"))
+    second = browser.post(f"/api/videos/{first}/second", json={"network": 1, "minutes": 2}).json()["video"]
+    job = wait_for(browser, second)
+    assert (job["state"], job["other"]) == ("done" if kept == "after" else "failed", first)
+    assert (tmp_path / "runs" / "a-run").is_dir() == (kept == "after")
+    assert ("2 minutes" in job["error"]) == (kept == "before")
+    assert browser.client.get(f"/api/videos/{first}").json()["state"] == "done"
 
 
 @pytest.mark.slow

@@ -66,6 +66,7 @@ ROUTES = (
     ("POST", "/api/videos", "stadia.web.video_routes:add_video"),
     ("GET", "/api/videos/{key}", "stadia.web.video_routes:show_video"),
     ("GET", "/api/videos/{key}/preview.jpg", "stadia.web.video_routes:preview"),
+    ("POST", "/api/videos/{key}/second", "stadia.web.video_routes:add_second"),
     ("POST", "/api/videos/{key}/cancel", "stadia.web.video_routes:cancel"),
     ("GET", "/api/videos/{key}/path", "stadia.web.video_routes:show_path"),
     ("GET", "/api/videos/{key}/cloud.bin", "stadia.web.video_routes:show_video_cloud"),

@@ -6,8 +6,9 @@ import logging
 import os
 import shutil
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.files.input_files import read_bytes
+from stadia.files.json_files import read_json
 from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network
 from stadia.predict.outputs import CLOUD, DEPTH_COLOR, PATH_DRAWING, VIDEO
@@ -47,6 +49,11 @@ DEFAULT_RATE_HZ = 10.0
 
 MAX_SHARED_BYTES = 64 << 20
 """Largest video in a page to share."""
+
+POLL_S = 0.1
+
+ADAPTED = "adapted.json"
+"""As `stadia.adaptation.adapt.RECORD`, which imports torch."""
 
 MAX_CLOUD_BYTES = 64 << 20
 CLOUD_GLB = "cloud.glb"
@@ -74,9 +81,10 @@ class VideoJob:
     """One video of a session.
 
     folder: for its frames and predictions.
-    state: "waiting", "decoding", "mapping", "predicting", "done", "failed" or "cancelled".
+    state: "waiting", "decoding", "mapping", "adapting", "predicting", "done", "failed" or "cancelled".
     done, total: of what is counted since `began`.  error: one line.
-    preview: depth of the first frame in colors, JPEG.  process: that maps, or None.
+    preview: depth of the first frame in colors, JPEG.  process: that maps or adapts, or None.
+    mapped: what its frames are known by.  other: key of the video that another network predicted before, or "".
     """
 
     folder: Path
@@ -87,6 +95,8 @@ class VideoJob:
     error: str = ""
     preview: bytes = b""
     process: subprocess.Popen[bytes] | None = None
+    mapped: MappedFrames | None = None
+    other: str = ""
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -130,7 +140,18 @@ class VideoJob:
         """Return its progress, and its result once it is done, as JSON."""
         elapsed_s = time.monotonic() - self.began if self.total else 0.0
         progress = {"state": self.state, "done": self.done, "total": self.total, "elapsed_s": elapsed_s}
-        return {**progress, "error": self.error, "has_preview": bool(self.preview), **self.about}
+        shown = {"error": self.error, "has_preview": bool(self.preview), "other": self.other}
+        return {**progress, **shown, **self.about}
+
+
+@dataclass(frozen=True)
+class MappedFrames:
+    """Frames of a video that were mapped. path_text: what the page says about their path."""
+
+    camera: PhotoCamera
+    rate_hz: float
+    count: int
+    path_text: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,23 +171,37 @@ class UploadedFrames:
             yield Frame(f"{number:06d}", image, K, number / self.rate_hz, 1, chooser.keep(image, number))
 
 
+def run_command(job: VideoJob, words: Sequence[str], seconds: float = 0.0) -> str:
+    """Run a command of stadia for a job; return the last line of its errors for the page, "" if it succeeds.
+
+    seconds: how long it is likely to take, for the progress of the job.  Its cache goes with the job.
+    Raises CancelledError.
+    """
+    env = {**os.environ, "STADIA_CACHE": str(job.folder / "cache")}
+    null = subprocess.DEVNULL
+    job.done, job.total, job.began = 0, round(seconds), time.monotonic()
+    with tempfile.TemporaryFile() as errors:
+        job.process = subprocess.Popen([*STADIA, *words], stdin=null, stdout=null, stderr=errors, env=env)
+        job.go_on(job.state)  # it may have been cancelled meanwhile: its process is ended
+        while job.process.poll() is None:
+            time.sleep(POLL_S)
+            job.done = min(round(time.monotonic() - job.began), job.total)
+        job.go_on(job.state)
+        errors.seek(0)
+        line = read_last_line(errors.read()) if job.process.returncode else ""
+    return "; ".join(drop_commands([line])).removesuffix(".")
+
+
 def map_frames(job: VideoJob, camera: PhotoCamera) -> tuple[PhotoCamera, str]:
     """Map the frames of a job; return its camera, or the given one, and a sentence about the map.
 
     The map gives the path if it is usable, and the camera if the video shows it. A process of its own finds it:
-    pycolmap changes how the process ends. Its cache is removed with the job. Raises CancelledError.
+    pycolmap changes how the process ends. Raises CancelledError.
     """
     job.go_on("mapping")
-    words = [*STADIA, "map", str(job.frames), *name_camera(None if camera.is_assumed else camera.fov_deg)]
-    words += ["data.camera.crop_bars=false"]  # `decode_video` cut them off
-    env = {**os.environ, "STADIA_CACHE": str(job.folder / "cache")}
-    null, pipe = subprocess.DEVNULL, subprocess.PIPE
-    job.process = subprocess.Popen(words, stdin=null, stdout=null, stderr=pipe, env=env)
-    _, errors = job.process.communicate()
-    job.go_on("mapping")
-    if job.process.returncode:
-        why = "; ".join(drop_commands([read_last_line(errors)]))
-        return camera, f"This video has no map, so the path uses predicted depth ({why.removesuffix('.')})."
+    why = run_command(job, ["map", str(job.frames), *name_frames_camera(camera)])
+    if why:
+        return camera, f"This video has no map, so the path uses predicted depth ({why})."
     stored = find_map(job.frames)
     if stored is None or not stored.is_usable:
         return camera, "The map of this video is unusable, so the path uses predicted depth."
@@ -177,12 +212,49 @@ def map_frames(job: VideoJob, camera: PhotoCamera) -> tuple[PhotoCamera, str]:
     return camera, f"The path is of a map of the video, which places {placed} of {len(stored.names)} frames{grade}."
 
 
-def predict_video(job: VideoJob, network: Network, camera: PhotoCamera, rate_hz: float, count: int) -> None:
-    """Map and predict `count` decoded frames of a job into its folder; set its state, and what the page shows.
+def name_frames_camera(camera: PhotoCamera) -> list[str]:
+    """Return the words of a command on decoded frames: their bars are cut off, and their camera may be known."""
+    return [*name_camera(None if camera.is_assumed else camera.fov_deg), "data.camera.crop_bars=false"]
+
+
+def copy_frames(job: VideoJob, made: VideoJob) -> None:
+    """Link the frames and the map of a predicted video into the folder of another job, which may outlive it."""
+    for path in job.folder.iterdir():
+        if path.is_dir() and path not in (job.predictions, job.folder / "cache"):
+            shutil.copytree(path, made.folder / path.name, copy_function=os.link, dirs_exist_ok=True)
+    made.mapped = job.mapped
+
+
+def adapt_frames(job: VideoJob, network: str, minutes: float, runs: Path | None) -> str:
+    """Adapt a network to the frames of a mapped job; return the run, which goes into the folder `runs`.
+
+    Raises DataError if the network as it was is better, or if it cannot be adapted; CancelledError.
+    """
+    assert job.mapped is not None
+    job.go_on("adapting")
+    folder = job.folder / "runs"
+    words = [str(job.frames), "--minutes", f"{minutes:g}", "--out", str(folder), *name_frames_camera(job.mapped.camera)]
+    why = run_command(job, ["adapt", network, *words], 60 * minutes)
+    if why:
+        raise DataError("the network", found=why, expected="a network adapted to this video")
+    run = next(path for path in folder.iterdir() if (path / ADAPTED).is_file())
+    if read_json(run / ADAPTED, expected="a record").get("kept") != "after":
+        fix = "keep using the network as it was, or allow more minutes"
+        raise DataError("the network", found=f"no better depth after {minutes:g} minutes", expected="better", fix=fix)
+    if runs is None:
+        return str(run)
+    runs.mkdir(parents=True, exist_ok=True)
+    return str(shutil.move(run, runs / run.name))
+
+
+def predict_video(job: VideoJob, network: Network) -> None:
+    """Predict the mapped frames of a job into its folder; set its state, and what the page shows.
 
     Raises CancelledError if the job is cancelled meanwhile, and errors of predicting.
     """
-    camera, path_text = map_frames(job, camera)
+    mapped = job.mapped
+    assert mapped is not None
+    camera, rate_hz, count, path_text = mapped.camera, mapped.rate_hz, mapped.count, mapped.path_text
     job.go_on("predicting")
     height, width = read_rgb(job.frames / "000000.jpg").shape[:2]
     frames = UploadedFrames(job.frames, camera, rate_hz, count)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -19,10 +21,10 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.predict.outputs import CLOUD, DEPTH_COLOR
 from stadia.process.cpu_settings import return_freed_memory
 from stadia.report.report_page import render_result
-from stadia.web import share_page
+from stadia.web import networks, share_page
 from stadia.web.app_state import AppState, get_state, run_in_turn
 from stadia.web.decoding import DecodedPhoto, decode_video
-from stadia.web.forms import UPLOAD, parse_form, read_query, receive_upload, send_page
+from stadia.web.forms import UPLOAD, parse_form, read_json_body, read_query, receive_upload, send_page
 from stadia.web.guards import require_session
 from stadia.web.photo import PredictForm, choose_camera, color_prediction, predict_decoded
 from stadia.web.sessions import find_kept
@@ -32,9 +34,13 @@ from stadia.web.video import (
     MAX_VIDEO_FRAMES,
     MAX_VIDEO_SIDE,
     VIDEO_DOWNLOADS,
+    MappedFrames,
     VideoJob,
+    adapt_frames,
+    copy_frames,
     encode_video_glb,
     explain_error,
+    map_frames,
     predict_video,
     read_cloud,
     read_poses,
@@ -71,7 +77,7 @@ async def add_video(request: Request) -> Response:
 
 def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None:
     """Decode an uploaded video, and predict it."""
-    try:
+    with ending(job):
         job.go_on("decoding")
         job.frames.mkdir()
         decoded = decode_video(
@@ -90,9 +96,19 @@ def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None
         network = state.shelf.find(form.network)
         focal = network.loaded.checkpoint.buffer("focal")
         camera = choose_camera(form.fov_deg, decoded.fov_deg, focal, *decoded.size)
-        predict_video(job, network, camera, (decoded.rate_hz or DEFAULT_RATE_HZ) / decoded.every, decoded.count)
+        camera, path_text = map_frames(job, camera)
+        rate_hz = (decoded.rate_hz or DEFAULT_RATE_HZ) / decoded.every
+        job.mapped = MappedFrames(camera, rate_hz, decoded.count, path_text)
+        predict_video(job, network)
         if decoded.has_more:
             job.about["lines"].insert(0, f"note: only the first {decoded.count} frames: take each n-th to see more")
+
+
+@contextmanager
+def ending(job: VideoJob) -> Iterator[None]:
+    """Keep the error of a job, and remove the files of a cancelled one."""
+    try:
+        yield
     except Exception as error:  # the page must not wait forever
         if job.state != "cancelled":
             job.fail(explain_error(error, job))
@@ -100,6 +116,37 @@ def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None
         if job.state == "cancelled":
             job.close()  # also what was written after it was cancelled
         return_freed_memory()  # the frames of the verdict, the encoder of the video
+
+
+class SecondForm(StrictModel):
+    """Another network for a predicted video: its place in the list, and minutes to adapt it to the video first."""
+
+    network: Annotated[int, Field(ge=0)] = 0
+    minutes: Annotated[float, Field(ge=1, le=60)] | None = None
+
+
+async def add_second(request: Request) -> Response:
+    """Predict the frames of a predicted video by another network, after the reply; both stay to be compared."""
+    session, state, job = require_session(request), get_state(request), _find_done(request)
+    form = parse_form(SecondForm, await read_json_body(request))
+    made = VideoJob(Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))))
+    made.other = request.path_params["key"]
+    await run_in_threadpool(copy_frames, job, made)
+    session.videos.move_to_end(made.other)  # the first of the two goes last
+    key = session.keep_video(made)
+    state.video_queue.submit(predict_second, state, made, form)
+    return JSONResponse({"video": key})
+
+
+def predict_second(state: AppState, job: VideoJob, form: SecondForm) -> None:
+    """Predict a video whose frames are mapped, by another network or by one that is adapted to it first."""
+    with ending(job):
+        network = state.shelf.find(form.network)
+        if form.minutes is not None:
+            network = networks.load_network(
+                adapt_frames(job, state.shelf.names[form.network], form.minutes, state.runs)
+            )
+        predict_video(job, network)
 
 
 def show_preview(state: AppState, job: VideoJob, image: NDArray[np.uint8], form: VideoForm) -> None:

@@ -1,6 +1,6 @@
 // The page of a video: upload, preview, progress, a timeline of frames and depth, path and points; its address is #video/KEY.
 
-import { byId, get, listFiles, listVerdict, post, showError, showVerdict, splitCloud } from "./api.js";
+import { byId, get, listFiles, listVerdict, make, post, showError, showVerdict, splitCloud } from "./api.js";
 
 const POLL_MS = 400, PATH_COLOR = [240, 228, 66], NOW_COLOR = [255, 110, 64], CAMERAS = 12;
 
@@ -47,21 +47,22 @@ export function startVideo(session) {
   }
 
   function describeTime(job) {
-    if (!job.done || !job.elapsed_s) return "";
+    if (!job.done || !job.elapsed_s || job.done >= job.total) return "";
     const left = Math.ceil((job.elapsed_s / job.done) * (job.total - job.done));
     return left > 90 ? `, about ${Math.round(left / 60)} minutes left` : `, about ${left} s left`;
   }
 
   async function poll() {
     const key = state.key, bar = byId("video-progress"), base = `/api/videos/${key}`;
+    let job = {};
     try {
-      const job = await (await get(base)).json();
+      job = await (await get(base)).json();
       if (key !== state.key) return;
       if (job.state === "failed") throw new Error(job.error);
       bar.hidden = byId("video-cancel").hidden = job.state === "done";
       if (job.total) Object.assign(bar, { max: job.total, value: job.done });
       else bar.removeAttribute("value");
-      byId("video-status").textContent = { waiting: "Another video is being predicted first …", decoding: "Reading frames …", mapping: "Finding the path of the camera …", predicting: job.total ? `Depth of frame ${job.done} of ${job.total}${describeTime(job)}` : "Predicting depth …", done: "" }[job.state] ?? job.state;
+      byId("video-status").textContent = { waiting: "Another video is being predicted first …", decoding: "Reading frames …", mapping: "Finding the path of the camera …", adapting: `Training the network on this video${describeTime(job)}`, predicting: job.total ? `Depth of frame ${job.done} of ${job.total}${describeTime(job)}` : "Predicting depth …", done: "" }[job.state] ?? job.state;
       if (job.has_preview && job.state !== "done" && byId("video-preview").hidden) {
         byId("video-preview").hidden = false;
         byId("preview-image").src = `${base}/image/0.jpg`;
@@ -71,6 +72,10 @@ export function startVideo(session) {
       else state.timer = setTimeout(poll, POLL_MS);
     } catch (error) {
       clear();
+      if (job.other) { // back to the network before
+        history.replaceState(null, "", `#video/${job.other}`);
+        show(job.other);
+      }
       showError(error);
     }
   }
@@ -92,9 +97,25 @@ export function startVideo(session) {
     byId("video-share-about").textContent = job.not_shared || "One file with video, path, 3D view and what to trust.";
     listFiles("video-files", job.files, `${base}/files`);
     Object.assign(byId("video-time"), { max: job.frames.length - 1, value: 0 });
+    showPair(job);
     byId("video-cloud-part").hidden = !job.files.includes("cloud.ply");
     showFrame();
     if (job.files.includes("cloud.ply")) showCloud();
+  }
+
+  // The depth of the network before, below this one's.
+  async function showPair(job) {
+    const [pair, depth] = [byId("video-pair"), byId("video-depth-other")];
+    pair.hidden = depth.hidden = !job.other;
+    if (!job.other) return;
+    pair.textContent = `Depth above: ${job.network}, ${job.verdict}.`;
+    try {
+      const other = await (await get(`/api/videos/${job.other}`)).json();
+      pair.append(` Below: ${other.network}, ${other.verdict}. `, make("a", { href: `#video/${job.other}`, textContent: `Show ${other.network} alone` }));
+    } catch {
+      pair.append(" The other one is gone: choose the video again.");
+      depth.hidden = true;
+    }
   }
 
   function showFrame() {
@@ -102,6 +123,7 @@ export function startVideo(session) {
     byId("video-number").textContent = `${number + 1} of ${state.result.frames.length}, ${(number / state.result.rate_hz).toFixed(1)} s`;
     byId("video-image").src = `/api/videos/${state.key}/image/${name}.jpg`;
     byId("video-depth").src = `/api/videos/${state.key}/depth/${name}.jpg`;
+    if (state.result.other) byId("video-depth-other").src = `/api/videos/${state.result.other}/depth/${name}.jpg`;
     showCameras();
   }
 
@@ -146,6 +168,19 @@ export function startVideo(session) {
     state.play = setInterval(() => { time.value = (Number(time.value) + 1) % state.result.frames.length; showFrame(); }, 1000 / Math.min(state.result.rate_hz, 10));
   });
   byId("video-time").addEventListener("input", showFrame);
+
+  byId("video-second").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    showError(null);
+    const minutes = byId("second-minutes").value, form = { network: Number(byId("second-network").value), minutes: minutes ? Number(minutes) : null };
+    try {
+      const { video } = await post(`/api/videos/${state.result.other || state.key}/second`, form);
+      location.hash = `video/${video}`;
+    } catch (error) {
+      showError(error);
+    }
+  });
+  byId("second-network").replaceChildren(...session.networks.map((label, key) => new Option(label, key)));
 
   byId("video-cancel").addEventListener("click", async () => {
     const key = state.key;
