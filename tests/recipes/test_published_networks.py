@@ -236,13 +236,6 @@ class TestRefusals:
         with refuses((ConfigError, CheckpointError), names=(name,), fix=fix):
             open_network_checkpoint(name)
 
-    def test_no_connection(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from stadia.models import pretrained_weights
-
-        monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
-        with refuses(CheckpointError, where="dpt-large"):
-            open_network_checkpoint("dpt-large")
-
     @pytest.mark.parametrize(
         ("kind", "source", "names"),
         [
@@ -263,6 +256,7 @@ class TestRefusals:
             raise error
 
         monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+        monkeypatch.setattr("stadia.models.pretrained_weights.is_reachable", lambda: False)
         with refuses(CheckpointError, names=names) as refused:
             find_published_files(source)
         assert "\n" not in str(refused.value)

@@ -295,7 +295,7 @@ def test_an_example_is_there_at_once(open_tab: Callable[..., Page]) -> None:
     tab.page.wait_for_selector("#results .kept")
     tab.page.click("nav a[data-page=networks]")
     tab.page.wait_for_selector("#networks-rows tr")
-    assert "needs download" in tab.text("#networks-rows")
+    assert "Download" in tab.text("#networks-rows")
     assert tab.find_faults_of_access() == []
 
 

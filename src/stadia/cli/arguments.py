@@ -78,11 +78,21 @@ def check_scale_sources(texts: list[str] | None) -> tuple[str, ...]:
 
 
 def take_default_network(
-    network: Path, source: Path | None, settings: list[str] | None
+    network: Path, source: Path | None, settings: list[str] | None, named: Path | None = None
 ) -> tuple[Path, Path, list[str] | None]:
-    """Return network, input and settings of a line that may name the input alone: the network is base then."""
+    """Return network, input and settings of a line that may name the input alone: the network is base then.
+
+    named: the network of `--network`; the line then has no other.
+    """
     from stadia.models import DEFAULT_NETWORK
 
+    if named is not None:
+        is_setting = source is not None and "=" in str(source) and not source.exists()
+        if source is not None and not is_setting:
+            from stadia.core.errors import ConfigError
+
+            raise ConfigError("--network", found=f"{named} and {network}", expected="one network", fix="leave one out")
+        return named, network, [*([str(source)] if is_setting else []), *(settings or [])]
     if source is None:
         return Path(DEFAULT_NETWORK), network, settings
     if "=" in str(source) and not source.exists():

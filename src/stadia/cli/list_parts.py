@@ -26,7 +26,8 @@ PART_KINDS = Registry(
         "demos": "stadia.apps:DEMOS",
         "datasets": "stadia.datasets:DATASETS",
         "object-datasets": "stadia.objectpose.data.open_objects:OBJECT_FORMATS",
-        "networks": "stadia.models:DEPTH_NETWORKS",
+        "networks": "stadia.cli.list_parts:networks",
+        "trainable-networks": "stadia.models:DEPTH_NETWORKS",
         "published-networks": "stadia.cli.list_parts:published_networks",
         "overlay-networks": "stadia.overlay:OVERLAY_NETWORKS",
         "attentions": "stadia.models:ATTENTIONS",
@@ -57,6 +58,9 @@ PART_KINDS = Registry(
     },
 )
 
+DETAILS = "published-networks"
+"""This kind describes rows of `networks`, so only its whole name lists it."""
+
 
 def parts(
     kind: Annotated[str | None, argument("One kind, such as losses.")] = None,
@@ -73,7 +77,10 @@ def parts(
         console.print(", ".join(PART_KINDS), markup=False)
         console.print("`stadia list KIND` lists the parts of a kind, and `stadia list --filter TEXT` searches all.")
         return
-    kinds = [name for name in PART_KINDS if name == kind or name.endswith(f"-{kind}")] if kind else list(PART_KINDS)
+    alike = [
+        name for name in PART_KINDS if name.endswith(f"-{kind}") and name != "published-networks"
+    ]  # are in networks
+    kinds = [*([kind] if kind in PART_KINDS else []), *alike] if kind else list(PART_KINDS)
     for name in kinds or [PART_KINDS.check(str(kind))]:
         if name == "encoders" and not kind:  # more than a thousand
             rows: Rows = [("any timm model", "stadia list encoders --filter resnet lists them")]
@@ -118,8 +125,17 @@ def protocols() -> Rows:
         yield name, f"{', '.join(starmap(describe, rules.alignments.items()))}; truth: {rules.ground_truth}"
 
 
+def networks() -> Rows:
+    """List the networks that predict without a training: state, size, licence, and what each is good at."""
+    from stadia.models.published_networks import list_network_rows
+
+    for row in list_network_rows():
+        state = "ready" if row.is_here else "download"
+        yield row.name, f"{state:<8}  {row.size:>7}  {row.licence:<13}  {row.use}"
+
+
 def published_networks() -> Rows:
-    """List every published network."""
+    """List units, training data, papers and scores of the published networks."""
     from stadia.models.published_networks import PUBLISHED_NETWORKS
 
     return [(name, entry.title) for name, entry in PUBLISHED_NETWORKS.items()]

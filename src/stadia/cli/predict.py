@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stadia.core.types import TrackProgress
+    from stadia.predict.network import Network
     from stadia.predict.options import PredictOptions
 
 BatchOut = Annotated[
@@ -54,6 +55,9 @@ def predict(
     source: OptionalInput = None,
     overrides: InputSettings = None,
     out: BatchOut = None,
+    network: Annotated[
+        Path | None, option("A run, a checkpoint, or a network of `stadia list networks`, instead of the argument.")
+    ] = None,
     every: EveryOption = 1,
     motion: MotionOption = None,
     size: SizeOption = None,
@@ -96,7 +100,7 @@ def predict(
     """
     from stadia.predict.options import PredictOptions, parse_source_options, refuse_finished, split_settings
 
-    checkpoint, source, overrides = take_default_network(checkpoint, source, overrides)
+    checkpoint, source, overrides = take_default_network(checkpoint, source, overrides, network)
     data, settings = split_settings(overrides)
     out = Path(f"{source.resolve().stem}-depth") if out is None else out
     options = PredictOptions(
@@ -137,16 +141,18 @@ def predict(
         from stadia.evaluation.backends import check_backend
 
         check_backend(options.backend_choice)
+    from stadia.predict.network import open_network
+
+    opened = open_network(checkpoint, settings)  # before the bars, because a download has its own
     with show_progress() as bars, _advise_again(out):
-        _predict(checkpoint, source, out, options, settings, bars.track, strict=strict, verbose=verbose)
+        _predict(opened, source, out, options, bars.track, strict=strict, verbose=verbose)
 
 
 def _predict(
-    checkpoint: Path,
+    network: Network,
     source: Path,
     out: Path,
     options: PredictOptions,
-    settings: list[str],
     track: TrackProgress,
     *,
     strict: bool,
@@ -160,11 +166,9 @@ def _predict(
         list_files,
         summarize,
     )
-    from stadia.predict.network import open_network
     from stadia.predict.tasks import predict_to_folders
     from stadia.predict.verdict import refuse_unusable
 
-    network = open_network(checkpoint, settings)
     loaded = network.loaded
     if loaded.has_own_size and not loaded.is_exported:
         print_lines(describe_network(loaded), err=True)

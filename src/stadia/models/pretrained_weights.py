@@ -102,9 +102,10 @@ def is_reachable() -> bool:
     """Return whether the hub, or a proxy, is reachable; checked once per process."""
     if urllib.request.getproxies():
         return True  # the proxy has its own time-out
-    host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname or ""
+    hub = urlsplit(huggingface_hub.constants.ENDPOINT)
     try:
-        socket.create_connection((host, 443), timeout=3.0).close()
+        port = hub.port or (80 if hub.scheme == "http" else 443)
+        socket.create_connection((hub.hostname or "", port), timeout=3.0).close()
     except OSError:
         return False
     return True

@@ -18,7 +18,7 @@ from stadia.core.types import DepthScale
 from stadia.files.input_files import check_input_file, read_text
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home
-from stadia.models import DEPTH_NETWORKS
+from stadia.models import DEFAULT_NETWORK, DEPTH_NETWORKS
 
 FORBIDS_COMMERCIAL_USE = ("CC-BY-NC", "Apple-AMLR", "research only")
 """A licence whose name contains one of these is non-commercial."""
@@ -30,6 +30,13 @@ PACKAGES: Mapping[str, str] = {
 """Packages run their authors' networks, with the command that installs each; transformers runs the others."""
 
 
+BYTES_PER_PARAMETER = 4
+"""Published weights are float32, except for a few large networks."""
+
+WEIGHT_SUFFIXES = (".safetensors", ".pt")
+"""Suffixes of the files that are weights; packages read their authors' .pt."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PublishedNetwork:
     """A published network; published_networks.toml describes the fields."""
@@ -38,6 +45,7 @@ class PublishedNetwork:
     millions: float
     output: DepthScale
     licence: str
+    use: str
     data: str
     paper: str
     focal: float | None = None
@@ -46,8 +54,26 @@ class PublishedNetwork:
     focal_unit_px: float | None = None
 
     @property
+    def weight_bytes(self) -> float:
+        """Return about how many bytes the weights have."""
+        return self.millions * 1e6 * BYTES_PER_PARAMETER
+
+    @property
+    def size(self) -> str:
+        """Return the size of the weights as text."""
+        megabytes = self.weight_bytes / 1e6
+        return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
+
+    @property
+    def is_downloaded(self) -> bool:
+        """Return whether the hub's cache of this machine has the weights."""
+        from stadia.models.hub_download import find_cache
+
+        return any(path.suffix in WEIGHT_SUFFIXES for path in find_cache(self.repository).glob("snapshots/*/*"))
+
+    @property
     def title(self) -> str:
-        """Return one line for `stadia list networks`."""
+        """Return one line for `stadia list published-networks`."""
         focal = "" if self.focal is None else f" at fx / width {self.focal:.3g}"
         if self.focal_unit_px is not None:
             focal = f": output times the focal length in pixels over {self.focal_unit_px:g}"
@@ -67,6 +93,31 @@ def _read_networks() -> dict[str, PublishedNetwork]:
 
 PUBLISHED_NETWORKS: Mapping[str, PublishedNetwork] = _read_networks()
 """Published networks by the name that a command takes."""
+
+
+@dataclass(frozen=True)
+class NetworkRow:
+    """A network as `stadia list networks` and the app show it.
+
+    name: that a command takes.  use: what it is good at.  size: of its weights.  licence: of its weights.
+    is_here: whether it needs no download.
+    """
+
+    name: str
+    use: str
+    size: str
+    licence: str
+    is_here: bool = True
+
+
+def list_network_rows() -> list[NetworkRow]:
+    """Return the network of the package, then the published ones."""
+    base = NetworkRow(DEFAULT_NETWORK, "metres of rooms and streets, fast", "10 MB", "Apache-2.0")
+    published = PUBLISHED_NETWORKS.items()
+    return [
+        base,
+        *(NetworkRow(name, entry.use, entry.size, entry.licence, entry.is_downloaded) for name, entry in published),
+    ]
 
 
 def find_by_repository(repository: str) -> PublishedNetwork | None:
@@ -109,7 +160,8 @@ ARCHITECTURES = (
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[\w.-]{1,100}))?")
-_FILES = (CONFIG, PREPROCESSING, "model*.safetensors", "model.safetensors.index.json")
+NEEDED_FILES = (CONFIG, PREPROCESSING, "model.safetensors")
+_FILES = (*NEEDED_FILES, "model-*.safetensors", "model.safetensors.index.json")
 _EXPECTED = "a name of `stadia list networks`, hf:ORG/NAME, or a folder with config.json and model.safetensors"
 _MAX_BYTES = 1 << 36
 _DROPPED = ("auto_map", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "id2label")
@@ -191,7 +243,8 @@ def find_published_files(source: str) -> PublishedFiles:
         near = find_nearest_name(source, list(PUBLISHED_NETWORKS))
         fix = f"did you mean '{near}'?" if near else "check the name"
         raise ConfigError(source, found="no such network or folder", expected=_EXPECTED, fix=fix)
-    return PublishedFiles(folder)
+    copies = sorted((folder / "snapshots").glob("*/"), key=lambda path: path.stat().st_mtime)
+    return PublishedFiles(copies[-1] if copies else folder)  # a folder copied from the hub's cache has commits
 
 
 def download_repository(
@@ -207,12 +260,18 @@ def download_repository(
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable
+    from stadia.models.hub_download import HiddenBar, fetch_missing_files
+    from stadia.models.pretrained_weights import offline_if_unreachable
 
     expected = "a repository with config.json and model.safetensors"
     try:
         with offline_if_unreachable():
-            return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
+            if not huggingface_hub.constants.HF_HUB_OFFLINE:
+                fetch_missing_files(source, repository, revision, patterns)
+            folder = huggingface_hub.snapshot_download(
+                repository, revision=revision, allow_patterns=list(patterns), tqdm_class=HiddenBar
+            )
+            return Path(folder)
     except GatedRepoError as error:
         found = f"{repository}, whose authors ask you to accept its licence"
         fix = f"accept it on the page of {repository} on the hub, then `hf auth login`"
@@ -225,9 +284,12 @@ def download_repository(
         fix = f"did you mean '{HUB}{near}'?" if near else "check the name, or log in where it is private"
         raise CheckpointError(source, found="no such repository on the hub", expected=expected, fix=fix) from error
     except (OSError, ValueError) as error:  # the client's errors of connections and caches
-        found = f"none in the cache, and the hub is unreachable ({type(error).__name__})"
-        fix = f"{describe_manual_copy(repository)}; or pass the folder with its files; `base` needs no download"
-        raise CheckpointError(source, found=found, expected=expected, fix=fix) from error
+        address = f"{huggingface_hub.constants.ENDPOINT}/{repository}"
+        wanted = ", ".join(NEEDED_FILES if patterns is _FILES else patterns)
+        address = f"{huggingface_hub.constants.ENDPOINT}/{repository}"
+        fix = f"download them from {address} elsewhere, copy them into a folder, and pass it instead of the name"
+        found = "no files on this machine, and no connection"
+        raise CheckpointError(source, found=found, expected=wanted, fix=fix) from error
 
 
 def read_settings(files: PublishedFiles) -> dict[str, Any]:
@@ -323,7 +385,7 @@ def is_network_name(text: str) -> bool:
     """Return whether a text names a published network, a folder of transformers, or module:Class."""
     path = Path(text)
     if path.exists():
-        return path.is_dir() and is_network_folder(path)
+        return path.is_dir() and (is_network_folder(path) or any(path.glob(f"snapshots/*/{CONFIG}")))
     return (
         text.startswith(HUB) or text in PUBLISHED_NETWORKS or text in DEPTH_NETWORKS or bool(OWN_PART.fullmatch(text))
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
 
-from stadia.web.networks import NetworkShelf
+from stadia.web.networks import NetworkDownloads, NetworkShelf
 from stadia.web.sessions import SessionStore
 from stadia.web.trainings import TrainingStarter
 
@@ -57,6 +57,11 @@ class AppState:
     is_warm: bool = False
 
     @cached_property
+    def downloads(self) -> NetworkDownloads:
+        """Return the downloads of published networks."""
+        return NetworkDownloads(self.shelf)
+
+    @cached_property
     def run_list(self) -> RunList | None:
         """Return the runs of the server; None if it lists none."""
         from stadia.web.run_list import RunList
@@ -89,6 +94,7 @@ class AppState:
         self.sessions.close()
         for queue in (self.queue, self.video_queue):
             queue.shutdown(wait=False, cancel_futures=True)
+        self.downloads.close()
         self.starter.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 

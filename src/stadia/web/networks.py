@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from stadia.core.errors import CheckpointError, ConfigError
-from stadia.core.types import DepthScale
-from stadia.models import DEFAULT_NETWORK
-from stadia.models.published_networks import CONFIG, HUB, PUBLISHED_NETWORKS
+from stadia.core.errors import CheckpointError, ConfigError, StadiaError
+from stadia.models.hub_download import count_downloaded_bytes
+from stadia.models.published_networks import (
+    HUB,
+    PUBLISHED_NETWORKS,
+    NetworkRow,
+    find_published_files,
+    list_network_rows,
+)
+from stadia.web.forms import describe_error
 
 if TYPE_CHECKING:
     from stadia.predict.network import Network
@@ -19,10 +27,6 @@ MAX_NETWORK_PIXELS = 480 * 640
 """Pixels of the network's image if no training chose its size."""
 
 MAX_LISTED_RUNS = 30
-
-OUTPUTS = {DepthScale.METRES: "depth in metres", DepthScale.UP_TO_SCALE: "ratios of depths"}
-BASE = {"output": OUTPUTS[DepthScale.METRES], "size": "small, for two processor cores", "licence": "Apache-2.0"}
-OWN_RUN = {"output": "as its training", "size": "", "licence": "yours"}
 
 
 def load_network(name: str) -> Network:
@@ -72,6 +76,15 @@ class NetworkShelf:
         """Return their names on a page; the place in this list is the key."""
         return [find_label(name) for name in self.names]
 
+    def find_key(self, label: str) -> int | None:
+        """Return the key of a label, or None."""
+        labels = self.labels()
+        return labels.index(label) if label in labels else None
+
+    def add(self, name: str) -> None:
+        """Add a network at the end."""
+        self.names = tuple(dict.fromkeys((*self.names, name)))
+
     def find(self, key: int) -> Network:
         """Return a network by its key. Raises ConfigError for an unknown key, and as `load_network`."""
         if not 0 <= key < len(self.names):
@@ -85,23 +98,48 @@ class NetworkShelf:
         return network
 
 
-def describe_networks(names: Sequence[str]) -> list[dict[str, str]]:
-    """Return the networks of a server, and the published ones, as rows of a table."""
-    own = [name for name in names if name not in PUBLISHED_NETWORKS]
-    about = {DEFAULT_NETWORK: BASE}
-    rows = [{"name": find_label(name), **about.get(name, OWN_RUN), "state": "ready"} for name in own]
-    for name, entry in PUBLISHED_NETWORKS.items():
-        state = "ready" if is_downloaded(entry.repository) else "needs download"
-        size = f"{entry.millions:g} M parameters"
-        output = OUTPUTS.get(entry.output, "near and far only")
-        rows.append({"name": name, "output": output, "size": size, "licence": entry.licence, "state": state})
-    return rows
+class NetworkDownloads:
+    """Downloads of published networks that users started, one at a time."""
 
+    def __init__(self, shelf: NetworkShelf) -> None:
+        self.shelf = shelf
+        self._jobs: dict[str, Future[None]] = {}
+        self._queue = ThreadPoolExecutor(1)
 
-def is_downloaded(repository: str) -> bool:
-    """Return whether the files of a repository of the hub are on this machine."""
-    try:
-        from huggingface_hub import try_to_load_from_cache
-    except ImportError:
-        return False
-    return isinstance(try_to_load_from_cache(repository, CONFIG), str)
+    def start(self, name: str) -> None:
+        """Download a network, and add it to the shelf. Raises ConfigError for a name that is not in the table."""
+        entry = PUBLISHED_NETWORKS.get(name)
+        if entry is None or entry.package:
+            found, expected = "a network that the app cannot download", "a row with the button Download"
+            raise ConfigError(name, found=found, expected=expected, fix="install its package on this computer")
+        if name not in self._jobs or self._jobs[name].done():
+            self._jobs[name] = self._queue.submit(self._download, name)
+
+    def _download(self, name: str) -> None:
+        find_published_files(name)
+        self.shelf.add(name)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return the networks of the server, `base` and the published ones, as rows of a table.
+
+        The row of a download has its `progress` from 0 to 1, or its `error`.
+        """
+        listed = {row.name: row for row in list_network_rows()}
+        names = self.shelf.names
+        own = [NetworkRow(find_label(name), "as its training", "", "yours") for name in names if name not in listed]
+        return [self._describe_row(row) for row in [*own, *listed.values()]]
+
+    def _describe_row(self, row: NetworkRow) -> dict[str, Any]:
+        about: dict[str, Any] = {**asdict(row), "key": self.shelf.find_key(row.name)}
+        entry, job = PUBLISHED_NETWORKS.get(row.name), self._jobs.get(row.name)
+        if entry is not None and not row.is_here:
+            about["can_download"] = not entry.package
+            if job is not None and not job.done():
+                about["progress"] = min(count_downloaded_bytes(entry.repository) / entry.weight_bytes, 1.0)
+            elif job is not None and isinstance(error := job.exception(), StadiaError):
+                about["error"] = describe_error(error)
+        return about
+
+    def close(self) -> None:
+        """Start no further download."""
+        self._queue.shutdown(wait=False, cancel_futures=True)

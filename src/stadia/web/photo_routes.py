@@ -37,7 +37,6 @@ from stadia.web.forms import (
     send_page,
 )
 from stadia.web.guards import refuse, require_session
-from stadia.web.networks import describe_networks
 from stadia.web.photo import KeptPhoto, PredictForm, predict_decoded
 from stadia.web.sessions import find_kept
 
@@ -120,8 +119,14 @@ async def delete_photo(request: Request) -> Response:
 async def show_networks(request: Request) -> Response:
     """Return the table of networks."""
     require_session(request)
-    rows = await run_in_threadpool(describe_networks, get_state(request).shelf.names)
-    return JSONResponse({"networks": rows})
+    return JSONResponse({"networks": await run_in_threadpool(get_state(request).downloads.describe)})
+
+
+async def download_network(request: Request) -> Response:
+    """Start the download of a published network; `show_networks` has its progress."""
+    require_session(request)
+    get_state(request).downloads.start(request.path_params["name"])
+    return JSONResponse({})
 
 
 async def show_results(request: Request) -> Response:

@@ -52,6 +52,7 @@ ROUTES = (
     ("POST", "/api/photos", "stadia.web.photo_routes:add_photo"),
     ("POST", "/api/examples/{name}", "stadia.web.photo_routes:add_example"),
     ("GET", "/api/networks", "stadia.web.photo_routes:show_networks"),
+    ("POST", "/api/networks/{name}/download", "stadia.web.photo_routes:download_network"),
     ("GET", "/api/results", "stadia.web.photo_routes:show_results"),
     ("GET", "/api/photos/{key}", "stadia.web.photo_routes:show_photo"),
     ("POST", "/api/photos/{key}/predict", "stadia.web.photo_routes:predict_again"),

@@ -1,0 +1,141 @@
+"""Download a repository of the Hugging Face hub: an interrupted file resumes, and its checksum is compared."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import huggingface_hub.constants
+from huggingface_hub.errors import HfHubHTTPError
+from tqdm import tqdm
+
+from stadia.core.errors import CheckpointError, summarize_exception
+from stadia.process.shown_progress import SHOWN_PROGRESS
+
+UNFINISHED = ".stadia-part"
+"""Suffix of an unfinished download, which resumes; the hub's client deletes its own unfinished files."""
+
+MEGABYTE = 1e6
+
+log = logging.getLogger(__name__)
+
+
+class HiddenBar(tqdm):
+    """A progress bar that is not shown, for `snapshot_download` after `fetch_missing_files`."""
+
+    def __init__(self, *items: Any, **options: Any) -> None:
+        super().__init__(*items, **{**options, "disable": True})
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository, and its place in the cache.
+
+    name: path in the repository.
+    size: bytes.
+    digest: SHA-256 of a large file, the hash by git of a small one.
+    blob: path in the cache, named by the digest.
+    """
+
+    name: str
+    size: int
+    digest: str
+    blob: Path
+
+    @property
+    def partial(self) -> Path:
+        """Return the path of the unfinished file."""
+        return self.blob.with_name(self.blob.name + UNFINISHED)
+
+    def matches(self, path: Path) -> bool:
+        """Return whether a file has the digest."""
+        is_large = len(self.digest) == hashlib.sha256().digest_size * 2
+        hasher = hashlib.sha256() if is_large else hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                hasher.update(block)
+        return hasher.hexdigest() == self.digest
+
+
+def find_cache(repository: str) -> Path:
+    """Return the folder of a repository in the hub's cache."""
+    return Path(huggingface_hub.constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+
+
+def count_downloaded_bytes(repository: str) -> int:
+    """Return the bytes of a repository's files in the cache, with unfinished ones."""
+    return sum(path.stat().st_size for path in (find_cache(repository) / "blobs").glob("*"))
+
+
+def fetch_missing_files(source: str, repository: str, revision: str | None, patterns: Sequence[str]) -> None:
+    """Download the files of a repository that the cache lacks; `snapshot_download` then finds them.
+
+    source: as the user wrote it, for messages.
+
+    Raises CheckpointError if the connection breaks or a checksum differs, HfHubHTTPError as the hub's client.
+    """
+    try:
+        info = huggingface_hub.HfApi().model_info(repository, revision=revision, files_metadata=True)
+    except HfHubHTTPError:
+        raise
+    except Exception as error:  # of connections, whose classes differ by the client's version
+        log.debug("%s: the hub did not reply (%s)", repository, summarize_exception(error))
+        return
+    blobs = find_cache(repository) / "blobs"
+    files = [_read_entry(entry, blobs) for entry in info.siblings or ()]
+    missing = [
+        file
+        for file in files
+        if file is not None and not file.blob.exists() and any(fnmatch(file.name, one) for one in patterns)
+    ]
+    if not missing:
+        return
+    blobs.mkdir(parents=True, exist_ok=True)
+    if not SHOWN_PROGRESS.is_silent:
+        total = sum(file.size for file in missing) / MEGABYTE
+        log.warning("downloading %.0f MB of %s/%s", total, huggingface_hub.constants.ENDPOINT, repository)
+    for file in missing:
+        _download(source, repository, info.sha, file)
+
+
+def _read_entry(entry: Any, blobs: Path) -> HubFile | None:
+    digest = entry.lfs.sha256 if entry.lfs else entry.blob_id
+    if not digest or entry.size is None:  # a hub of another kind: its client downloads the file
+        return None
+    return HubFile(entry.rfilename, entry.size, digest, blobs / digest)
+
+
+def _download(source: str, repository: str, commit: str, file: HubFile) -> None:
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    try:
+        with file.partial.open("ab") as stream:
+            if stream.tell() < file.size:
+                http_get(
+                    huggingface_hub.hf_hub_url(repository, file.name, revision=commit),
+                    stream,
+                    resume_size=stream.tell(),
+                    headers=build_hf_headers(),
+                    expected_size=file.size,
+                    displayed_filename=file.name,
+                    tqdm_class=HiddenBar if SHOWN_PROGRESS.is_silent else None,
+                )
+    except HfHubHTTPError:
+        raise
+    except Exception as error:  # of connections, whose classes differ by the client's version
+        done = file.partial.stat().st_size if file.partial.exists() else 0
+        found = f"a download of {file.name} that broke after {done / MEGABYTE:.1f} MB ({summarize_exception(error)})"
+        fix = "start the same command again, which continues the download"
+        raise CheckpointError(source, found=found, expected=f"{file.size / MEGABYTE:.1f} MB", fix=fix) from error
+    if not file.matches(file.partial):
+        file.partial.unlink()
+        found, fix = f"{file.name} with another checksum, which was deleted", "start the same command again"
+        raise CheckpointError(source, found=found, expected=f"the hub's checksum {file.digest}", fix=fix)
+    file.partial.replace(file.blob)
