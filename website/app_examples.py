@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.objectpose.config import TableWorldConfig
-from stadia.objectpose.world.table_scene import TableRenderer, make_table
+from stadia.objectpose.table_world import TableRenderer, make_table
 from stadia.synthetic.config import RoadWorldConfig, RoomWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world
 from stadia.synthetic.roadworld.street_scene import SemanticClass
-from stadia.synthetic.roomworld.room_scene import RoomRenderer, make_room
+from stadia.synthetic.room_scene import RoomRenderer, make_room
 from stadia.web import server
 from stadia.web.networks import load_network
 from stadia.web.photo import choose_camera, color_prediction, predict_photo
