@@ -5,18 +5,22 @@
 
 Cases: `start`, no training; `mixed`, the default prior of a car (1.710 m); `tight`, the mean of KITTI's own boxes
 (1.526 m), which is a label of this data set: for the cause, not for a score; `known`, the camera height of 1.65 m is
-given; `objects`, no height by silhouettes. The car moves by 0.1 m a frame, so that the neighbors are `--offset` frames
-away.
+given; `objects`, no height by silhouettes; `selfsup`, no metres. The car moves by 0.1 m a frame, so that the neighbors
+are `--offset` frames away.
 
 Prints a line of JSON for each: the camera height that the training learned, the same in the predicted depth of the
 frames, and the depth over that of LiDAR without scaling (median over frames of the median of the ratio, nearer than 80
-m, and of the road and of the cars alone).
+m, and of the road and of the cars alone). `lean_deg`, how much the predicted road rises ahead of the plane through
+LiDAR's road. `scores`: the means over the frames of AbsRel, SqRel, RMSE, RMSE log and d1 to d3, in metres, with equal
+medians, and with one factor for the drive that puts the predicted camera at 1.65 m.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -24,23 +28,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from stadia import launch, recipes
-from stadia.core.types import Predictor
+from stadia.core.types import Camera, Predictor
 from stadia.datasets.mask_files import attach_masks
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import OnStop
-from stadia.geometry.camera import resize
+from stadia.geometry.camera import backproject, resize
 from stadia.geometry.depth_maps import depth_from_inverse
-from stadia.geometry.ground.road_plane import road_pixel_heights
+from stadia.geometry.ground.road_plane import fit_plane_ransac, road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
+from stadia.metrics import depth_metrics
 from stadia.recipes.base.network_checkpoint import open_network_checkpoint
 from stadia.recipes.metric.recipe import MetricRecipe
 
 TRUE_M, CAP_M = 1.65, 80.0
-SIZE = (128, 416)
+NEAR_M = 15.0  # of the road whose lean is measured
+METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
 SETTINGS = (
-    *(f"data.height={SIZE[0]}", f"data.width={SIZE[1]}", "model.network=base", "model.pose_net=correlation"),
+    *("model.network=base", "model.pose_net=correlation"),
     *("training.max_epochs=null", "training.batch_size=3", "training.clip_norm=1.0", "training.threads=1"),
     *("training.workers=0", "training.log_every=25", "training.validate_every=1000000", "training.images_every=0"),
     *("training.check_seconds=0", "schedule.warmup_steps=20", "optimizer.lr=2e-4", 'training.loggers=["csv"]'),
@@ -55,69 +63,111 @@ def case_overrides(case: str) -> tuple[str, ...]:
         "tight": (f"road.priors={json.dumps({'car': car})}",),
         "known": (f"heights.known_m={{0: {TRUE_M}}}", "heights.last_epoch=-1"),
         "objects": ("first_height=depth",),
+        "selfsup": (),
     }[case]
 
 
+def rise_deg(depth_m: Tensor, camera: Camera, counted: Tensor) -> float:
+    """Return how much the plane through pixels of the road rises ahead, in degrees."""
+    points = backproject(depth_m.double()[None, None], camera).flatten(2).transpose(1, 2)
+    normal = fit_plane_ransac(points, counted.flatten()[None])[0, :3]
+    return math.degrees(math.atan2(float(normal[2]), float(normal[1])))
+
+
+def score_frame(depth_m: Tensor, true_m: Tensor, known: Tensor) -> list[float]:
+    """Return METRICS of a frame."""
+    shown = depth_m.clamp(1e-3, CAP_M)
+    return [float(getattr(depth_metrics, name)(shown, true_m, known)) for name in METRICS]
+
+
 @torch.no_grad()
-def score(predictor: Predictor, data: Path, masks: Path) -> dict[str, float]:
-    """Return the camera height in the predicted depth of all frames, and the ratio of depth to LiDAR."""
+def score(predictor: Predictor, data: Path, masks: Path, every: int) -> dict[str, Any]:
+    """Return the camera height in the predicted depth of all frames, the ratio of depth to LiDAR, and the table."""
     (recording,) = open_recordings(data)
     attach_masks([recording], masks)
     assert recording.mask_reader is not None
     numbers = {name: number for number, name in recording.mask_reader.classes.items()}
     heights: list[float] = []
+    leans: list[float] = []
     ratios: dict[str, list[float]] = {"all": [], "road": [], "car": []}
-    for index in range(len(recording)):
+    frames: list[tuple[Tensor, Tensor, Tensor]] = []
+    for index in range(0, len(recording), every):
+        full_camera = recording.camera(index)
         image = torch.from_numpy(recording.image(index)).permute(2, 0, 1)[None].float() / 255
-        true_m, mask = recording.depth_m(index), recording.masks(index)
-        assert true_m is not None
+        lidar_m, mask = recording.depth_m(index), recording.masks(index)
+        assert lidar_m is not None
         assert mask is not None
-        small, camera = resize(image, recording.camera(index), predictor.height, predictor.width)
+        true_m, semantic = torch.from_numpy(lidar_m).float(), torch.from_numpy(mask.semantic.astype(np.float32))
+        small, camera = resize(image, full_camera, predictor.height, predictor.width)
         depth = depth_from_inverse(predictor.inverse_depth(small, camera).cpu().float())
-        semantic = torch.from_numpy(mask.semantic.astype(np.float32))[None, None]
-        road = torch.nn.functional.interpolate(semantic, depth.shape[-2:], mode="nearest-exact") == numbers["road"]
+        road = interpolate(semantic[None, None], depth.shape[-2:], mode="nearest-exact") == numbers["road"]
         heights.append(float(road_pixel_heights(depth, camera, erode_road_mask(road)).median_height))
-        full = torch.nn.functional.interpolate(depth, true_m.shape, mode="bilinear", align_corners=False)[0, 0].numpy()
+        full = interpolate(depth, true_m.shape, mode="bilinear", align_corners=False)[0, 0]
         known = (true_m > 0) & (true_m < CAP_M)
         for name, values in ratios.items():
-            counted = known if name == "all" else known & (mask.semantic == numbers[name])
+            counted = known if name == "all" else known & (semantic == numbers[name])
             if counted.sum() > 20:
-                values.append(float(np.median(full[counted] / true_m[counted])))
+                values.append(float((full[counted] / true_m[counted]).median()))
+        near = known & (semantic == numbers["road"]) & (true_m < NEAR_M)
+        if near.sum() > 50:
+            leans.append(rise_deg(full, full_camera, near) - rise_deg(true_m, full_camera, near))
+        frames.append((full, true_m, known))
+    seen_m = float(np.nanmedian(heights))
+    factors = {
+        "metres": lambda full, true, known: 1.0,
+        "equal_medians": lambda full, true, known: true[known].median() / full[known].median(),
+        "known_height": lambda full, true, known: TRUE_M / seen_m,
+    }
+    tables = {
+        title: [score_frame(factor(*frame) * frame[0], *frame[1:]) for frame in frames]
+        for title, factor in factors.items()
+    }
     return {
-        "seen_camera_m": round(float(np.nanmedian(heights)), 3),
+        "seen_camera_m": round(seen_m, 3),
         **{f"ratio_{name}": round(float(np.median(values)), 3) for name, values in ratios.items()},
+        "lean_deg": round(float(np.median(leans)), 2),
+        "scores": {
+            title: dict(zip(METRICS, np.mean(rows, axis=0).round(4).tolist(), strict=True))
+            for title, rows in tables.items()
+        },
     }
 
 
-def run(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def run(case: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train one case and score it."""
     if case == "start":
-        predictor = recipes.load_predictor(open_network_checkpoint(Path("base"), lambda: SIZE, ()))
-        return {"case": case, **score(predictor, arguments.data, arguments.masks)}
+        predictor = recipes.load_predictor(open_network_checkpoint(Path("base"), lambda: tuple(arguments.size), ()))
+        return {"case": case, **score(predictor, arguments.data, arguments.masks, arguments.every)}
     overrides = (
         *SETTINGS,
+        f"data.height={arguments.size[0]}",
+        f"data.width={arguments.size[1]}",
         f"data.offsets=[{-arguments.offset},{arguments.offset}]",
         f"training.max_steps={arguments.steps}",
-        f"road.masks={json.dumps(str(arguments.masks.resolve()))}",
+        *(() if case == "selfsup" else (f"road.masks={json.dumps(str(arguments.masks.resolve()))}",)),
         *case_overrides(case),
         *arguments.overrides,
     )
-    config = recipes.configure("metric", overrides, seed=arguments.seed, data={"path": str(arguments.data)})
+    name = "selfsup" if case == "selfsup" else "metric"
+    config = recipes.configure(name, overrides, seed=seed, data={"path": str(arguments.data)})
     started = time.perf_counter()
     finished = launch.train(config, out=arguments.out / "runs", on_stop=OnStop.WARN)
     predictor = recipes.load_predictor(finished.folder / "checkpoints" / "last.safetensors")
     recipe = predictor.recipe  # type: ignore[attr-defined]
-    assert isinstance(recipe, MetricRecipe)
+    heights = {}
+    if isinstance(recipe, MetricRecipe):
+        first_m = dict(recipe.config.heights.known_m)
+        heights = {"camera_m": round(float(recipe.camera_height_m[0]), 3), "first_camera_m": first_m}
     return {
         "case": case,
-        "camera_m": round(float(recipe.camera_height_m[0]), 3),
-        "first_camera_m": dict(recipe.config.heights.known_m),
-        **score(predictor, arguments.data, arguments.masks),
+        **heights,
+        **score(predictor, arguments.data, arguments.masks, arguments.every),
         "depth_scale": str(recipe.depth_scale),
         "steps": arguments.steps,
+        "size": list(arguments.size),
         "offset": arguments.offset,
         "overrides": arguments.overrides,
-        "seed": arguments.seed,
+        "seed": seed,
         "cores": len(os.sched_getaffinity(0)),
         "minutes": round((time.perf_counter() - started) / 60, 1),
         "run": finished.folder.name,
@@ -129,17 +179,21 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--masks", type=Path, required=True)
-    cases = ["start", "mixed", "tight", "known", "objects"]
+    cases = ["start", "mixed", "tight", "known", "objects", "selfsup"]
     parser.add_argument("--cases", nargs="+", choices=cases, default=cases)
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(128, 416), help="height and width of the network's images"
+    )
+    parser.add_argument("--every", type=int, default=1, help="score each n-th frame")
     parser.add_argument("--offset", type=int, default=5, help="frames between an image and its neighbors")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--overrides", nargs="*", default=[], help="of the configuration, key=value")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for case in arguments.cases:
-        line = run(case, arguments)
+    for seed, case in itertools.product(arguments.seeds, arguments.cases):
+        line = run(case, seed, arguments)
         with (arguments.out / "results.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)

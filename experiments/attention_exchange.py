@@ -1,0 +1,224 @@
+"""Train a small DPT with exact attention, exchange the attention and fine-tune, against training with it from scratch.
+
+    python experiments/attention_exchange.py OUT [--seeds 0 1 2] [--steps 300] [--data kitti | worlds]
+    python experiments/attention_exchange.py OUT --times
+
+Attentions: Performer, memory-compressed 2 and 3, token merging 25 %. Every arm has the same number of steps: SDPA two
+thirds, then the exchange (as `start_from` does it) and one third; or all of them from scratch. SDPA itself goes the
+same way. AdamW at 1e-3 after 20 steps of warm-up, batches of 4.
+
+kitti: the first 60 frames of KITTI raw with LiDAR train, the last 15 are scored. worlds: the demo's RoadWorld, scored
+on four unseen worlds. AbsRel in metres without a fit, of the last checkpoint, which no score chose. Each seed prints
+a line of JSON for each arm; in the end the table, with the difference from SDPA over the seeds and its 95 % interval.
+The same command goes on where it was stopped. `exchanged` is the score right after the exchange, without a step.
+
+--times: seconds of processor time of a training step (forward and backward, batch of 1), interleaved, medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from stadia import recipes
+from stadia.apps.demo import render_worlds
+from stadia.core import seeds
+from stadia.core.recording import Recording
+from stadia.core.types import Predictor
+from stadia.datasets.open_dataset import open_recordings
+from stadia.geometry.camera import resize
+from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.metrics.depth_metrics import abs_rel
+from stadia.models.attention_config import AttentionConfig
+from stadia.models.depth.config import DptConfig
+from stadia.models.depth.depth_network import build_depth_network
+from stadia.recipes.base.build_recipe import list_exchanged, make_predictor
+from stadia.recipes.supervised.recipe import SupervisedRecipe
+
+REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+LR, WARMUP, BATCH = 1e-3, 20, 4
+ATTENTIONS: dict[str, dict[str, Any]] = {
+    "sdpa": {},
+    "performer": {"name": "performer"},
+    "memory_compressed 2": {"name": "memory_compressed", "factor": 2},
+    "memory_compressed 3": {"name": "memory_compressed", "factor": 3},
+    "token_merging 25 %": {"name": "token_merging", "merge": 0.25},
+}
+SETTINGS = (
+    *("data.height=96", "data.width=320", "data.split_by.val_share=0", "model.network=dpt", "model.network.size=tiny"),
+    *(f"training.batch_size={BATCH}", "training.workers=0"),
+)
+T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # Student, two-sided
+SIZES = {"tiny": ((192, 640), (352, 1216)), "small": ((192, 640), (352, 1216))}
+
+
+def words(attention: str) -> tuple[str, ...]:
+    return tuple(f"model.network.attention.{key}={value}" for key, value in ATTENTIONS[attention].items())
+
+
+class Trained(NamedTuple):
+    """AbsRel after the training, and right after the exchange; processor time of the steps."""
+
+    abs_rel: float
+    exchanged: float | None
+    processor_s: float
+    steps: int
+
+
+class Task:
+    """Data that train, and frames that are scored."""
+
+    def __init__(self, name: str) -> None:
+        if name == "kitti":
+            self.path, self.frames = REAL / "kitti_raw", ("data.frames=[0,60]",)
+            (recording,) = open_recordings(self.path)
+            self.scored = [(recording, index) for index in range(len(recording) - 15, len(recording))]
+        else:
+            self.path, self.frames = render_worlds(Console(stderr=True)), ()
+            worlds = open_recordings(self.path, split="test")
+            self.scored = [(world, index) for world in worlds for index in range(0, len(world), 5)]
+
+    @torch.no_grad()
+    def score(self, predictor: Predictor) -> float:
+        return statistics.fmean(score_frame(predictor, *frame) for frame in self.scored)
+
+
+def score_frame(predictor: Predictor, recording: Recording, index: int) -> float:
+    """Return AbsRel in metres within 80 m."""
+    image = torch.from_numpy(recording.image(index)).permute(2, 0, 1)[None].float() / 255
+    depth_m = recording.depth_m(index)
+    assert depth_m is not None
+    true: Tensor = torch.from_numpy(depth_m).float()
+    small, camera = resize(image, recording.camera(index), predictor.height, predictor.width)
+    depth = depth_from_inverse(predictor.inverse_depth(small, camera).float())
+    full = interpolate(depth, true.shape, mode="bilinear", align_corners=False)[0, 0].clamp(1e-3, 80)
+    return float(abs_rel(full, true, (true > 0) & (true < 80)))
+
+
+def train(
+    task: Task, attention: str, steps: int, seed: int, start: dict[str, Tensor] | None = None
+) -> tuple[Trained, dict[str, Tensor]]:
+    """Train an arm. start: weights that it starts from."""
+    given = (*SETTINGS, *task.frames, *words(attention))
+    config = recipes.configure("supervised", given, seed=seed, data={"path": str(task.path)})
+    config, data = SupervisedRecipe.prepare(config, Console(quiet=True))
+    seeds.seed_generators(seed, "training")
+    recipe = SupervisedRecipe(config)
+    exchanged = None
+    if start is not None:
+        new = list_exchanged(start, recipe.state_dict())
+        recipe.load_state_dict({**recipe.state_dict(), **{name: start[name] for name in start.keys() - new}})
+        exchanged = task.score(make_predictor(recipe.eval(), Path("start")))
+    recipe.train()
+    optimizer = torch.optim.AdamW(recipe.parameters(), LR)
+    warm_up = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / WARMUP, 1))
+    began_s, step, epoch = time.process_time(), 0, 0
+    while step < steps:
+        data.train.set_position(epoch, 0)
+        epoch += 1
+        for batch in data.train:
+            if step < steps and batch.size == BATCH:
+                optimizer.zero_grad()
+                inverse_depth = recipe.model(batch.inputs.image, batch.inputs.camera).inverse_depth[0]
+                recipe.loss(inverse_depth, batch.targets.depth_m).total.backward()
+                torch.nn.utils.clip_grad_norm_(recipe.parameters(), 1.0)
+                optimizer.step()
+                warm_up.step()
+                step += 1
+    spent_s = time.process_time() - began_s
+    predictor = make_predictor(recipe.eval(), Path("trained"))
+    return Trained(task.score(predictor), exchanged, round(spent_s, 1), steps), dict(recipe.state_dict())
+
+
+def compare(found: dict[str, Any], seeds_used: Sequence[int]) -> list[str]:
+    """Return the table: arms, their scores, and the difference from SDPA, paired by seed."""
+    lines = []
+    arms = ["scratch/sdpa", *(f"{way}/{name}" for name in ATTENTIONS for way in ("exchange", "scratch"))]
+    del arms[2]
+    for arm in arms:
+        each = [found[f"{arm}/{seed}"]["abs_rel"] for seed in seeds_used]
+        line = f"{arm}: AbsRel {', '.join(f'{score:.3f}' for score in each)}"
+        before = [found[f"{arm}/{seed}"]["exchanged"] for seed in seeds_used]
+        if before[0] is not None:
+            line += f"; right after the exchange {', '.join(f'{score:.3f}' for score in before)}"
+        if arm != arms[0] and len(each) > 1:
+            pairs = zip(each, [found[f"{arms[0]}/{seed}"]["abs_rel"] for seed in seeds_used], strict=True)
+            steps = [mine - exact for mine, exact in pairs]
+            half = T_95[len(steps) - 1] * statistics.stdev(steps) / len(steps) ** 0.5
+            line += f"; minus SDPA {statistics.fmean(steps):+.4f} +- {half:.4f}"
+        lines.append(line)
+    return lines
+
+
+def measure_times(repeats: int) -> None:
+    """Print the processor time of a training step."""
+    torch.set_num_threads(1)
+    for size, grids in SIZES.items():
+        for height, width in grids:
+            torch.manual_seed(0)
+            networks = {
+                name: build_depth_network(
+                    DptConfig(size=size, attention=AttentionConfig(**given))  # type: ignore[arg-type]
+                ).train()
+                for name, given in ATTENTIONS.items()
+            }
+            image, times = torch.rand(1, 3, height, width), {name: [] for name in networks}
+            for _ in range(repeats + 1):
+                for name, network in networks.items():
+                    began = time.process_time()
+                    network.raw(image).log().mean().backward()  # type: ignore[operator]
+                    times[name].append(time.process_time() - began)
+            medians = {name: statistics.median(each[1:]) for name, each in times.items()}
+            line = {"size": size, "image": f"{width}x{height}", "tokens": height * width // 256 + 1}
+            line |= {name: round(seconds, 3) for name, seconds in medians.items()}
+            ratios = {name: round(seconds / medians["sdpa"], 2) for name, seconds in medians.items()}
+            print(json.dumps({**line, "relative": ratios, "repeats": repeats, "threads": 1}), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", choices=["kitti", "worlds"], default="kitti")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--times", action="store_true")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.times:
+        measure_times(arguments.repeats)
+        return
+    torch.set_num_threads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    task = Task(arguments.data)
+    kept = arguments.out / f"exchange-{arguments.data}-{arguments.steps}.json"
+    found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    last = arguments.steps // 3
+    for seed in arguments.seeds:
+        start = arguments.out / f"start-{arguments.data}-{arguments.steps}-{seed}.pt"
+        if not start.exists():
+            torch.save(train(task, "sdpa", arguments.steps - last, seed)[1], start)
+        weights = torch.load(start)
+        for attention in ATTENTIONS:
+            for way in ("exchange", "scratch"):
+                arm = f"{way}/{attention}/{seed}"
+                if arm not in found:
+                    steps, first = (last, weights) if way == "exchange" else (arguments.steps, None)
+                    found[arm] = train(task, attention, steps, seed, first)[0]._asdict()
+                    kept.write_text(json.dumps(found, indent=1))
+                print(json.dumps({"arm": arm, **found[arm], "cores": os.cpu_count(), "threads": 1}), flush=True)
+    print("\n".join(compare(found, arguments.seeds)))
+
+
+if __name__ == "__main__":
+    main()
