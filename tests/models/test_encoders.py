@@ -12,6 +12,8 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.models import encoders, pretrained_weights
+from stadia.models.depth.base_network import BaseNetwork
+from stadia.models.depth.config import BaseConfig
 from stadia.models.encoders import Encoder
 
 
@@ -32,6 +34,14 @@ def test_features_have_the_channels_and_strides_they_claim(name: str) -> None:
 def test_resnet18_has_the_strides_of_monodepth2() -> None:
     encoder = Encoder("resnet18", pretrained=False)
     assert (encoder.strides, encoder.channels) == ([2, 4, 8, 16, 32], [64, 64, 128, 256, 512])
+
+
+@torch.no_grad()
+def test_the_encoder_of_base_has_the_weights_of_the_package() -> None:
+    image = torch.rand(1, 3, 64, 96)
+    encoder, pair = Encoder("base").eval(), Encoder("base", images=2).eval()
+    torch.testing.assert_close(encoder(image), BaseNetwork(BaseConfig()).eval().encoder(image), atol=0, rtol=0)
+    torch.testing.assert_close(encoder(image), pair(torch.cat((image, image), 1)), atol=1e-3, rtol=1e-3)
 
 
 def test_a_size_that_does_not_divide_names_the_nearest_that_does() -> None:

@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from stadia.core.types import Camera
 from stadia.geometry.depth_maps import init_softplus_bias, softplus_to_inverse_depth
-from stadia.models.depth.base_network import WEIGHTS_FILE, BaseNetwork
+from stadia.models.depth.base_network import BaseNetwork
 from stadia.models.depth.config import BaseConfig, UnetConfig
 from stadia.models.depth.depth_network import compute_focal_ratio
 from stadia.models.depth.unet import Unet, bound_log_uncertainty
+from stadia.models.packaged_weights import BASE_FILE
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world
 
@@ -114,8 +115,8 @@ CARD = Path(__file__).parents[2] / "docs" / "reference" / "base-network.md"
 
 
 def test_the_weights_are_small_and_those_of_the_model_card() -> None:
-    assert WEIGHTS_FILE.stat().st_size < 12e6
-    assert hashlib.sha256(WEIGHTS_FILE.read_bytes()).hexdigest() in CARD.read_text(encoding="utf-8")
+    assert BASE_FILE.stat().st_size < 12e6
+    assert hashlib.sha256(BASE_FILE.read_bytes()).hexdigest() in CARD.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from stadia.objectpose.data.object_folder import ObjectFolder
 from stadia.objectpose.metrics import PosedObjects
 from stadia.objectpose.predictions import ObjectPredictions, draw_objects
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
-from stadia.objectpose.scores import boxes_to_objects, collect_score
+from stadia.objectpose.scores import ObjectScore, boxes_to_objects
 from stadia.objectpose.table_world import write_tableworld
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
@@ -164,7 +164,7 @@ def _evaluate_json(stadia: Stadia, *words: object) -> dict[str, Any]:
 def unscored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """No image is predicted; how many would have been, of each evaluation."""
     counts: list[int] = []
-    nothing = collect_score(presets.TABLEWORLD_CLASSES, []), []
+    nothing = ObjectScore(presets.TABLEWORLD_CLASSES, []), []
     monkeypatch.setattr(task, "score_images", lambda recipe, images, *_: (counts.append(len(images)), nothing)[1])
     return counts
 

@@ -52,6 +52,15 @@ def test_terms_by_hand(given):
         torch.testing.assert_close(only(**{name: 2.0})(*given).terms[name], 2 * value)
 
 
+def test_raw_depth_is_compared_in_its_unit(given):
+    log_depth, logits, true, mask = given
+    wild = log_depth.where(true > 0, torch.inf).requires_grad_()
+    report = OverlayLoss(OverlayLossConfig(depth_values="raw", depth_l1=2.0))(wild, logits, true, mask)
+    torch.testing.assert_close(report.terms["depth_l1"], 2 * (log_depth.exp() - true)[true > 0].abs().mean() / 79.75)
+    report.total.backward()
+    assert wild.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("name", OVERLAY_LOSSES)
 def test_unlabeled_pixels_are_neither_read_nor_trained(given, name):
     """D-04, for every term; predictions there have no effect, even NaN."""

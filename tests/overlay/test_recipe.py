@@ -315,6 +315,15 @@ def test_a_written_set_is_scored_from_the_command_line(stadia, trained: Run, wri
     assert read_json(trained.folder / "scores" / "set-val.json")["metrics"]["rmse"] == summary["rmse"]
 
 
+def test_a_set_is_scored_at_another_size(trained: Run, written: Path, tmp_path: Path) -> None:
+    own, larger = (evaluate(trained.folder, written, tmp_path / str(size), size=size) for size in (None, "48x32"))
+    assert larger.summary["rmse"] != own.summary["rmse"]
+    assert Predictions.open(tmp_path / "48x32").record.network_size == (32, 48)
+    assert larger.files[-1].name == "set-val-48x32.json"
+    with refuses(ConfigError, found="20x16", fix="16x16"):
+        evaluate(trained.folder, written, tmp_path / "odd", size="20x16")
+
+
 def of_a_teacher(written: Path, out: Path, factor: float) -> Path:
     """The same set, whose depth is so many times as large and without a unit."""
     shutil.copytree(written, out)

@@ -16,13 +16,20 @@ import timm
 import torch
 from safetensors import SafetensorError
 from timm.layers.grn import GlobalResponseNorm
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
 from stadia.models.depth.config import REVISION_PATTERN
 from stadia.models.gradient_checkpointing import compute_features
-from stadia.models.packaged_weights import EXTRA, PACKAGED_WEIGHTS, create_with_packaged_weights, find_packaged_file
+from stadia.models.packaged_weights import (
+    EXTRA,
+    PACKAGED_WEIGHTS,
+    create_with_packaged_weights,
+    find_packaged_file,
+    load_base_weights,
+)
 from stadia.models.pretrained_weights import (
     HUB_FILE,
     InitialWeights,
@@ -44,7 +51,7 @@ logging.getLogger("timm.models._builder").addFilter(_is_no_note_on_the_head)
 class Encoder(nn.Module):
     """A timm backbone with features at strides that are powers of two, finest first.
 
-    name: the timm model, NAME, or NAME@REVISION for one commit of its weights on the hub.
+    name: the timm model, NAME, or NAME@REVISION for one commit of its weights on the hub, or "base" for base's encoder.
     images: number of RGB images concatenated along the channels: 1 for depth, 2 for pose.
     pretrained: load timm's weights; if unavailable, warn and start at random.
     checkpoint_gradients: see `models.gradient_checkpointing`.
@@ -113,6 +120,8 @@ def _create_backbone(name: str, channels: int, pretrained: bool) -> tuple[nn.Mod
 
     Raises ConfigError for a name that timm lacks, including "hf-hub:" and "local-dir:".
     """
+    if name == "base":
+        return _create_base(channels, pretrained)
     name, _, revision = name.partition("@")
     if revision and not re.fullmatch(REVISION_PATTERN, revision):
         found, expected = f"the revision '{revision}'", "NAME@ and 40 hexadecimal digits, a commit of the hub"
@@ -130,6 +139,16 @@ def _create_backbone(name: str, channels: int, pretrained: bool) -> tuple[nn.Mod
         except TypeError:  # this family lacks the option
             continue
     raise ConfigError("encoder", found=f"'{name}'", expected="a backbone that gives features", fix="choose another")
+
+
+def _create_base(channels: int, pretrained: bool) -> tuple[nn.Module, InitialWeights]:
+    model, weights = _create_backbone("tf_efficientnet_lite2", channels, False)
+    if pretrained:
+        prefix, weights = "encoder.backbone.", "pretrained base of the package"
+        own = {name.removeprefix(prefix): x for name, x in load_base_weights().items() if name.startswith(prefix)}
+        own["conv_stem.weight"] = adapt_input_conv(channels, own["conv_stem.weight"])
+        model.load_state_dict(own)
+    return model, weights
 
 
 _BRANCH_SCALE = re.compile(r"gain|skipinit_gain|gamma(_?\w+)?|scale|ls\d")

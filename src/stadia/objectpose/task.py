@@ -37,7 +37,6 @@ from stadia.objectpose.scores import (
     ObjectScore,
     add_recall,
     boxes_to_objects,
-    collect_score,
     image_name,
     read_estimates,
     score_estimates,
@@ -316,7 +315,7 @@ def score_images(
             for row, meta in enumerate(batch.meta):
                 objects = found.of_image(row).to("cpu")
                 results += _rows(objects, *bop.ids[meta.index], images=bop, classes=recipe.classes)
-    score = collect_score(recipe.classes, compared)
+    score = ObjectScore(recipe.classes, list(dict(compared).items()))  # each image counts once
     _draw_worst(recipe, images, score, folder, provenance)
     return score, results
 

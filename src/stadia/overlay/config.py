@@ -153,9 +153,10 @@ def check_overlay_size(height: int, width: int) -> None:
 class OverlayLossConfig(StrictModel):
     """Depth and mask of composite images: a weighted sum of terms (`stadia list overlay-losses`).
 
-    Depth is compared as ln z, scaled to 0 at min_depth and 1 at max_depth, so errors are relative.
+    Depth is scaled to 0 at min_depth and 1 at max_depth.
 
     name: the loss (`stadia list losses`); your own module:Class derives from it.
+    depth_values: the compared values: "log" compares ln z, so that errors are relative; "raw" compares z.
     depth_mse, depth_l1, depth_smooth_l1: weights of the mean of d^2, of |d|, and of smooth L1.
     depth_ssim: weight of 1 - SSIM.
     depth_gradient: weight of the mean |dx d| + |dy d|, which ignores constants.
@@ -169,6 +170,7 @@ class OverlayLossConfig(StrictModel):
     """
 
     name: LossName = "overlay"
+    depth_values: Literal["log", "raw"] = "log"
     depth_mse: TermWeight = 0.0
     depth_l1: TermWeight = 1.0
     depth_smooth_l1: TermWeight = 0.0

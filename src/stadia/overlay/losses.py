@@ -21,7 +21,7 @@ from stadia.overlay.config import OverlayLossConfig
 
 @dataclass(frozen=True, slots=True)
 class OverlayComparison:
-    """The input of every term, (B, 1, H, W) each: ln z and ln z_true scaled to 0 to 1, what is known, and the mask."""
+    """The input of every term, (B, 1, H, W) each: depth and truth scaled to 0 to 1, what is known, and the mask."""
 
     depth: Tensor
     true: Tensor
@@ -36,15 +36,19 @@ class OverlayComparison:
         """Create it from ln z, z_true (0 = none), logits, and a mask in [0, 1] with threshold 0.5."""
         kind = torch.promote_types(log_depth.dtype, torch.float32)
         known = (true > config.min_depth) & (true < config.max_depth)
-        nearest, reach = math.log(config.min_depth), math.log(config.max_depth / config.min_depth)
-        true = ((true.where(known, config.min_depth).to(kind).log() - nearest) / reach).where(known, 0.0)
-        depth = ((log_depth.to(kind) - nearest) / reach).where(known, 0.0)
+        nearest, farthest = config.min_depth, config.max_depth
+        depth, true = log_depth.to(kind).where(known, 0.0), true.where(known, nearest).to(kind)
+        if config.depth_values == "log":
+            nearest, farthest, true = math.log(nearest), math.log(farthest), true.log()
+        else:
+            depth = depth.exp()
+        true, depth = (((x - nearest) / (farthest - nearest)).where(known, 0.0) for x in (true, depth))
         mask = (mask >= 0.5 if mask.is_floating_point() else mask).to(kind)
         return cls(depth, true, known, mask_logits.to(kind), mask)
 
     @property
     def error(self) -> Tensor:
-        """Return prediction minus truth in scaled ln z, (B, 1, H, W); 0 if unknown."""
+        """Return prediction minus truth in scaled depth, (B, 1, H, W); 0 if unknown."""
         return self.depth - self.true
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,14 @@ from stadia.files.image_io import write_image
 from stadia.files.output_files import hold_new_folder
 from stadia.files.paths import safe_join
 from stadia.overlay.composites import CompositeSamples, open_composites
-from stadia.overlay.config import OVERLAY_STRIDE
+from stadia.overlay.config import OVERLAY_STRIDE, check_overlay_size
 from stadia.overlay.metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.overlay.overlay_data import OverlayData
 from stadia.overlay.recipe import OverlayRecipe
 from stadia.overlay.world.composer import CompositeSource
 from stadia.overlay.world.composite_files import is_composite_set
 from stadia.predict.describe import describe, describe_end
-from stadia.predict.options import EvaluateOptions, PredictOptions
+from stadia.predict.options import EvaluateOptions, PredictOptions, Size, requested_size
 from stadia.predict.tasks import LabeledSet, ScoreOutput, Task
 from stadia.training.loggers import compose_image_sheet
 from stadia.training.run_folder import Run
@@ -148,15 +149,16 @@ class OverlayTask(Task):
     def open(self, source: Path, options: PredictOptions) -> list[CompositeSession]:
         """Open composite images with their backgrounds, or a set of `stadia data overlay`."""
         is_set = options.background is None and is_composite_set(source)
-        self.refuse_unused(options, {"every"} if is_set else {"background"})
+        self.refuse_unused(options, {"every", "size"} if is_set else {"background", "size"})
+        recipe = _resize_network(self.recipe, requested_size(options.size, {}))
         if is_set:
-            pairs, samples = [], _open_samples(self.recipe, source)
+            pairs, samples = [], _open_samples(recipe, source)
         else:
             pairs, samples = find_pairs(source, options.background), None
         return [
             CompositeSession(
                 str(source),
-                self.recipe,
+                recipe,
                 self.network.make_provenance(options),
                 pairs=pairs,
                 samples=samples,
@@ -166,8 +168,9 @@ class OverlayTask(Task):
 
     def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> LabeledComposites:
         """Open a composite set: its split "test", else "val", else what exists."""
-        self.refuse_unused(options, {"every"})
-        samples = _open_samples(self.recipe, data, progress)
+        self.refuse_unused(options, {"every", "size"})
+        recipe = _resize_network(self.recipe, requested_size(options.size, {}))
+        samples = _open_samples(recipe, data, progress)
         about = _describe_labels(samples)
         return LabeledComposites(
             name=f"{data.resolve().name}-{samples.split}",
@@ -194,7 +197,8 @@ class OverlayTask(Task):
     def score(self, labeled: LabeledComposites, out: ScoreOutput, track: TrackProgress) -> CompositeScore:
         samples, numbers = labeled.samples, labeled.numbers
         images = track(compose_samples(samples, numbers), len(numbers), "predicting composed images")
-        predictions = predict_composites(self.recipe, images, out.predictions, out.provenance, labeled.source)
+        recipe = _resize_network(self.recipe, (samples.height, samples.width))
+        predictions = predict_composites(recipe, images, out.predictions, out.provenance, labeled.source)
         found = (
             (
                 number,
@@ -335,6 +339,16 @@ def predict_pair(
     images = torch.from_numpy(both).to(next(recipe.parameters()).device).permute(2, 0, 1)[None] / 255
     predicted = recipe.network(images)
     return predicted.log_depth.exp()[0, 0].cpu().numpy(), predicted.mask_logits[0, 0].cpu().numpy()
+
+
+def _resize_network(recipe: OverlayRecipe, size: Size | None) -> OverlayRecipe:
+    """Return the recipe with another network size; None keeps it. Raises ConfigError."""
+    if size is None:
+        return recipe
+    check_overlay_size(*size)
+    resized, data = copy(recipe), recipe.config.data.model_copy(update={"height": size[0], "width": size[1]})
+    resized.config = recipe.config.model_copy(update={"data": data})
+    return resized
 
 
 def fit_network_size(height: int, width: int, trained_height: int, trained_width: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from stadia.core.errors import DataError
 from stadia.datasets.image_files import read_rgba
 from stadia.overlay.config import CutoutConfig
 from stadia.overlay.world.foregrounds import (
-    list_cutout_objects,
+    CUTOUTS,
     open_cutout_renderer,
     open_foregrounds,
     render_cutout,
@@ -46,7 +46,7 @@ def test_a_set_is_written_whole_continued_and_the_same_for_any_number_of_threads
 
 
 def test_no_two_splits_draw_the_same_object() -> None:
-    seeds = [job.seed for job in list_cutout_objects(Path(), CutoutConfig(), 0)]
+    seeds = [job.seed for job in CUTOUTS.list_jobs(Path(), CutoutConfig(), 0)]
     assert len(set(seeds)) == len(seeds) == 320
 
 
@@ -66,7 +66,7 @@ def test_alpha_is_coverage_and_color_is_the_objects_alone(tmp_path: Path) -> Non
 
 def test_objects_of_an_earlier_seed_are_left_out_and_those_of_the_user_are_not(tmp_path: Path) -> None:
     """Their names hold the object, so both are in the folder; the list names the last ones."""
-    names = [{job.folder for job in list_cutout_objects(tmp_path, SMALL, seed)} for seed in range(40)]
+    names = [{job.folder for job in CUTOUTS.list_jobs(tmp_path, SMALL, seed)} for seed in range(40)]
     for seed in (0, next(seed for seed in range(1, 40) if not names[0] & names[seed])):
         write_cutouts(SMALL, tmp_path, seed=seed)
     listed = json.loads((tmp_path / "foregrounds.json").read_text())["splits"]["train"]

@@ -6,23 +6,19 @@ Scores and limits: docs/reference/base-network.md.
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import safetensors.torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from stadia.core.types import DepthScale
 from stadia.models.depth.config import BaseConfig
 from stadia.models.depth.depth_network import list_trainable
 from stadia.models.depth.sharp_decoder import SharpDecoder
 from stadia.models.depth.unet import Unet
+from stadia.models.packaged_weights import load_base_weights
 from stadia.models.pretrained_weights import InitialWeights
-
-WEIGHTS_FILE = Path(__file__).with_name("base_network.safetensors")
-"""This file has float16 weights by the names of `state_dict`."""
 
 TRAINED_PIXELS = 384 * 288
 """The network predicts best at about this many pixels."""
@@ -52,12 +48,6 @@ def find_depth_interval(
     """
     factor = np.exp(spread * np.exp(log_uncertainty))
     return depth_m / factor, depth_m * factor
-
-
-def load_base_weights() -> dict[str, Tensor]:
-    """Return the weights by the names of `state_dict`, floats as float32."""
-    weights = safetensors.torch.load_file(WEIGHTS_FILE)
-    return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
 
 
 class BaseNetwork(Unet):

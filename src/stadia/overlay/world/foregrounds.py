@@ -180,11 +180,6 @@ CUTOUTS = dataset_files.SceneFormat(
 )  # fmt: skip
 
 
-def list_cutout_objects(out: Path, config: CutoutConfig, seed: int) -> list[dataset_files.SceneJob]:
-    """List the objects of a set in order; each name contains its kind."""
-    return CUTOUTS.list_jobs(out, config, seed)
-
-
 def _draw_kind(seed: int) -> str:
     return list(SHAPES)[int(make_generator(seed, "kind").integers(len(SHAPES)))]
 
