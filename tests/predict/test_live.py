@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
@@ -15,10 +17,14 @@ from tests.predict.test_bag_output import read_messages
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.types import DepthScale
 from stadia.datasets.config import CameraConfig
+from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.plots.videos import open_video_file
-from stadia.predict.live import sources
+from stadia.geometry.numpy_camera import CropWindow
+from stadia.predict.live import live_page, sources
 from stadia.predict.live.live import LivePrediction
+from stadia.predict.live.live_page import serve_live_page
 from stadia.predict.live.sources import LiveSource
 from stadia.predict.live.tracker import FrameTracker
 from stadia.predict.network import open_network
@@ -141,3 +147,30 @@ def test_a_source_without_an_image_is_an_error(tmp_path: Path) -> None:
     prediction = LivePrediction(network, str(tmp_path / "bad.mp4"), CameraConfig(), PredictOptions())
     with refuses(DataError, where="bad.mp4", found="no image"):
         list(prediction.run(5.0))
+
+
+def test_the_page_shows_the_newest_image_to_who_knows_its_address() -> None:
+    K, inverse = np.array([[100.0, 0, 80], [0, 100, 48], [0, 0, 1]]), np.full((96, 160), 0.5, np.float32)
+    frame = Frame("0", np.full((96, 160, 3), 200, np.uint8), K, 0.0)
+    predicted = PredictedFrame(frame, DepthScale.METRES, inverse, K, None, (96, 160), CropWindow(0, 0, 96, 160))
+    with serve_live_page() as page:
+        page.show("depth 20/s", predicted)
+        assert urlopen(f"{page.address}status").read() == b"depth 20/s"
+        assert b"stream" in urlopen(page.address).read()
+        for wrong in ("other/status", "status"):
+            with pytest.raises(HTTPError):
+                urlopen(f"{page.address.rsplit('/', 2)[0]}/{wrong}")
+        with urlopen(f"{page.address}stream") as stream:
+            wait_for(lambda: page.watchers == 1, "no watcher")
+            page.show("", predicted)
+            data = stream.read1(1 << 16)
+            while b"\xff\xd9" not in data:
+                data += stream.read1(1 << 16)
+            shown = cv2.imdecode(np.frombuffer(data[data.index(b"\xff\xd8") :], np.uint8), cv2.IMREAD_COLOR)
+            assert shown is not None
+            assert shown.shape[1] == 2 * live_page.WIDTH
+            assert abs(float(shown[: live_page.WIDTH // 2, : live_page.WIDTH].mean()) - 200) < 3
+        page.show("", predicted)
+        wait_for(lambda: page.show("", predicted) or page.watchers == 0, "the watcher stays")
+    with pytest.raises(URLError):
+        urlopen(page.address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,7 @@ def live(
     precision: PrecisionOption = "float32",
     path: Annotated[bool, flag("--path/--no-path", "Follow the camera (default: yes).")] = True,
     record: Annotated[Path | None, option("Write depth, camera, path and verdict: a new .mcap, .db3 or .bag.")] = None,
+    page: Annotated[bool, flag("--page", "Show images and depth on a page of this machine.")] = False,
     seconds: Annotated[float | None, option("Stop after this time.", min=0.1)] = None,
 ) -> None:
     """Predict depth and path of a live source at the rate of this machine.
@@ -40,6 +42,7 @@ def live(
     from stadia.datasets.config import CameraConfig
     from stadia.evaluation.backends import check_backend
     from stadia.predict.live.live import LivePrediction
+    from stadia.predict.live.live_page import serve_live_page
     from stadia.predict.network import open_network
     from stadia.predict.options import PredictOptions, parse_source_options, split_settings
 
@@ -51,9 +54,14 @@ def live(
     prediction = LivePrediction(opened, source, camera, options, record, with_path=path)
     is_terminal = sys.stderr.isatty()
     shown_s, problem, status = 0.0, "", None
-    try:
+    serving = serve_live_page() if page else nullcontext()
+    with suppress(KeyboardInterrupt), serving as shown:
+        if shown is not None:
+            echo(f"page: {shown.address}", err=True)
         for result in prediction.run(seconds):
             status, now = result.status, time.monotonic()
+            if shown is not None:
+                shown.show(describe_status(status), result.predicted)
             if status.problem != problem:
                 problem = status.problem
                 text = f"{source}: {problem}" if problem else f"{source}: images come again"
@@ -65,8 +73,6 @@ def live(
                     sys.stderr.flush()
                 else:
                     echo(describe_status(status), err=True)
-    except KeyboardInterrupt:
-        pass
     if status is not None:
         print_lines([describe_status(status)])
     if record is not None:
