@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BUDGETS = {"source lines": 101_680, "modules": 506, "test lines": 68_300, "words of documents": 60_250}
+BUDGETS = {"source lines": 101_742, "modules": 507, "test lines": 68_333, "words of documents": 60_103}
 """These are the most that is allowed, about what was measured last; docs/results/code-size.md has the goals."""
 
 
