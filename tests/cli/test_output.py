@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -79,7 +80,22 @@ def test_a_log_gets_a_line_now_and_then_and_quick_work_none(
         lines.progress("reading", 3, None)
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines() == ["predicting: 3 of 10", "predicting: 6 of 10", "predicting: 9 of 10"]
+    left = [(3, 84), (6, 48), (9, 12)]
+    assert err.splitlines() == [f"predicting: {done} of 10, about {left_s} s left" for done, left_s in left]
+
+
+def test_a_log_shows_that_one_long_step_still_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "BEAT_S", 0.01)
+    with output.show_progress(pause_s=0.05) as lines:
+        for _ in lines.track(range(1), 1, "mapping"):
+            time.sleep(0.3)
+    shown = capsys.readouterr().err.splitlines()
+    time.sleep(0.1)
+    assert 2 <= len(shown) <= 6
+    assert set(shown) == {"mapping: 0 s"}
+    assert not capsys.readouterr().err, "the loop has ended"
 
 
 def test_a_log_names_each_phase_that_begins_after_a_while(

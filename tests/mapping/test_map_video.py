@@ -28,7 +28,7 @@ from stadia.datasets.video.video_map import (
 )
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.geometry.align import umeyama
-from stadia.mapping import map_parts
+from stadia.mapping import map_files, map_parts
 from stadia.mapping.build_map import VideoMap
 from stadia.mapping.frame_poses import FrameStatus, PlacedFrame, place_frames
 from stadia.mapping.frame_stream import FrameStream, SmallFrame
@@ -125,10 +125,12 @@ def test_a_video_without_a_map_gets_the_reason(stadia, tmp_path, monkeypatch, im
 
 
 def test_options_that_a_map_does_not_use_are_refused(stadia, tmp_path):
-    code, _, err = stadia("map", tmp_path, "data.stride=2")
+    images = make_images(tmp_path / "images")
+    code, _, err = stadia("map", images, "data.stride=2")
     assert (code, "data.stride" in err) == (2, True)
-    code, _, err = stadia("map", tmp_path)
-    assert (code, "neither a video nor a folder of images" in err) == (2, True)
+    (tmp_path / "empty").mkdir()
+    code, _, err = stadia("map", tmp_path / "empty")
+    assert (code, "an empty folder" in err) == (2, True)
 
 
 def write_record(folder: Path, origin: str = "given", **changes: object) -> Path:
@@ -259,6 +261,31 @@ def make_map(folder: Path) -> tuple[FrameStream, VideoMap]:
     placed = [PlacedFrame(row, str(row), None, FrameStatus.KEY, sparse.T_camera_world[row]) for row in range(3)]
     estimate = CameraEstimate(LENS, "given", None)
     return FrameStream.open(folder), VideoMap(estimate, sparse, placed, KeyFrames(frames=3), None)
+
+
+def test_depth_of_views_is_in_the_unit_of_the_map_as_nerfstudio_reads_it(tmp_path, monkeypatch):
+    """A wall four units away: depth is 4 whatever scale the network has; nerfstudio multiplies by .001."""
+    monkeypatch.setattr(map_files, "MIN_DEPTH_POINTS", 5)
+    stream, found = make_map(tmp_path / "images")
+    seen = []
+
+    def predict_depth(image, K):
+        seen.append((image.shape, K[0, 0]))
+        return np.full(image.shape[:2], 7.0 * len(seen), np.float32)
+
+    write_map(tmp_path / "drive.map", stream, found, has_views=True, predict_depth=predict_depth)
+    views = tmp_path / "drive.map" / "views"
+    frames = json.loads((views / "transforms.json").read_text())["frames"]
+    assert seen == [((48, 64, 3), 40.0)] * 3
+    for frame in frames:
+        depth = np.load(views / frame["depth_file_path"])
+        assert depth.shape == (48, 64)
+        np.testing.assert_allclose(0.001 * depth, 4.0, rtol=1e-6)
+    monkeypatch.setattr(map_files, "MIN_DEPTH_POINTS", 50)
+    write_map(tmp_path / "drive.map", stream, found, has_views=True, predict_depth=predict_depth)
+    assert not any(
+        "depth_file_path" in frame for frame in json.loads((views / "transforms.json").read_text())["frames"]
+    )
 
 
 def replace_by_link(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 SLOW_START_S = 1.5
 """A command that has shown nothing for this time prints that it loads."""
+
+BEAT_S = 0.5
+"""The progress of a loop whose item takes long is looked at this often."""
 
 PHASE_S = 5.0
 """A loop that begins this long after the last line of a log gets a line."""
@@ -111,27 +115,73 @@ class ProgressBars:
 
 
 class ProgressLines:
-    """The same progress as lines: one every PAUSE_S, and one for a loop that begins PHASE_S after the last."""
+    """The same progress as lines: one every `pause_s`, and one for a loop that begins PHASE_S after the last.
 
-    def __init__(self) -> None:
+    pause_s: None for PAUSE_S.
+    """
+
+    def __init__(self, pause_s: float | None = None) -> None:
+        self.pause_s = pause_s
         self.last_line_s = time.monotonic()
+        self._printing = threading.Lock()
+        self._loops: list[_RunningLoop] = []
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        """Print lines for the items, as a `TrackProgress`."""
+        """Print lines for the items, as a `TrackProgress`, also while one item takes long."""
         if (started := time.monotonic()) - self.last_line_s >= PHASE_S:
             self.last_line_s = started
             echo(f"{what} ...", err=True)
-        for done, item in enumerate(items):
-            self.progress(what, done, count)
-            yield item
+        running, ended = _RunningLoop(what, count, started), threading.Event()
+        thread = threading.Thread(target=self._repeat, args=(running, ended), daemon=True)
+        if math.isfinite(self._find_pause()):
+            thread.start()
+        self._loops.append(running)
+        try:
+            for done, item in enumerate(items):
+                running.done = done
+                self._print(running)
+                yield item
+        finally:
+            ended.set()
+            self._loops.remove(running)
+
+    def _repeat(self, running: _RunningLoop, ended: threading.Event) -> None:
+        while not ended.wait(BEAT_S):
+            if running in self._loops[-1:]:
+                self._print(running)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """Print the progress, as a `ReportProgress`."""
+        self._print(_RunningLoop(what, total, time.monotonic(), done))
+
+    def _print(self, running: _RunningLoop) -> None:
+        with self._printing:
+            if (now := time.monotonic()) - self.last_line_s >= self._find_pause():
+                self.last_line_s = now
+                echo(running.describe(now), err=True)
+
+    def _find_pause(self) -> float:
         from stadia.process.progress import PAUSE_S
 
-        if (now := time.monotonic()) - self.last_line_s >= PAUSE_S:
-            self.last_line_s = now
-            echo(f"{what}: {done}{'' if total is None else f' of {total}'}", err=True)
+        return PAUSE_S if self.pause_s is None else min(self.pause_s, PAUSE_S)
+
+
+@dataclass(eq=False)
+class _RunningLoop:
+    what: str
+    count: int | None
+    started_s: float
+    done: int = 0
+
+    def describe(self, now_s: float) -> str:
+        """Return what is done and how long the rest takes; the time since the start if no item is done."""
+        took_s = now_s - self.started_s
+        if not self.done:
+            return f"{self.what}: {took_s:.0f} s"
+        if self.count is None:
+            return f"{self.what}: {self.done}"
+        left_s = took_s * (self.count - self.done) / self.done
+        return f"{self.what}: {self.done} of {self.count}{f', about {left_s:.0f} s left' if took_s else ''}"
 
 
 class NoProgress:
@@ -146,8 +196,8 @@ class NoProgress:
 
 
 @contextmanager
-def show_progress() -> Iterator[ProgressBars | ProgressLines | NoProgress]:
-    """Yield bars on a terminal, lines elsewhere, nothing with `--quiet` and `--json`."""
+def show_progress(pause_s: float | None = None) -> Iterator[ProgressBars | ProgressLines | NoProgress]:
+    """Yield bars on a terminal, lines elsewhere, nothing with `--quiet` and `--json`. pause_s: of `ProgressLines`."""
     from stadia.process.progress import make_progress
     from stadia.process.shown_progress import SHOWN_PROGRESS
     from stadia.process.terminal import Terminal
@@ -160,4 +210,4 @@ def show_progress() -> Iterator[ProgressBars | ProgressLines | NoProgress]:
         with make_progress(console, "frames") as display:
             yield ProgressBars(display)
     else:
-        yield ProgressLines()
+        yield ProgressLines(pause_s)

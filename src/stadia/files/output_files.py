@@ -127,7 +127,7 @@ def check_output_folder(
 ) -> Path:
     """Return a folder with `~` expanded. Raises StadiaError unless it is new, empty or stadia's, without inputs.
 
-    Other files may be in the folder of an earlier result, but no links.
+    Other files may be in the folder of an earlier result, but no links, except for the images of a map.
 
     record: file that marks the folder, with the mark of its kind if MARKS has one.
     names: names of other files that such a folder may contain without a record; None: none.
@@ -154,7 +154,7 @@ def check_output_folder(
         raise StadiaError(folder, found=found, expected=f"a new or empty folder, or an earlier {kind}", fix=fix)
     if kind in MARKS:
         check_replaceable(folder / record, kind, inputs=())
-    check_no_links(folder, skip=("runs", "wandb"))
+    check_no_links(folder, skip=("runs", "wandb", *["images"] * (kind == "map")))
     return folder
 
 

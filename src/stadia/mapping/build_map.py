@@ -47,7 +47,7 @@ from stadia.mapping.pair_matching import (
     read_matches,
     write_database,
 )
-from stadia.mapping.reconstruction import MIN_POINTS
+from stadia.mapping.reconstruction import MIN_POINTS, Workers
 from stadia.mapping.road_sweep import RoadPlane, choose_pairs, find_road_plane, find_travel_direction
 from stadia.mapping.sparse_map import Array, LensCamera, SparseMap
 
@@ -79,14 +79,13 @@ class VideoMap:
     verdict: MapVerdict | None = None
 
 
-def build_map(
-    stream: FrameStream, given: LensCamera | None, work: Path, track: TrackProgress, *, threads: int
-) -> VideoMap:
+def build_map(stream: FrameStream, given: LensCamera | None, work: Path, workers: Workers) -> VideoMap:
     """Return the map of a video. Raises DataError with the reason if it has none.
 
     given: the camera of the small frames, if known.
     work: a folder for finished stages; the same folder resumes after an interruption.
     """
+    track = workers.track
     keys = _survey(stream, work, track)
     _check_motion(stream, keys)
     files, static = _collect_features(stream, keys.keys, work, track), stream.find_static()
@@ -96,7 +95,7 @@ def build_map(
     start = given or LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size)
     lens = start.to_pycolmap(import_pycolmap())
     lens.has_prior_focal_length = given is not None
-    found, pairs = _map_all(stream, work, files, lens, static, given, track, threads)
+    found, pairs = _map_all(stream, work, files, lens, static, given, workers)
     estimate, (sparse, *others) = found.estimate, found.parts
     if estimate is None or len(sparse.points) < MIN_POINTS:
         points = f"only {len(sparse.points)} points from two places (the camera only turns, or everything moves)"
@@ -105,11 +104,12 @@ def build_map(
     keys = replace(keys, cuts=find_cuts(pairs, keys.keys) if ordered else list(range(keys.frames)))
     standing, cuts = frozenset(keys.standing), frozenset(keys.cuts)
     apart = [cuts | _list_other_frames(part, found.parts) for part in found.parts]
-    placed = list(place_frames(track(stream, keys.frames, "placing frames"), sparse, standing, apart[0]))
+    shown = track(stream, keys.frames - stream.first, "placing frames")
+    placed = list(place_frames(shown, sparse, standing, apart[0], stream.stems()))
     parts = [_place_part(stream, part, placed, standing, ends) for part, ends in zip(others, apart[1:], strict=True)]
     T = np.asarray(np.linalg.inv(stack_poses(placed)), np.float64)
     road = _find_road(stream, estimate, sparse, T, static, track)
-    verdict = judge_map(measure_evidence(sparse, pairs, T, has_camera=given is not None))
+    verdict = judge_map(measure_evidence(sparse, pairs, T[stream.first :], has_camera=given is not None))
     return VideoMap(
         estimate, sparse, placed, keys, static, road, measure_readout(sparse, stack_poses(placed)), parts, verdict
     )
@@ -131,7 +131,7 @@ def _place_part(
 ) -> list[PlacedFrame]:
     """Return the frames of a further part that have no pose in the largest one."""
     span = range(int(part.frames[0]), int(part.frames[-1]) + 1)
-    found = place_frames(stream.select(span), part, standing, cuts)
+    found = place_frames(stream.select(span), part, standing, cuts, stream.stems())
     is_lost = [frame.status is FrameStatus.LOST for frame in placed]
     return [frame for frame in found if frame.T_camera_world is not None and is_lost[frame.index]]
 
@@ -143,8 +143,7 @@ def _map_all(
     lens: Any,
     static: NDArray[np.bool_] | None,
     given: LensCamera | None,
-    track: TrackProgress,
-    threads: int,
+    workers: Workers,
 ) -> tuple[MappedParts, list[FramePair]]:
     """Return the parts, and all matches.
 
@@ -154,26 +153,26 @@ def _map_all(
     keys, database, reduced = sorted(files), work / "matches.db", work / "mapping.db"
     found, size = list[MappedParts](), stream.small_size
     for attempt in range(2):
-        for _ in track(range(1), 1, "matching"):
-            pairs = _match(work, files, lens, static, is_wide=attempt > 0, threads=threads)
+        pairs = _match(work, files, lens, static, workers, is_wide=attempt > 0)
         if attempt == 0:
             _check_matches(stream, pairs, given)
         hold_out(database, reduced)
-        for _ in track(range(1), 1, "mapping"):
-            found.append(map_parts(reduced, files, pairs, given=given, size=size, threads=threads, is_last=attempt > 0))
+        for _ in workers.track(range(1), 1, "mapping"):
+            is_last = attempt > 0
+            found.append(map_parts(reduced, files, pairs, given=given, size=size, workers=workers, is_last=is_last))
         if found[-1].is_complete(len(keys)):
             break
     best = max(found, key=MappedParts.rank)
     if not best.is_complete(len(keys)) and (matcher := open_matcher()) is not None:
         extended, wanted = work / "learned.db", list_broken_pairs(keys, best.parts)
         ends = {index for pair in wanted for index in pair}
-        shown = track(stream.select(ends), len(ends), "matching by learned features")
+        shown = workers.track(stream.select(ends), len(ends), "matching by learned features")
         frames = ((frame, _join_masks(static, stream.find_movable(frame.index))) for frame in shown)
         files = add_learned_matches(matcher, database, extended, files, wanted, frames)
         pairs = read_matches(extended)
         hold_out(extended, reduced)
-        for _ in track(range(1), 1, "mapping"):
-            found.append(map_parts(reduced, files, pairs, given=given, size=size, threads=threads, is_last=True))
+        for _ in workers.track(range(1), 1, "mapping"):
+            found.append(map_parts(reduced, files, pairs, given=given, size=size, workers=workers, is_last=True))
         best = max(found, key=MappedParts.rank)
     if not best.parts:
         raise _no_map(
@@ -185,16 +184,16 @@ def _map_all(
 
 
 def _match(
-    work: Path, files: dict[int, Path], lens: Any, static: NDArray[np.bool_] | None, *, is_wide: bool, threads: int
+    work: Path, files: dict[int, Path], lens: Any, static: NDArray[np.bool_] | None, workers: Workers, *, is_wide: bool
 ) -> list[FramePair]:
     keys, database, done = sorted(files), work / "matches.db", work / f"matched-{int(is_wide)}.json"
     if not done.is_file():
         if not is_wide:
             write_database(database, files, lens, static)
         wanted = list_neighbors(keys, WIDE_OVERLAP if is_wide else OVERLAP)
-        match_pairs(database, wanted + (list_similar(files, SIMILAR) if is_wide else []), threads=threads)
+        match_pairs(database, wanted + (list_similar(files, SIMILAR) if is_wide else []), workers)
         if not is_wide and not is_ordered(read_matches(database), keys):
-            match_pairs(database, list_photo_pairs(files), threads=threads)
+            match_pairs(database, list_photo_pairs(files), workers)
         write_json(done, {"frames": len(files)})
     return read_matches(database)
 
@@ -244,7 +243,8 @@ def _survey(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:
     if stored.is_file():
         return KeyFrames(**read_json(stored))
     selector = KeyFrameSelector()
-    for frame in track(stream, stream.count(), "choosing key frames"):
+    count = stream.count()
+    for frame in track(stream, None if count is None else count - stream.first, "choosing key frames"):
         selector.add(frame.gray, frame.index)
     found = selector.found
     found = thin_keys(found)
@@ -253,10 +253,10 @@ def _survey(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:
 
 
 def _check_motion(stream: FrameStream, keys: KeyFrames) -> None:
-    if keys.frames < MIN_FRAMES:
-        raise _no_map(stream, f"{keys.frames} frames", f"{MIN_FRAMES} or more")
-    if len(keys.blank) > 0.8 * keys.frames:
-        found = f"{len(keys.blank)} of {keys.frames} frames without detail (sky, blur, darkness)"
+    if (frames := keys.frames - stream.first) < MIN_FRAMES:
+        raise _no_map(stream, f"{frames} frames", f"{MIN_FRAMES} or more")
+    if len(keys.blank) > 0.8 * frames:
+        found = f"{len(keys.blank)} of {frames} frames without detail (sky, blur, darkness)"
         raise _no_map(stream, found, "detail")
     if len(keys.keys) < MIN_FRAMES:
         raise _no_map(stream, f"a camera that hardly moves ({len(keys.keys)} different views)", "a moving camera")

@@ -16,6 +16,7 @@ from stadia.mapping.lens_intervals import MIN_TURN_DEG, LensIntervals, measure_l
 from stadia.mapping.reconstruction import (
     MIN_POINTS,
     START_FOVS_DEG,
+    Workers,
     adjust,
     change_model,
     map_frames,
@@ -90,7 +91,7 @@ class FoundCamera:
 
 
 def find_camera(
-    database: Path, frames: Sequence[int], height: int, width: int, *, given: LensCamera | None, threads: int
+    database: Path, frames: Sequence[int], height: int, width: int, *, given: LensCamera | None, workers: Workers
 ) -> FoundCamera | None:
     """Return camera and model of SEARCH_FRAMES key frames; None if no start places three of them.
 
@@ -101,11 +102,11 @@ def find_camera(
     every = [f"{index:08d}" for index in frames]
     names = every[first : first + SEARCH_FRAMES]
     if given is not None:
-        return _find_structure(database, every, names, given, threads)
+        return _find_structure(database, every, names, given, workers)
     cameras = [LensCamera.from_fov(deg, height, width) for deg in START_FOVS_DEG]
     starts = list[FoundCamera]()
     for angle_deg in START_ANGLES_DEG:
-        found = [_try_start(database, names, camera, None, angle_deg, threads) for camera in cameras]
+        found = [_try_start(database, names, camera, None, angle_deg, workers) for camera in cameras]
         starts += [start for start in found if start is not None]
         if not starts:
             continue
@@ -127,23 +128,23 @@ def _choose_best(starts: Sequence[FoundCamera]) -> FoundCamera:
 
 
 def _find_structure(
-    database: Path, every: Sequence[str], names: Sequence[str], given: LensCamera, threads: int
+    database: Path, every: Sequence[str], names: Sequence[str], given: LensCamera, workers: Workers
 ) -> FoundCamera | None:
     """Return the model with a known camera, of `every` key frame if possible, else of `names`."""
     starts = list[FoundCamera]()
     # with all key frames the first pair is mostly right
-    starts += filter(None, [_try_start(database, every, given, given, START_ANGLES_DEG[0], threads)])
+    starts += filter(None, [_try_start(database, every, given, given, START_ANGLES_DEG[0], workers)])
     if starts and starts[0].is_good:
         return starts[0]
     cameras = [given, replace(given, focal_px=GIVEN_FACTOR * given.focal_px)]
     for angle_deg in START_ANGLES_DEG[1:2] if starts and starts[0].is_fair else START_ANGLES_DEG:
         for camera in cameras:
-            starts += filter(None, [_try_start(database, names, camera, given, angle_deg, threads)])
+            starts += filter(None, [_try_start(database, names, camera, given, angle_deg, workers)])
             if starts and (best := max(starts, key=_rank)).is_good:
                 return best
     if not starts or not max(starts, key=_rank).is_fair:
         camera = replace(given, focal_px=LAST_FACTOR * given.focal_px)
-        starts += filter(None, [_try_start(database, names, camera, given, START_ANGLES_DEG[0], threads)])
+        starts += filter(None, [_try_start(database, names, camera, given, START_ANGLES_DEG[0], workers)])
     return max(starts, key=_rank, default=None)
 
 
@@ -152,20 +153,25 @@ def _rank(found: FoundCamera) -> tuple[float, float]:
 
 
 def _try_start(
-    database: Path, names: Sequence[str], start: LensCamera, given: LensCamera | None, angle_deg: float, threads: int
+    database: Path,
+    names: Sequence[str],
+    start: LensCamera,
+    given: LensCamera | None,
+    angle_deg: float,
+    workers: Workers,
 ) -> FoundCamera | None:
     pycolmap = import_pycolmap()
     camera = start.to_pycolmap(pycolmap)
-    model = map_frames(database, names, camera, refine=False, threads=threads, init_angle_deg=angle_deg)
+    model = map_frames(database, names, camera, refine=False, workers=workers, init_angle_deg=angle_deg)
     if model is None or model.num_reg_images() < 3 or model.num_points3D() < MIN_POINTS:
         return None
     if given is not None:
         next(iter(model.cameras.values())).params = given.to_pycolmap(pycolmap).params
-    model = mirror_if_better(model, threads=threads)
+    model = mirror_if_better(model, threads=workers.threads)
     if given is None:
-        model = _adjust_camera(model, database, threads)
+        model = _adjust_camera(model, database, workers.threads)
     else:
-        adjust(model, refine_focal=False, refine_lens=False, threads=threads)
+        adjust(model, refine_focal=False, refine_lens=False, threads=workers.threads)
     if model.num_points3D() < MIN_POINTS:
         return None
     sparse = from_reconstruction(model, {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -72,12 +72,17 @@ class _Tracks:
 
 
 def place_frames(
-    frames: Iterable[SmallFrame], sparse: SparseMap, standing: frozenset[int], cuts: frozenset[int]
+    frames: Iterable[SmallFrame],
+    sparse: SparseMap,
+    standing: frozenset[int],
+    cuts: frozenset[int],
+    names: Sequence[str] = (),
 ) -> Iterator[PlacedFrame]:
     """Yield every frame with its pose, in order and without a gap; two images are in memory.
 
     frames: all of the video; missing (damaged) ones are lost.
     standing: indices of frames without motion since the frame before.  cuts: first frames of another scene.
+    names: of all frames of the input, for lost ones.
     """
     row_of = {int(index): row for row, index in enumerate(sparse.frames)}
     camera = sparse.camera.to_pycolmap(import_pycolmap())
@@ -87,7 +92,9 @@ def place_frames(
     following = 0
     for frame in frames:
         for index in range(following, frame.index):
-            yield PlacedFrame(index, f"{index:06d}", None, FrameStatus.LOST, None)
+            yield PlacedFrame(
+                index, names[index] if index < len(names) else f"{index:06d}", None, FrameStatus.LOST, None
+            )
         following = frame.index + 1
         row = row_of.get(frame.index)
         if row is not None:

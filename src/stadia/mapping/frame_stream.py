@@ -1,27 +1,32 @@
-"""Stream the frames of a video or a folder of images, small and gray, repeatedly."""
+"""Stream the frames of an input, small and gray, repeatedly."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT
-from stadia.datasets.config import CameraConfig
-from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
+from stadia.datasets import DATASETS
+from stadia.datasets.config import CameraConfig, SourceOptions
 from stadia.datasets.lens_distortion import Undistortion
 from stadia.datasets.mask_files import OBJECT_CLASSES, MaskFiles, check_masks_of, select_classes
-from stadia.datasets.recordings import FrameCrop, Intrinsics
-from stadia.datasets.video.video_camera import UserCamera, find_crop, find_static_mask, read_image_size
-from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, estimate_frame_count, stream_selected, stream_video
+from stadia.datasets.open_dataset import OWN_FORMATS, VIDEO, detect_format, open_recordings, refuse_idle_options
+from stadia.datasets.video.video_camera import UserCamera
+from stadia.datasets.video.video_list import VideoEntry, read_entries, select_entries
+from stadia.datasets.video.video_map import find_map_folder
 from stadia.evaluation.background import run_ahead
 from stadia.files.paths import expand_home
+from stadia.mapping.frame_clips import FrameClip, OwnClip, ReadFrame, RecordingClip
 
 MAX_DISTANCE = 5
 """A frame takes the mask of a frame this near, since `stadia prepare` skips frames that hardly move."""
@@ -132,47 +137,88 @@ def _shrink_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[
 
 @dataclass(frozen=True)
 class FrameStream:
-    """The frames of a video file, or of a folder of images in natural order.
+    """The frames of an input, without black bars.
 
-    height, width: of the frames without black bars, pixels.
-    crop: which cuts off black bars; None without bars.
+    clips: of one size and one camera, one after the other. Frames of several are called CLIP_FRAME.
     lens: removed from the frames; None for a pinhole or an unknown lens.
     masks: of what can move in the frames.
+    span: the first frame, and the one after the last; None for all.
     """
 
     source: Path
-    height: int
-    width: int
+    clips: Sequence[FrameClip]
     lens: Undistortion | None = None
     masks: MovableMasks | None = None
-    crop: FrameCrop | None = None
+    span: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if len(sizes := {clip.size for clip in self.clips}) > 1:
+            shown = " and ".join(f"{width}x{height}" for height, width in sorted(sizes)[:3])
+            fix = "resize the frames, or map the videos one by one"
+            raise DataError(self.source, found=f"frames of {shown}", expected="one size, for one camera", fix=fix)
+        end = self._starts[-1]
+        if self.span is not None and end is not None and self.span[1] > end:
+            expected = f"frames {self.span[0]} to {self.span[1]}"
+            raise DataError(self.source, found=f"{end} frames", expected=expected, fix="change data.frames")
 
     @classmethod
     def open(cls, source: Path, camera: CameraConfig | None = None) -> FrameStream:
-        """Open a video file or a folder of images. Raises DataError for anything else."""
-        is_video = source.is_file() and source.suffix.lower() in VIDEO_SUFFIXES
-        has_images = source.is_dir() and any(path.suffix.lower() in IMAGE_SUFFIXES for path in source.iterdir())
-        if not is_video and not has_images:
-            found = "no such file or folder" if not source.exists() else "neither a video nor a folder of images"
-            raise DataError(source, found=found, expected="a video file, or a folder of its frames")
-        crop = find_crop(camera or CameraConfig(), source, *read_image_size(source))
-        if crop is None:
-            return cls(source, *read_image_size(source))
-        return cls(source, crop.window.height, crop.window.width, crop=crop)
+        """Open a video file or a folder of images."""
+        return cls(source, [OwnClip.open(source, camera or CameraConfig())])
+
+    @cached_property
+    def _starts(self) -> list[int | None]:
+        starts: list[int | None] = [0]
+        for clip in self.clips:
+            before, count = starts[-1], clip.count()
+            if before is None:
+                fix = "map the videos one by one"
+                raise DataError(self.source, found="a video without a number of frames", expected="a number", fix=fix)
+            starts.append(None if count is None else before + count)
+        return starts
 
     @property
-    def filmed_size(self) -> tuple[int, int]:
-        """Return (height, width) of the frames as filmed."""
-        return (self.height, self.width) if self.crop is None else (self.crop.height, self.crop.width)
+    def height(self) -> int:
+        """Return the height of the frames, pixels."""
+        return self.clips[0].size[0]
+
+    @property
+    def width(self) -> int:
+        """Return the width of the frames, pixels."""
+        return self.clips[0].size[1]
+
+    @property
+    def first(self) -> int:
+        """Return the index of the first frame."""
+        return 0 if self.span is None else self.span[0]
+
+    def hash(self) -> str:
+        """Return a hash of the content."""
+        hashes = [clip.hash() for clip in self.clips]
+        return hashes[0] if len(hashes) == 1 else hashlib.blake2b(repr(hashes).encode(), digest_size=16).hexdigest()
+
+    def name_map(self) -> Path:
+        """Return the default folder of the map: drive.map for drive.mp4, SET-RECORDING.map for a recording."""
+        if isinstance(self.clips[0], OwnClip):
+            return find_map_folder(self.source)
+        return self.source.resolve().with_name(f"{_flatten(self.clips[0].name)}.map")
+
+    def find_camera(self, config: CameraConfig) -> UserCamera | None:
+        """Return the given camera, or None. Raises DataError for several cameras."""
+        first, *others = (clip.find_camera(config) for clip in self.clips)
+        if any(_describe_camera(camera) != _describe_camera(first) for camera in others):
+            fix = "give one camera with data.camera, or map the videos one by one"
+            raise DataError(self.source, found="videos of several cameras", expected="one camera", fix=fix)
+        return first
 
     def find_static(self) -> NDArray[np.bool_] | None:
-        """Return (h, w), true on what never moves in the small frames, or None."""
-        whole = Intrinsics(np.eye(3), self.height, self.width)
-        mask = find_static_mask(UserCamera(whole, self.lens, self.crop), self.source)
-        height, width = self.small_size
-        if mask is None:
+        """Return (h, w), true on what never moves in the small frames of all clips, or None."""
+        masks = [mask for clip in self.clips if (mask := clip.find_static()) is not None]
+        if len(masks) < len(self.clips):
             return None
-        return cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+        marked = np.logical_and.reduce(masks).astype(np.uint8) * 255
+        straight = marked if self.lens is None else self.lens(marked)
+        return cv2.resize(straight, self.small_size[::-1], interpolation=cv2.INTER_NEAREST) > 127
 
     @property
     def small_size(self) -> tuple[int, int]:
@@ -180,53 +226,91 @@ class FrameStream:
         scale = min(1.0, MAX_SIDE_PX / max(self.height, self.width))
         return max(1, round(self.height * scale)), max(1, round(self.width * scale))
 
-    @cached_property
-    def files(self) -> list[Path]:
-        """Return the images of a folder; empty for a video."""
-        return list_images(self.source) if self.source.is_dir() else []
+    def find_files(self) -> list[Path]:
+        """Return the image of each frame if files show the frames as they are mapped, otherwise nothing."""
+        found = [clip.files() for clip in self.clips]
+        return [file for files in found for file in files] if all(found) and self.lens is None else []
 
     def stems(self) -> list[str]:
         """Return the names of all frames, in order."""
-        return [path.stem for path in self.files] or [f"{index:06d}" for index in range(self.count() or MAX_FRAMES)]
+        names = [
+            (clip, stem)
+            for clip in self.clips
+            for stem in clip.stems() or (f"{index:06d}" for index in range(clip.count() or MAX_FRAMES))
+        ]
+        return [self._name(clip, stem) for clip, stem in names]
+
+    def _name(self, clip: FrameClip, stem: str) -> str:
+        return stem if len(self.clips) == 1 else f"{_flatten(clip.name)}_{stem}"
 
     def find_movable(self, index: int) -> NDArray[np.bool_] | None:
         """Return (h, w), true on what can move in a small frame, or None."""
         return None if self.masks is None else self.masks.read(index, *self.small_size, self.lens)
 
     def count(self) -> int | None:
-        """Return the number of frames; None if a video does not state it."""
-        return len(self.files) or estimate_frame_count(self.source)
+        """Return the number of frames to the last one; None if a video does not state it."""
+        return self._starts[-1] if self.span is None else self.span[1]
 
     def __iter__(self) -> Iterator[SmallFrame]:
-        return self._run_ahead(None)
+        return self._run_ahead(None if self.span is None else range(*self.span))
 
     def select(self, wanted: Collection[int]) -> Iterator[SmallFrame]:
         """Yield only the frames with these indices, which is faster."""
         return self._run_ahead(wanted)
 
     def _run_ahead(self, wanted: Collection[int] | None) -> Iterator[SmallFrame]:
-        return run_ahead(self._shrink(self._read(wanted)), weigh=lambda frame: frame.filmed.nbytes)
+        return run_ahead(self._shrink(wanted), weigh=lambda frame: frame.filmed.nbytes)
 
-    def _shrink(self, frames: Iterator[tuple[int, str, float | None, NDArray[np.uint8]]]) -> Iterator[SmallFrame]:
-        height, width = self.small_size
-        for index, name, time_s, image in frames:
+    def _read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
+        for clip, start, stop in zip(self.clips, self._starts, self._starts[1:], strict=False):
+            assert start is not None
+            last = MAX_FRAMES + 1 if stop is None or len(self.clips) == 1 else stop - start
+            own = None if wanted is None else {index - start for index in wanted if 0 <= index - start < last}
+            for index, stem, time_s, image in clip.read(own) if own is None or own else ():
+                if index < last:
+                    yield start + index, self._name(clip, stem), time_s, image
+
+    def _shrink(self, wanted: Collection[int] | None) -> Iterator[SmallFrame]:
+        for index, name, time_s, image in self._read(wanted):
             if index >= MAX_FRAMES:
                 fix = "cut the video into parts and map each"
                 raise DataError(self.source, found=f"more than {MAX_FRAMES} frames", expected="fewer", fix=fix)
-            if image.shape[:2] != self.filmed_size:
-                found, expected = f"{image.shape[1]}x{image.shape[0]}", "x".join(map(str, self.filmed_size[::-1]))
-                raise DataError(f"{self.source}, {name}", found=found, expected=f"{expected} as before")
-            image = image if self.crop is None else self.crop.cut(image)
-            if self.lens is not None:
-                image = self.lens(image)
-            gray = _shrink_image(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), height, width)
-            yield SmallFrame(index, name, time_s, gray, image)
+            filmed = image if self.lens is None else self.lens(image)
+            gray = _shrink_image(np.asarray(cv2.cvtColor(filmed, cv2.COLOR_RGB2GRAY), np.uint8), *self.small_size)
+            yield SmallFrame(index, name, time_s, gray, filmed)
 
-    def _read(self, wanted: Collection[int] | None) -> Iterator[tuple[int, str, float | None, NDArray[np.uint8]]]:
-        if self.files:
-            for index, path in enumerate(self.files):
-                if wanted is None or index in wanted:
-                    yield index, path.stem, None, read_rgb(path)
-            return
-        for frame in stream_video(self.source) if wanted is None else stream_selected(self.source, wanted):
-            yield frame.index, f"{frame.index:06d}", frame.time_s, frame.image
+
+def _flatten(name: str) -> str:
+    return name.replace("/", "-")
+
+
+def _describe_camera(camera: UserCamera | None) -> tuple[object, ...]:
+    lens = None if camera is None or camera.undistortion is None else camera.undistortion.parameters()
+    return () if camera is None else (camera.intrinsics.K.tolist(), lens)
+
+
+def open_stream(source: Path, camera: CameraConfig, options: Mapping[str, Any], format: str = "auto") -> FrameStream:
+    """Open a video, images, several videos of one place, a bag, or recordings of a data set.
+
+    options: fields of `SourceOptions` besides the camera; `frames` is of the input, not of each recording.
+
+    Raises DataError for an unknown input, ConfigError for options that it does not use.
+    """
+    chosen, format = resolve_config(SourceOptions, {**options, "camera": camera}), detect_format(source, format)
+    clips: list[FrameClip]
+    if format in OWN_FORMATS:
+        idle = SourceOptions.model_fields.keys() - {"camera", "cache", "frames", "recordings"}
+        refuse_idle_options(chosen, idle, "the map of your own video")
+        entries = [VideoEntry(name="", path=source)]
+        if format != VIDEO:
+            entries = select_entries(read_entries(source), chosen.recordings, source)
+        clips = [OwnClip.open(entry.path, entry.camera or camera, entry.name) for entry in entries]
+    else:
+        every = {"stride": 1} if "stride" in DATASETS.load(format).options else {}
+        opened = open_recordings(source, format, **{**every, **options, "camera": camera, "frames": None})
+        if len(opened) > 1 and not chosen.recordings:
+            fix = f"choose one: data.recordings=[{opened[0].name.rpartition('/')[2]}]"
+            expected = "one, or several of one place"
+            raise DataError(source, found=f"{len(opened)} recordings", expected=expected, fix=fix)
+        clips = [RecordingClip(recording) for recording in opened]
+    return FrameStream(source, clips, span=chosen.frames)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.datasets.lens_distortion import make_undistortion
-from stadia.datasets.video.video_decoding import hash_source
 from stadia.datasets.video.video_map import (
     FORMAT,
     MAP_CAMERA,
@@ -41,8 +40,8 @@ from stadia.mapping.lens_intervals import PARAMETERS
 from stadia.mapping.road_sweep import RoadPlane
 from stadia.mapping.sparse_map import Array, LensCamera, SparseMap
 
-COLMAP, VIEWS = "colmap", "views"
-FOLDERS = (COLMAP, VIEWS, f"{VIEWS}/images", f"{VIEWS}/sparse", f"{VIEWS}/sparse/0")
+COLMAP, VIEWS, IMAGES = "colmap", "views", "images"
+FOLDERS = (COLMAP, VIEWS, IMAGES, f"{VIEWS}/images", f"{VIEWS}/depth", f"{VIEWS}/sparse", f"{VIEWS}/sparse/0")
 
 ROTATING_DEG = 0.5
 ROTATING_SHARE = 0.002
@@ -70,8 +69,11 @@ def collect_poses(found: VideoMap) -> MapPoses:
     return MapPoses(poses, np.asarray(T_first))
 
 
-def check_map_folder(folder: Path, source: Path) -> None:
-    """Raise StadiaError if a folder holds anything but an earlier map of the source, as it was written."""
+def check_map_folder(folder: Path, source: Path, content: str) -> None:
+    """Raise StadiaError if a folder holds anything but an earlier map of the source, as it was written.
+
+    content: the source's hash.
+    """
     fix = "choose another --out, or move it away"
     check_output_folder(folder, RECORD, "map", fix=fix)
     if not folder.is_symlink() and not (folder / RECORD).exists():
@@ -85,35 +87,65 @@ def check_map_folder(folder: Path, source: Path) -> None:
         is_own = name in digests and path.is_file() and digests[name] in ("", _digest(path))
         if not is_own and not (name in FOLDERS and path.is_dir()):
             found = found or f"{name}, which is not of this map, or was changed"
-    if not found and record.get("fingerprint") != hash_source(source):
+    if not found and record.get("fingerprint") != content:
         found = f"the map of another video ({str(record.get('source'))[:40]})"
     if found:
         raise StadiaError(folder, found=found, expected=f"a new folder, or the map of {source.name}", fix=fix)
 
 
 def _digest(path: Path) -> str:
+    if path.is_symlink():
+        return f"-> {path.readlink()}"
     return hashlib.sha256(read_bytes(path, expected="a file of a map", max_bytes=1 << 32)).hexdigest()
 
 
-def write_map(folder: Path, stream: FrameStream, found: VideoMap, *, has_views: bool = False) -> MapPoses:
-    """Write all files of a map, and replace an earlier map. Returns the poses. has_views: whether to write VIEWS."""
+PredictDepth = Callable[[NDArray[np.uint8], Array], NDArray[np.float32]]
+"""Depth (H, W) up to scale of an image (H, W, 3) RGB with K (3, 3)."""
+
+DEPTH_UNIT = 1000.0
+"""Depth files hold this many times the depth in the map's unit: nerfstudio multiplies them by .001."""
+
+MAX_DEPTH_SIDE_PX = 640
+"""Longer side of depth files, which show no more detail than a network."""
+
+MIN_DEPTH_POINTS = 20
+"""Points of the map that scale the depth of a view."""
+
+
+def write_map(
+    folder: Path,
+    stream: FrameStream,
+    found: VideoMap,
+    *,
+    has_views: bool = False,
+    predict_depth: PredictDepth | None = None,
+) -> MapPoses:
+    """Write all files of a map, and replace an earlier map. Returns the poses.
+
+    has_views: whether to write VIEWS.  predict_depth: of the views, which then get depth in the map's unit.
+    """
     poses = collect_poses(found)
     camera = found.estimate.camera.resized(stream.height, stream.width)
     about = _describe_camera(stream, found, camera)
-    check_map_folder(folder, stream.source)
+    check_map_folder(folder, stream.source, stream.hash())
     with atomic_folder(folder, replace=True) as new:
         _write_points(new / POINTS, found.sparse, camera, poses.T_first)
         _write_trajectories(new, found, poses)
         (new / COLMAP).mkdir()
-        names = dict(enumerate([path.name for path in stream.files] or [f"{frame.name}.png" for frame in found.placed]))
+        files, keys = stream.find_files(), found.sparse.frames.tolist()
+        names = {key: f"{found.placed[key].name}{files[key].suffix if files else '.png'}" for key in keys}
         _write_colmap(new / COLMAP, found.sparse, camera, poses.T_first, names, _scale_to(camera, found.sparse))
+        if files:
+            (new / IMAGES).mkdir()
+            for index, name in names.items():
+                (new / IMAGES / name).symlink_to(files[index].resolve())
         if has_views:
-            _write_views(new / VIEWS, stream, found, about, poses.T_first)
+            _write_views(new / VIEWS, stream, found, about, poses.T_first, predict_depth)
         if found.static is not None:
             write_image(new / MASK, _make_mask(stream, found.static, about))
         written = sorted(path for path in new.rglob("*") if path.is_file())
-        files = {path.relative_to(new).as_posix(): _digest(path) for path in written}
-        write_json(new / RECORD, {**_make_record(stream, found, poses, about), "files": files})
+        digests = {path.relative_to(new).as_posix(): _digest(path) for path in written}
+        write_json(new / RECORD, {**_make_record(stream, found, poses, about), "files": digests})
     return poses
 
 
@@ -166,7 +198,7 @@ def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: M
     return {
         "format": FORMAT,
         "source": stream.source.name,
-        "fingerprint": hash_source(stream.source),
+        "fingerprint": stream.hash(),
         "camera": {**about.model_dump(mode="json"), "turn_deg": turn},
         "key_frames": len(found.sparse.frames),
         "points": len(found.sparse.points),
@@ -239,18 +271,31 @@ def _write_trajectories(folder: Path, found: VideoMap, poses: MapPoses) -> None:
         write_tum_trajectory(folder / TRAJECTORY_TUM, Trajectory(T, np.array(known)))
 
 
-def _write_views(folder: Path, stream: FrameStream, found: VideoMap, about: MapCamera, T_first: Array) -> None:
+def _write_views(
+    folder: Path,
+    stream: FrameStream,
+    found: VideoMap,
+    about: MapCamera,
+    T_first: Array,
+    predict_depth: PredictDepth | None,
+) -> None:
     """Write the key frames without bars and distortion, COLMAP's model of them, and nerfstudio's transforms.json."""
     import cv2
 
     sparse, lens = found.sparse, about.lens if about.filmed is None else None
     undistortion = None if lens is None else make_undistortion(lens, MAP_CAMERA)
     known = about.intrinsics if undistortion is None else undistortion.intrinsics
-    names = {}
-    for frame in stream.select(set(sparse.frames.tolist())):
+    names, depths, inside = dict[int, str](), dict[int, dict[str, str]](), sparse.in_camera()
+    for row, frame in enumerate(stream.select(set(sparse.frames.tolist()))):
         names[frame.index] = f"{frame.name}.jpg"
         image = frame.filmed if undistortion is None else undistortion(frame.filmed)
         write_image(folder / "images" / names[frame.index], image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
+        depth = None if predict_depth is None else predict_depth(image, known.K)
+        scaled = None if depth is None else scale_depth(depth, inside[sparse.observed[:, 0] == row], known.K)
+        if scaled is not None:
+            depths[frame.index] = {"depth_file_path": f"depth/{frame.name}.npy"}
+            with atomic_write(folder / "depth" / f"{frame.name}.npy") as temporary, temporary.open("wb") as file:
+                np.save(file, scaled)
     fx, fy, x, y = (float(known.K[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
     camera = LensCamera(math.sqrt(fx * fy), (x, y), (0.0, 0.0, 0.0, 0.0), known.height, known.width)
     filmed = found.estimate.camera.resized(about.height, about.width)
@@ -261,13 +306,35 @@ def _write_views(folder: Path, stream: FrameStream, found: VideoMap, about: MapC
     _write_colmap(model, sparse, camera, T_first, names, xy)
     T = T_first @ np.linalg.inv(sparse.T_camera_world)
     frames = [
-        {"file_path": f"images/{names[index]}", "transform_matrix": (pose @ np.diag([1.0, -1, -1, 1])).tolist()}
+        {
+            "file_path": f"images/{names[index]}",
+            "transform_matrix": (pose @ np.diag([1.0, -1, -1, 1])).tolist(),
+            **depths.get(index, {}),
+        }
         for index, pose in zip(sparse.frames.tolist(), T, strict=True)
     ]
     center = {"cx": x + 0.5, "cy": y + 0.5, "w": known.width, "h": known.height}
     write_json(
         folder / "transforms.json", {"camera_model": "PINHOLE", "fl_x": fx, "fl_y": fy, **center, "frames": frames}
     )
+
+
+def scale_depth(depth: NDArray[np.float32], points: Array, K: Array) -> NDArray[np.float32] | None:
+    """Return depth (H, W) as in a file, scaled by its median ratio to points (N, 3) in the camera's axes.
+
+    None if it shows too few of them.
+    """
+    import cv2
+
+    points = points[points[:, 2] > 0]
+    x, y = np.rint((points / points[:, 2:]) @ K.T)[:, :2].astype(int).T
+    is_seen = (x >= 0) & (y >= 0) & (x < depth.shape[1]) & (y < depth.shape[0])
+    if is_seen.sum() < MIN_DEPTH_POINTS:
+        return None
+    factor = DEPTH_UNIT * float(np.median(points[is_seen, 2] / depth[y[is_seen], x[is_seen]]))
+    shrink = min(1.0, MAX_DEPTH_SIDE_PX / max(depth.shape))
+    small = cv2.resize(depth, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(factor * small, np.float32)
 
 
 def _scale_to(camera: LensCamera, sparse: SparseMap) -> Array:
@@ -319,7 +386,7 @@ def _join(values: Array) -> str:
     return " ".join(f"{value:.9g}" for value in values)
 
 
-def count_status(found: VideoMap) -> dict[FrameStatus, int]:
+def count_status(frames: Sequence[PlacedFrame]) -> dict[FrameStatus, int]:
     """Return the number of frames of each status."""
-    statuses = [frame.status for frame in found.placed]
+    statuses = [frame.status for frame in frames]
     return {status: statuses.count(status) for status in FrameStatus if status in statuses}

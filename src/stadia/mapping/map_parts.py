@@ -16,7 +16,15 @@ from stadia.mapping.lens_intervals import MIN_FOCAL_DEVIATION, LensIntervals, me
 from stadia.mapping.map_evidence import group_frames, measure_agreement, select_frames
 from stadia.mapping.map_verdict import MAX_CONTRADICTED
 from stadia.mapping.pair_matching import FramePair
-from stadia.mapping.reconstruction import adjust, adjust_camera, keep_frames, map_frames, map_globally, mirror_if_better
+from stadia.mapping.reconstruction import (
+    Workers,
+    adjust,
+    adjust_camera,
+    keep_frames,
+    map_frames,
+    map_globally,
+    mirror_if_better,
+)
 from stadia.mapping.sparse_map import LensCamera, SparseMap, from_reconstruction, join_maps
 
 MIN_FRAMES = 3
@@ -81,7 +89,7 @@ def map_parts(
     *,
     given: LensCamera | None,
     size: tuple[int, int],
-    threads: int,
+    workers: Workers,
     is_last: bool,
 ) -> MappedParts:
     """Return the parts of a matched video, split where matches contradict a join.
@@ -93,12 +101,12 @@ def map_parts(
     is_last: whether a global mapping is tried too if frames are missing.
     """
     frames = sorted(files)
-    mapped = _map_in_chunks(database, files, given, size, threads)
+    mapped = _map_in_chunks(database, files, given, size, workers)
     if mapped.estimate is None:
         return mapped
     found = [MappedParts(mapped.estimate, _split_wrong_joins(mapped.parts, pairs))]
     if (is_last and found[0].count() < COMPLETE * len(frames)) or len(found[0].parts) > 1:
-        models = map_globally(database, mapped.estimate.camera.to_pycolmap(import_pycolmap()), threads=threads)
+        models = map_globally(database, mapped.estimate.camera.to_pycolmap(import_pycolmap()), threads=workers.threads)
         maps = [_read_model(model, files) for model in models if model.num_reg_images() >= MIN_FRAMES]
         found.append(MappedParts(mapped.estimate, _split_wrong_joins(maps, pairs)))
     return max(found, key=MappedParts.rank)
@@ -123,24 +131,24 @@ def _split_wrong_joins(parts: Sequence[SparseMap], pairs: Sequence[FramePair]) -
 
 
 def _map_in_chunks(
-    database: Path, files: Mapping[int, Path], given: LensCamera | None, size: tuple[int, int], threads: int
+    database: Path, files: Mapping[int, Path], given: LensCamera | None, size: tuple[int, int], workers: Workers
 ) -> MappedParts:
     frames = sorted(files)
-    found = find_camera(database, frames[:CHUNK_FRAMES], *size, given=given, threads=threads)
+    found = find_camera(database, frames[:CHUNK_FRAMES], *size, given=given, workers=workers)
     if found is None:
         return MappedParts(None, [])
     chunks = list(_split_chunks(frames))
     camera, first = LensCamera.from_fov(ASSUMED_FOV_DEG, *size), None
     is_usable = given is not None or found.intervals.is_focal_usable(found.camera)
     if is_usable:
-        first = _extend_model(found.model, database, chunks.pop(0), refine=given is None, threads=threads)
+        first = _extend_model(found.model, database, chunks.pop(0), refine=given is None, workers=workers)
         camera = given or LensCamera.from_pycolmap(next(iter(first.cameras.values())))
-    maps = [_read_model(model, files) for model in _map_chunks(database, chunks, camera, first, threads)]
+    maps = [_read_model(model, files) for model in _map_chunks(database, chunks, camera, first, workers)]
     if not maps:
         return MappedParts(None, [])
     parts = join_maps(maps)
     estimate = _judge_camera(found, maps[0], camera, given=given, is_usable=is_usable)
-    return MappedParts(estimate, parts + list(_map_rest(database, files, parts, camera, threads)))
+    return MappedParts(estimate, parts + list(_map_rest(database, files, parts, camera, workers)))
 
 
 def _judge_camera(
@@ -158,14 +166,14 @@ def _judge_camera(
 
 
 def _map_rest(
-    database: Path, files: Mapping[int, Path], parts: Sequence[SparseMap], camera: LensCamera, threads: int
+    database: Path, files: Mapping[int, Path], parts: Sequence[SparseMap], camera: LensCamera, workers: Workers
 ) -> Iterator[SparseMap]:
     """Yield parts of the key frames that `parts` leave out, the largest first."""
     left = set(files) - {int(frame) for part in parts for frame in part.frames}
     for _ in range(MAX_PARTS):
         if len(left) < MIN_PART:
             return
-        model = _start_model(database, [f"{index:08d}" for index in sorted(left)], camera, threads)
+        model = _start_model(database, [f"{index:08d}" for index in sorted(left)], camera, workers)
         if model is None or model.num_reg_images() < MIN_PART:
             return
         part = _read_model(model, files)
@@ -173,52 +181,52 @@ def _map_rest(
         left -= {int(frame) for frame in part.frames}
 
 
-def _extend_model(start: Any, database: Path, names: Sequence[str], *, refine: bool, threads: int) -> Any:
+def _extend_model(start: Any, database: Path, names: Sequence[str], *, refine: bool, workers: Workers) -> Any:
     """Return the model of the first chunk, started from some of its frames."""
     camera = next(iter(start.cameras.values()))
-    model = map_frames(database, names, camera, refine=False, threads=threads, start=start)
+    model = map_frames(database, names, camera, refine=False, workers=workers, start=start)
     if model is None or model.num_reg_images() < start.num_reg_images():
         model = start
     if refine:
-        adjust_camera(model, threads=threads)
+        adjust_camera(model, threads=workers.threads)
     else:
-        adjust(model, refine_focal=False, refine_lens=False, threads=threads)
+        adjust(model, refine_focal=False, refine_lens=False, threads=workers.threads)
     return model
 
 
 def _map_chunks(
-    database: Path, chunks: Sequence[Sequence[str]], camera: LensCamera, first: Any | None, threads: int
+    database: Path, chunks: Sequence[Sequence[str]], camera: LensCamera, first: Any | None, workers: Workers
 ) -> Iterator[Any]:
     """Yield `first`, and the model of each chunk, which continues from the frames shared with the one before."""
     before = first
     if first is not None:
         yield first
     for names in chunks:
-        model = None if before is None else _continue_model(before, database, names, threads)
-        before = model or _start_model(database, names, camera, threads)
+        model = None if before is None else _continue_model(before, database, names, workers)
+        before = model or _start_model(database, names, camera, workers)
         if before is not None:
             yield before
 
 
-def _start_model(database: Path, names: Sequence[str], camera: LensCamera, threads: int) -> Any | None:
-    model = map_frames(database, names, camera.to_pycolmap(import_pycolmap()), refine=False, threads=threads)
+def _start_model(database: Path, names: Sequence[str], camera: LensCamera, workers: Workers) -> Any | None:
+    model = map_frames(database, names, camera.to_pycolmap(import_pycolmap()), refine=False, workers=workers)
     if model is None or model.num_reg_images() < MIN_FRAMES:
         return None
-    model = mirror_if_better(model, threads=threads)
-    adjust(model, refine_focal=False, refine_lens=False, threads=threads)
+    model = mirror_if_better(model, threads=workers.threads)
+    adjust(model, refine_focal=False, refine_lens=False, threads=workers.threads)
     return model
 
 
-def _continue_model(before: Any, database: Path, names: Sequence[str], threads: int) -> Any | None:
+def _continue_model(before: Any, database: Path, names: Sequence[str], workers: Workers) -> Any | None:
     start = keep_frames(before, names)
     shared = start.num_reg_images()
     if shared < MIN_FRAMES:
         return None
     camera = next(iter(start.cameras.values()))
-    model = map_frames(database, names, camera, refine=False, threads=threads, start=start)
+    model = map_frames(database, names, camera, refine=False, workers=workers, start=start)
     if model is None or model.num_reg_images() - shared < MIN_CONTINUED * (len(names) - shared):
         return None
-    adjust(model, refine_focal=False, refine_lens=False, threads=threads)
+    adjust(model, refine_focal=False, refine_lens=False, threads=workers.threads)
     return model
 
 

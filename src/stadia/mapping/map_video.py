@@ -6,9 +6,10 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +20,19 @@ from stadia.datasets.config import CacheConfig, CameraConfig
 from stadia.datasets.frame_store import find_cache_folder
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
-from stadia.datasets.video.video_camera import CAMERA_ADVICE, UserCamera, find_camera_file, read_user_camera
-from stadia.datasets.video.video_decoding import hash_source
+from stadia.datasets.video.video_camera import CAMERA_ADVICE
 from stadia.datasets.video.video_map import MASK, find_map_folder
 from stadia.files.atomic_files import hold_folder
 from stadia.files.paths import expand_home, make_absolute
 from stadia.mapping.build_map import VideoMap, build_map
 from stadia.mapping.frame_poses import FrameStatus
-from stadia.mapping.frame_stream import MAX_DISTANCE, FrameStream, MovableMasks
+from stadia.mapping.frame_stream import MAX_DISTANCE, FrameStream, MovableMasks, open_stream
 from stadia.mapping.key_frames import import_pycolmap
 from stadia.mapping.learned_matching import has_matcher
 from stadia.mapping.lens_intervals import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
 from stadia.mapping.map_files import (
     MapPoses,
+    PredictDepth,
     check_map_folder,
     count_status,
     describe_intervals,
@@ -39,6 +40,7 @@ from stadia.mapping.map_files import (
     write_map,
 )
 from stadia.mapping.map_verdict import describe_verdict
+from stadia.mapping.reconstruction import Workers
 from stadia.mapping.road_sweep import find_travel_direction
 from stadia.mapping.sparse_map import LensCamera
 
@@ -86,60 +88,63 @@ def map_video(
     source: Path | str,
     *,
     camera: CameraConfig | None = None,
+    format: str = "auto",
+    options: Mapping[str, Any] | None = None,
     out: Path | str | None = None,
     masks: Path | str | None = None,
     has_views: bool = False,
+    predict_depth: PredictDepth | None = None,
     cache: CacheConfig | None = None,
     track: TrackProgress = no_progress,
 ) -> MappedVideo:
     """Recover the camera, the path and sparse points of a video, and write them. The same call resumes.
 
-    source: a video, or a folder of its frames.
-    camera: of the frames; None takes the file next to them, or estimates it.
-    out: the folder of the map; None puts it next to the video.
+    source: a video, photos, a folder of videos of one place, a bag, or a data set.
+    camera: of the frames; None takes the file next to them, or estimates it. Data sets have their own.
+    format: of the data set.
+    options: further fields of `SourceOptions`, such as frames and recordings.
+    out: the folder of the map; None puts it next to the source.
     masks: a folder of `stadia prepare`, to leave out what moves.
     has_views: whether to write undistorted key frames with COLMAP's model and transforms.json.
+    predict_depth: returns depth up to scale of an image and its K; the views then get depth maps in the map's unit.
     cache: where finished stages are kept.
 
     Raises DataError with the reason if a video has no map; nothing is written then.
     """
     import_pycolmap()
-    source = expand_home(Path(source))
-    stream = FrameStream.open(source, camera)
-    folder = find_map_folder(source) if out is None else make_absolute(out)
-    check_map_folder(folder, source)
-    user = _find_given_camera(camera or CameraConfig(), stream)
+    source, camera, cache = expand_home(Path(source)), camera or CameraConfig(), cache or CacheConfig()
+    if camera.estimate:
+        fix = "leave it out: a map estimates the camera"
+        raise ConfigError("data.camera", found="estimate", expected="a given camera", fix=fix)
+    for _ in track(range(1), 1, "reading"):
+        stream = open_stream(source, camera, {**(options or {}), "cache": cache}, format)
+        user = stream.find_camera(camera)
+    folder = stream.name_map() if out is None else make_absolute(out)
+    content = stream.hash()
+    check_map_folder(folder, source, content)
     if user is not None:
         stream = replace(stream, lens=user.undistortion)
     given = None if user is None else _shrink_camera(user.intrinsics, stream)
     if masks is not None:
-        movable = MovableMasks.open(
-            expand_home(Path(masks)), stream.stems(), stream.height, stream.width, hash_source(source)
-        )
+        movable = MovableMasks.open(expand_home(Path(masks)), stream.stems(), stream.height, stream.width, content)
         stream = replace(stream, masks=movable)
     of_lens = "" if stream.lens is None else stream.lens.lens.fingerprint()
     of_masks = "" if stream.masks is None else stream.masks.fingerprint()
-    settings = f"{VERSION} {stream.small_size} {given} {of_lens} {of_masks} {stream.crop}"
-    digest = hashlib.blake2b(f"{hash_source(source)} {settings}".encode(), digest_size=12).hexdigest()
-    work = find_cache_folder(cache or CacheConfig()) / f"map-{digest}"
+    settings = (
+        f"{VERSION} {stream.small_size} {given} {of_lens} {of_masks} {(stream.height, stream.width)} {stream.span}"
+    )
+    digest = hashlib.blake2b(f"{content} {settings}".encode(), digest_size=12).hexdigest()
+    work = find_cache_folder(cache) / f"map-{digest}"
     try:
         with hold_folder(work):
-            found = build_map(stream, given, work, track, threads=os.cpu_count() or 1)
-            poses = write_map(folder, stream, found, has_views=has_views)
+            found = build_map(stream, given, work, Workers(os.cpu_count() or 1, track))
+            for _ in track(range(1), 1, "writing"):
+                poses = write_map(folder, stream, found, has_views=has_views, predict_depth=predict_depth)
     except DataError:  # the same call would fail again
         shutil.rmtree(work, ignore_errors=True)
         raise
     shutil.rmtree(work, ignore_errors=True)
     return MappedVideo(folder, stream, found, poses)
-
-
-def _find_given_camera(camera: CameraConfig, stream: FrameStream) -> UserCamera | None:
-    if camera.estimate:
-        fix = "leave it out: a map estimates the camera"
-        raise ConfigError("data.camera", found="estimate", expected="a given camera", fix=fix)
-    if not camera.is_given and find_camera_file(stream.source) is None:
-        return None
-    return read_user_camera(camera, stream.source, *stream.filmed_size)
 
 
 def _shrink_camera(known: Intrinsics, stream: FrameStream) -> LensCamera:
@@ -161,10 +166,11 @@ def _shrink_camera(known: Intrinsics, stream: FrameStream) -> LensCamera:
 def describe_map(mapped: MappedVideo) -> Iterator[str]:
     """Yield what was mapped, for people; notes start with "note: "."""
     folder, stream, found, poses = mapped.folder, mapped.stream, mapped.found, mapped.poses
-    sparse, status = found.sparse, count_status(found)
-    placed = len(found.placed) - status.get(FrameStatus.LOST, 0)
+    sparse, frames = found.sparse, found.placed[stream.first :]
+    status = count_status(frames)
+    placed = len(frames) - status.get(FrameStatus.LOST, 0)
     yield (
-        f"{folder}: {placed} of {len(found.placed)} frames placed, {len(sparse.frames)} key frames,"
+        f"{folder}: {placed} of {len(frames)} frames placed, {len(sparse.frames)} key frames,"
         f" {len(sparse.points)} points, {sparse.point_deviations()[1]:.2f} px"
     )
     yield f"  {describe_camera(found, stream)}"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stadia.files.atomic_files import write_lines
 from stadia.geometry.image_features import describe_places
 from stadia.mapping.key_frames import import_pycolmap, read_features
+from stadia.mapping.reconstruction import Workers
 from stadia.mapping.sparse_map import Array
 
 OVERLAP, WIDE_OVERLAP = 7, 15
@@ -30,6 +31,9 @@ MIN_ORDERED = 0.5
 
 MIN_BRIDGE = 15
 """Matches across a cut, of COLMAP's default, below which no pair is used."""
+
+BATCH = 64
+"""Pairs that are matched between two lines of progress."""
 
 HELD_FEATURES = 0.1056
 """Share of each frame's features that take no part in mapping: (1 - .1056)^2 leaves four fifths of the matches."""
@@ -72,16 +76,18 @@ def write_database(database: Path, files: Mapping[int, Path], camera: object, ma
             store.write_descriptors(image_id, descriptors)
 
 
-def match_pairs(database: Path, pairs: Iterable[tuple[int, int]], *, threads: int) -> None:
+def match_pairs(database: Path, pairs: Iterable[tuple[int, int]], workers: Workers) -> None:
     """Match and verify pairs of key frames, by their indices; pairs that were matched before are skipped."""
     pycolmap = import_pycolmap()
-    listed = database.with_suffix(".pairs")
-    write_lines(listed, [f"{first:08d} {second:08d}" for first, second in sorted(set(pairs))])
+    listed, wanted = database.with_suffix(".pairs"), sorted(set(pairs))
     matching, pairing = pycolmap.FeatureMatchingOptions(), pycolmap.ImportedPairingOptions()
-    matching.use_gpu, matching.num_threads, pairing.match_list_path = False, threads, str(listed)
+    matching.use_gpu, matching.num_threads, pairing.match_list_path = False, workers.threads, str(listed)
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = 0
-    pycolmap.match_image_pairs(str(database), matching, pairing, verification)
+    starts = range(0, len(wanted), BATCH)
+    for start in workers.track(starts, len(starts), "matching"):
+        write_lines(listed, [f"{first:08d} {second:08d}" for first, second in wanted[start : start + BATCH]])
+        pycolmap.match_image_pairs(str(database), matching, pairing, verification)
 
 
 def list_neighbors(keys: Sequence[int], overlap: int) -> list[tuple[int, int]]:

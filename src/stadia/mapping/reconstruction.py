@@ -6,12 +6,15 @@ The options suit a camera that drives forward, with small angles of triangulatio
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stadia.core.types import TrackProgress, no_progress
 from stadia.mapping.key_frames import import_pycolmap
 from stadia.mapping.sparse_map import Array, LensCamera, from_reconstruction
 
@@ -29,13 +32,32 @@ _ROBUST_PX, _MIN_ROBUST_PX = 1.0, 0.03
 NOISE_SHARE = 0.5  # of the noise, where a robust cost ends that determines a lens
 
 
+@dataclass(frozen=True)
+class Workers:
+    """threads: that map.  track: shows the progress of each mapping."""
+
+    threads: int
+    track: TrackProgress = no_progress
+
+    @contextmanager
+    def count_steps(self, count: int, what: str) -> Iterator[Callable[[], None]]:
+        """Yield a function to call after each of `count` steps."""
+        steps = iter(self.track(range(count + 1), count, what))
+        next(steps)
+        try:
+            yield lambda: (next(steps, None), None)[1]
+        finally:
+            for _ in steps:
+                pass
+
+
 def map_frames(
     database: Path,
     names: Sequence[str],
     camera: Any,
     *,
     refine: bool,
-    threads: int,
+    workers: Workers,
     init_angle_deg: float = 2.0,
     start: Any = None,
 ) -> Any | None:
@@ -49,7 +71,7 @@ def map_frames(
     with pycolmap.Database.open(str(database)) as store:
         store.update_camera(camera)
     options = pycolmap.IncrementalPipelineOptions()
-    options.image_names, options.num_threads, options.random_seed = list(names), threads, 0
+    options.image_names, options.num_threads, options.random_seed = list(names), workers.threads, 0
     options.multiple_models, options.extract_colors, options.min_model_size = False, False, 3
     options.ba_refine_focal_length = options.ba_refine_extra_params = refine
     options.ba_global_frames_ratio = options.ba_global_points_ratio = 1.4
@@ -66,7 +88,10 @@ def map_frames(
             before.mkdir()
             start.write(str(before))
         given = str(before) if start is not None else ""
-        models = pycolmap.incremental_mapping(str(database), folder, folder, options, given)
+        with workers.count_steps(len(names), "mapping") as step:
+            models = pycolmap.incremental_mapping(
+                str(database), folder, folder, options, given, next_image_callback=step
+            )
     return max(models.values(), key=lambda model: model.num_reg_images(), default=None)
 
 

@@ -146,7 +146,7 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> float 
     every = max(len(mapped.row_of_name) // UNIT_FRAMES, 1)
     stream = FrameStream.open(path, data_set.camera)
     count = stream.count()
-    camera = read_user_camera(data_set.camera, path, *stream.filmed_size, frames=count)
+    camera = read_user_camera(data_set.camera, path, *read_image_size(path), frames=count)
     stream = replace(stream, lens=camera.undistortion)
     ratios = []
     for filmed in stream.select(range(0, count or MAX_FRAMES, every)):
