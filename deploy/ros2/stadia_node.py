@@ -21,6 +21,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_ros import TransformBroadcaster
 
 from stadia import PredictOptions, open_network
+from stadia.core.errors import ConfigError
 from stadia.datasets.formats.ros_bags import decode_message, find_info_topic
 from stadia.predict.bag_output import ODOMETRY_FRAME, ROS_AXES
 from stadia.predict.live.tracker import FrameTracker
@@ -37,6 +38,9 @@ class StadiaNode(Node):
         network = self.declare_parameter("network", "base").value
         self.options = PredictOptions(backend=self.declare_parameter("backend", "").value or None)
         self.network = open_network(network)
+        if self.network.depth_scale.is_affine:
+            fix = "choose a network that predicts depth"
+            raise ConfigError(network, found="depth with an unknown shift", expected="depth", fix=fix)
         self.K, self.newest, self.ready = None, None, threading.Condition()
         self.tracker, self.gate, self.frames = FrameTracker(), None, 0
         self.depth = self.create_publisher(Image, "~/depth/image", 5)
