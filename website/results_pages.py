@@ -60,11 +60,17 @@ def _write_index(areas: Mapping[str, Mapping[str, Any]]) -> str:
 def _write_area(area: Mapping[str, Any]) -> str:
     figures: Sequence[Figure] = area["figures"]
     commands = list(dict.fromkeys(figure["command"] for figure in figures))
-    causes = [_wrap(f"- **{figure['what']}**: {figure['cause']}") for figure in figures if "cause" in figure]
+    causes = [_wrap(f"- **{_shorten(figure['what'])}**: {figure['cause']}") for figure in figures if "cause" in figure]
     parts = [f"# {area['title']}", _wrap(area["about"]), _write_rows(figures)]
     if causes:
         parts += ["## Causes", "\n".join(causes)]
     return "\n\n".join((*parts, "## Commands", "```text\n" + "\n".join(commands) + "\n```")) + "\n"
+
+
+def _shorten(what: str) -> str:
+    """Return the part before the list of values, if it names the row."""
+    first = what.partition(": ")[0]
+    return first if len(first.split()) > 2 else what
 
 
 def _wrap(text: str) -> str:

@@ -113,8 +113,8 @@ class ObjectPoseNetConfig(StrictModel):
     The decoder is the semantic branch of Panoptic FPN (arXiv 1901.02446). The reference networks are `resnet18` and
     `resnext50_32x4d` with 256 and 128 channels.
 
-    encoder: any timm model (`stadia list encoders`); NAME@REVISION takes one commit of its weights on the hub.
-    pretrained: start the encoder from timm's weights if available.
+    encoder: "base", or any timm model (`stadia list encoders`); NAME@REVISION takes one commit of its weights.
+    pretrained: start the encoder from the weights of `base`, or from timm's if available.
     pyramid_channels: of each level of the pyramid.
     segmentation_channels: of each level after upsampling to the finest size.
     dropout: of whole channels, before each head.
@@ -122,7 +122,7 @@ class ObjectPoseNetConfig(StrictModel):
         position in the image, or to the camera axes ("camera").
     """
 
-    encoder: str = "regnetx_002"
+    encoder: str = "base"
     pretrained: bool = True
     pyramid_channels: int = Field(default=64, ge=4)
     segmentation_channels: Annotated[int, Field(ge=4), AfterValidator(_in_fours)] = 32
@@ -226,8 +226,8 @@ class ObjectPoseConfig(RecipeConfig):
     model: ObjectPoseNetConfig = ObjectPoseNetConfig()
     loss: ObjectPoseLossConfig = ObjectPoseLossConfig()
     detection: DetectionConfig = DetectionConfig()
-    optimizer: OptimizerConfig = OptimizerConfig(lr=4e-3)
+    optimizer: OptimizerConfig = OptimizerConfig(lr=2e-3)
     schedule: ScheduleConfig = ScheduleConfig(warmup_steps=100)
     training: TrainingConfig = TrainingConfig(
-        max_epochs=None, max_steps=2500, batch_size=16, clip_norm=5.0, validate_every=500
+        max_epochs=None, max_steps=1000, batch_size=16, clip_norm=5.0, validate_every=250
     )
