@@ -71,7 +71,7 @@ def rise_deg(depth_m: Tensor, camera: Camera, counted: Tensor) -> float:
     """Return how much the plane through pixels of the road rises ahead, in degrees."""
     points = backproject(depth_m.double()[None, None], camera).flatten(2).transpose(1, 2)
     normal = fit_plane_ransac(points, counted.flatten()[None])[0, :3]
-    return math.degrees(math.atan2(float(normal[2]), float(normal[1])))
+    return math.degrees(math.atan(float(normal[2]) / float(normal[1])))  # of either sign of the normal
 
 
 def score_frame(depth_m: Tensor, true_m: Tensor, known: Tensor) -> list[float]:

@@ -1,0 +1,204 @@
+"""Find when the uncertainty of D3VO should start: KITTI 06 in stereo and time, from random weights.
+
+    python experiments/d3vo_start.py OUT [--seeds 0 1 2] [--steps 200] [--arms plain at_once rule] [KEY=VALUE ...]
+
+The first 40 stereo pairs with their next frames train a small network at 192x64, and the last 8 pairs are scored:
+AbsRel in metres against semi-global matching nearer than 50 m, and how the uncertainty follows that error (Spearman's
+rank correlation, AUSE relative to a random order). Arms:
+- plain: no uncertainty, brightness or right view;
+- at_once: D3VO whole, its uncertainty weights the residual from the first step;
+- half: the same from half of the steps;
+- rule: the same once the mean of the last warped residuals is below 0.8 times the unwarped one, as for brightness;
+- uncertainty, brightness, right_view: one of the three parts, the uncertainty by the rule.
+
+--gain, --offset: standard deviations of the log gain and the offset of each image, drawn by its name: brightness then
+changes. A training whose AbsRel is twice plain's, or whose uncertainty is constant (its quartiles differ by less than
+.05), has collapsed. The same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from initial_depth import find_depth
+from rich.console import Console
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from stadia import recipes
+from stadia.core import seeds
+from stadia.core.types import Batch
+from stadia.datasets.open_dataset import open_recordings
+from stadia.geometry.camera import resize
+from stadia.metrics.uncertainty_metrics import sparsification, spearman
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
+
+REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+LR, WARMUP, BATCH, NEVER = 1e-3, 20, 4, 10**9
+TRAINED, SCORED = 40, 8
+BEATEN, MEAN_OVER = 0.8, 20
+SETTINGS = (
+    *("data.height=64", "data.width=192", "data.offsets=[1]", f"data.frames=[0,{TRAINED}]"),
+    *("data.split_by.val_share=0", "data.augmentation.color.probability=0", "model.pretrained=false"),
+    *("model.network=unet", "model.network.encoder=mobilenetv3_small_100", "model.network.scales=1"),
+    *("model.network.decoder_channels=[8,16,24,32,64]", "model.network.init_depth_m=12", "model.pose_net=resnet"),
+    *("model.pose_encoder=mobilenetv3_small_050", "loss.pyramid=4", "loss.temporal_from_step=null"),
+    *("training.workers=0", f"training.batch_size={BATCH}"),
+)
+PARTS = {
+    "uncertainty": ("model.network.uncertainty=true",),
+    "brightness": ("model.brightness=true",),
+    "right_view": ("model.network.right_view=true",),
+}
+WHOLE = (*PARTS["uncertainty"], *PARTS["brightness"], *PARTS["right_view"])
+ARMS = {"plain": (), "at_once": WHOLE, "half": WHOLE, "rule": WHOLE, **PARTS}
+T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # Student, two-sided
+
+
+def change_exposure(batch: Batch, log_gain: float, offset: float) -> Batch:
+    """Return the batch with a gain and an offset for each image, drawn by its recording, number and side."""
+
+    def changed(images: Tensor, part: str) -> Tensor:
+        factors = []
+        for meta in batch.meta:
+            random = np.random.default_rng(zlib.crc32(f"{meta.recording}/{meta.index}/{part}".encode()))
+            factors.append((float(np.exp(random.normal(0, log_gain))), float(random.normal(0, offset))))
+        shape = (-1, *[1] * (images.dim() - 1))
+        gain, shift = (torch.tensor(values).view(shape) for values in zip(*factors, strict=True))
+        return (gain * images + shift).clamp(0, 1)
+
+    target = changed(batch.targets.image, "target")
+    sources = torch.stack(
+        [changed(batch.targets.sources[:, i], name) for i, name in enumerate(batch.source_names)], dim=1
+    )
+    inputs = replace(batch.inputs, image=target)
+    return replace(batch, inputs=inputs, targets=replace(batch.targets, image=target, sources=sources))
+
+
+def train(arm: str, seed: int, arguments: argparse.Namespace) -> dict[str, float]:
+    """Train an arm and score it."""
+    path = REAL / "kitti_odometry"
+    words = (*SETTINGS, *ARMS[arm], *arguments.overrides)
+    config = recipes.configure("selfsup", words, seed=seed, data={"path": str(path)})
+    config, data = SelfsupRecipe.prepare(config, Console(quiet=True))
+    start = {"at_once": 0, "half": arguments.steps // 2}.get(arm, NEVER)
+    seeds.seed_generators(seed, "training")
+    recipe = SelfsupRecipe(config).train()
+    recipe.view_synthesis.change_loss(config.loss.model_copy(update={"uncertainty_from_step": start}))
+    optimizer = torch.optim.AdamW(recipe.parameters(), LR)
+    warm_up = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / WARMUP, 1))
+    ratios: list[float] = []
+    began_s, step, epoch = time.process_time(), 0, 0
+    while step < arguments.steps:
+        data.train.set_position(epoch, 0)
+        epoch += 1
+        for batch in data.train:
+            if step == arguments.steps or batch.size < BATCH:
+                continue
+            if arguments.gain or arguments.offset:
+                batch = change_exposure(batch, arguments.gain, arguments.offset)
+            optimizer.zero_grad()
+            report = recipe.view_synthesis(batch, recipe.model(batch), step)
+            report.total.backward()
+            torch.nn.utils.clip_grad_norm_(recipe.parameters(), 1.0)
+            optimizer.step()
+            warm_up.step()
+            step += 1
+            ratios.append(float(report.logged["warped_over_unwarped"]))
+            if start == NEVER and len(ratios) >= MEAN_OVER and np.mean(ratios[-MEAN_OVER:]) < BEATEN:
+                start = step
+                loss = config.loss.model_copy(update={"uncertainty_from_step": start})
+                recipe.view_synthesis.change_loss(loss)
+    spent_s = time.process_time() - began_s
+    return {**score(recipe.eval(), path), "started": start, "processor_s": round(spent_s, 1)}
+
+
+@torch.no_grad()
+def score(recipe: SelfsupRecipe, path: Path) -> dict[str, float]:
+    """Return the scores on the last pairs."""
+    (recording,) = open_recordings(path)
+    found: dict[str, list[float]] = {}
+    for index in range(len(recording) - SCORED, len(recording)):
+        image = torch.from_numpy(recording.image(index)).permute(2, 0, 1)[None].float() / 255
+        small, camera = resize(image, recording.camera(index), 64, 192)
+        maps = recipe.predictor().maps(small, camera)
+        true = torch.from_numpy(find_depth(recording, index)).float()
+        known = true > 0
+        depth = interpolate(1 / maps.inverse_depth, true.shape, mode="bilinear", align_corners=False)[0, 0]
+        error = (depth.clamp(1e-3, 80) - true).abs() / true.where(known, 1.0)
+        scores = {"abs_rel": float(error[known].mean())}
+        if maps.log_uncertainty is not None:
+            sigma = interpolate(maps.log_uncertainty, true.shape, mode="bilinear", align_corners=False)[0, 0]
+            curve = sparsification(depth.clamp(1e-3, 80), true, sigma, known)
+            low, high = sigma[known].quantile(torch.tensor([0.25, 0.75]))
+            scores |= {"ause": float(curve.ause), "ause_of_random": float(curve.ause_of_random)}
+            scores |= {"spearman": float(spearman(sigma[known], error[known])), "spread": float(high - low)}
+        for name, value in scores.items():
+            found.setdefault(name, []).append(value)
+    return {name: round(float(np.mean(values)), 4) for name, values in found.items()}
+
+
+def describe(found: dict[str, Any], arms: Sequence[str], used: Sequence[int]) -> list[str]:
+    """Return the table, paired by seed."""
+    lines = []
+    plain = [found[f"plain/{seed}"]["abs_rel"] for seed in used] if "plain" in arms else None
+    for arm in arms:
+        each = [found[f"{arm}/{seed}"] for seed in used]
+
+        def join(name: str, each: Sequence[dict[str, float]] = each) -> str:
+            return ", ".join(f"{one[name]:.3f}" for one in each)
+
+        line = f"{arm}: AbsRel {join('abs_rel')}"
+        if plain and arm != "plain" and len(used) > 1:
+            steps = [one["abs_rel"] - base for one, base in zip(each, plain, strict=True)]
+            half = T_95[len(steps) - 1] * statistics.stdev(steps) / len(steps) ** 0.5
+            line += f"; minus plain {statistics.fmean(steps):+.3f} +- {half:.3f}"
+            constant = [one.get("spread", 1) < 0.05 for one in each]
+            fallen = [one["abs_rel"] > 2 * base for one, base in zip(each, plain, strict=True)]
+            line += f"; collapsed {sum(a or b for a, b in zip(constant, fallen, strict=True))} of {len(each)}"
+        if "spearman" in each[0]:
+            below = [1 - one["ause"] / one["ause_of_random"] for one in each]
+            line += f"; Spearman {join('spearman')}"
+            line += f"; AUSE below chance {', '.join(f'{share:.0%}' for share in below)}"
+        lines.append(line + f"; uncertainty from step {[one['started'] for one in each]}")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=["plain", "at_once", "rule"])
+    parser.add_argument("--gain", type=float, default=0.0)
+    parser.add_argument("--offset", type=float, default=0.0)
+    parser.add_argument("overrides", nargs="*", help="of the configuration, key=value")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    settings = [arguments.steps, arguments.gain, arguments.offset, *arguments.overrides]
+    kept = arguments.out / f"d3vo-start-{zlib.crc32(json.dumps(settings).encode()):08x}.json"
+    found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    for seed in arguments.seeds:
+        for arm in arguments.arms:
+            key = f"{arm}/{seed}"
+            if key not in found:
+                found[key] = train(arm, seed, arguments)
+                kept.write_text(json.dumps(found, indent=1))
+            print(json.dumps({"arm": key, **found[key], "cores": os.cpu_count(), "threads": 1}), flush=True)
+    print("\n".join(describe(found, arguments.arms, arguments.seeds)))
+
+
+if __name__ == "__main__":
+    main()
