@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 from tests.mapping.test_sparse_map import observe
+from tests.mapping.textured_room import HEIGHT, WIDTH, TexturedRoom
 
 from stadia.datasets.video.video_map import UNUSABLE, MapVerdictRecord
+from stadia.geometry.align import umeyama
+from stadia.geometry.image_features import find_features
+from stadia.mapping.key_frames import import_pycolmap, write_features
 from stadia.mapping.map_evidence import (
     measure_agreement,
     measure_epipolar,
@@ -27,8 +33,18 @@ from stadia.mapping.map_verdict import (
     judge_map,
     measure_evidence,
 )
-from stadia.mapping.pair_matching import FramePair, find_cuts, is_ordered, list_neighbors
-from stadia.mapping.sparse_map import LensCamera, SparseMap
+from stadia.mapping.pair_matching import (
+    FramePair,
+    find_cuts,
+    hold_out,
+    is_ordered,
+    list_neighbors,
+    match_pairs,
+    read_matches,
+    write_database,
+)
+from stadia.mapping.reconstruction import Workers
+from stadia.mapping.sparse_map import LensCamera, SparseMap, from_reconstruction
 
 LENS = LensCamera(300.0, (159.5, 99.5), (0, 0, 0, 0), 200, 320)
 COUNT = 16
@@ -201,3 +217,64 @@ def test_a_given_camera_that_rises_over_flat_ground_is_doubtful_and_unchecked_ma
     assert judge_map(zooming).grade == MapGrade.UNUSABLE
     assert judge_map(replace(zooming, has_camera=True)).grade == MapGrade.DOUBTFUL
     assert judge_map(replace(EVIDENCE, held_out_px=float("nan"))).grade == MapGrade.DOUBTFUL
+
+
+class TwinPlaces(TexturedRoom):
+    """A long hall in which the same three boards and the same wall hang at two places, 12 m apart."""
+
+    APART = 12.0
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(7)
+
+        def draw_texture() -> np.ndarray:
+            noise = random.integers(0, 255, (60, 120), np.uint8)
+            return cv2.resize(noise, (960, 480), interpolation=cv2.INTER_CUBIC)
+
+        def place(corner, across, down, texture):
+            return np.array([corner, across, down], float), texture
+
+        boards = [
+            ((-1.6, -1.2, 6.0), (1.3, 0, 0.3), (0, 1.6, 0)),
+            ((0.4, -0.3, 7.0), (1.6, 0, -0.4), (0, 1.8, 0)),
+            ((-0.7, 0.4, 5.2), (1.2, 0, 0.2), (0, 1.0, 0)),
+        ]
+        self.walls = [place((4 * row - 6, -3, 9), (4, 0, 0), (0, 6, 0), draw_texture()) for row in range(8)]
+        twins, twin_wall = [draw_texture() for _ in boards], draw_texture()
+        for shift in (0.0, self.APART):
+            self.walls.append(place((shift - 2.5, -3, 8.6), (5, 0, 0), (0, 6, 0), twin_wall))
+        for shift in (0.0, self.APART):
+            for (corner, across, down), texture in zip(boards, twins, strict=True):
+                self.walls.append(place((corner[0] + shift, *corner[1:]), across, down, texture))
+        for x in np.arange(2.8, self.APART - 2.5, 1.7):
+            corner = (x, random.uniform(-1.5, 0.2), random.uniform(5, 7))
+            self.walls.append(place(corner, (1.2, 0, 0.2), (0, 1.3, 0), draw_texture()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "is_right"), [(22, False), (16, True)])
+def test_the_wrong_join_of_plain_colmap_is_refused(tmp_path, count, is_right):
+    """COLMAP alone takes two similar places for one; with other steps of the camera it keeps them apart."""
+    hall, steps = TwinPlaces(), np.arange(count)
+    truth = np.column_stack((14 * steps / (count - 1) - 1, 0.15 * np.sin(steps), 0.1 * np.cos(1.3 * steps)))
+    files = {index: tmp_path / f"{index}.npz" for index in range(count)}
+    for index, file in files.items():
+        image = hall.draw(np.eye(3), truth[index])
+        write_features(file, find_features(np.dstack([image] * 3), image))
+    pycolmap, database, reduced = import_pycolmap(), tmp_path / "matches.db", tmp_path / "mapping.db"
+    lens = LensCamera(300.0, (159.5, 99.5), (0, 0, 0, 0), HEIGHT, WIDTH)
+    write_database(database, files, lens.to_pycolmap(pycolmap), None)
+    match_pairs(database, list_neighbors(list(files), count), Workers(1))
+    hold_out(database, reduced)
+    options = pycolmap.IncrementalPipelineOptions()
+    options.num_threads, options.random_seed = 1, 0
+    options.ba_refine_focal_length = options.ba_refine_extra_params = False
+    (model,) = pycolmap.incremental_mapping(str(reduced), str(tmp_path), str(tmp_path), options).values()
+    sparse = from_reconstruction(model, {})
+    T = np.linalg.inv(sparse.T_camera_world)
+    centers = torch.from_numpy(T[:, :3, 3].copy())
+    moved = umeyama(centers, torch.from_numpy(truth), "sim3").apply(centers).numpy()
+    error_m = np.sqrt(np.square(moved - truth).sum(1).mean())
+    verdict = judge_map(measure_evidence(sparse, read_matches(database), T, has_camera=True))
+    assert (error_m < 0.1, error_m < 1.0) == (is_right, is_right)
+    assert (verdict.grade == MapGrade.UNUSABLE) is not is_right, verdict
