@@ -10,10 +10,10 @@ import pytest
 from tests.refusals import refuses
 
 from stadia.apps.masks import MasksRequest, prepare_masks
-from stadia.apps.onnx_masks import STRIDES, decode_boxes, draw_boxes, load_onnx_segmenter
 from stadia.core.errors import DataError
 from stadia.datasets.mask_files import attach_masks
 from stadia.datasets.open_dataset import open_recordings
+from stadia.predict.scale.onnx_masks import STRIDES, decode_boxes, draw_boxes, load_onnx_segmenter
 
 
 def write_network(path: Path, names: int = 19, rank: int = 4) -> Path:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -27,9 +28,10 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale, fuse_scales
 from stadia.predict.describe import describe_receipt
 from stadia.predict.inputs import PredictionInput
+from stadia.predict.scale import sources
 from stadia.predict.scale.grammar import find_given_height, fit_boxes, read_boxes
 from stadia.predict.scale.receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
-from stadia.predict.scale.sources import MeasuredFrame, parse_scale_source
+from stadia.predict.scale.sources import REAR_WIDTHS_M, MeasuredFrame, parse_scale_source
 
 Stadia = Callable[..., tuple[int, str, str]]
 FACTOR = 0.25
@@ -99,6 +101,35 @@ def test_a_point_and_a_known_object_find_it(recording: Recording, tmp_path: Path
     measured = parse_scale_source(f"object=car:1.5@{boxes}").measure(flat)
     assert measured is not None
     assert fit_scale([(1 / measured[0], measured[1])]).factor == pytest.approx(FACTOR, rel=0.01)
+
+
+def test_detected_cars_find_the_factor_by_height_and_from_behind_also_by_width(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cars 10 m away, as 1.5 m high boxes; those from behind are as wide as a car, and errors of both cancel."""
+    shown = PreparedFrame.prepare(TruePredictor(recording), next(read_frames(recording)))
+    height, width = shown.frame.image.shape[:2]
+    frame = MeasuredFrame(shown, np.full((height, width), FACTOR / 10.0, np.float32), recording, 0)
+    tall, wide = (float(shown.frame.K[1, 1]) * metres / 10.0 for metres in (1.5, REAR_WIDTHS_M["car"]))
+
+    def measure(*boxes: tuple[float, float, float, float], score: float = 0.9, name: str = "car") -> Any:
+        names = ("person", "car")
+        found = np.array(boxes), np.full(len(boxes), score), np.full(len(boxes), names.index(name))
+        detector = SimpleNamespace(has_boxes=True, names=names, kind="boxes", find_boxes=lambda image: found)
+        monkeypatch.setattr(sources, "load_onnx_segmenter", lambda path: detector)
+        measured = parse_scale_source("object=car:1.5@yolox.onnx").measure(frame)
+        return None if measured is None else fit_scale([(1 / measured[0], measured[1])]).factor / FACTOR
+
+    assert measure((10, 10, 10 + 2.5 * tall, 10 + tall)) == pytest.approx(1.0), "a side view: by height alone"
+    assert measure((10, 10, 10 + wide, 10 + tall)) == pytest.approx(1.0)
+    assert measure((10, 10, 10 + 0.9 * wide, 10 + tall / 0.9)) == pytest.approx(1.0), "the errors cancel"
+    for left, top in ((1, 10), (10, 1), (width - wide - 1, 10), (10, height - tall - 1)):
+        assert measure((left, top, left + wide, top + tall)) is None, "cut off"
+    assert measure((10, 10, 10 + wide, 10 + tall), score=0.2) is None
+    assert measure((10, 10, 10 + wide, 10 + tall), name="person") is None
+    monkeypatch.setattr(sources, "load_onnx_segmenter", lambda path: SimpleNamespace(has_boxes=False, kind="classes"))
+    with refuses(ConfigError, where="object=car:1.5@yolox.onnx", found="classes", expected="car"):
+        parse_scale_source("object=car:1.5@yolox.onnx")
 
 
 def test_a_scaled_predictor_predicts_metres(recording: Recording) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.apps.onnx_masks import load_onnx_segmenter
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.core.types import Camera, TrackProgress, no_progress
@@ -40,6 +39,7 @@ from stadia.files.paths import check_writable, expand_home, safe_join
 from stadia.geometry.numpy_camera import centered_K
 from stadia.models.segmentation import Segmenter, load_panoptic_model, load_tflite_model
 from stadia.models.size_prior import SizePrior, load_size_prior
+from stadia.predict.scale.onnx_masks import load_onnx_segmenter
 
 SHEET = "sheet.png"
 RECORD = MASKS_RECORD

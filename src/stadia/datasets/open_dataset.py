@@ -229,7 +229,6 @@ def _detect_format(path: Path) -> str:
         raise DataError(path, found=found, expected="the video file", fix=f"pass the video itself: {video}")
     found = _describe_contents(path)
     if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-        fix = f"pass the folder of its sequence; `stadia predict {path}` takes one image"
         fix = f"pass the folder of its sequence, or predict this image: `stadia predict {path}`"
         raise DataError(path, found="one image", expected="a video, a folder of images or a data set", fix=fix)
     fix = "check the path; `stadia list datasets` lists the layouts, docs/how-to/own-data.md explains your own"

@@ -151,15 +151,19 @@ def _map_all(
     by learned features where the best map breaks, if they are installed.
     """
     keys, database, reduced = sorted(files), work / "matches.db", work / "mapping.db"
-    found, size = list[MappedParts](), stream.small_size
+    found = list[MappedParts]()
+
+    def map_matches(*, is_last: bool) -> None:
+        size = stream.small_size
+        for _ in workers.track(range(1), 1, "mapping"):
+            found.append(map_parts(reduced, files, pairs, given=given, size=size, workers=workers, is_last=is_last))
+
     for attempt in range(2):
         pairs = _match(work, files, lens, static, workers, is_wide=attempt > 0)
         if attempt == 0:
             _check_matches(stream, pairs, given)
         hold_out(database, reduced)
-        for _ in workers.track(range(1), 1, "mapping"):
-            is_last = attempt > 0
-            found.append(map_parts(reduced, files, pairs, given=given, size=size, workers=workers, is_last=is_last))
+        map_matches(is_last=attempt > 0)
         if found[-1].is_complete(len(keys)):
             break
     best = max(found, key=MappedParts.rank)
@@ -171,8 +175,7 @@ def _map_all(
         files = add_learned_matches(matcher, database, extended, files, wanted, frames)
         pairs = read_matches(extended)
         hold_out(extended, reduced)
-        for _ in workers.track(range(1), 1, "mapping"):
-            found.append(map_parts(reduced, files, pairs, given=given, size=size, workers=workers, is_last=True))
+        map_matches(is_last=True)
         best = max(found, key=MappedParts.rank)
     if not best.parts:
         raise _no_map(

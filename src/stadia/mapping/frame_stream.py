@@ -156,10 +156,9 @@ class FrameStream:
             shown = " and ".join(f"{width}x{height}" for height, width in sorted(sizes)[:3])
             fix = "resize the frames, or map the videos one by one"
             raise DataError(self.source, found=f"frames of {shown}", expected="one size, for one camera", fix=fix)
-        end = self._starts[-1]
-        if self.span is not None and end is not None and self.span[1] > end:
-            expected = f"frames {self.span[0]} to {self.span[1]}"
-            raise DataError(self.source, found=f"{end} frames", expected=expected, fix="change data.frames")
+        if self.span is not None and self.span[1] > self._starts[-1]:
+            found, expected = f"{self._starts[-1]} frames", f"frames {self.span[0]} to {self.span[1]}"
+            raise DataError(self.source, found=found, expected=expected, fix="change data.frames")
 
     @classmethod
     def open(cls, source: Path, camera: CameraConfig | None = None) -> FrameStream:
@@ -167,15 +166,9 @@ class FrameStream:
         return cls(source, [OwnClip.open(source, camera or CameraConfig())])
 
     @cached_property
-    def _starts(self) -> list[int | None]:
-        starts: list[int | None] = [0]
-        for clip in self.clips:
-            before, count = starts[-1], clip.count()
-            if before is None:
-                fix = "map the videos one by one"
-                raise DataError(self.source, found="a video without a number of frames", expected="a number", fix=fix)
-            starts.append(None if count is None else before + count)
-        return starts
+    def _starts(self) -> list[int]:
+        counts = [clip.count() or MAX_FRAMES for clip in self.clips]
+        return [sum(counts[:row]) for row in range(len(counts) + 1)]
 
     @property
     def height(self) -> int:
@@ -233,12 +226,8 @@ class FrameStream:
 
     def stems(self) -> list[str]:
         """Return the names of all frames, in order."""
-        names = [
-            (clip, stem)
-            for clip in self.clips
-            for stem in clip.stems() or (f"{index:06d}" for index in range(clip.count() or MAX_FRAMES))
-        ]
-        return [self._name(clip, stem) for clip, stem in names]
+        numbers = [f"{index:06d}" for index in range(self._starts[-1])]
+        return [self._name(clip, stem) for clip in self.clips for stem in clip.stems() or numbers[: clip.count()]]
 
     def _name(self, clip: FrameClip, stem: str) -> str:
         return stem if len(self.clips) == 1 else f"{_flatten(clip.name)}_{stem}"
@@ -249,7 +238,8 @@ class FrameStream:
 
     def count(self) -> int | None:
         """Return the number of frames to the last one; None if a video does not state it."""
-        return self._starts[-1] if self.span is None else self.span[1]
+        end = self._starts[-1] if self.span is None else self.span[1]
+        return end if end < MAX_FRAMES else None
 
     def __iter__(self) -> Iterator[SmallFrame]:
         return self._run_ahead(None if self.span is None else range(*self.span))
@@ -263,8 +253,7 @@ class FrameStream:
 
     def _read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
         for clip, start, stop in zip(self.clips, self._starts, self._starts[1:], strict=False):
-            assert start is not None
-            last = MAX_FRAMES + 1 if stop is None or len(self.clips) == 1 else stop - start
+            last = stop - start if len(self.clips) > 1 else MAX_FRAMES + 1
             own = None if wanted is None else {index - start for index in wanted if 0 <= index - start < last}
             for index, stem, time_s, image in clip.read(own) if own is None or own else ():
                 if index < last:

@@ -44,11 +44,9 @@ class Workers:
         """Yield a function to call after each of `count` steps."""
         steps = iter(self.track(range(count + 1), count, what))
         next(steps)
-        try:
-            yield lambda: (next(steps, None), None)[1]
-        finally:
-            for _ in steps:
-                pass
+        yield lambda: (next(steps, None), None)[1]
+        for _ in steps:
+            pass
 
 
 def map_frames(

@@ -71,12 +71,14 @@ class KnownObject:
     name: of their class.
     spread: relative standard deviation of their height.
     boxes: by frame name; None to use the data's masks.
+    detector: an ONNX network that finds the boxes instead, or None.
     """
 
     name: str
     height_m: float
     spread: float
     boxes: Mapping[str, Sequence[Box]] | None
+    detector: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -140,12 +142,8 @@ def _parse_metres(text: str, value: str, example: str = "") -> float:
     return metres
 
 
-def _parse_speed(text: str, value: str) -> float | None:
-    return _parse_metres(text, value, "speed=10") if value else None
-
-
-def _parse_baseline(text: str, value: str) -> float | None:
-    return _parse_metres(text, value, "baseline=0.54") if value else None
+def _parse_optional(text: str, value: str) -> float | None:
+    return _parse_metres(text, value) if value else None
 
 
 def _parse_positions(text: str, value: str) -> PositionsFile | None:
@@ -206,6 +204,8 @@ def _parse_object(text: str, value: str) -> KnownObject:
     else:
         fix = "for example object=car:1.5@boxes.csv"
         raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected="object=CLASS:METRES", fix=fix)
+    if boxes_file.endswith(".onnx"):
+        return KnownObject(name, height_m, spread, None, expand_home(Path(boxes_file)))
     boxes = read_boxes(expand_home(Path(boxes_file))) if boxes_file else None
     return KnownObject(name, height_m, spread, boxes)
 
@@ -293,13 +293,13 @@ def fit_boxes(boxes: Mapping[str, Sequence[Box]], height: int, width: int) -> tu
 
 
 SCALE_VALUES: Mapping[str, Callable[[str, str], Any]] = {
-    "baseline": _parse_baseline,
+    "baseline": _parse_optional,
     "distance": _parse_distance,
     "height": _parse_metres,
     "map": _parse_metres,
     "object": _parse_object,
     "point": _parse_point,
-    "speed": _parse_speed,
+    "speed": _parse_optional,
     "gps": _parse_positions,
     "lidar": _refuse_value,
     "reference": _parse_folder,

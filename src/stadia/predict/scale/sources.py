@@ -31,6 +31,7 @@ from stadia.predict.scale.grammar import (
     fit_boxes,
     parse_scale,
 )
+from stadia.predict.scale.onnx_masks import OnnxSegmenter, load_onnx_segmenter
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,13 @@ MIN_SLOPE = 0.025
 
 UNKNOWN_LEAN_DEVIATION = 0.14
 """A height without a horizon has this relative deviation, because a leaning road fits a plane, too."""
+
+MIN_SCORE, EDGE_PX = 0.4, 3
+"""Score of a detected object, and distance of its box from the image's edge, where objects are cut off."""
+
+REAR_WIDTHS_M = {"car": 1.75}
+MAX_REAR_SHAPE = 1.35
+"""Width of detected objects from behind, and largest width over height of such a box."""
 
 MIN_BOX_PX = 20.0
 """One row of error is 5 % of an object of this height in pixels."""
@@ -425,15 +433,23 @@ def distance(text: str, given: KnownDistance) -> ScaleSource:
 
 def known_object(text: str, given: KnownObject) -> ScaleSource:
     """Return the height of objects of a class, in boxes of a file or masks of the data, as a source."""
+    detector = None if given.detector is None else load_onnx_segmenter(given.detector)
+    if detector is not None and (not detector.has_boxes or given.name not in detector.names):
+        expected = f"a detector with the class {given.name}, such as YOLOX"
+        raise ConfigError(f"--scale-from {text}", found=detector.kind, expected=expected)
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         name = frame.shown.frame.name
-        found = _find_mask_boxes(frame, given.name) if given.boxes is None else _find_boxes(given, name, frame)
+        if detector is not None:
+            found = _detect_boxes(frame, detector, given.name)
+        else:
+            found = _find_mask_boxes(frame, given.name) if given.boxes is None else _find_boxes(given, name, frame)
         focal, image = frame.shown.frame.K[1, 1], frame.at_image()
+        width_m = REAR_WIDTHS_M.get(given.name) if detector is not None else None
         lengths = [
-            (float(np.median(inside)), focal * given.height_m / (bottom - top))
-            for left, top, right, bottom in found
-            if bottom - top >= MIN_BOX_PX and (inside := _cut_middle(frame, image, (left, top, right, bottom))).size
+            (float(np.median(inside)), focal * _measure_size(box, given.height_m, width_m))
+            for box in found
+            if box[3] - box[1] >= MIN_BOX_PX and (inside := _cut_middle(frame, image, box)).size
         ]
         predicted, measured = (np.array(values) for values in zip(*lengths, strict=True)) if lengths else ((), ())
         return (predicted, measured) if lengths else None  # type: ignore[return-value]
@@ -442,6 +458,25 @@ def known_object(text: str, given: KnownObject) -> ScaleSource:
     if given.boxes:
         lacking += f". The boxes are of {', '.join(list(given.boxes)[:3])}: these names must be those of the images"
     return ScaleSource(text, measure, lacking, systematic=given.spread, grows_with_focal=True)
+
+
+def _measure_size(box: Box, height_m: float, width_m: float | None) -> float:
+    """Return metres per pixel of an object: by its height, and by its width too if its box is that of a rear view."""
+    left, top, right, bottom = box
+    by_height = height_m / (bottom - top)
+    if width_m is None or right - left > MAX_REAR_SHAPE * (bottom - top):
+        return by_height
+    return float(np.sqrt(by_height * width_m / (right - left)))
+
+
+def _detect_boxes(frame: MeasuredFrame, detector: OnnxSegmenter, name: str) -> list[Box]:
+    """Return the boxes of sure, whole objects, pixels of the whole image."""
+    image, shown = frame.shown.frame.image, frame.shown.box
+    boxes, scores, classes = detector.find_boxes(image)
+    height, width = image.shape[:2]
+    is_whole = (boxes[:, :2] > EDGE_PX).all(1) & (boxes[:, 2:] < (width - EDGE_PX, height - EDGE_PX)).all(1)
+    chosen = boxes[is_whole & (scores >= MIN_SCORE) & (classes == detector.names.index(name))]
+    return [(left, top, right, bottom) for left, top, right, bottom in (chosen + [shown.left, shown.top] * 2).tolist()]
 
 
 def _find_boxes(given: KnownObject, name: str, frame: MeasuredFrame) -> list[Box]:

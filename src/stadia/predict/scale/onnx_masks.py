@@ -72,11 +72,16 @@ class OnnxSegmenter:
     @property
     def kind(self) -> str:
         """Return what the network finds, for people."""
-        what = "boxes of objects" if len(self.output) == 3 else "classes of pixels"
+        what = "boxes of objects" if self.has_boxes else "classes of pixels"
         return f"{what}, {len(self.names)} names ({', '.join(self.names[:4])} ...), {self.size[1]}x{self.size[0]}"
 
     def __call__(self, image: Image) -> Masks:
-        return self._find_boxes(image) if len(self.output) == 3 else self._classify(image)
+        return draw_boxes(*self.find_boxes(image), image.shape[:2]) if self.has_boxes else self._classify(image)
+
+    @property
+    def has_boxes(self) -> bool:
+        """Return whether the network finds boxes, not classes of pixels."""
+        return len(self.output) == 3
 
     def _classify(self, image: Image) -> Masks:
         height, width = self.size
@@ -86,7 +91,8 @@ class OnnxSegmenter:
         whole = cv2.resize(classes, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_NEAREST_EXACT)
         return np.asarray(whole, np.uint8), None
 
-    def _find_boxes(self, image: Image) -> Masks:
+    def find_boxes(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        """Return boxes, scores and classes of an image (H, W, 3) RGB, as `decode_boxes`."""
         height, width = self.size
         scale = min(height / image.shape[0], width / image.shape[1])
         small = cv2.resize(image, (round(image.shape[1] * scale), round(image.shape[0] * scale)))
@@ -94,7 +100,7 @@ class OnnxSegmenter:
         padded[: small.shape[0], : small.shape[1]] = small[..., ::-1]
         found = self.process.run(padded.transpose(2, 0, 1)[None], self.output)[0]
         boxes, scores, classes = decode_boxes(found, self.size)
-        return draw_boxes(boxes / scale, scores, classes, image.shape[:2])
+        return boxes / scale, scores, classes
 
 
 def decode_boxes(
