@@ -12,7 +12,8 @@ Prints a line of JSON for each: the camera height that the training learned, the
 frames, and the depth over that of LiDAR without scaling (median over frames of the median of the ratio, nearer than 80
 m, and of the road and of the cars alone). `lean_deg`, how much the predicted road rises ahead of the plane through
 LiDAR's road. `scores`: the means over the frames of AbsRel, SqRel, RMSE, RMSE log and d1 to d3, in metres, with equal
-medians, and with one factor for the drive that puts the predicted camera at 1.65 m.
+medians, and with one factor for the drive that puts the predicted camera at 1.65 m. In the end a table of all lines of
+OUT: the mean over the seeds, and its 95 % interval. Without a case, the table alone.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from stadia.recipes.metric.recipe import MetricRecipe
 
 TRUE_M, CAP_M = 1.65, 80.0
 NEAR_M = 15.0  # of the road whose lean is measured
+T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # Student, two-sided, by the number of seeds
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
 SETTINGS = (
     *("model.network=base", "model.pose_net=correlation"),
@@ -174,13 +176,33 @@ def run(case: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def summarize(lines: list[dict[str, Any]]) -> list[str]:
+    """Return the table: cases and settings, and their scores over the seeds."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for line in lines:
+        settings = [str(line[key]) for key in ("size", "steps", "overrides") if key in line]
+        groups.setdefault((line["case"], *settings), []).append(line)
+    rows = ["| " + " | ".join(["case", "seeds", "depth", *METRICS]) + " |", "|---" * (len(METRICS) + 3) + "|"]
+    for name, group in groups.items():
+        learned = [f"{one.get('camera_m', math.nan)} m, lean {one['lean_deg']} degrees" for one in group]
+        rows.append(f"{' '.join(name)}: height {'; '.join(learned)}")
+        for title in group[0]["scores"]:
+            values = np.array([list(one["scores"][title].values()) for one in group])
+            cells = [f"{mean:.3f}" for mean in values.mean(0)]
+            if len(values) in T_95:
+                half = T_95[len(values)] * values.std(0, ddof=1) / len(values) ** 0.5
+                cells = [f"{cell} +- {each:.3f}" for cell, each in zip(cells, half, strict=True)]
+            rows.append("| " + " | ".join([name[0], str(len(group)), title, *cells]) + " |")
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--masks", type=Path, required=True)
     cases = ["start", "mixed", "tight", "known", "objects", "selfsup"]
-    parser.add_argument("--cases", nargs="+", choices=cases, default=cases)
+    parser.add_argument("--cases", nargs="*", choices=cases, default=cases)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument(
         "--size", type=int, nargs=2, default=(128, 416), help="height and width of the network's images"
@@ -197,6 +219,8 @@ def main() -> None:
         with (arguments.out / "results.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
+    lines = (arguments.out / "results.jsonl").read_text().splitlines()
+    print("\n".join(summarize([json.loads(line) for line in lines])))
 
 
 if __name__ == "__main__":
