@@ -108,11 +108,11 @@ def build_map(stream: FrameStream, given: LensCamera | None, work: Path, workers
     placed = list(place_frames(shown, sparse, standing, apart[0], stream.stems()))
     parts = [_place_part(stream, part, placed, standing, ends) for part, ends in zip(others, apart[1:], strict=True)]
     T = np.asarray(np.linalg.inv(stack_poses(placed)), np.float64)
-    road = _find_road(stream, estimate, sparse, T, static, track)
-    verdict = judge_map(measure_evidence(sparse, pairs, T[stream.first :], has_camera=given is not None))
-    return VideoMap(
-        estimate, sparse, placed, keys, static, road, measure_readout(sparse, stack_poses(placed)), parts, verdict
-    )
+    for _ in track(range(1), 1, "judging"):
+        road = _find_road(stream, estimate, sparse, T, static, track)
+        verdict = judge_map(measure_evidence(sparse, pairs, T[stream.first :], has_camera=given is not None))
+        readout = measure_readout(sparse, stack_poses(placed))
+    return VideoMap(estimate, sparse, placed, keys, static, road, readout, parts, verdict)
 
 
 def stack_poses(placed: Sequence[PlacedFrame]) -> Array:
@@ -178,11 +178,10 @@ def _map_all(
         map_matches(is_last=True)
         best = max(found, key=MappedParts.rank)
     if not best.parts:
-        raise _no_map(
-            stream,
-            "no two frames of one scene from two places (the camera only turns, or everything moves)",
-            STANDING_SCENE,
-        )
+        why = "no two frames of one scene from two places (the camera only turns, or everything moves)"
+        if best.estimate is not None:
+            why = "a path that its own matches contradict (traffic, or an unknown camera that is assumed wrongly)"
+        raise _no_map(stream, why, STANDING_SCENE)
     return best, pairs
 
 
