@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import time
@@ -60,6 +61,7 @@ SETTINGS = (
     *("data.height=64", "data.width=224", "data.split_by.val_share=0", "model.network=dpt", "model.network.size=tiny"),
     *(f"training.batch_size={BATCH}", "training.workers=0"),
 )
+DECIDED = 0.01  # a difference of AbsRel
 T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # Student, two-sided
 TIMED = ((192, 640), (352, 1216))
 
@@ -129,6 +131,7 @@ def train(
     batches: Sequence[Batch],
     steps: int,
     seed: int,
+    device: str,
     start: dict[str, Tensor] | None = None,
 ) -> tuple[Trained, dict[str, Tensor]]:
     """Train an arm. start: weights that it starts from."""
@@ -139,12 +142,12 @@ def train(
         new = list_exchanged(start, recipe.state_dict())
         recipe.load_state_dict({**recipe.state_dict(), **{name: start[name] for name in start.keys() - new}})
         exchanged = task.score(make_predictor(recipe.eval(), Path("start")))
-    recipe.train()
+    recipe.train().to(device)
     optimizer = torch.optim.AdamW(recipe.parameters(), LR)
     warm_up = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / WARMUP, 1))
     began_s = time.process_time()
     for step in range(steps):
-        batch = batches[step % len(batches)]
+        batch = batches[step % len(batches)].to(device)
         optimizer.zero_grad()
         inverse_depth = recipe.model(batch.inputs.image, batch.inputs.camera).inverse_depth[0]
         recipe.loss(inverse_depth, batch.targets.depth_m).total.backward()
@@ -152,7 +155,7 @@ def train(
         optimizer.step()
         warm_up.step()
     spent_s = time.process_time() - began_s
-    predictor = make_predictor(recipe.eval(), Path("trained"))
+    predictor = make_predictor(recipe.eval().cpu(), Path("trained"))
     return Trained(task.score(predictor), exchanged, round(spent_s, 1), steps), dict(recipe.state_dict())
 
 
@@ -171,7 +174,8 @@ def compare(found: dict[str, Any], seeds_used: Sequence[int]) -> list[str]:
             pairs = zip(each, [found[f"{arms[0]}/{seed}"]["abs_rel"] for seed in seeds_used], strict=True)
             steps = [mine - exact for mine, exact in pairs]
             half = T_95[len(steps) - 1] * statistics.stdev(steps) / len(steps) ** 0.5
-            line += f"; minus SDPA {statistics.fmean(steps):+.4f} +- {half:.4f}"
+            line += f"; minus SDPA {statistics.fmean(steps):+.3f} +- {half:.3f}"
+            line += f", {math.ceil((1.96 * statistics.stdev(steps) / DECIDED) ** 2)} seeds decide {DECIDED}"
         lines.append(line)
     return lines
 
@@ -205,6 +209,7 @@ def main() -> None:
     parser.add_argument("--data", choices=["kitti", "worlds"], default="kitti")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--device", default="cpu", help="cuda on a machine with a GPU")
     parser.add_argument("--times", action="store_true")
     parser.add_argument("--sizes", nargs="+", default=["tiny", "small"], help="of DPT, to time")
     parser.add_argument("--repeats", type=int, default=5)
@@ -222,7 +227,7 @@ def main() -> None:
         resolved, batches = read_batches(configure(task, "sdpa", seed))
         start = arguments.out / f"start-{arguments.data}-{arguments.steps}-{seed}.pt"
         if not start.exists():
-            torch.save(train(task, resolved, batches, arguments.steps - last, seed)[1], start)
+            torch.save(train(task, resolved, batches, arguments.steps - last, seed, arguments.device)[1], start)
         weights = torch.load(start)
         for attention in ATTENTIONS:
             config = resolved.model_copy(update={"model": configure(task, attention, seed).model})
@@ -230,7 +235,7 @@ def main() -> None:
                 arm = f"{way}/{attention}/{seed}"
                 if arm not in found:
                     steps, first = (last, weights) if way == "exchange" else (arguments.steps, None)
-                    found[arm] = train(task, config, batches, steps, seed, first)[0]._asdict()
+                    found[arm] = train(task, config, batches, steps, seed, arguments.device, first)[0]._asdict()
                     kept.write_text(json.dumps(found, indent=1))
                 print(json.dumps({"arm": arm, **found[arm], "cores": os.cpu_count(), "threads": 1}), flush=True)
     print("\n".join(compare(found, arguments.seeds)))

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import time
@@ -63,6 +64,7 @@ PARTS = {
 }
 WHOLE = (*PARTS["uncertainty"], *PARTS["brightness"], *PARTS["right_view"])
 ARMS = {"plain": (), "at_once": WHOLE, "half": WHOLE, "rule": WHOLE, **PARTS}
+DECIDED = 0.01  # a difference of AbsRel
 T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # Student, two-sided
 
 
@@ -94,7 +96,7 @@ def train(arm: str, seed: int, arguments: argparse.Namespace) -> dict[str, float
     config, data = SelfsupRecipe.prepare(config, Console(quiet=True))
     start = {"at_once": 0, "half": arguments.steps // 2}.get(arm, NEVER)
     seeds.seed_generators(seed, "training")
-    recipe = SelfsupRecipe(config).train()
+    recipe = SelfsupRecipe(config).train().to(arguments.device)
     recipe.view_synthesis.change_loss(config.loss.model_copy(update={"uncertainty_from_step": start}))
     optimizer = torch.optim.AdamW(recipe.parameters(), LR)
     warm_up = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / WARMUP, 1))
@@ -108,6 +110,7 @@ def train(arm: str, seed: int, arguments: argparse.Namespace) -> dict[str, float
                 continue
             if arguments.gain or arguments.offset:
                 batch = change_exposure(batch, arguments.gain, arguments.offset)
+            batch = batch.to(arguments.device)
             optimizer.zero_grad()
             report = recipe.view_synthesis(batch, recipe.model(batch), step)
             report.total.backward()
@@ -121,7 +124,7 @@ def train(arm: str, seed: int, arguments: argparse.Namespace) -> dict[str, float
                 loss = config.loss.model_copy(update={"uncertainty_from_step": start})
                 recipe.view_synthesis.change_loss(loss)
     spent_s = time.process_time() - began_s
-    return {**score(recipe.eval(), path), "started": start, "processor_s": round(spent_s, 1)}
+    return {**score(recipe.eval().cpu(), path), "started": start, "processor_s": round(spent_s, 1)}
 
 
 @torch.no_grad()
@@ -164,6 +167,7 @@ def describe(found: dict[str, Any], arms: Sequence[str], used: Sequence[int]) ->
             steps = [one["abs_rel"] - base for one, base in zip(each, plain, strict=True)]
             half = T_95[len(steps) - 1] * statistics.stdev(steps) / len(steps) ** 0.5
             line += f"; minus plain {statistics.fmean(steps):+.3f} +- {half:.3f}"
+            line += f", {math.ceil((1.96 * statistics.stdev(steps) / DECIDED) ** 2)} seeds decide {DECIDED}"
             constant = [one.get("spread", 1) < 0.05 for one in each]
             fallen = [one["abs_rel"] > 2 * base for one, base in zip(each, plain, strict=True)]
             line += f"; collapsed {sum(a or b for a, b in zip(constant, fallen, strict=True))} of {len(each)}"
@@ -183,6 +187,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=["plain", "at_once", "rule"])
     parser.add_argument("--gain", type=float, default=0.0)
     parser.add_argument("--offset", type=float, default=0.0)
+    parser.add_argument("--device", default="cpu", help="cuda on a machine with a GPU")
     parser.add_argument("overrides", nargs="*", help="of the configuration, key=value")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
