@@ -45,6 +45,7 @@ from stadia.core.types import Meta
 from stadia.dataloading.loader import Loader
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.atomic_files import write_json
+from stadia.files.json_files import replace_nan
 from stadia.geometry.se3 import (
     quaternion_conjugate,
     quaternion_mean_by_segment,
@@ -175,8 +176,8 @@ def scored(run: Path, data_path: Path) -> dict[str, Any]:
             turned.append((true.symmetry.revolution[pairs.true], errors, of_constant[pairs.true]))
         compared += zip(batch.meta, comparisons, strict=True)
     score = ObjectScore(recipe.classes, compared)
-    metrics = score.metrics()
-    of_class = {name: scores["rotation_error_deg_median"] for name, scores in score.per_class().items()}
+    metrics = replace_nan(score.metrics())  # NaN without a found object
+    of_class = replace_nan({name: one["rotation_error_deg_median"] for name, one in score.per_class().items()})
     found = {
         "run": run.name,
         "checkpoint": Provenance.from_checkpoint(run).checkpoint,
