@@ -31,7 +31,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +55,11 @@ from stadia.geometry.se3 import (
 from stadia.objectpose.boxes import Symmetry, symmetric_angle_deg
 from stadia.objectpose.config import ObjectPoseConfig
 from stadia.objectpose.data.object_labels import ObjectImages
-from stadia.objectpose.data.object_samples import ObjectSamples
+from stadia.objectpose.data.object_samples import ObjectSamples, ObjectTargets
 from stadia.objectpose.data.open_objects import open_object_images
-from stadia.objectpose.metrics import ImageComparison, match_hungarian
-from stadia.objectpose.recipe import ObjectPoseRecipe, compare_images, image_objects
+from stadia.objectpose.metrics import ImageComparison, match_hungarian, matched_scores
+from stadia.objectpose.network import ObjectMaps
+from stadia.objectpose.recipe import ObjectPoseRecipe, compare_images, ground_truth_maps, group_pixels, image_objects
 from stadia.objectpose.scores import ObjectScore, boxes_to_objects
 from stadia.recipes.base.build_recipe import load_recipe
 
@@ -154,6 +155,17 @@ def medians(turned: Turned) -> dict[str, Any]:
     return scores
 
 
+def told_maps(maps: ObjectMaps, targets: ObjectTargets) -> dict[str, ObjectMaps]:
+    """Return the maps with true classes, and with true directions: what is then found shows what limits the rest."""
+    truth = ground_truth_maps(targets, maps.class_logits.shape[1])
+    stride = truth.to_center.shape[-1] // maps.to_center.shape[-1]
+    directions = truth.to_center[..., stride // 2 :: stride, stride // 2 :: stride]
+    return {
+        "classes": replace(maps, class_logits=truth.class_logits.to(maps.class_logits)),
+        "directions": replace(maps, to_center=directions.to(maps.to_center)),
+    }
+
+
 @torch.inference_mode()
 def scored(run: Path, data_path: Path) -> dict[str, Any]:
     """Score a trained run on the test tables, with a constant rotation beside it. Writes nothing."""
@@ -164,9 +176,15 @@ def scored(run: Path, data_path: Path) -> dict[str, Any]:
     constant = constant_rotations(open_object_images(data_path, data.train_split, data.format))
     samples = ObjectSamples([open_object_images(data_path, "test", data.format)], height=data.height, width=data.width)
     compared: list[tuple[Meta, ImageComparison]] = []
+    causes: dict[str, list[ImageComparison]] = {}
     turned: list[tuple[Tensor, Tensor, Tensor]] = []
     for batch in Loader(samples, batch_size=8, shuffle=False, device="cpu"):
-        comparisons = compare_images(recipe.find(batch.inputs.image, batch.inputs.camera), batch.targets)
+        maps = recipe.network(batch.inputs.image)
+        for name, told in told_maps(maps, batch.targets).items():
+            of_told = group_pixels(recipe.network, told, batch.inputs.camera, recipe.config.detection)
+            causes.setdefault(name, []).extend(compare_images(of_told, batch.targets))
+        found_objects = group_pixels(recipe.network, maps, batch.inputs.camera, recipe.config.detection)
+        comparisons = compare_images(found_objects, batch.targets)
         for picture, comparison in enumerate(comparisons):
             true = image_objects(batch.targets, picture)
             quaternion = quaternion_wxyz_from_matrix(true.T_camera_object[:, :3, :3].double())
@@ -185,6 +203,7 @@ def scored(run: Path, data_path: Path) -> dict[str, Any]:
     }
     of_all = [entry.get("rotation_error_deg", 180.0) for entry in score.per_object()]  # a missed object counts 180
     found["rotation_error_deg_median_of_all"] = statistics.median(of_all)
+    found |= {f"recall_with_true_{name}": matched_scores(images)["recall"] for name, images in causes.items()}
     return (
         found | medians(Turned(*map(torch.cat, zip(*turned, strict=True)))) | {"rotation_error_deg_median_of": of_class}
     )
