@@ -115,10 +115,7 @@ class ProgressBars:
 
 
 class ProgressLines:
-    """The same progress as lines: one every `pause_s`, and one for a loop that begins PHASE_S after the last.
-
-    pause_s: None for PAUSE_S.
-    """
+    """The same progress as lines: one every `pause_s` (None for PAUSE_S), and one for a loop PHASE_S after the last."""
 
     def __init__(self, pause_s: float | None = None) -> None:
         self.pause_s = pause_s

@@ -15,7 +15,7 @@ from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.image_files import list_images, read_rgb
 from stadia.datasets.mask_files import hash_frames
-from stadia.datasets.recordings import FrameCrop, ImageRecording, Intrinsics, RecordingView
+from stadia.datasets.recordings import FrameCrop, ImageRecording, Intrinsics
 from stadia.datasets.video.video_camera import (
     UserCamera,
     find_camera_file,
@@ -124,10 +124,7 @@ class RecordingClip:
         return [self.recording.stem(index) for index in range(len(self.recording))]
 
     def files(self) -> list[Path]:
-        inner = self.recording
-        while isinstance(inner, RecordingView):
-            inner = inner.recording
-        is_raw = isinstance(inner, ImageRecording) and inner.undistortion is None and inner.crop is None
+        is_raw = isinstance(self.recording, ImageRecording) and self.recording.undistortion is None
         found = [self.recording.file(index) for index in range(len(self.recording))] if is_raw else []
         return [file for file in found if file is not None]
 
