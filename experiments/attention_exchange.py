@@ -15,6 +15,8 @@ The same command goes on where it was stopped. `exchanged` is the score right af
 --times: seconds of processor time of a training step (forward and backward, batch of 1), interleaved, medians.
 """
 
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 import argparse
@@ -82,6 +84,8 @@ class Trained(NamedTuple):
 class Task:
     """Data that train, and frames that are scored."""
 
+    frames: tuple[str, ...]
+
     def __init__(self, name: str) -> None:
         if name == "kitti":
             self.path, self.frames = REAL / "kitti_raw", ("data.frames=[0,60]",)
@@ -112,7 +116,9 @@ def score_frame(predictor: Predictor, recording: Recording, index: int) -> float
 def configure(task: Task, attention: str, seed: int) -> SupervisedConfig:
     """Return the configuration of an arm."""
     given = (*SETTINGS, *task.frames, *words(attention))
-    return recipes.configure("supervised", given, seed=seed, data={"path": str(task.path)})
+    config = recipes.configure("supervised", given, seed=seed, data={"path": str(task.path)})
+    assert isinstance(config, SupervisedConfig)
+    return config
 
 
 def read_batches(config: SupervisedConfig) -> tuple[SupervisedConfig, list[Batch]]:
@@ -190,7 +196,8 @@ def measure_times(sizes: Sequence[str], repeats: int) -> None:
                 name: Dpt(DptConfig(size=size, attention=AttentionConfig(**given)), pretrained=False).train()  # type: ignore[arg-type]
                 for name, given in ATTENTIONS.items()
             }
-            image, times = torch.rand(1, 3, height, width), {name: [] for name in networks}
+            image = torch.rand(1, 3, height, width)
+            times: dict[str, list[float]] = {name: [] for name in networks}
             for _ in range(repeats + 1):
                 for name, network in networks.items():
                     began = time.process_time()

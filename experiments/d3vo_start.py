@@ -16,6 +16,8 @@ changes. A training whose AbsRel is twice plain's, or whose uncertainty is const
 .05), has collapsed. The same command goes on where it was stopped.
 """
 
+# mypy: disable-error-code="arg-type, attr-defined, no-untyped-call"
+
 from __future__ import annotations
 
 import argparse

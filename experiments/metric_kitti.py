@@ -16,6 +16,8 @@ medians, and with one factor for the drive that puts the predicted camera at 1.6
 OUT: the mean over the seeds, and its 95 % interval. Without a case, the table alone.
 """
 
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 import argparse
