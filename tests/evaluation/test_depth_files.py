@@ -29,6 +29,12 @@ def test_png_and_npz_round_trip(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_depth_map(tmp_path / "a.npz"), depth)
 
 
+def test_only_depth_counts_where_colors_are_beside_it(tmp_path: Path) -> None:
+    for name in ("0.depth.png", "0.color.png", "1.depth.png"):
+        write_depth_png(tmp_path / name, np.ones((3, 4), np.float32))
+    assert find_depth_files(tmp_path) == {name: tmp_path / f"{name}.depth.png" for name in "01"}
+
+
 BAD = {
     "bytes.npy": (lambda path: np.save(path, np.ones((3, 4), np.uint8)), "uint8 of shape (3, 4)"),
     "stack.npy": (lambda path: np.save(path, np.ones((9, 3, 4), np.float32)), "maps of several images"),

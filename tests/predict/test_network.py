@@ -26,6 +26,7 @@ from stadia.predict.loaded_network import _read_relative_error, fit_size
 from stadia.predict.tasks import evaluate_network
 
 HEIGHT, WIDTH = 96, 128
+STREET = Path(stadia.__file__).parent / "web" / "static" / "examples" / "street.jpg"
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,7 @@ def network() -> stadia.Network:
 
 @pytest.fixture(scope="module")
 def image() -> NDArray[np.uint8]:
-    small = np.random.default_rng(0).integers(0, 255, (12, 16, 3), np.uint8)
-    return np.asarray(cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), np.uint8)
+    return np.asarray(cv2.resize(cv2.imread(str(STREET)), (WIDTH, HEIGHT))[..., ::-1], np.uint8)
 
 
 @pytest.fixture
@@ -88,6 +88,21 @@ def test_saved_files_hold_the_same_depth(network: stadia.Network, file: Path, tm
     assert written.checks["verdict"] == str(photo.verdict.verdict)
     stored = np.load(written.folder / "depth" / "photo.npz")["depth_m"]
     np.testing.assert_allclose(stored, 1 / photo.predicted.inverse_depth, rtol=1e-6)
+
+
+def test_metres_are_not_claimed_for_a_picture_unlike_photos(network: stadia.Network, tmp_path: Path) -> None:
+    board = (np.indices((HEIGHT, WIDTH)).sum(0) // 16 % 2 * 255).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "board.png"), board)
+    photo = network.predict(tmp_path / "board.png", fov_deg=60)
+    assert photo.depth_scale is DepthScale.UP_TO_SCALE
+    assert network.depth_scale is DepthScale.METRES
+    with refuses(GeometryError, where="depth_m", fix="scale_from"):
+        _ = photo.depth_m
+    record = json.loads((photo.save(tmp_path / "out").folder / "predictions.json").read_text())
+    assert record["depth_scale"] == "up-to-scale"
+    known = network.predict(tmp_path / "board.png", fov_deg=60, scale_from="point=40,30:2")
+    assert known.depth_m[30, 40] == pytest.approx(2, rel=0.1)
+    assert network.predict(STREET).depth_scale is DepthScale.METRES
 
 
 def test_a_folder_is_streamed_frame_by_frame(network: stadia.Network, image: NDArray[np.uint8], tmp_path: Path) -> None:

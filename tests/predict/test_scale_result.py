@@ -334,6 +334,18 @@ def test_key_frames_belong_to_images_by_time(tmp_path: Path) -> None:
     assert _match(result, recording, tmp_path).index_of == {row: 10 * row for row in range(10)}
 
 
+def test_a_file_named_disparity_is_inverse_depth(tmp_path: Path) -> None:
+    (tmp_path / "disparity").mkdir()
+    np.save(tmp_path / "disparity" / "a.npy", np.full((4, 5), 0.25, np.float32))
+    np.save(tmp_path / "disparity" / "b.npy", np.full((4, 5), 0.5, np.float32))
+    result = open_result(tmp_path / "disparity")
+    assert read_depth(result.depths["a"]).max() == 4
+    write_scaled(result, tmp_path / "scaled-disparity", 2.0)
+    assert np.load(tmp_path / "scaled-disparity" / "a.npy").max() == 0.125
+    with refuses(DataError, where="copy", fix="copy-disparity"):
+        write_scaled(result, tmp_path / "copy", 2.0)
+
+
 def test_only_depth_in_an_npz_is_scaled(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", depth=np.ones((4, 5)), disparity=np.ones((4, 5)), K=np.eye(3), t=np.ones(3))
     np.savez(tmp_path / "b.npz", inverse_depth=np.full((2, 4, 5), 0.5))

@@ -84,17 +84,13 @@ def take_default_network(
 
     named: the network of `--network`; the line then has no other.
     """
+    from stadia.core.errors import ConfigError
     from stadia.models import DEFAULT_NETWORK
 
-    if named is not None:
-        is_setting = source is not None and "=" in str(source) and not source.exists()
-        if source is not None and not is_setting:
-            from stadia.core.errors import ConfigError
-
-            raise ConfigError("--network", found=f"{named} and {network}", expected="one network", fix="leave one out")
-        return named, network, [*([str(source)] if is_setting else []), *(settings or [])]
+    if source is not None and "=" in str(source) and not source.exists():
+        source, settings = None, [str(source), *(settings or [])]
     if source is None:
-        return Path(DEFAULT_NETWORK), network, settings
-    if "=" in str(source) and not source.exists():
-        return Path(DEFAULT_NETWORK), network, [str(source), *(settings or [])]
+        return named or Path(DEFAULT_NETWORK), network, settings
+    if named is not None:
+        raise ConfigError("--network", found=f"{named} and {network}", expected="one network", fix="leave one out")
     return network, source, settings

@@ -42,7 +42,7 @@ BatchOut = Annotated[
     Path | None,
     option("A new folder, by default NAME-depth; or an .mcap, .bag or .db3; for many videos also s3://bucket/prefix."),
 ]
-
+NetworkOption = Annotated[Path | None, option("The network, instead of the first argument: `stadia list networks`.")]
 
 BAG_SUFFIXES = (".mcap", ".bag", ".db3")
 """Of `--out`: a bag instead of a folder."""
@@ -55,9 +55,7 @@ def predict(
     source: OptionalInput = None,
     overrides: InputSettings = None,
     out: BatchOut = None,
-    network: Annotated[
-        Path | None, option("A run, a checkpoint, or a network of `stadia list networks`, instead of the argument.")
-    ] = None,
+    network: NetworkOption = None,
     every: EveryOption = 1,
     motion: MotionOption = None,
     size: SizeOption = None,

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import huggingface_hub.constants
 from huggingface_hub.errors import HfHubHTTPError
-from tqdm import tqdm
 
 from stadia.core.errors import CheckpointError, summarize_exception
 from stadia.process.shown_progress import SHOWN_PROGRESS
@@ -24,13 +24,6 @@ UNFINISHED = ".stadia-part"
 MEGABYTE = 1e6
 
 log = logging.getLogger(__name__)
-
-
-class HiddenBar(tqdm):
-    """A progress bar that is not shown, for `snapshot_download` after `fetch_missing_files`."""
-
-    def __init__(self, *items: Any, **options: Any) -> None:
-        super().__init__(*items, **{**options, "disable": True})
 
 
 @dataclass(frozen=True)
@@ -58,9 +51,7 @@ class HubFile:
         is_large = len(self.digest) == hashlib.sha256().digest_size * 2
         hasher = hashlib.sha256() if is_large else hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
         with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                hasher.update(block)
-        return hasher.hexdigest() == self.digest
+            return hashlib.file_digest(stream, lambda: hasher).hexdigest() == self.digest
 
 
 def find_cache(repository: str) -> Path:
@@ -88,12 +79,9 @@ def fetch_missing_files(source: str, repository: str, revision: str | None, patt
         log.debug("%s: the hub did not reply (%s)", repository, summarize_exception(error))
         return
     blobs = find_cache(repository) / "blobs"
-    files = [_read_entry(entry, blobs) for entry in info.siblings or ()]
-    missing = [
-        file
-        for file in files
-        if file is not None and not file.blob.exists() and any(fnmatch(file.name, one) for one in patterns)
-    ]
+    wanted = [entry for entry in info.siblings or () if any(fnmatch(entry.rfilename, one) for one in patterns)]
+    files = [_read_entry(entry, blobs) for entry in wanted]
+    missing = [file for file in files if file is not None and not file.blob.exists()]
     if not missing:
         return
     blobs.mkdir(parents=True, exist_ok=True)
@@ -113,7 +101,7 @@ def _read_entry(entry: Any, blobs: Path) -> HubFile | None:
 
 def _download(source: str, repository: str, commit: str, file: HubFile) -> None:
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers, tqdm
 
     try:
         with file.partial.open("ab") as stream:
@@ -125,7 +113,7 @@ def _download(source: str, repository: str, commit: str, file: HubFile) -> None:
                     headers=build_hf_headers(),
                     expected_size=file.size,
                     displayed_filename=file.name,
-                    tqdm_class=HiddenBar if SHOWN_PROGRESS.is_silent else None,
+                    tqdm_class=partial(tqdm, disable=True) if SHOWN_PROGRESS.is_silent else None,
                 )
     except HfHubHTTPError:
         raise

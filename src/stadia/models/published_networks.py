@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -259,8 +260,9 @@ def download_repository(
     """
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.utils import tqdm
 
-    from stadia.models.hub_download import HiddenBar, fetch_missing_files
+    from stadia.models.hub_download import fetch_missing_files
     from stadia.models.pretrained_weights import offline_if_unreachable
 
     expected = "a repository with config.json and model.safetensors"
@@ -269,7 +271,7 @@ def download_repository(
             if not huggingface_hub.constants.HF_HUB_OFFLINE:
                 fetch_missing_files(source, repository, revision, patterns)
             folder = huggingface_hub.snapshot_download(
-                repository, revision=revision, allow_patterns=list(patterns), tqdm_class=HiddenBar
+                repository, revision=revision, allow_patterns=list(patterns), tqdm_class=partial(tqdm, disable=True)
             )
             return Path(folder)
     except GatedRepoError as error:

@@ -193,8 +193,10 @@ class MappedPath:
     def _describe_scale(self, scale: float) -> str:
         if self.has_road_scale:
             return f"the height of {self.height_m:g} m over its road gives the scale"
-        spread = float(np.median(np.abs(np.array(self.scales) / scale - 1)))
-        return f"the depth gives the scale, which differs by {spread:.0%} between key frames"
+        return f"the depth gives the scale, which differs by {self._measure_spread(scale):.0%} between key frames"
+
+    def _measure_spread(self, scale: float) -> float:
+        return float(np.median(np.abs(np.array(self.scales) / scale - 1)))
 
     def describe_origin(self) -> str:
         """Return the map and the origin of its scale, for people."""
@@ -207,6 +209,8 @@ class MappedPath:
             return []
         unit = " m" if depth_scale is DepthScale.METRES else ""
         spread = "" if self.deviation is None else f", +- {1.96 * self.deviation:.0%} (95 %)"
+        if self.deviation is None and self.scale is not None:
+            spread = f", +- {self._measure_spread(self.scale):.0%} between key frames"
         line = f"path: {self.describe_origin()}: {_length(self.places):.4g}{unit}{spread}"
         by_map, by_depth = _length(self.by_map), _length(self.by_depth)
         if not by_map:

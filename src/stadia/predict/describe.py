@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 BASE_ERROR = "Typical error for photos like this: 13 to 36 %, or 11 to 16 % with a known length (--scale-from)."
 """This is the error of the package's network on the real samples of docs/reference/base-network.md."""
 
+UNFAMILIAR = "The picture is unlike those that the metres of base were measured on, so its depth is relative."
+"""Without a known length, such a picture has no metres."""
+
 NINETY_PERCENT = 1.645  # deviations that hold 90 % of a normal distribution
 MAX_PRECISION_COST = 0.02
 """A larger median relative difference from float32 prints a note."""
@@ -193,7 +196,9 @@ def _describe_prediction(
 ) -> Iterator[str]:
     session, record = result.session, result.predictions.record
     yield from prediction_lines(result.folder, result.predictions, describe_verdict)
-    if session.input.is_photo and session.network.name == DEFAULT_NETWORK:
+    if session.is_unfamiliar:
+        yield f"{UNFAMILIAR} A known length gives metres: --scale-from point=X,Y:METRES."
+    elif session.input.is_photo and session.network.name == DEFAULT_NETWORK:
         yield BASE_ERROR
         yield from _describe_middle(result)
     if session.mapped is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stadia.core.errors import StadiaError
+from stadia.core.errors import DataError, StadiaError
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.formats.camera_tables import CUT_PANORAMA
 from stadia.datasets.formats.photo_lens import describe_crop, read_lens
@@ -32,6 +32,9 @@ MIN_FOV_DEG, MAX_FOV_DEG = 10.0, 120.0
 """Usual cameras have these fields of view across the longer side; others mostly have another unit."""
 
 MAX_WRAP_SHARE = 0.5  # largest difference of a panorama's edges, over the difference of columns half an image apart
+
+SHAPE_TOLERANCE = 0.02
+"""The aspect ratio of images may differ by this much from that of the training's camera."""
 
 SET_CAMERA = "set it with data.camera.horizontal_fov_deg=DEGREES"
 
@@ -99,6 +102,7 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
             return InputCamera(config, f"{lens[0]:.3g} mm lens of {name}", is_assumed=True, warnings=(warning,))
         return InputCamera(config, f"{lens[0]:.3g} mm lens of {name}")
     if trained is not None:
+        _refuse_other_shape(trained, given, source)
         config = trained.model_copy(update={"undistort": given.undistort, "crop_bars": given.crop_bars})
         return InputCamera(config, "the camera of the training", is_assumed=True)
     if mapped is not None:
@@ -113,6 +117,19 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
         warnings = (f"{text}. Fix: {CUT_PANORAMA}",)
     config = given.model_copy(update={"focal_px": focal_px})
     return InputCamera(config, origin, is_assumed=True, warnings=warnings)
+
+
+def _refuse_other_shape(trained: CameraConfig, given: CameraConfig, source: Path) -> None:
+    """Raise DataError if the images cannot come from the camera of a training, which is an assumption."""
+    height, width = read_picture_size(given, source)
+    if trained.size is None or abs(math.log(width / height * trained.size[0] / trained.size[1])) < SHAPE_TOLERANCE:
+        return
+    raise DataError(
+        source,
+        found=f"images of {width}x{height} and no camera",
+        expected=f"the shape of the training's camera, {trained.size[1]}x{trained.size[0]}, or a camera",
+        fix="give the lens of these images: data.camera.horizontal_fov_deg=DEGREES",
+    )
 
 
 def _wraps_around(source: Path) -> bool:

@@ -19,6 +19,7 @@ from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.files.paths import expand_home
+from stadia.models.depth.base_network import BaseNetwork, pool_features
 from stadia.models.depth.depth_network import DepthNetwork
 from stadia.predict.verdict import PredictionGate
 from stadia.recipes.base.video_data import VideoData
@@ -31,6 +32,9 @@ MAX_CHECKED_RECORDINGS = 4
 
 MAX_CHECKED_FRAMES = 60
 """This many frames are judged in each recording."""
+
+MAX_FAMILIAR_FRAMES, FAMILIAR_STEP = 5, 10
+"""So many frames, each so far from the one before, show whether a network's metres hold."""
 
 MAX_FOCAL_FRAMES = 8
 """A network predicts the field of view of this many first frames."""
@@ -78,6 +82,20 @@ def find_network_focals(recipe: object, predictor: Predictor, frames: Iterable[F
             return []
         focals.append(float(focal[0]))
     return [FocalBelief(float(np.median(focals)), "the network")] if focals else []
+
+
+@torch.no_grad()
+def are_unfamiliar(recipe: object, predictor: Predictor, frames: Iterable[Frame]) -> bool:
+    """Return whether most of the first frames are unlike the photos that the metres of `base` were measured on."""
+    network = getattr(recipe, "depth_network", None)
+    if not isinstance(network, BaseNetwork):
+        return False
+    device = next(network.parameters()).device
+    scores = []
+    for frame in islice(frames, 0, MAX_FAMILIAR_FRAMES * FAMILIAR_STEP, FAMILIAR_STEP):
+        image = torch.from_numpy(PreparedFrame.prepare(predictor, frame).image)[None]
+        scores.append(float(network.measure_strangeness(pool_features(network.encoder(image.to(device))))))
+    return bool(scores) and float(np.median(scores)) > 0
 
 
 def choose_window(indices: Sequence[int], middle: Sequence[int], most: int) -> Sequence[int]:

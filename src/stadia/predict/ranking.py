@@ -356,10 +356,12 @@ def rank_networks(
     Raises DataError without a usable map, and the errors of opening the candidates.
     """
     mapped = find_map(source)
-    if mapped is None or mapped.geometry is None or not mapped.is_usable:
-        found = "no map" if mapped is None else "a map that is unusable"
+    if mapped is None or mapped.geometry is None:
         fix = f"make one: stadia map {source}. Without motion of the camera, nothing tells networks apart"
-        raise DataError(source, found=found, expected="a usable map, to compare depth with", fix=fix)
+        raise DataError(source, found="no map", expected="a usable map, to compare depth with", fix=fix)
+    if not mapped.is_usable:
+        fix = "pass a part of the video in which the camera moves, or compare by ground truth: stadia evaluate"
+        raise DataError(source, found="a map that is unusable", expected="a usable map", fix=fix)
     geometry, grade = mapped.geometry, mapped.verdict.grade if mapped.verdict is not None else "not judged"
     (given,) = open_inputs(source, **(data or {}))
     first = next(iter(given.frames))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stadia.core.errors import StadiaError
-from stadia.core.types import TrackProgress, no_progress
-from stadia.datasets.video.video_map import find_map_geometry
+from stadia.core.types import DepthScale, TrackProgress, no_progress
+from stadia.datasets.video.video_map import find_map, find_map_geometry
 from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame
 from stadia.evaluation.io.predictions_folder import Predictions, write_predictions
 from stadia.evaluation.io.predictions_record import TRAJECTORY, Provenance
@@ -21,6 +22,7 @@ from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.steady_depth import steady_frames
 from stadia.files.paths import expand_home
 from stadia.geometry.sky import find_far_sky
+from stadia.models import DEFAULT_NETWORK
 from stadia.predict.inputs import PredictionInput, is_own_video, open_inputs
 from stadia.predict.loaded_network import LoadedNetwork
 from stadia.predict.options import PredictOptions, refuse_unused
@@ -91,7 +93,7 @@ class Session:
 
     predictor: of the network for this input; sessions of one command share it.
     source: path of the input; None for images in memory.
-    reopen: opens all inputs of the source again; None if the frames can be read repeatedly.
+    reopen: opens all inputs of the source again, with another `every`; None if the frames can be read repeatedly.
     is_first: it is the first session of a command, which describes the backend.
 
     Attributes:
@@ -100,6 +102,7 @@ class Session:
         map_problem: why a map next to the video is not used, or "".
         lacks_map: a map would give this video a path that does not depend on predicted depth.
         trained: the frames of the input that trained the network.
+        is_unfamiliar: depth is not claimed to be metres, because the images are unlike those of its measurements.
     """
 
     def __init__(
@@ -110,7 +113,7 @@ class Session:
         predictor: Predictor,
         *,
         source: Path | None = None,
-        reopen: Callable[[], list[PredictionInput]] | None = None,
+        reopen: Callable[..., list[PredictionInput]] | None = None,
         is_first: bool = True,
     ) -> None:
         self.network, self.input, self.options = network, given, options
@@ -121,6 +124,7 @@ class Session:
         self.mapped: MappedPath | None = None
         self.map_problem = ""
         self.lacks_map = False
+        self.is_unfamiliar = False
         self.trained = TrainedInput()
         self._reopen = reopen
         self._gate: PredictionGate | None = None
@@ -155,6 +159,8 @@ class Session:
         own = self.predictor
         if self.options.scale_from:
             self._measure_scale()
+        elif self.network.name == DEFAULT_NETWORK and self._can_read_first_frames:
+            self._withdraw_metres()
         self._gate = self._open_gate(own)
 
     def frames(self, track: TrackProgress = no_progress) -> Iterator[PredictedFrame]:
@@ -282,11 +288,12 @@ class Session:
 
     # -- before the first frame
 
-    def open_again(self) -> PredictionInput:
-        """Open the input again, because its frames can be read once."""
+    def open_again(self, every: int | None = None) -> PredictionInput:
+        """Open the input again, because its frames can be read once. every: instead of the option's."""
         if self.input.is_photo or self._reopen is None:
             return self.input
-        return next(given for given in self._reopen() if given.name == self.name)
+        opened = self._reopen(every=self.options.every if every is None else every)
+        return next(given for given in opened if given.name == self.name)
 
     def _open_all(self) -> list[PredictionInput]:
         return [self.input] if self._reopen is None else self._reopen()
@@ -297,6 +304,20 @@ class Session:
         mapped = None if self.source is None else find_map_geometry(self.source)
         self.receipt = measure_scale(self.predictor, self.open_again, self.options.scale_from, mapped=mapped)
         self.predictor = ScaledPredictor(self.predictor, self.receipt)
+
+    @property
+    def _can_read_first_frames(self) -> bool:
+        """Return whether frames can be read before they are predicted."""
+        return self.input.is_photo or self._reopen is not None
+
+    def _withdraw_metres(self) -> None:
+        """Predict up to scale if the first frames are unlike those that the network's metres were measured on."""
+        from stadia.predict.judged_frames import are_unfamiliar
+
+        self.is_unfamiliar = are_unfamiliar(self.network.recipe, self.predictor, self.open_again().frames)
+        if self.is_unfamiliar:
+            self.predictor = copy(self.predictor)
+            self.predictor.depth_scale = DepthScale.UP_TO_SCALE
 
     def _open_gate(self, own: Predictor) -> PredictionGate:
         record, self.trained = self.network.read_training(self.input)
@@ -312,7 +333,7 @@ class Session:
             belief = self.receipt.find_focal()
             gate.beliefs += [] if belief is None else [belief]
             gate.of_scale += self.receipt.findings()
-        if self.network.can_predict_focal and (self.input.is_photo or self._reopen is not None):
+        if self.network.can_predict_focal and self._can_read_first_frames:
             from stadia.predict.judged_frames import find_network_focals
 
             gate.beliefs += find_network_focals(self.network.recipe, own, self.open_again().frames)
@@ -328,12 +349,14 @@ class Session:
         from stadia.odometry.mapped_path import MappedPath
 
         found = MappedPath.find(source, self.predictor.depth_scale, find_given_height(options.scale_from))
-        self.lacks_map = found is None
         if found is None:
+            unusable = find_map(source)
+            self.lacks_map = unusable is None
+            self.map_problem = "" if unusable is None else f"it is {unusable.verdict}"
             return
         self.map_problem = found.compare_camera(next(iter(self.open_again().frames)))
         if not self.map_problem and not found.has_road_scale:
-            deque(found.observe(self.predictor, self.open_again().frames), maxlen=0)
+            deque(found.observe(self.predictor, self.open_again(every=1).frames), maxlen=0)  # the same key frames
         if not self.map_problem and found.scale is None:
             self.map_problem = "no key frame gives its scale"
         if not self.map_problem:

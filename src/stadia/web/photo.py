@@ -28,6 +28,7 @@ from stadia.files.image_io import write_image
 from stadia.geometry.distances import MeasuredDistance, measure_distance
 from stadia.geometry.numpy_camera import NEAR, centered_K, focal_px_from_fov
 from stadia.geometry.sky import find_far_sky
+from stadia.predict.describe import UNFAMILIAR
 from stadia.predict.input_camera import ASSUMED_FOV_DEG, InputCamera
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.network import Network
@@ -134,6 +135,7 @@ class PhotoPrediction:
     network_error: relative, of its depth; None if not measured.
     relative_error: of depth, network and scale together; None if not measured.
     sky: (h, w) bool at the network's size.
+    is_unfamiliar: the network's metres are not claimed for such a picture.
     """
 
     predicted: PredictedFrame
@@ -146,6 +148,7 @@ class PhotoPrediction:
     network_error: float | None
     relative_error: float | None
     sky: NDArray[np.bool_]
+    is_unfamiliar: bool = False
 
     @property
     def image(self) -> NDArray[np.uint8]:
@@ -211,6 +214,7 @@ def predict_photo(
         network_error=network.loaded.relative_error,
         relative_error=Prediction(predicted, session).relative_error,
         sky=_find_sky(predicted),
+        is_unfamiliar=session.is_unfamiliar,
     )
 
 
@@ -280,6 +284,8 @@ def describe_expected_error(prediction: PhotoPrediction) -> str:
     """Return one sentence about the error of depths and lengths."""
     if prediction.depth_scale.is_affine:
         return "Near and far only: this network gives no depth."
+    if prediction.is_unfamiliar:
+        return f"{UNFAMILIAR} Enter a known length."
     of = "Depths and lengths" if prediction.depth_scale is DepthScale.METRES else "Ratios of depths"
     if prediction.network_error is None:
         return f"{of} have an unknown error: this network was not measured."

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +242,13 @@ def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFra
         expected = f"{decoded + lost}, as in the header" if lost else "some"
         raise _make_length_error(path, f"{decoded} frames", expected, start)
     if lost:
-        log.warning("%s: %d of %d frames are lost: the file is truncated or damaged", path, lost, decoded + lost)
+        _warn_lost_frames(path, lost, decoded + lost)
+
+
+@cache
+def _warn_lost_frames(path: Path, lost: int, count: int) -> None:
+    """Warn once per file, which several readers decode."""
+    log.warning("%s: %d of %d frames are lost: the file is truncated or damaged", path, lost, count)
 
 
 def _take_undamaged(path: Path, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:

@@ -65,10 +65,14 @@ class StackedMap:
 
 DepthFile = Path | StackedMap
 
+OF_DEPTH = ".depth"
+"""The stem of depth maps ends with this where color images are in the same folder."""
+
 
 def find_depth_files(folder: Path) -> dict[str, DepthFile]:
     """Return the depth maps of a folder or its `depth` by stem, sorted by name; of one file by number, as "000000".
 
+    If there are names such as 7-Scenes' frame-000000.depth.png, only they count, as frame-000000.
     Of two files with one stem the more precise one counts. Raises DataError without depth maps.
     """
     folder = Path(folder)
@@ -79,9 +83,10 @@ def find_depth_files(folder: Path) -> dict[str, DepthFile]:
     if (folder / "depth").is_dir():
         folder = folder / "depth"
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    visible = [path for path in visible if path.stem.endswith(OF_DEPTH)] or visible
     found: dict[str, DepthFile] = {}
     for suffix in reversed(SUFFIXES):
-        found |= {path.stem: path for path in visible if path.suffix.lower() == suffix}
+        found |= {path.stem.removesuffix(OF_DEPTH): path for path in visible if path.suffix.lower() == suffix}
     if not found:
         if jpeg := next((path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg")), None):
             raise _jpeg_depth(jpeg)

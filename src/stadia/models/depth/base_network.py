@@ -6,11 +6,15 @@ Scores and limits: docs/reference/base-network.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import safetensors.torch
+import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from stadia.core.types import DepthScale
 from stadia.models.depth.config import BaseConfig
@@ -19,6 +23,12 @@ from stadia.models.depth.sharp_decoder import SharpDecoder
 from stadia.models.depth.unet import Unet
 from stadia.models.packaged_weights import load_base_weights
 from stadia.models.pretrained_weights import InitialWeights
+
+FAMILIAR_FILE = Path(__file__).with_name("base_familiar.safetensors")
+"""Mean features of photos with metres and of others, by experiments/familiar_photos.py."""
+
+STANDARD_LIMIT = 4.0
+"""Standardized features are cut off at this value."""
 
 TRAINED_PIXELS = 384 * 288
 """The network predicts best at about this many pixels."""
@@ -50,6 +60,11 @@ def find_depth_interval(
     return depth_m / factor, depth_m * factor
 
 
+def pool_features(features: Sequence[Tensor]) -> Tensor:
+    """Return the means (B, C) of the encoder's two coarsest features."""
+    return torch.cat([feature.mean((-2, -1)) for feature in features[-2:]], dim=1)
+
+
 class BaseNetwork(Unet):
     """EfficientNet-Lite2, a decoder at full resolution, a canonical camera, and weights that predict metres.
 
@@ -68,6 +83,17 @@ class BaseNetwork(Unet):
         self.is_pretrained = pretrained
         if pretrained:
             self.load_state_dict(load_base_weights())
+
+    def measure_strangeness(self, pooled: Tensor) -> Tensor:
+        """Return (B,), above 0 for images unlike those that the metres were measured on, from `pool_features`.
+
+        A kernel ridge regression to 1 for paintings, maps, drones and so on, and -1 for rooms, streets and people
+        (docs/reference/base-network.md).
+        """
+        known = {name: value.float() for name, value in safetensors.torch.load_file(FAMILIAR_FILE).items()}
+        standard = ((pooled.cpu() - known["mean"]) / known["spread"]).clamp(-STANDARD_LIMIT, STANDARD_LIMIT)
+        squares = torch.cdist(standard @ known["axes"].T, known["points"]).square()
+        return torch.exp(-squares / known["width"]) @ known["weights"]
 
     def build_decoder(self) -> SharpDecoder:
         return SharpDecoder(self.encoder.channels, self.config.decoder_channels)

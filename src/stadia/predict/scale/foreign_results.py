@@ -269,13 +269,22 @@ _POWERS = {**dict.fromkeys(DEPTH_KEYS.values(), 1), "inverse_depth": -1, "dispar
 """Power of the scale in the maps of an .npz, by name. Other arrays are copied, but one alone is depth."""
 
 
+_DISPARITY = re.compile(r"disp(arity|arities)?(?![a-z])")
+
+
 def read_depth(file: DepthFile) -> NDArray[np.floating]:
     """Return the depth (H, W) of a file, also of inverse depth; 0 where it is unknown."""
-    path = file if isinstance(file, Path) else file.stack.path
-    names = list_npz_arrays(path, max_bytes=MAX_STACK_BYTES) if path.suffix.lower() == ".npz" else ()
-    key = next((name for name in _POWERS if name in names), "depth_m")
+    key = _find_key(file)
     values = read_depth_map(file, key=key)
     return values if _POWERS[key] > 0 else np.divide(1, values, out=np.zeros_like(values), where=values > 0)
+
+
+def _find_key(file: DepthFile) -> str:
+    """Return the key of _POWERS: an array of an .npz, else "disparity" if the file or its folder is named so."""
+    path = file if isinstance(file, Path) else file.stack.path
+    names = list_npz_arrays(path, max_bytes=MAX_STACK_BYTES) if path.suffix.lower() == ".npz" else ()
+    is_disparity = not names and _DISPARITY.search(f"{path.parent.name}/{path.stem}".lower())
+    return next((name for name in _POWERS if name in names), "disparity" if is_disparity else "depth_m")
 
 
 def _read_depths(path: Path, kind: str) -> ForeignResult:
@@ -288,25 +297,28 @@ def _write_depths(result: ForeignResult, out: Path, factor: float) -> None:
     if result.path.is_file() and result.path.suffix.lower() == out.suffix.lower() == ".npz":
         _write_npz(result.path, out, factor)
         return
+    if any(_find_key(file) == "disparity" for file in result.depths.values()) and not _DISPARITY.search(out.name):
+        raise DataError(out, found="a copy of disparity", expected="a name with it", fix=f"--out {out.name}-disparity")
     out.mkdir()
     fix = "convert it to .npy or .pfm"
     for name, file in result.depths.items():
         source = file if isinstance(file, Path) else None
-        values = read_depth(file)
+        key = _find_key(file)
+        values, change = read_depth_map(file, key=key), factor ** _POWERS[key]
         match source.suffix.lower() if source else ".npy":
             case ".png":
-                if (most := float(values.max()) * factor * PNG_PER_METRE) > GREATEST_INTEGER + 0.5:
+                if (most := float(values.max()) * change * PNG_PER_METRE) > GREATEST_INTEGER + 0.5:
                     raise DataError(file, found=f"{most:.0f}", expected=f"at most {GREATEST_INTEGER}", fix=fix)
-                write_depth_png(out / f"{name}.png", values * factor)
+                write_depth_png(out / f"{name}.png", values * change)
             case ".npz" if source:
                 _write_npz(source, out / f"{name}.npz", factor)
             case ".npy":
                 with open_atomic(out / f"{name}.npy") as stream:
-                    np.save(stream, (values * factor).astype(values.dtype))
+                    np.save(stream, (values * change).astype(values.dtype))
             case ".exr":
                 raise DataError(file, found="an .exr file", expected=".png, .npz, .npy, .pfm or .tiff", fix=fix)
             case suffix:
-                write_image(out / f"{name}{suffix}", (values * factor).astype(np.float32))
+                write_image(out / f"{name}{suffix}", (values * change).astype(np.float32))
 
 
 def _write_npz(path: Path, out: Path, factor: float) -> None:

@@ -284,7 +284,7 @@ def mapped_points(text: str, height_m: float) -> ScaleSource:
         used = used[np.argsort(y[used], kind="stable")]  # parts of an image are parts of this order
         return _thin((frame.inverse_depth[y[used], x[used]], metres[used]))
 
-    lacking = "the input is no video with a map of its road; `stadia map VIDEO` makes one (in traffic with --masks)"
+    lacking = "no usable map of a road is next to the input (stadia map VIDEO, in traffic with --masks)"
     return ScaleSource(
         text, measure, lacking, systematic=HEIGHT_DEVIATION, fits_shift=True, grows_with_focal=True, uses_map=True
     )
