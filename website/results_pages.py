@@ -29,7 +29,7 @@ MORE = """\
 ## More
 
 - [Code size](code-size.md): lines, reading paths, first guesses of readers, and the test suite.
-- [Notebooks](notebooks.md): where each method of the founders' notebooks is, and what was measured.
+- [Notebooks](notebooks.md): the questions of the founders' notebooks, answered.
 - [The network of the package](../reference/base-network.md): training and what was tried.
 """
 
@@ -53,7 +53,8 @@ def _write_index(areas: Mapping[str, Mapping[str, Any]]) -> str:
     parts = [INTRODUCTION]
     for name, area in areas.items():
         figures = [figure for figure in area["figures"] if figure.get("first")]
-        parts += [f"## [{area['title']}]({name}.md)\n", _write_rows(figures), ""]
+        rows = [_write_rows(figures), ""] if figures else []
+        parts += [f"## [{area['title']}]({name}.md)\n", *rows]
     return "\n".join((*parts, MORE))
 
 
