@@ -195,6 +195,21 @@ def test_chance_comes_from_the_generator_alone():
     assert (votes[0] - votes[2]).abs().min() > 0
 
 
+def test_a_vote_does_not_depend_on_the_objects_beside_it():
+    pixels, directions, segment = voters(300)
+    directions = turned(directions, 8)
+
+    def voted(rows: Tensor, count: int) -> Tensor:
+        chance = torch.Generator().manual_seed(0)
+        return vote_center_ransac(
+            pixels[rows], directions[rows], segment[rows] % count, count, generator=chance, hypotheses=8
+        ).pixel
+
+    together = voted(torch.arange(300), 3)
+    for i in range(3):
+        assert_close(voted((segment == i).nonzero()[:, 0], 1)[0], together[i], atol=1e-3, rtol=0)
+
+
 def test_a_direction_has_a_sign_for_the_vote():
     """More than half of the pixels point away from the center: their lines go through it, and do not count."""
     pixels, directions, segment = voters(300)

@@ -241,11 +241,11 @@ def score_estimates(images: ObjectImages, found: Sequence[Sequence[EstimatedBox]
     for index, of_image in enumerate(found):
         predicted = boxes_to_objects([box for box, _ in of_image], [score for _, score in of_image])
         if not isinstance(images, BopImages):
-            compared.append(compare_objects(predicted, boxes_to_objects(images.boxes(index))))
+            compared.append(_compare_all(images.file(index), predicted, images.boxes(index)))
         elif targets is None:
             labels = images.labels(index).objects
             is_shown = np.array([one.visible_px > 0 for one in labels], bool)
-            compared.append(_compare_some(predicted, labels, is_shown))
+            compared.append(_compare_some(images.file(index), predicted, labels, is_shown))
         elif images.requested_counts(index):
             compared.append(_compare_targets(images, index, predicted))
     true = np.concatenate([np.zeros(0, np.int64), *(one.true_class_id for one in compared)])
@@ -280,14 +280,31 @@ def _compare_targets(images: BopImages, index: int, predicted: PosedObjects) -> 
     most_visible = sorted(range(len(labels)), key=lambda row: -labels[row].visible_px)
     for class_id, n in count.items():
         is_target[[row for row in most_visible if labels[row].class_id == class_id][:n]] = True
-    return _compare_some(predicted, labels, is_target, list(count))
+    return _compare_some(images.file(index), predicted, labels, is_target, list(count))
+
+
+_MAX_PAIRS = 400_000  # of estimate, object and rotation of its symmetry, in an image: 20 s
+
+
+def _compare_all(file: Path, predicted: PosedObjects, labels: Sequence[ObjectBox]) -> ImageComparison:
+    true = boxes_to_objects(labels)
+    turns = true.symmetry.turns.shape[-2]
+    if len(predicted) * len(true) * turns > _MAX_PAIRS:
+        found = f"{len(predicted)} estimates, and {len(true)} objects with {turns} rotations of a symmetry"
+        fix = "keep the estimates with the highest scores"
+        raise DataError(file, found=found, expected=f"at most {_MAX_PAIRS} of all three multiplied", fix=fix)
+    return compare_objects(predicted, true)
 
 
 def _compare_some(
-    predicted: PosedObjects, labels: Sequence[ObjectBox], some: BoolArray, classes: Sequence[int] | None = None
+    file: Path,
+    predicted: PosedObjects,
+    labels: Sequence[ObjectBox],
+    some: BoolArray,
+    classes: Sequence[int] | None = None,
 ) -> ImageComparison:
     """Compare with `some` (G,) objects; ignore estimates that overlap most with others or have other `classes`."""
-    whole = compare_objects(predicted, boxes_to_objects(labels))
+    whole = _compare_all(file, predicted, labels)
     kept = whole.iou[:, ~some].max(1, initial=0) <= whole.iou[:, some].max(1, initial=0)
     if classes is not None:
         kept &= np.isin(whole.class_id, classes)

@@ -14,6 +14,7 @@ import pytest
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
+from stadia.objectpose import scores as scores_module
 from stadia.objectpose.data.bop import (
     RESULTS_HEADER,
     BopImages,
@@ -378,6 +379,15 @@ def test_ground_truth_poses_score_1_with_hidden_objects(bop: Path) -> None:
     ) == (4, 4, 1, 1, 1)
     twice = score_estimates(images, to_boxes(every * 2, images))
     assert (twice["objects"], twice["estimates"]) == (4, 8), "rows of the csv, and not how many objects were found"
+
+
+def test_many_pairs_of_estimates_and_objects_are_refused(bop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = BopImages.open(bop)
+    estimates = to_boxes(ground_truth_results(images) * 5, images)
+    score_estimates(images, estimates)
+    monkeypatch.setattr(scores_module, "_MAX_PAIRS", 20)
+    with refuses(DataError, where="000003.png", found="15"):
+        score_estimates(images, estimates)
 
 
 def test_a_folder_whose_name_is_no_number_of_a_scene_is_refused(bop: Path) -> None:
