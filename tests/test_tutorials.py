@@ -189,24 +189,6 @@ def test_the_loss_of_the_reader_is_compared_over_seeds_and_its_gradient_measured
 
 
 @pytest.mark.slow
-def test_the_stereo_matcher_of_the_page_has_the_scale_of_rendered_depth(worlds: Path, folder: Path) -> None:
-    """Half of the pixels are scored, and none at the left edge, which the right image need not show."""
-    shutil.copytree(worlds, folder / "roads")
-    page: dict[str, Any] = {"Path": Path}
-    (block,) = (block for block in read_python("metres-from-stereo") if "StereoSGBM" in block)
-    exec(compile(block, "metres-from-stereo.md", "exec"), page)
-    recording = page["recording"]
-    written = sorted(page["folder"].iterdir())
-    assert len(written) == len(recording)
-    for index, path in enumerate(written):
-        matched, true = np.load(path), recording.depth_m(index)
-        known = (matched > 0) & (true > 0)
-        assert known.mean() > 0.5
-        assert not matched[:, : page["DISPARITIES"]].any()
-        assert np.median(matched[known] / true[known]) == pytest.approx(1.02, abs=0.02)
-
-
-@pytest.mark.slow
 def test_the_loss_of_the_reader_is_checked(folder: Path) -> None:
     """As it is, nothing is found. With a term that has a unit, the checks of the same class find it."""
     from rich.console import Console

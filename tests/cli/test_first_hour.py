@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from stadia.core.errors import DataError
 from stadia.datasets.open_dataset import open_recordings
 from stadia.models.published_networks import PUBLISHED_NETWORKS
+from stadia.web.photo import EXAMPLE_FOLDER
 
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -55,7 +57,7 @@ def test_a_prediction_without_out_is_written_beside_the_current_folder(
     tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    cv2.imwrite("photo.jpg", np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8))
+    shutil.copy(EXAMPLE_FOLDER / "street.jpg", "photo.jpg")
     code, out, err = stadia("predict", "photo.jpg", "--no-cloud", "--no-video")
     assert code == 0, err
     assert (tmp_path / "photo-depth" / "predictions.json").is_file()

@@ -56,6 +56,7 @@ ALLOWED = {
     "training/run_folder.py:json.loads": "a copy of values as JSON has them",
     "core/config.py:json.loads": "a copy of values as JSON has them, and words of the command line",
     "evaluation/plots/videos.py:av.open": "a video that is written",
+    "models/hub_download.py:open": "a file that this process downloaded, only to hash it",
     "predict/live/sources.py:av.open": "a camera or stream that the user names; images are bounded by size and time",
     "evaluation/io/point_clouds.py:open": "a cloud that this process wrote",
     "training/processes.py:json.loads": "facts that the processes of one training exchange",

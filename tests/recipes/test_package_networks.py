@@ -68,7 +68,7 @@ class DepthAnything3(nn.Module):
 @pytest.fixture
 def packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
-    def download(repository: str, revision: str | None, allow_patterns: list[str]) -> str:
+    def download(repository: str, revision: str | None, allow_patterns: list[str], **_: Any) -> str:
         folder = tmp_path / "hub" / repository.replace("/", "--")
         folder.mkdir(parents=True, exist_ok=True)
         for name in allow_patterns:

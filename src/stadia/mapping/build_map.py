@@ -179,7 +179,7 @@ def _map_all(
         best = max(found, key=MappedParts.rank)
     if not best.parts:
         why = "no two frames of one scene from two places (the camera only turns, or everything moves)"
-        if best.estimate is not None:
+        if best.estimate is not None and given is None:
             why = "a path that its own matches contradict (traffic, or an unknown camera that is assumed wrongly)"
         raise _no_map(stream, why, STANDING_SCENE)
     return best, pairs

@@ -30,6 +30,9 @@ ReadFrame = tuple[int, str, float | None, NDArray[np.uint8]]
 """Index, name, time in seconds or None, and the image (H, W, 3) RGB without black bars."""
 
 
+ONE_SIZE = "put images of each size and orientation into a folder of their own"
+
+
 @dataclass(frozen=True)
 class OwnClip:
     """A video file, or a folder of images in natural order.
@@ -76,7 +79,7 @@ class OwnClip:
         for index, name, time_s, image in self._read(wanted):
             if image.shape[:2] != self.filmed_size:
                 found, expected = (f"{width}x{height}" for height, width in (image.shape[:2], self.filmed_size))
-                raise DataError(f"{self.path}, {name}", found=found, expected=f"{expected} as before")
+                raise DataError(f"{self.path}, {name}", found=found, expected=f"{expected} as before", fix=ONE_SIZE)
             yield index, name, time_s, image if self.crop is None else self.crop.cut(image)
 
     def _read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
@@ -110,37 +113,46 @@ class RecordingClip:
 
     @property
     def name(self) -> str:
+        """Return the name of the recording."""
         return self.recording.name
 
     @property
     def size(self) -> tuple[int, int]:
+        """Return (height, width) of its images."""
         camera = self.recording.camera(0)
         return camera.height, camera.width
 
     def count(self) -> int | None:
+        """Return the number of frames."""
         return len(self.recording)
 
     def stems(self) -> list[str] | None:
+        """Return the names of the frames; None for their numbers."""
         return [self.recording.stem(index) for index in range(len(self.recording))]
 
     def files(self) -> list[Path]:
+        """Return the images if they show the frames as they are mapped, otherwise nothing."""
         is_raw = isinstance(self.recording, ImageRecording) and self.recording.undistortion is None
         found = [self.recording.file(index) for index in range(len(self.recording))] if is_raw else []
         return [file for file in found if file is not None]
 
     def read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
+        """Yield the frames with these indices, or all."""
         recording, every = self.recording, range(len(self.recording))
         for index in every if wanted is None else sorted(set(wanted).intersection(every)):
             yield index, recording.stem(index), recording.timestamp_s(index), recording.image(index)
 
     def hash(self) -> str:
+        """Return the hash of its content."""
         return hash_frames(self.recording) or self.recording.fingerprint()
 
     def find_camera(self, config: CameraConfig) -> UserCamera | None:
+        """Return its camera."""
         K = np.stack([self.recording.K(index) for index in range(len(self.recording))])
         return UserCamera(Intrinsics(K[0] if np.ptp(K, axis=0).max() == 0 else K, *self.size))
 
     def find_static(self) -> NDArray[np.bool_] | None:
+        """Return what never moves, (H, W); None without any."""
         return self.recording.ignored(LEFT)
 
 

@@ -139,7 +139,7 @@ def _shrink_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[
 class FrameStream:
     """The frames of an input, without black bars.
 
-    clips: of one size and one camera, one after the other. Frames of several are called CLIP_FRAME.
+    clips: of one size and one camera, one after the other. Frames of several are called by clip and frame.
     lens: removed from the frames; None for a pinhole or an unknown lens.
     masks: of what can move in the frames.
     span: the first frame, and the one after the last; None for all.

@@ -29,7 +29,7 @@ class Prediction:
     Examples:
         >>> from stadia.predict.network import open_network
         >>> photo = open_network("base").predict(np.full((96, 128, 3), 127, np.uint8), fov_deg=60)
-        >>> photo.depth_m.shape, str(photo.verdict.verdict), photo.receipt
+        >>> photo.depth.shape, str(photo.verdict.verdict), photo.receipt
         ((96, 128), 'not judged', None)
     """
 

@@ -72,7 +72,7 @@ def serve_live_page() -> Iterator[LivePage]:
     """Serve a page on a free port of 127.0.0.1 until the block ends."""
     secret, ended = secrets.token_urlsafe(16), threading.Event()
 
-    class Handler(BaseHTTPRequestHandler):
+    class _Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             part = self.path.removeprefix(f"/{secret}/")
             if part == "":
@@ -109,7 +109,7 @@ def serve_live_page() -> Iterator[LivePage]:
         def log_message(self, *_: object) -> None:
             """Print nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
     page = LivePage(f"http://127.0.0.1:{server.server_port}/{secret}/")
     thread = threading.Thread(target=server.serve_forever, name="live page", daemon=True)
