@@ -10,20 +10,26 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from stadia import open_network
-from stadia.predict.inputs import open_inputs
+from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.options import PredictOptions
 from stadia.predict.scale import receipt
 
 REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 DETECTOR = REAL / "segmentation_model" / "yolox_nano.onnx"
-DRIVES = {
+DRIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "kitti_odometry": ("baseline", {}),
     "kitti_raw": ("lidar", {}),
     "clips/highway.mp4": ("height=1.23", {"camera": {"focal_px": 866}}),
 }
+
+
+def _open_input(path: Path, data: dict[str, Any]) -> PredictionInput:
+    return open_inputs(path, **data)[0]
 
 
 def main() -> None:
@@ -36,9 +42,8 @@ def main() -> None:
     for name, (reference, data) in DRIVES.items():
         (session,) = network.open(REAL / name, PredictOptions(data=data))
         cars = f"object=car:1.5@{DETECTOR}"
-        measured = receipt.measure_scale(
-            session.predictor, lambda name=name, data=data: open_inputs(REAL / name, **data)[0], [reference, cars]
-        )
+        read = partial(_open_input, REAL / name, data)
+        measured = receipt.measure_scale(session.predictor, read, [reference, cars])
         for text, fit in measured.fits.items():
             ratio = fit.factor / measured.fits[reference].factor
             print(f"{name} {text.partition('@')[0]}: {fit.factor:.3f} +- {fit.deviation:.0%}, ratio {ratio:.3f}")
