@@ -202,7 +202,7 @@ def main() -> None:
         broken = [status for status, _ in refused if status not in (200, 422)]
         print(f"{given.hostile} hostile uploads: {len(lines)} refused in one line, {len(broken)} in another way")
         print(f"lines with a line end or a path: {sum(chr(10) in line or place in line for line in lines)}")
-        print(f"the server predicts afterwards: {client.upload(make_picture(1))[0] == 200}")
+        print(f"the server predicts afterwards: {Client(address).upload(make_picture(1))[0] == 200}")
         (folder,) = Path(place).glob("stadia-app-*")
         print(
             f"files left of uploads: {sum(1 for path in folder.rglob('*'))}; memory {count_megabytes(process):.0f} MB"

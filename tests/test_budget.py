@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BUDGETS = {"source lines": 102_321, "modules": 508, "test lines": 68_793, "words of documents": 59_999}
+BUDGETS = {"source lines": 102_326, "modules": 508, "test lines": 68_802, "words of documents": 59_999}
 """These are the most that is allowed, about what was measured last; docs/results/code-size.md has the goals."""
 
 

@@ -51,6 +51,15 @@ def test_the_token_of_another_port_stays_beside_it() -> None:
         assert client.get("http://127.0.0.1:7861/").status_code == 401
 
 
+def test_a_session_whose_first_upload_is_running_does_not_count_as_empty(browser: Browser, app: Any) -> None:
+    """Requests without a cookie make sessions, of which the empty ones go first."""
+    assert browser.post("/api/photos", content=b"no picture").status_code == 422
+    for _ in range(MAX_SESSIONS):
+        app.state.shared.sessions.create()
+    assert browser.client.get("/api/photos/none").status_code == 422
+    assert browser.post("/api/photos", content=encode(make_picture())).status_code == 200
+
+
 def test_other_pages_and_requests_without_a_cookie_end_no_session(app: Any) -> None:
     with TestClient(app, base_url="http://127.0.0.1") as client:
         client.get("/")

@@ -78,6 +78,7 @@ def make_guard(sessions: SessionStore, token: str | None) -> Callable[[Request, 
             secret = request.headers.get(CSRF_HEADER, "")
             if session is None or not hmac.compare_digest(secret.encode(), session.csrf.encode()):
                 return refuse("The server was restarted. Reload this page.", 403)
+            session.is_used = True
         request.state.session = session
         return await handle(request)
 

@@ -15,17 +15,21 @@ MAX_SESSIONS, MAX_PHOTOS, MAX_VIDEOS = 16, 4, 3
 
 @dataclass
 class Session:
-    """What one browser has. key: of the cookie.  csrf: a secret that requests with an effect send."""
+    """What one browser has. key: of the cookie.  csrf: a secret that requests with an effect send.
+
+    is_used: whether such a request came, so that a file may be on its way.
+    """
 
     key: str
     csrf: str
+    is_used: bool = False
     photos: OrderedDict[str, Any] = field(default_factory=OrderedDict)
     videos: OrderedDict[str, Any] = field(default_factory=OrderedDict)
 
     @property
     def is_empty(self) -> bool:
-        """Return whether it keeps nothing."""
-        return not (self.photos or self.videos)
+        """Return whether it never had anything."""
+        return not (self.is_used or self.photos or self.videos)
 
     def keep_photo(self, photo: Any) -> str:
         """Keep a picture under a new key, and drop the oldest of too many; return the key."""
