@@ -172,7 +172,7 @@ export function startVideo(session) {
   byId("video-second").addEventListener("submit", async (event) => {
     event.preventDefault();
     showError(null);
-    const minutes = byId("second-minutes").value, form = { network: Number(byId("second-network").value), minutes: minutes ? Number(minutes) : null };
+    const form = { network: Number(byId("second-network").value) };
     try {
       const { video } = await post(`/api/videos/${state.result.other || state.key}/second`, form);
       location.hash = `video/${video}`;
