@@ -6,7 +6,7 @@ step-images, step-pixels: a training step of `selfsup`, by images a batch and by
 loader-frames: opening a recording, filling its cache, and one epoch of samples.
 odometry-frames, predict-frames: `stadia odometry --method refined` and `stadia predict` with all outputs.
 check-frames, check-runs: opening and checking a recording of so many frames; so many recordings of 40 frames.
-report-rows, journal-runs: the report of a run of so many rows; the journal of so many runs.
+report-rows: the report of a run of so many rows.
 
 Each size is measured in a process of its own. Time is processor time of it and its children, so that other programs on
 the machine count little; memory is the growth of the largest resident memory over that before the work. The exponent p
@@ -224,14 +224,6 @@ def prepare_report(size: int, folder: Path) -> Callable[[], None]:
     return lambda: build_report(folder / "run") and None
 
 
-def prepare_journal(size: int, folder: Path) -> Callable[[], None]:
-    from stadia.report.run_journal import find_runs, write_journal
-
-    for number in range(size):
-        write_run(folder / "runs" / f"2026-03-{number // 24 + 1:02d}-{number % 24:02d}0000-run", 200)
-    return lambda: write_journal(find_runs([folder / "runs"])) and None
-
-
 @dataclass(frozen=True)
 class Work:
     """A command or a part of one. prepare: (size, empty folder) -> what is measured."""
@@ -250,7 +242,6 @@ WORKS = {
     "check-frames": Work(prepare_check_frames, (1000, 4000, 16000, 64000), "frames"),
     "check-runs": Work(prepare_check_runs, (2, 4, 8, 16), "recordings"),
     "report-rows": Work(prepare_report, (4000, 16000, 64000, 256000), "rows"),
-    "journal-runs": Work(prepare_journal, (25, 50, 100, 200), "runs"),
 }
 
 

@@ -115,7 +115,7 @@ def ablate(stadia, tmp_path, monkeypatch):
     (tmp_path / "study.yaml").write_text(STUDY.replace("DATA", str(tmp_path)))
 
     def call(trainings, *words, file="study.yaml"):
-        monkeypatch.setattr("stadia.cli.studies.ablate._choose_launch", lambda *_: trainings.run)
+        monkeypatch.setattr("stadia.cli.studies._choose_launch", lambda *_: trainings.run)
         return stadia("ablate", *([file] if file else []), *words)
 
     return call

@@ -199,7 +199,7 @@ def test_a_trial_takes_no_run_of_another_database(sweep, tmp_path):
 def test_a_password_is_in_no_file_and_no_message(sweep, tmp_path, stadia, monkeypatch):
     """Whether the driver is missing or nobody listens."""
     monkeypatch.setattr(
-        "stadia.cli.studies.sweep.resolve_run", lambda *_: SimpleNamespace(model_dump=lambda mode: {"x": 1.0})
+        "stadia.cli.studies.resolve_run", lambda *_: SimpleNamespace(model_dump=lambda mode: {"x": 1.0})
     )
     (tmp_path / "space.yaml").write_text("x: {low: 0.0, high: 10.0}")
     words = ["--space", str(tmp_path / "space.yaml"), "--metric", "val/abs_rel", "--out", str(tmp_path / "sweep")]

@@ -386,7 +386,6 @@ def _list_overwrites(sound: Path) -> Iterator[Case]:
         "compare": ("run", "compare run run --image @.png", ".png"),
         "scores": ("depth_npz depth_npy", score, ".json"),
         "paths": ("kitti.txt", "evaluate --trajectory kitti.txt --reference kitti.txt --image @.png", ".png"),
-        "journal": ("run", "journal run --out @.md", ".md"),
         "export": ("run", "export run --out @.onnx", ".onnx"),
         "activations": ("run images", "activations run images CAMERA --out @.mp4", ".mp4"),
         "check": ("images", "check images CAMERA --out @", ""),
@@ -453,7 +452,7 @@ def _list_planted(sound: Path) -> Iterator[Case]:
         "findings": plant_findings,
     }
     for what, then in plants.items():
-        for line in ("report run", "journal run", "compare run run", "diagnose run"):
+        for line in ("report run", "compare run run", "diagnose run"):
             write = partial(_write, sound, ["run"], then)
             yield Case(f"planted/{what}/{line.split()[0]}", write, line.split(), True, ["run/report.html"])
 

@@ -166,7 +166,6 @@ COMMANDS = (
     Command("export", "run", "export run --out out.onnx", "out.onnx"),
     Command("scores", "depth_npz depth_npy", "evaluate --depth depth_npz --reference depth_npy --scores out.json",
             "out.json"),
-    Command("journal", "run", "journal run --out out.md", "out.md"),
     Command("compare", "run", "compare run run --image out.png", "out.png"),
     Command("activations", "run images", "activations run images CAMERA --out out.mp4", "out.mp4"),
     Command("camera", "images", "camera images --focal-px 120", "images"),

@@ -125,7 +125,7 @@ READERS = (
     *(
         Reader(f"run/{file}/{command}", "run", f"run/{file}", f"{command} run", text, "run/report.html")
         for file, text in _RUN_FILES.items()
-        for command in ("report", "diagnose", "journal")
+        for command in ("report", "diagnose")
         if command == "report" or "/" not in file
     ),
     *(
@@ -178,7 +178,6 @@ OPTIONS = (
     ("list", "", "list @"),
     ("report RUN", "run", "report @"),
     ("diagnose RUN", "run", "diagnose @"),
-    ("journal RUN", "run", "journal @"),
     ("compare", "run", "compare run @"),
     ("camera-height masks", "images", "camera-height images CAMERA masks=@"),
     ("prepare --by", "images", "prepare images --masks --by @ --out out"),

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stadia.cli.evaluate.evaluate import FORMS_OF, evaluate
+from stadia.cli.evaluate import FORMS_OF, evaluate
 from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.metrics import TRAJECTORY_METRICS
@@ -356,7 +356,7 @@ class TestReal:
 
 
 def test_a_name_in_square_brackets_is_printed_as_it_is(capsys):
-    from stadia.cli.evaluate.score_output import print_score_table
+    from stadia.cli.score_output import print_score_table
 
     print_score_table({"ds[/r]": "[/bold]", "recordings": {"a[/r]": {"abs_rel": 0.5}}})
     out = capsys.readouterr().out

@@ -16,7 +16,6 @@ PARTS = ("backgrounds.path=backgrounds", "foregrounds.path=cutouts", "height=32"
 LIST = "backgrounds.split_by.train_file=list.txt"
 LINES: dict[str, tuple[str, ...]] = {
     "report of a run": ("report", "RUN", "--out", "RUN/config.json"),
-    "journal of runs": ("journal", "RUN", "--out", "RUN/run.json"),
     "comparison of runs": ("compare", "RUN", "RUN", "--image", "RUN/images/a.png"),
     "exported network": ("export", "RUN", "--out", "RUN/checkpoints/a.onnx"),
     "video of activations": ("activations", "RUN/checkpoints/last.safetensors", "drive.mp4", "--out", "drive.mp4"),

@@ -29,8 +29,8 @@ from tests.refusals import refuses
 from torch import Tensor
 
 import stadia
+from stadia.cli.data import WING_COMMANDS
 from stadia.cli.list_parts import PART_KINDS
-from stadia.cli.wing_commands import WING_COMMANDS
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.recording import Recording
 from stadia.core.registry import Registry

@@ -26,7 +26,6 @@ from stadia.files.output_files import (
 
 SAMPLES = {
     "report": b'<!doctype html>\n<meta name="generator" content="stadia-report">',
-    "journal": b"<!-- stadia-journal -->\n# Journal",
     "score file": b'{\n  "format": "stadia-scores",\n  "abs_rel": 1}',
     "list of findings": b'{"code": "K03", "severity": "stop"}',
     "camera height": b'{\n  "format": "stadia-camera-height"}',

@@ -20,8 +20,8 @@ from stadia.launch.training_data import LOSS_CHECKS, choose_class
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.report.run_comparison import compare_runs, write_comparison
 from stadia.report.run_files import read_run
-from stadia.report.run_journal import compare_runs, write_comparison
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run
 

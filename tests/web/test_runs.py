@@ -16,7 +16,7 @@ from tests.web.conftest import Browser
 from stadia.core.config import ValueChange
 from stadia.core.errors import RunError
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
-from stadia.report.run_journal import diff_runs
+from stadia.report.run_comparison import diff_runs
 from stadia.web import run_list, trainings
 from stadia.web.run_list import RunList, draw_curves
 from stadia.web.server import make_app

@@ -23,42 +23,23 @@ import typer
 from typer.core import TyperCommand
 
 from stadia import __version__
-from stadia.cli.activations import activations
-from stadia.cli.adapt import adapt
 from stadia.cli.app import app as serve_app
+from stadia.cli.app import view
 from stadia.cli.check import check
-from stadia.cli.data.roadworld import roadworld
-from stadia.cli.data.roomworld import roomworld
-from stadia.cli.data.shard import shard
-from stadia.cli.data.survey import survey
+from stadia.cli.data import WING_COMMANDS, roadworld, roomworld, shard, survey
 from stadia.cli.demo import demo
-from stadia.cli.doctor import doctor
 from stadia.cli.error_lines import SHARED_OPTIONS, describe_error
-from stadia.cli.evaluate.evaluate import EvaluateCommand, evaluate
-from stadia.cli.export import export
-from stadia.cli.import_weights import import_network
-from stadia.cli.list_parts import parts
-from stadia.cli.map import map_source
+from stadia.cli.evaluate import EvaluateCommand, evaluate
+from stadia.cli.list_parts import doctor, parts
+from stadia.cli.live import live
+from stadia.cli.networks import activations, adapt, export, import_network
 from stadia.cli.odometry import odometry
 from stadia.cli.output import echo, note_slow_start
 from stadia.cli.predict import predict
-from stadia.cli.runs.compare import compare
-from stadia.cli.runs.diagnose import diagnose
-from stadia.cli.runs.explain import explain
-from stadia.cli.runs.journal import journal
-from stadia.cli.runs.report import report
-from stadia.cli.studies.ablate import ablate
-from stadia.cli.studies.sweep import sweep
+from stadia.cli.runs import compare, diagnose, explain, report
+from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, train
-from stadia.cli.video.camera import camera
-from stadia.cli.video.camera_height import camera_height
-from stadia.cli.video.init import init
-from stadia.cli.video.live import live
-from stadia.cli.video.prepare import prepare
-from stadia.cli.video.prior import app as prior
-from stadia.cli.video.scale import scale
-from stadia.cli.view import view
-from stadia.cli.wing_commands import WING_COMMANDS
+from stadia.cli.video import camera, camera_height, init, map_source, prepare, prior, scale
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.registry import OWN_PART, allow_code
 
@@ -77,7 +58,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Use a network": (predict, live, adapt, odometry, scale, export, import_network, activations),
     "Your video": (camera, map_source, prepare, camera_height, init),
     "Train": (train, demo, parts),
-    "Check and score": (check, evaluate, report, diagnose, explain, compare, journal, doctor),
+    "Check and score": (check, evaluate, report, diagnose, explain, compare, doctor),
     "Studies": (ablate, sweep),
     "App": (serve_app, view),
 }

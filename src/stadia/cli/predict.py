@@ -267,7 +267,7 @@ def _refine_network(
     network: Path, source: Path, steps: int, data: list[str], settings: list[str]
 ) -> tuple[Path, list[str]]:
     from stadia.adaptation import adapt_network
-    from stadia.cli.adapt import print_adaptation
+    from stadia.cli.networks import print_adaptation
 
     adapted = adapt_network(
         str(network), source, steps=steps, out=RUNS, settings=data, network_settings=settings, track=make_tracker()

@@ -44,7 +44,6 @@ PREVIEWED = ("roadworld", "roomworld", "tableworld", "cutouts")
 
 MARKS: Mapping[str, bytes] = {
     "report": rb'<meta name="generator" content="stadia-report">|<footer>Written by stadia ',
-    "journal": rb"\A<!-- stadia-journal -->",
     "score file": rb'\A\s*\{\s*"format":\s*"stadia-scores"',
     "list of findings": rb'\A\{"code": "[A-Z][0-9]{2}", ',
     "camera": rb'\A\s*\{\s*"format":\s*"stadia-camera"',

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from stadia.cli.arguments import argument
-from stadia.cli.data.rendering import OutFolder, Preset, Seed, Settings, Workers, render, split_counts
-from stadia.cli.evaluate.score_output import write_score_file
+from stadia.cli.data import OutFolder, Preset, Seed, Settings, Workers, render, split_counts
 from stadia.cli.output import echo
+from stadia.cli.score_output import write_score_file
 
 
 def tableworld(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stadia.cli.arguments import ForceOption, argument, option
-from stadia.cli.data.rendering import OutFolder, Seed, Settings, Workers, render
+from stadia.cli.data import OutFolder, Seed, Settings, Workers, render
 from stadia.cli.output import print_lines, show_progress
 from stadia.core.errors import ConfigError
 

@@ -30,8 +30,8 @@ from stadia.files.paths import safe_join
 from stadia.report import metric_labels, report_images, score_tables, training_plots
 from stadia.report.figures import MIN_CURVE_STEPS, Chart
 from stadia.report.quality_summary import describe_quality, make_tiles, make_verdict
+from stadia.report.run_comparison import compare_runs
 from stadia.report.run_files import RunFiles, as_list, find_previous_run, flatten_mapping, read_run
-from stadia.report.run_journal import compare_runs
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 SHARED_FOLDER = Path(__file__).parent / "shared"  # files that the app serves too: colors, type, and points in 3D

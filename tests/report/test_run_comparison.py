@@ -1,4 +1,4 @@
-"""Journal and comparison of runs with known differences."""
+"""Comparison of runs with known differences."""
 
 from __future__ import annotations
 
@@ -6,17 +6,8 @@ import json
 
 import pytest
 
-from stadia.core.errors import DataError
+from stadia.report.run_comparison import _split_panels, compare_runs, diff_patches, draw_comparison, write_comparison
 from stadia.report.run_files import read_run
-from stadia.report.run_journal import (
-    _split_panels,
-    compare_runs,
-    diff_patches,
-    draw_comparison,
-    find_runs,
-    write_comparison,
-    write_journal,
-)
 
 PATCH = (
     "diff --git a/src/stadia/{0}.py b/src/stadia/{0}.py\n--- a/src/stadia/{0}.py\n+++ b/src/stadia/{0}.py\n@@ -1 +1"
@@ -60,65 +51,16 @@ def three(make_run):
     return [first, second, third]
 
 
-def changed_lines(text, name):
-    section = text.split(f"## {name}\n")[1].split("\n## ")[0]
-    return [line.removeprefix("- ") for line in section.split("Happened:")[0].splitlines() if line.startswith("- ")]
-
-
-def test_journal_lists_exactly_the_changes_between_runs(three):
-    text = write_journal(find_runs(three))
-    assert "the first run of `selfsup`" in text.split("## 2026-03-02-100000-b")[0]
-    assert changed_lines(text, "2026-03-02-100000-b") == [
-        "configuration: `optimizer.lr: 0.001 -> 0.0003`",
-        "code: `code.commit: 4f1c2ab -> 9d8e7f6`",
-        "code: `src/stadia/losses.py: as committed -> +1 -1 lines uncommitted`",
-        "no result depends on: `training.workers: 1 -> 4`",
-    ]
-    assert changed_lines(text, "2026-03-03-100000-c") == [
-        (
-            "start: `start_from: None ->"
-            f" {three[1] if len(str(three[1])) <= 60 else '…/' + '/'.join(three[1].parts[-2:])}`"
-        ),
-        "data: `data.fingerprint: b1946ac9 -> ffff0000`",
-        "environment: `environment.packages.torch: 2.13.0 -> 2.14.0`",
-    ]
-
-
-def test_journal_lists_results_and_findings(three):
-    first, _, third = write_journal(find_runs(three)).split("\n## ")[1:]
-    assert "Happened: 299 steps, finished.\n\n- val/abs_rel best" in first
-    assert max(map(len, first.splitlines())) < 120
-    assert "- warn W04: gradient norm 41 at step 12" in first
-    assert "- notes: P01" in first
-    assert "failed: RunError: the loss is not finite." in third
-    assert "Found: nothing." in third
-
-
-def test_runs_that_lost_files_are_named_in_journal_and_comparison(three):
+def test_runs_that_lost_files_are_named(three):
     """Without metrics.csv a finished run was said to have 0 steps, without run.json to have ended as None."""
     edited(three[0], "config.json", training={"loggers": ["csv"]})
     (three[0] / "metrics.csv").unlink()
     (three[1] / "run.json").unlink()
     first, second = map(read_run, three[:2])
-    text, comparison = write_journal([first, second]), write_comparison(first, second)
-    assert (
-        "Happened: steps unknown, finished.\n\nLost: metrics.csv is missing, although the run has a checkpoint." in text
-    )
+    comparison = write_comparison(first, second)
     assert "- 2026-03-01-100000-a: metrics.csv is missing, although the run has a checkpoint." in comparison
     assert "- 2026-03-02-100000-b: run.json is missing, although every run has one." in comparison
     assert "2026-03-02-100000-b: 299 steps, ended without a reason (killed, or still running)." in comparison
-
-
-def test_journal_names_the_parent_run(three):
-    assert "Starts from 2026-03-02-100000-b." in write_journal(find_runs(three))
-    edited(
-        three[2], "config.json", start_from=f"{three[1]}-2/checkpoints/best.safetensors"
-    )  # another run, whose name begins with it
-    assert f"Starts from {three[1]}-2/checkpoints/best.safetensors, not among these runs." in write_journal(
-        find_runs(three)
-    )
-    alone = write_journal(find_runs([three[2]]))
-    assert "not among these runs" in alone
 
 
 @pytest.mark.parametrize(
@@ -185,17 +127,8 @@ def test_comparison_plot_is_written(three, tmp_path, suffix):
     assert (tmp_path / f"x{suffix}").read_bytes()[:5] in (b"<?xml", b"\x89PNG\r")
 
 
-def test_folder_without_runs_is_an_error(tmp_path):
-    with pytest.raises(DataError):
-        find_runs([tmp_path])
-
-
 @pytest.mark.slow
-def test_journal_and_compare_commands(three, stadia, tmp_path):
-    code, out, _ = stadia("journal", three[0].parent)
-    assert (code, out) == (0, write_journal(find_runs(three)))
-    assert stadia("journal", three[0].parent, "--out", tmp_path / "journal.md")[0] == 0
-    assert (tmp_path / "journal.md").read_text() == out
+def test_compare_command(three, stadia, tmp_path):
     code, out, _ = stadia("compare", three[0], three[1], "--image", tmp_path / "x.svg")
     assert (code, "image: " in out) == (0, True)
     code, _, error = stadia("compare", three[0], three[1], "--image", tmp_path / "x.txt")

@@ -1,21 +1,19 @@
-"""Write the journal of runs (changes, results, findings), and compare two runs."""
+"""Compare two runs: differences, cautions, and the scores that both have."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from stadia.core.config import ABSENT, LOSS_METRICS, ValueChange, diff_mappings, select_relevant_changes, shorten_hashes
-from stadia.core.errors import DataError
 from stadia.files.atomic_files import atomic_write
-from stadia.files.run_facts import describe_place, match_facts
+from stadia.files.run_facts import match_facts
 from stadia.process.matplotlib_settings import format_plot_text
-from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, metric_label
-from stadia.report.quality_summary import measure_late_decrease
-from stadia.report.run_files import RunFiles, Series, flatten_mapping, is_run_folder, read_run, start_order
+from stadia.report.metric_labels import direction_arrow, format_metric, metric_label
+from stadia.report.run_files import RunFiles, Series, flatten_mapping
 
 MARK = "stadia-comparison"  # marks drawings that may be replaced
 MAX_CODE_FILES, MAX_PANELS = 12, 8
@@ -142,56 +140,8 @@ def compare_runs(before: RunFiles, now: RunFiles) -> RunChanges:
     return RunChanges(before.folder.resolve().name, groups, outcome, cautions)
 
 
-def find_runs(folders: Iterable[Path]) -> list[RunFiles]:
-    """Find the runs in folders, in order of their start. Raises DataError for a folder without runs."""
-    runs: dict[Path, RunFiles] = {}
-    for folder in map(Path, folders):
-        paths = [folder] if is_run_folder(folder) else sorted(filter(is_run_folder, folder.glob("*")))
-        if not paths:
-            expected = "a run's folder, or a folder of runs"
-            raise DataError(
-                folder, found=describe_place(folder, inside="no run in it"), expected=expected, fix="pass runs/"
-            )
-        runs |= {path.resolve(): read_run(path) for path in paths}
-    return sorted(runs.values(), key=start_order)
-
-
-def write_journal(runs: Sequence[RunFiles]) -> str:
-    """Format the journal of runs as Markdown; each run is compared with the previous one of its recipe."""
-    paragraphs, before = ["<!-- stadia-journal -->\n# Journal"], dict[str, RunFiles]()
-    for run in runs:
-        paragraphs += [f"## {run.folder.resolve().name}", "\n".join(_describe_start(run, runs))]
-        if run.recipe in before:
-            paragraphs += _list_changes(before[run.recipe], run)
-        else:
-            paragraphs.append(f"Changed: the first run of `{run.recipe}` here.")
-        paragraphs += [f"Happened: {describe_outcome(run)}", *(f"Lost: {file}." for file in run.lost)]
-        validations = [f"- {_describe_series(series)}" for series in run.series if _is_validation(series)]
-        paragraphs += ["\n".join(validations)] * bool(validations)
-        paragraphs += _list_findings(run)
-        before[run.recipe] = run
-    return "\n\n".join(paragraphs) + "\n"
-
-
-def _describe_start(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
-    label, _ = describe_status(run.facts.status, run.facts.predictions)
-    start = f"seed {run.facts.seed}, started {run.facts.started}" if run.facts.started else "of an unknown time"
-    yield f"`{run.recipe}`, {start}, {label}."
-    if (parent := run.config.get("start_from")) is not None:
-        names = [candidate.folder.resolve().name for candidate in runs if _is_inside_run(parent, candidate)]
-        yield f"Starts from {names[0]}." if names else f"Starts from {parent}, not among these runs."
-    if resumed := run.facts.resumed:
-        yield f"Resumed {len(resumed)} time{'s' * (len(resumed) > 1)}, at {', '.join(resumed)}."
-
-
 def _is_inside_run(path: object, run: RunFiles) -> bool:
     return Path(str(path)).resolve().is_relative_to(run.folder.resolve())
-
-
-def _list_changes(before: RunFiles, now: RunFiles) -> list[str]:
-    name, groups = before.folder.resolve().name, diff_runs(before, now).groups()
-    lines = [f"- {title}: `{shorten_change(change)}`" for title, changes in groups for change in changes]
-    return [f"Changed against {name}:", "\n".join(lines)] if lines else [f"Changed against {name}: nothing."]
 
 
 def shorten_change(change: ValueChange) -> ValueChange:
@@ -222,34 +172,6 @@ def describe_outcome(run: RunFiles) -> str:
     end = "ended without a reason (killed, or still running)" if status == "running" else status
     count = "steps unknown" if steps is None and run.lost else f"{steps or 0} step{'s' * (steps != 1)}"
     return f"{count}, {end}" + (f": {error}" if error else "") + "."
-
-
-def _is_validation(series: Series) -> bool:
-    return series.name.startswith("val/") and metric_label(series.name).better in ("lower", "higher")
-
-
-def _describe_series(series: Series) -> str:
-    better = metric_label(series.name).better
-    best = series.find_best(better)
-    if best is None:
-        return f"{series.name} never finite"
-    value, step = best
-    fell = measure_late_decrease(series) if better == "lower" else None
-    last = f", last {format_metric(series.name, series.values[-1])}" if series.steps[-1] != step else ""
-    falling = f", still falling by {fell:.0%}" if fell else ""
-    return f"{series.name} best {format_metric(series.name, value)} at step {step}{last}{falling}"
-
-
-def _list_findings(run: RunFiles) -> list[str]:
-    lines, notes = [], []
-    for finding in run.findings:
-        severity, code, title, measured = (finding.get(name) for name in ("severity", "code", "title", "measured"))
-        if severity == "note":
-            notes.append(str(code))
-        else:
-            lines.append(f"- {severity} {code}{f' {title}' if title else ''}: {measured}")
-    lines += [f"- notes: {', '.join(notes)}"] * bool(notes)
-    return ["Found:", "\n".join(lines)] if lines else ["Found: nothing."]
 
 
 def write_comparison(a: RunFiles, b: RunFiles) -> str:

@@ -1,1 +1,0 @@
-"""Commands of `stadia data`: make, draw and examine data sets."""

@@ -1,0 +1,355 @@
+"""`stadia evaluate`: score a network, depth maps, a trajectory, or poses of objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from stadia.cli.arguments import (
+    EveryOption,
+    FlipOption,
+    ForceOption,
+    JsonOption,
+    MotionOption,
+    ScaleOption,
+    SizeOption,
+    SteadyOption,
+    VerboseOption,
+    argument,
+    check_scale_sources,
+    flag,
+    option,
+)
+from stadia.cli.data import WING_COMMANDS
+from stadia.cli.output import echo, show_progress
+from stadia.cli.score_output import check_choice, check_score_file, print_scores, write_score_file
+from stadia.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stadia.predict.options import EvaluateOptions
+
+NETWORK = "CHECKPOINT DATA"
+
+
+def parse_parts_of_frames(by: str | None) -> tuple[str, ...]:
+    """Return the parts that frames are scored by. Raises ConfigError for classes, which they lack."""
+    from stadia.evaluation.score_parts import parse_parts
+
+    parts = parse_parts(by)
+    if "class" in parts:
+        expected, fix = "distance and region", f"score files instead: {DEPTH}"
+        raise ConfigError("--by", found=f"class with {NETWORK}", expected=expected, fix=fix)
+    return parts
+
+
+def score_network(
+    checkpoint: Path, data: Path, options: EvaluateOptions, settings: list[str], out: Path | None
+) -> dict[str, Any]:
+    """Score a network with its recipe. Options are checked before heavy imports."""
+    from stadia.evaluation.protocols import find_protocol
+
+    if options.frames is not None and options.every != 1:
+        fix = "remove --every"
+        raise ConfigError("--every", found="used together with --frames", expected="one of the two", fix=fix)
+    find_protocol(options.protocol)
+
+    from stadia.models.published_networks import describe_licence
+    from stadia.predict.network import open_network
+    from stadia.predict.tasks import evaluate_network
+
+    network = open_network(checkpoint, settings).loaded
+    if not network.has_own_size and (line := describe_licence(network.licence)):
+        echo(line, err=True)
+    with show_progress() as bars:
+        done = evaluate_network(network, data, options, out=out, track=bars.track, progress=bars.progress)
+    for path in done.files:
+        echo(f"note: wrote {path}", err=True)
+    return dict(done.summary)
+
+
+DEPTH = "--depth DIR --reference DIR"
+
+
+DepthFactorOption = Annotated[
+    float | None,
+    option("Integers a metre in depth files: 256 KITTI, 1000 mm, 5000 TUM; the protocol's by default.", min=1e-6),
+]
+ReferenceFactorOption = Annotated[
+    float | None, option("The same for --reference; --depth-factor by default.", min=1e-6)
+]
+DepthOption = Annotated[
+    Path | None, option("A folder of depth maps: uint16 png, tiff, npz, npy, pfm, exr; or one npy or npz (N, H, W).")
+]
+
+
+ClassesOption = Annotated[
+    Path | None, option("For --by class: a folder of PNG with classes, named as the ground truth.")
+]
+ErrorMapsOption = Annotated[Path | None, option("Draw the errors of the best and the worst maps, into a new folder.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthMaps:
+    """Folders of depth maps and of their ground truth, and how to read them."""
+
+    depth: Path
+    reference: Path
+    depth_scale: str | None
+    crop: str | None
+    depth_factor: float | None
+    reference_factor: float | None
+
+
+def score_depth_maps(
+    maps: DepthMaps,
+    protocol: str,
+    by: str | None,
+    *,
+    classes: Path | None,
+    error_maps: Path | None,
+    scores: Path | None,
+) -> dict[str, Any]:
+    """Score the maps, write the requested files, and return the scores. Raises ConfigError, DataError."""
+    from stadia.core.types import DepthScale
+    from stadia.evaluation.depth_score import open_ground_truth_folder, pair_with_truth, score_depth
+    from stadia.evaluation.io.predictions_folder import Predictions
+    from stadia.evaluation.protocols import find_protocol
+    from stadia.evaluation.score_parts import parse_parts
+    from stadia.geometry.numpy_camera import IMAGE_CROPS
+
+    rules = find_protocol(protocol, parse_parts(by))
+    if (classes is not None) != ("class" in rules.by):
+        found = "--classes without --by class" if classes is not None else "--by class without --classes"
+        raise ConfigError("stadia evaluate", found=found, expected="both or neither", fix="add the other one")
+    scale = maps.depth_scale
+    depth_scale = None if scale is None else DepthScale(check_choice("--depth-scale", scale, [*DepthScale]))
+    shown = None if maps.crop is None else check_choice("--crop", maps.crop, [*IMAGE_CROPS])
+    predictions = Predictions.open(maps.depth, depth_scale, shown, factor=maps.depth_factor)
+    truth = open_ground_truth_folder(maps.reference, rules, maps.reference_factor)
+    with show_progress() as bars:
+        score = score_depth(predictions, truth, rules, classes=classes, track=bars.track)
+    if scores is not None:
+        write_score_file(scores, score.to_json())
+    if error_maps is not None:
+        from stadia.evaluation.plots.image_overlays import write_error_maps
+        from stadia.files.output_files import fill_new_folder
+
+        predictions, truth, _ = pair_with_truth(predictions, truth)
+        with fill_new_folder(error_maps) as folder:
+            drawn = write_error_maps(folder, predictions, truth, rules, score)
+        echo(f"note: wrote {', '.join(path.name for path in drawn)} into {error_maps}", err=True)
+    return score.summary()
+
+
+TRAJECTORY = "--trajectory EST --reference REF"
+
+
+FormatOption = Annotated[
+    str | None, option("Format of --trajectory, else by its content: kitti, tum, euroc, transforms or colmap.")
+]
+MaxDifferenceOption = Annotated[
+    float, typer.Option("--max-difference", help="Largest time difference of associated poses, in seconds.")
+]
+RpeOption = Annotated[
+    float | None, option("Also RPE over so many seconds, such as 1 (TUM); from frame to frame by default.", min=1e-6)
+]
+
+
+def score_trajectory_file(
+    trajectory: Path,
+    reference: Path,
+    *,
+    format: str | None,
+    reference_format: str | None,
+    align: str,
+    max_difference_s: float,
+    rpe_interval_s: float | None,
+    scores: Path | None,
+    image: Path | None,
+    as_json: bool,
+) -> dict[str, Any]:
+    """Score the path, write the requested files, and return the scores. Raises ConfigError, DataError."""
+    from stadia.evaluation.io.trajectory_files import add_recorded_frames
+    from stadia.evaluation.io.trajectory_formats import TrajectoryFormat, read_trajectory
+    from stadia.evaluation.trajectory_score import score_trajectory
+    from stadia.metrics.trajectory_metrics import PathAlignment
+
+    formats = [
+        None if text is None else TrajectoryFormat(check_choice(name, text, [*TrajectoryFormat]))
+        for name, text in (("--format", format), ("--reference-format", reference_format))
+    ]
+    alignment = PathAlignment(check_choice("--align", align, [*PathAlignment]))
+    estimated = read_trajectory(trajectory, formats[0])
+    truth = read_trajectory(reference, formats[1], is_reference=True)
+    estimated = add_recorded_frames(trajectory, estimated, truth)
+    score = score_trajectory(estimated, truth, alignment, max_difference_s, rpe_interval_s)
+    if not as_json:
+        echo(score.headline)
+    if scores is not None:
+        write_score_file(scores, score.to_json())
+    if image is not None:
+        from stadia.core.types import DepthScale
+        from stadia.evaluation.plots.charts import draw_paths
+
+        draw_paths(image, score.paths_from_start, DepthScale.METRES, title=score.headline, gaps=score.gaps)
+        echo(f"note: wrote {image}", err=True)
+    return score.summary()
+
+
+def check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -> Path:
+    """Return the path of the drawing. Raises ConfigError for an unknown format, StadiaError for a foreign file."""
+    from stadia.files.output_files import check_replaceable
+
+    if image.suffix not in (".png", ".svg"):
+        fix = f"--image {image.stem or 'paths'}.png"
+        raise ConfigError("--image", found=f"'{image.name}'", expected="a name that ends in .png or .svg", fix=fix)
+    return check_replaceable(image, "drawing of paths", inputs=inputs, force=force)
+
+
+ByOption = Annotated[str | None, option("Also score parts of images: distance, region, class, or distance,region.")]
+
+OBJECTS = "--objects RESULTS --reference DATA"
+OPTIONS = {
+    (NETWORK,): ("frames", "every", "held_out", "motion", "size", "flip", "steady", "scale_from", "out"),
+    (DEPTH,): ("classes", "error_maps", "depth_scale", "crop", "depth_factor", "reference_factor"),
+    (TRAJECTORY,): ("format", "reference_format", "align", "max_difference_s", "rpe_seconds", "image"),
+    (OBJECTS,): ("split", "held_out_of"),
+    (NETWORK, DEPTH): ("protocol", "by"),
+    (DEPTH, TRAJECTORY, OBJECTS): ("reference", "scores", "force"),
+}
+FORMS_OF = {option: forms for forms, options in OPTIONS.items() for option in options}
+
+
+DepthScaleOption = Annotated[
+    str | None,
+    option("Scale of other programs' maps: metres (default), up-to-scale, affine-inverse (disparity), affine-depth."),
+]
+
+
+class EvaluateCommand(TyperCommand):
+    """Group the options in the help by the form that they belong to."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        for parameter in self.params:
+            forms = FORMS_OF.get(parameter.name or "", ())
+            if len(forms) == 1:
+                parameter.rich_help_panel = forms[0]  # type: ignore[attr-defined]
+
+
+def evaluate(
+    context: typer.Context,
+    checkpoint: Annotated[Path | None, argument("A checkpoint, a run's folder, or a published network.")] = None,
+    data: Annotated[Path | None, argument("Recordings with ground truth, or labeled objects.")] = None,
+    overrides: Annotated[list[str] | None, argument("How to open DATA: data.split=test", metavar="KEY=VALUE")] = None,
+    depth: DepthOption = None,
+    trajectory: Annotated[Path | None, option("A file of camera-to-world poses.")] = None,
+    objects: Annotated[Path | None, option("Predicted boxes: a BOP csv, or KITTI label files.")] = None,
+    reference: Annotated[Path | None, option("The ground truth: a folder, or a file.")] = None,
+    split: Annotated[str | None, option("Split of the objects in --reference; test by default.")] = None,
+    held_out_of: Annotated[Path | None, option("A run whose held-out part of --reference is scored.")] = None,
+    protocol: Annotated[str, typer.Option(help="Depth protocol; `stadia list protocols` lists them.")] = "metric",
+    depth_scale: DepthScaleOption = None,
+    depth_factor: DepthFactorOption = None,
+    reference_factor: ReferenceFactorOption = None,
+    by: ByOption = None,
+    classes: ClassesOption = None,
+    error_maps: ErrorMapsOption = None,
+    crop: Annotated[str | None, option("Part of the image in other programs' maps: kb; all by default.")] = None,
+    format: FormatOption = None,
+    reference_format: Annotated[str | None, option("Format of --reference; by its content by default.")] = None,
+    align: Annotated[str, typer.Option(help="Alignment to the reference: none, scale, se3 or sim3.")] = "se3",
+    max_difference_s: MaxDifferenceOption = 0.01,
+    rpe_seconds: RpeOption = None,
+    frames: Annotated[Path | None, option("A file with frames of DATA, `recording frame l` a line.")] = None,
+    every: EveryOption = 1,
+    held_out: Annotated[bool, flag("--held-out", "Only frames of DATA that did not train CHECKPOINT.")] = False,
+    motion: MotionOption = None,
+    size: SizeOption = None,
+    flip: FlipOption = False,
+    steady: SteadyOption = False,
+    scale_from: ScaleOption = None,
+    out: Annotated[Path | None, option("Folder for predictions of CHECKPOINT; in its run by default.")] = None,
+    scores: Annotated[Path | None, option("Also write a score file with every image.")] = None,
+    image: Annotated[Path | None, option("Also draw both paths: a .png or .svg.")] = None,
+    force: ForceOption = False,
+    verbose: VerboseOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a network, depth maps, a trajectory or objects."""
+    forms = {NETWORK: (checkpoint, data), DEPTH: (depth, reference), TRAJECTORY: (trajectory, reference)}
+    forms[OBJECTS] = (objects, reference)
+    truth = _require_truth(context, forms)
+    inputs = (checkpoint, data, depth, trajectory, objects, reference, held_out_of)
+    scale_sources = check_scale_sources(scale_from)
+    scores = check_score_file(scores, inputs, force=force)
+    if depth is not None:
+        maps = DepthMaps(
+            depth=depth,
+            reference=truth,
+            depth_scale=depth_scale,
+            crop=crop,
+            depth_factor=depth_factor,
+            reference_factor=reference_factor or depth_factor,
+        )
+        summary = score_depth_maps(maps, protocol, by, classes=classes, error_maps=error_maps, scores=scores)
+    elif trajectory is not None:
+        summary = score_trajectory_file(
+            trajectory,
+            truth,
+            format=format,
+            reference_format=reference_format,
+            align=align,
+            max_difference_s=max_difference_s,
+            rpe_interval_s=rpe_seconds,
+            scores=scores,
+            image=None if image is None else check_drawing(image, inputs, force=force),
+            as_json=as_json,
+        )
+    elif objects is not None:
+        summary = WING_COMMANDS.load("score-objects")(objects, truth, split, held_out_of, scores=scores)
+    else:
+        from stadia.predict.options import EvaluateOptions, parse_source_options, split_settings
+
+        assert checkpoint is not None
+        given, settings = split_settings(overrides)
+        options = EvaluateOptions(
+            data=parse_source_options(given),
+            protocol=protocol,
+            by=parse_parts_of_frames(by),
+            frames=frames,
+            every=every,
+            held_out=held_out,
+            motion=motion or "aligned",
+            size=size,
+            flip=flip,
+            steady=steady,
+            scale_from=scale_sources,
+        )
+        summary = score_network(checkpoint, truth, options, settings, out)
+    print_scores(summary, as_json=as_json, verbose=verbose)
+
+
+def _require_truth(context: typer.Context, forms: Mapping[str, tuple[Path | None, Path | None]]) -> Path:
+    requested = [form for form, (scored, _) in forms.items() if scored is not None]
+    if len(requested) != 1:
+        found, expected = " and ".join(requested) or "nothing to score", f"one of: {', '.join(forms)}"
+        raise ConfigError("stadia evaluate", found=found, expected=expected, fix="see stadia evaluate --help")
+    form = requested[0]
+    for parameter in context.command.params:
+        allowed = FORMS_OF.get(parameter.name or "", (form,))
+        source = context.get_parameter_source(parameter.name or "")
+        if form not in allowed and source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(parameter.opts[0], found=form, expected=" or ".join(allowed), fix="remove it")
+    truth = forms[form][1]
+    if truth is None:
+        found, fix = "no DATA" if form == NETWORK else "no --reference", "pass the path of the ground truth"
+        raise ConfigError("stadia evaluate", found=found, expected=form, fix=fix)
+    return truth

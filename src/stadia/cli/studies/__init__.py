@@ -1,1 +1,0 @@
-"""Commands that train many runs: `ablate` and `sweep`."""

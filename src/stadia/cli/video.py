@@ -1,0 +1,310 @@
+"""Commands for your own video: its camera, map and masks, heights of the camera and of objects, metres of results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from stadia.cli.arguments import (
+    EveryOption,
+    ForceOption,
+    InputArgument,
+    InputSettings,
+    StrictOption,
+    argument,
+    check_scale_sources,
+    flag,
+    option,
+)
+from stadia.cli.output import print_lines, show_progress
+from stadia.core.errors import ConfigError
+
+CALIBRATION_HELP = "A calibration file, such as of OpenCV, ROS or Metashape, or K: three rows of three numbers."
+FIT_HELP = "How the images differ in shape from those of --calibration."
+
+
+def camera(
+    source: InputArgument,
+    fov: Annotated[
+        float | None,
+        typer.Option(min=1, max=179, help="Field of view, left to right edge, degrees.", show_default=False),
+    ] = None,
+    focal_px: Annotated[float | None, typer.Option(min=2, help="Focal length, pixels.", show_default=False)] = None,
+    focal_mm: Annotated[
+        float | None, typer.Option(min=1, help='"35 mm equivalent" of the lens, mm.', show_default=False)
+    ] = None,
+    calibration: Annotated[Path | None, option(CALIBRATION_HELP)] = None,
+    name: Annotated[str | None, typer.Option("--camera", help="Name of the camera in --calibration.")] = None,
+    fit: Annotated[
+        Literal["turned-right", "turned-left", "cropped", "stretched"] | None,
+        typer.Option(help=FIT_HELP, show_default=False),
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Write the camera of a video or photo once, for every command. By default from the file's metadata."""
+    from stadia.apps.camera_file import CameraRequest, write_camera_file
+
+    request = CameraRequest(
+        source=source,
+        fov_deg=fov,
+        focal_px=focal_px,
+        focal_mm=focal_mm,
+        calibration=calibration,
+        name=name,
+        fit=fit,
+        force=force,
+    )
+    print_lines(write_camera_file(request))
+
+
+PAUSE_S = 5.0
+"""A log gets a line at least every this many seconds: a map takes minutes."""
+
+
+def map_source(
+    source: Annotated[Path, argument("A video, photos, a folder of videos, a bag, or a data set.", metavar="INPUT")],
+    overrides: InputSettings = None,
+    out: Annotated[Path | None, option("The map's folder; by default drive.map for drive.mp4.")] = None,
+    views: Annotated[bool, flag("--views", "Also write undistorted key frames, for nerfstudio and gsplat.")] = False,
+    depth: Annotated[str | None, option("Also write --views with their depth by this network, such as base.")] = None,
+    masks: Annotated[Path | None, option("Masks of `stadia prepare`, to leave out cars and people.")] = None,
+) -> None:
+    """Recover camera, path and sparse points of a video, photos, or a data set. The same command resumes.
+
+    `data.frames=[100,400]` takes some of the frames, `data.recordings=[06]` a recording of a data set.
+    """
+    try:
+        with show_progress(PAUSE_S) as bars:
+            for _ in bars.track(range(1), 1, "loading"):
+                from stadia.core.config import resolve_config
+                from stadia.datasets.config import CacheConfig, CameraConfig
+                from stadia.mapping.map_video import describe_map, map_video
+                from stadia.predict.network import open_network
+                from stadia.predict.options import parse_source_options
+
+                options = parse_source_options(overrides or [])
+                network = None if depth is None else open_network(depth)
+            mapped = map_video(
+                source,
+                camera=resolve_config(CameraConfig, options.pop("camera", {})),
+                format=options.pop("format", "auto"),
+                cache=resolve_config(CacheConfig, options.pop("cache", {})),
+                options=options,
+                out=out,
+                masks=masks,
+                has_views=views or depth is not None,
+                predict_depth=None if network is None else lambda image, K: network.predict(image, K=K).depth,
+                track=bars.track,
+            )
+            print_lines(describe_map(mapped))
+    except KeyboardInterrupt:
+        print_lines(["note: stopped. The same command resumes"])
+        raise
+
+
+def prepare(
+    source: InputArgument,
+    overrides: InputSettings = None,
+    masks: Annotated[bool, flag("--masks", "Make masks of road and objects of every frame.")] = False,
+    by: Annotated[
+        str, typer.Option(help="A .tflite or .onnx, a COCO .json, a folder of masks, or a transformers network.")
+    ] = "facebook/mask2former-swin-tiny-cityscapes-panoptic",
+    road_by: Annotated[str | None, typer.Option(help="The same for the road alone.")] = None,
+    out: Annotated[Path | None, option("A folder; NAME-masks by default.")] = None,
+    heights: Annotated[Path | None, option("A size prior of `stadia prior train`.")] = None,
+    every: EveryOption = 1,
+) -> None:
+    """Make masks of road and objects. The same command resumes. Check the sheet before training."""
+    from stadia.datasets.open_dataset import check_path_exists
+    from stadia.files.paths import expand_home
+    from stadia.predict.options import parse_source_options
+
+    check_path_exists(expand_home(source))
+    if not masks:
+        raise ConfigError("prepare", found="nothing to prepare", expected="--masks", fix="see `stadia prepare --help`")
+    options = parse_source_options(overrides or [])
+
+    from stadia.apps.masks import MasksRequest, prepare_masks
+
+    folder = out or Path(f"{source.stem}-masks")
+    request = MasksRequest(
+        source=source, by=by, out=folder, options=options, every=every, heights=heights, road_by=road_by
+    )
+    with show_progress() as bars:
+        print_lines(prepare_masks(request, bars.track))
+
+
+def camera_height(
+    source: Annotated[Path, argument("A video, images or a dataset, with masks or KITTI boxes.", metavar="INPUT")],
+    overrides: Annotated[
+        list[str] | None,
+        argument("masks=FOLDER, priors=mixed, horizon=edges: docs/how-to/camera-height.md", metavar="KEY=VALUE"),
+    ] = None,
+    out: Annotated[Path | None, option("A folder for the result and its images.")] = None,
+    every: EveryOption = 1,
+    checkpoint: Annotated[str | None, option("A run or network whose depth gives height and scale.")] = None,
+    depth: Annotated[Path | None, option("Depth maps of any program, up to a factor.")] = None,
+    depth_factor: Annotated[float | None, option("Integers a metre of --depth.")] = None,
+    labels: Annotated[Path | None, option("A new folder for this depth in metres, to train on.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Measure the camera's height from cars and people. By the horizon, or by a depth."""
+    from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
+
+    config = parse_camera_height_config(overrides or [])
+    if out is not None:
+        from stadia.files.output_files import check_output_folder
+        from stadia.recipes.base.config import list_paths
+
+        inputs = [source, *list_paths(config), *([] if depth is None else [depth])]
+        out = check_output_folder(out, "camera_height.json", "camera height", inputs=inputs, force=force)
+
+    from stadia.apps.camera_height.run_camera_height import run_camera_height
+
+    with show_progress() as bars:
+        request = CameraHeightRequest(
+            source=source,
+            config=config,
+            every=every,
+            out=out,
+            checkpoint=checkpoint,
+            depth=depth,
+            depth_factor=depth_factor,
+            labels=labels,
+        )
+        print_lines(run_camera_height(request, bars.track))
+
+
+PAIR_HELP = (
+    "Calibration of the pair, one or two files. A file with K alone, `fx 0 cx`, `0 fy cy`, `0 0 1`, needs --baseline."
+)
+
+
+def init(
+    left: Annotated[Path, argument("Video or folder of images of the left camera.")],
+    right: Annotated[Path, argument("Video or folder of images of the right camera.")],
+    calibrations: Annotated[list[Path], argument(PAIR_HELP, metavar="CALIB")],
+    out: Annotated[Path, option("A new folder.")],
+    cameras: Annotated[str | None, option("Names in CALIB, left first: P2,P3.", metavar="LEFT,RIGHT")] = None,
+    baseline: Annotated[
+        float | None, typer.Option(min=1e-4, help="Distance of the cameras, metres, at most 10.")
+    ] = None,
+    every: EveryOption = 1,
+    fps: Annotated[
+        float | None, typer.Option(min=1e-3, help="Frames a second of LEFT and RIGHT, before --every.", metavar="HZ")
+    ] = None,
+    poses: Annotated[Path | None, option("Poses of the left camera: a KITTI or TUM row for each frame.")] = None,
+) -> None:
+    """Write a rectified stereo pair as a data set."""
+    names = tuple((cameras or "").split(","))
+    if cameras is not None and (len(names) != 2 or not all(names)):
+        raise ConfigError("--cameras", found=f"'{cameras}'", expected="two names", fix="for example --cameras P2,P3")
+
+    from stadia.apps.stereo_folder import StereoRequest, write_stereo_folder
+
+    pair = (names[0], names[1]) if cameras is not None else None
+    request = StereoRequest(
+        left=left,
+        right=right,
+        calibrations=calibrations,
+        out=out,
+        cameras=pair,
+        baseline_m=baseline,
+        every=every,
+        fps=fps,
+        poses=poses,
+    )
+    with show_progress() as bars:
+        print_lines(write_stereo_folder(request, bars.track))
+
+
+prior = typer.Typer(help="Train, score and measure heights of cars.", no_args_is_help=True)
+
+
+@prior.command("train")
+def train_prior(
+    data: Annotated[Path, argument("RoadWorld, or a folder of DVM-CAR.")],
+    out: Annotated[Path, option("File of the prior.")] = Path("size_prior.safetensors"),
+    steps: Annotated[int, typer.Option(min=1, max=1_000_000, help="Updates.")] = 900,
+    encoder: Annotated[str, option("An encoder of timm.")] = "resnet10t",
+    every: EveryOption = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
+    force: ForceOption = False,
+) -> None:
+    """Train a network that predicts the height of a car from its image; score it on unseen cars."""
+    from stadia.files.output_files import check_replaceable
+
+    out = check_replaceable(out, "size prior", inputs=[data], force=force)
+
+    from stadia.apps.size_prior.train_prior import PriorRequest, run_train
+
+    request = PriorRequest(data=data, out=out, steps=steps, encoder=encoder, every=every, seed=seed)
+    with show_progress() as bars:
+        print_lines(run_train(request, bars.track))
+
+
+@prior.command("evaluate")
+def evaluate_prior(
+    weights: Annotated[Path, argument("A file of `stadia prior train`.")],
+    data: Annotated[Path, argument("RoadWorld, KITTI's object data, or DVM-CAR.")],
+    every: EveryOption = 1,
+) -> None:
+    """Score a size prior on unseen cars: RoadWorld's split test, or KITTI's boxes."""
+    from stadia.apps.size_prior.train_prior import run_evaluate
+
+    with show_progress() as bars:
+        print_lines(run_evaluate(weights, data, every, bars.track))
+
+
+@prior.command("measure")
+def measure_prior(
+    data: Annotated[Path, argument("KITTI's object data, with label_2.")],
+    masks: Annotated[Path | None, option("Masks of its images: only boxes that they find count.")] = None,
+    every: EveryOption = 1,
+) -> None:
+    """Print mean and deviation of labeled heights by class."""
+    from stadia.apps.size_prior.height_crops import describe_heights, measure_heights
+
+    print_lines(describe_heights(measure_heights(data, masks, every), data.name))
+
+
+def scale(
+    result: Annotated[
+        Path,
+        argument(
+            "A COLMAP model, a trajectory, a PLY file, a folder of depth maps, or transforms.json.", metavar="THING"
+        ),
+    ],
+    overrides: InputSettings = None,
+    scale_from: Annotated[
+        list[str] | None,
+        option(
+            "Measure metres by: height=1.5, distance=A..B:METRES (images, or x,y,z points), gps=FILE (GPX, NMEA, "
+            "photos), speed=10, baseline=0.54, and for depth the sources of `predict`. Repeat to compare."
+        ),
+    ] = None,
+    images: Annotated[Path | None, option("The images of THING: a folder, a video, or a data set.")] = None,
+    out: Annotated[Path | None, option("The copy in metres; THING.metres by default.")] = None,
+    strict: StrictOption = False,
+) -> None:
+    """Measure metres for what another program made, and write a copy in metres.
+
+    The copy has the same format. A receipt (.receipt.json) next to it states the factor and its deviation.
+    """
+    from stadia.predict.describe import describe_receipt
+    from stadia.predict.options import parse_source_options
+    from stadia.predict.scale.scale_result import scale_result
+
+    sources = check_scale_sources(scale_from)
+    scaled = scale_result(result, sources, out=out, images=images, data=parse_source_options(overrides or []))
+    receipt = scaled.receipt
+    print_lines(describe_receipt(receipt))
+    print_lines([
+        f"{scaled.copy}: {scaled.result.kind} in metres, {receipt.factor:.6g} times the original,"
+        f" +- {receipt.deviation:.1%}: {receipt.verdict}",
+        f"receipt: {scaled.receipt_file}",
+    ])  # fmt: skip
+    if strict and receipt.verdict == "unusable":
+        raise typer.Exit(1)

@@ -1,1 +1,0 @@
-"""Commands that write what your own video needs: its camera, masks, the height of the camera."""
