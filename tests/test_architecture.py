@@ -37,7 +37,15 @@ def read_table() -> dict[str, set[str]]:
     """Package -> packages that it may import, from the document."""
     lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if re.match(r"\| \d+ \|", line)]
-    return {row[1]: set() if row[3] == "nothing" else set(row[3].split(", ")) for row in rows}
+    allowed: dict[str, set[str]] = {}
+    for row in rows:
+        start, _, others = row[3].partition("all lower but ")
+        lower = {name for level, name, *_ in rows if int(level) < int(row[0])}
+        if row[3].startswith("all lower"):
+            allowed[row[1]] = lower - set(others.split(", "))
+        else:
+            allowed[row[1]] = set() if row[3] == "nothing" else set(start.split(", "))
+    return allowed
 
 
 ALLOWED = read_table()

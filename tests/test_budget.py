@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BUDGETS = {"source lines": 101_945, "modules": 478, "test lines": 68_730, "words of documents": 59_951}
+BUDGETS = {"source lines": 102_265, "modules": 479, "test lines": 68_901, "words of documents": 60_000}
 """These are the most that is allowed, about what was measured last; docs/results/code-size.md has the goals."""
 
 

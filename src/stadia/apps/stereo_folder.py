@@ -27,6 +27,7 @@ from stadia.datasets.video.video_decoding import (
     count_indexed_frames,
     estimate_frame_count,
     read_frame_rate_hz,
+    stream_selected,
     stream_video,
 )
 from stadia.diagnostics.preflight.scale_errors import suggest_baseline_units
@@ -46,6 +47,8 @@ SAME_BASELINE = 0.005
 """Relative difference that counts as rounding."""
 SAME_RATE = 0.001
 """Relative difference that counts as rounding."""
+MIN_SYNCED = 8
+"""Frames of a hand-held pair that show one moment."""
 
 Array = NDArray[np.float64]
 
@@ -60,6 +63,8 @@ class StereoRequest:
     baseline_m: distance of the cameras; None = as calibrated.
     fps: frames a second of the input; None = as the videos have.
     poses: camera-to-world poses of the left camera, a KITTI or TUM row for each frame. TUM rows give the times.
+    sync: for two videos that were started by hand: auto, sound, motion, or the seconds by which the right one is later.
+        The pair is then rectified by its matches.
     """
 
     left: Path
@@ -71,6 +76,7 @@ class StereoRequest:
     every: int = 1
     fps: float | None = None
     poses: Path | None = None
+    sync: str | None = None
 
 
 def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> list[str]:
@@ -95,6 +101,8 @@ def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> list[st
     if sizes[0] != sizes[1]:
         found = f"images of {sizes[1][1]}x{sizes[1][0]}, left {sizes[0][1]}x{sizes[0][0]}"
         raise DataError(sources[1], found=found, expected="two images of one size", fix="rectify the pair")
+    if request.sync is not None:
+        return write_hand_held_folder(request, sources, sizes[0], out, track)
     left, right, baseline_m = find_rig(request)
     lines = compare_baselines(request, left, right)
     poses = None if request.poses is None else read_poses(request)
@@ -123,6 +131,48 @@ def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> list[st
         write_json(folder / "recording.json", {"cameras": cameras, "T_right_left": T.tolist(), **rate})
     frames = len(range(0, total, request.every))
     lines.append(f"{out}: {frames} pairs of {sizes[0][1]}x{sizes[0][0]}, baseline {baseline_m:.4g} m")
+    return [*lines, f"check it: stadia check {out}"]
+
+
+def write_hand_held_folder(
+    request: StereoRequest, sources: Sequence[Path], size: tuple[int, int], out: Path, track: TrackProgress
+) -> list[str]:
+    """Write a recording from two videos that were started by hand; return lines for people.
+
+    Raises ConfigError for options that do not fit, DataError if no offset or no rectification is found.
+    """
+    from stadia.apps import hand_held_pair as hand_held
+
+    if sources[0].is_dir() or request.poses is not None or request.fps is not None:
+        found = "a folder of images" if sources[0].is_dir() else "--poses or --fps"
+        raise ConfigError("--sync", found=found, expected="two videos alone", fix="leave one of them out")
+    if request.baseline_m is None:
+        fix = "measure the distance between the two lenses, and pass it: --baseline 0.12"
+        raise ConfigError("--sync", found="no --baseline", expected="the distance of the cameras, metres", fix=fix)
+    cameras = [read_calibration(path)[0] for path in request.calibrations[:2]]
+    lenses = [hand_held.make_lens(cameras[min(i, len(cameras) - 1)], sources[i], size) for i in (0, 1)]
+    offset, *turns = hand_held.find_offset(sources[0], sources[1], request.sync or "auto", track)
+    rows = hand_held.pair_frames(turns[0], turns[1], offset.seconds)
+    if len(rows[0]) < MIN_SYNCED:
+        found = f"{len(rows[0])} common frames at an offset of {offset.seconds:+.3f} s"
+        fix = "pass two videos of one moment, or other seconds: --sync 1.25"
+        raise DataError(sources[1], found=found, expected=f"at least {MIN_SYNCED}", fix=fix)
+    pair, lines = hand_held.rectify_hand_held(sources, lenses, rows, request.baseline_m, track)
+    kept = [side[:: request.every] for side in rows]
+    with atomic_folder(out) as folder:
+        for name, source, wanted, view in zip(("left", "right"), sources, kept, (pair.left, pair.right), strict=True):
+            (folder / name).mkdir()
+            frames = track(stream_selected(source, {int(i) for i in wanted}), len(wanted), f"{name} frames")
+            for index, frame in enumerate(frames):
+                image = cv2.cvtColor(view(frame.image), cv2.COLOR_RGB2BGR)
+                write_image(folder / name / f"{index:06d}.png", image)
+        known = {"K": pair.left.new_K.tolist(), "height": size[0], "width": size[1]}
+        content = {"cameras": {"left": known, "right": known}, "T_right_left": pair.T_right_left.tolist()}
+        write_json(folder / "recording.json", content)
+        write_lines(folder / "times.txt", (repr(float(turns[0].times_s[i])) for i in kept[0]))
+    when = "later" if offset.seconds >= 0 else "earlier"
+    lines.insert(0, f"offset: a moment is {abs(offset.seconds):.3f} s {when} in {sources[1]}, by {offset.source}")
+    lines.append(f"{out}: {len(kept[0])} pairs of {size[1]}x{size[0]}, baseline {request.baseline_m:.4g} m")
     return [*lines, f"check it: stadia check {out}"]
 
 

@@ -181,6 +181,8 @@ PAIR_HELP = (
     "Calibration of the pair, one or two files. A file with K alone, `fx 0 cx`, `0 fy cy`, `0 0 1`, needs --baseline."
 )
 
+SYNC_HELP = "For two videos that were started by hand: find their offset, and rectify them. Needs --baseline."
+
 
 def init(
     left: Annotated[Path, argument("Video or folder of images of the left camera.")],
@@ -196,6 +198,7 @@ def init(
         float | None, typer.Option(min=1e-3, help="Frames a second of LEFT and RIGHT, before --every.", metavar="HZ")
     ] = None,
     poses: Annotated[Path | None, option("Poses of the left camera: a KITTI or TUM row for each frame.")] = None,
+    sync: Annotated[str | None, option(SYNC_HELP, metavar="auto|sound|motion|SECONDS")] = None,
 ) -> None:
     """Write a rectified stereo pair as a data set."""
     names = tuple((cameras or "").split(","))
@@ -215,6 +218,7 @@ def init(
         every=every,
         fps=fps,
         poses=poses,
+        sync=sync,
     )
     with show_progress() as bars:
         print_lines(write_stereo_folder(request, bars.track))
