@@ -1774,7 +1774,7 @@ add_kept_case("video-mirrored-matrix", r"red mark near 390, 10", outcome="right"
 add_kept_case("video-sar", "49\\.1|square", outcome="right", after=show_saved_camera)
 add_kept_case("video-side-by-side", "two pictures side by side, of a stereo camera", r"ffmpeg|--split")
 add_kept_case("video-two-streams", "416x124", outcome="right")
-add_kept_case("video-zoom-driving", "zoom", "note|warning|Fix")
+add_kept_case("video-zoom-driving", "doubtful", "zooms", r"data\.frames=")
 
 
 # -- The page of symptoms: docs/reference/it-says-that.md.

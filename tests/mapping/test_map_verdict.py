@@ -176,6 +176,7 @@ EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, 0.0, ha
         ("speed_jump", 30.0, "doubtful"),
         ("planar", 0.99, "doubtful"),
         ("zoomed", 0.95, "unusable"),
+        ("road_drift", 0.7, "doubtful"),
     ],
 )
 def test_each_sign_decides_alone(field, value, grade):

@@ -73,6 +73,17 @@ def test_a_car_that_drives_ahead_is_left_out_by_its_mask():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("factor", [1.0, 1.4])
+def test_a_height_that_changes_along_the_path_is_the_zoom_or_drift_of_its_scale(factor):
+    """The map's unit grows along the path, as for a lens that zooms on a straight drive."""
+    poses = make_poses(24)
+    drifting = poses.copy()
+    drifting[1:, 2, 3] = np.cumsum(STEP * np.linspace(1, factor, 23))
+    found = find_road_plane(make_frames(poses), choose_pairs(drifting, range(0, 24, 2)), drifting, CAMERA)
+    assert found.drift == pytest.approx(factor ** (2 / 3), rel=0.04)
+
+
+@pytest.mark.slow
 def test_an_even_road_and_a_camera_that_turns_on_the_spot_have_no_height():
     poses = make_poses()
     pairs = choose_pairs(poses, [0, 2, 4, 6, 8, 10])

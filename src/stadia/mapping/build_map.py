@@ -110,7 +110,10 @@ def build_map(stream: FrameStream, given: LensCamera | None, work: Path, workers
     T = np.asarray(np.linalg.inv(stack_poses(placed)), np.float64)
     for _ in track(range(1), 1, "judging"):
         road = _find_road(stream, estimate, sparse, T, static, track)
-        verdict = judge_map(measure_evidence(sparse, pairs, T[stream.first :], has_camera=given is not None))
+        drift = 1.0 if road is None else road.drift
+        has_camera = given is not None
+        evidence = measure_evidence(sparse, pairs, T[stream.first :], has_camera=has_camera, road_drift=drift)
+        verdict = judge_map(evidence)
         readout = measure_readout(sparse, stack_poses(placed))
     return VideoMap(estimate, sparse, placed, keys, static, road, readout, parts, verdict)
 

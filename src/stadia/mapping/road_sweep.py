@@ -44,6 +44,7 @@ class RoadPlane:
     normal: (3,) unit, towards the camera.  height, deviation: in the unit of the path.
     pitch_deg, pitch_deviation_deg: angle of the camera above the direction of travel.
     pairs: number of agreeing pairs of frames.  agreement: their median correlation on the road.
+    drift: height of the last third of the path over that of the first, 1 if their difference is uncertain.
     """
 
     normal: Array
@@ -53,6 +54,7 @@ class RoadPlane:
     pitch_deviation_deg: float
     pairs: int
     agreement: float
+    drift: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,15 +113,28 @@ def find_road_plane(
     best = int(mean.argmax())
     logs = np.log(grid[at_grid.argmax(1)]) - np.log(grid[best])
     spread = 1.4826 * float(np.median(np.abs(logs)))
+    drift = _measure_drift(logs)
+    steady = np.abs(logs - np.log(drift) * np.linspace(-0.75, 0.75, len(logs)))
+    is_common = 1.4826 * np.median(steady) <= MAX_SPREAD
     is_inside = 0 < best < len(grid) - 1
-    if not is_inside or mean[best] < MIN_AGREEMENT or mean[best] - np.median(mean) < MIN_GAIN or spread > MAX_SPREAD:
+    if not is_inside or mean[best] < MIN_AGREEMENT or mean[best] - np.median(mean) < MIN_GAIN or not is_common:
         return None
     agreeing = np.abs(logs) < 3 * MAX_SPREAD
     # a pitch that is wrong by d moves a road z ahead by z d, the nearest half of the compared part counts most
     by_pitch = np.radians(pitch_deviation_deg) * (NEAR + FAR) / 2
     height = float(grid[best] * np.exp(np.median(logs[agreeing]) / 2))
     deviation = height * float(np.hypot(spread / np.sqrt(agreeing.sum() / 2), by_pitch))
-    return RoadPlane(normal, height, deviation, pitch_deg, pitch_deviation_deg, int(agreeing.sum()), float(mean[best]))
+    count = int(agreeing.sum())
+    return RoadPlane(normal, height, deviation, pitch_deg, pitch_deviation_deg, count, float(mean[best]), drift)
+
+
+def _measure_drift(logs: Array) -> float:
+    """Return the factor between the heights of the first and the last third, from ln height of each pair."""
+    ends = logs[: len(logs) // 3], logs[-(len(logs) // 3) :]
+    first, last = (float(np.median(end)) for end in ends)
+    spread = float(np.mean([np.median(np.abs(end - np.median(end))) for end in ends]))
+    deviation = 1.4826 * spread * np.sqrt(4 / len(ends[0]))  # two pairs start at one place
+    return float(np.exp(last - first)) if abs(last - first) > 3 * deviation else 1.0
 
 
 def find_travel_direction(T_world_camera: Array) -> tuple[Array, float, float] | None:
