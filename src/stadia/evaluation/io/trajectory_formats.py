@@ -102,11 +102,8 @@ ANY = (
 
 FORMAT_OF_COLUMNS = {
     8: TrajectoryFormat.TUM,
-    11: TrajectoryFormat.EUROC,
-    12: TrajectoryFormat.KITTI,
-    13: TrajectoryFormat.KITTI,
-    16: TrajectoryFormat.KITTI,
-    17: TrajectoryFormat.EUROC,
+    **dict.fromkeys((11, 17), TrajectoryFormat.EUROC),
+    **dict.fromkeys((12, 13, 16), TrajectoryFormat.KITTI),
 }
 """Format by the number of columns, without a header."""
 
@@ -171,10 +168,8 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     if found is TrajectoryFormat.KITTI:
         return _note_format(_leave_gaps(_read_matrices(table), table), format, found)
     if columns is None:
-        w_first = found is TrajectoryFormat.EUROC
-        columns = dict(
-            zip(("t", *POSITION, *(QUATERNION if w_first else (*QUATERNION[1:], "qw"))), range(8), strict=True)
-        )
+        quaternion = QUATERNION if found is TrajectoryFormat.EUROC else (*QUATERNION[1:], "qw")
+        columns = dict(zip(("t", *POSITION, *quaternion), range(8), strict=True))
     read = _read_quaternions(table, columns, is_reference=is_reference)
     return _note_format(_leave_gaps(read, table), format, found)
 
@@ -214,9 +209,7 @@ def _order_poses(path: Path, listed: PoseList, times_s: NDArray[np.float64] | No
 
 def _find_inside(path: Path, format: TrajectoryFormat | None) -> list[Path]:
     """Return the trajectories of stadia in a folder."""
-    names = (
-        [TRAJECTORY_TUM] if format is TrajectoryFormat.TUM else [TRAJECTORY] if format else [TRAJECTORY, TRAJECTORY_TUM]
-    )
+    names = {None: (TRAJECTORY, TRAJECTORY_TUM), TrajectoryFormat.TUM: (TRAJECTORY_TUM,)}.get(format, (TRAJECTORY,))
     return [path / name for name in names if os.path.isfile(path / name)]  # noqa: PTH113 - also of names too long
 
 
@@ -371,21 +364,13 @@ def _find_format(
 
 
 def _find_time_unit(times: NDArray[np.float64]) -> str:
-    """Return the unit of times by their size.
-
-    Examples:
-        >>> _find_time_unit(np.array([1.403e18, 1.404e18])), _find_time_unit(np.array([0.0, 0.05]))
-        ('nanoseconds', 'seconds')
-    """
+    """Return the unit of times by their size."""
     for smallest, unit in TIME_UNITS:
         if abs(times[0]) >= smallest:
             return unit
     is_whole = (times == np.rint(times)).all()
-    return (
-        "nanoseconds"
-        if is_whole and len(times) > 1 and np.median(np.diff(times)) >= MIN_STEP_OF_NANOSECONDS
-        else "seconds"
-    )
+    is_long = is_whole and len(times) > 1 and np.median(np.diff(times)) >= MIN_STEP_OF_NANOSECONDS
+    return "nanoseconds" if is_long else "seconds"
 
 
 def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -512,15 +497,10 @@ def _read_colmap(path: Path, lines: Sequence[str]) -> Trajectory:
             continue
         if is_image:
             words = line.split(maxsplit=9)
-            if (
-                len(words) != 10
-                or not all(map(_is_number, words[:9]))
-                or not np.isfinite([*map(float, words[:9])]).all()
-            ):
-                expected = "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME"
-                raise DataError(
-                    f"{path}, line {number}", found=f"'{line[:60]}'", expected=expected, fix="copy it again"
-                )
+            is_whole = len(words) == 10 and all(map(_is_number, words[:9]))
+            if not is_whole or not np.isfinite([*map(float, words[:9])]).all():
+                where, expected = f"{path}, line {number}", "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME"
+                raise DataError(where, found=f"'{line[:60]}'", expected=expected, fix="copy it again")
             rows.append([float(word) for word in words[1:8]])
             names.append(words[9].strip())
         is_image = not is_image
