@@ -25,11 +25,14 @@ class Long:
 
     sides = ("left", "right")
 
-    def __init__(self, name: str, frames: int) -> None:
-        self.name, self._frames = name, frames
+    def __init__(self, name: str, frames: int, still: int = 0) -> None:
+        self.name, self._frames, self._still = name, frames, still
 
     def __len__(self) -> int:
         return self._frames
+
+    def map_neighbor(self, index: int, offset: int) -> int | None:
+        return index + offset if self._still <= index + offset < self._frames else None
 
 
 def blocks(frames: int = 2000, **how: Any) -> TrainValSplit:
@@ -43,6 +46,18 @@ def test_validation_blocks_are_separated_by_gaps() -> None:
     assert np.count_nonzero(np.diff(val.indices) > 1) == 3, "four blocks in 2000 frames"
     apart = np.abs(np.subtract.outer(np.array(train.indices), np.array(val.indices))).min()
     assert apart == 11
+
+
+def test_validation_frames_have_neighbors_if_the_camera_stands_first() -> None:
+    """Names draw the block: some of them draw the frames in which a slow camera has no neighbor of enough parallax."""
+    standing = 60
+    for name in "abcdefgh":
+        recording = Long(name, 90, standing)
+        (val,) = split_blocks([recording], SplitConfig()).val  # type: ignore[list-item]
+        moving = [index for index in val.indices if recording.map_neighbor(index, -1) is not None]
+        assert 2 * len(moving) >= len(val.indices) == 9
+    standing_in_all = split_blocks([Long("a", 90, 90)], SplitConfig())  # type: ignore[list-item]
+    assert len(standing_in_all.val[0].indices) == 9
 
 
 def test_splits_of_the_dataset_are_used(tmp_path: Path, world: Any) -> None:

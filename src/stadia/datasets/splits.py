@@ -87,16 +87,27 @@ def split_blocks(recordings: Sequence[Recording], config: SplitConfig, sides: Se
         gap = min(config.gap, frames // 10)
         random = make_generator(config.seed, "split", recording.name)
         for segment, wanted in zip(_shares(frames, frames), _shares(frames, count), strict=True):
-            start = segment.start + int(random.integers(0, len(segment) - len(wanted) + 1))
-            stop = start + len(wanted)
-            if start == stop:
+            if not wanted:
                 continue
+            start = _draw_start(recording, segment, len(wanted), random)
+            stop = start + len(wanted)
             use[max(start - gap, 0) : stop + gap] = np.maximum(use[max(start - gap, 0) : stop + gap], 2)
             use[start:stop] = 1
         for part, value in ((split.train, 0), (split.val, 1)):
             indices = np.flatnonzero(use == value).tolist()
             part += [TargetFrames(recording, indices, side) for side in sides if indices and side in recording.sides]
     return split
+
+
+def _draw_start(recording: Recording, segment: range, count: int, random: np.random.Generator) -> int:
+    """Draw the first frame of a block; not one where the camera stands, so that most frames have no neighbors."""
+    starts = np.arange(segment.start, segment.stop - count + 1)
+    start = int(random.choice(starts))
+    moves = [None not in (recording.map_neighbor(index, -1), recording.map_neighbor(index, 1)) for index in segment]
+    moving = np.convolve(moves, np.ones(count, int), "valid")  # frames of each block
+    if 2 * moving[start - segment.start] < count:
+        start = int(random.choice(starts[moving == moving.max()]))
+    return start
 
 
 def split_recordings(
