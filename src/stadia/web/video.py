@@ -247,10 +247,11 @@ def adapt_frames(job: VideoJob, network: str, minutes: float, runs: Path | None)
     return str(shutil.move(run, runs / run.name))
 
 
-def predict_video(job: VideoJob, network: Network) -> None:
+def predict_video(job: VideoJob, network: Network, name: str = "") -> None:
     """Predict the mapped frames of a job into its folder; set its state, and what the page shows.
 
-    Raises CancelledError if the job is cancelled meanwhile, and errors of predicting.
+    name: of the network on the page; its own by default. Raises CancelledError if the job is cancelled meanwhile, and
+    errors of predicting.
     """
     mapped = job.mapped
     assert mapped is not None
@@ -276,7 +277,7 @@ def predict_video(job: VideoJob, network: Network) -> None:
         "rate_hz": rate_hz,
         "aspect": width / height,
         "depth_scale": str(written.predictions.depth_scale),
-        "network": network.loaded.label,
+        "network": name or network.loaded.label,
         "licence": network.licence,
         "fov_deg": round(camera.fov_deg, 1),
         "fov_source": camera.source,

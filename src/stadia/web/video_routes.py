@@ -141,12 +141,12 @@ async def add_second(request: Request) -> Response:
 def predict_second(state: AppState, job: VideoJob, form: SecondForm) -> None:
     """Predict a video whose frames are mapped, by another network or by one that is adapted to it first."""
     with ending(job):
-        network = state.shelf.find(form.network)
+        network, name = state.shelf.find(form.network), ""
         if form.minutes is not None:
-            network = networks.load_network(
-                adapt_frames(job, state.shelf.names[form.network], form.minutes, state.runs)
-            )
-        predict_video(job, network)
+            run = adapt_frames(job, state.shelf.names[form.network], form.minutes, state.runs)
+            name = f"{network.loaded.label}, adapted to this video"
+            network = networks.load_network(run)
+        predict_video(job, network, name)
 
 
 def show_preview(state: AppState, job: VideoJob, image: NDArray[np.uint8], form: VideoForm) -> None:

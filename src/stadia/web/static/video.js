@@ -103,15 +103,16 @@ export function startVideo(session) {
     if (job.files.includes("cloud.ply")) showCloud();
   }
 
-  // The depth of the network before, below this one's.
+  // The depth of the network before, left of this one's.
   async function showPair(job) {
     const [pair, depth] = [byId("video-pair"), byId("video-depth-other")];
     pair.hidden = depth.hidden = !job.other;
+    byId("video-frames").className = `frames ${job.aspect < 1 ? "upright" : ""} ${job.other ? "two" : ""}`;
     if (!job.other) return;
-    pair.textContent = `Depth above: ${job.network}, ${job.verdict}.`;
+    pair.textContent = `Depth on the right: ${job.network}, ${job.verdict}.`;
     try {
       const other = await (await get(`/api/videos/${job.other}`)).json();
-      pair.append(` Below: ${other.network}, ${other.verdict}. `, make("a", { href: `#video/${job.other}`, textContent: `Show ${other.network} alone` }));
+      pair.append(` On the left: ${other.network}, ${other.verdict}. `, make("a", { href: `#video/${job.other}`, textContent: `Show ${other.network} alone` }));
     } catch {
       pair.append(" The other one is gone: choose the video again.");
       depth.hidden = true;
@@ -172,7 +173,7 @@ export function startVideo(session) {
   byId("video-second").addEventListener("submit", async (event) => {
     event.preventDefault();
     showError(null);
-    const form = { network: Number(byId("second-network").value) };
+    const minutes = byId("second-minutes").value, form = { network: Number(byId("second-network").value), minutes: minutes ? Number(minutes) : null };
     try {
       const { video } = await post(`/api/videos/${state.result.other || state.key}/second`, form);
       location.hash = `video/${video}`;
