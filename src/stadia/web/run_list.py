@@ -128,14 +128,12 @@ def describe_run(folder: Path) -> dict[str, Any]:
         "is_training": is_training,
         "error": run.facts.error or "",
         "steps": run.steps,
-        "started": run.facts.started,
         "quality": [[sentence.text, sentence.tone] for sentence in describe_quality(run)],
         "verdict": asdict(judge_run(run)),
         "tiles": [[tile.label, tile.value, tile.note] for tile in make_tiles(run)],
         "charts": draw_curves(folder),
         "findings": [_describe_finding(finding) for finding in run.findings if finding.get("severity") != "note"],
-        "images": [[step, path.name] for step, path in run.images[-3:]],
-        "unreadable": run.unreadable,
+        "images": [[step, path.name] for step, path in run.images[-1:]],
     }
 
 

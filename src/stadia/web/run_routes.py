@@ -221,16 +221,6 @@ def find_data(state: AppState, name: str) -> Path:
     return state.data / name
 
 
-def make_check_command(path: Path, fov_deg: float | None) -> list[str]:
-    """Return the words of `stadia check` for a path.
-
-    Examples:
-        >>> make_check_command(Path("drive.mp4"), 69.0)
-        ['check', 'drive.mp4', 'data.camera.horizontal_fov_deg=69']
-    """
-    return ["check", str(path), *name_camera(fov_deg)]
-
-
 def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]:
     """Check data in a process of its own; return its findings with pictures, and the command, or `error`.
 
@@ -238,7 +228,7 @@ def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]
 
     Raises DataError after CHECK_S.
     """
-    words = make_check_command(path, fov_deg)
+    words = ["check", str(path), *name_camera(fov_deg)]
     with tempfile.TemporaryDirectory(dir=folder) as place:
         out = Path(place) / "findings"
         command = [*STADIA, *words, "--json", "--out", str(out)]

@@ -162,7 +162,6 @@ async def show_session(request: Request) -> Response:
         "csrf": session.csrf,
         "networks": state.shelf.labels(),
         "version": __version__,
-        "has_runs": state.runs is not None,
         "max_photo_bytes": MAX_PHOTO_BYTES,
         "max_video_bytes": MAX_VIDEO_BYTES,
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -110,7 +109,7 @@ class TrainingStarter:
     """Starts one training at a time. stadia: words that start stadia."""
 
     def __init__(self, stadia: Sequence[str] = STADIA) -> None:
-        self.stadia, self.command = stadia, ""
+        self.stadia = stadia
         self._training: TrainingProcess | None = None
         self._lock = threading.Lock()
 
@@ -126,17 +125,16 @@ class TrainingStarter:
             if self._training is not None:
                 self._training.forget()
             words = make_training_command(data, preset, minutes, runs, fov_deg)
-            self.command = shlex.join(["stadia", *words])
             self._training = TrainingProcess([*self.stadia, *words])
 
     def describe(self) -> dict[str, Any]:
         """Return the state of the last start: none, training, ended or failed with its last line."""
         if self._training is None:
-            return {"state": "none", "command": "", "error": ""}
+            return {"state": "none", "error": ""}
         code = self._training.code
         state = "training" if code is None else "ended" if code == 0 else "failed"
         error = self._training.read_error() if state == "failed" else ""
-        return {"state": state, "command": self.command, "error": error}
+        return {"state": state, "error": error}
 
     def close(self) -> None:
         """Forget the training, which continues."""

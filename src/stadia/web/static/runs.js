@@ -107,7 +107,7 @@ export function startRuns() {
     byId("run-tiles").replaceChildren(...run.tiles.map(showTile));
     drawCharts(byId("run-curves"), run.charts);
     byId("run-findings").replaceChildren(...(run.findings.length ? run.findings.map(showFinding) : [Object.assign(document.createElement("p"), { textContent: "None that warns." })]));
-    const sources = run.images.slice(-1).map(([step, file]) => [step, `${base}/images/${encodeURIComponent(file)}`]);
+    const sources = run.images.map(([step, file]) => [step, `${base}/images/${encodeURIComponent(file)}`]);
     if (byId("run-images").dataset.last !== JSON.stringify(sources)) {
       byId("run-images").dataset.last = JSON.stringify(sources);
       byId("run-images").replaceChildren(...sources.map(([step, src]) => showSheet(src, `Images of step ${step}`)));
