@@ -20,7 +20,7 @@ from step import SOURCES, made_up_batch
 
 from stadia.core.types import Prediction
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.cpu import fused_reprojector, fused_smoothness, row_bands
+from stadia.losses.cpu import fused_reprojector, row_bands
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 
@@ -42,7 +42,7 @@ def main() -> None:
         run(kernel, *others, **options)
         spent[kernel.__name__] += read_clock() - started
 
-    fused_reprojector.run_in_bands = fused_smoothness.run_in_bands = timed
+    fused_reprojector.run_in_bands = timed
     batch = made_up_batch(arguments.batch, arguments.height, arguments.width)
     loss, T_source_target = SelfSupervisedLoss(SelfSupervisedLossConfig()), batch.targets.T_source_target_true
     size = arguments.batch, 1, arguments.height, arguments.width

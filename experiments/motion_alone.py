@@ -52,7 +52,7 @@ from stadia.evaluation.trajectory_score import score_trajectory
 from stadia.geometry.se3 import compose, inverse, rotation_angle_deg
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.models.config import DepthPoseNetConfig
-from stadia.models.pose.pose_net import PoseNet
+from stadia.models.pose_net import PoseNet
 from stadia.recipes import load_predictor
 from stadia.recipes.base.network_checkpoint import open_network_checkpoint
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig

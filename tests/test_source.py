@@ -116,7 +116,7 @@ def find_unpinned_loads(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
             yield node.lineno, called
 
 
-LOCAL_LOADS = {"models/depth/package_networks.py"}
+LOCAL_LOADS = {"models/depth/published.py"}
 """Load files that `download_repository` fetched, by packages of other authors."""
 
 

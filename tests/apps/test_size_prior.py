@@ -11,8 +11,8 @@ import pytest
 import torch
 from tests.refusals import refuses
 
-from stadia.apps.size_prior.height_crops import HeightCrop, describe_heights, match_boxes, measure_heights
-from stadia.apps.size_prior.train_prior import PriorRequest, run_evaluate, run_train, score_prior, train_prior
+from stadia.apps.height_crops import HeightCrop, describe_heights, match_boxes, measure_heights
+from stadia.apps.size_prior import PriorRequest, run_evaluate, run_train, score_prior, train_prior
 from stadia.core.errors import DataError
 from stadia.models.size_prior import SizePrior
 
@@ -88,9 +88,7 @@ def test_a_prior_learns_and_beats_one_height_for_all() -> None:
 
 def test_train_and_evaluate_print_the_errors_of_unseen_cars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     splits = {"train": make_crops(16, 0), "test": make_crops(8, 1)}
-    monkeypatch.setattr(
-        "stadia.apps.size_prior.train_prior.collect_crops", lambda data, split, side, every, track: splits[split]
-    )
+    monkeypatch.setattr("stadia.apps.size_prior.collect_crops", lambda data, split, side, every, track: splits[split])
     out = tmp_path / "prior.safetensors"
     request = PriorRequest(data=tmp_path, out=out, steps=2, batch=4, encoder="test_resnet", side=32)
     lines = run_train(request)

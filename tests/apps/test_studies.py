@@ -198,7 +198,7 @@ def test_a_preset_lies_under_the_settings(ablate, tmp_path):
 def test_a_change_of_the_measurement_is_not_comparable(ablate, tmp_path, monkeypatch, has_truth, decides):
     """However large its effect; a term that does not enter the residual is judged. The plan reports it, too."""
     monkeypatch.setattr("stadia.apps.studies.study_metric.has_depth", lambda _: has_truth)
-    monkeypatch.setattr("stadia.apps.studies.study_verdicts.has_depth", lambda _: has_truth)
+    monkeypatch.setattr("stadia.apps.studies.ablation.has_depth", lambda _: has_truth)
     (tmp_path / "study.yaml").write_text(
         STUDY.replace("DATA", str(tmp_path)).replace("abs_rel", "residual").partition("changes:")[0]
         + "changes: {l1: loss.ssim_weight=0, small: data.height=96, smoother: loss.smoothness=0.1}"

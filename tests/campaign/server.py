@@ -28,7 +28,7 @@ LIBRARIES = """
     stadia.cli.train stadia.recipes stadia.apps.camera_height stadia.apps.demo stadia.datasets.formats.kitti
     stadia.datasets.open_dataset stadia.datasets.formats.euroc stadia.datasets.formats.rgbd_cameras
     stadia.diagnostics.preflight.preflight_runner stadia.losses.cpu.fused_reprojector
-    stadia.losses.cpu.fused_smoothness stadia.launch.workflow stadia.recipes.selfsup.recipe
+    stadia.launch.workflow stadia.recipes.selfsup.recipe
     stadia.report.report_page
 """
 PRELOADED = () if "CAMPAIGN_CODE" in os.environ else tuple(LIBRARIES.split())

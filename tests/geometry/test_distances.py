@@ -7,8 +7,8 @@ import pytest
 from tests.refusals import refuses
 
 from stadia.core.errors import GeometryError
-from stadia.geometry.distances import measure_distance
 from stadia.geometry.numpy_camera import centered_K
+from stadia.predict.prediction import measure_distance
 
 K = centered_K(80.0, 48, 64)
 

@@ -6,13 +6,9 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from stadia.core.types import Camera
-from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.cpu.fused_smoothness import fused_edge_aware_smoothness
-from stadia.losses.selfsup_loss import SelfSupervisedLoss, choose_smoothness
-from stadia.losses.smoothness import edge_aware_slope, edge_aware_smoothness
+from stadia.losses.smoothness import edge_aware_smoothness
 from stadia.losses.tilt_consistency import roll_images, tilt_consistency
 
 
@@ -24,41 +20,11 @@ def test_by_hand() -> None:
     assert edge_aware_smoothness(inverse_depth.transpose(2, 3), image).item() == pytest.approx(1.0, rel=1e-12)
 
 
-# -- the compiled loops have the values and gradients of the readable function
-
-
-def make_maps(height: int, width: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Return inverse depth with steps and flat parts, and an image."""
-    generator = torch.Generator().manual_seed(0)
-    inverse_depth = torch.rand(3, 1, height, width, generator=generator, dtype=dtype) + 0.1
-    inverse_depth[:, :, : height // 2, : width // 2] = 0.3
-    return inverse_depth.requires_grad_(), torch.rand(3, 3, height, width, generator=generator, dtype=dtype)
-
-
-@pytest.mark.parametrize("size", [(2, 2), (3, 10), (33, 2), (70, 41)], ids=str)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
-def test_values_and_gradients_are_those_of_the_readable_twin(
-    size: tuple[int, int], dtype: torch.dtype, tolerance: float
-) -> None:
-    inverse_depth, image = make_maps(*size, dtype)
-    fused, readable = (f(inverse_depth, image) for f in (fused_edge_aware_smoothness, edge_aware_smoothness))
-    assert fused.dtype == dtype
-    torch.testing.assert_close(fused, readable, rtol=tolerance, atol=0)
-    gradients = [torch.autograd.grad(3 * each, inverse_depth)[0] for each in (fused, readable)]
-    torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance * float(gradients[1].abs().max()))
-
-
 def test_gradient_by_finite_differences() -> None:
     generator = torch.Generator().manual_seed(2)
     inverse_depth = (torch.rand(2, 1, 4, 5, generator=generator, dtype=torch.float64) + 0.1).requires_grad_()
     image = torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda d: fused_edge_aware_smoothness(d, image), (inverse_depth,))
-
-
-def test_it_stands_for_the_readable_function_alone() -> None:
-    assert choose_smoothness(edge_aware_smoothness) is fused_edge_aware_smoothness
-    assert choose_smoothness(edge_aware_slope) is edge_aware_slope
-    assert SelfSupervisedLoss(SelfSupervisedLossConfig()).smoothness is edge_aware_smoothness
+    assert torch.autograd.gradcheck(lambda d: edge_aware_smoothness(d, image), (inverse_depth,))
 
 
 # -- tilt consistency: 0 for a network that rolls with its image, positive for one that takes the row for the distance

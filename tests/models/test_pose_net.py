@@ -14,13 +14,14 @@ from stadia.geometry.se3 import inverse
 from stadia.models import ROTATION_NUMBERS, ROTATIONS
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.models.pose.pose_net import (
+from stadia.models.pose_net import (
     CorrelationPoseEncoder,
     PoseNet,
     compute_correlation_volume,
     compute_expected_shift,
+    matrix6d,
+    matrix9d,
 )
-from stadia.models.pose.rotations import matrix6d, matrix9d
 
 EULER = [name for name in ROTATIONS if name.startswith("euler_")]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.refusals import refuses
 
-from stadia.apps.size_prior.height_crops import crop_recording_objects, read_dvm_car_crops
+from stadia.apps.height_crops import crop_recording_objects, read_dvm_car_crops
 from stadia.core.errors import CheckpointError, DataError
 from stadia.datasets.formats.stadia_folder import StadiaFolder
 from stadia.datasets.mask_objects import GRAY, crop_object

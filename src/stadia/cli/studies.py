@@ -136,9 +136,9 @@ def _choose_launch(folder: StudyFolder, jobs: int, slurm: list[str] | None) -> L
 
 
 def _print_plan(study: StudyConfig, runs: Sequence[PlannedRun], metrics: Sequence[str]) -> None:
+    from stadia.apps.studies.ablation import evaluation_notes
     from stadia.apps.studies.config import changed_keys, count_samples
     from stadia.apps.studies.study_metric import choose_expected_metric
-    from stadia.apps.studies.study_verdicts import evaluation_notes
     from stadia.metrics.statistics import detectable_difference
 
     samples, num_changes, num_seeds = count_samples(runs[0].config), len(study.changes), len(study.seeds)

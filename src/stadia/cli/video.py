@@ -242,7 +242,7 @@ def train_prior(
 
     out = check_replaceable(out, "size prior", inputs=[data], force=force)
 
-    from stadia.apps.size_prior.train_prior import PriorRequest, run_train
+    from stadia.apps.size_prior import PriorRequest, run_train
 
     request = PriorRequest(data=data, out=out, steps=steps, encoder=encoder, every=every, seed=seed)
     with show_progress() as bars:
@@ -256,7 +256,7 @@ def evaluate_prior(
     every: EveryOption = 1,
 ) -> None:
     """Score a size prior on unseen cars: RoadWorld's split test, or KITTI's boxes."""
-    from stadia.apps.size_prior.train_prior import run_evaluate
+    from stadia.apps.size_prior import run_evaluate
 
     with show_progress() as bars:
         print_lines(run_evaluate(weights, data, every, bars.track))
@@ -269,7 +269,7 @@ def measure_prior(
     every: EveryOption = 1,
 ) -> None:
     """Print mean and deviation of labeled heights by class."""
-    from stadia.apps.size_prior.height_crops import describe_heights, measure_heights
+    from stadia.apps.height_crops import describe_heights, measure_heights
 
     print_lines(describe_heights(measure_heights(data, masks, every), data.name))
 

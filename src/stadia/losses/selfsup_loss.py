@@ -40,7 +40,6 @@ from stadia.losses.reprojection import (
     swap_target_and_source,
     widen_region,
 )
-from stadia.losses.smoothness import edge_aware_smoothness
 from stadia.losses.sparse_depth import MapLabels, point_depth_loss
 
 RATIO_EPS = 1e-6
@@ -287,10 +286,8 @@ class SelfSupervisedLoss:
         return comparisons[0]
 
     def _smooth(self, terms: _Terms, maps: Sequence[Tensor], target: Tensor, *, weight: float = 1.0) -> None:
-        is_compiled = (self.reprojector or choose_reprojector(target)) is not TorchReprojector
-        smoothness = choose_smoothness(self.smoothness) if is_compiled else self.smoothness
         for scale, inverse_depth in enumerate(maps):
-            value = smoothness(inverse_depth, _shrink(target, inverse_depth.shape[-2:]))
+            value = self.smoothness(inverse_depth, _shrink(target, inverse_depth.shape[-2:]))
             terms.add("smoothness", scale, weight * self._smoothness_weight(scale) * value)
 
     def _smoothness_weight(self, scale: int) -> float:
@@ -358,13 +355,6 @@ def choose_reprojector(target: Tensor) -> type[Reprojector]:
     from stadia.losses.cpu.fused_reprojector import FusedReprojector  # slow to import
 
     return FusedReprojector
-
-
-def choose_smoothness(smoothness: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the compiled loops of a smoothness for images on the CPU, or itself if it has none."""
-    from stadia.losses.cpu.fused_smoothness import fused_edge_aware_smoothness  # slow to import
-
-    return fused_edge_aware_smoothness if smoothness is edge_aware_smoothness else smoothness
 
 
 def _resize_like(inverse_depth: Tensor, image: Tensor) -> Tensor:

@@ -54,19 +54,19 @@ ATTENTIONS = Registry(
 POSE_NETS = Registry(
     "pose network",
     {
-        "resnet": "stadia.models.pose.pose_net:make_resnet_encoder",
-        "d3vo": "stadia.models.pose.pose_net:make_d3vo_encoder",
-        "shared": "stadia.models.pose.pose_net:make_shared_encoder",
-        "correlation": "stadia.models.pose.pose_net:make_correlation_encoder",
+        "resnet": "stadia.models.pose_net:make_resnet_encoder",
+        "d3vo": "stadia.models.pose_net:make_d3vo_encoder",
+        "shared": "stadia.models.pose_net:make_shared_encoder",
+        "correlation": "stadia.models.pose_net:make_correlation_encoder",
     },
 )
 
 POSE_HEADS = Registry(
     "pose head",
     {
-        "pool": "stadia.models.pose.pose_net:PoolHead",
-        "convolution": "stadia.models.pose.pose_net:ConvHead",
-        "linear": "stadia.models.pose.pose_net:LinearHead",
+        "pool": "stadia.models.pose_net:PoolHead",
+        "convolution": "stadia.models.pose_net:ConvHead",
+        "linear": "stadia.models.pose_net:LinearHead",
     },
 )
 
@@ -74,15 +74,15 @@ ROTATIONS = Registry(
     "rotation",
     {
         "axis_angle": "stadia.geometry.se3:so3_exp",
-        "euler": "stadia.models.pose.rotations:euler_xyz",
-        "euler_xyz": "stadia.models.pose.rotations:euler_xyz",
-        "euler_xzy": "stadia.models.pose.rotations:euler_xzy",
-        "euler_yxz": "stadia.models.pose.rotations:euler_yxz",
-        "euler_yzx": "stadia.models.pose.rotations:euler_yzx",
-        "euler_zxy": "stadia.models.pose.rotations:euler_zxy",
-        "euler_zyx": "stadia.models.pose.rotations:euler_zyx",
-        "matrix6d": "stadia.models.pose.rotations:matrix6d",
-        "matrix9d": "stadia.models.pose.rotations:matrix9d",
+        "euler": "stadia.models.pose_net:euler_xyz",
+        "euler_xyz": "stadia.models.pose_net:euler_xyz",
+        "euler_xzy": "stadia.models.pose_net:euler_xzy",
+        "euler_yxz": "stadia.models.pose_net:euler_yxz",
+        "euler_yzx": "stadia.models.pose_net:euler_yzx",
+        "euler_zxy": "stadia.models.pose_net:euler_zxy",
+        "euler_zyx": "stadia.models.pose_net:euler_zyx",
+        "matrix6d": "stadia.models.pose_net:matrix6d",
+        "matrix9d": "stadia.models.pose_net:matrix9d",
     },
 )
 

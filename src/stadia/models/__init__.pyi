@@ -26,8 +26,8 @@ from .depth.unet import Unet as Unet
 from .depth_pose_net import DepthPoseNet as DepthPoseNet
 from .encoders import Encoder as Encoder
 from .encoders import check_encoder as check_encoder
-from .pose.pose_net import CorrelationPoseEncoder as CorrelationPoseEncoder
-from .pose.pose_net import PoseNet as PoseNet
+from .pose_net import CorrelationPoseEncoder as CorrelationPoseEncoder
+from .pose_net import PoseNet as PoseNet
 from .pretrained_weights import LoadReport as LoadReport
 from .pretrained_weights import load_state_dict as load_state_dict
 from .published_networks import PUBLISHED_NETWORKS as PUBLISHED_NETWORKS

@@ -12,13 +12,7 @@ from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth.depth_network import build_depth_network
 from stadia.models.depth.unet import Unet
 from stadia.models.encoders import Encoder
-from stadia.models.pose.pose_net import (
-    CorrelationPoseEncoder,
-    PairMotion,
-    PoseNet,
-    SharedPoseEncoder,
-    compare_image_moments,
-)
+from stadia.models.pose_net import CorrelationPoseEncoder, PairMotion, PoseNet, SharedPoseEncoder, compare_image_moments
 from stadia.models.pretrained_weights import InitialWeights
 
 

@@ -25,7 +25,6 @@ from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, draw_side_by_side
 from stadia.files.atomic_files import open_atomic, write_json
 from stadia.files.image_io import write_image
-from stadia.geometry.distances import MeasuredDistance, measure_distance
 from stadia.geometry.numpy_camera import NEAR, centered_K, focal_px_from_fov
 from stadia.geometry.sky import find_far_sky
 from stadia.predict.describe import UNFAMILIAR
@@ -33,7 +32,7 @@ from stadia.predict.input_camera import ASSUMED_FOV_DEG, InputCamera
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
-from stadia.predict.prediction import Prediction
+from stadia.predict.prediction import MeasuredDistance, Prediction, measure_distance
 from stadia.predict.scale.receipt import ScaleReceipt
 from stadia.web.decoding import DecodedPhoto, decode_photo
 from stadia.web.networks import NetworkShelf

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stadia.apps.size_prior.height_crops import (
+from stadia.apps.height_crops import (
     DVM_TABLE,
     HeightCrop,
     augment_crop,

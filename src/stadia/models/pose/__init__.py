@@ -1,1 +1,0 @@
-"""Pose networks predict the motion of the camera between two images."""
