@@ -177,3 +177,15 @@ def test_a_slow_start_is_one_line_unless_something_was_shown(
             Terminal(stderr=True, quiet=shown_by == "quiet").print("reading drive.mp4 ...")
         InstantTimer.made.pop().function()
     assert ("loading" in capsys.readouterr().err) is expected
+
+
+def test_a_log_gets_lines_while_a_library_lets_no_thread_run():
+    """`ctypes.PyDLL` keeps the interpreter's lock, as bundle adjustment does."""
+    program = (
+        "import ctypes, time; from stadia.cli.output import ProgressLines\n"
+        "for step in ProgressLines(1.0).track([1], 1, 'adjusting'):\n"
+        "    time.sleep(1.2); ctypes.PyDLL(None).usleep(3_500_000)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("adjusting: ")]
+    assert len(lines) >= 3, done.stderr

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -122,6 +124,7 @@ class ProgressLines:
         self.last_line_s = time.monotonic()
         self._printing = threading.Lock()
         self._loops: list[_RunningLoop] = []
+        self._watch: _Watch | None = None
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         """Print lines for the items, as a `TrackProgress`, also while one item takes long."""
@@ -141,11 +144,17 @@ class ProgressLines:
         finally:
             ended.set()
             self._loops.remove(running)
+            if self._watch is not None and not self._loops:
+                self._watch.close()
+                self._watch = None
 
     def _repeat(self, running: _RunningLoop, ended: threading.Event) -> None:
         while not ended.wait(BEAT_S):
             if running in self._loops[-1:]:
                 self._print(running)
+                if self._watch is None:
+                    self._watch = _Watch(self._find_pause())
+                self._watch.beat(running, self.last_line_s)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """Print the progress, as a `ReportProgress`."""
@@ -161,6 +170,43 @@ class ProgressLines:
         from stadia.process.progress import PAUSE_S
 
         return PAUSE_S if self.pause_s is None else min(self.pause_s, PAUSE_S)
+
+
+_WATCH = """
+import select, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+pause, what, started, last = float(sys.argv[1]), "", 0.0, time.monotonic()
+while True:
+    if select.select([sys.stdin], [], [], 0.5)[0]:
+        if not (line := sys.stdin.readline()):
+            break
+        started, last, what = float(line.split()[0]), float(line.split()[1]), line.split(maxsplit=2)[2].strip()
+        heard = time.monotonic()
+    elif what and time.monotonic() - max(heard, last) >= pause:
+        last = time.monotonic()
+        print(f"{what}: {last - started:.0f} s", file=sys.stderr, flush=True)
+"""
+
+
+class _Watch:
+    """A process that prints a loop's lines while a library lets no thread of this process run."""
+
+    def __init__(self, pause_s: float) -> None:
+        words = [sys.executable, "-I", "-S", "-c", _WATCH, f"{pause_s}"]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, text=True) if os.name == "posix" else None
+
+    def beat(self, running: _RunningLoop, last_line_s: float) -> None:
+        """Tell what runs, when it started, and when its last line was printed."""
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(OSError, ValueError):
+                self._process.stdin.write(f"{running.started_s} {last_line_s} {escape_controls(running.what)}\n")
+                self._process.stdin.flush()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            with suppress(OSError):
+                self._process.communicate()
 
 
 @dataclass(eq=False)
