@@ -76,6 +76,19 @@ def photograph(address: str, run: Path, report: Path, out: Path) -> dict[str, li
     return shots
 
 
+def photograph_file(path: Path, out: Path) -> Path:
+    """Photograph the top of a page of a file on a wide screen; return the file of the picture."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=find_chromium(), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1100, "height": 1500})
+        page.goto(path.as_uri())
+        page.screenshot(path=str(out))
+        browser.close()
+    return out
+
+
 def _wait(page: Any, condition: str) -> None:
     """Wait for an expression of JavaScript: the page's policy forbids playwright's own way, which is eval."""
     deadline = time.monotonic() + WAIT_S

@@ -7,6 +7,7 @@ Each picture is a function that draws into a folder with the program's own comma
     python -m website.gallery --only findings
     python -m website.gallery --only objectpose --objectpose runs/<date>-objectpose
     python -m website.gallery --only site --shots FOLDER  # of website/screenshots.mjs
+    python -m website.gallery --only compare  # needs Chromium
     python -m website.gallery --only app --run runs/<date>-demo  # needs Chromium
 """
 
@@ -205,6 +206,41 @@ def draw_app(job: Job) -> str | None:
     return "app.webp, gallery-app-wide.webp, gallery-app-phone.webp, gallery-app-shared.webp"
 
 
+def draw_comparison(job: Job) -> str | None:
+    """The page of `stadia compare` for a rendered road: the network of the package, true depth, and blurred depth."""
+    if app_screenshots.find_chromium() is None:
+        return None
+    worlds, road = job.work / "worlds", job.work / "road"
+    call(
+        "data",
+        "roadworld",
+        "--preset",
+        "tiny",
+        "--out",
+        worlds,
+        "--worlds",
+        "1,0,0",
+        "frames=40",
+        "height=192",
+        "width=640",
+    )
+    (world,) = worlds.glob("*/recording.json")
+    np.savetxt(job.work / "K.txt", json.loads(world.read_text())["cameras"]["left"]["K"])
+    (world.parent / "left").rename(road)
+    true, blurred = (job.work / name for name in ("true-depth", "blurred-depth"))
+    (world.parent / "depth" / "left").rename(true)
+    blurred.mkdir()
+    for path in sorted(true.iterdir()):
+        depth = np.load(path).astype(np.float32)
+        np.save(blurred / path.name, 1 / cv2.blur(1 / np.where(depth > 0, depth, 1e3), (48, 48)))
+    camera = f"data.camera.K_file={job.work / 'K.txt'}"
+    call("map", road, camera)
+    call("compare", "base", true, blurred, road, camera, "--out", job.out / "compare.html", "--force")
+    shot = app_screenshots.photograph_file(job.out / "compare.html", job.work / "compare.png")
+    app_screenshots.join_shots([shot], 1, 1000, 1400, job.out / "gallery-compare.webp")
+    return "compare.html, gallery-compare.webp"
+
+
 # -- The site
 
 
@@ -241,6 +277,7 @@ PICTURES: dict[str, Callable[[Job], str | None]] = {
     "sheet": draw_training,
     "objectpose": draw_objectpose,
     "app": draw_app,
+    "compare": draw_comparison,
     "roadworld": draw_roadworld,
     "tableworld": draw_tableworld,
     "overlay": draw_composites,
