@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 import sys
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 Better = Literal["lower", "higher", "one", "neither"]
@@ -23,68 +25,8 @@ class MetricLabel:
     note: str = ""
 
 
-SCALE_RATIO = "Scale ratio: median true over median predicted depth of an image. Spread: relative standard deviation."
-SCORES: dict[str, MetricLabel] = {
-    "loss": MetricLabel("Loss"),
-    "abs_rel": MetricLabel("AbsRel", key=True),
-    "sq_rel": MetricLabel("SqRel", "m"),
-    "rmse": MetricLabel("RMSE", "m", key=True),
-    "rmse_m": MetricLabel("RMSE", "m"),
-    "rmse_log": MetricLabel("RMSE log"),
-    "silog": MetricLabel("SILog"),
-    "log10": MetricLabel("log10"),
-    "mae": MetricLabel("MAE", "m"),
-    "mae_m": MetricLabel("MAE", "m"),
-    "d1": MetricLabel("δ < 1.25", "", "higher", key=True),
-    "d2": MetricLabel("δ < 1.25²", "", "higher"),
-    "d3": MetricLabel("δ < 1.25³", "", "higher"),
-    "sq_error_rel_percent": MetricLabel("sqErrorRel", "%"),
-    "abs_error_rel_percent": MetricLabel("absErrorRel", "%"),
-    "irmse_per_km": MetricLabel("iRMSE", "1/km"),
-    "scale_ratio_median": MetricLabel("Scale ratio, median", "", "one", key=True, note=SCALE_RATIO),
-    "scale_ratio_spread": MetricLabel("Scale ratio, spread", note=SCALE_RATIO),
-    "residual": MetricLabel("Photometric residual"),
-    "residual_unwarped": MetricLabel("Photometric residual", "", "neither"),
-    "warped_over_unwarped": MetricLabel("Residual over the unwarped one, without auto-mask"),
-    "ause": MetricLabel("AUSE, of AbsRel"),
-    "ause_of_random": MetricLabel("AUSE, of AbsRel", "", "neither"),
-    "residual_over_sigma": MetricLabel("Residual over Sigma", "", "one"),
-    "residual_spearman": MetricLabel("Spearman of Sigma and residual", "", "higher"),
-    "ate_rmse_m": MetricLabel("ATE", "m", key=True),
-    "ate_m": MetricLabel("ATE", "m", key=True),
-    "path_m": MetricLabel("Path", "m", "neither"),
-    "t_err_percent": MetricLabel("t_err", "%"),
-    "r_err_deg_per_100m": MetricLabel("r_err", "°/100 m"),
-    "rpe_trans_m": MetricLabel("RPE, translation", "m"),
-    "rpe_rot_deg": MetricLabel("RPE, rotation", "°"),
-    "rpe_interval_trans_m": MetricLabel("RPE over an interval, translation", "m"),
-    "rpe_interval_rot_deg": MetricLabel("RPE over an interval, rotation", "°"),
-    "length_ratio": MetricLabel("Length of the path over the true one", "", "one"),
-    "rotation_error_deg": MetricLabel("Rotation error, mean", "°"),
-    "rotation_error_deg_median": MetricLabel("Rotation error, median", "°", key=True),
-    "rotation_error_deg_of_all": MetricLabel("Rotation error, mean, a missed object 180°", "°"),
-    "mse": MetricLabel("MSE", "m²"),
-    "mask_iou": MetricLabel("Mask IoU", "", "higher", key=True),
-    "mask_dice": MetricLabel("Mask Dice", "", "higher"),
-    "mask_boundary_f": MetricLabel("Mask boundary F", "", "higher"),
-    "mask_mae": MetricLabel("Mask MAE"),
-    "mask_bce": MetricLabel("Mask cross-entropy"),
-    "depth_and_mask_error": MetricLabel("AbsRel + 1 - IoU"),
-    "translation_error_cm": MetricLabel("Translation error, mean", "cm"),
-    "translation_error_cm_median": MetricLabel("Translation error, median", "cm", key=True),
-    "iou_3d": MetricLabel("3D IoU", "", "higher"),
-    "iou_3d_hull": MetricLabel("3D IoU of hulls", "", "higher"),
-    "recall": MetricLabel("Objects found", "", "higher", key=True),
-    "precision": MetricLabel("Detections that are objects", "", "higher"),
-    "false_alarms": MetricLabel("False alarms"),
-}
-SCORES |= {f"ap_iou{percent}": MetricLabel(f"AP, 3D IoU {percent} %", "", "higher") for percent in (25, 50, 75)}
-SCORES |= {
-    f"{kind}_{degrees}deg_{cm}cm": MetricLabel(f"{name}, {degrees}° {cm} cm", "", "higher")
-    for kind, name in (("ap", "AP"), ("recall", "Recall"))
-    for degrees, cm in ((5, 2), (5, 5), (10, 2), (10, 5), (10, 10))
-}
-"""A metric without a line here is shown by its own name, neither good nor bad."""
+_LABELS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("labels.toml").read_text(encoding="utf-8"))
+SCORES: dict[str, MetricLabel] = {name: MetricLabel(**values) for name, values in _LABELS["scores"].items()}
 
 MOTION_NAMES = {
     "aligned": ("image alignment", "aligns neighboring images with the predicted depth"),
@@ -285,74 +227,10 @@ class PanelLabel:
     note: str = ""
 
 
-QUANTITIES: dict[str, PanelLabel] = {
-    "warped_over_unwarped": PanelLabel(
-        "Residual, warped over unwarped (WIR)",
-        "Photometric residual of warped over unwarped sources. Below 1, depth and motion explain the change.",
-    ),
-    "auto_masked": PanelLabel(
-        "Auto-masked pixels, share", "Pixels that an unwarped source explains as well as the warped ones do not train."
-    ),
-    "outside": PanelLabel("Pixels in no source, share", "Pixels of the target that no source image shows."),
-    "explained_by": PanelLabel(
-        "Best source, share", "Share of the pixels that each source explains best (minimum reprojection)."
-    ),
-    "depth/median": PanelLabel("Median depth", "Predicted depth, in metres for a metric scale."),
-    "depth/spread": PanelLabel(
-        "Spread of inverse depth", "Standard deviation over mean, within an image: 0 for a constant map."
-    ),
-    "depth/at_nearest": PanelLabel(
-        "Depth at its limits, share", "Pixels within 5 % of the nearest or farthest allowed depth."
-    ),
-    "motion/over_depth": PanelLabel(
-        "Translation over median depth", "Length of the predicted translation to a source over the median depth."
-    ),
-    "motion/turn_deg": PanelLabel("Rotation, degrees", "Angle of the predicted rotation to a source."),
-    "motion/same_side": PanelLabel(
-        "Directions of two motions, cosine",
-        "Between the translations to the sources before and after: -1 on a straight path.",
-    ),
-    "gradient_norm": PanelLabel("Gradient norm", "Length of the gradient of all weights, before clipping."),
-    "update_ratio": PanelLabel("Update ratio", "Size of an update of the weights over the size of the weights."),
-    "gain": PanelLabel("Gain of brightness", "Predicted factor of brightness to each source: 1 is no change."),
-    "offset": PanelLabel("Offset of brightness", "Predicted offset of brightness to each source."),
-    "log_uncertainty": PanelLabel(
-        "Log of the uncertainty", "Percentiles over pixels of the log of the residual's scale."
-    ),
-    "motion_slope": PanelLabel("Motion, slope by axis", "Slope of predicted over true motion: 1 is the true size."),
-    "motion_correlation": PanelLabel(
-        "Motion, correlation by axis", "Pearson's correlation of predicted and true motion of the pose network."
-    ),
-    "motion_along": PanelLabel(
-        "Motion along the true one", "Share of the translation along the true one: 1 is right, -1 is reversed."
-    ),
-    "motion_scale": PanelLabel("Scale of the motion", "Factor from predicted to true translation."),
-    "camera_height_m": PanelLabel("Camera height, metres", "Height of the camera above the road."),
-    "camera_height_known_m": PanelLabel("Camera height, accepted, metres", "The height that the loss uses."),
-    "off_camera_height": PanelLabel(
-        "Camera height in depth, log ratio", "Log of height in depth over accepted height: 0 is right."
-    ),
-    "inlier_share": PanelLabel("Inlier objects, share", "Objects that agree with the camera height of their group."),
-    "depth_spread": PanelLabel("Spread of depth", "Standard deviation of depth over its mean, within an image."),
-    "objects_over_road": PanelLabel(
-        "Height from objects over road, log ratio", "Log of height from objects over height from the road."
-    ),
-    "object_extent": PanelLabel("Depth range of an object", "Between the 10 % quantiles, over the median."),
-    "rows_out_of_order": PanelLabel("Road rows out of order, share", "Road rows that are nearer than the row below."),
-    "objects_at_limit": PanelLabel("Objects at the largest depth, share", "Object pixels at the largest depth."),
-    "road_masked": PanelLabel("Auto-masked road, share", "Road pixels that the auto-mask leaves out."),
-    "at_floor": PanelLabel("Depth at its limit, share", "Pixels at the largest depth that the network can predict."),
-    "gradient_share": PanelLabel("Gradient of each term, share"),
+QUANTITIES: dict[str, PanelLabel] = {name: PanelLabel(**values) for name, values in _LABELS["panels"].items()}
+GRADIENT_PANELS: dict[str, PanelLabel] = {
+    name: PanelLabel(**values) for name, values in _LABELS["gradient_panels"].items()
 }
-"""By the logged name, without group and part."""
-QUANTITIES["depth/at_farthest"] = QUANTITIES["depth/at_nearest"]
-
-GRADIENT_PANELS = {
-    "translation": PanelLabel("Gradient of the loss by motion", "By the predicted translation and rotation."),
-    "gain": PanelLabel("Gradient of the loss by brightness", "By the predicted gain and offset."),
-}
-GRADIENT_PANELS |= {"rotation": GRADIENT_PANELS["translation"], "offset": GRADIENT_PANELS["gain"]}
-
 
 VALIDATION_IMAGES = {
     "motion": PanelLabel(
