@@ -19,6 +19,7 @@ from stadia.mapping.key_frames import import_pycolmap, write_features
 from stadia.mapping.map_evidence import (
     measure_agreement,
     measure_epipolar,
+    measure_speed_jump,
     measure_standing,
     measure_turns,
     measure_zoom,
@@ -279,3 +280,23 @@ def test_the_wrong_join_of_plain_colmap_is_refused(tmp_path, count, is_right):
     verdict = judge_map(measure_evidence(sparse, read_matches(database), T, has_camera=True))
     assert (error_m < 0.1, error_m < 1.0) == (is_right, is_right)
     assert (verdict.grade == MapGrade.UNUSABLE) is not is_right, verdict
+
+
+@pytest.mark.parametrize(("first_step", "expected"), [(0.0, 1.0), (0.02, 25.0)])
+def test_a_camera_that_stands_at_first_has_no_jump_of_speed_and_a_wrong_scale_has(first_step, expected):
+    """Twenty frames stand, or belong to a part whose scale is 25 times smaller; then it drives."""
+    random = np.random.default_rng(0)
+    path = np.concatenate((np.arange(20) * first_step, 20 * first_step + np.arange(21) * 0.5))
+    T = np.tile(np.eye(4), (len(path), 1, 1))
+    T[:, 2, 3] = -path
+    points = random.uniform((-8, -3, 26), (8, 3, 30), (300, 3))
+    near = observe(LENS, T, points * (0.04 if first_step else 1.0), random=random)
+    far = observe(LENS, T, points, random=random)
+    first, later = near.observed[:, 0] < 20, far.observed[:, 0] >= 20
+    sparse = replace(
+        near,
+        points=np.concatenate((near.points, far.points)),
+        observed=np.concatenate((near.observed[first], far.observed[later] + (0, len(points)))),
+        xy=np.concatenate((near.xy[first], far.xy[later])),
+    )
+    assert measure_speed_jump(sparse) == pytest.approx(expected, rel=0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -296,12 +297,30 @@ def count_reversing(centers: Array, min_share: float = 0.02) -> tuple[int, int]:
     return int(((steps[1:] * steps[:-1]).sum(1) < 0).sum()), len(steps)
 
 
+STANDING_PX = 1.0
+"""Median movement of the points between two key frames, of a camera that stands."""
+
+
 def measure_speed_jump(sparse: SparseMap, window: int = 6) -> float:
-    """Return the largest change of speed at a key frame: the factor between medians over `window` steps."""
+    """Return the largest change of speed at a key frame: the factor between medians over `window` steps.
+
+    Steps of a camera that stands in the images are left out: people stop, and start again.
+    """
     T = np.linalg.inv(sparse.T_camera_world)
     speeds = np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1) / np.diff(sparse.frames)
+    pixels = [dict[int, Array]() for _ in sparse.frames]
+    for (frame, point), xy in zip(sparse.observed.tolist(), sparse.xy, strict=True):
+        pixels[frame][point] = xy
+    moved = [
+        np.median([np.linalg.norm(second[point] - first[point]) for point in common])
+        if (common := first.keys() & second.keys())
+        else np.inf
+        for first, second in pairwise(pixels)
+    ]
+    speeds = speeds[np.array(moved) > STANDING_PX]
     if len(speeds) < 2 * window:
         return 1.0
-    medians = np.median(np.lib.stride_tricks.sliding_window_view(np.maximum(speeds, 1e-9), window), axis=1)
+    speeds = np.maximum(speeds, max(1e-3 * speeds.max(), 1e-12))
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(speeds, window), axis=1)
     ratios = np.abs(np.log(medians[window:] / medians[:-window]))
     return float(np.exp(ratios.max()))
