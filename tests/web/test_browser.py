@@ -29,6 +29,7 @@ rest = pytest.mark.skipif(not WANTED, reason="minutes on two cores: STADIA_BROWS
 """What the suite leaves out: it has a picture at both widths, measuring, a wrong file and downloads."""
 
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+FLAGS += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 WIDTHS = {"desk": 1400, "telephone": 390}
 
 
@@ -106,16 +107,17 @@ class Page:
             position = {"x": x * box["width"], "y": y * box["height"]}
             self.page.locator("#stage").click(position=position)
 
-    def drop(self, data: bytes, name: str, kind: str) -> None:
-        """Drop a file on the page, as a file manager does."""
-        script = """([text, name, type]) => {
+    def drop(self, data: bytes, name: str, kind: str, *, pastes: bool = False) -> None:
+        """Drop a file on the page, as a file manager does, or paste it."""
+        script = """([text, name, type, pastes]) => {
           const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
           const dataTransfer = new DataTransfer();
           dataTransfer.items.add(new File([bytes], name, { type }));
-          const about = { dataTransfer, bubbles: true, cancelable: true };
-          document.querySelector("main").dispatchEvent(new DragEvent("drop", about));
+          const about = { dataTransfer, clipboardData: dataTransfer, bubbles: true, cancelable: true };
+          const event = pastes ? new ClipboardEvent("paste", about) : new DragEvent("drop", about);
+          document.querySelector("main").dispatchEvent(event);
         }"""
-        self.page.evaluate(script, [base64.b64encode(data).decode(), name, kind])
+        self.page.evaluate(script, [base64.b64encode(data).decode(), name, kind, pastes])
 
     def find_cut_off(self) -> int:
         return self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
@@ -160,6 +162,7 @@ def test_a_picture_at_both_widths(tab: Page) -> None:
     assert tab.text("#licence") == "CC0-1.0"
     assert re.findall(r"[\d.]+ m", tab.text("#ticks"))[0] == "1 m", "near at the left, as under the frames of a video"
     tab.page.wait_for_selector("#cloud[data-drawn]")
+    tab.page.click("#camera-view")
     assert not tab.page.is_visible("#settings")
     assert tab.find_faults_of_access() == []
     assert tab.find_cut_off() <= 0
@@ -215,6 +218,7 @@ def test_a_video_is_dropped_and_each_tab_keeps_its_own_after_a_reload(
     tab = open_tab()
     tab.drop(data, "drive.mp4", "video/mp4")
     tab.wait_until("location.hash.startsWith('#video/')")
+    tab.page.reload()  # in the middle of the work
     other = open_tab(context=tab.page.context)
     other.drop(data, "drive.mp4", "video/mp4")
     for one in (tab, other):
@@ -266,9 +270,18 @@ def test_pictures_of_other_formats(open_tab: Callable[..., Page], kind: str) -> 
     stream = io.BytesIO()
     Image.fromarray(make_picture()).save(stream, kind)
     tab = open_tab()
-    tab.drop(stream.getvalue(), f"photo.{kind.lower()}", f"image/{kind.lower()}")
+    tab.drop(stream.getvalue(), f"photo.{kind.lower()}", f"image/{kind.lower()}", pastes=kind == "WEBP")
     tab.wait_for_result()
     assert tab.page.evaluate("document.getElementById('shown').naturalWidth") == 128
+
+
+@rest
+def test_a_picture_of_the_webcam(open_tab: Callable[..., Page]) -> None:
+    tab = open_tab(permissions=["camera"])
+    tab.page.click("#webcam")
+    tab.wait_until("document.getElementById('camera').videoWidth")
+    tab.page.click("#shoot")
+    tab.wait_for_result()
 
 
 @rest
@@ -449,6 +462,10 @@ def test_runs_at_both_widths(chromium: Any, address_of_runs: str, width: int) ->
     with context.expect_page() as opened:
         tab.page.click("#run-report")
     opened.value.wait_for_selector("h1")
+    if width == WIDTHS["telephone"]:
+        tab.page.on("dialog", lambda dialog: dialog.accept())
+        tab.page.click("#run-delete")
+        tab.wait_until("document.querySelectorAll('#runs-rows tr').length === 1")
     assert tab.problems == []
     context.close()
 

@@ -98,8 +98,8 @@ def make_training_command(data: Path, preset: str, minutes: float, runs: Path, f
     """Return the words of `stadia train`.
 
     Examples:
-        >>> make_training_command(Path("drive.mp4"), "auto", 20, Path("runs"), None)
-        ['train', 'selfsup', 'drive.mp4', '--preset', 'auto', '--minutes', '20', '--out', 'runs']
+        >>> make_training_command(Path("drive.mp4"), "auto", 20, Path("runs"), 69)[5:]
+        ['--minutes', '20', '--out', 'runs', 'data.camera.horizontal_fov_deg=69']
     """
     how = ["--preset", preset, "--minutes", f"{minutes:g}", "--out", str(runs)]
     return ["train", RECIPE, str(data), *how, *name_camera(fov_deg)]

@@ -99,7 +99,13 @@ export class CloudView {
   // From behind the camera, to its left and above.
   reset() {
     const shape = this.canvas.clientWidth / this.canvas.clientHeight || WIDE; // a narrow canvas sees less from left to right
-    this.view = { target: [0, 0, this.middle], yaw: Math.PI / 9, pitch: Math.PI / 9, distance: 2 * this.middle * Math.max(WIDE / shape, 1) };
+    this.view = { target: [0, 0, this.middle], yaw: Math.PI / 12, pitch: Math.PI / 12, distance: 1.8 * this.middle * Math.max(WIDE / shape, 1) };
+    this.request();
+  }
+
+  // From where the picture was taken.
+  look() {
+    this.view = { target: [0, 0, this.middle], yaw: 0, pitch: 0, distance: this.middle };
     this.request();
   }
 

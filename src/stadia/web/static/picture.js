@@ -151,7 +151,8 @@ export function startPicture(session) {
       const found = await (await get(`${base}/distance?${query}`)).json(), length = `${found.distance.toPrecision(3)} ± ${found.deviation.toPrecision(2)} ${found.unit}`;
       const error = found.has_network_error ? "" : " (the network's own error is unknown)";
       byId("share").href = `${base}/share?${query}`; // the page has the distance too
-      byId("distance").textContent = `Distance ${length}${error}`;
+      const depths = found.depths.map((depth) => depth.toPrecision(3)).join(" and ");
+      byId("distance").textContent = `Distance ${length}${error}, of points at depths ${depths}`;
       stage.showLength(`${found.distance.toPrecision(3)} ${found.unit === "m" ? "m" : ""}`);
     } catch (error) {
       byId("distance").textContent = error.message;
@@ -171,6 +172,7 @@ export function startPicture(session) {
     }
   }
   for (const id of ["edges", "certain"]) byId(id).addEventListener("change", () => state.result && showCloud());
+  byId("camera-view").addEventListener("click", () => state.cloud?.look());
   byId("reset-view").addEventListener("click", () => state.cloud?.reset());
 
   // -- lens and settings
