@@ -20,7 +20,7 @@ from tests.stores import s3_server as s3_server
 from tests.stores import s3_url as s3_url
 
 from stadia.apps.batch_prediction import predict_batch as predict_batch_module
-from stadia.apps.batch_prediction.engines import LOST, LocalEngine, SlurmEngine, make_engine
+from stadia.apps.batch_prediction.engines import LOST, LocalEngine, SlurmEngine, _connect_ray, make_engine
 from stadia.apps.batch_prediction.predict_batch import BatchRequest, BatchSummary, predict_batch
 from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, VideoResult, VideoWorker
 from stadia.core.errors import ConfigError, RunError, StadiaError
@@ -237,6 +237,13 @@ def test_a_ledger_of_the_user_is_not_continued(network: Path, videos: Path, tmp_
     with refuses(StadiaError, where="batch.json", found="link"):
         run(request(network, videos, tmp_path))
     assert (tmp_path / "ledger.jsonl").read_text() == "years of work"
+
+
+def test_an_address_without_a_cluster_of_ray_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    with refuses(RunError, where="ray", found="ConnectionRefusedError", fix="RAY_ADDRESS"):
+        _connect_ray(1)
 
 
 def test_engines_refuse_what_they_do_not_use(tmp_path: Path) -> None:

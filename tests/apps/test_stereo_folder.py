@@ -142,6 +142,7 @@ def test_nothing_is_overwritten(stadia, pair, tmp_path):
             (0, 0),
             "a baseline of 120 m; expected metres, at most 10. Fix: pass --baseline in metres: 0.12 if it is in mil",
         ),
+        (0, (0, 0), "two cameras at one place; expected a rectified pair. Fix: pass --baseline METRES"),
         (0.5, (0.1, 0), "not side by side; expected a rectified pair"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -438,7 +439,11 @@ def cut(path: Path) -> None:
 
 
 WRONG: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
-    "nuscenes, version": ("nuscenes", lambda p: (p / "v1.0-mini").rename(p / "v2.0-mini"), ("v2.0-mini", "v1.0-mini")),
+    "nuscenes, version": (
+        "nuscenes",
+        lambda p: (p / "v1.0-mini").rename(p / "train_data"),
+        ("train_data", "v1.0-mini"),
+    ),
     "nuscenes, missing image": (
         "nuscenes",
         lambda p: next((p / "sweeps" / "CAM_FRONT").iterdir()).unlink(),
@@ -494,6 +499,16 @@ def read_all(path: Path, **options: Any) -> None:
         for index in range(len(recording)):
             recording.image(index)
             recording.depth_m(index)
+
+
+def test_ddad_as_people_keep_it(ddad: Path) -> None:
+    """Of DDAD_tiny, without scans; and a scene's folder leads to the data set."""
+    (ddad / "ddad.json").rename(ddad / "ddad_tiny.json")
+    with refuses(DataError, fix=str(ddad)):
+        open_recordings(ddad / "000000")
+    for scans in ddad.glob("*/point_cloud"):
+        shutil.rmtree(scans)
+    assert all(recording.depth_m(0) is None and recording.depth_files(0) == () for recording in open_recordings(ddad))
 
 
 @pytest.mark.parametrize("name", WRONG)

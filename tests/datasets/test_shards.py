@@ -199,6 +199,12 @@ def test_fault_of_a_folder_is_named(shards: Path, name: str, one_line: OneLine) 
 
 
 @pytest.mark.slow
+def test_a_cut_shard_is_named_by_any_frame(shards: Path) -> None:
+    cut(shards / "shards" / "00000.bin")
+    with refuses(DataError, names=("00000.bin", "bytes")):
+        open_recordings(shards)[0].image(0)
+
+
 def test_copy_that_changed_on_this_machine_is_fetched_again(written: Path, s3_url: str, tmp_path: Path) -> None:
     url = upload(written, f"{s3_url}/set")
     read_all(url)

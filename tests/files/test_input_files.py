@@ -69,6 +69,11 @@ def test_only_a_regular_file_is_read(tmp_path: Path, kind: str, monkeypatch: pyt
     _refused(lambda: read_text(path, expected="a calibration"), found, "a calibration")
 
 
+def test_a_pointer_of_git_lfs_is_no_content(tmp_path: Path) -> None:
+    path = _write(tmp_path / "model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    _refused(lambda: read_bytes(path, expected="weights", max_bytes=1 << 20), "model.safetensors", "git lfs pull")
+
+
 def test_reading_stops_at_the_limit_whatever_size_is_reported(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.txt", "x" * 100)
     assert len(read_bytes(path, expected="text", max_bytes=100)) == 100

@@ -25,6 +25,7 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportedNetwork
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import build_depth_network
+from stadia.models.depth.published_config import find_output
 from stadia.models.published_networks import find_published_files, read_settings
 from stadia.predict.export import export_checkpoint
 from stadia.recipes.base.network_checkpoint import NetworkCheckpoint, open_network_checkpoint
@@ -287,6 +288,12 @@ def test_metric_networks_start_with_their_metres(folders: dict[str, Path], small
     recipe = SelfsupRecipe(resolved)
     recipe.save_data_stats(data)
     assert float(recipe.model.depth.scale) == 1.0  # type: ignore[arg-type]
+
+
+def test_metric_depth_without_its_largest_depth_is_refused() -> None:
+    """Without it the network would predict up to 1 m."""
+    with refuses(ConfigError, where="max_depth", fix="80"):
+        find_output({"model_type": "depth_anything", "depth_estimation_type": "metric", "max_depth": 1})
 
 
 def test_a_checkpoint_builds_the_architecture_without_weights(folders: dict[str, Path]) -> None:

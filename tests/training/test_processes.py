@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from test_distributed import needs_gloo, run_in_processes
 from tests.refusals import refuses
 from torch import nn
 
-from stadia.core.errors import ConfigError
+from stadia.core.errors import ConfigError, StadiaError
 from stadia.training import processes
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import fit
@@ -28,6 +29,7 @@ from stadia.training.processes import (
     find_job,
     find_layout,
     find_run_of_job,
+    launch_processes,
     record_job,
     resolve_batch_size,
     start_attempt,
@@ -111,6 +113,10 @@ def test_batch_of_a_process_follows_from_the_global_one(no_launcher: None, monke
     assert find_layout(config) == ProcessLayout(nodes=2, per_node=2, is_started=True)
     assert resolve_batch_size(config).batch_size == 2
     assert resolve_batch_size(TrainingConfig(batch_size=5)).batch_size == 5
+    with monkeypatch.context() as by_hand, refuses(ConfigError, where="WORLD_SIZE", fix="torchrun"):
+        by_hand.setenv("RANK", "0")
+        by_hand.delenv("LOCAL_WORLD_SIZE")
+        find_layout(config)
     with refuses(ConfigError, where="global_batch_size", found="20", expected="12", fix="24"):
         resolve_batch_size(config.model_copy(update={"global_batch_size": 20}))
 
@@ -120,6 +126,16 @@ def test_layout_of_slurm(no_launcher: None, monkeypatch: pytest.MonkeyPatch) -> 
     for name, value in (("SLURM_PROCID", "3"), ("SLURM_NTASKS", "8"), ("SLURM_NNODES", "2")):
         monkeypatch.setenv(name, value)
     assert find_layout(TrainingConfig()) == ProcessLayout(nodes=2, per_node=4, is_started=True)
+
+
+def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASTER_PORT", "29577")
+
+    def launch() -> None:
+        raise torch.distributed.DistNetworkError("EADDRINUSE")
+
+    with refuses(StadiaError, where="29577", found="EADDRINUSE", fix="--master-port"):
+        launch_processes(SimpleNamespace(launch=launch))
 
 
 def test_global_batch_norm_in_one_process_is_batch_norm() -> None:

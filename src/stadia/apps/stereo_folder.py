@@ -41,7 +41,7 @@ MAX_ROTATION = 1e-3
 """Largest entry of R - I between two rectified cameras."""
 MAX_OFF_AXIS = 0.02
 """Largest share of the baseline across it."""
-MAX_BASELINE_M = 10.0
+MIN_BASELINE_M, MAX_BASELINE_M = 1e-4, 10.0
 """Above, the calibration is in millimetres."""
 SAME_BASELINE = 0.005
 """Relative difference that counts as rounding."""
@@ -273,9 +273,12 @@ def _measure_baseline(file: Path, left: CalibratedCamera, right: CalibratedCamer
         found = f"cameras that are rotated (R - I up to {off:.2g}) or not side by side"
         fix = "rectify the pair with cv2.stereoRectify"
         raise DataError(file, found=found, expected="a rectified pair", fix=fix)
+    if abs(x) < MIN_BASELINE_M:
+        fix = "pass --baseline METRES: the file has none (Tx is 0)"
+        raise DataError(file, found="two cameras at one place", expected="a rectified pair", fix=fix)
     if x >= 0:
         found = f"{right.name} {x:.3g} m to the left of {left.name}"
-        fix = "swap LEFT and RIGHT, or pass --cameras"
+        fix = f"swap LEFT and RIGHT; if the images are in order, Tx has a wrong sign: pass --baseline {x:.4g}"
         raise DataError(file, found=found, expected="the right camera on the right", fix=fix)
     if -x > MAX_BASELINE_M:
         found = f"a baseline of {-x:.4g} m"

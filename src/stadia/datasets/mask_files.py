@@ -46,6 +46,7 @@ _MAX_RUN_BITS = 40  # of a compressed run length
 MAX_COCO_BYTES = 1 << 29  # instances_train2017.json has 450 MB
 _LAYOUT = "the layout of masks"
 _COCO = "COCO's instances: images, categories, annotations"
+_COCO_FIX = "add images and categories to a list of results; panopticapi converts panoptic files to instances"
 
 
 class MaskFiles:
@@ -298,10 +299,10 @@ class CocoMasks:
         self._images: dict[str, _CocoImage] = {}
         self._of_image: dict[int, list[_Shape]] = defaultdict(list)
         categories = list[_Category]()
-        stream = stream_json_lists(self.path, _COCO_LISTS, expected=_COCO, max_bytes=MAX_COCO_BYTES)
+        stream = stream_json_lists(self.path, _COCO_LISTS, expected=_COCO, max_bytes=MAX_COCO_BYTES, fix=_COCO_FIX)
         for name, content in stream:
             where = f"{self.path}: {name}"
-            entry = validate_content(where, content, _COCO_LISTS[name], expected=_COCO, fix="export it again")
+            entry = validate_content(where, content, _COCO_LISTS[name], expected=_COCO, fix=_COCO_FIX)
             if isinstance(entry, _CocoImage):
                 self._images[Path(entry.file_name).stem] = entry
             elif isinstance(entry, _Category):

@@ -232,9 +232,21 @@ def _detect_format(path: Path) -> str:
         fix = f"pass the folder of its sequence, or predict this image: `stadia predict {path}`"
         raise DataError(path, found="one image", expected="a video, a folder of images or a data set", fix=fix)
     fix = "check the path; `stadia list datasets` lists the layouts, docs/how-to/own-data.md explains your own"
+    if (above := _find_dataset_above(path)) is not None:
+        fix = f"pass the data set that it belongs to: {above}"
     if path.is_file() or found == EMPTY_FOLDER:
         raise DataError(path, found=found, expected="an image, a video, a folder of images or a data set", fix=fix)
     raise DataError(path, found=found, expected=f"a data set of one of: {', '.join(DATASETS)}", fix=fix)
+
+
+def _find_dataset_above(path: Path) -> Path | None:
+    """Return the folder around a file or folder that is a data set of a known layout."""
+    readers = [DATASETS.load(name)() for name in DATASETS if name not in ("videos", "video")]
+    for folder in path.absolute().parents[:2]:
+        with contextlib.suppress(StadiaError, OSError):
+            if any(reader.recognizes(folder) for reader in readers):
+                return folder
+    return None
 
 
 def _refuse_images(path: Path) -> None:

@@ -91,8 +91,11 @@ class ShardReader:
         return self.folder / Path(self.shards[shard].name).name
 
     def _read_part(self, shard: int, offset: int, length: int) -> bytes:
-        if self.is_local and not self._path(shard).is_file():
-            raise self._note_damage(shard, "no such file")
+        if self.is_local:
+            whole, file = self.shards[shard].bytes, self._path(shard)
+            size = file.stat().st_size if file.is_file() else None
+            if size != whole:
+                raise self._note_damage(shard, "no such file" if size is None else f"{size} of {whole} bytes")
         while True:
             path = self._path(shard) if self.is_local else self._fetch(shard)
             try:

@@ -25,6 +25,7 @@ MAX_TEXT_BYTES = 64 << 20
 MAX_CSV_CELLS = 5_000_000
 CHUNK_BYTES = 1 << 20
 COPY_AGAIN = "write or copy the file again"
+LFS_POINTER, MAX_POINTER_BYTES = b"version https://git-lfs", 1024
 
 PARSER_ERRORS = (
     ValueError,  # includes UnicodeError and json.JSONDecodeError
@@ -58,7 +59,13 @@ def check_input_file(
     """Return a regular file's size in bytes. Raises DataError if it is missing, special, or too large."""
     with _name_os_errors(path, expected, fix):
         status = os.stat(path)  # noqa: PTH116 - Python keeps the names of each Path in memory
-        return _check_status(path, status, expected, max_bytes, fix)
+        size = _check_status(path, status, expected, max_bytes, fix)
+        if len(LFS_POINTER) < size < MAX_POINTER_BYTES:
+            with open(path, "rb", opener=_open_without_waiting) as stream:
+                if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+                    found, fetch = "a pointer of Git LFS instead of the file", "fetch the file: git lfs pull"
+                    raise DataError(path, found=found, expected=expected, fix=fetch)
+        return size
 
 
 @contextmanager

@@ -423,5 +423,10 @@ def _find_other_use(path: Path) -> str:
     if path.suffix in (".onnx", ".pt2"):
         return "run it by `stadia predict FILE.onnx INPUT --out DIR`; `stadia evaluate --depth DIR` scores that"
     if path.suffix in (".pt", ".pth", ".ckpt", ".bin"):
-        return "pass a run of `stadia train`; `stadia evaluate --depth DIR` scores what another program predicted"
+        return (
+            "published networks have a name (`stadia list networks`: depth-anything-v2-small, depth-pro, moge-2-vitl);"
+            " `stadia import FILE --as` reads monodepth2, midas and dpt; `stadia evaluate --depth DIR` scores any maps"
+        )
+    if path.suffix in (".xml", ".engine", ".trt", ".plan", ".tflite", ".mlmodel"):
+        return "pass the run, or a file of `stadia export`; --backend openvino and onnxruntime run a run by these"
     return "check the path"

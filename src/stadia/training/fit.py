@@ -37,7 +37,7 @@ from stadia.training.devices import make_fabric, quiet_lightning, resolve_auto
 from stadia.training.loggers import Logger, read_rows
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.phase_clock import PhaseClock
-from stadia.training.processes import start_attempt
+from stadia.training.processes import launch_processes, start_attempt
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import MAX_MINUTES, Run, remove_stale_files_of_run
 from stadia.training.training_state import CommandEnd
@@ -229,7 +229,7 @@ def open_training(
     keep_freed_memory()
     start_attempt()
     with quiet_lightning():
-        fabric.launch()
+        launch_processes(fabric)
         batches.shard_loaders(loaders, fabric.global_rank, fabric.world_size)
         validation: object = val_loader
         if isinstance(validation, StartableLoader):

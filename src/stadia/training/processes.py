@@ -22,7 +22,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn import functional
 
-from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.errors import ConfigError, StadiaError, summarize_exception
 from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
 from stadia.files.paths import safe_join
@@ -66,6 +66,9 @@ def find_layout(config: TrainingConfig) -> ProcessLayout:
     if "LOCAL_WORLD_SIZE" in variables and "WORLD_SIZE" in variables:  # torchrun
         per_node = int(variables["LOCAL_WORLD_SIZE"])
         return ProcessLayout(max(int(variables["WORLD_SIZE"]) // per_node, 1), per_node, is_started=True)
+    if "RANK" in variables and int(variables.get("WORLD_SIZE", "1")) > 1:
+        found, fix = f"{variables['WORLD_SIZE']} without LOCAL_WORLD_SIZE", "start by torchrun, or unset RANK"
+        raise ConfigError("WORLD_SIZE", found=found, expected="the variables of torchrun", fix=fix)
     if "SLURM_PROCID" in variables and int(variables.get("SLURM_NTASKS", "1")) > 1:  # srun
         nodes = int(variables.get("SLURM_NNODES", "1"))
         return ProcessLayout(nodes, int(variables["SLURM_NTASKS"]) // nodes, is_started=True)
@@ -181,6 +184,16 @@ def use_global_batch_norm(module: ModuleT) -> ModuleT:
         if type(part) is nn.BatchNorm2d:
             part.__class__ = GlobalBatchNorm2d
     return module
+
+
+def launch_processes(fabric: Any) -> None:
+    """Start or join the processes of a training. Raises StadiaError if they do not connect."""
+    try:
+        fabric.launch()
+    except torch.distributed.DistError as error:
+        where, fix = f"MASTER_PORT={os.environ.get('MASTER_PORT')}", "take another port: torchrun --master-port PORT"
+        found = f"no connection ({summarize_exception(error)})"
+        raise StadiaError(where, found=found, expected="a free port that each process reaches", fix=fix) from error
 
 
 # -- restarts by torchrun and SLURM

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -142,6 +144,9 @@ def _connect_ray(cores: int) -> Any:
     address = os.environ.get("RAY_ADDRESS")
     num_cpus = None if address else max(cores, 1)
     try:
+        if address and re.fullmatch(r"[^/]+:\d+", address):  # without an answer, Ray waits for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, num_cpus=num_cpus, include_dashboard=False, log_to_driver=False)
     except Exception as error:  # Ray raises Exception itself if a start takes too long
         fix = "start it first: ray start --head, and RAY_ADDRESS=auto"

@@ -24,7 +24,7 @@ from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.files.array_files import read_npz
 from stadia.files.paths import safe_join
 
-INDEX = "ddad.json"
+INDEX = "ddad*.json"  # DDAD_tiny has ddad_tiny.json
 CAMERA, SCANNER = "CAMERA_01", "LIDAR"
 SPLITS = {"0": "train", "1": "val", "2": "test"}  # `scene_splits` in dgp/proto/dataset.proto
 MAX_SCENE_BYTES = 256 << 20
@@ -117,7 +117,7 @@ class Ddad(DatasetFormat):
     layout = "ddad.json with SCENE/scene_*.json"
 
     def recognizes(self, path: Path) -> bool:
-        return (path / INDEX).is_file()
+        return any(path.glob(INDEX))
 
     def find_recordings(self, path: Path) -> dict[str, Path]:
         if not self.recognizes(path):
@@ -159,7 +159,7 @@ def _parse(kind: type[FileEntry], path: Path, **limits: int) -> Any:
 
 
 def _read_index(path: Path) -> _IndexFile:
-    index: _IndexFile = _parse(_IndexFile, path / INDEX)
+    index: _IndexFile = _parse(_IndexFile, min(path.glob(INDEX)))
     return index
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,11 +72,13 @@ def make_lidar_recording(
 ) -> LidarRecording:
     """Return the recording of `index_file`'s frames by time, with images of `size` (height, width).
 
-    Raises DataError.
+    Frames have no depth if no scan was copied. Raises DataError.
     """
     if not frames:
         raise DataError(index_file, found=f"no frame of {name}", expected="its images", fix="copy the official file")
     frames = sorted(frames, key=lambda frame: frame.time_s)
+    if not any(frame.scan is not None and frame.scan.is_file() for frame in frames):
+        frames = [replace(frame, scan=None) for frame in frames]
     for frame in frames:
         for file in (frame.image, frame.scan):
             if file is not None and not file.is_file():

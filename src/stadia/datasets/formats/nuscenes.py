@@ -117,7 +117,11 @@ class NuScenes(DatasetFormat):
 
 
 def _find_tables(path: Path) -> list[Path]:
-    folders = [path] if (path / "sample_data.json").is_file() else sorted(path.glob("v[0-9]*"))
+    folders = (
+        [path]
+        if (path / "sample_data.json").is_file()
+        else sorted(file.parent for file in path.glob("*/sample_data.json"))
+    )
     return [folder for folder in folders if (folder / "sample_data.json").is_file()]
 
 
@@ -129,7 +133,7 @@ def _choose_tables(path: Path) -> Path:
         names = " and ".join(folder.name for folder in found)
         raise DataError(path, found=f"tables of {names}", expected="one version", fix=f"pass {found[0]}")
     if (name := found[0].resolve().name) not in VERSIONS:
-        fix = "download one of these versions"
+        fix = f"rename it to {VERSIONS[1]} if it has nuScenes' tables, as Lyft's data set does"
         raise DataError(found[0], found=f"tables of {name}", expected=" or ".join(VERSIONS), fix=fix)
     return found[0]
 

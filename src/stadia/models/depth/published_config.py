@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from stadia.core.errors import StadiaError
+from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.files.paths import make_absolute
 from stadia.models.depth.config import MAX_SIDE, DepthNetworkConfig
@@ -148,6 +148,9 @@ def find_output(architecture: Mapping[str, Any]) -> DepthScale:
         return DepthScale.AFFINE_DEPTH
     if kind == "dpt" or (kind == "depth_anything" and architecture.get("depth_estimation_type") != "metric"):
         return DepthScale.AFFINE_INVERSE
+    if architecture.get("depth_estimation_type") == "metric" and (architecture.get("max_depth") or 1) <= 1:
+        fix = "write 20 (indoor weights) or 80 (outdoor weights)"
+        raise ConfigError("config.json, max_depth", found="none, or 1", expected="metres of the largest depth", fix=fix)
     return DepthScale.METRES
 
 
