@@ -92,7 +92,8 @@ def score_run(run: Path, frames: dict[str, list[Scored]]) -> dict[str, dict[str,
     """Return the scores of the last weights of a run."""
     recipe = load_recipe(run).eval()
     return {
-        kind: score(lambda image: recipe.maps(image).inverse_depth, chosen, SIZE) for kind, chosen in frames.items()
+        kind: score(lambda image, camera: recipe.maps(image, camera).inverse_depth, chosen, SIZE)
+        for kind, chosen in frames.items()
     }
 
 

@@ -6,12 +6,14 @@
 ResNet-18 from random weights on the 51 stereo pairs of KITTI odometry 06 (stereo alone, 192x64, batches of 4, Adam at
 1e-4), for the same seconds of processor time each, one thread; further settings are KEY=VALUE:
 - "default": `selfsup` with its defaults;
+- "base": `selfsup` from the network of the package, and "untrained", that network without a step;
 - "zero start": the same with timm's `zero_init_last`, so that only the skip connections start;
 - "monodepth2": the networks and the loss of their repository, from the same batches, with their units and their start.
 
 Scored on the training pairs (OpenCV's semi-global matching nearer than 50 m), on frames of another drive (KITTI raw,
 LiDAR nearer than 50 m) and on the demo's four test worlds (true depth nearer than 50 m): the median relative error in
-metres, and with the medians of each image set equal. Prints one JSON object for each training, and the means.
+metres, the same with the medians of each image set equal, and the median of depth over true depth. Prints one JSON
+object for each training, and the means.
 """
 
 # mypy: disable-error-code="arg-type, no-untyped-call, operator"
@@ -41,7 +43,7 @@ from torch import Tensor, nn
 from stadia import recipes
 from stadia.core import seeds
 from stadia.core.recording import Recording
-from stadia.core.types import Batch
+from stadia.core.types import Batch, Camera
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry.camera import resize
@@ -59,6 +61,8 @@ SETTINGS = (
     f"training.batch_size={BATCH}",
     "training.workers=0",
 )
+BASE = ("model.network=base", "model.pretrained=true", "teacher.network=null")
+NETWORKS = ("default", "base", "untrained", "zero start", "monodepth2")
 MONODEPTH2_BASELINE = 0.1
 """Baseline of a pair in Monodepth2's unit of length."""
 
@@ -70,7 +74,7 @@ class Trainable(Protocol):
 
     def compute_loss(self, batch: Batch, step: int) -> Tensor: ...
 
-    def inverse_depth(self, image: Tensor) -> Tensor:
+    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
         """Return (1, 1, H, W) in 1/m of an image (1, 3, H, W)."""
         ...
 
@@ -78,12 +82,11 @@ class Trainable(Protocol):
 class Stadia:
     """`selfsup`. zero_start: with timm's `zero_init_last`."""
 
-    def __init__(self, config: Any, *, zero_start: bool) -> None:
+    def __init__(self, config: Any, *, zero_start: bool = False) -> None:
         self.recipe = SelfsupRecipe(config).train()
-        blocks = [one for one in self.recipe.modules() if hasattr(one, "zero_init_last")]
-        assert blocks
-        for block in blocks if zero_start else ():
-            block.zero_init_last()
+        for block in self.recipe.modules() if zero_start else ():
+            if hasattr(block, "zero_init_last"):
+                block.zero_init_last()
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.recipe.parameters()
@@ -91,8 +94,8 @@ class Stadia:
     def compute_loss(self, batch: Batch, step: int) -> Tensor:
         return self.recipe.view_synthesis(batch, self.recipe.model(batch), step).total
 
-    def inverse_depth(self, image: Tensor) -> Tensor:
-        return self.recipe.eval().maps(image).inverse_depth
+    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
+        return self.recipe.eval().maps(image, camera).inverse_depth
 
 
 class Monodepth2:
@@ -143,7 +146,7 @@ class Monodepth2:
         self.trainer.generate_images_pred(self.state, inputs, outputs)
         return self.trainer.compute_losses(self.state, inputs, outputs)["loss"]
 
-    def inverse_depth(self, image: Tensor) -> Tensor:
+    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
         encoder, decoder = self.networks.eval()
         disparity, _ = self.layers.disp_to_depth(decoder(encoder(image))["disp", 0], 0.1, 100.0)
         return disparity / self.unit_m
@@ -187,24 +190,29 @@ def choose_frames(recordings: Sequence[Recording], count: int, among: Sequence[i
 
 
 @torch.no_grad()
-def score(predict: Callable[[Tensor], Tensor], frames: Sequence[Scored], size: tuple[int, int]) -> dict[str, float]:
-    """Return the median relative error in metres and with equal medians, means over the frames.
+def score(
+    predict: Callable[[Tensor, Camera], Tensor], frames: Sequence[Scored], size: tuple[int, int]
+) -> dict[str, float]:
+    """Return the median relative error in metres and with equal medians, and the median of depth over true depth:
+    means over the frames.
 
-    predict: from an image (1, 3, H, W) to inverse depth (1, 1, H, W) in 1/m.
+    predict: from an image (1, 3, H, W) and its camera to inverse depth (1, 1, H, W) in 1/m.
     """
-    metric, scaled = [], []
+    metric, scaled, ratios = [], [], []
     for frame in frames:
         camera = frame.recording.camera(frame.index)
         image = torch.from_numpy(frame.recording.image(frame.index)).permute(2, 0, 1)[None].float() / 255
-        small, _ = resize(image, camera, *size)
-        inverse_depth = resize_map(predict(small), camera.height, camera.width)
+        small, small_camera = resize(image, camera, *size)
+        inverse_depth = resize_map(predict(small, small_camera), camera.height, camera.width)
         depth_m = depth_from_inverse(inverse_depth)[0, 0].numpy()
         known = frame.depth_m > 0
         found_m, true_m = depth_m[known], frame.depth_m[known]
         metric.append(np.median(np.abs(found_m - true_m) / true_m))
         ratio = np.median(true_m) / np.median(found_m)
         scaled.append(np.median(np.abs(found_m * ratio - true_m) / true_m))
-    return {"metres": round(float(np.mean(metric)), 4), "median_scaled": round(float(np.mean(scaled)), 4)}
+        ratios.append(np.median(found_m / true_m))
+    means = {"metres": metric, "median_scaled": scaled, "over_true": ratios}
+    return {name: round(float(np.mean(values)), 4) for name, values in means.items()}
 
 
 def main() -> None:
@@ -214,6 +222,7 @@ def main() -> None:
     parser.add_argument("--monodepth2", type=Path, metavar="CLONE", help="a clone of nianticlabs/monodepth2")
     parser.add_argument("--seconds", type=float, default=60, help="of processor time, each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["default", "zero start", "monodepth2"])
     arguments, overrides = parser.parse_known_args()
 
     torch.set_num_threads(1)
@@ -230,18 +239,18 @@ def main() -> None:
     baseline_m = -float(pairs.T_right_left[0, 3])
     rows: dict[str, list[dict[str, Any]]] = {}
     for seed in arguments.seeds:
-        settings = recipes.configure("selfsup", (*SETTINGS, f"seed={seed}", *overrides), data={"path": path})
-        config, data = SelfsupRecipe.prepare(settings, Console(quiet=True))
-        kinds: dict[str, Callable[[Any], Trainable]] = {
-            "default": lambda config: Stadia(config, zero_start=False),
-            "zero start": lambda config: Stadia(config, zero_start=True),
-        }
-        if arguments.monodepth2:
-            kinds["monodepth2"] = lambda config: Monodepth2(arguments.monodepth2.resolve(), config, baseline_m)
-        for name, make in kinds.items():
+        for name in arguments.networks:
+            start = BASE if name in ("base", "untrained") else ()
+            words = (*SETTINGS, *start, f"seed={seed}", *overrides)
+            settings = recipes.configure("selfsup", words, data={"path": path})
+            config, data = SelfsupRecipe.prepare(settings, Console(quiet=True))
             seeds.seed_generators(seed, "training")
-            network = make(config)
-            steps = train(network, data, arguments.seconds)
+            network: Trainable
+            if name == "monodepth2":
+                network = Monodepth2(arguments.monodepth2.resolve(), config, baseline_m)
+            else:
+                network = Stadia(config, zero_start=name == "zero start")
+            steps = 0 if name == "untrained" else train(network, data, arguments.seconds)
             size = (config.data.height, config.data.width)
             scores = {kind: score(network.inverse_depth, chosen, size) for kind, chosen in frames.items()}
             rows.setdefault(name, []).append(scores)
@@ -250,7 +259,7 @@ def main() -> None:
         means = {
             f"{kind}, {unit}": round(float(np.mean([one[kind][unit] for one in scored])), 3)
             for kind in frames
-            for unit in ("metres", "median_scaled")
+            for unit in ("metres", "median_scaled", "over_true")
         }
         print(json.dumps({"network": name, "seeds": len(scored), "seconds": arguments.seconds, **means}), flush=True)
 

@@ -187,3 +187,12 @@ def test_an_object_behind_a_nearer_one_is_left_out():
     assert measure_occlusion(instance, 4) == 0
     assert 3 not in clean_masks(masks, RoadConfig()).instance
     assert 3 in clean_masks(masks, RoadConfig(max_occlusion=1.0)).instance
+
+
+def test_a_rectangle_replaces_the_masks_road_and_leaves_out_objects(recording):
+    targets = targets_of(samples(recording, RoadConfig(priors="kitti", rectangle=(0.0, 0.5, 0.5, 1.0))))
+    rows, columns = targets.road[0, 0].nonzero(as_tuple=True)
+    height, width = targets.road.shape[-2:]
+    assert rows.min() == height // 2
+    assert columns.max() < width // 2
+    assert not (targets.road & (targets.objects > 0)).any()

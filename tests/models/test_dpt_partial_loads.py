@@ -77,6 +77,20 @@ def test_allowed_names_may_be_missing_mismatched_or_unexpected(tmp_path: Path) -
             build(plain, path, **{key: value for key, value in allowed.items() if key != name})
 
 
+def test_a_transformer_of_timm_alone_gives_the_encoder(tmp_path: Path) -> None:
+    prefix = "pretrained.model."
+    whole = originals(drawn(plain))
+    encoder = {name.removeprefix(prefix): tensor for name, tensor in whole.items() if name.startswith(prefix)}
+    report = build(plain, saved(tmp_path, encoder), allow_missing=("neck.*", "head.*")).load_report
+    assert report is not None
+    assert set(report.unexpected) == {"pretrained.model.head.weight", "pretrained.model.head.bias"}, (
+        "ImageNet's classes"
+    )
+    assert {name.split(".")[0] for name in report.missing} == {"neck", "head"}
+    with refuses(CheckpointError, names=("neck.",)):
+        build(plain, saved(tmp_path, encoder))
+
+
 class Instance:
     """What a pickle would call up."""
 

@@ -12,7 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.recipes.metric.camera_heights import CameraHeights, compute_frame_medians
+from stadia.recipes.metric.camera_heights import (
+    CameraHeights,
+    HeightObservations,
+    compute_frame_medians,
+    estimate_epoch_height,
+)
 from stadia.recipes.metric.config import CameraHeightsConfig
 from stadia.training import checkpoint
 
@@ -307,3 +312,19 @@ def test_new_weights_hold_the_height_and_a_resume_remembers_it():
     for one in (heights, resumed):
         one.begin(4)
         assert one.height_m(0) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("pool", "camera_m"), [("median", 1.0), ("mean", 1.2), ("weighted", 1.5)])
+def test_a_weighted_epoch_counts_the_objects_of_each_frame(pool, camera_m):
+    frames = np.repeat(np.arange(5), [1, 1, 1, 1, 4])
+    observed = HeightObservations(
+        group=np.zeros(5, np.int64),
+        recording=np.array(["drive"] * 5),
+        road_m=np.full(5, 1.6),
+        height_mismatch=np.zeros(5),
+        image=frames,
+        camera_m=np.where(frames == 4, 2.0, 1.0),
+        horizon_m=np.full(len(frames), 1.5),
+    )
+    estimate = estimate_epoch_height(observed, 0, CameraHeightsConfig(pool=pool))
+    assert estimate.camera_m == pytest.approx(camera_m)

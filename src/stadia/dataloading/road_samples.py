@@ -33,6 +33,7 @@ from stadia.datasets.mask_files import (
     ROAD,
     clean_masks,
     find_edge_objects,
+    make_road_rectangle,
     read_rejected_objects,
     resize_masks,
     select_classes,
@@ -98,6 +99,10 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
             instance = _leave_out_cut(instance, frames.ignored[0].numpy() > 0)
         names = {} if recording.mask_reader is None else recording.mask_reader.classes
         road = select_classes(masks.semantic, names, {ROAD})
+        if self.config.rectangle is not None:
+            rectangle = make_road_rectangle(self.config.rectangle, planes[0].shape)
+            shown = _apply_draw(RoadMasks(rectangle.astype(np.uint8), masks.instance * 0), change, frames.K[0]).semantic
+            road = (shown > 0) & (masks.instance == 0)
         kept, objects = np.unique(instance, return_inverse=True)  # 0 comes first
         objects = objects.reshape(instance.shape) + (0 if kept[0] == 0 else 1)
         kept = kept[kept > 0]

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError
+from stadia.datasets.config import Share
 
 
 class HeightPrior(StrictModel):
@@ -109,6 +110,8 @@ class RoadConfig(StrictModel):
     priors: heights of the classes: "mixed", "kitti", "roadworld", or your own by class.
     heights: "class" uses the class's height for every object; "each" an object's own height from heights.json, if any.
     verdicts: camera_height.json of `stadia camera-height --out`: objects that it rejected are not used.
+    rectangle: the road as a rectangle [left, top, right, bottom] in shares of the image, without its objects (VADepth);
+        null: the masks' road.
     min_objects: an image with fewer objects of known height gives no scale.
     cameras: recordings with one camera height: "mount" for all, or per mount if the data name mounts;
         "recording" for each.
@@ -122,6 +125,7 @@ class RoadConfig(StrictModel):
     priors: Priors = "mixed"
     heights: Literal["class", "each"] = "class"
     verdicts: str | None = None
+    rectangle: tuple[Share, Share, Share, Share] | None = None
     min_objects: int = Field(default=1, ge=1)
     cameras: Literal["mount", "recording"] = "mount"
     min_object_share: float = Field(default=0.002, ge=0, lt=1)

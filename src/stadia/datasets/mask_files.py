@@ -237,6 +237,15 @@ def measure_occlusion(instance: NDArray[np.uint16], number: int, windows: Mappin
     return float(np.isin(outline, nearer).mean()) if len(outline) else 0.0
 
 
+def make_road_rectangle(shares: tuple[float, float, float, float], size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return (H, W) bool: the road as a rectangle, left, top, right, bottom in shares of the image (VADepth)."""
+    height, width = size[:2]
+    left, top, right, bottom = shares
+    road = np.zeros((height, width), bool)
+    road[int(top * height) : int(bottom * height), int(left * width) : int(right * width)] = True
+    return road
+
+
 def find_edge_objects(instance: NDArray[np.integer], margin: int) -> NDArray[np.integer]:
     """Return the numbers of objects within `margin` pixels of the border."""
     if margin < 1:

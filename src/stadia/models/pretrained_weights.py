@@ -182,7 +182,7 @@ def load_pretrained(
     """Copy a file's weights into a network of transformers, split and renamed as needed.
 
     network: changed in place, and only if the load succeeds.
-    path: a .pt of isl-org/DPT, a .safetensors of transformers, or its folder.
+    path: a .pt of isl-org/DPT, a .safetensors of transformers, or its folder; or timm's transformer without a decoder.
     name: name of the network, for errors.
     allow_missing: patterns (* and ? are wildcards) of parameters that may stay random; an attention core's may.
     allow_unexpected: patterns of names in the file that may stay unused.
@@ -413,6 +413,8 @@ def rename_to_transformers(tensors: Mapping[str, Tensor], own: Collection[str]) 
     own: names of the network; a hybrid's patch projection has another name.
     """
     patch = "" if "dpt.embeddings.projection.weight" in own else "patch_embeddings."
+    if "blocks.0.attn.qkv.weight" in tensors:  # timm's transformer alone, such as one of ImageNet
+        tensors = {f"pretrained.model.{name}": tensor for name, tensor in tensors.items()}
     renamed: dict[str, tuple[str, Tensor]] = {}
     for old, tensor in tensors.items():
         new = _rename(old).replace("<patch>", patch)

@@ -25,7 +25,7 @@ from stadia.core.recording import Recording
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.datasets.frame_store import resize_depth
 from stadia.datasets.height_priors import find_prior
-from stadia.datasets.mask_files import ROAD, select_classes
+from stadia.datasets.mask_files import ROAD, make_road_rectangle, select_classes
 from stadia.datasets.mask_objects import find_mask_boxes
 from stadia.evaluation.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
@@ -232,15 +232,6 @@ def _select_agreeing(factors: Tensor, tolerance: float) -> Tensor:
     if int(known.sum()) < 3:
         return known
     return known & ((factors / factors[known].median()).log().abs() < tolerance)
-
-
-def make_road_rectangle(shares: tuple[float, float, float, float], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return (H, W) bool: the road as a rectangle, left, top, right, bottom in shares of the image (VADepth)."""
-    height, width = size[:2]
-    left, top, right, bottom = shares
-    road = np.zeros((height, width), bool)
-    road[int(top * height) : int(bottom * height), int(left * width) : int(right * width)] = True
-    return road
 
 
 def pool_frames(frames: Sequence[FrameHeight], config: CameraHeightConfig, source: str = "") -> DepthHeight:

@@ -80,7 +80,7 @@ class HeightObservations:
 class EpochEstimate:
     """The estimate of an epoch for a group.
 
-    camera_m: the median over frames, or their mean (`pool`).  frames: frames with an inlier object, of `frames_seen`.
+    camera_m: the frames' heights by `pool`.  frames: frames with an inlier object, of `frames_seen`.
     kept: share of inlier objects.  low_m, high_m: quartiles of the frames.  spread: their distance over the median.
     horizon_m: the median over all objects by the horizon, about 3 % too low; NaN if too few objects agree.
     road_m: the median camera height over the road in the frames' own depth; NaN without a road.
@@ -137,10 +137,11 @@ def estimate_epoch_height(
         # Without a plane, objects on the road have no meaning. NaN counts as flat.
         flat = ~(np.abs(observed.height_mismatch[frames]) >= config.max_height_mismatch)
         _check_one_mount(observed.recording[frames[flat]], np.log(medians[flat]), known_m)
-    _, heights = compute_frame_medians(observed.image[keep], observed.camera_m[keep])
+    frames, heights = compute_frame_medians(observed.image[keep], observed.camera_m[keep])
     low, camera_m, high = np.quantile(heights, (0.25, 0.5, 0.75)) if len(heights) else [math.nan] * 3
-    if config.pool == "mean" and len(heights):
-        camera_m = heights.mean()
+    if config.pool != "median" and len(heights):
+        counts = np.bincount(observed.image[keep])[frames]
+        camera_m = np.average(heights, weights=counts if config.pool == "weighted" else None)
     estimate = EpochEstimate(
         camera_m=float(camera_m),
         frames=len(heights),

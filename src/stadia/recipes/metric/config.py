@@ -41,7 +41,10 @@ class CameraHeightsConfig(StrictModel):
     update_every: epochs between two updates; the last of them counts.
     hold_epochs: epochs after the first height in which it stays, and after `reinitialize_at_epoch`.
     momentum: share of the height before in the new one; null: the average over epochs with weights 1, 2, 3, ...
-    pool: how the frames of an epoch become one height: their "median" or their "mean".
+    pool: how the frames of an epoch become one height: their "median", their "mean", or "weighted", the mean weighted
+        by the number of objects: the variance of a frame falls with it.
+    object_depth: how an object gives a height: "smaller" of its silhouette and its box, or its box at the "nearest",
+        first "quartile", "median" or "mean" depth of its pixels.
     """
 
     known_m: dict[int, Height] = Field(default_factory=dict)
@@ -63,7 +66,8 @@ class CameraHeightsConfig(StrictModel):
     update_every: int = Field(default=1, ge=1)
     hold_epochs: int = Field(default=0, ge=0)
     momentum: float | None = Field(default=None, ge=0, lt=1)
-    pool: Literal["median", "mean"] = "median"
+    pool: Literal["median", "mean", "weighted"] = "median"
+    object_depth: Literal["smaller", "nearest", "quartile", "median", "mean"] = "smaller"
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
