@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--pretrained", type=Path, required=True, help="OUT of metric_kitti.py")
     parser.add_argument("--masks", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     path = str(arguments.data / "kitti_raw")

@@ -12,12 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.recipes.metric.camera_heights import (
-    CameraHeights,
-    HeightObservations,
-    compute_frame_medians,
-    estimate_epoch_height,
-)
+from stadia.recipes.metric.camera_heights import CameraHeights, compute_frame_medians
 from stadia.recipes.metric.config import CameraHeightsConfig
 from stadia.training import checkpoint
 
@@ -94,18 +89,15 @@ def test_the_first_height_is_taken_at_the_end_of_the_second_epoch():
     ("test", "known_m", "kept", "locked_height"),
     [
         ("absolute", 1.65, 0.8, ""),
-        ("absolute", 3.3, 0.2, "of the objects agree with the known 3.30 m, and the median of all is 1.6"),
+        ("absolute", 3.3, 0.2, "3.30"),
         ("centered", 1.65, 0.8, ""),
         ("centered", 3.3, 0.8, ""),
     ],
 )
 def test_absolute_test_confirms_a_wrong_height(test, known_m, kept, locked_height):
-    heights = CameraHeights(
-        CameraHeightsConfig(known_m={0: known_m}, first_epoch=0, test_from_epoch=0, test=test, max_change=100)
-    )
-    assert heights.reference_heights(torch.tensor([0])).item() == pytest.approx(
-        known_m if test == "absolute" else NAN, nan_ok=True
-    )
+    config = CameraHeightsConfig(known_m={0: known_m}, first_epoch=0, test_from_epoch=0, test=test, max_change=100)
+    heights, reference_m = CameraHeights(config), known_m if test == "absolute" else NAN
+    assert heights.reference_heights(torch.tensor([0])).item() == pytest.approx(reference_m, nan_ok=True)
     epoch_of(heights, bad=0.2, seed=4, frames=400)
     estimate = heights.begin(1)[0]
     assert estimate.kept == pytest.approx(kept, abs=0.02)
@@ -147,10 +139,7 @@ def test_a_refused_epoch_changes_nothing(epoch, reason):
         ([{"height_mismatch": NAN}], ""),
         ([{"height_mismatch": -0.06}], "differ by 6%"),
         ([{"height_mismatch": 0.2}], "differ by 22%"),
-        (
-            [{"height_mismatch": 0.3, "frames": 20}, {"height_mismatch": -0.3, "frames": 20}],
-            "over the road pixels differ",
-        ),
+        ([{"height_mismatch": 0.3, "frames": 20}, {"height_mismatch": -0.3, "frames": 20}], "road pixels differ"),
     ],
     ids=["frames differ", "nearly plane", "no plane known", "below", "above", "to both sides: they do not cancel"],
 )
@@ -187,10 +176,8 @@ def test_wrong_start_rejects_no_object(start):
 @pytest.mark.parametrize(("low", "high"), [(1, 1), (4, 1), (1, 4)])
 def test_v16_a_merged_group_fails_and_names_its_recordings(low, high):
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
-    for number in range(low):
-        epoch_of(heights, 1.2, recording=f"low{number}", seed=number, bad=0.2)
-    for number in range(high):
-        epoch_of(heights, 1.65, recording=f"high{number}", seed=number, bad=0.2)
+    for name, metres, number in [*(("low", 1.2, at) for at in range(low)), *(("high", 1.65, at) for at in range(high))]:
+        epoch_of(heights, metres, recording=f"{name}{number}", seed=number, bad=0.2)
     epoch_of(heights, 1.9, group=7)
     estimates = heights.begin(1)
     assert re.search(r"1\.2\d m .*'low.*1\.6\d m .*'high.*into different groups", estimates[0].apart)
@@ -201,13 +188,13 @@ def test_v16_a_merged_group_fails_and_names_its_recordings(low, high):
 @pytest.mark.parametrize(
     ("known_m", "height_mismatch", "apart"),
     [
-        (NAN, 0.0, True),
+        (NAN, 0, True),
         (NAN, NAN, True),
         (NAN, 0.2, False),
-        (1.0, 0.0, False),
-        (1.7, 0.0, True),
-        (3.3, 0.0, True),
-        (4.5, 0.0, False),
+        (1, 0, False),
+        (1.7, 0, True),
+        (3.3, 0, True),
+        (4.5, 0, False),
     ],
     ids=["gap", "no plane known", "a road that is no plane yet", "below both", "at one", "at the other", "above both"],
 )
@@ -316,15 +303,8 @@ def test_new_weights_hold_the_height_and_a_resume_remembers_it():
 
 @pytest.mark.parametrize(("pool", "camera_m"), [("median", 1.0), ("mean", 1.2), ("weighted", 1.5)])
 def test_a_weighted_epoch_counts_the_objects_of_each_frame(pool, camera_m):
-    frames = np.repeat(np.arange(5), [1, 1, 1, 1, 4])
-    observed = HeightObservations(
-        group=np.zeros(5, np.int64),
-        recording=np.array(["drive"] * 5),
-        road_m=np.full(5, 1.6),
-        height_mismatch=np.zeros(5),
-        image=frames,
-        camera_m=np.where(frames == 4, 2.0, 1.0),
-        horizon_m=np.full(len(frames), 1.5),
-    )
-    estimate = estimate_epoch_height(observed, 0, CameraHeightsConfig(pool=pool))
-    assert estimate.camera_m == pytest.approx(camera_m)
+    heights, image = CameraHeights(CameraHeightsConfig(**FREE, pool=pool)), torch.tensor([0, 1, 2, 3, 4, 4, 4, 4])
+    metres = torch.where(image == 4, 2.0, 1.0)
+    heights.add(["a"] * 5, torch.zeros(5, dtype=torch.int64), torch.ones(5), torch.zeros(5), image, metres, metres)
+    heights.begin(1)
+    assert heights.height_m(0) == pytest.approx(camera_m)

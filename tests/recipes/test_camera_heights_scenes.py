@@ -127,11 +127,8 @@ def test_v16_two_mounts_apart_and_in_one_group():
     assert merged.known_heights(torch.tensor([0])).isnan()
 
 
-@pytest.mark.parametrize(
-    ("lean_deg", "kind", "camera_m"),
-    [(-2.0, "smaller", 1.65), (0.0, "smaller", 1.65), (2.0, "smaller", 1.65), (2.0, "nearest", 2 * 1.65)],
-)
-def test_a_predicted_road_that_leans_does_not_change_the_height_by_an_object(lean_deg, kind, camera_m) -> None:
+@pytest.mark.parametrize(("lean_deg", "kind"), [(-2, "smaller"), (0, "smaller"), (2, "smaller"), (2, "nearest")])
+def test_a_predicted_road_that_leans_does_not_change_the_height_by_an_object(lean_deg: float, kind: str) -> None:
     camera = intrinsics(200, 200, 48, 24, height=64, width=96)
     depth = torch.full((1, 1, 64, 96), 10.0, dtype=F64)
     objects = torch.zeros(1, 64, 96, dtype=torch.long)
@@ -141,10 +138,9 @@ def test_a_predicted_road_that_leans_does_not_change_the_height_by_an_object(lea
     normal = torch.tensor([[0.0, -math.cos(lean), math.sin(lean)]], dtype=F64)
     known = torch.zeros_like(depth)
     road = RoadPixelHeights(known, known > 0, normal, torch.tensor([1.65], dtype=F64))
-    seen = estimate_camera_heights(
-        depth, camera, road, segments_from_instances(objects), torch.tensor([1.5], dtype=F64), kind=kind
-    )
-    assert seen.camera_m.item() == pytest.approx(camera_m, rel=0.02)
+    height_m = torch.tensor([1.5], dtype=F64)
+    seen = estimate_camera_heights(depth, camera, road, segments_from_instances(objects), height_m, kind)
+    assert seen.camera_m.item() == pytest.approx(1.65 * (2 if kind == "nearest" else 1), rel=0.02)
 
 
 def test_objects_are_inliers_by_the_horizon_of_their_group():

@@ -71,12 +71,8 @@ def add_height_frames(
     recipe: MetricRecipe, group: int, metres: float, *, count: int = 12, recording: str = "drive", road_m: float = 0
 ) -> None:
     values = torch.full((count,), metres)
-    of_frames = (
-        [recording] * count,
-        torch.full((count,), group),
-        torch.full((count,), road_m or metres),
-        torch.zeros(count),
-    )
+    groups, roads_m = torch.full((count,), group), torch.full((count,), road_m or metres)
+    of_frames = ([recording] * count, groups, roads_m, torch.zeros(count))
     recipe.heights.add(*of_frames, torch.arange(count), values, 0.97 * values)
 
 
@@ -142,15 +138,9 @@ def test_the_known_height_teaches_and_is_logged(metric):
 def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
     recipe, _ = prepared(metric)
     recipe.frames = {("", "drive"): 400, ("city", "drive"): 60}
-    meta = [Meta("drive", i) for i in (10, 60, 390)]
-    assert name_drive_parts(meta, recipe.frames) == [
-        "drive, frames 0 to 49",
-        "drive, frames 50 to 99",
-        "drive, frames 350 to 399",
-    ]
-    assert name_drive_parts([Meta("drive", 50, data="city")], recipe.frames) == ["drive, frames 50 to 59"], (
-        "a recording of that name in another data set"
-    )
+    meta = [*(Meta("drive", i) for i in (10, 60, 390)), Meta("drive", 50, data="city")]
+    parts = [f"drive, frames {part}" for part in ("0 to 49", "50 to 99", "350 to 399", "50 to 59")]
+    assert name_drive_parts(meta, recipe.frames) == parts, "the last is of another data set"
     recipe.heights.heights[0] = AverageHeight(1.6, 1)
     recipe.start_epoch(0)
     for part in range(8):
@@ -216,13 +206,8 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric):
 def quick(metric, monkeypatch) -> MetricConfig:
     monkeypatch.setattr(camera_heights, "MIN_FRAMES", 1)
     monkeypatch.setattr(DepthTask, "open_validation", lambda self, data, run: [])
-    return changed(
-        metric,
-        "training.images_every=0",
-        "training.histograms_every=0",
-        "training.checkpoint_every=4",
-        "training.validate_every=8",
-    )
+    words = ("images_every=0", "histograms_every=0", "checkpoint_every=4", "validate_every=8")
+    return changed(metric, *(f"training.{word}" for word in words))
 
 
 def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, monkeypatch):
@@ -235,9 +220,8 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     assert facts.depth_scale == "metres"
     assert kept["heights"]["epoch"] == 2, "of eight steps of three"
     assert kept["epoch_heights"]["1.65 m"][-1]["kept_m"] == kept["heights"]["heights"][0]["metres"]
-    assert facts.own["camera_height_m"]["1.65 m"] == pytest.approx(
-        kept["epoch_heights"]["1.65 m"][-1]["kept_m"], abs=1e-4
-    )
+    kept_m = kept["epoch_heights"]["1.65 m"][-1]["kept_m"]
+    assert facts.own["camera_height_m"]["1.65 m"] == pytest.approx(kept_m, abs=1e-4)
     assert recipes.load_predictor(last).depth_scale is DepthScale.METRES
     _, rows = table(undisturbed.folder)
     assert all(row["train/term/metric/object_height"] for row in rows if row["train/loss"])
@@ -245,9 +229,8 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
 
     step = MetricRecipe.training_step
     with monkeypatch.context() as once:
-        once.setattr(
-            MetricRecipe, "training_step", lambda self, batch: step(self, batch) if self.global_step < 6 else crash()
-        )
+        stop = lambda self, batch: step(self, batch) if self.global_step < 6 else crash()  # noqa: E731
+        once.setattr(MetricRecipe, "training_step", stop)
         with pytest.raises(Crash):
             launch.train(quick, out=tmp_path / "crashed", on_stop=OnStop.WARN)
     (folder,) = (tmp_path / "crashed").iterdir()
@@ -256,9 +239,7 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     again = Checkpoint.open(crashed.folder / "checkpoints" / "last.safetensors")
     assert table(crashed.folder)[1] == rows
     assert repr(again.state()["recipe"]) == repr(kept)
-    before, after = (
-        load_file(folder / "checkpoints" / "last.safetensors") for folder in (undisturbed.folder, crashed.folder)
-    )
+    before, after = (load_file(run.folder / "checkpoints" / "last.safetensors") for run in (undisturbed, crashed))
     assert all(torch.equal(before[name].nan_to_num(), after[name].nan_to_num()) for name in before)
 
 

@@ -110,8 +110,7 @@ class RoadConfig(StrictModel):
     priors: heights of the classes: "mixed", "kitti", "roadworld", or your own by class.
     heights: "class" uses the class's height for every object; "each" an object's own height from heights.json, if any.
     verdicts: camera_height.json of `stadia camera-height --out`: objects that it rejected are not used.
-    rectangle: the road as a rectangle [left, top, right, bottom] in shares of the image, without its objects (VADepth);
-        null: the masks' road.
+    rectangle: the road as [left, top, right, bottom] in shares of the image (VADepth); null: the masks' road.
     min_objects: an image with fewer objects of known height gives no scale.
     cameras: recordings with one camera height: "mount" for all, or per mount if the data name mounts;
         "recording" for each.

@@ -239,10 +239,9 @@ def measure_occlusion(instance: NDArray[np.uint16], number: int, windows: Mappin
 
 def make_road_rectangle(shares: tuple[float, float, float, float], size: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return (H, W) bool: the road as a rectangle, left, top, right, bottom in shares of the image (VADepth)."""
-    height, width = size[:2]
     left, top, right, bottom = shares
-    road = np.zeros((height, width), bool)
-    road[int(top * height) : int(bottom * height), int(left * width) : int(right * width)] = True
+    road = np.zeros(size[:2], bool)
+    road[int(top * size[0]) : int(bottom * size[0]), int(left * size[1]) : int(right * size[1])] = True
     return road
 
 

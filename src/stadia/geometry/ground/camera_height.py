@@ -371,34 +371,26 @@ class CameraHeightEvidence:
 
 @torch.no_grad()
 def estimate_camera_heights(
-    depth: Tensor, camera: Camera, road: RoadPixelHeights, objects: Segments, height_m: Tensor, *, kind: str = "smaller"
+    depth: Tensor, camera: Camera, road: RoadPixelHeights, objects: Segments, height_m: Tensor, kind: str = "smaller"
 ) -> CameraHeightEvidence:
-    """Estimate the camera height from each object of a batch.
-
-    kind: "smaller" takes the smaller of an object's silhouette and box, because depth smeared into the background makes
-        a silhouette too tall. A kind of `measure_box_heights` takes the box at one depth of the object.
+    """Estimate the camera height from each object of a batch, by its box at one depth (`measure_box_heights`), or by
+    the "smaller" of its silhouette and its box, because depth smeared into the background makes a silhouette too tall.
 
     depth: (B, 1, H, W) z in any unit.
     camera: K (3, 3) or (B, 3, 3).
     height_m: (M,) known heights above 0, NaN for none.
     """
+    unit_height = measure_box_heights(depth, camera, objects, "median" if kind == "smaller" else kind)
     if kind == "smaller":
-        unit_height = _measure_smaller_heights(depth, camera, road, objects)
-    else:
-        unit_height = measure_box_heights(depth, camera, objects, kind)
+        silhouette = measure_silhouettes(depth, camera, road.plane, objects).height
+        object_depth = segment_quantiles(objects.gather(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
+        # The center of the highest pixel is on average half a pixel below the edge.
+        edge = 0.5 * object_depth / camera.fy.to(depth).expand(len(depth))[objects.image]
+        unit_height = torch.minimum(silhouette + edge, unit_height)
     camera_m = height_m / unit_height.where(unit_height > 0, torch.nan) * road.median_height[objects.image]
     line = horizon_from_normal(road.normal, camera)
     ratio = compute_horizon_ratios(line, objects, *depth.shape[-2:]).ratio
     return CameraHeightEvidence(camera_m, implied_camera_height(height_m, ratio))
-
-
-def _measure_smaller_heights(depth: Tensor, camera: Camera, road: RoadPixelHeights, objects: Segments) -> Tensor:
-    silhouette = measure_silhouettes(depth, camera, road.plane, objects).height
-    object_depth = segment_quantiles(objects.gather(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
-    fy = camera.fy.to(depth).expand(len(depth))[objects.image]
-    # The center of the highest pixel is on average half a pixel below the edge.
-    silhouette = silhouette + 0.5 * object_depth / fy
-    return torch.minimum(silhouette, measure_box_heights(depth, camera, objects, "median"))
 
 
 def weight_objects(
@@ -412,8 +404,6 @@ def weight_objects(
     tolerance: largest accepted |ln(horizon_m / reference_m)|.
     """
     odd = log_height_ratio(horizon_m, reference_m)
-    if spread is None:
-        weight = (odd.abs() < tolerance).to(odd.dtype)
-    else:
-        weight = (-0.5 * (odd / spread).square()).exp().nan_to_num()
+    inlier = (odd.abs() < tolerance).to(odd.dtype)
+    weight = inlier if spread is None else (-0.5 * (odd / spread).square()).exp().nan_to_num()
     return weight.where(reference_m.isfinite(), torch.ones_like(weight))

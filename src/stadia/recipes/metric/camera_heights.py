@@ -65,15 +65,9 @@ class HeightObservations:
         frames = self.group == group
         objects = frames[self.image]
         number = np.cumsum(frames) - 1
-        return HeightObservations(
-            group=self.group[frames],
-            recording=self.recording[frames],
-            road_m=self.road_m[frames],
-            height_mismatch=self.height_mismatch[frames],
-            image=number[self.image[objects]],
-            camera_m=self.camera_m[objects],
-            horizon_m=self.horizon_m[objects],
-        )
+        of_frames = {name: getattr(self, name)[frames] for name in ("group", "recording", "road_m", "height_mismatch")}
+        of_objects = {name: getattr(self, name)[objects] for name in ("camera_m", "horizon_m")}
+        return HeightObservations(image=number[self.image[objects]], **of_frames, **of_objects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,15 +288,8 @@ class CameraHeights:
         horizon_m: Tensor,
     ) -> None:
         """Add the observations of a training batch."""
-        observed = {
-            "group": group,
-            "road_m": road_m,
-            "height_mismatch": height_mismatch,
-            "image": image,
-            "camera_m": camera_m,
-            "horizon_m": horizon_m,
-        }
-        columns = {name: values.detach() for name, values in observed.items()}
+        observed = (group, road_m, height_mismatch, image, camera_m, horizon_m)
+        columns = {name: values.detach() for name, values in zip(_COLUMNS, observed, strict=True)}
         self._observed.append({"recordings": list(recordings), **columns})
 
     def height_m(self, group: int) -> float:

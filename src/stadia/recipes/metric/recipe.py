@@ -165,7 +165,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
             depth = depth_from_inverse(prediction.inverse_depth[0].float())
             road = road_pixel_heights(depth, camera, erode_road_mask(targets.road))
             kind = self.config.heights.object_depth
-            evidence = estimate_camera_heights(depth, camera, road, objects, object_m, kind=kind)
+            evidence = estimate_camera_heights(depth, camera, road, objects, object_m, kind)
             mismatch = (fit_inverse_depth_plane(depth, camera, road.valid)[:, 3] / road.median_height).log()
         if self.training and not self.holds_depth:  # the depth of the start has no metres yet
             self.heights.add(
