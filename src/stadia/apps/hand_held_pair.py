@@ -30,10 +30,12 @@ SMALL_WIDTH = 160  # of the frames whose motion is measured
 GRID_HZ = 120.0
 MIN_OVERLAP_S, MIN_OVERLAP = 2.0, 0.25  # in seconds, and as a share of the shorter signal
 MIN_CORRELATION, MIN_LEAD, SAME_PEAK_S = 0.5, 0.1, 0.5
-SOUND_HZ, MAX_SOUND_S, SOUND_GAP_S, MIN_SOUND_PEAK = 8000, 600, 0.02, 8.0
+SOUND_HZ, MAX_SOUND_S, MIN_SOUND_PEAK = 8000, 600, 8.0
+SOUND_GAP_S, MAX_SECOND_PEAK = 0.02, 0.5  # of the second peak: its distance, and its share of the first
 MAX_CONTRADICTION_S = 0.1
 PAIRS = 16  # whose matches give the rotation between the cameras
 EPIPOLAR_PX, MIN_MATCHES, MIN_RIGID = 1.5, 100, 0.5
+FARTHEST = 1e9  # in baselines: OpenCV leaves out points beyond 50, and takes a mirrored pose if all are
 MAX_DIRECTION_DEG = 10.0  # between the directions of the baseline by two halves of the pairs
 
 
@@ -124,7 +126,9 @@ def find_sound_offset(left: Array, right: Array) -> ClockOffset | None:
     peaks = np.fft.irfft(cross / np.maximum(np.abs(cross), 1e-9 + 1e-3 * np.abs(cross).max()), size)
     lag = int(peaks.argmax())
     score = float(peaks[lag] / max(peaks.std(), 1e-12))
-    if score < MIN_SOUND_PEAK:
+    apart = np.abs((np.arange(size) - lag + size // 2) % size - size // 2)
+    second = float(peaks[apart > SOUND_GAP_S * SOUND_HZ].max(initial=0.0))
+    if score < MIN_SOUND_PEAK or second > MAX_SECOND_PEAK * peaks[lag]:  # a hum has many peaks
         return None
     return ClockOffset((lag if lag < size // 2 else lag - size) / SOUND_HZ, "sound", score)
 
@@ -158,14 +162,19 @@ def find_offset(left: Path, right: Path, sync: str, track: TrackProgress) -> tup
 
 
 def pair_frames(left: Turns, right: Turns, offset_s: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return rows (M,) of left and right frames at the same moment, within half a frame; each is used once."""
+    """Return rows (M,) of left and right frames that are nearest to each other in time, within half a frame."""
     wanted = left.times_s + offset_s
-    nearest = np.abs(right.times_s[None] - wanted[:, None]).argmin(1)
+    to_right, to_left = _find_nearest(right.times_s, wanted), _find_nearest(wanted, right.times_s)
+    rows = np.flatnonzero(to_left[to_right] == np.arange(len(wanted)))
     limit_s = 0.5 * max(float(np.median(np.diff(turns.times_s))) for turns in (left, right))
-    fits = np.abs(right.times_s[nearest] - wanted) <= limit_s * (1 + 1e-6)
-    rows = np.flatnonzero(fits)
-    first = np.unique(nearest[rows], return_index=True)[1]
-    return rows[first], nearest[rows[first]]
+    rows = rows[np.abs(right.times_s[to_right[rows]] - wanted[rows]) <= limit_s * (1 + 1e-6)]
+    return rows, to_right[rows]
+
+
+def _find_nearest(times_s: Array, wanted_s: Array) -> NDArray[np.intp]:
+    """Return the rows of rising times_s nearest to wanted_s."""
+    after = np.clip(np.searchsorted(times_s, wanted_s), 1, len(times_s) - 1)
+    return np.where(wanted_s - times_s[after - 1] <= times_s[after] - wanted_s, after - 1, after)
 
 
 @dataclass(frozen=True)
@@ -186,7 +195,7 @@ def fit_relative_pose(left: Array, right: Array, tolerance: float) -> RelativePo
     if E is None or E.shape != (3, 3) or int(mask.sum()) < MIN_MATCHES // 2:
         return None
     chosen = mask.ravel() > 0
-    _, R, t, _ = cv2.recoverPose(E, left[chosen], right[chosen], np.eye(3))
+    _, R, t, *_ = cv2.recoverPose(E, left[chosen], right[chosen], np.eye(3), distanceThresh=FARTHEST)
     rays = [np.column_stack([side, np.ones(len(side))]) for side in (left, right)]
     axes = np.linalg.svd(t.reshape(1, 3))[2][1:]  # across t
 

@@ -146,18 +146,19 @@ def write_hand_held_folder(
     if sources[0].is_dir() or request.poses is not None or request.fps is not None:
         found = "a folder of images" if sources[0].is_dir() else "--poses or --fps"
         raise ConfigError("--sync", found=found, expected="two videos alone", fix="leave one of them out")
-    if request.baseline_m is None:
+    baseline_m = limit_baseline(request)
+    if baseline_m is None:
         fix = "measure the distance between the two lenses, and pass it: --baseline 0.12"
         raise ConfigError("--sync", found="no --baseline", expected="the distance of the cameras, metres", fix=fix)
-    cameras = [read_calibration(path)[0] for path in request.calibrations[:2]]
-    lenses = [hand_held.make_lens(cameras[min(i, len(cameras) - 1)], sources[i], size) for i in (0, 1)]
+    cameras = choose_cameras(request)
+    lenses = [hand_held.make_lens(*pair, size) for pair in zip(cameras, sources, strict=True)]
     offset, *turns = hand_held.find_offset(sources[0], sources[1], request.sync or "auto", track)
     rows = hand_held.pair_frames(turns[0], turns[1], offset.seconds)
     if len(rows[0]) < MIN_SYNCED:
         found = f"{len(rows[0])} common frames at an offset of {offset.seconds:+.3f} s"
         fix = "pass two videos of one moment, or other seconds: --sync 1.25"
         raise DataError(sources[1], found=found, expected=f"at least {MIN_SYNCED}", fix=fix)
-    pair, lines = hand_held.rectify_hand_held(sources, lenses, rows, request.baseline_m, track)
+    pair, lines = hand_held.rectify_hand_held(sources, lenses, rows, baseline_m, track)
     kept = [side[:: request.every] for side in rows]
     with atomic_folder(out) as folder:
         for name, source, wanted, view in zip(("left", "right"), sources, kept, (pair.left, pair.right), strict=True):
@@ -172,7 +173,7 @@ def write_hand_held_folder(
         write_lines(folder / "times.txt", (repr(float(turns[0].times_s[i])) for i in kept[0]))
     when = "later" if offset.seconds >= 0 else "earlier"
     lines.insert(0, f"offset: a moment is {abs(offset.seconds):.3f} s {when} in {sources[1]}, by {offset.source}")
-    lines.append(f"{out}: {len(kept[0])} pairs of {size[1]}x{size[0]}, baseline {request.baseline_m:.4g} m")
+    lines.append(f"{out}: {len(kept[0])} pairs of {size[1]}x{size[0]}, baseline {baseline_m:.4g} m")
     return [*lines, f"check it: stadia check {out}"]
 
 
@@ -204,30 +205,39 @@ def _write_poses(request: StereoRequest, poses: Trajectory, folder: Path, total:
         write_lines(folder / "times.txt", (repr(float(time)) for time in chosen.times_s))
 
 
+def choose_cameras(request: StereoRequest) -> tuple[CalibratedCamera, CalibratedCamera]:
+    """Return the left and the right camera of the calibration. Raises ConfigError, DataError."""
+    if len(request.calibrations) == 2:
+        left, right = (read_calibration(path)[0] for path in request.calibrations)
+        return left, right
+    if len(request.calibrations) != 1:
+        found, fix = f"{len(request.calibrations)} files", "pass the file of the pair, or one for each camera"
+        raise ConfigError("CALIB", found=found, expected="one or two", fix=fix)
+    return _choose_pair(request.calibrations[0], request.cameras, is_single=request.baseline_m is not None)
+
+
+def limit_baseline(request: StereoRequest) -> float | None:
+    """Return the given baseline in metres. Raises ConfigError for one in another unit."""
+    if request.baseline_m is not None and request.baseline_m > MAX_BASELINE_M:
+        found, expected = f"{request.baseline_m:g} m", f"at most {MAX_BASELINE_M:g} m"
+        fix = f"pass metres: {_suggest_metres(request.baseline_m)}"
+        raise ConfigError("--baseline", found=found, expected=expected, fix=fix)
+    return request.baseline_m
+
+
 def find_rig(request: StereoRequest) -> tuple[CalibratedCamera, CalibratedCamera, float]:
     """Return the left and the right camera, and the baseline in metres.
 
     Raises DataError if they are not rectified, or swapped.
     """
     file = request.calibrations[0]
-    if len(request.calibrations) == 2:
-        left, right = (read_calibration(path)[0] for path in request.calibrations)
-    elif len(request.calibrations) == 1:
-        left, right = _choose_pair(file, request.cameras, is_single=request.baseline_m is not None)
-    else:
-        found, fix = f"{len(request.calibrations)} files", "pass the file of the pair, or one for each camera"
-        raise ConfigError("CALIB", found=found, expected="one or two", fix=fix)
+    left, right = choose_cameras(request)
     for camera in (left, right):
         if camera.is_distorted:
             fix = "rectify the pair with cv2.stereoRectify"
             raise DataError(file, found=f"distortion of {camera.name}", expected="rectified cameras", fix=fix)
-    if request.baseline_m is None:
-        return left, right, _measure_baseline(file, left, right)
-    if request.baseline_m > MAX_BASELINE_M:
-        found, expected = f"{request.baseline_m:g} m", f"at most {MAX_BASELINE_M:g} m"
-        fix = f"pass metres: {_suggest_metres(request.baseline_m)}"
-        raise ConfigError("--baseline", found=found, expected=expected, fix=fix)
-    return left, right, request.baseline_m
+    baseline_m = limit_baseline(request)
+    return left, right, _measure_baseline(file, left, right) if baseline_m is None else baseline_m
 
 
 def compare_baselines(request: StereoRequest, left: CalibratedCamera, right: CalibratedCamera) -> list[str]:
@@ -256,7 +266,7 @@ def _choose_pair(
     if len(posed) >= 2:
         return posed[0], posed[1]
     if is_single:
-        return cameras[0], cameras[0]
+        return cameras[0], cameras[min(1, len(cameras) - 1)]
     found = f"one camera ({cameras[0].name})" if len(cameras) == 1 else "cameras without their positions"
     fix = "pass --baseline METRES, or a file with both projections (P1 and P2)"
     raise DataError(file, found=found, expected="the two cameras of a rectified pair", fix=fix)

@@ -122,7 +122,7 @@ class ProgressLines:
     def __init__(self, pause_s: float | None = None) -> None:
         self.pause_s = pause_s
         self.last_line_s = time.monotonic()
-        self._printing = threading.Lock()
+        self._printing, self._watching = threading.Lock(), threading.Lock()
         self._loops: list[_RunningLoop] = []
         self._watch: _Watch | None = None
 
@@ -143,18 +143,21 @@ class ProgressLines:
                 yield item
         finally:
             ended.set()
-            self._loops.remove(running)
-            if self._watch is not None and not self._loops:
-                self._watch.close()
-                self._watch = None
+            with self._watching:
+                self._loops.remove(running)
+                if self._watch is not None and not self._loops:
+                    self._watch.close()
+                    self._watch = None
 
     def _repeat(self, running: _RunningLoop, ended: threading.Event) -> None:
         while not ended.wait(BEAT_S):
-            if running in self._loops[-1:]:
-                self._print(running)
+            with self._watching:
+                if running not in self._loops[-1:]:
+                    continue
                 if self._watch is None:
                     self._watch = _Watch(self._find_pause())
                 self._watch.beat(running, self.last_line_s)
+            self._print(running)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """Print the progress, as a `ReportProgress`."""
@@ -205,8 +208,11 @@ class _Watch:
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
-            with suppress(OSError):
-                self._process.communicate()
+            self._process.kill()
+            self._process.wait()
+            if self._process.stdin is not None:
+                with suppress(OSError):
+                    self._process.stdin.close()
 
 
 @dataclass(eq=False)
