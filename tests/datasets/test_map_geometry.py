@@ -11,7 +11,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video.map_geometry import MEDIAN_DEPTH, MIN_PARALLAX
+from stadia.datasets.video.map_geometry import MEDIAN_DEPTH, MIN_PARALLAX, MapGeometry
 from stadia.datasets.video.video_map import HEIGHTS_AHEAD, find_map
 
 
@@ -85,3 +85,13 @@ def test_no_map_and_one_of_another_camera_are_refused(images, tmp_path):
     write_map(tmp_path / "room.map", focal_px=60.0)
     with refuses(DataError, where="room.map", found="1.50"):
         open_mapped(images)
+
+
+def test_points_that_train_and_points_that_judge_are_apart_and_the_same_in_any_unit():
+    points = np.random.default_rng(0).normal(size=(3000, 3))
+    geometry = MapGeometry(np.eye(4)[None], points, (np.arange(3000),), 0.8, None)
+    parts = {held: geometry.select_points(is_held_out=held).seen[0] for held in (False, True)}
+    np.testing.assert_array_equal(np.sort(np.concatenate([*parts.values()])), np.arange(3000))
+    assert 0.1 < len(parts[True]) / 3000 < 0.3
+    for held, rows in parts.items():
+        np.testing.assert_array_equal(geometry.scale(8.0).select_points(is_held_out=held).seen[0], rows)

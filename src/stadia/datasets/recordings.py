@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
@@ -198,10 +199,14 @@ class CalibratedRecording(Recording):
         return self.poses[index]
 
     def map_points(self, index: int) -> NDArray[np.float64] | None:
-        if self.geometry is None:
+        if self._trained_points is None:
             return None
-        inside, K = self.geometry.points_in_camera(index), self.K(index)
+        inside, K = self._trained_points.points_in_camera(index), self.K(index)
         return np.column_stack((inside[:, :2] / inside[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2], inside[:, 2]))
+
+    @cached_property
+    def _trained_points(self) -> MapGeometry | None:
+        return None if self.geometry is None else self.geometry.select_points(is_held_out=False)
 
     def map_neighbor(self, index: int, offset: int) -> int | None:
         if self.geometry is None:

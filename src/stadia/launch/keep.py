@@ -52,7 +52,7 @@ class DepthErrors:
 
     abs_rel: mean relative error to the recording's depth.
     stereo_difference: median relative difference from semi-global matching.
-    point_error: median relative error at the points of the video's map, aligned.
+    point_error: median relative error at points of the video's map that trained nothing, aligned.
     match_error: distance of matches from their predicted places (S30), over the same for constant depth.
     """
 
@@ -222,7 +222,7 @@ MAX_MATCHED_FRAMES = 20
 MIN_DEPTH, MAX_DEPTH = 0.5, 50.0
 """Depth in this range of metres is compared."""
 
-MIN_PIXELS, MIN_POINTS = 100, 20
+MIN_PIXELS, MIN_POINTS = 100, 10
 """A compared frame has at least this many pixels or points."""
 
 
@@ -233,6 +233,7 @@ def measure_video(
     count = open_inputs(video, **options)[0].count
     given = open_inputs(video, every=-(-count // MAX_FRAMES) if count else 1, **options)[0]
     mapped = find_map_geometry(expand_home(video), skip_damaged=True)
+    mapped = None if mapped is None else mapped.select_points(is_held_out=True)
     gate = PredictionGate(predictor.depth_scale, TrainingRecord(), mapped=mapped)
     deque(track(observe_frames(gate, predictor, given.frames), given.count, "frames measured"), maxlen=0)
     points, matches = measure_samples(gate.samples, predictor.depth_scale)

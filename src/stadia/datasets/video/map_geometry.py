@@ -17,6 +17,7 @@ MIN_PARALLAX = 0.003  # smallest median displacement by translation, divided by 
 MAX_STEPS = 8  # frames between the two of a pair
 MIN_SEEN = 10  # points for a parallax
 MAX_FOCAL_DIFFERENCE = 0.03  # relative, between map and data
+REGION, HELD_OUT = 0.1, 5  # edge of a region of points, in median distances, and one in so many that trains nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +71,23 @@ class MapGeometry:
         if road is not None:
             road[3] *= factor
         return replace(self, poses=poses, points=self.points * factor, road=road)
+
+    def select_points(self, *, is_held_out: bool) -> MapGeometry:
+        """Return the geometry with the points that no training uses, about a fifth, or with all others.
+
+        Whole regions are held out, the same in any unit: a network that learns a point also learns its neighbors.
+
+        Examples:
+            >>> points = np.random.default_rng(0).uniform(-5, 5, (1000, 3))
+            >>> found = MapGeometry(np.eye(4)[None], points, (np.arange(1000),), 0.8, None)
+            >>> [len(found.select_points(is_held_out=held).seen[0]) for held in (False, True)]
+            [803, 197]
+        """
+        centered = self.points - np.median(self.points, axis=0) if len(self.points) else self.points
+        edge = REGION * float(np.median(np.linalg.norm(centered, axis=1))) if len(self.points) else 1.0
+        regions = np.floor(centered / max(edge, 1e-12)).astype(np.int64)
+        chosen = ((regions * (73856093, 19349663, 83492791)).sum(1) % HELD_OUT == 0) == is_held_out
+        return replace(self, seen=tuple(rows[chosen[rows]] for rows in self.seen))
 
     def points_in_camera(self, index: int) -> Array:
         """Return the points (M, 3) that a frame sees, in camera axes; empty for a lost frame."""
