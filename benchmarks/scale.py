@@ -73,7 +73,7 @@ def start_store() -> tuple[Any, str]:
 
 def write_shard_sets(out: Path, url: str, shard_bytes: int) -> tuple[str, str]:
     """Write a drive of 240 frames as shards into a folder and a store."""
-    from stadia.datasets.shard_writer import ShardRequest, shard_dataset
+    from stadia.datasets.shard_writer import shard_dataset
 
     drive = out / "long"
     if not drive.exists():
@@ -83,7 +83,7 @@ def write_shard_sets(out: Path, url: str, shard_bytes: int) -> tuple[str, str]:
             shutil.copy(frames[index % len(frames)], drive / f"{index:04d}.png")
     options = {"camera": {"focal_px": 90}, "stride": 1}
     for place in (str(out / "shards"), f"{url}/shards"):
-        list(shard_dataset(ShardRequest(source=drive, url=place, options=options, shard_bytes=shard_bytes)))
+        list(shard_dataset(drive, place, options=options, shard_bytes=shard_bytes))
     return str(out / "shards"), f"{url}/shards"
 
 

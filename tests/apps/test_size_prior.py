@@ -12,7 +12,7 @@ import torch
 from tests.refusals import refuses
 
 from stadia.apps.height_crops import HeightCrop, describe_heights, match_boxes, measure_heights
-from stadia.apps.size_prior import PriorRequest, run_evaluate, run_train, score_prior, train_prior
+from stadia.apps.size_prior import run_evaluate, run_train, score_prior, train_prior
 from stadia.core.errors import DataError
 from stadia.models.size_prior import SizePrior
 
@@ -90,12 +90,12 @@ def test_train_and_evaluate_print_the_errors_of_unseen_cars(tmp_path: Path, monk
     splits = {"train": make_crops(16, 0), "test": make_crops(8, 1)}
     monkeypatch.setattr("stadia.apps.size_prior.collect_crops", lambda data, split, side, every, track: splits[split])
     out = tmp_path / "prior.safetensors"
-    request = PriorRequest(data=tmp_path, out=out, steps=2, batch=4, encoder="test_resnet", side=32)
-    lines = run_train(request)
+    settings = {"steps": 2, "batch": 4, "encoder": "test_resnet", "side": 32}
+    lines = run_train(tmp_path, out, **settings)
     assert "16 cars in 16 crops" in lines[0]
     assert any(line.startswith("mean error of 8 unseen cars") for line in lines)
     again = run_evaluate(out, tmp_path, 1)
     assert again[0] == next(line for line in lines if line.startswith("mean error"))
     splits["train"] = splits["train"][:3]
     with refuses(DataError, found="3"):
-        run_train(request)
+        run_train(tmp_path, out, **settings)

@@ -24,7 +24,7 @@ from stadia.dataloading.samples import VideoSamples, open_split
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings, read_named_splits
 from stadia.datasets.recordings import FrameRange
-from stadia.datasets.shard_writer import ShardRequest, shard_dataset
+from stadia.datasets.shard_writer import shard_dataset
 from stadia.datasets.sharded_dataset import DamagedShardError
 from stadia.files.remote_store import RemoteStore
 
@@ -46,7 +46,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, world: Any) -> Path:
 def written(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same in shards, in a folder."""
     folder = tmp_path_factory.mktemp("shards") / "set"
-    (line,) = shard_dataset(ShardRequest(source=source, url=str(folder), shard_bytes=SMALL_SHARD))
+    (line,) = shard_dataset(source, str(folder), shard_bytes=SMALL_SHARD)
     assert "2 recordings, 10 frames" in line
     return folder
 
@@ -87,7 +87,7 @@ def test_shards_are_written_into_a_new_folder_alone(source: Path, tmp_path: Path
     (tmp_path / "mine").write_text("years of work")
     (tmp_path / "set" / "shards" / "00000.bin").symlink_to(tmp_path / "mine")
     with refuses(StadiaError, where="set", found="files in it"):
-        list(shard_dataset(ShardRequest(source=source, url=str(tmp_path / "set"))))
+        list(shard_dataset(source, str(tmp_path / "set")))
     assert (tmp_path / "mine").read_text() == "years of work"
 
 
@@ -95,9 +95,9 @@ def test_files_of_others_in_a_store_are_not_replaced(source: Path) -> None:
     store = RemoteStore("memory://of-another/set")
     store.write("shards/00000.bin", b"years of work")
     with refuses(StadiaError, where="00000.bin"):
-        list(shard_dataset(ShardRequest(source=source, url=store.url)))
+        list(shard_dataset(source, store.url))
     store.write("unfinished.json", b"{}")
-    list(shard_dataset(ShardRequest(source=source, url=store.url)))
+    list(shard_dataset(source, store.url))
     assert store.exists("shards.json")
     assert not store.exists("unfinished.json")
 
@@ -116,8 +116,7 @@ def test_shards_hold_every_bit_of_the_source(source: Path, written: Path) -> Non
 
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
 def test_other_encodings_and_sizes(source: Path, tmp_path: Path, encoding: Any) -> None:
-    request = ShardRequest(source=source, url=str(tmp_path / "set"), encoding=encoding, size=(48, 64))
-    list(shard_dataset(request))
+    list(shard_dataset(source, str(tmp_path / "set"), encoding=encoding, size=(48, 64)))
     expected, found = open_recordings(source)[0], open_recordings(tmp_path / "set")[0]
     assert found.image(1).shape == (48, 64, 3)
     assert found.depth_m(1).shape == (48, 64)

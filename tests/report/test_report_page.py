@@ -259,7 +259,7 @@ def test_steps_are_those_of_the_checkpoint(make_run):
 def test_a_resumed_run_took_the_time_of_its_parts(make_run):
     """It was stopped overnight."""
     facts = {"finished": "2026-03-03T10:15:00+00:00", "resumed": ["2026-03-02T11:00:00+00:00", "2026-03-03T10:10:00"]}
-    times = {"device": "cpu", "threads": 1, "phases_s": {}, "step_s": {}, "flops": {}, "flops_per_s": {}}
+    times = {"device": "cpu", "threads": 1, "phases_s": {}, "step_s": {}}
     whole = times | {"wall_s": 600.0, "steps": 299}
     assert "took 10 min to train and validate, in 3 parts" in build_words(make_run(run={**facts, "time": whole}))
     part = build_words(make_run("2026-03-02-101700-part", run={**facts, "time": whole | {"steps": 298}}))

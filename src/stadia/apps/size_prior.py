@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,25 +29,6 @@ from stadia.models.size_prior import SizePrior, load_size_prior, log_height_loss
 Floats = NDArray[np.float64]
 MIN_OBJECTS = 8
 """Smallest number of objects to train on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PriorRequest:
-    """`stadia prior train DATA`.
-
-    data: RoadWorld, any stadia layout with instances.json, or DVM-CAR.  out: file of the prior.
-    encoder: of timm.  side: of a crop in pixels.  every: each n-th image.
-    """
-
-    data: Path
-    out: Path
-    steps: int = 900
-    batch: int = 48
-    rate: float = 2e-3
-    encoder: str = "resnet10t"
-    side: int = 64
-    every: int = 1
-    seed: int = 0
 
 
 def collect_crops(
@@ -85,23 +65,37 @@ def is_held_out(instance: str) -> bool:
     return sum(instance.encode()) % 5 == 0
 
 
-def run_train(request: PriorRequest, track: TrackProgress = no_progress) -> list[str]:
-    """Train on the split train, score on the split test, save, and return lines about the scores."""
-    crops = collect_crops(request.data, "train", request.side, request.every, track)
-    unseen = collect_crops(request.data, "test", request.side, request.every, track)
+def run_train(
+    data: Path,
+    out: Path,
+    *,
+    steps: int = 900,
+    batch: int = 48,
+    rate: float = 2e-3,
+    encoder: str = "resnet10t",
+    side: int = 64,
+    every: int = 1,
+    seed: int = 0,
+    track: TrackProgress = no_progress,
+) -> list[str]:
+    """Train on the split train, score on the split test, save, and return lines about the scores.
+
+    data: RoadWorld, any stadia layout with instances.json, or DVM-CAR.  out: file of the prior.
+    encoder: of timm.  side: of a crop in pixels.  every: each n-th image.
+    """
+    crops = collect_crops(data, "train", side, every, track)
+    unseen = collect_crops(data, "test", side, every, track)
     heights = find_heights(crops)
     if len(heights) < MIN_OBJECTS:
-        raise DataError(request.data, found=f"{len(heights)} cars", expected=f"{MIN_OBJECTS} or more", fix="add data")
-    torch.manual_seed(request.seed)
-    prior = SizePrior(float(np.mean([crop.height_m for crop in crops])), side=request.side, encoder=request.encoder)
-    train_prior(
-        prior, crops, steps=request.steps, batch=request.batch, rate=request.rate, seed=request.seed, track=track
-    )
-    save_size_prior(prior, request.out)
+        raise DataError(data, found=f"{len(heights)} cars", expected=f"{MIN_OBJECTS} or more", fix="add data")
+    torch.manual_seed(seed)
+    prior = SizePrior(float(np.mean([crop.height_m for crop in crops])), side=side, encoder=encoder)
+    train_prior(prior, crops, steps=steps, batch=batch, rate=rate, seed=seed, track=track)
+    save_size_prior(prior, out)
     return [
-        f"{request.out}: trained on {len(heights)} cars in {len(crops)} crops, seed {request.seed}",
+        f"{out}: trained on {len(heights)} cars in {len(crops)} crops, seed {seed}",
         *describe_scores(score_prior(prior, unseen, heights)),
-        f"use it: stadia prepare VIDEO --masks --heights {request.out}, then train with road.heights=each",
+        f"use it: stadia prepare VIDEO --masks --heights {out}, then train with road.heights=each",
     ]
 
 

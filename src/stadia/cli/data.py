@@ -143,22 +143,23 @@ def shard(
     shard_mb: Annotated[int, typer.Option(min=1, max=4096, help="Megabytes of a shard.")] = 64,
 ) -> None:
     """Write a data set as shards, into a folder or a store."""
-    from stadia.datasets.shard_writer import ShardRequest, shard_dataset
+    from stadia.datasets.shard_writer import shard_dataset
     from stadia.predict.options import parse_size, parse_source_options
 
     if encoding not in ("png", "jpeg", "raw"):
         raise ConfigError("--encoding", found=f"'{encoding}'", expected="png, jpeg or raw", fix="choose one of them")
-    request = ShardRequest(
-        source=source,
-        url=url,
-        format=format,
-        options=parse_source_options(overrides or []),
-        size=None if size is None else parse_size(size),
-        encoding=encoding,  # type: ignore[arg-type]
-        shard_bytes=shard_mb << 20,
-    )
     with show_progress() as bars:
-        print_lines(shard_dataset(request, bars.progress))
+        lines = shard_dataset(
+            source,
+            url,
+            format=format,
+            options=parse_source_options(overrides or []),
+            size=None if size is None else parse_size(size),
+            encoding=encoding,  # type: ignore[arg-type]
+            shard_bytes=shard_mb << 20,
+            progress=bars.progress,
+        )
+        print_lines(lines)
 
 
 WING_COMMANDS = Registry(

@@ -61,9 +61,6 @@ PART_KINDS = Registry(
     },
 )
 
-DETAILS = "published-networks"
-"""This kind describes rows of `networks`, so only its whole name lists it."""
-
 
 def parts(
     kind: Annotated[str | None, argument("One kind, such as losses.")] = None,
@@ -80,9 +77,8 @@ def parts(
         console.print(", ".join(PART_KINDS), markup=False)
         console.print("`stadia list KIND` lists the parts of a kind, and `stadia list --filter TEXT` searches all.")
         return
-    alike = [
-        name for name in PART_KINDS if name.endswith(f"-{kind}") and name != "published-networks"
-    ]  # are in networks
+    # published-networks describes rows of networks, so only its whole name lists it
+    alike = [name for name in PART_KINDS if name.endswith(f"-{kind}") and name != "published-networks"]
     kinds = [*([kind] if kind in PART_KINDS else []), *alike] if kind else list(PART_KINDS)
     for name in kinds or [PART_KINDS.check(str(kind))]:
         if name == "encoders" and not kind:  # more than a thousand

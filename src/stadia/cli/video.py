@@ -242,11 +242,10 @@ def train_prior(
 
     out = check_replaceable(out, "size prior", inputs=[data], force=force)
 
-    from stadia.apps.size_prior import PriorRequest, run_train
+    from stadia.apps.size_prior import run_train
 
-    request = PriorRequest(data=data, out=out, steps=steps, encoder=encoder, every=every, seed=seed)
     with show_progress() as bars:
-        print_lines(run_train(request, bars.track))
+        print_lines(run_train(data, out, steps=steps, encoder=encoder, every=every, seed=seed, track=bars.track))
 
 
 @prior.command("evaluate")

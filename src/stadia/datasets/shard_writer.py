@@ -195,47 +195,44 @@ def _describe_camera(recording: Recording, side: str, size: tuple[int, int]) -> 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShardRequest:
-    """`stadia data shard SOURCE URL`.
+def shard_dataset(
+    source: Path,
+    url: str,
+    *,
+    format: str = "auto",
+    options: Mapping[str, Any] | None = None,
+    size: tuple[int, int] | None = None,
+    encoding: shard_index.Encoding = "png",
+    shard_bytes: int = SHARD_BYTES,
+    progress: ReportProgress | None = None,
+) -> Iterator[str]:
+    """Write a data set as shards; yield a summary, and a note on what shards do not hold.
 
     options: how to open the source.  size: (height, width) of all images; None keeps each recording's own.
     """
-
-    source: Path
-    url: str
-    format: str = "auto"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    size: tuple[int, int] | None = None
-    encoding: shard_index.Encoding = "png"
-    shard_bytes: int = SHARD_BYTES
-
-
-def shard_dataset(request: ShardRequest, progress: ReportProgress | None = None) -> Iterator[str]:
-    """Write a data set as shards; yield a summary, and a note on what shards do not hold."""
-    source, store = expand_home(request.source), RemoteStore(expand_home(request.url))
-    options = {key: value for key, value in request.options.items() if key != "format"}
-    name = detect_format(source, request.options.get("format", request.format))
-    if request.size is not None and name in ("video", "videos"):
-        options["size"] = request.size
+    source, store = expand_home(source), RemoteStore(expand_home(url))
+    given = dict(options or {})
+    name = detect_format(source, given.pop("format", format))
+    if size is not None and name in ("video", "videos"):
+        given["size"] = size
     splits = read_named_splits(source, name)
     if name == "videos":
-        recordings = _open_one_by_one(source, resolve_config(SourceOptions, options), progress)
+        recordings = _open_one_by_one(source, resolve_config(SourceOptions, given), progress)
     else:
-        recordings = iter(open_recordings(source, name, progress=progress, **options))
+        recordings = iter(open_recordings(source, name, progress=progress, **given))
     left_out: dict[str, int] = {}
     with nullcontext(store) if is_url(store.url) else fill_new_folder(Path(store.url)) as place:
         index = write_shards(
             _count_left_out(recordings, left_out),
             place if isinstance(place, RemoteStore) else RemoteStore(place),
             splits=splits,
-            size=request.size,
-            encoding=request.encoding,
-            shard_bytes=request.shard_bytes,
+            size=size,
+            encoding=encoding,
+            shard_bytes=shard_bytes,
             progress=progress,
         )
-    frames, size = sum(entry.frames for entry in index.recordings), sum(shard.bytes for shard in index.shards)
-    counted = f"{len(index.recordings)} recordings, {frames} frames, {len(index.shards)} shards, {size / 1e6:.1f} MB"
+    frames, written = sum(entry.frames for entry in index.recordings), sum(shard.bytes for shard in index.shards)
+    counted = f"{len(index.recordings)} recordings, {frames} frames, {len(index.shards)} shards, {written / 1e6:.1f} MB"
     yield f"{store.url}: {counted}"
     if left_out:
         listed = ", ".join(f"{what} ({count} recordings)" for what, count in left_out.items())

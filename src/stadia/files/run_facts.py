@@ -61,7 +61,6 @@ class TrainingTimes:
     device, threads: the device, and torch's threads on the processor.
     wall_s: by the processor's clock.  phases_s: the same by phase.
     step_s: median of a step by phase, without warm-up.
-    flops, flops_per_s, peak_flops_per_s, of_peak: only in runs of earlier versions.
     """
 
     device: str
@@ -70,10 +69,6 @@ class TrainingTimes:
     wall_s: Seconds
     phases_s: dict[str, Seconds]
     step_s: dict[str, Seconds]
-    flops: dict[str, int] = Field(default_factory=dict)
-    flops_per_s: dict[str, float] = Field(default_factory=dict)
-    peak_flops_per_s: Annotated[float, Field(gt=0)] | None = None
-    of_peak: dict[str, float] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

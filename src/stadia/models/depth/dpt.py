@@ -58,11 +58,6 @@ class Architecture:
         """Return the side of an image patch in pixels."""
         return int(self.settings["patch_size"])
 
-    @property
-    def head_dim(self) -> int:
-        """Return the channels of one attention head."""
-        return int(self.settings["hidden_size"]) // self.heads
-
 
 LICENCE = "Apache-2.0"
 """The published weights Intel/dpt-hybrid-midas and Intel/dpt-large have this licence."""
