@@ -32,14 +32,7 @@ from stadia.files.run_facts import (
 )
 
 TIMES = TrainingTimes(
-    device="cpu",
-    threads=2,
-    steps=9,
-    wall_s=2.5,
-    phases_s={"forward": 2.0, "other": 0.5},
-    step_s={"forward": 0.2},
-    flops={"forward": 10**9},
-    flops_per_s={"forward": 5e9},
+    device="cpu", threads=2, steps=9, wall_s=2.5, phases_s={"forward": 2.0, "other": 0.5}, step_s={"forward": 0.2}
 )
 WHOLE = RunFacts(
     name="demo",
