@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import theilslopes
 
 from stadia.mapping.sparse_map import Array, LensCamera
 
@@ -24,6 +25,7 @@ NEAR, FAR, SIDE = 2.5, 12.0, 1.5
 
 PLACES = 16  # of a path, at which pairs of frames are compared
 MIN_KEY_STEP = 0.2  # of the mean distance of two key frames: below, the camera stands, and the traffic moves
+MIN_DRIFT_PLACES, DRIFT_CONFIDENCE = 10, 0.995
 MIN_PAIRS = 8
 MIN_AGREEMENT = 0.6  # mean correlation of the road at the best height
 MIN_GAIN = 0.08  # of it over that at the median height: below, the road is too even
@@ -129,11 +131,15 @@ def find_road_plane(
 
 
 def _measure_drift(logs: Array) -> float:
-    """Return the factor between the heights of the first and the last third, from ln height of each pair."""
-    first, last = logs[: len(logs) // 3], logs[-(len(logs) // 3) :]
-    change = float(np.median(last) - np.median(first))
-    spread = 1.4826 * np.mean([np.median(np.abs(end - np.median(end))) for end in (first, last)])
-    return float(np.exp(change)) if abs(change) > 3 * spread * np.sqrt(4 / len(first)) else 1.0  # pairs share a frame
+    """Return the factor between the heights of the first and the last third, from ln height of each pair.
+
+    1 if few places are known, or a slope of 0 is within the interval of Theil and Sen (1968).
+    """
+    places = logs[: len(logs) // 2 * 2].reshape(-1, 2).mean(1)  # two pairs of one place share a frame
+    if len(places) < MIN_DRIFT_PLACES:
+        return 1.0
+    slope, _, low, high = theilslopes(places, np.linspace(-0.75, 0.75, len(places)), alpha=DRIFT_CONFIDENCE)
+    return float(np.exp(slope)) if low * high > 0 else 1.0
 
 
 def find_travel_direction(T_world_camera: Array) -> tuple[Array, float, float] | None:
