@@ -45,7 +45,6 @@ class ClockOffset:
 
     seconds: float
     source: str
-    score: float
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,10 @@ def measure_turns(video: Path, track: TrackProgress) -> Turns:
     """Return how the image of a video moves from frame to frame, by phase correlation."""
     times, shifts = list[float](), list[tuple[float, float]]()
     before: Any = None
-    window: Any = None
     for frame in track(stream_video(video), estimate_frame_count(video), f"motion of {video.name}"):
         height = max(round(frame.image.shape[0] * SMALL_WIDTH / frame.image.shape[1]), 2)
         small = cv2.resize(gray(frame.image), (SMALL_WIDTH, height), interpolation=cv2.INTER_AREA).astype(np.float32)
-        window = cv2.createHanningWindow((SMALL_WIDTH, height), cv2.CV_32F) if window is None else window
+        window = cv2.createHanningWindow((SMALL_WIDTH, height), cv2.CV_32F)
         shifts.append((0.0, 0.0) if before is None else cv2.phaseCorrelate(before, small, window)[0])
         times.append(frame.time_s)
         before = small
@@ -96,8 +94,7 @@ def find_motion_offset(left: Turns, right: Turns) -> ClockOffset | None:
     others = scores[np.abs(lags - lags[best]) > SAME_PEAK_S]
     if scores[best] < MIN_CORRELATION or scores[best] - others.max(initial=-1.0) < MIN_LEAD:
         return None
-    seconds = float(lags[best] + right.times_s[1] - left.times_s[1])
-    return ClockOffset(seconds, "motion", float(scores[best]))
+    return ClockOffset(float(lags[best] + right.times_s[1] - left.times_s[1]), "motion")
 
 
 def read_sound(video: Path) -> Array | None:
@@ -125,12 +122,11 @@ def find_sound_offset(left: Array, right: Array) -> ClockOffset | None:
     cross = np.conj(np.fft.rfft(left, size)) * np.fft.rfft(right, size)
     peaks = np.fft.irfft(cross / np.maximum(np.abs(cross), 1e-9 + 1e-3 * np.abs(cross).max()), size)
     lag = int(peaks.argmax())
-    score = float(peaks[lag] / max(peaks.std(), 1e-12))
     apart = np.abs((np.arange(size) - lag + size // 2) % size - size // 2)
     second = float(peaks[apart > SOUND_GAP_S * SOUND_HZ].max(initial=0.0))
-    if score < MIN_SOUND_PEAK or second > MAX_SECOND_PEAK * peaks[lag]:  # a hum has many peaks
+    if peaks[lag] < MIN_SOUND_PEAK * peaks.std() or second > MAX_SECOND_PEAK * peaks[lag]:  # a hum has many peaks
         return None
-    return ClockOffset((lag if lag < size // 2 else lag - size) / SOUND_HZ, "sound", score)
+    return ClockOffset((lag if lag < size // 2 else lag - size) / SOUND_HZ, "sound")
 
 
 def find_offset(left: Path, right: Path, sync: str, track: TrackProgress) -> tuple[ClockOffset, Turns, Turns]:
@@ -141,7 +137,7 @@ def find_offset(left: Path, right: Path, sync: str, track: TrackProgress) -> tup
     turns = measure_turns(left, track), measure_turns(right, track)
     if sync not in ("auto", "motion", "sound"):
         try:
-            return ClockOffset(float(sync), "--sync", 1.0), *turns
+            return ClockOffset(float(sync), "--sync"), *turns
         except ValueError as error:
             expected = "auto, motion, sound, or the seconds by which the right video is later"
             raise ConfigError("--sync", found=sync, expected=expected, fix="choose one of them") from error

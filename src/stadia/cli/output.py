@@ -208,11 +208,9 @@ class _Watch:
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            if self._process.stdin is not None:
-                with suppress(OSError):
-                    self._process.stdin.close()
+            self._process.kill()  # a fork of this process may hold the pipe
+            with suppress(OSError):
+                self._process.communicate()
 
 
 @dataclass(eq=False)
