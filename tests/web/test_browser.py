@@ -312,14 +312,6 @@ def test_an_example_is_there_at_once(open_tab: Callable[..., Page]) -> None:
     assert tab.find_faults_of_access() == []
 
 
-def test_without_the_token_a_person_reads_a_sentence(chromium: Any) -> None:
-    with run_server(make_app([], token="a-token-of-the-test-suite")) as address:
-        page = chromium.new_page()
-        page.goto(address)
-        assert page.inner_text("h1") == "stadia"
-        page.close()
-
-
 @rest
 @pytest.mark.parametrize("width", list(WIDTHS.values()))
 def test_a_person_gets_depth_a_width_a_3d_view_and_a_page_to_share(chromium: Any, width: int, tmp_path: Path) -> None:

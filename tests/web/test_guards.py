@@ -34,6 +34,7 @@ def test_a_server_with_a_token_shows_nothing_without_it() -> None:
     with TestClient(make_app([], token=token), base_url="http://stadia.example") as client:
         for path in ("/", "/static/main.js", "/api/session", "/?token=wrong"):
             assert client.get(path).status_code == 401
+        assert "<h1>" in client.get("/", headers={"accept": "text/html"}).text, "a person reads a sentence"
         assert client.get(f"/?token={token}", follow_redirects=True).status_code == 200
         assert client.get("/api/session").json()["networks"] == []
         cookies = [cookie for cookie in client.cookies.jar if cookie.name.startswith("stadia")]

@@ -17,6 +17,7 @@ from stadia.core.config import ValueChange
 from stadia.core.errors import RunError
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.report.run_comparison import diff_runs
+from stadia.report.run_files import read_run
 from stadia.web import run_list, trainings
 from stadia.web.run_list import RunList, draw_curves
 from stadia.web.server import make_app
@@ -194,10 +195,8 @@ class TestTraining:
         assert "\n" not in str(caught.value)
 
 
-def test_charts_follow_the_metrics_and_names_are_text(tmp_path: Path) -> None:
+def test_names_of_charts_are_text(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "run", status="finished")
-    first = draw_curves(folder)
-    assert draw_curves(folder) == first
     (folder / "metrics.csv").write_text("step,val/<script>x\n1,1\n2,3\n")
-    (chart,) = draw_curves(folder)
+    (chart,) = draw_curves(read_run(folder))
     assert "<script>" not in chart.replace("<wbr>", "")

@@ -9,6 +9,7 @@ import queue
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +86,13 @@ def test_a_map_is_its_points_and_placed_cameras(tmp_path: Path) -> None:
     assert [frame.name for frame in scene.frames] == ["a", "c"]
     assert sum(len(frame.points) for frame in scene.frames) == 5
     np.testing.assert_allclose(scene.path[:, 0], [0, 2])
+
+
+def test_a_scene_is_one_file_to_share(worlds: Path, tmp_path: Path, stadia: Any) -> None:
+    out = tmp_path / "scene.html"
+    for _ in range(2):  # its own file is replaced
+        assert stadia("view", worlds, "--frames", 2, "--out", out)[0] == 0
+    assert "data-points" in out.read_text()
 
 
 def test_the_server_of_view_hands_out_its_page_alone() -> None:

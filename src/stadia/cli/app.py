@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from stadia.cli.arguments import RUNS, InputSettings, argument, flag, option
+from stadia.cli.arguments import RUNS, ForceOption, InputSettings, argument, flag, option
 from stadia.cli.output import echo
 from stadia.core.errors import ConfigError, DataError
 
@@ -95,11 +95,20 @@ def view(
     frames: Annotated[int, typer.Option(min=1, max=500, help="Frames, evenly spread.")] = 60,
     host: Annotated[str, typer.Option(help="Address to serve.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve.")] = 8080,
+    out: Annotated[Path | None, option("Write the page as one .html file to share, and serve nothing.")] = None,
+    force: ForceOption = False,
 ) -> None:
     """Show a data set, a prediction, a map or a run in 3D, in the browser."""
+    from stadia.files.atomic_files import write_text
+    from stadia.files.output_files import check_replaceable
     from stadia.web.scene import show_page
 
+    out = None if out is None else check_replaceable(out, "report", inputs=[data, predictions], force=force)
     page = _make_page(data, overrides or [], predictions, frames)
+    if out is not None:
+        write_text(out, page)
+        echo(f"page: {out}")
+        return
     show_page(page, host, port, lambda address: echo(f"page: {address}"))
 
 

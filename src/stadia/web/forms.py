@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
@@ -30,9 +29,6 @@ UPLOAD = "the upload"
 """What errors call a file, so that no page shows a folder of this machine."""
 
 Kind = Literal["photo", "video"]
-
-UPLOAD_S = 300.0
-
 
 _COMMAND = re.compile(r"`|(?<!\w)--\w|\bstadia (?!result)\w|\bpip install|\b(?:data|training)\.\w|\bNETWORK\b")
 """What only users of the command line can do."""
@@ -120,23 +116,18 @@ async def receive_upload(request: Request, folder: Path, kinds: Sequence[Kind]) 
     head, size, most, stream = b"", 0, MAX_PHOTO_BYTES, None
     path = folder / "upload"
     try:
-        async with asyncio.timeout(UPLOAD_S):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if stream is None:
-                    head += chunk
-                    if len(head) < 16:
-                        continue
-                    path, most = _name_upload(head, folder, kinds)
-                    stream, chunk = path.open("wb"), head
-                if size > most:
-                    raise DataError(
-                        UPLOAD, found=f"more than {most >> 20} MB", expected="less", fix="make the file smaller"
-                    )
-                await run_in_threadpool(stream.write, chunk)
-    except TimeoutError:
-        found = f"an upload of more than {UPLOAD_S:.0f} s"
-        raise DataError(UPLOAD, found=found, expected="a faster one", fix="make the file smaller") from None
+        async for chunk in request.stream():
+            size += len(chunk)
+            if stream is None:
+                head += chunk
+                if len(head) < 16:
+                    continue
+                path, most = _name_upload(head, folder, kinds)
+                stream, chunk = path.open("wb"), head
+            if size > most:
+                found = f"more than {most >> 20} MB"
+                raise DataError(UPLOAD, found=found, expected="less", fix="make the file smaller")
+            await run_in_threadpool(stream.write, chunk)
     finally:
         if stream is not None:
             stream.close()

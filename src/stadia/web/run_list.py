@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Sequence
@@ -21,12 +20,7 @@ from stadia.report.run_files import RunFiles, Series, is_run_folder, read_run
 from stadia.web.forms import drop_commands
 from stadia.web.trainings import is_locked
 
-METRICS_FILE = "metrics.csv"
-
 OTHER_DATA = "Their data or recipes differ, so their scores are not comparable."
-
-MAX_DRAWN = 16
-"""Runs whose charts are cached."""
 
 MAX_SHOWN_CURVES = 8
 
@@ -131,7 +125,7 @@ def describe_run(folder: Path) -> dict[str, Any]:
         "quality": [[sentence.text, sentence.tone] for sentence in describe_quality(run)],
         "verdict": asdict(judge_run(run)),
         "tiles": [[tile.label, tile.value, tile.note] for tile in make_tiles(run)],
-        "charts": draw_curves(folder),
+        "charts": draw_curves(run),
         "findings": [_describe_finding(finding) for finding in run.findings if finding.get("severity") != "note"],
         "images": [[step, path.name] for step, path in run.images[-1:]],
     }
@@ -190,20 +184,12 @@ def _describe_finding(finding: dict[str, Any]) -> dict[str, str]:
     return {**shown, "fix": "".join(drop_commands([str(finding.get("fix", ""))]))}
 
 
-@functools.lru_cache(maxsize=MAX_DRAWN)
-def _draw_run(folder: Path, state: tuple[int, int]) -> tuple[str, ...]:
+def draw_curves(run: RunFiles) -> list[str]:
+    """Return the curves of a run as HTML: validation first, then the loss."""
     from stadia.report.report_page import render_charts  # with OpenCV, for which the first page does not wait
 
-    shown = _choose_series(read_run(folder))
-    return tuple(render_charts([chart for s in shown.values() if (chart := _draw_series([s])) is not None]))
-
-
-def draw_curves(folder: Path) -> list[str]:
-    """Return the curves of a run as HTML: validation first, then the loss."""
-    with suppress(OSError):
-        stat = (folder / METRICS_FILE).stat()
-        return list(_draw_run(folder, (stat.st_mtime_ns, stat.st_size)))
-    return []
+    charts = (_draw_series([series]) for series in _choose_series(run).values())
+    return render_charts([chart for chart in charts if chart is not None])
 
 
 def draw_pairs(first: RunFiles, second: RunFiles) -> list[str]:

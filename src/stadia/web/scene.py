@@ -49,12 +49,13 @@ class SceneFrame:
 
 @dataclass(frozen=True)
 class Scene:
-    """Frames, and camera centers as predicted (N, 3) and true (M, 3), in the world of the first camera."""
+    """Frames, camera centers as predicted (N, 3) and true (M, 3) in the world of the first camera, verdict of a map."""
 
     frames: Sequence[SceneFrame]
     path: NDArray[np.float64]
     true_path: NDArray[np.float64]
     unit: str = "m"
+    verdict: str = ""
 
 
 def collect_scene(recording: Recording, predictions: Path | None = None, max_frames: int = MAX_FRAMES) -> Scene:
@@ -102,7 +103,8 @@ def collect_map(mapped: StoredMap) -> Scene:
                    points if row == shown[0] else points[:0], colors if row == shown[0] else colors[:0])
         for row in shown
     ]  # fmt: skip
-    return Scene(frames, find_centers(mapped.poses[placed]), np.zeros((0, 3)), "units of the map")
+    verdict = "" if mapped.verdict is None else str(mapped.verdict.grade)
+    return Scene(frames, find_centers(mapped.poses[placed]), np.zeros((0, 3)), "units of the map", verdict)
 
 
 def _read_depth(recording: Recording, index: int, opened: Predictions | None, name: str) -> NDArray[Any] | None:
@@ -149,7 +151,10 @@ def render_scene(name: str, scene: Scene) -> str:
     cameras = [frame.camera for frame in scene.frames]
     cloud = pack_scene(points, colors, scene.unit, lines=lines, cameras=cameras, frames=frames)
     facts = {"Paths": "green: true; orange: predicted", "Frames": str(len(frames)), "Points": f"{len(points):,}"}
-    return render_result(ResultPage(title=name, images=(), verdict="", lines=(), trust="", facts=facts, cloud=cloud))
+    verdict = scene.verdict
+    return render_result(
+        ResultPage(title=name, images=(), verdict=verdict, lines=(), trust="", facts=facts, cloud=cloud)
+    )
 
 
 def show_page(page: str, host: str, port: int, started: Callable[[str], None]) -> None:
