@@ -356,7 +356,7 @@ class TestReal:
 
 
 def test_a_name_in_square_brackets_is_printed_as_it_is(capsys):
-    from stadia.cli.score_output import print_score_table
+    from stadia.cli.results import print_score_table
 
     print_score_table({"ds[/r]": "[/bold]", "recordings": {"a[/r]": {"abs_rel": 0.5}}})
     out = capsys.readouterr().out

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stadia.cli.arguments import ForceOption, JsonOption, VerboseOption, argument, flag, option
-from stadia.cli.findings import STOPPED, describe_agreements, print_findings
 from stadia.cli.output import echo
+from stadia.cli.results import STOPPED, describe_agreements, print_findings
 from stadia.core.errors import ConfigError, DataError
 
 NOT_CHECKED = 1

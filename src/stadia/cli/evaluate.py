@@ -27,7 +27,7 @@ from stadia.cli.arguments import (
 )
 from stadia.cli.data import WING_COMMANDS
 from stadia.cli.output import echo, show_progress
-from stadia.cli.score_output import check_choice, check_score_file, print_scores, write_score_file
+from stadia.cli.results import check_choice, check_score_file, print_scores, write_score_file
 from stadia.core.errors import ConfigError
 
 if TYPE_CHECKING:

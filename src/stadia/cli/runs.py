@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stadia.cli.arguments import ForceOption, JsonOption, RunArgument, VerboseOption, argument, flag, option
-from stadia.cli.findings import STOPPED, format_headline, print_finding
 from stadia.cli.output import echo, print_lines, show_progress
+from stadia.cli.results import STOPPED, format_headline, print_finding
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.registry import find_nearest_name
 

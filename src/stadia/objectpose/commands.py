@@ -11,7 +11,7 @@ import typer
 from stadia.cli.arguments import argument
 from stadia.cli.data import OutFolder, Preset, Seed, Settings, Workers, render, split_counts
 from stadia.cli.output import echo
-from stadia.cli.score_output import write_score_file
+from stadia.cli.results import write_score_file
 
 
 def tableworld(

@@ -13,8 +13,8 @@ import cv2
 import pytest
 from typer.testing import CliRunner, Result
 
-from stadia.cli.findings import describe_agreements
 from stadia.cli.main import app
+from stadia.cli.results import describe_agreements
 from stadia.core.errors import ConfigError, DataError
 from stadia.diagnostics.finding import read_findings
 from stadia.diagnostics.preflight.scale_consistency import LengthSource, ScaleComparison, list_agreements
