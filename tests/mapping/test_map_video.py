@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -35,6 +36,7 @@ from stadia.mapping.frame_stream import FrameStream, SmallFrame
 from stadia.mapping.key_frames import KeyFrames
 from stadia.mapping.map_files import write_map
 from stadia.mapping.map_parts import CameraEstimate
+from stadia.mapping.map_video import _resume
 from stadia.mapping.sparse_map import LensCamera, SparseMap
 from stadia.recipes.selfsup.recipe import find_reason_against
 
@@ -46,6 +48,24 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 images of a room from a camera that moves and turns; K is 300, 159.5, 99.5."""
     folder, view = tmp_path_factory.mktemp("map") / "room", TexturedRoom()
     return write_images(folder, [view.draw(*find_arc_pose(index)) for index in range(24)])
+
+
+@pytest.mark.parametrize("stages", [["keys.json"], []], ids=["damaged", "none"])
+def test_damaged_stages_are_made_again_and_a_full_disk_is_named(stages, tmp_path, monkeypatch):
+    for name in stages:
+        (tmp_path / name).write_text("{")
+    calls = []
+
+    def build():
+        calls.append([path.name for path in tmp_path.iterdir()])
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        _resume(tmp_path, build)
+    assert calls == ([stages, []] if stages else [[]])
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+    with refuses(StadiaError, where=tmp_path.name, found="disk", fix="STADIA_CACHE"):
+        _resume(tmp_path, build)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.config import CacheConfig, CameraConfig
 from stadia.datasets.frame_store import find_cache_folder
@@ -22,7 +22,7 @@ from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.datasets.video.video_camera import CAMERA_ADVICE
 from stadia.datasets.video.video_map import MASK, find_map_folder
-from stadia.files.atomic_files import hold_folder
+from stadia.files.atomic_files import LOCK_FILE, hold_folder, is_empty
 from stadia.files.paths import expand_home, make_absolute
 from stadia.mapping.build_map import VideoMap, build_map
 from stadia.mapping.frame_poses import FrameStatus
@@ -43,6 +43,8 @@ from stadia.mapping.map_verdict import describe_verdict
 from stadia.mapping.reconstruction import Workers
 from stadia.mapping.road_sweep import find_travel_direction
 from stadia.mapping.sparse_map import LensCamera
+
+MIN_FREE_BYTES = 4 << 20  # of a disk for the stages of a map
 
 VERSION = 3
 """Of the stored stages; a new version discards earlier ones."""
@@ -137,7 +139,7 @@ def map_video(
     work = find_cache_folder(cache) / f"map-{digest}"
     try:
         with hold_folder(work):
-            found = build_map(stream, given, work, Workers(os.cpu_count() or 1, track))
+            found = _resume(work, lambda: build_map(stream, given, work, Workers(os.cpu_count() or 1, track)))
             for _ in track(range(1), 1, "writing"):
                 poses = write_map(folder, stream, found, has_views=has_views, predict_depth=predict_depth)
     except DataError:  # the same call would fail again
@@ -145,6 +147,26 @@ def map_video(
         raise
     shutil.rmtree(work, ignore_errors=True)
     return MappedVideo(folder, stream, found, poses)
+
+
+def _resume(work: Path, build: Callable[[], VideoMap]) -> VideoMap:
+    """Return the map that `build` makes of the stages in `work`, or of none if these cannot be used.
+
+    Raises StadiaError for a full disk.
+    """
+    for is_last in (is_empty(work), True):
+        try:
+            return build()
+        except Exception as error:
+            if shutil.disk_usage(work).free < MIN_FREE_BYTES:
+                fix = "free some space, or set STADIA_CACHE to a folder on another disk"
+                raise StadiaError(work, found="a full disk", expected="space for stages", fix=fix) from error
+            if is_last:
+                raise
+        for stage in work.iterdir():
+            if stage.name != LOCK_FILE:
+                stage.unlink()
+    raise AssertionError
 
 
 def _shrink_camera(known: Intrinsics, stream: FrameStream) -> LensCamera:
