@@ -1777,6 +1777,29 @@ add_kept_case("video-two-streams", "416x124", outcome="right")
 add_kept_case("video-zoom-driving", "doubtful", "zooms", r"data\.frames=")
 
 
+# -- Files of other programs in place of a network.
+
+
+def add_network_report(name: str, source: str, file: str, content: bytes, *expected: str) -> None:
+    """Add a report of a file that is passed as a network."""
+
+    def make(folder: Path, data: Path) -> Words:
+        (folder / file).write_bytes(content)
+        cv2.imwrite(str(folder / "photo.jpg"), np.zeros((48, 64, 3), np.uint8))
+        return "predict", folder / file, folder / "photo.jpg", "--out", folder / "depth"
+
+    REPORTS.append(Report(name, source, make, expected))
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 98\n"
+add_network_report("F01", "Depth-Anything 168: weights of its authors", "depth_anything_v2_vits.pth", b"PK\3\4",
+                   "stadia list networks")  # fmt: skip
+add_network_report("F02", "MoGe 25: model.pt", "model.pt", b"PK\3\4", "moge-2-vitl")
+add_network_report("F03", "openvino 7760: a model of OpenVINO", "model.xml", b"<net/>", "stadia export", "openvino")
+add_network_report("F04", "depth-anything-tensorrt 21", "vitb.engine", b"ftrt", "stadia export")
+add_network_report("F05", "desktop2stereo 13: a clone without LFS", "model.safetensors", POINTER, "git lfs pull")
+
+
 # -- The page of symptoms: docs/reference/it-says-that.md.
 
 FINDINGS = (

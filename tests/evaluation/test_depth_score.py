@@ -78,6 +78,17 @@ def numpy_scores(
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
+@pytest.mark.parametrize(("quarters", "fix"), [(1, "numpy.rot90(map, 3)"), (3, "numpy.rot90(map)")])
+def test_maps_turned_by_90_degrees_are_named(quarters: int, fix: str, write_maps: Write) -> None:
+    rows, columns = np.mgrid[:48, :48]
+    truth = dict.fromkeys("ab", 2 + 0.5 * rows + 0.1 * columns + 0.01 * rows * columns)
+    turned = write_maps({name: np.rot90(depth, quarters) for name, depth in truth.items()}, "turned")
+    assert any(f"Fix: {fix} " in note for note in score(turned, write_maps(truth, "truth")).notes)
+    upright = write_maps({name: np.rot90(depth[:30], quarters) for name, depth in truth.items()}, "upright")
+    with refuses(ProtocolError, fix="turn each map by 90 degrees"):
+        score(upright, write_maps({name: depth[:30] for name, depth in truth.items()}, "wide"))
+
+
 class TestAgainstNumpy:
     def test_metres_as_they_are(self, truth_m: Maps, write_maps: Write) -> None:
         p = predicted(truth_m)

@@ -278,6 +278,8 @@ def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predi
             if like and crop == "none"
             else "bring it to the size of the ground truth: undo the crop, or resize it in inverse depth"
         )
+        if abs((height / width) / (window.width / window.height) - 1) <= ASPECT_TOLERANCE:
+            fix = "turn each map by 90 degrees: numpy.rot90(map), or numpy.rot90(map, 3)"
         found = f"a prediction of {width}x{height} for ground truth of {truth[1]}x{truth[0]}{part}"
         raise ProtocolError(name, found=found, expected=f"aspect ratios within {ASPECT_TOLERANCE:.0%}", fix=fix)
 

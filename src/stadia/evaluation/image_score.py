@@ -258,9 +258,9 @@ FLIPPED_BELOW, FLIPPED_FROM = 0.6, 0.9
 
 def _find_flip(values: Tensor, mask: Tensor, ranked: Tensor) -> str:
     """Return the key of FLIPS by which the ranks of a map (h, w) fit the N scored pixels; "" for no flip."""
-    orders = {}
-    for name, axes in (("rows", (0,)), ("columns", (1,)), ("both", (0, 1))):
-        sampled = resize_map(values.flip(axes)[None, None], *mask.shape)[0, 0][mask]
+    orders, turned = {}, {"left": values.rot90(1), "right": values.rot90(3)}
+    for name, changed in {"rows": values.flip(0), "columns": values.flip(1), "both": values.rot90(2), **turned}.items():
+        sampled = resize_map(changed[None, None], *mask.shape)[0, 0][mask]
         orders[name] = (rank_correlation(sampled, ranked) or 0.0) if sampled.isfinite().all() else 0.0
     best = max(orders, key=lambda name: orders[name])
     return best if orders[best] >= FLIPPED_FROM else ""

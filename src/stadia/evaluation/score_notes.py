@@ -50,6 +50,8 @@ FLIPS: Mapping[str, tuple[str, str]] = {
     "rows": ("upside down", "numpy.flipud of each map, as OpenGL's buffers need it"),
     "columns": ("mirrored from left to right", "numpy.fliplr of each map, as of a mirrored input"),
     "both": ("turned by 180 degrees", "numpy.rot90(map, 2) of each map"),
+    "left": ("turned by 90 degrees", "numpy.rot90(map) of each map"),
+    "right": ("turned by 90 degrees", "numpy.rot90(map, 3) of each map"),
 }
 """Name and fix of a flipped prediction."""
 
