@@ -99,10 +99,10 @@ def test_black_bars_of_an_upright_clip_are_cut_once(tmp_path: Path, monkeypatch:
 
 
 def test_the_cache_of_a_map_goes_with_its_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = "import os, sys; os.makedirs(os.environ['STADIA_CACHE'] + '/map-0'); sys.exit(1)"
+    script = "import os, sys; os.makedirs(os.environ['STADIA_CACHE'] + '/map-0'); sys.exit('stadia: --minutes: 2')"
     monkeypatch.setattr(videos, "STADIA", (sys.executable, "-c", script))
     job = videos.VideoJob(tmp_path / "job")
-    videos.map_frames(job, videos.PhotoCamera(69.0, "you"))
+    assert "--minutes" in videos.map_frames(job, videos.PhotoCamera(69.0, "you"))[1], "a failure is named"
     assert list(job.folder.rglob("map-0"))
 
 

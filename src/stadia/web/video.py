@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -49,8 +50,6 @@ DEFAULT_RATE_HZ = 10.0
 
 MAX_SHARED_BYTES = 64 << 20
 """Largest video in a page to share."""
-
-POLL_S = 0.1
 
 ADAPTED = "adapted.json"
 """As `stadia.adaptation.adapt.RECORD`, which imports torch."""
@@ -184,12 +183,12 @@ def run_command(job: VideoJob, words: Sequence[str], seconds: float = 0.0) -> st
         job.process = subprocess.Popen([*STADIA, *words], stdin=null, stdout=null, stderr=errors, env=env)
         job.go_on(job.state)  # it may have been cancelled meanwhile: its process is ended
         while job.process.poll() is None:
-            time.sleep(POLL_S)
+            time.sleep(0.1)
             job.done = min(round(time.monotonic() - job.began), job.total)
         job.go_on(job.state)
         errors.seek(0)
         line = read_last_line(errors.read()) if job.process.returncode else ""
-    return "; ".join(drop_commands([line])).removesuffix(".")
+    return describe_error(line).removesuffix(".")
 
 
 def map_frames(job: VideoJob, camera: PhotoCamera) -> tuple[PhotoCamera, str]:
@@ -292,7 +291,7 @@ def explain_error(error: Exception, job: VideoJob) -> str:
     """Return one line of an error for the user, without folders of the server."""
     if isinstance(error, StadiaError):
         return describe_error(error)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "The server has no space for this video."
     log.error("prediction of a video failed", exc_info=error)
     return f"internal error, {type(error).__name__}; please report it"
