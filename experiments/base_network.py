@@ -37,6 +37,7 @@ import safetensors.torch
 import shape_worlds
 import torch
 from numpy.typing import NDArray
+from room_worlds import RoomRenderer, RoomWorldConfig, make_room
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -51,9 +52,8 @@ from stadia.core.types import Camera
 from stadia.models.depth.base_network import BaseNetwork
 from stadia.models.depth.config import BaseConfig
 from stadia.models.encoders import Encoder
-from stadia.synthetic.config import RoadWorldConfig, RoomWorldConfig
+from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world
-from stadia.synthetic.room_scene import RoomRenderer, make_room
 
 LAYOUTS = {"normal": (288, 384), "wide": (192, 576), "tall": (384, 288)}
 """Height and width of the rendered images, all of 110,592 pixels."""
@@ -119,18 +119,23 @@ Rendered = dict[str, NDArray[Any]]
 def render_world(random: np.random.Generator, seed: int, size: tuple[int, int]) -> Rendered:
     """Render frames of one world: images (N, 3, H, W), z (N, H, W) in metres with 0 for the sky, and fx / width (N)."""
     height, width = size
-    counts = {"train": 1, "val": 1, "test": 1, "height": height, "width": width}
     if random.random() < (ROOM_SHARE if width < 1.5 * height else 0.25):
         low, high = (38.0, 110.0) if width < 2 * height else (60.0, 115.0)
-        config = RoomWorldConfig(**counts, frames=FRAMES, field_of_view_deg=(low, high), camera_height_m=(0.3, 2.0))
-        room = RoomRenderer(make_room(seed, config), config)
-        views = [room.render(frame) for frame in range(config.frames)]
+        room_config = RoomWorldConfig(
+            frames=FRAMES, height=height, width=width, field_of_view_deg=(low, high), camera_height_m=(0.3, 2.0)
+        )
+        room = RoomRenderer(make_room(seed, room_config), room_config)
+        views = [room.render(frame) for frame in range(FRAMES)]
         K = room.room.K
     else:
         kind = str(random.choice(list(KINDS), p=list(KINDS.values())))
         speed = float(random.uniform(0.3, 3.0))
         config = RoadWorldConfig(
-            **counts,
+            train=1,
+            val=1,
+            test=1,
+            height=height,
+            width=width,
             frames=FRAMES,
             stereo=False,
             field_of_view_deg=(float(random.choice([35, 45, 55, 65, 75, 81.5, 90, 100, 115])),),

@@ -2,7 +2,7 @@ r"""Worlds of simple shapes with photographic textures, rendered by ray casting 
 
 Streets, rooms, table tops, land from above and shapes at random. Each scene is drawn from its own seed. A scene is at
 most `BOXES` turned boxes, `ELLIPSOIDS` and `CYLINDERS`, on a ground of strips or within a room, with one light. Both
-RoadWorld and RoomWorld are more plausible; these differ more.
+RoadWorld and `room_worlds.py` are more plausible; these differ more.
 
 World frame: x right along the road's width, y down with the ground at 0, z along the road, metres. Camera frame: x
 right, y down, z forward.

@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from room_worlds import make_picture, make_wallpaper
 
 from stadia.core.seeds import make_generator
 from stadia.synthetic import household_objects as table_objects
-from stadia.synthetic.furniture import make_picture, make_wallpaper
 from stadia.synthetic.rendering.surfaces import Texture, make_plain_texture
 from stadia.synthetic.roadworld import road_textures
 

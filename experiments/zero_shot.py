@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from edge_accuracy import boundary_f1
 from numpy.typing import NDArray
+from room_worlds import RoomRenderer, RoomWorldConfig, make_room
 from torch.nn import functional
 
 from stadia.core.recording import RIGHT, Recording
@@ -42,8 +43,6 @@ from stadia.predict.inputs import open_inputs
 from stadia.predict.scale.sources import match_pair_depth
 from stadia.recipes import load_predictor
 from stadia.recipes.base.network_checkpoint import make_network_recipe, open_network_checkpoint
-from stadia.synthetic.config import RoomWorldConfig
-from stadia.synthetic.room_scene import RoomRenderer, make_room
 
 Map = NDArray[np.float64]
 
@@ -75,7 +74,7 @@ SAMPLES = (
     Sample("EuRoC V1_01", "euroc", 6, "semi-global matching"),
     Sample("7-Scenes kitchen", "sevenscenes/kitchen", 4, "depth camera"),
     Sample("walk (HoloLens)", "walk", 4, "depth camera"),
-    Sample("RoomWorld", "", 1, "rendered"),
+    Sample("rendered rooms", "", 1, "rendered"),
     Sample("Linemod-Occluded", "bop/lmo", 2, "meshes of the objects"),
 )
 
@@ -130,7 +129,7 @@ def read_walk(sample: Sample, folder: Path) -> list[TrueImage]:
 
 def render_rooms(count: int = 16) -> list[TrueImage]:
     """Render images of rooms with 640x480 pixels; their seeds trained nothing."""
-    config = RoomWorldConfig(train=1, val=1, test=1, height=480, width=640, frames=2)
+    config = RoomWorldConfig(frames=2, height=480, width=640)
     found = []
     for seed in range(77_000, 77_000 + count):
         renderer = RoomRenderer(make_room(seed, config), config)

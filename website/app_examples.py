@@ -5,6 +5,7 @@ python -m website.app_examples
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from numpy.typing import NDArray
 
 from stadia.objectpose.config import TableWorldConfig
 from stadia.objectpose.table_world import TableRenderer, make_table
-from stadia.synthetic.config import RoadWorldConfig, RoomWorldConfig
+from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world
 from stadia.synthetic.roadworld.street_scene import SemanticClass
-from stadia.synthetic.room_scene import RoomRenderer, make_room
 from stadia.web import server
 from stadia.web.networks import load_network
 from stadia.web.photo import choose_camera, color_prediction, predict_photo
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
+# isort: split
+from room_worlds import RoomRenderer, RoomWorldConfig, make_room
 
 SIZE, THUMB = (600, 800), (320, 240)
 ONE: dict[str, Any] = {"train": 1, "val": 0, "test": 0, "height": SIZE[0], "width": SIZE[1]}
@@ -66,7 +70,9 @@ def darken(image: Image) -> Image:
 
 def render_examples() -> Iterator[tuple[str, Image]]:
     """Yield name and image (H, W, 3) RGB of each example."""
-    room = RoomWorldConfig(**ONE, frames=3, noise=False, field_of_view_deg=(65, 75), camera_height_m=(1.3, 1.6))
+    room = RoomWorldConfig(
+        frames=3, height=SIZE[0], width=SIZE[1], noise=False, field_of_view_deg=(65, 75), camera_height_m=(1.3, 1.6)
+    )
     yield "indoors", RoomRenderer(make_room(6, room), room).render(1).image
     yield "street", make_road(4).render(4)["left"].image
     yield "drone", make_road(5, 28, (-40, -28)).render(4)["left"].image

@@ -18,9 +18,8 @@ from stadia.overlay.world.foregrounds import CUTOUTS
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
 from stadia.synthetic.rendering.dataset_files import SceneFormat
 from stadia.synthetic.roadworld.roadworld_writer import ROADWORLD
-from stadia.synthetic.room_scene import ROOMWORLD
 
-kinds = pytest.mark.parametrize("kind", [ROADWORLD, ROOMWORLD, TABLEWORLD, CUTOUTS], ids=lambda kind: kind.kind)
+kinds = pytest.mark.parametrize("kind", [ROADWORLD, TABLEWORLD, CUTOUTS], ids=lambda kind: kind.kind)
 
 
 def write(path: Path, values: object = None) -> None:

@@ -26,7 +26,7 @@ from stadia import __version__
 from stadia.cli.app import app as serve_app
 from stadia.cli.app import view
 from stadia.cli.check import check
-from stadia.cli.data import WING_COMMANDS, roadworld, roomworld, shard, survey
+from stadia.cli.data import WING_COMMANDS, roadworld, shard, survey
 from stadia.cli.demo import demo
 from stadia.cli.error_lines import SHARED_OPTIONS, describe_error
 from stadia.cli.evaluate import EvaluateCommand, evaluate
@@ -69,7 +69,7 @@ NAMES: dict[Callable[..., None], str] = {
 }  # fmt: skip
 CLASSES: dict[Callable[..., None], type[TyperCommand]] = {train: TrainCommand, evaluate: EvaluateCommand}
 data = typer.Typer(help="Render, survey and shard data sets.", no_args_is_help=True)
-for command in (roadworld, roomworld, *map(WING_COMMANDS.load, ("tableworld", "foregrounds", "overlay", "show"))):
+for command in (roadworld, *map(WING_COMMANDS.load, ("tableworld", "foregrounds", "overlay", "show"))):
     data.command()(command)
 for command in (survey, shard):
     data.command()(command)

@@ -39,7 +39,7 @@ from stadia.files.run_facts import RUN_FILES
 
 _END_BYTES = 1 << 16  # bytes at each end of a file that may contain its mark
 
-PREVIEWED = ("roadworld", "roomworld", "tableworld", "cutouts")
+PREVIEWED = ("roadworld", "tableworld", "cutouts")
 """These kinds of rendered data sets have a preview.png."""
 
 MARKS: Mapping[str, bytes] = {

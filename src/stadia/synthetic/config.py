@@ -64,9 +64,6 @@ def find_preset(presets: Mapping[str, Config], name: str) -> Config:
     return presets[name]
 
 
-# -- RoadWorld
-
-
 class RoadWorldConfig(SceneCounts):
     """A dataset: number of worlds, frames of each, and the camera.
 
@@ -108,35 +105,3 @@ ROADWORLD_FULL = RoadWorldConfig(
 """For a training that generalizes to other cameras: 72 worlds of 120 stereo pairs."""
 
 ROADWORLD_PRESETS: dict[str, RoadWorldConfig] = {"tiny": ROADWORLD_TINY, "demo": ROADWORLD_DEMO, "full": ROADWORLD_FULL}
-
-
-# -- RoomWorld
-
-
-class RoomWorldConfig(SceneCounts):
-    """A dataset: number of rooms, frames of each, and the camera.
-
-    train, val, test: number of rooms, each filmed once.
-    frames: per room.  height, width: of an image, pixels.
-    field_of_view_deg, camera_height_m: ranges of the horizontal angle and of the height over the floor.
-    supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's center.
-    noise: shot and read noise of a sensor.
-    """
-
-    scene_name = "room"
-    frames: Annotated[int, Field(ge=1, le=10_000)] = 8
-    height: Annotated[int, Field(ge=16, le=4096)] = 192
-    width: Annotated[int, Field(ge=16, le=4096)] = 256
-    frame_rate_hz: Annotated[float, Field(gt=0)] = 10.0
-    field_of_view_deg: Annotated[tuple[float, float], check_range(20, 120)] = (45.0, 95.0)
-    camera_height_m: Annotated[tuple[float, float], check_range(0.2, 5)] = (0.4, 1.9)
-    supersampling: Supersampling = 3
-    noise: bool = True
-
-
-ROOMWORLD_TINY = RoomWorldConfig(train=2, val=1, test=1, frames=3, height=96, width=128)  # for tests
-ROOMWORLD_DEMO = RoomWorldConfig(train=120, val=10, test=20)  # for a training of minutes
-
-ROOMWORLD_FULL = RoomWorldConfig(train=1500, val=50, test=100, height=240, width=320)
-
-ROOMWORLD_PRESETS: dict[str, RoomWorldConfig] = {"tiny": ROOMWORLD_TINY, "demo": ROOMWORLD_DEMO, "full": ROOMWORLD_FULL}
