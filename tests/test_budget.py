@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BUDGETS = {"source lines": 102_080, "modules": 469, "test lines": 68_945, "words of documents": 59_979}
+BUDGETS = {"source lines": 101_369, "modules": 467, "test lines": 68_864, "words of documents": 60_000}
 """These are the most that is allowed, about what was measured last; docs/results/code-size.md has the goals."""
 
 
