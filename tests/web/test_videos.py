@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -150,8 +151,11 @@ def test_an_adapted_network_is_shown_only_if_it_is_better(
     monkeypatch.setattr(
         video_routes.networks, "load_network", lambda name: make_network("metres" if "/" in name else name)
     )
+    busy = threading.Event()
+    app.state.shared.video_queue.submit(busy.wait)  # other videos do not wait for an adaptation, nor it for them
     second = browser.post(f"/api/videos/{first}/second", json={"network": 1, "minutes": 2}).json()["video"]
     job = wait_for(browser, second)
+    busy.set()
     assert (job["state"], job["other"]) == ("done" if kept == "after" else "failed", first)
     if kept == "after":
         assert job["network"].startswith(f"{make_network('up-to-scale').loaded.label}, "), "and not the name of the run"

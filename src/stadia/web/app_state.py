@@ -41,6 +41,7 @@ class AppState:
     folder: for uploads; it goes with the server.
     runs: the folder whose runs are listed, or None.  data: the folder whose data may be checked, or None.
     queue: runs pictures one by one.  video_queue: runs videos and checks, which take minutes.
+    adapt_queue: adapts networks to videos, which takes up to an hour.
     examples: predicted pictures of the first page, by name.
     is_warm: whether the first network is loaded, or about to be.
     """
@@ -52,6 +53,7 @@ class AppState:
     sessions: SessionStore = field(default_factory=SessionStore)
     queue: ThreadPoolExecutor = field(default_factory=_one_thread)
     video_queue: ThreadPoolExecutor = field(default_factory=_one_thread)
+    adapt_queue: ThreadPoolExecutor = field(default_factory=_one_thread)
     starter: TrainingStarter = field(default_factory=TrainingStarter)
     examples: dict[str, Any] = field(default_factory=dict)
     is_warm: bool = False
@@ -92,7 +94,7 @@ class AppState:
     def close(self) -> None:
         """End the threads, and remove the files."""
         self.sessions.close()
-        for queue in (self.queue, self.video_queue):
+        for queue in (self.queue, self.video_queue, self.adapt_queue):
             queue.shutdown(wait=False, cancel_futures=True)
         self.downloads.close()
         self.starter.close()

@@ -105,6 +105,14 @@ def make_training_command(data: Path, preset: str, minutes: float, runs: Path, f
     return ["train", RECIPE, str(data), *how, *name_camera(fov_deg)]
 
 
+def check_free_memory() -> None:
+    """Raise RunError if too little memory is free to train."""
+    free = psutil.virtual_memory().available
+    if free < MIN_FREE_BYTES:
+        found, expected = f"{free / 2**30:.1f} GB of free memory", f"{MIN_FREE_BYTES >> 30} GB"
+        raise RunError("training", found=found, expected=expected, fix="end other programs")
+
+
 class TrainingStarter:
     """Starts one training at a time. stadia: words that start stadia."""
 
@@ -118,10 +126,7 @@ class TrainingStarter:
         with self._lock:
             if self._training is not None and self._training.code is None:
                 raise RunError("training", found="a running one", expected="none", fix="stop it, or wait")
-            free = psutil.virtual_memory().available
-            if free < MIN_FREE_BYTES:
-                found, expected = f"{free / 2**30:.1f} GB of free memory", f"{MIN_FREE_BYTES >> 30} GB"
-                raise RunError("training", found=found, expected=expected, fix="end other programs")
+            check_free_memory()
             if self._training is not None:
                 self._training.forget()
             words = make_training_command(data, preset, minutes, runs, fov_deg)

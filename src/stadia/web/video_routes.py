@@ -28,6 +28,7 @@ from stadia.web.forms import UPLOAD, parse_form, read_json_body, read_query, rec
 from stadia.web.guards import require_session
 from stadia.web.photo import PredictForm, choose_camera, color_prediction, predict_decoded
 from stadia.web.sessions import find_kept
+from stadia.web.trainings import check_free_memory
 from stadia.web.video import (
     CLOUD_GLB,
     DEFAULT_RATE_HZ,
@@ -129,12 +130,15 @@ async def add_second(request: Request) -> Response:
     """Predict the frames of a predicted video by another network, after the reply; both stay to be compared."""
     session, state, job = require_session(request), get_state(request), _find_done(request)
     form = parse_form(SecondForm, await read_json_body(request))
+    if form.minutes is not None:
+        check_free_memory()
     made = VideoJob(Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))))
     made.other = request.path_params["key"]
     await run_in_threadpool(copy_frames, job, made)
     session.videos.move_to_end(made.other)  # the first of the two goes last
     key = session.keep_video(made)
-    state.video_queue.submit(predict_second, state, made, form)
+    queue = state.video_queue if form.minutes is None else state.adapt_queue
+    queue.submit(predict_second, state, made, form)
     return JSONResponse({"video": key})
 
 
