@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,7 +74,8 @@ def print_adaptation(adapted: Adaptation, video: Path) -> None:
     for change in adapted.decision.changes:
         title, _ = MEASURES[change.name]
         share = f"{change.after / max(change.before, 1e-9) - 1:+.0%}"
-        echo(f"{title}: {change.before:.4g} before, {change.after:.4g} after ({share}, scatter {change.scatter:.0%})")
+        scatter = f"scatter {change.scatter:.0%}" if math.isfinite(change.scatter) else "one frame decides nothing"
+        echo(f"{title}: {change.before:.4g} before, {change.after:.4g} after ({share}, {scatter})")
     if adapted.after is adapted.before:
         echo("No validation improved. Use more --minutes.")
     elif not adapted.decision.changes:
