@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 import math
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
