@@ -53,6 +53,7 @@ ALLOWED = {
     "cli/output.py:typer.echo": "without control characters",
     "datasets/video/video_decoding.py:av.open": "after check_input_file, without playlists, protocols and huge frames",
     "diagnostics/catalog/__init__.py:read_text": "the catalog of findings ships with the package",
+    "report/metric_labels.py:read_text": "the labels ship with the package",
     "training/run_folder.py:json.loads": "a copy of values as JSON has them",
     "core/config.py:json.loads": "a copy of values as JSON has them, and words of the command line",
     "evaluation/plots/videos.py:av.open": "a video that is written",

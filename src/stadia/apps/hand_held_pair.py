@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from stadia.datasets.formats.camera_tables import CalibratedCamera
 from stadia.datasets.lens_distortion import RADTAN, DistortedCamera, RectifiedPair, rectify_pair
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.video_camera import fit_to_size
-from stadia.datasets.video.video_decoding import estimate_frame_count, stream_selected, stream_video
+from stadia.datasets.video.video_decoding import estimate_frame_count, open_video_file, stream_selected, stream_video
 from stadia.diagnostics.preflight.two_view_geometry import detect_features, gray, match_features
 
 Array = NDArray[np.float64]
@@ -99,10 +100,9 @@ def find_motion_offset(left: Turns, right: Turns) -> ClockOffset | None:
 
 def read_sound(video: Path) -> Array | None:
     """Return the sound from the first frame on, SOUND_HZ samples a second; None without sound."""
-    with av.open(f"file:{video}", metadata_errors="replace") as container:
+    with open_video_file(video) as (container, first), suppress(av.FFmpegError):  # damaged sound ends early
         if not container.streams.audio:
             return None
-        first = container.streams.video[0]
         stream, start_s = container.streams.audio[0], float((first.start_time or 0) * (first.time_base or 0))
         resampler, parts = av.AudioResampler("s16", "mono", SOUND_HZ), list[Array]()
         begin_s, length = float((stream.start_time or 0) * (stream.time_base or 0)), 0
@@ -111,7 +111,7 @@ def read_sound(video: Path) -> Array | None:
             length += decoded.samples
             if length > MAX_SOUND_S * decoded.sample_rate:
                 break
-    shift = round((begin_s - start_s) * SOUND_HZ)
+    shift = round(float(np.clip(begin_s - start_s, -MAX_SOUND_S, MAX_SOUND_S)) * SOUND_HZ)
     samples = np.concatenate([*parts, np.zeros(1)])
     return np.concatenate([np.zeros(max(shift, 0)), samples[max(-shift, 0) :]])
 

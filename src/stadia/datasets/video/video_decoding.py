@@ -51,7 +51,7 @@ class VideoFrame:
 
 
 @contextmanager
-def _open_stream(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple[Any, Any]]:
+def open_video_file(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple[Any, Any]]:
     """Open the container and its video stream. Raises DataError for what FFmpeg refuses and for huge frames."""
     check_input_file(path, expected="a video", max_bytes=MAX_VIDEO_BYTES)
     with ExitStack() as opened:
@@ -168,13 +168,13 @@ def _list_mp4_boxes(path: Path) -> list[str]:
 
 def count_indexed_frames(path: Path) -> int | None:
     """Return the number of frames by the header, or None."""
-    with _open_stream(path) as (_, stream):
+    with open_video_file(path) as (_, stream):
         return stream.frames or None
 
 
 def estimate_frame_count(path: Path) -> int | None:
     """Return the number of frames by header or duration, or None."""
-    with _open_stream(path) as (container, stream):
+    with open_video_file(path) as (container, stream):
         if stream.frames or not (container.duration and stream.average_rate):
             return stream.frames or None
         return round(container.duration / av.time_base * float(stream.average_rate))
@@ -198,13 +198,13 @@ def read_video_header(path: Path) -> VideoHeader:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the texts that a camera wrote into its file. Raises DataError."""
-    with _open_stream(path) as (container, stream):
+    with open_video_file(path) as (container, stream):
         return {**container.metadata, **stream.metadata}
 
 
 def read_frame_rate_hz(path: Path) -> float | None:
     """Return the mean frame rate by the header, or None."""
-    with _open_stream(path) as (_, stream):
+    with open_video_file(path) as (_, stream):
         return float(stream.average_rate) if stream.average_rate else None
 
 
@@ -222,7 +222,7 @@ def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFra
     """
     _check_middle(path)
     decoded = 0
-    with _open_stream(path, decoder) as (container, stream):
+    with open_video_file(path, decoder) as (container, stream):
         frames = _decode_frames(path, container, stream)
         while True:
             with _name_decoder_errors(path):
@@ -263,13 +263,13 @@ def _take_undamaged(path: Path, frames: Iterator[VideoFrame]) -> Iterator[VideoF
 
 def stream_selected(path: Path, wanted: Collection[int]) -> Iterator[VideoFrame]:
     """Yield only the frames with these indices."""
-    with _open_stream(path) as (container, stream):
+    with open_video_file(path) as (container, stream):
         yield from _take_undamaged(path, _decode_frames(path, container, stream, wanted=wanted))
 
 
 def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
     """Yield frames from the last key frame before this share on; indices are exact at a constant frame rate."""
-    with _open_stream(path) as (container, stream):
+    with open_video_file(path) as (container, stream):
         index = -1
         for frame in _take_undamaged(path, _decode_frames(path, container, stream, from_share=share)):
             index = frame.index
@@ -362,7 +362,7 @@ def _interpolate_field(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def describe_display(path: Path) -> tuple[str, ...]:
     """Return what changes the frames of a video between decoding and display; empty for plain videos."""
-    with _open_stream(path) as (container, stream):
+    with open_video_file(path) as (container, stream):
         frame = next(_take_undamaged_raw(container, stream), None)
         facts = []
         if frame is not None and frame.interlaced_frame:
@@ -381,7 +381,7 @@ def _take_undamaged_raw(container: Any, stream: Any) -> Iterator[Any]:
 
 def _check_middle(path: Path) -> None:
     _refuse_spherical(path)
-    with _open_stream(path) as (container, stream), _name_decoder_errors(path):
+    with open_video_file(path) as (container, stream), _name_decoder_errors(path):
         if not (stream.frames and stream.duration):
             return
         container.seek(stream.duration // 2 + (stream.start_time or 0), stream=stream)
