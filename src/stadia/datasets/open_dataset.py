@@ -232,7 +232,7 @@ def _detect_format(path: Path) -> str:
         fix = f"pass the folder of its sequence, or predict this image: `stadia predict {path}`"
         raise DataError(path, found="one image", expected="a video, a folder of images or a data set", fix=fix)
     fix = "check the path; `stadia list datasets` lists the layouts, docs/how-to/own-data.md explains your own"
-    if (above := _find_dataset_above(path)) is not None:
+    if found != EMPTY_FOLDER and (above := _find_dataset_above(path)) is not None:
         fix = f"pass the data set that it belongs to: {above}"
     if path.is_file() or found == EMPTY_FOLDER:
         raise DataError(path, found=found, expected="an image, a video, a folder of images or a data set", fix=fix)

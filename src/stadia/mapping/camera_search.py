@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -161,8 +162,9 @@ def _try_start(
     workers: Workers,
 ) -> FoundCamera | None:
     pycolmap = import_pycolmap()
-    camera = start.to_pycolmap(pycolmap)
-    model = map_frames(database, names, camera, refine=False, workers=workers, init_angle_deg=angle_deg)
+    camera, fov_deg = start.to_pycolmap(pycolmap), math.degrees(2 * math.atan(start.width / 2 / start.focal_px))
+    told = replace(workers, what=f"mapping, a try with {fov_deg:.0f} degrees")
+    model = map_frames(database, names, camera, refine=False, workers=told, init_angle_deg=angle_deg)
     if model is None or model.num_reg_images() < 3 or model.num_points3D() < MIN_POINTS:
         return None
     if given is not None:

@@ -34,10 +34,11 @@ NOISE_SHARE = 0.5  # of the noise, where a robust cost ends that determines a le
 
 @dataclass(frozen=True)
 class Workers:
-    """threads: that map.  track: shows the progress of each mapping."""
+    """threads: that map.  track: shows the progress of each mapping, which is called `what`."""
 
     threads: int
     track: TrackProgress = no_progress
+    what: str = "mapping"
 
     @contextmanager
     def count_steps(self, count: int, what: str) -> Iterator[Callable[[], None]]:
@@ -86,7 +87,7 @@ def map_frames(
             before.mkdir()
             start.write(str(before))
         given = str(before) if start is not None else ""
-        with workers.count_steps(len(names), "mapping") as step:
+        with workers.count_steps(len(names), workers.what) as step:
             models = pycolmap.incremental_mapping(
                 str(database), folder, folder, options, given, next_image_callback=step
             )
