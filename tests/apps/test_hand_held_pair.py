@@ -129,8 +129,8 @@ def test_two_real_cameras_are_synchronized_and_rectified(rig, stadia, tmp_path, 
     monkeypatch.setattr(hand_held, "PAIRS", 4)
     left, right, sensors = rig
     arguments = ("--baseline", "0.11", "--sync", "auto", "--every", "12", "--out")
-    code, out, _ = stadia("init", left, right, *sensors, *arguments, tmp_path / "rig")
-    assert code == 0
+    code, out, err = stadia("init", left, right, *sensors, *arguments, tmp_path / "rig")
+    assert code == 0, err
     assert "0.350 s earlier" in out
     (recording,) = open_recordings(tmp_path / "rig")
     assert len(recording) == 4

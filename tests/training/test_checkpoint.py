@@ -152,7 +152,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     with refuses(CheckpointError, where="pickled.ckpt"):
         Checkpoint.open(tmp_path / "pickled.ckpt")
     torch.save({"w": torch.zeros(2)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    with refuses(CheckpointError, where="old.pth", fix="stadia train"):
+    with refuses(CheckpointError, where="old.pth", fix="stadia import"):
         Checkpoint.open(tmp_path / "old.pth")
     for name in ("K.txt", "config.json", "empty.pth"):
         with refuses(CheckpointError, where=name):
