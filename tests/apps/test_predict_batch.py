@@ -25,6 +25,7 @@ from stadia.apps.batch_prediction.predict_batch import BatchRequest, BatchSummar
 from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, VideoResult, VideoWorker
 from stadia.core.errors import ConfigError, RunError, StadiaError
 from stadia.core.types import no_progress
+from stadia.files.array_files import read_npz
 from stadia.files.remote_store import RemoteStore
 from stadia.predict.options import PredictOptions
 from stadia.recipes.base import build_recipe
@@ -151,8 +152,8 @@ def test_a_poisoned_video_fails_alone_and_nothing_is_predicted_twice(
     batch = request(network, videos, tmp_path / "out")
     predict_lines(network, videos.parent / "a.mp4", tmp_path / "one", **vars(batch.options))
     for name in ("000000", "000002"):
-        maps = [np.load(folder / "depth" / f"{name}.npz") for folder in (tmp_path / "one", tmp_path / "out" / "a")]
-        assert all(np.array_equal(maps[0][key], maps[1][key]) for key in maps[0].files), "as of one machine"
+        maps = [read_npz(folder / "depth" / f"{name}.npz") for folder in (tmp_path / "one", tmp_path / "out" / "a")]
+        assert all(np.array_equal(maps[0][key], maps[1][key]) for key in maps[0]), "as of one machine"
 
     changed = replace(batch, options=replace(batch.options, every=2))
     with refuses(RunError, where="batch.json"):
@@ -195,8 +196,8 @@ def test_processes_of_this_machine_predict_what_one_process_does(network: Path, 
 def check_equal(here: Path, there: Path) -> None:
     for name in "abc":
         for index in range(3):
-            maps = [np.load(folder / name / "depth" / f"{index:06d}.npz") for folder in (here, there)]
-            for key in maps[0].files:
+            maps = [read_npz(folder / name / "depth" / f"{index:06d}.npz") for folder in (here, there)]
+            for key in maps[0]:
                 np.testing.assert_allclose(maps[1][key], maps[0][key], rtol=1e-5)
 
 
