@@ -233,7 +233,7 @@ def _detect_format(path: Path) -> str:
         raise DataError(path, found="one image", expected="a video, a folder of images or a data set", fix=fix)
     fix = "check the path; `stadia list datasets` lists the layouts, docs/how-to/own-data.md explains your own"
     if found != EMPTY_FOLDER and (above := _find_dataset_above(path)) is not None:
-        fix = f"pass the data set that it belongs to: {above}"
+        fix = f"pass {above} if it belongs to that data set, or {fix}"
     if path.is_file() or found == EMPTY_FOLDER:
         raise DataError(path, found=found, expected="an image, a video, a folder of images or a data set", fix=fix)
     raise DataError(path, found=found, expected=f"a data set of one of: {', '.join(DATASETS)}", fix=fix)
