@@ -1,7 +1,5 @@
 """Combinations of parts: the suite has each part, `make test-all` has all combinations."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Child processes of a test that need each other, and processes of other programs."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence

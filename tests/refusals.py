@@ -1,7 +1,5 @@
 """Assert the fields of errors, so that a message can be rephrased without a test that fails."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """Predict in tests: with a checkpoint as the command line does, or with a predictor that no network has."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

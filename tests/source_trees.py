@@ -1,7 +1,5 @@
 """Parse each source file once for all tests that read the source; they only read the trees."""
 
-from __future__ import annotations
-
 import ast
 import functools
 from pathlib import Path

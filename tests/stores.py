@@ -1,7 +1,5 @@
 """An S3 server on loopback for tests, started once a session; it needs no credentials and keeps nothing."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from urllib.request import Request, urlopen

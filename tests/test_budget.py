@@ -1,14 +1,12 @@
 """Lines and modules stay below their budget, so that what comes in pushes something out."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BUDGETS = {"source lines": 101_369, "modules": 467, "test lines": 68_864, "words of documents": 60_000}
+BUDGETS = {"source lines": 100_765, "modules": 467, "test lines": 68_062, "words of documents": 59_761}
 """These are the most that is allowed, about what was measured last; docs/results/code-size.md has the goals."""
 
 

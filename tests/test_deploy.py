@@ -1,7 +1,5 @@
 """Files of deploy/ agree with the program: valid YAML and JSON, commands that exist, no root."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

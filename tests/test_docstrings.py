@@ -3,8 +3,6 @@
 ruff's D100 to D104 (`make lint`) require one of each module, function and class.
 """
 
-from __future__ import annotations
-
 import ast
 import doctest
 import importlib

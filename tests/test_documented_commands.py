@@ -6,8 +6,6 @@ A line that is not in NOT_RUN is run. SMALLER adds words that shorten a line; th
 `test_documents.py` parses every line, also those that are not run.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -6,8 +6,6 @@ be listed in ELSEWHERE. `test_documented_commands.py` runs the lines of `stadia`
 A ```python block must compile, and what it imports must exist; after `<!-- run -->` it is run.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import importlib

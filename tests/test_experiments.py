@@ -1,7 +1,5 @@
 """Each program in experiments/ and benchmarks/ starts: its imports exist, and it prints its help."""
 
-from __future__ import annotations
-
 import runpy
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`make gpu-check` without a GPU: every part is executed, and what it estimates is marked as an estimate."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import sys

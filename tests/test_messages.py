@@ -3,8 +3,6 @@
 Texts are read from the source. `{...}` stands for a value that is known only when the program runs.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The source archive and the wheel hold the whole package, and the wheel works where the source is not."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Every package exports its public names, without importing what they need before they are used."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Inputs that people reported to go wrong: stadia reads them, or names the cure (benchmarks/public_reports.py)."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The locked environment is that of constraints.txt, and the audit says what it skips."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import re

@@ -1,7 +1,5 @@
 """The documentation site: every page has its place, the reference is complete, and nothing loads from another host."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import re

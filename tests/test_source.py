@@ -1,7 +1,5 @@
 """What the source may not hold: pickle, paths of one machine, functions too long to read."""
 
-from __future__ import annotations
-
 import ast
 import importlib.metadata
 import io

@@ -4,8 +4,6 @@ RUN is the newest run. SMALLER changes a printed line so that it ends in seconds
 tested elsewhere.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 import shutil

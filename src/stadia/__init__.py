@@ -9,8 +9,6 @@
 Importing it loads no torch: a name is loaded when it is used. `__init__.pyi` lists the same names with their types.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

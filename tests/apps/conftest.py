@@ -1,7 +1,5 @@
 """A run of a small network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

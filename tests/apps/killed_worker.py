@@ -1,7 +1,5 @@
 """A worker that processes of a batch can import: it predicts nothing, and one video ends its process."""
 
-from __future__ import annotations
-
 import os
 
 from stadia.apps.batch_prediction.video_worker import VideoItem, VideoResult, VideoWorker

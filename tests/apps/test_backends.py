@@ -1,7 +1,5 @@
 """`--backend` and `--precision`: another runtime predicts as the checkpoint, and int8 as nearly as it says."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import shutil

@@ -1,7 +1,5 @@
 """`stadia camera-height --depth`: height and scale from the depth of any program, and labels in metres."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

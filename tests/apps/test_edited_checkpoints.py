@@ -1,7 +1,5 @@
 """A checkpoint whose configuration was edited and signed again is refused in one line, whatever the edit."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from pathlib import Path

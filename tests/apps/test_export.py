@@ -1,7 +1,5 @@
 """`stadia export`: a trained recipe as a file whose predictions are its own."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Two videos that were started by hand get their offset from sound or motion, and are rectified by their matches."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import av

@@ -1,7 +1,5 @@
 """Where a study's runs are trained: processes of this machine, and jobs of a SLURM that is made up."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """`stadia doctor`: what is installed and works, the cure of each gap, and no private paths."""
 
-from __future__ import annotations
-
 import json
 import socket
 import tomllib

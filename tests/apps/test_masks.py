@@ -1,7 +1,5 @@
 """`stadia prepare --masks`: written whole, resumed, refused where another made them, and read by what needs them."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

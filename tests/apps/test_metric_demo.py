@@ -1,7 +1,5 @@
 """The demo of metres from one camera: two trainings in small, what is scored of both, and the image of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -1,7 +1,5 @@
 """A moved camera is reported with the drives or frames of both heights."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

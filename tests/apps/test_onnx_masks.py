@@ -1,7 +1,5 @@
 """Segmentation networks of other programs as ONNX: classes of pixels and boxes, and what is neither."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

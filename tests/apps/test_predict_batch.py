@@ -1,7 +1,5 @@
 """Prediction of many videos: a ledger, a resume without a second prediction, videos that fail alone, engines."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """`stadia prior`: train, score and measure heights of cars."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`stadia init` writes a stereo pair as a data set that `stadia check` passes, and overwrites nothing."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`stadia ablate` from the study to its sentence, with trainings that only write what a training would leave."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

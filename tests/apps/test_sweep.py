@@ -1,7 +1,5 @@
 """`stadia sweep`, with trainings that are a few lines of Python."""
 
-from __future__ import annotations
-
 import sqlite3
 import sys
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """All cases: every file that a command reads, damaged in every way, and hostile words for options, keys and names."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The server of the campaign, which takes six seconds to start: one for all of its tests."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

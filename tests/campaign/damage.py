@@ -1,7 +1,5 @@
 """Ways to damage a file: each takes the sound bytes and a generator, and returns other bytes, or replaces the file."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

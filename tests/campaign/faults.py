@@ -4,8 +4,6 @@
 files below the command's folder, and fails or kills one of them.
 """
 
-from __future__ import annotations
-
 import csv
 import errno
 import io

@@ -1,7 +1,5 @@
 """Changed files that stadia reads back, files of others where a command writes, and networks that name code."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The commands that read objects, masks and composite images, each with the file that is damaged."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """The commands that read files, each with the file that is damaged, and the options that take hostile words."""
 
-from __future__ import annotations
-
 from tests.campaign.object_readers import OBJECT_READERS, Reader
 
 _KITTI = "kitti/sequences/06"

@@ -3,8 +3,6 @@
 WORDS choose cases by parts of their names. Prints a line for each case that failed, then a table of the groups.
 """
 
-from __future__ import annotations
-
 import argparse
 import collections
 import json

@@ -5,8 +5,6 @@ result must be the undisturbed one, without temporary files and without a proces
 kill, then a table.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import queue

@@ -6,8 +6,6 @@ JSON: code (exit code, or minus the signal), seconds, peak_bytes, orphans. What 
 before any fork: that is half of the time of a command on small data.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import gc

@@ -1,7 +1,5 @@
 """Sound inputs of every kind, which the campaign then damages: data sets, a video, a trained run, predictions."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Callable

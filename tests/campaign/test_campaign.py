@@ -1,7 +1,5 @@
 """A sample of the campaign in every run of the suite; `make campaign` runs all of it."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby

@@ -1,7 +1,5 @@
 """A sample of failed calls and of kills in every run of the suite; `make faults` and `make kills` run all."""
 
-from __future__ import annotations
-
 import json
 import queue
 import struct

@@ -1,7 +1,5 @@
 """The command line in a fresh interpreter, and the fixtures of the evaluation."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """`stadia app` on the command line: what is refused before a server starts, and what needs a token."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`stadia diagnose RUN`."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`stadia evaluate` as scripts call it: JSON alone on stdout, notes on stderr, a mistake is one line."""
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import json

@@ -1,7 +1,5 @@
 """`stadia explain` prints an entry, a family, or the families of the catalog."""
 
-from __future__ import annotations
-
 from stadia.diagnostics.catalog import CATALOG
 
 

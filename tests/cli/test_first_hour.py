@@ -1,7 +1,5 @@
 """What a first user types by mistake, or without having read: one short line, or the right thing."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

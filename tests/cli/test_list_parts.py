@@ -1,7 +1,5 @@
 """`stadia list` lists every table, a line a part."""
 
-from __future__ import annotations
-
 import pytest
 
 from stadia.cli.list_parts import PART_KINDS, list_rows, read_first_line

@@ -1,7 +1,5 @@
 """One line an error, the right exit code, and a help that imports nothing heavy."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -1,7 +1,5 @@
 """No command replaces what it reads, also with `--force`."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

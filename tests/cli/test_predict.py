@@ -1,7 +1,5 @@
 """`stadia predict` as people and scripts call it: what it writes and says, and what it refuses in one line."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """`stadia report RUN` writes where it says."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts

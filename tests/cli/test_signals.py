@@ -1,7 +1,5 @@
 """`stadia` itself at SIGTERM, at a closed terminal and with output that nobody reads."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Images of a camera that stands: the command says which frames were left out, and why."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -1,7 +1,5 @@
 """The configuration is settled, and every mistake in it told, before torch is imported."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Interface checks of backends and precisions on a file of three convolutions, for test_tables.py."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

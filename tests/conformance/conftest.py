@@ -1,7 +1,5 @@
 """Let the modules of this folder import each other, as the importlib mode of pytest does not."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Interface checks of the parts of losses, for test_tables.py."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

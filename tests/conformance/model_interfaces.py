@@ -1,7 +1,5 @@
 """Interface checks of models with their inputs, for test_tables.py."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

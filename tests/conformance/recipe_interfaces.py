@@ -1,7 +1,5 @@
 """Interface checks of recipes and their demos, for test_tables.py."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 from typing import Any

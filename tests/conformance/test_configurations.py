@@ -1,7 +1,5 @@
 """The configuration of every recipe: an unknown key is refused in every group, and every key is explained."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """The interface check of losses (test_tables.loss) for every self-supervised loss, plain and D3VO."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

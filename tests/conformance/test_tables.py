@@ -3,8 +3,6 @@
 A part is tested by standing in its table. A new kind of part needs an interface check here.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import math

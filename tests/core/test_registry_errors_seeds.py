@@ -1,7 +1,5 @@
 """Tables of parts, the error tree, named streams of random numbers."""
 
-from __future__ import annotations
-
 import pickle
 
 import numpy as np

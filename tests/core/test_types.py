@@ -1,7 +1,5 @@
 """Cameras, and batches of video and of other things."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from tests.refusals import refuses

@@ -1,7 +1,5 @@
 """Share the rendered world and a cache of its own with the tests of this folder."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

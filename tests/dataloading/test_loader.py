@@ -2,8 +2,6 @@
 processes.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

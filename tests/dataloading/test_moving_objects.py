@@ -1,7 +1,5 @@
 """What moves by itself is found in the flow of two frames; what stands, the road and edges along it are not."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Masks of road and objects: read from their layout, cleaned, and changed together with the image."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

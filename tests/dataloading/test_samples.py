@@ -1,7 +1,5 @@
 """Samples: geometry that warps onto itself however it was changed, randomness that depends on nothing else."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Color, mirroring, zoom and resizing: each against what it must be."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A loading process ends with a training that is killed, also where that comes while the process starts."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import select

@@ -1,7 +1,5 @@
 """A folder of images with a map beside it: a wall, and a camera that moves to the right."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

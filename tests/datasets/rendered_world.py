@@ -1,7 +1,5 @@
 """Render a small world of two textured planes exactly, and write it in every layout that is read."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Calibrations of all formats that are read give the pinhole camera that they hold, or one line."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """nuScenes, DDAD, BDD100K, Waymo and ROS bags in generated miniatures: what is read, and wrong variants by name."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

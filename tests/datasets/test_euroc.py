@@ -1,7 +1,5 @@
 """EuRoC's layout, read back rectified and compared with the world that was rendered through its lenses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The store of decoded images: made once, whole or not at all, by one process at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Files from outside that name other files, claim more than they hold, or have names that no library expects."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from fractions import Fraction

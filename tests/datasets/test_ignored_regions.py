@@ -1,7 +1,5 @@
 """The ignored region of a camera: no depth, no masks, no features, no residual there."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Images and depth files: read whole, or refused in one line that names the file."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Cameras, videos and pictures as other programs write them: one drawn input of each kind, with its numbers."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

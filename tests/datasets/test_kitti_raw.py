@@ -1,7 +1,5 @@
 """KITTI raw's layout: calibration, LiDAR, GPS poses, and which ground truth."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Frames of a lens with distortion are undistorted when they are read, by every model and file that is known."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

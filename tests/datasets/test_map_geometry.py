@@ -1,7 +1,5 @@
 """A map as the frames of a video see it: one unit, points in pixels, and pairs of frames by parallax."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Objects of masks as boxes: edges, fragments, classes, and what stands before them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from tests.refusals import refuses

@@ -1,7 +1,5 @@
 """ReDWeb, HRWSI and BlendedMVS in their own layouts, as miniatures."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

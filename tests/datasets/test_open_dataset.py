@@ -1,7 +1,5 @@
 """Opening any dataset: the format is detected, and errors name the expected layouts."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """TUM RGB-D, nerfstudio, COLMAP and Cityscapes in generated miniatures: what is read, and wrong variants by name."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

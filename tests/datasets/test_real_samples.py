@@ -1,7 +1,5 @@
 """The readers on real samples in the official layouts: facts that are known of them, and nothing made up."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Shards: what was written is read to the bit, faults are named, and copies are bounded and shared."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import pickle

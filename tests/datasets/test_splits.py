@@ -1,7 +1,5 @@
 """Who trains and who validates, and that the two do not meet."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

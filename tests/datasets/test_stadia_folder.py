@@ -1,7 +1,5 @@
 """The stadia layout, as RoadWorld writes it and as anybody may."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Black bars are cut off and the camera moves with them; a hood and a stamp are ignored, by every command."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

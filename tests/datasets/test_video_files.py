@@ -1,7 +1,5 @@
 """One's own video: cameras in every way, frames chosen by motion, a file decoded once, a folder left where it is."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

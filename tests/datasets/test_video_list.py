@@ -1,7 +1,5 @@
 """Many videos as one data set: a folder, a glob or a list, each video of its own size and camera."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

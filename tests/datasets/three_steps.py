@@ -1,7 +1,5 @@
 """Check that a data set passes the checks, and train three steps on it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A RoadWorld of one world, rendered once; images whose features are matched once, however they are broken."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A finding and its JSON; the catalog behind it, and the page made of it."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

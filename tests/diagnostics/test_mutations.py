@@ -4,8 +4,6 @@ benchmarks/mutation_table.py.
 Those of recordings are tested in preflight/test_recording_mutations.py, of a RoadWorld and of the real samples.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Depth beside points that stand: right depth has no finding, and each kind of wrong depth has its own."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

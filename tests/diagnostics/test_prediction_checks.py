@@ -3,8 +3,6 @@
 Each rule is proven on maps that break it alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Depth in metres is not better than the measurement of its scale."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

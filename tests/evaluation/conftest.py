@@ -1,7 +1,5 @@
 """Folders of depth maps as other programs write them, and a world of which everything is known."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A video of what the stages of a network answer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace

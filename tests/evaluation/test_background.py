@@ -1,7 +1,5 @@
 """Items computed ahead and functions called behind: order, bounds, and errors at their place."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Depth maps on disk: round trips, and whatever else may lie in a folder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -1,7 +1,5 @@
 """Scores from disk: equal to the protocol written again in NumPy, refused where they would mean nothing."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from collections.abc import Callable

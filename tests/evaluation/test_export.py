@@ -1,7 +1,5 @@
 """What is exported is what was trained, or there is no file."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A network in an ONNX file: run without torch, by the rules of a recipe; and files that are none."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The motion from frame to frame: aligned where depth can align it, the network's where it cannot."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Folders of predictions and files to score that somebody prepared: links, locks, names, kills and sizes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

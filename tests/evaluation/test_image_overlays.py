@@ -1,7 +1,5 @@
 """Drawings of roads: lines where geometry says, colors by verdict, figures that show their numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Predicting to disk: what is written, what it says of itself, in bounded memory, and never over anything."""
 
-from __future__ import annotations
-
 import json
 import tracemalloc
 from collections.abc import Callable, Iterator

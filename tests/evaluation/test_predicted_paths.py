@@ -1,7 +1,5 @@
 """The path of the predicted motion: where it ends, how it is repeated, and how it is drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

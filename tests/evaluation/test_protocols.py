@@ -1,7 +1,5 @@
 """Protocols: crops to the pixel, caps, scales refused, and a page that cannot drift from the table."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A predictor on recordings: predicted to disk, scored from disk; missing ground truth is reported first."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Predictions as one file in 3D: what a .glb and a recording of rerun hold."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

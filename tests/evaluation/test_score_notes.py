@@ -1,7 +1,5 @@
 """What stands in a score's notes where it is not the network that is wrong: dead images, and a wrong unit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Scores by distance, region and class, and error maps of the best and the worst images."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Flicker of predicted video: measured by poses, in the verdict, and made smaller by a window of neighbors."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from itertools import pairwise

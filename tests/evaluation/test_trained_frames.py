@@ -2,8 +2,6 @@
 asked.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Trajectories of other programs are read by their content, and what changed is a note."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

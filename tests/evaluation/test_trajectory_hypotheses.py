@@ -1,7 +1,5 @@
 """What explains a bad score of a path is a note with its gain; correct paths and noise have none."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What an uncertainty on disk is worth stands beside the scores of depth, and changes none of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What validates a depth network: each sample by itself, scaled only where it predicts no metres."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """A file appears whole under its name, or not at all."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

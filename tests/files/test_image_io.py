@@ -1,7 +1,5 @@
 """Images are decoded whole or refused by name, before their pixels take memory."""
 
-from __future__ import annotations
-
 import os
 import struct
 import zlib

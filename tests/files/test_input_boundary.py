@@ -1,7 +1,5 @@
 """Every file from outside is read by `files.input_files` and `files.image_io`: this finds a reader that does not."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Files from outside are read whole or refused in one line that names them, before they cost memory or time."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

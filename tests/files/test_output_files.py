@@ -1,7 +1,5 @@
 """Nothing is overwritten that stadia did not write as the same kind of output."""
 
-from __future__ import annotations
-
 import errno
 import os
 from pathlib import Path

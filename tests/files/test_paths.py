@@ -1,7 +1,5 @@
 """Paths are checked before they are used, and an output has one writer."""
 
-from __future__ import annotations
-
 import errno
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Files of a store: round trips through S3 on loopback, retries, and errors that name the file."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The record of a run is strict: a field of another type or name is refused by the file and its name."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import fields

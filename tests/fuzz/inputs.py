@@ -1,7 +1,5 @@
 """Strategies of nearly right files: sound ones with a part replaced, and formats built from hostile parts."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

@@ -6,8 +6,6 @@ process of its own until its minutes are over, or an input breaks a promise. Tha
 more, and the next run starts from them. Code of C libraries is run, not measured.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import os

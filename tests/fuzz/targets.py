@@ -5,8 +5,6 @@ characters, at most MAX_SECONDS, and at most MAX_BYTES of memory. `test_targets.
 `run_atheris.py` with a coverage-guided fuzzer. Both start from `corpus/TARGET/`.
 """
 
-from __future__ import annotations
-
 import resource
 import struct
 import time

@@ -1,7 +1,5 @@
 """Nearly right files never break a parser; STADIA_FUZZ_EXAMPLES=10000 looks longer than the suite does."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from pathlib import Path

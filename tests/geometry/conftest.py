@@ -1,7 +1,5 @@
 """Cameras, poses and images that the geometry's tests share."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Alignment: against evo, SciPy and NumPy, and by what aligned values have in common."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Cameras: against OpenCV and by laws of projection under every change of the image."""
 
-from __future__ import annotations
-
 import math
 from typing import get_args
 

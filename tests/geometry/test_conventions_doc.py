@@ -1,7 +1,5 @@
 """The pages of conventions in docs/explanation are law: every example on them is run."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

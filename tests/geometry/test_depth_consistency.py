@@ -1,7 +1,5 @@
 """Depth of neighboring frames: the truth does not flicker, scale and noise do, and a window makes both steady."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Depth and inverse depth: each other's inverses, none stays none, and the depth a head starts with."""
 
-from __future__ import annotations
-
 import cv2
 import pytest
 import torch

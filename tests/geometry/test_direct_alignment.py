@@ -1,7 +1,5 @@
 """Direct alignment: the motion of exact views comes back, and the laws that hold whatever the images."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Distances between pixels: of a plane and of random points, against coordinates; what has no depth is refused."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from tests.refusals import refuses

@@ -1,7 +1,5 @@
 """Heights and horizons from boxes that a pinhole camera sees of objects with a length."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -2,8 +2,6 @@
 does to it.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

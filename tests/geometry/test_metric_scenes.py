@@ -2,8 +2,6 @@
 of the method.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Scale by objects of known height: recovered exactly from scaled depth, whatever depth stands for an object."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Residuals of points: their slopes are autograd's, and the laws of weights and of the choice of pixels."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Laws of the pose graph: identity, gauge, closure, and wrong loops that move nothing."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

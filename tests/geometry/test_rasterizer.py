@@ -1,7 +1,5 @@
 """Depth, triangle and normal of samples, against closed forms. An independent ray caster checks whole worlds."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray

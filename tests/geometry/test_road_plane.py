@@ -1,7 +1,5 @@
 """Points, normals, planes and the camera's height, on known surfaces."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Laws of the fit of a scale to measured lengths: equivariance, robustness, and a deviation that holds."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Rotations and motions: against SciPy and OpenCV, the laws of groups, and gradients at every awkward place."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """Quantiles over segments, of many objects at once."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.testing import assert_close

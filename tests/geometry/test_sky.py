@@ -1,7 +1,5 @@
 """Sky is told from ceilings and walls by its brightness, its place, and depth."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -1,7 +1,5 @@
 """View synthesis: against the three steps written out and OpenCV, on known scenes, and where nothing is visible."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -1,7 +1,5 @@
 """Bundle adjustment on a world of which everything is known: a painted room, seen by four cameras."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import pairwise
 

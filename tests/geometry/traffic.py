@@ -4,8 +4,6 @@ The level frame is the camera's without its pitch and roll: x right, y down, z f
 camera height.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple

@@ -7,8 +7,6 @@ tests (hand-computed numbers, scipy, laws) passed, not of another program. Input
 pinned.
 """
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Tests marked `gpu` run on the CUDA GPU where there is one, else on the CPU, so that they stay correct without one."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Losses, geometry and networks have the values and gradients of the CPU on a GPU, and wait for nothing."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """A training on a GPU has the losses of the CPU, resumes bit for bit, and its checkpoint is read without a GPU."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

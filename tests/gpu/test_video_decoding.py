@@ -1,7 +1,5 @@
 """A GPU decodes what the processor decodes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which network is kept, as laws: no improvement keeps the old one, a clear one the new, a contradiction the old."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

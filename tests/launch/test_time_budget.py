@@ -1,7 +1,5 @@
 """Steps and settings for given minutes: `--minutes`, `--preset auto`, and `launch.choose_configuration`."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from types import SimpleNamespace

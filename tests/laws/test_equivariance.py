@@ -1,7 +1,5 @@
 """Laws: view synthesis commutes with every change of image and camera."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

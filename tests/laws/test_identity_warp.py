@@ -4,8 +4,6 @@ The field's classic mistake, pixels normalized for align_corners=True and sample
 its descendants); so does float32's own rounding at width 1242.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """The compiled loss is one region without a graph break, with the values and gradients of the loss that is not."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The compiled loops give the values and gradients of their readable twin."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

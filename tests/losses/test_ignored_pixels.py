@@ -1,7 +1,5 @@
 """Ignored pixels train nothing and count nowhere, on both paths of the loss."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

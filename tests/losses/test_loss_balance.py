@@ -1,7 +1,5 @@
 """Weights of the height losses: the ratio of the losses, held for batches and capped; variation; a Gaussian."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """A weighted sum of losses: its total, its gradient, and the terms that add up to it."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -2,8 +2,6 @@
 tried and gave up.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

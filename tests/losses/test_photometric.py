@@ -1,7 +1,5 @@
 """The residual against independent implementations, and the rules of the minimum, by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import scipy.ndimage

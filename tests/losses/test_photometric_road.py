@@ -1,7 +1,5 @@
 """The road under the auto-mask: compared while the camera moves, masked with the rest where it stands."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The whole loss on an exact scene: least at the truth, and independent of what it must not depend on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace

@@ -4,8 +4,6 @@ The scene is a wall seen through cameras of known exposure, so that depth, motio
 truth.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Options of the self-supervised loss: residuals, weights of terms by scale, the gradient of the translation."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace

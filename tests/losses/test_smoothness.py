@@ -1,7 +1,5 @@
 """The smoothness by hand, and what it must not depend on."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

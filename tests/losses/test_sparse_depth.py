@@ -1,7 +1,5 @@
 """Sparse depth loss: values by hand, valid labels, images without labels, independence of images."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The difference from a teacher: what the relation of two depths ignores costs nothing, and all else does."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

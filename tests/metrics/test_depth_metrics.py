@@ -1,7 +1,5 @@
 """Depth metrics: equal to the formulas written again in NumPy, and lawful."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

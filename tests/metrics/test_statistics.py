@@ -1,7 +1,5 @@
 """Comparison over seeds: against SciPy where it has the test, by hand and by laws elsewhere."""
 
-from __future__ import annotations
-
 import importlib.util
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Trajectory metrics: against evo (GPL: in tests only), against KITTI's definition written again, and lawful."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What an uncertainty is worth: equal to Poggi et al.'s procedure written again in NumPy and SciPy, and lawful."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

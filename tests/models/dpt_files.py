@@ -1,7 +1,5 @@
 """Shrunken networks, and their weights in files as others write them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Exact attention: the fused form and the written-out one are the same; and what each attention costs."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The networks of `selfsup`: shapes, start, order of time, the rig's transform, gradients."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """A dense prediction transformer as a file, for images of any size. Exporters take seconds: networks are tiny."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

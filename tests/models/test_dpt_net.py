@@ -1,7 +1,5 @@
 """The dense prediction transformer: its size, any image size, attention as a part, and a start that learns."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Loads of weights that are not whole, files that hold none, the report, and the hub."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

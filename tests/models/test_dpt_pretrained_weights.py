@@ -1,7 +1,5 @@
 """Weights by their original names: all of them arrive where they belong, and a load that is not whole stops."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """Encoders: every family gives features at powers of two, and mistakes are named."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

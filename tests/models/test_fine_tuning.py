@@ -1,7 +1,5 @@
 """What of a depth network trains: adapters start at its output, train alone, and are added to its weights."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """`model.checkpoint_gradients` changes no loss, no gradient and no running statistic, and keeps fewer activations."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Files from the hub's cache: the revision that was given is taken, and the one that was taken is recorded."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import huggingface_hub

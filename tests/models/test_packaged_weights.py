@@ -1,7 +1,5 @@
 """ImageNet weights of a package are the encoder's, for one image and for two, and no other file is read."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

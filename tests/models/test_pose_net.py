@@ -1,7 +1,5 @@
 """Rotations of a pose head: orders of Euler angles, matrices by 6 or 9 numbers, heads without bias."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from scipy.spatial.transform import Rotation

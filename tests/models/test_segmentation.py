@@ -1,7 +1,5 @@
 """Segmenters: tiling, a panoptic network with random weights, errors for missing models."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import json

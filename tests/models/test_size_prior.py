@@ -1,7 +1,5 @@
 """Size prior: initial value, training, saving; its crops keep the aspect ratio and hide the distance."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Outputs of the U-Net: depth without an upper limit, limits of the uncertainty."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """All mutations, by family. A new one is a line in the table of its family."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Images composed of small backgrounds and cut-outs on disk, and ways to spoil a set of them: C01 to C09, C14, D01."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace

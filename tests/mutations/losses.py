@@ -3,8 +3,6 @@
 The loss of the package is the correct one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache

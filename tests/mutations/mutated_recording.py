@@ -1,7 +1,5 @@
 """Recordings that change what another recording returns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

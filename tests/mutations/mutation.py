@@ -1,7 +1,5 @@
 """A mutation: correct data or code, the same with one thing broken, and the finding that must name it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Tables with things on them, rendered small, and ways to spoil their labels and files: O01 to O05, D01."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from functools import cache

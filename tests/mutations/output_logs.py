@@ -4,8 +4,6 @@ The collapsed video is a mono training from random weights at ten times its rate
 100 m from step 60 on, translations of .0026 of it, a residual of 1.15 times that without depth and motion.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 from mutations.mutation import MutationCase

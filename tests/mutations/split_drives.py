@@ -1,7 +1,5 @@
 """Drives of which other frames train than are held out: D13."""
 
-from __future__ import annotations
-
 import numpy as np
 from mutations.mutation import MutationCase
 from numpy.typing import NDArray

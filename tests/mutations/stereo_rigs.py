@@ -1,7 +1,5 @@
 """Wrong forms of a rig's extrinsics, and pairs that were not rectified."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import cv2

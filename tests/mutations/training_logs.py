@@ -3,8 +3,6 @@
 Rows that were measured are marked; the others follow from the failure.
 """
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Trainings before their first step, with one mistake each: in the batch, the optimizer, or the initial predictions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache

@@ -1,7 +1,5 @@
 """What the tests of the wing share with those of the recipes and of the data sets."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from tests.datasets.rendered_world import _one_line, _own_cache, world  # noqa: F401

@@ -1,7 +1,5 @@
 """Oriented boxes against Qhull and hand-computed numbers; equal boxes, touching boxes, boxes without volume."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

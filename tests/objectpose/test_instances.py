@@ -1,7 +1,5 @@
 """Objects of directions to their centers and of classes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

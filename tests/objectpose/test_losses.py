@@ -1,7 +1,5 @@
 """Masks, centers, depth and size: numbers by hand, exact gradients, and finite ones at the ends."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace

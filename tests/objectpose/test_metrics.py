@@ -1,7 +1,5 @@
 """Errors of single objects: known angles and shifts, units, symmetry, and distances of models against plain loops."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import random

@@ -1,7 +1,5 @@
 """Object pose network: sizes, channels per class, and the combination of pixels to objects."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The loss of objects in two processes: unequal shares of a batch have the gradient of the whole one."""
 
-from __future__ import annotations
-
 import multiprocessing
 import warnings
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The angle between rotations of symmetric objects: exact, bounded, and invariant to their symmetry alone."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from scipy.spatial.transform import Rotation

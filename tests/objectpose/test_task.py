@@ -1,7 +1,5 @@
 """`stadia predict`, `stadia evaluate` and `stadia check` of objects: what they draw, write, score, and refuse."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace

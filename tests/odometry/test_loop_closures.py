@@ -1,7 +1,5 @@
 """Loops are found by features of the place, measured by depth, and refused where the path contradicts them."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

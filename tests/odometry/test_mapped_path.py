@@ -1,7 +1,5 @@
 """The path of a map: its scale, the estimated motion where it is lost, and when it is not used."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """A path is followed through a painted room of which everything is known; and the command that does it."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from functools import partial

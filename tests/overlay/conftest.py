@@ -1,7 +1,5 @@
 """What the tests of the wing share with those of the recipes and of the data sets."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -2,8 +2,6 @@
 and their source.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Findings about composed images: silence on good sets, and each code on a set broken in just that way."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The loss of composed images: each term by hand, what it does not read, and what the published one had wrong."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Networks of `overlay`: the published one layer by layer, the light one, and receptive fields."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from pydantic import ValidationError

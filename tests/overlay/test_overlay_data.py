@@ -1,7 +1,5 @@
 """`stadia data foregrounds` and `stadia data overlay`, from the command line."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

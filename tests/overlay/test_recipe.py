@@ -1,7 +1,5 @@
 """The recipe `overlay` on tiny composed images: pinned curve, exact resumption, predictions and scores, refusals."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Threads, memory and products of matrices are set as measured to be faster; what the user has set is kept."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A `matplotlibrc` in the current folder may come with data, and is not obeyed; names of files are no formulas."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

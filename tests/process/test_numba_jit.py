@@ -1,7 +1,5 @@
 """Kernels compile with a cache and without one, and nobody pays for Numba who runs none."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import stat

@@ -1,7 +1,5 @@
 """Every module imports where the calls of POSIX are missing, and trainings are equal where processes are not forked."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

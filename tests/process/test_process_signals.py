@@ -1,7 +1,5 @@
 """A command ends at Ctrl-C, SIGTERM, a closed terminal or a closed pipe, in one line and without half-made folders."""
 
-from __future__ import annotations
-
 import errno
 import os
 import signal

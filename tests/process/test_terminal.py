@@ -1,7 +1,5 @@
 """Steps of the set-up are printed when they begin; output that nobody reads any more ends a command, or is left."""
 
-from __future__ import annotations
-
 import io
 import os
 import signal

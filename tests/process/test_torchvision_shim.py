@@ -3,8 +3,6 @@
 test_other_systems.py loads them after the shim.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A configuration of `selfsup` that trains on the tiny road world in seconds."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Small networks of every architecture of transformers for depth, as folders that its own loading code reads."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

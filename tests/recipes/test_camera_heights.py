@@ -1,7 +1,5 @@
 """The camera's height over frames and epochs: averages (V12), guards, groups (V16), resumed and shared exactly."""
 
-from __future__ import annotations
-
 import math
 import re
 import sys

@@ -1,7 +1,5 @@
 """The camera height from depth of unknown scale and cars of known height, end to end: V9 and V16 on ray-cast roads."""
 
-from __future__ import annotations
-
 import math
 import re
 import sys

@@ -2,8 +2,6 @@
 resumed.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """A resume finds that moved data hold other labels: poses, depth and frames of the split are in run.json."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Every depth network in every recipe of depth: it trains, predicts, exports and resumes; so does a user's own."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

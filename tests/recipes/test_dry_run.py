@@ -1,7 +1,5 @@
 """Three full steps before a training: that it runs, and what it holds."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Weights as shares of the gradient: how far they go, and what measuring them costs nobody."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

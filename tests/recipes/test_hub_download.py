@@ -1,7 +1,5 @@
 """Downloads from a hub on loopback: progress, a broken connection, a wrong byte, no connection, and a copied folder."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

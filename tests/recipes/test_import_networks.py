@@ -1,7 +1,5 @@
 """Imports of published files: the outputs of an independent implementation, and names where a file does not fit."""
 
-from __future__ import annotations
-
 import os
 import pickle
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A training starts at the given depth within reach of the matches, else at their median, in one line."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 

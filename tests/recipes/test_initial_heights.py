@@ -1,7 +1,5 @@
 """Heights of cameras from masks of boxes that stand where a pinhole camera sees them."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """The camera of your own images where a network predicts: known before assumed, and always stated."""
 
-from __future__ import annotations
-
 import io
 import json
 import math

@@ -1,7 +1,5 @@
 """Logged statistics of depth, motion and minimum reprojection, for outputs with known values."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

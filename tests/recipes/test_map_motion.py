@@ -1,7 +1,5 @@
 """`selfsup` trains on the motion of a map where one lies beside the video, and learns the motion otherwise."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 from io import StringIO

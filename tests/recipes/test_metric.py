@@ -1,7 +1,5 @@
 """The recipe `metric`: its checkpoint state, its depth scale, and its reasons without metres."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys

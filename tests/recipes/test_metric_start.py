@@ -1,7 +1,5 @@
 """What a training of `metric` starts from: heights by silhouettes, and weights of a training that knew no scale."""
 
-from __future__ import annotations
-
 import math
 import re
 

@@ -1,7 +1,5 @@
 """Maps that are averaged with those of the mirrored image: laws, and what the commands keep of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast

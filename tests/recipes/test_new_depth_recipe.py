@@ -1,7 +1,5 @@
 """A second newcomer: depth from single images of recordings and sparse ground truth, no sources, no pose network."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

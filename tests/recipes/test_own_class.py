@@ -1,7 +1,5 @@
 """A recipe class of the user trains, is noted where the loss checks do not see it, and resumes by the printed line."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Of your own video every frame gets depth, and the path goes through the frames that a training would choose."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path

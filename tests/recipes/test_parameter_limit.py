@@ -1,7 +1,5 @@
 """A checkpoint's configuration cannot name a network that is far larger than the file's weights."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Frames that the prediction checks keep: few, spread over the input, each with a frame that has moved."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Presets: each one resolves without torch, and options of the command line change it."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Progressive resizing of real recipes: each stage's data at its size, batches of equal pixels, and what is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Published networks of transformers: loaded whole, trained, predicted, exported, and refused by name."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

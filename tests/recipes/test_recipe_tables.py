@@ -1,7 +1,5 @@
 """The tables of recipes: equal names, flat classes, a configuration that imports no torch."""
 
-from __future__ import annotations
-
 import inspect
 
 import pytest

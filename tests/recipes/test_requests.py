@@ -1,7 +1,5 @@
 """`--size`: a checkpoint at another size than it was trained at, where its networks can."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from tests.refusals import refuses

@@ -1,7 +1,5 @@
 """A receipt by the camera's height is honest about the shape of the road that it is measured on."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The loss checks of a training of selfsup before its first step; the training is the same without them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The recipe `selfsup`: its depth scale, its predictor, its images, and a pinned loss curve."""
 
-from __future__ import annotations
-
 import csv
 import logging
 import shlex

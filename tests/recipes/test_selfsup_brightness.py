@@ -2,8 +2,6 @@
 checkpoints too.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

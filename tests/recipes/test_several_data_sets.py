@@ -1,7 +1,5 @@
 """Several data sets in one training: each opened by its own keys, all of them listed, checked, recorded and scored."""
 
-from __future__ import annotations
-
 import io
 import json
 import math

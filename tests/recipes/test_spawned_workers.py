@@ -1,7 +1,5 @@
 """A training is the same where its loading processes are started anew, as on Windows and macOS, and not forked."""
 
-from __future__ import annotations
-
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Trainings that start from weights that predict depth: what is held, what is joined, and what is kept."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """The recipe `supervised`: its depth scale, its learning rates, the fit of scale and shift, and a pinned loss curve."""
 
-from __future__ import annotations
-
 import csv
 import logging
 import shutil

@@ -1,7 +1,5 @@
 """Scoring: what an earlier one left is kept."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A teacher in each recipe of depth: its term, its schedule, what contradicts it, resume, and what is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

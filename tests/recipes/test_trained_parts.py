@@ -1,7 +1,5 @@
 """Trainings of a part of a network: exact resume, plain weights for predictions and exports, and starts from them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

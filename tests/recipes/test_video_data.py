@@ -1,7 +1,5 @@
 """What opening video for a training settles of its ground truth."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What every training goes through: findings refuse it, scores follow it, checkpoints come back."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

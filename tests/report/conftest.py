@@ -1,7 +1,5 @@
 """A synthetic run folder with everything that a run can hold, and the words of its report."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import html

@@ -1,7 +1,5 @@
 """Charts of the report: what is drawn where, and that the SVG follows the page."""
 
-from __future__ import annotations
-
 import math
 import re
 

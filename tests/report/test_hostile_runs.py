@@ -1,7 +1,5 @@
 """Reports of runs that others wrote: nothing private is shown, nothing outside is read, and garbage is survived."""
 
-from __future__ import annotations
-
 import html
 import json
 import math

@@ -1,7 +1,5 @@
 """How good a run is, in sentences and key numbers, and whether its training converged."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

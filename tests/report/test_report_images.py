@@ -1,7 +1,5 @@
 """Images of the report: predicted depth with its scale, drawn predictions, and points of a scored frame."""
 
-from __future__ import annotations
-
 import base64
 import json
 import shutil

@@ -1,7 +1,5 @@
 """report.html from every kind of run folder: whole, poor and broken; what its readers need to understand it."""
 
-from __future__ import annotations
-
 import html
 import re
 import subprocess

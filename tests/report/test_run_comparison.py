@@ -1,7 +1,5 @@
 """Comparison of runs with known differences."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Score files in the report: tables, distributions, paths, and what was fitted to the truth."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

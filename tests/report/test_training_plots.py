@@ -1,7 +1,5 @@
 """Plots of a training: curves, layers, time and uncertainty from metrics.csv, histograms.csv, run.json and scores."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from typing import Any

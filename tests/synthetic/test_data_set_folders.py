@@ -1,7 +1,5 @@
 """A data set is rendered into a new or an empty folder, or goes on where it was begun; files of others stay."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The worlds that train `base`: each shape lies where its equation says, and two views of a scene agree."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

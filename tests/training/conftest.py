@@ -1,7 +1,5 @@
 """The small recipe's folder on the path, so that tests and the scripts they start train the same thing."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

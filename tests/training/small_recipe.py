@@ -1,7 +1,5 @@
 """A small recipe for tests: dropout (random numbers), batch norm (buffers), a loader that obeys the protocol."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The length of a training, and its batches as one stream: from any position on, shared by processes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

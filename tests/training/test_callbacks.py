@@ -1,7 +1,5 @@
 """How weights and gradients are spread, by group of layers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

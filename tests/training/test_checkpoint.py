@@ -1,7 +1,5 @@
 """Checkpoints: what is written is read back exactly, and what is damaged or foreign is refused by name."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a configuration of a training may say."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """Two processes on the CPU: one folder, equal weights, exact means over both, and the same losses after a crash."""
 
-from __future__ import annotations
-
 import json
 import math
 import multiprocessing

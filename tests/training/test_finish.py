@@ -1,7 +1,5 @@
 """Another optimizer and another loss near the end of a training, also of one that is resumed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

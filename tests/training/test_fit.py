@@ -1,7 +1,5 @@
 """`fit`: what it writes, and how it ends when it cannot go on."""
 
-from __future__ import annotations
-
 import io
 import time
 from dataclasses import replace

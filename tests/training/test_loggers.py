@@ -1,7 +1,5 @@
 """metrics.csv, TensorBoard and W&B; each goes on behind a checkpoint without a doubled row."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The numbers of the training loop: pinned to the last digit, and equal to a plain loop written out by hand."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

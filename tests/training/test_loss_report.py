@@ -1,7 +1,5 @@
 """What holds of every loss, asked while a run trains."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Optimizers hold every trainable parameter once, schedules equal formulas and torch, and updates are measured."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

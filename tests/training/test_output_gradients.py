@@ -1,7 +1,5 @@
 """The gradient of the loss by what the networks say."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A training does not depend on the number of its processes, and a restarted job finds its run."""
 
-from __future__ import annotations
-
 import csv
 import os
 import threading

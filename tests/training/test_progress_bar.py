@@ -1,7 +1,5 @@
 """The progress bar of a training counts to the steps that are planned."""
 
-from __future__ import annotations
-
 import io
 from types import SimpleNamespace
 from typing import Any

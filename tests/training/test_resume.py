@@ -1,7 +1,5 @@
 """A training that is killed, interrupted or crashed resumes with the losses of an undisturbed one, bit for bit."""
 
-from __future__ import annotations
-
 import io
 import json
 import multiprocessing

@@ -1,7 +1,5 @@
 """What a run's record keeps over a resume: the times of its phases, the score of its start, and where it began."""
 
-from __future__ import annotations
-
 import io
 import os
 import signal

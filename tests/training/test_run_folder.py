@@ -1,7 +1,5 @@
 """Run folders: never overwritten, and they say what was run."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

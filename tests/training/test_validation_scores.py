@@ -1,7 +1,5 @@
 """Means of a validation: by sample, without those that have no score, and exact over several processes."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

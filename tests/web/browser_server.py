@@ -1,7 +1,5 @@
 """Serve the app of a test in a thread, for a real browser."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

@@ -1,7 +1,5 @@
 """A server of the app whose network reads depth from the picture: red is near, black is far."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """The page in a real browser: Chromium, at the widths of a desk and of a telephone."""
 
-from __future__ import annotations
-
 import base64
 import io
 import os

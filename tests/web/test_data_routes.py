@@ -1,7 +1,5 @@
 """Listed data alone are checked, in a process, and trained on, one training at a time."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Who may use the server: other pages, other host names, other machines; and that the page loads nothing else."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

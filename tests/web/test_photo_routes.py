@@ -1,7 +1,5 @@
 """Pictures through the server: what a page shows and offers, and that it is the truth of a world of two depths."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable

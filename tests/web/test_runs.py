@@ -1,7 +1,5 @@
 """Runs of a folder: a thousand of them, one that trains, one that was killed; stop, resume, report, two beside."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Iterator

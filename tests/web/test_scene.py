@@ -1,7 +1,5 @@
 """What `stadia view` shows: points of all frames fit together where poses, depth and calibration do."""
 
-from __future__ import annotations
-
 import html
 import http.client
 import json

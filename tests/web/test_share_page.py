@@ -1,7 +1,5 @@
 """The page that a user shares: one file that loads nothing, with what its reader needs to rely on it."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re

@@ -1,7 +1,5 @@
 """Uploads of strangers: one line each, the server stays, nothing stays on disk."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 from pathlib import Path

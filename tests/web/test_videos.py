@@ -1,7 +1,5 @@
 """Videos through the server: progress, frames, path, points, files; cancelled and hostile ones leave nothing."""
 
-from __future__ import annotations
-
 import base64
 import io
 import sys

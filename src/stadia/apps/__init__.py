@@ -1,7 +1,5 @@
 """Programs built from recipes: demos, masks, camera height, studies."""
 
-from __future__ import annotations
-
 from stadia.core.registry import Registry
 
 DEMOS = Registry("demo", {"selfsup": "stadia.apps.demo:run_demo", "metric": "stadia.apps.demo:run_metric_demo"})

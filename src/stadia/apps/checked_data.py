@@ -1,7 +1,5 @@
 """Open data for `stadia check`, assume an unknown camera, and find what never moves."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 `run_demo` learns depth and motion from stereo video, `run_metric_demo` metres from one camera.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Synchronize and rectify videos of two cameras that were started by hand: `stadia init LEFT RIGHT CALIB --sync`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass

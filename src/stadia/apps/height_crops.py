@@ -1,7 +1,5 @@
 """Crop and measure single objects with known heights: of RoadWorld, KITTI's boxes or DVM-CAR."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path

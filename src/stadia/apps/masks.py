@@ -1,7 +1,5 @@
 """Make masks of road and objects for your own video; resume; write a check sheet."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial

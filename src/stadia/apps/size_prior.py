@@ -1,7 +1,5 @@
 """Train a size prior on crops of objects with known heights, and score it on unseen objects."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Write stadia's folder layout from a rectified stereo pair: `stadia init LEFT RIGHT CALIB --out FOLDER`."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

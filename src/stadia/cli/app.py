@@ -1,7 +1,5 @@
 """Pages in the browser: `stadia app` for your picture or video and the runs of this machine, `stadia view` in 3D."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Annotated

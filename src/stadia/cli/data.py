@@ -1,7 +1,5 @@
 """Commands of `stadia data`: render, survey and shard data sets."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

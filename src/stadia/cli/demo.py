@@ -1,7 +1,5 @@
 """`stadia demo`: render worlds, train, and score unseen worlds."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import typer

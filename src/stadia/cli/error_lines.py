@@ -1,7 +1,5 @@
 """Describe an error in one line, and choose the exit code."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

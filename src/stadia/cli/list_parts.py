@@ -1,7 +1,5 @@
 """`stadia list`: what a configuration may name. `stadia doctor`: what works on this machine."""
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import itertools

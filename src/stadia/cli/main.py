@@ -3,8 +3,6 @@
 Nothing heavy is imported before a command runs, so `--help` is fast.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import io

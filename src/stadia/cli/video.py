@@ -1,7 +1,5 @@
 """Commands for your own video: its camera, map and masks, heights of the camera and of objects, metres of results."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

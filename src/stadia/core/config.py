@@ -1,7 +1,5 @@
 """Resolve strict configurations, list all their mistakes at once, and compare two of them."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """Describe every key of a configuration: default, range, and its sentence in the class's docstring."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import re

@@ -1,7 +1,5 @@
 """Define the errors that a user can fix; each message is one line."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Define the protocol that every data set follows: recordings of one rig."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Map names of parts to the modules that define them, without importing them."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import importlib.metadata

@@ -1,7 +1,5 @@
 """Configure samples: size, crop, neighbors, augmentation, and several datasets. Imports no torch."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

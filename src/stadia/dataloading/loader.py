@@ -1,7 +1,5 @@
 """Load batches of one or several datasets in an order that depends only on (seed, epoch), so that runs resume."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections import deque

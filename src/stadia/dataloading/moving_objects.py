@@ -1,7 +1,5 @@
 """Find what moves, or moves with the camera, from the optical flow of two frames with known motion."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

@@ -1,7 +1,5 @@
 """Make samples of road video: `samples.py` with masks of road and objects, changed by the same draw."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Read dataset formats as recordings, and prepare samples of them."""
 
-from __future__ import annotations
-
 import lazy_loader
 
 from stadia.core.registry import Registry

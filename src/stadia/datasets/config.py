@@ -1,7 +1,5 @@
 """Configure what is opened: camera, cache, source options, splits. Imports no torch."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator

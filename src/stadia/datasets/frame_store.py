@@ -3,8 +3,6 @@
 A store is raw planar uint8. Its name has a hash of the content, so it is never stale. One process writes it atomically.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

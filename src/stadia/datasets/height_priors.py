@@ -1,7 +1,5 @@
 """Heights of objects on roads by class, and the configuration that uses them. Imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 

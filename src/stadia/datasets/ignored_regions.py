@@ -1,7 +1,5 @@
 """Ignore a region of every image in losses, checks, predictions and scores: the car's hood, a logo, a time stamp."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path

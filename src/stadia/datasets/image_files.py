@@ -1,7 +1,5 @@
 """List, read, check and hash image and depth files."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import warnings

@@ -3,8 +3,6 @@
 A queue of cars is one region. In it, a part with level foot and top, as wide as high, is the front or rear of a car.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 

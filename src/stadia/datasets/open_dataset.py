@@ -1,7 +1,5 @@
 """Open any dataset: `open_recordings(path)`."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shlex

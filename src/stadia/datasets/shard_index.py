@@ -1,7 +1,5 @@
 """The index of a sharded data set: which shard holds each image, at which offset (docs/reference/shards.md)."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

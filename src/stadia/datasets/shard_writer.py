@@ -1,7 +1,5 @@
 """Write recordings as shards into a folder or a store. The index is written last, which completes the data set."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import tempfile

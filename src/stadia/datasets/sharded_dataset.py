@@ -1,7 +1,5 @@
 """Open a sharded data set by folder or URL, as recordings whose frames are read from cached shards."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import zlib

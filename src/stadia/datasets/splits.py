@@ -1,7 +1,5 @@
 """Split frames into training and validation: by split files, whole recordings, the dataset's split, or blocks."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Survey data before training: the masks of a recording, and the videos of a list."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

@@ -1,7 +1,5 @@
 """Read rows of numbers, typed JSON, camera-to-world poses (KITTI rows) and times."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Predict to disk, score from disk: protocols, baselines, files and plots."""
 
-from __future__ import annotations
-
 import lazy_loader
 
 from stadia.core.registry import Registry

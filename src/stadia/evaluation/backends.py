@@ -1,7 +1,5 @@
 """Runtimes that run a depth network for `stadia predict --backend`, and their precisions. Imports no torch."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

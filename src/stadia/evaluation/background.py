@@ -1,7 +1,5 @@
 """Decode ahead and write behind, in threads, with few items in memory. Imports no torch."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

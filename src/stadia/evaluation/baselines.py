@@ -1,7 +1,5 @@
 """Baselines that a network has to beat: mean depth, and thresholded image difference."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Check and run exported ONNX networks. Imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec

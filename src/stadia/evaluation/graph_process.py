@@ -1,7 +1,5 @@
 """Run a graph of ONNX in a process of its own, with limits of time and memory. Imports no torch."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

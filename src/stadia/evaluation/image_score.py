@@ -1,7 +1,5 @@
 """Score the depth map of one image, and its uncertainty."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Export a depth network to one file, ONNX or torch.export, and compare the file with the network."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys

@@ -1,7 +1,5 @@
 """Crops, depth caps and alignments of the benchmarks."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

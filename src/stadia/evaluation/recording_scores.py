@@ -1,7 +1,5 @@
 """Score camera paths and depth of recordings: predict to disk, then score from disk."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Note suspicious scores: dead images, wrong units, reversed depth order."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from statistics import median

@@ -1,7 +1,5 @@
 """Divide the scored pixels of an image by distance, region or class, and score each part."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Nothing is applied. Each function returns sentences with the hypothesis, its gain and the fix.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Compute depth, uncertainty, motion and mask scores during validation."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Write files and folders atomically: complete under their name or absent, and one process at a time."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -3,8 +3,6 @@
 The bytes of a file decide its format, not its name. Sizes are checked before pixels are decoded.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import struct

@@ -3,8 +3,6 @@
 Every reader uses these functions; `docs/explanation/security.md` lists what they promise.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import os

@@ -1,7 +1,5 @@
 """Read JSON from outside: whole, line by line, or entry by entry for files larger than memory."""
 
-from __future__ import annotations
-
 import codecs
 import json
 import math

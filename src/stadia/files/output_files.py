@@ -3,8 +3,6 @@
 Each kind of output file carries a mark.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

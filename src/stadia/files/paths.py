@@ -1,7 +1,5 @@
 """Check paths: their kind, whether they are writable, and whether they stay inside their folder."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import glob

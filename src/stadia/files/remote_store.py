@@ -1,7 +1,5 @@
 """Read and write files of a store by URL (S3, GCS, HTTP, a folder) through fsspec, with retries."""
 
-from __future__ import annotations
-
 import os
 import random
 import re

@@ -1,7 +1,5 @@
 """The record of a run, `run.json`, and messages about files and runs that are missing."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Read YAML from outside: plain values only, of a limited number."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Fit rigid, similarity and scale-shift transforms in closed form, also with RANSAC."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from statistics import fmean, median, pstdev
 from typing import Literal

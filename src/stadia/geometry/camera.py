@@ -1,7 +1,5 @@
 """Project and back-project with a pinhole camera, and change images together with their cameras."""
 
-from __future__ import annotations
-
 import math
 
 import torch

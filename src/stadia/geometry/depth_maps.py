@@ -1,7 +1,5 @@
 """Convert between depth, inverse depth and points; 0 means unknown."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Resize and crop images with their intrinsics in NumPy; results equal `geometry.camera`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

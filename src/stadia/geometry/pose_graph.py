@@ -4,8 +4,6 @@ A node is a similarity: a pose and the unit of its lengths.
 Sources: Strasdat et al., RSS 2010 (scale drift); Yang et al., RA-L 5(2), 2020 (graduated non-convexity).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

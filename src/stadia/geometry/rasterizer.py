@@ -3,8 +3,6 @@
 1/z of a plane n . X = d is affine in the pixel: 1/z = n . (x, y, 1) / d. A sample without a triangle is sky.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

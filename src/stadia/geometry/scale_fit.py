@@ -3,8 +3,6 @@
 Errors within an image, and within an image part over a video, are correlated: images and parts count as independent.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

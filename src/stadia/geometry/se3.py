@@ -4,8 +4,6 @@ All functions are batched over leading axes, with exact gradients at the identit
 are radians.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Reduce values of pixels to values of objects."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

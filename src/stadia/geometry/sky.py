@@ -1,7 +1,5 @@
 """Find the sky in images, also with predicted depth."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray

@@ -3,8 +3,6 @@
 Law: warping by the identity pose at any depth returns the same image, edges included.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

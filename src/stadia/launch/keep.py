@@ -1,7 +1,5 @@
 """Decide which of two networks is kept, by depth errors at points of a map and with matches."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections import deque

@@ -1,7 +1,5 @@
 """Train three steps of a configuration, and measure their time and peak memory."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Choose steps and settings for given minutes: `--minutes`, `--preset auto`, `launch.choose_configuration`."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

@@ -1,7 +1,5 @@
 """The start of a training: its class, its data, and the checks of both."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Train a recipe: `prepare` opens and checks the data, `run_training` trains, `report` scores. Also the dry run."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import logging

@@ -1,7 +1,5 @@
 """Differentiable per-pixel losses, reduced in one explicit last step. Imports core and geometry."""
 
-from __future__ import annotations
-
 import lazy_loader
 
 from stadia.core.registry import Registry

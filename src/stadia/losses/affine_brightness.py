@@ -4,8 +4,6 @@ A source has a pair (a, b): a * target + b matches its brightness. The *target* 
 a view until its residual vanishes.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -1,7 +1,5 @@
 """Minimum reprojection and auto-mask (Monodepth2, section 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

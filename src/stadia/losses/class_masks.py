@@ -4,8 +4,6 @@ logits are (B, C, H, W), and classes (B, H, W) from 0 to C - 1 or IGNORE_INDEX, 
 exclude it from a mean by `labeled_pixels`.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

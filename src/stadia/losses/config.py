@@ -1,7 +1,5 @@
 """Configuration of the losses. Imports no torch."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator

@@ -1,7 +1,5 @@
 """Weights of several losses: heights relative to the photometric loss, and data sets that train together."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

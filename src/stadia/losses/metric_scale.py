@@ -1,7 +1,5 @@
 """Metric scale from objects of known height and the constant height of the camera (FUMET, arXiv 2312.04530)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

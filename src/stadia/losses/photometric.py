@@ -1,7 +1,5 @@
 """Photometric residual of two images: SSIM and absolute difference (Monodepth2, arXiv 1806.01260, section 3)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

@@ -10,8 +10,6 @@ Examples:
     0.5493
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Compare inverse depth with a teacher network's: in metres, up to scale, or up to scale and shift."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

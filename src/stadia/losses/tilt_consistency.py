@@ -3,8 +3,6 @@
 A roll about the optical axis keeps each point's z.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

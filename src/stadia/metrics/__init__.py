@@ -1,7 +1,5 @@
 """Metrics: comparisons that are only reported. Imports core and geometry."""
 
-from __future__ import annotations
-
 import lazy_loader
 
 from stadia.core.registry import Registry

@@ -21,8 +21,6 @@ Examples:
     0.6
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from math import fsum
 

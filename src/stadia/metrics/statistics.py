@@ -3,8 +3,6 @@
 Runs of one seed share initial weights and data order, so they are compared in pairs.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -19,8 +19,6 @@ Examples:
     (0.5, 0.0, 0.0)
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal

@@ -1,7 +1,5 @@
 """Evaluate predicted uncertainty by sparsification, rank correlation and calibration."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

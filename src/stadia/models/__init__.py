@@ -1,7 +1,5 @@
 """Networks and their weights. Imports core and geometry."""
 
-from __future__ import annotations
-
 import lazy_loader
 
 from stadia.core.registry import Registry

@@ -4,8 +4,6 @@ A core, `(config: AttentionConfig, heads, head_dim)`, maps queries, keys and val
 `grid` is the (height, width) of the last height * width tokens; the class token before them has no position.
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 

@@ -1,7 +1,5 @@
 """Configuration of attention, and its cost in multiplications. Imports no torch."""
 
-from __future__ import annotations
-
 import math
 from fractions import Fraction
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Configuration of the networks. Imports no torch."""
 
-from __future__ import annotations
-
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator

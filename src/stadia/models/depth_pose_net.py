@@ -1,7 +1,5 @@
 """Depth of an image and camera motion between neighboring frames: the networks of the recipe `selfsup`."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Image encoders: any timm model, with one feature map per stride."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable

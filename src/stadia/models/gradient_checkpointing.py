@@ -1,7 +1,5 @@
 """Recompute activations in the backward pass, with bit-equal results (arXiv 1604.06174)."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Download a repository of the Hugging Face hub: an interrupted file resumes, and its checksum is compared."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 The SHA-256 of a package's file is checked, it is read with `weights_only`, and the package's code is not imported.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import io

@@ -3,8 +3,6 @@
 A missing or unexpected weight stops the load unless it is allowed by name.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 import pickletools

@@ -3,8 +3,6 @@
 Only safetensors are read, and code of a repository is never run.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence

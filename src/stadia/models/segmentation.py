@@ -1,7 +1,5 @@
 """Segment road images: panoptic networks of transformers and TFLite class models, for inference only."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

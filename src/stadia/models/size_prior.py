@@ -1,7 +1,5 @@
 """Learned size prior: object height in metres from appearance, not the class mean (FUMET, arXiv 2312.04530)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

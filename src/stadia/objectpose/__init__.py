@@ -1,7 +1,5 @@
 """Class, mask, rotation, translation and size of objects: data, world, network, losses, metrics, recipe, scores."""
 
-from __future__ import annotations
-
 from stadia.core.registry import Registry
 
 OBJECT_METRICS = Registry(

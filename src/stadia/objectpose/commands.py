@@ -1,7 +1,5 @@
 """`stadia data tableworld`, `stadia data show` and `stadia evaluate --objects`."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """Group pixels into object instances and vote for the centers of objects."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

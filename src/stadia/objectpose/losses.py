@@ -4,8 +4,6 @@ Rotation losses take `quaternion` (..., 4) w, x, y, z of any length, `true` (...
 `Symmetry` or None, and return (...). Each is minimal at the truth and its symmetric equivalents. Gradients are finite.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass

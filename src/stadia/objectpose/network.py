@@ -3,8 +3,6 @@
 The decoder is the semantic branch of Panoptic FPN (Kirillov et al., arXiv 1901.02446).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Write predicted objects of images: poses, masks and drawings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scores of estimated object poses: average precision, ADD(-S) recall, errors per class and object."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 World: x right, y down, z forward; the top of the table is y = 0, its middle the origin.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Estimate the path of a camera with a trained network."""
 
-from __future__ import annotations
-
 from stadia.core.registry import Registry
 
 ODOMETRY_METHODS = Registry(

@@ -1,7 +1,5 @@
 """Refine a path as `refined`, and close its loops: a pose graph over the key frames."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Depth and mask of composites: data, world, network, losses, metrics, recipe, scores."""
 
-from __future__ import annotations
-
 from stadia.core.registry import Registry
 
 OVERLAY_NETWORKS = Registry(

@@ -1,7 +1,5 @@
 """`stadia data foregrounds` and `stadia data overlay`: render cut-outs, and paste them onto backgrounds."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Open composites and load them as training samples."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass

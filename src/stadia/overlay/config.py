@@ -1,7 +1,5 @@
 """Configuration of the recipe `overlay`. Imports no torch."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator

@@ -1,7 +1,5 @@
 """Check composites before training: what splits share, files, and labels."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

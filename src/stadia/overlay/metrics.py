@@ -1,7 +1,5 @@
 """Compute depth and mask scores of composites from sums that add up over images."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 

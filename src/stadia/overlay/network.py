@@ -1,7 +1,5 @@
 """Networks of the recipe `overlay`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

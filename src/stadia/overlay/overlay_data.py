@@ -1,7 +1,5 @@
 """Composite images for a training, and `stadia data overlay`, which writes or draws them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

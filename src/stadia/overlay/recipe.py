@@ -1,7 +1,5 @@
 """The recipe `overlay`: depth and mask of a composite image."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Predict and evaluate with any network."""
 
-from __future__ import annotations
-
 from stadia.core.registry import Registry
 
 TASKS = Registry(

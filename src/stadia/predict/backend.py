@@ -1,7 +1,5 @@
 """Predict depth in another runtime or precision, and compare with float32."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence

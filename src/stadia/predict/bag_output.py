@@ -1,7 +1,5 @@
 """Write depth, camera, path and verdict as messages of ROS: an .mcap file, or a bag of ROS 1 or 2."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

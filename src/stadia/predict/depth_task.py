@@ -1,7 +1,5 @@
 """Predict and score depth, and motion if the network predicts it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

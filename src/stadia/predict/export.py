@@ -1,7 +1,5 @@
 """Export the networks of a trained depth recipe: to a file, and for backends into the run's folder."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

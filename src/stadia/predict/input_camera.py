@@ -1,7 +1,5 @@
 """Choose the camera of your own images: known, from the training, or assumed."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from pathlib import Path

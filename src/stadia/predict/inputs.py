@@ -1,7 +1,5 @@
 """Open the input of a prediction: an image, a folder, a video or a data set."""
 
-from __future__ import annotations
-
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence

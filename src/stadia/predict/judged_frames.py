@@ -1,7 +1,5 @@
 """Predict some frames only to judge them."""
 
-from __future__ import annotations
-
 import bisect
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Recordings with ground truth: predicted to files, and scored from there."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

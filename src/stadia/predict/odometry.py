@@ -1,7 +1,5 @@
 """Estimate, write and score the path of a camera: `stadia odometry`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Options of `stadia predict` and `evaluate`, and image sizes. Imports no torch."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields

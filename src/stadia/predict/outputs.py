@@ -1,7 +1,5 @@
 """Files next to predictions: video, point cloud, path, 3D scenes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path

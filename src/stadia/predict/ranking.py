@@ -1,7 +1,5 @@
 """Rank networks on a video without ground truth: by the points of its map, which no network made."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Judge predictions, and keep the verdict in the network's run. Imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Configure the C libraries below torch on a CPU; the user's settings stay (docs/results/speed.md)."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Import matplotlib without the `matplotlibrc` of the current folder, which can start programs."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Memory that this process uses, and may use on the machine and in its container."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 import time

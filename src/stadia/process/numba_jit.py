@@ -3,8 +3,6 @@
 Numba caches pickles, which can run any code: `docs/explanation/security.md`.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Collection
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Stop a process when its starter has ended, also by kill -9."""
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import os

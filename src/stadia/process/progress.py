@@ -1,7 +1,5 @@
 """One kind of progress for every command: a bar on a terminal, lines in a log; `--quiet` and `--json` silence both."""
 
-from __future__ import annotations
-
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text

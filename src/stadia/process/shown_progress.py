@@ -1,7 +1,5 @@
 """Record the output of this process. Light to import."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 

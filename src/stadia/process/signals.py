@@ -3,8 +3,6 @@
 A training saves first. A command of `nohup` continues without output.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import select

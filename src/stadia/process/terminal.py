@@ -1,7 +1,5 @@
 """A console of rich that escapes control characters; requests to stop."""
 
-from __future__ import annotations
-
 import errno
 import os
 import signal

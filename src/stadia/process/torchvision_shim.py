@@ -3,8 +3,6 @@
 Import this module before them. A package index may pair a CPU build of torch with a CUDA build of torchvision.
 """
 
-from __future__ import annotations
-
 import inspect
 import sys
 from collections.abc import Mapping

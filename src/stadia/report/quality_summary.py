@@ -1,7 +1,5 @@
 """Describe the quality of predictions in sentences and key numbers, and whether their training converged."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Write the page that ranks networks on a video: a table, and pictures side by side with a slider."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

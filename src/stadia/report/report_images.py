@@ -1,7 +1,5 @@
 """Embed images and point clouds of a run in the report."""
 
-from __future__ import annotations
-
 import base64
 import json
 import math

@@ -1,7 +1,5 @@
 """Write report.html: one self-contained file from a run's folder."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import getpass

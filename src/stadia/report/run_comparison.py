@@ -1,7 +1,5 @@
 """Compare two runs: differences, cautions, and the scores that both have."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

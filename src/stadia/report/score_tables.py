@@ -1,7 +1,5 @@
 """Arrange score files: tables of metrics, distributions over images or objects, and camera paths."""
 
-from __future__ import annotations
-
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The results of a study: a row for each run, and an ablation as sentences, a table and a plot."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Configuration and presets of rendered data sets and of composite images. Imports neither torch nor numba."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Self, TypeVar
 

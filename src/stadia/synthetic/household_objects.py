@@ -1,7 +1,5 @@
 """Random shapes of objects (bottle, bowl, can, cup, box, laptop), and the textures of a table and its objects."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """The training loop on Lightning Fabric, and what a run keeps: folder, checkpoints, logs, images."""
 
-from __future__ import annotations
-
 import lazy_loader
 
 from stadia.core.registry import Registry

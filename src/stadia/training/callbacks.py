@@ -1,7 +1,5 @@
 """Log and show a training: scalars, images, histograms, progress."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence

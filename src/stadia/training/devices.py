@@ -1,7 +1,5 @@
 """Devices, processes and precision of a training on Lightning Fabric."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import logging

@@ -1,7 +1,5 @@
 """Train a recipe in a run folder, from the start or resumed; `stadia.launch.train` also opens the data and scores."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence

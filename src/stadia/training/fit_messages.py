@@ -1,7 +1,5 @@
 """Describe a training at its start and at its end."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import stadia.process.torchvision_shim  # noqa: F401

@@ -1,7 +1,5 @@
 """Log scalars, images and histograms to CSV, TensorBoard and Weights & Biases. Imports no torch."""
 
-from __future__ import annotations
-
 import csv
 import importlib.util
 import io

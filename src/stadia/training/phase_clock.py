@@ -1,7 +1,5 @@
 """Measure the time of the phases of a training: loading, forward, loss, backward, optimizer, and the rest."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections import deque

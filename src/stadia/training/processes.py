@@ -3,8 +3,6 @@
 torchrun and SLURM start processes and describe them in the environment; otherwise Lightning Fabric starts them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The base class of every recipe: networks, loss, data."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Iterable, Mapping

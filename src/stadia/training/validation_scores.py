@@ -1,7 +1,5 @@
 """Means of validation scores over samples, each once, over all processes."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections import Counter

@@ -1,7 +1,5 @@
 """Decode uploaded pictures and videos, with limits of their size. Imports no torch."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Callable, Iterator

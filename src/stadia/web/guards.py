@@ -1,7 +1,5 @@
 """Refuse requests of other pages and other users: host names, a token, a session's secret."""
 
-from __future__ import annotations
-
 import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Predict the depth of one picture, and what a page shows and offers: maps, distances, clouds, files."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

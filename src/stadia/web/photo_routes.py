@@ -1,7 +1,5 @@
 """Routes of pictures: upload, examples, predict again, maps, cloud, distance, files, a page to share, a calibration."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import tempfile

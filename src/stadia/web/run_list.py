@@ -1,7 +1,5 @@
 """List the runs of a folder, and describe one or two of them for a page. Imports no torch."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Routes of runs and data: lists, one run, its report, two runs, start, stop and resume a training, check data."""
 
-from __future__ import annotations
-
 import base64
 import os
 import shlex

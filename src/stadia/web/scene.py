@@ -1,7 +1,5 @@
 """Show a data set, a prediction, a map or a run in 3D in the browser (`stadia view`): one page that loads nothing."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

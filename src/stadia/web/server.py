@@ -1,7 +1,5 @@
 """The application of `stadia app`, and the server that runs it."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ctypes

@@ -1,7 +1,5 @@
 """Keep the pictures and videos of each browser, in memory of a bounded size."""
 
-from __future__ import annotations
-
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field

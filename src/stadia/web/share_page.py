@@ -1,7 +1,5 @@
 """Describe a prediction for the page that its user shares."""
 
-from __future__ import annotations
-
 import base64
 import json
 import math

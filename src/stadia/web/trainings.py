@@ -1,7 +1,5 @@
 """Start, stop and resume trainings, in processes that outlive the server. Imports no torch."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import signal

@@ -1,7 +1,5 @@
 """Routes of videos: upload, progress, frames, points, files, cancel."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager

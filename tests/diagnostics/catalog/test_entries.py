@@ -1,7 +1,5 @@
 """Entries of the catalog: complete, with thresholds from the code, and with cases that the checks report."""
 
-from __future__ import annotations
-
 import ast
 import re
 import string

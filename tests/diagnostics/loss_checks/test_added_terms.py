@@ -1,7 +1,5 @@
 """A term that a user adds to the loss of a recipe: the loss checks see it beside a much larger loss."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 

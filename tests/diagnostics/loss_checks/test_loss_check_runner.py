@@ -3,8 +3,6 @@
 The findings are proven by the mutations of tests/mutations/losses.py and training_starts.py.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import time

@@ -2,8 +2,6 @@
 broken data.
 """
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Monitors of predictions and scores at the edge cases that the mutations leave out."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Monitors during training: findings are written once, and a training that learns has none."""
 
-from __future__ import annotations
-
 import io
 import math
 import sys

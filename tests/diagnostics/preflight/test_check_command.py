@@ -1,7 +1,5 @@
 """`stadia check` on folders: its JSON, its words, its exit codes."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Invalid values of a recording are reported once, with their frame; none of them breaks a check."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Unit of ground truth: known factors, whole metres, and the camera height above the road."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from mutations.recordings import Mutated

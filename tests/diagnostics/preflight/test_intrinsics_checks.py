@@ -1,7 +1,5 @@
 """K06: a wrong focal length is found by camera rotation, and images too small to measure rotation are not reported."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace

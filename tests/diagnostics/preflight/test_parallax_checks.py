@@ -1,7 +1,5 @@
 """Rotation is taken away exactly, and D18 tells a camera that turns from one that moves little."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from types import SimpleNamespace
 

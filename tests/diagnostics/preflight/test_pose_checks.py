@@ -1,7 +1,5 @@
 """Poses written in another convention are recognized as such, by motions alone."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """The runner of checks: order, notes, errors, merging, time limit; and recordings that lack almost everything."""
 
-from __future__ import annotations
-
 import re
 import time
 

@@ -1,7 +1,5 @@
 """Three rulers: which one is blamed, by the pairs that disagree."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

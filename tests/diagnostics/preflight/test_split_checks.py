@@ -1,7 +1,5 @@
 """D13: other frames of what is held out train. Frames and neighbors in common have codes of their own."""
 
-from __future__ import annotations
-
 import pytest
 from mutations.split_drives import Drive, found
 

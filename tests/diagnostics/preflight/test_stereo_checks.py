@@ -1,7 +1,5 @@
 """Each usual wrong form of a rig's extrinsics is named, and the right one with it."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Stereo cameras, and poses, that are some frames late: by the distances to epipolar lines and by rotations alone."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """What the checks measure with, on points and images whose geometry is known."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

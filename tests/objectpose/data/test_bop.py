@@ -1,7 +1,5 @@
 """BOP's layout: units, frames, pixel origin, occlusion; and what is refused by name."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """NOCS's layout, written from TableWorld's truth: poses come back; objects without one are left out with a reason."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

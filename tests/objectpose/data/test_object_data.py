@@ -1,7 +1,5 @@
 """Data of objects for a training: rendered once for all processes."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What a run of `objectpose` predicts: data sets of objects, images of another shape, one that cannot be read."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

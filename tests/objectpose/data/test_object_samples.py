@@ -1,7 +1,5 @@
 """Images of objects as samples: sizes, places, padding, color, and labels that are refused."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 

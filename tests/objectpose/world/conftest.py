@@ -1,7 +1,5 @@
 """A few tables, rendered once, for the tests of TableWorld."""
 
-from __future__ import annotations
-
 import pytest
 
 from stadia.objectpose.config import TABLEWORLD_TINY, TableWorldConfig

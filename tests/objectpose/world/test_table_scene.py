@@ -1,7 +1,5 @@
 """Images and their truth agree: mask, depth, pose, size, handle."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Objects rendered to be pasted: alpha is coverage, color is the object's alone, the same seed gives the same bytes."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

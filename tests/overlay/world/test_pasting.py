@@ -1,7 +1,5 @@
 """Pasting a cut-out: its color, its mask, its depth, what stands before it, and where it goes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from pydantic import ValidationError

@@ -1,7 +1,5 @@
 """The published layout of 400,000 images: its index, its splits, and what of it is missing or named otherwise."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -1,7 +1,5 @@
 """One small world, rendered once, for the tests of RoadWorld."""
 
-from __future__ import annotations
-
 import pytest
 
 from stadia.synthetic.config import ROADWORLD_TINY, RoadWorldConfig

@@ -1,7 +1,5 @@
 """Two images of one world agree through the true depth and pose only. The warp here is OpenCV's."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """The data set on disk: every file, the same bytes always, and nothing half-written."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """Engines of a batch: processes of this machine, Ray, or SLURM jobs. Each yields results as they come."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import re

@@ -4,8 +4,6 @@ OUT/batch.json has the shared options, OUT/ledger.jsonl a line for each attempt.
 last, marks a video as done.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

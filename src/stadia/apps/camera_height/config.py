@@ -1,7 +1,5 @@
 """Configuration of `stadia camera-height`. Imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

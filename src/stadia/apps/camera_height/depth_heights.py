@@ -3,8 +3,6 @@
 In each image, objects give the factor to metres, and the road's plane times the factor gives the height.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

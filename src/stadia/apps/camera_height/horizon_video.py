@@ -1,7 +1,5 @@
 """Draw the horizon of a depth's road and of the images, and accepted and rejected objects, as a video."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

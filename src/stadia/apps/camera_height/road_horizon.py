@@ -4,8 +4,6 @@ Both give one point of the horizon, hence its row but not the camera's roll: edg
 point, and a car moves along its road.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

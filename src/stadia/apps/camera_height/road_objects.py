@@ -1,7 +1,5 @@
 """Read boxes of road objects from masks or labels, and check that the requested classes occur."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Write depth of any program, scaled to metres, as a data set to train on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

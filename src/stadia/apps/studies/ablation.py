@@ -1,7 +1,5 @@
 """Train the missing runs of an ablation study, and judge all of them into verdicts.json. Imports no torch."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Train the runs of a study: processes of this machine, or SLURM jobs. Imports no torch."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import subprocess

@@ -1,7 +1,5 @@
 """Choose the metric of a study, and check that its runs will have it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any

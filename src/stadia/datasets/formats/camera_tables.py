@@ -3,8 +3,6 @@
 A text becomes nested mappings first; each mapping that has the keys of an entry of the table is a camera.
 """
 
-from __future__ import annotations
-
 import configparser
 import re
 import xml.etree.ElementTree as ElementTree

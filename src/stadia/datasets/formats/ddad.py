@@ -3,8 +3,6 @@
 A scene is a recording of CAMERA_01 (front), 10 Hz, with the pose of each image and the depth of its LIDAR scan.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path

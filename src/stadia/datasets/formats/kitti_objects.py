@@ -4,8 +4,6 @@ Files have a box's bottom center in the rectified frame of camera 0, and its rot
 stadia's object frame is centered, with y up, z to the object's front and x to the right of a viewer facing it.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Recordings of driving data sets whose index names each frame's image, camera, pose and LiDAR scan."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

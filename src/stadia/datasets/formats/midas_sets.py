@@ -4,8 +4,6 @@ ReDWeb and HRWSI (Xian et al., CVPR 2018 and 2020) are web images without camera
 shift. BlendedMVS (Yao et al., CVPR 2020) has rendered depth, cameras and poses, each scene in its own unit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

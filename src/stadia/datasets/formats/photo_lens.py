@@ -1,7 +1,5 @@
 """Read the lens of a photo from EXIF, or of a phone's video from its metadata."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path

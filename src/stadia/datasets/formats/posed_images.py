@@ -3,8 +3,6 @@
 nerfstudio has camera-to-world with y up and z backwards, COLMAP world-to-camera. The unit of length is the scene's.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

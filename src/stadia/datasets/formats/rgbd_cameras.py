@@ -5,8 +5,6 @@ TUM RGB-D (cvg.cit.tum.de, CC BY 4.0): SEQUENCE/{rgb.txt, depth.txt, groundtruth
 7-Scenes: SCENE/seq-NN/frame-000000.{color.png, depth.png, pose.txt}.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 A recording has recording.json, left/000000.png, and optionally right/, depth/left/000000.npy, poses.txt, times.txt.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -6,8 +6,6 @@ ROOT/videos/100k/SPLIT/ID.mov with GPS in ROOT/info/100k/SPLIT/ID.json; videos o
 the phone's GPS, and `data.camera` must give the field of view.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Annotated

@@ -3,8 +3,6 @@
 Motion is the median displacement of corners, tracked from the last kept frame and back, divided by the image width.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

@@ -3,8 +3,6 @@
 It is found once for a video or a folder of images, from frames spread over it, and kept in the cache.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass

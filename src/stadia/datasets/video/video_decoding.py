@@ -1,7 +1,5 @@
 """Stream the frames of a video file with limited memory."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

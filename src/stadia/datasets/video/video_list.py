@@ -1,7 +1,5 @@
 """Read many videos as one data set: a folder, a glob, a text file of paths, or a CSV (docs/how-to/many-videos.md)."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

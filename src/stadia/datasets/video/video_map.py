@@ -1,7 +1,5 @@
 """Read what `stadia map` wrote next to a video or a folder of images: camera, path, static parts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The catalog of findings: every code with its symptom, cause and fix; and the root cause of a run."""
 
-from __future__ import annotations
-
 import ast
 import string
 import tomllib

@@ -1,7 +1,5 @@
 """Check a training before its first step: the batch, the optimizer, and the initial outputs."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Run the checks of losses and of a training start within a time limit."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time

@@ -1,7 +1,5 @@
 """Properties that a loss must have, by order or ratio: minimum at the truth, correct gradient, invariances."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Iterator, Mapping

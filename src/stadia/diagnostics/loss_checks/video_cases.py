@@ -1,7 +1,5 @@
 """Loss cases of video on a textured slanted plane with relief, whose images, depth and motion are known."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial

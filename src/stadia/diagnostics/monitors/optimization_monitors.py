@@ -1,7 +1,5 @@
 """Monitors of the optimization: loss and its terms, gradients, updates, learning rate, timing."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections import defaultdict, deque

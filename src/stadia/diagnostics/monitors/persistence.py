@@ -1,7 +1,5 @@
 """Monitors that report a logged value after it was bad for a while: rules as table rows, and a base class."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping

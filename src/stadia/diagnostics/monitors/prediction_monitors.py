@@ -1,7 +1,5 @@
 """Monitors of predictions: depth, motion, exposure, uncertainty, and metric scale by the camera height."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections import deque

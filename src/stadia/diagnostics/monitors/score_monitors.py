@@ -1,7 +1,5 @@
 """Monitors of validation scores."""
 
-from __future__ import annotations
-
 import math
 import re
 import statistics

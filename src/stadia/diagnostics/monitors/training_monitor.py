@@ -1,7 +1,5 @@
 """Run all monitors during training, write their findings, and stop if needed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Measure predicted maps: spread, change with the image, sky, and matches."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

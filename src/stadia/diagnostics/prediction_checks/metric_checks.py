@@ -1,7 +1,5 @@
 """Check the basis of metres: the focal length and the scale."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

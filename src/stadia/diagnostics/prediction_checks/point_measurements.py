@@ -1,7 +1,5 @@
 """Compare predicted maps with static points: a map's (`stadia map`), and the road below the camera."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

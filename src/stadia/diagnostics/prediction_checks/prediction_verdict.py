@@ -1,7 +1,5 @@
 """Judge predictions: usable, not judged, doubtful or unusable, with findings."""
 
-from __future__ import annotations
-
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence

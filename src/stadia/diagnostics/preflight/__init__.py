@@ -3,8 +3,6 @@
 A check returns the findings of a RecordingSurvey, or raises NotChecked.
 """
 
-from __future__ import annotations
-
 import lazy_loader
 
 from stadia.core.registry import Registry

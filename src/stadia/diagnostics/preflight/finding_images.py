@@ -1,7 +1,5 @@
 """Draw the image of a finding."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Check the frames of a recording: types, sizes, duplicates, a static camera, timestamps, black bars, exposure."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import time

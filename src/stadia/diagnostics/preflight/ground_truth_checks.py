@@ -1,7 +1,5 @@
 """Check ground-truth depth: presence, size, unit, quantization, and whether it matches the images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

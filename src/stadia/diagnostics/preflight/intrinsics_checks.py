@@ -1,7 +1,5 @@
 """Check the intrinsics K, alone and against poses."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Check poses against the motion in the images: direction, axes, unit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import permutations, product

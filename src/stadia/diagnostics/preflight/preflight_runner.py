@@ -1,7 +1,5 @@
 """Run the checks over recordings within a time limit."""
 
-from __future__ import annotations
-
 import math
 import re
 import time

@@ -1,7 +1,5 @@
 """Measure a recording on a few frames, lazily: matches, motions, depth."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass

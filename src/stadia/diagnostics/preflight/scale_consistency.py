@@ -1,7 +1,5 @@
 """Compare lengths by the stereo rig, the poses and the ground-truth depth."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Find the wrong source of lengths and its known mistake, and decide between fx and the baseline."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

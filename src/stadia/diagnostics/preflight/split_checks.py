@@ -1,7 +1,5 @@
 """Check that validation and test splits share nothing with training."""
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections import Counter

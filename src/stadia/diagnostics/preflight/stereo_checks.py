@@ -1,7 +1,5 @@
 """Check the stereo rig: sides, sign, direction and length of the baseline."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Find stereo cameras and poses that are some frames late or early."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 

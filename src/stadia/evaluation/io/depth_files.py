@@ -1,7 +1,5 @@
 """Read depth maps of PNG, TIFF, PFM, EXR, .npz and .npy, and write PNG and .npz."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping

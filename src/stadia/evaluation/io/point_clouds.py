@@ -1,7 +1,5 @@
 """Write predictions as points: PLY, glTF (.glb) and rerun files, and a sample for the report."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import struct

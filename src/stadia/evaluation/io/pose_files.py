@@ -3,8 +3,6 @@
 Each reader returns matrices T_world_camera with OpenCV's camera axes, and a note with what it converted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

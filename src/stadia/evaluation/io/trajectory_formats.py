@@ -1,7 +1,5 @@
 """Read trajectories of other programs: the content of a file decides its format."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

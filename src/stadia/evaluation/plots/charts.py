@@ -1,7 +1,5 @@
 """Plot camera paths, motions, camera heights and depth maps with matplotlib, which is slow to import."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Map depth, residuals and categories to colors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 

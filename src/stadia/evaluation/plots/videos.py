@@ -1,7 +1,5 @@
 """Write videos of images next to their inverse depth in colors. Imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction

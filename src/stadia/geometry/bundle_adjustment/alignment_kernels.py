@@ -1,7 +1,5 @@
 """Compiled loops of direct alignment on C-contiguous float32 images, one row at a time."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from typing import Any

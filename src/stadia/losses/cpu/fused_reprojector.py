@@ -4,8 +4,6 @@ The target's statistics and the unwarped residuals are computed once per step. T
 source, with stored views and slopes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Compiled loops of the backward pass of the fused comparison."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -11,8 +11,6 @@ Its slopes with respect to the window means of w, w^2 and w t are
 With brightness each source has its own target and a fourth slope, d/dE[t]: d/dE[w] with w and t swapped.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Run compiled loops on bands of rows, on as many threads as torch has."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -3,8 +3,6 @@
 Scores and limits: docs/reference/base-network.md.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

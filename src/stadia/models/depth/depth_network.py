@@ -1,7 +1,5 @@
 """`DepthNetwork`: the interface of every depth network to the recipes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 

@@ -3,8 +3,6 @@
 It has the layers of transformers, exchangeable attention, positions for any grid, and constant padding.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Choose the trained part of a depth network: all, decoder, last layers, or low-rank adapters (arXiv 2106.09685)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any

@@ -1,7 +1,5 @@
 """The depth network `midas`: MiDaS 2.1 (arXiv 1907.01341), under the names of its published file."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """The depth network `monodepth2`: published checkpoints of Monodepth2 (arXiv 1806.01260), with their pose network."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """The depth network `published`: any depth network of transformers, or of its authors' package, with its weights."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from importlib import import_module

@@ -1,7 +1,5 @@
 """Configuration of the depth network `published`: source, meaning of its depth, and image sizes. Imports no torch."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The finest convolutions are at stride 2: they take 2x2 pixels as channels, and t
 (sub-pixel convolution, arXiv 1609.05158).
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

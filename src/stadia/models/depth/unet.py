@@ -3,8 +3,6 @@
 Optional head channels predict the right view's inverse depth and the residual's uncertainty (D3VO, arXiv 2003.01060).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, Self

@@ -1,7 +1,5 @@
 """Read meshes (PLY) and models_info.json of a BOP dataset."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Images of objects for training, prediction and evaluation."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

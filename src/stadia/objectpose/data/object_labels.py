@@ -3,8 +3,6 @@
 An object's frame is centered in its box, as in NOCS: y up, an axis of symmetry along y. Class 0 is the background.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

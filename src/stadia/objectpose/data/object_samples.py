@@ -1,7 +1,5 @@
 """Samples of single images with objects. Only colors are augmented, since mirroring and rotating change R."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

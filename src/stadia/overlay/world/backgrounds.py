@@ -1,7 +1,5 @@
 """Read background images with true depth or a teacher's. Imports no torch."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 A cut-out is (h, w, 4) float32 in [0, 1]: RGB times alpha, then alpha, so that resizing adds no fringe.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Predict depth, path and verdict of a live source at the machine's rate."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import deque

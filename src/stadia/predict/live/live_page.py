@@ -1,7 +1,5 @@
 """A page on loopback that shows a live prediction: images next to their depth, and the status line."""
 
-from __future__ import annotations
-
 import secrets
 import threading
 from collections.abc import Iterator

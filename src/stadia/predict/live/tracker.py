@@ -1,7 +1,5 @@
 """Follow a camera frame to frame: points that flow from a key frame, and their predicted depth."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

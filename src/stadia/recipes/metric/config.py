@@ -1,7 +1,5 @@
 """Configuration of the recipe `metric`. Imports no torch."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator

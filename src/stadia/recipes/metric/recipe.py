@@ -3,8 +3,6 @@
 Each object implies a camera height; their average supervises every frame with a road (FUMET, arXiv 2312.04530).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace

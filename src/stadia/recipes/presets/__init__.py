@@ -1,7 +1,5 @@
 """Presets: YAML files with the configuration of a training, explained in a comment. Imports no torch."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path

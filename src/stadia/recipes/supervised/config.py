@@ -1,7 +1,5 @@
 """Configuration of the recipe `supervised`. Imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 

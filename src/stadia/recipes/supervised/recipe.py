@@ -3,8 +3,6 @@
 Pretrained weights up to scale and shift are fitted once to the ground truth before the first step.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Mapping

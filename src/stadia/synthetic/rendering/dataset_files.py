@@ -1,7 +1,5 @@
 """Files of rendered datasets: scene jobs that resume, PNG files and contact sheets."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence

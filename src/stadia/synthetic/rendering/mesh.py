@@ -3,8 +3,6 @@
 Frames: x right, y down, z forward, metres. Texture coordinates are metres on the surface.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache

@@ -1,7 +1,5 @@
 """Render one image of triangles: rasterize, shade, blur, develop; with the ground truth at pixel centers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

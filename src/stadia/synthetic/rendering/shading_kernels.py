@@ -1,7 +1,5 @@
 """Compiled loops that shade the samples of an image, blur them as a lens does, and develop 8 bits."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Periodic textures from fractal noise, and the triangles of many parts with their surfaces."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

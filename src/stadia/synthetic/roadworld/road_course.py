@@ -3,8 +3,6 @@
 The center line is a curve in space, by arc length s; d is metres to its right. World: x right, y down, z forward.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Procedural periodic textures, made for each world from its seed. Linear RGB reflectance in [0, 1]."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

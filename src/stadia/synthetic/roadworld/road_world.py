@@ -1,7 +1,5 @@
 """Make a world from a seed (street, light, objects, drive of the camera), and render it with its ground truth."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Write RoadWorld as recordings in stadia's folder layout (docs/reference/roadworld.md)."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Meshes of cars, buildings, trees, street furniture and pedestrians, in real sizes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise

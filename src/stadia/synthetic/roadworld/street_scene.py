@@ -1,7 +1,5 @@
 """Place buildings, trees, cars and people along the road, and assemble their triangles."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
