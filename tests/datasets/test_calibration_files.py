@@ -181,7 +181,7 @@ def test_colmap_and_nerfstudio_put_the_first_pixel_at_one_half(tmp_path: Path) -
         observed=no_points.astype(np.int64),
         xy=no_points,
     )
-    _write_colmap(tmp_path, sparse, lens, np.eye(4), {}, no_points)
+    _write_colmap(tmp_path, sparse, [lens], np.eye(4), {}, no_points)
     (camera,) = read_calibration(tmp_path / "cameras.txt")
     np.testing.assert_allclose(camera.K, [[500, 0, 319.25], [0, 500, 238.75], [0, 0, 1]], atol=1e-9)
     transforms = tmp_path / "transforms.json"

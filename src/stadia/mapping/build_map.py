@@ -106,6 +106,9 @@ def build_map(stream: FrameStream, given: LensCamera | None, work: Path, workers
     apart = [cuts | _list_other_frames(part, found.parts) for part in found.parts]
     shown = track(stream, keys.frames - stream.first, "placing frames")
     placed = list(place_frames(shown, sparse, standing, apart[0], stream.stems()))
+    if stream.is_mixed:  # photos of other cameras at the end were not read
+        rest = range(len(placed), stream.count() or 0)
+        placed += [PlacedFrame(row, stream.stems()[row], None, FrameStatus.LOST, None) for row in rest]
     parts = [_place_part(stream, part, placed, standing, ends) for part, ends in zip(others, apart[1:], strict=True)]
     T = np.asarray(np.linalg.inv(stack_poses(placed)), np.float64)
     for _ in track(range(1), 1, "judging"):
@@ -230,7 +233,7 @@ def _find_road(
     static: NDArray[np.bool_] | None,
     track: TrackProgress,
 ) -> RoadPlane | None:
-    if find_travel_direction(T_world_camera) is None:
+    if stream.is_mixed or find_travel_direction(T_world_camera) is None:
         return None
     pairs = choose_pairs(T_world_camera, sparse.frames.tolist())
     wanted = {index for pair in pairs for index in pair}
@@ -258,6 +261,9 @@ def _survey(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:
 
 
 def _check_motion(stream: FrameStream, keys: KeyFrames) -> None:
+    if (others := stream.find_other_cameras()) and len(keys.keys) < MIN_FRAMES:
+        found = f"photos of several shapes, of which {stream.width}x{stream.height} has most, and {len(others)} others"
+        raise _no_map(stream, found, f"{MIN_FRAMES} photos of one camera")
     if (frames := keys.frames - stream.first) < MIN_FRAMES:
         raise _no_map(stream, f"{frames} frames", f"{MIN_FRAMES} or more")
     if len(keys.blank) > 0.8 * frames:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import CameraConfig
-from stadia.datasets.image_files import list_images, read_rgb
+from stadia.datasets.image_files import list_images, read_rgb, read_upright_size
 from stadia.datasets.mask_files import hash_frames
 from stadia.datasets.recordings import FrameCrop, ImageRecording, Intrinsics
+from stadia.datasets.video.photo_fit import PhotoFit, Size
 from stadia.datasets.video.video_camera import (
     UserCamera,
     find_camera_file,
@@ -30,7 +31,26 @@ ReadFrame = tuple[int, str, float | None, NDArray[np.uint8]]
 """Index, name, time in seconds or None, and the image (H, W, 3) RGB without black bars."""
 
 
-ONE_SIZE = "put images of each size and orientation into a folder of their own"
+def fit_photos(sizes: Sequence[Size]) -> tuple[Size, list[PhotoFit | None]]:
+    """Return the (height, width) of most photos, and how each photo gets it; None for one of another shape.
+
+    Shape counts first, then orientation, then size.
+
+    Examples:
+        >>> size, fits = fit_photos([(30, 40), (40, 30), (60, 80), (60, 80), (90, 160)])
+        >>> size, [fit.turns if fit else None for fit in fits]
+        ((60, 80), [0, 1, 0, 0, None])
+    """
+    counts = Counter(sizes)
+    fits = {size: {other: PhotoFit.find(other, size) for other in counts} for size in counts}
+
+    def rank(size: Size) -> tuple[int, int, int, int]:
+        same = [other for other, fit in fits[size].items() if fit is not None]
+        upright = [other for other in same if fits[size][other] == PhotoFit(*other)]
+        return sum(counts[other] for other in same), sum(counts[other] for other in upright), counts[size], min(size)
+
+    chosen = max(counts, key=rank)
+    return chosen, [fits[chosen][size] for size in sizes]
 
 
 @dataclass(frozen=True)
@@ -39,16 +59,23 @@ class OwnClip:
 
     filmed_size: (height, width) with black bars.
     crop: which cuts off black bars; None without bars.
+    fits: of photos of several sizes, None for one of another camera; empty for frames of one size.
     """
 
     path: Path
     name: str
     filmed_size: tuple[int, int]
     crop: FrameCrop | None
+    fits: Sequence[PhotoFit | None] = ()
 
     @classmethod
     def open(cls, path: Path, config: CameraConfig, name: str = "") -> OwnClip:
         """Open a video file or a folder of images."""
+        if path.is_dir():
+            sizes = [read_upright_size(image) for image in list_images(path)]
+            if len(set(sizes)) > 1:
+                size, fits = fit_photos(sizes)
+                return cls(path, name, size, None, fits)
         size = read_image_size(path)
         return cls(path, name, size, find_crop(config, path, *size))
 
@@ -75,16 +102,13 @@ class OwnClip:
         return self.images if self.crop is None else []
 
     def read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
-        """Yield the frames with these indices, or all."""
+        """Yield the frames with these indices, or all; no photo of another camera."""
         for index, name, time_s, image in self._read(wanted):
-            if image.shape[:2] != self.filmed_size:
-                found, expected = (f"{width}x{height}" for height, width in (image.shape[:2], self.filmed_size))
-                raise DataError(f"{self.path}, {name}", found=found, expected=f"{expected} as before", fix=ONE_SIZE)
             yield index, name, time_s, image if self.crop is None else self.crop.cut(image)
 
     def _read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
         for index, path in enumerate(self.images):
-            if wanted is None or index in wanted:
+            if (wanted is None or index in wanted) and (not self.fits or self.fits[index] is not None):
                 yield index, path.stem, None, read_rgb(path)
         if not self.images:
             for frame in stream_video(self.path) if wanted is None else stream_selected(self.path, wanted):
@@ -102,7 +126,8 @@ class OwnClip:
 
     def find_static(self) -> NDArray[np.bool_] | None:
         """Return (H, W), true on what never moves, or None."""
-        return find_static_mask(UserCamera(Intrinsics(np.eye(3), *self.size), crop=self.crop), self.path)
+        known = UserCamera(Intrinsics(np.eye(3), *self.size), crop=self.crop)
+        return None if self.fits else find_static_mask(known, self.path)
 
 
 @dataclass(frozen=True)
@@ -110,6 +135,7 @@ class RecordingClip:
     """The left images of a recording, which its reader rectifies; methods as those of `OwnClip`."""
 
     recording: Recording
+    fits: Sequence[PhotoFit | None] = ()
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ from stadia.datasets.config import CameraConfig, SourceOptions
 from stadia.datasets.lens_distortion import Undistortion
 from stadia.datasets.mask_files import OBJECT_CLASSES, MaskFiles, check_masks_of, select_classes
 from stadia.datasets.open_dataset import OWN_FORMATS, VIDEO, detect_format, open_recordings, refuse_idle_options
+from stadia.datasets.video.photo_fit import PhotoFit
 from stadia.datasets.video.video_camera import UserCamera
 from stadia.datasets.video.video_list import VideoEntry, read_entries, select_entries
 from stadia.datasets.video.video_map import find_map_folder
@@ -81,23 +82,27 @@ class MovableMasks:
     def _find_nearest(self, index: int) -> int:
         return int(np.abs(self.frames - index).argmin())
 
-    def read(self, index: int, height: int, width: int, lens: Undistortion | None = None) -> NDArray[np.bool_] | None:
+    def read(
+        self, index: int, height: int, width: int, lens: Undistortion | None = None, fit: PhotoFit | None = None
+    ) -> NDArray[np.bool_] | None:
         """Return (height, width), true on what can move in a frame; None without a near mask.
 
         lens: of the frames as filmed, which is removed from the mask too.
+        fit: of a photo of another size than most.
 
         Raises DataError for a mask that cannot be read, or has another shape.
         """
         if not self.has_near(index):
             return None
         stem = self.stems[self._find_nearest(index)]
-        masks = self.files.read(stem, LEFT, height=self.height, width=self.width)
+        filmed = fit or PhotoFit(self.height, self.width)
+        masks = self.files.read(stem, LEFT, height=filmed.height, width=filmed.width)
         if masks is None:
             return None
         movable = select_classes(masks.semantic, self.files.classes, MOVABLE_CLASSES) | (masks.instance > 0)
         marked = np.where(movable, np.uint8(255), np.uint8(0))
         straight = marked if lens is None else lens(marked)
-        marked = cv2.resize(straight, (width, height), interpolation=cv2.INTER_AREA)
+        marked = filmed.apply(straight, height, width)
         is_own = self.frames[self._find_nearest(index)] == index
         side = 2 * round((GROWN_SHARE if is_own else GROWN_SHARE_OF_NEAR) * width) + 1
         return np.asarray(cv2.dilate(marked, np.ones((side, side), np.uint8)) > 0)
@@ -115,24 +120,20 @@ MAX_FRAMES = 200_000
 
 @dataclass(frozen=True, slots=True)
 class SmallFrame:
-    """One frame. gray: (h, w).  filmed: (H, W, 3) RGB.  time_s: None if unknown."""
+    """One frame. gray: (h, w).  filmed: (H, W, 3) RGB.  time_s: None if unknown.  fit: of `filmed` to `gray`."""
 
     index: int
     name: str
     time_s: float | None
     gray: NDArray[np.uint8]
     filmed: NDArray[np.uint8]
+    fit: PhotoFit | None = None
 
     @property
     def image(self) -> NDArray[np.uint8]:
         """Return the small frame (h, w, 3) RGB."""
-        return _shrink_image(self.filmed, *self.gray.shape)
-
-
-def _shrink_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    if image.shape[:2] == (height, width):
-        return image
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        fit = self.fit or PhotoFit(*self.filmed.shape[:2])
+        return fit.apply(self.filmed, *self.gray.shape)
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,7 @@ class FrameStream:
     """The frames of an input, without black bars.
 
     clips: of one size and one camera, one after the other. Frames of several are called by clip and frame.
+    Photos of one lens may have several sizes and orientations: height and width are of most of them.
     lens: removed from the frames; None for a pinhole or an unknown lens.
     masks: of what can move in the frames.
     span: the first frame, and the one after the last; None for all.
@@ -169,6 +171,27 @@ class FrameStream:
     def _starts(self) -> list[int]:
         counts = [clip.count() or MAX_FRAMES for clip in self.clips]
         return [sum(counts[:row]) for row in range(len(counts) + 1)]
+
+    @cached_property
+    def _fits(self) -> list[PhotoFit | None]:
+        usual = PhotoFit(self.height, self.width)
+        counted = [clip.fits or [usual] * (clip.count() or 0) for clip in self.clips]
+        return [fit for fits in counted for fit in fits] if self.is_mixed else []
+
+    @property
+    def is_mixed(self) -> bool:
+        """Return whether these are photos of several sizes."""
+        return any(clip.fits for clip in self.clips)
+
+    def find_fit(self, index: int) -> PhotoFit:
+        """Return how a frame gets the size of most."""
+        fit = self._fits[index] if self.is_mixed else None
+        return fit or PhotoFit(self.height, self.width)
+
+    def find_other_cameras(self) -> list[int]:
+        """Return the photos of another shape, which another camera took, by index."""
+        first, last = self.span or (0, len(self._fits))
+        return [index for index in range(first, min(last, len(self._fits))) if self._fits[index] is None]
 
     @property
     def height(self) -> int:
@@ -234,7 +257,7 @@ class FrameStream:
 
     def find_movable(self, index: int) -> NDArray[np.bool_] | None:
         """Return (h, w), true on what can move in a small frame, or None."""
-        return None if self.masks is None else self.masks.read(index, *self.small_size, self.lens)
+        return None if self.masks is None else self.masks.read(index, *self.small_size, self.lens, self.find_fit(index))
 
     def count(self) -> int | None:
         """Return the number of frames to the last one; None if a video does not state it."""
@@ -265,8 +288,9 @@ class FrameStream:
                 fix = "cut the video into parts and map each"
                 raise DataError(self.source, found=f"more than {MAX_FRAMES} frames", expected="fewer", fix=fix)
             filmed = image if self.lens is None else self.lens(image)
-            gray = _shrink_image(np.asarray(cv2.cvtColor(filmed, cv2.COLOR_RGB2GRAY), np.uint8), *self.small_size)
-            yield SmallFrame(index, name, time_s, gray, filmed)
+            fit = self.find_fit(index)
+            gray = fit.apply(np.asarray(cv2.cvtColor(filmed, cv2.COLOR_RGB2GRAY), np.uint8), *self.small_size)
+            yield SmallFrame(index, name, time_s, gray, filmed, fit)
 
 
 def _flatten(name: str) -> str:

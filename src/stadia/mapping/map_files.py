@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.datasets.lens_distortion import make_undistortion
+from stadia.datasets.lens_distortion import Undistortion, make_undistortion
 from stadia.datasets.video.video_map import (
     FORMAT,
     MAP_CAMERA,
@@ -59,14 +59,27 @@ class MapPoses:
     T_first: Array
 
 
-def collect_poses(found: VideoMap) -> MapPoses:
-    """Return the pose of each frame of the video, in the axes of the first placed one."""
-    T_first = next(frame.T_camera_world for frame in found.placed if frame.T_camera_world is not None)
-    poses = np.full((len(found.placed), 4, 4), np.nan)
-    for row, frame in enumerate(found.placed):
-        if frame.T_camera_world is not None:
-            poses[row] = T_first @ np.linalg.inv(frame.T_camera_world)
-    return MapPoses(poses, np.asarray(T_first))
+def collect_poses(stream: FrameStream, found: VideoMap) -> MapPoses:
+    """Return the pose of each frame as filmed, in the axes of the first placed one."""
+    T = stack_poses(restore_frames(stream, found.placed))
+    T_first = T[np.isfinite(T).all((1, 2))][0]
+    return MapPoses(T_first @ np.linalg.inv(T), T_first)
+
+
+def restore_frames(stream: FrameStream, frames: Sequence[PlacedFrame]) -> list[PlacedFrame]:
+    """Return frames with the poses of the photos as filmed, not of the turned ones."""
+    poses = [None if (T := frame.T_camera_world) is None else stream.find_fit(frame.index).T @ T for frame in frames]
+    return [replace(frame, T_camera_world=T) for frame, T in zip(frames, poses, strict=True)]
+
+
+def restore_map(stream: FrameStream, sparse: SparseMap) -> SparseMap:
+    """Return a map with poses and pixels of the frames as filmed; its camera is not theirs."""
+    fits, xy = [stream.find_fit(int(index)) for index in sparse.frames], sparse.xy.copy()
+    for fit in set(fits):
+        seen = np.array([other == fit for other in fits])[sparse.observed[:, 0]]
+        xy[seen] = fit.restore_xy(sparse.xy[seen] + 0.5, sparse.camera.height, sparse.camera.width) - 0.5
+    T = np.array([fit.T for fit in fits]).reshape(-1, 4, 4) @ sparse.T_camera_world
+    return replace(sparse, T_camera_world=T, xy=xy)
 
 
 def check_map_folder(folder: Path, source: Path, content: str) -> None:
@@ -124,23 +137,24 @@ def write_map(
 
     has_views: whether to write VIEWS.  predict_depth: of the views, which then get depth in the map's unit.
     """
-    poses = collect_poses(found)
+    poses, filmed = collect_poses(stream, found), restore_map(stream, found.sparse)
     camera = found.estimate.camera.resized(stream.height, stream.width)
     about = _describe_camera(stream, found, camera)
     check_map_folder(folder, stream.source, stream.hash())
     with atomic_folder(folder, replace=True) as new:
-        _write_points(new / POINTS, found.sparse, camera, poses.T_first)
+        _write_points(new / POINTS, found.sparse, filmed.xy, poses.T_first)
         _write_trajectories(new, found, poses)
         (new / COLMAP).mkdir()
         files, keys = stream.find_files(), found.sparse.frames.tolist()
         names = {key: f"{found.placed[key].name}{files[key].suffix if files else '.png'}" for key in keys}
-        _write_colmap(new / COLMAP, found.sparse, camera, poses.T_first, names, _scale_to(camera, found.sparse))
+        cameras = [_to_lens(_fit_camera(about, stream, key)) for key in keys]
+        _write_colmap(new / COLMAP, filmed, cameras, poses.T_first, names, found.sparse.residuals_px())
         if files:
             (new / IMAGES).mkdir()
             for index, name in names.items():
                 (new / IMAGES / name).symlink_to(files[index].resolve())
         if has_views:
-            _write_views(new / VIEWS, stream, found, about, poses.T_first, predict_depth)
+            _write_views(new / VIEWS, stream, found, filmed, about, poses.T_first, predict_depth)
         if found.static is not None:
             write_image(new / MASK, _make_mask(stream, found.static, about))
         written = sorted(path for path in new.rglob("*") if path.is_file())
@@ -183,6 +197,15 @@ def _describe_camera(stream: FrameStream, found: VideoMap, camera: LensCamera) -
     )
 
 
+def _fit_camera(about: MapCamera, stream: FrameStream, index: int) -> MapCamera:
+    fit = stream.find_fit(index)
+    return about.fit_to_photo(fit.height, fit.width) or about
+
+
+def _to_lens(camera: MapCamera) -> LensCamera:
+    return LensCamera(camera.focal_px, camera.center_px, camera.distortion, camera.height, camera.width)
+
+
 def _make_mask(stream: FrameStream, static: NDArray[np.bool_], about: MapCamera) -> NDArray[np.uint8]:
     """Return (H, W), 255 on what never moves, in frames without distortion."""
     import cv2
@@ -206,12 +229,22 @@ def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: M
         "row_readout": None if found.readout is None else asdict(found.readout),
         "road": None if found.road is None else _describe_road(found.road),
         "verdict": None if found.verdict is None else asdict(found.verdict),
-        "frames": [_describe_frame(frame, poses.T_world_camera[row]) for row, frame in enumerate(found.placed)],
+        "frames": [
+            {**_describe_frame(frame, T), **_describe_photo(about, stream, frame.index)}
+            for frame, T in zip(found.placed, poses.T_world_camera, strict=True)
+        ],
         "parts": [
             [_describe_frame(frame, np.linalg.inv(T)) for frame, T in zip(part, stack_poses(part), strict=True)]
-            for part in found.parts
+            for part in (restore_frames(stream, part) for part in found.parts)
         ],
     }
+
+
+def _describe_photo(about: MapCamera, stream: FrameStream, index: int) -> dict[str, object]:
+    """Return the camera of a photo whose size is not that of most."""
+    camera = _fit_camera(about, stream, index)
+    kept = {"focal_px", "center_px", "distortion", "height", "width"}
+    return {} if camera is about else {"camera": camera.model_dump(mode="json", include=kept)}
 
 
 def _describe_frame(frame: PlacedFrame, T_world_camera: Array) -> dict[str, object]:
@@ -244,8 +277,7 @@ def find_rotating(found: VideoMap, poses: MapPoses) -> list[int]:
     return (1 + np.flatnonzero((turn > ROTATING_DEG) & (step < ROTATING_SHARE * distance))).tolist()
 
 
-def _write_points(path: Path, sparse: SparseMap, camera: LensCamera, T_first: Array) -> None:
-    scale = camera.width / sparse.camera.width, camera.height / sparse.camera.height
+def _write_points(path: Path, sparse: SparseMap, xy: Array, T_first: Array) -> None:
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
             stream,
@@ -255,7 +287,7 @@ def _write_points(path: Path, sparse: SparseMap, camera: LensCamera, T_first: Ar
             colors=sparse.colors,
             frames=sparse.frames,
             observed=sparse.observed.astype(np.int32),
-            xy=((sparse.xy + 0.5) * scale - 0.5).astype(np.float32),
+            xy=xy.astype(np.float32),
         )
 
 
@@ -275,6 +307,7 @@ def _write_views(
     folder: Path,
     stream: FrameStream,
     found: VideoMap,
+    filmed: SparseMap,
     about: MapCamera,
     T_first: Array,
     predict_depth: PredictDepth | None,
@@ -282,41 +315,51 @@ def _write_views(
     """Write the key frames without bars and distortion, COLMAP's model of them, and nerfstudio's transforms.json."""
     import cv2
 
-    sparse, lens = found.sparse, about.lens if about.filmed is None else None
-    undistortion = None if lens is None else make_undistortion(lens, MAP_CAMERA)
-    known = about.intrinsics if undistortion is None else undistortion.intrinsics
-    names, depths, inside = dict[int, str](), dict[int, dict[str, str]](), sparse.in_camera()
-    for row, frame in enumerate(stream.select(set(sparse.frames.tolist()))):
+    undistortions = dict[tuple[int, int], Undistortion | None]()
+    names, depths, inside = dict[int, str](), dict[int, dict[str, str]](), filmed.in_camera()
+    cameras, xy = list[LensCamera](), filmed.xy.copy()
+    for row, frame in enumerate(stream.select(set(filmed.frames.tolist()))):
+        own = _fit_camera(about, stream, frame.index)
+        if (size := (own.height, own.width)) not in undistortions:
+            lens = own.lens if own.filmed is None else None
+            undistortions[size] = None if lens is None else make_undistortion(lens, MAP_CAMERA)
+        undistortion = undistortions[size]
+        known = own.intrinsics if undistortion is None else undistortion.intrinsics
+        fx, fy, x, y = (float(known.K[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
+        cameras.append(LensCamera(math.sqrt(fx * fy), (x, y), (0.0, 0.0, 0.0, 0.0), known.height, known.width))
+        is_row, bent = filmed.observed[:, 0] == row, _to_lens(own)
+        xy[is_row] = cv2.undistortPoints(xy[is_row][:, None], bent.K, np.array(bent.distortion), P=known.K)[:, 0]
         names[frame.index] = f"{frame.name}.jpg"
         image = frame.filmed if undistortion is None else undistortion(frame.filmed)
         write_image(folder / "images" / names[frame.index], image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
         depth = None if predict_depth is None else predict_depth(image, known.K)
-        scaled = None if depth is None else scale_depth(depth, inside[sparse.observed[:, 0] == row], known.K)
+        scaled = None if depth is None else scale_depth(depth, inside[is_row], known.K)
         if scaled is not None:
             depths[frame.index] = {"depth_file_path": f"depth/{frame.name}.npy"}
             with atomic_write(folder / "depth" / f"{frame.name}.npy") as temporary, temporary.open("wb") as file:
                 np.save(file, scaled)
-    fx, fy, x, y = (float(known.K[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
-    camera = LensCamera(math.sqrt(fx * fy), (x, y), (0.0, 0.0, 0.0, 0.0), known.height, known.width)
-    filmed = found.estimate.camera.resized(about.height, about.width)
-    seen = _scale_to(filmed, sparse)[:, None] - 0.5
-    xy = cv2.undistortPoints(seen, filmed.K, np.array(filmed.distortion), P=known.K)[:, 0] + 0.5
     model = folder / "sparse" / "0"
     model.mkdir(parents=True)
-    _write_colmap(model, sparse, camera, T_first, names, xy)
-    T = T_first @ np.linalg.inv(sparse.T_camera_world)
+    straight = replace(filmed, xy=xy)
+    _write_colmap(model, straight, cameras, T_first, names, found.sparse.residuals_px())
+    T = T_first @ np.linalg.inv(filmed.T_camera_world)
+    shared = _describe_view(cameras[0]) if len(set(cameras)) == 1 else {}
     frames = [
         {
             "file_path": f"images/{names[index]}",
             "transform_matrix": (pose @ np.diag([1.0, -1, -1, 1])).tolist(),
             **depths.get(index, {}),
+            **({} if shared else _describe_view(camera)),
         }
-        for index, pose in zip(sparse.frames.tolist(), T, strict=True)
+        for index, pose, camera in zip(filmed.frames.tolist(), T, cameras, strict=True)
     ]
-    center = {"cx": x + 0.5, "cy": y + 0.5, "w": known.width, "h": known.height}
-    write_json(
-        folder / "transforms.json", {"camera_model": "PINHOLE", "fl_x": fx, "fl_y": fy, **center, "frames": frames}
-    )
+    write_json(folder / "transforms.json", {"camera_model": "PINHOLE", **shared, "frames": frames})
+
+
+def _describe_view(camera: LensCamera) -> dict[str, float]:
+    """Return a camera as in nerfstudio's transforms.json, which has one for all frames or one for each."""
+    (x, y), focal_px = camera.center_px, camera.focal_px
+    return {"fl_x": focal_px, "fl_y": focal_px, "cx": x + 0.5, "cy": y + 0.5, "w": camera.width, "h": camera.height}
 
 
 def scale_depth(depth: NDArray[np.float32], points: Array, K: Array) -> NDArray[np.float32] | None:
@@ -337,20 +380,25 @@ def scale_depth(depth: NDArray[np.float32], points: Array, K: Array) -> NDArray[
     return np.asarray(factor * small, np.float32)
 
 
-def _scale_to(camera: LensCamera, sparse: SparseMap) -> Array:
-    """Return the observed pixels (M, 2) in COLMAP's coordinates of the images of a camera."""
-    scale = camera.width / sparse.camera.width, camera.height / sparse.camera.height
-    return np.asarray((sparse.xy + 0.5) * scale)
-
-
 def _write_colmap(
-    folder: Path, sparse: SparseMap, camera: LensCamera, T_first: Array, names: Mapping[int, str], xy: Array
+    folder: Path,
+    sparse: SparseMap,
+    cameras: Sequence[LensCamera],
+    T_first: Array,
+    names: Mapping[int, str],
+    residuals_px: Array,
 ) -> None:
-    x, y = camera.center_px[0] + 0.5, camera.center_px[1] + 0.5
-    model = "OPENCV" if any(camera.distortion) else "PINHOLE"
-    distortion = camera.distortion if model == "OPENCV" else ()
-    lens = " ".join(f"{value:.9g}" for value in (camera.focal_px, camera.focal_px, x, y, *distortion))
-    write_lines(folder / "cameras.txt", [f"1 {model} {camera.width} {camera.height} {lens}"])
+    """Write a map of the frames as filmed with the camera of each key frame."""
+    number_of, lines = dict[LensCamera, int](), list[str]()
+    for camera in dict.fromkeys(cameras):
+        number_of[camera] = len(number_of) + 1
+        x, y = camera.center_px[0] + 0.5, camera.center_px[1] + 0.5
+        model = "OPENCV" if any(camera.distortion) else "PINHOLE"
+        distortion = camera.distortion if model == "OPENCV" else ()
+        lens = " ".join(f"{value:.9g}" for value in (camera.focal_px, camera.focal_px, x, y, *distortion))
+        lines.append(f"{number_of[camera]} {model} {camera.width} {camera.height} {lens}")
+    write_lines(folder / "cameras.txt", lines)
+    xy = sparse.xy + 0.5
     T = sparse.T_camera_world @ np.linalg.inv(T_first)
     quaternions = quaternion_wxyz_from_matrix(torch.from_numpy(T[:, :3, :3].copy())).numpy()
     order = np.argsort(sparse.observed[:, 0], kind="stable")
@@ -362,12 +410,12 @@ def _write_colmap(
     def image_lines() -> Iterator[str]:
         for row, rows in enumerate(by_frame):
             pose = " ".join(f"{value:.9g}" for value in (*quaternions[row], *T[row, :3, 3]))
-            yield f"{row + 1} {pose} 1 {names[sparse.frames[row]]}"
+            yield f"{row + 1} {pose} {number_of[cameras[row]]} {names[sparse.frames[row]]}"
             yield " ".join(f"{xy[at, 0]:.3f} {xy[at, 1]:.3f} {sparse.observed[at, 1] + 1}" for at in rows)
 
     points = sparse.points @ T_first[:3, :3].T + T_first[:3, 3]
     errors = np.zeros(len(points))
-    np.maximum.at(errors, sparse.observed[:, 1], np.linalg.norm(sparse.residuals_px(), axis=1))
+    np.maximum.at(errors, sparse.observed[:, 1], np.linalg.norm(residuals_px, axis=1))
     tracks = [list[str]() for _ in points]
     for at, (frame, point) in enumerate(sparse.observed):
         tracks[point].append(f"{frame + 1} {place_in_frame[at]}")

@@ -125,6 +125,9 @@ def map_video(
     content = stream.hash()
     check_map_folder(folder, source, content)
     if user is not None:
+        if stream.is_mixed and user.undistortion is not None:
+            expected, fix = "photos of one size for a given lens", "leave it out: a map estimates the camera"
+            raise DataError(source, found="photos of several sizes", expected=expected, fix=fix)
         stream = replace(stream, lens=user.undistortion)
     given = None if user is None else _shrink_camera(user.intrinsics, stream)
     if masks is not None:
@@ -231,6 +234,15 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
         lost -= len(part)
     if found.parts and not has_matcher():
         yield "note: learned features can join parts: pip install 'stadia[matching]'"
+    if others := stream.find_other_cameras():
+        names = stream.stems()
+        shown = ", ".join(names[index] for index in others[:3]) + (" ..." if len(others) > 3 else "")
+        count = f"{len(others)} photos have" if len(others) > 1 else "1 photo has"
+        yield (
+            f"note: {count} another shape than {stream.width}x{stream.height}, so another camera took them: {shown}."
+            " Move them to a folder of their own and map that"
+        )
+        lost -= len(others)
     if lost:
         advice = ". Try --masks if cars or people hide the scene" if stream.masks is None else ""
         yield f"note: {lost} frames have no pose: they are damaged or show too few points{advice}"

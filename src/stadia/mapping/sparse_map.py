@@ -15,7 +15,7 @@ from stadia.geometry.numpy_camera import focal_px_from_fov
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class LensCamera:
     """A pinhole camera with OpenCV's distortion, for one image size. Pixel centers are at integers.
 

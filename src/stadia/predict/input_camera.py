@@ -20,7 +20,7 @@ from stadia.datasets.video.video_camera import (
     read_picture_size,
     read_user_intrinsics,
 )
-from stadia.datasets.video.video_map import MapCamera, find_usable_map
+from stadia.datasets.video.video_map import MapCamera, find_map_folder, find_photo_camera, find_usable_map
 from stadia.geometry.numpy_camera import focal_px_from_fov
 
 ASSUMED_FOV_DEG = 60.0
@@ -84,13 +84,17 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
 
     Raises DataError for images that cannot be read.
     """
-    beside, mapped = find_camera_file(source), find_usable_map(source)
+    beside, mapped, folder = find_camera_file(source), find_usable_map(source), source
+    camera = None if mapped is None else mapped.camera
+    if mapped is None and (camera := find_photo_camera(source)) is not None:
+        folder = source.parent
+    name = find_map_folder(folder).name
     if given.is_given:
         return InputCamera(given, "given by data.camera", warnings=_compare_with_file(given, source, beside))
     if beside is not None:
         return InputCamera(given, beside.name)
-    if mapped is not None and mapped.camera.is_determined:
-        return InputCamera(given, f"{mapped.folder.name} ({mapped.camera.origin})")
+    if camera is not None and camera.is_determined:
+        return InputCamera(given, f"{name} ({camera.origin})")
     lens = read_lens(source)
     if lens is not None:
         name = "EXIF" if source.is_dir() or source.suffix.lower() in IMAGE_SUFFIXES else "the video's metadata"
@@ -103,9 +107,9 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
         _refuse_other_shape(trained, given, source)
         config = trained.model_copy(update={"undistort": given.undistort, "crop_bars": given.crop_bars})
         return InputCamera(config, "the camera of the training", is_assumed=True)
-    if mapped is not None:
-        origin = f"from {mapped.folder.name}, whose motion does not determine it"
-        return InputCamera(_take_map_camera(mapped.camera), origin, is_assumed=True)
+    if camera is not None:
+        origin = f"from {name}, whose motion does not determine it"
+        return InputCamera(_take_map_camera(camera), origin, is_assumed=True)
     size = read_picture_size(given, source)
     focal_px = focal_px_from_fov(ASSUMED_FOV_DEG, max(size))
     origin = f"{ASSUMED_FOV_DEG:g} degrees across the longer side"

@@ -1,5 +1,7 @@
 """Read what `stadia map` wrote next to a video or a folder of images: camera, path, static parts."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,11 +15,12 @@ from pydantic import Field
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.datasets.config import Matrix
-from stadia.datasets.image_files import IMAGE_SUFFIXES
+from stadia.datasets.image_files import IMAGE_SUFFIXES, read_upright_size
 from stadia.datasets.lens_distortion import DISTORTION_MODELS, RADTAN, DistortedCamera, make_undistortion
 from stadia.datasets.recordings import MAX_FOCAL_PX, Intrinsics, check_K
 from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE, MEDIAN_DEPTH, MIN_SEEN, MapGeometry
+from stadia.datasets.video.photo_fit import PhotoFit
 from stadia.datasets.video.video_decoding import hash_source
 from stadia.files.array_files import Layout, read_arrays
 
@@ -94,6 +97,18 @@ class MapCamera(FileEntry):
         known = self.intrinsics
         lens = DistortedCamera(known.K, RADTAN, np.array(self.distortion), self.height, self.width)
         return lens if self.is_determined and lens.corner_shift_px >= MIN_CORNER_SHIFT_PX else None
+
+    def fit_to_photo(self, height: int, width: int) -> MapCamera | None:
+        """Return the camera of a mapped photo of this size; None for another shape."""
+        fit = PhotoFit.find((height, width), (self.height, self.width))
+        if fit is None or (height, width) == (self.height, self.width):
+            return None if fit is None else self
+        center = fit.restore_xy(np.array([self.center_px]) + 0.5, self.height, self.width)[0] - 0.5
+        k1, k2, p1, p2 = self.distortion
+        p2, p1 = fit.T[:2, :2] @ (p2, p1)  # the tangential part is a vector
+        changes = {"height": height, "width": width, "center_px": tuple(center.tolist()), "intervals_95": {}}
+        focal_px = self.focal_px * float(np.sqrt(np.prod(fit.find_scale(self.height, self.width))))
+        return self.model_copy(update={**changes, "focal_px": focal_px, "distortion": (k1, k2, float(p1), float(p2))})
 
     @property
     def relative_focal(self) -> float:
@@ -328,9 +343,21 @@ MIN_CORNER_SHIFT_PX = 0.5  # smaller distortion stays
 
 
 def find_mapped_camera(source: Path) -> MapCamera | None:
-    """Return the camera of a source's map; None if it is not determined."""
+    """Return the camera of a source's map, or of a photo that was mapped with its folder; None if undetermined."""
     found = find_usable_map(source)
-    return found.camera if found is not None and found.camera.is_determined else None
+    camera = find_photo_camera(source) if found is None else found.camera
+    return camera if camera is not None and camera.is_determined else None
+
+
+def find_photo_camera(photo: Path) -> MapCamera | None:
+    """Return the camera of a photo that the usable map of its folder placed, or None."""
+    if photo.suffix.lower() not in IMAGE_SUFFIXES or not photo.is_file():
+        return None
+    with suppress(StadiaError):  # a map of other photos than the folder holds now
+        mapped = find_usable_map(photo.parent)
+        if mapped is not None and np.isfinite(mapped.select_poses([photo.stem])).all():
+            return mapped.camera.fit_to_photo(*read_upright_size(photo))
+    return None
 
 
 def read_mapped_camera(source: Path) -> MapCamera:

@@ -1,0 +1,74 @@
+"""Turn and scale photos of one lens into one size, and undo it in what was found there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Size = tuple[int, int]
+
+MAX_SHAPE_DIFFERENCE = 0.006
+"""Relative difference of two aspect ratios from which photos have different shapes: rounded sizes differ by less."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoFit:
+    """How a photo gets the size of a map's camera.
+
+    height, width: of the photo.
+    turns: by 90 degrees counterclockwise, as `numpy.rot90` counts, before it is scaled: 0, 1 or -1.
+    """
+
+    height: int
+    width: int
+    turns: int = 0
+
+    @classmethod
+    def find(cls, photo: Size, camera: Size) -> PhotoFit | None:
+        """Return how a photo of this (height, width) gets the camera's; None for another shape.
+
+        A portrait photo is turned counterclockwise for a landscape camera. Phones turn their pictures the other way.
+
+        Examples:
+            >>> PhotoFit.find((40, 30), (60, 80)), PhotoFit.find((40, 30), (90, 160))
+            (PhotoFit(height=40, width=30, turns=1), None)
+        """
+        height, width = photo
+        for shape, turns in (((height, width), 0), ((width, height), 1 if height > width else -1)):
+            ratio = shape[0] * camera[1] / (shape[1] * camera[0])
+            if abs(ratio - 1) <= MAX_SHAPE_DIFFERENCE:
+                return cls(height, width, turns)
+        return None
+
+    @property
+    def T(self) -> Array:
+        """Return (4, 4), T_photo_camera: the axes of the turned photo in those of the photo."""
+        T = np.eye(4)
+        T[:2, :2] = [[0, -self.turns], [self.turns, 0]] if self.turns else np.eye(2)
+        return T
+
+    def apply(self, image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+        """Return a photo, (H, W) or (H, W, 3), in the camera's orientation and size."""
+        turned = np.ascontiguousarray(np.rot90(image, self.turns)) if self.turns else image
+        if turned.shape[:2] == (height, width):
+            return turned
+        return np.asarray(cv2.resize(turned, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+    def find_scale(self, height: int, width: int) -> tuple[float, float]:
+        """Return pixels of the photo per pixel of a camera of this size, along the camera's x and y."""
+        across, down = (self.height, self.width) if self.turns else (self.width, self.height)
+        return across / width, down / height
+
+    def restore_xy(self, xy: Array, height: int, width: int) -> Array:
+        """Return the places (N, 2) in the photo of places in an image of the camera, of this size.
+
+        The corner of the first pixel is (0, 0).
+        """
+        x, y = (xy * self.find_scale(height, width)).T
+        if not self.turns:
+            return np.column_stack((x, y))
+        return np.column_stack((self.width - y, x) if self.turns > 0 else (y, self.height - x))

@@ -1,0 +1,150 @@
+"""Photos of one lens in several sizes and orientations have one map, which holds for the photos as they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tests.mapping.textured_room import TexturedRoom, find_arc_pose
+
+from stadia.datasets.config import CameraConfig
+from stadia.datasets.video.photo_fit import PhotoFit
+from stadia.datasets.video.video_map import MapCamera, find_mapped_camera, read_map
+from stadia.mapping.frame_clips import fit_photos
+from stadia.mapping.frame_stream import FrameStream, open_stream
+from stadia.mapping.sparse_map import LensCamera
+from stadia.predict.inputs import open_inputs
+
+SIZE = 200, 320
+SIZES = (200, 320), (320, 200), (100, 160), (480, 300)
+CAMERA = MapCamera(
+    origin="estimated",
+    focal_px=300,
+    center_px=(150.0, 104.0),
+    distortion=(-0.1, 0.02, 0.003, -0.002),
+    height=SIZE[0],
+    width=SIZE[1],
+)
+
+
+def to_lens(camera: MapCamera) -> LensCamera:
+    return LensCamera(camera.focal_px, camera.center_px, camera.distortion, camera.height, camera.width)
+
+
+@pytest.mark.parametrize("size", [*SIZES, (50, 80), (160, 100)])
+@pytest.mark.parametrize("camera", [SIZE, SIZE[::-1]], ids=["landscape", "portrait"])
+def test_a_place_in_the_turned_photo_is_the_same_place_in_the_photo(size, camera):
+    """A bright dot moves with the pixels; places return to where they were, and axes turn with them."""
+    fit = PhotoFit.find(size, camera)
+    image = np.zeros(size, np.uint8)
+    row, column = size[0] // 5, size[1] // 3
+    image[row, column] = 255
+    turned = fit.apply(image, *(size[::-1] if fit.turns else size))
+    at = np.argwhere(turned)[:, ::-1] + 0.5
+    np.testing.assert_allclose(fit.restore_xy(at, *turned.shape), [[column + 0.5, row + 0.5]])
+    before = np.array([[7.0, 3.0], [8.0, 3.0], [7.0, 4.0]])
+    moved = fit.restore_xy(before, *turned.shape)
+    np.testing.assert_allclose((moved[1:] - moved[0]).T, fit.T[:2, :2], atol=1e-12)
+    assert np.linalg.det(fit.T) == pytest.approx(1)
+    assert fit.apply(image, *camera).shape == camera
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_point_seen_by_the_turned_camera_is_seen_at_the_same_place_by_the_photo(size):
+    points = np.random.default_rng(0).uniform((-1, -0.6, 3), (1, 0.6, 5), (50, 3))
+    fit, own = PhotoFit.find(size, SIZE), CAMERA.fit_to_photo(*size)
+    seen = fit.restore_xy(to_lens(CAMERA).project(points) + 0.5, *SIZE) - 0.5
+    np.testing.assert_allclose(to_lens(own).project(points @ fit.T[:3, :3].T), seen, atol=1e-9)
+    assert (own.height, own.width) == size
+
+
+def test_most_photos_decide_and_other_shapes_have_no_fit():
+    size, fits = fit_photos([(40, 30), (40, 30), (30, 40), (90, 160), (80, 60)])
+    assert size == (40, 30)
+    assert fits == [PhotoFit(40, 30), PhotoFit(40, 30), PhotoFit(30, 40, -1), None, PhotoFit(80, 60)]
+    assert CAMERA.fit_to_photo(*SIZE) is CAMERA
+    assert CAMERA.fit_to_photo(90, 120) is None
+
+
+def write_mixed(folder: Path, count: int) -> Path:
+    """The room of `textured_room`: every second photo is upright, every third one larger."""
+    room = TexturedRoom()
+    folder.mkdir()
+    for index in range(count):
+        image = room.draw(*find_arc_pose(index * 23 / (count - 1)))
+        image = np.ascontiguousarray(np.rot90(image, -1)) if index % 2 else image
+        image = cv2.resize(image, None, fx=1.5, fy=1.5) if index % 3 == 2 else image
+        cv2.imwrite(str(folder / f"{index:02d}.png"), image)
+    return folder
+
+
+def test_frames_of_a_stream_have_one_size_and_keep_the_photo(tmp_path):
+    folder = write_mixed(tmp_path / "photos", 6)
+    cv2.imwrite(str(folder / "99.png"), np.zeros((120, 160), np.uint8))
+    stream = FrameStream.open(folder)
+    frames = list(stream)
+    assert {frame.gray.shape for frame in frames} == {stream.small_size}
+    assert {frame.image.shape[:2] for frame in frames} == {stream.small_size}
+    assert len({frame.filmed.shape for frame in frames}) == 4
+    assert (stream.count(), len(frames), stream.find_other_cameras()) == (7, 6, [6])
+    assert open_stream(folder, CameraConfig(), {"frames": (0, 4)}).find_other_cameras() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("camera", [("data.camera.focal_px=300",), ()], ids=["given", "unknown"])
+def test_the_map_of_mixed_photos_is_that_of_the_photos_as_they_are(stadia, tmp_path, camera):
+    pycolmap = pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
+    folder = write_mixed(tmp_path / "photos", 24)
+    cv2.imwrite(str(folder / "other.png"), np.random.default_rng(0).integers(0, 255, (150, 320), np.uint8))
+    code, printed, err = stadia("map", folder, *camera, "--views", "--out", tmp_path / "photos.map")
+    assert code == 0, err
+    assert "24 of 25 frames placed" in printed
+    assert "other" in err
+    found = read_map(tmp_path / "photos.map")
+    truth = np.array([np.eye(4)] * 24)
+    for index in range(24):
+        R, center = find_arc_pose(index)
+        roll = PhotoFit.find((320, 200), SIZE).T if index % 2 else np.eye(4)
+        truth[index, :3, :3], truth[index, :3, 3] = (roll[:3, :3] @ R).T, center
+    truth = np.linalg.inv(truth[0]) @ truth
+    cosine = (np.einsum("nij,nij->n", truth[:, :3, :3], found.poses[:24, :3, :3]) - 1) / 2
+    assert np.degrees(np.arccos(np.clip(cosine, -1, 1))).max() < 1
+    assert np.isnan(found.poses[24]).all()
+    for model in ("colmap", "views/sparse/0"):
+        written = pycolmap.Reconstruction(str(tmp_path / "photos.map" / model))
+        assert len(written.cameras) == 4
+        errors = [measure_error(written, image) for image in written.images.values()]
+        assert max(errors) < 0.5
+    views = json.loads((tmp_path / "photos.map" / "views" / "transforms.json").read_text())
+    assert "fl_x" not in views
+    for view in views["frames"]:
+        shown = cv2.imread(str(tmp_path / "photos.map" / "views" / view["file_path"]))
+        assert shown.shape[:2] == (view["h"], view["w"])
+    photos = {photo.name: photo for photo in open_inputs(folder)}
+    for index in (1, 2):
+        expected = CAMERA.model_copy(update={"center_px": (159.5, 99.5), "distortion": (0.0,) * 4})
+        size = (photos[f"{index:02d}"].intrinsics.height, photos[f"{index:02d}"].intrinsics.width)
+        K = expected.fit_to_photo(*size).intrinsics.K
+        np.testing.assert_allclose(photos[f"{index:02d}"].intrinsics.K, K, rtol=0.04)
+        assert "photos.map" in photos[f"{index:02d}"].describe_camera_origin()
+    assert find_mapped_camera(folder / "other.png") is None
+
+
+def measure_error(model: object, image: object) -> float:
+    """Return the median distance of an image's points from where its own camera and pose see them, pixels."""
+    camera = model.cameras[image.camera_id]
+    inside = [image.cam_from_world() * model.points3D[point.point3D_id].xyz for point in image.points2D]
+    seen = np.array([point.xy for point in image.points2D])
+    return float(np.median(np.linalg.norm(camera.img_from_cam(np.array(inside)) - seen, axis=1)))
+
+
+def test_a_lens_file_and_photos_of_several_sizes_are_refused(stadia, tmp_path):
+    folder = write_mixed(tmp_path / "photos", 5)
+    lens = {"K": [[300, 0, 160], [0, 300, 100], [0, 0, 1]], "height": 200, "width": 320}
+    lens["distortion"] = {"model": "radtan", "coefficients": [0.1, 0, 0, 0]}
+    (folder / "K.json").write_text(json.dumps(lens))
+    code, _, err = stadia("map", folder)
+    assert (code, "several sizes" in err) == (2, True), err
