@@ -121,7 +121,7 @@ class ProgressLines:
 
     def __init__(self, pause_s: float | None = None) -> None:
         self.pause_s = pause_s
-        self.last_line_s = time.monotonic()
+        self.last_line_s = time.monotonic() - (0.0 if pause_s is None else time.process_time())  # imports took time
         self._printing, self._watching = threading.Lock(), threading.Lock()
         self._loops: list[_RunningLoop] = []
         self._watch: _Watch | None = None
@@ -178,14 +178,15 @@ class ProgressLines:
 _WATCH = """
 import select, signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-pause, what, started, last = float(sys.argv[1]), "", 0.0, time.monotonic()
+pause, beat, what, started, last = float(sys.argv[1]), float(sys.argv[2]), "", 0.0, time.monotonic()
 while True:
-    if select.select([sys.stdin], [], [], 0.5)[0]:
+    if select.select([sys.stdin], [], [], beat)[0]:
         if not (line := sys.stdin.readline()):
             break
-        started, last, what = float(line.split()[0]), float(line.split()[1]), line.split(maxsplit=2)[2].strip()
+        started, what = float(line.split()[0]), line.split(maxsplit=2)[2].strip()
+        last = max(last, float(line.split()[1]))
         heard = time.monotonic()
-    elif what and time.monotonic() - max(heard, last) >= pause:
+    elif what and time.monotonic() - last >= pause and time.monotonic() - heard >= 2 * beat:
         last = time.monotonic()
         print(f"{what}: {last - started:.0f} s", file=sys.stderr, flush=True)
 """
@@ -195,7 +196,7 @@ class _Watch:
     """A process that prints a loop's lines while a library lets no thread of this process run."""
 
     def __init__(self, pause_s: float) -> None:
-        words = [sys.executable, "-I", "-S", "-c", _WATCH, f"{pause_s}"]
+        words = [sys.executable, "-I", "-S", "-c", _WATCH, f"{pause_s}", f"{BEAT_S}"]
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, text=True) if os.name == "posix" else None
 
     def beat(self, running: _RunningLoop, last_line_s: float) -> None:

@@ -57,8 +57,8 @@ def camera(
     print_lines(write_camera_file(request))
 
 
-PAUSE_S = 5.0
-"""A log gets a line at least every this many seconds: a map takes minutes."""
+PAUSE_S = 4.0
+"""A log gets a line when the last one is this many seconds old: a map takes minutes, and five seconds are promised."""
 
 
 def map_source(

@@ -162,7 +162,11 @@ def _map_all(
     def map_matches(*, is_last: bool) -> None:
         size = stream.small_size
         for _ in workers.track(range(1), 1, "mapping"):
-            found.append(map_parts(reduced, files, pairs, given=given, size=size, workers=workers, is_last=is_last))
+            before = found[-1].search if found else None
+            mapped = map_parts(
+                reduced, files, pairs, given=given, size=size, workers=workers, is_last=is_last, before=before
+            )
+            found.append(mapped)
 
     for attempt in range(2):
         pairs = _match(work, files, lens, static, workers, is_wide=attempt > 0)

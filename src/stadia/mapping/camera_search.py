@@ -92,18 +92,30 @@ class FoundCamera:
 
 
 def find_camera(
-    database: Path, frames: Sequence[int], height: int, width: int, *, given: LensCamera | None, workers: Workers
+    database: Path,
+    frames: Sequence[int],
+    height: int,
+    width: int,
+    *,
+    given: LensCamera | None,
+    workers: Workers,
+    before: FoundCamera | None = None,
 ) -> FoundCamera | None:
     """Return camera and model of SEARCH_FRAMES key frames; None if no start places three of them.
 
     frames: indices of the key frames; the middle ones are tried.
     given: a known camera: then only the structure is searched, since the first pair can be wrong.
+    before: found with fewer matches; if starts agreed on it, and one more comes out the same, no other is tried.
     """
     first = max(0, (len(frames) - SEARCH_FRAMES) // 2)
     every = [f"{index:08d}" for index in frames]
     names = every[first : first + SEARCH_FRAMES]
     if given is not None:
         return _find_structure(database, every, names, given, workers)
+    agrees = before is not None and before.starts_agree
+    confirmed = _confirm_camera(database, names, before, workers) if before and agrees else None
+    if confirmed is not None:
+        return confirmed
     cameras = [LensCamera.from_fov(deg, height, width) for deg in START_FOVS_DEG]
     starts = list[FoundCamera]()
     for angle_deg in START_ANGLES_DEG:
@@ -118,6 +130,18 @@ def find_camera(
             plain = replace(best.camera, distortion=(0.0, 0.0, 0.0, 0.0))
             cameras = [replace(plain, focal_px=factor * plain.focal_px) for factor in AGAIN_FACTORS]
     return _choose_best(starts) if starts else None
+
+
+def _confirm_camera(database: Path, names: Sequence[str], before: FoundCamera, workers: Workers) -> FoundCamera | None:
+    """Return the model that starts from an earlier focal length, or None if it contradicts it."""
+    start = replace(before.camera, distortion=(0.0, 0.0, 0.0, 0.0))
+    found = _try_start(database, names, start, None, START_ANGLES_DEG[0], workers)
+    if found is None or found.registered < before.registered or found.cost > MAX_RIVAL_COST * before.cost:
+        return None
+    shift = abs(found.camera.focal_px / before.camera.focal_px - 1)
+    if shift >= MAX_START_DIFFERENCE:
+        return None
+    return replace(found, starts_agree=before.starts_agree, start_spread=max(before.start_spread, shift))
 
 
 def _choose_best(starts: Sequence[FoundCamera]) -> FoundCamera:

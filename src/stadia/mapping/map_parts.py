@@ -64,10 +64,12 @@ class MappedParts:
     """Parts of a video with one camera, the largest first; each has its own frame of reference and scale.
 
     estimate: None if no part could be mapped.
+    search: from which the estimate comes.
     """
 
     estimate: CameraEstimate | None
     parts: list[SparseMap]
+    search: FoundCamera | None = None
 
     def count(self) -> int:
         """Return the number of key frames with a pose."""
@@ -91,6 +93,7 @@ def map_parts(
     size: tuple[int, int],
     workers: Workers,
     is_last: bool,
+    before: FoundCamera | None = None,
 ) -> MappedParts:
     """Return the parts of a matched video, split where matches contradict a join.
 
@@ -99,16 +102,17 @@ def map_parts(
     pairs: all matches.
     size: height and width of the small frames.
     is_last: whether a global mapping is tried too if frames are missing.
+    before: the camera that fewer matches gave.
     """
     frames = sorted(files)
-    mapped = _map_in_chunks(database, files, given, size, workers)
+    mapped = _map_in_chunks(database, files, given, size, workers, before)
     if mapped.estimate is None:
         return mapped
-    found = [MappedParts(mapped.estimate, _split_wrong_joins(mapped.parts, pairs))]
+    found = [MappedParts(mapped.estimate, _split_wrong_joins(mapped.parts, pairs), mapped.search)]
     if (is_last and found[0].count() < COMPLETE * len(frames)) or len(found[0].parts) > 1:
         models = map_globally(database, mapped.estimate.camera.to_pycolmap(import_pycolmap()), threads=workers.threads)
         maps = [_read_model(model, files) for model in models if model.num_reg_images() >= MIN_FRAMES]
-        found.append(MappedParts(mapped.estimate, _split_wrong_joins(maps, pairs)))
+        found.append(MappedParts(mapped.estimate, _split_wrong_joins(maps, pairs), mapped.search))
     return max(found, key=MappedParts.rank)
 
 
@@ -131,10 +135,15 @@ def _split_wrong_joins(parts: Sequence[SparseMap], pairs: Sequence[FramePair]) -
 
 
 def _map_in_chunks(
-    database: Path, files: Mapping[int, Path], given: LensCamera | None, size: tuple[int, int], workers: Workers
+    database: Path,
+    files: Mapping[int, Path],
+    given: LensCamera | None,
+    size: tuple[int, int],
+    workers: Workers,
+    before: FoundCamera | None,
 ) -> MappedParts:
     frames = sorted(files)
-    found = find_camera(database, frames[:CHUNK_FRAMES], *size, given=given, workers=workers)
+    found = find_camera(database, frames[:CHUNK_FRAMES], *size, given=given, workers=workers, before=before)
     if found is None:
         return MappedParts(None, [])
     chunks = list(_split_chunks(frames))
@@ -148,7 +157,7 @@ def _map_in_chunks(
         return MappedParts(None, [])
     parts = join_maps(maps)
     estimate = _judge_camera(found, maps[0], camera, given=given, is_usable=is_usable)
-    return MappedParts(estimate, parts + list(_map_rest(database, files, parts, camera, workers)))
+    return MappedParts(estimate, parts + list(_map_rest(database, files, parts, camera, workers)), found)
 
 
 def _judge_camera(
