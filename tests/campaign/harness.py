@@ -10,8 +10,6 @@ A case writes its files into an empty folder and runs one command there. Whateve
 - no code of the input runs: every attempt would create the file CANARY.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -76,7 +74,7 @@ class Server:
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
         self._env = dict(env or {})
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> "Server":
         env = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         env |= self._env
         self._process = subprocess.Popen(

@@ -4,8 +4,6 @@ Each call of a command fails once with an error and once with SIGKILL, then the 
 same folder. COMMANDS choose by parts of their names. Prints a line for each wrong result, then a table.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import os
@@ -41,7 +39,7 @@ class Row:
     litter: int = 0
     faults: list[str] = field(default_factory=list)
 
-    def add(self, one: Row) -> None:
+    def add(self, one: "Row") -> None:
         """Count one disturbed run."""
         self.disturbed += one.disturbed
         self.killed += one.killed

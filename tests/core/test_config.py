@@ -1,7 +1,5 @@
 """Strict configuration: every mistake at once, the nearest name for each, later overrides win."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +35,7 @@ class Outer(StrictModel):
     offsets: tuple[int, ...] = (-1, 1)
 
     @model_validator(mode="after")
-    def _wide(self) -> Outer:
+    def _wide(self) -> "Outer":
         if self.width < self.height:
             raise ValueError("Width must not be below height")
         return self

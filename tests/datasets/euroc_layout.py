@@ -2,8 +2,6 @@
 OpenCV.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,7 +54,7 @@ class Camera:
     model: str = "radial-tangential"
     size: tuple[int, int] = SIZE
 
-    def smaller(self) -> Camera:
+    def smaller(self) -> "Camera":
         fx, fy, cx, cy = self.intrinsics
         center = ((c + 0.5) / SMALL - 0.5 for c in (cx, cy))
         return replace(

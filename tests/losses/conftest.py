@@ -1,7 +1,5 @@
 """An exact scene: a textured slanted wall whose images, depth and camera motion are known in closed form."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -34,7 +32,7 @@ class Scene(PlaneScene):
         maps = tuple(torch.nn.functional.avg_pool2d(finest, 2**s) if s else finest for s in range(scales))
         return Prediction(maps, se3_exp(self.twist if twist is None else twist))
 
-    def exposed(self) -> Scene:
+    def exposed(self) -> "Scene":
         """The same scene, its sources recorded with other exposures than the target."""
         return replace(self, targets=apply_exposures(self).targets)
 

@@ -1,7 +1,5 @@
 """MoGe and Depth Anything 3 through stand-ins with the documented interface of their packages."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +31,7 @@ class MoGeModel(nn.Module):
         self.weight = nn.Parameter(torch.ones(1))
 
     @classmethod
-    def from_pretrained(cls, path: str) -> MoGeModel:
+    def from_pretrained(cls, path: str) -> "MoGeModel":
         if Path(path).read_bytes() != b"weights":
             raise ValueError("damaged")
         return cls()
@@ -54,7 +52,7 @@ class DepthAnything3(nn.Module):
         self.weight = nn.Parameter(torch.ones(1))
 
     @classmethod
-    def from_pretrained(cls, folder: str) -> DepthAnything3:
+    def from_pretrained(cls, folder: str) -> "DepthAnything3":
         assert (Path(folder) / "config.json").exists()
         return cls()
 

@@ -1,7 +1,5 @@
 """Sources of metres: each finds the factor of depth of a wrong unit, or states why it cannot."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -54,7 +52,7 @@ class TruePredictor:
         self.maps_of = torch.stack([torch.from_numpy(np.asarray(depth)) for depth in depths])
         self.factor = factor
 
-    def _sized(self, recording: Recording) -> TruePredictor:
+    def _sized(self, recording: Recording) -> "TruePredictor":
         camera = recording.camera(0)
         self.height, self.width = camera.height, camera.width
         return self

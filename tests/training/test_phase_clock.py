@@ -1,7 +1,5 @@
 """Where the time goes: every second in one phase, by the clock of the device that works, and numbers that cannot be."""
 
-from __future__ import annotations
-
 import io
 import time
 from collections.abc import Mapping
@@ -42,7 +40,7 @@ class Gpu:
             def query(self) -> bool:
                 return self.at_s <= gpu.host_s
 
-            def elapsed_time(self, other: Event) -> float:
+            def elapsed_time(self, other: "Event") -> float:
                 assert other.query(), "read before it has happened"
                 return 1e3 * (other.at_s - self.at_s)
 

@@ -206,7 +206,10 @@ def run_metric_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
         of_plain, of_metres = (_predict_and_score(run, test, console) for run in (plain, metres))
         baseline = _score_mean_depth(worlds, test, metres, console)
     assert baseline.depth is not None
-    learnt_m = _estimated_height(metres)
+    recipe = load_recipe(metres.folder)
+    assert isinstance(recipe, MetricRecipe)
+    known = recipe.camera_height_m[recipe.camera_height_m.isfinite()]
+    learnt_m = round(float(known.median()), 4) if len(known) else None
     result = summarize_metric_demo(
         of_plain, of_metres, baseline.depth, learnt_m=learnt_m, wall_s=time.monotonic() - started, peak_rss_mb=memory.mb
     )
@@ -266,14 +269,6 @@ def measure_camera_height(depth: NDArray[np.floating], recording: Recording, ind
     camera = resize_camera(recording.camera(index), height, width).to(torch.float32)
     depth_map = torch.from_numpy(depth).float()[None, None]
     return float(road_pixel_heights(depth_map, camera, erode_road_mask(road)).median_height)
-
-
-def _estimated_height(trained: Run) -> float | None:
-    """Return the camera height that the training estimated, metres; None without one."""
-    recipe = load_recipe(trained.folder)
-    assert isinstance(recipe, MetricRecipe)
-    known = recipe.camera_height_m[recipe.camera_height_m.isfinite()]
-    return round(float(known.median()), 4) if len(known) else None
 
 
 def summarize_metric_demo(

@@ -1,7 +1,5 @@
 """List what is installed and works on this machine, with the cure of each gap: `stadia doctor`."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform
@@ -68,7 +66,7 @@ class MachineEntry:
     cure: str = ""
 
     @classmethod
-    def judge(cls, group: str, name: str, found: str, cure: str = "", *, without: State = "note") -> MachineEntry:
+    def judge(cls, group: str, name: str, found: str, cure: str = "", *, without: State = "note") -> "MachineEntry":
         """Return an entry that works, or is in the state `without` if it has a cure."""
         return cls(group, name, without if cure else "works", found, cure)
 

@@ -231,7 +231,10 @@ def _prepare(
             unknown += 1
             continue
         semantic, instance = found
-        _start_folder(folder, record, maker.classes)
+        if not (folder / RECORD).exists():
+            write_json(folder / RECORD, record)
+        if not (folder / CLASSES).exists():
+            write_json(folder / CLASSES, {str(number): name for number, name in maker.classes.items()})
         if instance is not None:  # first: a frame is done when its classes are there
             write_image(_file(folder, "instance", recording.stem(index)), instance)
         write_image(done, semantic)
@@ -260,13 +263,6 @@ def _check_folder(folder: Path, made: dict[str, str]) -> None:
         found = "other images" if before.get("of") != made["of"] else f"masks by {before.get('by')}"
         expected, fix = f"masks of this video by {made['by']}", "choose another --out, or remove it"
         raise DataError(folder, found=found, expected=expected, fix=fix)
-
-
-def _start_folder(folder: Path, made: dict[str, str], classes: Mapping[int, str]) -> None:
-    if not (folder / RECORD).exists():
-        write_json(folder / RECORD, made)
-    if not (folder / CLASSES).exists():
-        write_json(folder / CLASSES, {str(number): name for number, name in classes.items()})
 
 
 def _summarize_masks(recording: Recording, indices: range, folder: Path) -> list[str]:

@@ -83,7 +83,7 @@ def run_train(
     """
     crops = collect_crops(data, "train", side, every, track)
     unseen = collect_crops(data, "test", side, every, track)
-    heights = find_heights(crops)
+    heights = np.array(list({crop.instance: crop.height_m for crop in crops}.values()))
     if len(heights) < MIN_OBJECTS:
         raise DataError(data, found=f"{len(heights)} cars", expected=f"{MIN_OBJECTS} or more", fix="add data")
     torch.manual_seed(seed)
@@ -112,11 +112,6 @@ def describe_scores(scores: dict[str, float]) -> list[str]:
         f"  with one height for all cars: {one:.3f} m, ratio {ratio:.2f}",
         f"  within two deviations: {scores['within_two_spreads']:.0%}",
     ]
-
-
-def find_heights(crops: Sequence[HeightCrop]) -> Floats:
-    """Return the height of each object once."""
-    return np.array(list({crop.instance: crop.height_m for crop in crops}.values()))
 
 
 def train_prior(

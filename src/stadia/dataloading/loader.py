@@ -217,13 +217,6 @@ def start_worker(_: int) -> None:
     stop_with_starter()
 
 
-def _check_workers(workers: int) -> None:
-    most = max(WORKERS_PER_CORE * (os.cpu_count() or 1), MIN_MAX_WORKERS)
-    if workers > most:
-        expected = f"at most {most} processes ({WORKERS_PER_CORE} per core)"
-        raise ConfigError("training.workers", found=workers, expected=expected, fix="pass a smaller number")
-
-
 class Loader(Generic[PackedT, BatchT]):
     """Batches of samples, epoch after epoch, from any position. Raises ConfigError for too many workers.
 
@@ -242,7 +235,10 @@ class Loader(Generic[PackedT, BatchT]):
         drop_last: bool | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        _check_workers(workers)
+        most = max(WORKERS_PER_CORE * (os.cpu_count() or 1), MIN_MAX_WORKERS)
+        if workers > most:
+            expected = f"at most {most} processes ({WORKERS_PER_CORE} per core)"
+            raise ConfigError("training.workers", found=workers, expected=expected, fix="pass a smaller number")
         if workers:
             get_temp_dir()  # shared by the workers; a killed worker would leave its own
         self._is_free_to_drop = shuffle if drop_last is None else None

@@ -1,7 +1,5 @@
 """Make samples of video: a target frame, its temporal neighbors and its stereo partner, packed as bytes."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -191,7 +189,7 @@ class VideoSamples(Dataset[Batch]):
         training: bool,
         seed: int = 0,
         progress: ReportProgress | None = None,
-    ) -> VideoSamples:
+    ) -> "VideoSamples":
         """Make samples of a configuration; validation is never augmented. Raises ConfigError for sparse_depth=auto."""
         if config.ground_truth_depth and config.sparse_depth == "auto":
             expected = "true (single returns) or false (a surface)"

@@ -3,8 +3,6 @@
 Images are planar, (..., 3, H, W), uint8 until they are converted to float. `stadia.geometry.camera` changes cameras.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,7 +80,7 @@ class AugmentationDraw:
     color: Tensor | None = None
     window: ZoomWindow | None = None
     R_tilted_camera: NDArray[np.float64] | None = None
-    weather: WeatherDraw | None = None
+    weather: "WeatherDraw | None" = None
 
 
 def draw_augmentation(

@@ -1,7 +1,5 @@
 """Lens distortion: the models, and the conversion of a lens's image to a pinhole camera's."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -102,7 +100,7 @@ class DistortedCamera:
         turned = np.column_stack([rays, np.ones(len(pixels))]) @ R.T
         return np.asarray(turned[:, :2] / turned[:, 2:])
 
-    def resized(self, height: int, width: int) -> DistortedCamera:
+    def resized(self, height: int, width: int) -> "DistortedCamera":
         """Return the camera of images resized to this size."""
         known = Intrinsics(self.K, self.height, self.width).resized(height, width)
         return replace(self, K=known.K, height=height, width=width)

@@ -4,8 +4,6 @@ FOLDER/semantic/SIDE/STEM.png has class numbers, classes.json their names. Optio
 numbers, 0 = none, and heights.json with mean and spread ({"left/000000": {"3": [1.52, 0.08]}}).
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -59,7 +57,7 @@ class MaskFiles:
         _check_classes(self.folder / "classes.json", self.classes)
 
     @classmethod
-    def open_beside(cls, recording: Path) -> MaskFiles | None:
+    def open_beside(cls, recording: Path) -> "MaskFiles | None":
         """Open a recording's masks, in masks/ or in the folder itself; None without masks."""
         found = next((folder for folder in (recording / "masks", recording) if (folder / "semantic").is_dir()), None)
         return None if found is None else cls(found)
@@ -290,7 +288,7 @@ class _Shape:
     size: tuple[int, int]
 
     @classmethod
-    def pack(cls, annotation: _Annotation) -> _Shape:
+    def pack(cls, annotation: _Annotation) -> "_Shape":
         shape = annotation.segmentation
         if isinstance(shape, _Runs):
             counts = shape.counts if isinstance(shape.counts, str) else np.array(shape.counts, np.int64)

@@ -1,7 +1,5 @@
 """A Finding: what was measured and expected, the likely cause and the fix; and its JSON lines."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter
@@ -27,7 +25,7 @@ class Severity(StrEnum):
     NOTE = "note"
 
     @classmethod
-    def stop_if(cls, is_severe: bool) -> Severity:
+    def stop_if(cls, is_severe: bool) -> "Severity":
         """Return STOP if a measurement is beyond its second threshold, otherwise WARN."""
         return cls.STOP if is_severe else cls.WARN
 
@@ -87,7 +85,7 @@ class OnStop(StrEnum):
     WARN = "warn"
 
     @classmethod
-    def parse(cls, value: str) -> OnStop:
+    def parse(cls, value: str) -> "OnStop":
         """Return the member of a name. Raises ConfigError for another name."""
         if value not in list(cls):
             fix = "choose what to do on a finding of severity stop"
@@ -134,7 +132,7 @@ class Finding:
         return {**kind, "where": list(self.where), **values, "evidence": _to_json(self.evidence)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Finding:
+    def from_dict(cls, values: Mapping[str, Any]) -> "Finding":
         """Return the inverse of `to_dict`. Raises DataError for a missing or invalid field."""
         try:
             severity, stage = Severity(values["severity"]), Stage(values["stage"])

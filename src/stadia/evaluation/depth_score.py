@@ -1,7 +1,5 @@
 """Score folders of depth maps: images one by one, their means, and the notes on them."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,7 +39,7 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
         self.folder, self.factor, self.without_number = Path(folder), factor, 0
         self.files: Mapping[str, DepthFile] = find_depth_files(folder)
 
-    def with_files(self, files: Mapping[str, DepthFile]) -> GroundTruthFolder:
+    def with_files(self, files: Mapping[str, DepthFile]) -> "GroundTruthFolder":
         """Return the same ground truth under other names."""
         named = copy.copy(self)
         named.files = files

@@ -1,7 +1,5 @@
 """Prepare frames for a network: crop, resize, pad, correct for another lens."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -42,7 +40,7 @@ class Frame:
     time_s: float | None = None
     frames_since: int | None = 1
     on_path: bool = True
-    skipped: Callable[[], Iterable[Frame]] = tuple
+    skipped: "Callable[[], Iterable[Frame]]" = tuple
     ignored: NDArray[np.bool_] | None = None
 
     @property
@@ -119,7 +117,7 @@ class PreparedFrame:
     box: CropWindow
 
     @classmethod
-    def prepare(cls, network: Network, frame: Frame) -> PreparedFrame:
+    def prepare(cls, network: Network, frame: Frame) -> "PreparedFrame":
         """Crop and resize a frame for a network. Raise GeometryError if the image is smaller than the crop."""
         size = (frame.image.shape[0], frame.image.shape[1])
         box = crop_window(network.crop, *size)

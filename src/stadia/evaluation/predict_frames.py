@@ -1,7 +1,5 @@
 """Predict depth of frames, chain the motions between them to a path, and write both to a folder."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -45,7 +43,7 @@ class FrameTensors:
     camera: Camera
     inverse_depth: Tensor | None = None
 
-    def select(self, number: int) -> FrameTensors:
+    def select(self, number: int) -> "FrameTensors":
         """Return one frame, as a batch."""
         one, camera = slice(number, number + 1), self.camera
         inverse_depth = None if self.inverse_depth is None else self.inverse_depth[one]

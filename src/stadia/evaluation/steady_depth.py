@@ -1,7 +1,5 @@
 """Video depth that does not flicker: measure how neighboring frames disagree, and average them."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -74,7 +72,7 @@ def score_flicker(
     return FlickerScore(float(error), float(change), len(known), unit_m)
 
 
-def _read_view(predictions: Predictions, recording: Recording, index: int, name: str) -> DepthView:
+def _read_view(predictions: Predictions, recording: Recording, index: int, name: str) -> "DepthView":
     """Return the predicted depth of a frame, reduced, with its camera."""
     camera = recording.camera(index)
     box = crop_window(predictions.crop, camera.height, camera.width)
@@ -83,7 +81,7 @@ def _read_view(predictions: Predictions, recording: Recording, index: int, name:
     return reduce_view(depth, K)
 
 
-def reduce_view(depth: NDArray[np.float32], K: NDArray[np.float64]) -> DepthView:
+def reduce_view(depth: NDArray[np.float32], K: NDArray[np.float64]) -> "DepthView":
     """Return depth (h, w) of at most MEASURED_WIDTH columns, with its K."""
     height, width = depth.shape
     if width <= MEASURED_WIDTH:

@@ -103,16 +103,12 @@ def _explains(tried: list[Hypothesis], as_given: float, pairs: Pairs) -> bool:
 def _choose_pairs(Q: Array) -> Pairs:
     rows, step = np.arange(len(Q)), 1
     while 4 * step < len(Q):
-        turn = _angles_deg(_rotations_between(Q, rows[:-step], rows[step:]))
+        turn = _angles_deg(np.swapaxes(Q[rows[:-step], :3, :3], 1, 2) @ Q[rows[step:], :3, :3])
         if np.median(turn) >= MIN_PAIR_ROTATION_DEG:
             break
         step *= 2
     first = rows[: len(Q) - step][:: max((len(Q) - step) // MAX_PAIRS, 1)]
     return first, first + step
-
-
-def _rotations_between(T: Array, first: NDArray[np.intp], second: NDArray[np.intp]) -> Array:
-    return np.swapaxes(T[first, :3, :3], 1, 2) @ T[second, :3, :3]
 
 
 def _motions(T: Array, pairs: Pairs) -> tuple[Array, Array]:

@@ -1,7 +1,5 @@
 """Score a camera path against a reference: align, measure, and explain errors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,7 +69,7 @@ def score_measured_path(
     depth_scale: DepthScale,
     *,
     source: str,
-) -> TrajectoryScore | None:
+) -> "TrajectoryScore | None":
     """Score a path (N, 4, 4) against measured poses, None if unknown, aligned for its depth, if there are MIN_POSES."""
     rows = [row for row, pose in enumerate(measured) if pose is not None]
     if len(rows) < MIN_POSES:

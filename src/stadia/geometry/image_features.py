@@ -1,7 +1,5 @@
 """Find SIFT features of an image (Lowe, IJCV 60(2), 2004)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,11 +21,11 @@ class FrameFeatures:
     descriptors: NDArray[np.uint8]
     colors: NDArray[np.uint8]
 
-    def select(self, rows: NDArray[np.bool_]) -> FrameFeatures:
+    def select(self, rows: NDArray[np.bool_]) -> "FrameFeatures":
         """Return the features of a mask (N,)."""
         return FrameFeatures(self.xy[rows], self.descriptors[rows], self.colors[rows])
 
-    def outside(self, mask: NDArray[np.bool_]) -> FrameFeatures:
+    def outside(self, mask: NDArray[np.bool_]) -> "FrameFeatures":
         """Return the features outside a mask (h, w)."""
         column, row = self.xy.round().astype(int).T
         return self.select(~mask[row.clip(0, mask.shape[0] - 1), column.clip(0, mask.shape[1] - 1)])

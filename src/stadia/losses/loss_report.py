@@ -1,7 +1,5 @@
 """The result of every loss, its combination with others, and reductions over pixels and processes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +31,7 @@ class LossReport:
     logged: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def from_terms(cls, terms: Mapping[str, Tensor], maps: dict[str, Tensor], **values: Any) -> LossReport:
+    def from_terms(cls, terms: Mapping[str, Tensor], maps: dict[str, Tensor], **values: Any) -> "LossReport":
         """Return the report of weighted, differentiable terms; `values` are further fields."""
         total = torch.stack(list(terms.values())).sum()
         return cls(total, {name: value.detach() for name, value in terms.items()}, maps, **values)

@@ -1,7 +1,5 @@
 """Warp the sources by depth and motion and compare them with the target; the right view of a stereo pair."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -47,7 +45,7 @@ class ReprojectionInputs:
     ignored: Tensor | None = None
     saturation: tuple[float, float] = SATURATION
 
-    def select(self, indices: Sequence[int]) -> ReprojectionInputs:
+    def select(self, indices: Sequence[int]) -> "ReprojectionInputs":
         """Return the same target with some of the sources."""
         if list(indices) == list(range(len(self.source_names))):
             return self
@@ -57,7 +55,7 @@ class ReprojectionInputs:
         sources = select_sources(self.sources, indices)
         return replace(self, sources=sources, source_camera=source_camera, source_names=names)
 
-    def halved(self, times: int) -> ReprojectionInputs:
+    def halved(self, times: int) -> "ReprojectionInputs":
         """Downsample images and cameras to 1 / 2^times of their size, rounded down."""
         if times == 0:
             return self

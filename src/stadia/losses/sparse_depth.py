@@ -3,8 +3,6 @@
 Pixels outside `known` are never read. An image without labels gives 0.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -219,7 +217,7 @@ class MapLabels:
     static: Tensor | None
 
     @classmethod
-    def of_targets(cls, targets: Targets) -> MapLabels:
+    def of_targets(cls, targets: Targets) -> "MapLabels":
         """Return the labels of a batch's targets."""
         return cls(targets.point_depth, None if targets.static is None else targets.static > 0)
 

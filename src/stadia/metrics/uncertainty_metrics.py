@@ -134,30 +134,18 @@ def laplace_width(share: float) -> float:
     return -math.log1p(-share)
 
 
-def normal_width(share: float) -> float:
-    """Return half the interval about 0 with this share of a normal distribution of standard deviation 1."""
-    return math.sqrt(2) * float(torch.erfinv(torch.tensor(share, dtype=torch.float64)))
-
-
 LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
 """The intervals have these nominal coverages: 5 % to 95 %."""
 
 
-def calibration_curve(
-    residual: Tensor,
-    sigma: Tensor,
-    mask: Tensor,
-    width: Callable[[float], float] = laplace_width,
-    levels: Sequence[float] = LEVELS,
-) -> Tensor:
+def calibration_curve(residual: Tensor, sigma: Tensor, mask: Tensor, levels: Sequence[float] = LEVELS) -> Tensor:
     """Return the share of residuals inside each level's interval, (..., L): the level itself for a right sigma.
 
     residual: of either sign. The loss r / Sigma + log Sigma is the likelihood of `laplace_width` with scale Sigma.
     sigma: the distribution's scale at each pixel, in the residual's unit.
-    width: `laplace_width` or `normal_width`.
     levels: L shares in (0, 1).
     """
-    widths = residual.new_tensor([width(level) for level in levels], dtype=torch.float64)
+    widths = residual.new_tensor([laplace_width(level) for level in levels], dtype=torch.float64)
     ratio = torch.where(mask, residual.double().abs() / sigma.double(), torch.inf).flatten(-2)
     widths = widths.expand(*ratio.shape[:-1], -1).contiguous()
     inside = torch.searchsorted(ratio.sort(dim=-1).values, widths, right=True)

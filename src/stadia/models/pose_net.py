@@ -3,8 +3,6 @@
 ROTATIONS of its head map (..., n) numbers to rotations (..., 3, 3), the identity for zeros.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -99,12 +97,12 @@ def make_resnet_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | Non
     return Encoder(config.pose_encoder, images=2, pretrained=config.pretrained, checkpoint_gradients=checkpoints)
 
 
-def make_d3vo_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> D3voPoseEncoder:
+def make_d3vo_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> "D3voPoseEncoder":
     """Return seven random convolutions of stride 2 on the image pair (D3VO, arXiv 2003.01060, supplement)."""
     return D3voPoseEncoder(ACTIVATIONS.load(config.activation))
 
 
-def make_shared_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> SharedPoseEncoder:
+def make_shared_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> "SharedPoseEncoder":
     """Return the depth network's encoder on each image: only the head has its own weights."""
     assert depth_encoder is not None, "the configuration refuses a network without an encoder"
     return SharedPoseEncoder(depth_encoder)

@@ -1,7 +1,5 @@
 """Compare oriented 3D boxes and rotations of objects: symmetries, angles, corners, shared volume and IoU."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ class Symmetry(TensorDataclass):
     turns: Tensor
 
     @classmethod
-    def parse(cls, objects: Sequence[str | Sequence[str | Sequence[float]]]) -> Symmetry:
+    def parse(cls, objects: Sequence[str | Sequence[str | Sequence[float]]]) -> "Symmetry":
         """Return symmetries from one entry per object: "none", "revolution", or a list of quaternions w, x, y, z."""
         parts = [[entry] if isinstance(entry, str) else entry for entry in objects]
         words = [part for entry in parts for part in entry if isinstance(part, str)]
@@ -39,7 +37,7 @@ class Symmetry(TensorDataclass):
         revolution = torch.tensor(["revolution" in entry for entry in parts], dtype=torch.bool)
         return cls(revolution, torch.tensor(filled).reshape(-1, longest, 4))
 
-    def __getitem__(self, index: Tensor) -> Symmetry:
+    def __getitem__(self, index: Tensor) -> "Symmetry":
         return Symmetry(self.revolution[index], self.turns[index])
 
 

@@ -1,7 +1,5 @@
 """Match objects, and compute pose errors, 3D IoU and average precision."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,7 +101,7 @@ class PosedObjects(TensorDataclass):
     def __len__(self) -> int:
         return len(self.class_id)
 
-    def __getitem__(self, index: Tensor) -> PosedObjects:
+    def __getitem__(self, index: Tensor) -> "PosedObjects":
         T, size_m, symmetry = self.T_camera_object[index], self.size_m[index], self.symmetry[index]
         return PosedObjects(self.class_id[index], T, size_m, symmetry, self.score[index])
 
@@ -187,7 +185,7 @@ class ImageComparison:
         """Return (P, G) bool."""
         return self.class_id[:, None] == self.true_class_id[None]
 
-    def part(self, rows: IndexArray, columns: IndexArray) -> ImageComparison:
+    def part(self, rows: IndexArray, columns: IndexArray) -> "ImageComparison":
         """Return selected predictions against selected objects."""
         pairs = (self.rotation_deg, self.translation_cm, self.iou, self.hull_iou, self.mask_iou)
         chosen = (x[rows[:, None], columns] for x in pairs)

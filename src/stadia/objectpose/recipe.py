@@ -1,7 +1,5 @@
 """The recipe `objectpose`: class, mask, rotation, translation and size of objects (FastPoseCNN, arXiv 2406.11063)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -203,7 +201,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
     def weights(self) -> Mapping[str, str]:
         return {"encoder": self.network.net.encoder.weights}
 
-    def find(self, image: Tensor, camera: Camera) -> FoundObjects:
+    def find(self, image: Tensor, camera: Camera) -> "FoundObjects":
         """Find the objects in images (B, 3, H, W) with K (B, 3, 3)."""
         return group_pixels(self.network, self.network(image), camera, self.config.detection)
 

@@ -1,7 +1,5 @@
 """`stadia predict` and `stadia evaluate` with `objectpose`, and scores of other programs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -140,7 +138,7 @@ class ObjectPoseTask(Task):
 
     recipe: ObjectPoseRecipe
 
-    def open(self, source: Path, options: PredictOptions) -> Sequence[ObjectSession]:
+    def open(self, source: Path, options: PredictOptions) -> "Sequence[ObjectSession]":
         """Open images: a session for each recording or set of objects."""
         self.refuse_unused(options, {"data", "every"})
         provenance = self.network.make_provenance(options)

@@ -1,7 +1,5 @@
 """The path of a map (`stadia map`) in the unit of predicted depth."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -90,7 +88,7 @@ class MappedPath:
     by_map: list[Array] = field(default_factory=list)
 
     @classmethod
-    def find(cls, source: Path, depth_scale: DepthScale, height_m: float | None = None) -> MappedPath | None:
+    def find(cls, source: Path, depth_scale: DepthScale, height_m: float | None = None) -> "MappedPath | None":
         """Return the path of the map next to a video or a folder of images; None without one, or for affine depth."""
         found = None if depth_scale.is_affine else find_usable_map(source)
         return None if found is None else cls(found, height_m)

@@ -1,7 +1,5 @@
 """Track a camera through frames by one of the odometry methods."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -152,7 +150,7 @@ class CameraPath:
     network_length: float | None = None
     notes: tuple[str, ...] = ()
 
-    def add_notes(self, *notes: str) -> CameraPath:
+    def add_notes(self, *notes: str) -> "CameraPath":
         """Return the path with further notes."""
         return replace(self, notes=(*self.notes, *notes))
 

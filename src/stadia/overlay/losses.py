@@ -1,7 +1,5 @@
 """Loss of composite images: depth and mask, by named and weighted terms (OVERLAY_LOSSES)."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Mapping
@@ -32,7 +30,7 @@ class OverlayComparison:
     @classmethod
     def from_maps(
         cls, log_depth: Tensor, true: Tensor, mask_logits: Tensor, mask: Tensor, config: OverlayLossConfig
-    ) -> OverlayComparison:
+    ) -> "OverlayComparison":
         """Create it from ln z, z_true (0 = none), logits, and a mask in [0, 1] with threshold 0.5."""
         kind = torch.promote_types(log_depth.dtype, torch.float32)
         known = (true > config.min_depth) & (true < config.max_depth)

@@ -1,7 +1,5 @@
 """`stadia predict` and `stadia evaluate` with `overlay`: depth and mask to disk, scores from there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -97,11 +95,6 @@ def write_overlay_predictions(
     return Predictions.open(out)
 
 
-def read_mask_logits(predictions: Predictions, name: str) -> NDArray[np.floating]:
-    """Read mask logits (h, w) of an entry."""
-    return read_depth_map(predictions.files[name], key=LOGITS_KEY)
-
-
 def _resize(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     if values.shape == size:
         return values
@@ -146,7 +139,7 @@ class OverlayTask(Task):
 
     recipe: OverlayRecipe
 
-    def open(self, source: Path, options: PredictOptions) -> list[CompositeSession]:
+    def open(self, source: Path, options: PredictOptions) -> "list[CompositeSession]":
         """Open composite images with their backgrounds, or a set of `stadia data overlay`."""
         is_set = options.background is None and is_composite_set(source)
         self.refuse_unused(options, {"every", "size"} if is_set else {"background", "size"})
@@ -203,7 +196,7 @@ class OverlayTask(Task):
             (
                 number,
                 _to_tensor(predictions.read(_stem(number))),
-                _to_tensor(read_mask_logits(predictions, _stem(number))),
+                _to_tensor(read_depth_map(predictions.files[_stem(number)], key=LOGITS_KEY)),
             )
             for number in track(numbers, len(numbers), "scoring")
         )

@@ -1,7 +1,5 @@
 """Open a network once and predict any number of inputs with it: `open_network`, `Network`, `evaluate`."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +21,7 @@ from stadia.predict.session import Session, open_sessions
 from stadia.predict.tasks import Evaluation, evaluate_network, find_task
 
 
-def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixels: int | None = None) -> Network:
+def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixels: int | None = None) -> "Network":
     """Open a network that predicts; its weights are loaded on demand.
 
     network: a run's folder or a checkpoint, a name of `stadia list networks`, hf:ORG/NAME[@REVISION], a folder of

@@ -77,12 +77,10 @@ class PeakMemory:
     """Record the peak resident memory of this process and its children together, every `interval_s`.
 
     A page shared by several processes counts for each.
-
-    with_children: False measures this process alone.
     """
 
-    def __init__(self, interval_s: float = 0.5, *, with_children: bool = True) -> None:
-        self.interval_s, self.with_children = interval_s, with_children
+    def __init__(self, interval_s: float = 0.5) -> None:
+        self.interval_s = interval_s
         self.bytes = 0
         self._over = threading.Event()
         self._lock = threading.Lock()  # a sample begun before `restart` would restore the old peak
@@ -102,16 +100,16 @@ class PeakMemory:
     def restart(self) -> None:
         """Discard the peak so far."""
         with self._lock:
-            self.bytes = resident_bytes(None if self.with_children else [psutil.Process()])
+            self.bytes = resident_bytes()
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
 
     def _sample(self) -> None:
-        processes, listed_s = [psutil.Process()] if not self.with_children else list[psutil.Process](), 0.0
+        processes, listed_s = list[psutil.Process](), 0.0
         while not self._over.wait(self.interval_s):
-            if self.with_children and (not processes or time.monotonic() - listed_s > CHILDREN_INTERVAL_S):
+            if not processes or time.monotonic() - listed_s > CHILDREN_INTERVAL_S:
                 processes, listed_s = list_processes(), time.monotonic()
             with self._lock:
                 self.bytes = max(self.bytes, resident_bytes(processes))

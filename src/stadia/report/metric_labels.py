@@ -1,7 +1,5 @@
 """Names, units, directions and descriptions of what a training logs and scores, and the format of numbers."""
 
-from __future__ import annotations
-
 import math
 import re
 import sys
@@ -171,7 +169,7 @@ class EvidenceLayout:
     """numbers: (name, value) as text.  tables: of lists and matrices.  image: path, or empty."""
 
     numbers: list[tuple[str, str]]
-    tables: list[EvidenceTable]
+    tables: "list[EvidenceTable]"
     image: str
 
 

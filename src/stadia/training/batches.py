@@ -1,7 +1,5 @@
 """The batches of a whole training as one stream; a position in it is the number of trained batches."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -168,7 +166,7 @@ class TrainingPlan:
         return self.place(max(step * self.grad_accumulation_steps - 1, 0)).epoch
 
     @classmethod
-    def from_loader(cls, loader: EpochLoader, config: TrainingConfig) -> TrainingPlan:
+    def from_loader(cls, loader: EpochLoader, config: TrainingConfig) -> "TrainingPlan":
         """Count the batches of a loader. Raises RunError if it has none.
 
         A step may cross the end of an epoch. An incomplete last step is left out.

@@ -1,7 +1,5 @@
 """The training loop: batch, forward, backward, clip, update, validate, checkpoint, stop. Below it, its callbacks."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -47,7 +45,7 @@ class TrainingLoop(TrainingState):
         val_batches: BatchIterable | None,
         config: TrainingConfig,
         clock: PhaseClock,
-        callbacks: Sequence[Callback] = (),
+        callbacks: "Sequence[Callback]" = (),
         stop_requested: Callable[[], bool] = lambda: False,
         end: CommandEnd | None = None,
     ) -> None:

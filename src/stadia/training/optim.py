@@ -1,7 +1,5 @@
 """Optimizers and learning-rate schedules by name, and the size of an update."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -206,7 +204,7 @@ class BatchLoss:
     meta: tuple[Meta, ...]
 
     @classmethod
-    def from_report(cls, report: LossReport, meta: tuple[Meta, ...]) -> BatchLoss:
+    def from_report(cls, report: LossReport, meta: tuple[Meta, ...]) -> "BatchLoss":
         """Return the numbers of a report without its maps, and without waiting for a device."""
         sums = torch.zeros(len(meta), device=report.total.device)
         for values in report.maps.values():

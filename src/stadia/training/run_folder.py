@@ -1,7 +1,5 @@
 """The folder of a run: configuration, code version, environment, status. Imports no torch."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import functools
@@ -76,7 +74,7 @@ class Run:
         seed: int,
         command: str | None = None,
         data: Mapping[str, Any] | None = None,
-    ) -> Run:
+    ) -> "Run":
         """Create a new folder, and write the configuration.
 
         Raises RunError for a name that cannot name a folder, or a root that cannot be written to.
@@ -111,7 +109,7 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
+    def open(cls, folder: Path) -> "Run":
         """Return an existing run. Raises RunError without a run, DataError for damaged files."""
         folder = Path(folder)
         missing = [name for name in (RUN_FILE, "config.json") if not (folder / name).is_file()]

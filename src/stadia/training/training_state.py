@@ -1,7 +1,5 @@
 """Save and restore the state of a training: weights, optimizer, position in the data, random numbers."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time
@@ -61,7 +59,7 @@ class TrainingState:
         batches: BatchStream,
         config: TrainingConfig,
         clock: PhaseClock,
-        end: CommandEnd | None = None,
+        end: "CommandEnd | None" = None,
     ) -> None:
         self.fabric, self.run, self.recipe, self.config = fabric, run, recipe, config
         self.batches, self.plan, self.clock = batches, batches.plan, clock

@@ -1,7 +1,5 @@
 """Map and predict the frames of an uploaded video in a folder of its session: depth, path, points, a video."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import os
@@ -94,7 +92,7 @@ class VideoJob:
     error: str = ""
     preview: bytes = b""
     process: subprocess.Popen[bytes] | None = None
-    mapped: MappedFrames | None = None
+    mapped: "MappedFrames | None" = None
     other: str = ""
     about: dict[str, Any] = field(default_factory=dict)
 

@@ -332,7 +332,7 @@ def _draw_over_frame(axes: Axes, estimated: EstimatedHeight, number: int) -> Non
     draw_box_verdicts(axes, boxes, [estimated.is_inlier[row] for row in rows], words)
 
 
-def draw_frame_heights(estimated: EstimatedHeight, *, true_m: float | None = None) -> NDArray[np.uint8]:
+def draw_frame_heights(estimated: EstimatedHeight) -> NDArray[np.uint8]:
     """Draw a chart (H, W, 3) RGB: the height from each object at its frame, and the band of the estimate."""
     found = estimated.found
     positions, starts = _chart_positions(estimated.frames)
@@ -344,7 +344,6 @@ def draw_frame_heights(estimated: EstimatedHeight, *, true_m: float | None = Non
         found.low_m,
         found.high_m,
         starts=starts,
-        true_m=true_m,
     )
 
 

@@ -1,7 +1,5 @@
 """An ablation study and its planned runs. Imports no torch."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter
@@ -106,7 +104,7 @@ class StudyConfig(StrictModel):
         return seeds
 
     @model_validator(mode="after")
-    def _check_names(self) -> StudyConfig:
+    def _check_names(self) -> "StudyConfig":
         if BASE in self.changes:
             raise ValueError(f"'{BASE}' is the name of the base run. Give the change another name")
         if self.margin is None and (same := [name for name, change in self.changes.items() if change.expect == "same"]):

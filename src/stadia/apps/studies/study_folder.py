@@ -1,7 +1,5 @@
 """A study's folder: study.yaml, configs/, runs/, logs/. Imports no torch."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Sequence
@@ -82,7 +80,7 @@ class StudyFolder:
                 starts.append((facts.started, path.parent.name, path.parent))
         return max(starts)[2] if starts else None
 
-    def reuse(self, other: StudyFolder, runs: Sequence[PlannedRun]) -> list[str]:
+    def reuse(self, other: "StudyFolder", runs: Sequence[PlannedRun]) -> list[str]:
         """Link finished runs of another study that have the same name and configuration; return their names.
 
         Raises RunError if the other folder has no study.

@@ -4,8 +4,6 @@ Trials are rows of an SQLite file in the sweep's folder, or of any database that
 heartbeat stopped is tried again and resumes its run.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -56,7 +54,7 @@ class SearchRange(StrictModel):
     choices: tuple[str | Number | bool | None, ...] | None = None
 
     @model_validator(mode="after")
-    def _check_bounds(self) -> SearchRange:
+    def _check_bounds(self) -> "SearchRange":
         if self.choices is not None:
             if not self.choices or self.low is not None or self.high is not None or self.log:
                 raise ValueError("set either choices, or low and high")

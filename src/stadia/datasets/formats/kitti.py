@@ -4,8 +4,6 @@ KITTI raw (cvlibs.net/datasets/kitti/raw_data.php): DATE/DRIVE_sync/image_02/dat
 KITTI odometry (cvlibs.net/datasets/kitti): sequences/NN/{image_0..3, calib.txt, times.txt}, poses/NN.txt.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,7 +291,9 @@ class KittiRig:
     numbers: Sequence[int]
 
     @classmethod
-    def read(cls, calibration_file: Path, images: Mapping[str, Sequence[Path]], entries: Mapping[str, str]) -> KittiRig:
+    def read(
+        cls, calibration_file: Path, images: Mapping[str, Sequence[Path]], entries: Mapping[str, str]
+    ) -> "KittiRig":
         """Return the rig of a calibration folder."""
         numbers = [parse_frame_number(path) for path in images[LEFT]]
         calibration = KittiCalibration(calibration_file)

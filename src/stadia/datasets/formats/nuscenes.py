@@ -3,8 +3,6 @@
 A scene is a recording of CAM_FRONT, 12 Hz, with the ego pose of each image. Key frames have depth of LIDAR_TOP.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -180,7 +178,7 @@ class _SceneIndex:
     ego_poses: Mapping[str, _EgoPose]
 
     @classmethod
-    def read(cls, tables: Path, scenes: list[_Scene]) -> _SceneIndex:
+    def read(cls, tables: Path, scenes: list[_Scene]) -> "_SceneIndex":
         calibrated = _read_table(tables, "calibrated_sensor", _CalibratedSensor)
         named = {row.sensor_token for row in calibrated}
         sensors = _index_by_token(tables, "sensor", _read_table(tables, "sensor", _Sensor), named, "calibrated_sensor")

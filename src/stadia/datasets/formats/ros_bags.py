@@ -3,8 +3,6 @@
 Each topic of sensor_msgs/Image or CompressedImage is a recording. Its camera is the CameraInfo next to it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -87,7 +85,7 @@ class RosBag(DatasetFormat):
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
         return [topic.sample(options) for topic in self._find_topics(path, options)]
 
-    def _find_topics(self, path: Path, options: SourceOptions) -> list[BagTopic]:
+    def _find_topics(self, path: Path, options: SourceOptions) -> "list[BagTopic]":
         names = select_names(list(self.find_recordings(path)), options.recordings, path)
         return [BagTopic(f"rosbag/{path.stem}/{name}", path, name) for name in names]
 
@@ -110,7 +108,8 @@ class BagTopic(FrameSource):
             for connection, time_ns, data in bag.messages(connections=chosen):
                 what = f"{self.path}, image {count} of /{self.topic}"
                 message = deserialize(self.path, connection.msgtype, data)
-                time_s = _read_time_s(message, time_ns)
+                stamp = message.header.stamp
+                time_s = (stamp.sec * NS_PER_S + stamp.nanosec or time_ns) / NS_PER_S
                 start_s = time_s if count == 0 else start_s
                 yield VideoFrame(count, time_s - start_s, decode_message(what, message))
                 count += 1
@@ -263,11 +262,6 @@ def read_stamps(path: Path, topic: str) -> list[MessageStamp]:
             header = deserialize(path, connection.msgtype, data).header
             stamps.append(MessageStamp(header.stamp.sec, header.stamp.nanosec, header.frame_id, time_ns))
     return stamps
-
-
-def _read_time_s(message: Any, time_ns: int) -> float:
-    stamp = message.header.stamp
-    return (stamp.sec * NS_PER_S + stamp.nanosec or time_ns) / NS_PER_S
 
 
 def decode_message(what: object, message: Any) -> NDArray[np.uint8]:

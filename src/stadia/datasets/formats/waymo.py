@@ -3,8 +3,6 @@
 A segment is a recording of the FRONT camera, 10 Hz, with poses, undistorted and decoded once into the cache.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,7 +77,7 @@ class Waymo(DatasetFormat):
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
         return [_add_poses(segment.sample(options), segment) for segment in self._find_segments(path, options)]
 
-    def _find_segments(self, path: Path, options: SourceOptions) -> Iterator[WaymoSegment]:
+    def _find_segments(self, path: Path, options: SourceOptions) -> "Iterator[WaymoSegment]":
         found = self.find_recordings(path)
         for name in select_names(list(found), options.recordings, path):
             yield WaymoSegment(f"waymo/{name}", found[name])
@@ -102,7 +100,7 @@ def _name_segment(path: Path, file: Path) -> str:
     return file.stem if folder == path else f"{folder.name}/{file.stem}"
 
 
-def _add_poses(recording: CalibratedRecording, segment: WaymoSegment) -> Recording:
+def _add_poses(recording: CalibratedRecording, segment: "WaymoSegment") -> Recording:
     recording.poses = segment.locate_camera()[[recording.number(index) for index in range(len(recording))]]
     return recording
 

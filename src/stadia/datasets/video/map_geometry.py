@@ -1,7 +1,5 @@
 """Motion, points and parallax of a map for the frames of a recording, in one unit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -54,7 +52,7 @@ class MapGeometry:
     row_of_name: Mapping[str, int] = field(default_factory=dict)
     road_deviation: float = 0.0
 
-    def select_frames(self, kept: Sequence[int]) -> MapGeometry:
+    def select_frames(self, kept: Sequence[int]) -> "MapGeometry":
         """Return the geometry of some of the frames."""
         new_row = {row: new for new, row in enumerate(kept)}
         return replace(
@@ -64,7 +62,7 @@ class MapGeometry:
             row_of_name={name: new_row[row] for name, row in self.row_of_name.items() if row in new_row},
         )
 
-    def scale(self, factor: float) -> MapGeometry:
+    def scale(self, factor: float) -> "MapGeometry":
         """Return the geometry with all lengths multiplied by a factor."""
         poses, road = self.poses.copy(), None if self.road is None else self.road.copy()
         poses[:, :3, 3] *= factor
@@ -72,7 +70,7 @@ class MapGeometry:
             road[3] *= factor
         return replace(self, poses=poses, points=self.points * factor, road=road)
 
-    def select_points(self, *, is_held_out: bool) -> MapGeometry:
+    def select_points(self, *, is_held_out: bool) -> "MapGeometry":
         """Return the geometry with the points that no training uses, about a fifth, or with all others.
 
         Whole regions are held out, the same in any unit: a network that learns a point also learns its neighbors.

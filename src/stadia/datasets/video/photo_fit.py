@@ -1,7 +1,5 @@
 """Turn and scale photos of one lens into one size, and undo it in what was found there."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2
@@ -28,7 +26,7 @@ class PhotoFit:
     turns: int = 0
 
     @classmethod
-    def find(cls, photo: Size, camera: Size) -> PhotoFit | None:
+    def find(cls, photo: Size, camera: Size) -> "PhotoFit | None":
         """Return how a photo of this (height, width) gets the camera's; None for another shape.
 
         A portrait photo is turned counterclockwise for a landscape camera. Phones turn their pictures the other way.

@@ -1,7 +1,5 @@
 """Find the camera of a user's video or folder of images: given, in a file next to it, or in its map."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Sequence
@@ -130,7 +128,7 @@ class UserCamera:
     crop: FrameCrop | None = None
 
     @staticmethod
-    def of_lens(lens: DistortedCamera, where: object, crop: FrameCrop | None = None) -> UserCamera:
+    def of_lens(lens: DistortedCamera, where: object, crop: FrameCrop | None = None) -> "UserCamera":
         """Return the camera of undistorted frames."""
         undistortion = make_undistortion(lens, where)
         return UserCamera(undistortion.intrinsics, undistortion, crop)

@@ -1,7 +1,5 @@
 """Read a user's video or folder of images with its camera (docs/how-to/own-data.md)."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -224,7 +222,7 @@ class FrameSource:
         """Return what identifies the removed distortion; empty for a pinhole."""
         raise NotImplementedError
 
-    def sample(self, options: SourceOptions) -> VideoSegment:
+    def sample(self, options: SourceOptions) -> "VideoSegment":
         """Return its first frames, without the cache."""
         frames = self.stream(options)
         first = next(frames)

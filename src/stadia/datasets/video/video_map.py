@@ -1,7 +1,5 @@
 """Read what `stadia map` wrote next to a video or a folder of images: camera, path, static parts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -98,7 +96,7 @@ class MapCamera(FileEntry):
         lens = DistortedCamera(known.K, RADTAN, np.array(self.distortion), self.height, self.width)
         return lens if self.is_determined and lens.corner_shift_px >= MIN_CORNER_SHIFT_PX else None
 
-    def fit_to_photo(self, height: int, width: int) -> MapCamera | None:
+    def fit_to_photo(self, height: int, width: int) -> "MapCamera | None":
         """Return the camera of a mapped photo of this size; None for another shape."""
         fit = PhotoFit.find((height, width), (self.height, self.width))
         if fit is None or (height, width) == (self.height, self.width):

@@ -1,7 +1,5 @@
 """A copy of a training before its first step, and the checks that train it for a few steps."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import math
@@ -91,7 +89,7 @@ class TrainingStart:
         *,
         precision: str = "32",
         depth_range_m: tuple[float, float] | None = None,
-    ) -> TrainingStart:
+    ) -> "TrainingStart":
         """Copy a recipe and at most eight samples of a batch, fewer of large images on the CPU."""
         device = torch.device(device)
         pixels = math.prod(batch.inputs.image.shape[-2:]) if hasattr(batch.inputs, "image") else 1

@@ -142,7 +142,7 @@ def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plai
 
     def uncertain_case() -> LossCase:
         """Return the case of sources inverted on the left, with a wrong output that is uncertain on the right."""
-        case = case_of(lambda: invert_left_half(scene))
+        case = case_of(lambda: invert_parts(scene, (ALL, ALL, ALL, slice(None, scene.targets.camera.width // 2))))
         sure, unsure = (raise_left_half(case.right["log_uncertainty"], by) for by in (-SIGMA_OFFSET, SIGMA_OFFSET))
         right = {**case.right, "log_uncertainty": unsure}
         return replace(case, right=right, off={**case.right, "log_uncertainty": sure})
@@ -385,11 +385,6 @@ def add_noise(scene: PlaneScene, share: float) -> PlaneScene:
     sources = scene.targets.sources
     noise = torch.rand(sources.shape, generator=torch.Generator().manual_seed(0), dtype=sources.dtype)
     return replace_images(scene, scene.targets.image, (1 - share) * sources + share * noise)
-
-
-def invert_left_half(scene: PlaneScene) -> PlaneScene:
-    """Invert every source in its left half."""
-    return invert_parts(scene, (ALL, ALL, ALL, slice(None, scene.targets.camera.width // 2)))
 
 
 def raise_left_half(log_uncertainty: Tensor, by: float) -> Tensor:

@@ -36,17 +36,6 @@ from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run_folder import Run
 
 
-def make_monitors() -> tuple[Any, ...]:
-    """Return new instances of all monitors, which keep the state of one run."""
-    classes = (*OPTIMIZATION_MONITORS, *PREDICTION_MONITORS, *SCORE_MONITORS)
-    return (
-        *(monitor() for monitor in classes),
-        *map(PersistentRule, (*GEOMETRY_RULES, *HEIGHT_RULES)),
-        *map(PersistentPartRule, (*TERM_RULES, *SOURCE_RULES)),
-        *map(ValidationRule, VALIDATION_RULES),
-    )
-
-
 class TrainingMonitor(Callback):
     """Calls every monitor, and writes its findings to findings.jsonl, each code once per run.
 
@@ -55,7 +44,13 @@ class TrainingMonitor(Callback):
 
     def __init__(self, run: Run, console: Console, on_stop: OnStop = OnStop.HALT) -> None:
         self.run, self.console, self.on_stop = run, console, on_stop
-        self.monitors = make_monitors()
+        classes = (*OPTIMIZATION_MONITORS, *PREDICTION_MONITORS, *SCORE_MONITORS)
+        self.monitors = (
+            *(monitor() for monitor in classes),
+            *map(PersistentRule, (*GEOMETRY_RULES, *HEIGHT_RULES)),
+            *map(PersistentPartRule, (*TERM_RULES, *SOURCE_RULES)),
+            *map(ValidationRule, VALIDATION_RULES),
+        )
         self.reported = {finding.code for finding in read_training_findings(run.folder)}
 
     def on_train_start(self, loop: TrainingLoop) -> None:

@@ -1,7 +1,5 @@
 """Read from a run's files how well its network was trained."""
 
-from __future__ import annotations
-
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +85,7 @@ class TrainingRecord:
     @classmethod
     def read(
         cls, run: Path, *, steps: int | None = None, focal: tuple[float, ...] = (), trained_steps: int | None = None
-    ) -> TrainingRecord:
+    ) -> "TrainingRecord":
         """Read a run's metrics and findings up to a checkpoint. trained_steps: of the last checkpoint, if known."""
         rows = _read_numbers(run / "metrics.csv")
         ends = [int(rows[-1]["step"])] if rows else []

@@ -3,8 +3,6 @@
 Points are (N, 2) float64 pixels, K is (3, 3), T_b_a takes points of camera a to camera b.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -51,7 +49,7 @@ class FeatureMatches:
     def __len__(self) -> int:
         return len(self.first_index)
 
-    def select(self, chosen: NDArray[np.bool_]) -> FeatureMatches:
+    def select(self, chosen: NDArray[np.bool_]) -> "FeatureMatches":
         """Return the chosen matches; chosen: (N,) bool."""
         return FeatureMatches(self.first_index[chosen], self.first_px[chosen], self.second_px[chosen])
 

@@ -1,7 +1,5 @@
 """Write a folder of depth predictions, open it, and check its record. Imports no torch."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -73,7 +71,7 @@ class Predictions:
         crop: str | None = None,
         *,
         factor: float | None = None,
-    ) -> Predictions:
+    ) -> "Predictions":
         """Open a folder of stadia or of another program, whose maps are in metres and whole by default.
 
         Raises DataError if it is empty, unfinished or incomplete, ProtocolError if the record contradicts an argument.

@@ -1,7 +1,5 @@
 """Trajectories: write them, associate their poses, find their gaps."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +41,7 @@ class Trajectory:
     def __len__(self) -> int:
         return len(self.T_world_camera)
 
-    def rows(self, indices: NDArray[np.intp]) -> Trajectory:
+    def rows(self, indices: NDArray[np.intp]) -> "Trajectory":
         """Return the poses at these indices."""
         times = None if self.times_s is None else self.times_s[indices]
         frames = None if self.frames is None else self.frames[indices]

@@ -372,17 +372,13 @@ def _find_time_unit(times: NDArray[np.float64]) -> str:
 
 
 def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
-    off = _measure_rotation_error(R)
+    off = float(np.abs(R @ R.T - np.eye(3)).max())
     if off > ROTATION_TOLERANCE or np.linalg.det(R) < 0:
         fix = "check the order of the columns: R and t row by row"
         found = f"a 3x3 block with determinant {np.linalg.det(R):.3f}, {off:.2g} off orthonormal"
         raise DataError(what, found=found, expected="a rotation", fix=fix)
     U, _, Vt = np.linalg.svd(R)
     return U @ Vt
-
-
-def _measure_rotation_error(R: NDArray[np.float64]) -> float:
-    return float(np.abs(R @ R.T - np.eye(3)).max())
 
 
 def _read_matrices(table: Table) -> Trajectory:

@@ -1,7 +1,5 @@
 """Draw the activations of a network for a video: a mosaic a frame, with some channels of each stage."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -83,7 +81,7 @@ def _stride_of(tokens: int, height: int, width: int) -> int | None:
     return None
 
 
-def select_blocks(stages: Mapping[str, SelectedChannels]) -> dict[str, SelectedChannels]:
+def select_blocks(stages: "Mapping[str, SelectedChannels]") -> "dict[str, SelectedChannels]":
     """Keep all stages, but of each transformer at most MOST_BLOCKS evenly spaced blocks, with the last one."""
     rows: dict[str, list[str]] = {}
     for stage in stages:
@@ -265,15 +263,10 @@ def draw_step(
         tiles[stage] = draw_stage(maps[stage], of_stage, height, width)
     weights = select_layers(network)
     for name, top in tops.items():
-        tiles[name.removesuffix(".weight")] = draw_weights(weights[name], top, height, width)
+        values = weights[name].abs().flatten(1).float().cpu().numpy()
+        resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
+        tiles[name.removesuffix(".weight")] = color_heat(resized / max(top, 1e-12), top=1.0)
     return _compose_mosaic(tiles)
-
-
-def draw_weights(weight: Tensor, top: float, height: int, width: int) -> NDArray[np.uint8]:
-    """Draw |weight| (out, in, k, k) as (height, width, 3), a row for each output; `top` is the brightest."""
-    values = weight.abs().flatten(1).float().cpu().numpy()
-    resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
-    return color_heat(resized / max(top, 1e-12), top=1.0)
 
 
 def _largest(weight: Tensor) -> float:

@@ -156,7 +156,6 @@ def draw_heights_over_frames(
     high_m: float,
     *,
     starts: Mapping[str, float] = MappingProxyType({}),
-    true_m: float | None = None,
 ) -> Image:
     """Plot the camera height from each object (N,) at its frame, and the estimate with its band, as (H, W, 3) RGB."""
     from matplotlib.figure import Figure
@@ -171,15 +170,13 @@ def draw_heights_over_frames(
         axes.plot(at[shown], heights[shown], ".", color=np.array(color) / 255, markersize=4, label=name)
     axes.axhspan(low_m, high_m, color="#0072b2", alpha=0.2, linewidth=0)
     axes.axhline(estimate_m, color="#0072b2", linewidth=1.6, label=f"{estimate_m:.2f} m ({low_m:.2f} to {high_m:.2f})")
-    if true_m is not None:
-        axes.axhline(true_m, color="black", linewidth=1, linestyle="--", label=f"measured: {true_m:.2f} m")
     for number, (name, start) in enumerate(starts.items()):
         if number:
             axes.axvline(start - 0.5, color="0.4", linewidth=1)
         if len(starts) > 1:
             position: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
             axes.annotate(format_plot_text(name), (start, 1), xytext=(2, -9), fontsize=7, **position)
-    within = np.clip(np.append(heights[valid], true_m or estimate_m), 0, _MAX_SHOWN * estimate_m)
+    within = np.clip(np.append(heights[valid], estimate_m), 0, _MAX_SHOWN * estimate_m)
     bottom = min(0.9 * within.min(), max(low_m, 0.6 * estimate_m))
     axes.set_ylim(0.95 * bottom, max(1.1 * within.max(), 1.05 * min(high_m, 1.5 * estimate_m)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,7 +1,5 @@
 """Align two images directly by compiled loops on the processor; one image has depth."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -112,7 +110,7 @@ class _Pair:
     @classmethod
     def downsample(
         cls, target: Tensor, source: Tensor, inverse_depth: Tensor, camera: Camera, source_camera: Camera, times: int
-    ) -> Iterator[_Pair]:
+    ) -> "Iterator[_Pair]":
         """Yield gray pairs (B, 1, H, W) at 1 / 2^times of their size, with mean inverse depth."""
         if times:  # An image at its own size stays the same, bit for bit.
             target, camera = resize(target, camera, camera.height >> times, camera.width >> times)

@@ -4,8 +4,6 @@ A point is a pixel of its host image with an inverse depth, shared by eight pixe
 2018, eq. 1 to 4; Yang et al., D3VO, arXiv 2003.01060, eq. 9 to 11). Poses take a left twist (v, w): T <- exp(twist) T.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch
@@ -67,7 +65,7 @@ class HostPoints:
     def __len__(self) -> int:
         return len(self.host)
 
-    def select(self, rows: Tensor) -> HostPoints:
+    def select(self, rows: Tensor) -> "HostPoints":
         """Return the points of an index or a mask (P,)."""
         return HostPoints(*(getattr(self, name)[rows] for name in HostPoints.__slots__))
 

@@ -1,7 +1,5 @@
 """Solve sliding-window photometric bundle adjustment with marginalization."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,7 +42,7 @@ class MotionFactors:
     T_later_earlier: Tensor
     deviation: Tensor
 
-    def select(self, rows: Tensor) -> MotionFactors:
+    def select(self, rows: Tensor) -> "MotionFactors":
         """Return the motions of a mask (M,)."""
         return MotionFactors(*(getattr(self, name)[rows] for name in MotionFactors.__slots__))
 
@@ -98,7 +96,7 @@ class WindowProblem:
         free = self.frames.T_camera_world[len(self.prior.brightness) :]
         return replace(self.frames, T_first=torch.cat((self.prior.T_camera_world, free)))
 
-    def apply_step(self, step: Tensor, in_depth: Tensor) -> WindowProblem:
+    def apply_step(self, step: Tensor, in_depth: Tensor) -> "WindowProblem":
         """Return the problem after a step of frames (F, 8) and of positive inverse depths (P,)."""
         least = 1e-3 * self.expected
         inverse_depth = torch.maximum(self.points.inverse_depth + in_depth.to(least), least)
@@ -145,7 +143,7 @@ class _Evaluation:
     observation_cost: Tensor
     factor_cost: Tensor
 
-    def select(self, rows: Tensor) -> _Evaluation:
+    def select(self, rows: Tensor) -> "_Evaluation":
         found = PhotometricResiduals(self.found.value[rows], self.found.seen[rows], self.found.slope[rows])
         return _Evaluation(found, self.inliers[rows], self.observation_cost[rows], self.factor_cost)
 

@@ -1,7 +1,5 @@
 """Configuration of the depth networks. Imports no torch. Your own network has the class attribute `Config`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
@@ -50,7 +48,7 @@ class DepthNetworkConfig(PartConfig):
     init_depth_m: PositiveFloat | Literal["auto"] = "auto"
 
     @classmethod
-    def find_class(cls, name: str) -> type[DepthNetworkConfig]:
+    def find_class(cls, name: str) -> "type[DepthNetworkConfig]":
         """Return the class of a network's configuration. Raises ConfigError if the name is no depth network's.
 
         Only your own network's file is imported, and with it torch.

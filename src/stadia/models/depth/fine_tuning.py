@@ -16,16 +16,11 @@ BASE_LAYER = "base_layer"
 """peft puts this into the name of a layer with an adapter."""
 
 
-def check_peft_installed() -> None:
-    """Raise ConfigError if the optional dependency peft is missing. Imports nothing heavy."""
+def import_peft() -> Any:
+    """Return peft, which takes seconds to import."""
     if find_spec("peft") is None:
         fix = "pip install 'stadia[adapters]'"
         raise ConfigError("model.trained=adapters", found="no package peft", expected="the extra 'adapters'", fix=fix)
-
-
-def import_peft() -> Any:
-    """Return peft, which takes seconds to import."""
-    check_peft_installed()
     import stadia.process.torchvision_shim  # noqa: F401
 
     # isort: split

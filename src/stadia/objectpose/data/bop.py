@@ -3,8 +3,6 @@
 Files are in millimetres; this module returns metres. Without mask_visib/, masks are rendered from meshes and poses.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter
@@ -120,7 +118,7 @@ class BopImages(object_labels.ObjectImages):
         self.classes = (object_labels.BACKGROUND, *(models[number].name for number in sorted(models)))
 
     @classmethod
-    def open(cls, dataset: Path, split: str = "test", only: Collection[tuple[int, int]] | None = None) -> BopImages:
+    def open(cls, dataset: Path, split: str = "test", only: Collection[tuple[int, int]] | None = None) -> "BopImages":
         """Open DATASET/SPLIT, all of it or `only` some (scene, image). Raises DataError."""
         dataset = expand_home(dataset)
         scenes = sorted(path for path in (dataset / split).glob("[0-9]*") if path.is_dir())
@@ -153,7 +151,7 @@ class BopImages(object_labels.ObjectImages):
         count = len(one.poses) if folder.is_dir() else 0
         return [folder / f"{one.im_id:06d}_{number:06d}.png" for number in range(count)]
 
-    def part(self, indices: Collection[int]) -> BopImages:
+    def part(self, indices: Collection[int]) -> "BopImages":
         """Return some of the images, with the same objects and classes."""
         return BopImages(self.name, self.models, [self._all[index] for index in indices], self.targets)
 

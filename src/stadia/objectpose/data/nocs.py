@@ -3,8 +3,6 @@
 The files have no poses: a RANSAC similarity between object coordinates and depth points gives them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +44,7 @@ class NocsModel:
     handle_side: int
 
     @classmethod
-    def from_vertices(cls, vertices: object_labels.Points) -> NocsModel:
+    def from_vertices(cls, vertices: object_labels.Points) -> "NocsModel":
         """Return the model of vertices (V, 3), in any unit."""
         low, high = vertices.min(0), vertices.max(0)
         diagonal = float(np.linalg.norm(high - low))
@@ -183,7 +181,7 @@ class NocsImages(object_labels.ObjectImages):
         self._cache: dict[int, tuple[dict[int, object_labels.ObjectLabel], list[object_labels.UnlabeledObject]]] = {}
 
     @classmethod
-    def open(cls, dataset: Path, split: str = ".") -> NocsImages:
+    def open(cls, dataset: Path, split: str = ".") -> "NocsImages":
         """Open DATASET/SPLIT. Raises DataError without images, or if one of an image's five files is missing."""
         folder = expand_home(dataset) / split
         images = sorted(folder.rglob("*_color.png"), key=lambda path: (path.parent.parts, natural_sort_key(path)))

@@ -1,7 +1,5 @@
 """Read objects of stadia's own layout (also TableWorld's, docs/reference/tableworld.md), and KITTI's boxes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -83,7 +81,7 @@ class ObjectFolder(object_labels.ObjectImages):
         self.name, self.classes, self._entries = name, classes, entries
 
     @classmethod
-    def open(cls, dataset: Path, split: str) -> ObjectFolder:
+    def open(cls, dataset: Path, split: str) -> "ObjectFolder":
         """Open a split; empty if the dataset has no such split. Raises DataError."""
         dataset = expand_home(dataset)
         description = read_object_dataset(dataset)

@@ -1,7 +1,5 @@
 """Compose background, depth and cut-out to an image, its depth and its mask. Imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -181,7 +179,7 @@ class CompositeSample:
     K: NDArray[np.float64]
     pair: CompositePair
 
-    def resized(self, height: int, width: int) -> CompositeSample:
+    def resized(self, height: int, width: int) -> "CompositeSample":
         """Resize: images by area, depth by the nearest pixel, the mask by the majority."""
         if self.mask.shape == (height, width):
             return self

@@ -8,8 +8,6 @@ OUT/SPLIT/00000/                    images 0 to 499; the folder is complete or a
     samples.json                    of each image its parts, K and the label
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -73,7 +71,14 @@ def _make_listing(composers: Mapping[str, CompositeComposer], counts: Mapping[st
     origins: dict[str, Any] = {}
     for split, composer in composers.items():
         facts = composer.facts()
-        origins[split] = _make_origin(composer, facts)
+        origins[split] = {
+            "version": COMPOSITES_VERSION,
+            "split": composer.split,
+            "seed": composer.seed,
+            "size": [composer.height, composer.width],
+            "placement": composer.placement.model_dump(mode="json"),
+            "fingerprints": facts["fingerprints"],
+        }
         numbers = {key: facts[key] for key in ("backgrounds", "worlds", "foregrounds", "objects")}
         names = [foreground.name for foreground in composer.foregrounds]
         hashes = hash_visible_pixels(composer.foregrounds)
@@ -99,17 +104,6 @@ def _check_listing(path: Path, listing: Mapping[str, Any]) -> None:
         found, expected = "a changed list of images", "the list that stadia wrote"
         fix = "choose another --out, or remove this file"
         raise DataError(path, found=found, expected=expected, fix=fix)
-
-
-def _make_origin(composer: CompositeComposer, facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "version": COMPOSITES_VERSION,
-        "split": composer.split,
-        "seed": composer.seed,
-        "size": [composer.height, composer.width],
-        "placement": composer.placement.model_dump(mode="json"),
-        "fingerprints": facts["fingerprints"],
-    }
 
 
 def _make_shard_origin(origin: Mapping[str, Any], numbers: range) -> dict[str, Any]:
@@ -202,7 +196,7 @@ def describe_layout(path: Path) -> str | None:
     return "composite images" if is_composite_set(path) or is_published(path) else None
 
 
-def open_composite_files(path: Path) -> dict[str, CompositeFiles]:
+def open_composite_files(path: Path) -> "dict[str, CompositeFiles]":
     """Open the splits that `write_composites` wrote. Raises DataError."""
     record: _SetFile = read_typed_json(path / LISTING, _SetFile, expected=OWN_FILE, fix=REWRITE)
     return {

@@ -1,7 +1,5 @@
 """Read the newest frame of a camera, a network stream, a video at its own pace, or a bag; reconnect if it ends."""
 
-from __future__ import annotations
-
 import re
 import threading
 import time
@@ -223,7 +221,7 @@ class LiveSource:
         self._thread = threading.Thread(target=self._run, name="live source", daemon=True)
         self._last_s = time.monotonic()
 
-    def __enter__(self) -> LiveSource:
+    def __enter__(self) -> "LiveSource":
         self._thread.start()
         return self
 

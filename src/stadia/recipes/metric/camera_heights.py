@@ -4,8 +4,6 @@ Each inlier object of a frame gives a camera height. Medians over objects and fr
 `CameraHeights` averages.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -60,7 +58,7 @@ class HeightObservations:
     camera_m: Floats
     horizon_m: Floats
 
-    def select_group(self, group: int) -> HeightObservations:
+    def select_group(self, group: int) -> "HeightObservations":
         """Return the observations of one group."""
         frames = self.group == group
         objects = frames[self.image]

@@ -1,7 +1,5 @@
 """Road video with masks: data sets, camera groups, and initial camera heights from silhouettes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -176,7 +174,7 @@ def name_drive_parts(meta: Iterable[Meta], frames: Mapping[tuple[str, str], int]
     return names
 
 
-def _first_heights(parts: Mapping[str, RoadData]) -> InitialHeights:
+def _first_heights(parts: Mapping[str, RoadData]) -> "InitialHeights":
     estimated: dict[int, DriveHeights] = {}
     reasons: dict[int, str] = {}
     for part in parts.values():
@@ -190,7 +188,7 @@ def _first_heights(parts: Mapping[str, RoadData]) -> InitialHeights:
 
 
 def _print_notes(
-    first: InitialHeights, names: Mapping[int, str], known_m: Mapping[int, float], console: Console
+    first: "InitialHeights", names: Mapping[int, str], known_m: Mapping[int, float], console: Console
 ) -> None:
     for number, name in names.items():
         of = f" of the cameras '{name}'" if name else ""
