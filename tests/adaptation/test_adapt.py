@@ -142,8 +142,8 @@ def test_a_long_video_is_measured_on_frames_over_its_length(monkeypatch: pytest.
 
     predictor: Any = SimpleNamespace(depth_scale=DepthScale.METRES)
     measure_video(predictor, Path("drive.mp4"), {}, track)
-    assert opened == [1, 3]
-    assert (len(shown), shown[-1]) == (234, "000699")
+    assert opened == [1, 7]
+    assert (len(shown), shown[-1]) == (100, "000693")
 
 
 @pytest.mark.parametrize("scale", [DepthScale.AFFINE_INVERSE, DepthScale.UP_TO_SCALE])
@@ -180,7 +180,7 @@ def test_it_adapts_and_keeps_the_better(
         return PlannedTraining(limit_steps(config, 2), times["measured"].data, CommandEnd(times["started_s"] + 1e6, 0))
 
     monkeypatch.setattr("stadia.adaptation.adapt.choose_steps", choose_two)
-    monkeypatch.setattr("stadia.adaptation.adapt.choose_network", lambda *_: Decision(kept))
+    monkeypatch.setattr("stadia.launch.keep.choose_network", lambda *_: Decision(kept))
     cache = f"data.cache.folder={tmp_path / 'cache'}"
     arguments = ("--minutes", "0.7", "--scope", "all", "--out", tmp_path, cache, "training.workers=0")
     code, text, err = stadia("adapt", NETWORK, worlds, *arguments, "training.threads=1", 'training.loggers=["csv"]')

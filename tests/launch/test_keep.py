@@ -2,11 +2,16 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
-from stadia.launch.keep import MEASURES, DepthErrors, choose_network
+from stadia.launch.keep import MEASURES, DepthErrors, choose_network, choose_weights
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 
 FRAMES = 20
 
@@ -82,3 +87,37 @@ def test_frames_that_one_network_lacks_are_left_out_of_both() -> None:
 def test_too_little_is_no_reason_to_change(errors: tuple[float, ...]) -> None:
     after = DepthErrors(match_error=tuple(value / 9 for value in errors))
     assert choose_network(DepthErrors(match_error=errors), after).kept == "before"
+
+
+class TestChooseWeights:
+    """Of a run whose start has all weights 0 and whose trained network has all weights 2."""
+
+    BEFORE = DepthErrors(point_error=(0.4, 0.5), match_error=(0.5, 0.6))
+    BETTER = DepthErrors(point_error=(0.2, 0.25), match_error=(0.4, 0.48))
+    MIXED = DepthErrors(point_error=(0.1, 0.125), match_error=(0.7, 0.84))
+
+    @pytest.mark.parametrize(
+        ("errors", "kept", "value"),
+        [
+            ([BETTER], "after", 2.0),
+            ([MIXED, BETTER], "after", 1.0),
+            ([MIXED, MIXED], "before", 0.0),
+            ([BEFORE], "before", 0.0),
+        ],
+    )
+    def test_the_trained_network_comes_first_then_the_mean_then_the_start(
+        self, errors: list[DepthErrors], kept: str, value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        weights = {"model.depth.weight": torch.full((3,), 2.0), "model.depth.count": torch.tensor(7)}
+        start = SimpleNamespace(state_dict=lambda: {"weight": torch.zeros(3), "count": torch.tensor(5)})
+        monkeypatch.setattr("stadia.launch.keep.build_depth_network", lambda model: start)
+        header = CheckpointHeader(kind="training", recipe="selfsup", config={}, step=9, epoch=1, metrics={})
+        write_checkpoint(tmp_path / "last.safetensors", header, {"state_dict": weights})
+        trained, given = Checkpoint.open(tmp_path / "last.safetensors"), list(errors)
+        run: Any = SimpleNamespace(checkpoints=tmp_path)
+        after, decision, _ = choose_weights(self.BEFORE, run, trained, cast("Any", None), lambda *_: given.pop(0))
+        assert (decision.kept, given) == (kept, [])
+        assert after is (errors[-1] if kept == "after" else errors[0])
+        best = Checkpoint.open(tmp_path / "best.safetensors")
+        assert best.weights()["model.depth.weight"].tolist() == [value] * 3
+        assert best.header.step == (9 if kept == "after" else 0)

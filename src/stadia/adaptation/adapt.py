@@ -17,7 +17,7 @@ from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.video.video_map import check_usable, find_map
 from stadia.files.atomic_files import write_json
 from stadia.files.paths import expand_home
-from stadia.launch.keep import Decision, DepthErrors, apply_decision, choose_network, find_trained, measure_video
+from stadia.launch.keep import Decision, DepthErrors, choose_weights, find_trained, measure_video
 from stadia.launch.time_budget import choose_steps, measure_training
 from stadia.launch.workflow import train
 from stadia.mapping.map_video import describe_map, map_video
@@ -28,6 +28,7 @@ from stadia.predict.options import parse_source_options
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.base.network_checkpoint import NetworkCheckpoint, configure_network
+from stadia.training.checkpoint import Checkpoint
 
 RECORD = "adapted.json"
 """File of the run with the errors before and after."""
@@ -131,19 +132,23 @@ def adapt_network(
     if measured is None:
         run = train(limit_steps(config, steps or 0), out=Path(out), on_stop="warn", compares_start=False)
     else:
-        after_s = time.perf_counter() - measuring_s  # the adapted network is measured as long
+        after_s = 2 * (time.perf_counter() - measuring_s)  # of the adapted network, and of the mean of both
         planned = choose_steps(config, minutes, console, started_s=started_s, after_s=after_s, measured=measured)
         run = train(
             planned.config, out=Path(out), on_stop="warn", data=planned.data, compares_start=False, end=planned.end
         )
     after, decision = before, Decision("before")
+    record: dict[str, Any] = {"before": before.averages(), "network": opened.title}
     trained = find_trained(run)
     if trained is not None:
-        with announce_step(console, "measuring the depth of the adapted network"):
-            after = measure_video(recipes.load_predictor(trained), video, options, track)
-        decision = choose_network(before, after)
-        apply_decision(decision, run, trained, config.model)
-    record = {"before": before.averages(), "after": after.averages(), "kept": decision.kept, "network": opened.title}
+
+        def measure(checkpoint: Checkpoint, title: str) -> DepthErrors:
+            with announce_step(console, f"measuring the depth of {title}"):
+                return measure_video(recipes.load_predictor(checkpoint), video, options, track)
+
+        after, decision, kept = choose_weights(before, run, trained, config.model, measure)
+        record["weights"] = kept.path.stem
+    record |= {"after": after.averages(), "kept": decision.kept}
     write_json(run.folder / RECORD, record)
     better = str(run.folder) if decision.kept == "after" else network
     return Adaptation(better, run.folder, before, after, decision)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from torch import Tensor
 
 from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.datasets.video.video_map import find_map_geometry
@@ -31,7 +32,7 @@ from stadia.process.terminal import announce_step
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.video_data import VideoData
-from stadia.training.checkpoint import Checkpoint, write_checkpoint
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 
@@ -186,15 +187,64 @@ def apply_decision(decision: Decision, run: Run, trained: Checkpoint, model: Dep
     trained: checkpoint of the run whose depth was measured.
     model: configuration of the depth network at the start.
     """
-    if decision.kept == "after" and trained.path.stem == "best":
-        return False
-    header, weights = trained.header.model_copy(update={"kind": "weights"}), trained.weights()
-    if decision.kept == "before":
-        header = header.model_copy(update={"step": 0, "epoch": 0, "metrics": {}})
-        start = build_depth_network(model).state_dict()
-        weights |= {f"model.depth.{name}": value for name, value in start.items()}
-    write_checkpoint(run.checkpoints / "best.safetensors", header, {"state_dict": weights})
+    best = run.checkpoints / "best.safetensors"
+    if decision.kept == "after":
+        if trained.path == best:
+            return False
+        write_checkpoint(best, _make_weights_header(trained), {"state_dict": trained.weights()})
+        return True
+    header = _make_weights_header(trained).model_copy(update={"step": 0, "epoch": 0, "metrics": {}})
+    write_checkpoint(best, header, {"state_dict": trained.weights() | _read_start(model)})
     return True
+
+
+def choose_weights(
+    before: DepthErrors,
+    run: Run,
+    trained: Checkpoint,
+    model: DepthModelConfig,
+    measure: Callable[[Checkpoint, str], DepthErrors],
+) -> tuple[DepthErrors, Decision, Checkpoint]:
+    """Make the best of three networks the run's best checkpoint: the trained one, the mean of both, the start.
+
+    The mean is measured only if the trained one is better by the deciding error, and worse by another.
+
+    measure: from a checkpoint and what to call it to its errors.
+
+    Returns the errors of the network that was compared last, the decision, and the compared checkpoint.
+    """
+    after = measure(trained, "the adapted network")
+    decision = choose_network(before, after)
+    if decision.kept == "before" and decision.changes and decision.changes[0].is_better:
+        halfway = write_halfway(run, trained, model)
+        errors = measure(halfway, "the mean of both networks")
+        if (second := choose_network(before, errors)).kept == "after":
+            after, decision, trained = errors, second, halfway
+    apply_decision(decision, run, trained, model)
+    return after, decision, trained
+
+
+def write_halfway(run: Run, trained: Checkpoint, model: DepthModelConfig) -> Checkpoint:
+    """Write `halfway.safetensors`, the mean of the depth network's weights before and after the training.
+
+    It often keeps what the start does well and has most of the gain (WiSE-FT, arXiv 2109.01903).
+
+    trained, model: as in `apply_decision`.
+    """
+    weights, path = trained.weights(), run.checkpoints / "halfway.safetensors"
+    start = {name: value for name, value in _read_start(model).items() if value.is_floating_point()}
+    weights |= {name: torch.lerp(value, weights[name].to(value.dtype), 0.5) for name, value in start.items()}
+    write_checkpoint(path, _make_weights_header(trained), {"state_dict": weights})
+    return Checkpoint.open(path)
+
+
+def _make_weights_header(trained: Checkpoint) -> CheckpointHeader:
+    return trained.header.model_copy(update={"kind": "weights"})
+
+
+def _read_start(model: DepthModelConfig) -> dict[str, Tensor]:
+    """Return the weights of the depth network before the training, by their names in a checkpoint."""
+    return {f"model.depth.{name}": value for name, value in build_depth_network(model).state_dict().items()}
 
 
 def _starts_from_depth(config: Any) -> bool:
@@ -211,7 +261,7 @@ def _measure_errors(recipe: AnyRecipe, data: VideoData) -> DepthErrors:
     return DepthErrors(point_error=points, match_error=matches)
 
 
-MAX_FRAMES = 300
+MAX_FRAMES = 100
 """Frames of a longer video are left out, evenly."""
 
 MAX_MATCHED_FRAMES = 20
