@@ -42,7 +42,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from stadia.models import ATTENTIONS
 from stadia.models.attention import compute_attention_map
-from stadia.models.attention_config import AttentionConfig
+from stadia.models.depth.config import AttentionConfig
 from stadia.training.phase_clock import synchronize
 
 HEADS, HEAD_DIM = 12, 64

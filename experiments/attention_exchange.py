@@ -43,8 +43,7 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.metrics.depth_metrics import abs_rel
-from stadia.models.attention_config import AttentionConfig
-from stadia.models.depth.config import DptConfig
+from stadia.models.depth.config import AttentionConfig, DptConfig
 from stadia.models.depth.dpt import Dpt
 from stadia.recipes.base.build_recipe import list_exchanged, make_predictor
 from stadia.recipes.supervised.config import SupervisedConfig

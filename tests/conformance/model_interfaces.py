@@ -9,9 +9,8 @@ import torch
 
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.models import ACTIVATIONS, DEPTH_NETWORKS, ROTATION_NUMBERS
-from stadia.models.attention_config import AttentionConfig
 from stadia.models.config import DepthPoseNetConfig
-from stadia.models.depth.config import DepthModelConfig, DepthNetworkConfig
+from stadia.models.depth.config import AttentionConfig, DepthModelConfig, DepthNetworkConfig
 from stadia.models.depth.depth_network import build_depth_network, check_outputs
 from stadia.models.depth_pose_net import DepthPoseNet
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from stadia.models import ATTENTIONS
 from stadia.models.attention import compute_attention_map
-from stadia.models.attention_config import AttentionConfig
+from stadia.models.depth.config import AttentionConfig
 
 GRID = (12, 40)
 

@@ -17,7 +17,7 @@ from stadia.models.attention import (
     match_tokens,
     orthogonal_features,
 )
-from stadia.models.attention_config import AttentionConfig
+from stadia.models.depth.config import AttentionConfig
 
 GRID = (12, 40)
 

@@ -170,11 +170,6 @@ def match_boxes(labeled: NDArray[np.float64], found: NDArray[np.float64], min_io
     """Return for each labeled box (N, 4) the found box (M, 4) that overlaps it most, or -1; each one once.
 
     Boxes are left, top, right, bottom. Pairs are joined by falling IoU.
-
-    Examples:
-        >>> box = np.array([[0.0, 0, 10, 10]])
-        >>> match_boxes(box, box + 1), match_boxes(box, box + 8)
-        ([0], [-1])
     """
     matched = [-1] * len(labeled)
     if not len(labeled) or not len(found):

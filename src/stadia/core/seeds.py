@@ -15,23 +15,13 @@ if TYPE_CHECKING:
 
 
 def derive_seed(seed: int, *names: object) -> int:
-    """Return a 63-bit seed that depends only on the seed and the names (not on the platform or PYTHONHASHSEED).
-
-    Examples:
-        >>> derive_seed(0, "loader") == derive_seed(0, "loader"), derive_seed(0, "loader") == derive_seed(1, "loader")
-        (True, False)
-    """
+    """Return a 63-bit seed that depends only on the seed and the names (not on the platform or PYTHONHASHSEED)."""
     text = "/".join([str(int(seed)), *map(str, names)]).encode("utf-8", "surrogateescape")  # of names of files too
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def make_generator(seed: int, *names: object) -> np.random.Generator:
-    """Return a NumPy generator for the stream of this name.
-
-    Examples:
-        >>> make_generator(0, "loader").random() == make_generator(0, "loader").random()
-        True
-    """
+    """Return a NumPy generator for the stream of this name."""
     return np.random.default_rng(derive_seed(seed, *names))
 
 

@@ -172,12 +172,7 @@ class Meta:
 
 
 def is_temporal(source_name: str) -> bool:
-    """Return True for "-1", "+1", ...: a neighbor in time; False for a source of the same instant ("stereo").
-
-    Examples:
-        >>> is_temporal("-1"), is_temporal("stereo")
-        (True, False)
-    """
+    """Return True for "-1", "+1", ...: a neighbor in time; False for a source of the same instant ("stereo")."""
     return source_name.lstrip("+-").isdigit()
 
 
@@ -284,10 +279,5 @@ class TrackProgress(Protocol):
 
 
 def no_progress(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-    """Show nothing.
-
-    Examples:
-        >>> list(no_progress([1, 2], 2, "counting"))
-        [1, 2]
-    """
+    """Show nothing."""
     return items

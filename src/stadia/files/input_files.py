@@ -197,10 +197,5 @@ LONG_INTEGER = f"a whole number of more than {MAX_INTEGER_DIGITS} digits"
 
 
 def parse_integer(text: str, *, most: int) -> int | None:
-    """Return the number of ASCII digits, from 0 to `most`; None for other text, such as '²'.
-
-    Examples:
-        >>> parse_integer("12", most=100), parse_integer("-1", most=100), parse_integer("²", most=100)
-        (12, None, None)
-    """
+    """Return the number of ASCII digits, from 0 to `most`; None for other text, such as '²'."""
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) and int(text) <= most else None

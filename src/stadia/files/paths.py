@@ -48,12 +48,7 @@ def expand_home(path: str | Path) -> Path:
 
 
 def make_absolute(path: str | Path) -> Path:
-    """Return an absolute path without `..`, which follows links first, as the system does.
-
-    Examples:
-        >>> make_absolute("/data/../data/kitti").as_posix()
-        '/data/kitti'
-    """
+    """Return an absolute path without `..`, which follows links first, as the system does."""
     parts = expand_home(path).absolute().parts
     last = max((number for number, part in enumerate(parts, start=1) if part == ".."), default=0)
     return Path(os.path.realpath(Path(*parts[:last])), *parts[last:]) if last else Path(*parts)

@@ -30,12 +30,7 @@ _EMPTY = "range is not satisfiable"  # the error for a part of an empty file
 
 
 def is_url(path: str | Path) -> bool:
-    """Return whether a path is a URL of a store, even if `Path` has joined its slashes.
-
-    Examples:
-        >>> is_url("s3://bucket/drives"), is_url(Path("s3://bucket/drives")), is_url("drives")
-        (True, True, False)
-    """
+    """Return whether a path is a URL of a store, even if `Path` has joined its slashes."""
     match = _URL.fullmatch(str(path))
     return match is not None and match[1] in SCHEMES
 

@@ -251,24 +251,14 @@ ROUNDING = 1e-6
 
 
 def match_facts(facts: Any, recorded: Any) -> Any:
-    """Return facts of data, with the recorded number for each one that differs by at most ROUNDING.
-
-    Examples:
-        >>> match_facts({"poses": {"01": [2.0, 0.30000000000000004]}}, {"poses": {"01": [2.0, 0.3]}})
-        {'poses': {'01': [2.0, 0.3]}}
-    """
+    """Return facts of data, with the recorded number for each one that differs by at most ROUNDING."""
     if isinstance(facts, Mapping) and isinstance(recorded, Mapping):
         return {key: match_facts(fact, recorded.get(key)) for key, fact in facts.items()}
     return recorded if _is_close(facts, recorded) else facts
 
 
 def describe_change(change: ValueChange) -> str:
-    """Return a change of facts in words, without values of measured facts.
-
-    Examples:
-        >>> describe_change(ValueChange("depth.drive", "1f2a", "None"))
-        'depth.drive: missing'
-    """
+    """Return a change of facts in words, without values of measured facts."""
     if not set(MEASURED_FACTS).intersection(change.key.split(".")):
         return str(shorten_hashes(change))
     absent = ("None", ABSENT)

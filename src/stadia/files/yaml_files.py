@@ -73,12 +73,7 @@ def read_yaml(path: Path, *, expected: str, fix: str | None = None, max_bytes: i
 
 
 def parse_yaml(path: object, text: str, expected: str, *, fix: str | None = None) -> Any:
-    """Return the content of YAML text, as `read_yaml` does; `path` is for messages.
-
-    Examples:
-        >>> parse_yaml("study.yaml", "seeds: [0, 1]", "a study")
-        {'seeds': [0, 1]}
-    """
+    """Return the content of YAML text, as `read_yaml` does; `path` is for messages."""
     loader = None
     try:
         loader = _StrictLoader(text)

@@ -101,17 +101,7 @@ class Decision:
 
 
 def choose_network(before: DepthErrors, after: DepthErrors) -> Decision:
-    """Keep the new network only if the deciding error falls, and no other error rises, by more than its scatter.
-
-    Examples:
-        >>> old = DepthErrors(point_error=(0.2, 0.3, 0.2), match_error=(0.5, 0.6, 0.5))
-        >>> choose_network(old, DepthErrors(point_error=(0.1, 0.2, 0.1), match_error=(0.5, 0.6, 0.5))).kept
-        'after'
-        >>> choose_network(old, DepthErrors(point_error=(0.1, 0.2, 0.1), match_error=(0.6, 0.7, 0.6))).kept
-        'before'
-        >>> choose_network(old, old).kept
-        'before'
-    """
+    """Keep the new network only if the deciding error falls, and no other error rises, by more than its scatter."""
     compared = (compare_error(name, getattr(before, name), getattr(after, name)) for name in MEASURES)
     changes = tuple(change for change in compared if change is not None)
     improves = bool(changes) and changes[0].is_better and not any(change.is_worse for change in changes)
@@ -317,13 +307,6 @@ def align_output(
     """Return depth (N,) of outputs (N,), aligned with known depths z (N,) of any unit.
 
     Outputs up to scale and shift are fitted twice, the second time to the nearer three quarters.
-
-    Examples:
-        >>> z = np.array([1.0, 2.0, 4.0, 8.0])
-        >>> align_output(3 / z + 5, z, DepthScale.AFFINE_INVERSE).round(3).tolist()
-        [1.0, 2.0, 4.0, 8.0]
-        >>> align_output(0.1 / z, z, DepthScale.METRES).round(3).tolist()
-        [1.0, 2.0, 4.0, 8.0]
     """
     if not depth_scale.is_affine:
         return np.median(z * output) / output

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stadia.models.attention_config import AttentionConfig
+from stadia.models.depth.config import AttentionConfig
 
 
 class SdpaAttention(nn.Module):

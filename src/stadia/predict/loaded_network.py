@@ -214,12 +214,7 @@ class LoadedNetwork:
 
 
 def fit_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
-    """Return (height, width) of the same shape with at most `max_pixels`.
-
-    Examples:
-        >>> fit_size(960, 1280, 480 * 640)
-        (480, 640)
-    """
+    """Return (height, width) of the same shape with at most `max_pixels`."""
     factor = min(1.0, math.sqrt(max_pixels / (height * width)))
     return max(round(height * factor), 1), max(round(width * factor), 1)
 

@@ -43,10 +43,5 @@ def install_settings_finder() -> None:
 
 
 def format_plot_text(text: str) -> str:
-    r"""Return text that matplotlib draws unchanged: `$` starts no formula, and control characters are escaped.
-
-    Examples:
-        >>> print(format_plot_text("drive $5$"))
-        drive \$5\$
-    """
+    r"""Return text that matplotlib draws unchanged: `$` starts no formula, and control characters are escaped."""
     return escape_controls(text).replace("$", r"\$")

@@ -56,12 +56,6 @@ def defer_packages(packages: Mapping[str, Mapping[str, str]]) -> None:
     """Register packages whose submodules import as usual, and whose own code runs at the first use of an attribute.
 
     packages: name -> attributes that are given in advance, such as `__version__`. Parents come first.
-
-    Example:
-        >>> defer_packages({"xml.dom": {}})
-        >>> import xml.dom
-        >>> xml.dom.Node.__name__
-        'Node'
     """
     for name, attributes in packages.items():
         if name in sys.modules or (spec := find_spec(name)) is None or spec.loader is None:

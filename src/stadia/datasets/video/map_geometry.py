@@ -74,12 +74,6 @@ class MapGeometry:
         """Return the geometry with the points that no training uses, about a fifth, or with all others.
 
         Whole regions are held out, the same in any unit: a network that learns a point also learns its neighbors.
-
-        Examples:
-            >>> points = np.random.default_rng(0).uniform(-5, 5, (1000, 3))
-            >>> found = MapGeometry(np.eye(4)[None], points, (np.arange(1000),), 0.8, None)
-            >>> [len(found.select_points(is_held_out=held).seen[0]) for held in (False, True)]
-            [803, 197]
         """
         centered = self.points - np.median(self.points, axis=0) if len(self.points) else self.points
         edge = REGION * float(np.median(np.linalg.norm(centered, axis=1))) if len(self.points) else 1.0

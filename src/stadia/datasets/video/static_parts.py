@@ -242,12 +242,6 @@ def find_bars(bright: NDArray[np.bool_], *, needs_both: bool = False) -> CropWin
 
     bright: (H, W), true on pixels that are brighter than black in some frames.
     needs_both: whether a bar counts only with one about as wide at the other edge.
-
-    Examples:
-        >>> bright = np.ones((100, 100), bool)
-        >>> bright[:20] = False
-        >>> find_bars(bright)
-        CropWindow(top=20, left=0, height=80, width=100)
     """
     columns = _find_edges(bright.mean(0), needs_both=needs_both)
     rows = _find_edges(bright[:, slice(*columns)].mean(1), needs_both=needs_both)

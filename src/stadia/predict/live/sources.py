@@ -152,12 +152,7 @@ SOURCES: dict[str, SourceKind] = {
 
 
 def find_source(text: str) -> tuple[str, SourceKind]:
-    """Return the kind of a source. Raises ConfigError for anything else, DataError for a missing file.
-
-    Examples:
-        >>> find_source("rtsp://camera/1")[0], find_source("0")[0], find_source("drive.mp4")[0]
-        ('RTSP stream', 'camera', 'video')
-    """
+    """Return the kind of a source. Raises ConfigError for anything else, DataError for a missing file."""
     found = next(((name, kind) for name, kind in SOURCES.items() if kind.recognizes(text)), None)
     if found is None:
         fix = "for example 0, rtsp://HOST/PATH, http://HOST/PATH, drive.mp4 or drive.mcap"

@@ -21,12 +21,7 @@ _COPY = "copy a preset of `stadia list presets`"
 
 
 def preset_names() -> list[str]:
-    """Return the names of all presets, sorted.
-
-    Examples:
-        >>> "tiny-laptop" in preset_names()
-        True
-    """
+    """Return the names of all presets, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
@@ -45,10 +40,6 @@ def read_preset(preset: str | Path) -> dict[str, Any]:
     """Return the nested values of a preset, with its "recipe".
 
     preset: a name, or the path of a YAML file. Raises ConfigError for an unknown name, DataError for another file.
-
-    Examples:
-        >>> read_preset("tiny-laptop")["recipe"]
-        'selfsup'
     """
     from stadia.files.yaml_files import read_yaml
 
