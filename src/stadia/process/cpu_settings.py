@@ -21,7 +21,7 @@ def choose_waiting() -> None:
 # -- freed memory in the C library
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8  # numbers of `mallopt`, from glibc's malloc.h
-_NEVER, _NO_MAPS, _DEFAULT_MAPS, _ONE_ARENA = -1, 0, 65536, 1
+_NEVER, _NO_MAPS, _DEFAULT_MAPS, _ONE_ARENA, _TWO_ARENAS = -1, 0, 65536, 1, 2
 
 LARGE_BLOCK_BYTES = 16 << 20
 """`return_large_blocks` returns larger blocks at once."""
@@ -46,6 +46,11 @@ def return_large_blocks() -> bool:
     """Return each large block to the system once it is freed, for predictions; return whether that is set."""
     limits = (_MMAP_MAX, _DEFAULT_MAPS), (_MMAP_THRESHOLD, LARGE_BLOCK_BYTES), (_TRIM_THRESHOLD, MAX_KEPT_BYTES)
     return _set_parameters(*limits, (_ARENA_MAX, _ONE_ARENA))
+
+
+def share_arenas() -> bool:
+    """Let threads share two arenas of memory: otherwise the memory of a server grows for hours."""
+    return _set_parameters((_ARENA_MAX, _TWO_ARENAS))
 
 
 def return_freed_memory() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import importlib
 import logging
 import socket
@@ -21,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 
 from stadia import __version__, report
 from stadia.core.errors import ConfigError, summarize_exception
+from stadia.process.cpu_settings import share_arenas
 from stadia.web.app_state import AppState, get_state, make_upload_folder
 from stadia.web.forms import MAX_PHOTO_BYTES, MAX_VIDEO_BYTES, one_line
 from stadia.web.guards import (
@@ -33,9 +33,6 @@ from stadia.web.guards import (
     set_cookie,
 )
 from stadia.web.networks import NetworkShelf
-
-M_ARENA_MAX = -8
-"""Of mallopt, from malloc.h of glibc."""
 
 NO_PAGE_S = 5.0
 """The first network loads after this time, even if no browser opened the page."""
@@ -166,12 +163,6 @@ async def show_session(request: Request) -> Response:
     return JSONResponse(about, background=BackgroundTask(state.warm_up))
 
 
-def limit_arenas() -> None:
-    """Let threads share two arenas of memory (glibc): otherwise the memory of a server grows for hours."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
-
-
 def find_own_address() -> str:
     """Return the address by which other machines reach this one; 127.0.0.1 without a network. Sends nothing."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -189,7 +180,7 @@ def serve(app: Starlette, host: str, port: int, started: Callable[[str], None]) 
     """
     import uvicorn
 
-    limit_arenas()
+    share_arenas()
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:

@@ -21,7 +21,7 @@ from stadia.synthetic.roadworld.road_world import (
     make_section,
     make_world,
 )
-from stadia.synthetic.roadworld.roadworld_writer import list_recordings
+from stadia.synthetic.roadworld.roadworld_writer import ROADWORLD
 from stadia.synthetic.roadworld.street_models import make_car, make_person
 from stadia.synthetic.roadworld.street_scene import place_driving_cars
 
@@ -46,12 +46,12 @@ def test_splits_share_no_world() -> None:
     seeds = [
         job.seed
         for name in ROADWORLD_PRESETS
-        for job in list_recordings(
+        for job in ROADWORLD.list_jobs(
             Path(), ROADWORLD_PRESETS[name].model_copy(update={"train": 500, "val": 500, "test": 500}), 0
         )
     ]
     assert len(set(seeds)) == 1500  # the presets share theirs; splits and indices do not
-    assert set(seeds).isdisjoint(job.seed for job in list_recordings(Path(), ROADWORLD_FULL, 1))
+    assert set(seeds).isdisjoint(job.seed for job in ROADWORLD.list_jobs(Path(), ROADWORLD_FULL, 1))
 
 
 @pytest.mark.slow

@@ -31,11 +31,6 @@ DEMO_FRAMES = sum(ROADWORLD_DEMO.counts.values()) * ROADWORLD_DEMO.frames
 _NEAR_M, _FAR_M = 3.0, 120.0  # of depth in previews
 
 
-def list_recordings(out: Path, config: RoadWorldConfig, seed: int) -> list[dataset_files.SceneJob]:
-    """List the recordings of a data set in order."""
-    return ROADWORLD.list_jobs(out, config, seed)
-
-
 def _write_view(folder: Path, side: str, frame: int, view: RoadView) -> None:
     name = f"{frame:06d}"
     dataset_files.write_png(folder / side / f"{name}.png", view.image[..., ::-1])
@@ -109,7 +104,7 @@ def write_roadworld(
     advance: Callable[[int], None] = lambda frames: None,
 ) -> Path:
     """Render a data set to `out`, as `SceneWriter` does; existing recordings are kept. Returns its dataset.json."""
-    jobs = list_recordings(Path(out), config, seed)
+    jobs = ROADWORLD.list_jobs(Path(out), config, seed)
     ROADWORLD.check_folder(Path(out))
     todo = ROADWORLD.find_unfinished(jobs, config)
     ROADWORLD.check_listing(Path(out), RoadWorldConfig)
