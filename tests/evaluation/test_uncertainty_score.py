@@ -8,15 +8,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
+from tests.evaluation.test_depth_score import score
 
 from stadia.core.types import Camera, DepthScale, PredictedMaps
-from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.depth_files import list_arrays, write_depth_map
-from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.predict_frames import predict_to_folder
-from stadia.evaluation.protocols import PROTOCOLS
 
 Maps = dict[str, NDArray[np.float64]]
 Write = Callable[..., Path]
@@ -35,16 +33,6 @@ def said(truth_m: Maps, tmp_path: Path) -> tuple[Path, Maps, Maps]:
         doubt[name] = np.log(np.abs(noise) + 0.05) + rng.normal(0, 0.5, g.shape)
         write_depth_map(tmp_path / "said" / f"{name}.npz", depth_m=depth[name], log_uncertainty=doubt[name])
     return tmp_path / "said", depth, doubt
-
-
-def score(
-    predictions: Path, reference: Path, protocol: str = "metric", depth_scale: DepthScale | None = None
-) -> DepthScore:
-    return score_depth(
-        Predictions.open(predictions, depth_scale),
-        open_ground_truth_folder(reference, PROTOCOLS[protocol]),
-        PROTOCOLS[protocol],
-    )
 
 
 def curve(error: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.float64]:

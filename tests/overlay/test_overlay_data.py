@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from rich.console import Console
+from tests.overlay.noisy_roads import write_noisy_roads
 
 from stadia.overlay.config import OverlayConfig, OverlayDataConfig, OverlayLossConfig
 from stadia.overlay.overlay_data import fit_label_range, open_overlay_data
@@ -16,23 +17,7 @@ from stadia.overlay.overlay_data import fit_label_range, open_overlay_data
 @pytest.fixture
 def roads(tmp_path: Path) -> Path:
     """Two recordings of noise over a road, with depth."""
-    root = tmp_path / "roads"
-    for seed, name in enumerate(("a", "b")):
-        random, folder = np.random.default_rng(seed), root / name
-        (folder / "left").mkdir(parents=True)
-        (folder / "depth" / "left").mkdir(parents=True)
-        for index in range(10):
-            cv2.imwrite(str(folder / "left" / f"{index:06d}.png"), random.integers(0, 255, (32, 48, 3), np.uint8))
-            np.save(
-                folder / "depth" / "left" / f"{index:06d}.npy",
-                np.linspace(30, 2, 32, dtype=np.float32)[:, None].repeat(48, 1),
-            )
-        camera = {"K": [[30, 0, 23.5], [0, 30, 15.5], [0, 0, 1]], "height": 32, "width": 48}
-        (folder / "recording.json").write_text(json.dumps({"cameras": {"left": camera}, "T_right_left": None}))
-    (root / "dataset.json").write_text(
-        json.dumps({"format": "stadia", "version": 1, "splits": {"train": ["a"], "val": ["b"]}})
-    )
-    return root
+    return write_noisy_roads(tmp_path / "roads", images=10, width=48)
 
 
 @pytest.mark.slow

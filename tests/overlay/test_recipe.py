@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from tests.overlay.noisy_roads import write_noisy_roads
 from tests.refusals import refuses
 from tests.sessions import evaluate, predict_lines
 
@@ -41,20 +42,7 @@ PINNED_LOSSES = [0.525358, 0.517458, 0.498347]  # of the three steps of `config`
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two recordings of noise over a road with depth, and three things to paste."""
     root = tmp_path_factory.mktemp("overlay")
-    for seed, name in enumerate(("a", "b")):
-        random, folder = np.random.default_rng(seed), root / "roads" / name
-        (folder / "left").mkdir(parents=True)
-        (folder / "depth" / "left").mkdir(parents=True)
-        for index in range(4):
-            cv2.imwrite(str(folder / "left" / f"{index:06d}.png"), random.integers(0, 255, (32, 32, 3), np.uint8))
-            np.save(
-                folder / "depth" / "left" / f"{index:06d}.npy",
-                np.linspace(30, 2, 32, dtype=np.float32)[:, None].repeat(32, 1),
-            )
-        camera = {"K": [[30, 0, 15.5], [0, 30, 15.5], [0, 0, 1]], "height": 32, "width": 32}
-        (folder / "recording.json").write_text(json.dumps({"cameras": {"left": camera}, "T_right_left": None}))
-    splits = {"format": "stadia", "version": 1, "splits": {"train": ["a"], "val": ["b"]}}
-    (root / "roads" / "dataset.json").write_text(json.dumps(splits))
+    write_noisy_roads(root / "roads", images=4, width=32)
     for number, split in enumerate(("train", "train", "val")):
         rgba = np.zeros((20, 16, 4), np.uint8)
         rgba[3:18, 2:14] = (60 * number, 200, 90, 255)

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,6 +170,14 @@ def test_baseline_alone_is_wrong_where_fx_fits_the_images(monkeypatch: pytest.Mo
     assert re.search(r"it is 0\.537 m \(0\.52 to 0\.56 m\) if the poses are right", found.fix)
 
 
+def survey_rig(width: int, height: int, fx: float, fy: float, baseline_m: float) -> Any:
+    camera = SimpleNamespace(width=width, height=height, K=np.diag([fx, fy, 1.0]))
+    T = np.eye(4)
+    T[0, 3] = -baseline_m
+    recording = SimpleNamespace(camera=lambda index, side="left": camera)
+    return SimpleNamespace(recording=recording, anchors=(0,), T_right_left=T, stereo=True)
+
+
 @pytest.mark.parametrize(
     ("width", "height", "fx", "fy", "baseline_m", "is_alone"),
     [
@@ -182,12 +191,8 @@ def test_baseline_alone_is_wrong_where_fx_fits_the_images(monkeypatch: pytest.Mo
 def test_scaling_fx_does_not_leave_the_cause_at_the_baseline(
     width: int, height: int, fx: float, fy: float, baseline_m: float, is_alone: bool
 ) -> None:
-    camera = SimpleNamespace(width=width, height=height, K=np.diag([fx, fy, 1.0]))
-    T = np.eye(4)
-    T[0, 3] = -baseline_m
-    recording = SimpleNamespace(camera=lambda index, side: camera)
-    survey = SimpleNamespace(recording=recording, anchors=(0,), T_right_left=T, stereo=True)
-    assert is_baseline_alone_wrong(survey) == is_alone  # type: ignore[arg-type]
+    survey = survey_rig(width, height, fx, fy, baseline_m)
+    assert is_baseline_alone_wrong(survey) == is_alone
 
 
 @pytest.mark.parametrize(
@@ -202,11 +207,7 @@ def test_scaling_fx_does_not_leave_the_cause_at_the_baseline(
 def test_kitti_images_have_the_baseline_of_kitti_at_any_size(
     width: int, height: int, fx: float, fy: float, baseline_m: float, is_found: bool
 ) -> None:
-    camera = SimpleNamespace(width=width, height=height, K=np.diag([fx, fy, 1.0]))
-    T = np.eye(4)
-    T[0, 3] = -baseline_m
-    survey = SimpleNamespace(recording=SimpleNamespace(camera=lambda index: camera), anchors=(0,), T_right_left=T)
-    found = stereo_checks._check_kitti_baseline(survey)  # type: ignore[arg-type]
+    found = stereo_checks._check_kitti_baseline(survey_rig(width, height, fx, fy, baseline_m))
     assert (found is not None and found.code == "E03") == is_found
 
 
