@@ -20,6 +20,7 @@ from stadia.mapping.camera_search import ASSUMED_FOV_DEG, find_rotation_focal
 from stadia.mapping.frame_poses import FrameStatus, PlacedFrame, place_frames
 from stadia.mapping.frame_stream import FrameStream
 from stadia.mapping.key_frames import (
+    LOST_MOTION,
     KeyFrames,
     KeyFrameSelector,
     import_pycolmap,
@@ -47,6 +48,7 @@ from stadia.mapping.pair_matching import (
     read_matches,
     write_database,
 )
+from stadia.mapping.photo_cameras import find_photo_cameras, move_features
 from stadia.mapping.reconstruction import MIN_POINTS, Workers
 from stadia.mapping.road_sweep import RoadPlane, choose_pairs, find_road_plane, find_travel_direction
 from stadia.mapping.sparse_map import Array, LensCamera, SparseMap
@@ -66,6 +68,7 @@ class VideoMap:
     road: below the camera, in the unit of the path, or None.
     readout: of the rows of a frame; None for very short videos.
     parts: frames of further parts that could not be joined, each with poses and a scale of its own.
+    lenses: of the small images of photos of several shapes; the map is in the images of the first.
     """
 
     estimate: CameraEstimate
@@ -77,6 +80,7 @@ class VideoMap:
     readout: RowReadout | None = None
     parts: Sequence[Sequence[PlacedFrame]] = ()
     verdict: MapVerdict | None = None
+    lenses: Sequence[LensCamera] = ()
 
 
 def build_map(stream: FrameStream, given: LensCamera | None, work: Path, workers: Workers) -> VideoMap:
@@ -92,6 +96,15 @@ def build_map(stream: FrameStream, given: LensCamera | None, work: Path, workers
     count = int(np.median([len(read_features(file).xy) for file in files.values()]))
     if count < MIN_FEATURES:
         raise _no_map(stream, f"only {count} features in a frame (blur, darkness, no detail)", "sharp frames")
+    lenses = list[LensCamera]()
+    if stream.photos is not None and stream.has_several_cameras:
+        cameras, sizes = stream.photos.cameras, stream.small_sizes()
+        known = find_photo_cameras(files, cameras, sizes, stream.find_files(), work, workers)
+        files = {index: file for index, file in files.items() if known[cameras[index]] is not None}
+        if len(files) < MIN_FRAMES:
+            raise _no_map(stream, "photos of several shapes without enough matches", "photos of one scene")
+        lenses = [lens or LensCamera.from_fov(ASSUMED_FOV_DEG, *size) for lens, size in zip(known, sizes, strict=True)]
+        files = move_features(files, cameras, lenses, work)
     start = given or LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size)
     lens = start.to_pycolmap(import_pycolmap())
     lens.has_prior_focal_length = given is not None
@@ -100,15 +113,12 @@ def build_map(stream: FrameStream, given: LensCamera | None, work: Path, workers
     if estimate is None or len(sparse.points) < MIN_POINTS:
         points = f"only {len(sparse.points)} points from two places (the camera only turns, or everything moves)"
         raise _no_map(stream, points, STANDING_SCENE)
-    ordered = is_ordered(pairs, keys.keys)
+    ordered = not lenses and is_ordered(pairs, keys.keys)
     keys = replace(keys, cuts=find_cuts(pairs, keys.keys) if ordered else list(range(keys.frames)))
     standing, cuts = frozenset(keys.standing), frozenset(keys.cuts)
     apart = [cuts | _list_other_frames(part, found.parts) for part in found.parts]
     shown = track(stream, keys.frames - stream.first, "placing frames")
     placed = list(place_frames(shown, sparse, standing, apart[0], stream.stems()))
-    if stream.is_mixed:  # photos of other cameras at the end were not read
-        rest = range(len(placed), stream.count() or 0)
-        placed += [PlacedFrame(row, stream.stems()[row], None, FrameStatus.LOST, None) for row in rest]
     parts = [_place_part(stream, part, placed, standing, ends) for part, ends in zip(others, apart[1:], strict=True)]
     T = np.asarray(np.linalg.inv(stack_poses(placed)), np.float64)
     for _ in track(range(1), 1, "judging"):
@@ -118,7 +128,7 @@ def build_map(stream: FrameStream, given: LensCamera | None, work: Path, workers
         evidence = measure_evidence(sparse, pairs, T[stream.first :], has_camera=has_camera, road_drift=drift)
         verdict = judge_map(evidence)
         readout = measure_readout(sparse, stack_poses(placed))
-    return VideoMap(estimate, sparse, placed, keys, static, road, readout, parts, verdict)
+    return VideoMap(estimate, sparse, placed, keys, static, road, readout, parts, verdict, lenses)
 
 
 def stack_poses(placed: Sequence[PlacedFrame]) -> Array:
@@ -177,7 +187,8 @@ def _map_all(
         if found[-1].is_complete(len(keys)):
             break
     best = max(found, key=MappedParts.rank)
-    if not best.is_complete(len(keys)) and (matcher := open_matcher()) is not None:
+    matcher = None if stream.has_several_cameras or best.is_complete(len(keys)) else open_matcher()
+    if matcher is not None:
         extended, wanted = work / "learned.db", list_broken_pairs(keys, best.parts)
         ends = {index for pair in wanted for index in pair}
         shown = workers.track(stream.select(ends), len(ends), "matching by learned features")
@@ -201,7 +212,7 @@ def _match(
     keys, database, done = sorted(files), work / "matches.db", work / f"matched-{int(is_wide)}.json"
     if not done.is_file():
         if not is_wide:
-            write_database(database, files, lens, static)
+            write_database(database, files, [lens] * len(files), static)
         wanted = list_neighbors(keys, WIDE_OVERLAP if is_wide else OVERLAP)
         match_pairs(database, wanted + (list_similar(files, SIMILAR) if is_wide else []), workers)
         if not is_wide and not is_ordered(read_matches(database), keys):
@@ -237,7 +248,7 @@ def _find_road(
     static: NDArray[np.bool_] | None,
     track: TrackProgress,
 ) -> RoadPlane | None:
-    if stream.is_mixed or find_travel_direction(T_world_camera) is None:
+    if stream.photos is not None or find_travel_direction(T_world_camera) is None:
         return None
     pairs = choose_pairs(T_world_camera, sparse.frames.tolist())
     wanted = {index for pair in pairs for index in pair}
@@ -256,6 +267,9 @@ def _survey(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:
         return KeyFrames(**read_json(stored))
     selector = KeyFrameSelector()
     count = stream.count()
+    if count is not None and stream.has_several_cameras:  # images of several sizes have no flow between them
+        keys = list(range(stream.first, count))
+        return KeyFrames(keys, [LOST_MOTION] * len(keys), [1.0] * len(keys), frames=count)
     for frame in track(stream, None if count is None else count - stream.first, "choosing key frames"):
         selector.add(frame.gray, frame.index)
     found = selector.found
@@ -265,9 +279,6 @@ def _survey(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:
 
 
 def _check_motion(stream: FrameStream, keys: KeyFrames) -> None:
-    if (others := stream.find_other_cameras()) and len(keys.keys) < MIN_FRAMES:
-        found = f"photos of several shapes, of which {stream.width}x{stream.height} has most, and {len(others)} others"
-        raise _no_map(stream, found, f"{MIN_FRAMES} photos of one camera")
     if (frames := keys.frames - stream.first) < MIN_FRAMES:
         raise _no_map(stream, f"{frames} frames", f"{MIN_FRAMES} or more")
     if len(keys.blank) > 0.8 * frames:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -31,26 +31,42 @@ ReadFrame = tuple[int, str, float | None, NDArray[np.uint8]]
 """Index, name, time in seconds or None, and the image (H, W, 3) RGB without black bars."""
 
 
-def fit_photos(sizes: Sequence[Size]) -> tuple[Size, list[PhotoFit | None]]:
-    """Return the (height, width) of most photos, and how each photo gets it; None for one of another shape.
+@dataclass(frozen=True)
+class PhotoFits:
+    """Photos by camera: those of one shape have one.
 
-    Shape counts first, then orientation, then size.
+    sizes: (height, width) of each camera, most photos first.
+    cameras: rows of `sizes`, of each photo.
+    fits: how each photo gets that size.
+    """
+
+    sizes: Sequence[Size]
+    cameras: Sequence[int]
+    fits: Sequence[PhotoFit]
+
+
+def fit_photos(sizes: Sequence[Size]) -> PhotoFits:
+    """Return the cameras of photos. Most photos decide about its orientation, then its size.
 
     Examples:
-        >>> size, fits = fit_photos([(30, 40), (40, 30), (60, 80), (60, 80), (90, 160)])
-        >>> size, [fit.turns if fit else None for fit in fits]
-        ((60, 80), [0, 1, 0, 0, None])
+        >>> found = fit_photos([(30, 40), (40, 30), (60, 80), (60, 80), (90, 160)])
+        >>> found.sizes, found.cameras, [fit.turns for fit in found.fits]
+        ([(60, 80), (90, 160)], [0, 0, 0, 0, 1], [0, 1, 0, 0, 0])
     """
-    counts = Counter(sizes)
-    fits = {size: {other: PhotoFit.find(other, size) for other in counts} for size in counts}
+    left, chosen, found = Counter(sizes), list[Size](), dict[Size, tuple[int, PhotoFit]]()
+    while left:
+        best = max(left, key=partial(_count_photos, counts=left))
+        found |= {size: (len(chosen), fit) for size in left if (fit := PhotoFit.find(size, best)) is not None}
+        chosen.append(best)
+        left = Counter({size: count for size, count in left.items() if size not in found})
+    return PhotoFits(chosen, [found[size][0] for size in sizes], [found[size][1] for size in sizes])
 
-    def rank(size: Size) -> tuple[int, int, int, int]:
-        same = [other for other, fit in fits[size].items() if fit is not None]
-        upright = [other for other in same if fits[size][other] == PhotoFit(*other)]
-        return sum(counts[other] for other in same), sum(counts[other] for other in upright), counts[size], min(size)
 
-    chosen = max(counts, key=rank)
-    return chosen, [fits[chosen][size] for size in sizes]
+def _count_photos(size: Size, counts: Mapping[Size, int]) -> tuple[int, int, int, int]:
+    """Return how many photos have the shape of this size, its orientation, and its size; and its shorter side."""
+    same = {other: fit for other in counts if (fit := PhotoFit.find(other, size)) is not None}
+    upright = sum(counts[other] for other, fit in same.items() if not fit.turns)
+    return sum(counts[other] for other in same), upright, counts[size], min(size)
 
 
 @dataclass(frozen=True)
@@ -59,14 +75,14 @@ class OwnClip:
 
     filmed_size: (height, width) with black bars.
     crop: which cuts off black bars; None without bars.
-    fits: of photos of several sizes, None for one of another camera; empty for frames of one size.
+    photos: of several sizes; None for frames of one size.
     """
 
     path: Path
     name: str
     filmed_size: tuple[int, int]
     crop: FrameCrop | None
-    fits: Sequence[PhotoFit | None] = ()
+    photos: PhotoFits | None = None
 
     @classmethod
     def open(cls, path: Path, config: CameraConfig, name: str = "") -> OwnClip:
@@ -74,8 +90,8 @@ class OwnClip:
         if path.is_dir():
             sizes = [read_upright_size(image) for image in list_images(path)]
             if len(set(sizes)) > 1:
-                size, fits = fit_photos(sizes)
-                return cls(path, name, size, None, fits)
+                photos = fit_photos(sizes)
+                return cls(path, name, photos.sizes[0], None, photos)
         size = read_image_size(path)
         return cls(path, name, size, find_crop(config, path, *size))
 
@@ -102,13 +118,13 @@ class OwnClip:
         return self.images if self.crop is None else []
 
     def read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
-        """Yield the frames with these indices, or all; no photo of another camera."""
+        """Yield the frames with these indices, or all."""
         for index, name, time_s, image in self._read(wanted):
             yield index, name, time_s, image if self.crop is None else self.crop.cut(image)
 
     def _read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
         for index, path in enumerate(self.images):
-            if (wanted is None or index in wanted) and (not self.fits or self.fits[index] is not None):
+            if wanted is None or index in wanted:
                 yield index, path.stem, None, read_rgb(path)
         if not self.images:
             for frame in stream_video(self.path) if wanted is None else stream_selected(self.path, wanted):
@@ -127,7 +143,7 @@ class OwnClip:
     def find_static(self) -> NDArray[np.bool_] | None:
         """Return (H, W), true on what never moves, or None."""
         known = UserCamera(Intrinsics(np.eye(3), *self.size), crop=self.crop)
-        return None if self.fits else find_static_mask(known, self.path)
+        return None if self.photos else find_static_mask(known, self.path)
 
 
 @dataclass(frozen=True)
@@ -135,7 +151,7 @@ class RecordingClip:
     """The left images of a recording, which its reader rectifies; methods as those of `OwnClip`."""
 
     recording: Recording
-    fits: Sequence[PhotoFit | None] = ()
+    photos: PhotoFits | None = None
 
     @property
     def name(self) -> str:

@@ -27,7 +27,7 @@ from stadia.datasets.video.video_list import VideoEntry, read_entries, select_en
 from stadia.datasets.video.video_map import find_map_folder
 from stadia.evaluation.background import run_ahead
 from stadia.files.paths import expand_home
-from stadia.mapping.frame_clips import FrameClip, OwnClip, ReadFrame, RecordingClip
+from stadia.mapping.frame_clips import FrameClip, OwnClip, PhotoFits, ReadFrame, RecordingClip
 
 MAX_DISTANCE = 5
 """A frame takes the mask of a frame this near, since `stadia prepare` skips frames that hardly move."""
@@ -141,7 +141,7 @@ class FrameStream:
     """The frames of an input, without black bars.
 
     clips: of one size and one camera, one after the other. Frames of several are called by clip and frame.
-    Photos of one lens may have several sizes and orientations: height and width are of most of them.
+    Photos may have several sizes, orientations and cameras: height and width are of most of them.
     lens: removed from the frames; None for a pinhole or an unknown lens.
     masks: of what can move in the frames.
     span: the first frame, and the one after the last; None for all.
@@ -158,6 +158,9 @@ class FrameStream:
             shown = " and ".join(f"{width}x{height}" for height, width in sorted(sizes)[:3])
             fix = "resize the frames, or map the videos one by one"
             raise DataError(self.source, found=f"frames of {shown}", expected="one size, for one camera", fix=fix)
+        if len(self.clips) > 1 and any(clip.photos for clip in self.clips):
+            fix = "map the folder of photos alone"
+            raise DataError(self.source, found="photos of several sizes", expected="one size in each video", fix=fix)
         if self.span is not None and self.span[1] > self._starts[-1]:
             found, expected = f"{self._starts[-1]} frames", f"frames {self.span[0]} to {self.span[1]}"
             raise DataError(self.source, found=found, expected=expected, fix="change data.frames")
@@ -172,26 +175,21 @@ class FrameStream:
         counts = [clip.count() or MAX_FRAMES for clip in self.clips]
         return [sum(counts[:row]) for row in range(len(counts) + 1)]
 
-    @cached_property
-    def _fits(self) -> list[PhotoFit | None]:
-        usual = PhotoFit(self.height, self.width)
-        counted = [clip.fits or [usual] * (clip.count() or 0) for clip in self.clips]
-        return [fit for fits in counted for fit in fits] if self.is_mixed else []
+    @property
+    def photos(self) -> PhotoFits | None:
+        """Return the cameras of photos of several sizes; None for frames of one size."""
+        return self.clips[0].photos
 
     @property
-    def is_mixed(self) -> bool:
-        """Return whether these are photos of several sizes."""
-        return any(clip.fits for clip in self.clips)
+    def has_several_cameras(self) -> bool:
+        """Return whether these are photos of several shapes."""
+        return self.photos is not None and len(self.photos.sizes) > 1
 
-    def find_fit(self, index: int) -> PhotoFit:
-        """Return how a frame gets the size of most."""
-        fit = self._fits[index] if self.is_mixed else None
-        return fit or PhotoFit(self.height, self.width)
-
-    def find_other_cameras(self) -> list[int]:
-        """Return the photos of another shape, which another camera took, by index."""
-        first, last = self.span or (0, len(self._fits))
-        return [index for index in range(first, min(last, len(self._fits))) if self._fits[index] is None]
+    def find_photo(self, index: int) -> tuple[int, PhotoFit]:
+        """Return the camera of a frame, by number, and how the frame gets its size."""
+        if self.photos is None:
+            return 0, PhotoFit(self.height, self.width)
+        return self.photos.cameras[index], self.photos.fits[index]
 
     @property
     def height(self) -> int:
@@ -239,8 +237,11 @@ class FrameStream:
     @property
     def small_size(self) -> tuple[int, int]:
         """Return (height, width) of the small frames."""
-        scale = min(1.0, MAX_SIDE_PX / max(self.height, self.width))
-        return max(1, round(self.height * scale)), max(1, round(self.width * scale))
+        return _shrink_size(self.height, self.width)
+
+    def small_sizes(self) -> list[tuple[int, int]]:
+        """Return (height, width) of the small images of each camera."""
+        return [self.small_size] if self.photos is None else [_shrink_size(*size) for size in self.photos.sizes]
 
     def find_files(self) -> list[Path]:
         """Return the image of each frame if files show the frames as they are mapped, otherwise nothing."""
@@ -257,7 +258,11 @@ class FrameStream:
 
     def find_movable(self, index: int) -> NDArray[np.bool_] | None:
         """Return (h, w), true on what can move in a small frame, or None."""
-        return None if self.masks is None else self.masks.read(index, *self.small_size, self.lens, self.find_fit(index))
+        return None if self.masks is None else self._read_mask(self.masks, index)
+
+    def _read_mask(self, masks: MovableMasks, index: int) -> NDArray[np.bool_] | None:
+        camera, fit = self.find_photo(index)
+        return masks.read(index, *self.small_sizes()[camera], self.lens, fit)
 
     def count(self) -> int | None:
         """Return the number of frames to the last one; None if a video does not state it."""
@@ -288,9 +293,15 @@ class FrameStream:
                 fix = "cut the video into parts and map each"
                 raise DataError(self.source, found=f"more than {MAX_FRAMES} frames", expected="fewer", fix=fix)
             filmed = image if self.lens is None else self.lens(image)
-            fit = self.find_fit(index)
-            gray = fit.apply(np.asarray(cv2.cvtColor(filmed, cv2.COLOR_RGB2GRAY), np.uint8), *self.small_size)
+            camera, fit = self.find_photo(index)
+            gray = np.asarray(cv2.cvtColor(filmed, cv2.COLOR_RGB2GRAY), np.uint8)
+            gray = fit.apply(gray, *self.small_sizes()[camera])
             yield SmallFrame(index, name, time_s, gray, filmed, fit)
+
+
+def _shrink_size(height: int, width: int) -> tuple[int, int]:
+    scale = min(1.0, MAX_SIDE_PX / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _flatten(name: str) -> str:

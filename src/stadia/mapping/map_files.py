@@ -37,6 +37,7 @@ from stadia.mapping.frame_poses import FrameStatus, PlacedFrame
 from stadia.mapping.frame_stream import FrameStream
 from stadia.mapping.key_frames import import_pycolmap
 from stadia.mapping.lens_intervals import PARAMETERS
+from stadia.mapping.photo_cameras import move_places
 from stadia.mapping.road_sweep import RoadPlane
 from stadia.mapping.sparse_map import Array, LensCamera, SparseMap
 
@@ -68,17 +69,22 @@ def collect_poses(stream: FrameStream, found: VideoMap) -> MapPoses:
 
 def restore_frames(stream: FrameStream, frames: Sequence[PlacedFrame]) -> list[PlacedFrame]:
     """Return frames with the poses of the photos as filmed, not of the turned ones."""
-    poses = [None if (T := frame.T_camera_world) is None else stream.find_fit(frame.index).T @ T for frame in frames]
+    poses = [
+        None if (T := frame.T_camera_world) is None else stream.find_photo(frame.index)[1].T @ T for frame in frames
+    ]
     return [replace(frame, T_camera_world=T) for frame, T in zip(frames, poses, strict=True)]
 
 
-def restore_map(stream: FrameStream, sparse: SparseMap) -> SparseMap:
+def restore_map(stream: FrameStream, found: VideoMap) -> SparseMap:
     """Return a map with poses and pixels of the frames as filmed; its camera is not theirs."""
-    fits, xy = [stream.find_fit(int(index)) for index in sparse.frames], sparse.xy.copy()
-    for fit in set(fits):
-        seen = np.array([other == fit for other in fits])[sparse.observed[:, 0]]
-        xy[seen] = fit.restore_xy(sparse.xy[seen] + 0.5, sparse.camera.height, sparse.camera.width) - 0.5
-    T = np.array([fit.T for fit in fits]).reshape(-1, 4, 4) @ sparse.T_camera_world
+    sparse = found.sparse
+    photos, xy = [stream.find_photo(int(index)) for index in sparse.frames], sparse.xy.copy()
+    for photo in set(photos):
+        seen = np.array([other == photo for other in photos])[sparse.observed[:, 0]]
+        row, fit = photo
+        places = move_places(xy[seen], found.lenses[0], found.lenses[row]) if row else xy[seen]
+        xy[seen] = fit.restore_xy(places + 0.5, *stream.small_sizes()[row]) - 0.5
+    T = np.array([fit.T for _, fit in photos]).reshape(-1, 4, 4) @ sparse.T_camera_world
     return replace(sparse, T_camera_world=T, xy=xy)
 
 
@@ -137,7 +143,7 @@ def write_map(
 
     has_views: whether to write VIEWS.  predict_depth: of the views, which then get depth in the map's unit.
     """
-    poses, filmed = collect_poses(stream, found), restore_map(stream, found.sparse)
+    poses, filmed = collect_poses(stream, found), restore_map(stream, found)
     camera = found.estimate.camera.resized(stream.height, stream.width)
     about = _describe_camera(stream, found, camera)
     check_map_folder(folder, stream.source, stream.hash())
@@ -147,7 +153,7 @@ def write_map(
         (new / COLMAP).mkdir()
         files, keys = stream.find_files(), found.sparse.frames.tolist()
         names = {key: f"{found.placed[key].name}{files[key].suffix if files else '.png'}" for key in keys}
-        cameras = [_to_lens(_fit_camera(about, stream, key)) for key in keys]
+        cameras = [_to_lens(_fit_camera(about, stream, found, key)) for key in keys]
         _write_colmap(new / COLMAP, filmed, cameras, poses.T_first, names, found.sparse.residuals_px())
         if files:
             (new / IMAGES).mkdir()
@@ -197,8 +203,16 @@ def _describe_camera(stream: FrameStream, found: VideoMap, camera: LensCamera) -
     )
 
 
-def _fit_camera(about: MapCamera, stream: FrameStream, index: int) -> MapCamera:
-    fit = stream.find_fit(index)
+def find_photo_lens(found: VideoMap, lens: LensCamera) -> LensCamera:
+    """Return the camera of photos of another shape, whose focal length changes as that of the first camera did."""
+    return replace(lens, focal_px=lens.focal_px * found.estimate.camera.focal_px / found.lenses[0].focal_px)
+
+
+def _fit_camera(about: MapCamera, stream: FrameStream, found: VideoMap, index: int) -> MapCamera:
+    row, fit = stream.find_photo(index)
+    if row and found.lenses and stream.photos is not None:
+        lens = find_photo_lens(found, found.lenses[row]).resized(*stream.photos.sizes[row])
+        about = about.model_copy(update={**asdict(lens), "intervals_95": {}})
     return about.fit_to_photo(fit.height, fit.width) or about
 
 
@@ -230,7 +244,7 @@ def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: M
         "road": None if found.road is None else _describe_road(found.road),
         "verdict": None if found.verdict is None else asdict(found.verdict),
         "frames": [
-            {**_describe_frame(frame, T), **_describe_photo(about, stream, frame.index)}
+            {**_describe_frame(frame, T), **_describe_photo(about, stream, found, frame.index)}
             for frame, T in zip(found.placed, poses.T_world_camera, strict=True)
         ],
         "parts": [
@@ -240,10 +254,10 @@ def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: M
     }
 
 
-def _describe_photo(about: MapCamera, stream: FrameStream, index: int) -> dict[str, object]:
+def _describe_photo(about: MapCamera, stream: FrameStream, found: VideoMap, index: int) -> dict[str, object]:
     """Return the camera of a photo whose size is not that of most."""
-    camera = _fit_camera(about, stream, index)
-    kept = {"focal_px", "center_px", "distortion", "height", "width"}
+    camera = _fit_camera(about, stream, found, index)
+    kept = {"origin", "focal_px", "center_px", "distortion", "height", "width"}
     return {} if camera is about else {"camera": camera.model_dump(mode="json", include=kept)}
 
 
@@ -319,7 +333,7 @@ def _write_views(
     names, depths, inside = dict[int, str](), dict[int, dict[str, str]](), filmed.in_camera()
     cameras, xy = list[LensCamera](), filmed.xy.copy()
     for row, frame in enumerate(stream.select(set(filmed.frames.tolist()))):
-        own = _fit_camera(about, stream, frame.index)
+        own = _fit_camera(about, stream, found, frame.index)
         if (size := (own.height, own.width)) not in undistortions:
             lens = own.lens if own.filmed is None else None
             undistortions[size] = None if lens is None else make_undistortion(lens, MAP_CAMERA)

@@ -36,6 +36,7 @@ from stadia.mapping.map_files import (
     check_map_folder,
     count_status,
     describe_intervals,
+    find_photo_lens,
     find_rotating,
     write_map,
 )
@@ -125,8 +126,8 @@ def map_video(
     content = stream.hash()
     check_map_folder(folder, source, content)
     if user is not None:
-        if stream.is_mixed and user.undistortion is not None:
-            expected, fix = "photos of one size for a given lens", "leave it out: a map estimates the camera"
+        if stream.has_several_cameras or (stream.photos is not None and user.undistortion is not None):
+            expected, fix = "photos of one size for a given camera", "leave it out: a map estimates the camera"
             raise DataError(source, found="photos of several sizes", expected=expected, fix=fix)
         stream = replace(stream, lens=user.undistortion)
     given = None if user is None else _shrink_camera(user.intrinsics, stream)
@@ -199,6 +200,10 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
         f" {len(sparse.points)} points, {sparse.point_deviations()[1]:.2f} px"
     )
     yield f"  {describe_camera(found, stream)}"
+    if found.lenses and stream.photos is not None:
+        for (height, width), lens in zip(stream.photos.sizes[1:], found.lenses[1:], strict=True):
+            focal_px = find_photo_lens(found, lens).resized(height, width).focal_px
+            yield f"  photos of {width}x{height} have another camera: focal length {focal_px:.6g} px"
     yield f"  frames: {', '.join(f'{count} {name}' for name, count in status.items())}"
     if rotating := find_rotating(found, poses):
         yield f"  {len(rotating)} frames turn without moving"
@@ -234,18 +239,11 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
         lost -= len(part)
     if found.parts and not has_matcher():
         yield "note: learned features can join parts: pip install 'stadia[matching]'"
-    if others := stream.find_other_cameras():
-        names = stream.stems()
-        shown = ", ".join(names[index] for index in others[:3]) + (" ..." if len(others) > 3 else "")
-        count = f"{len(others)} photos have" if len(others) > 1 else "1 photo has"
-        yield (
-            f"note: {count} another shape than {stream.width}x{stream.height}, so another camera took them: {shown}."
-            " Move them to a folder of their own and map that"
-        )
-        lost -= len(others)
     if lost:
         advice = ". Try --masks if cars or people hide the scene" if stream.masks is None else ""
-        yield f"note: {lost} frames have no pose: they are damaged or show too few points{advice}"
+        names = [frame.name for frame in frames if frame.status is FrameStatus.LOST]
+        shown = f" ({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})" if stream.photos is not None else ""
+        yield f"note: {lost} frames have no pose{shown}: they are damaged or show too few points{advice}"
     if found.verdict is not None:
         yield from describe_verdict(found.verdict)
 

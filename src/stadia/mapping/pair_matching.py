@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,21 +54,24 @@ class FramePair:
     is_held: NDArray[np.bool_]
 
 
-def write_database(database: Path, files: Mapping[int, Path], camera: object, mask: NDArray[np.bool_] | None) -> None:
+def write_database(
+    database: Path, files: Mapping[int, Path], cameras: Sequence[Any], mask: NDArray[np.bool_] | None
+) -> None:
     """Write the features of key frames, in the order of the video, into a new database of COLMAP.
 
-    files: of `write_features`, by the index of each key frame.  camera: a pycolmap.Camera.
+    files: of `write_features`, by the index of each key frame.  cameras: pycolmap.Camera of each, in order.
     mask: (h, w), true outside the scene.
     """
     pycolmap = import_pycolmap()
     database.unlink(missing_ok=True)
     with pycolmap.Database.open(str(database)) as store:
-        camera_id = store.write_camera(camera)
-        for index, file in sorted(files.items()):
+        for camera in {camera.camera_id: camera for camera in cameras}.values():
+            store.write_camera(camera, use_camera_id=True)
+        for (index, file), camera in zip(sorted(files.items()), cameras, strict=True):
             features = read_features(file)
             if mask is not None:
                 features = features.outside(mask)
-            image_id = store.write_image(pycolmap.Image(name=f"{index:08d}", camera_id=camera_id))
+            image_id = store.write_image(pycolmap.Image(name=f"{index:08d}", camera_id=camera.camera_id))
             rows = np.zeros((len(features.xy), 4), np.float32)
             rows[:, :2], rows[:, 2] = features.xy + 0.5, 1  # COLMAP's first pixel has its center at one half
             store.write_keypoints(image_id, rows)

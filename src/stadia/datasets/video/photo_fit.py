@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Size = tuple[int, int]
 
-MAX_SHAPE_DIFFERENCE = 0.006
-"""Relative difference of two aspect ratios from which photos have different shapes: rounded sizes differ by less."""
+MAX_ROUNDING_PX = 1.0
+"""Difference of a side from that of the scaled camera, from which a photo has another shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,7 @@ class PhotoFit:
         """
         height, width = photo
         for shape, turns in (((height, width), 0), ((width, height), 1 if height > width else -1)):
-            ratio = shape[0] * camera[1] / (shape[1] * camera[0])
-            if abs(ratio - 1) <= MAX_SHAPE_DIFFERENCE:
+            if abs(shape[0] * camera[1] / camera[0] - shape[1]) <= MAX_ROUNDING_PX * max(1.0, camera[1] / camera[0]):
                 return cls(height, width, turns)
         return None
 

@@ -1,8 +1,8 @@
 """Read what `stadia map` wrote next to a video or a folder of images: camera, path, static parts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -121,6 +121,7 @@ class MapCamera(FileEntry):
 
 
 class _MapFrame(FileEntry):
+    camera: MapCamera | None = None
     index: int
     name: str
     status: str
@@ -178,6 +179,7 @@ class StoredMap:
     poses: (N, 4, 4) T_world_camera, up to scale; NaN for lost frames.
     road: None if no road could be measured.
     verdict: None for a map of an earlier version, which is used.
+    photos: cameras of the photos that differ from `camera`, by name.
     """
 
     folder: Path
@@ -189,6 +191,7 @@ class StoredMap:
     poses: NDArray[np.float64]
     road: MapRoad | None = None
     verdict: MapVerdictRecord | None = None
+    photos: Mapping[str, MapCamera] = field(default_factory=dict)
 
     @property
     def is_usable(self) -> bool:
@@ -307,6 +310,7 @@ def _read_map(folder: Path, _: tuple[int, int] | None) -> StoredMap:
         poses=poses,
         road=record.road,
         verdict=record.verdict,
+        photos={frame.name: frame.camera for frame in record.frames if frame.camera is not None},
     )
 
 
@@ -354,7 +358,7 @@ def find_photo_camera(photo: Path) -> MapCamera | None:
     with suppress(StadiaError):  # a map of other photos than the folder holds now
         mapped = find_usable_map(photo.parent)
         if mapped is not None and np.isfinite(mapped.select_poses([photo.stem])).all():
-            return mapped.camera.fit_to_photo(*read_upright_size(photo))
+            return mapped.photos.get(photo.stem, mapped.camera).fit_to_photo(*read_upright_size(photo))
     return None
 
 
