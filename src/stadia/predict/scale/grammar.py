@@ -25,6 +25,9 @@ from stadia.files.paths import expand_home
 GIVEN_SPREAD = 0.05
 """A user's height of an object has this relative standard deviation."""
 
+LANE_M, LANE_DEVIATION, GIVEN_LANE_DEVIATION = 3.5, 0.07, 0.02
+"""Lanes are 2.75 to 3.75 m wide: this width and its relative deviation; and the deviation of a given width."""
+
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom are pixels of the whole image."""
 
@@ -296,6 +299,7 @@ SCALE_VALUES: Mapping[str, Callable[[str, str], Any]] = {
     "baseline": _parse_optional,
     "distance": _parse_distance,
     "height": _parse_metres,
+    "lanes": _parse_optional,
     "map": _parse_metres,
     "object": _parse_object,
     "point": _parse_point,
