@@ -51,7 +51,7 @@ def test_matches_are_added_to_a_database_outside_the_mask(tmp_path, left_px):
         xy = sparse.xy[sparse.observed[:, 0] == index][:9].astype(np.float32)
         write_features(file, FrameFeatures(xy, np.zeros((9, 128), np.uint8), np.zeros((9, 3), np.uint8)))
     database, mask = tmp_path / "matches.db", np.arange(320) < np.full((200, 1), left_px)
-    write_database(database, files, sparse.camera.to_pycolmap(pycolmap), mask)
+    write_database(database, files, [sparse.camera.to_pycolmap(pycolmap)] * len(files), mask)
     images = [np.full((200, 320, 3), index, np.uint8) for index in files]
     frames = [(SimpleNamespace(index=row, image=image, gray=image[..., 0]), mask) for row, image in enumerate(images)]
     extended, matcher = tmp_path / "learned.db", TrueMatcher(sparse)

@@ -265,7 +265,7 @@ def test_the_wrong_join_of_plain_colmap_is_refused(tmp_path, count, is_right):
         write_features(file, find_features(np.dstack([image] * 3), image))
     pycolmap, database, reduced = import_pycolmap(), tmp_path / "matches.db", tmp_path / "mapping.db"
     lens = LensCamera(300.0, (159.5, 99.5), (0, 0, 0, 0), HEIGHT, WIDTH)
-    write_database(database, files, lens.to_pycolmap(pycolmap), None)
+    write_database(database, files, [lens.to_pycolmap(pycolmap)] * len(files), None)
     match_pairs(database, list_neighbors(list(files), count), Workers(1))
     hold_out(database, reduced)
     options = pycolmap.IncrementalPipelineOptions()
