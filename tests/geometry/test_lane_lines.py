@@ -24,6 +24,7 @@ def render_road(
     period_m: float | None = PERIOD_M,
     color: tuple[int, int, int] = (220, 220, 220),
     size: tuple[int, int] = SIZE,
+    middle: float = 330.0,
 ) -> NDArray[np.uint8]:
     """Draw a road from a camera between a solid line and, on the right, dashes of a quarter of their period."""
     height, width = size
@@ -31,7 +32,7 @@ def render_road(
     y, x = np.mgrid[:height, :width] / factor
     below = np.maximum(y - HORIZON - 0.7 * np.sin(number), 1e-3)
     along_m = focal_px * HEIGHT_M / below
-    across_m = (x - 330.0) * HEIGHT_M / below + 0.3 * np.sin(number / 3)
+    across_m = (x - middle) * HEIGHT_M / below + 0.3 * np.sin(number / 3)
     is_dash = np.ones_like(x, bool) if period_m is None else (along_m + 1.7 * number) % period_m < period_m / 4
     paint = (np.abs(across_m + LANE_M / 2) < 0.07) | (np.abs(across_m - LANE_M / 2) < 0.07) & is_dash
     image = np.random.default_rng(number).normal(90, 4, (height, width, 1)).repeat(3, axis=2)
@@ -113,6 +114,11 @@ def test_few_frames_are_no_lane() -> None:
         measure_lanes(render_road(600.0, number=number) for number in range(4))
     with refuses(GeometryError, where="lanes"):
         measure_lanes([])
+
+
+def test_a_camera_that_looks_aside_is_in_no_car() -> None:
+    with refuses(GeometryError, where="lanes"):
+        measure_road(600.0, middle=500.0, period_m=None)
 
 
 def test_a_hidden_part_takes_no_part() -> None:
