@@ -1,11 +1,13 @@
 """Adapt `base` to nine clips, five minutes each, and score both networks by truth and by what `stadia adapt` measures.
 
-    python experiments/adapt_clips.py OUT [--minutes 5 | --steps 120] [--only walk robot] [--data DIR]
+    python experiments/adapt_clips.py OUT [--minutes 5 | --steps 120] [--only walk robot] [--masks-by MODEL]
 
 Clips: KITTI 06 and raw (left camera), 7-Scenes kitchen, EuRoC, a drive of RoadWorld, the walk, and the highway, second
 highway and robot clips. Each is a folder of images or a video, as users have them, with the camera if the data state
 one. Prints a row each: errors that need no truth before and after, the network that is kept, AbsRel with equal medians
 by truth, the number of updates and seconds. OUT gets an image before and after of each clip, and the runs.
+
+`--masks-by` first makes masks of traffic (`stadia prepare --masks --by MODEL`) and a map that leaves them out.
 """
 
 # mypy: disable-error-code="misc"
@@ -83,6 +85,14 @@ def adapt(clip: maps.Clip, minutes: float | None, steps: int | None, out: Path) 
     return {"s": round(time.perf_counter() - started), **record, "run": str(adapted.run)}
 
 
+def map_with_masks(clip: maps.Clip, model: Path, out: Path) -> None:
+    """Map a clip without the objects that a model finds. An unusable map stops `adapt` later."""
+    masks = out / "masks"
+    words = ["prepare", str(clip.source), "--masks", "--by", str(model), "--out", str(masks)]
+    subprocess.run([sys.executable, "-m", "stadia", *words], check=True, capture_output=True)
+    maps.measure(clip, known=clip.K is not None, masks=masks)
+
+
 def score(clip: maps.Clip, run: str | None, data: Path, out: Path) -> dict[str, Any]:
     """Return AbsRel by truth of `base` and of a run; write what both predict."""
     row: dict[str, Any] = {}
@@ -139,12 +149,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--steps", type=int, help="updates, in place of minutes")
     parser.add_argument("--only", nargs="+", choices=CLIPS, default=CLIPS)
+    parser.add_argument("--masks-by", type=Path, metavar="MODEL")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("STADIA_REAL_DATA", "../shared/data")))
     arguments = parser.parse_args()
     for name in arguments.only:
         out = arguments.out / name
         out.mkdir(parents=True, exist_ok=True)
         clip = find_clip(name, out)
+        if arguments.masks_by is not None:
+            map_with_masks(clip, arguments.masks_by, out)
         row = {"clip": name, **adapt(clip, None if arguments.steps else arguments.minutes, arguments.steps, out)}
         print(json.dumps(row | score(clip, row.get("run"), arguments.data, arguments.out)), flush=True)
 

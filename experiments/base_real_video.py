@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,7 +42,7 @@ RATE, BATCH = 2e-4, 2
 HUBER = 0.2
 """Errors of the logarithm above this count linearly: some points of a map are wrong."""
 
-SHAPE_WEIGHT, METRES_WEIGHT = 0.5, 0.5
+SHAPE_WEIGHT, METRES_WEIGHT, EDGE_WEIGHT = 0.5, 0.5, 10.0
 SAMPLES = ("KITTI raw", "KITTI 06", "EuRoC V1_01", "7-Scenes kitchen", "walk (HoloLens)")
 
 Array = NDArray[np.float64]
@@ -82,10 +83,11 @@ def point_loss(log_z: Tensor, places: Tensor, log_true: Tensor) -> Tensor:
 
 
 def stay_loss(log_z: Tensor, start: Tensor) -> Tensor:
-    """Return how far ln z (B, 1, H, W) moved from the start's: its mean, and the rest."""
+    """Return how far ln z (B, 1, H, W) moved from the start's: its mean, the rest, and where the change has edges."""
     moved = log_z - start
     mean = moved.mean((1, 2, 3), keepdim=True)
-    return METRES_WEIGHT * mean.abs().mean() + SHAPE_WEIGHT * (moved - mean).abs().mean()
+    edges = moved.diff(dim=-1).abs().mean() + moved.diff(dim=-2).abs().mean()
+    return METRES_WEIGHT * mean.abs().mean() + SHAPE_WEIGHT * (moved - mean).abs().mean() + EDGE_WEIGHT * edges
 
 
 def train(network: BaseNetwork, clips: list[list[Sample]], steps: int, seed: int) -> None:
@@ -118,13 +120,14 @@ def train(network: BaseNetwork, clips: list[list[Sample]], steps: int, seed: int
         torch.nn.utils.clip_grad_norm_(network.decoder.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        losses.append((float(points.mean()), float(loss)))
+        losses.append((points.mean().item(), loss.item()))
         if (step + 1) % 50 == 0:
             print(f"seed {seed}, step {step + 1}: points, all {np.mean(losses[-50:], axis=0).round(4)}", flush=True)
 
 
 def open_base() -> BaseNetwork:
-    network = open_network_checkpoint("base", lambda: (288, 384)).recipe.depth_network
+    opened: Any = open_network_checkpoint("base", lambda: (288, 384))
+    network = opened.recipe.depth_network
     assert isinstance(network, BaseNetwork)
     return network
 
@@ -134,7 +137,7 @@ def score(network: BaseNetwork, data: Path, title: str) -> None:
     cells = []
     for name in SAMPLES:
         images = zero_shot.open_sample(next(s for s in zero_shot.SAMPLES if s.title == name), data)
-        opened = open_network_checkpoint("base", lambda size=images[0].frame.image.shape[:2]: size)
+        opened: Any = open_network_checkpoint("base", lambda size=images[0].frame.image.shape[:2]: size)
         opened.recipe.depth_network.load_state_dict(network.state_dict())
         predictor = load_predictor(opened)
         found = zero_shot.score_images(lambda frame, p=predictor: zero_shot.predict_depth(p, frame), images)

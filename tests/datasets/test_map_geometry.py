@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mapped_images import FOCAL, FRAMES, STEP, WALL, W, write_images, write_map
+import torch
+from mapped_images import FOCAL, FRAMES, STEP, WALL, H, W, write_images, write_map
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
+from stadia.dataloading.moving_objects import make_map_labels
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.map_geometry import MEDIAN_DEPTH, MIN_PARALLAX, MapGeometry
 from stadia.datasets.video.video_map import HEIGHTS_AHEAD, find_map
@@ -65,6 +67,30 @@ def test_pairs_have_the_least_parallax_and_lie_inside(images, tmp_path):
     assert recording.map_neighbor(0, -1) is None
     assert recording.map_neighbor(FRAMES - 1, 1) is None
     assert recording.map_neighbor(5, 1) != 6
+
+
+def test_what_the_masks_of_a_map_call_movable_trains_nothing(images, tmp_path):
+    """A quarter of frame 5 in small masks: that quarter of its image trains nothing, and none of its points."""
+    write_map(tmp_path / "room.map")
+    assert open_mapped(images).map_movable(5) is None
+    movable = np.zeros((FRAMES, 12, 16), bool)
+    movable[5, :6, :8] = True
+    np.savez(tmp_path / "room.map" / "movable.npz", movable=movable)
+    recording = open_mapped(images)
+    expected = np.zeros((H, W), bool)
+    expected[: H // 2, : W // 2] = True
+    np.testing.assert_array_equal(recording.map_movable(5), expected)
+    assert not recording.map_movable(4).any()
+    np.testing.assert_array_equal(recording.geometry.select_frames([5]).movable[0], movable[5])
+    planar = [recording.image(index).transpose(2, 0, 1) for index in (5, 6)]
+    T = np.linalg.inv(recording.T_world_camera(6)) @ recording.T_world_camera(5)
+    depth, static = make_map_labels(recording, (5, "left"), planar, np.stack([recording.K(5)] * 2), T[None])
+    assert not static[0][torch.from_numpy(expected)].any()
+    assert static.float().mean() > 0.6
+    assert depth[static].count_nonzero() == depth.count_nonzero() > 0
+    np.savez(tmp_path / "room.map" / "movable.npz", movable=movable[:3])
+    with refuses(DataError, names=("movable",)):
+        find_map(images).make_geometry(range(FRAMES))
 
 
 def test_points_below_the_road_are_of_what_moves(images, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -306,6 +307,16 @@ def test_depth_of_views_is_in_the_unit_of_the_map_as_nerfstudio_reads_it(tmp_pat
     assert not any(
         "depth_file_path" in frame for frame in json.loads((views / "transforms.json").read_text())["frames"]
     )
+
+
+def test_a_map_keeps_what_its_masks_call_movable(tmp_path, monkeypatch):
+    stream, found = make_map(tmp_path / "images")
+    masks = {0: np.zeros((48, 64), bool), 1: np.ones((48, 64), bool)}  # none near frame 2
+    monkeypatch.setattr(FrameStream, "find_movable", lambda stream, index: masks.get(index))
+    write_map(tmp_path / "images.map", stream, found)
+    assert find_map(tmp_path / "images").read_movable() is None
+    write_map(tmp_path / "images.map", replace(stream, masks=SimpleNamespace()), found)
+    assert find_map(tmp_path / "images").read_movable().mean((1, 2)).tolist() == [0, 1, 0]
 
 
 def replace_by_link(path: Path) -> None:

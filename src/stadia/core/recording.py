@@ -129,6 +129,10 @@ class Recording(ABC):
         """Return map points (M, 3) of the left camera, or None: x, y in pixels of `image`, z in the poses' unit."""
         return None
 
+    def map_movable(self, index: int) -> NDArray[np.bool_] | None:
+        """Return (H, W), true on what the masks of a map call movable in `image`; None without masks."""
+        return None
+
     def map_neighbor(self, index: int, offset: int) -> int | None:
         """Return the frame that pairs with a frame, `index + offset` or by the parallax of a map, or None."""
         return index + offset if 0 <= index + offset < len(self) else None

@@ -116,7 +116,11 @@ def make_map_labels(
     x, y = at[inside][order].T
     depth[y, x] = points[inside, 2][order]
     gray = [cv2.cvtColor(np.ascontiguousarray(image.transpose(1, 2, 0)), cv2.COLOR_RGB2GRAY) for image in planar]
+    movable = recording.map_movable(index)
     moving = np.zeros(depth.shape, bool)
+    if movable is not None:
+        small = cv2.resize(255 * movable.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA)
+        moving = np.asarray(small > 0, bool)
     for number, T in enumerate(T_source_target, 1):
         if np.isfinite(T).all():
             moving |= find_moving(gray[0], gray[number], K[0], K[number], T, recording.map_road())

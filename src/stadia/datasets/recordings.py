@@ -204,6 +204,15 @@ class CalibratedRecording(Recording):
         inside, K = self._trained_points.points_in_camera(index), self.K(index)
         return np.column_stack((inside[:, :2] / inside[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2], inside[:, 2]))
 
+    def map_movable(self, index: int) -> NDArray[np.bool_] | None:
+        if self.geometry is None or self.geometry.movable is None:
+            return None
+        import cv2  # only a training needs it
+
+        height, width = self.intrinsics[LEFT].height, self.intrinsics[LEFT].width
+        small = self.geometry.movable[index].astype(np.uint8)
+        return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST), bool)
+
     @cached_property
     def _trained_points(self) -> MapGeometry | None:
         return None if self.geometry is None else self.geometry.select_points(is_held_out=False)
@@ -346,6 +355,7 @@ class RecordingView(Recording):
     masks = _of_frame(Recording.masks)
     T_world_camera = _of_frame(Recording.T_world_camera)
     map_points = _of_frame(Recording.map_points)
+    map_movable = _of_frame(Recording.map_movable)
     timestamp_s = _of_frame(Recording.timestamp_s)
     number = _of_frame(Recording.number)
     file = _of_frame(Recording.file)
@@ -446,6 +456,10 @@ class CroppedRecording(RecordingView):
     def map_points(self, index: int) -> NDArray[np.float64] | None:
         points, box = self.recording.map_points(index), self._box(index, LEFT)
         return None if points is None else points - (box.left, box.top, 0)
+
+    def map_movable(self, index: int) -> NDArray[np.bool_] | None:
+        movable = self.recording.map_movable(index)
+        return None if movable is None else np.ascontiguousarray(self._box(index, LEFT).cut(movable))
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         depth_m = self.recording.depth_m(index, side)

@@ -19,6 +19,7 @@ from stadia.datasets.video.video_map import (
     MAP_CAMERA,
     MASK,
     MAX_RECORD_BYTES,
+    MOVABLE,
     POINTS,
     RECORD,
     MapCamera,
@@ -127,6 +128,9 @@ DEPTH_UNIT = 1000.0
 MAX_DEPTH_SIDE_PX = 640
 """Longer side of depth files, which show no more detail than a network."""
 
+MOVABLE_WIDTH_PX = 160
+"""Width of the stored masks of what can move."""
+
 MIN_DEPTH_POINTS = 20
 """Points of the map that scale the depth of a view."""
 
@@ -149,6 +153,8 @@ def write_map(
     check_map_folder(folder, stream.source, stream.hash())
     with atomic_folder(folder, replace=True) as new:
         _write_points(new / POINTS, found.sparse, filmed.xy, poses.T_first)
+        if stream.masks is not None and stream.photos is None:
+            _write_movable(new / MOVABLE, stream, found)
         _write_trajectories(new, found, poses)
         (new / COLMAP).mkdir()
         files, keys = stream.find_files(), found.sparse.frames.tolist()
@@ -303,6 +309,19 @@ def _write_points(path: Path, sparse: SparseMap, xy: Array, T_first: Array) -> N
             observed=sparse.observed.astype(np.int32),
             xy=xy.astype(np.float32),
         )
+
+
+def _write_movable(path: Path, stream: FrameStream, found: VideoMap) -> None:
+    """Write what can move in each frame, for a training on the video."""
+    import cv2
+
+    size = (MOVABLE_WIDTH_PX, max(1, round(MOVABLE_WIDTH_PX * stream.height / stream.width)))
+    movable = np.zeros((len(found.placed), *size[::-1]), bool)
+    for row, frame in enumerate(found.placed):
+        if (mask := stream.find_movable(frame.index)) is not None:
+            movable[row] = cv2.resize(255 * mask.astype(np.uint8), size, interpolation=cv2.INTER_AREA) > 0
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, movable=movable)
 
 
 def _write_trajectories(folder: Path, found: VideoMap, poses: MapPoses) -> None:

@@ -22,7 +22,7 @@ from stadia.datasets.video.photo_fit import PhotoFit
 from stadia.datasets.video.video_decoding import hash_source
 from stadia.files.array_files import Layout, read_arrays
 
-RECORD, POINTS, MASK = "map.json", "points.npz", "static.png"
+RECORD, POINTS, MOVABLE, MASK = "map.json", "points.npz", "movable.npz", "static.png"
 FORMAT = "stadia-map"
 MAP_CAMERA = "the camera of the map"
 UNUSABLE = "unusable"  # grade of a map that nothing takes path, points or camera from
@@ -39,6 +39,9 @@ _POINTS = {
     "observed": Layout(("M", 2), "i", below=("K", "P")),
 }
 """Arrays of POINTS that are read: P points, K key frames of N frames, M observations (key frame, point)."""
+
+_MOVABLE = {"movable": Layout(("N", "h", "w"), "b")}
+"""Array of MOVABLE: what the masks of the map call movable, in small frames."""
 
 
 MAX_LENGTH = 1e9  # of a map, in its own unit, in which a road is about 1 below the camera
@@ -202,6 +205,13 @@ class StoredMap:
         """Return points (P, 3), relative_deviation (P,), track_length (P,), observed (M, 2) and frames (K,)."""
         return read_arrays(self.folder / POINTS, _POINTS, fix=_REMAKE, sizes={"N": len(self.names)})
 
+    def read_movable(self) -> NDArray[np.bool_] | None:
+        """Return (N, h, w), true on what can move; None if the map was made without masks."""
+        if not (self.folder / MOVABLE).is_file():
+            return None
+        found = read_arrays(self.folder / MOVABLE, _MOVABLE, fix=_REMAKE, sizes={"N": len(self.names)})
+        return np.asarray(found["movable"], bool)
+
     def select_poses(self, names: Iterable[str]) -> NDArray[np.float64]:
         """Return T_world_camera (N, 4, 4) of the named frames; NaN for lost and unknown ones."""
         row_of_name = {name: row for row, name in enumerate(self.names)}
@@ -249,6 +259,7 @@ class StoredMap:
         poses[:, :3, 3] *= unit
         if road is not None:
             road[3] *= unit
+        movable, last = self.read_movable(), len(self.poses) - 1
         return MapGeometry(
             poses,
             points * unit,
@@ -257,6 +268,7 @@ class StoredMap:
             road,
             row_of_name={self.names[number]: row for row, number in enumerate(numbers) if number < len(self.names)},
             road_deviation=0.0 if self.road is None else self.road.height_deviation / self.road.height,
+            movable=None if movable is None else movable[np.clip(numbers, 0, last)],
         )
 
 
