@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from tests.refusals import refuses
 from torch import Tensor, nn
 
 from stadia.adaptation.adapt import (
+    MAX_MOVABLE,
     RECORD,
     adapt_network,
     configure_adaptation,
@@ -230,7 +232,9 @@ def test_one_camera_learns_faster_with_its_map(
         return use_map(config, video, settings)
 
     assert (configure().optimizer.lr, configure().loss.pyramid) == (1e-4, 1)
-    monkeypatch.setattr("stadia.adaptation.adapt.find_map", lambda video: SimpleNamespace(is_usable=True))
+    monkeypatch.setattr(
+        "stadia.adaptation.adapt.find_map", lambda video: SimpleNamespace(is_usable=True, read_movable=lambda: None)
+    )
     mono = configure()
     assert (mono.optimizer.lr, mono.loss.pyramid, mono.loss.points, mono.backbone_lr_factor) == (3e-4, 4, 0.1, 1.0)
     assert (mono.name, mono.model.network.name, mono.model.trained) == ("adapt", NETWORK, "all")
@@ -280,6 +284,17 @@ class TestMap:
         monkeypatch.setattr("stadia.adaptation.adapt.find_map", lambda video: found)
         config = configure_adaptation(NETWORK, images, "decoder", size=(32, 96))
         with refuses(DataError, where="images.map", fix="motion=network"):
+            use_map(config, images, [])
+
+    @pytest.mark.parametrize("share", [0.3, 0.5])
+    def test_masks_of_most_of_the_image_stop_it(
+        self, share: float, images: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        movable = np.arange(20).reshape(1, 4, 5) < 20 * share
+        found = SimpleNamespace(folder=images.with_suffix(".map"), is_usable=True, read_movable=lambda: movable)
+        monkeypatch.setattr("stadia.adaptation.adapt.find_map", lambda video: found)
+        config = configure_adaptation(NETWORK, images, "decoder", size=(32, 96))
+        with refuses(DataError, where="images.map", found="50%") if share > MAX_MOVABLE else nullcontext():
             use_map(config, images, [])
 
     def test_a_data_set_gets_none(self, worlds: Path, own_module: None) -> None:

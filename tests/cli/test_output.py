@@ -88,6 +88,7 @@ def test_a_log_shows_that_one_long_step_still_runs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(output, "BEAT_S", 0.01)
+    monkeypatch.setattr(output.time, "process_time", lambda: 0.0)  # the command has just begun
     with output.show_progress(pause_s=0.05) as lines:
         for _ in lines.track(range(1), 1, "mapping"):
             time.sleep(0.3)

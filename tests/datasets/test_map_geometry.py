@@ -12,7 +12,7 @@ from stadia.core.errors import DataError
 from stadia.dataloading.moving_objects import make_map_labels
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.map_geometry import MEDIAN_DEPTH, MIN_PARALLAX, MapGeometry
-from stadia.datasets.video.video_map import HEIGHTS_AHEAD, find_map
+from stadia.datasets.video.video_map import HEIGHTS_AHEAD, find_map, find_map_folder
 
 
 @pytest.fixture
@@ -119,3 +119,10 @@ def test_points_that_train_and_points_that_judge_are_apart_and_the_same_in_any_u
     assert 0.1 < len(parts[True]) / 3000 < 0.3
     for held, rows in parts.items():
         np.testing.assert_array_equal(geometry.scale(8.0).select_points(is_held_out=held).seen[0], rows)
+
+
+def test_a_folder_called_by_a_dot_has_its_map_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "room").mkdir()
+    monkeypatch.chdir(tmp_path / "room")
+    assert find_map_folder(Path()).resolve() == find_map_folder(tmp_path / "room") == tmp_path / "room.map"
+    assert find_map_folder(Path("/")).parent == Path("/")

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from stadia import recipes
 from stadia.core.config import resolve_config
-from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.video.video_map import check_usable, find_map
 from stadia.files.atomic_files import write_json
@@ -43,6 +43,9 @@ SETTINGS: Mapping[str, Any] = {
 
 MAP_SETTINGS = ("optimizer.lr=3e-4", "backbone_lr_factor=1.0", "loss.pyramid=4", "loss.points=0.1")
 """Keys that differ if the motion is the map's. Matches are out of reach of the loss at full size."""
+
+MAX_MOVABLE = 1 / 3
+"""Masks of a map may cover this share of the image on average: depth there is neither trained nor judged."""
 
 Scope = Literal["all", "decoder", "head", "adapters"]
 """What is trained, as `model.trained`."""
@@ -194,11 +197,16 @@ def takes_map(video: Path, config: Any) -> bool:
 def use_map(config: RecipeConfig, video: Path, settings: Sequence[str]) -> RecipeConfig:
     """Return the configuration with MAP_SETTINGS if the video has a map. Keys of `settings` stay.
 
-    Raises DataError if the map's verdict is unusable.
+    Raises DataError if the map's verdict is unusable, or its masks cover too much.
     """
     if (mapped := find_map(video)) is None:
         return config
     check_usable(mapped)
+    movable = mapped.read_movable()
+    if movable is not None and (share := float(movable.mean())) > MAX_MOVABLE:
+        found = f"masks that cover {share:.0%} of the image, where depth is neither trained nor judged"
+        fix = "choose a part of the video with less traffic"
+        raise DataError(mapped.folder, found=found, expected=f"at most {MAX_MOVABLE:.0%}", fix=fix)
     given = {text.partition("=")[0] for text in settings}
     chosen = [text for text in MAP_SETTINGS if text.partition("=")[0] not in given]
     return resolve_config(type(config), config.model_dump(mode="json"), chosen)

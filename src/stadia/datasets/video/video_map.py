@@ -274,7 +274,10 @@ class StoredMap:
 
 def find_map_folder(source: Path) -> Path:
     """Return the folder for the map of a video or a folder of images: drive.map next to drive.mp4."""
-    return source.with_name(f"{source.resolve().name}.map") if source.is_dir() else source.with_suffix(".map")
+    if not source.is_dir():
+        return source.with_suffix(".map")
+    named = source if source.name else source.resolve()  # "." has no name, and "/" has none at all
+    return named.parent / f"{source.resolve().name}.map"
 
 
 def read_map(folder: Path) -> StoredMap:
