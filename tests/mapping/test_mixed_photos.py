@@ -80,12 +80,14 @@ def test_most_photos_decide_and_other_shapes_have_no_fit():
 
 
 def write_mixed(folder: Path, count: int) -> Path:
-    """The room of `textured_room`: every second photo is upright, every third one larger."""
+    """Two boards in a room, since one wall does not show the camera: half of the photos are upright, a third larger."""
     room = TexturedRoom()
+    for corner, across, down in (((-3, -2, 7), (2.5, 0, 1), (0, 2.5, 0)), ((0.8, 0.2, 8), (2, 0, -1), (0, 2, 0))):
+        room.walls.append((np.array([corner, across, down], float), room.walls[len(room.walls) - 2][1]))
     folder.mkdir()
     for index in range(count):
         image = room.draw(*find_arc_pose(index * 23 / (count - 1)))
-        image = np.ascontiguousarray(np.rot90(image, -1)) if index % 2 else image
+        image = np.ascontiguousarray(np.rot90(image, -1)) if index // 2 % 2 else image
         image = cv2.resize(image, None, fx=1.5, fy=1.5) if index % 3 == 2 else image
         cv2.imwrite(str(folder / f"{index:02d}.png"), image)
     return folder
@@ -111,10 +113,11 @@ def test_the_map_of_mixed_photos_is_that_of_the_photos_as_they_are(stadia, tmp_p
     assert code == 0, err
     assert "24 of 24 frames placed" in printed
     found = read_map(tmp_path / "photos.map")
+    assert found.camera.focal_px == pytest.approx(300, rel=0.02)
     truth = np.array([np.eye(4)] * 24)
     for index in range(24):
         R, center = find_arc_pose(index)
-        roll = PhotoFit.find((320, 200), SIZE).T if index % 2 else np.eye(4)
+        roll = PhotoFit.find((320, 200), SIZE).T if index // 2 % 2 else np.eye(4)
         truth[index, :3, :3], truth[index, :3, 3] = (roll[:3, :3] @ R).T, center
     truth = np.linalg.inv(truth[0]) @ truth
     cosine = (np.einsum("nij,nij->n", truth[:, :3, :3], found.poses[:24, :3, :3]) - 1) / 2
@@ -130,11 +133,11 @@ def test_the_map_of_mixed_photos_is_that_of_the_photos_as_they_are(stadia, tmp_p
         shown = cv2.imread(str(tmp_path / "photos.map" / "views" / view["file_path"]))
         assert shown.shape[:2] == (view["h"], view["w"])
     photos = {photo.name: photo for photo in open_inputs(folder)}
-    for index in (1, 2):
+    for index in (2, 5):
         expected = CAMERA.model_copy(update={"center_px": (159.5, 99.5), "distortion": (0.0,) * 4})
         size = (photos[f"{index:02d}"].intrinsics.height, photos[f"{index:02d}"].intrinsics.width)
         K = expected.fit_to_photo(*size).intrinsics.K
-        np.testing.assert_allclose(photos[f"{index:02d}"].intrinsics.K, K, rtol=0.04)
+        np.testing.assert_allclose(photos[f"{index:02d}"].intrinsics.K, K, rtol=0.02)
         assert "photos.map" in photos[f"{index:02d}"].describe_camera_origin()
 
 
