@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tests.refusals import refuses
 
 import stadia
-from stadia.core.errors import ConfigError, DataError, GeometryError
+from stadia.core.errors import CheckpointError, ConfigError, DataError, GeometryError
 from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.geometry.numpy_camera import CropWindow, centered_K, focal_px_from_fov
@@ -226,6 +226,16 @@ def test_what_is_no_image_and_no_network_is_named(network: stadia.Network, given
     with refuses(DataError, found="(0, 4, 3)"):
         network.predict(np.zeros((0, 4, 3), np.uint8))
     assert (repr(network), len(repr(network.loaded)) < 80) == ("Network('base')", True)
+
+
+def test_a_folder_of_the_same_name_does_not_hide_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of that name does: then its checkpoint is opened."""
+    monkeypatch.chdir(tmp_path)
+    Path("base").mkdir()
+    assert stadia.open_network("base").depth_scale is DepthScale.METRES
+    (Path("base") / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError):
+        stadia.open_network("base")
 
 
 def test_keywords_and_options_go_together(network: stadia.Network, image: NDArray[np.uint8]) -> None:

@@ -382,13 +382,16 @@ def is_network_folder(path: Path) -> bool:
 
 
 def is_network_name(text: str) -> bool:
-    """Return whether a text names a published network, a folder of transformers, or module:Class."""
-    path = Path(text)
-    if path.exists():
-        return path.is_dir() and (is_network_folder(path) or any(path.glob(f"snapshots/*/{CONFIG}")))
-    return (
-        text.startswith(HUB) or text in PUBLISHED_NETWORKS or text in DEPTH_NETWORKS or bool(OWN_PART.fullmatch(text))
-    )
+    """Return whether a text names a published network, a folder of transformers, or module:Class.
+
+    A run or a file of a network's name comes first; another folder of that name does not hide the network.
+    """
+    path, is_listed = Path(text), text in PUBLISHED_NETWORKS or text in DEPTH_NETWORKS
+    if path.is_dir():
+        if is_network_folder(path) or any(path.glob(f"snapshots/*/{CONFIG}")):
+            return True
+        return is_listed and not (path / "checkpoints").is_dir() and not any(path.glob("*.safetensors"))
+    return not path.exists() and (is_listed or text.startswith(HUB) or bool(OWN_PART.fullmatch(text)))
 
 
 def refuse_misspelt_network(text: str) -> None:
