@@ -233,7 +233,7 @@ def test_one_camera_learns_faster_with_its_map(
 
     assert (configure().optimizer.lr, configure().loss.pyramid) == (1e-4, 1)
     monkeypatch.setattr(
-        "stadia.adaptation.adapt.find_map", lambda video: SimpleNamespace(is_usable=True, read_movable=lambda: None)
+        "stadia.adaptation.adapt.find_map", lambda video: SimpleNamespace(is_usable=True, measure_movable=lambda: 0.0)
     )
     mono = configure()
     assert (mono.optimizer.lr, mono.loss.pyramid, mono.loss.points, mono.backbone_lr_factor) == (3e-4, 4, 0.1, 1.0)
@@ -290,8 +290,7 @@ class TestMap:
     def test_masks_of_most_of_the_image_stop_it(
         self, share: float, images: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        movable = np.arange(20).reshape(1, 4, 5) < 20 * share
-        found = SimpleNamespace(folder=images.with_suffix(".map"), is_usable=True, read_movable=lambda: movable)
+        found = SimpleNamespace(folder=images.with_suffix(".map"), is_usable=True, measure_movable=lambda: share)
         monkeypatch.setattr("stadia.adaptation.adapt.find_map", lambda video: found)
         config = configure_adaptation(NETWORK, images, "decoder", size=(32, 96))
         with refuses(DataError, where="images.map", found="50%") if share > MAX_MOVABLE else nullcontext():

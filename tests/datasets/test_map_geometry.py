@@ -12,7 +12,7 @@ from stadia.core.errors import DataError
 from stadia.dataloading.moving_objects import make_map_labels
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.map_geometry import MEDIAN_DEPTH, MIN_PARALLAX, MapGeometry
-from stadia.datasets.video.video_map import HEIGHTS_AHEAD, find_map, find_map_folder
+from stadia.datasets.video.video_map import HEIGHTS_AHEAD, find_map, find_map_folder, find_map_geometry
 
 
 @pytest.fixture
@@ -75,22 +75,26 @@ def test_what_the_masks_of_a_map_call_movable_trains_nothing(images, tmp_path):
     assert open_mapped(images).map_movable(5) is None
     movable = np.zeros((FRAMES, 12, 16), bool)
     movable[5, :6, :8] = True
-    np.savez(tmp_path / "room.map" / "movable.npz", movable=movable)
+    np.savez(tmp_path / "room.map" / "movable.npz", movable=np.packbits(movable, axis=2))
     recording = open_mapped(images)
     expected = np.zeros((H, W), bool)
     expected[: H // 2, : W // 2] = True
     np.testing.assert_array_equal(recording.map_movable(5), expected)
     assert not recording.map_movable(4).any()
-    np.testing.assert_array_equal(recording.geometry.select_frames([5]).movable[0], movable[5])
+    np.testing.assert_array_equal(recording.select_frames([3, 5]).map_movable(1), expected)
+    assert recording.geometry.movable.values is None, "single frames are read, not the whole file"
+    assert find_map(images).measure_movable() == pytest.approx(1 / 4 / FRAMES)
     planar = [recording.image(index).transpose(2, 0, 1) for index in (5, 6)]
     T = np.linalg.inv(recording.T_world_camera(6)) @ recording.T_world_camera(5)
     depth, static = make_map_labels(recording, (5, "left"), planar, np.stack([recording.K(5)] * 2), T[None])
     assert not static[0][torch.from_numpy(expected)].any()
     assert static.float().mean() > 0.6
     assert depth[static].count_nonzero() == depth.count_nonzero() > 0
-    np.savez(tmp_path / "room.map" / "movable.npz", movable=movable[:3])
-    with refuses(DataError, names=("movable",)):
-        find_map(images).make_geometry(range(FRAMES))
+    for other in (np.packbits(movable[:3], axis=2), movable):  # of fewer frames, and of an earlier version
+        np.savez(tmp_path / "room.map" / "movable.npz", movable=other)
+        assert find_map_geometry(images) is not None, "points do not depend on masks"
+        with refuses(DataError, where="movable.npz", found=other.shape[0], fix="stadia map"):
+            open_mapped(images)
 
 
 def test_points_below_the_road_are_of_what_moves(images, tmp_path):

@@ -33,9 +33,9 @@ from stadia.geometry.align import umeyama
 from stadia.mapping import map_files, map_parts
 from stadia.mapping.build_map import VideoMap
 from stadia.mapping.frame_poses import FrameStatus, PlacedFrame, place_frames
-from stadia.mapping.frame_stream import FrameStream, SmallFrame
+from stadia.mapping.frame_stream import MAX_FRAMES, FrameStream, SmallFrame
 from stadia.mapping.key_frames import KeyFrames
-from stadia.mapping.map_files import write_map
+from stadia.mapping.map_files import MOVABLE_SIDE_PX, write_map
 from stadia.mapping.map_parts import CameraEstimate
 from stadia.mapping.map_video import _resume
 from stadia.mapping.sparse_map import LensCamera, SparseMap
@@ -309,14 +309,25 @@ def test_depth_of_views_is_in_the_unit_of_the_map_as_nerfstudio_reads_it(tmp_pat
     )
 
 
-def test_a_map_keeps_what_its_masks_call_movable(tmp_path, monkeypatch):
+@pytest.mark.parametrize("k1", [-0.15, 0.15])
+def test_a_map_keeps_what_its_masks_call_movable_where_a_training_sees_it(tmp_path, monkeypatch, k1):
+    """The distortion that the map found is gone from frames and masks; frame 2 has no mask."""
     stream, found = make_map(tmp_path / "images")
-    masks = {0: np.zeros((48, 64), bool), 1: np.ones((48, 64), bool)}  # none near frame 2
-    monkeypatch.setattr(FrameStream, "find_movable", lambda stream, index: masks.get(index))
+    found = replace(found, estimate=CameraEstimate(replace(LENS, distortion=(k1, 0, 0, 0)), "estimated", None))
+    car = np.zeros((48, 64), bool)
+    car[28:44, 3:13] = True
+    cv2.imwrite(str(tmp_path / "images" / "1.png"), np.uint8(200) * car)
+    monkeypatch.setattr(FrameStream, "find_movable", lambda stream, index: {0: car & False, 1: car}.get(index))
     write_map(tmp_path / "images.map", stream, found)
-    assert find_map(tmp_path / "images").read_movable() is None
+    assert find_map(tmp_path / "images").open_movable() is None
     write_map(tmp_path / "images.map", replace(stream, masks=SimpleNamespace()), found)
-    assert find_map(tmp_path / "images").read_movable().mean((1, 2)).tolist() == [0, 1, 0]
+    (recording,) = open_recordings(tmp_path / "images", poses="map", stride=1, cache={"enabled": False})
+    seen, movable = recording.image(1)[..., 0] > 100, recording.map_movable(1)
+    assert 0.98 < (seen & movable).sum() / seen.sum() <= movable.sum() / seen.sum() < 1.4
+    assert (seen & car).sum() < 0.9 * seen.sum(), "the frame as filmed has the car elsewhere"
+    assert not (recording.map_movable(0) | recording.map_movable(2)).any()
+    assert find_map(tmp_path / "images").open_movable().values is None, "a frame is read at a time"
+    assert MAX_FRAMES * MOVABLE_SIDE_PX**2 / 8 < 1 << 31, "a zip archive is read up to this size"
 
 
 def replace_by_link(path: Path) -> None:

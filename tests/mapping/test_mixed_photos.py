@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.mapping.textured_room import TexturedRoom, find_arc_pose
 
 from stadia.datasets.video.photo_fit import PhotoFit
 from stadia.datasets.video.video_map import MapCamera, find_photo_camera, read_map
-from stadia.geometry.image_features import find_features
+from stadia.geometry.image_features import FrameFeatures, find_features
 from stadia.mapping.build_map import VideoMap
 from stadia.mapping.frame_clips import fit_photos
 from stadia.mapping.frame_poses import FrameStatus, PlacedFrame
@@ -22,7 +23,7 @@ from stadia.mapping.frame_stream import FrameStream
 from stadia.mapping.key_frames import KeyFrames, read_features, write_features
 from stadia.mapping.map_files import write_map
 from stadia.mapping.map_parts import CameraEstimate
-from stadia.mapping.photo_cameras import find_photo_cameras, move_features
+from stadia.mapping.photo_cameras import find_photo_cameras, move_features, move_places
 from stadia.mapping.reconstruction import Workers
 from stadia.mapping.sparse_map import LensCamera
 from stadia.predict.inputs import open_inputs
@@ -77,6 +78,26 @@ def test_most_photos_decide_and_other_shapes_have_no_fit():
     assert [fit.turns for fit in found.fits] == [0, 0, -1, 0, 0, 0, 1]
     assert CAMERA.fit_to_photo(*SIZE) is CAMERA
     assert CAMERA.fit_to_photo(90, 120) is None
+
+    start = time.process_time()
+    fit_photos([tuple(size) for size in np.random.default_rng(0).integers(500, 4000, (400, 2)).tolist()])
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize(("distortion", "limit"), [((0.1, -1.5), 0.62), ((-0.15, -0.5), 0.74), ((-0.3, 0.0), 1.05)])
+def test_features_beyond_the_lens_of_the_first_camera_are_left_out(tmp_path, distortion, limit):
+    """A wide photo sees what the tele lens would fold, beyond where r (1 + k1 r^2 + k2 r^4) is largest."""
+    tele = LensCamera(1490.0, (399.5, 265.5), (*distortion, 0.0, 0.0), 532, 800)
+    wide = LensCamera(520.0, (399.5, 299.5), (0.02, -0.01, 0.0, 0.0), 600, 800)
+    xy = np.stack(np.meshgrid(np.linspace(0, 799, 41), np.linspace(0, 599, 31)), -1).reshape(-1, 2)
+    numbers = np.arange(len(xy))[:, None]
+    write_features(tmp_path / "0.npz", FrameFeatures(xy.astype(np.float32), numbers, numbers))
+    moved = read_features(move_features({0: tmp_path / "0.npz"}, [1], [tele, wide], tmp_path)[0])
+    rows = moved.descriptors[:, 0]
+    np.testing.assert_allclose(move_places(moved.xy.astype(float), tele, wide), xy[rows], atol=0.6)
+    radius = np.hypot(*((xy - wide.center_px) / wide.focal_px).T)
+    assert radius[rows].max() < 1.02 * limit
+    assert set(np.flatnonzero(radius < 0.95 * limit)) <= set(rows)
 
 
 def write_mixed(folder: Path, count: int) -> Path:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from tests.mapping.textured_room import HEIGHT, WIDTH, TexturedRoom, find_arc_pose, write_images
 from tests.refusals import refuses
 
@@ -14,7 +17,7 @@ from stadia.core.errors import DataError
 from stadia.datasets.lens_distortion import DistortedCamera, make_undistortion
 from stadia.datasets.video.video_map import find_map_folder, read_map
 from stadia.files.atomic_files import write_json
-from stadia.mapping.frame_stream import MovableMasks
+from stadia.mapping.frame_stream import FrameStream, MovableMasks
 
 CLASSES = {"1": "road", "14": "car", "15": "truck"}
 
@@ -60,6 +63,28 @@ def test_masks_of_another_video_are_refused(tmp_path):
     write_json(masks / "classes.json", {"1": "road"})
     with refuses(DataError, where="classes.json"):
         MovableMasks.open(masks, ["other"], 4, 8)
+
+
+def test_a_photo_takes_only_its_own_mask(tmp_path):
+    """The neighbors of a photo show something else, whatever its size."""
+    sizes = (60, 80), (60, 80), (80, 60)
+    photos = write_images(tmp_path / "photos", [np.zeros((*size, 3), np.uint8) for size in sizes])
+    masks = write_masks(tmp_path / "masks", {"000000": np.full((60, 80), 14)})
+
+    def open_masked() -> FrameStream:
+        stream = FrameStream.open(photos)
+        return replace(stream, masks=MovableMasks.open(masks, stream.stems(), stream.height, stream.width))
+
+    assert [open_masked().find_movable(index) is None for index in range(3)] == [False, True, True]
+    shutil.copy(masks / "semantic" / "left" / "000000.png", masks / "semantic" / "left" / "000002.png")
+    with refuses(DataError, where="000002.png", found="80x60", expected="60x80"):
+        open_masked().find_movable(2)
+    (photos / "000002.png").unlink()
+    assert open_masked().find_movable(1) is not None, "of a video"
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 28
+    Image.new("RGB", (80, 60)).save(photos / "000000.png", "JPEG", exif=exif)
+    assert open_masked().find_movable(1) is None, "of photos of one size"
 
 
 def test_a_mask_grows_and_one_of_a_near_frame_grows_more(tmp_path):

@@ -202,8 +202,7 @@ def use_map(config: RecipeConfig, video: Path, settings: Sequence[str]) -> Recip
     if (mapped := find_map(video)) is None:
         return config
     check_usable(mapped)
-    movable = mapped.read_movable()
-    if movable is not None and (share := float(movable.mean())) > MAX_MOVABLE:
+    if (share := mapped.measure_movable()) > MAX_MOVABLE:
         found = f"masks that cover {share:.0%} of the image, where depth is neither trained nor judged"
         fix = "choose a part of the video with less traffic"
         raise DataError(mapped.folder, found=found, expected=f"at most {MAX_MOVABLE:.0%}", fix=fix)

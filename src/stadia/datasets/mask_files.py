@@ -149,9 +149,9 @@ def _resize_checked(path: Path, numbers: Numbers, height: int, width: int) -> Nu
 
 def _check_shape(what: object, mask_height: int, mask_width: int, height: int, width: int) -> None:
     if abs(mask_width * height / (mask_height * width) - 1) > SHAPE_TOLERANCE:
-        fix = "make the masks for the whole images, neither cropped nor stretched"
+        fix = "make the masks for the whole images, upright as these are shown, neither cropped nor stretched"
         expected = f"the shape of the {width}x{height} image"
-        raise DataError(what, found=f"{mask_width}x{mask_height}", expected=expected, fix=fix)
+        raise DataError(what, found=f"a mask of {mask_width}x{mask_height}", expected=expected, fix=fix)
 
 
 def resize_labels(numbers: Numbers, height: int, width: int) -> Numbers:

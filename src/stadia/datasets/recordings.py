@@ -205,12 +205,12 @@ class CalibratedRecording(Recording):
         return np.column_stack((inside[:, :2] / inside[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2], inside[:, 2]))
 
     def map_movable(self, index: int) -> NDArray[np.bool_] | None:
-        if self.geometry is None or self.geometry.movable is None:
+        if self.geometry is None or (movable := self.geometry.movable) is None:
             return None
         import cv2  # only a training needs it
 
         height, width = self.intrinsics[LEFT].height, self.intrinsics[LEFT].width
-        small = self.geometry.movable[index].astype(np.uint8)
+        small = np.unpackbits(np.asarray(movable.read(min(self.number(index), len(movable) - 1)), np.uint8), axis=1)
         return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST), bool)
 
     @cached_property

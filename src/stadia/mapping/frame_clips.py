@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -53,20 +53,20 @@ def fit_photos(sizes: Sequence[Size]) -> PhotoFits:
         >>> found.sizes, found.cameras, [fit.turns for fit in found.fits]
         ([(60, 80), (90, 160)], [0, 0, 0, 0, 1], [0, 1, 0, 0, 0])
     """
-    left, chosen, found = Counter(sizes), list[Size](), dict[Size, tuple[int, PhotoFit]]()
-    while left:
-        best = max(left, key=partial(_count_photos, counts=left))
-        found |= {size: (len(chosen), fit) for size in left if (fit := PhotoFit.find(size, best)) is not None}
-        chosen.append(best)
-        left = Counter({size: count for size, count in left.items() if size not in found})
+    counts, chosen, found = Counter(sizes), list[Size](), dict[Size, tuple[int, PhotoFit]]()
+    shape = {size: round(12 * max(size) / min(size)) for size in counts}  # twelfths tell 4:3, 3:2, 16:9 and 20:9 apart
+    of_shape = Counter(shape[size] for size in sizes)
+    upright = Counter((shape[size], size[0] > size[1]) for size in sizes)
+
+    def rank(size: Size) -> tuple[int, int, int, int]:
+        return of_shape[shape[size]], upright[shape[size], size[0] > size[1]], counts[size], min(size)
+
+    for size in sorted(counts, key=rank, reverse=True):
+        fits = ((row, PhotoFit.find(size, camera)) for row, camera in enumerate((*chosen, size)))
+        found[size] = next((row, fit) for row, fit in fits if fit is not None)
+        if found[size][0] == len(chosen):
+            chosen.append(size)
     return PhotoFits(chosen, [found[size][0] for size in sizes], [found[size][1] for size in sizes])
-
-
-def _count_photos(size: Size, counts: Mapping[Size, int]) -> tuple[int, int, int, int]:
-    """Return how many photos have the shape of this size, its orientation, and its size; and its shorter side."""
-    same = {other: fit for other in counts if (fit := PhotoFit.find(other, size)) is not None}
-    upright = sum(counts[other] for other, fit in same.items() if not fit.turns)
-    return sum(counts[other] for other in same), upright, counts[size], min(size)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from stadia.core.errors import DataError
 from stadia.core.recording import LEFT
 from stadia.datasets import DATASETS
 from stadia.datasets.config import CameraConfig, SourceOptions
+from stadia.datasets.formats.photo_lens import read_lens
 from stadia.datasets.lens_distortion import Undistortion
 from stadia.datasets.mask_files import OBJECT_CLASSES, MaskFiles, check_masks_of, select_classes
 from stadia.datasets.open_dataset import OWN_FORMATS, VIDEO, detect_format, open_recordings, refuse_idle_options
@@ -75,9 +76,9 @@ class MovableMasks:
             raise DataError(folder, found="no mask of this video", expected=expected, fix=fix)
         return cls(files, [stems[index] for index in masked], np.array(masked), height, width)
 
-    def has_near(self, index: int) -> bool:
+    def has_near(self, index: int, max_distance: int = MAX_DISTANCE) -> bool:
         """Return whether a frame has its own mask or a near one."""
-        return abs(int(self.frames[self._find_nearest(index)]) - index) <= MAX_DISTANCE
+        return abs(int(self.frames[self._find_nearest(index)]) - index) <= max_distance
 
     def _find_nearest(self, index: int) -> int:
         return int(np.abs(self.frames - index).argmin())
@@ -258,11 +259,16 @@ class FrameStream:
 
     def find_movable(self, index: int) -> NDArray[np.bool_] | None:
         """Return (h, w), true on what can move in a small frame, or None."""
-        return None if self.masks is None else self._read_mask(self.masks, index)
-
-    def _read_mask(self, masks: MovableMasks, index: int) -> NDArray[np.bool_] | None:
+        if self.masks is None or not self.masks.has_near(index, self.mask_distance):
+            return None
         camera, fit = self.find_photo(index)
-        return masks.read(index, *self.small_sizes()[camera], self.lens, fit)
+        return self.masks.read(index, *self.small_sizes()[camera], self.lens, fit)
+
+    @cached_property
+    def mask_distance(self) -> int:
+        """Return how far a frame's mask may be; 0 for photos (several sizes, or EXIF), whose neighbors differ."""
+        is_photo = self.photos is not None or any(map(read_lens, self.clips[0].files()[:1]))
+        return 0 if is_photo else MAX_DISTANCE
 
     def count(self) -> int | None:
         """Return the number of frames to the last one; None if a video does not state it."""

@@ -128,8 +128,8 @@ DEPTH_UNIT = 1000.0
 MAX_DEPTH_SIDE_PX = 640
 """Longer side of depth files, which show no more detail than a network."""
 
-MOVABLE_WIDTH_PX = 160
-"""Width of the stored masks of what can move."""
+MOVABLE_SIDE_PX = 160
+"""Longer side of the stored masks of what can move: those of MAX_FRAMES fit into the 2 GiB of a zip archive."""
 
 MIN_DEPTH_POINTS = 20
 """Points of the map that scale the depth of a view."""
@@ -154,7 +154,7 @@ def write_map(
     with atomic_folder(folder, replace=True) as new:
         _write_points(new / POINTS, found.sparse, filmed.xy, poses.T_first)
         if stream.masks is not None and stream.photos is None:
-            _write_movable(new / MOVABLE, stream, found)
+            _write_movable(new / MOVABLE, stream, found, about)
         _write_trajectories(new, found, poses)
         (new / COLMAP).mkdir()
         files, keys = stream.find_files(), found.sparse.frames.tolist()
@@ -231,9 +231,16 @@ def _make_mask(stream: FrameStream, static: NDArray[np.bool_], about: MapCamera)
     import cv2
 
     mask = cv2.resize(static.astype(np.uint8) * 255, (stream.width, stream.height), interpolation=cv2.INTER_NEAREST)
-    if about.filmed is None and (lens := about.lens) is not None:
-        mask = (make_undistortion(lens, MAP_CAMERA)(mask) > 127).astype(np.uint8) * 255
-    return np.asarray(mask, np.uint8)
+    straight = _make_straightener(about, stream.height, stream.width)(mask)
+    return np.where(straight > 127, np.uint8(255), np.uint8(0))
+
+
+def _make_straightener(about: MapCamera, height: int, width: int) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """Return what removes the estimated distortion from masks of this size, as a training does from the frames."""
+    if about.filmed is not None or (lens := about.lens) is None:
+        return np.asarray
+    known = make_undistortion(lens, MAP_CAMERA)
+    return Undistortion(lens.resized(height, width), known.R_new_lens, known.intrinsics.resized(height, width).K)
 
 
 def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: MapCamera) -> dict[str, object]:
@@ -311,17 +318,21 @@ def _write_points(path: Path, sparse: SparseMap, xy: Array, T_first: Array) -> N
         )
 
 
-def _write_movable(path: Path, stream: FrameStream, found: VideoMap) -> None:
-    """Write what can move in each frame, for a training on the video."""
+def _write_movable(path: Path, stream: FrameStream, found: VideoMap, about: MapCamera) -> None:
+    """Write what can move in each frame, for a training on the video; a training reads single frames."""
     import cv2
 
-    size = (MOVABLE_WIDTH_PX, max(1, round(MOVABLE_WIDTH_PX * stream.height / stream.width)))
-    movable = np.zeros((len(found.placed), *size[::-1]), bool)
+    scale = MOVABLE_SIDE_PX / max(stream.height, stream.width)
+    height, columns = max(1, round(scale * stream.height)), max(1, round(scale * stream.width / 8))
+    movable = np.zeros((len(found.placed), height, columns), np.uint8)
+    straighten = _make_straightener(about, *stream.small_size)
     for row, frame in enumerate(found.placed):
         if (mask := stream.find_movable(frame.index)) is not None:
-            movable[row] = cv2.resize(255 * mask.astype(np.uint8), size, interpolation=cv2.INTER_AREA) > 0
+            straight = straighten(255 * mask.astype(np.uint8))
+            small = cv2.resize(straight, (8 * columns, height), interpolation=cv2.INTER_AREA)
+            movable[row] = np.packbits(small > 0, axis=1)
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, movable=movable)
+        np.savez(file, movable=movable)
 
 
 def _write_trajectories(folder: Path, found: VideoMap, poses: MapPoses) -> None:

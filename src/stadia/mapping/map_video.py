@@ -26,7 +26,7 @@ from stadia.files.atomic_files import LOCK_FILE, hold_folder, is_empty
 from stadia.files.paths import expand_home, make_absolute
 from stadia.mapping.build_map import VideoMap, build_map
 from stadia.mapping.frame_poses import FrameStatus
-from stadia.mapping.frame_stream import MAX_DISTANCE, FrameStream, MovableMasks, open_stream
+from stadia.mapping.frame_stream import FrameStream, MovableMasks, open_stream
 from stadia.mapping.key_frames import import_pycolmap
 from stadia.mapping.learned_matching import has_matcher
 from stadia.mapping.lens_intervals import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
@@ -47,7 +47,7 @@ from stadia.mapping.sparse_map import LensCamera
 
 MIN_FREE_BYTES = 4 << 20  # of a disk for the stages of a map
 
-VERSION = 3
+VERSION = 4
 """Of the stored stages; a new version discards earlier ones."""
 
 
@@ -221,10 +221,11 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
             " On a drive, use --scale-from object=car:1.5@yolox_nano.onnx or --scale-from speed=SPEED"
         )
     if stream.masks is not None:
-        bare = sum(not stream.masks.has_near(int(index)) for index in sparse.frames)
+        bare = sum(not stream.masks.has_near(int(index), stream.mask_distance) for index in sparse.frames)
         yield f"  masks: left cars and people out of {len(sparse.frames) - bare} key frames"
+        near = f" within {stream.mask_distance} frames" if stream.mask_distance else ""
         if bare:
-            yield f"note: {bare} key frames have no mask within {MAX_DISTANCE} frames, so moving things were used there"
+            yield f"note: {bare} key frames have no mask{near}, so moving things were used there"
     if found.static is not None:
         yield f"  {MASK}: left out {found.static.mean():.1%} of the image, which never moves"
     if found.readout is not None and found.readout.is_rolling:

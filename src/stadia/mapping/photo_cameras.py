@@ -18,6 +18,9 @@ from stadia.mapping.sparse_map import Array, LensCamera
 FOCAL_SHARE = 1.2
 """Focal length over the longer side that a camera starts from, as in COLMAP."""
 
+MAX_RETURN_PX = 0.5
+"""Difference after a way to the first camera and back, from which a place is beyond a lens."""
+
 ENOUGH = 0.95
 """Share of the photos from which no other first pair is tried."""
 
@@ -67,13 +70,17 @@ def move_features(
 ) -> dict[int, Path]:
     """Write features as the first camera would see them, and return their files.
 
+    Features that would not come back are left out: the first camera's lens is known only within its own image.
+
     cameras: rows of `lenses`, of all photos.
     """
     moved = dict[int, Path]()
     for index, file in files.items():
         features, moved[index] = read_features(file), work / f"moved-{index:08d}.npz"
-        xy = move_places(np.asarray(features.xy, np.float64), lenses[cameras[index]], lenses[0])
-        write_features(moved[index], replace(features, xy=xy.astype(np.float32)))
+        own, before = lenses[cameras[index]], np.asarray(features.xy, np.float64)
+        xy = move_places(before, own, lenses[0])
+        comes_back = np.linalg.norm(move_places(xy, lenses[0], own) - before, axis=1) < MAX_RETURN_PX
+        write_features(moved[index], replace(features, xy=xy.astype(np.float32)).select(comes_back))
     return moved
 
 
@@ -81,5 +88,5 @@ def move_places(xy: Array, source: LensCamera, target: LensCamera) -> Array:
     """Return where another camera sees what a camera sees at places (N, 2), pixels."""
     if source == target:
         return xy
-    rays = cv2.undistortPoints(xy[:, None], source.K, np.array(source.distortion))[:, 0]
+    rays = cv2.undistortPoints(xy[:, None], source.K, np.array(source.distortion), criteria=(3, 50, 1e-9))[:, 0]
     return target.project(np.column_stack((rays, np.ones(len(rays)))))

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.files.array_files import StackedArray
+
 Array = NDArray[np.float64]
 
 MEDIAN_DEPTH = 10.0
@@ -42,7 +44,7 @@ class MapGeometry:
     road: (4,) plane in the axes of each camera, normal and height; None if unknown.
     row_of_name: row of each frame by its name.
     road_deviation: relative standard deviation of the camera height in the unit of the map.
-    movable: (N, h, w), true on what the masks of the map call movable, in small frames; None without masks.
+    movable: one bit for each pixel that can move, of all frames of the video by number; None without masks.
     """
 
     poses: Array
@@ -52,7 +54,7 @@ class MapGeometry:
     road: Array | None
     row_of_name: Mapping[str, int] = field(default_factory=dict)
     road_deviation: float = 0.0
-    movable: NDArray[np.bool_] | None = None
+    movable: StackedArray | None = None
 
     def select_frames(self, kept: Sequence[int]) -> "MapGeometry":
         """Return the geometry of some of the frames."""
@@ -62,7 +64,6 @@ class MapGeometry:
             poses=self.poses[list(kept)],
             seen=tuple(self.seen[index] for index in kept),
             row_of_name={name: new_row[row] for name, row in self.row_of_name.items() if row in new_row},
-            movable=None if self.movable is None else self.movable[list(kept)],
         )
 
     def scale(self, factor: float) -> "MapGeometry":

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE, MEDIAN_DEPTH, MIN_SEEN, MapGeometry
 from stadia.datasets.video.photo_fit import PhotoFit
 from stadia.datasets.video.video_decoding import hash_source
-from stadia.files.array_files import Layout, read_arrays
+from stadia.files.array_files import Layout, StackedArray, open_npz, read_arrays
 
 RECORD, POINTS, MOVABLE, MASK = "map.json", "points.npz", "movable.npz", "static.png"
 FORMAT = "stadia-map"
@@ -40,10 +40,7 @@ _POINTS = {
 }
 """Arrays of POINTS that are read: P points, K key frames of N frames, M observations (key frame, point)."""
 
-_MOVABLE = {"movable": Layout(("N", "h", "w"), "b")}
-"""Array of MOVABLE: what the masks of the map call movable, in small frames."""
-
-
+MAX_MEASURED = 1000  # frames whose masks are read for a mean
 MAX_LENGTH = 1e9  # of a map, in its own unit, in which a road is about 1 below the camera
 
 _Side = Annotated[int, Field(ge=1, le=1 << 14)]
@@ -205,12 +202,22 @@ class StoredMap:
         """Return points (P, 3), relative_deviation (P,), track_length (P,), observed (M, 2) and frames (K,)."""
         return read_arrays(self.folder / POINTS, _POINTS, fix=_REMAKE, sizes={"N": len(self.names)})
 
-    def read_movable(self) -> NDArray[np.bool_] | None:
-        """Return (N, h, w), true on what can move; None if the map was made without masks."""
-        if not (self.folder / MOVABLE).is_file():
+    def open_movable(self) -> StackedArray | None:
+        """Return (N, h, w / 8), one bit for each pixel that can move; None if the map was made without masks."""
+        if not (path := self.folder / MOVABLE).is_file():
             return None
-        found = read_arrays(self.folder / MOVABLE, _MOVABLE, fix=_REMAKE, sizes={"N": len(self.names)})
-        return np.asarray(found["movable"], bool)
+        found = open_npz(path, "movable")
+        if found.dtype != np.uint8 or len(found.shape) != 3 or len(found) != len(self.names):
+            what = f"{found.dtype} of shape {found.shape}"
+            raise DataError(path, found=what, expected=f"bits of {len(self.names)} frames", fix=_REMAKE)
+        return found
+
+    def measure_movable(self) -> float:
+        """Return the share of the image that can move, from at most MAX_MEASURED frames; 0 without masks."""
+        if (movable := self.open_movable()) is None:
+            return 0.0
+        rows = range(0, len(movable), 1 + len(movable) // MAX_MEASURED)
+        return float(np.mean([np.unpackbits(np.asarray(movable.read(row), np.uint8)).mean() for row in rows]))
 
     def select_poses(self, names: Iterable[str]) -> NDArray[np.float64]:
         """Return T_world_camera (N, 4, 4) of the named frames; NaN for lost and unknown ones."""
@@ -259,7 +266,6 @@ class StoredMap:
         poses[:, :3, 3] *= unit
         if road is not None:
             road[3] *= unit
-        movable, last = self.read_movable(), len(self.poses) - 1
         return MapGeometry(
             poses,
             points * unit,
@@ -268,7 +274,6 @@ class StoredMap:
             road,
             row_of_name={self.names[number]: row for row, number in enumerate(numbers) if number < len(self.names)},
             road_deviation=0.0 if self.road is None else self.road.height_deviation / self.road.height,
-            movable=None if movable is None else movable[np.clip(numbers, 0, last)],
         )
 
 
@@ -429,7 +434,7 @@ def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> Map
     if (why := mapped.find_camera_mismatch(focal)) is not None:
         fix = f"make it again with this camera: stadia map {source}, or train without it: motion=network"
         raise DataError(mapped.folder, found=why, expected="the camera of the data", fix=fix)
-    return mapped.make_geometry(numbers)
+    return replace(mapped.make_geometry(numbers), movable=mapped.open_movable())
 
 
 def _list_observed(
