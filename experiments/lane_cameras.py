@@ -11,9 +11,9 @@ what was measured. Rows without a claim count as right.
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stadia.apps.lane_camera import SAMPLES, judge_lanes
 from stadia.core.errors import GeometryError
@@ -26,34 +26,30 @@ from stadia.synthetic.roadworld.road_world import make_section
 MAX_ERROR = 0.08
 
 
-class Recorder:
-    """A generator that keeps what it chose."""
-
-    def __init__(self, random: np.random.Generator) -> None:
-        self._random, self.chosen, self.drawn = random, list[Any](), list[float]()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._random, name)
-
-    def choice(self, values: Any) -> Any:
-        """Return one of the values."""
-        self.chosen.append(self._random.choice(values))
-        return self.chosen[-1]
-
-    def random(self) -> float:
-        """Return a number in [0, 1)."""
-        self.drawn.append(float(self._random.random()))
-        return self.drawn[-1]
-
-
 def find_markings(seed: int) -> tuple[float | None, float | None]:
-    """Return a world's lane from line to line, None without an edge line, and its dashes' period, None if solid."""
+    """Return a world's lane from line to line, None without an edge line, and its dashes' period, None if solid.
+
+    They are read from the paint on its road, of which a tile is 16 m long.
+    """
     section = make_section(seed)
-    recorder = Recorder(make_generator(seed, "textures", "asphalt"))
-    make_asphalt(recorder, section.half_width_m, section.lane_m)  # type: ignore[arg-type]
-    (dash, gap), edge = recorder.chosen[-2:]
-    has_edge_line = recorder.drawn[-2] < 0.8  # the last one is of the color
-    return float(edge) if has_edge_line else None, float(dash + gap) if gap else None
+    road = make_asphalt(make_generator(seed, "textures", "asphalt"), section.half_width_m, section.lane_m)
+    gray, (length_m, width_m) = road.image.mean(axis=2), road.size_m
+    across_m = (np.arange(gray.shape[1]) + 0.5) / gray.shape[1] * width_m - section.half_width_m
+
+    def rate_paint(side_m: float) -> NDArray[np.float64]:
+        line, near = (np.abs(across_m - side_m) < half_m for half_m in (0.05, 0.3))
+        return np.asarray(gray[:, line].mean(1) - np.median(gray[:, near & ~line], axis=1), np.float64)
+
+    edges_m = [section.half_width_m - 0.35, section.lane_m + 0.05]
+    paint = [float(np.median(rate_paint(edge_m))) for edge_m in edges_m]
+    waves = np.abs(np.fft.rfft(rate_paint(0.0)))
+    best = max((2, 4), key=lambda count: float(waves[count]))
+    edge_m = edges_m[int(np.argmax(paint))] if max(paint) > MIN_PAINT else None
+    return edge_m, length_m / best if waves[best] > 0.4 * waves[0] else None
+
+
+MIN_PAINT = 0.1
+"""Paint is brighter than the road by this reflectance."""
 
 
 def measure(source: Path) -> LaneMeasurement | str:
@@ -91,16 +87,16 @@ def main() -> None:
                     print(f"{drive.name:24} {lanes.frames:3} of {lanes.seen:3} frames, wrong: no line is painted there")
                     continue
             found = judge_lanes(lanes, lane_m=lane_m, period_m=period_m)
-            focal = "not claimed" if found.claimed is None else f"{found.claimed.factor:7.1f} px"
-            raw = "" if found.focal is None else f" ({found.focal.factor:.1f} px +- {found.focal.deviation:.1%})"
+            focal = "not claimed" if found.claimed_px is None else f"{found.claimed_px:7.1f} px"
+            raw = "" if found.focal_px is None else f" ({found.focal_px:.1f} px +- {found.focal_deviation:.1%})"
             print(f"{drive.name:24} {lanes.frames:3} of {lanes.seen:3} frames, height {found.height_m:.3f} m"
                   f" +- {found.height_deviation:.1%}, focal length {focal}{raw}", end="")  # fmt: skip
             if record is not None:
                 true_px, true_m = record["cameras"]["left"]["K"][0][0], record["camera_height_m"]
                 errors.append(found.height_m / true_m - 1)
                 print(f"; truth {true_m:.3f} m, {true_px:.1f} px; height {errors[-1]:+.1%}", end="")
-                if found.claimed is not None:
-                    error = found.claimed.factor / true_px - 1
+                if found.claimed_px is not None:
+                    error = found.claimed_px / true_px - 1
                     claimed, wrong = claimed + 1, wrong + (abs(error) > MAX_ERROR)
                     print(f", focal length {error:+.1%}", end="")
             print(flush=True)

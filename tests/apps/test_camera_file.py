@@ -153,14 +153,15 @@ def test_lanes_give_a_camera_only_with_a_lane_and_dashes(stadia, tmp_path):
     folder = tmp_path / "drive"
     folder.mkdir()
     for number in range(14):
-        Image.fromarray(render_road(600.0, number=number, size=(540, 960))).save(folder / f"{number:02}.png")
+        road = render_road(400.0, number=number, size=(540, 960), both=True)
+        Image.fromarray(np.pad(road, ((48, 48), (0, 0), (0, 0)))).save(folder / f"{number:02}.png")  # black bars
     code, _, err = stadia("camera", folder, "--from", "lanes")
     assert (code, (folder / "K.json").exists()) == (0, False), err
     assert (tmp_path / "drive.lanes.png").is_file()
     code, _, err = stadia("camera", folder, "--from", "lanes", "--lane-width", "3.6", "--dash-period", "12")
     assert code == 0, err
-    claimed = json.loads((folder / "K.json").read_text())["K"][0][0]
-    assert claimed == pytest.approx(900, rel=0.05)
+    saved = json.loads((folder / "K.json").read_text())
+    assert (saved["K"][0][0], saved["height"]) == (pytest.approx(600, rel=0.05), pytest.approx(540, abs=8))
     assert stadia("camera", folder, "--lane-width", "3.6")[0] == 2
     assert stadia("camera", folder, "--from", "lanes", "--fov", "60")[0] == 2
 

@@ -29,6 +29,7 @@ from stadia.predict.describe import describe_receipt
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.scale import sources
 from stadia.predict.scale.grammar import (
+    EDGE_DEVIATION,
     GIVEN_LANE_DEVIATION,
     LANE_DEVIATION,
     LANE_M,
@@ -377,11 +378,20 @@ def test_the_lane_in_flat_depth_finds_the_factor_without_a_road_plane(monkeypatc
     measured = MeasuredFrame(shown, (FACTOR / depth_m).astype(np.float32))
     lane = FrameLanes(np.array([160.0, 50.0]), np.array([-1.4, 1.6]), ())
     monkeypatch.setattr(LaneFinder, "find", lambda self, image: lane)
-    for text, lane_m, deviation in (("lanes=3.6", 3.6, GIVEN_LANE_DEVIATION), ("lanes", LANE_M, LANE_DEVIATION)):
+    for text, lane_m, deviation, is_dashed in (
+        ("lanes=3.6", 3.6, GIVEN_LANE_DEVIATION, False),
+        ("lanes", LANE_M, LANE_DEVIATION, True),
+        ("lanes", LANE_M, EDGE_DEVIATION, False),
+    ):
         source = parse_scale_source(text)
         lengths = source.measure(measured)
         assert lengths is not None
         assert fit_scale([(1 / lengths[0], lengths[1])]).factor == pytest.approx(FACTOR * lane_m / 3.6, rel=0.02)
-        assert (source.systematic, source.grows_with_focal) == (deviation, True)
+        assert source.grows_with_focal
         with pytest.raises(StadiaError):
             measure_frames([measured], [source])  # one frame is no lane
+        with monkeypatch.context() as context:
+            context.setattr(LaneFinder, "check", lambda self, is_dashed=is_dashed: is_dashed)
+            receipt = measure_frames([measured], [parse_scale_source(text)])
+        assert receipt.systematic[text] == deviation
+        assert receipt.fits[text].deviation >= deviation

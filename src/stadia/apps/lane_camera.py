@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,15 +13,14 @@ from stadia.apps.camera_file import CameraRequest, write_camera_file
 from stadia.core.errors import GeometryError, StadiaError
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.open_dataset import check_path_exists
-from stadia.datasets.video.static_parts import find_static_content, sample_frames
+from stadia.datasets.recordings import Intrinsics
+from stadia.datasets.video.static_parts import sample_frames
 from stadia.datasets.video.video_camera import find_static_mask, read_image_size, read_user_camera
-from stadia.datasets.video.video_map import find_usable_map
 from stadia.files.output_files import check_replaceable, write_marked_png
 from stadia.files.paths import expand_home
 from stadia.geometry.ground.lane_lines import LaneMeasurement, measure_lanes
-from stadia.geometry.scale_fit import ScaleFit, fuse_scales
-from stadia.predict.input_camera import choose_input_camera
-from stadia.predict.scale.grammar import GIVEN_LANE_DEVIATION, LANE_DEVIATION, LANE_M
+from stadia.predict.input_camera import InputCamera, choose_input_camera
+from stadia.predict.scale.grammar import LANE_M, find_lane_deviation
 
 SAMPLES = 40
 """Frames that are searched for lane markings."""
@@ -31,12 +30,6 @@ MAX_FOCAL_ERROR = 0.08
 
 PERIOD_DEVIATION = 0.01
 """Relative error of a given period of dashes."""
-
-FILE_DEVIATION, LENS_DEVIATION = 0.01, 0.03
-"""Relative errors of a focal length from a calibration, and from the metadata or a map."""
-
-EDGE_DEVIATION = 0.15
-"""Two solid lines may be the edges of a road without a middle line; then the lane's width says little."""
 
 
 @dataclass(frozen=True)
@@ -78,79 +71,55 @@ class LaneCamera:
 
     lanes: the measurement.
     height_m: the camera's height over the road, with its relative deviation.
-    focal: the focal length in pixels by lanes with its deviation, or None.
-    known: the focal length by other evidence, and its origin, or None.
-    dashes: the one standard that agrees with the known focal length, or None.
-    fused_px: both together if the focal length is claimed; None if not, and why.
+    focal_px: the focal length with its relative deviation; None without a given period, or without dashes.
+    refused: why the focal length is not claimed; empty if it is.
     """
 
     lanes: LaneMeasurement
     height_m: float
     height_deviation: float
-    focal: ScaleFit | None
-    known: tuple[str, ScaleFit] | None
-    dashes: Dashes | None
-    claimed: ScaleFit | None
+    focal_px: float | None
+    focal_deviation: float
     refused: str
 
+    @property
+    def claimed_px(self) -> float | None:
+        """Return the focal length if it is claimed."""
+        return None if self.refused else self.focal_px
 
-def judge_lanes(
-    lanes: LaneMeasurement,
-    *,
-    lane_m: float | None = None,
-    period_m: float | None = None,
-    known: tuple[str, ScaleFit] | None = None,
-) -> LaneCamera:
+
+def judge_lanes(lanes: LaneMeasurement, *, lane_m: float | None = None, period_m: float | None = None) -> LaneCamera:
     """Return camera height and focal length with deviations; the focal length is claimed only within an interval.
-
-    known: a focal length in pixels by other evidence, and its origin.
 
     Examples:
         >>> lanes = LaneMeasurement(np.array([480.0, 300.0]), 1.0, 3.0, 0.01, 0.01, 0.02, 30, 40, {})
         >>> seen = judge_lanes(lanes, lane_m=3.66, period_m=12.2)
-        >>> round(seen.height_m, 3), round(seen.claimed.factor)
+        >>> round(seen.height_m, 3), round(seen.claimed_px)
         (1.22, 1000)
-        >>> judge_lanes(lanes, lane_m=3.66).claimed is None
+        >>> judge_lanes(lanes, period_m=12.2).claimed_px is None
         True
     """
     width_m = LANE_M if lane_m is None else lane_m
-    width_deviation = LANE_DEVIATION if lane_m is None else GIVEN_LANE_DEVIATION
-    if lane_m is None and lanes.period is None:
-        width_deviation = EDGE_DEVIATION
-    height_deviation = math.hypot(width_deviation, lanes.width_deviation)
-    dashes = _find_dashes(lanes, lane_m, known) if period_m is None else None
-    if dashes is not None:
-        width_m = dashes.lane_m if lane_m is None else lane_m
-    given_m, focal = period_m or (dashes.period_m if dashes else None), None
-    if given_m is not None and (focal_px := lanes.find_focal_px(width_m, given_m)) is not None:
-        shared = GIVEN_LANE_DEVIATION if dashes is not None else width_deviation
-        parts = shared, lanes.width_deviation, lanes.period_deviation, PERIOD_DEVIATION
-        deviation = float(np.linalg.norm(parts))
-        focal = ScaleFit(focal_px, deviation, deviation, 1.0, lanes.frames, lanes.frames)
-    claimed, refused = None, ""
+    width_deviation = find_lane_deviation(lane_m, is_dashed=lanes.period is not None)
+    focal_px = None if period_m is None else lanes.find_focal_px(width_m, period_m)
+    parts = width_deviation, lanes.width_deviation, lanes.period_deviation, PERIOD_DEVIATION
+    deviation = float(np.linalg.norm(parts))
+    refused = ""
     if lanes.period is None:
         refused = "no regular dashes were seen. Use a part of the video with a dashed line"
-    elif focal is None:
+    elif focal_px is None:
         refused = "the period of dashes differs from country to country. Measure it or look it up: --dash-period METRES"
-    elif 1.96 * focal.deviation > MAX_FOCAL_ERROR:
-        missing = "Give the lane's width: --lane-width METRES" if lane_m is None else "Use more frames with dashes"
-        refused = f"its 95 % interval would be +- {1.96 * focal.deviation:.0%}. {missing}"
-    elif known is not None:
-        fused = fuse_scales({"lanes": focal, known[0]: known[1]})
-        if fused.contradictions:
-            refused = f"lanes give {focal.factor:.0f} px, and {known[0]} {known[1].factor:.0f} px. Check --dash-period"
-        else:
-            claimed = replace(focal, factor=fused.factor, deviation=fused.deviation)
-    else:
-        claimed = focal
+    elif lane_m is None:
+        refused = "the width of lanes differs from road to road. Measure it or look it up: --lane-width METRES"
+    elif 1.96 * deviation > MAX_FOCAL_ERROR:
+        missing = "Use a part with more dashes, on both sides: they show how the camera rolls"
+        refused = f"its 95 % interval would be +- {1.96 * deviation:.0%}. {missing}"
     return LaneCamera(
         lanes=lanes,
         height_m=lanes.find_height_m(width_m),
-        height_deviation=height_deviation,
-        focal=focal,
-        known=known,
-        dashes=dashes,
-        claimed=claimed,
+        height_deviation=math.hypot(width_deviation, lanes.width_deviation),
+        focal_px=focal_px,
+        focal_deviation=deviation,
         refused=refused,
     )
 
@@ -159,15 +128,6 @@ def list_dashes(lanes: LaneMeasurement, lane_m: float | None = None) -> list[tup
     """Return the standard dashes with the focal length in pixels that each one means; empty without dashes."""
     found = [(dashes, lanes.find_focal_px(lane_m or dashes.lane_m, dashes.period_m)) for dashes in STANDARD_DASHES]
     return [(dashes, focal_px) for dashes, focal_px in found if focal_px is not None]
-
-
-def _find_dashes(lanes: LaneMeasurement, lane_m: float | None, known: tuple[str, ScaleFit] | None) -> Dashes | None:
-    if known is None:
-        return None
-    deviation = math.hypot(known[1].deviation, lanes.period_deviation, lanes.width_deviation, GIVEN_LANE_DEVIATION)
-    fits = [dashes for dashes, focal_px in list_dashes(lanes, lane_m)
-            if abs(math.log(focal_px / known[1].factor)) < 2 * deviation]  # fmt: skip
-    return fits[0] if len(fits) == 1 else None
 
 
 def measure_lane_camera(request: LaneRequest) -> list[str]:
@@ -189,33 +149,16 @@ def measure_lane_camera(request: LaneRequest) -> list[str]:
     except GeometryError as error:
         fix = "give the camera another way: docs/how-to/unknown-camera.md"
         raise StadiaError(source, found=error.found, expected=error.expected, fix=fix) from error
-    known = None
-    if not given.is_assumed:
-        deviation = FILE_DEVIATION if given.origin.endswith((".json", ".txt")) else LENS_DEVIATION
-        known = given.origin, ScaleFit(float(camera.intrinsics.select_K(0)[0, 0]), deviation, 0.0, 1.0, 1, 1)
-    else:
-        known = _find_map_evidence(source, camera.intrinsics.width)
-    found = judge_lanes(lanes, lane_m=request.lane_m, period_m=request.period_m, known=known)
+    found = judge_lanes(lanes, lane_m=request.lane_m, period_m=request.period_m)
     write_marked_png(picture, draw_lanes(images, lanes)[..., ::-1], "stadia-lanes")
-    center_y = float(camera.intrinsics.select_K(0)[1, 2])
-    lines = describe_lanes(found, request, center_y, camera.intrinsics.width)
-    if found.claimed is not None and given.is_assumed and find_static_content(source).crop is None:
-        lines += write_camera_file(CameraRequest(source=source, focal_px=found.claimed.factor, force=request.force))
+    lines = describe_lanes(found, request, given, camera.intrinsics)
+    if found.claimed_px is not None and given.is_assumed:
+        lines += write_camera_file(CameraRequest(source=source, focal_px=found.claimed_px, force=request.force))
     return [*lines, f"picture: {picture}"]
 
 
-def _find_map_evidence(source: Path, width: int) -> tuple[str, ScaleFit] | None:
-    mapped = find_usable_map(source)
-    if mapped is None or "focal_px" not in mapped.camera.intervals_95 or mapped.camera.origin == "assumed":
-        return None
-    low, high = mapped.camera.intervals_95["focal_px"]
-    deviation = math.log(high / max(low, 1.0)) / 3.92
-    factor = mapped.camera.focal_px * width / mapped.camera.width
-    return f"{mapped.folder.name} ({mapped.camera.origin})", ScaleFit(factor, deviation, 0.0, 1.0, 1, 1)
-
-
-def describe_lanes(found: LaneCamera, request: LaneRequest, center_y: float, width: int) -> list[str]:
-    """Return the measurement for people."""
+def describe_lanes(found: LaneCamera, request: LaneRequest, given: InputCamera, camera: Intrinsics) -> list[str]:
+    """Return the measurement for people, next to the camera that is known without lanes."""
     lanes = found.lanes
     lane = f"a lane of {found.height_m * lanes.width:.2f} m"
     row, error = lanes.point[1], 1.96 * found.height_deviation
@@ -227,26 +170,29 @@ def describe_lanes(found: LaneCamera, request: LaneRequest, center_y: float, wid
     if lanes.period is None:
         lines.append("note: both lines are solid. They may be the edges of the road, not of a lane")
     lines.append(f"horizon: row {row:.1f} +- {lanes.point_deviation:.1f}")
-    focal = found.claimed or (None if found.known is None else found.known[1])
-    if focal is not None:
-        pitch_deg = math.degrees(math.atan((center_y - row) / focal.factor))
+    K = camera.select_K(0)
+    known_px = None if given.is_assumed else float(K[0, 0])
+    focal_px = found.claimed_px or known_px
+    if focal_px is not None:
+        pitch_deg = math.degrees(math.atan((K[1, 2] - row) / focal_px))
         lines.append(
             f"pitch: {pitch_deg:.1f} degrees down" if pitch_deg >= 0 else f"pitch: {-pitch_deg:.1f} degrees up"
         )
-    if found.claimed is None:
+    if known_px is not None:
+        lines.append(f"focal length: {known_px:.0f} px by {given.origin}, without lanes")
+    if found.claimed_px is None:
         lines.append(f"focal length: not claimed, because {found.refused}")
         if lanes.period is not None and request.period_m is None:
             listed = (f"{dashes.period_m:g} m ({dashes.where}): {focal_px:.0f} px"
                       for dashes, focal_px in list_dashes(lanes, request.lane_m))  # fmt: skip
             lines += [f"  dashes every {text}" for text in listed]
         return lines
-    low, high = (found.claimed.factor * (1 + sign * 1.96 * found.claimed.deviation) for sign in (-1, 1))
-    angle = math.degrees(2 * math.atan(width / 2 / found.claimed.factor))
-    sources = "lanes" if found.known is None else f"lanes and {found.known[0]}"
-    lines.append(f"focal length: {found.claimed.factor:.0f} px (95 %: {low:.0f} to {high:.0f}), {angle:.1f} degrees,"
-                 f" by {sources}")  # fmt: skip
-    if found.dashes is not None:
-        lines.append(f"dashes: every {found.dashes.period_m:g} m, as in {found.dashes.where}")
+    low, high = (found.claimed_px * (1 + sign * 1.96 * found.focal_deviation) for sign in (-1, 1))
+    angle = math.degrees(2 * math.atan(camera.width / 2 / found.claimed_px))
+    lines.append(f"focal length: {found.claimed_px:.0f} px (95 %: {low:.0f} to {high:.0f}), {angle:.1f} degrees,"
+                 " by lanes")  # fmt: skip
+    if known_px is not None:
+        lines.append(f"note: not saved, because {given.origin} states a camera. To replace it: --focal-px PIXELS")
     return lines
 
 

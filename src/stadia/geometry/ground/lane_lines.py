@@ -2,12 +2,13 @@
 
 On a road, x0 + u v is the column of a point at row y0 + v, with u = sideways / camera height, and (x0, y0) the point in
 which the lines meet. So the lane's width over the camera's height needs no focal length. Lengths along the road do:
-a point at row y0 + v has the distance f h / v, so a period of dashes is measured in units of f h.
+a point at row y0 + v has the distance f h / v, so a period of dashes is measured in units of f h. If the camera rolls,
+that distance changes by the ratio 1 + u tan(roll): dashes on both sides of the camera show the roll.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -62,6 +63,14 @@ class FrameLanes:
             return None
         return FrameLanes(self.point, self.sides[pair], tuple(self.dashes[line] for line in pair))
 
+    def enlarge(self, factor: float) -> "FrameLanes":
+        """Return the lines without dashes in a frame that is larger by this factor."""
+        return FrameLanes(_enlarge(self.point, factor), self.sides, ())
+
+
+def _enlarge(point: Array, factor: float) -> Array:
+    return (point + 0.5) * factor - 0.5  # of pixels' centers
+
 
 def measure_paint(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return how bright white or yellow paint is, at WIDTH_PX columns, of an RGB image (H, W, 3) or a gray one."""
@@ -103,7 +112,7 @@ def find_stripes(paint: NDArray[np.float32], horizon: float, ignored: NDArray[np
         middle = _box(rows, columns, 0.6 * half)
         left, right = _box(rows, columns - 2.6 * half, half), _box(rows, columns + 2.6 * half, half)
         found = middle - np.maximum(left, right)
-        found[np.abs(left - right) > 0.7 * found] = 0  # a curb has road on one side only
+        found[np.abs(left - right) > 0.7 * found] = 0  # a curb has road on one side only, and noise has no sides
         found[(columns < 4 * half) | (columns > width - 4 * half)] = 0
         contrast[first:] = np.maximum(contrast[first:], found)
     if ignored is not None:
@@ -285,11 +294,11 @@ MIN_FRAMES, MIN_FRAME_SHARE, MIN_AGREEMENT = 8, 0.35, 0.6
 SAME_WIDTH = 0.04
 """Two lane widths agree within this ratio."""
 
-MAX_SHAKE = 0.012
-"""The lines of a car's camera meet at one row, with at most this deviation as a share of the width."""
-
 POINT_PX, WIDTH_ERROR = 0.6, 0.01
 """The row in which lines meet is known to this many pixels, and a width to this ratio, with any number of frames."""
+
+ROLL = math.radians(2)
+"""Standard deviation of the roll of a camera in a car."""
 
 MIN_PERIODS, MIN_PERIOD_SHARE, SAME_PERIOD = 20, 0.3, 0.12
 """Intervals of dashes with one length: their number and share, and the ratio within which they agree."""
@@ -358,22 +367,23 @@ def measure_lanes(images: Iterable[NDArray[np.uint8]], ignored: NDArray[np.bool_
     chosen = {index: lane for (index, lane), agrees in zip(own.items(), agreeing, strict=True) if agrees}
     width = float(np.median(widths[agreeing]))
     rows = np.array([lane.point for lane in chosen.values()])
-    shake = _spread(rows[:, 1])
-    if shake > MAX_SHAKE * WIDTH_PX:
-        raise _make_error(f"lines that meet at rows {shake * factor:.0f} pixels apart")
     effective = max(count / 5, 1.0)  # neighboring frames err alike
     all_lines = [lanes for index in chosen if (lanes := frames[index]) is not None]
     period, period_deviation = _measure_period(all_lines)
     return LaneMeasurement(
-        point=np.median(rows, axis=0) * factor,
-        point_deviation=shake * factor,
+        point=_enlarge(np.median(rows, axis=0), factor),
+        point_deviation=_spread(rows[:, 1]) * factor,
         width=width,
-        width_deviation=math.hypot(1.2533 * _spread(widths[agreeing]) / width / math.sqrt(effective), WIDTH_ERROR),
+        width_deviation=math.hypot(
+            1.2533 * _spread(widths[agreeing]) / width / math.sqrt(effective),
+            WIDTH_ERROR,
+            ROLL * float(np.median([lane.sides.sum() for lane in chosen.values()])),
+        ),
         period=None if period is None else period / factor,
         period_deviation=period_deviation,
         frames=count,
         seen=len(paints),
-        lanes={index: replace(lane, point=lane.point * factor, dashes=()) for index, lane in chosen.items()},
+        lanes={index: lane.enlarge(factor) for index, lane in chosen.items()},
     )
 
 
@@ -382,7 +392,7 @@ class LaneFinder:
 
     def __init__(self) -> None:
         self._segments: list[Array] = []
-        self._widths: list[float] = []
+        self._own: list[FrameLanes] = []
         self._seen = 0
 
     def find(self, image: NDArray[np.uint8]) -> FrameLanes | None:
@@ -395,12 +405,13 @@ class LaneFinder:
         self._seen += 1
         if own is None:
             return None
-        self._widths.append(float(own.sides[1] - own.sides[0]))
-        return replace(own, point=own.point * factor, dashes=())
+        self._own.append(own)
+        return own.enlarge(factor)
 
-    def check(self) -> None:
-        """Raise GeometryError if too few of the frames so far agree."""
-        _find_agreement(np.array(self._widths), self._seen)
+    def check(self) -> bool:
+        """Return whether a line has regular dashes. Raises GeometryError if too few of the frames so far agree."""
+        _find_agreement(np.array([np.ptp(own.sides) for own in self._own]), self._seen)
+        return _measure_period(self._own)[0] is not None
 
 
 KEPT_FRAMES = 20
@@ -434,31 +445,31 @@ def _find_mode(values: Array, ratio: float) -> NDArray[np.bool_]:
 
 def _measure_period(frames: Sequence[FrameLanes]) -> tuple[float | None, float]:
     """Return the period of the dashes in 1 / pixels, and its relative deviation; None without regular dashes."""
-    lines = [dashes for lanes in frames for dashes in lanes.dashes if len(dashes) > 1]
-    lengths = np.concatenate([np.zeros(0), *(dashes[:, 1] - dashes[:, 0] for dashes in lines)])
+    lines = [line for lanes in frames for line in zip(lanes.sides, lanes.dashes, strict=True) if len(line[1]) > 1]
+    lengths = np.concatenate([np.zeros(0), *(dashes[:, 1] - dashes[:, 0] for _, dashes in lines)])
     lengths = lengths[np.isfinite(lengths)]
     if not len(lengths):
         return None, math.inf
     long = np.median(lengths[lengths >= np.median(lengths)])
-    kept = [dashes[~(dashes[:, 1] - dashes[:, 0] < 0.5 * long)] for dashes in lines]  # markers are no dashes
-    ends = [np.concatenate([np.stack((row[:-1], row[1:]), 1) for row in kept_ends]) if kept_ends else np.zeros((0, 2))
-            for kept_ends in ([dashes[:, side] for dashes in kept if len(dashes) > 1] for side in (0, 1))]  # fmt: skip
-    ends = [pairs[np.isfinite(pairs).all(1)] for pairs in ends]
-    intervals = np.concatenate([pairs[:, 1] - pairs[:, 0] for pairs in ends])
+    pairs = list[Array]()  # two near ends, or two far ends, with the line's u
+    for u, dashes in lines:
+        kept = dashes[~(dashes[:, 1] - dashes[:, 0] < 0.5 * long)]  # markers are no dashes
+        pairs += [np.stack((ends[:-1], ends[1:], np.full_like(ends[1:], u)), 1) for ends in kept.T]
+    rows = np.concatenate(pairs)
+    rows = rows[np.isfinite(rows).all(1)]
+    intervals = rows[:, 1] - rows[:, 0]
     agreeing = _find_mode(intervals, SAME_PERIOD)
     middle = float(np.median(intervals[agreeing])) if len(intervals) else 0.0
     if agreeing.sum() < max(MIN_PERIODS, MIN_PERIOD_SHARE * len(intervals)) or not 0.1 < long / middle < 0.75:
         return None, math.inf
-    shifted = [1 / (1 / pairs + 1) for pairs in ends]
-    medians, slopes = list[float](), list[float]()
-    for pairs, moved in zip(ends, shifted, strict=True):
-        length = pairs[:, 1] - pairs[:, 0]
-        same = np.abs(np.log(length / middle)) < SAME_PERIOD
-        if same.any():
-            medians.append(float(np.median(length[same])))
-            slopes.append(float(np.median((moved[:, 1] - moved[:, 0])[same])))
-    period = float(np.mean(medians))  # blur moves near and far ends apart, in opposite directions
-    per_px = abs(float(np.mean(slopes)) / period - 1)
-    scatter = 1.2533 * _spread(intervals[agreeing]) / period / math.sqrt(max(len(frames) / 5, 1.0))
-    blur = abs(medians[0] - medians[-1]) / period / 4 if len(medians) > 1 else per_px
-    return period, float(np.sqrt(scatter**2 + blur**2 + (per_px * POINT_PX) ** 2))
+    near, far, u = rows[agreeing].T
+    ratio = (far - near) / middle - 1
+    matrix = np.stack((np.ones_like(u), u), 1)
+    error = ratio
+    for _ in range(3):
+        weight = max(len(frames) / 5, 1.0) / len(u) / max(_spread(error), 0.01) ** 2  # neighboring frames err alike
+        covariance = np.linalg.inv(weight * matrix.T @ matrix + np.diag((0, 1 / ROLL**2)))
+        change = weight * covariance @ (matrix.T @ ratio)
+        error = ratio - matrix @ change
+    per_px = float(np.mean(1 / (1 / far + 1) - 1 / (1 / near + 1)) / np.mean(far - near)) - 1
+    return middle * (1 + float(change[0])), math.hypot(math.sqrt(covariance[0, 0]), per_px * POINT_PX)

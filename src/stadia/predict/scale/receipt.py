@@ -239,6 +239,7 @@ def measure_frames(
                 by_image[source.text][number] = float(np.median(measured[0] * measured[1]))
             if source.find_lean is not None and (lean := source.find_lean(frame)) is not None:
                 leans[source.text].append(lean)
+    systematic = {source.text: source.systematic for source in parsed}
     fits, missing = dict[str, ScaleFit](), dict[str, str]()
     for source in parsed:
         images = lengths[source.text]
@@ -246,12 +247,12 @@ def measure_frames(
             missing[source.text] = source.lacking
             continue
         try:
-            if source.check is not None:
-                source.check()
+            if source.find_systematic is not None:
+                systematic[source.text] = source.find_systematic()
             depths = [(1 / np.maximum(inverse, 1e-12), metres) for inverse, metres in images]
             fit = fit_scale_with_shift(images) if is_affine else fit_scale(depths)
             of_road = mapped.road_deviation if source.uses_map and mapped is not None else 0.0
-            fits[source.text] = replace(fit, deviation=math.hypot(fit.deviation, source.systematic, of_road))
+            fits[source.text] = replace(fit, deviation=math.hypot(fit.deviation, systematic[source.text], of_road))
         except GeometryError as error:
             missing[source.text] = f"found {error.found}"
     for name, found_fit in (further or {}).items():
@@ -268,7 +269,6 @@ def measure_frames(
         shape = UNKNOWN_LEAN_DEVIATION if middle is None else abs(math.log(middle.ratio)) / 2
         fits[name] = replace(fits[name], deviation=math.hypot(fits[name].deviation, shape))
     growing = tuple(source.text for source in parsed if source.grows_with_focal)
-    systematic = {source.text: source.systematic for source in parsed}
     return ScaleReceipt(
         fits,
         missing,

@@ -25,14 +25,13 @@ from stadia.geometry.ground.lane_lines import LaneFinder
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, Lengths
 from stadia.predict.scale.grammar import (
-    GIVEN_LANE_DEVIATION,
-    LANE_DEVIATION,
     LANE_M,
     Box,
     KnownDistance,
     KnownObject,
     MeasuredPoint,
     ReferenceMaps,
+    find_lane_deviation,
     fit_boxes,
     parse_scale,
 )
@@ -154,7 +153,7 @@ class ScaleSource:
     find_lean: returns the lean of a frame's road; None for sources without a road.
     lacking: the error if no frame has a measurement.
     uses_map: its metres use the camera's height over the map's road.
-    check: raises GeometryError if the measurements of all frames contradict each other; or None.
+    find_systematic: returns `systematic` after all frames. Raises GeometryError if they contradict each other.
     """
 
     text: str
@@ -166,7 +165,7 @@ class ScaleSource:
     grows_with_focal: bool = False
     find_lean: Callable[[MeasuredFrame], RoadLean | None] | None = None
     uses_map: bool = False
-    check: Callable[[], None] | None = None
+    find_systematic: Callable[[], float] | None = None
 
 
 def parse_scale_source(text: str) -> ScaleSource:
@@ -296,9 +295,11 @@ def lanes(text: str, lane_m: float | None) -> ScaleSource:
                 lengths.append((right - left) / focal / float(np.median(inside)))
         return _thin((1 / np.array(lengths), np.full(len(lengths), width_m))) if lengths else None
 
-    deviation = LANE_DEVIATION if lane_m is None else GIVEN_LANE_DEVIATION
+    def find_deviation() -> float:
+        return find_lane_deviation(lane_m, is_dashed=finder.check())
+
     lacking = "too few frames show the two lines of a lane (stadia camera VIDEO --from lanes draws them)"
-    return ScaleSource(text, measure, lacking, systematic=deviation, grows_with_focal=True, check=finder.check)
+    return ScaleSource(text, measure, lacking, grows_with_focal=True, find_systematic=find_deviation)
 
 
 def mapped_points(text: str, height_m: float) -> ScaleSource:
