@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BUDGETS = {"source lines": 101_770, "modules": 470, "test lines": 68_675, "words of documents": 59_999}
+BUDGETS = {"source lines": 101_737, "modules": 470, "test lines": 68_706, "words of documents": 59_997}
 """These are the most that is allowed, about what was measured last; docs/results/code-size.md has the goals."""
 
 
