@@ -12,12 +12,13 @@ from scipy.spatial.transform import Rotation
 from tests.mapping.test_sparse_map import observe
 from tests.mapping.textured_room import HEIGHT, WIDTH, TexturedRoom
 
-from stadia.datasets.video.video_map import UNUSABLE, MapVerdictRecord
+from stadia.datasets.video.video_map import UNUSABLE, MapVerdictRecord, find_map_folder, read_map
 from stadia.geometry.align import umeyama
 from stadia.geometry.image_features import find_features
 from stadia.mapping.key_frames import import_pycolmap, write_features
 from stadia.mapping.map_evidence import (
     measure_agreement,
+    measure_directions,
     measure_epipolar,
     measure_speed_jump,
     measure_standing,
@@ -147,6 +148,22 @@ def test_a_path_that_turns_otherwise_than_its_matches_is_refused():
     assert "turn_deg" in judge(replace(sparse, T_camera_world=T), pairs)[1]
 
 
+@pytest.mark.parametrize("aside_deg", [0.0, 40.0])
+def test_a_path_beside_the_direction_of_its_matches_is_refused(aside_deg):
+    """Neither rotations nor distances change. Matches that one plane explains show no direction."""
+    sparse, pairs = make_world()
+    R = Rotation.from_euler("y", aside_deg, degrees=True).as_matrix()
+    T = sparse.T_camera_world.copy()
+    T[:, :3, 3] = T[:, :3, 3] @ R.T
+    bent = replace(sparse, T_camera_world=T)
+    assert np.median(measure_directions(bent, pairs)) == pytest.approx(aside_deg, abs=1)
+    evidence = measure_evidence(bent, pairs, np.linalg.inv(T), has_camera=True)
+    assert evidence.direction_deg == pytest.approx(aside_deg, abs=1)
+    assert (judge_map(evidence).grade == MapGrade.UNUSABLE) == (aside_deg > 0)
+    still = [replace(pair, xy_second=1.1 * pair.xy_first + 3) for pair in pairs]
+    assert not len(measure_directions(bent, still))
+
+
 def test_a_camera_that_drives_forward_and_back_in_turns_is_refused():
     sparse, pairs = make_world(30)
     T = sparse.T_camera_world.copy()
@@ -178,6 +195,7 @@ EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, 0.0, ha
         ("planar", 0.99, "doubtful"),
         ("zoomed", 0.95, "unusable"),
         ("road_drift", 0.7, "doubtful"),
+        ("direction_deg", 35.0, "unusable"),
     ],
 )
 def test_each_sign_decides_alone(field, value, grade):
@@ -300,3 +318,20 @@ def test_a_camera_that_stands_at_first_has_no_jump_of_speed_and_a_wrong_scale_ha
         xy=np.concatenate((near.xy[first], far.xy[later])),
     )
     assert measure_speed_jump(sparse) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_a_dashcam_with_an_unknown_camera_drives_where_it_looks(stadia, real_data, tmp_path):
+    """Traffic pulls the path 20 to 50 degrees aside if its matches are kept."""
+    video = tmp_path / "drive.mp4"
+    video.symlink_to((real_data / "clips" / "highway.mp4").resolve())
+    code, printed, err = stadia("map", video)
+    assert code == 0, err
+    assert "221 of 221 frames placed" in printed
+    T = read_map(find_map_folder(video)).poses
+    steps = T[10:, :3, 3] - T[:-10, :3, 3]
+    x, _, z = np.einsum("nij,ni->jn", T[:-10, :3, :3], steps)
+    assert np.abs(np.degrees(np.arctan2(x, z))).max() < 3
+    lengths = np.linalg.norm(steps, axis=1)
+    assert lengths.max() / lengths.min() < 1.2, "at a constant speed"

@@ -35,6 +35,9 @@ MIN_MATCHES = 20
 MAX_TURNS = 80
 """Pairs of neighbors whose rotation is measured."""
 
+MIN_DIRECTION_MATCHES, MAX_FLAT = 60, 0.8
+"""Matches of a pair whose direction of motion is measured, and the share of them that one plane may explain."""
+
 MIN_ZOOM, MAX_ZOOM_TURN = 0.02, 0.01
 """Change of size, in logarithms, and turn in radians between two frames of a zoom."""
 
@@ -231,19 +234,53 @@ def measure_turns(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
     """Return (N,), degrees between the rotation of neighboring key frames in the map and that of their matches."""
     neighbors = set(list_neighbors(sparse.frames.tolist(), 1))
     found = [pair for pair in pairs if (pair.first, pair.second) in neighbors and len(pair.is_held) >= MIN_MATCHES]
-    lens = np.array(sparse.camera.distortion)
     differences = []
     for pair in found[:: -(-len(found) // MAX_TURNS) or 1]:
-        seen = cv2.undistortPoints(pair.xy_first[:, None], sparse.camera.K, lens)[:, 0]
-        turned = cv2.undistortPoints(pair.xy_second[:, None], sparse.camera.K, lens)[:, 0]
-        cv2.setRNGSeed(0)
-        E, inliers = cv2.findEssentialMat(seen, turned, np.eye(3), cv2.RANSAC, 0.999, 1.0 / sparse.camera.focal_px)
-        if E is None or E.shape != (3, 3):
+        if (motion := _find_motion(sparse, pair)) is None:
             continue
+        seen, turned, E, inliers = motion
         _, R, _, _ = cv2.recoverPose(E, seen, turned, np.eye(3), mask=inliers)
         first, second = sparse.T_camera_world[np.searchsorted(sparse.frames, (pair.first, pair.second)), :3, :3]
         differences.append(float(np.degrees(np.linalg.norm(cv2.Rodrigues(R @ (second @ first.T).T)[0]))))
     return np.array(differences)
+
+
+def _find_motion(sparse: SparseMap, pair: FramePair) -> tuple[Array, Array, Array, NDArray[np.uint8]] | None:
+    """Return the normalized ends (N, 2) of a pair's matches, its essential matrix (3, 3), and the inliers (N, 1)."""
+    lens, ends = np.array(sparse.camera.distortion), (pair.xy_first, pair.xy_second)
+    first, second = (cv2.undistortPoints(xy[:, None], sparse.camera.K, lens)[:, 0] for xy in ends)
+    cv2.setRNGSeed(0)
+    E, inliers = cv2.findEssentialMat(first, second, np.eye(3), cv2.RANSAC, 0.999, 1.0 / sparse.camera.focal_px)
+    return None if E is None or E.shape != (3, 3) else (first, second, E, inliers)
+
+
+def measure_directions(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
+    """Return (N,), degrees between the lines of motion of distant key frames in the map and by their matches, in order.
+
+    A turn and a motion to the side move distant points alike, so a path can bend while the rotations of neighbors and
+    the points fit. Pairs that one plane or a turn explains do not show the direction, and are left out.
+    """
+    differences = []
+    for pair in _select_wide(select_pairs(sparse, pairs)):
+        if len(pair.is_held) < MIN_DIRECTION_MATCHES or (motion := _find_motion(sparse, pair)) is None:
+            continue
+        seen, moved, E, inliers = motion
+        _, flat = cv2.findHomography(seen, moved, cv2.RANSAC, _PLANE_PX / sparse.camera.focal_px)
+        if flat is None or flat.sum() > MAX_FLAT * inliers.sum():
+            continue
+        t = cv2.decomposeEssentialMat(E)[2][:, 0]
+        first, second = sparse.T_camera_world[np.searchsorted(sparse.frames, (pair.first, pair.second))]
+        t_map = (second @ np.linalg.inv(first))[:3, 3]
+        cosine = abs(float(t_map @ t)) / max(float(np.linalg.norm(t_map)), 1e-12)
+        differences.append(float(np.degrees(np.arccos(min(cosine, 1.0)))))
+    return np.array(differences)
+
+
+def find_worst_direction(differences: Array, window: int = 7) -> float:
+    """Return the largest median of `window` neighbors of `measure_directions`; 0 if there are fewer."""
+    if len(differences) < window:
+        return 0.0
+    return float(np.median(np.lib.stride_tricks.sliding_window_view(differences, window), axis=1).max())
 
 
 def measure_standing(pairs: Sequence[FramePair], width: int) -> float:

@@ -149,9 +149,11 @@ def _map_in_chunks(
     chunks = list(_split_chunks(frames))
     camera, first = LensCamera.from_fov(ASSUMED_FOV_DEG, *size), None
     is_usable = given is not None or found.intervals.is_focal_usable(found.camera)
-    if is_usable:
-        first = _extend_model(found.model, database, chunks.pop(0), refine=given is None, workers=workers)
-        camera = given or LensCamera.from_pycolmap(next(iter(first.cameras.values())))
+    known = given if is_usable else camera
+    started = found if is_usable else find_camera(database, frames[:CHUNK_FRAMES], *size, given=camera, workers=workers)
+    if started is not None:
+        first = _extend_model(started.model, database, chunks.pop(0), refine=known is None, workers=workers)
+        camera = known or LensCamera.from_pycolmap(next(iter(first.cameras.values())))
     maps = [_read_model(model, files) for model in _map_chunks(database, chunks, camera, first, workers)]
     if not maps:
         return MappedParts(None, [])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stadia.files.atomic_files import write_lines
 from stadia.geometry.image_features import describe_places
 from stadia.mapping.key_frames import import_pycolmap, read_features
-from stadia.mapping.reconstruction import Workers
+from stadia.mapping.reconstruction import MAX_ERROR_PX, Workers
 from stadia.mapping.sparse_map import Array
 
 OVERLAP, WIDE_OVERLAP = 7, 15
@@ -87,7 +87,7 @@ def match_pairs(database: Path, pairs: Iterable[tuple[int, int]], workers: Worke
     matching, pairing = pycolmap.FeatureMatchingOptions(), pycolmap.ImportedPairingOptions()
     matching.use_gpu, matching.num_threads, pairing.match_list_path = False, workers.threads, str(listed)
     verification = pycolmap.TwoViewGeometryOptions()
-    verification.ransac.random_seed = 0
+    verification.ransac.random_seed, verification.ransac.max_error = 0, MAX_ERROR_PX
     starts = range(0, len(wanted), BATCH)
     for start in workers.track(starts, len(starts), "matching"):
         write_lines(listed, [f"{first:08d} {second:08d}" for first, second in wanted[start : start + BATCH]])

@@ -27,6 +27,11 @@ MAX_FRAME_S = 3.0
 MIN_POINTS = 30
 """Of a map. A camera that turns on the spot gives fewer."""
 
+MAX_ERROR_PX, MAX_POSE_ERROR_PX = 1.5, 4.0
+"""Largest error of a match or point, and of a match that places a frame. COLMAP's 4 and 12 px keep matches of traffic,
+which pull the path of a drive 20 to 50 degrees aside.
+"""
+
 MAX_LENS = 1.0  # largest coefficient of distortion
 _ROBUST_PX, _MIN_ROBUST_PX = 1.0, 0.03
 NOISE_SHARE = 0.5  # of the noise, where a robust cost ends that determines a lens
@@ -80,7 +85,10 @@ def map_frames(
     mapper = options.mapper
     mapper.init_max_forward_motion, mapper.init_min_tri_angle, mapper.filter_min_tri_angle = 1.0, init_angle_deg, 0.4
     mapper.abs_pose_refine_focal_length = mapper.abs_pose_refine_extra_params = refine
+    mapper.init_max_error = mapper.filter_max_reproj_error = MAX_ERROR_PX
+    mapper.abs_pose_max_error = MAX_POSE_ERROR_PX
     options.triangulation.min_angle = 0.5
+    options.triangulation.complete_max_reproj_error = options.triangulation.merge_max_reproj_error = MAX_ERROR_PX
     with tempfile.TemporaryDirectory(dir=database.parent) as folder:
         before = Path(folder, "start")
         if start is not None:
