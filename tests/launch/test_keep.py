@@ -80,7 +80,21 @@ def test_frames_that_one_network_lacks_are_left_out_of_both() -> None:
     before = DepthErrors(match_error=(0.5, math.nan, 0.4, 9.0))
     after = DepthErrors(match_error=(0.4, 0.1, 0.3, math.nan))
     (change,) = choose_network(before, after).changes
-    assert (change.before, change.after) == (pytest.approx(0.45), pytest.approx(0.35))
+    assert (change.before, change.after) == (pytest.approx(math.sqrt(0.5 * 0.4)), pytest.approx(math.sqrt(0.4 * 0.3)))
+    assert change.change == pytest.approx(math.log(change.after / change.before))
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+def test_frames_that_resemble_each_other_count_less(correlation: float) -> None:
+    """Equal networks are found better by a standard error in a sixth of the draws, however frames correlate."""
+    random, found = np.random.default_rng(0), 0
+    for _ in range(400):
+        noise = random.normal(size=60)
+        for row in range(1, 60):
+            noise[row] = correlation * noise[row - 1] + math.sqrt(1 - correlation**2) * noise[row]
+        after = DepthErrors(match_error=tuple(0.5 * np.exp(0.1 * noise)))
+        found += choose_network(DepthErrors(match_error=(0.5,) * 60), after).kept == "after"
+    assert found / 400 < 0.25
 
 
 @pytest.mark.parametrize("errors", [(), (math.nan,), (0.2,)])
@@ -109,7 +123,9 @@ class TestChooseWeights:
         self, errors: list[DepthErrors], kept: str, value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         weights = {"model.depth.weight": torch.full((3,), 2.0), "model.depth.count": torch.tensor(7)}
-        start = SimpleNamespace(state_dict=lambda: {"weight": torch.zeros(3), "count": torch.tensor(5)})
+        weights["model.depth.lora_A"] = torch.full((3,), 2.0)
+        numbers = {"weight": torch.zeros(3), "count": torch.tensor(5), "lora_A": torch.full((3,), 8.0)}
+        start = SimpleNamespace(state_dict=lambda: numbers)
         monkeypatch.setattr("stadia.launch.keep.build_depth_network", lambda model: start)
         header = CheckpointHeader(kind="training", recipe="selfsup", config={}, step=9, epoch=1, metrics={})
         write_checkpoint(tmp_path / "last.safetensors", header, {"state_dict": weights})
@@ -120,4 +136,13 @@ class TestChooseWeights:
         assert after is (errors[-1] if kept == "after" else errors[0])
         best = Checkpoint.open(tmp_path / "best.safetensors")
         assert best.weights()["model.depth.weight"].tolist() == [value] * 3
+        assert best.weights()["model.depth.lora_A"].tolist() == [2.0 if kept == "after" else 8.0] * 3
         assert best.header.step == (9 if kept == "after" else 0)
+
+        def stop(*_: object) -> DepthErrors:
+            raise KeyboardInterrupt
+
+        given = [self.MIXED]
+        with pytest.raises(KeyboardInterrupt):
+            choose_weights(self.BEFORE, run, trained, cast("Any", None), lambda *_: given.pop(0) if given else stop())
+        assert Checkpoint.open(tmp_path / "best.safetensors").header.step == 0, "the start"

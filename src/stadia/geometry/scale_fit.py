@@ -189,17 +189,21 @@ def _deviation_of_errors(errors: Sequence[NDArray[np.float64]]) -> float:
 
 
 def _deviation_of_median(medians: NDArray[np.float64]) -> float:
-    """Return the standard deviation of the median of images in time order.
-
-    With correlation r between neighbors, n (1 - r) / (1 + r) images are independent.
-    """
-    centered = medians - np.median(medians)
-    variance = float(np.mean(centered**2))
+    """Return the standard deviation of the median of images in time order."""
+    variance = float(np.mean((medians - np.median(medians)) ** 2))
     if variance < 1e-24:
         return 0.0
+    return 1.2533 * max(_spread(medians), 0.5 * math.sqrt(variance)) / math.sqrt(count_independent(medians))
+
+
+def count_independent(values: NDArray[np.float64]) -> float:
+    """Return how many of N values in time order are independent: N (1 - r) / (1 + r) for neighbors of correlation r."""
+    centered = values - np.median(values)
+    variance = float(np.mean(centered**2))
+    if variance < 1e-24:
+        return float(len(values))
     correlation = float(np.clip(np.mean(centered[1:] * centered[:-1]) / variance, 0, 0.95))
-    count = max(len(medians) * (1 - correlation) / (1 + correlation), 1.0)
-    return 1.2533 * max(_spread(medians), 0.5 * math.sqrt(variance)) / math.sqrt(count)
+    return max(len(values) * (1 - correlation) / (1 + correlation), 1.0)
 
 
 def _deviation_of_images(ratios: Sequence[NDArray[np.float64]]) -> float:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import fmean, median
 from typing import Any, Literal
 
 import numpy as np
@@ -22,8 +22,10 @@ from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.files.paths import expand_home
 from stadia.geometry.align import fit_scale_and_shift
+from stadia.geometry.scale_fit import count_independent
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import build_depth_network
+from stadia.models.depth.fine_tuning import ADAPTER_PREFIX
 from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.judged_frames import observe_frames, observe_training_data
 from stadia.predict.scale.sources import match_pair_depth
@@ -70,9 +72,9 @@ class DepthErrors:
 class ErrorChange:
     """The change of an error from one network to the next, on the frames that both have.
 
-    before, after: its averages.
-    change: mean logarithm of after over before; negative is better.
-    scatter: standard error of that mean; infinite with a single frame.
+    before, after: its geometric means over the frames.
+    change: logarithm of after over before; negative is better.
+    scatter: standard error of the change, as neighboring frames resemble each other; infinite with a single frame.
     """
 
     name: str
@@ -111,15 +113,13 @@ def choose_network(before: DepthErrors, after: DepthErrors) -> Decision:
 def compare_error(name: str, before: Sequence[float], after: Sequence[float]) -> ErrorChange | None:
     """Return the change of an error over the frames that both networks have; None without such a frame."""
     pairs = [(max(old, 1e-9), max(new, 1e-9)) for old, new in zip(before, after, strict=False)]
-    pairs = [pair for pair in pairs if all(map(math.isfinite, pair))]
-    if not pairs:
+    logs = np.log([pair for pair in pairs if all(map(math.isfinite, pair))])
+    if not len(logs):
         return None
-    changes = [math.log(new / old) for old, new in pairs]
-    scatter = stdev(changes) / math.sqrt(len(changes)) if len(changes) > 1 else math.inf
-    average = MEASURES[name][1]
-    return ErrorChange(
-        name, average([old for old, _ in pairs]), average([new for _, new in pairs]), fmean(changes), scatter
-    )
+    old, new = logs.mean(0)
+    changes = logs[:, 1] - logs[:, 0]
+    scatter = changes.std(ddof=1) / math.sqrt(count_independent(changes)) if len(changes) > 1 else math.inf
+    return ErrorChange(name, math.exp(old), math.exp(new), float(new - old), float(scatter))
 
 
 def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, console: Console) -> bool:
@@ -207,6 +207,7 @@ def choose_weights(
     decision = choose_network(before, after)
     if decision.kept == "before" and decision.changes and decision.changes[0].is_better:
         halfway = write_halfway(run, trained, model)
+        apply_decision(decision, run, trained, model)  # an interruption leaves the start
         errors = measure(halfway, "the mean of both networks")
         if (second := choose_network(before, errors)).kept == "after":
             after, decision, trained = errors, second, halfway
@@ -221,8 +222,9 @@ def write_halfway(run: Run, trained: Checkpoint, model: DepthModelConfig) -> Che
 
     trained, model: as in `apply_decision`.
     """
-    weights, path = trained.weights(), run.checkpoints / "halfway.safetensors"
-    start = {name: value for name, value in _read_start(model).items() if value.is_floating_point()}
+    weights, path, start = trained.weights(), run.checkpoints / "halfway.safetensors", _read_start(model)
+    is_random = f"{ADAPTER_PREFIX}A"  # at the start; an adapter is its product with B, which starts at 0
+    start = {name: value for name, value in start.items() if value.is_floating_point() and is_random not in name}
     weights |= {name: torch.lerp(value, weights[name].to(value.dtype), 0.5) for name, value in start.items()}
     write_checkpoint(path, _make_weights_header(trained), {"state_dict": weights})
     return Checkpoint.open(path)
