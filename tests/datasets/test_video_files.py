@@ -210,7 +210,7 @@ def test_truncated_video_keeps_its_decodable_frames(
     assert kept + lost == 40
     assert [record.getMessage() for record in caplog.records if record.name == "stadia.datasets.video.video_decoding"][
         -1:
-    ] == [f"{path}: {lost} of 40 frames are lost: the file is truncated or damaged"]
+    ] == [f"{path}: the header counts 40 frames, {40 - lost} can be read: the file is truncated or damaged"]
     (again,) = open_recordings(path, camera=FOCAL, stride=1)  # from the cache, andit is still recorded
     assert (
         str(again.selection) == f"{kept} of 40 frames kept (stride 1), {lost} lost (the file is truncated or damaged)"

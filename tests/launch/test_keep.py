@@ -103,6 +103,20 @@ def test_too_little_is_no_reason_to_change(errors: tuple[float, ...]) -> None:
     assert choose_network(DepthErrors(match_error=errors), after).kept == "before"
 
 
+@pytest.mark.parametrize(("factor", "kept"), [(1.3, "after"), (4.0, "before")])
+def test_a_network_that_shifts_half_of_the_depth_is_not_kept(factor: float, kept: str) -> None:
+    """Points and matches fall, and half of the image moves; a factor on the whole image is none."""
+    inverse = np.random.default_rng(0).uniform(0.1, 1, (12, 16))
+    moved = 3 * np.where(np.arange(16) < 9, inverse, factor * inverse)
+    before = replace(make_errors(), abs_rel=(), stereo_difference=(), outputs=(inverse,))
+    after = replace(scale(before, 0.5), outputs=(moved,))
+    decision = choose_network(before, after)
+    assert decision.kept == kept
+    assert decision.shift == pytest.approx(7 / 16 * math.log(factor))
+    truth = (0.3,) * FRAMES
+    assert choose_network(replace(before, abs_rel=truth), replace(after, abs_rel=(0.1,) * FRAMES)).kept == "after"
+
+
 class TestChooseWeights:
     """Of a run whose start has all weights 0 and whose trained network has all weights 2."""
 

@@ -93,6 +93,12 @@ def test_a_scene_is_one_file_to_share(worlds: Path, tmp_path: Path, stadia: Any)
     assert "data-points" in out.read_text()
 
 
+def test_view_of_predictions_alone_names_what_is_missing(tmp_path: Path, stadia: Any) -> None:
+    (tmp_path / "predictions.json").write_text("{}")
+    code, _, err = stadia("view", tmp_path)
+    assert (code, f"stadia view INPUT --predictions {tmp_path}" in " ".join(err.split())) == (2, True), err
+
+
 def test_the_server_of_view_hands_out_its_page_alone() -> None:
     """Also not a file outside, by a path with `..`."""
     started: queue.Queue[str] = queue.Queue()

@@ -124,6 +124,9 @@ def _make_page(data: Path, overrides: list[str], predictions: Path | None, frame
             return read_text(build_report(data, Path(folder) / "report.html"), expected="a report")
     if (data / RECORD).is_file():
         return render_scene(data.name, collect_map(read_map(data)))
+    if (data / "predictions.json").is_file():
+        fix = f"stadia view INPUT --predictions {data}"
+        raise ConfigError(data, found="a folder of predictions", expected="what was predicted", fix=fix)
     recordings = open_recordings(data, **parse_source_options(overrides))
     if not recordings:
         raise DataError(data, found="no recording", expected="one", fix="check the path")

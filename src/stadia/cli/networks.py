@@ -69,7 +69,7 @@ def adapt(
 
 def print_adaptation(adapted: Adaptation, video: Path) -> None:
     """Print how the errors changed, which network is kept, and how to use it."""
-    from stadia.launch.keep import MEASURES
+    from stadia.launch.keep import MAX_SHIFT, MEASURES
 
     for change in adapted.decision.changes:
         title, _ = MEASURES[change.name]
@@ -80,6 +80,11 @@ def print_adaptation(adapted: Adaptation, video: Path) -> None:
         echo("No validation improved. Use more --minutes.")
     elif not adapted.decision.changes:
         echo("Nothing to compare: no map, matches, stereo pair or ground truth.")
+    if (shift := adapted.decision.shift) > MAX_SHIFT:
+        echo(
+            f"The adapted depth differs by a factor of {math.exp(shift):.1f} on average. Nothing shows which is right"
+            " at places without points of the map. Leave out traffic: stadia prepare VIDEO --masks"
+        )
     kept = "the adapted network" if adapted.kept == "after" else "the original network"
     echo(f"kept: {kept} ({adapted.network})")
     echo(f"use it: stadia predict {adapted.network} {video} --out DIR")

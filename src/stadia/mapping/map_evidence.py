@@ -35,8 +35,11 @@ MIN_MATCHES = 20
 MAX_TURNS = 80
 """Pairs of neighbors whose rotation is measured."""
 
-MIN_DIRECTION_MATCHES, MAX_FLAT = 60, 0.8
-"""Matches of a pair whose direction of motion is measured, and the share of them that one plane may explain."""
+MOTION_PX = 1.0
+"""Distance of a match from the motion between two frames that it fits."""
+
+FAR_ERROR = 0.1
+"""Of the longer side: a point so far from its match is another one."""
 
 MIN_ZOOM, MAX_ZOOM_TURN = 0.02, 0.01
 """Change of size, in logarithms, and turn in radians between two frames of a zoom."""
@@ -95,12 +98,23 @@ def measure_epipolar(sparse: SparseMap, pair: FramePair) -> Array:
     T = second @ np.linalg.inv(first)
     x, y, z = T[:3, 3] / max(float(np.linalg.norm(T[:3, 3])), 1e-12)
     E = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ T[:3, :3]
+    return sparse.camera.focal_px * _measure_sampson(*_normalize(sparse, pair), E)
+
+
+def _normalize(sparse: SparseMap, pair: FramePair) -> tuple[Array, Array]:
+    """Return both ends (N, 2) of a pair's matches at a focal length of 1, without distortion."""
     lens = np.array(sparse.camera.distortion)
-    ends = (cv2.undistortPoints(xy[:, None], sparse.camera.K, lens)[:, 0] for xy in (pair.xy_first, pair.xy_second))
-    seen, moved = (np.column_stack((xy, np.ones(len(xy)))) for xy in ends)
+    first, second = (
+        cv2.undistortPoints(xy[:, None], sparse.camera.K, lens)[:, 0] for xy in (pair.xy_first, pair.xy_second)
+    )
+    return first, second
+
+
+def _measure_sampson(first: Array, second: Array, E: Array) -> Array:
+    seen, moved = (np.column_stack((xy, np.ones(len(xy)))) for xy in (first, second))
     lines, back = seen @ E.T, moved @ E
     slope = np.sqrt((lines[:, :2] ** 2).sum(1) + (back[:, :2] ** 2).sum(1))
-    return np.asarray(sparse.camera.focal_px * np.abs((moved * lines).sum(1)) / np.maximum(slope, 1e-12))
+    return np.asarray(np.abs((moved * lines).sum(1)) / np.maximum(slope, 1e-12))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -247,40 +261,32 @@ def measure_turns(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
 
 def _find_motion(sparse: SparseMap, pair: FramePair) -> tuple[Array, Array, Array, NDArray[np.uint8]] | None:
     """Return the normalized ends (N, 2) of a pair's matches, its essential matrix (3, 3), and the inliers (N, 1)."""
-    lens, ends = np.array(sparse.camera.distortion), (pair.xy_first, pair.xy_second)
-    first, second = (cv2.undistortPoints(xy[:, None], sparse.camera.K, lens)[:, 0] for xy in ends)
+    first, second = _normalize(sparse, pair)
     cv2.setRNGSeed(0)
-    E, inliers = cv2.findEssentialMat(first, second, np.eye(3), cv2.RANSAC, 0.999, 1.0 / sparse.camera.focal_px)
+    E, inliers = cv2.findEssentialMat(first, second, np.eye(3), cv2.RANSAC, 0.999, MOTION_PX / sparse.camera.focal_px)
     return None if E is None or E.shape != (3, 3) else (first, second, E, inliers)
 
 
-def measure_directions(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
-    """Return (N,), degrees between the lines of motion of distant key frames in the map and by their matches, in order.
+def measure_unexplained(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
+    """Return (N,), the share of the matches of distant key frames that only the motion by matches fits, in order.
 
-    A turn and a motion to the side move distant points alike, so a path can bend while the rotations of neighbors and
-    the points fit. Pairs that one plane or a turn explains do not show the direction, and are left out.
+    A turn and a motion to the side move distant points alike. So a path that traffic pulls aside can fit the rotations
+    of neighbors and its own points, which have a wrong depth. The motion between two of its frames does not fit. Two
+    places that look alike, so that most points fall far away, are left out.
     """
-    differences = []
+    shares, far = [], FAR_ERROR * max(sparse.camera.height, sparse.camera.width)
     for pair in _select_wide(select_pairs(sparse, pairs)):
-        if len(pair.is_held) < MIN_DIRECTION_MATCHES or (motion := _find_motion(sparse, pair)) is None:
-            continue
-        seen, moved, E, inliers = motion
-        _, flat = cv2.findHomography(seen, moved, cv2.RANSAC, _PLANE_PX / sparse.camera.focal_px)
-        if flat is None or flat.sum() > MAX_FLAT * inliers.sum():
-            continue
-        t = cv2.decomposeEssentialMat(E)[2][:, 0]
-        first, second = sparse.T_camera_world[np.searchsorted(sparse.frames, (pair.first, pair.second))]
-        t_map = (second @ np.linalg.inv(first))[:3, 3]
-        cosine = abs(float(t_map @ t)) / max(float(np.linalg.norm(t_map)), 1e-12)
-        differences.append(float(np.degrees(np.arccos(min(cosine, 1.0)))))
-    return np.array(differences)
+        if (measure_errors(sparse, pair) > far).mean() < 0.5 and (motion := _find_motion(sparse, pair)) is not None:
+            by_matches = _measure_sampson(*motion[:3]) * sparse.camera.focal_px
+            shares.append((by_matches < MOTION_PX).mean() - (measure_epipolar(sparse, pair) < MOTION_PX).mean())
+    return np.array(shares)
 
 
-def find_worst_direction(differences: Array, window: int = 7) -> float:
-    """Return the largest median of `window` neighbors of `measure_directions`; 0 if there are fewer."""
-    if len(differences) < window:
+def find_worst_place(values: Array, window: int = 7) -> float:
+    """Return the largest median of `window` neighbors; 0 if there are fewer."""
+    if len(values) < window:
         return 0.0
-    return float(np.median(np.lib.stride_tricks.sliding_window_view(differences, window), axis=1).max())
+    return float(np.median(np.lib.stride_tricks.sliding_window_view(values, window), axis=1).max())
 
 
 def measure_standing(pairs: Sequence[FramePair], width: int) -> float:

@@ -218,7 +218,7 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
     elif find_travel_direction(poses.T_world_camera) is not None:
         yield (
             "note: no road was found below the camera, so its height gives no metres."
-            " On a drive, use --scale-from object=car:1.5@yolox_nano.onnx or --scale-from speed=SPEED"
+            " On a drive: stadia predict VIDEO --scale-from object=car:1.5@yolox_nano.onnx, or speed=SPEED"
         )
     if stream.masks is not None:
         bare = sum(not stream.masks.has_near(int(index), stream.mask_distance) for index in sparse.frames)

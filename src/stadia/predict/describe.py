@@ -162,7 +162,7 @@ def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
 
 def _describe_lean(name: str, lean: RoadLean | None, *, is_photo: bool) -> Iterator[str]:
     if lean is None:
-        fix = "" if is_photo else ". `stadia map VIDEO` measures it"
+        fix = "" if is_photo else ". A map that finds the road measures it (`stadia map VIDEO`)"
         yield (
             f"note: {name}: the horizon is unknown, so metres far ahead can be wrong by more than the deviation{fix}"
         )

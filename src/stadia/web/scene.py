@@ -148,7 +148,8 @@ def render_scene(name: str, scene: Scene) -> str:
     frames = [(frame.name, len(frame.points), frame.image) for frame in scene.frames]
     cameras = [frame.camera for frame in scene.frames]
     cloud = pack_scene(points, colors, scene.unit, lines=lines, cameras=cameras, frames=frames)
-    facts = {"Paths": "green: true; orange: predicted", "Frames": str(len(frames)), "Points": f"{len(points):,}"}
+    paths = "green: true; orange: predicted" if len(scene.true_path) else "orange: of the camera"
+    facts = {"Paths": paths, "Frames": str(len(frames)), "Points": f"{len(points):,}"}
     verdict = scene.verdict
     return render_result(
         ResultPage(title=name, images=(), verdict=verdict, lines=(), trust="", facts=facts, cloud=cloud)

@@ -246,7 +246,8 @@ def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFra
 @cache
 def _warn_lost_frames(path: Path, lost: int, count: int) -> None:
     """Warn once per file, which several readers decode."""
-    log.warning("%s: %d of %d frames are lost: the file is truncated or damaged", path, lost, count)
+    text = "%s: the header counts %d frames, %d can be read: the file is truncated or damaged"
+    log.warning(text, path, count, count - lost)
 
 
 def _take_undamaged(path: Path, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
