@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BUDGETS = {"source lines": 101_847, "modules": 470, "test lines": 68_785, "words of documents": 59_999}
+BUDGETS = {"source lines": 101_849, "modules": 470, "test lines": 68_785, "words of documents": 59_999}
 """These are the most that is allowed, about what was measured last; docs/results/code-size.md has the goals."""
 
 

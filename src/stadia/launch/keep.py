@@ -110,7 +110,7 @@ class Decision:
 
 
 MAX_SHIFT = 0.5
-"""Five clips that became better have up to .32; one whose traffic fills half of the image .66, and a worse depth."""
+"""Four clips that became better have up to .32; one whose traffic fills half of the image .66, and a worse depth."""
 
 
 def choose_network(before: DepthErrors, after: DepthErrors) -> Decision:
@@ -175,6 +175,8 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
     if change is not None:
         why = f"{MEASURES[change.name][0]}: {change.before:.3g} before the training, {change.after:.3g} after"
         why += "".join(f"; {MEASURES[other.name][0]} rises" for other in decision.changes[1:] if other.is_worse)
+    if decision.shift > MAX_SHIFT:
+        why += f"; depth differs by a factor of {math.exp(decision.shift):.1f} on average"
     gain = None if change is None or decision.kept == "before" else 1 - change.after / change.before
     run.update_facts(lambda facts: replace(facts, depth_gain=gain))
     is_replaced = apply_decision(decision, run, trained, config.model)
