@@ -1,4 +1,4 @@
-"""Servers of video on loopback that a test unplugs and plugs: parts of JPEG over HTTP, and RTSP with MPEG-TS."""
+"""Servers on loopback that a test unplugs and plugs: JPEG over HTTP, also cut off; sound; and RTSP with MPEG-TS."""
 
 from __future__ import annotations
 
@@ -37,6 +37,24 @@ def _serve_mjpeg(client: socket.socket, is_open: Callable[[], bool], make: Calla
         client.sendall(b"--frame\r\nContent-Type: image/jpeg\r\n\r\n" + data + b"\r\n")
         number += 1
         time.sleep(1 / RATE_HZ)
+
+
+def _serve_chunked(client: socket.socket, is_open: Callable[[], bool], make: Callable[[int], Image]) -> None:
+    """Send one image in a chunk of HTTP 1.1 and then close within the next chunk."""
+    client.recv(1 << 14)
+    data = b"--frame\r\n\r\n" + cv2.imencode(".jpg", make(0))[1].tobytes()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n"
+    client.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\nffff\r\n" % (len(data), data))
+
+
+def _serve_sound(client: socket.socket, is_open: Callable[[], bool], make: Callable[[int], Image]) -> None:
+    """Send a file of sound without video."""
+    client.recv(1 << 14)
+    samples = bytes(1600)
+    header = struct.pack(
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", 1636, b"WAVE", b"fmt ", 16, 1, 1, 8000, 16000, 2, 16, b"data", 1600
+    )
+    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nContent-Length: 1644\r\n\r\n" + header + samples)
 
 
 def _serve_rtsp(client: socket.socket, is_open: Callable[[], bool], make: Callable[[int], Image]) -> None:
@@ -82,10 +100,10 @@ class StreamServer:
     """A server that can be unplugged: its port is closed and its clients are cut off."""
 
     def __init__(self, kind: str, make: Callable[[int], Image] = draw) -> None:
-        self.serve = {"http": _serve_mjpeg, "rtsp": _serve_rtsp}[kind]
+        self.serve = {"http": _serve_mjpeg, "rtsp": _serve_rtsp, "chunked": _serve_chunked, "sound": _serve_sound}[kind]
         self.make, self.port, self._listener = make, 0, None
         self.plug()
-        self.address = f"{kind}://127.0.0.1:{self.port}/stream"
+        self.address = f"{'rtsp' if kind == 'rtsp' else 'http'}://127.0.0.1:{self.port}/stream"
 
     def plug(self) -> None:
         listener = socket.create_server(("127.0.0.1", self.port))

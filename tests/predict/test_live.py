@@ -56,6 +56,19 @@ def test_a_stream_comes_back_after_it_was_unplugged_twice(kind: str) -> None:
             assert source.state.problem == ""
 
 
+def test_a_connection_that_breaks_within_a_chunk_is_opened_again() -> None:
+    with serve_stream("chunked") as server, LiveSource(server.address) as source:
+        wait_for(lambda: source.state.connections >= 2, source.state.problem)
+        assert not source.state.has_ended
+    wait_for(lambda: source.state.has_ended, "the source does not end")
+
+
+def test_a_stream_of_sound_alone_is_named_and_tried_again() -> None:
+    with serve_stream("sound") as server, LiveSource(server.address) as source:
+        wait_for(lambda: "audio" in source.state.problem, source.state.problem)
+        assert not source.state.has_ended
+
+
 def test_only_the_newest_image_is_taken() -> None:
     with serve_stream("http") as server, LiveSource(server.address) as source:
         first = None
@@ -114,7 +127,21 @@ def test_the_tracker_measures_motion_in_the_unit_of_depth() -> None:
     assert tracker.lost == 0
     np.testing.assert_allclose(pose[:3, 3], (truth[-1][0], 0, truth[-1][1]), atol=0.25)
     assert tracker.length == pytest.approx(np.hypot(*truth[-1]), rel=0.12)
-    assert tracker.add(np.zeros_like(image), depth, K) is None
+    for _ in range(8):
+        assert tracker.add(np.zeros_like(image), depth, K) is None
+    assert tracker.lost == 8
+    assert tracker.add(image, depth, K) is None  # nothing connects it with the path
+    placed = tracker.add(image, depth, K)
+    assert placed is not None
+    np.testing.assert_allclose(placed, pose)
+
+
+def test_blank_images_at_the_start_are_lost() -> None:
+    K, depth = np.array([[120.0, 0, 79.5], [0, 120, 47.5], [0, 0, 1]]), np.full((96, 160), 5, np.float32)
+    tracker = FrameTracker()
+    assert tracker.add(np.zeros((96, 160, 3), np.uint8), depth, K) is None
+    image = np.random.default_rng(0).integers(0, 255, (96, 160, 3), np.uint8)
+    np.testing.assert_array_equal(tracker.add(image, depth, K), np.eye(4))
     assert tracker.lost == 1
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,9 @@ def _open_stream(address: str, format: str | None = None, **options: str) -> Ima
         options={"timeout": seconds, "fflags": "nobuffer", **options},
         timeout=(TIMEOUT_S, TIMEOUT_S),
     ) as container:
+        if not container.streams.video:
+            kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+            raise DataError(address, found=f"a stream of {kinds}", expected="video", fix="check the address")
         stream: Any = container.streams.video[0]
         stream.thread_type = "SLICE"  # threads of frames would delay each image
         for frame in container.decode(stream):
@@ -240,22 +244,24 @@ class LiveSource:
 
     def _run(self) -> None:
         pause_s = FIRST_WAIT_S
-        while not self._stop.is_set():
-            before = self.state.arrived
-            try:
-                self._read()
-                reason = "the stream ended"
-            except (StadiaError, OSError, ValueError) as error:  # PyAV's errors are OSError or ValueError
-                reason = summarize_exception(error)
-            if not self.kind.reconnects:
-                self.state.problem = "" if self.state.arrived else f"no image ({reason})"
-                break
-            self.state.problem = f"no connection ({reason})"
-            pause_s = FIRST_WAIT_S if self.state.arrived > before else min(2 * pause_s, MAX_WAIT_S)
-            self._stop.wait(pause_s)
-        with self._ready:
-            self.state.has_ended = True
-            self._ready.notify_all()
+        try:
+            while not self._stop.is_set():
+                before = self.state.arrived
+                try:
+                    self._read()
+                    reason = "the stream ended"
+                except (StadiaError, OSError, ValueError, HTTPException) as error:  # PyAV: OSError or ValueError
+                    reason = summarize_exception(error)
+                if not self.kind.reconnects:
+                    self.state.problem = "" if self.state.arrived else f"no image ({reason})"
+                    break
+                self.state.problem = f"no connection ({reason})"
+                pause_s = FIRST_WAIT_S if self.state.arrived > before else min(2 * pause_s, MAX_WAIT_S)
+                self._stop.wait(pause_s)
+        finally:  # whatever ends this thread, nobody waits for another image
+            with self._ready:
+                self.state.has_ended = True
+                self._ready.notify_all()
 
     def _read(self) -> None:
         watch, start, first = _Watch(), time.monotonic(), None

@@ -35,7 +35,8 @@ class _KeyFrame:
 class FrameTracker:
     """Estimates T_world_camera of each frame, in the unit of the depth; the world is the first camera.
 
-    `lost`: frames without a pose so far, after which the path continues from the last pose.
+    `lost` counts the frames without a pose. After them the path continues from the last pose, because the motion
+    meanwhile is unknown.
     """
 
     def __init__(self) -> None:
@@ -45,13 +46,27 @@ class FrameTracker:
         self._key: _KeyFrame | None = None
         self._gray: NDArray[np.uint8] | None = None
         self._guess: tuple[Array, Array] | None = None
+        self._has_world = False
 
     def add(self, image: NDArray[np.uint8], depth: NDArray[np.float32], K: Array) -> Array | None:
-        """Return the pose (4, 4) of an image (h, w, 3) with depth (h, w) and K; None if it is lost."""
+        """Return the pose T_world_camera (4, 4) of an image, or None if the frame is lost.
+
+        A frame is lost if too few points of the key frame are found in it. The first frame with enough corners is the
+        world.
+
+        Args:
+            image: (h, w, 3) uint8 RGB.
+            depth: (h, w) along the optical axis, 0 where it is unknown.
+            K: (3, 3) intrinsics of the image in pixels.
+        """
         gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
         if self._key is None or self._gray is None or self._gray.shape != gray.shape:
             self._start(gray, depth, K)
-            return self.T_world_camera
+            if self._key is not None and not self._has_world:
+                self._has_world = True
+                return self.T_world_camera
+            self.lost += 1
+            return None
         key, before = self._key, self._gray
         at, found, _ = cv2.calcOpticalFlowPyrLK(before, gray, key.at[:, None], None, **FLOW)  # type: ignore[call-overload]
         kept = found[:, 0] > 0
