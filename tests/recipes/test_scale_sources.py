@@ -33,8 +33,11 @@ from stadia.predict.scale.grammar import (
     GIVEN_LANE_DEVIATION,
     LANE_DEVIATION,
     LANE_M,
+    KnownDistance,
+    PositionsFile,
     find_given_height,
     fit_boxes,
+    parse_scale,
     read_boxes,
 )
 from stadia.predict.scale.receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_frames, measure_scale
@@ -89,6 +92,16 @@ def test_a_source_finds_the_factor(source: str, tolerance: float, recording: Rec
     assert receipt.factor == pytest.approx(FACTOR, rel=tolerance)
     assert receipt.verdict in ("usable", "doubtful")
     assert source in "\n".join(describe_receipt(receipt))
+
+
+def test_a_speed_finds_the_factor_of_a_video_with_short_steps(recording: Recording) -> None:
+    step_s, speed_m_s = 1 / 30, 3.0  # 0.1 m from frame to frame
+    frames = [replace(frame, time_s=step_s * number) for number, frame in enumerate(read_frames(recording))]
+    positions = np.stack([np.asarray(recording.T_world_camera(index))[:3, 3] for index in range(len(frames))])
+    step_m = float(np.median(np.linalg.norm(np.diff(positions, axis=0), axis=1)))
+    given = PredictionInput("drive", frames, len(frames), 30.0)
+    receipt = measure_scale(TruePredictor(recording), lambda: given, [f"speed={speed_m_s:g}"])
+    assert receipt.factor == pytest.approx(FACTOR * speed_m_s * step_s / step_m, rel=0.1)
 
 
 def test_a_point_and_a_known_object_find_it(recording: Recording, tmp_path: Path) -> None:
@@ -157,6 +170,14 @@ def test_a_scaled_predictor_predicts_metres(recording: Recording) -> None:
     [
         ("heigth=1.5", "did you mean 'height'"),
         ("height", "found ''; expected metres"),
+        ("speed", "expected metres per second"),
+        ("height=1_5", "expected metres"),
+        ("height=١", "expected metres"),
+        ("point=10,20:1_5", "expected metres"),
+        ("distance=1.2.3,4..5,6:2", "expected A..B:METRES"),
+        ("distance=1,2..3,4,5:2", "expected A..B:METRES"),
+        ("distance=1,2,3..4,5,6:2@7", "expected A..B:METRES"),
+        ("distance=a..b:2@7", "leave out @7"),
         ("height=-1", "expected metres"),
         ("lidar=3", "leave the value out"),
         ("gps=3", "leave the value out"),
@@ -185,6 +206,15 @@ def test_a_source_that_is_none(text: str, message: str) -> None:
 def test_the_order_of_boxes_is_what_fits_the_images(rows: list[tuple[float, ...]], fitted: list[float]) -> None:
     boxes = fit_boxes({"a": rows}, 100, 200)[0]  # type: ignore[dict-item]
     assert list(boxes["a"][0]) == pytest.approx(fitted)
+
+
+def test_numbers_are_plain_decimals(tmp_path: Path) -> None:
+    assert parse_scale("distance=-1.5,2..3e1,.4:2@a@b")[1] == KnownDistance(((-1.5, 2), (30, 0.4)), 2, "a@b")
+    assert parse_scale("gps=track.gpx@-1.5")[1] == PositionsFile(Path("track.gpx"), -1.5)
+    assert parse_scale("gps=a@1_5")[1] == PositionsFile(Path("a@1_5"))
+    (tmp_path / "boxes.csv").write_text("a,1_0,2,30,40\n")
+    with refuses(DataError, where="boxes.csv:1"):
+        read_boxes(tmp_path / "boxes.csv")
 
 
 def test_names_of_boxes_lose_folder_and_suffix(tmp_path: Path) -> None:

@@ -143,15 +143,36 @@ def _refuse_value(text: str, value: str) -> None:
         raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected=name, fix="leave the value out")
 
 
-def _parse_metres(text: str, value: str, example: str = "") -> float:
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+
+
+def parse_number(text: str) -> float:
+    """Return the number of a plain decimal such as 1.5, -3 or 1e6.
+
+    Raises ValueError for anything else. Python's own `float` also reads 1_5 (as 15), nan, and digits of other scripts.
+
+    Examples:
+        >>> parse_number("1.5")
+        1.5
+    """
+    if re.fullmatch(_NUMBER, text, re.ASCII) is None:
+        raise ValueError(f"'{text}' is not a plain decimal number")
+    return float(text)
+
+
+def _parse_metres(text: str, value: str, example: str = "", unit: str = "metres") -> float:
     try:
-        metres = float(value)
+        metres = parse_number(value)
     except ValueError:
         metres = math.nan
     if not 0 < metres < 1e5:
         fix = f"for example {example or text.partition('=')[0] + '=1.5'}"
-        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected="metres", fix=fix)
+        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected=unit, fix=fix)
     return metres
+
+
+def _parse_speed(text: str, value: str) -> float:
+    return _parse_metres(text, value, "speed=10", "metres per second")
 
 
 def _parse_optional(text: str, value: str) -> float | None:
@@ -161,30 +182,39 @@ def _parse_optional(text: str, value: str) -> float | None:
 def _parse_positions(text: str, value: str) -> PositionsFile | None:
     if not value:
         return None
-    path, _, offset = value.rpartition("@")
+    path, at, offset = value.rpartition("@")
     try:
-        return (
-            PositionsFile(expand_home(Path(path)), float(offset)) if path else PositionsFile(expand_home(Path(value)))
-        )
+        offset_s = parse_number(offset) if at and path else 0.0
     except ValueError:  # an @ in the name
-        return PositionsFile(expand_home(Path(value)))
+        at, offset_s = "", 0.0
+    return PositionsFile(expand_home(Path(path if at and path else value)), offset_s)
 
 
-_DISTANCE = re.compile(r"(?P<one>.+)\.\.(?P<two>.+):(?P<metres>[0-9.]+)(@(?P<name>.+))?")
-_COORDINATES = re.compile(r"-?[\d.]+(e-?\d+)?(,-?[\d.]+(e-?\d+)?){1,2}")
+_DISTANCE = re.compile(r"(?P<one>.+)\.\.(?P<two>.+):(?P<metres>[^:@]+)(@(?P<name>.+))?")
+_COORDINATES = re.compile(r"[-+\d.eE]+(,[-+\d.eE]+)+", re.ASCII)
 
 
 def _parse_distance(text: str, value: str) -> KnownDistance:
     match = _DISTANCE.fullmatch(value)
+    ends = (match["one"], match["two"]) if match else ()
+    fix = "for example distance=000000..000050:59.9, or distance=120,300..480,310:2.1@000010 for two pixels"
+    error = ConfigError(f"--scale-from {text}", found=f"'{value}'", expected="A..B:METRES", fix=fix)
     if match is None:
-        fix = "for example distance=000000..000050:59.9, or distance=120,300..480,310:2.1 for two pixels"
-        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected="A..B:METRES", fix=fix)
+        raise error
     metres = _parse_metres(text, match["metres"], "distance=000000..000050:59.9")
-    if all(_COORDINATES.fullmatch(match[end]) for end in ("one", "two")):
-        one, two = (tuple(map(float, match[end].split(","))) for end in ("one", "two"))
-        if len(one) == len(two):
-            return KnownDistance((one, two), metres, match["name"])
-    return KnownDistance((_shorten_name(match["one"]), _shorten_name(match["two"])), metres)
+    if not any(_COORDINATES.fullmatch(end) for end in ends):
+        if match["name"]:
+            expected = "@FRAME after two pixels, which need it; images are frames themselves"
+            fix = f"leave out @{match['name']}"
+            raise ConfigError(f"--scale-from {text}", found=f"'@{match['name']}'", expected=expected, fix=fix)
+        return KnownDistance((_shorten_name(match["one"]), _shorten_name(match["two"])), metres)
+    try:
+        one, two = (tuple(map(parse_number, end.split(","))) for end in ends)
+    except ValueError as cause:
+        raise error from cause
+    if len(one) != len(two) or len(one) not in (2, 3) or (len(one) == 3 and match["name"]):
+        raise error
+    return KnownDistance((one, two), metres, match["name"])
 
 
 def _parse_folder(text: str, value: str) -> ReferenceMaps:
@@ -193,7 +223,7 @@ def _parse_folder(text: str, value: str) -> ReferenceMaps:
     return ReferenceMaps(value, find_depth_files(expand_home(Path(value))))
 
 
-_POINT = re.compile(r"(?P<x>\d+\.?\d*),(?P<y>\d+\.?\d*):(?P<metres>[0-9.]+)(@(?P<name>.+))?")
+_POINT = re.compile(r"(?P<x>\d+\.?\d*),(?P<y>\d+\.?\d*):(?P<metres>[^:@]+)(@(?P<name>.+))?", re.ASCII)
 
 
 def _parse_point(text: str, value: str) -> MeasuredPoint:
@@ -238,8 +268,8 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
         if not row or row[:1] in (["name"], ["image"], ["file_name"]):
             continue
         try:
-            name, first, second, third, fourth = row[0], *map(float, row[1:5])
-        except (ValueError, TypeError) as error:
+            name, first, second, third, fourth = row[0], *(parse_number(word.strip()) for word in row[1:5])
+        except ValueError as error:
             raise DataError(f"{path}:{number}", found=",".join(row)[:80], expected=expected) from error
         box = first, second, third, fourth
         if not all(-MAX_BOX_PX <= value <= MAX_BOX_PX for value in box) or min(third, fourth) <= 0:
@@ -312,7 +342,7 @@ SCALE_VALUES: Mapping[str, Callable[[str, str], Any]] = {
     "map": _parse_metres,
     "object": _parse_object,
     "point": _parse_point,
-    "speed": _parse_optional,
+    "speed": _parse_speed,
     "gps": _parse_positions,
     "lidar": _refuse_value,
     "reference": _parse_folder,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.errors import GeometryError, StadiaError
+from stadia.core.recording import Recording
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
 from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.diagnostics.finding import Finding
@@ -32,6 +33,7 @@ from stadia.predict.inputs import PredictionInput
 from stadia.predict.scale.sources import (
     UNKNOWN_LEAN_DEVIATION,
     MeasuredFrame,
+    PredictedMotion,
     RoadLean,
     ScaleSource,
     parse_scale_source,
@@ -202,9 +204,9 @@ def measure_scale(
     """
     parsed = [parse_scale_source(text) for text in sources]
     _refuse_unfit(parsed, predictor.depth_scale)
-    needs_motion = any(source.needs_motion for source in parsed)
     given = open_input()
-    frames = predict_measured_frames(predictor, given, needs_motion=needs_motion)
+    motion_s = max((source.motion_s for source in parsed if source.motion_s is not None), default=None)
+    frames = predict_measured_frames(predictor, given, motion_s)
     seen = (replace(frame, mapped=mapped) for frame in frames)
     receipt = measure_frames(seen, parsed, is_affine=predictor.depth_scale.is_affine, mapped=mapped)
     return replace(receipt, is_photo=given.is_photo)
@@ -316,36 +318,74 @@ def _refuse_unfit(sources: Sequence[ScaleSource], depth_scale: DepthScale) -> No
 
 
 def predict_measured_frames(
-    predictor: Predictor, given: PredictionInput, *, needs_motion: bool = False
+    predictor: Predictor, given: PredictionInput, motion_s: float | None = None
 ) -> Iterator[MeasuredFrame]:
-    """Yield at most MAX_FRAMES frames of an input with their predicted depth.
+    """Yield about MAX_FRAMES frames of an input with their predicted depth.
 
-    needs_motion: add the length of each motion to the next frame, by direct alignment.
+    motion_s: also predict the motion to the first frame that is at least this many seconds later, by direct alignment.
     """
-    for frame, index, following in _choose_frames(given):
+    for frame, following, indices in _choose_frames(given, motion_s):
         shown = PreparedFrame.prepare(predictor, frame)
         tensors = _predict(predictor, shown)
         assert tensors.inverse_depth is not None
         inverse_depth = tensors.inverse_depth[0, 0].float().cpu().numpy()
         motion = None
-        if needs_motion and following is not None and index is not None and not predictor.depth_scale.is_affine:
+        if following is not None and not predictor.depth_scale.is_affine:
             after = PreparedFrame.prepare(predictor, following)
             (found,) = align_motion(predictor, tensors, _predict(predictor, after), None)
-            if found.is_aligned and found.T_next_now is not None:
-                motion = float(found.T_next_now[:3, 3].norm()), index + 1
-        yield MeasuredFrame(shown, inverse_depth, given.recording, index, motion)
+            length = 0.0 if found.T_next_now is None else float(found.T_next_now[:3, 3].norm())
+            if found.is_aligned and length > 0:
+                motion = PredictedMotion(length, _count_seconds(frame, following), indices[1])
+        yield MeasuredFrame(shown, inverse_depth, given.recording, indices[0], motion)
 
 
-def _choose_frames(given: PredictionInput) -> Iterator[tuple[Frame, int | None, Frame | None]]:
+Pair = tuple[Frame, Frame | None, tuple[int | None, int | None]]
+"""A frame, a later one or None, and their indices in the recording."""
+
+
+def _choose_frames(given: PredictionInput, motion_s: float | None) -> Iterator[Pair]:
     if given.recording is None:
         count = min(given.count or MAX_READ, MAX_READ)
-        for frame in islice(given.frames, 0, count, max(count // MAX_FRAMES, 1)):
-            yield frame, None, None
+        yield from _choose_of_stream(islice(given.frames, count), max(count // MAX_FRAMES, 1), motion_s)
         return
-    indices = np.unique(np.linspace(0, len(given.indices) - 1, MAX_FRAMES).round().astype(int))
-    for index in (given.indices[number] for number in indices):
-        pair = [*read_frames(given.recording, [index, index + 1] if index + 1 < len(given.recording) else [index])]
-        yield pair[0], index, pair[1] if len(pair) > 1 else None
+    recording = given.recording
+    chosen = np.unique(np.linspace(0, len(given.indices) - 1, MAX_FRAMES).round().astype(int))
+    for index in (given.indices[number] for number in chosen):
+        later = None if motion_s is None else _find_following(recording, index, motion_s)
+        frames = [*read_frames(recording, [index] if later is None else [index, later])]
+        yield frames[0], None if later is None else frames[1], (index, later)
+
+
+def _choose_of_stream(frames: Iterable[Frame], step: int, motion_s: float | None) -> Iterator[Pair]:
+    """Yield every `step`-th frame. Frames that pass before the later one are left out, so only one is held."""
+    chosen: Frame | None = None
+    for number, frame in enumerate(frames):
+        if chosen is not None and motion_s is not None:
+            seconds = _count_seconds(chosen, frame)
+            if seconds is None or seconds >= motion_s:
+                yield chosen, frame, (None, None)
+                chosen = None
+        if number % step == 0 and chosen is None:
+            if motion_s is None:
+                yield frame, None, (None, None)
+            else:
+                chosen = frame
+    if chosen is not None:
+        yield chosen, None, (None, None)
+
+
+def _find_following(recording: Recording, index: int, motion_s: float) -> int | None:
+    """Return the next index after at least so many seconds, or the next one of a recording without times."""
+    start_s = recording.timestamp_s(index)
+    for later in range(index + 1, len(recording)):
+        time_s = recording.timestamp_s(later)
+        if start_s is None or time_s is None or time_s - start_s >= motion_s:
+            return later
+    return None
+
+
+def _count_seconds(frame: Frame, following: Frame) -> float | None:
+    return None if frame.time_s is None or following.time_s is None else following.time_s - frame.time_s
 
 
 def _predict(predictor: Predictor, shown: PreparedFrame) -> FrameTensors:

@@ -148,11 +148,11 @@ def fit_height(result: ForeignResult, height_m: float, images: ResultImages | No
     return ScaleFit(height_m / plane.height, deviation, residual, 1.0, plane.pairs, plane.pairs)
 
 
-def fit_speed(result: ForeignResult, metres_per_s: float | None, images: ResultImages | None) -> ScaleFit:
+def fit_speed(result: ForeignResult, metres_per_s: float, images: ResultImages | None) -> ScaleFit:
     """Compare steps of the path with a constant speed."""
     times = result.times_s
-    if metres_per_s is None or times is None:
-        raise GeometryError("speed", found="no times" if metres_per_s else "no speed", expected="speed=M/S and times")
+    if times is None:
+        raise GeometryError("speed", found="no times", expected="times of the poses")
     steps = np.linalg.norm(np.diff(result.T_world_camera[:, :3, 3], axis=0), axis=1)
     metres = metres_per_s * np.diff(times)
     return fit_scale([(steps[row : row + 1], metres[row : row + 1]) for row in range(len(steps))],

@@ -61,7 +61,7 @@ SPEED_DEVIATION = 0.01
 """A measured speed has this relative error."""
 
 MIN_MOTION_M = 0.2
-"""A shorter motion is not compared with a predicted one."""
+"""A shorter motion is not compared with a predicted one, because its relative error is large."""
 
 MIN_ROAD_NORMAL = 0.9
 """A road's normal points up at least this much."""
@@ -90,13 +90,27 @@ MIN_BOX_PX = 20.0
 
 
 @dataclass(frozen=True)
+class PredictedMotion:
+    """The predicted motion from a frame to a later one.
+
+    length: distance in the unit of predicted depth.
+    seconds: time between the two frames; None if it is unknown.
+    following: index of the later frame in the recording; None for a video file.
+    """
+
+    length: float
+    seconds: float | None
+    following: int | None
+
+
+@dataclass(frozen=True)
 class MeasuredFrame:
     """A frame with its predicted depth.
 
     shown: the network's input.
     inverse_depth: (h, w) as predicted, at the network's size.
     recording, index: its origin; None for a video file or an image.
-    motion: length of the predicted motion to the next frame, and that frame's index, or None.
+    motion: to a later frame; None if it was not predicted or is unreliable.
     mapped: the map next to the input, or None.
     """
 
@@ -104,7 +118,7 @@ class MeasuredFrame:
     inverse_depth: NDArray[np.float32]
     recording: Recording | None = None
     index: int | None = None
-    motion: tuple[float, int] | None = None
+    motion: PredictedMotion | None = None
     mapped: MapGeometry | None = None
 
     @property
@@ -148,7 +162,7 @@ class ScaleSource:
     text: as the user typed it.
     systematic: relative standard deviation that its measurements share.
     fits_shift: it measures several depths, which determine scale and shift.
-    needs_motion: it compares motions.
+    motion_s: it compares motions that take at least this many seconds; None for sources that compare no motion.
     grows_with_focal: its metres grow with the camera's focal length.
     find_lean: returns the lean of a frame's road; None for sources without a road.
     lacking: the error if no frame has a measurement.
@@ -161,7 +175,7 @@ class ScaleSource:
     lacking: str
     systematic: float = 0.0
     fits_shift: bool = False
-    needs_motion: bool = False
+    motion_s: float | None = None
     grows_with_focal: bool = False
     find_lean: Callable[[MeasuredFrame], RoadLean | None] | None = None
     uses_map: bool = False
@@ -553,30 +567,35 @@ def _find_mask_boxes(frame: MeasuredFrame, name: str) -> list[Box]:
     return found
 
 
-def speed(text: str, metres_per_s: float | None) -> ScaleSource:
-    """Return a constant speed in m/s, or measured poses (gps), as a source; it is compared with predicted motions."""
+def speed(text: str, metres_per_s: float) -> ScaleSource:
+    """Return a constant speed in m/s as a source; it is compared with predicted motions."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
-        recording, index = frame.recording, frame.index
-        if recording is None or index is None or frame.motion is None:
+        motion = frame.motion
+        if motion is None or motion.seconds is None:
             return None
-        length, following = frame.motion
-        if metres_per_s is None:
-            if not recording.has_metric_poses:
-                return None
-            poses = [recording.T_world_camera(number) for number in (index, following)]
-            if poses[0] is None or poses[1] is None:
-                return None
-            metres = float(np.linalg.norm(poses[1][:3, 3] - poses[0][:3, 3]))
-        else:
-            times = [recording.timestamp_s(number) for number in (index, following)]
-            if times[0] is None or times[1] is None:
-                return None
-            metres = metres_per_s * abs(times[1] - times[0])
-        return (np.array([1 / length]), np.array([metres])) if metres > MIN_MOTION_M and length > 0 else None
+        return np.array([1 / motion.length]), np.array([metres_per_s * motion.seconds])
 
-    lacking = "no pair of frames has a measured motion (poses in metres, or speed=M/S and times of frames)"
-    return ScaleSource(text, measure, lacking, systematic=SPEED_DEVIATION, needs_motion=True)
+    lacking = "no two frames have times and a reliable predicted motion between them"
+    motion_s = MIN_MOTION_M / metres_per_s
+    return ScaleSource(text, measure, lacking, systematic=SPEED_DEVIATION, motion_s=motion_s)
+
+
+def gps(text: str, value: None) -> ScaleSource:
+    """Return the measured poses of the data as a source; they are compared with predicted motions."""
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        recording, index, motion = frame.recording, frame.index, frame.motion
+        if recording is None or index is None or motion is None or motion.following is None:
+            return None
+        poses = [recording.T_world_camera(number) for number in (index, motion.following)]
+        if not recording.has_metric_poses or poses[0] is None or poses[1] is None:
+            return None
+        metres = float(np.linalg.norm(poses[1][:3, 3] - poses[0][:3, 3]))
+        return (np.array([1 / motion.length]), np.array([metres])) if metres > MIN_MOTION_M else None
+
+    lacking = "no two frames have poses in metres and a reliable predicted motion between them"
+    return ScaleSource(text, measure, lacking, systematic=SPEED_DEVIATION, motion_s=0.0)
 
 
 SCALE_SOURCES: Mapping[str, Callable[[str, Any], ScaleSource]] = {
@@ -588,7 +607,7 @@ SCALE_SOURCES: Mapping[str, Callable[[str, Any], ScaleSource]] = {
     "object": known_object,
     "point": point,
     "speed": speed,
-    "gps": speed,
+    "gps": gps,
     "lidar": lidar,
     "reference": reference,
 }
