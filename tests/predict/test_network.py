@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
@@ -22,8 +26,9 @@ from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.geometry.numpy_camera import CropWindow, centered_K, focal_px_from_fov
 from stadia.predict.exported_file import ExportedFile
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.loaded_network import _read_relative_error, fit_size
+from stadia.predict.loaded_network import LoadedNetwork, _read_relative_error, fit_size
 from stadia.predict.tasks import evaluate_network
+from stadia.recipes.base.network_checkpoint import NetworkCheckpoint
 
 HEIGHT, WIDTH = 96, 128
 STREET = Path(stadia.__file__).parent / "web" / "static" / "examples" / "street.jpg"
@@ -268,3 +273,22 @@ def test_a_saved_video_has_all_frames_and_a_session_reads_them_once(
     assert written.session.receipt is not None
     with refuses(stadia.StadiaError, where="frames", fix="renew"):
         list(last.session.frames())
+
+
+def test_threads_that_ask_for_one_image_size_share_the_network() -> None:
+    begin = Barrier(3)
+
+    def resize(height: int, width: int) -> NetworkCheckpoint:
+        time.sleep(0.05)
+        return MagicMock(NetworkCheckpoint)
+
+    checkpoint = MagicMock(NetworkCheckpoint)
+    checkpoint.resized.side_effect = resize
+    network = LoadedNetwork("base", checkpoint)
+
+    def fit(number: int) -> LoadedNetwork:
+        begin.wait()
+        return network.fit(HEIGHT, WIDTH)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert len(set(pool.map(fit, range(3)))) == 1

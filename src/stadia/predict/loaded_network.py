@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -49,6 +50,8 @@ class LoadedNetwork:
     max_pixels: int | None = None
     _fitted: dict[tuple[int, int], LoadedNetwork] = field(default_factory=dict)
     """The same network for other image sizes."""
+    _fitting: threading.Lock = field(default_factory=threading.Lock)
+    """Held while `_fitted` is read and changed, because threads of the page share a network."""
     _running: dict[Any, Predictor] = field(default_factory=dict)
     """Predictors in another backend or precision, by their options, because exporting takes seconds."""
 
@@ -123,11 +126,12 @@ class LoadedNetwork:
             return self
         if self.max_pixels is not None:
             height, width = fit_size(height, width, self.max_pixels)
-        if (height, width) not in self._fitted:
-            if len(self._fitted) >= MAX_FITTED:
-                self._fitted.pop(next(iter(self._fitted)))
-            self._fitted[height, width] = LoadedNetwork(self.name, self.checkpoint.resized(height, width))
-        return self._fitted[height, width]
+        with self._fitting:
+            if (height, width) not in self._fitted:
+                if len(self._fitted) >= MAX_FITTED:
+                    self._fitted.pop(next(iter(self._fitted)))
+                self._fitted[height, width] = LoadedNetwork(self.name, self.checkpoint.resized(height, width))
+            return self._fitted[height, width]
 
     def fit_source(self, source: Path, data: Mapping[str, Any]) -> LoadedNetwork:
         """Return the network for the images of an input, opened with `data`."""
