@@ -337,6 +337,10 @@ def test_height_and_map_stand_on_one_height() -> None:
     sure = ScaleFit(2.0, 0.0201, 0.1, 1.0, 9, 3)
     assert fuse_sure_scales({"height=1.5": sure, "map=1.5": sure}).deviation == HEIGHT_DEVIATION
     assert fuse_sure_scales({"height=1.5": sure, "lidar": sure}).deviation < HEIGHT_DEVIATION
+    loose = replace(sure, factor=2.1, deviation=0.04)
+    three = fuse_sure_scales({"height=1.5": sure, "map=1.5": sure, "lidar": loose})
+    one = fuse_sure_scales({"height=1.5": replace(sure, deviation=HEIGHT_DEVIATION), "lidar": loose})
+    assert (three.factor, three.deviation) == pytest.approx((one.factor, one.deviation)), "the height counts once"
     with refuses(ConfigError, where="--scale-from"):
         find_given_height(["height=1.5", "map=1.4"])
 

@@ -4,7 +4,7 @@ Errors within an image, and within an image part over a video, are correlated: i
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,16 +143,28 @@ class FusedScale:
     contradictions: tuple[tuple[str, str], ...]
 
 
-def fuse_scales(fits: dict[str, ScaleFit]) -> FusedScale:
-    """Return the geometric mean of several factors, weighted by inverse variances. Raises GeometryError without a fit.
+def fuse_scales(fits: Mapping[str, ScaleFit], *, of_height: Collection[str] = ()) -> FusedScale:
+    """Return the geometric mean of several factors, weighted by inverse variances.
 
     If two contradict each other, the deviation is at least half of the largest difference.
+
+    of_height: names of fits that share the error of one measured camera height. Together they weigh at most as much as
+        one fit of HEIGHT_DEVIATION.
+
+    Raises GeometryError without a fit.
+
+    Examples:
+        >>> fit = ScaleFit(2.0, 0.02, 0.1, 1.0, 9, 3)
+        >>> round(fuse_scales({"height": fit, "map": fit}, of_height=["height", "map"]).deviation, 6)
+        0.02
     """
     if not fits:
         raise GeometryError("scale", found="no source", expected="at least one", fix="name one with --scale-from")
     logs = {name: math.log(fit.factor) for name, fit in fits.items()}
     deviations = {name: max(fit.deviation, 1e-4) for name, fit in fits.items()}
     weights = {name: deviation**-2 for name, deviation in deviations.items()}
+    shared = sum(weights[name] for name in of_height)
+    weights |= {name: weights[name] * min(HEIGHT_DEVIATION**-2 / shared, 1.0) for name in of_height}
     total = sum(weights.values())
     mean = sum(weights[name] * logs[name] for name in fits) / total
     names = list(fits)

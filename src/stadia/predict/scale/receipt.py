@@ -20,15 +20,7 @@ from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief, check_scale_verdict
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_maps
-from stadia.geometry.scale_fit import (
-    HEIGHT_DEVIATION,
-    FusedScale,
-    Lengths,
-    ScaleFit,
-    fit_scale,
-    fit_scale_with_shift,
-    fuse_scales,
-)
+from stadia.geometry.scale_fit import FusedScale, Lengths, ScaleFit, fit_scale, fit_scale_with_shift, fuse_scales
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.scale.sources import (
     UNKNOWN_LEAN_DEVIATION,
@@ -285,9 +277,9 @@ def measure_frames(
 
 
 def fuse_sure_scales(fits: Mapping[str, ScaleFit]) -> FusedScale:
-    """Return the scale of all usable sources, or of all.
+    """Return the scale of all sources that are not unusable; of all sources if every one is.
 
-    `height` and `map` share the error of one camera height.
+    `height` and `map` share the error of one camera height, so they count as one source.
 
     Examples:
         >>> sure, unsure = ScaleFit(2.0, 0.03, 0.1, 1.0, 9, 3), ScaleFit(3.0, 0.2, 0.1, 1.0, 9, 3)
@@ -295,10 +287,7 @@ def fuse_sure_scales(fits: Mapping[str, ScaleFit]) -> FusedScale:
         2.0
     """
     used = {name: fit for name, fit in fits.items() if fit.verdict != "unusable"} or dict(fits)
-    fused = fuse_scales(used)
-    if all(name.partition("=")[0] in ("height", "map") for name in used):
-        return replace(fused, deviation=max(fused.deviation, HEIGHT_DEVIATION))
-    return fused
+    return fuse_scales(used, of_height=[name for name in used if name.partition("=")[0] in ("height", "map")])
 
 
 def _find_middle(leans: Sequence[RoadLean]) -> RoadLean | None:
