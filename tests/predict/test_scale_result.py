@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, patch
 
 import cv2
 import numpy as np
@@ -20,11 +20,12 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
 from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.trajectory_formats import read_trajectory
 from stadia.geometry.scale_fit import ScaleFit
-from stadia.predict.scale.foreign_results import FORMATS, open_result, read_depth, write_scaled
+from stadia.predict.scale.foreign_results import FORMATS, ForeignResult, open_result, read_depth, write_scaled
 from stadia.predict.scale.positions import EARTH_RADIUS_M, fit_positions, read_positions, to_local_metres
-from stadia.predict.scale.scale_result import _match, scale_result
+from stadia.predict.scale.scale_result import ResultImages, _match, read_depth_frames, scale_result
 
 FACTOR = 4.25
 Stadia = Callable[..., tuple[int, str, str]]
@@ -129,6 +130,31 @@ def test_transforms_and_their_cloud_are_scaled(tmp_path: Path) -> None:
     assert f"{math.log(FACTOR):.6g}"[:6] in (tmp_path / content["ply_file_path"]).read_text(), "sizes of Gaussians"
 
 
+def test_the_paths_of_a_scene_that_is_written_elsewhere_lead_to_its_images(tmp_path: Path) -> None:
+    image, mask = tmp_path / "scene" / "images" / "0.png", "/masks/0.png"
+    image.parent.mkdir(parents=True)
+    cv2.imwrite(str(image), np.zeros((4, 5), np.uint8))
+    frame = {"file_path": "images/0.png", "mask_path": mask, "transform_matrix": np.eye(4).tolist()}
+    path = tmp_path / "scene" / "transforms.json"
+    path.write_text(json.dumps({"frames": [frame]}))
+    copy = tmp_path / "copies" / "metric" / "transforms.json"
+    write_scaled(open_result(path), copy, FACTOR)
+    (written,) = json.loads(copy.read_text())["frames"]
+    assert (copy.parent / written["file_path"]).resolve() == image.resolve()
+    assert written["mask_path"] == mask
+
+
+def test_the_nearest_point_of_a_pixel_is_its_depth() -> None:
+    points = np.array([[0.0, 0, 9], [0, 0, 2], [0, 0, 5], [1, 0, 4]])
+    observed = {"a": np.arange(4)}
+    result = ForeignResult(Path("model"), "COLMAP model", ("a",), np.eye(4)[None], points=points, observed=observed)
+    frame = Frame("a", np.zeros((3, 5, 3), np.uint8), np.array([[4.0, 0, 2], [0, 4, 1], [0, 0, 1]]))
+    recording = MagicMock(mask_reader=None)
+    with patch("stadia.predict.scale.scale_result.read_frames", return_value=iter([frame])):
+        (measured,) = read_depth_frames(result, ResultImages(recording, {0: 0}))
+    np.testing.assert_allclose(measured.inverse_depth[1], [0, 0, 0.5, 0.25, 0])
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_a_binary_cloud_is_scaled_by_two_picked_points(order: str, tmp_path: Path) -> None:
     points = np.zeros(5, [("x", f"{order}f4"), ("y", f"{order}f4"), ("z", f"{order}f4"), ("red", "u1")])
@@ -229,6 +255,15 @@ def test_a_track_gives_metres(kind: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(np.diff(times), 1)
     path = write_rows(tmp_path / "path.txt", scale_poses(make_poses(), 1 / FACTOR), "kitti")
     assert scale_result(path, [f"gps={track}"]).receipt.factor == pytest.approx(FACTOR, rel=0.01)
+
+
+def test_nmea_without_a_fix_is_left_out(tmp_path: Path) -> None:
+    rows = np.array([[49.0, 8.4, 100], [49.0, 8.401, 100], [49.001, 8.402, 100], [49.002, 8.403, 100]])
+    lines = make_nmea(rows).splitlines()
+    lost = ["$GPGGA,235957.50,0000.0000,N,00000.0000,E,0,00,,,M,,M,,*47", "$GPGGA,235957.60,,,,,0,00,,,M,,M,,*47"]
+    track = tmp_path / "track.nmea"
+    track.write_text("\n".join([*lines[:2], *lost, *lines[2:]]))
+    np.testing.assert_allclose(read_positions(track).metres, to_local_metres(rows), atol=0.01)
 
 
 def scale_poses(T: NDArray[np.float64], factor: float) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -180,11 +181,19 @@ def _read_transforms(path: Path, kind: str) -> ForeignResult:
     return ForeignResult(path, kind, tuple(file.stem for file in files), poses)
 
 
+PATHS_OF_FRAMES = ("file_path", "mask_path", "depth_file_path")
+
+
 def _write_transforms(result: ForeignResult, out: Path, factor: float) -> None:
+    """Write the scene; paths stay relative to its later folder, the parent of the temporary one."""
     content = read_json(result.path, expected=EXPECTED, max_bytes=MAX_BYTES)
+    before, after = result.path.parent.resolve(), out.parent.parent.resolve()
     for frame in content["frames"]:
         for row in frame["transform_matrix"][:3]:
             row[3] *= factor
+        for key in PATHS_OF_FRAMES:
+            if before != after and isinstance(frame.get(key), str) and not Path(frame[key]).is_absolute():
+                frame[key] = Path(os.path.relpath(before / frame[key], after)).as_posix()
     cloud = content.get("ply_file_path")
     if isinstance(cloud, str) and (source := safe_join(result.path.parent, cloud)).is_file():
         copy = f"{out.stem}.points.ply"

@@ -101,12 +101,17 @@ def _read_gpx(path: Path) -> Positions:
 
 
 def _read_nmea(path: Path, lines: Sequence[str]) -> Positions:
-    """Read GGA sentences, and RMC if there is no GGA; times are seconds of the day, and rise over midnight."""
+    """Read GGA sentences, and RMC if there is no GGA. Times are seconds of the day, and rise over midnight.
+
+    Sentences without a fix (GGA of quality 0, RMC that is not "A") are left out.
+    """
     kind = "GGA" if any(line[3:6] == "GGA" for line in lines) else "RMC"
     first, rows, times, days = (2 if kind == "GGA" else 3), list[tuple[float, float, float]](), list[float](), 0.0
     for number, line in enumerate(lines, 1):
         words = line.partition("*")[0].split(",")
-        if line[3:6] != kind or len(words) < 10 or not words[first] or (kind == "RMC" and words[2] != "A"):
+        if line[3:6] != kind or len(words) < 10 or not words[first]:
+            continue
+        if words[6] in ("", "0") if kind == "GGA" else words[2] != "A":
             continue
         try:
             time_s = int(words[1][:2]) * 3600 + int(words[1][2:4]) * 60 + float(words[1][4:]) + days

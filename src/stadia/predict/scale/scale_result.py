@@ -210,10 +210,11 @@ def read_depth_frames(result: ForeignResult, images: ResultImages) -> Iterator[M
 
 
 def _project(result: ForeignResult, row: int, K: Array, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Return depth (H, W) at the points that an image shows; 0 elsewhere."""
+    """Return depth (H, W) of the nearest point at each pixel that shows one; 0 elsewhere."""
     depth, T = np.zeros(size, np.float32), np.linalg.inv(result.T_world_camera[row])
     inside = result.points[result.observed[result.names[row]]] @ T[:3, :3].T + T[:3, 3]
     inside = inside[inside[:, 2] > 0]
+    inside = inside[np.argsort(-inside[:, 2], kind="stable")]  # the last point that is written to a pixel counts
     x, y = np.rint((inside @ K.T)[:, :2] / inside[:, 2:]).astype(int).T
     seen = (x >= 0) & (y >= 0) & (x < size[1]) & (y < size[0])
     depth[y[seen], x[seen]] = inside[seen, 2]
