@@ -82,10 +82,10 @@ def main() -> None:
     live = LivePrediction(open_network("base").loaded, address, camera, options)
     latencies, status, memory = list[float](), None, list[float]()
     for result in live.run(args.seconds):
-        if result.frame is None:
+        if result.predicted is None:
             continue
         status = result.status
-        age = (int(1e3 * time.monotonic()) - read_time_ms(result.frame.image)) % (1 << BITS)
+        age = (int(1e3 * time.monotonic()) - read_time_ms(result.predicted.frame.image)) % (1 << BITS)
         latencies.append(age)
         memory.append(psutil.Process().memory_info().rss / 2**20)
     assert status is not None

@@ -3,11 +3,10 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from stadia.datasets.video.video_camera import UserCamera, read_user_camera
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.evaluation.predict_frames import predict_maps
 from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
-from stadia.predict.bag_output import BagOutput, make_stamp, open_bag_output
+from stadia.predict.bag_output import make_stamp, open_bag_output
 from stadia.predict.input_camera import ASSUMED_FOV_DEG
 from stadia.predict.live.sources import LiveFrame, LiveSource
 from stadia.predict.live.tracker import FrameTracker
@@ -36,21 +35,24 @@ WINDOW_S = 5.0
 JUDGED_EVERY_S, JUDGED_SHARE = 10.0, 0.1
 """The verdict is renewed at most so often, and takes at most this share of the time, in a thread of its own."""
 
+NOT_JUDGED = "not judged"
+
 SAMPLED_EVERY = 10
 """Frames between those that the verdict may sample."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LiveStatus:
     """What a live prediction has reached.
 
-    depth_hz, path_hz: frames a second with depth, and with a pose.
-    latency_ms: median from the arrival of an image to its depth and pose.
+    depth_hz, path_hz: frames per second with depth, and with a pose, within the last WINDOW_S.
+    latency_ms: median time from the arrival of an image to its depth and pose; NaN before the second image.
     dropped: share of the images that were not used.
-    problem: of the source, else "".
+    length, lost: length of the path in the unit of depth, and number of frames without a pose.
+    verdict: of the frames so far, or "not judged".
+    problem: why the source gives no useful image, or "".
     """
 
-    frames: int
     depth_hz: float
     path_hz: float
     latency_ms: float
@@ -59,14 +61,12 @@ class LiveStatus:
     lost: int
     verdict: str
     problem: str
-    connections: int
 
 
 @dataclass(frozen=True, eq=False)
 class LiveResult:
-    """A predicted image. predicted: with its pose; None if only the state of the source changed."""
+    """The state of a live prediction. predicted: the newest frame with its pose; None without a new image."""
 
-    frame: LiveFrame | None
     predicted: PredictedFrame | None
     status: LiveStatus
 
@@ -75,7 +75,8 @@ class _RunningVerdict:
     """Judges the frames so far in a thread, so that a slow check delays no image."""
 
     def __init__(self, gate: PredictionGate) -> None:
-        self.gate, self.verdict = gate, "not judged"
+        self.gate = gate
+        self.verdict = NOT_JUDGED
         self._thread: threading.Thread | None = None
         self._next_s = time.monotonic() + JUDGED_EVERY_S
         self._frames = 0
@@ -94,7 +95,7 @@ class _RunningVerdict:
         try:
             self.verdict = str(self.gate.judge().verdict)
         except StadiaError as error:
-            self.verdict = f"not judged ({error.found})"
+            self.verdict = f"{NOT_JUDGED} ({error.found})"
         spent_s = time.monotonic() - started
         self._next_s = time.monotonic() + max(JUDGED_EVERY_S, spent_s / JUDGED_SHARE)
 
@@ -121,11 +122,13 @@ class _Rates:
         return (len(recent) - 1) / span, sum(one[2] for one in recent[1:]) / span, latency_ms
 
 
-def find_camera(source: LiveSource, camera: CameraConfig, image: NDArray[np.uint8]) -> tuple[Any, bool]:
-    """Return the camera of a source's images, and whether it is assumed: given, of a bag, or ASSUMED_FOV_DEG."""
-    height, width = image.shape[:2]
-    if camera.is_given:
-        return read_user_camera(camera, Path(source.address), height, width), False
+def open_lens(source: LiveSource, given: CameraConfig, height: int, width: int) -> tuple[UserCamera, bool]:
+    """Return the camera of a source's images of this size, and whether it is assumed.
+
+    The camera is the given one, that of a bag, or one of ASSUMED_FOV_DEG.
+    """
+    if given.is_given:
+        return read_user_camera(given, Path(source.address), height, width), False
     if source.name == "bag":
         topic = next(iter(RosBag().find_recordings(Path(source.address))))
         bag = BagTopic(f"rosbag/{topic}", Path(source.address), topic)
@@ -134,13 +137,24 @@ def find_camera(source: LiveSource, camera: CameraConfig, image: NDArray[np.uint
     return UserCamera(Intrinsics(K, height, width)), True
 
 
+@dataclass(frozen=True, eq=False)
+class _OpenedNetwork:
+    """What predicts images of one size. shape: (H, W, 3)."""
+
+    shape: tuple[int, ...]
+    lens: UserCamera
+    predictor: Predictor
+    verdict: _RunningVerdict
+
+
 @dataclass(eq=False)
 class LivePrediction:
     """Depth, path and verdict of a source's newest images.
 
     Args:
         network: opened; a network without a run gets the size of the images.
-        camera: of the source; see `find_camera`.
+        address: of the source, as in `find_source`.
+        camera: of the source; see `open_lens`.
         options: backend, precision, size and flip.
         record: a new .mcap, .db3 or .bag for depth, camera, path and verdict.
         with_path: whether to follow the camera.
@@ -153,75 +167,54 @@ class LivePrediction:
     record: Path | None = None
     with_path: bool = True
 
-    def run(self, seconds: float | None = None, clock: Callable[[], float] = time.monotonic) -> Iterator[LiveResult]:
+    def run(self, seconds: float | None = None) -> Iterator[LiveResult]:
         """Yield a result for each image that is used, and twice a second without one, until the source ends.
 
         seconds: stop after this time, which counts from the opened network.
+
+        Raises DataError if no image came.
         """
-        end_s = None if seconds is None else clock() + seconds
+        started_s, clock_s = time.monotonic(), time.time() - time.monotonic()
+        rates, tracker = _Rates(), FrameTracker()
+        opened: _OpenedNetwork | None = None
         with ExitStack() as closing:
             source = closing.enter_context(LiveSource(self.address))
             bag = None if self.record is None else closing.enter_context(open_bag_output(self.record))
-            rates, tracker = _Rates(), FrameTracker()
-            lens = predictor = verdict = size = None
-            frames, wall_s = 0, time.time() - time.monotonic()
-            while end_s is None or clock() < end_s:
-                taken = source.take()
+            while seconds is None or time.monotonic() < started_s + seconds:
+                taken, predicted = source.take(), None
                 if taken is None and source.state.has_ended:
                     break
-                predicted = None
                 if taken is not None:
-                    if lens is None or size != taken.image.shape:
-                        size = taken.image.shape
-                        lens, is_assumed = find_camera(source, self.camera, taken.image)
-                        predictor = self._open_predictor(taken.image)
-                        training = read_training_record(self.network.checkpoint)
-                        gate = PredictionGate(predictor.depth_scale, training, camera_is_assumed=is_assumed)
-                        verdict = _RunningVerdict(gate)
-                        end_s = None if seconds is None else clock() + seconds
+                    if opened is None or opened.shape != taken.image.shape:
+                        is_first = opened is None
+                        opened = self._open(source, taken.image)
+                        started_s = time.monotonic() if is_first else started_s
                         source.begins.set()
-                        if (newest := source.take(0.0)) is not None:  # the network took a while to open
-                            taken = newest
-                    assert predictor is not None
-                    assert verdict is not None
-                    predicted = self._predict(predictor, lens, taken, tracker)
-                    frames += 1
+                        taken = source.take(0.0) or taken  # the network took a while to open
+                    predicted = self._predict(opened, taken, tracker)
                     rates.add(time.monotonic() - taken.arrived_s, has_pose=predicted.T_world_camera is not None)
-                    verdict.add(predicted)
+                    opened.verdict.add(predicted)
                     if bag is not None:
-                        bag.add("", make_stamp(wall_s + taken.arrived_s), predicted)
-                state = source.state
-                depth_hz, path_hz, latency_ms = rates.measure()
-                grade = "not judged" if verdict is None else verdict.verdict
-                yield LiveResult(
-                    taken,
-                    predicted,
-                    LiveStatus(
-                        frames,
-                        depth_hz,
-                        path_hz,
-                        latency_ms,
-                        state.dropped,
-                        tracker.length,
-                        tracker.lost,
-                        grade,
-                        state.problem,
-                        state.connections,
-                    ),
-                )
-            self._end(source, bag, verdict, wall_s)
-        if not frames:
+                        bag.add("", make_stamp(clock_s + taken.arrived_s), predicted)
+                yield LiveResult(predicted, _make_status(source, rates, tracker, opened))
+            if bag is not None and opened is not None:
+                facts = {"network": self.network.name, "source": source.name, "dropped": f"{source.state.dropped:.3f}"}
+                bag.judge("", make_stamp(clock_s + time.monotonic()), opened.verdict.verdict, facts)
+        if opened is None:
             found = source.state.problem or "no image"
             raise DataError(self.address, found=found, expected="images", fix="check the address, and that it plays")
 
-    def _open_predictor(self, image: NDArray[np.uint8]) -> Predictor:
-        network = self.network
-        if not network.has_own_size:
-            network = self.network = network.fit(image.shape[0], image.shape[1])
-        predictor = network.make_predictor(self.options)
-        return network.run_backend(predictor, self.options, list)
+    def _open(self, source: LiveSource, image: NDArray[np.uint8]) -> _OpenedNetwork:
+        height, width = image.shape[:2]
+        lens, is_assumed = open_lens(source, self.camera, height, width)
+        network = self.network if self.network.has_own_size else self.network.fit(height, width)
+        predictor = network.run_backend(network.make_predictor(self.options), self.options, list)
+        training = read_training_record(network.checkpoint)
+        gate = PredictionGate(predictor.depth_scale, training, camera_is_assumed=is_assumed)
+        return _OpenedNetwork(image.shape, lens, predictor, _RunningVerdict(gate))
 
-    def _predict(self, predictor: Predictor, lens: Any, taken: LiveFrame, tracker: FrameTracker) -> PredictedFrame:
+    def _predict(self, opened: _OpenedNetwork, taken: LiveFrame, tracker: FrameTracker) -> PredictedFrame:
+        lens, predictor = opened.lens, opened.predictor
         frame = Frame(f"{taken.number:06d}", lens.correct(taken.image), lens.intrinsics.select_K(0), taken.time_s)
         shown = PreparedFrame.prepare(predictor, frame)
         camera = Camera(torch.from_numpy(shown.K)[None], predictor.height, predictor.width)
@@ -234,8 +227,16 @@ class LivePrediction:
         small = np.ascontiguousarray((255 * shown.image).round().astype(np.uint8).transpose(1, 2, 0))
         return replace(predicted, T_world_camera=tracker.add(small, predicted.depth(), shown.K))
 
-    def _end(self, source: LiveSource, bag: BagOutput | None, verdict: _RunningVerdict | None, wall_s: float) -> None:
-        if bag is None or verdict is None:
-            return
-        facts = {"network": self.network.name, "source": source.name, "dropped": f"{source.state.dropped:.3f}"}
-        bag.judge("", make_stamp(wall_s + time.monotonic()), verdict.verdict, facts)
+
+def _make_status(source: LiveSource, rates: _Rates, tracker: FrameTracker, opened: _OpenedNetwork | None) -> LiveStatus:
+    depth_hz, path_hz, latency_ms = rates.measure()
+    return LiveStatus(
+        depth_hz=depth_hz,
+        path_hz=path_hz,
+        latency_ms=latency_ms,
+        dropped=source.state.dropped,
+        length=tracker.length,
+        lost=tracker.lost,
+        verdict=NOT_JUDGED if opened is None else opened.verdict.verdict,
+        problem=source.state.problem,
+    )

@@ -4,7 +4,6 @@ import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
@@ -57,12 +56,10 @@ class LivePage:
         seen = 0
         while True:
             with self._ready:
-                is_new = self._ready.wait_for(partial(self._is_after, seen), WAIT_S)
-                seen, data = self._number, self._jpeg if is_new else b""
+                is_new = self._ready.wait_for(lambda before=seen: self._number != before, WAIT_S)  # type: ignore[misc]
+                seen = self._number
+                data = self._jpeg if is_new else b""
             yield data
-
-    def _is_after(self, number: int) -> bool:
-        return self._number != number
 
 
 @contextmanager
