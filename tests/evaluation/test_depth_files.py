@@ -61,6 +61,14 @@ def test_bad_files(name: str, tmp_path: Path) -> None:
     assert found in str(error.value)
 
 
+@pytest.mark.parametrize(("scale", "type"), [("-0.003922", "<f4"), ("2.5", ">f4")])
+def test_the_scale_of_a_pfm_changes_no_depth(scale: str, type: str, tmp_path: Path) -> None:
+    depth = np.array([[1.5, 2], [3, 4]])
+    path = tmp_path / "depth.pfm"
+    path.write_bytes(f"Pf\n2 2\n{scale}\n".encode() + depth[::-1].astype(type).tobytes())  # the last row comes first
+    np.testing.assert_array_equal(read_depth_map(path), depth)
+
+
 @pytest.mark.parametrize("suffix", [".tiff", ".tif", ".pfm", ".exr", ".npy"])
 def test_maps_of_floats_in_each_format(suffix: str, tmp_path: Path) -> None:
     depth = np.random.default_rng(0).uniform(0.5, 90, (9, 11)).astype(np.float32)

@@ -102,6 +102,28 @@ def test_images_of_colmap_are_inverted_and_sorted(tmp_path: Path) -> None:
     np.testing.assert_allclose(read.T_world_camera, walk(3), atol=1e-6)
     assert read.frames is not None
     assert read.frames.tolist() == [2, 4, 6]
+    np.testing.assert_array_equal(read_trajectory(tmp_path).T_world_camera, read.T_world_camera)  # the model's folder
+    (tmp_path / "binary").mkdir()
+    (tmp_path / "binary" / "images.bin").write_bytes(b"\0")
+    with refuses(DataError, where="images.bin", fix="model_converter"):
+        read_trajectory(tmp_path / "binary")
+
+
+def test_the_time_of_a_ros_message_counts_before_that_of_its_arrival(tmp_path: Path) -> None:
+    stamps = NANOSECONDS[:4]
+    arrived = [str(int(stamp) + 40_000_000) for stamp in stamps]
+    head = ["%time", "field.header.seq", "field.header.stamp", "field.header.frame_id"]
+    names = head + [f"field.pose.position.{a}" for a in "xyz"] + [f"field.pose.orientation.{a}" for a in "xyzw"]
+    posed = rows(stamps, w_first=False, separator=",")
+    lines = [
+        f"{time},{k},{row.replace(',', ',world,', 1)}" for k, (time, row) in enumerate(zip(arrived, posed, strict=True))
+    ]
+    path = tmp_path / "odom.csv"
+    path.write_text("\n".join([",".join(names), *lines]))
+    read = read_trajectory(path)
+    np.testing.assert_allclose(read.times_s, np.array(stamps, np.float64) * 1e-9, atol=1e-6)
+    np.testing.assert_allclose(read.T_world_camera, walk(4), atol=1e-6)
+    assert any("field.header.stamp" in note for note in read.notes)
 
 
 def test_transforms_of_nerfstudio_get_the_axes_of_opencv(tmp_path: Path) -> None:

@@ -270,11 +270,14 @@ EXR_CHANNELS = ("Z", "Depth.Z", "Depth.V", "V", "Y", "depth", "R")
 """Renderers, Blender and gray images name depth like this in EXR files. R counts if R, G and B are equal."""
 
 MAP_EXPECTED = "a map of one channel"
-_PFM_HEADER = re.compile(rb"(P[fF])\s+(\d{1,6})\s+(\d{1,6})\s+[-+.\deE]+\s")
+_PFM_HEADER = re.compile(rb"(P[fF])\s+(\d{1,6})\s+(\d{1,6})\s+([-+.\deE]+)\s")
 
 
 def read_float_image(path: Path) -> NDArray[Any]:
-    """Return the (H, W) values of a .tiff, .tif, .pfm or .exr file. Raises DataError for several channels."""
+    """Return the (H, W) values of a .tiff, .tif, .pfm or .exr file. Raises DataError for several channels.
+
+    The size of a PFM's scale is left out, because Middlebury and others write it for display (-0.003922 is 1 / 255).
+    """
     if path.suffix.lower() == ".exr":
         return _read_exr(path)
     data = read_bytes(path, expected=MAP_EXPECTED, max_bytes=MAX_IMAGE_BYTES)
@@ -284,6 +287,8 @@ def read_float_image(path: Path) -> NDArray[Any]:
             if header is None:
                 raise ValueError("no PFM header")
             size, pages = (int(header[2]), int(header[3])), 1
+            byte_order = b"-1" if float(header[4]) < 0 else b"1"  # OpenCV divides by the scale
+            data = data[: header.start(4)] + byte_order + data[header.end(4) :]
         else:
             size, pages = _read_tiff_header(data)
     check_pixel_count(path, *size)

@@ -69,6 +69,13 @@ CONVERSIONS = {
 """Fix for each suffix that is not read."""
 
 
+COLMAP_IMAGES = ("images.txt", "images.bin")
+"""The files of a COLMAP model's folder that hold its poses, the readable one first."""
+
+_HEADER_STAMP = re.compile(r"(?:.*\.)?header\.stamp")
+"""Column of a ROS message's own time. `rostopic echo -p` writes the time of arrival first."""
+
+
 class TrajectoryFormat(StrEnum):
     """Formats of trajectories.
 
@@ -138,6 +145,8 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     Raises DataError with file and line. Example: `read_trajectory(Path("groundtruth.txt")).times_s`.
     """
     path, format = Path(path), None if format is None else TrajectoryFormat(format)
+    models = (path / name for name in COLMAP_IMAGES)
+    path = next((file for file in models if os.path.isfile(file)), path)  # noqa: PTH113 - also of names too long
     if path.suffix.lower() in (".json", ".sfm"):
         expected = DESCRIPTIONS[TrajectoryFormat.TRANSFORMS]
         content = read_json(path, expected=expected)
@@ -331,6 +340,8 @@ def _find_named_columns(table: Table) -> dict[str, int] | None:
             columns.setdefault("q" + (match[1] or match[2]), column)
         elif match := _POSITION_NAME.fullmatch(name) or _NAME_OF_FRAMES.fullmatch(name):
             columns.setdefault(match[1], column)
+        elif _HEADER_STAMP.fullmatch(name):
+            columns["t"] = column
         elif _TIME_NAME.fullmatch(name):
             columns.setdefault("t", column)
     is_whole = columns.keys() == {"t", *POSITION, *QUATERNION} and len(names) >= table.values.shape[1]
@@ -417,6 +428,8 @@ def _read_quaternions(table: Table, columns: dict[str, int], *, is_reference: bo
     if unit != "seconds":
         times = times * SECONDS_IN_UNIT[unit]
         notes.append(f"times of {name} are read as {unit}")
+    if table.header and _HEADER_STAMP.fullmatch(table.header[columns["t"]]):
+        notes.append(f"times of {name} are its column {table.header[columns['t']]}")
     quaternions, note = _normalize(table, table.values[:, [columns[key] for key in QUATERNION]])
     notes += note
     kept, repeated = list[int](), 0
