@@ -121,6 +121,7 @@ def test_the_time_of_a_ros_message_counts_before_that_of_its_arrival(tmp_path: P
     path = tmp_path / "odom.csv"
     path.write_text("\n".join([",".join(names), *lines]))
     read = read_trajectory(path)
+    assert read.times_s is not None
     np.testing.assert_allclose(read.times_s, np.array(stamps, np.float64) * 1e-9, atol=1e-6)
     np.testing.assert_allclose(read.T_world_camera, walk(4), atol=1e-6)
     assert any("field.header.stamp" in note for note in read.notes)
