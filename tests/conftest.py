@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,14 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector pass over what was imported, which is not searched for garbage: that takes a second."""
     gc.freeze()
     gc.enable()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Print a failed test and its error at once: a run that is stopped prints no summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        error = crash.message if crash else report.longreprtext[-2000:]
+        print(f"\nFAILED {report.nodeid} ({report.when})\n{error}", file=sys.__stderr__, flush=True)
 
 
 _collections_before = 0
@@ -207,8 +216,8 @@ def worlds(
 
 @pytest.fixture(scope="session")
 def sound(build_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
-    """The sound inputs of tests/campaign: data sets, a video, a trained run, predictions."""
-    from tests.campaign.sound import build, run_in_this_process
+    """The sound inputs of tests/sound.py: data sets, a video, a trained run, predictions."""
+    from tests.sound import build, run_in_this_process
 
     return build_once("sound", lambda folder: build(folder, run_in_this_process))
 

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from benchmarks.campaign.cases import copy_sound
 from PIL import Image
-from tests.campaign.cases import copy_sound
-from tests.campaign.sound import TINY, export_at_training_size
+from tests.sound import TINY, export_at_training_size
 from tests.test_documents import SHELL, commands
 
 from stadia.cli.main import run
@@ -64,7 +64,7 @@ NAMES = {
     "depth.onnx": ("model.onnx",),
     "depth_png": ("truth", "ground_truth"),
 }
-"""Sound input of tests/campaign -> names in the documents."""
+"""Sound input of tests/sound.py -> names in the documents."""
 
 ALWAYS = ("study.yaml", "runs", "depth_npz")
 """Inputs of lines that do not name them; of all others a line gets those that it names."""

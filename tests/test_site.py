@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.campaign.sound import run_in_this_process
+from tests.sound import run_in_this_process
 
 import stadia
 from stadia.core.config import list_keys

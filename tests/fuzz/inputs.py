@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from benchmarks.campaign.damage import TEXT
 from hypothesis import strategies as st
-from tests.campaign.damage import TEXT
 from tests.fuzz.targets import CORPUS
 
 from stadia.files.image_io import PNG_END, PNG_SIGNATURE

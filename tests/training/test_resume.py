@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 import pytest
 import small_recipe
 import torch
+from benchmarks.campaign.harness import fingerprint
 from rich.console import Console
-from tests.campaign.harness import fingerprint
 from tests.processes import leave_stale_file, leave_stale_folder
 from tests.refusals import refuses
 
