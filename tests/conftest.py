@@ -89,7 +89,7 @@ def _without_git_and_disk() -> Iterator[None]:
     from stadia.training import run_folder
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_folder, "_git", functools.cache(run_folder._git))
+        patch.setattr(run_folder, "run_git", functools.cache(run_folder.run_git))
         patch.setattr(os, "fsync", lambda handle: None)
         yield
 
@@ -123,11 +123,16 @@ class SiftOnce:
 @pytest.fixture(scope="session", autouse=True)
 def _detect_features_once() -> Iterator[None]:
     """Detection is most of the time of a check, and a third of that of a small training."""
-    from stadia.diagnostics.preflight import two_view_geometry
+    import cv2
 
-    make_sift = two_view_geometry._sift
+    class CachingSift:
+        @staticmethod
+        def create(**options: Any) -> SiftOnce:
+            return SiftOnce(make_sift(**options))
+
+    make_sift = cv2.SIFT.create
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(two_view_geometry, "_sift", functools.cache(lambda: SiftOnce(make_sift())))
+        patch.setattr(cv2, "SIFT", CachingSift)
         yield
 
 

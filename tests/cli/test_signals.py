@@ -16,7 +16,7 @@ from stadia.cli import main
 
 def wait() -> None:
     print("busy", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 
 def fail() -> None:
     here, there = socket.socketpair()
@@ -52,5 +52,5 @@ def test_a_signal_ends_a_command_with_one_line_and_one_code(number: int, is_read
             process.stderr.close()
         process.send_signal(number)
         err = process.stderr.read() if is_read else ""
-        code = process.wait(timeout=120)
+        code = process.wait(timeout=600)
     assert (code, err) == (INTERRUPTED, "stadia: interrupted\n" if is_read else "")

@@ -1,8 +1,8 @@
 """One function for each parser of files from outside: it takes bytes, and may only return or raise StadiaError.
 
 `check_target` runs one. It also holds what an error and a parser promise: one printable line of at most MAX_MESSAGE
-characters, at most MAX_SECONDS, and at most MAX_BYTES of memory. `test_targets.py` feeds it with Hypothesis, and
-`run_atheris.py` with a coverage-guided fuzzer. Both start from `corpus/TARGET/`.
+characters, at most MAX_SECONDS of processor time, and at most MAX_BYTES of memory. `test_targets.py` feeds it with
+`corpus/TARGET/`, from which `run_atheris.py`, a coverage-guided fuzzer, starts.
 """
 
 import resource
