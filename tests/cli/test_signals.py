@@ -38,8 +38,9 @@ main.run()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, *TERMINATIONS])
-@pytest.mark.parametrize("is_read", [True, False])
+@pytest.mark.parametrize(
+    ("number", "is_read"), [(signal.SIGINT, True), (signal.SIGINT, False), *((number, True) for number in TERMINATIONS)]
+)
 def test_a_signal_ends_a_command_with_one_line_and_one_code(number: int, is_read: bool) -> None:
     """Also where nobody reads: Ctrl-C on `stadia ... 2>&1 | tee log` ends `tee` first."""
     words = [sys.executable, "-c", WAIT, "wait"]

@@ -156,11 +156,13 @@ def test_the_record_names_the_judged_checkpoint_and_the_other_one(tmp_path: Path
 def test_validation_logs_identity_reprojection_residual(recipe: SelfsupRecipe, small: SelfsupConfig) -> None:
     batch = next(iter(SelfsupRecipe.prepare(small, Console(quiet=True))[1].train))
     recipe.eval()
-    pose = copy.deepcopy(recipe.model.pose.state_dict())
+    pose, rig = copy.deepcopy(recipe.model.pose.state_dict()), batch.inputs.T_source_target_rig.clone()
     with torch.no_grad():
         for parameter in recipe.model.pose.parameters():
             parameter.zero_()  # no motion
+        batch.inputs.T_source_target_rig.copy_(torch.eye(4))
         scores = recipe.validation_step(batch)
+        batch.inputs.T_source_target_rig.copy_(rig)
     recipe.model.pose.load_state_dict(pose)
     torch.testing.assert_close(scores["residual_unwarped"], scores["residual"], rtol=1e-3, atol=1e-4)
     with torch.no_grad():
