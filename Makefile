@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # NumPy's products wait busily for threads of their own, where a process of the tests has one core.
 test test-all test-fast: export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: base-network help install demo test test-all test-fast gpu-check docs gallery campaign faults kills fuzz lint format benchmarks lock audit wheel clean
+.PHONY: base-network help install demo test test-all test-fast gpu-check docs gallery campaign fuzz lint format benchmarks lock audit wheel clean
 
 help:
 	@echo "make install     set stadia up in .venv; demo and the others do this first, too"
@@ -26,8 +26,6 @@ help:
 	@echo "make docs        build the documentation site into build/site; every warning is an error"
 	@echo "make gallery     draw the pictures of the documentation (RUN=runs/<date>-demo: also those of a training)"
 	@echo "make campaign    every hostile input against the command line, about an hour on two cores; prints a table"
-	@echo "make faults      fail each call that changes files, in each command (hours)"
-	@echo "make kills       kill commands at 200 random moments"
 	@echo "make lint        ruff and mypy only"
 	@echo "make format      let ruff write the format"
 	@echo "make benchmarks  measure speed and memory"
@@ -70,13 +68,8 @@ gpu-check: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/gpu_check.py --out $(OUT)
 
 campaign: $(VENV)/.installed-dev
-	PYTHONPATH=src:. $(BIN)/python -m tests.campaign.run_campaign --servers $(WORKERS)
+	PYTHONPATH=src:. $(BIN)/python -m benchmarks.campaign.run_campaign --servers $(WORKERS)
 
-faults: $(VENV)/.installed-dev
-	PYTHONPATH=src:. $(BIN)/python -m tests.campaign.run_faults
-
-kills: $(VENV)/.installed-dev
-	PYTHONPATH=src:. $(BIN)/python -m tests.campaign.run_kills
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

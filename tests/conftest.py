@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,14 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Print a failed test and its error at once: a run that is stopped prints no summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        error = crash.message if crash else report.longreprtext[-2000:]
+        print(f"\nFAILED {report.nodeid} ({report.when})\n{error}", file=sys.__stderr__, flush=True)
+
+
 _collections_before = 0
 
 
@@ -80,7 +89,7 @@ def _without_git_and_disk() -> Iterator[None]:
     from stadia.training import run_folder
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_folder, "_git", functools.cache(run_folder._git))
+        patch.setattr(run_folder, "run_git", functools.cache(run_folder.run_git))
         patch.setattr(os, "fsync", lambda handle: None)
         yield
 
@@ -114,11 +123,16 @@ class SiftOnce:
 @pytest.fixture(scope="session", autouse=True)
 def _detect_features_once() -> Iterator[None]:
     """Detection is most of the time of a check, and a third of that of a small training."""
-    from stadia.diagnostics.preflight import two_view_geometry
+    import cv2
 
-    make_sift = two_view_geometry._sift
+    class CachingSift:
+        @staticmethod
+        def create(**options: Any) -> SiftOnce:
+            return SiftOnce(make_sift(**options))
+
+    make_sift = cv2.SIFT.create
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(two_view_geometry, "_sift", functools.cache(lambda: SiftOnce(make_sift())))
+        patch.setattr(cv2, "SIFT", CachingSift)
         yield
 
 
@@ -207,8 +221,8 @@ def worlds(
 
 @pytest.fixture(scope="session")
 def sound(build_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
-    """The sound inputs of tests/campaign: data sets, a video, a trained run, predictions."""
-    from tests.campaign.sound import build, run_in_this_process
+    """The sound inputs of tests/sound.py: data sets, a video, a trained run, predictions."""
+    from tests.sound import build, run_in_this_process
 
     return build_once("sound", lambda folder: build(folder, run_in_this_process))
 

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from benchmarks.campaign.cases import copy_sound
 from PIL import Image
-from tests.campaign.cases import copy_sound
-from tests.campaign.sound import TINY, export_at_training_size
+from tests.sound import TINY, export_at_training_size
 from tests.test_documents import SHELL, commands
 
 from stadia.cli.main import run
@@ -49,7 +49,7 @@ NOT_RUN = {
 NETWORK = [word for word in TINY if "=" in word and not word.startswith("training.")]
 SHORT = ["training.max_steps=2", "training.batch_size=2", "--on-stop", "warn"]
 SMALLER = {
-    r"^stadia train selfsup .*--minutes": [*NETWORK, "--minutes", "0.6", "--on-stop", "warn"],
+    r"^stadia train selfsup .*--minutes": [*NETWORK, "--minutes", "60", "--on-stop", "warn"],
     r"^stadia train selfsup (?!.*(--help|--minutes))": ["--preset", "tiny-laptop", *NETWORK, *SHORT],
 }
 """Pattern of a line -> words that are added to it. The last setting of a key counts."""
@@ -64,7 +64,7 @@ NAMES = {
     "depth.onnx": ("model.onnx",),
     "depth_png": ("truth", "ground_truth"),
 }
-"""Sound input of tests/campaign -> names in the documents."""
+"""Sound input of tests/sound.py -> names in the documents."""
 
 ALWAYS = ("study.yaml", "runs", "depth_npz")
 """Inputs of lines that do not name them; of all others a line gets those that it names."""
@@ -141,9 +141,9 @@ def test_a_line_runs_as_printed(
         Path("drive.K.json").unlink(missing_ok=True)  # what this line writes
     if "--depth drive-depth" in line:
         Path("depth_npz").rename("drive-depth")  # what an earlier line wrote
-    # A tenth of the steps that fit: tests/recipes/test_time_budget.py proves their number.
+    # Few of the steps that fit, and more minutes than a busy machine needs.
     monkeypatch.setattr("stadia.predict.export.export_onnx", export_at_training_size)
-    monkeypatch.setattr("stadia.launch.time_budget.PLANNED_STEPS", 0.09)
+    monkeypatch.setattr("stadia.launch.time_budget.PLANNED_STEPS", 0.0009)
     with pytest.raises(SystemExit) as ending:
         run([*shlex.split(line)[1:], *added])
     done = (0, 1) if line.split()[1] in ("check", "diagnose") else (0,)  # 1: they found what stops a training

@@ -87,16 +87,6 @@ def test_a_part_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> No
     assert "| agreement | failed: RuntimeError: no kernel image |" in gpu_check.format_table(results)
 
 
-def test_another_gradient_than_the_cpus_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = {"terms": {"photometric": 0.1}, "loss": 0.1, "inverse_depth": torch.ones(1), "weights": torch.ones(1)}
-    steps = [one | {"gradient": torch.tensor(gradient)} for gradient in ([1.0, 0.0], [0.7, 0.7], [0.7, 0.7])]
-    monkeypatch.setattr(gpu_check, "_make_one_step", lambda *_: steps.pop(0))
-    monkeypatch.setattr(gpu_check, "make_recipe", lambda setting: torch.nn.Identity())
-    compared = gpu_check.compare_devices(TINY)
-    assert compared["ok"] is False
-    assert compared["device_over_cpu"]["gradient_cosine"] == pytest.approx(0.5**0.5, abs=1e-3)
-
-
 def test_a_part_is_skipped_where_no_time_is_left() -> None:
     late = gpu_check.Setting(torch.device("cpu"), 2, 64, 96, "mobilenetv3_small_050", 1, time.monotonic(), "a100")
     assert gpu_check.check(late, ("waits",))["parts"]["waits"]["failed"] == "TimeoutError: no time left"

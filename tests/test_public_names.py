@@ -26,15 +26,3 @@ def test_exported_names_exist(stub: Path) -> None:
     assert names
     assert names == set(package.__all__)
     assert [name for name in sorted(names) if getattr(package, name, None) is None] == []
-
-
-@pytest.mark.parametrize("stub", STUBS, ids=package_name)
-def test_stub_declares_the_tables_of_the_package(stub: Path) -> None:
-    def assigned(path: Path) -> set[str]:
-        targets: list[ast.expr] = []
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            targets += node.targets if isinstance(node, ast.Assign) else []
-            targets += [node.target] if isinstance(node, ast.AnnAssign) else []
-        return {target.id for target in targets if isinstance(target, ast.Name) and not target.id.startswith("_")}
-
-    assert assigned(stub.with_suffix(".py")) <= assigned(stub)

@@ -11,16 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.campaign.sound import run_in_this_process
+from tests.sound import run_in_this_process
 
 import stadia
-from stadia.core.config import list_keys
-from stadia.recipes import CONFIGS
 from website import gallery
 from website.api_pages import list_public_names
 from website.foreign_hosts import find_foreign_loads, find_loads
-from website.markdown_text import escape, table
-from website.results_pages import read_areas, write_pages
+from website.results_pages import write_pages
 from website.site_source import DOCS, ROOT, SETTINGS, complete_navigation, generate_pages
 
 PAGES = functools.cache(generate_pages)
@@ -56,15 +53,6 @@ def test_public_names_exist_and_miss_none_that_a_package_exports() -> None:
         assert set(getattr(module, "__all__", names)) - names.keys() == set(), package
 
 
-def test_every_key_of_a_recipe_is_listed() -> None:
-    for recipe in CONFIGS:
-        text = PAGES()[f"reference/configuration/{recipe}.md"]
-        keys = [key for key in list_keys(CONFIGS.load(recipe)) if ".NAME" not in key]
-        leaves = [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
-        missing = [key for key in leaves if f"| `{key}` |" not in text]
-        assert [key for key in missing if key != "data.extra_datasets"] == []
-
-
 @pytest.mark.parametrize(
     ("name", "text", "loads"),
     [
@@ -83,11 +71,6 @@ def test_loads_from_other_hosts_are_found(name: str, text: str, loads: int, tmp_
     assert len(find_loads(tmp_path / name)) == loads
 
 
-def test_text_of_the_code_is_safe_in_a_table() -> None:
-    assert escape("a < b, `a < b`, *c*\n d_1") == "a &lt; b, `a < b`, \\*c\\* d_1"
-    assert table(("a",), [("x | y",)]).splitlines()[-1] == "| x \\| y |"
-
-
 def test_formulas_become_mathml_and_code_stays() -> None:
     """A formula at the start of a line stays in its paragraph: `<math` there would begin a block."""
     pytest.importorskip("latex2mathml")
@@ -101,15 +84,6 @@ def test_formulas_become_mathml_and_code_stays() -> None:
     html = markdown.markdown(render_formulas("- The scale is\n  $s$, and\n  $t$ is the shift.\n- Next"))
     assert html.count("<li>") == 2
     assert "</math></span> is the shift.</li>" in html
-
-
-def test_fields_of_a_docstring_become_a_list() -> None:
-    pytest.importorskip("griffe")
-    from website.docstring_lists import list_fields
-
-    text = "Known heights.\n\nweight: (M,) bool,\n    0 = none.  a, b: (B,).\n\nArgs:\n    x: (B,).\n\nNote: see `y`."
-    listed = "- `weight`: (M,) bool,\n  0 = none.\n- `a, b`: (B,)."
-    assert list_fields(text) == f"Known heights.\n\n{listed}\n\nArgs:\n    x: (B,).\n\n- `Note`: see `y`."
 
 
 @pytest.mark.slow
@@ -163,9 +137,3 @@ def test_the_citation_and_the_templates_are_valid() -> None:
 def test_the_pages_of_results_are_those_of_the_figures() -> None:
     for path, text in write_pages().items():
         assert (DOCS / path).read_text(encoding="utf-8") == text, "run python -m website.results_pages"
-
-
-def test_a_missed_goal_has_a_cause_on_its_page() -> None:
-    for name, area in read_areas().items():
-        missed = [figure for figure in area["figures"] if "missed" in figure.get("goal", "")]
-        assert not missed or any("cause" in figure for figure in area["figures"]), name

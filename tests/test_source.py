@@ -2,13 +2,11 @@
 
 import ast
 import importlib.metadata
-import io
 import re
 import subprocess
 import sys
-import tokenize
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -190,56 +188,6 @@ def test_no_path_of_one_machine():
 )
 def test_private_paths_differ_from_others(text, is_private):
     assert bool(MACHINE_PATHS.search(text)) == is_private
-
-
-def prose(source: str, nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
-    """Yield line and text of each comment and docstring, of attributes too."""
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.start[0], token.string
-    for node in nodes:
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            yield node.lineno, node.value.value
-
-
-def named_in_prose(source: str, nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
-    """Yield line and name of each CAPITAL_NAME, and of each name with a capital letter in backticks."""
-    for line, text in prose(source, nodes):
-        names = set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", text))
-        for quoted in re.findall(r"`([A-Za-z_][\w.]*)(?:\([^`]*\))?`", text):
-            names |= {name for name in quoted.split(".") if name != name.lower()}
-        yield from ((line, name) for name in sorted(names))
-
-
-def names_in_code(nodes: Sequence[ast.AST]) -> set[str]:
-    """Return all names of a module, and the words of its strings but for docstrings."""
-    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
-    found: set[str] = set()
-    for node in nodes:
-        texts = [getattr(node, field, None) for field in ("id", "attr", "name", "arg", "module", "asname")]
-        if isinstance(node, ast.Constant) and id(node) not in docstrings:
-            texts.append(node.value)
-        found.update(word for text in texts if isinstance(text, str) for word in re.findall(r"\w+", text))
-    return found
-
-
-@pytest.mark.slow
-def test_what_docstrings_and_comments_name_exists():
-    known = set[str]().union(*(names_in_code(list_nodes(path)) for path in SOURCES))
-    unknown = [
-        f"{where(path)}:{line}: {name}"
-        for path in SOURCES
-        for line, name in named_in_prose(path.read_text(encoding="utf-8"), list_nodes(path))
-        if name not in known
-    ]
-    assert not unknown, "\n".join(unknown)
-
-
-@pytest.mark.parametrize("text", ['"""At most MOST_WIDE."""', "x = 1  # see MOST_WIDE", '"""`a.MOST_WIDE(x)`"""'])
-def test_the_guard_sees_names_in_prose(text):
-    nodes = list(ast.walk(ast.parse(text)))
-    assert [name for _, name in named_in_prose(text, nodes)] == ["MOST_WIDE"]
-    assert "MOST_WIDE" not in names_in_code(nodes)
 
 
 @pytest.mark.slow

@@ -15,8 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from tests.campaign.sound import STUDY, export_at_training_size, write_video
 from tests.datasets.rendered_world import World, pose, rows
+from tests.sound import STUDY, export_at_training_size, write_video
 from tests.test_documented_commands import NETWORK
 from tests.test_documents import ROOT, blocks, commands
 

@@ -28,7 +28,7 @@ Python 3.11 and torch 2.13.0, and the seed is 0. The real samples are small part
 MORE = """\
 ## More
 
-- [Code size](code-size.md): lines, and programs that measure the code.
+- [Code structure](code-size.md): programs that measure the code.
 - [Notebooks](notebooks.md): the questions of the founders' notebooks, answered.
 - [The network of the package](../reference/base-network.md): training and what was tried.
 """

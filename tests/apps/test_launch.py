@@ -45,7 +45,7 @@ def test_ctrl_c_stops_each_process_and_waits(tmp_path):
     listen = "import signal, time\nsignal.signal(signal.SIGTERM, signal.default_int_handler)\n"  # as a training does
     program = (
         listen
-        + "open({0!r}, 'w')\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved', flush=True)\n"
+        + "open({0!r}, 'w')\ntry:\n    time.sleep(600)\nexcept KeyboardInterrupt:\n    print('saved', flush=True)\n"
     )
     marks = [tmp_path / f"started{k}" for k in range(2)]
     jobs = [Program(f"j{k}", (program.format(str(marks[k])),), tmp_path / f"j{k}.log") for k in range(2)]
@@ -78,7 +78,7 @@ from pathlib import Path
 from stadia.process.parent_process import stop_with_parent
 stop_with_parent()
 Path({0!r}).write_text(str(os.getpid()))
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -96,7 +96,7 @@ def test_a_training_ends_where_its_study_is_killed(tmp_path):
 
 
 def wait_until(condition):
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -14,7 +14,6 @@ from stadia.apps.studies.config import read_study
 from stadia.apps.studies.study_folder import StudyFolder
 from stadia.apps.studies.study_metric import check_metric
 from stadia.core.errors import ConfigMistakes, DataError, StadiaError
-from stadia.files.run_facts import CodeVersion
 from stadia.report import study_report
 from stadia.training.run_folder import Run
 
@@ -107,7 +106,8 @@ def raise_once(error, change_and_seed, otherwise=noise):
 def ablate(stadia, tmp_path, monkeypatch):
     """Runs `stadia ablate` on the study with the given trainings -> exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("stadia.training.run_folder._code_version", lambda: (CodeVersion(commit="c", dirty=False), ""))
+    answers = {"ls-files": "a", "rev-parse": "c", "status": "", "diff": ""}
+    monkeypatch.setattr("stadia.training.run_folder.run_git", lambda *words: answers[words[0]])
     monkeypatch.setattr("os.fsync", lambda _: None)
     monkeypatch.setattr("stadia.report.study_report.draw_ablation_plot", lambda study, rows, path: path.touch())
     (tmp_path / "study.yaml").write_text(STUDY.replace("DATA", str(tmp_path)))

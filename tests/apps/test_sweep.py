@@ -46,7 +46,7 @@ for step in (1, 2):
     text += f"{step},{bad + 1 / step}\\n"
 (folder / "metrics.csv").write_text(text)
 if config["x"] > 90:
-    print("a trial that is far off is given up"); time.sleep(60); (folder / "waited").touch()
+    print("a trial that is far off is given up"); time.sleep(600); (folder / "waited").touch()
 if config["x"] < 0:
     print("stadia: x is below 0")
 if config.get("disk") and not is_resumed:

@@ -20,6 +20,6 @@ def python() -> Callable[[str], subprocess.CompletedProcess[str]]:
     """Run a program in a fresh interpreter."""
 
     def call(program: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=600)
 
     return call

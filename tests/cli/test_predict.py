@@ -16,7 +16,6 @@ from tests.refusals import refuses
 from tests.sessions import write_bare
 
 from stadia.cli.arguments import take_default_network
-from stadia.cli.output import echo
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
 from stadia.diagnostics.catalog import make_finding
@@ -223,19 +222,10 @@ class TestPredict:
         assert (code, "a finished prediction" in err) == (2, True)
 
 
-@pytest.mark.parametrize(
-    ("record", "is_refused"),
-    [('{"finished": true}', True), ('{"finished": false}', False), ("[", False), ("[1]", False)],
-)
-def test_a_finished_prediction_is_refused_before_the_libraries_are_imported(
-    checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch, record: str,
-    is_refused: bool,
-) -> None:  # fmt: skip
-    monkeypatch.setattr("stadia.cli.predict._predict", lambda *_, **__: echo("it runs"))
-    (tmp_path / "predictions.json").write_text(record)
-    code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path)
-    assert ("it runs" in text, code) == ((False, 2) if is_refused else (True, 0)), err
-    assert (f"{tmp_path}: found a finished prediction" in err) == is_refused
+def test_a_finished_prediction_is_refused(checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
+    (tmp_path / "predictions.json").write_text('{"finished": true}')
+    code, _, err = stadia("predict", checkpoint, video, "--out", tmp_path)
+    assert (code, f"{tmp_path}: found a finished prediction" in err) == (2, True)
 
 
 def test_a_file_in_place_of_the_folder_is_named(checkpoint: Path, video: Path, stadia: Stadia) -> None:

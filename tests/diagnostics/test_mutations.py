@@ -10,6 +10,7 @@ import pytest
 from mutations import recordings
 from mutations.all_mutations import PROVEN_ELSEWHERE, ROWS
 from mutations.mutation import MutationCase, Outcome, run_mutation
+from tests.combinations import mark_repeats
 
 from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.finding import Finding, Severity, Stage
@@ -18,7 +19,11 @@ OF_RECORDINGS = {mutation.name for mutation in recordings.MUTATIONS}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", [row for row in ROWS if row.name not in OF_RECORDINGS], ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row",
+    mark_repeats([row for row in ROWS if row.name not in OF_RECORDINGS], lambda row: row.codes[0]),
+    ids=lambda row: row.name,
+)
 def test_a_mutation_is_named(row: MutationCase, tmp_path: Path) -> None:
     result = run_mutation(row, tmp_path)
     assert result.outcome is Outcome.CAUGHT, result.reported

@@ -61,7 +61,7 @@ def test_a_function_that_failed_gets_no_further_item() -> None:
     release, seen, others = threading.Event(), list[int](), list[int]()
 
     def fail(number: int) -> None:
-        release.wait(120)
+        release.wait(600)
         seen.append(number)
         raise OSError("disk full")
 

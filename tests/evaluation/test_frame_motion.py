@@ -144,17 +144,16 @@ def test_of_two_alignments_a_reliable_one_counts(pair, monkeypatch: pytest.Monke
     now, following, true = pair
     back = true.double().inverse()
 
-    def align(now: object, following: object, start: Tensor) -> list[DirectAlignment]:
+    def align(*images_depth_cameras: object) -> DirectAlignment:
+        start = images_depth_cameras[-1]
+        assert isinstance(start, Tensor)
         is_again = bool(torch.allclose(start[0], back))
         seen, residual = (0.05, 0.001) if is_again else (0.9, 0.02)
         ones = torch.ones(1, dtype=torch.float64)
-        return [
-            DirectAlignment(
-                start[:1] if is_again else true[None].double(), ones, 0 * ones, seen * ones, residual * ones
-            )
-        ]
+        T_source_target = start[:1] if is_again else true[None].double()
+        return DirectAlignment(T_source_target, ones, 0 * ones, seen * ones, residual * ones)
 
-    monkeypatch.setattr(predict_frames, "_align", align)
+    monkeypatch.setattr(predict_frames, "align_direct", align)
     said = forward(0.3)
     torch.testing.assert_close(align_motion(saying(said), now, following, back), true.double())
 

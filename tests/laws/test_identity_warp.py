@@ -69,8 +69,3 @@ def classic_mistake(image: Tensor, pixels: Tensor) -> Tensor:
 def test_a_wrong_sampler_breaks_the_law(monkeypatch, height, width):
     monkeypatch.setattr(warp, "sample_image", classic_mistake)
     assert deviation(height, width) > 0.1
-
-
-def test_float32_without_powers_of_two_breaks_the_law(monkeypatch):
-    monkeypatch.setattr(warp, "_to_powers_of_two", lambda image: image)
-    assert 1e-5 < deviation(375, 1242) < 1e-3

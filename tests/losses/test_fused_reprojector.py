@@ -1,7 +1,6 @@
 """The compiled loops give the values and gradients of their readable twin."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -208,19 +207,25 @@ def test_without_a_gradient_nothing_is_kept() -> None:
 
 
 def test_a_loss_waits_for_no_thread_that_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, busy = np.zeros((2, 100)), threading.Event()
+    rows, busy, begun = np.zeros((2, 100)), threading.Event(), threading.Semaphore(0)
+
+    def block(first: int, last: int, sample: np.ndarray) -> None:
+        begun.release()
+        busy.wait()
 
     def kernel(first: int, last: int, sample: np.ndarray) -> None:
         sample[first:last] += 1
 
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(busy.wait)  # as a thread that the system wakes late
-        monkeypatch.setattr(row_bands, "_pool", lambda process, threads: pool)
-        monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-        loss = threading.Thread(target=row_bands.run_in_bands, args=(kernel, 100, [rows], []))
-        loss.start()
-        loss.join(timeout=120)
-        waits = loss.is_alive()
-        busy.set()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    first = threading.Thread(target=row_bands.run_in_bands, args=(block, 100, [np.zeros((1, 100))], []))
+    first.start()
+    for _ in range(3):
+        begun.acquire()  # its threads are busy, as threads that the system wakes late
+    loss = threading.Thread(target=row_bands.run_in_bands, args=(kernel, 100, [rows], []))
+    loss.start()
+    loss.join(timeout=600)
+    waits = loss.is_alive()
+    busy.set()
+    first.join()
     assert not waits
     assert (rows == 1).all()

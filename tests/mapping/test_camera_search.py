@@ -34,7 +34,7 @@ def test_one_start_confirms_an_earlier_camera_or_all_are_tried(
         camera = replace(BEFORE.camera, focal_px=focal * BEFORE.camera.focal_px)
         return replace(BEFORE, camera=camera, registered=registered, cost=cost)
 
-    monkeypatch.setattr(camera_search, "_try_start", try_start)
+    monkeypatch.setattr(camera_search, "try_start", try_start)
     before = replace(BEFORE, starts_agree=agree)
     found = find_camera(Path("x.db"), range(9), 48, 64, given=None, workers=Workers(1), before=before)
     assert (tried[0] == BEFORE.camera.focal_px) == agree

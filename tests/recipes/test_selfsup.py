@@ -1,5 +1,6 @@
 """The recipe `selfsup`: its depth scale, its predictor, its images, and a pinned loss curve."""
 
+import copy
 import csv
 import logging
 import shlex
@@ -152,15 +153,17 @@ def test_the_record_names_the_judged_checkpoint_and_the_other_one(tmp_path: Path
     assert read_training_record(Checkpoint.open(tmp_path)).other_checkpoint is None
 
 
-def test_validation_logs_identity_reprojection_residual(
-    recipe: SelfsupRecipe, small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_validation_logs_identity_reprojection_residual(recipe: SelfsupRecipe, small: SelfsupConfig) -> None:
     batch = next(iter(SelfsupRecipe.prepare(small, Console(quiet=True))[1].train))
-    still = torch.eye(4).expand(*batch.inputs.T_source_target_rig.shape)
     recipe.eval()
-    with monkeypatch.context() as patch, torch.no_grad():
-        patch.setattr(recipe.model, "_transforms", lambda *_: (still, None))
+    pose, rig = copy.deepcopy(recipe.model.pose.state_dict()), batch.inputs.T_source_target_rig.clone()
+    with torch.no_grad():
+        for parameter in recipe.model.pose.parameters():
+            parameter.zero_()  # no motion
+        batch.inputs.T_source_target_rig.copy_(torch.eye(4))
         scores = recipe.validation_step(batch)
+        batch.inputs.T_source_target_rig.copy_(rig)
+    recipe.model.pose.load_state_dict(pose)
     torch.testing.assert_close(scores["residual_unwarped"], scores["residual"], rtol=1e-3, atol=1e-4)
     with torch.no_grad():
         torch.testing.assert_close(recipe.validation_step(batch)["residual_unwarped"], scores["residual_unwarped"])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import save_file
+from tests.combinations import mark_others
 from tests.refusals import refuses
 from torch import Tensor
 
@@ -199,7 +200,7 @@ def test_a_batch_without_any_label_trains_nothing(small_dpt: SupervisedConfig) -
     assert recipe.images(unlabeled, report).keys() == recipe.images(batch, report).keys()
 
 
-@pytest.mark.parametrize("name", ["memory_compressed", "performer", "token_merging"])
+@pytest.mark.parametrize("name", mark_others(["memory_compressed", "performer", "token_merging"], ["performer"]))
 def test_a_training_starts_from_another_attention(small_dpt: SupervisedConfig, tmp_path: Path, name: str) -> None:
     """The projections are kept, and the new core works: notebook 001 exchanges attention after a training."""
     path = tmp_path / "start.safetensors"

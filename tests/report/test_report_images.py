@@ -190,7 +190,7 @@ def test_the_scripts_place_the_points(make_run) -> None:
     parts = [(folder / name).read_text() for name in ("shared/points.js", "templates/report.js")]
     script = "const document = { querySelectorAll: () => [] };\n" + "\n".join(parts).replace("export ", "") + SCRIPT
     given = json.dumps({"view": json.loads(cloud.view), "points": cloud.points})
-    done = subprocess.run(["node", "-e", script], input=given, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(["node", "-e", script], input=given, capture_output=True, text=True, check=True, timeout=600)
     drawn = np.array(json.loads(done.stdout))
     assert (drawn[:, 2] > 0).all(), "in front of the eye"
     height = {color: drawn[(drawn[:, 3:] == color).all(-1), 1] for color in (RED, GREEN, BLUE)}

@@ -59,7 +59,7 @@ def run_in_processes(count: int, work: Callable[..., None], *arguments: Any) -> 
         ]
         for one in processes:
             one.start()
-    return join_together(processes, timeout=120)
+    return join_together(processes, timeout=600)
 
 
 def train(rank: int, root: Path, resume: Path | None = None, crash_at: int | None = None) -> None:

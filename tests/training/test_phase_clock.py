@@ -138,7 +138,10 @@ def train(out: Path, recipe: SmallRecipe, **values: Any) -> tuple[Run, str]:
 
 
 @pytest.mark.slow
-def test_every_second_of_a_training_has_a_phase(tmp_path: Path) -> None:
+def test_every_second_of_a_training_has_a_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.append(now.pop() + seconds))
     run, said = train(tmp_path, SlowRecipe(), validate_every=4)
     found = run.facts.time
     assert found is not None

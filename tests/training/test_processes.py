@@ -214,7 +214,7 @@ def agree(shared: torch.distributed.Store, ranks: Sequence[int]) -> list[tuple[s
         thread.start()
         time.sleep(0.02)  # the first of them finds the entries of the attempt before
     for thread in threads:
-        thread.join(timeout=120)
+        thread.join(timeout=600)
     return [results[rank] for rank in range(2)]
 
 

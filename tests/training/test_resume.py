@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 import pytest
 import small_recipe
 import torch
+from benchmarks.campaign.harness import fingerprint
 from rich.console import Console
-from tests.campaign.harness import fingerprint
 from tests.processes import leave_stale_file, leave_stale_folder
 from tests.refusals import refuses
 
@@ -61,7 +61,7 @@ def kill_after(root: Path, step: int, **values: Any) -> Path:
     process = context.Process(target=small_recipe.train, args=(root,), kwargs=values)
     process.start()
     try:
-        give_up = time.monotonic() + 120
+        give_up = time.monotonic() + 600
         while process.is_alive() and time.monotonic() < give_up:
             for path in root.glob("*/metrics.csv"):
                 rows = read_rows(path)

@@ -50,7 +50,7 @@ def test_status_follows_end_and_resume(tmp_path: Path) -> None:
 
 def test_code_version_and_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"ls-files": "__init__.py\n", "rev-parse": "0123abc\n", "status": " M run.py\n", "diff": "--- a\n+++ b\n"}
-    monkeypatch.setattr(run_module, "_git", lambda *arguments: answers[arguments[0]])
+    monkeypatch.setattr(run_module, "run_git", lambda *arguments: answers[arguments[0]])
     run = create(tmp_path)
     assert run.facts.code == CodeVersion(commit="0123abc", dirty=True)
     assert (run.folder / "diff.patch").read_text() == "--- a\n+++ b\n"
@@ -112,7 +112,7 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
 def hold(folder: Path) -> None:
     with Run.open(folder).held():
         (folder / "held").touch()
-        time.sleep(60)
+        time.sleep(600)
 
 
 @pytest.mark.slow

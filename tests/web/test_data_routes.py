@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 def starter(monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainingStarter]:
     """Returns one whose trainings are a short script."""
     monkeypatch.setattr(trainings, "MIN_FREE_BYTES", 1)
-    starter = TrainingStarter((sys.executable, "-c", "import sys, time; time.sleep(60)"))
+    starter = TrainingStarter((sys.executable, "-c", "import sys, time; time.sleep(600)"))
     yield starter
     end_training(starter)
     starter.close()
@@ -76,7 +76,7 @@ def test_data_and_presets_are_those_of_the_lists(
 def test_a_training_that_fails_names_its_last_line(starter: TrainingStarter, folder: Path) -> None:
     starter.stadia = (sys.executable, "-c", "import sys; sys.exit('stadia: drive.mp4: found nothing')")
     starter.start(folder / "drive.mp4", "auto", 5, folder / "runs")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while starter.describe()["state"] == "training" and time.monotonic() < deadline:
         time.sleep(0.02)
     assert starter.describe()["error"] == "drive.mp4: found nothing"

@@ -142,7 +142,7 @@ from filelock import FileLock
 run = Path(sys.argv[1])
 with FileLock(run / ".lock"):
     print("locked", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -166,7 +166,7 @@ class TestTraining:
         assert browser.client.get(f"/api/runs/{name}").json()["is_training"]
         assert browser.client.post(f"/api/runs/{name}/stop").status_code == 403, "a request of another page"
         assert browser.post(f"/api/runs/{name}/stop").status_code == 200
-        assert training.wait(120) != 0
+        assert training.wait(600) != 0
         assert not is_locked(runs / name)
 
     def test_it_is_not_resumed_twice(self, runs: Path, training: subprocess.Popen[str]) -> None:

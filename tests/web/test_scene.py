@@ -103,9 +103,9 @@ def test_the_server_of_view_hands_out_its_page_alone() -> None:
     """Also not a file outside, by a path with `..`."""
     started: queue.Queue[str] = queue.Queue()
     threading.Thread(target=show_page, args=("a page", "127.0.0.1", 0, started.put), daemon=True).start()
-    port = int(started.get(timeout=60).rstrip("/").rpartition(":")[2])
+    port = int(started.get(timeout=600).rstrip("/").rpartition(":")[2])
     for path, status in (("/", 200), (f"/{'../' * 20}etc/passwd", 404)):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
         connection.request("GET", path)
         reply = connection.getresponse()
         assert (reply.status, reply.read()) == (status, b"a page" if status == 200 else b"")

@@ -119,7 +119,7 @@ def find_camera(
     cameras = [LensCamera.from_fov(deg, height, width) for deg in START_FOVS_DEG]
     starts = list[FoundCamera]()
     for angle_deg in START_ANGLES_DEG:
-        found = [_try_start(database, names, camera, None, angle_deg, workers) for camera in cameras]
+        found = [try_start(database, names, camera, None, angle_deg, workers) for camera in cameras]
         starts += [start for start in found if start is not None]
         if not starts:
             continue
@@ -135,7 +135,7 @@ def find_camera(
 def _confirm_camera(database: Path, names: Sequence[str], before: FoundCamera, workers: Workers) -> FoundCamera | None:
     """Return the model that starts from an earlier focal length, or None if it contradicts it."""
     start = replace(before.camera, distortion=(0.0, 0.0, 0.0, 0.0))
-    found = _try_start(database, names, start, None, START_ANGLES_DEG[0], workers)
+    found = try_start(database, names, start, None, START_ANGLES_DEG[0], workers)
     if found is None or found.registered < before.registered or found.cost > MAX_RIVAL_COST * before.cost:
         return None
     shift = abs(found.camera.focal_px / before.camera.focal_px - 1)
@@ -158,18 +158,18 @@ def _find_structure(
     """Return the model with a known camera, of `every` key frame if possible, else of `names`."""
     starts = list[FoundCamera]()
     # with all key frames the first pair is mostly right
-    starts += filter(None, [_try_start(database, every, given, given, START_ANGLES_DEG[0], workers)])
+    starts += filter(None, [try_start(database, every, given, given, START_ANGLES_DEG[0], workers)])
     if starts and starts[0].is_good:
         return starts[0]
     cameras = [given, replace(given, focal_px=GIVEN_FACTOR * given.focal_px)]
     for angle_deg in START_ANGLES_DEG[1:2] if starts and starts[0].is_fair else START_ANGLES_DEG:
         for camera in cameras:
-            starts += filter(None, [_try_start(database, names, camera, given, angle_deg, workers)])
+            starts += filter(None, [try_start(database, names, camera, given, angle_deg, workers)])
             if starts and (best := max(starts, key=_rank)).is_good:
                 return best
     if not starts or not max(starts, key=_rank).is_fair:
         camera = replace(given, focal_px=LAST_FACTOR * given.focal_px)
-        starts += filter(None, [_try_start(database, names, camera, given, START_ANGLES_DEG[0], workers)])
+        starts += filter(None, [try_start(database, names, camera, given, START_ANGLES_DEG[0], workers)])
     return max(starts, key=_rank, default=None)
 
 
@@ -177,7 +177,7 @@ def _rank(found: FoundCamera) -> tuple[float, float]:
     return round(5 * found.registered) / 5, -found.cost
 
 
-def _try_start(
+def try_start(
     database: Path,
     names: Sequence[str],
     start: LensCamera,
@@ -185,6 +185,7 @@ def _try_start(
     angle_deg: float,
     workers: Workers,
 ) -> FoundCamera | None:
+    """Map the frames from one camera and angle, and return the refined camera, or None if too little is mapped."""
     pycolmap = import_pycolmap()
     camera, fov_deg = start.to_pycolmap(pycolmap), math.degrees(2 * math.atan(start.width / 2 / start.focal_px))
     told = replace(workers, what=f"mapping, a try with {fov_deg:.0f} degrees")

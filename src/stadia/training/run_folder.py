@@ -298,7 +298,8 @@ def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def _git(*arguments: str) -> str | None:
+def run_git(*arguments: str) -> str | None:
+    """Return what git prints about the folder of the package, or None if git fails or is missing."""
     command = ["git", "-C", str(Path(stadia.__file__).parent), *arguments]
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
@@ -309,11 +310,11 @@ def _git(*arguments: str) -> str | None:
 
 
 def _code_version() -> tuple[CodeVersion, str]:
-    commit = _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", "__init__.py") else None
+    commit = run_git("rev-parse", "HEAD") if run_git("ls-files", "--error-unmatch", "__init__.py") else None
     if commit is None:
         return CodeVersion(), ""
-    changes = _git("status", "--porcelain", "--", ".")
-    difference = _git("diff", "HEAD", "--", ".") or ""
+    changes = run_git("status", "--porcelain", "--", ".")
+    difference = run_git("diff", "HEAD", "--", ".") or ""
     if len(difference) > _LARGEST_DIFF:
         difference = difference[:_LARGEST_DIFF] + "\n... cut here\n"
     return CodeVersion(commit=commit.strip(), dirty=bool(changes)), difference

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Alone, Mutation, abilities, clean_splits
+from tests.combinations import mark_repeats
 
 from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
@@ -82,7 +83,9 @@ def test_every_check_has_a_mutation() -> None:
     assert {mutation.check for mutation in MUTATIONS} == set(CHECKS)
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "mutation", mark_repeats(MUTATIONS, lambda mutation: mutation.codes[0]), ids=lambda mutation: mutation.name
+)
 def test_roadworld_mutation_is_named(mutation: Mutation, recording: Recording) -> None:
     assert_caught(mutation, recording)
 

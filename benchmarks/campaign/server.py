@@ -1,9 +1,8 @@
-"""Run command lines of stadia in forked children: `python -m tests.campaign.server` reads jobs and writes outcomes.
+"""Run command lines in forked children: `python -m benchmarks.campaign.server` reads jobs and writes outcomes.
 
-A job is a line of JSON: argv, cwd, env, seconds, max_bytes, out (a file for the child's output), and perhaps kill_s:
-after so many seconds the command itself is killed, and its own children have grace_s to end. An outcome is a line of
-JSON: code (exit code, or minus the signal), seconds, peak_bytes, orphans. What most commands import is imported once,
-before any fork: that is half of the time of a command on small data.
+A job is a line of JSON: argv, cwd, env, seconds, max_bytes, out (a file for the child's output). An outcome is a line
+of JSON: code (exit code, or minus the signal), seconds, peak_bytes, orphans. The modules that most commands import are
+imported once, before any fork: that saves half of the time of a command on small data.
 """
 
 import contextlib
@@ -14,7 +13,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -29,7 +27,7 @@ LIBRARIES = """
     stadia.launch.workflow stadia.recipes.selfsup.recipe
     stadia.report.report_page
 """
-PRELOADED = () if "CAMPAIGN_CODE" in os.environ else tuple(LIBRARIES.split())
+PRELOADED = tuple(LIBRARIES.split())
 SPARE_BYTES = 6 << 30
 """Address space above the limit of memory: libraries reserve more than they use."""
 
@@ -54,8 +52,6 @@ def _run_child(job: dict[str, Any]) -> None:
     from stadia.cli.main import run
 
     try:
-        if job["argv"] == ["--python"]:  # of the harness's own tests
-            exec(os.environ["CAMPAIGN_CODE"], {"os": os, "sys": sys, "time": time, "subprocess": subprocess})
         run(job["argv"])
     except SystemExit as end:
         with contextlib.suppress(Exception):
@@ -66,18 +62,12 @@ def _run_child(job: dict[str, Any]) -> None:
         os._exit(71)  # nothing may pass `run`
 
 
-def _stop_orphans(group: int, grace_s: float) -> int:
-    """Kill what a command left running after `grace_s`, also in sessions of its own; return how many it were."""
-    end = time.monotonic() + grace_s
-    orphans: list[str] = []
-    while True:
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        orphans = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split() if _ADOPTS else []
-        if not orphans or time.monotonic() >= end:
-            break
-        time.sleep(0.02)
+def _stop_orphans(group: int) -> int:
+    """Kill the processes that a command left running, also in sessions of their own, and return their number."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    orphans = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split() if _ADOPTS else []
     for orphan in orphans:
         os.kill(int(orphan), signal.SIGKILL)
         os.waitpid(int(orphan), 0)
@@ -96,16 +86,12 @@ def _run_job(job: dict[str, Any]) -> dict[str, Any]:
         done, status, usage = os.wait4(child, os.WNOHANG)
         if done:
             break
-        if time.monotonic() - start > job.get("kill_s", job["seconds"]):
-            os.kill(child, signal.SIGKILL)
-            _, status, usage = os.wait4(child, 0)
-            break
         if time.monotonic() - start > job["seconds"]:
             os.killpg(child, signal.SIGKILL)
             _, status, usage = os.wait4(child, 0)
             break
         time.sleep(0.005)
-    orphans = _stop_orphans(child, job.get("grace_s", 0.0))
+    orphans = _stop_orphans(child)
     return {
         "code": os.waitstatus_to_exitcode(status),
         "seconds": time.monotonic() - start,

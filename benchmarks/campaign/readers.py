@@ -1,6 +1,6 @@
 """The commands that read files, each with the file that is damaged, and the options that take hostile words."""
 
-from tests.campaign.object_readers import OBJECT_READERS, Reader
+from benchmarks.campaign.object_readers import OBJECT_READERS, Reader
 
 _KITTI = "kitti/sequences/06"
 _RUN_FILES = {

@@ -13,7 +13,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from tests.campaign.harness import Server
+from benchmarks.campaign.harness import Server
 from tests.datasets.euroc_layout import write_flat_sequence
 from tests.datasets.rendered_world import HEIGHT, STEP_M, WIDTH, K, World, pose, render, rows, save
 from tests.objectpose.data.conftest import write_bop

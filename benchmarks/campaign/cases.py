@@ -13,11 +13,11 @@ from pathlib import Path
 import av
 import numpy as np
 import safetensors.numpy
-from tests.campaign.damage import ANY, KINDS, TEXT, damage_bytes, damage_kind
-from tests.campaign.harness import Case
-from tests.campaign.holes import list_holes
-from tests.campaign.readers import DATASET_READERS, OPTIONS, READERS
-from tests.campaign.sound import CAMERA
+from benchmarks.campaign.damage import ANY, KINDS, TEXT, damage_bytes, damage_kind
+from benchmarks.campaign.harness import Case
+from benchmarks.campaign.holes import list_holes
+from benchmarks.campaign.readers import DATASET_READERS, OPTIONS, READERS
+from tests.sound import CAMERA
 
 LINKED = (".png", ".jpg", ".npy", ".npz", ".mp4", ".safetensors", ".onnx")
 """Files that no command may change: a case gets hard links to them instead of copies."""

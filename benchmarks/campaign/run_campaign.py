@@ -1,4 +1,4 @@
-"""Run the campaign: `python -m tests.campaign.run_campaign [WORDS] [--every N] [--out FILE]` (`make campaign`).
+"""Run the campaign: `python -m benchmarks.campaign.run_campaign [WORDS] [--every N] [--out FILE]` (`make campaign`).
 
 WORDS choose cases by parts of their names. Prints a line for each case that failed, then a table of the groups.
 """
@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-from tests.campaign.cases import list_cases
-from tests.campaign.harness import Case, Outcome, Server, fingerprint
-from tests.campaign.sound import build
+from benchmarks.campaign.cases import list_cases
+from benchmarks.campaign.harness import Case, Outcome, Server, fingerprint
+from tests.sound import build
 
 BATCH = 40
 """Cases that one server runs."""

@@ -78,7 +78,7 @@ class Server:
         env = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         env |= self._env
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.campaign.server"],
+            [sys.executable, "-m", "benchmarks.campaign.server"],
             cwd=ROOT,
             env=env,
             stdin=subprocess.PIPE,
@@ -111,10 +111,7 @@ class Server:
 
     def run(self, case: Case, folder: Path) -> Outcome:
         """Write the files of a case into `folder` (empty), run it, and judge it."""
-        work = folder / "work"
-        work.mkdir(parents=True)
-        case.write(work)
-        before = fingerprint(work)
+        work, before = prepare_case(case, folder)
         output = folder / "output"
         job = {
             "argv": [word.replace("{dir}", str(work)) for word in case.argv],
@@ -126,21 +123,36 @@ class Server:
         }
         result = self.run_job(job)
         said = output.read_text(encoding="utf-8", errors="replace")
-        faults = list(_judge(case, result, said))
-        recorded = VERDICT_RECORD if "predict" in case.argv else ()
-        faults += _compare(before, fingerprint(work), [*case.changes, *recorded])
-        if (folder / CANARY).exists():
-            faults.append("code of the input was run")
+        faults = [*_judge_process(case, result), *judge_output(case, result["code"], said)]
+        faults += judge_files(case, folder, before)
         return Outcome(case.name, result["code"], result["seconds"], result["peak_bytes"], said, tuple(faults))
 
 
-def _judge(case: Case, result: Mapping[str, Any], said: str) -> list[str]:
-    code, faults = result["code"], []
+def prepare_case(case: Case, folder: Path) -> tuple[Path, dict[str, str]]:
+    """Write the files of a case, and return the folder where its command runs and the fingerprint of that folder."""
+    work = folder / "work"
+    work.mkdir(parents=True)
+    case.write(work)
+    return work, fingerprint(work)
+
+
+def _judge_process(case: Case, result: Mapping[str, Any]) -> list[str]:
+    faults = []
     if result["seconds"] > case.seconds:
         faults.append(f"hangs: stopped after {case.seconds:.0f} s")
-    elif code < 0:
-        faults.append(f"crashed with signal {-code}")
-    elif code not in (0, 1, 2):
+    elif result["code"] < 0:
+        faults.append(f"crashed with signal {-result['code']}")
+    if result["peak_bytes"] > case.max_bytes:
+        faults.append(f"{result['peak_bytes'] / 2**30:.1f} GiB of memory")
+    if result["orphans"]:
+        faults.append("a process was left running")
+    return faults
+
+
+def judge_output(case: Case, code: int, said: str) -> list[str]:
+    """Return the faults of an exit code and of what the command printed."""
+    faults = []
+    if code > 2:
         faults.append(f"exit code {code}")
     elif code == 0 and not case.accepted:
         faults.append("accepted")
@@ -150,10 +162,15 @@ def _judge(case: Case, result: Mapping[str, Any], said: str) -> list[str]:
         faults.append("control characters are printed")
     if code == 2 and not any(_REFUSAL.match(part) for part in _split_messages(said)):
         faults.append("refused without found and expected")
-    if result["peak_bytes"] > case.max_bytes:
-        faults.append(f"{result['peak_bytes'] / 2**30:.1f} GiB of memory")
-    if result["orphans"]:
-        faults.append("a process was left running")
+    return faults
+
+
+def judge_files(case: Case, folder: Path, before: Mapping[str, str]) -> list[str]:
+    """Return the faults of the files that a command left. before: the fingerprint of `prepare_case`."""
+    recorded = VERDICT_RECORD if "predict" in case.argv else ()
+    faults = _compare(before, fingerprint(folder / "work"), [*case.changes, *recorded])
+    if (folder / CANARY).exists():
+        faults.append("code of the input was run")
     return faults
 
 

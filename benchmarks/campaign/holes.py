@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tests.campaign.harness import Case
+from benchmarks.campaign.harness import Case
 from tests.datasets.mapped_images import write_images, write_map
 
 Change = Callable[[Path], None]
