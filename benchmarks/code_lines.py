@@ -1,7 +1,6 @@
 """Count the lines of code of the package, without blank lines, comments and docstrings.
 
-    python benchmarks/code_lines.py            # one number for src, and one line per package
-    python benchmarks/code_lines.py src/stadia/geometry
+python benchmarks/code_lines.py [FOLDER]
 """
 
 from __future__ import annotations
