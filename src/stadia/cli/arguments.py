@@ -49,7 +49,7 @@ ScaleOption = Annotated[
     ),
 ]
 BackendOption = Annotated[str | None, option("What runs the depth network: torch (default), onnxruntime, openvino.")]
-PrecisionOption = Annotated[str, typer.Option(help="float32; bf16 (torch, openvino) or int8 (onnxruntime, openvino).")]
+PrecisionOption = Annotated[str, typer.Option(help="float32 or bf16 (torch, openvino).")]
 
 StrictOption = Annotated[bool, flag("--strict", "Exit with 1 if the verdict is unusable.")]
 
