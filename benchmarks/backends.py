@@ -4,14 +4,14 @@
         [--choices openvino:float32 ...] [--data DATA --protocol metric --every 1] [--json FILE]
 
 NETWORK is what `stadia predict` takes: a run, a checkpoint, or a name such as `base`. INPUT is a video or a folder of
-images; its frames also calibrate int8. Rows are `torch float32`, then each installed backend in each precision. Two
+images. Rows are `torch float32`, then each installed backend in each precision. Two
 figures each, interleaved in rounds:
 
     network   the depth network on four images at once
     maps      depth as npz, 16-bit PNG and colors, as `stadia predict` writes them, without a path
 
 Printed are frames a second (median) with the ratio to `torch float32` of the same round (median, smallest, largest),
-the ratio of int8 to float32 of the same backend, and the median relative difference of inverse depth from torch. With
+and the median relative difference of inverse depth from torch. With
 --data, the score of each row on recordings with ground truth.
 """
 
@@ -139,9 +139,6 @@ def main() -> None:
         for what, of_rows in rates.items():
             line += f" | {what} {statistics.median(of_rows[name]):6.1f}/s,"
             line += f" over torch {describe_ratios(of_rows[name], of_rows['torch float32'])}"
-            if name.endswith(" int8"):
-                float32 = of_rows[name.replace(" int8", " float32")]
-                line += f", over float32 {describe_ratios(of_rows[name], float32)}"
         if arguments.data is not None:
             recordings = open_recordings(arguments.data)
             indices = {one.name: range(0, len(one), arguments.every) for one in recordings}

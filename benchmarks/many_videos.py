@@ -135,7 +135,6 @@ def shard(out: Path) -> None:
     """Write all but the cut one as shards."""
     shutil.rmtree(out / "shards", ignore_errors=True)
     words = ["data", "shard", str(out / "videos"), str(out / "shards"), *OPEN, "data.damaged=skip", "--size", "64x32"]
-    words += ["--shard-mb", "4"]
     run(out, "shard", words)
     print(f"  {count_files(out / 'shards')} of shards; cache {count_files(out / 'cache')}")
 

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from stadia.datasets.text_files import FileEntry
 from stadia.geometry.rasterizer import Silhouette, draw_silhouette
-from stadia.objectpose.data.bop import PIXEL_CENTER_OFFSET, BopImages, ground_truth_results, read_targets, write_results
+from stadia.objectpose.data.bop import PIXEL_CENTER_OFFSET, BopImages, BopResult, read_targets, write_results
 from stadia.objectpose.data.bop_models import read_bop_json
 
 WITHIN, TOLERANCE_M = 0.02, 0.015
@@ -45,6 +45,16 @@ HALF_TURN, ASIDE = np.diag([-1.0, -1.0, 1.0, 1.0]), np.eye(4)
 ASIDE[0, 3] = 0.05
 
 Numbers = NDArray[np.float64]
+
+
+def ground_truth_results(images: BopImages, at_least_visible_px: int = 1) -> list[BopResult]:
+    """Return the annotated poses of visible objects as results."""
+    found = []
+    for index, (scene_id, im_id) in enumerate(images.ids):
+        for (model, T), label in zip(images.poses(index), images.labels(index).objects, strict=True):
+            if label.visible_px >= at_least_visible_px:
+                found.append(BopResult(scene_id, im_id, model.obj_id, 1.0, T @ model.T_object_model))
+    return found
 
 
 class BopInstanceInfo(FileEntry):

@@ -36,7 +36,6 @@ NOT_RUN = {
     r"--by |camera-height|train metric|masks=": "a segmentation network, and cars in a drive of a minute",
     r"stadia demo": "ten minutes: tests/apps/test_demo.py",
     r"data (roadworld|tableworld) --preset (demo|full)": "minutes of rendering; `tiny` is run",
-    r"--slurm": "a cluster",
     r"--backend": "an optional package, and an export of a minute: tests/apps/test_backends.py",
     r"^stadia sweep|^stadia ablate (?!.*--dry-run)": "several trainings: tests/apps/test_studies.py and test_sweep.py",
     r"--frames|--depth crops|kitti-eigen": "images of KITTI's size: tests/evaluation/test_protocols.py",

@@ -46,7 +46,6 @@ SMALLER = {
 """Pattern in a printed line -> its replacement."""
 
 NOT_RUN = {
-    r"--slurm": "a cluster",
     r"^stadia ablate (?!.*--dry-run)|--reuse": "several trainings: tests/apps/test_studies.py",
     r"--resume": "tests/training/test_resume.py",
     r"tum:Tum": "a format of the reader: tests/datasets/test_open_dataset.py",

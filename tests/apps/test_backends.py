@@ -1,4 +1,4 @@
-"""`--backend` and `--precision`: another runtime predicts as the checkpoint, and int8 as nearly as it says."""
+"""`--backend` and `--precision`: another runtime predicts as the checkpoint."""
 
 import importlib.util
 import json
@@ -102,7 +102,6 @@ def test_a_backend_predicts_as_torch(
 @pytest.mark.parametrize(
     ("precision", "backend", "least", "most"),
     [
-        *(pytest.param("int8", *one.values, 1e-4, 0.1, marks=one.marks) for one in OTHERS),
         ("bf16", "torch", 0, 0.02),
         *(pytest.param("bf16", *one.values, 0, 0.02, marks=one.marks) for one in OTHERS if one.values == ("openvino",)),
     ],
@@ -125,9 +124,9 @@ def test_a_precision_differs_by_what_it_prints(
     assert found.record is not None
     cost = found.record.precision_cost
     assert cost is not None
-    assert (found.record.backend, found.record.precision, cost["frames"]) == (backend, precision, 3)
+    assert (found.record.backend, found.record.precision, cost["frames"]) == (backend, precision, 9)
     difference = cost["median_relative_difference"]
-    assert f"{precision} differs from float32 by {difference:.2%} (median over 3 frames of this input)" in err
+    assert f"{precision} differs from float32 by {difference:.2%} (median over 9 frames of this input)" in err
     assert least <= difference < most
     assert np.median(differences(found, by_torch)) == pytest.approx(difference, rel=0.5, abs=1e-6)
     assert all(found.read(name).dtype == np.float32 for name in found.files)
@@ -314,13 +313,10 @@ class TestMistakes:
         ("words", "line"),
         [
             (("--backend", "openvin"), "backend: found 'openvin'; expected one of torch, .*did you mean 'openvino'"),
+            (("--precision", "int8"), "--precision: found 'int8'; expected one of float32, bf16"),
             (
-                ("--precision", "int4"),
-                "precision: found 'int4'; expected one of float32, bf16, int8. Fix: did you mean 'int8'",
-            ),
-            (
-                ("--precision", "int8"),
-                "--precision: found int8 with the backend 'torch'; expected float32 or bf16. Fix: add --b",
+                ("--precision", "bf16", "--backend", "onnxruntime"),
+                "--precision: found bf16 with the backend 'onnxruntime'; expected float32. Fix: add --b",
             ),
         ],
     )

@@ -9,7 +9,6 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from tests.geometry.test_lane_lines import render_road
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
@@ -145,27 +144,4 @@ def test_a_rectified_projection_names_the_camera_of_the_raw_images(stadia, photo
 def test_what_is_refused(stadia, photos, words, found):
     code, _, err = stadia("camera", photos, *words)
     assert (code, found in err) == (2, True), err
-    assert not (photos / "K.json").exists()
-
-
-def test_lanes_give_a_camera_only_with_a_lane_and_dashes(stadia, tmp_path):
-    """The picture is drawn, and the file is written only for a claimed focal length."""
-    folder = tmp_path / "drive"
-    folder.mkdir()
-    for number in range(14):
-        road = render_road(400.0, number=number, size=(540, 960), both=True)
-        Image.fromarray(np.pad(road, ((48, 48), (0, 0), (0, 0)))).save(folder / f"{number:02}.png")  # black bars
-    code, _, err = stadia("camera", folder, "--from", "lanes")
-    assert (code, (folder / "K.json").exists()) == (0, False), err
-    assert (tmp_path / "drive.lanes.png").is_file()
-    code, _, err = stadia("camera", folder, "--from", "lanes", "--lane-width", "3.6", "--dash-period", "12")
-    assert code == 0, err
-    saved = json.loads((folder / "K.json").read_text())
-    assert (saved["K"][0][0], saved["height"]) == (pytest.approx(600, rel=0.05), pytest.approx(540, abs=8))
-    assert stadia("camera", folder, "--lane-width", "3.6")[0] == 2
-    assert stadia("camera", folder, "--from", "lanes", "--fov", "60")[0] == 2
-
-
-def test_photos_without_lanes_are_refused(stadia, photos):
-    assert stadia("camera", photos, "--from", "lanes")[0] == 2
     assert not (photos / "K.json").exists()

@@ -1,4 +1,4 @@
-"""Where a study's runs are trained: processes of this machine, and jobs of a SLURM that is made up."""
+"""Where a study's runs are trained: in processes of this machine."""
 
 import os
 import signal
@@ -7,15 +7,13 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from tests.processes import is_running
 
 import stadia
-from stadia.apps.studies.launch import Job, count_cores_per_process, run_here, run_on_slurm
+from stadia.apps.studies.launch import Job, count_cores_per_process, run_here
 
 SOURCE = Path(stadia.__file__).parents[1]
 
@@ -113,61 +111,3 @@ def test_no_module_of_the_current_folder_is_loaded(tmp_path, monkeypatch):
     run_here([job], lambda _, code: codes.append(code))
     assert codes == [0], job.log.read_text()
     assert not (tmp_path / "code-was-run").exists()
-
-
-class Cluster:
-    """submitit, as far as it is used: jobs end when `done` returns true."""
-
-    def __init__(self):
-        self.submitted, self.done, self.failed = [], set(), set()
-        cluster = self
-
-        class SlurmJob:
-            def __init__(self, folder, job_id):
-                self.job_id = job_id
-
-            def done(self):
-                return self.job_id in cluster.done
-
-            def exception(self):
-                return RuntimeError() if self.job_id in cluster.failed else None
-
-        class AutoExecutor:
-            def __init__(self, folder, cluster, slurm_python):
-                assert cluster == "slurm"
-                assert slurm_python.endswith(" -P")  # no module of the current folder
-
-            def update_parameters(self, **options):
-                cluster.options = options
-
-            def submit(self, command):
-                cluster.submitted.append(command)
-                return SlurmJob(None, str(len(cluster.submitted)))
-
-        self.SlurmJob, self.AutoExecutor = SlurmJob, AutoExecutor
-        self.SlurmExecutor = SimpleNamespace(affinity=lambda: 2)
-        self.helpers = SimpleNamespace(CommandFunction=lambda command: tuple(command))
-
-
-def test_jobs_of_slurm_are_submitted_once_and_waited_for_again(tmp_path, monkeypatch):
-    cluster, ended = Cluster(), []
-    monkeypatch.setitem(sys.modules, "submitit", cluster)
-    jobs = [Job(f"j{k}", ("train", str(k)), tmp_path / f"j{k}.log") for k in range(3)]
-    slurm = partial(run_on_slurm, folder=tmp_path / "slurm", options={"timeout_min": 60})
-
-    def first_ends(_):
-        if "1" in cluster.done:
-            raise KeyboardInterrupt
-        cluster.done.add("1")
-
-    monkeypatch.setattr("time.sleep", first_ends)
-    with pytest.raises(KeyboardInterrupt):
-        slurm(jobs, lambda job, code: ended.append((job.name, code)))
-    assert cluster.submitted == [tuple(job.command) for job in jobs]
-    assert (ended, cluster.options) == ([("j0", 0)], {"timeout_min": 60})
-    monkeypatch.setattr("time.sleep", lambda _: (cluster.done.update("23456"), cluster.failed.add("3")))
-    slurm(jobs[1:], lambda job, code: ended.append((job.name, code)))
-    assert len(cluster.submitted) == 3  # none twice
-    assert ended[1:] == [("j1", 0), ("j2", 1)]
-    slurm(jobs[2:], lambda job, code: None)  # it had ended, and is submitted again
-    assert len(cluster.submitted) == 4

@@ -1,8 +1,11 @@
-"""Prediction of many videos: a ledger, a resume without a second prediction, videos that fail alone, engines."""
+"""Prediction of many videos: a ledger, a resume without a second prediction, videos that fail alone."""
 
 import json
+import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+import signal
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +15,24 @@ import numpy as np
 import pytest
 from tests.apps.killed_worker import KilledWorker
 from tests.datasets.rendered_world import render
+from tests.processes import is_running
 from tests.refusals import refuses
 from tests.sessions import predict_lines
 from tests.stores import s3_server as s3_server
 from tests.stores import s3_url as s3_url
 
-from stadia.apps.batch_prediction import predict_batch as predict_batch_module
-from stadia.apps.batch_prediction.engines import LOST, LocalEngine, SlurmEngine, _connect_ray, make_engine
-from stadia.apps.batch_prediction.predict_batch import BatchRequest, BatchSummary, predict_batch
-from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, VideoResult, VideoWorker
-from stadia.core.errors import ConfigError, RunError, StadiaError
+from stadia.apps import batch_prediction
+from stadia.apps.batch_prediction import (
+    LOST,
+    BatchRequest,
+    BatchSummary,
+    VideoItem,
+    VideoResult,
+    VideoWorker,
+    predict_batch,
+    predict_videos,
+)
+from stadia.core.errors import RunError, StadiaError
 from stadia.core.types import no_progress
 from stadia.files.array_files import read_npz
 from stadia.files.remote_store import RemoteStore
@@ -83,15 +94,13 @@ def predicted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-class InstantEngine:
-    """An engine that leaves an empty predictions.json for each video."""
-
-    def run(self, job: BatchJob, items: Sequence[VideoItem]) -> Iterator[VideoResult]:
-        for item in items:
-            folder = Path(job.out) / item.name
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "predictions.json").touch()
-            yield VideoResult(video=item.name, state="done")
+def touch_predictions(request: BatchRequest, items: Sequence[VideoItem]) -> Iterator[VideoResult]:
+    """Leave an empty predictions.json for each video."""
+    for item in items:
+        folder = Path(request.out) / item.name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "predictions.json").touch()
+        yield VideoResult(video=item.name, state="done")
 
 
 def find_touched(out: str, name: str) -> VideoResult | None:
@@ -101,8 +110,8 @@ def find_touched(out: str, name: str) -> VideoResult | None:
 def test_deleted_predictions_are_made_again_and_other_weights_or_options_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predict_batch_module, "make_engine", lambda *given, **options: InstantEngine())
-    monkeypatch.setattr(predict_batch_module, "find_finished", find_touched)
+    monkeypatch.setattr(batch_prediction, "predict_videos", touch_predictions)
+    monkeypatch.setattr(batch_prediction, "find_finished", find_touched)
     table, network = tmp_path / "list.txt", tmp_path / "model.onnx"
     for name in "ab":
         (tmp_path / f"{name}.mp4").touch()
@@ -173,15 +182,61 @@ def test_a_store_holds_the_predictions_and_the_ledger(
     assert predicted == ["poisoned"]
 
 
+@pytest.fixture
+def start_batch(tmp_path: Path) -> Callable[..., Iterator[VideoResult]]:
+    """Return a function that starts a batch of `KilledWorker` for videos of some names."""
+
+    def start(names: Sequence[str], workers: int) -> Iterator[VideoResult]:
+        batch = BatchRequest(
+            network="", source=tmp_path, options=PredictOptions(), out=str(tmp_path / "out"), workers=workers
+        )
+        return predict_videos(batch, [VideoItem(name=name, source=tmp_path) for name in names], KilledWorker)
+
+    return start
+
+
 @pytest.mark.slow
-def test_a_process_that_dies_fails_its_video_alone(tmp_path: Path) -> None:
-    job = BatchJob(network="", settings=(), options=PredictOptions(), out=str(tmp_path))
-    items = [VideoItem(name=name, source=tmp_path) for name in ("a", "b", "poison", "c", "d")]
-    results = {result.video: result for result in LocalEngine(2, KilledWorker).run(job, items)}
-    assert set(results) == {item.name for item in items}
-    assert (results["poison"].state, results["poison"].error) == ("failed", LOST)
-    assert [results[name].state for name in "abcd"] == ["done"] * 4
-    assert os.getpid() not in {results[name].frames for name in "abcd"}
+def test_a_process_that_dies_fails_its_video_alone(start_batch: Callable[..., Iterator[VideoResult]]) -> None:
+    """No other child of this process ends."""
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    other.start()
+    try:
+        names = ("a", "b", "poison", "c", "d")
+        results = {result.video: result for result in start_batch(names, 2)}
+        assert set(results) == set(names)
+        assert (results["poison"].state, results["poison"].error) == ("failed", LOST)
+        assert [results[name].state for name in "abcd"] == ["done"] * 4
+        assert os.getpid() not in {results[name].frames for name in "abcd"}
+        assert other.is_alive()
+    finally:
+        other.kill()
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_between_two_videos_loses_none(start_batch: Callable[..., Iterator[VideoResult]]) -> None:
+    states = {}
+    for result in start_batch("abcd", 1):
+        states[result.video] = result.state
+        if result.video == "b":
+            os.kill(result.frames, signal.SIGKILL)
+            wait_for_end(result.frames)
+    assert states == dict.fromkeys("abcd", "done")
+
+
+@pytest.mark.slow
+def test_a_batch_that_is_given_up_ends_its_processes(start_batch: Callable[..., Iterator[VideoResult]]) -> None:
+    results = start_batch(("a", "slow"), 1)
+    process = next(results).frames
+    assert isinstance(results, Generator)
+    results.close()
+    wait_for_end(process)
+
+
+def wait_for_end(process: int) -> None:
+    end_s = time.monotonic() + 60
+    while is_running(process):
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
 
 
 @pytest.mark.slow
@@ -199,35 +254,6 @@ def check_equal(here: Path, there: Path) -> None:
                 np.testing.assert_allclose(maps[1][key], maps[0][key], rtol=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # submitit closes no log
-def test_jobs_of_submitit_predict_what_one_process_does(network: Path, videos: Path, tmp_path: Path) -> None:
-    pytest.importorskip("submitit")
-    options = {"cluster": "debug"}
-    batch = request(network, videos, tmp_path / "jobs", engine="slurm", workers=2, engine_options=options)
-    assert run(batch)[1].done == 3
-    assert run(request(network, videos, tmp_path / "here"))[1].done == 3
-    check_equal(tmp_path / "here", tmp_path / "jobs")
-
-
-@pytest.mark.slow
-def test_ray_predicts_what_one_process_does(network: Path, videos: Path, tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray")
-    try:
-        assert run(request(network, videos, tmp_path / "ray", engine="ray", workers=2, threads=1))[1].done == 3
-    finally:
-        ray.shutdown()
-    assert run(request(network, videos, tmp_path / "here"))[1].done == 3
-    check_equal(tmp_path / "here", tmp_path / "ray")
-
-
-def test_parameters_that_submitit_lacks_are_refused(network: Path, videos: Path, tmp_path: Path) -> None:
-    pytest.importorskip("submitit")
-    options = {"cluster": "debug", "timeout_min": "abc"}
-    with refuses(ConfigError, where="--slurm", found="timeout_min"):
-        run(request(network, videos, tmp_path / "jobs", engine="slurm", engine_options=options))
-
-
 def test_a_ledger_of_the_user_is_not_continued(network: Path, videos: Path, tmp_path: Path) -> None:
     (tmp_path / "ledger.jsonl").write_text("years of work")
     with refuses(StadiaError, where=tmp_path.name, found="ledger.jsonl"):
@@ -236,18 +262,3 @@ def test_a_ledger_of_the_user_is_not_continued(network: Path, videos: Path, tmp_
     with refuses(StadiaError, where="batch.json", found="link"):
         run(request(network, videos, tmp_path))
     assert (tmp_path / "ledger.jsonl").read_text() == "years of work"
-
-
-def test_an_address_without_a_cluster_of_ray_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    with refuses(RunError, where="ray", found="ConnectionRefusedError", fix="RAY_ADDRESS"):
-        _connect_ray(1)
-
-
-def test_engines_refuse_what_they_do_not_use(tmp_path: Path) -> None:
-    with refuses(ConfigError, where="--engine", found="dask"):
-        make_engine("dask", workers=1, folder=tmp_path, options={})
-    with refuses(ConfigError, where="--slurm", found="--engine"):
-        make_engine("local", workers=1, folder=tmp_path, options={"timeout_min": 1})
-    assert isinstance(make_engine("slurm", workers=3, folder=tmp_path, options={"cluster": "debug"}), SlurmEngine)

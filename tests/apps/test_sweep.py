@@ -190,29 +190,8 @@ def test_a_trial_takes_no_run_of_another_database(sweep, tmp_path):
     """The score of other settings would be taken for its own."""
     sweep().run(1, resolve, lambda trial: None)
     (tmp_path / "sweep" / "sweep.db").unlink()
-    with refuses(ConfigError, where="-trial0", fix="--storage"):
+    with refuses(ConfigError, where="-trial0", fix="--out"):
         sweep().run(1, resolve, lambda trial: None)
-
-
-def test_a_password_is_in_no_file_and_no_message(sweep, tmp_path, stadia, monkeypatch):
-    """Whether the driver is missing or nobody listens."""
-    monkeypatch.setattr(
-        "stadia.cli.studies.resolve_run", lambda *_: SimpleNamespace(model_dump=lambda mode: {"x": 1.0})
-    )
-    (tmp_path / "space.yaml").write_text("x: {low: 0.0, high: 10.0}")
-    words = ["--space", str(tmp_path / "space.yaml"), "--metric", "val/abs_rel", "--out", str(tmp_path / "sweep")]
-    code, out, err = stadia("sweep", "selfsup", *words, "--storage", "postgresql://me:s3cret@127.0.0.1:1/sweeps")
-    assert (code, err.startswith("stadia: --storage: found ")) == (2, True), err
-    assert "s3cret" not in out + err
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
-
-
-def test_one_database_holds_several_sweeps(sweep, tmp_path):
-    storage = f"sqlite:///{tmp_path}/all.db"
-    for folder in ("a", "b"):
-        study = sweep(folder=tmp_path / folder, storage=storage).run(1, resolve, lambda trial: None)
-        assert list_states(study.trials) == [(0, "COMPLETE")]
-    assert not list(tmp_path.glob("*/sweep.db"))
 
 
 @pytest.mark.parametrize("name", ["sweep.db", "configs/trial0.json"])

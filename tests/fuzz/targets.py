@@ -163,9 +163,9 @@ def _read_kitti_trajectory(path: Path) -> None:
 
 def _read_tum_trajectory(path: Path) -> None:
     from stadia.evaluation.io.trajectory_files import associate_trajectories
-    from stadia.evaluation.io.trajectory_formats import read_tum_trajectory
+    from stadia.evaluation.io.trajectory_formats import TrajectoryFormat, read_trajectory
 
-    read = read_tum_trajectory(path, is_reference=True)
+    read = read_trajectory(path, TrajectoryFormat.TUM, is_reference=True)
     associate_trajectories(read, read)
 
 

@@ -18,7 +18,7 @@ from stadia.core.types import Camera, DepthScale
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
-from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory, read_tum_trajectory
+from stadia.evaluation.io.trajectory_formats import TrajectoryFormat, read_kitti_trajectory, read_trajectory
 from stadia.predict.inputs import add_training_options, open_inputs
 
 FOCAL = {"focal_px": 120}
@@ -99,7 +99,7 @@ def test_the_path_goes_through_the_frames_of_a_training(
     assert predictions.record.path == names(CHOSEN)
     path, timed = (
         read_kitti_trajectory(predictions.folder / "trajectory.txt"),
-        read_tum_trajectory(predictions.folder / "trajectory_tum.txt"),
+        read_trajectory(predictions.folder / "trajectory_tum.txt", TrajectoryFormat.TUM),
     )
     np.testing.assert_allclose(path.T_world_camera[:, 2, 3], np.arange(5))
     np.testing.assert_allclose(timed.times_s, np.array(CHOSEN) / 10)

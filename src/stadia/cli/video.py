@@ -20,8 +20,6 @@ from stadia.cli.output import print_lines, show_progress
 from stadia.core.errors import ConfigError
 
 CALIBRATION_HELP = "A calibration file, such as of OpenCV, ROS or Metashape, or K: three rows of three numbers."
-LANE_HELP = "With --from lanes: width of a lane from line to line, metres."
-DASH_HELP = "With --from lanes: metres from the start of a dash to the start of the next."
 FIT_HELP = "How the images differ in shape from those of --calibration."
 
 
@@ -41,25 +39,9 @@ def camera(
         Literal["turned-right", "turned-left", "cropped", "stretched"] | None,
         typer.Option(help=FIT_HELP, show_default=False),
     ] = None,
-    measured_from: Annotated[
-        Literal["lanes"] | None, typer.Option("--from", help="Measure it on a drive.", show_default=False)
-    ] = None,
-    lane_width: Annotated[float | None, typer.Option(min=2, max=5, help=LANE_HELP, show_default=False)] = None,
-    dash_period: Annotated[float | None, typer.Option(min=1, max=30, help=DASH_HELP, show_default=False)] = None,
     force: ForceOption = False,
 ) -> None:
     """Write the camera of a video or photo once, for every command. By default from the file's metadata."""
-    if measured_from is not None:
-        from stadia.apps.lane_camera import LaneRequest, measure_lane_camera
-
-        given = {"--fov": fov, "--focal-px": focal_px, "--focal-mm": focal_mm, "--calibration": calibration}
-        if others := [name for name, value in given.items() if value is not None]:
-            raise ConfigError("--from", found=f"--from and {others[0]}", expected="one of them", fix="remove the rest")
-        print_lines(measure_lane_camera(LaneRequest(source, lane_width, dash_period, force)))
-        return
-    if lane_width is not None or dash_period is not None:
-        option_name = "--dash-period" if lane_width is None else "--lane-width"
-        raise ConfigError(option_name, found="no --from lanes", expected="both", fix="add --from lanes")
     from stadia.apps.camera_file import CameraRequest, write_camera_file
 
     request = CameraRequest(

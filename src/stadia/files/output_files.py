@@ -50,7 +50,6 @@ MARKS: Mapping[str, bytes] = {
     "batch": rb'"format":\s*"stadia-batch"',
     "comparison": rb"tEXtSoftware\0stadia-comparison|>stadia-comparison<",
     "drawing of paths": rb"tEXtSoftware\0stadia-paths|>stadia-paths<",
-    "picture of lanes": rb"tEXtSoftware\0stadia-lanes",
     "overview": rb"tEXtSoftware\0stadia-overview",
     "video of activations": rb"stadia-activations",
     "exported network": rb"stadia-depth|stadia\.json",

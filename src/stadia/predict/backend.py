@@ -24,11 +24,8 @@ from stadia.training.checkpoint import Checkpoint
 Samples = Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]]
 """Images (3, H, W) of the network's size, with K (3, 3)."""
 
-NUM_CALIBRATION = 32
-"""int8 is calibrated on this many frames."""
-
 NUM_COMPARED = 16
-"""This many frames between those compare int8 with float32."""
+"""This many frames of the input compare a precision with float32."""
 
 MAX_READ_FRAMES = 1000
 """Only the first frames of a video are read, because it is decoded from its start."""
@@ -91,14 +88,14 @@ def open_backend(
 
     predictor: of this checkpoint.
     choice: anything but torch in float32.
-    open_frames: opens the input, which calibrates int8 and compares precisions.
+    open_frames: opens the input, whose frames compare the precision with float32.
 
     Raises StadiaError if the network cannot be exported, or float32 differs by more than TOLERANCE.
     """
     assert isinstance(predictor, DepthPredictor)
     if choice.is_torch:
         opened = BackendPredictor(predictor, choice.precision)
-        opened.precision_cost = _measure_cost(predictor, opened, _sample_images(predictor, open_frames())[1])
+        opened.precision_cost = _measure_cost(predictor, opened, _sample_images(predictor, open_frames()))
         return opened
     predictor.move(torch.device("cpu"))
     with ExitStack() as files:
@@ -109,10 +106,8 @@ def open_backend(
         motion = exports.open_motion(choice)
         if choice.precision == "float32":
             return BackendPredictor(predictor, choice.precision, exports.open_float32(choice.backend), motion)
-        calibration, compared = _sample_images(predictor, open_frames())
-        depth = exports.open_precision(choice, [image for image, _ in calibration])
-        opened = BackendPredictor(predictor, choice.precision, depth, motion)
-        opened.precision_cost = _measure_cost(predictor, opened, compared)
+        opened = BackendPredictor(predictor, choice.precision, exports.open_precision(choice), motion)
+        opened.precision_cost = _measure_cost(predictor, opened, _sample_images(predictor, open_frames()))
         return opened
 
 
@@ -123,15 +118,12 @@ def _find_export_folder(checkpoint: Checkpoint) -> Path:
     return (run if (run / "run.json").is_file() else checkpoint.path.parent) / EXPORTS
 
 
-def _sample_images(predictor: Predictor, inputs: Sequence[PredictionInput]) -> tuple[Samples, Samples]:
-    most = -(-(NUM_CALIBRATION + NUM_COMPARED) // len(inputs))
-    every = max(len(inputs) // (NUM_CALIBRATION + NUM_COMPARED), 1)
+def _sample_images(predictor: Predictor, inputs: Sequence[PredictionInput]) -> Samples:
+    most = -(-NUM_COMPARED // len(inputs))
+    every = max(len(inputs) // NUM_COMPARED, 1)
     frames = (frame for given in inputs[::every] for frame in _sample_frames(given, most))
     prepared = (PreparedFrame.prepare(predictor, frame) for frame in frames)
-    images = [(shown.image, shown.K) for shown in prepared]
-    compared = images[1::3]
-    calibration = [image for number, image in enumerate(images) if number % 3 != 1]
-    return (calibration, compared) if len(images) >= 6 else (images, images)
+    return [(shown.image, shown.K) for shown in prepared]
 
 
 def _sample_frames(given: PredictionInput, most: int) -> Iterator[Frame]:

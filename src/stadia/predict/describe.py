@@ -112,10 +112,7 @@ def describe_backend_choice(choice: BackendChoice) -> str:
     """Return the note about another runtime or precision."""
     if choice.is_torch:
         return f"note: the networks compute in {choice.precision}"
-    if choice.precision == choice.motion_precision:
-        return f"note: {choice.backend} runs the networks in {choice.precision}"
-    depth, motion = choice.precision, choice.motion_precision
-    return f"note: {choice.backend} runs the depth network in {depth}, and the pose network in {motion}"
+    return f"note: {choice.backend} runs the networks in {choice.precision}"
 
 
 def describe_cost(precision: str, cost: Mapping[str, float] | None) -> Iterator[str]:

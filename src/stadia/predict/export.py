@@ -3,20 +3,18 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stadia import __version__
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
-from stadia.evaluation.backends import BACKENDS, PRECISIONS, Backend, BackendChoice, keep_float32
+from stadia.evaluation.backends import BACKENDS, Backend, BackendChoice
 from stadia.evaluation.exported_network import MOTION, ExportDescription, ExportedNetwork, OnnxGraph, TrainingCamera
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.network_export import (
@@ -152,7 +150,7 @@ class NetworkExports:
         self.checkpoint, self.predictor, self.folder = checkpoint, predictor, folder
         self.about, self.network = describe_export(checkpoint, predictor.recipe)
         self.size = predictor.height, predictor.width
-        weights = json.dumps([checkpoint.header.config, sorted(checkpoint.checksums.items())], sort_keys=True)
+        weights = json.dumps([checkpoint.header.config, checkpoint.checksum], sort_keys=True)
         self.fingerprint: dict[str, Any] = {
             "weights": hashlib.sha256(weights.encode()).hexdigest(),
             "description": self.about.texts(),
@@ -172,27 +170,13 @@ class NetworkExports:
 
         return self._open_export("depth-float32", self.fingerprint, self._write_float32, open_file)
 
-    def open_precision(self, choice: BackendChoice, images: Sequence[NDArray[np.float32]]) -> Backend:
-        """Return a backend of another precision, calibrated on images (3, H, W) if needed."""
-        convert = PRECISIONS.load(choice.precision)
+    def open_precision(self, choice: BackendChoice) -> Backend:
+        """Return a backend that computes in another precision."""
 
         def open_file(path: Path) -> Backend:
             return self._open_depth(choice.backend, path, choice.precision)
 
-        if convert is keep_float32:
-            return self._open_export("depth-float32", self.fingerprint, self._write_float32, open_file)
-        digest = hashlib.sha256(str([image.shape for image in images]).encode())
-        for image in images:
-            digest.update(image.tobytes())
-        packages = {name: version(name) for name in ("onnx", "onnxruntime")}
-        versions = {**self.fingerprint["versions"], **packages}
-        fingerprint = {**self.fingerprint, "versions": versions, "images": digest.hexdigest()}
-
-        def write(path: Path) -> None:
-            source = self._open_export("depth-float32", self.fingerprint, self._write_float32, lambda source: source)
-            convert(source, path, images)
-
-        return self._open_export(f"depth-{choice.precision}", fingerprint, write, open_file)
+        return self._open_export("depth-float32", self.fingerprint, self._write_float32, open_file)
 
     def open_motion(self, choice: BackendChoice) -> Backend | None:
         """Return a backend of the pose network; None if torch runs it.
@@ -209,7 +193,7 @@ class NetworkExports:
             graph.check_interface()
             pair = np.random.default_rng(0).random((1, MOTION.channels, *self.size), np.float32)
             _check_close(path, compare_prediction(network, graph.run, pair))
-            opened: Backend = BACKENDS.load(choice.backend)(graph, self.size, choice.motion_precision)
+            opened: Backend = BACKENDS.load(choice.backend)(graph, self.size, choice.precision)
             return opened
 
         try:

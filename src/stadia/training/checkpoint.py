@@ -1,4 +1,4 @@
-"""Write and read checkpoints as safetensors, with SHA-256 (docs/reference/checkpoint-format.md)."""
+"""Write and read checkpoints as safetensors, with a SHA-256 of the file (docs/reference/checkpoint-format.md)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ from stadia.files.run_facts import describe_runs
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-FORMAT, VERSION = "stadia-checkpoint", 3
+FORMAT, VERSION = "stadia-checkpoint", 4
+
+READ_VERSIONS = (3, VERSION)
+"""Version 3 lists the SHA-256 of each tensor as `checksums` instead of `checksum`."""
 
 MAX_STEP = 10**12
 MAX_HEADER_BYTES = 16 << 20
@@ -67,8 +70,8 @@ def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, A
     """
     tensors: dict[str, Tensor] = {}
     nest = _encode(state, "", tensors)
-    checksums = {key: _digest(tensor) for key, tensor in tensors.items()}
-    text = json.dumps({**_describe(header), "state": nest, "checksums": checksums}, allow_nan=False)
+    checksum = _combine_digests({key: _digest(tensor) for key, tensor in tensors.items()})
+    text = json.dumps({**_describe(header), "state": nest, "checksum": checksum}, allow_nan=False)
     metadata = {_METADATA_KEY: text, _DIGEST_KEY: hashlib.sha256(text.encode()).hexdigest()}
     with atomic_write(path) as temporary:
         _save_tensors(temporary, tensors, metadata)
@@ -109,12 +112,17 @@ def _describe(header: CheckpointHeader) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on disk with its header. Tensors are read on demand."""
+    """A checkpoint on disk with its header. Tensors are read on demand.
+
+    checksum: SHA-256 of all tensors, with their names, types and shapes.
+    names: of the tensors.
+    """
 
     path: Path
     header: CheckpointHeader
     nest: Any
-    checksums: dict[str, Any]
+    checksum: str
+    names: tuple[str, ...]
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
@@ -125,7 +133,7 @@ class Checkpoint:
         path = _locate(Path(path))
         with _reading(path) as file:
             metadata = file.metadata() or {}
-            names = set(file.keys())
+            names = tuple(file.keys())
         text = metadata.get(_METADATA_KEY)
         if text is None:
             found = "a safetensors file without a stadia header"
@@ -135,13 +143,12 @@ class Checkpoint:
             header = CheckpointHeader.model_validate(
                 {name: values[name] for name in CheckpointHeader.model_fields if name in values}
             )
-            nest, checksums = values["state"], dict(values["checksums"])
+            nest = values["state"]
+            checksum = values["checksum"] if "checksum" in values else _combine_digests(dict(values["checksums"]))
         except _FIELD_ERRORS as error:
             raise _damaged(path, f"an unreadable header ({type(error).__name__})") from error
         refuse_code(path, header.config)
-        if set(checksums) != names:
-            raise _damaged(path, f"{len(names)} tensors instead of {len(checksums)}")
-        return cls(path, header, nest, checksums)
+        return cls(path, header, nest, checksum, names)
 
     @property
     def run_folder(self) -> Path:
@@ -169,34 +176,42 @@ class Checkpoint:
         return None
 
     def state(self) -> dict[str, Any]:
-        """Return the whole nest, each tensor compared with its checksum."""
-        tensors = self._read(list(self.checksums))
+        """Return the whole nest. Raises CheckpointError if a tensor has changed."""
+        tensors = self._read()
         try:
             return dict(_decode(self.nest, tensors))
         except _FIELD_ERRORS as error:
             raise _damaged(self.path, f"an unreadable state ({type(error).__name__}: {error})") from error
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the weights, by their names in the state_dict of the model."""
-        keys = [key for key in self.checksums if key.startswith(_WEIGHTS)]
-        return {key.removeprefix(_WEIGHTS): tensor for key, tensor in self._read(keys).items()}
+        """Return the weights, by their names in the model's state_dict. Raises CheckpointError as `state`."""
+        return {key.removeprefix(_WEIGHTS): tensor for key, tensor in self._read(_WEIGHTS).items()}
 
     def buffer(self, name: str) -> tuple[float, ...]:
         """Return the values of a small tensor of the model, flat; empty without it."""
         key = _WEIGHTS + name
-        return tuple(self._read([key])[key].flatten().tolist()) if key in self.checksums else ()
+        if key not in self.names:
+            return ()
+        with _reading(self.path, framework="pt") as file:
+            return tuple(file.get_tensor(key).flatten().tolist())
 
     def count_numbers(self) -> int:
         """Return the count of numbers in all tensors."""
         with _reading(self.path) as file:
-            return sum(math.prod(file.get_slice(key).get_shape()) for key in self.checksums)
+            return sum(math.prod(file.get_slice(key).get_shape()) for key in self.names)
 
-    def _read(self, keys: list[str]) -> dict[str, Tensor]:
+    def _read(self, prefix: str = "") -> dict[str, Tensor]:
+        """Return the tensors whose names start with a prefix, after all of them were compared with the checksum."""
+        digests: dict[str, str] = {}
+        tensors: dict[str, Tensor] = {}
         with _reading(self.path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in keys}
-        for key, tensor in tensors.items():
-            if _digest(tensor) != self.checksums[key]:
-                raise _damaged(self.path, f"tensor '{key}' with changed bytes")
+            for key in self.names:
+                tensor = file.get_tensor(key)
+                digests[key] = _digest(tensor)
+                if key.startswith(prefix):
+                    tensors[key] = tensor
+        if _combine_digests(digests) != self.checksum:
+            raise _damaged(self.path, "tensors with changed bytes")
         return tensors
 
 
@@ -357,13 +372,17 @@ def _digest(tensor: Tensor) -> str:
     return digest.hexdigest()
 
 
+def _combine_digests(digests: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
 def _parse_header(path: Path, text: str, digest: str | None) -> dict[str, Any]:
     if len(text) > MAX_HEADER_BYTES:
         raise _damaged(path, f"a header of {len(text)} characters")
     check_json_values(path, text)
     values: dict[str, Any] = load_json(text, parse_constant=_refuse_constant)
     name, version = values["format"], values["version"]
-    if name != FORMAT or type(version) is not int or version != VERSION:
+    if name != FORMAT or type(version) is not int or version not in READ_VERSIONS:
         found, expected = f"{str(name)[:100]} version {str(version)[:20]}", f"{FORMAT} version {VERSION}"
         fix = "read it with the version of stadia that wrote it"
         raise CheckpointError(path, found=found, expected=expected, fix=fix)

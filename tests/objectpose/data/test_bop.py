@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests.objectpose.data.bop_truth import ground_truth_results
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
@@ -17,7 +18,6 @@ from stadia.objectpose.data.bop import (
     RESULTS_HEADER,
     BopImages,
     BopResult,
-    ground_truth_results,
     read_results,
     read_targets,
     to_boxes,

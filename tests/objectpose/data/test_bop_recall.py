@@ -12,13 +12,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from tests.objectpose.data.bop_truth import ground_truth_results
 
 from stadia.cli.main import run as run_command_line
 from stadia.core.config import resolve_config
 from stadia.core.types import Camera
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.objectpose.config import ObjectPoseConfig
-from stadia.objectpose.data.bop import BopImages, ground_truth_results, read_results, to_boxes, write_results
+from stadia.objectpose.data.bop import BopImages, read_results, to_boxes, write_results
 from stadia.objectpose.data.object_data import training_image_facts
 from stadia.objectpose.data.object_labels import EstimatedBox
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe

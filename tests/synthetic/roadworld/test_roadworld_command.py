@@ -16,7 +16,7 @@ ONE += ["frames=1", "height=32", "width=96", "stereo=false"]
 @pytest.mark.slow
 def test_renders_a_preset_with_changes(tmp_path: Path) -> None:
     result = CliRunner().invoke(
-        app, [*ONE, "--out", str(tmp_path / "data"), "--seed", "7", "--noise", "--workers", "1"]
+        app, [*ONE, "--out", str(tmp_path / "data"), "--seed", "7", "noise=true", "--workers", "1"]
     )
     assert result.exit_code == 0, result.output
     assert str(tmp_path / "data" / "dataset.json") in result.output.replace("\n", "")

@@ -1,26 +1,21 @@
-"""Train the runs of a study: processes of this machine, or SLURM jobs. Imports no torch."""
+"""Train the runs of a study: in processes of this machine. Imports no torch."""
 
 import os
-import shlex
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from stadia.apps.studies.config import read_json_mapping
-from stadia.core.errors import RunError
-from stadia.files.atomic_files import open_to_append, write_json
+from stadia.files.atomic_files import open_to_append
 from stadia.files.input_files import open_input
 from stadia.process.parent_process import PARENT_VARIABLE
 from stadia.process.signals import interrupt_on_termination
 
 POLL_S = 0.2
 _MAX_LOG_BYTES, _LAST_BYTES = 1 << 40, 1 << 14
-SLURM_POLL_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -114,58 +109,3 @@ def _make_environment(slot: int, at_once: int) -> dict[str, str]:
     if len(gpus) > 1 and at_once > 1:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     return environment
-
-
-def run_on_slurm(jobs: Sequence[Job], ended: JobEnded, *, folder: Path, options: Mapping[str, Any]) -> None:
-    """Run a SLURM job for each training through submitit, all submitted together.
-
-    Ctrl-C ends the wait, not the jobs. jobs.json keeps their numbers, so that a restarted study submits each job once.
-
-    folder: of scripts and logs, on a shared file system.
-    options: of submitit (slurm_partition, timeout_min, gpus_per_node, cpus_per_task, ...).
-    """
-    try:
-        import submitit
-    except ImportError as error:
-        fix = "pip install 'stadia[slurm]'"
-        raise RunError(
-            "--slurm", found="no submitit", expected="an installed submitit (extra 'slurm')", fix=fix
-        ) from error
-    numbers = folder / "jobs.json"
-    known = read_json_mapping(numbers, "numbers of jobs by run") if numbers.exists() else {}
-    if submitit.SlurmExecutor.affinity() < 0:
-        expected, fix = "a machine that submits to SLURM", "run without --slurm"
-        raise RunError("--slurm", found="no sbatch", expected=expected, fix=fix)
-    python = f"{shlex.quote(sys.executable)} -P"
-    executor = submitit.AutoExecutor(folder=folder / "%j", cluster="slurm", slurm_python=python)
-    executor.update_parameters(**options)
-    waiting: list[tuple[Job, Any]] = []
-    for job in jobs:
-        submitted: Any = None
-        if job.name in known:
-            submitted = submitit.SlurmJob(folder=folder / "%j", job_id=known[job.name])
-        if submitted is None or submitted.done():
-            submitted = executor.submit(submitit.helpers.CommandFunction(job.command))
-            write_json(numbers, known := {**known, job.name: str(submitted.job_id)})
-        waiting.append((job, submitted))
-    while waiting:
-        for job, submitted in [entry for entry in waiting if entry[1].done()]:
-            waiting.remove((job, submitted))
-            ended(job, 0 if submitted.exception() is None else 1)
-        if waiting:
-            time.sleep(SLURM_POLL_S)
-
-
-def slurm_options(words: Sequence[str]) -> dict[str, Any]:
-    """Parse `slurm_partition=gpu timeout_min=600` into submitit's parameters. Raises RunError without "=".
-
-    Examples:
-        >>> slurm_options(["slurm_partition=gpu", "timeout_min=600"])
-        {'slurm_partition': 'gpu', 'timeout_min': 600}
-    """
-    from stadia.core.config import parse_value
-
-    if wrong := [word for word in words if "=" not in word]:
-        fix = "for example slurm_partition=gpu timeout_min=600"
-        raise RunError("--slurm", found=repr(wrong[0]), expected="KEY=VALUE of submitit", fix=fix)
-    return {key: parse_value(value) for key, _, value in (word.partition("=") for word in words)}

@@ -1,7 +1,7 @@
 """Search a recipe's keys with Optuna: each trial trains in its own process and is pruned if it lags behind.
 
-Trials are rows of an SQLite file in the sweep's folder, or of any database that SQLAlchemy opens. A trial whose
-heartbeat stopped is tried again and resumes its run.
+Trials are rows of an SQLite file in the sweep's folder. A trial whose heartbeat stopped is tried again and
+resumes its run.
 """
 
 import hashlib
@@ -12,10 +12,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -85,7 +83,6 @@ class Sweep:
 
     recipe, base: shared by all trials.
     metric, better: column of metrics.csv, at its last validation, and its direction.
-    storage: URL of a database (`postgresql://user@host/name`), never written to a file; None = a file in the folder.
     """
 
     folder: Path
@@ -95,7 +92,6 @@ class Sweep:
     metric: str
     better: Literal["lower", "higher"]
     seed: int = 0
-    storage: str | None = None
 
     def run(
         self,
@@ -150,7 +146,7 @@ class Sweep:
             raise RunError(self.folder, found=found, expected="the settings of its start", fix=fix)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, settings)
-        digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]  # one database holds many sweeps
+        digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
         with self._explain_storage_errors():
             return optuna.create_study(
                 storage=self._open_storage(),
@@ -163,23 +159,13 @@ class Sweep:
     def _open_storage(self) -> Any:
         from optuna.storages import RDBStorage
 
-        if self.storage is not None:
-            _check_storage(self.storage)
-        url, options = self.storage, dict[str, Any](pool_pre_ping=True)  # a server may close an idle connection
-        if url is None:
-            url, options = f"sqlite:///{(self.folder / DATABASE).absolute()}", {"connect_args": {"timeout": 60}}
-        if url.startswith("postgresql://") and find_spec("psycopg2") is None and find_spec("pg8000") is not None:
-            url = url.replace("postgresql://", "postgresql+pg8000://", 1)
-        try:
-            return RDBStorage(
-                url,
-                engine_kwargs=options,
-                heartbeat_interval=HEARTBEAT_S,
-                grace_period=GRACE_S,
-                heartbeat_stale_trial_callback=_make_retry(),
-            )
-        except TypeError as error:  # of the driver, for an option of the URL that it lacks
-            raise DataError("--storage", found=summarize_exception(error), expected=STORAGE, fix=STORAGE_FIX) from None
+        return RDBStorage(
+            f"sqlite:///{(self.folder / DATABASE).absolute()}",
+            engine_kwargs={"connect_args": {"timeout": 60}},
+            heartbeat_interval=HEARTBEAT_S,
+            grace_period=GRACE_S,
+            heartbeat_stale_trial_callback=_make_retry(),
+        )
 
     @contextmanager
     def _explain_storage_errors(self) -> Iterator[None]:
@@ -197,12 +183,7 @@ class Sweep:
             if cause is None:
                 raise
             found, expected = summarize_exception(cause.__cause__ or cause), "a database of trials"
-            if self.storage is None:
-                raise DataError(self.folder / DATABASE, found=found, expected=expected, fix=OTHER_STUDY) from error
-            for secret in filter(None, (self.storage, urlsplit(self.storage).password)):
-                found = found.replace(secret, "***")
-            fix = "start the database, or install its driver (pip install 'psycopg[binary]')"
-            raise DataError("--storage", found=found, expected=expected, fix=fix) from None
+            raise DataError(self.folder / DATABASE, found=found, expected=expected, fix=OTHER_STUDY) from error
 
     def _retry_stale_trials(self, study: Any, on_wait: Callable[[str], None]) -> None:
         optuna = _import_optuna()
@@ -252,7 +233,7 @@ class Sweep:
         if run is not None:
             words = ["train", "--resume", str(run.absolute())]
             if not is_retry:
-                found, fix = "a run of another database", "pass its --storage, or another --out"
+                found, fix = "a run of another database", "pass another --out"
                 raise ConfigError(str(run), found=found, expected=f"no run of {name}", fix=fix)
         job, values = Job(name, tuple(words), self.folder / "logs" / f"{name}.log"), dict[int, float]()
         process = job.start()
@@ -303,25 +284,6 @@ class Sweep:
             expected = f"one of {', '.join(logged)}" if logged else "validation frames"
             fix = f"{'pass one of them' if logged else 'set data.split_by'}, with another --out"
             raise ConfigError("--metric", found=found, expected=expected, fix=fix)
-
-
-STORAGE = "a database of trials: its driver, user, host and name"
-STORAGE_FIX = "write @ : / in a password as %40 %3A %2F, and leave out options that the driver lacks"
-
-
-def _check_storage(url: str) -> None:
-    """Raise DataError for a URL without a database, or whose password is mistaken for other parts."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        parsed = None
-    is_in_memory = parsed is not None and parsed.drivername.startswith("sqlite") and not parsed.database
-    if parsed is None or is_in_memory or "@" in (parsed.host or ""):
-        found = "a database in memory, which ends with this process" if is_in_memory else "a URL that cannot be read"
-        raise DataError("--storage", found=found, expected=STORAGE, fix=STORAGE_FIX)
 
 
 def _import_optuna() -> Any:

@@ -231,16 +231,6 @@ class BopResult:
     time_s: float = -1.0
 
 
-def ground_truth_results(images: BopImages, at_least_visible_px: int = 1) -> list[BopResult]:
-    """Return the annotated poses of visible objects as results."""
-    found = []
-    for index, (scene_id, im_id) in enumerate(images.ids):
-        for (model, T), label in zip(images.poses(index), images.labels(index).objects, strict=True):
-            if label.visible_px >= at_least_visible_px:
-                found.append(BopResult(scene_id, im_id, model.obj_id, 1.0, T @ model.T_object_model))
-    return found
-
-
 def to_boxes(
     results: Iterable[BopResult], images: BopImages, what: object = "results"
 ) -> list[list[object_labels.EstimatedBox]]:

@@ -25,18 +25,6 @@ from stadia.files.paths import expand_home
 GIVEN_SPREAD = 0.05
 """A user's height of an object has this relative standard deviation."""
 
-LANE_M, LANE_DEVIATION, GIVEN_LANE_DEVIATION = 3.5, 0.07, 0.02
-"""Lanes are 2.75 to 3.75 m wide: this width and its relative deviation; and the deviation of a given width."""
-
-EDGE_DEVIATION = 0.15
-"""Two solid lines may be the edges of a road without a middle line; then the lane's width says little."""
-
-
-def find_lane_deviation(lane_m: float | None, *, is_dashed: bool) -> float:
-    """Return the relative deviation of a lane's width in metres. lane_m: as given, or None for LANE_M."""
-    return GIVEN_LANE_DEVIATION if lane_m is not None else LANE_DEVIATION if is_dashed else EDGE_DEVIATION
-
-
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom are pixels of the whole image."""
 
@@ -338,7 +326,6 @@ SCALE_VALUES: Mapping[str, Callable[[str, str], Any]] = {
     "baseline": _parse_optional,
     "distance": _parse_distance,
     "height": _parse_metres,
-    "lanes": _parse_optional,
     "map": _parse_metres,
     "object": _parse_object,
     "point": _parse_point,

@@ -241,8 +241,6 @@ def measure_frames(
             missing[source.text] = source.lacking
             continue
         try:
-            if source.find_systematic is not None:
-                systematic[source.text] = source.find_systematic()
             depths = [(1 / np.maximum(inverse, 1e-12), metres) for inverse, metres in images]
             fit = fit_scale_with_shift(images) if is_affine else fit_scale(depths)
             of_road = mapped.road_deviation if source.uses_map and mapped is not None else 0.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,17 +20,14 @@ from stadia.core.types import Camera
 from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import PreparedFrame
 from stadia.evaluation.io.depth_files import read_depth_map
-from stadia.geometry.ground.lane_lines import LaneFinder
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, Lengths
 from stadia.predict.scale.grammar import (
-    LANE_M,
     Box,
     KnownDistance,
     KnownObject,
     MeasuredPoint,
     ReferenceMaps,
-    find_lane_deviation,
     fit_boxes,
     parse_scale,
 )
@@ -71,9 +67,6 @@ ROAD_BANDS, MIN_BAND_PIXELS = 6, 20
 
 MIN_SLOPE = 0.025
 """Flatter rays to the road depend too much on the horizon."""
-
-MIN_LANE_SHARE = 0.05
-"""Lanes are measured in rows below the horizon by this share of the width, since far rows depend on it."""
 
 UNKNOWN_LEAN_DEVIATION = 0.14
 """A height without a horizon has this relative deviation, because a leaning road fits a plane, too."""
@@ -167,7 +160,6 @@ class ScaleSource:
     find_lean: returns the lean of a frame's road; None for sources without a road.
     lacking: the error if no frame has a measurement.
     uses_map: its metres use the camera's height over the map's road.
-    find_systematic: returns `systematic` after all frames. Raises GeometryError if they contradict each other.
     """
 
     text: str
@@ -179,7 +171,6 @@ class ScaleSource:
     grows_with_focal: bool = False
     find_lean: Callable[[MeasuredFrame], RoadLean | None] | None = None
     uses_map: bool = False
-    find_systematic: Callable[[], float] | None = None
 
 
 def parse_scale_source(text: str) -> ScaleSource:
@@ -289,31 +280,6 @@ def height(text: str, height_m: float) -> ScaleSource:
 
     lacking = "no frame shows a road under the camera"
     return ScaleSource(text, measure, lacking, systematic=HEIGHT_DEVIATION, grows_with_focal=True, find_lean=find_lean)
-
-
-def lanes(text: str, lane_m: float | None) -> ScaleSource:
-    """Return the width of the camera's lane, between its two lines in each row, as a source."""
-    finder, width_m = LaneFinder(), LANE_M if lane_m is None else lane_m
-
-    def measure(frame: MeasuredFrame) -> Lengths | None:
-        found = finder.find(frame.shown.frame.image)
-        if found is None:
-            return None
-        image, focal = frame.at_image(), frame.shown.frame.K[0, 0]
-        lengths = list[float]()
-        for row in range(math.ceil(found.point[1] + MIN_LANE_SHARE * image.shape[1]), len(image), 2):
-            left, right = (found.point[0] + found.sides * (row - found.point[1])).tolist()
-            inside = image[row, max(math.ceil(left), 0) : max(math.floor(right), 0)]
-            inside = inside[inside > 0]
-            if len(inside) >= 0.5 * (right - left):
-                lengths.append((right - left) / focal / float(np.median(inside)))
-        return _thin((1 / np.array(lengths), np.full(len(lengths), width_m))) if lengths else None
-
-    def find_deviation() -> float:
-        return find_lane_deviation(lane_m, is_dashed=finder.check())
-
-    lacking = "too few frames show the two lines of a lane (stadia camera VIDEO --from lanes draws them)"
-    return ScaleSource(text, measure, lacking, grows_with_focal=True, find_systematic=find_deviation)
 
 
 def mapped_points(text: str, height_m: float) -> ScaleSource:
@@ -602,7 +568,6 @@ SCALE_SOURCES: Mapping[str, Callable[[str, Any], ScaleSource]] = {
     "baseline": baseline,
     "distance": distance,
     "height": height,
-    "lanes": lanes,
     "map": mapped_points,
     "object": known_object,
     "point": point,

@@ -90,7 +90,7 @@ def list_exchanged(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> 
 
 def read_plain_weights(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
     """Return the weights of a checkpoint under plain names, with its adapters merged."""
-    if not fine_tuning.list_adapter_names(checkpoint.checksums):
+    if not fine_tuning.list_adapter_names(checkpoint.names):
         return checkpoint.weights()
     return dict(load_recipe(checkpoint).state_dict())
 

@@ -172,7 +172,7 @@ def make_network_checkpoint(
     header = CheckpointHeader(
         recipe=NETWORK_RECIPE, config=describe_recipe(recipe), kind="weights", step=0, epoch=0, metrics={}
     )
-    return NetworkCheckpoint(Path(name), header, None, {}, recipe)
+    return NetworkCheckpoint(Path(name), header, None, "", (), recipe)
 
 
 def configure_network(name: str, settings: Sequence[str] = ()) -> DepthModelConfig:
