@@ -1,4 +1,4 @@
-"""A program that uses stadia notices nothing of it: other libraries, settings, signals and threads stay as they were."""
+"""A program that uses stadia notices nothing of it: libraries, settings and signal handlers stay as they were."""
 
 import json
 import subprocess
