@@ -94,9 +94,7 @@ def take_default_network(
     named: the network of `--network`; the line then has no other.
     """
     from stadia.core.errors import ConfigError
-    from stadia.datasets.open_dataset import check_path_exists
-    from stadia.files.paths import expand_home
-    from stadia.files.run_facts import check_network_exists
+    from stadia.files.paths import check_path_exists, expand_home
     from stadia.models.published_networks import DEFAULT_NETWORK, is_network_name, refuse_misspelt_network
 
     if source is not None and "=" in str(source) and not source.exists():
@@ -106,6 +104,8 @@ def take_default_network(
     elif named is not None:
         raise ConfigError("--network", found=f"{named} and {network}", expected="one network", fix="leave one out")
     if not is_network_name(str(network)):
+        from stadia.files.run_facts import check_network_exists
+
         refuse_misspelt_network(str(network))
         check_network_exists(network)
     check_path_exists(expand_home(source))
