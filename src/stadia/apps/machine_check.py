@@ -15,7 +15,7 @@ from typing import Literal
 
 from stadia import __version__
 from stadia.core.errors import summarize_exception
-from stadia.process.memory import available_memory_bytes, total_memory_bytes
+from stadia.core.memory import available_memory_bytes, total_memory_bytes
 
 MIN_PYTHON = (3, 11)
 MIN_MEMORY_GB = 4.0

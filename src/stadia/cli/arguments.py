@@ -1,9 +1,12 @@
 """Define arguments and options that several commands share."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from stadia.core.errors import ConfigError
 
 
 def argument(help: str, **settings: Any) -> Any:
@@ -14,6 +17,19 @@ def argument(help: str, **settings: Any) -> Any:
 def option(help: str, **settings: Any) -> Any:
     """Return a typer option, `--` and the parameter's name, whose default the help does not show."""
     return typer.Option(help=help, show_default=False, **settings)
+
+
+def number(help: str, *, name: str | None = None, show_default: bool = False, **settings: Any) -> Any:
+    """Return a typer option that takes a finite number."""
+    names = () if name is None else (name,)
+    return typer.Option(*names, help=help, show_default=show_default, callback=check_finite, **settings)
+
+
+def check_finite(parameter: typer.CallbackParam, value: float | None) -> float | None:
+    """Return the number of an option. Raises ConfigError if it is infinite or no number."""
+    if value is not None and not math.isfinite(value):
+        raise ConfigError(parameter.opts[0], found=value, expected="a finite number", fix="pass a number")
+    return value
 
 
 def flag(name: str, help: str) -> Any:
@@ -93,7 +109,6 @@ def take_default_network(
 
     named: the network of `--network`; the line then has no other.
     """
-    from stadia.core.errors import ConfigError
     from stadia.files.paths import check_path_exists, expand_home
     from stadia.models.published_networks import DEFAULT_NETWORK, is_network_name, refuse_misspelt_network
 

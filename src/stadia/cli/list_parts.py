@@ -68,7 +68,7 @@ def parts(
     from rich.markup import escape
     from rich.table import Table as Grid
 
-    from stadia.process.terminal import Terminal
+    from stadia.core.terminal import Terminal
 
     console = Terminal(highlight=False)
     if kind is None and not pattern:

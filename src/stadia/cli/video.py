@@ -14,6 +14,7 @@ from stadia.cli.arguments import (
     argument,
     check_scale_sources,
     flag,
+    number,
     option,
 )
 from stadia.cli.output import print_lines, show_progress
@@ -27,14 +28,9 @@ FIT_HELP = "How the images differ in shape from those of --calibration."
 
 def camera(
     source: InputArgument,
-    fov: Annotated[
-        float | None,
-        typer.Option(min=1, max=179, help="Field of view, left to right edge, degrees.", show_default=False),
-    ] = None,
-    focal_px: Annotated[float | None, typer.Option(min=2, help="Focal length, pixels.", show_default=False)] = None,
-    focal_mm: Annotated[
-        float | None, typer.Option(min=1, help='"35 mm equivalent" of the lens, mm.', show_default=False)
-    ] = None,
+    fov: Annotated[float | None, number("Field of view, left to right edge, degrees.", min=1, max=179)] = None,
+    focal_px: Annotated[float | None, number("Focal length, pixels.", min=2)] = None,
+    focal_mm: Annotated[float | None, number('"35 mm equivalent" of the lens, mm.', min=1)] = None,
     calibration: Annotated[Path | None, option(CALIBRATION_HELP)] = None,
     name: Annotated[str | None, typer.Option("--camera", help="Name of the camera in --calibration.")] = None,
     fit: Annotated[
@@ -44,8 +40,8 @@ def camera(
     measured_from: Annotated[
         Literal["lanes"] | None, typer.Option("--from", help="Measure it on a drive.", show_default=False)
     ] = None,
-    lane_width: Annotated[float | None, typer.Option(min=2, max=5, help=LANE_HELP, show_default=False)] = None,
-    dash_period: Annotated[float | None, typer.Option(min=1, max=30, help=DASH_HELP, show_default=False)] = None,
+    lane_width: Annotated[float | None, number(LANE_HELP, min=2, max=5)] = None,
+    dash_period: Annotated[float | None, number(DASH_HELP, min=1, max=30)] = None,
     force: ForceOption = False,
 ) -> None:
     """Write the camera of a video or photo once, for every command. By default from the file's metadata."""
@@ -161,7 +157,7 @@ def camera_height(
     every: EveryOption = 1,
     checkpoint: Annotated[str | None, option("A run or network whose depth gives height and scale.")] = None,
     depth: Annotated[Path | None, option("Depth maps of any program, up to a factor.")] = None,
-    depth_factor: Annotated[float | None, option("Integers a metre of --depth.")] = None,
+    depth_factor: Annotated[float | None, number("Integers a metre of --depth.")] = None,
     labels: Annotated[Path | None, option("A new folder for this depth in metres, to train on.")] = None,
     force: ForceOption = False,
 ) -> None:
@@ -206,11 +202,12 @@ def init(
     out: Annotated[Path, option("A new folder.")],
     cameras: Annotated[str | None, option("Names in CALIB, left first: P2,P3.", metavar="LEFT,RIGHT")] = None,
     baseline: Annotated[
-        float | None, typer.Option(min=1e-4, help="Distance of the cameras, metres, at most 10.")
+        float | None, number("Distance of the cameras, metres, at most 10.", min=1e-4, show_default=True)
     ] = None,
     every: EveryOption = 1,
     fps: Annotated[
-        float | None, typer.Option(min=1e-3, help="Frames a second of LEFT and RIGHT, before --every.", metavar="HZ")
+        float | None,
+        number("Frames a second of LEFT and RIGHT, before --every.", min=1e-3, metavar="HZ", show_default=True),
     ] = None,
     poses: Annotated[Path | None, option("Poses of the left camera: a KITTI or TUM row for each frame.")] = None,
     sync: Annotated[str | None, option(SYNC_HELP, metavar="auto|sound|motion|SECONDS")] = None,

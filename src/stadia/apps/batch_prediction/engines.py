@@ -88,9 +88,6 @@ _WORKER: VideoWorker | None = None
 
 def _start_process(make_worker: Callable[[BatchJob], VideoWorker], job: BatchJob) -> None:
     global _WORKER
-    from stadia.process.parent_process import stop_with_starter
-
-    stop_with_starter()
     _WORKER = make_worker(job)
 
 

@@ -13,10 +13,9 @@ from typing import Any
 
 from stadia.apps.studies.config import read_json_mapping
 from stadia.core.errors import RunError
+from stadia.core.signals import interrupt_on_termination
 from stadia.files.atomic_files import open_to_append, write_json
 from stadia.files.input_files import open_input
-from stadia.process.parent_process import PARENT_VARIABLE
-from stadia.process.signals import interrupt_on_termination
 
 POLL_S = 0.2
 _MAX_LOG_BYTES, _LAST_BYTES = 1 << 40, 1 << 14
@@ -45,7 +44,7 @@ class Job:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**(os.environ if environment is None else environment), PARENT_VARIABLE: str(os.getpid())},
+                env=environment,
                 start_new_session=True,
             )
 
