@@ -110,7 +110,8 @@ def take_default_network(
     named: the network of `--network`; the line then has no other.
     """
     from stadia.files.paths import check_path_exists, expand_home
-    from stadia.models.published_networks import DEFAULT_NETWORK, is_network_name, refuse_misspelt_network
+    from stadia.models import DEFAULT_NETWORK
+    from stadia.models.published_networks import is_network_name, refuse_misspelt_network
 
     if source is not None and "=" in str(source) and not source.exists():
         source, settings = None, [str(source), *(settings or [])]
