@@ -3,7 +3,7 @@
     python benchmarks/matrix_products.py [--threads 1] [--repeats 7] [--encoders vit_small_patch16_224 resnet18]
 
 Float32, random weights, forward with and without backward. The difference of both outputs is relative to their norm.
-What oneDNN needs is in `stadia.process.cpu_settings`; where it is not used this says so, and measures nothing.
+What oneDNN needs is in `stadia.core.matrix_products`; where it is not used this says so, and measures nothing.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -15,14 +15,14 @@ import statistics
 import time
 from collections.abc import Callable
 
-import stadia.process.torchvision_shim  # noqa: F401
+import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 import timm
 import torch
 from torch import Tensor, nn
 
-from stadia.process.cpu_settings import choose_matrix_products
+from stadia.core.matrix_products import choose_matrix_products
 
 ENCODERS = ("vit_small_patch16_224", "vit_base_patch16_224", "convnext_tiny", "resnet50", "resnet18")
 PRECISION_OF = {"torch's choice": "highest", "oneDNN": "medium"}

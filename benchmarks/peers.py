@@ -47,7 +47,6 @@ from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth.config import UnetConfig
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.process.cpu_settings import SPINS, keep_freed_memory
 from stadia.training.config import OptimizerConfig
 from stadia.training.optim import build_optimizer
 
@@ -133,7 +132,6 @@ def make_step(
     batch: Batch[Any, Any], *, precision: str, is_bare: bool = False, checkpoints: bool = False
 ) -> Callable[[], float]:
     """Return a function that makes one step of ours, and returns its loss. Freed memory is kept as in a training."""
-    keep_freed_memory()
     config = DepthPoseNetConfig(
         network=UnetConfig(), pose_net="resnet", pretrained=False, checkpoint_gradients=checkpoints
     )
@@ -234,7 +232,7 @@ def ask(process: subprocess.Popen[str], line: str) -> float:
 
 def choose_threads() -> dict[str, str]:
     """Return the variables of the environment that `stadia train` sets."""
-    return {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": SPINS}
+    return {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 
 
 def main() -> None:

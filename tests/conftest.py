@@ -98,7 +98,7 @@ def _without_git_and_disk() -> Iterator[None]:
 def _without_lines_of_slow_machines() -> Iterator[None]:
     """Print no line because a step takes long: tests count lines. tests/cli/test_output.py has a clock of its own."""
     from stadia.cli import output
-    from stadia.process import progress, terminal
+    from stadia.core import progress, terminal
 
     with pytest.MonkeyPatch.context() as patch:
         for module, name in ((output, "PHASE_S"), (progress, "PAUSE_S"), (terminal, "MIN_STEP_S")):

@@ -324,6 +324,7 @@ class TestMistakes:
     def test_one_line_before_anything_is_read(
         self, command: str, words: tuple[str, ...], line: str, tmp_path: Path, stadia: Stadia
     ) -> None:
-        code, _, err = stadia(command, tmp_path / "none", tmp_path / "none", "--out", tmp_path / "out", *words)
+        (tmp_path / "photo.png").write_bytes(b"")
+        code, _, err = stadia(command, "base", tmp_path / "photo.png", "--out", tmp_path / "out", *words)
         assert (code, err.count("\n")) == (2, 1)
         assert __import__("re").match(f"stadia: {line}", err), err

@@ -14,12 +14,12 @@ import pytest
 
 from stadia.apps.demo import summarize_demo
 from stadia.cli.demo import _print_demo_scores
+from stadia.core.memory import PeakMemory
 from stadia.evaluation.depth_score import DepthScore
 from stadia.evaluation.io.trajectory_files import Trajectory
 from stadia.evaluation.recording_scores import RecordingScores
 from stadia.evaluation.trajectory_score import score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
-from stadia.process.memory import PeakMemory
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.processes import is_running
 
 import stadia
 from stadia.apps.studies.launch import Job, count_cores_per_process, run_here
@@ -60,37 +58,6 @@ def test_ctrl_c_stops_each_process_and_waits(tmp_path):
         run_here(jobs, lambda job, code: None, at_once=2)
     thread.join()
     assert [(tmp_path / f"j{k}.log").read_text().strip() for k in range(2)] == ["saved", "saved"]
-
-
-PARENT = """
-import json, sys
-from pathlib import Path
-from stadia.apps.studies.launch import Job, run_here
-class Program(Job):
-    command = property(lambda job: [sys.executable, "-c", job.words[0]])
-run_here([Program("a", (sys.argv[1],), Path(sys.argv[2]))], lambda job, code: None)
-"""
-CHILD = """
-import os, sys, threading, time
-from pathlib import Path
-from stadia.process.parent_process import stop_with_parent
-stop_with_parent()
-Path({0!r}).write_text(str(os.getpid()))
-time.sleep(600)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="Windows keeps the parent's number")
-def test_a_training_ends_where_its_study_is_killed(tmp_path):
-    mark = tmp_path / "pid"
-    line = [sys.executable, "-c", PARENT, CHILD.format(str(mark)), str(tmp_path / "log")]
-    parent = subprocess.Popen(line)
-    wait_until(lambda: mark.exists() and mark.read_text() != "")
-    parent.kill()
-    parent.wait()
-    child = int(mark.read_text())
-    wait_until(lambda: not is_running(child))
 
 
 def wait_until(condition):

@@ -7,10 +7,8 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
-from typing import ClassVar
 
 import pytest
 from rich.console import Console
@@ -18,10 +16,10 @@ from rich.table import Table
 
 from stadia.cli import output
 from stadia.cli.output import echo
-from stadia.process import progress
-from stadia.process.progress import make_progress
-from stadia.process.shown_progress import SHOWN_PROGRESS
-from stadia.process.terminal import Terminal
+from stadia.core import progress
+from stadia.core.progress import make_progress
+from stadia.core.shown_progress import SHOWN_PROGRESS
+from stadia.core.terminal import Terminal
 
 
 @pytest.fixture(autouse=True)
@@ -142,53 +140,3 @@ def test_a_bar_has_speed_time_left_and_the_last_finding(monkeypatch: pytest.Monk
             now[0] += 0.5
             bars.update(task, completed=done)
     assert re.search(r"predicting .* 50/100 2 frames/s 0:00:25 warn K03", stream.getvalue())
-
-
-class InstantTimer(threading.Timer):
-    """A timer that a test ends."""
-
-    made: ClassVar[list[InstantTimer]] = []
-
-    def start(self) -> None:
-        self.made.append(self)
-
-
-@pytest.mark.parametrize(
-    ("shown_by", "is_silent", "expected"),
-    [
-        (None, False, True),
-        ("echo", False, False),
-        ("console", False, False),
-        ("quiet", False, True),
-        (None, True, False),
-    ],
-)
-def test_a_slow_start_is_one_line_unless_something_was_shown(
-    shown_by: str | None,
-    is_silent: bool,
-    expected: bool,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(SHOWN_PROGRESS, "is_silent", is_silent)
-    monkeypatch.setattr(output.sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(output.threading, "Timer", InstantTimer)
-    with output.note_slow_start():
-        if shown_by == "echo":
-            output.echo("a result")
-        elif shown_by is not None:  # as the steps of a training
-            Terminal(stderr=True, quiet=shown_by == "quiet").print("reading drive.mp4 ...")
-        InstantTimer.made.pop().function()
-    assert ("loading" in capsys.readouterr().err) is expected
-
-
-def test_a_log_gets_lines_while_a_library_lets_no_thread_run():
-    """`ctypes.PyDLL` keeps the interpreter's lock, as bundle adjustment does."""
-    program = (
-        "import ctypes, time; from stadia.cli.output import ProgressLines\n"
-        "for step in ProgressLines(1.0).track([1], 1, 'adjusting'):\n"
-        "    time.sleep(1.2); ctypes.PyDLL(None).usleep(3_500_000)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=600)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("adjusting: ")]
-    assert len(lines) >= 3, done.stderr

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from stadia.process.signals import INTERRUPTED, TERMINATIONS
+from stadia.core.signals import INTERRUPTED, TERMINATIONS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals to a process")
 

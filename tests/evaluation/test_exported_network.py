@@ -15,8 +15,6 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Camera, DepthScale
-from stadia.evaluation import graph_process
-from stadia.evaluation.backends import BACKENDS
 from stadia.evaluation.exported_network import (
     ExportDescription,
     ExportedNetwork,
@@ -328,67 +326,3 @@ def test_files_that_are_none(
     code, text, err = stadia("predict", path, video, "--out", tmp_path / "out", "data.camera.focal_px=60")
     assert (code, text, len(err.splitlines())) == (2, "", 1)
     assert "bad.onnx" in err
-
-
-def _divide(numerator: int, denominator: int) -> Callable[[Path], Path]:
-    """A graph that divides two whole numbers, and multiplies the image by the quotient."""
-    nodes = [
-        helper.make_node("ReduceMean", ["image", "channel"], ["gray"]),
-        helper.make_node("Div", ["numerator", "denominator"], ["quotient"]),
-        helper.make_node("Cast", ["quotient"], ["factor"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["gray", "factor"], ["inverse_depth"]),
-    ]
-    numbers = {"channel": 1, "numerator": numerator, "denominator": denominator}
-    return _of_graph(nodes, weights=tuple(_tensor(name, one, dtype=np.int64) for name, one in numbers.items()))
-
-
-_POOL = [
-    helper.make_node("ReduceMean", ["image", "channel"], ["gray"]),
-    helper.make_node("MaxPool", ["gray"], ["inverse_depth"], kernel_shape=[2001, 2001], pads=[1000] * 4),
-]
-_POOLED = _of_graph(_POOL, weights=(_tensor("channel", 1, dtype=np.int64),))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize(
-    ("make", "cause"),
-    [(_divide(-(2**63), -1), "it ends its process by SIGFPE"), (_POOLED, "it takes more than 1 s")],
-    ids=["a division", "a pooling"],
-)
-def test_a_graph_neither_ends_nor_stops_the_process(
-    make: Callable[[Path], Path], cause: str, runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The division of the least whole number by -1 ended Python; a pooling of 2001x2001 pixels ran for minutes."""
-    pytest.importorskip(runtime)
-    monkeypatch.setattr(graph_process, "RUN_S", 1.0)
-    graph = ExportedNetwork(make(tmp_path / "graph.onnx")).graph
-    with refuses(DataError, where="graph.onnx", found=cause):
-        BACKENDS.load(runtime)(graph, (750, 750)).run(np.full((1, 3, 750, 750), 0.5, np.float32))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_the_memory_of_a_graph_is_limited(runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip(runtime)
-    for name in ("MEMORY_BYTES", "CORE_BYTES"):
-        monkeypatch.setattr(graph_process, name, 1 << 29)
-    nodes = [
-        helper.make_node("Expand", ["image", "shape"], ["large"]),
-        helper.make_node("ReduceMean", ["large", "channel"], ["inverse_depth"]),
-    ]
-    shape, channel = _tensor("shape", 3000, 3, 250, 250, dtype=np.int64), _tensor("channel", 1, dtype=np.int64)
-    path = _of_graph(nodes, weights=(shape, channel))(tmp_path / "graph.onnx")
-    graph = ExportedNetwork(path).graph
-    with refuses(DataError, where="graph.onnx"):
-        BACKENDS.load(runtime)(graph, (250, 250)).run(np.zeros((1, 3, 250, 250), np.float32))
-
-
-@pytest.mark.slow
-def test_the_process_of_a_graph_ends_with_it(model: Path) -> None:
-    graph = ExportedNetwork(model).graph
-    process = graph._process._process
-    assert graph.run(np.zeros((1, 3, 15, 45), np.float32)).shape == (1, 1, 15, 45)
-    assert process.poll() is None
-    del graph
-    assert process.poll() is not None

@@ -22,10 +22,10 @@ from rich.console import Console
 from tests.processes import leave_stale_file, leave_stale_folder
 from tests.refusals import refuses
 
+from stadia.core import signals, terminal
 from stadia.core.errors import CheckpointError, DataError, RunError
 from stadia.files import atomic_files as files
 from stadia.files.run_facts import Status
-from stadia.process import signals, terminal
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.fit import Interrupted
 from stadia.training.loggers import read_rows

@@ -13,6 +13,7 @@ from rich.console import Console
 from stadia import recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.core.terminal import Terminal, announce_step
 from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.video.video_map import check_usable, find_map
 from stadia.files.atomic_files import write_json
@@ -25,7 +26,6 @@ from stadia.models.depth.depth_network import check_trains
 from stadia.predict.inputs import is_own_video
 from stadia.predict.network import Network, open_network
 from stadia.predict.options import parse_source_options
-from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.base.network_checkpoint import NetworkCheckpoint, configure_network
 from stadia.training.checkpoint import Checkpoint

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from stadia.core.errors import RunError
+from stadia.core.memory import PeakMemory
 from stadia.core.recording import Recording
+from stadia.core.terminal import Terminal
 from stadia.core.types import DepthScale
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.mask_files import ROAD, resize_labels
@@ -37,8 +39,6 @@ from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.launch.workflow import train
 from stadia.losses.metric_scale import erode_road_mask
 from stadia.predict.labeled_recordings import score_recordings
-from stadia.process.memory import PeakMemory
-from stadia.process.terminal import Terminal
 from stadia.recipes import CONFIGS, configure
 from stadia.recipes.base.build_recipe import load_predictor, load_recipe
 from stadia.recipes.base.video_data import report_progress

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stadia.cli.arguments import ForceOption, JsonOption, VerboseOption, argument, flag, option
+from stadia.cli.arguments import ForceOption, JsonOption, VerboseOption, argument, flag, number, option
 from stadia.cli.output import echo
 from stadia.cli.results import STOPPED, describe_agreements, print_findings
 from stadia.core.errors import ConfigError, DataError
@@ -31,7 +31,7 @@ def check(
     ] = None,
     format: Annotated[str, typer.Option(help="Format of DATA; `stadia list datasets` lists them.")] = "auto",
     only: Annotated[list[str] | None, option("Run only this check, of `stadia list checks`; repeatable.")] = None,
-    seconds: Annotated[float, typer.Option(min=0, help="Start no recording after this time.")] = 20.0,
+    seconds: Annotated[float, number("Start no recording after this time.", min=0, show_default=True)] = 20.0,
     out: Annotated[Path | None, option("A folder for findings.jsonl and an image of each finding.")] = None,
     recipe: Annotated[str | None, option("Check DATA for this recipe: objectpose, overlay.")] = None,
     network: Annotated[Path | None, option("Also judge the predictions of this network.")] = None,
@@ -62,11 +62,11 @@ def check(
             _require_checked(findings, only or [])
         return
 
+    from stadia.core.progress import make_progress
+    from stadia.core.terminal import Terminal
     from stadia.datasets.recordings import summarize_recordings
     from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
     from stadia.predict.options import parse_data_config, split_settings
-    from stadia.process.progress import make_progress
-    from stadia.process.terminal import Terminal
 
     overrides, settings = split_settings(overrides)
     config = parse_data_config(str(data), format, overrides)
@@ -199,8 +199,8 @@ def _report_findings(
     as_json: bool,
     verbose: bool,
 ) -> None:
+    from stadia.core.terminal import Terminal
     from stadia.diagnostics.finding import Severity, write_findings
-    from stadia.process.terminal import Terminal
 
     if out is not None:
         findings = write_findings(out / "findings.jsonl", findings)
@@ -214,7 +214,7 @@ def _report_findings(
 
 def _recipe_findings(recipe: str, data: Path, overrides: list[str], format: str, only: list[str]) -> list[Finding]:
     from stadia.cli.train import resolve_recipe
-    from stadia.process.terminal import Terminal
+    from stadia.core.terminal import Terminal
     from stadia.recipes import RECIPES
 
     if only:

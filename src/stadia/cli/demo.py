@@ -71,7 +71,7 @@ def _print_scores(
 ) -> None:
     from rich.table import Table
 
-    from stadia.process.terminal import Terminal
+    from stadia.core.terminal import Terminal
 
     table = Table("", title=title, min_width=78)
     for column in columns:

@@ -124,7 +124,7 @@ def _find_exhausted_limit(error: BaseException) -> StadiaError | None:
 
 def describe_error(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
     """Return the message of an error, and the exit code."""
-    from stadia.process.signals import INTERRUPTED
+    from stadia.core.signals import INTERRUPTED
 
     if hasattr(error, "format_message"):  # click's; empty if the help was printed
         return str(_convert_usage_error(error, line)) if error.format_message() else "", MISTAKE

@@ -23,6 +23,7 @@ from stadia.cli.arguments import (
     argument,
     check_scale_sources,
     flag,
+    number,
     option,
 )
 from stadia.cli.data import WING_COMMANDS
@@ -79,10 +80,10 @@ DEPTH = "--depth DIR --reference DIR"
 
 DepthFactorOption = Annotated[
     float | None,
-    option("Integers a metre in depth files: 256 KITTI, 1000 mm, 5000 TUM; the protocol's by default.", min=1e-6),
+    number("Integers a metre in depth files: 256 KITTI, 1000 mm, 5000 TUM; the protocol's by default.", min=1e-6),
 ]
 ReferenceFactorOption = Annotated[
-    float | None, option("The same for --reference; --depth-factor by default.", min=1e-6)
+    float | None, number("The same for --reference; --depth-factor by default.", min=1e-6)
 ]
 DepthOption = Annotated[
     Path | None, option("A folder of depth maps: uint16 png, tiff, npz, npy, pfm, exr; or one npy or npz (N, H, W).")
@@ -155,10 +156,11 @@ FormatOption = Annotated[
     str | None, option("Format of --trajectory, else by its content: kitti, tum, euroc, transforms or colmap.")
 ]
 MaxDifferenceOption = Annotated[
-    float, typer.Option("--max-difference", help="Largest time difference of associated poses, in seconds.")
+    float,
+    number("Largest time difference of associated poses, in seconds.", name="--max-difference", show_default=True),
 ]
 RpeOption = Annotated[
-    float | None, option("Also RPE over so many seconds, such as 1 (TUM); from frame to frame by default.", min=1e-6)
+    float | None, number("Also RPE over so many seconds, such as 1 (TUM); from frame to frame by default.", min=1e-6)
 ]
 
 

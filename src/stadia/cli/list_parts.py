@@ -67,7 +67,7 @@ def parts(
     from rich.markup import escape
     from rich.table import Table as Grid
 
-    from stadia.process.terminal import Terminal
+    from stadia.core.terminal import Terminal
 
     console = Terminal(highlight=False)
     if kind is None and not pattern:
@@ -139,7 +139,7 @@ def published_networks() -> Rows:
 
 def encoders() -> Rows:
     """List every timm model, and whether it has weights."""
-    import stadia.process.torchvision_shim  # noqa: F401
+    import stadia.core.torchvision_operators  # noqa: F401
 
     # isort: split
 

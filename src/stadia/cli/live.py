@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stadia.cli.arguments import BackendOption, InputSettings, PrecisionOption, SizeOption, argument, flag, option
+from stadia.cli.arguments import (
+    BackendOption,
+    InputSettings,
+    PrecisionOption,
+    SizeOption,
+    argument,
+    flag,
+    number,
+    option,
+)
 from stadia.cli.output import echo, print_lines
 
 if TYPE_CHECKING:
@@ -33,7 +42,7 @@ def live(
     path: Annotated[bool, flag("--path/--no-path", "Follow the camera (default: yes).")] = True,
     record: Annotated[Path | None, option("Write depth, camera, path and verdict: a new .mcap, .db3 or .bag.")] = None,
     page: Annotated[bool, flag("--page", "Show images and depth on a page of this machine.")] = False,
-    seconds: Annotated[float | None, option("Stop after this time.", min=0.1)] = None,
+    seconds: Annotated[float | None, number("Stop after this time.", min=0.1)] = None,
 ) -> None:
     """Predict depth and path of a live source at the rate of this machine.
 

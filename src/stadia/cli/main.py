@@ -6,13 +6,10 @@ Nothing heavy is imported before a command runs, so `--help` is fast.
 import contextlib
 import functools
 import io
-import math
 import os
 import re
-import shutil
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -32,13 +29,13 @@ from stadia.cli.list_parts import doctor, parts
 from stadia.cli.live import live
 from stadia.cli.networks import activations, adapt, export, import_network
 from stadia.cli.odometry import odometry
-from stadia.cli.output import echo, note_slow_start
+from stadia.cli.output import echo
 from stadia.cli.predict import predict
 from stadia.cli.runs import compare, diagnose, explain, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, train
 from stadia.cli.video import camera, camera_height, init, map_source, prepare, prior, scale
-from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.errors import StadiaError
 from stadia.core.registry import OWN_PART, allow_code
 
 DONE, PIPE_CLOSED = 0, 1  # exit codes besides those of `describe_error`
@@ -120,24 +117,17 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments: the words after `stadia`; by default of this process.
     """
     line = [_expand_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
-    from stadia.process.cpu_settings import choose_waiting
-    from stadia.process.signals import INTERRUPTED, interrupt_on_termination
+    from stadia.core.signals import interrupt_on_termination
 
-    choose_waiting()
     os.environ["PYTHONSAFEPATH"] = "1"  # processes that this one starts load no module of the current folder
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name of any bytes is printed, in any locale
             stream.reconfigure(errors="backslashreplace")
-    if arguments is None:
-        _hide_warnings(line)
     with interrupt_on_termination() if arguments is None else contextlib.nullcontext():
-        with note_slow_start() if arguments is None else contextlib.nullcontext():
-            code, message = _run_command(line)
+        code, message = _run_command(line)
         if message:
             with contextlib.suppress(OSError):  # nobody reads it
                 echo(f"stadia: {message}", err=True)
-        if code == INTERRUPTED and arguments is None:
-            _end_process(code)
     sys.exit(code)
 
 
@@ -151,47 +141,15 @@ def _expand_home(word: str) -> str:
 
 @functools.cache
 def _build_command() -> Any:
-    command = typer.main.get_command(app)
-    _refuse_infinite(command)
-    return command
+    return typer.main.get_command(app)
 
 
-def _refuse_infinite(command: Any) -> None:
-    for below in getattr(command, "commands", {}).values():
-        _refuse_infinite(below)
-    invoke = command.invoke
-
-    def check_and_invoke(context: Any) -> Any:
-        for parameter in command.params:
-            value = context.params.get(parameter.name)
-            if isinstance(value, float) and not math.isfinite(value):
-                fix = "pass a number"
-                raise ConfigError(parameter.opts[0], found=value, expected="a finite number", fix=fix)
-        return invoke(context)
-
-    command.invoke = check_and_invoke
-
-
-MIN_ADDRESS_BYTES = 1400 << 20
-"""With less memory torch and Numba end the process without an error of Python."""
-
-_LIGHT_WORDS = ("list", "explain", "--help", "-h", "--version")
-"""Commands with one of these words load neither."""
-
-
-def _check_surroundings(line: Sequence[str]) -> None:
+def _check_current_folder() -> None:
     try:
         Path.cwd()
     except OSError as error:
         found = f"a removed folder ({error.strerror})"
         raise StadiaError("current folder", found=found, expected="a folder", fix="cd to another one") from error
-    with contextlib.suppress(ImportError):  # Windows
-        import resource
-
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if limit != resource.RLIM_INFINITY and limit < MIN_ADDRESS_BYTES and not {*_LIGHT_WORDS}.intersection(line):
-            found, expected = f"a limit of {limit >> 20} MiB", f"{MIN_ADDRESS_BYTES >> 20} MiB or more"
-            raise StadiaError("memory", found=found, expected=expected, fix="raise it: `ulimit -v`")
 
 
 def _check_locale(line: Sequence[str]) -> None:
@@ -200,20 +158,13 @@ def _check_locale(line: Sequence[str]) -> None:
         raise StadiaError("locale", found=found, expected="UTF-8", fix=fix)
 
 
-def _hide_warnings(line: Sequence[str]) -> None:
-    if not sys.warnoptions and "--traceback" not in line:
-        warnings.filterwarnings("ignore", category=RuntimeWarning)
-
-
 def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
-    from stadia.process.parent_process import stop_with_parent
-    from stadia.process.shown_progress import SHOWN_PROGRESS
-    from stadia.process.signals import INTERRUPTED, OutputClosedError, discard_closed_output, is_output_discarded
+    from stadia.core.shown_progress import SHOWN_PROGRESS
+    from stadia.core.signals import INTERRUPTED, OutputClosedError, discard_closed_output, is_output_discarded
 
     was_discarded = is_output_discarded()
     try:
-        stop_with_parent()
-        _check_surroundings(line)
+        _check_current_folder()
         _check_locale(line)
         words = [word for word in line if word not in SHARED_OPTIONS]
         given = (word.rpartition("=")[2] for word in line)
@@ -236,14 +187,3 @@ def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
         traceback.print_exception(error)
     message, code = describe_error(error, line)
     return code, message
-
-
-def _end_process(code: int) -> NoReturn:
-    if "multiprocessing.util" in sys.modules:  # `get_temp_dir` would make a folder
-        made: Any = sys.modules["multiprocessing.process"].current_process()
-        if folder := getattr(made, "_config", {}).get("tempdir"):
-            shutil.rmtree(folder, ignore_errors=True)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)

@@ -19,6 +19,7 @@ from stadia.cli.arguments import (
     OptionalInput,
     argument,
     flag,
+    number,
     option,
     take_default_network,
 )
@@ -34,16 +35,16 @@ def adapt(
     network: Annotated[str, argument("A published network, its folder, or module:Class; base by default.")],
     video: OptionalInput = None,
     overrides: Annotated[list[str] | None, argument("Keys of selfsup and network.*", metavar="KEY=VALUE")] = None,
-    minutes: Annotated[float, typer.Option(min=0.1, help="Time of the whole command.")] = 5.0,
+    minutes: Annotated[float, number("Time of the whole command.", min=0.1, show_default=True)] = 5.0,
     scope: Annotated[str, typer.Option(help="What is trained: decoder, head, adapters or all.")] = "decoder",
     out: Annotated[Path, typer.Option(help="The folder for runs.")] = Path("runs"),
 ) -> None:
     """Fine-tune a network on your video, without labels. Keeps the better weights."""
     started_s = time.perf_counter()
-    from stadia.predict.options import split_settings
-    from stadia.process.terminal import Terminal, announce_step
-
     chosen_network, video, overrides = take_default_network(Path(network), video, overrides)
+    from stadia.core.terminal import Terminal, announce_step
+    from stadia.predict.options import split_settings
+
     network = network if chosen_network == Path(network) else str(chosen_network)
     settings, network_settings = split_settings(overrides)
     with announce_step(Terminal(stderr=True), "loading the libraries"):

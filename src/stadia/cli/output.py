@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,9 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SLOW_START_S = 1.5
-"""A command that has shown nothing for this time prints that it loads."""
-
 BEAT_S = 0.5
 """The progress of a loop whose item takes long is looked at this often."""
 
@@ -38,37 +32,15 @@ PHASE_S = 5.0
 
 def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
     """Print text on stdout, or on stderr with `err`; control characters become escapes. Raises OutputClosedError."""
-    from stadia.process.shown_progress import SHOWN_PROGRESS
+    from stadia.core.shown_progress import SHOWN_PROGRESS
 
     SHOWN_PROGRESS.mark_shown()
     try:
         typer.echo(escape_controls(str(text)), err=err, nl=nl)
     except OSError as error:
-        from stadia.process.signals import handle_output_error
+        from stadia.core.signals import handle_output_error
 
         handle_output_error(error)
-
-
-@contextmanager
-def note_slow_start() -> Iterator[None]:
-    """Print a line on a terminal if the command of this block has shown nothing for SLOW_START_S."""
-    from stadia.process.shown_progress import SHOWN_PROGRESS
-
-    def note() -> None:
-        if not (SHOWN_PROGRESS.shown_s is not None or SHOWN_PROGRESS.is_silent):
-            echo("loading ...", err=True)
-
-    SHOWN_PROGRESS.shown_s = None
-    timer = threading.Timer(SLOW_START_S, note)
-    timer.daemon = True
-    if sys.stderr.isatty():
-        timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        if timer.is_alive():  # it may be printing; the next output follows its line
-            timer.join()
 
 
 def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
@@ -82,7 +54,7 @@ def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
 
 def make_tracker() -> TrackProgress:
     """Return a `TrackProgress` with a display for each loop, for a command that also trains."""
-    from stadia.process.shown_progress import SHOWN_PROGRESS
+    from stadia.core.shown_progress import SHOWN_PROGRESS
 
     lines = ProgressLines()
 
@@ -122,9 +94,8 @@ class ProgressLines:
     def __init__(self, pause_s: float | None = None) -> None:
         self.pause_s = pause_s
         self.last_line_s = time.monotonic() - (0.0 if pause_s is None else time.process_time())  # imports took time
-        self._printing, self._watching = threading.Lock(), threading.Lock()
+        self._printing = threading.Lock()
         self._loops: list[_RunningLoop] = []
-        self._watch: _Watch | None = None
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         """Print lines for the items, as a `TrackProgress`, also while one item takes long."""
@@ -143,21 +114,12 @@ class ProgressLines:
                 yield item
         finally:
             ended.set()
-            with self._watching:
-                self._loops.remove(running)
-                if self._watch is not None and not self._loops:
-                    self._watch.close()
-                    self._watch = None
+            self._loops.remove(running)
 
     def _repeat(self, running: _RunningLoop, ended: threading.Event) -> None:
         while not ended.wait(BEAT_S):
-            with self._watching:
-                if running not in self._loops[-1:]:
-                    continue
-                if self._watch is None:
-                    self._watch = _Watch(self._find_pause())
-                self._watch.beat(running, self.last_line_s)
-            self._print(running)
+            if running in self._loops[-1:]:
+                self._print(running)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """Print the progress, as a `ReportProgress`."""
@@ -170,48 +132,9 @@ class ProgressLines:
                 echo(running.describe(now), err=True)
 
     def _find_pause(self) -> float:
-        from stadia.process.progress import PAUSE_S
+        from stadia.core.progress import PAUSE_S
 
         return PAUSE_S if self.pause_s is None else min(self.pause_s, PAUSE_S)
-
-
-_WATCH = """
-import select, signal, sys, time
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-pause, beat, what, started, last = float(sys.argv[1]), float(sys.argv[2]), "", 0.0, time.monotonic()
-while True:
-    if select.select([sys.stdin], [], [], beat)[0]:
-        if not (line := sys.stdin.readline()):
-            break
-        started, what = float(line.split()[0]), line.split(maxsplit=2)[2].strip()
-        last = max(last, float(line.split()[1]))
-        heard = time.monotonic()
-    elif what and time.monotonic() - last >= pause and time.monotonic() - heard >= 2 * beat:
-        last = time.monotonic()
-        print(f"{what}: {last - started:.0f} s", file=sys.stderr, flush=True)
-"""
-
-
-class _Watch:
-    """A process that prints a loop's lines while a library lets no thread of this process run."""
-
-    def __init__(self, pause_s: float) -> None:
-        words = [sys.executable, "-I", "-S", "-c", _WATCH, f"{pause_s}", f"{BEAT_S}"]
-        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, text=True) if os.name == "posix" else None
-
-    def beat(self, running: _RunningLoop, last_line_s: float) -> None:
-        """Tell what runs, when it started, and when its last line was printed."""
-        if self._process is not None and self._process.stdin is not None:
-            with suppress(OSError, ValueError):
-                self._process.stdin.write(f"{running.started_s} {last_line_s} {escape_controls(running.what)}\n")
-                self._process.stdin.flush()
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()  # a fork of this process may hold the pipe
-            with suppress(OSError):
-                self._process.communicate()
 
 
 @dataclass(eq=False)
@@ -246,9 +169,9 @@ class NoProgress:
 @contextmanager
 def show_progress(pause_s: float | None = None) -> Iterator[ProgressBars | ProgressLines | NoProgress]:
     """Yield bars on a terminal, lines elsewhere, nothing with `--quiet` and `--json`. pause_s: of `ProgressLines`."""
-    from stadia.process.progress import make_progress
-    from stadia.process.shown_progress import SHOWN_PROGRESS
-    from stadia.process.terminal import Terminal
+    from stadia.core.progress import make_progress
+    from stadia.core.shown_progress import SHOWN_PROGRESS
+    from stadia.core.terminal import Terminal
 
     console = Terminal(stderr=True)
     if SHOWN_PROGRESS.is_silent:

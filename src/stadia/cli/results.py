@@ -218,7 +218,7 @@ def print_score_table(summary: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from stadia.process.terminal import Terminal
+    from stadia.core.terminal import Terminal
 
     console = Terminal()
     table = Table(show_header=False, box=None)

@@ -48,12 +48,12 @@ def diagnose(
     as_json: JsonOption = False,
 ) -> None:
     """Print the finding to fix first. Exits with 1 for a stop."""
+    from stadia.core.terminal import Terminal
     from stadia.diagnostics.catalog import find_root_cause
     from stadia.diagnostics.finding import read_valid_findings
     from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
     from stadia.diagnostics.prediction_checks.prediction_verdict import describe_own_term
     from stadia.predict.verdict import read_verdict
-    from stadia.process.terminal import Terminal
     from stadia.training.run_folder import Run
 
     opened = Run.open(run)
@@ -128,9 +128,9 @@ def explain(
     code: Annotated[str | None, argument("Code of a finding, such as U01; a letter lists its family.")] = None,
 ) -> None:
     """Explain a finding by its code. Without a code, lists the families of findings."""
+    from stadia.core.terminal import Terminal
     from stadia.diagnostics.catalog import CATALOG
     from stadia.files.input_files import parse_integer
-    from stadia.process.terminal import Terminal
 
     console = Terminal(highlight=False)
     wanted = (code or "").upper()

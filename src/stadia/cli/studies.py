@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import BetterOption, DataOption, MetricOption, VerboseOption, argument, flag, option
+from stadia.cli.arguments import BetterOption, DataOption, MetricOption, VerboseOption, argument, flag, number, option
 from stadia.cli.output import echo
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def ablate(
     seeds: Annotated[str | None, option("Seeds of every change, such as 0,1,2,3,4.")] = None,
     metric: MetricOption = None,
     better: BetterOption = None,
-    margin: Annotated[float | None, option("The smallest relevant difference.")] = None,
+    margin: Annotated[float | None, number("The smallest relevant difference.")] = None,
     name: Annotated[str | None, option("Name of the study and its folder.")] = None,
     out: Annotated[Path, typer.Option(help="The folder for studies.")] = Path("studies"),
     jobs: Annotated[int, typer.Option(min=1, help="Number of parallel runs, which share the cores.")] = 1,
@@ -163,7 +163,7 @@ def _print_verdicts(name: str, better: str, judged: JudgedStudy, *, verbose: boo
     from rich.markup import escape
     from rich.table import Table
 
-    from stadia.process.terminal import Terminal
+    from stadia.core.terminal import Terminal
     from stadia.report import study_report
 
     study = judged.study
@@ -262,7 +262,7 @@ def _print_trials(study: Any, metric: str, better: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from stadia.process.terminal import Terminal
+    from stadia.core.terminal import Terminal
 
     keys = list(dict.fromkeys(key for trial in study.trials for key in trial.params))
     table = Table(*map(escape, ("trial", metric, *keys, "state")))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from stadia.cli.arguments import RUNS, DataOption, RunsOption, argument, flag, option
+from stadia.cli.arguments import RUNS, DataOption, RunsOption, argument, flag, number, option
 from stadia.cli.output import echo
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
@@ -89,7 +89,7 @@ def train(
     ] = None,
     config: Annotated[Path | None, option("A config.json of a run or of --dry-run to start from.")] = None,
     resume: Annotated[Path | None, option("A run's folder to resume.")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0.1, help="Train for this time.", show_default=False)] = None,
+    minutes: Annotated[float | None, number("Train for this time.", min=0.1)] = None,
     on_stop: Annotated[
         Literal["halt", "warn"], typer.Option(help="If a finding stops the training: halt, or warn and continue.")
     ] = "halt",
@@ -100,7 +100,6 @@ def train(
     started_s = time.perf_counter()
     from stadia.diagnostics.finding import OnStop
     from stadia.files.paths import check_writable
-    from stadia.process.signals import stop_quickly
     from stadia.recipes.presets import AUTO, AUTO_RECIPES
 
     if resume is not None and preset is not None:
@@ -135,15 +134,14 @@ def train(
 
         resolved = make_paths_absolute(resolved)
 
-    with stop_quickly():
-        _load_libraries()
-        from stadia import launch
+    _load_libraries()
+    from stadia import launch
 
-        opened, end = None, None
-        if is_auto or minutes is not None:
-            chosen_by = partial(resolve_recipe, recipe, base, example={}) if is_auto else None
-            planned = _plan_training(resolved, minutes, started_s, chosen_by, given + settings)
-            resolved, opened, end = planned.config, planned.data, planned.end
+    opened, end = None, None
+    if is_auto or minutes is not None:
+        chosen_by = partial(resolve_recipe, recipe, base, example={}) if is_auto else None
+        planned = _plan_training(resolved, minutes, started_s, chosen_by, given + settings)
+        resolved, opened, end = planned.config, planned.data, planned.end
     launch.train(
         resolved,
         out=out,
@@ -163,8 +161,8 @@ def _plan_training(
     resolve: Callable[[list[str]], RecipeConfig] | None,
     settings: list[str],
 ) -> PlannedTraining:
+    from stadia.core.terminal import Terminal
     from stadia.launch.time_budget import AUTO_MINUTES, choose_for_machine, choose_steps
-    from stadia.process.terminal import Terminal
     from stadia.recipes.base.config import make_paths_absolute
 
     console = Terminal(stderr=True)
@@ -178,7 +176,7 @@ def _plan_training(
 
 
 def _load_libraries() -> None:
-    from stadia.process.terminal import Terminal, announce_step
+    from stadia.core.terminal import Terminal, announce_step
 
     with announce_step(Terminal(stderr=True), "loading the libraries"):
         import stadia.launch.workflow  # noqa: F401
@@ -229,8 +227,7 @@ def _example_data(recipe: str) -> dict[str, str]:
 
 
 def _check_data(config: RecipeConfig) -> None:
-    from stadia.datasets.open_dataset import check_path_exists
-    from stadia.files.paths import expand_home
+    from stadia.files.paths import check_path_exists, expand_home
 
     data = config.model_dump().get("data", {})
     for path in (dataset.get("path", EXAMPLE) for dataset in (data, *data.get("extra_datasets", {}).values())):
@@ -239,7 +236,7 @@ def _check_data(config: RecipeConfig) -> None:
 
 
 def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
-    from stadia.process.terminal import Terminal
+    from stadia.core.terminal import Terminal
 
     _check_data(config)
     _check_encoders(config)
@@ -260,13 +257,11 @@ def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
 def _measure_dry_run(config: RecipeConfig, on_stop: OnStop) -> DryRunResult | None:
     if config.model_dump().get("data", {}).get("path") == EXAMPLE:
         return None
-    from stadia.process.signals import stop_quickly
 
-    with stop_quickly():
-        _load_libraries()
-        from stadia import launch
+    _load_libraries()
+    from stadia import launch
 
-        return launch.dry_run(config, on_stop=on_stop)
+    return launch.dry_run(config, on_stop=on_stop)
 
 
 def _check_encoders(config: RecipeConfig) -> None:

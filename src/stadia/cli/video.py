@@ -14,6 +14,7 @@ from stadia.cli.arguments import (
     argument,
     check_scale_sources,
     flag,
+    number,
     option,
 )
 from stadia.cli.output import print_lines, show_progress
@@ -25,14 +26,9 @@ FIT_HELP = "How the images differ in shape from those of --calibration."
 
 def camera(
     source: InputArgument,
-    fov: Annotated[
-        float | None,
-        typer.Option(min=1, max=179, help="Field of view, left to right edge, degrees.", show_default=False),
-    ] = None,
-    focal_px: Annotated[float | None, typer.Option(min=2, help="Focal length, pixels.", show_default=False)] = None,
-    focal_mm: Annotated[
-        float | None, typer.Option(min=1, help='"35 mm equivalent" of the lens, mm.', show_default=False)
-    ] = None,
+    fov: Annotated[float | None, number("Field of view, left to right edge, degrees.", min=1, max=179)] = None,
+    focal_px: Annotated[float | None, number("Focal length, pixels.", min=2)] = None,
+    focal_mm: Annotated[float | None, number('"35 mm equivalent" of the lens, mm.', min=1)] = None,
     calibration: Annotated[Path | None, option(CALIBRATION_HELP)] = None,
     name: Annotated[str | None, typer.Option("--camera", help="Name of the camera in --calibration.")] = None,
     fit: Annotated[
@@ -115,8 +111,7 @@ def prepare(
     every: EveryOption = 1,
 ) -> None:
     """Make masks of road and objects. The same command resumes. Check the sheet before training."""
-    from stadia.datasets.open_dataset import check_path_exists
-    from stadia.files.paths import expand_home
+    from stadia.files.paths import check_path_exists, expand_home
     from stadia.predict.options import parse_source_options
 
     check_path_exists(expand_home(source))
@@ -144,7 +139,7 @@ def camera_height(
     every: EveryOption = 1,
     checkpoint: Annotated[str | None, option("A run or network whose depth gives height and scale.")] = None,
     depth: Annotated[Path | None, option("Depth maps of any program, up to a factor.")] = None,
-    depth_factor: Annotated[float | None, option("Integers a metre of --depth.")] = None,
+    depth_factor: Annotated[float | None, number("Integers a metre of --depth.")] = None,
     labels: Annotated[Path | None, option("A new folder for this depth in metres, to train on.")] = None,
     force: ForceOption = False,
 ) -> None:
@@ -189,11 +184,12 @@ def init(
     out: Annotated[Path, option("A new folder.")],
     cameras: Annotated[str | None, option("Names in CALIB, left first: P2,P3.", metavar="LEFT,RIGHT")] = None,
     baseline: Annotated[
-        float | None, typer.Option(min=1e-4, help="Distance of the cameras, metres, at most 10.")
+        float | None, number("Distance of the cameras, metres, at most 10.", min=1e-4, show_default=True)
     ] = None,
     every: EveryOption = 1,
     fps: Annotated[
-        float | None, typer.Option(min=1e-3, help="Frames a second of LEFT and RIGHT, before --every.", metavar="HZ")
+        float | None,
+        number("Frames a second of LEFT and RIGHT, before --every.", min=1e-3, metavar="HZ", show_default=True),
     ] = None,
     poses: Annotated[Path | None, option("Poses of the left camera: a KITTI or TUM row for each frame.")] = None,
     sync: Annotated[str | None, option(SYNC_HELP, metavar="auto|sound|motion|SECONDS")] = None,

@@ -1,13 +1,16 @@
 """Load batches of one or several datasets in an order that depends only on (seed, epoch), so that runs resume."""
 
+import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.util import get_temp_dir
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
@@ -22,7 +25,6 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch
 from stadia.dataloading.transforms import IDENTITY_COLOR
-from stadia.process.parent_process import block_termination, obey_starter_alone, stop_with_starter
 
 AHEAD_SHARDS = 2  # shards that are copied before their first sample is needed
 MAX_AHEAD_BATCHES = 1000  # batches whose keys are drawn ahead to find the next shards
@@ -205,6 +207,41 @@ class _BatchesOrErrors(Dataset[PackedT | StadiaError]):
             return error
 
 
+@contextmanager
+def block_termination() -> Iterator[None]:
+    """Block SIGTERM in this thread and in processes that start within, until `obey_starter_alone`."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    if method != "fork":  # chosen without setting the default, which a program may set later
+        resource_tracker.ensure_running()  # it unblocks SIGTERM if it starts within
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def obey_starter_alone() -> None:
+    """Ignore SIGTERM unless this process or its starter sent it; otherwise end at once.
+
+    A service manager sends it to each process of a service.
+    """
+    if not hasattr(signal, "sigwaitinfo"):
+        return
+    starter = multiprocessing.parent_process()
+    obeyed = {os.getpid(), os.getppid(), *([] if starter is None else [starter.pid])}
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in this thread, and in later ones
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid not in obeyed:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, name="sigterm", daemon=True).start()
+
+
 def start_worker(_: int) -> None:
     """Limit a worker to one core, and ignore signals to its group: the training ends it after saving its step."""
     if hasattr(os, "setpgrp"):
@@ -214,7 +251,6 @@ def start_worker(_: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     cv2.setNumThreads(0)
     obey_starter_alone()
-    stop_with_starter()
 
 
 class Loader(Generic[PackedT, BatchT]):

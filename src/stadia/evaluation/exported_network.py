@@ -16,7 +16,6 @@ from stadia.core.errors import ConfigError, DataError, summarize_exception
 from stadia.core.types import DepthScale
 from stadia.evaluation.background import run_ahead
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
-from stadia.evaluation.graph_process import EXPECTED, GraphProcess
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.input_files import check_input_file
 from stadia.geometry.numpy_camera import IMAGE_CROPS, relative_focal
@@ -125,6 +124,8 @@ class ExportDescription(StrictModel):
 
 # -- the graph
 
+EXPECTED = "an ONNX file that `stadia export` wrote"
+
 MIN_OPSET = 13
 _MAX_BYTES = 1 << 31  # limit of a protobuf
 _MAX_NODES = 4000  # networks have about a thousand; onnxruntime takes a minute to open 10,000
@@ -155,8 +156,59 @@ def check_installed(*packages: str, extra: str = "onnx") -> None:
         raise ConfigError(missing[0], found="no such package", expected=expected, fix=fix)
 
 
+_FATAL = 4  # level of onnxruntime's log; errors are raised as well
+
+
+class OnnxSession:
+    """An ONNX file that onnxruntime runs: on a GPU if its build supports one, otherwise on the processor.
+
+    path: a file without a fault, see `find_fault`.  input, output: names of the tensors.
+    threads: number of cores; None for all.
+
+    Raises DataError if onnxruntime cannot open the file.
+    """
+
+    def __init__(self, path: Path, input: str, output: str, *, threads: int | None = None) -> None:
+        import onnxruntime
+
+        self.path, self._input, self._output = path, input, output
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = _FATAL
+        available = onnxruntime.get_available_providers()
+        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
+        try:
+            # Folding computes products of weights while the file is opened.
+            self._session: Any = onnxruntime.InferenceSession(
+                str(path), options, providers=providers, disabled_optimizers=["ConstantFolding"]
+            )
+        except Exception as error:  # onnxruntime's errors have no common base class
+            raise make_graph_error(path, "a file that onnxruntime cannot load", error) from error
+        self.texts: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+        tensors = (*self._session.get_inputs(), *self._session.get_outputs())
+        self.tensors = [(tensor.name, list(tensor.shape), tensor.type) for tensor in tensors]
+
+    def run(self, image: NDArray[np.float32], expected: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the output of shape `expected` of images (B, channels, H, W). Raises DataError for another shape."""
+        try:
+            output = np.asarray(self._session.run([self._output], {self._input: image})[0], np.float32)
+        except Exception as error:
+            failure = f"a graph that fails at {image.shape[3]}x{image.shape[2]}"
+            raise make_graph_error(self.path, failure, error) from error
+        if output.shape != expected:
+            found = f"an output of shape {output.shape} for images of shape {image.shape}"
+            raise DataError(self.path, found=found, expected=f"shape {expected}", fix="export it again")
+        return output
+
+
+def make_graph_error(path: Path, failure: str, error: Exception) -> DataError:
+    """Return the error of a graph that a runtime cannot open or run."""
+    found = f"{failure} ({summarize_exception(error)[:200]})"
+    return DataError(path, found=found, expected=EXPECTED, fix="copy it again, or export it again")
+
+
 class OnnxGraph:
-    """A graph that onnxruntime runs in its own process: on a GPU if its build supports one, otherwise on all cores.
+    """A graph that onnxruntime runs: on a GPU if its build supports one, otherwise on all cores.
 
     interface: required input and output, see `check_interface`.  threads: number of cores; None for all.
     texts: the file's metadata.
@@ -170,10 +222,8 @@ class OnnxGraph:
         check_installed("onnx", "onnxruntime")
         if fault := find_fault(self.path):
             raise DataError(self.path, found=fault, expected=EXPECTED, fix="export it again")
-        names = (interface.input, interface.output)
-        self._process = GraphProcess(self.path, names, "onnxruntime", threads=threads)
-        self.texts: Mapping[str, str] = self._process.about["texts"]
-        self._tensors: list[tuple[str, list[int | str], str]] = self._process.about["tensors"]
+        self._session = OnnxSession(self.path, interface.input, interface.output, threads=threads)
+        self.texts, self._tensors = self._session.texts, self._session.tensors
 
     @property
     def only_size(self) -> tuple[int, int] | None:
@@ -199,7 +249,7 @@ class OnnxGraph:
         """Return the output (B, ...) of images (B, channels, H, W)."""
         if len(image) > 1 and self._tensors[0][1][0] == 1:  # a graph for one image at a time
             return np.concatenate([self.run(one) for one in np.split(image, len(image))])
-        return self._process.run(image, (len(image), *self.interface.output_shape(*image.shape[-2:])))
+        return self._session.run(image, (len(image), *self.interface.output_shape(*image.shape[-2:])))
 
 
 def find_fault(path: Path, min_opset: int = MIN_OPSET) -> str:

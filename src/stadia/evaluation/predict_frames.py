@@ -25,7 +25,6 @@ from stadia.geometry.se3 import (
     matrix_from_quaternion_wxyz,
     quaternion_wxyz_from_matrix,
 )
-from stadia.process.cpu_settings import return_large_blocks
 
 MIN_OVERLAP = 0.25  # smallest share of an image in the next one; with less, an alignment is unreliable
 GAIN_RANGE = (0.7, 1.4)
@@ -104,7 +103,6 @@ def predict_to_folder(
 
 def stream_predictions(predictor: Predictor, frames: Iterable[Frame], motion: Motion) -> Iterator[PredictedFrame]:
     """Predict frames with few images in memory. Poses are chained from neighbor to neighbor, from the identity."""
-    return_large_blocks()
     before: FrameTensors | None = None
     T_next_now: Tensor | None = None
     T_world_camera: Tensor | None = torch.eye(4, dtype=torch.float64)

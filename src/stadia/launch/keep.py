@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
+from stadia.core.terminal import announce_step
 from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.datasets.video.video_map import find_map_geometry
 from stadia.diagnostics.prediction_checks import SampledFrame, TrainingRecord, measure_frames
@@ -30,7 +31,6 @@ from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.judged_frames import observe_frames, observe_training_data
 from stadia.predict.scale.sources import match_pair_depth
 from stadia.predict.verdict import PredictionGate
-from stadia.process.terminal import announce_step
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.video_data import VideoData

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from stadia.core.errors import RunError
+from stadia.core.memory import PeakMemory
+from stadia.core.signals import discard_if_interrupted
+from stadia.core.terminal import StopSignals, Terminal
 from stadia.dataloading.loader import MixtureLoader, take_batches_of_each
-from stadia.process.memory import PeakMemory
-from stadia.process.signals import discard_if_interrupted
-from stadia.process.terminal import StopSignals, Terminal
 from stadia.recipes.base.build_recipe import TrainingData, create_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.training.fit import open_training, run_training

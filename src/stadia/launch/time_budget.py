@@ -14,14 +14,14 @@ import torch
 from rich.console import Console
 
 from stadia.core.errors import ConfigError
+from stadia.core.memory import available_memory_bytes
+from stadia.core.terminal import Terminal, announce_step
 from stadia.dataloading.config import STRIDE
 from stadia.dataloading.loader import MixtureLoader
 from stadia.datasets.video.video_camera import read_picture_size
 from stadia.launch.step_measurement import PROBE_STEPS, DryRunResult, measure_steps
 from stadia.launch.training_data import check_stages, list_stages, open_data
 from stadia.predict.inputs import is_own_video
-from stadia.process.memory import available_memory_bytes
-from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes import RECIPES, configure
 from stadia.recipes.base.build_recipe import TrainingData, check_init_weights
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from stadia.core import seeds
 from stadia.core.errors import ConfigError, DataError, RunError, StadiaError
+from stadia.core.shown_progress import SHOWN_PROGRESS
+from stadia.core.terminal import Terminal, announce_step
 from stadia.core.types import Batch
 from stadia.dataloading.config import DataConfig
 from stadia.datasets.video.video_camera import read_image_size, read_user_intrinsics
@@ -28,8 +30,6 @@ from stadia.diagnostics.monitors.training_monitor import read_kept_findings
 from stadia.files.paths import expand_home
 from stadia.predict.input_camera import choose_input_camera
 from stadia.predict.inputs import is_own_video
-from stadia.process.shown_progress import SHOWN_PROGRESS
-from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes import RECIPES
 from stadia.recipes.base.build_recipe import TrainingData
 from stadia.recipes.base.config import (

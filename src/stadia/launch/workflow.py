@@ -11,6 +11,8 @@ from typing import ParamSpec, TypeVar
 import torch
 from rich.console import Console
 
+from stadia.core.signals import discard_if_interrupted
+from stadia.core.terminal import StopSignals, Terminal, announce_step
 from stadia.diagnostics.finding import Finding, OnStop, write_findings
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_kept_findings
 from stadia.launch.keep import keep_better_start
@@ -35,8 +37,6 @@ from stadia.launch.training_data import (
     run_loss_checks,
 )
 from stadia.predict.tasks import score_validation
-from stadia.process.signals import discard_if_interrupted, stop_quickly
-from stadia.process.terminal import StopSignals, Terminal, announce_step
 from stadia.recipes.base.build_recipe import (
     TrainingData,
     check_init_weights,
@@ -99,7 +99,7 @@ def train(
     has_scores: score the validation data and judge the predictions at the end.
     compares_start: keep the depth of published weights if the trained depth is not better.
     end: end of the command by the clock; by default the time of the steps counts (`training.max_minutes`).
-    is_command: this process only trains: Ctrl-C in the set-up ends it at once, and the report is built.
+    is_command: this process only trains: the report is built.
 
     Raises RunError on a finding with severity stop, ConfigError, the errors of opening the data and of `fit`, and
     KeyboardInterrupt, with how to resume, after a request to stop.
@@ -109,15 +109,12 @@ def train(
     resume = resume or find_run_of_job(out)
     stopped = Run.open(Path(resume)) if resume else None
     with contextlib.ExitStack() as stack:
-        end_set_up = stack.enter_context(stop_quickly()) if is_command else None
         prepared = prepare(config, console, on_stop, recipe_class=recipe_class, data=data, stopped=stopped)
         run = stopped or create_run(prepared, out)
         if run.writes and stopped is None:
             record_job(out, run.folder)
         stack.enter_context(run.held())
         recipe = build_networks(prepared, run, console, on_stop)
-        if end_set_up is not None:
-            end_set_up()
         signals = StopSignals(console)
         try:
             with contextlib.nullcontext() if prepared.is_resumed else record_stop(run, signals, console):

@@ -14,7 +14,7 @@ import huggingface_hub.constants
 from huggingface_hub.errors import HfHubHTTPError
 
 from stadia.core.errors import CheckpointError, summarize_exception
-from stadia.process.shown_progress import SHOWN_PROGRESS
+from stadia.core.shown_progress import SHOWN_PROGRESS
 
 UNFINISHED = ".stadia-part"
 """Suffix of an unfinished download, which resumes; the hub's client deletes its own unfinished files."""

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stadia.process import torchvision_shim  # noqa: F401
+import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
+from stadia.core.matrix_products import choose_matrix_products
 from stadia.files.input_files import read_bytes
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home
 from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable, warn_newest_revision
 from stadia.models.published_networks import find_foreign_files
-from stadia.process.cpu_settings import choose_matrix_products
 
 ImageArray = NDArray[np.uint8]
 _CITYSCAPES = (

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stadia import __version__
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
+from stadia.core.terminal import Terminal, announce_step
 from stadia.evaluation.backends import BACKENDS, Backend, BackendChoice
 from stadia.evaluation.exported_network import MOTION, ExportDescription, ExportedNetwork, OnnxGraph, TrainingCamera
 from stadia.evaluation.io.predictions_record import Provenance
@@ -33,7 +34,6 @@ from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.pose_net import PoseNet
 from stadia.predict.inputs import find_training_camera
 from stadia.predict.verdict import find_recorded_verdict
-from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.config import NETWORK_RECIPE
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe

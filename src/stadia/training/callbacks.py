@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from stadia.core import seeds
+from stadia.core.progress import PAUSE_S, make_progress
+from stadia.core.shown_progress import SHOWN_PROGRESS
 from stadia.core.types import is_temporal
 from stadia.files.atomic_files import atomic_write
 from stadia.losses.loss_report import check_loss
-from stadia.process.progress import PAUSE_S, make_progress
-from stadia.process.shown_progress import SHOWN_PROGRESS
 from stadia.training.loggers import Logger, compose_image_sheet
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.optim import UpdateRatio, sample_values

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import stadia.process.torchvision_shim  # noqa: F401
+import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 import torch

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import stadia.process.torchvision_shim  # noqa: F401
+import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 from lightning.fabric import Fabric
@@ -15,10 +15,9 @@ from rich.console import Console
 from stadia.core import seeds
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, RunError, StadiaError
+from stadia.core.signals import OutputClosedError
+from stadia.core.terminal import StopNow, StopSignals, Terminal
 from stadia.files.run_facts import TimeLimitEnd, list_lost_files
-from stadia.process.cpu_settings import keep_freed_memory, return_freed_memory, return_large_blocks
-from stadia.process.signals import OutputClosedError
-from stadia.process.terminal import StopNow, StopSignals, Terminal
 from stadia.training import LOGGERS, batches, fit_messages
 from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, StartableLoader, TrainingPlan
 from stadia.training.callbacks import Histograms, Images, ProgressBar, Scalars
@@ -224,7 +223,6 @@ def open_training(
         load_weights(checkpoint, recipe, recipe=recipe.recipe)  # it had finished
         training.spent_s = ended.seconds if ended else None
         return training
-    keep_freed_memory()
     start_attempt()
     with quiet_lightning():
         launch_processes(fabric)
@@ -334,8 +332,6 @@ def _train(training: Training, loop: TrainingLoop, callbacks: Sequence[Callback]
             loop.train()
         finally:
             recipe.cpu()  # the memory of the device is free for scores
-            return_large_blocks()
-            return_freed_memory()
     if loop.step < training.plan.total_steps:
         end = TimeLimitEnd(step=loop.step, seconds=loop.time_limit.spent_s)
         run.update_facts(lambda facts: replace(facts, ended_by_time=end))

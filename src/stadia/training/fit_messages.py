@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-import stadia.process.torchvision_shim  # noqa: F401
+import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 import torch

@@ -14,11 +14,11 @@ from torch.optim import Optimizer
 from typing_extensions import TypeVar
 
 from stadia.core.errors import ConfigError
+from stadia.core.matrix_products import choose_matrix_products
 from stadia.core.types import Batch, Camera, InputsT, Predictor, TargetsT
 from stadia.files.paths import find_private_folder
 from stadia.files.run_facts import RecipeFacts
 from stadia.losses.loss_report import LossReport
-from stadia.process.cpu_settings import choose_matrix_products
 from stadia.training import optim
 from stadia.training.batches import TrainingPlan
 from stadia.training.config import OptimizerConfig, ScheduleConfig

@@ -20,7 +20,6 @@ from starlette.staticfiles import StaticFiles
 
 from stadia import __version__, report
 from stadia.core.errors import ConfigError, summarize_exception
-from stadia.process.cpu_settings import share_arenas
 from stadia.web.app_state import AppState, get_state, make_upload_folder
 from stadia.web.forms import MAX_PHOTO_BYTES, MAX_VIDEO_BYTES, one_line
 from stadia.web.guards import (
@@ -180,7 +179,6 @@ def serve(app: Starlette, host: str, port: int, started: Callable[[str], None]) 
     """
     import uvicorn
 
-    share_arenas()
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:

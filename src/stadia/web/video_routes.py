@@ -17,7 +17,6 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
 from stadia.predict.outputs import CLOUD, DEPTH_COLOR
-from stadia.process.cpu_settings import return_freed_memory
 from stadia.report.report_page import render_result
 from stadia.web import networks, share_page
 from stadia.web.app_state import AppState, get_state, run_in_turn
@@ -114,7 +113,6 @@ def ending(job: VideoJob) -> Iterator[None]:
     finally:
         if job.state == "cancelled":
             job.close()  # also what was written after it was cancelled
-        return_freed_memory()  # the frames of the verdict, the encoder of the video
 
 
 class SecondForm(StrictModel):

@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stadia.core.signals import interrupt_on_termination
 from stadia.files.atomic_files import open_to_append
 from stadia.files.input_files import open_input
-from stadia.process.parent_process import PARENT_VARIABLE
-from stadia.process.signals import interrupt_on_termination
 
 POLL_S = 0.2
 _MAX_LOG_BYTES, _LAST_BYTES = 1 << 40, 1 << 14
@@ -40,7 +39,7 @@ class Job:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**(os.environ if environment is None else environment), PARENT_VARIABLE: str(os.getpid())},
+                env=environment,
                 start_new_session=True,
             )
 

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from stadia.core.errors import NotFiniteError, RunError
+from stadia.core.shown_progress import SHOWN_PROGRESS
 from stadia.diagnostics.finding import (
     TRAIN_ANYWAY,
     Finding,
@@ -30,7 +31,6 @@ from stadia.diagnostics.monitors.prediction_monitors import (
     SOURCE_RULES,
 )
 from stadia.diagnostics.monitors.score_monitors import SCORE_MONITORS, VALIDATION_RULES
-from stadia.process.shown_progress import SHOWN_PROGRESS
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run_folder import Run

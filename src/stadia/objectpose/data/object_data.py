@@ -15,6 +15,7 @@ from rich.progress import track
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.terminal import Terminal
 from stadia.core.types import Batch, Meta
 from stadia.dataloading.loader import Loader
 from stadia.datasets.config import CacheConfig, SourceOptions
@@ -46,7 +47,6 @@ from stadia.objectpose.scores import image_name
 from stadia.objectpose.table_world import TABLEWORLD_VERSION, write_tableworld
 from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.options import EvaluateOptions
-from stadia.process.terminal import Terminal
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import make_loaders, report_progress
 from stadia.synthetic.config import find_preset

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.evaluation.exported_network import check_installed, find_fault
-from stadia.evaluation.graph_process import GraphProcess
+from stadia.evaluation.exported_network import OnnxSession, check_installed, find_fault
 from stadia.files.input_files import read_bytes, read_lines
 from stadia.files.paths import expand_home
 from stadia.models.segmentation import CITYSCAPES_CLASSES
@@ -58,7 +57,7 @@ class OnnxSegmenter:
     size: (height, width) of its images.  output: shape of its output.  names: of its classes.
     """
 
-    process: GraphProcess
+    session: OnnxSession
     size: tuple[int, int]
     output: tuple[int, ...]
     names: tuple[str, ...]
@@ -87,7 +86,7 @@ class OnnxSegmenter:
         height, width = self.size
         small = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.float32) / 255
         values = np.asarray((small - MEAN) / DEVIATION, np.float32).transpose(2, 0, 1)[None]
-        classes = self.process.run(values, self.output)[0].argmax(0).astype(np.uint8) + 1
+        classes = self.session.run(values, self.output)[0].argmax(0).astype(np.uint8) + 1
         whole = cv2.resize(classes, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_NEAREST_EXACT)
         return np.asarray(whole, np.uint8), None
 
@@ -98,7 +97,7 @@ class OnnxSegmenter:
         small = cv2.resize(image, (round(image.shape[1] * scale), round(image.shape[0] * scale)))
         padded = np.full((height, width, 3), GRAY, np.float32)
         padded[: small.shape[0], : small.shape[1]] = small[..., ::-1]
-        found = self.process.run(padded.transpose(2, 0, 1)[None], self.output)[0]
+        found = self.session.run(padded.transpose(2, 0, 1)[None], self.output)[0]
         boxes, scores, classes = decode_boxes(found, self.size)
         return boxes / scale, scores, classes
 
@@ -166,9 +165,9 @@ def load_onnx_segmenter(path: Path) -> OnnxSegmenter:
         found = f"a network with {shapes} and {len(names)} names of classes"
         fix = f"write the names of its {count} classes into {path.with_suffix('.txt').name}, one a line"
         raise DataError(path, found=found, expected=EXPECTED, fix=fix)
-    process = GraphProcess(path, (sides[0].name, sides[1].name), "onnxruntime", threads=None)
+    session = OnnxSession(path, sides[0].name, sides[1].name)
     identity = f"{path.name} {hashlib.blake2b(content, digest_size=8).hexdigest()}"
-    return OnnxSegmenter(process, (size[0], size[1]), output, names, identity)
+    return OnnxSegmenter(session, (size[0], size[1]), output, names, identity)
 
 
 def _read_names(path: Path, output: tuple[int, ...]) -> tuple[str, ...]:

@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.progress import PAUSE_S, make_progress
 from stadia.core.recording import Recording
+from stadia.core.shown_progress import SHOWN_PROGRESS
 from stadia.core.types import Batch
 from stadia.dataloading.config import DataConfig, DatasetConfig
 from stadia.dataloading.loader import Loader, MixtureLoader, PackedSamples, SequentialLoader
@@ -25,8 +27,6 @@ from stadia.datasets.recordings import summarize_recordings
 from stadia.datasets.splits import TargetFrames, TrainValSplit, keep_labeled, unique_recordings
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight
-from stadia.process.progress import PAUSE_S, make_progress
-from stadia.process.shown_progress import SHOWN_PROGRESS
 from stadia.recipes.base.training_overlap import describe_split
 from stadia.training.batches import select_device
 from stadia.training.config import TrainingConfig

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from stadia.process import memory
-from stadia.process.memory import available_memory_bytes, total_memory_bytes
+from stadia.core import memory
+from stadia.core.memory import available_memory_bytes, total_memory_bytes
 
 GB = 1 << 30
 

@@ -8,27 +8,19 @@ import os
 import select
 import shutil
 import signal
-import socket
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from types import FrameType
-
-GRACE_S = 0.8
-"""Python has this many seconds to handle the signal itself."""
 
 INTERRUPTED = 130
 """This is the exit code after Ctrl-C, SIGTERM and SIGHUP."""
 
 TERMINATIONS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """A scheduler sends SIGTERM before SIGKILL, and a closed terminal sends SIGHUP, which Windows lacks."""
-
-_unfinished: set[Path] = set()
-_is_watching = False
 
 
 @contextmanager
@@ -67,72 +59,11 @@ class _Interrupt:
 @contextmanager
 def discard_if_interrupted(folder: Path) -> Iterator[None]:
     """Remove a folder if Ctrl-C or a closed output ends the block."""
-    _unfinished.add(folder)
     try:
         yield
     except (KeyboardInterrupt, OutputClosedError):
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    finally:
-        _unfinished.discard(folder)
-
-
-@cache
-def _reset_wakeup_in_forks() -> None:
-    """Let no fork write its signals into the socket of this process."""
-
-    def reset() -> None:
-        if _is_watching:
-            signal.set_wakeup_fd(-1)
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=reset)
-
-
-@contextmanager
-def stop_quickly() -> Iterator[Callable[[], None]]:
-    """End the process GRACE_S after a signal to stop, unless the block has ended. Yields a function that cancels this.
-
-    The import of torch delays Python's signals by up to ten seconds. Folders of `discard_if_interrupted` are removed.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    global _is_watching
-    _reset_wakeup_in_forks()
-    receiver, sender = socket.socketpair()
-    sender.setblocking(False)
-    _is_watching = True
-    before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-    over = threading.Event()
-
-    def wait() -> None:
-        while not over.is_set():
-            if receiver.recv(1)[0] in (signal.SIGINT, *TERMINATIONS) and not over.wait(GRACE_S):
-                for folder in list(_unfinished):
-                    shutil.rmtree(folder, ignore_errors=True)
-                with suppress(OSError):  # the terminal or the pipe is closed
-                    os.write(2, b"stadia: interrupted\n")
-                os._exit(INTERRUPTED)
-
-    thread = threading.Thread(target=wait, name="quick stop", daemon=True)
-    thread.start()
-
-    def end() -> None:
-        global _is_watching
-        if not over.is_set():
-            over.set()
-            _is_watching = False
-            signal.set_wakeup_fd(before)
-            sender.send(b"\0")  # forked workers hold it too, so closing it would not wake the thread
-            thread.join()
-            sender.close()
-            receiver.close()
-
-    try:
-        yield end
-    finally:
-        end()
 
 
 # -- output that is closed

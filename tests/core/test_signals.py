@@ -5,66 +5,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from stadia.process import signals
-from stadia.process.signals import OutputClosedError, discard_closed_output, handle_output_error, stop_quickly
-
-BUSY = """
-import ctypes, signal, sys
-from pathlib import Path
-from stadia.process.signals import discard_if_interrupted, interrupt_on_termination, stop_quickly
-
-folder = Path(sys.argv[1])
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as started without nohup
-with interrupt_on_termination(), stop_quickly(), discard_if_interrupted(folder):
-    folder.mkdir()
-    libc = ctypes.CDLL(None)
-    while True:  # a library that goes on after a signal, and lets other threads run
-        try:
-            print("busy", flush=True)
-            libc.sleep(3600)
-        except KeyboardInterrupt:
-            libc.sleep(3600)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="sends signals to a process")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_call_that_does_not_return_is_ended(tmp_path: Path, number: int) -> None:
-    folder = tmp_path / "run"
-    words = [sys.executable, "-c", BUSY, str(folder)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "busy\n"
-        process.send_signal(number)
-        _, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (signals.INTERRUPTED, "stadia: interrupted\n")
-    assert not folder.exists()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_a_forked_worker_does_not_delay_the_end() -> None:
-    with stop_quickly():
-        child = os.fork()
-        if child == 0:
-            time.sleep(3600)
-            os._exit(0)
-    assert os.waitpid(child, os.WNOHANG) == (0, 0), "the block ends while the worker still sleeps"
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-
+from stadia.core import signals
+from stadia.core.signals import OutputClosedError, discard_closed_output, handle_output_error
 
 TERMINATED = """
 import signal, sys, time
 from pathlib import Path
-from stadia.process.signals import discard_if_interrupted, interrupt_on_termination
+from stadia.core.signals import discard_if_interrupted, interrupt_on_termination
 
 signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[2] == "ignored" else signal.SIG_DFL)
 folder = Path(sys.argv[1])

@@ -14,8 +14,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from stadia.core.errors import escape_controls
-from stadia.process.shown_progress import SHOWN_PROGRESS
-from stadia.process.signals import TERMINATIONS, OutputClosedError, discard_closed_output, handle_output_error
+from stadia.core.shown_progress import SHOWN_PROGRESS
+from stadia.core.signals import TERMINATIONS, OutputClosedError, discard_closed_output, handle_output_error
 
 
 class Terminal(Console):

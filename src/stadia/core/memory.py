@@ -9,10 +9,6 @@ from typing import Self
 
 import psutil
 
-from stadia.core.errors import StadiaError
-from stadia.files.input_files import read_text
-from stadia.process.cpu_settings import return_freed_memory
-
 _PROCESS_CGROUPS = Path("/proc/self/cgroup")
 _VERSION_2, _VERSION_1 = Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")
 _FILES = {  # limit, usage, and in memory.stat the pages of files that the kernel frees first
@@ -62,8 +58,8 @@ def _read_number(path: Path, key: str = "") -> int | None:
 
 def _read(path: Path) -> str:
     try:
-        return read_text(path, expected="a control group's file")
-    except StadiaError:
+        return path.read_text()
+    except (OSError, ValueError):
         return ""
 
 
@@ -92,7 +88,6 @@ class PeakMemory:
         return self.bytes / (1 << 20)
 
     def __enter__(self) -> Self:
-        return_freed_memory()
         self.restart()
         self._thread.start()
         return self

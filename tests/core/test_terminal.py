@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from stadia.process import signals, terminal
-from stadia.process.signals import OutputClosedError
-from stadia.process.terminal import Terminal, announce_step
+from stadia.core import signals, terminal
+from stadia.core.signals import OutputClosedError
+from stadia.core.terminal import Terminal, announce_step
 
 
 @pytest.mark.parametrize(("seconds", "ending"), [(2.5, "  done in 2.5 s\n"), (0.5, "")])
