@@ -57,9 +57,7 @@ class SizePrior(nn.Module):
         self.register_buffer("_std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Map crops (B, 3, side, side), RGB in [0, 1], to ln of the height in metres and its standard deviation, (B,)
-        each.
-        """
+        """Map crops (B, 3, side, side), RGB in [0, 1], to ln of the height in metres and its deviation, (B,) each."""
         output = self.head(self.encoder((crops - self._mean) / self._std))
         reach = float(np.log(_MAX_FACTOR))
         deviation = _MIN_DEVIATION + 0.1 * nn.functional.softplus(output[:, 1])
