@@ -100,7 +100,7 @@ def write_tum_trajectory(path: Path, trajectory: Trajectory) -> None:
 
 
 FRAME_LISTS = {"predictions.json": "path", "odometry.json": "frames"}
-"""Record next to a path of `stadia predict` or `stadia odometry` -> its key with the names of the path's frames."""
+"""Records next to a path of `stadia predict` or `stadia odometry`, and their key for the names of the path's frames."""
 
 
 def add_recorded_frames(path: Path, estimated: Trajectory, reference: Trajectory) -> Trajectory:
