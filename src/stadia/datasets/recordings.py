@@ -218,6 +218,7 @@ class CalibratedRecording(Recording):
         return np.column_stack((inside[:, :2] / inside[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2], inside[:, 2]))
 
     def map_movable(self, index: int) -> NDArray[np.bool_] | None:
+        """Return the mask (H, W) of what can move in a frame, according to the map; None without masks."""
         if self.geometry is None or (movable := self.geometry.movable) is None:
             return None
         import cv2  # only a training needs it
@@ -236,6 +237,7 @@ class CalibratedRecording(Recording):
         return self.geometry.find_neighbor(index, offset)
 
     def map_road(self) -> NDArray[np.float64] | None:
+        """Return the map's road plane (4,) in the frame of each camera, normal and height, or None."""
         return None if self.geometry is None else self.geometry.road
 
     def number(self, index: int) -> int:
@@ -458,6 +460,7 @@ class CroppedRecording(RecordingView):
         return None if masks is None else RoadMasks(box.cut(masks.semantic), box.cut(masks.instance))
 
     def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
+        """Return the ignored region (H, W) of the cropped images, or None."""
         region = self.recording.ignored(side)
         return None if region is None else np.ascontiguousarray(self._box(0, side).cut(region))
 
@@ -480,6 +483,7 @@ class CroppedRecording(RecordingView):
         return None if points is None else points - (box.left, box.top, 0)
 
     def map_movable(self, index: int) -> NDArray[np.bool_] | None:
+        """Return the mask (H, W) of what can move in a cropped frame; None without masks."""
         movable = self.recording.map_movable(index)
         return None if movable is None else np.ascontiguousarray(self._box(index, LEFT).cut(movable))
 

@@ -23,7 +23,10 @@ class SdpaAttention(nn.Module):
         self.config = config
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return the attention output (B, heads, N, d) of queries, keys and values (B, heads, N, d)."""
+        """Return the attention output for queries q, keys k and values v, all (B, H, N, D) for H heads of size D.
+
+        grid: (height, width) of the last height * width tokens.
+        """
         return functional.scaled_dot_product_attention(q, k, v)
 
 
@@ -31,7 +34,10 @@ class ExplicitAttention(SdpaAttention):
     """Compute exact attention step by step. This is the readable reference implementation."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return the attention output (B, heads, N, d) of queries, keys and values (B, heads, N, d)."""
+        """Return the attention output for queries q, keys k and values v, all (B, H, N, D) for H heads of size D.
+
+        grid: (height, width) of the last height * width tokens.
+        """
         return compute_attention_map(q, k) @ v
 
 
@@ -62,7 +68,10 @@ class MemoryCompressedAttention(nn.Module):
         self.bias = nn.Parameter(torch.zeros(heads * head_dim))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return the attention output (B, heads, N, d) of queries, keys and values (B, heads, N, d)."""
+        """Return the attention output for queries q, keys k and values v, all (B, H, N, D) for H heads of size D.
+
+        grid: (height, width) of the last height * width tokens.
+        """
         first = k.shape[-2] - grid[0] * grid[1]
         counts = torch.cat([k.new_ones(first), count_window_tokens(grid, self.window).to(k)])
         keys, values = (torch.cat([x[:, :, :first], self._compressed(x[:, :, first:], grid)], dim=2) for x in (k, v))
@@ -118,7 +127,10 @@ class PerformerAttention(nn.Module):
         self._passes = 0  # forward passes in training
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return the approximate attention output (B, heads, N, d) of queries, keys and values (B, heads, N, d)."""
+        """Return the approximate attention output for queries, keys and values (B, H, N, D), with H heads of size D.
+
+        grid: (height, width) of the last height * width tokens.
+        """
         if self.training:
             if self._redraw_every and self._passes and self._passes % self._redraw_every == 0:
                 self.redraw()
@@ -144,9 +156,11 @@ class PerformerAttention(nn.Module):
 
 
 def orthogonal_features(count: int, dim: int) -> Tensor:
-    """Draw features (count, dim): blocks of `dim` orthogonal, Haar-distributed rows with Gaussian lengths.
+    """Draw random features (M, D): blocks of `dim` orthogonal, Haar-distributed rows with Gaussian lengths.
 
     Each row alone is a standard Gaussian vector. Orthogonal rows lower the variance of the approximation.
+
+    count, dim: number of features M, and their size D.
     """
     blocks = math.ceil(count / dim)
     q, r = torch.linalg.qr(torch.randn(blocks, dim, dim))
@@ -196,7 +210,10 @@ class TokenMergingAttention(SdpaAttention):
     """
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return the attention output (B, heads, N, d) of queries, keys and values (B, heads, N, d)."""
+        """Return the attention output for queries q, keys k and values v, all (B, H, N, D) for H heads of size D.
+
+        grid: (height, width) of the last height * width tokens.
+        """
         places = grid[0] * grid[1]
         if self.config.merge == 0 or places < 2:
             return super().forward(q, k, v, grid)

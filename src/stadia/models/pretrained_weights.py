@@ -224,7 +224,7 @@ def load_state_dict(network: nn.Module, path: Path, *, ignore: Collection[str] =
 def copy_weights(
     network: nn.Module, tensors: Mapping[str, Tensor], path: Path, *, ignore: Collection[str] = (), fix: str
 ) -> None:
-    """Copy tensors into a network that has parameters of the same names and shapes.
+    """Copy tensors into a network that has parameters of the same names and the same shapes.
 
     tensors: weights by name; each parameter must occur exactly once.
     path: file from which the tensors come, for errors.

@@ -38,7 +38,7 @@ SIZE_TOLERANCE = 0.1  # of the logarithm of the scale ratio
 LOW_EXPLAINED_SHARE = 0.5  # share of the unwarped residual that depth and motion explain, after few steps
 
 LAST_SHARE, MIN_VALIDATIONS, MIN_STANDARD_ERRORS = 0.2, 5, 4.0
-"""Evaluated last share of the steps, number of values, and standard errors of the slope below 0."""
+"""Criteria of a falling error: last share of steps, number of values in it, standard errors of the slope below 0."""
 
 MIN_TERM_CORRELATION, MIN_TERM_ROWS = 0.9999, 20  # correlation of two equal terms, and number of rows
 

@@ -148,8 +148,9 @@ def _is_inside_run(path: object, run: RunFiles) -> bool:
 
 
 def shorten_change(change: ValueChange) -> ValueChange:
-    """Return a change with short values: numbers with six digits, the ends of hashes and paths, others from their first
-    difference.
+    """Return a change with short values: numbers with six digits, the ends of hashes and paths.
+
+    Other values are shown from their first difference on.
     """
     if ".train_images" in change.key:
         return ValueChange(change.key, "", "other images")

@@ -257,7 +257,10 @@ def write_activations_over_steps(run: Path, open_network: OpenNetwork, frame: Fr
 
 
 def select_layers(network: nn.Module) -> dict[str, Tensor]:
-    """Return the weights (out, in, k, k) of up to MAX_LAYERS convolutions, evenly spaced, by name."""
+    """Return the weights (O, I, k, k) of up to MAX_LAYERS convolutions, evenly spaced, by name.
+
+    O and I are the numbers of output and input channels.
+    """
     layers = {name: weight for name, weight in network.named_parameters() if weight.ndim == 4}
     names = list(layers)
     places = np.unique(np.linspace(0, len(names) - 1, min(MAX_LAYERS, len(names))).round().astype(int))
