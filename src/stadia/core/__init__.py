@@ -1,1 +1,1 @@
-"""Types, errors, configuration and tables of parts, for all other packages."""
+"""Types, errors, configuration, and tables of parts, which all other packages use."""

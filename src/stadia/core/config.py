@@ -1,4 +1,4 @@
-"""Resolve strict configurations, list all their mistakes at once, and compare two of them."""
+"""Resolve strict configurations, list all mistakes in them at once, and compare two of them."""
 
 import json
 import math
@@ -18,9 +18,10 @@ from stadia.core.registry import Registry, find_nearest_name
 class StrictModel(BaseModel):
     """A strict, immutable configuration: unknown keys are errors, and defaults are validated.
 
-    A field's default may be a configuration. A partial group of keys changes these keys and keeps the default's others.
+    The default of a field may be a configuration. A partial group of keys then changes these keys and keeps the others
+    from the default.
 
-    part_of_keys: by field, the part of keys without a name; otherwise the default's part.
+    part_of_keys: by field, the part to which keys without a name belong; otherwise they belong to the default's part.
     """
 
     part_of_keys: ClassVar[Mapping[str, str]] = {}
@@ -39,7 +40,7 @@ class StrictModel(BaseModel):
         return {**values, **{name: default.complete(given[name]) for name, default in groups.items()}}
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the given values over the explicitly set values of this configuration."""
+        """Return the values that this configuration sets explicitly, with the given values in their place."""
         explicit = {name: getattr(self, name) for name in self.model_fields_set}
         groups = {name: value for name, value in explicit.items() if isinstance(given.get(name), Mapping)}
         merged = {name: value.complete(given[name]) for name, value in groups.items() if isinstance(value, StrictModel)}
@@ -47,22 +48,22 @@ class StrictModel(BaseModel):
 
 
 class PartConfig(StrictModel):
-    """The configuration of one part of a table. Its `name` chooses the part, and with it the keys.
+    """The configuration of one part of a table. Its `name` chooses the part, and with it the valid keys.
 
     A field that contains one is annotated `Annotated[SerializeAsAny[Base], BeforeValidator(Base.choose)]`. Its value is
-    a name, or a group of keys; without a name the group belongs to the default's part.
+    a name or a group of keys. Without a name, the group belongs to the part of the default.
     """
 
     name: str
 
     @classmethod
     def find_class(cls, name: str) -> type[Self]:
-        """Return the class of a part's configuration. Raises ConfigError for an unknown name."""
+        """Return the configuration class of the part with this name. Raises ConfigError for an unknown name."""
         raise NotImplementedError
 
     @classmethod
     def choose(cls, value: Any) -> Any:
-        """Return the configuration of the part chosen by a name or a group of keys, for `BeforeValidator`."""
+        """Return the configuration of the part that a name or a group of keys chooses, for `BeforeValidator`."""
         values = {"name": value} if isinstance(value, str) else value
         if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
             return value  # pydantic names what it expected
@@ -94,14 +95,17 @@ def _is_completed_by(default: Any, given: Mapping[str, Any]) -> bool:
 
 
 def find_part(model: type[StrictModel], name: str) -> type[PartConfig] | None:
-    """Return the base class of the parts of a field, or None."""
+    """Return the base class of the parts that a field can contain, or None."""
     field = model.model_fields.get(name)
     sub = None if field is None else get_submodel(field.annotation)
     return sub if sub is not None and issubclass(sub, PartConfig) else None
 
 
 def choose_submodel(model: type[StrictModel], name: str, value: Any) -> type[StrictModel] | None:
-    """Return the configuration class of a field or of its part; None for a value or an unknown name."""
+    """Return the configuration class of a field, or of the part that its value chooses.
+
+    The result is None for a field without a configuration, and for an unknown name.
+    """
     field = model.model_fields.get(name)
     sub = None if field is None else get_submodel(field.annotation)
     if field is None or sub is None or not issubclass(sub, PartConfig):
@@ -133,12 +137,12 @@ _COMMON_NAMES: Mapping[str, str] = {
     "steps": "max_steps",
     "num_workers": "workers",
 }
-"""Other programs use these names of keys, which are spelled too differently."""
+"""Names that other programs use for keys. Their spelling differs too much to be found by similarity."""
 
 
 @dataclass(frozen=True)
 class RegisteredName:
-    """A check of a name for `AfterValidator`."""
+    """A check that a name is in a table, for `AfterValidator`."""
 
     table: Registry
 
@@ -150,12 +154,12 @@ class RegisteredName:
 
 
 def check_registered(table: Registry) -> RegisteredName:
-    """Return the check of a name of this table."""
+    """Return the check that a name is in this table."""
     return RegisteredName(table)
 
 
 def check_range(minimum: float, maximum: float = math.inf) -> AfterValidator:
-    """Return the validator of a field (low, high) within these limits."""
+    """Return the validator of a field (low, high) whose values must be within these limits."""
 
     def check(limits: tuple[float, float]) -> tuple[float, float]:
         if not minimum <= limits[0] <= limits[1] <= maximum:
@@ -220,7 +224,7 @@ def _find_annotation(model: type[StrictModel], parts: Sequence[str], values: Any
 
 
 def get_submodel(annotation: Any) -> type[StrictModel] | None:
-    """Return the StrictModel in an annotation (also in `Model | None`); None for a list of them."""
+    """Return the StrictModel that an annotation contains (also `Model | None`); None for a list of them."""
     if get_origin(annotation) in (tuple, list):
         return None
     candidates = (annotation, *get_args(annotation))
@@ -233,7 +237,7 @@ def has_named_groups(annotation: Any) -> bool:
 
 
 def list_keys(model: type[StrictModel], prefix: str = "") -> list[str]:
-    """Return every dotted key of a configuration, leaves and groups; NAME is a name chosen by the user."""
+    """Return every dotted key of a configuration, leaves and groups. NAME stands for a name that the user chooses."""
     found = []
     for name, field in model.model_fields.items():
         found.append(prefix + name)
@@ -273,9 +277,9 @@ def _shorten(text: str) -> str:
 def merge_overrides(
     base: Mapping[str, Any], overrides: Iterable[str], model: type[StrictModel] | None = None
 ) -> dict[str, Any]:
-    """Apply `a.b=value` overrides to a nested mapping. Raises ConfigError for a text that is not `key=value`.
+    """Apply overrides `a.b=value` to a nested mapping. Raises ConfigError for a text that is not `key=value`.
 
-    model: the configuration's class, for keys with lists.
+    model: class of the configuration; it determines which keys contain lists.
     """
     merged: dict[str, Any] = json.loads(json.dumps(base, default=_to_json))
     pairs = [_split_override(override) for override in overrides]
@@ -336,10 +340,10 @@ def resolve_config(
 ) -> _M:
     """Return the validated configuration. Raises one ConfigMistakes that lists every mistake.
 
-    base: nested values (a preset, or a resolved config.json); also configurations, paths and arrays.
-    overrides: `dotted.key=value`, later ones win.
-    fix: recommended for mistakes without their own fix.
-    missing: recommended if one of these dotted keys is missing.
+    base: nested values (a preset, or a resolved config.json); they may contain configurations, paths and arrays.
+    overrides: texts `dotted.key=value`. Later ones take precedence.
+    fix: recommendation for mistakes that have no fix of their own.
+    missing: recommendation if one of these dotted keys is missing.
 
     Examples:
         >>> class Small(StrictModel):
@@ -414,7 +418,7 @@ def _find_key(model: type[StrictModel], place: Sequence[int | str]) -> str:
 
 
 def list_union_members(annotation: Any) -> list[Any]:
-    """Return the types of a union without None; another type as a list."""
+    """Return the types of a union without None, or any other type as a list with one entry."""
     if get_origin(annotation) is Annotated:
         return list_union_members(get_args(annotation)[0])
     if get_origin(annotation) not in (Union, UnionType):
@@ -423,7 +427,7 @@ def list_union_members(annotation: Any) -> list[Any]:
 
 
 def shorten(value: object) -> str:
-    """Return the repr of a value from outside, without its middle if it is long."""
+    """Return the repr of a value that a user gave, without its middle if it is long."""
     try:
         return _shorten(repr(value))
     except ValueError:  # a number of more than 4300 digits
@@ -434,10 +438,10 @@ ABSENT = "not there"
 
 _UNTRAINED = ("workers", "loggers", "checkpoint_every", "images_every", "histograms_every", "check_seconds")
 KEYS_WITHOUT_EFFECT = frozenset({"name", "model.checkpoint_gradients", *(f"training.{key}" for key in _UNTRAINED)})
-"""These keys change no loss and no weight."""
+"""Keys that change no loss and no weight."""
 
 LOSS_METRICS = ("train/loss", "train/term/", "val/loss", "val/term/", "val/residual")
-"""Columns of metrics.csv with these starts are in the unit of the loss, and are not compared if `loss` differs."""
+"""Columns of metrics.csv that begin like this are in the unit of the loss. They are not compared if `loss` differs."""
 
 
 _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{4,}\b")
@@ -445,7 +449,7 @@ _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{4,}\b")
 
 @dataclass(frozen=True)
 class ValueChange:
-    """One key with different values, both as text; ABSENT if missing."""
+    """One key whose values differ, both as text. A missing value is ABSENT."""
 
     key: str
     before: str
@@ -457,12 +461,12 @@ class ValueChange:
         return f"{self.key}: {before} -> {now}"
 
     def is_within(self, keys: Iterable[str]) -> bool:
-        """Return whether the key is one of these keys or in one of these groups."""
+        """Return whether the key is one of the given keys, or in one of the given groups."""
         return any(f"{self.key}.".startswith(f"{key}.") for key in keys)
 
 
 def diff_mappings(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[ValueChange]:
-    """Return each dotted key that differs; a list, or a group of only one side, is one change."""
+    """Return each dotted key that differs. A list, or a group that only one side has, counts as one change."""
     changes = []
     for key in dict.fromkeys([*before, *now]):
         old, new = before.get(key, ABSENT), now.get(key, ABSENT)
@@ -474,11 +478,14 @@ def diff_mappings(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str
 
 
 def shorten_hashes(change: ValueChange) -> ValueChange:
-    """Return a change with hashes of 12 digits."""
+    """Return a change in which hashes are shortened to 12 digits."""
     return ValueChange(change.key, *(_HASH.sub(r"\1…", text) for text in (change.before, change.now)))
 
 
 def select_relevant_changes(changes: Iterable[ValueChange], free: Iterable[str] = ()) -> list[ValueChange]:
-    """Return the changes that may alter a training's result: all but KEYS_WITHOUT_EFFECT and `free` keys or groups."""
+    """Return the changes that may alter the result of a training.
+
+    These are all changes except those of KEYS_WITHOUT_EFFECT, and of `free` keys or groups.
+    """
     ignored = {*KEYS_WITHOUT_EFFECT, *free}
     return [change for change in changes if not change.is_within(ignored)]

@@ -1,4 +1,4 @@
-"""Describe every key of a configuration: default, range, and its sentence in the class's docstring."""
+"""Describe every key of a configuration: its default, its range, and its text in the docstring of the class."""
 
 import inspect
 import json
@@ -11,16 +11,21 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from stadia.core.config import RegisteredName, StrictModel, choose_submodel, has_named_groups, list_union_members
 
 _ENTRY = re.compile(r"(?:^|(?<=  ))(\w+(?:,? (?:and |with )?\w+){0,6}(?: \([^)\n]*\))?): ", re.MULTILINE)
-"""An entry of a docstring starts like `lr: `, `height, width: `, `focal_mm with sensor_width_mm (wider side): `."""
+"""Start of an entry of a docstring: `lr: `, `height, width: `, `focal_mm with sensor_width_mm (wider side): `."""
 
 
 _NO_LIMIT = 1e9
-"""Larger limits only exclude nonsense; the help leaves them out."""
+"""Larger limits only exclude nonsense. The help does not show them."""
 
 
 @dataclass(frozen=True)
 class KeyHelp:
-    """One key of a configuration. default: as typed, or None if required. allowed: its values."""
+    """One key of a configuration.
+
+    default: default as a user would type it; None if the key is required.
+    allowed: description of its values.
+    sentence: its text in the docstring.
+    """
 
     key: str
     default: str | None
@@ -29,9 +34,9 @@ class KeyHelp:
 
 
 def describe_keys(model: type[StrictModel], prefix: str = "", defaults: StrictModel | None = None) -> Iterator[KeyHelp]:
-    """Yield the help of every key, in order; NAME is a name chosen by the user.
+    """Yield the help of every key, in order. NAME stands for a name that the user chooses.
 
-    defaults: the values of this group in its configuration; otherwise the class's.
+    defaults: values of this group in its configuration; None takes the defaults of the class.
     """
     sentences = _read_sentences(model)
     for name, field in model.model_fields.items():
@@ -54,7 +59,7 @@ def _format_value(value: Any) -> str:
 
 
 def describe_values(annotation: Any) -> str:
-    """Return the values that an annotation allows, as "an integer, 1 to 512" or "'32', 'bf16' or 'fp16'"."""
+    """Return a text about the values that an annotation allows: "an integer, 1 to 512", "'32', 'bf16' or 'fp16'"."""
     of_annotation = list(get_args(annotation)[1:]) if get_origin(annotation) is Annotated else []
     inner = get_args(annotation)[0] if of_annotation else annotation
     members = list_union_members(inner)

@@ -1,4 +1,4 @@
-"""Define the errors that a user can fix; each message is one line."""
+"""Define the errors that a user can fix. Each message is one line."""
 
 import re
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ _MAX_PATH = 4096
 
 
 def make_printable(text: str) -> str:
-    """Return the text with control characters and surrogates as escapes."""
+    """Return the text with escapes in place of control characters and surrogates."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def escape_controls(text: str) -> str:
-    """Return text of several lines as in `make_printable`; line ends and tabs stay."""
+    """Return a text of several lines with escapes as in `make_printable`. Line ends and tabs stay."""
     return text if text.isprintable() else "".join(one if one in "\n\t" else make_printable(one) for one in text)
 
 
@@ -31,7 +31,7 @@ _TOKEN = re.compile(r"([?&][\w-]*(?:token|key|sig|signature|password|credential|
 
 
 def mask_secrets(text: str) -> str:
-    """Return text without the user, password and tokens of URLs.
+    """Return the text without the users, passwords and tokens of the URLs in it.
 
     Examples:
         >>> mask_secrets("https://me:a@b@host/drive.mp4?token=abc"), mask_secrets("s3://drives/a@2.mp4")
@@ -54,11 +54,11 @@ def _end_sentence(text: str) -> str:
 
 
 class StadiaError(Exception):
-    """A mistake that its user can fix. `str(error)` is one line, printed without a traceback.
+    """A mistake that the user can fix. `str(error)` is one line, which is printed without a traceback.
 
     where: the wrong file, key or argument, as the user typed it.
-    found: its content.
-    expected: the right content.
+    found: what is there.
+    expected: what should be there.
     fix: a command or an action; None if `expected` is enough.
     """
 
@@ -77,13 +77,13 @@ class StadiaError(Exception):
 
 
 class ConfigError(StadiaError):
-    """A key or value of the configuration is wrong."""
+    """Raised if a key or value of the configuration is wrong."""
 
 
 class ConfigMistakes(ConfigError):
-    """Several keys or values are wrong, each with its own error; a single mistake's fields are the fields here.
+    """Raised if several keys or values are wrong. It contains an error for each; a single mistake gives its fields.
 
-    fix: for mistakes without their own fix.
+    fix: recommendation for mistakes that have no fix of their own.
     """
 
     def __init__(self, mistakes: Sequence[ConfigError], *, fix: str | None = None) -> None:
@@ -103,31 +103,31 @@ class ConfigMistakes(ConfigError):
 
 
 class DataError(StadiaError):
-    """A file from outside is missing, truncated, or has unexpected content."""
+    """Raised if a file that others wrote is missing, truncated, or has unexpected content."""
 
 
 class GeometryError(StadiaError):
-    """A camera, matrix or shape is invalid for its use."""
+    """Raised if a camera, matrix or shape is invalid for its use."""
 
 
 class CheckpointError(StadiaError):
-    """A checkpoint belongs to another recipe or model, or is damaged."""
+    """Raised if a checkpoint belongs to another recipe or model, or is damaged."""
 
 
 class ProtocolError(StadiaError):
-    """Predictions cannot be scored by the requested protocol."""
+    """Raised if predictions cannot be scored by the requested protocol."""
 
 
 class RunError(StadiaError):
-    """A run cannot be started, resumed or finished."""
+    """Raised if a run cannot be started, resumed or finished."""
 
 
 class NotFiniteError(RunError):
-    """The loss or a gradient of a step is not finite; the weights are from before it."""
+    """Raised if the loss or a gradient of a step is not finite. The weights are those from before the step."""
 
 
 class VerdictError(StadiaError):
-    """Predictions are unusable, and `--strict` is set. All files are written; the exit status is 1."""
+    """Raised if predictions are unusable and `--strict` is set. All files are written; the exit status is 1."""
 
 
 def summarize_exception(error: BaseException) -> str:

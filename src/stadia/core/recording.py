@@ -1,4 +1,4 @@
-"""Define the protocol that every data set follows: recordings of one rig."""
+"""Define the interface that every data set follows: recordings of one camera or stereo rig."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ LEFT, RIGHT = "left", "right"
 class RoadMasks:
     """Semantic and instance masks of an image.
 
-    semantic: (H, W) uint8 class numbers, named by `MaskReader.classes`.
-    instance: (H, W) uint16, the object's number in this image, 0 = none.
+    semantic: (H, W) uint8 class numbers, which `MaskReader.classes` names.
+    instance: (H, W) uint16 number of the object in this image; 0 is no object.
     """
 
     semantic: NDArray[np.uint8]
@@ -27,49 +27,55 @@ class RoadMasks:
 
 
 class MaskReader(Protocol):
-    """Reader of the masks of a recording's images, by the image file's name without its suffix."""
+    """Reads the masks of a recording's images, by the name of the image file without its suffix."""
 
     @property
     def classes(self) -> Mapping[int, str]:
         """Return the names of the classes by their numbers."""
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """Return the masks at this size, or None. Raises DataError if they are damaged."""
+        """Return the masks of an image at this size, or None. Raises DataError if they are damaged."""
         ...
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
-        """Return mean and standard deviation in metres of objects with known heights, by object number."""
+        """Return mean and standard deviation in metres of the objects with known heights, by object number."""
         ...
 
     def fingerprint(self, side: str) -> str:
-        """Return a hash of the masks' content."""
+        """Return a hash of the content of the masks."""
         ...
 
 
 class Rectification(Protocol):
-    """A reader's rectification of a pair, by a calibration that may be wrong."""
+    """The rectification that a reader applied to a stereo pair. Its calibration may be wrong."""
 
     def other_rows_px(
         self, left_px: NDArray[np.float64], right_px: NDArray[np.float64]
     ) -> Mapping[str, NDArray[np.float64]]:
-        """Return (N,) y_left - y_right of matches (N, 2) after fixing a usual mistake, by its description."""
+        """Return y_left - y_right (N,) of matches after a usual mistake is corrected, for each such mistake.
+
+        The keys describe the mistakes.
+
+        left_px, right_px: (N, 2) matched pixels.
+        """
         ...
 
 
 class Recording(ABC):
-    """Consecutive frames of one rig (one drive, one video). Every call reads from disk.
+    """Consecutive frames of one camera or stereo rig (one drive, one video). Every call reads from disk.
 
-    name: unique among the recordings of a training and stable between runs ("kitti_odometry/06").
-    sides: ("left",) for mono, ("left", "right") for a rectified pair.
-    T_right_left: (4, 4) float64, metres: points of the left camera to the right one; t_x = -baseline. None for mono.
-    mount: cameras of one mount are equally high above the road.
-    has_metric_poses: poses are in metres, not in the unit of a map or a scene.
-    has_metric_depth: depth is in metres, not relative.
-    is_part: it is a stretch of a longer video, opened for checks of the data.
-    is_streamed: its frames come from shards with their own cache.
-    has_stride: `data.stride` chooses its frames, as for a user's video; other data sets refuse that option.
-    rectification: the reader's rectification of the pair; None if the files have rectified images.
-    mask_reader: masks of road and objects, or None; may be set later.
+    name: name that is unique among the recordings of a training and stable between runs ("kitti_odometry/06").
+    sides: ("left",) for one camera, ("left", "right") for a rectified pair.
+    T_right_left: (4, 4) float64 motion from the left to the right camera's frame in metres, with t_x = -baseline; None
+        for one camera.
+    mount: name of the mount. Cameras of one mount are equally high above the road.
+    has_metric_poses: whether poses are in metres, and not in the unit of a map or a scene.
+    has_metric_depth: whether depth is in metres, and not relative.
+    is_part: whether it is a part of a longer video that was opened for checks of the data.
+    is_streamed: whether its frames come from shards, which have their own cache.
+    has_stride: whether `data.stride` chooses its frames, as for a user's video. Other data sets refuse that option.
+    rectification: the rectification that the reader applied to the pair; None if the files are rectified.
+    mask_reader: reads masks of road and objects, or None. It may be set later.
     """
 
     name: str
@@ -89,81 +95,96 @@ class Recording(ABC):
 
     @property
     def session(self) -> str:
-        """Return the session: recordings of one session show the same places, in any data set."""
+        """Return the name of the session.
+
+        Recordings of one session show the same places, even in different data sets.
+        """
         return self.name
 
     @abstractmethod
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """Return (H, W, 3) RGB. Raises DataError with the file if it is missing or truncated."""
+        """Return the image (H, W, 3) RGB of a frame. Raises DataError with the file if it is missing or truncated."""
 
     @abstractmethod
     def camera(self, index: int, side: str = LEFT) -> Camera:
-        """Return the camera, K (3, 3) float64 in pixels of `image(index, side)`, with that image's size."""
+        """Return the camera of a frame: K (3, 3) float64 in pixels of `image(index, side)`, and that image's size."""
 
     def filmed_camera(self, index: int, side: str = LEFT) -> Camera:
-        """Return the camera of the frame before a video was resized for storing; otherwise `camera`."""
+        """Return the camera of a frame before the video was resized for storing.
+
+        For other recordings it is `camera`.
+        """
         return self.camera(index, side)
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
-        """Return K (3, 3); a reader of files provides it without torch."""
+        """Return the K (3, 3) of a frame. Readers of files provide it without importing torch."""
         K: NDArray[np.float64] = self.camera(index, side).K.numpy()
         return K
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return (H, W) z in metres, 0 = none; None without ground truth."""
+        """Return the depth of a frame, (H, W) z in metres with 0 for unknown; None without ground truth."""
         return None
 
     def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
-        """Return the files that `depth_m` tries, in order."""
+        """Return the files that `depth_m` tries to read, in order."""
         return ()
 
     def depth_kind(self, index: int, side: str = LEFT) -> str:
-        """Return the kind of ground truth of `depth_m`, if a data set has several; otherwise ""."""
+        """Return the kind of ground truth that `depth_m` returns, if a data set has several kinds; otherwise ""."""
         return ""
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
-        """Return (4, 4) camera-to-world in metres (see `has_metric_poses`); None if unknown."""
+        """Return the camera-to-world pose (4, 4) of a frame in metres (see `has_metric_poses`); None if unknown."""
         return None
 
     def map_points(self, index: int) -> NDArray[np.float64] | None:
-        """Return map points (M, 3) of the left camera, or None: x, y in pixels of `image`, z in the poses' unit."""
+        """Return the map points (M, 3) that the left camera sees, or None.
+
+        x and y are in pixels of `image`, and z is in the unit of the poses.
+        """
         return None
 
     def map_movable(self, index: int) -> NDArray[np.bool_] | None:
-        """Return (H, W), true on what the masks of a map call movable in `image`; None without masks."""
+        """Return the mask (H, W) of what can move in `image`, according to the masks of a map; None without masks."""
         return None
 
     def map_neighbor(self, index: int, offset: int) -> int | None:
-        """Return the frame that pairs with a frame, `index + offset` or by the parallax of a map, or None."""
+        """Return the frame with which a frame is paired: `index + offset`, or by the parallax of a map; or None."""
         return index + offset if 0 <= index + offset < len(self) else None
 
     def map_road(self) -> NDArray[np.float64] | None:
-        """Return a map's road plane in the axes of each camera (4,): normal and height, in the unit of the poses."""
+        """Return the road plane (4,) of a map in the frame of each camera, or None.
+
+        It consists of the normal and the height, in the unit of the poses.
+        """
         return None
 
     def timestamp_s(self, index: int) -> float | None:
-        """Return seconds since any fixed moment; None if unknown."""
+        """Return the time of a frame in seconds since any fixed moment; None if it is unknown."""
         return None
 
     def number(self, index: int) -> int:
-        """Return the source's own number of a frame."""
+        """Return the number that the source gives to a frame."""
         return index
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
-        """Return the image's file, for messages and fingerprints; None for frames of a video."""
+        """Return the image file of a frame, for messages and fingerprints; None for frames of a video."""
         return None
 
     def stem(self, index: int, side: str = LEFT) -> str:
-        """Return the image file's name without its suffix; for a video the frame's number with six digits."""
+        """Return the name of the image file without its suffix; for a video, the frame's number with six digits."""
         file = self.file(index, side)
         return f"{self.number(index):06d}" if file is None else file.stem
 
     def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
-        """Return the part (H, W) of every image that no loss, check or score counts, or None."""
+        """Return the region (H, W) of all images that no loss, check or score counts, or None."""
         return None
 
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
-        """Return road and objects of an image at its size, or None. Raises DataError as `MaskReader.read`."""
+        """Return the masks of road and objects of an image at its size, or None.
+
+        Raises DataError as `MaskReader.read` does.
+        """
         if self.mask_reader is None:
             return None
         camera = self.camera(index, side)

@@ -23,14 +23,14 @@ def find_nearest_name(name: str, valid: Mapping[str, object] | list[str], *, sim
 
 
 class Registry(Mapping[str, str]):
-    """A read-only table from a part's name to `"module:attribute"`, which users extend with their own parts.
+    """A read-only table from the name of a part to `"module:attribute"`. Users can extend it with their own parts.
 
     With `entry_points`, a name may also be an entry point of an installed package, or `module:attribute` of any module
-    on Python's path. The current folder is on it only with `PYTHONPATH=. stadia ...`.
+    on Python's path. The current folder is on this path only with `PYTHONPATH=. stadia ...`.
 
-    kind: the singular name of the parts for error messages ("loss", "dataset").
-    parts: name to `"package.module:attribute"`.
-    refused: names of known mistakes, and the reason.
+    kind: singular name of the parts for error messages ("loss", "dataset").
+    parts: `"package.module:attribute"` by the name of the part.
+    refused: names of known mistakes, with the reason.
     entry_points: group of entry points of other packages, such as "stadia.depth_networks".
     """
 
@@ -61,7 +61,7 @@ class Registry(Mapping[str, str]):
         return len(self._parts)
 
     def check(self, name: str) -> str:
-        """Return the name. Raises ConfigError with the nearest valid one. Imports nothing."""
+        """Return the name. Raises ConfigError, with the nearest valid name, if it is unknown. Nothing is imported."""
         if name not in self._refused and (self._find(name) or self._is_own(name)):
             return name
         near = find_nearest_name(name, self._parts)
@@ -70,7 +70,7 @@ class Registry(Mapping[str, str]):
         raise ConfigError(self.kind, found=f"'{name}'", expected=f"one of {', '.join(self._parts)}{own}", fix=fix)
 
     def load(self, name: str) -> Any:
-        """Import the part and return it. Raises ConfigError if your own part cannot be imported."""
+        """Import the part with this name and return it. Raises ConfigError if your own part cannot be imported."""
         module, _, attribute = self[name].partition(":")
         if self._find(name) in self._parts.values():
             return getattr(importlib.import_module(module), attribute)
@@ -106,15 +106,15 @@ class Registry(Mapping[str, str]):
 
 
 OWN_PART = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-"""Your own part has the form `module:attribute`."""
+"""Form of the name of your own part: `module:attribute`."""
 
 
 ALLOWED_CODE = "STADIA_ALLOW_CODE"
-"""This environment variable has the own parts that files may name, separated by spaces, or `*` for any."""
+"""Environment variable with the own parts that files may name, separated by spaces, or `*` for any."""
 
 
 def allow_code(names: Iterable[str]) -> None:
-    """Let checkpoints and runs name these parts, here and in processes that this one starts."""
+    """Allow checkpoints and runs to name these parts, in this process and in processes that it starts."""
     allowed = os.environ.get(ALLOWED_CODE, "").split()
     if new := [name for name in names if name not in allowed]:
         os.environ[ALLOWED_CODE] = " ".join([*allowed, *new])

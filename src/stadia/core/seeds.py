@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 def derive_seed(seed: int, *names: object) -> int:
-    """Return a 63-bit seed that depends only on the seed and the names (not on the platform or PYTHONHASHSEED)."""
+    """Return a 63-bit seed that depends only on the seed and the names, and not on platform or PYTHONHASHSEED."""
     text = "/".join([str(int(seed)), *map(str, names)]).encode("utf-8", "surrogateescape")  # of names of files too
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def make_generator(seed: int, *names: object) -> np.random.Generator:
-    """Return a NumPy generator for the stream of this name."""
+    """Return a NumPy generator for the random stream with these names."""
     return np.random.default_rng(derive_seed(seed, *names))
 
 
 def seed_generators(seed: int, *names: object) -> None:
-    """Seed each global generator with its own stream of the seed and the names."""
+    """Seed each global generator with a stream of its own, derived from the seed and the names."""
     import torch
 
     torch.manual_seed(derive_seed(seed, *names, "torch"))
@@ -35,7 +35,7 @@ def seed_generators(seed: int, *names: object) -> None:
 
 
 def capture_generators() -> dict[str, Tensor]:
-    """Return the states as tensors of fixed shapes."""
+    """Return the states of the global generators as tensors (N,) of fixed sizes."""
     import torch
 
     _, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
@@ -53,7 +53,7 @@ def capture_generators() -> dict[str, Tensor]:
 
 
 def restore_generators(states: Mapping[str, Tensor]) -> None:
-    """Restore the states of `capture_generators`."""
+    """Restore the states, (N,) each, that `capture_generators` returned."""
     import torch
 
     torch.set_rng_state(states["torch"].cpu().clone())  # torch reads a view from its storage's start
@@ -69,7 +69,7 @@ def restore_generators(states: Mapping[str, Tensor]) -> None:
 
 @contextlib.contextmanager
 def preserve_generators() -> Iterator[None]:
-    """Restore the global generators at the end of the block."""
+    """Restore the global generators when the block ends."""
     states = capture_generators()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Define the types that cross packages: cameras, batches, predictions and predictors."""
+"""Define the types that several packages exchange: cameras, batches, predictions and predictors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DepthScale(StrEnum):
-    """The scale of a depth prediction; a protocol refuses a scale that it cannot score."""
+    """The scale of predicted depth. A protocol refuses a scale that it cannot score."""
 
     METRES = "metres"
     UP_TO_SCALE = "up-to-scale"
@@ -26,18 +26,21 @@ class DepthScale(StrEnum):
 
     @property
     def is_affine(self) -> bool:
-        """Return whether a shift is unknown, so that ratios of depths and points are undefined."""
+        """Return whether depth has an unknown shift, so that ratios of depths and points are undefined."""
         return self in (DepthScale.AFFINE_INVERSE, DepthScale.AFFINE_DEPTH)
 
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A pinhole camera together with the size of its image. Raises GeometryError for an invalid K or size.
+    """A pinhole camera together with the size of its image.
 
-    K: (..., 3, 3) intrinsics in pixels; pixel centers at integer coordinates, the top-left center is (0, 0).
+    K: (..., 3, 3) intrinsics in pixels. Pixel centers have integer coordinates; the center of the top-left pixel is (0,
+        0).
     height, width: size of the image in pixels.
 
     `stadia.geometry.camera` changes an image and its camera together.
+
+    Raises GeometryError for an invalid K or size.
     """
 
     K: Tensor
@@ -53,35 +56,35 @@ class Camera:
             raise GeometryError("camera size", found=found, expected="a positive size", fix=fix)
 
     def to(self, *args: Any, **kwargs: Any) -> Camera:
-        """Return the camera with K on another device or of another type."""
+        """Return the camera with its K on another device or of another type."""
         return Camera(self.K.to(*args, **kwargs), self.height, self.width)
 
     @property
     def fx(self) -> Tensor:
-        """Return the focal length (...) along x, pixels."""
+        """Return the focal length (...) along x in pixels."""
         return self.K[..., 0, 0]
 
     @property
     def fy(self) -> Tensor:
-        """Return the focal length (...) along y, pixels."""
+        """Return the focal length (...) along y in pixels."""
         return self.K[..., 1, 1]
 
     @property
     def cx(self) -> Tensor:
-        """Return the principal point's x (...), pixels."""
+        """Return the x coordinate (...) of the principal point in pixels."""
         return self.K[..., 0, 2]
 
     @property
     def cy(self) -> Tensor:
-        """Return the principal point's y (...), pixels."""
+        """Return the y coordinate (...) of the principal point in pixels."""
         return self.K[..., 1, 2]
 
 
 class TensorDataclass:
-    """Base of dataclasses of tensors: `.to(...)` moves every tensor and camera in it, also in tuples."""
+    """Base class of dataclasses of tensors. `.to(...)` moves every tensor and camera in it, also in tuples."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Return a copy with every tensor on another device, or floating tensors of another type."""
+        """Return a copy with every tensor, of any shape, on another device, or with floats of another type."""
 
         def moved(value: Any) -> Any:
             if isinstance(value, tuple):
@@ -93,12 +96,12 @@ class TensorDataclass:
 
 @dataclass(frozen=True, slots=True)
 class Inputs(TensorDataclass):
-    """Inputs of a network for a video frame and its sources.
+    """The inputs of a network for a video frame and its N sources.
 
-    image: (B, 3, H, W) the target image, RGB in [0, 1], color-augmented.
+    image: (B, 3, H, W) target image, RGB in [0, 1], with color augmentation.
     sources: (B, N, 3, H, W) the other images, with the same color augmentation.
-    camera: of the target, K (B, 3, 3).
-    T_source_target_rig: (B, N, 4, 4) metres, from the calibration of a rig (stereo); NaN for temporal sources.
+    camera: camera of the target, with K (B, 3, 3).
+    T_source_target_rig: (B, N, 4, 4) motion in metres from the calibration of a stereo rig; NaN for temporal sources.
     """
 
     image: Tensor
@@ -109,16 +112,17 @@ class Inputs(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class Targets(TensorDataclass):
-    """Data of a video frame and its sources for losses and metrics only.
+    """Data about a video frame and its N sources that only losses and metrics use.
 
-    image: (B, 3, H, W) the target image as recorded, RGB in [0, 1].
-    sources: (B, N, 3, H, W) as recorded.
-    camera: of the target, K (B, 3, 3).  source_camera: K (B, N, 3, 3).
-    T_source_target_true: (B, N, 4, 4) metres, measured motion; NaN if unknown.
-    depth_m: (B, 1, H, W) z in metres, 0 = none; or None.
+    image: (B, 3, H, W) target image without augmentation, RGB in [0, 1].
+    sources: (B, N, 3, H, W) the other images without augmentation.
+    camera: camera of the target, with K (B, 3, 3).
+    source_camera: camera of the sources, with K (B, N, 3, 3).
+    T_source_target_true: (B, N, 4, 4) measured motion in metres; NaN if unknown.
+    depth_m: (B, 1, H, W) z in metres with 0 for unknown; or None.
     ignored: (B, 1, H, W) bool, pixels that no loss or score counts, such as the hood; or None.
-    point_depth: (B, 1, H, W) z of map points, in the unit of its motion, 0 = none; or None.
-    static: (B, 1, H, W) bool, false on anything that moves in the world or with the camera; None without a map.
+    point_depth: (B, 1, H, W) z of map points in the unit of the map's motion, 0 without a point; or None.
+    static: (B, 1, H, W) bool, false on everything that moves in the world or with the camera; None without a map.
     """
 
     image: Tensor
@@ -134,14 +138,14 @@ class Targets(TensorDataclass):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoadTargets(Targets):
-    """Targets of road video with road and objects. M: the largest number of objects in an image of the batch.
+    """Targets of road videos with road and objects. M is the largest number of objects in an image of the batch.
 
     road: (B, 1, H, W) bool.
-    objects: (B, 1, H, W) int16, 0 = none, n = the image's n-th object.
-    object_class: (B, M) int64, column n - 1 of the n-th object, -1 = none; numbers of
+    objects: (B, 1, H, W) int16; 0 is no object, n is the n-th object of the image.
+    object_class: (B, M) int64 class of the n-th object in column n - 1; -1 is no object. The numbers are those of
         `dataloading.road_samples.RoadSamples.classes`.
-    object_height_m: (B, M) the mean of its height prior; NaN if unknown.
-    camera_group: (B,) int64; cameras of one height above the road have one number.
+    object_height_m: (B, M) mean of the height prior of each object; NaN if unknown.
+    camera_group: (B,) int64 number that cameras with the same height above the road share.
     """
 
     road: Tensor
@@ -153,13 +157,13 @@ class RoadTargets(Targets):
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """The origin of a sample; unique within a set, so that validation counts each sample once.
+    """The origin of a sample. It is unique within a set, so that validation counts each sample once.
 
-    recording, index, side: of the image.
-    mirrored: a mirrored left image acts as the right one.
-    file: of the image, for messages.
-    instance: which object of the image, if each is a sample.
-    data: the name of its data set, if several train together.
+    recording, index, side: recording, frame and side of the image.
+    mirrored: whether a mirrored left image is used as the right one.
+    file: file of the image, for messages.
+    instance: object of the image, if each object is a sample.
+    data: name of the data set, if several train together.
     """
 
     recording: str
@@ -172,7 +176,7 @@ class Meta:
 
 
 def is_temporal(source_name: str) -> bool:
-    """Return True for "-1", "+1", ...: a neighbor in time; False for a source of the same instant ("stereo")."""
+    """Return True if a source is a neighbor in time ("-1", "+1"), and False if it has the same time ("stereo")."""
     return source_name.lstrip("+-").isdigit()
 
 
@@ -182,11 +186,12 @@ TargetsT = TypeVar("TargetsT", bound=TensorDataclass, default=Targets)
 
 @dataclass(frozen=True, slots=True)
 class Batch(TensorDataclass, Generic[InputsT, TargetsT]):
-    """inputs (for networks), targets (for losses and metrics), meta (one per sample), and the names of the sources.
+    """A batch of B samples: inputs for networks, targets for losses and metrics, meta, and the names of the sources.
 
-    Other data than video derive inputs and targets from TensorDataclass: `Batch[ObjectInputs, ObjectTargets]`.
+    Data other than video derive their inputs and targets from TensorDataclass: `Batch[ObjectInputs, ObjectTargets]`.
 
-    source_names: N names, "-1" and "+1" for neighbors in time, "stereo" for the other image of the same instant.
+    meta: origin of each sample.
+    source_names: N names: "-1" and "+1" for neighbors in time, "stereo" for the other image of the same time.
     """
 
     inputs: InputsT
@@ -196,19 +201,20 @@ class Batch(TensorDataclass, Generic[InputsT, TargetsT]):
 
     @property
     def size(self) -> int:
-        """Return B, the number of samples."""
+        """Return the number of samples B."""
         return len(self.meta)
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction(TensorDataclass):
-    """Outputs of the depth and pose networks for a batch; None if not predicted.
+    """The outputs of the depth and pose networks for a batch. Outputs that are not predicted are None.
 
-    inverse_depth: one map per scale, finest first, (B, 1, H / 2^s, W / 2^s), in 1/m if the recipe is metric.
-    T_source_target: (B, N, 4, 4): the rig's transform if known, otherwise the pose network's.
-    inverse_depth_right: the same maps in the rig's other camera, in the pixels of the source "stereo".
-    log_uncertainty: one map per scale: log Sigma of the photometric residual (D3VO, arXiv 2003.01060, eq. 7).
-    brightness: (B, N, 2) gain a and offset b: a * target + b is as bright as the source (eq. 3). None: (1, 0).
+    inverse_depth: one map (B, 1, H / 2^s, W / 2^s) per scale s, finest first, in 1/m if the recipe is metric.
+    T_source_target: (B, N, 4, 4) motion of the rig if it is known, otherwise that of the pose network.
+    inverse_depth_right: maps of the rig's other camera, in the pixels of the source "stereo".
+    log_uncertainty: one map per scale with log Sigma of the photometric residual (D3VO, arXiv 2003.01060, eq. 7).
+    brightness: (B, N, 2) gain a and offset b, for which a * target + b is as bright as the source (eq. 3). None means
+        (1, 0).
     """
 
     inverse_depth: tuple[Tensor, ...]
@@ -222,7 +228,8 @@ class Prediction(TensorDataclass):
 class PredictedMaps(TensorDataclass):
     """All maps that a network predicts for images, (B, 1, H, W) each, at the size of the images.
 
-    T_right_left: (4, 4) of the training rig of `inverse_depth_right`, in the unit of depth; None if unknown.
+    T_right_left: (4, 4) motion of the training rig to which `inverse_depth_right` belongs, in the unit of depth; None
+        if unknown.
     """
 
     inverse_depth: Tensor
@@ -232,11 +239,12 @@ class PredictedMaps(TensorDataclass):
 
 
 class Predictor(Protocol):
-    """Interface of a trained recipe for evaluation and `stadia predict`.
+    """The interface of a trained recipe for evaluation and `stadia predict`.
 
-    depth_scale: the scale of its inverse depth and translations.
-    height, width: size of the images for its networks; `geometry.camera.resize` resizes images with their camera.
-    crop: a row of `geometry.numpy_camera.IMAGE_CROPS`, cut before resizing.
+    depth_scale: scale of the predicted inverse depth and translations.
+    height, width: size of the images that its networks receive. `geometry.camera.resize` resizes images with their
+        camera.
+    crop: a row of `geometry.numpy_camera.IMAGE_CROPS`, which is cut out before resizing.
     """
 
     depth_scale: DepthScale
@@ -245,17 +253,20 @@ class Predictor(Protocol):
     crop: str
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """Return inverse depth (B, 1, height, width) on the predictor's device: 1/m if `depth_scale` is metres.
+        """Return inverse depth (B, 1, height, width) on the predictor's device, in 1/m if `depth_scale` is metres.
 
         image: (B, 3, height, width) RGB in [0, 1].
-        camera: of these images at this size (`geometry.camera.from_field_of_view`, `intrinsics`, `resize`).
+        camera: camera of these images at this size (`geometry.camera.from_field_of_view`, `intrinsics`, `resize`).
         """
         ...
 
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        """Return (B, 4, 4) from the first camera to the next, in the unit of depth; None without motion.
+        """Return the motion (B, 4, 4) from the first camera's frame to the next one's, in the unit of depth.
 
-        now, following: (B, 3, height, width) RGB in [0, 1], neighbors in time with their cameras.
+        The result is None if no motion is predicted.
+
+        now, following: (B, 3, height, width) RGB in [0, 1], neighbors in time.
+        camera, next_camera: their cameras.
         """
         ...
 
@@ -265,7 +276,7 @@ class MapsPredictor(Predictor, Protocol):
     """A Predictor whose network may predict more than depth."""
 
     def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
-        """Return all maps of images as for `inverse_depth`, in one pass."""
+        """Return all maps of images (B, 3, height, width) in one pass. The arguments are those of `inverse_depth`."""
         ...
 
 
@@ -273,11 +284,11 @@ T = TypeVar("T")
 
 
 class TrackProgress(Protocol):
-    """Pass items through and show the progress of `what` over `count` items, if known."""
+    """Passes items through, and shows the progress of `what` over `count` items, if the count is known."""
 
     def __call__(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]: ...
 
 
 def no_progress(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-    """Show nothing."""
+    """Return the items unchanged, and show nothing."""
     return items

@@ -1,4 +1,4 @@
-"""Read dataset formats as recordings, and prepare samples of them."""
+"""Read data sets of many formats as recordings, and prepare samples of them."""
 
 import lazy_loader
 
@@ -41,4 +41,4 @@ IMAGE_LAYOUTS = Registry(
         "overlay": "stadia.overlay.world.composite_files:describe_layout",
     },
 )
-"""By recipe, for data without recordings: a function of a path to what it holds, or None for other data."""
+"""Functions by recipe, for data without recordings: each maps a path to the data set there, or to None."""

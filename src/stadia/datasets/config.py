@@ -1,4 +1,4 @@
-"""Configure what is opened: camera, cache, source options, splits. Imports no torch."""
+"""Configure what is opened: camera, cache, source options and splits. This module does not import torch."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -27,23 +27,25 @@ def check_format(formats: Registry, name: str) -> str:
 
 
 def check_network_pixels(height: int, width: int) -> None:
-    """Raise ValueError for images of more than MAX_NETWORK_PIXELS pixels."""
+    """Raise ValueError if an image of this size has more than MAX_NETWORK_PIXELS pixels."""
     if height * width > MAX_NETWORK_PIXELS:
         raise ValueError(f"at most {MAX_NETWORK_PIXELS} pixels, as 2048x2048 (found {width}x{height})")
 
 
 class CameraConfig(StrictModel):
-    """The camera of a user's video, given in exactly one way.
+    """The camera of a user's video. Give it in exactly one way.
 
-    K: the matrix in pixels.  K_file: text or JSON with 3x3 for all frames, or one 3x3 per frame.
-    size: (height, width) of the images that K or K_file belongs to; K is scaled to images of the same shape.
-    focal_px: pixels.  focal_mm with sensor_width_mm (the longer side): as lenses are sold.
+    K: the 3x3 matrix in pixels.
+    K_file: text or JSON file with one 3x3 matrix for all frames, or one for each frame.
+    size: (height, width) of the images that K or K_file belongs to. K is scaled to images of the same shape.
+    focal_px: focal length in pixels.
+    focal_mm, sensor_width_mm: focal length and longer side of the sensor in millimetres, as lenses are sold.
     horizontal_fov_deg: the full angle from the left to the right edge of the displayed image.
-    estimate: use the map of the video (`stadia map`); short form: `data.camera=estimate`.
+    estimate: use the camera of the video's map (`stadia map`). Short form: `data.camera=estimate`.
     undistort: whether to remove the lens distortion when frames are read.
-    crop_bars: whether to cut off black bars when frames are read. K of the whole frames is moved accordingly.
+    crop_bars: whether to cut off black bars when frames are read. K of the whole frames is adapted.
 
-    focal_px, focal_mm and horizontal_fov_deg belong to the frames without bars, with the principal point at the center.
+    focal_px, focal_mm and horizontal_fov_deg describe the frames without bars, with the principal point at the center.
     """
 
     K: Matrix | None = None
@@ -59,7 +61,7 @@ class CameraConfig(StrictModel):
 
     @property
     def is_given(self) -> bool:
-        """Return whether the camera is given in any way."""
+        """Return whether the camera is given in one of these ways."""
         return self.model_copy(update={"undistort": True, "crop_bars": True}) != CameraConfig()
 
     @model_validator(mode="before")
@@ -85,9 +87,9 @@ class CameraConfig(StrictModel):
 class CacheConfig(StrictModel):
     """Cache of images that are decoded and resized once.
 
-    enabled: if false, images are decoded for every sample.
-    folder: default: $STADIA_CACHE, else the user's cache folder.
-    shard_gb: gigabytes of shards from a store to keep on this machine.
+    enabled: if false, images are decoded again for every sample.
+    folder: folder of the cache. By default it is $STADIA_CACHE, or the user's cache folder.
+    shard_gb: how many gigabytes of shards from a store are kept on this machine.
     """
 
     enabled: bool = True
@@ -106,27 +108,27 @@ VideoDecoder = Literal["cpu", "cuda"]
 class SourceOptions(StrictModel):
     """Options of `open_recordings` besides the path.
 
-    recordings: only these, by name or by the end of their name ("06"); empty for all.
+    recordings: names of the recordings to open, in full or only their end ("06"). Empty opens all.
     frames: [start, stop) of each recording.
-    split: a split that the dataset itself names (stadia layout, 7-Scenes: "train", "val", "test").
-    color: KITTI odometry, pair of cameras; "auto" uses color if it exists.
-    ground_truth: KITTI raw depth: improved `groundtruth`, single scans `velodyne_raw`, `lidar` projected by stadia, or
-        `lidar_eigen` with the scanner's x as depth (Eigen protocol). "auto" uses the first that exists.
+    split: a split that the data set itself defines (stadia layout, 7-Scenes: "train", "val", "test").
+    color: pair of cameras of KITTI odometry; "auto" uses color if it exists.
+    ground_truth: kind of depth for KITTI raw: improved `groundtruth`, single scans `velodyne_raw`, `lidar` projected by
+        stadia, or `lidar_eigen` with the scanner's x as depth (Eigen protocol). "auto" uses the first that exists.
     ground_truth_path: a `data_depth_annotated` folder in another place.
-    poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the dataset's own, for one recording; `map`
-        uses the poses of your video's map, which are up to one scale.
-    map_unit_m: metres per unit of that map, which multiply its path and points; null keeps its own unit. A training
-        from a network in metres sets it.
-    camera: of a user's video.
-    size: (height, width) to which a user's video is decoded; None keeps its own size.
-    stride: of a user's video; "auto" keeps a frame after enough motion, a number keeps every n-th.
-    standing: EuRoC, whether to keep the frames of a standing camera.
-    frame_rate_hz: of a folder of images, if known.
+    poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the data set's own, for one recording. `map`
+        uses the poses of your video's map, which are known up to one scale.
+    map_unit_m: metres per unit of that map, by which its path and points are multiplied. null keeps the map's unit. A
+        training that starts from a network in metres sets it.
+    camera: camera of a user's video.
+    size: (height, width) to which a user's video is decoded; None keeps its size.
+    stride: frames of a user's video to keep: "auto" keeps a frame after enough motion, a number n keeps every n-th.
+    standing: EuRoC: whether to keep the frames of a standing camera.
+    frame_rate_hz: frame rate of a folder of images, if known.
     ignore: region that no loss, check or score counts, such as the car's own hood: an image file in which pixels above
         0 are ignored, a folder with one such PNG per recording or mount, or boxes [[left, top, right, bottom]] in
         pixels.
-    damaged: of many videos and of shards; "skip" leaves out what cannot be read, with a warning.
-    video_decoder: of a user's video file; "cuda" decodes on a GPU, and rounds some colors differently.
+    damaged: for many videos and for shards: "skip" leaves out what cannot be read, with a warning.
+    video_decoder: decoder of a user's video file. "cuda" decodes on a GPU, which rounds some colors differently.
     """
 
     recordings: tuple[str, ...] = ()
@@ -171,14 +173,15 @@ class SourceOptions(StrictModel):
 
 
 class SplitConfig(StrictModel):
-    """Which frames train and which validate. Without any of these options, the splits of the dataset are used.
+    """Which frames train and which validate. Without any of these options, the data set's own splits are used.
 
-    train_file, val_file: lines `date/drive index l|r`, like the Eigen and Zhou lists of KITTI.
+    train_file, val_file: files with lines `date/drive index l|r`, like the Eigen and Zhou lists of KITTI.
     val_recordings: whole recordings to validate on.
-    val_share, gap: else blocks of consecutive frames, drawn once by `seed`, with `gap` unused frames on either side.
-    unit: what is drawn until it has `val_share` of the frames: blocks of "frames" in every recording, whole
+    val_share, gap: otherwise, blocks of consecutive frames with this share of all frames validate. They are drawn once
+        by `seed`, with `gap` unused frames on either side.
+    unit: what is drawn until it contains `val_share` of the frames: blocks of "frames" in every recording, whole
         "recordings", or all recordings of whole "places".
-    seed: of the drawn blocks.
+    seed: seed of the drawn blocks.
     """
 
     train_file: str | None = None

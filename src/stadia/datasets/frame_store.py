@@ -1,6 +1,7 @@
-"""Resize images and depth to the network's size, and keep resized images in a file. Imports no torch.
+"""Resize images and depth to the network's size, and keep resized images in a file. This module does not import torch.
 
-A store is raw planar uint8. Its name has a hash of the content, so it is never stale. One process writes it atomically.
+A store is a file of raw planar uint8. Its name contains a hash of the content, so it is never outdated. One process
+writes it, atomically.
 """
 
 import hashlib
@@ -42,9 +43,9 @@ _CHUNK = 32  # images decoded at a time
 
 
 def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Resize (h, w, 3) to (height, width, 3): area average to shrink, bilinear to enlarge.
+    """Resize an image (h, w, 3) to (height, width, 3): by area averages if it shrinks, bilinearly if it grows.
 
-    Pixel x goes to (x + 0.5) s - 0.5, like the principal point in `geometry.camera.resize_camera`.
+    Pixel x moves to (x + 0.5) s - 0.5, like the principal point in `geometry.camera.resize_camera`.
 
     Examples:
         >>> resize_image(np.full((4, 4, 3), 7, np.uint8), 2, 2)[0, 0].tolist()
@@ -59,14 +60,15 @@ def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[n
 
 
 def resize_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize (h, w) to (height, width) by the nearest pixel center: depths are not mixed."""
+    """Resize depth (h, w) to (height, width) by the nearest pixel center, so that depths are not mixed."""
     return cv2.resize(depth_m, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def resize_sparse_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize (h, w) single LiDAR returns, 0 = none, to (height, width): each goes to the pixel that it hits.
+    """Resize single LiDAR returns (h, w), 0 without a return, to (height, width): each moves to the pixel that it hits.
 
-    The nearest of several returns on one pixel stays, because it occludes the others. `resize_depth` would drop most.
+    If several returns hit one pixel, the nearest one is kept, because it occludes the others. `resize_depth` would drop
+    most returns.
 
     Examples:
         >>> depth_m = np.array([[0.0, 5.0], [0.0, 9.0]], np.float32)
@@ -84,7 +86,7 @@ def resize_sparse_depth(depth_m: NDArray[np.float32], height: int, width: int) -
 
 
 def read_resized_frame(recording: Recording, index: int, side: str, height: int, width: int) -> NDArray[np.uint8]:
-    """Return (height, width, 3) RGB. Raises DataError if image and camera differ in size."""
+    """Return a frame of a recording as (height, width, 3) RGB. Raises DataError if image and camera differ in size."""
     image, camera = recording.image(index, side), recording.camera(index, side)
     what = recording.file(index, side) or f"{recording.name}, frame {index}, {side}"
     fix = "give the camera of this image (geometry.camera.resize_camera and crop_camera convert it)"
@@ -93,19 +95,20 @@ def read_resized_frame(recording: Recording, index: int, side: str, height: int,
 
 
 def find_cache_folder(config: CacheConfig) -> Path:
-    """Return the configured folder, else $STADIA_CACHE, else the user's cache."""
+    """Return the configured cache folder, or otherwise $STADIA_CACHE, or the user's cache folder."""
     return expand_home(config.folder or os.environ.get("STADIA_CACHE") or platformdirs.user_cache_dir("stadia"))
 
 
 def name_sums(path: Path) -> Path:
-    """Return the file next to a store with the CRC-32 of each frame."""
+    """Return the file next to a store that contains the CRC-32 of each frame."""
     return path.with_suffix(".sums")
 
 
 class FrameStore:
-    """Frames (N, 3, H, W) uint8 RGB in one file, which every process reads itself; so it is cheap to pickle.
+    """Frames (N, 3, H, W) uint8 RGB in one file. Each process reads the file itself, so the object is cheap to pickle.
 
-    The file is not mapped, because a truncated mapped file kills the process. Each frame is compared with its sum once.
+    The file is not memory-mapped, because a process is killed if its mapped file is truncated. The first time that a
+    frame is read, it is compared with its checksum.
     """
 
     def __init__(self, path: Path, height: int, width: int) -> None:
@@ -125,7 +128,7 @@ class FrameStore:
         return self.__dict__ | {"_sums": None}
 
     def planar(self, index: int) -> NDArray[np.uint8]:
-        """Return (3, H, W), read-only. Raises DataError if the file has changed."""
+        """Return a frame (3, H, W) uint8, read-only. Raises DataError if the file has changed."""
         index = range(self._frames)[index]
         with open_input(self.path, expected=_DECODED, fix=_REWRITE, max_bytes=_MAX_BYTES) as stream:
             stream.seek(index * self._frame_bytes)
@@ -155,7 +158,10 @@ def _read_sums(path: Path) -> list[int]:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StoredRecording(CalibratedRecording):
-    """A recording whose frames are only in a store; `content` identifies their source."""
+    """A recording whose frames exist only in a store.
+
+    content: hash that identifies the source of the frames.
+    """
 
     store: FrameStore
     content: str
@@ -164,6 +170,7 @@ class StoredRecording(CalibratedRecording):
         return len(self.store)
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """Return an image (H, W, 3) uint8."""
         return self.store.image(index)
 
     @property
@@ -177,12 +184,12 @@ class StoredRecording(CalibratedRecording):
 
 
 def to_planar_bytes(image: NDArray[np.uint8]) -> bytes:
-    """Return the bytes of (H, W, 3) in a store."""
+    """Return the bytes of an image (H, W, 3) as a store contains them."""
     return np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes()
 
 
 def report_each(items: Iterable[ItemT], what: str, total: int, progress: ReportProgress | None) -> Iterator[ItemT]:
-    """Yield the items, and report each one when the next is requested."""
+    """Yield the items, and report each item as done when the next one is requested."""
     for number, item in enumerate(items, start=1):
         yield item
         if progress is not None:
@@ -199,7 +206,11 @@ def _resize_frames(recording: Recording, side: str, height: int, width: int) -> 
 
 
 def write_frame_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> None:
-    """Write a store atomically. Raises StadiaError at once if the disk is too small."""
+    """Write a store atomically. Raises StadiaError at once if the disk has too little space.
+
+    frames: bytes of each frame.
+    most_bytes: largest possible size of the store.
+    """
     free = shutil.disk_usage(path.parent).free
     if free < most_bytes:
         expected = f"{_format_bytes(most_bytes)} for the decoded images"
@@ -215,7 +226,7 @@ def write_frame_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> N
 
 
 def lock_beside(path: Path) -> FileLock:
-    """Return a lock next to the file. Raises StadiaError."""
+    """Return a lock that is a file next to the given one. Raises StadiaError if it cannot be created."""
     try:
         if path.parent == Path(platformdirs.user_cache_dir("stadia")):
             make_closed_folder(path.parent)  # it also holds private folders
@@ -228,7 +239,7 @@ def lock_beside(path: Path) -> FileLock:
 
 
 def make_store_stem(name: str, *key: object) -> str:
-    """Return a readable and unique file stem."""
+    """Return a file stem that is readable, and unique for this name and key."""
     digest = hashlib.blake2b("|".join(map(str, (STORE_VERSION, *key))).encode(), digest_size=10).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9]+', '-', name)[-60:].strip('-')}-{digest}"
 
@@ -249,7 +260,7 @@ def open_frame_store(
     config: CacheConfig | None = None,
     progress: ReportProgress | None = None,
 ) -> FrameStore:
-    """Open the store of one side at one size, written first if missing."""
+    """Open the store of one side of a recording at one size. If it is missing, it is written first."""
     while isinstance(recording, IgnoringRecording):  # its images are unchanged
         recording = recording.recording
     if isinstance(recording, StoredRecording) and (recording.store.height, recording.store.width) == (height, width):
@@ -262,7 +273,7 @@ def open_frame_store(
 
 
 def fill_frame_store(path: Path, height: int, width: int, count: int, frames: Iterable[bytes]) -> FrameStore:
-    """Open a store of `count` frames, written first if missing, by one process."""
+    """Open a store of `count` frames of (height, width). If it is missing, one process writes it first."""
     needed = count * 3 * height * width
     with lock_beside(path):
         if not path.exists() or path.stat().st_size != needed or not name_sums(path).is_file():

@@ -1,4 +1,4 @@
-"""Heights of objects on roads by class, and the configuration that uses them. Imports no torch."""
+"""Heights of objects on roads by class, and the configuration that uses them. This module does not import torch."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
@@ -11,11 +11,12 @@ from stadia.datasets.config import Share
 
 
 class HeightPrior(StrictModel):
-    """Heights of one class.
+    """The heights of objects of one class.
 
-    mean_m: the median for a class with a long tail (vans among cars).  spread_m: standard deviation.
-    source: of the mean, in the run's record.
-    datasets: the measured ones; training must not be scored on them.
+    mean_m: mean height in metres; for a class with a long tail (vans among cars) the median.
+    spread_m: standard deviation in metres.
+    source: where the mean comes from, for the record of the run.
+    datasets: data sets on which the heights were measured. A training that uses them must not be scored there.
     """
 
     mean_m: float = Field(gt=0)
@@ -54,7 +55,7 @@ PRIORS: Mapping[PriorsName, Mapping[str, HeightPrior]] = {
         "person": HeightPrior(mean_m=1.72, spread_m=0.08, source=f"mean of {_DRAWN}"),
     },
 }
-"""Priors by name and class."""
+"""Height priors by the name of the set and the name of the class."""
 
 CLASS_ALIASES: Mapping[str, str] = {  # of KITTI and Cityscapes
     "pedestrian": "person",
@@ -78,19 +79,19 @@ Priors = Annotated[
 
 
 def normalize_class(name: str) -> str:
-    """Return the name of a class in `PRIORS`: person for Pedestrian."""
+    """Return the name that a class has in `PRIORS`, such as person for Pedestrian."""
     name = name.strip().lower()
     return CLASS_ALIASES.get(name, name)
 
 
 def find_prior(class_name: str, priors: Mapping[str, HeightPrior]) -> HeightPrior | None:
-    """Return the prior of a class by its COCO, Cityscapes or KITTI name; None without one."""
+    """Return the prior of a class, by its name in COCO, Cityscapes or KITTI; None if there is none."""
     name = class_name.strip().lower()
     return priors.get(name) or priors.get(normalize_class(name))
 
 
 def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str]) -> None:
-    """Raise ConfigError if a prior was measured on a scored dataset."""
+    """Raise ConfigError if a prior was measured on one of the data sets that are scored."""
     for scored in scored_on:
         for name, prior in priors.items():
             if any(scored == measured or scored.startswith(f"{measured}_") for measured in prior.datasets):
@@ -103,18 +104,19 @@ def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str])
 class RoadConfig(StrictModel):
     """Masks of road and objects, and the heights of the objects.
 
-    masks: a folder with masks for recordings without their own (docs/how-to/metric.md).
-    objects: classes whose heights give the scale. Only cars by default: people stand on curbs or ride.
+    masks: a folder with masks for recordings that have none of their own (docs/how-to/metric.md).
+    objects: classes whose heights give the scale. The default is only cars, because people stand on curbs or ride.
     priors: heights of the classes: "mixed", "kitti", "roadworld", or your own by class.
-    heights: "class" uses the class's height for every object; "each" an object's own height from heights.json, if any.
-    verdicts: camera_height.json of `stadia camera-height --out`: objects that it rejected are not used.
-    rectangle: the road as [left, top, right, bottom] in shares of the image (VADepth); null: the masks' road.
+    heights: "class" uses the height of the class for every object. "each" uses an object's own height from
+        heights.json, if there is one.
+    verdicts: camera_height.json of `stadia camera-height --out`. Objects that it rejected are not used.
+    rectangle: the road as [left, top, right, bottom] in shares of the image (VADepth). null uses the road in the masks.
     min_objects: an image with fewer objects of known height gives no scale.
-    cameras: recordings with one camera height: "mount" for all, or per mount if the data name mounts;
-        "recording" for each.
-    min_object_share: smaller objects, as a share of the image's pixels, are not used.
-    border_px: objects this close to the image border are not used, at the network's size.
-    max_occlusion: objects with a larger share of their outline behind nearer ones are not used.
+    cameras: which recordings share one camera height: "mount" means all, or those with the same mount if the data name
+        mounts. "recording" gives each recording its own.
+    min_object_share: objects with a smaller share of the image's pixels are not used.
+    border_px: objects this close to the image border are not used, in pixels at the network's size.
+    max_occlusion: objects are not used if a larger share of their outline is behind nearer objects.
     """
 
     masks: str | None = None
@@ -131,10 +133,10 @@ class RoadConfig(StrictModel):
 
     @property
     def height_priors(self) -> Mapping[str, HeightPrior]:
-        """Priors by class name."""
+        """Return the height priors by class name."""
         return PRIORS[self.priors] if isinstance(self.priors, str) else self.priors
 
     def check_scored_on(self, formats: Iterable[str]) -> None:
-        """Raise ConfigError if a prior was measured on a scored dataset."""
+        """Raise ConfigError if a prior was measured on one of the data sets that are scored."""
         priors = {name: prior for name in self.objects if (prior := find_prior(name, self.height_priors)) is not None}
         check_scored_on(priors, formats)

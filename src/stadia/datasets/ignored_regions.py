@@ -20,7 +20,7 @@ MAX_ASPECT_RATIO = 1.03  # largest ratio between the aspects of a mask and its i
 
 
 class IgnoringRecording(RecordingView):
-    """A recording without depth, road and objects in a region (H, W) of its images."""
+    """A recording in which a region (H, W) of all images has no depth, road or objects."""
 
     def __init__(self, recording: Recording, region: NDArray[np.bool_]) -> None:
         super().__init__(recording)
@@ -28,9 +28,11 @@ class IgnoringRecording(RecordingView):
         self.selection = getattr(recording, "selection", None)
 
     def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
+        """Return the ignored region (H, W) bool, joined with that of the recording."""
         return self.region
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return the depth (H, W) in metres with 0 in the ignored region, or None."""
         depth_m = self.recording.depth_m(index, side)
         return None if depth_m is None else np.where(self.region, np.float32(0), depth_m)
 
@@ -52,12 +54,12 @@ class IgnoringRecording(RecordingView):
 
 
 def name_mask(recording: str) -> str:
-    """Return the file name of a recording's or mount's mask: kitti_00.png for kitti/00."""
+    """Return the file name of the mask of a recording or mount: kitti_00.png for kitti/00."""
     return f"{recording.replace('/', '_')}.png"
 
 
 def ignore_region(recording: Recording, ignore: str | Sequence[Box]) -> Recording:
-    """Return the recording without the pixels of `data.ignore`. Raises DataError as `read_ignored_region`."""
+    """Return the recording without the pixels of `data.ignore`. Raises DataError as `read_ignored_region` does."""
     stored, filmed = recording.camera(0), recording.filmed_camera(0)
     names = (recording.name, recording.name.rpartition("/")[2], recording.mount)
     sizes = {"size": (stored.height, stored.width), "filmed_size": (filmed.height, filmed.width)}
@@ -67,7 +69,14 @@ def ignore_region(recording: Recording, ignore: str | Sequence[Box]) -> Recordin
 def read_ignored_region(
     ignore: str | Sequence[Box], names: Sequence[str], *, size: tuple[int, int], filmed_size: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Return (H, W), true for ignored pixels by image, folder or boxes (`filmed_size`). Raises DataError if wrong."""
+    """Return a mask (H, W) that is true for ignored pixels.
+
+    ignore: an image, a folder of images, or boxes in pixels of the filmed frames.
+    names: names under which the recording's image is searched in the folder.
+    size, filmed_size: (height, width) of the frames, and of the frames before they were resized.
+
+    Raises DataError if an image or a box is wrong.
+    """
     names = [name for name in names if name]
     region = (
         _read_mask(_find_file(expand_home(ignore), names), size)

@@ -1,4 +1,4 @@
-"""List, read, check and hash image and depth files."""
+"""List, read, check and hash files of images and depth maps."""
 
 import hashlib
 import os
@@ -30,7 +30,10 @@ READ_THREADS = 16  # disks serve many small reads in parallel
 
 
 def list_images(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return the image files of a folder in natural order. Raises DataError for none, and for equal stems."""
+    """Return the image files of a folder in natural order.
+
+    Raises DataError if there are none, or if two have one stem.
+    """
     listed = (p for p in folder.glob(pattern) if not p.name.startswith("."))
     files = [p for p in listed if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
     if not files:
@@ -59,7 +62,10 @@ def _check_stems(folder: Path, files: Sequence[Path]) -> None:
 
 
 def read_image_header(path: Path) -> image_io.ImageHeader | None:
-    """Return size, bits and channels of an image, or None. Raises DataError."""
+    """Return size, bits and channels of an image, or None if they are unknown.
+
+    Raises DataError for an unreadable file.
+    """
     with open_input(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY) as stream:
         data = stream.read(_HEADER_BYTES)
     if not image_io.find_picture_format(data):
@@ -74,7 +80,7 @@ _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF 2.32, section 4.6.4
 
 @contextmanager
 def open_photo(path: Path) -> Iterator[Image.Image]:
-    """Open an image for its size and metadata only. Raises DataError."""
+    """Open an image to read its size and metadata, without decoding it. Raises DataError for another file."""
     with (
         name_parser_errors(path, expected="a complete image"),
         open_input(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY) as stream,
@@ -97,7 +103,7 @@ def open_photo(path: Path) -> Iterator[Image.Image]:
 
 
 def read_upright_size(path: Path) -> tuple[int, int]:
-    """Return (height, width) of an image as `read_rgb` returns it, without decoding it."""
+    """Return the (height, width) of an image as `read_rgb` returns it, without decoding it."""
     with open_photo(path) as image:
         width, height = image.size
         is_turned = image.format in ("JPEG", "MPO", "WEBP", "AVIF") and image.getexif().get(_ORIENTATION) in _TURNED
@@ -108,7 +114,7 @@ KIND_SAMPLES = 64  # images of a folder whose headers are read
 
 
 def check_one_kind(images: Sequence[Path]) -> None:
-    """Raise DataError if a folder mixes color images with 16-bit depth."""
+    """Raise DataError if a folder contains both color images and 16-bit depth."""
     head = list(images[: KIND_SAMPLES // 2])
     kinds: dict[tuple[int, int], Path] = {}
     for image in dict.fromkeys([*head, *images[:: max(len(images) // (KIND_SAMPLES // 2), 1)]]):
@@ -123,7 +129,7 @@ def check_one_kind(images: Sequence[Path]) -> None:
 
 
 def parse_frame_number(image: Path) -> int:
-    """Return the number that is the image's whole name. Raises DataError for another name."""
+    """Return the frame number that is the name of an image. Raises DataError if the name is not a number."""
     if not image.stem.isdecimal():
         found = f"the name '{image.stem}'"
         raise DataError(image, found=found, expected="a frame number (000000.png)", fix="rename the file")
@@ -131,7 +137,7 @@ def parse_frame_number(image: Path) -> int:
 
 
 def count_image_bytes(path: Path) -> int:
-    """Return the size of an image file in bytes. Raises DataError."""
+    """Return the size of an image file in bytes. Raises DataError if it is missing or too large."""
     return check_input_file(path, expected="an image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY)
 
 
@@ -154,7 +160,10 @@ def _decode(path: Path, flags: int) -> tuple[bytes, NDArray]:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Return (H, W, 3) RGB of 8 bits, with the EXIF orientation applied. Raises DataError for a damaged file."""
+    """Return an image as (H, W, 3) uint8 RGB, with the EXIF orientation applied.
+
+    Raises DataError for a damaged file.
+    """
     data, bgr = _decode(path, cv2.IMREAD_COLOR)
     if data.startswith(image_io.JPEG_SIGNATURE) and _jpeg_ends_early(data, bgr):
         raise DataError(path, found="compressed data that end too early", expected="a complete image", fix=_COPY)
@@ -162,7 +171,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def read_rgba(path: Path) -> NDArray[np.uint8]:
-    """Return (H, W, 4) RGB and straight alpha of a PNG. Raises DataError without varying alpha."""
+    """Return a PNG as (H, W, 4): RGB and straight alpha. Raises DataError if alpha is missing or constant."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     fix = "cut the object out: save a PNG with transparency around it"
     if stored.ndim != 3 or stored.shape[2] != 4:
@@ -176,7 +185,7 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
 
 
 def check_image_ends(path: Path) -> None:
-    """Raise DataError for a missing, truncated or foreign file."""
+    """Raise DataError if an image file is missing, truncated or of another kind."""
     with open_input(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY) as stream:
         head = stream.read(len(image_io.PNG_SIGNATURE))
         stream.seek(max(stream.seek(0, os.SEEK_END) - len(image_io.PNG_END), 0))
@@ -188,7 +197,10 @@ def check_image_ends(path: Path) -> None:
 
 
 def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int] = (0,)) -> NDArray[np.float32]:
-    """Return (H, W) metres of a uint16 PNG; 0 and `invalid` values become 0."""
+    """Return the depth (H, W) in metres of a uint16 PNG; `invalid` values become 0.
+
+    units_per_metre: integers per metre.
+    """
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     if data.startswith(image_io.JPEG_SIGNATURE):
         raise _make_depth_error(path)
@@ -204,14 +216,14 @@ OTHER_DEPTH_SUFFIXES = (".tiff", ".tif", ".exr", ".pfm", ".npz")  # not read in 
 
 
 def refuse_jpeg_depth(path: Path) -> None:
-    """Raise DataError if depth missing at `path` exists in another format."""
+    """Raise DataError if the depth that is missing at `path` exists there in a format that cannot be used."""
     for candidate in list_depth_images(path)[1:]:
         if candidate.exists():
             raise _make_depth_error(candidate)
 
 
 def list_depth_images(path: Path) -> tuple[Path, ...]:
-    """Return the PNG of a depth map, and names of files that are refused."""
+    """Return the PNG of a depth map, and the names it would have in formats that are refused."""
     return path, *(path.with_suffix(suffix) for suffix in (".jpg", ".jpeg", *OTHER_DEPTH_SUFFIXES))
 
 
@@ -237,7 +249,10 @@ def read_raw_depth_png(path: Path) -> NDArray:
 
 
 def read_label_png(path: Path) -> NDArray[np.int32]:
-    """Return (H, W) integers of a one-channel PNG. Raises DataError for JPEG, which blurs labels, and palettes."""
+    """Return the integers (H, W) of a one-channel PNG.
+
+    Raises DataError for JPEG, which blurs labels, and for palettes.
+    """
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     jpeg = data.startswith(image_io.JPEG_SIGNATURE)
     if jpeg or stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16):
@@ -248,19 +263,23 @@ def read_label_png(path: Path) -> NDArray[np.int32]:
 
 
 class ImageSizeError(DataError):
-    """An image whose size differs from its camera's."""
+    """Raised if the size of an image differs from its camera's."""
 
 
 def check_image_size(
     path: object, image: NDArray, height: int, width: int, *, like: str, fix: str | None = None
 ) -> None:
-    """Raise DataError if an image (h, w, ...) has another size; `like` is the end of the message's expected size."""
+    """Raise DataError if an image (H, W, ...) does not have this height and width.
+
+    like: end of the message about the expected size.
+    fix: what the user can do.
+    """
     if image.shape[:2] != (height, width):
         raise DataError(path, found=f"{image.shape[1]}x{image.shape[0]}", expected=f"{width}x{height}{like}", fix=fix)
 
 
 def check_depth_map(path: Path, depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Return the depth. Raises DataError for a wrong size or value."""
+    """Return the depth (H, W) unchanged. Raises DataError if it has another size or impossible values."""
     check_image_size(path, depth_m, height, width, like=", the image's size", fix="store depth at full size")
     wrong = ~np.isfinite(depth_m) | (depth_m < 0)
     if wrong.any():
@@ -271,12 +290,12 @@ def check_depth_map(path: Path, depth_m: NDArray[np.float32], height: int, width
 
 
 def encode_name(name: str) -> bytes:
-    """Return the bytes of a file name, which need not be UTF-8."""
+    """Return the bytes of a file name, which need not be valid UTF-8."""
     return name.encode("utf-8", "surrogateescape")
 
 
 def hash_file(file: Path) -> str:
-    """Return HASH_DIGITS hexadecimal digits of a file's size, middle and end. Raises DataError."""
+    """Return HASH_DIGITS hexadecimal digits that depend on a file's size, middle and end. Raises DataError."""
     with open_input(file, expected="an image", max_bytes=MAX_ARRAY_BYTES, fix=_COPY) as stream:
         size = stream.seek(0, os.SEEK_END)
         digest = hashlib.blake2b(str(size).encode(), digest_size=HASH_DIGITS // 2)
@@ -287,18 +306,18 @@ def hash_file(file: Path) -> str:
 
 
 def hash_frames(recording: Recording, indices: Sequence[int], side: str = LEFT) -> dict[int, str]:
-    """Return hashes of frames with files, by index."""
+    """Return the hash of each frame that has a file, by index."""
     return hash_files({index: file for index in indices if (file := recording.file(index, side)) is not None})
 
 
 def hash_files(files: Mapping[int, Path]) -> dict[int, str]:
-    """Return hashes of files by index."""
+    """Return the hash of each file, by index."""
     with ThreadPoolExecutor(READ_THREADS) as threads:
         return dict(zip(files, threads.map(hash_file, files.values()), strict=True))
 
 
 def hash_depth(recording: Recording, frames: Iterable[tuple[int, str]]) -> str | None:
-    """Return a hash of the depth files of frames (index, side), or None."""
+    """Return a hash of the depth files of frames (index, side), or None if there are none."""
     frames = list(frames)
     with ThreadPoolExecutor(READ_THREADS) as threads:
         hashes = list(threads.map(lambda frame: _hash_first_file(recording.depth_files(*frame)), frames))
@@ -311,10 +330,10 @@ def _hash_first_file(files: Iterable[Path]) -> str:
 
 
 def join_hashes(digits: Sequence[str]) -> str:
-    """Join hashes to one string."""
+    """Join hashes to one string, which `split_hashes` splits again."""
     return "".join(digits)
 
 
 def split_hashes(digits: str) -> list[str]:
-    """Split a string of `join_hashes`."""
+    """Split a string that `join_hashes` returned."""
     return [digits[start : start + HASH_DIGITS] for start in range(0, len(digits), HASH_DIGITS)]

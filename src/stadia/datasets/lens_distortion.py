@@ -1,4 +1,4 @@
-"""Lens distortion: the models, and the conversion of a lens's image to a pinhole camera's."""
+"""Lens distortion: the models, and the conversion of a distorted image to a pinhole camera's."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -24,11 +24,12 @@ _ANGLES = np.linspace(0, np.radians(MAX_ANGLE_DEG), 4096)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistortionModel:
-    """OpenCV's functions of a distortion model.
+    """OpenCV's functions for one distortion model.
 
     counts: possible numbers of coefficients.
-    rays: (N, 2) pixels, K, coefficients to (N, 2) x / z and y / z; beyond MAX_ANGLE_DEG only the direction is kept.
-    maps: K, coefficients, R, new K, (width, height), type to the maps of `cv2.remap`.
+    rays: maps pixels (N, 2), K and coefficients to (N, 2) x / z and y / z. Beyond MAX_ANGLE_DEG only the direction is
+        right.
+    maps: maps K, coefficients, R, new K, (width, height) and a type to the maps of `cv2.remap`.
     """
 
     counts: tuple[int, ...]
@@ -83,9 +84,10 @@ DISTORTION_MODELS = {
 class DistortedCamera:
     """A camera with lens distortion.
 
-    K: (3, 3) pixels of the raw image.
+    K: (3, 3) intrinsics of the raw image in pixels.
     model: a name of `DISTORTION_MODELS`.
     coefficients: k1 k2 p1 p2 [k3 ...] as in OpenCV (radial-tangential), k1 to k4 (equidistant), or the angle (fov).
+    height, width: size of the raw image in pixels.
     """
 
     K: Array
@@ -95,7 +97,7 @@ class DistortedCamera:
     width: int
 
     def rays(self, pixels: Array, R: Array) -> Array:
-        """Return (N, 2) x / z and y / z of raw pixels (N, 2), in axes rotated by R (3, 3)."""
+        """Return x / z and y / z, (N, 2), of raw pixels (N, 2), in axes rotated by R (3, 3)."""
         rays = DISTORTION_MODELS[self.model].rays(pixels, self.K, self.coefficients)
         turned = np.column_stack([rays, np.ones(len(pixels))]) @ R.T
         return np.asarray(turned[:, :2] / turned[:, 2:])
@@ -106,7 +108,7 @@ class DistortedCamera:
         return replace(self, K=known.K, height=height, width=width)
 
     def fingerprint(self) -> str:
-        """Return a digest of the lens."""
+        """Return a digest that identifies the lens."""
         digest = hashlib.blake2b(f"{self.model} {self.height} {self.width}".encode(), digest_size=8)
         for values in (self.K, self.coefficients):
             digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
@@ -114,7 +116,7 @@ class DistortedCamera:
 
     @property
     def corner_shift_px(self) -> float:
-        """Return the largest shift of a corner by the distortion, in pixels."""
+        """Return the largest shift of an image corner that the distortion causes, in pixels."""
         corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * (self.width - 1.0, self.height - 1.0)
         straight = self.rays(corners, np.eye(3)) * (self.K[0, 0], self.K[1, 1]) + self.K[:2, 2]
         return float(np.linalg.norm(straight - corners, axis=1).max())
@@ -122,7 +124,11 @@ class DistortedCamera:
 
 @dataclass(frozen=True, eq=False)
 class Undistortion:
-    """Remaps images of a lens to a pinhole camera with new_K and axes rotated by R_new_lens (3, 3)."""
+    """Converts images of a lens to images of a pinhole camera.
+
+    R_new_lens: (3, 3) rotation from the lens's to the pinhole's axes.
+    new_K: (3, 3) intrinsics of the pinhole camera.
+    """
 
     lens: DistortedCamera
     R_new_lens: Array
@@ -136,7 +142,7 @@ class Undistortion:
 
     @property
     def intrinsics(self) -> Intrinsics:
-        """The new K with the image size."""
+        """Return the new K (3, 3) with the image size."""
         return Intrinsics(self.new_K, self.lens.height, self.lens.width)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -148,7 +154,7 @@ class Undistortion:
         return np.asarray(remapped, dtype=np.uint8)
 
     def find_raw(self, pixels: Array) -> Array:
-        """Return the lens's pixels (N, 2) for pixels (N, 2) of the new image."""
+        """Return the pixels (N, 2) of the raw image for pixels (N, 2) of the new image."""
         x, y = (np.asarray(coordinates, np.float32)[:, None] for coordinates in pixels.T)
         raw = [
             cv2.remap(coordinate_map, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
@@ -157,7 +163,7 @@ class Undistortion:
         return np.column_stack(raw).astype(np.float64)
 
     def parameters(self) -> bytes:
-        """Return the parameters that determine the result."""
+        """Return bytes that determine the result."""
         numbers = (self.lens.K, self.lens.coefficients, self.R_new_lens, self.new_K)
         return self.lens.model.encode() + b"".join(np.ascontiguousarray(n, dtype=np.float64).tobytes() for n in numbers)
 
@@ -165,7 +171,9 @@ class Undistortion:
 def compute_pinhole_K(views: Sequence[tuple[DistortedCamera, Array]]) -> Array:
     """Return K (3, 3) of the pinhole camera with the smallest focal length whose image has no empty pixel.
 
-    Its principal point centers the corners. views: lenses of one size, each with the rotation to the pinhole's axes.
+    Its principal point centers the corners.
+
+    views: lenses of one size, each with the rotation (3, 3) from its own to the pinhole's axes.
     """
     height, width = views[0][0].height, views[0][0].width
     last = np.array([width - 1.0, height - 1.0])
@@ -193,7 +201,12 @@ MAX_CHANGE = 4.0  # largest plausible factor between the focal lengths of lens a
 
 
 def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
-    """Return the undistortion to a pinhole camera without empty pixels. Raises DataError for impossible lenses."""
+    """Return the conversion to a pinhole camera without empty pixels.
+
+    where: file, for messages.
+
+    Raises DataError for an impossible lens.
+    """
     with np.errstate(all="ignore"):
         new_K = compute_pinhole_K([(lens, np.eye(3))])
         made = Undistortion(lens, np.eye(3), new_K)
@@ -215,7 +228,10 @@ INTRINSICS_EXCHANGED = "the intrinsics and distortion of the two cameras exchang
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RectifiedPair:
-    """Both sides with one new_K. A point is in the same row of both, and x_left - x_right = fx baseline_m / z."""
+    """A rectified stereo pair. Both sides have the same new_K.
+
+    A point is in the same row of both images, and x_left - x_right = fx baseline_m / z.
+    """
 
     left: Undistortion
     right: Undistortion
@@ -223,18 +239,23 @@ class RectifiedPair:
 
     @property
     def sides(self) -> dict[str, Undistortion]:
-        """The undistortion of each side."""
+        """Return the undistortion of each side."""
         return {LEFT: self.left, RIGHT: self.right}
 
     @property
     def T_right_left(self) -> Array:
-        """(4, 4) of the rectified pair: t = (-baseline, 0, 0)."""
+        """Return the motion (4, 4) between the rectified cameras: t = (-baseline, 0, 0)."""
         T = np.eye(4)
         T[0, 3] = -self.baseline_m
         return T
 
     def other_rows_px(self, left_px: Array, right_px: Array) -> dict[str, Array]:
-        """Return the row offsets with images or lenses exchanged, see `core.recording.Rectification`."""
+        """Return the row offsets (N,) that matches would have if images or lenses were exchanged.
+
+        left_px, right_px: (N, 2) matched pixels.
+
+        See `core.recording.Rectification`.
+        """
         left, right = self.left, self.right
         raw = left.find_raw(left_px), right.find_raw(right_px)
         focal = float(left.new_K[1, 1])
@@ -252,11 +273,16 @@ class RectifiedPair:
 
 
 def rectify_pair(left: DistortedCamera, right: DistortedCamera, T_right_left: Array, where: object) -> RectifiedPair:
-    """Rotate each camera by half of their relative rotation, then both until the baseline is x (Bouguet, as in OpenCV).
+    """Return the rectification of a stereo pair.
 
-    T_right_left: (4, 4), metres. The focal length is the smallest without empty pixels, the principal point centers the
-    corners, as in EuRoC's published result. Raises DataError if the second lens is not to the right, or faces
-    elsewhere.
+    Each camera is rotated by half of their relative rotation, then both until the baseline is along x (Bouguet, as in
+    OpenCV). The focal length is the smallest one without empty pixels, and the principal point centers the corners, as
+    in EuRoC's published result.
+
+    T_right_left: (4, 4) motion in metres.
+    where: file, for messages.
+
+    Raises DataError if the second lens is not to the right of the first, or looks elsewhere.
     """
     R, t = T_right_left[:3, :3], T_right_left[:3, 3]
     half = cv2.Rodrigues(cv2.Rodrigues(R)[0] / 2)[0]
@@ -288,12 +314,12 @@ FITS = (TURNED_RIGHT, TURNED_LEFT, CROPPED, STRETCHED)
 
 
 def has_shape(known: Intrinsics, height: int, width: int) -> bool:
-    """Return whether images of this size have the camera's shape."""
+    """Return whether images of this size have the aspect ratio of the camera's images."""
     return abs(width / height * known.height / known.width - 1) <= SHAPE_TOLERANCE
 
 
 def turn_right(known: Intrinsics) -> Intrinsics:
-    """Return the camera of images turned by 90 degrees to the right."""
+    """Return the camera of images that are turned by 90 degrees to the right."""
     K = known.K.copy()
     K[..., 0, 0], K[..., 1, 1] = known.K[..., 1, 1], known.K[..., 0, 0]
     K[..., 0, 2], K[..., 1, 2] = known.height - 1 - known.K[..., 1, 2], known.K[..., 0, 2]
@@ -301,12 +327,12 @@ def turn_right(known: Intrinsics) -> Intrinsics:
 
 
 def turn_left(known: Intrinsics) -> Intrinsics:
-    """Return the camera of images turned by 90 degrees to the left."""
+    """Return the camera of images that are turned by 90 degrees to the left."""
     return turn_right(turn_right(turn_right(known)))
 
 
 def crop(known: Intrinsics, height: int, width: int) -> Intrinsics:
-    """Return the camera of images cut from the middle to another shape, and resized: as video modes do."""
+    """Return the camera of images that are cut from the middle to another shape and resized, as video modes do."""
     scale = max(width / known.width, height / known.height)
     whole = known.resized(round(known.height * scale), round(known.width * scale))
     K = whole.K.copy()
@@ -316,7 +342,10 @@ def crop(known: Intrinsics, height: int, width: int) -> Intrinsics:
 
 
 def fit_camera(known: Intrinsics, how: str, height: int, width: int) -> Intrinsics:
-    """Return the camera of images of this size under one of `FITS`."""
+    """Return the camera of images of this size, if they result from the known camera's images in the way `how`.
+
+    how: one of `FITS`.
+    """
     if how == STRETCHED:
         return known.resized(height, width)
     turns: dict[str, Callable[[Intrinsics], Intrinsics]] = {TURNED_RIGHT: turn_right, TURNED_LEFT: turn_left}
@@ -324,7 +353,7 @@ def fit_camera(known: Intrinsics, how: str, height: int, width: int) -> Intrinsi
 
 
 def turn_lens(coefficients: tuple[float, ...], how: str | None) -> tuple[float, ...]:
-    """Return radial-tangential coefficients of turned images: (p2, p1) turns with the image, the rest stays."""
+    """Return the radial-tangential coefficients of turned images. p1 and p2 turn with the image; the others stay."""
     if how not in (TURNED_RIGHT, TURNED_LEFT) or len(coefficients) < 4:
         return coefficients
     k1, k2, p1, p2, *rest = coefficients
@@ -333,7 +362,7 @@ def turn_lens(coefficients: tuple[float, ...], how: str | None) -> tuple[float, 
 
 
 def make_shape_error(known: Intrinsics, source: Path, height: int, width: int, calibration: Path | None) -> DataError:
-    """Return the error for images of another shape: what they may be, and the camera that each would mean."""
+    """Return the error for images of another shape, with possible reasons and the camera that each implies."""
     command = f"stadia camera {source} --calibration {calibration or 'FILE'} --fit"
     turned = Intrinsics(np.swapaxes(known.K, -1, -2), known.width, known.height)
     is_turned = (known.width > known.height) != (width > height) and width != height
@@ -351,7 +380,7 @@ def make_shape_error(known: Intrinsics, source: Path, height: int, width: int, c
 
 
 def describe_K(known: Intrinsics) -> str:
-    """Return the numbers of a camera for people.
+    """Return a text with the numbers of a camera.
 
     Examples:
         >>> describe_K(Intrinsics(np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), 480, 640))
@@ -365,7 +394,13 @@ def describe_K(known: Intrinsics) -> str:
 
 
 def order_frames(known: Intrinsics, K_of_frames: dict[str, np.ndarray], stems: list[str], where: Path) -> Intrinsics:
-    """Return the intrinsics with the K of each frame, by the images' names or in the same order."""
+    """Return the intrinsics with one K per frame, (N, 3, 3).
+
+    known: intrinsics of the camera.
+    K_of_frames: K (3, 3) by the name of an image, or in the order of the frames.
+    stems: names of the frames.
+    where: file, for messages.
+    """
     if all(stem in K_of_frames for stem in stems):
         K = np.stack([K_of_frames[stem] for stem in stems])
     elif len(stems) == len(K_of_frames):

@@ -1,7 +1,8 @@
 """Read masks of road and objects from files of a recording, and clean them (docs/how-to/metric.md).
 
-FOLDER/semantic/SIDE/STEM.png has class numbers, classes.json their names. Optional: instance/SIDE/STEM.png with object
-numbers, 0 = none, and heights.json with mean and spread ({"left/000000": {"3": [1.52, 0.08]}}).
+FOLDER/semantic/SIDE/STEM.png contains class numbers, and classes.json their names. Two further files are optional:
+instance/SIDE/STEM.png with object numbers, 0 without an object, and heights.json with mean and spread ({"left/000000":
+{"3": [1.52, 0.08]}}).
 """
 
 import hashlib
@@ -48,7 +49,7 @@ _COCO_FIX = "add images and categories to a list of results; panopticapi convert
 
 
 class MaskFiles:
-    """The masks in a folder, see the module. Raises DataError for invalid classes."""
+    """The masks in a folder with the layout that this module describes. Raises DataError for invalid classes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -58,12 +59,15 @@ class MaskFiles:
 
     @classmethod
     def open_beside(cls, recording: Path) -> "MaskFiles | None":
-        """Open a recording's masks, in masks/ or in the folder itself; None without masks."""
+        """Open a recording's own masks, in masks/ or in the folder itself; return None without masks."""
         found = next((folder for folder in (recording / "masks", recording) if (folder / "semantic").is_dir()), None)
         return None if found is None else cls(found)
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """Return the masks of one image, see `core.recording.MaskReader`. Raises DataError for numbers above 255."""
+        """Return the masks of one image, see `core.recording.MaskReader`.
+
+        Raises DataError for class numbers above 255.
+        """
         path = self._file("semantic", side, stem)
         if not path.exists():
             return None
@@ -77,11 +81,11 @@ class MaskFiles:
         return remove_stuff(RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16)), self.classes)
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
-        """Return known heights, see `core.recording.MaskReader`."""
+        """Return the known heights of an image's objects, see `core.recording.MaskReader`."""
         return self._heights.get(f"{side}/{stem}", {})
 
     def fingerprint(self, side: str) -> str:
-        """Return a hash of the masks."""
+        """Return a hash of the masks of one side."""
         digest = hashlib.blake2b(digest_size=16)
         for kind in ("semantic", "instance"):
             for path in sorted((self.folder / kind / side).glob("*.png")):
@@ -106,7 +110,10 @@ class MaskFiles:
 
 
 def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
-    """Give masks to each recording that has none: FOLDER/NAME, or FOLDER if there is one. Raises DataError."""
+    """Attach masks to each recording that has none: FOLDER/NAME, or FOLDER if there is only one recording.
+
+    Raises DataError for missing or invalid masks.
+    """
     bare = [recording for recording in recordings if recording.mask_reader is None]
     for recording in bare:
         places = [folder / recording.name, folder / Path(recording.name).name, *[folder] * (len(recordings) == 1)]
@@ -121,13 +128,16 @@ def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
 
 
 def hash_frames(recording: Recording) -> str:
-    """Return the hash of a user's video or folder of images, which does not depend on the camera; "" for others."""
+    """Return a hash of a user's video or folder of images that does not depend on the camera, or ""."""
     file = recording.file(0) if recording.has_stride and len(recording) else None
     return recording.video_hash if file is None else hash_source(file.parent)
 
 
 def check_masks_of(folder: Path, content: str) -> None:
-    """Raise DataError if `stadia prepare` made the masks in a folder of other frames. content: of `hash_frames`."""
+    """Raise DataError if the masks in a folder were made by `stadia prepare` for other frames.
+
+    content: result of `hash_frames`.
+    """
     path = folder / MASKS_RECORD
     made = read_json(path) if path.is_file() else None
     of = made.get("source") if isinstance(made, dict) else None
@@ -155,7 +165,7 @@ def _check_shape(what: object, mask_height: int, mask_width: int, height: int, w
 
 
 def resize_labels(numbers: Numbers, height: int, width: int) -> Numbers:
-    """Resize (h, w) to (height, width) by the nearest pixel center.
+    """Resize labels (h, w) to (height, width) by the nearest pixel center.
 
     Examples:
         >>> resize_labels(np.array([[0, 1], [2, 3]], np.int32), 4, 4)[0].tolist()
@@ -169,23 +179,27 @@ def resize_labels(numbers: Numbers, height: int, width: int) -> Numbers:
 def select_classes(
     semantic: NDArray[np.integer], classes: Mapping[int, str], names: Collection[str]
 ) -> NDArray[np.bool_]:
-    """Return (H, W), true for pixels of the classes `names`."""
+    """Return a mask (H, W) that is true for pixels whose class has one of the names.
+
+    semantic: (H, W) class numbers.
+    classes: names of the classes by number.
+    """
     return np.isin(semantic, [number for number, name in classes.items() if name in names])
 
 
 def has_road(semantic: NDArray[np.integer], classes: Mapping[int, str]) -> bool:
-    """Return whether more than `MIN_ROAD_SHARE` of an image is road."""
+    """Return whether more than `MIN_ROAD_SHARE` of an image's class numbers (H, W) are road."""
     return bool(select_classes(semantic, classes, {ROAD}).mean() > MIN_ROAD_SHARE)
 
 
 def remove_stuff(masks: RoadMasks, classes: Mapping[int, str]) -> RoadMasks:
-    """Return masks in which `STUFF_CLASSES` have object number 0."""
+    """Return masks (H, W) in which pixels of `STUFF_CLASSES` have object number 0."""
     is_stuff = select_classes(masks.semantic, classes, STUFF_CLASSES)
     return RoadMasks(masks.semantic, np.where(is_stuff, 0, masks.instance).astype(np.uint16))
 
 
 def resize_masks(masks: RoadMasks, height: int, width: int) -> RoadMasks:
-    """Resize both masks by `resize_labels`."""
+    """Resize class numbers and object numbers with `resize_labels`."""
     semantic, instance = (
         resize_labels(labels.astype(np.int32), height, width) for labels in (masks.semantic, masks.instance)
     )
@@ -205,9 +219,10 @@ def _split_classes(semantic: Numbers, classes: Mapping[int, str]) -> Numbers:
 
 
 def clean_masks(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
-    """Return masks with the measurable objects: the largest component of each, with its commonest class.
+    """Return masks that contain the measurable objects: the largest component of each object, with its commonest class.
 
-    Small or occluded ones get number 0. Objects at the border stay: mirrored and zoomed samples have other borders.
+    Objects that are too small or too occluded get number 0. Objects at the border stay, because mirrored and zoomed
+    samples have other borders.
     """
     semantic, instance = masks.semantic.copy(), np.zeros_like(masks.instance)
     least, windows = config.min_object_share * semantic.size, find_windows(masks.instance)
@@ -225,7 +240,12 @@ def clean_masks(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
 
 
 def measure_occlusion(instance: NDArray[np.uint16], number: int, windows: Mapping[int, Window] | None = None) -> float:
-    """Return the share of an object's outline next to nearer objects, which have a lower foot."""
+    """Return the share of an object's outline that touches nearer objects. Nearer objects have a lower foot.
+
+    instance: (H, W) object numbers.
+    number: number of the object.
+    windows: window of each object, if already known.
+    """
     windows = find_windows(instance) if windows is None else windows
     rows, columns = windows[number]
     shown = instance[max(rows.start - 1, 0) : rows.stop + 1, max(columns.start - 1, 0) : columns.stop + 1]
@@ -236,7 +256,11 @@ def measure_occlusion(instance: NDArray[np.uint16], number: int, windows: Mappin
 
 
 def make_road_rectangle(shares: tuple[float, float, float, float], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return (H, W) bool: the road as a rectangle, left, top, right, bottom in shares of the image (VADepth)."""
+    """Return a mask (H, W) bool of the road as a rectangle (VADepth).
+
+    shares: left, top, right, bottom in shares of the image.
+    size: (H, W) of the mask.
+    """
     left, top, right, bottom = shares
     road = np.zeros(size[:2], bool)
     road[int(top * size[0]) : int(bottom * size[0]), int(left * size[1]) : int(right * size[1])] = True
@@ -244,7 +268,10 @@ def make_road_rectangle(shares: tuple[float, float, float, float], size: tuple[i
 
 
 def find_edge_objects(instance: NDArray[np.integer], margin: int) -> NDArray[np.integer]:
-    """Return the numbers of objects within `margin` pixels of the border."""
+    """Return the numbers (K,) of the objects that are within `margin` pixels of the border.
+
+    instance: (H, W) object numbers.
+    """
     if margin < 1:
         return instance[:0, 0]
     edges = instance[:margin], instance[-margin:], instance[:, :margin], instance[:, -margin:]
@@ -298,7 +325,7 @@ class _Shape:
 
 
 class CocoMasks:
-    """Masks of left images from a COCO file (cocodataset.org/#format-data), matched by file name. Raises DataError."""
+    """Masks of left images in a COCO file (cocodataset.org/#format-data), matched by file name."""
 
     def __init__(self, path: Path) -> None:
         self.path = expand_home(path)
@@ -323,7 +350,7 @@ class CocoMasks:
         }
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """Return the masks of an image, or None if it has no annotations."""
+        """Return the masks of an image, or None if the image has no annotations."""
         image = self._images.get(stem)
         if image is None or side != "left":
             return None
@@ -338,7 +365,7 @@ class CocoMasks:
         return resize_masks(remove_stuff(RoadMasks(semantic, instance), self.classes), height, width)
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
-        """Return no heights: COCO has none."""
+        """Return an empty mapping, because COCO contains no heights."""
         return {}
 
     def fingerprint(self, side: str) -> str:
@@ -375,9 +402,10 @@ def _decode_mask(shape: _Shape, image: _CocoImage, what: str) -> NDArray[np.bool
 
 
 def decode_run_lengths(text: str) -> list[int]:
-    """Decode COCO's compressed run lengths, starting with background; invalid text gives lengths that do not fit.
+    """Decode COCO's compressed run lengths, which start with background.
 
-    Each letter has 5 digits and a continuation bit. From the third run on, a value adds to the run before the last.
+    Each letter has 5 digits and a continuation bit. From the third run on, a value is added to the run before the last.
+    Invalid text gives lengths that do not fit the image.
     """
     runs: list[int] = []
     value = shift = 0
@@ -396,7 +424,7 @@ def decode_run_lengths(text: str) -> list[int]:
 
 
 REJECTED = ("disagrees with the others", "stands above the horizon")
-"""Verdicts that a training follows; it judges border, size and occlusion itself."""
+"""Verdicts that a training follows. It checks border, size and occlusion itself."""
 
 
 class _Object(FileEntry):
@@ -429,7 +457,10 @@ class _HeightFile(FileEntry):
 
 @lru_cache(maxsize=4)
 def read_rejected_objects(path: str) -> Mapping[str, frozenset[int]]:
-    """Return the numbers of rejected objects in a camera_height.json by "RECORDING/STEM". Raises DataError."""
+    """Return the numbers of the objects that a camera_height.json rejects, by "RECORDING/STEM".
+
+    Raises DataError for a damaged file.
+    """
     file = expand_home(path)
     read: _HeightFile = read_typed_json(
         file,

@@ -1,6 +1,7 @@
 """Split masks of classes into single objects, compute their boxes, and crop them.
 
-A queue of cars is one region. In it, a part with level foot and top, as wide as high, is the front or rear of a car.
+A queue of cars is one region of a class mask. A part of it with a level foot and top, about as wide as high, is the
+front or rear of a car.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ _CROP_MARGIN = 0.06  # share of the longer side
 
 
 def find_windows(instance: NDArray[np.integer]) -> dict[int, Window]:
-    """Return the smallest window of each object of a map (H, W) by its number, ascending; 0 is background."""
+    """Return the smallest window of each object in a map (H, W), by its ascending number; 0 is background."""
     from scipy import ndimage
 
     windows = enumerate(ndimage.find_objects(instance), start=1)
@@ -38,7 +39,10 @@ def find_windows(instance: NDArray[np.integer]) -> dict[int, Window]:
 
 
 def split_instances(mask: Mask, ground: Mask) -> Iterator[tuple[Window, Mask]]:
-    """Yield window and mask (h, w) of each object, from the pixels (H, W) of its class and of the ground."""
+    """Yield the window and the mask (h, w) of each object of a class.
+
+    mask, ground: (H, W) pixels of the class, and of the ground.
+    """
     components = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     count, labels, stats, _ = components
     for number in range(1, count):
@@ -138,10 +142,11 @@ def _measure_face(
 class MaskBox:
     """An object of a mask.
 
-    number: in the mask.  class_name: of most of its pixels.
-    box_px: left, top, right, bottom edges, first row - 0.5 to last row + 0.5, of its largest connected component.
-    hidden: another object occludes its foot, or a nearer one its top.
-    cut: the box may be truncated by the image border.
+    number: number of the object in the mask.
+    class_name: class of most of its pixels.
+    box_px: left, top, right and bottom edge of its largest connected component, from first row - 0.5 to last row + 0.5.
+    hidden: whether another object occludes its foot, or a nearer one its top.
+    cut: whether the image border may truncate the box.
     """
 
     number: int
@@ -154,9 +159,10 @@ class MaskBox:
 def find_mask_boxes(
     masks: RoadMasks, classes: Mapping[int, str], *, min_px: int = 60, margin_px: float = 5.0
 ) -> list[MaskBox]:
-    """Return the objects of an image by number that have `min_px` pixels in one component.
+    """Return, by number, the objects of an image that have at least `min_px` pixels in one component.
 
-    A box within `margin_px` of the border is cut. An object is hidden if another one borders on a quarter of its edge.
+    A box within `margin_px` of the border counts as cut. An object counts as hidden if another one touches a quarter of
+    its edge.
     """
     instance, found = masks.instance, []
     rows, columns = instance.shape
@@ -177,7 +183,7 @@ def find_mask_boxes(
 
 
 def is_cut_by_edge(box_px: tuple[float, float, float, float], height: int, width: int, margin_px: float) -> bool:
-    """Return whether a box, edges in pixels, is within a margin of the image border."""
+    """Return whether a box in pixels is within a margin of the image border."""
     left, top, right, bottom = box_px
     return min(left + 0.5, top + 0.5, width - 0.5 - right, height - 0.5 - bottom) < margin_px
 
@@ -213,7 +219,12 @@ def _is_hidden(
 
 
 def crop_object(image: Image, mask: NDArray[np.bool_], side: int) -> Image:
-    """Return (side, side, 3) RGB with the object (H, W) centered on gray. Raises DataError for an empty mask."""
+    """Return an image (side, side, 3) RGB with the object centered on gray.
+
+    mask: (H, W) bool mask of the object.
+
+    Raises DataError for an empty mask.
+    """
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     if not width:
         raise DataError("a crop of an object", found="an empty mask", expected="pixels of the object")

@@ -1,4 +1,4 @@
-"""Open any dataset: `open_recordings(path)`."""
+"""Open any data set: `open_recordings(path)`."""
 
 import contextlib
 import os
@@ -35,14 +35,14 @@ MAX_SUBFOLDERS = 20  # subfolders that are searched for data sets of another for
 
 
 class DatasetFormat:
-    """The layout of a dataset as folders of recordings.
+    """The layout of a data set as folders of recordings.
 
     A format is a line of `stadia.datasets.DATASETS`, an entry point `stadia.datasets` of an installed package, or your
     own class: `data.format=mypackage.module:Class` (docs/tutorials/add-a-dataset.md).
 
     layout: the expected files, for error messages.
-    options: fields of SourceOptions that only some formats use, including this one.
-    opens_slowly: whether opening decodes a recording, so that only recordings of the used splits are opened.
+    options: the fields of SourceOptions that not all formats use, but this one does.
+    opens_slowly: whether opening decodes a recording. If so, only recordings of the used splits are opened.
     """
 
     layout: ClassVar[str] = "the layout of this format"
@@ -50,17 +50,17 @@ class DatasetFormat:
     opens_slowly: ClassVar[bool] = False
 
     def find_recordings(self, path: Path) -> dict[str, Path]:
-        """Return the folder of each recording by its name; reads file names only."""
+        """Return the folder of each recording by its name. Only file names are read."""
         raise NotImplementedError
 
     def open_recording(
         self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
-        """Open one of the found recordings."""
+        """Open one of the recordings that `find_recordings` returned."""
         raise NotImplementedError
 
     def recognizes(self, path: Path) -> bool:
-        """Return whether the path has this layout, by file names only."""
+        """Return whether the path has this layout, judged by file names only."""
         return path.is_dir() and bool(self.find_recordings(path))
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
@@ -76,24 +76,29 @@ class DatasetFormat:
         return self.open(path, options)
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return the recording names of each split that the dataset itself names."""
+        """Return the names of the recordings of each split that the data set itself defines."""
         return {}
 
 
 def open_recordings(
     path: str | Path, format: str = "auto", *, progress: ReportProgress | None = None, **options: Any
 ) -> list[Recording]:
-    """Open the recordings of a dataset, a video, or a folder of images. Images are decoded only if necessary.
+    """Open the recordings of a data set, a video, or a folder of images. Images are decoded only if necessary.
 
-    format: a name of `DATASETS` or of an entry point, your own `module:Class`, or "auto". progress: called while a
-    video is decoded. options: fields of `SourceOptions`. Raises ConfigError, and DataError if nothing readable is
-    found.
+    format: a name of `DATASETS` or of an entry point, your own `module:Class`, or "auto".
+    progress: called while a video is decoded.
+    options: fields of `SourceOptions`.
+
+    Raises ConfigError for wrong options, and DataError if nothing readable is found.
     """
     return _open(path, format, options, progress)
 
 
 def sample_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
-    """Open as `open_recordings` does, but decode only segments of a video; with `frames` all of it."""
+    """Open recordings as `open_recordings` does, but decode only segments of a video.
+
+    With `frames`, all of it is decoded.
+    """
     return _open(path, format, options, sample=True)
 
 
@@ -141,23 +146,23 @@ def _ignore_static(recording: Recording, path: Path, camera: CameraConfig) -> Re
 
 
 def read_named_splits(path: Path, format: str = "auto") -> dict[str, list[str]]:
-    """Return the recording names of each of the dataset's own splits."""
+    """Return the names of the recordings of each split that the data set itself defines."""
     return _find_reader(path, format)[1].splits(path)
 
 
 def find_held_out_split(path: Path, format: str = "auto") -> str | None:
-    """Return the split to score: the dataset's test, else its val, else None."""
+    """Return the name of the split to score: the data set's test split, otherwise its val split, otherwise None."""
     splits = read_named_splits(path, format)
     return next((name for name in ("test", "val") if splits.get(name)), None)
 
 
 def opens_slowly(path: Path, format: str = "auto") -> bool:
-    """Return whether opening decodes a recording."""
+    """Return whether opening the data set decodes a recording."""
     return _find_reader(path, format)[1].opens_slowly
 
 
 def detect_format(path: Path, format: str = "auto") -> str:
-    """Return the format of a path. Raises DataError."""
+    """Return the name of the format that a path has. Raises DataError if it has none."""
     return _find_reader(path, format)[0]
 
 
@@ -172,7 +177,11 @@ def _find_reader(path: Path, format: str) -> tuple[str, DatasetFormat]:
 
 
 def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str) -> None:
-    """Raise ConfigError for given options without effect."""
+    """Raise ConfigError for options that are given but have no effect.
+
+    idle: options without effect.
+    what: what does not use them, for the message.
+    """
     given = [key for key in sorted(idle) if getattr(chosen, key) != SourceOptions.model_fields[key].get_default()]
     if given:
         keys, expected = ", ".join(f"data.{key}" for key in given), f"no value: {what} does not use this option"
@@ -306,7 +315,9 @@ def _describe_contents(path: Path) -> str:
 
 
 def select_names(available: Sequence[str], selected: Sequence[str], where: Path) -> list[str]:
-    """Return the selected names (given in full or by their end), in that order; all without a selection.
+    """Return the available names that are selected, in full or by their end, in the order of the selection.
+
+    Without a selection, all names are returned.
 
     Examples:
         >>> select_names(["kitti/06", "kitti/07"], ["06"], Path("kitti"))

@@ -1,4 +1,4 @@
-"""Define recordings with cameras, poses and image files, views of them (frame ranges, crops), and summaries."""
+"""Recordings with cameras, poses and image files; views of recordings (frame ranges, crops); and summaries."""
 
 from __future__ import annotations
 
@@ -33,18 +33,22 @@ MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """K (3, 3), or one per frame (N, 3, 3), float64 pixels, of images of this size."""
+    """The intrinsics of the images of a recording.
+
+    K: (3, 3), or (N, 3, 3) with one per frame, float64 in pixels.
+    height, width: size of the images.
+    """
 
     K: NDArray[np.float64]
     height: int
     width: int
 
     def select_K(self, index: int) -> NDArray[np.float64]:
-        """Return a copy of K (3, 3) of one frame."""
+        """Return a copy of the K (3, 3) of one frame."""
         return (self.K if self.K.ndim == 2 else self.K[index]).copy()
 
     def select_frames(self, kept: Sequence[int]) -> Intrinsics:
-        """Return these frames only."""
+        """Return the intrinsics of the given frames."""
         return self if self.K.ndim == 2 else replace(self, K=self.K[list(kept)])
 
     def resized(self, height: int, width: int) -> Intrinsics:
@@ -59,7 +63,7 @@ class Intrinsics:
 
 
 def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return K. Raises DataError if it cannot be intrinsics in pixels.
+    """Return K (..., 3, 3) unchanged. Raises DataError if it cannot be intrinsics in pixels.
 
     Examples:
         >>> check_K("K.txt", np.array([[500.0, 0, 31.5], [0, 500, 23.5], [0, 0, 1]]))[0, 0].item()
@@ -84,11 +88,11 @@ def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 MAX_CENTER_OUTSIDE = 0.5
-"""Largest distance of a principal point from the image, as a share of its size: a crop moves it by less."""
+"""Largest distance of a principal point from the image, as a share of the image's size. A crop moves it by less."""
 
 
 def check_center(what: object, intrinsics: Intrinsics) -> Intrinsics:
-    """Return the intrinsics, or raise DataError for a principal point far outside the image.
+    """Return the intrinsics unchanged. Raises DataError if a principal point is far outside the image.
 
     Examples:
         >>> K = np.array([[500.0, 0, 31.5], [0, 500, 23.5], [0, 0, 1]])
@@ -108,7 +112,7 @@ def check_center(what: object, intrinsics: Intrinsics) -> Intrinsics:
 
 
 def make_K(what: object, fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
-    """Return K (3, 3) from four numbers in pixels. Raises DataError as `check_K`."""
+    """Return K (3, 3) with focal lengths and principal point in pixels. Raises DataError as `check_K` does."""
     return check_K(what, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
 
 
@@ -119,12 +123,16 @@ class ImageRemap(Protocol):
         """Return the remapped image, of the same size."""
 
     def parameters(self) -> bytes:
-        """Return the parameters that determine the result."""
+        """Return bytes that determine the result."""
 
 
 @dataclass(frozen=True)
 class FrameCrop:
-    """The window of frames (height, width) that shows the picture, without black bars."""
+    """The window of frames that shows the picture without black bars.
+
+    window: the window.
+    height, width: size of the whole frames.
+    """
 
     window: CropWindow
     height: int
@@ -142,12 +150,15 @@ class FrameCrop:
 class CalibratedRecording(Recording):
     """A recording with cameras, and optional poses and times. Subclasses add images and depth.
 
-    name: unique and stable, "kitti_odometry/06".
-    numbers: the source's own number of each frame, if frames were left out.
+    name: unique and stable name, such as "kitti_odometry/06".
+    intrinsics: intrinsics by side.
+    T_right_left: (4, 4) motion from the left to the right camera's frame in metres, or None.
+    numbers: the source's number of each frame, if frames were left out.
     poses: (N, 4, 4) T_world_camera of the left side; NaN for frames without a pose.
+    times_s: (N,) times in seconds, or None.
     selection: the kept frames of the source; None if every frame is kept.
-    place: name shared by recordings that may show the same things; "" if it is unique.
     filmed_size: (height, width) of the frames before they were resized for storing; None if they were not.
+    place: name that recordings share if they may show the same things; "" if the place is unique.
     geometry: the map that `poses` come from, if any.
     is_scene: whether `poses` have the arbitrary unit of a reconstructed scene.
     """
@@ -188,10 +199,11 @@ class CalibratedRecording(Recording):
         return (stored if self.filmed_size is None else stored.resized(*self.filmed_size)).make_camera(index)
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
-        """Return K of `camera` without torch."""
+        """Return the K (3, 3) of a frame without importing torch."""
         return self.intrinsics[side].select_K(index)
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
+        """Return the camera-to-world pose (4, 4) of a frame, or None if it is unknown."""
         if self.poses is None or not np.isfinite(self.poses[index]).all():
             return None
         if side == RIGHT and self.T_right_left is not None:
@@ -199,12 +211,14 @@ class CalibratedRecording(Recording):
         return self.poses[index]
 
     def map_points(self, index: int) -> NDArray[np.float64] | None:
+        """Return the map points (M, 3) that a frame sees: x and y in pixels, z in the unit of the poses; or None."""
         if self._trained_points is None:
             return None
         inside, K = self._trained_points.points_in_camera(index), self.K(index)
         return np.column_stack((inside[:, :2] / inside[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2], inside[:, 2]))
 
     def map_movable(self, index: int) -> NDArray[np.bool_] | None:
+        """Return the mask (H, W) of what can move in a frame, according to the map; None without masks."""
         if self.geometry is None or (movable := self.geometry.movable) is None:
             return None
         import cv2  # only a training needs it
@@ -223,6 +237,7 @@ class CalibratedRecording(Recording):
         return self.geometry.find_neighbor(index, offset)
 
     def map_road(self) -> NDArray[np.float64] | None:
+        """Return the map's road plane (4,) in the frame of each camera, normal and height, or None."""
         return None if self.geometry is None else self.geometry.road
 
     def number(self, index: int) -> int:
@@ -234,13 +249,13 @@ class CalibratedRecording(Recording):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ImageRecording(CalibratedRecording):
-    """Frames as image files. Readers with depth derive from it.
+    """A recording whose frames are image files. Readers with depth derive from it.
 
-    images: the files of each side.
-    size_origin: source of the image size, for error messages.
-    undistortion: of the lens of all images; None for a pinhole.
-    crop: which cuts black bars off the images; None without bars.
-    pairs_by_name: whether the images of a pair must have one name; otherwise times pair them.
+    images: files of each side.
+    undistortion: removes the lens distortion of all images; None for a pinhole camera.
+    crop: cuts black bars off the images; None without bars.
+    pairs_by_name: whether the images of a pair must have the same name. Otherwise they are paired by time.
+    size_origin: where the image size comes from, for error messages.
     """
 
     images: Mapping[str, Sequence[Path]]
@@ -260,7 +275,7 @@ class ImageRecording(CalibratedRecording):
         return len(self.images[LEFT])
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """Return (H, W, 3) RGB. Raises DataError if its size differs from its camera's."""
+        """Return the image (H, W, 3) RGB of a frame. Raises DataError if its size differs from its camera's."""
         path = self.images[side][index]
         image, size = image_files.read_rgb(path), self.intrinsics[side] if self.crop is None else self.crop
         if image.shape[:2] != (size.height, size.width):
@@ -276,7 +291,13 @@ class ImageRecording(CalibratedRecording):
     def read_depth(
         self, path: Path, side: str, *, units_per_metre: float, invalid: Iterable[int] = (0,)
     ) -> NDArray[np.float32] | None:
-        """Return (H, W) metres of a uint16 PNG; None without the file. Raises DataError."""
+        """Return the depth (H, W) in metres of a uint16 PNG; None without the file.
+
+        units_per_metre: integers per metre.
+        invalid: integers that mean unknown.
+
+        Raises DataError for a wrong file.
+        """
         if not path.exists():
             image_files.refuse_jpeg_depth(path)
             return None
@@ -285,7 +306,7 @@ class ImageRecording(CalibratedRecording):
         return image_files.check_depth_map(path, depth_m, size.height, size.width)
 
     def select_frames(self, kept: Sequence[int], selection: FrameSelection | None = None) -> Self:
-        """Return these frames only."""
+        """Return the recording with only these frames."""
         return replace(
             self,
             images={side: [files[index] for index in kept] for side, files in self.images.items()},
@@ -337,7 +358,7 @@ def _of_recording(name: str) -> Any:
 
 
 class RecordingView(Recording):
-    """A recording, read through another one."""
+    """A recording that reads its frames from another recording."""
 
     session = _of_recording("session")
     video_hash = _of_recording("video_hash")
@@ -369,7 +390,7 @@ class RecordingView(Recording):
         self.is_streamed = recording.is_streamed
 
     def source_index(self, index: int) -> int:
-        """Return the frame's index in the underlying recording."""
+        """Return the index that a frame has in the other recording."""
         return index
 
     def __len__(self) -> int:
@@ -388,7 +409,7 @@ class RecordingView(Recording):
 
 
 class FrameRange(RecordingView):
-    """The frames [start, stop) of a recording. Raises DataError if it is shorter."""
+    """The frames [start, stop) of a recording. Raises DataError if the recording is shorter."""
 
     def __init__(self, recording: Recording, start: int, stop: int) -> None:
         super().__init__(recording)
@@ -406,6 +427,7 @@ class FrameRange(RecordingView):
         return self.start + index
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
+        """Return the K (3, 3) of a frame."""
         return self.recording.K(self.source_index(index), side)
 
     def fingerprint(self) -> str:
@@ -413,7 +435,7 @@ class FrameRange(RecordingView):
 
 
 class CroppedRecording(RecordingView):
-    """A recording whose images are cropped. Raises DataError if the images are too small."""
+    """A recording whose images are cropped. Raises DataError if the images are smaller than the crop."""
 
     def __init__(self, recording: Recording, crop: str) -> None:
         super().__init__(recording)
@@ -438,10 +460,12 @@ class CroppedRecording(RecordingView):
         return None if masks is None else RoadMasks(box.cut(masks.semantic), box.cut(masks.instance))
 
     def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
+        """Return the ignored region (H, W) of the cropped images, or None."""
         region = self.recording.ignored(side)
         return None if region is None else np.ascontiguousarray(self._box(0, side).cut(region))
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """Return the cropped image (H, W, 3) of a frame."""
         return np.ascontiguousarray(self._box(index, side).cut(self.recording.image(index, side)))
 
     def camera(self, index: int, side: str = LEFT) -> Camera:
@@ -454,14 +478,17 @@ class CroppedRecording(RecordingView):
         return self.camera(index, side)
 
     def map_points(self, index: int) -> NDArray[np.float64] | None:
+        """Return the map points (M, 3) of a frame with x and y in pixels of the cropped image, or None."""
         points, box = self.recording.map_points(index), self._box(index, LEFT)
         return None if points is None else points - (box.left, box.top, 0)
 
     def map_movable(self, index: int) -> NDArray[np.bool_] | None:
+        """Return the mask (H, W) of what can move in a cropped frame; None without masks."""
         movable = self.recording.map_movable(index)
         return None if movable is None else np.ascontiguousarray(self._box(index, LEFT).cut(movable))
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return the cropped depth (H, W) in metres of a frame, or None."""
         depth_m = self.recording.depth_m(index, side)
         return None if depth_m is None else np.ascontiguousarray(self._box(index, side).cut(depth_m))
 
@@ -470,7 +497,7 @@ class CroppedRecording(RecordingView):
 
 
 def crop_recording(recording: Recording, crop: str) -> Recording:
-    """Return the recording cropped; the recording itself for "none"."""
+    """Return the cropped recording, or the recording itself for "none"."""
     return recording if crop == "none" else CroppedRecording(recording, crop)
 
 

@@ -1,4 +1,4 @@
-"""The index of a sharded data set: which shard holds each image, at which offset (docs/reference/shards.md)."""
+"""The index of a sharded data set: which shard contains each image, at which offset (docs/reference/shards.md)."""
 
 import hashlib
 import json
@@ -45,7 +45,10 @@ class ShardEntry(_Entry):
 
 
 class CameraEntry(_Entry):
-    """A camera. K: 9 numbers, row by row, one for all frames or one per frame."""
+    """A camera.
+
+    K: 9 numbers row by row; one K for all frames, or one per frame.
+    """
 
     K: Annotated[list[_Row], Field(min_length=1)]
     height: Annotated[int, Field(ge=1, le=MAX_SIDE)]
@@ -53,7 +56,7 @@ class CameraEntry(_Entry):
 
 
 class RecordingEntry(_Entry):
-    """A recording of the index: file and hash of its frames, cameras by side, and whether depth is in metres."""
+    """A recording of the index: file and hash of its frame table, cameras by side, and whether depth is in metres."""
 
     name: str
     file: Annotated[str, Field(pattern=r"^recordings/[0-9]{6,9}\.json$")]
@@ -78,8 +81,9 @@ class ShardIndex(_Entry):
 
 
 class FrameTable(_Entry):
-    """The frames of a recording. images, depth: by side (shard, offset, length, CRC-32), null without depth.
+    """The frames of a recording.
 
+    images, depth: (shard, offset, length, CRC-32) of each frame, by side; null for a frame without depth.
     poses: 12 numbers of the camera-to-world matrix; null for a frame without a pose.
     """
 
@@ -91,7 +95,7 @@ class FrameTable(_Entry):
 
 
 def read_index(store: RemoteStore) -> ShardIndex:
-    """Read and check shards.json. Raises DataError."""
+    """Read and check shards.json. Raises DataError if it is missing or damaged."""
     text = store.read(INDEX, max_bytes=MAX_INDEX_BYTES)
     content = _parse(store.join(INDEX), text)
     version = content.get("version") if isinstance(content, dict) else None
@@ -109,7 +113,7 @@ def read_index(store: RemoteStore) -> ShardIndex:
 
 
 def read_frames(store: RemoteStore, index: ShardIndex, entry: RecordingEntry) -> FrameTable:
-    """Read the frames of a recording, and check that each is inside its shard. Raises DataError."""
+    """Read the frames of a recording, and check that each is inside its shard. Raises DataError otherwise."""
     where = store.join(entry.file)
     text = store.read(entry.file, max_bytes=MAX_INDEX_BYTES)
     if hashlib.sha256(text).hexdigest() != entry.sha256:
@@ -152,7 +156,7 @@ def _parse(where: str, data: bytes) -> Any:
 
 
 def format_content(value: BaseModel) -> bytes:
-    """Return the JSON of an index or a table of frames."""
+    """Return the JSON bytes of an index or of a frame table."""
     return json.dumps(value.model_dump(mode="json"), allow_nan=False, separators=(",", ":")).encode()
 
 
@@ -171,7 +175,10 @@ def encode_image(image: NDArray[np.uint8], encoding: Encoding) -> bytes:
 
 
 def decode_frame(what: str, data: bytes, encoding: Encoding, height: int, width: int) -> NDArray[np.uint8]:
-    """Return (H, W, 3) RGB. Raises DataError for another size."""
+    """Return the image (H, W, 3) RGB that the bytes contain. Raises DataError if it has another size.
+
+    what: name of the image, for messages.
+    """
     if encoding == "raw":
         image = np.frombuffer(data, np.uint8) if len(data) == 3 * height * width else np.empty(0, np.uint8)
         found = f"{len(data)} bytes"
@@ -187,12 +194,15 @@ def decode_frame(what: str, data: bytes, encoding: Encoding, height: int, width:
 
 
 def encode_depth(depth_m: NDArray[np.float32]) -> bytes:
-    """Return the bytes of a depth map (H, W), metres."""
+    """Return the bytes of a depth map (H, W) in metres."""
     return zlib.compress(np.ascontiguousarray(depth_m, "<f4").tobytes(), 1)
 
 
 def decode_depth(what: str, data: bytes, height: int, width: int) -> NDArray[np.float32]:
-    """Return (H, W) metres. Raises DataError for another size."""
+    """Return the depth map (H, W) in metres that the bytes contain. Raises DataError if it has another size.
+
+    what: name of the map, for messages.
+    """
     size = 4 * height * width
     try:
         content = zlib.decompressobj().decompress(data, size + 1)

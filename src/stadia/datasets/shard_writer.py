@@ -1,4 +1,4 @@
-"""Write recordings as shards into a folder or a store. The index is written last, which completes the data set."""
+"""Write recordings as shards into a folder or a store. The index is written last, and completes the data set."""
 
 import hashlib
 import logging
@@ -73,15 +73,16 @@ def write_shards(
     shard_bytes: int = SHARD_BYTES,
     progress: ReportProgress | None = None,
 ) -> shard_index.ShardIndex:
-    """Write every frame with camera, pose, time and depth, and then the index; return it.
+    """Write every frame with camera, pose, time and depth, then write the index and return it.
 
     recordings: opened one by one, with unique names.
-    store: without a data set; leftovers of an interrupted call, which has written UNFINISHED, are overwritten.
-    splits: names of recordings by split; missing recordings are removed.
-    size: (height, width) to which images, cameras and depth are resized; None keeps each recording's own.
+    store: must not contain a data set. Leftovers of an interrupted call, which has written UNFINISHED, are overwritten.
+    splits: names of recordings by split. Names of recordings that are not written are removed.
+    size: (height, width) to which images, cameras and depth are resized; None keeps the size of each recording.
     encoding: "png" is lossless, "jpeg" has a fifth of its size, "raw" is decoded fastest.
+    shard_bytes: size of a shard in bytes.
 
-    Raises StadiaError if the store holds a data set already, DataError without any frame.
+    Raises StadiaError if the store already contains a data set, and DataError without any frame.
     """
     there = [name for name in (shard_index.INDEX, "shards/00000.bin", "recordings/000000.json") if store.exists(name)]
     if there and (there[0] == shard_index.INDEX or not store.exists(UNFINISHED)):
@@ -204,9 +205,12 @@ def shard_dataset(
     shard_bytes: int = SHARD_BYTES,
     progress: ReportProgress | None = None,
 ) -> Iterator[str]:
-    """Write a data set as shards; yield a summary, and a note on what shards do not hold.
+    """Write a data set as shards. Yield a summary, and a note about what shards do not contain.
 
-    options: how to open the source.  size: (height, width) of all images; None keeps each recording's own.
+    source: path of the data set.
+    url: folder or store of the shards.
+    options: options of `open_recordings` for the source.
+    size: (height, width) of all images; None keeps the size of each recording.
     """
     source, store = expand_home(source), RemoteStore(expand_home(url))
     given = dict(options or {})

@@ -1,4 +1,4 @@
-"""Open a sharded data set by folder or URL, as recordings whose frames are read from cached shards."""
+"""Open a sharded data set from a folder or a URL. Frames of its recordings are read from cached shards."""
 
 import hashlib
 import os
@@ -28,16 +28,16 @@ MIN_SHARDS = 2  # a sample at the end of a shard reads its neighbor from the nex
 
 
 class DamagedShardError(DataError):
-    """A shard is missing, or differs from its index. `data.damaged=skip` leaves out its samples."""
+    """Raised if a shard is missing, or differs from its index. `data.damaged=skip` leaves out its samples."""
 
 
 class ShardReader:
-    """Reads images and depth of shards. Cheap to pickle; processes of one machine share the copies.
+    """Reads images and depth from shards. It is cheap to pickle, and processes on one machine share the copies.
 
     A new copy is compared with its hash in the index, and each part that is read with its CRC-32. A damaged copy is
-    fetched once more. The least recently used copies are removed first.
+    downloaded once more. The least recently used copies are removed first.
 
-    files: the shards of a folder, by number; empty for a store.
+    files: shards in a folder, by number; empty for a store.
     """
 
     def __init__(self, store: RemoteStore, index: shard_index.ShardIndex, cache: CacheConfig) -> None:
@@ -51,7 +51,7 @@ class ShardReader:
 
     @property
     def folder(self) -> Path:
-        """Return the folder of the copies."""
+        """Return the folder that contains the copies."""
         return Path(self._copies)
 
     def read(self, shard: int, offset: int, length: int, crc: int) -> bytes:
@@ -73,7 +73,7 @@ class ShardReader:
         raise self._note_damage(shard, found)
 
     def prefetch(self, shard: int) -> None:
-        """Copy a shard of a store before its first sample is read, which raises its faults."""
+        """Copy a shard of a store before its first sample is read. Errors are raised later, by that sample."""
         if not self.is_local and shard not in self.damaged:
             with suppress(StadiaError):
                 self._fetch(shard)
@@ -178,7 +178,10 @@ class ShardedDataset(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ShardRecording(CalibratedRecording):
-    """A recording in shards. content: hash of its table of frames."""
+    """A recording whose frames are in shards.
+
+    content: hash of its frame table.
+    """
 
     reader: ShardReader
     encoding: shard_index.Encoding
@@ -191,12 +194,14 @@ class ShardRecording(CalibratedRecording):
         return len(self.places[LEFT])
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """Return the image (H, W, 3) RGB of a frame."""
         size = self.intrinsics[side]
         what = f"{self.name}, frame {index}, {side}"
         data = self.reader.read(*map(int, self.places[side][index]))
         return shard_index.decode_frame(what, data, self.encoding, size.height, size.width)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return the depth (H, W) in metres of a frame, or None."""
         places = self.depth_places.get(side)
         if places is None or not places[index, 2]:
             return None

@@ -1,4 +1,4 @@
-"""Split frames into training and validation: by split files, whole recordings, the dataset's split, or blocks."""
+"""Split frames into training and validation: by split files, whole recordings, the data set's own split, or blocks."""
 
 import hashlib
 import re
@@ -24,7 +24,7 @@ _LINE = re.compile(r"\s*(\S+)\s+([0-9]{1,19})(?:\s+([lr]))?\s*")
 
 @dataclass(frozen=True)
 class TargetFrames:
-    """Frames of one side of a recording that become targets."""
+    """Frames of one side of a recording that are used as target images."""
 
     recording: Recording
     indices: Sequence[int]
@@ -33,24 +33,24 @@ class TargetFrames:
 
 @dataclass(frozen=True)
 class TrainValSplit:
-    """Targets to train and to validate on; `val` may be empty."""
+    """Target frames for training and for validation; `val` may be empty."""
 
     train: list[TargetFrames]
     val: list[TargetFrames]
 
 
 def all_frames(recording: Recording, sides: Sequence[str]) -> list[TargetFrames]:
-    """Return every frame of the recording's sides among these."""
+    """Return every frame of those of the given sides that the recording has."""
     return [TargetFrames(recording, range(len(recording)), side) for side in sides if side in recording.sides]
 
 
 def unique_recordings(frames: Sequence[TargetFrames]) -> list[Recording]:
-    """Return the recordings of these frames, each once, in order."""
+    """Return the recordings of these frames in order, each once."""
     return list({id(part.recording): part.recording for part in frames}.values())
 
 
 def frame_indices(frames: Sequence[TargetFrames]) -> dict[str, list[int]]:
-    """Return the frame indices by recording name, ascending and without repetition."""
+    """Return the indices of the frames by recording name, ascending and each once."""
     indices: dict[str, set[int]] = {}
     for part in frames:
         indices.setdefault(part.recording.name, set()).update(part.indices)
@@ -58,7 +58,7 @@ def frame_indices(frames: Sequence[TargetFrames]) -> dict[str, list[int]]:
 
 
 def keep_labeled(frames: Sequence[TargetFrames]) -> list[TargetFrames]:
-    """Return the frames with depth files, and all of recordings without depth files."""
+    """Return the frames that have depth files. Of recordings without depth files all frames are returned."""
     kept = []
     with ThreadPoolExecutor(READ_THREADS) as threads:
         for part in frames:
@@ -70,13 +70,16 @@ def keep_labeled(frames: Sequence[TargetFrames]) -> list[TargetFrames]:
 
 
 def draw_split(recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
-    """Draw the frames to validate on by `config.unit`."""
+    """Draw the frames to validate on: blocks, whole recordings or places, as `config.unit` says."""
     split = split_blocks if config.unit == "frames" else split_recordings
     return split(recordings, config, sides)
 
 
 def split_blocks(recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
-    """Validate on blocks of consecutive frames, without the frames within `gap`, at most a tenth of a recording."""
+    """Validate on blocks of consecutive frames of every recording.
+
+    The frames within `gap` of a block, at most a tenth of a recording, are not used.
+    """
     split = TrainValSplit([], [])
     for recording in recordings:
         frames = len(recording)
@@ -111,7 +114,7 @@ def _draw_start(recording: Recording, segment: range, count: int, random: np.ran
 def split_recordings(
     recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)
 ) -> TrainValSplit:
-    """Validate on whole recordings or places, drawn by seed and name. Raises DataError for only one."""
+    """Validate on whole recordings or places, drawn by seed and name. Raises DataError if there is only one."""
     groups: dict[str, list[Recording]] = {}
     for recording in recordings:
         groups.setdefault(recording.session if config.unit == "places" else recording.name, []).append(recording)
@@ -140,9 +143,9 @@ def _shares(frames: int, total: int) -> list[range]:
 
 
 def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetFrames]:
-    """Read targets, in order, from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`).
+    """Read target frames, in order, from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`).
 
-    The side defaults to the left one. Raises DataError for invalid lines, and for missing frames with their count.
+    The side is left by default. Raises DataError for invalid lines, and for missing frames with their number.
     """
     by_name = {recording.name: recording for recording in recordings}
     known: dict[str, tuple[Recording | None, dict[int, int]]] = {}
@@ -181,7 +184,7 @@ def _find_recording(name: str, recordings: Sequence[Recording], where: str) -> R
 
 
 def map_frame_numbers(recording: Recording) -> dict[int, int]:
-    """Map the number in each image's name, or in its video, to the index."""
+    """Return the index of each frame by the number in its image's name, or by its number in the video."""
     files = [recording.file(index) for index in range(len(recording))]
     named = [None if file is None or not file.stem.isdecimal() else int(file.stem) for file in files]
     return {recording.number(index) if n is None else n: index for index, n in enumerate(named)}
@@ -192,7 +195,10 @@ def map_frame_numbers(recording: Recording) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class FrameList:
-    """Frames to score: ascending indices by recording name. file, sha256: identity of the list."""
+    """Frames to score: ascending indices by recording name.
+
+    file, sha256: file and hash that identify the list.
+    """
 
     file: str
     sha256: str
@@ -204,7 +210,10 @@ class FrameList:
 
 
 def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
-    """Read frames to score, as `read_split_file`. Raises DataError for repeated frames and right images."""
+    """Read the frames to score, as `read_split_file` does.
+
+    Raises DataError for repeated frames and for right images.
+    """
     data = read_bytes(path, expected="a list of frames", max_bytes=MAX_TEXT_BYTES)
     indices: dict[str, Sequence[int]] = {}
     for frames in read_split_file(path, recordings):

@@ -1,4 +1,4 @@
-"""Survey data before training: the masks of a recording, and the videos of a list."""
+"""Survey data before training: the masks of recordings, and the videos of a list."""
 
 import csv
 import io
@@ -32,14 +32,19 @@ MAX_FRAMES, MAX_FRAMES_IN_ALL = 24, 400  # sampled frames of a recording, and in
 
 @dataclass(slots=True)
 class MaskSurvey:
-    """Survey of one recording.
+    """The survey of one recording's masks.
 
-    frames: number of sampled frames.  without_masks: numbers of frames without masks.
-    unusable: frames with invalid masks, and the reason.  without_road: frames with too little road.
-    road_in_lower_half: share of all road pixels.  upside_down: frames with less than half of their road there.
-    without_object: frames with a road but no object of known height.  objects: number with known height.
-    no_prior: frames with objects of configured classes without a prior, by class.
-    as_they_are: log ratios of image gradients along mask outlines and along mirrored outlines, one per frame.
+    frames: number of sampled frames.
+    without_masks: numbers of the frames without masks.
+    unusable: reason why masks are invalid, by frame.
+    without_road: frames with too little road.
+    road_in_lower_half: share of all road pixels that are in the lower half of the image.
+    upside_down: frames with less than half of their road in the lower half.
+    without_object: frames with a road but without an object of known height.
+    objects: number of objects of known height.
+    no_prior: frames with objects of configured classes that have no prior, by class.
+    as_they_are: for each frame, log ratio of the image gradient along the outlines of masks to that along mirrored
+        outlines.
     others: number of objects of other classes, by class.
     """
 
@@ -58,7 +63,7 @@ class MaskSurvey:
 
 
 def survey_masks(recordings: Sequence[Recording], config: RoadConfig) -> list[MaskSurvey]:
-    """Survey some frames of each recording."""
+    """Survey the masks of some frames of each recording."""
     frames = max(min(MAX_FRAMES, MAX_FRAMES_IN_ALL // max(len(recordings), 1)), 2)
     return [_survey_recording(recording, config, frames) for recording in recordings]
 
@@ -128,7 +133,10 @@ MAX_FAULTS = 10  # faults in a summary; the table has all
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFacts:
-    """A row of a survey; None if unknown. fault: why the video cannot be used, "" if it can."""
+    """A row of a survey of videos; unknown values are None.
+
+    fault: why the video cannot be used; "" if it can.
+    """
 
     name: str
     path: str
@@ -149,7 +157,7 @@ class VideoFacts:
 def survey_videos(
     entries: Sequence[VideoEntry], options: SourceOptions, *, workers: int, progress: ReportProgress | None = None
 ) -> list[VideoFacts]:
-    """Return a row for each video, in order; videos that cannot be used have a fault."""
+    """Return a row for each video, in order. Rows of videos that cannot be used have a fault."""
     rows = list[VideoFacts]()
     with ThreadPoolExecutor(workers) as threads:
         for row in threads.map(partial(_survey_video, options=options), entries):
@@ -213,7 +221,7 @@ def _read_folder(path: Path, options: SourceOptions) -> VideoHeader:
 
 
 def format_table(rows: Sequence[VideoFacts]) -> str:
-    """Return the rows as CSV."""
+    """Return the rows as the text of a CSV file."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, [field.name for field in fields(VideoFacts)], lineterminator="\n")
     writer.writeheader()

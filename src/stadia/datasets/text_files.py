@@ -17,13 +17,13 @@ _KEYED_ROW = re.compile(r"\s*[A-Za-z_]\w*\s*:")
 
 
 class FileEntry(BaseModel):
-    """An entry of a file from outside; unknown keys are allowed."""
+    """An entry of a file that other programs write. Unknown keys are allowed."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
 
 def validate_content(path: object, content: Any, kind: Any, *, expected: str, fix: str) -> Any:
-    """Return a file's content as a type. Raises DataError with the file and the first wrong key."""
+    """Return the content of a file, converted to a type. Raises DataError with the file and the first wrong key."""
     try:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
@@ -33,12 +33,12 @@ def validate_content(path: object, content: Any, kind: Any, *, expected: str, fi
 
 
 def read_typed_json(path: Path, kind: Any, *, expected: str, fix: str, max_bytes: int = MAX_TEXT_BYTES) -> Any:
-    """Read a JSON file as a type. Raises DataError with the file and the first wrong key."""
+    """Read a JSON file and convert it to a type. Raises DataError with the file and the first wrong key."""
     return validate_content(path, read_json(path, max_bytes=max_bytes), kind, expected=expected, fix=fix)
 
 
 def parse_numbers(words: Sequence[str]) -> NDArray[np.float64]:
-    """Return words as numbers; empty if one is not a finite number."""
+    """Return the words as numbers (N,). The result is empty if one of them is not a finite number."""
     try:
         numbers = np.array([float(word) for word in words])
     except ValueError:
@@ -47,7 +47,10 @@ def parse_numbers(words: Sequence[str]) -> NDArray[np.float64]:
 
 
 def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
-    """Return (N, columns) finite numbers, one row per line. Raises DataError with the file and the line."""
+    """Return finite numbers (N, columns), one row per line. Raises DataError with the file and the line.
+
+    expected: description of a row, for messages.
+    """
     lines = [line for line in read_lines(path, expected=expected) if not line.lstrip().startswith("#")]
     rows = np.empty((len(lines), columns))
     for number, line in enumerate(lines):
@@ -62,7 +65,13 @@ def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
 
 
 def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64]:
-    """Return (N, 4, 4) camera-to-world from 3x4 rows, one per image or indexed by `numbers`. Raises DataError."""
+    """Return camera-to-world poses (N, 4, 4) of a file with 3x4 rows.
+
+    frames: number N of images.
+    numbers: row of each image; None for one row per image.
+
+    Raises DataError for a damaged file or missing rows.
+    """
     rows = _select_rows(path, read_rows(path, 12, "a 3x4 camera-to-world matrix per row"), frames, numbers, "poses")
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3] = rows.reshape(-1, 3, 4)
@@ -78,7 +87,7 @@ def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = No
 
 
 def read_times(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64] | None:
-    """Return (N,) seconds; None without the file. Rows as in `read_kitti_poses`."""
+    """Return the times (N,) in seconds; None without the file. Rows are selected as in `read_kitti_poses`."""
     if not path.exists():
         return None
     return _select_rows(path, read_rows(path, 1, "seconds")[:, 0], frames, numbers, "times")

@@ -1,1 +1,1 @@
-"""Read and write files safely: complete, of limited size, and only inside their folder."""
+"""Read and write files safely: completely, with limited sizes, and only inside their folder."""

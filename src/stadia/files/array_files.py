@@ -1,4 +1,4 @@
-"""Read .npy and .npz files from outside. Headers are checked before data are read."""
+"""Read .npy and .npz files that others wrote. Headers are checked before data are read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,13 @@ _DIRECTORY_BYTES = 1 << 20  # largest list of members of a zip archive
 def read_npy(
     path: Path, *, shape: tuple[int, ...] | None = None, max_bytes: int = MAX_ARRAY_BYTES
 ) -> NDArray[np.generic]:
-    """Return the numbers of an .npy file. Raises DataError."""
+    """Return the numbers of an .npy file, an array of any shape.
+
+    shape: required shape, or None.
+    max_bytes: largest accepted size.
+
+    Raises DataError for a damaged file, values that are not numbers, or another shape.
+    """
     expected = "an .npy array of numbers"
     with open_input(path, expected=expected, max_bytes=max_bytes + (1 << 16)) as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -75,10 +81,12 @@ MAX_STACK_BYTES = 1 << 38
 
 @dataclass(frozen=True, slots=True)
 class StackedArray:
-    """An array (N, ...) in a file, read one part at a time, because a truncated mapped file would kill the process.
+    """An array (N, ...) in a file that is read part by part.
+
+    The file is not memory-mapped, because a truncated mapped file would kill the process.
 
     start: offset of the data in the file.
-    values: the whole array if it is compressed or in Fortran order, or None.
+    values: the whole array if it is compressed or in Fortran order, otherwise None.
     """
 
     path: Path
@@ -91,7 +99,7 @@ class StackedArray:
         return self.shape[0]
 
     def read(self, index: int) -> NDArray[np.generic]:
-        """Return part `index`, of shape[1:]. Raises DataError if the file is truncated."""
+        """Return one part, with the shape (...) that follows N. Raises DataError if the file is truncated."""
         import numpy as np
 
         if self.values is not None:
@@ -107,7 +115,7 @@ class StackedArray:
 
 
 def open_npy(path: Path) -> StackedArray:
-    """Open an .npy file. Raises DataError for damaged files and values that are not numbers."""
+    """Open an .npy file. Raises DataError for damaged files, and for values that are not numbers."""
     expected = "an .npy array of numbers"
     with (
         open_input(path, expected=expected, max_bytes=MAX_STACK_BYTES) as stream,
@@ -121,7 +129,7 @@ def open_npy(path: Path) -> StackedArray:
 
 
 def open_npz(path: Path, name: str) -> StackedArray:
-    """Open one array of an .npz archive; a compressed one is unpacked. Raises DataError."""
+    """Open one array of an .npz archive. A compressed array is unpacked. Raises DataError for damaged files."""
     with _open_npz(path, MAX_STACK_BYTES) as (archive, members), archive.open(members[name]) as stream:
         member = members[name]
         shape, is_fortran, dtype, data_bytes = _read_header(f"{path}, array '{name}'", stream, member.file_size)
@@ -143,7 +151,7 @@ _ZIP_NAME_SIZES = 26  # offset of the lengths of name and extra field in a zip m
 
 
 def list_npz_arrays(path: Path, *, max_bytes: int = MAX_ARRAY_BYTES) -> tuple[str, ...]:
-    """Return the names of the arrays of an .npz archive."""
+    """Return the names of the arrays in an .npz archive."""
     with _open_npz(path, max_bytes) as (_, members):
         return tuple(members)
 
@@ -151,7 +159,10 @@ def list_npz_arrays(path: Path, *, max_bytes: int = MAX_ARRAY_BYTES) -> tuple[st
 def read_npz(
     path: Path, *, only: Collection[str] | None = None, max_bytes: int = MAX_ARRAY_BYTES
 ) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of an .npz archive by name, or only the named ones. Raises DataError."""
+    """Return the arrays, of any shape, of an .npz archive by name, or `only` the named ones.
+
+    Raises DataError for damaged files.
+    """
     with _open_npz(path, max_bytes) as (archive, members):
         arrays = {}
         for name, member in members.items():
@@ -163,12 +174,12 @@ def read_npz(
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The required layout of an array in a file.
+    """The layout that an array in a file must have.
 
-    shape: numbers, and names of sizes that arrays share.
-    kind: "f" numbers, "F" finite numbers, "i" whole numbers, "b" true or false.
-    below: name of the size, or one per column, that all values are below; indices are at least 0.
-    least: number of rows.
+    shape: numbers, and names of sizes that several arrays have in common.
+    kind: "f" for numbers, "F" for finite numbers, "i" for whole numbers, "b" for true or false.
+    below: name of the size, or one name per column, that all values are below. Indices are at least 0.
+    least: smallest number of rows.
     """
 
     shape: tuple[int | str, ...]
@@ -183,10 +194,12 @@ _KINDS = {"f": "biuf", "F": "biuf", "i": "iu", "b": "b"}
 def read_arrays(
     path: Path, layouts: Mapping[str, Layout], *, fix: str = COPY_AGAIN, sizes: Mapping[str, int] | None = None
 ) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of an .npz archive that stadia wrote. Raises DataError for another layout.
+    """Return the arrays of an .npz archive that stadia wrote, in the shapes of their layouts.
 
-    layouts: the layout of each required array.
-    sizes: known sizes by name; other sizes must be equal in all arrays.
+    layouts: layout of each required array.
+    sizes: known sizes by name. Other named sizes must be equal in all arrays.
+
+    Raises DataError for another layout.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Write files and folders atomically: complete under their name or absent, and one process at a time."""
+"""Write files and folders atomically: they are complete under their name or absent; one process writes at a time."""
 
 import errno
 import hashlib
@@ -24,22 +24,22 @@ from filelock import FileLock, Timeout
 from stadia.core.errors import StadiaError, summarize_exception
 
 IS_WINDOWS = sys.platform == "win32"
-"""Windows cannot sync folders, or files that are open only for reading."""
+"""Windows cannot sync folders, or files that are open for reading only."""
 
 SYNC_THREADS = 8
-"""A journaling file system commits waiting syncs together, so parallel syncs are faster."""
+"""Number of parallel syncs. A journaling file system commits waiting syncs together, so parallel syncs are faster."""
 
 _SYNC_BATCH = 1024
 _STALE_S = 24 * 3600.0  # after a day, no process of another machine still writes a temporary file
 _STEM_BYTES = 100  # file systems limit a name to 255
 _CLEANED: set[str] = set()
-"""This process has removed stale temporary files of these folders."""
+"""Folders from which this process has removed stale temporary files."""
 
 THIS_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-"""Temporary names contain this, because process ids of another machine mean nothing here."""
+"""Part of temporary names, because process ids of another machine have no meaning here."""
 
 FULL_DISK = "a full disk"
-"""`found` of the error for a full disk starts with this; a sweep then stops."""
+"""Start of the text `found` in the error for a full disk. A sweep stops at this error."""
 
 _TEMPORARY_NAME = re.compile(
     r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})\.[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL
@@ -49,14 +49,14 @@ _NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIS
 _PARTLY_WRITTEN = re.compile(r"\d+ requested and \d+ written")  # numpy's OSError, which has no number
 
 LOCK_FILE = ".lock"
-"""The lock is inside the folder, because its parent may be read-only."""
+"""Name of the lock. It is inside the folder, because the folder's parent may be read-only."""
 
 PROBE_S = 0.5
-"""A program that only looks, such as `stadia app`, holds a lock for a moment."""
+"""Seconds to wait for a lock. A program that only looks, such as `stadia app`, holds a lock for a moment."""
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Open a file to append to it. Raises OSError for links and pipes."""
+    """Open a file for appending. Raises OSError for links and pipes."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # some systems lack them
         flags |= getattr(os, name, 0)
@@ -65,9 +65,10 @@ def open_to_append(path: Path) -> BinaryIO:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; sync it and rename it to `path` on success, otherwise remove it.
+    """Yield a temporary path in the same folder. On success it is synced and renamed to `path`, otherwise removed.
 
-    The first write into a folder removes temporary files of killed processes. `sync_later` delays the sync.
+    The first write into a folder removes the temporary files of killed processes. `sync_later` delays the sync.
+
     Raises StadiaError if the disk is full or the folder is read-only.
 
     Examples:
@@ -84,7 +85,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
-    """Yield a stream, then replace `path` by its content, as `atomic_write` does."""
+    """Yield a stream whose content replaces `path` when the block ends, as `atomic_write` does."""
     with _replace_whole(os.fspath(path)) as temporary, open(temporary, "wb") as stream:
         yield stream
 
@@ -114,12 +115,12 @@ def _replace_whole(path: str) -> Iterator[str]:
 
 
 _SYNCED_LATER: set[str] = set()
-"""These absolute paths of folders end with a separator."""
+"""Absolute paths of folders that are synced later; they end with a separator."""
 
 
 @contextmanager
 def sync_later(folder: Path) -> Iterator[None]:
-    """Sync all files that `atomic_write` writes into a folder once, at the end of the block; not after an error."""
+    """Sync all files that `atomic_write` writes into a folder once, when the block ends without an error."""
     prefix = os.path.join(os.path.abspath(folder), "")
     _SYNCED_LATER.add(prefix)
     try:
@@ -142,7 +143,7 @@ def _make_temporary(folder: str, name: str) -> str:
 
 
 def make_temporary_folder(folder: Path, name: str) -> Path:
-    """Create an empty folder named after this process."""
+    """Create an empty folder whose name contains this process, and return it."""
     remove_stale_files(folder)
     stem = name.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
     temporary = Path(folder, f"{_make_prefix(stem)}{secrets.token_hex(4)}.partial")
@@ -155,7 +156,10 @@ def _make_prefix(stem: str) -> str:
 
 
 def remove_stale_files(folder: str | Path) -> None:
-    """Remove temporary files of killed processes, and day-old ones of other machines, once per process."""
+    """Remove the temporary files of killed processes, and day-old ones of other machines.
+
+    This happens once per process.
+    """
     absolute = os.path.abspath(folder)
     if absolute in _CLEANED:
         return
@@ -178,10 +182,12 @@ def _is_stale(status: os.stat_result, machine: str, process: int) -> bool:
 
 @contextmanager
 def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty folder; sync it and rename it to `path` on success, otherwise remove it.
+    """Yield an empty folder. On success it is synced and renamed to `path`, otherwise removed.
 
-    `path` must be new or empty; `replace` removes an earlier folder on success. Raises StadiaError if the disk is full,
-    the place is read-only, or another process writes it.
+    path: must be new or empty.
+    replace: remove an earlier folder on success.
+
+    Raises StadiaError if the disk is full, the place is read-only, or another process writes there.
     """
     path = Path(path)
     temporary: Path | None = None
@@ -235,7 +241,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write UTF-8 lines atomically, one at a time."""
+    """Write lines of UTF-8 text atomically; they are generated one at a time."""
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for line in lines:
             stream.write(f"{line}\n")
@@ -252,7 +258,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def match_temporary_name(name: str) -> re.Match[str] | None:
-    """Return a match with `machine` and `process` for a temporary name, or None.
+    """Return a match with the groups `machine` and `process` if a name is that of a temporary file, or None.
 
     Examples:
         >>> match_temporary_name(".last.0a1b2c3d-12.x1y2z3_4.partial.safetensors")["process"]
@@ -262,7 +268,7 @@ def match_temporary_name(name: str) -> re.Match[str] | None:
 
 
 def explain_write_error(error: OSError, path: str | Path) -> None:
-    """Raise StadiaError for an error of writing `path`; return for other files' errors."""
+    """Raise StadiaError for an error that occurred when writing `path`. Return for errors of other files."""
     reason = error.strerror or summarize_exception(error)
     if error.errno in _NO_SPACE or (error.errno is None and _PARTLY_WRITTEN.search(str(error))):
         expected, fix = "free space for the file", "free some disk space, or raise the limit of `ulimit -f`"
@@ -290,10 +296,10 @@ def _explain_write_errors(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def hold_lock(path: Path, output: Path, refusal: StadiaError | None = None) -> Iterator[None]:
-    """Hold a lock file while the block writes an output; a killed process holds no lock.
+    """Hold a lock file during the block, which writes an output. The lock of a killed process is released.
 
     path: path of the lock file.
-    output: the block's output, for messages.
+    output: output of the block, for messages.
     refusal: raised instead of the usual error if another process holds the lock.
 
     Raises StadiaError if another process holds the lock, or the lock file cannot be created.
@@ -322,7 +328,7 @@ def hold_lock(path: Path, output: Path, refusal: StadiaError | None = None) -> I
 
 @contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
-    """Create an output folder if needed and hold its lock, as `hold_lock`."""
+    """Create an output folder if needed, and hold its lock during the block, as `hold_lock` does."""
     with _explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with hold_lock(folder / LOCK_FILE, folder):
@@ -330,5 +336,5 @@ def hold_folder(folder: Path) -> Iterator[None]:
 
 
 def is_empty(folder: Path) -> bool:
-    """Return whether a folder contains at most a lock."""
+    """Return whether a folder contains nothing but perhaps a lock."""
     return all(path.name == LOCK_FILE for path in folder.iterdir())

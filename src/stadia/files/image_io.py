@@ -1,6 +1,6 @@
-"""Read and write images: PNG, JPEG, pictures that Pillow reads, and maps of one channel.
+"""Read and write images: PNG, JPEG, pictures that Pillow reads, and maps with one channel.
 
-The bytes of a file decide its format, not its name. Sizes are checked before pixels are decoded.
+The bytes of a file determine its format, not its name. Sizes are checked before pixels are decoded.
 """
 
 import io
@@ -25,7 +25,7 @@ from stadia.files.input_files import PARSER_ERRORS, check_input_file, name_parse
 
 MAX_IMAGE_BYTES = 256 << 20
 MAX_PIXELS = 1 << 26
-"""This is 8192x8192; with 16 bits and four channels it takes half a gigabyte."""
+"""Largest number of pixels, 8192x8192. With 16 bits and four channels, such an image takes half a gigabyte."""
 
 PNG_SIGNATURE, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 JPEG_SIGNATURE, JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -40,7 +40,7 @@ _FIX = "copy or extract it again, or remove its frame"
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """Size in pixels, bits per channel and number of stored channels of a PNG or JPEG."""
+    """Size in pixels, bits per channel, and number of stored channels of a PNG or JPEG."""
 
     width: int
     height: int
@@ -58,7 +58,7 @@ def check_pixel_count(path: object, width: int, height: int) -> None:
 def read_image(
     path: Path, flags: int, *, expected: str = "a complete image", fix: str = _FIX, max_bytes: int = MAX_IMAGE_BYTES
 ) -> NDArray[Any]:
-    """Read and decode a file, as `decode_image` does."""
+    """Read and decode an image file to (H, W) or (H, W, C), as `decode_image` does."""
     data = read_bytes(path, expected=expected, max_bytes=max_bytes, fix=fix)
     return decode_image(path, data, flags, expected=expected, fix=fix)
 
@@ -66,9 +66,14 @@ def read_image(
 def decode_image(
     path: object, data: bytes, flags: int, *, expected: str = "a complete image", fix: str = _FIX
 ) -> NDArray[Any]:
-    """Decode a PNG or JPEG as cv2.imdecode does. Raises DataError for damage and more than MAX_PIXELS pixels.
+    """Decode a PNG or JPEG to (H, W) or (H, W, C) as cv2.imdecode does.
 
-    cv2.IMREAD_COLOR also reads WebP, AVIF, HEIC, TIFF, BMP and the first frame of a GIF.
+    With cv2.IMREAD_COLOR it also decodes WebP, AVIF, HEIC, TIFF, BMP and the first frame of a GIF.
+
+    path: name of the file, for messages.
+    flags: flags of cv2.imdecode.
+
+    Raises DataError for damaged data and for more than MAX_PIXELS pixels.
     """
     if flags == cv2.IMREAD_COLOR and (format := find_picture_format(data)):
         return _decode_picture(path, data, format, fix)
@@ -94,7 +99,7 @@ def _decode_checked(path: object, data: bytes, flags: int, expected: str, fix: s
 
 
 def find_image_fault(data: bytes) -> str | None:
-    """Return the damage of a PNG or JPEG, or None."""
+    """Return a text about the damage of a PNG or JPEG, or None."""
     if data.startswith(PNG_SIGNATURE):
         return _find_png_fault(data)
     if data.startswith(JPEG_SIGNATURE):
@@ -112,11 +117,11 @@ _OTHER_FILES = (
     (b"8BPS", "a Photoshop file"), (b"\xff\x0a", "a JPEG XL"), (b"\0\0\0\x0cJXL", "a JPEG XL"),
     (b"v/1\x01", "an EXR"), (b"P6", "a PPM"), (b"P5", "a PGM"),
 )  # fmt: skip
-"""Messages name other files by these first bytes."""
+"""First bytes and names of other kinds of files, for messages."""
 
 
 def find_picture_format(data: bytes) -> str:
-    """Return Pillow's name of the format of a picture other than PNG and JPEG, or "".
+    """Return Pillow's name for the format of a picture other than PNG and JPEG, or "".
 
     Examples:
         >>> find_picture_format(b"RIFF....WEBPVP8 ")
@@ -130,7 +135,7 @@ def find_picture_format(data: bytes) -> str:
 
 
 def describe_bytes(data: bytes) -> str:
-    """Return a file's kind by its first bytes, for messages, or "".
+    """Return the kind of a file according to its first bytes, for messages, or "".
 
     Examples:
         >>> describe_bytes(b"%PDF-1.4")
@@ -144,7 +149,7 @@ def describe_bytes(data: bytes) -> str:
 
 @contextmanager
 def open_picture(path: object, stream: IO[bytes], format: str) -> Iterator[Any]:
-    """Open a picture with Pillow, by the format of its bytes. Raises DataError without the package for HEIC."""
+    """Open a picture with Pillow in the format that its bytes have. Raises DataError without the package for HEIC."""
     from PIL import Image
 
     if format == HEIC:
@@ -254,7 +259,7 @@ def parse_image_header(data: bytes) -> ImageHeader | None:
 
 
 def write_image(path: str | Path, image: NDArray[Any], params: tuple[int, ...] = ()) -> None:
-    """Write (H, W) or (H, W, C) in BGR order atomically. cv2.imwrite would end the process at some names."""
+    """Write an image (H, W) or (H, W, C) in BGR order atomically. cv2.imwrite would end the process at some names."""
     suffix = "." + str(path).rpartition(".")[2].lower()
     is_encoded, data = cv2.imencode(suffix, np.ascontiguousarray(image), params)
     if not is_encoded:
@@ -267,7 +272,7 @@ def write_image(path: str | Path, image: NDArray[Any], params: tuple[int, ...] =
 
 FLOAT_SUFFIXES = (".exr", ".pfm", ".tiff", ".tif")
 EXR_CHANNELS = ("Z", "Depth.Z", "Depth.V", "V", "Y", "depth", "R")
-"""Renderers, Blender and gray images name depth like this in EXR files. R counts if R, G and B are equal."""
+"""Names of depth channels in EXR files of renderers, Blender and gray images. R counts if R, G and B are equal."""
 
 MAP_EXPECTED = "a map of one channel"
 _PFM_HEADER = re.compile(rb"(P[fF])\s+(\d{1,6})\s+(\d{1,6})\s+([-+.\deE]+)\s")

@@ -1,6 +1,6 @@
-"""Read files from outside: regular files of limited size, with one-line errors that name the file.
+"""Read files that others wrote: regular files of limited size, with one-line errors that name the file.
 
-Every reader uses these functions; `docs/explanation/security.md` lists what they promise.
+Every reader uses these functions. `docs/explanation/security.md` lists what they guarantee.
 """
 
 import csv
@@ -40,7 +40,7 @@ PARSER_ERRORS = (
     SyntaxError,  # largest header of an .npy file
     tokenize.TokenError,
 )
-"""Parsers raise these for damaged content."""
+"""Errors that parsers raise for damaged content."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -54,7 +54,12 @@ _KINDS = (
 def check_input_file(
     path: Path, *, expected: str, max_bytes: int | None = None, fix: str | None = "check the path"
 ) -> int:
-    """Return a regular file's size in bytes. Raises DataError if it is missing, special, or too large."""
+    """Return the size of a regular file in bytes. Raises DataError if it is missing, special, or too large.
+
+    expected: description of a valid file, for messages.
+    max_bytes: largest accepted size.
+    fix: what the user can do.
+    """
     with _name_os_errors(path, expected, fix):
         status = os.stat(path)  # noqa: PTH116 - Python keeps the names of each Path in memory
         size = _check_status(path, status, expected, max_bytes, fix)
@@ -68,7 +73,7 @@ def check_input_file(
 
 @contextmanager
 def open_input(path: Path, *, expected: str, max_bytes: int, fix: str | None = "check the path") -> Iterator[BinaryIO]:
-    """Open a regular file for reading. Raises DataError."""
+    """Open a regular file for reading. Raises DataError as `check_input_file` does."""
     check_input_file(path, expected=expected, max_bytes=max_bytes, fix=fix)
     with _name_os_errors(path, expected, fix), open(path, "rb", opener=_open_without_waiting) as stream:
         _check_status(path, os.fstat(stream.fileno()), expected, max_bytes, fix)  # it may have changed
@@ -89,7 +94,7 @@ def _check_status(path: Path, status: os.stat_result, expected: str, max_bytes: 
 
 
 def make_size_error(path: Path, found: str, max_bytes: int) -> DataError:
-    """Return the error of a too large file."""
+    """Return the error for a file that is too large."""
     return DataError(path, found=found, expected=f"at most {max_bytes} bytes", fix="check that this is the right file")
 
 
@@ -110,7 +115,7 @@ def _name_os_errors(path: Path, expected: str, fix: str | None) -> Iterator[None
 
 @contextmanager
 def name_parser_errors(path: object, *, expected: str, fix: str = COPY_AGAIN) -> Iterator[None]:
-    """Turn parser errors for damaged content into DataError."""
+    """Convert errors that a parser raises for damaged content to DataError."""
     try:
         yield
     except StadiaError:
@@ -136,7 +141,7 @@ def read_bytes(path: Path, *, expected: str, max_bytes: int, fix: str | None = "
 def read_text(
     path: Path, *, expected: str, fix: str | None = "check the path or the download", max_bytes: int = MAX_TEXT_BYTES
 ) -> str:
-    """Return the text of a UTF-8 file, without a byte order mark."""
+    """Return the text of a UTF-8 file without its byte order mark."""
     data = read_bytes(path, expected=expected, max_bytes=max_bytes, fix=fix)
     try:
         return data.decode("utf-8-sig")
@@ -146,17 +151,17 @@ def read_text(
 
 
 def read_lines(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> list[str]:
-    """Return the nonblank lines of a text file."""
+    """Return the lines of a text file that are not blank."""
     return [line for line in read_text(path, expected=expected, max_bytes=max_bytes).splitlines() if line.strip()]
 
 
 def read_csv(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> list[dict[str, str]]:
-    """Return the rows of a CSV file by column. Raises DataError for incomplete rows."""
+    """Return the rows of a CSV file, each by column. Raises DataError for incomplete rows."""
     return parse_csv(path, read_text(path, expected=expected, max_bytes=max_bytes), expected)
 
 
 def parse_csv(path: object, text: str, expected: str) -> list[dict[str, str]]:
-    r"""Return the rows of CSV text, as `read_csv` does; `path` is for messages.
+    r"""Return the rows of CSV text, as `read_csv` does. `path` is used in messages.
 
     Examples:
         >>> parse_csv("rows.csv", "step,loss\n1,0.5\n", "a table")
@@ -171,7 +176,7 @@ def parse_csv(path: object, text: str, expected: str) -> list[dict[str, str]]:
 
 
 def iterate_csv(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV file by column, without damaged ones."""
+    """Yield the rows of a CSV file, each by column. Damaged rows are left out."""
     text = read_text(path, expected=expected, max_bytes=max_bytes)
     return (row for row in _iterate_rows(path, text, expected, strict=False) if not _is_damaged(row))
 
@@ -197,5 +202,5 @@ LONG_INTEGER = f"a whole number of more than {MAX_INTEGER_DIGITS} digits"
 
 
 def parse_integer(text: str, *, most: int) -> int | None:
-    """Return the number of ASCII digits, from 0 to `most`; None for other text, such as '²'."""
+    """Return the number that ASCII digits give, from 0 to `most`; None for any other text, such as '²'."""
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) and int(text) <= most else None

@@ -1,4 +1,4 @@
-"""Read JSON from outside: whole, line by line, or entry by entry for files larger than memory."""
+"""Read JSON that others wrote: as a whole, line by line, or entry by entry for files larger than memory."""
 
 import codecs
 import json
@@ -24,7 +24,7 @@ EntryT = TypeVar("EntryT")
 
 MAX_JSON_VALUES = 5_000_000
 MAX_JSON_ENTRY = 8 << 20
-"""A streamed value has at most this many characters: parsing takes 27 times the memory of its text."""
+"""Largest number of characters of a streamed value. Parsing takes 27 times the memory of the text."""
 
 _JSON, _NO_SPACE = json.JSONDecoder(), re.compile(r"[^ \t\n\r]")
 _LONG_NUMBER = re.compile(rf"(?<![0-9])[0-9]{{{MAX_INTEGER_DIGITS + 1}}}")
@@ -33,18 +33,18 @@ _LONG_NUMBER = re.compile(rf"(?<![0-9])[0-9]{{{MAX_INTEGER_DIGITS + 1}}}")
 def read_json(
     path: Path, *, expected: str = "a JSON file", fix: str = "check the path", max_bytes: int = MAX_TEXT_BYTES
 ) -> Any:
-    """Return the content of a JSON file. Raises DataError that names the file."""
+    """Return the content of a JSON file. Raises DataError with the name of the file."""
     return parse_json(path, read_text(path, expected=expected, fix=fix, max_bytes=max_bytes), expected)
 
 
 def parse_json(path: object, text: str, expected: str, *, fix: str = COPY_AGAIN) -> Any:
-    """Return the value of JSON text; `path` is for messages. Raises DataError."""
+    """Return the value of JSON text. Raises DataError for invalid text; `path` is used in its message."""
     check_json_values(path, text)
     return _parse_json(path, text, expected, fix)
 
 
 def parse_json_lines(path: object, text: str, expected: str, *, fix: str = COPY_AGAIN) -> Iterator[Any | DataError]:
-    """Yield the value of each line of JSON text, or its DataError. Raises DataError for too many values."""
+    """Yield the value of each line of JSON text, or its DataError. Raises DataError if there are too many values."""
     check_json_values(path, text)
     for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
         try:
@@ -54,7 +54,7 @@ def parse_json_lines(path: object, text: str, expected: str, *, fix: str = COPY_
 
 
 def read_json_objects(path: Path, *, expected: str, fix: str) -> list[dict[str, Any]]:
-    """Return the object on each line of a JSON lines file. Raises DataError."""
+    """Return the objects in the lines of a JSON lines file. Raises DataError for an invalid line."""
     text = "\n".join(read_lines(path, expected=expected))
     rows = list[dict[str, Any]]()
     for number, row in enumerate(parse_json_lines(path, text, expected, fix=fix), start=1):
@@ -67,7 +67,7 @@ def read_json_objects(path: Path, *, expected: str, fix: str) -> list[dict[str, 
 
 
 def replace_nan(value: Any) -> Any:
-    """Replace numbers that are not finite by None, also in nested values.
+    """Return the value with None instead of numbers that are not finite, also in nested values.
 
     Examples:
         >>> replace_nan({"rmse": [1.5, float("nan")]})
@@ -81,14 +81,14 @@ def replace_nan(value: Any) -> Any:
 
 
 def check_json_values(path: object, text: str) -> None:
-    """Raise DataError for too many values in JSON text."""
+    """Raise DataError if JSON text has too many values."""
     if (values := sum(map(text.count, "[{,"))) > MAX_JSON_VALUES:
         found, fix = f"about {values} values", "check that this is the right file"
         raise DataError(path, found=found, expected=f"at most {MAX_JSON_VALUES}", fix=fix)
 
 
 def load_json(text: str, **hooks: Any) -> Any:
-    """Return the result of `json.loads`. Raises ValueError for huge integers."""
+    """Return the result of `json.loads`. Raises ValueError for integers that are too long."""
     if _LONG_NUMBER.search(text):  # the hook doubles the time, so it is used only for long digits
         hooks["parse_int"] = _parse_integer
     return json.loads(text, **hooks)
@@ -159,13 +159,16 @@ class _JsonWindow:
 def stream_json_lists(
     path: Path, names: Collection[str], *, expected: str, max_bytes: int, fix: str = COPY_AGAIN
 ) -> Iterator[tuple[str, Any]]:
-    """Yield (name, entry) of the lists `names` of a JSON object, one at a time. Raises DataError for a missing one."""
+    """Yield (name, entry) of the named lists of a JSON object, one entry at a time.
+
+    Raises DataError if a list is missing.
+    """
     with open_input(path, expected=expected, max_bytes=max_bytes) as stream:
         yield from _name_json_errors(path, _parse_json_lists(_JsonWindow(stream), names), expected, fix)
 
 
 def stream_json_rows(path: Path, *, expected: str, max_bytes: int, fix: str = COPY_AGAIN) -> Iterator[dict[str, Any]]:
-    """Yield each object of a JSON list, one at a time. Raises DataError."""
+    """Yield the objects of a JSON list, one at a time. Raises DataError for damaged content."""
     with open_input(path, expected=expected, max_bytes=max_bytes) as stream:
         yield from _name_json_errors(path, _parse_json_rows(_JsonWindow(stream)), expected, fix)
 

@@ -1,6 +1,6 @@
 """Protect files that stadia did not write: an output replaces only an earlier output of the same kind.
 
-Each kind of output file carries a mark.
+Each kind of output file contains a mark.
 """
 
 import os
@@ -38,7 +38,7 @@ from stadia.files.run_facts import RUN_FILES
 _END_BYTES = 1 << 16  # bytes at each end of a file that may contain its mark
 
 PREVIEWED = ("roadworld", "tableworld", "cutouts")
-"""These kinds of rendered data sets have a preview.png."""
+"""Kinds of rendered data sets that have a preview.png."""
 
 MARKS: Mapping[str, bytes] = {
     "report": rb'<meta name="generator" content="stadia-report">|<footer>Written by stadia ',
@@ -55,7 +55,7 @@ MARKS: Mapping[str, bytes] = {
     "exported network": rb"stadia-depth|stadia\.json",
     **{f"preview of {name}": b"tEXtSoftware\0stadia-preview-" + name.encode() for name in PREVIEWED},
 }
-"""The first or last bytes of each kind of output match a pattern; the second one of reports is from before 0.2."""
+"""Patterns that match the first or last bytes of each kind of output. The second one of reports is from before 0.2."""
 
 
 RECORDS: Mapping[str, str] = {
@@ -73,15 +73,15 @@ RECORDS: Mapping[str, str] = {
     "camera_height.json": "a measured camera height",
     "findings.jsonl": "findings of a data check",
 }
-"""These files mark the folders of commands; no other command writes into them."""
+"""Files that mark the folders of commands. No other command writes into such a folder."""
 
 
 def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], force: bool = False) -> Path:
-    """Return the path to write to, with `~` expanded. Raises StadiaError if a foreign file or link is there.
+    """Return the path to write to, with `~` expanded. Raises StadiaError if a foreign file or a link is there.
 
     kind: key of MARKS.
-    inputs: paths that are never replaced. In an input folder, only empty files and outputs of this kind are
-        replaced; in a run, also files that the run did not write.
+    inputs: paths that are never replaced. In an input folder, only empty files and outputs of this kind are replaced.
+        In a run, files that the run did not write are replaced, too.
     force: replace any file or link, but no folder or device.
     """
     path, inputs = expand_home(path), list(inputs)
@@ -122,13 +122,19 @@ def check_output_folder(
     force: bool = False,
     fix: str = "choose another folder",
 ) -> Path:
-    """Return a folder with `~` expanded. Raises StadiaError unless it is new, empty or stadia's, without inputs.
+    """Return a folder to write to, with `~` expanded. It must be new, empty, or an earlier output of stadia.
 
-    Other files may be in the folder of an earlier result, but no links, except for the images of a map.
+    The folder of an earlier result may contain other files, but no links, except for the images of a map. It must not
+    contain the inputs.
 
-    record: file that marks the folder, with the mark of its kind if MARKS has one.
-    names: names of other files that such a folder may contain without a record; None: none.
-    force: also take a folder without a record.
+    record: file that marks the folder. It contains the mark of its kind if MARKS has one.
+    kind: kind of the output.
+    inputs: paths that the output must not replace.
+    names: names of other files that such a folder may contain without a record; None for no names.
+    force: also accept a folder without a record.
+    fix: what the user can do.
+
+    Raises StadiaError for any other folder.
     """
     folder = expand_home(folder)
     for given in inputs:
@@ -156,7 +162,7 @@ def check_output_folder(
 
 
 def check_foreign_folder(folder: Path, *own: str) -> None:
-    """Raise StadiaError if a folder has a record of another command than `own`."""
+    """Raise StadiaError if a folder contains the record of a command other than `own`."""
     for record, content in RECORDS.items():
         if record not in own and os.path.lexists(folder / record):
             found, expected = f"{content} in it ({record})", "a folder of this command"
@@ -165,7 +171,10 @@ def check_foreign_folder(folder: Path, *own: str) -> None:
 
 @contextmanager
 def hold_new_folder(out: Path) -> Iterator[Path]:
-    """Hold the lock of a new or empty folder, and sync its files at the end. Raises StadiaError."""
+    """Hold the lock of a new or empty folder during the block, and sync its files at the end.
+
+    Raises StadiaError if the folder is not empty.
+    """
     with hold_folder(out):
         _check_empty(out)
         with sync_later(out):
@@ -176,8 +185,9 @@ def hold_new_folder(out: Path) -> Iterator[Path]:
 def fill_new_folder(path: Path) -> Iterator[Path]:
     """Yield a folder whose content becomes the content of `path` on success.
 
-    An existing folder is kept, because it may be the current one, a link, or a disk. Raises StadiaError if `path` is
-    not new or empty, is read-only, or another process fills it.
+    An existing folder is not replaced itself, because it may be the current folder, a link, or a disk.
+
+    Raises StadiaError if `path` is not new or empty, is read-only, or another process fills it.
     """
     path = expand_home(path)
     if not path.exists():
@@ -235,12 +245,12 @@ def _is_of_another_run(path: Path, inputs: Iterable[Path | None]) -> bool:
 
 
 def is_own_file(path: Path, kind: str) -> bool:
-    """Return whether a file, not a link, is this kind of output."""
+    """Return whether a file is an output of this kind, and not a link."""
     return path.is_file() and not path.is_symlink() and has_mark(path, kind)
 
 
 def has_mark(path: Path, kind: str) -> bool:
-    """Return whether stadia wrote a file as this kind. Raises DataError."""
+    """Return whether stadia wrote a file as an output of this kind. Raises DataError for an unreadable file."""
     with open_input(path, expected=f"a {kind}", max_bytes=1 << 50) as stream:
         ends = stream.read(_END_BYTES)
         size = stream.seek(0, 2)
@@ -250,7 +260,7 @@ def has_mark(path: Path, kind: str) -> bool:
 
 
 def write_marked_png(path: Path, image: NDArray[Any], mark: str) -> None:
-    """Write (H, W) or (H, W, 3) BGR as PNG with a text chunk `Software`, atomically."""
+    """Write an image (H, W) or (H, W, 3) BGR as a PNG with a text chunk `Software`, atomically."""
     is_encoded, encoded = cv2.imencode(".png", np.ascontiguousarray(image))
     if not is_encoded:
         raise OSError(f"{path} could not be encoded")

@@ -19,7 +19,7 @@ from stadia.files.remote_store import is_url
 
 
 def is_existing_path(path: str | Path) -> bool:
-    """Return whether a path exists; False for impossible names."""
+    """Return whether a path exists. Impossible names do not."""
     try:
         return Path(path).exists()
     except (OSError, ValueError):
@@ -58,19 +58,19 @@ def find_glob(pattern: str | Path) -> list[Path]:
 
 
 def expand_home(path: str | Path) -> Path:
-    """Return a path with `~` expanded; an unknown `~name` stays."""
+    """Return a path with `~` expanded. An unknown `~name` is kept."""
     return Path(os.path.expanduser(path))
 
 
 def make_absolute(path: str | Path) -> Path:
-    """Return an absolute path without `..`, which follows links first, as the system does."""
+    """Return an absolute path without `..`. Links are followed before `..` is applied, as the system does."""
     parts = expand_home(path).absolute().parts
     last = max((number for number, part in enumerate(parts, start=1) if part == ".."), default=0)
     return Path(os.path.realpath(Path(*parts[:last])), *parts[last:]) if last else Path(*parts)
 
 
 def check_writable(folder: Path) -> None:
-    """Raise StadiaError if `folder` cannot be created or written to. Creates nothing."""
+    """Raise StadiaError if `folder` cannot be created or written to. Nothing is created."""
     folder = expand_home(folder)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
@@ -85,7 +85,10 @@ def check_writable(folder: Path) -> None:
 
 
 def check_no_links(folder: Path, skip: Collection[str] = ("wandb",)) -> None:
-    """Raise StadiaError for a symbolic link at any depth of an output folder, except in folders named `skip`."""
+    """Raise StadiaError if an output folder contains a symbolic link at any depth.
+
+    Folders named `skip` are not searched.
+    """
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(place, name)
@@ -96,7 +99,7 @@ def check_no_links(folder: Path, skip: Collection[str] = ("wandb",)) -> None:
 
 
 def natural_sort_key(path: Path, *, whole: bool = False) -> tuple[tuple[int, int | str], ...]:
-    """Return a sort key that puts `frame2` before `frame10`, for the name or the whole path.
+    """Return a sort key of a name, or of the `whole` path, that puts `frame2` before `frame10`.
 
     Examples:
         >>> sorted([Path("frame10.png"), Path("frame2.png")], key=natural_sort_key)[0].name
@@ -107,7 +110,7 @@ def natural_sort_key(path: Path, *, whole: bool = False) -> tuple[tuple[int, int
 
 
 def join_name(folder: str | Path, name: str) -> str:
-    """Return the path of a file in a folder as text. Raises DataError if `name` leaves the folder.
+    """Return the path of a file in a folder as text. Raises DataError if `name` leads out of the folder.
 
     Examples:
         >>> join_name("depth", "frame.000001.npz")
@@ -126,7 +129,7 @@ def join_name(folder: str | Path, name: str) -> str:
 
 
 def safe_join(folder: Path, name: str) -> Path:
-    """Return `folder / name`. Raises DataError if that leaves the folder, or if no file can have the name.
+    """Return `folder / name`. Raises DataError if this leads out of the folder, or if no file can have this name.
 
     Examples:
         >>> safe_join(Path("run"), "images/0.png").name
@@ -151,16 +154,17 @@ CLOSED_MODE = 0o755
 
 
 def make_closed_folder(folder: Path) -> None:
-    """Create a folder that only this user can write to."""
+    """Create a folder to which only this user can write."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=CLOSED_MODE)
 
 
 def find_private_folder(name: str) -> Path | None:
-    """Return the folder `stadia/NAME` in the user's cache, created if missing; None if others could change it.
+    """Return the folder `stadia/NAME` in the user's cache, which is created if missing, or None if it is not private.
 
-    Only this user may write to `stadia` and read `stadia/NAME`; no link and no folder above may let others rename them.
+    Only this user may write to `stadia` and read `stadia/NAME`. No link and no folder above them may allow others to
+    rename them.
     """
     parent = Path(platformdirs.user_cache_dir()).absolute()
     shared, private = parent / "stadia", parent / "stadia" / name

@@ -1,4 +1,4 @@
-"""Read and write files of a store by URL (S3, GCS, HTTP, a folder) through fsspec, with retries."""
+"""Read and write files of a store by URL (S3, GCS, HTTP, a folder) with fsspec and retries."""
 
 import os
 import random
@@ -13,16 +13,16 @@ from stadia.core.errors import DataError, StadiaError, summarize_exception
 T = TypeVar("T")
 
 ATTEMPTS = 6
-"""The waits between them add up to 6 s, longer than most refusals (503)."""
+"""Number of attempts. The waits between them add up to 6 s, longer than most refusals (503)."""
 
 FIRST_WAIT_S = 0.2
-"""The wait doubles with each attempt; half of it is random."""
+"""Seconds before the second attempt. The wait doubles with each attempt; half of it is random."""
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 60.0
 
 _URL = re.compile(r"([a-z][a-z0-9+]+):/{1,2}(?=[^/])(.*)", re.DOTALL)
 SCHEMES = ("s3", "gs", "gcs", "http", "https", "memory")
-"""These schemes are read as URLs; a folder may be a plain path."""
+"""Schemes that mark a URL. A folder may be a plain path."""
 
 _EXTRAS = {"s3": "stadia[s3]", "gs": "gcsfs", "gcs": "gcsfs"}
 _MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -30,21 +30,22 @@ _EMPTY = "range is not satisfiable"  # the error for a part of an empty file
 
 
 def is_url(path: str | Path) -> bool:
-    """Return whether a path is a URL of a store, even if `Path` has joined its slashes."""
+    """Return whether a path is the URL of a store, even if `Path` has joined its slashes."""
     match = _URL.fullmatch(str(path))
     return match is not None and match[1] in SCHEMES
 
 
 def restore_url(path: str | Path) -> str:
-    """Return the URL of a path that `is_url`, with both slashes."""
+    """Return the URL that a path contains, with both slashes."""
     match = _URL.fullmatch(str(path))
     return str(path) if match is None else f"{match[1]}://{match[2]}"
 
 
 class RemoteStore:
-    """Files below a URL or a local folder; each process opens its own connections.
+    """Files below a URL or in a local folder. Each process opens its own connections.
 
-    Calls that fail for a temporary reason are repeated with growing waits. Raises DataError that names the file.
+    Calls that fail for a temporary reason are repeated after growing waits. Other failures raise DataError with the
+    file.
     """
 
     def __init__(self, url: str | Path) -> None:
@@ -115,11 +116,11 @@ class RemoteStore:
         return self.fetch(name, max_bytes=size) if size else b""
 
     def size(self, name: str) -> int:
-        """Return the size of a file in bytes. Raises DataError."""
+        """Return the size of a file in bytes. Raises DataError if it is missing."""
         return int(self._call(name, lambda system, path: system.info(path)["size"]) or 0)
 
     def fetch(self, name: str, *, max_bytes: int) -> bytes:
-        """Return the content of a file of known size. Raises DataError."""
+        """Return the content of a file whose size is known. Raises DataError if it is missing or too large."""
 
         def fetch(system: Any, path: str) -> bytes:
             try:

@@ -1,4 +1,4 @@
-"""The record of a run, `run.json`, and messages about files and runs that are missing."""
+"""The record of a run, `run.json`, and messages about missing files and runs."""
 
 import dataclasses
 import math
@@ -24,7 +24,7 @@ RUN_FILES = (
     *("config.json", "run.json", "metrics.csv", "histograms.csv", "findings.jsonl"),
     *("data.csv", "diff.patch", "camera.json", "exposure.json", "heights.json"),
 )
-"""A run's folder has these files next to `report.html`; all others are in subfolders."""
+"""Files of a run's folder next to `report.html`. All other files are in subfolders."""
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 Count = Annotated[int, Field(ge=0)]
@@ -37,7 +37,10 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class CodeVersion:
-    """The git commit that trained, and whether it had changes (see diff.patch); empty for an installed package."""
+    """The git commit that trained, and whether it had changes (see diff.patch).
+
+    Both are None for an installed package.
+    """
 
     commit: str | None = None
     dirty: bool | None = None
@@ -45,7 +48,7 @@ class CodeVersion:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Environment:
-    """Versions and machine that influence numbers."""
+    """Versions and properties of the machine that influence numbers."""
 
     python: str = ""
     platform: str = ""
@@ -55,11 +58,13 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TrainingTimes:
-    """The use of a training's time, from its first step, without pauses.
+    """How a training used its time, from its first step on, without pauses.
 
-    device, threads: the device, and torch's threads on the processor.
-    wall_s: by the processor's clock.  phases_s: the same by phase.
-    step_s: median of a step by phase, without warm-up.
+    device, threads: the device, and the number of torch's threads on the CPU.
+    steps: number of steps.
+    wall_s: total seconds.
+    phases_s: seconds of each phase.
+    step_s: median seconds per step of each phase, without warm-up.
     """
 
     device: str
@@ -72,7 +77,7 @@ class TrainingTimes:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TimeLimitEnd:
-    """The end of a training by `training.max_minutes`: last step and seconds of all steps."""
+    """The end of a training by `training.max_minutes`: last step, and seconds of all steps."""
 
     step: Count
     seconds: Seconds
@@ -80,9 +85,10 @@ class TimeLimitEnd:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class StageFacts:
-    """A stage of progressive resizing; `StageConfig` documents its fields.
+    """A stage of progressive resizing. `StageConfig` documents its fields.
 
-    first_step: from 1.  steps: updates.
+    first_step: first step of the stage; the first step of the training is 1.
+    steps: number of updates.
     """
 
     height: int
@@ -96,11 +102,12 @@ class StageFacts:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class JudgedTraining:
-    """The training whose predictions the verdict judges.
+    """The training whose predictions the verdict is about.
 
-    steps: updates of the judged checkpoint.  trained_steps: updates of the whole training.
-    warped_over_unwarped: residual of warped training images over unwarped ones.
-    has_trained_frames: training frames were judged too, because few frames validate.
+    steps: number of updates of the evaluated checkpoint.
+    trained_steps: number of updates of the whole training.
+    warped_over_unwarped: residual of warped training images divided by that of unwarped ones.
+    has_trained_frames: whether training frames were evaluated too, because there are few validation frames.
     """
 
     steps: Count | None = None
@@ -119,12 +126,14 @@ class TrainedCamera:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class RecipeFacts:
-    """A recipe's record of its training.
+    """What a recipe records about its training.
 
     depth_scale: a value of `DepthScale`.
-    scale_from: source of the metres.  rests_on: known lengths from which the recipe learns metres.
-    no_metres: reason for depth up to scale.
-    model: description of the network.  licence: licence of its published weights.
+    scale_from: source of the metres.
+    rests_on: known lengths from which the recipe learns metres.
+    no_metres: why depth is only up to scale.
+    model: description of the network.
+    licence: licence of its published weights.
     camera: camera of the training images; None if there are several.
     own: further facts of this recipe.
     """
@@ -144,16 +153,17 @@ class RunFacts:
     """The record of a run.
 
     recipe_class: the user's class, if there is one.
-    data: identity of the data, for a resume.
-    started, finished, resumed: ISO 8601, with the offset from UTC.
-    status, error: its end; a killed run is "running".
-    weights: start of each network, or `weights of`: checkpoint and step.
-    start_steps: updates behind the start weights.
-    worse_than_start: the start weights score better than all later ones; None without start weights.
+    data: facts that identify the data, for a resume.
+    started, finished, resumed: times in ISO 8601, with the offset from UTC.
+    status, error: how the run ended. A killed run is "running".
+    weights: initial weights of each network, or under `weights of` the checkpoint and its step.
+    start_steps: number of updates of the start weights.
+    worse_than_start: whether the start weights score better than all later ones; None without start weights.
     depth_gain: share of the depth error, at map points or matches, that the best checkpoint removed.
-    time: until the latest checkpoint.
-    ended_by_time: set if `training.max_minutes` ended it.
-    predictions: the verdict of the prediction checks.  judged: its subject.
+    time: how time was used until the latest checkpoint.
+    ended_by_time: set if `training.max_minutes` ended the training.
+    predictions: verdict of the prediction checks.
+    judged: the training that this verdict is about.
     own_values: numbers, flags and short texts of the user's class, or None.
     """
 
@@ -204,11 +214,11 @@ UNKNOWN_FACTS = RunFacts(
     started="",
     status="running",
 )
-"""A report shows a run's other files with this record if run.json is missing or unreadable."""
+"""Record with which a report shows the other files of a run, if run.json is missing or unreadable."""
 
 
 def read_run_facts(folder: Path) -> RunFacts:
-    """Return the record of a run. Raises DataError with file and field."""
+    """Return the record of a run. Raises DataError with the file and the field."""
     path = folder / RUN_FILE
     expected = "the record of a run"
     text = read_text(path, expected=expected)
@@ -230,7 +240,7 @@ def read_run_facts(folder: Path) -> RunFacts:
 
 
 def find_run_facts(folder: Path) -> RunFacts | None:
-    """Return the record of a run, or None."""
+    """Return the record of a run, or None if it is missing or unreadable."""
     try:
         return read_run_facts(folder) if (folder / RUN_FILE).is_file() else None
     except (StadiaError, OSError):  # OSError: the text may be too long for a path
@@ -245,21 +255,21 @@ def write_run_facts(folder: Path, facts: RunFacts) -> None:
 # -- the data of a run, compared with their state now
 
 MEASURED_FACTS = ("poses", "depth")
-"""These facts are hashes or sums of files, whose values mean nothing to a reader."""
+"""Facts that are hashes or sums of files. Their values mean nothing to a reader."""
 
 ROUNDING = 1e-6
-"""Equal sums of poses in metres differ by less, because processors differ in the last digits."""
+"""Sums of poses in metres are equal if they differ by less, because processors differ in the last digits."""
 
 
 def match_facts(facts: Any, recorded: Any) -> Any:
-    """Return facts of data, with the recorded number for each one that differs by at most ROUNDING."""
+    """Return the facts of data, with the recorded number for each number that differs by at most ROUNDING."""
     if isinstance(facts, Mapping) and isinstance(recorded, Mapping):
         return {key: match_facts(fact, recorded.get(key)) for key, fact in facts.items()}
     return recorded if _is_close(facts, recorded) else facts
 
 
 def describe_change(change: ValueChange) -> str:
-    """Return a change of facts in words, without values of measured facts."""
+    """Return a text about a change of facts, without the values of measured facts."""
     if not set(MEASURED_FACTS).intersection(change.key.split(".")):
         return str(shorten_hashes(change))
     absent = ("None", ABSENT)
@@ -281,11 +291,11 @@ def _is_close(now: Any, before: Any) -> bool:
 class LostFile:
     """A file that the folder of a run has lost.
 
-    name: path within the folder.
+    name: path in the folder.
     reason: why it must have existed ("the run is finished").
     effect: the consequence for the report.
-    is_needed: a resume without it would lose or overwrite something.
-    is_empty: an empty file is in its place.
+    is_needed: whether a resume without it would lose or overwrite something.
+    is_empty: whether an empty file is in its place.
     """
 
     name: str
@@ -322,7 +332,7 @@ def list_lost_files(folder: Path, facts: RunFacts, config: Mapping[str, Any]) ->
 
 
 def describe_runs(folders: Iterable[Path], *, need_checkpoint: bool = False, without: Path | None = None) -> str:
-    """Return "pass a run: A, B (N more)" with the newest runs of the first folder that has runs, or ""."""
+    """Return "pass a run: A, B (N more)" with the newest runs of the first folder that contains runs, or ""."""
     pattern, kind = (
         ("*/checkpoints/*.safetensors", "run with a checkpoint") if need_checkpoint else ("*/run.json", "run")
     )
@@ -347,7 +357,7 @@ def check_network_exists(path: Path) -> None:
 
 
 def describe_place(folder: Path, *, inside: str) -> str:
-    """Return what is at a run's path: `inside` for a folder, "a file", or "no such folder"."""
+    """Return a text about what is at the path of a run: `inside` for a folder, "a file", or "no such folder"."""
     if folder.is_dir():
         return inside
     return "a file" if folder.is_file() else "no such folder"

@@ -1,4 +1,4 @@
-"""Read YAML from outside: plain values only, of a limited number."""
+"""Read YAML that others wrote: only plain values, and a limited number of them."""
 
 from pathlib import Path
 from typing import Any
@@ -68,12 +68,12 @@ _StrictLoader.yaml_implicit_resolvers = {
 
 
 def read_yaml(path: Path, *, expected: str, fix: str | None = None, max_bytes: int = MAX_YAML_BYTES) -> Any:
-    """Return the content of a YAML file; dates stay text. Raises DataError for repeated keys and endless aliases."""
+    """Return the content of a YAML file. Dates stay text. Raises DataError for repeated keys and endless aliases."""
     return parse_yaml(path, read_text(path, expected=expected, fix=fix, max_bytes=max_bytes), expected, fix=fix)
 
 
 def parse_yaml(path: object, text: str, expected: str, *, fix: str | None = None) -> Any:
-    """Return the content of YAML text, as `read_yaml` does; `path` is for messages."""
+    """Return the content of YAML text, as `read_yaml` does. `path` is used in messages."""
     loader = None
     try:
         loader = _StrictLoader(text)

@@ -1,4 +1,4 @@
-"""Class, mask, rotation, translation and size of objects: data, world, network, losses, metrics, recipe, scores."""
+"""Class, mask, rotation, translation and size of objects: data, world, network, losses, metrics, recipe and scores."""
 
 from stadia.core.registry import Registry
 
@@ -11,7 +11,7 @@ OBJECT_METRICS = Registry(
         "iou_3d_hull": "stadia.objectpose.metrics:iou_3d_hull",
     },
 )
-"""(predicted, true) `metrics.PosedObjects` of M rows each, matched, to (M,)."""
+"""An object metric maps (predicted, true) `metrics.PosedObjects`, with M matched rows each, to (M,)."""
 
 _NEG_LOG = (
     "-log(eps + 1 - a) with a = |q . q_true| is minimal at 180 degrees. Use 'bounded_log', 'log_dot' (without the"
@@ -30,4 +30,4 @@ ROTATION_LOSSES = Registry(
     },
     refused=dict.fromkeys(("-log", "neg_log", "negative_log", "minus_log"), _NEG_LOG),
 )
-"""(quaternions w, x, y, z (M, 4), true (M, 4), Symmetry of M objects or None) to (M,)."""
+"""A rotation loss maps quaternions w, x, y, z (M, 4), true ones (M, 4), and a Symmetry of M objects or None to (M,)."""

@@ -1,4 +1,8 @@
-"""Compare oriented 3D boxes and rotations of objects: symmetries, angles, corners, shared volume and IoU."""
+"""Compare oriented 3D boxes and rotations of objects: symmetries, angles, corners, shared volume and IoU.
+
+Boxes are given by T (..., 4, 4), from the box's frame to the camera's, and size_m (..., 3), the extents along their
+axes in metres.
+"""
 
 import math
 from collections.abc import Sequence
@@ -16,9 +20,10 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Symmetry(TensorDataclass):
-    """The rotations, in their own frames, that leave M objects unchanged.
+    """The rotations in their own frames that leave M objects unchanged.
 
-    revolution: (M,) bool, every rotation about y. turns: (M, K, 4) quaternions w, x, y, z, the identity first.
+    revolution: (M,) bool, true if every rotation about y does.
+    turns: (M, K, 4) single rotations as quaternions w, x, y, z; the identity comes first.
     """
 
     revolution: Tensor
@@ -42,16 +47,15 @@ class Symmetry(TensorDataclass):
 
 
 def half_angle_sin_cos(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> tuple[Tensor, Tensor]:
-    """Return sine and cosine (...), both >= 0, of half the angle between rotations, times the length of `quaternion`.
+    """Return sine and cosine (...) of half the angle between rotations, both >= 0, times the length of `quaternion`.
 
-    With d = true^-1 q they are |(d_x, d_y, d_z)| and |d_w|. Rotations about y mix only (d_w, d_y): the least angle over
-    all of them has sine |(d_x, d_z)| and cosine |(d_w, d_y)|. Over a finite set the least angle is enumerated.
+    With d = true^-1 q they are |(d_x, d_y, d_z)| and |d_w|. Rotations about y mix only (d_w, d_y). So the least angle
+    over all of them has the sine |(d_x, d_z)| and the cosine |(d_w, d_y)|. Over a finite set of rotations, all are
+    tried. Both values are exact near 0, and their gradients are finite everywhere.
 
     quaternion: (..., 4) w, x, y, z of any length.
-    true: (..., 4), of length 1.
-    symmetry: of the objects, with the same leading axes.
-
-    Both are exact near 0, and their gradients are finite everywhere.
+    true: (..., 4) of length 1.
+    symmetry: symmetry of the objects, with the same leading axes; None for none.
     """
     dtype = torch.promote_types(torch.promote_types(quaternion.dtype, true.dtype), torch.float32)
     left = se3.quaternion_multiply(se3.quaternion_conjugate(true.to(dtype)), quaternion.to(dtype))
@@ -67,9 +71,10 @@ def half_angle_sin_cos(quaternion: Tensor, true: Tensor, symmetry: Symmetry | No
 
 
 def symmetric_angle_deg(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """Return the angle (...) in degrees between rotations (..., 4), the least over the object's symmetry.
+    """Return the angle (...) in degrees between rotations (..., 4), the least over the symmetry of the object.
 
-    2 atan2(sine, cosine) of `half_angle_sin_cos`, which is exact and never NaN; 180 for the zero quaternion.
+    It is 2 atan2(sine, cosine) of `half_angle_sin_cos`, which is exact and never NaN. For the zero quaternion it is
+    180.
 
     Examples:
         >>> upright, turned = torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[0.6, 0, 0.8, 0]])  # about y
@@ -86,29 +91,41 @@ def symmetric_angle_deg(quaternion: Tensor, true: Tensor, symmetry: Symmetry | N
 CORNERS = tuple(product((-0.5, 0.5), repeat=3))  # corners of the box of size 1: x varies slowest, z fastest
 
 EDGES = tuple((i, i | bit) for bit in (4, 2, 1) for i in range(8) if not i & bit)
-"""Pairs of CORNERS, along x first, then y, then z."""
+"""Pairs of indices into CORNERS: edges along x, then along y, then along z."""
 
 FACES = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
-"""CORNERS of the sides -x, +x, -y, +y, -z, +z, counter-clockwise from outside."""
+"""Indices into CORNERS of the sides -x, +x, -y, +y, -z and +z, counter-clockwise as seen from outside."""
 
 ROTATIONS = 20  # rotations about y that the published NOCS evaluation tries for a body of revolution
 
 
 def compute_box_corners(T_camera_object: Tensor, size_m: Tensor) -> Tensor:
-    """Return the corners (..., 8, 3) in the camera's frame, in the order of CORNERS."""
+    """Return the corners (..., 8, 3) of boxes in the camera's frame, in the order of CORNERS.
+
+    T_camera_object: (..., 4, 4) poses.
+    size_m: (..., 3) extents in metres.
+    """
     unit = torch.tensor(CORNERS, dtype=size_m.dtype, device=size_m.device)
     return se3.transform(T_camera_object, unit * size_m[..., None, :])
 
 
 def box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """Return the exact intersection over union (...); 0 for boxes that do not meet."""
+    """Return the exact intersection over union (...) of oriented boxes a and b; 0 for boxes that do not meet.
+
+    T_a, T_b: (..., 4, 4) poses.
+    size_a_m, size_b_m: (..., 3) extents in metres.
+    """
     shared = intersection_volume(T_a, size_a_m, T_b, size_b_m)
     joint = size_a_m.double().prod(-1) + size_b_m.double().prod(-1) - shared
     return (shared / joint.where(joint > 0, 1.0)).clamp(max=1)
 
 
 def box_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """Return the IoU (...) of the axis-aligned hulls of both boxes in the camera frame, as NOCS does."""
+    """Return the IoU (...) of the axis-aligned hulls of boxes a and b in the camera's frame, as NOCS does.
+
+    T_a, T_b: (..., 4, 4) poses.
+    size_a_m, size_b_m: (..., 3) extents in metres.
+    """
     a, b = compute_box_corners(T_a.double(), size_a_m.double()), compute_box_corners(T_b.double(), size_b_m.double())
     (a_low, a_high), (b_low, b_high) = a.aminmax(dim=-2), b.aminmax(dim=-2)
     shared = (torch.minimum(a_high, b_high) - torch.maximum(a_low, b_low)).clamp(min=0).prod(-1)
@@ -117,7 +134,12 @@ def box_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -
 
 
 def symmetric_box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, symmetry: Symmetry) -> Tensor:
-    """Return the largest exact IoU (...) over the rotations that b's symmetry makes invisible."""
+    """Return the largest exact IoU (...) over the rotations that do not change box b.
+
+    T_a, T_b: (..., 4, 4) poses.
+    size_a_m, size_b_m: (..., 3) extents in metres.
+    symmetry: symmetry of b.
+    """
     R = se3.matrix_from_quaternion_wxyz(symmetry.turns.double())
     turned_b = se3.compose(T_b.double()[..., None, :, :], se3.from_rotation_translation(R, torch.zeros_like(R[..., 0])))
     T_a = T_a.double()[..., None, :, :]
@@ -126,7 +148,12 @@ def symmetric_box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tens
 
 
 def max_hull_iou_over_turns(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, revolution: Tensor) -> Tensor:
-    """Return the largest `box_hull_iou` (...) over ROTATIONS turns of box a about y, if `revolution` (...)."""
+    """Return the largest `box_hull_iou` (...) over ROTATIONS turns of box a about y, for boxes with `revolution`.
+
+    T_a, T_b: (..., 4, 4) poses.
+    size_a_m, size_b_m: (..., 3) extents in metres.
+    revolution: (...) bool; other boxes are not turned.
+    """
     turn = _rotation_about_y(2 * math.pi / ROTATIONS * torch.arange(ROTATIONS, dtype=torch.float64, device=T_a.device))
     given = (T_a.double(), size_a_m.double(), T_b.double(), size_b_m.double())
     shape = (T_a[..., 0, 0] + size_a_m[..., 0] + T_b[..., 0, 0] + size_b_m[..., 0] + revolution).shape
@@ -153,10 +180,13 @@ def _rotation_about_y(angle: Tensor) -> Tensor:
 
 
 def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """Return the volume (...) shared by two boxes, exact to rounding; exactly 0 if a plane separates them.
+    """Return the volume (...) that boxes a and b share, exact to rounding. It is exactly 0 if a plane separates them.
 
-    By the divergence theorem: with half sizes h of b, the field (clamp(x, -h_x, h_x), 0, 0) has divergence 1 within b.
-    Its flux out of a is a sum over the faces of a, clipped to |y| < h_y and |z| < h_z.
+    The volume follows from the divergence theorem: with half sizes h of b, the field (clamp(x, -h_x, h_x), 0, 0) has
+    divergence 1 within b. Its flux out of a is a sum over the faces of a, clipped to |y| < h_y and |z| < h_z.
+
+    T_a, T_b: (..., 4, 4) poses.
+    size_a_m, size_b_m: (..., 3) extents in metres.
     """
     T_a, size_a, T_b, size_b = (x.double() for x in (T_a, size_a_m, T_b, size_b_m))
     T_b_a = se3.compose(se3.inverse(T_b), T_a)
@@ -171,7 +201,13 @@ def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Te
 
 
 def are_separated(T_b_a: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
-    """Return (...) bool: a plane separates the boxes, along one of 15 directions (Gottschalk et al., SIGGRAPH 1996)."""
+    """Return whether a plane separates the boxes, (...) bool, along one of 15 directions.
+
+    T_b_a: (..., 4, 4) motion from the frame of box a to the frame of box b.
+    size_a, size_b: (..., 3) extents.
+
+    Source: Gottschalk et al., SIGGRAPH 1996.
+    """
     R, t = T_b_a[..., :3, :3], T_b_a[..., :3, 3]
     axes_b = torch.eye(3, dtype=R.dtype, device=R.device).expand_as(R)
     axes_a = R.transpose(-1, -2)

@@ -1,4 +1,4 @@
-"""Configuration of the recipe `objectpose`. Imports no torch."""
+"""Configuration of the recipe `objectpose`. This module does not import torch."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -16,18 +16,20 @@ from stadia.synthetic.config import SceneCounts, Supersampling, find_preset
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
 TABLEWORLD_CLASSES = ("background", "bottle", "bowl", "can", "cup", "box", "laptop")
-"""An object's class is its place here."""
+"""Names of TableWorld's classes by class number."""
 
 
 class TableWorldConfig(SceneCounts):
-    """A dataset: number of tables, views of each, and the camera.
+    """A rendered data set of objects on tables: number of tables, views of each table, and the camera.
 
-    train, val, test: number of tables. Splits share no object shape either.
-    views: images of each table.  height, width: of an image, pixels.  objects: fewest and most on a table.
-    field_of_view_deg: range of the horizontal field of view of a table.
-    elevation_deg, distance_m: ranges of the camera's elevation over its target, and distance from it.
-    supersampling: N for N x N samples per pixel; odd, so that the middle sample is the pixel's center.
-    noise: shot and read noise of a sensor.
+    train, val, test: number of tables in each split. Splits share no object shape either.
+    views: number of images of each table.
+    height, width: size of an image in pixels.
+    objects: smallest and largest number of objects on a table.
+    field_of_view_deg: range of the horizontal field of view.
+    elevation_deg, distance_m: ranges of the camera's elevation above its target, and of its distance from it.
+    supersampling: N for N x N samples per pixel. N is odd, so that the middle sample is the center of the pixel.
+    noise: add the shot and read noise of a sensor.
     """
 
     scene_name = "table"
@@ -45,10 +47,10 @@ class TableWorldConfig(SceneCounts):
 TABLEWORLD_TINY = TableWorldConfig(train=4, val=2, test=2, views=2)  # eight tables, rendered in seconds
 
 TABLEWORLD_DEMO = TableWorldConfig(train=600, val=30, test=60)
-"""690 tables from four sides each, 160x128, for a training of minutes."""
+"""690 tables with four views each, 160x128, for a training of minutes."""
 
 TABLEWORLD_FULL = TableWorldConfig(train=4000, val=100, test=200, height=256, width=320)
-"""4300 tables from four sides each, 320x256."""
+"""4300 tables with four views each, 320x256."""
 
 TABLEWORLD_PRESETS: dict[str, TableWorldConfig] = {
     "tiny": TABLEWORLD_TINY,
@@ -60,15 +62,15 @@ TABLEWORLD_PRESETS: dict[str, TableWorldConfig] = {
 class ObjectDataConfig(StrictModel):
     """Single images of objects with known poses.
 
-    path: of a data set; null renders TableWorld into the cache.
+    path: path of a data set. null renders TableWorld into the cache.
     format: "objects" (stadia's layout, also TableWorld), "bop", "nocs", your own `module:Class`, or "auto".
-    tableworld: preset that is rendered without a path.
-    train_split, val_split: as the data set names them; val_split=null holds out images of train_split.
-    val_share: share of held-out images, the last ones.
-    height, width: network size, multiples of 32; every image and its camera are resized to it.
-    pixel_ratio: fx / fy of the training images at this size; null = from the data set. Images of another aspect ratio
-        are padded to it in prediction.
-    classes: names, background first; null = from the data set.
+    tableworld: preset that is rendered if no path is given.
+    train_split, val_split: names of the splits in the data set. val_split=null holds out images of train_split.
+    val_share: share of held-out images; they are the last ones.
+    height, width: size of the network's input, multiples of 32. Every image is resized to it together with its camera.
+    pixel_ratio: fx / fy of the training images at this size. null takes it from the data set. In prediction, images of
+        another aspect ratio are padded to it.
+    classes: names of the classes, background first. null takes them from the data set.
     """
 
     path: str | None = None
@@ -111,13 +113,13 @@ class ObjectPoseNetConfig(StrictModel):
     The decoder is the semantic branch of Panoptic FPN (arXiv 1901.02446). The reference networks are `resnet18` and
     `resnext50_32x4d` with 256 and 128 channels.
 
-    encoder: "base", or any timm model (`stadia list encoders`); NAME@REVISION takes one commit of its weights.
+    encoder: "base", or any timm model (`stadia list encoders`). NAME@REVISION takes one commit of its weights.
     pretrained: start the encoder from the weights of `base`, or from timm's if available.
-    pyramid_channels: of each level of the pyramid.
-    segmentation_channels: of each level after upsampling to the finest size.
-    dropout: of whole channels, before each head.
-    rotation_frame: the quaternion is relative to each pixel's ray ("ray"), so that it does not depend on the object's
-        position in the image, or to the camera axes ("camera").
+    pyramid_channels: number of channels of each level of the pyramid.
+    segmentation_channels: number of channels of each level after upsampling to the finest size.
+    dropout: share of whole channels that are dropped before each head.
+    rotation_frame: "ray" predicts the quaternion relative to each pixel's ray, so that it does not depend on the
+        object's position in the image. "camera" predicts it relative to the camera's axes.
     """
 
     encoder: str = "base"
@@ -129,10 +131,10 @@ class ObjectPoseNetConfig(StrictModel):
 
 
 class RotationLossConfig(StrictModel):
-    """The loss between predicted and true quaternion.
+    """The loss between predicted and true quaternions.
 
-    name: see `stadia list rotation-losses`.
-    eps: of bounded_log, log_dot and minus_log_dot; it keeps their slopes finite.
+    name: a name of `stadia list rotation-losses`.
+    eps: constant of bounded_log, log_dot and minus_log_dot that keeps their slopes finite.
     also: weights of further losses that are added: {"squared_error": 0.5}.
     norm_penalty: weight of (|q| - 1)^2.
     """
@@ -144,7 +146,7 @@ class RotationLossConfig(StrictModel):
 
     @property
     def weights(self) -> dict[str, float]:
-        """Return the weight of each loss by name; `name` has 1."""
+        """Return the weight of each loss by name. The loss `name` has the weight 1."""
         return {self.name: 1.0, **{name: weight for name, weight in self.also.items() if weight}}
 
     @model_validator(mode="after")
@@ -157,19 +159,19 @@ class RotationLossConfig(StrictModel):
 
 
 class ObjectPoseLossConfig(StrictModel):
-    """Terms of the object pose loss and their weights. All but the mask terms are means over objects.
+    """The terms of the object pose loss and their weights. All terms but those of the mask are means over objects.
 
-    name: the loss (`stadia list losses`); your own module:Class derives from it.
-    cross_entropy, focal, dice: of the mask.
-    focal_gamma: how little correct pixels count, 1 or more.
-    rotation: name of the rotation loss, others that are added, and the penalty on quaternion length.
-    rotation_weight: of the rotation loss.
-    rotation_of: "object" compares the mean over the object's pixels, which has length 1; "pixel" compares each pixel
+    name: the loss (`stadia list losses`). Your own module:Class derives from it.
+    cross_entropy, focal, dice: weights of the mask terms.
+    focal_gamma: how little pixels count that are already right, 1 or more.
+    rotation: name of the rotation loss, others that are added, and the penalty on the length of the quaternion.
+    rotation_weight: weight of the rotation loss.
+    rotation_of: "object" compares the mean over the object's pixels, which has length 1. "pixel" compares each pixel
         with its predicted length, which squared_error needs.
-    pixels: compared pixels: "all" of the object, or the ones whose predicted class is right ("predicted").
-    center: of the direction to the center at each pixel.
-    depth: of the logarithm of z.
-    size: relative to the true diagonal.
+    pixels: compared pixels: "all" of the object, or only those whose predicted class is right ("predicted").
+    center: weight of the direction to the center at each pixel.
+    depth: weight of the logarithm of z.
+    size: weight of the size error relative to the true diagonal.
     """
 
     name: LossName = "object_pose"
@@ -187,10 +189,10 @@ class ObjectPoseLossConfig(StrictModel):
 
 
 class DetectionConfig(StrictModel):
-    """From maps to objects in prediction.
+    """How predictions are turned from maps into objects.
 
-    min_px: fewest pixels of an object in the network image.
-    hypotheses: tried crossings of two pixels' lines for each center; 0 fits all lines at once.
+    min_px: smallest number of pixels of an object in the network's image.
+    hypotheses: number of crossings of two pixels' lines that are tried for each center. 0 fits all lines at once.
     pixels: number of pixels of each object that vote, evenly spaced.
     """
 

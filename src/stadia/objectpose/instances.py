@@ -1,4 +1,4 @@
-"""Group pixels into object instances and vote for the centers of objects."""
+"""Group pixels into object instances, and vote for the centers of objects."""
 
 import math
 from dataclasses import dataclass
@@ -20,11 +20,14 @@ MAX_CLASS_LOSS = 2.0  # pixels leave an object whose class is on average e^2 tim
 
 
 def group_instances(class_logits: Tensor, directions: Tensor, *, min_px: int = 1) -> Tensor:
-    """Return the object of each pixel: (B, H, W) int64, 0 = none, counted from 1 in each image.
+    """Return the number of the object at each pixel, (B, H, W) int64, counted from 1 in each image; 0 is no object.
 
     Pixels whose directions lead to one place are one object (as in Stringer et al., "Cellpose", Nature Methods 2021).
-    Those of another class join an adjacent object of that class, or form their own. class_logits: (B, C, H, W).
-    directions: (B, 2, h, w) x, y towards the center. min_px: objects with fewer pixels are dropped.
+    Pixels of another class join an adjacent object of that class, or form their own object.
+
+    class_logits: (B, C, H, W).
+    directions: (B, 2, h, w) x and y towards the center.
+    min_px: objects with fewer pixels are dropped.
     """
     images, classes, height, width = class_logits.shape
     shown = class_logits.max(1).indices > 0
@@ -42,7 +45,11 @@ def group_instances(class_logits: Tensor, directions: Tensor, *, min_px: int = 1
 
 
 def group_by_destination(directions: Tensor, pixel: Tensor, height: int, width: int) -> tuple[Tensor, int]:
-    """Return the place (P,) where pixels of images (B, height, width) end by directions (B, 2, h, w), and the count."""
+    """Return the destination (P,) that each pixel reaches along the directions, and the number of destinations.
+
+    directions: (B, 2, h, w) x and y towards the center.
+    pixel: (P,) indices into the flattened images (B, height, width).
+    """
     images, _, rows, columns = directions.shape
     stride = height // rows
     within, image = pixel % (height * width), torch.div(pixel, height * width, rounding_mode="floor")
@@ -60,7 +67,7 @@ def group_by_destination(directions: Tensor, pixel: Tensor, height: int, width: 
 
 
 def follow_directions(towards: Tensor) -> Tensor:
-    """Return the cell (B h w,), y w + x, at the end of each cell's path along unit vectors (B, 2, h, w)."""
+    """Return the cell (B h w,), y w + x, that each cell's path along unit vectors (B, 2, h, w) ends in."""
     rows, columns = towards.shape[-2:]
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     grid = torch.stack((x, y)).to(towards)
@@ -121,28 +128,33 @@ _MAX_SCORED = 1 << 22  # pixels times hypotheses that are scored at once
 
 @dataclass(frozen=True, slots=True)
 class VotedCenters:
-    """Centers (M, 2) x, y of M objects; the mean of the object's pixels if its lines do not cross (`known` false)."""
+    """The centers of M objects.
+
+    pixel: (M, 2) x and y. If the lines of an object do not cross, this is the mean of its pixels.
+    known: (M,) bool, false if the lines do not cross.
+    """
 
     pixel: Tensor
     known: Tensor
 
 
 def unit_directions(center: Tensor, pixels: Tensor) -> Tensor:
-    """Return unit vectors (..., 2) from pixels to centers, (..., 2) both; 0 at the center itself."""
+    """Return unit vectors (..., 2) from pixels (..., 2) to centers (..., 2); 0 at the center itself."""
     return F.normalize(center - pixels, dim=-1)
 
 
 def vote_center(
     pixels: Tensor, directions: Tensor, segment: Tensor, count: int, weights: Tensor | None = None
 ) -> VotedCenters:
-    """Return the points nearest to all lines of each object, in closed form: min sum w |(I - d d^T) (c - p)|^2.
+    """Return for each object the point nearest to all its lines, in closed form: min sum w |(I - d d^T) (c - p)|^2.
 
-    Finds hidden centers, too (Xiang et al., "PoseCNN", RSS 2018; Peng et al., "PVNet", CVPR 2019). Differentiable.
+    This finds occluded centers, too (Xiang et al., "PoseCNN", RSS 2018; Peng et al., "PVNet", CVPR 2019). It is
+    differentiable.
 
-    pixels: (P, 2) x, y.
+    pixels: (P, 2) x and y.
     directions: (P, 2) towards the center, of any length; 0 is no direction.
-    segment: (P,) the object of each pixel, below `count`.
-    weights: (P,), 0 or more.
+    segment: (P,) number of each pixel's object, below `count`.
+    weights: (P,) weights that are not negative.
     """
     pixels, directions = at_least_float32(pixels), F.normalize(at_least_float32(directions), dim=-1)
     middle = segment_means(pixels, segment, count)
@@ -171,9 +183,14 @@ def vote_center_ransac(
     min_cosine: float = 0.99,
     voters: int = 512,
 ) -> VotedCenters:
-    """Return `vote_center` of the inliers of the best crossing of two pixels' lines; only the fit is differentiable.
+    """Return `vote_center` of the inliers of the best crossing of two pixels' lines. Only this fit is differentiable.
 
-    About `voters` pixels of each object choose the crossing. `generator`, of the CPU, draws once for all objects.
+    pixels, directions: (P, 2) pixels, and directions towards the center.
+    segment: (P,) number of each pixel's object, below `count`.
+    generator: a CPU generator, which draws once for all objects.
+    hypotheses: number of crossings that are tried for each object.
+    min_cosine: smallest cosine between an inlier's direction and the direction to the center.
+    voters: number of pixels of each object that choose the crossing.
     """
     with torch.no_grad():
         where, towards = at_least_float32(pixels), F.normalize(at_least_float32(directions), dim=-1)
@@ -194,9 +211,10 @@ def vote_center_ransac(
 
 
 def translation_from_center(center: Tensor, depth_m: Tensor, camera: Camera) -> Tensor:
-    """Return translations z K^-1 (u, v, 1) (..., 3) of centers at pixels (..., 2) and z = depth_m (...), metres.
+    """Return translations z K^-1 (u, v, 1), (..., 3) in metres, of centers at pixels (..., 2).
 
-    camera.K is (3, 3), or has the same leading axes.
+    depth_m: (...) z of the centers in metres.
+    camera: its K is (3, 3), or has the same leading axes.
     """
     rays = inverse_intrinsics(camera.K).to(center.dtype)
     homogeneous = torch.cat((center, torch.ones_like(center[..., :1])), -1)
@@ -204,7 +222,7 @@ def translation_from_center(center: Tensor, depth_m: Tensor, camera: Camera) -> 
 
 
 def center_from_translation(t: Tensor, camera: Camera) -> Tensor:
-    """Return pixels (..., 2) of translations (..., 3), z > 0: the inverse of `translation_from_center`."""
+    """Return the pixels (..., 2) of translations (..., 3) with z > 0. This inverts `translation_from_center`."""
     projected = (camera.K.to(t.dtype) * t[..., None, :]).sum(-1)
     return projected[..., :2] / projected[..., 2:]
 

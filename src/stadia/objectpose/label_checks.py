@@ -32,7 +32,11 @@ MIN_OVERLAP = 0.15  # median IoU of the rectangles around mask and box; correct 
 
 @dataclass(frozen=True, slots=True)
 class BoxMaskFit:
-    """Agreement of a projected box with its object's mask: share of the mask inside, and IoU of rectangles."""
+    """How well a projected box fits its object's mask.
+
+    inside: share of the mask that is inside the projected box.
+    overlap: IoU of the bounding rectangles of box and mask.
+    """
 
     file: str
     object: int
@@ -42,14 +46,15 @@ class BoxMaskFit:
 
 @dataclass(slots=True)
 class ObjectSurvey:
-    """Survey of a set of images.
+    """The survey of a set of images.
 
-    images: number of images read with their labels.  whole: number of all images.
+    images: number of images that were read with their labels.
+    whole: number of all images.
     objects: number of visible objects by class.
-    hidden: (file, object) without visible pixel.
-    left_out: (file, number in the files, reason) of visible objects without label.
+    hidden: (file, object) of objects without a visible pixel.
+    left_out: (file, number in the files, reason) of visible objects without a label.
     unreadable: (file, fault) of images that cannot be read.
-    fits: of objects of `MIN_MASK_PX` and more whose box is in front of the camera.
+    fits: fits of objects with `MIN_MASK_PX` or more pixels whose box is in front of the camera.
     """
 
     images: int
@@ -62,7 +67,12 @@ class ObjectSurvey:
 
 
 def survey_objects(images: ObjectImages, at_most: int = 200, shown: ProgressWrapper = iter) -> ObjectSurvey:
-    """Read up to `at_most` images and labels, spread evenly over the set. Raises DataError for invalid labels."""
+    """Read up to `at_most` images and their labels, spread evenly over the set.
+
+    shown: shows the progress.
+
+    Raises DataError for invalid labels.
+    """
     files = [images.file(index) for index in range(len(images))]
     with ThreadPoolExecutor(_THREADS) as threads:
         ends = threads.map(lambda file: _find_fault(lambda: check_image_ends(file)), files)
@@ -90,7 +100,11 @@ def survey_objects(images: ObjectImages, at_most: int = 200, shown: ProgressWrap
 
 
 def compare_box_with_mask(box: ObjectBox, mask: NDArray[np.bool_], K: Points) -> tuple[float, float] | None:
-    """Return (inside, overlap) of `BoxMaskFit` for a mask (H, W); None for a box behind the camera."""
+    """Return (inside, overlap) of `BoxMaskFit`; None if the box is behind the camera.
+
+    mask: (H, W) bool mask of the object.
+    K: (3, 3) intrinsics.
+    """
     corners = (np.array(CORNERS) * box.size_m) @ box.T_camera_object[:3, :3].T + box.T_camera_object[:3, 3]
     if corners[:, 2].min() <= 0:
         return None
@@ -121,7 +135,10 @@ def _short_name(file: Path) -> str:
 
 
 def check_object_labels(surveys: Mapping[str, ObjectSurvey]) -> list[Finding]:
-    """Return D01, O01 to O05 and N02 of the splits by name, "train" among them."""
+    """Return the findings D01, O01 to O05 and N02 about the splits.
+
+    surveys: survey of each split by name, with "train" among them.
+    """
     return sort_findings(list(_check_objects(surveys)))
 
 

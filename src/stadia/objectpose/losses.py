@@ -1,7 +1,8 @@
 """The object pose loss and its parts: rotation (ROTATION_LOSSES), center direction, log depth, size, class masks.
 
 Rotation losses take `quaternion` (..., 4) w, x, y, z of any length, `true` (..., 4) of length 1, and the objects'
-`Symmetry` or None, and return (...). Each is minimal at the truth and its symmetric equivalents. Gradients are finite.
+`Symmetry` or None, and return (...). Each is minimal at the true rotation and at rotations that the symmetry makes
+equivalent. Their gradients are finite.
 """
 
 import inspect
@@ -35,7 +36,7 @@ def _some_angle(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) -> 
 
 
 def geodesic(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """Compute the angle in radians, 0 to pi. The gradient's size is constant.
+    """Return the angle (...) in radians between quaternions (..., 4), from 0 to pi. Its gradient has constant size.
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -46,7 +47,9 @@ def geodesic(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None)
 
 
 def bounded_log(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
-    """Compute log((1 - a^2 + eps) / eps) with a = |q . q_true|: from 0 to log(1 + 1 / eps), steepest near the truth.
+    """Return log((1 - a^2 + eps) / eps) (...) with a = |q . q_true|, for quaternions (..., 4).
+
+    It goes from 0 to log(1 + 1 / eps) and is steepest near the truth.
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -57,7 +60,9 @@ def bounded_log(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = No
 
 
 def log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
-    """Compute log((1 - a + eps) / eps) with a = |q . q_true|: from 0 to log(1 + 1 / eps).
+    """Return log((1 - a + eps) / eps) (...) with a = |q . q_true|, for quaternions (..., 4).
+
+    It goes from 0 to log(1 + 1 / eps).
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -68,7 +73,9 @@ def log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, 
 
 
 def minus_log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
-    """Compute -log((a + eps) / (1 + eps)) with a = |q . q_true|: from 0 to log(1 + 1 / eps), steepest at 180 degrees.
+    """Return -log((a + eps) / (1 + eps)) (...) with a = |q . q_true|, for quaternions (..., 4).
+
+    It goes from 0 to log(1 + 1 / eps) and is steepest at 180 degrees.
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -85,7 +92,7 @@ def _one_minus_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) 
 
 
 def one_minus_dot_squared(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """Compute 1 - a^2 with a = |q . q_true|, the squared sine of half the angle: 0 to 1.
+    """Return 1 - a^2 (...) with a = |q . q_true|, the squared sine of half the angle between quaternions (..., 4).
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -97,7 +104,7 @@ def one_minus_dot_squared(quaternion: Tensor, true: Tensor, symmetry: Symmetry |
 
 
 def squared_error(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """Compute |q - q_true|^2 to the nearest equivalent quaternion; it also trains the length to 1.
+    """Return |q - q_true|^2 (...) to the nearest equivalent quaternion (..., 4). It also trains the length to be 1.
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -109,7 +116,9 @@ def squared_error(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = 
 
 
 def norm_penalty(quaternion: Tensor) -> Tensor:
-    """Compute (|q| - 1)^2, (...): losses that ignore the length only make it grow, which shrinks the steps.
+    """Return (|q| - 1)^2 (...) for quaternions (..., 4).
+
+    Losses that ignore the length of a quaternion only let it grow, which makes the steps smaller.
 
     Examples:
         >>> norm_penalty(torch.tensor([2.0, 0.0, 0.0, 0.0])).item()
@@ -120,9 +129,10 @@ def norm_penalty(quaternion: Tensor) -> Tensor:
 
 
 def center_error(predicted: Tensor, true: Tensor) -> Tensor:
-    """Compute smooth L1 of the direction to the center, (..., 2) x, y to (...) (Peng et al., "PVNet", CVPR 2019).
+    """Return the smooth L1 error (...) of directions to the center (..., 2) (Peng et al., "PVNet", CVPR 2019).
 
-    true: unit vectors (`unit_directions`). The prediction is not normalized, so its length is trained to 1.
+    predicted: (..., 2) x and y. It is not normalized, so that its length is trained to be 1.
+    true: (..., 2) unit vectors (`unit_directions`).
 
     Examples:
         >>> center_error(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])).item()
@@ -133,7 +143,7 @@ def center_error(predicted: Tensor, true: Tensor) -> Tensor:
 
 
 def log_depth_error(log_depth: Tensor, true_m: Tensor) -> Tensor:
-    """Compute |log_depth - ln z_true|, (...); 0 if true_m is 0 = unknown.
+    """Return |log_depth - ln z_true| for tensors (...) of the same shape; 0 if true_m is 0, which means unknown.
 
     Examples:
         >>> round(log_depth_error(torch.tensor(0.0), torch.tensor(torch.e)).item(), 4)
@@ -144,7 +154,9 @@ def log_depth_error(log_depth: Tensor, true_m: Tensor) -> Tensor:
 
 
 def size_error(size_m: Tensor, true_m: Tensor) -> Tensor:
-    """Average |size - size_true| over x, y, z, divided by the true diagonal, (..., 3) to (...).
+    """Return the mean of |size - size_true| over x, y and z, divided by the true diagonal, (...).
+
+    size_m, true_m: (..., 3) extents in metres.
 
     Examples:
         >>> round(size_error(torch.tensor([1.0, 1.0, 2.0]), torch.tensor([1.0, 1.0, 1.0])).item(), 4)
@@ -157,10 +169,13 @@ def size_error(size_m: Tensor, true_m: Tensor) -> Tensor:
 class ObjectPosePrediction(TensorDataclass):
     """Predictions for B images that show M labeled objects, at the P pixels of their `Segments`.
 
-    class_logits: (B, C, H, W), C classes with the background.
-    place: (P, 2) x, y of the pixels.
-    pixel_quaternion: (P, 4) w, x, y, z of any length.  pixel_to_center: (P, 2) x, y of any length.
-    quaternion: (M, 4) unit.  log_depth: (M,) ln z in metres.  size_m: (M, 3).
+    class_logits: (B, C, H, W) for C classes with the background.
+    place: (P, 2) x and y of the pixels.
+    pixel_quaternion: (P, 4) w, x, y, z of any length.
+    pixel_to_center: (P, 2) x and y towards the center, of any length.
+    quaternion: (M, 4) unit quaternions.
+    log_depth: (M,) ln z in metres.
+    size_m: (M, 3) extents in metres.
     """
 
     class_logits: Tensor
@@ -176,10 +191,13 @@ class ObjectPosePrediction(TensorDataclass):
 class ObjectPoseLabels:
     """Labels of B images that show M objects.
 
-    class_map: (B, H, W) integers from 0 = background to C - 1, or IGNORE_INDEX.
+    class_map: (B, H, W) integers from 0 for the background to C - 1, or IGNORE_INDEX.
     segments: the P pixels of the M objects.
-    quaternion: (M, 4) w, x, y, z, unit.  center_px: (M, 2) x, y of the projected object center.
-    depth_m: (M,) z of the center.  size_m: (M, 3).  symmetry: of the M objects.
+    quaternion: (M, 4) w, x, y, z of unit length.
+    center_px: (M, 2) x and y of the projected center.
+    depth_m: (M,) z of the center in metres.
+    size_m: (M, 3) extents in metres.
+    symmetry: symmetry of the M objects.
     """
 
     class_map: Tensor
@@ -192,7 +210,7 @@ class ObjectPoseLabels:
 
 
 def build_rotation_loss(config: RotationLossConfig) -> Callable[[Tensor, Tensor, Symmetry | None], Tensor]:
-    """Return the weighted sum of the configured rotation losses, a function (q, true, symmetry) to (...).
+    """Return the weighted sum of the configured rotation losses: a function of q (..., 4), true (..., 4) and symmetry.
 
     Examples:
         >>> loss = build_rotation_loss(RotationLossConfig(name="geodesic", also={"squared_error": 0.5}))
@@ -215,7 +233,7 @@ def build_rotation_loss(config: RotationLossConfig) -> Callable[[Tensor, Tensor,
 
 
 class ObjectPoseLoss:
-    """Terms by name, weighted, as means over all processes, which must all call it."""
+    """Compute the weighted terms by name, as means over all processes. All processes must call it."""
 
     def __init__(self, config: ObjectPoseLossConfig | None = None) -> None:
         self.config = config or ObjectPoseLossConfig()

@@ -22,7 +22,12 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Rows of the pairs (K,), of predictions without an object, and of objects without a prediction."""
+    """The result of matching predictions with objects.
+
+    predicted, true: (K,) rows of the matched pairs.
+    false_positives: rows of predictions without an object.
+    false_negatives: rows of objects without a prediction.
+    """
 
     predicted: IndexArray
     true: IndexArray
@@ -31,7 +36,10 @@ class Matches:
 
 
 def instance_mask_iou(predicted: Tensor, true: Tensor, predicted_count: int, true_count: int) -> FloatArray:
-    """Return IoU (P, G) of instance maps (H, W) of one image: 0 = none, n = the n-th object from 1."""
+    """Return the IoU (P, G) of the objects in two instance maps (H, W) of one image.
+
+    In both maps 0 is no object, and n is the n-th object, counted from 1.
+    """
     seen = (true_count + 1) * predicted.long().flatten() + true.long().flatten()
     shape = predicted_count + 1, true_count + 1
     pixels = torch.bincount(seen, minlength=shape[0] * shape[1]).view(shape)
@@ -42,7 +50,11 @@ def instance_mask_iou(predicted: Tensor, true: Tensor, predicted_count: int, tru
 
 
 def match_hungarian(overlap: FloatArray, same_class: BoolArray, threshold: float = 0.5) -> Matches:
-    """Return the pairs of one class with the largest sum of overlaps (P, G) above the threshold (Hungarian method)."""
+    """Return the pairs of one class with the largest sum of overlaps above the threshold (Hungarian method).
+
+    overlap: (P, G).
+    same_class: (P, G) bool.
+    """
     from scipy.optimize import linear_sum_assignment  # slow to import
 
     worth = np.where(same_class & (overlap >= threshold), overlap, 0.0)
@@ -52,9 +64,14 @@ def match_hungarian(overlap: FloatArray, same_class: BoolArray, threshold: float
 
 
 def match_greedy(cost: FloatArray, allowed: BoolArray, score: FloatArray) -> IndexArray:
-    """Return the object taken by each prediction, (P,), -1 = none: by score, the cheapest (P, G) free and allowed one.
+    """Return the object that each prediction takes, (P,); -1 if it takes none.
 
-    Predictions of equal score choose together, so that the order of rows does not matter.
+    In the order of their scores, predictions take the free and allowed object with the least cost. Predictions of equal
+    score choose together, so that the order of rows does not matter.
+
+    cost: (P, G).
+    allowed: (P, G) bool.
+    score: (P,).
     """
     taken = np.full(cost.shape[0], -1, dtype=np.int64)
     free = np.ones(cost.shape[1], dtype=bool)
@@ -90,7 +107,13 @@ def _make_matches(predicted: IndexArray, true: IndexArray, shape: tuple[int, ...
 
 @dataclass(frozen=True, slots=True)
 class PosedObjects(TensorDataclass):
-    """M objects with T_camera_object (M, 4, 4) and size_m (M, 3); true ones have symmetry, predictions a score."""
+    """M objects with their poses. True objects have a symmetry, predictions a score.
+
+    class_id: (M,).
+    T_camera_object: (M, 4, 4) in metres.
+    size_m: (M, 3) extents in metres.
+    score: (M,).
+    """
 
     class_id: Tensor
     T_camera_object: Tensor
@@ -107,31 +130,37 @@ class PosedObjects(TensorDataclass):
 
 
 def rotation_error_deg(predicted: PosedObjects, true: PosedObjects) -> Tensor:
-    """Return the angle between predicted and true rotation, degrees, the least over the symmetry."""
+    """Return the angle (M,) in degrees between predicted and true rotations, the least over the symmetry."""
     q, q_true = (quaternion_wxyz_from_matrix(x.T_camera_object[..., :3, :3].double()) for x in (predicted, true))
     return symmetric_angle_deg(q, q_true, true.symmetry)
 
 
 def translation_error_cm(predicted: PosedObjects, true: PosedObjects) -> Tensor:
-    """Return the distance between predicted and true center, centimetres."""
+    """Return the distance (M,) in centimetres between predicted and true centers."""
     predicted_m, true_m = (x.T_camera_object[..., :3, 3].double() for x in (predicted, true))
     return 100 * (predicted_m - true_m).norm(dim=-1)
 
 
 def iou_3d(predicted: PosedObjects, true: PosedObjects) -> Tensor:
-    """Return the exact IoU of the oriented boxes, the best over the truth's symmetry."""
+    """Return the exact IoU (M,) of the oriented boxes, the largest over the true symmetry."""
     given = (predicted.T_camera_object, predicted.size_m, true.T_camera_object, true.size_m)
     return boxes.symmetric_box_iou(*given, true.symmetry)
 
 
 def iou_3d_hull(predicted: PosedObjects, true: PosedObjects) -> Tensor:
-    """Return the IoU of the axis-aligned hulls of both boxes, like NOCS evaluations; usually too large."""
+    """Return the IoU (M,) of the axis-aligned hulls of both boxes, as evaluations of NOCS do.
+
+    It is usually too large.
+    """
     given = (predicted.T_camera_object, predicted.size_m, true.T_camera_object, true.size_m)
     return boxes.max_hull_iou_over_turns(*given, true.symmetry.revolution)
 
 
 def add_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> Tensor:
-    """Return ADD: the mean distance (...) in metres between a model's points (N, 3) moved by both (..., 4, 4).
+    """Return ADD (...): the mean distance in metres between a model's points moved by the predicted and the true pose.
+
+    T_predicted, T_true: (..., 4, 4) poses.
+    points: (N, 3) points of the model in metres.
 
     Source: Hinterstoisser et al., "Model based training, detection and pose estimation", ACCV 2012.
     """
@@ -140,9 +169,12 @@ def add_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> Tensor:
 
 
 def add_s_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> float:
-    """Return ADD-S (ADI): the mean distance in metres from each true point to the nearest predicted one; (4, 4) both.
+    """Return ADD-S (ADI): the mean distance in metres from each true point to the nearest predicted one.
 
-    For symmetric objects. Coinciding points (N, 3) are searched once, since a tree cannot separate them.
+    It is meant for symmetric objects. Points that coincide are searched once, because a tree cannot separate them.
+
+    T_predicted, T_true: (4, 4) poses.
+    points: (N, 3) points of the model in metres.
     """
     from scipy.spatial import KDTree  # slow to import
 
@@ -164,12 +196,18 @@ def _count_coinciding(points: Tensor) -> tuple[Tensor, Tensor]:
 IOU_THRESHOLDS = (0.25, 0.5, 0.75)
 POSE_THRESHOLDS = ((5.0, 2.0), (5.0, 5.0), (10.0, 2.0), (10.0, 5.0), (10.0, 10.0))
 ROTATION_THRESHOLDS = (5.0, 10.0)  # degrees, whatever the translation: "ap_5deg"
-"""Degrees and centimetres."""
+"""Limits of the rotation error in degrees; the translation may have any error."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageComparison:
-    """P predictions of one image against its G objects: (P, G). Between two classes: infinite errors, 0 overlap."""
+    """The comparison of P predictions of one image with its G objects.
+
+    class_id, score: (P,) class and score of each prediction.
+    true_class_id: (G,) class of each object.
+    rotation_deg, translation_cm: (P, G) errors; infinite if the classes differ.
+    iou, hull_iou, mask_iou: (P, G) overlaps; 0 if the classes differ.
+    """
 
     class_id: IndexArray
     score: FloatArray
@@ -182,11 +220,14 @@ class ImageComparison:
 
     @property
     def same_class(self) -> BoolArray:
-        """Return (P, G) bool."""
+        """Return whether prediction and object have the same class, (P, G) bool."""
         return self.class_id[:, None] == self.true_class_id[None]
 
     def part(self, rows: IndexArray, columns: IndexArray) -> "ImageComparison":
-        """Return selected predictions against selected objects."""
+        """Return the comparison of only some predictions with only some objects.
+
+        rows, columns: indices of predictions and of objects.
+        """
         pairs = (self.rotation_deg, self.translation_cm, self.iou, self.hull_iou, self.mask_iou)
         chosen = (x[rows[:, None], columns] for x in pairs)
         return ImageComparison(self.class_id[rows], self.score[rows], self.true_class_id[columns], *chosen)
@@ -196,7 +237,10 @@ _TURNED_PAIRS_AT_ONCE = 1 << 14  # pairs times rotations of a symmetry: a quarte
 
 
 def compare_objects(predicted: PosedObjects, true: PosedObjects, mask_iou: FloatArray | None = None) -> ImageComparison:
-    """Compare every prediction of one image with every object of its class. mask_iou: (P, G), or None."""
+    """Compare every prediction of one image with every object of its class.
+
+    mask_iou: (P, G) overlap of the masks, or None.
+    """
     pairs = (predicted.class_id[:, None] == true.class_id[None]).nonzero()
     shape = (len(predicted), len(true))
     tables: list[FloatArray] = [np.full(shape, otherwise) for otherwise in (np.inf, np.inf, 0.0, 0.0)]
@@ -220,7 +264,11 @@ def compare_objects(predicted: PosedObjects, true: PosedObjects, mask_iou: Float
 
 @dataclass(frozen=True, slots=True)
 class ApRules:
-    """Rules of an average precision. hull: of axis-aligned boxes. gate: least overlap of scored poses, or None."""
+    """Rules for computing an average precision.
+
+    hull: whether axis-aligned boxes are compared.
+    gate: smallest overlap of a pose that is scored, or None.
+    """
 
     hull: bool
     gate: float | None
@@ -229,11 +277,16 @@ class ApRules:
 ORIENTED_BOX_RULES = ApRules(hull=False, gate=None)  # oriented boxes, and missed objects count
 
 NOCS_COMPAT_RULES = ApRules(hull=True, gate=0.1)
-"""Rules of published scores on REAL275 (Wang et al., CVPR 2019): poses of found objects only."""
+"""Rules of the published scores on REAL275 (Wang et al., CVPR 2019): only poses of found objects are scored."""
 
 
 def average_precision(score: FloatArray, right: BoolArray, objects: int) -> float:
-    """Return the area under precision over recall, made falling (PASCAL VOC since 2010); NaN without objects."""
+    """Return the area under the falling envelope of precision over recall (PASCAL VOC since 2010); NaN without objects.
+
+    score: (P,) score of each prediction.
+    right: (P,) bool, whether it is right.
+    objects: number of true objects.
+    """
     if objects == 0:
         return math.nan
     order = np.argsort(-score, kind="stable")
@@ -248,10 +301,11 @@ def average_precision(score: FloatArray, right: BoolArray, objects: int) -> floa
 def mean_average_precisions(
     images: Iterable[ImageComparison], classes: Sequence[int], rules: ApRules = ORIENTED_BOX_RULES
 ) -> dict[str, float]:
-    """Return average precision by threshold, 0 to 1, over classes with an object: "ap_iou50", "ap_5deg_5cm", ...
+    """Return average precisions from 0 to 1 by threshold ("ap_iou50", "ap_5deg_5cm", ...), averaged over classes.
 
-    Predictions take an object of their class in order of score (`match_greedy`): the largest overlap above the
-    threshold, or the least sum of degrees and centimetres within the limits. NaN without objects.
+    Only classes with an object count. In the order of their scores, predictions take an object of their class
+    (`match_greedy`): the one with the largest overlap above the threshold, or with the least sum of degrees and
+    centimetres within the limits. The result is NaN without objects.
     """
     images = list(images)
     of_class = [_average_precisions([_select_class(image, one) for image in images], rules) for one in classes]
@@ -260,7 +314,7 @@ def mean_average_precisions(
 
 
 def score_names() -> list[str]:
-    """Return the names of `mean_average_precisions`."""
+    """Return the names of the scores that `mean_average_precisions` returns."""
     names = [_iou_name(t) for t in IOU_THRESHOLDS] + [_pose_name(*t) for t in POSE_THRESHOLDS]
     return names + [_pose_name(degrees) for degrees in ROTATION_THRESHOLDS]
 
@@ -311,11 +365,11 @@ def _select_gated(image: ImageComparison, gate: float, rules: ApRules) -> ImageC
 
 
 def matched_scores(images: Iterable[ImageComparison], min_mask_iou: float = 0.5) -> dict[str, float]:
-    """Return errors of the objects with matched masks (`match_hungarian`), and their number.
+    """Return the errors of objects with matched masks (`match_hungarian`), and their number.
 
-    "recall" and "precision" are shares; "rotation_error_deg", "translation_error_cm", "iou_3d" means over found
-    objects, with medians; "recall_5deg_5cm", ... the share of all objects that were found within both limits. A missed
-    object counts 180 degrees in "rotation_error_deg_of_all". A mean over nothing is NaN.
+    "recall" and "precision" are shares. "rotation_error_deg", "translation_error_cm" and "iou_3d" are means over the
+    found objects; there are medians, too. "recall_5deg_5cm" and others are shares of all objects that were found within
+    both limits. "rotation_error_deg_of_all" counts 180 degrees for a missed object. A mean over nothing is NaN.
     """
     errors: dict[str, list[float]] = {"rotation_error_deg": [], "translation_error_cm": [], "iou_3d": []}
     objects = predictions = 0
@@ -345,5 +399,5 @@ def _share(part: int, whole: int) -> float:
 
 
 def merge_comparisons(parts: Iterable[Mapping[object, ImageComparison]]) -> list[ImageComparison]:
-    """Return the comparisons of several processes, each image once."""
+    """Return the comparisons of several processes, with each image once."""
     return list({image: comparison for part in parts for image, comparison in part.items()}.values())

@@ -1,4 +1,4 @@
-"""Dense class, rotation, center, depth and size of objects, and their combination to poses (FastPoseCNN, section 3).
+"""Predict dense class, rotation, center, depth and size of objects, and combine them to poses (FastPoseCNN, section 3).
 
 The decoder is the semantic branch of Panoptic FPN (Kirillov et al., arXiv 1901.02446).
 """
@@ -34,9 +34,10 @@ def _level(inputs: int, outputs: int, doublings: int) -> nn.Sequential:
 
 
 class PyramidDecoder(nn.Module):
-    """Features of an encoder (channels, strides, finest first) to one map at the finest of their strides.
+    """Map the features of an encoder (channels and strides, finest first) to one map at the finest of the strides.
 
-    pyramid, segmentation: channels before and after the first convolution of each level. dropout: of whole channels.
+    pyramid, segmentation: number of channels before and after the first convolution of each level.
+    dropout: share of whole channels that are dropped.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class PyramidNet(nn.Module):
         return self.encoder.strides[self._first]
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Map (B, 3, H, W) RGB in [0, 1] to (B, channels, H / stride, W / stride) float32 by name."""
+        """Map images (B, 3, H, W), RGB in [0, 1], to float32 maps (B, channels, H / stride, W / stride) by name."""
         features = self.encoder(image)[self._first :]
         return {name: self.heads[name](decoder(features)).float() for name, decoder in self.decoders.items()}
 
@@ -99,20 +100,20 @@ INIT_PIXEL_SIZE_M = 0.005  # initial size of a pixel at the object: an image 160
 INIT_SIZE_M = 0.1
 
 POSE_CHANNELS = {"quaternion": 4, "translation": 3, "size": 3}
-"""Channels per class. Translation: two for the direction to the center, one for depth."""
+"""Channels per class. The translation has two for the direction to the center and one for depth."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectMaps(TensorDataclass):
-    """Output of the network for C classes including the background.
+    """The output of the network for C classes, including the background.
 
-    class_logits: (B, C, H, W), of each pixel.
+    class_logits: (B, C, H, W) for each pixel.
 
-    The others are for each class but the background, at the network's stride, (h, w):
-    quaternion: (B, C - 1, 4, h, w) w, x, y, z of any length, in the frame of `rotation_frame`.
-    to_center: (B, C - 1, 2, h, w) x, y towards the object's center, of any length.
-    log_pixel_m: (B, C - 1, 1, h, w), ln(z / fx): metres per pixel at the object.
-    log_size: (B, C - 1, 3, h, w), logarithms of metres.
+    The others are given for each class but the background, at the network's stride (h, w):
+    quaternion: (B, C - 1, 4, h, w) w, x, y, z of any length, in the frame that `rotation_frame` names.
+    to_center: (B, C - 1, 2, h, w) x and y towards the object's center, of any length.
+    log_pixel_m: (B, C - 1, 1, h, w) ln(z / fx): metres per pixel at the object.
+    log_size: (B, C - 1, 3, h, w) logarithms of the extents in metres.
     """
 
     class_logits: Tensor
@@ -123,12 +124,15 @@ class ObjectMaps(TensorDataclass):
 
     @property
     def class_map(self) -> Tensor:
-        """Return the most probable class, (B, H, W); 0 = background."""
+        """Return the most probable class of each pixel, (B, H, W); 0 is the background."""
         return self.class_logits.max(1).indices  # five times as fast as argmax, on a CPU
 
     @property
     def direction(self) -> Tensor:
-        """Return (B, 2, h, w) x, y to the center for any class: unit vectors weighted by probability."""
+        """Return the direction to the center for any class, (B, 2, h, w).
+
+        It is the sum of the classes' unit vectors, weighted by the probabilities of the classes.
+        """
         stride = self.class_logits.shape[-2] // self.to_center.shape[-2]
         probability = F.avg_pool2d(self.class_logits, stride).softmax(1)[:, 1:, None]
         # F.normalize takes seventy times as long along this axis on a CPU.
@@ -138,7 +142,14 @@ class ObjectMaps(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class ObjectPixels:
-    """Predictions at P pixels: place (P, 2), quaternion (P, 4) in the camera frame, to_center, ln z and log_size."""
+    """Predictions at P pixels.
+
+    place: (P, 2) x and y.
+    quaternion: (P, 4) in the camera's frame.
+    to_center: (P, 2) towards the center.
+    log_depth: (P,) ln z in metres.
+    log_size: (P, 3) logarithms of the extents in metres.
+    """
 
     place: Tensor
     quaternion: Tensor
@@ -148,7 +159,10 @@ class ObjectPixels:
 
 
 class ObjectPoseNet(nn.Module):
-    """A PyramidNet with four outputs. classes: their number, with the background."""
+    """A PyramidNet with four outputs.
+
+    classes: number of classes, including the background.
+    """
 
     def __init__(self, config: ObjectPoseNetConfig, classes: int = 7) -> None:
         super().__init__()
@@ -164,11 +178,11 @@ class ObjectPoseNet(nn.Module):
 
     @property
     def stride(self) -> int:
-        """Return the divisor of valid image sides."""
+        """Return the number by which both sides of an image must be divisible."""
         return self.net.encoder.strides[-1]
 
     def forward(self, image: Tensor) -> ObjectMaps:
-        """Map (B, 3, H, W) RGB in [0, 1] to maps; H and W are multiples of `stride`."""
+        """Map images (B, 3, H, W), RGB in [0, 1], to maps. H and W are multiples of `stride`."""
         output = self.net(image)
         kinds = self.classes - 1  # each class has its own channels for all outputs but the mask
         class_maps = {name: output[name].unflatten(1, (kinds, count)) for name, count in POSE_CHANNELS.items()}
@@ -181,7 +195,11 @@ class ObjectPoseNet(nn.Module):
         )
 
     def pixels(self, maps: ObjectMaps, segments: Segments, class_id: Tensor, camera: Camera) -> ObjectPixels:
-        """Interpolate the maps at the pixels of objects with classes (M,), above 0. camera: K (B, 3, 3)."""
+        """Interpolate the maps at the pixels of M objects.
+
+        class_id: (M,) class of each object, above 0.
+        camera: camera with K (B, 3, 3).
+        """
         height, width = maps.class_logits.shape[-2:]
         image_index, kind = segments.image[segments.segment], class_id[segments.segment] - 1
         within = segments.pixel % (height * width)
@@ -199,12 +217,19 @@ class ObjectPoseNet(nn.Module):
 
 
 CenterVote = Callable[[Tensor, Tensor, Tensor, int], VotedCenters]
-"""Takes positions (P, 2), directions (P, 2), segment (P,), count, like `vote_center`."""
+"""A function of pixels (P, 2), directions (P, 2), segment (P,) and count, such as `vote_center`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectPoses(TensorDataclass):
-    """Poses of M objects in metres; center_known is false if the pixels' directions do not intersect."""
+    """The poses of M objects.
+
+    quaternion_wxyz: (M, 4) unit quaternions.
+    T_camera_object: (M, 4, 4) in metres.
+    size_m: (M, 3) extents in metres.
+    center_known: (M,) bool, false if the directions of the object's pixels do not intersect.
+    log_depth: (M,) ln z in metres.
+    """
 
     quaternion_wxyz: Tensor
     T_camera_object: Tensor
@@ -215,7 +240,12 @@ class ObjectPoses(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeans(TensorDataclass):
-    """Means of M objects: quaternions (M, 4), unit, w >= 0; log depths (M,); sizes (M, 3)."""
+    """Means over the pixels of M objects.
+
+    quaternion_wxyz: (M, 4), unit length, w >= 0.
+    log_depth: (M,) ln z in metres.
+    size_m: (M, 3) extents in metres.
+    """
 
     quaternion_wxyz: Tensor
     log_depth: Tensor
@@ -223,7 +253,10 @@ class ObjectMeans(TensorDataclass):
 
 
 def average_object_pixels(pixels: ObjectPixels, segments: Segments) -> ObjectMeans:
-    """Average each object's pixels: quaternions by eigenvector, depth and size as logarithms. Differentiable."""
+    """Average the predictions over each object's pixels: quaternions by eigenvector, depth and size as logarithms.
+
+    The result is differentiable.
+    """
     segment, count = segments.segment, segments.count
     quaternion = quaternion_mean_by_segment(F.normalize(pixels.quaternion, dim=-1), segment, count)
     mean = segment_means(torch.cat((pixels.log_depth[:, None], pixels.log_size), -1), segment, count)
@@ -233,7 +266,11 @@ def average_object_pixels(pixels: ObjectPixels, segments: Segments) -> ObjectMea
 def aggregate_objects(
     pixels: ObjectPixels, segments: Segments, camera: Camera, vote: CenterVote = vote_center
 ) -> ObjectPoses:
-    """Combine `average_object_pixels` with the center that the pixels vote for. camera: K (B, 3, 3)."""
+    """Combine `average_object_pixels` with the centers for which the pixels vote.
+
+    camera: camera with K (B, 3, 3).
+    vote: function that finds the centers.
+    """
     means = average_object_pixels(pixels, segments)
     centers = vote(pixels.place, pixels.to_center, segments.segment, segments.count)
     object_camera = Camera(camera.K[segments.image], camera.height, camera.width)
@@ -243,13 +280,19 @@ def aggregate_objects(
 
 
 def score_classes(class_logits: Tensor, segments: Segments, class_id: Tensor) -> Tensor:
-    """Return (M,) the mean probability of each object's class over its pixels, from logits (B, C, H, W)."""
+    """Return the mean probability of each object's class over its pixels, (M,), from logits (B, C, H, W).
+
+    class_id: (M,) class of each object.
+    """
     probability = segments.gather(class_logits).softmax(-1)
     own = probability.gather(1, class_id[segments.segment][:, None])
     return segment_means(own, segments.segment, segments.count)[:, 0]
 
 
 def predict_object_class(class_logits: Tensor, segments: Segments) -> Tensor:
-    """Return (M,) the foreground class with the largest product of pixel probabilities, from logits (B, C, H, W)."""
+    """Return for each object the foreground class with the largest product of pixel probabilities, (M,).
+
+    class_logits: (B, C, H, W).
+    """
     log_p = segments.gather(class_logits)[:, 1:].log_softmax(-1)
     return segment_sums(log_p, segments.segment, segments.count).argmax(1) + 1

@@ -1,4 +1,4 @@
-"""Write predicted objects of images: poses, masks and drawings."""
+"""Write the predicted objects of images: poses, masks and drawings."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,14 @@ _SUBPIXEL_BITS, _FARTHEST_PX = 4, 2**26  # OpenCV coordinates are below 2^31
 def draw_objects(
     image: Image, K: NDArray[np.float64], objects: PosedObjects, names: Sequence[str] = (), *, scores: bool = False
 ) -> Image:
-    """Draw each object's box in the color of its class, its axes, name and score, on a copy of an RGB image."""
+    """Return a copy of an image (H, W, 3) RGB with the boxes, axes, names and scores of its objects.
+
+    The color of a box is that of its class.
+
+    K: (3, 3) intrinsics.
+    names: names of the classes.
+    scores: whether scores are drawn.
+    """
     drawn = image.copy()
     thickness = max(1, round(image.shape[1] / 480))
     box_corners = compute_box_corners(objects.T_camera_object.double(), objects.size_m.double()).cpu().numpy()
@@ -76,12 +83,15 @@ OBJECTS_FILE, MASKS, DRAWN = "objects.json", "masks", "drawn"
 
 @dataclass(frozen=True)
 class ObjectPredictions:
-    """An image (H, W, 3) RGB and its predicted objects.
+    """An image and its predicted objects.
 
-    name: of its files, unique in a folder.
-    instance: (H, W), n = the n-th row of `objects`, from 1.
-    true: labeled objects, if known; drawn below.
-    center_known: (M,) bool, whether the pixels of each object agree on a center, if checked.
+    name: name of its files, unique in a folder.
+    image: (H, W, 3) RGB.
+    K: (3, 3) intrinsics.
+    instance: (H, W) object numbers; n is the n-th row of `objects`, counted from 1.
+    objects: the M predicted objects.
+    true: labeled objects, if known; they are drawn below.
+    center_known: (M,) bool, whether the pixels of each object agree on a center, if this was checked.
     """
 
     name: str
@@ -94,11 +104,14 @@ class ObjectPredictions:
 
     @property
     def class_map(self) -> NDArray[np.integer]:
-        """Return the class of each pixel, (H, W), 0 = none."""
+        """Return the class of each pixel, (H, W); 0 is no object."""
         return np.concatenate(([0], self.objects.class_id.cpu().numpy()))[self.instance]
 
     def drawn(self, classes: Sequence[str], *, scores: bool = True) -> NDArray[np.uint8]:
-        """Draw masks, boxes and axes with classes and scores; below them the labeled boxes."""
+        """Return a drawing (H, W, 3) of masks, boxes and axes with classes and scores.
+
+        Labeled boxes are drawn below it.
+        """
         masks = draw_masks(self.image, self.instance, self.class_map, opacity=0.35)
         found = draw_objects(masks, self.K, self.objects, classes, scores=scores)
         return found if self.true is None else np.vstack((found, draw_objects(self.image, self.K, self.true, classes)))
@@ -131,7 +144,10 @@ class ObjectPredictions:
 def write_object_predictions(
     out: Path, classes: Sequence[str], provenance: Provenance, predicted: Iterable[ObjectPredictions]
 ) -> list[dict[str, Any]]:
-    """Write masks and drawings into a new folder, objects.json last; return its entries. Raises StadiaError."""
+    """Write masks and drawings into a new folder, and objects.json last. Returns the entries of objects.json.
+
+    Raises StadiaError if the folder is not empty.
+    """
     made_by = provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
     head = {"format": "stadia-found-objects", "version": 1, **made_by, "classes": tuple(classes)}
     entries: dict[str, dict[str, Any]] = {}
@@ -153,6 +169,6 @@ def write_object_predictions(
 
 
 def resize_instances(instance: torch.Tensor, height: int, width: int) -> NDArray[np.int32]:
-    """Resize (h, w) to (height, width) by the nearest pixel center."""
+    """Resize an instance map (H, W) to (height, width) by the nearest pixel center."""
     numbers = instance.cpu().numpy().astype(np.uint16)
     return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)

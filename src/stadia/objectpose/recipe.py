@@ -64,7 +64,7 @@ def ground_truth_objects(targets: ObjectTargets, segments: Segments) -> metrics.
 
 
 def image_objects(targets: ObjectTargets, index: int) -> metrics.PosedObjects:
-    """Return all labeled objects of one image, even without a pixel at the network size."""
+    """Return all labeled objects of one image, even those without a pixel at the network's size."""
     places = targets.known[index].nonzero()[:, 0]
     return _objects_at(targets, (torch.full_like(places, index), places))
 
@@ -88,7 +88,10 @@ def label_object_poses(targets: ObjectTargets) -> tuple[metrics.PosedObjects, Ob
 
 
 def ground_truth_maps(targets: ObjectTargets, classes: int) -> ObjectMaps:
-    """Return the maps of a perfect network, the same for each class. classes: with the background."""
+    """Return the maps that a perfect network would predict, the same for each class.
+
+    classes: number of classes, including the background.
+    """
     images, height, width = targets.instance.shape
     K = targets.camera.K
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -122,7 +125,10 @@ def make_object_pose_case(
     targets: ObjectTargets,
     classes: int,
 ) -> LossCase:
-    """Return the loss case: the ground truth, and wrong classes, rotations, depths and sizes, in float64 on the CPU."""
+    """Return the loss case in float64 on the CPU: the ground truth, and wrong classes, rotations, depths and sizes.
+
+    classes: number of classes, including the background.
+    """
     true = ground_truth_maps(replace(targets, camera=targets.camera.to(torch.float64)), classes)
     right = {name: getattr(true, name).double() for name in true.__dataclass_fields__}
 
@@ -175,7 +181,10 @@ def make_object_pose_case(
 
 
 class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, ObjectTargets]):
-    """Class, mask, rotation, translation and size of objects, from labels. config: with every "auto" resolved."""
+    """Class, mask, rotation, translation and size of objects, trained with labels.
+
+    config: configuration with every "auto" resolved.
+    """
 
     recipe = "objectpose"
     best_metrics = ("val/rotation_error_deg_of_all",)
@@ -192,7 +201,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
 
     @classmethod
     def prepare(cls, config: ObjectPoseConfig, console: Console) -> tuple[ObjectPoseConfig, ObjectData]:
-        """Open the data, TableWorld by default. Raises DataError, ConfigError."""
+        """Open the data, by default TableWorld. Raises DataError or ConfigError."""
         check_encoder(config.model.encoder, height=config.data.height, width=config.data.width)
         data = open_objects(config.data, config.training, seed=config.seed, console=console)
         return config.model_copy(update={"data": data.config}), data
@@ -202,7 +211,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         return {"encoder": self.network.net.encoder.weights}
 
     def find(self, image: Tensor, camera: Camera) -> "FoundObjects":
-        """Find the objects in images (B, 3, H, W) with K (B, 3, 3)."""
+        """Return the objects that are found in images (B, 3, H, W) with K (B, 3, 3)."""
         return group_pixels(self.network, self.network(image), camera, self.config.detection)
 
     def training_step(self, batch: ObjectBatch) -> LossReport:
@@ -225,7 +234,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         return self.loss(prediction, labels)
 
     def loss_cases(self, batch: ObjectBatch) -> Mapping[str, LossCase]:
-        """Return the loss case of the first images' true objects, if they show some."""
+        """Return the loss case of the true objects of the first images, if these show any."""
         shown = take_samples(batch, 2).targets.to("cpu")
         return (
             {"loss": make_object_pose_case(self.compute_loss, self.config.loss, shown, len(self.classes))}
@@ -237,7 +246,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         self._comparisons = {}
 
     def validation_step(self, batch: ObjectBatch) -> Mapping[str, Tensor | float]:
-        """Return `mask_iou`; `validation_summary` computes the other scores."""
+        """Return `mask_iou` (B,). `validation_summary` computes the other scores."""
         comparisons = compare_images(self.find(batch.inputs.image, batch.inputs.camera), batch.targets)
         self._comparisons |= dict(zip(batch.meta, comparisons, strict=True))
         return {"mask_iou": torch.tensor([mean_mask_iou(one) for one in comparisons])}
@@ -249,7 +258,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
 
     @torch.no_grad()
     def images(self, batch: ObjectBatch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        """Draw the first sample: input, true boxes, found boxes and masks."""
+        """Return drawings (H, W, 3) of the first sample: input, true boxes, found boxes and masks."""
         was_training = self.training
         first = Camera(batch.inputs.camera.K[:1], batch.inputs.camera.height, batch.inputs.camera.width)
         found = self.eval().find(batch.inputs.image[:1], first)
@@ -266,12 +275,14 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
 
 @dataclass(frozen=True, slots=True)
 class FoundObjects:
-    """Objects found in a batch of images.
+    """The M objects found in B images.
 
-    instance: (B, H, W), 0 = none, n = n-th object of the image.
-    class_map: (B, H, W), class of each pixel's object.
-    image: (M,), image of each object; rows of an image are contiguous, in the order of `instance`.
-    center_known: (M,) bool; false if the pixels' directions do not cross: then the mean pixel replaces the center.
+    instance: (B, H, W); 0 is no object, n is the n-th object of the image.
+    class_map: (B, H, W) class of each pixel's object.
+    image: (M,) image of each object. The rows of an image are contiguous and in the order of `instance`.
+    objects: poses of the objects.
+    center_known: (M,) bool, false if the directions of an object's pixels do not cross. Then its mean pixel is used as
+        the center.
     """
 
     instance: Tensor
@@ -286,7 +297,7 @@ class FoundObjects:
 
 
 def group_pixels(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, config: DetectionConfig) -> FoundObjects:
-    """Group pixels that point at one center into objects, and average class and pose over them."""
+    """Group the pixels that point at one center into an object, and average class and pose over them."""
     instance = group_instances(maps.class_logits, maps.direction, min_px=config.min_px)
     segments = subsample_segments(segments_from_instances(instance), config.pixels)
     class_id = predict_object_class(maps.class_logits, segments)
@@ -310,7 +321,7 @@ def _paint_classes(class_id: Tensor, instance: Tensor, segments: Segments) -> Te
 
 
 def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[metrics.ImageComparison]:
-    """Compare the found objects of each image with all labeled ones, without those on unlabeled objects."""
+    """Compare the found objects of each image with all labeled ones. Found objects on unlabeled ones are left out."""
     comparisons = []
     labeled = found.instance.where(targets.class_map != IGNORE_INDEX, 0)
     for index, known in enumerate(targets.known.cpu().numpy()):
@@ -327,7 +338,7 @@ def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[metrics.
 
 
 def mean_mask_iou(comparison: metrics.ImageComparison) -> float:
-    """Return the mean over the true objects of an image, 0 for a missed one; NaN without objects."""
+    """Return the mean mask IoU over the true objects of an image, with 0 for a missed object; NaN without objects."""
     pairs = metrics.match_hungarian(comparison.mask_iou, comparison.same_class)
     objects = len(comparison.true_class_id)
     return float(comparison.mask_iou[pairs.predicted, pairs.true].sum()) / objects if objects else math.nan

@@ -1,4 +1,4 @@
-"""Scores of estimated object poses: average precision, ADD(-S) recall, errors per class and object."""
+"""Scores of estimated object poses: average precision, ADD(-S) recall, and errors per class and per object."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -42,16 +42,19 @@ ADD_THRESHOLD = 0.1  # threshold as a share of the diameter (Hinterstoisser et a
 
 
 def distance_m(model: BopModel, T_estimated: Points, T_true: Points) -> float:
-    """Return ADD in metres; ADD-S for a symmetric model. Both T_camera_object are (4, 4)."""
+    """Return ADD in metres, or ADD-S for a symmetric model.
+
+    T_estimated, T_true: (4, 4) poses T_camera_object.
+    """
     given = torch.from_numpy(T_estimated), torch.from_numpy(T_true), torch.from_numpy(model.vertices_m)
     return float(add_m(*given) if model.symmetry == "none" else add_s_m(*given))
 
 
 def add_recall(images: BopImages, found: Sequence[Sequence[EstimatedBox]]) -> dict[str, Any]:
-    """Return the ADD(-S) recall: the share of targets with an estimate within a tenth of the diameter.
+    """Return the ADD(-S) recall: the share of targets that have an estimate within a tenth of the object's diameter.
 
-    As many estimates count as there are targets, highest score first. Returns "targets" (their number), "add_recall",
-    "add_median_mm" over counted estimates (or None), and "class", the recall of each class.
+    As many estimates count as there are targets, those with the highest scores first. Returns "targets" (their number),
+    "add_recall", "add_median_mm" over the counted estimates (or None), and "class", the recall of each class.
     """
     right: dict[str, list[bool]] = {}
     distances: list[float] = []
@@ -83,18 +86,22 @@ def _distances(model: BopModel, estimated: Sequence[Points], true: Sequence[Poin
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """Comparisons of images with the ground truth, and their scores. classes: names, background first."""
+    """Comparisons of images with the ground truth, and their scores.
+
+    classes: names of the classes, background first.
+    images: comparison of each image.
+    """
 
     classes: Sequence[str]
     images: Sequence[tuple[Meta, ImageComparison]]
 
     def metrics(self) -> dict[str, float]:
-        """Return errors and recalls of mask matches, and average precisions, over all objects."""
+        """Return the errors and recalls of objects with matched masks, and average precisions, over all objects."""
         comparisons = [comparison for _, comparison in self.images]
         return matched_scores(comparisons) | mean_average_precisions(comparisons, range(1, len(self.classes)))
 
     def per_class(self) -> dict[str, dict[str, float]]:
-        """Return number of objects, recall and median errors of each class that occurs."""
+        """Return the number of objects, the recall and the median errors of each class that occurs."""
         found, columns = {}, ("objects", "recall", "rotation_error_deg_median", "translation_error_cm_median")
         for number, name in enumerate(self.classes):
             parts = [
@@ -109,7 +116,7 @@ class ObjectScore:
         return found
 
     def per_object(self) -> list[dict[str, Any]]:
-        """Return the errors of each true object, if found."""
+        """Return an entry for each true object: whether it was missed, and otherwise its errors."""
         entries = []
         for meta, comparison in self.images:
             pairs = match_hungarian(comparison.mask_iou, comparison.same_class)
@@ -128,20 +135,20 @@ class ObjectScore:
         return entries
 
     def summary(self) -> dict[str, Any]:
-        """Return the numbers without the list of objects; NaN becomes null."""
+        """Return all numbers except the list of objects; NaN becomes null."""
         comparisons = [comparison for _, comparison in self.images]
         published = mean_average_precisions(comparisons, range(1, len(self.classes)), NOCS_COMPAT_RULES)
         parts = {"metrics": self.metrics(), "nocs_compat": published} | {"per_class": self.per_class()}
         return {"images": len(self.images), **{name: replace_nan(part) for name, part in parts.items()}}
 
     def write(self, path: Path, about: dict[str, Any]) -> Path:
-        """Write the score file with all objects."""
+        """Write the score file, including all objects."""
         write_score(path, {**about, **self.summary(), "per_object": self.per_object()})
         return path
 
 
 def image_name(meta: Meta) -> str:
-    """Return folder and file of an image, for people."""
+    """Return folder and file of an image, for messages."""
     if meta.file is None:
         return f"{meta.recording} {meta.index}"
     folder = meta.file.parent
@@ -150,7 +157,10 @@ def image_name(meta: Meta) -> str:
 
 
 def boxes_to_objects(boxes: Sequence[ObjectBox], scores: Sequence[float] | None = None) -> PosedObjects:
-    """Convert boxes for metrics and drawings; scores default to 1."""
+    """Convert boxes to PosedObjects, for metrics and drawings.
+
+    scores: score of each box; None gives 1 to each.
+    """
     return PosedObjects(
         torch.tensor([one.class_id for one in boxes], dtype=torch.int64),
         torch.from_numpy(np.array([one.T_camera_object for one in boxes]).reshape(-1, 4, 4)),
@@ -161,7 +171,7 @@ def boxes_to_objects(boxes: Sequence[ObjectBox], scores: Sequence[float] | None 
 
 
 def draw_image_labels(images: ObjectImages, index: int, *, masks: bool = True) -> NDArray[np.uint8]:
-    """Draw an image (H, W, 3) RGB with its labels: boxes, axes, classes and masks."""
+    """Return an image (H, W, 3) RGB with its labels: boxes, axes, classes and masks."""
     image, K = images.image(index), images.camera(index).K.double().numpy()
     if not masks:
         return draw_objects(image, K, boxes_to_objects(images.boxes(index)), images.classes)
@@ -173,7 +183,7 @@ def draw_image_labels(images: ObjectImages, index: int, *, masks: bool = True) -
 
 
 def draw_labels(path: Path, split: str, out: Path, most: int, format: str = "auto") -> Iterator[Path]:
-    """Draw up to `most` images of a split, evenly spaced; yield each file. Raises DataError, ConfigError."""
+    """Draw up to `most` images of a split, evenly spaced, and yield each file. Raises DataError or ConfigError."""
     images = open_object_images(path, split, format)
     masks = (detect_object_format(path) if format == "auto" else format) not in BOX_FORMATS
     for index in np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int)).tolist():
@@ -184,7 +194,10 @@ def draw_labels(path: Path, split: str, out: Path, most: int, format: str = "aut
 
 
 def read_estimates(images: ObjectImages, results: Path) -> list[list[EstimatedBox]]:
-    """Read a program's estimates for each image: a BOP csv, or a folder of KITTI label files. Raises DataError."""
+    """Read another program's estimates for each image: a BOP csv, or a folder of KITTI label files.
+
+    Raises DataError for a wrong file.
+    """
     if isinstance(images, BopImages):
         rows, unit = read_results(results), "millimetres"
         found, poses = to_boxes(rows, images, results), [one.T_camera_model for one in rows]
@@ -230,10 +243,10 @@ COUNTED_OBJECTS = "objects with a visible pixel"
 
 
 def score_estimates(images: ObjectImages, found: Sequence[Sequence[EstimatedBox]]) -> dict[str, Any]:
-    """Return average precisions of the estimates over the visible labeled objects; for BOP also `add_recall`.
+    """Return the average precisions of the estimates over the visible labeled objects; for BOP also `add_recall`.
 
-    If a BOP benchmark lists targets, only these count. Estimates without a label are false alarms, unless they overlap
-    most with an invisible object. KITTI's difficulty levels and unlabeled regions are not applied.
+    If a BOP benchmark lists targets, only these count. An estimate without a label is a false alarm, unless it overlaps
+    most with an invisible object. KITTI's levels of difficulty and its unlabeled regions are not applied.
     """
     compared, targets = [], images.targets if isinstance(images, BopImages) else None
     for index, of_image in enumerate(found):

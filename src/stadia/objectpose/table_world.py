@@ -1,6 +1,6 @@
-"""Make tables from a seed, render and write them (docs/reference/tableworld.md), a folder each, so that it resumes.
+"""Generate tables from a seed, render them and write them (docs/reference/tableworld.md). Each table is a folder.
 
-World: x right, y down, z forward; the top of the table is y = 0, its middle the origin.
+The world has x right, y down and z forward. The top of the table is y = 0, and its middle is the origin.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,11 @@ MIN_HANDLE_PX = 4  # A cup with fewer visible pixels of its handle counts as a b
 
 @dataclass(frozen=True, slots=True)
 class PlacedObject:
-    """An object on the table. number: from 1, as in instance maps.  T_world_object: (4, 4)."""
+    """An object on the table.
+
+    number: its number in instance maps, from 1.
+    T_world_object: (4, 4) pose.
+    """
 
     number: int
     shape: household_objects.ObjectShape
@@ -56,7 +60,12 @@ class PlacedObject:
 
 @dataclass(frozen=True)
 class TableScene(StillScene):
-    """Everything needed to render a table. object_of_part, is_handle: (P,) of the parts; 0 is no object."""
+    """Everything that is needed to render a table.
+
+    objects: the objects on the table.
+    object_of_part: (P,) object number of each part; 0 is no object.
+    is_handle: (P,) bool, whether the part is a handle.
+    """
 
     objects: tuple[PlacedObject, ...]
     object_of_part: NDArray[np.int32]
@@ -64,12 +73,12 @@ class TableScene(StillScene):
 
 
 def derive_table_seed(seed: int, split: str, index: int) -> int:
-    """Derive the seed of a table from its split too, so that splits share no table or shape."""
+    """Return the seed of a table. It depends on the split too, so that splits share no table or shape."""
     return derive_seed(seed, "tableworld", split, index)
 
 
 def draw_shapes(seed: int, config: TableWorldConfig) -> list[household_objects.ObjectShape]:
-    """Draw the shapes of a table, the largest first. At most one is a laptop, since it hides the rest."""
+    """Return random shapes for a table, the largest first. At most one is a laptop, because it hides the others."""
     random = make_generator(seed, "kinds")
     kinds = list(TABLEWORLD_CLASSES[1:])
     chosen: list[str] = []
@@ -84,7 +93,10 @@ def draw_shapes(seed: int, config: TableWorldConfig) -> list[household_objects.O
 
 
 def place_shapes(seed: int, shapes: Sequence[household_objects.ObjectShape], half: Points) -> list[PlacedObject]:
-    """Place objects on a table of half sizes (2,) close together without overlap, if they find space."""
+    """Place objects close together on a table without overlap. Objects that find no space are left out.
+
+    half: (2,) half sizes of the table in metres.
+    """
     placed: list[PlacedObject] = []
     taken: list[Points] = []
     for number, shape in enumerate(shapes):
@@ -110,7 +122,10 @@ def _is_clear_view(T_world_camera: Points, one: PlacedObject) -> bool:
 
 
 def draw_view(random: np.random.Generator, objects: Sequence[PlacedObject], config: TableWorldConfig) -> Points:
-    """Draw (4, 4) T_world_camera, aimed at an object or near their middle, at a distance from all."""
+    """Return a random camera pose T_world_camera (4, 4).
+
+    The camera looks at an object or near the middle of all objects, at a distance from all.
+    """
     middle = np.mean([placed.T_world_object[:3, 3] for placed in objects], 0)
     while True:
         elevation, azimuth = np.radians(random.uniform(*config.elevation_deg)), random.uniform(0, 2 * np.pi)
@@ -143,7 +158,7 @@ def _make_surroundings(random: np.random.Generator, half: Points) -> tuple[Mesh,
 
 
 def make_table(seed: int, config: TableWorldConfig) -> TableScene:
-    """Make the table of this seed. Each subsystem has its own random stream."""
+    """Return the table of this seed. Each part of it has its own random stream."""
     random = make_generator(seed, "room")
     half = random.uniform((0.45, 0.38), (0.85, 0.6))
     objects = place_shapes(seed, draw_shapes(seed, config), half)
@@ -177,8 +192,10 @@ def make_table(seed: int, config: TableWorldConfig) -> TableScene:
 class VisibleObject:
     """An object with at least one visible pixel.
 
-    visible_px, full_px: its visible pixels, and all without occlusion (beyond the image's edge too).
-    symmetry: of its shape; of a cup, "none" if its handle is visible.
+    T_camera_object: (4, 4) pose.
+    visible_px: number of its visible pixels.
+    full_px: number of its pixels without occlusion, including those beyond the image's edge.
+    symmetry: symmetry of its shape; for a cup with a visible handle "none".
     """
 
     placed: PlacedObject
@@ -190,7 +207,14 @@ class VisibleObject:
 
 @dataclass(frozen=True, slots=True)
 class TableView:
-    """One image (H, W, 3) uint8 RGB, and depth z float32 and the object of each pixel (from 1, 0 = none), (H, W)."""
+    """One rendered image and its ground truth.
+
+    image: (H, W, 3) uint8 RGB.
+    depth_m: (H, W) float32 z in metres.
+    instance: (H, W) object number of each pixel, from 1; 0 is no object.
+    K: (3, 3) intrinsics.
+    T_world_camera: (4, 4) pose.
+    """
 
     image: NDArray[np.uint8]
     depth_m: NDArray[np.float32]
@@ -325,4 +349,4 @@ def _draw_table_row(scene: Path) -> dataset_files.Image:
 
 
 write_tableworld = dataset_files.SceneWriter(TABLEWORLD, _write_table, _draw_tables, lambda config: config.views)
-"""Renders a data set."""
+"""Renders a TableWorld data set."""

@@ -1,4 +1,4 @@
-"""`stadia predict` and `stadia evaluate` with `objectpose`, and scores of other programs."""
+"""`stadia predict` and `stadia evaluate` with `objectpose`, and scores of other programs' results."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -67,7 +67,7 @@ POSE_CONVENTIONS: Mapping[str, tuple[str, Callable[[Points], Points]]] = {
         lambda T: _change_pose(T, T[:3, :3].T, -T[:3, :3] @ T[:3, 3]),
     ),
 }
-"""What the file holds by mistake -> the fix, and the pose T_camera_model that was meant."""
+"""For each mistake in a file of poses: the fix, and a function to the pose T_camera_model that was meant."""
 
 
 def _change_pose(T: Points, R: Points, t: Points) -> Points:
@@ -77,7 +77,7 @@ def _change_pose(T: Points, R: Points, t: Points) -> Points:
 
 
 def note_pose_convention(images: ObjectImages, results: Path, recall: float | None) -> list[str]:
-    """Return a note if the ADD recall of a BOP csv is bad, and another convention raises it."""
+    """Return a note if the ADD recall of a BOP csv is bad and another pose convention improves it."""
     if not isinstance(images, BopImages) or recall is None or recall >= MAX_EXPLAINED_RECALL:
         return []
     rows = read_results(results)
@@ -105,7 +105,10 @@ WORST_DRAWN = 8  # drawn images, with the largest rotation errors; a missed obje
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledObjects(LabeledSet):
-    """Images of objects to score. write_csv: also write and score a BOP csv, for BOP data."""
+    """Images of objects to score.
+
+    write_csv: also write and score a BOP csv, for BOP data.
+    """
 
     images: ObjectImages
     write_csv: bool = True
@@ -113,7 +116,7 @@ class LabeledObjects(LabeledSet):
 
 @dataclass(frozen=True)
 class EvaluatedObjects:
-    """Scores of objects, and of the BOP csv."""
+    """The scores of objects, and of the BOP csv."""
 
     score: ObjectScore
     csv_scores: Mapping[str, Any] = field(default_factory=dict)
@@ -128,18 +131,18 @@ class EvaluatedObjects:
         return {**shown, "class": scores["per_class"], "as published": {"nocs_compat": scores["nocs_compat"]}}
 
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
-        """Write the score as FOLDER/NAME.json; return the files."""
+        """Write the score as FOLDER/NAME.json, and return the files."""
         of_csv = {"bop_csv": self.csv_scores} if self.csv_scores else {}
         return [self.score.write(folder / f"{name}.json", {**about, **of_csv})]
 
 
 class ObjectPoseTask(Task):
-    """Boxes, masks and poses of objects, as drawings, json and csv."""
+    """Predict boxes, masks and poses of objects, as drawings, JSON and csv."""
 
     recipe: ObjectPoseRecipe
 
     def open(self, source: Path, options: PredictOptions) -> "Sequence[ObjectSession]":
-        """Open images: a session for each recording or set of objects."""
+        """Open images, as one session for each recording or set of objects."""
         self.refuse_unused(options, {"data", "every"})
         provenance = self.network.make_provenance(options)
         inputs = open_object_inputs(source, every=options.every, **options.data)
@@ -170,7 +173,10 @@ class ObjectPoseTask(Task):
 
 @dataclass(frozen=True)
 class WrittenObjects:
-    """Finished predictions of objects, counted; padded images have another shape than the training's."""
+    """A finished prediction of objects, with counts.
+
+    padded: number of images that were padded because their shape differs from the training's.
+    """
 
     name: str
     folder: Path
@@ -201,10 +207,10 @@ class ObjectSession:
         return self.given.count
 
     def start(self) -> None:
-        """Measure nothing before the first image."""
+        """Do nothing, because nothing is measured before the first image."""
 
     def write(self, folder: Path, track: TrackProgress) -> WrittenObjects:
-        """Write boxes, masks and poses of the objects as drawings, json and csv."""
+        """Write boxes, masks and poses of the objects as drawings, JSON and csv."""
         recipe, data, given = self.recipe, self.recipe.config.data, self.given
         rows: list[BopResult] = []
         bop = unwrap_bop(given.images) if given.images is not None else None
@@ -255,7 +261,7 @@ def _(result: WrittenObjects) -> Iterator[str]:
 
 @torch.inference_mode()
 def find_objects_in_frame(recipe: ObjectPoseRecipe, frame: Frame) -> ObjectPredictions:
-    """Find objects in an image of any size; its K gives their positions in metres."""
+    """Return the objects that are found in an image of any size. Its K determines their positions in metres."""
     data = recipe.config.data
     padding = pad_to_aspect(frame, data.height, data.width, data.pixel_ratio or 1.0)
     image, K = padding.image, padding.K
@@ -298,7 +304,10 @@ def _rows(
 def score_images(
     recipe: ObjectPoseRecipe, images: ObjectImages, folder: Path, provenance: Provenance, track: TrackProgress
 ) -> tuple[ObjectScore, list[BopResult]]:
-    """Find and compare objects; for BOP data also return csv rows. Draw the worst images."""
+    """Find objects in images, compare them with the labels, and draw the worst images.
+
+    Returns the score, and for BOP data the rows of a csv.
+    """
     data = recipe.config.data
     samples = ObjectSamples([images], height=data.height, width=data.width)
     device = next(recipe.parameters()).device
@@ -340,7 +349,10 @@ def _largest_and_mean_error(comparison: ImageComparison) -> tuple[float, float]:
 
 
 def score_results(results: Path, reference: Path, split: str | None, held_out_of: Path | None = None) -> dict[str, Any]:
-    """Return the scores of results on a split (default "test"), or on what a run held out. Raises StadiaError."""
+    """Return the scores of results on a split ("test" by default), or on the images that a run held out.
+
+    Raises StadiaError for results that cannot be scored.
+    """
     if held_out_of is None:
         split = split or "test"
         images = open_object_images(reference, split)

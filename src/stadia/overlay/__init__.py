@@ -1,4 +1,4 @@
-"""Depth and mask of composites: data, world, network, losses, metrics, recipe, scores."""
+"""Depth and mask of composite images: data, world, network, losses, metrics, recipe and scores."""
 
 from stadia.core.registry import Registry
 
@@ -20,4 +20,7 @@ OVERLAY_LOSSES = Registry(
         "mask_dice": "stadia.overlay.losses:mask_dice",
     },
 )
-"""Terms of the overlay loss by the key of their weight: (Compared, OverlayLossConfig) to a scalar, 0 without labels."""
+"""Terms of the overlay loss by the key of their weight: (OverlayComparison, OverlayLossConfig) to a scalar.
+
+A term is 0 without labels.
+"""

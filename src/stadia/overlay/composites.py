@@ -1,4 +1,4 @@
-"""Open composites and load them as training samples."""
+"""Open composite images and load them as training samples."""
 
 import hashlib
 from collections.abc import Callable
@@ -38,14 +38,20 @@ from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayInputs(Inputs):
-    """A composed image (B, 3, H, W) without sources, and its background, RGB in [0, 1]."""
+    """A composite image (B, 3, H, W) without sources, and its background.
+
+    background: (B, 3, H, W) RGB in [0, 1].
+    """
 
     background: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayTargets(Targets):
-    """Depth (0 = none) of a composed image, in the unit of the label, and mask (B, 1, H, W) of the pasted object."""
+    """The labels of a composite image: depth in the unit of the label (0 means unknown) and mask.
+
+    mask: (B, 1, H, W) pixels of the pasted object.
+    """
 
     mask: Tensor
 
@@ -54,9 +60,11 @@ class OverlayTargets(Targets):
 class PackedComposite(PackedTensors):
     """A sample of a composite image.
 
-    images: (2, 3, H, W) uint8, the composed one and its background.  K: (3, 3).
-    depth: (1, H, W) float32.  mask: (1, H, W) bool.
-    color: (3, 4) map for the network's input, see `transforms.make_color_matrix`, or None.
+    images: (2, 3, H, W) uint8, the composite image and its background.
+    K: (3, 3) intrinsics.
+    depth: (1, H, W) float32.
+    mask: (1, H, W) bool.
+    color: (3, 4) color matrix for the network's input, see `transforms.make_color_matrix`, or None.
     """
 
     images: Tensor
@@ -68,9 +76,10 @@ class PackedComposite(PackedTensors):
 
 
 class CompositeSamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
-    """Composed images as samples, which are functions of (seed, epoch, index).
+    """Composite images as samples. A sample depends only on (seed, epoch, index).
 
-    count: of an epoch; by default all images on disk. fresh: compose new images in each epoch.
+    count: number of samples in an epoch; by default all images on disk.
+    fresh: compose new images in each epoch.
     """
 
     def __init__(
@@ -99,7 +108,7 @@ class CompositeSamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
         return epoch * self.count + index if self.fresh else index
 
     def packed(self, key: tuple[int, int]) -> PackedComposite:
-        """Return the sample of a key (epoch, index)."""
+        """Return the sample for a key (epoch, index)."""
         number = self.number(key)
         one = self.images.composed(number).resized(self.height, self.width)
         # The name of the stream stays, so that draws stay equal.
@@ -128,7 +137,7 @@ class CompositeSamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
     def unpack(
         self, packed: PackedComposite, device: torch.device | str = "cpu"
     ) -> Batch[OverlayInputs, OverlayTargets]:
-        """Convert a batch to floats on the device. Inputs may share memory with targets."""
+        """Convert a batch to floats on the device. Inputs may share their memory with targets."""
         packed = packed.to(device)
         images = packed.images.mul(1 / 255)
         image, inputs = images[:, 0], images
@@ -147,7 +156,10 @@ class CompositeSamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
 
 @dataclass(frozen=True)
 class CompositeSplits:
-    """Composite images by split: "train", and mostly "val" and perhaps "test". scan: of the published layout."""
+    """Composite images by split: "train", usually "val", and perhaps "test".
+
+    scan: the files of the published layout, if the images have it.
+    """
 
     config: OverlayDataConfig
     images: dict[str, CompositeSource]
@@ -156,7 +168,7 @@ class CompositeSplits:
 
     @property
     def label(self) -> DepthLabel:
-        """Return the source and scale of the depth."""
+        """Return the source and the scale of the depth."""
         return self.images["train"].label
 
     def count_images(self, split: str) -> int:
@@ -168,7 +180,7 @@ class CompositeSplits:
         return available if self.config.path is not None and split != "train" else min(available, wanted)
 
     def samples(self, split: str) -> CompositeSamples:
-        """Return the samples of a split; only "train" is augmented and renewed in each epoch."""
+        """Return the samples of a split. Only "train" is augmented, and renewed in each epoch."""
         training, config = split == "train", self.config
         return CompositeSamples(
             self.images[split],
@@ -183,7 +195,7 @@ class CompositeSplits:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return what identifies the data, for run.json."""
+        """Return facts that identify the data, for run.json."""
         return {
             "path": self.config.path,
             "label": self.label.to_dict(),
@@ -194,7 +206,10 @@ class CompositeSplits:
 
 
 def open_composites(config: OverlayDataConfig, *, seed: int, progress: ReportProgress | None = None) -> CompositeSplits:
-    """Open what a configuration names, and render into the cache what it leaves out. Raises DataError, ConfigError."""
+    """Open the data that a configuration names. What it does not name is rendered into the cache.
+
+    Raises DataError for wrong files, and ConfigError for a wrong configuration.
+    """
     if config.path is None:
         return CompositeSplits(config, dict(make_composers(config, seed=seed, progress=progress)), seed)
     path = expand_home(config.path)
@@ -247,7 +262,7 @@ def make_composers(
 
 
 def render_cached_cutouts(cache: CacheConfig, progress: ReportProgress | None = None) -> Path:
-    """Render the default objects to the cache, once. Concurrent processes wait for the first."""
+    """Render the default objects to the cache, once, and return their folder. Other processes wait for the first."""
     config = CutoutConfig()
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other objects
     folder = find_cache_folder(cache) / f"cutouts-{CUTOUTS_VERSION}-{settings}"

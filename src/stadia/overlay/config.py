@@ -1,4 +1,4 @@
-"""Configuration of the recipe `overlay`. Imports no torch."""
+"""Configuration of the recipe `overlay`. This module does not import torch."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -23,11 +23,13 @@ CompositePixels = Annotated[
 
 
 class CutoutConfig(SceneCounts):
-    """A set of cut-out objects: number, views of each, and size.
+    """A set of rendered cut-out objects: number of objects, views of each, and image size.
 
-    train, val, test: number of objects.
-    views: images of each object.  side: height and width of an image, pixels.
-    elevation_deg: range of the camera's height over the object, as an angle.  field_of_view_deg: of the camera.
+    train, val, test: number of objects in each split.
+    views: number of images of each object.
+    side: height and width of an image in pixels.
+    elevation_deg: range of the camera's elevation above the object.
+    field_of_view_deg: field of view of the camera.
     supersampling: N for N x N samples per pixel.
     """
 
@@ -43,11 +45,12 @@ class CutoutConfig(SceneCounts):
 
 
 class BackgroundConfig(SourceOptions):
-    """Images with depth onto which cut-outs are pasted: true depth, or a teacher's.
+    """Images with depth onto which cut-outs are pasted. The depth is true depth, or that of a teacher network.
 
-    path, format: see `open_recordings`; null uses RoadWorld's demo worlds from the cache, rendered once.
-    split_by: which images validate. Splits that a data set names stay.  sides: cameras of the rig.
-    teacher: a folder that `stadia predict` wrote for these images; its depth replaces true depth.
+    path, format: see `open_recordings`. null takes RoadWorld's demo worlds, which are rendered once into the cache.
+    split_by: which images validate. Splits that a data set itself defines are kept.
+    sides: cameras of the rig.
+    teacher: a folder that `stadia predict` wrote for these images. Its depth replaces true depth.
     """
 
     path: str | None = None
@@ -60,8 +63,9 @@ class BackgroundConfig(SourceOptions):
 class ForegroundConfig(StrictModel):
     """Cut-outs: PNG files with an alpha channel.
 
-    path: FOLDER/NAME.png, FOLDER/OBJECT/VIEW.png, or either in FOLDER/SPLIT; null renders objects of TableWorld.
-    val_share: of the objects, if the folder names no splits.
+    path: FOLDER/NAME.png, FOLDER/OBJECT/VIEW.png, or either of them in FOLDER/SPLIT. null renders objects of
+        TableWorld.
+    val_share: share of the objects that validate, if the folder defines no splits.
     """
 
     path: str | None = None
@@ -71,9 +75,9 @@ class ForegroundConfig(StrictModel):
 class PlacementConfig(StrictModel):
     """Position and size of cut-outs.
 
-    rule: "random", or "grid": 4 rows (smaller and higher is farther) of 5 places, each also mirrored.
-    size: random only: least and largest longer side, as a share of the image's shorter one.
-    foot: random only: range of the lower edge, as a share of the height from above.
+    rule: "random", or "grid": 4 rows of 5 places, each also mirrored. Objects in higher rows are smaller and farther.
+    size: for "random": smallest and largest longer side of a cut-out, as a share of the image's shorter side.
+    foot: for "random": range of the lower edge, as a share of the image's height from above.
     """
 
     rule: Literal["random", "grid"] = "random"
@@ -93,17 +97,17 @@ MAX_SAMPLES = 1_000_000  # composite images of an epoch or of a split on disk
 class OverlayDataConfig(StrictModel):
     """Composite images: cut-outs pasted onto backgrounds.
 
-    path: a set that `stadia data overlay` wrote, or one in the published layout; null composes during training.
-    height, width: of the composed images, multiples of 8.
+    path: a set that `stadia data overlay` wrote, or one in the published layout. null composes images during training.
+    height, width: size of the composite images, multiples of 8.
     backgrounds, foregrounds, placement: what is composed, if no path is given.
-    samples, val_samples: composed for an epoch, and for validation.
-    per_background: number of consecutive training images of one background (the published set: 4000).
+    samples, val_samples: number of images that are composed for an epoch and for validation.
+    per_background: number of consecutive training images with the same background (4000 in the published set).
     fresh: compose new images in each epoch.
-    val_share: of the published layout's backgrounds and foregrounds; mixed pairs are left out.
-    val_rule: "disjoint" holds out val_share; "published" validates on backgrounds 76 to 100, whose foregrounds also
-        train: C02 stops there, and `--on-stop warn` trains.
+    val_share: share of the published layout's backgrounds and foregrounds that validate. Mixed pairs are left out.
+    val_rule: "disjoint" holds out val_share. "published" validates on backgrounds 76 to 100, whose foregrounds also
+        train. With it the check C02 stops the training; `--on-stop warn` trains anyway.
     mirror: probability of mirroring a training sample.
-    color: one draw per sample, for image and background together.
+    color: color augmentation, drawn once per sample for image and background together.
     """
 
     path: str | None = None
@@ -133,8 +137,8 @@ class OverlayDataConfig(StrictModel):
 class OverlayNetConfig(StrictModel):
     """The network of the recipe `overlay`.
 
-    network: see `stadia list overlay-networks`: `light`, or `full` with 24,019,618 parameters.
-    output_stride: predict at 1/output_stride of the image size and upsample bilinearly.
+    network: a name of `stadia list overlay-networks`: `light`, or `full` with 24,019,618 parameters.
+    output_stride: predict at 1/output_stride of the image size, and upsample bilinearly.
     init_depth_m: depth that an untrained network predicts, in the unit of the labels.
     """
 
@@ -144,27 +148,30 @@ class OverlayNetConfig(StrictModel):
 
 
 def check_overlay_size(height: int, width: int) -> None:
-    """Raise ConfigError with the nearest valid size if a side is not a multiple of OVERLAY_STRIDE."""
+    """Raise ConfigError with the nearest valid size unless both sides are multiples of OVERLAY_STRIDE."""
     check_size_multiple("overlay", OVERLAY_STRIDE, height=height, width=width)
 
 
 class OverlayLossConfig(StrictModel):
     """Depth and mask of composite images: a weighted sum of terms (`stadia list overlay-losses`).
 
-    Depth is scaled to 0 at min_depth and 1 at max_depth.
+    Depth is scaled so that it is 0 at min_depth and 1 at max_depth. d is the error of the scaled depth.
 
-    name: the loss (`stadia list losses`); your own module:Class derives from it.
+    name: the loss (`stadia list losses`). Your own module:Class derives from it.
     depth_values: the compared values: "log" compares ln z, so that errors are relative; "raw" compares z.
     depth_mse, depth_l1, depth_smooth_l1: weights of the mean of d^2, of |d|, and of smooth L1.
     depth_ssim: weight of 1 - SSIM.
-    depth_gradient: weight of the mean |dx d| + |dy d|, which ignores constants.
-    mask_bce, mask_mse, mask_dice: weights of cross-entropy, squared error of the probability, and 1 - Dice per image.
-    smooth_l1_beta: beta of smooth L1; at 1 all errors are below it.
-    balance: weights are shares of the gradient at the layer that both heads share. If false, they are factors.
-    balance_every: steps between two measurements.
-    monitor: at each logged step, also compute all terms (`train/monitor/NAME`) and seconds (`train/monitor_s/NAME`).
-    label_stride: compare at 1/label_stride of the image size: the middle depth of each block, its majority's mask.
-    min_depth, max_depth: range of valid labels, in their unit.
+    depth_gradient: weight of the mean |dx d| + |dy d|, which ignores constant errors.
+    mask_bce, mask_mse, mask_dice: weights of cross-entropy, of the squared error of the probability, and of 1 - Dice
+        per image.
+    smooth_l1_beta: beta of smooth L1. At 1 all errors are below it.
+    balance: if true, weights are shares of the gradient at the layer that both heads share. If false, they are factors.
+    balance_every: number of steps between two measurements of the gradients.
+    monitor: at each logged step, also compute all terms (`train/monitor/NAME`) and their seconds
+        (`train/monitor_s/NAME`).
+    label_stride: compare at 1/label_stride of the image size. A block of labels has the median of its depths and the
+        majority of its mask.
+    min_depth, max_depth: range of valid labels, in the unit of the labels.
     """
 
     name: LossName = "overlay"

@@ -1,4 +1,4 @@
-"""Check composites before training: what splits share, files, and labels."""
+"""Check composite images before training: what the splits share, files, and labels."""
 
 import math
 from collections import Counter
@@ -30,7 +30,11 @@ DEPTHS = 4096  # labels of each image, about, that are held against the range th
 
 @dataclass(frozen=True, slots=True)
 class SharedFactor:
-    """One of SHARED_FACTORS: its count in each split, and the names that two splits share."""
+    """One of SHARED_FACTORS.
+
+    counts: number of different values in each split.
+    shared: names that two splits share.
+    """
 
     name: str
     counts: Mapping[str, int]
@@ -39,11 +43,15 @@ class SharedFactor:
 
 @dataclass(frozen=True, slots=True)
 class CompositeSurvey:
-    """The result of a survey of composite images; files come with their fault.
+    """The result of a survey of composite images. Files are listed with their fault.
 
-    num_checked: how many were read. factors: what the splits share. effective_backgrounds: exp of the entropy of the
-    backgrounds in an epoch. alike: the statistics of depth and mask if they are equal, else "". renamed: folders with
-    other names. unscored: share of the depth labels outside of the scored range. depths: the range of 99 % of them.
+    num_checked: number of images that were read.
+    factors: what the splits share.
+    effective_backgrounds: exp of the entropy of the backgrounds in an epoch.
+    alike: the statistics of depth and mask if they are equal, otherwise "".
+    renamed: folders with other names than the layout's.
+    unscored: share of the depth labels outside the scored range.
+    depths: range that contains 99 % of the depth labels.
     """
 
     images: Mapping[str, int]
@@ -63,7 +71,7 @@ class CompositeSurvey:
     pasted: str = ""
 
     def lines(self) -> list[str]:
-        """Format the table: one line per factor, the number of backgrounds, the source of the depth."""
+        """Return the lines of a table: one for each factor, the number of backgrounds, and the source of the depth."""
         splits = list(self.images)
         widths = [max(8, len(split) + 2) for split in splits]
         head = " " * 12 + "".join(f"{split:>{w}}" for split, w in zip(splits, widths, strict=True)) + "  shared"
@@ -77,7 +85,10 @@ class CompositeSurvey:
 
 
 def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (0.0, math.inf)) -> CompositeSurvey:
-    """Survey all names, and some images spread evenly. scored: open range of labels that count."""
+    """Survey the names of all images, and the content of some that are spread evenly.
+
+    scored: open range of the depth labels that are scored.
+    """
     images = overlays.images
     counts_of = {split: overlays.count_images(split) for split in images}
     kept = {split: _identify_parts(source, counts_of[split]) for split, source in images.items()}
@@ -219,7 +230,7 @@ MAX_UNSCORED = 0.2  # share of the depth labels outside of the trained and score
 
 
 def check_composites(survey: CompositeSurvey) -> list[Finding]:
-    """Return C01 to C09, C14, and D01 of unreadable images; empty if nothing is wrong."""
+    """Return the findings C01 to C09, C14, and D01 for unreadable images; empty if nothing is wrong."""
     factors = {factor.name: factor for factor in survey.factors}
     findings = [*_check_shared(survey, factors), *_check_composite_files(survey), *_check_composite_labels(survey)]
     if survey.effective_backgrounds < MIN_BACKGROUNDS:

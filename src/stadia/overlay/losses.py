@@ -19,7 +19,12 @@ from stadia.overlay.config import OverlayLossConfig
 
 @dataclass(frozen=True, slots=True)
 class OverlayComparison:
-    """The input of every term, (B, 1, H, W) each: depth and truth scaled to 0 to 1, what is known, and the mask."""
+    """The input of every term, (B, 1, H, W) each.
+
+    depth, true: predicted and true depth, scaled so that the configured range becomes 0 to 1.
+    known: bool mask of the pixels with a depth label.
+    mask_logits, mask: predicted logits and true mask of the pasted object.
+    """
 
     depth: Tensor
     true: Tensor
@@ -31,7 +36,13 @@ class OverlayComparison:
     def from_maps(
         cls, log_depth: Tensor, true: Tensor, mask_logits: Tensor, mask: Tensor, config: OverlayLossConfig
     ) -> "OverlayComparison":
-        """Create it from ln z, z_true (0 = none), logits, and a mask in [0, 1] with threshold 0.5."""
+        """Return the comparison of maps (B, 1, H, W).
+
+        log_depth: predicted ln z.
+        true: true z; 0 means unknown.
+        mask_logits: predicted logits.
+        mask: true mask in [0, 1]; the threshold is 0.5.
+        """
         kind = torch.promote_types(log_depth.dtype, torch.float32)
         known = (true > config.min_depth) & (true < config.max_depth)
         nearest, farthest = config.min_depth, config.max_depth
@@ -46,7 +57,7 @@ class OverlayComparison:
 
     @property
     def error(self) -> Tensor:
-        """Return prediction minus truth in scaled depth, (B, 1, H, W); 0 if unknown."""
+        """Return prediction minus truth in scaled depth, (B, 1, H, W); 0 at unknown pixels."""
         return self.depth - self.true
 
 
@@ -55,29 +66,29 @@ def _mean_over(values: Tensor, where: Tensor) -> Tensor:
 
 
 def depth_mse(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Mean of d^2."""
+    """Return the mean of d^2 over the known pixels, a scalar."""
     return _mean_over(given.error.square(), given.known)
 
 
 def depth_l1(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Mean of |d|."""
+    """Return the mean of |d| over the known pixels, a scalar."""
     return _mean_over(given.error.abs(), given.known)
 
 
 def depth_smooth_l1(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Mean of smooth L1: d^2 / 2 beta up to |d| = beta, then |d| - beta / 2."""
+    """Return the mean of smooth L1, a scalar: d^2 / 2 beta up to |d| = beta, then |d| - beta / 2."""
     values = F.smooth_l1_loss(given.depth, given.true, reduction="none", beta=config.smooth_l1_beta)
     return _mean_over(values, given.known)
 
 
 def depth_ssim(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Mean of 1 - SSIM over 3x3 windows with only known pixels, for values in [0, 1]."""
+    """Return the mean of 1 - SSIM over 3x3 windows in which all pixels are known, a scalar, for values in [0, 1]."""
     whole = -F.max_pool2d(-given.known.float(), 3, stride=1, padding=1) > 0.5
     return _mean_over(2 * ssim_distance(given.depth, given.true), whole)
 
 
 def depth_gradient(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Mean of |dx d| plus mean of |dy d|, between neighbors that are both known."""
+    """Return the mean of |dx d| plus the mean of |dy d| between neighbors that are both known, a scalar."""
     d, known = given.error, given.known
     along_x = _mean_over((d[..., 1:] - d[..., :-1]).abs(), known[..., 1:] & known[..., :-1])
     along_y = _mean_over((d[..., 1:, :] - d[..., :-1, :]).abs(), known[..., 1:, :] & known[..., :-1, :])
@@ -85,18 +96,18 @@ def depth_gradient(given: OverlayComparison, config: OverlayLossConfig) -> Tenso
 
 
 def mask_bce(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Mean binary cross-entropy over all pixels."""
+    """Return the mean binary cross-entropy over all pixels, a scalar."""
     values = F.binary_cross_entropy_with_logits(given.mask_logits, given.mask, reduction="none")
     return _mean_over(values, torch.ones_like(given.known))
 
 
 def mask_mse(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Mean squared error of the probability over all pixels."""
+    """Return the mean squared error of the probability over all pixels, a scalar."""
     return _mean_over((given.mask_logits.sigmoid() - given.mask).square(), torch.ones_like(given.known))
 
 
 def mask_dice(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Mean of 1 - Dice over the images with pasted objects."""
+    """Return the mean of 1 - Dice over the images with pasted objects, a scalar."""
     # Two classes, whose softmax is the sigmoid.
     logits = torch.cat((torch.zeros_like(given.mask_logits), given.mask_logits), dim=1)
     shown = given.mask.flatten(1).any(1)
@@ -104,9 +115,9 @@ def mask_dice(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
 
 
 class OverlayLoss:
-    """The weighted sum of OVERLAY_LOSSES. Depth needs labels; the mask trains on every image.
+    """The weighted sum of OVERLAY_LOSSES. Depth terms need labels; mask terms train on every image.
 
-    Terms are means over the batches of all processes, so every process calls it. Runs in float32 at least.
+    Terms are means over the batches of all processes, so every process must call it. It runs in float32 at least.
     """
 
     def __init__(self, config: OverlayLossConfig | None = None) -> None:
@@ -118,7 +129,13 @@ class OverlayLoss:
         return self.report(self.terms(log_depth, mask_logits, true, mask))
 
     def terms(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Compute the unweighted terms with weight by name from maps (B, 1, H, W). Raises GeometryError."""
+        """Return the unweighted terms that have a weight, by name, from maps (B, 1, H, W).
+
+        log_depth, mask_logits: predicted ln z and mask logits.
+        true, mask: true z (0 means unknown) and mask.
+
+        Raises GeometryError if shapes differ.
+        """
         shapes = [tuple(x.shape) for x in (log_depth, mask_logits, true, mask)]
         if len(set(shapes)) > 1 or len(shapes[0]) != 4 or shapes[0][1] != 1:
             found, expected = ", ".join(map(str, shapes)), "four maps (B, 1, H, W) of one size"
@@ -136,7 +153,10 @@ class OverlayLoss:
 
     @torch.no_grad()
     def monitor(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor | float]:
-        """Return each term of OVERLAY_LOSSES as "monitor/NAME", and its seconds as "monitor_s/NAME"."""
+        """Return each term of OVERLAY_LOSSES as the scalar "monitor/NAME", and its seconds as "monitor_s/NAME".
+
+        The arguments are maps (B, 1, H, W), as in `terms`.
+        """
         logged: dict[str, Tensor | float] = {}
         with torch.autocast(log_depth.device.type, enabled=False):
             given = self._compare(log_depth, mask_logits, true, mask)
@@ -149,6 +169,6 @@ class OverlayLoss:
         return logged
 
     def report(self, terms: Mapping[str, Tensor], factors: Mapping[str, Tensor | float] | None = None) -> LossReport:
-        """Return the weighted sum; `factors` multiply the weights by name."""
+        """Return the weighted sum of scalar terms. `factors` multiply the weights by name."""
         weighted = {name: self.weights[name] * (factors or {}).get(name, 1.0) * value for name, value in terms.items()}
         return LossReport.from_terms(weighted, {}, least=dict.fromkeys(weighted, 0.0))

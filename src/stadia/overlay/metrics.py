@@ -1,4 +1,4 @@
-"""Compute depth and mask scores of composites from sums that add up over images."""
+"""Compute depth and mask scores of composite images from sums that can be added over images."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -15,14 +15,19 @@ TOLERANCE = 0.008  # largest boundary distance over the image's diagonal, rounde
 
 
 def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
-    """Return the counts of each image, (B,) float64.
+    """Return counts of each image, (B,) float64, by name.
 
-    logits: (B, 1, H, W), above 0 inside.  true: (B, 1, H, W) bool.
+    mask_pixels: number of all pixels.
+    mask_both, mask_predicted, mask_true: number of pixels inside both masks, the predicted one, and the true one.
+    mask_absolute: sum of |p - t| for the probability p and the truth t.
+    mask_surprise: sum of the binary cross-entropy.
+    boundary_predicted, boundary_true: number of boundary pixels.
+    boundary_predicted_near, boundary_true_near: number of boundary pixels near the other boundary.
 
-    mask_pixels; mask_both, mask_predicted, mask_true: pixels inside both, the prediction, the truth; mask_absolute: sum
-    of |p - t|; mask_surprise: of binary cross-entropy; boundary_predicted, boundary_true: boundary pixels;
-    boundary_predicted_near, boundary_true_near: those near the other boundary. Values that are not finite are outside,
-    with the largest error.
+    Predictions that are not finite count as outside, with the largest error.
+
+    logits: (B, 1, H, W), above 0 inside the predicted mask.
+    true: (B, 1, H, W) bool.
     """
     finite, truth = logits.isfinite(), true.double()
     predicted, x = (logits > 0) & finite, logits.double()
@@ -47,19 +52,22 @@ def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
 
 
 def mask_boundary(mask: Tensor) -> Tensor:
-    """Return the pixels inside (B, 1, H, W) bool with a neighbor outside; the image's edge does not count."""
+    """Return the pixels of masks (B, 1, H, W) bool that have a neighbor outside the mask.
+
+    The image's edge does not count.
+    """
     return mask & (F.max_pool2d((~mask).float(), 3, stride=1, padding=1) > 0)
 
 
 def dilate_boundary(boundary: Tensor) -> Tensor:
-    """Return the pixels within TOLERANCE of a boundary pixel, (B, 1, H, W) bool, in 8 directions."""
+    """Return the pixels within TOLERANCE of a boundary pixel in 8 directions, (B, 1, H, W) bool."""
     height, width = boundary.shape[-2:]
     reach = math.ceil(TOLERANCE * math.hypot(height, width))
     return F.max_pool2d(boundary.float(), 2 * reach + 1, stride=1, padding=reach) > 0
 
 
 def mask_scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """Return IoU, Dice, boundary F, mean error and cross-entropy of summed counts; empty without images."""
+    """Return IoU, Dice, boundary F score, mean error and cross-entropy from summed counts; empty without images."""
     if not sums.get("mask_pixels"):
         return {}
     both, either = sums["mask_both"], sums["mask_predicted"] + sums["mask_true"]
@@ -80,7 +88,7 @@ def _share(part: float, whole: float, *, empty: float) -> float:
 
 
 def weaker_scale(predicted: DepthScale, labeled: DepthScale) -> DepthScale:
-    """Return the weaker of two depth scales, at which both can be compared.
+    """Return the weaker of two depth scales. At this scale both can be compared.
 
     Examples:
         >>> weaker_scale(DepthScale.METRES, DepthScale.UP_TO_SCALE)
@@ -93,9 +101,13 @@ def weaker_scale(predicted: DepthScale, labeled: DepthScale) -> DepthScale:
 def compute_image_sums(
     depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, depth_scale: DepthScale, scored: tuple[float, float]
 ) -> list[dict[str, float]]:
-    """Compute the sums of each image that add up over a set, of maps (B, 1, H, W); true is z, 0 = none.
+    """Return the sums of each image that can be added over a set.
 
     Depth up to scale is scaled by each image's ratio of medians, and clamped to the open range `scored`.
+
+    depth, mask_logits: (B, 1, H, W) predictions.
+    true: (B, 1, H, W) true z; 0 means unknown.
+    mask: (B, 1, H, W) true mask.
     """
     known = (true > scored[0]) & (true < scored[1])
     if depth_scale is not DepthScale.METRES:
@@ -108,7 +120,7 @@ def compute_image_sums(
 
 
 def compute_overlay_scores(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Compute depth errors and mask scores over several images; `depth_and_mask_error` is AbsRel plus 1 - IoU."""
+    """Return depth errors and mask scores over several images. `depth_and_mask_error` is AbsRel plus 1 - IoU."""
     sums = sum_over_images(images)
     scores = mask_scores(sums) | pooled_depth_scores(sums)
     if scores:

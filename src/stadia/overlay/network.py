@@ -14,7 +14,12 @@ from stadia.overlay.config import OverlayNetConfig, check_overlay_size
 
 @dataclass(frozen=True, slots=True)
 class OverlayMaps(TensorDataclass):
-    """Output for B images: ln z and mask logits (B, 1, H, W), above 0 on pasted objects, and features of both heads."""
+    """The output of the network for B images.
+
+    log_depth: (B, 1, H, W) ln z.
+    mask_logits: (B, 1, H, W), above 0 on pasted objects.
+    shared: features from which both heads predict.
+    """
 
     log_depth: Tensor
     mask_logits: Tensor
@@ -22,9 +27,10 @@ class OverlayMaps(TensorDataclass):
 
 
 class OverlayNet(nn.Module):
-    """A trunk from OVERLAY_NETWORKS and two heads: a 1x1 convolution for depth, a 3x3 convolution for the mask.
+    """A trunk from OVERLAY_NETWORKS and two heads: a 1x1 convolution for depth and a 3x3 convolution for the mask.
 
-    The input is (B, 6, H, W), RGB in [0, 1] of the background and then of the composite; outputs are float32.
+    The input is (B, 6, H, W): RGB in [0, 1] of the background, then of the composite image. Outputs are float32.
+
     Raises ConfigError if a side is not a multiple of 8.
     """
 
@@ -38,6 +44,7 @@ class OverlayNet(nn.Module):
         self.start: Tensor
 
     def forward(self, images: Tensor) -> OverlayMaps:
+        """Map background and composite image, (B, 6, H, W) RGB in [0, 1], to depth and mask."""
         check_overlay_size(*images.shape[-2:])
         shared = self.trunk(images.contiguous(memory_format=torch.channels_last))  # 1.5 times as fast on a CPU
         if self.output_stride > 1:
@@ -66,19 +73,23 @@ def _layer(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequenti
 
 
 class UpBlock(nn.Module):
-    """Upsample by 2 (nearest), 1x1 convolution, add the skip feature, 3x3 convolution. `layer` creates both."""
+    """Upsample by 2 (nearest), apply a 1x1 convolution, add the skip feature, and apply a 3x3 convolution.
+
+    layer: function that creates each convolution.
+    """
 
     def __init__(self, inputs: int, outputs: int, layer: Callable[[int, int, int], nn.Module] = _decode) -> None:
         super().__init__()
         self.narrow, self.mix = layer(inputs, outputs, 1), layer(outputs, outputs, 3)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Map coarse features (B, C, h, w) and the skip feature (B, outputs, 2h, 2w) to (B, outputs, 2h, 2w)."""
         joined: Tensor = self.mix(self.narrow(F.interpolate(x, scale_factor=2.0, mode="nearest")) + skip)
         return joined
 
 
 class FullTrunk(nn.Module):
-    """The published network, 24,019,618 parameters with its heads; nodes have the names of its layer table."""
+    """The published network, with 24,019,618 parameters including its heads. Its layer table names the nodes."""
 
     channels = 32
 
@@ -96,7 +107,7 @@ class FullTrunk(nn.Module):
         return self.nodes(images)["w"]
 
     def nodes(self, images: Tensor) -> dict[str, Tensor]:
-        """Map (B, 6, H, W) to the output of every node by name."""
+        """Map images (B, 6, H, W) to the output of every node, by name."""
         x, layers = {}, self.layers
         x["x2"] = layers["x2"](images)
         x["x3"] = layers["x3"](x["x2"])
@@ -117,7 +128,10 @@ class FullTrunk(nn.Module):
 
 
 class LightTrunk(nn.Module):
-    """About half a million parameters, for two cores. The coarsest layers receive the row coordinate."""
+    """A trunk with about half a million parameters, for two cores.
+
+    Its coarsest layers also receive the row coordinate.
+    """
 
     channels = 16
 

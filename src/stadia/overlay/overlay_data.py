@@ -34,7 +34,10 @@ OverlayLoader = Loader[PackedComposite, OverlayBatch]
 
 @dataclass(frozen=True)
 class OverlayData:
-    """Batches for training and validation, and their origin. scored: open interval of scored depth."""
+    """The data of a training: batches for training and validation, and their origin.
+
+    scored: open interval of the depth that is scored.
+    """
 
     overlays: CompositeSplits
     train: OverlayLoader
@@ -43,16 +46,19 @@ class OverlayData:
 
     @property
     def facts(self) -> dict[str, object]:
-        """Return the identity of the data for run.json."""
+        """Return the facts that identify the data, for run.json."""
         return self.overlays.facts
 
     def findings(self) -> list[Finding]:
-        """Check what the splits share, unreadable files, and the labels."""
+        """Return findings about what the splits share, unreadable files, and the labels."""
         return check_composites(survey_composites(self.overlays, self.scored))
 
 
 def fit_label_range(config: OverlayConfig, console: Console) -> OverlayConfig:
-    """Return the configuration with the range of the published labels, if you set none; one line reports it."""
+    """Return the configuration with the depth range of the published labels, unless you set one.
+
+    One line reports it.
+    """
     path = config.data.path
     if path is None or not is_published(expand_home(path)) or {"min_depth", "max_depth"} & config.loss.model_fields_set:
         return config
@@ -68,7 +74,10 @@ def fit_label_range(config: OverlayConfig, console: Console) -> OverlayConfig:
 
 
 def open_overlay_data(config: OverlayConfig, console: Console) -> OverlayData:
-    """Open the data of a configuration; by default RoadWorld and TableWorld are rendered first. Raises DataError."""
+    """Open the data of a configuration. By default, RoadWorld and TableWorld are rendered first.
+
+    Raises DataError for wrong files.
+    """
     with report_progress(console, log=True) as progress:
         overlays = open_composites(config.data, seed=config.seed, progress=progress)
     val = overlays.samples("val") if "val" in overlays.images and overlays.count_images("val") else None
@@ -82,7 +91,10 @@ PREVIEW = "preview.png"
 def write_overlay_set(
     config: OverlayDataConfig, out: Path, seed: int, workers: int | None, progress: ReportProgress
 ) -> Iterator[str]:
-    """Write the images of each split; yield lines. Raises StadiaError on a stop, before anything is written."""
+    """Write the images of each split, and yield lines for people.
+
+    Raises StadiaError before anything is written, if a check stops it.
+    """
     if config.path is not None:
         fix = "leave it out, or draw it with --sheet"
         raise ConfigError("path", found=config.path, expected="no path, since images are composed", fix=fix)
@@ -107,7 +119,10 @@ def write_overlay_set(
 
 
 def draw_overlays(config: OverlayDataConfig, sheet: Path, seed: int, progress: ReportProgress) -> Iterator[str]:
-    """Draw samples of a set into one PNG; yield lines for people. Raises StadiaError on a stop, after drawing."""
+    """Draw samples of a set into one PNG, and yield lines for people.
+
+    Raises StadiaError after drawing, if a check stops.
+    """
     overlays = open_composites(config, seed=seed, progress=progress)
     found, lines = _survey_set(overlays)
     yield from lines

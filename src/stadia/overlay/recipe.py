@@ -42,9 +42,10 @@ OverlayLossFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
 
 
 def make_overlay_case(loss: OverlayLossFunction, terms: Mapping[str, float], unit: float = 1.0) -> LossCase:
-    """Return the case of a loss of (ln z, mask logits, labels with 0 = none, mask), (B, 1, H, W) each.
+    """Return the test case of a loss of maps (B, 1, H, W): ln z, mask logits, true z (0 means unknown), and true mask.
 
-    terms: weights by name; only terms with weight give an axis. unit: of the labels; depths are 3 to 16 of it.
+    terms: weights by name. Only terms with a weight are tested.
+    unit: unit of the labels; the depths are 3 to 16 units.
     """
     has_depth = any(name.startswith("depth") and weight > 0 for name, weight in terms.items())
     has_mask = any(name.startswith("mask") and weight > 0 for name, weight in terms.items())
@@ -78,7 +79,7 @@ MAX_LR_FACTOR = 2.0  # largest mean loss weight (or its inverse) before SGD's ef
 
 
 class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTargets]):
-    """Depth and mask of a composite: what was pasted into an image, and how far away the scene is."""
+    """Depth and mask of a composite image: what was pasted into it, and how far away the scene is."""
 
     recipe = "overlay"
     best_metrics = ("val/depth_and_mask_error",)
@@ -94,7 +95,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
 
     @classmethod
     def prepare(cls, config: OverlayConfig, console: Console) -> tuple[OverlayConfig, OverlayData]:
-        """Open the data; RoadWorld and TableWorld by default. Raises DataError, ConfigError."""
+        """Open the data, by default RoadWorld and TableWorld. Raises DataError or ConfigError."""
         check_overlay_size(config.data.height, config.data.width)
         config = fit_label_range(config, console)
         data = open_overlay_data(config, console)
@@ -103,12 +104,12 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return the scale of its depth, which its labels have."""
+        """Return the scale of the predicted depth, which is that of its labels."""
         return self.config.depth_scale or DepthScale.METRES
 
     @property
     def run_metadata(self) -> RecipeFacts:
-        """Return the depth scale, the origin of the labels, and SGD's effective learning rate."""
+        """Return the depth scale, the origin of the labels, and the effective learning rate of SGD."""
         source = self.config.depth_source or "exact"
         factor = {"effective_lr": self._effective_lr(self.loss.weights)} if self._plain else {}
         return RecipeFacts(
@@ -125,7 +126,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         return self.config.optimizer.lr * sum(entering.values())
 
     def save_data_stats(self, data: OverlayData) -> None:
-        """Keep the scale that the labels allow to score; check SGD's effective learning rate."""
+        """Store the scale at which the labels can be scored, and check the effective learning rate of SGD."""
         self.scored_as = weaker_scale(self.depth_scale, data.overlays.label.depth_scale)
         total, lr = sum(self.loss.weights.values()), self.config.optimizer.lr
         if self._plain and not 1 / MAX_LR_FACTOR <= total / len(self.loss.weights) <= MAX_LR_FACTOR:
@@ -136,12 +137,12 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
             self.found.append(make_finding("C13", Severity.WARN, measured, expected, evidence=evidence))
 
     def maps(self, inputs: OverlayInputs) -> OverlayMaps:
-        """Predict the maps of B images and their backgrounds."""
+        """Return the predicted maps of B images and their backgrounds."""
         predicted: OverlayMaps = self.network(torch.cat((inputs.background, inputs.image), dim=1))
         return predicted
 
     def loss_cases(self, batch: OverlayBatch) -> Mapping[str, LossCase]:
-        """Return the loss case of a synthetic plane, within the depth range of the loss."""
+        """Return the loss case of a synthetic plane within the depth range of the loss."""
         nearest, farthest = self.config.loss.min_depth, self.config.loss.max_depth
         unit = 1.0 if nearest < 3 and farthest > 20 else (nearest + farthest) / 20
         return {"loss": make_overlay_case(self.loss, self.loss.weights, unit)}
@@ -175,7 +176,10 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         self._sums = {}
 
     def validation_step(self, batch: OverlayBatch) -> Mapping[str, Tensor | float]:
-        """Collect sums of each image; `validation_summary` computes scores over all pixels."""
+        """Collect the sums of each image. `validation_summary` computes scores over all pixels from them.
+
+        Nothing is returned for a single batch.
+        """
         predicted, loss, targets = self.maps(batch.inputs), self.config.loss, batch.targets
         assert targets.depth_m is not None
         depth, scored = predicted.log_depth.exp(), (loss.min_depth, loss.max_depth)
@@ -184,7 +188,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         return {}
 
     def validation_summary(self) -> Mapping[str, float]:
-        """Return depth errors and mask scores over all pixels; each image counts once."""
+        """Return depth errors and mask scores over all pixels. Each image counts only once."""
         images: dict[Meta, dict[str, float]] = {}
         for part in gather_from_processes(self._sums):
             images |= part
@@ -192,7 +196,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
 
     @torch.no_grad()
     def images(self, batch: OverlayBatch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        """Draw the first sample: background, image, predicted and true mask and depth."""
+        """Return drawings (H, W, 3) of the first sample: background, image, predicted and true mask and depth."""
         was_training = self.training
         first = OverlayInputs(
             image=batch.inputs.image[:1],
@@ -220,7 +224,7 @@ MAX_FACTOR = 10.0  # the largest factor (its inverse is the smallest): a learnt 
 
 
 class GradientBalance:
-    """Moving means of each term's gradient by the shared features, as in GradNorm (arXiv 1711.02257)."""
+    """Moving means of each term's gradient with respect to the shared features, as in GradNorm (arXiv 1711.02257)."""
 
     def __init__(self, every: int) -> None:
         self.every = every
@@ -228,7 +232,13 @@ class GradientBalance:
         self._measured_at = -1
 
     def measure(self, step: int, terms: Mapping[str, Tensor], shared: Tensor) -> None:
-        """Measure |d term / d shared| of each unweighted term, when due, in all processes at the same steps."""
+        """Measure |d term / d shared| of each unweighted term, if a measurement is due.
+
+        All processes must call it at the same steps.
+
+        terms: scalar terms by name.
+        shared: (B, C, h, w) features that both heads share.
+        """
         if step == self._measured_at or (self.sizes and step % self.every):
             return
         self._measured_at = step
@@ -244,7 +254,7 @@ class GradientBalance:
                 self.sizes[name] = MOMENTUM * self.sizes[name] + (1 - MOMENTUM) * size if name in self.sizes else size
 
     def factors(self) -> dict[str, float]:
-        """Return a factor for each term that makes all gradients equal, within MAX_FACTOR."""
+        """Return the factor of each term that makes all gradients equally large, within MAX_FACTOR."""
         if not self.sizes:
             return {}
         mean = math.exp(fmean(map(math.log, self.sizes.values())))
@@ -257,10 +267,10 @@ class GradientBalance:
         return {name: size / total for name, size in sizes.items()} if total else {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the measured sizes, for a checkpoint."""
+        """Return the measured sizes of the gradients, for a checkpoint."""
         return {"sizes": dict(self.sizes), "measured_at": self._measured_at}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from the sizes of a checkpoint."""
+        """Restore the measured sizes from a checkpoint."""
         self.sizes = {str(name): float(size) for name, size in state["sizes"].items()}
         self._measured_at = int(state["measured_at"])

@@ -1,4 +1,4 @@
-"""`stadia predict` and `stadia evaluate` with `overlay`: depth and mask to disk, scores from there."""
+"""`stadia predict` and `stadia evaluate` with `overlay`: write depth and mask to disk, and score what is there."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
@@ -45,7 +45,13 @@ LOGITS_KEY = "mask_logits"
 
 @dataclass(frozen=True)
 class OverlayPrediction:
-    """Predicted depth and mask logits (h, w) of a composite image of `size`, and labeled RGB images, or None."""
+    """The prediction for a composite image.
+
+    name: name of the image.
+    depth, logits: (h, w) predicted depth and mask logits.
+    size: (height, width) of the image.
+    sheet: images (H, W, 3) RGB by their label, which are drawn side by side; or None.
+    """
 
     name: str
     depth: NDArray[np.float32]
@@ -57,7 +63,10 @@ class OverlayPrediction:
 def write_overlay_predictions(
     out: Path, depth_scale: DepthScale, provenance: Provenance, source: str, predicted: Iterable[OverlayPrediction]
 ) -> Predictions:
-    """Write depth, masks and sheets into a new folder, predictions.json first and at the end. Raises StadiaError."""
+    """Write depth, masks and sheets into a new folder. predictions.json is written first and completed at the end.
+
+    Raises StadiaError if the folder cannot be used.
+    """
     record = PredictionsRecord(
         depth_scale=depth_scale,
         trust=SCALE_DESCRIPTIONS[depth_scale],
@@ -109,7 +118,10 @@ DRAWN = 8  # scored images that are drawn
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledComposites(LabeledSet):
-    """Samples to score, by their numbers. training: images and numbers for baselines, or None."""
+    """Samples to score, by their numbers.
+
+    training: training images and their numbers, for baselines; or None.
+    """
 
     samples: CompositeSamples
     numbers: Sequence[int]
@@ -119,23 +131,23 @@ class LabeledComposites(LabeledSet):
 
 @dataclass(frozen=True)
 class CompositeScore:
-    """Scores as in the score file: "metrics" over all pixels, "per_image", and what they mean."""
+    """Scores as in the score file: "metrics" over all pixels, "per_image", and descriptions."""
 
     values: Mapping[str, Any]
 
     def summary(self) -> dict[str, Any]:
-        """Return the scores without single images."""
+        """Return the scores without those of single images."""
         shown = {key: value for key, value in self.values.items() if key not in ("per_image", "metrics")}
         return {**shown, **self.values["metrics"]}
 
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
-        """Write the score as FOLDER/NAME.json; return the files."""
+        """Write the score as FOLDER/NAME.json, and return the files."""
         write_score(folder / f"{name}.json", {**about, **self.values})
         return [folder / f"{name}.json"]
 
 
 class OverlayTask(Task):
-    """Depth and foreground mask of a composite image, from it and its background."""
+    """Predict depth and foreground mask of a composite image, from it and its background."""
 
     recipe: OverlayRecipe
 
@@ -160,7 +172,7 @@ class OverlayTask(Task):
         ]
 
     def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> LabeledComposites:
-        """Open a composite set: its split "test", else "val", else what exists."""
+        """Open a composite set: its split "test", otherwise "val", otherwise the one that exists."""
         self.refuse_unused(options, {"every", "size"})
         recipe = _resize_network(self.recipe, requested_size(options.size, {}))
         samples = _open_samples(recipe, data, progress)
@@ -203,7 +215,7 @@ class OverlayTask(Task):
         return CompositeScore({"checkpoint": out.provenance.checkpoint, **score_maps(self.recipe, samples, found)})
 
     def finish_validation(self, labeled: LabeledComposites, score: CompositeScore, run: Run, console: Console) -> None:
-        """Score two baselines: scores/val-mean-depth.json and scores/val-difference.json."""
+        """Write the scores of two baselines: scores/val-mean-depth.json and scores/val-difference.json."""
         for name, compute in (("mean-depth", score_mean_depth), ("difference", score_difference_mask)):
             values = compute(self.recipe, labeled)
             CompositeScore(values).write(run.folder / "scores", f"{labeled.name}-{name}", labeled.about)
@@ -211,7 +223,10 @@ class OverlayTask(Task):
 
 @dataclass(frozen=True)
 class WrittenComposites:
-    """A finished prediction of composite images. split: of their set, else ""."""
+    """A finished prediction of composite images.
+
+    split: split of their set, otherwise "".
+    """
 
     name: str
     folder: Path
@@ -224,7 +239,7 @@ class WrittenComposites:
 
 @dataclass(frozen=True)
 class CompositeSession:
-    """Predicts composite images into a folder: files in pairs with their backgrounds, or samples of a composite set."""
+    """Predicts composite images into a folder: pairs of image and background files, or samples of a composite set."""
 
     name: str
     recipe: OverlayRecipe
@@ -239,10 +254,10 @@ class CompositeSession:
         return len(self.pairs) or len(self.numbers)
 
     def start(self) -> None:
-        """Measure nothing before the first image."""
+        """Do nothing, because nothing is measured before the first image."""
 
     def write(self, folder: Path, track: TrackProgress) -> WrittenComposites:
-        """Predict into a folder: depth and mask of each image, with drawings."""
+        """Predict depth and mask of each image into a folder, with drawings."""
         samples = self.samples
         images = read_pairs(self.pairs) if samples is None else compose_samples(samples, self.numbers)
         predict_composites(self.recipe, track(images, self.count, "predicting"), folder, self.provenance, self.name)
@@ -273,7 +288,7 @@ NamedComposite = tuple[str, NDArray[np.uint8], NDArray[np.uint8], Mapping[str, N
 
 
 def read_pairs(pairs: Iterable[tuple[Path, Path]]) -> Iterator[NamedComposite]:
-    """Read image files and their backgrounds. Raises DataError if their sizes differ."""
+    """Read pairs of image and background files. Raises DataError if the sizes of a pair differ."""
     for image_file, background_file in pairs:
         image, background = read_rgb(image_file), read_rgb(background_file)
         if image.shape != background.shape:
@@ -287,7 +302,7 @@ def read_pairs(pairs: Iterable[tuple[Path, Path]]) -> Iterator[NamedComposite]:
 
 
 def compose_samples(samples: CompositeSamples, numbers: Sequence[int]) -> Iterator[NamedComposite]:
-    """Compose samples by their numbers; some are drawn with mask and depth."""
+    """Compose samples by their numbers. Some are drawn with mask and depth."""
     drawn = set(numbers[:: max(len(numbers) // DRAWN, 1)])
     for number in numbers:
         one = samples.images.composed(number).resized(samples.height, samples.width)
@@ -324,7 +339,10 @@ def _stem(number: int) -> str:
 def predict_pair(
     recipe: OverlayRecipe, background: NDArray[np.uint8], image: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Predict depth and mask logits (h, w) of a background and an image, at about as many pixels as in training."""
+    """Return depth and mask logits, (h, w) each, of an image. The size has about as many pixels as in training.
+
+    background, image: (H, W, 3) uint8 RGB.
+    """
     height, width = fit_network_size(
         image.shape[0], image.shape[1], recipe.config.data.height, recipe.config.data.width
     )
@@ -345,14 +363,20 @@ def _resize_network(recipe: OverlayRecipe, size: Size | None) -> OverlayRecipe:
 
 
 def fit_network_size(height: int, width: int, trained_height: int, trained_width: int) -> tuple[int, int]:
-    """Return (h, w), multiples of OVERLAY_STRIDE: the image's shape with about the training's pixels."""
+    """Return (h, w) with the aspect ratio of an image and about the number of pixels in training.
+
+    Both are multiples of OVERLAY_STRIDE.
+    """
     scale = (trained_height * trained_width / (height * width)) ** 0.5
     rows, columns = (max(round(side * scale / OVERLAY_STRIDE), 1) for side in (height, width))
     return rows * OVERLAY_STRIDE, columns * OVERLAY_STRIDE
 
 
 def find_pairs(source: Path, background: Path | None) -> list[tuple[Path, Path]]:
-    """Return each composite image with its background: one for all, or of the same name. Raises StadiaError."""
+    """Return each composite image with its background: one background for all, or the one with the same name.
+
+    Raises StadiaError if a background is missing.
+    """
     if background is None:
         expected = "the image, or a folder of images, without what was pasted"
         raise ConfigError("--background", found="none", expected=expected, fix="pass --background")
@@ -396,7 +420,10 @@ def _describe_labels(samples: CompositeSamples) -> dict[str, str]:
 def score_maps(
     recipe: OverlayRecipe, samples: CompositeSamples, predicted: Iterable[tuple[int, Tensor, Tensor]]
 ) -> dict[str, Any]:
-    """Return scores over all pixels and of each image, by the weaker scale of predictions and labels."""
+    """Return the scores over all pixels and of each image, at the weaker scale of predictions and labels.
+
+    predicted: number, depth (1, 1, H, W) and mask logits (1, 1, H, W) of each sample.
+    """
     scored_as, loss = weaker_scale(recipe.depth_scale, samples.images.label.depth_scale), recipe.config.loss
     found: dict[str, dict[str, float]] = {}
     for number, depth, logits in predicted:
@@ -415,7 +442,7 @@ def score_maps(
 
 
 def score_mean_depth(recipe: OverlayRecipe, labeled: LabeledComposites) -> dict[str, Any]:
-    """Score the mean depth of training images, a baseline without mask."""
+    """Score the mean depth of the training images, a baseline that predicts no mask."""
     assert labeled.training is not None
     training, numbers_trained = labeled.training
     samples, numbers = labeled.samples, labeled.numbers
@@ -429,7 +456,7 @@ def score_mean_depth(recipe: OverlayRecipe, labeled: LabeledComposites) -> dict[
 
 
 def score_difference_mask(recipe: OverlayRecipe, labeled: LabeledComposites) -> dict[str, Any]:
-    """Score the mask of pixels that differ from the background, by the best threshold in training."""
+    """Score a baseline mask: the pixels that differ from the background by more than the best threshold in training."""
     assert labeled.training is not None
     training, numbers_trained = labeled.training
     samples, numbers = labeled.samples, labeled.numbers

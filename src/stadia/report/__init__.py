@@ -1,4 +1,4 @@
-"""Reports for people, from files on disk, without torch."""
+"""Reports for people, made from files on disk, without torch."""
 
 import lazy_loader
 

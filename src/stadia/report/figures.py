@@ -27,7 +27,7 @@ LEFT, RIGHT, TOP, BOTTOM = 50, 18, 16, 28  # margins of the axes in pixels
 
 PALETTE = tuple(f"#5ad1a{number}" for number in range(8))
 SOFT, GRID, INK = "#5ad1b0", "#5ad1b1", "#5ad1b2"
-"""Placeholders: each becomes a variable of report.css."""
+"""Placeholder colors. Each is replaced by a variable of report.css."""
 
 PAGE_COLORS = {color: f"var(--c{number})" for number, color in enumerate(PALETTE)}
 PAGE_COLORS |= {SOFT: "var(--soft)", GRID: "var(--grid)", INK: "var(--ink)"}
@@ -64,7 +64,12 @@ MIN_CURVE_STEPS = 3
 def render_svg(
     about: str, draw: Callable[[Axes], object], *, height: int = HEIGHT, left: int = LEFT, corner: str = "step"
 ) -> str:
-    """Return what `draw` draws as an SVG element. about: for screen readers. corner: text before the labels."""
+    """Return what the function `draw` draws, as an SVG element.
+
+    about: description for screen readers.
+    height, left: height of the chart and width of its left margin.
+    corner: text before the labels of the horizontal axis.
+    """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -104,7 +109,7 @@ def label_axis(axis: Axis, count: int = 5, *, whole: bool = False) -> None:
 
 
 def label_steps(axes: Axes, first: float, last: float) -> None:
-    """Show the steps from the first to the last, labeled at round numbers."""
+    """Set the range of the horizontal axis, from the first to the last step, with labels at round numbers."""
     from matplotlib.ticker import EngFormatter
 
     pad = int(first == last)
@@ -114,7 +119,7 @@ def label_steps(axes: Axes, first: float, last: float) -> None:
 
 
 def label_values(axes: Axes, low: float, high: float, *, log: bool = False) -> None:
-    """Show the values from low to high, labeled at round numbers or powers of ten."""
+    """Set the range of the vertical axis, from low to high, with labels at round numbers or powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     if log:
@@ -129,7 +134,12 @@ def label_values(axes: Axes, low: float, high: float, *, log: bool = False) -> N
 
 @dataclass(frozen=True)
 class LegendRow:
-    """A row of a legend. color: number in the palette, or truth. tone: stop or soft."""
+    """A row of a legend.
+
+    color: number in the palette, or "truth".
+    about: explanation next to the name.
+    tone: "stop" or "soft".
+    """
 
     color: int | Literal["truth"]
     name: str
@@ -140,7 +150,7 @@ class LegendRow:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with its legend, a note, and alerts."""
+    """A chart as SVG, with its legend, a note, and alerts."""
 
     title: str
     svg: str
@@ -154,9 +164,13 @@ def make_plot(
     title: str, series: Sequence[Series], *, better: Better = "lower", noisy: bool = True,
     marks: Sequence[tuple[int, str]] = (), note: str = "",
 ) -> Chart | None:  # fmt: skip
-    """Make the curves of one panel, or None without a finite value. marks: (first step, label) of each stage.
+    """Return a chart with the curves of one panel, or None if there is no finite value.
 
-    The axis is logarithmic if the values span more than LOG_RATIO, and leaves out the outermost hundredth.
+    The axis is logarithmic if the values span more than LOG_RATIO. It leaves out the outermost hundredth of the values.
+
+    better: direction in which the values improve.
+    noisy: whether a running mean is drawn over the values.
+    marks: (first step, label) of each stage of the training.
     """
     smoothed = [smooth_values(s.values, _smoothing_window(len(s.values)) if noisy else 1) for s in series]
     drawn = np.concatenate([*smoothed, *(_trim_outliers(s.values) for s in series)])
@@ -211,12 +225,15 @@ def _describe_broken(s: Series) -> str:
 
 
 def shorten_name(name: str) -> str:
-    """Return the name of a scalar without the words of its panel's title."""
+    """Return the name of a scalar without the words that are in the title of its panel."""
     return re.sub("^(train/term|time|gradient)/", "", name)
 
 
 def smooth_values(values: Sequence[float], window: int) -> NDArray[np.float64]:
-    """Return the running mean (N,) of finite values in a centered window (odd, shrunk at both ends), or NaN."""
+    """Return the running mean (N,) of the finite values in a centered window; NaN if there are none.
+
+    window: odd number of values. The window is smaller at both ends.
+    """
     array = np.asarray(values, dtype=np.float64)
     finite = np.isfinite(array)
     total = np.concatenate([[0.0], np.cumsum(np.where(finite, array, 0.0))])
@@ -229,7 +246,7 @@ def smooth_values(values: Sequence[float], window: int) -> NDArray[np.float64]:
 
 
 def thin_indices(count: int) -> NDArray[np.int64]:
-    """Return at most MAX_POINTS indices spread evenly."""
+    """Return at most MAX_POINTS indices (M,) that are spread evenly over `count` values."""
     return np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).astype(int))
 
 
@@ -250,7 +267,10 @@ def _trim_outliers(values: Sequence[float]) -> NDArray[np.float64]:
 
 
 def draw_histogram(about: str, values: Sequence[float], bins: int = 24) -> str:
-    """Draw a histogram with a line at the median. The last bar holds the largest hundredth."""
+    """Return a histogram as SVG, with a line at the median.
+
+    The last bar contains the largest hundredth of the values.
+    """
     array = np.asarray(values, dtype=np.float64)
     low, high = float(array.min()), float(np.percentile(array, 99))
     high = high if high > low else low + max(abs(low), 1.0) * 0.01
@@ -273,7 +293,13 @@ MIN_HEIGHT_SHARE = 0.01  # A height that varies by less, as a share of the path'
 
 @dataclass(frozen=True)
 class DrawnPath:
-    """A camera's path from a score file: (N, 2) of x and z, (N,) heights, and rows that are not joined."""
+    """A camera's path from a score file.
+
+    points_m: (N, 2) x and z in metres.
+    heights_m: (N,) heights in metres, or None.
+    error: text with the error of the path.
+    gaps: rows that are not joined with the next one.
+    """
 
     name: str
     color: int
@@ -284,7 +310,10 @@ class DrawnPath:
 
 
 def draw_camera_paths(recording: str, paths: Sequence[DrawnPath], true: DrawnPath) -> list[Chart]:
-    """Draw paths of one recording from above, and their heights if one varies; empty without a path."""
+    """Return charts of the paths of one recording: from above, and their heights if one varies.
+
+    Empty without a path.
+    """
     drawn = [(path, points) for path in (true, *paths) if (points := _as_floats(path.points_m, columns=2)) is not None]
     legend = [LegendRow(path.color, path.name, path.error) for path, _ in drawn if path is not true]
     if not legend:

@@ -1,4 +1,4 @@
-"""Names, units, directions and descriptions of what a training logs and scores, and the format of numbers."""
+"""Names, units, directions and descriptions of what a training logs and scores; formatting of numbers."""
 
 import math
 import re
@@ -14,7 +14,12 @@ Better = Literal["lower", "higher", "one", "neither"]
 
 @dataclass(frozen=True)
 class MetricLabel:
-    """How a metric is shown: name, unit, good direction, whether it is a key number, and a note."""
+    """How a metric is shown.
+
+    label: its name.
+    better: the direction in which it improves.
+    key: whether it is one of the key numbers.
+    """
 
     label: str
     unit: str = ""
@@ -31,7 +36,7 @@ MOTION_NAMES = {
     "network": ("pose network", "predicts the motion"),
     "mean-depth": ("mean depth", "aligns neighboring images with mean depth, a baseline"),
 }
-"""Name and description of a path's method, by the key `motion` of its score file."""
+"""Name and description of the method that predicted a path, by the key `motion` of its score file."""
 
 ALIGNMENT_MEANINGS = {
     "se3": "moved and turned onto the true path",
@@ -41,7 +46,7 @@ ALIGNMENT_MEANINGS = {
     "scale and shift": "fitted to the true depth, per image by scale and shift",
     "scale and shift of depth": "fitted to the true depth, per image by scale and shift of depth",
 }
-"""The fit to the truth before scoring, by the alignment of a score file."""
+"""What was fitted to the truth before scoring, by the alignment in a score file."""
 
 METRES, UP_TO_SCALE = "metres", "up-to-scale"
 DEPTH_SCALES: dict[str, tuple[str, str]] = {
@@ -71,18 +76,18 @@ def find_metric_label(name: str) -> MetricLabel | None:
 
 
 def metric_label(name: str) -> MetricLabel:
-    """Return how a score is shown; other scalars have their own name and no good direction."""
+    """Return the label of a score. Other scalars are shown under their own name, without a direction."""
     return find_metric_label(name) or MetricLabel(name, better="neither")
 
 
 def direction_arrow(name: str, *, scale_known: bool = True) -> str:
-    """Return the good direction: ↓, ↑, or the target value if the scale is known."""
+    """Return the symbol of the direction in which a score improves: ↓, ↑, or the target value if the scale is known."""
     better = metric_label(name).better
     return {"lower": "↓", "higher": "↑", "one": "→\N{NO-BREAK SPACE}1" if scale_known else "", "neither": ""}[better]
 
 
 def format_number(value: Any, unit: str = "") -> str:
-    """Format three significant digits with the unit; text and booleans as they are, – for None."""
+    """Return a number with three significant digits and its unit. Text and booleans stay, and None becomes –."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "–" if value is None else str(value)
     if not math.isfinite(value):
@@ -101,19 +106,19 @@ def format_number(value: Any, unit: str = "") -> str:
 
 
 def is_finite(value: Any) -> TypeGuard[float]:
-    """Return whether a value from a file is a finite number, not a boolean."""
+    """Return whether a value from a file is a finite number. Booleans are not."""
     if isinstance(value, int):
         return not isinstance(value, bool) and abs(value) <= sys.float_info.max
     return isinstance(value, float) and math.isfinite(value)
 
 
 def format_metric(name: str, value: Any) -> str:
-    """Format a score with its unit."""
+    """Return the text of a score with its unit."""
     return format_number(value, metric_label(name).unit)
 
 
 def format_duration(seconds: float) -> str:
-    """Format seconds: `48 s`, `6 min 10 s`, `2 h 5 min`."""
+    """Return a duration as text: `48 s`, `6 min 10 s`, `2 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -123,12 +128,16 @@ def format_duration(seconds: float) -> str:
 
 
 def format_memory(megabytes: float) -> str:
-    """Format megabytes: `812 MB`, `2.4 GB`."""
+    """Return a size as text: `812 MB`, `2.4 GB`."""
     return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
 
 
 def describe_depth_scale(name: Any, scale_from: Any = None, *, path: bool = False) -> tuple[str, str]:
-    """Return the name of a depth scale and the meaning of its numbers. path: whether there is a camera path, too."""
+    """Return the name of a depth scale, and the meaning of its numbers.
+
+    scale_from: the known lengths from which metres come.
+    path: whether there is a camera path, too.
+    """
     unknown = UNKNOWN_DEPTH_SCALE if name is None else (str(name), "This depth scale is unknown to the report.")
     label, meaning = DEPTH_SCALES.get(str(name), unknown)
     what = "Depth and path are" if path else "Depth is"
@@ -136,7 +145,7 @@ def describe_depth_scale(name: Any, scale_from: Any = None, *, path: bool = Fals
 
 
 def describe_scale_source(depth_scale: Any, rests_on: Any, no_metres: Any) -> str:
-    """Describe the source of metric scale by known lengths, or why it has none; "" if there is nothing to add."""
+    """Return a text about the known lengths from which metres come, or why there are none; "" if nothing is to add."""
     if rests_on and depth_scale == METRES:
         return f"Metres come from {rests_on}."
     if rests_on:
@@ -148,9 +157,9 @@ def describe_scale_source(depth_scale: Any, rests_on: Any, no_metres: Any) -> st
 
 
 def describe_status(name: Any, verdict: str | None = None) -> tuple[str, str]:
-    """Return how a run's status is shown, and its tone: good, warn or stop.
+    """Return how the status of a run is shown, and its tone: "good", "warn" or "stop".
 
-    verdict: on its predictions.
+    verdict: verdict on the predictions of the run.
 
     Examples:
         >>> describe_status("finished", "unusable")
@@ -166,7 +175,12 @@ def describe_status(name: Any, verdict: str | None = None) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class EvidenceLayout:
-    """numbers: (name, value) as text.  tables: of lists and matrices.  image: path, or empty."""
+    """The evidence of a finding, arranged for a page.
+
+    numbers: (name, value) as text.
+    tables: tables made of lists and matrices.
+    image: path of an image, or "".
+    """
 
     numbers: list[tuple[str, str]]
     tables: "list[EvidenceTable]"
@@ -175,7 +189,11 @@ class EvidenceLayout:
 
 @dataclass(frozen=True)
 class EvidenceTable:
-    """rows: text, a cell for each column. title and head may be empty."""
+    """A table of evidence.
+
+    rows: text of each cell.
+    title, head: title and column names; they may be empty.
+    """
 
     title: str
     head: list[str]
@@ -183,7 +201,7 @@ class EvidenceTable:
 
 
 def arrange_evidence(evidence: Mapping[str, Any]) -> EvidenceLayout:
-    """Arrange evidence: lists of one length become a table, nested lists a matrix."""
+    """Arrange the evidence of a finding: lists of equal length become a table, and nested lists a matrix."""
     numbers: list[tuple[str, str]] = []
     tables: list[EvidenceTable] = []
     named = {name: value for name, value in evidence.items() if isinstance(value, Mapping)}
@@ -208,7 +226,7 @@ def arrange_evidence(evidence: Mapping[str, Any]) -> EvidenceLayout:
 
 
 def format_evidence_value(value: Any) -> str:
-    """Format numbers to three digits, lists on one line."""
+    """Return a value as text: numbers with three digits, and lists on one line."""
     return "  ".join(map(format_number, value)) if isinstance(value, list | tuple) else format_number(value)
 
 
@@ -219,7 +237,7 @@ LOSS, TERMS, RATE, SECONDS = "Loss", "Terms of the loss", "Learning rate", "Seco
 
 @dataclass(frozen=True)
 class PanelLabel:
-    """title: of the panel.  note: what it shows, or empty."""
+    """The title of a panel, and a note about what it shows, or ""."""
 
     title: str
     note: str = ""
@@ -245,17 +263,17 @@ SHEET_NOTES = (
 
 
 def explain_sheets(names: Iterable[str]) -> tuple[str, ...]:
-    """Explain the image sheets of a training; more if it logs the auto-mask, hence view synthesis."""
+    """Return texts that explain the image sheets of a training. If the training logs the auto-mask, there are more."""
     return SHEET_NOTES if any(name.endswith("/auto_masked") for name in names) else SHEET_NOTES[:1]
 
 
 def label_validation_image(name: str) -> PanelLabel:
-    """Return the title and the note of a kind of validation image."""
+    """Return the title and the note for a kind of validation image."""
     return VALIDATION_IMAGES.get(name, PanelLabel(name.replace("_", " ").capitalize()))
 
 
 def label_panel(name: str) -> PanelLabel:
-    """Return the panel of a logged scalar, such as "train/selfsup/depth/median"."""
+    """Return the title and the note of the panel that shows a logged scalar, such as "train/selfsup/depth/median"."""
     group, *rest = name.split("/")
     leaf = rest[-1] if rest else group
     fixed = {"loss": LOSS, "lr": RATE}.get(leaf) or (TERMS if "/term/" in name else "")

@@ -1,4 +1,4 @@
-"""Describe the quality of predictions in sentences and key numbers, and whether their training converged."""
+"""Describe the quality of predictions in sentences and key numbers, and whether the training converged."""
 
 import itertools
 import math
@@ -38,21 +38,21 @@ SIZE_TOLERANCE = 0.1  # of the logarithm of the scale ratio
 LOW_EXPLAINED_SHARE = 0.5  # share of the unwarped residual that depth and motion explain, after few steps
 
 LAST_SHARE, MIN_VALIDATIONS, MIN_STANDARD_ERRORS = 0.2, 5, 4.0
-"""Evaluated last share of the steps, number of values, and standard errors of the slope below 0."""
+"""Criteria of a falling error: last share of steps, number of values in it, standard errors of the slope below 0."""
 
 MIN_TERM_CORRELATION, MIN_TERM_ROWS = 0.9999, 20  # correlation of two equal terms, and number of rows
 
 
 @dataclass(frozen=True)
 class QualitySentence:
-    """tone: good, warn, or none."""
+    """A sentence about quality, and its tone: "good", "warn", or ""."""
 
     text: str
     tone: str = ""
 
 
 def describe_quality(run: RunFiles, *, predicts_depth: bool = True) -> list[QualitySentence]:
-    """Describe the scores, or state that the quality of depth is unknown."""
+    """Return sentences about the scores, or a sentence that the quality of the depth is unknown."""
     sentences = [*_describe_verdict(run)]
     run = replace(run, scores=leave_out_mirrored(run.scores))
     learnt = {n: s for n, s in run.scores.items() if not is_baseline(s)}
@@ -214,7 +214,7 @@ def _describe_residual(run: RunFiles) -> Iterator[QualitySentence]:
 
 
 def measure_late_decrease(series: Series) -> float | None:
-    """Return the share by which an error fell over the last LAST_SHARE of the steps; None if not significant."""
+    """Return the share by which an error fell over the last LAST_SHARE of the steps; None if it is not significant."""
     steps, values = np.asarray(series.steps, float), np.asarray(series.values, float)
     if not len(steps):
         return None
@@ -244,7 +244,12 @@ def find_identical_terms(series: Sequence[Series]) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class RunVerdict:
-    """The word of a verdict or the state of a training, its tone (good, warn, stop or note), and what to do."""
+    """The verdict on a run, or the state of its training.
+
+    word: the verdict.
+    tone: "good", "warn", "stop" or "note".
+    advice: what to do.
+    """
 
     word: str
     tone: str
@@ -259,7 +264,7 @@ VERDICTS = {
 
 
 def make_verdict(run: RunFiles) -> RunVerdict:
-    """Return whether a run's result may be used. A finding that stops a training outweighs its predictions."""
+    """Return whether the result of a run may be used. A finding that stops a training outweighs its predictions."""
     stops = [str(finding.get("code")) for finding in run.findings if finding.get("severity") == "stop"]
     if run.facts.status == "running":
         return RunVerdict("training", "note", "Judge it at its end.")
@@ -283,7 +288,10 @@ MAX_TILES, MAX_TILES_PER_FILE = 8, 2  # without a result.json
 
 @dataclass(frozen=True)
 class KeyTile:
-    """A key number with a note. tone: good, warn, or none."""
+    """A key number with a note.
+
+    tone: "good", "warn", or "".
+    """
 
     label: str
     value: str
@@ -292,7 +300,7 @@ class KeyTile:
 
 
 def make_tiles(run: RunFiles) -> list[KeyTile]:
-    """Return the key numbers of result.json with their baselines, or of the score files."""
+    """Return the key numbers of result.json next to their baselines, or those of the score files."""
     result = flatten_mapping(run.result)
     if not any(isinstance(v, int | float) for v in result.values()):
         files = {stem: score for stem, score in leave_out_mirrored(run.scores).items() if not is_baseline(score)}

@@ -26,8 +26,11 @@ def write_ranking_page(
 ) -> None:
     """Write one self-contained page.
 
-    columns: title and meaning. rows: the best first, with name, licence, weights, is_tied, and `cells` of the columns.
-    pictures: (H, W, 3) BGR by frame and title.
+    path: file to write.
+    conclusion: the sentence with the result.
+    columns: meaning of each column by its title.
+    rows: the networks, best first, with name, licence, weights, is_tied, and `cells` of the columns.
+    pictures: images (H, W, 3) BGR by frame and title.
     """
     sheets = [
         {"frame": frame, "pictures": [(name, encode_jpeg(image, MAX_WIDTH)) for name, image in shown.items()]}

@@ -1,4 +1,4 @@
-"""Embed images and point clouds of a run in the report."""
+"""Embed the images and point clouds of a run into the report."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ BASELINES = ("mean-depth",)  # recipes without training
 
 @dataclass(frozen=True)
 class EmbeddedImage:
-    """An image as a data URI."""
+    """An image as a data URI, with its size in pixels."""
 
     uri: str
     width: int
@@ -38,7 +38,7 @@ class EmbeddedImage:
 
 
 def embed_image_file(path: Path, name: str, run: RunFiles) -> EmbeddedImage | None:
-    """Read a PNG as a JPEG at most `SHEET_WIDTH` wide; an invalid file gets a line in `unreadable`."""
+    """Return a PNG as a JPEG at most `SHEET_WIDTH` wide. An invalid file adds a line to `unreadable`."""
     image = decode_png(path, cv2.IMREAD_COLOR, run.folder)
     if image is None:
         run.unreadable.append(f"{name}: not a valid PNG, or a link out of the run")
@@ -48,7 +48,11 @@ def embed_image_file(path: Path, name: str, run: RunFiles) -> EmbeddedImage | No
 
 @dataclass(frozen=True)
 class DepthFigure:
-    """The predicted depth of a frame, its picture, and (position in percent, label) of the color scale."""
+    """The predicted depth of a frame in colors.
+
+    picture: the image of the frame, or None.
+    ticks: (position in percent, label) of the color scale.
+    """
 
     frame: str
     picture: EmbeddedImage | None
@@ -58,7 +62,7 @@ class DepthFigure:
 
 
 def embed_predicted_depth(run: RunFiles) -> list[DepthFigure]:
-    """Return the colored depth of the middle frame of each scored prediction, at most `MAX_MAPS`."""
+    """Return the depth in colors for the middle frame of each scored prediction, at most `MAX_MAPS`."""
     shown: dict[str, DepthFigure] = {}
     for path in sorted(run.folder.glob("predictions/**/predictions.json")):
         try:
@@ -96,7 +100,7 @@ def _make_depth_figure(
 
 
 def choose_depth_ticks(near: float) -> list[tuple[float, str]]:
-    """Return (percent, label) of round depths on a scale of inverse depth, from `near` to infinity."""
+    """Return (percent, label) of round depths on a scale of inverse depth that goes from `near` to infinity."""
     ticks = [(0.0, f"{near:.3g}")]
     power = math.floor(math.log10(near))
     for depth in (m * 10.0**exponent for exponent in range(power, power + 3) for m in (1, 2, 5)):
@@ -107,7 +111,7 @@ def choose_depth_ticks(near: float) -> list[tuple[float, str]]:
 
 
 def describe_color_scale() -> str:
-    """Return the colors of the scale, near to far, as a CSS gradient."""
+    """Return the colors of the scale from near to far, as a CSS gradient."""
     bgr = _color_shares(np.linspace(1, 0, COLOR_STOPS)[None])[0]
     return "linear-gradient(to right, " + ", ".join(f"rgb({r}, {g}, {b})" for b, g, r in bgr.tolist()) + ")"
 
@@ -121,7 +125,7 @@ def _list_unreadable(path: Path, error: Exception, run: RunFiles) -> None:
 
 
 def embed_drawn_predictions(run: RunFiles) -> list[tuple[str, EmbeddedImage]]:
-    """Return (source/name, drawn prediction) spread evenly, at most `MAX_MAPS`."""
+    """Return (source/name, drawn prediction) of predictions that are spread evenly, at most `MAX_MAPS`."""
     drawn: list[tuple[str, EmbeddedImage]] = []
     for folder in sorted(run.folder.glob("predictions/**/drawn")):
         files = sorted(folder.glob("*.png"))
@@ -139,7 +143,10 @@ def _color_shares(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def decode_png(path: Path, flags: int, folder: Path) -> NDArray[Any] | None:
-    """Decode an image inside a run's folder; None if it is missing, outside, truncated or too large."""
+    """Return an image in a run's folder, (H, W) or (H, W, C), or None.
+
+    It is None if the file is missing, outside the folder, truncated or too large.
+    """
     try:
         return read_image(check_inside(folder, path), flags, max_bytes=MAX_BYTES)
     except DataError:
@@ -147,7 +154,7 @@ def decode_png(path: Path, flags: int, folder: Path) -> NDArray[Any] | None:
 
 
 def encode_jpeg(image: NDArray[Any], max_width: int) -> EmbeddedImage:
-    """Encode (H, W, 3) BGR as a JPEG of limited width."""
+    """Return an image (H, W, 3) BGR as a JPEG at most `max_width` pixels wide."""
     height, width = image.shape[:2]
     if width > max_width:
         height, width = max(1, round(height * max_width / width)), max_width
@@ -163,7 +170,11 @@ MAX_CLOUDS, MAX_CLOUD_PIXELS = 2, 65_536
 
 @dataclass(frozen=True)
 class PointCloudFigure:
-    """A point cloud of the page: base64 of depth (h, w) uint16, 0 = none, then of RGB (h, w, 3); view as JSON."""
+    """A point cloud of the page.
+
+    points: base64 of depth (h, w) uint16 with 0 for unknown, then of RGB (h, w, 3).
+    view: camera and unit as JSON.
+    """
 
     name: str
     frame: str
@@ -173,7 +184,7 @@ class PointCloudFigure:
 
 
 def load_point_clouds(run: RunFiles) -> list[PointCloudFigure]:
-    """Load at most MAX_CLOUDS point clouds of a run; unreadable ones get a line in `unreadable`."""
+    """Return at most MAX_CLOUDS point clouds of a run. Unreadable files add a line to `unreadable`."""
     clouds: dict[tuple[str, str], PointCloudFigure] = {}
     for camera in sorted(run.folder.glob("clouds/*/camera.json")):
         try:
@@ -212,9 +223,12 @@ def pack_point_cloud(
     per_count: float,
     depth_scale: str,
 ) -> PointCloudFigure:
-    """Return the points of a picture (h, w, 3) for the page's script. camera: fx, fy, cx and cy of that size.
+    """Return the point cloud of a picture for the script of the page.
 
-    counts: depth (h, w), 0 = none; per_count: depth of one count.
+    counts: (H, W) uint16 depth; 0 means unknown.
+    image: (H, W, 3) picture.
+    camera: fx, fy, cx and cy for this size.
+    per_count: depth of one count.
     """
     fx, fy, cx, cy = camera
     view = {"rows": counts.shape[0], "columns": counts.shape[1], "perCount": per_count}
@@ -228,7 +242,7 @@ def pack_point_cloud(
 
 
 def embed_image_sheets(run: RunFiles) -> list[tuple[int, EmbeddedImage]]:
-    """Embed at most `MAX_SHEETS` image sheets with their steps, evenly over the run."""
+    """Return at most `MAX_SHEETS` image sheets with their steps, spread evenly over the run."""
     count = len(run.images)
     chosen = sorted({round(i * (count - 1) / (MAX_SHEETS - 1)) for i in range(MAX_SHEETS)}) if count else []
     images = ((run.images[i][0], _embed_run_image(run.images[i][1], run)) for i in chosen)
@@ -236,7 +250,7 @@ def embed_image_sheets(run: RunFiles) -> list[tuple[int, EmbeddedImage]]:
 
 
 def embed_validation_images(run: RunFiles) -> list[tuple[PanelLabel, int, EmbeddedImage]]:
-    """Return (label, step, image): the last of each kind of validation image."""
+    """Return (label, step, image) of the last image of each kind of validation image."""
     last = {path.parent.name: path for path in sorted(run.folder.glob("images/*/step-*.png"))}
     images = ((name, step_from_filename(path), _embed_run_image(path, run)) for name, path in last.items())
     return [(label_validation_image(name), step, image) for name, step, image in images if image is not None]

@@ -1,4 +1,4 @@
-"""Write report.html: one self-contained file from a run's folder."""
+"""Write report.html: one self-contained file about a run's folder."""
 
 import base64
 import functools
@@ -48,10 +48,13 @@ PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")  # scores of a camera's path
 def build_report(
     run: Path, out: Path | None = None, *, private: bool = False, warn: Callable[[str], object] = lambda line: None
 ) -> Path:
-    """Write the report of a run's folder, finished or not, one self-contained file, and return its path.
+    """Write the report of a run's folder as one self-contained file, and return its path. The run may be unfinished.
 
-    out: RUN/report.html by default. private: also show command line, absolute paths and uncommitted code. warn: called
-    with a line for each lost or unreadable file. Raises DataError if the folder is not a run.
+    out: file to write; by default RUN/report.html.
+    private: also show command line, absolute paths and uncommitted code.
+    warn: called with a line for each file that is lost or unreadable.
+
+    Raises DataError if the folder is not a run.
     """
     files = read_run(run)
     before = find_previous_run(files)
@@ -67,19 +70,19 @@ def build_report(
 
 @functools.cache
 def make_environment() -> Environment:
-    """Make what the templates see. They are compiled once a process."""
+    """Return the environment of the templates, which are compiled once per process."""
     options: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     return Environment(loader=FileSystemLoader([TEMPLATE_FOLDER, SHARED_FOLDER]), **options)
 
 
 def embed_scripts(paths: Sequence[Path]) -> dict[str, str]:
-    """Return the text of scripts and its hash, which the page's policy names."""
+    """Return the text of scripts and its hash, which the security policy of the page names."""
     script = "".join(read_text(path, expected="a part of the page") for path in paths)
     return {"script": script, "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}
 
 
 def render_charts(charts: Sequence[Chart]) -> list[str]:
-    """Return charts with their legends as HTML; the app shows them too."""
+    """Return charts with their legends as HTML. The app shows them, too."""
     macros = make_environment().get_template("macros.html").module
     return [str(macros.chart_card(chart)) for chart in charts]  # type: ignore[attr-defined]
 
@@ -270,7 +273,7 @@ _HOME = re.compile(r"/(?:home|Users)/[^/]+/?|[A-Za-z]:\\Users\\[^\\]+\\?")
 
 
 def hide_private_parts(run: RunFiles) -> RunFiles:
-    """Return the run without patch, command line, absolute paths, and names of user and machine."""
+    """Return the run without patch, command line, absolute paths, and the names of user and machine."""
     hide = make_hider()
     facts = _walk(replace(run.facts, command=""), hide)
     values = {name: _walk(getattr(run, name), hide) for name in ("config", "result", "scores", "findings")}
@@ -278,7 +281,7 @@ def hide_private_parts(run: RunFiles) -> RunFiles:
 
 
 def make_hider() -> Callable[[str], str]:
-    """Return a function that hides absolute paths, and names of the user and of the machine, in a text."""
+    """Return a function that hides absolute paths, and the names of user and machine, in a text."""
     names = {platform.node(), platform.node().partition(".")[0]}
     with suppress(OSError, KeyError, ImportError):  # no name for this user's number
         names.add(getpass.getuser())
@@ -320,14 +323,19 @@ _COUNTS = 65535  # of depth in 16 bits
 
 @dataclass(frozen=True, kw_only=True)
 class ResultPage:
-    """What a page shows of one predicted picture or video.
+    """What a page shows about one predicted picture or video.
 
-    images: (text, (H, W, 3) RGB), such as the picture and its depth in colors.
+    images: text and image (H, W, 3) RGB, such as the picture and its depth in colors.
+    verdict: word of the verdict, or "" for data.
+    lines: lines of the verdict, as `verdict_lines` returns them.
+    trust: what users may rely on.
+    facts: texts by name, such as network, licence and camera.
+    scale_from: source of the metres.
+    headline: a line above the images.
     video: an MP4; b"" for a picture.
-    colors, ticks: CSS colors of the bar from near to far, and (share of its length, label); empty without a bar.
-    verdict: its word, or "" for data.  lines: of the verdict, as `verdict_lines`.  trust: what users may rely on.
-    scale_from: source of its metres.  headline: a line above the images.
-    facts: (name, text), such as network, licence and camera.  cloud: points, or None.
+    colors, ticks: CSS colors of the color bar from near to far, and (share of its length, label) of its labels; empty
+        without a bar.
+    cloud: point cloud, or None.
     """
 
     title: str
@@ -346,7 +354,7 @@ class ResultPage:
 
 
 def render_result(page: ResultPage) -> str:
-    """Return the page as HTML. Text is escaped and has no path of this machine; the page loads nothing."""
+    """Return the page as HTML. Text is escaped and contains no path of this machine. The page loads nothing."""
     hide = make_hider()
     lines = [hide(line.strip()) for line in page.lines if not line.startswith("predictions: ")]
     skipped = [line.removeprefix("not checked: ") for line in lines if line.startswith("not checked: ")]
@@ -372,7 +380,7 @@ def _embed(image: NDArray[np.uint8]) -> report_images.EmbeddedImage:
 
 
 def fit_cloud_size(height: int, width: int) -> tuple[int, int]:
-    """Return (height, width) of the same shape with at most MAX_CLOUD_PIXELS pixels.
+    """Return a (height, width) with the same aspect ratio and at most MAX_CLOUD_PIXELS pixels.
 
     Examples:
         >>> fit_cloud_size(720, 1280)
@@ -385,9 +393,11 @@ def fit_cloud_size(height: int, width: int) -> tuple[int, int]:
 def make_point_cloud(
     name: str, image: NDArray[np.uint8], depth: NDArray[np.float32], K: NDArray[np.float64], depth_scale: str
 ) -> report_images.PointCloudFigure | None:
-    """Return the points of a picture for its page; None without depth.
+    """Return the point cloud of a picture for its page; None without depth.
 
-    image: (H, W, 3) RGB. depth: (h, w) of `fit_cloud_size`, 0 = none. K: (3, 3) of the picture.
+    image: (H, W, 3) RGB.
+    depth: (h, w) of size `fit_cloud_size`; 0 means unknown.
+    K: (3, 3) intrinsics of the picture.
     """
     if not depth.any():
         return None

@@ -17,7 +17,7 @@ MARK = "stadia-comparison"  # marks drawings that may be replaced
 MAX_CODE_FILES, MAX_PANELS = 12, 8
 _LONG_NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d{6,}(e-?\d+)?")
 FREE_KEYS = ("seed", "data.path", "data.cache")
-"""Changes of these keys confound nothing: the fingerprint of the data is compared."""
+"""Changes of these keys do not confound a comparison, because the fingerprint of the data is compared."""
 
 MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # of a shown value, and before its first difference
 OWN_VALUES = "own_values"  # keys of values of a user's class, which may change the meaning of a loss
@@ -25,7 +25,12 @@ OWN_VALUES = "own_values"  # keys of values of a user's class, which may change 
 
 @dataclass(frozen=True)
 class RunDifference:
-    """The differences between two runs, in groups. config: keys that can change the result; aside: others."""
+    """The differences between two runs, in groups.
+
+    config: keys that can change the result.
+    aside: keys that cannot.
+    start: start weights.
+    """
 
     config: list[ValueChange]
     aside: list[ValueChange]
@@ -53,7 +58,7 @@ class RunDifference:
 
     @property
     def has_same_data(self) -> bool:
-        """Return whether both runs have the same data, so that their scores can be compared."""
+        """Return whether both runs have the same data, so that their scores are comparable."""
         return not any("fingerprint" in change.key for change in self.data)
 
 
@@ -86,7 +91,7 @@ def _diff_part(name: str, old: Any, new: Any) -> list[ValueChange]:
 
 
 def diff_patches(before: str, now: str) -> list[ValueChange]:
-    """List the files whose uncommitted lines differ between two patches, with their number of lines."""
+    """Return the files whose uncommitted lines differ between two patches, with their numbers of lines."""
     old, new = _group_lines_by_file(before), _group_lines_by_file(now)
     names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     shown = names[:MAX_CODE_FILES]
@@ -116,7 +121,7 @@ def _count_lines(lines: Sequence[str] | None) -> str:
 
 @dataclass(frozen=True)
 class RunChanges:
-    """Differences to the previous run, scores of both, and cautions."""
+    """The differences between a run and the previous one, the scores of both, and cautions."""
 
     before: str
     groups: list[tuple[str, list[ValueChange]]]
@@ -125,7 +130,7 @@ class RunChanges:
 
 
 def compare_runs(before: RunFiles, now: RunFiles) -> RunChanges:
-    """Compare two runs, and the results of both."""
+    """Return the differences between two runs and between their results."""
     difference = diff_runs(before, now)
     old, new = flatten_mapping(before.result), flatten_mapping(now.result)
     outcome = [
@@ -143,7 +148,10 @@ def _is_inside_run(path: object, run: RunFiles) -> bool:
 
 
 def shorten_change(change: ValueChange) -> ValueChange:
-    """Shorten long values: numbers to six digits, hashes and paths to an end, others to the first difference."""
+    """Return a change with short values: numbers with six digits, the ends of hashes and paths.
+
+    Other values are shown from their first difference on.
+    """
     if ".train_images" in change.key:
         return ValueChange(change.key, "", "other images")
     before, now = (_LONG_NUMBER.sub(lambda number: f"{float(number[0]):.6g}", t) for t in (change.before, change.now))
@@ -165,7 +173,7 @@ def _cut_text(text: str, start: int) -> str:
 
 
 def describe_outcome(run: RunFiles) -> str:
-    """Describe in one line how many steps a run trained and why it ended."""
+    """Return one line about how many steps a run trained and why it ended."""
     status, error, steps = run.facts.status, run.facts.error, run.steps
     end = "ended without a reason (killed, or still running)" if status == "running" else status
     count = "steps unknown" if steps is None and run.lost else f"{steps or 0} step{'s' * (steps != 1)}"
@@ -173,7 +181,7 @@ def describe_outcome(run: RunFiles) -> str:
 
 
 def write_comparison(a: RunFiles, b: RunFiles) -> str:
-    """Compare two runs as Markdown: differences, cautions, then the scores that both have."""
+    """Return the comparison of two runs as Markdown: differences, cautions, and the scores that both have."""
     names = [run.folder.resolve().name for run in (a, b)]
     difference = diff_runs(a, b)
     lines = [f"# {names[0]} and {names[1]}", ""]
@@ -195,13 +203,13 @@ def write_comparison(a: RunFiles, b: RunFiles) -> str:
 
 
 def pair_series(a: RunFiles, b: RunFiles) -> list[tuple[Series, Series]]:
-    """Return the series that both runs logged."""
+    """Return the pairs of series that both runs logged."""
     others = {series.name: series for series in b.series}
     return [(series, others[series.name]) for series in a.series if series.name in others]
 
 
 def list_cautions(a: RunFiles, b: RunFiles, difference: RunDifference) -> list[str]:
-    """Return reasons why the scores may not measure the effect of the differences."""
+    """Return the reasons why the scores may not measure the effect of the differences."""
     cautions = []
     if a.recipe != b.recipe:
         cautions.append(f"Different recipes: {a.recipe} and {b.recipe}.")
@@ -217,7 +225,7 @@ def list_cautions(a: RunFiles, b: RunFiles, difference: RunDifference) -> list[s
 
 
 def list_confounders(difference: RunDifference) -> list[str]:
-    """Return the differences that hide the effect of a single changed key."""
+    """Return the differences because of which the effect of a single changed key cannot be seen."""
     notes = []
     own = [change.key.partition(".")[2] for change in difference.code if change.is_within([OWN_VALUES])]
     if own and not any(change.key == "recipe_class" for change in difference.code):
@@ -247,7 +255,10 @@ def _escape_cell(text: str) -> str:
 
 
 def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
-    """Draw validation metrics and loss of both runs as SVG or PNG, the second dashed; False without common curves."""
+    """Draw validation metrics and loss of both runs as SVG or PNG, with the second run dashed.
+
+    Returns False if the runs have no common curves.
+    """
     from matplotlib.figure import Figure
 
     drawn = [pair for pair in pair_series(a, b) if pair[0].name.startswith("val/") or pair[0].name == "train/loss"]

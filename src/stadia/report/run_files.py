@@ -1,4 +1,4 @@
-"""Read a run's folder: all files that exist, and a line for each unreadable one."""
+"""Read the folder of a run: all files that exist, and a line for each file that cannot be read."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ MAX_DRAWN = 1e100  # squares and ratios of larger or smaller numbers leave float
 
 @dataclass(frozen=True)
 class Series:
-    """One scalar over the run, in logged order. A value may be NaN or infinite."""
+    """One scalar over the steps of a run, in logged order. A value may be NaN or infinite."""
 
     name: str
     steps: Sequence[int]
     values: Sequence[float]
 
     def find_best(self, better: str) -> tuple[float, int] | None:
-        """Return the best finite value and its step, in the direction "lower" or "higher"; None without one."""
+        """Return the best finite value and its step, or None if there is none.
+
+        better: "lower" or "higher".
+        """
         pairs = [pair for pair in zip(self.values, self.steps, strict=True) if math.isfinite(pair[0])]
         choose = max if better == "higher" else min
         return choose(pairs) if pairs else None
@@ -39,7 +42,11 @@ class Series:
 
 @dataclass(frozen=True)
 class ValueSpread:
-    """Distribution of values at logged steps: the share that is exactly 0, and p05, p25, p50, p75, p95 of |value|."""
+    """The distribution of values at logged steps.
+
+    zero: share of the values that are exactly 0.
+    percentiles: 5th, 25th, 50th, 75th and 95th percentile of |value|.
+    """
 
     name: str
     steps: list[int]
@@ -49,14 +56,18 @@ class ValueSpread:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a run's folder contains; empty for absent files.
+    """The content of a run's folder. Fields of absent files are empty.
 
-    facts: run.json, or `UNKNOWN_FACTS`.
-    series: the columns of metrics.csv.  spreads: the names of histograms.csv.
-    scores: scores/<name>.json by name without repeated words.
-    findings: one mapping a line of findings.jsonl.  images: (step, file), first step first.
-    checkpoint: checkpoints/last.json.  patch: uncommitted changes of the code (diff.patch).
-    unreadable: a line for each unreadable file.  lost: files that the folder had before.
+    facts: content of run.json, or `UNKNOWN_FACTS`.
+    series: columns of metrics.csv.
+    spreads: names in histograms.csv.
+    scores: content of scores/<name>.json, by name without repeated words.
+    findings: mappings in the lines of findings.jsonl.
+    images: (step, file) in the order of the steps.
+    checkpoint: content of checkpoints/last.json.
+    patch: uncommitted changes of the code (diff.patch).
+    unreadable: a line for each file that cannot be read.
+    lost: files that the folder contained before.
     """
 
     folder: Path
@@ -90,7 +101,7 @@ class RunFiles:
 
     @property
     def steps(self) -> int | None:
-        """Return the steps of the training, by the last checkpoint or logged value; None without both."""
+        """Return the number of trained steps, from the last checkpoint or logged value; None without both."""
         known, saved = [series.steps[-1] for series in self.series], self.checkpoint.get("step")
         if isinstance(saved, int) and 0 <= saved <= MAX_STEP:
             known.append(saved)
@@ -98,7 +109,7 @@ class RunFiles:
 
 
 def read_run(folder: Path) -> RunFiles:
-    """Read a run's folder. Raises DataError without run.json and config.json."""
+    """Read the folder of a run. Raises DataError if run.json and config.json are missing."""
     folder = Path(folder)
     if not is_run_folder(folder):
         found = run_facts.describe_place(folder, inside="neither run.json nor config.json")
@@ -142,7 +153,7 @@ def read_run(folder: Path) -> RunFiles:
 
 
 def check_inside(folder: Path, path: Path) -> Path:
-    """Return the path of a file inside a run's folder. Raises DataError for a link out of it."""
+    """Return the path of a file in a run's folder. Raises DataError if a link leads out of the folder."""
     try:
         is_inside = path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError):  # links in a circle, a name that no file can have
@@ -154,12 +165,12 @@ def check_inside(folder: Path, path: Path) -> Path:
 
 
 def is_run_folder(folder: Path) -> bool:
-    """Return whether a folder is a run."""
+    """Return whether a folder is the folder of a run."""
     return (folder / "run.json").is_file() or (folder / "config.json").is_file()
 
 
 def find_previous_run(run: RunFiles) -> RunFiles | None:
-    """Return the latest earlier run of the same recipe and name in the same folder, not by a link."""
+    """Return the latest earlier run of the same recipe and name in the same folder. Links are not followed."""
     folder = run.folder.resolve()
     earlier: list[tuple[tuple[str, str], Path]] = []
     for path in folder.parent.glob("*/run.json"):
@@ -174,7 +185,7 @@ def find_previous_run(run: RunFiles) -> RunFiles | None:
 
 
 def start_order(run: RunFiles) -> tuple[str, str]:
-    """Return the sort key of runs: start time, then name."""
+    """Return the key by which runs are sorted: start time, then name."""
     return run.facts.started, run.folder.resolve().name
 
 
@@ -185,7 +196,7 @@ def _shorten_names(names: list[str]) -> list[str]:
 
 
 def step_from_filename(path: Path) -> int:
-    """Return the number at the end of an image's name."""
+    """Return the number at the end of the name of an image."""
     return int("".join(re.findall(r"(\d+)\D*$", path.stem)) or 0)
 
 
@@ -261,7 +272,7 @@ def _parse_step(text: str | None) -> int | None:
 
 
 def flatten_mapping(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten a nested mapping to `dotted.key -> leaf`; lists are leaves."""
+    """Return a nested mapping as `dotted.key -> leaf`. Lists are leaves."""
     if not isinstance(value, Mapping):
         return {prefix: value}
     flat: dict[str, Any] = {}
@@ -271,10 +282,10 @@ def flatten_mapping(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return a list from a file; empty for anything else."""
+    """Return the value if it is a list, otherwise an empty list."""
     return value if isinstance(value, list) else []
 
 
 def as_mapping(value: Any) -> dict[str, Any]:
-    """Return an object from a file; empty for anything else."""
+    """Return the value if it is a mapping, otherwise an empty one."""
     return value if isinstance(value, dict) else {}

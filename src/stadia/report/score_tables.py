@@ -26,7 +26,7 @@ from stadia.report.run_files import RunFiles, as_list, as_mapping, check_inside,
 
 MIRRORED = "averaged with the mirrored image"
 FLIP_RESULTS = ("flip", "notes", "metrics", "scale", "length_ratio", "scale_ratio_median", "scale_ratio_spread")
-"""Keys that differ between scores with and without `--flip`."""
+"""Keys whose values differ between scores with and without `--flip`."""
 
 MISSED_SCORES = {"rotation_error_deg": 180.0}  # of a missed object, as in `rotation_error_deg_of_all`
 MAX_WORST = 5
@@ -38,7 +38,10 @@ MAX_OPEN_PATHS = 4  # of more recordings, the worst and the median are open
 class ScoreTable:
     """Score files of one kind side by side.
 
-    about: what all files share. head: (name, text below it) of each column. rows: (name, text next to it, cells).
+    about: what all files have in common.
+    head: (name, text below it) of each column.
+    rows: (name, text next to it, cells) of each row.
+    files_down: whether files are rows instead of columns.
     """
 
     about: str
@@ -52,7 +55,8 @@ class ScoreTable:
 class ImageScores:
     """The distribution of one score over images or objects. A missed object has the worst score.
 
-    counted: "69 objects, 52 of them missed".  worst: (name, value, share of the worst value).
+    counted: text such as "69 objects, 52 of them missed".
+    worst: (name, value, share of the worst value) of the worst ones.
     """
 
     label: str
@@ -63,7 +67,7 @@ class ImageScores:
 
 
 def describe_alignment(score: dict[str, Any]) -> str:
-    """Describe the fit to ground truth before scoring; "" for none."""
+    """Return a text about what was fitted to the ground truth before scoring; "" for nothing."""
     aligned = score.get("alignment", score.get("align"))
     if aligned in (None, "none"):
         return ""
@@ -71,7 +75,7 @@ def describe_alignment(score: dict[str, Any]) -> str:
 
 
 def describe_alignments(scores: dict[str, dict[str, Any]]) -> str:
-    """Describe the fits of depth and paths to the truth in sentences; "" without such scores."""
+    """Return sentences about what was fitted to the truth for depth and for paths; "" without such scores."""
     sentences = []
     for what, key in (("Depths", "alignment"), ("Paths", "align")):
         fits = dict.fromkeys(describe_alignment({key: score[key]}) for score in scores.values() if score.get(key))
@@ -89,25 +93,25 @@ def measure_path(score: dict[str, Any]) -> float:
 
 
 def describe_path(score: dict[str, Any]) -> str:
-    """Describe a scored path, as `5 poses over 4.80 m`; "" without a path."""
+    """Return a text about a scored path, such as `5 poses over 4.80 m`; "" without a path."""
     length = measure_path(score)
     return f"{format_number(score['poses'])} poses over {format_number(length, 'm')}" if length > 0 else ""
 
 
 def collect_metrics(score: dict[str, Any]) -> dict[str, Any]:
-    """Return the metrics of a score file, also outside of its `metrics`."""
+    """Return the metrics of a score file, including those outside its key `metrics`."""
     inner = score.get("metrics")
     beside = {name: value for name, value in score.items() if name in SCORES}
     return (flatten_mapping(inner) if isinstance(inner, dict) else {}) | beside
 
 
 def is_baseline(score: dict[str, Any]) -> bool:
-    """Return whether a score file is of a prediction without training."""
+    """Return whether a score file belongs to a prediction without training."""
     return bool(score.get("baseline")) or score.get("checkpoint") == ""
 
 
 def merge_equal_scores(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Merge score files that differ only in `motion`. Their names are joined: "test, test-network"."""
+    """Merge score files that differ only in `motion`. Their names are joined, as in "test, test-network"."""
     groups: dict[str, list[str]] = {}
     for name, score in scores.items():
         content = {key: value for key, value in score.items() if key != "motion"}
@@ -116,7 +120,7 @@ def merge_equal_scores(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str,
 
 
 def leave_out_mirrored(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Leave out scores with `--flip` if the same data are scored without it."""
+    """Return the scores without those of `--flip`, if the same data are scored without it."""
 
     def find_data(score: dict[str, Any]) -> dict[str, Any]:
         about = (item for item in score.items() if item[0] not in FLIP_RESULTS)
@@ -129,18 +133,18 @@ def leave_out_mirrored(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str,
 
 
 def is_mirrored(score: dict[str, Any]) -> bool:
-    """Return whether a score file is of maps averaged with the mirrored image."""
+    """Return whether a score file belongs to maps that were averaged with those of the mirrored image."""
     return score.get("flip") is True
 
 
 def order_scores(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Put predictions of the checkpoint first, then with the pose network's motion, and baselines last."""
+    """Return scores in order: predictions of the checkpoint, then with the pose network's motion, then baselines."""
     rank = {name: (is_baseline(score), motion_key(score) == "network") for name, score in scores.items()}
     return {name: scores[name] for name in sorted(scores, key=rank.__getitem__)}
 
 
 def make_score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
-    """Group score files that share a metric into tables, in the order of `order_scores`."""
+    """Group score files that have a metric in common into tables, in the order of `order_scores`."""
     kinds: list[dict[str, dict[str, Any]]] = []
     for name, score in order_scores(scores).items():
         metrics = collect_metrics(score).keys()
@@ -201,7 +205,7 @@ def _describe_score_file(score: dict[str, Any]) -> list[str]:
 
 
 def make_image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
-    """Return how the first score is distributed over images or objects of each score file."""
+    """Return the distribution of the first score over images or objects, for each score file."""
     return [shown for stem, score in scores.items() if (shown := _make_image_scores(stem, score)) is not None]
 
 
@@ -235,7 +239,7 @@ def _make_image_scores(stem: str, score: dict[str, Any]) -> ImageScores | None:
 
 
 def name_motion(score: dict[str, Any]) -> str:
-    """Name the method of a score file's path; "" if unknown."""
+    """Return the name of the method that predicted the path of a score file; "" if it is unknown."""
     name, _ = MOTION_NAMES.get(motion_key(score), ("", ""))
     return name
 
@@ -256,7 +260,11 @@ def has_depth_scores(run: RunFiles) -> bool:
 
 @dataclass(frozen=True)
 class RecordingPaths:
-    """The paths of one recording, one for each method, with their fit. place: "worst" or "median", or empty."""
+    """The paths of one recording, one for each method.
+
+    aligned: what was fitted to the truth, for each method.
+    place: "worst", "median", or "".
+    """
 
     recording: str
     charts: list[Chart]
@@ -267,9 +275,9 @@ class RecordingPaths:
 
 
 def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[RecordingPaths]:
-    """Draw the estimated and the true paths of each recording. Methods keep their name and color.
+    """Draw the estimated and the true paths of each recording. A method keeps its name and color.
 
-    Of more than MAX_OPEN_PATHS recordings, the worst and the median are open, and come first.
+    If there are more than MAX_OPEN_PATHS recordings, only the worst and the median one are open. They come first.
     """
     recordings: dict[str, dict[str, dict[str, Any]]] = {}
     for name, score in order_scores(scores).items():
@@ -348,7 +356,12 @@ def _describe_path_alignments(files: dict[str, dict[str, Any]], labels: dict[str
 
 @dataclass(frozen=True)
 class ReceiptRow:
-    """One source of a scale: metres for a unit of the network's depth, relative deviation, and its measurements."""
+    """One source of a scale, as text.
+
+    unit: metres per unit of the network's depth.
+    deviation: its relative standard deviation.
+    measured: the measurements.
+    """
 
     prediction: str
     source: str
@@ -359,7 +372,7 @@ class ReceiptRow:
 
 
 def list_scale_receipts(run: RunFiles) -> list[ReceiptRow]:
-    """Return the sources of metres of a run's predictions, at most MAX_RECEIPTS."""
+    """Return the sources from which a run's predictions get metres, at most MAX_RECEIPTS."""
     rows: list[ReceiptRow] = []
     for path in sorted(run.folder.glob("predictions/**/predictions.json")):
         with suppress(StadiaError, OSError):  # a damaged record is listed by the images of the same file

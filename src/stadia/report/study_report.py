@@ -27,10 +27,15 @@ RESULTS = "results.jsonl"  # A study's file with a row for each ended run
 def make_result_row(
     run: RunFiles, metrics: Sequence[str], *, better: Literal["lower", "higher"], at: Literal["last", "best"]
 ) -> dict[str, Any]:
-    """Return the row of a run in a study as JSON: status, result in the first metric that it has, and provenance.
+    """Return the row of a run in a study as JSON: status, result, and provenance.
 
-    metrics: columns of metrics.csv, keys of result.json, or SCOREFILE.metric. `drift` is the relative change over the
-    last fifth. Raises RunError if a finished run lacks all metrics.
+    The result is that of the first metric that the run has. `drift` is the relative change over the last fifth.
+
+    metrics: columns of metrics.csv, keys of result.json, or SCOREFILE.metric.
+    better: direction in which the metric improves.
+    at: whether the last or the best value counts.
+
+    Raises RunError if a finished run has none of the metrics.
     """
     series = {logged.name: logged for logged in run.series}
     scores = {file: flatten_mapping(score.get("metrics", {})) for file, score in run.scores.items()}
@@ -121,7 +126,10 @@ def _count_trained_samples(run: RunFiles, steps: int) -> int | None:
 
 
 def write_ablation_report(folder: Path) -> list[Path]:
-    """Write table.md, plot.svg and plot.png from a study's verdicts.json. Raises DataError if it is invalid."""
+    """Write table.md, plot.svg and plot.png from the verdicts.json of a study, and return the files.
+
+    Raises DataError if verdicts.json is invalid.
+    """
     study = read_verdicts(folder)
     paths = [folder / name for name in ("table.md", "plot.svg", "plot.png")]
     write_text(paths[0], format_markdown(study))
@@ -131,7 +139,7 @@ def write_ablation_report(folder: Path) -> list[Path]:
 
 
 def read_verdicts(folder: Path) -> dict[str, Any]:
-    """Read verdicts.json."""
+    """Return the content of a study's verdicts.json."""
     study = read_json(Path(folder) / "verdicts.json")
     if not isinstance(study, dict) or not isinstance(study.get("verdicts"), list):
         fix = "run `stadia ablate` again"
@@ -140,13 +148,13 @@ def read_verdicts(folder: Path) -> dict[str, Any]:
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of results.jsonl, one for each ended run. Raises DataError for an invalid line."""
+    """Return the rows of results.jsonl, one for each run that ended. Raises DataError for an invalid line."""
     path, fix = Path(folder) / RESULTS, "remove it: the same command writes it again"
     return read_json_objects(path, expected="a JSON object a line", fix=fix) if path.exists() else []
 
 
 def describe_verdict(study: Mapping[str, Any], verdict: Verdict) -> str:
-    """Describe what the data show about one change, with the numbers."""
+    """Return a sentence with what the data show about one change, and the numbers."""
     metric, d, change = str(study["metric"]), verdict["difference"], f"'{verdict['change']}'"
     if verdict["decision"] == "not comparable":
         return f"Not comparable: {change} changes how {metric} is measured."
@@ -186,12 +194,12 @@ def _describe_power(study: Mapping[str, Any], verdict: Verdict) -> str:
 
 
 def format_signed(value: float) -> str:
-    """Format three digits with the sign."""
+    """Return a value with three digits and its sign."""
     return f"{'+' if value > 0 else '−' if value < 0 else ''}{format_number(abs(value))}"
 
 
 def format_p_value(value: float | None) -> str:
-    """Format a p value with two digits, or as below a thousandth."""
+    """Return a p value with two digits, or "< 0.001"."""
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.2g}"
 
 
@@ -215,7 +223,7 @@ def make_table_cells(study: Mapping[str, Any]) -> list[list[str]]:
 
 
 def format_markdown(study: Mapping[str, Any]) -> str:
-    """Format table.md: the metric, the table, a sentence for each change, and cautions."""
+    """Return the text of table.md: the metric, the table, a sentence for each change, and cautions."""
     metric = f"`{study['metric']}` ({study['better']} is better) of `{study['recipe']}`, the {study['at']} validation"
     runs = f"seeds {', '.join(map(str, study['seeds']))}; {study['runs']} of {study['planned']} runs"
     about = f"{metric}, {runs}. Difference: change minus base, seed by seed."
@@ -237,7 +245,10 @@ def _format_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[st
 
 
 def draw_ablation_plot(study: Mapping[str, Any], results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the difference of each change as SVG or PNG: dots for seeds, mean and interval, the margin as a band."""
+    """Draw the difference of each change as SVG or PNG.
+
+    Dots are seeds; the mean has its interval, and the margin is a band.
+    """
     from matplotlib.figure import Figure
 
     verdicts = study["verdicts"]

@@ -1,4 +1,4 @@
-"""Plots of a training: curves, weights and gradients by layer, time per phase, quality of an uncertainty."""
+"""Plots of a training: curves, weights and gradients by layer, time per phase, and quality of an uncertainty."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ def list_stages(run: RunFiles) -> list[tuple[int, str]]:
 
 
 def make_curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> list[Chart]:
-    """Make panels: loss, its terms, validation, other values, learning rate, time."""
+    """Return charts of the loss, its terms, validation, other values, the learning rate, and time.
+
+    marks: (first step, label) of each stage of the training.
+    """
     groups = _group_by_panel([s for s in series if len(s.steps) >= MIN_CURVE_STEPS])
     plots = []
 
@@ -75,7 +78,7 @@ def make_curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> 
 
 
 def list_short_series(series: list[Series], spreads: Sequence[ValueSpread] = ()) -> list[tuple[str, str, str]]:
-    """Return (panel, name, values with their steps) of series with too few steps for a curve."""
+    """Return (panel, name, values with their steps) of the series that have too few steps for a curve."""
     panels = _group_by_panel([s for s in series if len(s.steps) < MIN_CURVE_STEPS and all(map(is_finite, s.values))])
     rows = [
         (panel.title, s.name, s.steps, [format_metric(s.name, value) for value in s.values])
@@ -108,7 +111,7 @@ def _group_by_panel(series: Sequence[Series]) -> dict[PanelLabel, list[Series]]:
 
 
 def make_layer_plots(spreads: Sequence[ValueSpread]) -> list[Chart]:
-    """Plot weights and gradients of each group with at least MIN_CURVE_STEPS steps, logarithmic."""
+    """Plot the weights and gradients of each group with at least MIN_CURVE_STEPS steps, on a logarithmic axis."""
     groups: dict[str, list[ValueSpread]] = {}
     for spread in spreads:
         kind, _, group = spread.name.partition("/")
@@ -156,14 +159,17 @@ def _describe_spread(spread: ValueSpread) -> LegendRow:
 
 @dataclass(frozen=True)
 class TimeSpent:
-    """phases: (name, share, time, time a step, share of the peak) as text, the longest first."""
+    """The time of a training by phase, as text.
+
+    phases: (name, share, time, time per step, share of the peak), the longest first.
+    """
 
     phases: list[tuple[str, str, str, str]]
     about: str
 
 
 def summarize_time(times: TrainingTimes | None) -> TimeSpent | None:
-    """Summarize the times of a run; None if it has none."""
+    """Return the time of a run by phase; None if it is not recorded."""
     seconds = times.phases_s if times else {}
     if times is None or not (total := sum(seconds.values())) > 0:
         return None
@@ -188,7 +194,7 @@ def _describe_time(times: TrainingTimes, total: float) -> str:
 
 
 def make_sparsification_plots(scores: dict[str, dict[str, Any]]) -> list[Chart]:
-    """Plot sparsification for each score file with an `uncertainty` and valid curves."""
+    """Plot the sparsification curves of each score file that has a valid `uncertainty`."""
     plots = []
     for stem, score in scores.items():
         errors = score.get("uncertainty")
@@ -217,7 +223,7 @@ def _make_sparsification_plot(stem: str, name: str, values: dict[str, Any], curv
 
 
 def make_calibration_plot(series: list[Series]) -> Chart | None:
-    """Plot measured against nominal coverage at the last validation; None if not logged."""
+    """Plot measured over nominal coverage at the last validation; None if it was not logged."""
     matches = ((COVERAGE_NAME.match(s.name), s.values[-1]) for s in series)
     points = sorted((int(match[1]) / 100, value) for match, value in matches if match and is_finite(value))
     if len(points) < 2:
@@ -229,7 +235,7 @@ def make_calibration_plot(series: list[Series]) -> Chart | None:
 
 
 def is_calibration(series: Series) -> bool:
-    """Return whether a scalar belongs to `make_calibration_plot`."""
+    """Return whether a scalar is a series for the calibration plot."""
     return COVERAGE_NAME.match(series.name) is not None
 
 

@@ -49,9 +49,11 @@ _OPENCV_COEFFICIENTS: tuple[str, ...] = (*_TANGENTIAL, "k3")
 
 
 def read_calibration(path: Path) -> list[CalibratedCamera]:
-    """Return the cameras of a calibration file: `read_calibration(Path("calib.txt"))[0].K`. Raises DataError.
+    """Return the cameras of a calibration file: `read_calibration(Path("calib.txt"))[0].K` is (3, 3).
 
-    Rectified projections come before the matrix of the raw images (P before K in ROS).
+    Projections of rectified images take precedence over the matrix of the raw images (P before K in ROS).
+
+    Raises DataError for an unreadable or unknown file.
     """
     if path.suffix.lower() == ".bin":
         fix = "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT"

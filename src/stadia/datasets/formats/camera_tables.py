@@ -1,6 +1,6 @@
-"""Read cameras of devices and photogrammetry programs by one table: which keys hold which number of the camera.
+"""Read cameras of devices and photogrammetry programs by one table: which key contains which number of the camera.
 
-A text becomes nested mappings first; each mapping that has the keys of an entry of the table is a camera.
+A text first becomes nested mappings. Each mapping that has the keys of an entry of the table is a camera.
 """
 
 import configparser
@@ -33,17 +33,19 @@ PANORAMAS = ("equirectangular", "spherical", "panorama")
 
 @dataclass(frozen=True)
 class CalibratedCamera:
-    """One camera of a calibration.
+    """One camera of a calibration file.
 
-    K: (3, 3) pixels.  size: (height, width) of its images, if the file has it.
+    K: (3, 3) intrinsics in pixels.
+    size: (height, width) of its images, if the file contains it.
     distortion: coefficients as in the file; empty for rectified images.
-    model: of the distortion, by the file or its format.
-    raw_name, raw_distortion: for rectified images, the camera and the lens coefficients of the raw images; empty if raw
-        images have this K without distortion, or the file lacks them.
-    T_camera_first: (4, 4), from the file's first camera to this one, metres; None if unknown.
-    K_of_frames: K by the name of an image without its suffix, if the frames have different K.
-    other_sizes: K by (height, width) of other images of this camera: the sensor's, without region and binning.
-    notes: what was used and what was left, for people.
+    raw_name, raw_distortion: for rectified images, the name of the camera of the raw images and its lens coefficients.
+        They are empty if raw images have this K without distortion, or the file lacks them.
+    model: distortion model, from the file or its format.
+    T_camera_first: (4, 4) motion from the file's first camera to this one in metres; None if unknown.
+    K_of_frames: K by the name of an image without its suffix, if frames have different K.
+    other_sizes: K by (height, width) of other images of this camera: those of the whole sensor, without region and
+        binning.
+    notes: sentences about what was used and what was left out.
     """
 
     name: str
@@ -60,11 +62,16 @@ class CalibratedCamera:
 
     @property
     def is_distorted(self) -> bool:
-        """Return whether any distortion coefficient counts."""
+        """Return whether any distortion coefficient is large enough to matter."""
         return any(abs(coefficient) > NEGLIGIBLE for coefficient in self.distortion)
 
     def find_distortion(self, where: object) -> tuple[str, tuple[float, ...]] | None:
-        """Return a name of `DISTORTION_MODELS` and all coefficients; None without distortion. Raises DataError."""
+        """Return a name of `DISTORTION_MODELS` and all coefficients; None without distortion.
+
+        where: file, for messages.
+
+        Raises DataError for an unknown model or a wrong number of coefficients.
+        """
         if not self.is_distorted:
             return None
         name = MODELS.get(self.model.lower())
@@ -87,19 +94,23 @@ MODELS = {  # names in Kalibr, ROS, EuRoC, ORB-SLAM, VINS, nerfstudio and the pr
          "opencv_fisheye", "fisheye_opencv", "equidist", "fisheye4", "equidistant4"), EQUIDISTANT),
     FOV: FOV,
 }  # fmt: skip
-"""Model of stadia by its name in other programs."""
+"""Distortion models of stadia by their names in other programs."""
 
 RADIAL, FISHEYE = ("k1", "k2", "p1", "p2", "k3"), ("k1", "k2", "k3", "k4")
 
 
 @dataclass(frozen=True)
 class CameraKeys:
-    """How one program names the numbers of a camera.
+    """Which keys one program uses for the numbers of a camera.
 
-    K: keys of fx, fy, cx and cy; empty keys of the center mean the middle.  size: keys of width and height.
-    lens: keys of the coefficients in OpenCV's order.  model, model_key: of the distortion, and the key that states it.
-    unit: of K, pixels or shares of the longer side.  center: pixels from the first pixel's center ("pixel") or corner
-    ("corner"), or from the middle of the image.
+    K: keys of fx, fy, cx and cy. Empty keys of cx and cy mean the middle of the image.
+    size: keys of width and height.
+    lens: keys of the distortion coefficients in OpenCV's order.
+    model: distortion model.
+    model_key: key that contains the distortion model.
+    unit: unit of K, pixels or shares of the longer side.
+    center: origin of cx and cy in pixels: the first pixel's center ("pixel"), its corner ("corner"), or the middle of
+        the image ("middle").
     """
 
     program: str
@@ -138,18 +149,18 @@ CAMERA_KEYS = (
     CameraKeys("Meshroom", ("pxFocalLength", "pxFocalLength", "principalPoint.0", "principalPoint.1"),
                ("width", "height"), ("distortionParams",), model_key="type"),
 )  # fmt: skip
-"""The programs, the more specific keys first."""
+"""The programs that can be read. Entries with more specific keys come first."""
 
 ZED_SIZES = {"2K": (2208, 1242), "FHD": (1920, 1080), "FHD1200": (1920, 1200), "QHDPLUS": (3200, 1800),
              "HD": (1280, 720), "SVGA": (960, 600), "VGA": (672, 376)}  # fmt: skip
-"""Width and height of the resolutions in the sections of a ZED's .conf: LEFT_CAM_HD."""
+"""Width and height for the resolutions in the section names of a ZED's .conf, such as LEFT_CAM_HD."""
 
 _IGNORED_LENS = ("k4", "k5", "k6", "b1", "b2", "s1", "s2")  # named in a note if a program states them and no model fits
 _MAX_DEPTH, MAX_MAPPINGS = 8, 2000
 
 
 def refuse_panorama(where: object, model: str) -> None:
-    """Raise DataError for a model of images that show all directions, or that have no focal length."""
+    """Raise DataError if a camera model shows all directions, or has no focal length."""
     name = model.lower()
     if any(word in name for word in (*PANORAMAS, "omnidirectional", "vr180")):
         raise DataError(where, found=f"the camera model {model[:40]}, which is no pinhole",
@@ -160,7 +171,10 @@ def refuse_panorama(where: object, model: str) -> None:
 
 
 def read_cameras_by_keys(path: Path, content: Any) -> list[CalibratedCamera]:
-    """Return the cameras of nested mappings, by `CAMERA_KEYS`; none if no entry of the table fits."""
+    """Return the cameras in nested mappings, found by `CAMERA_KEYS`.
+
+    The list is empty if no entry of the table fits.
+    """
     found = list[CalibratedCamera]()
     for name, values in _walk(content, "", 0):
         flat = _flatten_keys(values)
@@ -212,7 +226,7 @@ def _flatten_keys(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flatten_numbers(values: Any) -> list[Any]:
-    """Return the entries of nested lists in order."""
+    """Return the entries of nested lists as one list, in order."""
     if not isinstance(values, list | tuple):
         return [] if values is None else [values]
     return [number for value in values for number in flatten_numbers(value)]

@@ -1,6 +1,6 @@
 """Read DDAD (github.com/TRI-ML/DDAD): ROOT/ddad.json, SCENE/{scene_*.json, calibration, rgb, point_cloud}.
 
-A scene is a recording of CAMERA_01 (front), 10 Hz, with the pose of each image and the depth of its LIDAR scan.
+A scene is a recording of CAMERA_01 (front) at 10 Hz, with the pose of each image and the depth of its LiDAR scan.
 """
 
 from collections.abc import Mapping
@@ -110,7 +110,7 @@ class _CalibrationFile(FileEntry):
 
 
 class Ddad(DatasetFormat):
-    """Scenes of DDAD, by the folder that holds ddad.json."""
+    """Scenes of DDAD. The path is the folder that contains ddad.json."""
 
     layout = "ddad.json with SCENE/scene_*.json"
 
@@ -200,7 +200,7 @@ def _make_pose(path: Path, pose: _Pose) -> NDArray[np.float64]:
 
 
 def read_points(path: Path) -> NDArray[np.float32]:
-    """Return (N, 3) points of a scan in the scanner's axes, metres. Raises DataError."""
+    """Return the points (N, 3) of a scan in the scanner's frame, in metres. Raises DataError for a damaged file."""
     points = read_npz(path, only={POINTS}).get(POINTS)
     if points is None or points.ndim != 2 or points.shape[1] < 3 or points.dtype.kind != "f":
         found = "no array 'data'" if points is None else f"{points.dtype} of shape {points.shape}"

@@ -49,7 +49,7 @@ _COPY = "copy it from the dataset"
 
 D3VO_TRAIN = ("MH_01", "MH_02", "MH_04", "V1_01", "V1_02")
 D3VO_TEST = ("MH_03", "MH_05", "V1_03", "V2_01", "V2_02", "V2_03")
-"""D3VO's training sequences for depth (Yang et al., CVPR 2020, section 4.1), and the others."""
+"""Sequences on which D3VO was tested. D3VO_TRAIN trained its depth (Yang et al., CVPR 2020, section 4.1)."""
 
 MAX_PAIR_GAP_NS = 5_000_000  # between the two images of a pair
 MAX_PAIR_GAP_SHARE = 0.25  # the same, divided by the median time between two left images
@@ -62,7 +62,9 @@ def _find_nearest(times: Timestamps, others: Timestamps) -> NDArray[np.intp]:
 
 
 def pair_stamps(left: Timestamps, right: Timestamps) -> NDArray[np.intp]:
-    """Return (P, 2) rows of left and right images that belong together: each is the other's nearest in time.
+    """Return the indices (P, 2) of left and right images that belong together: each is the other's nearest in time.
+
+    left, right: times in nanoseconds, (N,) and (M,).
 
     Examples:
         >>> pair_stamps(np.array([0, 50_000_000]), np.array([2_000, 99_000_000])).tolist()
@@ -92,7 +94,7 @@ def _make_pair_error(path: Path, left: Timestamps, right: Timestamps) -> DataErr
 
 
 class Euroc(DatasetFormat):
-    """Sequences of EuRoC; the path is the folder of sequences (or groups), one sequence, or its mav0."""
+    """Sequences of EuRoC. The path is the folder of sequences (or groups), one sequence, or its mav0."""
 
     layout = "SEQUENCE/mav0 with cam0 and cam1"
     options = frozenset({"standing"})
@@ -158,6 +160,7 @@ class EurocRecording(ImageRecording):
     pairs_by_name: ClassVar[bool] = False
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """Return the rectified image (H, W, 3) uint8 of a frame."""
         return self.rectification.sides[side](super().image(index, side))
 
     def fingerprint(self) -> str:
@@ -227,7 +230,10 @@ class _CameraYaml(_SensorYaml):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CameraFile:
-    """One camera's sensor.yaml. T_body_lens: (4, 4) from the sensor to the body (the IMU)."""
+    """The content of one camera's sensor.yaml.
+
+    T_body_lens: (4, 4) motion from the camera's frame to the body's (that of the IMU).
+    """
 
     path: Path
     lens: DistortedCamera
@@ -235,7 +241,7 @@ class CameraFile:
 
 
 def read_camera(path: Path) -> CameraFile:
-    """Read a pinhole camera with one of `DISTORTION_MODELS`. Raises DataError with file and key."""
+    """Read a pinhole camera with one of `DISTORTION_MODELS`. Raises DataError with the file and the key."""
     camera: _CameraYaml = _parse(_CameraYaml, path)
     if camera.camera_model != "pinhole":
         found = f"camera_model '{camera.camera_model}'"
@@ -300,7 +306,10 @@ def _parse(model: type[FileEntry], path: Path) -> Any:
 
 
 def list_camera_images(folder: Path) -> dict[int, Path]:
-    """Return a camera's images by timestamp, as data.csv lists them. Raises DataError for a wrong or missing one."""
+    """Return a camera's images by timestamp, as data.csv lists them.
+
+    Raises DataError if data.csv or an image is wrong or missing.
+    """
     path = folder / "data.csv"
     stamps, rows = _read_csv(path, 2, "timestamp, filename")
     existing = {p.name for p in (folder / "data").glob("*") if p.stem.isdecimal()}
@@ -322,14 +331,22 @@ def list_camera_images(folder: Path) -> dict[int, Path]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroundTruthStates:
-    """Ground truth: stamps (N,) ns, and T_world_sensor as position (N, 3) metres and orientation."""
+    """Ground truth poses T_world_sensor at N times.
+
+    stamps: (N,) times in nanoseconds.
+    position: (N, 3) metres.
+    orientation: N rotations.
+    """
 
     stamps: Timestamps
     position: Array
     orientation: Rotation
 
     def interpolate(self, stamps: Timestamps) -> Array:
-        """Return (M, 4, 4) T_world_sensor at other times; NaN outside the states and in long gaps (MAX_GAP_NS)."""
+        """Return T_world_sensor (M, 4, 4) at M other times.
+
+        A pose is NaN outside the known times, and in gaps longer than MAX_GAP_NS.
+        """
         from scipy.spatial.transform import Slerp  # slow to import
 
         before = np.searchsorted(self.stamps, stamps, side="right") - 1
@@ -348,7 +365,10 @@ class GroundTruthStates:
 
 
 def read_states(path: Path) -> GroundTruthStates:
-    """Read state_groundtruth_estimate0/data.csv: timestamp, position, quaternion w x y z. Raises DataError."""
+    """Read state_groundtruth_estimate0/data.csv: timestamp, position, quaternion w x y z.
+
+    Raises DataError for a damaged file.
+    """
     from scipy.spatial.transform import Rotation  # slow to import
 
     stamps, words = _read_csv(path, _STATE_COLUMNS, "timestamp, position x y z, quaternion w x y z")

@@ -41,7 +41,7 @@ _MAX_SCAN_BYTES = 64 << 20
 
 
 class KittiRaw(DatasetFormat):
-    """Drives of KITTI raw; the path is the folder of dates, one date, or one drive."""
+    """Drives of KITTI raw. The path is the folder of dates, one date, or one drive."""
 
     layout = "DATE/DRIVE_sync/image_02/data with calib_cam_to_cam.txt next to the drives"
     options = frozenset({"ground_truth", "ground_truth_path"})
@@ -91,7 +91,7 @@ class KittiRaw(DatasetFormat):
 
 
 class KittiOdometry(DatasetFormat):
-    """Sequences of the odometry benchmark; the path may also be one sequence's folder."""
+    """Sequences of KITTI's odometry benchmark. The path may also be the folder of one sequence."""
 
     layout = "sequences/NN with calib.txt and image_0 or image_2"
     options = frozenset({"color"})
@@ -133,16 +133,20 @@ class KittiOdometry(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ScannedRecording(ImageRecording):
-    """Images with a LiDAR scan STEM.bin each. P_velo: (3, 4) per side, scanner to pixels; None if uncalibrated."""
+    """Images, each with a LiDAR scan STEM.bin.
+
+    P_velo: (3, 4) projection from the scanner's frame to pixels, by side; None without calibration.
+    """
 
     scan_folder: Path
     P_velo: Mapping[str, Array] | None
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return the depth (H, W) in metres of the frame's scan; None without a scan."""
         return self.read_scan_depth(index, side)
 
     def read_scan_depth(self, index: int, side: str, *, scanner_depth: bool = False) -> NDArray[np.float32] | None:
-        """Return (H, W) from the frame's scan, see `project_scan`; None without a scan."""
+        """Return the depth (H, W) in metres of the frame's scan, see `project_scan`; None without a scan."""
         path, size = self._scan_file(index, side), self.intrinsics[side]
         if self.P_velo is None or not path.exists():
             return None
@@ -157,7 +161,7 @@ class ScannedRecording(ImageRecording):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DriveRecording(ScannedRecording):
-    """One drive of KITTI raw. Scores with different kinds of depth are not comparable."""
+    """One drive of KITTI raw. Scores against different kinds of depth are not comparable."""
 
     drive: Path
     ground_truth: GroundTruth
@@ -178,7 +182,10 @@ class DriveRecording(ScannedRecording):
         return self.drive.resolve().name.removesuffix("_sync")
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return (H, W) of the chosen kind; "auto" tries improved map, official projection, scan."""
+        """Return the depth (H, W) in metres of the chosen kind, or None.
+
+        "auto" tries the improved map, the official projection, and the scan, in this order.
+        """
         found = (self._read_depth(kind, index, side) for kind in self._depth_kinds)
         return next((depth for depth in found if depth is not None), None)
 
@@ -216,7 +223,7 @@ class DriveRecording(ScannedRecording):
         return [folder / place for folder in self.list_depth_folders()]
 
     def list_depth_folders(self) -> list[Path]:
-        """Return folders that may hold proj_depth/: the drive, or parts of data_depth_annotated."""
+        """Return the folders that may contain proj_depth/: the drive, or parts of data_depth_annotated."""
         if self.ground_truth_path is None:
             return [self.drive]
         return [self.ground_truth_path / part / self.drive.resolve().name for part in ("train", "val", "")]
@@ -233,16 +240,16 @@ def _check_annotated_depth(folder: Path, recordings: Sequence[Recording]) -> Non
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SequenceRecording(ScannedRecording):
-    """One sequence of KITTI odometry."""
+    """One sequence of KITTI's odometry benchmark."""
 
     @property
     def session(self) -> str:
-        """The drive of KITTI raw: 00, 04, 05 and 07 are among Eigen's test drives."""
+        """Return the drive of KITTI raw that contains the sequence. 00, 04, 05 and 07 are among Eigen's test drives."""
         return _ODOMETRY_DRIVES.get(self.name.rpartition("/")[2], self.name)
 
 
 class KittiCalibration:
-    """A calibration file of `NAME: numbers` lines. Raises DataError for a missing matrix or one of another size."""
+    """A calibration file with lines `NAME: numbers`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -254,7 +261,10 @@ class KittiCalibration:
         return name in self._lines
 
     def matrix(self, name: str, rows: int, columns: int) -> Array:
-        """Return (rows, columns) float64. Raises DataError with the file and the entry."""
+        """Return the matrix (rows, columns) float64 of an entry.
+
+        Raises DataError, with the file and the entry, if it is missing or has another size.
+        """
         values = parse_numbers(self._lines.get(name, "").split())
         if values.size != rows * columns:
             found = f"only {', '.join(self._lines) or 'empty lines'}"
@@ -265,7 +275,7 @@ class KittiCalibration:
         return values.reshape(rows, columns)
 
     def rigid(self, rotation: str = "R", translation: str = "T") -> Array:
-        """Return (4, 4) from a rotation and a translation entry."""
+        """Return the motion (4, 4) given by a rotation entry and a translation entry."""
         T = np.eye(4)
         T[:3, :3] = self.matrix(rotation, 3, 3)
         T[:3, 3] = self.matrix(translation, 3, 1)[:, 0]
@@ -282,7 +292,11 @@ class KittiCalibration:
 
 @dataclass(frozen=True)
 class KittiRig:
-    """The cameras of a recording by side, their (4, 4) from the rectified camera 0, and the numbers of its frames."""
+    """The cameras of a recording, by side.
+
+    T_camera_rectified: (4, 4) motion from the frame of the rectified camera 0, by side.
+    numbers: numbers of the frames.
+    """
 
     calibration: KittiCalibration
     images: Mapping[str, Sequence[Path]]
@@ -294,7 +308,7 @@ class KittiRig:
     def read(
         cls, calibration_file: Path, images: Mapping[str, Sequence[Path]], entries: Mapping[str, str]
     ) -> "KittiRig":
-        """Return the rig of a calibration folder."""
+        """Return the rig that a calibration file describes."""
         numbers = [parse_frame_number(path) for path in images[LEFT]]
         calibration = KittiCalibration(calibration_file)
         intrinsics, T_camera_rectified = {}, {}
@@ -304,7 +318,10 @@ class KittiRig:
         return cls(calibration, images, intrinsics, T_camera_rectified, numbers)
 
     def describe(self, T_rectified_velo: Array | None) -> dict[str, Any]:
-        """Return the fields of a `ScannedRecording` that follow from the calibration."""
+        """Return the fields of a `ScannedRecording` that follow from the calibration.
+
+        T_rectified_velo: (4, 4) motion from the scanner's frame to the rectified frame; None without a scanner.
+        """
         T, P_velo = self.T_camera_rectified, None
         if T_rectified_velo is not None:
             P_velo = {
@@ -320,7 +337,12 @@ class KittiRig:
 
 
 def read_scan(path: Path, values: int = _POINT_VALUES) -> NDArray[np.float32]:
-    """Return (N, 3) points in the scanner's frame from `values` float32 per point, metres. Raises DataError."""
+    """Return the points (N, 3) of a scan in the scanner's frame, in metres.
+
+    values: number of float32 values per point in the file.
+
+    Raises DataError for a damaged file.
+    """
     fix = "copy the scan again"
     point_bytes = 4 * values
     data = read_bytes(path, expected="a LiDAR scan", max_bytes=_MAX_SCAN_BYTES, fix=fix)
@@ -341,11 +363,12 @@ def project_scan(
     scanner_depth: bool = False,
     first_pixel: int = 1,
 ) -> NDArray[np.float32]:
-    """Return (height, width) depth of the nearest point at each pixel, 0 = none.
+    """Return the depth (height, width) of the nearest point at each pixel; 0 without a point.
 
-    points: (N, 3) in the scanner's frame. P_velo: (3, 4) from that frame to pixels, which are round(u) - 1 as in
-    KITTI's devkit. scanner_depth: store the scanner's x instead of the camera's z, as in the Eigen protocol.
-    first_pixel: 1 in KITTI.
+    points: (N, 3) in the scanner's frame, in metres.
+    P_velo: (3, 4) projection from that frame to pixels, which are round(u) - 1 as in KITTI's devkit.
+    scanner_depth: store the scanner's x instead of the camera's z, as the Eigen protocol does.
+    first_pixel: index of the first pixel, which is 1 in KITTI.
     """
     projected = points.astype(np.float64) @ P_velo[:, :3].T + P_velo[:, 3]
     z = projected[:, 2]
@@ -370,7 +393,7 @@ def _read_T_rectified_velo(calibration: KittiCalibration) -> Array | None:
 
 
 def read_oxts_packets(folder: Path, numbers: Sequence[int]) -> Array | None:
-    """Return (N, 30) packets (GPS and inertial unit) of these frames from oxts/data; None if any is missing."""
+    """Return the packets (N, 30) of GPS and inertial unit of these frames, from oxts/data; None if one is missing."""
     files = [folder / f"{number:010d}.txt" for number in numbers]
     if not all(file.exists() for file in files):
         return None
@@ -378,7 +401,7 @@ def read_oxts_packets(folder: Path, numbers: Sequence[int]) -> Array | None:
 
 
 def compute_imu_poses(packets: Array) -> Array:
-    """Return (N, 4, 4) T_world_imu from (N, >= 6) packets, with the Mercator projection of the official devkit."""
+    """Return T_world_imu (N, 4, 4) from packets (N, >= 6), with the Mercator projection of the official devkit."""
     from scipy.spatial.transform import Rotation  # slow to import
 
     latitude, longitude, altitude = packets[:, :3].T
@@ -392,7 +415,11 @@ def compute_imu_poses(packets: Array) -> Array:
 
 
 def compute_camera_poses(packets: Array, T_camera_imu: Array) -> Array:
-    """Return (N, 4, 4) camera-to-world, relative to the first camera."""
+    """Return camera-to-world poses (N, 4, 4) relative to the first camera.
+
+    packets: (N, >= 6) rows of `read_oxts_packets`.
+    T_camera_imu: (4, 4) motion.
+    """
     T_earth_imu = compute_imu_poses(packets)
     T_earth_imu[:, :3, 3] -= T_earth_imu[0, :3, 3].copy()  # millions of metres would cost precision
     T_earth_camera = T_earth_imu @ np.linalg.inv(T_camera_imu)

@@ -1,7 +1,8 @@
-"""Read boxes of KITTI's object dataset (Geiger et al., CVPR 2012), and results in its format.
+"""Read boxes of KITTI's object data set (Geiger et al., CVPR 2012), and results in its format.
 
-Files have a box's bottom center in the rectified frame of camera 0, and its rotation about y, which points down.
-stadia's object frame is centered, with y up, z to the object's front and x to the right of a viewer facing it.
+Files contain a box's bottom center in the rectified frame of camera 0, and its rotation about y, which points down.
+stadia's object frame has its origin at the center of the box, y up, z to the object's front, and x to the right of a
+viewer who faces the object.
 """
 
 import math
@@ -34,11 +35,14 @@ _R_KITTI_OBJECT = np.array([[0.0, 0, 1], [0, -1, 0], [1, 0, 0]])
 class KittiBox:
     """One line of a label file, as written.
 
-    truncated: 0 to 1.  occluded: 0 to 3 (unknown).  alpha: rotation against the viewing ray, radians. In results -1,
-        -1, -10.
-    box_px: left, top, right, bottom.  size_hwl_m: height, width, length.
-    bottom_m: (3,) bottom center in the rectified frame of camera 0.  rotation_y: radians.
-    score: of a result, higher is more certain; 1 in labels.
+    truncated: 0 to 1.
+    occluded: 0 to 3; 3 is unknown.
+    alpha: rotation relative to the viewing ray in radians. In results these three fields are -1, -1 and -10.
+    box_px: left, top, right, bottom in pixels.
+    size_hwl_m: (3,) height, width and length in metres.
+    bottom_m: (3,) bottom center in the rectified frame of camera 0, in metres.
+    rotation_y: rotation about y in radians.
+    score: confidence of a result; higher is more certain. It is 1 in labels.
     """
 
     kind: str
@@ -53,7 +57,7 @@ class KittiBox:
 
     @property
     def T_rectified_object(self) -> Points:
-        """(4, 4) from the object's frame to the rectified frame of camera 0."""
+        """Return the motion (4, 4) from the object's frame to the rectified frame of camera 0."""
         c, s = math.cos(self.rotation_y), math.sin(self.rotation_y)
         T = np.eye(4)
         T[:3, :3] = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]) @ _R_KITTI_OBJECT
@@ -62,12 +66,15 @@ class KittiBox:
 
     @property
     def size_m(self) -> Points:
-        """(3,) along the object's x, y, z."""
+        """Return the size (3,) along the object's x, y and z in metres."""
         return self.size_hwl_m[[1, 0, 2]]
 
 
 def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
-    """Read the objects of a label file, or of a `scored` result file, without DontCare. Raises DataError."""
+    """Read the objects of a label file, or of a result file if `scored`, without DontCare.
+
+    Raises DataError for a damaged file.
+    """
     path = Path(path)
     fix = "write an empty file if nothing was found" if scored else "copy it from the data set"
     lines = read_text(path, expected="a file of boxes for each image", fix=fix).splitlines()
@@ -139,7 +146,7 @@ class KittiBoxImages:
         return len(self._files)
 
     def file(self, index: int) -> Path:
-        """Return the image's file."""
+        """Return the file of an image."""
         return self._files[index]
 
     def image(self, index: int) -> NDArray[np.uint8]:
@@ -158,10 +165,10 @@ class KittiBoxImages:
         return KittiCalibration(self.label_path(index, "calib")).projection("P2")
 
     def label_path(self, index: int, kind: str = "label_2") -> Path:
-        """Return an image's text file in the folder `kind`."""
+        """Return the text file of an image in the folder `kind`."""
         file = self.file(index)
         return file.parent.parent / kind / f"{file.stem}.txt"
 
     def written(self, index: int) -> list[KittiBox]:
-        """Return the labels as written."""
+        """Return the labels of an image as written."""
         return read_boxes(self.label_path(index))

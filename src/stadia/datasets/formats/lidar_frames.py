@@ -1,4 +1,4 @@
-"""Recordings of driving data sets whose index names each frame's image, camera, pose and LiDAR scan."""
+"""Recordings of driving data sets whose index lists the image, camera, pose and LiDAR scan of each frame."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +24,11 @@ MAX_QUATERNION_ERROR = 0.01  # difference of a quaternion's length from one
 class LidarFrame:
     """One frame of an index.
 
-    K: (3, 3) pixels.
-    T_world_camera: (4, 4) at the time of the image, metres.
-    scan, T_world_scan: file and pose (4, 4) of the scan at its own time; None without a scan.
+    image: file of the image.
+    time_s: time of the image in seconds.
+    K: (3, 3) intrinsics in pixels.
+    T_world_camera: (4, 4) camera-to-world pose at the time of the image, in metres.
+    scan, T_world_scan: file of the scan, and its pose (4, 4) at the time of the scan; None without a scan.
     """
 
     image: Path
@@ -39,13 +41,18 @@ class LidarFrame:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LidarRecording(ImageRecording):
-    """A drive with scans. T_camera_scan: (4, 4) of each frame, with the motion between image and scan."""
+    """A drive with LiDAR scans.
+
+    T_camera_scan: (4, 4) motion from the scanner's to the camera's frame for each frame. It includes the motion between
+        the times of scan and image.
+    """
 
     scans: Sequence[Path | None]
     T_camera_scan: Sequence[Array | None]
     read_points: ReadPoints
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return the depth (H, W) in metres of the frame's scan; None without a scan."""
         scan, T_camera_scan, size = self.scans[index], self.T_camera_scan[index], self.intrinsics[side]
         if scan is None or T_camera_scan is None:
             return None
@@ -68,9 +75,16 @@ def make_lidar_recording(
     read_points: ReadPoints,
     place: str = "",
 ) -> LidarRecording:
-    """Return the recording of `index_file`'s frames by time, with images of `size` (height, width).
+    """Return the recording of the frames of an index, ordered by time.
 
-    Frames have no depth if no scan was copied. Raises DataError.
+    Frames have no depth if no scan was copied.
+
+    index_file: file of the index, for messages.
+    size: (height, width) of the images.
+    read_points: reads the points (N, 3) of a scan.
+    place: name of the place.
+
+    Raises DataError for missing files.
     """
     if not frames:
         raise DataError(index_file, found=f"no frame of {name}", expected="its images", fix="copy the official file")
@@ -103,7 +117,9 @@ def make_lidar_recording(
 
 
 def make_rigid(what: object, quaternion_wxyz: Sequence[float], translation_m: Sequence[float]) -> Array:
-    """Return (4, 4) from a unit quaternion w x y z and a translation. Raises DataError for another length.
+    """Return the motion (4, 4) with a unit quaternion w x y z and a translation in metres.
+
+    Raises DataError if the quaternion has another length.
 
     Examples:
         >>> make_rigid("pose", (1, 0, 0, 0), (0, 0, 2))[2].tolist()

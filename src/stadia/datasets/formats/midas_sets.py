@@ -1,7 +1,7 @@
 """Read training sets of MiDaS (arXiv 1907.01341): ReDWeb, HRWSI and BlendedMVS.
 
 ReDWeb and HRWSI (Xian et al., CVPR 2018 and 2020) are web images without cameras, with inverse depth up to scale and
-shift. BlendedMVS (Yao et al., CVPR 2020) has rendered depth, cameras and poses, each scene in its own unit.
+shift. BlendedMVS (Yao et al., CVPR 2020) has rendered depth, cameras and poses; each scene has its own unit.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,11 @@ NEAREST = 0.25  # depth, without unit, of the largest stored number; number 0 is
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class RelativeDepthRecording(ImageRecording):
-    """Single images of one size with relative inverse depth, larger if nearer, and masks of valid depth if any."""
+    """Single images of one size with relative inverse depth, which is larger for nearer points.
+
+    maps: file of the inverse depth of each image.
+    valid: file of the mask of valid depth of each image; empty without masks.
+    """
 
     has_metric_depth = False
 
@@ -38,6 +42,7 @@ class RelativeDepthRecording(ImageRecording):
     valid: list[Path]
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return the depth (H, W) that follows from the relative inverse depth, in an unknown unit; 0 means unknown."""
         path, size = self.maps[index], self.intrinsics[side]
         if not path.exists():
             return None
@@ -116,13 +121,14 @@ class Hrwsi(_WebImages):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class BlendedRecording(ImageRecording):
-    """One scene: images around an object or place, with depth and poses in its own unit."""
+    """One scene: images around an object or a place, with depth and poses in the scene's own unit."""
 
     has_metric_depth = False
 
     folder: Path
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return the rendered depth (H, W) in the scene's own unit; 0 means unknown."""
         (path,), size = self.depth_files(index, side), self.intrinsics[side]
         if not path.exists():
             return None

@@ -1,6 +1,7 @@
 """Read nuScenes (nuscenes.org): ROOT/v1.0-mini/{scene, sample, sample_data, ...}.json, ROOT/samples and ROOT/sweeps.
 
-A scene is a recording of CAM_FRONT, 12 Hz, with the ego pose of each image. Key frames have depth of LIDAR_TOP.
+A scene is a recording of CAM_FRONT at 12 Hz, with the pose of the car at each image. Key frames have the depth of
+LIDAR_TOP.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -28,7 +29,10 @@ CAMERA, SCANNER = "CAM_FRONT", "LIDAR_TOP"
 VERSIONS = ("v1.0-mini", "v1.0-trainval", "v1.0-test")
 POINT_VALUES = 5  # floats of a point: x, y, z, intensity, ring
 MINI_SPLITS = {"train": ("0061", "0553", "0655", "0757", "0796", "1077", "1094", "1100"), "val": ("0103", "0916")}
-"""Scenes of mini_train and mini_val of the data set's tools; v1.0-trainval has none here."""
+"""Scenes of mini_train and mini_val, as the tools of the data set define them.
+
+For v1.0-trainval no splits are known.
+"""
 
 MAX_TABLE_BYTES = 4 << 30  # sample_data.json of v1.0-trainval has 1 GB; one row at a time is in memory
 US_PER_S = 1_000_000
@@ -88,7 +92,7 @@ RowT = TypeVar("RowT", bound=Any)
 
 
 class NuScenes(DatasetFormat):
-    """Scenes of nuScenes, by the folder that holds the tables and samples, or by the folder of the tables."""
+    """Scenes of nuScenes. The path is the folder with the tables and samples, or the folder of the tables."""
 
     layout = "v1.0-mini/sample_data.json next to samples"
 

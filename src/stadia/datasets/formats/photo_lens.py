@@ -1,4 +1,4 @@
-"""Read the lens of a photo from EXIF, or of a phone's video from its metadata."""
+"""Read the lens of a photo from EXIF, or the lens of a phone's video from its metadata."""
 
 import math
 import re
@@ -23,9 +23,10 @@ _MAX_NUMBER = 1e6
 
 
 def full_frame_width_mm(height: int, width: int) -> float:
-    """Return the longer side in mm of the sensor to which "35 mm equivalent" refers, for images of this shape.
+    """Return the longer side in millimetres of the sensor to which "35 mm equivalent" refers, for this image shape.
 
-    The diagonal is equivalent: 36 mm for 3:2, 34.6 mm for 4:3; wider images are within 5 %. Source: CIPA DCG-001.
+    Sensors with the same diagonal are equivalent: the side is 36 mm for 3:2 and 34.6 mm for 4:3. For wider images it is
+    exact within 5 %. Source: CIPA DCG-001.
     """
     longer, shorter = max(height, width), min(height, width)
     if longer / shorter >= _FULL_FRAME_MM[0] / _FULL_FRAME_MM[1]:
@@ -34,7 +35,7 @@ def full_frame_width_mm(height: int, width: int) -> float:
 
 
 def read_lens(source: Path) -> tuple[float, float] | None:
-    """Return focal length and sensor width in mm of a photo, a folder, or a phone's video; None if unknown.
+    """Return focal length and sensor width in millimetres of a photo, a folder of photos, or a phone's video, or None.
 
     Raises DataError for a damaged file. Source: EXIF 2.32, sections 4.6.5 and 4.6.6; QuickTime metadata of Apple.
     """
@@ -67,7 +68,10 @@ def _read_photo(path: Path) -> tuple[float, float] | None:
 
 
 def describe_crop(source: Path) -> str | None:
-    """Return a sentence if the EXIF of a photo, or of a folder's first one, is of another shape: it was cropped."""
+    """Return a sentence if EXIF gives another shape than the photo has, because the photo was cropped; otherwise None.
+
+    source: a photo, or a folder, of which the first photo is examined.
+    """
     source = list_images(source)[0] if source.is_dir() else source
     if source.suffix.lower() not in IMAGE_SUFFIXES:
         return None

@@ -1,6 +1,7 @@
 """Read images with poses: transforms.json of nerfstudio, and text models of COLMAP (cameras.txt, images.txt).
 
-nerfstudio has camera-to-world with y up and z backwards, COLMAP world-to-camera. The unit of length is the scene's.
+nerfstudio stores camera-to-world poses with y up and z backwards. COLMAP stores world-to-camera poses. Lengths are in
+the scene's own unit.
 """
 
 from pathlib import Path
@@ -142,7 +143,10 @@ def _is_image_line(words: list[str]) -> bool:
 def make_recording(
     path: Path, name: str, images: list[Path], camera: CalibratedCamera, poses: NDArray[np.float64]
 ) -> Recording:
-    """Return images of one camera with camera-to-world poses (N, 4, 4). Raises DataError for another size or pose."""
+    """Return the images of one camera, with camera-to-world poses (N, 4, 4), as a recording.
+
+    Raises DataError if an image has another size, or a pose is invalid.
+    """
     height, width = read_rgb(images[0]).shape[:2]
     intrinsics, undistortion = Intrinsics(camera.K, *(camera.size or (height, width))), None
     if camera.K_of_frames is not None:

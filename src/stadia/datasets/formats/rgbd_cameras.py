@@ -1,8 +1,8 @@
 """Read depth cameras: TUM RGB-D and Microsoft 7-Scenes.
 
-TUM RGB-D (cvg.cit.tum.de, CC BY 4.0): SEQUENCE/{rgb.txt, depth.txt, groundtruth.txt, rgb, depth}. Lists have lines
-`timestamp filename`, and `timestamp tx ty tz qx qy qz qw`. Depth is registered to color, 5000 per metre.
-7-Scenes: SCENE/seq-NN/frame-000000.{color.png, depth.png, pose.txt}.
+TUM RGB-D (cvg.cit.tum.de, CC BY 4.0) has SEQUENCE/{rgb.txt, depth.txt, groundtruth.txt, rgb, depth}. The lists have
+lines `timestamp filename` and `timestamp tx ty tz qx qy qz qw`. Depth is registered to the color camera, with 5000
+integers per metre. 7-Scenes has SCENE/seq-NN/frame-000000.{color.png, depth.png, pose.txt}.
 """
 
 import re
@@ -37,7 +37,7 @@ ROS_CAMERA = (525.0, 525.0, 319.5, 239.5)  # the driver's default, for other seq
 
 
 class TumRgbd(DatasetFormat):
-    """Sequences of TUM RGB-D, or one of them."""
+    """Sequences of TUM RGB-D. The path is the folder of sequences, or one sequence."""
 
     layout = "SEQUENCE/rgb.txt with rgb/TIME.png"
 
@@ -69,11 +69,15 @@ class TumRgbd(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TumRecording(ImageRecording):
-    """A sequence of TUM RGB-D. maps: depth image of each frame, or None."""
+    """A sequence of TUM RGB-D.
+
+    maps: depth image of each frame, or None.
+    """
 
     maps: list[Path | None]
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return the depth (H, W) in metres of a frame; None without a depth image."""
         path = self.maps[index]
         return None if path is None else self.read_depth(path, side, units_per_metre=UNITS_PER_METRE)
 
@@ -83,7 +87,10 @@ class TumRecording(ImageRecording):
 
 
 def match_times(times_s: NDArray[np.float64], others_s: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return (N,) indices of the nearest other times, -1 if one is more than MAX_APART_S away."""
+    """Return for each time the index of the nearest other time, (N,); -1 if it is more than MAX_APART_S away.
+
+    times_s, others_s: (N,) and (M,) seconds.
+    """
     order = np.argsort(others_s)
     right = np.clip(np.searchsorted(others_s[order], times_s), 1, max(len(order) - 1, 1))
     candidates = order[np.clip(np.stack([right - 1, right]), 0, len(order) - 1)]
@@ -138,14 +145,14 @@ def rotations_from_xyzw(quaternions: NDArray[np.float64]) -> NDArray[np.float64]
 
 DEPTH_K = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])
 COLOR_K = np.array([[525.0, 0, 320], [0, 525, 240], [0, 0, 1]])
-"""Of the color camera (Brachmann et al., On the Limits of Pseudo Ground Truth, ICCV 2021)."""
+"""Intrinsics (3, 3) of the color camera (Brachmann et al., On the Limits of Pseudo Ground Truth, ICCV 2021)."""
 
 T_COLOR_DEPTH = np.array([[1.0, 0, 0, -0.025], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-"""A Kinect's color camera is 25 mm to the right of its depth camera."""
+"""Motion (4, 4) from the depth to the color camera's frame: a Kinect's color camera is 25 mm further to the right."""
 
 
 class SevenScenes(DatasetFormat):
-    """Sequences of one scene, of several, or one sequence's folder."""
+    """Sequences of 7-Scenes. The path is one scene, a folder of scenes, or one sequence."""
 
     layout = "SCENE/seq-NN with frame-*.color.png"
 
@@ -167,7 +174,7 @@ class SevenScenes(DatasetFormat):
         return SceneRecording(name=f"sevenscenes/{name}", images={LEFT: images}, intrinsics=intrinsics, poses=poses)
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return TrainSplit.txt and TestSplit.txt (lines `sequence1`) if all scenes have them; empty for a sequence."""
+        """Return the sequences in TrainSplit.txt and TestSplit.txt (lines `sequence1`), if all scenes have them."""
         parts = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
         folders = self.find_recordings(path).values() if path.is_dir() else ()
         scenes = sorted({folder.resolve().parent for folder in folders} - {path.resolve().parent})
@@ -178,10 +185,13 @@ class SevenScenes(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SceneRecording(ImageRecording):
-    """One sequence of color images; depth and pose of the depth camera are converted to the color camera."""
+    """One sequence of color images. Depth and pose of the depth camera are converted to the color camera."""
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return depth from uint16 millimetres (0 and 65535 are none) at the pixels of the color image."""
+        """Return the depth (H, W) in metres at the pixels of the color image, or None.
+
+        The file has uint16 millimetres, in which 0 and 65535 mean unknown.
+        """
         path, *_ = self.depth_files(index, side)
         depth_m = self.read_depth(path, side, units_per_metre=1000, invalid=(0, 65535))
         return None if depth_m is None else register_depth(depth_m, DEPTH_K, COLOR_K, T_COLOR_DEPTH)

@@ -49,17 +49,17 @@ ENCODINGS: dict[str, tuple[int, int | None]] = {
     "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
     "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
 }
-"""Encoding of sensor_msgs/Image -> bytes per pixel, and OpenCV's conversion (Bayer by second row and column)."""
+"""Bytes per pixel and OpenCV's conversion for each encoding of sensor_msgs/Image (Bayer by second row and column)."""
 
 LENS_MODELS = {"plumb_bob": RADTAN, "rational_polynomial": RADTAN, "equidistant": EQUIDISTANT, "fisheye": EQUIDISTANT}
-"""Models of sensor_msgs/CameraInfo -> names in `DISTORTION_MODELS`."""
+"""Names in `DISTORTION_MODELS` for the models of sensor_msgs/CameraInfo."""
 
 _EXPECTED = "a ROS 1 bag, or a ROS 2 bag (mcap or sqlite3)"
 _FIX = "record or copy it again (`rosbag reindex`, `ros2 bag reindex`)"
 
 
 class RosBag(DatasetFormat):
-    """Topics of images of a bag."""
+    """The image topics of a bag."""
 
     layout = "a .bag of ROS 1, or a .mcap, .db3 or metadata.yaml of ROS 2"
     options = frozenset({"camera", "stride"})
@@ -92,7 +92,7 @@ class RosBag(DatasetFormat):
 
 @dataclass(frozen=True)
 class BagTopic(FrameSource):
-    """The images of one topic, named without the first slash."""
+    """The images of one topic. The name of the recording is the topic without its first slash."""
 
     topic: str
 
@@ -181,7 +181,7 @@ def _find_connections(bag: Any, topic: str, kinds: Sequence[str]) -> list[Any]:
 
 
 def find_info_topic(topic: str) -> str:
-    """Return the topic of the camera of a topic of images, as image_transport names it.
+    """Return the topic with the camera of an image topic, as image_transport names it.
 
     Examples:
         >>> find_info_topic("front/image_raw"), find_info_topic("front/image_rect/compressed")
@@ -194,7 +194,7 @@ def find_info_topic(topic: str) -> str:
 
 
 def import_rosbags(path: Path) -> tuple[Any, Any]:
-    """Return the modules for bags of ROS 1 and 2. Raises ConfigError without the package `rosbags`."""
+    """Return the modules that read bags of ROS 1 and of ROS 2. Raises ConfigError without the package `rosbags`."""
     try:
         from rosbags import rosbag1, rosbag2
     except ImportError as error:
@@ -205,7 +205,10 @@ def import_rosbags(path: Path) -> tuple[Any, Any]:
 
 @contextmanager
 def open_bag(path: Path) -> Iterator[Any]:
-    """Open a bag of either version. Raises DataError for a damaged bag, ConfigError without the package `rosbags`."""
+    """Open a bag of either version.
+
+    Raises DataError for a damaged bag, and ConfigError without the package `rosbags`.
+    """
     rosbag1, rosbag2 = import_rosbags(path)
     if path.is_file():
         check_input_file(path, expected=_EXPECTED, max_bytes=MAX_BAG_BYTES)
@@ -222,7 +225,7 @@ def open_bag(path: Path) -> Iterator[Any]:
 
 @cache
 def load_types(is_ros1: bool) -> Any:
-    """Return the types of messages of ROS 1 (Noetic) or ROS 2 (Humble)."""
+    """Return the message types of ROS 1 (Noetic) or ROS 2 (Humble)."""
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
     types = get_typestore(Stores.ROS1_NOETIC if is_ros1 else Stores.ROS2_HUMBLE)
@@ -232,7 +235,7 @@ def load_types(is_ros1: bool) -> Any:
 
 
 def deserialize(path: Path, kind: str, data: bytes) -> Any:
-    """Return the message in bytes. Raises DataError for damaged bytes."""
+    """Return the message that the bytes contain. Raises DataError for damaged bytes."""
     from rosbags.serde import SerdeError
 
     is_ros1 = path.suffix.lower() == ".bag"
@@ -246,7 +249,10 @@ def deserialize(path: Path, kind: str, data: bytes) -> Any:
 
 @dataclass(frozen=True)
 class MessageStamp:
-    """Stamp and frame of a header as recorded. log_ns: when the bag received the message."""
+    """Time and frame in a message's header, as recorded.
+
+    log_ns: time in nanoseconds at which the bag received the message.
+    """
 
     sec: int
     nanosec: int
@@ -265,7 +271,10 @@ def read_stamps(path: Path, topic: str) -> list[MessageStamp]:
 
 
 def decode_message(what: object, message: Any) -> NDArray[np.uint8]:
-    """Return (H, W, 3) RGB of a sensor_msgs/Image or CompressedImage. Raises DataError for an unknown encoding."""
+    """Return the image (H, W, 3) RGB of a sensor_msgs/Image or CompressedImage.
+
+    Raises DataError for an unknown encoding.
+    """
     if not hasattr(message, "encoding"):
         image = decode_image(what, bytes(message.data), cv2.IMREAD_COLOR)
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

@@ -52,7 +52,7 @@ def _parse(model: type[Any], path: Path) -> Any:
 
 
 class StadiaFolder(DatasetFormat):
-    """A dataset in the stadia layout."""
+    """A data set in stadia's own layout."""
 
     layout = "dataset.json or recording.json of the stadia layout"
 
@@ -83,7 +83,11 @@ class StadiaFolder(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FolderRecording(ImageRecording):
-    """A folder of one recording; `depth_stacks` has depth/SIDE.npy, (N, H, W) metres, by side."""
+    """A folder with one recording.
+
+    camera_height_m: height of the camera above the road, if known.
+    depth_stacks: content of depth/SIDE.npy, (N, H, W) metres, by side.
+    """
 
     size_origin: ClassVar[str] = "recording.json"
 
@@ -92,7 +96,10 @@ class FolderRecording(ImageRecording):
     depth_stacks: Mapping[str, StackedArray] = field(default_factory=dict)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return depth/SIDE/STEM.npy (float metres), STEM.png (uint16 / 256), or a map of depth/SIDE.npy."""
+        """Return the depth (H, W) in metres of a frame, or None.
+
+        It is read from depth/SIDE/STEM.npy (float metres), STEM.png (uint16 / 256), or depth/SIDE.npy.
+        """
         if (stack := self.depth_stacks.get(side)) is not None:
             depth_m = np.asarray(stack.read(self.number(index)), np.float32)
             return check_depth_map(stack.path, depth_m, *stack.shape[1:])

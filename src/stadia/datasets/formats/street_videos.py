@@ -1,9 +1,9 @@
 """Read videos of streets: Cityscapes sequences and BDD100K.
 
-Cityscapes (cityscapes-dataset.com): leftImg8bit_sequence/SPLIT/CITY/*_leftImg8bit.png and camera/; a snippet of 30
-frames is a recording, a rectified pair if rightImg8bit_sequence exists. BDD100K (bdd-data.berkeley.edu):
-ROOT/videos/100k/SPLIT/ID.mov with GPS in ROOT/info/100k/SPLIT/ID.json; videos of one ride share a place, poses follow
-the phone's GPS, and `data.camera` must give the field of view.
+Cityscapes (cityscapes-dataset.com) has leftImg8bit_sequence/SPLIT/CITY/*_leftImg8bit.png and camera/. A snippet of 30
+frames is a recording; it is a rectified pair if rightImg8bit_sequence exists. BDD100K (bdd-data.berkeley.edu) has
+ROOT/videos/100k/SPLIT/ID.mov with GPS in ROOT/info/100k/SPLIT/ID.json. Videos of one ride share a place, and poses
+follow the phone's GPS. `data.camera` must give the field of view.
 """
 
 import re
@@ -47,7 +47,7 @@ class _CameraFile(FileEntry):
 
 
 class CityscapesRecording(ImageRecording):
-    """A snippet; the names of a pair differ."""
+    """A snippet of Cityscapes. The two images of a pair have different names."""
 
     pairs_by_name = False
 
@@ -131,7 +131,7 @@ class _InfoFile(FileEntry):
 
 
 class Bdd100k(VideoList):
-    """Videos of BDD100K by split, with the poses of their GPS."""
+    """Videos of BDD100K by split, with poses from GPS."""
 
     layout = "videos/100k/SPLIT/ID.mov"
 
@@ -190,13 +190,14 @@ def _read_info(path: Path) -> _InfoFile:
 
 
 def compute_gps_poses(times_s: Array, fixes: Array) -> Array | None:
-    """Return (N, 4, 4) camera-to-world of a camera that points ahead; x east, y down, z north, from the first fix.
+    """Return camera-to-world poses (N, 4, 4) of a camera that looks ahead, in a world with x east, y down and z north.
 
-    The path is the integral of speed along the course, because Doppler speeds are more exact than positions. The world
-    is level. NaN without a fix nearby; None without any speed or course.
+    The path starts at the first fix. It is the integral of the speed along the course, because Doppler speeds are more
+    exact than positions. The world is level. A pose is NaN if no fix is near in time. The result is None without any
+    speed or course.
 
-    times_s: (N,) of the frames.
-    fixes: (M, 3) time in s, speed in m/s, course in degrees from north to east; negative if unknown.
+    times_s: (N,) times of the frames in seconds.
+    fixes: (M, 3) time in seconds, speed in m/s, and course in degrees from north to east; negative means unknown.
     """
     fixes = fixes[np.argsort(fixes[:, 0], kind="stable")]
     fixes = fixes[fixes[:, 1] >= 0]

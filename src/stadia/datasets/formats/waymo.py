@@ -1,6 +1,7 @@
 """Read the Waymo Open Dataset v2 (waymo.com/open): SPLIT/{camera_image, camera_calibration}/SEGMENT.parquet.
 
-A segment is a recording of the FRONT camera, 10 Hz, with poses, undistorted and decoded once into the cache.
+A segment is a recording of the FRONT camera at 10 Hz, with poses. Images are undistorted and decoded once into the
+cache.
 """
 
 from collections.abc import Iterator, Sequence
@@ -46,7 +47,7 @@ _FIX = "copy the official file again"
 
 
 class Waymo(DatasetFormat):
-    """Segments of the Waymo Open Dataset, by the folder of the splits or of one split."""
+    """Segments of the Waymo Open Dataset. The path is the folder of the splits, or of one split."""
 
     layout = "training/camera_image/SEGMENT.parquet next to camera_calibration"
     options = frozenset({"stride"})
@@ -107,15 +108,15 @@ def _add_poses(recording: CalibratedRecording, segment: "WaymoSegment") -> Recor
 
 @dataclass(frozen=True)
 class WaymoSegment(FrameSource):
-    """The FRONT images of one segment; `path` is their file."""
+    """The FRONT images of one segment. `path` is their file."""
 
     @cached_property
     def moments(self) -> dict[str, list[Any]]:
-        """Return time and pose of each image, in the order of their times, by column."""
+        """Return time and pose of each image by column, in the order of their times."""
         return self._read_ordered(TIME_US, POSE)
 
     def read_images(self) -> list[bytes]:
-        """Return the JPEG of each image, in the order of their times."""
+        """Return the JPEG bytes of each image, in the order of their times."""
         images: list[bytes] = self._read_ordered(TIME_US, IMAGE)[IMAGE]
         return images
 
@@ -126,7 +127,7 @@ class WaymoSegment(FrameSource):
 
     @cached_property
     def calibration(self) -> dict[str, Any]:
-        """Return the row of FRONT, by column."""
+        """Return the calibration of the FRONT camera, by column."""
         rows = _read_front(self._calibration_file, (*PINHOLE, *DISTORTION, EXTRINSIC, *SIZE))
         if (count := len(rows[EXTRINSIC])) != 1:
             raise DataError(self._calibration_file, found=f"{count} rows of FRONT", expected="one", fix=_FIX)
@@ -168,7 +169,7 @@ class WaymoSegment(FrameSource):
         return DistortedCamera(K, RADTAN, coefficients, *(int(row[name]) for name in SIZE))
 
     def locate_camera(self) -> Array:
-        """Return (N, 4, 4) camera-to-world of each image, with the pose of the car at its time."""
+        """Return the camera-to-world pose (N, 4, 4) of each image, with the pose of the car at its time."""
         T_world_car = _check_rigid(self.path, self.moments[POSE])
         T_car_camera = _check_rigid(self._calibration_file, [self.calibration[EXTRINSIC]])[0]
         return T_world_car @ T_car_camera @ T_WAYMO_CAMERA

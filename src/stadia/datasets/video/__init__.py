@@ -1,1 +1,1 @@
-"""Video files and folders of images: decoding, camera metadata, selection of frames."""
+"""Video files and folders of images: decoding, camera metadata, and selection of frames."""

@@ -1,4 +1,4 @@
-"""Choose the frames of a video to keep: with enough motion to learn depth, and without a standing camera.
+"""Select the frames of a video that are kept: those with enough motion to learn depth, without a standing camera.
 
 Motion is the median displacement of corners, tracked from the last kept frame and back, divided by the image width.
 """
@@ -17,19 +17,23 @@ _MIN_POINTS = 10
 
 
 def shrink_to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return (H, W, 3) RGB as the gray image, FLOW_WIDTH wide, in which motion is measured."""
+    """Return the gray image, FLOW_WIDTH wide, in which motion is measured, of an image (H, W, 3) RGB."""
     height = max(1, round(image.shape[0] * FLOW_WIDTH / image.shape[1]))
     return cv2.cvtColor(cv2.resize(image, (FLOW_WIDTH, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
 
 
 def find_corners(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return (N, 1, 2) corners; N may be 0."""
+    """Return corners (N, 1, 2) of a gray image (H, W); N may be 0."""
     found = cv2.goodFeaturesToTrack(gray, maxCorners=200, qualityLevel=0.01, minDistance=7)
     return np.empty((0, 1, 2), np.float32) if found is None else found
 
 
 def measure_motion(before: NDArray[np.uint8], points: NDArray[np.float32], after: NDArray[np.uint8]) -> float:
-    """Return the median displacement of `points`, divided by the image width; infinite if too few are tracked."""
+    """Return the median displacement of points divided by the image width; infinite if too few points can be tracked.
+
+    before, after: (H, W) gray images.
+    points: (N, 1, 2) corners of the first image.
+    """
     if len(points) < _MIN_POINTS:
         return float("inf")
     tracked, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, winSize=(15, 15), maxLevel=3)
@@ -42,10 +46,13 @@ def measure_motion(before: NDArray[np.uint8], points: NDArray[np.float32], after
 
 @dataclass
 class FrameSelection:
-    """The numbers of the kept frames of a video, and why others were dropped.
+    """The numbers of the kept frames of a video, and how many others were dropped for which reason.
 
-    standing: the camera stood.  close: too little motion since the last kept frame.  skipped: by a given stride.
-    lost: truncated or damaged.  unpaired: without the other image of a stereo pair.
+    standing: the camera stood still.
+    close: too little motion since the last kept frame.
+    skipped: left out by a given stride.
+    lost: truncated or damaged.
+    unpaired: without the other image of a stereo pair.
     """
 
     kept: list[int] = field(default_factory=list)
@@ -57,7 +64,7 @@ class FrameSelection:
 
     @property
     def total(self) -> int:
-        """Number of frames, with the lost ones."""
+        """Return the number of all frames, including lost ones."""
         return len(self.kept) + self.standing + self.close + self.skipped + self.lost + self.unpaired
 
     def __str__(self) -> str:
@@ -75,7 +82,10 @@ class FrameSelection:
 
 
 class FrameSelector:
-    """Select frames of a video in order: by motion ("auto") or every n-th; `lists_kept`: list them in `selection`."""
+    """Selects frames of a video in order: by motion ("auto"), or every n-th.
+
+    lists_kept: whether `selection` lists the numbers of kept frames.
+    """
 
     def __init__(self, stride: int | Literal["auto"], *, lists_kept: bool = True) -> None:
         self.stride, self.lists_kept = stride, lists_kept
@@ -85,7 +95,10 @@ class FrameSelector:
         self._moved = 0.0  # from the last kept frame to the one before this
 
     def keep(self, image: NDArray[np.uint8], number: int | None = None) -> bool:
-        """Return whether to keep the next frame, (H, W, 3) RGB. Frames before its `number`, if given, were lost."""
+        """Return whether to keep the next frame (H, W, 3) RGB.
+
+        number: number of the frame. If it is given, missing frames before it count as lost.
+        """
         number = self._next if number is None else number
         self.selection.lost += number - self._next
         self._next = number + 1

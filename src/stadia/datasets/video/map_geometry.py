@@ -1,4 +1,4 @@
-"""Motion, points and parallax of a map for the frames of a recording, in one unit."""
+"""Motion, points and parallax of a map for the frames of a recording, in one common unit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ from stadia.files.array_files import StackedArray
 Array = NDArray[np.float64]
 
 MEDIAN_DEPTH = 10.0
-"""Median distance of the points, or that many camera heights on a road: networks start near this depth."""
+"""Median distance of the points, or distance in camera heights on a road: networks start near this depth."""
 
 MIN_PARALLAX = 0.003  # smallest median displacement by translation, divided by the image width, of a pair of frames
 MAX_STEPS = 8  # frames between the two of a pair
@@ -22,10 +22,11 @@ REGION, HELD_OUT = 0.1, 5  # edge of a region of points, in median distances, an
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StandingPoints:
-    """Static points of a frame.
+    """Static map points that a frame sees.
 
-    xy: (M, 2) pixels.  z: (M,) in one unit for all frames.
-    road: (4,) plane of the road in camera axes, normal and height in that unit; None if unknown.
+    xy: (M, 2) pixels.
+    z: (M,) depth in one unit for all frames.
+    road: (4,) road plane in the camera's frame, normal and height in that unit; None if unknown.
     """
 
     xy: Array
@@ -35,13 +36,13 @@ class StandingPoints:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapGeometry:
-    """A map, seen from the frames of a recording.
+    """A map as the frames of a recording see it.
 
     poses: (N, 4, 4) T_world_camera; NaN for lost frames.
-    points: (P, 3) in world axes.
-    seen: rows of the points that each frame sees.
+    points: (P, 3) in the world's frame.
+    seen: indices of the points that each frame sees.
     focal: focal length divided by the image width.
-    road: (4,) plane in the axes of each camera, normal and height; None if unknown.
+    road: (4,) road plane in the frame of each camera, normal and height; None if unknown.
     row_of_name: row of each frame by its name.
     road_deviation: relative standard deviation of the camera height in the unit of the map.
     movable: one bit for each pixel that can move, of all frames of the video by number; None without masks.
@@ -57,7 +58,7 @@ class MapGeometry:
     movable: StackedArray | None = None
 
     def select_frames(self, kept: Sequence[int]) -> "MapGeometry":
-        """Return the geometry of some of the frames."""
+        """Return the geometry with only the given frames."""
         new_row = {row: new for new, row in enumerate(kept)}
         return replace(
             self,
@@ -75,9 +76,10 @@ class MapGeometry:
         return replace(self, poses=poses, points=self.points * factor, road=road)
 
     def select_points(self, *, is_held_out: bool) -> "MapGeometry":
-        """Return the geometry with the points that no training uses, about a fifth, or with all others.
+        """Return the geometry with about a fifth of the points, which no training uses, or with all others.
 
-        Whole regions are held out, the same in any unit: a network that learns a point also learns its neighbors.
+        Whole regions are held out, because a network that learns a point also learns its neighbors. The choice does not
+        depend on the unit.
         """
         centered = self.points - np.median(self.points, axis=0) if len(self.points) else self.points
         edge = REGION * float(np.median(np.linalg.norm(centered, axis=1))) if len(self.points) else 1.0
@@ -86,7 +88,7 @@ class MapGeometry:
         return replace(self, seen=tuple(rows[chosen[rows]] for rows in self.seen))
 
     def points_in_camera(self, index: int) -> Array:
-        """Return the points (M, 3) that a frame sees, in camera axes; empty for a lost frame."""
+        """Return the points (M, 3) that a frame sees, in its camera's frame; empty for a lost frame."""
         if not np.isfinite(self.poses[index]).all():
             return np.empty((0, 3))
         T = np.linalg.inv(self.poses[index])
@@ -94,7 +96,10 @@ class MapGeometry:
         return inside[inside[:, 2] > 1e-6]
 
     def find_points(self, name: str, focal: float, K: Array) -> StandingPoints | None:
-        """Return the points of a frame in pixels for this K; None for an unknown frame or another fx / width."""
+        """Return the points of a frame in pixels for this K (3, 3); None for an unknown frame or another focal length.
+
+        focal: fx / width of the camera.
+        """
         row = self.row_of_name.get(name)
         if row is None or abs(focal / self.focal - 1) > MAX_FOCAL_DIFFERENCE:
             return None
@@ -103,14 +108,17 @@ class MapGeometry:
         return StandingPoints(xy, inside[:, 2], self.road)
 
     def find_road_normal(self, focal: float) -> Array | None:
-        """Return the road's unit normal (3,), towards the camera, for a camera with this fx / width, or None."""
+        """Return the unit normal (3,) of the road, towards the camera, for a camera with this fx / width, or None."""
         if self.road is None:
             return None
         turned = self.road[:3] * (focal / self.focal, focal / self.focal, 1)
         return np.asarray(turned / np.linalg.norm(turned))
 
     def measure_parallax(self, first: int, second: int) -> float | None:
-        """Return the median displacement by translation, divided by the image width; None if unknown."""
+        """Return the median displacement between two frames that translation causes, divided by the image width.
+
+        The result is None if it is unknown.
+        """
         inside = self.points_in_camera(first)
         if len(inside) < MIN_SEEN or not np.isfinite(self.poses[second]).all():
             return None
@@ -124,7 +132,10 @@ class MapGeometry:
         return self.focal * float(np.median(np.linalg.norm(shift, axis=1)))
 
     def find_neighbor(self, index: int, offset: int) -> int | None:
-        """Return the nearest frame with enough parallax before (-1) or after (1), or the next after it (2); or None."""
+        """Return the nearest frame with enough parallax, or None.
+
+        offset: -1 searches before the frame and 1 after it; 2 takes the next such frame after that.
+        """
         way, at = (1 if offset > 0 else -1), index
         for _ in range(abs(offset)):
             for step in range(1, MAX_STEPS + 1):

@@ -1,4 +1,4 @@
-"""Turn and scale photos of one lens into one size, and undo it in what was found there."""
+"""Turn and scale photos of one lens to one size, and convert results back to the original photo."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ Array = NDArray[np.float64]
 Size = tuple[int, int]
 
 MAX_ROUNDING_PX = 1.0
-"""Difference of a side from that of the scaled camera, from which a photo has another shape."""
+"""A photo has another shape if a side differs by more pixels from that of the scaled camera."""
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoFit:
-    """How a photo gets the size of a map's camera.
+    """How a photo is brought to the size of a map's camera.
 
-    height, width: of the photo.
-    turns: by 90 degrees counterclockwise, as `numpy.rot90` counts, before it is scaled: 0, 1 or -1.
+    height, width: size of the photo.
+    turns: number of counterclockwise turns by 90 degrees before scaling, as `numpy.rot90` counts: 0, 1 or -1.
     """
 
     height: int
@@ -27,7 +27,7 @@ class PhotoFit:
 
     @classmethod
     def find(cls, photo: Size, camera: Size) -> "PhotoFit | None":
-        """Return how a photo of this (height, width) gets the camera's; None for another shape.
+        """Return how a photo of this (height, width) is brought to the camera's; None if it has another shape.
 
         A portrait photo is turned counterclockwise for a landscape camera. Phones turn their pictures the other way.
 
@@ -43,25 +43,25 @@ class PhotoFit:
 
     @property
     def T(self) -> Array:
-        """Return (4, 4), T_photo_camera: the axes of the turned photo in those of the photo."""
+        """Return T_photo_camera (4, 4): from the axes of the turned photo to those of the photo."""
         T = np.eye(4)
         T[:2, :2] = [[0, -self.turns], [self.turns, 0]] if self.turns else np.eye(2)
         return T
 
     def apply(self, image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-        """Return a photo, (H, W) or (H, W, 3), in the camera's orientation and size."""
+        """Return the photo, (H, W) or (H, W, 3), in the orientation and size of the camera."""
         turned = np.ascontiguousarray(np.rot90(image, self.turns)) if self.turns else image
         if turned.shape[:2] == (height, width):
             return turned
         return np.asarray(cv2.resize(turned, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
     def find_scale(self, height: int, width: int) -> tuple[float, float]:
-        """Return pixels of the photo per pixel of a camera of this size, along the camera's x and y."""
+        """Return the number of photo pixels per camera pixel along the camera's x and y, for a camera of this size."""
         across, down = (self.height, self.width) if self.turns else (self.width, self.height)
         return across / width, down / height
 
     def restore_xy(self, xy: Array, height: int, width: int) -> Array:
-        """Return the places (N, 2) in the photo of places in an image of the camera, of this size.
+        """Return the positions (N, 2) in the photo for positions xy (N, 2) in an image of the camera with this size.
 
         The corner of the first pixel is (0, 0).
         """

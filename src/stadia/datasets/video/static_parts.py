@@ -1,6 +1,6 @@
 """Find what never moves in a video of a moving camera: black bars, which are cut off, and a hood or a watermark.
 
-It is found once for a video or a folder of images, from frames spread over it, and kept in the cache.
+The search is done once for a video or a folder of images, with frames spread over it, and the result is cached.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ from stadia.geometry.numpy_camera import CropWindow
 
 MIN_IMAGES = 12
 MIN_COHERENCE = 0.9
-"""Length of the mean gradient over the root mean square, from which an edge never moves."""
+"""An edge counts as static if the length of its mean gradient, over the root mean square, is at least this."""
 
 MIN_EDGE = 12.0  # gray levels of the mean gradient (Sobel / 8)
 MAX_CONSTANT = 2.0  # deviation of a pixel over time, gray levels, of a painted or black part
@@ -35,15 +35,15 @@ MIN_AREA = 0.001  # share of the image
 MAX_BLACK_GRAY = 30.0  # mean of a black bar, which may lie beside an even sky
 MIN_BAR_EDGE = 0.9  # share of the edge of a black bar that never moves
 MIN_SKY_GRAY = 90.0
-"""A brighter constant region of the upper half is sky, or a bright frame, and stays."""
+"""A brighter static region of the upper half of the image is sky or a bright frame, and is not marked."""
 
 
 SEARCH_IMAGES, SEARCH_WIDTH = 40, 800
-"""Images that are compared, and their largest width: half of it takes even skies for constant."""
+"""Number of compared images, and their largest width. With half of this width, even skies look static."""
 
 
 def find_static_parts(recording: Recording) -> NDArray[np.bool_]:
-    """Return (H, W), true on what never moves in the images of a recording; see `StaticParts.find`.
+    """Return a mask (H, W) that is true for what never moves in the images of a recording; see `StaticParts.find`.
 
     Raises DataError for an image that cannot be read.
     """
@@ -60,7 +60,7 @@ def find_static_parts(recording: Recording) -> NDArray[np.bool_]:
 
 
 class StaticParts:
-    """Sums over images (h, w) of a video of a moving camera; `find` returns the mask of what never moved."""
+    """Sums over gray images (H, W) of a video, from which `find` computes the mask of what never moved."""
 
     def __init__(self, height: int, width: int) -> None:
         self.count = 0
@@ -70,7 +70,7 @@ class StaticParts:
         self._gradient_squares = np.zeros((height, width))
 
     def add(self, gray: NDArray[np.uint8]) -> None:
-        """Add an image (h, w)."""
+        """Add a gray image (H, W)."""
         values = gray.astype(np.float64)
         gradient = np.stack([cv2.Sobel(values, cv2.CV_64F, *order) / 8 for order in ((1, 0), (0, 1))])
         self.count += 1
@@ -80,7 +80,10 @@ class StaticParts:
         self._gradient_squares += (gradient**2).sum(0)
 
     def find(self) -> NDArray[np.bool_]:
-        """Return (h, w), true on what never moved; empty for fewer than MIN_IMAGES, or if little changes."""
+        """Return a mask (H, W) that is true for what never moved.
+
+        It is empty for fewer than MIN_IMAGES images, or if little changes in the video.
+        """
         nothing = np.zeros(self._sum.shape, bool)
         if self.count < MIN_IMAGES:
             return nothing
@@ -130,31 +133,38 @@ def _select_parts(
 BLACK_GRAY = 32  # of black bars, with the ripples that a video codec adds to them
 MIN_BRIGHT_FRAMES = 0.1  # share of the frames in which a pixel of the picture is brighter
 MAX_BLACK_SHARE, MIN_PICTURE_SHARE = 0.1, 0.5
-"""Largest share of brighter pixels in a line of a bar, and smallest in the line next to it."""
+"""Largest share of brighter pixels in a line of a black bar, and smallest share in the line next to the bar."""
 
 MAX_WRITTEN_SHARE = 0.4  # of a bar that a time stamp or subtitles may cover
 MIN_BAR, MAX_BAR = 0.01, 0.45  # width of a bar over the side of the frame
 MAX_EDGE_PX, MARGIN_PX, MIN_BLURRED = 5, 2, 240
-"""Blur between bar and picture, lines of the picture that it changes, and smallest side of frames that have it."""
+"""Largest blur between bar and picture, lines of the picture that it affects, and smallest side of blurred frames."""
 
 MIN_PICTURE_PX = 64
 MAX_UNEVEN = 1.5  # ratio of the two bars of a photo, in which a dark scene may look like one bar
 MIN_STATIC_SHARE = 0.002  # of the image; a car that keeps its distance may look like less
 SHORT_VIDEO = 600  # frames that are decoded one after the other
 VERSION = 1
-"""Of the stored results; a new version discards earlier ones."""
+"""Version of the stored results. A new version discards earlier results."""
 
 
 @dataclass(frozen=True, eq=False)
 class StaticContent:
-    """What never moves in a video: a crop without black bars, or None; a mask (h, w) of other static parts, or None."""
+    """What never moves in a video.
+
+    crop: window without black bars, or None.
+    mask: (H, W) mask of other static parts, or None.
+    """
 
     crop: FrameCrop | None = None
     mask: NDArray[np.bool_] | None = None
 
 
 def find_static_content(source: Path) -> StaticContent:
-    """Return what never moves in a video, an image or a folder of images; nothing if they cannot be read."""
+    """Return what never moves in a video, an image or a folder of images.
+
+    The result is empty if they cannot be read.
+    """
     try:
         return _find_static_content(source, hash_source(source))
     except (StadiaError, OSError):
@@ -185,9 +195,9 @@ def _unpack(arrays: Mapping[str, NDArray[np.generic]]) -> StaticContent:
 
 
 def sample_frames(source: Path, count: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield up to `count` frames (H, W, 3) of one size, spread over a video or a folder; one of an image.
+    """Yield up to `count` frames (H, W, 3) of one size, spread over a video or a folder. An image yields one frame.
 
-    Raises DataError for one that cannot be read.
+    Raises DataError for a frame that cannot be read.
     """
     size: tuple[int, ...] | None = None
     for image in _sample_all(source, count):
@@ -214,7 +224,7 @@ def _sample_all(source: Path, count: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def search_static_content(source: Path) -> StaticContent:
-    """Return what never moves, without the cache. Raises DataError for images that cannot be read."""
+    """Return what never moves, without using the cache. Raises DataError for images that cannot be read."""
     bright, grays = np.zeros((0, 0), np.int64), list[NDArray[np.uint8]]()
     for image in sample_frames(source, SEARCH_IMAGES):
         gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
@@ -238,10 +248,10 @@ def search_static_content(source: Path) -> StaticContent:
 
 
 def find_bars(bright: NDArray[np.bool_], *, needs_both: bool = False) -> CropWindow | None:
-    """Return the window without black bars at the edges of frames, or None without bars.
+    """Return the window without black bars at the edges of frames; None without bars.
 
-    bright: (H, W), true on pixels that are brighter than black in some frames.
-    needs_both: whether a bar counts only with one about as wide at the other edge.
+    bright: (H, W) mask of the pixels that are brighter than black in some frames.
+    needs_both: whether a bar counts only if there is one about as wide at the opposite edge.
     """
     columns = _find_edges(bright.mean(0), needs_both=needs_both)
     rows = _find_edges(bright[:, slice(*columns)].mean(1), needs_both=needs_both)

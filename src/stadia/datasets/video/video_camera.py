@@ -1,4 +1,4 @@
-"""Find the camera of a user's video or folder of images: given, in a file next to it, or in its map."""
+"""Find the camera of a user's video or folder of images: it is given, in a file next to it, or in its map."""
 
 import logging
 import math
@@ -44,7 +44,9 @@ MAX_SHIFT_SHARE = 0.15  # of the width, by which the pictures of a stereo pair a
 
 
 def measure_seam(mean: NDArray[np.float64]) -> float:
-    """Return the share of rows with their largest jump at the middle column, of the mean of several frames (H, W).
+    """Return the share of rows of an image whose largest jump is at the middle column.
+
+    mean: (H, W) mean of several frames.
 
     Examples:
         >>> halves = np.tile(np.repeat([10.0, 90.0], 40), (8, 1))
@@ -59,7 +61,7 @@ def measure_seam(mean: NDArray[np.float64]) -> float:
 
 
 def find_layout(frames: Sequence[NDArray[np.uint8]]) -> str | None:
-    """Return "left-right", "top-bottom" or "four" if frames (H, W, 3) hold several pictures, otherwise None."""
+    """Return "left-right", "top-bottom" or "four" if frames (H, W, 3) consist of several pictures, otherwise None."""
     mean = np.mean([frame.mean(axis=2) for frame in frames], axis=0)
     if min(mean.shape) < 2 * BAND_PX + 4:
         return None
@@ -68,7 +70,7 @@ def find_layout(frames: Sequence[NDArray[np.uint8]]) -> str | None:
 
 
 def are_alike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> bool:
-    """Return whether two pictures show one scene from places next to each other, as a stereo camera's do."""
+    """Return whether two pictures (H, W, 3) show one scene from neighboring positions, as a stereo camera's do."""
     small = [
         cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (96, 64)).astype(np.float32) for image in (first, second)
     ]
@@ -78,12 +80,12 @@ def are_alike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> bool:
 
 
 CROPS = {"left-right": "iw/2:ih:0:0", "top-bottom": "iw:ih/2:0:0", "four": "iw/2:ih/2:0:0"}
-"""Arguments of FFmpeg's crop for the first picture of each layout."""
+"""Arguments of FFmpeg's filter `crop` that select the first picture of each layout."""
 
 
 @cache  # warns once per video
 def warn_composite(source: Path) -> None:
-    """Log a warning if the frames of a video or folder hold several pictures, with the command that crops one."""
+    """Log a warning if the frames of a video or folder consist of several pictures, with the command that crops one."""
     try:
         frames = _sample(source)
     except StadiaError:
@@ -121,7 +123,12 @@ K_FILE_NAMES = ("K.txt", "K.json")  # in the folder of images, or STEM.K.txt nex
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UserCamera:
-    """The camera of a user's frames; `intrinsics` are of the frames after `correct`."""
+    """The camera of a user's frames.
+
+    intrinsics: intrinsics of the frames after `correct`.
+    undistortion: removes the lens distortion, or None.
+    crop: cuts off black bars, or None.
+    """
 
     intrinsics: Intrinsics
     undistortion: Undistortion | None = None
@@ -129,12 +136,12 @@ class UserCamera:
 
     @staticmethod
     def of_lens(lens: DistortedCamera, where: object, crop: FrameCrop | None = None) -> "UserCamera":
-        """Return the camera of undistorted frames."""
+        """Return the camera of undistorted frames of a lens."""
         undistortion = make_undistortion(lens, where)
         return UserCamera(undistortion.intrinsics, undistortion, crop)
 
     def correct(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a frame (H, W, 3) as filmed without black bars and distortion."""
+        """Return a filmed frame (H, W, 3) without black bars and distortion."""
         image = image if self.crop is None else self.crop.cut(image)
         return image if self.undistortion is None else self.undistortion(image)
 
@@ -142,10 +149,14 @@ class UserCamera:
 def read_user_camera(
     config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None
 ) -> UserCamera:
-    """Return the camera of upright images of this size. Raises DataError without a camera.
+    """Return the camera of upright images of this size.
 
-    A field of view spans the picture from left to right. config: how it is given; otherwise a K file next to `source`,
-    or its map. frames: number of frames, which a K file with a matrix for each must match; None skips that.
+    A field of view means the picture from its left to its right edge.
+
+    config: how the camera is given. Otherwise a K file next to `source`, or the map of `source`, gives it.
+    frames: number of frames. A K file with one matrix per frame must have this number; None does not check it.
+
+    Raises DataError if there is no camera.
     """
     warn_composite(source)
     crop = find_crop(config, source, height, width)
@@ -163,7 +174,7 @@ def read_user_camera(
 
 
 def find_crop(config: CameraConfig, source: Path, height: int, width: int) -> FrameCrop | None:
-    """Return the window without black bars of frames of this size, or None. Logs it once."""
+    """Return the window without black bars of frames of this size, or None. The window is logged once."""
     crop = find_static_content(source).crop if config.crop_bars else None
     if crop is None or (crop.height, crop.width) != (height, width):
         return None
@@ -172,7 +183,7 @@ def find_crop(config: CameraConfig, source: Path, height: int, width: int) -> Fr
 
 
 def find_static_mask(camera: UserCamera, source: Path) -> NDArray[np.bool_] | None:
-    """Return (H, W), true on the parts of a user's corrected frames that never move, or None."""
+    """Return a mask (H, W) of the parts of a user's corrected frames that never move, or None."""
     mask = find_static_content(source).mask
     if mask is None or (camera.crop is None) != (find_static_content(source).crop is None):
         return None
@@ -201,7 +212,7 @@ def _report_undistortion(source: Path, model: str, shift_px: float, focal_px: fl
 
 
 def find_lens(config: CameraConfig, source: Path) -> DistortedCamera | None:
-    """Return the lens of a user's frames; None for a pinhole or unknown camera."""
+    """Return the lens of a user's frames; None if the camera is a pinhole or unknown."""
     if config.estimate:
         return read_mapped_camera(source).lens
     if config.K_file is not None:
@@ -246,7 +257,10 @@ def _read_lens(path: Path, size: tuple[int, int] | None) -> DistortedCamera | No
 def read_user_intrinsics(
     config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None
 ) -> Intrinsics:
-    """Return the intrinsics of upright, undistorted images, as `read_user_camera`."""
+    """Return the intrinsics of upright, undistorted images of this size.
+
+    The arguments are those of `read_user_camera`.
+    """
     return read_user_camera(config, source, height, width, frames).intrinsics
 
 
@@ -330,7 +344,10 @@ def _read_camera_size(path: Path) -> tuple[int, int] | None:
 def fit_to_size(
     known: Intrinsics, source: Path, height: int, width: int, calibration: Path | None = None
 ) -> Intrinsics:
-    """Return intrinsics scaled to another size. Raises DataError for another shape, with what may have happened."""
+    """Return intrinsics scaled to another size of the same shape.
+
+    Raises DataError for another shape, with an explanation of how the images may have been made.
+    """
     if (known.height, known.width) == (height, width):
         return known
     if not has_shape(known, height, width):
@@ -339,7 +356,7 @@ def fit_to_size(
 
 
 def camera_file_names(source: Path) -> list[Path]:
-    """Return the possible camera files of a source."""
+    """Return the paths at which the camera file of a source may be."""
     return [source / name if source.is_dir() else source.with_suffix(f".{name}") for name in K_FILE_NAMES]
 
 
@@ -349,14 +366,14 @@ def find_camera_file(source: Path) -> Path | None:
 
 
 def read_picture_size(config: CameraConfig, source: Path) -> tuple[int, int]:
-    """Return (height, width) of a video, an image, or a folder's first image, without black bars."""
+    """Return the (height, width) of a video, an image, or a folder's first image, without black bars."""
     size = read_image_size(source)
     crop = find_crop(config, source, *size)
     return size if crop is None else (crop.window.height, crop.window.width)
 
 
 def read_image_size(source: Path) -> tuple[int, int]:
-    """Return (height, width) of a video, an image, or a folder's first image, as filmed."""
+    """Return the (height, width) of a video, an image, or a folder's first image, as filmed."""
     if source.is_dir():
         source = list_images(source)[0]
     shape = (read_rgb(source) if source.suffix.lower() in IMAGE_SUFFIXES else next(stream_video(source)).image).shape
@@ -373,7 +390,7 @@ def _require_K_file(source: Path, height: int, width: int) -> Path:
 
 
 def describe_camera_fix(source: Path, height: int, width: int) -> str:
-    """Return how to give the camera."""
+    """Return a text that explains how to give the camera."""
     phone_deg = find_phone_fov_deg(height, width)
     fix = (
         f"set the field of view, for a phone data.camera.horizontal_fov_deg={phone_deg:.0f},"
@@ -392,7 +409,10 @@ def find_phone_fov_deg(height: int, width: int) -> float:
 
 
 def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
-    """Read K (3, 3), or one per frame, from text (3x3 or 9 numbers per line) or JSON. Raises DataError."""
+    """Read K (3, 3), or one per frame (N, 3, 3), from text (3x3 or 9 numbers per line) or JSON.
+
+    Raises DataError for a damaged file or a wrong number of matrices.
+    """
     if path.suffix.lower() == ".json":
         stored = read_json(path)
         if isinstance(stored, dict) and "K" not in stored:

@@ -28,7 +28,7 @@ _COMMON = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 VIDEO_SUFFIXES = (*_COMMON, ".m4v", ".mpg", ".mpeg", ".ts", ".mjpeg", ".ogv", ".wmv", ".3gp")
 MAX_VIDEO_PIXELS = 1 << 25  # just above 8K (7680x4320)
 _FORMATS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,mjpeg,ogg,asf,flv,h264,hevc,m4v"
-"""FFmpeg's demuxers for VIDEO_SUFFIXES, without playlists (hls, concat), which open other files."""
+"""FFmpeg's demuxers for VIDEO_SUFFIXES. Playlists (hls, concat) are not among them, because they open other files."""
 
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_VIDEO_PIXELS)}
 MAX_VIDEO_BYTES = 1 << 44
@@ -41,7 +41,12 @@ _UNSURE = 0.05  # tolerance of a length in seconds: audio may be longer than vid
 
 @dataclass(frozen=True, slots=True)
 class VideoFrame:
-    """A decoded frame. image: (H, W, 3) RGB, upright.  time_s: since the start."""
+    """A decoded frame.
+
+    index: number of the frame in the video.
+    time_s: time since the start in seconds.
+    image: (H, W, 3) RGB, upright.
+    """
 
     index: int
     time_s: float
@@ -50,7 +55,7 @@ class VideoFrame:
 
 @contextmanager
 def open_video_file(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple[Any, Any]]:
-    """Open the container and its video stream. Raises DataError for what FFmpeg refuses and for huge frames."""
+    """Open the container and its video stream. Raises DataError if FFmpeg refuses the file, or if frames are huge."""
     check_input_file(path, expected="a video", max_bytes=MAX_VIDEO_BYTES)
     with ExitStack() as opened:
         with _name_decoder_errors(path):
@@ -165,13 +170,13 @@ def _list_mp4_boxes(path: Path) -> list[str]:
 
 
 def count_indexed_frames(path: Path) -> int | None:
-    """Return the number of frames by the header, or None."""
+    """Return the number of frames that the header gives, or None."""
     with open_video_file(path) as (_, stream):
         return stream.frames or None
 
 
 def estimate_frame_count(path: Path) -> int | None:
-    """Return the number of frames by header or duration, or None."""
+    """Return the number of frames from the header or from the duration, or None."""
     with open_video_file(path) as (container, stream):
         if stream.frames or not (container.duration and stream.average_rate):
             return stream.frames or None
@@ -180,7 +185,7 @@ def estimate_frame_count(path: Path) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class VideoHeader:
-    """Frames (if known), upright size in pixels and mean rate (if known) of a video, by its header and first frame."""
+    """Number of frames and mean rate (None if unknown) and upright size in pixels, from header and first frame."""
 
     frames: int | None
     height: int
@@ -189,32 +194,34 @@ class VideoHeader:
 
 
 def read_video_header(path: Path) -> VideoHeader:
-    """Read a video's header and first frame. Raises DataError if its second half is missing."""
+    """Read the header and the first frame of a video. Raises DataError if the second half of the file is missing."""
     height, width = next(stream_video(path)).image.shape[:2]
     return VideoHeader(estimate_frame_count(path), height, width, read_frame_rate_hz(path))
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the texts that a camera wrote into its file. Raises DataError."""
+    """Return the texts that a camera wrote into its file. Raises DataError for an unreadable file."""
     with open_video_file(path) as (container, stream):
         return {**container.metadata, **stream.metadata}
 
 
 def read_frame_rate_hz(path: Path) -> float | None:
-    """Return the mean frame rate by the header, or None."""
+    """Return the mean frame rate that the header gives, or None."""
     with open_video_file(path) as (_, stream):
         return float(stream.average_rate) if stream.average_rate else None
 
 
 def count_lost_frames(path: Path, decoded: int) -> int:
-    """Return how many frames a file lacks."""
+    """Return how many frames are missing in a file of which `decoded` frames could be decoded."""
     expected = estimate_frame_count(path) or decoded
     lost = max(expected - decoded, 0)
     return lost if count_indexed_frames(path) or lost > _UNSURE * expected else 0
 
 
 def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFrame]:
-    """Yield every complete frame in order, and log how many are lost. decoder: "cuda" decodes on a GPU (NVDEC).
+    """Yield every complete frame in order, and log how many frames are lost.
+
+    decoder: "cuda" decodes on a GPU (NVDEC).
 
     Raises DataError for another file, or if less than half of it can be decoded; ConfigError without the decoder.
     """
@@ -267,7 +274,10 @@ def stream_selected(path: Path, wanted: Collection[int]) -> Iterator[VideoFrame]
 
 
 def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
-    """Yield frames from the last key frame before this share on; indices are exact at a constant frame rate."""
+    """Yield the frames from the last key frame before this share of the video on.
+
+    Indices are exact if the frame rate is constant.
+    """
     with open_video_file(path) as (container, stream):
         index = -1
         for frame in _take_undamaged(path, _decode_frames(path, container, stream, from_share=share)):
@@ -360,7 +370,7 @@ def _interpolate_field(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def describe_display(path: Path) -> tuple[str, ...]:
-    """Return what changes the frames of a video between decoding and display; empty for plain videos."""
+    """Return what changes the frames of a video between decoding and display; empty for most videos."""
     with open_video_file(path) as (container, stream):
         frame = next(_take_undamaged_raw(container, stream), None)
         facts = []
@@ -397,7 +407,7 @@ _SAMPLED_BYTES = 1 << 20
 
 
 def hash_video(path: Path) -> str:
-    """Return a hash of a file's size, start, middle and end."""
+    """Return a hash of the size, start, middle and end of a file."""
     with open_input(path, expected="a video", max_bytes=MAX_VIDEO_BYTES) as stream:
         size = stream.seek(0, os.SEEK_END)
         digest = hashlib.blake2b(str(size).encode(), digest_size=16)

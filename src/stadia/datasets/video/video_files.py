@@ -34,7 +34,7 @@ MAX_SIDE_PX = 1280  # of frames in memory: four segments then take at most 350 M
 
 
 class OwnVideo(DatasetFormat):
-    """One recording from a video file, decoded once into the cache, or from a folder of images in natural order."""
+    """One recording: a video file, decoded once into the cache, or a folder of images in natural order."""
 
     layout = "a video file, or a folder of png or jpg images"
     options = frozenset({"camera", "stride", "frame_rate_hz", "video_decoder"})
@@ -52,7 +52,10 @@ class OwnVideo(DatasetFormat):
         return [open_frames(VideoFile(f"video/{path.stem}", path), options, progress)]
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
-        """Return segments spread over a video, each a recording; one for a short video, poses or a K per frame."""
+        """Return segments spread over a video, each as a recording.
+
+        There is one segment for a short video, for given poses, and for one K per frame.
+        """
         if not path.is_file():
             return _sample_folder(path, options)
         first, total = next(video_decoding.stream_video(path)), video_decoding.estimate_frame_count(path)
@@ -74,7 +77,7 @@ class OwnVideo(DatasetFormat):
 
 
 def sample_segment(path: Path, options: SourceOptions, share: float = 0.5) -> Recording:
-    """Return a segment that starts at the last key frame before this share of a video. Raises DataError."""
+    """Return the segment that starts at the last key frame before this share of a video. Raises DataError."""
     first, total = next(video_decoding.stream_video(path)), video_decoding.estimate_frame_count(path)
     height, width = first.image.shape[:2]
     camera = read_user_camera(options.camera, path, height, width, total)
@@ -89,7 +92,7 @@ def sample_segment(path: Path, options: SourceOptions, share: float = 0.5) -> Re
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FileVideo(frame_store.StoredRecording):
-    """A video file, decoded into the cache."""
+    """A recording from a video file that is decoded into the cache."""
 
     filmed_size: tuple[int, int]
     has_stride: bool = True
@@ -104,14 +107,14 @@ class FileVideo(frame_store.StoredRecording):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ImageVideo(ImageRecording):
-    """Images of a folder, the frames of a video."""
+    """A recording from a folder of images that are the frames of a video."""
 
     has_stride: bool = True
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ImageSegment(ImageVideo):
-    """Images of a part of a folder, selected as in training."""
+    """A part of a folder of images, with frames selected as in training."""
 
     is_part: bool = True
 
@@ -173,7 +176,7 @@ def select_images(
     cache: CacheConfig,
     progress: frame_store.ReportProgress | None = None,
 ) -> FrameSelection:
-    """Return the selected frames; automatic selection is cached."""
+    """Return the selection of frames. An automatic selection is cached."""
     if stride != "auto":
         kept = list(range(0, len(every), stride))
         return FrameSelection(kept, skipped=len(every) - len(kept))
@@ -193,21 +196,25 @@ def select_images(
 
 @dataclass(frozen=True)
 class FrameSource:
-    """Frames of a file that are decoded once into the cache; `name` is the recording's."""
+    """Frames of a file that are decoded once into the cache.
+
+    name: name of the recording.
+    path: the file.
+    """
 
     name: str
     path: Path
 
     def hash_content(self) -> str:
-        """Return a hash of the content."""
+        """Return a hash of the content of the file."""
         raise NotImplementedError
 
     def stream(self, options: SourceOptions) -> Iterator[video_decoding.VideoFrame]:
-        """Yield every frame in order. Raises DataError if it is damaged."""
+        """Yield every frame in order. Raises DataError if the file is damaged."""
         raise NotImplementedError
 
     def estimate_count(self) -> int | None:
-        """Return the number of frames by the header; None if it has none."""
+        """Return the number of frames that the header gives, or None."""
         raise NotImplementedError
 
     def count_lost(self, decoded: int) -> int:
@@ -215,15 +222,15 @@ class FrameSource:
         return 0
 
     def read_camera(self, options: SourceOptions, height: int, width: int, frames: int | None = None) -> UserCamera:
-        """Return the camera of frames of this size. Raises DataError without one."""
+        """Return the camera of frames of this size. Raises DataError if there is none."""
         raise NotImplementedError
 
     def describe_lens(self, options: SourceOptions) -> tuple[str, ...]:
-        """Return what identifies the removed distortion; empty for a pinhole."""
+        """Return texts that identify the removed distortion; empty for a pinhole camera."""
         raise NotImplementedError
 
     def sample(self, options: SourceOptions) -> "VideoSegment":
-        """Return its first frames, without the cache."""
+        """Return the first frames as a recording, without the cache."""
         frames = self.stream(options)
         first = next(frames)
         camera = self.read_camera(options, *first.image.shape[:2])
@@ -257,7 +264,7 @@ class VideoFile(FrameSource):
 
 
 def open_frames(source: FrameSource, options: SourceOptions, progress: frame_store.ReportProgress | None) -> FileVideo:
-    """Open the recording of a file, decoded into the cache first if missing."""
+    """Open the recording of a file. If it is not in the cache, it is decoded into the cache first."""
     content, lens_key = source.hash_content(), source.describe_lens(options)
     stem = frame_store.make_store_stem(
         source.name, "video", *_selection_key(options.stride), options.size, content, *lens_key
@@ -327,7 +334,11 @@ def _selection_key(stride: int | Literal["auto"]) -> tuple[object, ...]:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class VideoSegment(CalibratedRecording):
-    """Consecutive frames of a video in memory; `last_decoded` is the number of the last one, even if dropped."""
+    """Consecutive frames of a video in memory.
+
+    images: image (H, W, 3) of each kept frame.
+    last_decoded: number of the last decoded frame, even if it was dropped.
+    """
 
     images: list[NDArray[np.uint8]]
     last_decoded: int
@@ -338,6 +349,7 @@ class VideoSegment(CalibratedRecording):
         return len(self.images)
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """Return the image (H, W, 3) of a frame."""
         return self.images[index]
 
     def fingerprint(self) -> str:
@@ -350,7 +362,11 @@ class VideoSegment(CalibratedRecording):
 def read_segment(
     name: str, frames: Iterator[video_decoding.VideoFrame], user: UserCamera, options: SourceOptions, longer: int = 1
 ) -> VideoSegment:
-    """Select the next frames as in training; `longer` times as many."""
+    """Read and select the next frames, as training does.
+
+    user: camera of the frames.
+    longer: factor on the number of frames.
+    """
     chooser, kept = FrameSelector(options.stride), list[tuple[NDArray[np.uint8], int, float]]()
     camera = user.intrinsics
     scale = min(1.0, MAX_SIDE_PX / max(camera.height, camera.width))

@@ -43,13 +43,14 @@ _EXPECTED = f"a list of videos with the column video, and optionally {', '.join(
 class VideoEntry:
     """One video of a list.
 
-    name: unique in the list.
+    name: unique name in the list.
     path: a video file, a folder of images, or a recording of the stadia layout.
-    camera: None for the camera of the data set, or of the file next to the video.
-    rig: name of the mount; videos of one rig share a camera height.
-    masks: folder of masks.  track: camera-to-world poses, one KITTI row per frame.
+    camera: camera of the video; None for that of the data set, or of the file next to the video.
+    rig: name of the mount. Videos of one rig share a camera height.
+    masks: folder of masks.
+    track: file of camera-to-world poses, one KITTI row per frame.
     split: "train", "val", "test" or another name, or "".
-    place: videos of one place show the same things; "" if it is unique.
+    place: videos of one place show the same things; "" if the place is unique.
     """
 
     name: str
@@ -88,7 +89,7 @@ class VideoList(DatasetFormat):
         return read_entries(path)
 
     def complete(self, recording: Recording, entry: VideoEntry) -> Recording:
-        """Return an opened video with further facts of its data set."""
+        """Return an opened video with further facts that its data set contains."""
         return recording
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
@@ -131,7 +132,7 @@ class VideoList(DatasetFormat):
 
 
 def read_entries(path: Path) -> list[VideoEntry]:
-    """Return the videos of a folder, a glob or a list, in its order. Raises DataError."""
+    """Return the videos of a folder, a glob or a list, in order. Raises DataError for a wrong list."""
     if path.is_file() and path.suffix.lower() == ".csv":
         entries = _read_table(path)
     else:
@@ -154,7 +155,7 @@ def read_entries(path: Path) -> list[VideoEntry]:
 
 
 def select_entries(entries: Sequence[VideoEntry], names: Sequence[str], path: Path) -> list[VideoEntry]:
-    """Return the selected entries in the order of the list."""
+    """Return the entries with the selected names, in the order of the list."""
     chosen = set(select_names([entry.name for entry in entries], names, path))
     return [entry for entry in entries if entry.name in chosen]
 
@@ -306,7 +307,11 @@ def describe_recording(recording: Recording, entry: VideoEntry) -> Recording:
 def open_all(
     path: Path, entries: Sequence[VideoEntry], open_one: Callable[[VideoEntry], ResultT], *, damaged: str
 ) -> dict[str, ResultT]:
-    """Open videos in parallel; return the results by name. `damaged` "stop" raises DataError, "skip" warns."""
+    """Open videos in parallel, and return the results by name.
+
+    open_one: opens one entry.
+    damaged: for a video that cannot be read, "stop" raises DataError and "skip" logs a warning.
+    """
     opened: dict[str, ResultT] = {}
     faults: dict[str, StadiaError] = {}
 

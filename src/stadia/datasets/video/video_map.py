@@ -1,4 +1,4 @@
-"""Read what `stadia map` wrote next to a video or a folder of images: camera, path, static parts."""
+"""Read what `stadia map` wrote next to a video or a folder of images: camera, path and static parts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -38,7 +38,7 @@ _POINTS = {
     "frames": Layout(("K",), "i", below=("N",), least=1),
     "observed": Layout(("M", 2), "i", below=("K", "P")),
 }
-"""Arrays of POINTS that are read: P points, K key frames of N frames, M observations (key frame, point)."""
+"""Arrays of POINTS that are read, with P points, K key frames of N frames, and M observations (key frame, point)."""
 
 MAX_MEASURED = 1000  # frames whose masks are read for a mean
 MAX_LENGTH = 1e9  # of a map, in its own unit, in which a road is about 1 below the camera
@@ -61,8 +61,11 @@ class MapCamera(FileEntry):
     """The camera of a map, for the frames that were mapped.
 
     origin: "given", "estimated", "uncertain", or "assumed" if the motion does not determine it.
+    focal_px, center_px: focal length and principal point in pixels.
     distortion: k1, k2, p1, p2 of OpenCV.
-    intervals_95: low and high of focal_px, center_x_px, center_y_px, k1, k2; empty for a given camera.
+    height, width: size of the frames.
+    intervals_95: low and high end of the 95 % intervals of focal_px, center_x_px, center_y_px, k1 and k2; empty for a
+        given camera.
     filmed: the lens whose distortion was removed before; None if the frames were mapped as filmed.
     """
 
@@ -82,13 +85,13 @@ class MapCamera(FileEntry):
 
     @property
     def intrinsics(self) -> Intrinsics:
-        """Return K of the frames as filmed, without the distortion."""
+        """Return K of the frames as filmed, ignoring the distortion."""
         x, y = self.center_px
         return Intrinsics(np.array([[self.focal_px, 0, x], [0, self.focal_px, y], [0, 0, 1]]), self.height, self.width)
 
     @property
     def lens(self) -> DistortedCamera | None:
-        """Return the lens of the filmed frames; None without visible distortion."""
+        """Return the lens of the filmed frames; None if its distortion is not visible."""
         if self.filmed is not None:
             K = np.array(self.filmed.K)
             return DistortedCamera(K, self.filmed.model, np.array(self.filmed.coefficients), self.height, self.width)
@@ -97,7 +100,7 @@ class MapCamera(FileEntry):
         return lens if self.is_determined and lens.corner_shift_px >= MIN_CORNER_SHIFT_PX else None
 
     def fit_to_photo(self, height: int, width: int) -> "MapCamera | None":
-        """Return the camera of a mapped photo of this size; None for another shape."""
+        """Return the camera of a mapped photo of this size; None if the photo has another shape."""
         fit = PhotoFit.find((height, width), (self.height, self.width))
         if fit is None or (height, width) == (self.height, self.width):
             return None if fit is None else self
@@ -130,9 +133,11 @@ class _MapFrame(FileEntry):
 
 
 class MapRoad(FileEntry):
-    """The road below the camera of a map: normal . X + height = 0 in the axes of each camera.
+    """The road below the camera of a map: normal . X + height = 0 in the frame of each camera.
 
-    height, height_deviation: mean and standard deviation in units of the path. pitch_deg: positive if it points up.
+    normal: unit normal of the road.
+    height, height_deviation: mean and standard deviation of the camera height in units of the path.
+    pitch_deg, pitch_deviation_deg: mean and standard deviation of the camera's pitch, positive upwards.
     """
 
     normal: tuple[float, float, float]
@@ -142,7 +147,7 @@ class MapRoad(FileEntry):
     pitch_deviation_deg: float
 
     def horizon_row(self, K: NDArray[np.float64]) -> float:
-        """Return the horizon's row in pixels at the principal point's column, for K (3, 3)."""
+        """Return the row of the horizon in pixels at the column of the principal point, for K (3, 3)."""
         return float(K[1, 2] + K[1, 1] * np.tan(np.radians(self.pitch_deg)))
 
 
@@ -151,7 +156,11 @@ class _MapReason(FileEntry):
 
 
 class MapVerdictRecord(FileEntry):
-    """The verdict of `mapping.map_verdict`; grade: "usable", "doubtful" or "unusable", with the fields that decided."""
+    """The verdict of `mapping.map_verdict`.
+
+    grade: "usable", "doubtful" or "unusable".
+    reasons: the fields that determined the grade.
+    """
 
     grade: str
     reasons: list[_MapReason] = Field(default_factory=list)
@@ -175,7 +184,7 @@ class StoredMap:
     """A map in its folder.
 
     source, fingerprint: name of the video, and its `hash_source`.
-    names, status: of all frames of the video; `mapping.frame_poses.FrameStatus` lists the states.
+    names, status: name and status of all frames of the video; `mapping.frame_poses.FrameStatus` lists the states.
     poses: (N, 4, 4) T_world_camera, up to scale; NaN for lost frames.
     road: None if no road could be measured.
     verdict: None for a map of an earlier version, which is used.
@@ -195,7 +204,7 @@ class StoredMap:
 
     @property
     def is_usable(self) -> bool:
-        """Return whether path and points may be used."""
+        """Return whether the path and the points may be used."""
         return self.verdict is None or self.verdict.grade != UNUSABLE
 
     def read_points(self) -> dict[str, NDArray[Any]]:
@@ -203,7 +212,7 @@ class StoredMap:
         return read_arrays(self.folder / POINTS, _POINTS, fix=_REMAKE, sizes={"N": len(self.names)})
 
     def open_movable(self) -> StackedArray | None:
-        """Return (N, h, w / 8), one bit for each pixel that can move; None if the map was made without masks."""
+        """Return one bit for each pixel that can move, (N, h, w / 8); None if the map was made without masks."""
         if not (path := self.folder / MOVABLE).is_file():
             return None
         found = open_npz(path, "movable")
@@ -213,21 +222,21 @@ class StoredMap:
         return found
 
     def measure_movable(self) -> float:
-        """Return the share of the image that can move, from at most MAX_MEASURED frames; 0 without masks."""
+        """Return the share of the image that can move, measured in at most MAX_MEASURED frames; 0 without masks."""
         if (movable := self.open_movable()) is None:
             return 0.0
         rows = range(0, len(movable), 1 + len(movable) // MAX_MEASURED)
         return float(np.mean([np.unpackbits(np.asarray(movable.read(row), np.uint8)).mean() for row in rows]))
 
     def select_poses(self, names: Iterable[str]) -> NDArray[np.float64]:
-        """Return T_world_camera (N, 4, 4) of the named frames; NaN for lost and unknown ones."""
+        """Return T_world_camera (N, 4, 4) of the named frames; NaN for lost and for unknown frames."""
         row_of_name = {name: row for row, name in enumerate(self.names)}
         lost = np.full((4, 4), np.nan)
         chosen = [self.poses[row_of_name[name]] if name in row_of_name else lost for name in names]
         return np.array(chosen).reshape(-1, 4, 4)
 
     def find_camera_mismatch(self, focal: float) -> str | None:
-        """Return how the map's camera differs from one with this fx / width, or None."""
+        """Return a text about how the map's camera differs from one with this fx / width; None if they agree."""
         ratio = self.camera.relative_focal / focal
         if abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE:
             return None
@@ -235,7 +244,7 @@ class StoredMap:
 
     @cached_property
     def geometry(self) -> MapGeometry | None:
-        """The geometry of all frames; None if there are too few points."""
+        """Return the geometry of all frames; None if there are too few points."""
         with suppress(StadiaError):
             return self.make_geometry(range(len(self.names)))
         return None
@@ -278,7 +287,7 @@ class StoredMap:
 
 
 def find_map_folder(source: Path) -> Path:
-    """Return the folder for the map of a video or a folder of images: drive.map next to drive.mp4."""
+    """Return the folder for the map of a video or a folder of images, such as drive.map next to drive.mp4."""
     if not source.is_dir():
         return source.with_suffix(".map")
     named = source if source.name else source.resolve()  # "." has no name, and "/" has none at all
@@ -286,7 +295,10 @@ def find_map_folder(source: Path) -> Path:
 
 
 def read_map(folder: Path) -> StoredMap:
-    """Read a map's record, again only after a change. Raises DataError."""
+    """Read the record of a map. It is read again only after it changed.
+
+    Raises DataError if it is missing or damaged.
+    """
     path = folder / RECORD
     status = path.stat() if path.is_file() else None
     return _read_map(folder, None if status is None else (status.st_mtime_ns, status.st_size))
@@ -343,7 +355,7 @@ def _check_road(path: Path, road: MapRoad) -> None:
 
 
 def find_map(source: Path) -> StoredMap | None:
-    """Return the map of a video or folder of images, or None. Raises DataError for another video's map."""
+    """Return the map of a video or folder of images, or None. Raises DataError if the map belongs to another video."""
     folder = find_map_folder(source)
     is_photo = source.suffix.lower() in IMAGE_SUFFIXES and not source.is_dir()
     if is_photo or not source.exists() or not (folder / RECORD).is_file():
@@ -356,7 +368,7 @@ def find_map(source: Path) -> StoredMap | None:
 
 
 def find_usable_map(source: Path) -> StoredMap | None:
-    """Return the map as `find_map`, or None if its verdict is unusable."""
+    """Return the map as `find_map` does, or None if its verdict is unusable."""
     mapped = find_map(source)
     return mapped if mapped is not None and mapped.is_usable else None
 
@@ -365,14 +377,17 @@ MIN_CORNER_SHIFT_PX = 0.5  # smaller distortion stays
 
 
 def find_mapped_camera(source: Path) -> MapCamera | None:
-    """Return the camera of a source's map, or of a photo that was mapped with its folder; None if undetermined."""
+    """Return the camera of a source's map, or of a photo that was mapped with its folder, or None.
+
+    The result is None if the map does not determine the camera.
+    """
     found = find_usable_map(source)
     camera = find_photo_camera(source) if found is None else found.camera
     return camera if camera is not None and camera.is_determined else None
 
 
 def find_photo_camera(photo: Path) -> MapCamera | None:
-    """Return the camera of a photo that the usable map of its folder placed, or None."""
+    """Return the camera of a photo that is placed in the usable map of its folder, or None."""
     if photo.suffix.lower() not in IMAGE_SUFFIXES or not photo.is_file():
         return None
     with suppress(StadiaError):  # a map of other photos than the folder holds now
@@ -402,7 +417,10 @@ BELOW_ROAD = 0.4  # points this many camera heights below the road belong to mov
 
 
 def find_map_geometry(source: Path, *, skip_damaged: bool = False) -> MapGeometry | None:
-    """Return the geometry of the usable map of a source, or None. `skip_damaged` never raises DataError."""
+    """Return the geometry of the usable map of a source, or None.
+
+    skip_damaged: return None for a damaged map instead of raising DataError.
+    """
     try:
         mapped = find_usable_map(source)
     except StadiaError:
@@ -422,14 +440,17 @@ def _require_map(source: Path) -> StoredMap:
 
 
 def check_usable(mapped: StoredMap) -> None:
-    """Raise DataError for a map whose verdict is unusable."""
+    """Raise DataError if the verdict of a map is unusable."""
     if not mapped.is_usable:
         fix = "map another part of the video, or go without the map: motion=network"
         raise DataError(mapped.folder, found=f"a map that is {mapped.verdict}", expected="a usable map", fix=fix)
 
 
 def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> MapGeometry:
-    """Return the map's geometry for frames with these numbers. Raises DataError if its fx / width is not `focal`."""
+    """Return the map's geometry for the frames with these numbers.
+
+    Raises DataError if its fx / width is not `focal`.
+    """
     mapped = _require_map(source)
     if (why := mapped.find_camera_mismatch(focal)) is not None:
         fix = f"make it again with this camera: stadia map {source}, or train without it: motion=network"

@@ -29,7 +29,10 @@ def backward_rows(
     column: Floats,
     near: float,
 ) -> None:
-    """Propagate the residual's gradient to inverse depth, transform and brightness, in each source's own windows."""
+    """Propagate the gradient of the residual (H, W) to inverse depth, transforms (N, 3, 4) and brightness (N, 2).
+
+    Each pixel passes its gradient to the source that won there. The comments give the shapes of all arrays.
+    """
     height, width = inverse_depth.shape
     factors, sums = np.empty((3, width), column.dtype), np.empty(width + 2, column.dtype)
     grad_view, gathered = np.empty_like(factors), np.empty((len(slopes), width), column.dtype)

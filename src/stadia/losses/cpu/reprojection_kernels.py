@@ -19,7 +19,7 @@ from stadia.losses.cpu.row_bands import Floats, Indices, row_kernel
 
 @row_kernel
 def clamped(value: float, low: float, high: float) -> float:
-    """Clamp a value, NaN included, so that it is a valid index."""
+    """Clamp a value to a range, so that it is a valid index even if it is NaN."""
     if not value > low:
         return low
     return high if value > high else value
@@ -37,7 +37,7 @@ def warp_rows(
     column: Floats,
     near: float,
 ) -> None:
-    """Sample every source at the projections of the target's pixels."""
+    """Sample every source (N, Hs, Ws, 3) at the projections of the target's pixels, into `views` (N, 3, H, W)."""
     pixels = np.empty((2, inverse_depth.shape[1]), views.dtype)
     for y in range(first, last):
         warp_row(y, y, sources, inverse_depth[y], transform, pixels, views, seen, column, near)
@@ -56,7 +56,7 @@ def warp_row(
     column: Floats,
     near: float,
 ) -> None:
-    """Sample every source at the projections of row y of the target."""
+    """Sample every source (N, Hs, Ws, 3) at the projections of row y of the target, into row `to` of `views`."""
     count, source_height, source_width, _ = sources.shape
     one = column[1]
     step, last_x, last_y = np.uint64(1), np.uint64(source_width - 1), np.uint64(source_height - 1)  # never negative
@@ -86,7 +86,7 @@ def warp_nearest_rows(
     column: Floats,
     near: float,
 ) -> None:
-    """Write the view with the index `nearest` at each pixel, 0 at -1."""
+    """Write into `selected` (3, H, W) the view whose index `nearest` (H, W) gives; 0 where the index is -1."""
     count, width = len(sources), inverse_depth.shape[1]
     views, seen = np.empty((count, 3, 1, width), sources.dtype), np.empty((count, 1, width), np.bool_)
     pixels = np.empty((2, width), sources.dtype)
@@ -130,7 +130,7 @@ def _project_row(
 
 @row_kernel
 def copy_where(names: Indices, name: np.int8, values: Floats, out: Floats) -> None:
-    """Copy the values (W) of the pixels with a name."""
+    """Copy the values (W,) of the pixels that have the given name."""
     for x in range(out.size):
         if names[x] == name:
             out[x] = values[x]
@@ -147,7 +147,7 @@ def brighten_rows(
     changed: NDArray[np.bool_],  # out (N, H, W)
     ends: Floats,  # of the range: dark, bright
 ) -> None:
-    """Compute `brightness.apply_brightness` with a mask of the changed pixels."""
+    """Compute `affine_brightness.apply_brightness` of images (N, 3, H, W), and the mask (N, H, W) of changed pixels."""
     for n in range(images.shape[0]):
         gain, offset = brightness[n]
         for y in range(first, last):
@@ -178,7 +178,7 @@ def statistics_rows(
     variance: Floats,  # out (3, H, W)
     column: Floats,
 ) -> None:
-    """Compute `photometric.window_statistics` of an image."""
+    """Compute `photometric.window_statistics` of an image (3, H, W)."""
     _, height, width = image.shape
     sums = np.empty((3, width + 2), image.dtype)
     for c in range(3):
@@ -202,7 +202,7 @@ def residual_rows(
     weights: Floats,
     column: Floats,
 ) -> None:
-    """Compute `photometric.photometric_residual` of each image, and `auto_mask.identity_reprojection`."""
+    """Compute `photometric.photometric_residual` of each image (N, 3, H, W), and `auto_mask.identity_reprojection`."""
     count, _, _, width = images.shape
     sums, slopes = np.empty((3, width + 2), images.dtype), np.empty((12, width), images.dtype)
     residuals, least = np.empty((count, width), images.dtype), np.empty(width, images.dtype)
@@ -267,7 +267,7 @@ def compare_rows(
     column: Floats,
     auto_mask: bool,
 ) -> None:
-    """Compute the residual of every view, the minimum over competing views, and the winner's slopes."""
+    """Compute the residual of every view (N, 3, H, W), the minimum over competing views, and the winner's slopes."""
     count, _, _, width = views.shape
     sums = np.empty((3, width + 2), views.dtype)
     residuals, slopes_of = np.empty((count, width), views.dtype), np.empty((count, len(slopes), width), views.dtype)

@@ -30,7 +30,12 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 def run_in_bands(
     kernel: Callable[..., None], height: int, of_sample: Sequence[NDArray[Any] | None], shared: Sequence[Any]
 ) -> None:
-    """Run `kernel(first row, last row, *arrays of one sample, *shared)` on bands of rows, on torch's threads."""
+    """Run `kernel(first row, last row, *arrays of one sample, *shared)` on bands of rows, with torch's threads.
+
+    height: number of rows of a sample.
+    of_sample: arrays (B, ...); the kernel receives those of one sample.
+    shared: further arguments, the same for all samples.
+    """
     assert of_sample[0] is not None
     bands = [(b, y, min(y + _ROWS, height)) for b in range(len(of_sample[0])) for y in range(0, height, _ROWS)]
 

@@ -1,6 +1,6 @@
-"""Read BOP datasets in their official layout (Hodan et al., ECCV 2018; bop_toolkit, docs/bop_datasets_format.md).
+"""Read BOP data sets in their official layout (Hodan et al., ECCV 2018; bop_toolkit, docs/bop_datasets_format.md).
 
-Files are in millimetres; this module returns metres. Without mask_visib/, masks are rendered from meshes and poses.
+The files are in millimetres; this module returns metres. Without mask_visib/, masks are rendered from meshes and poses.
 """
 
 import math
@@ -27,7 +27,7 @@ from stadia.objectpose.data import object_labels
 from stadia.objectpose.data.bop_models import BopModel, Vector3, read_bop_json, read_bop_model
 
 PIXEL_CENTER_OFFSET = 0.5
-"""BOP counts pixels from the corner of the top-left pixel, stadia from its center (experiments/bop_masks.py)."""
+"""BOP measures pixels from the corner of the top-left pixel, stadia from its center (experiments/bop_masks.py)."""
 _TO_CENTERS = np.array([[0, 0, PIXEL_CENTER_OFFSET], [0, 0, PIXEL_CENTER_OFFSET], [0, 0, 0]])
 RESULTS_HEADER = "scene_id,im_id,obj_id,score,R,t,time"
 TARGETS_FILE = "test_targets_bop19.json"
@@ -66,7 +66,7 @@ class _Image:
 
 
 def read_targets(dataset: Path) -> Targets:
-    """Return the number of requested instances by object, for each (scene, image)."""
+    """Return the number of instances by object that the benchmark requests, for each (scene, image)."""
     targets: Targets = {}
     for entry in read_bop_json(dataset / TARGETS_FILE, list[_TargetEntry]):
         targets.setdefault((entry.scene_id, entry.im_id), {})[entry.obj_id] = entry.inst_count
@@ -108,7 +108,10 @@ def _read_masks(files: list[Path], camera: Camera, drawn: NDArray[np.bool_]) -> 
 
 
 class BopImages(object_labels.ObjectImages):
-    """Annotated images of one split of a BOP dataset; ids are (scene, image), targets belong to the benchmark."""
+    """The annotated images of one split of a BOP data set.
+
+    Images are identified by (scene, image). `targets` are those that the benchmark requests.
+    """
 
     def __init__(
         self, name: str, models: dict[int, BopModel], images: list[_Image], targets: Targets | None = None
@@ -119,7 +122,10 @@ class BopImages(object_labels.ObjectImages):
 
     @classmethod
     def open(cls, dataset: Path, split: str = "test", only: Collection[tuple[int, int]] | None = None) -> "BopImages":
-        """Open DATASET/SPLIT, all of it or `only` some (scene, image). Raises DataError."""
+        """Open DATASET/SPLIT, all of it or `only` some images (scene, image).
+
+        Raises DataError for missing or wrong files.
+        """
         dataset = expand_home(dataset)
         scenes = sorted(path for path in (dataset / split).glob("[0-9]*") if path.is_dir())
         if not scenes:
@@ -152,7 +158,7 @@ class BopImages(object_labels.ObjectImages):
         return [folder / f"{one.im_id:06d}_{number:06d}.png" for number in range(count)]
 
     def part(self, indices: Collection[int]) -> "BopImages":
-        """Return some of the images, with the same objects and classes."""
+        """Return only some of the images, with the same objects and classes."""
         return BopImages(self.name, self.models, [self._all[index] for index in indices], self.targets)
 
     def __len__(self) -> int:
@@ -168,7 +174,7 @@ class BopImages(object_labels.ObjectImages):
         return Camera(torch.from_numpy(self._all[index].K), *self.image_size(index))
 
     def poses(self, index: int) -> list[tuple[BopModel, object_labels.Points]]:
-        """Return each annotated object of an image with its T_camera_object."""
+        """Return each annotated object of an image with its pose T_camera_object (4, 4) in metres."""
         one = self._all[index]
         found = []
         for number, pose in enumerate(one.poses):
@@ -183,7 +189,10 @@ class BopImages(object_labels.ObjectImages):
         return found
 
     def requested_counts(self, index: int) -> dict[int, int]:
-        """Return the instances by object that the benchmark requests, or the visible ones without a list."""
+        """Return the number of instances by object that the benchmark requests.
+
+        Without a list, the visible ones count.
+        """
         poses = self._all[index].poses
         if self.targets is None:
             labels = self.labels(index).objects
@@ -205,7 +214,7 @@ class BopImages(object_labels.ObjectImages):
         ]
 
     def labels(self, index: int) -> object_labels.ObjectLabels:
-        """Return labels with masks of mask_visib/, or rendered ones."""
+        """Return the labels of an image, with masks of mask_visib/ or rendered masks."""
         camera, shapes = self.camera(index), self.silhouettes(index)
         files = self._mask_files(index)
         drawn = compute_visible_masks(shapes, camera.height, camera.width)
@@ -221,7 +230,11 @@ class BopImages(object_labels.ObjectImages):
 
 @dataclass(frozen=True, slots=True)
 class BopResult:
-    """One estimated object with T_camera_model (4, 4) metres of BOP's mesh. time_s: of the image; -1 if unknown."""
+    """One estimated object.
+
+    T_camera_model: (4, 4) pose of BOP's mesh in metres.
+    time_s: time that the image took; -1 if unknown.
+    """
 
     scene_id: int
     im_id: int
@@ -234,7 +247,12 @@ class BopResult:
 def to_boxes(
     results: Iterable[BopResult], images: BopImages, what: object = "results"
 ) -> list[list[object_labels.EstimatedBox]]:
-    """Return the estimated boxes of each image, with the sizes of BOP's meshes. Raises DataError that names `what`."""
+    """Return the estimated boxes of each image, with the sizes of BOP's meshes.
+
+    what: name of the results, for messages.
+
+    Raises DataError for results that do not fit the images.
+    """
     results = list(results)
     found: dict[tuple[int, int], list[object_labels.EstimatedBox]] = {ids: [] for ids in images.ids}
     scenes = sorted({scene for scene, _ in found})
@@ -264,13 +282,13 @@ def _check_known(what: object, of: str, numbers: set[int], known: Sequence[int],
 
 
 def format_numbers(numbers: Sequence[int], most: int = 12) -> str:
-    """Format the first numbers, and how many more there are."""
+    """Return a text with the first numbers, and how many more there are."""
     more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
     return ", ".join(str(number) for number in numbers[:most]) + more
 
 
 def write_results(path: Path, results: Iterable[BopResult]) -> None:
-    """Write the csv. Raises DataError for values that `read_results` would refuse."""
+    """Write the results as a BOP csv. Raises DataError for values that `read_results` would refuse."""
     every = list(results)
     rows = [RESULTS_HEADER]
     for result in every:
@@ -324,7 +342,7 @@ def _count_header_lines(path: Path, lines: Sequence[str]) -> int:
 
 
 def read_results(path: Path) -> list[BopResult]:
-    """Read a csv with at least one estimate. Raises DataError that names the line."""
+    """Read a BOP csv with at least one estimate. Raises DataError with the line."""
     path = Path(path)
     if path.is_dir():
         fix = f"name the file in it, such as {path / 'bop.csv'}"

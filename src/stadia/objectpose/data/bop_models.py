@@ -1,4 +1,4 @@
-"""Read meshes (PLY) and models_info.json of a BOP dataset."""
+"""Read the meshes (PLY) and models_info.json of a BOP data set."""
 
 import re
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ PlyProperty = tuple[str, str, str]  # name, type, and the type of its length; th
 
 
 def read_ply(path: Path) -> tuple[Points, NDArray[np.int32]]:
-    """Return vertices (N, 3) in the file's unit, and triangles (M, 3). Raises DataError."""
+    """Return vertices (N, 3) in the unit of the file, and triangles (M, 3). Raises DataError for a damaged file."""
     data = read_bytes(path, expected="a PLY mesh", max_bytes=_MAX_BYTES, fix="copy it from the data set")
     fix = "copy it again, or triangulate it"
     with name_parser_errors(path, expected="a whole PLY file of triangles", fix=fix):
@@ -110,7 +110,14 @@ def _read_ply_rows(rows: list[str], properties: list[PlyProperty]) -> dict[str, 
 
 @dataclass(frozen=True, slots=True)
 class BopModel:
-    """One object with its mesh in the frame of `ObjectLabel`, and T_object_model (4, 4) from BOP's frame, in metres."""
+    """One object with its mesh.
+
+    vertices_m: (N, 3) vertices in metres in the frame of `ObjectLabel`.
+    triangles: (M, 3) rows of vertices.
+    size_m: (3,) extents of the box in metres.
+    T_object_model: (4, 4) motion from BOP's frame of the object to the frame of `ObjectLabel`, in metres.
+    diameter_m: largest distance between two vertices, as BOP gives it, in metres.
+    """
 
     obj_id: int
     file: Path
@@ -193,12 +200,12 @@ def _read_symmetry(what: str, entry: _ModelEntry, R_object_model: Points) -> Sym
 
 
 def read_bop_json(path: Path, kind: Any) -> Any:
-    """Read a JSON file of BOP as a type. Raises DataError that names the first wrong key."""
+    """Read a JSON file of BOP and convert it to a type. Raises DataError with the first wrong key."""
     return read_typed_json(path, kind, expected="BOP's layout (bop_datasets_format.md)", fix="copy the file again")
 
 
 def read_bop_model(folder: Path, obj_id: int) -> BopModel:
-    """Read an object of models_eval. Raises DataError, also if mesh and models_info.json disagree."""
+    """Read an object of models_eval. Raises DataError if a file is wrong, or if mesh and models_info.json disagree."""
     if not (folder / "models_info.json").is_file():
         found = "no models_info.json" if folder.is_dir() else "no such folder"
         expected = "the meshes of a BOP data set: models_info.json and obj_000001.ply in models_eval/ or models/"

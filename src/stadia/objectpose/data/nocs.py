@@ -1,6 +1,6 @@
-"""Read NOCS datasets in their official layout: CAMERA and REAL (Wang et al., CVPR 2019).
+"""Read NOCS data sets in their official layout: CAMERA and REAL (Wang et al., CVPR 2019).
 
-The files have no poses: a RANSAC similarity between object coordinates and depth points gives them.
+The files contain no poses. A RANSAC similarity between object coordinates and depth points gives them.
 """
 
 from collections.abc import Sequence
@@ -31,11 +31,11 @@ MIN_HANDLE_PX = 4  # visible pixels of a handle that break the symmetry of a mug
 
 @dataclass(frozen=True)
 class NocsModel:
-    """A model in normalized coordinates: its box has the diagonal 1, and its middle is the origin.
+    """A model in normalized coordinates: its box has the diagonal 1 and is centered at the origin.
 
-    extent: (3,) of its box.
-    axis_x, radius: x of the axis of a mug's body, and the body's radius.
-    handle_side: 1 or -1, the side of the axis of a mug's handle; 0 without one.
+    extent: (3,) size of its box.
+    axis_x, radius: for a mug, x of the axis of its body, and the radius of its body.
+    handle_side: side of the axis on which a mug's handle is, 1 or -1; 0 without a handle.
     """
 
     extent: object_labels.Points
@@ -45,7 +45,7 @@ class NocsModel:
 
     @classmethod
     def from_vertices(cls, vertices: object_labels.Points) -> "NocsModel":
-        """Return the model of vertices (V, 3), in any unit."""
+        """Return the model with the vertices (V, 3), in any unit."""
         low, high = vertices.min(0), vertices.max(0)
         diagonal = float(np.linalg.norm(high - low))
         own = (vertices - (low + high) / 2) / diagonal
@@ -56,18 +56,18 @@ class NocsModel:
         return cls(extent, axis_x, float(np.abs(own[:, 2]).max()), side)
 
     def shows_handle(self, coordinates: object_labels.Points) -> bool:
-        """Return whether visible points (N, 3), in normalized coordinates about 0, show the handle."""
+        """Return whether the visible points (N, 3), in normalized coordinates around 0, include the handle."""
         beyond = self.handle_side * (coordinates[:, 0] - self.axis_x) > MIN_BEYOND_BODY * self.radius
         return bool(self.handle_side) and int(beyond.sum()) >= MIN_HANDLE_PX
 
 
 def find_models_folder(images: Path) -> Path | None:
-    """Return the folder of models in a folder of images or up to two above it, or None."""
+    """Return the folder of models in a folder of images, or in one of the two folders above it, or None."""
     return next((path / FOLDER for path in (images, *images.resolve().parents[:2]) if (path / FOLDER).is_dir()), None)
 
 
 def read_nocs_model(folder: Path, names: Sequence[str]) -> NocsModel | None:
-    """Return the model that a line of _meta.txt names (SYNSET/NAME in CAMERA), or None without its file."""
+    """Return the model that a line of _meta.txt names (SYNSET/NAME in CAMERA), or None if its file is missing."""
     inside = Path(f"{names[0]}.obj") if len(names) == 1 else Path(*names, "model.obj")
     for part in sorted(path for path in folder.iterdir() if path.is_dir()):
         path = safe_join(part, str(inside))
@@ -77,7 +77,7 @@ def read_nocs_model(folder: Path, names: Sequence[str]) -> NocsModel | None:
 
 
 def read_vertices(path: Path) -> NDArray[np.float64]:
-    """Return the vertices (V, 3) of a Wavefront file. Raises DataError with fewer than four."""
+    """Return the vertices (V, 3) of a Wavefront file. Raises DataError if there are fewer than four."""
     expected = "a Wavefront file with vertices"
     text = read_text(path, expected=expected, max_bytes=MAX_BYTES)
     lines = [line.split()[1:4] for line in text.splitlines() if line.startswith("v ")]
@@ -103,14 +103,20 @@ _MIN_PX = 20
 
 
 def read_coordinates(path: Path) -> object_labels.Points:
-    """Return (H, W, 3) of a _coord.png in [0, 1] about 0.5: x to the object's right, y up, z to its front."""
+    """Return the object coordinates (H, W, 3) of a _coord.png, in [0, 1] around 0.5.
+
+    x points to the object's right, y up, and z to its front.
+    """
     coordinates = read_rgb(path).astype(np.float64) / 255
     coordinates[..., 2] = 1 - coordinates[..., 2]
     return coordinates
 
 
 def read_depth(path: Path) -> NDArray[np.float32]:
-    """Return (H, W) z in metres, 0 = none, of a _depth.png: millimetres in 16 bits, or in green and red."""
+    """Return z (H, W) in metres of a _depth.png, 0 for unknown.
+
+    The file contains millimetres, in 16 bits or in the green and red channels.
+    """
     codes = read_raw_depth_png(path)
     if codes.ndim == 3:
         codes = codes[..., 1].astype(np.uint16) * np.uint16(256) + codes[..., 2]  # OpenCV's order: blue, green, red
@@ -120,7 +126,16 @@ def read_depth(path: Path) -> NDArray[np.float32]:
 def recover_pose(
     coordinates: object_labels.Points, depth_m: NDArray, mask: NDArray[np.bool_], K: object_labels.Points, seed: int
 ) -> tuple[object_labels.Points, float]:
-    """Estimate T_camera_object (4, 4) and the box's diagonal from coordinates and depth. Raises GeometryError."""
+    """Return the pose T_camera_object (4, 4) and the diagonal of the box, estimated from coordinates and depth.
+
+    coordinates: (H, W, 3) object coordinates.
+    depth_m: (H, W) z in metres.
+    mask: (H, W) bool mask of the object.
+    K: (3, 3) intrinsics.
+    seed: seed of the RANSAC samples.
+
+    Raises GeometryError if no pose fits.
+    """
     rows, columns = np.nonzero(mask & (depth_m > 0))
     if len(rows) < _MIN_PX:
         expected = f"at least {_MIN_PX}"
@@ -146,7 +161,7 @@ def recover_pose(
 
 
 def read_meta(path: Path) -> tuple[dict[int, int], bool]:
-    """Return classes by object number (0: distractor), and whether the _meta.txt is of CAMERA (else of REAL)."""
+    """Return the class of each object number (0 for a distractor), and whether the _meta.txt belongs to CAMERA."""
     text = read_text(path, expected="a line for each object", fix="copy it from the data set")
     try:
         lines = [line.split() for line in text.splitlines() if line.strip()]
@@ -165,13 +180,16 @@ def read_meta(path: Path) -> tuple[dict[int, int], bool]:
 
 
 def read_model_names(path: Path) -> dict[int, tuple[str, ...]]:
-    """Return the names of each object's model by its number in a _meta.txt."""
+    """Return the names of each object's model in a _meta.txt, by object number."""
     lines = [line.split() for line in read_text(path, expected="a line for each object").splitlines() if line.strip()]
     return {int(words[0]): tuple(words[2:]) for words in lines}
 
 
 class NocsImages(object_labels.ObjectImages):
-    """Images of a folder and its subfolders. Without obj_models, `size_m` covers only the visible part."""
+    """The images of a folder and its subfolders.
+
+    Without obj_models, `size_m` covers only the visible part of objects.
+    """
 
     classes = CLASSES
 
@@ -182,7 +200,7 @@ class NocsImages(object_labels.ObjectImages):
 
     @classmethod
     def open(cls, dataset: Path, split: str = ".") -> "NocsImages":
-        """Open DATASET/SPLIT. Raises DataError without images, or if one of an image's five files is missing."""
+        """Open DATASET/SPLIT. Raises DataError if there are no images, or if one of an image's five files is absent."""
         folder = expand_home(dataset) / split
         images = sorted(folder.rglob("*_color.png"), key=lambda path: (path.parent.parts, natural_sort_key(path)))
         if not images:
@@ -228,7 +246,7 @@ class NocsImages(object_labels.ObjectImages):
         return object_labels.ObjectLabels(instance, tuple(found.values()))
 
     def left_out(self, index: int) -> list[object_labels.UnlabeledObject]:
-        """Return objects of known classes without a pose, by number in _mask.png."""
+        """Return the objects of known classes that have no pose, by their number in _mask.png."""
         return self._recover(index)[1]
 
     def _model(self, names: tuple[str, ...]) -> NocsModel | None:

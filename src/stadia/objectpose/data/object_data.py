@@ -60,7 +60,7 @@ ObjectBatch = Batch[ObjectInputs, ObjectTargets]
 
 @dataclass(frozen=True)
 class ObjectData:
-    """Batches for training and validation, the images by split, and the configuration with every "auto" resolved."""
+    """The data of a training: batches, the images by split, and the configuration with every "auto" resolved."""
 
     config: ObjectDataConfig
     images: dict[str, ObjectImages]
@@ -69,7 +69,7 @@ class ObjectData:
 
     @property
     def facts(self) -> dict[str, object]:
-        """Return the identity of the data for run.json."""
+        """Return the facts that identify the data, for run.json."""
         return {
             "path": self.config.path,
             "classes": list(self.images["train"].classes),
@@ -79,7 +79,7 @@ class ObjectData:
         }
 
     def findings(self) -> list[Finding]:
-        """Check for unreadable images, missing classes, invisible objects, and boxes away from their masks."""
+        """Return findings about unreadable images, missing classes, invisible objects, and boxes off their masks."""
         surveys = {
             split: survey_objects(images, SURVEYED_IMAGES, _show_progress(split))
             for split, images in self.images.items()
@@ -99,7 +99,7 @@ def _show_progress(split: str) -> Callable[[Sequence[int]], Iterable[int]]:
 
 
 def fingerprint_images(images: ObjectImages) -> str:
-    """Return a hash of a set: names and sizes of its images, and its label files (of a PNG, its end)."""
+    """Return a hash of a set of images: names and sizes of the images, and the label files (for a PNG, its end)."""
     digest, hashed = hashlib.blake2b(digest_size=16), set[Path]()
     for index in range(len(images)):
         path = images.file(index)
@@ -121,7 +121,7 @@ def _hash_label_file(path: Path) -> bytes:
 
 
 def open_objects(config: ObjectDataConfig, training: TrainingConfig, *, seed: int, console: Console) -> ObjectData:
-    """Open the data of a configuration; TableWorld is rendered by default. Raises DataError, ConfigError."""
+    """Open the data of a configuration. By default, TableWorld is rendered. Raises DataError or ConfigError."""
     if config.path is None:
         path = render_tables(config.tableworld, config.cache, console)
         config = config.model_copy(update={"path": str(path), "format": "objects"})
@@ -149,7 +149,7 @@ def open_objects(config: ObjectDataConfig, training: TrainingConfig, *, seed: in
 
 
 def median_pixel_ratio(images: ObjectImages, height: int, width: int, most: int = 16) -> float:
-    """Return the median of fx / fy at height x width, over some of the images."""
+    """Return the median of fx / fy over some of the images, after they are resized to height x width."""
     chosen = np.unique(np.linspace(0, len(images) - 1, most).round().astype(int)).tolist()
     K = torch.stack([resize_camera(images.camera(index), height, width).K for index in chosen])
     return float((K[:, 0, 0] / K[:, 1, 1]).median())
@@ -160,7 +160,10 @@ def _cache_labels(images: ObjectImages, format: str) -> ObjectImages:
 
 
 def render_tables(name: str, cache: CacheConfig, console: Console) -> Path:
-    """Return TableWorld of this preset, rendered into the cache if missing. Other processes wait."""
+    """Render TableWorld with this preset into the cache, if it is missing, and return its folder.
+
+    Other processes wait until it is rendered.
+    """
     config = find_preset(TABLEWORLD_PRESETS, name)
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other tables
     folder = find_cache_folder(cache) / f"tableworld-{name}-{TABLEWORLD_VERSION}-{settings}"
@@ -182,7 +185,7 @@ def render_tables(name: str, cache: CacheConfig, console: Console) -> Path:
 
 @dataclass(frozen=True)
 class ObjectInput(PredictionInput):
-    """Frames to predict, and the data set of objects that has them, or None."""
+    """Frames to predict, and the data set of objects that contains them, or None."""
 
     images: ObjectImages | None = None
     every: int = 1
@@ -191,7 +194,7 @@ class ObjectInput(PredictionInput):
 def open_object_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[ObjectInput]:
     """Open one split of a data set of objects (test, val, or the only one), or what `open_inputs` opens.
 
-    Labels are not read. Raises ConfigError for a wrong option, DataError without images or split.
+    Labels are not read. Raises ConfigError for a wrong option, and DataError without images or split.
     """
     path = expand_home(path)
     layout = detect_object_layout(path) if format == "auto" else format if format in OBJECT_FORMATS else None
@@ -229,7 +232,11 @@ def _frames(images: ObjectImages, indices: range) -> Iterator[Frame]:
 
 @dataclass(frozen=True)
 class ScoredImages:
-    """Images to score, and how many of them trained the network or are of a scene that did; None if unknown."""
+    """Images to score.
+
+    trained_on: number of images that trained the network; None if unknown.
+    of_trained_scenes: number of images of scenes that trained the network; None if unknown.
+    """
 
     split: str
     images: ObjectImages
@@ -239,7 +246,7 @@ class ScoredImages:
 
 
 def training_image_facts(images: ObjectImages) -> dict[str, Any]:
-    """Return the facts of training images for run.json: content hashes, and scenes."""
+    """Return facts about training images for run.json: hashes of their contents, and their scenes."""
     scenes = _scenes(images)
     return {
         "train_images": {name: join_hashes([*hash_files(files).values()]) for name, files in scenes.items()},
@@ -250,7 +257,10 @@ def training_image_facts(images: ObjectImages) -> dict[str, Any]:
 def select_scored_images(
     classes: Sequence[str], data: ObjectDataConfig, scored: Path, options: EvaluateOptions, run: Path
 ) -> ScoredImages:
-    """Return the requested split, else test or val; `held_out` leaves out what trained. Raises StadiaError."""
+    """Return the requested split, or otherwise the test or val split.
+
+    With the option `held_out`, images that trained the network are left out. Raises StadiaError if nothing is left.
+    """
     split, images = _open_split(data, scored, options)
     if images.classes != tuple(classes):
         found, expected = (", ".join(some[1:]) for some in (images.classes, classes))

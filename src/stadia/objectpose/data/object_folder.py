@@ -1,4 +1,4 @@
-"""Read objects of stadia's own layout (also TableWorld's, docs/reference/tableworld.md), and KITTI's boxes."""
+"""Read objects in stadia's own layout (TableWorld, docs/reference/tableworld.md), and KITTI's boxes."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -65,7 +65,7 @@ def _parse(kind: type[FileEntry], path: Path) -> Any:
 
 
 def read_object_dataset(dataset: Path) -> _ObjectDatasetFile:
-    """Read DATASET/dataset.json. Raises DataError."""
+    """Read DATASET/dataset.json. Raises DataError if it is missing or damaged."""
     path = expand_home(dataset) / "dataset.json"
     found: _ObjectDatasetFile = _parse(_ObjectDatasetFile, path)
     if found.classes[:1] != (object_labels.BACKGROUND,) or len(set(found.classes)) != len(found.classes):
@@ -75,14 +75,14 @@ def read_object_dataset(dataset: Path) -> _ObjectDatasetFile:
 
 
 class ObjectFolder(object_labels.ObjectImages):
-    """One split of objects in stadia's own layout, as of TableWorld."""
+    """One split of objects in stadia's own layout, which TableWorld has."""
 
     def __init__(self, name: str, classes: tuple[str, ...], entries: list[tuple[Path, int, _ImageEntry]]) -> None:
         self.name, self.classes, self._entries = name, classes, entries
 
     @classmethod
     def open(cls, dataset: Path, split: str) -> "ObjectFolder":
-        """Open a split; empty if the dataset has no such split. Raises DataError."""
+        """Open a split, which is empty if the data set has no such split. Raises DataError for damaged files."""
         dataset = expand_home(dataset)
         description = read_object_dataset(dataset)
         entries = []
@@ -116,6 +116,7 @@ class ObjectFolder(object_labels.ObjectImages):
         return [self._entries[index][0] / "scene.json", self._path(index, "instance")]
 
     def image(self, index: int) -> NDArray[np.uint8]:
+        """Return an image (H, W, 3) RGB."""
         return self._check_size(index, self.file(index), read_rgb(self.file(index)))
 
     def _check_size(self, index: int, path: Path, image: NDArray) -> NDArray:
@@ -129,7 +130,7 @@ class ObjectFolder(object_labels.ObjectImages):
         return Camera(torch.from_numpy(K), entry.height, entry.width)
 
     def depth_m(self, index: int) -> NDArray[np.float32] | None:
-        """Return (H, W) z in metres, 0 = none; None if the dataset has no depth."""
+        """Return z (H, W) in metres, 0 for unknown; None if the data set has no depth."""
         path, entry = self._path(index, "depth", ".npy"), self._entries[index][2]
         if not path.exists():
             return None
@@ -168,7 +169,7 @@ class ObjectFolder(object_labels.ObjectImages):
 
 
 class KittiObjectImages(KittiBoxImages, ObjectImages):
-    """The labeled images of a split's left color camera, with their boxes in space."""
+    """The labeled images of a split's left color camera, with their 3D boxes."""
 
     classes = (BACKGROUND, *KITTI_CLASSES)
 
@@ -179,7 +180,10 @@ class KittiObjectImages(KittiBoxImages, ObjectImages):
         raise make_no_masks_error(self.label_path(index))
 
     def results(self, folder: Path) -> list[list[EstimatedBox]]:
-        """Return boxes with scores from a folder of result files, one for each image. Raises DataError."""
+        """Return the boxes of each image, with scores, from a folder of result files.
+
+        Raises DataError for a wrong file.
+        """
         folder, stems = expand_home(folder), [path.stem for path in self._files]
         if odd := sorted({path.stem for path in folder.glob("*.txt")} - set(stems)):
             fix = "check both folders"

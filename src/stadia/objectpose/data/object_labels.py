@@ -1,6 +1,7 @@
 """Labels of objects in images, and the interface of their readers.
 
-An object's frame is centered in its box, as in NOCS: y up, an axis of symmetry along y. Class 0 is the background.
+The origin of an object's frame is the center of its box, as in NOCS: y points up, and an axis of symmetry is along y.
+Class 0 is the background.
 """
 
 import math
@@ -24,7 +25,10 @@ UNLABELED = -1  # in an instance map: a pixel of an `UnlabeledObject`, which is 
 Points = NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
 SymmetryLabel = Literal["none", "revolution"] | tuple[Literal["revolution"] | Quaternion, ...]
-"""Invisible rotations: none, all about y, or quaternions w, x, y, z without the identity; a tuple can hold both."""
+"""Rotations that do not change an object: none, all about y, or quaternions w, x, y, z without the identity.
+
+A tuple can contain both kinds.
+"""
 
 _LENGTH_TOLERANCE = 1e-3  # of quaternions written with four digits
 _ROTATION_TOLERANCE = 0.02  # of R R^T: Linemod-Occluded's own matrices are up to half a percent too long, .0095 here
@@ -32,7 +36,13 @@ _ROTATION_TOLERANCE = 0.02  # of R R^T: Linemod-Occluded's own matrices are up t
 
 @dataclass(frozen=True, slots=True)
 class ObjectBox:
-    """One object as a box: its class (from 1), T_camera_object (4, 4) metres, and extents (3,) along its x, y, z."""
+    """One object as a box.
+
+    class_id: its class, counted from 1.
+    T_camera_object: (4, 4) pose in metres.
+    size_m: (3,) extents along its x, y and z in metres.
+    symmetry: its symmetry.
+    """
 
     class_id: int
     T_camera_object: Points
@@ -45,7 +55,11 @@ EstimatedBox = tuple[ObjectBox, float]  # an estimated object and its score: hig
 
 @dataclass(frozen=True, slots=True)
 class ObjectLabel(ObjectBox):
-    """One object of an image. full_px: its pixels without occlusion, also beyond the border; 0 if unknown."""
+    """One object of an image.
+
+    visible_px: number of its visible pixels.
+    full_px: number of its pixels without occlusion, including those beyond the image's border; 0 if unknown.
+    """
 
     visible_px: int
     full_px: int = 0
@@ -53,7 +67,11 @@ class ObjectLabel(ObjectBox):
 
 @dataclass(frozen=True, slots=True)
 class ObjectLabels:
-    """instance: (H, W) int32, 0 = none, n = the n-th object (from 1), UNLABELED = an object without label."""
+    """The labels of one image.
+
+    instance: (H, W) int32; 0 is no object, n is the n-th object (from 1), UNLABELED is an object without a label.
+    objects: the objects.
+    """
 
     instance: NDArray[np.int32]
     objects: tuple[ObjectLabel, ...]
@@ -61,7 +79,7 @@ class ObjectLabels:
 
 @dataclass(frozen=True, slots=True)
 class UnlabeledObject:
-    """An object of a known class without label, and the reason. Its visible pixels are not trained on or scored."""
+    """An object of a known class that has no label, and the reason. Its visible pixels neither train nor score."""
 
     number: int
     reason: str
@@ -69,7 +87,11 @@ class UnlabeledObject:
 
 
 class ObjectImages(ABC):
-    """Single images with objects in known poses, with a unique stable name. classes: the first is the background."""
+    """Single images with objects in known poses.
+
+    name: unique and stable name.
+    classes: names of the classes; the first is the background.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -78,11 +100,11 @@ class ObjectImages(ABC):
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Return (H, W, 3) RGB. Raises DataError for a missing or damaged file."""
+        """Return an image (H, W, 3) RGB. Raises DataError for a missing or damaged file."""
         return read_rgb(self.file(index))
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """Return height and width from the image file; cached."""
+        """Return the height and width of an image from its file; they are cached."""
         sizes: dict[int, tuple[int, int]] = self.__dict__.setdefault("_sizes", {})
         if index not in sizes:
             height, width = self.image(index).shape[:2]
@@ -91,31 +113,31 @@ class ObjectImages(ABC):
 
     @abstractmethod
     def camera(self, index: int) -> Camera:
-        """Return K (3, 3) float64 in pixels of `image(index)`, with its size."""
+        """Return the camera of an image: K (3, 3) float64 in pixels of `image(index)`, and its size."""
 
     @abstractmethod
     def labels(self, index: int) -> ObjectLabels:
-        """Return the labels. Raises DataError for an invalid pose, size or mask."""
+        """Return the labels of an image. Raises DataError for an invalid pose, size or mask."""
 
     def boxes(self, index: int) -> Sequence[ObjectBox]:
-        """Return the visible objects, without masks. Raises DataError like `labels`."""
+        """Return the visible objects of an image, without masks. Raises DataError as `labels` does."""
         return [label for label in self.labels(index).objects if label.visible_px]
 
     def left_out(self, index: int) -> Sequence[UnlabeledObject]:
-        """Return the objects of known classes without label. Raises DataError like `labels`."""
+        """Return the objects of known classes that have no label. Raises DataError as `labels` does."""
         return ()
 
     def label_files(self, index: int) -> Sequence[Path]:
-        """Return the files that `labels` and `camera` are read from, for fingerprints."""
+        """Return the files from which `labels` and `camera` are read, for fingerprints."""
         return ()
 
     def scene(self, index: int) -> str:
-        """Return the scene, whose images are similar."""
+        """Return the name of the scene of an image. Images of one scene are similar."""
         return self.name
 
     @abstractmethod
     def file(self, index: int) -> Path:
-        """Return the image's file, for messages and fingerprints."""
+        """Return the file of an image, for messages and fingerprints."""
 
 
 class ObjectSubset(ObjectImages):
@@ -128,6 +150,7 @@ class ObjectSubset(ObjectImages):
         return len(self.indices)
 
     def image(self, index: int) -> NDArray[np.uint8]:
+        """Return an image (H, W, 3) RGB."""
         return self.whole.image(self.indices[index])
 
     def camera(self, index: int) -> Camera:
@@ -153,7 +176,7 @@ class ObjectSubset(ObjectImages):
 
 
 class CachedLabels(ObjectSubset):
-    """All images of a set, with a cache of up to `most` labels, which are slow to render or fit."""
+    """All images of a set, with a cache of up to `most` labels, because rendering or fitting them is slow."""
 
     def __init__(self, whole: ObjectImages, most: int = 500) -> None:
         super().__init__(whole, range(len(whole)))
@@ -172,7 +195,12 @@ class CachedLabels(ObjectSubset):
 
 
 def merge_masks(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Merge masks (N, H, W) of visible pixels to (H, W): 0 = none, n = the n-th. Raises DataError if two overlap."""
+    """Merge masks (N, H, W) of visible pixels to a map (H, W): 0 is no object, n is the n-th.
+
+    what: name of the image, for messages.
+
+    Raises DataError if two masks overlap.
+    """
     covered = masks.sum(0)
     if (covered > 1).any():
         row, column = np.argwhere(covered > 1)[0]
@@ -192,7 +220,10 @@ MAX_SCALE = 1e6  # entry of a matrix from which it is no rotation times a scale
 
 
 def check_rotation(what: object, R: ArrayLike) -> Points:
-    """Return (3, 3) float64, the rotation nearest to R. Raises DataError for other matrices, also mirrored ones."""
+    """Return the rotation (3, 3) float64 nearest to the matrix R. Raises DataError if R is not a rotation.
+
+    what: name of the object, for messages.
+    """
     matrix = np.asarray(R, np.float64)
     fault, fix = None, "check axes, order and scale of the matrix"
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
@@ -212,7 +243,7 @@ def check_rotation(what: object, R: ArrayLike) -> Points:
 
 
 def check_quaternion(what: object, quaternion_wxyz: ArrayLike) -> Points:
-    """Return (3, 3) of a unit quaternion w, x, y, z. Raises DataError for another length."""
+    """Return the rotation (3, 3) of a unit quaternion w, x, y, z. Raises DataError if its length is not 1."""
     quaternion = np.asarray(quaternion_wxyz, np.float64)
     if quaternion.shape != (4,) or not np.isfinite(quaternion).all():
         numbers = quaternion.tolist() if quaternion.shape == (4,) else f"{quaternion.size} numbers"
@@ -227,7 +258,10 @@ def check_quaternion(what: object, quaternion_wxyz: ArrayLike) -> Points:
 
 
 def check_pose(what: object, R: Points, t_m: ArrayLike) -> Points:
-    """Return (4, 4) of a checked rotation (3, 3) and a translation (3,). Raises DataError behind the camera."""
+    """Return the pose (4, 4) of a checked rotation (3, 3) and a translation (3,).
+
+    Raises DataError if the object is behind the camera.
+    """
     t = np.asarray(t_m, np.float64)
     if t.shape != (3,) or not np.isfinite(t).all() or t[2] <= 0:
         found = f"the object's center at {t.tolist()} m"
@@ -242,7 +276,7 @@ def check_pose(what: object, R: Points, t_m: ArrayLike) -> Points:
 
 
 def check_size(what: object, size_m: ArrayLike) -> Points:
-    """Return (3,) metres, each above 0 and below 100. Raises DataError."""
+    """Return the size (3,) in metres. Raises DataError unless each extent is above 0 and below 100."""
     size = np.asarray(size_m, np.float64)
     if size.shape != (3,) or not ((size > 0) & (size < 100)).all():
         raise DataError(what, found=f"size {size.tolist()}", expected="three extents in metres", fix="check the unit")
@@ -250,7 +284,14 @@ def check_size(what: object, size_m: ArrayLike) -> Points:
 
 
 def check_visible_size(what: object, T_camera_object: Points, size_m: Points, K: Points, visible_px: int = 0) -> None:
-    """Raise DataError if the camera would be inside the box, or if more pixels show the object than it can cover."""
+    """Raise DataError if the camera would be inside the box, or if more pixels show the object than it can cover.
+
+    what: name of the object, for messages.
+    T_camera_object: (4, 4) pose.
+    size_m: (3,) extents in metres.
+    K: (3, 3) intrinsics.
+    visible_px: number of pixels that show the object.
+    """
     t, half_diagonal = T_camera_object[:3, 3], float(np.linalg.norm(size_m)) / 2
     box = f"a box of {np.round(size_m, 3).tolist()} m, its center {np.linalg.norm(t):.3g} m away"
     if (np.abs(T_camera_object[:3, :3].T @ t) < size_m / 2).all():
@@ -267,19 +308,19 @@ def check_visible_size(what: object, T_camera_object: Points, size_m: Points, K:
 
 
 def make_no_masks_error(what: object) -> DataError:
-    """Return the error for labels without masks."""
+    """Return the error for labels that have no masks."""
     expected = "a mask of every object"
     fix = "add masks (docs/reference/tableworld.md); `stadia data show` and `stadia evaluate --objects` need none"
     return DataError(what, found="boxes without masks", expected=expected, fix=fix)
 
 
 def count_pixels(instance: NDArray[np.int32], objects: int) -> NDArray[np.int64]:
-    """Return (N,) numbers of pixels of each object in a map."""
+    """Return the number of pixels of each of N objects in a map (H, W), (N,)."""
     return np.bincount(instance.clip(0).ravel(), minlength=objects + 1)[1 : objects + 1]
 
 
 def check_labels(what: object, labels: ObjectLabels) -> ObjectLabels:
-    """Return the labels, or raise DataError for map numbers without an object."""
+    """Return the labels unchanged. Raises DataError if the map has numbers for which there is no object."""
     highest, objects = int(labels.instance.max(initial=0)), len(labels.objects)
     if highest > objects:
         found = f"instance {highest}"

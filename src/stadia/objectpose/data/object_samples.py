@@ -1,4 +1,4 @@
-"""Samples of single images with objects. Only colors are augmented, since mirroring and rotating change R."""
+"""Samples of single images with objects. Only colors are augmented, because mirroring and rotating change R."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ _PLACEHOLDERS = {  # of the places without an object, by field
 
 @dataclass(frozen=True, slots=True)
 class ObjectInputs(TensorDataclass):
-    """Network inputs: images (B, 3, H, W) RGB in [0, 1], color-augmented, and K (B, 3, 3)."""
+    """The inputs of the network: images (B, 3, H, W) RGB in [0, 1] with color augmentation, and K (B, 3, 3)."""
 
     image: Tensor
     camera: Camera
@@ -39,16 +39,20 @@ class ObjectInputs(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class ObjectTargets(TensorDataclass):
-    """Targets of images with up to N objects each, for losses and metrics only.
+    """The labels of B images with up to N objects each, for losses and metrics only.
 
-    image: (B, 3, H, W) as recorded.  camera: K (B, 3, 3).
-    instance: (B, H, W) int64, 0 = none, n = the object in place n - 1.
-    class_map: (B, H, W) int64, 0 = background, IGNORE_INDEX: an object without label (UNLABELED).
-    known: (B, N) bool; other places hold a placeholder (class 0, the identity, size 1).
-    class_id: (B, N) int64.  quaternion_wxyz: (B, N, 4) unit, w >= 0.  T_camera_object: (B, N, 4, 4) metres.
-    size_m: (B, N, 3) extents along the object's x, y, z.  symmetry: its leading axes are (B, N).
-    visible_px: (B, N) int64, pixels of `instance`.
-    full_px: (B, N) int64 without occlusion, in pixels of `instance`; 0 = unknown.
+    image: (B, 3, H, W) without augmentation.
+    camera: camera with K (B, 3, 3).
+    instance: (B, H, W) int64; 0 is no object, n is the object at index n - 1.
+    class_map: (B, H, W) int64; 0 is the background, IGNORE_INDEX is an object without a label (UNLABELED).
+    known: (B, N) bool; other entries are placeholders (class 0, the identity, size 1).
+    class_id: (B, N) int64.
+    quaternion_wxyz: (B, N, 4), unit length, w >= 0.
+    T_camera_object: (B, N, 4, 4) in metres.
+    size_m: (B, N, 3) extents along the object's x, y and z.
+    symmetry: its leading axes are (B, N).
+    visible_px: (B, N) int64, number of pixels in `instance`.
+    full_px: (B, N) int64, number of pixels without occlusion, in pixels of `instance`; 0 if unknown.
     """
 
     image: Tensor
@@ -67,9 +71,11 @@ class ObjectTargets(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class PackedObjects(PackedTensors):
-    """A sample of an image (3, H, W) uint8 with N objects, K symmetry rotations each; see ObjectTargets.
+    """A sample of one image with N objects that have K symmetry rotations each; see ObjectTargets for the fields.
 
-    color: (3, 4), see `transforms.make_color_matrix`, or None. instance: (H, W), including UNLABELED.
+    image: (3, H, W) uint8.
+    color: (3, 4) matrix, see `transforms.make_color_matrix`, or None.
+    instance: (H, W) object numbers, including UNLABELED.
     """
 
     image: Tensor
@@ -88,7 +94,10 @@ class PackedObjects(PackedTensors):
 
 
 def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tensor]:
-    """Return the fields of PackedObjects for one image; `scale`: pixels of sample per pixel of image."""
+    """Return the fields of PackedObjects for one image with N objects, such as T_camera_object (N, 4, 4).
+
+    scale: number of pixels of the sample per pixel of the image.
+    """
     symmetry = Symmetry.parse([label.symmetry for label in objects] or ["none"])
     poses = np.array([label.T_camera_object for label in objects]).reshape(-1, 4, 4)
     return {
@@ -106,8 +115,12 @@ def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tens
 class ObjectSamples(Dataset[PackedObjects]):
     """Images of objects for a `Loader`. A sample depends only on (seed, epoch, index).
 
-    An object that is only visible at the image's own size counts as missed, so every size is scored on the same
-    objects. sets: of images. Raises DataError without images, or if the sets have different classes.
+    An object that is only visible at the image's full size counts as missed. So every network size is scored on the
+    same objects.
+
+    sets: sets of images.
+
+    Raises DataError without images, or if the sets have different classes.
     """
 
     def __init__(
@@ -132,7 +145,7 @@ class ObjectSamples(Dataset[PackedObjects]):
         return len(self._entries)
 
     def packed(self, key: tuple[int, int]) -> PackedObjects:
-        """Return the sample of a key (epoch, index). Raises DataError that names the file."""
+        """Return the sample for a key (epoch, index). Raises DataError with the file."""
         epoch, number = key
         which, index = self._entries[number]
         images = self.sets[which]
@@ -160,7 +173,7 @@ class ObjectSamples(Dataset[PackedObjects]):
         return self.packed((0, index))
 
     def stack(self, samples: Sequence[PackedObjects]) -> PackedObjects:
-        """Stack samples to a batch with the largest number of objects and of symmetry rotations among them."""
+        """Stack samples to a batch. It has as many objects and symmetry rotations as the largest sample."""
         places = max(len(sample.known) for sample in samples)
         most = max(sample.turns.shape[1] for sample in samples)
         turns = [
@@ -176,7 +189,10 @@ class ObjectSamples(Dataset[PackedObjects]):
         return stack_packed(samples, **padded, turns=stack_padded(turns, places, identity), instance=instance)
 
     def unpack(self, packed: PackedObjects, device: torch.device | str = "cpu") -> Batch[ObjectInputs, ObjectTargets]:
-        """Convert a batch to floats on the device. Without color augmentation, inputs share memory with targets."""
+        """Convert a batch to floats on the device.
+
+        Without color augmentation, inputs share their memory with targets.
+        """
         packed = packed.to(device)
         image = packed.image.mul(1 / 255)
         input_image = image

@@ -1,4 +1,4 @@
-"""Detect the format of object images, and open a split. Imports no torch."""
+"""Detect the format of object images, and open a split. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OBJECT_FORMATS = Registry(
     },
     entry_points="stadia.object_datasets",
 )
-"""Stadia's own layout (TableWorld and users, docs/reference/tableworld.md), BOP's, NOCS's, KITTI's."""
+"""Formats of object images: stadia's own layout (TableWorld, docs/reference/tableworld.md), BOP, NOCS, KITTI."""
 
 LAYOUTS: Mapping[str, str] = {
     "objects": "dataset.json of stadia's own layout",
@@ -37,7 +37,7 @@ LAYOUTS: Mapping[str, str] = {
 
 
 def detect_object_layout(path: Path) -> str | None:
-    """Return the name in OBJECT_FORMATS of a folder's layout, or None."""
+    """Return the name in OBJECT_FORMATS of the layout that a folder has, or None."""
     described = path / "dataset.json"
     if described.is_file():
         return "objects" if _is_object_dataset(described) else None
@@ -54,7 +54,7 @@ def _is_object_dataset(described: Path) -> bool:
 
 
 def list_object_splits(path: Path, layout: str) -> list[str]:
-    """Return the names of a dataset's splits, sorted, or in the order of dataset.json."""
+    """Return the names of a data set's splits, sorted, or in the order of dataset.json."""
     if layout == "objects":
         splits = read_json(path / "dataset.json").get("splits", {})
         return [name for name, folders in splits.items() if folders]
@@ -70,7 +70,7 @@ def list_object_splits(path: Path, layout: str) -> list[str]:
 
 
 def describe_layout(path: Path) -> str | None:
-    """Return what a path holds, for messages; None if not images of objects."""
+    """Return a text about what a path contains, for messages; None if it contains no images of objects."""
     layout = detect_object_layout(path)
     return None if layout is None else f"images of objects ({LAYOUTS[layout]})"
 
@@ -91,9 +91,11 @@ def detect_object_format(path: Path) -> str:
 
 
 def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectImages:
-    """Open one split of a dataset. Raises ConfigError for an unknown format, DataError without images.
+    """Open one split of a data set.
 
-    format: a name of `OBJECT_FORMATS` or an entry point, a `module:Class` with `open(path, split)`, or "auto".
+    format: a name of `OBJECT_FORMATS` or of an entry point, a `module:Class` with `open(path, split)`, or "auto".
+
+    Raises ConfigError for an unknown format, and DataError without images.
     """
     path = expand_home(path)
     if format == "auto":
@@ -111,7 +113,7 @@ def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectIm
 
 
 def has_split(path: Path, split: str, format: str = "auto") -> bool:
-    """Return whether a dataset has a split of this name. Raises DataError for other folders."""
+    """Return whether a data set has a split of this name. Raises DataError if the folder is no data set of objects."""
     path = expand_home(path)
     if (detect_object_format(path) if format == "auto" else format) != "objects":
         return (path / split).is_dir()
@@ -122,7 +124,7 @@ def has_split(path: Path, split: str, format: str = "auto") -> bool:
 
 
 def unwrap_bop(images: ObjectImages) -> BopImages | None:
-    """Return the same images as BOP's, without subset or cache around them, or None."""
+    """Return the same images as BopImages, without a subset or cache around them; None if they are not BOP's."""
     from stadia.objectpose.data.bop import BopImages
     from stadia.objectpose.data.object_labels import CachedLabels, ObjectSubset
 
@@ -135,7 +137,10 @@ def unwrap_bop(images: ObjectImages) -> BopImages | None:
 
 
 def split_train_val(images: ObjectImages, share: float) -> tuple[ObjectImages, ObjectImages]:
-    """Split off the last `share` of the images, at least one, since neighbors are similar. Raises DataError."""
+    """Split off the last `share` of the images, at least one. The last ones are taken because neighbors are similar.
+
+    Raises DataError for too few images.
+    """
     from stadia.objectpose.data.object_labels import ObjectSubset
 
     count = max(1, round(share * len(images)))

@@ -1,1 +1,1 @@
-"""Composites: cut-outs pasted onto backgrounds with depth, composed or read from files."""
+"""Composite images: cut-outs pasted onto backgrounds with depth, composed on demand or read from files."""

@@ -1,4 +1,4 @@
-"""Read background images with true depth or a teacher's. Imports no torch."""
+"""Read background images with true depth or a teacher's depth. This module does not import torch."""
 
 import hashlib
 import re
@@ -25,7 +25,7 @@ from stadia.geometry.numpy_camera import crop_K, resize_K
 from stadia.overlay.config import BackgroundConfig
 
 DEPTH_ARRAY_KEYS: Mapping[DepthScale, str] = {DepthScale.METRES: "depth_m", DepthScale.UP_TO_SCALE: "depth"}
-"""Name of the depth in an .npz. Affine inverse depth gives no distance to place an object at."""
+"""Name of the depth in an .npz. Affine inverse depth is not listed, because it gives no distance for an object."""
 
 PREDICTIONS_RECORD = "predictions.json"
 KEY = re.compile(rf"\bdata\.(?=(?:{'|'.join(SourceOptions.model_fields)})\b)")
@@ -34,13 +34,16 @@ _CHECKED_FRAMES = 5
 
 @dataclass(frozen=True, slots=True)
 class DepthLabel:
-    """Source ("exact", or "teacher: NAME" for a network's prediction) and scale of the depth of a set of images."""
+    """Source and scale of the depth of a set of images.
+
+    source: "exact", or "teacher: NAME" for the prediction of a network.
+    """
 
     source: str = "exact"
     depth_scale: DepthScale = DepthScale.METRES
 
     def to_dict(self) -> dict[str, str]:
-        """Return the label as it is stored in files."""
+        """Return the label as files contain it."""
         return {"source": self.source, "depth_scale": self.depth_scale.value}
 
     def __str__(self) -> str:
@@ -48,7 +51,10 @@ class DepthLabel:
 
 
 class TeacherDepthRecording(RecordingView):
-    """A recording with depth that `stadia predict` wrote. `label`: the teacher's name and scale."""
+    """A recording with depth that `stadia predict` wrote.
+
+    label: name of the teacher and scale of its depth.
+    """
 
     def __init__(self, recording: Recording, folder: Path) -> None:
         super().__init__(recording)
@@ -61,10 +67,11 @@ class TeacherDepthRecording(RecordingView):
             raise DataError(folder, found=found, expected="depth for each", fix=fix)
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
+        """Return the K (3, 3) of a frame."""
         return self.recording.K(index, side)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32]:
-        """Return predicted depth, in metres or up to scale (`label.depth_scale`)."""
+        """Return the predicted depth (H, W), in metres or up to scale (`label.depth_scale`)."""
         camera = self.recording.camera(index, side)
         depth = read_depth_array(self._map(index, side), DEPTH_ARRAY_KEYS[self.label.depth_scale])
         return resize_depth(depth, camera.height, camera.width)
@@ -73,7 +80,7 @@ class TeacherDepthRecording(RecordingView):
         return (self._map(index, side),)
 
     def fingerprint(self) -> str:
-        """Hash the recording and the predicted maps."""
+        """Return a hash of the recording and the predicted maps."""
         maps = hash_files({index: self._map(index) for index in range(len(self))})
         digest = hashlib.blake2b(join_hashes(list(maps.values())).encode(), digest_size=16)
         return f"{self.recording.fingerprint()} {self.label.source} {digest.hexdigest()}"
@@ -83,7 +90,7 @@ class TeacherDepthRecording(RecordingView):
 
 
 def read_depth_array(path: Path, key: str) -> NDArray[np.float32]:
-    """Read (h, w) depth, 0 = none, from an array of an .npz. Raises DataError."""
+    """Read depth (H, W), 0 for unknown, from an array of an .npz. Raises DataError for a wrong file."""
     arrays = read_npz(path, only=(key,))
     if key not in arrays:
         raise DataError(path, found=f"no array '{key}'", expected=f"an .npz with '{key}'", fix="write it again")
@@ -104,7 +111,10 @@ class _PredictionsFile(FileEntry):
 
 
 def read_teacher_label(folder: Path) -> tuple[DepthLabel, frozenset[str]]:
-    """Read source and scale of a teacher's depth, and the names of its maps. Raises DataError."""
+    """Return the source and scale of a teacher's depth, and the names of its maps.
+
+    Raises DataError for a wrong folder.
+    """
     path = folder / PREDICTIONS_RECORD
     record: _PredictionsFile = read_typed_json(
         path, _PredictionsFile, expected="a record of stadia predict", fix="predict again"
@@ -122,7 +132,10 @@ def read_teacher_label(folder: Path) -> tuple[DepthLabel, frozenset[str]]:
 
 
 def attach_teacher_depth(recordings: list[Recording], folder: Path) -> list[TeacherDepthRecording]:
-    """Attach a teacher's depth to recordings: FOLDER for one, FOLDER/NAME for several. Raises DataError."""
+    """Attach a teacher's depth to recordings: FOLDER for one recording, FOLDER/NAME for several.
+
+    Raises DataError for missing maps.
+    """
     folder = expand_home(folder)
     if len(recordings) == 1 and (folder / PREDICTIONS_RECORD).is_file():
         return [TeacherDepthRecording(recordings[0], folder)]
@@ -138,7 +151,12 @@ def attach_teacher_depth(recordings: list[Recording], folder: Path) -> list[Teac
 
 @dataclass(frozen=True, slots=True)
 class BackgroundImage:
-    """A background at the network's size: (H, W, 3) uint8 RGB, (H, W) depth, 0 = none, and K (3, 3)."""
+    """A background at the network's size.
+
+    image: (H, W, 3) uint8 RGB.
+    depth: (H, W); 0 means unknown.
+    K: (3, 3) intrinsics.
+    """
 
     image: NDArray[np.uint8]
     depth: NDArray[np.float32]
@@ -147,7 +165,7 @@ class BackgroundImage:
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """An image of a recording."""
+    """One image of a recording that serves as a background."""
 
     recording: Recording
     index: int
@@ -155,7 +173,7 @@ class Background:
 
     @property
     def name(self) -> str:
-        """Return the name of the recording, side and frame."""
+        """Return the name of recording, side and frame."""
         return f"{self.recording.name}/{self.side}/{self.recording.stem(self.index, self.side)}"
 
     @property
@@ -164,7 +182,10 @@ class Background:
         return self.recording.file(self.index, self.side)
 
     def scenery(self, height: int, width: int) -> BackgroundImage:
-        """Return the largest centered window of this aspect ratio, resized, with camera and depth. Raises DataError."""
+        """Return the largest centered window with this aspect ratio, resized, with its camera and depth.
+
+        Raises DataError if the image has no depth.
+        """
         image, depth = self.recording.image(self.index, self.side), self.recording.depth_m(self.index, self.side)
         if depth is None or not (depth > 0).any():
             fix = "leave the image out, or set data.backgrounds.teacher"
@@ -181,9 +202,11 @@ class Background:
 def open_backgrounds(
     path: Path, config: BackgroundConfig, height: int, width: int, progress: ReportProgress | None = None
 ) -> tuple[dict[str, list[Background]], DepthLabel]:
-    """Open the backgrounds of each split, with the source of their depth. Raises DataError for images without depth.
+    """Open the backgrounds of each split, and return them with the source of their depth.
 
-    Splits that a data set names are kept. Otherwise `split_by` names recordings, or blocks of frames validate.
+    Splits that a data set itself defines are kept. Otherwise `split_by` names recordings, or blocks of frames validate.
+
+    Raises DataError for images without depth.
     """
     options = config.model_dump(include=set(SourceOptions.model_fields))
     options["size"] = config.size or (max(height, 32), max(width, 32))
@@ -239,7 +262,7 @@ def _check_depth(recordings: Sequence[Recording]) -> None:
 
 
 def describe_background_depth(backgrounds: Sequence[Background]) -> dict[str, str | None]:
-    """Return a hash of the backgrounds' depth files, by recording; None without files."""
+    """Return a hash of the backgrounds' depth files for each recording; None without files."""
     found: dict[str, list[Background]] = {}
     for background in backgrounds:
         found.setdefault(background.recording.name, []).append(background)
@@ -247,7 +270,7 @@ def describe_background_depth(backgrounds: Sequence[Background]) -> dict[str, st
 
 
 def fingerprint_backgrounds(backgrounds: Sequence[Background]) -> str:
-    """Hash the names of backgrounds and the contents of their recordings."""
+    """Return a hash of the names of backgrounds and the contents of their recordings."""
     digest = hashlib.blake2b(digest_size=16)
     for recording in {id(background.recording): background.recording for background in backgrounds}.values():
         digest.update(recording.fingerprint().encode())

@@ -1,4 +1,4 @@
-"""Compose background, depth and cut-out to an image, its depth and its mask. Imports no torch."""
+"""Compose background, depth and cut-out to an image with depth and mask. This module does not import torch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ from stadia.overlay.world.foregrounds import Cutout, Foreground, fingerprint_for
 MASK_MIN_ALPHA = 0.5  # alpha from which a pixel belongs to the cut-out, in mask and depth
 
 OCCLUDER_DEPTH_RATIO = 0.97
-"""Background nearer than this share of the cut-out's depth stays in front: an object has thickness."""
+"""Background stays in front if it is nearer than this share of the cut-out's depth, because objects are thick."""
 
 GRID_SIZES = (90 / 150, 80 / 150, 70 / 150, 60 / 150)
-"""Sizes of the published images, nearest row first: pixels of a canvas of 150."""
+"""Sizes of the objects in the published images, nearest row first, as shares of a canvas of 150 pixels."""
 
 GRID_FEET = (1.0, 0.9, 0.8, 0.7)  # lower edge of each row, as a share of the height. Only the sizes are published.
 
@@ -36,7 +36,7 @@ GRID_COLUMNS = 5
 POSITIONS = 2 * len(GRID_SIZES) * GRID_COLUMNS  # 40: each place as it is, then mirrored
 
 MIN_VISIBLE_SHARE, MAX_PLACEMENT_TRIES = 0.25, 8
-"""Random places that show less of the cut-out are drawn again, at most this often."""
+"""A random place is drawn again if it shows less than this share of the cut-out, at most this often."""
 
 _CACHE_SIZE = 1024  # backgrounds and foregrounds, each, that stay in memory
 
@@ -48,8 +48,11 @@ Value = TypeVar("Value")
 class CutoutPlacement:
     """Position and size of a cut-out.
 
-    size: its longer side, as a share of the image's shorter one.  foot: its lower edge, as a share of the height.
-    across: 0 at the left edge of the image, 1 at the right one.  position: on the grid, from 0; -1 = none.
+    size: its longer side, as a share of the image's shorter side.
+    foot: its lower edge, as a share of the image's height.
+    across: horizontal position, 0 at the left edge of the image and 1 at the right one.
+    flipped: whether it is mirrored.
+    position: its number on the grid, from 0; -1 if it is not on the grid.
     """
 
     size: float
@@ -59,7 +62,7 @@ class CutoutPlacement:
     position: int = -1
 
     def box(self, cutout: tuple[int, int], image: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Return top, left, height and width in pixels, for these sizes of cut-out and image."""
+        """Return top, left, height and width in pixels, for these (height, width) of the cut-out and of the image."""
         (h, w), (H, W) = cutout, image
         scale = self.size * min(H, W) / max(h, w)
         height, width = max(1, round(scale * h)), max(1, round(scale * w))
@@ -68,19 +71,19 @@ class CutoutPlacement:
 
 
 def make_grid_placement(position: int) -> CutoutPlacement:
-    """Return one of the 40 places of the grid: row by row from the nearest, then mirrored."""
+    """Return one of the 40 places of the grid: row by row from the nearest, then all of them mirrored."""
     row, column = divmod(position % (POSITIONS // 2), GRID_COLUMNS)
     across, flipped = column / (GRID_COLUMNS - 1), position >= POSITIONS // 2
     return CutoutPlacement(GRID_SIZES[row], GRID_FEET[row], across, flipped, position)
 
 
 def placement_size_range(config: PlacementConfig) -> tuple[float, float]:
-    """Return the range of a cut-out's longer side, as a share of the image's shorter one."""
+    """Return the range of a cut-out's longer side, as a share of the image's shorter side."""
     return (min(GRID_SIZES), max(GRID_SIZES)) if config.rule == "grid" else config.size
 
 
 def draw_placement(config: PlacementConfig, random: np.random.Generator) -> CutoutPlacement:
-    """Draw a place as configured."""
+    """Return a random place, as configured."""
     if config.rule == "grid":
         return make_grid_placement(int(random.integers(POSITIONS)))
     size, foot = random.uniform(*config.size), random.uniform(*config.foot)
@@ -89,10 +92,12 @@ def draw_placement(config: PlacementConfig, random: np.random.Generator) -> Cuto
 
 @dataclass(frozen=True, slots=True)
 class PasteResult:
-    """A composite image.
+    """A composite image with its labels.
 
-    image: (H, W, 3) uint8 RGB.  depth: (H, W) float32 in the background's unit, 0 = none.  mask: (H, W) bool.
-    share: visible share of the cut-out's own mask.
+    image: (H, W, 3) uint8 RGB.
+    depth: (H, W) float32 in the unit of the background; 0 means unknown.
+    mask: (H, W) bool.
+    share: share of the cut-out's own mask that is visible.
     """
 
     image: NDArray[np.uint8]
@@ -102,7 +107,7 @@ class PasteResult:
 
 
 def find_foot_pixel(cutout: Cutout) -> tuple[int, int]:
-    """Return row and column of the foot pixel: the middle of the lowest covered row."""
+    """Return row and column of a cut-out's foot: the middle of its lowest covered row."""
     alpha = cutout[..., 3]
     covered = alpha >= min(MASK_MIN_ALPHA, float(alpha.max()))
     row = int(np.flatnonzero(covered.any(1))[-1])
@@ -111,7 +116,12 @@ def find_foot_pixel(cutout: Cutout) -> tuple[int, int]:
 
 
 def estimate_ground_depth(depth: NDArray[np.float32], row: int, column: int) -> float:
-    """Return the depth of the ground at a pixel: the median of a growing patch. Raises DataError without depth."""
+    """Return the depth of the ground at a pixel: the median of a patch that grows until it has depth.
+
+    depth: (H, W); 0 means unknown.
+
+    Raises DataError if there is no depth.
+    """
     height, width = depth.shape
     radius = max(1, min(height, width) // 64)
     while radius < 2 * max(height, width):
@@ -126,12 +136,18 @@ def estimate_ground_depth(depth: NDArray[np.float32], row: int, column: int) -> 
 def paste_cutout(
     background: NDArray[np.uint8], depth: NDArray[np.float32], cutout: Cutout, top: int, left: int
 ) -> PasteResult:
-    """Stand a cut-out upright on a background. All of it gets the depth of the ground under its foot.
+    """Paste a cut-out upright onto a background. All of it gets the depth of the ground under its foot.
 
-    background: (H, W, 3) RGB. depth: (H, W), 0 = none. cutout: (h, w, 4) with premultiplied alpha, from `top`, `left`
-    on. image = (1 - alpha) background + alpha foreground, except where the background is nearer
-    (`OCCLUDER_DEPTH_RATIO`). Raises GeometryError for a cut-out that is too large or has its foot outside. Source:
-    Porter and Duff, SIGGRAPH 1984.
+    The image is (1 - alpha) background + alpha foreground, except where the background is nearer
+    (`OCCLUDER_DEPTH_RATIO`).
+
+    background: (H, W, 3) RGB.
+    depth: (H, W); 0 means unknown.
+    cutout: (h, w, 4) with premultiplied alpha.
+    top, left: position of the cut-out's first pixel.
+
+    Raises GeometryError for a cut-out that is too large or has its foot outside the image. Source: Porter and Duff,
+    SIGGRAPH 1984.
     """
     H, W = depth.shape
     h, w = cutout.shape[:2]
@@ -159,7 +175,12 @@ def paste_cutout(
 
 @dataclass(frozen=True, slots=True)
 class CompositePair:
-    """The parts of a composite image: background, recording, cut-out and object, and the place on the grid, or -1."""
+    """The parts of a composite image.
+
+    background, world: name of the background and of its recording.
+    foreground, object: name of the cut-out and of its object.
+    position: place on the grid; -1 if it is not on the grid.
+    """
 
     background: str
     world: str
@@ -170,7 +191,14 @@ class CompositePair:
 
 @dataclass(frozen=True, slots=True)
 class CompositeSample:
-    """A composite image and its background (H, W, 3), depth float32 (0 = none) and mask bool (H, W), and K (3, 3)."""
+    """A composite image with its labels.
+
+    image, background: (H, W, 3) uint8.
+    depth: (H, W) float32; 0 means unknown.
+    mask: (H, W) bool.
+    K: (3, 3) intrinsics.
+    pair: the parts of the image.
+    """
 
     image: NDArray[np.uint8]
     background: NDArray[np.uint8]
@@ -180,7 +208,7 @@ class CompositeSample:
     pair: CompositePair
 
     def resized(self, height: int, width: int) -> "CompositeSample":
-        """Resize: images by area, depth by the nearest pixel, the mask by the majority."""
+        """Return the sample at another size: images by area, depth by the nearest pixel, the mask by the majority."""
         if self.mask.shape == (height, width):
             return self
         return CompositeSample(
@@ -194,31 +222,33 @@ class CompositeSample:
 
 
 class CompositeSource(Protocol):
-    """A split of composite images, composed on demand (count: None) or read from disk, and their label."""
+    """A split of composite images, which are composed on demand (count: None) or read from disk, and their label."""
 
     label: DepthLabel
 
     @property
     def count(self) -> int | None:
-        """Return the number of images; None for unlimited."""
+        """Return the number of images; None if it is unlimited."""
 
     def pair(self, number: int) -> CompositePair:
         """Return the parts of the n-th sample, without opening an image."""
         ...
 
     def composed(self, number: int) -> CompositeSample:
-        """Return the n-th sample. Raises DataError for an unreadable file."""
+        """Return the n-th sample. Raises DataError if a file cannot be read."""
         ...
 
     def facts(self) -> dict[str, Any]:
-        """Return what identifies the set, for run.json."""
+        """Return facts that identify the set, for run.json."""
         ...
 
 
 class CompositeComposer:
-    """Composes the images of a split. In each round every background and every foreground is used once.
+    """Composes the images of a split. In each round, every background and every foreground is used once.
 
-    split: name of the random stream. label: of the backgrounds' depth. per_background: consecutive images with one.
+    split: name of the random stream.
+    label: source and scale of the backgrounds' depth.
+    per_background: number of consecutive images with the same background.
     """
 
     count: int | None = None
@@ -246,7 +276,7 @@ class CompositeComposer:
         return self.__dict__ | {"_scenery": {}, "_cutouts": {}}
 
     def choose_parts(self, number: int) -> tuple[int, int]:
-        """Return the indices of background and foreground of a sample."""
+        """Return the indices of the background and the foreground of a sample."""
         block = number // self.per_background
         return (
             _draw_index_in_rounds(self.seed, self.split, "backgrounds", len(self.backgrounds), block),
@@ -254,7 +284,7 @@ class CompositeComposer:
         )
 
     def pair(self, number: int) -> CompositePair:
-        """Return the parts of a sample."""
+        """Return the parts of a sample by its number."""
         return self._pair(number, draw_placement(self.placement, self._random(number)))
 
     def composed(self, number: int) -> CompositeSample:
@@ -274,7 +304,7 @@ class CompositeComposer:
         return CompositeSample(pasted.image, scenery.image, pasted.depth, pasted.mask, scenery.K, pair)
 
     def facts(self) -> dict[str, Any]:
-        """Return facts for the run's record: splits, sources and labels."""
+        """Return facts for the record of the run: splits, sources and labels."""
         return {
             "backgrounds": len(self.backgrounds),
             "worlds": len({background.recording.name for background in self.backgrounds}),

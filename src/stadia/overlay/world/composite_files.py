@@ -49,7 +49,15 @@ def write_composites(
     workers: int | None = None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Path:
-    """Write the first `counts` images of each split, if missing; return dataset.json. Raises StadiaError."""
+    """Write the first `counts` images of each split that are missing, and return dataset.json.
+
+    composers: composer of each split.
+    counts: number of images of each split.
+    workers: number of threads; None takes all cores.
+    advance: called with the number of written images.
+
+    Raises StadiaError if the folder cannot be used.
+    """
     out = Path(out)
     check_foreign_folder(out, LISTING)
     listing = _make_listing(composers, counts)
@@ -186,18 +194,18 @@ class _ShardFile(FileEntry):
 
 
 def is_composite_set(path: Path) -> bool:
-    """Return whether a folder holds a set of `write_composites`."""
+    """Return whether a folder contains a set that `write_composites` wrote."""
     about = path / LISTING
     return about.is_file() and isinstance(read := read_json(about), dict) and read.get("format") == COMPOSITES_FORMAT
 
 
 def describe_layout(path: Path) -> str | None:
-    """Return what a path holds, for messages; None if not composites."""
+    """Return a text about what a path contains, for messages; None if it contains no composite images."""
     return "composite images" if is_composite_set(path) or is_published(path) else None
 
 
 def open_composite_files(path: Path) -> "dict[str, CompositeFiles]":
-    """Open the splits that `write_composites` wrote. Raises DataError."""
+    """Open the splits that `write_composites` wrote. Raises DataError for damaged files."""
     record: _SetFile = read_typed_json(path / LISTING, _SetFile, expected=OWN_FILE, fix=REWRITE)
     return {
         name: CompositeFiles(safe_join(path, name), split.images, record.label, record.overlay.get(name), split.looks)
@@ -206,7 +214,10 @@ def open_composite_files(path: Path) -> "dict[str, CompositeFiles]":
 
 
 class CompositeFiles:
-    """A split of a set on disk. visible_hashes: of each foreground by name."""
+    """A split of a set on disk.
+
+    visible_hashes: hash of each foreground's visible pixels, by name.
+    """
 
     def __init__(
         self, folder: Path, count: int, label: DepthLabel, origin: Any, visible_hashes: Mapping[str, str]
@@ -233,16 +244,16 @@ class CompositeFiles:
         return folder, f"{place:03d}", samples[place]
 
     def pair(self, number: int) -> CompositePair:
-        """Return the parts of a sample."""
+        """Return the parts of a sample by its number."""
         entry = self._read_entry(number)[2]
         return CompositePair(entry.background, entry.world, entry.foreground, entry.object, entry.position)
 
     def background_file(self, number: int) -> Path:
-        """Return the file of the n-th image's background."""
+        """Return the file with the background of the n-th image."""
         return safe_join(self.folder.parent / "backgrounds", self._read_entry(number)[2].background_file)
 
     def composed(self, number: int) -> CompositeSample:
-        """Read a composed sample by its number."""
+        """Read the n-th sample."""
         folder, name, entry = self._read_entry(number)
         image = read_rgb(folder / "image" / f"{name}.png")
         background_file = self.background_file(number)
@@ -257,7 +268,7 @@ class CompositeFiles:
         return CompositeSample(image, background, depth, mask == 255, np.array(entry.K), self.pair(number))
 
     def facts(self) -> dict[str, Any]:
-        """Return facts for the run's record: splits, sources and labels."""
+        """Return facts for the record of the run: splits, sources and labels."""
         return {"images": self.count, "fingerprints": [self.origin]}
 
 

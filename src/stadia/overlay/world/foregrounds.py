@@ -1,6 +1,7 @@
-"""Foregrounds: rendered and own PNG files with alpha, their splits and their cut-outs. Imports no torch.
+"""Foregrounds: rendered PNG files and your own, with alpha; their splits and cut-outs. Imports no torch.
 
-A cut-out is (h, w, 4) float32 in [0, 1]: RGB times alpha, then alpha, so that resizing adds no fringe.
+A cut-out is (h, w, 4) float32 in [0, 1]: RGB times alpha, then alpha. With premultiplied alpha, resizing adds no
+fringe.
 """
 
 import hashlib
@@ -32,11 +33,14 @@ from stadia.synthetic.rendering.surfaces import Texture, assemble_parts
 Cutout = NDArray[np.float32]
 
 LISTING, OBJECT_RECORD = "foregrounds.json", "object.json"
-"""Files of `stadia data foregrounds`: the list of its objects, and the description of one."""
+"""Files of `stadia data foregrounds`: the list of its objects, and the description of one object."""
 
 
 def premultiply_alpha(rgba: NDArray[np.uint8]) -> Cutout:
-    """Convert (h, w, 4) uint8 RGBA with straight alpha to a cut-out without its empty margin. Raises DataError."""
+    """Convert an image (H, W, 4) uint8 RGBA with straight alpha to a cut-out without its empty margin.
+
+    Raises DataError for an empty image.
+    """
     if not rgba[..., 3].any():
         expected = "an object that can be seen"
         raise DataError("foreground", found="alpha 0 everywhere", expected=expected, fix="leave the file out")
@@ -51,7 +55,7 @@ def _crop_to_visible(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def resize_cutout(cutout: Cutout, height: int, width: int) -> Cutout:
-    """Resize a cut-out, or a mask: by area if it shrinks, bilinearly if it grows."""
+    """Resize a cut-out (h, w, 4), or a mask (h, w): by area if it shrinks, bilinearly if it grows."""
     smaller = (min(width, cutout.shape[1]), min(height, cutout.shape[0]))
     shrunk = cv2.resize(cutout, smaller, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
@@ -59,14 +63,21 @@ def resize_cutout(cutout: Cutout, height: int, width: int) -> Cutout:
 
 @dataclass(frozen=True, slots=True)
 class Foreground:
-    """An image of a cut-out object: "OBJECT/VIEW" or "NAME", and the object, which all its views share."""
+    """An image of a cut-out object.
+
+    name: "OBJECT/VIEW" or "NAME".
+    object: name of the object, which all its views share.
+    """
 
     file: Path
     name: str
     object: str
 
     def cutout(self, max_px: int) -> Cutout:
-        """Read the cut-out with premultiplied alpha, cropped, at most `max_px` long. Raises DataError."""
+        """Return the cut-out (h, w, 4) with premultiplied alpha, cropped, and at most `max_px` long.
+
+        Raises DataError for a wrong image.
+        """
         cutout = premultiply_alpha(read_rgba(self.file))
         h, w = cutout.shape[:2]
         scale = max_px / max(h, w)
@@ -74,9 +85,9 @@ class Foreground:
 
 
 def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]]:
-    """Open the foregrounds of each split: the folder's own splits, else `val_share` of the objects.
+    """Open the foregrounds of each split. The folder defines the splits; otherwise `val_share` of the objects validate.
 
-    Objects that the list of a set does not name are left out. Raises DataError for fewer than two objects.
+    Objects that the list of a set does not contain are left out. Raises DataError for fewer than two objects.
     """
     named = [split for split in SPLITS if (path / split).is_dir()]
     if named:
@@ -140,7 +151,10 @@ def fingerprint_foregrounds(foregrounds: Sequence[Foreground]) -> str:
 
 
 def hash_visible_pixels(foregrounds: Sequence[Foreground]) -> list[str]:
-    """Hash the visible pixels of each foreground, equal for copies with another encoding, margin, or mirrored."""
+    """Return a hash of the visible pixels of each foreground.
+
+    The hash is equal for copies with another encoding, another margin, or mirrored.
+    """
     with ThreadPoolExecutor(dataset_files.count_cores()) as threads:
         return list(threads.map(_hash_visible, (foreground.file for foreground in foregrounds)))
 
@@ -157,7 +171,10 @@ def _hash_visible(file: Path) -> str:
 
 
 def check_foregrounds(foregrounds: Sequence[Foreground], max_count: int) -> tuple[list[tuple[str, str]], int]:
-    """Check at most `max_count` foregrounds, evenly spread: return (file, fault), and the longest side."""
+    """Check at most `max_count` foregrounds, evenly spread.
+
+    Return (file, fault) of each fault, and the longest side.
+    """
     faults, longest = [], 0
     count = min(max_count, len(foregrounds))
     for index in np.unique(np.linspace(0, len(foregrounds) - 1, count).round().astype(int)):
@@ -183,7 +200,7 @@ def _draw_kind(seed: int) -> str:
 
 
 def make_single_object_scene(seed: int, config: CutoutConfig) -> StillScene:
-    """Make a scene of one floating object before black, with a camera for each view."""
+    """Return a scene of one floating object in front of black, with a camera for each view."""
     shape = SHAPES[_draw_kind(seed)](make_generator(seed, "shape"))
     T = make_upright_pose(0.0, 0.0, 0.0, float(shape.size_m[1]))
     textures = make_table_textures(seed, 1) | {"sky": Texture(np.zeros((2, 2, 3), np.float32), (1.0, 1.0))}
@@ -205,7 +222,7 @@ def make_single_object_scene(seed: int, config: CutoutConfig) -> StillScene:
 
 
 def render_cutout(renderer: StillRenderer, view: int) -> NDArray[np.uint8]:
-    """Render (H, W, 4) RGB with straight alpha, of a scene made by `make_single_object_scene`."""
+    """Render a view of a scene from `make_single_object_scene` as (H, W, 4) RGB with straight alpha."""
     scene, lens = renderer.scene, renderer.lens
     T = scene.T_world_camera[view][None]
     linear, _, index = render_linear(scene, np.linalg.inv(T), T, lens, renderer.light)
@@ -249,4 +266,4 @@ def _draw_cutouts(objects: list[Path], columns: int = 8, rows: int = 4) -> datas
 
 
 write_cutouts = dataset_files.SceneWriter(CUTOUTS, _write_object, _draw_cutouts, lambda config: config.views)
-"""Renders a set as SPLIT/OBJECT/VIEW.png."""
+"""Renders a set of cut-outs as SPLIT/OBJECT/VIEW.png."""

@@ -1,6 +1,6 @@
 """The published layout of 400,000 composite images: 100 backgrounds x 100 foregrounds x 40 places.
 
-ROOT/bg/bgI.jpg, and ROOT/bgI/fg_J/{overlay,depth,mask}/K.jpg; other names are tolerated and reported.
+The files are ROOT/bg/bgI.jpg and ROOT/bgI/fg_J/{overlay,depth,mask}/K.jpg. Other names are tolerated and reported.
 """
 
 import os
@@ -23,7 +23,7 @@ from stadia.overlay.world.backgrounds import DepthLabel
 from stadia.overlay.world.composer import MASK_MIN_ALPHA, CompositePair, CompositeSample
 
 LAYOUT_SHAPE = BACKGROUND_COUNT, FOREGROUND_COUNT, PLACEMENT_COUNT = 100, 100, 40
-"""An image's index is the index of I - 1, J - 1, K - 1 in an array of this shape."""
+"""Shape of the array in which (I - 1, J - 1, K - 1) gives the index of an image."""
 
 PUBLISHED_LABEL = DepthLabel("teacher: DenseDepth (NYU weights), 8-bit JPEG", DepthScale.UP_TO_SCALE)
 ASSUMED_FOV_DEG = 60.0  # assumed, since the cameras are unknown; no training uses it
@@ -36,9 +36,11 @@ _IMAGE = re.compile(r"([1-9]\d*)\.(jpg|jpeg|png)", re.I)
 class LayoutScan:
     """The files of the layout that exist.
 
-    backgrounds: numbers of the folders bgI.  whole: indices with all files.
-    missing: missing paths, without the root; for a missing folder only the folder.
-    masks: count of each name of mask folders.  beyond: count of folders fg_J with J above 100.
+    backgrounds: numbers of the folders bgI.
+    whole: (N,) indices of the images that have all their files.
+    missing: missing paths, relative to the root; for a missing folder only the folder.
+    masks: number of mask folders by their name.
+    beyond: number of folders fg_J with J above 100.
     """
 
     backgrounds: tuple[int, ...]
@@ -54,7 +56,7 @@ def is_published(root: Path) -> bool:
 
 
 def scan_published_layout(root: Path) -> LayoutScan:
-    """Check that every file exists, from folder listings. Raises DataError without background folders."""
+    """Check from folder listings that every file exists. Raises DataError without background folders."""
     numbers = sorted(int(p.name[2:]) for p in root.glob("bg[0-9]*") if p.is_dir() and p.name[2:].isdecimal())
     numbers = [n for n in numbers if 1 <= n <= BACKGROUND_COUNT]
     if not numbers:
@@ -109,15 +111,18 @@ def _find_image_file(folders: Sequence[Path], stem: str) -> Path | None:
 PUBLISHED_TRAIN_BACKGROUNDS = 75  # backgrounds of the published split that train: images 1 to 300000
 
 PUBLISHED_RANGE = (1 / 510, 1.0 + 1 / 510)
-"""Open interval of the published depth labels, gray values over 255: all but 0."""
+"""Open interval of the published depth labels, which are gray values over 255: all of them except 0."""
 
 
 def split_published_layout(
     found: LayoutScan, val_share: float, val_rule: str = "disjoint"
 ) -> dict[str, NDArray[np.int64]]:
-    """Return the indices of train and val. Raises DataError if one of the two has no image.
+    """Return the indices (N,) of the images of "train" and of "val".
 
-    val_rule: "disjoint" shares no background and no foreground; "published" has backgrounds 1 to 75 and 76 to 100.
+    val_rule: with "disjoint" the splits share no background and no foreground. With "published" they have backgrounds 1
+        to 75 and 76 to 100.
+
+    Raises DataError if one of the two has no image.
     """
     if val_rule == "published":
         first = np.ravel_multi_index((PUBLISHED_TRAIN_BACKGROUNDS, 0, 0), LAYOUT_SHAPE)
@@ -142,7 +147,7 @@ def _draw_held_out(numbers: NDArray[np.int64], share: float, what: str) -> NDArr
 
 
 class PublishedComposites:
-    """Images of the published layout, by their index in it (`indices`), in random order."""
+    """Images of the published layout in random order, by their index in the layout (`indices`)."""
 
     label = PUBLISHED_LABEL
 
@@ -156,7 +161,7 @@ class PublishedComposites:
         return len(self.indices)
 
     def pair(self, number: int) -> CompositePair:
-        """Return the parts of a sample."""
+        """Return the parts of a sample by its number."""
         background, folder, file = self._location(number)
         return CompositePair(f"bg{background}", f"bg{background}", folder.name, folder.name, file - 1)
 
@@ -165,7 +170,7 @@ class PublishedComposites:
         return background, self.root / f"bg{background}" / f"fg_{foreground}", file
 
     def composed(self, number: int) -> CompositeSample:
-        """Read a composed sample by its number."""
+        """Read the n-th sample."""
         background, folder, file = self._location(number)
         image = read_rgb(self._image(folder, "overlay", file))
         height, width = image.shape[:2]
@@ -185,11 +190,11 @@ class PublishedComposites:
         return found or folder / kind / f"{number}.jpg"
 
     def raw_mask(self, number: int) -> NDArray[np.uint8]:
-        """Return the (H, W) mask as stored: a JPEG has values between 0 and 255."""
+        """Return the mask (H, W) of a sample as stored. A JPEG also has values between 0 and 255."""
         return read_rgb(self.label_files(number)[1])[..., 0]
 
     def label_files(self, number: int) -> tuple[Path, Path]:
-        """Return the files of depth and mask."""
+        """Return the files with the depth and the mask of a sample."""
         _, folder, file = self._location(number)
         return self._image(folder, "depth", file), self._image(folder, "mask", file)
 
@@ -199,7 +204,7 @@ class PublishedComposites:
         return len(np.unique(background)), len(np.unique(foreground))
 
     def facts(self) -> dict[str, Any]:
-        """Return facts for the run's record: splits, sources and labels."""
+        """Return facts for the record of the run: splits, sources and labels."""
         backgrounds, foregrounds = self._parts_used
         first = self._image(self.root / "bg1" / "fg_1", "overlay", 1)
         size = first.stat().st_size if first.is_file() else 0
