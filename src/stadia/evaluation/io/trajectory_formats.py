@@ -216,11 +216,6 @@ def read_kitti_trajectory(path: Path) -> Trajectory:
     return read_trajectory(path, TrajectoryFormat.KITTI)
 
 
-def read_tum_trajectory(path: Path, *, is_reference: bool = False) -> Trajectory:
-    """Read rows of `t x y z qx qy qz qw` with rising time, as `read_trajectory` does."""
-    return read_trajectory(path, TrajectoryFormat.TUM, is_reference=is_reference)
-
-
 def _note_format(trajectory: Trajectory, requested: TrajectoryFormat | None, found: TrajectoryFormat) -> Trajectory:
     if requested in (None, found):
         return trajectory
