@@ -17,11 +17,11 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT
 from stadia.datasets import DATASETS
-from stadia.datasets.config import CameraConfig, SourceOptions
+from stadia.datasets.config import CameraConfig, SourceOptions, refuse_idle_options
 from stadia.datasets.formats.photo_lens import read_lens
 from stadia.datasets.lens_distortion import Undistortion
 from stadia.datasets.mask_files import OBJECT_CLASSES, MaskFiles, check_masks_of, select_classes
-from stadia.datasets.open_dataset import OWN_FORMATS, VIDEO, detect_format, open_recordings, refuse_idle_options
+from stadia.datasets.open_dataset import OWN_FORMATS, VIDEO, detect_format, open_recordings
 from stadia.datasets.video.photo_fit import PhotoFit
 from stadia.datasets.video.video_camera import UserCamera
 from stadia.datasets.video.video_list import VideoEntry, read_entries, select_entries

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.datasets.video.frame_selection import FLOW_WIDTH, MAX_STANDING_MOTION, find_corners, measure_motion
+from stadia.datasets.video.frame_selection import FLOW_WIDTH, MAX_STANDING_MOTION
 from stadia.files.array_files import read_npz
 from stadia.files.atomic_files import atomic_write
-from stadia.geometry.image_features import FrameFeatures
+from stadia.geometry.image_features import FrameFeatures, find_corners, measure_motion
 
 KEY_MOTION = 0.008
 """Median motion of corners between key frames, as a share of the width: 6 px of 800."""

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import TrackProgress, no_progress
-from stadia.datasets.config import CacheConfig, CameraConfig
-from stadia.datasets.frame_store import find_cache_folder
+from stadia.datasets.config import CacheConfig, CameraConfig, find_cache_folder
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.datasets.video.video_camera import CAMERA_ADVICE
