@@ -34,9 +34,9 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.video_map import find_map_folder, read_map
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.geometry.align import umeyama
-from stadia.mapping.build_map import stack_poses
-from stadia.mapping.frame_poses import PlacedFrame
-from stadia.mapping.map_video import describe_map, map_video
+from stadia.mapping.describe_map import describe_map
+from stadia.mapping.frame_poses import PlacedFrame, stack_poses
+from stadia.mapping.map_video import map_video
 
 MIN_STEP = 0.02
 """Of the longest step: shorter ones are those of a camera that stands, and have no direction."""

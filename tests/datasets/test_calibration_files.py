@@ -10,7 +10,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.datasets.formats.calibration_files import read_calibration
-from stadia.mapping.map_files import _write_colmap
+from stadia.mapping.colmap_files import write_colmap
 from stadia.mapping.sparse_map import LensCamera, SparseMap
 
 K = np.array([[700.0, 0, 319.5], [0, 710.0, 239.5], [0, 0, 1]])
@@ -181,7 +181,7 @@ def test_colmap_and_nerfstudio_put_the_first_pixel_at_one_half(tmp_path: Path) -
         observed=no_points.astype(np.int64),
         xy=no_points,
     )
-    _write_colmap(tmp_path, sparse, [lens], np.eye(4), {}, no_points)
+    write_colmap(tmp_path, sparse, [lens], np.eye(4), {}, no_points)
     (camera,) = read_calibration(tmp_path / "cameras.txt")
     np.testing.assert_allclose(camera.K, [[500, 0, 319.25], [0, 500, 238.75], [0, 0, 1]], atol=1e-9)
     transforms = tmp_path / "transforms.json"

@@ -20,8 +20,9 @@ from stadia.datasets.mask_files import MaskFiles
 from stadia.datasets.open_dataset import open_recordings, sample_recordings
 from stadia.datasets.recordings import RecordingView
 from stadia.datasets.video import video_files
-from stadia.datasets.video.frame_selection import FrameSelector, find_corners, measure_motion, shrink_to_gray
+from stadia.datasets.video.frame_selection import FrameSelector, shrink_to_gray
 from stadia.datasets.video.video_decoding import stream_selected, stream_video
+from stadia.geometry.image_features import find_corners, measure_motion
 
 OneLine = Callable[..., None]
 FOCAL = {"focal_px": 120}

@@ -17,7 +17,7 @@ from stadia.evaluation.image_score import score_image
 from stadia.evaluation.io import trajectory_formats
 from stadia.evaluation.io.predictions_folder import Predictions, write_predictions
 from stadia.evaluation.io.predictions_record import PredictionsRecord, Provenance
-from stadia.evaluation.io.trajectory_formats import TrajectoryFormat, read_trajectory
+from stadia.evaluation.io.trajectory_formats import read_trajectory
 from stadia.evaluation.predict_frames import predict_motion, stream_predictions
 from stadia.evaluation.protocols import find_protocol
 
@@ -86,7 +86,7 @@ def test_the_size_of_a_scored_map_is_limited(is_prediction: bool, monkeypatch: p
 def test_the_number_of_poses_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.txt"
     path.write_text("".join(f"{time} 0 0 {time} 0 0 0 1\n" for time in range(20)))
-    assert len(read_trajectory(path, TrajectoryFormat.TUM)) == 20
+    assert len(read_trajectory(path)) == 20
     monkeypatch.setattr(trajectory_formats, "MAX_POSES", 9)
     with refuses(DataError, where="a.txt", found="20", expected="9"):
-        read_trajectory(path, TrajectoryFormat.TUM)
+        read_trajectory(path)

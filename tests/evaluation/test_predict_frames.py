@@ -24,7 +24,7 @@ from stadia.evaluation.frame_preparation import Frame, read_frames
 from stadia.evaluation.io.point_clouds import MAX_FRAMES, color_points, open_point_cloud_file
 from stadia.evaluation.io.predictions_folder import Predictions, write_predictions
 from stadia.evaluation.io.predictions_record import Provenance
-from stadia.evaluation.io.trajectory_formats import TrajectoryFormat, read_kitti_trajectory, read_trajectory
+from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory, read_trajectory
 from stadia.evaluation.plots.videos import SCALE_PX, draw_side_by_side, estimate_frame_rate_hz, open_side_by_side_video
 from stadia.evaluation.predict_frames import align_motion, predict_motion, predict_to_folder, stream_predictions
 from stadia.evaluation.protocols import PROTOCOLS
@@ -65,7 +65,7 @@ class TestFolder:
         run(drive(), red_reader(), tmp_path / "out")
         kitti, tum = (
             read_kitti_trajectory(tmp_path / "out" / "trajectory.txt"),
-            read_trajectory(tmp_path / "out" / "trajectory_tum.txt", TrajectoryFormat.TUM),
+            read_trajectory(tmp_path / "out" / "trajectory_tum.txt"),
         )
         np.testing.assert_allclose(
             kitti.T_world_camera[:, 2, 3], 0.5 * np.arange(6), atol=1e-6

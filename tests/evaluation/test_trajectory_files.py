@@ -55,7 +55,7 @@ def test_kitti_round_trip_and_as_evo_reads_it(tmp_path: Path) -> None:
 def test_tum_round_trip_and_as_evo_reads_it(tmp_path: Path) -> None:
     T, times = poses(), 1305031102.16 + np.arange(30) / 30
     write_tum_trajectory(tmp_path / "path.txt", Trajectory(T, times))
-    back = read_trajectory(tmp_path / "path.txt", TrajectoryFormat.TUM)
+    back = read_trajectory(tmp_path / "path.txt")
     np.testing.assert_allclose(back.T_world_camera, T, atol=1e-7)
     assert back.times_s is not None
     np.testing.assert_allclose(back.times_s, times, atol=1e-6)

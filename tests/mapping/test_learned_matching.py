@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,10 +11,9 @@ from tests.mapping.test_map_verdict import COUNT, make_world
 from tests.mapping.textured_room import TexturedRoom, find_arc_pose
 
 from stadia.geometry.image_features import FrameFeatures
-from stadia.mapping.key_frames import read_features, write_features
-from stadia.mapping.learned_matching import MATCHERS, add_learned_matches, list_broken_pairs, open_matcher
+from stadia.mapping.learned_matching import DiskMatcher, add_learned_matches, has_matcher, list_broken_pairs
 from stadia.mapping.map_evidence import select_frames
-from stadia.mapping.pair_matching import read_matches, write_database
+from stadia.mapping.pair_matching import read_features, read_matches, write_database, write_features
 
 pycolmap = pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
 
@@ -51,7 +49,7 @@ def test_matches_are_added_to_a_database_outside_the_mask(tmp_path, left_px):
         xy = sparse.xy[sparse.observed[:, 0] == index][:9].astype(np.float32)
         write_features(file, FrameFeatures(xy, np.zeros((9, 128), np.uint8), np.zeros((9, 3), np.uint8)))
     database, mask = tmp_path / "matches.db", np.arange(320) < np.full((200, 1), left_px)
-    write_database(database, files, [sparse.camera.to_pycolmap(pycolmap)] * len(files), mask)
+    write_database(database, files, [sparse.camera.to_pycolmap()] * len(files), mask)
     images = [np.full((200, 320, 3), index, np.uint8) for index in files]
     frames = [(SimpleNamespace(index=row, image=image, gray=image[..., 0]), mask) for row, image in enumerate(images)]
     extended, matcher = tmp_path / "learned.db", TrueMatcher(sparse)
@@ -63,12 +61,10 @@ def test_matches_are_added_to_a_database_outside_the_mask(tmp_path, left_px):
     assert len(features.xy) == len(features.colors) == len(features.descriptors)
 
 
-@pytest.mark.parametrize("name", MATCHERS)
 @pytest.mark.slow
-def test_a_matcher_finds_the_motion_of_a_room(name):
-    if find_spec(MATCHERS[name][0]) is None:
-        pytest.skip("the extra `matching` is not installed")
-    matcher = open_matcher()
+@pytest.mark.skipif(not has_matcher(), reason="the extra `matching` is not installed")
+def test_a_matcher_finds_the_motion_of_a_room():
+    matcher = DiskMatcher()
     views = [np.dstack([TexturedRoom().draw(*find_arc_pose(index))] * 3) for index in (4, 5)]
     first, second = (matcher.extract(view) for view in views)
     rows = matcher.match(first, second)

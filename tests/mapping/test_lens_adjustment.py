@@ -27,7 +27,7 @@ def make_lens(k1: float, size: int = 1) -> LensCamera:
 def make_model(lens: LensCamera, *, noise_px: float, wrong_px: float) -> Any:
     """Return a pycolmap.Reconstruction of a camera on an arc; a share of the matches lies up to wrong_px outwards."""
     random, model = np.random.default_rng(0), pycolmap.Reconstruction()
-    model.add_camera_with_trivial_rig(lens.to_pycolmap(pycolmap))
+    model.add_camera_with_trivial_rig(lens.to_pycolmap())
     points = np.column_stack([random.uniform(*ends, POINTS) for ends in ((-6, 6), (-3, 3), (4, 14))])
     poses, pixels, seen = list[NDArray[np.float64]](), list[NDArray[np.float64]](), list[NDArray[np.bool_]]()
     for frame, angle in enumerate(np.radians(np.linspace(-20, 20, FRAMES))):

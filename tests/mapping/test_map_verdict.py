@@ -15,7 +15,7 @@ from tests.mapping.textured_room import HEIGHT, WIDTH, TexturedRoom
 from stadia.datasets.video.video_map import UNUSABLE, MapVerdictRecord, find_map_folder, read_map
 from stadia.geometry.align import umeyama
 from stadia.geometry.image_features import find_features
-from stadia.mapping.key_frames import import_pycolmap, write_features
+from stadia.mapping.describe_map import describe_verdict
 from stadia.mapping.map_evidence import (
     measure_agreement,
     measure_epipolar,
@@ -27,14 +27,7 @@ from stadia.mapping.map_evidence import (
     select_frames,
 )
 from stadia.mapping.map_parts import _split_wrong_joins
-from stadia.mapping.map_verdict import (
-    MAX_CONTRADICTED,
-    MapEvidence,
-    MapGrade,
-    describe_verdict,
-    judge_map,
-    measure_evidence,
-)
+from stadia.mapping.map_verdict import MAX_CONTRADICTED, MapEvidence, MapGrade, judge_map, measure_evidence
 from stadia.mapping.pair_matching import (
     FramePair,
     find_cuts,
@@ -44,9 +37,10 @@ from stadia.mapping.pair_matching import (
     match_pairs,
     read_matches,
     write_database,
+    write_features,
 )
 from stadia.mapping.reconstruction import Workers
-from stadia.mapping.sparse_map import LensCamera, SparseMap, from_reconstruction
+from stadia.mapping.sparse_map import LensCamera, SparseMap, from_reconstruction, import_pycolmap
 
 LENS = LensCamera(300.0, (159.5, 99.5), (0, 0, 0, 0), 200, 320)
 COUNT = 16
@@ -282,7 +276,7 @@ def test_the_wrong_join_of_plain_colmap_is_refused(tmp_path, count, is_right):
         write_features(file, find_features(np.dstack([image] * 3), image))
     pycolmap, database, reduced = import_pycolmap(), tmp_path / "matches.db", tmp_path / "mapping.db"
     lens = LensCamera(300.0, (159.5, 99.5), (0, 0, 0, 0), HEIGHT, WIDTH)
-    write_database(database, files, [lens.to_pycolmap(pycolmap)] * len(files), None)
+    write_database(database, files, [lens.to_pycolmap()] * len(files), None)
     match_pairs(database, list_neighbors(list(files), count), Workers(1))
     hold_out(database, reduced)
     options = pycolmap.IncrementalPipelineOptions()

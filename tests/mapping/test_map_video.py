@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import replace
@@ -30,14 +31,13 @@ from stadia.datasets.video.video_map import (
 )
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.geometry.align import umeyama
-from stadia.mapping import map_files, map_parts
-from stadia.mapping.build_map import VideoMap
+from stadia.mapping import colmap_files, map_parts
 from stadia.mapping.frame_poses import FrameStatus, PlacedFrame, place_frames
 from stadia.mapping.frame_stream import MAX_FRAMES, FrameStream, SmallFrame
 from stadia.mapping.key_frames import KeyFrames
-from stadia.mapping.map_files import MOVABLE_SIDE_PX, write_map
+from stadia.mapping.map_files import MOVABLE_SIDE_PX, VideoMap, write_map
 from stadia.mapping.map_parts import CameraEstimate
-from stadia.mapping.map_video import _resume
+from stadia.mapping.map_video import hold_stages
 from stadia.mapping.sparse_map import LensCamera, SparseMap
 from stadia.recipes.selfsup.recipe import find_reason_against
 
@@ -51,22 +51,35 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(folder, [view.draw(*find_arc_pose(index)) for index in range(24)])
 
 
-@pytest.mark.parametrize("stages", [["keys.json"], []], ids=["damaged", "none"])
-def test_damaged_stages_are_made_again_and_a_full_disk_is_named(stages, tmp_path, monkeypatch):
-    for name in stages:
-        (tmp_path / name).write_text("{")
-    calls = []
+@pytest.mark.parametrize(
+    ("error", "stays"), [(None, False), (RuntimeError, False), (KeyboardInterrupt, True)], ids=["done", "error", "stop"]
+)
+def test_stages_stay_for_the_next_call_only_after_an_interruption(tmp_path, error, stays):
+    """An error may come from a damaged stage, so the next call starts without them."""
+    work = tmp_path / "map-0"
+    with contextlib.suppress(error or ValueError), hold_stages(work) as stages:
+        (stages / "keys.json").write_text("{")
+        if error is not None:
+            raise error
+    assert (work / "keys.json").exists() == stays
 
-    def build():
-        calls.append([path.name for path in tmp_path.iterdir()])
-        raise RuntimeError
 
-    with pytest.raises(RuntimeError):
-        _resume(tmp_path, build)
-    assert calls == ([stages, []] if stages else [[]])
+def test_a_full_disk_is_named_and_the_stages_stay(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
-    with refuses(StadiaError, where=tmp_path.name, found="disk", fix="STADIA_CACHE"):
-        _resume(tmp_path, build)
+    work = tmp_path / "map-0"
+    with refuses(StadiaError, where=work.name, found="disk", fix="STADIA_CACHE"), hold_stages(work) as stages:
+        (stages / "keys.json").write_text("{}")
+        raise RuntimeError
+    assert (work / "keys.json").exists()
+
+
+def test_stages_that_another_process_uses_stay(tmp_path):
+    work = tmp_path / "map-0"
+    with hold_stages(work) as stages:
+        (stages / "keys.json").write_text("{}")
+        with pytest.raises(StadiaError), hold_stages(work):
+            pass
+        assert (work / "keys.json").exists()
 
 
 @pytest.mark.slow
@@ -283,7 +296,7 @@ def make_map(folder: Path) -> tuple[FrameStream, VideoMap]:
 
 def test_depth_of_views_is_in_the_unit_of_the_map_as_nerfstudio_reads_it(tmp_path, monkeypatch):
     """A wall four units away: depth is 4 whatever scale the network has; nerfstudio multiplies by .001."""
-    monkeypatch.setattr(map_files, "MIN_DEPTH_POINTS", 5)
+    monkeypatch.setattr(colmap_files, "MIN_DEPTH_POINTS", 5)
     stream, found = make_map(tmp_path / "images")
     seen = []
 
@@ -299,7 +312,7 @@ def test_depth_of_views_is_in_the_unit_of_the_map_as_nerfstudio_reads_it(tmp_pat
         depth = np.load(views / frame["depth_file_path"])
         assert depth.shape == (48, 64)
         np.testing.assert_allclose(0.001 * depth, 4.0, rtol=1e-6)
-    monkeypatch.setattr(map_files, "MIN_DEPTH_POINTS", 50)
+    monkeypatch.setattr(colmap_files, "MIN_DEPTH_POINTS", 50)
     write_map(tmp_path / "drive.map", stream, found, has_views=True, predict_depth=predict_depth)
     assert not any(
         "depth_file_path" in frame for frame in json.loads((views / "transforms.json").read_text())["frames"]

@@ -13,17 +13,16 @@ import pytest
 from tests.mapping.test_map_video import LENS, make_sparse
 from tests.mapping.textured_room import TexturedRoom, find_arc_pose
 
-from stadia.datasets.video.photo_fit import PhotoFit
+from stadia.datasets.video.photo_fit import PhotoFit, fit_photos
 from stadia.datasets.video.video_map import MapCamera, find_photo_camera, read_map
 from stadia.geometry.image_features import FrameFeatures, find_features
-from stadia.mapping.build_map import VideoMap
-from stadia.mapping.frame_clips import fit_photos
+from stadia.mapping.camera_search import find_photo_cameras, move_features, move_places
 from stadia.mapping.frame_poses import FrameStatus, PlacedFrame
 from stadia.mapping.frame_stream import FrameStream
-from stadia.mapping.key_frames import KeyFrames, read_features, write_features
-from stadia.mapping.map_files import write_map
+from stadia.mapping.key_frames import KeyFrames
+from stadia.mapping.map_files import VideoMap, write_map
 from stadia.mapping.map_parts import CameraEstimate
-from stadia.mapping.photo_cameras import find_photo_cameras, move_features, move_places
+from stadia.mapping.pair_matching import read_features, write_features
 from stadia.mapping.reconstruction import Workers
 from stadia.mapping.sparse_map import LensCamera
 from stadia.predict.inputs import open_inputs

@@ -17,7 +17,8 @@ from stadia.core.errors import DataError
 from stadia.datasets.lens_distortion import DistortedCamera, make_undistortion
 from stadia.datasets.video.video_map import find_map_folder, read_map
 from stadia.files.atomic_files import write_json
-from stadia.mapping.frame_stream import FrameStream, MovableMasks
+from stadia.mapping.frame_stream import FrameStream
+from stadia.mapping.movable_masks import MovableMasks
 
 CLASSES = {"1": "road", "14": "car", "15": "truck"}
 

@@ -74,8 +74,8 @@ def test_a_resized_camera_projects_to_the_resized_pixel():
 
 
 def test_a_camera_returns_from_pycolmap_unchanged_and_projects_there_as_here():
-    pycolmap = pytest.importorskip("pycolmap")
-    camera = LENS.to_pycolmap(pycolmap)
+    pytest.importorskip("pycolmap")
+    camera = LENS.to_pycolmap()
     back = LensCamera.from_pycolmap(camera)
     assert back.distortion == LENS.distortion
     np.testing.assert_allclose(back.K, LENS.K)

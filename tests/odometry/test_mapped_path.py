@@ -12,8 +12,10 @@ from tests.datasets.mapped_images import make_record, write_points
 
 from stadia.core.types import DepthScale
 from stadia.datasets.video.video_decoding import hash_video
-from stadia.evaluation.frame_preparation import Frame
-from stadia.odometry import mapped_path
+from stadia.evaluation.frame_preparation import Frame, PredictedFrame
+from stadia.evaluation.io.predictions_folder import write_predictions
+from stadia.evaluation.io.predictions_record import Provenance
+from stadia.geometry.numpy_camera import CropWindow
 from stadia.odometry.mapped_path import (
     MappedPath,
     compare_paths,
@@ -25,6 +27,7 @@ from stadia.odometry.mapped_path import (
 from stadia.odometry.visual_odometry import CameraPath
 
 FRAMES = 6
+MADE_BY = Provenance(recipe="selfsup", config_hash="0")
 K = np.array([[40.0, 0, 31.5], [0, 40, 23.5], [0, 0, 1]])
 ROAD = {"normal": [0, -1, 0], "height": 0.5, "height_deviation": 0.01, "pitch_deg": 0, "pitch_deviation_deg": 0.1}
 
@@ -165,32 +168,61 @@ def test_there_is_none_without_a_map_and_for_depth_without_a_scale(mapped, tmp_p
     assert MappedPath.find(mapped.video, DepthScale.AFFINE_INVERSE) is None
 
 
-def follow(path: MappedPath, step: float | None, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Follow the map with frames whose predicted depth moves the camera by `step` each."""
-    frames: list[Any] = [
-        SimpleNamespace(frame=frame, T_world_camera=None if step is None else move(step * n), is_aligned=True)
-        for n, frame in enumerate(make_frames())
+def follow(path: MappedPath, by_depth: list[np.ndarray | None]) -> list[PredictedFrame]:
+    """Follow the map with frames that have these poses by the predicted depth."""
+    inverse, box = np.full((48, 64), 0.125, np.float32), CropWindow(0, 0, 48, 64)
+    predicted = [
+        PredictedFrame(frame, DepthScale.METRES, inverse, K, T, (48, 64), box, is_aligned=True)
+        for frame, T in zip(make_frames(), by_depth, strict=True)
     ]
-    monkeypatch.setattr(mapped_path, "replace", lambda frame, **new: SimpleNamespace(**{**vars(frame), **new}))
-    return list(path.follow(frames))
+    return list(path.follow(predicted))
 
 
-def test_predicted_frames_take_the_poses_of_the_map(mapped, monkeypatch):
+def open_path(mapped: MapFolder) -> MappedPath:
+    path = MappedPath.find(mapped.video, DepthScale.METRES, 7.5)
+    assert path is not None
+    return path
+
+
+def test_predicted_frames_take_the_poses_of_the_map(mapped):
     """A lost frame moves as the depth says; without motion by depth it has no pose."""
     mapped.write([None if n == 3 else move(0.1 * n, 5) for n in range(FRAMES)], road=ROAD)
-    path, alone = (MappedPath.find(mapped.video, DepthScale.METRES, 7.5) for _ in range(2))
-    assert path is not None
-    assert alone is not None
-    followed = follow(path, 0.3, monkeypatch)
+    path, alone = open_path(mapped), open_path(mapped)
+    followed = follow(path, [move(0.3 * n) for n in range(FRAMES)])
     expected = [0, 1.5, 3, 3.3, 6, 7.5]
-    np.testing.assert_allclose([frame.T_world_camera[0, 3] for frame in followed], expected, atol=1e-9)
+    positions = [frame.T_world_camera[0, 3] for frame in followed if frame.T_world_camera is not None]
+    np.testing.assert_allclose(positions, expected, atol=1e-9)
     np.testing.assert_allclose(followed[0].T_world_camera, np.eye(4), atol=1e-9)
     assert [frame.is_aligned for frame in followed] == [None, None, None, True, None, None]
     (line,) = path.lines(DepthScale.METRES)
     assert ": 7.5 m, +- 6% (95 %); by the predicted depth it is 0.20 times as long" in line
 
-    followed = follow(alone, None, monkeypatch)
+    followed = follow(alone, [None] * FRAMES)
     assert [frame.T_world_camera is None for frame in followed] == [n == 3 for n in range(FRAMES)]
+    assert followed[-1].T_world_camera is not None
     assert followed[-1].T_world_camera[0, 3] == pytest.approx(7.5)
     (line,) = alone.lines(DepthScale.METRES)
     assert line.endswith("the height of 7.5 m over its road: 7.5 m, +- 6% (95 %)")
+
+
+@pytest.mark.parametrize("reached", [1, 2])
+def test_the_written_path_has_the_frames_that_the_map_places(mapped, tmp_path, reached):
+    """The depth reaches the first frames and ends before the map begins: these frames have another origin."""
+    mapped.write([move(0.1 * n, 5) if n in (3, 4) else None for n in range(FRAMES)], road=ROAD)
+    path = open_path(mapped)
+    followed = follow(path, [move(0.3 * n) if n < reached else None for n in range(FRAMES)])
+    written = write_predictions(followed, PREDICTOR, tmp_path / "out", MADE_BY, source="drive")
+    assert written.record is not None
+    assert list(written.record.path) == ["000003", "000004"]
+    assert "000004" in written.record.path_ends
+    assert "000000" not in written.record.path_ends
+    assert path.lines(DepthScale.METRES)[0].startswith("path: from drive.map")
+    assert len(path.places) == 2
+
+
+def test_a_path_that_reaches_the_last_frame_does_not_end_at_a_gap(mapped, tmp_path):
+    mapped.write([None if n == 3 else move(0.1 * n, 5) for n in range(FRAMES)], road=ROAD)
+    followed = follow(open_path(mapped), [None] * FRAMES)
+    record = write_predictions(followed, PREDICTOR, tmp_path / "out", MADE_BY, source="drive").record
+    assert record is not None
+    assert (len(record.path), record.path_ends) == (FRAMES - 1, "")

@@ -21,7 +21,8 @@ from stadia.files.paths import expand_home
 from stadia.launch.keep import Decision, DepthErrors, choose_weights, find_trained, measure_video
 from stadia.launch.time_budget import choose_steps, measure_training
 from stadia.launch.workflow import train
-from stadia.mapping.map_video import describe_map, map_video
+from stadia.mapping.describe_map import describe_map
+from stadia.mapping.map_video import map_video
 from stadia.models.depth.depth_network import check_trains
 from stadia.predict.inputs import is_own_video
 from stadia.predict.network import Network, open_network

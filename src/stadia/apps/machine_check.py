@@ -193,8 +193,7 @@ def _examine_hub(*, online: bool, show: ShowPath) -> Iterator[MachineEntry]:
 
 
 def _examine_caches(show: ShowPath) -> Iterator[MachineEntry]:
-    from stadia.datasets.config import CacheConfig
-    from stadia.datasets.frame_store import find_cache_folder
+    from stadia.datasets.config import CacheConfig, find_cache_folder
 
     folder = find_cache_folder(CacheConfig())
     fault = find_write_fault(folder)

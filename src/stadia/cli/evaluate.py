@@ -238,12 +238,13 @@ DepthScaleOption = Annotated[
 class EvaluateCommand(TyperCommand):
     """Group the options in the help by the form that they belong to."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
+    def format_help(self, ctx: typer.Context, formatter: Any) -> None:
+        """Write the help."""
         for parameter in self.params:
             forms = FORMS_OF.get(parameter.name or "", ())
             if len(forms) == 1:
                 parameter.rich_help_panel = forms[0]  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
 
 
 def evaluate(

@@ -74,7 +74,8 @@ def map_source(
             for _ in bars.track(range(1), 1, "loading"):
                 from stadia.core.config import resolve_config
                 from stadia.datasets.config import CacheConfig, CameraConfig
-                from stadia.mapping.map_video import describe_map, map_video
+                from stadia.mapping.describe_map import describe_map
+                from stadia.mapping.map_video import map_video
                 from stadia.predict.network import open_network
                 from stadia.predict.options import parse_source_options
 

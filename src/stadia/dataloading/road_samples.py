@@ -17,15 +17,8 @@ from stadia.core.types import Batch, Inputs, RoadTargets
 from stadia.dataloading.loader import PackedTensors, stack_packed, stack_padded
 from stadia.dataloading.samples import PackedSample, VideoSamples, stack_samples, unpack_batch
 from stadia.dataloading.transforms import AugmentationDraw, tilt_values, unzoom_K, zoom_depth
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.frame_store import (
-    FrameStore,
-    ReportProgress,
-    fill_frame_store,
-    find_cache_folder,
-    make_store_stem,
-    report_each,
-)
+from stadia.datasets.config import CacheConfig, find_cache_folder
+from stadia.datasets.frame_store import FrameStore, ReportProgress, fill_frame_store, make_store_stem, report_each
 from stadia.datasets.height_priors import RoadConfig, find_prior
 from stadia.datasets.mask_files import (
     ROAD,

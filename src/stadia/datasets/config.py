@@ -1,12 +1,17 @@
 """Configure what is opened: camera, cache, source options and splits. This module does not import torch."""
 
+import os
+from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import platformdirs
 from pydantic import Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError
 from stadia.core.registry import Registry
+from stadia.files.paths import expand_home
 
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
 GroundTruth = Literal["auto", "none", "groundtruth", "velodyne_raw", "lidar", "lidar_eigen"]
@@ -95,6 +100,11 @@ class CacheConfig(StrictModel):
     enabled: bool = True
     folder: str | None = None
     shard_gb: Annotated[float, Field(gt=0, le=1e6)] = 50.0
+
+
+def find_cache_folder(config: CacheConfig) -> Path:
+    """Return the configured folder, else $STADIA_CACHE, else the user's cache."""
+    return expand_home(config.folder or os.environ.get("STADIA_CACHE") or platformdirs.user_cache_dir("stadia"))
 
 
 Box = tuple[  # left, top, right, bottom in pixels; right and bottom are exclusive
@@ -199,3 +209,11 @@ class SplitConfig(StrictModel):
         if self.val_file and not self.train_file:
             raise ValueError("val_file needs train_file")
         return self
+
+
+def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str) -> None:
+    """Raise ConfigError for given options without effect."""
+    given = [key for key in sorted(idle) if getattr(chosen, key) != SourceOptions.model_fields[key].get_default()]
+    if given:
+        keys, expected = ", ".join(f"data.{key}" for key in given), f"no value: {what} does not use this option"
+        raise ConfigError(keys, found="a value", expected=expected, fix="remove it")

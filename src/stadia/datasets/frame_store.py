@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.recording import LEFT, Recording
-from stadia.datasets.config import CacheConfig
+from stadia.datasets.config import CacheConfig, find_cache_folder
 from stadia.datasets.ignored_regions import IgnoringRecording
 from stadia.datasets.image_files import check_image_size
 from stadia.datasets.recordings import CalibratedRecording
 from stadia.files.atomic_files import atomic_write, open_atomic
 from stadia.files.input_files import open_input
-from stadia.files.paths import expand_home, make_closed_folder
+from stadia.files.paths import make_closed_folder
 
 ItemT = TypeVar("ItemT")
 STORE_VERSION = 1
@@ -92,11 +92,6 @@ def read_resized_frame(recording: Recording, index: int, side: str, height: int,
     fix = "give the camera of this image (geometry.camera.resize_camera and crop_camera convert it)"
     check_image_size(what, image, camera.height, camera.width, like=", the size of its camera", fix=fix)
     return resize_image(image, height, width)
-
-
-def find_cache_folder(config: CacheConfig) -> Path:
-    """Return the configured cache folder, or otherwise $STADIA_CACHE, or the user's cache folder."""
-    return expand_home(config.folder or os.environ.get("STADIA_CACHE") or platformdirs.user_cache_dir("stadia"))
 
 
 def name_sums(path: Path) -> Path:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.recording import Recording
 from stadia.core.registry import find_nearest_name
 from stadia.datasets import DATASETS, IMAGE_LAYOUTS
-from stadia.datasets.config import POSES_OF_MAP, CameraConfig, SourceOptions
+from stadia.datasets.config import POSES_OF_MAP, CameraConfig, SourceOptions, refuse_idle_options
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.ignored_regions import IgnoringRecording, ignore_region
 from stadia.datasets.image_files import IMAGE_SUFFIXES
@@ -174,18 +174,6 @@ def _find_reader(path: Path, format: str) -> tuple[str, DatasetFormat]:
         base = "stadia.datasets.open_dataset.DatasetFormat"
         raise ConfigError("dataset", found=f"'{name}'", expected=f"a class derived from {base}")
     return name, reader()
-
-
-def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str) -> None:
-    """Raise ConfigError for options that are given but have no effect.
-
-    idle: options without effect.
-    what: what does not use them, for the message.
-    """
-    given = [key for key in sorted(idle) if getattr(chosen, key) != SourceOptions.model_fields[key].get_default()]
-    if given:
-        keys, expected = ", ".join(f"data.{key}" for key in given), f"no value: {what} does not use this option"
-        raise ConfigError(keys, found="a value", expected=expected, fix="remove it")
 
 
 def _take_map(recordings: list[Recording], path: Path, unit: float) -> None:

@@ -17,8 +17,8 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.recording import Recording
 from stadia.datasets import shard_index
-from stadia.datasets.config import SourceOptions
-from stadia.datasets.frame_store import ReportProgress, find_cache_folder, read_resized_frame, resize_depth
+from stadia.datasets.config import SourceOptions, find_cache_folder
+from stadia.datasets.frame_store import ReportProgress, read_resized_frame, resize_depth
 from stadia.datasets.open_dataset import detect_format, open_recordings, read_named_splits
 from stadia.datasets.video.video_list import open_entry, read_entries, select_entries
 from stadia.files.output_files import fill_new_folder

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets import shard_index
-from stadia.datasets.config import CacheConfig, SourceOptions
-from stadia.datasets.frame_store import ReportProgress, find_cache_folder, lock_beside
+from stadia.datasets.config import CacheConfig, SourceOptions, find_cache_folder
+from stadia.datasets.frame_store import ReportProgress, lock_beside
 from stadia.datasets.image_files import check_depth_map
 from stadia.datasets.open_dataset import DatasetFormat, select_names
 from stadia.datasets.recordings import CalibratedRecording, Intrinsics, check_K

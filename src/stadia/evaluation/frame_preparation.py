@@ -59,6 +59,7 @@ class PredictedFrame:
     image_size: (height, width) before the crop.  box: position of the crop.
     log_uncertainty: (h, w) float32, log Sigma of the photometric residual.
     is_aligned: whether direct alignment found the motion to this frame; None if it was not used.
+    starts_path: the path begins at this frame, because nothing connects the poses of earlier frames with it.
     """
 
     frame: Frame
@@ -70,6 +71,7 @@ class PredictedFrame:
     box: CropWindow
     log_uncertainty: NDArray[np.float32] | None = None
     is_aligned: bool | None = None
+    starts_path: bool = False
 
     def depth_at_image(self) -> NDArray[np.float32]:
         """Return depth (H, W) at the image's size, bilinear in inverse depth; 0 outside the crop."""

@@ -1,4 +1,4 @@
-"""Find SIFT features of an image (Lowe, IJCV 60(2), 2004)."""
+"""Find SIFT features of an image (Lowe, IJCV 60(2), 2004), and corners whose motion is tracked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 MAX_FEATURES = 2000
 WORDS = 32  # words of the visual vocabulary
 WORD_SAMPLES = 20_000  # descriptors from which the vocabulary is learned
+MIN_TRACKED_CORNERS = 10
+"""Fewer tracked corners do not measure motion."""
+
 MIN_CONTRAST = 0.02  # OpenCV's SIFT threshold; its default, twice this, finds too few features on roads
 
 
@@ -90,3 +93,21 @@ def describe_places(frames: Sequence[FrameFeatures]) -> NDArray[np.float64]:
         np.add.at(places[row], word, descriptors - words[word])
     flat = (np.sign(places) * np.sqrt(np.abs(places))).reshape(len(frames), -1)
     return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12))
+
+
+def find_corners(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return (N, 1, 2) corners; N may be 0."""
+    found = cv2.goodFeaturesToTrack(gray, maxCorners=200, qualityLevel=0.01, minDistance=7)
+    return np.empty((0, 1, 2), np.float32) if found is None else found
+
+
+def measure_motion(before: NDArray[np.uint8], points: NDArray[np.float32], after: NDArray[np.uint8]) -> float:
+    """Return the median displacement of `points`, divided by the image width; infinite if too few are tracked."""
+    if len(points) < MIN_TRACKED_CORNERS:
+        return float("inf")
+    tracked, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, winSize=(15, 15), maxLevel=3)
+    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, tracked, None, winSize=(15, 15), maxLevel=3)
+    good = (found[:, 0] == 1) & (found_back[:, 0] == 1) & (np.linalg.norm(back - points, axis=2)[:, 0] < 0.5)
+    if good.sum() < MIN_TRACKED_CORNERS:
+        return float("inf")
+    return float(np.median(np.linalg.norm(tracked - points, axis=2)[good])) / before.shape[1]

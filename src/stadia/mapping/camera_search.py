@@ -1,19 +1,23 @@
-"""Find an unknown camera: map from several fields of view, and keep the best."""
+"""Find an unknown camera: map from several fields of view, and keep the best. Photos of several shapes have several."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from stadia.datasets.formats.photo_lens import read_lens
 from stadia.geometry.numpy_camera import focal_px_from_fov
-from stadia.mapping.key_frames import import_pycolmap
+from stadia.mapping.frame_stream import FrameStream
+from stadia.mapping.key_frames import MIN_FRAMES
 from stadia.mapping.lens_intervals import MIN_TURN_DEG, LensIntervals, measure_lens
+from stadia.mapping.pair_matching import list_photo_pairs, match_pairs, read_features, write_database, write_features
 from stadia.mapping.reconstruction import (
     MIN_POINTS,
     START_FOVS_DEG,
@@ -25,7 +29,7 @@ from stadia.mapping.reconstruction import (
     mirror_if_better,
     retriangulate,
 )
-from stadia.mapping.sparse_map import Array, LensCamera, from_reconstruction
+from stadia.mapping.sparse_map import Array, LensCamera, from_reconstruction, import_pycolmap
 
 SEARCH_FRAMES = 30
 """Key frames that a start is tried with."""
@@ -186,14 +190,13 @@ def try_start(
     workers: Workers,
 ) -> FoundCamera | None:
     """Map the frames from one camera and angle, and return the refined camera, or None if too little is mapped."""
-    pycolmap = import_pycolmap()
-    camera, fov_deg = start.to_pycolmap(pycolmap), math.degrees(2 * math.atan(start.width / 2 / start.focal_px))
+    camera, fov_deg = start.to_pycolmap(), math.degrees(2 * math.atan(start.width / 2 / start.focal_px))
     told = replace(workers, what=f"mapping, a try with {fov_deg:.0f} degrees")
     model = map_frames(database, names, camera, refine=False, workers=told, init_angle_deg=angle_deg)
     if model is None or model.num_reg_images() < 3 or model.num_points3D() < MIN_POINTS:
         return None
     if given is not None:
-        next(iter(model.cameras.values())).params = given.to_pycolmap(pycolmap).params
+        next(iter(model.cameras.values())).params = given.to_pycolmap().params
     model = mirror_if_better(model, threads=workers.threads)
     if given is None:
         model = _adjust_camera(model, database, workers.threads)
@@ -288,3 +291,102 @@ def _measure_rotation_px(first: Array, second: Array, focal_px: float) -> Array:
         residual_px = np.linalg.norm(focal_px * turned[:, :2] / np.maximum(turned[:, 2:], 1e-3) - second, axis=1)
         kept = residual_px <= np.quantile(residual_px, _KEPT)
     return residual_px
+
+
+# -- photos of several shapes, each with a camera of its own
+
+FOCAL_SHARE = 1.2
+"""Focal length over the longer side that a camera starts from, as in COLMAP."""
+
+MAX_RETURN_PX = 0.5
+"""Difference after a way to the first camera and back, from which a place is beyond a lens."""
+
+ENOUGH = 0.95
+"""Share of the photos from which no other first pair is tried."""
+
+
+def unify_photo_cameras(
+    stream: FrameStream, files: Mapping[int, Path], work: Path, workers: Workers
+) -> tuple[dict[int, Path], list[LensCamera]]:
+    """Return the features of photos of several shapes as the first camera would see them, and all cameras.
+
+    files: features by photo.
+    work: a folder for the features and a first map.
+
+    Raises DataError if too few photos can be mapped.
+    """
+    assert stream.photos is not None
+    cameras, sizes = stream.photos.cameras, stream.small_sizes()
+    known = find_photo_cameras(files, cameras, sizes, stream.find_files(), work, workers)
+    files = {index: file for index, file in files.items() if known[cameras[index]] is not None}
+    if len(files) < MIN_FRAMES:
+        raise stream.make_no_map_error("photos of several shapes without enough matches", "photos of one scene")
+    lenses = [lens or LensCamera.from_fov(ASSUMED_FOV_DEG, *size) for lens, size in zip(known, sizes, strict=True)]
+    return move_features(files, cameras, lenses, work), lenses
+
+
+def find_photo_cameras(
+    files: Mapping[int, Path],
+    cameras: Sequence[int],
+    sizes: Sequence[tuple[int, int]],
+    photos: Sequence[Path],
+    work: Path,
+    workers: Workers,
+) -> list[LensCamera | None]:
+    """Return the camera of each shape by a first map in which all are free; None if none of its photos was placed.
+
+    files: features by photo.
+    cameras: rows of `sizes`, of all photos.
+    sizes: height and width of the small images of each camera.
+    photos: whose EXIF may have the focal length to start from.
+    work: a folder for the first map.
+    """
+    pycolmap, database = import_pycolmap(), work / "photos.db"
+    starts = list[Any]()
+    for row, (height, width) in enumerate(sizes):
+        focal_mm, longer_mm = read_lens(photos[cameras.index(row)]) or (FOCAL_SHARE, 1.0)
+        focal_px = focal_mm / longer_mm * max(height, width)
+        starts.append(pycolmap.Camera.create_from_model_name(row + 1, "RADIAL", focal_px, width, height))
+    write_database(database, files, [starts[cameras[index]] for index in sorted(files)], None)
+    match_pairs(database, list_photo_pairs(files), workers)
+    names, best = [f"{index:08d}" for index in sorted(files)], None
+    for angle_deg in reversed(START_ANGLES_DEG):
+        model = map_frames(database, names, starts[0], refine=True, workers=workers, init_angle_deg=angle_deg)
+        if model is not None and (best is None or model.num_reg_images() > best.num_reg_images()):
+            best = model
+        if best is not None and best.num_reg_images() >= ENOUGH * len(names):
+            break
+    if best is None:
+        return [None] * len(sizes)
+    adjust(best, refine_focal=True, refine_lens=True, threads=workers.threads)
+    found = {
+        image.camera_id: LensCamera.from_pycolmap(image.camera) for image in best.images.values() if image.has_pose
+    }
+    return [found.get(row + 1) for row in range(len(sizes))]
+
+
+def move_features(
+    files: Mapping[int, Path], cameras: Sequence[int], lenses: Sequence[LensCamera], work: Path
+) -> dict[int, Path]:
+    """Write features as the first camera would see them, and return their files.
+
+    Features that would not come back are left out: the first camera's lens is known only within its own image.
+
+    cameras: rows of `lenses`, of all photos.
+    """
+    moved = dict[int, Path]()
+    for index, file in files.items():
+        features, moved[index] = read_features(file), work / f"moved-{index:08d}.npz"
+        own, before = lenses[cameras[index]], np.asarray(features.xy, np.float64)
+        xy = move_places(before, own, lenses[0])
+        comes_back = np.linalg.norm(move_places(xy, lenses[0], own) - before, axis=1) < MAX_RETURN_PX
+        write_features(moved[index], replace(features, xy=xy.astype(np.float32)).select(comes_back))
+    return moved
+
+
+def move_places(xy: Array, source: LensCamera, target: LensCamera) -> Array:
+    """Return where another camera sees what a camera sees at places (N, 2), pixels."""
+    if source == target:
+        return xy
+    rays = cv2.undistortPoints(xy[:, None], source.K, np.array(source.distortion), criteria=(3, 50, 1e-9))[:, 0]
+    return target.project(np.column_stack((rays, np.ones(len(rays)))))

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.mapping.frame_stream import SmallFrame
-from stadia.mapping.key_frames import import_pycolmap
-from stadia.mapping.sparse_map import Array, SparseMap
+from stadia.core.types import TrackProgress
+from stadia.mapping.frame_stream import FrameStream, SmallFrame
+from stadia.mapping.key_frames import KeyFrames
+from stadia.mapping.sparse_map import Array, SparseMap, import_pycolmap
 
 MAX_TRACKED = 250
 MIN_TRACKED = 20
@@ -71,6 +72,49 @@ class _Tracks:
         self.gray = gray
 
 
+def stack_poses(placed: Sequence[PlacedFrame]) -> Array:
+    """Return T_camera_world (N, 4, 4) of frames, NaN for lost ones."""
+    unknown = np.full((4, 4), np.nan)
+    return np.array([unknown if frame.T_camera_world is None else frame.T_camera_world for frame in placed])
+
+
+def count_status(frames: Sequence[PlacedFrame]) -> dict[FrameStatus, int]:
+    """Return the number of frames of each status."""
+    statuses = [frame.status for frame in frames]
+    return {status: statuses.count(status) for status in FrameStatus if status in statuses}
+
+
+def place_all_frames(
+    stream: FrameStream, keys: KeyFrames, maps: Sequence[SparseMap], track: TrackProgress
+) -> list[list[PlacedFrame]]:
+    """Return every frame of the input in the largest map, and the frames of each further map that are lost there.
+
+    keys: with its cuts.
+    maps: parts of the input, the largest first.
+    """
+    standing, names = frozenset(keys.standing), stream.stems()
+    cuts = [frozenset(keys.cuts) | _list_other_frames(part, maps) for part in maps]
+    shown = track(stream, keys.frames - stream.first, "placing frames")
+    placed = list(place_frames(shown, maps[0], standing, cuts[0], names))
+    further = list[list[PlacedFrame]]()
+    for part, ends in zip(maps[1:], cuts[1:], strict=True):
+        span = range(int(part.frames[0]), int(part.frames[-1]) + 1)
+        found = place_frames(stream.select(span), part, standing, ends, names)
+        further.append(
+            [
+                frame
+                for frame in found
+                if frame.T_camera_world is not None and placed[frame.index].status is FrameStatus.LOST
+            ]
+        )
+    return [placed, *further]
+
+
+def _list_other_frames(part: SparseMap, parts: Sequence[SparseMap]) -> frozenset[int]:
+    """Return the key frames of all other parts, which end a part as a cut does."""
+    return frozenset(int(frame) for other in parts if other is not part for frame in other.frames)
+
+
 def place_frames(
     frames: Iterable[SmallFrame],
     sparse: SparseMap,
@@ -85,7 +129,7 @@ def place_frames(
     names: of all frames of the input, for lost ones.
     """
     row_of = {int(index): row for row, index in enumerate(sparse.frames)}
-    camera = sparse.camera.to_pycolmap(import_pycolmap())
+    camera = sparse.camera.to_pycolmap()
     rows = _observations_by_frame(sparse)
     tracks: _Tracks | None = None
     pose: Array | None = None

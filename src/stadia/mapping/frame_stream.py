@@ -1,4 +1,4 @@
-"""Stream the frames of an input, small and gray, repeatedly."""
+"""Stream the frames of an input, small and gray, repeatedly: a video, images, or recordings of a data set."""
 
 from __future__ import annotations
 
@@ -15,103 +15,32 @@ from numpy.typing import NDArray
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT
-from stadia.datasets import DATASETS
-from stadia.datasets.config import CameraConfig, SourceOptions
+from stadia.core.recording import LEFT, Recording
+from stadia.datasets.config import CameraConfig, SourceOptions, refuse_idle_options
 from stadia.datasets.formats.photo_lens import read_lens
+from stadia.datasets.image_files import list_images, read_rgb, read_upright_size
 from stadia.datasets.lens_distortion import Undistortion
-from stadia.datasets.mask_files import OBJECT_CLASSES, MaskFiles, check_masks_of, select_classes
-from stadia.datasets.open_dataset import OWN_FORMATS, VIDEO, detect_format, open_recordings, refuse_idle_options
-from stadia.datasets.video.photo_fit import PhotoFit
-from stadia.datasets.video.video_camera import UserCamera
-from stadia.datasets.video.video_list import VideoEntry, read_entries, select_entries
+from stadia.datasets.mask_files import hash_frames
+from stadia.datasets.recordings import FrameCrop, ImageRecording, Intrinsics
+from stadia.datasets.video.photo_fit import PhotoFit, PhotoFits, fit_photos
+from stadia.datasets.video.video_camera import (
+    UserCamera,
+    find_camera_file,
+    find_crop,
+    find_static_mask,
+    read_image_size,
+    read_user_camera,
+)
+from stadia.datasets.video.video_decoding import (
+    estimate_frame_count,
+    hash_source,
+    holds_frames_alone,
+    stream_selected,
+    stream_video,
+)
 from stadia.datasets.video.video_map import find_map_folder
 from stadia.evaluation.background import run_ahead
-from stadia.files.paths import expand_home
-from stadia.mapping.frame_clips import FrameClip, OwnClip, PhotoFits, ReadFrame, RecordingClip
-
-MAX_DISTANCE = 5
-"""A frame takes the mask of a frame this near, since `stadia prepare` skips frames that hardly move."""
-
-GROWN_SHARE, GROWN_SHARE_OF_NEAR = 0.005, 0.015
-"""Growth of a mask, and of a near frame's mask, over the width: features at an outline move with it."""
-
-MOVABLE_CLASSES = OBJECT_CLASSES | {"train", "caravan", "trailer", "dog", "horse", "sheep", "cow", "boat"}
-
-
-@dataclass(frozen=True, eq=False)
-class MovableMasks:
-    """The masks of `stadia prepare` of a video.
-
-    stems, frames: names and indices of the frames with masks, ascending.
-    height, width: of the frames as filmed.
-    """
-
-    files: MaskFiles
-    stems: Sequence[str]
-    frames: NDArray[np.int64]
-    height: int
-    width: int
-
-    @classmethod
-    def open(cls, folder: Path, stems: Sequence[str], height: int, width: int, content: str = "") -> MovableMasks:
-        """Open a folder with semantic/left/STEM.png. stems: of all frames of the video, in order. content: its hash.
-
-        Raises DataError for masks of another video, without a mask of these frames, or without a class that moves.
-        """
-        folder = expand_home(folder)
-        if not (folder / "semantic" / LEFT).is_dir():
-            found = "no semantic/left in it" if folder.is_dir() else "no such folder"
-            raise DataError(folder, found=found, expected="masks", fix=f"stadia prepare VIDEO --masks --out {folder}")
-        check_masks_of(folder, content)
-        files = MaskFiles(folder)
-        if not MOVABLE_CLASSES.intersection(files.classes.values()):
-            found = ", ".join(list(files.classes.values())[:6]) or "no class"
-            fix = "use a network that segments cars and people"
-            raise DataError(folder / "classes.json", found=found, expected="classes that move: car, person", fix=fix)
-        present = {path.stem for path in (folder / "semantic" / LEFT).glob("*.png")}
-        masked = [index for index, stem in enumerate(stems) if stem in present]
-        if not masked:
-            expected, fix = "semantic/left/FRAME.png", f"stadia prepare VIDEO --masks --out {folder}"
-            raise DataError(folder, found="no mask of this video", expected=expected, fix=fix)
-        return cls(files, [stems[index] for index in masked], np.array(masked), height, width)
-
-    def has_near(self, index: int, max_distance: int = MAX_DISTANCE) -> bool:
-        """Return whether a frame has its own mask or a near one."""
-        return abs(int(self.frames[self._find_nearest(index)]) - index) <= max_distance
-
-    def _find_nearest(self, index: int) -> int:
-        return int(np.abs(self.frames - index).argmin())
-
-    def read(
-        self, index: int, height: int, width: int, lens: Undistortion | None = None, fit: PhotoFit | None = None
-    ) -> NDArray[np.bool_] | None:
-        """Return (height, width), true on what can move in a frame; None without a near mask.
-
-        lens: of the frames as filmed, which is removed from the mask too.
-        fit: of a photo of another size than most.
-
-        Raises DataError for a mask that cannot be read, or has another shape.
-        """
-        if not self.has_near(index):
-            return None
-        stem = self.stems[self._find_nearest(index)]
-        filmed = fit or PhotoFit(self.height, self.width)
-        masks = self.files.read(stem, LEFT, height=filmed.height, width=filmed.width)
-        if masks is None:
-            return None
-        movable = select_classes(masks.semantic, self.files.classes, MOVABLE_CLASSES) | (masks.instance > 0)
-        marked = np.where(movable, np.uint8(255), np.uint8(0))
-        straight = marked if lens is None else lens(marked)
-        marked = filmed.apply(straight, height, width)
-        is_own = self.frames[self._find_nearest(index)] == index
-        side = 2 * round((GROWN_SHARE if is_own else GROWN_SHARE_OF_NEAR) * width) + 1
-        return np.asarray(cv2.dilate(marked, np.ones((side, side), np.uint8)) > 0)
-
-    def fingerprint(self) -> str:
-        """Return a hash of the files."""
-        return self.files.fingerprint(LEFT)
-
+from stadia.mapping.movable_masks import MAX_DISTANCE, MovableMasks
 
 MAX_SIDE_PX = 800
 """Longer side of the images for features."""
@@ -135,6 +64,142 @@ class SmallFrame:
         """Return the small frame (h, w, 3) RGB."""
         fit = self.fit or PhotoFit(*self.filmed.shape[:2])
         return fit.apply(self.filmed, *self.gray.shape)
+
+
+ReadFrame = tuple[int, str, float | None, NDArray[np.uint8]]
+"""Index, name, time in seconds or None, and the image (H, W, 3) RGB without black bars."""
+
+
+@dataclass(frozen=True)
+class OwnClip:
+    """A video file, or a folder of images in natural order.
+
+    filmed_size: (height, width) with black bars.
+    crop: which cuts off black bars; None without bars.
+    photos: of several sizes; None for frames of one size.
+    """
+
+    path: Path
+    name: str
+    filmed_size: tuple[int, int]
+    crop: FrameCrop | None
+    photos: PhotoFits | None = None
+
+    @classmethod
+    def open(cls, path: Path, config: CameraConfig, name: str = "") -> OwnClip:
+        """Open a video file or a folder of images."""
+        if path.is_dir():
+            sizes = [read_upright_size(image) for image in list_images(path)]
+            if len(set(sizes)) > 1:
+                photos = fit_photos(sizes)
+                return cls(path, name, photos.sizes[0], None, photos)
+        size = read_image_size(path)
+        return cls(path, name, size, find_crop(config, path, *size))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return (height, width) of the frames."""
+        return self.filmed_size if self.crop is None else (self.crop.window.height, self.crop.window.width)
+
+    @cached_property
+    def images(self) -> list[Path]:
+        """Return the images of a folder; empty for a video."""
+        return list_images(self.path) if self.path.is_dir() else []
+
+    def count(self) -> int | None:
+        """Return the number of frames; None if a video does not state it."""
+        return len(self.images) or estimate_frame_count(self.path)
+
+    def stems(self) -> list[str] | None:
+        """Return the names of all frames; None for their numbers."""
+        return [path.stem for path in self.images] or None
+
+    def files(self) -> list[Path]:
+        """Return the images if they show the frames as they are mapped, otherwise nothing."""
+        return self.images if self.crop is None else []
+
+    def read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
+        """Yield the frames with these indices, or all."""
+        for index, name, time_s, image in self._read(wanted):
+            yield index, name, time_s, image if self.crop is None else self.crop.cut(image)
+
+    def _read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
+        for index, path in enumerate(self.images):
+            if wanted is None or index in wanted:
+                yield index, path.stem, None, read_rgb(path)
+        if not self.images:
+            for frame in stream_video(self.path) if wanted is None else stream_selected(self.path, wanted):
+                yield frame.index, f"{frame.index:06d}", frame.time_s, frame.image
+
+    def hash(self) -> str:
+        """Return a hash of the content."""
+        return hash_source(self.path)
+
+    def find_camera(self, config: CameraConfig) -> UserCamera | None:
+        """Return the given camera of the frames, or None."""
+        if not config.is_given and find_camera_file(self.path) is None:
+            return None
+        return read_user_camera(config, self.path, *self.filmed_size)
+
+    def find_static(self) -> NDArray[np.bool_] | None:
+        """Return (H, W), true on what never moves, or None."""
+        known = UserCamera(Intrinsics(np.eye(3), *self.size), crop=self.crop)
+        return None if self.photos else find_static_mask(known, self.path)
+
+
+@dataclass(frozen=True)
+class RecordingClip:
+    """The left images of a recording, which its reader rectifies; methods as those of `OwnClip`."""
+
+    recording: Recording
+    photos: PhotoFits | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the name of the recording."""
+        return self.recording.name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return (height, width) of its images."""
+        camera = self.recording.camera(0)
+        return camera.height, camera.width
+
+    def count(self) -> int | None:
+        """Return the number of frames."""
+        return len(self.recording)
+
+    def stems(self) -> list[str] | None:
+        """Return the names of the frames; None for their numbers."""
+        return [self.recording.stem(index) for index in range(len(self.recording))]
+
+    def files(self) -> list[Path]:
+        """Return the images if they show the frames as they are mapped, otherwise nothing."""
+        is_raw = isinstance(self.recording, ImageRecording) and self.recording.undistortion is None
+        found = [self.recording.file(index) for index in range(len(self.recording))] if is_raw else []
+        return [file for file in found if file is not None]
+
+    def read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
+        """Yield the frames with these indices, or all."""
+        recording, every = self.recording, range(len(self.recording))
+        for index in every if wanted is None else sorted(set(wanted).intersection(every)):
+            yield index, recording.stem(index), recording.timestamp_s(index), recording.image(index)
+
+    def hash(self) -> str:
+        """Return the hash of its content."""
+        return hash_frames(self.recording) or self.recording.fingerprint()
+
+    def find_camera(self, config: CameraConfig) -> UserCamera | None:
+        """Return its camera."""
+        K = np.stack([self.recording.K(index) for index in range(len(self.recording))])
+        return UserCamera(Intrinsics(K[0] if np.ptp(K, axis=0).max() == 0 else K, *self.size))
+
+    def find_static(self) -> NDArray[np.bool_] | None:
+        """Return what never moves, (H, W); None without any."""
+        return self.recording.ignored(LEFT)
+
+
+FrameClip = OwnClip | RecordingClip
 
 
 @dataclass(frozen=True)
@@ -207,6 +272,11 @@ class FrameStream:
         """Return the index of the first frame."""
         return 0 if self.span is None else self.span[0]
 
+    def make_no_map_error(self, found: str, expected: str) -> DataError:
+        """Return the error of an input that has no map."""
+        fix = "use another part of the video, or go without a map and set the camera"
+        return DataError(self.source, found=found, expected=expected, fix=fix)
+
     def hash(self) -> str:
         """Return a hash of the content."""
         hashes = [clip.hash() for clip in self.clips]
@@ -263,6 +333,11 @@ class FrameStream:
             return None
         camera, fit = self.find_photo(index)
         return self.masks.read(index, *self.small_sizes()[camera], self.lens, fit)
+
+    def find_hidden(self, index: int, static: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+        """Return (h, w), true on what can move in a small frame or never moves (`static`), or None."""
+        masks = [mask for mask in (static, self.find_movable(index)) if mask is not None]
+        return np.logical_or.reduce(masks) if masks else None
 
     @cached_property
     def mask_distance(self) -> int:
@@ -326,21 +401,39 @@ def open_stream(source: Path, camera: CameraConfig, options: Mapping[str, Any], 
 
     Raises DataError for an unknown input, ConfigError for options that it does not use.
     """
-    chosen, format = resolve_config(SourceOptions, {**options, "camera": camera}), detect_format(source, format)
-    clips: list[FrameClip]
+    chosen = resolve_config(SourceOptions, {**options, "camera": camera})
+    if format == "auto" and holds_frames_alone(source):
+        clips: list[FrameClip] = [OwnClip.open(source, camera)]
+        _refuse_idle_options(chosen)
+    else:
+        clips = _open_clips(source, camera, options, chosen, format)
+    return FrameStream(source, clips, span=chosen.frames)
+
+
+def _refuse_idle_options(chosen: SourceOptions) -> None:
+    idle = SourceOptions.model_fields.keys() - {"camera", "cache", "frames", "recordings"}
+    refuse_idle_options(chosen, idle, "the map of your own video")
+
+
+def _open_clips(
+    source: Path, camera: CameraConfig, options: Mapping[str, Any], chosen: SourceOptions, format: str
+) -> list[FrameClip]:
+    """Open data sets, lists of videos, folders that hold other files too, and inputs of a given format."""
+    from stadia.datasets import DATASETS
+    from stadia.datasets.open_dataset import OWN_FORMATS, VIDEO, detect_format, open_recordings
+    from stadia.datasets.video.video_list import VideoEntry, read_entries, select_entries
+
+    format = detect_format(source, format)
     if format in OWN_FORMATS:
-        idle = SourceOptions.model_fields.keys() - {"camera", "cache", "frames", "recordings"}
-        refuse_idle_options(chosen, idle, "the map of your own video")
+        _refuse_idle_options(chosen)
         entries = [VideoEntry(name="", path=source)]
         if format != VIDEO:
             entries = select_entries(read_entries(source), chosen.recordings, source)
-        clips = [OwnClip.open(entry.path, entry.camera or camera, entry.name) for entry in entries]
-    else:
-        every = {"stride": 1} if "stride" in DATASETS.load(format).options else {}
-        opened = open_recordings(source, format, **{**every, **options, "camera": camera, "frames": None})
-        if len(opened) > 1 and not chosen.recordings:
-            fix = f"choose one: data.recordings=[{opened[0].name.rpartition('/')[2]}]"
-            expected = "one, or several of one place"
-            raise DataError(source, found=f"{len(opened)} recordings", expected=expected, fix=fix)
-        clips = [RecordingClip(recording) for recording in opened]
-    return FrameStream(source, clips, span=chosen.frames)
+        return [OwnClip.open(entry.path, entry.camera or camera, entry.name) for entry in entries]
+    every = {"stride": 1} if "stride" in DATASETS.load(format).options else {}
+    opened = open_recordings(source, format, **{**every, **options, "camera": camera, "frames": None})
+    if len(opened) > 1 and not chosen.recordings:
+        fix = f"choose one: data.recordings=[{opened[0].name.rpartition('/')[2]}]"
+        expected = "one, or several of one place"
+        raise DataError(source, found=f"{len(opened)} recordings", expected=expected, fix=fix)
+    return [RecordingClip(recording) for recording in opened]

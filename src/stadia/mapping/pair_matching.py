@@ -1,4 +1,4 @@
-"""Match key frames with neighbors and similar ones by COLMAP, and hold out a part of the matches."""
+"""Find the features of key frames, match them by COLMAP, and hold out a part of the matches."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.files.atomic_files import write_lines
-from stadia.geometry.image_features import describe_places
-from stadia.mapping.key_frames import import_pycolmap, read_features
+from stadia.core.types import TrackProgress
+from stadia.files.array_files import read_npz
+from stadia.files.atomic_files import atomic_write, write_json, write_lines
+from stadia.geometry.image_features import FrameFeatures, describe_places, find_features
+from stadia.mapping.frame_stream import FrameStream
 from stadia.mapping.reconstruction import MAX_ERROR_PX, Workers
-from stadia.mapping.sparse_map import Array
+from stadia.mapping.sparse_map import Array, import_pycolmap
 
 OVERLAP, WIDE_OVERLAP = 7, 15
 """Key frames that each one is matched with, at first and if the map misses some."""
@@ -32,6 +34,11 @@ MIN_ORDERED = 0.5
 
 MIN_BRIDGE = 15
 """Matches across a cut, of COLMAP's default, below which no pair is used."""
+
+MIN_FEATURES = 60
+"""Fewer features in the median frame cannot be matched."""
+
+MATCHES = "matches.db"
 
 BATCH = 64
 """Pairs that are matched between two lines of progress."""
@@ -52,6 +59,59 @@ class FramePair:
     xy_first: Array
     xy_second: Array
     is_held: NDArray[np.bool_]
+
+
+def write_features(path: Path, features: FrameFeatures) -> None:
+    """Write the features of a frame as .npz."""
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, xy=features.xy, descriptors=features.descriptors, colors=features.colors)
+
+
+def read_features(path: Path) -> FrameFeatures:
+    """Read what `write_features` wrote. Raises DataError for any other file."""
+    arrays: dict[str, Any] = read_npz(path, only=("xy", "descriptors", "colors"))
+    return FrameFeatures(arrays["xy"], arrays["descriptors"], arrays["colors"])
+
+
+def collect_features(stream: FrameStream, keys: Sequence[int], work: Path, track: TrackProgress) -> dict[int, Path]:
+    """Return the file of each key frame's features, in the folder `work`. Raises DataError if they are too few."""
+    files = {index: work / f"features-{index:08d}.npz" for index in keys}
+    missing = {index for index, file in files.items() if not file.is_file()}
+    for frame in track(stream.select(missing), len(missing), "features") if missing else ():
+        found, movable = find_features(frame.image, frame.gray), stream.find_movable(frame.index)
+        write_features(files[frame.index], found if movable is None else found.outside(movable))
+    count = int(np.median([len(read_features(file).xy) for file in files.values()]))
+    if count < MIN_FEATURES:
+        raise stream.make_no_map_error(f"only {count} features in a frame (blur, darkness, no detail)", "sharp frames")
+    return files
+
+
+def match_key_frames(
+    work: Path,
+    files: Mapping[int, Path],
+    lens: Any,
+    static: NDArray[np.bool_] | None,
+    workers: Workers,
+    *,
+    is_wide: bool,
+) -> list[FramePair]:
+    """Return the verified matches of key frames, and keep them in COLMAP's database `work/MATCHES`.
+
+    files: features by key frame.
+    lens: the pycolmap.Camera of all key frames.
+    static: (h, w), true on what never moves, whose features are left out; or None.
+    is_wide: whether to match further neighbors and similar key frames too. Call it without first.
+    """
+    keys, database, done = sorted(files), work / MATCHES, work / f"matched-{int(is_wide)}.json"
+    if not done.is_file():
+        if not is_wide:
+            write_database(database, files, [lens] * len(files), static)
+        wanted = list_neighbors(keys, WIDE_OVERLAP if is_wide else OVERLAP)
+        match_pairs(database, wanted + (list_similar(files, SIMILAR) if is_wide else []), workers)
+        if not is_wide and not is_ordered(read_matches(database), keys):
+            match_pairs(database, list_photo_pairs(files), workers)
+        write_json(done, {"frames": len(files)})
+    return read_matches(database)
 
 
 def write_database(

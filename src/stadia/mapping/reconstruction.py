@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from stadia.core.types import TrackProgress, no_progress
-from stadia.mapping.key_frames import import_pycolmap
-from stadia.mapping.sparse_map import Array, LensCamera, from_reconstruction
+from stadia.mapping.sparse_map import Array, LensCamera, from_reconstruction, import_pycolmap
 
 START_FOVS_DEG = (45.0, 65.0, 90.0)
 """Horizontal fields of view that an unknown camera starts from: the cost has several minima."""

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import theilslopes
 
-from stadia.mapping.sparse_map import Array, LensCamera
+from stadia.core.types import TrackProgress
+from stadia.mapping.sparse_map import Array, LensCamera, SparseMap
+
+if TYPE_CHECKING:
+    from stadia.mapping.frame_stream import FrameStream
 
 Gray = NDArray[np.floating]
 
@@ -140,6 +145,33 @@ def _measure_drift(logs: Array) -> float:
         return 1.0
     slope, _, low, high = theilslopes(places, np.linspace(-0.75, 0.75, len(places)), alpha=DRIFT_CONFIDENCE)
     return float(np.exp(slope)) if low * high > 0 else 1.0
+
+
+def find_road(
+    stream: FrameStream,
+    sparse: SparseMap,
+    camera: LensCamera,
+    T_world_camera: Array,
+    static: NDArray[np.bool_] | None,
+    track: TrackProgress,
+) -> RoadPlane | None:
+    """Return the road below the camera of a drive; None for photos, other motions, or if no road is found.
+
+    sparse: with the key frames that are compared.
+    camera: of the small frames.
+    T_world_camera: (N, 4, 4) of all frames, NaN for lost ones.
+    static: (h, w), true on what never moves; or None.
+    """
+    if stream.photos is not None or find_travel_direction(T_world_camera) is None:
+        return None
+    pairs = choose_pairs(T_world_camera, sparse.frames.tolist())
+    wanted = {index for pair in pairs for index in pair}
+    frames, hidden = dict[int, NDArray[np.uint8]](), dict[int, NDArray[np.bool_]]()
+    for frame in track(stream.select(wanted), len(wanted), "measuring the road"):
+        frames[frame.index] = frame.gray
+        if (mask := stream.find_hidden(frame.index, static)) is not None:
+            hidden[frame.index] = mask
+    return find_road_plane(frames, pairs, T_world_camera, camera, hidden)
 
 
 def find_travel_direction(T_world_camera: Array) -> tuple[Array, float, float] | None:

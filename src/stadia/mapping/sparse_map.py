@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import signal
+import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.errors import StadiaError
 from stadia.geometry.numpy_camera import focal_px_from_fov
 
 Array = NDArray[np.float64]
+
+
+def import_pycolmap() -> Any:
+    """Return the module pycolmap without its log. Raises StadiaError if it is not installed."""
+    is_first = "pycolmap" not in sys.modules
+    try:
+        import pycolmap
+    except ImportError as error:
+        expected, fix = "the package pycolmap", "pip install 'stadia[map]'"
+        raise StadiaError("stadia map", found="no pycolmap", expected=expected, fix=fix) from error
+    pycolmap.logging.minloglevel = 3
+    if is_first and threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):  # its handlers print where the program was, and end it
+            if (handler := signal.getsignal(number)) is not None:
+                signal.signal(number, handler)
+    return pycolmap
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +84,9 @@ class LensCamera:
         center = (self.center_px[0] + 0.5) * across - 0.5, (self.center_px[1] + 0.5) * down - 0.5
         return LensCamera(self.focal_px * math.sqrt(across * down), center, self.distortion, height, width)
 
-    def to_pycolmap(self, pycolmap: Any, camera_id: int = 1) -> Any:
+    def to_pycolmap(self) -> Any:
         """Return a pycolmap.Camera of the model OPENCV; COLMAP's first pixel has its center at one half."""
-        camera = pycolmap.Camera.create_from_model_name(camera_id, "OPENCV", self.focal_px, self.width, self.height)
+        camera = import_pycolmap().Camera.create_from_model_name(1, "OPENCV", self.focal_px, self.width, self.height)
         x, y = self.center_px
         camera.params = np.array([self.focal_px, self.focal_px, x + 0.5, y + 0.5, *self.distortion])
         camera.has_prior_focal_length = True

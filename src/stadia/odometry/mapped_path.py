@@ -143,23 +143,30 @@ class MappedPath:
             self.scales.append(scale)
 
     def follow(self, frames: Iterable[PredictedFrame]) -> Iterator[PredictedFrame]:
-        """Yield predicted frames with the poses of the map, or the motion by depth if the map is lost."""
+        """Yield predicted frames with the poses of the map, or the motion by depth if the map is lost.
+
+        If the motion by depth ends before the map begins, nothing connects the two, and the path starts with the map.
+        """
         follower, row_of_name = MapFollower(), {name: row for row, name in enumerate(self.mapped.names)}
         scaled = scale_poses(self.mapped.poses, math.nan if self.scale is None else self.scale)
         lost = np.full((4, 4), np.nan)
         for frame in frames:
             estimated, row = frame.T_world_camera, row_of_name.get(frame.frame.name)
             mapped = lost if row is None else scaled[row]
+            is_placed = bool(np.isfinite(mapped).all())
+            starts_path = is_placed and estimated is None and follower.T_world_map is None
             pose = follower.place(estimated, mapped)
             if pose is None:
                 yield frame
                 continue
+            if starts_path:
+                self.places, self.by_depth, self.by_map = [], [], []
             self.places.append(pose[:3, 3].copy())
             if estimated is not None:
                 self.by_depth.append(estimated[:3, 3].copy())
                 self.by_map.append(pose[:3, 3].copy())
-            is_aligned = None if np.isfinite(mapped).all() else frame.is_aligned
-            yield replace(frame, T_world_camera=pose, is_aligned=is_aligned)
+            is_aligned = None if is_placed else frame.is_aligned
+            yield replace(frame, T_world_camera=pose, is_aligned=is_aligned, starts_path=starts_path)
 
     def replace_path(self, path: CameraPath) -> CameraPath:
         """Return the path of the map in the unit of the depth, or the given one if the map does not fit; with notes."""

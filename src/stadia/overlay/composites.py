@@ -17,8 +17,8 @@ from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig
 from stadia.dataloading.loader import PackedTensors, stack_packed
 from stadia.dataloading.transforms import apply_color, compute_mean_gray, draw_augmentation
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.frame_store import ReportProgress, find_cache_folder, lock_beside
+from stadia.datasets.config import CacheConfig, find_cache_folder
+from stadia.datasets.frame_store import ReportProgress, lock_beside
 from stadia.files.paths import expand_home
 from stadia.geometry.camera import mirror_camera
 from stadia.overlay.config import CutoutConfig, OverlayDataConfig

@@ -15,11 +15,11 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
 from stadia.datasets import DATASETS
-from stadia.datasets.config import CameraConfig, SourceOptions
+from stadia.datasets.config import CameraConfig, SourceOptions, refuse_idle_options
 from stadia.datasets.formats.photo_lens import read_lens
 from stadia.datasets.ignored_regions import read_ignored_region
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
-from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
+from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import Intrinsics, check_center, check_K
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.video_camera import (

@@ -10,38 +10,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.geometry.image_features import find_corners, measure_motion
+
 MAX_STANDING_MOTION = 0.0003  # 0.4 px of 1242
 MIN_MOTION = 0.002  # 1.3 px of 640; with less motion, noise dominates depth
 FLOW_WIDTH = 320  # of the image in which motion is measured
-_MIN_POINTS = 10
 
 
 def shrink_to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the gray image, FLOW_WIDTH wide, in which motion is measured, of an image (H, W, 3) RGB."""
     height = max(1, round(image.shape[0] * FLOW_WIDTH / image.shape[1]))
     return cv2.cvtColor(cv2.resize(image, (FLOW_WIDTH, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-
-
-def find_corners(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return corners (N, 1, 2) of a gray image (H, W); N may be 0."""
-    found = cv2.goodFeaturesToTrack(gray, maxCorners=200, qualityLevel=0.01, minDistance=7)
-    return np.empty((0, 1, 2), np.float32) if found is None else found
-
-
-def measure_motion(before: NDArray[np.uint8], points: NDArray[np.float32], after: NDArray[np.uint8]) -> float:
-    """Return the median displacement of points divided by the image width; infinite if too few points can be tracked.
-
-    before, after: (H, W) gray images.
-    points: (N, 1, 2) corners of the first image.
-    """
-    if len(points) < _MIN_POINTS:
-        return float("inf")
-    tracked, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, winSize=(15, 15), maxLevel=3)
-    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, tracked, None, winSize=(15, 15), maxLevel=3)
-    good = (found[:, 0] == 1) & (found_back[:, 0] == 1) & (np.linalg.norm(back - points, axis=2)[:, 0] < 0.5)
-    if good.sum() < _MIN_POINTS:
-        return float("inf")
-    return float(np.median(np.linalg.norm(tracked - points, axis=2)[good])) / before.shape[1]
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """Turn and scale photos of one lens to one size, and convert results back to the original photo."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -69,3 +71,41 @@ class PhotoFit:
         if not self.turns:
             return np.column_stack((x, y))
         return np.column_stack((self.width - y, x) if self.turns > 0 else (y, self.height - x))
+
+
+@dataclass(frozen=True)
+class PhotoFits:
+    """Photos by camera: those of one shape have one.
+
+    sizes: (height, width) of each camera, most photos first.
+    cameras: rows of `sizes`, of each photo.
+    fits: how each photo gets that size.
+    """
+
+    sizes: Sequence[Size]
+    cameras: Sequence[int]
+    fits: Sequence[PhotoFit]
+
+
+def fit_photos(sizes: Sequence[Size]) -> PhotoFits:
+    """Return the cameras of photos. Most photos decide about its orientation, then its size.
+
+    Examples:
+        >>> found = fit_photos([(30, 40), (40, 30), (60, 80), (60, 80), (90, 160)])
+        >>> found.sizes, found.cameras, [fit.turns for fit in found.fits]
+        ([(60, 80), (90, 160)], [0, 0, 0, 0, 1], [0, 1, 0, 0, 0])
+    """
+    counts, chosen, found = Counter(sizes), list[Size](), dict[Size, tuple[int, PhotoFit]]()
+    shape = {size: round(12 * max(size) / min(size)) for size in counts}  # twelfths tell 4:3, 3:2, 16:9 and 20:9 apart
+    of_shape = Counter(shape[size] for size in sizes)
+    upright = Counter((shape[size], size[0] > size[1]) for size in sizes)
+
+    def rank(size: Size) -> tuple[int, int, int, int]:
+        return of_shape[shape[size]], upright[shape[size], size[0] > size[1]], counts[size], min(size)
+
+    for size in sorted(counts, key=rank, reverse=True):
+        fits = ((row, PhotoFit.find(size, camera)) for row, camera in enumerate((*chosen, size)))
+        found[size] = next((row, fit) for row, fit in fits if fit is not None)
+        if found[size][0] == len(chosen):
+            chosen.append(size)
+    return PhotoFits(chosen, [found[size][0] for size in sizes], [found[size][1] for size in sizes])

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.core.recording import Recording
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.frame_store import find_cache_folder
+from stadia.datasets.config import CacheConfig, find_cache_folder
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.datasets.recordings import FrameCrop
 from stadia.datasets.video.video_decoding import estimate_frame_count, hash_source, stream_segment, stream_selected

@@ -25,7 +25,7 @@ from stadia.datasets.lens_distortion import (
 from stadia.datasets.recordings import FrameCrop, Intrinsics, check_center, check_K
 from stadia.datasets.text_files import FileEntry, read_rows
 from stadia.datasets.video.static_parts import find_static_content, sample_frames
-from stadia.datasets.video.video_decoding import stream_video
+from stadia.datasets.video.video_decoding import K_FILE_NAMES, stream_video
 from stadia.datasets.video.video_map import find_map, find_mapped_camera, read_mapped_camera
 from stadia.files.input_files import read_lines
 from stadia.files.json_files import read_json
@@ -118,7 +118,6 @@ def _sample(source: Path) -> list[NDArray[np.uint8]]:
 NO_CAMERA = "no camera"
 CAMERA_ADVICE = "Lengths depend on it: set it with data.camera.horizontal_fov_deg=DEGREES"
 PHONE_FOV_DEG = 69  # a phone's main camera (26 mm of 36 mm), longer side
-K_FILE_NAMES = ("K.txt", "K.json")  # in the folder of images, or STEM.K.txt next to the video
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.datasets.config import VideoDecoder
-from stadia.datasets.image_files import count_image_bytes, encode_name, list_images
+from stadia.datasets.image_files import IMAGE_SUFFIXES, count_image_bytes, encode_name, list_images
 from stadia.files.input_files import check_input_file, name_parser_errors, open_input
 
 log = logging.getLogger(__name__)
 
 _COMMON = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 VIDEO_SUFFIXES = (*_COMMON, ".m4v", ".mpg", ".mpeg", ".ts", ".mjpeg", ".ogv", ".wmv", ".3gp")
+K_FILE_NAMES = ("K.txt", "K.json")  # in the folder of images, or STEM.K.txt next to the video
 MAX_VIDEO_PIXELS = 1 << 25  # just above 8K (7680x4320)
 _FORMATS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,mjpeg,ogg,asf,flv,h264,hevc,m4v"
 """FFmpeg's demuxers for VIDEO_SUFFIXES. Playlists (hls, concat) are not among them, because they open other files."""
@@ -37,6 +38,23 @@ _WHOLE = "a complete video file"
 _FRAME_THREADS_PIXELS = 1 << 23  # larger frames are decoded in slices: a thread per frame keeps one more in memory
 _MIN_GROWTH_PIXELS = 1 << 22  # frames may always grow to this size before the change of size is refused
 _UNSURE = 0.05  # tolerance of a length in seconds: audio may be longer than video, and frame rates vary
+
+
+def holds_frames_alone(path: Path) -> bool:
+    """Return whether a path is a video file, or a folder with nothing but images and their K file.
+
+    Such a path is no data set: each layout has folders, lists or records, or images of several kinds (7-Scenes).
+    """
+    if os.path.isfile(path):  # noqa: PTH113 - also of names too long
+        return path.suffix.lower() in VIDEO_SUFFIXES
+    if not os.path.isdir(path):  # noqa: PTH112
+        return False
+    with os.scandir(path) as entries:
+        files = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in K_FILE_NAMES]
+        return bool(files) and all(
+            entry.name.lower().endswith(IMAGE_SUFFIXES) and ".color." not in entry.name and entry.is_file()
+            for entry in files
+        )
 
 
 @dataclass(frozen=True, slots=True)

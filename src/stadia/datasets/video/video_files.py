@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.datasets import frame_store
-from stadia.datasets.config import CacheConfig, SourceOptions
+from stadia.datasets.config import CacheConfig, SourceOptions, find_cache_folder
 from stadia.datasets.image_files import IMAGE_SUFFIXES, check_one_kind, list_images, read_rgb
 from stadia.datasets.mask_files import resize_masks
 from stadia.datasets.open_dataset import DatasetFormat
@@ -181,7 +181,7 @@ def select_images(
         kept = list(range(0, len(every), stride))
         return FrameSelection(kept, skipped=len(every) - len(kept))
     stem = frame_store.make_store_stem(every.name, "selection", *_selection_key(stride), every.fingerprint())
-    cached = frame_store.find_cache_folder(cache) / f"{stem}.json"
+    cached = find_cache_folder(cache) / f"{stem}.json"
     with frame_store.lock_beside(cached):
         if not cached.exists():
             chooser = FrameSelector(stride)
@@ -269,7 +269,7 @@ def open_frames(source: FrameSource, options: SourceOptions, progress: frame_sto
     stem = frame_store.make_store_stem(
         source.name, "video", *_selection_key(options.stride), options.size, content, *lens_key
     )
-    info_file = frame_store.find_cache_folder(options.cache) / f"{stem}.json"
+    info_file = find_cache_folder(options.cache) / f"{stem}.json"
     stored = info_file.with_suffix(".rgb")
     with frame_store.lock_beside(info_file):
         if not (info_file.exists() and stored.exists() and frame_store.name_sums(stored).exists()):

@@ -266,7 +266,10 @@ class _WrittenFrames:
         frame, pose = predicted.frame, predicted.T_world_camera
         self.entries.append(frame.name)
         self.sizes.add(predicted.image_size)
+        if predicted.starts_path:
+            self.posed, self.times_s, self.poses, self.not_aligned = [], [], [], None
         if pose is not None:
+            self.path_ends = ""
             self.posed.append(frame.name)
             self.times_s.append(frame.time_s)
             self.poses.append(np.array(pose, np.float64))

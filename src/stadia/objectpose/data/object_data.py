@@ -18,10 +18,9 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.terminal import Terminal
 from stadia.core.types import Batch, Meta
 from stadia.dataloading.loader import Loader
-from stadia.datasets.config import CacheConfig, SourceOptions
-from stadia.datasets.frame_store import find_cache_folder, lock_beside
+from stadia.datasets.config import CacheConfig, SourceOptions, find_cache_folder, refuse_idle_options
+from stadia.datasets.frame_store import lock_beside
 from stadia.datasets.image_files import encode_name, hash_files, join_hashes
-from stadia.datasets.open_dataset import refuse_idle_options
 from stadia.diagnostics.finding import Finding
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ

@@ -33,7 +33,7 @@ from stadia.files.image_io import write_image
 from stadia.files.input_files import read_bytes, read_text
 from stadia.files.json_files import read_json
 from stadia.files.paths import check_writable, natural_sort_key, safe_join
-from stadia.mapping.key_frames import import_pycolmap
+from stadia.mapping.sparse_map import import_pycolmap
 
 Array = NDArray[np.float64]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.frame_store import find_cache_folder, lock_beside
+from stadia.datasets.config import CacheConfig, find_cache_folder
+from stadia.datasets.frame_store import lock_beside
 from stadia.datasets.image_files import read_label_png, read_rgb
 from stadia.files.array_files import read_npy
 from stadia.files.atomic_files import atomic_folder, write_json
