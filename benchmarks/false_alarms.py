@@ -43,7 +43,7 @@ from stadia.core.config import resolve_config
 from stadia.core.recording import Recording
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
-from stadia.diagnostics.finding import Finding, OnStop, Severity, read_findings
+from stadia.diagnostics.finding import Finding, OnStop, Severity, read_valid_findings
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.files.atomic_files import write_text
 from stadia.recipes import CONFIGS, RECIPES
@@ -373,7 +373,10 @@ def read_run(name: str, folder: Path, before: float, score: str, seconds: float)
     """Return the findings of a training, and its improvement."""
     after = [float(row[score]) for row in read_rows(folder / "metrics.csv") if row.get(score)][-1]
     return Row(
-        name, read_findings(folder / "findings.jsonl"), seconds, Improvement(score.removeprefix("val/"), before, after)
+        name,
+        read_valid_findings(folder / "findings.jsonl")[0],
+        seconds,
+        Improvement(score.removeprefix("val/"), before, after),
     )
 
 

@@ -36,7 +36,7 @@ from stadia import launch, recipes
 from stadia.core.types import Batch, Camera, Prediction
 from stadia.datasets.config import CacheConfig
 from stadia.diagnostics.catalog import find_root_cause
-from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings
+from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_valid_findings
 from stadia.files.atomic_files import write_text
 from stadia.geometry.se3 import inverse
 from stadia.losses.loss_report import LossReport
@@ -184,7 +184,7 @@ def run_training(one: Broken, folder: Path) -> list[Finding]:
         except Exception as error:  # what halts a training is among its findings
             print(f"    halted: {error}", file=sys.stderr)
     (run,) = folder.iterdir()
-    return [found for found in read_findings(run / "findings.jsonl") if found.stage is Stage.TRAINING]
+    return [found for found in read_valid_findings(run / "findings.jsonl")[0] if found.stage is Stage.TRAINING]
 
 
 def judged(one: Broken, found: list[Finding]) -> tuple[str, str]:

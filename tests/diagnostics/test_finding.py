@@ -9,7 +9,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.diagnostics.catalog import CATALOG, make_finding, sort_findings
-from stadia.diagnostics.finding import Finding, Severity, read_findings, write_findings
+from stadia.diagnostics.finding import Finding, Severity, read_valid_findings, write_findings
 from website.findings_pages import write_findings as write_finding_pages
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ def test_json_holds_what_scripts_read_and_comes_back() -> None:
 def test_file_of_findings_comes_back(tmp_path: Path) -> None:
     written = [one(), one("D02", Severity.WARN, ())]
     write_findings(tmp_path / "findings.jsonl", written)
-    assert read_findings(tmp_path / "findings.jsonl") == written
+    assert read_valid_findings(tmp_path / "findings.jsonl")[0] == written
     assert len((tmp_path / "findings.jsonl").read_text().splitlines()) == 2
 
 
@@ -40,7 +40,7 @@ def test_images_stand_beside_the_file_and_are_named_in_the_evidence(tmp_path: Pa
     written = write_findings(tmp_path / "findings.jsonl", [seen, one("D02"), replace(seen, image=b"second")])
     assert [f.evidence.get("image") for f in written] == ["findings/K04-1.png", None, "findings/K04-2.png"]
     assert (tmp_path / "findings" / "K04-2.png").read_bytes() == b"second"
-    assert read_findings(tmp_path / "findings.jsonl") == written
+    assert read_valid_findings(tmp_path / "findings.jsonl")[0] == written
     assert "image" not in seen.to_dict()["evidence"]  # a path is told only where there is a file
 
 
@@ -52,7 +52,7 @@ def test_damaged_file_of_findings_names_the_line(line: str, tmp_path: Path) -> N
     with (tmp_path / "findings.jsonl").open("a") as file:
         file.write(line + "\n")
     with refuses(DataError, where="findings.jsonl:2"):
-        read_findings(tmp_path / "findings.jsonl")
+        raise read_valid_findings(tmp_path / "findings.jsonl")[1][0]
 
 
 def test_cause_and_fix_default_to_the_catalog() -> None:

@@ -16,7 +16,7 @@ from mutations.mutation import MutationCase
 from rich.console import Console
 
 from stadia.core.types import Prediction
-from stadia.diagnostics.finding import Finding, OnStop, Stage, read_findings
+from stadia.diagnostics.finding import Finding, OnStop, Stage, read_valid_findings
 from stadia.diagnostics.monitors.persistence import FROM_STEP
 from stadia.diagnostics.monitors.prediction_monitors import check_drift, check_epoch
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor
@@ -47,7 +47,7 @@ def run_monitors(
     for step, row in course:
         monitor.on_row(loop, step, row)
     path = run.folder / "findings.jsonl"
-    return read_findings(path) if path.exists() else []
+    return read_valid_findings(path)[0] if path.exists() else []
 
 
 def each(rows: Iterable[Mapping[str, float]], first: int = 1, every: int = 1) -> LogRows:

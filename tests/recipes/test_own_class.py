@@ -11,7 +11,7 @@ from torch import nn
 from stadia import recipes, report
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import Batch, Inputs, Targets
-from stadia.diagnostics.finding import read_findings
+from stadia.diagnostics.finding import read_valid_findings
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.launch import workflow
 from stadia.launch.training_data import LOSS_CHECKS, choose_class
@@ -42,7 +42,7 @@ class Penalized(Doubled):
 
 
 def notes_about_losses(run: Run) -> list[str]:
-    findings = read_findings(run.folder / "findings.jsonl")
+    findings = read_valid_findings(run.folder / "findings.jsonl")[0]
     return [finding.measured for finding in findings if finding.measured.startswith(LOSS_CHECKS)]
 
 
@@ -72,7 +72,7 @@ def test_a_class_of_the_user_trains_and_is_needed_to_resume(
     record = TrainingRecord.read(run.folder)
     last = [float(row["train/mine/warped_over_unwarped"]) for row in read_rows(run.metrics_csv) if row["train/loss"]]
     assert record.warped_over_unwarped == pytest.approx(sorted(last)[len(last) // 2], rel=0.3)
-    (fix,) = [finding.fix for finding in read_findings(run.folder / "findings.jsonl") if finding.code == "T40"]
+    (fix,) = [finding.fix for finding in read_valid_findings(run.folder / "findings.jsonl")[0] if finding.code == "T40"]
     assert f"recipe_class=Doubled)` in Python, with start_from={run.folder}" in fix
     assert replace(record, recipe_class=None).recipe == "selfsup"
     with refuses(RunError, fix="recipe_class=Doubled"):

@@ -9,7 +9,7 @@ from tests.refusals import refuses
 from stadia import launch
 from stadia.core.errors import RunError
 from stadia.core.types import Prediction, Targets
-from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings
+from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_valid_findings
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
 from stadia.launch import workflow
 from stadia.launch.step_measurement import DryRunResult
@@ -35,7 +35,7 @@ def test_a_checked_training_is_the_training_without(
     assert "checking the losses ..." in capfd.readouterr().err
     before = [
         finding
-        for finding in read_findings(run.folder / "findings.jsonl")
+        for finding in read_valid_findings(run.folder / "findings.jsonl")[0]
         if finding.stage is Stage.BEFORE_TRAINING and finding.severity is Severity.STOP
     ]
     assert before == []
@@ -74,7 +74,7 @@ def test_an_optimizer_without_the_pose_network_halts(
         launch.train(small, out=tmp_path)
     (folder,) = tmp_path.glob("20*")
     assert Run.open(folder).facts.status == "failed"
-    assert "T20" in {finding.code for finding in read_findings(folder / "findings.jsonl")}
+    assert "T20" in {finding.code for finding in read_valid_findings(folder / "findings.jsonl")[0]}
     with refuses(RunError, found="T20"):
         launch.dry_run(small)
 
@@ -87,4 +87,4 @@ def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, mo
     monkeypatch.setattr(SelfsupRecipe, "loss_cases", lambda recipe, batch: {"loss": make_video_case(compute_nothing)})
     run = launch.train(small, out=tmp_path, on_stop=OnStop.WARN)
     assert run.facts.status == "finished"
-    assert "L12" in {finding.code for finding in read_findings(run.folder / "findings.jsonl")}
+    assert "L12" in {finding.code for finding in read_valid_findings(run.folder / "findings.jsonl")[0]}

@@ -17,7 +17,7 @@ from stadia.cli.main import app
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
-from stadia.diagnostics.finding import read_findings
+from stadia.diagnostics.finding import read_valid_findings
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.camera import intrinsics
 from stadia.predict.verdict import read_training_record
@@ -131,7 +131,7 @@ def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: Self
     assert float(predictor.recipe.focal) == pytest.approx(float(K.fx) / K.width, rel=1e-5)
     record = read_training_record(Checkpoint.open(run.folder))
     assert record.focal == pytest.approx((float(K.fx) / K.width,), rel=1e-5)
-    (found,) = (one for one in read_findings(run.folder / "findings.jsonl") if one.code == "T40")
+    (found,) = (one for one in read_valid_findings(run.folder / "findings.jsonl")[0] if one.code == "T40")
     assert run.facts.judged.steps == record.steps
     longer = found.fix.split("`")[-2].replace("max_steps=5000", "max_steps=2")
     result = CliRunner().invoke(app, [*shlex.split(longer)[1:], "--out", str(tmp_path / "longer")])

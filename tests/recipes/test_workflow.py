@@ -15,7 +15,7 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, DataError, RunError
 from stadia.core.types import DepthScale
 from stadia.dataloading.samples import open_split
-from stadia.diagnostics.finding import Finding, Severity, Stage, read_findings, write_findings
+from stadia.diagnostics.finding import Finding, Severity, Stage, read_valid_findings, write_findings
 from stadia.files.atomic_files import write_json
 from stadia.launch import workflow
 from stadia.launch.time_budget import choose_steps
@@ -92,7 +92,7 @@ def test_a_resume_replaces_findings_of_the_data_alone(tmp_path: Path) -> None:
     write_findings(run.folder / "findings.jsonl", [make("D02", Stage.DATA, "before"), *kept])
     run.resume()
     replace_data_findings(run, [make("D02", Stage.DATA, "now")])
-    assert read_findings(run.folder / "findings.jsonl") == [make("D02", Stage.DATA, "now"), *kept]
+    assert read_valid_findings(run.folder / "findings.jsonl")[0] == [make("D02", Stage.DATA, "now"), *kept]
 
 
 def test_a_run_whose_data_were_moved_keeps_their_new_place(

@@ -13,7 +13,7 @@ from tests.refusals import refuses
 from tests.report.conftest import build_page, make_scores, write_json
 
 from stadia.core.errors import DataError
-from stadia.diagnostics.finding import read_findings
+from stadia.diagnostics.finding import read_valid_findings
 from stadia.files.run_facts import UNKNOWN_FACTS
 from stadia.report.report_page import hide_private_parts
 from stadia.report.run_files import RunFiles, find_previous_run, read_run
@@ -58,7 +58,7 @@ def test_a_line_of_many_values_is_refused_before_it_is_parsed(make_run, monkeypa
     assert found.findings == []
     assert any(line.startswith("findings.jsonl: about 2003 values") for line in found.unreadable)
     with refuses(DataError, where="findings.jsonl", expected="1000"):
-        read_findings(folder / "findings.jsonl")
+        raise read_valid_findings(folder / "findings.jsonl")[1][0]
 
 
 def test_a_linked_run_of_another_folder_is_no_previous_run(make_run):

@@ -185,14 +185,6 @@ def append_finding(path: Path, finding: Finding) -> None:
     write_text(path, before + json.dumps(finding.to_dict(), allow_nan=False) + "\n")
 
 
-def read_findings(path: Path) -> list[Finding]:
-    """Read findings.jsonl. Raises DataError naming the file and the line."""
-    findings, damaged = read_valid_findings(path)
-    if damaged:
-        raise damaged[0]
-    return findings
-
-
 def read_valid_findings(path: Path) -> tuple[list[Finding], list[DataError]]:
     """Read the valid lines of findings.jsonl, and return an error for each other line."""
     findings, damaged = [], []

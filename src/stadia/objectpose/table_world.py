@@ -252,21 +252,6 @@ class TableRenderer(StillRenderer):
         return draw_silhouette(vertices, whole.triangles, self.table.K, self.config.height, self.config.width).full_px
 
 
-def compute_nocs_map(view: TableView) -> NDArray[np.float64]:
-    """Compute (H, W, 3) normalized object coordinates (NOCS): the box's diagonal is 1, its center 0.5; 0 = none."""
-    rows, columns = np.mgrid[: view.depth_m.shape[0], : view.depth_m.shape[1]]
-    x, y = (columns - view.K[0, 2]) / view.K[0, 0], (rows - view.K[1, 2]) / view.K[1, 1]
-    ray = np.stack([x, y, np.ones(rows.shape)], -1)
-    points = ray * view.depth_m[..., None].astype(np.float64)
-    out = np.zeros(points.shape)
-    for number, visible in enumerate(view.objects, start=1):
-        mask = view.instance == number
-        T = np.linalg.inv(visible.T_camera_object)
-        own = points[mask] @ T[:3, :3].T + T[:3, 3]
-        out[mask] = own / np.linalg.norm(visible.placed.shape.size_m) + 0.5
-    return out
-
-
 TABLEWORLD_VERSION = 2  # 2: scene.json lists `images`, before `pictures`
 TABLEWORLD = dataset_files.SceneFormat(
     "tableworld", TABLEWORLD_VERSION, "scene.json", "dataset.json",

@@ -306,7 +306,8 @@ def _reduce_frame(decoded: VideoFrame, cameras: Intrinsics) -> Frame:
 def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return `options` of `open_inputs` with the stride and camera of the training, for your own images.
 
-    The video that trained the network keeps its camera.
+    The video that trained the network keeps its camera. The camera counts as given only if it differs from the one that
+    `choose_input_camera` returns for the video.
     """
     path = expand_home(path)
     format = options.get("format", "auto")
@@ -316,7 +317,10 @@ def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[st
     trained = checkpoint.header.config.get("data", {})
     completed = {"stride": trained.get("stride", "auto")} if is_video else {}
     if _is_same_source(trained, path) and "camera" in trained:
-        return {**completed, "camera": trained["camera"], **options}
+        recorded = CameraConfig.model_validate(trained["camera"])
+        own = CameraConfig(undistort=recorded.undistort, crop_bars=recorded.crop_bars)
+        is_given = choose_input_camera(own, path).config != recorded
+        return {**completed, "camera": recorded if is_given else own, **options}
     camera = find_training_camera(checkpoint)
     return {**completed, **({} if camera is None else {"trained_camera": camera}), **options}
 

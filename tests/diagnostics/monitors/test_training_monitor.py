@@ -16,7 +16,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import NotFiniteError, RunError
 from stadia.core.types import Batch
-from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings, write_findings
+from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_valid_findings, write_findings
 from stadia.diagnostics.monitors.optimization_monitors import LossSpikeMonitor, UpdateRatioMonitor
 from stadia.diagnostics.monitors.score_monitors import DataSetScaleMonitor, ForgettingMonitor
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_training_findings
@@ -154,7 +154,7 @@ def test_the_first_loss_that_is_not_finite_is_kept_with_its_term_and_samples(tmp
     with pytest.raises(NotFiniteError):
         run_monitors(tmp_path, Broken(), max_steps=30)
     (folder,) = (path for path in tmp_path.iterdir() if path.name.endswith("-small"))
-    (found,) = [finding for finding in read_findings(folder / "findings.jsonl") if finding.code == "T08"]
+    (found,) = [finding for finding in read_valid_findings(folder / "findings.jsonl")[0] if finding.code == "T08"]
     assert (found.severity, found.evidence["step"]) == (Severity.STOP, 4)
     assert "loss of step 4: nan (terms: " in found.measured
 
@@ -180,4 +180,4 @@ def test_stop_during_training_halts_or_warns(tmp_path: Path, on_stop: OnStop) ->
         for step in range(4):
             monitor._notify("on_batch", step, 1.0, ())
     assert outputs.getvalue().count("stop: X01") == 1
-    assert [finding.code for finding in read_findings(run.folder / "findings.jsonl")] == ["X01"]
+    assert [finding.code for finding in read_valid_findings(run.folder / "findings.jsonl")[0]] == ["X01"]

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from stadia.cli.main import app
 from stadia.cli.results import describe_agreements
 from stadia.core.errors import ConfigError, DataError
-from stadia.diagnostics.finding import read_findings
+from stadia.diagnostics.finding import read_valid_findings
 from stadia.diagnostics.preflight.scale_consistency import LengthSource, ScaleComparison, list_agreements
 
 pytestmark = pytest.mark.slow
@@ -132,7 +132,7 @@ def test_images_are_written_with_out_only(
     assert "--out FOLDER" in reported
     (stop,) = [f for f in json.loads(run(folder, "--json", "--out", out).stdout) if f["severity"] == "stop"]
     assert (out / stop["evidence"]["image"]).read_bytes().startswith(b"\x89PNG")
-    assert read_findings(out / "findings.jsonl")[0].to_dict() == stop
+    assert read_valid_findings(out / "findings.jsonl")[0][0].to_dict() == stop
     assert "findings/E01-1.png" in run(folder, "--out", out).stdout
 
 

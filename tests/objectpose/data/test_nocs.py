@@ -26,7 +26,7 @@ from stadia.objectpose.data.nocs import (
 )
 from stadia.objectpose.data.object_labels import UNLABELED, CachedLabels, ObjectSubset
 from stadia.objectpose.label_checks import check_object_labels, survey_objects
-from stadia.objectpose.table_world import TableRenderer, TableView, compute_nocs_map, derive_table_seed, make_table
+from stadia.objectpose.table_world import TableRenderer, TableView, derive_table_seed, make_table
 
 NAMES = {
     "bottle": "bottle",
@@ -46,6 +46,21 @@ def view() -> TableView:
     table = make_table(derive_table_seed(2, "train", 3), config)
     table.K[:] = K_REAL
     return TableRenderer(table, config).render(0)
+
+
+def compute_nocs_map(view: TableView) -> NDArray[np.float64]:
+    """Compute (H, W, 3) normalized object coordinates (NOCS): the box's diagonal is 1, its center 0.5; 0 = none."""
+    rows, columns = np.mgrid[: view.depth_m.shape[0], : view.depth_m.shape[1]]
+    x, y = (columns - view.K[0, 2]) / view.K[0, 0], (rows - view.K[1, 2]) / view.K[1, 1]
+    ray = np.stack([x, y, np.ones(rows.shape)], -1)
+    points = ray * view.depth_m[..., None].astype(np.float64)
+    out = np.zeros(points.shape)
+    for number, visible in enumerate(view.objects, start=1):
+        mask = view.instance == number
+        T = np.linalg.inv(visible.T_camera_object)
+        own = points[mask] @ T[:3, :3].T + T[:3, 3]
+        out[mask] = own / np.linalg.norm(visible.placed.shape.size_m) + 0.5
+    return out
 
 
 @pytest.fixture
