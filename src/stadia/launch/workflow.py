@@ -49,10 +49,15 @@ from stadia.recipes.base.config import RecipeConfig, make_paths_absolute, replac
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.config import CHECK_SECONDS
-from stadia.training.devices import check_devices, resolve_auto
-from stadia.training.fit import Training, open_last_checkpoint, open_training, record_stop, run_training
-from stadia.training.fit_messages import FEW_STEPS
-from stadia.training.processes import find_run_of_job, record_job, resolve_batch_size, start_attempt
+from stadia.training.fit import FEW_STEPS, Training, open_last_checkpoint, open_training, record_stop, run_training
+from stadia.training.processes import (
+    check_devices,
+    find_run_of_job,
+    record_job,
+    resolve_auto,
+    resolve_batch_size,
+    start_attempt,
+)
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
 from stadia.training.training_state import CommandEnd

@@ -18,7 +18,6 @@ from .config import OptimizerConfig as OptimizerConfig
 from .config import ScheduleConfig as ScheduleConfig
 from .config import StageConfig as StageConfig
 from .config import TrainingConfig as TrainingConfig
-from .devices import check_precision as check_precision
 from .fit import Interrupted as Interrupted
 from .fit import TrainingResult as TrainingResult
 from .loggers import CsvLogger as CsvLogger
@@ -32,6 +31,7 @@ from .loop import TrainingLoop as TrainingLoop
 from .optim import UpdateRatio as UpdateRatio
 from .phase_clock import PhaseClock as PhaseClock
 from .phase_clock import Stopwatch as Stopwatch
+from .processes import check_precision as check_precision
 from .recipe import AnyRecipe as AnyRecipe
 from .recipe import HasOptimizer as HasOptimizer
 from .recipe import Recipe as Recipe
