@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-import stadia.process.torchvision_shim  # noqa: F401
+import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 import timm

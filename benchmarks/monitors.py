@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-import stadia.process.torchvision_shim  # noqa: F401
+import stadia.core.torchvision_operators  # noqa: F401
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor
 from stadia.models.depth.config import DptConfig
 from stadia.models.depth.dpt import Dpt

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
-import stadia.process.torchvision_shim  # noqa: F401
+import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 from torch import Tensor

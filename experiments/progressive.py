@@ -22,7 +22,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import stadia.process.torchvision_shim  # noqa: F401
+import stadia.core.torchvision_operators  # noqa: F401
 from stadia import launch, recipes
 from stadia.recipes import RECIPES
 from stadia.training.loggers import read_rows

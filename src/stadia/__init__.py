@@ -12,8 +12,6 @@ Importing it loads no torch: a name is loaded when it is used. `__init__.pyi` li
 from importlib import import_module
 from typing import Any
 
-from stadia.process.matplotlib_settings import install_settings_finder
-
 __version__ = "0.1.0"
 
 NAMES = {
@@ -36,8 +34,6 @@ NAMES = {
 """Public names, and where they are defined."""
 
 __all__ = sorted(NAMES)
-
-install_settings_finder()
 
 
 def __getattr__(name: str) -> Any:

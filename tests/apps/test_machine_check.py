@@ -29,7 +29,7 @@ def test_everything_is_listed_with_a_cure_for_each_gap() -> None:
     entries = examine_machine()
     names = {entry.name for entry in entries}
     expected = {"stadia", "Python", "platform", "cores", "memory", "disk", "torch", "precisions", "decoders", "encoder"}
-    assert expected | {"packaged weights", "hub", "hub cache", "images", "compiled code", *EXTRAS} <= names
+    assert expected | {"packaged weights", "hub", "hub cache", "images", *EXTRAS} <= names
     assert [entry for entry in entries if (entry.state == "works") != (entry.cure == "")] == []
 
 

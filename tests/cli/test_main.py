@@ -289,3 +289,27 @@ np.zeros(0).mean()
     for words, is_printed in (([], False), (["--traceback"], True)):
         done = subprocess.run([sys.executable, "-c", script, *words], check=True, capture_output=True, text=True)
         assert ("RuntimeWarning" in done.stderr) == is_printed
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "nofile.jpg"],
+        ["predict", "norun", "photo.jpg"],
+        ["predict", "photo.jpg", "--size", "12"],
+        ["odometry", "nofile.mp4"],
+        ["adapt", "nofile.mp4"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_argument_is_reported_before_torch_is_loaded(tmp_path, words):
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    program = (
+        "import sys\nfrom stadia.cli.main import run\n"
+        f"try:\n    run({words!r})\nexcept SystemExit as end:\n    print(end.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.stdout.split() == ["2", "False"], done.stderr
+    assert done.stderr.count("\n") == 1

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.refusals import refuses
 
-import stadia.process.torchvision_shim  # noqa: F401 - before timm
+import stadia.core.torchvision_operators  # noqa: F401 - before timm
 
 # isort: split
 from timm.layers import Conv2dSame, padding

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import stadia.process.torchvision_shim  # noqa: F401 - before any test imports lightning
+import stadia.core.torchvision_operators  # noqa: F401 - before any test imports lightning
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))  # small_recipe
 

@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-import stadia.process.torchvision_shim  # noqa: F401
+import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tests.refusals import refuses
 
-from stadia.process import torchvision_shim  # noqa: F401
+import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 from stadia.core.errors import CheckpointError

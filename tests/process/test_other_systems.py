@@ -6,7 +6,7 @@ import sys
 import pytest
 
 IMPORT_ALL = """
-import stadia.process.torchvision_shim
+import stadia.core.torchvision_operators
 import timm, lightning.pytorch, torchmetrics
 print("libraries loaded")
 

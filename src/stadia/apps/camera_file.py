@@ -22,7 +22,6 @@ from stadia.datasets.lens_distortion import (
     order_frames,
     turn_lens,
 )
-from stadia.datasets.open_dataset import check_path_exists
 from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.video_camera import (
     camera_file_names,
@@ -34,7 +33,7 @@ from stadia.datasets.video.video_camera import (
 from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
 from stadia.files.output_files import check_replaceable
-from stadia.files.paths import expand_home
+from stadia.files.paths import check_path_exists, expand_home
 from stadia.predict.input_camera import find_field_of_view
 
 FORMAT = "stadia-camera"

@@ -198,19 +198,11 @@ def _examine_hub(*, online: bool, show: ShowPath) -> Iterator[MachineEntry]:
 def _examine_caches(show: ShowPath) -> Iterator[MachineEntry]:
     from stadia.datasets.config import CacheConfig
     from stadia.datasets.frame_store import find_cache_folder
-    from stadia.process import numba_jit
 
     folder = find_cache_folder(CacheConfig())
     fault = find_write_fault(folder)
     cure = "set STADIA_CACHE to a folder of yours, or data.cache.folder" if fault else ""
     yield MachineEntry.judge("caches", "images", f"{show(folder)}{fault and f': {fault}'}", cure, without="gap")
-    compiled = numba_jit.find_kernel_cache()
-    if compiled is None:
-        cure = "make the cache folder writable only for you (chmod go-w ~/.cache ~/.cache/stadia)"
-        found = "no private folder: each process compiles again"
-        yield MachineEntry.judge("caches", "compiled code", found, cure)
-        return
-    yield MachineEntry.judge("caches", "compiled code", f"{show(compiled)}, mode {compiled.stat().st_mode & 0o777:o}")
 
 
 def find_write_fault(folder: Path) -> str:

@@ -21,6 +21,15 @@ def flag(name: str, help: str) -> Any:
     return typer.Option(name, help=help, show_default=False)
 
 
+def check_size(text: str | None) -> str | None:
+    """Return the text of `--size`. Raises ConfigError; loads no torch."""
+    if text is not None:
+        from stadia.predict.options import parse_size
+
+        parse_size(text)
+    return text
+
+
 # -- inputs
 CheckpointArgument = Annotated[Path, argument("A run, a checkpoint, or a published network.")]
 InputArgument = Annotated[Path, argument("An image, a folder, a video, or a dataset.", metavar="INPUT")]
@@ -38,7 +47,7 @@ TrainingSettings = Annotated[list[str] | None, argument("Dotted keys: optimizer.
 # -- how a network runs
 EveryOption = Annotated[int, typer.Option(min=1, help="Use each n-th frame.")]
 MotionOption = Annotated[str | None, option("How to estimate the path: aligned (default) or network.")]
-SizeOption = Annotated[str | None, option("Another image size than in training: 1216x352.")]
+SizeOption = Annotated[str | None, option("Another image size than in training: 1216x352.", callback=check_size)]
 FlipOption = Annotated[bool, flag("--flip", "Average with the mirrored image: better depth in twice the time.")]
 SteadyOption = Annotated[bool, flag("--steady", "Average depth over neighboring frames: less flicker.")]
 ScaleOption = Annotated[
@@ -80,15 +89,24 @@ def take_default_network(
 ) -> tuple[Path, Path, list[str] | None]:
     """Return network, input and settings of a line that may name the input alone: the network is base then.
 
+    Raises ConfigError, CheckpointError or DataError if the network or the input does not exist. Loads no torch.
+
     named: the network of `--network`; the line then has no other.
     """
     from stadia.core.errors import ConfigError
-    from stadia.models import DEFAULT_NETWORK
+    from stadia.files.paths import check_path_exists, expand_home
+    from stadia.models.published_networks import DEFAULT_NETWORK, is_network_name, refuse_misspelt_network
 
     if source is not None and "=" in str(source) and not source.exists():
         source, settings = None, [str(source), *(settings or [])]
     if source is None:
-        return named or Path(DEFAULT_NETWORK), network, settings
-    if named is not None:
+        network, source = named or Path(DEFAULT_NETWORK), network
+    elif named is not None:
         raise ConfigError("--network", found=f"{named} and {network}", expected="one network", fix="leave one out")
+    if not is_network_name(str(network)):
+        from stadia.files.run_facts import check_network_exists
+
+        refuse_misspelt_network(str(network))
+        check_network_exists(network)
+    check_path_exists(expand_home(source))
     return network, source, settings

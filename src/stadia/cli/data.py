@@ -85,11 +85,10 @@ def survey(
 
     from stadia.core.config import resolve_config
     from stadia.datasets.config import SourceOptions
-    from stadia.datasets.open_dataset import check_path_exists
     from stadia.datasets.surveys import format_table, summarize_survey, survey_videos
     from stadia.datasets.video.video_list import read_entries
     from stadia.files.atomic_files import write_text
-    from stadia.files.paths import expand_home
+    from stadia.files.paths import check_path_exists, expand_home
     from stadia.predict.options import parse_source_options
 
     videos = expand_home(videos)

@@ -140,7 +140,7 @@ def published_networks() -> Rows:
 
 def encoders() -> Rows:
     """List every timm model, and whether it has weights."""
-    import stadia.process.torchvision_shim  # noqa: F401
+    import stadia.core.torchvision_operators  # noqa: F401
 
     # isort: split
 

@@ -40,10 +40,10 @@ def adapt(
 ) -> None:
     """Fine-tune a network on your video, without labels. Keeps the better weights."""
     started_s = time.perf_counter()
+    chosen_network, video, overrides = take_default_network(Path(network), video, overrides)
     from stadia.predict.options import split_settings
     from stadia.process.terminal import Terminal, announce_step
 
-    chosen_network, video, overrides = take_default_network(Path(network), video, overrides)
     network = network if chosen_network == Path(network) else str(chosen_network)
     settings, network_settings = split_settings(overrides)
     with announce_step(Terminal(stderr=True), "loading the libraries"):

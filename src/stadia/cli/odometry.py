@@ -46,10 +46,10 @@ def odometry(
 
     With INPUT alone, the network of the package gives depth: `stadia odometry drive.mp4 --out path`.
     """
+    checkpoint, source, overrides = take_default_network(checkpoint, source, overrides)
     from stadia.evaluation.backends import check_backend
     from stadia.predict.options import PredictOptions, parse_source_options, split_settings
 
-    checkpoint, source, overrides = take_default_network(checkpoint, source, overrides)
     given, settings = split_settings(overrides)
     options = PredictOptions(
         data=parse_source_options(given),

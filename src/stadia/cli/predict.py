@@ -96,9 +96,9 @@ def predict(
     A recipe of objects writes boxes, masks and poses; `overlay` writes depth and mask, and needs --background.
     For a folder, glob or list of videos, each video gets a folder; the same command resumes.
     """
+    checkpoint, source, overrides = take_default_network(checkpoint, source, overrides, network)
     from stadia.predict.options import PredictOptions, parse_source_options, refuse_finished, split_settings
 
-    checkpoint, source, overrides = take_default_network(checkpoint, source, overrides, network)
     data, settings = split_settings(overrides)
     out = Path(f"{source.resolve().stem}-depth") if out is None else out
     options = PredictOptions(

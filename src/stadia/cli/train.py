@@ -229,8 +229,7 @@ def _example_data(recipe: str) -> dict[str, str]:
 
 
 def _check_data(config: RecipeConfig) -> None:
-    from stadia.datasets.open_dataset import check_path_exists
-    from stadia.files.paths import expand_home
+    from stadia.files.paths import check_path_exists, expand_home
 
     data = config.model_dump().get("data", {})
     for path in (dataset.get("path", EXAMPLE) for dataset in (data, *data.get("extra_datasets", {}).values())):

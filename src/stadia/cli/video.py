@@ -133,8 +133,7 @@ def prepare(
     every: EveryOption = 1,
 ) -> None:
     """Make masks of road and objects. The same command resumes. Check the sheet before training."""
-    from stadia.datasets.open_dataset import check_path_exists
-    from stadia.files.paths import expand_home
+    from stadia.files.paths import check_path_exists, expand_home
     from stadia.predict.options import parse_source_options
 
     check_path_exists(expand_home(source))

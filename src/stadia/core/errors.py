@@ -21,6 +21,11 @@ def escape_controls(text: str) -> str:
     return text if text.isprintable() else "".join(one if one in "\n\t" else make_printable(one) for one in text)
 
 
+def format_plot_text(text: str) -> str:
+    r"""Return text that matplotlib draws unchanged: `$` starts no formula, and control characters are escaped."""
+    return escape_controls(text).replace("$", r"\$")
+
+
 _USER = re.compile(r"\b(?!(?:s3|gs|gcs)://)([a-z][a-z0-9+.-]*)://?\S*@", re.IGNORECASE)
 _TOKEN = re.compile(r"([?&][\w-]*(?:token|key|sig|signature|password|credential|secret)=)[^&\s'\"]+", re.IGNORECASE)
 

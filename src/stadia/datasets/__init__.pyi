@@ -42,7 +42,6 @@ from .image_files import read_rgb as read_rgb
 from .image_files import read_rgba as read_rgba
 from .image_files import split_hashes as split_hashes
 from .open_dataset import DatasetFormat as DatasetFormat
-from .open_dataset import check_path_exists as check_path_exists
 from .open_dataset import detect_format as detect_format
 from .open_dataset import find_held_out_split as find_held_out_split
 from .open_dataset import open_recordings as open_recordings

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from stadia.core.config import resolve_config
-from stadia.core.errors import ConfigError, DataError, StadiaError, summarize_exception
+from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.recording import Recording
 from stadia.core.registry import find_nearest_name
 from stadia.datasets import DATASETS, IMAGE_LAYOUTS
@@ -25,7 +25,7 @@ from stadia.datasets.video.static_parts import find_static_content
 from stadia.datasets.video.video_camera import find_static_mask, read_image_size, read_user_camera
 from stadia.datasets.video.video_map import read_map_geometry
 from stadia.files.json_files import read_json
-from stadia.files.paths import expand_home, is_glob
+from stadia.files.paths import check_path_exists, expand_home
 from stadia.files.remote_store import is_url
 
 VIDEO = "video"  # the format of any video and any folder of images
@@ -149,20 +149,6 @@ def find_held_out_split(path: Path, format: str = "auto") -> str | None:
     """Return the split to score: the dataset's test, else its val, else None."""
     splits = read_named_splits(path, format)
     return next((name for name in ("test", "val") if splits.get(name)), None)
-
-
-def check_path_exists(path: Path) -> None:
-    """Raise DataError if a path does not exist."""
-    try:
-        if not is_glob(path) and not is_url(path):
-            path.stat()
-    except (OSError, ValueError) as error:
-        what: object = path
-        found = "no such file or folder"
-        if not isinstance(error, FileNotFoundError | NotADirectoryError):
-            what, found = repr(str(path)[:200]), f"a path that cannot be read ({summarize_exception(error)})"
-        expected = "a dataset's folder, a video file, or an image to predict"
-        raise DataError(what, found=found, expected=expected, fix="check the path") from error
 
 
 def opens_slowly(path: Path, format: str = "auto") -> bool:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import platformdirs
 
-from stadia.core.errors import DataError, StadiaError
+from stadia.core.errors import DataError, StadiaError, summarize_exception
 from stadia.files.atomic_files import explain_write_error
+from stadia.files.remote_store import is_url
 
 
 def is_existing_path(path: str | Path) -> bool:
@@ -23,6 +24,20 @@ def is_existing_path(path: str | Path) -> bool:
         return Path(path).exists()
     except (OSError, ValueError):
         return False
+
+
+def check_path_exists(path: Path) -> None:
+    """Raise DataError if a path does not exist."""
+    try:
+        if not is_glob(path) and not is_url(path):
+            path.stat()
+    except (OSError, ValueError) as error:
+        what: object = path
+        found = "no such file or folder"
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            what, found = repr(str(path)[:200]), f"a path that cannot be read ({summarize_exception(error)})"
+        expected = "a dataset's folder, a video file, or an image to predict"
+        raise DataError(what, found=found, expected=expected, fix="check the path") from error
 
 
 def is_glob(path: str | Path) -> bool:

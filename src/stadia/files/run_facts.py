@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from stadia.core.config import ABSENT, ValueChange, shorten, shorten_hashes
-from stadia.core.errors import DataError, StadiaError
+from stadia.core.errors import CheckpointError, DataError, StadiaError
 from stadia.files.atomic_files import write_json
 from stadia.files.input_files import read_text
 from stadia.files.json_files import check_json_values
@@ -332,6 +333,17 @@ def describe_runs(folders: Iterable[Path], *, need_checkpoint: bool = False, wit
             more = f" ({len(runs) - MAX_NAMED_RUNS} more)" if len(runs) > MAX_NAMED_RUNS else ""
             return f"pass a {kind}: {', '.join(map(str, runs[:MAX_NAMED_RUNS]))}{more}"
     return ""
+
+
+CHECKPOINT_KINDS = "a run's folder, a .safetensors checkpoint, or for some commands a model.onnx"
+
+
+def check_network_exists(path: Path) -> None:
+    """Raise CheckpointError if a run or checkpoint does not exist. Loads no torch."""
+    if not os.path.lexists(path):
+        near = describe_runs([path.parent, Path("runs")], need_checkpoint=True)
+        fix = "check the path" + (f", or {near}" if near else "")
+        raise CheckpointError(path, found="no such file or folder", expected=CHECKPOINT_KINDS, fix=fix)
 
 
 def describe_place(folder: Path, *, inside: str) -> str:

@@ -6,15 +6,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from stadia.geometry.numpy_camera import centered_K
-from stadia.process.numba_jit import compile_loops
 
 Points = NDArray[np.floating]
+
+compile_loops = partial(njit, cache=True, nogil=True, error_model="numpy")
 
 NEAR_M = 0.05  # distance of the near plane
 NO_TRIANGLE = -1

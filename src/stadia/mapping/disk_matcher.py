@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import stadia.process.torchvision_shim  # noqa: F401
+import stadia.core.torchvision_operators  # noqa: F401
 
 MAX_KEYPOINTS = 1024
 

@@ -23,7 +23,7 @@ from stadia.core.registry import refuse_code
 from stadia.files.atomic_files import atomic_write, make_temporary_folder, write_json
 from stadia.files.input_files import check_input_file
 from stadia.files.json_files import check_json_values, load_json, read_json
-from stadia.files.run_facts import describe_runs
+from stadia.files.run_facts import CHECKPOINT_KINDS, check_network_exists, describe_runs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -377,11 +377,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _locate(path: Path) -> Path:
-    expected = "a run's folder, a .safetensors checkpoint, or for some commands a model.onnx"
-    if not os.path.lexists(path):
-        near = describe_runs([path.parent, Path("runs")], need_checkpoint=True)
-        fix = "check the path" + (f", or {near}" if near else "")
-        raise CheckpointError(path, found="no such file or folder", expected=expected, fix=fix)
+    expected = CHECKPOINT_KINDS
+    check_network_exists(path)
     if (path / "predictions.json").is_file():
         fix = "pass the run or the file that predicted them"
         raise CheckpointError(path, found="a folder of predictions", expected=expected, fix=fix)

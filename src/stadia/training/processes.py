@@ -4,25 +4,23 @@ torchrun and SLURM start processes and describe them in the environment; otherwi
 """
 
 import contextlib
+import hashlib
 import importlib.util
+import json
 import logging
 import os
-import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-import stadia.process.torchvision_shim  # noqa: F401
-
-# isort: split
-import hashlib
-import json
 import socket
 import time
 import uuid
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
+import stadia.core.torchvision_operators  # noqa: F401
+
+# isort: split
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn

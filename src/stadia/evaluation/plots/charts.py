@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from stadia.core.errors import format_plot_text
 from stadia.core.types import DepthScale
 from stadia.evaluation.plots.image_overlays import BAD, GOOD, Image, render_figure
 from stadia.files.atomic_files import atomic_write
 from stadia.metrics.trajectory_metrics import AXES, fit_motion_axes
-from stadia.process.matplotlib_settings import format_plot_text
 
 TICKS_M = (2, 5, 10, 20, 40, 80)  # ticks of the logarithmic scale; bright is near
 WIDTH, TILE = 12.8, 3.0  # inches, of 100 pixels each

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from stadia.core.errors import format_plot_text
 from stadia.evaluation.depth_score import DepthScore, GroundTruthReaders
 from stadia.evaluation.image_score import align_to_truth, sample_prediction
 from stadia.evaluation.io.predictions_folder import Predictions
@@ -19,7 +20,6 @@ from stadia.evaluation.plots.colormaps import color_categories, color_heat
 from stadia.evaluation.protocols import Protocol
 from stadia.files.image_io import write_image
 from stadia.geometry.numpy_camera import crop_window
-from stadia.process.matplotlib_settings import format_plot_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

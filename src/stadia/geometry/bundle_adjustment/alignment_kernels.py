@@ -5,9 +5,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
-
-from stadia.process.numba_jit import compile_loops
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -15,7 +14,7 @@ Doubles = NDArray[np.float64]
 Scalar = Any
 """A float32; a Python number would make the arithmetic float64."""
 
-row_kernel = partial(compile_loops, fastmath={"contract", "arcp", "nsz", "reassoc"})
+row_kernel = partial(njit, cache=True, nogil=True, error_model="numpy", fastmath={"contract", "arcp", "nsz", "reassoc"})
 
 UNKNOWNS, CHANNELS = 8, 6
 """Unknowns: a twist, gain and offset. Channels of a row: u, v, nearness over inverse depth, gray and its two slopes."""

@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numba import njit
 from numpy.typing import NDArray
-
-from stadia.process.numba_jit import compile_loops
 
 Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int8]
 
-row_kernel = partial(compile_loops, fastmath={"contract", "arcp", "nsz"})
+row_kernel = partial(njit, cache=True, nogil=True, error_model="numpy", fastmath={"contract", "arcp", "nsz"})
 # the order of operations is free, so several pixels run at once
-row_sum = partial(compile_loops, fastmath={"contract", "reassoc", "nsz"})
+row_sum = partial(njit, cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 _ROWS = 32  # rows per band: large enough to amortize scheduling, small enough to balance the threads
 

@@ -193,7 +193,7 @@ def check_transformers_installed() -> None:
 
 def import_transformers() -> Any:
     """Return transformers, which takes seconds to import."""
-    import stadia.process.torchvision_shim  # noqa: F401
+    import stadia.core.torchvision_operators  # noqa: F401
 
     # isort: split
 

@@ -21,7 +21,7 @@ def import_peft() -> Any:
     if find_spec("peft") is None:
         fix = "pip install 'stadia[adapters]'"
         raise ConfigError("model.trained=adapters", found="no package peft", expected="the extra 'adapters'", fix=fix)
-    import stadia.process.torchvision_shim  # noqa: F401
+    import stadia.core.torchvision_operators  # noqa: F401
 
     # isort: split
 

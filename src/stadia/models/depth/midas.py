@@ -58,7 +58,7 @@ class Midas(AffineDepthNetwork):
 
     def __init__(self, config: MidasConfig, *, pretrained: bool = True) -> None:
         super().__init__(config)
-        import stadia.process.torchvision_shim  # noqa: F401
+        import stadia.core.torchvision_operators  # noqa: F401
 
         # isort: split
 

@@ -97,7 +97,7 @@ class ResnetEncoder(nn.Module):
 
     def __init__(self, name: str, images: int = 1) -> None:
         super().__init__()
-        import stadia.process.torchvision_shim  # noqa: F401
+        import stadia.core.torchvision_operators  # noqa: F401
 
         # isort: split
 

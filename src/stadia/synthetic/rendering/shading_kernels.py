@@ -1,14 +1,17 @@
 """Compiled loops that shade the samples of an image, blur them as a lens does, and develop 8 bits."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from stadia.geometry.rasterizer import RasterCamera
-from stadia.process.numba_jit import compile_loops
 from stadia.synthetic.rendering.mesh import Points
+
+compile_loops = partial(njit, cache=True, nogil=True, error_model="numpy")
 
 GAMMA = 2.2
 

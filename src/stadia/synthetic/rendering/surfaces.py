@@ -1,14 +1,17 @@
 """Periodic textures from fractal noise, and the triangles of many parts with their surfaces."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from stadia.process.numba_jit import compile_loops
 from stadia.synthetic.rendering.mesh import Mesh, Points
 from stadia.synthetic.rendering.renderer import RenderScene
 from stadia.synthetic.rendering.shading_kernels import SurfaceTable, TextureAtlas
+
+compile_loops = partial(njit, cache=True, nogil=True, error_model="numpy")
 
 Map = NDArray[np.float32]
 Image = NDArray[np.float32]
