@@ -1,4 +1,4 @@
-"""Predict to disk, score from disk: protocols, baselines, files and plots."""
+"""Evaluation: predict to disk, score from disk, with protocols, baselines, files and plots."""
 
 import lazy_loader
 

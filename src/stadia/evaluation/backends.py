@@ -73,7 +73,7 @@ class Backend(Protocol):
         """Prepare a graph for images of one size (height, width)."""
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the output (B, ...) of images (B, channels, H, W), by the graph's interface."""
+        """Return the output (B, ...) for images (B, channels, H, W), as the graph's interface describes."""
         ...
 
 
@@ -225,6 +225,9 @@ def _quiet_root_logger() -> Iterator[None]:
 
 
 def median_relative_difference(found: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
-    """Return the median over all pixels of the difference to `expected`, relative to it."""
+    """Return the median over all elements of |found - expected| / |expected|, for arrays of the same shape.
+
+    The denominator is at least a hundredth of the largest |expected|.
+    """
     floor = np.abs(expected).max() / 100
     return float(np.median(np.abs(found - expected) / np.maximum(np.abs(expected), floor)))

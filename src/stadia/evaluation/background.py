@@ -1,4 +1,4 @@
-"""Decode ahead and write behind, in threads, with few items in memory. Imports no torch."""
+"""Decode ahead and write behind in threads, with few items in memory. This module does not import torch."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,16 +13,18 @@ LARGE_BYTES = 16 << 20  # a larger item (4K has 25 MB) is alone in memory
 
 
 def bound_count(count: int, item_bytes: int) -> int:
-    """Return how many items of a size may wait: at most `count`, and no large one."""
+    """Return how many items of this size may wait: at most `count`, and none if the items are large."""
     return 0 if item_bytes > LARGE_BYTES else max(min(count, MAX_WAITING_BYTES // max(item_bytes, 1)), 1)
 
 
 def run_ahead(
     items: Iterable[T], count: int = MAX_WAITING, *, weigh: Callable[[T], int] = lambda item: 1
 ) -> Iterator[T]:
-    """Yield the items in order, while a thread computes at most `count` of the next ones.
+    """Yield the items in order, while a thread computes up to `count` of the next ones.
 
-    weigh: bytes of an item; MAX_WAITING_BYTES may wait. An exception of `items` is raised here, at its place.
+    weigh: returns the number of bytes of an item. At most MAX_WAITING_BYTES may wait.
+
+    If computing an item raises an exception, the exception is raised here in place of the item.
     """
     iterator, end = iter(items), object()
     pool = ThreadPoolExecutor(1, thread_name_prefix="stadia-ahead")
@@ -46,9 +48,14 @@ def run_ahead(
 def run_behind(
     functions: Sequence[Callable[[T], object]], count: int = MAX_WAITING, *, weigh: Callable[[T], int] = lambda item: 1
 ) -> Iterator[Callable[[T], None]]:
-    """Yield a function that passes an item to all `functions`, each in its thread, `count` items ahead at most.
+    """Yield a function that passes an item to all `functions`.
 
-    A function that raises gets no further item; a later call, or the end of the block, raises its exception.
+    Each runs in its own thread, at most `count` items behind.
+
+    weigh: returns the number of bytes of an item. At most MAX_WAITING_BYTES may wait.
+
+    A function that raises an exception gets no further items. The exception is raised by a later call, or when the
+    block ends.
     """
     pools = [ThreadPoolExecutor(1, thread_name_prefix="stadia-behind") for _ in functions]
     waiting: deque[list[Future[object]]] = deque()

@@ -1,4 +1,4 @@
-"""Baselines that a network has to beat: mean depth, and thresholded image difference."""
+"""Baselines that a network has to beat: mean depth, and a thresholded image difference."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -23,24 +23,28 @@ MAX_AVERAGED_FRAMES = 200  # of a training, spread over it
 
 
 class MeanDepthPredictor:
-    """A Predictor that returns the same depth (H, W) in metres, positive everywhere, for every image."""
+    """A predictor that returns the same depth (H, W) in metres, positive everywhere, for every image."""
 
     def __init__(self, depth_m: Tensor) -> None:
         self.depth_m, self.depth_scale, self.crop = depth_m, DepthScale.METRES, "none"
         self.height, self.width = depth_m.shape
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """Return the inverse depth (B, 1, H, W) in 1/m of images (B, 3, H, W)."""
+        """Return the inverse depth (B, 1, H, W) in 1/m for images (B, 3, H, W)."""
         return (1 / self.depth_m).expand(len(image), 1, -1, -1)
 
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> None:
-        """Return None: the baseline predicts no motion."""
+        """Return None instead of motions (B, 4, 4), because the baseline predicts no motion."""
 
 
 def average_depths(depths_m: Iterable[NDArray[np.floating]], height: int, width: int) -> MeanDepthPredictor:
-    """Compute the mean depth of each pixel over maps (h, w) of any size, z in metres, 0 = unknown.
+    """Return the predictor of each pixel's mean depth, resized to (height, width).
 
-    A pixel without depth (sky) gets the mean of its row, or of all. Raises DataError if no map has depth.
+    A pixel without depth, such as sky, gets the mean of its row, or of all pixels if its row has none.
+
+    depths_m: maps (h, w) of any size, z in metres; 0 means unknown.
+
+    Raises DataError if no map has depth.
     """
     if (mean := _average_maps(depths_m, height, width)) is None:
         fix = "use recordings with ground truth"
@@ -66,7 +70,10 @@ def _average_maps(depths_m: Iterable[NDArray[np.floating]], height: int, width: 
 def average_recordings(
     recordings: Iterable[Recording], height: int, width: int, *, every: int = 1
 ) -> MeanDepthPredictor:
-    """Average each `every`-th frame of recordings. Frames without ground truth are skipped."""
+    """Return the predictor of the mean depth over each `every`-th frame of recordings.
+
+    Frames without ground truth are skipped.
+    """
     maps = (recording.depth_m(index) for recording in recordings for index in range(0, len(recording), every))
     return average_depths((depth_m for depth_m in maps if depth_m is not None), height, width)
 
@@ -78,7 +85,14 @@ def score_mean_depth(
     predictor: Predictor,
     protocol: Protocol,
 ) -> dict[str, Any] | None:
-    """Score the mean depth over training frames like a predictor; return a score file, None without ground truth."""
+    """Score the mean depth of the training frames in the way that predictors are scored.
+
+    Returns the content of a score file, or None without ground truth.
+
+    trained_on: training recordings, each with the indices of its frames.
+    recordings, indices: recordings to score, and the indices of their frames by the recording's name.
+    predictor: gives the size of the maps.
+    """
     frames = [(recording, index) for recording, chosen in trained_on for index in chosen]
     step = max(-(-len(frames) // MAX_AVERAGED_FRAMES), 1)
     count = 0
@@ -108,7 +122,7 @@ def score_mean_depth(
 
 
 def max_channel_difference(image: NDArray[np.uint8], background: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the largest difference of the three channels, 0 to 255: (H, W, 3) twice to (H, W).
+    """Return the largest absolute difference of the three channels, (H, W) uint8, between two images (H, W, 3) uint8.
 
     Examples:
         >>> max_channel_difference(np.full((1, 1, 3), 9, np.uint8), np.array([[[9, 5, 2]]], np.uint8)).tolist()
@@ -118,9 +132,9 @@ def max_channel_difference(image: NDArray[np.uint8], background: NDArray[np.uint
 
 
 def find_best_threshold(examples: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]]) -> int:
-    """Return the smallest threshold t of 0 to 255 at which `difference > t` has the best IoU over all pixels.
+    """Return the smallest threshold t from 0 to 255 for which `difference > t` has the best IoU over all pixels.
 
-    examples: differences (H, W) with their masks (H, W).
+    examples: differences (H, W), each with its true mask (H, W).
 
     Examples:
         >>> find_best_threshold([(np.array([[10, 200]], np.uint8), np.array([[False, True]]))])

@@ -1,4 +1,4 @@
-"""Score folders of depth maps: images one by one, their means, and the notes on them."""
+"""Score folders of depth maps: single images, their means, and notes on suspicious results."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,18 +29,22 @@ from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
 from stadia.metrics.uncertainty_metrics import DEPTH_ERRORS
 
 GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
-"""Readers of ground truth by name: (H, W) z in metres, 0 = none; None for a frame without ground truth."""
+"""Functions that read ground truth, by name: (H, W) z in metres with 0 for unknown, or None if a frame has none."""
 
 
 class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
-    """Readers of a folder of ground truth by name. factor: integers a metre. without_number: count of bad files."""
+    """Functions that read the ground truth of a folder, by name.
+
+    factor: integers per metre of integer maps.
+    without_number: number of files with values that are not finite or negative.
+    """
 
     def __init__(self, folder: Path, factor: float) -> None:
         self.folder, self.factor, self.without_number = Path(folder), factor, 0
         self.files: Mapping[str, DepthFile] = find_depth_files(folder)
 
     def with_files(self, files: Mapping[str, DepthFile]) -> "GroundTruthFolder":
-        """Return the same ground truth under other names."""
+        """Return the same ground truth with other names."""
         named = copy.copy(self)
         named.files = files
         return named
@@ -64,7 +68,7 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
 
     @property
     def notes(self) -> list[str]:
-        """Notes on what was read."""
+        """Notes on problems with the files that were read."""
         if not self.without_number:
             return []
         count = f"{self.without_number} of {len(self)} maps of {self.folder}"
@@ -72,12 +76,19 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
 
 
 def open_ground_truth_folder(folder: Path, protocol: Protocol, factor: float | None = None) -> GroundTruthFolder:
-    """Open a folder of ground truth maps. factor: integers a metre; None for the protocol's unit."""
+    """Open a folder of ground truth maps.
+
+    protocol: gives the unit of integer maps by default.
+    factor: integers per metre; None takes the unit of the protocol.
+    """
     return GroundTruthFolder(folder, factor or protocol.png_per_metre)
 
 
 def pair_with_truth(predictions: Predictions, truth: GroundTruthFolder) -> tuple[Predictions, GroundTruthFolder, str]:
-    """Return both with equal names, and a note if one is a file of several maps (`pair_stacks`)."""
+    """Return predictions and ground truth with equal names, and a note if one of them is a file of several maps.
+
+    See `pair_stacks`.
+    """
     if predictions.folder.is_file() and truth.folder.is_file() and len(predictions.files) == len(truth.files) == 1:
         (file,), (name,) = predictions.files.values(), truth.files
         return replace(predictions, files={name: file}), truth, ""
@@ -90,7 +101,13 @@ ASPECT_TOLERANCE = 0.04  # 1024x320 for 1242x375 (3.4 %) is resized; 1216x352 (4
 
 @dataclass(frozen=True, slots=True)
 class DepthScore:
-    """Means over images and the score of each; `without_truth` lists others, `factors` are integers a metre, if any."""
+    """The scores of a set of images: means over the images, and the score of each image.
+
+    per_image: score of each image.
+    without_truth: names of the images without scored pixels.
+    notes: sentences about suspicious results.
+    factors: integers per metre of predictions and ground truth, if they are integers.
+    """
 
     protocol: str
     depth_scale: DepthScale
@@ -102,7 +119,7 @@ class DepthScore:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Means over images, with equal weights."""
+        """Return the means of the metrics over images, with equal weights."""
         return {
             name: float(np.mean([image.metrics[name] for image in self.per_image]))
             for name in self.per_image[0].metrics
@@ -114,18 +131,18 @@ class DepthScore:
 
     @property
     def scale_ratio_median(self) -> float | None:
-        """Median over images of median(truth) / median(prediction)."""
+        """Return the median over images of median(truth) / median(prediction), or None if depth has a shift."""
         return float(np.median(self._scale_ratios)) if self._scale_ratios else None
 
     @property
     def scale_ratio_spread(self) -> float | None:
-        """Standard deviation of the ratio over images, divided by its median."""
+        """Return the standard deviation of the scale ratio over images, divided by its median."""
         ratios = self._scale_ratios
         return float(np.std(np.divide(ratios, np.median(ratios)))) if ratios else None
 
     @property
     def by_alignment(self) -> dict[str, dict[str, float]]:
-        """Means over images of COMPARED_METRICS by alignment."""
+        """Return the means over images of COMPARED_METRICS, by alignment."""
         first = self.per_image[0].by_alignment
         return {
             alignment: {
@@ -137,7 +154,7 @@ class DepthScore:
 
     @property
     def uncertainty(self) -> UncertaintyScores:
-        """Uncertainty scores by error: means over the images that have one."""
+        """Return the uncertainty scores by error: means over the images that have an uncertainty."""
         scored = [image.uncertainty for image in self.per_image if image.uncertainty]
         return (
             {name: average_uncertainty([scores[name] for scores in scored]) for name in DEPTH_ERRORS} if scored else {}
@@ -145,11 +162,11 @@ class DepthScore:
 
     @property
     def parts(self) -> dict[str, dict[str, float]]:
-        """Scores of the parts of images by name: means over the images that have the part."""
+        """Return the scores of the parts of images, by name: means over the images that show the part."""
         return average_parts(image.parts for image in self.per_image)
 
     def summary(self) -> dict[str, Any]:
-        """Return the metrics, the number of images, the scale ratio, the protocol and `notes`."""
+        """Return the metrics, the number of images, the scale ratio, the protocol and the notes."""
         uncertainty = {name: order.numbers() for name, order in self.uncertainty.items()}
         missing = sum(image.uncertainty is None for image in self.per_image)
         return {
@@ -186,9 +203,15 @@ def score_depth(
     classes: Path | None = None,
     track: TrackProgress = no_progress,
 ) -> DepthScore:
-    """Score a folder of predictions against `truth` of the same names, also by `classes`, a folder of PNG.
+    """Score predictions against the ground truth with the same names.
 
-    One file of several maps gets the other side's names. Raises ProtocolError, and DataError for a wrong file.
+    If one side is a file with several maps, its maps take the names of the other side.
+
+    truth: functions that read the ground truth, by name.
+    classes: folder of PNG class maps, for a protocol that scores by class.
+    track: shows the progress.
+
+    Raises ProtocolError if the protocol cannot score the predictions, and DataError for a wrong file.
     """
     notes = []
     if isinstance(truth, GroundTruthFolder):
@@ -226,7 +249,10 @@ def _has_integers(files: Mapping[str, DepthFile]) -> bool:
 def score_images(
     predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol, classes: Path | None = None
 ) -> Iterator[tuple[str, ImageScore | None]]:
-    """Yield name and score of each ground truth, one image at a time; None if no pixel is scored. See `score_depth`."""
+    """Yield the name and the score of each ground truth map, one image at a time; None if no pixel is scored.
+
+    The arguments have the meaning of those of `score_depth`.
+    """
     protocol.alignment(predictions.depth_scale)
     if missing := [name for name in truth if name not in predictions.files]:
         existing = next(iter(predictions.files))
@@ -289,7 +315,13 @@ def collect_scores(
     notes: Sequence[str] = (),
     factors: Mapping[str, float] | None = None,
 ) -> DepthScore:
-    """Gather scored images and their notes. Raise ProtocolError if no image is scored."""
+    """Return the scores of all images with their means and notes.
+
+    scores: name and score of each image, None if no pixel is scored.
+    factors: integers per metre of predictions and ground truth, if they are integers.
+
+    Raises ProtocolError if no image is scored.
+    """
     every, notes = list(scores), list(notes)
     without = tuple(name for name, score in every if score is None)
     if len(without) == len(every):

@@ -33,12 +33,16 @@ COMPARED_ALIGNMENTS: Mapping[DepthScale, tuple[Alignment, ...]] = {
     DepthScale.AFFINE_INVERSE: (Alignment.SCALE_SHIFT,),
     DepthScale.AFFINE_DEPTH: (Alignment.SCALE_SHIFT_DEPTH,),
 }
-"""What can be fitted to depth of each scale. NONE takes depth up to scale as metres."""
+"""Alignments that can be applied to depth of each scale. NONE interprets depth up to scale as metres."""
 
 
 @dataclass(frozen=True, slots=True)
 class UncertaintyScore:
-    """How well uncertainty ranks pixels by one depth error: curves (51,), and the rank correlation, if any."""
+    """How well uncertainty ranks pixels by one depth error.
+
+    curves: sparsification curves, (51,) each.
+    spearman: rank correlation of uncertainty and error; None if one of them is constant.
+    """
 
     curves: Sparsification
     spearman: float | None
@@ -62,20 +66,21 @@ UncertaintyScores = Mapping[str, UncertaintyScore]  # by the names of `metrics.u
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """Score of one image.
+    """The score of one image.
 
+    metrics: metrics by name.
     scale_ratio: median(truth) / median(prediction) before alignment; None for inverse depth up to scale and shift.
     pixels: number of scored pixels.
-    outside_crop: number of pixels that the protocol scores outside the prediction's crop.
+    outside_crop: number of pixels that the protocol scores but the prediction's crop does not cover.
     at_clamp: share of scored pixels at either end of the protocol's clamp.
     infinite: share of the protocol's pixels that are left out because the prediction is infinite there.
     labeled: share of the image's pixels with ground truth.
-    order: rank correlation of prediction and truth; None if one is constant.
-    uncertainty: None without one, or with fewer than 2 scored pixels.
-    range_slope: of log(prediction / truth) over log(range / z), if it explains most of the error.
-    span: range of a prediction that was normalized for display.
-    parts: metrics and pixels of parts of the image by name.
-    flip: key of `score_notes.FLIPS` by which the prediction fits the truth; empty without one.
+    order: rank correlation of prediction and truth; None if one of them is constant.
+    uncertainty: uncertainty scores by error; None without an uncertainty, or with fewer than 2 scored pixels.
+    range_slope: slope of log(prediction / truth) over log(range / z), if it explains most of the error.
+    span: range of values of a prediction that was normalized for display, otherwise None.
+    parts: metrics and number of pixels of parts of the image, by name.
+    flip: key of `score_notes.FLIPS` for the flip after which the prediction fits the truth; "" if there is none.
     by_alignment: COMPARED_METRICS by each alignment that the depth scale allows.
     """
 
@@ -96,7 +101,7 @@ class ImageScore:
     infinite: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values of all fields."""
+        """Return all fields as JSON values."""
         names = ("scale_ratio", "pixels", "outside_crop", "at_clamp", "labeled", "order")
         scores = {name: order.numbers() for name, order in (self.uncertainty or {}).items()}
         fields = {name: getattr(self, name) for name in names} | ({"uncertainty": scores} if scores else {})
@@ -117,11 +122,15 @@ def score_image(
 ) -> ImageScore | None:
     """Score one image in float64. Return None if the protocol scores no pixel.
 
-    predicted: (h, w), of any size: depth or inverse depth, by `depth_scale`.
-    true_m: (H, W) z in metres, 0 = unknown.
-    crop: row of `geometry.numpy_camera.IMAGE_CROPS` that the prediction covers. It is resized to this window.
-    log_uncertainty: (h, w), larger for less certain pixels.
-    factor: integers a metre in the prediction's file.
+    name: name of the image, for errors.
+    predicted: (h, w) depth or inverse depth of any size, in the scale of `depth_scale`.
+    true_m: (H, W) z in metres; 0 means unknown.
+    depth_scale: scale of the prediction.
+    protocol: which pixels are scored and how.
+    crop: row of `geometry.numpy_camera.IMAGE_CROPS` that the prediction covers. The prediction is resized to this
+        window.
+    log_uncertainty: (h, w) map that is larger for less certain pixels.
+    factor: integers per metre in the prediction's file.
     classes: (H, W) integers, for a protocol that scores by class.
 
     Raises ProtocolError if a scored pixel has no prediction, or a map has more than MAX_SCORED_PIXELS.
@@ -191,9 +200,9 @@ def score_image(
 
 
 def interpolate_depth(depth: Tensor, height: int, width: int) -> Tensor:
-    """Resize (h, w) depth to (H, W), bilinearly in inverse depth as Monodepth2's evaluation does.
+    """Resize depth (h, w) to (height, width), bilinearly in inverse depth as Monodepth2's evaluation does.
 
-    Interpolated depth would create a surface far behind the middle of an edge. Holes stay 0, infinity or NaN.
+    Interpolating depth itself would create a surface far behind an edge. Holes stay 0, infinity or NaN.
     """
     if depth.shape == (height, width):
         return depth
@@ -203,7 +212,13 @@ def interpolate_depth(depth: Tensor, height: int, width: int) -> Tensor:
 def sample_prediction(
     name: str, values: Tensor, mask: Tensor, depth_scale: DepthScale, span: str | None = None
 ) -> Tensor:
-    """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for holes."""
+    """Return the prediction at the N scored pixels, (1, N), resized to the size of the truth.
+
+    values: (h, w) prediction.
+    mask: (H, W) bool, true for the N scored pixels.
+
+    Raises ProtocolError if the prediction has a hole at a scored pixel.
+    """
     if depth_scale.is_affine:  # may be negative
         scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
         complete = scored.isfinite()
@@ -223,7 +238,11 @@ def sample_prediction(
 def align_to_truth(
     predicted: Tensor, true_m: Tensor, depth_scale: DepthScale, alignment: Alignment, clamp_m: tuple[float, float]
 ) -> tuple[Tensor, float | None]:
-    """Align and clamp (1, N) pixels. Return depth in metres, and the scale ratio before alignment."""
+    """Align and clamp the prediction at N pixels. Return depth in metres (1, N), and the scale ratio before alignment.
+
+    predicted, true_m: (1, N) prediction, and truth in metres.
+    clamp_m: limits of the aligned depth in metres.
+    """
     near, far = clamp_m
     if alignment is Alignment.SCALE_SHIFT_DEPTH:
         scale, shift = fit_scale_and_shift(predicted, true_m)
@@ -250,8 +269,10 @@ def _compare_alignments(
 
 
 FLIPPED_BELOW, FLIPPED_FROM = 0.6, 0.9
-"""Rank correlation with the truth below which flips are tried, and from which one fits. Road scenes fit mirrored with
-.9, too."""
+"""Rank correlations with the truth: below the first one flips are tried, and a flip fits from the second one on.
+
+Road scenes correlate by .9 with their mirrored truth, too.
+"""
 
 
 def _find_flip(values: Tensor, mask: Tensor, ranked: Tensor) -> str:
@@ -292,7 +313,7 @@ def _score_uncertainty(depth_m: Tensor, true_m: Tensor, uncertainty: Tensor) -> 
 
 
 def average_uncertainty(scores: Sequence[UncertaintyScore]) -> UncertaintyScore:
-    """Return means over images of the curves, and of Spearman's correlation."""
+    """Return the means over images of the curves and of Spearman's correlation."""
     curves = [[getattr(score.curves, name) for score in scores] for name in ("by_uncertainty", "oracle", "random")]
     ranks = [score.spearman for score in scores if score.spearman is not None]
     mean = Sparsification(*(torch.stack(of_images).mean(0) for of_images in curves))
@@ -300,7 +321,10 @@ def average_uncertainty(scores: Sequence[UncertaintyScore]) -> UncertaintyScore:
 
 
 def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
-    """Return Spearman's correlation of (N,) pixels, which scale and shift do not change; None if one is constant."""
+    """Return Spearman's correlation of two maps at N pixels, (N,) each; None if one of them is constant.
+
+    Scale and shift do not change it.
+    """
     step = max(len(true) // MAX_RANKED_PIXELS, 1)
     correlation = spearman(predicted[::step], true[::step])
     return None if np.isnan(correlation) else correlation
@@ -315,7 +339,10 @@ MIN_RANGE_SPREAD = 0.01  # standard deviation of log(prediction / truth) from wh
 def fit_range_slope(predicted: Tensor, true_m: Tensor, mask: Tensor) -> float | None:
     """Return the slope of log(prediction / truth) over log(range / z) if it explains the error, otherwise None.
 
-    It is 1 if predictions are distances along the ray, -1 for the reverse. predicted, true_m: (N,) pixels of the mask.
+    The slope is 1 if predictions are distances along the ray instead of z, and -1 for the reverse.
+
+    predicted, true_m: (N,) values at the N pixels of the mask.
+    mask: (H, W) bool.
     """
     step = max(len(true_m) // MAX_RANKED_PIXELS, 1)
     y = (predicted[::step] / true_m[::step]).log()

@@ -1,4 +1,4 @@
-"""Export a depth network to one file, ONNX or torch.export, and compare the file with the network."""
+"""Export a depth network to one file, ONNX or torch.export, and compare the file's outputs with the network's."""
 
 import json
 import math
@@ -23,7 +23,10 @@ from stadia.files.atomic_files import atomic_write
 Run = Callable[[NDArray[np.float32]], NDArray[np.floating]]  # runs an exported file on images (B, C, H, W)
 
 TOLERANCE = 1e-3
-"""Largest difference of file and network, over the output and the spread; at least over a hundredth of the maximum."""
+"""Largest accepted difference between file and network, relative to the output and to its spread.
+
+The output counts as at least a hundredth of its maximum.
+"""
 
 OPSET = 18  # of ONNX, the exporter's default
 DESCRIPTION = "stadia.json"  # file in a torch.export archive with the `ExportDescription`
@@ -32,7 +35,12 @@ _MAX_ONNX_BYTES = (1 << 31) - (1 << 24)  # what one protobuf can have
 
 @dataclass(frozen=True, slots=True)
 class ExportComparison:
-    """Largest differences between a network and its file, relative to the output and to its spread. See TOLERANCE."""
+    """The largest differences between a network's outputs and its file's, relative to the output and to its spread.
+
+    images, height, width: number and size of the compared images.
+    absolute: largest absolute difference.
+    relative, of_spread: largest differences relative to the output, and relative to the spread of the output.
+    """
 
     images: int
     height: int
@@ -43,7 +51,7 @@ class ExportComparison:
 
     @property
     def is_close(self) -> bool:
-        """Whether the differences are below TOLERANCE."""
+        """Return whether the differences are below TOLERANCE."""
         return self.relative < TOLERANCE and self.of_spread < TOLERANCE
 
     def __str__(self) -> str:
@@ -60,11 +68,17 @@ def export_onnx(
     *,
     one_image: bool = False,
 ) -> list[ExportComparison]:
-    """Write an ONNX file: `image` (B, 3, H, W) to `inverse_depth` (B, 1, H, W), H and W multiples of the stride.
+    """Write an ONNX file that maps `image` (B, 3, H, W) to `inverse_depth` (B, 1, H, W).
 
-    network: (B, 3, H, W) RGB in [0, 1] to (B, 1, H, W), in evaluation mode, on the CPU. size: the only (H, W) of the
-    file; it is traced and run faster. one_image: the graph takes one image of that size at a time. Returns the
-    comparisons of network and file at two sizes or at `size`. Raises StadiaError, and leaves no file, above TOLERANCE.
+    H and W are multiples of the stride. The file is compared with the network at two sizes, or at `size`.
+
+    network: maps (B, 3, H, W) RGB in [0, 1] to (B, 1, H, W), in evaluation mode, on the CPU.
+    path: file to write.
+    about: description that is stored in the file.
+    size: the only (H, W) that the file accepts; it is traced and run faster. None accepts any size.
+    one_image: whether the graph accepts only one image of that size at a time.
+
+    Returns the comparisons. Raises StadiaError, and leaves no file, if a difference is above TOLERANCE.
     """
     texts, stride = about.texts(), about.stride
     sizes = [size] if size else _choose_sizes(about)
@@ -80,7 +94,7 @@ def export_onnx(
 
 
 def export_motion(network: nn.Module, path: Path, size: tuple[int, int]) -> list[ExportComparison]:
-    """Write an ONNX file of a pose network, for images of one size, by the interface `MOTION`."""
+    """Write an ONNX file of a pose network for images of one size (height, width), with the interface `MOTION`."""
 
     def open_file(written: Path) -> Run:
         graph = exported_network.OnnxGraph(written, exported_network.MOTION)
@@ -127,7 +141,7 @@ def export_torch(
     *,
     one_image: bool = False,
 ) -> list[ExportComparison]:
-    """Write a torch.export archive (.pt2), for torch in Python or AOTInductor; otherwise like `export_onnx`."""
+    """Write a torch.export archive (.pt2), for torch in Python or for AOTInductor; otherwise like `export_onnx`."""
     if min(about.height, about.width) < 2 * about.stride:  # torch treats a side of one as a constant
         found, expected = f"a training at {about.width}x{about.height}", f"{2 * about.stride} pixels a side or more"
         raise StadiaError(path, found=found, expected=expected, fix="export it to ONNX (--out model.onnx)")
@@ -291,7 +305,10 @@ def _compare(
 
 @torch.no_grad()
 def compare_prediction(network: nn.Module, run: Run, image: NDArray[np.float32]) -> ExportComparison:
-    """Compare network and file on images (B, C, H, W)."""
+    """Compare the outputs of a network and of its file for images (B, C, H, W).
+
+    run: function that runs the file.
+    """
     expected = network(torch.from_numpy(image)).double().numpy()
     difference = np.abs(run(image) - expected)
     floor = np.abs(expected).max() / 100

@@ -1,4 +1,4 @@
-"""Crops, depth caps and alignments of the benchmarks."""
+"""Evaluation protocols: the crops, depth caps and alignments of the benchmarks."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from stadia.core.types import DepthScale
 
 
 class Alignment(StrEnum):
-    """What is fitted to the ground truth before a prediction is compared with it."""
+    """What is fitted to the ground truth before the prediction is compared with it."""
 
     NONE = "none"
     MEDIAN = "median"  # one factor an image: median(truth) / median(prediction)
@@ -24,7 +24,10 @@ class Alignment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A window as fractions of height and width. Rows and columns are rounded down, as in the reference scripts."""
+    """A window in fractions of the image's height and width.
+
+    Rows and columns are rounded down, as in the reference scripts.
+    """
 
     top: float
     bottom: float
@@ -32,7 +35,7 @@ class Crop:
     right: float
 
     def box(self, height: int, width: int) -> tuple[slice, slice]:
-        """Return rows and columns of an image; Garg's crop of 375x1242 has rows 153:371 and columns 44:1197."""
+        """Return the rows and columns of the window. Garg's crop of 375x1242 has rows 153:371 and columns 44:1197."""
         rows = slice(int(self.top * height), int(self.bottom * height))
         return rows, slice(int(self.left * width), int(self.right * width))
 
@@ -50,10 +53,10 @@ ALIGNMENT_BY_SCALE: Mapping[DepthScale, Alignment] = {
     DepthScale.AFFINE_INVERSE: Alignment.SCALE_SHIFT,
     DepthScale.AFFINE_DEPTH: Alignment.SCALE_SHIFT_DEPTH,
 }
-"""Alignment of what the depth scale leaves open."""
+"""Default alignment for each depth scale: it fits what the scale leaves unknown."""
 
 EIGEN_METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10", "mae", "d1", "d2", "d3")
-"""Metrics of papers: Eigen et al. 2014, with SILog, log10 and MAE."""
+"""Metrics that papers report: those of Eigen et al. 2014, with SILog, log10 and MAE."""
 
 
 _KITTI_CAP = (1e-3, 80.0)
@@ -64,14 +67,17 @@ _KITTI_IMPROVED_SHARE = 0.08  # between one LiDAR scan (.03 to .05 of the pixels
 class Protocol:
     """How depth is scored.
 
-    crop: a row of CROPS.  scored_m: limits of scored ground truth, metres.
-    clamp_m: limits of the aligned prediction, metres.
-    alignments: what is fitted to the truth, by depth scale. Missing scales are refused.
-    ground_truth: description of the ground truth of published numbers.
-    images: number of images of published means; None without a benchmark.
-    metrics: rows of `stadia.metrics.METRICS`.  by: parts of the image, of `score_parts.PARTS`.
-    png_per_metre: unit of uint16 PNG.
-    min_labeled: smallest median share of pixels with ground truth.
+    ground_truth: description of the ground truth that published numbers use.
+    source: paper or script that defines the protocol.
+    crop: row of CROPS, the window of scored pixels.
+    scored_m: limits of scored ground truth in metres.
+    clamp_m: limits to which the aligned prediction is clamped, in metres.
+    alignments: what is fitted to the truth, for each depth scale. Predictions of other scales are refused.
+    images: number of images of published means; None if there is no benchmark.
+    metrics: rows of `stadia.metrics.METRICS`.
+    by: parts of the image that are scored separately, of `score_parts.PARTS`.
+    png_per_metre: integers per metre of uint16 PNG.
+    min_labeled: smallest accepted median share of pixels with ground truth.
     """
 
     name: str
@@ -88,7 +94,7 @@ class Protocol:
     min_labeled: float = 0.0
 
     def alignment(self, depth_scale: DepthScale) -> Alignment:
-        """Return what is fitted for this depth scale. Raise ProtocolError if the protocol refuses it."""
+        """Return what is fitted for this depth scale. Raises ProtocolError if the protocol refuses the scale."""
         if depth_scale not in self.alignments:
             fix = "use a protocol for this scale, such as 'relative'"
             found = f"depth scale {depth_scale}"
@@ -96,7 +102,7 @@ class Protocol:
         return self.alignments[depth_scale]
 
     def mask(self, true_m: Tensor) -> Tensor:
-        """Return the scored pixels, (H, W) bool, of depth (H, W) in metres, 0 = unknown."""
+        """Return the scored pixels, (H, W) bool, of true depth (H, W) in metres; 0 means unknown."""
         near, far = self.scored_m
         inside = torch.zeros_like(true_m, dtype=torch.bool)
         inside[CROPS[self.crop].box(*true_m.shape)] = True
@@ -194,7 +200,11 @@ PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _AL
 
 
 def find_protocol(name: str, by: tuple[str, ...] = ()) -> Protocol:
-    """Return a protocol by name, which also scores the parts `by`. Raise ConfigError for an unknown one.
+    """Return the protocol with this name.
+
+    by: parts of the image that are scored separately, of `score_parts.PARTS`.
+
+    Raises ConfigError for an unknown name.
 
     Examples:
         >>> find_protocol("kitti-eigen").crop

@@ -1,4 +1,4 @@
-"""Score camera paths and depth of recordings: predict to disk, then score from disk."""
+"""Score depth and camera paths of recordings: predict to disk, then score from disk."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -33,12 +33,18 @@ MAX_IMAGE_WIDTH = 640  # pixels of the image that a report shows
 
 
 PreparePredictor = Callable[[Recording, Sequence[int]], tuple[Predictor, Provenance]]
-"""Returns the predictor and the provenance for the frames of a recording."""
+"""Function that returns the predictor and the provenance for the frames of a recording."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingScores:
-    """Scores of several recordings: of depth, of paths and flicker by recording, and the kind of the true depth."""
+    """The scores of several recordings.
+
+    depth: scores of the depth maps of all recordings; None without ground truth.
+    odometry: score of the path, by recording.
+    ground_truth: kind of the true depth.
+    flicker: flicker of the depth, by recording.
+    """
 
     depth: DepthScore | None
     odometry: Mapping[str, TrajectoryScore]
@@ -47,14 +53,17 @@ class RecordingScores:
     flicker: Mapping[str, FlickerScore] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
-        """Return the summary of depth, `notes`, and `odometry` by recording."""
+        """Return the summary of the depth scores, the notes, and `odometry` by recording."""
         depth: dict[str, Any] = self._name_truth(self.depth.summary()) if self.depth else {"images": 0, "notes": []}
         notes = [*self.notes, *depth["notes"]]
         odometry = {name: score.summary() for name, score in self.odometry.items()}
         return {**depth, "notes": notes, "odometry": odometry, **self._list_flicker()}
 
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
-        """Write NAME.json for depth and NAME-RECORDING.json for each path, with metadata. Return their paths."""
+        """Write the depth scores as NAME.json and the score of each path as NAME-RECORDING.json. Return the files.
+
+        about: metadata that is added to each file.
+        """
         scores: dict[str, dict[str, Any]] = {}
         if self.depth is not None:
             scores[f"{name}.json"] = {**self._name_truth(self.depth.to_json()), **self._list_flicker()}
@@ -91,11 +100,16 @@ def evaluate_recordings(
 ) -> RecordingScores:
     """Predict each recording into its folder in `out`, then score what is on disk.
 
-    protocol: of depth. Paths are aligned by PATH_ALIGNMENT. The folders in `out` must be new or empty, except with
-    `reuse`: then finished predictions are scored if `provenance` and frames match. indices: rising frame indices by the
-    recording's name. prepare: returns a recording's predictor, in metres that were measured on it, and its provenance.
-    Raises ProtocolError if the protocol refuses the scale, there is nothing to score, or `out` has other predictions;
-    StadiaError if `out` is in use.
+    protocol: how depth is scored. Paths are aligned by PATH_ALIGNMENT.
+    out: folder whose subfolders must be new or empty, unless `reuse` is set.
+    provenance: origin of the predictions.
+    indices: rising indices of the frames to predict, by the recording's name; None takes all.
+    reuse: score finished predictions in `out`, if provenance and frames match.
+    prepare: returns the predictor for a recording, in metres that were measured on it, and the provenance.
+    track: shows the progress.
+
+    Raises ProtocolError if the protocol refuses the depth scale, if there is nothing to score, or if `out` has other
+    predictions; StadiaError if `out` is in use.
     """
     depth_scale = predictor.depth_scale if prepare is None else DepthScale.METRES
     protocol.alignment(depth_scale)
@@ -159,7 +173,7 @@ def _write_middle_image(predictions: Predictions, recording: Recording, indices:
 
 
 def has_ground_truth(recording: Recording, indices: Sequence[int]) -> bool:
-    """Return whether a frame has depth, or the first frames have enough poses for a path."""
+    """Return whether a frame has true depth, or the first frames have enough poses for a path."""
     if _poses_in_a_row(recording, indices) >= MIN_POSES:
         return True
     return any(recording.depth_m(index) is not None for index in indices)
@@ -212,7 +226,7 @@ def _path_score(predictions: Predictions, recording: Recording, indices: Sequenc
 
 
 def write_score(path: Path, score: dict[str, Any]) -> Path | None:
-    """Write NAME.json. Keep a different earlier score as NAME.earlier-1.json, and return its new name."""
+    """Write a score file. If an earlier score differs, rename it to NAME.earlier-1.json and return the new path."""
     text, kept = json.dumps({"format": SCORE_FORMAT, **score}, indent=2, allow_nan=False) + "\n", None
     with atomic_write(path) as new:
         new.write_text(text, encoding="utf-8")

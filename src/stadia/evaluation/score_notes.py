@@ -1,4 +1,4 @@
-"""Note suspicious scores: dead images, wrong units, reversed depth order."""
+"""Notes on suspicious scores: images without valid depth, wrong units, reversed depth order."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ STEADY_BELOW = 0.03  # spread of the scale ratio below which a unit is wrong for
 RATIO_WITHIN = 0.07  # between the logs of the ratio and a known mistake
 
 FACTORS = (256, 1000, 5000, 1, 4000, 10000, 6553.5, 100, 65.535)
-"""Integers a metre of KITTI, millimetres, TUM, metres, Matterport3D, Replica, Virtual KITTI and PointOdyssey."""
+"""Integers per metre of KITTI, millimetres, TUM, metres, Matterport3D, Replica, Virtual KITTI and PointOdyssey."""
 
 MIN_SCALE_RATIO, SCALE_STEADY_BELOW = 1.3, 0.1  # ratio, or its inverse, and its spread of predictions up to scale
 MIN_RANGE_SHARE, RANGE_SLOPE = 0.5, (0.6, 1.6)  # share of images with range instead of z, and the slope's size
@@ -39,7 +39,7 @@ MISTAKES: Mapping[float, str] = {
     100: "centimetres taken as metres",
     1 / 100: "metres divided by 100",
 }
-"""Known unit mistakes, by the factor by which depth is too large."""
+"""Known mistakes of units, by the factor by which depth is too large."""
 
 
 TURNED_BELOW = -0.3  # median rank correlation with the truth; mean depth has .51 to .97, random numbers up to .04
@@ -51,11 +51,14 @@ FLIPS: Mapping[str, tuple[str, str]] = {
     "left": ("turned by 90 degrees", "numpy.rot90(map) of each map"),
     "right": ("turned by 90 degrees", "numpy.rot90(map, 3) of each map"),
 }
-"""Name and fix of a flipped prediction."""
+"""Description and fix of a flipped prediction."""
 
 
 def note_of_clamp(at_clamp: Mapping[str, float]) -> list[str]:
-    """Note images with too many pixels at the protocol's clamp. at_clamp: share of the scored pixels, by image."""
+    """Return a note if images have too many pixels at the protocol's clamp.
+
+    at_clamp: share of scored pixels at the clamp, by image.
+    """
     dead = {name: share for name, share in at_clamp.items() if share > MOST_AT_CLAMP}
     if not dead:
         return []
@@ -66,7 +69,9 @@ def note_of_clamp(at_clamp: Mapping[str, float]) -> list[str]:
 
 
 def note_of_infinity(shares: Sequence[float]) -> list[str]:
-    """Note predictions that are infinite at some pixels. shares: of the scored pixels, of each image.
+    """Return a note if predictions are infinite at some pixels.
+
+    shares: share of infinite pixels among the scored pixels of each image.
 
     Examples:
         >>> note_of_infinity([0.0, 0.0])
@@ -82,7 +87,12 @@ def note_of_infinity(shares: Sequence[float]) -> list[str]:
 
 
 def note_of_unit(ratio: float, spread: float, factors: Mapping[str, float] | None = None) -> list[str]:
-    """Note a scale ratio of metres that fits a known unit mistake. spread: of the ratio over images."""
+    """Return a note if the scale ratio of depth in metres fits a known mistake of units.
+
+    ratio: median scale ratio.
+    spread: spread of the ratio over images.
+    factors: integers per metre of predictions and ground truth, if they are integers.
+    """
     truth, predictions = _find_unit_mistake(ratio), _find_unit_mistake(1 / ratio)
     if truth is None or spread >= STEADY_BELOW:
         return []
@@ -108,7 +118,12 @@ def note_of_unit(ratio: float, spread: float, factors: Mapping[str, float] | Non
 def note_of_scale(
     ratio: float, spread: float, alignment: Alignment, factors: Mapping[str, float] | None = None
 ) -> list[str]:
-    """Note metres that differ from the truth by one unknown factor."""
+    """Return a note if depth in metres differs from the truth by one unknown factor.
+
+    ratio: median scale ratio.
+    spread: spread of the ratio over images.
+    factors: integers per metre of predictions and ground truth, if they are integers.
+    """
     if (
         alignment is not Alignment.NONE
         or spread >= SCALE_STEADY_BELOW
@@ -125,7 +140,10 @@ def note_of_scale(
 
 
 def note_of_normalization(spans: Sequence[str | None]) -> list[str]:
-    """Note predictions that were normalized for display. spans: of each image, None if it was not."""
+    """Return a note if predictions were normalized for display.
+
+    spans: range of each image's values, or None if it was not normalized.
+    """
     normalized = [span for span in spans if span is not None]
     if 2 * len(normalized) <= len(spans):
         return []
@@ -135,7 +153,10 @@ def note_of_normalization(spans: Sequence[str | None]) -> list[str]:
 
 
 def note_of_range(slopes: Sequence[float | None]) -> list[str]:
-    """Note distances along the ray that are compared with z. slopes: `ImageScore.range_slope` of each image."""
+    """Return a note if predictions are distances along the ray, which are not comparable with z.
+
+    slopes: `ImageScore.range_slope` of each image.
+    """
     low, high = RANGE_SLOPE
     known = [slope for slope in slopes if slope is not None and low <= abs(slope) <= high]
     if len(known) < MIN_RANGE_SHARE * len(slopes) or not known:
@@ -148,7 +169,10 @@ def note_of_range(slopes: Sequence[float | None]) -> list[str]:
 
 
 def note_of_flips(flips: Sequence[str]) -> list[str]:
-    """Note predictions that fit the truth after a flip. flips: of each image."""
+    """Return a note if predictions fit the truth after a flip.
+
+    flips: flip of each image, or "".
+    """
     flipped = [flip for flip in flips if flip]
     if 2 * len(flipped) <= len(flips) or len(set(flipped)) > 1:
         return []
@@ -157,7 +181,10 @@ def note_of_flips(flips: Sequence[str]) -> list[str]:
 
 
 def note_of_order(orders: Sequence[float], depth_scale: DepthScale) -> list[str]:
-    """Note inverse depth scored as depth, or the reverse. orders: rank correlation of prediction and truth."""
+    """Return a note if inverse depth is scored as depth, or the reverse.
+
+    orders: rank correlation of prediction and truth of each image.
+    """
     if not orders or (middle := median(orders)) >= TURNED_BELOW:
         return []
     assumed, likely, fix = "depth", "inverse depth", f"if so, use --depth-scale {DepthScale.AFFINE_INVERSE}"
@@ -169,7 +196,10 @@ def note_of_order(orders: Sequence[float], depth_scale: DepthScale) -> list[str]
 
 
 def note_of_truth(labeled: float, protocol: Protocol) -> list[str]:
-    """Note ground truth that is too sparse for a protocol. labeled: median share of pixels with ground truth."""
+    """Return a note if the ground truth is too sparse for the protocol.
+
+    labeled: median share of pixels with ground truth.
+    """
     if labeled >= protocol.min_labeled:
         return []
     found = f"ground truth at {labeled:.1%} of the pixels, like single LiDAR scans"

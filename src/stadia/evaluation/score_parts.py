@@ -24,7 +24,9 @@ Labels = tuple[NDArray[np.int64], Sequence[str]]  # part of each of N pixels, an
 
 
 def split_by_distance(true_m: NDArray[np.float64], mask: NDArray[np.bool_], classes: NDArray | None) -> Labels:
-    """Return the part of each pixel by true depth (N,).
+    """Return the number of the part of each scored pixel by its true depth, and the names of the parts.
+
+    true_m: (N,) true depth in metres at the scored pixels.
 
     Examples:
         >>> labels, names = split_by_distance(np.array([3.0, 90.0]), np.ones((1, 2), bool), None)
@@ -37,7 +39,9 @@ def split_by_distance(true_m: NDArray[np.float64], mask: NDArray[np.bool_], clas
 
 
 def split_by_region(true_m: NDArray[np.float64], mask: NDArray[np.bool_], classes: NDArray | None) -> Labels:
-    """Return the part of each pixel by its ninth of the image.
+    """Return the number of the part of each scored pixel by its ninth of the image, and the names of the parts.
+
+    mask: (H, W) bool, true for the N scored pixels.
 
     Examples:
         >>> labels, names = split_by_region(np.ones(9), np.ones((3, 3), bool), None)
@@ -50,7 +54,12 @@ def split_by_region(true_m: NDArray[np.float64], mask: NDArray[np.bool_], classe
 
 
 def split_by_class(true_m: NDArray[np.float64], mask: NDArray[np.bool_], classes: NDArray | None) -> Labels:
-    """Return the part of each pixel by its class, integers (H, W) of an image. Raises ConfigError without them.
+    """Return the number of the part of each scored pixel by its class, and the names of the parts.
+
+    mask: (H, W) bool, true for the N scored pixels.
+    classes: (H, W) integers.
+
+    Raises ConfigError without classes.
 
     Examples:
         >>> labels, names = split_by_class(np.ones(2), np.ones((1, 2), bool), np.array([[7, 3]]))
@@ -69,11 +78,14 @@ PARTS: Mapping[str, Callable[[NDArray[np.float64], NDArray[np.bool_], NDArray | 
     "region": split_by_region,
     "class": split_by_class,
 }
-"""By name of `--by`."""
+"""Functions that divide an image into parts, by the name that `--by` accepts."""
 
 
 def parse_parts(text: str | None) -> tuple[str, ...]:
-    """Return the names of `--by`, "distance,region". Raises ConfigError with the nearest name."""
+    """Return the names in the text of `--by`, such as "distance,region".
+
+    Raises ConfigError, with the nearest name, for an unknown one.
+    """
     names = tuple(filter(None, (text or "").replace(" ", "").split(",")))
     for name in names:
         if name not in PARTS:
@@ -92,10 +104,13 @@ def score_parts(
     metrics: Sequence[str],
     classes: NDArray | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Return the metrics and the number of pixels of each part of an image that has MIN_PART_PIXELS.
+    """Return the metrics and the number of pixels of each part with at least MIN_PART_PIXELS, by the name of the part.
 
-    depth_m, true_m: (1, N) aligned prediction and truth at the scored pixels, row by row. mask: (H, W) bool, N of them
-    true. by: names of PARTS. classes: (H, W) integers, for "class".
+    depth_m, true_m: (1, N) aligned prediction and truth in metres at the scored pixels, row by row.
+    mask: (H, W) bool, true for the N scored pixels.
+    by: names of PARTS.
+    metrics: rows of `stadia.metrics.METRICS`.
+    classes: (H, W) integers, for the part "class".
     """
     parts: dict[str, dict[str, float]] = {}
     for name in by:
@@ -111,7 +126,7 @@ def score_parts(
 
 
 def average_parts(images: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """Return the mean of each part over the images that have it, with the numbers of pixels and images."""
+    """Return the mean score of each part over the images that show it, with the numbers of pixels and images."""
     found: dict[str, list[Mapping[str, float]]] = {}
     for image in images:
         for part, scores in image.items():
@@ -135,7 +150,7 @@ def _sort_key(part: str) -> tuple[str, float, str]:
 
 
 def read_classes(folder: Path, name: str, shape: tuple[int, int]) -> NDArray:
-    """Return the classes (H, W) of FOLDER/NAME.png. Raises DataError if it is missing, or has another size."""
+    """Return the classes (H, W) of FOLDER/NAME.png. Raises DataError if the file is missing or has another size."""
     path, expected = folder / f"{name}.png", "a PNG of one channel with a class a pixel"
     data = read_bytes(path, expected=expected, max_bytes=MAX_IMAGE_BYTES)
     fix = "write the numbers themselves, as 8 or 16 bits"

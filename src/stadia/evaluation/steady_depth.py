@@ -1,4 +1,4 @@
-"""Video depth that does not flicker: measure how neighboring frames disagree, and average them."""
+"""Video depth without flicker: measure how much neighboring frames disagree, and average them."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,9 +23,12 @@ MAX_PAIRS = 200  # pairs of neighbors that are compared, evenly spread
 
 @dataclass(frozen=True, slots=True)
 class FlickerScore:
-    """How depth of neighboring frames disagrees after the camera's motion: median |ln z_2 / z_1|, and its shared part.
+    """How much the depth of neighboring frames disagrees after the camera's motion is accounted for.
 
-    unit_m: metres of one unit of depth, by the whole predicted path.
+    warped_depth_error: median |ln z_2 / z_1|.
+    scale_change: the part of it that is common to all pixels of a frame.
+    pairs: number of compared pairs of frames.
+    unit_m: metres per unit of depth, estimated from the whole predicted path.
     """
 
     warped_depth_error: float
@@ -34,16 +37,17 @@ class FlickerScore:
     unit_m: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
+        """Return all fields as JSON values."""
         return asdict(self)
 
 
 def score_flicker(
     predictions: Predictions, recording: Recording, indices: Sequence[int], unit_m: float | None
 ) -> FlickerScore | None:
-    """Compare predicted depth of neighboring frames by the recording's poses, if depth has a unit.
+    """Compare the predicted depth of neighboring frames with the recording's poses, if the unit of depth is known.
 
-    indices: rising frame indices of the predictions. unit_m: metres of one unit of depth up to scale, if known.
+    indices: rising frame indices of the predictions.
+    unit_m: metres per unit of depth up to scale, or None if unknown.
     """
     if predictions.depth_scale is DepthScale.METRES:
         unit_m = 1.0
@@ -82,7 +86,7 @@ def _read_view(predictions: Predictions, recording: Recording, index: int, name:
 
 
 def reduce_view(depth: NDArray[np.float32], K: NDArray[np.float64]) -> "DepthView":
-    """Return depth (h, w) of at most MEASURED_WIDTH columns, with its K."""
+    """Return depth (h, w), subsampled to at most MEASURED_WIDTH columns, with its K (3, 3)."""
     height, width = depth.shape
     if width <= MEASURED_WIDTH:
         return DepthView(depth, K)
@@ -92,7 +96,7 @@ def reduce_view(depth: NDArray[np.float32], K: NDArray[np.float64]) -> "DepthVie
 
 
 def measure_frame_flicker(before: PredictedFrame, now: PredictedFrame) -> float | None:
-    """Return the warped depth error of two neighboring frames by their predicted path; None if unknown."""
+    """Return the warped depth error of two neighboring frames, moved by their predicted poses; None if unknown."""
     if before.T_world_camera is None or now.T_world_camera is None or now.depth_scale.is_affine:
         return None
     views = [reduce_view(frame.depth(), frame.K) for frame in (before, now)]
@@ -101,7 +105,10 @@ def measure_frame_flicker(before: PredictedFrame, now: PredictedFrame) -> float 
 
 
 def steady_frames(frames: Iterable[PredictedFrame], window: int = WINDOW) -> Iterator[PredictedFrame]:
-    """Yield frames whose depth is averaged over neighbors by their path, `window` frames late, if on the path."""
+    """Yield frames whose depth is averaged over neighboring frames, moved by their predicted poses.
+
+    Frames without a pose are not averaged. The frames are yielded `window` frames late.
+    """
     held: deque[PredictedFrame] = deque()
     done = 0  # held frames that were yielded
     for frame in frames:
@@ -133,15 +140,19 @@ def _steady(held: Sequence[PredictedFrame], number: int, window: int) -> Predict
 
 
 MAX_DISAGREEMENT = 0.15
-"""A neighbor shows another surface if its ln z differs more from the frame's median ratio."""
+"""A neighbor shows another surface at a pixel if its ln z differs by more than this from the median difference."""
 
 MIN_SEEN = 0.05
-"""A neighbor must show at least this share of a frame."""
+"""A neighboring frame must show at least this share of a frame's pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class DepthView:
-    """A frame's depth z (H, W), 0 = none, and its K (3, 3)."""
+    """The depth of a frame and its camera.
+
+    depth: (H, W) z; 0 means unknown.
+    K: (3, 3) intrinsics.
+    """
 
     depth: NDArray[np.float32]
     K: NDArray[np.float64]
@@ -150,10 +161,11 @@ class DepthView:
 def warped_log_ratio(
     now: DepthView, following: DepthView, T_following_now: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return ln(depth of the following frame / depth of this frame moved there), at this frame's pixels.
+    """Return ln(depth of the following frame / depth of this frame moved into it) at this frame's pixels, (H, W).
 
-    T_following_now: (4, 4), its translation in the unit of both depths.
-    Returns (H, W), 0 if not seen, and (H, W) bool, true if the following frame shows the point.
+    Also returns a mask (H, W) that is true if the following frame shows the point. Elsewhere the logarithm is 0.
+
+    T_following_now: (4, 4) motion with a translation in the unit of both depths.
     """
     height, width = now.depth.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -174,9 +186,11 @@ def warped_log_ratio(
 def measure_flicker(
     now: DepthView, following: DepthView, T_following_now: NDArray[np.float64]
 ) -> tuple[float, float] | None:
-    """Return the medians of |ln ratio| and of ln ratio of two frames; None if they hardly overlap.
+    """Return the median of |ln ratio| and the median of ln ratio of two frames' depths; None if they hardly overlap.
 
-    The first is the warped depth error; the second is the error of the frame's scale.
+    The first median is the warped depth error. The second one is the error of the frame's scale.
+
+    T_following_now: (4, 4) motion with a translation in the unit of both depths.
     """
     ratio, seen = warped_log_ratio(now, following, T_following_now)
     if seen.mean() < MIN_SEEN:
@@ -186,11 +200,11 @@ def measure_flicker(
 
 
 def steady_depth(now: DepthView, neighbors: Sequence[tuple[DepthView, NDArray[np.float64]]]) -> NDArray[np.float32]:
-    """Return the mean depth (H, W) of a frame and its neighbors, moved into it, by ln z.
+    """Return the mean depth (H, W) of a frame and its neighbors, which are moved into it. The mean is that of ln z.
 
-    At pixels that differ more than MAX_DISAGREEMENT, a neighbor counts only with its median ratio.
+    At pixels that differ by more than MAX_DISAGREEMENT, a neighbor contributes only its median ratio.
 
-    neighbors: each with T_neighbor_now (4, 4), its translation in the unit of depth.
+    neighbors: neighboring frames, each with T_neighbor_now (4, 4), whose translation is in the unit of depth.
     """
     total, count = np.zeros_like(now.depth), 1
     for view, T_neighbor_now in neighbors:

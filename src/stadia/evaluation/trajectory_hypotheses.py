@@ -1,6 +1,7 @@
-"""Find what explains a bad score of a path: pose conventions, camera axes, clocks, units and reverse order.
+"""Find explanations of a bad path score: pose conventions, camera axes, clocks, units and reversed order.
 
-Nothing is applied. Each function returns sentences with the hypothesis, its gain and the fix.
+No correction is applied. Each function returns sentences with the explanation, how much better the score would be, and
+the fix.
 """
 
 from collections.abc import Callable, Iterator
@@ -48,14 +49,19 @@ AXES_BY_NAME = {
     "the axes of a LiDAR or a body (x forward, y left, z up)": np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]]),
     "the axes of a body in north-east-down (x forward, y right, z down)": np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]]),
 }
-"""R_camera_named of axes other than x right, y down, z forward."""
+"""R_camera_named of camera axes other than x right, y down, z forward."""
 
 OPENGL = next(iter(AXES_BY_NAME))
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A change of the estimate or the reference: `what` the file has, and the `fix`."""
+    """A possible explanation of a bad score, as changed poses.
+
+    what: what the file contains.
+    fix: what the user can do.
+    estimated, reference: (N, 4, 4) poses with the correction.
+    """
 
     what: str
     fix: str
@@ -64,7 +70,10 @@ class Hypothesis:
 
 
 def note_hypotheses(estimated: Trajectory, reference: Trajectory, alignment: PathAlignment) -> list[str]:
-    """Return what explains a bad score, with its gain. estimated, reference: associated row by row."""
+    """Return sentences that explain a bad score, with the improvement that each correction gives.
+
+    estimated, reference: trajectories that are associated row by row.
+    """
     notes = []
     P, Q = estimated.T_world_camera, reference.T_world_camera
     if len(P) >= 3 and (note := explain_motion(estimated, reference)):
@@ -73,7 +82,7 @@ def note_hypotheses(estimated: Trajectory, reference: Trajectory, alignment: Pat
 
 
 def explain_motion(estimated: Trajectory, reference: Trajectory) -> str | None:
-    """Return the convention that explains the motion between poses; None if it is right, or nothing explains it."""
+    """Return the convention that explains the motion between poses; None if the motion is right or unexplained."""
     P, Q = estimated.T_world_camera, reference.T_world_camera
     pairs = _choose_pairs(Q)
     as_given = measure_motion_error(P, Q, pairs)
@@ -124,7 +133,12 @@ def _angles_deg(R: Array) -> Array:
 
 
 def measure_motion_error(P: Array, Q: Array, pairs: Pairs) -> float | None:
-    """Return the larger error of translation and rotation, medians over the true motion; None without motion."""
+    """Return the larger one of the relative errors of translation and rotation; None if the camera does not move.
+
+    Each error is a median over pairs, divided by the median of the true motion.
+
+    P, Q: (N, 4, 4) estimated and true poses.
+    """
     (R_p, t_p), (R_q, t_q) = _motions(P, pairs), _motions(Q, pairs)
     errors = []
     length, true_length = (float(np.median(np.linalg.norm(t, axis=1))) for t in (t_p, t_q))
@@ -147,7 +161,7 @@ def _with_rotations(T: Array, R: Array) -> Array:
 
 
 def multiply_motions(T: Array) -> Array:
-    """Return the path (N, 4, 4) of these motions from frame to frame: T[k] = T[k - 1] @ motion[k].
+    """Return the path (N, 4, 4) of motions (N, 4, 4) from frame to frame: T[k] = T[k - 1] @ motion[k].
 
     Examples:
         >>> T = np.tile(np.eye(4), (3, 1, 1))
@@ -162,7 +176,11 @@ def multiply_motions(T: Array) -> Array:
 
 
 def reorder_quaternions(T: Array, *, w_first: bool) -> Array:
-    """Return the poses of rows with w first that were read with w last; or the reverse."""
+    """Return the poses (N, 4, 4) after correcting the order of quaternions that were read in the wrong order.
+
+    T: (N, 4, 4) poses as they were read.
+    w_first: whether the file has w first but was read with w last; False for the reverse.
+    """
     q = quaternion_wxyz_from_matrix(torch.from_numpy(np.ascontiguousarray(T[:, :3, :3])))
     order = [1, 2, 3, 0] if w_first else [3, 0, 1, 2]
     return _with_rotations(T, matrix_from_quaternion_wxyz(q[:, order]).numpy())
@@ -318,7 +336,12 @@ def _explain_alignment(P: Array, Q: Array, alignment: PathAlignment) -> Iterator
 def note_offsets(
     estimated: Trajectory, reference: Trajectory, pair: tuple[Trajectory, Trajectory], max_difference_s: float
 ) -> list[str]:
-    """Return a constant clock offset, otherwise a lever arm between the sensors, that explains the ATE of a pair."""
+    """Return sentences that explain the ATE of a pair of trajectories.
+
+    The explanation is a constant clock offset, or otherwise a lever arm between the sensors.
+
+    pair: associated poses of estimate and reference.
+    """
     P, Q = (torch.from_numpy(path.T_world_camera) for path in pair)
     if len(P) < MIN_LEVER_POSES:
         return []
@@ -374,7 +397,10 @@ def _shift(path: Trajectory, offset: float) -> Trajectory:
 
 
 def find_time_offset(estimated: Trajectory, reference: Trajectory, max_offset: float) -> float | None:
-    """Return the offset of the estimate's times (or frames) at which the speeds of both agree best; None if unclear."""
+    """Return the offset of the estimate's times, or frames, for which the speeds of both paths agree best.
+
+    The result is None if the offset is unclear.
+    """
     instants = [_instants(path) for path in (estimated, reference)]
     start, end = min(t[0] for t in instants), max(t[-1] for t in instants)
     step = max(float(max(np.median(np.diff(t)) for t in instants)), (end - start) / MAX_SAMPLES)
@@ -404,7 +430,12 @@ def _sample_speeds(path: Trajectory, instants: Array, grid: Array) -> Array:
 
 
 def fit_lever_arm(P: Array, Q: Array, iterations: int = 8) -> tuple[Array, float]:
-    """Return the point (3,) in the estimate's camera that follows the reference, and its ATE. Raises GeometryError."""
+    """Return the point (3,) in the estimated camera's frame that follows the reference path, and its ATE.
+
+    P, Q: (N, 4, 4) estimated and true poses.
+
+    Raises GeometryError if the paths cannot be aligned.
+    """
     lever, moved = np.zeros(3), P.copy()
     for _ in range(iterations):
         aligned = align_path(torch.from_numpy(moved), torch.from_numpy(Q), PathAlignment.SIM3)

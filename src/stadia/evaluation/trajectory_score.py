@@ -1,4 +1,4 @@
-"""Score a camera path against a reference: align, measure, and explain errors."""
+"""Score a camera path against a reference: align it, measure its errors, and explain them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -46,7 +46,7 @@ PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {
     DepthScale.AFFINE_INVERSE: PathAlignment.SIM3,
     DepthScale.AFFINE_DEPTH: PathAlignment.SIM3,
 }
-"""The scale is aligned, too, if depth is not in metres."""
+"""Alignment of paths for each depth scale. If depth is not in metres, the scale is aligned too."""
 
 ALIGNMENT_NAMES: Mapping[PathAlignment, str] = {
     PathAlignment.NONE: "not aligned",
@@ -70,7 +70,14 @@ def score_measured_path(
     *,
     source: str,
 ) -> "TrajectoryScore | None":
-    """Score a path (N, 4, 4) against measured poses, None if unknown, aligned for its depth, if there are MIN_POSES."""
+    """Score a predicted path against measured poses, if at least MIN_POSES of them are known; otherwise return None.
+
+    T_world_camera: (N, 4, 4) predicted poses.
+    times_s: time of each pose in seconds, None if unknown.
+    measured: measured pose (4, 4) of each frame, None if unknown.
+    depth_scale: determines how the path is aligned.
+    source: name of the path, for messages.
+    """
     rows = [row for row, pose in enumerate(measured) if pose is not None]
     if len(rows) < MIN_POSES:
         return None
@@ -83,14 +90,15 @@ def score_measured_path(
 
 @dataclass(frozen=True, slots=True)
 class TrajectoryScore:
-    """Errors of a path.
+    """The errors of a path.
 
-    metrics: rows of TRAJECTORY_METRICS, None if the path is too short.
+    metrics: rows of TRAJECTORY_METRICS; None if the path is too short for a metric.
+    alignment: what was fitted to the reference.
     scale: factor that the alignment applied to the estimate.
-    length_ratio: length of the estimate over the reference's, if the scale is not aligned.
-    rpe_interval: seconds and number of pairs of `rpe_interval_trans_m`.
-    estimated, reference: (N, 4, 4) camera-to-world, as compared.
+    estimated, reference: (N, 4, 4) camera-to-world poses, as they were compared.
     gaps: rows before a gap in time, where drawings do not join the poses.
+    length_ratio: length of the estimated path divided by the reference's, if the scale is not aligned.
+    rpe_interval: seconds and number of pairs of `rpe_interval_trans_m`.
     """
 
     metrics: dict[str, float | None]
@@ -105,19 +113,19 @@ class TrajectoryScore:
 
     @property
     def path_m(self) -> float:
-        """Length of the reference, metres."""
+        """Return the length of the reference path in metres."""
         return path_length_m(torch.from_numpy(self.reference))
 
     @property
     def headline(self) -> str:
-        """The path's error with its alignment: "ATE 0.49 m (SE(3)-aligned), 51 poses, path 59.9 m"."""
+        """Return the error of the path with its alignment: "ATE 0.49 m (SE(3)-aligned), 51 poses, path 59.9 m"."""
         of = f"{len(self.reference)} poses, path {self.path_m:.{1 if self.path_m >= 1 else 3}f} m"
         ratio = "" if self.length_ratio is None else f", length ratio {self.length_ratio:.3g}"
         return f"ATE {self.metrics['ate_rmse_m']:.3g} m ({ALIGNMENT_NAMES[self.alignment]}), {of}{ratio}"
 
     @property
     def paths_from_start(self) -> dict[str, NDArray[np.float64]]:
-        """Both paths (N, 4, 4) in the frame of the reference's first camera."""
+        """Return both paths (N, 4, 4) in the frame of the reference's first camera, by name."""
         T_start_world = np.linalg.inv(self.reference[0])
         return {"estimated": T_start_world @ self.estimated, "true": T_start_world @ self.reference}
 
@@ -131,7 +139,7 @@ class TrajectoryScore:
         return {**self.metrics, **setup, "notes": list(self.notes)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of a score file: the numbers, and both paths (x, z) with their height above the start."""
+        """Return the content of a score file: the numbers, and both paths as x and z with the height over the start."""
         head = self.summary()
         metrics = {name: head.pop(name) for name in self.metrics}
         step = -(-len(self.reference) // MAX_POSES_DRAWN)
@@ -149,11 +157,14 @@ def score_trajectory(
     max_difference_s: float = 0.01,
     rpe_interval_s: float | None = None,
 ) -> TrajectoryScore:
-    """Associate two trajectories, camera-to-world, align them and compute the metrics.
+    """Associate two trajectories, align them and compute the metrics.
 
-    alignment: what is fitted. An estimate up to scale needs scale or sim3. max_difference_s: largest time difference of
-    associated poses. rpe_interval_s: also compute RPE between poses this many seconds apart, which needs times. Raises
-    DataError if too few poses can be associated, GeometryError if a path cannot be aligned.
+    estimated, reference: camera-to-world trajectories.
+    alignment: what is fitted. An estimate up to scale needs "scale" or "sim3".
+    max_difference_s: largest time difference between associated poses.
+    rpe_interval_s: also compute the RPE of poses that are this many seconds apart, which needs times.
+
+    Raises DataError if too few poses can be associated, and GeometryError if a path cannot be aligned.
     """
     P, Q = associate_trajectories(estimated, reference, max_difference_s)
     if len(P) < 2:
@@ -242,7 +253,13 @@ def _note_frames(frames: NDArray[np.intp], reference: Trajectory) -> Iterator[st
 
 
 def note_coverage(estimated: Trajectory, reference: Trajectory, count: int, max_difference_s: float) -> str:
-    """Return how many poses have a partner; if there are few, also what a larger difference would give."""
+    """Return a sentence about how many poses have a partner.
+
+    If they are few, it adds what a larger difference would give.
+
+    count: number of associated poses.
+    max_difference_s: largest time difference between associated poses.
+    """
     shorter = min(len(estimated), len(reference))
     text = f"{count} of {shorter} poses have a partner within {max_difference_s:g} s"
     text += _describe_span(estimated, reference)

@@ -34,12 +34,14 @@ INTERVAL_PERCENTS = tuple(range(10, 100, 10))  # intervals about 0 at which cali
 def compute_depth_scores(
     inverse_depth: Tensor, true_m: Tensor, depth_scale: DepthScale, log_uncertainty: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Compute `abs_rel`, `rmse` and `d1` of each sample, (B,), and `ause` and `ause_of_random` of an uncertainty.
+    """Return `abs_rel`, `rmse` and `d1` of each sample, (B,), and `ause` and `ause_of_random` of an uncertainty.
 
-    Depth up to scale is scaled by medians, affine depth by least squares. A sample without ground truth has NaN; a
+    Depth up to scale is aligned by medians, and affine depth by least squares. A sample without ground truth has NaN. A
     prediction that is not finite has infinite errors.
 
-    inverse_depth: (B, 1, H, W).  true_m: (B, 1, H, W) metres, 0 = unknown; scored below MAX_DEPTH_M.
+    inverse_depth: (B, 1, H, W).
+    true_m: (B, 1, H, W) metres, 0 for unknown; pixels below MAX_DEPTH_M are scored.
+    depth_scale: scale of the prediction, which determines the alignment.
     log_uncertainty: (B, 1, H, W), larger for less certain depth.
 
     Examples:
@@ -71,9 +73,12 @@ def compute_depth_scores(
 
 
 def compute_uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dict[str, Tensor]:
-    """Compute the calibration (B,) of Sigma as the scale of a Laplace distribution of residuals (B, 1, H, W).
+    """Return the calibration (B,) of Sigma, taken as the scale of a Laplace distribution of the residuals.
 
-    `inside_10` to `inside_90`: share of residuals in that interval. `residual_over_sigma`: 1 if calibrated.
+    `inside_10` to `inside_90` are the shares of residuals in the interval of this coverage. `residual_over_sigma` is 1
+    if Sigma is calibrated.
+
+    residual, log_uncertainty: (B, 1, H, W).
     """
     r, sigma = residual[:, 0, ::4, ::4], log_uncertainty[:, 0, ::4, ::4].exp()
     every = torch.ones_like(r, dtype=torch.bool)
@@ -88,17 +93,20 @@ def compute_uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dic
 
 @dataclass
 class MotionPairs:
-    """Motions between neighboring frames of one validation, of the camera, forward in time: ahead is positive z.
+    """Predicted and true motions of the camera between neighboring frames of one validation.
 
-    Each pair counts once, since both directions would correlate with a constant. Translations up to scale are scaled to
-    the truth by one factor for each data set.
+    Motions are forward in time, so motion ahead has positive z. Each pair of frames counts once, because both
+    directions together would correlate even for a constant prediction. Translations up to scale are scaled to the truth
+    by one factor for each data set.
+
+    pairs: predicted and true motion, (6,) each, by pair.
     """
 
     depth_scale: DepthScale
     pairs: dict[_Pair, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
 
     def add(self, meta: Sequence[Meta], source_names: Sequence[str], predicted: Tensor, true: Tensor) -> None:
-        """Add T_source_target (B, N, 4, 4), predicted and true. Unknown true motions are NaN."""
+        """Add predicted and true motions T_source_target, (B, N, 4, 4) each. Unknown true motions are NaN."""
         for n, name in enumerate(source_names):
             if not is_temporal(name):
                 continue
@@ -109,7 +117,7 @@ class MotionPairs:
             }
 
     def collect(self) -> tuple[Tensor, Tensor]:
-        """Return (N, 6) predicted (scaled) and true motions of all processes. Every process must call it."""
+        """Return the predicted (scaled) and true motions of all processes, (N, 6) each. Every process must call it."""
         predicted, true = [torch.empty(0, 6, dtype=torch.float64)], [torch.empty(0, 6, dtype=torch.float64)]
         for part, true_part in self._parts().values():
             scale = 1.0 if self.depth_scale is DepthScale.METRES else median_length_ratio(part, true_part)
@@ -118,7 +126,10 @@ class MotionPairs:
         return torch.cat(predicted), torch.cat(true)
 
     def scales(self) -> dict[str, float]:
-        """Return the factor from predicted to true translation by data set; empty for one. All processes call it."""
+        """Return the factor from predicted to true translations for each data set. Every process must call it.
+
+        The result is empty for one data set without a name.
+        """
         moving = {n: pair for n, pair in self._parts().items() if n and pair[0][:, :3].norm(dim=-1).median() > 0}
         return {name: float(median_length_ratio(predicted, true)) for name, (predicted, true) in moving.items()}
 
@@ -133,7 +144,10 @@ class MotionPairs:
 
 
 def compute_motion_scores(predicted: Tensor, true: Tensor) -> dict[str, float]:
-    """Return `motion_slope/AXIS`, `motion_correlation/AXIS` and `motion_along`; empty without known motion."""
+    """Return `motion_slope/AXIS`, `motion_correlation/AXIS` and `motion_along`; empty without known motion.
+
+    predicted, true: (N, 6) motions.
+    """
     axes, along = fit_motion_axes(predicted, true), median_translation_ratio(predicted, true)
     slopes = {f"motion_slope/{axis}": slope for axis, (slope, _) in axes.items()}
     correlations = {f"motion_correlation/{axis}": correlation for axis, (_, correlation) in axes.items()}

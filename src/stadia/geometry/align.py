@@ -13,19 +13,27 @@ from stadia.geometry.se3 import matmul
 
 @dataclass(frozen=True, slots=True)
 class SimilarityTransform:
-    """A transform target = scale R source + t; scale (...), R (..., 3, 3), t (..., 3)."""
+    """A similarity transform from source to target: target = scale * R @ source + t.
+
+    scale: (...) scale factors.
+    R: (..., 3, 3) rotations.
+    t: (..., 3) translations in the unit of the target.
+    """
 
     scale: Tensor
     R: Tensor
     t: Tensor
 
     def apply(self, points: Tensor) -> Tensor:
-        """Transform points (..., N, 3) from the source to the target frame."""
+        """Transform points (..., N, 3) from the source frame to the target frame."""
         rotated = (points[..., None, :] * self.R[..., None, :, :]).sum(-1)
         return self.scale[..., None, None] * rotated + self.t[..., None, :]
 
     def transform_poses(self, T_world_camera: Tensor) -> Tensor:
-        """Transform camera-to-world poses (..., N, 4, 4); orientations keep scale 1."""
+        """Transform camera-to-world poses (..., N, 4, 4) to the target frame.
+
+        Positions are scaled, rotated and moved. Rotation blocks are only rotated, so they stay rotations.
+        """
         moved = T_world_camera.clone()
         moved[..., :3, :3] = matmul(self.R[..., None, :, :], T_world_camera[..., :3, :3])
         moved[..., :3, 3] = self.apply(T_world_camera[..., :3, 3])
@@ -33,12 +41,13 @@ class SimilarityTransform:
 
 
 def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3") -> SimilarityTransform:
-    """Return the least-squares transform of source to target (Umeyama, PAMI 13(4), 1991).
+    """Return the least-squares transform from source points to target points (Umeyama, PAMI 13(4), 1991).
 
-    source, target: (..., N, 3), N >= 3, corresponding by row.
-    kind: "sim3" fits the scale too.
+    source, target: (..., N, 3) points with N >= 3; row i of the source corresponds to row i of the target.
+    kind: "se3" fits rotation and translation; "sim3" fits the scale too.
 
-    Raises GeometryError if shapes differ or all source points are equal. Rotation about a straight line is arbitrary.
+    Raises GeometryError if the shapes differ or all source points are equal. If the points are on a straight line, the
+    rotation about this line is arbitrary.
 
     Examples:
         >>> source = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
@@ -74,7 +83,11 @@ def _expand_mask(values: Tensor, known: Tensor | None) -> Tensor:
 
 
 def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return the median (...) of known values (..., N), the mean of the two middle ones; NaN without values.
+    """Return the median (...) of the known values among values (..., N).
+
+    For an even count this is the mean of the two middle values. The median is NaN if no value is known.
+
+    known: (..., N) bool mask of the values to use; None uses all.
 
     Examples:
         >>> masked_median(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([True, True, False])).item()
@@ -89,9 +102,12 @@ def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
 
 
 def median_and_deviation(values: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the median t and the mean of |x - t|, (...) each, of known values (..., N); NaN without values.
+    """Return the median t and the mean absolute deviation s = mean |x - t| of known values x (..., N), each (...).
 
-    (x - t) / s does not change with scale and shift (Ranftl et al., PAMI 44(3), 2022, eq. 5 and 6).
+    Both are NaN if no value is known. (x - t) / s does not change if x is scaled and shifted (Ranftl et al., PAMI
+    44(3), 2022, eq. 5 and 6).
+
+    known: (..., N) bool mask of the values to use; None uses all.
 
     Examples:
         >>> [x.item() for x in median_and_deviation(torch.tensor([1.0, 3.0, 5.0, 7.0]))]
@@ -112,7 +128,12 @@ def _mask_unknown(prediction: Tensor, target: Tensor, known: Tensor | None) -> t
 
 
 def fit_scale_median(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return median(target) / median(prediction) (...) over known values (..., N) (Zhou et al., CVPR 2017).
+    """Return the scale factors median(target) / median(prediction), (...), over known values (..., N).
+
+    This is the per-image median scaling of Zhou et al., CVPR 2017.
+
+    prediction, target: (..., N) values in any unit.
+    known: (..., N) bool mask of the values to use; None uses all.
 
     Examples:
         >>> fit_scale_median(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0])).item()
@@ -122,7 +143,10 @@ def fit_scale_median(prediction: Tensor, target: Tensor, known: Tensor | None = 
 
 
 def fit_scale_least_squares(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return the scale (...) that minimizes sum (scale prediction - target)^2 over known values (..., N).
+    """Return the scale (...) that minimizes sum (scale * prediction - target)^2 over known values (..., N).
+
+    prediction, target: (..., N) values in any unit.
+    known: (..., N) bool mask of the values to use; None uses all.
 
     Examples:
         >>> fit_scale_least_squares(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 6.0])).item()
@@ -133,9 +157,12 @@ def fit_scale_least_squares(prediction: Tensor, target: Tensor, known: Tensor | 
 
 
 def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return scale and shift (...) that minimize sum (scale prediction + shift - target)^2 over known values (..., N).
+    """Return the scale and shift, each (...), that minimize sum (scale * prediction + shift - target)^2.
 
-    Use inverse depth, with target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
+    For depth, pass inverse depth and target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
+
+    prediction, target: (..., N) values in any unit.
+    known: (..., N) bool mask of the values to use; None uses all.
 
     Examples:
         >>> scale, shift = fit_scale_and_shift(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, 3.0, 5.0]))
@@ -160,11 +187,13 @@ def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None
 
 @dataclass(frozen=True, slots=True)
 class ScaleShift:
-    """The scale and shift of a set of images: target = scale prediction + shift.
+    """The scale and shift that fit a set of images: target = scale * prediction + shift.
 
-    scale, shift: means over the used images, with standard deviations scale_spread and shift_spread.
+    scale, shift: means over the used images.
+    scale_spread, shift_spread: standard deviations over the used images.
     images: number of used images.
-    unlabeled: number of images with too few or equal known values, or a constant prediction.
+    unlabeled: number of images left out because they have too few known values, equal known values, or a constant
+        prediction.
     falling: number of images left out because the target falls as the prediction grows.
     """
 
@@ -178,15 +207,18 @@ class ScaleShift:
 
 
 class ScaleShiftEstimator:
-    """Fit one scale and shift from affine-invariant inverse depth to 1/m, over a stream of images.
+    """Fit one scale and shift that convert affine-invariant inverse depth to 1/m, over a stream of images.
 
-    Per image a = s_target / s_prediction and b = t_target - a t_prediction, with median t and s = mean |x - t|. The
-    result is the mean of each over images, as for DPT's metric models (Ranftl et al., ICCV 2021, arXiv 2103.13413).
+    For each image the estimator computes a = s_target / s_prediction and b = t_target - a * t_prediction, with t the
+    median and s = mean |x - t|. The result is the mean of a and the mean of b over all images. DPT's metric models were
+    calibrated the same way (Ranftl et al., ICCV 2021, arXiv 2103.13413).
     """
 
     MIN_VALUES = 10
     MIN_CORRELATION = -0.2
-    """A set with a lower median correlation is refused. The limit is below 0, because an untrained network is near 0.
+    """The estimator refuses a set of images whose median correlation is lower.
+
+    The limit is below 0, because an untrained network has a correlation near 0.
     """
 
     def __init__(self) -> None:
@@ -195,7 +227,11 @@ class ScaleShiftEstimator:
         self._unlabeled = 0
 
     def add(self, prediction: Tensor, target: Tensor, known: Tensor) -> None:
-        """Add B images (B, N): predicted inverse depth, 1 / true depth, and known, the mask of true depth.
+        """Add B images of N pixels.
+
+        prediction: (B, N) predicted inverse depth.
+        target: (B, N) inverse true depth, 1/m.
+        known: (B, N) bool, true if the pixel has true depth.
 
         Raises GeometryError if shapes differ, or a prediction is not finite at a known pixel.
         """
@@ -220,7 +256,10 @@ class ScaleShiftEstimator:
         self._found += zip(a[rising].tolist(), (t_target - a * t_prediction)[rising].tolist(), strict=True)
 
     def result(self) -> ScaleShift:
-        """Return the fit. Raises GeometryError without labels, or if the prediction looks like depth."""
+        """Return the fitted scale and shift.
+
+        Raises GeometryError if no image has labels, or if the prediction grows with depth instead of inverse depth.
+        """
         if not self._correlations:
             found = f"{self._unlabeled} images, none with {self.MIN_VALUES} labels and a varying prediction"
             fix = "check that the data set has depth, and that the prediction is no constant"
@@ -244,7 +283,11 @@ _MIN_INLIER_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class RobustAlignment:
-    """The inliers (N,) bool and their float64 least-squares fit."""
+    """The result of a robust alignment.
+
+    similarity: the float64 least-squares fit to the inliers.
+    inlier: (N,) bool, true for each pair of points that is an inlier.
+    """
 
     similarity: SimilarityTransform
     inlier: Tensor
@@ -261,13 +304,14 @@ def umeyama_ransac(
 ) -> RobustAlignment:
     """Return the transform with the most inliers (RANSAC; Fischler and Bolles, CACM 24(6), 1981).
 
-    source, target: (N, 3), corresponding by row.
-    kind: as for `umeyama`.
-    inlier_distance: largest distance of an inlier, in the unit of the target.
-    generator: a CPU generator.
-    iterations: number of samples of five points.
+    source, target: (N, 3) points; row i of the source corresponds to row i of the target.
+    kind: "se3" or "sim3", as in `umeyama`.
+    inlier_distance: largest distance between an inlier and its transformed partner, in the unit of the target.
+    generator: a CPU generator that draws the samples.
+    iterations: number of random samples; each has five points.
 
-    Raises GeometryError for fewer than five points, values that are not finite, or less than a tenth of inliers.
+    Raises GeometryError for fewer than five points, for values that are not finite, or if less than a tenth of the
+    points are inliers.
 
     Examples:
         >>> source = torch.rand(20, 3, dtype=torch.float64)

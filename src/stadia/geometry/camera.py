@@ -16,7 +16,13 @@ from stadia.geometry.numpy_camera import NEAR, centered_K, focal_px_from_fov
 def intrinsics(
     fx: float, fy: float, cx: float, cy: float, *, height: int, width: int, dtype: torch.dtype = torch.float64
 ) -> Camera:
-    """Return a camera from focal lengths and principal point in pixels. Raises GeometryError for invalid numbers.
+    """Return a camera with the given focal lengths and principal point, all in pixels.
+
+    fx, fy: focal lengths along x and y.
+    cx, cy: principal point; (0, 0) is the center of the top-left pixel.
+    height, width: image size in pixels.
+
+    Raises GeometryError if a number is not finite or a focal length is not positive.
 
     Examples:
         >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
@@ -30,7 +36,9 @@ def intrinsics(
 
 
 def from_field_of_view(horizontal_deg: float, *, height: int, width: int) -> Camera:
-    """Return a camera with square pixels and a centered axis, from its horizontal field of view.
+    """Return a camera with square pixels and a centered principal point, from its horizontal field of view in degrees.
+
+    height, width: image size in pixels.
 
     Examples:
         >>> round(float(from_field_of_view(90, height=48, width=64).fx), 4)
@@ -55,7 +63,7 @@ def _moved(
 
 
 def resize_camera(camera: Camera, height: int, width: int) -> Camera:
-    """Return the camera of the resized image: f' = f s, c' = (c + 0.5) s - 0.5, with s for x and for y.
+    """Return the camera of the resized image: f' = f s and c' = (c + 0.5) s - 0.5, with s the ratio along x or y.
 
     Examples:
         >>> small = resize_camera(intrinsics(100, 100, 49.5, 39.5, height=80, width=100), 40, 50)
@@ -67,7 +75,9 @@ def resize_camera(camera: Camera, height: int, width: int) -> Camera:
 
 
 def crop_camera(camera: Camera, left: int, top: int, height: int, width: int) -> Camera:
-    """Return the camera of a window with its top-left pixel at (left, top). Raises GeometryError beyond the image.
+    """Return the camera of a window of the image, `height` x `width` pixels with its top-left pixel at (left, top).
+
+    Raises GeometryError if the window reaches beyond the image.
 
     Examples:
         >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
@@ -82,7 +92,7 @@ def crop_camera(camera: Camera, left: int, top: int, height: int, width: int) ->
 
 
 def mirror_camera(camera: Camera) -> Camera:
-    """Return the camera of the mirrored image, cx' = (W - 1) - cx; see `se3.mirror_x`.
+    """Return the camera of the horizontally mirrored image: cx' = (W - 1) - cx. `se3.mirror_x` mirrors its poses.
 
     Examples:
         >>> float(mirror_camera(intrinsics(100, 100, 52, 40, height=81, width=101)).cx)
@@ -104,7 +114,7 @@ def _check_size(image: Tensor, camera: Camera) -> None:
 
 
 def resize(image: Tensor, camera: Camera, height: int, width: int) -> tuple[Tensor, Camera]:
-    """Resize (B, C, H, W) bilinearly with its camera, antialiased.
+    """Resize images (B, C, H, W) bilinearly with antialiasing, and return them with the resized camera.
 
     Examples:
         >>> cam = intrinsics(100, 100, 49.5, 39.5, height=80, width=100)
@@ -118,7 +128,7 @@ def resize(image: Tensor, camera: Camera, height: int, width: int) -> tuple[Tens
 
 
 def crop(image: Tensor, camera: Camera, left: int, top: int, height: int, width: int) -> tuple[Tensor, Camera]:
-    """Crop (..., H, W) and its camera to the window with its top-left pixel at (left, top).
+    """Crop images (..., H, W) to a window with its top-left pixel at (left, top). Return them with the window's camera.
 
     Examples:
         >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
@@ -132,7 +142,9 @@ def crop(image: Tensor, camera: Camera, left: int, top: int, height: int, width:
 
 
 def mirror(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
-    """Mirror (..., H, W) and its camera left to right. Depth stays; mirror poses and stereo sides too.
+    """Mirror images (..., H, W) left to right, and return them with the mirrored camera.
+
+    Depth maps are mirrored the same way. Mirror poses with `se3.mirror_x`, and swap the sides of a stereo pair.
 
     Examples:
         >>> image, cam = mirror(torch.tensor([[1.0, 2.0, 3.0]]), intrinsics(10, 10, 0.5, 0, height=1, width=3))
@@ -147,7 +159,7 @@ def mirror(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
 
 
 def pixel_grid(height: int, width: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return (2, H, W), x then y of every pixel's center.
+    """Return the coordinates (2, H, W) of every pixel's center: x, then y.
 
     Examples:
         >>> pixel_grid(2, 3)[:, 1, 2].tolist()  # x, then y, of the bottom right pixel
@@ -158,7 +170,7 @@ def pixel_grid(height: int, width: int, *, dtype: torch.dtype = torch.float32) -
 
 
 def apply_to_pixels(matrix: Tensor, height: int, width: int) -> Tensor:
-    """Multiply a matrix (..., 3, 3) with (x, y, 1) at every pixel, to (..., 3, H, W).
+    """Return the products (..., 3, H, W) of matrices (..., 3, 3) with (x, y, 1) at every pixel.
 
     Examples:
         >>> apply_to_pixels(torch.eye(3), 2, 3)[:, 1, 2].tolist()  # (x, y, 1)
@@ -172,7 +184,7 @@ def apply_to_pixels(matrix: Tensor, height: int, width: int) -> Tensor:
 
 
 def inverse_intrinsics(K: Tensor) -> Tensor:
-    """Return K^-1 of an upper-triangular K (..., 3, 3).
+    """Return the inverse (..., 3, 3) of upper-triangular intrinsics K (..., 3, 3).
 
     Examples:
         >>> K = torch.tensor([[2.0, 0, 4], [0, 2, 6], [0, 0, 1]])
@@ -189,7 +201,9 @@ def inverse_intrinsics(K: Tensor) -> Tensor:
 def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
     """Back-project depth (..., 1, H, W) to points (..., 3, H, W) in the camera's frame, in the unit of depth.
 
-    Unknown depth, 0, becomes the camera's center. camera.K is (3, 3) or has the depth's leading axes.
+    Unknown depth, 0, gives the camera's center (0, 0, 0).
+
+    camera: its K is (3, 3), or has the leading axes of depth.
 
     Examples:
         >>> cam = intrinsics(100, 100, 1, 0, height=1, width=3)
@@ -202,9 +216,9 @@ def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
 
 
 def project(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
-    """Project points (..., 3, H, W) in the camera's frame to pixels (..., 2, H, W) and z (..., 1, H, W).
+    """Project points (..., 3, H, W) in the camera's frame to pixels (..., 2, H, W), and return z (..., 1, H, W) too.
 
-    Pixels with z <= NEAR are finite but invalid; use `warp.inside_frame`.
+    Pixels of points with z <= NEAR are finite but invalid. `warp.inside_frame` finds the valid ones.
 
     Examples:
         >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)

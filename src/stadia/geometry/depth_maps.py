@@ -14,7 +14,7 @@ from stadia.geometry.se3 import transform
 
 
 def depth_from_inverse(inverse_depth: Tensor) -> Tensor:
-    """Convert 1/m to metres; 0 (unknown) stays 0, with gradient 0.
+    """Convert inverse depth in 1/m to depth in metres, of any shape. Unknown values, 0, stay 0 and have gradient 0.
 
     Examples:
         >>> depth_from_inverse(torch.tensor([0.0, 0.25])).tolist()  # 0 = none
@@ -26,7 +26,7 @@ def depth_from_inverse(inverse_depth: Tensor) -> Tensor:
 
 
 def inverse_from_depth(depth_m: Tensor) -> Tensor:
-    """Convert metres to 1/m; 0 (unknown) stays 0.
+    """Convert depth in metres to inverse depth in 1/m, of any shape. Unknown values, 0, stay 0.
 
     Examples:
         >>> inverse_from_depth(torch.tensor([0.0, 4.0])).tolist()  # 0 = none
@@ -36,9 +36,10 @@ def inverse_from_depth(depth_m: Tensor) -> Tensor:
 
 
 def resize_map(values: Tensor, height: int, width: int) -> Tensor:
-    """Resize a dense map (B, C, H, W) bilinearly, outer edges on outer edges.
+    """Resize a dense map (B, C, H, W) bilinearly, so that the outer edges of both sizes coincide.
 
-    Do not resize sparse depth, whose zeros would mix in, or disparity in pixels, whose values scale with the width.
+    Do not resize sparse depth, because its zeros would be mixed in. Do not resize disparity in pixels, because its
+    values scale with the width.
 
     Examples:
         >>> resize_map(torch.tensor([[[[1.0, 3.0]]]]), 1, 4).tolist()
@@ -54,7 +55,9 @@ def _check_range(min_depth_m: float, max_depth_m: float) -> None:
 
 
 def sigmoid_to_inverse_depth(logit: Tensor, min_depth_m: float, max_depth_m: float) -> Tensor:
-    """Return 1/max + (1/min - 1/max) sigmoid(logit), in 1/m (Monodepth2, arXiv 1806.01260, section 3.3).
+    """Return the inverse depth 1/max + (1/min - 1/max) * sigmoid(logit) in 1/m, with the shape of the logit.
+
+    The logit may have any shape. Source: Monodepth2, arXiv 1806.01260, section 3.3.
 
     Examples:
         >>> round(1 / sigmoid_to_inverse_depth(torch.tensor(0.0), 0.1, 100).item(), 2)  # metres
@@ -65,7 +68,9 @@ def sigmoid_to_inverse_depth(logit: Tensor, min_depth_m: float, max_depth_m: flo
 
 
 def init_depth_bias(init_depth_m: float, min_depth_m: float, max_depth_m: float) -> float:
-    """Return the logit of init_depth_m under `sigmoid_to_inverse_depth`, for a depth head's first bias.
+    """Return the logit for which `sigmoid_to_inverse_depth` gives depth init_depth_m: the initial bias of a depth head.
+
+    Raises GeometryError unless min_depth_m < init_depth_m < max_depth_m.
 
     Examples:
         >>> bias = init_depth_bias(20, 0.1, 100)
@@ -81,7 +86,9 @@ def init_depth_bias(init_depth_m: float, min_depth_m: float, max_depth_m: float)
 
 
 def softplus_to_inverse_depth(logit: Tensor, min_depth_m: float) -> Tensor:
-    """Return 1 / (min_depth_m + softplus(logit)), in 1/m: depth without an upper limit.
+    """Return the inverse depth 1 / (min_depth_m + softplus(logit)) in 1/m, with the shape of the logit.
+
+    The logit may have any shape. This depth has no upper limit.
 
     Examples:
         >>> round(1 / softplus_to_inverse_depth(torch.tensor(1000.0), 0.5).item(), 1)
@@ -91,7 +98,7 @@ def softplus_to_inverse_depth(logit: Tensor, min_depth_m: float) -> Tensor:
 
 
 def init_softplus_bias(init_depth_m: float, min_depth_m: float) -> float:
-    """Return the logit of init_depth_m under `softplus_to_inverse_depth`.
+    """Return the logit for which `softplus_to_inverse_depth` gives depth init_depth_m.
 
     Examples:
         >>> bias = init_softplus_bias(20, 0.5)
@@ -104,10 +111,11 @@ def init_softplus_bias(init_depth_m: float, min_depth_m: float) -> float:
 
 
 def depth_to_points(depth_m: Tensor, camera: Camera, T_world_camera: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return every pixel as a point (..., H W, 3), row by row, and whether its depth is known (..., H W).
+    """Return the point of every pixel (..., H W, 3), row by row, and a mask (..., H W) of the pixels with known depth.
 
-    depth_m: (..., 1, H, W) z in metres; 0 = none.
-    T_world_camera: (..., 4, 4) camera-to-world; None: points stay in the camera's frame.
+    depth_m: (..., 1, H, W) z in metres; 0 means unknown.
+    camera: its K is (3, 3), or has the leading axes of depth.
+    T_world_camera: (..., 4, 4) camera-to-world poses; None leaves the points in the camera's frame.
 
     Examples:
         >>> from stadia.geometry.camera import intrinsics

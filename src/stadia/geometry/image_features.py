@@ -15,24 +15,34 @@ MIN_CONTRAST = 0.02  # OpenCV's SIFT threshold; its default, twice this, finds t
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameFeatures:
-    """Features of a frame. xy: (N, 2) float32 pixels, descriptors: (N, 128) uint8, colors: (N, 3) uint8 RGB."""
+    """The SIFT features of one frame.
+
+    xy: (N, 2) float32 positions in pixels.
+    descriptors: (N, 128) uint8.
+    colors: (N, 3) uint8 RGB at the positions.
+    """
 
     xy: NDArray[np.float32]
     descriptors: NDArray[np.uint8]
     colors: NDArray[np.uint8]
 
     def select(self, rows: NDArray[np.bool_]) -> "FrameFeatures":
-        """Return the features of a mask (N,)."""
+        """Return the features that the mask `rows` (N,) selects."""
         return FrameFeatures(self.xy[rows], self.descriptors[rows], self.colors[rows])
 
     def outside(self, mask: NDArray[np.bool_]) -> "FrameFeatures":
-        """Return the features outside a mask (h, w)."""
+        """Return the features whose pixel is outside a mask (H, W) bool."""
         column, row = self.xy.round().astype(int).T
         return self.select(~mask[row.clip(0, mask.shape[0] - 1), column.clip(0, mask.shape[1] - 1)])
 
 
 def find_features(image: NDArray[np.uint8], gray: NDArray[np.uint8], max_features: int = MAX_FEATURES) -> FrameFeatures:
-    """Return the RootSIFT features (Arandjelovic, CVPR 2012) of an image (h, w, 3) RGB with its gray (h, w)."""
+    """Return the RootSIFT features (Arandjelovic, CVPR 2012) of an image.
+
+    image: (H, W, 3) uint8 RGB.
+    gray: (H, W) uint8 of the same image.
+    max_features: largest number of features.
+    """
     sift = cv2.SIFT_create(max_features, contrastThreshold=MIN_CONTRAST, enable_precise_upscale=True)  # type: ignore[attr-defined]
     points, descriptors = sift.detectAndCompute(gray, None)
     if not points:
@@ -45,7 +55,10 @@ def find_features(image: NDArray[np.uint8], gray: NDArray[np.uint8], max_feature
 
 
 def match_sift_features(first: FrameFeatures, second: FrameFeatures, ratio: float = 0.8) -> NDArray[np.int64]:
-    """Return (M, 2) rows of mutual nearest features that pass Lowe's ratio test."""
+    """Return the matches (M, 2) of two frames: rows of features that are mutual nearest neighbors.
+
+    ratio: a match's distance is less than this share of the distance to the second-nearest feature (Lowe's ratio test).
+    """
     if min(len(first.xy), len(second.xy)) < 2:
         return np.empty((0, 2), np.int64)
     a, b = (features.descriptors.astype(np.float32) for features in (first, second))
@@ -59,7 +72,10 @@ def match_sift_features(first: FrameFeatures, second: FrameFeatures, ratio: floa
 
 
 def describe_places(frames: Sequence[FrameFeatures]) -> NDArray[np.float64]:
-    """Return (N, WORDS * 128) unit vectors (VLAD, Jegou, CVPR 2010), with a vocabulary from these frames."""
+    """Return one VLAD vector of unit length per frame, (N, WORDS * 128), for place recognition (Jegou, CVPR 2010).
+
+    The vocabulary is built from the features of these frames.
+    """
     every = np.concatenate([frame.descriptors for frame in frames]).astype(np.float32)
     if len(every) < WORDS:
         return np.zeros((len(frames), WORDS * 128))

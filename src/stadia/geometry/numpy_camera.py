@@ -1,4 +1,4 @@
-"""Resize and crop images with their intrinsics in NumPy; results equal `geometry.camera`."""
+"""Resize and crop images together with their intrinsics in NumPy. Results equal those of `geometry.camera`."""
 
 import math
 from collections.abc import Mapping
@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, GeometryError
 
 NEAR = 1e-6
-"""Points at or below this z are behind the camera."""
+"""Points whose z is not larger are behind the camera."""
 
 _MAX_VALUES = 1 << 22  # columns resized at once: SciPy copies them as float32, which is 400 MB for an 8K image
 
 
 def focal_px_from_fov(horizontal_deg: float, width: int) -> float:
-    """Return the focal length from a horizontal field of view above 0 and below 180 degrees.
+    """Return the focal length in pixels of an image `width` pixels wide, from its horizontal field of view in degrees.
+
+    Raises GeometryError unless the field of view is between 0 and 180 degrees.
 
     Examples:
         >>> round(focal_px_from_fov(90, 640), 3)
@@ -30,7 +32,9 @@ def focal_px_from_fov(horizontal_deg: float, width: int) -> float:
 
 
 def focal_px_from_lens(focal_mm: float, sensor_width_mm: float, width: int) -> float:
-    """Return the focal length of a lens and sensor; "35 mm equivalent" means a sensor 36 mm wide.
+    """Return the focal length in pixels, from the focal length and the sensor's width in millimetres.
+
+    For a "35 mm equivalent" focal length, pass a sensor width of 36 mm.
 
     Raises GeometryError if a number is not positive.
 
@@ -45,7 +49,7 @@ def focal_px_from_lens(focal_mm: float, sensor_width_mm: float, width: int) -> f
 
 
 def centered_K(focal_px: float, height: int, width: int) -> NDArray[np.float64]:
-    """Return K (3, 3) with square pixels and the principal point at the image's center.
+    """Return intrinsics K (3, 3) with square pixels and the principal point at the image's center.
 
     Examples:
         >>> centered_K(500, 48, 64).tolist()
@@ -55,7 +59,9 @@ def centered_K(focal_px: float, height: int, width: int) -> NDArray[np.float64]:
 
 
 def relative_focal(K: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
-    """Return sqrt(fx fy / (height width)) (...) of K (..., 3, 3), which does not change with the image's size.
+    """Return the relative focal lengths sqrt(fx fy / (height width)), (...), of K (..., 3, 3).
+
+    They do not change if the image is resized.
 
     Examples:
         >>> float(relative_focal(centered_K(32, 64, 64), 64, 64))
@@ -65,7 +71,7 @@ def relative_focal(K: NDArray[np.floating], height: int, width: int) -> NDArray[
 
 
 def crop_K(K: NDArray[np.float64], left: int, top: int) -> NDArray[np.float64]:
-    """Return K (..., 3, 3) of a window with its top-left pixel at (left, top).
+    """Return the intrinsics (..., 3, 3) of a window with its top-left pixel at (left, top), from the image's K.
 
     Examples:
         >>> crop_K(centered_K(500, 48, 64), left=10, top=4)[:2, 2].tolist()
@@ -77,7 +83,9 @@ def crop_K(K: NDArray[np.float64], left: int, top: int) -> NDArray[np.float64]:
 
 
 def resize_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: int) -> NDArray[np.float64]:
-    """Return K (..., 3, 3) after resizing an image of `size` (height, width): f' = f s, c' = (c + 0.5) s - 0.5.
+    """Return the intrinsics (..., 3, 3) of an image resized from `size` (height, width) to `height` x `width`.
+
+    They are f' = f s and c' = (c + 0.5) s - 0.5, with s the ratio of the sizes along x or y.
 
     Examples:
         >>> resize_K(centered_K(500, 48, 64), (48, 64), 24, 32).tolist()
@@ -91,7 +99,7 @@ def resize_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: 
 
 
 def resize_to_planar(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
-    """Resize (H, W, C) of 0 to 255 to (C, height, width) of 0 to 1, bilinear and antialiased.
+    """Resize an image (H, W, C) in [0, 255] to (C, height, width) in [0, 1], bilinearly with antialiasing.
 
     Examples:
         >>> resize_to_planar(np.full((4, 6, 3), 255, np.uint8), 2, 3).shape
@@ -128,7 +136,7 @@ def _triangle_weights(before: int, after: int) -> Any:
 # -- the part of an image that networks see
 
 IMAGE_CROPS: Mapping[str, tuple[int, int] | None] = {"none": None, "kb": (352, 1216)}
-"""Height and width in pixels, at the bottom middle of the image; None is the whole.
+"""Named crops: height and width in pixels of a window at the bottom middle of the image. None is the whole image.
 
 kb: the crop of the KITTI benchmark (Uhrig et al., 3DV 2017, arXiv 1708.06500), which removes the sky.
 """
@@ -145,23 +153,27 @@ class CropWindow:
 
     @property
     def rows(self) -> slice:
-        """Return the window's rows of the image."""
+        """Return the rows of the image that the window covers."""
         return slice(self.top, self.top + self.height)
 
     @property
     def columns(self) -> slice:
-        """Return the window's columns of the image."""
+        """Return the columns of the image that the window covers."""
         return slice(self.left, self.left + self.width)
 
     def cut(self, array: Any) -> Any:
-        """Return the window of an array (H, W, ...) of NumPy or torch."""
+        """Return the window of a NumPy array or torch tensor (H, W, ...)."""
         return array[self.rows, self.columns]
 
 
 def crop_window(crop: str, height: int, width: int) -> CropWindow:
-    """Return the window of a crop of IMAGE_CROPS: top = H - h, left = floor((W - w) / 2).
+    """Return the window of a named crop in an image of `height` x `width` pixels.
 
-    Raises GeometryError if the image is smaller, ConfigError for an unknown crop.
+    A crop of h x w pixels begins at top = height - h and left = floor((width - w) / 2).
+
+    crop: a name of IMAGE_CROPS.
+
+    Raises GeometryError if the image is smaller than the crop, and ConfigError for an unknown name.
 
     Examples:
         >>> window = crop_window("kb", 375, 1242)
@@ -185,13 +197,14 @@ def register_depth(
     K_color: NDArray[np.float64],
     T_color_depth: NDArray[np.float64],
 ) -> NDArray[np.float32]:
-    """Return a depth camera's depth (H, W) at the color camera's pixels, for equal image sizes.
+    """Return the depth map (H, W) of a depth camera at the pixels of a color camera with the same image size.
 
-    Each depth moves to the nearest pixel; the nearest surface wins. Other pixels are 0.
+    Each depth moves to the nearest pixel. If several depths reach one pixel, the nearest surface is kept. Pixels that
+    no depth reaches are 0.
 
-    depth_m: (H, W) metres along the axis, 0 or not finite = none.
-    K_depth, K_color: (3, 3).
-    T_color_depth: (4, 4), metres.
+    depth_m: (H, W) z in metres; 0 or a value that is not finite means unknown.
+    K_depth, K_color: (3, 3) intrinsics.
+    T_color_depth: (4, 4) motion from the depth camera's frame to the color camera's frame, in metres.
 
     Examples:
         >>> K = centered_K(100, 5, 5)

@@ -1,6 +1,6 @@
-"""Optimize the poses of key frames by measured motions that include outliers (pose graph).
+"""Optimize the poses of key frames from measured relative motions, some of which may be wrong (pose graph).
 
-A node is a similarity: a pose and the unit of its lengths.
+A node of the graph is a similarity: the pose of a key frame and the unit of its lengths.
 Sources: Strasdat et al., RSS 2010 (scale drift); Yang et al., RA-L 5(2), 2020 (graduated non-convexity).
 """
 
@@ -21,13 +21,13 @@ GROWTH = 1.4  # growth of the inverse convexity each round (Yang et al.)
 
 @dataclass(frozen=True, slots=True)
 class PoseEdges:
-    """E measured motions between pairs of key frames.
+    """E measured motions, each between a pair of key frames.
 
-    first, second: (E,) int64 rows of key frames.
-    T_first_second: (E, 4, 4), the second camera in the axes and unit of the first.
-    scale: (E,) unit of the second / unit of the first.
+    first, second: (E,) int64 indices of the two key frames.
+    T_first_second: (E, 4, 4) pose of the second camera in the frame and unit of the first.
+    scale: (E,) unit of the second key frame divided by the unit of the first.
     information: (E, 7, 7) inverse covariance of translation, rotation and ln scale, in the second camera's axes.
-    is_doubted: (E,) bool, edges that may be wrong, such as loop closures.
+    is_doubted: (E,) bool, true for motions that may be wrong, such as loop closures.
     """
 
     first: Tensor
@@ -43,10 +43,11 @@ class PoseEdges:
 
 @dataclass(frozen=True, slots=True)
 class PoseGraph:
-    """The optimized key frames.
+    """The N key frames after the optimization of E edges.
 
-    T_world_camera: (N, 4, 4).  scale: (N,) unit of each key frame / world unit.
-    weight: (E,) of the edges, 0 = refused.
+    T_world_camera: (N, 4, 4) camera-to-world poses.
+    scale: (N,) unit of each key frame divided by the world's unit.
+    weight: (E,) final weight of each edge; 0 means that the edge was rejected.
     """
 
     T_world_camera: Tensor
@@ -55,30 +56,38 @@ class PoseGraph:
 
 
 def make_similarity(T: Tensor, scale: Tensor) -> Tensor:
-    """Return similarities (..., 4, 4) that scale points by `scale` (...), then move them by T."""
+    """Return similarities (..., 4, 4) that rotate points, multiply them by `scale` (...) and then translate them.
+
+    T: (..., 4, 4) rigid motions, which give rotation and translation.
+    """
     return from_rotation_translation(scale[..., None, None] * T[..., :3, :3], T[..., :3, 3])
 
 
 def split_similarity(S: Tensor) -> tuple[Tensor, Tensor]:
-    """Return motion (..., 4, 4) and scale (...) of similarities."""
+    """Return the rigid motions (..., 4, 4) and the scales (...) of similarities S (..., 4, 4)."""
     scale = S[..., :3, 0].norm(dim=-1)
     return from_rotation_translation(S[..., :3, :3] / scale[..., None, None], S[..., :3, 3]), scale
 
 
 def interpolate_similarity(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
-    """Return similarities (..., 4, 4) between the first and second ones, at share (...) in [0, 1]."""
+    """Return similarities (..., 4, 4) between the first and the second ones.
+
+    first, second: (..., 4, 4) similarities.
+    share: (...) in [0, 1]; 0 gives the first and 1 the second.
+    """
     T, scale = split_similarity(matmul(_inverse_similarity(first), second))
     return matmul(first, make_similarity(se3_exp(share[..., None] * se3_log(T)), scale**share))
 
 
 def solve_pose_graph(T_world_camera: Tensor, edges: PoseEdges, *, has_scale: bool = False) -> PoseGraph:
-    """Return the poses that fit the edges best; the first one stays.
+    """Return the poses that fit the edges best. The first pose does not change.
 
-    The cost of doubted edges changes from convex to truncated, so wrong edges lose all weight. The other edges must
-    connect all key frames.
+    The cost of doubted edges changes from a convex to a truncated one, so that wrong edges lose all weight. The other
+    edges must connect all key frames.
 
-    T_world_camera: (N, 4, 4) to start from.
-    has_scale: whether each key frame has its own unit.
+    T_world_camera: (N, 4, 4) initial camera-to-world poses.
+    edges: E measured motions.
+    has_scale: whether each key frame has its own unit of length, which is then estimated too.
     """
     start = T_world_camera.double()
     weight = torch.ones(len(edges), dtype=torch.float64)

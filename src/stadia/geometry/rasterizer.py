@@ -1,6 +1,7 @@
 """Rasterize triangles: exact inverse depth of each sample, shadow maps, and masks of objects.
 
-1/z of a plane n . X = d is affine in the pixel: 1/z = n . (x, y, 1) / d. A sample without a triangle is sky.
+The inverse depth of a plane n . X = d is linear in pixel coordinates: 1/z = n . K^-1 (x, y, 1) / d. A sample that no
+triangle covers is sky.
 """
 
 import math
@@ -24,7 +25,7 @@ NO_TRIANGLE = -1
 
 
 class RasterCamera(NamedTuple):
-    """Intrinsics in pixels, image size, and samples per pixel and axis."""
+    """Intrinsics in pixels, the image size, and the number of samples per pixel along each axis."""
 
     fx: float
     fy: float
@@ -36,7 +37,9 @@ class RasterCamera(NamedTuple):
 
 
 def make_intrinsics(field_of_view_deg: float, height: int, width: int) -> NDArray[np.float64]:
-    """Return (3, 3) K with square pixels and the principal point at the image's center.
+    """Return intrinsics K (3, 3) with square pixels and the principal point at the image's center.
+
+    field_of_view_deg: horizontal field of view in degrees.
 
     Examples:
         >>> make_intrinsics(90, 48, 64).round(3).tolist()
@@ -47,7 +50,13 @@ def make_intrinsics(field_of_view_deg: float, height: int, width: int) -> NDArra
 
 @compile_loops
 def transform_vertices(vertices: NDArray, body: NDArray, T_camera_body: NDArray, out: NDArray) -> None:
-    """Transform vertices (N, 3), each in the frame of its body (N,), by T (B, 4, 4): out (N, 3)."""
+    """Transform vertices from the frames of their bodies to the camera's frame.
+
+    vertices: (N, 3) positions, each in the frame of its body.
+    body: (N,) index of each vertex's body.
+    T_camera_body: (B, 4, 4) motion of each of the B bodies.
+    out: (N, 3), overwritten with the positions in the camera's frame.
+    """
     for i in range(vertices.shape[0]):
         T = T_camera_body[body[i]]
         x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
@@ -122,10 +131,13 @@ def _fill(
 def rasterize_triangles(
     vertices: NDArray, triangles: NDArray, lens: RasterCamera, inverse_depth: NDArray, index: NDArray
 ) -> None:
-    """Draw triangles (M, 3) of camera-frame vertices (N, 3), both faces of each.
+    """Rasterize triangles (M, 3) of camera-frame vertices (N, 3). Both faces of a triangle are visible.
 
-    inverse_depth, index: (H S, W S), overwritten: 1/z in 1/m (0 = none), and the triangle (NO_TRIANGLE = none).
-    Sample (row, column) is at the pixel ((column + 0.5) / S - 0.5, (row + 0.5) / S - 0.5).
+    inverse_depth: (H S, W S), overwritten with 1/z in 1/m; 0 means that no triangle covers the sample.
+    index: (H S, W S), overwritten with the number of the triangle, or NO_TRIANGLE.
+
+    S is the number of samples per pixel and axis. Sample (row, column) is at the pixel ((column + 0.5) / S - 0.5, (row
+    + 0.5) / S - 0.5).
     """
     inverse_depth[:] = 0.0
     index[:] = NO_TRIANGLE
@@ -182,7 +194,12 @@ def rasterize_triangles(
 def draw(
     vertices: NDArray, triangles: NDArray[np.int32], lens: RasterCamera
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Return 1/z and triangle index of every sample, (H S, W S), for camera-frame vertices (N, 3)."""
+    """Return the inverse depth and the triangle index of every sample, each (H S, W S).
+
+    vertices: (N, 3) in the camera's frame.
+    triangles: (M, 3) rows of vertices.
+    lens: the camera, with S samples per pixel and axis.
+    """
     grid = (lens.height * lens.samples, lens.width * lens.samples)
     inverse_depth, index = np.empty(grid), np.empty(grid, np.int32)
     rasterize_triangles(vertices, triangles, lens, inverse_depth, index)
@@ -194,7 +211,7 @@ def rasterize_depth_along_light(vertices: NDArray, triangles: NDArray, depth: ND
     """Rasterize the depth of triangles (M, 3) along the sun's parallel rays, for shadow maps.
 
     vertices: (N, 3) column, row and depth along the light.
-    depth: (R, C) float32, lowered if a triangle is nearer to the sun.
+    depth: (R, C) float32; an element is lowered if a triangle there is nearer to the sun.
     """
     rows, columns = depth.shape
     for t in range(triangles.shape[0]):
@@ -227,9 +244,14 @@ def compute_depth_and_normals(
     depth: NDArray,
     out: NDArray,
 ) -> None:
-    """Compute depth (H, W) and camera-facing normals (H, W, 3) at pixel centers; 0 without a triangle.
+    """Compute depth and normals at pixel centers. Both are 0 in pixels that no triangle covers.
 
-    index, inverse_depth: (H, W), one sample per pixel.  normal: (M, 3) unit, in the frame of the triangle's body (M,).
+    index, inverse_depth: (H, W) result of `rasterize_triangles` with one sample per pixel.
+    normal: (M, 3) unit normals of the triangles, each in the frame of its body.
+    body: (M,) index of each triangle's body.
+    T_camera_body: (B, 4, 4) motion of each of the B bodies.
+    depth: (H, W), overwritten with z.
+    out: (H, W, 3), overwritten with unit normals that face the camera.
     """
     for row in range(index.shape[0]):
         for column in range(index.shape[1]):
@@ -252,7 +274,8 @@ def compute_depth_and_normals(
 class Silhouette:
     """The pixels of one object, in a window that may exceed the image.
 
-    left, top: the window's corner in pixels of the image.  inverse_depth: (h, w) in 1/m at pixel centers, 0 = none.
+    left, top: position of the window's top-left pixel in the image.
+    inverse_depth: (h, w) inverse depth in 1/m at pixel centers; 0 outside the object.
     """
 
     left: int
@@ -261,11 +284,11 @@ class Silhouette:
 
     @property
     def full_px(self) -> int:
-        """Return the whole object's pixel count, including hidden and outside pixels."""
+        """Return the number of pixels of the whole object, including occluded pixels and pixels outside the image."""
         return int((self.inverse_depth > 0).sum())
 
     def windows(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Return the overlap of image and window: rows and columns of the image, then of the window."""
+        """Return the overlap of image and window: its rows and columns in the image, then in the window."""
         h, w = self.inverse_depth.shape
         top, left = max(self.top, 0), max(self.left, 0)
         bottom, right = max(min(self.top + h, height), top), max(min(self.left + w, width), left)
@@ -273,7 +296,7 @@ class Silhouette:
         return (slice(top, bottom), slice(left, right)), window
 
     def within(self, height: int, width: int) -> NDArray[np.float64]:
-        """Return 1/z (height, width) within the image, 0 = none."""
+        """Return the object's inverse depth (height, width) at the pixels of the image; 0 outside the object."""
         inverse_depth = np.zeros((height, width))
         inside, window = self.windows(height, width)
         inverse_depth[inside] = self.inverse_depth[window]
@@ -291,13 +314,19 @@ def _find_lens(vertices: Points, K: Points, height: int, width: int) -> tuple[in
 
 
 def draw_silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, height: int, width: int) -> Silhouette:
-    """Draw a mesh (N, 3) in camera-frame metres; the window ends one image's size beyond each edge."""
+    """Rasterize the silhouette of one mesh. Its window ends one image size beyond each edge of the image.
+
+    vertices: (N, 3) metres in the camera's frame.
+    triangles: (M, 3) rows of vertices.
+    K: (3, 3) intrinsics.
+    height, width: size of the image in pixels.
+    """
     left, top, lens = _find_lens(vertices, K, height, width)
     return Silhouette(left, top, draw(np.ascontiguousarray(vertices), triangles, lens)[0])
 
 
 def compute_visible_masks(silhouettes: Sequence[Silhouette], height: int, width: int) -> NDArray[np.bool_]:
-    """Return masks (N, height, width), true if a silhouette is the nearest."""
+    """Return the masks (N, height, width) of N silhouettes, each true where its object is the nearest."""
     nearest, owner = np.zeros((height, width)), np.full((height, width), -1, np.int32)
     for number, silhouette in enumerate(silhouettes):
         inside, window = silhouette.windows(height, width)

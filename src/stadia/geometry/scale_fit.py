@@ -1,6 +1,7 @@
-"""Fit the scale of predicted depth to measured lengths, with its uncertainty.
+"""Fit the scale of predicted depth to measured lengths, and estimate its uncertainty.
 
-Errors within an image, and within an image part over a video, are correlated: images and parts count as independent.
+Errors of measurements within one image are correlated. So are errors in the same part of the image over a video.
+Therefore images and image parts count as independent measurements, not pixels.
 """
 
 import math
@@ -13,13 +14,13 @@ from numpy.typing import NDArray
 from stadia.core.errors import GeometryError
 
 WITHIN = 1.25
-"""An inlier is within this ratio of the fitted length, as in the metric d1."""
+"""The ratio of an inlier to the fitted length is within this factor, as in the metric d1."""
 
 USABLE_DEVIATION, DOUBTFUL_DEVIATION = 0.05, 0.15
-"""A scale with a larger relative standard deviation is not usable, or not even doubtful."""
+"""Largest relative standard deviations of a usable and of a doubtful scale."""
 
 HEIGHT_DEVIATION = 0.02
-"""Users measure a camera's height with this relative error."""
+"""Relative standard deviation of a camera height that a user measures."""
 
 MIN_INLIERS = 0.5
 """A usable scale has at least this share of inliers."""
@@ -28,7 +29,7 @@ MAX_PARTS = 24
 """The measurements of one image, in row order, are divided into at most this many parts."""
 
 CONTRADICTION = 3.0
-"""Two scales contradict each other if they differ by more standard deviations, and by 5 %."""
+"""Two scales contradict each other if they differ by more than this many standard deviations, and by over 5 %."""
 
 MIN_CONTRADICTION = math.log(1.05)
 
@@ -37,19 +38,19 @@ _STEPS = 20
 _PAIRS, _SCORED = 256, 2048  # lines of RANSAC, and points that score them
 
 Lengths = tuple[NDArray[np.floating], NDArray[np.floating]]
-"""Predicted (N,) and measured (N,) lengths of one image."""
+"""Predicted lengths (N,) and measured lengths (N,) of one image."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleFit:
-    """A scale with its uncertainty.
+    """A fitted scale with its uncertainty.
 
-    factor: metres per predicted unit; with a shift, the scale of inverse depth.
+    factor: metres per predicted unit; in a fit with shift, the scale of inverse depth.
     deviation: relative standard deviation of the factor.
-    residual: relative standard deviation of single measurements.
-    inliers: share of measurements within WITHIN of the fit.
-    count, images: number of measurements, and of images with measurements.
-    shift: shift of inverse depth, 1/m, or None.
+    residual: relative standard deviation of a single measurement.
+    inliers: share of the measurements that are within a factor of WITHIN of the fit.
+    count, images: number of measurements, and number of images with measurements.
+    shift: shift of inverse depth in 1/m, or None for a fit without shift.
     by_image: factor of each image.
     """
 
@@ -64,17 +65,18 @@ class ScaleFit:
 
     @property
     def verdict(self) -> str:
-        """Return "usable", "doubtful" or "unusable"."""
+        """Return "usable", "doubtful" or "unusable", by the deviation and the share of inliers."""
         if self.deviation <= USABLE_DEVIATION and self.inliers >= MIN_INLIERS:
             return "usable"
         return "doubtful" if self.deviation <= DOUBTFUL_DEVIATION else "unusable"
 
 
 def fit_scale(images: Sequence[Lengths], *, systematic: float = 0.0) -> ScaleFit:
-    """Return the factor from predicted to measured lengths: the median of the images' median ratios.
+    """Return the factor from predicted to measured lengths: the median over images of each image's median ratio.
 
-    images: positive lengths of each image.
-    systematic: relative standard deviation shared by all measurements, such as a known height's.
+    images: predicted and measured lengths of each image, (N,) each and positive.
+    systematic: relative standard deviation of an error that all measurements share, such as the error of a known
+        height.
 
     Raises GeometryError without a measurement.
     """
@@ -100,9 +102,10 @@ def fit_scale(images: Sequence[Lengths], *, systematic: float = 0.0) -> ScaleFit
 
 
 def fit_scale_with_shift(images: Sequence[Lengths]) -> ScaleFit:
-    """Return scale and shift of inverse depth: 1 / metres = scale * output + shift, robustly over all images.
+    """Return scale and shift of inverse depth, 1 / metres = scale * output + shift, fitted robustly over all images.
 
-    images: output (N,), larger for nearer points, and metres (N,).
+    images: for each image the network's output (N,), which is larger for nearer points, and the measured depth in
+        metres (N,).
 
     Raises GeometryError if the output varies too little or does not grow with nearness.
     """
@@ -132,9 +135,9 @@ def fit_scale_with_shift(images: Sequence[Lengths]) -> ScaleFit:
 
 @dataclass(frozen=True, slots=True)
 class FusedScale:
-    """One factor of several sources.
+    """One scale factor, fused from several sources.
 
-    factor, deviation: weighted by the uncertainties.
+    factor, deviation: mean weighted by the sources' uncertainties, and its relative standard deviation.
     contradictions: pairs of sources that differ by more than their uncertainties allow.
     """
 
@@ -144,9 +147,13 @@ class FusedScale:
 
 
 def fuse_scales(fits: dict[str, ScaleFit]) -> FusedScale:
-    """Return the geometric mean of several factors, weighted by inverse variances. Raises GeometryError without a fit.
+    """Return the geometric mean of several factors, weighted by their inverse variances.
 
-    If two contradict each other, the deviation is at least half of the largest difference.
+    If two sources contradict each other, the deviation is at least half of the largest difference.
+
+    fits: the fit of each source, by its name.
+
+    Raises GeometryError without a fit.
     """
     if not fits:
         raise GeometryError("scale", found="no source", expected="at least one", fix="name one with --scale-from")
@@ -197,7 +204,10 @@ def _deviation_of_median(medians: NDArray[np.float64]) -> float:
 
 
 def count_independent(values: NDArray[np.float64]) -> float:
-    """Return how many of N values in time order are independent: N (1 - r) / (1 + r) for neighbors of correlation r."""
+    """Return the effective number of independent values among N correlated values (N,) in time order.
+
+    It is N (1 - r) / (1 + r), with r the correlation of neighboring values.
+    """
     centered = values - np.median(values)
     variance = float(np.mean(centered**2))
     if variance < 1e-24:

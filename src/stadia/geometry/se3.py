@@ -1,7 +1,7 @@
-"""Rotations SO(3) and rigid motions SE(3): `T_b_a` takes points of frame a to frame b, p_b = T_b_a p_a.
+"""Rotations SO(3) and rigid motions SE(3). `T_b_a` transforms points of frame a to frame b: p_b = T_b_a p_a.
 
-All functions are batched over leading axes, with exact gradients at the identity. Quaternions are w, x, y, z; angles
-are radians.
+All functions are batched over leading axes and have exact gradients at the identity. Quaternions are in the order w, x,
+y, z; angles are in radians.
 """
 
 import math
@@ -38,7 +38,7 @@ def _split(squared: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Promote half precision to float32.
+    """Convert half-precision values of any shape to float32; leave other values unchanged.
 
     Examples:
         >>> at_least_float32(torch.ones(1, dtype=torch.bfloat16)).dtype
@@ -48,7 +48,7 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply small matrices (..., n, k) and (..., k, m) element by element, without autocast and TF32.
+    """Multiply small matrices (..., n, k) and (..., k, m) elementwise, so that neither autocast nor TF32 applies.
 
     Examples:
         >>> matmul(torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
@@ -58,7 +58,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 
 def hat(w: Tensor) -> Tensor:
-    """Return the matrix [w]x (..., 3, 3) of w (..., 3), with [w]x v = w x v.
+    """Return the skew-symmetric matrices [w]x (..., 3, 3) of vectors w (..., 3), with [w]x v = w x v.
 
     Examples:
         >>> hat(torch.tensor([1.0, 2.0, 3.0])).tolist()
@@ -73,7 +73,7 @@ def hat(w: Tensor) -> Tensor:
 
 
 def so3_exp(w: Tensor) -> Tensor:
-    """Convert axis-angle (..., 3) in radians to rotations (..., 3, 3) (Rodrigues).
+    """Convert axis-angle vectors (..., 3) in radians to rotation matrices (..., 3, 3) (Rodrigues).
 
     Examples:
         >>> R = so3_exp(torch.tensor([0.0, 0.0, torch.pi / 2]))  # a quarter turn about z
@@ -90,7 +90,9 @@ def so3_exp(w: Tensor) -> Tensor:
 
 
 def so3_log(R: Tensor) -> Tensor:
-    """Convert rotations (..., 3, 3) to axis-angle (..., 3), angle in [0, pi], accurate at both ends.
+    """Convert rotation matrices (..., 3, 3) to axis-angle vectors (..., 3) with angles in [0, pi].
+
+    The result is accurate near 0 and near pi.
 
     Examples:
         >>> so3_log(so3_exp(torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))).numpy().round(6).tolist()
@@ -107,7 +109,7 @@ def so3_log(R: Tensor) -> Tensor:
 
 
 def se3_exp(twist: Tensor) -> Tensor:
-    """Convert twists (..., 6), v then w, to motions (..., 4, 4): R = exp([w]x), t = V v.
+    """Convert twists (..., 6), v then w, to motions (..., 4, 4) with R = exp([w]x) and t = V v.
 
     Examples:
         >>> se3_exp(torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0, 0.0]))[:3, 3].tolist()  # without rotation t = v
@@ -125,7 +127,7 @@ def se3_exp(twist: Tensor) -> Tensor:
 
 
 def se3_log(T: Tensor) -> Tensor:
-    """Convert motions (..., 4, 4) to twists (..., 6), v then w; the inverse of `se3_exp` for angles up to pi.
+    """Convert motions (..., 4, 4) to twists (..., 6), v then w. This inverts `se3_exp` for angles up to pi.
 
     Examples:
         >>> twist = torch.tensor([1.0, 2.0, 3.0, 0.1, 0.2, 0.3], dtype=torch.float64)
@@ -145,7 +147,7 @@ def se3_log(T: Tensor) -> Tensor:
 
 
 def from_rotation_translation(R: Tensor, t: Tensor) -> Tensor:
-    """Return (..., 4, 4) from R (..., 3, 3) and t (..., 3).
+    """Return motions (..., 4, 4) from rotations R (..., 3, 3) and translations t (..., 3).
 
     Examples:
         >>> from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0.0, 5.0])).tolist()
@@ -158,7 +160,7 @@ def from_rotation_translation(R: Tensor, t: Tensor) -> Tensor:
 
 
 def inverse(T: Tensor) -> Tensor:
-    """Return T_a_b of T_b_a: (R^T, -R^T t).
+    """Return the inverse motions T_a_b (..., 4, 4) of T_b_a (..., 4, 4): rotation R^T and translation -R^T t.
 
     Examples:
         >>> T_b_a = from_rotation_translation(torch.eye(3), torch.tensor([1.0, 2.0, 3.0]))
@@ -170,7 +172,7 @@ def inverse(T: Tensor) -> Tensor:
 
 
 def compose(T_c_b: Tensor, T_b_a: Tensor) -> Tensor:
-    """Return T_c_a = T_c_b T_b_a: neighboring letters are equal.
+    """Return T_c_a = T_c_b T_b_a, (..., 4, 4) each. The neighboring frame names of the factors must be equal.
 
     Examples:
         >>> step = from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0.0, -1.0]))
@@ -181,7 +183,7 @@ def compose(T_c_b: Tensor, T_b_a: Tensor) -> Tensor:
 
 
 def transform(T: Tensor, points: Tensor) -> Tensor:
-    """Transform points (..., N, 3) of frame a by T_b_a (..., 4, 4).
+    """Transform points (..., N, 3) of frame a to frame b by T_b_a (..., 4, 4).
 
     Examples:
         >>> T_b_a = from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0.0, -1.0]))
@@ -194,7 +196,9 @@ def transform(T: Tensor, points: Tensor) -> Tensor:
 
 
 def mirror_x(T: Tensor) -> Tensor:
-    """Return the mirrored motion S T S, S = diag(-1, 1, 1, 1), for `camera.mirror` of both images.
+    """Return the motions (..., 4, 4) between mirrored images: S T S with S = diag(-1, 1, 1, 1).
+
+    Use it with `camera.mirror` of both images.
 
     Examples:
         >>> T_right_left = from_rotation_translation(torch.eye(3), torch.tensor([-0.5, 0.0, 0.0]))
@@ -210,7 +214,7 @@ def mirror_x(T: Tensor) -> Tensor:
 
 
 def quaternion_wxyz_from_matrix(R: Tensor) -> Tensor:
-    """Convert rotations (..., 3, 3) to unit quaternions (..., 4) with w >= 0 (Shepperd 1978).
+    """Convert rotation matrices (..., 3, 3) to unit quaternions (..., 4) with w >= 0 (Shepperd 1978).
 
     Examples:
         >>> quaternion_wxyz_from_matrix(torch.eye(3)).tolist()
@@ -232,7 +236,7 @@ def quaternion_wxyz_from_matrix(R: Tensor) -> Tensor:
 
 
 def matrix_from_quaternion_wxyz(quaternion: Tensor) -> Tensor:
-    """Convert quaternions (..., 4) of any length above 0 to rotations (..., 3, 3).
+    """Convert quaternions (..., 4) of any nonzero length to rotation matrices (..., 3, 3).
 
     Examples:
         >>> matrix_from_quaternion_wxyz(torch.tensor([2.0, 0.0, 0.0, 0.0])).tolist()  # of any length
@@ -248,7 +252,7 @@ def matrix_from_quaternion_wxyz(quaternion: Tensor) -> Tensor:
 
 
 def rotation_angle_deg(R: Tensor) -> Tensor:
-    """Return the angle (...) of rotations (..., 3, 3) in degrees, 0 to 180; unlike arccos, it is accurate at 0.
+    """Return the angles (...) of rotations (..., 3, 3) in degrees, from 0 to 180; they are accurate near 0.
 
     Examples:
         >>> round(rotation_angle_deg(so3_exp(torch.tensor([0.0, torch.pi / 2, 0.0]))).item(), 3)
@@ -262,9 +266,10 @@ def rotation_angle_deg(R: Tensor) -> Tensor:
 
 
 def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
-    """Convert angles (..., 3) in radians, in the named order, to rotations (..., 3, 3).
+    """Convert Euler angles (..., 3) in radians to rotation matrices (..., 3, 3), with the axis order of SciPy.
 
-    Lower case: about fixed axes, "xyz" = Rz Ry Rx. Upper case: about moving axes, "XYZ" = Rx Ry Rz, as in SciPy.
+    order: a lower-case order rotates about fixed axes: "xyz" is Rz Ry Rx. An upper-case order rotates about moving
+        axes: "XYZ" is Rx Ry Rz.
 
     Examples:
         >>> R = matrix_from_euler(torch.tensor([0.0, 0.0, torch.pi / 2]), "xyz")
@@ -285,7 +290,7 @@ def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
 
 
 def quaternion_conjugate(quaternion: Tensor) -> Tensor:
-    """Return the inverse rotation (..., 4), of the same length.
+    """Return the conjugate quaternions (..., 4): the inverse rotation, with the same length.
 
     Examples:
         >>> quaternion_conjugate(torch.tensor([0.5, 0.5, 0.5, 0.5])).tolist()
@@ -295,7 +300,7 @@ def quaternion_conjugate(quaternion: Tensor) -> Tensor:
 
 
 def quaternion_multiply(a: Tensor, b: Tensor) -> Tensor:
-    """Return the product of quaternions (..., 4): b's rotation first, then a's.
+    """Return the products of quaternions a and b, (..., 4) each. The product rotates by b first, then by a.
 
     Examples:
         >>> quarter = torch.tensor([0.5**0.5, 0.0, 0.0, 0.5**0.5])  # about z
@@ -314,10 +319,10 @@ def quaternion_multiply(a: Tensor, b: Tensor) -> Tensor:
 
 
 def quaternion_from_ray(ray: Tensor) -> Tensor:
-    """Return the shortest rotation (..., 4) that brings the optical axis to a ray (..., 3), z > 0, of any length.
+    """Return the shortest rotation (..., 4) that turns the optical axis to a ray (..., 3) of any length with z > 0.
 
-    q_camera = quaternion_of_ray * q_ray, because appearance depends on the rotation relative to the ray (Kundu et al.,
-    3D-RCNN, CVPR 2018, section 3.3).
+    With it, q_camera = quaternion_of_ray * q_ray separates the rotation relative to the ray, on which an object's
+    appearance depends (Kundu et al., 3D-RCNN, CVPR 2018, section 3.3).
 
     Examples:
         >>> quaternion_from_ray(torch.tensor([0.0, 0.0, 3.0])).abs().tolist()  # straight ahead: no rotation
@@ -330,10 +335,15 @@ def quaternion_from_ray(ray: Tensor) -> Tensor:
 def quaternion_mean_by_segment(
     quaternions: Tensor, segment: Tensor, count: int, weights: Tensor | None = None
 ) -> Tensor:
-    """Return the mean rotation (count, 4), w >= 0, of the pixels (P, 4) of each object `segment` (P,).
+    """Return the mean rotation (count, 4) with w >= 0 of the pixels of each object.
 
-    It is the principal eigenvector of sum w q q^T (Markley et al., JGCD 30(4), 2007), zero without pixels. A quaternion
-    also weighs as the square of its length. weights: (P,), not negative.
+    The mean is the principal eigenvector of sum w q q^T (Markley et al., JGCD 30(4), 2007). It is zero for an object
+    without pixels. The square of a quaternion's length acts as a further weight.
+
+    quaternions: (P, 4) of the pixels.
+    segment: (P,) number of each pixel's object.
+    count: number of objects.
+    weights: (P,) weights that are not negative; None weighs all pixels equally.
 
     Examples:
         >>> pixels = torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0], [0, 1.0, 0, 0]])

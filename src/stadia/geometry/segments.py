@@ -1,4 +1,4 @@
-"""Reduce values of pixels to values of objects."""
+"""Reduce values of pixels to values of objects (segments)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """The pixels of a batch's objects, counted by image, then by number.
+    """The P pixels of the M objects of a batch. Objects are numbered by image, then by their number in the image.
 
-    pixel: (P,) index of each pixel in the flattened (B, H, W).
-    segment: (P,) its object, 0 <= segment < M.
-    image: (M,) the image of each object.
-    instance: (M,) its number there, > 0.
+    pixel: (P,) index of each pixel in the flattened batch (B, H, W).
+    segment: (P,) number of each pixel's object, from 0 to M - 1.
+    image: (M,) index of each object's image in the batch.
+    instance: (M,) number of each object in its instance map, above 0.
     """
 
     pixel: Tensor
@@ -24,17 +24,17 @@ class Segments:
 
     @property
     def count(self) -> int:
-        """Return M, the number of objects."""
+        """Return the number of objects M."""
         return len(self.image)
 
     def gather(self, maps: Tensor) -> Tensor:
-        """Return the values (P, C) of maps (B, C, H, W) at the pixels."""
+        """Return the values (P, C) of maps (B, C, H, W) at the objects' pixels."""
         channels = maps.shape[1]
         return maps.movedim(1, -1).reshape(-1, channels)[self.pixel]
 
 
 def segments_from_instances(instances: Tensor) -> Segments:
-    """Return the objects of integer instance maps (B, H, W), 0 = none.
+    """Return the objects of integer instance maps (B, H, W); 0 means no object.
 
     Examples:
         >>> found = segments_from_instances(torch.tensor([[[0, 1, 1], [0, 0, 2]]]))
@@ -52,7 +52,7 @@ def segments_from_instances(instances: Tensor) -> Segments:
 
 
 def subsample_segments(segments: Segments, max_pixels: int) -> Segments:
-    """Return the same objects with at most `max_pixels` pixels each, evenly spaced.
+    """Return the same objects with at most `max_pixels` pixels each, evenly spaced in the order of pixels.
 
     Examples:
         >>> found = segments_from_instances(torch.ones(1, 2, 4, dtype=torch.long))
@@ -64,7 +64,9 @@ def subsample_segments(segments: Segments, max_pixels: int) -> Segments:
 
 
 def subsample_evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
-    """Return places in `segment` (P,) of about `max_pixels` evenly spaced pixels of each object.
+    """Return indices into `segment` (P,) that keep at most `max_pixels` evenly spaced pixels of each object.
+
+    count: number of objects.
 
     Examples:
         >>> subsample_evenly(torch.zeros(6, dtype=torch.long), 1, 3).tolist()
@@ -77,7 +79,9 @@ def subsample_evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
 
 
 def segment_sums(values: Tensor, segment: Tensor, count: int) -> Tensor:
-    """Return the sums (count, ...) of values (P, ...) over the pixels of each segment; 0 without a pixel.
+    """Return the sums (count, ...) of values (P, ...) over the pixels of each object; 0 for an object without pixels.
+
+    segment: (P,) number of each pixel's object, below `count`.
 
     Examples:
         >>> segment_sums(torch.tensor([1.0, 2.0, 5.0]), torch.tensor([0, 0, 1]), 2).tolist()
@@ -87,7 +91,10 @@ def segment_sums(values: Tensor, segment: Tensor, count: int) -> Tensor:
 
 
 def segment_means(values: Tensor, segment: Tensor, count: int, weights: Tensor | None = None) -> Tensor:
-    """Return the means (count, ...) of values (P, ...), weighted by (P,); 0 for a segment without weight.
+    """Return the means (count, ...) of values (P, ...) over each object; 0 for an object without weight.
+
+    segment: (P,) number of each pixel's object, below `count`.
+    weights: (P,) weights of the pixels; None weighs all pixels equally.
 
     Examples:
         >>> segment_means(torch.tensor([1.0, 2.0, 5.0]), torch.tensor([0, 0, 1]), 2).tolist()
@@ -101,9 +108,13 @@ def segment_means(values: Tensor, segment: Tensor, count: int, weights: Tensor |
 
 
 def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Sequence[float]) -> Tensor:
-    """Return quantiles (len(quantiles), count) of values (P,) over each segment; NaN without a pixel, or with a NaN.
+    """Return quantiles (len(quantiles), count) of values (P,) over each object.
 
-    Gradients reach the one or two values involved.
+    A quantile is NaN if the object has no pixel, or if one of its values is NaN. Gradients reach the one or two values
+    from which a quantile is computed.
+
+    segment: (P,) number of each pixel's object, below `count`.
+    quantiles: shares from 0 to 1.
 
     Examples:
         >>> segment_quantiles(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2, (0.5,)).tolist()
@@ -126,10 +137,12 @@ def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Se
 
 
 def interpolate_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> Tensor:
-    """Return bilinear values (P, C) of maps (N, C, h, w) at pixels of images `stride` times as large.
+    """Return bilinear values (P, C) of maps (N, C, h, w) at pixels of images that are `stride` times as large.
 
-    It equals `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)`.
-    index: (P,) which map.  place: (P, 2) x, y in the large image; NaN gives NaN.
+    The result equals `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` at these pixels.
+
+    index: (P,) number of the map for each pixel.
+    place: (P, 2) x and y in the large image; NaN gives NaN.
 
     Examples:
         >>> maps = torch.tensor([[[[0.0, 1.0]]]])  # one map of 1x2, of an image of 2x4

@@ -1,27 +1,29 @@
-"""Find the sky in images, also with predicted depth."""
+"""Find the sky in images, with or without predicted depth."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 MIN_LIGHT, MAX_CONTRAST = 0.45, 0.02
-"""Sky is at least this bright, with gradients at most this large, in images of 0 to 1."""
+"""Smallest brightness and largest gradient of sky, in images with values in [0, 1]."""
 
 MIN_EVENNESS = 0.75
-"""The sky's 10 % quantile of brightness over its median is larger; ceilings with lamps have less."""
+"""Smallest ratio of the 10 % quantile of the sky's brightness to its median. Ceilings with lamps are below it."""
 
 LOWEST_ROW = 0.55
-"""Sky ends above this share of the image's height, because a level camera's horizon is at 0.5."""
+"""Largest row of sky, as a share of the image's height. The horizon of a level camera is at 0.5."""
 
 MIN_DEPTH_QUANTILE = 0.75
-"""The median depth of sky is beyond this quantile of the rest of the image."""
+"""The median depth of sky is above this quantile of the depth of the other pixels."""
 
 
 def find_sky(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return the sky mask (h, w) of an image (H, W, 3) uint8 RGB, for size (h, w).
+    """Return the sky mask (h, w) bool of an image (H, W, 3) uint8 RGB.
 
-    Sky touches the upper edge, is bright and even, and ends above the lower half. An even ceiling looks the same; use
-    `find_far_sky` if you have depth.
+    Sky touches the upper edge of the image, is bright and even, and does not reach into the lower part of the image. An
+    even ceiling looks the same; if you have depth, use `find_far_sky`.
+
+    size: (h, w) of the mask.
     """
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
     light = cv2.resize(gray, (size[1], size[0]), interpolation=cv2.INTER_AREA)
@@ -39,11 +41,11 @@ def find_sky(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.bool
 
 
 def find_far_sky(image: NDArray[np.uint8], depth: NDArray[np.floating], *, margin_px: int = 2) -> NDArray[np.bool_]:
-    """Return the mask (h, w) of sky that is also farther than most of the image.
+    """Return the mask (h, w) bool of sky that is also farther than most of the image.
 
     image: (H, W, 3) uint8 RGB.
-    depth: (h, w) of the same view, in any unit; 0 = none.
-    margin_px: pixels by which sky is widened, because depth at its edge is mixed.
+    depth: (h, w) depth of the same image, in any unit; 0 means unknown.
+    margin_px: number of pixels by which the mask is dilated, because depth at the edge of the sky mixes near and far.
     """
     sky = find_sky(image, depth.shape)
     there, rest = depth[sky & (depth > 0)], depth[~sky & (depth > 0)]

@@ -1,6 +1,6 @@
 """Synthesize the target image from source images, depth and motion.
 
-Law: warping by the identity pose at any depth returns the same image, edges included.
+Warping by the identity pose returns the same image at any depth, including its edges.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from stadia.geometry.se3 import matmul
 
 @dataclass(frozen=True, slots=True)
 class SynthesizedViews:
-    """The target's image, synthesized from each source.
+    """The target image, synthesized from each of N sources.
 
     image: (B, N, 3, H, W) RGB in [0, 1].
-    valid: (B, N, 1, H, W) bool: depth is known, and the source image shows the point.
+    valid: (B, N, 1, H, W) bool, true if depth is known and the source image shows the point.
     """
 
     image: Tensor
@@ -30,9 +30,9 @@ class SynthesizedViews:
 
 
 def sample_image(image: Tensor, pixels: Tensor) -> Tensor:
-    """Sample image (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y; outside, use the nearest edge pixel.
+    """Sample images (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y. Outside, the nearest edge pixel is used.
 
-    With `align_corners=False`, pixel x is (2x + 1) / W - 1.
+    With `align_corners=False`, the normalized coordinate of pixel x is (2x + 1) / W - 1.
 
     Examples:
         >>> image = torch.tensor([[[[0.0, 1.0]]]])
@@ -54,7 +54,9 @@ def _to_powers_of_two(image: Tensor) -> Tensor:
 
 
 def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
-    """Return whether pixels (..., 2, H, W) are inside the image with z > 0, (..., 1, H, W) bool.
+    """Return whether pixels (..., 2, H, W) are inside the camera's image and have z > NEAR, (..., 1, H, W) bool.
+
+    z: (..., 1, H, W) depth of the pixels in this camera.
 
     Examples:
         >>> from stadia.geometry.camera import intrinsics
@@ -69,9 +71,13 @@ def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
 
 
 def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return K_s R K_t^-1 (..., 3, 3) and K_s t (..., 3): x_source ~ the first times x, plus the second / depth.
+    """Return the homography of infinity K_s R K_t^-1 (..., 3, 3) and the epipole K_s t (..., 3).
 
-    They are float64 if the device has it, since rounding here would move whole images.
+    For a target pixel x, x_source ~ K_s R K_t^-1 x + K_s t / depth. Both are float64 if the device supports it, because
+    rounding errors here would move whole images.
+
+    camera, source_camera: cameras of the target and of the source.
+    T_source_target: (..., 4, 4) motion.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view
@@ -89,12 +95,14 @@ def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target:
 def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
     """Project the target's pixels to a source image.
 
-    With depth d, x_source ~ (K_s R K_t^-1) x + (K_s t) / d (Hartley and Zisserman, eq. 9.7), so the identity is exact.
+    With depth d, x_source ~ (K_s R K_t^-1) x + (K_s t) / d (Hartley and Zisserman, eq. 9.7). In this form the identity
+    motion is exact.
 
-    depth_m: (..., 1, H, W) z of the target; 0 = none.
-    camera, source_camera: K (..., 3, 3).
-    T_source_target: (..., 4, 4). All leading axes broadcast.
-    Returns pixels (..., 2, H, W) and nearness (..., 1, H, W) = z_source / z_target, 0 without depth.
+    depth_m: (..., 1, H, W) z of the target; 0 means unknown.
+    camera, source_camera: cameras of the target and of the source, with K (..., 3, 3).
+    T_source_target: (..., 4, 4) motion. All leading axes broadcast.
+
+    Returns pixels (..., 2, H, W) and nearness (..., 1, H, W) = z_source / z_target, which is 0 without depth.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view
@@ -117,12 +125,12 @@ def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_t
 def warp_image(
     source_image: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Synthesize the target's view (B, C, H, W) from one source image, and valid (B, 1, H, W) bool.
+    """Synthesize the target's view (B, C, H, W) from one source image; return it with its valid pixels (B, 1, H, W).
 
     source_image: (B, C, Hs, Ws).
-    depth_m: (B, 1, H, W) z of the target, in the unit of T's translation; 0 = none.
-    camera, source_camera: K (3, 3) or (B, 3, 3).
-    T_source_target: (B, 4, 4), p_source = T_source_target p_target.
+    depth_m: (B, 1, H, W) z of the target, in the unit of the motion's translation; 0 means unknown.
+    camera, source_camera: cameras of the target and of the source, with K (3, 3) or (B, 3, 3).
+    T_source_target: (B, 4, 4) motion, p_source = T_source_target p_target.
 
     Raises GeometryError if an image and its camera differ in size.
 
@@ -141,12 +149,13 @@ def warp_image(
 def synthesize_views(
     sources: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
 ) -> SynthesizedViews:
-    """Synthesize the target's image from every source, in one call of the sampler.
+    """Synthesize the target image from every source, with one call of the sampler.
 
-    sources: (B, N, 3, Hs, Ws).
-    depth_m: (B, 1, H, W) z of the target; 0 = none.
-    camera: K (3, 3) or (B, 3, 3).  source_camera: K (3, 3) or (B, N, 3, 3).
-    T_source_target: (B, N, 4, 4).
+    sources: (B, N, 3, Hs, Ws) RGB images.
+    depth_m: (B, 1, H, W) z of the target; 0 means unknown.
+    camera: camera of the target, with K (3, 3) or (B, 3, 3).
+    source_camera: camera of the sources, with K (3, 3) or (B, N, 3, 3).
+    T_source_target: (B, N, 4, 4) motions.
 
     Raises GeometryError if an image and its camera differ in size, or the number of source cameras is wrong.
 
@@ -169,7 +178,7 @@ def synthesize_views(
 
 
 def check_sizes(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera) -> None:
-    """Raise GeometryError if depth or a source image differs from its camera's size.
+    """Raise GeometryError if depth (..., H, W) or a source image (..., Hs, Ws) differs in size from its camera.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view
@@ -184,7 +193,9 @@ def check_sizes(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: 
 
 
 def invert_brightness(brightness: Tensor) -> Tensor:
-    """Return gain and offset (..., 2) of the pair in the other order: y = a x + b gives x = y / a - b / a.
+    """Return gain and offset (..., 2) of the inverse brightness change: y = a x + b gives x = y / a - b / a.
+
+    brightness: (..., 2) gain a and offset b.
 
     Examples:
         >>> invert_brightness(torch.tensor([2.0, 0.5])).tolist()

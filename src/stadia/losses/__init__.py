@@ -1,4 +1,4 @@
-"""Differentiable per-pixel losses, reduced in one explicit last step. Imports core and geometry."""
+"""Differentiable losses, computed per pixel and reduced in one explicit last step. Imports core and geometry."""
 
 import lazy_loader
 
@@ -17,7 +17,7 @@ LOSSES = Registry(
     },
     entry_points="stadia.losses",
 )
-"""A recipe takes its own loss, and classes that derive from it."""
+"""Losses by name. A recipe accepts its own loss and classes that derive from it."""
 
 _METRIC_DEPTH = "slopes in metres are largest for far, uncertain depth and grow with the unit; use 'slope_over_mean'"
 _SUMMED = "a sum over pixels outweighs the residual a hundred times and flattens depth; use the mean 'slope_over_mean'"
@@ -31,7 +31,7 @@ RESIDUALS = Registry(
     },
     refused=dict.fromkeys(("sum", "summed"), _SUMMED),
 )
-"""A residual compares images a, b (B, 3, H, W) by SSIM weight and statistics of b or None, to (B, 1, H, W)."""
+"""A residual maps images a and b (B, 3, H, W), the SSIM weight, and the statistics of b or None to (B, 1, H, W)."""
 
 SMOOTHNESS = Registry(
     "smoothness",
@@ -46,7 +46,7 @@ SMOOTHNESS = Registry(
         **dict.fromkeys(("sum", "summed"), _SUMMED),
     },
 )
-"""A smoothness maps inverse depth (B, 1, H, W) and image (B, 3, H, W) to a scalar."""
+"""A smoothness term maps inverse depth (B, 1, H, W) and an image (B, 3, H, W) to a scalar."""
 
 SPARSE_DEPTH_LOSSES = Registry(
     "part of sparse depth",
@@ -58,4 +58,4 @@ SPARSE_DEPTH_LOSSES = Registry(
         "log_l1": "stadia.losses.sparse_depth:log_l1",
     },
 )
-"""A term maps (LabeledDepth, SparseDepthConfig) to a scalar, 0 without labels; its name is its weight's key."""
+"""A term maps (LabeledDepth, SparseDepthConfig) to a scalar, 0 without labels. Its name is the key of its weight."""

@@ -1,7 +1,7 @@
-"""Affine brightness between images of one scene, for exposure changes (D3VO, eq. 3 to 5).
+"""Affine brightness changes between images of one scene, caused by exposure (D3VO, eq. 3 to 5).
 
-A source has a pair (a, b): a * target + b matches its brightness. The *target* changes, because a = 0 would fade out
-a view until its residual vanishes.
+Each source has a pair (a, b): a * target + b has the source's brightness. The *target* is changed, not the source.
+Otherwise a = 0 would fade a view out until its residual vanishes.
 """
 
 from dataclasses import replace
@@ -14,7 +14,9 @@ from stadia.losses.config import SATURATION
 
 
 def find_saturated_pixels(images: Tensor, limits: tuple[float, float] = SATURATION) -> Tensor:
-    """Map (..., 3, H, W) in [0, 1] to (..., 1, H, W) bool: all channels at most limits[0], or all at least limits[1].
+    """Return whether all channels of a pixel are at most limits[0], or all at least limits[1], (..., 1, H, W) bool.
+
+    images: (..., 3, H, W) RGB in [0, 1].
 
     Examples:
         >>> find_saturated_pixels(torch.tensor([1.0, 0.99, 0.98]).view(3, 1, 1)).item()
@@ -27,13 +29,13 @@ def find_saturated_pixels(images: Tensor, limits: tuple[float, float] = SATURATI
 def apply_brightness(
     images: Tensor, target: Tensor, brightness: Tensor, saturation: tuple[float, float] = SATURATION
 ) -> Tensor:
-    """Return the target (B, N, 3, H, W) with the brightness of each image that it is compared with.
+    """Return the target (B, N, 3, H, W) with the brightness of each of the N images with which it is compared.
 
-    Pixels saturated in either image keep the target's value.
+    Pixels that are saturated in one of the two images keep the target's value.
 
     images: (B, N, 3, H, W), views or sources.
     target: (B, 3, H, W).
-    brightness: (B, N, 2) gain and offset.
+    brightness: (B, N, 2) gain and offset from the target to each image.
     saturation: limits of `find_saturated_pixels`.
 
     Examples:
@@ -48,7 +50,9 @@ def apply_brightness(
 
 
 def brightness_penalty(brightness: Tensor) -> Tensor:
-    """Return the mean over samples of the sum over sources of (a - 1)^2 + b^2 (D3VO, supplement).
+    """Return the penalty (a - 1)^2 + b^2, summed over sources and averaged over samples, a scalar (D3VO, supplement).
+
+    brightness: (B, N, 2) gain a and offset b.
 
     Examples:
         >>> round(brightness_penalty(torch.tensor([[[1.1, 0.0], [1.0, 0.2]]])).item(), 4)
@@ -59,12 +63,12 @@ def brightness_penalty(brightness: Tensor) -> Tensor:
 
 
 class BrightnessGate(nn.Module):
-    """Keep brightness at (1, 0) until warped sources beat unwarped ones, then pass it.
+    """Keep brightness at (1, 0) until warped sources match better than unwarped ones; from then on pass the prediction.
 
-    The best gain between unrelated images is near 0, and depth never trains with it. The gate opens once the mean ratio
-    of warped to unwarped residual over about `STEPS` steps is below `BEATEN`.
+    Between unrelated images the best gain is near 0, and then depth would never train. The gate opens as soon as the
+    ratio of warped to unwarped residuals, averaged over about `STEPS` steps, is below `BEATEN`.
 
-    from_step: open at this step at the latest; None: only by the ratio.
+    from_step: the gate opens at this step at the latest; None opens it only by the ratio.
     """
 
     BEATEN, STEPS = 0.8, 100
@@ -81,7 +85,7 @@ class BrightnessGate(nn.Module):
         self.register_buffer("unchanged", torch.tensor([1.0, 0.0]), persistent=False)
 
     def forward(self, prediction: Prediction, step: int) -> Prediction:
-        """Return the prediction, with brightness (1, 0) and no gradient while the gate is closed."""
+        """Return the prediction. While the gate is closed, its brightness is (1, 0) without gradient."""
         if prediction.brightness is None or (self.from_step is not None and step >= self.from_step):
             return prediction
         unchanged = self.unchanged.to(prediction.brightness.dtype)
@@ -90,6 +94,6 @@ class BrightnessGate(nn.Module):
 
     @torch.no_grad()
     def update(self, warped_over_unwarped: Tensor) -> None:
-        """Update the ratio with a training step's `LossReport.logged["warped_over_unwarped"]`."""
+        """Update the running ratio with the scalar `LossReport.logged["warped_over_unwarped"]` of a training step."""
         self.ratio.lerp_(warped_over_unwarped.to(self.ratio.dtype), 1 / self.STEPS)
         self.is_open |= self.ratio < self.BEATEN

@@ -1,4 +1,4 @@
-"""Minimum reprojection and auto-mask (Monodepth2, section 3)."""
+"""Per-pixel minimum reprojection and the auto-mask (Monodepth2, section 3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +10,13 @@ from stadia.core.types import is_temporal
 
 
 def identity_reprojection(unwarped: Tensor, source_names: Sequence[str]) -> Tensor:
-    """Return the least unwarped residual of a source's kind, temporal or rig; a warped source must beat it.
+    """Return for each source the least unwarped residual among sources of its kind, temporal or stereo, (B, N, H, W).
 
-    Monodepth2 takes the least over all sources, which masks a stereo source if the image is constant in time.
+    A warped source must be better than this. Monodepth2 takes the least residual over all sources instead, which masks
+    a stereo source if the camera is at rest.
 
-    unwarped: (B, N, H, W) residuals of the sources as recorded.
-    Returns (B, N, H, W).
+    unwarped: (B, N, H, W) residuals of the unwarped sources.
+    source_names: N names, which give the kind of each source.
 
     Examples:
         >>> unwarped = torch.tensor([0.3, 0.2]).view(1, 2, 1, 1)
@@ -33,10 +34,11 @@ def identity_reprojection(unwarped: Tensor, source_names: Sequence[str]) -> Tens
 class MinimumReprojection:
     """The per-pixel minimum over N candidates.
 
-    residual: (B, 1, H, W), differentiable in the winner's residual only.
-    winner: (B, 1, H, W) int8: i < N for warped source i, N + i for unwarped source i, -1 if no source sees the pixel.
-    nearest: (B, 1, H, W) int8: the visible candidate of least residual, masked or not, or -1.
-    unmasked: (B, 1, H, W) residual of `nearest`, or `residual` if no source sees the pixel; no gradient.
+    residual: (B, 1, H, W), differentiable with respect to the winner's residual only.
+    winner: (B, 1, H, W) int8: i < N if warped source i wins, N + i if unwarped source i wins, -1 if no source sees the
+        pixel.
+    nearest: (B, 1, H, W) int8: the visible candidate with the least residual, whether masked or not, or -1.
+    unmasked: (B, 1, H, W) residual of `nearest`, or `residual` if no source sees the pixel. It has no gradient.
     """
 
     residual: Tensor
@@ -48,15 +50,17 @@ class MinimumReprojection:
 def minimum_reprojection(
     residuals: Tensor, seen: Tensor, unwarped: Tensor, identity_residual: Tensor, *, auto_mask: bool = True
 ) -> MinimumReprojection:
-    """Take the per-pixel minimum over visible candidates that, with `auto_mask`, beat the unwarped sources.
+    """Take the per-pixel minimum over visible candidates; with `auto_mask`, only over those better than unwarped
+    sources.
 
-    A candidate beats them if its residual is *less* than `identity_residual`, so a camera at rest is masked. Other
-    pixels get the constant `identity_residual`, and the mean stays over all pixels: masking never lowers the loss.
+    A candidate is better if its residual is *less* than `identity_residual`, so a camera at rest is masked. The other
+    pixels get the constant `identity_residual`. The mean is taken over all pixels, so that masking never lowers the
+    loss.
 
     residuals: (B, N, H, W) of the warped candidates.
     seen: (B, N, H, W) bool, true if the candidate projects into its source's image.
-    unwarped: (B, N, H, W) residuals of the sources as recorded; no gradient.
-    identity_residual: (B, N, H, W) from `identity_reprojection`; no gradient.
+    unwarped: (B, N, H, W) residuals of the unwarped sources, without gradient.
+    identity_residual: (B, N, H, W) from `identity_reprojection`, without gradient.
 
     Examples:
         >>> residuals, unwarped = torch.tensor([0.1, 0.4]).view(1, 2, 1, 1), torch.tensor([0.3, 0.2]).view(1, 2, 1, 1)
@@ -83,7 +87,12 @@ def minimum_reprojection(
 
 
 def find_masked_pixels(winner: Tensor, sources: int) -> Tensor:
-    """Return the auto-mask of a winner: an unwarped source explains the pixel better, or no source sees it.
+    """Return the auto-mask, with the shape of `winner` (B, 1, H, W).
+
+    A pixel is masked if an unwarped source explains it better, or if no source sees it.
+
+    winner: (B, 1, H, W) of `MinimumReprojection`.
+    sources: number of sources N.
 
     Examples:
         >>> find_masked_pixels(torch.tensor([[0, 2, -1]]), sources=2).tolist()
@@ -98,17 +107,17 @@ def find_masked_pixels(winner: Tensor, sources: int) -> Tensor:
 # and nothing corrects it (FUMET, arXiv 2312.04530; its code unmasks the road unless 3/4 of the image are masked).
 
 MIN_MASKED_SHARE_AT_REST = 0.75
-"""A camera with a larger share of masked pixels is at rest; the road is then masked too."""
+"""A camera is at rest if a larger share of its pixels is masked. Then the road is masked too."""
 
 
 def lift_auto_mask_from_road(
     minimum: MinimumReprojection, identity_residual: Tensor, best_identity: Tensor, road: Tensor
 ) -> MinimumReprojection:
-    """Apply the auto-mask to a minimum computed without it, except on the road of moving images.
+    """Apply the auto-mask to a minimum that was computed without it, except on the road while the camera moves.
 
-    minimum: of candidates of one kind, temporal or rig.
+    minimum: minimum over candidates of one kind, temporal or stereo.
     identity_residual: (B, 1, H, W) residual of the unwarped images.
-    best_identity: (B, 1, H, W) index of the best unwarped image, as a winner.
+    best_identity: (B, 1, H, W) index of the best unwarped image, coded as in `MinimumReprojection.winner`.
     road: (B, 1, H, W) bool.
     """
     unseen = minimum.winner < 0

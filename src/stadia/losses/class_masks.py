@@ -1,7 +1,7 @@
-"""Losses of class masks, 0 = background: cross-entropy, focal loss, Dice.
+"""Losses of class masks, in which class 0 is the background: cross-entropy, focal loss and Dice.
 
-logits are (B, C, H, W), and classes (B, H, W) from 0 to C - 1 or IGNORE_INDEX, which costs 0 without gradient;
-exclude it from a mean by `labeled_pixels`.
+Logits are (B, C, H, W). Classes are (B, H, W) integers from 0 to C - 1 or IGNORE_INDEX. An ignored pixel costs 0 and
+has no gradient; use `labeled_pixels` to exclude it from a mean.
 """
 
 import torch
@@ -14,7 +14,7 @@ IGNORE_INDEX = -1
 
 
 def labeled_pixels(classes: Tensor) -> Tensor:
-    """Return whether the class is labeled, (B, 1, H, W) bool.
+    """Return whether each pixel of classes (B, H, W) is labeled, (B, 1, H, W) bool.
 
     Examples:
         >>> labeled_pixels(torch.tensor([[[0, 2, IGNORE_INDEX]]])).tolist()
@@ -24,7 +24,10 @@ def labeled_pixels(classes: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """Compute -log p of the true class at each pixel, (B, 1, H, W).
+    """Return -log p of the true class at each pixel, (B, 1, H, W).
+
+    logits: (B, C, H, W).
+    classes: (B, H, W).
 
     Examples:
         >>> round(cross_entropy(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1)).item(), 4)  # ln 2: undecided
@@ -35,9 +38,13 @@ def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
 
 
 def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0) -> Tensor:
-    """Compute -(1 - p)^gamma log p at each pixel, (B, 1, H, W): correct pixels count little (Lin et al., ICCV 2017).
+    """Return -(1 - p)^gamma log p of the true class at each pixel, (B, 1, H, W) (Lin et al., ICCV 2017).
 
-    gamma: 0 is cross-entropy; from 1 on the gradient is finite. Raises ValueError for other values.
+    Pixels that are already classified well count little.
+
+    logits: (B, C, H, W).
+    classes: (B, H, W).
+    gamma: 0 gives cross-entropy. From 1 on, the gradient is finite. Other values raise ValueError.
 
     Examples:
         >>> round(focal_loss(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1)).item(), 4)
@@ -50,10 +57,13 @@ def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0) -> Tensor:
 
 
 def dice_loss(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Tensor:
-    """Compute 1 - Dice of each image, (B,): the mean over its foreground classes, 0 without objects.
+    """Return 1 - Dice of each image, (B,): the mean over the classes that the image shows; 0 without objects.
 
-    Dice = (2 sum p t + smooth) / (sum p + sum t + smooth), with probability p and indicator t (Milletari et al., V-Net,
-    3DV 2016). Small classes count like large ones.
+    Dice = (2 sum p t + smooth) / (sum p + sum t + smooth), with the probability p and the indicator t of a class
+    (Milletari et al., V-Net, 3DV 2016). Small classes count as much as large ones.
+
+    logits: (B, C, H, W).
+    classes: (B, H, W).
 
     Examples:
         >>> logits = torch.tensor([[-9.0, -9.0], [9.0, 9.0]]).view(1, 2, 1, 2)  # both pixels: the object

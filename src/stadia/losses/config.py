@@ -1,4 +1,4 @@
-"""Configuration of the losses. Imports no torch."""
+"""Configuration of the losses. This module does not import torch."""
 
 from typing import Annotated, Literal, Self, TypeVar
 
@@ -9,7 +9,7 @@ from stadia.core.errors import ConfigError
 from stadia.losses import LOSSES, RESIDUALS, SMOOTHNESS
 
 LossName = Annotated[str, AfterValidator(check_registered(LOSSES))]
-"""This is a loss of `stadia list losses`, an entry point of stadia.losses, or your own module:Class."""
+"""A name of `stadia list losses`, an entry point of stadia.losses, or module:Class of your own loss."""
 
 
 SELFSUP_TERMS = ("photometric", "motion", "smoothness", "right_view", "left_right_consistency", "brightness")
@@ -22,7 +22,7 @@ def _is_term(name: str) -> str:
 
 
 SATURATION: tuple[float, float] = (0.02, 0.98)
-"""Sensors clip outside these default limits."""
+"""Default limits of brightness beyond which sensors clip."""
 
 
 class SelfSupervisedLossConfig(StrictModel):
@@ -32,37 +32,41 @@ class SelfSupervisedLossConfig(StrictModel):
     residual: how images are compared: ssim_l1 (Monodepth2), mse, or patch, Huber's norm over DSO's eight pixels
         Only ssim_l1 has compiled loops.
     ssim_weight: share of SSIM in the residual ssim_l1; the rest is the absolute difference.
-    smoothness: weight of edge-aware smoothness at full resolution, halved at each coarser scale (Monodepth2's lambda).
+    smoothness: weight of edge-aware smoothness at full resolution, halved at each coarser scale. It is Monodepth2's
+        lambda.
     smoothness_type: slope_over_mean, slope, log_slope or bend.
-    auto_mask: train a pixel only if a warped source explains it better than the unwarped ones.
-    auto_mask_from_step: one camera: the auto-mask starts at this step, because it masks the pixels from which a small
-        motion learns to grow. With a stereo source it acts from the start.
-    residual_threshold: residuals above it are outliers: they are clamped and train nothing. None: no clamp.
+    auto_mask: a pixel trains only if a warped source explains it better than the unwarped ones do.
+    auto_mask_from_step: with one camera, the auto-mask starts at this step, because it masks the pixels from which a
+        small motion learns to grow. With a stereo source, the auto-mask acts from the start.
+    residual_threshold: residuals above it are clamped to it as outliers and get no gradient. None clamps nothing.
     pyramid: number of image sizes, each half the one before, at which every depth map is compared. A match 24 pixels
         away is 3 pixels away at the fourth size, within reach of the gradient.
     scale_weights: weight of each scale of the prediction in all terms, finest first; the sum is divided by the number
-        of scales. None: all 1.
+        of scales. None sets all to 1.
     term_scale_weights: further factors for single terms by name: {"smoothness": [1, 0.5, 0, 0]}.
     translation_gradient: factor on the gradient of the predicted translation of temporal sources.
-    translation_gradient_steps: steps in which this factor falls by e towards 1. None: constant.
-    temporal_from_step: temporal neighbors train depth from this step on; before, only the stereo source does, and they
-        train the pose network. None: never. Without a stereo source they train depth from the start.
-    uncertainty_from_step: a predicted uncertainty weights the residual from this step on; Sigma is 1 before.
-    num_uncertainty_sizes: number of pyramid sizes that it weights, the full one first; Sigma is 1 at the others. None:
-        all.
-    brightness: beta, weight of (a - 1)^2 + b^2 summed over the sources, relative to `smoothness` at each scale (D3VO:
-        1e-2, so 1e-5).
+    translation_gradient_steps: number of steps in which the distance of this factor from 1 falls by a factor of e. None
+        keeps the factor constant.
+    temporal_from_step: temporal neighbors train depth from this step on; before it, only the stereo source trains
+        depth, and temporal neighbors train the pose network. None: temporal neighbors never train depth. Without a
+        stereo source they train depth from the start.
+    uncertainty_from_step: from this step on, a predicted uncertainty weights the residual. Before it, Sigma is 1.
+    num_uncertainty_sizes: number of pyramid sizes that the uncertainty weights, beginning with the full size. At the
+        others Sigma is 1. None weights all sizes.
+    brightness: beta, weight of (a - 1)^2 + b^2 summed over the sources, relative to `smoothness` at each scale (D3VO
+        uses 1e-2).
     brightness_from_step: a predicted brightness stays at (1, 0) until the residual of warped sources is below 0.8 times
-        the unwarped one, or until this step. None: only by the residual.
-    saturation: pixels with all channels at most the first or at least the second keep their brightness.
+        the unwarped one, or until this step. None uses the residual only.
+    saturation: a pixel keeps its brightness if all its channels are at most the first value, or all at least the
+        second.
     points: weight of |ln z - ln z_point| at the points of a map, if the data have one (motion=map).
     right_view: weight of the right view's reconstruction and smoothness, if it is predicted.
     tilt_consistency: weight of the relative difference between the depth of a tilted image and the tilted depth; 0
-        disables it. One more pass of the depth network.
-    tilt_deg: largest roll of this term.
-    sparse_depth: weight of |ln z - ln z_true| if the data have depth, such as LiDAR (`data.ground_truth_depth=true`);
-        it gives metres.
-    speed: weight of the error of the length of a motion in metres, if the data have poses; it gives metres.
+        disables it. The term costs one more pass of the depth network.
+    tilt_deg: largest roll angle of this term.
+    sparse_depth: weight of |ln z - ln z_true| if the data have depth, such as LiDAR (`data.ground_truth_depth=true`).
+        With it, depth is in metres.
+    speed: weight of the error of the length of a motion in metres, if the data have poses. With it, depth is in metres.
     left_right_consistency: weight of the difference between the left and right view's inverse depth, both ways; 0
         disables it. It also penalizes correct occlusions (Monodepth, arXiv 1609.03677, used 1).
     """
@@ -98,17 +102,19 @@ class SelfSupervisedLossConfig(StrictModel):
 
 
 class MetricScaleConfig(StrictModel):
-    """Metric scale from objects of known height and from the constant camera height. Weights vary over the epochs.
+    """Metric scale from objects of known height and from the constant camera height. Weights change over the epochs.
 
-    object_height: weight of |H - h D / f_y| over object pixels. Alone it turns every object towards the camera.
-    camera_height: weight of the camera height error on the road. Keep it small: uniform depth is a minimum too.
-    balance: "fixed" weights; "ratio": the camera height's weight is the photometric loss over the camera height's
-        error, at most `camera_height`; "variation": both weights follow the variation of their losses over the
-        photometric variation (CoV-Weighting, arXiv 2009.01717), at most 10 times.
-    balance_every: batches for which "ratio" and "variation" keep a weight.
-    form: "absolute" errors, or "gaussian": the squared error over twice the variance, plus the deviation's logarithm;
-        unstable for small variances.
-    object_spread, camera_spread: relative deviation of a height, for "gaussian".
+    object_height: weight of |H - h D / f_y| over object pixels. Alone, this term turns every object towards the camera.
+    camera_height: weight of the camera height error on the road. Keep it small, because uniform depth is also a minimum
+        of this term.
+    balance: "fixed" keeps the weights. "ratio" sets the weight of the camera height to the photometric loss divided by
+        the camera height error, at most to `camera_height`. "variation" lets both weights follow the variation of their
+        losses relative to the photometric variation, at most 10 times (CoV-Weighting, arXiv 2009.01717).
+    balance_every: number of batches for which "ratio" and "variation" keep a weight.
+    form: "absolute" uses absolute errors. "gaussian" uses the squared error divided by twice the variance, plus the
+        logarithm of the deviation; it is unstable for small variances.
+    object_spread, camera_spread: relative standard deviation of an object's height and of the camera height, for
+        "gaussian".
     """
 
     object_height: float = Field(default=1.0, ge=0)
@@ -124,7 +130,7 @@ TermWeight = Annotated[float, Field(ge=0)]
 
 
 def describe_empty_range(name: str, least: float, most: float, unit: str = "") -> str:
-    """Return the message for a range without labels."""
+    """Return the message for a range of values that contains no label."""
     return f"min_{name}{unit}={least:g} is not below max_{name}{unit}={most:g}: no label is left"
 
 
@@ -139,7 +145,8 @@ class SparseDepthConfig(StrictModel):
     log_l1: weight of the mean |ln z - ln z_true|.
     silog_form: "root" is alpha sqrt(mean d^2 - lam mean(d)^2) with alpha 10 (BTS), "variance" is mean d^2 - lam
         mean(d)^2 (Eigen).
-    silog_lam: share of a common factor that is ignored, 0 to 1; null: 0.85 for the root, 0.5 for the variance.
+    silog_lam: share of a common factor that is ignored, from 0 to 1. null takes 0.85 for the root and 0.5 for the
+        variance.
     trim: share of the largest errors that affine_invariant excludes in each image.
     min_depth_m, max_depth_m: ground truth outside this range is ignored.
     """
@@ -173,11 +180,11 @@ LossT = TypeVar("LossT")
 
 
 def load_loss(name: str, base: type[LossT]) -> type[LossT]:
-    """Return the class of a loss of `stadia list losses`, an entry point, or module:Class.
+    """Return the class of a loss: a name of `stadia list losses`, an entry point, or module:Class.
 
-    base: the recipe's own loss, from which others derive, because checks and monitors use its terms.
+    base: the recipe's own loss. Other losses must derive from it, because checks and monitors use its terms.
 
-    Raises ConfigError for a class that does not derive from it.
+    Raises ConfigError for a class that does not derive from the base.
     """
     loss: object = LOSSES.load(name)
     if isinstance(loss, type) and issubclass(loss, base):

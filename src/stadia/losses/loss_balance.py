@@ -1,4 +1,4 @@
-"""Weights of several losses: heights relative to the photometric loss, and data sets that train together."""
+"""Balance several losses: heights against the photometric loss, and data sets that train together."""
 
 import math
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from torch import Tensor
 from stadia.losses.config import MetricScaleConfig
 
 MAX_FACTOR = 10.0
-"""This is the largest factor of "variation", because a loss with a small mean has any variation."""
+"""Largest factor of "variation". A loss whose mean is near 0 could get any variation."""
 
 MIN_BATCHES = 3
-""""variation" needs this many batches."""
+"""The balance "variation" needs this many batches."""
 
 
 @dataclass
 class RunningVariation:
-    """Mean and variance (Welford) of a loss over its own running mean, for CoV-Weighting."""
+    """Running mean and variance (Welford's method) of a loss divided by its running mean, for CoV-Weighting."""
 
     count: int = 0
     mean_loss: float = 0.0
@@ -38,7 +38,7 @@ class RunningVariation:
 
     @property
     def variation(self) -> float:
-        """Return the standard deviation over the mean; NaN for too few batches."""
+        """Return the standard deviation divided by the mean; NaN for too few batches."""
         if self.count < MIN_BATCHES or self.mean <= 0:
             return math.nan
         return math.sqrt(self.squares / self.count) / self.mean
@@ -46,7 +46,7 @@ class RunningVariation:
 
 @dataclass
 class HeightLossBalance:
-    """Factors of the height losses, each kept for `config.balance_every` batches.
+    """The factors of the height losses. Each factor is kept for `config.balance_every` batches.
 
     Source: Groenendijk et al., WACV 2021, arXiv 2009.01717.
     """
@@ -57,7 +57,11 @@ class HeightLossBalance:
     losses: dict[str, RunningVariation] = field(default_factory=dict)
 
     def update(self, photometric: Tensor, errors: Mapping[str, Tensor]) -> Mapping[str, float]:
-        """Return the factors of a batch by term, from the scalar photometric loss and mean height errors in metres."""
+        """Return the factor of each height term for a batch.
+
+        photometric: photometric loss, a scalar.
+        errors: mean height error in metres of each term, scalars.
+        """
         if self.config.balance == "fixed":
             return self.factors
         if self.config.balance == "variation":
@@ -82,12 +86,12 @@ class HeightLossBalance:
                 self.factors[name] = min(own / base, MAX_FACTOR)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state for an exact resume."""
+        """Return the state with which a training resumes exactly."""
         losses = {name: vars(loss) for name, loss in self.losses.items()}
         return {"batches": self.batches, "factors": dict(self.factors), "losses": losses}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore the state that `state_dict` returned."""
         self.batches, self.factors = int(state["batches"]), dict(state["factors"])
         self.losses = {name: RunningVariation(**values) for name, values in state["losses"].items()}
 
@@ -96,10 +100,10 @@ class HeightLossBalance:
 
 
 def find_min_norm_weights(gradients: Tensor) -> Tensor:
-    """Return weights (N,) of gradients (N, P) with the shortest weighted sum; not negative, their sum is 1.
+    """Return the non-negative weights (N,) with sum 1 for which the weighted sum of gradients (N, P) is shortest.
 
-    A step along the sum lowers every loss, if possible (Sener and Koltun, NeurIPS 2018, arXiv 1810.04650). Non-negative
-    least squares finds the a that minimizes |sum a_i g_i|^2 + L^2 (1 - sum a_i)^2 for any L.
+    A step along this sum lowers every loss, if such a step exists (Sener and Koltun, NeurIPS 2018, arXiv 1810.04650).
+    Non-negative least squares finds the a that minimizes |sum a_i g_i|^2 + L^2 (1 - sum a_i)^2 for any L.
     """
     from scipy.optimize import nnls  # slow to import
 
@@ -115,9 +119,9 @@ def find_min_norm_weights(gradients: Tensor) -> Tensor:
 
 
 class DataSetBalance:
-    """Factors of the losses of several data sets, from each one's last gradient; their mean is 1.
+    """The factors of the losses of several data sets, from the latest gradient of each. Their mean is 1.
 
-    Each batch is from one data set. Until every data set has a gradient, all factors are 1.
+    Each batch is from one data set. All factors are 1 until every data set has a gradient.
     """
 
     def __init__(self, names: tuple[str, ...], every: int) -> None:
@@ -127,13 +131,13 @@ class DataSetBalance:
         self.batches = dict.fromkeys(names, 0)
 
     def is_due(self, name: str) -> bool:
-        """Count a batch, and return whether to measure its gradient."""
+        """Count a batch of a data set, and return whether its gradient should be measured now."""
         due = self.batches[name] % self.every == 0
         self.batches[name] += 1
         return due
 
     def update(self, name: str, gradient: Tensor) -> None:
-        """Keep the gradient (P,) of a data set's loss, and find new factors once all data sets have one."""
+        """Store the gradient (P,) of a data set's loss, and compute new factors as soon as all data sets have one."""
         self.gradients[name] = gradient.detach().flatten().float().cpu()
         if len(self.gradients) < len(self.names):
             return
@@ -141,12 +145,12 @@ class DataSetBalance:
         self.factors = {name: len(self.names) * float(weight) for name, weight in zip(self.names, weights, strict=True)}
 
     def state_dict(self) -> dict[str, object]:
-        """Return the state for an exact resume."""
+        """Return the state with which a training resumes exactly."""
         named = [{"name": name, "batches": self.batches[name], "factor": self.factors[name]} for name in self.names]
         return {"data_sets": named, "gradients": dict(self.gradients)}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore the state that `state_dict` returned."""
         rows: list[dict[str, float]] = state["data_sets"]  # type: ignore[assignment]
         self.batches = {str(row["name"]): int(row["batches"]) for row in rows}
         self.factors = {str(row["name"]): float(row["factor"]) for row in rows}

@@ -1,4 +1,4 @@
-"""The result of every loss, its combination with others, and reductions over pixels and processes."""
+"""The result that every loss returns, sums of several results, and reductions over pixels and processes."""
 
 import math
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ class LossReport:
 
     total: scalar, differentiable.
     terms: detached weighted scalars by name, which add up to `total`.
-    maps: detached images of the finest scale. A photometric loss has "residual" (B, 1, H, W), unweighted; "winner" (B,
-        1, H, W) as in `MinimumReprojection`; "unwarped" (B, 1, H, W), "residual" without depth and motion; "warped" (B,
-        3, H, W), the most similar warped source at each pixel, 0 if no source sees it.
-    least: lower bound of each bounded weighted term, checked in training.
+    maps: detached images of the finest scale. A photometric loss has four: "residual" (B, 1, H, W), unweighted;
+        "winner" (B, 1, H, W) as in `MinimumReprojection`; "unwarped" (B, 1, H, W), the residual without depth and
+        motion; "warped" (B, 3, H, W), the most similar warped source at each pixel, 0 if no source sees it.
+    least: lower bound of each bounded weighted term, which the training loop checks.
     logged: detached scalars that are only logged.
     """
 
@@ -32,7 +32,7 @@ class LossReport:
 
     @classmethod
     def from_terms(cls, terms: Mapping[str, Tensor], maps: dict[str, Tensor], **values: Any) -> "LossReport":
-        """Return the report of weighted, differentiable terms; `values` are further fields."""
+        """Return the report of weighted, differentiable scalar terms. `values` are further fields of the report."""
         total = torch.stack(list(terms.values())).sum()
         return cls(total, {name: value.detach() for name, value in terms.items()}, maps, **values)
 
@@ -41,9 +41,11 @@ class LossReport:
 
 
 def combine_losses(parts: Mapping[str, tuple[float, LossReport]]) -> LossReport:
-    """Return sum_i weight_i * report_i with its terms, lower bounds and maps as NAME/TERM.
+    """Return the weighted sum of several reports. Its terms, lower bounds and maps are named NAME/TERM.
 
-    parts: weight and report by loss name: `{"selfsup": (1.0, report), "sparse_depth": (0.1, other)}`.
+    parts: weight and report by the name of the loss, such as `{"selfsup": (1.0, report), "sparse_depth": (0.1,
+        other)}`.
+
     Raises ValueError without parts, or if two parts have a map with the same name.
 
     Examples:
@@ -70,7 +72,7 @@ def combine_losses(parts: Mapping[str, tuple[float, LossReport]]) -> LossReport:
 
 
 def add_terms(report: LossReport, further: LossReport) -> LossReport:
-    """Return the report with the terms, maps and logged scalars of another report of the same batch."""
+    """Return the sum of two reports of the same batch, with the terms, maps and logged scalars of both."""
     return LossReport(
         report.total + further.total,
         {**report.terms, **further.terms},
@@ -84,7 +86,11 @@ def add_terms(report: LossReport, further: LossReport) -> LossReport:
 
 
 def masked_mean(values: Tensor, known: Tensor) -> Tensor:
-    """Average values over `known` (bool, broadcast), a scalar; 0 if empty, still in the graph.
+    """Return the mean of the values under the mask, a scalar.
+
+    It is 0 for an empty mask, and stays in the autograd graph.
+
+    known: bool mask that broadcasts to the values, which have any shape.
 
     Examples:
         >>> masked_mean(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False])).item()
@@ -95,9 +101,9 @@ def masked_mean(values: Tensor, known: Tensor) -> Tensor:
 
 
 def average_count_over_processes(counts: Tensor) -> Tensor:
-    """Average counts (...) over all processes that train together; all must call it.
+    """Return counts of any shape, averaged over all processes that train together. All processes must call it.
 
-    DDP averages gradients, so a sum divided by this count becomes the mean of one large batch.
+    DDP averages gradients. So a sum that is divided by this count becomes the mean over one large batch.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return counts
@@ -107,7 +113,10 @@ def average_count_over_processes(counts: Tensor) -> Tensor:
 
 
 def divide_sum(values: Tensor, count: Tensor) -> Tensor:
-    """Divide the sum of values by `average_count_over_processes`; 0 for a count of 0, still in the graph."""
+    """Return the sum of values, of any shape, divided by a count from `average_count_over_processes`, a scalar.
+
+    It is 0 for a count of 0 and stays in the autograd graph.
+    """
     return values.sum() / count.where(count > 0, 1.0)
 
 
@@ -117,16 +126,18 @@ def divide_sum(values: Tensor, count: Tensor) -> Tensor:
 # are not over the same pixels). A total that is not the sum of its terms trains something that no curve shows.
 
 ROUNDING_TOLERANCE = 1e-5
-"""Relative tolerance of sums of terms in float32."""
+"""Relative tolerance of a sum of terms in float32."""
 
 
 def find_loss_errors(
     total: float, terms: Mapping[str, float], least: Mapping[str, float], dtype: torch.dtype = torch.float32
 ) -> list[str]:
-    """Return a line for each broken law: the total is the sum of its terms, and no term is below its minimum.
+    """Return one line for each violated rule: the total is the sum of its terms, and no term is below its minimum.
 
+    total: the total loss.
+    terms: weighted terms by name.
     least: the minimum of each bounded term, by name.
-    dtype: type of the loss; half precision is less exact.
+    dtype: type in which the loss was computed; half precision has a larger tolerance.
 
     Examples:
         >>> find_loss_errors(1.0, {"x": 0.5}, {"x": 0.0}, torch.float32)  # the terms do not add up
@@ -147,7 +158,7 @@ def find_loss_errors(
 def check_loss(
     step: int, total: float, terms: Mapping[str, float], least: Mapping[str, float], dtype: torch.dtype = torch.float32
 ) -> None:
-    """Raise RunError for the lines of `find_loss_errors`."""
+    """Raise RunError if `find_loss_errors` finds a violated rule; its lines become the message."""
     if broken := find_loss_errors(total, terms, least, dtype):
         what, expected = f"loss of step {step}", "the sum of its terms, each at its minimum or above"
         fix = "correct the loss: means over the same pixels with one count, and every term weighted as it enters"

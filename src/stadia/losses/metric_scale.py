@@ -22,12 +22,14 @@ from stadia.losses.loss_report import LossReport
 
 
 def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, height_m: Tensor) -> Tensor:
-    """Compute |H - h D / f_y| in metres at each object pixel, (P,): the height error of a box at this depth.
+    """Return |H - h D / f_y| in metres at each object pixel, (P,): the height error of a box at the pixel's depth.
 
-    h is the mask's height from edge to edge. The minimum is a plane that faces the camera: lower its weight over time.
+    h is the height of the object's mask from edge to edge. The minimum is a plane that faces the camera. Therefore
+    lower the weight of this error over time.
 
     depth_m: (B, 1, H, W) z in metres.
-    height_m: (M,) known heights, constant; NaN gives 0.
+    objects: the P pixels of M objects.
+    height_m: (M,) known heights in metres, without gradient; NaN gives 0.
     """
     fy = camera.fy.to(height_m).expand(len(depth_m))[objects.image]
     px_over_fy = height_from_box(count_mask_rows(objects, *depth_m.shape[-2:]), torch.ones_like(height_m), fy)
@@ -38,14 +40,17 @@ def object_height_error(depth_m: Tensor, camera: Camera, objects: Segments, heig
 
 
 def object_height_loss(error: Tensor, objects: Segments, weight: Tensor) -> Tensor:
-    """Average the pixel errors (P,) of each object, then the objects by weight (M,); 0 if all weights are 0."""
+    """Average the pixel errors (P,) of each object, then average the objects by their weights. Returns a scalar.
+
+    weight: (M,) weights of the objects; if all are 0, the loss is 0.
+    """
     weight = weight.detach().to(error.dtype)
     of_object = segment_means(error, objects.segment, objects.count)
     return (weight * of_object).sum() / weight.sum().clamp(min=torch.finfo(error.dtype).tiny)
 
 
 def erode_road_mask(road: Tensor) -> Tensor:
-    """Erode a road mask (B, 1, H, W) bool by one pixel, because normals next to a car are neither road nor car.
+    """Erode a road mask (B, 1, H, W) bool by one pixel, because normals at its edge mix road and other surfaces.
 
     Examples:
         >>> erode_road_mask(torch.ones(1, 1, 3, 3, dtype=torch.bool)).sum().item()  # the border counts as road
@@ -55,40 +60,50 @@ def erode_road_mask(road: Tensor) -> Tensor:
 
 
 def camera_height_error(road: RoadPixelHeights, camera_height_m: Tensor) -> Tensor:
-    """Compute |camera height - known height (B,)| at each road pixel, (B, 1, H, W) metres; 0 if unknown."""
+    """Return |camera height - known height| in metres at each road pixel, (B, 1, H, W); 0 if unknown.
+
+    camera_height_m: (B,) known camera heights, NaN if unknown.
+    """
     known = camera_height_m.isfinite()[:, None, None, None] & road.valid
     target_m = camera_height_m.detach().nan_to_num()[:, None, None, None]
     return (target_m - road.camera_height).abs().where(known, 0.0)
 
 
 def camera_height_loss(error: Tensor, counted: Tensor) -> Tensor:
-    """Average over the counted pixels (B, 1, H, W) of each image, then over images with any; otherwise 0."""
+    """Average the error over the counted pixels of each image, then over images that have any. Returns a scalar.
+
+    error: (B, 1, H, W).
+    counted: (B, 1, H, W) bool. Without a counted pixel the loss is 0.
+    """
     pixels = counted.flatten(1).sum(1)
     image_means = error.where(counted, 0.0).flatten(1).sum(1) / pixels.clamp(min=1)
     return image_means.sum() / (pixels > 0).sum().clamp(min=1)
 
 
 FINAL_OBJECT_SHARE = 0.005
-"""Object heights keep this share of their weight at the end of the schedule."""
+"""Share of the weight of object heights that remains at the end of the schedule."""
 
 
 def negative_log_likelihood(error: Tensor, deviation: Tensor) -> Tensor:
-    """Return error^2 / (2 deviation^2) + ln deviation, elementwise: a Gaussian without its constant."""
+    """Return error^2 / (2 deviation^2) + ln deviation, elementwise for tensors of the same shape.
+
+    This is a Gaussian's negative log-likelihood without its constant.
+    """
     return 0.5 * (error / deviation).square() + deviation.log()
 
 
 class ScaleLossShares(NamedTuple):
-    """Shares of the weights of object heights and camera height."""
+    """Shares of the weights that apply to object heights and to the camera height."""
 
     objects: float
     camera: float
 
 
 def compute_scale_loss_shares(epoch: int, *, epochs: int) -> ScaleLossShares:
-    """Return the shares of an epoch, from 0, until the schedule ends at `epochs`.
+    """Return the shares of an epoch, counted from 0, in a schedule that ends at `epochs`.
 
-    The camera height enters slowly, because early road depth is poor; object heights fade out, because they flatten the
-    objects (FUMET: 20 of 60 epochs on KITTI, 12 of 35 on Cityscapes).
+    The weight of the camera height grows slowly, because the road's depth is poor at first. The weight of object
+    heights falls, because they flatten objects. FUMET uses 20 of 60 epochs on KITTI and 12 of 35 on Cityscapes.
     """
     if epoch >= epochs:
         return ScaleLossShares(FINAL_OBJECT_SHARE, 1.0)
@@ -98,11 +113,12 @@ def compute_scale_loss_shares(epoch: int, *, epochs: int) -> ScaleLossShares:
 
 @dataclass(frozen=True, slots=True)
 class KnownHeights:
-    """Known heights of a batch in metres.
+    """Known heights of the M objects and of the camera in a batch, in metres.
 
-    object_m: (M,) heights, NaN if unknown.
+    objects: pixels of the objects.
+    object_m: (M,) heights of the objects, NaN if unknown.
     weight: (M,) bool or float; 0 excludes an object (`weight_objects`).
-    camera_m: (B,) the camera's height, NaN if unknown.
+    camera_m: (B,) camera heights, NaN if unknown.
     """
 
     objects: Segments
@@ -112,7 +128,7 @@ class KnownHeights:
 
 
 class MetricScaleLoss:
-    """Both losses over all scales of inverse depth, each resized to the image; they run in float32 at least."""
+    """Compute both height losses over all scales of inverse depth, each resized to the image, in float32 at least."""
 
     def __init__(self, config: MetricScaleConfig | None = None) -> None:
         self.config = config or MetricScaleConfig()

@@ -15,7 +15,7 @@ def _window_mean(x: Tensor) -> Tensor:
 
 
 def window_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance over 3x3 windows, each (B, C, H, W).
+    """Return mean and variance of images x (B, C, H, W) over 3x3 windows, each (B, C, H, W).
 
     Examples:
         >>> mean, variance = window_statistics(torch.full((1, 1, 4, 4), 0.5))
@@ -27,12 +27,12 @@ def window_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ssim_distance(a: Tensor, b: Tensor, statistics_b: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """Compute (1 - SSIM) / 2 over 3x3 windows, clamped to [0, 1]: (B, C, H, W), 0 for equal windows.
+    """Return (1 - SSIM) / 2 over 3x3 windows, clamped to [0, 1], (B, C, H, W). It is 0 for equal windows.
 
-    a, b: (B, C, H, W) images in [0, 1]; H, W at least 2.
-    statistics_b: `window_statistics(b)`, if known.
+    a, b: (B, C, H, W) images in [0, 1], with H and W at least 2.
+    statistics_b: `window_statistics(b)`, if already computed.
 
-    Source: Wang et al., IEEE TIP 2004, eq. 13; mean windows as in Monodepth2.
+    Source: Wang et al., IEEE TIP 2004, eq. 13, with mean windows as in Monodepth2.
 
     Examples:
         >>> image = torch.rand(1, 3, 8, 8)
@@ -50,10 +50,11 @@ def ssim_distance(a: Tensor, b: Tensor, statistics_b: tuple[Tensor, Tensor] | No
 def photometric_residual(
     a: Tensor, b: Tensor, ssim_weight: float = 0.85, statistics_b: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
-    """Combine `ssim_weight` of the SSIM distance with the rest of the absolute difference, (B, 1, H, W).
+    """Return the weighted sum of SSIM distance and absolute difference, averaged over channels, (B, 1, H, W).
 
     a, b: (B, 3, H, W) images in [0, 1].
-    statistics_b: `window_statistics(b)`, if known.
+    ssim_weight: weight of the SSIM distance; the absolute difference has the rest.
+    statistics_b: `window_statistics(b)`, if already computed.
 
     Examples:
         >>> image = torch.rand(1, 3, 8, 8)
@@ -67,7 +68,7 @@ def photometric_residual(
 def squared_residual(
     a: Tensor, b: Tensor, ssim_weight: float = 0.0, statistics_b: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
-    """Compute the squared difference, the mean over channels: (B, 3, H, W) images to (B, 1, H, W).
+    """Return the squared difference of images (B, 3, H, W), averaged over channels, (B, 1, H, W).
 
     Examples:
         >>> squared_residual(torch.full((1, 3, 4, 4), 0.7), torch.full((1, 3, 4, 4), 0.2)).mean().item()
@@ -77,16 +78,16 @@ def squared_residual(
 
 
 PATCH = ((0, -2), (-1, -1), (1, -1), (-2, 0), (0, 0), (2, 0), (-1, 1), (0, 2))
-"""The eight pixels x, y of a patch (DSO, arXiv 1607.02565, figure 4)."""
+"""Offsets (x, y) of the eight pixels of a patch (DSO, arXiv 1607.02565, figure 4)."""
 
 HUBER = 9 / 255
-"""DSO's Huber norm becomes linear at this difference."""
+"""Difference at which DSO's Huber norm becomes linear."""
 
 
 def patch_residual(
     a: Tensor, b: Tensor, ssim_weight: float = 0.0, statistics_b: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
-    """Compute Huber's norm of the difference, averaged over a patch of eight pixels: (B, 3, H, W) to (B, 1, H, W).
+    """Return Huber's norm of a - b, two images (B, 3, H, W), averaged over patches of eight pixels, (B, 1, H, W).
 
     Borders are repeated. The norm is divided by HUBER, so that its slope is 1 (DSO, arXiv 1607.02565, eq. 4).
 
@@ -105,12 +106,14 @@ def patch_residual(
 
 
 def weight_by_uncertainty(residual: Tensor, log_uncertainty: Tensor) -> Tensor:
-    """Compute r / Sigma + log Sigma at each pixel (D3VO, arXiv 2003.01060, eq. 7; Kendall and Gal, arXiv 1703.04977).
+    """Return r / Sigma + log Sigma at each pixel, (B, 1, H, W), for a residual r and log Sigma.
 
-    The minimum for a fixed residual is at Sigma = r, 1 + log r: *below 0 for r < 1 / e*, which is correct. Sigma
+    For a fixed residual the minimum is 1 + log r at Sigma = r. It is correct that it is *below 0 for r < 1 / e*. Sigma
     weights the minimum over the sources.
 
-    residual, log_uncertainty: (B, 1, H, W). Raises GeometryError if the shapes differ.
+    residual, log_uncertainty: (B, 1, H, W).
+
+    Raises GeometryError if the shapes differ. Source: D3VO, arXiv 2003.01060, eq. 7; Kendall and Gal, arXiv 1703.04977.
 
     Examples:
         >>> r = torch.full((1, 1, 1, 1), 0.5)

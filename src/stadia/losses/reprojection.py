@@ -1,4 +1,4 @@
-"""Warp the sources by depth and motion and compare them with the target; the right view of a stereo pair."""
+"""Warp the sources by depth and motion, compare them with the target, and handle the right view of a stereo pair."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,10 @@ from stadia.losses.photometric import photometric_residual, window_statistics
 
 
 def select_sources(values: Tensor, indices: Sequence[int]) -> Tensor:
-    """Index (B, N, ...) to (B, len(indices), ...) without the device synchronization of a list."""
+    """Select sources from values (B, N, ...), giving (B, len(indices), ...).
+
+    Unlike indexing with a list, this does not synchronize the device.
+    """
     if not indices:
         return values[:, :0]
     return torch.stack([values[:, index] for index in indices], dim=1)
@@ -27,14 +30,15 @@ def select_sources(values: Tensor, indices: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class ReprojectionInputs:
-    """The target and its sources; RGB in [0, 1], as recorded.
+    """The target and its N sources; RGB images in [0, 1] without augmentation.
 
     target: (B, 3, H, W).
-    camera: of the target, K (B, 3, 3).
+    camera: camera of the target, with K (B, 3, 3).
     sources: (B, N, 3, Hs, Ws).
-    source_camera: K (B, N, 3, 3).
-    ignored: (B, 1, H, W) bool, pixels of target and sources that do not count; or None.
-    saturation: limits of pixels that keep their brightness.
+    source_camera: camera of the sources, with K (B, N, 3, 3).
+    source_names: N names; "stereo" is the rig's other camera, and others are temporal neighbors.
+    ignored: (B, 1, H, W) bool, pixels of target and sources that do not count, or None.
+    saturation: limits beyond which pixels keep their brightness.
     """
 
     target: Tensor
@@ -46,7 +50,7 @@ class ReprojectionInputs:
     saturation: tuple[float, float] = SATURATION
 
     def select(self, indices: Sequence[int]) -> "ReprojectionInputs":
-        """Return the same target with some of the sources."""
+        """Return the same target with only the sources of the given indices."""
         if list(indices) == list(range(len(self.source_names))):
             return self
         K = select_sources(self.source_camera.K, indices)
@@ -56,7 +60,7 @@ class ReprojectionInputs:
         return replace(self, sources=sources, source_camera=source_camera, source_names=names)
 
     def halved(self, times: int) -> "ReprojectionInputs":
-        """Downsample images and cameras to 1 / 2^times of their size, rounded down."""
+        """Return images and cameras at 1 / 2^times of their size, rounded down."""
         if times == 0:
             return self
         target, camera = resize(self.target, self.camera, self.camera.height >> times, self.camera.width >> times)
@@ -74,11 +78,11 @@ class ReprojectionInputs:
 
 @dataclass(frozen=True, slots=True)
 class Reprojection:
-    """The comparison at one scale.
+    """The comparison of target and warped sources at one scale.
 
     minimum: per-pixel minimum over the warped sources.
-    identity_residual: (B, 1, H, W) largest residual over kinds of unwarped sources; no gradient.
-    sample_views: returns `views`.
+    identity_residual: (B, 1, H, W) the largest of the unwarped residuals over the kinds of sources, without gradient.
+    sample_views: function that computes `views`.
     """
 
     minimum: MinimumReprojection
@@ -91,19 +95,19 @@ class Reprojection:
         return self.sample_views()
 
     def nearest_view(self) -> Tensor:
-        """Return the most similar warped source (B, 3, H, W) at each pixel, 0 if no source sees it."""
+        """Return the most similar warped source at each pixel, (B, 3, H, W); 0 if no source sees the pixel."""
         nearest = self.minimum.nearest.long()[:, None].expand(-1, -1, 3, -1, -1)
         return self.views.gather(1, nearest.clamp(min=0)).squeeze(1) * (self.minimum.nearest >= 0)
 
 
 class Reprojector(Protocol):
-    """An object created once per step without depth and motion, then called once per scale.
+    """Compares a target with its sources. It is created once per step and called once per scale with depth and motion.
 
     brightness: (B, N, 2) gain and offset from the target to each source, or None.
     """
 
     best_identity: Tensor
-    """The best unwarped source at each pixel as a winner, N + index, (B, 1, H, W)."""
+    """The best unwarped source at each pixel, (B, 1, H, W), coded as N + index like `MinimumReprojection.winner`."""
 
     def __init__(
         self, images: ReprojectionInputs, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None
@@ -114,12 +118,18 @@ class Reprojector(Protocol):
         ...
 
     def bind_motion(self, T_source_target: Tensor) -> Callable[[Tensor], Reprojection]:
-        """Return the comparison by inverse depth (B, 1, H, W) at these motions, for several depth maps."""
+        """Return a function that compares by inverse depth (B, 1, H, W) at the motions T_source_target (B, N, 4, 4).
+
+        The function can be called with several depth maps.
+        """
         ...
 
 
 class TorchReprojector:
-    """The readable reference, on any device, with gradients to any tensor. residual: of `losses.RESIDUALS`."""
+    """The readable reference implementation. It runs on any device and has gradients to every tensor.
+
+    residual: function of `losses.RESIDUALS`.
+    """
 
     def __init__(
         self,
@@ -150,7 +160,7 @@ class TorchReprojector:
         return Reprojection(minimum, identity_residual, lambda: image)
 
     def bind_motion(self, T_source_target: Tensor) -> Callable[[Tensor], Reprojection]:
-        """Return the comparison by inverse depth (B, 1, H, W) at these motions."""
+        """Return a function that compares by inverse depth (B, 1, H, W) at the motions T_source_target (B, N, 4, 4)."""
         return lambda inverse_depth: self(inverse_depth, T_source_target)
 
     def _residuals(self, images: Tensor) -> Tensor:
@@ -171,11 +181,11 @@ class TorchReprojector:
 # D3VO (arXiv 2003.01060), section 3.1, after Monodepth (arXiv 1609.03677). It is a separate loss.
 
 STEREO_SOURCE = "stereo"
-"""This name marks the rig's other camera among the sources."""
+"""Name of the source that is the rig's other camera."""
 
 
 def swap_target_and_source(images: ReprojectionInputs, index: int) -> ReprojectionInputs:
-    """Return source `index` as the target, with the target as its only source."""
+    """Return inputs with source `index` as the target and the target as its only source."""
     camera, source_camera = images.camera, images.source_camera
     return ReprojectionInputs(
         target=images.sources[:, index],
@@ -191,14 +201,14 @@ def swap_target_and_source(images: ReprojectionInputs, index: int) -> Reprojecti
 def left_right_consistency(
     inverse_depth: Tensor, inverse_depth_other: Tensor, camera: Camera, camera_other: Camera, T_other_camera: Tensor
 ) -> Tensor:
-    """Return the mean absolute difference of two cameras' inverse depths over the first one's mean.
+    """Return the mean absolute difference of two cameras' inverse depths, divided by the first one's mean; a scalar.
 
-    Each pixel's point is compared with the map of the other camera; points outside count as 0. Correct occlusions are
-    penalized too (Monodepth, arXiv 1609.03677, eq. 4).
+    The point of each pixel is compared with the other camera's map. Points outside the other image count as 0. Correct
+    occlusions are penalized too (Monodepth, arXiv 1609.03677, eq. 4).
 
-    inverse_depth, inverse_depth_other: (B, 1, H, W), (B, 1, Ho, Wo), each in its own camera.
-    camera, camera_other: K (B, 3, 3).
-    T_other_camera: (B, 4, 4).
+    inverse_depth, inverse_depth_other: (B, 1, H, W) and (B, 1, Ho, Wo), each in its own camera.
+    camera, camera_other: cameras with K (B, 3, 3).
+    T_other_camera: (B, 4, 4) motion from the first camera's frame to the other's.
     """
     pixels, nearness = reproject(depth_from_inverse(inverse_depth), camera, camera_other, T_other_camera)
     seen = inside_frame(pixels, nearness, camera_other)
@@ -212,7 +222,7 @@ def left_right_consistency(
 
 
 def widen_region(ignored: Tensor) -> Tensor:
-    """Widen (B, 1, H, W) bool by one pixel, because SSIM windows next to the region see into it."""
+    """Dilate a region (B, 1, H, W) bool by one pixel, because SSIM windows at its edge reach into it."""
     return functional.max_pool2d(ignored.float(), kernel_size=3, stride=1, padding=1) > 0
 
 
@@ -220,12 +230,14 @@ def widen_region(ignored: Tensor) -> Tensor:
 def find_left_out(
     ignored: Tensor, winner: Tensor, inverse_depth: Tensor, images: ReprojectionInputs, T_source_target: Tensor
 ) -> Tensor:
-    """Return the ignored pixels, and pixels at which the winning source shows its ignored region, (B, 1, H, W) bool.
+    """Return the pixels to leave out, (B, 1, H, W) bool.
 
-    ignored: (B, 1, H, W) bool, of target and sources.
+    These are the ignored pixels of the target, and pixels at which the winning source shows one of its ignored pixels.
+
+    ignored: (B, 1, H, W) bool, ignored pixels of target and sources.
     winner: (B, 1, H, W) of `MinimumReprojection`.
     inverse_depth: (B, 1, H, W).
-    T_source_target: (B, N, 4, 4).
+    T_source_target: (B, N, 4, 4) motions.
     """
     camera = Camera(images.camera.K[:, None], images.camera.height, images.camera.width)
     depth_m = depth_from_inverse(inverse_depth)[:, None]
@@ -240,9 +252,9 @@ def find_left_out(
 
 
 def leave_out(comparison: Reprojection, left_out: Tensor) -> Reprojection:
-    """Return the comparison without these pixels (B, 1, H, W), whose residuals become 0.
+    """Return the comparison with residual 0 at the pixels `left_out` (B, 1, H, W) bool.
 
-    The other residuals of an image grow, so that its mean is over counted pixels.
+    The other residuals of an image are scaled up, so that a mean over all pixels equals the mean over the others.
     """
     counted = (~left_out).to(comparison.identity_residual.dtype)
     factor = counted / counted.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1 / counted[0].numel())

@@ -1,7 +1,7 @@
 """Self-supervised loss: the sources, warped by predicted depth and motion, must match the target.
 
-On a CPU, compiled loops (`losses.cpu`) compute it; on a GPU and with `training.compile`, plain torch computes equal
-values and gradients.
+On a CPU, compiled loops (`losses.cpu`) compute the loss. On a GPU, and with `training.compile`, plain torch computes
+the same values and gradients.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ from stadia.losses.reprojection import (
 from stadia.losses.sparse_depth import MapLabels, point_depth_loss
 
 RATIO_EPS = 1e-6
-"""This keeps a ratio of residuals at 1 for equal images."""
+"""Added to both residuals of a ratio, so that the ratio is 1 for equal images."""
 
 
 class SelfSupervisedLoss:
     """Minimum photometric residual over the sources plus edge-aware smoothness, averaged over the prediction's scales.
 
-    Depth of each scale is resized to full resolution (Monodepth2, arXiv 1806.01260, section 3.2). Sources that train
-    depth at this step compete in one minimum; the others form the term "motion" with constant depth and without
+    The depth of each scale is resized to full resolution (Monodepth2, arXiv 1806.01260, section 3.2). The sources that
+    train depth at this step compete in one minimum. The others form the term "motion" with constant depth and without
     auto-mask, which trains the pose network.
 
-    Optional outputs follow D3VO (arXiv 2003.01060): brightness changes the target, and the term "brightness" draws it
-    to (1, 0); the log uncertainty weights the minimum, so "photometric" may be negative; the right view has its own
+    Optional outputs follow D3VO (arXiv 2003.01060). Brightness changes the target, and the term "brightness" pulls it
+    towards (1, 0). Log uncertainty weights the minimum, so "photometric" may be negative. The right view has its own
     term.
 
-    reprojector: implementation of warping and comparison; None: the fastest for the device.
+    reprojector: implementation of warping and comparison; None chooses the fastest one for the device.
     """
 
     def __init__(
@@ -109,7 +109,10 @@ class SelfSupervisedLoss:
         source_names: Sequence[str],
         step: int = 0,
     ) -> Tensor:
-        """Return the map "residual" (B, 1, H, W) of other depth (B, 1, H, W) with a prediction's motions."""
+        """Return the map "residual" (B, 1, H, W) that a prediction's motions give with another inverse depth.
+
+        inverse_depth: (B, 1, H, W) the other inverse depth.
+        """
         with torch.autocast(targets.image.device.type, enabled=False):
             targets, prediction = targets.to(torch.float32), prediction.to(torch.float32)
             images = self._make_inputs(targets, source_names)
@@ -148,7 +151,7 @@ class SelfSupervisedLoss:
         return replace(prediction, T_source_target=T.detach() + factors * (T - T.detach()))
 
     def compile(self, **options: Any) -> None:
-        """Compute the loss by torch, compiled as one region with options of torch.compile."""
+        """Let torch compute the loss, compiled as one region; `options` are arguments of torch.compile."""
         self.reprojector = TorchReprojector
         self._compiled_compute = torch.compile(self._compute, **options)
 
@@ -302,7 +305,7 @@ class SelfSupervisedLoss:
         return residual if threshold is None else residual.clamp(max=threshold)
 
     def split_sources(self, source_names: Sequence[str], step: int) -> tuple[list[int], list[int]]:
-        """Return the indices of sources that train depth at this step, and of sources that only train motion."""
+        """Return the indices of the sources that train depth at this step, and of those that only train motion."""
         temporal = [i for i, name in enumerate(source_names) if is_temporal(name)]
         rig = [i for i, name in enumerate(source_names) if not is_temporal(name)]
         start = self.config.temporal_from_step
@@ -311,7 +314,7 @@ class SelfSupervisedLoss:
         return list(range(len(source_names))), []
 
     def auto_masks(self, source_names: Sequence[str], step: int) -> bool:
-        """Return whether the auto-mask acts at this step; it always does with a stereo source."""
+        """Return whether the auto-mask acts at this step. With a stereo source it always acts, if it is enabled."""
         alone = all(map(is_temporal, source_names))
         return self.config.auto_mask and not (alone and step < self.config.auto_mask_from_step)
 
@@ -349,7 +352,7 @@ class _Terms:
 
 
 def choose_reprojector(target: Tensor) -> type[Reprojector]:
-    """Return the compiled loops for images on the CPU, plain torch otherwise."""
+    """Return the compiled loops for a target (B, 3, H, W) on the CPU, and plain torch otherwise."""
     if target.device.type != "cpu":
         return TorchReprojector
     from stadia.losses.cpu.fused_reprojector import FusedReprojector  # slow to import

@@ -1,4 +1,4 @@
-"""Edge-aware smoothness of depth: one function per definition of "smooth".
+"""Edge-aware smoothness of depth, with one function for each definition of "smooth".
 
 Examples:
     >>> ramp, image = torch.tensor([[[[1.0, 2.0, 3.0]] * 3]]), torch.zeros(1, 3, 3, 3)
@@ -15,10 +15,10 @@ from torch import Tensor
 
 
 def edge_aware_smoothness(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    """Return the mean absolute slope of inverse depth relative to its mean, with less weight at image edges.
+    """Return the mean absolute slope of inverse depth divided by its mean, a scalar. Image edges weigh less.
 
-    It is mean |dx d*| exp(-|dx I|) + mean |dy d*| exp(-|dy I|), with d* = d / mean(d) per sample (Monodepth2, arXiv
-    1806.01260, eq. 3; normalization of arXiv 1712.00175).
+    The value is mean |dx d*| exp(-|dx I|) + mean |dy d*| exp(-|dy I|), with d* = d / mean(d) per sample (Monodepth2,
+    arXiv 1806.01260, eq. 3; normalization of arXiv 1712.00175).
 
     inverse_depth: (B, 1, H, W), positive.
     image: (B, 3, H, W).
@@ -28,9 +28,12 @@ def edge_aware_smoothness(inverse_depth: Tensor, image: Tensor) -> Tensor:
 
 
 def edge_aware_slope(values: Tensor, image: Tensor) -> Tensor:
-    """Return mean |dx v| exp(-|dx I|) + mean |dy v| exp(-|dy I|) of values (B, 1, H, W).
+    """Return mean |dx v| exp(-|dx I|) + mean |dy v| exp(-|dy I|) of values v (B, 1, H, W), a scalar.
 
-    It depends on the unit and rewards larger depth (D3VO, arXiv 2003.01060; Monodepth, arXiv 1609.03677, eq. 3).
+    The result depends on the unit of the values and rewards larger depth (D3VO, arXiv 2003.01060; Monodepth, arXiv
+    1609.03677, eq. 3).
+
+    image: (B, 3, H, W).
     """
     slope_x, slope_y = (values.diff(dim=dim).abs() for dim in (3, 2))
     with torch.no_grad():
@@ -39,16 +42,19 @@ def edge_aware_slope(values: Tensor, image: Tensor) -> Tensor:
 
 
 def edge_aware_log_slope(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    """Return the mean absolute slope of log inverse depth (B, 1, H, W), in any unit."""
+    """Return `edge_aware_slope` of the log of inverse depth (B, 1, H, W), a scalar that does not depend on the unit.
+
+    image: (B, 3, H, W).
+    """
     return edge_aware_slope(inverse_depth.log(), image)
 
 
 def edge_aware_curvature(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    """Return the mean absolute second difference over the mean, with less weight at image edges.
+    """Return the mean absolute second difference of inverse depth over its mean, a scalar. Image edges weigh less.
 
     Planes cost nothing, because their inverse depth is linear in the image (after SfMLearner, arXiv 1704.07813).
 
-    inverse_depth: (B, 1, H, W), positive; H, W at least 3.
+    inverse_depth: (B, 1, H, W), positive, with H and W at least 3.
     image: (B, 3, H, W).
     """
     relative = inverse_depth / inverse_depth.mean(dim=(2, 3), keepdim=True)

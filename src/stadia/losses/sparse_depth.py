@@ -1,6 +1,6 @@
-"""Compare inverse depth with sparse or dense truth by SILog, affine-invariant and log L1 terms; compare speed.
+"""Compare inverse depth with sparse or dense true depth by SILog, affine-invariant and log L1 terms; compare speed.
 
-Pixels outside `known` are never read. An image without labels gives 0.
+Pixels outside `known` are never read. An image without labels contributes 0.
 """
 
 import math
@@ -28,16 +28,21 @@ from stadia.losses.loss_report import LossReport, masked_mean
 # arXiv 1406.2283, eq. 4; the root is from Lee et al., "From big to small", arXiv 1907.10326, eq. 4.
 
 FAR_INVERSE_DEPTH = 1e-3
-"""Below this inverse depth in 1/m the logarithm continues as its tangent, see `log_ratio`."""
+"""Below this inverse depth in 1/m, the logarithm is continued by its tangent; see `log_ratio`."""
 
 ROOT_EPS = 1e-6
-"""This is added under the root, whose slope at 0 is infinite."""
+"""Added under the root, because the root has an infinite slope at 0."""
 
 
 def log_ratio(inverse_depth: Tensor, true_m: Tensor, known: Tensor) -> Tensor:
-    """Compute d = ln z - ln z_true (B, 1, H, W), 0 if not known.
+    """Return d = ln z - ln z_true, (B, 1, H, W); 0 at unknown pixels.
 
-    Predictions are not clamped, because a clamped one has no gradient: the tangent below FAR_INVERSE_DEPTH is finite.
+    Predictions are not clamped, because a clamped value has no gradient. Below FAR_INVERSE_DEPTH the tangent of the
+    logarithm keeps the value finite.
+
+    inverse_depth: (B, 1, H, W) predicted, in 1/m.
+    true_m: (B, 1, H, W) true depth in metres.
+    known: (B, 1, H, W) bool mask of labeled pixels.
     """
     near = inverse_depth > FAR_INVERSE_DEPTH  # false for NaN, which the tangent propagates
     tangent = inverse_depth / FAR_INVERSE_DEPTH - 1 + math.log(FAR_INVERSE_DEPTH)
@@ -45,7 +50,11 @@ def log_ratio(inverse_depth: Tensor, true_m: Tensor, known: Tensor) -> Tensor:
 
 
 def silog_variance(d: Tensor, known: Tensor, *, lam: float = 0.5) -> Tensor:
-    """Compute mean(d^2) - lam mean(d)^2 of each image, (B,) (Eigen). lam = 0 is the mean square."""
+    """Return mean(d^2) - lam mean(d)^2 of each image, (B,) (Eigen). lam = 0 gives the mean square.
+
+    d: (B, 1, H, W) log ratios.
+    known: (B, 1, H, W) bool mask of labeled pixels.
+    """
     d, known = d.flatten(1), known.flatten(1)
     count = known.sum(1).clamp(min=1)
     mean = d.where(known, 0.0).sum(1) / count
@@ -54,12 +63,19 @@ def silog_variance(d: Tensor, known: Tensor, *, lam: float = 0.5) -> Tensor:
 
 
 def silog_root(d: Tensor, known: Tensor, *, lam: float = 0.85, alpha: float = 10.0) -> Tensor:
-    """Compute alpha sqrt(mean(d^2) - lam mean(d)^2) of each image, (B,), with value and gradient 0 at the truth."""
+    """Return alpha sqrt(mean(d^2) - lam mean(d)^2) of each image, (B,). Value and gradient are 0 at the truth.
+
+    d: (B, 1, H, W) log ratios.
+    known: (B, 1, H, W) bool mask of labeled pixels.
+    """
     return alpha * ((silog_variance(d, known, lam=lam) + ROOT_EPS).sqrt() - ROOT_EPS**0.5)
 
 
 def mean_over_labeled_images(of_each: Tensor, known: Tensor) -> Tensor:
-    """Average (B,) over images with a label, a scalar; 0 if no image has one. `known`: (B, ...)."""
+    """Return the mean of `of_each` (B,) over the images with a label, a scalar; 0 if no image has one.
+
+    known: (B, ...) bool mask of labeled pixels.
+    """
     labeled = known.flatten(1).any(1)
     return of_each.where(labeled, 0.0).sum() / labeled.sum().clamp(min=1)
 
@@ -74,7 +90,11 @@ def mean_over_labeled_images(of_each: Tensor, known: Tensor) -> Tensor:
 
 
 def normalize_median_deviation(inverse_depth: Tensor, known: Tensor) -> Tensor:
-    """Compute (x - median) / mean |x - median| of each image (B, 1, H, W), 0 if not known or constant."""
+    """Return (x - median) / mean |x - median| of each image, (B, 1, H, W); 0 at unknown pixels and in constant images.
+
+    inverse_depth: (B, 1, H, W) values x.
+    known: (B, 1, H, W) bool mask of the pixels to use.
+    """
     x, where = inverse_depth.flatten(1), known.flatten(1)
     x = x.where(where, 0.0)
     median, deviation = median_and_deviation(x, where)
@@ -84,14 +104,21 @@ def normalize_median_deviation(inverse_depth: Tensor, known: Tensor) -> Tensor:
 
 
 def affine_invariant_residual(inverse_depth: Tensor, true_inverse_depth: Tensor, known: Tensor) -> Tensor:
-    """Return the normalized prediction minus the normalized truth, (B, 1, H, W), 0 if not known."""
+    """Return the normalized prediction minus the normalized truth, (B, 1, H, W); 0 at unknown pixels.
+
+    inverse_depth, true_inverse_depth: (B, 1, H, W).
+    known: (B, 1, H, W) bool mask of labeled pixels.
+    """
     return normalize_median_deviation(inverse_depth, known) - normalize_median_deviation(true_inverse_depth, known)
 
 
 def trimmed_mean(difference: Tensor, known: Tensor, trim: float = 0.2) -> Tensor:
-    """Sum the M (1 - trim) smallest |r| of the M known pixels of each image, times 1 / (2 M), (B,) (eq. 8).
+    """Return the sum of the M (1 - trim) smallest |r| of an image's M known pixels, times 1 / (2 M), (B,) (eq. 8).
 
-    The largest errors, which are wrong labels, get no gradient.
+    The largest errors are considered to be wrong labels and get no gradient.
+
+    difference: (B, 1, H, W) residuals r.
+    known: (B, 1, H, W) bool mask of labeled pixels.
     """
     where = known.flatten(1)
     size = difference.flatten(1).abs().where(where, 0.0)
@@ -104,9 +131,13 @@ def trimmed_mean(difference: Tensor, known: Tensor, trim: float = 0.2) -> Tensor
 
 
 def gradient_matching_error(difference: Tensor, known: Tensor, scales: int = 4) -> Tensor:
-    """Sum |dx r| + |dy r| between known neighbors over `scales` sizes, over M known pixels, (B,) (eq. 11).
+    """Return the sum of |dx r| + |dy r| between known neighbors over `scales` sizes, divided by M, (B,) (eq. 11).
 
-    Each size has every second pixel of the one before; use dense ground truth.
+    M is the number of known pixels. Each size has every second pixel of the size before. Use it with dense ground
+    truth.
+
+    difference: (B, 1, H, W) residuals r.
+    known: (B, 1, H, W) bool mask of labeled pixels.
     """
     total = difference.new_zeros(difference.shape[0])
     for scale in range(scales):
@@ -123,13 +154,18 @@ def gradient_matching_error(difference: Tensor, known: Tensor, scales: int = 4) 
 
 @dataclass(frozen=True, slots=True)
 class LabeledDepth:
-    """The input of every term, all (B, 1, H, W). Do not read pixels outside `known`."""
+    """The input of every term; all tensors are (B, 1, H, W). Terms must not read pixels outside `known`.
+
+    inverse_depth: predicted inverse depth in 1/m.
+    true_m: true depth in metres.
+    known: bool mask of labeled pixels.
+    """
 
     inverse_depth: Tensor
     true_m: Tensor
     known: Tensor
     log_ratio: Tensor
-    """ln z - ln z_true is 0 if not known."""
+    """ln z - ln z_true, 0 at unknown pixels."""
 
     def affine_residual(self) -> Tensor:
         """Return the normalized prediction minus the normalized truth, (B, 1, H, W)."""
@@ -143,35 +179,35 @@ def _silog(d: Tensor, known: Tensor, config: SparseDepthConfig) -> Tensor:
 
 
 def silog_per_image(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
-    """Return SILog of each image, averaged over the images with labels."""
+    """Return the SILog of each image, averaged over the images with labels, a scalar."""
     return mean_over_labeled_images(_silog(given.log_ratio, given.known, config), given.known)
 
 
 def silog_pooled(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
-    """Return SILog over the labeled pixels of the whole batch."""
+    """Return the SILog over the labeled pixels of the whole batch, a scalar."""
     return _silog(given.log_ratio.reshape(1, -1), given.known.reshape(1, -1), config)[0]
 
 
 def affine_invariant(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
-    """Return the trimmed error up to scale and shift of each image, averaged over images."""
+    """Return the trimmed error after alignment of scale and shift, averaged over images with labels, a scalar."""
     return mean_over_labeled_images(trimmed_mean(given.affine_residual(), given.known, config.trim), given.known)
 
 
 def gradient_matching(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
-    """Return the gradients of the error up to scale and shift, averaged over images."""
+    """Return the gradients of the error after alignment of scale and shift, averaged over labeled images, a scalar."""
     return mean_over_labeled_images(gradient_matching_error(given.affine_residual(), given.known), given.known)
 
 
 def log_l1(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
-    """Return the mean |ln z - ln z_true| of each image, averaged over the images with labels."""
+    """Return the mean |ln z - ln z_true| of each image, averaged over the images with labels, a scalar."""
     of_each = given.log_ratio.abs().flatten(1).sum(1) / given.known.flatten(1).sum(1).clamp(min=1)
     return mean_over_labeled_images(of_each, given.known)
 
 
 class SparseDepthLoss:
-    """The weighted sum of SPARSE_DEPTH_LOSSES. Ground truth of 0, or outside the configured range, is no label.
+    """The weighted sum of SPARSE_DEPTH_LOSSES. Ground truth that is 0 or outside the configured range is not used.
 
-    It runs in float32 at least. A non-finite prediction at a label makes the total non-finite.
+    The loss runs in float32 at least. A prediction that is not finite at a labeled pixel makes the total not finite.
     """
 
     def __init__(self, config: SparseDepthConfig | None = None) -> None:
@@ -195,22 +231,22 @@ class SparseDepthLoss:
             return LossReport.from_terms(terms, maps, least=dict.fromkeys(terms, 0.0))
 
     def known(self, true_m: Tensor) -> Tensor:
-        """Return the mask of labels of `true_m` in metres."""
+        """Return the mask of labeled pixels, with the shape of `true_m` (B, 1, H, W) in metres."""
         return (true_m > self.config.min_depth_m) & (true_m < self.config.max_depth_m)
 
 
 # -- points of a map, and static pixels, in the self-supervised loss
 
 MAX_LOG_ERROR = 1.0
-"""Larger errors of ln z have a constant gradient, so that a wrong point does not move a network far."""
+"""The gradient is constant for larger errors of ln z, so that one wrong point cannot move a network far."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapLabels:
-    """Labels of a batch.
+    """Labels of a batch that come from a map of the scene.
 
-    point_depth: (B, 1, H, W) z in the unit of the motion, 0 = none; or None.
-    static: (B, 1, H, W) bool, false on moving objects, which train nothing; or None.
+    point_depth: (B, 1, H, W) z of map points in the unit of the motion, 0 without a point; or None.
+    static: (B, 1, H, W) bool, false on moving objects, which must not train; or None.
     """
 
     point_depth: Tensor | None
@@ -218,11 +254,11 @@ class MapLabels:
 
     @classmethod
     def of_targets(cls, targets: Targets) -> "MapLabels":
-        """Return the labels of a batch's targets."""
+        """Return the labels that the targets of a batch contain."""
         return cls(targets.point_depth, None if targets.static is None else targets.static > 0)
 
     def mask(self, residual: Tensor) -> Tensor:
-        """Set a residual (B, 1, h, w) of any size to 0 on moving objects."""
+        """Return the residual (B, 1, h, w), of any size, with 0 on moving objects."""
         if self.static is None:
             return residual
         stands = functional.interpolate(self.static.to(residual.dtype), residual.shape[-2:], mode="nearest-exact")
@@ -230,7 +266,11 @@ class MapLabels:
 
 
 def point_depth_loss(inverse_depth: Tensor, point_depth: Tensor) -> Tensor:
-    """Return the mean smooth L1 of ln z at the points (B, 1, H, W), 0 = none; 0 without points."""
+    """Return the mean smooth L1 error of ln z at the map's points, a scalar; 0 without points.
+
+    inverse_depth: (B, 1, H, W) predicted.
+    point_depth: (B, 1, H, W) z of the points; 0 without a point.
+    """
     known = point_depth > 0
     error = torch.log(inverse_depth) + torch.log(torch.where(known, point_depth, 1 / inverse_depth.detach()))
     robust = functional.smooth_l1_loss(error, torch.zeros_like(error), beta=MAX_LOG_ERROR, reduction="none")
@@ -241,10 +281,13 @@ def point_depth_loss(inverse_depth: Tensor, point_depth: Tensor) -> Tensor:
 
 
 def compute_speed_error(T_source_target: Tensor, T_source_target_true: Tensor, source_names: Sequence[str]) -> Tensor:
-    """Return the mean | |t| - |t_true| | in metres over sources with measured motion (arXiv 1905.02693, eq. 6).
+    """Return the mean | |t| - |t_true| | in metres over sources with measured motion, a scalar.
 
-    T_source_target: (B, N, 4, 4) predicted.
-    T_source_target_true: (B, N, 4, 4) metres, NaN if unknown.
+    T_source_target: (B, N, 4, 4) predicted motions.
+    T_source_target_true: (B, N, 4, 4) true motions in metres, NaN if unknown.
+    source_names: N names, which give the kind of each source.
+
+    Source: arXiv 1905.02693, eq. 6.
     """
     in_time = [number for number, name in enumerate(source_names) if is_temporal(name)]
     if not in_time:
@@ -257,7 +300,10 @@ def compute_speed_error(T_source_target: Tensor, T_source_target_true: Tensor, s
 
 
 class MeasuredTerms:
-    """The terms "sparse_depth" and "speed" of `loss.sparse_depth` and `loss.speed`."""
+    """Compute the terms "sparse_depth" and "speed", which compare with measured depth and motion.
+
+    Their weights are `loss.sparse_depth` and `loss.speed`.
+    """
 
     def __init__(self, config: SelfSupervisedLossConfig) -> None:
         self.config = config
@@ -265,7 +311,7 @@ class MeasuredTerms:
 
     @property
     def is_used(self) -> bool:
-        """Return whether any weight is above 0."""
+        """Return whether one of the two weights is above 0."""
         return self.config.sparse_depth > 0 or self.config.speed > 0
 
     def __call__(self, targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:

@@ -15,26 +15,27 @@ from stadia.losses.sparse_depth import (
 )
 
 Relation = Literal["metres", "scale", "affine"]
-"""Two inverse depths share all, all but a factor, or all but a factor and a shift."""
+"""How two inverse depths are related: "metres" if equal, "scale" up to a factor, "affine" up to factor and shift."""
 
 MIN_INVERSE_DEPTH = 1e-6
-"""The logarithm of a smaller inverse depth in 1/m is not used."""
+"""Inverse depths in 1/m are raised to this bound before their logarithm is taken."""
 
 
 def find_relation(student: DepthScale, teacher: DepthScale) -> Relation:
-    """Return what the depths of two networks share."""
+    """Return how the depths of a student and a teacher are related, from what each of them predicts."""
     if DepthScale.AFFINE_INVERSE in (student, teacher):
         return "affine"
     return "metres" if student is teacher is DepthScale.METRES else "scale"
 
 
 def compute_difference(inverse_depth: Tensor, teacher: Tensor, known: Tensor, relation: Relation) -> Tensor:
-    """Return the difference from a teacher, (B, 1, H, W), 0 if not known.
+    """Return the difference from the teacher, (B, 1, H, W); 0 at unknown pixels.
 
-    It is the difference of ln z, minus its median for "scale"; for "affine", of normalized inverse depth.
+    For "metres" it is the difference of ln z. For "scale" the median of this difference is subtracted. For "affine" it
+    is the difference of normalized inverse depths.
 
-    inverse_depth, teacher: (B, 1, H, W), positive if known unless the relation is "affine".
-    known: (B, 1, H, W) bool.
+    inverse_depth, teacher: (B, 1, H, W). Known values are positive unless the relation is "affine".
+    known: (B, 1, H, W) bool mask of the pixels to compare.
     """
     if relation == "affine":
         return affine_invariant_residual(inverse_depth, teacher, known)
@@ -49,7 +50,11 @@ def compute_difference(inverse_depth: Tensor, teacher: Tensor, known: Tensor, re
 
 @torch.no_grad()
 def align_teacher(inverse_depth: Tensor, teacher: Tensor, known: Tensor, relation: Relation) -> Tensor:
-    """Return the teacher's inverse depth in the student's unit, (B, 1, H, W), at least MIN_INVERSE_DEPTH."""
+    """Return the teacher's inverse depth in the student's unit, (B, 1, H, W), at least MIN_INVERSE_DEPTH.
+
+    inverse_depth, teacher: (B, 1, H, W).
+    known: (B, 1, H, W) bool mask of the pixels by which the two are aligned.
+    """
     own, taught, where = inverse_depth.flatten(1), teacher.flatten(1), known.flatten(1)
     scale, shift = torch.ones_like(own[:, 0]), torch.zeros_like(own[:, 0])
     if relation == "scale":
@@ -61,11 +66,14 @@ def align_teacher(inverse_depth: Tensor, teacher: Tensor, known: Tensor, relatio
 
 
 def teacher_error(difference: Tensor, known: Tensor, gradient_weight: float, trim: float = 0.2) -> Tensor:
-    """Return the trimmed mean of a difference plus weighted gradients at four sizes (arXiv 1907.01341, eq. 8, 11).
+    """Return the trimmed mean of a difference plus its weighted gradients at four sizes, a scalar.
 
     difference: (B, 1, H, W) of `compute_difference`.
-    known: (B, 1, H, W) bool.
-    trim: share of the largest differences left out in each image.
+    known: (B, 1, H, W) bool mask of the compared pixels.
+    gradient_weight: weight of the gradients; 0 leaves them out.
+    trim: share of the largest differences that is left out in each image.
+
+    Source: arXiv 1907.01341, eq. 8 and 11.
     """
     of_each = trimmed_mean(difference, known, trim)
     if gradient_weight:

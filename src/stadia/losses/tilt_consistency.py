@@ -1,6 +1,6 @@
-"""Tilt consistency: the depth of a rolled image is the rolled depth of the image.
+"""Tilt consistency: the depth of a rolled image must equal the rolled depth of the image.
 
-A roll about the optical axis keeps each point's z.
+A roll about the optical axis does not change the z of a point.
 """
 
 import math
@@ -15,7 +15,10 @@ from stadia.geometry.warp import sample_image
 
 
 def roll_pixels(camera: Camera, roll_deg: float) -> tuple[Tensor, Tensor]:
-    """Return each rolled pixel's place in the image (B, 2, H, W), and whether it is inside (B, 1, H, W)."""
+    """Return the pixels (B, 2, H, W) of the image that a rolled camera sees, and which are inside it (B, 1, H, W).
+
+    roll_deg: roll angle in degrees.
+    """
     K = camera.K
     back = so3_exp(K.new_tensor([0.0, 0.0, -math.radians(roll_deg)]))
     homogeneous = apply_to_pixels(
@@ -27,16 +30,22 @@ def roll_pixels(camera: Camera, roll_deg: float) -> tuple[Tensor, Tensor]:
 
 
 def roll_images(images: Tensor, camera: Camera, roll_deg: float) -> tuple[Tensor, Tensor]:
-    """Return images or maps (B, C, H, W) of the rolled camera, edges repeated outside, and the inside mask."""
+    """Return the images or maps (B, C, H, W) of the rolled camera, and the mask (B, 1, H, W) of pixels inside.
+
+    Edge pixels are repeated outside the image.
+    """
     pixels, inside = roll_pixels(camera, roll_deg)
     return sample_image(images, pixels), inside
 
 
 def tilt_consistency(inverse_depth: Tensor, inverse_depth_of_rolled: Tensor, camera: Camera, roll_deg: float) -> Tensor:
-    """Return the mean relative difference of the rolled map, a constant teacher, and the rolled image's map.
+    """Return the mean relative difference of the rolled map and the rolled image's map, a scalar.
 
-    inverse_depth: (B, 1, H, W) of the images.
-    inverse_depth_of_rolled: (B, 1, H, W) of the images rolled by `roll_images`.
+    The rolled map acts as a constant teacher.
+
+    inverse_depth: (B, 1, H, W) predicted from the images.
+    inverse_depth_of_rolled: (B, 1, H, W) predicted from the images rolled by `roll_images`.
+    roll_deg: roll angle in degrees.
     """
     expected, inside = roll_images(inverse_depth.detach(), camera, roll_deg)
     difference = (inverse_depth_of_rolled - expected).abs() / expected.clamp(min=torch.finfo(expected.dtype).tiny)

@@ -1,4 +1,4 @@
-"""Metrics: comparisons that are only reported. Imports core and geometry."""
+"""Metrics: comparisons that are only reported and never trained on. They import only core and geometry."""
 
 import lazy_loader
 
@@ -24,7 +24,7 @@ METRICS = Registry(
         "irmse_per_km": "stadia.metrics.depth_metrics:irmse_per_km",
     },
 )
-"""A depth metric maps (predicted_m, true_m, mask), each (..., H, W), to one value per image, (...)."""
+"""A depth metric maps (predicted_m, true_m, mask), each (..., H, W), to one value per image (...)."""
 
 TRAJECTORY_METRICS = Registry(
     "trajectory metric",
@@ -36,4 +36,4 @@ TRAJECTORY_METRICS = Registry(
         "rpe_rot_deg": "stadia.metrics.trajectory_metrics:rpe_rot_deg",
     },
 )
-"""A trajectory metric maps (estimated, reference) poses (N, 4, 4) to a number; None for too short a path."""
+"""A trajectory metric maps (estimated, reference) poses (N, 4, 4) to a number, or to None if the path is too short."""

@@ -41,39 +41,43 @@ def _log_ratio(predicted_m: Tensor, true_m: Tensor) -> Tensor:
 
 
 def abs_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of |p - g| / g, no unit."""
+    """Return AbsRel (...): the mean of |p - g| / g over the scored pixels, without unit.
+
+    predicted_m, true_m: (..., H, W) depths p and g in metres.
+    mask: (..., H, W) bool, true for scored pixels.
+    """
     return _mean((predicted_m - true_m).abs() / true_m, mask)
 
 
 def sq_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of (p - g)^2 / g, metres, unlike KITTI's `sq_error_rel_percent`."""
+    """Return SqRel (...): the mean of (p - g)^2 / g in metres. KITTI's `sq_error_rel_percent` is a different metric."""
     return _mean((predicted_m - true_m).square() / true_m, mask)
 
 
 def rmse(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the root of the mean of (p - g)^2, metres."""
+    """Return the root mean square error (...): the root of the mean of (p - g)^2 in metres."""
     return _mean((predicted_m - true_m).square(), mask).sqrt()
 
 
 def rmse_log(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the root of the mean of (ln p - ln g)^2, no unit."""
+    """Return the root mean square log error (...): the root of the mean of (ln p - ln g)^2, without unit."""
     return _mean(_log_ratio(predicted_m, true_m).square(), mask).sqrt()
 
 
 def silog(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return 100 times the standard deviation of ln p - ln g: RMSE log with one free factor per image."""
+    """Return SILog (...): 100 times the standard deviation of ln p - ln g. A common factor does not change it."""
     difference = _log_ratio(predicted_m, true_m)
     mean = _mean(difference, mask)[..., None, None]
     return 100 * _mean((difference - mean).square(), mask).sqrt()
 
 
 def log10(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of |log10 p - log10 g|, no unit."""
+    """Return the mean of |log10 p - log10 g| (...), without unit."""
     return _mean((predicted_m.log10() - true_m.log10()).abs(), mask)
 
 
 def mae(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of |p - g|, metres."""
+    """Return the mean absolute error (...): the mean of |p - g| in metres."""
     return _mean((predicted_m - true_m).abs(), mask)
 
 
@@ -83,37 +87,40 @@ def _within(predicted_m: Tensor, true_m: Tensor, mask: Tensor, factor: float) ->
 
 
 def d1(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the share of pixels within a factor of 1.25."""
+    """Return the share (...) of pixels whose prediction is within a factor of 1.25 of the truth."""
     return _within(predicted_m, true_m, mask, 1.25)
 
 
 def d2(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the share of pixels within a factor of 1.25^2."""
+    """Return the share (...) of pixels whose prediction is within a factor of 1.25^2 of the truth."""
     return _within(predicted_m, true_m, mask, 1.25**2)
 
 
 def d3(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the share of pixels within a factor of 1.25^3."""
+    """Return the share (...) of pixels whose prediction is within a factor of 1.25^3 of the truth."""
     return _within(predicted_m, true_m, mask, 1.25**3)
 
 
 def abs_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return KITTI's absErrorRel: 100 times AbsRel."""
+    """Return KITTI's absErrorRel (...): 100 times AbsRel."""
     return 100 * abs_rel(predicted_m, true_m, mask)
 
 
 def sq_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return KITTI's sqErrorRel: 100 times the mean of (p - g)^2 / g^2, no unit, unlike SqRel."""
+    """Return KITTI's sqErrorRel (...): 100 times the mean of (p - g)^2 / g^2, without unit. SqRel divides by g only."""
     return 100 * _mean(((predicted_m - true_m) / true_m).square(), mask)
 
 
 def irmse_per_km(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return KITTI's iRMSE: root of the mean of (1/p - 1/g)^2, in 1/km."""
+    """Return KITTI's iRMSE (...): the root of the mean of (1/p - 1/g)^2 in 1/km."""
     return 1000 * _mean((1 / predicted_m - 1 / true_m).square(), mask).sqrt()
 
 
 def scale_ratio(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return median(g) / median(p), the factor of per-image median scaling (arXiv 1704.07813): 1 is the right scale."""
+    """Return median(g) / median(p) (...), the factor of per-image median scaling (arXiv 1704.07813).
+
+    It is 1 if the predicted scale is right.
+    """
     return fit_scale_median(predicted_m.flatten(-2), true_m.flatten(-2), mask.flatten(-2))
 
 
@@ -128,9 +135,13 @@ _MEANS = {"abs_rel": abs_rel, "mae": mae, "log10": log10, "d1": d1, "d2": d2, "d
 
 
 def depth_error_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Return sums over the scored pixels of each image, (B,) float64: `depth_pixels`, `mse` and others by name.
+    """Return the summed errors of each image over its scored pixels, (B,) float64 by name.
 
-    predicted, true: (B, H, W), positive under `mask` (B, H, W). A prediction that is not finite has an infinite error.
+    `depth_pixels` is the number of scored pixels. `mse` and the other entries are sums, which `pooled_depth_scores`
+    divides. A prediction that is not finite has an infinite error.
+
+    predicted, true: (B, H, W) depths in metres, positive under the mask.
+    mask: (B, H, W) bool, true for scored pixels.
 
     Examples:
         >>> predicted, true = torch.tensor([[[1.0, 4.0]]]), torch.tensor([[[1.0, 2.0]]])
@@ -148,7 +159,9 @@ def depth_error_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str,
 
 
 def pooled_depth_scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """Return `rmse`, `abs_rel`, `mse`, `mae`, `log10`, `d1` to `d3` of summed errors; empty without a scored pixel.
+    """Return the scores of all pixels together, from the sums of `depth_error_sums`: `rmse`, `abs_rel`, `d1` etc.
+
+    The result is empty if no pixel was scored.
 
     Examples:
         >>> pooled_depth_scores({})  # no scored pixel
@@ -161,7 +174,7 @@ def pooled_depth_scores(sums: Mapping[str, float]) -> dict[str, float]:
 
 
 def sum_over_images(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Return the exact sums of each name over images, in any order.
+    """Return the sum of each named value over images. The sum is exact, so the order of the images does not matter.
 
     Examples:
         >>> sum_over_images([{"mse": 1.0}, {"mse": 2.0}])
@@ -175,19 +188,22 @@ def sum_over_images(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
 # -- signs of failed depth of road video: ratios that need no ground truth
 
 MIN_ROW_PIXELS = 8
-"""A meaningful mean needs this many pixels in a row; objects need its square."""
+"""A row needs this many pixels for a meaningful mean; an object needs its square."""
 
 MAX_ROW_RATIO = 0.99
-"""A row is out of order if it is nearer than this share of the row below it."""
+"""A row of road is out of order if its depth is below this share of the depth of the row below it."""
 
 LIMIT_SHARE = 0.95
-"""Depth beyond this share of a network's largest depth is at its limit."""
+"""Depth beyond this share of the network's largest depth counts as being at the limit."""
 
 
 def object_extent(depth: Tensor, objects: Segments) -> Tensor:
-    """Return the relative depth of each object, (M,): between its 10 % quantiles, over its median.
+    """Return the relative extent in depth of each object, (M,): its 90 % minus its 10 % quantile, over its median.
 
-    It is 0 for a plane that faces the camera, NaN for a small object.
+    The extent is 0 for a plane that faces the camera, and NaN for an object with too few pixels.
+
+    depth: (B, 1, H, W) z in any unit.
+    objects: pixels of the M objects.
 
     Examples:
         >>> from stadia.geometry.segments import segments_from_instances
@@ -203,7 +219,10 @@ def object_extent(depth: Tensor, objects: Segments) -> Tensor:
 
 
 def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
-    """Return the share (B,) of road rows that are nearer than the row below; NaN without neighboring road rows.
+    """Return the share (B,) of road rows that are nearer than the row below them; NaN without neighboring road rows.
+
+    depth: (B, 1, H, W) z in any unit.
+    road: (B, 1, H, W) bool.
 
     Examples:
         >>> depth = torch.tensor([30.0, 20.0, 10.0]).view(1, 1, 3, 1).expand(1, 1, 3, 40)  # deeper upwards
@@ -218,7 +237,11 @@ def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
 
 
 def share_at_max_depth(depth: Tensor, pixels: Tensor, max_depth: float | Tensor) -> Tensor:
-    """Return the share () of `pixels` (B, 1, H, W) with depth near the largest; NaN without pixels.
+    """Return the share, a scalar, of the given pixels whose depth is near the largest; NaN without pixels.
+
+    depth: (B, 1, H, W) predicted depth.
+    pixels: (B, 1, H, W) bool.
+    max_depth: largest depth that the network can predict, a number or a tensor that broadcasts.
 
     Examples:
         >>> depth = torch.tensor([1.0, 100.0]).view(1, 1, 1, 2)

@@ -1,6 +1,6 @@
 """Compare trainings over seeds: paired tests, power, and verdicts on the changes of an ablation.
 
-Runs of one seed share initial weights and data order, so they are compared in pairs.
+Runs with the same seed share initial weights and data order. Therefore they are compared in pairs.
 """
 
 import math
@@ -15,25 +15,26 @@ from scipy import stats
 from scipy.optimize import brentq
 
 MAX_EXACT_PAIRS = 16
-"""Up to this many pairs every choice of signs is tried; above it, as many are drawn."""
+"""Up to this many pairs, every combination of signs is tested. For more pairs, 2^MAX_EXACT_PAIRS are drawn."""
 
 NO_SPREAD = 1e-12
-"""Differences with a smaller relative standard deviation differ only by rounding."""
+"""Differences whose relative standard deviation is smaller differ by rounding only."""
 
 TARGET_POWER = 0.8
-"""This share of studies finds an effect of the planned size; four of five is usual."""
+"""The planned share of studies that find an effect of the expected size. Four of five is usual."""
 
 MAX_PAIRS = 10_000
-"""This is the largest number of pairs in the search."""
+"""Largest number of pairs that `pairs_needed` tries."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Statistics of n differences, changed minus base, seed by seed.
+    """Statistics of n differences between a changed run and its base run with the same seed.
 
-    sd: standard deviation.  low, high: Student's confidence interval of the mean.
-    p: two-sided p of the paired t test, or p_signs if all differences are equal.
-    p_signs: p of the sign-flip test, at least 2 / 2^n.
+    mean, sd: mean and standard deviation of changed minus base.
+    low, high: Student's confidence interval of the mean.
+    p: two-sided p value of the paired t test, or p_signs if all differences are equal.
+    p_signs: p value of the sign-flip test; it is at least 2 / 2^n.
     """
 
     n: int
@@ -46,7 +47,7 @@ class PairedDifference:
 
 
 def paired_t_test(differences: Sequence[float], *, confidence: float = 0.95) -> PairedDifference:
-    """Return Student's interval and tests of the mean of (n,) finite differences, n >= 2.
+    """Return the confidence interval and the tests of the mean of (n,) finite differences, n >= 2 (Student's t).
 
     Examples:
         >>> round(paired_t_test([0.01, 0.012, 0.008, 0.011, 0.009]).p, 5)
@@ -64,9 +65,12 @@ def paired_t_test(differences: Sequence[float], *, confidence: float = 0.95) -> 
 
 
 def sign_flip_p(differences: Sequence[float], *, seed: int = 0) -> float:
-    """Return the two-sided p of the mean if the sign of each difference were random (R. A. Fisher, 1935).
+    """Return the two-sided p value of the mean under random signs of the differences (R. A. Fisher, 1935).
 
-    It is exact up to MAX_EXACT_PAIRS; above it, 2^MAX_EXACT_PAIRS choices of signs are drawn from `seed`.
+    It is exact for up to MAX_EXACT_PAIRS pairs. For more pairs, 2^MAX_EXACT_PAIRS combinations of signs are drawn.
+
+    differences: (n,) differences, one per seed.
+    seed: seed of the drawn combinations.
 
     Examples:
         >>> sign_flip_p([0.01, 0.012, 0.008, 0.011, 0.009])  # never below 2 / 2^5
@@ -84,19 +88,25 @@ def sign_flip_p(differences: Sequence[float], *, seed: int = 0) -> float:
 
 
 def equivalence_p(differences: Sequence[float], margin: float) -> float:
-    """Return the p of "|mean| is margin or more": the larger of two one-sided t tests (D. J. Schuirmann, 1987)."""
+    """Return the p value of the hypothesis that |mean| is at least the margin (D. J. Schuirmann, 1987).
+
+    It is the larger p value of two one-sided t tests. A small value shows that the runs are equivalent.
+    """
     d = _check_differences(differences)
     return max(_one_sided_p(d, -margin), _one_sided_p(-d, -margin))
 
 
 def beyond_p(differences: Sequence[float], margin: float) -> float:
-    """Return the p of "the mean is in [-margin, margin]", against a larger mean on either side."""
+    """Return the p value of the hypothesis that the mean is in [-margin, margin].
+
+    A small value shows that the mean is beyond the margin on one side.
+    """
     d = _check_differences(differences)
     return min(1.0, 2 * min(_one_sided_p(d, margin), _one_sided_p(-d, margin)))
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust the p of several tests so that all together err as rarely as one (S. Holm, 1979)."""
+    """Adjust the p values of several tests, so that any false finding is as rare as in one test (S. Holm, 1979)."""
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p)
     adjusted = np.empty_like(p)
@@ -105,7 +115,13 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
 
 
 def compute_power(difference: float, sd: float, n: float, *, alpha: float = 0.05) -> float:
-    """Return the probability that a paired t test of n differences finds a true mean difference (J. Cohen, 1988)."""
+    """Return the probability that a paired t test of n differences finds a true mean difference (J. Cohen, 1988).
+
+    difference: the true mean difference.
+    sd: standard deviation of the differences.
+    n: number of pairs.
+    alpha: significance level.
+    """
     if sd == 0:
         return 1.0 if difference else alpha
     shift = abs(difference) / sd * math.sqrt(n)
@@ -115,7 +131,7 @@ def compute_power(difference: float, sd: float, n: float, *, alpha: float = 0.05
 
 
 def detectable_difference(sd: float, n: int, *, alpha: float = 0.05) -> float:
-    """Return the true mean difference that n pairs find with power TARGET_POWER.
+    """Return the true mean difference that a paired t test of n pairs finds with probability TARGET_POWER.
 
     Examples:
         >>> round(detectable_difference(1.0, 5), 2) > round(detectable_difference(1.0, 10), 2)
@@ -130,7 +146,10 @@ def _find_detectable_effect(n: int, alpha: float) -> float:
 
 
 def pairs_needed(difference: float, sd: float, *, alpha: float = 0.05) -> int | None:
-    """Return the number of pairs that find a true mean difference with power TARGET_POWER; None above MAX_PAIRS."""
+    """Return the number of pairs with which a paired t test finds a true mean difference with probability TARGET_POWER.
+
+    The result is None if more than MAX_PAIRS would be needed.
+    """
 
     def missing_power(n: float) -> float:
         return compute_power(difference, sd, n, alpha=alpha) - TARGET_POWER
@@ -166,25 +185,28 @@ Decision = Literal["confirmed", "refuted", "undecided", "not comparable"]
 Shown = Literal["", "identical", "better", "worse"]
 
 ROUNDING = 2**-23
-"""A smaller relative difference is rounding, because metrics are computed in single precision."""
+"""Smaller relative differences are rounding, because metrics are computed in single precision."""
 
 MIN_SEEDS = 3
-"""Fewer pairs show no spread: Student's factor is 4.3 for three and 12.7 for two."""
+"""A verdict needs this many pairs. With two pairs Student's factor is 12.7, with three it is 4.3."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeVerdict:
-    """One change compared with the base, over the seeds with both values.
+    """The verdict on one change compared with the base run, over the seeds that both have.
 
-    base, changed: means.  difference: changed minus base; None for fewer than MIN_SEEDS pairs.
-    p_holm: p of the paired t test, adjusted for the number of changes.
-    p_same, p_beyond: adjusted p of a mean difference outside and within the margin. None without a margin.
-    expected, decision: the expectation and its result; "not comparable" if metrics are measured differently.
-    shown: "identical" but for rounding, "better", "worse", or "".
-    within_margin: whether the difference is shown to be below the margin.
-    without: seeds without a value in either run; then nothing is decided.
-    detectable: the difference that this many pairs find in four of five studies.
-    needed: number of seeds that would find the margin; None without a margin, or above MAX_PAIRS.
+    base, changed: means of the metric.
+    difference: statistics of changed minus base; None for fewer than MIN_SEEDS pairs.
+    p_holm: p value of the paired t test, adjusted for the number of changes.
+    p_same, p_beyond: adjusted p values of the hypotheses that the mean difference is outside, or inside, the margin.
+        None without a margin.
+    expected, decision: the expectation and whether it was met; "not comparable" if the metrics are measured
+        differently.
+    shown: "identical" if the runs differ by rounding only, "better", "worse", or "" if nothing is shown.
+    within_margin: whether the data show that the difference is smaller than the margin.
+    without: seeds for which one of the two runs has no value. If there are any, nothing is decided.
+    detectable: the difference that this number of pairs finds in four of five studies.
+    needed: number of seeds that would detect the margin; None without a margin, or above MAX_PAIRS.
     """
 
     change: str
@@ -214,15 +236,15 @@ def judge_changes(
     alpha: float = 0.05,
     not_comparable: Collection[str] = (),
 ) -> list[ChangeVerdict]:
-    """Return a verdict for each change, in their order.
+    """Return a verdict for each change, in the order of the changes.
 
-    base: the metric of the base's run by seed; NaN or infinite if missing.
-    changes: the same for each change. Only common seeds are compared.
+    base: the base run's metric by seed; NaN or infinite if missing.
+    changes: the metric by seed of each change. Only seeds that both runs have are compared.
     better: the direction in which the metric improves.
-    expected: by change, "different" by default. "same" needs a margin.
-    margin: the smallest difference that matters, in the metric's unit.
-    alpha: the rate at which changes without an effect may be called an effect (Holm).
-    not_comparable: changes whose metric is measured differently.
+    expected: the expectation for each change, "different" by default. The expectation "same" needs a margin.
+    margin: the smallest difference that matters, in the unit of the metric.
+    alpha: the accepted rate of false findings over all changes (Holm).
+    not_comparable: changes whose metric is measured differently from the base run's.
     """
     pairs = {name: sorted(base.keys() & values.keys()) for name, values in changes.items()}
     usable = {

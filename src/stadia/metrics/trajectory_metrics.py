@@ -34,17 +34,20 @@ SEGMENT_LENGTHS_M = (100, 200, 300, 400, 500, 600, 700, 800)
 SEGMENT_STEP = 10  # a segment starts at every tenth frame, one a second in KITTI
 
 LENGTH_SHARE, MAX_LENGTH_M = 0.1, 100.0
-"""Segments of `length_ratio` have this share of the reference's path, and at most this length."""
+"""Segments of `length_ratio` have this share of the reference's path length, but at most this length."""
 
 MIN_STRAIGHTNESS = 0.3
-"""Segments have at least this straight distance over path length; a standing camera's noise has less."""
+"""A length ratio needs segments whose straight distances add up to more than this share of the path length.
+
+The noise of a standing camera has less.
+"""
 
 MAX_INTERVAL_ERROR, INTERVAL_ROUNDING = 0.1, 1e-3
-"""These are the largest relative errors of a pose interval, and of an interval up to the last pose."""
+"""Largest relative errors of the interval between two poses, and of an interval that ends at the last pose."""
 
 
 class PathAlignment(StrEnum):
-    """The transform that is fitted to the reference before paths are compared."""
+    """The kind of transform that aligns an estimated path with the reference before the two are compared."""
 
     NONE = "none"
     SCALE = "scale"
@@ -54,7 +57,11 @@ class PathAlignment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AlignedPath:
-    """The estimate in the frame of the reference, and the factor of its translations."""
+    """An estimated path, aligned with the reference.
+
+    T_world_camera: (N, 4, 4) poses in the reference's frame.
+    scale: factor by which the translations were multiplied.
+    """
 
     T_world_camera: Tensor
     scale: float
@@ -75,10 +82,12 @@ def _fit_scale(estimated: Tensor, reference: Tensor) -> AlignedPath:
 
 
 def align_path(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -> AlignedPath:
-    """Fit the estimate to the reference. Raises GeometryError for a path that stands still, or fewer than three poses.
+    """Align the estimated poses (N, 4, 4) with the reference poses (N, 4, 4).
 
-    none: unchanged. scale: one factor about the first position. se3, sim3: the rigid or scaled motion with the least
-        ATE (Umeyama, PAMI 1991).
+    alignment: "none" changes nothing. "scale" fits one factor about the first position. "se3" and "sim3" fit the rigid
+        or similarity transform with the least ATE (Umeyama, PAMI 1991).
+
+    Raises GeometryError if the path stands still or has fewer than three poses.
     """
     if alignment is PathAlignment.NONE:
         return AlignedPath(estimated, 1.0)
@@ -90,14 +99,17 @@ def align_path(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -
 
 
 def path_length_m(T_world_camera: Tensor) -> float:
-    """Return the length of the path, metres."""
+    """Return the length in metres of the path of poses (N, 4, 4)."""
     return float(_distances_m(T_world_camera)[-1])
 
 
 def length_ratio(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return the length of the estimate over the reference's; None if the reference stands still.
+    """Return the length of the estimated path divided by the reference's; None if the reference stands still.
 
-    Both are sums of straight distances over the same segments, because noise lengthens steps between neighboring poses.
+    estimated, reference: (N, 4, 4) poses.
+
+    Both lengths are sums of straight distances over the same segments, because noise lengthens the steps between
+    neighboring poses.
     """
     distance = _distances_m(reference)
     length = (LENGTH_SHARE * distance[-1]).clamp(max=MAX_LENGTH_M)
@@ -111,7 +123,12 @@ def length_ratio(estimated: Tensor, reference: Tensor) -> float | None:
 
 
 def ate_rmse_m(estimated: Tensor, reference: Tensor) -> float:
-    """Return the root mean square distance of aligned positions in metres (Sturm et al., IROS 2012)."""
+    """Return the absolute trajectory error: the root mean square distance of aligned positions in metres.
+
+    estimated, reference: (N, 4, 4) poses.
+
+    Source: Sturm et al., IROS 2012.
+    """
     return float((estimated[:, :3, 3] - reference[:, :3, 3]).square().sum(-1).mean().sqrt())
 
 
@@ -121,11 +138,12 @@ def _motion_errors(estimated: Tensor, reference: Tensor, first: Tensor, last: Te
 
 
 def pose_pairs_at_interval(times_s: Tensor, interval_s: float) -> tuple[Tensor, Tensor]:
-    """Return rows (P,) of the first and second pose of each pair: each pose, and the nearest one interval_s later.
+    """Return the indices (P,) of the first and of the second pose of all pairs that are interval_s apart.
 
-    A pair is left out if its interval is off by more than MAX_INTERVAL_ERROR, or ends after the last pose.
+    Each pose is paired with the pose nearest to interval_s later. A pair is left out if its interval is wrong by more
+    than MAX_INTERVAL_ERROR, or would end after the last pose.
 
-    times_s: (N,) rising, seconds.
+    times_s: (N,) rising times of the poses in seconds.
 
     Source: `evaluate_rpe.py --fixed_delta` of the TUM RGB-D benchmark, which has no limit at gaps.
 
@@ -147,7 +165,13 @@ def pose_pairs_at_interval(times_s: Tensor, interval_s: float) -> tuple[Tensor, 
 def relative_pose_errors(
     estimated: Tensor, reference: Tensor, first: Tensor, second: Tensor
 ) -> tuple[float, float] | None:
-    """Return the RMS error of pairs of rows (P,) in metres and degrees (Sturm et al., 2012); None without pairs."""
+    """Return the root mean square errors of relative motions in metres and degrees, or None without pairs.
+
+    estimated, reference: (N, 4, 4) poses.
+    first, second: (P,) indices of the poses of each pair.
+
+    Source: Sturm et al., IROS 2012.
+    """
     errors = _motion_errors(estimated, reference, first, second)
     if not len(errors):
         return None
@@ -161,13 +185,19 @@ def _frame_errors(estimated: Tensor, reference: Tensor) -> tuple[float, float] |
 
 
 def rpe_trans_m(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return the relative pose error between frames: root mean square translation, metres; None below two poses."""
+    """Return the relative pose error between neighboring poses: root mean square translation in metres.
+
+    estimated, reference: (N, 4, 4) poses. The result is None for fewer than two.
+    """
     errors = _frame_errors(estimated, reference)
     return None if errors is None else errors[0]
 
 
 def rpe_rot_deg(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return the relative pose error between frames: root mean square rotation, degrees; None below two poses."""
+    """Return the relative pose error between neighboring poses: root mean square rotation in degrees.
+
+    estimated, reference: (N, 4, 4) poses. The result is None for fewer than two.
+    """
     errors = _frame_errors(estimated, reference)
     return None if errors is None else errors[1]
 
@@ -178,10 +208,12 @@ def _distances_m(T_world_camera: Tensor) -> Tensor:
 
 
 def kitti_segments(reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return KITTI's segments: first frames, last frames, and lengths in metres, each (S,).
+    """Return the segments of KITTI's odometry metric: first frames, last frames, and lengths in metres, (S,) each.
 
-    They start at every tenth frame and have 100, 200 ... 800 m along the reference (Geiger et al., CVPR 2012,
-    evaluate_odometry.cpp). S is 0 below 100 m.
+    Segments begin at every tenth frame and are 100, 200, ..., 800 m long on the reference path (Geiger et al., CVPR
+    2012, evaluate_odometry.cpp). There are none if the path is shorter than 100 m.
+
+    reference: (N, 4, 4) poses.
     """
     distance = _distances_m(reference)
     first = torch.arange(0, len(reference), SEGMENT_STEP).repeat_interleave(len(SEGMENT_LENGTHS_M))
@@ -192,14 +224,20 @@ def kitti_segments(reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def t_err_percent(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return KITTI's translation error: mean over segments of |t| / length, percent. None below 100 m."""
+    """Return KITTI's translation error in percent: the mean over segments of translation error / length.
+
+    estimated, reference: (N, 4, 4) poses. The result is None if the path is shorter than 100 m.
+    """
     first, last, length = kitti_segments(reference)
     errors = _motion_errors(estimated, reference, first, last)
     return 100 * float((errors[:, :3, 3].norm(dim=-1) / length).mean()) if len(length) else None
 
 
 def r_err_deg_per_100m(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return KITTI's rotation error: mean over segments of angle / length, degrees per 100 m. None below 100 m."""
+    """Return KITTI's rotation error in degrees per 100 m: the mean over segments of rotation angle / length.
+
+    estimated, reference: (N, 4, 4) poses. The result is None if the path is shorter than 100 m.
+    """
     first, last, length = kitti_segments(reference)
     errors = _motion_errors(estimated, reference, first, last)
     return 100 * float((rotation_angle_deg(errors[:, :3, :3]) / length).mean()) if len(length) else None
@@ -209,14 +247,16 @@ def r_err_deg_per_100m(estimated: Tensor, reference: Tensor) -> float | None:
 
 AXES = ("tx", "ty", "tz", "rx", "ry", "rz")
 MIN_SPREAD = 1e-6
-"""Axes with a smaller true spread, in the unit of translation and in degrees, are not evaluated."""
+"""An axis is evaluated only if the true motion along it spreads more, in the unit of translation or in degrees."""
 
 MIN_LENGTH_SHARE, LENGTH_QUANTILE = 0.1, 0.9
-"""A motion shorter than this share of this quantile of lengths counts as standing."""
+"""A frame counts as standing if its motion is shorter than this share of this quantile of all lengths."""
 
 
 def motion_components(T_b_a: Tensor) -> Tensor:
-    """Convert (..., 4, 4) to (..., 6) in the order of AXES: translation, and the rotation vector in degrees.
+    """Convert motions (..., 4, 4) to components (..., 6) in the order of AXES: translation, and rotation in degrees.
+
+    The rotation is a rotation vector.
 
     Examples:
         >>> motion_components(torch.eye(4)[None]).tolist()
@@ -226,7 +266,9 @@ def motion_components(T_b_a: Tensor) -> Tensor:
 
 
 def median_length_ratio(predicted: Tensor, true: Tensor) -> Tensor:
-    """Return the factor () from predicted to true translations (N, 6), by median lengths; 1 if undefined.
+    """Return the factor, a scalar, from predicted to true translations by their median lengths; 1 if undefined.
+
+    predicted, true: (N, 6) motion components.
 
     Examples:
         >>> true = torch.tensor([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])
@@ -239,10 +281,12 @@ def median_length_ratio(predicted: Tensor, true: Tensor) -> Tensor:
 
 
 def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:
-    """Return the median projection of predicted on true translations (N, 6), in lengths of the true ones.
+    """Return the median projection of predicted translations on the true ones, as a share of the true lengths.
 
-    The right value is 1; 0 is no motion, -1 is the inverse. Standing frames are left out. None if the truth stands
-    still.
+    The right value is 1. A prediction of no motion gives 0, and the inverse motion gives -1. Standing frames are left
+    out. The result is None if the true camera stands still.
+
+    predicted, true: (N, 6) motion components.
 
     Examples:
         >>> true = torch.tensor([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])
@@ -258,9 +302,12 @@ def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:
 
 
 def fit_motion_axes(predicted: Tensor, true: Tensor) -> dict[str, tuple[float, float]]:
-    """Return slope and correlation of each axis over N motions (N, 6), without axes whose truth does not move.
+    """Return slope and correlation of predicted and true motion for each axis. Axes without true motion are left out.
 
-    The slope is 1 for the right size, 0 for constant motion. Correlation is Pearson's, 0 for a constant prediction.
+    The slope is 1 for the right size of motion, and 0 for a constant prediction. The correlation is Pearson's; it is 0
+    for a constant prediction.
+
+    predicted, true: (N, 6) motion components.
     """
     x, y = true - true.mean(0), predicted - predicted.mean(0)
     spread_x, spread_y, both = (x * x).mean(0), (y * y).mean(0), (x * y).mean(0)

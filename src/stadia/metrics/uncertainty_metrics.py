@@ -9,14 +9,15 @@ from torch import Tensor
 from torch.nn import functional
 
 INTERVALS = 50
-"""A curve has this many steps, as in Poggi et al.: each removes 2 % of the pixels."""
+"""Number of steps of a sparsification curve. As in Poggi et al., each step removes 2 % of the pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class DepthError:
     """A depth error that is a function of a mean over pixels.
 
-    of_pixel: (predicted_m, true_m) to the error of each pixel.  of_mean: the mean to the metric; increasing.
+    of_pixel: maps (predicted_m, true_m) of any shape to the error of each pixel, with the same shape.
+    of_mean: maps the mean of these errors to the metric; it increases.
     """
 
     of_pixel: Callable[[Tensor, Tensor], Tensor]
@@ -28,15 +29,19 @@ DEPTH_ERRORS: Mapping[str, DepthError] = {
     "rmse": DepthError(lambda p, g: (p - g).square(), torch.sqrt),
     "d1": DepthError(lambda p, g: (torch.maximum(p / g, g / p) >= 1.25).to(g.dtype), lambda mean: mean),
 }
-"""Errors by the metric's name; `d1` is 1 - d1, the share of pixels off by a factor of 1.25."""
+"""Errors by the name of their metric. `d1` stands for 1 - d1, the share of pixels wrong by more than a factor of 1.25.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Sparsification:
-    """Errors of the remaining pixels while the most uncertain ones are removed in 50 steps, (..., 51).
+    """Mean errors of the remaining pixels while the most uncertain ones are removed in 50 steps, (..., 51) each.
 
-    by_uncertainty: in the order of the uncertainty.  oracle: in the order of the error.
-    random: the expected error in any order. With all pixels removed an error is 0.
+    by_uncertainty: pixels are removed in the order of their predicted uncertainty.
+    oracle: pixels are removed in the order of their true error.
+    random: expected error if pixels are removed in random order.
+
+    After the last step no pixel is left, and the error is 0.
     """
 
     by_uncertainty: Tensor
@@ -45,29 +50,39 @@ class Sparsification:
 
     @property
     def ause(self) -> Tensor:
-        """Return the area between the curve and the oracle, in the error's unit: 0 is best."""
+        """Return AUSE (...): the area between this curve and the oracle's, in the unit of the error. 0 is best."""
         return _area(self.by_uncertainty - self.oracle)
 
     @property
     def aurg(self) -> Tensor:
-        """Return the area between the random curve and this one: 0 equals random, below 0 is worse."""
+        """Return AURG (...): the area between the random curve and this one.
+
+        It is 0 if the uncertainty is no better than random, and negative if it is worse.
+        """
         return _area(self.random - self.by_uncertainty)
 
     @property
     def ause_of_random(self) -> Tensor:
-        """Return AUSE of random order: AUSE and AURG together."""
+        """Return the AUSE (...) of a random order, which is the sum of AUSE and AURG."""
         return _area(self.random - self.oracle)
 
     @property
     def below_random(self) -> Tensor:
-        """Return the share by which AUSE is below random order: 1 oracle, 0 random; NaN for equal errors."""
+        """Return the share (...) by which AUSE is below that of a random order: 1 for the oracle, 0 for random order.
+
+        It is NaN if all errors are equal.
+        """
         return self.aurg / self.ause_of_random
 
 
 def sparsification(
     predicted_m: Tensor, true_m: Tensor, uncertainty: Tensor, mask: Tensor, error: str = "abs_rel"
 ) -> Sparsification:
-    """Return the sparsification of an `error` of DEPTH_ERRORS. Depths are positive and aligned.
+    """Return the sparsification curves of one depth error, one of DEPTH_ERRORS.
+
+    predicted_m, true_m: (..., H, W) positive depths in metres, with the prediction already aligned.
+    uncertainty: (..., H, W) predicted uncertainty; only its order matters.
+    mask: (..., H, W) bool, true for scored pixels.
 
     Examples:
         >>> true = torch.full((1, 4), 10.0)
@@ -85,9 +100,13 @@ def sparsification(
 
 
 def sparsification_curve(error: Tensor, uncertainty: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean error (..., 51) without the k / 50 most uncertain pixels, k from 0 to 50; the last is 0.
+    """Return the mean error (..., 51) without the share k / 50 of the most uncertain pixels, for k from 0 to 50.
 
-    Of n pixels ceil(k (n - 1) / 50) are removed (Poggi et al.). Pixels of equal uncertainty all have their mean error.
+    Of n pixels, ceil(k (n - 1) / 50) are removed (Poggi et al.). Pixels of equal uncertainty all get their mean error.
+    The last value is 0.
+
+    error, uncertainty: (..., H, W).
+    mask: (..., H, W) bool, true for scored pixels.
     """
     scored = uncertainty.double().masked_fill(~mask, torch.inf)  # other pixels come last
     by, order = scored.flatten(-2).sort(dim=-1)
@@ -114,7 +133,7 @@ def _area(curve: Tensor) -> Tensor:
 
 
 def spearman(a: Tensor, b: Tensor) -> float:
-    """Return Spearman's rank correlation of two maps, -1 to 1; NaN if one is constant.
+    """Return Spearman's rank correlation of two maps of the same shape, from -1 to 1; NaN if one of them is constant.
 
     Examples:
         >>> a = torch.tensor([[1.0, 2.0, 3.0]])
@@ -130,19 +149,21 @@ def spearman(a: Tensor, b: Tensor) -> float:
 
 
 def laplace_width(share: float) -> float:
-    """Return half the interval about 0 with this share of a Laplace distribution of scale 1."""
+    """Return half the width of the interval around 0 that has this share of a Laplace distribution with scale 1."""
     return -math.log1p(-share)
 
 
 LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
-"""The intervals have these nominal coverages: 5 % to 95 %."""
+"""Nominal coverages of the evaluated intervals: 5 % to 95 %."""
 
 
 def calibration_curve(residual: Tensor, sigma: Tensor, mask: Tensor, levels: Sequence[float] = LEVELS) -> Tensor:
-    """Return the share of residuals inside each level's interval, (..., L): the level itself for a right sigma.
+    """Return the share of residuals inside the interval of each level, (..., L). It equals the level for a right sigma.
 
-    residual: of either sign. The loss r / Sigma + log Sigma is the likelihood of `laplace_width` with scale Sigma.
-    sigma: the distribution's scale at each pixel, in the residual's unit.
+    residual: (..., H, W) residuals of either sign. The loss r / Sigma + log Sigma is the negative log-likelihood of a
+        Laplace distribution with scale Sigma.
+    sigma: (..., H, W) scale of the distribution at each pixel, in the unit of the residual.
+    mask: (..., H, W) bool, true for scored pixels.
     levels: L shares in (0, 1).
     """
     widths = residual.new_tensor([laplace_width(level) for level in levels], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Networks and their weights. Imports core and geometry."""
+"""Networks and their weights. This package imports only core and geometry."""
 
 import lazy_loader
 
@@ -19,10 +19,10 @@ DEPTH_NETWORKS = Registry(
     },
     entry_points="stadia.depth_networks",
 )
-"""`model.network` chooses one of these depth networks, subclasses of `DepthNetwork`, in every recipe of depth."""
+"""Depth networks by name. `model.network` chooses one of these subclasses of `DepthNetwork` in every depth recipe."""
 
 DEFAULT_NETWORK = "base"
-"""Commands without a network use this one, because its weights are part of the package."""
+"""The network of commands that name none. Its weights are part of the package."""
 
 DEPTH_NETWORK_CONFIGS = Registry(
     "configuration of a depth network",
@@ -36,7 +36,7 @@ DEPTH_NETWORK_CONFIGS = Registry(
         "midas": "stadia.models.depth.config:MidasConfig",
     },
 )
-"""These configurations import no torch; any other network has the attribute `Config`."""
+"""Configurations of the depth networks, which do not import torch. Your own network has the attribute `Config`."""
 
 ATTENTIONS = Registry(
     "attention",
@@ -85,7 +85,7 @@ ROTATIONS = Registry(
 )
 
 ROTATION_NUMBERS = {"matrix6d": 6, "matrix9d": 9}
-"""These rotations do not take 3 numbers."""
+"""Number of values from which a rotation is computed. Rotations that are not listed take 3 values."""
 
 ACTIVATIONS = Registry(
     "activation",

@@ -1,7 +1,8 @@
-"""Attention cores of `models.ATTENTIONS`: exact ones and approximations.
+"""Attention cores of `models.ATTENTIONS`: exact attention and approximations.
 
-A core, `(config: AttentionConfig, heads, head_dim)`, maps queries, keys and values (B, heads, N, d) to the same shape.
-`grid` is the (height, width) of the last height * width tokens; the class token before them has no position.
+A core is created by `(config: AttentionConfig, heads, head_dim)`. It maps queries, keys and values, (B, heads, N, d)
+each, to an output of the same shape. `grid` is the (height, width) of the last height * width tokens; the class token
+before them has no position.
 """
 
 import math
@@ -15,25 +16,30 @@ from stadia.models.depth.config import AttentionConfig
 
 
 class SdpaAttention(nn.Module):
-    """Exact attention by PyTorch's fused kernels, without the N x N matrix."""
+    """Compute exact attention with PyTorch's fused kernels, which never store the N x N matrix."""
 
     def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
         super().__init__()
         self.config = config
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return the attention output (B, heads, N, d) of queries, keys and values (B, heads, N, d)."""
         return functional.scaled_dot_product_attention(q, k, v)
 
 
 class ExplicitAttention(SdpaAttention):
-    """The readable reference: exact attention, written out."""
+    """Compute exact attention step by step. This is the readable reference implementation."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return the attention output (B, heads, N, d) of queries, keys and values (B, heads, N, d)."""
         return compute_attention_map(q, k) @ v
 
 
 def compute_attention_map(q: Tensor, k: Tensor) -> Tensor:
-    """Compute softmax(Q K^T / sqrt(d)), (B, heads, N, N), for plots (arXiv 1706.03762, eq. 1)."""
+    """Return softmax(Q K^T / sqrt(d)), (B, heads, N, N), for plots (arXiv 1706.03762, eq. 1).
+
+    q, k: (B, heads, N, d) queries and keys.
+    """
     return (q / math.sqrt(q.shape[-1]) @ k.transpose(-2, -1)).softmax(dim=-1)
 
 
@@ -41,10 +47,11 @@ def compute_attention_map(q: Tensor, k: Tensor) -> Tensor:
 
 
 class MemoryCompressedAttention(nn.Module):
-    """Attend exactly to a grid of keys and values that is `factor` times smaller.
+    """Compute exact attention to a grid of keys and values that is `factor` times smaller.
 
-    A strided convolution per head, at first the mean, compresses each window of the token grid to a key and a value.
-    The log of a window's token count is added to its logits (arXiv 2210.09461, eq. 1), so factor 1 is exact.
+    A strided convolution per head compresses each window of the token grid to one key and one value. It is initialized
+    to the mean. The logarithm of a window's token count is added to its logits (arXiv 2210.09461, eq. 1), so factor 1
+    is exact.
     """
 
     def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
@@ -55,6 +62,7 @@ class MemoryCompressedAttention(nn.Module):
         self.bias = nn.Parameter(torch.zeros(heads * head_dim))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return the attention output (B, heads, N, d) of queries, keys and values (B, heads, N, d)."""
         first = k.shape[-2] - grid[0] * grid[1]
         counts = torch.cat([k.new_ones(first), count_window_tokens(grid, self.window).to(k)])
         keys, values = (torch.cat([x[:, :, :first], self._compressed(x[:, :, first:], grid)], dim=2) for x in (k, v))
@@ -72,7 +80,13 @@ class MemoryCompressedAttention(nn.Module):
 
 
 def count_window_tokens(grid: tuple[int, int], window: tuple[int, int]) -> Tensor:
-    """Count the grid's tokens in each window, in row order; windows at the edges have fewer."""
+    """Return the number of tokens in each window of the grid, (windows,) in row order.
+
+    Windows at the right and lower edge have fewer tokens.
+
+    grid: (height, width) of the tokens.
+    window: (height, width) of a window.
+    """
     count = torch.arange
     sizes = zip(grid, window, strict=True)
     rows, columns = ((length - step * count((length + step - 1) // step)).clamp(max=step) for length, step in sizes)
@@ -89,9 +103,10 @@ FEATURE_FLOOR = 1e-4  # added to every feature, so that no row of attention sums
 
 
 class PerformerAttention(nn.Module):
-    """Approximate attention by positive random features (FAVOR+), exact on average over draws, in float32.
+    """Approximate attention by positive random features (FAVOR+). The average over draws of features is exact.
 
-    `features` (m, d) is a buffer, drawn again after every `redraw_every` forward passes in training.
+    `features` (m, d) is a buffer. In training it is drawn again after every `redraw_every` forward passes. The
+    computation runs in float32.
     """
 
     features: Tensor
@@ -103,6 +118,7 @@ class PerformerAttention(nn.Module):
         self._passes = 0  # forward passes in training
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return the approximate attention output (B, heads, N, d) of queries, keys and values (B, heads, N, d)."""
         if self.training:
             if self._redraw_every and self._passes and self._passes % self._redraw_every == 0:
                 self.redraw()
@@ -111,7 +127,7 @@ class PerformerAttention(nn.Module):
             return favor_attention(q.float(), k.float(), v.float(), self.features.float()).to(v.dtype)
 
     def redraw(self) -> None:
-        """Draw new features into a new tensor, because a pending backward pass needs the old one."""
+        """Draw new features into a new tensor. A pending backward pass still needs the old tensor."""
         self.features = orthogonal_features(*self.features.shape).to(self.features)
 
     def checksum(self) -> int:
@@ -119,18 +135,18 @@ class PerformerAttention(nn.Module):
         return zlib.crc32(self.features.detach().float().cpu().numpy().tobytes())
 
     def get_extra_state(self) -> Tensor:
-        """Return the number of training passes."""
+        """Return the number of training passes, a scalar tensor."""
         return torch.tensor(self._passes)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore the number of training passes."""
+        """Restore the number of training passes from a scalar tensor."""
         self._passes = int(state)
 
 
 def orthogonal_features(count: int, dim: int) -> Tensor:
-    """Draw (count, dim) features: blocks of `dim` orthogonal Haar-distributed rows with Gaussian lengths.
+    """Draw features (count, dim): blocks of `dim` orthogonal, Haar-distributed rows with Gaussian lengths.
 
-    Each row is a standard Gaussian vector; orthogonal rows lower the variance.
+    Each row alone is a standard Gaussian vector. Orthogonal rows lower the variance of the approximation.
     """
     blocks = math.ceil(count / dim)
     q, r = torch.linalg.qr(torch.randn(blocks, dim, dim))
@@ -140,18 +156,22 @@ def orthogonal_features(count: int, dim: int) -> Tensor:
 
 
 def log_random_features(x: Tensor, features: Tensor) -> Tensor:
-    """Compute log(sqrt(m) phi(x)) = W x' - |x'|^2 / 2 with x' = x / d^(1/4): (..., N, d) to (..., N, m).
+    """Return log(sqrt(m) phi(x)) = W x' - |x'|^2 / 2 with x' = x / d^(1/4), (..., N, m).
 
-    The mean of exp(log phi(q) + log phi(k)) over draws is exp(q . k / sqrt(d)) (Lemma 1).
+    The mean of exp(log phi(q) + log phi(k)) over draws of the features is exp(q . k / sqrt(d)) (Lemma 1).
+
+    x: (..., N, d) queries or keys.
+    features: (m, d) rows of W.
     """
     x = x * x.shape[-1] ** -0.25
     return x @ features.T - x.square().sum(dim=-1, keepdim=True) / 2
 
 
 def favor_attention(q: Tensor, k: Tensor, v: Tensor, features: Tensor) -> Tensor:
-    """Compute attention of q, k, v (..., N, d) by random features (m, d) (appendix B.1).
+    """Return the attention (..., N, d) of q, k, v (..., N, d) approximated by random features (m, d) (appendix B.1).
 
-    Maxima subtracted before exp, one per query and one for all keys, cancel, so nothing overflows.
+    Maxima are subtracted before exp, so that nothing overflows: one per query and one for all keys. They cancel in the
+    result.
     """
     scale = features.shape[0] ** -0.5
     of_q, of_k = log_random_features(q, features), log_random_features(k, features)
@@ -168,13 +188,15 @@ def favor_attention(q: Tensor, k: Tensor, v: Tensor, features: Tensor) -> Tensor
 
 
 class TokenMergingAttention(SdpaAttention):
-    """Exact attention between fewer tokens: the share `merge` of the grid's tokens is merged, then unmerged.
+    """Compute exact attention between fewer tokens: the share `merge` of the grid's tokens is merged, then unmerged.
 
-    The mean key over heads decides which tokens merge. A group has the mean query, key and value, and the log of its
-    size is added to its logits (arXiv 2210.09461, eq. 1). float32 separates flat regions, which are equal in bfloat16.
+    The mean key over the heads decides which tokens merge. A group has the mean query, key and value of its tokens, and
+    the logarithm of its size is added to its logits (arXiv 2210.09461, eq. 1). Tokens are compared in float32, because
+    tokens of flat regions are equal in bfloat16.
     """
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return the attention output (B, heads, N, d) of queries, keys and values (B, heads, N, d)."""
         places = grid[0] * grid[1]
         if self.config.merge == 0 or places < 2:
             return super().forward(q, k, v, grid)
@@ -196,13 +218,14 @@ class TokenMergingAttention(SdpaAttention):
 
 
 def match_tokens(metric: Tensor, removed: int, *, first: int) -> Tensor:
-    """Assign tokens to groups by bipartite soft matching (arXiv 2210.09461, section 3): (B, N) of N - removed groups.
+    """Return the group of each token, (B, N) with values below N - removed (arXiv 2210.09461, section 3).
 
-    From `first` on, every other token is paired with the most similar token between them, and the `removed` most
-    similar pairs merge.
+    Bipartite soft matching: every other token from `first` on is paired with the most similar one of the tokens in
+    between. The `removed` most similar pairs merge.
 
-    metric: (B, N, d) to compare tokens by.
+    metric: (B, N, d) vectors by which tokens are compared.
     removed: number of merged tokens, at most half of the tokens from `first` on.
+    first: index of the first token that may merge.
     """
     batch, tokens, dim = metric.shape
     pairs = (tokens - first) // 2

@@ -1,4 +1,4 @@
-"""Configuration of the networks. Imports no torch."""
+"""Configuration of the networks. This module does not import torch."""
 
 from typing import Annotated, Self
 
@@ -13,15 +13,17 @@ class DepthPoseNetConfig(DepthModelConfig):
     """The depth network and the pose network.
 
     pose_encoder: timm model (`stadia list encoders`) of the pose network `resnet`.
-    rotation_scale, translation_scale: factors of the pose head, so that training starts near the identity.
+    rotation_scale, translation_scale: factors by which the pose head's outputs are multiplied, so that training starts
+        near the identity.
     brightness: also predict gain and offset between two images (D3VO).
-    brightness_scale: factor of the heads of gain and offset.
+    brightness_scale: factor by which the outputs of the gain and offset heads are multiplied.
     pose_net: encoder of image pairs (`stadia list pose-nets`): `correlation`, which needs little data, `resnet`, `d3vo`
-        or `shared` (the depth network's own encoder).
-    pose_head: maps its features to numbers (`stadia list pose-heads`); `linear` requires the training image size.
-    pose_bias: biases in the convolutions of the pose network and its motion head.
-    rotation: axis_angle, euler angles by their order, or a matrix by its first two columns (matrix6d) or all (matrix9d)
-        (`stadia list rotations`).
+        or `shared`, which uses the depth network's own encoder.
+    pose_head: layers that map the encoder's features to a motion (`stadia list pose-heads`). `linear` requires the
+        training image size.
+    pose_bias: use biases in the convolutions of the pose network and its motion head.
+    rotation: parameters of a rotation (`stadia list rotations`): axis_angle, Euler angles named by their order, or a
+        matrix, given by its first two columns (matrix6d) or by all columns (matrix9d).
     activation: activation of the pose network's own layers (`stadia list activations`).
     """
 
@@ -37,7 +39,7 @@ class DepthPoseNetConfig(DepthModelConfig):
     activation: Annotated[str, AfterValidator(check_registered(ACTIVATIONS))] = "relu"
 
     def encoders(self, *, motion: bool) -> tuple[str, ...]:
-        """Return the timm models that it uses, with a pose network or without."""
+        """Return the timm models that the configuration uses, with or without those of the pose network."""
         pose = (self.pose_encoder,) if motion and self.pose_net == "resnet" else ()
         return (*self.network.encoders, *pose)
 

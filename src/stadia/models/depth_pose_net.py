@@ -15,12 +15,12 @@ from stadia.models.pretrained_weights import InitialWeights
 
 
 class DepthPoseNet(nn.Module):
-    """Apply the depth network to the target image and the pose network to each pair of temporal neighbors.
+    """Apply the depth network to the target image, and the pose network to each pair of neighboring frames.
 
-    The pose network receives pairs in temporal order; for a source before the target its output is inverted. A stereo
-    source has its transform from the calibration; with `brightness` the pose network predicts its brightness too.
+    The pose network receives pairs in temporal order. For a source before the target its output is inverted. The motion
+    of a stereo source comes from the calibration; with `brightness` the pose network predicts its brightness too.
 
-    motion: create a pose network; without temporal neighbors nothing would train it.
+    motion: create a pose network. Without temporal neighbors nothing would train it.
     size: (height, width) of the training images; some pose heads require it.
     """
 
@@ -39,11 +39,11 @@ class DepthPoseNet(nn.Module):
         return self.depth.weights | ({"pose_encoder": encoder.weights} if isinstance(encoder, Encoder) else {})
 
     def modules_to_compile(self) -> list[nn.Module]:
-        """Return the modules whose forward a training step calls."""
+        """Return the modules whose forward pass a training step calls."""
         return [*self.depth.modules_to_compile(), *([] if self.pose is None else [self.pose])]
 
     def forward(self, batch: Batch) -> Prediction:
-        """Predict inverse depth, T_source_target, and the optional outputs of the configuration."""
+        """Predict inverse depth, the motions T_source_target, and the optional outputs of the configuration."""
         if self.pose is not None and isinstance(self.pose.encoder, SharedPoseEncoder):
             features = self._shared.encoder(batch.inputs.image)
             maps = self._shared.decode(features, batch.inputs.image, batch.inputs.camera)
@@ -61,7 +61,7 @@ class DepthPoseNet(nn.Module):
         return self.depth
 
     def motion(self, earlier: Tensor, later: Tensor) -> PairMotion | None:
-        """Predict the motion between (B, 3, H, W) images in temporal order; None without a pose network."""
+        """Predict the motion between images (B, 3, H, W) in temporal order; None without a pose network."""
         if self.pose is None:
             return None
         moments = compare_image_moments(earlier, later) if self.brightness else None
@@ -69,7 +69,10 @@ class DepthPoseNet(nn.Module):
         return motion
 
     def motion_values(self, earlier: Tensor, later: Tensor) -> Tensor:
-        """Return (B, 6) of images in temporal order, for `PoseNet.transform`; needs a pose network."""
+        """Return the pose head's output (B, n + 3) for images (B, 3, H, W) in temporal order, for `PoseNet.transform`.
+
+        n is the number of values of a rotation. This needs a pose network.
+        """
         assert self.pose is not None
         return self.pose.motion_values(*self._pose_inputs(earlier, later))
 

@@ -47,11 +47,17 @@ logging.getLogger("timm.models._builder").addFilter(_is_no_note_on_the_head)
 
 
 class Encoder(nn.Module):
-    """A timm backbone with features at strides that are powers of two, finest first.
+    """A timm backbone whose features have strides that are powers of two, finest first.
 
-    name: the timm model, NAME, or NAME@REVISION for one commit of its weights on the hub, or "base" for base's encoder.
-    images: number of RGB images concatenated along the channels: 1 for depth, 2 for pose.
-    pretrained: load timm's weights; if unavailable, warn and start at random.
+    mean, std: buffers (1, 3 * images, 1, 1) that normalize RGB in [0, 1].
+    weights: source of the initial weights.
+
+    Arguments of `__init__`:
+
+    name: the timm model: NAME, NAME@REVISION for one commit of its weights on the hub, or "base" for the encoder of
+        `base`.
+    images: number of RGB images that are concatenated along the channels: 1 for depth, 2 for pose.
+    pretrained: load timm's weights. If they are unavailable, the encoder starts at random, with a warning.
     checkpoint_gradients: see `models.gradient_checkpointing`.
 
     Raises ConfigError for an unknown name, or other strides.
@@ -81,7 +87,7 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(config["std"]).repeat(images).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Map (B, 3 * images, H, W) RGB in [0, 1] to one (B, C, H / stride, W / stride) map per stride."""
+        """Map images (B, 3 * images, H, W), RGB in [0, 1], to one map (B, C, H / stride, W / stride) per stride."""
         _check_size(image.shape[-2], image.shape[-1], self.strides[-1])
         normalized = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         compute = partial(compute_features, self.backbone) if self.checkpoint_gradients else self.backbone
@@ -91,7 +97,10 @@ class Encoder(nn.Module):
 
 
 def check_encoder(name: str, *, height: int, width: int) -> None:
-    """Raise ConfigError if timm lacks the encoder or it does not support the image size. Creates no weights."""
+    """Raise ConfigError if timm lacks the encoder, or the encoder does not support the image size.
+
+    Creates no weights.
+    """
     _check_size(height, width, _find_coarsest_stride(name))
 
 
@@ -150,7 +159,7 @@ def _create_base(channels: int, pretrained: bool) -> tuple[nn.Module, InitialWei
 
 
 _BRANCH_SCALE = re.compile(r"gain|skipinit_gain|gamma(_?\w+)?|scale|ls\d")
-"""Parameters with these names scale a block's branch (norm-free networks; layer scale, arXiv 2103.17239)."""
+"""Parameters with these names scale the branch of a block (norm-free networks; layer scale, arXiv 2103.17239)."""
 _MIN_BRANCH_SCALE = 0.01
 
 

@@ -1,4 +1,4 @@
-"""Recompute activations in the backward pass, with bit-equal results (arXiv 1604.06174)."""
+"""Recompute activations in the backward pass instead of storing them, with bit-equal results (arXiv 1604.06174)."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 def run_checkpointed(function: Callable[..., Any], *inputs: Tensor, modules: Sequence[nn.Module] = ()) -> Any:
-    """Return `function(*inputs)`, keeping only the inputs for the backward pass.
+    """Return `function(*inputs)`, and store only the inputs, tensors of any shape, for the backward pass.
 
-    modules: modules of the function; their running statistics are updated once.
+    modules: modules that the function uses. Their running statistics are updated only once.
     """
     if not torch.is_grad_enabled():
         return function(*inputs)
@@ -31,7 +31,7 @@ def run_checkpointed(function: Callable[..., Any], *inputs: Tensor, modules: Seq
 
 @contextlib.contextmanager
 def keep_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Restore all buffers of these modules at the end."""
+    """Restore all buffers of these modules when the block ends."""
     kept = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
     try:
         yield
@@ -42,7 +42,10 @@ def keep_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def compute_features(backbone: nn.Module, image: Tensor) -> list[Tensor]:
-    """Return the features of a timm extractor, checkpointed from each to the next, or as a whole for transformers."""
+    """Return the features (B, C, H / stride, W / stride) of a timm extractor for images (B, 3, H, W), with checkpoints.
+
+    Each feature is a checkpoint, from which the next one is recomputed. Transformers are recomputed as a whole.
+    """
     if not isinstance(backbone, FeatureDictNet):
         whole: list[Tensor] = run_checkpointed(backbone, image, modules=[backbone])
         return whole

@@ -1,4 +1,4 @@
-"""Download a repository of the Hugging Face hub: an interrupted file resumes, and its checksum is compared."""
+"""Download a repository of the Hugging Face hub. An interrupted file resumes, and its checksum is verified."""
 
 import hashlib
 import logging
@@ -17,7 +17,7 @@ from stadia.core.errors import CheckpointError, summarize_exception
 from stadia.process.shown_progress import SHOWN_PROGRESS
 
 UNFINISHED = ".stadia-part"
-"""Suffix of an unfinished download, which resumes; the hub's client deletes its own unfinished files."""
+"""Suffix of an unfinished download, which can resume. The hub's client deletes its own unfinished files."""
 
 MEGABYTE = 1e6
 
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository, and its place in the cache.
+    """A file of a repository, and its path in the cache.
 
     name: path in the repository.
-    size: bytes.
-    digest: SHA-256 of a large file, the hash by git of a small one.
+    size: number of bytes.
+    digest: SHA-256 of a large file, or git's hash of a small one.
     blob: path in the cache, named by the digest.
     """
 
@@ -41,11 +41,11 @@ class HubFile:
 
     @property
     def partial(self) -> Path:
-        """Return the path of the unfinished file."""
+        """Return the path of the unfinished download."""
         return self.blob.with_name(self.blob.name + UNFINISHED)
 
     def matches(self, path: Path) -> bool:
-        """Return whether a file has the digest."""
+        """Return whether the content of a file has the digest."""
         is_large = len(self.digest) == hashlib.sha256().digest_size * 2
         hasher = hashlib.sha256() if is_large else hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
         with path.open("rb") as stream:
@@ -53,21 +53,24 @@ class HubFile:
 
 
 def find_cache(repository: str) -> Path:
-    """Return the folder of a repository in the hub's cache."""
+    """Return the folder in the hub's cache that belongs to a repository."""
     return Path(huggingface_hub.constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
 
 
 def count_downloaded_bytes(repository: str) -> int:
-    """Return the bytes of a repository's files in the cache, with unfinished ones."""
+    """Return how many bytes of a repository's files are in the cache, including unfinished downloads."""
     return sum(path.stat().st_size for path in (find_cache(repository) / "blobs").glob("*"))
 
 
 def fetch_missing_files(source: str, repository: str, revision: str | None, patterns: Sequence[str]) -> None:
-    """Download the files of a repository that the cache lacks; `snapshot_download` then finds them.
+    """Download the files of a repository that the cache lacks. After that, `snapshot_download` finds them.
 
-    source: as the user wrote it, for messages.
+    source: the source as the user wrote it, for messages.
+    repository: name of the repository on the hub.
+    revision: commit, or None for the newest.
+    patterns: patterns of file names.
 
-    Raises CheckpointError if the connection breaks or a checksum differs, HfHubHTTPError as the hub's client.
+    Raises CheckpointError if the connection breaks or a checksum differs, and HfHubHTTPError as the hub's client does.
     """
     try:
         info = huggingface_hub.HfApi().model_info(repository, revision=revision, files_metadata=True)

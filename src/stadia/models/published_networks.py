@@ -1,6 +1,6 @@
-"""Published depth networks: output, licence, score and files of each. Imports no torch.
+"""Published depth networks: output, licence, score and files of each. This module does not import torch.
 
-Only safetensors are read, and code of a repository is never run.
+Only safetensors are read, and no code of a repository is ever run.
 """
 
 import re
@@ -20,25 +20,25 @@ from stadia.files.paths import expand_home
 from stadia.models import DEFAULT_NETWORK, DEPTH_NETWORKS
 
 FORBIDS_COMMERCIAL_USE = ("CC-BY-NC", "Apple-AMLR", "research only")
-"""A licence whose name contains one of these is non-commercial."""
+"""A licence is non-commercial if its name contains one of these."""
 
 PACKAGES: Mapping[str, str] = {
     "moge": "pip install git+https://github.com/microsoft/MoGe.git",
     "depth_anything_3": "pip install depth-anything-3",
 }
-"""Packages run their authors' networks, with the command that installs each; transformers runs the others."""
+"""Packages that run their authors' networks, with the command that installs each. transformers runs the others."""
 
 
 BYTES_PER_PARAMETER = 4
-"""Published weights are float32, except for a few large networks."""
+"""Size of a weight: published weights are float32, except for a few large networks."""
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt")
-"""Suffixes of the files that are weights; packages read their authors' .pt."""
+"""Suffixes of weight files. Packages read the .pt files of their authors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedNetwork:
-    """A published network; published_networks.toml describes the fields."""
+    """A published network. published_networks.toml describes the fields."""
 
     repository: str
     millions: float
@@ -54,7 +54,7 @@ class PublishedNetwork:
 
     @property
     def weight_bytes(self) -> float:
-        """Return about how many bytes the weights have."""
+        """Return the approximate size of the weights in bytes."""
         return self.millions * 1e6 * BYTES_PER_PARAMETER
 
     @property
@@ -65,14 +65,14 @@ class PublishedNetwork:
 
     @property
     def is_downloaded(self) -> bool:
-        """Return whether the hub's cache of this machine has the weights."""
+        """Return whether the hub's cache on this machine contains the weights."""
         from stadia.models.hub_download import find_cache
 
         return any(path.suffix in WEIGHT_SUFFIXES for path in find_cache(self.repository).glob("snapshots/*/*"))
 
     @property
     def title(self) -> str:
-        """Return one line for `stadia list published-networks`."""
+        """Return the network's line in `stadia list published-networks`."""
         focal = "" if self.focal is None else f" at fx / width {self.focal:.3g}"
         if self.focal_unit_px is not None:
             focal = f": output times the focal length in pixels over {self.focal_unit_px:g}"
@@ -91,14 +91,17 @@ def _read_networks() -> dict[str, PublishedNetwork]:
 
 
 PUBLISHED_NETWORKS: Mapping[str, PublishedNetwork] = _read_networks()
-"""Published networks by the name that a command takes."""
+"""Published networks by the name that commands accept."""
 
 
 @dataclass(frozen=True)
 class NetworkRow:
     """A network as `stadia list networks` and the app show it.
 
-    name: that a command takes.  use: what it is good at.  size: of its weights.  licence: of its weights.
+    name: name that commands accept.
+    use: what the network is good at.
+    size: size of its weights.
+    licence: licence of its weights.
     is_here: whether it needs no download.
     """
 
@@ -110,7 +113,7 @@ class NetworkRow:
 
 
 def list_network_rows() -> list[NetworkRow]:
-    """Return the network of the package, then the published ones."""
+    """Return the packaged network, then the published ones."""
     base = NetworkRow(DEFAULT_NETWORK, "metres of rooms and streets, fast", "10 MB", "Apache-2.0")
     published = PUBLISHED_NETWORKS.items()
     return [
@@ -120,7 +123,7 @@ def list_network_rows() -> list[NetworkRow]:
 
 
 def find_by_repository(repository: str) -> PublishedNetwork | None:
-    """Return the entry of a repository of the hub, or None."""
+    """Return the entry of the table with this repository of the hub, or None."""
     return next((entry for entry in PUBLISHED_NETWORKS.values() if entry.repository == repository), None)
 
 
@@ -130,7 +133,7 @@ def is_non_commercial(licence: str) -> bool:
 
 
 def describe_licence(licence: str) -> str:
-    """Return one line about the licence of weights; "" if unknown."""
+    """Return a line about the licence of weights, or "" if it is unknown."""
     if not licence:
         return ""
     ban = ": it forbids commercial use" if is_non_commercial(licence) else ""
@@ -140,10 +143,10 @@ def describe_licence(licence: str) -> str:
 # -- their files: in a folder, or on the Hugging Face hub
 
 HUB = "hf:"
-"""A repository's name starts with this: hf:ORG/NAME or hf:ORG/NAME@REVISION."""
+"""Prefix of a repository's name: hf:ORG/NAME or hf:ORG/NAME@REVISION."""
 
 CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
-"""The architecture of a network of transformers, and the preparation of its images."""
+"""Files with the architecture of a network of transformers, and with the preparation of its images."""
 
 ARCHITECTURES = (
     "chmv2",
@@ -155,7 +158,7 @@ ARCHITECTURES = (
     "tipsv2_dpt",
     "zoedepth",
 )
-"""These values of `model_type` are supported."""
+"""Supported values of `model_type`."""
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[\w.-]{1,100}))?")
@@ -164,15 +167,15 @@ _FILES = (*NEEDED_FILES, "model-*.safetensors", "model.safetensors.index.json")
 _EXPECTED = "a name of `stadia list networks`, hf:ORG/NAME, or a folder with config.json and model.safetensors"
 _MAX_BYTES = 1 << 36
 _DROPPED = ("auto_map", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "id2label")
-"""These keys of config.json are dropped; `auto_map` names code."""
+"""Keys of config.json that are dropped. `auto_map` names code."""
 
 
 @dataclass(frozen=True)
 class PublishedFiles:
     """The files of a published network.
 
-    folder: has config.json and safetensors.
-    entry: entry of the table, or None.
+    folder: folder with config.json and safetensors.
+    entry: the network's entry of the table, or None.
     revision: commit on the hub; "" for a folder.
     """
 
@@ -182,7 +185,7 @@ class PublishedFiles:
 
     @property
     def weights(self) -> Path:
-        """Return the file of the weights, or the index of several. Raises CheckpointError without one."""
+        """Return the weight file, or the index of several weight files. Raises CheckpointError if there is none."""
         for name in ("model.safetensors", "model.safetensors.index.json"):
             if (self.folder / name).is_file():
                 return self.folder / name
@@ -192,7 +195,7 @@ class PublishedFiles:
         raise CheckpointError(self.folder, found=found, expected="model.safetensors", fix=fix)
 
     def list_weight_files(self) -> list[Path]:
-        """Return the files of the weights, each inside the folder. Raises CheckpointError or DataError."""
+        """Return the weight files. Raises CheckpointError or DataError if one is missing or outside the folder."""
         first = self.weights
         if first.suffix == ".safetensors":
             names = {first.name}
@@ -212,7 +215,7 @@ class PublishedFiles:
 
 
 def find_repository(source: str) -> tuple[str, str | None] | None:
-    """Return repository and revision of a short name or hf:ORG/NAME[@REVISION]; None for a folder.
+    """Return repository and revision for a short name or hf:ORG/NAME[@REVISION]; None for a folder.
 
     Raises ConfigError for a malformed name.
     """
@@ -228,9 +231,9 @@ def find_repository(source: str) -> tuple[str, str | None] | None:
 
 
 def find_published_files(source: str) -> PublishedFiles:
-    """Return the files of a short name, of hf:ORG/NAME[@REVISION] or of a folder; the hub's are downloaded once.
+    """Return the files for a short name, hf:ORG/NAME[@REVISION], or a folder. Files of the hub are downloaded once.
 
-    Raises ConfigError for another source, CheckpointError as `download_repository`.
+    Raises ConfigError for another source, and CheckpointError as `download_repository` does.
     """
     repository = find_repository(source)
     if repository is not None:
@@ -249,9 +252,11 @@ def find_published_files(source: str) -> PublishedFiles:
 def download_repository(
     source: str, repository: str, revision: str | None = None, patterns: Sequence[str] = _FILES
 ) -> Path:
-    """Return the local folder of a repository's files, named by the commit; they are downloaded once.
+    """Return the local folder of a repository's files, named by the commit. The files are downloaded once.
 
-    source: as the user wrote it, for messages.
+    source: the source as the user wrote it, for messages.
+    repository: name of the repository on the hub.
+    revision: commit, or None for the newest.
     patterns: patterns of file names.
 
     Raises CheckpointError if the hub lacks the repository, is unreachable, or requires accepting a licence.
@@ -293,9 +298,9 @@ def download_repository(
 
 
 def read_settings(files: PublishedFiles) -> dict[str, Any]:
-    """Return `architecture` and `preprocessing` of a network's JSON files, without keys that name code.
+    """Return the contents of a network's JSON files as `architecture` and `preprocessing`, without keys that name code.
 
-    Raises DataError for damaged JSON, CheckpointError for an architecture outside ARCHITECTURES.
+    Raises DataError for damaged JSON, and CheckpointError for an architecture outside ARCHITECTURES.
     """
     path = files.folder / CONFIG
     values = read_json(path, expected=f"{CONFIG} of a network of transformers", fix="check the folder")
@@ -324,17 +329,17 @@ _ACCEPTED: Mapping[str, tuple[object, ...]] = {
     "_attn_implementation": _ATTENTION,
     "repo_path": (None, "shi-labs/oneformer_demo"),  # transformers' default; others name any folder
 }
-"""These keys can name code or files elsewhere, so only these values are accepted."""
+"""Keys that can name code, or files elsewhere, with the only values that are accepted."""
 
 _ELSEWHERE = re.compile(r"(hf[-_]hub|local-dir):.*", re.DOTALL)
 _FILE_HERE = re.compile(r"[A-Za-z0-9_-]+\.json")
 _COUNTS = re.compile(r".*(size|sizes|dim|channels|layers|heads|depths|stride|strides)")
 MAX_COUNT = 1 << 18
-"""A larger vocabulary is refused, because layers take memory before the first weight exists."""
+"""Largest accepted vocabulary, because layers take memory before the first weight is read."""
 
 
 def list_values(values: Any) -> Iterator[tuple[str, Any]]:
-    """Yield each value of nested JSON with the nearest key above it."""
+    """Yield each value of nested JSON together with the nearest key above it."""
     left = [("", values)]
     while left:
         key, value = left.pop()
@@ -346,7 +351,7 @@ def list_values(values: Any) -> Iterator[tuple[str, Any]]:
 
 
 def find_foreign_files(values: Any) -> list[str]:
-    """Return a configuration's entries that name code, or files outside their folder."""
+    """Return the entries of a configuration that name code, or files outside their folder."""
     found = []
     for key, value in list_values(values):
         is_file = key == "class_info_file" and value is not None
@@ -360,7 +365,7 @@ def find_foreign_files(values: Any) -> list[str]:
 
 
 def check_architecture(values: Any) -> None:
-    """Raise ValueError for a configuration that names code or files elsewhere, or has impossible counts."""
+    """Raise ValueError if a configuration names code or files elsewhere, or has impossible counts."""
     if found := find_foreign_files(values):
         raise ValueError(f"the architecture names code or files elsewhere: {', '.join(found[:3])}")
     for key, value in list_values(values):
@@ -370,7 +375,7 @@ def check_architecture(values: Any) -> None:
 
 
 def is_network_folder(path: Path) -> bool:
-    """Return whether a folder has a network of transformers: a config.json with a model_type."""
+    """Return whether a folder contains a network of transformers: a config.json with a model_type."""
     try:
         values = read_json(path / CONFIG) if (path / CONFIG).is_file() else None
     except Exception as error:  # damaged: opening it later names the mistake
@@ -384,7 +389,7 @@ def is_network_folder(path: Path) -> bool:
 def is_network_name(text: str) -> bool:
     """Return whether a text names a published network, a folder of transformers, or module:Class.
 
-    A run or a file of a network's name comes first; another folder of that name does not hide the network.
+    A run or a file with a network's name takes precedence. Any other folder with this name does not hide the network.
     """
     path, is_listed = Path(text), text in PUBLISHED_NETWORKS or text in DEPTH_NETWORKS
     if path.is_dir():
@@ -395,7 +400,7 @@ def is_network_name(text: str) -> bool:
 
 
 def refuse_misspelt_network(text: str) -> None:
-    """Raise ConfigError for a name that is neither a file nor a network, but close to a network's name."""
+    """Raise ConfigError for a text that is neither a file nor a network, but similar to a network's name."""
     near = None if Path(text).exists() else find_nearest_name(text, [*DEPTH_NETWORKS, *PUBLISHED_NETWORKS])
     if near is not None:
         expected = "a checkpoint, a run's folder, or a network of `stadia list networks`"

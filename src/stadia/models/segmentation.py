@@ -1,4 +1,4 @@
-"""Segment road images: panoptic networks of transformers and TFLite class models, for inference only."""
+"""Segment road images with panoptic networks of transformers or TFLite class models, for inference only."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -36,11 +36,9 @@ _NO_CONFIGS = ("tokenizer.json", "vocab.json")  # large, and they name no code
 
 
 class Segmenter(Protocol):
-    """A network from images (H, W, 3) RGB to classes (H, W) uint8 and object ids (H, W) uint16, 0 = none.
+    """A network that maps images (H, W, 3) RGB to classes (H, W) uint8 and object ids (H, W) uint16; 0 is no object.
 
-    Object ids are None if the model predicts classes only.
-    classes: names by class number.
-    identity: changes with the weights.
+    Object ids are None if the network predicts classes only.
     """
 
     @property
@@ -49,14 +47,14 @@ class Segmenter(Protocol):
 
     @property
     def identity(self) -> str:
-        """Return the identity of the network and its weights."""
+        """Return a text that identifies the network and its weights."""
 
     def __call__(self, image: ImageArray) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]: ...
 
 
 @dataclass(frozen=True)
 class PanopticSegmenter:
-    """A Mask2Former or OneFormer of transformers with its processor."""
+    """A Mask2Former or OneFormer of transformers, together with its processor."""
 
     network: Any
     processor: Any
@@ -65,7 +63,7 @@ class PanopticSegmenter:
 
     @property
     def classes(self) -> Mapping[int, str]:
-        """Return the class names from 1; 0 is unknown."""
+        """Return the class names by number, counted from 1; 0 is unknown."""
         return {int(number) + 1: name.strip().lower() for number, name in self.network.config.id2label.items()}
 
     @torch.no_grad()
@@ -81,7 +79,10 @@ class PanopticSegmenter:
 def split_panoptic_segments(
     segmentation: NDArray[np.integer], label_of: Mapping[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """Split a panoptic map (H, W) into classes, from 1, and object ids, given each segment's label, from 0."""
+    """Split a panoptic map (H, W) into classes (H, W), counted from 1, and object ids (H, W).
+
+    label_of: label of each segment, counted from 0.
+    """
     semantic, instance = np.zeros(segmentation.shape, np.uint8), np.zeros(segmentation.shape, np.uint16)
     for number, (segment, label) in enumerate(sorted(label_of.items()), start=1):
         here = segmentation == segment
@@ -90,9 +91,11 @@ def split_panoptic_segments(
 
 
 def load_panoptic_model(name: str) -> PanopticSegmenter:
-    """Load a model by its folder or hub name, NAME or NAME@REVISION (a commit hash): safetensors and no code.
+    """Load a panoptic network from a folder, or from the hub by NAME or NAME@REVISION (a commit hash).
 
-    Raises CheckpointError if it is unavailable or has code.
+    Only safetensors are loaded, and no code.
+
+    Raises CheckpointError if the network is unavailable or needs code.
     """
     choose_matrix_products()
     given, revision, is_folder = name, None, expand_home(name).is_dir()
@@ -152,10 +155,13 @@ def _check_no_code(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class TiledSegmenter:
-    """Run a square network on tiles as high as the image; each pixel takes the tile with the nearest center.
+    """Run a square network on tiles as high as the image. Each pixel takes the tile with the nearest center.
 
-    run: (side, side, 3) uint8 RGB to class numbers (side, side), from 0.
-    first: number of the first name.
+    run: maps an image (side, side, 3) uint8 RGB to class numbers (side, side), counted from 0.
+    side: side of a tile in pixels.
+    names: class names.
+    first: class number of the first name.
+    identity: text that identifies the network and its weights.
     """
 
     run: Callable[[ImageArray], NDArray[np.integer]]
@@ -166,7 +172,7 @@ class TiledSegmenter:
 
     @property
     def classes(self) -> Mapping[int, str]:
-        """Return the class names from 1."""
+        """Return the class names by number, counted from 1."""
         return dict(enumerate(self.names, start=1))
 
     def __call__(self, image: ImageArray) -> tuple[NDArray[np.uint8], None]:
@@ -193,16 +199,17 @@ class TiledSegmenter:
 
 
 def compute_tile_starts(length: int, side: int) -> list[int]:
-    """Return evenly spaced tile starts that cover the length and overlap by at least a quarter."""
+    """Return evenly spaced starts of tiles that cover the length and overlap by at least a quarter."""
     count = 1 if length <= side else 1 + int(np.ceil((length - side) / (_TILE_STEP * side)))
     return [round(start) for start in np.linspace(0, length - side, count)] if count > 1 else [0]
 
 
 def load_tflite_model(path: Path) -> TiledSegmenter:
-    """Load a TFLite model from uint8 images (1, S, S, 3) to class numbers (1, S, S) or scores (1, S, S, C).
+    """Load a TFLite model that maps uint8 images (1, S, S, 3) to class numbers (1, S, S) or scores (1, S, S, C).
 
-    Its classes are CITYSCAPES_CLASSES, after a background if it has one more. Raises CheckpointError without
-    ai-edge-litert or for another file.
+    Its classes are CITYSCAPES_CLASSES, after a background class if there is one more.
+
+    Raises CheckpointError if ai-edge-litert is not installed, or for another file.
     """
     expected = "a TFLite model of images (1, S, S, 3) uint8 to classes (1, S, S)"
     try:

@@ -1,4 +1,7 @@
-"""Learned size prior: object height in metres from appearance, not the class mean (FUMET, arXiv 2312.04530)."""
+"""A learned size prior: an object's height in metres by its appearance instead of its class.
+
+Source: FUMET, arXiv 2312.04530.
+"""
 
 import json
 from collections.abc import Sequence
@@ -31,9 +34,9 @@ _MAX_BYTES = 1 << 30
 
 
 class SizePrior(nn.Module):
-    """ConvNeXt V2 (Woo et al., CVPR 2023) and two layers: crops to mean and deviation of the log height.
+    """ConvNeXt V2 (Woo et al., CVPR 2023) and two layers that map crops to mean and deviation of the log height.
 
-    mean_m: mean of the training heights; predictions stay within a factor of 1.7.
+    mean_m: mean of the training heights in metres. Predictions stay within a factor of 1.7 of it.
     side: side of a crop in pixels.
     encoder: timm model.
     """
@@ -54,7 +57,7 @@ class SizePrior(nn.Module):
         self.register_buffer("_std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (B, 3, side, side) RGB in [0, 1] to ln of the height in metres (B,) and its standard deviation (B,)."""
+        """Map crops (B, 3, side, side), RGB in [0, 1], to ln of the height in metres and its deviation, (B,) each."""
         output = self.head(self.encoder((crops - self._mean) / self._std))
         reach = float(np.log(_MAX_FACTOR))
         deviation = _MIN_DEVIATION + 0.1 * nn.functional.softplus(output[:, 1])
@@ -62,7 +65,10 @@ class SizePrior(nn.Module):
 
     @torch.no_grad()
     def predict_heights(self, crops: Sequence[ImageArray]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Predict mean and deviation in metres, (N,) each, of crops (side, side, 3) RGB of masked objects."""
+        """Predict the heights of objects and their standard deviations in metres, (N,) each.
+
+        crops: N images (side, side, 3) RGB of masked objects.
+        """
         was_training = self.training
         self.eval()
         means, spreads = [np.zeros(0)], [np.zeros(0)]
@@ -76,20 +82,26 @@ class SizePrior(nn.Module):
 
 
 def log_height_loss(log_m: Tensor, deviation: Tensor, height_m: Tensor) -> Tensor:
-    """Return the mean absolute log error plus a Laplace likelihood for the deviation, with detached error."""
+    """Return the mean absolute log error plus a Laplace likelihood that trains the deviation, a scalar.
+
+    The error in the likelihood is detached.
+
+    log_m, deviation: (B,) predicted ln of the height and its standard deviation.
+    height_m: (B,) true heights in metres.
+    """
     error = (log_m - height_m.log()).abs()
     scale = deviation / 2**0.5
     return error.mean() + 0.1 * (error.detach() / scale + scale.log()).mean()
 
 
 def save_size_prior(prior: SizePrior, path: Path) -> None:
-    """Save the weights with the arguments to rebuild the model, atomically."""
+    """Save the weights together with the arguments that rebuild the network, atomically."""
     with open_atomic(path) as stream:
         stream.write(safetensors.torch.save(prior.state_dict(), {"size_prior": json.dumps(prior.about)}))
 
 
 def load_size_prior(path: Path) -> SizePrior:
-    """Load a saved prior. Raises CheckpointError for a damaged or other file."""
+    """Load a saved size prior. Raises CheckpointError for a damaged file or another kind of file."""
     path, expected, fix = expand_home(path), "a learnt size prior", "train one: stadia prior train DATA"
     check_input_file(path, expected=expected, max_bytes=_MAX_BYTES, fix=fix)
     try:

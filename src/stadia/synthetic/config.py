@@ -1,4 +1,4 @@
-"""Configuration and presets of rendered data sets and of composite images. Imports neither torch nor numba."""
+"""Configuration and presets of rendered data sets and composite images. This module imports neither torch nor numba."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Self, TypeVar
@@ -29,7 +29,7 @@ Scenes = Annotated[int, Field(ge=0, le=MAX_SCENES)]
 
 
 class SceneCounts(StrictModel):
-    """Number of scenes of each split. Each is drawn from (seed, split, index)."""
+    """Number of scenes of each split. Each scene is drawn from a seed that depends on (seed, split, index)."""
 
     scene_name: ClassVar[str]
     train: Scenes
@@ -49,7 +49,7 @@ class SceneCounts(StrictModel):
 
 
 def find_preset(presets: Mapping[str, Config], name: str) -> Config:
-    """Return the preset of this name. Raises ConfigError.
+    """Return the preset with this name. Raises ConfigError for an unknown name.
 
     Examples:
         >>> find_preset(ROADWORLD_PRESETS, "tiny").frames
@@ -63,15 +63,19 @@ def find_preset(presets: Mapping[str, Config], name: str) -> Config:
 
 
 class RoadWorldConfig(SceneCounts):
-    """A dataset: number of worlds, frames of each, and the camera.
+    """A rendered driving data set: number of worlds, frames of each world, and the camera.
 
-    train, val, test: number of worlds.
-    frames: per world.  height, width: of an image, pixels.  stereo: a second camera, `baseline_m` to the right.
-    field_of_view_deg, camera_height_m: horizontal angle, and height over the road; each world draws one of each.
-    pitch_deg: range of the camera's mean pitch, positive upwards; null: a car's, about 0.
-    speed_m_per_frame: range of a world's cruising speed (slower in turns).
-    supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's center.
-    exposure: the exposure drifts from frame to frame.  noise: shot and read noise of a sensor.
+    train, val, test: number of worlds in each split.
+    frames: number of frames per world.
+    height, width: size of an image in pixels.
+    stereo: render a second camera, `baseline_m` to the right.
+    field_of_view_deg, camera_height_m: horizontal field of view in degrees, and camera height above the road in metres.
+        Each world draws one value of each.
+    pitch_deg: range of the camera's mean pitch in degrees, positive upwards. null takes a car's, which is about 0.
+    speed_m_per_frame: range of a world's cruising speed in metres per frame. Cars are slower in turns.
+    supersampling: N for N x N samples per pixel. N is odd, so that the middle sample is the center of the pixel.
+    exposure: let the exposure drift from frame to frame.
+    noise: add the shot and read noise of a sensor.
     """
 
     scene_name = "world"
@@ -91,15 +95,15 @@ class RoadWorldConfig(SceneCounts):
 
 
 ROADWORLD_TINY = RoadWorldConfig(train=1, val=1, test=1, frames=6, height=96, width=320)
-"""For tests: three worlds of six stereo pairs."""
+"""Preset for tests: three worlds of six stereo pairs."""
 
 ROADWORLD_DEMO = RoadWorldConfig(train=20, val=2, test=4, frames=25, height=96, width=320)
-"""For the ten-minute demo: one camera, 26 short worlds of 25 stereo pairs."""
+"""Preset for the ten-minute demo: one camera and 26 short worlds of 25 stereo pairs."""
 
 ROADWORLD_FULL = RoadWorldConfig(
     train=60, val=4, test=8, frames=120, height=192, width=640,
     field_of_view_deg=(60.0, 70.0, 81.5, 95.0), camera_height_m=(1.2, 1.45, 1.65, 2.0), speed_m_per_frame=(0.5, 1.5),
 )  # fmt: skip
-"""For a training that generalizes to other cameras: 72 worlds of 120 stereo pairs."""
+"""Preset for a training that generalizes to other cameras: 72 worlds of 120 stereo pairs."""
 
 ROADWORLD_PRESETS: dict[str, RoadWorldConfig] = {"tiny": ROADWORLD_TINY, "demo": ROADWORLD_DEMO, "full": ROADWORLD_FULL}

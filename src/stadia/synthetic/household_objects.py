@@ -1,4 +1,4 @@
-"""Random shapes of objects (bottle, bowl, can, cup, box, laptop), and the textures of a table and its objects."""
+"""Random shapes of household objects (bottle, bowl, can, cup, box, laptop), and textures of a table and its objects."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -38,10 +38,14 @@ HALF_TURNS = ((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 @dataclass(frozen=True, slots=True)
 class ObjectShape:
-    """The shape of one object, with its bounding box (3,) about the origin.
+    """The shape of one object, centered at the origin.
 
-    mesh: parts of "label", "paint" or shared materials. handle: parts that break a revolution. symmetry: "none",
-    "revolution" about y, or turns as quaternions w, x, y, z; of a cup, without its handle.
+    kind: name of the category.
+    mesh: parts of the body. Their materials are "label", "paint" or shared ones.
+    handle: parts that break a rotational symmetry, such as a cup's handle.
+    size_m: (3,) size of the bounding box in metres.
+    symmetry: "none", "revolution" for any turn about y, or a set of turns as quaternions w, x, y, z. For a cup it is
+        the symmetry without its handle.
     """
 
     kind: str
@@ -75,7 +79,7 @@ def _draw_tint(random: np.random.Generator) -> Color:
 
 
 def make_can(random: np.random.Generator) -> ObjectShape:
-    """Make a can: a printed cylinder between two rims."""
+    """Return a can: a printed cylinder between two rims."""
     r, h = random.uniform(0.028, 0.045), random.uniform(0.06, 0.15)
     top = [(r, h - 0.005), (0.92 * r, h), (0.88 * r, h - 0.003), (0.0, h - 0.003)]
     bottom = [(0.0, 0.003), (0.88 * r, 0.003), (0.92 * r, 0.0), (r, 0.005)]
@@ -88,7 +92,7 @@ def make_can(random: np.random.Generator) -> ObjectShape:
 
 
 def make_bottle(random: np.random.Generator) -> ObjectShape:
-    """Make a bottle: body with label, shoulder, neck and cap."""
+    """Return a bottle: a body with a label, a shoulder, a neck and a cap."""
     r, h = random.uniform(0.027, 0.042), random.uniform(0.17, 0.3)
     neck, waist = random.uniform(0.010, 0.016), random.uniform(0.88, 1.0)
     body, shoulder = random.uniform(0.42, 0.62) * h, random.uniform(0.72, 0.82) * h
@@ -114,7 +118,7 @@ def _make_vessel_profiles(outer: Points, wall: float, floor: float) -> tuple[Arr
 
 
 def make_bowl(random: np.random.Generator) -> ObjectShape:
-    """Make a bowl: wider than high, open above."""
+    """Return a bowl, which is wider than high and open above."""
     r, h = random.uniform(0.06, 0.105), random.uniform(0.04, 0.085)
     foot, bend = random.uniform(0.35, 0.6) * r, random.uniform(0.6, 1.5)
     t = np.linspace(0, 1, 12)
@@ -126,7 +130,7 @@ def make_bowl(random: np.random.Generator) -> ObjectShape:
 
 
 def make_cup(random: np.random.Generator) -> ObjectShape:
-    """Make a mug with a handle at +x."""
+    """Return a mug with a handle at +x."""
     r, h = random.uniform(0.033, 0.048), random.uniform(0.07, 0.115)
     taper = random.uniform(0.75, 1.0)
     t = np.linspace(0, 1, 6)
@@ -148,14 +152,14 @@ def make_cup(random: np.random.Generator) -> ObjectShape:
 
 
 def make_box_shape(random: np.random.Generator) -> ObjectShape:
-    """Make a printed box, longer along x than along z."""
+    """Return a printed box, which is longer along x than along z."""
     z = random.uniform(0.03, 0.1)
     size = np.array([z * random.uniform(1.2, 2.6), random.uniform(0.04, 0.22), z])
     return _center_shape("box", make_box(-size / 2, size / 2, "label"), HALF_TURNS)
 
 
 def make_laptop(random: np.random.Generator) -> ObjectShape:
-    """Make a laptop, open by 95 to 130 degrees."""
+    """Return a laptop that is open by 95 to 130 degrees."""
     w, d, thick = random.uniform(0.27, 0.36), random.uniform(0.19, 0.25), random.uniform(0.012, 0.02)
     tint = _draw_tint(random)
     base = make_box((-w / 2, 0, -d / 2), (w / 2, thick, d / 2), "plastic", tint)
@@ -187,12 +191,16 @@ SHAPES: dict[str, Callable[[np.random.Generator], ObjectShape]] = {
 
 
 def compute_footprint(shape: ObjectShape, margin_m: float) -> Points:
-    """Return the (4, 2) corners x, z of the rectangle that a shape occupies on the table, in its own frame."""
+    """Return the corners (4, 2), x and z in metres, of the rectangle that a shape covers on the table, in its own
+    frame.
+
+    margin_m: metres by which the rectangle is larger on each side.
+    """
     return (shape.size_m[[0, 2]] / 2 + margin_m) * [[-1, -1], [1, -1], [1, 1], [-1, 1]]
 
 
 def has_overlap(a: Points, b: Points) -> bool:
-    """Return whether two rectangles (4, 2) overlap, by the separating axis theorem."""
+    """Return whether two rectangles with corners (4, 2) overlap, by the separating axis theorem."""
     for rectangle in (a, b):
         for edge in (rectangle[1] - rectangle[0], rectangle[2] - rectangle[1]):
             first, second = a @ edge, b @ edge
@@ -202,13 +210,16 @@ def has_overlap(a: Points, b: Points) -> bool:
 
 
 def make_upright_pose(yaw: float, x: float, z: float, height_m: float) -> Points:
-    """Return (4, 4) T_world_object, from y up to y down, standing on the table and turned by `yaw`."""
+    """Return the pose T_world_object (4, 4) of an object that stands on the table at (x, z), turned by `yaw` radians.
+
+    The object's y axis points up, the world's y axis points down.
+    """
     c, s = np.cos(yaw), np.sin(yaw)
     return np.array([[c, 0, -s, x], [0, -1.0, 0, -height_m / 2], [-s, 0, -c, z], [0, 0, 0, 1]])
 
 
 def name_object_textures(mesh: Mesh, number: int) -> Mesh:
-    """Return the parts with the textures of one object."""
+    """Return the parts of a mesh with the names of the textures that belong to object `number`."""
     return [
         replace(part, material=f"{part.material}{number}" if part.material in ("label", "paint") else part.material)
         for part in mesh
@@ -229,7 +240,7 @@ def _draw_print_color(random: np.random.Generator) -> Image:
 
 
 def make_wood(random: np.random.Generator) -> Texture:
-    """Make boards with grain along them."""
+    """Return a texture of wooden boards with grain along them."""
     n, size = 256, (1.0, 1.0)
     down, _ = make_texel_grid(n, n, size)
     boards = random.choice([1, 4, 8])
@@ -243,7 +254,7 @@ def make_wood(random: np.random.Generator) -> Texture:
 
 
 def make_cloth(random: np.random.Generator) -> Texture:
-    """Make a woven table cloth: checks, stripes, dots or plain."""
+    """Return a texture of a woven table cloth: checks, stripes, dots or plain."""
     n, size = 256, (0.32, 0.32)
     down, across = make_texel_grid(n, n, size)
     pitch = size[0] / random.choice([2, 4, 8])
@@ -258,7 +269,7 @@ def make_cloth(random: np.random.Generator) -> Texture:
 
 
 def make_stone(random: np.random.Generator) -> Texture:
-    """Make marble or a worktop: blotches and veins."""
+    """Return a texture of marble or a worktop, with blotches and veins."""
     n = 256
     cloud = make_fractal_noise(random, n, n, cells=(3, 3), octaves=7, persistence=0.65)
     vein = np.exp(-((make_fractal_noise(random, n, n, cells=(3, 3), octaves=5) / 0.12) ** 2))
@@ -267,7 +278,7 @@ def make_stone(random: np.random.Generator) -> Texture:
 
 
 def make_tiles(random: np.random.Generator) -> Texture:
-    """Make a floor or wall of square tiles."""
+    """Return a texture of a floor or wall of square tiles."""
     n, size = 256, (1.2, 1.2)
     down, across = make_texel_grid(n, n, size)
     count = int(random.choice([2, 3, 4, 6]))
@@ -280,13 +291,13 @@ def make_tiles(random: np.random.Generator) -> Texture:
 
 
 def make_paint(random: np.random.Generator) -> Texture:
-    """Make a wall or carpet of one color with blotches."""
+    """Return a texture of a wall or carpet of one color with blotches."""
     red, green, blue = _draw_color(random, 0.15, 0.85)
     return make_plain_texture(random, (red, green, blue), random.uniform(0.03, 0.25), random.uniform(0.3, 2.0))
 
 
 def make_label(random: np.random.Generator) -> Texture:
-    """Make a printed label 0.12 m high: a ground, bands, a disc, and lines that resemble text."""
+    """Return a texture of a printed label 0.12 m high: a ground, bands, a disc, and lines that resemble text."""
     n, size = 128, (0.12, random.uniform(0.1, 0.28))
     down, across = make_texel_grid(n, n, (1.0, 1.0))
     image = np.broadcast_to(_draw_print_color(random), (n, n, 3)).copy()
@@ -308,7 +319,7 @@ def make_label(random: np.random.Generator) -> Texture:
 
 
 def make_keys(random: np.random.Generator) -> Texture:
-    """Make a keyboard of 16 mm keys."""
+    """Return a texture of a keyboard with 16 mm keys."""
     n, pitch = 64, 0.016
     size = (2 * pitch, 2 * pitch)
     down, across = make_texel_grid(n, n, size)
@@ -326,7 +337,7 @@ SURFACE_TEXTURES = {
 
 
 def make_table_textures(seed: int, objects: int) -> dict[str, Texture]:
-    """Make all textures of a table by name, "label0" and "paint0" for the first object."""
+    """Return all textures of a table by name. "label0" and "paint0" belong to the first object."""
 
     def stream(*names: object) -> np.random.Generator:
         return make_generator(seed, "textures", *names)

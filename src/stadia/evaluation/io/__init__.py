@@ -1,1 +1,1 @@
-"""Files of predictions and scores."""
+"""Read and write the files of predictions and scores."""

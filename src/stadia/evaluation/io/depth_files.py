@@ -1,4 +1,4 @@
-"""Read depth maps of PNG, TIFF, PFM, EXR, .npz and .npy, and write PNG and .npz."""
+"""Read depth maps from PNG, TIFF, PFM, EXR, .npz and .npy, and write them as PNG and .npz."""
 
 import math
 from collections import Counter
@@ -30,7 +30,7 @@ DEPTH_KEYS: Mapping[DepthScale, str] = {
     DepthScale.AFFINE_INVERSE: "inverse_depth",
     DepthScale.AFFINE_DEPTH: "affine_depth",
 }
-"""Name of the map in its .npz."""
+"""Name of the map in an .npz, for each depth scale."""
 
 MAX_MAPS = 1_000_000  # maps of one file, since a header may claim any number
 UNCERTAINTY_KEY = "log_uncertainty"  # a second map in the .npz: log Sigma of the photometric residual
@@ -42,7 +42,7 @@ _ROWS = 64  # rows of a map that are scaled at once, to save memory
 
 @dataclass(frozen=True, slots=True)
 class StackedMap:
-    """One of the maps (N, H, W) of a file."""
+    """One of the maps in a file with an array (N, H, W)."""
 
     stack: array_files.StackedArray
     index: int
@@ -52,26 +52,29 @@ class StackedMap:
 
     @property
     def suffix(self) -> str:
-        """Suffix of the file."""
+        """Return the suffix of the file."""
         return self.stack.path.suffix
 
     @property
     def is_integer(self) -> bool:
-        """Whether the maps are integers, whose unit is a factor."""
+        """Return whether the maps are integers, for which a factor gives the unit."""
         return self.stack.dtype.kind in "iu"
 
 
 DepthFile = Path | StackedMap
 
 OF_DEPTH = ".depth"
-"""The stem of depth maps ends with this where color images are in the same folder."""
+"""Ending of the stems of depth maps in folders that contain color images too."""
 
 
 def find_depth_files(folder: Path) -> dict[str, DepthFile]:
-    """Return the depth maps of a folder or its `depth` by stem, sorted by name; of one file by number, as "000000".
+    """Return the depth maps of a folder, or of its subfolder `depth`, by stem, sorted by name.
 
-    If there are names such as 7-Scenes' frame-000000.depth.png, only they count, as frame-000000.
-    Of two files with one stem the more precise one counts. Raises DataError without depth maps.
+    The maps of a single file are named by their number, as "000000". If there are names such as 7-Scenes'
+    frame-000000.depth.png, only these files count, as frame-000000. Of two files with one stem, the more precise one
+    counts.
+
+    Raises DataError without depth maps.
     """
     folder = Path(folder)
     if folder.is_file() and folder.suffix.lower() in SUFFIXES:
@@ -102,7 +105,7 @@ CONVERSIONS = {
     ".csv": "write each as .npy: numpy.save(NAME, numpy.loadtxt(FILE, delimiter=','))",
     ".pkl": "write each as .npy with numpy.save: a pickle may run code, and is not read",
 }
-"""Fix for suffixes of other programs."""
+"""How to convert files of other programs, by suffix."""
 
 
 def _make_no_depth_error(folder: Path, visible: list[Path]) -> DataError:
@@ -149,7 +152,12 @@ def _list_maps(path: Path) -> dict[str, DepthFile]:
 def pair_stacks(
     predicted: Mapping[str, DepthFile], truth: Mapping[str, DepthFile]
 ) -> tuple[Mapping[str, DepthFile], Mapping[str, DepthFile], str]:
-    """Return both with equal names and a note: maps of a stack follow the other's files. Raises DataError."""
+    """Return predictions and ground truth with equal names, and a note about it.
+
+    The maps of a stack take the names of the other side's files.
+
+    Raises DataError if their numbers differ.
+    """
     of_predicted, of_truth = _find_stack(predicted), _find_stack(truth)
     if (stack := of_predicted or of_truth) is None:
         return predicted, truth, ""
@@ -182,10 +190,13 @@ def _make_count_error(stack: array_files.StackedArray, other: int) -> DataError:
 def read_depth_map(
     path: DepthFile, *, key: str = "depth_m", png_per_metre: float = PNG_PER_METRE, is_truth: bool = False
 ) -> NDArray[np.floating]:
-    """Read the (H, W) values of one file, or of one map of a stack, in the precision of the file.
+    """Return the values (H, W) of a file, or of one map of a stack, in the precision of the file.
 
-    png_per_metre: unit of integers: 256 for KITTI, 1000 for millimetres, 5000 for TUM. key: array of an .npz. is_truth:
-    allow NaN, and read 65535 as unknown. Raises DataError for a file that is missing, damaged, 8-bit or no map.
+    key: name of the array in an .npz.
+    png_per_metre: integers per metre: 256 for KITTI, 1000 for millimetres, 5000 for TUM.
+    is_truth: allow NaN, and read 65535 as unknown.
+
+    Raises DataError for a file that is missing, damaged, 8-bit or not a map.
     """
     values: Any = path.stack.read(path.index) if isinstance(path, StackedMap) else _read_file(Path(path), key)
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
@@ -236,7 +247,7 @@ def _make_stack_error(path: Path, found: str) -> DataError:
 
 
 def describe_normalization(values: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> str | None:
-    """Return the range of a map that spans exactly 0 to 1, 255 or 65535, as display images do; otherwise None."""
+    """Return the range of a map (H, W) that spans exactly 0 to 1, 255 or 65535, as display images do, or None."""
     low, high = float(values.min()), float(values.max())
     tops = {"0 to 1": 1.0, "0 to 255": 255.0, "0 to 65535": GREATEST_INTEGER / png_per_metre}
     span = next((span for span, top in tops.items() if abs(high - top) <= 1e-6 * top), None)
@@ -248,7 +259,7 @@ def describe_normalization(values: NDArray[np.floating], png_per_metre: float = 
 
 
 def list_arrays(path: DepthFile) -> tuple[str, ...]:
-    """Return the names of the arrays in an .npz; empty for other formats. Raises DataError if it is damaged."""
+    """Return the names of the arrays in an .npz; other formats have none. Raises DataError if the file is damaged."""
     if isinstance(path, StackedMap) or path.suffix.lower() != ".npz":
         return ()
     return array_files.list_npz_arrays(path, max_bytes=MAX_BYTES)
@@ -288,7 +299,10 @@ def _read_npz(path: Path, key: str) -> NDArray[np.generic]:
 
 
 def write_depth_png(path: str | Path, depth: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> None:
-    """Write (H, W) depth, 0 = unknown, as a uint16 PNG: round(depth * png_per_metre), from 1 to 65535 (256 m)."""
+    """Write depth (H, W) as a uint16 PNG with the integers round(depth * png_per_metre), from 1 to 65535.
+
+    Unknown depth, 0, is written as 0. The largest depth is 256 m for 256 integers per metre.
+    """
     stored = np.empty(depth.shape, np.uint16)
     is_exact = depth.dtype == np.float32 and math.frexp(png_per_metre)[0] == 0.5  # a power of two rounds nothing
     for start in range(0, len(depth), _ROWS):
@@ -301,6 +315,6 @@ def write_depth_png(path: str | Path, depth: NDArray[np.floating], png_per_metre
 
 
 def write_depth_map(path: str | Path, **arrays: NDArray) -> None:
-    """Write named arrays as uncompressed .npz, since compression saves only a tenth."""
+    """Write named arrays (H, W) as an .npz. It is not compressed, because compression would save only a tenth."""
     with open_atomic(path) as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Write predictions as points: PLY, glTF (.glb) and rerun files, and a sample for the report."""
+"""Write predictions as point clouds: PLY, glTF (.glb) and rerun files, and a sample for the report."""
 
 import importlib.util
 import json
@@ -27,7 +27,7 @@ MAX_MEDIAN_DEPTHS = 5.0  # times the median depth: beyond, one pixel of error mo
 EDGE_RATIO = 0.06  # relative jump of depth to a neighbor, between two surfaces
 
 FindSky = Callable[[NDArray[np.uint8], NDArray[np.floating]], NDArray[np.bool_]]
-"""Returns the sky (h, w) of an image (H, W, 3) RGB with depth (h, w). See `geometry.find_far_sky`."""
+"""Function that returns the sky mask (h, w) of an image (H, W, 3) RGB with depth (h, w), as `geometry.find_far_sky`."""
 
 _VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
 _DIGITS = 12
@@ -58,7 +58,7 @@ def _header(count: int, unit: str) -> bytes:
 
 
 class PlyWriter:
-    """Appends colored points to an open binary file; `finish` fills in their number."""
+    """Appends colored points to an open binary file. `finish` writes their number into the header."""
 
     def __init__(self, stream: BinaryIO, unit: str) -> None:
         self.stream, self.unit, self.count = stream, unit, 0
@@ -72,7 +72,7 @@ class PlyWriter:
         self.count += len(points)
 
     def finish(self) -> None:
-        """Write the header again, with the count."""
+        """Write the header again, with the final number of points."""
         self.stream.seek(0)
         self.stream.write(_header(self.count, self.unit))
 
@@ -89,7 +89,14 @@ def write_cloud_verdict(path: Path, verdict: str) -> None:
 def color_points(
     predicted: PredictedFrame, limit: int, find_sky: FindSky | None = None, *, without_edges: bool = False
 ) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
-    """Return up to `limit` points (N, 3) of a frame in the world, with colors (N, 3), without far ones and sky."""
+    """Return up to `limit` points (N, 3) of a frame in the world's frame, with colors (N, 3) RGB.
+
+    Far points and sky are left out.
+
+    limit: largest number of points.
+    find_sky: finds the sky; None keeps it.
+    without_edges: also leave out pixels at depth edges.
+    """
     depth = predicted.depth()
     T = None if predicted.T_world_camera is None else torch.from_numpy(predicted.T_world_camera)
     camera = Camera(torch.from_numpy(predicted.K), *depth.shape)
@@ -105,7 +112,10 @@ def color_points(
 
 
 def find_edges(depth: NDArray[np.floating], ratio: float) -> NDArray[np.bool_]:
-    """Return where depth (H, W) jumps to a neighbor by more than a ratio of the nearer one."""
+    """Return a mask (H, W) of the pixels where depth (H, W) jumps to a neighbor.
+
+    ratio: smallest jump, relative to the nearer one of the two depths.
+    """
     edges = np.zeros(depth.shape, np.bool_)
     for axis in (0, 1):
         before = depth[:-1] if axis == 0 else depth[:, :-1]
@@ -117,7 +127,11 @@ def find_edges(depth: NDArray[np.floating], ratio: float) -> NDArray[np.bool_]:
 
 
 class CloudFrames:
-    """Chooses up to MAX_FRAMES of `frames`, evenly spread (each hundredth if None), and up to MAX_POINTS points."""
+    """Chooses the frames and the number of points for a point cloud.
+
+    Up to MAX_FRAMES of `frames` frames are chosen, evenly spaced; every hundredth one if their number is unknown. They
+    give up to MAX_POINTS points together.
+    """
 
     def __init__(self, frames: int | None) -> None:
         self.every = 100 if frames is None else max(1, -(-frames // MAX_FRAMES))
@@ -125,7 +139,10 @@ class CloudFrames:
         self.count = self.due = 0
 
     def choose(self, predicted: PredictedFrame, points: int) -> int:
-        """Return the largest number of points to take of the next frame; 0 takes none. points: taken so far."""
+        """Return the largest number of points to take from the next frame; 0 skips the frame.
+
+        points: number of points that were taken so far.
+        """
         has_space = points + self.limit <= MAX_POINTS
         is_due = self.count >= self.due and has_space and predicted.T_world_camera is not None
         is_chosen = self.count == 0 or is_due
@@ -139,7 +156,10 @@ class CloudFrames:
 def open_point_cloud_file(
     path: Path, depth_scale: DepthScale, frames: int | None, find_sky: FindSky | None = None
 ) -> Iterator[Listener]:
-    """Open a PLY file and return a listener that adds points of chosen frames; an error leaves no file."""
+    """Open a PLY file, and return a listener that adds the points of chosen frames. After an error no file is left.
+
+    frames: number of frames that will follow; None if unknown.
+    """
     chosen = CloudFrames(frames)
     unit = "metres" if depth_scale is DepthScale.METRES else "up to scale, no metres"
     unit += f"; without {'sky and ' if find_sky else ''}points beyond {MAX_MEDIAN_DEPTHS:g} median depths"
@@ -162,9 +182,13 @@ def write_cloud_sample(
     depth: NDArray[np.floating],
     K: NDArray[np.float64],
 ) -> None:
-    """Write one frame as points for the report: camera.json, image.png (RGB) and depth.png (uint16, 0 = unknown).
+    """Write one frame for the report's point cloud: camera.json, image.png (RGB) and depth.png (uint16, 0 is unknown).
 
-    image: (h, w, 3) RGB. depth: (h, w) z. Above MAX_SAMPLE_PIXELS only every n-th row and column is kept.
+    image: (h, w, 3) uint8 RGB.
+    depth: (h, w) z.
+    K: (3, 3) intrinsics.
+
+    Above MAX_SAMPLE_PIXELS, only every n-th row and column is kept.
     """
     every = int(np.ceil(np.sqrt(depth.size / MAX_SAMPLE_PIXELS)))
     kept, shown = depth[::every, ::every], image[::every, ::every]
@@ -183,7 +207,12 @@ RERUN_APPLICATION = "stadia-predictions"
 
 @contextmanager
 def open_glb_file(path: Path, frames: int | None, find_sky: FindSky | None = None) -> Iterator[Listener]:
-    """Open a .glb, and return a listener that adds points of some frames, and the path; an error leaves no file."""
+    """Open a .glb file, and return a listener that adds the points of chosen frames and the path.
+
+    After an error no file is left.
+
+    frames: number of frames that will follow; None if unknown.
+    """
     chosen = CloudFrames(frames)
     clouds: list[tuple[NDArray[np.floating], NDArray[np.uint8]]] = []
     centers: list[NDArray[np.float64]] = []
@@ -212,7 +241,12 @@ def check_rerun() -> None:
 def open_rerun_file(
     path: Path, depth_scale: DepthScale, frames: int | None, find_sky: FindSky | None = None
 ) -> Iterator[Listener]:
-    """Open a recording of rerun and return a listener that adds frames; errors leave no file. Raises ConfigError."""
+    """Open a rerun recording, and return a listener that adds frames. After an error no file is left.
+
+    frames: number of frames that will follow; None if unknown.
+
+    Raises ConfigError if the package rerun-sdk is missing.
+    """
     check_rerun()
     import rerun
 
@@ -253,9 +287,13 @@ _FLIP = np.array([1, -1, -1], np.float32)  # to glTF's x right, y up, z backward
 def encode_glb(
     points: NDArray[np.floating], colors: NDArray[np.uint8], path: NDArray[np.floating] | None = None
 ) -> bytes:
-    """Return a .glb with points (N, 3) and colors (N, 3) RGB, and the path (M, 3) of the camera as a line.
+    """Return the bytes of a .glb with colored points and the camera's path as a line.
 
     x is right, y down, z forward, in any unit. Source: glTF 2.0, Khronos Group, section 4 (GLB) and 3.6 (accessors).
+
+    points: (N, 3) positions.
+    colors: (N, 3) RGB.
+    path: (M, 3) positions of the camera, or None.
     """
     blocks: list[bytes] = []
     document: dict[str, Any] = {

@@ -1,6 +1,6 @@
-"""Read poses that are no rows of text: JSON of apps and programs, g2o, NumPy arrays, and folders of 4x4 files.
+"""Read poses that are not rows of text: JSON of apps and programs, g2o, NumPy arrays, and folders of 4x4 files.
 
-Each reader returns matrices T_world_camera with OpenCV's camera axes, and a note with what it converted.
+Each reader returns matrices T_world_camera with OpenCV's camera axes, and a note that tells what was converted.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,12 @@ _CHECK = "check the file"
 
 @dataclass(frozen=True)
 class PoseList:
-    """Matrices (N, 4, 4) T_world_camera, NaN without a pose, with names of their images (None: row k is frame k)."""
+    """Poses that were read from a file.
+
+    matrices: (N, 4, 4) T_world_camera; NaN for an image without a pose.
+    names: names of the images; None if row k is frame k.
+    note: what was converted.
+    """
 
     matrices: Array
     names: list[str] | None
@@ -39,7 +44,7 @@ class PoseList:
 
 
 def make_matrices(R: Array, t: Array) -> Array:
-    """Return (N, 4, 4) of rotations (N, 3, 3) and translations (N, 3)."""
+    """Return motions (N, 4, 4) with rotations R (N, 3, 3) and translations t (N, 3)."""
     T = np.tile(np.eye(4), (len(t), 1, 1))
     T[:, :3, :3], T[:, :3, 3] = R, t
     return T
@@ -65,7 +70,7 @@ def _numbers(path: Path, what: str, values: Any, shape: tuple[int, ...]) -> Arra
 
 
 def read_json_poses(path: Path, content: Any) -> PoseList | None:
-    """Return the poses of Record3D's metadata, OpenSfM's reconstruction.json or Meshroom's cameras.sfm; or None."""
+    """Return the poses of Record3D's metadata, OpenSfM's reconstruction.json or Meshroom's cameras.sfm, or None."""
     if isinstance(content, list) and content and isinstance(content[0], dict) and "shots" in content[0]:
         return _read_opensfm(path, content[0])
     if isinstance(content, dict) and "views" in content and "poses" in content:
@@ -111,12 +116,12 @@ def _read_meshroom(path: Path, content: dict[str, Any]) -> PoseList:
 
 
 def is_g2o(lines: Sequence[str]) -> bool:
-    """Return whether the lines are a graph of g2o."""
+    """Return whether the lines are a g2o graph."""
     return any(line.startswith(("VERTEX_SE3", "VERTEX_SE2", "EDGE_SE3", "EDGE_SE2")) for line in lines[:50])
 
 
 def read_g2o(path: Path, lines: Sequence[str]) -> PoseList:
-    """Return the vertices of a graph, by their number: VERTEX_SE3:QUAT id x y z qx qy qz qw."""
+    """Return the vertices of a g2o graph by their number, from lines VERTEX_SE3:QUAT id x y z qx qy qz qw."""
     rows = [line.split() for line in lines if line.startswith("VERTEX_SE3:QUAT")]
     if not rows:
         found, expected = "no VERTEX_SE3:QUAT", "poses in three dimensions"
@@ -132,7 +137,10 @@ def read_g2o(path: Path, lines: Sequence[str]) -> PoseList:
 
 
 def read_npy_poses(path: Path) -> PoseList:
-    """Return the poses of an .npy file: matrices, rows of 12 or 16, x y z qx qy qz qw, or LLFF's poses_bounds.npy."""
+    """Return the poses of an .npy file.
+
+    The rows are matrices, 12 or 16 numbers, x y z qx qy qz qw, or those of LLFF's poses_bounds.npy.
+    """
     stored = np.asarray(read_npy(path), np.float64)
     shape = stored.shape
     known = {(3, 4): 12, (4, 4): 16}
@@ -178,7 +186,10 @@ def _are_units(quaternions: Array) -> bool:
 
 
 def read_seven_columns(path: Path, values: Array) -> PoseList | None:
-    """Return the poses of rows of a quaternion and a position, or of ARKitScenes' world-to-camera; None for others."""
+    """Return the poses of rows with seven values (N, 7), or None for other content.
+
+    The rows contain a quaternion and a position, or are ARKitScenes' world-to-camera poses.
+    """
     if _are_units(values[:, 3:]) or _are_units(values[:, :4]):
         return PoseList(*_from_seven(path, values))
     if path.suffix.lower() != ".traj":
@@ -194,13 +205,16 @@ def read_seven_columns(path: Path, values: Array) -> PoseList | None:
 
 
 def list_pose_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that may hold a pose each, in natural order."""
+    """Return the files of a folder that may each contain a pose, in natural order."""
     files = [file for file in folder.iterdir() if file.suffix.lower() in _POSE_SUFFIXES and file.is_file()]
     return sorted(files, key=natural_sort_key)[: MAX_POSE_FILES + 1]
 
 
 def read_pose_folder(folder: Path, expected: str) -> PoseList | None:
-    """Return the poses of a folder with one 4x4 or 3x4 matrix a file; None if the first file holds none."""
+    """Return the poses of a folder with one 4x4 or 3x4 matrix per file; None if the first file contains no matrix.
+
+    expected: description of a valid folder, for errors.
+    """
     files = list_pose_files(folder)
     if not files or len(files) > MAX_POSE_FILES or _read_matrix(files[0]) is None:
         return None

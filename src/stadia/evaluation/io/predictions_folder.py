@@ -1,4 +1,4 @@
-"""Write a folder of depth predictions, open it, and check its record. Imports no torch."""
+"""Write a folder of depth predictions, open it, and check its record. This module does not import torch."""
 
 import json
 import logging
@@ -49,12 +49,19 @@ SCALE_DESCRIPTIONS: Mapping[DepthScale, str] = {
     DepthScale.AFFINE_INVERSE: "inverse depth up to scale and shift: no metres and no ratios; only the order is right",
     DepthScale.AFFINE_DEPTH: "depth up to scale and shift: no metres and no ratios; only the order is right",
 }
-"""What users may rely on."""
+"""What users may rely on, for each depth scale."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Maps by stem, their scale and crop. record: None for other programs. factor: their integers a metre."""
+    """An opened folder of depth predictions.
+
+    files: depth maps by stem.
+    depth_scale: scale of the maps.
+    record: content of predictions.json; None for the folder of another program.
+    crop: part of the image that the maps cover.
+    factor: integers per metre of another program's maps; None if unknown.
+    """
 
     folder: Path
     files: Mapping[str, depth_files.DepthFile]
@@ -72,9 +79,16 @@ class Predictions:
         *,
         factor: float | None = None,
     ) -> "Predictions":
-        """Open a folder of stadia or of another program, whose maps are in metres and whole by default.
+        """Open a folder of predictions made by stadia or by another program.
 
-        Raises DataError if it is empty, unfinished or incomplete, ProtocolError if the record contradicts an argument.
+        Maps of another program are in metres and cover the whole image, unless the arguments differ.
+
+        depth_scale: scale of another program's maps.
+        crop: row of `geometry.numpy_camera.IMAGE_CROPS` that another program's maps cover.
+        factor: integers per metre of another program's maps.
+
+        Raises DataError if the folder is empty, unfinished or incomplete, and ProtocolError if the record contradicts
+        an argument.
         """
         folder = Path(folder)
         if folder.name == "depth" and (folder.resolve().parent / RECORD).exists():
@@ -99,18 +113,24 @@ class Predictions:
         return cls(folder, {name: files[name] for name in record.entries}, record.depth_scale, record, record.crop)
 
     def read(self, name: str, *, png_per_metre: float = depth_files.PNG_PER_METRE) -> NDArray[np.floating]:
-        """Read (h, w): depth or inverse depth, by the depth scale. png_per_metre: for other programs' PNG."""
+        """Return the map of an entry, (h, w): depth or inverse depth, as the depth scale requires.
+
+        png_per_metre: integers per metre of another program's PNG, if no factor is known.
+        """
         unit = self.integers_per_metre(png_per_metre)
         return depth_files.read_depth_map(
             self.files[name], key=depth_files.DEPTH_KEYS[self.depth_scale], png_per_metre=unit
         )
 
     def integers_per_metre(self, png_per_metre: float) -> float:
-        """Return the number of integers a metre: of stadia's PNG, `factor`, or the protocol's."""
+        """Return the integers per metre of the PNG maps: stadia's, the known factor, or those of the protocol.
+
+        png_per_metre: integers per metre of the protocol.
+        """
         return depth_files.PNG_PER_METRE if self.record is not None else self.factor or png_per_metre
 
     def log_uncertainty(self, name: str) -> NDArray[np.floating] | None:
-        """Read (h, w) log uncertainty of an entry; None without one."""
+        """Return the log uncertainty of an entry, (h, w), or None if it has none."""
         path = self.files[name]
         return (
             depth_files.read_depth_map(path, key=depth_files.UNCERTAINTY_KEY)
@@ -119,7 +139,7 @@ class Predictions:
         )
 
     def check_made_by(self, provenance: Provenance, fingerprint: str, entries: Sequence[str]) -> None:
-        """Raise ProtocolError for predictions of another checkpoint, configuration, recording or set of frames."""
+        """Raise ProtocolError if another checkpoint, configuration, recording or set of frames made the predictions."""
         record = self.record
         found = {} if record is None else record.model_dump(include={*Provenance.model_fields, "fingerprint"})
         expected = {**provenance.model_dump(), "fingerprint": fingerprint}
@@ -141,16 +161,16 @@ _DIFFERENT = {
 
 
 class PredictionChecker(Protocol):
-    """Takes each predicted frame, and judges them at the end."""
+    """Receives each predicted frame, and evaluates all of them at the end."""
 
     def __call__(self, predicted: PredictedFrame) -> None: ...
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return `checks` of predictions.json."""
+        """Return the entry `checks` of predictions.json."""
         ...
 
     def describe_trust(self) -> str:
-        """Return `trust` of predictions.json."""
+        """Return the entry `trust` of predictions.json."""
         ...
 
 
@@ -172,10 +192,20 @@ def write_predictions(
 ) -> Predictions:
     """Write predicted frames into a folder: predictions.json, depth/, and the path as KITTI and TUM rows.
 
-    frames: predicts, and is consumed once the folder is checked. out: a new or empty folder, or one with the same
-    unfinished prediction. listeners: take every predicted frame. complete: writes the last files. further: names of the
-    files that both write. checker: judges the predictions. trained: names of frames that trained. Raises StadiaError if
-    `out` is in use, DataError without frames, or for two frames of one name.
+    frames: predicted frames. Prediction begins after the folder was checked.
+    network: network that predicts, which gives depth scale and crop.
+    out: a new or empty folder, or a folder with the same unfinished prediction.
+    provenance: origin of the predictions.
+    source, fingerprint: name and fingerprint of the recording.
+    has_frame_numbers: whether the frames' names are frame numbers of a video.
+    listeners: functions that receive every predicted frame.
+    complete: function that writes the last files.
+    further: names of the files that listeners and `complete` write.
+    checker: evaluates the predictions.
+    precision_cost: difference from float32, see `PredictionsRecord`.
+    trained: names of the frames that trained the network; None if unknown.
+
+    Raises StadiaError if `out` is in use, and DataError without frames or for two frames with the same name.
     """
     out = Path(out)
     record = PredictionsRecord(

@@ -1,4 +1,4 @@
-"""The record of a folder of predictions, predictions.json. Imports no torch."""
+"""The record of a folder of predictions, predictions.json. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ TRAJECTORY_TUM = "trajectory_tum.txt"  # the same path as TUM rows, if every fra
 class Provenance(StrictModel):
     """Origin of a set of predictions.
 
-    checkpoint: its file name and step.  motion: a row of `stadia.evaluation.MOTIONS`.
-    requested_size: (height, width) of the network's input, if it is not the training size.
+    checkpoint: file name and step of the checkpoint.
+    motion: row of `stadia.evaluation.MOTIONS` that predicted the motions.
+    requested_size: (height, width) of the network's input, if it differs from the training size.
     backend, precision: rows of the tables of `stadia.evaluation.backends`.
-    flip, steady: whether maps are averaged with the mirrored image's, and over neighboring frames.
-    licence: of the published weights.
-    scale_from: how its metres were measured (`--scale-from`); None for depth as the network predicts it.
+    flip, steady: whether maps are averaged with those of the mirrored image, and over neighboring frames.
+    licence: licence of the published weights.
+    scale_from: how the metres were measured (`--scale-from`); None for depth as the network predicts it.
     camera_origin: where the camera comes from, such as "assumed, ...".
-    path_origin: what the path uses besides `motion`: the map of a video, and its scale.
+    path_origin: what else determines the path: the map of a video, and its scale.
     """
 
     recipe: str
@@ -55,7 +56,10 @@ class Provenance(StrictModel):
     def from_checkpoint(
         cls, checkpoint: Checkpoint | Path, motion: str = "aligned", requested_size: tuple[int, int] | None = None
     ) -> Provenance:
-        """Read it from a checkpoint or a run's folder. Raises CheckpointError, or ConfigError for an unknown motion."""
+        """Return the provenance of predictions by a checkpoint or by the checkpoint of a run's folder.
+
+        Raises CheckpointError for a wrong checkpoint, and ConfigError for an unknown motion.
+        """
         from stadia.training.checkpoint import open_checkpoint
 
         opened = open_checkpoint(checkpoint)
@@ -72,19 +76,22 @@ class Provenance(StrictModel):
 
 
 class PredictionsRecord(Provenance):
-    """Content of predictions.json: the provenance of predictions, and what they are.
+    """Content of predictions.json: the provenance and the properties of predictions.
 
-    trust: what users may rely on.  source, fingerprint: of the recording.
-    image_size, network_size: (height, width); None if images differ.
+    trust: what users may rely on.
+    source, fingerprint: name and fingerprint of the recording.
+    image_size, network_size: (height, width) of the images and of the network's input; None if they differ between
+        images.
     crop: row of `geometry.numpy_camera.IMAGE_CROPS` that the maps cover.
-    precision_cost: median relative difference from float32 on frames of this input, and the number of frames.
+    precision_cost: median relative difference from float32 on frames of this input, and the number of these frames.
     trained_on: number of entries that trained the network; None if unknown.
-    finished: false while predicting; an unfinished folder cannot be scored.
-    entries: the frames, in order.  has_frame_numbers: whether their names are frame numbers of a video.
-    path: the entries with a pose, one row of trajectory.txt each.
+    finished: false while predicting. An unfinished folder cannot be scored.
+    entries: names of the frames, in order.
+    has_frame_numbers: whether the names are frame numbers of a video.
+    path: names of the entries with a pose. trajectory.txt has one row for each.
     not_aligned: number of motions that no alignment confirms; None without alignment.
-    path_ends: why the path ends before its last frame, or is missing.
-    checks: verdict, findings and measurements; None if predictions were not checked.
+    path_ends: why the path ends before the last frame, or is missing.
+    checks: verdict, findings and measurements; None if the predictions were not checked.
     """
 
     format: Literal["stadia-predictions"] = "stadia-predictions"
@@ -112,7 +119,10 @@ class PredictionsRecord(Provenance):
 
 
 def read_record(folder: Path) -> PredictionsRecord | None:
-    """Read predictions.json of a folder; None without one. Raises DataError."""
+    """Return the content of predictions.json in a folder, or None if there is none.
+
+    Raises DataError if it is damaged.
+    """
     path = Path(folder) / RECORD
     if not path.exists():
         return None
@@ -120,7 +130,10 @@ def read_record(folder: Path) -> PredictionsRecord | None:
 
 
 def parse_record(path: object, values: Any) -> PredictionsRecord:
-    """Return the record of predictions from its JSON; `path` is for messages. Raises DataError."""
+    """Return the record with these JSON values. Raises DataError if they are invalid.
+
+    path: path of the file, for messages.
+    """
     try:
         return PredictionsRecord.model_validate(values)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Trajectories: write them, associate their poses, find their gaps."""
+"""Write trajectories, associate the poses of two trajectories, and find gaps."""
 
 import re
 from collections.abc import Sequence
@@ -25,10 +25,14 @@ MAX_DURATION_GAP = 0.1  # difference of the log10 of two durations of one record
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """Poses T_world_camera (N, 4, 4) of one camera, at rising times (N,), or None if rows are frames.
+    """The poses of one camera.
 
-    notes: what its reader left out.  frames: (N,) rising frame numbers; None if row k is frame k.
-    w_first: whether quaternions were read with w first; None for matrices.
+    T_world_camera: (N, 4, 4) camera-to-world poses.
+    times_s: (N,) rising times in seconds; None if rows are frames.
+    name: name for messages.
+    notes: what the reader left out or converted.
+    frames: (N,) rising frame numbers; None if row k is frame k.
+    w_first: whether quaternions were read with w first; None if the file contains matrices.
     """
 
     T_world_camera: NDArray[np.float64]
@@ -42,19 +46,22 @@ class Trajectory:
         return len(self.T_world_camera)
 
     def rows(self, indices: NDArray[np.intp]) -> "Trajectory":
-        """Return the poses at these indices."""
+        """Return the trajectory with the poses at these indices (M,)."""
         times = None if self.times_s is None else self.times_s[indices]
         frames = None if self.frames is None else self.frames[indices]
         return replace(self, T_world_camera=self.T_world_camera[indices], times_s=times, frames=frames)
 
     @property
     def frame_numbers(self) -> NDArray[np.intp]:
-        """(N,) the frame of each row."""
+        """Return the frame number of each row, (N,)."""
         return np.arange(len(self)) if self.frames is None else self.frames
 
 
 def add_instants(trajectory: Trajectory, times_s: Sequence[float | None], frames: Sequence[int]) -> Trajectory:
-    """Return the trajectory with the time of each pose, or with frames if a time is unknown or does not rise.
+    """Return the trajectory with the time of each pose, or with frame numbers if a time is unknown or does not rise.
+
+    times_s: time of each pose in seconds, None if unknown.
+    frames: frame number of each pose.
 
     Examples:
         >>> add_instants(Trajectory(np.tile(np.eye(4), (2, 1, 1))), [0.1, None], [4, 9]).frame_numbers.tolist()
@@ -67,7 +74,7 @@ def add_instants(trajectory: Trajectory, times_s: Sequence[float | None], frames
 
 
 def find_gaps(trajectory: Trajectory) -> NDArray[np.intp]:
-    """Return (G,) the rows before an interval above MIN_GAP times the median, in time or frames.
+    """Return the rows (G,) after which there is a gap: an interval above MIN_GAP times the median, in time or frames.
 
     Examples:
         >>> times_s = np.array([0.0, 0.1, 0.2, 5.2, 5.3])
@@ -79,13 +86,13 @@ def find_gaps(trajectory: Trajectory) -> NDArray[np.intp]:
 
 
 def write_kitti_trajectory(path: Path, trajectory: Trajectory) -> None:
-    """Write rows of 12 numbers with 9 decimals."""
+    """Write the poses as KITTI rows of 12 numbers with 9 decimals."""
     rows = trajectory.T_world_camera[:, :3].reshape(len(trajectory), 12)
     write_lines(path, (" ".join(f"{value:.9e}" for value in row) for row in rows))
 
 
 def write_tum_trajectory(path: Path, trajectory: Trajectory) -> None:
-    """Write rows of `t x y z qx qy qz qw`. Rows without time get their number as time."""
+    """Write the poses as TUM rows `t x y z qx qy qz qw`. A row without a time gets its number as the time."""
     q = quaternion_wxyz_from_matrix(torch.from_numpy(trajectory.T_world_camera[:, :3, :3])).numpy()[:, [1, 2, 3, 0]]
     times = np.arange(len(trajectory), dtype=np.float64) if trajectory.times_s is None else trajectory.times_s
     rows = zip(times, np.hstack([trajectory.T_world_camera[:, :3, 3], q]), strict=True)
@@ -97,9 +104,10 @@ FRAME_LISTS = {"predictions.json": "path", "odometry.json": "frames"}
 
 
 def add_recorded_frames(path: Path, estimated: Trajectory, reference: Trajectory) -> Trajectory:
-    """Return a path of stadia that leaves out frames with their numbers, from the record next to its file.
+    """Return a path of stadia that leaves out frames with frame numbers, read from the record next to its file.
 
-    If the reference has a pose for each image, an image's place is its frame; else frames of a video have numbers.
+    If the reference has a pose for each image, the frame number is the place of the image. Otherwise frames of a video
+    have the numbers of their names.
     """
     is_timed = estimated.times_s is not None or reference.times_s is not None
     if is_timed or estimated.frames is not None or len(estimated) == len(reference):
@@ -138,9 +146,11 @@ def _parse_frame_names(names: Sequence[object]) -> NDArray[np.intp] | None:
 def associate_trajectories(
     estimated: Trajectory, reference: Trajectory, max_difference_s: float = 0.01
 ) -> tuple[Trajectory, Trajectory]:
-    """Return the associated poses of both trajectories: by frame numbers, by times, else by rows.
+    """Return the associated poses of two trajectories: by frame numbers, by times, or otherwise by rows.
 
-    Each pose takes the nearest free pose within `max_difference_s`. Raises DataError without a pair.
+    Each pose is associated with the nearest pose that is still free, within max_difference_s seconds.
+
+    Raises DataError if no pair is found.
     """
     if estimated.frames is not None or reference.frames is not None:
         return _associate_frames(estimated, reference)
@@ -185,7 +195,7 @@ def _find_nearest(times_s: NDArray[np.float64], others_s: NDArray[np.float64]) -
 
 
 def nearest_differences_s(estimated: Trajectory, reference: Trajectory) -> NDArray[np.float64]:
-    """Return (N,) the time from each pose of the shorter trajectory to the nearest pose of the longer one.
+    """Return for each pose of the shorter trajectory the time in seconds to the nearest pose of the longer one, (N,).
 
     Examples:
         >>> paths = [Trajectory(np.tile(np.eye(4), (len(t), 1, 1)), np.array(t)) for t in ([0.1, 1.0], [0.0, 1.0, 2.0])]

@@ -1,4 +1,4 @@
-"""Read trajectories of other programs: the content of a file decides its format."""
+"""Read trajectories of other programs. The content of a file determines its format."""
 
 import math
 import os
@@ -39,10 +39,10 @@ MIN_QUATERNION_LENGTH = 1e-6  # programs write zeros when tracking is lost
 MAX_HEADER_LINES = 5  # lines of words before the first row
 
 TIME_UNITS: tuple[tuple[float, str], ...] = ((1e17, "nanoseconds"), (1e14, "microseconds"), (1e11, "milliseconds"))
-"""Smallest first time in each unit, for clocks from 1970: seconds have 10 digits."""
+"""Smallest first time in each unit, for clocks that count from 1970. Times in seconds have 10 digits."""
 
 UNIT_OF_NAME = {"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds"}
-"""Unit at the end of a column's name, such as tracking_timestamp_us."""
+"""Unit by the ending of a column's name, such as tracking_timestamp_us."""
 
 SECONDS_IN_UNIT = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}
 MIN_STEP_OF_NANOSECONDS = 1e5  # median interval of whole numbers above which times from 0 are nanoseconds
@@ -66,17 +66,18 @@ CONVERSIONS = {
     ".db3": "write TUM rows: evo_traj bag2 FOLDER TOPIC --save_as_tum",
     ".npz": "write rows of 12 numbers: numpy.savetxt('poses.txt', T[:, :3].reshape(-1, 12))",
 }
-"""Fix for each suffix that is not read."""
+"""How to convert files that cannot be read, by suffix."""
 
 
 class TrajectoryFormat(StrEnum):
     """Formats of trajectories.
 
-    kitti: 12 numbers a row, the upper 3x4 of T_world_camera; 13 with a frame number; 16 or 17 with the last row.
+    kitti: 12 numbers per row, the upper 3x4 block of T_world_camera; 13 with a frame number first; 16 or 17 with the
+        last row of the matrix.
     tum: t x y z qx qy qz qw.
-    euroc: t x y z qw qx qy qz, and more columns, as EuRoC, OKVIS and VINS write them.
+    euroc: t x y z qw qx qy qz and more columns, as EuRoC, OKVIS and VINS write them.
     transforms: nerfstudio's transforms.json, with the camera axes of OpenGL.
-    colmap: images.txt of COLMAP, world-to-camera.
+    colmap: images.txt of COLMAP, with world-to-camera poses.
     """
 
     KITTI = "kitti"
@@ -103,15 +104,21 @@ FORMAT_OF_COLUMNS = {
     **dict.fromkeys((11, 17), TrajectoryFormat.EUROC),
     **dict.fromkeys((12, 13, 16), TrajectoryFormat.KITTI),
 }
-"""Format by the number of columns, without a header."""
+"""Format by the number of columns, for files without a header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows (N, C) of numbers of a text file, and what its text shows.
+    """The numbers of a text file, and what its text shows about them.
 
-    header: the words before the first row. has_commas, ends_in_comma: of the first row. rows: place of each row among
-    all, of which `lost` have inf or NaN and are left out.
+    values: (N, C) rows of numbers.
+    lines: line number of each row.
+    header: the words before the first row.
+    first_words: words of the first row.
+    has_commas, ends_in_comma: whether the first row has commas, and whether it ends in one.
+    rows: place of each row among all rows of the file.
+    lost: number of rows that are left out because they have inf or NaN.
+    has_decimal_commas: whether numbers use a comma as decimal sign.
     """
 
     path: Path
@@ -126,16 +133,21 @@ class Table:
     has_decimal_commas: bool = False
 
     def line(self, row: int) -> str:
-        """Return the place of a row, for messages."""
+        """Return file and line of a row, for messages."""
         return f"{self.path}, line {self.lines[row]}"
 
 
 def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_reference: bool = False) -> Trajectory:
-    """Read a trajectory in the format of its content, with a note if `format` is another one.
+    """Read a trajectory in the format that the content of the file shows.
 
-    `format` decides for eight columns: TUM (w last) or EuRoC (w first). The size of times decides their unit. A
-    duplicated timestamp is refused in an estimate, since the pose is ambiguous; in a reference the first pose counts.
-    Raises DataError with file and line. Example: `read_trajectory(Path("groundtruth.txt")).times_s`.
+    path: file or folder.
+    format: expected format. It decides for eight columns: TUM (w last) or EuRoC (w first). A note tells if the file has
+        another format.
+    is_reference: a duplicated timestamp is an error in an estimate, because its pose is ambiguous. In a reference the
+        first pose counts.
+
+    The size of the times determines their unit. Raises DataError with file and line. Example:
+    `read_trajectory(Path("groundtruth.txt")).times_s`.
     """
     path, format = Path(path), None if format is None else TrajectoryFormat(format)
     if path.suffix.lower() in (".json", ".sfm"):

@@ -1,4 +1,4 @@
-"""Draw the activations of a network for a video: a mosaic a frame, with some channels of each stage."""
+"""Draw the activations of a network as a video: each frame is a mosaic with some channels of each stage."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,9 +36,12 @@ Maps = Mapping[str, Tensor]  # activations (C, h, w) by the name of their stage:
 
 @contextmanager
 def record_activations(network: nn.Module, height: int, width: int) -> Iterator[dict[str, Tensor]]:
-    """Record the last map of each size in each part of the network, after each pass of one image.
+    """Record, after each pass of one image, the last map (1, C, h, w) of each size in each part of the network.
 
-    A stage is any map with the image's shape, or the tokens of a transformer block: "encoder.layer.11 tokens 1/16".
+    A stage is any map with the aspect ratio of the image, or the tokens of a transformer block, such as
+    "encoder.layer.11 tokens 1/16".
+
+    height, width: size of the image.
     """
     maps: dict[str, Tensor] = {}
 
@@ -82,7 +85,7 @@ def _stride_of(tokens: int, height: int, width: int) -> int | None:
 
 
 def select_blocks(stages: "Mapping[str, SelectedChannels]") -> "dict[str, SelectedChannels]":
-    """Keep all stages, but of each transformer at most MOST_BLOCKS evenly spaced blocks, with the last one."""
+    """Return all stages, but at most MOST_BLOCKS blocks of each transformer, evenly spaced and with the last one."""
     rows: dict[str, list[str]] = {}
     for stage in stages:
         if " tokens " in stage:
@@ -96,7 +99,11 @@ def select_blocks(stages: "Mapping[str, SelectedChannels]") -> "dict[str, Select
 
 @dataclass(frozen=True)
 class SelectedChannels:
-    """Numbers of the drawn channels of a stage, (k,), and the values of their darkest and brightest color, (k,)."""
+    """The k drawn channels of a stage.
+
+    numbers: (k,) channel numbers.
+    low, high: (k,) values of the darkest and of the brightest color.
+    """
 
     numbers: Tensor
     low: Tensor
@@ -104,7 +111,7 @@ class SelectedChannels:
 
 
 def select_channels(frames: Iterable[Maps]) -> dict[str, SelectedChannels]:
-    """Choose GRID x GRID channels of each stage with the largest variance over pixels and frames."""
+    """Return for each stage the GRID x GRID channels with the largest variance over pixels and frames."""
     moments_by_stage: dict[str, list[Tensor]] = {}  # of each frame (4, C): means of value and square, minimum, maximum
     for maps in frames:
         for stage, activation in maps.items():
@@ -123,7 +130,7 @@ def select_channels(frames: Iterable[Maps]) -> dict[str, SelectedChannels]:
 
 
 def select_drawn(frames: Iterable[Maps]) -> dict[str, SelectedChannels]:
-    """Choose the channels of the stages that are drawn. Raises StadiaError if no stage is a map."""
+    """Return the channels of the stages that are drawn. Raises StadiaError if no stage is a map."""
     channels = select_blocks(select_channels(frames))
     if not channels:
         found = "no layer whose output is a map of the image"
@@ -140,7 +147,7 @@ def _compose_mosaic(tiles: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]
 
 
 def draw_stage(activation: Tensor, channels: SelectedChannels, height: int, width: int) -> NDArray[np.uint8]:
-    """Draw the chosen channels of (C, h, w) in a grid (height, width, 3), each with its own colors."""
+    """Draw the selected channels of an activation (C, h, w) as a grid (height, width, 3), each with its own colors."""
     span = (channels.high - channels.low).clamp(min=torch.finfo(torch.float32).tiny)
     shown = (activation[channels.numbers].float() - channels.low[:, None, None]) / span[:, None, None]
     tile = np.zeros((height, width, 3), np.uint8)
@@ -155,9 +162,14 @@ def draw_stage(activation: Tensor, channels: SelectedChannels, height: int, widt
 def write_activation_video(
     network: nn.Module, predictor: Predictor, frames: Iterable[Frame], out: Path, rate_hz: float
 ) -> int:
-    """Write the mosaics of `network`'s layers as an mp4, while `predictor` runs it; return the number of frames.
+    """Write an mp4 with mosaics of the network's layers while `predictor` runs it. Return the number of frames.
 
-    The first frames are run twice, to choose the channels. Raises DataError without a frame, StadiaError without maps.
+    The first frames are run twice, because they determine the channels.
+
+    network: network whose layers are drawn.
+    rate_hz: frame rate.
+
+    Raises DataError without a frame, and StadiaError if no layer is a map.
     """
     frames = iter(frames)
     first, count = list(itertools.islice(frames, FIRST_FRAMES)), 0
@@ -210,9 +222,15 @@ OpenNetwork = Callable[[Checkpoint], tuple[nn.Module, Predictor]]  # returns a c
 
 
 def write_activations_over_steps(run: Path, open_network: OpenNetwork, frame: Frame, out: Path) -> tuple[int, Path]:
-    """Write a mosaic for each kept checkpoint of a run as a video, and some as a sheet next to it.
+    """Write a video with one mosaic for each stored checkpoint of a run, and a sheet with some of them next to it.
 
-    The last checkpoint gives channels and colors. frame: the image. out: .mp4 file; the sheet has its name and .png.
+    The last checkpoint determines channels and colors.
+
+    run: folder of the run.
+    open_network: opens a checkpoint.
+    frame: image to predict.
+    out: .mp4 file; the sheet has the same name with .png.
+
     Returns the number of checkpoints and the path of the sheet. Raises StadiaError for fewer than two checkpoints.
     """
     opened = [Checkpoint.open(path) for path in list_kept_checkpoints(run)]
@@ -239,7 +257,7 @@ def write_activations_over_steps(run: Path, open_network: OpenNetwork, frame: Fr
 
 
 def select_layers(network: nn.Module) -> dict[str, Tensor]:
-    """Return the weights (out, in, k, k) of at most MAX_LAYERS convolutions by name, evenly spaced."""
+    """Return the weights (out, in, k, k) of up to MAX_LAYERS convolutions, evenly spaced, by name."""
     layers = {name: weight for name, weight in network.named_parameters() if weight.ndim == 4}
     names = list(layers)
     places = np.unique(np.linspace(0, len(names) - 1, min(MAX_LAYERS, len(names))).round().astype(int))
@@ -254,7 +272,7 @@ def draw_step(
     tops: dict[str, float],
     step: int,
 ) -> NDArray[np.uint8]:
-    """Draw the image, its inverse depth, the channels of each stage, and the weights of the layers, (H, W, 3)."""
+    """Draw an image, its inverse depth, the channels of each stage, and the layers' weights as one image (H, W, 3)."""
     enlarged = -(-TILE_WIDTH // predictor.width)
     height, width = enlarged * predictor.height, enlarged * predictor.width
     maps, image, inverse_depth = _run(network, predictor, frame)

@@ -39,10 +39,13 @@ def draw_paths(
     title: str = "",
     gaps: Sequence[int] = (),
 ) -> None:
-    """Plot camera paths from above and from the side into a .png or .svg. A dot marks each start.
+    """Plot camera paths from above and from the side into a .png or .svg. A dot marks the start of each path.
 
-    From above, x is right and z (forward) is up; from the side, z is right and -y up. paths: name to T_world_camera (N,
-    4, 4), in one world, in the unit of `depth_scale`. gaps: rows whose pose is not joined with the next one.
+    From above, x is right and z (forward) is up. From the side, z is right and -y is up.
+
+    path: file to write.
+    paths: poses T_world_camera (N, 4, 4) by name, in one world, in the unit of `depth_scale`.
+    gaps: rows whose pose is not joined with the next one.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -80,7 +83,11 @@ def draw_paths(
 
 
 def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: Sequence[str]) -> NDArray[np.uint8]:
-    """Draw rows of (h, w, 3) RGB images and (h, w) depth in metres, 0 = unknown, with column names and one scale."""
+    """Draw rows of images and depth maps with column names and one common color scale, as RGB (H, W, 3).
+
+    rows: images (h, w, 3) RGB, and depth (h, w) in metres with 0 for unknown.
+    names: column names.
+    """
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
@@ -111,11 +118,14 @@ def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: 
 
 
 MIN_SLOPE = 0.1
-"""Of predicted over true motion: below on all axes, the predictions hardly depend on the images."""
+"""Smallest slope of predicted over true motion. If all axes are below it, predictions hardly depend on the images."""
 
 
 def draw_motions(predicted: Tensor, true: Tensor, depth_scale: DepthScale) -> NDArray[np.uint8]:
-    """Plot predicted over true motion (N, 6) of each axis from `MotionPairs`, with the line of equality, as RGB."""
+    """Plot predicted over true motion of each axis, with the line of equality, as RGB (H, W, 3).
+
+    predicted, true: (N, 6) motions from `MotionPairs`.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 7), dpi=100)  # a constrained layout costs more time than the plot
@@ -157,7 +167,12 @@ def draw_heights_over_frames(
     *,
     starts: Mapping[str, float] = MappingProxyType({}),
 ) -> Image:
-    """Plot the camera height from each object (N,) at its frame, and the estimate with its band, as (H, W, 3) RGB."""
+    """Plot the camera height that each object implies over its frame, and the estimate with its band, as RGB (H, W, 3).
+
+    frame, height_m, is_inlier: (N,) frame, implied height in metres, and whether the object is an inlier.
+    estimate_m, low_m, high_m: estimated camera height and its confidence interval in metres.
+    starts: first frame of each part, by name.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -188,7 +203,13 @@ def draw_heights_over_frames(
 
 @dataclass(frozen=True, slots=True)
 class EpochHeight:
-    """Camera heights of a group after an epoch in metres: median, quartiles, the kept one, and why one was refused."""
+    """The camera heights of a group after an epoch, in metres.
+
+    estimated_m: median of the estimates.
+    low_m, high_m: their quartiles.
+    kept_m: the height that is kept.
+    refused: why the estimate was refused, or "".
+    """
 
     epoch: int
     estimated_m: float
@@ -204,7 +225,12 @@ def draw_heights_over_epochs(
     before_m: Mapping[str, float],
     between_m: Mapping[str, tuple[float, float]],
 ) -> Image:
-    """Plot camera heights over epochs, (H, W, 3) RGB, one row for each group, with the height before training."""
+    """Plot the camera heights of each group over the epochs, with the height before training, as RGB (H, W, 3).
+
+    courses: camera heights after each epoch, by group.
+    before_m: height before training, by group.
+    between_m: lowest and highest height that depth may give, by group.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -236,7 +262,7 @@ def draw_heights_over_epochs(
 
 
 def draw_height_histogram(height_m: ArrayLike, pools_m: Mapping[str, float]) -> Image:
-    """Plot the camera heights of images (F,) as a histogram, and pooled heights by name, as (H, W, 3) RGB."""
+    """Plot a histogram of the camera heights of images (F,) in metres, and pooled heights by name, as RGB (H, W, 3)."""
     from matplotlib.figure import Figure
 
     heights = np.asarray(height_m, np.float64)

@@ -11,13 +11,13 @@ _CATEGORIES = np.array(
     [(0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66)],
     np.uint8,
 )
-"""Okabe and Ito's colors, which color-blind readers can distinguish (jfly.uni-koeln.de/color)."""
+"""Okabe and Ito's colors, which color-blind readers can tell apart (jfly.uni-koeln.de/color)."""
 
 _ROWS = 64  # rows of a map that are colored at once, to stay in the processor's cache
 
 
 def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
-    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8.
+    """Convert an image (3, H, W) in [0, 1] to (H, W, 3) uint8.
 
     Examples:
         >>> to_uint8(torch.ones(3, 1, 2)).tolist()
@@ -34,9 +34,11 @@ def color_inverse_depth(
     top: float | None = None,
     out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """Color (H, W) inverse depth, bright = near, 0 = black. `top` is the brightest value, by default a percentile.
+    """Return the colors (H, W, 3) of inverse depth (H, W): near is bright, and 0 is black.
 
-    out: (H, W, 3) that is filled and returned.
+    percentile: percentile of the values that gets the brightest color, if `top` is None.
+    top: value of the brightest color.
+    out: (H, W, 3) array that is filled and returned.
 
     Examples:
         >>> color_inverse_depth(np.array([[0.0, 0.5, 1.0]])).shape
@@ -52,7 +54,10 @@ def color_inverse_depth(
 
 
 def describe_depth_range(inverse_depth: ArrayLike, *, is_metric: bool) -> str:
-    """Return `3.2 to 41 m`, the 5th and 95th percentile of depth; up to scale `1 to 13, no metres`; "" without one."""
+    """Return the 5th and 95th percentile of depth as text: `3.2 to 41 m`, or `1 to 13, no metres` up to scale.
+
+    inverse_depth: (H, W); the text is "" if no pixel has depth.
+    """
     values = np.asarray(inverse_depth, np.float32)
     known = values[np.isfinite(values) & (values > 0)]
     if known.size == 0:
@@ -64,7 +69,7 @@ def describe_depth_range(inverse_depth: ArrayLike, *, is_metric: bool) -> str:
 
 
 def color_heat(values: ArrayLike, *, top: float = 0.5) -> NDArray[np.uint8]:
-    """Color (H, W) non-negative values, dark = 0, bright = `top` and above.
+    """Return the colors (H, W, 3) of non-negative values (H, W): 0 is dark, `top` and above are bright.
 
     Examples:
         >>> color_heat(np.array([[0.0, 1.0]]), top=1.0).shape
@@ -74,7 +79,7 @@ def color_heat(values: ArrayLike, *, top: float = 0.5) -> NDArray[np.uint8]:
 
 
 def color_categories(values: ArrayLike, count: int) -> NDArray[np.uint8]:
-    """Color (H, W) integers below `count`; negative ones are black.
+    """Return the colors (H, W, 3) of integers (H, W) below `count`; negative integers are black.
 
     Examples:
         >>> color_categories(np.array([[-1, 0]]), 3)[0, 0].tolist()
@@ -87,7 +92,7 @@ def color_categories(values: ArrayLike, count: int) -> NDArray[np.uint8]:
 
 
 def category_key(names: Sequence[str], height: int, width: int) -> NDArray[np.uint8]:
-    """Draw a (height, width, 3) key of `color_categories`: a line for each name."""
+    """Draw the key (height, width, 3) of the colors of `color_categories`, with one line for each name."""
     key = np.full((height, width, 3), 24, np.uint8)
     row = min(20, height // (len(names) + 1))
     gap = row // 6

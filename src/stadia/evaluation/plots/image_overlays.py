@@ -1,4 +1,4 @@
-"""Draw masks, errors, and the horizon, the plane and the objects of roads on images."""
+"""Draw masks, errors, the horizon, the road plane and objects on images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Image = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 GOOD, BAD, HORIZON, PLANE = (0, 158, 115), (213, 94, 0), (240, 228, 66), (86, 180, 233)
-"""RGB, Okabe and Ito, for inliers, outliers, the horizon and the plane."""
+"""Colors from Okabe and Ito (RGB) of inliers, outliers, the horizon and the plane."""
 
 SHEET_INCH, LEGEND_INCH, LEGEND_COLUMNS = 18.0, 0.6, 5
 
@@ -40,7 +40,12 @@ NEAR_PLANE_M, _MIN_AHEAD_M = 0.01, 0.5
 def draw_masks(
     image: Image, instances: NDArray[np.integer], class_map: NDArray[np.integer], opacity: float = 0.55
 ) -> Image:
-    """Blend the colors of the classes (H, W), 0 = no class, into (H, W, 3) RGB, with outlines of the instances."""
+    """Blend the colors of classes into an image (H, W, 3) RGB, and draw the outlines of instances.
+
+    instances: (H, W) object numbers.
+    class_map: (H, W) classes; 0 means no class.
+    opacity: share of the class color.
+    """
     colors = color_categories(np.where(instances > 0, class_map, 0) - 1, 7)
     mixed = np.where((instances > 0)[..., None], (1 - opacity) * image + opacity * colors, image).astype(np.uint8)
     outline = np.zeros(instances.shape, bool)
@@ -51,7 +56,7 @@ def draw_masks(
 
 
 def project_points(points: NDArray[np.float64], K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Project (N, 3) to pixels (N, 2)."""
+    """Project points (N, 3) in the camera's frame to pixels (N, 2) with intrinsics K (3, 3)."""
     projected = points @ K.T
     return np.asarray(projected[:, :2] / np.maximum(projected[:, 2:], NEAR_PLANE_M))
 
@@ -66,7 +71,13 @@ def draw_image_sheet(
     columns: int,
     draw_over: Callable[[Axes, str], object] = lambda axes, name: None,
 ) -> Image:
-    """Lay out images by name in rows over a legend of colors, (H, W, 3) RGB. draw_over: draws into their axes."""
+    """Arrange named images in rows above a legend of colors, as RGB (H, W, 3).
+
+    images: images (h, w, 3) RGB by name.
+    legend: text and color of each entry.
+    columns: number of images per row.
+    draw_over: function that draws into the axes of the named image.
+    """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -89,7 +100,7 @@ def draw_image_sheet(
 
 
 def draw_horizon(axes: Axes, horizon: ArrayLike) -> None:
-    """Draw the line a x + b y + c = 0 of a horizon (3,), unless it is NaN or upright."""
+    """Draw the horizon a x + b y + c = 0, given as (3,), unless it is NaN or vertical."""
     a, b, c = np.asarray(horizon, np.float64)
     if abs(b) > 1e-6:
         axes.axline((0, -c / b), slope=-a / b, color=_to_shares(HORIZON), linewidth=2)
@@ -103,7 +114,12 @@ def draw_plane(
     ahead: Iterable[float] = (5, 10, 15, 20, 30, 40),
     aside: Iterable[float] = (-6, -4, -2, 0, 2, 4, 6),
 ) -> None:
-    """Draw a grid of lines `ahead` and `aside` of the camera on a plane (4,): normal and camera height."""
+    """Draw a grid of lines on a plane in front of the camera.
+
+    K: (3, 3) intrinsics.
+    plane: (4,) normal and camera height.
+    ahead, aside: positions of the lines in metres, ahead of the camera and to its sides.
+    """
     *normal, height = np.asarray(plane, np.float64)
     up = np.array(normal)
     forward = np.array([0.0, 0, 1]) - up[2] * up
@@ -118,7 +134,12 @@ def draw_plane(
 
 
 def draw_box_verdicts(axes: Axes, boxes_px: ArrayLike, inliers: Sequence[bool], words: Sequence[str]) -> None:
-    """Draw boxes (N, 4) left, top, right, bottom with a text over each: green and large for inliers, otherwise red."""
+    """Draw boxes with a text above each. Inliers are green and large; others are red.
+
+    boxes_px: (N, 4) left, top, right, bottom.
+    inliers: whether each box is an inlier.
+    words: text of each box.
+    """
     from matplotlib.patches import Rectangle
 
     boxes = np.asarray(boxes_px, np.float64).reshape(-1, 4).tolist()
@@ -143,7 +164,7 @@ def _to_shares(color: Color) -> tuple[float, ...]:
 
 
 def render_figure(figure: Figure) -> Image:
-    """Render a figure to (H, W, 3) RGB."""
+    """Render a matplotlib figure to an image (H, W, 3) RGB."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -158,7 +179,10 @@ _SPARSE = 0.3  # share of scored pixels of sparse ground truth
 
 
 def draw_error_map(errors: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return (H, W, 3) of relative errors (H, W): dark = 0, bright = TOP and above, gray if not scored."""
+    """Return the colors (H, W, 3) of relative errors (H, W).
+
+    0 is dark, TOP and above are bright, and pixels that are not scored are gray.
+    """
     known = np.isfinite(errors)
     values = np.where(known, errors, 0.0).astype(np.float32)
     if known.mean() < _SPARSE:
@@ -170,7 +194,7 @@ def draw_error_map(errors: NDArray[np.float64]) -> NDArray[np.uint8]:
 def write_error_maps(
     folder: Path, predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol, score: DepthScore
 ) -> list[Path]:
-    """Write the error maps of the best and the worst images into a folder; return the files, RANK-NAME.png."""
+    """Write the error maps of the best and the worst images into a folder. Return the files, RANK-NAME.png."""
     best, worst = find_extreme_images(score, DRAWN)
     written = []
     for kind, names in (("best", best), ("worst", worst)):
@@ -185,7 +209,7 @@ def write_error_maps(
 
 
 def find_extreme_images(score: DepthScore, count: int) -> tuple[list[str], list[str]]:
-    """Return the names of the images with the smallest and the largest first metric, each at most `count`."""
+    """Return the names of the images with the smallest and with the largest first metric, at most `count` of each."""
     metric = next(iter(score.per_image[0].metrics))
     ordered = sorted(score.per_image, key=lambda image: image.metrics[metric])
     names = [image.name for image in ordered]
@@ -196,7 +220,10 @@ def find_extreme_images(score: DepthScore, count: int) -> tuple[list[str], list[
 def measure_error_map(
     predictions: Predictions, name: str, true_m: NDArray[np.floating], protocol: Protocol
 ) -> NDArray[np.float64]:
-    """Return |prediction - truth| / truth (H, W) at the scored pixels, after alignment; NaN elsewhere."""
+    """Return |prediction - truth| / truth (H, W) at the scored pixels, after alignment; NaN at the others.
+
+    true_m: (H, W) true depth in metres.
+    """
     true = torch.from_numpy(np.asarray(true_m, np.float64))
     predicted = predictions.read(name, png_per_metre=protocol.png_per_metre)
     values = torch.from_numpy(np.asarray(predicted, np.float64))

@@ -1,4 +1,4 @@
-"""Write videos of images next to their inverse depth in colors. Imports no torch."""
+"""Write videos that show images next to their inverse depth in colors. This module does not import torch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +30,10 @@ _MEMORY = 0.9  # smoothing of the color scale over frames, against flicker
 
 
 def estimate_frame_rate_hz(recording: Recording, every: int = 1) -> float:
-    """Return the frame rate, from the median of the first hundred intervals; 10 if times are unknown."""
+    """Return the frame rate of every `every`-th frame, from the median of the first hundred intervals.
+
+    It is 10 if the times are unknown.
+    """
     times = [recording.timestamp_s(index) for index in range(0, min(len(recording), 100 * every + 1), every)]
     intervals = np.diff([time for time in times if time is not None])
     is_known = len(intervals) > 0 and np.median(intervals) > 0
@@ -45,7 +48,13 @@ def draw_side_by_side(
     image: NDArray[np.uint8], inverse_depth: NDArray[np.float32], top: float, height: int, width: int,
     depth_scale: DepthScale,
 ) -> NDArray[np.uint8]:  # fmt: skip
-    """Draw an image next to its inverse depth, over a strip with the color scale, as RGB. top: the brightest value."""
+    """Draw an image next to its inverse depth, above a strip with the color scale, as RGB (H, W, 3).
+
+    image: (h, w, 3) RGB.
+    inverse_depth: (h, w).
+    top: inverse depth of the brightest color.
+    height, width: size at which the image and the inverse depth are drawn.
+    """
     strip_px = find_scale_height(height)
     shown = np.zeros((height + strip_px, 2 * width, 3), np.uint8)
     is_near = min(height / image.shape[0], width / image.shape[1]) >= MIN_BILINEAR
@@ -58,12 +67,17 @@ def draw_side_by_side(
 
 
 def find_scale_height(height: int) -> int:
-    """Return the height of the strip below an image of this height: even, as H.264 needs."""
+    """Return the height of the color scale below an image of this height. It is even, as H.264 requires."""
     return max(SCALE_PX, 2 * round(SCALE_SHARE * height / 2))
 
 
 def draw_color_scale(width: int, top: float, depth_scale: DepthScale, height: int = SCALE_PX) -> NDArray[np.uint8]:
-    """Draw the colors of inverse depth, near to far, with metres or multiples of the nearest depth, as RGB."""
+    """Draw the color scale of inverse depth from near to far, as RGB (height, width, 3).
+
+    Its labels are metres, or multiples of the nearest depth.
+
+    top: inverse depth of the brightest color.
+    """
     strip, margin = np.zeros((height, width, 3), np.uint8), max(width // 40, 1)
     bar, bar_px, font = max(width - 2 * margin, 1), round(BAR_SHARE * height), FONT_PER_PX * height
     thickness = max(round(font), 1)
@@ -91,7 +105,7 @@ VERDICT_COLORS = {"unusable": (255, 120, 110), "doubtful": (255, 200, 90)}
 
 
 def draw_verdict(shown: NDArray[np.uint8], verdict: str) -> None:
-    """Write the verdict below the image of a drawing of `draw_side_by_side`, in place.
+    """Write the verdict below the image into a drawing (H, W, 3) of `draw_side_by_side`, in place.
 
     Examples:
         >>> shown = np.zeros((136, 400, 3), np.uint8)
@@ -109,7 +123,7 @@ def draw_verdict(shown: NDArray[np.uint8], verdict: str) -> None:
 
 
 def write_video_verdict(path: Path, verdict: str) -> None:
-    """Write the verdict into every frame of a video of `open_side_by_side_video`."""
+    """Write the verdict into every frame of a video that `open_side_by_side_video` made."""
     with av.open(str(path)) as container:
         rate_hz = float(container.streams.video[0].average_rate or DEFAULT_RATE_HZ)
         with open_video_file(path, rate_hz, comment=f"depth: {verdict}") as write:
@@ -120,7 +134,7 @@ def write_video_verdict(path: Path, verdict: str) -> None:
 
 
 def write_image_verdict(path: Path, verdict: str) -> None:
-    """Write the verdict into an image of `side_by_side_image_writer`."""
+    """Write the verdict into an image that `side_by_side_image_writer` made."""
     shown = cv2.cvtColor(read_image(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     draw_verdict(shown, verdict)
     write_image(path, cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))
@@ -150,7 +164,7 @@ def side_by_side_image_writer(path: Path) -> Listener:
 
 
 def depth_color_writer(folder: Path) -> Listener:
-    """Return a listener that writes each frame's inverse depth in colors as FOLDER/NAME.jpg, over a color scale."""
+    """Return a listener that writes each frame's inverse depth in colors, with a color scale, as FOLDER/NAME.jpg."""
     place = str(folder)
 
     def add(predicted: PredictedFrame) -> None:
@@ -167,7 +181,7 @@ def depth_color_writer(folder: Path) -> Listener:
 
 @contextmanager
 def open_side_by_side_video(path: Path, rate_hz: float) -> Iterator[Listener]:
-    """Open a video and return a listener that writes every frame to it. The first frame sets the size."""
+    """Open a video, and return a listener that writes every frame to it. The first frame determines the size."""
     size: list[int] = []
     top = 0.0
     with open_video_file(path, rate_hz) as write:
@@ -185,7 +199,10 @@ def open_side_by_side_video(path: Path, rate_hz: float) -> Iterator[Listener]:
 
 @contextmanager
 def open_video_file(path: Path, rate_hz: float, *, comment: str = "") -> Iterator[Callable[[NDArray[np.uint8]], None]]:
-    """Open an H.264 mp4 and return a function that writes (H, W, 3) RGB images of one size; an error leaves no file."""
+    """Open an H.264 mp4, and return a function that writes images (H, W, 3) RGB of one size.
+
+    After an error no file is left.
+    """
     rate = Fraction(rate_hz).limit_denominator(1000)
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         container.metadata["comment"] = comment

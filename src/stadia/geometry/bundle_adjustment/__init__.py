@@ -1,1 +1,1 @@
-"""Align two images directly, and adjust a window of images photometrically."""
+"""Align two images directly, and refine a window of frames by photometric bundle adjustment."""

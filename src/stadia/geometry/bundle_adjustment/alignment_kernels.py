@@ -1,4 +1,4 @@
-"""Compiled loops of direct alignment on C-contiguous float32 images, one row at a time."""
+"""Compiled loops of direct image alignment. They take C-contiguous float32 images and process one row at a time."""
 
 import math
 from functools import partial
@@ -12,12 +12,15 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 Scalar = Any
-"""A float32; a Python number would make the arithmetic float64."""
+"""A float32 scalar. A Python number would make numba compute in float64."""
 
 row_kernel = partial(njit, cache=True, nogil=True, error_model="numpy", fastmath={"contract", "arcp", "nsz", "reassoc"})
 
 UNKNOWNS, CHANNELS = 8, 6
-"""Unknowns: a twist, gain and offset. Channels of a row: u, v, nearness over inverse depth, gray and its two slopes."""
+"""Number of unknowns (a twist, gain and offset), and of channels in a buffered row.
+
+The channels are u, v, nearness divided by inverse depth, the gray value, and its slopes along x and y.
+"""
 
 
 @row_kernel
@@ -31,7 +34,10 @@ def warp_gray_row(
     buffer: Floats,  # out (CHANNELS, W)
     seen: Floats,  # out (W,), 1 or 0
 ) -> None:
-    """Sample the source at a row's pixels; sample only gray if `channels` is 1."""
+    """Project the target's pixels of row `y` into the source image, and sample the source there.
+
+    With `channels` = 1, only the gray value is sampled, without its slopes. The comments give the arrays' shapes.
+    """
     height, width = source.shape[0], source.shape[1]
     zero, one, half = np.float32(0), np.float32(1), np.float32(0.5)
     right, bottom, line = np.float32(width - 1), np.float32(height - 1), np.float32(y)
@@ -74,7 +80,10 @@ def warp_residuals(
     residual: Floats,  # out (H, W), 0 where not seen
     seen: Floats,  # out (H, W)
 ) -> None:
-    """Compute the warped source minus the target at its brightness."""
+    """Compute the residual (H, W): the warped source minus the target (H, W), changed by gain and offset.
+
+    The residual is 0 where the source does not show the pixel.
+    """
     height, width = target.shape
     buffer = np.empty((CHANNELS, width), np.float32)
     for y in range(height):
@@ -85,7 +94,7 @@ def warp_residuals(
 
 @row_kernel
 def find_variance(residual: Floats, seen: Floats, freedom: float, least: float, rounds: int) -> float:
-    """Return the squared scale of the t distribution that fits the residuals (Kerl et al., eq. 15)."""
+    """Return the squared scale of the Student t distribution that fits the residuals (H, W) (Kerl et al., eq. 15)."""
     count, squared = 0.0, 0.0
     for y in range(residual.shape[0]):
         row_count, row_squared = np.float32(0), np.float32(0)
@@ -123,7 +132,11 @@ def add_normal_equations(
     curvature: NDArray[np.float64],  # out (8, 8), 0 before
     downhill: NDArray[np.float64],  # out (8,)
 ) -> None:
-    """Add weighted products of the slopes (B, 8) with each other and with the residual."""
+    """Add the image's weighted sums to the normal equations of the 8 unknowns.
+
+    curvature: (8, 8), increased by the products of the slopes with each other.
+    downhill: (8,), increased by the products of the slopes with the residual.
+    """
     height, width = target.shape
     buffer, seen = np.empty((CHANNELS, width), np.float32), np.empty(width, np.float32)
     slope, weighted = np.empty((UNKNOWNS, width), np.float32), np.empty((UNKNOWNS, width), np.float32)
@@ -168,7 +181,7 @@ def add_normal_equations(
 def compare_costs(
     before: Floats, seen_before: Floats, after: Floats, seen_after: Floats, inverse_variance: Scalar
 ) -> tuple[float, float]:
-    """Return the negative log-likelihoods of two states over the pixels that both see."""
+    """Return the negative log-likelihoods of two states, summed over the pixels (H, W) that both states see."""
     one, most = np.float32(1), np.float32(1e4)
     first, second = 0.0, 0.0
     width = before.shape[1]

@@ -1,4 +1,4 @@
-"""Align two images directly by compiled loops on the processor; one image has depth."""
+"""Align two images directly with compiled loops on the CPU; one of the images has depth."""
 
 import math
 from collections.abc import Iterator
@@ -30,12 +30,12 @@ _MIN_SCALE = 1 / 255  # smallest scale: the rounding of images is not an outlier
 
 @dataclass(frozen=True, slots=True)
 class DirectAlignment:
-    """The found motion and measures of its reliability.
+    """The estimated motion between two images, and measures of its reliability.
 
-    T_source_target: (B, 4, 4) float64.
-    gain, offset: (B,) brightness: source = gain * target + offset.
-    seen: (B,) share of the target's pixels inside the source.
-    residual: (B,) mean absolute brightness difference of the visible pixels.
+    T_source_target: (B, 4, 4) float64 motion from the target camera's frame to the source camera's frame.
+    gain, offset: (B,) brightness change: source = gain * target + offset.
+    seen: (B,) share of the target's pixels that the source image shows.
+    residual: (B,) mean absolute brightness difference of these pixels.
     """
 
     T_source_target: Tensor
@@ -49,14 +49,16 @@ class DirectAlignment:
 def align_direct(
     target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
 ) -> DirectAlignment:
-    """Align two images by damped, Student-t weighted Gauss-Newton steps, from small to large sizes.
+    """Align two images by damped Gauss-Newton steps with Student t weights, from coarse to fine image sizes.
 
-    Every pixel with depth takes part. Moving objects are outliers unless they cover most of the contrast. Images above
-    2 million pixels are shrunk. No gradient passes.
+    Every pixel with depth takes part. Moving objects are outliers unless they cover most of the image's contrast.
+    Images above 2 million pixels are shrunk first. The result carries no gradient.
 
-    target, source: (B, 3, H, W) and (B, 3, Hs, Ws), RGB in [0, 1].
-    depth_m: (B, 1, H, W) z of the target, in the unit of the translation; 0 = none.
-    T_source_target: (B, 4, 4) initial motion, best within a quarter of the image.
+    target, source: (B, 3, H, W) and (B, 3, Hs, Ws) RGB images in [0, 1].
+    depth_m: (B, 1, H, W) z of the target, in the unit of the translation; 0 means unknown.
+    camera, source_camera: the cameras of the target and of the source.
+    T_source_target: (B, 4, 4) initial motion. It should place pixels within a quarter of the image of their true
+        position.
 
     Raises GeometryError if an image and its camera differ in size. Source: Kerl et al., ICRA 2013.
     """

@@ -1,7 +1,8 @@
 """Photometric and virtual-stereo residuals of points with their Jacobians, for direct bundle adjustment.
 
-A point is a pixel of its host image with an inverse depth, shared by eight pixels around it (Engel et al., DSO, PAMI
-2018, eq. 1 to 4; Yang et al., D3VO, arXiv 2003.01060, eq. 9 to 11). Poses take a left twist (v, w): T <- exp(twist) T.
+A point is a pixel of its host image together with an inverse depth. The pattern of eight pixels around it shares this
+inverse depth (Engel et al., DSO, PAMI 2018, eq. 1 to 4; Yang et al., D3VO, arXiv 2003.01060, eq. 9 to 11). Poses are
+updated by a left twist (v, w): T <- exp(twist) T.
 """
 
 from dataclasses import dataclass, replace
@@ -14,24 +15,26 @@ from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.se3 import compose, inverse, se3_exp
 
 PATTERN = ((0, 0), (0, -2), (-1, -1), (1, -1), (-2, 0), (2, 0), (-1, 1), (0, 2))
-"""Offsets x and y of the pixels of a point (DSO, fig. 4)."""
+"""Offsets (x, y) of a point's eight pattern pixels from the point's pixel (DSO, fig. 4)."""
 
 MARGIN = 2  # radius of the pattern in pixels
 
 RELIEF = (0.8, 1.25)
-"""A pattern shows one surface if its relative inverse depths are within this range."""
+"""The pattern of a point shows one surface if its inverse depths, divided by the point's, are within this range."""
 
 _CONTRAST, _ALPHA = 0.2, 0.1  # typical gradient per pixel and typical residual, for the weights
 
 
 @dataclass(frozen=True, slots=True)
 class WindowFrames:
-    """The images of one window.
+    """The F frames of one bundle adjustment window.
 
-    gray: (F, H, W) in [0, 1].  K: (F, 3, 3).  T_camera_world: (F, 4, 4) float64.
-    brightness: (F, 2) float64, a and b: an image shows exp(a) times the world's brightness, plus b.
-    T_first: (F, 4, 4) where motion is differentiated (first-estimate Jacobians: Huang et al., ISER 2008); None:
-        T_camera_world.
+    gray: (F, H, W) gray values in [0, 1].
+    K: (F, 3, 3) intrinsics in pixels.
+    T_camera_world: (F, 4, 4) float64 world-to-camera poses.
+    brightness: (F, 2) float64 with columns a and b: a frame shows exp(a) times the scene's brightness, plus b.
+    T_first: (F, 4, 4) poses at which Jacobians are computed (first-estimate Jacobians: Huang et al., ISER 2008). None
+        uses T_camera_world.
     """
 
     gray: Tensor
@@ -46,12 +49,15 @@ class WindowFrames:
 
 @dataclass(frozen=True, slots=True)
 class HostPoints:
-    """Points of host frames.
+    """The P points of a window, each in the frame that hosts it.
 
-    host: (P,) frame index.  pixel: (P, 2), x then y.
-    ray: (P, 8, 3) of the pattern's pixels, at z = 1 in the host.  inverse_depth: (P,).
-    relief: (P, 8) predicted inverse depth of the pattern's pixels over the point's.
-    value: (P, 8) brightness in the host.  weight: (P, 8) of the squared residuals.
+    host: (P,) index of the host frame.
+    pixel: (P, 2) x and y in the host image.
+    ray: (P, 8, 3) rays of the pattern's pixels, with z = 1 in the host camera's frame.
+    inverse_depth: (P,) inverse depth of the point.
+    relief: (P, 8) predicted inverse depth of each pattern pixel, divided by the point's.
+    value: (P, 8) gray value of each pattern pixel in the host image.
+    weight: (P, 8) weight of each squared residual.
     """
 
     host: Tensor
@@ -66,13 +72,16 @@ class HostPoints:
         return len(self.host)
 
     def select(self, rows: Tensor) -> "HostPoints":
-        """Return the points of an index or a mask (P,)."""
+        """Return the points that `rows` selects: indices (M,) or a mask (P,) bool."""
         return HostPoints(*(getattr(self, name)[rows] for name in HostPoints.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """Pairs of a point and another frame; point, frame: (S,) unique indices."""
+    """S observations: each pairs a point with a frame other than its host.
+
+    point, frame: (S,) indices of the point and of the frame. No pair occurs twice.
+    """
 
     point: Tensor
     frame: Tensor
@@ -83,10 +92,12 @@ class Observations:
 
 @dataclass(frozen=True, slots=True)
 class PhotometricResiduals:
-    """Residuals of observations; value: (S, 8), seen: (S,) bool, true if the frame shows the whole pattern.
+    """The residuals of S observations with their slopes.
 
-    slope: (S, 8, 9) in the frame's left twist, a and b, and in the inverse depth. `host_jacobians` times the first
-        eight are the slopes in the host's unknowns.
+    value: (S, 8) residual of each pattern pixel.
+    seen: (S,) bool, true if the frame shows the whole pattern.
+    slope: (S, 8, 9) derivatives with respect to the frame's left twist (6), its a and b (2), and the inverse depth (1).
+        `host_jacobians` converts the first eight to derivatives with respect to the host's unknowns.
     """
 
     value: Tensor
@@ -97,11 +108,13 @@ class PhotometricResiduals:
 def make_host_points(
     gray: Tensor, K: Tensor, host: int, pixel: Tensor, inverse_depth: Tensor, weight: Tensor
 ) -> HostPoints:
-    """Return points of one image.
+    """Return the points of one host image at the given pixels.
 
-    gray: (H, W).  K: (3, 3).  host: index of the frame.
-    pixel: (P, 2) integers, at least MARGIN from the edge.
-    inverse_depth, weight: (H, W).
+    gray: (H, W) gray values in [0, 1].
+    K: (3, 3) intrinsics in pixels.
+    host: index of the frame.
+    pixel: (P, 2) integer x and y, at least MARGIN pixels from the image's edge.
+    inverse_depth, weight: (H, W) maps from which the points take their values.
     """
     x, y = (pixel[:, None].long() + torch.tensor(PATTERN, device=pixel.device)).unbind(-1)
     around = torch.stack((x, y, torch.ones_like(x)), -1).to(K)
@@ -113,7 +126,10 @@ def make_host_points(
 
 
 def se3_adjoint(T: Tensor) -> Tensor:
-    """Return the adjoint (..., 6, 6) of motions (..., 4, 4): T exp(x) = exp(adjoint x) T, x = (v, w)."""
+    """Return the adjoints (..., 6, 6) of motions T (..., 4, 4).
+
+    They satisfy T exp(x) = exp(adjoint x) T for every twist x = (v, w).
+    """
     R, t = T[..., :3, :3], T[..., :3, 3]
     crossed = torch.linalg.cross(t[..., :, None].expand_as(R), R, dim=-2)
     top, bottom = torch.cat((R, crossed), -1), torch.cat((torch.zeros_like(R), R), -1)
@@ -121,9 +137,10 @@ def se3_adjoint(T: Tensor) -> Tensor:
 
 
 def sample_frames(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Sample images (F, H, W) bilinearly at pixels (S, 8, 2) of frames (S,).
+    """Sample gray images (F, H, W) bilinearly at pixels (S, 8, 2), in the frame of index `frame` (S,) each.
 
-    Returns value and exact slopes along x and y, each (S, 8), and inside (S, 8) bool, within the outermost centers.
+    Returns the values and their exact slopes along x and y, each (S, 8), and a bool mask (S, 8) that is true if the
+    pixel is within the centers of the outermost pixels.
     """
     height, width = gray.shape[-2:]
     x, y = pixels.unbind(-1)
@@ -143,7 +160,7 @@ def sample_frames(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, 
 def rotate_rays(ray: Tensor, R: Tensor) -> Tensor:
     """Rotate rays (S, N, 3) by R (S, 3, 3) without a matrix product.
 
-    For a matrix product, oneDNN would cache 1024 programs, one for each number of rows (90 MB).
+    With a matrix product, oneDNN would cache up to 1024 compiled programs, one for each number of rows (90 MB).
     """
     x, y, z = (column[:, None] for column in R.unbind(-1))
     return ray[..., :1] * x + ray[..., 1:2] * y + ray[..., 2:] * z
@@ -152,9 +169,10 @@ def rotate_rays(ray: Tensor, R: Tensor) -> Tensor:
 def project_rays(
     T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Project points of a ray (S, 8, 3) at z = 1 and an inverse depth (S, 8) by T (S, 4, 4) and K (S, 3, 3).
+    """Project points, given by rays (S, 8, 3) with z = 1 and inverse depths (S, 8), by T (S, 4, 4) and K (S, 3, 3).
 
-    Returns pixels (S, 8, 2); x, y, nearness z_there / z_here, and is_in_front, each (S, 8).
+    Returns pixels (S, 8, 2), and x, y, nearness and is_in_front, each (S, 8). The nearness is the point's z before the
+    motion T divided by its z after it.
     """
     R, t = T[..., :3, :3].to(ray), T[..., :3, 3].to(ray)
     moved = rotate_rays(ray, R) + inverse_depth[..., None] * t[:, None]
@@ -167,9 +185,9 @@ def project_rays(
 
 
 def compute_residuals(frames: WindowFrames, points: HostPoints, sightings: Observations) -> PhotometricResiduals:
-    """Return (I_j[p'] - b_j) - exp(a_j - a_i) (I_i[p] - b_i) over the pattern of every observation, with its slopes.
+    """Return the residual (I_j[p'] - b_j) - exp(a_j - a_i) (I_i[p] - b_i) of every pattern pixel, with its slopes.
 
-    Pixel p' of frame j shows pixel p of the host i. Slopes are taken at frames.T_first.
+    p' is the pixel of frame j that shows pixel p of the host frame i. Slopes are computed at the poses frames.T_first.
     """
     i, j = points.host[sightings.point], sightings.frame
     ray, relief = points.ray[sightings.point], points.relief[sightings.point]
@@ -190,9 +208,10 @@ def compute_residuals(frames: WindowFrames, points: HostPoints, sightings: Obser
 
 
 def host_jacobians(frames: WindowFrames) -> Tensor:
-    """Return (F, F, 8, 8) float64, by frame and host: slopes in the host's unknowns over slopes in the frame's.
+    """Return the factors (F, F, 8, 8) float64 from slopes in a frame's unknowns to slopes in its host's unknowns.
 
-    T_frame_host exp(-x) = exp(-adjoint x) T_frame_host: moving the host moves its points the other way.
+    The first axis is the frame and the second one the host. Moving the host moves its points the other way:
+    T_frame_host exp(-x) = exp(-adjoint x) T_frame_host.
     """
     first = frames.T_camera_world if frames.T_first is None else frames.T_first
     a = frames.brightness[:, 0]
@@ -225,29 +244,38 @@ def _brightness_slopes(
 
 
 def huber_cost(residual: Tensor, bend: float) -> tuple[Tensor, Tensor]:
-    """Return Huber's cost (r^2 / 2 up to |r| = bend, then linear) and its weight for r^2 / 2."""
+    """Return Huber's cost of residuals of any shape, and the weight that r^2 / 2 has in it, both of the same shape.
+
+    bend: the cost is r^2 / 2 up to |r| = bend, and linear beyond it.
+    """
     size = residual.abs()
     weight = bend / size.clamp(min=bend)
     return torch.where(size <= bend, residual.square() / 2, bend * (size - bend / 2)), weight
 
 
 def gradient_weight(slope_squared: Tensor) -> Tensor:
-    """Return c^2 / (c^2 + |grad I|^2): steep pixels suffer most from position errors (DSO, eq. 7)."""
+    """Return the weights c^2 / (c^2 + |grad I|^2), with the same shape as the squared gradients (DSO, eq. 7).
+
+    Pixels on steep edges weigh less, because position errors change their brightness most.
+    """
     return _CONTRAST**2 / (_CONTRAST**2 + slope_squared)
 
 
 def uncertainty_weight(log_uncertainty: Tensor) -> Tensor:
-    """Return alpha^2 / (alpha^2 + Sigma^2) for log Sigma (D3VO, eq. 12, without alpha)."""
+    """Return the weights alpha^2 / (alpha^2 + Sigma^2) from log Sigma, with the same shape (D3VO, eq. 12).
+
+    D3VO's factor alpha in front is left out.
+    """
     return _ALPHA**2 / (_ALPHA**2 + (2 * log_uncertainty).exp())
 
 
 def select_pixels(gray: Tensor, allowed: Tensor, count: int) -> Tensor:
-    """Return about `count` pixels (P, 2), x then y: the steepest in each square cell.
+    """Return about `count` pixels (P, 2), x then y: the pixel with the largest gradient in each cell of a square grid.
 
-    gray: (H, W) in [0, 1].
-    allowed: (H, W) bool; pixels within MARGIN + 1 of the edge are left out too.
+    gray: (H, W) gray values in [0, 1].
+    allowed: (H, W) bool, true for pixels that may be selected. Pixels within MARGIN + 1 of the edge are never selected.
 
-    A pixel's slope must exceed the image's median and one gray level in 255 per pixel (DSO, 3.2).
+    A selected pixel's gradient exceeds the image's median gradient and one gray level of 255 per pixel (DSO, 3.2).
     """
     height, width = gray.shape
     squared = squared_gradient(gray)
@@ -262,7 +290,7 @@ def select_pixels(gray: Tensor, allowed: Tensor, count: int) -> Tensor:
 
 
 def squared_gradient(gray: Tensor) -> Tensor:
-    """Return |grad I|^2 (..., H, W) by central differences; 0 on the edge."""
+    """Return the squared gradient (..., H, W) of images (..., H, W), by central differences; it is 0 at the edge."""
     squared = torch.zeros_like(gray)
     along_x = (gray[..., 1:-1, 2:] - gray[..., 1:-1, :-2]) / 2
     along_y = (gray[..., 2:, 1:-1] - gray[..., :-2, 1:-1]) / 2
@@ -271,7 +299,7 @@ def squared_gradient(gray: Tensor) -> Tensor:
 
 
 def apply_step(frames: WindowFrames, step: Tensor) -> WindowFrames:
-    """Return the frames after a step (F, 8) of left twists, a and b."""
+    """Return the frames after a step (F, 8): six columns of the left twist, then the changes of a and b."""
     T = compose(se3_exp(step[:, :6]), frames.T_camera_world)
     return replace(frames, T_camera_world=T, brightness=frames.brightness + step[:, 6:])
 
@@ -282,10 +310,10 @@ def apply_step(frames: WindowFrames, step: Tensor) -> WindowFrames:
 
 @dataclass(frozen=True, slots=True)
 class VirtualStereo:
-    """Predicted depth of a window's frames in the right camera.
+    """Depth of a window's frames in a virtual right camera, as a network predicts it.
 
-    inverse_depth_right: (F, H, W) in the right camera's pixels, with the frame's K.
-    T_right_left: (4, 4) float64 in the unit of depth.
+    inverse_depth_right: (F, H, W) inverse depth at the right camera's pixels; the right camera has the frame's K.
+    T_right_left: (4, 4) float64 motion from the left to the right camera's frame, in the unit of depth.
     """
 
     inverse_depth_right: Tensor
@@ -294,7 +322,12 @@ class VirtualStereo:
 
 @dataclass(frozen=True, slots=True)
 class StereoResiduals:
-    """Stereo residuals of points; value, slope in inverse depth: (P, 8), seen: (P,) bool, visible in both cameras."""
+    """Virtual-stereo residuals of P points.
+
+    value: (P, 8) residuals.
+    slope: (P, 8) derivatives with respect to the inverse depth.
+    seen: (P,) bool, true if both cameras show the whole pattern.
+    """
 
     value: Tensor
     slope: Tensor
@@ -302,11 +335,15 @@ class StereoResiduals:
 
 
 def compute_stereo_residuals(gray: Tensor, K: Tensor, points: HostPoints, stereo: VirtualStereo) -> StereoResiduals:
-    """Return I[p''] - I[p]: p maps to p' in the right camera, and back to p'' by the depth there.
+    """Return the residuals I[p''] - I[p] of the virtual stereo pair.
 
-    The depths agree if p'' = p, which fixes the scale by the rig's baseline.
+    Pixel p is mapped to p' in the right camera by the point's depth, and back to p'' by the right camera's predicted
+    depth. If the two depths agree, p'' = p. The rig's baseline thus fixes the scale.
 
-    gray: (F, H, W).  K: (F, 3, 3).
+    gray: (F, H, W) gray values in [0, 1].
+    K: (F, 3, 3) intrinsics in pixels.
+    points: the P points of the window.
+    stereo: predicted depth in the right camera.
     """
     K, to_right = K[points.host], stereo.T_right_left.expand(len(points), 4, 4)
     to_left = inverse(to_right)

@@ -1,4 +1,4 @@
-"""Solve sliding-window photometric bundle adjustment with marginalization."""
+"""Solve photometric bundle adjustment of a sliding window, and marginalize old frames."""
 
 from dataclasses import dataclass, replace
 
@@ -32,9 +32,11 @@ _INVERSE_JACOBIAN = (1.0, -1 / 2, 1 / 12, 0.0, -1 / 720, 0.0, 1 / 30240, 0.0, -1
 
 @dataclass(frozen=True, slots=True)
 class MotionFactors:
-    """Predicted motions between frames of the window.
+    """M predicted motions between pairs of frames of the window.
 
-    earlier, later: (M,) indices.  T_later_earlier: (M, 4, 4) float64.  deviation: (M, 6) of the logarithm (v, w).
+    earlier, later: (M,) indices of the two frames.
+    T_later_earlier: (M, 4, 4) float64 predicted motion.
+    deviation: (M, 6) standard deviations of the motion's logarithm (v, w).
     """
 
     earlier: Tensor
@@ -43,15 +45,20 @@ class MotionFactors:
     deviation: Tensor
 
     def select(self, rows: Tensor) -> "MotionFactors":
-        """Return the motions of a mask (M,)."""
+        """Return the motions that the mask `rows` (M,) selects."""
         return MotionFactors(*(getattr(self, name)[rows] for name in MotionFactors.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
 class MarginalPrior:
-    """The prior x H x / 2 + g x on the first G frames; x is their deviation from a reference. All float64.
+    """The quadratic prior x H x / 2 + g x on the first G frames of the window, in float64.
 
-    T_camera_world: (G, 4, 4) and brightness (G, 2) of the reference.  H: (8 G, 8 G).  g: (8 G,).
+    x is the deviation of these frames from the reference poses and brightness at which the prior was computed.
+
+    T_camera_world: (G, 4, 4) reference poses.
+    brightness: (G, 2) reference brightness.
+    H: (8 G, 8 G) curvature.
+    g: (8 G,) gradient at the reference.
     """
 
     T_camera_world: Tensor
@@ -60,23 +67,28 @@ class MarginalPrior:
     g: Tensor
 
     def deviation(self, frames: WindowFrames) -> Tensor:
-        """Return the deviation (8 G,): each frame's twist from the reference, and differences of a and b."""
+        """Return the deviation (8 G,) of the frames from the reference: each frame's twist and changes of a and b."""
         count = len(self.brightness)
         twist = se3_log(compose(frames.T_camera_world[:count], inverse(self.T_camera_world)))
         return torch.cat((twist, frames.brightness[:count] - self.brightness), -1).flatten()
 
     def cost(self, frames: WindowFrames) -> Tensor:
-        """Return the scalar cost of the frames' deviation."""
+        """Return the prior's cost of the frames, a scalar."""
         x = self.deviation(frames)
         return x @ self.H @ x / 2 + self.g @ x
 
 
 @dataclass(frozen=True, slots=True)
 class WindowProblem:
-    """All variables and factors of a window.
+    """All variables and factors of one window with F frames, P points and S observations.
 
-    expected, deviation: (P,) predicted inverse depth of each point and its standard deviation.
-    stereo: predicted depth of the right camera, if known.
+    frames, points: the unknowns with their current values.
+    expected: (P,) predicted inverse depth of each point.
+    deviation: (P,) standard deviation of the predicted inverse depth.
+    sightings: the observations of the points.
+    motions: predicted motions between frames, or None.
+    prior: the prior from marginalized frames, or None.
+    stereo: predicted depth of a virtual right camera, or None.
     """
 
     frames: WindowFrames
@@ -90,14 +102,17 @@ class WindowProblem:
 
     @property
     def first_estimates(self) -> WindowFrames:
-        """Return the frames; frames in the prior are differentiated at its reference."""
+        """Return the frames with the poses at which Jacobians are computed.
+
+        Frames that are part of the prior use the prior's reference poses; the others use their current poses.
+        """
         if self.prior is None:
             return self.frames
         free = self.frames.T_camera_world[len(self.prior.brightness) :]
         return replace(self.frames, T_first=torch.cat((self.prior.T_camera_world, free)))
 
     def apply_step(self, step: Tensor, in_depth: Tensor) -> "WindowProblem":
-        """Return the problem after a step of frames (F, 8) and of positive inverse depths (P,)."""
+        """Return the problem after a step of the frames (F, 8) and of the inverse depths (P,), which stay positive."""
         least = 1e-3 * self.expected
         inverse_depth = torch.maximum(self.points.inverse_depth + in_depth.to(least), least)
         points = replace(self.points, inverse_depth=inverse_depth)
@@ -106,9 +121,11 @@ class WindowProblem:
 
 @dataclass(frozen=True, slots=True)
 class NormalEquations:
-    """Second-order float64 model of a window's cost, in N = 8 F unknowns of frames and P of points.
+    """Second-order float64 model of a window's cost, in N = 8 F unknowns of frames and P inverse depths.
 
-    H: (N, N), g: (N,); H_point: (P,), g_point: (P,); H_between: (P, N).
+    H, g: (N, N) curvature and (N,) gradient of the frames' unknowns.
+    H_point, g_point: (P,) curvature and (P,) gradient of the inverse depths.
+    H_between: (P, N) mixed second derivatives.
     """
 
     H: Tensor
@@ -118,13 +135,19 @@ class NormalEquations:
     H_between: Tensor
 
     def without_points(self, damping: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Return H and g of the frames, with points at their optimum; damping scales each curvature."""
+        """Return curvature (N, N) and gradient (N,) of the frames' unknowns after elimination of the inverse depths.
+
+        damping: share of each diagonal element that is added to it (Levenberg-Marquardt).
+        """
         H = self.H + torch.diag(damping * self.H.diagonal())
         scaled = self.H_between / self._damped(damping)[:, None]
         return H - self.H_between.mT @ scaled, self.g - scaled.mT @ self.g_point
 
     def step(self, damping: float) -> tuple[Tensor, Tensor]:
-        """Return the damped Gauss-Newton step of the frames (N,) and inverse depths (P,)."""
+        """Return the damped Gauss-Newton step of the frames' unknowns (N,) and of the inverse depths (P,).
+
+        damping: as in `without_points`.
+        """
         H, g = self.without_points(damping)
         ridge = torch.eye(len(H), dtype=H.dtype) * (1e-12 * H.diagonal().max() + 1e-12)
         step: Tensor = -torch.linalg.solve(H + ridge, g)
@@ -149,9 +172,10 @@ class _Evaluation:
 
 
 def solve_window(bundle: WindowProblem, steps: int = 6) -> tuple[WindowProblem, list[float]]:
-    """Take up to `steps` damped Gauss-Newton steps; return the problem and its falling costs.
+    """Take up to `steps` damped Gauss-Newton steps. Return the refined problem and its cost after each accepted step.
 
-    An observation keeps its cost if a step moves it out of the image. No gradient passes.
+    If a step moves an observation out of the image, the observation keeps its last cost. The result carries no
+    gradient.
     """
     whole, evaluation = bundle, _evaluate(bundle)
     bundle, evaluation = _select_observations(bundle, evaluation.found.seen), evaluation.select(evaluation.found.seen)
@@ -174,9 +198,9 @@ def solve_window(bundle: WindowProblem, steps: int = 6) -> tuple[WindowProblem, 
 
 
 def marginalize_oldest_frame(bundle: WindowProblem) -> MarginalPrior:
-    """Return the oldest frame and its points as a prior on the other frames.
+    """Return a prior on the other frames that replaces the oldest frame and its points.
 
-    Observations of other hosts' points in it are dropped (DSO, 3.3).
+    Observations of other frames' points in the oldest frame are dropped (DSO, section 3.3).
     """
     bundle = _select_observations(bundle, bundle.points.host[bundle.sightings.point] == 0)
     if bundle.motions is not None:
@@ -197,7 +221,12 @@ def marginalize_oldest_frame(bundle: WindowProblem) -> MarginalPrior:
 
 
 def schur_complement(H: Tensor, g: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return H and g with the first `count` unknowns at their optimum (Schur's complement)."""
+    """Return the curvature and gradient that remain after the first `count` unknowns are eliminated (Schur complement).
+
+    H: (N, N) curvature.
+    g: (N,) gradient.
+    Returns (N - count, N - count) and (N - count,).
+    """
     # Metres, radians and brightness differ by orders of magnitude.
     scale = H.diagonal()[:count].clamp(min=1e-12).rsqrt()
     inside = scale[:, None] * H[:count, :count] * scale + 1e-12 * torch.eye(count, dtype=H.dtype)
@@ -240,9 +269,11 @@ def _pattern_cost(value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def compute_motion_errors(frames: WindowFrames, motions: MotionFactors) -> tuple[Tensor, Tensor]:
-    """Return Log(T~ T) (M, 6) of the predicted motion T~ and the found inverse T, with its Jacobian (M, 6, 12).
+    """Return the errors (M, 6) of the window's motions against the predicted ones, and their Jacobian (M, 6, 12).
 
-    T~ exp(x) T = exp(adjoint x) T~ T; the inverse right Jacobian is the left one at the negative.
+    An error is Log(T~ T), with T~ the predicted motion and T the inverse of the window's motion. The Jacobian has the
+    twist of the earlier frame first. It uses T~ exp(x) T = exp(adjoint x) T~ T, and that the inverse right Jacobian is
+    the inverse left one at the negative error.
     """
     earlier, later = frames.T_camera_world[motions.earlier], frames.T_camera_world[motions.later]
     error = se3_log(compose(motions.T_later_earlier, compose(earlier, inverse(later))))
@@ -265,9 +296,11 @@ def _inverse_left_jacobian(twist: Tensor) -> Tensor:
 def build_normal_equations(
     bundle: WindowProblem, found: PhotometricResiduals, inliers: Tensor, *, brightness_of: tuple[int, ...] | None = None
 ) -> NormalEquations:
-    """Return the normal equations from the residuals of inlier observations (S,).
+    """Return the normal equations of the window, with the photometric residuals of the inlier observations.
 
-    brightness_of: frames with a brightness factor; None: all.
+    found: residuals of the S observations.
+    inliers: (S,) bool mask of the observations to use.
+    brightness_of: indices of the frames whose brightness is pulled towards no change; None means all frames.
     """
     normal = _sum_observations(bundle, found, inliers)
     count = len(bundle.frames)
@@ -338,9 +371,9 @@ def _add_motions(normal: NormalEquations, frames: WindowFrames, motions: MotionF
 
 
 def compute_depth_information(bundle: WindowProblem, host: int) -> Tensor:
-    """Return the images' relative information (P,) on the inverse depths of a host's points, 0 for other hosts.
+    """Return the images' relative information (P,) on the inverse depths of one host frame's points.
 
-    It is inverse depth squared over its variance.
+    The relative information is the squared inverse depth divided by its variance. It is 0 for points of other hosts.
     """
     bundle = _select_observations(bundle, bundle.points.host[bundle.sightings.point] == host)
     evaluation = _evaluate(bundle)

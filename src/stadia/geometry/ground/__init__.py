@@ -1,1 +1,1 @@
-"""Horizon, road plane, and heights of the camera and of objects."""
+"""Estimate the horizon, the road plane, and heights of cameras and objects above the road."""

@@ -1,7 +1,7 @@
 """Estimate the camera height from objects of known height.
 
-`survey_camera_height` uses their boxes, and `estimate_camera_heights` uses predicted depth for the recipe `metric`
-(FUMET, arXiv 2312.04530).
+`survey_camera_height` uses the objects' bounding boxes. `estimate_camera_heights` uses predicted depth, for the recipe
+`metric` (FUMET, arXiv 2312.04530).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CONFIDENCE = 0.975, 1.96  # 95 %, two-sided
 
 
 class ObjectStatus(StrEnum):
-    """Whether an object is an inlier, or why it is not used."""
+    """States whether an object is an inlier, or why it is not used."""
 
     INLIER = "used"
     NO_HEIGHT = "no known height"
@@ -51,14 +51,14 @@ class ObjectStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BoxedObjects:
-    """Boxes of objects on a road, seen by one camera.
+    """Bounding boxes of N objects on a road, seen by one camera.
 
-    frame: (N,) int64, in order of time.
-    box_px: (N, 4) float64 left, top, right, bottom; a mask reaches from first row - 0.5 to last row + 0.5.
-    height_m: (N,) float64 known heights, NaN if unknown.
-    spread_m: (N,) their standard deviation.
-    hidden: (N,) bool, foot or top is known to be occluded.
-    cut: (N,) bool, the image's edge may cut it.
+    frame: (N,) int64 frame index of each box, in order of time.
+    box_px: (N, 4) float64 left, top, right, bottom. The box of a mask reaches from first row - 0.5 to last row + 0.5.
+    height_m: (N,) float64 known heights of the objects, NaN if unknown.
+    spread_m: (N,) standard deviations of these heights.
+    hidden: (N,) bool, true if the object's foot or top is known to be occluded.
+    cut: (N,) bool, true if the image's edge may cut the object off.
     """
 
     frame: Tensor
@@ -73,27 +73,30 @@ class BoxedObjects:
 
     @property
     def foot(self) -> Tensor:
-        """Return (N, 2), the middle of the lower edge."""
+        """Return the middle of each box's lower edge, (N, 2) in pixels."""
         return torch.stack((self.box_px[:, [0, 2]].mean(-1), self.box_px[:, 3]), -1)
 
     @property
     def height_px(self) -> Tensor:
-        """Return (N,), the height of each box."""
+        """Return the height of each box, (N,) in pixels."""
         return self.box_px[:, 3] - self.box_px[:, 1]
 
     def select(self, chosen: Tensor) -> BoxedObjects:
-        """Return the objects of a mask or of indices."""
+        """Return the objects that `chosen` selects: a mask (N,) bool or indices (M,)."""
         return BoxedObjects(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
 class HeightSurvey:
-    """Camera height estimated from objects, in metres.
+    """The camera height, estimated from objects of known height.
 
-    camera_height_m, low_m, high_m: the estimate and its 95 % interval. A wrong prior of a whole class scales all three.
-    implied_height_m: (N,) by each object; NaN if not used, 0 above the horizon.
-    verdict: N statuses.
-    horizons: (F, 3).
+    camera_height_m: the estimate in metres.
+    low_m, high_m: its 95 % confidence interval. If the assumed height of a whole class is wrong, estimate and interval
+        are wrong by the same factor.
+    implied_height_m: (N,) camera height that each object implies; NaN if the object is not used, 0 if it is above the
+        horizon.
+    verdict: the status of each of the N objects.
+    horizons: (F, 3) horizon of each frame.
     """
 
     camera_height_m: float
@@ -105,20 +108,30 @@ class HeightSurvey:
 
 
 def horizon_from_angles(camera: Camera, *, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Tensor:
-    """Return the horizon (3,) of a camera pitched up by `pitch_deg`, its right side rolled down by `roll_deg`."""
+    """Return the horizon (3,) of a camera that is pitched up and rolled.
+
+    pitch_deg: angle in degrees by which the camera looks up.
+    roll_deg: angle in degrees by which the camera's right side is lower.
+    """
     pitch, roll = math.radians(pitch_deg), math.radians(roll_deg)
     up = (-math.sin(roll) * math.cos(pitch), -math.cos(roll) * math.cos(pitch), math.sin(pitch))
     return horizon_from_normal(torch.tensor(up, dtype=torch.float64), camera)
 
 
 def pitch_roll_deg(normal: Tensor) -> tuple[float, float]:
-    """Return pitch and roll as in `horizon_from_angles`, from the unit normal (3,) towards the camera."""
+    """Return pitch and roll in degrees from the road's unit normal (3,) towards the camera.
+
+    The angles have the signs of `horizon_from_angles`.
+    """
     x, y, z = normal.tolist()
     return math.degrees(math.asin(max(-1.0, min(1.0, z)))), math.degrees(math.atan2(-x, -y))
 
 
 def classify_boxes(objects: BoxedObjects, *, min_px: float = 20.0) -> list[ObjectStatus]:
-    """Return the status of each of N boxes before a horizon is known."""
+    """Return the status of each of the N boxes, as far as it is known without a horizon.
+
+    min_px: smallest height of a usable box in pixels.
+    """
     verdict = [ObjectStatus.INLIER] * len(objects)
     has_no_height = ~((objects.height_m > 0) & (objects.spread_m > 0))
     reasons = {ObjectStatus.HIDDEN: objects.hidden, ObjectStatus.SMALL: objects.height_px < min_px}
@@ -143,19 +156,24 @@ def survey_camera_height(
     draws: int = 200,
     seed: int = 0,
 ) -> HeightSurvey:
-    """Return the camera's height from all objects together; detections of one object share the error of its height.
+    """Return the camera height estimated from all objects together.
 
-    focal_px: focal length along y.
-    horizons: (3,) or (F, 3), corrected by one common shift for each mount. None: one horizon is fitted, which needs
-        many near and far objects and one camera orientation.
-    is_single_mount: horizons share one error; False: errors are independent, as for several roads.
-    horizon_deg: standard deviation of the horizon; a car pitches by 0.3 degrees.
-    tolerance: largest |ln| of an inlier's implied height over the estimate.
-    min_px: smallest box height.
-    sample: number of objects of a RANSAC sample.
+    All detections of one object share the error of its assumed height.
+
+    objects: N boxes of objects with known heights.
+    focal_px: focal length along y in pixels.
+    frames: number of frames F.
+    horizons: (3,) or (F, 3) measured horizons. All horizons of one mount are corrected by a common shift. None fits one
+        horizon, which needs many near and far objects and a camera that does not change its orientation.
+    is_single_mount: True if the horizons share one error. False if their errors are independent, as for several roads.
+    horizon_deg: standard deviation of the horizon in degrees. A car's pitch varies by 0.3 degrees.
+    tolerance: an inlier's implied height differs from the estimate by at most this |ln|.
+    min_px: smallest height of a usable box in pixels.
+    sample: number of objects in a RANSAC sample.
     draws: number of bootstrap draws of frames and objects.
+    seed: seed of the random draws.
 
-    Raises GeometryError if no object is usable, or if objects do not agree on a horizon.
+    Raises GeometryError if no object is usable, or if the objects do not agree on a horizon.
     """
     verdict, usable = _find_usable_objects(objects, min_px * (1 if horizons is not None else _FIT_SHARE))
     generator = torch.Generator().manual_seed(seed)
@@ -359,10 +377,12 @@ def _check_enough(rows: Tensor, what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class CameraHeightEvidence:
-    """The camera height in metres by each object, (M,); NaN without a known height or without road.
+    """The camera height in metres that each of M objects implies.
 
-    camera_m: the object's scale times the camera's height in that depth.
-    horizon_m: by mask and horizon only; 0 for an object above the horizon.
+    camera_m: (M,) the object's scale factor times the camera height in predicted depth.
+    horizon_m: (M,) camera height from the object's mask and the horizon alone; 0 if the object is above the horizon.
+
+    Both are NaN if the object has no known height, or its image no road.
     """
 
     camera_m: Tensor
@@ -373,12 +393,16 @@ class CameraHeightEvidence:
 def estimate_camera_heights(
     depth: Tensor, camera: Camera, road: RoadPixelHeights, objects: Segments, height_m: Tensor, kind: str = "smaller"
 ) -> CameraHeightEvidence:
-    """Estimate the camera height from each object of a batch, by its box at one depth (`measure_box_heights`), or by
-    the "smaller" of its silhouette and its box, because depth smeared into the background makes a silhouette too tall.
+    """Estimate the camera height from each of the M objects of a batch, with predicted depth.
 
-    depth: (B, 1, H, W) z in any unit.
-    camera: K (3, 3) or (B, 3, 3).
-    height_m: (M,) known heights above 0, NaN for none.
+    depth: (B, 1, H, W) z in any unit; 0 means unknown.
+    camera: its K is (3, 3) or (B, 3, 3).
+    road: camera heights and normals of the road pixels.
+    objects: pixels of the M objects.
+    height_m: (M,) known heights above 0, NaN if unknown.
+    kind: how the object's height in depth is measured: by its box at one depth, named as in `measure_box_heights`, or
+        "smaller", the smaller of silhouette and box. The silhouette alone is too tall if depth at its edge is smeared
+        into the background.
     """
     unit_height = measure_box_heights(depth, camera, objects, "median" if kind == "smaller" else kind)
     if kind == "smaller":
@@ -398,9 +422,10 @@ def weight_objects(
 ) -> Tensor:
     """Return the weight of each object, (M,) from 0 to 1.
 
-    horizon_m: (M,) from `estimate_camera_heights`.
-    reference_m: (M,) camera height of its group; NaN if unknown, which gives weight 1.
-    spread: None: weight 1 up to the tolerance, else 0. A number: exp(-odd^2 / (2 spread^2)) of the logarithm.
+    horizon_m: (M,) camera heights from `estimate_camera_heights`.
+    reference_m: (M,) camera height of the object's group. NaN means unknown and gives weight 1.
+    spread: None gives weight 1 up to the tolerance and 0 beyond it. A number gives exp(-e^2 / (2 spread^2)), with e =
+        ln(horizon_m / reference_m).
     tolerance: largest accepted |ln(horizon_m / reference_m)|.
     """
     odd = log_height_ratio(horizon_m, reference_m)

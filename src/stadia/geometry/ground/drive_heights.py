@@ -1,4 +1,4 @@
-"""Estimate one camera height and each drive's horizon from boxes of many objects, and detect changed mounts."""
+"""Estimate the camera height of several drives and each drive's horizon from boxes of objects; find changed mounts."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _MIN_IOU, _MEMORY_FRAMES = 0.3, 3  # smallest overlap of an object's boxes, and 
 
 
 def track_boxes(frame: Tensor, box: Tensor) -> Tensor:
-    """Return the track number (N,) int64 of each box, from 0 without gaps, by first frame.
+    """Return the track number (N,) int64 of each box. Tracks are numbered from 0 in the order of their first frame.
 
-    Boxes are joined by falling overlap with a track's last box.
+    A box is joined to the track whose last box it overlaps most; the pairs with the largest overlap are joined first.
 
-    frame: (N,) int64, in order of time.
-    box: (N, 4) left, top, right, bottom.
+    frame: (N,) int64 frame index of each box, in order of time.
+    box: (N, 4) left, top, right, bottom in pixels.
     """
     track = torch.full((len(frame),), -1, dtype=torch.int64)
     last: dict[int, int] = {}  # last box of each track
@@ -56,10 +56,10 @@ def _overlaps(a: Tensor, b: Tensor) -> Tensor:
 
 
 TOP_BEHIND_FOOT_M = 1.2
-"""A car's top is this far behind its foot, so a high camera sees a higher box."""
+"""The top of a car is this many metres behind its lowest visible edge. So a high camera sees a higher box."""
 
 PITCH_STD_DEG, DRIVE_PITCH_STD_DEG, BOX_STD_PX, HEIGHT_STD = 0.3, 0.6, 0.5, 0.08
-"""Standard deviations of pitch within and between drives, of a box's edge, and of log height in a class."""
+"""Standard deviations: pitch within a drive, pitch between drives, a box's edge, and the log height within a class."""
 
 MIN_HEIGHT_PX = 8.0  # smallest expected height of an object in the image
 _ROUNDS, _MIN_OBJECTS, _INIT_HEIGHT_M = 60, 12, 1.5
@@ -70,11 +70,12 @@ _LATE_POWER = 1.5  # power of Cauchy's weights in the second half, which nearly 
 
 @dataclass(frozen=True, slots=True)
 class DriveHeights:
-    """The camera height of several drives of one camera.
+    """The camera height that D drives with one camera share.
 
-    height_m, low_m, high_m: the height and its 95 % interval.
-    horizon_px: (D,) rows from the principal point, downwards.
-    inlier_count: number of objects with at least half of their weight in a detection.
+    height_m: the camera height in metres.
+    low_m, high_m: its 95 % confidence interval.
+    horizon_px: (D,) row of each drive's horizon, measured downwards from the principal point.
+    inlier_count: number of objects with a detection that keeps at least half of its weight.
     """
 
     height_m: float
@@ -87,15 +88,19 @@ class DriveHeights:
 def estimate_drive_heights(
     drive: Tensor, track: Tensor, foot_px: Tensor, height_px: Tensor, height_m: Tensor, *, focal_px: float
 ) -> DriveHeights:
-    """Return one height for all drives, and each drive's horizon. Raises GeometryError for fewer than 12 objects.
+    """Return one camera height for all drives, and the horizon of each drive.
 
-    drive: (N,) int64, from 0.
-    track: (N,) int64 within the drive; its detections share a weight of 1.
-    foot_px: (N,) row of the box's lower edge, from the principal point, downwards.
-    height_px, height_m: (N,) of the box, and the prior of the object's class.
-    focal_px: along y.
+    drive: (N,) int64 number of each detection's drive, counted from 0.
+    track: (N,) int64 number of the object within its drive. All detections of one object share a weight of 1.
+    foot_px: (N,) row of the box's lower edge, measured downwards from the principal point.
+    height_px: (N,) height of the box in pixels.
+    height_m: (N,) height in metres that is assumed for the object's class.
+    focal_px: focal length along y in pixels.
 
-    Small detections are left out by expected height, because a choice by measured height would favor tall far objects.
+    Detections with a small expected height are left out. A choice by measured height would prefer far objects that are
+    taller than assumed.
+
+    Raises GeometryError for fewer than 12 objects.
     """
     if len(drive) == 0:
         raise _too_few_error(0)
@@ -184,12 +189,16 @@ def _correct_length(px: Tensor, below: Tensor, metres: Tensor, height_m: Tensor,
 MIN_VALUES = 5  # smallest number of values for a meaningful median of a place
 
 MIN_HEIGHT_FACTOR, MIN_SIDE_SHARE = 1.2, 0.1
-"""Two mounts: no median is between two that differ by this factor, and each side has this share of the values."""
+"""Two mounts differ by at least this factor in height, and each has at least this share of the values."""
 
 
 @dataclass(frozen=True, slots=True)
 class MountSplit:
-    """Two mounts: low_m and high_m are their median heights, low and high the names of their places."""
+    """The two heights at which a camera was mounted.
+
+    low_m, high_m: median heights of the two mounts in metres.
+    low, high: names of the places that belong to the lower and to the higher mount.
+    """
 
     low_m: float
     high_m: float
@@ -198,11 +207,12 @@ class MountSplit:
 
 
 def find_mount_split(place: NDArray[np.str_], log_heights: NDArray[np.float64]) -> MountSplit | None:
-    """Return the two heights at which a camera was mounted; None if one explains all.
+    """Return the two heights at which a camera was mounted, or None if one height explains all values.
 
-    Places are sorted by their medians; the widest gap between neighbors separates mounts.
+    Places are sorted by their median heights. The widest gap between neighbors separates the two mounts.
 
-    place: (N,) drive or part of it.  log_heights: (N,) of metres.
+    place: (N,) name of the drive, or of the part of a drive, of each value.
+    log_heights: (N,) logarithms of camera heights in metres.
     """
     names, counts = np.unique(place, return_counts=True)
     names, counts = names[counts >= MIN_VALUES], counts[counts >= MIN_VALUES]
@@ -221,6 +231,9 @@ def find_mount_split(place: NDArray[np.str_], log_heights: NDArray[np.float64]) 
 
 
 def transform_box(box: Tensor, K: NDArray[np.float64], K_to: NDArray[np.float64]) -> Tensor:
-    """Convert a box (4,) to the pixels of a camera with the same orientation."""
+    """Convert a box (4,) of left, top, right, bottom to the pixels of another camera with the same orientation.
+
+    K, K_to: (3, 3) intrinsics before and after.
+    """
     scale = torch.tensor([K_to[0, 0] / K[0, 0], K_to[1, 1] / K[1, 1]] * 2)
     return (box - torch.tensor([K[0, 2], K[1, 2]] * 2)) * scale + torch.tensor([K_to[0, 2], K_to[1, 2]] * 2)

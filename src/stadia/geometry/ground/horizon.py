@@ -1,7 +1,7 @@
 """The horizon of planes parallel to the road, and heights relative to it.
 
-A horizon is (a, b, c) with a^2 + b^2 = 1: a x + b y + c is a pixel's distance to it, positive above. A level camera
-with cy = 96 has (0, -1, 96).
+A horizon is a line (a, b, c) with a^2 + b^2 = 1. The value a x + b y + c is the distance of a pixel (x, y) to it in
+pixels, positive above the horizon. A level camera with cy = 96 has the horizon (0, -1, 96).
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from stadia.geometry.segments import Segments, segment_quantiles
 
 
 def horizon_from_normal(normal: Tensor, camera: Camera) -> Tensor:
-    """Return the horizon (..., 3) of planes with unit normal (..., 3) towards the camera: K^-T n, scaled to pixels.
+    """Return the horizon (..., 3) of planes with unit normal n (..., 3) towards the camera: K^-T n, scaled to pixels.
 
-    camera.K is (3, 3) or has the normal's leading axes. A vertical optical axis gives NaN.
-    Source: Hartley and Zisserman, Multiple View Geometry, 2nd ed., section 8.6.3.
+    The result is NaN if the optical axis is vertical. Source: Hartley and Zisserman, Multiple View Geometry, 2nd ed.,
+    section 8.6.3.
+
+    camera: its K is (3, 3), or has the leading axes of the normal.
     """
     inverse = inverse_intrinsics(camera.K).to(normal.dtype)
     line = (inverse * normal[..., :, None]).sum(-2)  # element by element, since a matrix product could be rounded
@@ -32,17 +34,17 @@ def horizon_from_normal(normal: Tensor, camera: Camera) -> Tensor:
 
 
 def normal_from_horizon(horizon: Tensor, camera: Camera) -> Tensor:
-    """Return the unit normal (..., 3) towards the camera of planes with horizon l (..., 3): K^T l."""
+    """Return the unit normal (..., 3) towards the camera of planes with the horizon l (..., 3): K^T l, normalized."""
     return F.normalize((camera.K.to(horizon.dtype) * horizon[..., :, None]).sum(-2), dim=-1)
 
 
 def distance_above_horizon(horizon: Tensor, pixels: Tensor) -> Tensor:
-    """Return distances (..., N) in pixels from points (..., N, 2) to the horizon (..., 3), positive above it."""
+    """Return the distances (..., N) in pixels of points (..., N, 2) to the horizon (..., 3), positive above it."""
     return (horizon[..., None, :2] * pixels).sum(-1) + horizon[..., None, 2]
 
 
 def distance_above_horizon_map(horizon: Tensor, height: int, width: int) -> Tensor:
-    """Return distances (..., 1, height, width) from every pixel to horizons (..., 3), positive above."""
+    """Return the distances (..., 1, height, width) in pixels of every pixel to horizons (..., 3), positive above."""
     return apply_to_pixels(horizon[..., None, :], height, width)
 
 
@@ -56,15 +58,16 @@ _PAIRS, _VANISHING_REFITS = 1000, 8
 def find_vanishing_point(
     segments: Tensor, center: Tensor, reach_px: float, *, generator: torch.Generator
 ) -> tuple[Tensor, float] | None:
-    """Return the point (2,) where the longest edges meet, and their share of all length, by RANSAC; or None.
+    """Return the point (2,) in which the most edge length meets, and the share of this length, by RANSAC; or None.
 
-    An edge votes with 1 - (angle / 1.5 deg)^2. A point's weight falls with its rows from the center (Gauss, deviation
-    of a third of the reach), because roofs and stairs meet too.
+    An edge votes with 1 - (angle / 1.5 deg)^2. A candidate's weight falls with its distance in rows from the center,
+    because roofs and stairs have vanishing points too. This fall is a Gaussian with a standard deviation of a third of
+    the reach.
 
-    segments: (N, 4) x0, y0, x1, y1 in pixels.
+    segments: (N, 4) edges x0, y0, x1, y1 in pixels.
     center: (2,) the principal point.
-    reach_px: largest distance in rows from the center; in columns, twice as much, because roads turn.
-    generator: a CPU generator.
+    reach_px: largest distance in rows from the center. In columns it is twice as much, because roads turn.
+    generator: a CPU generator that draws the samples.
     """
     segments = segments.double()
     along = segments[:, 2:] - segments[:, :2]
@@ -119,11 +122,12 @@ _MIN_SPREAD_PX = 2.0  # root mean square distance of the feet in the direction o
 
 @dataclass(frozen=True, slots=True)
 class ObjectHorizon:
-    """The horizon and camera height fitted to boxes of objects.
+    """The horizon and camera height that fit boxes of N objects best.
 
-    horizon: (3,) float64: distances in pixels, positive above.
-    camera_height_m: () float64.
-    log_height_ratio: (N,) ln of each object's implied camera height over camera_height_m; infinite above the horizon.
+    horizon: (3,) float64 line with distances in pixels, positive above.
+    camera_height_m: scalar float64 in metres.
+    log_height_ratio: (N,) ln of each object's implied camera height over camera_height_m; infinite if the object is
+        above the horizon.
     inlier_mask: (N,) bool.
     """
 
@@ -145,16 +149,17 @@ def fit_object_horizon(
 ) -> ObjectHorizon:
     """Return the horizon and camera height with the most inliers (RANSAC; Fischler and Bolles, CACM 24(6), 1981).
 
-    foot: (N, 2) x, y in pixels: the middle of each box's lower edge, for one camera orientation.
-    height_px: (N,) along y, edge to edge (a mask: last row - first row + 1). Roll is ignored.
-    height_m: (N,) known heights.
-    generator: a CPU generator.
+    foot: (N, 2) middle of each box's lower edge in pixels. The camera's orientation is the same for all boxes.
+    height_px: (N,) height of each box along y, from edge to edge. For a mask this is last row - first row + 1. Roll is
+        ignored.
+    height_m: (N,) known heights of the objects in metres.
+    generator: a CPU generator that draws the samples.
     tolerance: largest |log_height_ratio| of an inlier.
     trials: number of samples.
-    sample: objects of a sample, 3 or more.
+    sample: number of objects in a sample, 3 or more.
 
-    Raises GeometryError for fewer than 3 objects, values that are not finite and positive, no agreement of 3 objects,
-    or inliers with feet on one line.
+    Raises GeometryError for fewer than 3 objects, for values that are not finite and positive, if no 3 objects agree,
+    or if the feet of the inliers are on one line.
     """
     if len(foot) < 3:
         found, fix = f"{len(foot)} objects", "pass more objects"
@@ -208,10 +213,12 @@ def _check_inliers(foot: Tensor, count: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class HorizonRatios:
-    """Objects relative to the horizon, (M,) each, in perpendicular pixels; NaN without a horizon.
+    """The extent of M objects relative to the horizon, in pixels perpendicular to it.
 
-    foot_below: distance of the lowest pixel, positive below the horizon.
-    top_above: distance of the highest pixel, negative below the horizon.
+    foot_below: (M,) distance of the lowest pixel to the horizon, positive if below it.
+    top_above: (M,) distance of the highest pixel to the horizon, negative if below it.
+
+    Both are NaN if the object's image has no horizon.
     """
 
     foot_below: Tensor
@@ -219,17 +226,20 @@ class HorizonRatios:
 
     @property
     def ratio(self) -> Tensor:
-        """Return object height / camera height (M,): (foot_below + top_above + 1) / foot_below; infinite above."""
+        """Return object height divided by camera height, (M,): (foot_below + top_above + 1) / foot_below.
+
+        The ratio is infinite if the object's foot is above the horizon.
+        """
         below = self.foot_below > 0
         ratio = (self.foot_below + self.top_above + 1) / self.foot_below.where(below, 1.0)
         return torch.where(below | self.foot_below.isnan(), ratio, torch.inf)
 
 
 def compute_horizon_ratios(horizon: Tensor, objects: Segments, height: int, width: int) -> HorizonRatios:
-    """Return the ratios of the objects of (B, height, width) from their images' horizons (B, 3).
+    """Return the extent of the objects of (B, height, width) images relative to their images' horizons (B, 3).
 
-    One pixel is added, because centers are measured. Ratios are a few percent too large: a roof is deeper than its
-    foot.
+    The ratio adds one pixel, because distances are measured between pixel centers. Ratios are a few percent too large,
+    because an object's roof reaches farther back than its foot.
     """
     distance = objects.gather(distance_above_horizon_map(horizon, height, width))[:, 0]
     lowest, highest = segment_quantiles(distance, objects.segment, objects.count, (0.0, 1.0))
@@ -237,16 +247,20 @@ def compute_horizon_ratios(horizon: Tensor, objects: Segments, height: int, widt
 
 
 def implied_camera_height(object_height_m: Tensor, ratio: Tensor) -> Tensor:
-    """Return the camera height (M,) implied by each object's known height (M,); 0 for an infinite ratio."""
+    """Return the camera height (M,) in metres that each object's known height (M,) implies; 0 if the ratio is infinite.
+
+    ratio: (M,) object height divided by camera height, see `HorizonRatios.ratio`.
+    """
     return object_height_m / ratio
 
 
 def log_height_ratio(implied_height_m: Tensor, reference_m: Tensor) -> Tensor:
-    """Return ln(implied / reference) (M,), the error of an object's implied camera height.
+    """Return ln(implied / reference), (M,): the relative error of the camera height that an object implies.
 
-    Above 0 the object appears too low, for example because its top is hidden; it is -inf above the horizon.
+    It is above 0 if the object appears too low, for example because its top is hidden. It is -inf if the object is
+    above the horizon.
 
-    implied_height_m: (M,) by `implied_camera_height`.
-    reference_m: (M,) or one for all.
+    implied_height_m: (M,) result of `implied_camera_height`.
+    reference_m: (M,) camera heights, or one height for all objects.
     """
     return (implied_height_m / reference_m).log()

@@ -1,7 +1,7 @@
-"""Scale of a depth map by objects of known height on a road: per object, per image, and pooled.
+"""Estimate the scale of a depth map from objects of known height on a road: per object, per image, and pooled.
 
-An object of height H that is h pixels high at depth D has the factor f_y H / (h D). The factor times the camera's
-height in that depth is in metres (FUMET, arXiv 2312.04530).
+An object of height H that is h pixels high at depth D implies the scale factor f_y H / (h D). The factor times the
+camera height in the depth map is the camera height in metres (FUMET, arXiv 2312.04530).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from stadia.geometry.segments import Segments, segment_means, segment_quantiles
 Floats = NDArray[np.float64]
 
 OBJECT_DEPTHS = ("nearest", "quartile", "median", "mean", "silhouette")
-"""These depths can represent an object; "silhouette" measures along the road's normal instead."""
+"""Ways to represent an object by one depth. "silhouette" instead measures its height along the road's normal."""
 
 POOLS = ("median", "mean", "weighted", "mode")
-"""These are the ways to pool heights of many images."""
+"""Ways to pool the camera heights of many images."""
 
 _QUANTILES = {"nearest": 0.0, "quartile": 0.25, "median": 0.5}
 TRIM = 0.02  # share of an object's points left out at each end, because single pixels are noisy
 
 
 def represent_depths(depth: Tensor, objects: Segments, kind: str) -> Tensor:
-    """Return one depth (M,) per object by `kind` of OBJECT_DEPTHS; NaN without depth.
+    """Return one depth (M,) per object, in the way that `kind` names in OBJECT_DEPTHS; NaN if the object has no depth.
 
-    depth: (B, 1, H, W) z in any unit; 0 = none.
+    depth: (B, 1, H, W) z in any unit; 0 means unknown.
     """
     values, known = objects.gather(depth)[:, 0], objects.gather(depth > 0)[:, 0]
     values, segment = values[known], objects.segment[known]
@@ -45,7 +45,10 @@ def represent_depths(depth: Tensor, objects: Segments, kind: str) -> Tensor:
 
 
 def count_mask_rows(objects: Segments, height: int, width: int) -> Tensor:
-    """Return the rows (M,) of each mask of (B, height, width), from its first to its last."""
+    """Return the number of rows (M,) that each object's mask covers, from its first row to its last.
+
+    height, width: size of the images (B, height, width).
+    """
     row = objects.pixel // width % height
     first = row.new_full((objects.count,), height).scatter_reduce(0, objects.segment, row, "amin")
     last = row.new_full((objects.count,), -1).scatter_reduce(0, objects.segment, row, "amax")
@@ -53,11 +56,13 @@ def count_mask_rows(objects: Segments, height: int, width: int) -> Tensor:
 
 
 def measure_box_heights(depth: Tensor, camera: Camera, objects: Segments, kind: str) -> Tensor:
-    """Return each object's height (M,) by its mask's rows at one depth, in the unit of depth; NaN without depth.
+    """Return the height (M,) of each object in the unit of depth, from the rows of its mask and one depth.
 
-    depth: (B, 1, H, W) z in any unit; 0 = none.
-    camera: K (3, 3) or (B, 3, 3).
-    kind: one of OBJECT_DEPTHS.
+    The height is NaN if the object has no depth.
+
+    depth: (B, 1, H, W) z in any unit; 0 means unknown.
+    camera: its K is (3, 3) or (B, 3, 3).
+    kind: name of the way to represent the object by one depth, one of OBJECT_DEPTHS.
     """
     fy = camera.fy.to(depth).expand(len(depth))[objects.image]
     return height_from_box(count_mask_rows(objects, *depth.shape[-2:]), represent_depths(depth, objects, kind), fy)
@@ -65,11 +70,11 @@ def measure_box_heights(depth: Tensor, camera: Camera, objects: Segments, kind: 
 
 @dataclass(frozen=True, slots=True)
 class ObjectScales:
-    """Factors from the unit of a depth map to metres by M objects.
+    """The scale factors from the unit of a depth map to metres that M objects imply.
 
-    factor: (M,) metres per unit; NaN without height, depth or road.
-    variance: (M,) of the factor, by the spread of the known height.
-    top, bottom: (M,) heights of the highest and lowest point over the road, in the unit of depth.
+    factor: (M,) metres per unit of depth; NaN if the object's known height, its depth, or the road is missing.
+    variance: (M,) variance of the factor that follows from the spread of the known height.
+    top, bottom: (M,) heights of the highest and lowest point above the road, in the unit of depth.
     """
 
     factor: Tensor
@@ -78,10 +83,11 @@ class ObjectScales:
     bottom: Tensor
 
     def is_grounded(self, factor: float, height_m: Tensor, *, tolerance: float) -> Tensor:
-        """Return whether the top is at the object's height, and the bottom near the road, (M,) bool.
+        """Return, (M,) bool, whether an object's top is at its known height and its bottom is near the road.
 
-        factor: of the image.  height_m: (M,) known.  tolerance: largest |ln| of top over height, and largest bottom
-            over height.
+        factor: scale factor of the image.
+        height_m: (M,) known heights in metres.
+        tolerance: largest |ln(top / known height)|, and largest height of the bottom divided by the known height.
         """
         odd = (factor * self.top / height_m).log().abs()
         return (odd < tolerance) & (factor * self.bottom < tolerance * height_m)
@@ -97,12 +103,16 @@ def scale_objects(
     *,
     kind: str = "silhouette",
 ) -> ObjectScales:
-    """Return the factor of each object. Raises GeometryError for a kind outside `OBJECT_DEPTHS`.
+    """Return the scale factor that each of the M objects implies.
 
-    depth: (B, 1, H, W) z in any unit; 0 = none.
-    camera: K (3, 3) or (B, 3, 3).
-    plane: (B, 4) the road, see `RoadPixelHeights.plane`.
-    height_m, spread_m: (M,) known heights with their standard deviation.
+    depth: (B, 1, H, W) z in any unit; 0 means unknown.
+    camera: its K is (3, 3) or (B, 3, 3).
+    plane: (B, 4) road plane of each image, see `RoadPixelHeights.plane`.
+    objects: pixels of the M objects.
+    height_m, spread_m: (M,) known heights and their standard deviations.
+    kind: one of OBJECT_DEPTHS.
+
+    Raises GeometryError if `kind` is not in OBJECT_DEPTHS.
     """
     if kind not in OBJECT_DEPTHS:
         expected = f"one of {', '.join(OBJECT_DEPTHS)}"
@@ -119,10 +129,10 @@ def scale_objects(
 
 @dataclass(frozen=True, slots=True)
 class PooledHeight:
-    """One height of many images.
+    """One camera height, pooled from many images.
 
-    by: the height by each row of `POOLS`, in metres.
-    sigma_m: standard deviation, without the error of the class's mean.
+    by: pooled height in metres, by the name of the way in `POOLS`.
+    sigma_m: standard deviation in metres. It leaves out the error of the class's mean height.
     """
 
     by: dict[str, float]
@@ -130,16 +140,17 @@ class PooledHeight:
 
 
 def pool_heights(height_m: Floats, variance: Floats, shares: Floats, spread: float) -> PooledHeight:
-    """Pool the heights of F images. Raises GeometryError without a height.
+    """Pool the camera heights of F images.
 
-    height_m: (F,) the camera's height by each image.
-    variance: (F,) of each height, by the spread of its objects.
-    shares: (T,) the share of each object in all measurements.
+    height_m: (F,) camera height that each image implies.
+    variance: (F,) variance of each height that follows from the spread of its objects.
+    shares: (T,) share of each object in all measurements.
     spread: relative standard deviation of an object's height.
 
-    "weighted" weights each image by the largest variance minus its own; "mode" is the densest logarithm. The deviation
-    is
-    the larger one of two: by the objects, and by the scatter of the images.
+    "weighted" weights each image by the largest variance minus its own; "mode" is the most frequent logarithm. The
+    standard deviation is the larger one of two estimates: by the number of objects, and by the scatter of the images.
+
+    Raises GeometryError without a height.
     """
     if not len(height_m):
         fix = "pass more images, or masks of road and cars"

@@ -1,7 +1,8 @@
 """Fit the road plane, and measure the heights of the camera and of objects above it.
 
-A plane is (nx, ny, nz, d): unit normal towards the camera, with n . X + d = 0 in the camera's frame. n . X + d is a
-point's height, and d > 0 the camera's. A level camera 1.65 m above a road has (0, -1, 0, 1.65).
+A plane is (nx, ny, nz, d): the unit normal n towards the camera and the offset d, with n . X + d = 0 for points X of
+the plane in the camera's frame. n . X + d is the height of a point X above the plane. d > 0 is the camera height. A
+level camera 1.65 m above a road has the plane (0, -1, 0, 1.65).
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ _ROUNDS = 5  # rounds of reweighting
 
 
 def normals_from_depth(depth_m: Tensor, camera: Camera) -> Tensor:
-    """Return unit normals (B, 3, H, W) towards the camera, from depth (B, 1, H, W) at the eight neighbors; 0 = none.
+    """Return unit normals (B, 3, H, W) towards the camera, from depth (B, 1, H, W) at a pixel's eight neighbors.
 
-    They add the cross products of axial and of diagonal differences (Xue et al., IROS 2020), and are exact on planes.
+    A normal is 0 if depth is unknown at the pixel or a neighbor. It adds the cross products of axial and of diagonal
+    differences (Xue et al., IROS 2020), which is exact on planes.
     """
     points = F.pad(backproject(depth_m, camera), (1, 1, 1, 1), mode="replicate")
 
@@ -48,12 +50,15 @@ def _oriented_plane(normal: Tensor, point: Tensor) -> Tensor:
 
 
 def height_above_plane(plane: Tensor, points: Tensor) -> Tensor:
-    """Return heights (..., N) of points (..., N, 3) above the plane (..., 4), positive on the camera's side."""
+    """Return the heights (..., N) of points (..., N, 3) above the plane (..., 4), positive on the camera's side."""
     return (points * plane[..., None, :3]).sum(-1) + plane[..., None, 3]
 
 
 def fit_plane(points: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the least-squares plane (..., 4) of points (..., N, 3); weights (..., N) of 0 leave points out."""
+    """Return the least-squares plane (..., 4) of points (..., N, 3).
+
+    weights: (..., N) weights of the points; a weight of 0 leaves a point out. None weighs all points equally.
+    """
     weights = torch.ones_like(points[..., 0]) if weights is None else weights.to(points.dtype)
     share = (weights / weights.sum(-1, keepdim=True))[..., None]
     center = (share * points).sum(-2)
@@ -63,13 +68,13 @@ def fit_plane(points: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def fit_plane_ransac(points: Tensor, known: Tensor | None = None, *, tolerance: float = 0.03) -> Tensor:
-    """Return the plane (..., 4) with the most inliers: RANSAC, then least squares, which carries a gradient.
+    """Return the plane (..., 4) with the most inliers, refined by least squares. The refinement carries a gradient.
 
-    points: (..., N, 3) in any unit.
-    known: (..., N) bool, the points to use; fewer than 3 give NaN.
-    tolerance: largest distance of an inlier, as a share of the camera's height.
+    points: (..., N, 3) points in any unit.
+    known: (..., N) bool mask of the points to use. The plane is NaN if fewer than 3 are left.
+    tolerance: largest distance of an inlier from the plane, as a share of the camera height.
 
-    128 planes are scored on at most 2048 random points, with a fixed seed (Fischler and Bolles, CACM 24(6), 1981).
+    128 planes are evaluated on at most 2048 random points, with a fixed seed (Fischler and Bolles, CACM 24(6), 1981).
     """
     batch, count = points.shape[:-2], points.shape[-2]
     flat = points.reshape(-1, count, 3)
@@ -94,12 +99,13 @@ def fit_plane_ransac(points: Tensor, known: Tensor | None = None, *, tolerance: 
 
 @dataclass(frozen=True, slots=True)
 class RoadPixelHeights:
-    """Heights and normals of the road pixels of each image, each through its own tangent plane.
+    """Camera heights and normals that each road pixel implies through its own tangent plane.
 
-    camera_height: (B, 1, H, W) -n . X, in the unit of depth; not negative, 0 outside `valid`.
-    valid: (B, 1, H, W) bool, road with depth and normal; false in an image with too little road.
-    normal: (B, 3) mean unit normal towards the camera. NaN with too little road.
-    median_height: (B,) median of `camera_height`. NaN with too little road.
+    camera_height: (B, 1, H, W) height -n . X in the unit of depth. It is not negative, and 0 outside `valid`.
+    valid: (B, 1, H, W) bool, true for road pixels with depth and normal. It is false throughout an image with too
+        little road.
+    normal: (B, 3) mean unit normal towards the camera; NaN in an image with too little road.
+    median_height: (B,) median of `camera_height`; NaN in an image with too little road.
     """
 
     camera_height: Tensor
@@ -109,19 +115,21 @@ class RoadPixelHeights:
 
     @property
     def plane(self) -> Tensor:
-        """Return the plane (B, 4) with the mean normal, below the camera by the median height."""
+        """Return the road plane (B, 4) with the mean normal and the median camera height."""
         return torch.cat((self.normal, self.median_height[:, None]), -1)
 
 
 def road_pixel_heights(
     depth_m: Tensor, camera: Camera, road_mask: Tensor, *, min_road_share: float = 0.01
 ) -> RoadPixelHeights:
-    """Return the camera heights and normals of the road pixels, differentiable in depth (Xue et al., IROS 2020).
+    """Return the camera heights and normals that the road pixels imply (Xue et al., IROS 2020).
 
-    depth_m: (B, 1, H, W) z in any unit; 0 or not finite = none.
-    camera: K (3, 3) or (B, 3, 3).
-    road_mask: (B, 1, H, W) bool.
-    min_road_share: smallest share of road in a used image.
+    The result is differentiable with respect to depth.
+
+    depth_m: (B, 1, H, W) z in any unit; 0 or a value that is not finite means unknown.
+    camera: its K is (3, 3) or (B, 3, 3).
+    road_mask: (B, 1, H, W) bool mask of the road.
+    min_road_share: images whose share of road pixels is smaller are not used.
     """
     depth_m = _known_depth(depth_m)
     normal, points = normals_from_depth(depth_m, camera), backproject(depth_m, camera)
@@ -134,10 +142,11 @@ def road_pixel_heights(
 
 
 def fit_inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor) -> Tensor:
-    """Return the plane (B, 4) fitted to the road's inverse depth, which is linear in its pixels; NaN without road.
+    """Return the plane (B, 4) fitted to the inverse depth of the road, which is linear in pixel coordinates.
 
-    It fits 1 / z = -n . K^-1 (x, y, 1) / d by least squares, reweighted five times by Cauchy's weights of 1.48 times
-    the median residual. Near pixels weigh more than in `fit_plane`. Args as in `road_pixel_heights`.
+    The fit solves 1 / z = -n . K^-1 (x, y, 1) / d by least squares and reweights it five times. The weights are
+    Cauchy's, with 1.48 times the median residual as scale. Near pixels weigh more than in `fit_plane`. The plane is NaN
+    without road. The arguments have the meaning of those of `road_pixel_heights`.
     """
     depth_m = _known_depth(depth_m)
     known = (road_mask & (depth_m > 0)).flatten(1)
@@ -176,11 +185,12 @@ def _known_depth(depth_m: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Silhouettes:
-    """Extent of the visible points of objects along the road's normal, (M,) each, in the unit of depth.
+    """The extent of the visible points of M objects along the road's normal, in the unit of depth.
 
-    top: height of the highest point above the plane.
-    bottom: height of the lowest point, above 0 if the object's foot is hidden.
-    Both are NaN without depth or plane.
+    top: (M,) height of the highest point above the road plane.
+    bottom: (M,) height of the lowest point; it is above 0 if the object's foot is hidden.
+
+    Both are NaN if depth or plane is missing.
     """
 
     top: Tensor
@@ -188,19 +198,20 @@ class Silhouettes:
 
     @property
     def height(self) -> Tensor:
-        """Return the height (M,) from the plane, or from a lowest point below it, to the top."""
+        """Return the height (M,) from the road plane, or from a lowest point below it, to the top of each object."""
         return self.top - self.bottom.clamp(max=0)
 
 
 def measure_silhouettes(
     depth_m: Tensor, camera: Camera, plane: Tensor, objects: Segments, *, trim: float = 0.0
 ) -> Silhouettes:
-    """Return the silhouettes of all objects, differentiable in depth and plane (FUMET, arXiv 2312.04530).
+    """Return the silhouettes of M objects, differentiable in depth and plane (FUMET, arXiv 2312.04530).
 
-    depth_m: (B, 1, H, W) z in any unit; 0 or not finite = none.
-    camera: K (3, 3) or (B, 3, 3).
-    plane: (B, 4) the road in the camera's frame.
-    trim: share of an object's points left out at each end.
+    depth_m: (B, 1, H, W) z in any unit; 0 or a value that is not finite means unknown.
+    camera: its K is (3, 3) or (B, 3, 3).
+    plane: (B, 4) the road plane in the camera's frame.
+    objects: pixels of the M objects.
+    trim: share of an object's points that is left out at its top and at its bottom.
     """
     depth_m = _known_depth(depth_m)
     points = backproject(depth_m, camera)
@@ -212,8 +223,11 @@ def measure_silhouettes(
 
 
 def height_from_box(height_px: Tensor, depth_m: Tensor, fy: Tensor) -> Tensor:
-    """Return the height D h / f_y of h pixels at depth D; all three broadcast.
+    """Return the height D * h / f_y of objects whose boxes are h pixels high at depth D, in the unit of depth.
 
-    The box must not show the top face, and the camera must not roll. D is the depth of the upright edge.
+    The box must not show the object's top face, and the camera must not roll.
+
+    height_px, depth_m, fy: shapes that broadcast, for example (M,) each; depth_m is the depth of the object's upright
+        edge.
     """
     return depth_m * height_px / fy

@@ -1,1 +1,1 @@
-"""Compiled kernels of the losses for CPUs."""
+"""Compiled CPU kernels of the losses."""

@@ -1,7 +1,7 @@
-"""One scale of the photometric loss as a single CPU operation; equal to `reprojection`.
+"""One scale of the photometric loss as a single CPU operation, with the same results as `reprojection`.
 
 The target's statistics and the unwarped residuals are computed once per step. The backward pass follows the winning
-source, with stored views and slopes.
+source and uses the stored views and slopes.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from stadia.losses.reprojection import Reprojection, ReprojectionInputs
 
 
 class FusedReprojector:
-    """Compare by compiled CPU loops, with the values and gradients of TorchReprojector.
+    """Compare target and sources with compiled CPU loops; values and gradients equal those of TorchReprojector.
 
     Images get no gradient, and there are no second derivatives.
     """
@@ -67,7 +67,7 @@ class FusedReprojector:
         return self.bind_motion(T_source_target)(inverse_depth)
 
     def bind_motion(self, T_source_target: Tensor) -> Callable[[Tensor], Reprojection]:
-        """Return the comparison by inverse depth (B, 1, H, W) at these motions."""
+        """Return a function that compares by inverse depth (B, 1, H, W) at the motions T_source_target (B, N, 4, 4)."""
         K = self.camera.K[..., None, :, :]  # one target for N sources
         camera = Camera(K, self.camera.height, self.camera.width)
         at_infinity, epipole = infinity_and_epipole(camera, self.source_camera, T_source_target)
@@ -93,7 +93,10 @@ class FusedReprojector:
         return selected
 
     def warp(self, inverse_depth: Tensor, transform: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the views (B, N, 3, H, W) at inverse depth (B, H, W), and whether they are seen (B, N, H, W)."""
+        """Return the views (B, N, 3, H, W) at inverse depth (B, H, W), and their masks of visible pixels (B, N, H, W).
+
+        transform: (B, N, 3, 4) homographies of infinity and epipoles.
+        """
         size = (*transform.shape[:2], *inverse_depth.shape[1:])
         views, seen = inverse_depth.new_empty(*size[:2], 3, *size[2:]), torch.empty(size, dtype=torch.bool)
         given = self.sources, inverse_depth.numpy(), transform.numpy()
@@ -101,7 +104,11 @@ class FusedReprojector:
         return views, seen
 
     def brighten(self, images: Tensor, brightness: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the target with each image's brightness (B, N, 3, H, W) and a mask of changes (B, N, H, W)."""
+        """Return the target (B, N, 3, H, W) with each image's brightness, and the mask of changed pixels (B, N, H, W).
+
+        images: (B, N, 3, H, W).
+        brightness: (B, N, 2) gain and offset.
+        """
         brightened, changed = torch.empty_like(images), torch.empty_like(images[:, :, 0], dtype=torch.bool)
         given = images.numpy(), self.target, brightness.detach().contiguous().numpy()
         arrays = *given, brightened.numpy(), changed.numpy()

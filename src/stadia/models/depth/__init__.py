@@ -1,1 +1,1 @@
-"""Depth networks: the interface, and one file for each network of the table DEPTH_NETWORKS."""
+"""Depth networks: their common interface, and one file for each network of the table DEPTH_NETWORKS."""

@@ -1,6 +1,6 @@
 """The depth network `base`: a small U-Net with packaged weights, trained on rendered worlds only.
 
-Scores and limits: docs/reference/base-network.md.
+docs/reference/base-network.md gives its scores and limits.
 """
 
 import math
@@ -23,30 +23,33 @@ from stadia.models.packaged_weights import load_base_weights
 from stadia.models.pretrained_weights import InitialWeights
 
 FAMILIAR_FILE = Path(__file__).with_name("base_familiar.safetensors")
-"""Mean features of photos with metres and of others, by experiments/familiar_photos.py."""
+"""Mean features of photos whose metres were measured, and of other images (experiments/familiar_photos.py)."""
 
 STANDARD_LIMIT = 4.0
-"""Standardized features are cut off at this value."""
+"""Standardized features are clamped to this absolute value."""
 
 TRAINED_PIXELS = 384 * 288
-"""The network predicts best at about this many pixels."""
+"""Number of pixels of the images on which the network was trained. It predicts best at about this size."""
 
 REAL_ERROR = 0.25
-"""This is the mean relative error in metres over the real samples of docs/reference/base-network.md."""
+"""Mean relative depth error in metres over the real samples of docs/reference/base-network.md."""
 
 INTERVAL_IN_METRES, INTERVAL_WITH_A_LENGTH = 4.0, 1.9
-"""ln z of 90 % of the pixels is within this many uncertainties of the truth; the second is for a known scale."""
+"""Numbers of predicted uncertainties within which ln z of 90 % of the pixels agrees with the truth.
+
+The second number holds if a known length gave the scale.
+"""
 
 
 def find_depth_interval(
     depth_m: NDArray[np.floating], log_uncertainty: NDArray[np.floating], spread: float = INTERVAL_IN_METRES
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return the ends of the 90 % interval (h, w) of each pixel's depth, in the unit of the depth.
+    """Return the lower and upper ends (H, W) of the 90 % interval of each pixel's depth, in the unit of the depth.
 
     The spread was measured on real recordings (docs/reference/base-network.md).
 
-    depth_m: (h, w) as predicted.
-    log_uncertainty: (h, w) as predicted.
+    depth_m: (H, W) predicted depth.
+    log_uncertainty: (H, W) predicted log uncertainty.
     spread: `INTERVAL_IN_METRES`, or `INTERVAL_WITH_A_LENGTH` if a known length scaled the depth.
 
     Example:
@@ -59,12 +62,12 @@ def find_depth_interval(
 
 
 def pool_features(features: Sequence[Tensor]) -> Tensor:
-    """Return the means (B, C) of the encoder's two coarsest features."""
+    """Return the spatial means (B, C) of the encoder's two coarsest features (B, C_i, h, w), concatenated."""
     return torch.cat([feature.mean((-2, -1)) for feature in features[-2:]], dim=1)
 
 
 class BaseNetwork(Unet):
-    """EfficientNet-Lite2, a decoder at full resolution, a canonical camera, and weights that predict metres.
+    """EfficientNet-Lite2 with a decoder at full resolution, a canonical camera, and weights that predict metres.
 
     Example:
         >>> network = BaseNetwork(BaseConfig()).eval()
@@ -83,10 +86,12 @@ class BaseNetwork(Unet):
             self.load_state_dict(load_base_weights())
 
     def measure_strangeness(self, pooled: Tensor) -> Tensor:
-        """Return (B,), above 0 for images unlike those that the metres were measured on, from `pool_features`.
+        """Return a score (B,) that is above 0 for images unlike those on which the error in metres was measured.
 
-        A kernel ridge regression to 1 for paintings, maps, drones and so on, and -1 for rooms, streets and people
-        (docs/reference/base-network.md).
+        The score is a kernel ridge regression to 1 for paintings, maps, drone images and so on, and to -1 for rooms,
+        streets and people (docs/reference/base-network.md).
+
+        pooled: (B, C) result of `pool_features`.
         """
         known = {name: value.float() for name, value in safetensors.torch.load_file(FAMILIAR_FILE).items()}
         standard = ((pooled.cpu() - known["mean"]) / known["spread"]).clamp(-STANDARD_LIMIT, STANDARD_LIMIT)
@@ -105,7 +110,10 @@ class BaseNetwork(Unet):
         return True
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return multiples of 32 with the image's aspect ratio and about `TRAINED_PIXELS`."""
+        """Return the network's (height, width) for an image: multiples of 32 with about `TRAINED_PIXELS` pixels.
+
+        The aspect ratio of the image is kept as far as the multiples allow.
+        """
         factor = math.sqrt(TRAINED_PIXELS / (height * width))
         return super().image_size(round(height * factor), round(width * factor))
 

@@ -1,4 +1,4 @@
-"""Configuration of the depth networks. Imports no torch. Your own network has the class attribute `Config`."""
+"""Configuration of the depth networks, without importing torch. Your own network has the class attribute `Config`."""
 
 import math
 from collections.abc import Mapping
@@ -15,43 +15,45 @@ _FIVE_SCALES = Field(description="decoder channels at 1/1, 1/2, 1/4, 1/8, 1/16 o
 DecoderChannels = Annotated[tuple[int, int, int, int, int], _FIVE_SCALES]
 
 MAX_SIDE = 4096
-"""A file of a network may not request a larger side of an image."""
+"""Largest side of an image that the file of a network may request."""
 
 Side = Annotated[int, Field(ge=32, le=MAX_SIDE, multiple_of=32)]
 
 REVISION_PATTERN = "[0-9a-f]{40}"
-"""Revisions are commits of the hub, because branches and tags can move."""
+"""A revision must be a commit hash of the hub, because branches and tags can move."""
 
 
 LOG_UNCERTAINTY_RANGE: tuple[float, float] = (-6.0, 2.0)
-"""Below -6 one pixel would outweigh four hundred others."""
+"""Limits of log uncertainty. Below -6, one pixel would outweigh four hundred others."""
 
 
 class DepthNetworkConfig(PartConfig):
-    """The common configuration of all depth networks.
+    """The configuration that all depth networks have in common.
 
     name: a name of `stadia list networks`, an entry point of stadia.depth_networks, or your own module:Class.
-    init_depth_m: depth that an untrained network predicts. "auto" is the median depth by matches of stereo pairs, or a
-        typical depth. A number that differs from this median by more than a factor of 3 is adjusted, with a note.
+    init_depth_m: depth that an untrained network predicts. "auto" is the median depth from matches of stereo pairs, or
+        a typical depth. A number that differs from this median by more than a factor of 3 is adjusted, with a note.
     """
 
     typical_depth_m: ClassVar[float] = 12.0
-    """Data without a scale start at the depth of a street."""
+    """Initial depth for data without a scale: a typical depth of streets."""
     size_multiple: ClassVar[int] = 32
-    """Both sides of an image are multiples of it."""
+    """Both sides of an input image must be multiples of this number."""
     has_encoder: ClassVar[bool] = False
-    """The pose network `shared` can use an encoder."""
+    """Whether the network has an encoder that the pose network `shared` can use."""
     starts_in_metres: ClassVar[bool] = False
-    """Published weights may predict metres; a training from them keeps their range of depth."""
+    """Whether the published weights predict metres. A training that starts from them keeps their range of depth."""
 
     name: str
     init_depth_m: PositiveFloat | Literal["auto"] = "auto"
 
     @classmethod
     def find_class(cls, name: str) -> "type[DepthNetworkConfig]":
-        """Return the class of a network's configuration. Raises ConfigError if the name is no depth network's.
+        """Return the configuration class of the network with this name.
 
-        Only your own network's file is imported, and with it torch.
+        The file of your own network is imported, and torch with it. Other names import no torch.
+
+        Raises ConfigError if no depth network has the name.
         """
         if name in DEPTH_NETWORK_CONFIGS:
             found: type[DepthNetworkConfig] = DEPTH_NETWORK_CONFIGS.load(name)
@@ -67,37 +69,43 @@ class DepthNetworkConfig(PartConfig):
 
     @property
     def num_scales(self) -> int:
-        """Return the number of maps of inverse depth; each has half the size of the map before."""
+        """Return the number of inverse depth maps that the network predicts.
+
+        Each is half as large as the one before.
+        """
         return 1
 
     @property
     def predicts_right_view(self) -> bool:
-        """Return whether it also predicts the inverse depth of the rig's right camera."""
+        """Return whether the network also predicts the inverse depth of the stereo rig's right camera."""
         return False
 
     @property
     def predicts_uncertainty(self) -> bool:
-        """Return whether it also predicts log Sigma of the photometric residual."""
+        """Return whether the network also predicts log Sigma of the photometric residual."""
         return False
 
     @property
     def depth_range_m(self) -> tuple[float, float] | None:
-        """Return the nearest and the farthest possible depth; None without bounds."""
+        """Return the nearest and the farthest depth in metres that the network can predict; None without bounds."""
         return None
 
     @property
     def package(self) -> str:
-        """Return the authors' package that runs it without gradients; "" for a network of torch."""
+        """Return the authors' package that runs the network without gradients; "" for a network of torch."""
         return ""
 
     @property
     def encoders(self) -> tuple[str, ...]:
-        """Return its timm models."""
+        """Return the names of the timm models that the network uses."""
         return ()
 
     @property
     def start_m(self) -> float:
-        """Return `init_depth_m`, or for "auto" the typical depth or the middle of its range."""
+        """Return the initial depth in metres: `init_depth_m`, or for "auto" the typical depth.
+
+        If the typical depth is outside the network's range, the geometric mean of the range is returned.
+        """
         if self.init_depth_m != "auto":
             return self.init_depth_m
         if self.depth_range_m is None or self.depth_range_m[0] < self.typical_depth_m < self.depth_range_m[1]:
@@ -106,27 +114,28 @@ class DepthNetworkConfig(PartConfig):
 
     @property
     def title(self) -> str:
-        """Return the network's name for reports."""
+        """Return the name of the network for reports."""
         return self.name
 
 
 class UnetConfig(DepthNetworkConfig):
-    """Any timm encoder and the decoder of Monodepth2 (arXiv 1806.01260).
+    """Any timm encoder with the decoder of Monodepth2 (arXiv 1806.01260).
 
     encoder: timm model (`stadia list encoders`). NAME@REVISION takes one commit of its weights.
-    decoder_channels: at 1/1, 1/2, 1/4, 1/8 and 1/16 of the image size.
-    decoder_activation: of the depth decoder (`stadia list activations`).
-    depth_output: "sigmoid", linear in inverse depth between the limits (Monodepth2, section 3.3), or "softplus":
-        min_depth_m plus softplus, without max_depth_m (Insta-DM, arXiv 2101.02629).
-    min_depth_m, max_depth_m: limits of depth. Stereo matches outside move the default range.
-    scales: number of decoder outputs, each half the size of the one before.
+    decoder_channels: number of channels at 1/1, 1/2, 1/4, 1/8 and 1/16 of the image size.
+    decoder_activation: activation of the depth decoder (`stadia list activations`).
+    depth_output: "sigmoid" is linear in inverse depth between the limits (Monodepth2, section 3.3). "softplus" is
+        min_depth_m plus softplus, without an upper limit (Insta-DM, arXiv 2101.02629).
+    min_depth_m, max_depth_m: limits of depth. If stereo matches are outside the default range, the range is moved.
+    scales: number of decoder outputs. Each is half as large as the one before.
     right_view: also predict the right camera's inverse depth from the left image (D3VO, arXiv 2003.01060).
     uncertainty: also predict log Sigma of each pixel's photometric residual (D3VO).
-    log_uncertainty_range: its limits.
-    fixed_batch_statistics: batch normalization keeps its initial mean and variance, for batches of different data sets
-        or of two images.
+    log_uncertainty_range: limits of the predicted log Sigma.
+    fixed_batch_statistics: batch normalization keeps its initial mean and variance. This helps if batches come from
+        different data sets or have only two images.
     canonical_focal: sqrt(fx fy / (height width)) of the camera in whose metres the decoder predicts, so that images of
-        different cameras train one network (Metric3D, arXiv 2307.10984). null: the metres of the one training camera.
+        different cameras can train one network (Metric3D, arXiv 2307.10984). null uses the metres of the only training
+        camera.
     """
 
     has_encoder: ClassVar[bool] = True
@@ -181,7 +190,8 @@ class UnetConfig(DepthNetworkConfig):
 class BaseConfig(UnetConfig):
     """The network whose weights are part of the package: `unet` with these settings.
 
-    The weights fit these values only. Its uncertainty holds before any training; trained networks predict none.
+    The weights fit these values only. The network's uncertainty is valid for the packaged weights; a network that was
+    trained further predicts none.
     """
 
     starts_in_metres: ClassVar[bool] = True
@@ -211,13 +221,14 @@ class BaseConfig(UnetConfig):
 
 
 class AttentionConfig(StrictModel):
-    """The attention of a transformer. Each kind uses its own fields.
+    """The attention of a transformer. Each kind of attention uses its own fields.
 
-    name: `sdpa` is exact; `explicit` is the same with the matrix written out. Others are approximations.
-    factor: for memory_compressed: tokens of the grid that share one key and value. They form a window that is as square
-        as possible, and wider than high: 2 is 1x2, 3 is 1x3, 4 is 2x2. 1 is exact.
-    features: for performer: random features per head; null means int(d ln d) for a head of size d: 266 for 64.
-    redraw_every: for performer: training passes between two draws of its features; null never redraws.
+    name: `sdpa` is exact. `explicit` computes the same with the matrix written out. The others are approximations.
+    factor: for memory_compressed: number of grid tokens that share one key and one value. They form a window that is as
+        square as possible, and otherwise wider than high: 2 is 1x2, 3 is 1x3, 4 is 2x2. 1 is exact.
+    features: for performer: number of random features per head. null takes int(d ln d) for a head of size d, which is
+        266 for 64.
+    redraw_every: for performer: number of training passes between two draws of its features. null never redraws.
     merge: for token_merging: share of the grid's tokens to merge into others, at most one half. 0 is exact.
     """
 
@@ -229,16 +240,16 @@ class AttentionConfig(StrictModel):
 
     @property
     def window(self) -> tuple[int, int]:
-        """Return (rows, columns) of memory_compressed's windows."""
+        """Return (rows, columns) of the windows of memory_compressed."""
         rows = max(side for side in range(1, math.isqrt(self.factor) + 1) if self.factor % side == 0)
         return rows, self.factor // rows
 
     def features_for(self, head_dim: int) -> int:
-        """Return performer's number of random features."""
+        """Return the number of random features of performer for heads of this size."""
         return self.features or max(1, int(head_dim * math.log(head_dim)))
 
     def removed(self, places: int) -> int:
-        """Return the number of a grid's tokens that token_merging merges, in integers that an export can trace."""
+        """Return how many tokens of a grid token_merging merges. It uses integers, which an export can trace."""
         share = Fraction(str(self.merge))
         return places * share.numerator // share.denominator
 
@@ -246,16 +257,17 @@ class AttentionConfig(StrictModel):
 class DptConfig(DepthNetworkConfig):
     """A dense prediction transformer (DPT, arXiv 2103.13413) and its initial weights.
 
-    size: `tiny` and `small` train on two cores and have no published weights; `hybrid` and `large` have.
-    revision: commit hash of the published weights on the hub; null takes the newest, and a warning has its hash.
-    weights: local file: a .pt of isl-org/DPT, a .safetensors of transformers, or its folder; null takes the published
-        weights.
+    size: `hybrid` and `large` have published weights. `tiny` and `small` have none and train on two cores.
+    revision: commit hash of the published weights on the hub. null takes the newest commit, and a warning gives its
+        hash.
+    weights: local file: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder of one. null takes the
+        published weights.
     allow_missing: parameters (* and ? are wildcards) that may stay random if the file lacks them.
     allow_unexpected: names in the file that the network may leave unused.
     attention: attention of every block.
-    scale, shift: inverse depth in 1/m is scale * output + shift; set both or neither. DPT-Hybrid's values are
-        0.00006016 and 0.00579 for KITTI, 0.000305 and 0.1378 for NYU. 1 / shift is the largest possible depth in m.
-        null: a random network starts at init_depth_m; published weights use 1 and 0 until fitted.
+    scale, shift: inverse depth in 1/m is scale * output + shift; set both or neither. For DPT-Hybrid they are
+        0.00006016 and 0.00579 on KITTI, and 0.000305 and 0.1378 on NYU. 1 / shift is the largest possible depth in
+        metres. null: a random network starts at init_depth_m; published weights use 1 and 0 until they are fitted.
     """
 
     typical_depth_m: ClassVar[float] = 10.0
@@ -286,11 +298,13 @@ class DptConfig(DepthNetworkConfig):
 class Monodepth2Config(DepthNetworkConfig):
     """A published network of Monodepth2 (arXiv 1806.01260).
 
-    weights: folder with encoder.pth, depth.pth, and pose_encoder.pth and pose.pth of video; null: random weights.
+    weights: folder with encoder.pth and depth.pth, and with pose_encoder.pth and pose.pth if the network was trained on
+        video. null starts from random weights.
     encoder: ResNet of the network.
-    metres_per_unit: unit of its depth: 5.4 for networks of stereo video of KITTI; null predicts depth up to scale.
-    motion: it has a pose network.
-    size: (height, width) of its training images.
+    metres_per_unit: metres per unit of the network's depth: 5.4 for networks trained on stereo video of KITTI. null
+        predicts depth up to scale.
+    motion: whether the network has a pose network.
+    size: (height, width) of the network's training images.
     """
 
     weights: str | None = None
@@ -309,11 +323,11 @@ class Monodepth2Config(DepthNetworkConfig):
 
 
 class MidasConfig(DepthNetworkConfig):
-    """MiDaS 2.1 (arXiv 1907.01341): a ResNeXt and four refining blocks.
+    """MiDaS 2.1 (arXiv 1907.01341): a ResNeXt encoder and four refining blocks.
 
-    weights: the published file midas_v21-f6b98070.pt; null: random weights.
+    weights: the published file midas_v21-f6b98070.pt. null starts from random weights.
     encoder: a ResNet of timm; the published one is resnext101_32x8d.
-    channels: of the refining blocks; the published ones have 256.
+    channels: number of channels of the refining blocks; the published ones have 256.
     """
 
     typical_depth_m: ClassVar[float] = 10.0
@@ -333,19 +347,20 @@ class MidasConfig(DepthNetworkConfig):
 
 
 NetworkChoice = Annotated[SerializeAsAny[DepthNetworkConfig], BeforeValidator(DepthNetworkConfig.choose)]
-"""A key chooses a depth network by a name, or by a name with the keys of that network."""
+"""A configuration key that chooses a depth network by its name, or by its name together with the network's own keys."""
 
 
 class DepthModelConfig(StrictModel):
-    """A depth network, and how it starts.
+    """A depth network, and how its training starts.
 
-    network: the depth network (`stadia list networks`) with its own keys; keys without a name belong to `unet`.
+    network: the depth network (`stadia list networks`) with its own keys. Keys without a name belong to `unet`.
     pretrained: start from published weights, if available.
-    checkpoint_gradients: compute activations again in the backward pass: less memory, more time, the same results.
-    trained: "all" weights of the depth network; its "decoder": all but the backbone; its "head": the last layers; or
-        low-rank "adapters" of the backbone's linear layers and convolutions (arXiv 2106.09685, extra `adapters`), which
-        predictions and exports merge.
-    adapter_rank: of the adapters.
+    checkpoint_gradients: compute activations again in the backward pass. This takes less memory and more time, with the
+        same results.
+    trained: the trained part of the depth network: "all" weights; the "decoder", which is all but the backbone; the
+        "head", which is the last layers; or low-rank "adapters" of the backbone's linear layers and convolutions (arXiv
+        2106.09685, extra `adapters`), which predictions and exports merge.
+    adapter_rank: rank of the adapters.
     backbone_precision: "bf16" stores the linear layers and convolutions of a frozen backbone in bfloat16.
     keep_statistics: batch normalization of the depth network keeps the statistics of its published weights.
     """
@@ -371,7 +386,7 @@ class DepthModelConfig(StrictModel):
 
 
 def check_size_multiple(name: str, multiple: int, *, height: int, width: int) -> None:
-    """Raise ConfigError with the nearest valid size if a side is not a multiple of `multiple`."""
+    """Raise ConfigError with the nearest valid size unless both sides of the image are multiples of `multiple`."""
     if height % multiple or width % multiple or not (height and width):
         near = f"{max(round(width / multiple), 1) * multiple}x{max(round(height / multiple), 1) * multiple}"
         found, expected = f"{width}x{height}", f"multiples of {multiple}"

@@ -1,4 +1,4 @@
-"""`DepthNetwork`: the interface of every depth network to the recipes."""
+"""`DepthNetwork`: the interface through which recipes use every depth network."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
@@ -16,16 +16,16 @@ from stadia.models.pretrained_weights import InitialWeights
 
 
 def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
-    """Return the camera's focal length, sqrt(fx fy / (height width)), over the canonical one: (B, 1, 1, 1).
+    """Return the camera's relative focal length, sqrt(fx fy / (height width)), over the canonical one, (B, 1, 1, 1).
 
-    Depth z at focal length f looks like depth z f_canonical / f at the canonical focal length.
+    An object at depth z and focal length f looks as it does at depth z f_canonical / f and the canonical focal length.
     """
     focal = (camera.K[..., 0, 0] * camera.K[..., 1, 1] / (camera.height * camera.width)).sqrt()
     return (focal / canonical_focal).reshape(-1, 1, 1, 1).float()
 
 
 def find_depth_range(config: DepthNetworkConfig, camera: Camera) -> tuple[Tensor, Tensor] | None:
-    """Return the nearest and farthest possible depth (B, 1, 1, 1); None without bounds.
+    """Return the nearest and the farthest depth that the network can predict, (B, 1, 1, 1) each; None without bounds.
 
     With a canonical camera the bounds grow with the focal length.
     """
@@ -43,10 +43,10 @@ def list_trainable(*modules: nn.Module | None) -> list[nn.Parameter]:
 
 
 class DepthMaps(NamedTuple):
-    """One float32 map (B, 1, H / 2^s, W / 2^s) per scale, finest first.
+    """The outputs of a depth network: one float32 map (B, 1, H / 2^s, W / 2^s) per scale s, finest first.
 
-    inverse_depth: positive, in 1/m for recipes in metres.
-    inverse_depth_right: inverse depth of the rig's right camera, or None.
+    inverse_depth: positive inverse depth, in 1/m for recipes in metres.
+    inverse_depth_right: inverse depth of the stereo rig's right camera, or None.
     log_uncertainty: log Sigma of the photometric residual, or None.
     """
 
@@ -56,19 +56,23 @@ class DepthMaps(NamedTuple):
 
 
 class DepthNetwork(nn.Module):
-    """Predict the inverse depth of an image. A subclass defines `__init__` and `forward`; the rest has defaults.
+    """The base class of networks that predict inverse depth from an image.
 
-    Config: class of its configuration (`DepthNetworkConfig`), with the network's own keys.
-    output: scale of its inverse depth before training: metres, up to scale, or up to scale and shift.
-    mean, std: of RGB in [0, 1], for `normalize`.
-    uses_camera: whether depth follows the camera passed to `forward`; otherwise recipes divide by the focal ratio.
-    exports_one_size: whether an export is for one image of one size.
-    licence: licence of its published weights, or "".
-    source: the paper or repository.
+    A subclass defines `__init__` and `forward`. Everything else has defaults.
+
+    Config: class of the network's configuration (`DepthNetworkConfig`), with the network's own keys.
+    output: scale of the predicted depth before training: metres, up to scale, or up to scale and shift.
+    mean, std: mean and standard deviation of RGB in [0, 1], which `normalize` uses.
+    uses_camera: whether depth depends on the camera passed to `forward`. Otherwise recipes divide by the focal ratio.
+    exports_one_size: whether an exported network accepts one image of one size only.
+    licence: licence of the published weights, or "".
+    source: the paper or the repository.
     is_pretrained: whether weights that predict depth were loaded.
 
-    config: of the network.
-    pretrained: start from published weights, if there are some.
+    Arguments of `__init__`:
+
+    config: configuration of the network.
+    pretrained: start from published weights, if there are any.
 
     Example:
         >>> class Constant(DepthNetwork):
@@ -103,43 +107,49 @@ class DepthNetwork(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
-        """Predict the maps of images (B, 3, H, W), RGB in [0, 1]; camera: their K (B, 3, 3), or None."""
+        """Predict the depth maps of images (B, 3, H, W), RGB in [0, 1].
+
+        camera: camera of the images with K (B, 3, 3), or None.
+        """
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def normalize(self, image: Tensor) -> Tensor:
-        """Return (image - mean) / std."""
+        """Return the images (B, 3, H, W) as (image - mean) / std."""
         return (image - self._mean) / self._std
 
     @property
     def weights(self) -> dict[str, InitialWeights]:
-        """Return the initial weights of its parts: "random", or "pretrained" and the source."""
+        """Return the initial weights of each part of the network: "random", or "pretrained" with the source."""
         return {"network": "pretrained" if self.is_pretrained else "random"}
 
     @property
     def predicts_depth_at_start(self) -> bool:
-        """Return whether its initial weights already predict depth."""
+        """Return whether the initial weights already predict depth."""
         return self.is_pretrained
 
     @property
     def has_depth_weights(self) -> bool:
-        """Return whether published weights predict depth, loaded or not."""
+        """Return whether there are published weights that predict depth, even if they are not loaded."""
         return self.predicts_depth_at_start
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters from published weights, which may learn more slowly."""
+        """Return the trainable parameters that come from published weights. They may have a lower learning rate."""
         return []
 
     def decoder_parameters(self) -> list[nn.Parameter]:
-        """Return the other trainable parameters."""
+        """Return the trainable parameters that are not part of the backbone."""
         backbone = {id(parameter) for parameter in self.backbone_parameters()}
         return [parameter for parameter in list_trainable(self) if id(parameter) not in backbone]
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters of the last layers; by default the decoder."""
+        """Return the trainable parameters of the last layers; by default all of the decoder."""
         return self.decoder_parameters()
 
     def choose_trained(self, config: DepthModelConfig) -> None:
-        """Freeze all but the part `model.trained`. Raises ConfigError if the network lacks it."""
+        """Freeze all parameters except those of the part that `model.trained` names.
+
+        Raises ConfigError if the network lacks this part.
+        """
         if config.trained == "all":
             return
         backbone = self.backbone_parameters()
@@ -156,14 +166,18 @@ class DepthNetwork(nn.Module):
             self._bf16_handles = fine_tuning.store_in_bf16(backbone, self)
 
     def finish_training(self) -> None:
-        """Merge adapters and store all weights in float32, for predictions."""
+        """Merge adapters and store all weights in float32, so that the network is ready for predictions."""
         if self._bf16_handles:
             fine_tuning.restore_float32(self, self._bf16_handles)
             self._bf16_handles = []
         fine_tuning.merge_adapters(self)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all modules; frozen batch normalization, or all with `keeps_statistics`, keeps its mode."""
+        """Set training or evaluation mode of all modules.
+
+        Frozen batch normalization keeps its statistics in both modes. With `keeps_statistics`, all batch normalization
+        does.
+        """
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -177,42 +191,47 @@ class DepthNetwork(nn.Module):
         return [child for child in self.children() if any(p.requires_grad for p in child.parameters())]
 
     def enable_gradient_checkpointing(self) -> None:
-        """Compute activations again in the backward pass, if the network can."""
+        """Compute activations again in the backward pass, if the network supports it."""
 
     @classmethod
     def check_config(cls, config: Any, *, height: int, width: int) -> None:
-        """Raise ConfigError if the network cannot be built for images of this size. Builds no weights."""
+        """Raise ConfigError if the network cannot be built for images of this size. No weights are created."""
         check_size_multiple(config.name, config.size_multiple, height=height, width=width)
 
     @classmethod
     def check_weights(cls, config: Any) -> None:
-        """Raise CheckpointError if the published weights of a new training are unavailable."""
+        """Raise CheckpointError if a new training needs published weights that are unavailable."""
 
     @property
     def min_inverse_depth(self) -> Tensor:
-        """Return the smallest possible inverse depth, (), at which the output may have no gradient."""
+        """Return the smallest inverse depth that the network can predict, a scalar.
+
+        The output may have no gradient there.
+        """
         limits = self.config.depth_range_m
         return torch.tensor(0.0 if limits is None else 1 / limits[1])
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return its (height, width) for images of this size, if no training chose one."""
+        """Return the (height, width) at which the network predicts images of this size, if no training chose one."""
         multiple = self.config.size_multiple
         return max(round(height / multiple), 1) * multiple, max(round(width / multiple), 1) * multiple
 
     @property
     def training_focal(self) -> float | None:
-        """Return fx / width of the training images of its published weights; None if unknown."""
+        """Return fx / width of the images on which the published weights were trained; None if unknown."""
         return None
 
     def predict_focal(self, image: Tensor) -> Tensor | None:
-        """Return the predicted fx / width (B,) of images (B, 3, H, W), or None."""
+        """Return the predicted fx / width (B,) of images (B, 3, H, W), or None if the network predicts none."""
         return None
 
 
 class AffineDepthNetwork(DepthNetwork):
-    """A network with raw output up to scale and shift: inverse depth is scale * raw + shift.
+    """A network whose raw output is inverse depth up to scale and shift: inverse depth is scale * raw + shift.
 
-    A subclass defines `raw` and calls `register_scale`; `calibrate` sets both, which checkpoints store.
+    A subclass defines `raw` and calls `register_scale`. `calibrate` sets scale and shift, which checkpoints store.
+
+    scale, shift: scalar buffers.
     """
 
     MIN_INVERSE_DEPTH: ClassVar[float] = 1e-8
@@ -223,21 +242,24 @@ class AffineDepthNetwork(DepthNetwork):
     shift: Tensor
 
     def register_scale(self, scale: float, shift: float) -> None:
-        """Add the buffers of scale and shift."""
+        """Register scale and shift as buffers."""
         self.register_buffer("scale", torch.tensor(scale))
         self.register_buffer("shift", torch.tensor(shift))
 
     def raw(self, image: Tensor) -> Tensor:
-        """Map (B, 3, H, W) RGB in [0, 1] to the head's output (B, 1, H, W), at least 0, larger for nearer points."""
+        """Return the head's output (B, 1, H, W) for images (B, 3, H, W), RGB in [0, 1].
+
+        The output is at least 0 and larger for nearer points.
+        """
         raise NotImplementedError(f"{type(self).__name__} defines no raw")
 
     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
-        """Predict inverse depth of (B, 3, H, W) RGB in [0, 1]: max(scale * raw + shift, MIN_INVERSE_DEPTH)."""
+        """Predict inverse depth max(scale * raw + shift, MIN_INVERSE_DEPTH) of images (B, 3, H, W), RGB in [0, 1]."""
         inverse_depth = (self.scale * self.raw(image).float() + self.shift).clamp(min=self.MIN_INVERSE_DEPTH)
         return DepthMaps((inverse_depth,))
 
     def calibrate(self, scale: float, shift: float) -> None:
-        """Set scale and shift to 1/m. Raises ConfigError if the scale is not positive."""
+        """Set the scale and shift that convert raw output to 1/m. Raises ConfigError if the scale is not positive."""
         if not (torch.tensor([scale, shift]).isfinite().all() and scale > 0):
             found = f"scale {scale:g} and shift {shift:g}"
             fix = "check the unit of the ground truth"
@@ -247,11 +269,15 @@ class AffineDepthNetwork(DepthNetwork):
 
     @property
     def min_inverse_depth(self) -> Tensor:
+        """Return the smallest inverse depth that the network can predict, a scalar."""
         return self.shift.clamp(min=self.MIN_INVERSE_DEPTH)
 
 
 def build_depth_network(config: DepthModelConfig) -> DepthNetwork:
-    """Return the initial depth network of `model.network`. Raises ConfigError if your own class is wrong."""
+    """Return the depth network of `model.network` with its initial weights.
+
+    Raises ConfigError if your own class is wrong.
+    """
     name = config.network.name
     network_class = DEPTH_NETWORKS.load(name)
     if name in DEPTH_NETWORK_CONFIGS:
@@ -280,7 +306,7 @@ def _build_own(name: str, network_class: Any, config: DepthModelConfig) -> Depth
 
 
 def check_trains(config: DepthModelConfig) -> None:
-    """Raise ConfigError for a network that cannot train."""
+    """Raise ConfigError if the network passes no gradients and so cannot train."""
     if package := config.network.package:
         found, expected = f"a network of the package {package}, which passes no gradients", "one that trains"
         fix = f"let it teach: teacher={getattr(config.network, 'source', config.network.name)}"
@@ -290,7 +316,7 @@ def check_trains(config: DepthModelConfig) -> None:
 def check_depth_network(config: DepthModelConfig, sizes: Iterable[tuple[int, int]]) -> None:
     """Raise ConfigError if the depth network cannot be built for one of these image sizes (height, width).
 
-    Your own network predicts one random image with random weights.
+    Your own network is built with random weights and predicts one random image.
     """
     name = config.network.name
     sizes = list(dict.fromkeys(sizes))
@@ -306,7 +332,7 @@ def check_depth_network(config: DepthModelConfig, sizes: Iterable[tuple[int, int
 
 @torch.no_grad()
 def check_outputs(network: DepthNetwork, height: int, width: int) -> None:
-    """Raise ConfigError if outputs for one random image differ from the network's configuration."""
+    """Raise ConfigError if the network's outputs for a random image contradict its configuration."""
     config, was_training = network.config, network.training
     key, fix = f"model.network={config.name}", "docs/how-to/add-a-depth-network.md has an example"
     devices = {parameter.device for parameter in network.parameters()}

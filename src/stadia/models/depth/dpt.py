@@ -1,6 +1,7 @@
 """The depth network `dpt`: a dense prediction transformer (Ranftl et al., ICCV 2021, arXiv 2103.13413).
 
-It has the layers of transformers, exchangeable attention, positions for any grid, and constant padding.
+It uses the layers of the package transformers, with exchangeable attention, positions for any grid, and constant
+padding.
 """
 
 import math
@@ -32,16 +33,17 @@ from stadia.models.pretrained_weights import (
 )
 
 _RANDOM_SCALE, _RANDOM_SHIFT = 0.1, 1 / 200
-"""Scale and shift of random weights suit street depths up to 200 m."""
+"""Scale and shift of random weights. They suit street depths up to 200 m."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Arguments of a network of transformers.
+    """Arguments from which the package transformers builds a network.
 
     settings: arguments of `transformers.DPTConfig`.
-    blocks, heads: number of transformer blocks, and of heads in each.
-    hooks: blocks, from 0, whose tokens the decoder receives; a hybrid's also receives two convolutional maps.
+    blocks, heads: number of transformer blocks, and of heads in each block.
+    hooks: indices, from 0, of the blocks whose tokens the decoder receives. The decoder of a hybrid also receives two
+        convolutional maps.
     hub: repository of the published weights, or None.
     """
 
@@ -58,17 +60,17 @@ class Architecture:
 
 
 LICENCE = "Apache-2.0"
-"""The published weights Intel/dpt-hybrid-midas and Intel/dpt-large have this licence."""
+"""Licence of the published weights Intel/dpt-hybrid-midas and Intel/dpt-large."""
 
 
 class Dpt(AffineDepthNetwork):
-    """DPT-Hybrid, DPT-Large, or a small one that trains on two cores.
+    """DPT-Hybrid, DPT-Large, or a smaller network that trains on two cores.
 
-    Tokens of four blocks of a vision transformer become maps of four sizes, and a decoder without batch norm fuses
-    them.
+    The tokens of four blocks of a vision transformer become maps of four sizes. A decoder without batch normalization
+    fuses them.
 
-    The head predicts inverse depth up to scale and shift; `calibrate` makes it 1/m. Sizes without published weights end
-    in a softplus, whose gradient never vanishes.
+    The head predicts inverse depth up to scale and shift; `calibrate` converts it to 1/m. Sizes without published
+    weights end in a softplus, whose gradient never vanishes.
     """
 
     Config: ClassVar[type[DptConfig]] = DptConfig
@@ -114,6 +116,7 @@ class Dpt(AffineDepthNetwork):
         find_weights_file(config, SIZES[config.size])
 
     def raw(self, image: Tensor) -> Tensor:
+        """Return the head's output (B, 1, H, W) for images (B, 3, H, W), RGB in [0, 1]."""
         height, width = image.shape[-2:]
         self.check_config(self.config, height=height, width=width)
         tokens, grid, features = embed_image(self.network.dpt.embeddings, self.normalize(image))
@@ -127,7 +130,7 @@ class Dpt(AffineDepthNetwork):
 
     @property
     def weights(self) -> dict[str, InitialWeights]:
-        """Return the kind of initial weights; `load_report` lists each weight."""
+        """Return the kind of the initial weights. `load_report` lists each weight."""
         if self.load_report is None or self.config.weights is not None:
             return {"network": "random" if self.load_report is None else "pretrained"}
         return {"network": f"pretrained {self.arch.hub}@{Path(self.load_report.source).parent.name}"}
@@ -185,14 +188,14 @@ class Dpt(AffineDepthNetwork):
 
 
 def check_transformers_installed() -> None:
-    """Raise ConfigError if the optional dependency transformers is missing. Imports nothing heavy."""
+    """Raise ConfigError if the optional package transformers is missing. This does not import it."""
     if find_spec("transformers") is None:
         expected, fix = "the extra 'transformers'", "pip install 'stadia[transformers]'"
         raise ConfigError("transformers", found="no such package", expected=expected, fix=fix)
 
 
 def import_transformers() -> Any:
-    """Return transformers, which takes seconds to import."""
+    """Import and return the package transformers. The import takes seconds."""
     import stadia.core.torchvision_operators  # noqa: F401
 
     # isort: split
@@ -203,7 +206,10 @@ def import_transformers() -> Any:
 
 
 def find_weights_file(config: DptConfig, arch: Architecture) -> Path | None:
-    """Return the configured or published file of initial weights, or None. Raises CheckpointError if unavailable."""
+    """Return the file of initial weights, configured or published, or None for random weights.
+
+    Raises CheckpointError if the file is unavailable.
+    """
     if config.weights is not None:
         return resolve_weights_file(Path(config.weights))
     if (repository := arch.hub) is None:
@@ -223,7 +229,7 @@ def find_weights_file(config: DptConfig, arch: Architecture) -> Path | None:
 
 
 def build_transformer(arch: Architecture) -> Any:
-    """Return the network of transformers with random weights."""
+    """Return the network that the package transformers builds, with random weights."""
     transformers = import_transformers()
     return transformers.DPTForDepthEstimation(transformers.DPTConfig(**arch.settings))
 
@@ -232,7 +238,7 @@ def build_transformer(arch: Architecture) -> Any:
 
 
 class SelfAttention(nn.Module):
-    """Self-attention from transformers' projections `query`, `key` and `value`, with an exchangeable core."""
+    """Self-attention with the projections `query`, `key` and `value` of transformers, and an exchangeable core."""
 
     def __init__(self, projections: nn.Module, heads: int, core: nn.Module) -> None:
         super().__init__()
@@ -240,7 +246,10 @@ class SelfAttention(nn.Module):
         self.heads, self.core = heads, core
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Map (B, N, D) tokens, which end with those of `grid` (height, width), to (B, N, D)."""
+        """Map tokens (B, N, D) to tokens (B, N, D).
+
+        grid: (height, width) of the last height * width tokens.
+        """
         shape = (*tokens.shape[:2], self.heads, -1)
         q, k, v = (project(tokens).view(shape).transpose(1, 2) for project in (self.query, self.key, self.value))
         output: Tensor = self.core(q, k, v, grid).transpose(1, 2).flatten(2)
@@ -248,10 +257,10 @@ class SelfAttention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Run the layers of a block of DPT's ViT, with the token grid for its attention.
+    """A block of DPT's vision transformer that passes the token grid to its attention.
 
-    block: block of transformers; its layers move here.
-    make_core: `make_core(head_dim)` creates the block's attention core.
+    block: block of transformers, whose layers are moved into this module.
+    make_core: function that creates the block's attention core: `make_core(head_dim)`.
     """
 
     def __init__(self, block: Any, heads: int, make_core: Callable[[int], nn.Module]) -> None:
@@ -263,6 +272,10 @@ class TransformerBlock(nn.Module):
         block.attention.attention = SelfAttention(projections, heads, core)
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Map tokens (B, N, D) to tokens (B, N, D).
+
+        grid: (height, width) of the last height * width tokens.
+        """
         layers: Any = self
         normalized = layers.layernorm_before(tokens)
         tokens = layers.attention.output(layers.attention.attention(normalized, grid), normalized) + tokens
@@ -270,9 +283,11 @@ class TransformerBlock(nn.Module):
 
 
 def resize_position_embeddings(positions: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Resize position embeddings (1, 1 + n * n, D) to another grid: (1, 1 + height * width, D).
+    """Resize position embeddings (1, 1 + n * n, D) to another grid, (1, 1 + height * width, D).
 
-    The class token's embedding stays.
+    The embedding of the class token is kept.
+
+    grid: (height, width) in tokens.
     """
     side = math.isqrt(positions.shape[1] - 1)
     token, places = positions[:, :1], positions[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
@@ -281,7 +296,10 @@ def resize_position_embeddings(positions: Tensor, grid: tuple[int, int]) -> Tens
 
 
 def embed_image(embeddings: Any, image: Tensor) -> tuple[Tensor, tuple[int, int], list[Tensor]]:
-    """Embed an image (B, 3, H, W) to tokens (B, 1 + N, D), their grid, and a hybrid's maps at 1/4 and 1/8."""
+    """Return the tokens (B, 1 + N, D) of images (B, 3, H, W), the (height, width) of their grid, and early maps.
+
+    The early maps are those of a hybrid's convolutions at 1/4 and 1/8 of the image size; other networks have none.
+    """
     early: list[Tensor] = []
     if hasattr(embeddings, "backbone"):
         trunk = embeddings.backbone.bit
@@ -299,7 +317,10 @@ def embed_image(embeddings: Any, image: Tensor) -> tuple[Tensor, tuple[int, int]
 
 
 def use_constant_padding(network: nn.Module) -> None:
-    """Replace "SAME" padding by constant padding, which equals it for even sides, so that exports take any size."""
+    """Replace "SAME" padding by constant padding, so that an exported network accepts any size.
+
+    Both paddings are equal for even sides.
+    """
     for module in list(network.modules()):
         for name, child in module.named_children():
             if type(child).__name__ == "DynamicPad2d":
@@ -311,7 +332,7 @@ def use_constant_padding(network: nn.Module) -> None:
 
 
 def make_sincos_positions(side: int, width: int) -> Tensor:
-    """Return sines and cosines (side * side, width) of each position's row, then of its column."""
+    """Return position embeddings (side * side, width): sines and cosines of each position's row, then of its column."""
     quarter = width // 4
     rates = 1.0 / 10_000 ** (torch.arange(quarter) / quarter)
     angles = torch.arange(side)[:, None] * rates
@@ -325,7 +346,7 @@ def make_sincos_positions(side: int, width: int) -> Tensor:
 def make_plain(
     *, width: int, blocks: int, heads: int, hooks: tuple[int, ...], neck: tuple[int, ...], fusion: int, hub: str | None
 ) -> Architecture:
-    """Return a ViT with patches of 16 pixels; tokens of four blocks become maps at 1/4 to 1/32."""
+    """Return a vision transformer with patches of 16 pixels. Tokens of four blocks become maps at 1/4 to 1/32."""
     decoder = {"neck_hidden_sizes": list(neck), "fusion_hidden_size": fusion}
     settings = {**_vit(width, blocks, heads), "backbone_out_indices": list(hooks), **decoder}
     return Architecture(settings=settings, blocks=blocks, heads=heads, hooks=hooks, hub=hub)
@@ -344,7 +365,10 @@ def make_hybrid(
     fusion: int,
     hub: str | None,
 ) -> Architecture:
-    """Return three ResNet stages (BiT: standardized weights, group norm), two of them with maps, and a ViT."""
+    """Return a hybrid: three ResNet stages (BiT: standardized weights, group norm), then a vision transformer.
+
+    Two of the stages pass their maps to the decoder.
+    """
     trunk = {
         "model_type": "bit",
         "embedding_size": stem,
@@ -413,4 +437,4 @@ SIZES = {
         hub="Intel/dpt-large",
     ),
 }
-"""The architecture of each size; published weights are up to scale and shift."""
+"""The architecture of each size. The published weights predict depth up to scale and shift."""

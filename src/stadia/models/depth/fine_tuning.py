@@ -1,4 +1,4 @@
-"""Choose the trained part of a depth network: all, decoder, last layers, or low-rank adapters (arXiv 2106.09685)."""
+"""Choose the trained part of a depth network: all, the decoder, the last layers, or adapters (arXiv 2106.09685)."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from stadia.core.errors import ConfigError
 
 ADAPTER_PREFIX = "lora_"
-"""peft's names of adapter weights contain this."""
+"""Prefix that peft gives to parts of the names of adapter weights."""
 
 BASE_LAYER = "base_layer"
-"""peft puts this into the name of a layer with an adapter."""
+"""Name part that peft inserts into the name of a layer with an adapter."""
 
 
 def import_peft() -> Any:
-    """Return peft, which takes seconds to import."""
+    """Import and return the package peft. The import takes seconds."""
     if find_spec("peft") is None:
         fix = "pip install 'stadia[adapters]'"
         raise ConfigError("model.trained=adapters", found="no package peft", expected="the extra 'adapters'", fix=fix)
@@ -31,7 +31,7 @@ def import_peft() -> Any:
 
 
 def freeze_all_but(network: nn.Module, trained: Iterable[nn.Parameter]) -> None:
-    """Freeze all other parameters."""
+    """Freeze all parameters of a network except the given ones."""
     kept = {id(parameter) for parameter in trained}
     for parameter in list(network.parameters()):
         if id(parameter) not in kept:
@@ -39,7 +39,10 @@ def freeze_all_but(network: nn.Module, trained: Iterable[nn.Parameter]) -> None:
 
 
 def find_adapted_layers(network: nn.Module, rank: int) -> list[str]:
-    """Return the names of trainable linear layers and ungrouped convolutions wider than the rank."""
+    """Return the names of the layers that get an adapter.
+
+    These are the trainable linear layers and ungrouped convolutions that are wider than the rank.
+    """
     return [
         name
         for name, module in network.named_modules()
@@ -52,7 +55,9 @@ def find_adapted_layers(network: nn.Module, rank: int) -> list[str]:
 def add_adapters(network: nn.Module, rank: int) -> list[str]:
     """Freeze a network, add trainable adapters to its layers in place, and return the names of these layers.
 
-    The output stays, because one matrix of each adapter is zero. Raises ConfigError if no layer is wider than the rank.
+    The output does not change at first, because one matrix of each adapter is zero.
+
+    Raises ConfigError if no layer is wider than the rank.
     """
     peft = import_peft()
     names = find_adapted_layers(network, rank)
@@ -68,7 +73,7 @@ def add_adapters(network: nn.Module, rank: int) -> list[str]:
 
 
 def merge_adapters(network: nn.Module) -> None:
-    """Add all adapters to the weights of their layers in place."""
+    """Add all adapters to the weights of their layers, in place."""
     for name, module in list(network.named_modules()):
         if hasattr(module, "get_base_layer") and hasattr(module, "merge"):
             layer: Any = module
@@ -78,20 +83,26 @@ def merge_adapters(network: nn.Module) -> None:
 
 
 def name_for_adapters(weights: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
-    """Return plain weights under their names in a module with adapters; its state_dict has the names `own`."""
+    """Return plain weights under the names that they have in a module with adapters.
+
+    The tensors, of any shape, do not change.
+
+    weights: plain weights by name.
+    own: names in the module's state_dict.
+    """
     plain = {name.replace(f".{BASE_LAYER}.", "."): name for name in own}
     return {plain.get(name, name): tensor for name, tensor in weights.items()}
 
 
 def list_adapter_names(names: Iterable[str]) -> list[str]:
-    """Return the names of weights of adapters."""
+    """Return those of the names that belong to weights of adapters."""
     return [name for name in names if any(part.startswith(ADAPTER_PREFIX) for part in name.split("."))]
 
 
 def store_in_bf16(parameters: Iterable[nn.Parameter], network: nn.Module) -> list[Any]:
-    """Store and run the frozen linear layers and convolutions of some parameters in bfloat16.
+    """Store and run the frozen linear layers and convolutions that own the given parameters in bfloat16.
 
-    Inputs and outputs stay in float32. Returns the handles of the hooks, for `restore_float32`.
+    The inputs and outputs of the layers stay in float32. Returns the handles of the hooks, for `restore_float32`.
     """
     chosen = {id(parameter) for parameter in parameters}
     handles = []
@@ -103,7 +114,7 @@ def store_in_bf16(parameters: Iterable[nn.Parameter], network: nn.Module) -> lis
 
 
 def restore_float32(network: nn.Module, handles: Iterable[Any]) -> None:
-    """Store all layers in float32 again, and remove the hooks."""
+    """Store all layers in float32 again, and remove the hooks of `store_in_bf16`."""
     for handle in handles:
         handle.remove()
     for module in _list_layers(network):

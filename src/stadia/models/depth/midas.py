@@ -1,4 +1,4 @@
-"""The depth network `midas`: MiDaS 2.1 (arXiv 1907.01341), under the names of its published file."""
+"""The depth network `midas`: MiDaS 2.1 (arXiv 1907.01341), with the weight names of its published file."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -14,41 +14,48 @@ from stadia.models.encoders import check_encoder
 from stadia.models.pretrained_weights import load_state_dict
 
 MAX_SIDE = 384
-"""The longer side has this size if no training chose one."""
+"""Length of the longer side at which images are predicted, if no training chose one."""
 
 HEAD_CHANNELS = 128, 32
-"""The last convolutions have these channels."""
+"""Numbers of channels of the head's last convolutions."""
 
 
 class ResidualUnit(nn.Module):
-    """Two convolutions added to the positive part of their input, because the published ReLU is in place."""
+    """Two convolutions whose output is added to the positive part of the input.
+
+    The positive part is used because the published network applies its ReLU in place.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map features (B, C, h, w) to features (B, C, h, w)."""
         positive = x.relu()
         result: Tensor = self.conv2(self.conv1(positive).relu()) + positive
         return result
 
 
 class RefiningBlock(nn.Module):
-    """Join a coarser map with the encoder's, and double the size."""
+    """Join a coarser map with the encoder's map, and double the size."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.resConfUnit1, self.resConfUnit2 = ResidualUnit(channels), ResidualUnit(channels)  # the published names
 
     def forward(self, coarser: Tensor | None, features: Tensor) -> Tensor:
-        """Map (B, C, h, w) to (B, C, 2h, 2w); the coarsest block has no coarser map."""
+        """Return the joined map (B, C, 2h, 2w) of the encoder's features (B, C, h, w).
+
+        coarser: (B, C, h, w) map of the coarser block; None in the coarsest block.
+        """
         joined = features if coarser is None else coarser + self.resConfUnit1(features)
         refined = self.resConfUnit2(joined)
         return functional.interpolate(refined, scale_factor=2.0, mode="bilinear", align_corners=True)
 
 
 class Midas(AffineDepthNetwork):
-    """MiDaS 2.1: inverse depth up to scale and shift."""
+    """MiDaS 2.1, which predicts inverse depth up to scale and shift."""
 
     Config: ClassVar[type[MidasConfig]] = MidasConfig
     exports_one_size: ClassVar[bool] = True
@@ -116,6 +123,7 @@ class Midas(AffineDepthNetwork):
         return list_trainable(self.scratch["output_conv"])
 
     def raw(self, image: Tensor) -> Tensor:
+        """Return the head's output (B, 1, H, W) for images (B, 3, H, W), RGB in [0, 1]."""
         x, features = self.normalize(image), list[Tensor]()
         for layer in self.pretrained.values():
             x = layer(x)
@@ -133,5 +141,5 @@ class Midas(AffineDepthNetwork):
 
 
 def is_midas_file(names: Collection[str]) -> bool:
-    """Return whether the names belong to MiDaS 2.1, not DPT (MiDaS 3)."""
+    """Return whether the names of weights belong to MiDaS 2.1. DPT is MiDaS 3 and has others."""
     return "pretrained.layer1.0.weight" in names

@@ -17,56 +17,58 @@ from stadia.models.depth.depth_network import AffineDepthNetwork, DepthMaps, lis
 from stadia.models.pretrained_weights import copy_weights, read_tensors
 
 MEAN, STD = 0.45, 0.225
-"""The published networks normalize all channels by these."""
+"""Mean and standard deviation with which the published networks normalize all channels."""
 
 MIN_DEPTH, MAX_DEPTH = 0.1, 100.0
-"""The sigmoid has this range, in the unit of the published depth."""
+"""Range of depth of the sigmoid output, in the unit of the published depth."""
 
 TRAINING_FOCAL = 0.58
-"""The published networks were trained with this fx / width."""
+"""fx / width of the images on which the published networks were trained."""
 
 UNIT_BASELINE, KITTI_BASELINE_M = 0.1, 0.54
-"""A baseline of 0.1 units is 0.54 m in KITTI, so one unit of stereo networks is 5.4 m."""
+"""KITTI's stereo baseline in the networks' unit and in metres: one unit of a stereo network is 5.4 m."""
 
 POSE_SCALE = 0.01
-"""The pose decoder's outputs are multiplied by this factor."""
+"""Factor by which the outputs of the pose decoder are multiplied."""
 
 DECODER_CHANNELS = (16, 32, 64, 128, 256)
 
 FILES = ("encoder", "depth", "pose_encoder", "pose")
-"""These are the stems of the published files; the pose network's may be missing."""
+"""Names of the published files without their suffix. The files of the pose network may be missing."""
 
 UNUSED = ("encoder.encoder.fc.", "pose_encoder.encoder.fc.")
-"""Names with these starts have no effect: they are the encoders' classifiers."""
+"""Weights whose names begin like this are unused: they belong to the encoders' classifiers."""
 
 
 class ReflectedConv(nn.Module):
-    """A 3x3 convolution with a reflected edge."""
+    """A 3x3 convolution that pads by reflection."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, h, w) to (B, outputs, h, w)."""
         mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"  # one row has no reflection
         result: Tensor = self.conv(functional.pad(x, (1, 1, 1, 1), mode=mode))
         return result
 
 
 class ConvBlock(nn.Module):
-    """A convolution and an ELU, under the published names."""
+    """A convolution and an ELU, with the weight names of the published files."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = ReflectedConv(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, h, w) to (B, outputs, h, w)."""
         result: Tensor = functional.elu(self.conv(x))
         return result
 
 
 class DisparityDecoder(nn.Module):
-    """The decoder of five steps, with modules in the order of the published list."""
+    """The disparity decoder with five stages, whose modules are in the order of the published list."""
 
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
@@ -80,7 +82,7 @@ class DisparityDecoder(nn.Module):
         self.decoder = nn.ModuleList(layers)
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, ...]:
-        """Map the five features, finest first, to logits at 1/1, 1/2, 1/4 and 1/8 of the image."""
+        """Map the encoder's five features, finest first, to logits (B, 1, H / 2^s, W / 2^s) for s = 0, 1, 2 and 3."""
         x, logits = features[-1], []
         for step in range(4, -1, -1):
             x = self.decoder[2 * (4 - step)](x)
@@ -93,7 +95,7 @@ class DisparityDecoder(nn.Module):
 
 
 class ResnetEncoder(nn.Module):
-    """A ResNet of timm, with the names of the published files."""
+    """A ResNet of timm with the weight names of the published files."""
 
     def __init__(self, name: str, images: int = 1) -> None:
         super().__init__()
@@ -106,7 +108,7 @@ class ResnetEncoder(nn.Module):
         self.encoder: Any = timm.create_model(name, pretrained=False, in_chans=3 * images, num_classes=0)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Map (B, 3 * images, H, W) RGB in [0, 1] to features at 1/2 to 1/32, finest first."""
+        """Map images (B, 3 * images, H, W), RGB in [0, 1], to features at 1/2 to 1/32 of the size, finest first."""
         net = self.encoder
         x = net.act1(net.bn1(net.conv1((image - MEAN) / STD)))
         features = [x, net.layer1(net.maxpool(x))]
@@ -116,7 +118,7 @@ class ResnetEncoder(nn.Module):
 
 
 class PoseDecoder(nn.Module):
-    """Four convolutions on the coarsest features of a pair."""
+    """Four convolutions on the coarsest features of an image pair."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -128,7 +130,10 @@ class PoseDecoder(nn.Module):
         self.net = nn.ModuleList([*convolutions, nn.Conv2d(256, 12, 1)])
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (B, C, h, w) to (B, 6): the axis-angle and the translation from the earlier to the later camera."""
+        """Map features (B, C, h, w) to motions (B, 6) from the earlier to the later camera.
+
+        A motion is an axis-angle vector, then a translation.
+        """
         x = self.net[0](features).relu()
         x = self.net[2](self.net[1](x).relu()).relu()
         result: Tensor = POSE_SCALE * self.net[3](x).mean((2, 3))[:, :6]
@@ -136,7 +141,7 @@ class PoseDecoder(nn.Module):
 
 
 class Monodepth2(AffineDepthNetwork):
-    """Monodepth2 as published: its encoder, decoder and pose network, with their names."""
+    """Monodepth2 as published: encoder, decoder and pose network with the published weight names."""
 
     Config: ClassVar[type[Monodepth2Config]] = Monodepth2Config
     exports_one_size: ClassVar[bool] = True  # its padding depends on the size of the coarsest map
@@ -175,16 +180,17 @@ class Monodepth2(AffineDepthNetwork):
         return list_trainable(self.depth)
 
     def raw(self, image: Tensor) -> Tensor:
+        """Return the finest sigmoid output as inverse depth (B, 1, H, W) of images (B, 3, H, W), RGB in [0, 1]."""
         return sigmoid_to_inverse_depth(self.depth(self.encoder(image))[0].float(), MIN_DEPTH, MAX_DEPTH)
 
     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
-        """Predict inverse depth of (B, 3, H, W) RGB in [0, 1] at four scales."""
+        """Predict the inverse depth of images (B, 3, H, W), RGB in [0, 1], at four scales."""
         logits = self.depth(self.encoder(image))
         maps = (sigmoid_to_inverse_depth(logit.float(), MIN_DEPTH, MAX_DEPTH) for logit in logits)
         return DepthMaps(tuple(self.scale * inverse_depth for inverse_depth in maps))
 
     def T_later_earlier(self, earlier: Tensor, later: Tensor) -> Tensor | None:
-        """Return the motion (B, 4, 4) between (B, 3, H, W) images in the unit of depth; None without a pose network."""
+        """Return the motion (B, 4, 4) between images (B, 3, H, W) in the unit of depth; None without a pose network."""
         if not self.config.motion:
             return None
         values = self.pose(self.pose_encoder(torch.cat([earlier, later], dim=1))[-1]).float()
@@ -192,9 +198,9 @@ class Monodepth2(AffineDepthNetwork):
 
 
 def load_monodepth2(network: Monodepth2, folder: Path) -> None:
-    """Copy the published files of a folder into a network.
+    """Copy the weights in the published files of a folder into a network.
 
-    Raises CheckpointError for weights that are missing, left over or of another shape.
+    Raises CheckpointError if a weight is missing, left over or of another shape.
     """
     folder = expand_home(folder)
     tensors: dict[str, Tensor] = {}
@@ -210,16 +216,22 @@ def load_monodepth2(network: Monodepth2, folder: Path) -> None:
 
 
 PLAIN = ("height", "width", "use_stereo")
-"""encoder.pth has these numbers next to its tensors: training size, and whether stereo video trained it."""
+"""Numbers that encoder.pth contains next to its tensors: the training size, and whether stereo video trained it."""
 
 
 def read_part(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a published file. Raises CheckpointError for other content."""
+    """Return the tensors of a published file by name, in the shapes of the network.
+
+    Raises CheckpointError for other content.
+    """
     return {name: tensor for name, tensor in read_tensors(path, PLAIN).items() if name not in PLAIN}
 
 
 def describe_monodepth2(folder: Path) -> dict[str, Any]:
-    """Return the keys of `Monodepth2Config` in a folder's files. Raises CheckpointError for a bad encoder.pth."""
+    """Return the keys of `Monodepth2Config` that follow from the files of a folder.
+
+    Raises CheckpointError for a damaged encoder.pth.
+    """
     folder = expand_home(folder)
     if not (folder / "encoder.pth").is_file():
         expected, fix = "encoder.pth and depth.pth of Monodepth2", "pass the folder that holds them"

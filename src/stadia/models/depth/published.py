@@ -1,4 +1,4 @@
-"""The depth network `published`: any depth network of transformers, or of its authors' package, with its weights."""
+"""The depth network `published`: any depth network of transformers or of its authors' package, with its weights."""
 
 import math
 from collections.abc import Mapping
@@ -25,13 +25,13 @@ from stadia.models.published_networks import (
 )
 
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 1e4
-"""Predicted depth is clamped to these metres before it is inverted."""
+"""Predicted depth is clamped to this range in metres before it is inverted."""
 
 
 class Published(AffineDepthNetwork):
-    """A depth network of transformers, run at the size of the image, with its own normalization.
+    """A depth network of transformers, which runs at the size of the image with its own normalization.
 
-    Its raw output is inverse depth: 1 / metres, or 1 minus depth up to scale and shift.
+    Its raw output is inverse depth: 1 / metres, or 1 minus depth if depth is known up to scale and shift.
     """
 
     Config: ClassVar[type[PublishedConfig]] = PublishedConfig
@@ -102,6 +102,7 @@ class Published(AffineDepthNetwork):
             self.network.gradient_checkpointing_enable()
 
     def raw(self, image: Tensor) -> Tensor:
+        """Return the network's inverse depth (B, 1, H, W) of images (B, 3, H, W), RGB in [0, 1]."""
         height, width = image.shape[-2:]
         inside, margins = image, (0, 0)
         if self.preprocessing.margins:
@@ -139,7 +140,7 @@ class Published(AffineDepthNetwork):
         return output
 
     def predict_focal(self, image: Tensor) -> Tensor | None:
-        """Return the predicted fx / width (B,) of images (B, 3, H, W), or None."""
+        """Return the predicted fx / width (B,) of images (B, 3, H, W), or None if the network predicts none."""
         height, width = self.preprocessing.round_up(*image.shape[-2:])
         if self.config.package:
             resized = functional.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
@@ -172,12 +173,12 @@ class DepthAnything(Published):
 
 
 def compute_margin(side: int) -> int:
-    """Return ZoeDepth's margin at both ends of a side, arXiv 2302.12288."""
+    """Return the margin in pixels that ZoeDepth adds at both ends of a side (arXiv 2302.12288)."""
     return math.floor(math.sqrt(side / 2) * 3)
 
 
 def build_published(config: PublishedConfig) -> Any:
-    """Return the network of an architecture with random weights. Raises CheckpointError if it fails."""
+    """Return the network of an architecture with random weights. Raises CheckpointError if it cannot be built."""
     transformers = import_transformers()
     try:
         return transformers.AutoModelForDepthEstimation.from_config(make_architecture(config))
@@ -194,7 +195,10 @@ def _refuse_architecture(config: PublishedConfig, error: Exception) -> Checkpoin
 
 
 def make_architecture(config: PublishedConfig) -> Any:
-    """Return the configuration of transformers. Raises ConfigError if the installed version lacks it."""
+    """Return the configuration object of transformers for an architecture.
+
+    Raises ConfigError if the installed version of transformers lacks it.
+    """
     transformers = import_transformers()
     values = _without_downloads(config.architecture)
     kind = values.pop("model_type")
@@ -215,9 +219,10 @@ def _without_downloads(values: Any) -> Any:
 
 
 def load_published(config: PublishedConfig) -> Any:
-    """Return the network with its source's weights.
+    """Return the network with the weights of its source.
 
-    Raises CheckpointError for damaged files and for weights that are missing, too many, of other shapes or not finite.
+    Raises CheckpointError for damaged files, and for weights that are missing, superfluous, of another shape or not
+    finite.
     """
     transformers = import_transformers()
     files = find_published_files(config.source)
@@ -248,7 +253,7 @@ def load_published(config: PublishedConfig) -> Any:
 
 
 def count_numbers(files: PublishedFiles) -> int:
-    """Return the count of numbers in the files of the weights, from their headers."""
+    """Return how many numbers the weight files contain, according to their headers."""
     import safetensors
 
     total = 0
@@ -263,7 +268,7 @@ def count_numbers(files: PublishedFiles) -> int:
 
 
 def find_unused_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """Return parameters without an effect on the output."""
+    """Return the parameters that have no effect on the output."""
     unneeded = find_unneeded([name for name, _ in network.named_parameters()])
     return [parameter for name, parameter in network.named_parameters() if name in unneeded]
 
@@ -280,7 +285,7 @@ def _refuse_partial(files: PublishedFiles, network: nn.Module, report: Any) -> N
 
 
 class MogeNetwork(nn.Module):
-    """MoGe (arXiv 2410.19115), up to scale, and MoGe-2 (arXiv 2507.02546), in metres; `name` has the version."""
+    """MoGe (arXiv 2410.19115), up to scale, or MoGe-2 (arXiv 2507.02546), in metres. `name` gives the version."""
 
     files = ("model.pt",)
 
@@ -290,13 +295,13 @@ class MogeNetwork(nn.Module):
         self.network: Any = module.MoGeModel.from_pretrained(str(folder / "model.pt"))
 
     def predict(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return depth (B, H, W), infinite in the sky, and fx / width (B,), of images (B, 3, H, W) in [0, 1]."""
+        """Return depth (B, H, W), infinite in the sky, and fx / width (B,) of images (B, 3, H, W), RGB in [0, 1]."""
         found = self.network.infer(image, apply_mask=True, use_fp16=False)
         return found["depth"].clone(), found["intrinsics"][:, 0, 0].clone()  # infer has no gradients, but clones may
 
 
 class DepthAnything3Network(nn.Module):
-    """Depth Anything 3 (arXiv 2511.10647), of single images."""
+    """Depth Anything 3 (arXiv 2511.10647), applied to single images."""
 
     files = ("config.json", "model.safetensors")
 
@@ -305,7 +310,7 @@ class DepthAnything3Network(nn.Module):
         self.network: Any = import_module("depth_anything_3.api").DepthAnything3.from_pretrained(str(folder))
 
     def predict(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return depth (B, H, W) and fx / width (B,) or None of images as in `MogeNetwork`."""
+        """Return depth (B, H, W) and fx / width (B,), or None, of images (B, 3, H, W) in [0, 1]."""
         maps, focals = [], []
         for pixels in (image.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy():
             found = self.network.inference([pixels], process_res=max(pixels.shape[:2]))
@@ -321,13 +326,13 @@ NETWORKS: Mapping[str, type[MogeNetwork] | type[DepthAnything3Network]] = {
     "moge": MogeNetwork,
     "depth_anything_3": DepthAnything3Network,
 }
-"""Networks by their package, a key of PACKAGES."""
+"""Networks by the name of the package that runs them, a key of PACKAGES."""
 
 
 def load_package_network(name: str) -> MogeNetwork | DepthAnything3Network:
     """Return a network of PUBLISHED_NETWORKS that a package runs, with its published weights.
 
-    Raises ConfigError if the package is missing, CheckpointError if it cannot load the weights.
+    Raises ConfigError if the package is missing, and CheckpointError if it cannot load the weights.
     """
     package, repository = PUBLISHED_NETWORKS[name].package, PUBLISHED_NETWORKS[name].repository
     try:

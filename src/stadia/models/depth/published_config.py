@@ -1,4 +1,4 @@
-"""Configuration of the depth network `published`: source, meaning of its depth, and image sizes. Imports no torch."""
+"""Configuration of the depth network `published`: source, scale of its depth, and image sizes. Imports no torch."""
 
 import math
 from collections.abc import Mapping
@@ -26,20 +26,20 @@ _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and standard deviation of RGB in [0, 1]."""
+"""Mean and standard deviation by which RGB in [0, 1] is normalized."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """The preparation of a network's images.
+    """How a network's input images are prepared.
 
-    size: (height, width) after resizing; None keeps theirs.
-    keep_aspect: resize both sides by the factor of `size` that is nearer to 1.
-    multiple: both sides are multiples of it.
-    is_fixed: the network takes images of `size` only.
-    mean, std: of RGB in [0, 1].
+    size: (height, width) after resizing; None keeps the image's size.
+    keep_aspect: resize both sides by one factor: of the two factors of `size`, the one nearer to 1.
+    multiple: both sides are rounded to multiples of this number.
+    is_fixed: the network accepts images of `size` only.
+    mean, std: mean and standard deviation of RGB in [0, 1].
     margins: add mirrored margins, which are cut off the prediction (ZoeDepth).
-    is_bound: `size` bounds both sides, with the aspect ratio kept.
+    is_bound: neither side exceeds `size`, and the aspect ratio is kept.
     """
 
     size: tuple[int, int] | None
@@ -52,7 +52,7 @@ class Preprocessing:
     is_bound: bool = False
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return (height, width) of the network's image, as its authors resize it."""
+        """Return the (height, width) to which the network's authors resize an image of this size."""
         if self.size is None:
             return self.round_up(height, width)
         vertical, horizontal = self.size[0] / height, self.size[1] / width
@@ -67,7 +67,7 @@ class Preprocessing:
         return min(rows, MAX_SIDE), min(columns, MAX_SIDE)
 
     def round_up(self, height: int, width: int) -> tuple[int, int]:
-        """Return the next larger size that the network takes."""
+        """Return the next larger (height, width) that the network accepts."""
         if self.is_fixed and self.size is not None:
             return self.size
         return (height + self.multiple - 1) // self.multiple * self.multiple, (
@@ -91,10 +91,10 @@ _DEFAULTS: Mapping[str, tuple[tuple[int, int] | None, bool, int, Normalization]]
 
 
 def read_preprocessing(architecture: Mapping[str, Any], settings: Mapping[str, Any]) -> Preprocessing:
-    """Return the preparation of images for an architecture.
+    """Return how images are prepared for an architecture.
 
     architecture: content of config.json.
-    settings: content of preprocessor_config.json; missing keys have the processor's defaults.
+    settings: content of preprocessor_config.json. Missing keys take the defaults of the image processor.
 
     Raises ValueError for impossible sizes and normalizations.
     """
@@ -156,10 +156,11 @@ class PublishedConfig(DepthNetworkConfig):
     """A published depth network of transformers, or of its authors' package.
 
     source: a name of `stadia list networks`, hf:ORG/NAME, hf:ORG/NAME@REVISION, or a folder with safetensors.
-    settings: architecture and image processor of the source, kept so that a checkpoint needs no source.
-    output: scale of the source's depth, if it differs from its architecture's.
-    focal: fx / width of the images for which its metres hold; null takes the value of `stadia list networks`.
-    licence: of the weights, if known.
+    settings: architecture and image processor of the source. They are stored, so that a checkpoint does not need the
+        source.
+    output: scale of the source's depth, if it differs from that of the architecture.
+    focal: fx / width of the images for which its metres hold. null takes the value of `stadia list networks`.
+    licence: licence of the weights, if known.
     """
 
     typical_depth_m: ClassVar[float] = 10.0
@@ -216,13 +217,13 @@ class PublishedConfig(DepthNetworkConfig):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Return how images are prepared."""
+        """Return how the network's input images are prepared."""
         assert self.settings is not None
         return read_preprocessing(self.architecture, self.settings["preprocessing"])
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return the scale of the published weights' depth."""
+        """Return the scale of the depth that the published weights predict."""
         return self.output or find_output(self.architecture)
 
     @property
@@ -236,13 +237,13 @@ _DEPTH_ANYTHING = {
     "base": (768, 12, 12, [3, 6, 9, 12], [96, 192, 384, 768], 128),
     "large": (1024, 24, 16, [5, 12, 18, 24], [256, 512, 1024, 1024], 256),
 }
-"""DINOv2's channels, blocks, heads and output blocks; channels of the decoder's inputs and fused maps."""
+"""DINOv2's channels, blocks, heads and output blocks; the decoder's input channels and its fused channels."""
 
 
 class DepthAnythingConfig(PublishedConfig):
-    """Depth Anything V2 (arXiv 2406.09414): the network `published` by its size alone.
+    """Depth Anything V2 (arXiv 2406.09414): the network `published`, chosen by its size alone.
 
-    size: the licence of `small` allows any use (Apache-2.0); `base` and `large` have CC-BY-NC-4.0.
+    size: the licence of `small` allows any use (Apache-2.0). `base` and `large` have the licence CC-BY-NC-4.0.
     """
 
     name: Literal["depth_anything"] = "depth_anything"  # type: ignore[assignment]

@@ -1,7 +1,7 @@
-"""The decoder of the network `base`: full resolution at half the cost, with the image's own pixels as a skip.
+"""The decoder of the network `base`: full resolution at half the cost, with the image's pixels as a skip connection.
 
-The finest convolutions are at stride 2: they take 2x2 pixels as channels, and the head gives the logits of 2x2 pixels
-(sub-pixel convolution, arXiv 1609.05158).
+The finest convolutions run at stride 2. They take 2x2 pixels as channels, and the head predicts the logits of 2x2
+pixels (sub-pixel convolution, arXiv 1609.05158).
 """
 
 from functools import partial
@@ -13,22 +13,24 @@ from torch.nn import functional
 from stadia.models.gradient_checkpointing import run_checkpointed
 
 FINEST = 2
-"""The finest convolutions have this stride."""
+"""Stride of the finest convolutions."""
 
 
 def make_block(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
-    """Return a convolution, batch normalization and ReLU."""
+    """Return a convolution, batch normalization and a ReLU."""
     convolution = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 class SharpDecoder(nn.Module):
-    """Map features of strides 2 to 32 and the image to logits at full resolution.
+    """Map features at strides 2 to 32 and the image to logits at full resolution.
 
-    The coarsest feature gets its mean over the image, which has the scene's scale. Log uncertainty comes from stride 4.
+    The mean of the coarsest feature over the image is added to it, because it contains the scale of the scene. Log
+    uncertainty is predicted at stride 4.
 
-    channels_in: channels of the encoder's features at strides 2, 4, 8, 16 and 32.
-    channels: channels of the decoder at stride 1, as 2x2 pixels of the head, and at 2, 4, 8 and 16.
+    channels_in: numbers of channels of the encoder's features at strides 2, 4, 8, 16 and 32.
+    channels: numbers of channels of the decoder: of the head, which predicts 2x2 pixels at stride 1, and at strides 2,
+        4, 8 and 16.
     """
 
     def __init__(self, channels_in: list[int], channels: tuple[int, ...]) -> None:
@@ -57,7 +59,7 @@ class SharpDecoder(nn.Module):
     def forward(self, features: list[Tensor], image: Tensor) -> Tensor:
         """Map features, finest first, and the normalized image (B, 3, H, W) to logits (B, 2, H, W).
 
-        The logits are of inverse depth and log uncertainty.
+        The two channels are the logits of inverse depth and of log uncertainty.
         """
         context = self.context(features[-1].mean((-2, -1), keepdim=True))
         x = self.coarsest(features[-1]) + context

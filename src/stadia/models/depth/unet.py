@@ -50,9 +50,13 @@ def rrelu() -> nn.Module:
 
 
 class Snake(nn.Module):
-    """x + sin(x)^2, monotonic with periodic slopes (Ziyin et al. 2020, arXiv 2006.08195, eq. 3 with a = 1)."""
+    """The activation x + sin(x)^2, which is monotonic and has periodic slopes.
+
+    Source: Ziyin et al. 2020, arXiv 2006.08195, eq. 3 with a = 1.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x + sin(x)^2, with the shape of x, which may be any shape."""
         return x + x.sin().square()
 
 
@@ -60,17 +64,17 @@ class Snake(nn.Module):
 
 
 class EdgePaddedConv(nn.Conv2d):
-    """A 3x3 convolution that repeats the edge, because zeros would draw a frame around the depth.
+    """A 3x3 convolution that repeats the edge, because padding with zeros would draw a frame around the depth.
 
-    Compiled code pads by concatenation: torch.compile does not support the gradient of torch's padding of channels-last
-    images (torch 2.13).
+    Compiled code pads by concatenation. torch.compile does not support the gradient of torch's own padding of
+    channels-last images (torch 2.13).
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 3, padding=1, padding_mode="replicate")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, outputs, H, W), padded with the nearest pixels.
+        """Map (B, C, H, W) to (B, outputs, H, W); outside, the nearest pixels are repeated.
 
         Autocast is off, because on a CPU torch would convert the image to float32 and back.
         """
@@ -84,19 +88,21 @@ class EdgePaddedConv(nn.Conv2d):
 
 
 def repeat_edges(x: Tensor) -> Tensor:
-    """Return the image with its edge repeated once on each side, (B, C, H + 2, W + 2)."""
+    """Return the image (B, C, H, W) with its edge pixels repeated once on each side, (B, C, H + 2, W + 2)."""
     x = torch.cat([x[..., :1, :], x, x[..., -1:, :]], dim=-2)
     return torch.cat([x[..., :1], x, x[..., -1:]], dim=-1)
 
 
 class DepthDecoder(nn.Module):
-    """Convolve, upsample, concatenate the skip feature if there is one, and convolve, at each stride of a U-Net.
+    """The decoder of a U-Net.
 
-    channels_in: channels of the encoder's features, finest first, with their `strides`.
-    channels: channels of the decoder at strides 1, 2, 4, 8, 16.
-    outputs: channels of each head.
+    Each stage convolves, upsamples, concatenates the skip feature if there is one, and convolves.
+
+    channels_in: numbers of channels of the encoder's features, finest first; `strides` gives their strides.
+    channels: numbers of channels of the decoder at strides 1, 2, 4, 8 and 16.
+    outputs: number of channels of each head.
     scales: number of heads, at strides 1, 2, 4, ...
-    activation: creates the layer after each convolution.
+    activation: function that creates the layer after each convolution.
     """
 
     def __init__(
@@ -125,7 +131,7 @@ class DepthDecoder(nn.Module):
         self.checkpoint_gradients = False  # see `models.gradient_checkpointing`
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, ...]:
-        """Map features to logits (B, outputs, H / 2^s, W / 2^s) per scale; both finest first."""
+        """Map features to logits (B, outputs, H / 2^s, W / 2^s), one per scale s; both are finest first."""
         x, maps = features[-1], []
         for stride in self.strides:
             upsample = partial(self._upsample, stride)
@@ -144,16 +150,19 @@ class DepthDecoder(nn.Module):
 
 
 def bound_log_uncertainty(logit: Tensor, limits: tuple[float, float] = LOG_UNCERTAINTY_RANGE) -> Tensor:
-    """Bound the logit to limits around 0 by tanh; it is the identity near 0."""
+    """Bound a logit of any shape to limits around 0 by tanh. Near 0 this is the identity.
+
+    limits: smallest and largest result.
+    """
     least, largest = limits
     bound = torch.where(logit > 0, largest, -least)
     return bound * torch.tanh(logit / bound)
 
 
 class Unet(DepthNetwork):
-    """Any timm encoder, the decoder of Monodepth2, and the map from logits to inverse depth.
+    """Any timm encoder, the decoder of Monodepth2, and the function from logits to inverse depth.
 
-    An untrained network predicts `init_depth_m` everywhere and log uncertainty 0.
+    An untrained network predicts `init_depth_m` and log uncertainty 0 at every pixel.
     """
 
     Config: ClassVar[type[UnetConfig]] = UnetConfig
@@ -177,7 +186,7 @@ class Unet(DepthNetwork):
                 nn.init.zeros_(head.bias[-1])  # type: ignore[index]
 
     def build_decoder(self) -> DepthDecoder | SharpDecoder:
-        """Return the decoder of the encoder's features, with random weights."""
+        """Return the decoder for the encoder's features, with random weights."""
         return DepthDecoder(
             self.encoder.channels,
             self.encoder.strides,
@@ -188,7 +197,11 @@ class Unet(DepthNetwork):
         )
 
     def compute_logits(self, features: list[Tensor], image: Tensor) -> list[Tensor]:
-        """Return float32 logits (B, outputs, H / 2^s, W / 2^s) per scale, finest first."""
+        """Return float32 logits (B, outputs, H / 2^s, W / 2^s), one per scale s, finest first.
+
+        features: the encoder's features, finest first.
+        image: (B, 3, H, W) RGB in [0, 1].
+        """
         if isinstance(self.decoder, SharpDecoder):
             encoder = self.encoder
             return [self.decoder(features, (image - encoder.mean) / encoder.std).float()]
@@ -203,14 +216,15 @@ class Unet(DepthNetwork):
         return self
 
     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
-        """Predict the maps of (B, 3, H, W) RGB in [0, 1]."""
+        """Predict the depth maps of images (B, 3, H, W), RGB in [0, 1]."""
         return self.decode(self.encoder(image), image, camera)
 
     def decode(self, features: list[Tensor], image: Tensor, camera: Camera | None = None) -> DepthMaps:
-        """Map the encoder's features of an image, finest first, to the depth maps.
+        """Return the depth maps of an image from the encoder's features.
 
+        features: the encoder's features, finest first.
         image: (B, 3, H, W) RGB in [0, 1].
-        camera: of the image; without one, depth is the canonical camera's.
+        camera: camera of the image; without one, depth is that of the canonical camera.
         """
         canonical = self.config.canonical_focal
         ratio = 1.0 if canonical is None or camera is None else compute_focal_ratio(camera, canonical)

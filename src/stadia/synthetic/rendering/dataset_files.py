@@ -1,4 +1,4 @@
-"""Files of rendered datasets: scene jobs that resume, PNG files and contact sheets."""
+"""Files of rendered data sets: scenes that resume after an interruption, PNG files and contact sheets."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def count_cores() -> int:
 
 @dataclass(frozen=True, slots=True)
 class SceneJob:
-    """One scene to be rendered into a folder."""
+    """One scene that is to be rendered into a folder."""
 
     folder: Path
     split: str
@@ -47,11 +47,16 @@ class SceneJob:
 
 @dataclass(frozen=True, slots=True)
 class SceneFormat:
-    """The files of a kind of dataset: one folder a scene, complete or absent, so that rendering resumes.
+    """The files of one kind of rendered data set.
 
-    kind, version: of its seeds. record: JSON file of a scene, its last one. listing: JSON file with the scenes of each
-    split, the last of the dataset, with the entries of `header`. name_scene: the folder of a scene by split, index and
-    seed. is_split_by_folders: whether scenes are in SPLIT/NAME; else in NAME.
+    Each scene is a folder that is complete or absent, so rendering can resume.
+
+    kind, version: kind and version of the data set, from which seeds are derived.
+    record: name of a scene's JSON file, which is written last.
+    listing: name of the data set's JSON file with the scenes of each split, which is written last.
+    header: further entries of the listing.
+    name_scene: function from split, index and seed to the folder of a scene.
+    is_split_by_folders: whether scenes are in SPLIT/NAME instead of NAME.
     """
 
     kind: str
@@ -63,7 +68,9 @@ class SceneFormat:
     is_split_by_folders: bool = False
 
     def check_folder(self, out: Path) -> None:
-        """Raise StadiaError if the list or the preview would replace another data set's, or a file of the user."""
+        """Raise StadiaError if the listing or the preview would replace those of another data set, or a file of the
+        user.
+        """
         from stadia.files.output_files import check_foreign_folder
 
         check_foreign_folder(out, *LISTINGS)
@@ -80,7 +87,7 @@ class SceneFormat:
             raise StadiaError(out, found=found, expected=expected, fix="choose another --out: nothing is overwritten")
 
     def check_listing(self, out: Path, config_class: type[SceneCounts]) -> None:
-        """Raise DataError if the list of scenes differs from what stadia wrote for its seed and configuration."""
+        """Raise DataError if the listing differs from the one that stadia wrote for its seed and configuration."""
         path = out / self.listing
         if not path.is_file():
             return
@@ -113,23 +120,26 @@ class SceneFormat:
         return [str(entry.relative_to(out)) for entry in foreign]
 
     def list_jobs(self, out: Path, config: SceneCounts, seed: int) -> list[SceneJob]:
-        """List the scenes of each split in order."""
+        """Return the scenes of all splits, in order."""
         places = ((split, index) for split, count in config.counts.items() for index in range(count))
         seeds = ((*place, derive_seed(seed, self.kind, *place)) for place in places)
         return [SceneJob(out / self.name_scene(*place_and_seed), *place_and_seed) for place_and_seed in seeds]
 
     def origin(self, job: SceneJob, config: SceneCounts) -> dict[str, Any]:
-        """Return what defines a scene's images: equal origins mean equal images."""
+        """Return the values that determine a scene's images. Equal origins mean equal images."""
         settings = config.model_dump(mode="json", exclude=set(SPLITS))
         place = {"split": job.split, "index": job.index, "seed": job.seed}
         return {"version": self.version, **place, "config": settings}
 
     def find_unfinished(self, jobs: Iterable[SceneJob], config: SceneCounts) -> list[SceneJob]:
-        """Return the jobs without a finished scene, see `is_finished`."""
+        """Return the jobs whose scenes are not finished; see `is_finished`."""
         return [job for job in jobs if not is_finished(job.folder / self.record, self.kind, self.origin(job, config))]
 
     def write_listing(self, out: Path, jobs: list[SceneJob], config: SceneCounts, seed: int, preview: Image) -> Path:
-        """Write preview.png and the list of all scenes; return the list's path. A preview of the user is kept."""
+        """Write preview.png and the listing of all scenes, and return the path of the listing.
+
+        A preview.png that the user put there is kept.
+        """
         if not os.path.lexists(out / PREVIEW) or self._is_preview(out / PREVIEW):
             write_contact_sheet(out / PREVIEW, preview, f"stadia-preview-{self.kind}")
         write_json(out / self.listing, self._make_listing(jobs, config, seed))
@@ -138,7 +148,12 @@ class SceneFormat:
 
 @dataclass(frozen=True, slots=True)
 class SceneWriter(Generic[ConfigT]):
-    """Renders a kind of dataset. write: a scene. draw: the preview, of all folders. images: number in each scene."""
+    """Renders one kind of data set.
+
+    write: renders and writes a scene.
+    draw: draws the preview of all scene folders.
+    images: returns the number of images in each scene.
+    """
 
     format: SceneFormat
     write: Callable[[ConfigT, SceneJob], object]
@@ -171,7 +186,7 @@ class SceneWriter(Generic[ConfigT]):
 
 
 def is_finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
-    """Return whether a scene exists with this origin. Raises DataError for another one."""
+    """Return whether a finished scene with this origin exists. Raises DataError if its origin is different."""
     if not record.parent.exists():
         return False
     if not os.path.lexists(record):
@@ -187,7 +202,10 @@ def is_finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
 def run_jobs(
     pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], done: Callable[[Result], object]
 ) -> None:
-    """Run `work` for each item on a pool of threads; `done` gets each result. On return no thread is still writing."""
+    """Run `work` for each item on a pool of threads. `done` receives each result.
+
+    When the function returns, no thread is still writing.
+    """
     futures = [pool.submit(work, item) for item in items]
     try:
         for future in as_completed(futures):
@@ -202,7 +220,7 @@ def run_jobs(
 
 
 def write_png(path: Path, image: NDArray) -> None:
-    """Write an image losslessly; three channels are BGR as in OpenCV."""
+    """Write an image losslessly, (H, W) or (H, W, 3) in the order BGR as in OpenCV."""
     import cv2
 
     done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
@@ -212,7 +230,9 @@ def write_png(path: Path, image: NDArray) -> None:
 
 
 def colorize_depth(depth_m: NDArray[np.float32], near_m: float, far_m: float) -> Image:
-    """Color depth as (H, W, 3) RGB on a logarithmic scale: near is bright, far is dark, unknown is black.
+    """Return depth (H, W) in metres as colors (H, W, 3) RGB on a logarithmic scale: near is bright, unknown is black.
+
+    near_m, far_m: depths of the brightest and of the darkest color.
 
     Examples:
         >>> colorize_depth(np.array([[1.0, 10.0]], np.float32), 1.0, 10.0).shape
@@ -226,7 +246,7 @@ def colorize_depth(depth_m: NDArray[np.float32], near_m: float, far_m: float) ->
 
 
 def draw_caption(text: str, width: int) -> Image:
-    """Draw a white bar with a line of text, (18, W, 3), at least as wide as the text."""
+    """Return a white bar (18, W, 3) with a line of text, at least as wide as the text."""
     import cv2
 
     font = cv2.FONT_HERSHEY_SIMPLEX, 0.4
@@ -235,7 +255,7 @@ def draw_caption(text: str, width: int) -> Image:
 
 
 def spread_indices(length: int, count: int) -> list[int]:
-    """Return `count` indices spread evenly over a list.
+    """Return `count` indices that are spread evenly over a list of this length.
 
     Examples:
         >>> spread_indices(9, 3)
@@ -245,7 +265,7 @@ def spread_indices(length: int, count: int) -> list[int]:
 
 
 def stack_tiles(tiles: list[Image], columns: int) -> Image:
-    """Join tiles of one size row by row; the rest of the last row is black.
+    """Join tiles (H, W, 3) of one size row by row. Missing tiles of the last row are black.
 
     Examples:
         >>> stack_tiles([np.zeros((2, 3, 3), np.uint8)] * 3, columns=2).shape
@@ -257,7 +277,7 @@ def stack_tiles(tiles: list[Image], columns: int) -> Image:
 
 
 def write_contact_sheet(path: Path, sheet: Image, mark: str) -> Path:
-    """Write a sheet in RGB as PNG with the mark of its kind. Returns its path."""
+    """Write a contact sheet (H, W, 3) RGB as a PNG with the mark of its kind, and return its path."""
     from stadia.files.output_files import write_marked_png
 
     write_marked_png(path, sheet[..., ::-1], mark)

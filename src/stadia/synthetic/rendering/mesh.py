@@ -1,6 +1,6 @@
-"""Triangle meshes from a few primitives. A mesh is a list of parts, each of one material.
+"""Triangle meshes from a few primitives. A mesh is a list of parts, each with one material.
 
-Frames: x right, y down, z forward, metres. Texture coordinates are metres on the surface.
+Frames have x right, y down and z forward, in metres. Texture coordinates are metres on the surface.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,9 @@ WHITE: Color = (1.0, 1.0, 1.0)
 
 
 def make_direction(elevation_rad: float, azimuth_rad: float) -> Points:
-    """Return the (3,) unit vector of an elevation over the horizon and an azimuth from z towards x; y is down.
+    """Return the unit vector (3,) with an elevation above the horizon and an azimuth from z towards x, in radians.
+
+    The y axis points down.
 
     Examples:
         >>> make_direction(np.pi / 2, 0.0).round(6)[1].item()  # straight up
@@ -27,7 +29,10 @@ def make_direction(elevation_rad: float, azimuth_rad: float) -> Points:
 
 
 def make_camera_pose(eye: Points, target: Points, roll: float) -> Points:
-    """Return (4, 4) T_world_camera at `eye`, aimed at `target`, turned about its axis by `roll` radians."""
+    """Return the pose T_world_camera (4, 4) of a camera at `eye` (3,) that looks at `target` (3,).
+
+    roll: angle in radians by which the camera is turned about its optical axis.
+    """
     z = (target - eye) / np.linalg.norm(target - eye)
     x = np.cross((0.0, 1.0, 0.0), z)
     x /= np.linalg.norm(x)
@@ -40,7 +45,14 @@ def make_camera_pose(eye: Points, target: Points, roll: float) -> Points:
 
 @dataclass(frozen=True, slots=True)
 class MeshPart:
-    """Triangles (M, 3) of one material: vertices (N, 3), uv (N, 2) metres on the surface, and a tint of linear RGB."""
+    """Triangles with one material.
+
+    vertices: (N, 3) positions in metres.
+    triangles: (M, 3) rows of vertices.
+    uv: (N, 2) texture coordinates in metres on the surface.
+    material: name of the texture.
+    tint: linear RGB by which the texture is multiplied.
+    """
 
     vertices: Points
     triangles: NDArray[np.int32]
@@ -60,14 +72,21 @@ def _grid_triangles(rows: int, columns: int) -> NDArray[np.int32]:
 
 
 def make_sheet(points: ArrayLike, uv: ArrayLike, material: str, tint: Color = WHITE) -> MeshPart:
-    """Make a grid of points, two triangles a cell. points: (R, C, 3); uv: (R, C, 2)."""
+    """Return a grid of points as a surface with two triangles per cell.
+
+    points: (R, C, 3) positions.
+    uv: (R, C, 2) texture coordinates.
+    """
     grid = np.asarray(points, float)
     triangles = _grid_triangles(grid.shape[0], grid.shape[1])
     return MeshPart(grid.reshape(-1, 3), triangles, np.asarray(uv, float).reshape(-1, 2), material, tint)
 
 
 def make_loft(rings: ArrayLike, material: str, tint: Color = WHITE) -> MeshPart:
-    """Make a skin over rings of points (R, C, 3), with arc lengths across (u) and along (v) as texture coordinates."""
+    """Return the surface that connects rings of points (R, C, 3).
+
+    Texture coordinates are the arc lengths across (u) and along (v) the rings.
+    """
     points = np.asarray(rings, float)
     uv = np.zeros((*points.shape[:2], 2))
     steps_u, steps_v = points[:, 1:] - points[:, :-1], points[1:] - points[:-1]
@@ -84,7 +103,10 @@ def make_quad(
     tint: Color = WHITE,
     uv: tuple[float, float] = (0, 0),
 ) -> MeshPart:
-    """Make the parallelogram corner + a edge_u + b edge_v; `uv` is the texture coordinate at its corner."""
+    """Return the parallelogram with one corner at `corner` and the edges `edge_u` and `edge_v`, (3,) each.
+
+    uv: texture coordinate at the corner.
+    """
     c, a, b = (np.asarray(q, float) for q in (corner, edge_u, edge_v))
     part = make_loft([[c, c + a], [c + b, c + a + b]], material, tint)
     part.uv[:] += uv
@@ -92,12 +114,12 @@ def make_quad(
 
 
 def make_patch(corners: ArrayLike, material: str, tint: Color = WHITE) -> MeshPart:
-    """Make a quadrilateral from four corners (4, 3) in order round it."""
+    """Return a quadrilateral with four corners (4, 3), in order around it."""
     return make_loft(np.asarray(corners, float)[[[0, 1], [3, 2]]], material, tint)
 
 
 def make_fan(rim: ArrayLike, material: str, tint: Color = WHITE) -> MeshPart:
-    """Make triangles from the center of a rim of points (N, 3) to its edges."""
+    """Return the triangles from the center of a rim of points (N, 3) to its edges."""
     points = np.asarray(rim, float)
     vertices = np.vstack([points, points.mean(0)])
     index = np.arange(len(points))
@@ -113,7 +135,7 @@ _BOX_PLANES = np.array([[0, 1], [0, 1], [2, 1], [2, 1], [0, 2], [0, 2]])  # the 
 
 
 def make_box(low: ArrayLike, high: ArrayLike, material: str, tint: Color = WHITE) -> Mesh:
-    """Make an axis-aligned box between two corners.
+    """Return an axis-aligned box between two opposite corners, (3,) each.
 
     Examples:
         >>> low, high = compute_bounds(make_box((0, 0, 0), (1, 2, 3), "plastic", (1.0, 1.0, 1.0)))
@@ -139,7 +161,11 @@ def make_tube(
     sides: int = 10,
     closed: bool = False,
 ) -> Mesh:
-    """Make a straight tube or cone frustum between two points, with lids if `closed`."""
+    """Return a straight tube or cone frustum between two points (3,), with lids if `closed`.
+
+    radius: one radius, or the radii at the start and at the end.
+    sides: number of sides of the cross-section.
+    """
     a, b = np.asarray(start, float), np.asarray(end, float)
     x, y, z = (b - a) / np.linalg.norm(b - a)
     across = np.array([0.0, z, -y] if abs(x) < 0.9 else [y, -x, 0.0]) / np.hypot(z if abs(x) < 0.9 else x, y)
@@ -172,7 +198,11 @@ def make_ellipsoid(
     along: int = 7,
     swell: ArrayLike = 1.0,
 ) -> MeshPart:
-    """Make an ellipsoid. swell: (along + 1, around + 1) factors on its radius."""
+    """Return an ellipsoid.
+
+    center, radii: (3,) each, in metres.
+    swell: (along + 1, around + 1) factors by which the radius is multiplied.
+    """
     unit, angles = _sphere(around, along)
     scale = np.asarray(radii, float)
     points = unit * np.asarray(swell)[..., None] * scale + np.asarray(center, float)
@@ -180,7 +210,7 @@ def make_ellipsoid(
 
 
 def join_parts(mesh: Iterable[MeshPart]) -> Mesh:
-    """Join triangles into one part for each material and tint."""
+    """Join all triangles with the same material and tint into one part."""
     groups: dict[tuple[str, Color], list[MeshPart]] = {}
     for part in mesh:
         groups.setdefault((part.material, part.tint), []).append(part)
@@ -194,7 +224,7 @@ def join_parts(mesh: Iterable[MeshPart]) -> Mesh:
 
 
 def transform_mesh(mesh: Iterable[MeshPart], T: Points) -> Mesh:
-    """Transform the mesh by T (4, 4).
+    """Return the mesh transformed by T (4, 4).
 
     Examples:
         >>> T = np.eye(4)
@@ -207,13 +237,15 @@ def transform_mesh(mesh: Iterable[MeshPart], T: Points) -> Mesh:
 
 
 def compute_bounds(mesh: Iterable[MeshPart]) -> tuple[Points, Points]:
-    """Return the lowest and the highest x, y, z, each (3,)."""
+    """Return the smallest and the largest x, y, z of a mesh, (3,) each."""
     vertices = np.concatenate([part.vertices for part in mesh])
     return vertices.min(0), vertices.max(0)
 
 
 def fit_mesh_to_size(mesh: Mesh, size_hwl_m: tuple[float, float, float]) -> Mesh:
-    """Scale the mesh to exactly this height, width and length, standing on y = 0 and centered over the origin.
+    """Scale the mesh to exactly this height, width and length in metres.
+
+    The result stands on y = 0 and is centered above the origin.
 
     Examples:
         >>> box = make_box((0, 0, 0), (1, 1, 1), "plastic", (1.0, 1.0, 1.0))

@@ -1,4 +1,4 @@
-"""Render one image of triangles: rasterize, shade, blur, develop; with the ground truth at pixel centers."""
+"""Render an image of triangles: rasterize, shade, blur, develop. The ground truth is taken at pixel centers."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,10 @@ _SHOT, _READ = 0.025, 0.004  # noise of the sensor, in units of full scale
 
 
 def make_sun_frame(towards_sun: Points) -> Points:
-    """Return the (4, 4) rotation T_sun_world, whose z is the direction of sunlight; it is not vertical."""
+    """Return the rotation T_sun_world (4, 4) whose z axis is the direction of sunlight. The sun must not be vertical.
+
+    towards_sun: (3,) unit vector.
+    """
     along = -towards_sun
     across = np.cross(along, (0.0, 1.0, 0.0))
     across /= np.linalg.norm(across)
@@ -36,7 +39,12 @@ def make_sun_frame(towards_sun: Points) -> Points:
 
 
 def make_shadow_projection(T_sun_world: Points, corner: Points, texel_m: float) -> Points:
-    """Return (3, 4) from the world to (column, row, depth) of a shadow map with its first texel at `corner` (2,)."""
+    """Return the projection (3, 4) from the world to (column, row, depth) of a shadow map.
+
+    T_sun_world: (4, 4) rotation.
+    corner: (2,) position of the first texel in the sun's frame, in metres.
+    texel_m: size of a texel in metres.
+    """
     T = T_sun_world[:3].copy()
     T[:2] /= texel_m
     T[:2, 3] = -corner / texel_m
@@ -46,7 +54,14 @@ def make_shadow_projection(T_sun_world: Points, corner: Points, texel_m: float) 
 def make_shadow_map(
     vertices: Points, casters: NDArray[np.int32], T_sun_world: Points, *, min_texel_m: float, max_texels: int
 ) -> tuple[NDArray[np.float32], Points]:
-    """Return the shadow map (R, C) of triangles at rest (M, 3), and the (3, 4) projection from the world to it."""
+    """Return the shadow map (R, C) of triangles at rest, and the projection (3, 4) from the world to the map.
+
+    vertices: (N, 3) in the world.
+    casters: (M, 3) triangles that cast shadows.
+    T_sun_world: (4, 4) rotation.
+    min_texel_m: smallest size of a texel in metres.
+    max_texels: largest number of texels along a side.
+    """
     body = np.zeros(len(vertices), np.int32)
     points = transform_to_frame(vertices, body, T_sun_world[None])[np.unique(casters)]
     low, high = points.min(0), points.max(0)
@@ -67,7 +82,13 @@ def light_bodies(
     shadow_bias_m: float,
     contact: tuple[NDArray[np.float32], Points],
 ) -> SceneLight:
-    """Return the light on each body (B, 4, 4). fixed, moving: a shadow map each, and its projection (3, 4)."""
+    """Return the light on each of B bodies.
+
+    T_world_body: (B, 4, 4) poses.
+    fixed, moving: shadow map of the triangles at rest and of the moving ones, each with its projection (3, 4).
+    shadow_bias_m: offset of a point against the light, which keeps a surface from shadowing itself.
+    contact: contact map and its place, see `SceneLight`.
+    """
     to_body = T_world_body[:, :3, :3].transpose(0, 2, 1)
     return SceneLight(
         np.einsum("bij,j->bi", to_body, sun.direction),
@@ -84,7 +105,13 @@ def light_bodies(
 
 @dataclass(frozen=True)
 class RenderScene:
-    """All triangles (M, 3) of many parts, with vertices (N, 3) in the frame of their body (N,)."""
+    """The triangles of all parts of a scene.
+
+    vertices: (N, 3) in the frame of their body.
+    body: (N,) index of each vertex's body.
+    triangles: (M, 3) rows of vertices.
+    part: (M,) index of each triangle's part.
+    """
 
     vertices: Points
     body: NDArray[np.int32]
@@ -97,7 +124,12 @@ class RenderScene:
 
 @dataclass(frozen=True, slots=True)
 class RenderedImage:
-    """An image (H, W, 3) uint8 RGB, and (H, W) 1/z and triangle of each pixel's center, see `rasterize_triangles`."""
+    """A rendered image with its ground truth at pixel centers.
+
+    image: (H, W, 3) uint8 RGB.
+    inverse_depth: (H, W) 1/z in 1/m.
+    index: (H, W) triangle of each pixel, see `rasterize_triangles`.
+    """
 
     image: NDArray[np.uint8]
     inverse_depth: NDArray[np.float64]
@@ -111,7 +143,10 @@ class RenderedImage:
 
 
 def transform_to_frame(vertices: Points, body: NDArray[np.int32], T_target_body: Points) -> Points:
-    """Transform all vertices (N, 3) by (B, 4, 4). Not by BLAS, whose rounding may depend on its number of threads."""
+    """Transform all vertices (N, 3) from the frames of their bodies by T_target_body (B, 4, 4).
+
+    BLAS is not used, because its rounding may depend on its number of threads.
+    """
     out = np.empty_like(vertices)
     transform_vertices(vertices, body, np.ascontiguousarray(T_target_body), out)
     return out
@@ -120,7 +155,10 @@ def transform_to_frame(vertices: Points, body: NDArray[np.int32], T_target_body:
 def render_linear(
     scene: RenderScene, T_camera_body: Points, T_body_camera: Points, lens: RasterCamera, light: SceneLight
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int32]]:
-    """Return linear light (H, W, 3), and 1/z and triangle of each sample, see `rasterize_triangles`."""
+    """Return linear light (H, W, 3), and 1/z and the triangle of each sample, (H S, W S) each.
+
+    See `rasterize_triangles` for the samples.
+    """
     inverse_depth, index = draw(transform_to_frame(scene.vertices, scene.body, T_camera_body), scene.triangles, lens)
     linear, look = np.empty((lens.height, lens.width, 3), np.float32), (scene.surfaces, scene.textures)
     shade_samples(inverse_depth, index, lens, T_body_camera, *look, scene.sky_texture, light, linear)
@@ -136,7 +174,12 @@ def render_image(
     gain: float,
     noise: np.random.Generator | None = None,
 ) -> RenderedImage:
-    """Render an image and its ground truth at pixel centers. T_camera_body: (B, 4, 4). gain: on linear light."""
+    """Render an image and its ground truth at pixel centers.
+
+    T_camera_body: (B, 4, 4) poses of the bodies in the camera's frame.
+    gain: exposure, a factor on linear light.
+    noise: generator of the sensor noise; None renders without noise.
+    """
     linear, inverse_depth, index = render_linear(scene, T_camera_body, np.linalg.inv(T_camera_body), lens, light)
     focused, image = np.empty_like(linear), np.empty(linear.shape, np.uint8)
     apply_lens_blur(linear, _LENS_BLUR, focused)
@@ -151,7 +194,12 @@ NO_CONTACT: tuple[NDArray[np.float32], Points] = (np.zeros((2, 2), np.float32), 
 
 @dataclass(frozen=True)
 class StillScene(RenderScene):
-    """A scene at rest. T_world_camera: (V, 4, 4) of each view.  gains: (V,) exposure.  K: (3, 3) pixels."""
+    """A scene at rest, seen from V views.
+
+    T_world_camera: (V, 4, 4) pose of each view.
+    gains: (V,) exposure of each view.
+    K: (3, 3) intrinsics in pixels.
+    """
 
     seed: int
     lamp: SunLight
@@ -161,7 +209,7 @@ class StillScene(RenderScene):
 
 
 def make_lamp(seed: int) -> SunLight:
-    """Draw direction, hardness and color of the light on a table."""
+    """Return a random light of a table: direction, hardness and color."""
     random = make_generator(seed, "light")
     azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(30, 75))
     hard, warm, bright = random.uniform(0.15, 0.75), random.uniform(-0.12, 0.22), random.uniform(0.8, 1.3)
@@ -171,10 +219,12 @@ def make_lamp(seed: int) -> SunLight:
 
 
 class StillRenderer:
-    """Renders the views of one scene.
+    """Renders the views of one scene at rest.
 
-    samples: N for N x N samples a pixel. shadow_side: texels of the shadow map. shadow_bias_m: distance of a surface
-    from its own shadow. contact: contact map and its place, see `SceneLight`.
+    samples: N for N x N samples per pixel.
+    shadow_side: side of the shadow map in texels.
+    shadow_bias_m: offset in metres that keeps a surface from shadowing itself.
+    contact: contact map and its place, see `SceneLight`.
     """
 
     def __init__(
@@ -197,7 +247,7 @@ class StillRenderer:
         self.light = light_bodies(scene.lamp, np.eye(4)[None], fixed, nothing_moves, shadow_bias_m, contact)
 
     def render_view(self, view: int, *, has_noise: bool) -> RenderedImage:
-        """Render one view, with the noise of a sensor or without."""
+        """Render one view, with or without the noise of a sensor."""
         scene = self.scene
         T_camera_world = np.linalg.inv(scene.T_world_camera[view])[None]
         noise = make_generator(scene.seed, "noise", view) if has_noise else None

@@ -1,4 +1,4 @@
-"""Compiled loops that shade the samples of an image, blur them as a lens does, and develop 8 bits."""
+"""Compiled loops that shade the samples of an image, blur them as a lens does, and convert them to 8 bits."""
 
 import math
 from functools import partial
@@ -17,11 +17,14 @@ GAMMA = 2.2
 
 
 class SurfaceTable(NamedTuple):
-    """Per triangle (M): texture coordinates affine in the body's frame, appearance, and body.
+    """The surfaces of M triangles.
 
-    uv: (M, 9) float64: u0, du/dp (3), v0, dv/dp (3), log2 of texels per metre.
-    normal: (M, 3) in the body's frame.  tint: (M, 3) linear RGB.  texture, body: (M,) indices.
-    ground: how many of the triangles, the first ones, are the ground.
+    uv: (M, 9) float64 texture coordinates as affine functions in the body's frame: u0, du/dp (3), v0, dv/dp (3), and
+        log2 of texels per metre.
+    normal: (M, 3) unit normal in the body's frame.
+    tint: (M, 3) linear RGB.
+    texture, body: (M,) indices of texture and body.
+    ground: number of triangles that are ground; they come first.
     """
 
     uv: NDArray
@@ -33,10 +36,11 @@ class SurfaceTable(NamedTuple):
 
 
 class TextureAtlas(NamedTuple):
-    """All textures and their half-size copies in one array.
+    """All N textures with L levels of detail, each half as large as the one before, in one array.
 
-    texels: (T, 4) uint8, square root of linear RGB (and 0).  start: (N, L) first texel of each level of detail.
-    log2_height, log2_width: (N,) of the finest level.
+    texels: (T, 4) uint8 square roots of linear RGB, and 0.
+    start: (N, L) first texel of each level of detail.
+    log2_height, log2_width: (N,) size of the finest level.
     """
 
     texels: NDArray
@@ -46,7 +50,12 @@ class TextureAtlas(NamedTuple):
 
 
 class SunLight(NamedTuple):
-    """Light of a sun or a lamp. direction: towards it, in the world. sun, sky, haze: (3,) linear RGB."""
+    """The light of a sun or a lamp.
+
+    direction: (3,) unit vector towards it, in the world.
+    sun, sky, haze: (3,) linear RGB.
+    haze_per_m: extinction per metre.
+    """
 
     direction: Points
     sun: Points
@@ -56,14 +65,18 @@ class SunLight(NamedTuple):
 
 
 class SceneLight(NamedTuple):
-    """The light of one frame. Directions and matrices are per body (B): a surface is lit in the frame of its body.
+    """The light of one frame.
 
-    towards_sun, up: (B, 3) unit.  sun, sky, haze: (3,) linear RGB.  haze_per_m: extinction.
-    fixed, moving: shadow maps, depth along the light in metres (moving: (0, 0) without one).
-    fixed_map, moving_map: (B, 3, 4) from a body's frame to (column, row, depth).
-    shadow_bias_m: offset of a point along its normal and against the light.
-    contact: (R, C) float32, share of the sky's light that objects block on the ground.
-    contact_map: (3,) world x and z of its first texel, and texels per metre.
+    Directions and matrices are given for each of B bodies, whose surfaces are lit in their frame.
+
+    towards_sun, up: (B, 3) unit vectors.
+    sun, sky, haze: (3,) linear RGB.
+    haze_per_m: extinction per metre.
+    fixed, moving: shadow maps (R, C) with depth along the light in metres. `moving` is (0, 0) without moving triangles.
+    fixed_map, moving_map: (B, 3, 4) projections from a body's frame to (column, row, depth) of the shadow map.
+    shadow_bias_m: offset in metres of a point along its normal and against the light.
+    contact: (R, C) float32 share of the sky's light that objects block on the ground.
+    contact_map: (3,) world x and z of the first texel, and texels per metre.
     """
 
     towards_sun: NDArray
@@ -130,7 +143,15 @@ def add_contact_shadow(
     depth: float,
     fade_m: float,
 ) -> None:
-    """Enter an object into a contact map: `depth` below it, 1/e of that `fade_m` from its outline; the darker one."""
+    """Add the shadow of an object to a contact map. At each texel the darker value is kept.
+
+    contact: (R, C) float32, changed in place.
+    contact_map: (3,) world x and z of the first texel, and texels per metre.
+    T_world_object: (4, 4) pose.
+    half_width, half_length: half of the object's size in metres.
+    depth: darkness below the object, as a share of the sky's light.
+    fade_m: distance from the outline at which the darkness is 1/e of it.
+    """
     x0, z0, per_metre = contact_map[0], contact_map[1], contact_map[2]
     T, x, z = T_world_object, T_world_object[0, 3], T_world_object[2, 3]
     reach = math.sqrt(half_width**2 + half_length**2) + 3 * fade_m
@@ -167,9 +188,12 @@ def shade_samples(
     light: SceneLight,
     image: NDArray,
 ) -> None:
-    """Average the samples of each pixel in linear light into `image` (H, W, 3). T_body_camera: (B, 4, 4).
+    """Shade all samples, and average those of each pixel in linear light into `image` (H, W, 3).
 
-    One long loop for speed: helpers that take views or structures cost more than their work.
+    inverse_depth, index: (H S, W S) result of `rasterize_triangles`.
+    T_body_camera: (B, 4, 4) poses.
+
+    The function is one long loop for speed: calling helpers with views or structures would cost more than their work.
     """
     S = lens.samples
     log2_samples = math.log2(lens.fx * S) + 0.25  # per radian; a quarter level sharper than one texel a sample
@@ -261,7 +285,10 @@ def shade_samples(
 
 @compile_loops
 def apply_lens_blur(image: NDArray, spread: float, out: NDArray) -> None:
-    """Blur: each pixel gives the share `spread` of its light to each neighbor. image, out: (H, W, 3) float32."""
+    """Blur an image: each pixel gives the share `spread` of its light to each neighbor.
+
+    image, out: (H, W, 3) float32; `out` is overwritten.
+    """
     height, width = image.shape[:2]
     line = np.empty((width, 3), np.float32)
     middle, beside = np.float32(1 - 2 * spread), np.float32(spread)
@@ -278,7 +305,10 @@ def apply_lens_blur(image: NDArray, spread: float, out: NDArray) -> None:
 
 @compile_loops
 def develop_image(image: NDArray, gain: float, noise: NDArray, shot: float, read: float, developed: NDArray) -> None:
-    """Convert linear light (H, W, 3) to uint8 in `developed`: exposure, noise sqrt(shot^2 s + read^2), gamma."""
+    """Convert linear light (H, W, 3) to uint8 by exposure, noise and gamma, and write it to `developed` (H, W, 3).
+
+    The noise has the standard deviation sqrt(shot^2 s + read^2) for a signal s.
+    """
     noisy = noise.shape[0] > 0
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):

@@ -1,4 +1,4 @@
-"""Periodic textures from fractal noise, and the triangles of many parts with their surfaces."""
+"""Periodic textures made of fractal noise, and the triangles of many parts with their surfaces."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,11 @@ Image = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Texture:
-    """image: (H, W, 3) linear RGB, sides powers of two.  size_m: (height, width) that one tile covers."""
+    """A periodic texture.
+
+    image: (H, W, 3) linear RGB; both sides are powers of two.
+    size_m: (height, width) in metres that one tile covers.
+    """
 
     image: Image
     size_m: tuple[float, float]
@@ -53,9 +57,10 @@ def _find_nonempty_triangles(vertices: Points, triangles: NDArray[np.int32]) -> 
 
 
 def assemble_parts(parts: Mesh, body: NDArray[np.int32], ground: int, textures: dict[str, Texture]) -> RenderScene:
-    """Join the triangles of parts (P), with their textures and the one named "sky".
+    """Join the triangles of P parts, with their textures and the texture named "sky".
 
-    body: (P,) index of the frame of each part. ground: how many of the parts, the first ones, are the ground.
+    body: (P,) index of the frame of each part.
+    ground: number of parts that are ground; they come first.
     """
     names = {name: i for i, name in enumerate(textures)}
     texture = np.array([names[part.material] for part in parts], np.int32)
@@ -120,9 +125,11 @@ def make_fractal_noise(
     octaves: int = 8,
     persistence: float = 0.6,
 ) -> Map:
-    """Make (height, width) periodic noise with mean about 0 and standard deviation 1.
+    """Return periodic noise (height, width) with a mean of about 0 and a standard deviation of 1.
 
-    cells: rows and columns of the coarsest grid; each octave doubles both. persistence: ratio of amplitudes.
+    cells: rows and columns of the coarsest grid. Each octave doubles both.
+    octaves: number of grids.
+    persistence: ratio of the amplitudes of successive octaves.
     """
     out = np.zeros((height, width), np.float32)
     amplitude = 1.0
@@ -140,12 +147,12 @@ def make_fractal_noise(
 
 
 def as_linear_rgb(*rgb: float) -> Image:
-    """Return (3,) linear RGB as float32."""
+    """Return the values as linear RGB (3,) float32."""
     return np.asarray(rgb, np.float32)
 
 
 def make_texel_grid(height: int, width: int, size_m: tuple[float, float]) -> tuple[Map, Map]:
-    """Return metres down (H, 1) and across (1, W) of each texel's center."""
+    """Return the position of each texel's center in metres: down (H, 1) and across (1, W)."""
     down = ((np.arange(height) + 0.5) * size_m[0] / height).astype(np.float32)[:, None]
     across = ((np.arange(width) + 0.5) * size_m[1] / width).astype(np.float32)[None]
     return down, across
@@ -154,13 +161,18 @@ def make_texel_grid(height: int, width: int, size_m: tuple[float, float]) -> tup
 def make_plain_texture(
     random: np.random.Generator, rgb: tuple[float, float, float], contrast: float, size_m: float
 ) -> Texture:
-    """Make one color with blotches: paint, rubber, metal, wood, skin."""
+    """Return a texture of one color with blotches, for paint, rubber, metal, wood or skin.
+
+    rgb: linear RGB.
+    contrast: relative amplitude of the blotches.
+    size_m: side of a tile in metres.
+    """
     value = 1 + contrast * make_fractal_noise(random, 128, 128, cells=(4, 4), octaves=6, persistence=0.75)
     return Texture(value[..., None] * as_linear_rgb(*rgb), (size_m, size_m))
 
 
 def pack_textures(textures: dict[str, Texture]) -> TextureAtlas:
-    """Pack all textures with their half-size copies for the shader."""
+    """Pack all textures and their half-size copies into an atlas for the shader."""
     texels, log2_height, log2_width = [], [], []
     start = np.zeros((len(textures), 16), np.int64)
     total = 0

@@ -1,1 +1,1 @@
-"""RoadWorld: rendered drives through random streets, as recordings in stadia's folder layout."""
+"""RoadWorld: rendered drives through random streets, written as recordings in stadia's folder layout."""

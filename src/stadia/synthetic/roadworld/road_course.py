@@ -1,6 +1,7 @@
 """The course of the road, its cross-section, and the ground around it.
 
-The center line is a curve in space, by arc length s; d is metres to its right. World: x right, y down, z forward.
+The center line is a curve in space with the arc length s as parameter. d is the distance to its right in metres. The
+world has x right, y down and z forward.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ MIN_RADIUS_M = 17.0
 
 @dataclass(frozen=True, slots=True)
 class StreetSection:
-    """Cross-section of a street in metres, the same on both sides; kerb, sidewalk and verge have one height."""
+    """The cross-section of a street in metres, equal on both sides. Kerb, sidewalk and verge have the same height."""
 
     lane_m: float
     half_width_m: float
@@ -31,21 +32,25 @@ class StreetSection:
 
     @property
     def sidewalk_edge_m(self) -> float:
-        """Return the distance of the sidewalk's outer edge from the middle of the road, metres."""
+        """Return the distance of the sidewalk's outer edge from the middle of the road, in metres."""
         return self.half_width_m + self.sidewalk_m
 
     @property
     def edge_m(self) -> float:
-        """Return the distance of the verge's outer edge from the middle of the road, metres."""
+        """Return the distance of the verge's outer edge from the middle of the road, in metres."""
         return self.sidewalk_edge_m + self.verge_m
 
 
 @dataclass(frozen=True, slots=True)
 class RoadCourse:
-    """The center line, sampled every half metre. s, heading_rad, grade, curvature_per_m: (N,); position: (N, 3).
+    """The center line of a road, sampled every half metre at N points.
 
-    heading_rad: positive to the right.  grade: metres up per metre; position y is down.
-    is_ring: whether the road closes.
+    s: (N,) arc length in metres.
+    position: (N, 3) in the world; y is down.
+    heading_rad: (N,) heading, positive to the right.
+    grade: (N,) metres up per metre.
+    curvature_per_m: (N,) curvature.
+    is_ring: whether the road closes to a ring.
     """
 
     s: Points
@@ -56,11 +61,11 @@ class RoadCourse:
     is_ring: bool = False
 
     def wrap(self, s: ArrayLike) -> Points:
-        """Return s (...) on the samples: once around a ring."""
+        """Return arc lengths s (...) within the range of the samples; on a ring they are wrapped around."""
         return np.asarray(s, float) % self.s[-1] if self.is_ring else np.asarray(s, float)
 
     def axes(self, s: float | Points) -> tuple[Points, Points, Points]:
-        """Return unit vectors (..., 3) at s: right, down (into the road), forward."""
+        """Return the unit vectors (..., 3) at arc lengths s (...): right, down (into the road), forward."""
         s = self.wrap(s)
         heading, slope = np.interp(s, self.s, self.heading_rad), np.arctan(np.interp(s, self.s, self.grade))
         forward = np.stack([np.sin(heading) * np.cos(slope), -np.sin(slope), np.cos(heading) * np.cos(slope)], -1)
@@ -68,7 +73,11 @@ class RoadCourse:
         return right, np.cross(forward, right), forward
 
     def point(self, s: ArrayLike, d: ArrayLike, up: ArrayLike = 0.0) -> Points:
-        """Return the (..., 3) world point at s, `d` to the right of the center line, `up` vertically above the road."""
+        """Return the world points (..., 3) at arc length s, `d` to the right of the center line and `up` above the
+        road.
+
+        s, d, up: arrays in metres that broadcast to (...).
+        """
         s, d, up = np.broadcast_arrays(*(np.asarray(q, float) for q in (s, d, up)))
         center = np.stack([np.interp(self.wrap(s), self.s, self.position[:, k]) for k in range(3)], -1)
         point = center + d[..., None] * self.axes(s)[0]
@@ -76,7 +85,12 @@ class RoadCourse:
         return point
 
     def frame(self, s: float, d: float, up: float = 0.0, yaw_rad: float = 0.0, *, upright: bool = False) -> Points:
-        """Return (4, 4) T_world_object on the road, turned right by `yaw_rad`; upright: ignore the slope."""
+        """Return the pose T_world_object (4, 4) of an object on the road.
+
+        s, d, up: arc length, distance to the right, and height above the road, in metres.
+        yaw_rad: angle by which the object is turned to the right.
+        upright: ignore the slope of the road.
+        """
         right, down, forward = self.axes(s)
         if upright:
             forward = np.cross(right, (0.0, 1.0, 0.0))
@@ -88,7 +102,10 @@ class RoadCourse:
         return T
 
     def find_nearest(self, points_xz: Points) -> tuple[Points, Points]:
-        """Return distance (N,) from the center line and s (N,) of its nearest sample, for points (N, 2) x, z."""
+        """Return the distance (N,) from the center line, and the arc length s (N,) of its nearest sample.
+
+        points_xz: (N, 2) x and z in the world.
+        """
         distance, index = cKDTree(self.position[:, [0, 2]]).query(points_xz)
         return distance, self.s[index]
 
@@ -127,7 +144,10 @@ def _midpoints(samples: Points) -> Points:
 
 
 def make_course(seed: int, length_m: float, *, flat: bool = False) -> RoadCourse:
-    """Make a road from 30 m behind s = 0 to `length_m`, with curves, turns and grades of at most 5 %."""
+    """Return a random road from 30 m behind s = 0 to `length_m`, with curves, turns and grades of at most 5 %.
+
+    flat: make a road without grades.
+    """
     count = int(np.ceil((length_m + _BEHIND_M) / STEP_M)) + 1
     s = np.arange(count) * STEP_M - _BEHIND_M
     curvature = _smooth_events(count, _draw_bends(make_generator(seed, "course", "bends"), length_m))
@@ -151,7 +171,10 @@ def make_course(seed: int, length_m: float, *, flat: bool = False) -> RoadCourse
 
 
 def make_ring(length_m: float) -> RoadCourse:
-    """Make a road that closes to a circle, up and down by at most 2 %. Raises ValueError for a narrow one."""
+    """Return a road that closes to a circle, with grades of at most 2 %.
+
+    Raises ValueError for a circle that is too narrow.
+    """
     radius_m = length_m / (2 * np.pi)
     if radius_m < MIN_RADIUS_M:
         raise ValueError(f"a ring of {length_m} m is narrower than a radius of {MIN_RADIUS_M} m")
@@ -175,7 +198,7 @@ def _make_strip(
 
 
 def make_pavement(course: RoadCourse, section: StreetSection, crossings_s: list[float]) -> Mesh:
-    """Make the road surface with zebra crossings of 3 m from each of `crossings_s` on."""
+    """Return the road surface. A zebra crossing 3 m long begins at each arc length of `crossings_s`."""
     cuts = [course.s[0], *(cut for s in sorted(crossings_s) for cut in (s, s + 3.0)), course.s[-1]]
     parts: Mesh = []
     edges = np.linspace(-section.half_width_m, section.half_width_m, 5)
@@ -189,7 +212,7 @@ def make_pavement(course: RoadCourse, section: StreetSection, crossings_s: list[
 
 
 def make_roadside(course: RoadCourse, section: StreetSection) -> tuple[Mesh, Mesh]:
-    """Make (kerbs and sidewalks, verges) on both sides."""
+    """Return two meshes for both sides of the road: kerbs with sidewalks, and verges."""
     s = np.arange(course.s[0], course.s[-1], 1.0)
     k, kerb_m = section.kerb_m, section.half_width_m
     stone_m, walk_m, verge_m = kerb_m + 0.16, section.sidewalk_edge_m, section.edge_m - 4.0
@@ -207,14 +230,14 @@ def make_roadside(course: RoadCourse, section: StreetSection) -> tuple[Mesh, Mes
 
 
 def compute_terrain_height_m(distance: Points, section: StreetSection) -> Points:
-    """Compute the height (N,) of the terrain over the road."""
+    """Return the height (N,) in metres of the terrain above the road, at distances (N,) from the center line."""
     near = np.clip((distance - (section.edge_m - 4.0)) / 4.0, 0, 1)
     rise = 0.04 * np.maximum(distance - 70.0, 0.0)
     return section.kerb_m - 0.8 * (1 - near) + rise
 
 
 def make_terrain(course: RoadCourse, section: StreetSection, margin_m: float = 160.0, cell_m: float = 5.0) -> Mesh:
-    """Make the ground beyond the verges: a grid that follows the road's height."""
+    """Return the ground beyond the verges: a grid that follows the height of the road."""
     low, high = course.position.min(0) - margin_m, course.position.max(0) + margin_m
     x, z = np.arange(low[0], high[0] + cell_m, cell_m), np.arange(low[2], high[2] + cell_m, cell_m)
     grid = np.stack(np.meshgrid(x, z), -1)
@@ -227,7 +250,7 @@ def make_terrain(course: RoadCourse, section: StreetSection, margin_m: float = 1
 
 
 def make_hills(course: RoadCourse, random: np.random.Generator) -> Mesh:
-    """Make a wooded ridge around the world, so that it has no visible edge."""
+    """Return a wooded ridge around the world, which hides the world's edge."""
     angle = np.linspace(0, 2 * np.pi, 97)
     center = 0.5 * (course.position.min(0) + course.position.max(0))
     radius = 150.0 + 0.5 * np.ptp(course.position[:, [0, 2]], axis=0).max()

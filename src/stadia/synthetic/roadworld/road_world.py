@@ -1,4 +1,4 @@
-"""Make a world from a seed (street, light, objects, drive of the camera), and render it with its ground truth."""
+"""Generate a world from a seed (street, light, objects, drive of the camera), and render it with its ground truth."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,11 @@ _LATERAL_ACCELERATION = 3.0  # m/s^2, comfortable in a turn
 
 @dataclass(frozen=True, slots=True)
 class CameraDrive:
-    """The drive over F frames: T_world_camera (F, 4, 4), and (F, 4) road: normal . p + height = 0."""
+    """The drive of the camera over F frames.
+
+    T_world_camera: (F, 4, 4) poses.
+    road_plane: (F, 4) normal and height in the camera's frame: normal . p + height = 0.
+    """
 
     T_world_camera: Points
     road_plane: Points
@@ -55,7 +59,10 @@ def _draw_smooth_noise(
 def compute_drive_s(
     seed: int, course: RoadCourse, frames: int, speed_m_per_frame: tuple[float, float], frame_rate_hz: float
 ) -> Points:
-    """Compute s (F,) of each frame: a varying cruising speed, lower before turns."""
+    """Return the arc length s (F,) of each frame, for a varying cruising speed that is lower before turns.
+
+    speed_m_per_frame: range of the cruising speed in metres per frame.
+    """
     random = make_generator(seed, "camera", "speed")
     cruise = random.uniform(*speed_m_per_frame)
     change = _draw_smooth_noise(random, np.arange(frames) / frame_rate_hz, 0.10, (0.05, 0.25))
@@ -90,7 +97,11 @@ def make_drive(
     frame_rate_hz: float,
     pitch_rad: tuple[float, float] = CAR_PITCH_RAD,
 ) -> CameraDrive:
-    """Drive in the middle of the right lane, on average `height_m` over the road, within a range of pitch."""
+    """Return a drive in the middle of the right lane, on average `height_m` above the road.
+
+    s: (F,) arc length of each frame.
+    pitch_rad: range of the camera's mean pitch in radians.
+    """
     random = make_generator(seed, "camera", "motion")
     time = np.arange(len(s)) / frame_rate_hz
     d = 0.5 * lane_m + _draw_smooth_noise(random, time, 0.12, (0.05, 0.25))
@@ -115,11 +126,14 @@ def make_drive(
 
 @dataclass(frozen=True, slots=True)
 class StreetStyle:
-    """Appearance of the street of a world.
+    """The appearance of a world's street.
 
-    town: blocks of flats instead of houses.  built, parked, gardens: share of the places taken.
-    trees_per_100_m, people_per_100_m: along each side.  conifers: share of the trees.
-    overcast: soft light under cloud.  haze_per_m: extinction.
+    town: blocks of flats instead of houses.
+    built, parked, gardens: share of the possible places that have a building, a parked car or a garden.
+    trees_per_100_m, people_per_100_m: density along each side.
+    conifers: share of conifers among the trees.
+    overcast: soft light under clouds.
+    haze_per_m: extinction per metre.
     """
 
     town: bool
@@ -135,7 +149,10 @@ class StreetStyle:
 
 @dataclass(frozen=True, slots=True)
 class RoadWorld:
-    """A world: everything needed to render it. K: (3, 3) pixels, of both cameras."""
+    """Everything that is needed to render a world.
+
+    K: (3, 3) intrinsics of both cameras in pixels.
+    """
 
     seed: int
     course: RoadCourse
@@ -148,12 +165,12 @@ class RoadWorld:
 
 
 def derive_world_seed(seed: int, split: str, index: int) -> int:
-    """Derive the seed of a world from the split's name too, so that no two splits share a world."""
+    """Return the seed of a world. It depends on the name of the split too, so that no two splits share a world."""
     return derive_seed(seed, "roadworld", split, index)
 
 
 def make_style(seed: int) -> StreetStyle:
-    """Draw town or country, and the densities of buildings, plants and people."""
+    """Return a random style: town or country, and the densities of buildings, plants and people."""
     random = make_generator(seed, "style")
     town = bool(random.random() < 0.55)
     return StreetStyle(
@@ -170,7 +187,7 @@ def make_style(seed: int) -> StreetStyle:
 
 
 def make_section(seed: int) -> StreetSection:
-    """Draw widths of lane, parking and pavement, and the kerb's height, in metres."""
+    """Return random widths of lane, parking and sidewalk, and a random height of the kerb, in metres."""
     random = make_generator(seed, "section")
     lane = random.uniform(3.0, 3.6)
     parking = random.uniform(2.15, 2.4) if random.random() < 0.8 else random.uniform(0.2, 0.6)
@@ -178,7 +195,7 @@ def make_section(seed: int) -> StreetSection:
 
 
 def make_sun(seed: int, style: StreetStyle) -> SunLight:
-    """Draw the sun's direction, and the colors of sun, sky and haze."""
+    """Return a random direction of the sun, and the colors of sun, sky and haze."""
     random = make_generator(seed, "light")
     azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(22, 65))
     direction = make_direction(elevation, azimuth)
@@ -192,7 +209,7 @@ def make_sun(seed: int, style: StreetStyle) -> SunLight:
 
 
 def draw_rig(seed: int, config: RoadWorldConfig) -> tuple[float, float]:
-    """Draw the camera's height over the road in metres and its horizontal field of view in degrees."""
+    """Return a random camera height above the road in metres, and a random horizontal field of view in degrees."""
     random = make_generator(seed, "camera", "rig")
     return float(random.choice(config.camera_height_m)), float(random.choice(config.field_of_view_deg))
 
@@ -213,9 +230,13 @@ def _make_ground(seed: int, course: RoadCourse, section: StreetSection) -> list[
 def make_world(
     seed: int, config: RoadWorldConfig, *, flat: bool = False, with_people: bool = True, ring_m: float | None = None
 ) -> RoadWorld:
-    """Make the world of this seed for a camera of this configuration. ring_m: length of a road that closes.
+    """Return the world of this seed for a camera of this configuration.
 
-    Each subsystem has its own random stream, so that a world without people is otherwise the same.
+    Each part of the world has its own random stream. So a world without people is otherwise the same.
+
+    flat: make a road without grades.
+    with_people: place pedestrians.
+    ring_m: length of a road that closes to a ring; None makes an open road.
     """
     style, section = make_style(seed), make_section(seed)
     longest = config.frames * config.speed_m_per_frame[1] * 1.3
@@ -255,11 +276,13 @@ _SHADOW_BIAS_M = 0.05
 
 @dataclass(frozen=True, slots=True)
 class RoadView:
-    """One image and its ground truth, all (H, W).
+    """One rendered image and its ground truth.
 
-    image: (H, W, 3) uint8 RGB.  depth_m: float32 z, 0 = sky.
-    normals: (H, W, 3) float32 in the camera's frame, towards the camera, 0 = sky.
-    semantic: uint8, see `SemanticClass`.  instance: uint16, 0 = none.
+    image: (H, W, 3) uint8 RGB.
+    depth_m: (H, W) float32 z in metres; 0 for the sky.
+    normals: (H, W, 3) float32 normals towards the camera, in its frame; 0 for the sky.
+    semantic: (H, W) uint8, see `SemanticClass`.
+    instance: (H, W) uint16 object numbers; 0 for no object.
     """
 
     image: NDArray[np.uint8]
@@ -270,7 +293,7 @@ class RoadView:
 
 
 def draw_exposure_gains(seed: int, frames: int, cameras: int) -> Points:
-    """Draw (cameras, F) factors on linear light: a slow drift with jumps, and a small factor for each camera."""
+    """Return random factors (cameras, F) on linear light: a slow drift with jumps, and a factor for each camera."""
     random = make_generator(seed, "exposure")
     steps = random.normal(0.0, 0.035, frames)
     steps = steps + np.where(random.random(frames) < 0.05, random.normal(0.0, 0.2, frames), 0.0)
@@ -281,7 +304,7 @@ def draw_exposure_gains(seed: int, frames: int, cameras: int) -> Points:
 
 
 class RoadRenderer:
-    """Renders the frames of one world. Several threads may call it at once."""
+    """Renders the frames of one world. Several threads may use it at once."""
 
     def __init__(self, world: RoadWorld, config: RoadWorldConfig) -> None:
         self.world, self.config = world, config
@@ -298,7 +321,7 @@ class RoadRenderer:
         )  # fmt: skip
 
     def make_light(self, frame: int) -> SceneLight:
-        """Return sun and shadows of a frame for each body; both cameras share them."""
+        """Return the sun and the shadows of a frame for each body. Both cameras share them."""
         geometry, sun = self.world.geometry, self.world.sun
         T_world_body = geometry.T_world_body[frame]
         moving, moving_map = np.empty((0, 0), np.float32), self._fixed_map
@@ -331,14 +354,14 @@ class RoadRenderer:
         return contact, contact_map
 
     def T_world_camera(self, frame: int, side: str) -> Points:
-        """Return the (4, 4) camera-to-world pose."""
+        """Return the camera-to-world pose (4, 4) of a frame's "left" or "right" camera."""
         T = self.world.drive.T_world_camera[frame].copy()
         if side == "right":
             T[:3, 3] += self.config.baseline_m * T[:3, 0]
         return T
 
     def render(self, frame: int) -> dict[str, RoadView]:
-        """Render the images of a frame by side."""
+        """Return the rendered views of a frame by side, "left" and "right"."""
         light = self.make_light(frame)
         return {side: self._render(frame, side, light) for side in self.sides}
 

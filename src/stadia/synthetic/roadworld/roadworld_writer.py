@@ -103,7 +103,13 @@ def write_roadworld(
     workers: int | None = None,
     advance: Callable[[int], None] = lambda frames: None,
 ) -> Path:
-    """Render a data set to `out`, as `SceneWriter` does; existing recordings are kept. Returns its dataset.json."""
+    """Render a data set to `out` and return its dataset.json. Finished recordings are kept.
+
+    config: the data set.
+    seed: seed of all worlds.
+    workers: number of threads; None takes all cores.
+    advance: called with the number of frames that were rendered.
+    """
     jobs = ROADWORLD.list_jobs(Path(out), config, seed)
     ROADWORLD.check_folder(Path(out))
     todo = ROADWORLD.find_unfinished(jobs, config)
@@ -155,7 +161,7 @@ def render_cached_worlds(
     seed: int = 0,
     advance: Callable[[int], None] = lambda frames: None,
 ) -> Path:
-    """Render worlds to the cache, once, and return their folder; concurrent processes wait for the first."""
+    """Render worlds to the cache, once, and return their folder. Other processes wait for the one that renders."""
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other worlds
     seeded = f"-seed-{seed}" if seed else ""
     folder = find_cache_folder(cache) / f"roadworld-{name}{seeded}-{ROADWORLD_VERSION}-{settings}"
@@ -165,5 +171,8 @@ def render_cached_worlds(
 
 
 def render_demo_worlds(cache: CacheConfig, advance: Callable[[int], None] = lambda frames: None) -> Path:
-    """Render the demo's worlds to the cache, see `render_cached_worlds`. advance: of DEMO_FRAMES frames."""
+    """Render the demo's worlds to the cache, see `render_cached_worlds`.
+
+    advance: called with the number of rendered frames; DEMO_FRAMES in total.
+    """
     return render_cached_worlds("demo", ROADWORLD_DEMO, cache, advance=advance)

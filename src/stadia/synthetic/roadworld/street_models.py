@@ -1,4 +1,4 @@
-"""Meshes of cars, buildings, trees, street furniture and pedestrians, in real sizes."""
+"""Meshes of cars, buildings, trees, street furniture and pedestrians in real sizes."""
 
 from dataclasses import dataclass, replace
 from functools import cache
@@ -49,7 +49,10 @@ def _make_walls(height: float, wide: float, deep: float, bottom: float, material
 
 
 def make_block(random: np.random.Generator, wide: float, deep: float) -> Mesh:
-    """Make a town building of 2 to 6 storeys, front in the plane x = 0, depth to +x, standing on y = 0."""
+    """Return a town building of 2 to 6 storeys.
+
+    Its front is in the plane x = 0, its depth is along +x, and it stands on y = 0.
+    """
     floors, material = int(random.integers(2, 7)), f"facade{random.integers(FACADES)}"
     tint, u = _draw_wall_tint(random), random.uniform(0, 12)
     height = floors * FLOOR_M + 0.4
@@ -78,7 +81,10 @@ def make_block(random: np.random.Generator, wide: float, deep: float) -> Mesh:
 
 
 def make_house(random: np.random.Generator, wide: float, deep: float) -> Mesh:
-    """Make a house of one or two storeys with a gabled roof, front in the plane x = 0, standing on y = 0."""
+    """Return a house of one or two storeys with a gabled roof.
+
+    Its front is in the plane x = 0, and it stands on y = 0.
+    """
     floors, material, tint = int(random.integers(1, 3)), f"facade{random.integers(FACADES)}", _draw_wall_tint(random)
     eaves = floors * FLOOR_M
     parts = _make_walls(eaves, wide, deep, -_FOUNDATION_M, material, tint, random.uniform(0, 12))
@@ -133,7 +139,7 @@ def _draw_leaf_color(random: np.random.Generator) -> Color:
 
 
 def make_broadleaf(random: np.random.Generator, clear_m: float = 2.0, reach_m: float = 2.0) -> Mesh:
-    """Make a tree of 5 to 9 m on y = 0, with leaves from `clear_m` up and within `reach_m`."""
+    """Return a tree of 5 to 9 m that stands on y = 0, with leaves above `clear_m` and within `reach_m` of the trunk."""
     trunk, radius = clear_m + random.uniform(0.0, 1.0), reach_m * random.uniform(0.6, 1.0)
     tint, material = _draw_leaf_color(random), f"foliage{random.integers(2)}"
     lean = random.normal(0, 0.12, 2)
@@ -154,7 +160,7 @@ def make_broadleaf(random: np.random.Generator, clear_m: float = 2.0, reach_m: f
 
 
 def make_conifer(random: np.random.Generator) -> Mesh:
-    """Make a spruce of 5 to 10 m from overlapping tiers of branches."""
+    """Return a spruce of 5 to 10 m, made of overlapping tiers of branches."""
     height, tint = random.uniform(5.0, 10.0), tuple(random.uniform(0.5, 0.9) * np.array([0.8, 1.0, 1.1]))
     parts = make_tube((0, 0, 0), (0, -0.35 * height, 0), (0.18, 0.12), "bark", sides=8)
     tiers, points = random.integers(6, 9), 18
@@ -173,7 +179,7 @@ def make_conifer(random: np.random.Generator) -> Mesh:
 
 
 def make_hedge(random: np.random.Generator, length_m: float, height_m: float, tint: Color) -> Mesh:
-    """Make a clipped hedge along z, standing on y = 0."""
+    """Return a clipped hedge along z that stands on y = 0."""
     steps, half = max(3, int(length_m / 0.5)), random.uniform(0.3, 0.5)
     side = [(half, 0.0), (half * 1.05, 0.5), (half * 0.9, 0.95)]
     profile = np.array([*((-x, y) for x, y in side), (0.0, 1.0), *side[::-1]])
@@ -194,7 +200,7 @@ def make_hedge(random: np.random.Generator, length_m: float, height_m: float, ti
 
 
 def make_lamp_post(random: np.random.Generator) -> Mesh:
-    """Make a post of 5 to 8 m with an arm over the road."""
+    """Return a post of 5 to 8 m with an arm over the road."""
     height, reach, tint = random.uniform(5.0, 8.0), random.uniform(0.8, 2.2), (random.uniform(0.4, 1.6),) * 3
     parts = make_tube((0, 0, 0), (0, -0.9, 0), 0.11, "metal", tint, sides=10)
     parts += make_tube((0, -0.9, 0), (0, -height, 0), (0.075, 0.05), "metal", tint, sides=10)
@@ -203,7 +209,7 @@ def make_lamp_post(random: np.random.Generator) -> Mesh:
 
 
 def make_sign(random: np.random.Generator) -> Mesh:
-    """Make a traffic sign that faces -z (visible to traffic towards +z)."""
+    """Return a traffic sign that faces -z, so that traffic towards +z sees it."""
     up, radius = random.uniform(2.1, 2.6), 0.33
     parts = make_tube((0, 0, 0), (0, -up - radius, 0), 0.035, "metal", sides=8, closed=True)
     corners = int(random.choice([3, 8, 24]))
@@ -217,13 +223,13 @@ def make_sign(random: np.random.Generator) -> Mesh:
 
 
 def make_bollard(random: np.random.Generator) -> Mesh:
-    """Make a post of about a metre."""
+    """Return a post of about a metre."""
     height, tint = random.uniform(0.7, 1.1), (random.uniform(0.3, 1.2),) * 3
     return make_tube((0, 0, 0), (0, -height, 0), (0.09, 0.07), "metal", tint, sides=10, closed=True)
 
 
 def make_fence(random: np.random.Generator, length_m: float, tint: Color) -> Mesh:
-    """Make posts and boards along z."""
+    """Return posts and boards along z."""
     height, half, parts = random.uniform(0.9, 1.3), 0.5 * length_m, []
     for z in np.arange(-half, half + 0.01, 2.0):
         parts += make_box((-0.05, -height, z - 0.05), (0.05, 0.0, z + 0.05), "wood", tint)
@@ -250,7 +256,7 @@ def _make_limb(points: list[tuple[float, float, float]], radii: list[float], mat
 
 
 def make_person(random: np.random.Generator) -> tuple[Mesh, tuple[float, float, float]]:
-    """Make a person standing on y = 0 and facing +z. Returns the mesh and its size (height, width, length), metres."""
+    """Return a person who stands on y = 0 and faces +z, and the person's (height, width, length) in metres."""
     shirt, trousers = (f"cloth{i}" for i in random.choice(CLOTHS, 2, replace=False))
     dye: Color = tuple(random.uniform(0.7, 1.3) * random.uniform(0.85, 1.15, 3))
     complexion: Color = tuple(random.uniform(0.35, 1.15) * np.array([1.0, 0.97, 0.94]))
@@ -293,10 +299,15 @@ PAINTS: list[Color] = [
 
 @dataclass(frozen=True, slots=True)
 class CarModel:
-    """A body style. `along` is a share of the car's length from the middle, forward positive; heights are metres.
+    """A body style of cars. `along` is a share of the car's length from its middle, positive forwards; heights are in
+    metres.
 
-    size_hwl_m: mean height, width, length.  body: (along, underside, top, share of the width) from rear to front.
-    cabin: along of rear foot, rear roof, front roof, front foot.  pillars: along of those between the side windows.
+    size_hwl_m: mean height, width and length.
+    belt_m: height of the lower edge of the windows.
+    body: (along, underside, top, share of the width) of cross-sections from rear to front.
+    cabin: `along` of the rear foot, the rear of the roof, the front of the roof, and the front foot.
+    pillars: `along` of the pillars between the side windows.
+    wheel_m: radius of the wheels.
     """
 
     size_hwl_m: tuple[float, float, float]
@@ -434,7 +445,7 @@ def _make_unpainted(name: str) -> Mesh:
 
 
 def make_car(random: np.random.Generator) -> tuple[Mesh, tuple[float, float, float]]:
-    """Make a car standing on y = 0 and facing +z. Returns the mesh and its size (height, width, length) in metres."""
+    """Return a car that stands on y = 0 and faces +z, and its (height, width, length) in metres."""
     name = str(random.choice(list(MODEL_SHARES), p=list(MODEL_SHARES.values())))
     tint = PAINTS[random.integers(len(PAINTS))]
     height, width, length = np.asarray(MODELS[name].size_hwl_m) * random.normal(1.0, (0.025, 0.02, 0.03))

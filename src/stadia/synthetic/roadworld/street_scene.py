@@ -19,7 +19,7 @@ _MIN_GAP_M = 11.0  # from the camera to the middle of a car in its lane
 
 
 class SemanticClass(IntEnum):
-    """The class of a pixel, as in Cityscapes. `SKY` has depth 0; a kerb is sidewalk, a lane marking is road."""
+    """The class of a pixel, as in Cityscapes. `SKY` has depth 0. Kerbs are sidewalk, and lane markings are road."""
 
     SKY = 0
     ROAD = 1
@@ -35,7 +35,7 @@ class SemanticClass(IntEnum):
 
     @property
     def label(self) -> str:
-        """Return the name of the class, in lower case."""
+        """Return the name of the class in lower case."""
         return {"SIGN": "traffic sign"}.get(self.name, self.name.lower())
 
 
@@ -49,9 +49,10 @@ PALETTE = (  # RGB of each class in previews, in the order of SemanticClass
 class SceneObject:
     """An object of the world.
 
-    mesh: in its own frame (x right, y down, z its front); an instance stands on y = 0, centered over the origin.
-    T_world_object: (4, 4) at rest, (F, 4, 4) if it moves.
-    size_hwl_m: height, width, length of an instance; None for an object that is not counted.
+    mesh: in its own frame (x right, y down, z to its front). An instance stands on y = 0, centered above the origin.
+    semantic: its class.
+    T_world_object: (4, 4) pose of an object at rest, (F, 4, 4) poses of a moving object.
+    size_hwl_m: height, width and length of an instance in metres; None for an object that is not counted.
     casts_shadow: False for the ground.
     """
 
@@ -69,7 +70,13 @@ class SceneObject:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInstance:
-    """A countable object. number: from 1, as in instance maps."""
+    """A countable object.
+
+    number: its number in instance maps, from 1.
+    semantic: its class.
+    size_hwl_m: height, width and length in metres.
+    T_world_instance: (4, 4) pose, or (F, 4, 4) poses of a moving object.
+    """
 
     number: int
     semantic: SemanticClass
@@ -84,10 +91,12 @@ class ObjectInstance:
 
 @dataclass(frozen=True)
 class WorldGeometry(RenderScene):
-    """The triangles of a world. Body 0 is the world itself; each moving object is a body with its own frame.
+    """The triangles of a world. Body 0 is the world itself. Each moving object is a body with its own frame.
 
     triangles: the ground first (`surfaces.ground`), then objects at rest up to `fixed`, then moving objects.
-    semantic, instance: (M,).  T_world_body: (F, B, 4, 4).
+    semantic, instance: (M,) class and object number of each triangle.
+    T_world_body: (F, B, 4, 4) poses.
+    instances: the countable objects.
     """
 
     fixed: int
@@ -149,7 +158,7 @@ def _is_off_road(course: RoadCourse, T: Points, deep: float, wide: float, keep_m
 def place_buildings(
     seed: int, course: RoadCourse, section: StreetSection, town: bool, share: float
 ) -> list[SceneObject]:
-    """Place a row of buildings along each side: blocks at the sidewalk, houses behind a garden."""
+    """Return a row of buildings along each side: blocks at the sidewalk, or houses behind a garden."""
     placed = []
     for side in (-1, 1):
         random = make_generator(seed, "buildings", side)
@@ -170,7 +179,7 @@ def place_buildings(
 def place_trees(
     seed: int, course: RoadCourse, section: StreetSection, town: bool, per_100_m: float, conifers: float
 ) -> list[SceneObject]:
-    """Place trees: in a town along the kerb, with crowns above traffic; else on the verge."""
+    """Return trees: in a town along the kerb with crowns above the traffic, otherwise on the verge."""
     placed = []
     for side in (-1, 1):
         random = make_generator(seed, "trees", side)
@@ -192,7 +201,7 @@ def place_trees(
 
 
 def place_woods(seed: int, course: RoadCourse, section: StreetSection, count: int) -> list[SceneObject]:
-    """Place trees on the terrain, away from the road."""
+    """Return trees on the terrain, away from the road."""
     random = make_generator(seed, "trees", "wood")
     placed = []
     for _ in range(count):
@@ -208,7 +217,7 @@ def place_woods(seed: int, course: RoadCourse, section: StreetSection, count: in
 
 
 def place_gardens(seed: int, course: RoadCourse, section: StreetSection, share: float) -> list[SceneObject]:
-    """Place hedges and fences along the sidewalk."""
+    """Return hedges and fences along the sidewalk."""
     placed = []
     for side in (-1, 1):
         random = make_generator(seed, "gardens", side)
@@ -230,7 +239,7 @@ def place_gardens(seed: int, course: RoadCourse, section: StreetSection, share: 
 
 
 def place_furniture(seed: int, course: RoadCourse, section: StreetSection) -> list[SceneObject]:
-    """Place lamp posts, signs and bollards between the kerb and the pedestrians."""
+    """Return lamp posts, signs and bollards between the kerb and the pedestrians."""
     placed = []
     d = section.half_width_m + 0.42
     for side in (-1, 1):
@@ -262,7 +271,7 @@ def _make_poses_along_road(course: RoadCourse, s: Points, d: float, up: float, y
 
 
 def place_parked_cars(seed: int, course: RoadCourse, section: StreetSection, share: float) -> list[SceneObject]:
-    """Place cars along both kerbs in `share` of the places, if the street is wide enough."""
+    """Return cars along both kerbs in `share` of the places, if the street is wide enough."""
     if section.half_width_m - section.lane_m < 2.0:
         return []
     placed = []
@@ -282,7 +291,10 @@ def place_parked_cars(seed: int, course: RoadCourse, section: StreetSection, sha
 def place_driving_cars(
     seed: int, course: RoadCourse, section: StreetSection, camera_s: Points, frame_rate_hz: float
 ) -> list[SceneObject]:
-    """Place oncoming cars, and sometimes one ahead in the camera's lane that keeps its distance."""
+    """Return oncoming cars, and sometimes a car ahead in the camera's lane that keeps its distance.
+
+    camera_s: (F,) arc length of the camera in each frame.
+    """
     placed = []
     random = make_generator(seed, "cars", "oncoming")
     time = np.arange(len(camera_s)) / frame_rate_hz
@@ -311,7 +323,7 @@ def place_driving_cars(
 def place_people(
     seed: int, course: RoadCourse, section: StreetSection, per_100_m: float, frames: int, frame_rate_hz: float
 ) -> list[SceneObject]:
-    """Place people who stand or walk on the sidewalks, both ways."""
+    """Return people who stand or walk on the sidewalks in both directions."""
     placed = []
     time = np.arange(frames) / frame_rate_hz
     near, far = section.half_width_m + 1.3, section.sidewalk_edge_m - 0.4
