@@ -13,7 +13,7 @@ from stadia.core.types import Camera
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.se3 import se3_exp
 from stadia.geometry.warp import reproject
-from stadia.losses.cpu import row_bands
+from stadia.losses.cpu import reprojection_kernels
 from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs, TorchReprojector
 
@@ -215,9 +215,9 @@ def test_a_loss_waits_for_no_thread_that_has_not_begun(monkeypatch: pytest.Monke
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(busy.wait)  # as a thread that the system wakes late
-        monkeypatch.setattr(row_bands, "_pool", lambda process, threads: pool)
+        monkeypatch.setattr(reprojection_kernels, "_pool", lambda process, threads: pool)
         monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-        loss = threading.Thread(target=row_bands.run_in_bands, args=(kernel, 100, [rows], []))
+        loss = threading.Thread(target=reprojection_kernels.run_in_bands, args=(kernel, 100, [rows], []))
         loss.start()
         loss.join(timeout=120)
         waits = loss.is_alive()

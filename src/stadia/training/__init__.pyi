@@ -5,8 +5,11 @@ import stadia.core.registry
 from .batches import BatchIterable as BatchIterable
 from .batches import BatchStream as BatchStream
 from .batches import EpochLoader as EpochLoader
+from .batches import Sample as Sample
 from .batches import StagedBatches as StagedBatches
 from .batches import TrainingPlan as TrainingPlan
+from .batches import ValidationScores as ValidationScores
+from .batches import gather_from_processes as gather_from_processes
 from .batches import scale_batch_size as scale_batch_size
 from .batches import select_device as select_device
 from .callbacks import OutputGradients as OutputGradients
@@ -37,9 +40,6 @@ from .recipe import HasOptimizer as HasOptimizer
 from .recipe import Recipe as Recipe
 from .run_folder import Run as Run
 from .run_folder import is_main_process as is_main_process
-from .validation_scores import Sample as Sample
-from .validation_scores import ValidationScores as ValidationScores
-from .validation_scores import gather_from_processes as gather_from_processes
 
 OPTIMIZERS: stadia.core.registry.Registry
 SCHEDULES: stadia.core.registry.Registry

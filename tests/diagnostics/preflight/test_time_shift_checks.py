@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.preflight import time_shift_checks
-from stadia.diagnostics.preflight.time_shift_checks import check_synchronization, find_pose_shift
+from stadia.diagnostics.preflight import pose_checks
+from stadia.diagnostics.preflight.pose_checks import check_synchronization, find_pose_shift
 
 WIDTH, LATE = 640, 2
 
@@ -25,7 +25,7 @@ def report(monkeypatch: pytest.MonkeyPatch, distances_px: dict[int, float], *, s
         match_shifted=lambda shift: shift,
     )
     measured = lambda survey, shift: {i: distances_px[shift] * (1 + spread * (i % 2)) for i in survey.anchors}  # noqa: E731
-    monkeypatch.setattr(time_shift_checks, "_measure_distances", measured)
+    monkeypatch.setattr(pose_checks, "_measure_distances", measured)
     return list(check_synchronization(survey))  # type: ignore[arg-type]
 
 
@@ -107,6 +107,6 @@ def test_a_shift_of_poses_must_be_clearly_better(
 ) -> None:
     errors = {0: as_given_deg, 1: shifted_deg}
     measured = lambda survey, steps, shift: dict.fromkeys(range(6), errors.get(shift, 0.5))  # noqa: E731
-    monkeypatch.setattr(time_shift_checks, "_rotation_errors_deg", measured)
+    monkeypatch.setattr(pose_checks, "_rotation_errors_deg", measured)
     found = find_pose_shift(SimpleNamespace(), [])  # type: ignore[arg-type]
     assert (found is not None) == is_found

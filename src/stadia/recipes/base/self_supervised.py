@@ -43,7 +43,7 @@ from stadia.models.encoders import check_encoder
 from stadia.recipes.base.config import SelfSupervisedConfig
 from stadia.recipes.base.depth_recipe import VideoTargetsT
 from stadia.recipes.base.video_data import VideoData
-from stadia.training.validation_scores import ValidationScores
+from stadia.training.batches import ValidationScores
 
 
 def make_networks(config: SelfSupervisedConfig) -> DepthPoseNet:

@@ -39,7 +39,6 @@ from stadia.losses.metric_scale import (
 from stadia.metrics.depth_metrics import object_extent, rows_out_of_order, share_at_max_depth
 from stadia.models.depth.depth_network import find_depth_range
 from stadia.recipes.base.depth_recipe import DepthRecipe
-from stadia.recipes.base.initial_depth import resolve_initial_depth
 from stadia.recipes.base.self_supervised import (
     ViewSynthesis,
     check_metric_labels,
@@ -49,6 +48,7 @@ from stadia.recipes.base.self_supervised import (
     set_network,
 )
 from stadia.recipes.base.teacher import TeacherTerm, check_teacher, choose_teacher
+from stadia.recipes.base.video_data import resolve_initial_depth
 from stadia.recipes.metric.camera_heights import (
     CameraHeights,
     describe_height_priors,

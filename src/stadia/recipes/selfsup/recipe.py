@@ -31,7 +31,6 @@ from stadia.losses.loss_report import LossReport, add_terms
 from stadia.losses.reprojection import STEREO_SOURCE
 from stadia.models.depth.config import DepthModelConfig
 from stadia.recipes.base.depth_recipe import DepthRecipe
-from stadia.recipes.base.initial_depth import resolve_initial_depth
 from stadia.recipes.base.self_supervised import (
     ViewSynthesis,
     check_metric_labels,
@@ -41,7 +40,7 @@ from stadia.recipes.base.self_supervised import (
     set_network,
 )
 from stadia.recipes.base.teacher import TeacherTerm, check_teacher, choose_teacher
-from stadia.recipes.base.video_data import VideoData, open_data_sets
+from stadia.recipes.base.video_data import VideoData, open_data_sets, resolve_initial_depth
 from stadia.recipes.selfsup.config import SelfsupConfig
 
 MIN_PLACED = 0.5  # a map must place this share of the frames
