@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from rich.console import Console
@@ -281,13 +281,21 @@ def update_resumed_run(prepared: PreparedTraining, run: Run) -> None:
 def report(prepared: PreparedTraining, run: Run, console: Console, *, has_scores: bool, compares_start: bool) -> None:
     """Score the validation data with the best checkpoint, and judge its predictions; or neither."""
     recipe = load_recipe(Checkpoint.open(run.folder), prepared.recipe_class)
-    if compares_start and keep_better_start(prepared.config, recipe, prepared.data, run, console):
+    is_compared = compares_start and starts_from_depth(prepared.config)
+    if is_compared and keep_better_start(prepared.config, recipe, prepared.data, run, console):
         recipe = load_recipe(Checkpoint.open(run.folder), prepared.recipe_class)
     if has_scores:
         with announce_step(console, "scoring and judging what the best checkpoint predicts"):
             score_validation(recipe, Checkpoint.open(run.folder), prepared.data, run, console)
     else:
         recipe.finish_training(run, console)
+
+
+def starts_from_depth(config: Any) -> bool:
+    """Return whether a new `selfsup` training of one camera starts from published weights that predict metres."""
+    if config.recipe != "selfsup" or config.start_from is not None or not config.model.pretrained:
+        return False
+    return bool(config.model.network.starts_in_metres) and len(config.data.mono) == len(config.data.sets)
 
 
 def build_report(run: Run, *, is_command: bool) -> None:

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
-from stadia.datasets import DATASETS
 from stadia.datasets.config import CameraConfig, SourceOptions
 from stadia.datasets.formats.photo_lens import read_lens
 from stadia.datasets.ignored_regions import read_ignored_region
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
-from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
+from stadia.datasets.open_dataset import open_recordings, recognize_format, refuse_idle_options
 from stadia.datasets.recordings import Intrinsics, check_center, check_K
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.video_camera import (
@@ -209,7 +208,7 @@ def is_own_file(path: Path, format: str) -> bool:
 def is_own_video(path: Path, format: str) -> bool:
     """Return whether this is your own video or images, not a data set."""
     if format == "auto":
-        format = next((name for name in DATASETS if path.exists() and DATASETS.load(name)().recognizes(path)), format)
+        return path.exists() and recognize_format(path) == "video"
     return format == "video"
 
 
