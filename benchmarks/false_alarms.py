@@ -52,10 +52,9 @@ from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.presets import preset_overrides
 from stadia.synthetic.config import ROADWORLD_TINY, SPLITS
 from stadia.synthetic.roadworld.roadworld_writer import render_cached_worlds, render_demo_worlds
-from stadia.training.batches import TrainingPlan
+from stadia.training.batches import TrainingPlan, ValidationScores
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run
-from stadia.training.validation_scores import ValidationScores
 
 HEIGHTS_M = (1.2, 1.65)
 MAX_SECONDS = 600.0

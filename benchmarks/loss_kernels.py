@@ -20,7 +20,7 @@ from step import SOURCES, made_up_batch
 
 from stadia.core.types import Prediction
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.cpu import fused_reprojector, row_bands
+from stadia.losses.cpu import fused_reprojector, reprojection_kernels
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     read_clock = time.process_time if arguments.threads == 1 else time.perf_counter
-    spent, run = collections.Counter[str](), row_bands.run_in_bands
+    spent, run = collections.Counter[str](), reprojection_kernels.run_in_bands
 
     def timed(kernel: Any, *others: Any, **options: Any) -> None:
         started = read_clock()

@@ -31,7 +31,7 @@ from stadia.core.recording import RIGHT, Recording  # noqa: E402
 from stadia.datasets.open_dataset import open_recordings  # noqa: E402
 from stadia.datasets.video.frame_selection import shrink_to_gray  # noqa: E402
 from stadia.diagnostics.finding import Finding, Severity  # noqa: E402
-from stadia.diagnostics.preflight import scale_consistency  # noqa: E402
+from stadia.diagnostics.preflight import scale_errors  # noqa: E402
 from stadia.diagnostics.preflight.frame_checks import STATIC_FLOW_PX, split_into_windows  # noqa: E402
 from stadia.diagnostics.preflight.ground_truth_checks import compare_warps_with_plane  # noqa: E402
 from stadia.diagnostics.preflight.intrinsics_checks import compare_rotations  # noqa: E402
@@ -108,7 +108,7 @@ def measure(recording: Recording) -> dict[str, str]:
             for p in survey.pairs
         ]
         read["epipolar px (% of W)"] = f"{(m := np.median(np.concatenate(distances))):.2f} ({m / camera.width:.3%})"
-        proportion = scale_consistency.compare_depth_with_rig(survey)
+        proportion = scale_errors.compare_depth_with_rig(survey)
         if proportion is not None:
             read["rank, spread, bend"] = f"{proportion.rank:.2f}, {proportion.spread:.1%}, {abs(proportion.bend):.1%}"
     angles = [
@@ -126,7 +126,7 @@ def measure(recording: Recording) -> dict[str, str]:
         read["WIR (over flat)"] = (
             f"{np.median([w for _, w, _ in warped]):.2f} ({np.median([w / flat for _, w, flat in warped]):.2f})"
         )
-    for comparison in scale_consistency.compare_scales(survey):
+    for comparison in scale_errors.compare_scales(survey):
         read[f"{comparison.first} / {comparison.second}"] = f"{comparison.ratio:.3f} +- {comparison.log_error:.3f}"
     return read
 

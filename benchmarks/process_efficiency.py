@@ -35,9 +35,8 @@ from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth.config import UnetConfig
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.training.config import OptimizerConfig, TrainingConfig
-from stadia.training.devices import make_fabric
 from stadia.training.optim import build_optimizer
-from stadia.training.processes import use_global_batch_norm
+from stadia.training.processes import make_fabric, use_global_batch_norm
 
 PROCESSES = 2
 KINDS = ("independent", "ddp", "views", "global")

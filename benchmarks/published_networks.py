@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 from stadia.core.recording import RIGHT
 from stadia.core.types import Camera
 from stadia.datasets.recordings import RecordingView
-from stadia.diagnostics.prediction_checks.metric_checks import check_focal_beliefs
+from stadia.diagnostics.prediction_checks.prediction_verdict import check_focal_beliefs
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance

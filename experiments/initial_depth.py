@@ -42,7 +42,7 @@ from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.objectpose.config import TableWorldConfig
 from stadia.objectpose.table_world import TableRenderer, derive_table_seed, make_table
-from stadia.recipes.base.initial_depth import resolve_initial_depth
+from stadia.recipes.base.video_data import resolve_initial_depth
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.synthetic.rendering.dataset_files import write_png

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.dataloading.moving_objects import find_moving
+from stadia.dataloading.samples import find_moving
 
 H, W = 120, 200
 K = np.array([[150.0, 0, 99.5], [0, 150, 59.5], [0, 0, 1]])

@@ -9,7 +9,7 @@ from mapped_images import FOCAL, FRAMES, STEP, WALL, H, W, write_images, write_m
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.dataloading.moving_objects import make_map_labels
+from stadia.dataloading.samples import make_map_labels
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.map_geometry import MEDIAN_DEPTH, MIN_PARALLAX, MapGeometry
 from stadia.datasets.video.video_map import HEIGHTS_AHEAD, find_map, find_map_folder, find_map_geometry

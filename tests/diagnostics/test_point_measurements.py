@@ -8,7 +8,7 @@ import pytest
 from stadia.datasets.video.map_geometry import StandingPoints
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.prediction_checks import FrameMeasurements, TrainingRecord, Verdict, judge_measurements
-from stadia.diagnostics.prediction_checks.point_measurements import (
+from stadia.diagnostics.prediction_checks.frame_measurements import (
     PointFrame,
     PointMeasurements,
     is_foreground_far,

@@ -7,8 +7,12 @@ import pytest
 
 from stadia.core.types import DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
-from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief, check_focal_beliefs, check_scale_verdict
-from stadia.diagnostics.prediction_checks.prediction_verdict import judge_measurements
+from stadia.diagnostics.prediction_checks.prediction_verdict import (
+    FocalBelief,
+    check_focal_beliefs,
+    check_scale_verdict,
+    judge_measurements,
+)
 from stadia.geometry.scale_fit import fit_scale, fuse_scales
 from stadia.predict.describe import verdict_lines
 from stadia.predict.scale.receipt import ScaleReceipt

@@ -12,7 +12,7 @@ from stadia.core.types import Camera
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.se3 import se3_exp
 from stadia.geometry.warp import reproject
-from stadia.losses.cpu import row_bands
+from stadia.losses.cpu import reprojection_kernels
 from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs, TorchReprojector
 
@@ -217,11 +217,11 @@ def test_a_loss_waits_for_no_thread_that_has_not_begun(monkeypatch: pytest.Monke
         sample[first:last] += 1
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    first = threading.Thread(target=row_bands.run_in_bands, args=(block, 100, [np.zeros((1, 100))], []))
+    first = threading.Thread(target=reprojection_kernels.run_in_bands, args=(block, 100, [np.zeros((1, 100))], []))
     first.start()
     for _ in range(3):
         begun.acquire()  # its threads are busy, as threads that the system wakes late
-    loss = threading.Thread(target=row_bands.run_in_bands, args=(kernel, 100, [rows], []))
+    loss = threading.Thread(target=reprojection_kernels.run_in_bands, args=(kernel, 100, [rows], []))
     loss.start()
     loss.join(timeout=600)
     waits = loss.is_alive()

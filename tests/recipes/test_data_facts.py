@@ -23,7 +23,7 @@ from stadia.files.run_facts import match_facts
 from stadia.launch.training_data import list_movable_keys
 from stadia.overlay.config import OverlayDataConfig
 from stadia.overlay.world.backgrounds import describe_background_depth, open_backgrounds
-from stadia.recipes.base.training_overlap import describe_depth, measure_poses
+from stadia.recipes.base.video_data import describe_depth, measure_poses
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.run_folder import Run
 

@@ -12,8 +12,8 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, sample_depth
 from stadia.models.depth.config import UnetConfig
 from stadia.recipes.base import initial_depth
-from stadia.recipes.base.initial_depth import MatchDepth, measure_match_depth, resolve_initial_depth
 from stadia.recipes.base.self_supervised import set_network
+from stadia.recipes.base.video_data import MatchDepth, measure_match_depth, resolve_initial_depth
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 

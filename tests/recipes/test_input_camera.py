@@ -4,6 +4,8 @@ import io
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import cv2
 import numpy as np
@@ -21,8 +23,9 @@ from stadia.datasets.video.video_decoding import hash_source
 from stadia.datasets.video.video_map import find_map_folder
 from stadia.launch.training_data import choose_cameras
 from stadia.predict.input_camera import ASSUMED_FOV_DEG, choose_input_camera
-from stadia.predict.inputs import open_inputs
+from stadia.predict.inputs import PredictionInput, add_training_options, open_inputs
 from stadia.recipes import configure
+from stadia.training.checkpoint import Checkpoint
 
 EXIF_IFD, FOCAL_35MM, ORIENTATION = 0x8769, 0xA405, 0x0112
 
@@ -149,3 +152,23 @@ def test_a_training_assumes_a_camera_with_the_warning_of_predict(tmp_path: Path)
     given = choose_cameras(configure("selfsup", ["data.camera.focal_px=90"], data={"path": str(images)}), console)
     assert given.data.camera.focal_px == 90
     assert printed.getvalue().count(CAMERA_ADVICE) == 1
+
+
+def test_the_trained_video_has_the_origin_of_its_camera(tmp_path: Path) -> None:
+    """A training records the camera that it assumed; the same video has the same camera, which nobody gave."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(2):
+        write_photo(images / f"{number}.png", 48, 64)
+
+    def open_trained(**camera: float) -> PredictionInput:
+        config = configure("selfsup", data={"path": str(images), "camera": camera})
+        chosen = choose_cameras(config, Console(file=io.StringIO()))
+        header = SimpleNamespace(config=chosen.model_dump(mode="json"))
+        options = add_training_options(cast(Checkpoint, SimpleNamespace(header=header)), images, {})
+        (opened,) = open_inputs(images, **options)
+        return opened
+
+    assumed, given = open_trained(), open_trained(focal_px=50)
+    assert (assumed.camera_is_assumed, given.camera_is_assumed) == (True, False)
+    assert next(iter(given.frames)).K[0, 0] == 50

@@ -52,10 +52,10 @@ def test_motion_stats_are_over_depth_in_degrees_and_by_side() -> None:
 def test_a_loss_that_changes_changes_all_its_terms() -> None:
     config = configure("selfsup", ("data.stereo=false",), data={"path": "drive.mp4"})
     synthesis = ViewSynthesis(config)
-    assert not synthesis.measured.is_used
+    assert synthesis.measured is None
     changed = {"residual": "mse", "speed": 0.5, "tilt_consistency": 0.1}
     synthesis.change_loss(config.loss.model_copy(update=changed))
     assert synthesis.loss.config.residual == "mse"
-    assert synthesis.measured.is_used
+    assert synthesis.measured is not None
     assert synthesis.config.loss.tilt_consistency == 0.1
     assert config.loss.tilt_consistency == 0, "the configuration of the run stays"

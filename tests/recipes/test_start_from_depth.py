@@ -16,8 +16,7 @@ from stadia.launch import keep
 from stadia.launch.keep import DepthErrors
 from stadia.models.packaged_weights import load_base_weights
 from stadia.recipes import configure
-from stadia.recipes.base.self_supervised import MAX_HELD_STEPS, find_depth_start
-from stadia.recipes.base.teacher import choose_teacher
+from stadia.recipes.base.self_supervised import MAX_HELD_STEPS, choose_teacher, find_depth_start
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 

@@ -23,11 +23,11 @@ from stadia.training import phase_clock
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint, list_kept_checkpoints, load_weights
 from stadia.training.config import ScheduleConfig, TrainingConfig
-from stadia.training.devices import check_devices
 from stadia.training.fit import fit
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.optim import LearningRate
+from stadia.training.processes import check_devices
 from stadia.training.run_folder import Run
 from stadia.training.training_state import CommandEnd, TimeLimit
 

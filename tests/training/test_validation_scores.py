@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from stadia.core.types import Meta
-from stadia.training import validation_scores
-from stadia.training.validation_scores import Sample, ValidationScores, compute_means
+from stadia.training import batches
+from stadia.training.batches import Sample, ValidationScores, compute_means
 
 
 def meta(*indices: int) -> tuple[Meta, ...]:
@@ -56,7 +56,7 @@ def test_a_sample_that_two_processes_scored_counts_once(monkeypatch: pytest.Monk
         {"error": {sample(0): 1.0, sample(1): 2.0}},
         {"error": {sample(0): 1.0, sample(2): 6.0}, "abs_rel": {sample(2): 0.5}},
     ]
-    monkeypatch.setattr(validation_scores, "gather_from_processes", lambda mine: parts)
+    monkeypatch.setattr(batches, "gather_from_processes", lambda mine: parts)
     assert ValidationScores().means() == {"error": 3.0, "abs_rel": 0.5}
 
 

@@ -152,7 +152,7 @@ def _verdict(counts: Mapping[str, int], hidden: Sequence[str], noted: int, left_
 
 def describe_agreements(agreements: Sequence[BaselineAgreement]) -> list[str]:
     """Return a line for each baseline and each source that measures it: the widest interval over recordings."""
-    from stadia.diagnostics.preflight.scale_consistency import format_interval
+    from stadia.diagnostics.preflight.scale_errors import format_interval
 
     groups: dict[tuple[str, str], list[BaselineAgreement]] = {}
     for agreement in agreements:

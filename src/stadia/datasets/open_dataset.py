@@ -197,12 +197,13 @@ def _replace_poses(recordings: list[Recording], path: Path) -> None:
 def _detect_format(path: Path) -> str:
     if is_url(path):
         return "shards"
+    if (name := _read_signature(path)) is not None:
+        return name
     if (path / "dataset.json").exists():
         _refuse_images(path)
-    for name in DATASETS:
-        if DATASETS.load(name)().recognizes(path):
-            _refuse_several_datasets(path, name)
-            return name
+    if (name := recognize_format(path)) is not None:
+        _refuse_several_datasets(path, name)
+        return name
     _refuse_images(path)
     _refuse_outputs(path)
     if (video := _find_only_video(path)) is not None:
@@ -218,6 +219,17 @@ def _detect_format(path: Path) -> str:
     if path.is_file() or found == EMPTY_FOLDER:
         raise DataError(path, found=found, expected="an image, a video, a folder of images or a data set", fix=fix)
     raise DataError(path, found=found, expected=f"a data set of one of: {', '.join(DATASETS)}", fix=fix)
+
+
+def recognize_format(path: Path) -> str | None:
+    """Return the first format that recognizes a path by file names, or None."""
+    name = _read_signature(path)
+    return name or next((name for name in DATASETS if DATASETS.load(name)().recognizes(path)), None)
+
+
+def _read_signature(path: Path) -> str | None:
+    """Return "stadia" for a folder whose files state this format, so that no other reader is asked."""
+    return "stadia" if _lists_recordings(path) else None
 
 
 def _find_dataset_above(path: Path) -> Path | None:
@@ -240,7 +252,7 @@ def _refuse_images(path: Path) -> None:
 
 def _refuse_several_datasets(path: Path, format: str) -> None:
     """Raise DataError if a subfolder is a data set of another format, unless a list of recordings decides."""
-    if format in OWN_FORMATS or not path.is_dir() or _lists_recordings(path):
+    if format in OWN_FORMATS or not path.is_dir():
         return
     formats = {name: DATASETS.load(name)() for name in DATASETS if name not in OWN_FORMATS}
     others = list[str]()

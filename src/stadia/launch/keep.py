@@ -151,12 +151,13 @@ def compare_error(name: str, before: Sequence[float], after: Sequence[float]) ->
 def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, console: Console) -> bool:
     """Keep the weights of the start as the best checkpoint if no measurement finds the trained ones better.
 
-    It applies to depth of one camera without truth that started from published weights in metres. Returns whether it
-    replaced the best checkpoint.
+    It applies to depth of one camera without truth. Returns whether it replaced the best checkpoint.
+
+    config: of a training that started from published weights in metres (`workflow.starts_from_depth`).
     """
     best = Checkpoint.open(run.folder)
     is_scored = "val/abs_rel" in best.header.metrics  # by truth
-    if is_scored or not isinstance(recipe, DepthRecipe) or not _starts_from_depth(config) or not run.writes:
+    if is_scored or not isinstance(recipe, DepthRecipe) or not run.writes:
         return False
     trained = find_trained(run)
     if trained is None:
@@ -266,12 +267,6 @@ def _make_weights_header(trained: Checkpoint) -> CheckpointHeader:
 def _read_start(model: DepthModelConfig) -> dict[str, Tensor]:
     """Return the weights of the depth network before the training, by their names in a checkpoint."""
     return {f"model.depth.{name}": value for name, value in build_depth_network(model).state_dict().items()}
-
-
-def _starts_from_depth(config: Any) -> bool:
-    if config.recipe != "selfsup" or config.start_from is not None or not config.model.pretrained:
-        return False
-    return bool(config.model.network.starts_in_metres) and len(config.data.mono) == len(config.data.sets)
 
 
 def _measure_errors(recipe: AnyRecipe, data: VideoData) -> DepthErrors:

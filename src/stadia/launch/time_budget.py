@@ -27,8 +27,8 @@ from stadia.recipes.base.build_recipe import TrainingData, check_init_weights
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training
 from stadia.training.batches import batch_sizes
 from stadia.training.config import CHECK_SECONDS, TrainingConfig
-from stadia.training.devices import check_devices, resolve_auto
-from stadia.training.fit_messages import FEW_STEPS, LONGEST_WARMUP, USUAL_WARMUP
+from stadia.training.fit import FEW_STEPS, LONGEST_WARMUP, USUAL_WARMUP
+from stadia.training.processes import check_devices, resolve_auto
 from stadia.training.training_state import CommandEnd
 
 PLANNED_STEPS = 1.5

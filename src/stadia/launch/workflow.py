@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from rich.console import Console
@@ -49,10 +49,15 @@ from stadia.recipes.base.config import RecipeConfig, make_paths_absolute, replac
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.config import CHECK_SECONDS
-from stadia.training.devices import check_devices, resolve_auto
-from stadia.training.fit import Training, open_last_checkpoint, open_training, record_stop, run_training
-from stadia.training.fit_messages import FEW_STEPS
-from stadia.training.processes import find_run_of_job, record_job, resolve_batch_size, start_attempt
+from stadia.training.fit import FEW_STEPS, Training, open_last_checkpoint, open_training, record_stop, run_training
+from stadia.training.processes import (
+    check_devices,
+    find_run_of_job,
+    record_job,
+    resolve_auto,
+    resolve_batch_size,
+    start_attempt,
+)
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
 from stadia.training.training_state import CommandEnd
@@ -273,13 +278,21 @@ def update_resumed_run(prepared: PreparedTraining, run: Run) -> None:
 def report(prepared: PreparedTraining, run: Run, console: Console, *, has_scores: bool, compares_start: bool) -> None:
     """Score the validation data with the best checkpoint, and judge its predictions; or neither."""
     recipe = load_recipe(Checkpoint.open(run.folder), prepared.recipe_class)
-    if compares_start and keep_better_start(prepared.config, recipe, prepared.data, run, console):
+    is_compared = compares_start and starts_from_depth(prepared.config)
+    if is_compared and keep_better_start(prepared.config, recipe, prepared.data, run, console):
         recipe = load_recipe(Checkpoint.open(run.folder), prepared.recipe_class)
     if has_scores:
         with announce_step(console, "scoring and judging what the best checkpoint predicts"):
             score_validation(recipe, Checkpoint.open(run.folder), prepared.data, run, console)
     else:
         recipe.finish_training(run, console)
+
+
+def starts_from_depth(config: Any) -> bool:
+    """Return whether a new `selfsup` training of one camera starts from published weights that predict metres."""
+    if config.recipe != "selfsup" or config.start_from is not None or not config.model.pretrained:
+        return False
+    return bool(config.model.network.starts_in_metres) and len(config.data.mono) == len(config.data.sets)
 
 
 def build_report(run: Run, *, is_command: bool) -> None:

@@ -100,6 +100,11 @@ class SelfSupervisedLossConfig(StrictModel):
     sparse_depth: float = Field(default=0.0, ge=0)
     speed: float = Field(default=0.0, ge=0)
 
+    @property
+    def is_measured(self) -> bool:
+        """Return whether measured depth or measured motions train, which give metres."""
+        return self.sparse_depth > 0 or self.speed > 0
+
 
 class MetricScaleConfig(StrictModel):
     """Metric scale from objects of known height and from the constant camera height. Weights change over the epochs.

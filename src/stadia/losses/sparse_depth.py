@@ -309,11 +309,6 @@ class MeasuredTerms:
         self.config = config
         self.sparse_depth = SparseDepthLoss(SparseDepthConfig(silog_per_image=0.0, log_l1=1.0))
 
-    @property
-    def is_used(self) -> bool:
-        """Return whether one of the two weights is above 0."""
-        return self.config.sparse_depth > 0 or self.config.speed > 0
-
     def __call__(self, targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
         """Compute the weighted terms of a batch; depth uses `targets.depth_m`, speed the measured motions."""
         terms: dict[str, Tensor] = {}

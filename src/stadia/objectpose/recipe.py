@@ -47,8 +47,8 @@ from stadia.objectpose.network import (
     score_classes,
 )
 from stadia.objectpose.predictions import draw_objects
+from stadia.training.batches import gather_from_processes
 from stadia.training.recipe import Recipe
-from stadia.training.validation_scores import gather_from_processes
 
 CERTAIN_LOGIT = 20.0  # logit of the true class in the maps of a perfect network
 

@@ -35,8 +35,8 @@ from stadia.overlay.losses import OverlayLoss
 from stadia.overlay.metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.overlay.network import OverlayMaps, OverlayNet
 from stadia.overlay.overlay_data import OverlayBatch, OverlayData, fit_label_range, open_overlay_data
+from stadia.training.batches import gather_from_processes
 from stadia.training.recipe import Recipe
-from stadia.training.validation_scores import gather_from_processes
 
 OverlayLossFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
 

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
-from stadia.datasets import DATASETS
 from stadia.datasets.config import CameraConfig, SourceOptions, refuse_idle_options
 from stadia.datasets.formats.photo_lens import read_lens
 from stadia.datasets.ignored_regions import read_ignored_region
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
-from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.open_dataset import open_recordings, recognize_format
 from stadia.datasets.recordings import Intrinsics, check_center, check_K
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.video_camera import (
@@ -209,7 +208,7 @@ def is_own_file(path: Path, format: str) -> bool:
 def is_own_video(path: Path, format: str) -> bool:
     """Return whether this is your own video or images, not a data set."""
     if format == "auto":
-        format = next((name for name in DATASETS if path.exists() and DATASETS.load(name)().recognizes(path)), format)
+        return path.exists() and recognize_format(path) == "video"
     return format == "video"
 
 
@@ -306,7 +305,8 @@ def _reduce_frame(decoded: VideoFrame, cameras: Intrinsics) -> Frame:
 def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return `options` of `open_inputs` with the stride and camera of the training, for your own images.
 
-    The video that trained the network keeps its camera.
+    The video that trained the network keeps its camera. The camera counts as given only if it differs from the one that
+    `choose_input_camera` returns for the video.
     """
     path = expand_home(path)
     format = options.get("format", "auto")
@@ -316,7 +316,10 @@ def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[st
     trained = checkpoint.header.config.get("data", {})
     completed = {"stride": trained.get("stride", "auto")} if is_video else {}
     if _is_same_source(trained, path) and "camera" in trained:
-        return {**completed, "camera": trained["camera"], **options}
+        recorded = CameraConfig.model_validate(trained["camera"])
+        own = CameraConfig(undistort=recorded.undistort, crop_bars=recorded.crop_bars)
+        is_given = choose_input_camera(own, path).config != recorded
+        return {**completed, "camera": recorded if is_given else own, **options}
     camera = find_training_camera(checkpoint)
     return {**completed, **({} if camera is None else {"trained_camera": camera}), **options}
 

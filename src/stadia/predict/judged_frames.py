@@ -13,7 +13,7 @@ from stadia.core.types import Predictor
 from stadia.datasets.splits import frame_indices, unique_recordings
 from stadia.datasets.video.video_map import find_map_geometry
 from stadia.diagnostics.prediction_checks import TrainingRecord
-from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief
+from stadia.diagnostics.prediction_checks.prediction_verdict import FocalBelief
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.files.paths import expand_home

@@ -25,8 +25,7 @@ from stadia.diagnostics.prediction_checks import (
     measure_frames,
     reduce_image,
 )
-from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief
-from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART
+from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART, FocalBelief
 from stadia.diagnostics.preflight.two_view_geometry import median_flow_px
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS

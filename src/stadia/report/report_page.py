@@ -72,7 +72,10 @@ def build_report(
 def make_environment() -> Environment:
     """Return the environment of the templates, which are compiled once per process."""
     options: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    return Environment(loader=FileSystemLoader([TEMPLATE_FOLDER, SHARED_FOLDER]), **options)
+    environment = Environment(loader=FileSystemLoader(TEMPLATE_FOLDER), **options)
+    sheets = SHARED_FOLDER / "theme.css", TEMPLATE_FOLDER / "report.css"
+    environment.globals["style"] = "".join(read_text(sheet, expected="a part of the page") for sheet in sheets)
+    return environment
 
 
 def embed_scripts(paths: Sequence[Path]) -> dict[str, str]:

@@ -15,14 +15,13 @@ from stadia.core import seeds
 from stadia.core.types import Batch
 from stadia.files.run_facts import RunFacts, TrainingTimes
 from stadia.training import optim
-from stadia.training.batches import BatchIterable, BatchStream
+from stadia.training.batches import BatchIterable, BatchStream, ValidationScores
 from stadia.training.checkpoint import name_kept_checkpoint
 from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import PhaseClock
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 from stadia.training.training_state import BestScore, CommandEnd, TrainingState, evaluation_mode
-from stadia.training.validation_scores import ValidationScores
 
 
 class TrainingLoop(TrainingState):

@@ -18,9 +18,16 @@ import stadia
 from stadia.core.types import Prediction
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.monitors.optimization_monitors import (
+    VALIDATION_RULES,
     ConstantTermMonitor,
     DataLoadingMonitor,
+    FrozenScoresMonitor,
     LearningRateMonitor,
+    MetricScaleMonitor,
+    NanScoreMonitor,
+    OverfittingMonitor,
+    RotationMonitor,
+    ScoreRangeMonitor,
     WeightChangeMonitor,
 )
 from stadia.diagnostics.monitors.persistence import (
@@ -41,15 +48,6 @@ from stadia.diagnostics.monitors.prediction_monitors import (
     UncertaintyBoundsMonitor,
     UncertaintyOnlyMonitor,
     ValidationWarpMonitor,
-)
-from stadia.diagnostics.monitors.score_monitors import (
-    VALIDATION_RULES,
-    FrozenScoresMonitor,
-    MetricScaleMonitor,
-    NanScoreMonitor,
-    OverfittingMonitor,
-    RotationMonitor,
-    ScoreRangeMonitor,
 )
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.models.depth.unet import LOG_UNCERTAINTY_RANGE, bound_log_uncertainty

@@ -17,8 +17,12 @@ from tests.refusals import refuses
 from stadia.core.errors import NotFiniteError, RunError
 from stadia.core.types import Batch
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_valid_findings, write_findings
-from stadia.diagnostics.monitors.optimization_monitors import LossSpikeMonitor, UpdateRatioMonitor
-from stadia.diagnostics.monitors.score_monitors import DataSetScaleMonitor, ForgettingMonitor
+from stadia.diagnostics.monitors.optimization_monitors import (
+    DataSetScaleMonitor,
+    ForgettingMonitor,
+    LossSpikeMonitor,
+    UpdateRatioMonitor,
+)
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_training_findings
 from stadia.training.loggers import CsvLogger
 from stadia.training.run_folder import Run

@@ -15,7 +15,7 @@ from stadia.cli.main import app
 from stadia.cli.results import describe_agreements
 from stadia.core.errors import ConfigError, DataError
 from stadia.diagnostics.finding import read_valid_findings
-from stadia.diagnostics.preflight.scale_consistency import LengthSource, ScaleComparison, list_agreements
+from stadia.diagnostics.preflight.scale_errors import LengthSource, ScaleComparison, list_agreements
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,9 @@ from stadia.diagnostics.catalog import CATALOG, find_root_cause, make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight import scale_errors, stereo_checks
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
-from stadia.diagnostics.preflight.scale_consistency import LengthSource, ScaleComparison
 from stadia.diagnostics.preflight.scale_errors import (
+    LengthSource,
+    ScaleComparison,
     ScaleError,
     explain_baseline_by_focal,
     find_known_mistake,

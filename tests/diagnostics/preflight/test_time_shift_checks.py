@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.diagnostics.preflight.time_shift_checks import find_pose_shift
+from stadia.diagnostics.preflight.pose_checks import find_pose_shift
 
 
 def world(frames: int = 20) -> list[np.ndarray]:

@@ -16,7 +16,13 @@ from stadia.diagnostics.finding import (
     append_finding,
     read_valid_findings,
 )
-from stadia.diagnostics.monitors.optimization_monitors import OPTIMIZATION_MONITORS, TERM_RULES, report_not_finite
+from stadia.diagnostics.monitors.optimization_monitors import (
+    OPTIMIZATION_MONITORS,
+    SCORE_MONITORS,
+    TERM_RULES,
+    VALIDATION_RULES,
+    report_not_finite,
+)
 from stadia.diagnostics.monitors.persistence import (
     PersistentPartRule,
     PersistentRule,
@@ -30,7 +36,6 @@ from stadia.diagnostics.monitors.prediction_monitors import (
     PREDICTION_MONITORS,
     SOURCE_RULES,
 )
-from stadia.diagnostics.monitors.score_monitors import SCORE_MONITORS, VALIDATION_RULES
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run_folder import Run

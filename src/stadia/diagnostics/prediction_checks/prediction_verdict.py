@@ -1,4 +1,4 @@
-"""Judge predictions: usable, not judged, doubtful or unusable, with findings."""
+"""Judge predictions: usable, not judged, doubtful or unusable, with findings; also the basis of metres."""
 
 import math
 import shlex
@@ -11,14 +11,82 @@ from stadia.diagnostics.catalog import Case, describe_case, make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.monitors.prediction_monitors import MAX_AUTO_MASKED
 from stadia.diagnostics.prediction_checks.frame_measurements import (
+    BEHIND,
     MIN_FRAMES,
     MIN_IMAGE_CHANGE,
+    MIN_MAPPED_FRAMES,
     MIN_RELATIVE_RANGE,
     FrameMeasurements,
+    PointMeasurements,
 )
-from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief, check_focal_beliefs
-from stadia.diagnostics.prediction_checks.point_measurements import BEHIND, MIN_MAPPED_FRAMES, PointMeasurements
 from stadia.diagnostics.prediction_checks.training_record import LEARNING_CODES, TrainingRecord
+from stadia.geometry.scale_fit import USABLE_DEVIATION
+
+MAX_BELIEVED_RATIO = 1.2  # networks for the field of view err by 5 to 10 %
+BELIEF_SIGMAS = 3.0  # standard deviations of a belief
+
+
+@dataclass(frozen=True, slots=True)
+class FocalBelief:
+    """A focal length (fx / width) from another `source` than the camera, with its relative standard deviation."""
+
+    focal: float
+    source: str
+    deviation: float = 0.05
+
+
+def check_focal_beliefs(focal: float | None, beliefs: Sequence[FocalBelief]) -> list[Finding]:
+    """Return K31 for each belief that contradicts the camera. focal: fx / width of the camera; None if unknown."""
+    findings = []
+    for belief in beliefs if focal is not None and focal > 0 else ():
+        assert focal is not None
+        ratio = focal / belief.focal
+        if abs(math.log(ratio)) <= max(math.log(MAX_BELIEVED_RATIO), BELIEF_SIGMAS * belief.deviation):
+            continue
+        given_deg, believed_deg = (math.degrees(2 * math.atan(0.5 / value)) for value in (focal, belief.focal))
+        text = f"a field of view of {given_deg:.0f} degrees is given (focal length {focal:.3g} of the width);"
+        text += f" {belief.source} gives {believed_deg:.0f} degrees ({belief.focal:.3g})"
+        evidence = {"ratio": ratio, "given": focal, "believed": belief.focal, "deviation": belief.deviation}
+        expected = f"focal lengths within a factor of {MAX_BELIEVED_RATIO:g}"
+        findings.append(make_finding("K31", Severity.WARN, text, expected, evidence=evidence))
+    return findings
+
+
+_SEVERITIES = {"doubtful": Severity.WARN, "unusable": Severity.STOP}
+
+
+FIX_WITH_MAP = "run `stadia adapt NETWORK VIDEO` and measure again; or give a second source (a distance, speed, LiDAR)"
+
+
+FIX_OF_PHOTO = "give a second source: a measured distance, an object of known height, or LiDAR"
+
+
+def check_scale_verdict(
+    verdict: str, sources: str, deviation: float, *, has_map: bool = False, is_photo: bool = False
+) -> list[Finding]:
+    """Return M38 if the scale is doubtful or unusable.
+
+    verdict: "usable", "doubtful" or "unusable".
+    sources: what the scale was measured by.
+    deviation: relative standard deviation.
+    has_map: whether the input has a map, which the fix then does not propose.
+    is_photo: whether one image was measured, which cannot have a map.
+    """
+    severity = _SEVERITIES.get(verdict)
+    if severity is None:
+        return []
+    text = f"the scale by {sources} is {verdict}, +- {deviation:.1%}"
+    return [
+        make_finding(
+            "M38",
+            severity,
+            text,
+            f"a usable scale, +- {USABLE_DEVIATION:.0%}",
+            fix=FIX_OF_PHOTO if is_photo else FIX_WITH_MAP if has_map else None,
+            evidence={"deviation": deviation},
+        )
+    ]
+
 
 MIN_SPREAD = 1.3  # 95 % over 5 % quantile of depth in an image; learned 5.2 to 11.6, else 1.0 to 1.2
 MIN_CHANGE = 0.055  # share of a map's variance that is not in the mean map

@@ -19,7 +19,7 @@ CHECKS = Registry(  # for each recording
         "intrinsics": "stadia.diagnostics.preflight.intrinsics_checks:check_intrinsics",
         "resize": "stadia.diagnostics.preflight.intrinsics_checks:check_intrinsics_size",
         "parallax": "stadia.diagnostics.preflight.pose_checks:check_parallax",
-        "synchronization": "stadia.diagnostics.preflight.time_shift_checks:check_synchronization",
+        "synchronization": "stadia.diagnostics.preflight.pose_checks:check_synchronization",
         "sides": "stadia.diagnostics.preflight.stereo_checks:check_sides",
         "baseline": "stadia.diagnostics.preflight.stereo_checks:check_baseline",
         "poses": "stadia.diagnostics.preflight.pose_checks:check_poses",

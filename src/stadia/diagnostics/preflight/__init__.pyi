@@ -7,8 +7,8 @@ from .label_checks import check_masks as check_masks
 from .preflight_runner import make_unreadable_finding as make_unreadable_finding
 from .preflight_runner import run_preflight as run_preflight
 from .recording_survey import RecordingSurvey as RecordingSurvey
-from .scale_consistency import LengthSource as LengthSource
-from .scale_consistency import ScaleComparison as ScaleComparison
+from .scale_errors import LengthSource as LengthSource
+from .scale_errors import ScaleComparison as ScaleComparison
 from .split_checks import SplitFrames as SplitFrames
 from .two_view_geometry import Array as Array
 from .two_view_geometry import TwoViewMotion as TwoViewMotion

@@ -10,20 +10,21 @@ from stadia.core.recording import LEFT
 from stadia.diagnostics.catalog import NotChecked, make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, spread_order
-from stadia.diagnostics.preflight.scale_consistency import (
+from stadia.diagnostics.preflight.scale_errors import (
     MAX_BEND,
     MAX_SPREAD,
     MIN_RANK,
     PLAUSIBLE,
     LengthSource,
+    check_scale,
     compare_depth_with_rig,
     compare_scales,
+    find_scale_errors,
     has_comparison,
     has_same_direction,
     is_inverse_by_poses,
     rank_depth_with_poses,
 )
-from stadia.diagnostics.preflight.scale_errors import check_scale, find_scale_errors
 from stadia.diagnostics.preflight.two_view_geometry import Array, gray, warp_identity_ratio
 from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_plane
 

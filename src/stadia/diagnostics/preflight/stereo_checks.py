@@ -11,8 +11,13 @@ from stadia.diagnostics.catalog import NotChecked, make_finding
 from stadia.diagnostics.finding import WRONG_BASELINE, Finding, Severity
 from stadia.diagnostics.preflight.intrinsics_checks import KITTI_BASELINES_M, describe_unequal_focals, is_kitti_camera
 from stadia.diagnostics.preflight.recording_survey import PairMatches, RecordingSurvey
-from stadia.diagnostics.preflight.scale_consistency import LengthSource, compare_scales, has_comparison, list_agreements
-from stadia.diagnostics.preflight.scale_errors import check_scale
+from stadia.diagnostics.preflight.scale_errors import (
+    LengthSource,
+    check_scale,
+    compare_scales,
+    has_comparison,
+    list_agreements,
+)
 from stadia.diagnostics.preflight.two_view_geometry import (
     Array,
     detect_features,

@@ -21,7 +21,7 @@ from stadia.geometry.warp import infinity_and_epipole
 from stadia.losses.auto_mask import MinimumReprojection
 from stadia.losses.cpu import reprojection_kernels as kernels
 from stadia.losses.cpu.reprojection_backward_kernels import backward_rows
-from stadia.losses.cpu.row_bands import run_in_bands
+from stadia.losses.cpu.reprojection_kernels import run_in_bands
 from stadia.losses.photometric import SSIM_C1, SSIM_C2
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs
 

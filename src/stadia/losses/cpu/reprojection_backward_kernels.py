@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.losses.cpu.reprojection_kernels import clamped
-from stadia.losses.cpu.row_bands import Floats, Indices, row_kernel, row_sum
+from stadia.losses.cpu.reprojection_kernels import Floats, Indices, clamped, row_kernel, row_sum
 
 
 @row_kernel

@@ -17,7 +17,7 @@ from stadia.core.recording import Recording
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
 from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief, check_scale_verdict
+from stadia.diagnostics.prediction_checks.prediction_verdict import FocalBelief, check_scale_verdict
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_maps
 from stadia.geometry.scale_fit import FusedScale, Lengths, ScaleFit, fit_scale, fit_scale_with_shift, fuse_scales

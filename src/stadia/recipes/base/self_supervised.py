@@ -43,7 +43,7 @@ from stadia.models.encoders import check_encoder
 from stadia.recipes.base.config import SelfSupervisedConfig
 from stadia.recipes.base.depth_recipe import VideoTargetsT
 from stadia.recipes.base.video_data import VideoData
-from stadia.training.validation_scores import ValidationScores
+from stadia.training.batches import ValidationScores
 
 
 def make_networks(config: SelfSupervisedConfig) -> DepthPoseNet:
@@ -93,6 +93,14 @@ def set_network(config: ConfigT, network: DepthNetworkConfig) -> ConfigT:
     return config.model_copy(update={"model": model})
 
 
+def choose_teacher(config: ConfigT) -> ConfigT:
+    """Return the configuration with "auto" of `teacher` resolved. config: with `data.stereo` resolved."""
+    is_mono = len(config.data.mono) == len(config.data.sets)
+    is_taught = is_mono and config.model.pretrained and config.model.network.name == "base" and not config.start_from
+    teacher = config.teacher.model_copy(update={"network": "base" if is_taught else None})
+    return config.model_copy(update={"teacher": teacher})
+
+
 class ViewSynthesis:
     """The photometric loss with its logged statistics, and the validation scores of depth and motion.
 
@@ -105,7 +113,7 @@ class ViewSynthesis:
     def __init__(self, config: SelfSupervisedConfig, *, has_known_motion: bool = False) -> None:
         self.config, self.has_known_motion = config, has_known_motion
         self.loss = load_loss(config.loss.name, SelfSupervisedLoss)(config.loss)
-        self.measured = MeasuredTerms(config.loss)
+        self.measured = MeasuredTerms(config.loss) if config.loss.is_measured else None
         # Only with brightness: other checkpoints have no buffers of a gate.
         self.gate = BrightnessGate(config.loss.brightness_from_step) if config.model.brightness else None
         self.start_validation(DepthScale.UP_TO_SCALE)
@@ -120,7 +128,7 @@ class ViewSynthesis:
         predicted, prediction = prediction, self.take_motion(batch, prediction)
         held = self.gate(prediction, step) if self.gate else prediction
         report = self.loss(batch.targets, held, names, step, road=road)
-        if self.measured.is_used:
+        if self.measured is not None:
             report = add_terms(report, self.measured(batch.targets, prediction, names))
         if self.gate and self.gate.training:
             self.gate.update(report.logged["warped_over_unwarped"])
@@ -138,7 +146,8 @@ class ViewSynthesis:
     def change_loss(self, config: SelfSupervisedLossConfig) -> None:
         """Compute all terms of the loss with another configuration from now on."""
         self.config = self.config.model_copy(update={"loss": config})
-        self.loss, self.measured = type(self.loss)(config), MeasuredTerms(config)
+        self.loss = type(self.loss)(config)
+        self.measured = MeasuredTerms(config) if config.is_measured else None
 
     def take_motion(self, batch: Batch[Inputs, VideoTargetsT], prediction: Prediction) -> Prediction:
         """Return the prediction with the motion of the map, if known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,7 +16,7 @@ from stadia.geometry.camera import resize_camera
 from stadia.losses.loss_report import LossReport, add_terms
 from stadia.losses.teacher_loss import align_teacher, compute_difference, find_relation, teacher_error
 from stadia.recipes.base.build_recipe import load_predictor
-from stadia.recipes.base.config import SelfSupervisedConfig, TeacherConfig
+from stadia.recipes.base.config import TeacherConfig
 from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.base.network_checkpoint import describe_network, open_network_checkpoint
 
@@ -42,21 +42,8 @@ def open_teacher(config: TeacherConfig, height: int, width: int) -> tuple[DepthP
     return predictor, describe_network(opened)
 
 
-ConfigT = TypeVar("ConfigT", bound=SelfSupervisedConfig)
-
-
-def choose_teacher(config: ConfigT) -> ConfigT:
-    """Return the configuration with "auto" of `teacher` resolved. config: with `data.stereo` resolved."""
-    is_mono = len(config.data.mono) == len(config.data.sets)
-    is_taught = is_mono and config.model.pretrained and config.model.network.name == "base" and not config.start_from
-    teacher = config.teacher.model_copy(update={"network": "base" if is_taught else None})
-    return config.model_copy(update={"teacher": teacher})
-
-
 def check_teacher(config: TeacherConfig, height: int, width: int, console: Console) -> None:
-    """Open a teacher before the data are decoded, and print its output."""
-    if not config.is_used:
-        return
+    """Open the teacher of a configuration before the data are decoded, and print its output."""
     predictor, licence = open_teacher(config, height, width)
     line = f"teacher: {config.network}, {predictor.depth_scale}, at {predictor.width}x{predictor.height}"
     console.print(f"{line}; {licence}" if licence else line, markup=False, highlight=False, soft_wrap=True)
@@ -71,8 +58,6 @@ class TeacherTerm:
 
     def weight(self, step: int, last_step: int) -> float:
         """Return the weight at a step, which falls linearly to 0 at the share `until` of the steps."""
-        if not self.config.is_used:
-            return 0.0
         if self.config.until is None or last_step <= 0:
             return self.config.weight
         return self.config.weight * max(1 - step / (self.config.until * last_step), 0.0)
@@ -111,8 +96,6 @@ class TeacherTerm:
         step, last_step: updates made, and in the whole training.
         find_residual: pixels with a larger residual than the student's do not count.
         """
-        if not self.config.is_used:
-            return report
         weight = self.weight(step, last_step)
         if weight == 0:
             term, left_out = 0 * inverse_depth.float().mean(), inverse_depth.new_zeros(())

@@ -2,87 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
 
-import numpy as np
 from pydantic import ConfigDict, Field
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
 from stadia.core.recording import Recording
-from stadia.datasets.image_files import hash_depth, hash_files, hash_frames, join_hashes, split_hashes
-from stadia.datasets.splits import TargetFrames, TrainValSplit, frame_indices, unique_recordings
+from stadia.datasets.image_files import hash_files, hash_frames, split_hashes
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.files.input_files import name_parser_errors
 from stadia.files.run_facts import RUN_FILE, read_run_facts
-
-# -- training frames for run.json: a resume compares them, and scores find them
-
-POSE_FREQUENCIES = (2.0, 3.0, 5.0, 7.0)
-"""The cosines of these squared frequencies weigh the numbers of the poses."""
-
-
-def describe_split(split: TrainValSplit, *, trains_depth: bool) -> dict[str, object]:
-    """Return the facts of the recordings and frames of a split, for `TrainingOverlap`.
-
-    trains_depth: whether training reads depth.
-    """
-    every = unique_recordings([*split.train, *split.val])
-    images: dict[str, list[str]] = {}
-    videos: dict[str, set[int]] = {}
-    for part in split.train:
-        if part.recording.video_hash:
-            numbers = videos.setdefault(part.recording.video_hash, set())
-            numbers.update(map(part.recording.number, part.indices))
-        hashes = hash_frames(part.recording, part.indices, part.side)
-        images.setdefault(part.recording.name, []).extend(hashes.values())
-    return {
-        "fingerprints": {recording.name: recording.fingerprint() for recording in every},
-        "poses": {recording.name: measure_poses(recording) for recording in every},
-        "depth": describe_depth([*(split.train if trains_depth else ()), *split.val]),
-        "train_frames": _describe_frames(split.train),
-        "val_frames": _describe_frames(split.val),
-        "train_images": {name: join_hashes(hashes) for name, hashes in images.items()},
-        **({"train_videos": {name: index_spans(sorted(n)) for name, n in videos.items()}} if videos else {}),
-        "train_sessions": sorted({recording.session for recording in unique_recordings(split.train)}),
-    }
-
-
-def measure_poses(recording: Recording) -> list[float] | None:
-    """Return the number of poses, and weighted sums of all poses; None without poses."""
-    poses = [recording.T_world_camera(index) for index in range(len(recording))]
-    known = np.stack([np.zeros((3, 4)) if pose is None else pose[:3] for pose in poses]).ravel()
-    count = sum(pose is not None for pose in poses)
-    if not count:
-        return None
-    places = np.arange(1, known.size + 1)
-    sums = [float(np.cos(math.sqrt(square) * places) @ known) for square in POSE_FREQUENCIES]
-    return [float(count), *(total / math.sqrt(count) for total in sums)]
-
-
-def describe_depth(frames: Sequence[TargetFrames]) -> dict[str, str | None]:
-    """Return a hash of the depth files of frames, by the name of their recording, or None."""
-    images: dict[str, set[tuple[int, str]]] = {}
-    for part in frames:
-        images.setdefault(part.recording.name, set()).update((index, part.side) for index in part.indices)
-    recordings = {recording.name: recording for recording in unique_recordings(frames)}
-    return {name: hash_depth(recordings[name], sorted(sides)) for name, sides in images.items()}
-
-
-def _describe_frames(frames: Sequence[TargetFrames]) -> dict[str, list[list[int]]]:
-    recordings = {recording.name: recording for recording in unique_recordings(frames)}
-    return {name: index_spans(map(recordings[name].number, indices)) for name, indices in frame_indices(frames).items()}
-
-
-def index_spans(numbers: Iterable[int]) -> list[list[int]]:
-    """Return ascending numbers as [start, stop) blocks."""
-    blocks = (list(block) for _, block in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]))
-    return [[block[0][1], block[-1][1] + 1] for block in blocks]
-
 
 # -- scored frames that trained
 

@@ -1,12 +1,17 @@
-"""Video data of a training: open, split, decode once and batch one data set or several."""
+"""Open, split, decode and batch the video data of a training, and choose the depth at which it starts.
+
+The photometric loss finds a match only near its start (docs/results/depth.md).
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -23,11 +28,15 @@ from stadia.dataloading.loader import Loader, MixtureLoader, PackedSamples, Sequ
 from stadia.dataloading.samples import PackedSample, VideoSamples, open_split
 from stadia.datasets.config import POSES_OF_MAP
 from stadia.datasets.frame_store import ReportProgress
+from stadia.datasets.image_files import hash_depth, hash_frames, join_hashes
 from stadia.datasets.recordings import summarize_recordings
-from stadia.datasets.splits import TargetFrames, TrainValSplit, keep_labeled, unique_recordings
+from stadia.datasets.splits import TargetFrames, TrainValSplit, frame_indices, keep_labeled, unique_recordings
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.loss_checks.init_checks import MAX_START_RATIO, MIN_START_RATIO
 from stadia.diagnostics.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight
-from stadia.recipes.base.training_overlap import describe_split
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
+from stadia.diagnostics.preflight.two_view_geometry import Array
+from stadia.models.depth.config import DepthNetworkConfig
 from stadia.training.batches import select_device
 from stadia.training.config import TrainingConfig
 
@@ -99,7 +108,7 @@ class VideoData:
 
     @property
     def facts(self) -> dict[str, object]:
-        """Return the identity of the data for run.json, see `training_overlap.describe_split`."""
+        """Return the identity of the data for run.json, see `describe_split`."""
         return {
             "path": self.config.path,
             **describe_split(self.split, trains_depth=self.config.ground_truth_depth),
@@ -281,3 +290,182 @@ def open_data_sets(config: DataConfig, training: TrainingConfig, *, seed: int, c
 def _single(data_set: DatasetConfig) -> DatasetConfig:
     values: dict[str, Any] = {name: getattr(data_set, name) for name in DatasetConfig.model_fields}
     return DatasetConfig.model_construct(**values)
+
+
+DIGITS = 3  # significant digits of depths in the configuration
+PAIRS = 6  # matched stereo pairs, spread over the recordings
+QUICK_PAIRS = 2  # stereo pairs that confirm most given starts; the others use all
+MIN_MATCHES = 30  # matches that give a median
+
+RANGE_PERCENTILES = 2.0, 75.0
+"""Nearest and farthest matches are at these percentiles, because far ones are uncertain."""
+
+
+def resolve_initial_depth(
+    config: DepthNetworkConfig, stereo: Sequence[Recording], console: Console
+) -> DepthNetworkConfig:
+    """Return the configuration with a number for `init_depth_m`; print it unless it is the given one.
+
+    stereo: recordings whose stereo pairs train.
+    """
+    given = config.init_depth_m
+    if given != "auto" and (not stereo or not _is_out_of_reach(given, measure_match_depth(stereo, QUICK_PAIRS))):
+        return config
+    matches = measure_match_depth(stereo)
+    if given != "auto" and not _is_out_of_reach(given, matches):
+        return config
+    if not matches.is_known:
+        resolved = config.model_copy(update={"init_depth_m": config.start_m})
+        why = f"{len(matches.depth_m)} matches in {matches.pairs} stereo pairs, and {MIN_MATCHES} are needed"
+        why = why if stereo else "one camera has no scale"
+        line = f"initial depth: {config.start_m:g}, the default ({why})"
+    else:
+        resolved = _fit_to_matches(config, matches)
+        line = f"initial depth: {resolved.start_m:g} m, the median of {len(matches.depth_m)} matches"
+        if resolved.depth_range_m is not None and resolved.depth_range_m != config.depth_range_m:
+            line += "; depth range: {:g} to {:g} m".format(*resolved.depth_range_m)
+        if given != "auto":
+            line += f"; model.network.init_depth_m={given:g} is out of their reach"
+    if resolved != config:  # equal for a resumed training whose range ends before the matches
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return resolved
+
+
+def _is_out_of_reach(start_m: float, matches: MatchDepth) -> bool:
+    return matches.is_known and not matches.is_in_reach(start_m)
+
+
+def _fit_to_matches(config: DepthNetworkConfig, matches: MatchDepth) -> DepthNetworkConfig:
+    """Return the configuration that starts at the median of the matches, with a range that includes them.
+
+    Only the default range is replaced. A median outside of the given range is moved into it.
+    """
+    start_m = _round(matches.median_m)
+    if config.depth_range_m is None or config.starts_in_metres:
+        return config.model_copy(update={"init_depth_m": start_m})
+    fields = type(config).model_fields
+    default_m = fields["min_depth_m"].default, fields["max_depth_m"].default
+    nearest_m, farthest_m = matches.range_m
+    min_m, max_m = config.depth_range_m
+    if (min_m, max_m) == default_m and not (min_m < nearest_m and farthest_m < max_m):
+        unit = matches.median_m / type(config)(name=config.name).start_m
+        min_m, max_m = _round(min(min_m * unit, nearest_m)), _round(max(max_m * unit, farthest_m))
+    if not min_m < start_m < max_m:
+        start_m = min(max(start_m, _round(1.2 * min_m)), _round(max_m / 1.2))
+    return type(config).model_validate(
+        config.model_dump() | {"init_depth_m": start_m, "min_depth_m": min_m, "max_depth_m": max_m}
+    )
+
+
+def _round(depth_m: float) -> float:
+    return float(f"{depth_m:.{DIGITS}g}")
+
+
+@dataclass(frozen=True, slots=True)
+class MatchDepth:
+    """Depth of matches by the rig. depth_m: (M,) metres.  pairs: number of matched stereo pairs."""
+
+    depth_m: Array
+    pairs: int
+
+    @property
+    def is_known(self) -> bool:
+        """Return whether there are enough matches for a median."""
+        return len(self.depth_m) >= MIN_MATCHES
+
+    @property
+    def median_m(self) -> float:
+        """Return the median depth of the matches in metres."""
+        return float(np.median(self.depth_m))
+
+    def is_in_reach(self, start_m: float) -> bool:
+        """Return whether a training that starts at this depth finds the matches."""
+        return MIN_START_RATIO <= start_m / self.median_m <= MAX_START_RATIO
+
+    @property
+    def range_m(self) -> tuple[float, float]:
+        """Return nearest and farthest depth, the RANGE_PERCENTILES."""
+        nearest, farthest = np.percentile(self.depth_m, RANGE_PERCENTILES)
+        return float(nearest), float(farthest)
+
+
+def measure_match_depth(recordings: Sequence[Recording], max_pairs: int = PAIRS) -> MatchDepth:
+    """Match some stereo pairs, and triangulate. Empty without a stereo pair."""
+    surveys = [survey for survey in map(RecordingSurvey, recordings) if survey.stereo]
+    chosen = [surveys[i] for i in _spread(len(surveys), max_pairs)]
+    depths, pairs = [np.zeros(0)], 0
+    for survey in chosen:
+        for i in _spread(len(survey.anchors), -(-max_pairs // len(chosen))):
+            depth_m = survey.rig_depth(survey.match_pair(survey.anchors[i]))
+            depths.append(depth_m[depth_m > 0])
+            pairs += 1
+    return MatchDepth(np.concatenate(depths), pairs)
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    wanted = min(wanted, count)
+    return [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]
+
+
+# -- the frames that train, for run.json: a resume compares them, and scores find them
+
+POSE_FREQUENCIES = (2.0, 3.0, 5.0, 7.0)
+"""The cosines of these squared frequencies weigh the numbers of the poses."""
+
+
+def describe_split(split: TrainValSplit, *, trains_depth: bool) -> dict[str, object]:
+    """Return the facts of the recordings and frames of a split, for `TrainingOverlap`.
+
+    trains_depth: whether training reads depth.
+    """
+    every = unique_recordings([*split.train, *split.val])
+    images: dict[str, list[str]] = {}
+    videos: dict[str, set[int]] = {}
+    for part in split.train:
+        if part.recording.video_hash:
+            numbers = videos.setdefault(part.recording.video_hash, set())
+            numbers.update(map(part.recording.number, part.indices))
+        hashes = hash_frames(part.recording, part.indices, part.side)
+        images.setdefault(part.recording.name, []).extend(hashes.values())
+    return {
+        "fingerprints": {recording.name: recording.fingerprint() for recording in every},
+        "poses": {recording.name: measure_poses(recording) for recording in every},
+        "depth": describe_depth([*(split.train if trains_depth else ()), *split.val]),
+        "train_frames": _describe_frames(split.train),
+        "val_frames": _describe_frames(split.val),
+        "train_images": {name: join_hashes(hashes) for name, hashes in images.items()},
+        **({"train_videos": {name: index_spans(sorted(n)) for name, n in videos.items()}} if videos else {}),
+        "train_sessions": sorted({recording.session for recording in unique_recordings(split.train)}),
+    }
+
+
+def measure_poses(recording: Recording) -> list[float] | None:
+    """Return the number of poses, and weighted sums of all poses; None without poses."""
+    poses = [recording.T_world_camera(index) for index in range(len(recording))]
+    known = np.stack([np.zeros((3, 4)) if pose is None else pose[:3] for pose in poses]).ravel()
+    count = sum(pose is not None for pose in poses)
+    if not count:
+        return None
+    places = np.arange(1, known.size + 1)
+    sums = [float(np.cos(math.sqrt(square) * places) @ known) for square in POSE_FREQUENCIES]
+    return [float(count), *(total / math.sqrt(count) for total in sums)]
+
+
+def describe_depth(frames: Sequence[TargetFrames]) -> dict[str, str | None]:
+    """Return a hash of the depth files of frames, by the name of their recording, or None."""
+    images: dict[str, set[tuple[int, str]]] = {}
+    for part in frames:
+        images.setdefault(part.recording.name, set()).update((index, part.side) for index in part.indices)
+    recordings = {recording.name: recording for recording in unique_recordings(frames)}
+    return {name: hash_depth(recordings[name], sorted(sides)) for name, sides in images.items()}
+
+
+def _describe_frames(frames: Sequence[TargetFrames]) -> dict[str, list[list[int]]]:
+    recordings = {recording.name: recording for recording in unique_recordings(frames)}
+    return {name: index_spans(map(recordings[name].number, indices)) for name, indices in frame_indices(frames).items()}
+
+
+def index_spans(numbers: Iterable[int]) -> list[list[int]]:
+    """Return ascending numbers as [start, stop) blocks."""
+    blocks = (list(block) for _, block in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]))
+    return [[block[0][1], block[-1][1] + 1] for block in blocks]

@@ -18,7 +18,7 @@ from stadia.core.errors import RunError
 from stadia.datasets.height_priors import RoadConfig, find_prior
 from stadia.evaluation.plots.charts import EpochHeight
 from stadia.recipes.metric.config import CameraHeightsConfig
-from stadia.training.validation_scores import gather_from_processes
+from stadia.training.batches import gather_from_processes
 
 Floats = NDArray[np.float64]
 

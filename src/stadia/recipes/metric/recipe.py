@@ -39,16 +39,17 @@ from stadia.losses.metric_scale import (
 from stadia.metrics.depth_metrics import object_extent, rows_out_of_order, share_at_max_depth
 from stadia.models.depth.depth_network import find_depth_range
 from stadia.recipes.base.depth_recipe import DepthRecipe
-from stadia.recipes.base.initial_depth import resolve_initial_depth
 from stadia.recipes.base.self_supervised import (
     ViewSynthesis,
     check_metric_labels,
     check_networks,
+    choose_teacher,
     find_depth_start,
     make_networks,
     set_network,
 )
-from stadia.recipes.base.teacher import TeacherTerm, check_teacher, choose_teacher
+from stadia.recipes.base.teacher import TeacherTerm, check_teacher
+from stadia.recipes.base.video_data import resolve_initial_depth
 from stadia.recipes.metric.camera_heights import (
     CameraHeights,
     describe_height_priors,
@@ -85,7 +86,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         super().__init__(config)
         self.model = make_networks(config)
         self.view_synthesis = ViewSynthesis(config)
-        self.teacher = TeacherTerm(config.teacher)
+        self.teacher = TeacherTerm(config.teacher) if config.teacher.is_used else None
         self.gate = self.view_synthesis.gate  # its buffers belong to checkpoints
         if self.starts_from_published_depth:
             self.start_steps = math.inf
@@ -100,13 +101,15 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
     @classmethod
     def prepare(cls, config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadVideo]:
         check_networks(config)
-        check_teacher(config.teacher, config.data.height, config.data.width, console)
+        if config.teacher.is_used:
+            check_teacher(config.teacher, config.data.height, config.data.width, console)
         if not (config.model.pretrained and config.model.network.starts_in_metres):
             config = set_network(config, resolve_initial_depth(config.model.network, (), console))
         config, data = open_road_video(config, console)
         if config.teacher.network == "auto":
             config = choose_teacher(config)
-            check_teacher(config.teacher, config.data.height, config.data.width, console)
+            if config.teacher.is_used:
+                check_teacher(config.teacher, config.data.height, config.data.width, console)
         return config, data
 
     def save_data_stats(self, data: RoadVideo) -> None:
@@ -134,15 +137,16 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         prediction = self.model(batch)  # depth at several scales, motion to each source
         unmasked = road if self.config.unmask_road else None
         photometric = self.view_synthesis(batch, prediction, self.global_step, road=unmasked)  # warp, compare
-        photometric = self.teacher.add(
-            photometric,
-            prediction.inverse_depth[0],
-            batch,
-            student_scale=DepthScale.UP_TO_SCALE,  # metres come from the heights
-            step=self.global_step,
-            last_step=self.last_step,
-            find_residual=self.view_synthesis.residual_finder(batch, prediction, self.global_step),
-        )
+        if self.teacher is not None:
+            photometric = self.teacher.add(
+                photometric,
+                prediction.inverse_depth[0],
+                batch,
+                student_scale=DepthScale.UP_TO_SCALE,  # metres come from the heights
+                step=self.global_step,
+                last_step=self.last_step,
+                find_residual=self.view_synthesis.residual_finder(batch, prediction, self.global_step),
+            )
         metric_scale = self.metric_scale_loss(batch, prediction, photometric.total)  # object heights, camera height
         if self.view_synthesis.config.loss.tilt_consistency:
             tilted = self.view_synthesis.tilt_consistency(self.model.depth, batch.inputs, prediction, self.global_step)

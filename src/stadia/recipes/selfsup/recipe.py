@@ -31,17 +31,17 @@ from stadia.losses.loss_report import LossReport, add_terms
 from stadia.losses.reprojection import STEREO_SOURCE
 from stadia.models.depth.config import DepthModelConfig
 from stadia.recipes.base.depth_recipe import DepthRecipe
-from stadia.recipes.base.initial_depth import resolve_initial_depth
 from stadia.recipes.base.self_supervised import (
     ViewSynthesis,
     check_metric_labels,
     check_networks,
+    choose_teacher,
     find_depth_start,
     make_networks,
     set_network,
 )
-from stadia.recipes.base.teacher import TeacherTerm, check_teacher, choose_teacher
-from stadia.recipes.base.video_data import VideoData, open_data_sets
+from stadia.recipes.base.teacher import TeacherTerm, check_teacher
+from stadia.recipes.base.video_data import VideoData, open_data_sets, resolve_initial_depth
 from stadia.recipes.selfsup.config import SelfsupConfig
 
 MIN_PLACED = 0.5  # a map must place this share of the frames
@@ -207,7 +207,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         super().__init__(config)
         self.model = make_networks(config)
         self.view_synthesis = ViewSynthesis(config, has_known_motion=config.motion == "map")
-        self.teacher = TeacherTerm(config.teacher)
+        self.teacher = TeacherTerm(config.teacher) if config.teacher.is_used else None
         self.gate = self.view_synthesis.gate  # its buffers belong to checkpoints
         if self.starts_from_published_depth:
             self.start_steps = math.inf
@@ -231,15 +231,16 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         report = self.view_synthesis(batch, prediction, self.global_step)  # warp the sources, compare
         if self.holds_depth:
             return report
-        report = self.teacher.add(
-            report,
-            prediction.inverse_depth[0],
-            batch,
-            student_scale=self.depth_scale,
-            step=self.global_step,
-            last_step=self.last_step,
-            find_residual=self.view_synthesis.residual_finder(batch, prediction, self.global_step),
-        )
+        if self.teacher is not None:
+            report = self.teacher.add(
+                report,
+                prediction.inverse_depth[0],
+                batch,
+                student_scale=self.depth_scale,
+                step=self.global_step,
+                last_step=self.last_step,
+                find_residual=self.view_synthesis.residual_finder(batch, prediction, self.global_step),
+            )
         if not self.view_synthesis.config.loss.tilt_consistency:
             return report
         tilted = self.view_synthesis.tilt_consistency(self.model.depth, batch.inputs, prediction, self.global_step)
@@ -280,7 +281,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
 
     @property
     def depth_scale(self) -> DepthScale:
-        is_metric = self.view_synthesis.measured.is_used or not self.config.data.mono or self._has_metric_map
+        is_metric = self.view_synthesis.config.loss.is_measured or not self.config.data.mono or self._has_metric_map
         return DepthScale.METRES if is_metric else DepthScale.UP_TO_SCALE
 
     @property
@@ -301,7 +302,8 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
     @classmethod
     def prepare(cls, config: SelfsupConfig, console: Console) -> tuple[SelfsupConfig, VideoData]:
         check_networks(config)
-        check_teacher(config.teacher, config.data.height, config.data.width, console)
+        if config.teacher.is_used:
+            check_teacher(config.teacher, config.data.height, config.data.width, console)
         config = resolve_motion(config, console)
         data = open_data_sets(config.data, config.training, seed=config.seed, console=console)
         mono = [name for name, data_set in data.data_sets.items() if not data_set.config.stereo]
@@ -323,7 +325,8 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         config = config.model_copy(update={"data": data.config})
         if config.teacher.network == "auto":
             config = choose_teacher(config)
-            check_teacher(config.teacher, config.data.height, config.data.width, console)
+            if config.teacher.is_used:
+                check_teacher(config.teacher, config.data.height, config.data.width, console)
         if config.start_from is not None and config.model.network.init_depth_m != "auto":
             return config, data  # the bias of the heads comes from the checkpoint
         if config.model.pretrained and config.model.network.starts_in_metres:
@@ -355,7 +358,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         sets, mono = self.config.data.sets, self.config.data.mono
         facts = super().run_metadata
         own = {**facts.own, "init_depth_m": self.config.model.network.start_m}
-        if self.view_synthesis.measured.is_used:
+        if self.view_synthesis.config.loss.is_measured:
             kinds = {"measured depth": self.config.loss.sparse_depth, "measured motion": self.config.loss.speed}
             return replace(facts, scale_from=" and ".join(name for name, on in kinds.items() if on), own=own)
         if not mono:

@@ -60,7 +60,7 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         super().__init__(config)
         self.model = build_depth_network(config.model)
         self.loss = load_loss(config.loss.name, SparseDepthLoss)(config.loss)
-        self.teacher = TeacherTerm(config.teacher)
+        self.teacher = TeacherTerm(config.teacher) if config.teacher.is_used else None
         self.balance = DataSetBalance(tuple(config.data.sets), config.balance_every)
         self.fitted: ScaleShift | None = None  # to the training's ground truth, before the first step
         if self.model.predicts_depth_at_start:
@@ -76,7 +76,8 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         check_trains(config.model)
         load_loss(config.loss.name, SparseDepthLoss)
         check_depth_network(config.model, [(config.data.height, config.data.width)])
-        check_teacher(config.teacher, config.data.height, config.data.width, console)
+        if config.teacher.is_used:
+            check_teacher(config.teacher, config.data.height, config.data.width, console)
         data = open_data_sets(config.data, config.training, seed=config.seed, console=console)
         check_common_loss(config.loss, data)
         return config.model_copy(update={"data": data.config}), data
@@ -174,14 +175,15 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         report = self.loss(inverse_depth, true_m)
         if self.config.balance == "min_norm" and self.training:
             report = self._balance_data_sets(report, batch)
-        report = self.teacher.add(
-            report,
-            inverse_depth,
-            batch,
-            student_scale=self.depth_scale,
-            step=self.global_step,
-            last_step=self.last_step,
-        )
+        if self.teacher is not None:
+            report = self.teacher.add(
+                report,
+                inverse_depth,
+                batch,
+                student_scale=self.depth_scale,
+                step=self.global_step,
+                last_step=self.last_step,
+            )
         at_floor = (inverse_depth.detach() <= self.model.min_inverse_depth.to(inverse_depth.device)).float()
         return replace(report, logged={**report.logged, "at_floor": masked_mean(at_floor, self.loss.known(true_m))})
 
