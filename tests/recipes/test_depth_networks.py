@@ -32,9 +32,9 @@ TINY_NETWORKS: dict[str, dict[str, Any]] = {
 }
 """The smallest configuration of each network of the table; a new one needs a line here."""
 OWN = f"{Path(__file__).stem}:Ramp"
-EXPORTED = ("unet", OWN)
+EXPORTED = (OWN,)
 """Networks that the suite exports, which takes seconds; `make test-all` exports all, for images of any size.
-tests/models/test_dpt_export.py has transformers, test_published_networks.py those of others.
+tests/apps/test_export.py has the unet, tests/models/test_dpt_export.py transformers.
 """
 
 COMBINATIONS = [(name, recipe) for name in (*TINY_NETWORKS, OWN) for recipe in ("supervised", "selfsup", "metric")]
