@@ -31,13 +31,3 @@ def mark_repeats(values: Iterable[Any], kind: Callable[[Any], Hashable]) -> list
 def as_tuple(value: Any) -> tuple[Any, ...]:
     """Return the values of one case: a tuple has several, for as many arguments."""
     return value if isinstance(value, tuple) else (value,)
-
-
-def pair(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:
-    """Return all pairs as parameters of a test; those outside a diagonal, which has all of `first`, are exhaustive."""
-    kept = {(index, index % len(second)) for index in range(len(first))}
-    return [
-        (one, other) if (row, column) in kept else pytest.param(one, other, marks=pytest.mark.exhaustive)
-        for row, one in enumerate(first)
-        for column, other in enumerate(second)
-    ]

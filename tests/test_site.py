@@ -111,6 +111,7 @@ def test_pictures_are_used_and_small() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_gallery_draws_small_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands run in this process, where what they need is imported and compiled."""
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from tests.combinations import pair
+from tests.combinations import mark_others
 from tests.conformance.model_interfaces import TINY_NETWORKS as SMALL
 from tests.refusals import refuses
 from torch import Tensor, nn
@@ -32,10 +32,14 @@ TINY_NETWORKS: dict[str, dict[str, Any]] = {
 }
 """The smallest configuration of each network of the table; a new one needs a line here."""
 OWN = f"{Path(__file__).stem}:Ramp"
-EXPORTED = ("unet", OWN)
+EXPORTED = (OWN,)
 """Networks that the suite exports, which takes seconds; `make test-all` exports all, for images of any size.
-tests/models/test_dpt_export.py has transformers, test_published_networks.py those of others.
+tests/apps/test_export.py has the unet, tests/models/test_dpt_export.py transformers.
 """
+
+COMBINATIONS = [(name, recipe) for name in (*TINY_NETWORKS, OWN) for recipe in ("supervised", "selfsup", "metric")]
+TRAINED = (("dpt", "supervised"), ("unet", "selfsup"), (OWN, "metric"))
+"""Combinations that the suite trains: one of each recipe; tests/conformance has the networks."""
 
 
 class RampConfig(DepthNetworkConfig):
@@ -110,7 +114,7 @@ def test_each_network_is_trained() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "recipe"), pair([*TINY_NETWORKS, OWN], ["supervised", "selfsup", "metric"]))
+@pytest.mark.parametrize(("name", "recipe"), mark_others(COMBINATIONS, TRAINED))
 def test_it_trains_predicts_exports_and_resumes(
     name: str,
     recipe: str,

@@ -37,7 +37,7 @@ SIZES = {"depth_pro": (96, 96), "depth_anything": (70, 112), "prompt_depth_anyth
 """(height, width) of the networks' images for images of 96x64, as their processors resize them; others keep 64x96."""
 
 
-EXPORTED = ("dpt", "glpn")
+EXPORTED = ("glpn",)
 """Architectures that the suite exports, which takes seconds; `make test-all` exports all."""
 
 COMBINATIONS = [(name, recipe) for name in ARCHITECTURES for recipe in ("selfsup", "metric", "supervised")]

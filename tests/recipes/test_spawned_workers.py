@@ -12,7 +12,7 @@ from stadia.core.config import resolve_config
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.checkpoint import Checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]  # each worker imports torch, which takes seconds
 
 
 @pytest.fixture

@@ -154,10 +154,10 @@ def test_every_second_of_a_training_has_a_phase(tmp_path: Path, monkeypatch: pyt
         "images": 0.04 * 3,
         "validation": 0.03 * 4,
     }
-    assert all(seconds <= total[name] for name, seconds in least.items()), total
+    assert all(seconds <= total[name] + 1e-9 for name, seconds in least.items()), total
     assert {"backward", "optimizer", "metrics", "checkpoints", "other"} <= total.keys()
-    assert step["forward"] >= 0.01
-    assert step["loss"] >= 0.02
+    assert step["forward"] > 0.009
+    assert step["loss"] > 0.019
     assert step["images"] < 0.04, "most steps draw none: a median"
     assert found.steps == STEPS
     assert "time: " in said
@@ -166,5 +166,5 @@ def test_every_second_of_a_training_has_a_phase(tmp_path: Path, monkeypatch: pyt
     whole = sum(row.pop("time/step_s") for row in rows)
     assert sum(sum(row.values()) for row in rows) == pytest.approx(whole, rel=0.05)
     assert all(
-        row["time/forward_s"] >= 0.01 and row["time/loss_s"] >= 0.02 and row["time/loading_s"] >= 0.005 for row in rows
+        row["time/forward_s"] > 0.009 and row["time/loss_s"] > 0.019 and row["time/loading_s"] > 0.004 for row in rows
     )
