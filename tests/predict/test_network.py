@@ -157,7 +157,7 @@ def test_a_network_is_scored(
     network: stadia.Network, worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    scored = evaluate_network(network.loaded, worlds, stadia.EvaluateOptions(protocol="relative"))
+    scored = evaluate_network(network, worlds, stadia.EvaluateOptions(protocol="relative"))
     assert 0 < scored.summary["abs_rel"] < 1
     assert scored.files[0].resolve() == (tmp_path / f"{worlds.name}-scores").resolve()
     assert all(path.exists() for path in scored.files)
@@ -189,7 +189,7 @@ def test_frames_that_can_be_read_once_are_all_predicted(
     network: stadia.Network, image: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing may look at them before: the frames of the app's videos come from a generator."""
-    monkeypatch.setattr("stadia.predict.judged_frames.find_network_focals", lambda *given: list(given[2]) and [])
+    monkeypatch.setattr(stadia.Network, "find_focals", lambda *given: list(given[2]) and [])
     K = centered_K(focal_px_from_fov(60, WIDTH), HEIGHT, WIDTH)
     frames = (Frame(f"{number}", image, K) for number in range(3))
     session = network.open_input(PredictionInput("video", frames, 3, 10.0))
@@ -225,7 +225,7 @@ def test_what_is_no_image_and_no_network_is_named(network: stadia.Network, given
         stadia.open_network(given)
     with refuses(DataError, found="(0, 4, 3)"):
         network.predict(np.zeros((0, 4, 3), np.uint8))
-    assert (repr(network), len(repr(network.loaded)) < 80) == ("Network('base')", True)
+    assert (repr(network), len(repr(network)) < 80) == ("Network('base')", True)
 
 
 def test_a_folder_of_the_same_name_does_not_hide_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

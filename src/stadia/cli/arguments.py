@@ -1,9 +1,14 @@
 """Define arguments and options that several commands share."""
 
+import inspect
+from collections.abc import Callable
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
 def argument(help: str, **settings: Any) -> Any:
@@ -37,20 +42,6 @@ TrainingSettings = Annotated[list[str] | None, argument("Dotted keys: optimizer.
 
 # -- how a network runs
 EveryOption = Annotated[int, typer.Option(min=1, help="Use each n-th frame.")]
-MotionOption = Annotated[str | None, option("How to estimate the path: aligned (default) or network.")]
-SizeOption = Annotated[str | None, option("Another image size than in training: 1216x352.")]
-FlipOption = Annotated[bool, flag("--flip", "Average with the mirrored image: better depth in twice the time.")]
-SteadyOption = Annotated[bool, flag("--steady", "Average depth over neighboring frames: less flicker.")]
-ScaleOption = Annotated[
-    list[str] | None,
-    option(
-        "Measure metres by: baseline, height=1.5, object=car:1.5@boxes.csv, point=X,Y:12.3, speed=10, gps, "
-        "lidar, lanes, reference=DEPTHS, map=1.5 (height over the map's road). Repeat to compare."
-    ),
-]
-BackendOption = Annotated[str | None, option("What runs the depth network: torch (default), onnxruntime, openvino.")]
-PrecisionOption = Annotated[str, typer.Option(help="float32; bf16 (torch, openvino) or int8 (onnxruntime, openvino).")]
-
 StrictOption = Annotated[bool, flag("--strict", "Exit with 1 if the verdict is unusable.")]
 
 # -- metrics of a study
@@ -63,6 +54,48 @@ RunsOption = Annotated[Path, typer.Option(help="The folder for runs.")]
 ForceOption = Annotated[bool, flag("--force", "Replace a file that stadia did not write.")]
 JsonOption = Annotated[bool, flag("--json", "Print only JSON.")]
 VerboseOption = Annotated[bool, flag("--verbose", "Show all evidence, notes and reasons.")]
+
+
+def add_options(options: type, *names: str) -> Callable[[CommandT], CommandT]:
+    """Return a decorator that gives a command the options which the fields of a dataclass define.
+
+    The command takes their values as `**options`; the help shows them before the command's own keyword options.
+
+    options: a class of `predict.options`, whose fields have type, default, unit and help.
+    names: the fields; all options of the class by default.
+    """
+    types = get_type_hints(options)
+    chosen = [one for one in fields(options) if (one.name in names if names else "help" in one.metadata)]
+
+    def decorate(command: CommandT) -> CommandT:
+        signature = inspect.signature(command, eval_str=True)
+        own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        first = next((n for n, one in enumerate(own) if one.kind is inspect.Parameter.KEYWORD_ONLY), len(own))
+        added = [_make_parameter(one, types[one.name]) for one in chosen]
+        parameters = [*own[:first], *added, *own[first:]]
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        return command
+
+    return decorate
+
+
+def _make_parameter(one: Field[Any], type_: Any) -> inspect.Parameter:
+    dashed, default = one.name.replace("_", "-"), one.default
+    settings: dict[str, Any] = {"help": one.metadata["help"], "show_default": default not in (None, False, ())}
+    names = []
+    if type_ is bool and default is False:
+        names = [f"--{dashed}"]
+    elif type_ in (bool, bool | None):
+        names = [f"--{dashed}/--no-{dashed}"]
+    if one.metadata["unit"]:
+        settings["metavar"] = one.metadata["unit"]
+    if one.metadata["least"] is not None:
+        settings["min"] = one.metadata["least"]
+    if default == ():
+        type_, default = list[str] | None, None
+    annotation = Annotated[type_, typer.Option(*names, **settings)]
+    return inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def check_scale_sources(texts: list[str] | None) -> tuple[str, ...]:

@@ -196,3 +196,15 @@ class SplitConfig(StrictModel):
         if self.val_file and not self.train_file:
             raise ValueError("val_file needs train_file")
         return self
+
+
+class FormatOptions(SourceOptions):
+    """`SourceOptions` and the format."""
+
+    format: str = "auto"
+
+
+class SourceKeys(StrictModel):
+    """The keys `data.KEY` that open an input."""
+
+    data: FormatOptions = FormatOptions()

@@ -15,14 +15,15 @@ from stadia.diagnostics.prediction_checks import Verdict
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.models import DEFAULT_NETWORK
 from stadia.predict.options import PredictOptions, network_size_notes, requested_size, size_text, trained_size
-from stadia.predict.session import Session, WrittenPrediction
+from stadia.predict.run import Session, WrittenPrediction
 from stadia.predict.verdict import describe_trust
+from stadia.recipes.base.training_overlap import note_trained
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from stadia.evaluation.backends import BackendChoice
-    from stadia.predict.loaded_network import LoadedNetwork
+    from stadia.predict.network import Network
     from stadia.predict.scale.receipt import ScaleReceipt
     from stadia.predict.scale.sources import RoadLean
 
@@ -61,7 +62,7 @@ def describe_closing(results: Iterable[Any]) -> Iterator[str]:
     yield from dict.fromkeys(line for result in results for line in describe_end(result))
 
 
-def describe_network(network: LoadedNetwork) -> Iterator[str]:
+def describe_network(network: Network) -> Iterator[str]:
     """Yield the network's name, image size, and licence."""
     from stadia.models.published_networks import describe_licence
 
@@ -74,7 +75,7 @@ def describe_network(network: LoadedNetwork) -> Iterator[str]:
     yield f"reading {network.checkpoint.path}: {header.recipe}, step {header.step}{at}"
 
 
-def describe_opened(network: LoadedNetwork, counts: Iterable[int | None], options: PredictOptions) -> Iterator[str]:
+def describe_opened(network: Network, counts: Iterable[int | None], options: PredictOptions) -> Iterator[str]:
     """Yield notes about the network for an input with recordings of so many frames."""
     trained = network.trained_with
     yield from (f"note: {note}" for note in network_size_notes(requested_size(options.size, trained), trained))
@@ -101,9 +102,9 @@ def describe_session(session: Session) -> Iterator[str]:
 
 
 def _describe_backend(session: Session) -> Iterator[str]:
-    choice = session.options.backend_choice
-    if choice.is_default or not session.network.predicts_motion:
+    if session.options.has_default_backend or not session.network.predicts_motion:
         return
+    choice = session.options.backend_choice
     yield describe_backend_choice(choice)
     yield from describe_cost(choice.precision, getattr(session.predictor, "precision_cost", None))
 
@@ -203,8 +204,8 @@ def _describe_prediction(
         yield from _describe_middle(result)
     if session.mapped is not None:
         yield from session.mapped.lines(session.predictor.depth_scale)
-    if record is not None and result.trained_note:
-        yield f"note: {result.trained_note}"
+    if record is not None and result.trained:
+        yield f"note: {note_trained(result.trained, len(record.entries))}"
     if session.receipt is not None:
         yield from _describe_limit_of_scale(session.receipt, str(result.checks["verdict"]))
     if result.unrecorded:

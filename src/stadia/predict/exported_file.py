@@ -1,4 +1,4 @@
-"""An exported network, model.onnx, as a `LoadedNetwork`. Imports no torch."""
+"""An exported network, model.onnx, as a `Network`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.input_files import check_input_file
 from stadia.predict.inputs import PredictionInput, is_own_video
-from stadia.predict.loaded_network import LoadedNetwork
+from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions, parse_size, requested_size
 from stadia.recipes.base.training_overlap import TrainedInput
 from stadia.training.checkpoint import Checkpoint
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 USED_OPTIONS = ("data", "every", "size", "video", "backend")
 
 
-class ExportedFile(LoadedNetwork):
+class ExportedFile(Network):
     """A network that `stadia export` wrote. It predicts depth only."""
 
     predicts_motion = False

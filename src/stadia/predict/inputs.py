@@ -201,13 +201,20 @@ def make_recording_input(recording: Recording, indices: Sequence[int]) -> Predic
     )
 
 
+def is_image_file(path: Path) -> bool:
+    """Return whether this is one image, by its suffix."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
 def is_own_file(path: Path, format: str) -> bool:
     """Return whether this is a photo or a video file."""
     return format in ("auto", "video") and path.is_file() and path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
 
 
 def is_own_video(path: Path, format: str) -> bool:
-    """Return whether this is your own video or images, not a data set."""
+    """Return whether this is your own video or images, not a data set; only folders and other files are opened."""
+    if is_own_file(path, format):
+        return True
     if format == "auto":
         format = next((name for name in DATASETS if path.exists() and DATASETS.load(name)().recognizes(path)), format)
     return format == "video"
@@ -233,7 +240,8 @@ class PhotoFrames:
 
 
 def _open_image(path: Path, options: SourceOptions, trained_camera: CameraConfig | None) -> PredictionInput:
-    refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "stride", "ignore"}, "an image")
+    if idle := options.model_fields_set - {"camera", "stride", "ignore"}:
+        refuse_idle_options(options, idle, "an image")
     height, width = read_image_size(path)
     chosen = choose_input_camera(options.camera, path, trained_camera)
     camera = read_user_camera(chosen.config, path, height, width, frames=1)
@@ -243,7 +251,7 @@ def _open_image(path: Path, options: SourceOptions, trained_camera: CameraConfig
 
 def _read_ignored(options: SourceOptions, path: Path, camera: UserCamera) -> NDArray[np.bool_] | None:
     if options.ignore is None:
-        return find_static_mask(camera, path)
+        return None if is_image_file(path) else find_static_mask(camera, path)
     size = camera.intrinsics.height, camera.intrinsics.width
     return read_ignored_region(options.ignore, (f"video/{path.stem}", path.stem), size=size, filmed_size=size)
 
@@ -310,11 +318,10 @@ def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[st
     """
     path = expand_home(path)
     format = options.get("format", "auto")
-    is_file, is_video = is_own_file(path, format), is_own_video(path, format)
-    if not (is_file or is_video):
+    if not is_own_video(path, format):
         return dict(options)
     trained = checkpoint.header.config.get("data", {})
-    completed = {"stride": trained.get("stride", "auto")} if is_video else {}
+    completed = {"stride": trained.get("stride", "auto")}
     if _is_same_source(trained, path) and "camera" in trained:
         return {**completed, "camera": trained["camera"], **options}
     camera = find_training_camera(checkpoint)

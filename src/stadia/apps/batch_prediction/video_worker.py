@@ -103,7 +103,7 @@ class VideoWorker:
 
     def _predict_into(self, item: VideoItem, folder: Path) -> None:
         from stadia.predict.network import open_network
-        from stadia.predict.tasks import predict_to_folders
+        from stadia.predict.run import predict_to_folders
 
         if self._network is None:
             self._network = open_network(self.job.network, self.job.settings)

@@ -58,7 +58,7 @@ class Provenance(StrictModel):
         """Read it from a checkpoint or a run's folder. Raises CheckpointError, or ConfigError for an unknown motion."""
         from stadia.training.checkpoint import open_checkpoint
 
-        opened = open_checkpoint(checkpoint)
+        opened = open_checkpoint(checkpoint) if isinstance(checkpoint, Path) else checkpoint
         text = json.dumps(opened.header.config, sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         return cls(

@@ -26,7 +26,7 @@ from stadia.predict.bag_output import BagOutput, make_stamp, open_bag_output
 from stadia.predict.input_camera import ASSUMED_FOV_DEG
 from stadia.predict.live.sources import LiveFrame, LiveSource
 from stadia.predict.live.tracker import FrameTracker
-from stadia.predict.loaded_network import LoadedNetwork
+from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.verdict import PredictionGate, read_training_record
 
@@ -146,7 +146,7 @@ class LivePrediction:
         with_path: whether to follow the camera.
     """
 
-    network: LoadedNetwork
+    network: Network
     address: str
     camera: CameraConfig
     options: PredictOptions

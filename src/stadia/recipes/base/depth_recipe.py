@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Generic, Protocol
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from stadia.core.errors import ConfigError
+from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, PredictedMaps, Predictor, Targets
 from stadia.dataloading.config import STRIDE, DataConfig
@@ -33,7 +34,7 @@ from stadia.models.encoders import check_encoder
 from stadia.recipes.base.video_data import VideoData
 from stadia.training import optim
 from stadia.training.batches import select_device
-from stadia.training.recipe import HasOptimizer, Recipe
+from stadia.training.recipe import AnyRecipe, HasOptimizer, Recipe
 
 log = logging.getLogger(__name__)
 
@@ -352,7 +353,7 @@ class DepthPredictor:
         precision: str = "float32",
     ) -> None:
         self.precision = precision
-        self.device = select_device()
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.recipe = recipe.eval().to(self.device)
         self.depth_scale, self.crop = recipe.depth_scale, crop or recipe.crop
         self.height, self.width = size or (recipe.height, recipe.width)
@@ -425,6 +426,24 @@ def average_mirrored(
         return replace(maps, inverse_depth=inverse_depth)
     log_uncertainty = (maps.log_uncertainty + mirrored.log_uncertainty.flip(-1)) / 2
     return replace(maps, inverse_depth=inverse_depth, log_uncertainty=log_uncertainty)
+
+
+def make_predictor(
+    recipe: AnyRecipe, place: Path, size: tuple[int, int] | None = None, *, flip: bool = False
+) -> Predictor:
+    """Return a predictor of a recipe whose weights are loaded.
+
+    place: the path of its checkpoint, for errors.
+    size: (height, width) of the network's images; None for the training's.
+    flip: average the maps with those of mirrored images.
+
+    Raises CheckpointError for a recipe without depth, ConfigError if it supports no such size or no flip.
+    """
+    predictor = recipe.predictor(size)
+    if predictor is None:
+        found = f"a checkpoint of '{recipe.recipe}', which predicts no depth"
+        raise CheckpointError(place, found=found, expected="a recipe that does", fix="pass another checkpoint")
+    return choose_flip(predictor, flip)
 
 
 def choose_flip(predictor: Predictor, flip: bool) -> Predictor:
