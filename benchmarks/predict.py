@@ -38,7 +38,7 @@ from stadia.core.types import Camera, Predictor
 from stadia.datasets.video.video_decoding import stream_video
 from stadia.evaluation.backends import BackendChoice
 from stadia.evaluation.frame_preparation import Frame
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.geometry.numpy_camera import resize_K

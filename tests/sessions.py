@@ -6,8 +6,7 @@ from typing import Any
 
 from stadia.core.types import Predictor, no_progress
 from stadia.diagnostics.prediction_checks import TrainingRecord
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.predict.describe import describe, describe_closing
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.network import Network

@@ -22,7 +22,7 @@ from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.geometry.numpy_camera import CropWindow, centered_K, focal_px_from_fov
 from stadia.predict.exported_file import ExportedFile
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.loaded_network import _read_relative_error, fit_size
+from stadia.predict.network import _read_relative_error, fit_size
 from stadia.predict.tasks import evaluate_network
 
 HEIGHT, WIDTH = 96, 128
@@ -202,7 +202,6 @@ def test_frames_that_can_be_read_once_are_all_predicted(
         ({"fov_deg": 60, "K": np.eye(3)}, "camera"),
         ({"fov_deg": "60"}, "fov_deg"),
         ({"K": np.array([[100.0, 0, 2 * WIDTH], [0, 100, HEIGHT / 2], [0, 0, 1]])}, "K"),
-        ({"options": stadia.PredictOptions(every=0)}, "every"),
         ({"options": {"every": 2}}, "options"),
         ({"options": stadia.PredictOptions(data={"stride": 2})}, "options.data"),
         ({"options": stadia.PredictOptions(background=Path("b.png"))}, "--background"),
@@ -215,6 +214,11 @@ def test_what_cannot_be_is_an_error_with_fields(
 ) -> None:
     with refuses(stadia.StadiaError, where=where):
         network.predict(image, **keywords)
+
+
+def test_an_option_below_its_least_value_is_refused() -> None:
+    with refuses(ConfigError, where="every", found=0):
+        stadia.PredictOptions(every=0)
 
 
 @pytest.mark.parametrize("given", [None, 3, [1, 2]])

@@ -20,8 +20,7 @@ from stadia.datasets.video.video_camera import CAMERA_ADVICE
 from stadia.datasets.video.video_decoding import hash_source
 from stadia.datasets.video.video_map import find_map_folder
 from stadia.launch.training_data import choose_cameras
-from stadia.predict.input_camera import ASSUMED_FOV_DEG, choose_input_camera
-from stadia.predict.inputs import open_inputs
+from stadia.predict.inputs import ASSUMED_FOV_DEG, choose_input_camera, open_inputs
 from stadia.recipes import configure
 
 EXIF_IFD, FOCAL_35MM, ORIENTATION = 0x8769, 0xA405, 0x0112

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from stadia.core.types import Camera, DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.predict.network import Network
 from stadia.recipes.base.training_overlap import TrainedInput
 from stadia.web import networks

@@ -19,7 +19,7 @@ from stadia.datasets.video.video_camera import find_static_mask, read_image_size
 from stadia.files.output_files import check_replaceable, write_marked_png
 from stadia.files.paths import expand_home
 from stadia.geometry.ground.lane_lines import LaneMeasurement, measure_lanes
-from stadia.predict.input_camera import InputCamera, choose_input_camera
+from stadia.predict.inputs import InputCamera, choose_input_camera
 from stadia.predict.scale.grammar import LANE_M, find_lane_deviation
 
 SAMPLES = 40

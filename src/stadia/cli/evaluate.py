@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from stadia.cli.arguments import (
-    ForceOption,
-    JsonOption,
-    VerboseOption,
-    add_options,
-    argument,
-    check_scale_sources,
-    flag,
-    option,
-)
+from stadia.cli.arguments import ForceOption, JsonOption, VerboseOption, add_options, argument, flag, option
 from stadia.cli.data import WING_COMMANDS
 from stadia.cli.output import echo, show_progress
 from stadia.cli.results import check_choice, check_score_file, print_scores, write_score_file
 from stadia.core.errors import ConfigError
-from stadia.predict.options import EvaluateOptions, PredictOptions, parse_source_options, split_settings
+from stadia.predict.options import (
+    EvaluateOptions,
+    PredictOptions,
+    check_scale_sources,
+    parse_source_options,
+    split_settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -227,17 +224,16 @@ DepthScaleOption = Annotated[
 ]
 
 
-class EvaluateCommand(TyperCommand):
-    """Group the options in the help by the form that they belong to."""
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        for parameter in self.params:
-            forms = FORMS_OF.get(parameter.name or "", ())
-            if len(forms) == 1:
-                parameter.rich_help_panel = forms[0]  # type: ignore[attr-defined]
+def group_by_form(command: Callable[..., None]) -> Callable[..., None]:
+    """Group the options in the help by the form of the command that they belong to."""
+    for name, parameter in inspect.signature(command).parameters.items():
+        forms = FORMS_OF.get(name, ())
+        if len(forms) == 1:
+            parameter.annotation.__metadata__[0].rich_help_panel = forms[0]
+    return command
 
 
+@group_by_form
 @add_options(PredictOptions, "every", "motion", "size", "flip", "steady", "scale_from")
 def evaluate(
     context: typer.Context,

@@ -14,12 +14,16 @@ from stadia.cli.arguments import (
     StrictOption,
     VerboseOption,
     add_options,
-    check_scale_sources,
     option,
-    take_default_network,
 )
 from stadia.cli.output import print_lines, show_progress
-from stadia.predict.options import PredictOptions, parse_source_options, split_settings
+from stadia.predict.options import (
+    PredictOptions,
+    check_scale_sources,
+    parse_source_options,
+    split_settings,
+    take_default_network,
+)
 
 if TYPE_CHECKING:
     from stadia.predict.odometry import EstimatedPath

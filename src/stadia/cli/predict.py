@@ -16,13 +16,18 @@ from stadia.cli.arguments import (
     VerboseOption,
     add_options,
     argument,
-    check_scale_sources,
     option,
-    take_default_network,
 )
 from stadia.cli.output import echo, make_tracker, print_lines, show_progress
 from stadia.core.errors import ConfigError
-from stadia.predict.options import PredictOptions, parse_source_options, refuse_finished, split_settings
+from stadia.predict.options import (
+    PredictOptions,
+    check_scale_sources,
+    parse_source_options,
+    refuse_finished,
+    split_settings,
+    take_default_network,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,12 +12,12 @@ from stadia.cli.arguments import (
     InputSettings,
     StrictOption,
     argument,
-    check_scale_sources,
     flag,
     option,
 )
 from stadia.cli.output import print_lines, show_progress
 from stadia.core.errors import ConfigError
+from stadia.predict.options import check_scale_sources
 
 CALIBRATION_HELP = "A calibration file, such as of OpenCV, ROS or Metashape, or K: three rows of three numbers."
 LANE_HELP = "With --from lanes: width of a lane from line to line, metres."

@@ -26,8 +26,7 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import read_kept_findings
 from stadia.files.paths import expand_home
-from stadia.predict.input_camera import choose_input_camera
-from stadia.predict.inputs import is_own_video
+from stadia.predict.inputs import choose_input_camera, is_own_video
 from stadia.process.shown_progress import SHOWN_PROGRESS
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes import RECIPES

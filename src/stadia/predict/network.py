@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from stadia.diagnostics.prediction_checks import TrainingRecord
     from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief
     from stadia.evaluation.frame_preparation import Frame, PredictedFrame
-    from stadia.evaluation.io.predictions_record import Provenance
+    from stadia.evaluation.io.predictions_folder import Provenance
     from stadia.recipes.base.training_overlap import TrainedInput
     from stadia.training.checkpoint import Checkpoint
     from stadia.training.recipe import AnyRecipe
@@ -355,7 +355,7 @@ class Network:
 
     def make_provenance(self, options: PredictOptions) -> Provenance:
         """Return the network and its options for predictions.json."""
-        from stadia.evaluation.io.predictions_record import Provenance
+        from stadia.evaluation.io.predictions_folder import Provenance
 
         size = requested_size(options.size, self.trained_with)
         provenance = Provenance.from_checkpoint(self.checkpoint, options.motion or "aligned", size)
@@ -412,10 +412,7 @@ def _merge_options(
     if every is not None:
         given["every"] = every
     _refuse_others("options", options, (PredictOptions, type(None)), "stadia.PredictOptions(every=2)")
-    merged = replace(options or PredictOptions(), **given)
-    if merged.every < 1:
-        raise ConfigError("every", found=merged.every, expected="1 or more")
-    return merged
+    return replace(options or PredictOptions(), **given)
 
 
 def _add_camera(options: PredictOptions, K: NDArray[np.floating] | None, fov_deg: float | None) -> PredictOptions:

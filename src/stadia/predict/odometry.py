@@ -13,7 +13,7 @@ from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
 from stadia.evaluation.frame_preparation import Frame, frame_name
 from stadia.evaluation.io.point_clouds import PlyWriter
-from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths

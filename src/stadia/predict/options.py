@@ -143,9 +143,37 @@ def as_predict_options(options: EvaluateOptions) -> PredictOptions:
     return PredictOptions(**shared, motion=options.motion)
 
 
+def check_scale_sources(texts: list[str] | None) -> tuple[str, ...]:
+    """Return the sources of `--scale-from`. Raises ConfigError; loads no torch."""
+    if texts:
+        from stadia.predict.scale.grammar import parse_scale
+
+        for text in texts:
+            parse_scale(text)
+    return tuple(texts or ())
+
+
+def take_default_network(
+    network: Path, source: Path | None, settings: list[str] | None, named: Path | None = None
+) -> tuple[Path, Path, list[str] | None]:
+    """Return network, input and settings of a line that may name the input alone: the network is base then.
+
+    named: the network of `--network`; the line then has no other.
+    """
+    from stadia.models import DEFAULT_NETWORK
+
+    if source is not None and "=" in str(source) and not source.exists():
+        source, settings = None, [str(source), *(settings or [])]
+    if source is None:
+        return named or Path(DEFAULT_NETWORK), network, settings
+    if named is not None:
+        raise ConfigError("--network", found=f"{named} and {network}", expected="one network", fix="leave one out")
+    return network, source, settings
+
+
 def refuse_finished(out: Path) -> None:
     """Raise StadiaError for a folder with a finished prediction, before the slow imports."""
-    from stadia.evaluation.io.predictions_record import RECORD
+    from stadia.evaluation.io.predictions_folder import RECORD
     from stadia.files.json_files import read_json
 
     path = out / RECORD

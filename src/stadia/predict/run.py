@@ -19,8 +19,7 @@ from stadia.core.errors import StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.datasets.video.video_map import find_map, find_map_geometry
 from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame
-from stadia.evaluation.io.predictions_folder import Predictions, write_predictions
-from stadia.evaluation.io.predictions_record import TRAJECTORY, Provenance
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, Predictions, Provenance, write_predictions
 from stadia.evaluation.plots.videos import (
     VERDICT_COLORS,
     depth_color_writer,

@@ -16,7 +16,7 @@ from rich.progress import track as show_bar
 from stadia.core.errors import CheckpointError
 from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.frame_store import ReportProgress
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.files.atomic_files import hold_folder
 from stadia.files.paths import check_no_links, safe_join
 from stadia.predict import TASKS

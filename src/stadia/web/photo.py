@@ -26,8 +26,7 @@ from stadia.files.image_io import write_image
 from stadia.geometry.numpy_camera import NEAR, centered_K, focal_px_from_fov
 from stadia.geometry.sky import find_far_sky
 from stadia.predict.describe import UNFAMILIAR
-from stadia.predict.input_camera import ASSUMED_FOV_DEG, InputCamera
-from stadia.predict.inputs import PredictionInput
+from stadia.predict.inputs import ASSUMED_FOV_DEG, InputCamera, PredictionInput
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.prediction import MeasuredDistance, Prediction, measure_distance

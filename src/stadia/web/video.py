@@ -21,8 +21,7 @@ from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.video_map import find_map
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.point_clouds import encode_glb
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM, Predictions
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.files.input_files import read_bytes
 from stadia.files.json_files import read_json

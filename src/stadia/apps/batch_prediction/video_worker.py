@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import StadiaError, summarize_exception
-from stadia.evaluation.io.predictions_record import RECORD, PredictionsRecord, parse_record, read_record
+from stadia.evaluation.io.predictions_folder import RECORD, PredictionsRecord, parse_record, read_record
 from stadia.files.json_files import parse_json
 from stadia.files.paths import safe_join
 from stadia.files.remote_store import RemoteStore, is_url

@@ -23,7 +23,7 @@ from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedF
 from stadia.evaluation.predict_frames import predict_maps
 from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
 from stadia.predict.bag_output import BagOutput, make_stamp, open_bag_output
-from stadia.predict.input_camera import ASSUMED_FOV_DEG
+from stadia.predict.inputs import ASSUMED_FOV_DEG
 from stadia.predict.live.sources import LiveFrame, LiveSource
 from stadia.predict.live.tracker import FrameTracker
 from stadia.predict.network import Network
