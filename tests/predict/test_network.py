@@ -20,6 +20,7 @@ from stadia.core.errors import CheckpointError, ConfigError, DataError, Geometry
 from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.geometry.numpy_camera import CropWindow, centered_K, focal_px_from_fov
+from stadia.predict.describe import describe_range
 from stadia.predict.exported_file import ExportedFile
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.network import _read_relative_error, fit_size
@@ -88,6 +89,12 @@ def test_saved_files_hold_the_same_depth(network: stadia.Network, file: Path, tm
     assert written.checks["verdict"] == str(photo.verdict.verdict)
     stored = np.load(written.folder / "depth" / "photo.npz")["depth_m"]
     np.testing.assert_allclose(stored, 1 / photo.predicted.inverse_depth, rtol=1e-6)
+
+
+def test_the_printed_range_contains_the_middle() -> None:
+    depth = np.full((21, 21), 1.0, np.float32)
+    depth[10, 10] = 0.6
+    assert describe_range(depth, DepthScale.METRES) == "depth 0.6 to 1 m"
 
 
 def test_metres_are_not_claimed_for_a_picture_unlike_photos(network: stadia.Network, tmp_path: Path) -> None:

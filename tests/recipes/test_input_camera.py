@@ -96,6 +96,7 @@ def test_what_is_known_comes_before_what_is_assumed(tmp_path: Path) -> None:
         "given by data.camera",
     ]
     assert unsure.is_assumed
+    assert unsure.describe_origin().partition(",")[0] == "uncertain", "the word in the record of the map"
     assert next(iter(given.frames)).K[0, 0] == 70
 
 

@@ -75,16 +75,18 @@ class InputCamera:
     config: opens the images.
     origin: for people, such as "33 mm lens of EXIF".
     is_assumed: nothing about these images states it.
+    doubt: the word for an assumed camera; of a map that does not determine it, the word in the map's record.
     """
 
     config: CameraConfig
     origin: str
     is_assumed: bool = False
     warnings: tuple[str, ...] = field(default=())
+    doubt: str = "assumed"
 
     def describe_origin(self) -> str:
         """Return its origin for people."""
-        return f"assumed, {self.origin}" if self.is_assumed else self.origin
+        return f"{self.doubt}, {self.origin}" if self.is_assumed else self.origin
 
     def lines(self, intrinsics: Intrinsics) -> list[str]:
         """Return lines for people, for frames with these intrinsics."""
@@ -140,7 +142,7 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
         return InputCamera(config, "the camera of the training", is_assumed=True)
     if camera is not None:
         origin = f"from {name}, whose motion does not determine it"
-        return InputCamera(_take_map_camera(camera), origin, is_assumed=True)
+        return InputCamera(_take_map_camera(camera), origin, is_assumed=True, doubt=camera.origin)
     size = read_picture_size(given, source)
     focal_px = focal_px_from_fov(ASSUMED_FOV_DEG, max(size))
     origin = f"{ASSUMED_FOV_DEG:g} degrees across the longer side"

@@ -92,7 +92,8 @@ def color_points(
 ) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
     """Return up to `limit` points (N, 3) of a frame in the world, with colors (N, 3), without far ones and sky."""
     depth = predicted.depth()
-    T = None if predicted.T_world_camera is None else torch.from_numpy(predicted.T_world_camera)
+    pose = predicted.T_world_camera  # the first camera is the world
+    T = None if pose is None or np.array_equal(pose, np.eye(4)) else torch.from_numpy(pose)
     camera = Camera(torch.from_numpy(predicted.K), *depth.shape)
     points, known = depth_to_points(torch.from_numpy(depth)[None].double(), camera, T)
     near = known.numpy() & (depth.ravel() < MAX_MEDIAN_DEPTHS * np.median(depth))
