@@ -96,7 +96,8 @@ def color_points(
     T = None if pose is None or np.array_equal(pose, np.eye(4)) else torch.from_numpy(pose)
     camera = Camera(torch.from_numpy(predicted.K), *depth.shape)
     points, known = depth_to_points(torch.from_numpy(depth)[None].double(), camera, T)
-    near = known.numpy() & (depth.ravel() < MAX_MEDIAN_DEPTHS * np.median(depth))
+    median = np.median(depth[depth > 0]) if (depth > 0).any() else 0.0
+    near = known.numpy() & (depth.ravel() < MAX_MEDIAN_DEPTHS * median)
     image = np.asarray(cv2.resize(predicted.frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
     if find_sky is not None:
         near &= ~find_sky(image, depth).ravel()
