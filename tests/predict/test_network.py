@@ -97,10 +97,23 @@ def test_the_printed_range_contains_the_middle() -> None:
     assert describe_range(depth, DepthScale.METRES) == "depth 0.6 to 1 m"
 
 
+def test_depth_beyond_the_largest_is_far(network: stadia.Network, file: Path, tmp_path: Path) -> None:
+    whole = network.predict(file)
+    limit_m = float(np.median(whole.depth_m))
+    cut = network.predict(file, options=stadia.PredictOptions(max_depth=limit_m))
+    assert np.array_equal(cut.depth_m, np.where(whole.depth_m > limit_m, 0, whole.depth_m))
+    written = cut.save(tmp_path / "cut").predictions
+    depth_m = written.read(next(iter(written.files)))
+    assert 0.25 < (depth_m == 0).mean() < 0.75
+    assert depth_m.max() <= limit_m * (1 + 1e-6)
+
+
 def test_metres_are_not_claimed_for_a_picture_unlike_photos(network: stadia.Network, tmp_path: Path) -> None:
     board = (np.indices((HEIGHT, WIDTH)).sum(0) // 16 % 2 * 255).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "board.png"), board)
     photo = network.predict(tmp_path / "board.png", fov_deg=60)
+    with refuses(ConfigError, where="--max-depth", fix="--scale-from"):
+        network.predict(tmp_path / "board.png", fov_deg=60, options=stadia.PredictOptions(max_depth=2))
     assert photo.depth_scale is DepthScale.UP_TO_SCALE
     assert network.depth_scale is DepthScale.METRES
     with refuses(GeometryError, where="depth_m", fix="scale_from"):

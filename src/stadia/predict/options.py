@@ -72,6 +72,12 @@ class PredictOptions(NetworkOptions):
     cloud: None writes the point cloud if the network predicts points.
     """
 
+    max_depth: float | None = field(
+        default=None,
+        metadata=about(
+            "Write depth beyond this as far, which is 0 like no depth. Needs metres.", unit="METRES", least=0.1
+        ),
+    )
     motion: str | None = field(default=None, metadata=about("How to estimate the path: aligned (default) or network."))
     video: bool = field(default=True, metadata=about("Write the side-by-side video."))
     color: bool = field(default=True, metadata=about("Write depth in colors."))

@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stadia.core.errors import StadiaError
+from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.datasets.video.video_map import find_map, find_map_geometry
 from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame
@@ -191,6 +191,10 @@ class Session:
             self._measure_scale()
         elif self.network.name == DEFAULT_NETWORK and can_read_first_frames:
             self._withdraw_metres()
+        if self.options.max_depth is not None and self.predictor.depth_scale is not DepthScale.METRES:
+            fix = "add --scale-from, such as point=X,Y:METRES, or leave --max-depth out"
+            found = f"depth {self.predictor.depth_scale}"
+            raise ConfigError("--max-depth", found=found, expected="depth in metres", fix=fix)
         self._gate = self._open_gate()
         if self.network.can_predict_focal and can_read_first_frames:
             self._gate.beliefs += self.network.find_focals(own, self.open_again().frames)
@@ -276,6 +280,7 @@ class Session:
         if self.options.steady:
             predictions = steady_frames(predictions)
         for predicted in predictions:
+            predicted = replace(predicted, max_depth=self.options.max_depth)
             self.photo = predicted if self.input.count == 1 else None
             yield predicted
 
