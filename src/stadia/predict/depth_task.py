@@ -15,6 +15,7 @@ from stadia.datasets.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
 from stadia.datasets.splits import frame_indices, read_frame_list, unique_recordings
 from stadia.evaluation.baselines import score_mean_depth
+from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.evaluation.protocols import find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, write_score
 from stadia.predict.describe import summarize_verdict
@@ -29,7 +30,6 @@ from stadia.predict.labeled_recordings import (
 from stadia.predict.options import EvaluateOptions, as_predict_options, network_size_notes, requested_size, size_text
 from stadia.predict.tasks import ScoreOutput, Task
 from stadia.predict.verdict import read_training_record, replace_verdict
-from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import VideoData
 from stadia.training.run_folder import Run

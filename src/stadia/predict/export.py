@@ -28,6 +28,7 @@ from stadia.evaluation.network_export import (
     export_onnx,
     export_torch,
 )
+from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.files.atomic_files import atomic_write
 from stadia.files.output_files import check_replaceable
 from stadia.files.paths import check_no_links
@@ -38,7 +39,8 @@ from stadia.predict.verdict import find_recorded_verdict
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.config import NETWORK_RECIPE
-from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
+from stadia.recipes.base.depth_recipe import DepthRecipe
+from stadia.recipes.base.network_checkpoint import NetworkRecipe
 from stadia.training.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -79,7 +81,7 @@ def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescr
     Raises CheckpointError for a recipe that predicts no depth or was never trained.
     """
     made_by = Provenance.from_checkpoint(checkpoint)
-    if not isinstance(recipe, DepthRecipe):
+    if not isinstance(recipe, DepthRecipe | NetworkRecipe):
         found = f"a checkpoint of '{made_by.recipe}', which predicts no depth"
         raise CheckpointError(checkpoint.path, found=found, expected="a network that predicts depth")
     package = getattr(getattr(recipe.depth_network, "config", None), "package", "")

@@ -69,7 +69,7 @@ class ExportedFile(Network):
         return {"data": self.about.model_dump(include={"height", "width"})}
 
     def stream_frames(
-        self, predictor: Any, frames: Iterator[Frame], options: PredictOptions
+        self, predictor: Any, frames: Iterator[Frame], options: PredictOptions, *, in_threads: bool = True
     ) -> Iterator[PredictedFrame]:
         return stream_exported_predictions(predictor, frames, predictor.backend.run)
 

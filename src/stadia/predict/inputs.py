@@ -117,11 +117,8 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
 
     Raises DataError for images that cannot be read.
     """
-    beside, mapped, folder = find_camera_file(source), find_usable_map(source), source
-    camera = None if mapped is None else mapped.camera
-    if mapped is None and (camera := find_photo_camera(source)) is not None:
-        folder = source.parent
-    name = find_map_folder(folder).name
+    beside = find_camera_file(source)
+    camera, name = _find_map_camera(source)
     if given.is_given:
         return InputCamera(given, "given by data.camera", warnings=_compare_with_file(given, source, beside))
     if beside is not None:
@@ -152,6 +149,17 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
         warnings = (f"{text}. Fix: {CUT_PANORAMA}",)
     config = given.model_copy(update={"focal_px": focal_px})
     return InputCamera(config, origin, is_assumed=True, warnings=warnings)
+
+
+def _find_map_camera(source: Path) -> tuple[MapCamera | None, str]:
+    """Return the camera of a source's usable map, or of a photo that was mapped with its folder, and the map's name."""
+    if not is_image_file(source):
+        mapped = find_usable_map(source)
+        return None if mapped is None else mapped.camera, find_map_folder(source).name
+    folder = source.parent if source.parent.name else source.parent.resolve()
+    if not any(folder.parent.glob("*.map")):  # most photos have no map
+        return None, ""
+    return find_photo_camera(source), find_map_folder(folder).name
 
 
 def _refuse_other_shape(trained: CameraConfig, given: CameraConfig, source: Path) -> None:

@@ -287,7 +287,7 @@ class Network:
 
     def make_predictor(self, options: PredictOptions | None = None) -> Predictor:
         """Return the predictor of images in torch. Raises CheckpointError if the recipe predicts no depth."""
-        from stadia.recipes.base.depth_recipe import make_predictor
+        from stadia.evaluation.predict_frames import make_predictor
 
         options = options or PredictOptions()
         options.check_backend()
@@ -295,13 +295,13 @@ class Network:
         return make_predictor(self.recipe, self.checkpoint.path, size, flip=options.flip)
 
     def stream_frames(
-        self, predictor: Predictor, frames: Iterator[Frame], options: PredictOptions
+        self, predictor: Predictor, frames: Iterator[Frame], options: PredictOptions, *, in_threads: bool = True
     ) -> Iterator[PredictedFrame]:
         """Predict frames, and chain their motions to a path."""
         from stadia.evaluation import MOTIONS
         from stadia.evaluation.predict_frames import stream_predictions
 
-        return stream_predictions(predictor, frames, MOTIONS.load(options.motion or "aligned"))
+        return stream_predictions(predictor, frames, MOTIONS.load(options.motion or "aligned"), in_threads=in_threads)
 
     def is_unfamiliar(self, predictor: Predictor, frames: Iterable[Frame]) -> bool:
         """Return whether most of the first frames are unlike the photos that the metres of `base` were measured on."""

@@ -274,7 +274,7 @@ class Session:
 
     def _predict(self, track: TrackProgress) -> Iterator[PredictedFrame]:
         frames = track(self._read_frames(), self.input.count, f"predicting {self.name}")
-        predictions = self.network.stream_frames(self.predictor, iter(frames), self.options)
+        predictions = self.network.stream_frames(self.predictor, iter(frames), self.options, in_threads=self.count != 1)
         if self.mapped is not None:
             predictions = self.mapped.follow(predictions)
         if self.options.steady:
@@ -353,6 +353,7 @@ class Session:
                 checker=self.gate,
                 precision_cost=getattr(self.predictor, "precision_cost", None),
                 trained=self.trained.names,
+                in_threads=self.count != 1,
             )
         record, run = predictions.record, self.network.run_folder if record_verdict else None
         trained = 0 if record is None else record.trained_on or 0

@@ -8,6 +8,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -284,12 +285,14 @@ def write_predictions(
     checker: PredictionChecker | None = None,
     precision_cost: Mapping[str, float] | None = None,
     trained: Collection[str] | None = None,
+    in_threads: bool = True,
 ) -> Predictions:
     """Write predicted frames into a folder: predictions.json, depth/, and the path as KITTI and TUM rows.
 
     frames: predicts, and is consumed once the folder is checked. out: a new or empty folder, or one with the same
     unfinished prediction. listeners: take every predicted frame. complete: writes the last files. further: names of the
-    files that both write. checker: judges the predictions. trained: names of frames that trained. Raises StadiaError if
+    files that both write. checker: judges the predictions. trained: names of frames that trained. in_threads: write
+    each file in a thread; False for a single photo. Raises StadiaError if
     `out` is in use, DataError without frames, or for two frames of one name.
     """
     out = Path(out)
@@ -307,7 +310,7 @@ def write_predictions(
         record.write(out)
         taking: list[Listener] = [*listeners, *([] if checker is None else [checker])]
         with open_to_append(out / UNFINISHED) as begun, sync_later(out):
-            written = _write_frames(frames, out, source, taking, begun)
+            written = _write_frames(frames, out, source, taking, begun, in_threads=in_threads)
         path_ends, path = written.path_ends, tuple(written.posed) if len(written.posed) > 1 else ()
         if path:
             _write_path(out, np.array(written.poses), written.times_s)
@@ -365,14 +368,26 @@ class _WrittenFrames:
 
 
 def _write_frames(
-    frames: Iterable[PredictedFrame], out: Path, source: str, listeners: Sequence[Listener], begun: BinaryIO
+    frames: Iterable[PredictedFrame],
+    out: Path,
+    source: str,
+    listeners: Sequence[Listener],
+    begun: BinaryIO,
+    *,
+    in_threads: bool,
 ) -> _WrittenFrames:
     """Write the maps of each frame, and call the listeners, in threads. `begun` gets the name before the first file."""
     written = _WrittenFrames()
     latest: deque[str] = deque(maxlen=MAX_WAITING)  # whose files may not be there yet
     maps = str(out / "depth")
     takers: list[Listener] = [partial(_write_maps, maps), *listeners]
-    with run_behind(takers, weigh=lambda predicted: predicted.frame.image.nbytes) as write:
+
+    def write_now(predicted: PredictedFrame) -> None:
+        for take in takers:
+            take(predicted)
+
+    behind = run_behind(takers, weigh=lambda predicted: predicted.frame.image.nbytes) if in_threads else None
+    with nullcontext(write_now) if behind is None else behind as write:
         for predicted in frames:
             name = predicted.frame.name
             if name in latest or os.path.exists(join_name(maps, f"{name}.npz")):  # noqa: PTH110 - no Path for a frame

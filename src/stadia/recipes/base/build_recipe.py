@@ -14,13 +14,13 @@ from stadia.core import seeds
 from stadia.core.errors import StadiaError
 from stadia.core.types import Predictor
 from stadia.diagnostics.finding import Finding
+from stadia.evaluation.predict_frames import make_predictor
 from stadia.files.run_facts import find_run_facts
 from stadia.models.depth import fine_tuning
 from stadia.models.depth.depth_network import DepthNetwork
 from stadia.models.pretrained_weights import limit_parameters
 from stadia.recipes import RECIPES
 from stadia.recipes.base.config import NETWORK_RECIPE, RecipeConfig, read_stored_config, without_pretrained
-from stadia.recipes.base.depth_recipe import make_predictor
 from stadia.recipes.base.network_checkpoint import load_network_recipe
 from stadia.training.batches import BatchIterable, EpochLoader
 from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights, open_checkpoint
