@@ -38,7 +38,7 @@ from stadia.core.types import Camera, Predictor
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.backends import BACKENDS, BackendChoice, check_backend, median_relative_difference
 from stadia.evaluation.frame_preparation import PreparedFrame
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import find_protocol

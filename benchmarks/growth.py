@@ -167,7 +167,7 @@ def prepare_odometry(size: int, folder: Path) -> Callable[[], None]:
 
 
 def prepare_predict(size: int, folder: Path) -> Callable[[], None]:
-    from stadia.evaluation.io.predictions_record import Provenance
+    from stadia.evaluation.io.predictions_folder import Provenance
     from stadia.evaluation.predict_frames import predict_to_folder
 
     predictor, provenance = make_recipe().eval().predictor(), Provenance(recipe="selfsup", config_hash="0" * 32)

@@ -79,7 +79,7 @@ def main() -> None:
     options = PredictOptions(size=args.size, backend=None if args.backend == "torch" else args.backend)
     address = f"http://127.0.0.1:{server.getsockname()[1]}/"
     camera = CameraConfig(horizontal_fov_deg=70)
-    live = LivePrediction(open_network("base").loaded, address, camera, options)
+    live = LivePrediction(open_network("base"), address, camera, options)
     latencies, status, memory = list[float](), None, list[float]()
     for result in live.run(args.seconds):
         if result.predicted is None:

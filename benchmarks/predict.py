@@ -38,15 +38,15 @@ from stadia.core.types import Camera, Predictor
 from stadia.datasets.video.video_decoding import stream_video
 from stadia.evaluation.backends import BackendChoice
 from stadia.evaluation.frame_preparation import Frame
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.geometry.numpy_camera import resize_K
 from stadia.predict.backend import open_backend
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.loaded_network import LoadedNetwork
+from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
-from stadia.predict.session import Session
+from stadia.predict.run import Session
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.training.checkpoint import Checkpoint
 
@@ -94,7 +94,7 @@ def main() -> None:
     focal = arguments.focal_px
     K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
     made_by = Provenance.from_checkpoint(arguments.checkpoint, "network")
-    network = LoadedNetwork(str(arguments.checkpoint), Checkpoint.open(arguments.checkpoint))
+    network = Network(str(arguments.checkpoint), Checkpoint.open(arguments.checkpoint))
 
     def frames() -> Iterable[Frame]:
         return read(arguments.video, K, arguments.frames)

@@ -38,8 +38,7 @@ from stadia.core.types import Camera
 from stadia.datasets.recordings import RecordingView
 from stadia.diagnostics.prediction_checks.prediction_verdict import check_focal_beliefs
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.protocols import find_protocol
 from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.predict.inputs import make_recording_input, open_inputs

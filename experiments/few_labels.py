@@ -24,7 +24,7 @@ from rich.console import Console
 from stadia import launch, recipes
 from stadia.apps.demo import render_worlds
 from stadia.datasets.open_dataset import open_recordings
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.predict.labeled_recordings import score_recordings
 
 SETTINGS = (

@@ -26,7 +26,7 @@ from typing import Any
 from stadia import launch, recipes, report
 from stadia.core import seeds
 from stadia.core.types import no_progress
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.objectpose.config import ObjectPoseConfig
 from stadia.objectpose.data.bop import BopImages, to_boxes, write_results
 from stadia.objectpose.recipe import ObjectPoseRecipe

@@ -36,7 +36,7 @@ from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.types import Camera, MapsPredictor, Predictor
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import FrameRange
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.warp import warp_image

@@ -43,7 +43,7 @@ from torch.nn import functional as F
 from stadia import launch, recipes
 from stadia.core.types import Meta
 from stadia.dataloading.loader import Loader
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.files.atomic_files import write_json
 from stadia.files.json_files import replace_nan
 from stadia.geometry.se3 import (

@@ -35,7 +35,7 @@ from stadia.core.recording import RIGHT, Recording
 from stadia.core.types import Camera, Predictor
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.metrics.uncertainty_metrics import sparsification, spearman
-from stadia.models import packaged_weights
+from stadia.models import encoders
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import build_depth_network
 from stadia.objectpose.data.bop import BopImages
@@ -387,7 +387,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="without other networks, orders and calibration")
     arguments = parser.parse_args()
     if arguments.weights:
-        packaged_weights.BASE_FILE = arguments.weights
+        encoders.BASE_FILE = arguments.weights
     samples = {sample.title: (sample, open_sample(sample, arguments.data)) for sample in SAMPLES}
     scores: dict[str, dict[str, tuple[Scores, bool]]] = {}
     uncertainty = {}

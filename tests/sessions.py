@@ -1,30 +1,30 @@
 """Predict in tests: with a checkpoint as the command line does, or with a predictor that no network has."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
 from stadia.core.types import Predictor, no_progress
 from stadia.diagnostics.prediction_checks import TrainingRecord
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.predict.describe import describe, describe_closing
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.loaded_network import LoadedNetwork
+from stadia.predict.network import Network
 from stadia.predict.options import EvaluateOptions, PredictOptions
-from stadia.predict.session import Session
-from stadia.predict.tasks import Evaluation, evaluate_network, find_task, predict_to_folders
+from stadia.predict.run import Session, predict_to_folders
+from stadia.predict.tasks import Evaluation, evaluate_network
 from stadia.recipes.base.training_overlap import TrainedInput
 from stadia.training.checkpoint import Checkpoint
 
 
-def load_network(checkpoint: Checkpoint | Path) -> LoadedNetwork:
+def load_network(checkpoint: Checkpoint | Path) -> Network:
     opened = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(checkpoint)
-    return LoadedNetwork(str(opened.path), opened)
+    return Network(str(opened.path), opened)
 
 
 def predict_lines(checkpoint: Checkpoint | Path, source: Path, out: Path, **options: Any) -> list[str]:
     """Predict into a folder; return the lines of `stadia predict`, without those about network and files."""
-    sessions = find_task(load_network(checkpoint)).open(source, PredictOptions(**options))
+    sessions = load_network(checkpoint).open_any(source, PredictOptions(**options))
     lines, results = [], []
     for session, result in predict_to_folders(sessions, out):
         lines += describe(session if result is None else result)
@@ -36,7 +36,7 @@ def evaluate(checkpoint: Checkpoint | Path, labeled: Path, out: Path | None = No
     return evaluate_network(load_network(checkpoint), labeled, EvaluateOptions(**options), out=out)
 
 
-class BareNetwork(LoadedNetwork):
+class BareNetwork(Network):
     """A predictor without a checkpoint."""
 
     can_predict_focal = False
@@ -46,7 +46,7 @@ class BareNetwork(LoadedNetwork):
 
     def __init__(self, provenance: Provenance, record: TrainingRecord | None = None) -> None:
         self.name, self.provenance, self.record, self.max_pixels = "bare", provenance, record, None
-        self._running, self._fitted = {}, {}
+        self._running, self._fitted, self._lock = {}, {}, threading.Lock()
 
     def make_provenance(self, options: PredictOptions) -> Provenance:
         return self.provenance

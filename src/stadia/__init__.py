@@ -21,7 +21,7 @@ NAMES = {
     "PredictOptions": "stadia.predict.options:PredictOptions",
     "EvaluateOptions": "stadia.predict.options:EvaluateOptions",
     "Evaluation": "stadia.predict.tasks:Evaluation",
-    "evaluate": "stadia.predict.network:evaluate",
+    "evaluate": "stadia.predict.tasks:evaluate",
     "MappedVideo": "stadia.mapping.map_video:MappedVideo",
     "Adaptation": "stadia.adaptation.adapt:Adaptation",
     "map_video": "stadia.mapping.map_video:map_video",

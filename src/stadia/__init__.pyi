@@ -8,12 +8,12 @@ from .launch.workflow import train as train
 from .mapping.map_video import MappedVideo as MappedVideo
 from .mapping.map_video import map_video as map_video
 from .predict.network import Network as Network
-from .predict.network import evaluate as evaluate
 from .predict.network import open_network as open_network
 from .predict.options import EvaluateOptions as EvaluateOptions
 from .predict.options import PredictOptions as PredictOptions
 from .predict.prediction import Prediction as Prediction
 from .predict.tasks import Evaluation as Evaluation
+from .predict.tasks import evaluate as evaluate
 from .recipes import configure as configure
 
 __version__: str

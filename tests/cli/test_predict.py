@@ -15,19 +15,18 @@ import pytest
 from tests.refusals import refuses
 from tests.sessions import write_bare
 
-from stadia.cli.arguments import take_default_network
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.prediction_checks import PredictionVerdict, Verdict
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.files.run_facts import UNKNOWN_FACTS, RecipeFacts, TrainedCamera, write_run_facts
 from stadia.predict import verdict
 from stadia.predict.inputs import add_training_options, open_inputs
+from stadia.predict.options import take_default_network
 from stadia.training.checkpoint import Checkpoint
 
 Stadia = Callable[..., tuple[int, str, str]]

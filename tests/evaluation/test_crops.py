@@ -18,8 +18,7 @@ from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, 
 from stadia.evaluation.frame_preparation import read_frames
 from stadia.evaluation.io.depth_files import read_depth_map
 from stadia.evaluation.io.point_clouds import color_points
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.predict_frames import align_motion, predict_to_folder, stream_predictions
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings

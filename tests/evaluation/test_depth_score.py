@@ -17,8 +17,7 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.image_score import score_image
 from stadia.evaluation.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import PredictionsRecord, Provenance
+from stadia.evaluation.io.predictions_folder import Predictions, PredictionsRecord, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.files.atomic_files import write_json
 

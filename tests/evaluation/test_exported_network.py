@@ -22,8 +22,7 @@ from stadia.evaluation.exported_network import (
     stream_exported_predictions,
 )
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.predict_frames import align_motion, stream_predictions
 from stadia.files.image_io import write_image
 from stadia.models.depth.depth_network import compute_focal_ratio

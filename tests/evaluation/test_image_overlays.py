@@ -27,7 +27,7 @@ from stadia.evaluation.plots.videos import draw_side_by_side, open_video_file
 from stadia.files.image_io import write_image
 from stadia.geometry import camera as cameras
 from stadia.geometry.ground.camera_height import horizon_from_angles
-from stadia.predict.outputs import CLOUD, IMAGE, VIDEO, mark_verdict
+from stadia.predict.run import CLOUD, IMAGE, VIDEO, mark_verdict
 from stadia.web.video import read_cloud
 
 K = np.array([[300.0, 0, 160], [0, 300, 60], [0, 0, 1]])

@@ -22,8 +22,7 @@ from stadia.datasets.ignored_regions import IgnoringRecording
 from stadia.evaluation.baselines import average_depths, score_mean_depth
 from stadia.evaluation.frame_preparation import Frame, read_frames
 from stadia.evaluation.io.point_clouds import MAX_FRAMES, color_points, open_point_cloud_file
-from stadia.evaluation.io.predictions_folder import Predictions, write_predictions
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance, write_predictions
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory, read_trajectory
 from stadia.evaluation.plots.videos import SCALE_PX, draw_side_by_side, estimate_frame_rate_hz, open_side_by_side_video
 from stadia.evaluation.predict_frames import align_motion, predict_motion, predict_to_folder, stream_predictions

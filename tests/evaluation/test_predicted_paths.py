@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 
 from stadia.core.types import Camera, DepthScale
 from stadia.evaluation.frame_preparation import read_frames
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.predict_frames import (

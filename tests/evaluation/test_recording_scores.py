@@ -10,7 +10,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ProtocolError, StadiaError
 from stadia.core.types import DepthScale
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.io.trajectory_files import Trajectory
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, write_score

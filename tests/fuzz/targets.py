@@ -212,7 +212,7 @@ def _read_calibration(path: Path) -> None:
 
 
 def _read_predictions(path: Path) -> None:
-    from stadia.evaluation.io.predictions_record import read_record
+    from stadia.evaluation.io.predictions_folder import read_record
 
     read_record(path.parent)
 

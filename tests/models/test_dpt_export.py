@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.network_export import export_onnx, export_torch
 from stadia.models.depth.dpt import Architecture, Dpt, make_hybrid, make_plain
 

@@ -15,7 +15,7 @@ from stadia.models.depth.base_network import BaseNetwork
 from stadia.models.depth.config import BaseConfig, UnetConfig
 from stadia.models.depth.depth_network import compute_focal_ratio
 from stadia.models.depth.unet import Unet, bound_log_uncertainty
-from stadia.models.packaged_weights import BASE_FILE
+from stadia.models.encoders import BASE_FILE
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world
 

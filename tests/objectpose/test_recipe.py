@@ -20,7 +20,7 @@ from stadia import launch, report
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.geometry.se3 import quaternion_multiply
 from stadia.objectpose import config as presets
 from stadia.objectpose import recipe as objectpose

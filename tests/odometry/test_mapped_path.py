@@ -13,8 +13,7 @@ from tests.datasets.mapped_images import make_record, write_points
 from stadia.core.types import DepthScale
 from stadia.datasets.video.video_decoding import hash_video
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
-from stadia.evaluation.io.predictions_folder import write_predictions
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance, write_predictions
 from stadia.geometry.numpy_camera import CropWindow
 from stadia.odometry.mapped_path import (
     MappedPath,

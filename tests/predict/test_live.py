@@ -169,7 +169,7 @@ def test_a_video_is_recorded_with_depth_path_and_verdict(real_data: Path, tmp_pa
 
 def test_a_source_without_an_image_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    network = open_network("base").loaded
+    network = open_network("base")
     prediction = LivePrediction(network, str(tmp_path / "bad.mp4"), CameraConfig(), PredictOptions())
     with refuses(DataError, where="bad.mp4", found="no image"):
         list(prediction.run(5.0))

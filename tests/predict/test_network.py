@@ -24,9 +24,10 @@ from stadia.core.errors import CheckpointError, ConfigError, DataError, Geometry
 from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.geometry.numpy_camera import CropWindow, centered_K, focal_px_from_fov
+from stadia.predict.describe import describe_range
 from stadia.predict.exported_file import ExportedFile
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.loaded_network import LoadedNetwork, _read_relative_error, fit_size
+from stadia.predict.network import _read_relative_error, fit_size
 from stadia.predict.tasks import evaluate_network
 from stadia.recipes.base.network_checkpoint import NetworkCheckpoint
 
@@ -95,10 +96,29 @@ def test_saved_files_hold_the_same_depth(network: stadia.Network, file: Path, tm
     np.testing.assert_allclose(stored, 1 / photo.predicted.inverse_depth, rtol=1e-6)
 
 
+def test_the_printed_range_contains_the_middle() -> None:
+    depth = np.full((21, 21), 1.0, np.float32)
+    depth[10, 10] = 0.6
+    assert describe_range(depth, DepthScale.METRES) == "depth 0.6 to 1 m"
+
+
+def test_depth_beyond_the_largest_is_far(network: stadia.Network, file: Path, tmp_path: Path) -> None:
+    whole = network.predict(file)
+    limit_m = float(np.median(whole.depth_m))
+    cut = network.predict(file, options=stadia.PredictOptions(max_depth=limit_m))
+    assert np.array_equal(cut.depth_m, np.where(whole.depth_m > limit_m, 0, whole.depth_m))
+    written = cut.save(tmp_path / "cut").predictions
+    depth_m = written.read(next(iter(written.files)))
+    assert 0.25 < (depth_m == 0).mean() < 0.75
+    assert depth_m.max() <= limit_m * (1 + 1e-6)
+
+
 def test_metres_are_not_claimed_for_a_picture_unlike_photos(network: stadia.Network, tmp_path: Path) -> None:
     board = (np.indices((HEIGHT, WIDTH)).sum(0) // 16 % 2 * 255).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "board.png"), board)
     photo = network.predict(tmp_path / "board.png", fov_deg=60)
+    with refuses(ConfigError, where="--max-depth", fix="--scale-from"):
+        network.predict(tmp_path / "board.png", fov_deg=60, options=stadia.PredictOptions(max_depth=2))
     assert photo.depth_scale is DepthScale.UP_TO_SCALE
     assert network.depth_scale is DepthScale.METRES
     with refuses(GeometryError, where="depth_m", fix="scale_from"):
@@ -162,7 +182,7 @@ def test_a_network_is_scored(
     network: stadia.Network, worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    scored = evaluate_network(network.loaded, worlds, stadia.EvaluateOptions(protocol="relative"))
+    scored = evaluate_network(network, worlds, stadia.EvaluateOptions(protocol="relative"))
     assert 0 < scored.summary["abs_rel"] < 1
     assert scored.files[0].resolve() == (tmp_path / f"{worlds.name}-scores").resolve()
     assert all(path.exists() for path in scored.files)
@@ -194,7 +214,7 @@ def test_frames_that_can_be_read_once_are_all_predicted(
     network: stadia.Network, image: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing may look at them before: the frames of the app's videos come from a generator."""
-    monkeypatch.setattr("stadia.predict.judged_frames.find_network_focals", lambda *given: list(given[2]) and [])
+    monkeypatch.setattr(stadia.Network, "find_focals", lambda *given: list(given[2]) and [])
     K = centered_K(focal_px_from_fov(60, WIDTH), HEIGHT, WIDTH)
     frames = (Frame(f"{number}", image, K) for number in range(3))
     session = network.open_input(PredictionInput("video", frames, 3, 10.0))
@@ -207,7 +227,6 @@ def test_frames_that_can_be_read_once_are_all_predicted(
         ({"fov_deg": 60, "K": np.eye(3)}, "camera"),
         ({"fov_deg": "60"}, "fov_deg"),
         ({"K": np.array([[100.0, 0, 2 * WIDTH], [0, 100, HEIGHT / 2], [0, 0, 1]])}, "K"),
-        ({"options": stadia.PredictOptions(every=0)}, "every"),
         ({"options": {"every": 2}}, "options"),
         ({"options": stadia.PredictOptions(data={"stride": 2})}, "options.data"),
         ({"options": stadia.PredictOptions(background=Path("b.png"))}, "--background"),
@@ -222,6 +241,11 @@ def test_what_cannot_be_is_an_error_with_fields(
         network.predict(image, **keywords)
 
 
+def test_an_option_below_its_least_value_is_refused() -> None:
+    with refuses(ConfigError, where="every", found=0):
+        stadia.PredictOptions(every=0)
+
+
 @pytest.mark.parametrize("given", [None, 3, [1, 2]])
 def test_what_is_no_image_and_no_network_is_named(network: stadia.Network, given: Any) -> None:
     with refuses(ConfigError, where="image", found=type(given).__name__):
@@ -230,7 +254,7 @@ def test_what_is_no_image_and_no_network_is_named(network: stadia.Network, given
         stadia.open_network(given)
     with refuses(DataError, found="(0, 4, 3)"):
         network.predict(np.zeros((0, 4, 3), np.uint8))
-    assert (repr(network), len(repr(network.loaded)) < 80) == ("Network('base')", True)
+    assert (repr(network), len(repr(network)) < 80) == ("Network('base')", True)
 
 
 def test_a_folder_of_the_same_name_does_not_hide_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,9 +308,9 @@ def test_threads_that_ask_for_one_image_size_share_the_network() -> None:
 
     checkpoint = MagicMock(NetworkCheckpoint)
     checkpoint.resized.side_effect = resize
-    network = LoadedNetwork("base", checkpoint)
+    network = Network("base", checkpoint)
 
-    def fit(number: int) -> LoadedNetwork:
+    def fit(number: int) -> Network:
         begin.wait()
         return network.fit(HEIGHT, WIDTH)
 

@@ -22,8 +22,13 @@ from stadia.datasets.video.video_camera import CAMERA_ADVICE
 from stadia.datasets.video.video_decoding import hash_source
 from stadia.datasets.video.video_map import find_map_folder
 from stadia.launch.training_data import choose_cameras
-from stadia.predict.input_camera import ASSUMED_FOV_DEG, choose_input_camera
-from stadia.predict.inputs import PredictionInput, add_training_options, open_inputs
+from stadia.predict.inputs import (
+    ASSUMED_FOV_DEG,
+    PredictionInput,
+    add_training_options,
+    choose_input_camera,
+    open_inputs,
+)
 from stadia.recipes import configure
 from stadia.training.checkpoint import Checkpoint
 
@@ -100,6 +105,7 @@ def test_what_is_known_comes_before_what_is_assumed(tmp_path: Path) -> None:
         "given by data.camera",
     ]
     assert unsure.is_assumed
+    assert unsure.describe_origin().partition(",")[0] == "uncertain", "the word in the record of the map"
     assert next(iter(given.frames)).K[0, 0] == 70
 
 

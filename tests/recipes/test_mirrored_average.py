@@ -11,9 +11,9 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
+from stadia.evaluation.predict_frames import DepthPredictor, average_mirrored, choose_flip
 from stadia.geometry.camera import intrinsics, mirror
 from stadia.predict.backend import BackendPredictor
-from stadia.recipes.base.depth_recipe import DepthPredictor, average_mirrored, choose_flip
 
 HEIGHT, WIDTH = 4, 7
 

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale
 from stadia.datasets.open_dataset import open_recordings
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.io.trajectory_formats import TrajectoryFormat, read_kitti_trajectory, read_trajectory
 from stadia.predict.inputs import add_training_options, open_inputs
 

@@ -19,10 +19,10 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
 from stadia.diagnostics.finding import read_valid_findings
+from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.camera import intrinsics
 from stadia.predict.verdict import read_training_record
-from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint

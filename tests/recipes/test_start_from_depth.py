@@ -14,7 +14,7 @@ from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.files.run_facts import UNKNOWN_FACTS
 from stadia.launch import keep
 from stadia.launch.keep import DepthErrors
-from stadia.models.packaged_weights import load_base_weights
+from stadia.models.encoders import load_base_weights
 from stadia.recipes import configure
 from stadia.recipes.base.self_supervised import MAX_HELD_STEPS, choose_teacher, find_depth_start
 from stadia.recipes.selfsup.recipe import SelfsupRecipe

@@ -18,8 +18,7 @@ from starlette.testclient import TestClient
 
 from stadia.core.types import Camera, DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord
-from stadia.evaluation.io.predictions_record import Provenance
-from stadia.predict.loaded_network import LoadedNetwork
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.predict.network import Network
 from stadia.recipes.base.training_overlap import TrainedInput
 from stadia.web import networks
@@ -45,7 +44,7 @@ class RedPredictor:
         return T
 
 
-class RedNetwork(LoadedNetwork):
+class RedNetwork(Network):
     """A trained network whose predictor is red, in one depth scale, without files."""
 
     has_own_size, is_exported, can_predict_focal = True, False, False

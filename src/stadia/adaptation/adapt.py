@@ -118,7 +118,7 @@ def adapt_network(
     video, console = Path(video), Terminal(stderr=True)
     options = parse_source_options([text for text in settings if text.startswith("data.camera")])
     with announce_step(console, f"opening {network}"):
-        opened = open_network(network, network_settings).loaded.fit_source(video, options).checkpoint
+        opened = open_network(network, network_settings).fit_source(video, options).checkpoint
     if not isinstance(opened, NetworkCheckpoint):
         fix = "stadia train selfsup VIDEO start_from=RUN"
         raise ConfigError("stadia adapt", found=f"the checkpoint {network}", expected="a published network", fix=fix)

@@ -29,7 +29,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, RunError, StadiaError, summarize_exception
 from stadia.core.types import TrackProgress
 from stadia.datasets.video.video_list import VideoEntry, read_entries
-from stadia.evaluation.io.predictions_record import RECORD, PredictionsRecord, parse_record, read_record
+from stadia.evaluation.io.predictions_folder import RECORD, PredictionsRecord, parse_record, read_record
 from stadia.files.atomic_files import hold_folder, open_to_append
 from stadia.files.input_files import open_input
 from stadia.files.json_files import parse_json, parse_json_lines

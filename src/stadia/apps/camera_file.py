@@ -34,7 +34,7 @@ from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
 from stadia.files.output_files import check_replaceable
 from stadia.files.paths import check_path_exists, expand_home
-from stadia.predict.input_camera import find_field_of_view
+from stadia.predict.inputs import find_field_of_view
 
 FORMAT = "stadia-camera"
 WIDE_IMAGES = "note: for images wider than 3:2, a 35 mm equivalent is exact to 5 % only"

@@ -23,8 +23,7 @@ from stadia.diagnostics.preflight.finding_images import draw_ignored_regions
 from stadia.diagnostics.preflight.split_checks import SplitFrames
 from stadia.files.atomic_files import open_atomic
 from stadia.files.paths import expand_home
-from stadia.predict.input_camera import choose_input_camera
-from stadia.predict.inputs import is_own_video
+from stadia.predict.inputs import choose_input_camera, is_own_video
 
 CAMERA_FREE = ("frames", "timestamps", "borders", "exposure", "parallax", "splits")
 """Checks that need no camera, or hold for any plausible one."""

@@ -26,8 +26,7 @@ from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.depth_score import DepthScore, collect_scores
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.image_score import ImageScore, score_image
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.plots.charts import draw_depth_comparison
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import RecordingScores

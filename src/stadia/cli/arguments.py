@@ -1,12 +1,17 @@
 """Define arguments and options that several commands share."""
 
+import inspect
 import math
+from collections.abc import Callable
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from stadia.core.errors import ConfigError
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
 def argument(help: str, **settings: Any) -> Any:
@@ -37,15 +42,6 @@ def flag(name: str, help: str) -> Any:
     return typer.Option(name, help=help, show_default=False)
 
 
-def check_size(text: str | None) -> str | None:
-    """Return the text of `--size`. Raises ConfigError; loads no torch."""
-    if text is not None:
-        from stadia.predict.options import parse_size
-
-        parse_size(text)
-    return text
-
-
 # -- inputs
 CheckpointArgument = Annotated[Path, argument("A run, a checkpoint, or a published network.")]
 InputArgument = Annotated[Path, argument("An image, a folder, a video, or a dataset.", metavar="INPUT")]
@@ -62,20 +58,6 @@ TrainingSettings = Annotated[list[str] | None, argument("Dotted keys: optimizer.
 
 # -- how a network runs
 EveryOption = Annotated[int, typer.Option(min=1, help="Use each n-th frame.")]
-MotionOption = Annotated[str | None, option("How to estimate the path: aligned (default) or network.")]
-SizeOption = Annotated[str | None, option("Another image size than in training: 1216x352.", callback=check_size)]
-FlipOption = Annotated[bool, flag("--flip", "Average with the mirrored image: better depth in twice the time.")]
-SteadyOption = Annotated[bool, flag("--steady", "Average depth over neighboring frames: less flicker.")]
-ScaleOption = Annotated[
-    list[str] | None,
-    option(
-        "Measure metres by: baseline, height=1.5, object=car:1.5@boxes.csv, point=X,Y:12.3, speed=10, gps, "
-        "lidar, reference=DEPTHS, map=1.5 (height over the map's road). Repeat to compare."
-    ),
-]
-BackendOption = Annotated[str | None, option("What runs the depth network: torch (default), onnxruntime, openvino.")]
-PrecisionOption = Annotated[str, typer.Option(help="float32 or bf16 (torch, openvino).")]
-
 StrictOption = Annotated[bool, flag("--strict", "Exit with 1 if the verdict is unusable.")]
 
 # -- metrics of a study
@@ -90,39 +72,43 @@ JsonOption = Annotated[bool, flag("--json", "Print only JSON.")]
 VerboseOption = Annotated[bool, flag("--verbose", "Show all evidence, notes and reasons.")]
 
 
-def check_scale_sources(texts: list[str] | None) -> tuple[str, ...]:
-    """Return the sources of `--scale-from`. Raises ConfigError; loads no torch."""
-    if texts:
-        from stadia.predict.scale.grammar import parse_scale
+def add_options(options: type, *names: str) -> Callable[[CommandT], CommandT]:
+    """Return a decorator that gives a command the options which the fields of a dataclass define.
 
-        for text in texts:
-            parse_scale(text)
-    return tuple(texts or ())
+    The command takes their values as `**options`; the help shows them before the command's own keyword options.
 
-
-def take_default_network(
-    network: Path, source: Path | None, settings: list[str] | None, named: Path | None = None
-) -> tuple[Path, Path, list[str] | None]:
-    """Return network, input and settings of a line that may name the input alone: the network is base then.
-
-    Raises ConfigError, CheckpointError or DataError if the network or the input does not exist. Loads no torch.
-
-    named: the network of `--network`; the line then has no other.
+    options: a class of `predict.options`, whose fields have type, default, unit and help.
+    names: the fields; all options of the class by default.
     """
-    from stadia.files.paths import check_path_exists, expand_home
-    from stadia.models import DEFAULT_NETWORK
-    from stadia.models.published_networks import is_network_name, refuse_misspelt_network
+    types = get_type_hints(options)
+    chosen = [one for one in fields(options) if (one.name in names if names else "help" in one.metadata)]
 
-    if source is not None and "=" in str(source) and not source.exists():
-        source, settings = None, [str(source), *(settings or [])]
-    if source is None:
-        network, source = named or Path(DEFAULT_NETWORK), network
-    elif named is not None:
-        raise ConfigError("--network", found=f"{named} and {network}", expected="one network", fix="leave one out")
-    if not is_network_name(str(network)):
-        from stadia.files.run_facts import check_network_exists
+    def decorate(command: CommandT) -> CommandT:
+        signature = inspect.signature(command, eval_str=True)
+        own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        first = next((n for n, one in enumerate(own) if one.kind is inspect.Parameter.KEYWORD_ONLY), len(own))
+        added = [_make_parameter(one, types[one.name]) for one in chosen]
+        parameters = [*own[:first], *added, *own[first:]]
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        return command
 
-        refuse_misspelt_network(str(network))
-        check_network_exists(network)
-    check_path_exists(expand_home(source))
-    return network, source, settings
+    return decorate
+
+
+def _make_parameter(one: Field[Any], type_: Any) -> inspect.Parameter:
+    dashed, default = one.name.replace("_", "-"), one.default
+    settings: dict[str, Any] = {"help": one.metadata["help"], "show_default": default not in (None, False, ())}
+    names = []
+    if type_ is bool and default is False:
+        names = [f"--{dashed}"]
+    elif type_ in (bool, bool | None):
+        names = [f"--{dashed}/--no-{dashed}"]
+    if one.metadata["unit"]:
+        settings["metavar"] = one.metadata["unit"]
+    if one.metadata["least"] is not None:
+        settings["min"] = one.metadata["least"]
+    if default == ():
+        type_, default = list[str] | None, None
+    annotation = Annotated[type_, typer.Option(*names, **settings)]
+    return inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

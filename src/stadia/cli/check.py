@@ -162,7 +162,7 @@ def _judge_network(
     from stadia.predict.options import PredictOptions, parse_source_options
 
     opened = open_network(network, settings)
-    if not opened.loaded.has_own_size and (line := describe_licence(opened.licence)):
+    if not opened.has_own_size and (line := describe_licence(opened.licence)):
         echo(line, err=True)
     findings: list[Finding] = []
     options = PredictOptions(data={"format": format, **parse_source_options(overrides)})

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from stadia.cli.arguments import (
-    EveryOption,
-    FlipOption,
-    ForceOption,
-    JsonOption,
-    MotionOption,
-    ScaleOption,
-    SizeOption,
-    SteadyOption,
-    VerboseOption,
-    argument,
-    check_scale_sources,
-    flag,
-    number,
-    option,
-)
+from stadia.cli.arguments import ForceOption, JsonOption, VerboseOption, add_options, argument, flag, number, option
 from stadia.cli.data import WING_COMMANDS
 from stadia.cli.output import echo, show_progress
 from stadia.cli.results import check_choice, check_score_file, print_scores, write_score_file
 from stadia.core.errors import ConfigError
+from stadia.predict.options import (
+    EvaluateOptions,
+    PredictOptions,
+    check_scale_sources,
+    parse_source_options,
+    split_settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from stadia.predict.options import EvaluateOptions
 
 NETWORK = "CHECKPOINT DATA"
 
@@ -65,7 +55,7 @@ def score_network(
     from stadia.predict.network import open_network
     from stadia.predict.tasks import evaluate_network
 
-    network = open_network(checkpoint, settings).loaded
+    network = open_network(checkpoint, settings)
     if not network.has_own_size and (line := describe_licence(network.licence)):
         echo(line, err=True)
     with show_progress() as bars:
@@ -235,18 +225,17 @@ DepthScaleOption = Annotated[
 ]
 
 
-class EvaluateCommand(TyperCommand):
-    """Group the options in the help by the form that they belong to."""
-
-    def format_help(self, ctx: typer.Context, formatter: Any) -> None:
-        """Write the help."""
-        for parameter in self.params:
-            forms = FORMS_OF.get(parameter.name or "", ())
-            if len(forms) == 1:
-                parameter.rich_help_panel = forms[0]  # type: ignore[attr-defined]
-        super().format_help(ctx, formatter)
+def group_by_form(command: Callable[..., None]) -> Callable[..., None]:
+    """Group the options in the help by the form of the command that they belong to."""
+    for name, parameter in inspect.signature(command).parameters.items():
+        forms = FORMS_OF.get(name, ())
+        if len(forms) == 1:
+            parameter.annotation.__metadata__[0].rich_help_panel = forms[0]
+    return command
 
 
+@group_by_form
+@add_options(PredictOptions, "every", "motion", "size", "flip", "steady", "scale_from")
 def evaluate(
     context: typer.Context,
     checkpoint: Annotated[Path | None, argument("A checkpoint, a run's folder, or a published network.")] = None,
@@ -272,26 +261,22 @@ def evaluate(
     max_difference_s: MaxDifferenceOption = 0.01,
     rpe_seconds: RpeOption = None,
     frames: Annotated[Path | None, option("A file with frames of DATA, `recording frame l` a line.")] = None,
-    every: EveryOption = 1,
     held_out: Annotated[bool, flag("--held-out", "Only frames of DATA that did not train CHECKPOINT.")] = False,
-    motion: MotionOption = None,
-    size: SizeOption = None,
-    flip: FlipOption = False,
-    steady: SteadyOption = False,
-    scale_from: ScaleOption = None,
+    *,
     out: Annotated[Path | None, option("Folder for predictions of CHECKPOINT; in its run by default.")] = None,
     scores: Annotated[Path | None, option("Also write a score file with every image.")] = None,
     image: Annotated[Path | None, option("Also draw both paths: a .png or .svg.")] = None,
     force: ForceOption = False,
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
+    **options: Any,
 ) -> None:
     """Score a network, depth maps, a trajectory or objects."""
     forms = {NETWORK: (checkpoint, data), DEPTH: (depth, reference), TRAJECTORY: (trajectory, reference)}
     forms[OBJECTS] = (objects, reference)
     truth = _require_truth(context, forms)
     inputs = (checkpoint, data, depth, trajectory, objects, reference, held_out_of)
-    scale_sources = check_scale_sources(scale_from)
+    options["scale_from"] = check_scale_sources(options["scale_from"])
     scores = check_score_file(scores, inputs, force=force)
     if depth is not None:
         maps = DepthMaps(
@@ -319,24 +304,17 @@ def evaluate(
     elif objects is not None:
         summary = WING_COMMANDS.load("score-objects")(objects, truth, split, held_out_of, scores=scores)
     else:
-        from stadia.predict.options import EvaluateOptions, parse_source_options, split_settings
-
         assert checkpoint is not None
         given, settings = split_settings(overrides)
-        options = EvaluateOptions(
+        chosen = EvaluateOptions(
             data=parse_source_options(given),
             protocol=protocol,
             by=parse_parts_of_frames(by),
             frames=frames,
-            every=every,
             held_out=held_out,
-            motion=motion or "aligned",
-            size=size,
-            flip=flip,
-            steady=steady,
-            scale_from=scale_sources,
+            **{**options, "motion": options["motion"] or "aligned"},
         )
-        summary = score_network(checkpoint, truth, options, settings, out)
+        summary = score_network(checkpoint, truth, chosen, settings, out)
     print_scores(summary, as_json=as_json, verbose=verbose)
 
 

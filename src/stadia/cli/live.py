@@ -7,21 +7,13 @@ import sys
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import (
-    BackendOption,
-    InputSettings,
-    PrecisionOption,
-    SizeOption,
-    argument,
-    flag,
-    number,
-    option,
-)
+from stadia.cli.arguments import InputSettings, add_options, argument, flag, number, option
 from stadia.cli.output import echo, print_lines
+from stadia.predict.options import PredictOptions, parse_source_options, split_settings
 
 if TYPE_CHECKING:
     from stadia.predict.live.live import LiveStatus
@@ -30,37 +22,35 @@ LINE_S, LOG_S = 0.5, 5.0
 """Pauses between status lines: on a terminal, and in a log."""
 
 
+@add_options(PredictOptions, "size", "backend", "precision")
 def live(
     source: Annotated[
         str, argument("0 or /dev/video0, rtsp://..., http://..., a video at its own pace, or a bag.", metavar="SOURCE")
     ],
     overrides: InputSettings = None,
     network: Annotated[str, typer.Option("--network", help="A run, a checkpoint, or a published network.")] = "base",
-    size: SizeOption = None,
-    backend: BackendOption = None,
-    precision: PrecisionOption = "float32",
+    *,
     path: Annotated[bool, flag("--path/--no-path", "Follow the camera (default: yes).")] = True,
     record: Annotated[Path | None, option("Write depth, camera, path and verdict: a new .mcap, .db3 or .bag.")] = None,
     page: Annotated[bool, flag("--page", "Show images and depth on a page of this machine.")] = False,
     seconds: Annotated[float | None, number("Stop after this time.", min=0.1)] = None,
+    **options: Any,
 ) -> None:
     """Predict depth and path of a live source at the rate of this machine.
 
     Each image is the newest one: older ones are dropped, never queued. A source that ends is opened again. Ctrl-C ends.
     """
     from stadia.datasets.config import CameraConfig
-    from stadia.evaluation.backends import check_backend
     from stadia.predict.live.live import LivePrediction
     from stadia.predict.live.live_page import serve_live_page
     from stadia.predict.network import open_network
-    from stadia.predict.options import PredictOptions, parse_source_options, split_settings
 
     given, settings = split_settings(overrides)
-    options = PredictOptions(size=size, backend=backend, precision=precision)
-    check_backend(options.backend_choice)
+    chosen = PredictOptions(**options)
+    chosen.check_backend()
     camera = CameraConfig(**parse_source_options(given).get("camera", {}))
-    opened = open_network(network, settings).loaded
-    prediction = LivePrediction(opened, source, camera, options, record, with_path=path)
+    opened = open_network(network, settings)
+    prediction = LivePrediction(opened, source, camera, chosen, record, with_path=path)
     is_terminal = sys.stderr.isatty()
     shown_s, problem, status = 0.0, "", None
     serving = serve_live_page() if page else nullcontext()

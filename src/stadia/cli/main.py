@@ -24,7 +24,7 @@ from stadia.cli.check import check
 from stadia.cli.data import WING_COMMANDS, roadworld, shard, survey
 from stadia.cli.demo import demo
 from stadia.cli.error_lines import SHARED_OPTIONS, describe_error
-from stadia.cli.evaluate import EvaluateCommand, evaluate
+from stadia.cli.evaluate import evaluate
 from stadia.cli.list_parts import doctor, parts
 from stadia.cli.live import live
 from stadia.cli.networks import activations, adapt, export, import_network
@@ -62,7 +62,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 NAMES: dict[Callable[..., None], str] = {
     parts: "list", map_source: "map", serve_app: "app", import_network: "import"
 }  # fmt: skip
-CLASSES: dict[Callable[..., None], type[TyperCommand]] = {train: TrainCommand, evaluate: EvaluateCommand}
+CLASSES: dict[Callable[..., None], type[TyperCommand]] = {train: TrainCommand}
 data = typer.Typer(help="Render, survey and shard data sets.", no_args_is_help=True)
 for command in (roadworld, *map(WING_COMMANDS.load, ("tableworld", "foregrounds", "overlay", "show"))):
     data.command()(command)

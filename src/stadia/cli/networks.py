@@ -21,10 +21,10 @@ from stadia.cli.arguments import (
     flag,
     number,
     option,
-    take_default_network,
 )
 from stadia.cli.output import echo, make_tracker, show_progress
 from stadia.core.errors import CheckpointError, ConfigError
+from stadia.predict.options import take_default_network
 
 if TYPE_CHECKING:
     from stadia.adaptation import Adaptation

@@ -3,63 +3,53 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stadia.cli.arguments import (
-    BackendOption,
     DefaultNetwork,
-    FlipOption,
     InputSettings,
     OptionalInput,
-    PrecisionOption,
-    ScaleOption,
-    SizeOption,
     StrictOption,
     VerboseOption,
-    check_scale_sources,
+    add_options,
     option,
-    take_default_network,
 )
 from stadia.cli.output import print_lines, show_progress
+from stadia.predict.options import (
+    PredictOptions,
+    check_scale_sources,
+    parse_source_options,
+    split_settings,
+    take_default_network,
+)
 
 if TYPE_CHECKING:
     from stadia.predict.odometry import EstimatedPath
 
 
+@add_options(PredictOptions, "size", "flip", "backend", "precision", "scale_from")
 def odometry(
     checkpoint: DefaultNetwork,
     source: OptionalInput = None,
     overrides: InputSettings = None,
     out: Annotated[Path | None, option("A new folder; in CHECKPOINT's run by default.")] = None,
     method: Annotated[str, typer.Option(help="Method; `stadia list odometry-methods` lists them.")] = "refined",
-    size: SizeOption = None,
-    flip: FlipOption = False,
-    backend: BackendOption = None,
-    precision: PrecisionOption = "float32",
+    *,
     strict: StrictOption = False,
-    scale_from: ScaleOption = None,
     verbose: VerboseOption = False,
+    **options: Any,
 ) -> None:
     """Track the camera: its path, a plot and a point map.
 
     With INPUT alone, the network of the package gives depth: `stadia odometry drive.mp4 --out path`.
     """
     checkpoint, source, overrides = take_default_network(checkpoint, source, overrides)
-    from stadia.evaluation.backends import check_backend
-    from stadia.predict.options import PredictOptions, parse_source_options, split_settings
-
     given, settings = split_settings(overrides)
-    options = PredictOptions(
-        data=parse_source_options(given),
-        size=size,
-        flip=flip,
-        backend=backend,
-        precision=precision,
-        scale_from=check_scale_sources(scale_from),
-    )
-    check_backend(options.backend_choice)
+    options["scale_from"] = check_scale_sources(options["scale_from"])
+    chosen = PredictOptions(data=parse_source_options(given), **options)
+    chosen.check_backend()
     from stadia.predict.describe import describe_network, describe_session
     from stadia.predict.network import open_network
     from stadia.predict.odometry import open_odometry
@@ -67,10 +57,10 @@ def odometry(
 
     checks = {}
     with show_progress() as bars:
-        network = open_network(checkpoint, settings).loaded
+        network = open_network(checkpoint, settings)
         if network.has_own_size:
             print_lines(describe_network(network), err=True)
-        run = open_odometry(network, source, options, method=method, out=out)
+        run = open_odometry(network, source, chosen, method=method, out=out)
         if not network.has_own_size:
             print_lines(describe_network(run.network), err=True)
         print_lines(f"note: {note}" for note in run.notes)

@@ -4,39 +4,36 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stadia.cli.arguments import (
     RUNS,
-    BackendOption,
-    EveryOption,
-    FlipOption,
     InputSettings,
-    MotionOption,
     OptionalInput,
-    PrecisionOption,
-    ScaleOption,
-    SizeOption,
-    SteadyOption,
     StrictOption,
     VerboseOption,
+    add_options,
     argument,
-    check_scale_sources,
-    flag,
     option,
-    take_default_network,
 )
 from stadia.cli.output import echo, make_tracker, print_lines, show_progress
 from stadia.core.errors import ConfigError
+from stadia.predict.options import (
+    PredictOptions,
+    check_scale_sources,
+    parse_source_options,
+    refuse_finished,
+    split_settings,
+    take_default_network,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stadia.core.types import TrackProgress
     from stadia.predict.network import Network
-    from stadia.predict.options import PredictOptions
 
 BatchOut = Annotated[
     Path | None,
@@ -48,6 +45,7 @@ BAG_SUFFIXES = (".mcap", ".bag", ".db3")
 """Of `--out`: a bag instead of a folder."""
 
 
+@add_options(PredictOptions)
 def predict(
     checkpoint: Annotated[
         Path, argument("A checkpoint, a run's folder, a model.onnx, or a network's name; by default base.")
@@ -56,22 +54,7 @@ def predict(
     overrides: InputSettings = None,
     out: BatchOut = None,
     network: NetworkOption = None,
-    every: EveryOption = 1,
-    motion: MotionOption = None,
-    size: SizeOption = None,
-    flip: FlipOption = False,
-    steady: SteadyOption = False,
-    video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
-    color: Annotated[bool, typer.Option("--color/--no-color", help="Write depth in colors.")] = True,
-    cloud: Annotated[bool | None, flag("--cloud/--no-cloud", "Write the point cloud (default: yes).")] = None,
-    glb: Annotated[Path | None, option("Also write points and path as a .glb, for browsers and Blender.")] = None,
-    rerun: Annotated[Path | None, option("Also write a recording (.rrd) for the viewer of rerun.")] = None,
-    background: Annotated[
-        Path | None, option("For overlay: INPUT without the pasted object, an image or a folder.")
-    ] = None,
-    backend: BackendOption = None,
-    precision: PrecisionOption = "float32",
-    scale_from: ScaleOption = None,
+    *,
     refine: Annotated[
         int,
         option(
@@ -84,6 +67,7 @@ def predict(
     workers: Annotated[
         int | None, typer.Option(min=0, max=4096, help="Processes for many videos.", show_default=False)
     ] = None,
+    **options: Any,
 ) -> None:
     """Predict depth and camera motion of photos and videos.
 
@@ -93,43 +77,25 @@ def predict(
     For a folder, glob or list of videos, each video gets a folder; the same command resumes.
     """
     checkpoint, source, overrides = take_default_network(checkpoint, source, overrides, network)
-    from stadia.predict.options import PredictOptions, parse_source_options, refuse_finished, split_settings
-
     data, settings = split_settings(overrides)
     out = Path(f"{source.resolve().stem}-depth") if out is None else out
-    options = PredictOptions(
-        data=parse_source_options(data),
-        every=every,
-        motion=motion,
-        size=size,
-        flip=flip,
-        steady=steady or bool(refine),
-        video=video,
-        color=color,
-        cloud=cloud,
-        background=background,
-        backend=backend,
-        precision=precision,
-        scale_from=check_scale_sources(scale_from),
-        glb=glb,
-        rerun=rerun,
-    )
+    options["scale_from"] = check_scale_sources(options["scale_from"])
+    options["steady"] |= bool(refine)
+    chosen = PredictOptions(data=parse_source_options(data), **options)
     if refine:
         refuse_finished(out)
         checkpoint, settings = _refine_network(checkpoint, source, refine, data, settings)
     if _is_batch(source, out, workers):
-        _predict_batch(checkpoint, source, out, options, settings, workers=workers, strict=strict)
+        _predict_batch(checkpoint, source, out, chosen, settings, workers=workers, strict=strict)
         return
     refuse_finished(out)
     if checkpoint.suffix.lower() != ".onnx":
-        from stadia.evaluation.backends import check_backend
-
-        check_backend(options.backend_choice)
+        chosen.check_backend()
     from stadia.predict.network import open_network
 
     opened = open_network(checkpoint, settings)  # before the bars, because a download has its own
     with show_progress() as bars, _advise_again(out):
-        _predict(opened, source, out, options, bars.track, strict=strict, verbose=verbose)
+        _predict(opened, source, out, chosen, bars.track, strict=strict, verbose=verbose)
 
 
 def _predict(
@@ -150,16 +116,15 @@ def _predict(
         list_files,
         summarize,
     )
-    from stadia.predict.tasks import predict_to_folders
+    from stadia.predict.run import predict_to_folders
     from stadia.predict.verdict import refuse_unusable
 
-    loaded = network.loaded
-    if loaded.has_own_size and not loaded.is_exported:
-        print_lines(describe_network(loaded), err=True)
+    if network.has_own_size and not network.is_exported:
+        print_lines(describe_network(network), err=True)
     sessions = network.open_any(source, options)
-    if not loaded.has_own_size:
+    if not network.has_own_size:
         print_lines(describe_network(sessions[0].network), err=True)
-    print_lines(describe_opened(loaded, [session.count for session in sessions], options))
+    print_lines(describe_opened(network, [session.count for session in sessions], options))
     if out.suffix.lower() in BAG_SUFFIXES:
         from stadia.predict.bag_output import predict_to_bag
         from stadia.predict.describe import verdict_lines
@@ -198,13 +163,19 @@ def _advise_again(out: Path) -> Iterator[None]:
 
 
 def _is_batch(source: Path, out: Path, workers: int | None) -> bool:
-    from stadia.datasets.video.video_list import VideoList
-    from stadia.files.paths import expand_home
-    from stadia.files.remote_store import is_url, restore_url
+    from stadia.predict.inputs import is_image_file
 
-    if VideoList().recognizes(expand_home(source)):
-        return True
-    given = {"--workers": workers, "--out": restore_url(out) if is_url(out) else None}
+    if not is_image_file(source):
+        from stadia.datasets.video.video_list import VideoList
+        from stadia.files.paths import expand_home
+
+        if VideoList().recognizes(expand_home(source)):
+            return True
+    given: dict[str, object] = {"--workers": workers, "--out": None}
+    if ":" in str(out):
+        from stadia.files.remote_store import is_url, restore_url
+
+        given["--out"] = restore_url(out) if is_url(out) else None
     if used := [f"{name} {value}" for name, value in given.items() if value is not None]:
         expected = "a folder, a quoted glob or a list (.txt, .csv) of videos"
         raise ConfigError(used[0], found=f"INPUT {source}", expected=expected, fix="remove it, or pass a list")

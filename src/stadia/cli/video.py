@@ -12,13 +12,13 @@ from stadia.cli.arguments import (
     InputSettings,
     StrictOption,
     argument,
-    check_scale_sources,
     flag,
     number,
     option,
 )
 from stadia.cli.output import print_lines, show_progress
 from stadia.core.errors import ConfigError
+from stadia.predict.options import check_scale_sources
 
 CALIBRATION_HELP = "A calibration file, such as of OpenCV, ROS or Metashape, or K: three rows of three numbers."
 FIT_HELP = "How the images differ in shape from those of --calibration."

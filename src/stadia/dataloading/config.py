@@ -229,3 +229,9 @@ class DataConfig(DatasetConfig):
             need = "data.epochs needs several datasets, but data.extra_datasets is empty"
             raise ValueError(f"{need}; training.max_epochs trains longer")
         return self
+
+
+class DataKeys(StrictModel):
+    """The keys `data.KEY` of a training's data."""
+
+    data: DataConfig

@@ -217,3 +217,15 @@ def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str)
     if given:
         keys, expected = ", ".join(f"data.{key}" for key in given), f"no value: {what} does not use this option"
         raise ConfigError(keys, found="a value", expected=expected, fix="remove it")
+
+
+class FormatOptions(SourceOptions):
+    """`SourceOptions` and the format."""
+
+    format: str = "auto"
+
+
+class SourceKeys(StrictModel):
+    """The keys `data.KEY` that open an input."""
+
+    data: FormatOptions = FormatOptions()

@@ -60,6 +60,7 @@ class PredictedFrame:
     log_uncertainty: (h, w) float32, log Sigma of the photometric residual.
     is_aligned: whether direct alignment found the motion to this frame; None if it was not used.
     starts_path: the path begins at this frame, because nothing connects the poses of earlier frames with it.
+    max_depth: depth beyond it is far, 0 in the depth maps; None keeps all values.
     """
 
     frame: Frame
@@ -72,6 +73,7 @@ class PredictedFrame:
     log_uncertainty: NDArray[np.float32] | None = None
     is_aligned: bool | None = None
     starts_path: bool = False
+    max_depth: float | None = None
 
     def depth_at_image(self) -> NDArray[np.float32]:
         """Return depth (H, W) at the image's size, bilinear in inverse depth; 0 outside the crop."""
@@ -80,6 +82,8 @@ class PredictedFrame:
         np.divide(1, inside, out=depth[box.rows, box.columns])
         if (ignored := self.frame.ignored) is not None:
             depth[box.rows, box.columns][ignored] = 0
+        if self.max_depth is not None:
+            depth[depth > self.max_depth] = 0
         return depth
 
     def depth(self) -> NDArray[np.float32]:
@@ -87,6 +91,8 @@ class PredictedFrame:
         known = self.inverse_depth > NEAR
         if (ignored := self.frame.ignored) is not None:
             known &= ~_find_inside(ignored, known.shape)
+        if self.max_depth is not None:
+            known &= self.inverse_depth * self.max_depth >= 1
         return np.divide(1, self.inverse_depth, out=np.zeros_like(self.inverse_depth), where=known)
 
 

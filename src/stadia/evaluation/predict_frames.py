@@ -1,22 +1,24 @@
-"""Predict depth of frames, chain the motions between them to a path, and write both to a folder."""
+"""Predict depth of frames with a network, chain the motions between them to a path, and write both to a folder."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import Camera, MapsPredictor, PredictedMaps, Predictor
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.background import bound_count, run_ahead
-from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame, PreparedFrame
-from stadia.evaluation.io.predictions_folder import Predictions, write_predictions
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame, PreparedFrame, TrainingLens
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance, write_predictions
 from stadia.evaluation.steady_depth import steady_frames
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment, align_direct
+from stadia.geometry.camera import mirror
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.se3 import (
     compose,
@@ -32,6 +34,131 @@ GAIN_RANGE = (0.7, 1.4)
 
 MAX_BATCH, MAX_BATCH_PIXELS = 4, 500_000
 """Frames, and pixels, that pass the networks together. Larger batches gain nothing."""
+
+
+# -- the network of a recipe
+
+
+class DepthPredictor:
+    """A depth network with its recipe, for predictions: a `DepthRecipe`, or a `NetworkRecipe` of published weights.
+
+    It runs on a GPU if there is one.
+
+    With another focal length than the training's, inverse depth is scaled by the ratio (`TrainingLens`), and the pose
+    network is not used.
+
+    precision: "bf16" runs the networks under autocast; the maps are float32.
+    flip: average maps with the mirrored image's (`average_mirrored`).
+    """
+
+    flip = False
+
+    def __init__(
+        self, recipe: Any, size: tuple[int, int] | None = None, crop: str | None = None, precision: str = "float32"
+    ) -> None:
+        self.precision = precision
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.recipe = recipe.eval().to(self.device)
+        self.depth_scale, self.crop = recipe.depth_scale, crop or recipe.crop
+        self.height, self.width = size or (recipe.height, recipe.width)
+        network = recipe.depth_network
+        scaled = "" if network is not None and network.uses_camera else "depth is scaled by it, and "
+        self.lens = TrainingLens(recipe.focal.tolist(), f"{scaled}the pose network is not used")
+
+    def move(self, device: torch.device) -> None:
+        """Run on another device from now on."""
+        self.device, self.recipe = device, self.recipe.to(device)
+
+    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
+        """Predict (B, 3, H, W) to (B, 1, H, W), in the unit of `depth_scale`."""
+        return self.maps(image, camera).inverse_depth
+
+    @torch.inference_mode()
+    def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
+        """Predict (B, 3, H, W) to (B, 1, H, W) each; see `core.types.MapsPredictor`."""
+        predict = self._predict_maps
+        return average_mirrored(predict, image, camera) if self.flip else predict(image, camera)
+
+    def _predict_maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
+        image = image.to(self.device)
+        with self._autocast():
+            predicted = self.recipe.maps(image, camera.to(self.device)).to(torch.float32)
+        ratio = self._focal_ratio(camera, image)
+        right = None if predicted.inverse_depth_right is None else predicted.inverse_depth_right / ratio
+        return replace(predicted, inverse_depth=predicted.inverse_depth / ratio, inverse_depth_right=right)
+
+    @torch.inference_mode()
+    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
+        """Predict motion, (B, 3, H, W) twice to (B, 4, 4), translation in the unit of depth.
+
+        Returns None if motion was not trained, or the focal length differs from the training's.
+        """
+        for lens in (camera, next_camera):  # the pose network takes no camera
+            if (self.lens.ratio(lens.K.cpu().numpy(), lens.height, lens.width) != 1).any():
+                return None
+        return self._predict_motion(now, following)
+
+    def _predict_motion(self, now: Tensor, following: Tensor) -> Tensor | None:
+        with self._autocast():
+            T = self.recipe.T_next_now(now.to(self.device), following.to(self.device))
+        return None if T is None else T.float()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
+        """Return this camera's focal length over the training's (..., 1, 1, 1); 1 if the network uses the camera."""
+        network = self.recipe.depth_network
+        if network is not None and network.uses_camera:
+            return torch.ones(1, 1, 1, 1).to(image)
+        ratio = self.lens.ratio(camera.K.cpu().numpy(), camera.height, camera.width)
+        return torch.from_numpy(ratio).to(image).reshape(-1, 1, 1, 1)
+
+
+def average_mirrored(
+    predict: Callable[[Tensor, Camera], PredictedMaps], image: Tensor, camera: Camera
+) -> PredictedMaps:
+    """Return the mean of the maps of images and of the mirrored maps of the mirrored images.
+
+    The right view's inverse depth stays, because mirroring swaps the cameras of the rig.
+
+    Source: post-processing of Godard et al., CVPR 2017, section 3.3, without its weights at the edges.
+    """
+    maps, mirrored = predict(image, camera), predict(*mirror(image, camera))
+    inverse_depth = (maps.inverse_depth + mirrored.inverse_depth.flip(-1)) / 2
+    if maps.log_uncertainty is None or mirrored.log_uncertainty is None:
+        return replace(maps, inverse_depth=inverse_depth)
+    log_uncertainty = (maps.log_uncertainty + mirrored.log_uncertainty.flip(-1)) / 2
+    return replace(maps, inverse_depth=inverse_depth, log_uncertainty=log_uncertainty)
+
+
+def make_predictor(recipe: Any, place: Path, size: tuple[int, int] | None = None, *, flip: bool = False) -> Predictor:
+    """Return a predictor of a recipe whose weights are loaded.
+
+    place: the path of its checkpoint, for errors.
+    size: (height, width) of the network's images; None for the training's.
+    flip: average the maps with those of mirrored images.
+
+    Raises CheckpointError for a recipe without depth, ConfigError if it supports no such size or no flip.
+    """
+    predictor = recipe.predictor(size)
+    if predictor is None:
+        found = f"a checkpoint of '{recipe.recipe}', which predicts no depth"
+        raise CheckpointError(place, found=found, expected="a recipe that does", fix="pass another checkpoint")
+    return choose_flip(predictor, flip)
+
+
+def choose_flip(predictor: Predictor, flip: bool) -> Predictor:
+    """Let a predictor average its maps with mirrored images, or not; return it. Raises ConfigError if it cannot."""
+    if isinstance(predictor, DepthPredictor) and type(predictor).maps is DepthPredictor.maps:
+        predictor.flip = flip
+    elif flip:
+        found, expected = f"a {type(predictor).__name__}", "a DepthPredictor that keeps its method maps"
+        raise ConfigError("--flip", found=found, expected=expected, fix="leave it out")
+    return predictor
+
+
+# -- the depth of frames, and the motion between them
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +228,22 @@ def predict_to_folder(
     )
 
 
-def stream_predictions(predictor: Predictor, frames: Iterable[Frame], motion: Motion) -> Iterator[PredictedFrame]:
-    """Predict frames with few images in memory. Poses are chained from neighbor to neighbor, from the identity."""
+def stream_predictions(
+    predictor: Predictor, frames: Iterable[Frame], motion: Motion, *, in_threads: bool = True
+) -> Iterator[PredictedFrame]:
+    """Predict frames with few images in memory. Poses are chained from neighbor to neighbor, from the identity.
+
+    in_threads: prepare and predict the next frames in threads; False for a single photo.
+    """
     before: FrameTensors | None = None
     T_next_now: Tensor | None = None
     T_world_camera: Tensor | None = torch.eye(4, dtype=torch.float64)
     images = (PreparedFrame.prepare(predictor, frame) for frame in frames)
-    prepared = run_ahead(images, weigh=lambda shown: shown.frame.image.nbytes)
-    batches = run_ahead(_predict_depth(predictor, prepared), count=1, weigh=_weigh_images)
+    if in_threads:
+        prepared = run_ahead(images, weigh=lambda shown: shown.frame.image.nbytes)
+        batches = run_ahead(_predict_depth(predictor, prepared), count=1, weigh=_weigh_images)
+    else:
+        batches = _predict_depth(predictor, images, most=1)
     for batch in batches:
         pairs = {} if T_world_camera is None else _find_pairs(before, batch)
         links = dict(zip(pairs, _link(predictor, motion, list(pairs.values()), T_next_now), strict=True))
@@ -133,11 +268,11 @@ _Pair = tuple[FrameTensors, FrameTensors]
 
 
 def _predict_depth(
-    predictor: Predictor, prepared: Iterable[PreparedFrame]
+    predictor: Predictor, prepared: Iterable[PreparedFrame], most: int = MAX_BATCH
 ) -> Iterator[list[tuple[PredictedFrame, FrameTensors]]]:
     """Run the depth network on batches of frames."""
     height, width = predictor.height, predictor.width
-    for batch in _batched(prepared, min(MAX_BATCH, max(MAX_BATCH_PIXELS // (height * width), 1))):
+    for batch in _batched(prepared, min(most, max(MAX_BATCH_PIXELS // (height * width), 1))):
         images = torch.stack([torch.from_numpy(shown.image) for shown in batch])
         K = torch.stack([torch.from_numpy(shown.K) for shown in batch])
         maps = predict_maps(predictor, images, Camera(K, height, width))
@@ -188,7 +323,7 @@ def _batched(items: Iterable[PreparedFrame], most: int) -> Iterator[list[Prepare
     try:
         for item in items:
             batch.append(item)
-            if len(batch) >= bound_count(most, item.frame.image.nbytes):
+            if len(batch) >= most or len(batch) >= bound_count(most, item.frame.image.nbytes):
                 yield batch
                 batch = []
     except (Exception, KeyboardInterrupt):

@@ -16,8 +16,7 @@ from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.evaluation.depth_score import DepthScore, collect_scores, score_images
 from stadia.evaluation.frame_preparation import frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.image_score import ImageScore
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import TRAJECTORY, Provenance, read_record
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, Predictions, Provenance, read_record
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import Alignment, Protocol

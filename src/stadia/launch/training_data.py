@@ -28,8 +28,7 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import read_kept_findings
 from stadia.files.paths import expand_home
-from stadia.predict.input_camera import choose_input_camera
-from stadia.predict.inputs import is_own_video
+from stadia.predict.inputs import choose_input_camera, is_own_video
 from stadia.recipes import RECIPES
 from stadia.recipes.base.build_recipe import TrainingData
 from stadia.recipes.base.config import (

@@ -96,8 +96,8 @@ def describe_camera(found: VideoMap, stream: FrameStream) -> str:
             spread = f"{relative:.0%}" if relative < 2 else "any factor"
             why = f"it may be off by {spread}; at most {1.96 * MAX_FOCAL_DEVIATION:.0%} is accepted"
         return (
-            f"camera: assumed, {fov_deg:.0f} degrees from left to right, because the video does not show it ({why})."
-            f" {CAMERA_ADVICE}"
+            f"camera: {estimate.origin}, {fov_deg:.0f} degrees from left to right,"
+            f" because the video does not show it ({why}). {CAMERA_ADVICE}"
         )
     low, high = describe_intervals(found, scale)["focal_px"]
     k1, k2, *_ = estimate.camera.distortion

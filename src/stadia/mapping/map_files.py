@@ -25,7 +25,7 @@ from stadia.datasets.video.video_map import (
     MapCamera,
     MapLens,
 )
-from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.trajectory_files import Trajectory, write_tum_trajectory
 from stadia.files.atomic_files import atomic_folder, atomic_write, write_json, write_lines
 from stadia.files.image_io import write_image

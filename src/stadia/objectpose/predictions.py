@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.plots.colormaps import color_categories
 from stadia.evaluation.plots.image_overlays import NEAR_PLANE_M, Array, Image, draw_masks, project_points
 from stadia.files.atomic_files import write_json

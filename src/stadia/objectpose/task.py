@@ -14,7 +14,7 @@ from stadia.core.types import Camera, Meta, TrackProgress
 from stadia.dataloading.loader import Loader
 from stadia.datasets.frame_store import ReportProgress, resize_image
 from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.geometry.numpy_camera import resize_K
 from stadia.objectpose.data.bop import BopImages, BopResult, read_results, to_boxes, write_results
 from stadia.objectpose.data.object_data import (

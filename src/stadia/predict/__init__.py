@@ -2,10 +2,13 @@
 
 from stadia.core.registry import Registry
 
+DEPTH_RECIPES = ("selfsup", "metric", "supervised")
+"""Networks of these recipes predict depth; `predict.run` predicts with them, and with published networks."""
+
 TASKS = Registry(
     "task",
     {
-        **dict.fromkeys(("selfsup", "metric", "supervised"), "stadia.predict.depth_task:DepthTask"),
+        **dict.fromkeys(DEPTH_RECIPES, "stadia.predict.depth_task:DepthTask"),
         "objectpose": "stadia.objectpose.task:ObjectPoseTask",
         "overlay": "stadia.overlay.task:OverlayTask",
     },

@@ -15,10 +15,10 @@ from torch import Tensor
 from stadia.core.types import Camera, PredictedMaps, Predictor
 from stadia.evaluation.backends import Backend, BackendChoice, median_relative_difference
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
+from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.models.depth.depth_network import compute_focal_ratio
 from stadia.predict.export import NetworkExports
 from stadia.predict.inputs import PredictionInput
-from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.training.checkpoint import Checkpoint
 
 Samples = Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]]

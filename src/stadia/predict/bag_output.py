@@ -17,7 +17,7 @@ from stadia.datasets.formats.ros_bags import NS_PER_S, MessageStamp, RosBag, imp
 from stadia.evaluation.frame_preparation import PredictedFrame
 from stadia.files.paths import check_writable
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
-from stadia.predict.session import Session
+from stadia.predict.run import Session
 
 ROS_AXES = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 """From the axes of a camera (x right, y down, z forward) to those of ROS (x forward, y left, z up), REP 103."""

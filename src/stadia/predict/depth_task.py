@@ -15,6 +15,7 @@ from stadia.datasets.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
 from stadia.datasets.splits import frame_indices, read_frame_list, unique_recordings
 from stadia.evaluation.baselines import score_mean_depth
+from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.evaluation.protocols import find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, write_score
 from stadia.predict.describe import summarize_verdict
@@ -26,18 +27,9 @@ from stadia.predict.labeled_recordings import (
     score_labeled_recordings,
     write_middle_cloud,
 )
-from stadia.predict.options import (
-    EvaluateOptions,
-    PredictOptions,
-    as_predict_options,
-    network_size_notes,
-    requested_size,
-    size_text,
-)
-from stadia.predict.session import Session, open_sessions
+from stadia.predict.options import EvaluateOptions, as_predict_options, network_size_notes, requested_size, size_text
 from stadia.predict.tasks import ScoreOutput, Task
 from stadia.predict.verdict import read_training_record, replace_verdict
-from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import VideoData
 from stadia.training.run_folder import Run
@@ -47,10 +39,6 @@ class DepthTask(Task):
     """Depth, and motion if the network predicts it."""
 
     reuse_predictions = True
-
-    def open(self, source: Path, options: PredictOptions) -> Sequence[Session]:
-        """Open an input: a session for each recording in it."""
-        return open_sessions(self.network, source, options)
 
     def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> LabeledRecordings:
         """Open recordings, by default the held-out split of a data set.

@@ -8,6 +8,7 @@ from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale
 from stadia.diagnostics.catalog import CATALOG
@@ -15,14 +16,16 @@ from stadia.diagnostics.prediction_checks import Verdict
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.models import DEFAULT_NETWORK
 from stadia.predict.options import PredictOptions, network_size_notes, requested_size, size_text, trained_size
-from stadia.predict.session import Session, WrittenPrediction
+from stadia.predict.run import Session, WrittenPrediction
 from stadia.predict.verdict import describe_trust
+from stadia.recipes.base.training_overlap import note_trained
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from stadia.evaluation.backends import BackendChoice
-    from stadia.predict.loaded_network import LoadedNetwork
+    from stadia.evaluation.frame_preparation import PredictedFrame
+    from stadia.predict.network import Network
     from stadia.predict.scale.receipt import ScaleReceipt
     from stadia.predict.scale.sources import RoadLean
 
@@ -61,7 +64,7 @@ def describe_closing(results: Iterable[Any]) -> Iterator[str]:
     yield from dict.fromkeys(line for result in results for line in describe_end(result))
 
 
-def describe_network(network: LoadedNetwork) -> Iterator[str]:
+def describe_network(network: Network) -> Iterator[str]:
     """Yield the network's name, image size, and licence."""
     from stadia.models.published_networks import describe_licence
 
@@ -74,7 +77,7 @@ def describe_network(network: LoadedNetwork) -> Iterator[str]:
     yield f"reading {network.checkpoint.path}: {header.recipe}, step {header.step}{at}"
 
 
-def describe_opened(network: LoadedNetwork, counts: Iterable[int | None], options: PredictOptions) -> Iterator[str]:
+def describe_opened(network: Network, counts: Iterable[int | None], options: PredictOptions) -> Iterator[str]:
     """Yield notes about the network for an input with recordings of so many frames."""
     trained = network.trained_with
     yield from (f"note: {note}" for note in network_size_notes(requested_size(options.size, trained), trained))
@@ -101,9 +104,9 @@ def describe_session(session: Session) -> Iterator[str]:
 
 
 def _describe_backend(session: Session) -> Iterator[str]:
-    choice = session.options.backend_choice
-    if choice.is_default or not session.network.predicts_motion:
+    if session.options.has_default_backend or not session.network.predicts_motion:
         return
+    choice = session.options.backend_choice
     yield describe_backend_choice(choice)
     yield from describe_cost(choice.precision, getattr(session.predictor, "precision_cost", None))
 
@@ -192,16 +195,16 @@ def _describe_prediction(
     result: WrittenPrediction, describe_verdict: Callable[[Mapping[str, Any]], Iterator[str]]
 ) -> Iterator[str]:
     session, record = result.session, result.predictions.record
-    yield from prediction_lines(result.folder, result.predictions, describe_verdict)
+    yield from prediction_lines(result.folder, result.predictions, describe_verdict, photo=session.photo)
     if session.is_unfamiliar:
         yield f"{UNFAMILIAR} A known length gives metres: --scale-from point=X,Y:METRES."
     elif session.input.is_photo and session.network.name == DEFAULT_NETWORK:
         yield BASE_ERROR
-        yield from _describe_middle(result)
+        yield from _describe_middle(session)
     if session.mapped is not None:
         yield from session.mapped.lines(session.predictor.depth_scale)
-    if record is not None and result.trained_note:
-        yield f"note: {result.trained_note}"
+    if record is not None and result.trained:
+        yield f"note: {note_trained(result.trained, len(record.entries))}"
     if session.receipt is not None:
         yield from _describe_limit_of_scale(session.receipt, str(result.checks["verdict"]))
     if result.unrecorded:
@@ -221,14 +224,22 @@ def list_files(folder: Path) -> str:
 
 
 def prediction_lines(
-    folder: Path, predictions: Predictions, describe_verdict: Callable[[Mapping[str, Any]], Iterator[str]] | None = None
+    folder: Path,
+    predictions: Predictions,
+    describe_verdict: Callable[[Mapping[str, Any]], Iterator[str]] | None = None,
+    *,
+    photo: PredictedFrame | None = None,
 ) -> Iterator[str]:
-    """Yield the number of predicted frames, the path's end, and the verdict, by default all of `verdict_lines`."""
+    """Yield the number of predicted frames, the path's end, and the verdict, by default all of `verdict_lines`.
+
+    photo: the prediction, if there is one; otherwise it is read from the folder.
+    """
     posed = len(predictions.record.path) if predictions.record else 0
     frames = len(predictions.files)
     checks = (predictions.record.checks if predictions.record else None) or {}
     if frames == 1 and checks.get("verdict") == Verdict.NOT_JUDGED:
-        yield f"{folder}: {describe_range(predictions)}. One photo cannot be checked"
+        depth = predictions.read(next(iter(predictions.files))) if photo is None else photo.depth()
+        yield f"{folder}: {describe_range(depth, predictions.depth_scale)}. One photo cannot be checked"
         return
     yield f"{folder}: {frames} frames, {posed or 'none'} with a pose (`path` in predictions.json)"
     if predictions.record and predictions.record.path_ends:
@@ -240,33 +251,41 @@ def prediction_lines(
         yield from (describe_verdict or verdict_lines)(predictions.record.checks)
 
 
-def describe_range(predictions: Predictions) -> str:
-    """Return the range of nine tenths of the depth in the first map."""
-    depth = predictions.read(next(iter(predictions.files)))
+def describe_range(depth: NDArray[np.floating], depth_scale: DepthScale) -> str:
+    """Return the range of nine tenths of the known depth, widened to contain the middle pixel.
+
+    depth: (h, w), 0 = none.
+
+    Examples:
+        >>> describe_range(np.array([[4.0, 4, 4], [4, 2, 4], [4, 4, 8]]), DepthScale.METRES)
+        'depth 2 to 6.4 m'
+    """
     known = depth[np.isfinite(depth) & (depth > 0)]
-    if predictions.depth_scale.is_affine or not known.size:
+    if depth_scale.is_affine or not known.size:
         return "one map of near and far"
     near, far = np.percentile(known, (5, 95)).tolist()
-    unit = " m" if predictions.depth_scale is DepthScale.METRES else ", up to scale"
+    middle = depth[depth.shape[0] // 2, depth.shape[1] // 2]
+    if np.isfinite(middle) and middle > 0:
+        near, far = min(near, float(middle)), max(far, float(middle))
+    unit = " m" if depth_scale is DepthScale.METRES else ", up to scale"
     return f"depth {near:.3g} to {far:.3g}{unit}"
 
 
-def _describe_middle(result: WrittenPrediction) -> Iterator[str]:
-    """Yield the depth of the middle pixel and its 90 % interval."""
+def _describe_middle(session: Session) -> Iterator[str]:
+    """Yield the depth of a photo's middle pixel and its 90 % interval; nothing without metres."""
     from stadia.models.depth import base_network
 
-    predictions = result.predictions
-    name = next(iter(predictions.files))
-    log_uncertainty = predictions.log_uncertainty(name)
-    if log_uncertainty is None or predictions.depth_scale is not DepthScale.METRES:
+    photo, receipt = session.photo, session.receipt
+    if photo is None or photo.log_uncertainty is None or photo.depth_scale is not DepthScale.METRES:
         return
-    receipt = result.session.receipt
+    depth_m = photo.depth()
+    middle = depth_m.shape[0] // 2, depth_m.shape[1] // 2
+    if not depth_m[middle] > 0:
+        return
     is_scaled = receipt is not None and receipt.verdict != Verdict.UNUSABLE
     spread = base_network.INTERVAL_WITH_A_LENGTH if is_scaled else base_network.INTERVAL_IN_METRES
     of_scale = math.exp(NINETY_PERCENT * receipt.deviation) if is_scaled and receipt is not None else 1.0
-    depth_m = predictions.read(name)
-    middle = depth_m.shape[0] // 2, depth_m.shape[1] // 2
-    near, far = base_network.find_depth_interval(depth_m[middle], log_uncertainty[middle], spread)
+    near, far = base_network.find_depth_interval(depth_m[middle], photo.log_uncertainty[middle], spread)
     near, far = near / of_scale, far * of_scale
     yield f"At the middle: {depth_m[middle]:.3g} m. The true distance is most likely {near:.3g} to {far:.3g} m (90 %)."
 

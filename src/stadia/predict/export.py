@@ -17,7 +17,7 @@ from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.terminal import Terminal, announce_step
 from stadia.evaluation.backends import BACKENDS, Backend, BackendChoice
 from stadia.evaluation.exported_network import MOTION, ExportDescription, ExportedNetwork, OnnxGraph, TrainingCamera
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.network_export import (
     OPSET,
     TOLERANCE,
@@ -27,6 +27,7 @@ from stadia.evaluation.network_export import (
     export_onnx,
     export_torch,
 )
+from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.files.atomic_files import atomic_write
 from stadia.files.output_files import check_replaceable
 from stadia.files.paths import check_no_links
@@ -36,7 +37,8 @@ from stadia.predict.inputs import find_training_camera
 from stadia.predict.verdict import find_recorded_verdict
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.config import NETWORK_RECIPE
-from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
+from stadia.recipes.base.depth_recipe import DepthRecipe
+from stadia.recipes.base.network_checkpoint import NetworkRecipe
 from stadia.training.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -77,7 +79,7 @@ def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescr
     Raises CheckpointError for a recipe that predicts no depth or was never trained.
     """
     made_by = Provenance.from_checkpoint(checkpoint)
-    if not isinstance(recipe, DepthRecipe):
+    if not isinstance(recipe, DepthRecipe | NetworkRecipe):
         found = f"a checkpoint of '{made_by.recipe}', which predicts no depth"
         raise CheckpointError(checkpoint.path, found=found, expected="a network that predicts depth")
     package = getattr(getattr(recipe.depth_network, "config", None), "package", "")

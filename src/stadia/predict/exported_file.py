@@ -1,4 +1,4 @@
-"""An exported network, model.onnx, as a `LoadedNetwork`. Imports no torch."""
+"""An exported network, model.onnx, as a `Network`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.backends import BACKENDS, ONNXRUNTIME, BackendChoice, check_backend
 from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork, stream_exported_predictions
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.files.input_files import check_input_file
 from stadia.predict.inputs import PredictionInput, is_own_video
-from stadia.predict.loaded_network import LoadedNetwork
+from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions, parse_size, requested_size
 from stadia.recipes.base.training_overlap import TrainedInput
 from stadia.training.checkpoint import Checkpoint
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 USED_OPTIONS = ("data", "every", "size", "video", "backend")
 
 
-class ExportedFile(LoadedNetwork):
+class ExportedFile(Network):
     """A network that `stadia export` wrote. It predicts depth only."""
 
     predicts_motion = False
@@ -69,7 +69,7 @@ class ExportedFile(LoadedNetwork):
         return {"data": self.about.model_dump(include={"height", "width"})}
 
     def stream_frames(
-        self, predictor: Any, frames: Iterator[Frame], options: PredictOptions
+        self, predictor: Any, frames: Iterator[Frame], options: PredictOptions, *, in_threads: bool = True
     ) -> Iterator[PredictedFrame]:
         return stream_exported_predictions(predictor, frames, predictor.backend.run)
 

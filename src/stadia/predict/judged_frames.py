@@ -4,21 +4,14 @@ import bisect
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
-
-import numpy as np
-import torch
 
 from stadia.core.types import Predictor
 from stadia.datasets.splits import frame_indices, unique_recordings
 from stadia.datasets.video.video_map import find_map_geometry
 from stadia.diagnostics.prediction_checks import TrainingRecord
-from stadia.diagnostics.prediction_checks.prediction_verdict import FocalBelief
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.files.paths import expand_home
-from stadia.models.depth.base_network import BaseNetwork, pool_features
-from stadia.models.depth.depth_network import DepthNetwork
 from stadia.predict.verdict import PredictionGate
 from stadia.recipes.base.video_data import VideoData
 
@@ -30,12 +23,6 @@ MAX_CHECKED_RECORDINGS = 4
 
 MAX_CHECKED_FRAMES = 60
 """This many frames are judged in each recording."""
-
-MAX_FAMILIAR_FRAMES, FAMILIAR_STEP = 5, 10
-"""So many frames, each so far from the one before, show whether a network's metres hold."""
-
-MAX_FOCAL_FRAMES = 8
-"""A network predicts the field of view of this many first frames."""
 
 
 def observe_training_data(predictor: Predictor, data: VideoData, training: TrainingRecord) -> PredictionGate:
@@ -64,36 +51,6 @@ def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[
         prepared = PreparedFrame.prepare(predictor, frame)
         gate.take(prepared.frame, partial(predict_inverse_depth, predictor, prepared))
         yield frame
-
-
-@torch.no_grad()
-def find_network_focals(recipe: object, predictor: Predictor, frames: Iterable[Frame]) -> list[FocalBelief]:
-    """Return the median focal length that a network predicts; [] if it predicts none."""
-    network = getattr(recipe, "depth_network", None)
-    if not isinstance(network, DepthNetwork) or type(network).predict_focal is DepthNetwork.predict_focal:
-        return []
-    focals = []
-    for frame in islice(frames, MAX_FOCAL_FRAMES):
-        image = torch.from_numpy(PreparedFrame.prepare(predictor, frame).image)[None]
-        focal = network.predict_focal(image.to(next(network.parameters()).device))
-        if focal is None:
-            return []
-        focals.append(float(focal[0]))
-    return [FocalBelief(float(np.median(focals)), "the network")] if focals else []
-
-
-@torch.no_grad()
-def are_unfamiliar(recipe: object, predictor: Predictor, frames: Iterable[Frame]) -> bool:
-    """Return whether most of the first frames are unlike the photos that the metres of `base` were measured on."""
-    network = getattr(recipe, "depth_network", None)
-    if not isinstance(network, BaseNetwork):
-        return False
-    device = next(network.parameters()).device
-    scores = []
-    for frame in islice(frames, 0, MAX_FAMILIAR_FRAMES * FAMILIAR_STEP, FAMILIAR_STEP):
-        image = torch.from_numpy(PreparedFrame.prepare(predictor, frame).image)[None]
-        scores.append(float(network.measure_strangeness(pool_features(network.encoder(image.to(device))))))
-    return bool(scores) and float(np.median(scores)) > 0
 
 
 def choose_window(indices: Sequence[int], middle: Sequence[int], most: int) -> Sequence[int]:

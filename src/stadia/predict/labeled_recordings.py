@@ -11,8 +11,7 @@ from stadia.core.recording import Recording
 from stadia.core.types import DepthScale, Predictor, TrackProgress
 from stadia.evaluation.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.evaluation.io.point_clouds import write_cloud_sample
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.evaluation.protocols import PROTOCOLS, Protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth

@@ -1,27 +1,58 @@
-"""Open a network once and predict any number of inputs with it: `open_network`, `Network`, `evaluate`."""
+"""Open a network once and predict any number of inputs with it: `open_network` and `Network`. Imports no torch."""
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import ConfigError
+from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.datasets.recordings import check_K
-from stadia.predict.exported_file import ExportedFile
-from stadia.predict.inputs import PredictionInput, make_image_input
-from stadia.predict.loaded_network import LoadedNetwork
-from stadia.predict.options import EvaluateOptions, PredictOptions, parse_source_options, refuse_unused
+from stadia.evaluation.backends import TORCH
+from stadia.files.json_files import read_json
+from stadia.files.paths import expand_home
+from stadia.files.run_facts import RUN_FILE
+from stadia.models import DEFAULT_NETWORK
+from stadia.models.published_networks import HUB
+from stadia.predict import DEPTH_RECIPES
+from stadia.predict.inputs import PredictionInput, add_training_options, make_image_input, read_input_size
+from stadia.predict.options import PredictOptions, parse_source_options, refuse_unused, requested_size
 from stadia.predict.prediction import Prediction
-from stadia.predict.session import Session, open_sessions
-from stadia.predict.tasks import Evaluation, evaluate_network, find_task
+from stadia.predict.run import Session, open_sessions
+from stadia.recipes.base.config import NETWORK_RECIPE
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from stadia.core.types import Predictor
+    from stadia.diagnostics.prediction_checks import TrainingRecord
+    from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief
+    from stadia.evaluation.frame_preparation import Frame, PredictedFrame
+    from stadia.evaluation.io.predictions_folder import Provenance
+    from stadia.recipes.base.training_overlap import TrainedInput
+    from stadia.training.checkpoint import Checkpoint
+    from stadia.training.recipe import AnyRecipe
+
+MAX_FITTED = 8
+"""An opened network keeps this many image sizes."""
+
+MAX_FAMILIAR_FRAMES, FAMILIAR_STEP = 5, 10
+"""So many frames, each so far from the one before, show whether a network's metres hold."""
+
+MAX_FOCAL_FRAMES = 8
+"""A network predicts the field of view of this many first frames."""
 
 
-def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixels: int | None = None) -> "Network":
+def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixels: int | None = None) -> Network:
     """Open a network that predicts; its weights are loaded on demand.
 
     network: a run's folder or a checkpoint, a name of `stadia list networks`, hf:ORG/NAME[@REVISION], a folder of
@@ -39,35 +70,102 @@ def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixel
     if Path(network).suffix.lower() == ".onnx":
         if settings:
             raise ConfigError(settings[0], found="used together with an exported network", expected="no settings")
-        return Network(ExportedFile(Path(network)))
+        from stadia.predict.exported_file import ExportedFile
+
+        return ExportedFile(Path(network))
     from stadia.recipes.base.network_checkpoint import open_network_checkpoint
 
-    return Network(LoadedNetwork(str(network), open_network_checkpoint(network, settings=settings), max_pixels))
+    return Network(str(network), open_network_checkpoint(network, settings=settings), max_pixels)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(eq=False, repr=False)
 class Network:
-    """A network that predicts: trained, published, exported, or your own."""
+    """A network that predicts: trained, published, or your own; `exported_file.ExportedFile` is an exported one.
 
-    loaded: LoadedNetwork
+    name: as the user typed it.
+    checkpoint: of a run, or of a network without a run.
+    max_pixels: of its images, if no training chose their size; None keeps each image's size.
+    """
+
+    name: str
+    checkpoint: Checkpoint
+    max_pixels: int | None = None
+    _fitted: dict[tuple[int, int], Network] = field(default_factory=dict)
+    """The same network for other image sizes."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while `_fitted` changes, because the page predicts in several threads."""
+    _running: dict[Any, Predictor] = field(default_factory=dict)
+    """Predictors in another backend or precision, by their options, because exporting takes seconds."""
+
+    predicts_motion: ClassVar[bool] = True
+    writes_clouds: ClassVar[bool] = True
+    can_predict_focal: ClassVar[bool] = True
+    is_exported: ClassVar[bool] = False
 
     def __repr__(self) -> str:
-        return f"Network({self.name!r})"
+        return f"{type(self).__name__}({self.name!r})"
 
-    @property
-    def name(self) -> str:
-        """Return its name, as you opened it."""
-        return self.loaded.name
+    @classmethod
+    def of_recipe(cls, recipe: AnyRecipe, checkpoint: Checkpoint) -> Self:
+        """Return the network of a recipe that has the weights of the checkpoint."""
+        network = cls(str(checkpoint.path), checkpoint)
+        network.recipe = recipe
+        return network
+
+    @cached_property
+    def recipe(self) -> AnyRecipe:
+        """Return the recipe with its weights, in evaluation mode. Raises CheckpointError if they do not fit."""
+        if (built := self.checkpoint.built_recipe) is not None:
+            return built
+        from stadia.recipes.base.build_recipe import load_recipe
+
+        return load_recipe(self.checkpoint)
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return the scale of its depth: metres, or up to scale, or up to scale and shift."""
-        return self.loaded.depth_scale
+        """Return the scale of its depth."""
+        recipe: Any = self.recipe
+        return DepthScale(recipe.depth_scale)
 
     @property
     def licence(self) -> str:
         """Return the licence of its weights; "" if unknown."""
-        return self.loaded.licence
+        return self.checkpoint.licence
+
+    @property
+    def label(self) -> str:
+        """Return the last part of its name, without folders."""
+        return self.name if self.name.startswith(HUB) else Path(self.name).name
+
+    @property
+    def has_own_size(self) -> bool:
+        """Return whether a training chose its image size."""
+        return self.checkpoint.header.recipe != NETWORK_RECIPE
+
+    @property
+    def predicts_depth(self) -> bool:
+        """Return whether it predicts depth: not a network of another task, such as object poses."""
+        return self.is_exported or not self.has_own_size or self.checkpoint.header.recipe in DEPTH_RECIPES
+
+    @property
+    def trained_with(self) -> Mapping[str, Any]:
+        """Return the configuration of its training; without one, its settings."""
+        return self.checkpoint.header.config
+
+    @property
+    def run_folder(self) -> Path | None:
+        """Return the folder of the run that trained it, or None."""
+        folder = self.checkpoint.run_folder
+        return folder if (folder / RUN_FILE).is_file() else None
+
+    @cached_property
+    def relative_error(self) -> float | None:
+        """Return AbsRel of its validation, or of `base` on real samples, or None."""
+        from stadia.models.depth.base_network import REAL_ERROR
+
+        if self.name == DEFAULT_NETWORK:
+            return REAL_ERROR
+        return None if self.run_folder is None else _read_relative_error(self.run_folder)
 
     def predict(
         self,
@@ -139,7 +237,7 @@ class Network:
         """
         sessions = self.open_any(source, options)
         if not all(isinstance(session, Session) for session in sessions):
-            found, fix = f"a network of '{self.loaded.checkpoint.header.recipe}'", "use `open_any`, or `stadia predict`"
+            found, fix = f"a network of '{self.checkpoint.header.recipe}'", "use `open_any`, or `stadia predict`"
             raise ConfigError(self.name, found=found, expected="a network that predicts depth", fix=fix)
         return sessions
 
@@ -147,9 +245,11 @@ class Network:
         """Open an input like `open`, also for a network of another task, with its own sessions."""
         _refuse_others("image", source, (str, Path), "a path, or an array (H, W, 3) uint8: numpy.asarray(image)")
         options = options or PredictOptions()
-        if self.loaded.is_exported:  # without a task, whose imports need torch
-            return open_sessions(self.loaded, Path(source), options)
-        return find_task(self.loaded).open(Path(source), options)
+        if self.predicts_depth:
+            return open_sessions(self, Path(source), options)
+        from stadia.predict.tasks import find_task
+
+        return find_task(self).open(Path(source), options)
 
     def open_input(
         self, given: PredictionInput, options: PredictOptions | None = None, *, source: Path | None = None
@@ -158,11 +258,144 @@ class Network:
 
         source: path of the input, if a map may be next to it.
         """
-        options, loaded = options or PredictOptions(), self.loaded
-        refuse_unused(options, loaded.list_used_options(options), loaded.describe_kind())
-        if not loaded.has_own_size and given.intrinsics is not None:
-            loaded = loaded.fit(given.intrinsics.height, given.intrinsics.width)
-        return Session(loaded, given, options, loaded.make_predictor(options), source=source)
+        options, network = options or PredictOptions(), self
+        refuse_unused(options, self.list_used_options(options), self.describe_kind())
+        if not self.has_own_size and given.intrinsics is not None:
+            network = self.fit(given.intrinsics.height, given.intrinsics.width)
+        return Session(network, given, options, network.make_predictor(options), source=source)
+
+    # -- what a session needs of its network
+
+    def fit(self, height: int, width: int) -> Network:
+        """Return the network for images of (height, width); a trained one keeps its own size. Threads may call it."""
+        from stadia.recipes.base.network_checkpoint import NetworkCheckpoint
+
+        if not isinstance(self.checkpoint, NetworkCheckpoint):
+            return self
+        if self.max_pixels is not None:
+            height, width = fit_size(height, width, self.max_pixels)
+        with self._lock:
+            if (height, width) not in self._fitted:
+                if len(self._fitted) >= MAX_FITTED:
+                    self._fitted.pop(next(iter(self._fitted)))
+                self._fitted[height, width] = Network(self.name, self.checkpoint.resized(height, width))
+            return self._fitted[height, width]
+
+    def fit_source(self, source: Path, data: Mapping[str, Any]) -> Network:
+        """Return the network for the images of an input, opened with `data`."""
+        return self if self.has_own_size else self.fit(*read_input_size(source, data))
+
+    def make_predictor(self, options: PredictOptions | None = None) -> Predictor:
+        """Return the predictor of images in torch. Raises CheckpointError if the recipe predicts no depth."""
+        from stadia.evaluation.predict_frames import make_predictor
+
+        options = options or PredictOptions()
+        options.check_backend()
+        size = requested_size(options.size, self.trained_with)
+        return make_predictor(self.recipe, self.checkpoint.path, size, flip=options.flip)
+
+    def stream_frames(
+        self, predictor: Predictor, frames: Iterator[Frame], options: PredictOptions, *, in_threads: bool = True
+    ) -> Iterator[PredictedFrame]:
+        """Predict frames, and chain their motions to a path."""
+        from stadia.evaluation import MOTIONS
+        from stadia.evaluation.predict_frames import stream_predictions
+
+        return stream_predictions(predictor, frames, MOTIONS.load(options.motion or "aligned"), in_threads=in_threads)
+
+    def is_unfamiliar(self, predictor: Predictor, frames: Iterable[Frame]) -> bool:
+        """Return whether most of the first frames are unlike the photos that the metres of `base` were measured on."""
+        import torch
+
+        from stadia.models.depth.base_network import BaseNetwork, pool_features
+
+        network = getattr(self.recipe, "depth_network", None)
+        if not isinstance(network, BaseNetwork):
+            return False
+        chosen = islice(frames, 0, MAX_FAMILIAR_FRAMES * FAMILIAR_STEP, FAMILIAR_STEP)
+        with torch.no_grad():
+            scores = [
+                float(network.measure_strangeness(pool_features(network.encoder(image))))
+                for image in _prepare_images(predictor, chosen, network)
+            ]
+        return bool(scores) and float(np.median(scores)) > 0
+
+    def find_focals(self, predictor: Predictor, frames: Iterable[Frame]) -> list[FocalBelief]:
+        """Return the median focal length that the network predicts for the first frames; [] if it predicts none."""
+        import torch
+
+        from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief
+        from stadia.models.depth.depth_network import DepthNetwork
+
+        network = getattr(self.recipe, "depth_network", None)
+        if not isinstance(network, DepthNetwork) or type(network).predict_focal is DepthNetwork.predict_focal:
+            return []
+        focals = []
+        with torch.no_grad():
+            for image in _prepare_images(predictor, islice(frames, MAX_FOCAL_FRAMES), network):
+                focal = network.predict_focal(image)
+                if focal is None:
+                    return []
+                focals.append(float(focal[0]))
+        return [FocalBelief(float(np.median(focals)), "the network")] if focals else []
+
+    def run_backend(
+        self, predictor: Predictor, options: PredictOptions, open_inputs: Callable[[], list[PredictionInput]]
+    ) -> Predictor:
+        """Return the predictor in the backend and precision of the options."""
+        if options.has_default_backend:
+            return predictor
+        from stadia.predict.backend import open_backend
+
+        choice = options.backend_choice
+        key = choice, predictor.height, predictor.width, options.flip
+        if key not in self._running:
+            self._running[key] = open_backend(self.checkpoint, predictor, choice, open_inputs)
+        return self._running[key]
+
+    def make_provenance(self, options: PredictOptions) -> Provenance:
+        """Return the network and its options for predictions.json."""
+        from stadia.evaluation.io.predictions_folder import Provenance
+
+        size = requested_size(options.size, self.trained_with)
+        provenance = Provenance.from_checkpoint(self.checkpoint, options.motion or "aligned", size)
+        used = {"flip": options.flip, "steady": options.steady, "backend": options.backend or TORCH}
+        return provenance.model_copy(update={**used, "precision": options.precision})
+
+    def read_training(self, given: PredictionInput) -> tuple[TrainingRecord, TrainedInput]:
+        """Return the record of its training, and the frames of the input that trained it."""
+        from stadia.predict.verdict import read_training_record
+        from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap
+
+        if not self.has_own_size:
+            return read_training_record(self.checkpoint), TrainedInput()
+        trained = TrainingOverlap.find_input(
+            self.checkpoint.run_folder,
+            recording=given.recording,
+            indices=given.indices,
+            video_hash=given.video_hash,
+            names=given.names,
+        )
+        return read_training_record(self.checkpoint, of_trained=bool(trained.names)), trained
+
+    def list_used_options(self, options: PredictOptions) -> Collection[str]:
+        """Return the options that have an effect."""
+        return {one.name for one in fields(options)} - {"background"}
+
+    def describe_kind(self) -> str:
+        """Return the network's kind, for the error about an unused option."""
+        return f"recipe '{self.checkpoint.header.recipe}'"
+
+    def require_weights(self) -> None:
+        """Raise CheckpointError for an exported network, which torch cannot run."""
+
+    def list_limits(self, counts: Sequence[int | None]) -> Sequence[str]:
+        """Return notes about its limits with recordings of so many frames."""
+        return ()
+
+    def complete_data_options(self, source: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return how to open an input, with the stride and camera of the training."""
+        return add_training_options(self.checkpoint, source, data)
 
 
 def _refuse_others(where: str, given: object, kinds: tuple[type, ...], expected: str) -> None:
@@ -179,10 +412,7 @@ def _merge_options(
     if every is not None:
         given["every"] = every
     _refuse_others("options", options, (PredictOptions, type(None)), "stadia.PredictOptions(every=2)")
-    merged = replace(options or PredictOptions(), **given)
-    if merged.every < 1:
-        raise ConfigError("every", found=merged.every, expected="1 or more")
-    return merged
+    return replace(options or PredictOptions(), **given)
 
 
 def _add_camera(options: PredictOptions, K: NDArray[np.floating] | None, fov_deg: float | None) -> PredictOptions:
@@ -199,30 +429,33 @@ def _add_camera(options: PredictOptions, K: NDArray[np.floating] | None, fov_deg
     return replace(options, data={**options.data, **camera})
 
 
-def evaluate(
-    network: Network | str | Path,
-    data: str | Path,
-    *,
-    protocol: str | None = None,
-    out: str | Path | None = None,
-    options: EvaluateOptions | None = None,
-) -> Evaluation:
-    """Predict labeled data with a network, and score depth and path.
+def _prepare_images(predictor: Predictor, frames: Iterable[Frame], network: nn.Module) -> Iterator[Tensor]:
+    """Yield each frame as the network takes it, (1, 3, H, W) on its device."""
+    import torch
 
-    network: opened, or its name.
-    data: recordings with ground truth, or labeled data of another task.
-    protocol: a name of `stadia list protocols`; metric by default.
-    out: folder for the predictions; by default the network's run, or a temporary folder.
-    options: further options of `stadia evaluate`.
+    from stadia.evaluation.frame_preparation import PreparedFrame
 
-    Returns the scores (`summary`) and their files. Raises the errors of opening network and data.
-    """
-    opened = network if isinstance(network, Network) else open_network(network)
-    chosen = options or EvaluateOptions()
-    chosen = chosen if protocol is None else replace(chosen, protocol=protocol)
-    if out is None and opened.loaded.run_folder is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return replace(
-                evaluate_network(opened.loaded, Path(data), chosen, out=Path(folder) / "predicted"), files=()
-            )
-    return evaluate_network(opened.loaded, Path(data), chosen, out=None if out is None else Path(out))
+    device = next(network.parameters()).device
+    for frame in frames:
+        yield torch.from_numpy(PreparedFrame.prepare(predictor, frame).image)[None].to(device)
+
+
+def fit_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
+    """Return (height, width) of the same shape with at most `max_pixels`."""
+    factor = min(1.0, math.sqrt(max_pixels / (height * width)))
+    return max(round(height * factor), 1), max(round(width * factor), 1)
+
+
+def _read_relative_error(run: Path) -> float | None:
+    for path in sorted(expand_home(run).glob("scores/val*.json")):
+        if "mean-depth" in path.name:
+            continue
+        try:
+            score = read_json(path)
+        except (StadiaError, OSError):
+            continue
+        metrics = score.get("metrics") if isinstance(score, Mapping) else None
+        value = metrics.get("abs_rel") if isinstance(metrics, Mapping) else None
+        if isinstance(value, float) and 0 <= value < math.inf:
+            return value
+    return None

@@ -13,7 +13,7 @@ from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
 from stadia.evaluation.frame_preparation import Frame, frame_name
 from stadia.evaluation.io.point_clouds import PlyWriter
-from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
@@ -26,11 +26,11 @@ from stadia.odometry.mapped_path import MappedPath
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
 from stadia.predict.inputs import PredictionInput, is_own_video
-from stadia.predict.loaded_network import LoadedNetwork
+from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions, network_size_notes, requested_size
+from stadia.predict.run import Session, open_sessions
 from stadia.predict.scale.grammar import find_given_height
 from stadia.predict.scale.receipt import ScaleReceipt
-from stadia.predict.session import Session, open_sessions
 from stadia.recipes.base.training_overlap import TrainedInput, note_trained
 
 DRAWING = "path.png"
@@ -127,7 +127,7 @@ class Odometry:
     about: facts of RECORD that are the same for every input.
     """
 
-    network: LoadedNetwork
+    network: Network
     source: Path
     method: str
     poses: Mapping[str, Any] | None
@@ -207,7 +207,7 @@ class Odometry:
 
 
 def open_odometry(
-    network: LoadedNetwork, source: Path, options: PredictOptions, *, method: str = "refined", out: Path | None = None
+    network: Network, source: Path, options: PredictOptions, *, method: str = "refined", out: Path | None = None
 ) -> Odometry:
     """Open an input to follow its camera. Raises StadiaError if a folder is not empty.
 
@@ -241,7 +241,7 @@ def open_odometry(
     )
 
 
-def _default_folder(network: LoadedNetwork, source: Path, method: str, *, flip: bool) -> Path:
+def _default_folder(network: Network, source: Path, method: str, *, flip: bool) -> Path:
     run = network.run_folder
     if run is None:
         found, expected = "a network without a run", "a folder for the path"

@@ -1,66 +1,124 @@
-"""Options of `stadia predict` and `evaluate`, and image sizes. Imports no torch."""
+"""Options of `stadia predict` and `evaluate`: one field each, with type, default, unit and help; and image sizes.
+
+The command line and `Network` read the fields, so a new option is one more field. Imports neither torch nor numpy,
+because `--help` imports this file.
+"""
+
+from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.dataloading.config import DataConfig
-from stadia.datasets.config import MAX_NETWORK_PIXELS, SourceOptions
-from stadia.evaluation.backends import TORCH, BackendChoice
-from stadia.evaluation.io.predictions_record import RECORD
-from stadia.files.json_files import read_json
+
+if TYPE_CHECKING:
+    from stadia.dataloading.config import DataConfig
+    from stadia.evaluation.backends import BackendChoice
+
+
+def about(help: str, *, unit: str = "", least: float | None = None) -> dict[str, Any]:
+    """Return the metadata of a field that is an option of the command line, `--` and its name.
+
+    A `bool` that is False by default is a flag; other `bool` options have a `--no-` form; a tuple can be repeated.
+
+    help: for the command line and the reference.
+    unit: of the value, printed in the help as its placeholder.
+    least: the smallest value that is allowed.
+    """
+    return {"help": help, "unit": unit, "least": least}
+
+
+class CheckedOptions:
+    """Options whose values are at least `least` of their field. Raises ConfigError for others."""
+
+    def __post_init__(self) -> None:
+        for one in fields(self):  # type: ignore[arg-type]
+            least, value = one.metadata.get("least"), getattr(self, one.name)
+            if least is not None and value is not None and not value >= least:
+                raise ConfigError(one.name, found=value, expected=f"{least:g} or more")
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions:
+class NetworkOptions(CheckedOptions):
     """The network's options for an input, with the names of the command line.
 
     data: how to open the input, from `parse_source_options`.
-    size: "1216x352", if it is not the training's.
-    flip: average each map with the map of the mirrored image.
-    steady: average depth over neighboring frames by their motion.
-    scale_from: sources of metres, such as "height=1.5".
     """
 
     data: Mapping[str, Any] = field(default_factory=dict)
-    size: str | None = None
-    flip: bool = False
-    steady: bool = False
-    scale_from: tuple[str, ...] = ()
+    every: int = field(default=1, metadata=about("Use each n-th frame.", least=1))
+    size: str | None = field(default=None, metadata=about("Another image size than in training: 1216x352."))
+    flip: bool = field(
+        default=False, metadata=about("Average with the mirrored image: better depth in twice the time.")
+    )
+    steady: bool = field(default=False, metadata=about("Average depth over neighboring frames: less flicker."))
+    scale_from: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            "Measure metres by: baseline, height=1.5, object=car:1.5@boxes.csv, point=X,Y:12.3, speed=10, gps, "
+            "lidar, reference=DEPTHS, map=1.5 (height over the map's road). Repeat to compare."
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size is not None:
+            parse_size(self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(NetworkOptions):
     """Options of a prediction: `stadia predict`, `Network.open`, `Network.stream`.
 
-    every: predict each n-th frame.
-    motion: method of the trajectory; None = aligned.
-    video, color, cloud: write them; cloud None = if the network predicts points.
-    background: the image of a composite without its foreground, or a folder of such images.
-    backend: a name in `stadia.evaluation.backends.BACKENDS`; None = torch, or onnxruntime for an exported network.
-    precision: a name in `stadia.evaluation.backends.PRECISIONS`.
-    glb, rerun: 3D files to write next to the folder.
+    backend, precision: names in `stadia.evaluation.backends.BACKENDS` and `PRECISIONS`.
+    cloud: None writes the point cloud if the network predicts points.
     """
 
-    every: int = 1
-    motion: str | None = None
-    video: bool = True
-    color: bool = True
-    cloud: bool | None = None
-    background: Path | None = None
-    backend: str | None = None
-    precision: str = "float32"
-    glb: Path | None = None
-    rerun: Path | None = None
+    max_depth: float | None = field(
+        default=None,
+        metadata=about(
+            "Write depth beyond this as far, which is 0 like no depth. Needs metres.", unit="METRES", least=0.1
+        ),
+    )
+    motion: str | None = field(default=None, metadata=about("How to estimate the path: aligned (default) or network."))
+    video: bool = field(default=True, metadata=about("Write the side-by-side video."))
+    color: bool = field(default=True, metadata=about("Write depth in colors."))
+    cloud: bool | None = field(default=None, metadata=about("Write the point cloud (default: yes)."))
+    glb: Path | None = field(
+        default=None, metadata=about("Also write points and path as a .glb, for browsers and Blender.")
+    )
+    rerun: Path | None = field(default=None, metadata=about("Also write a recording (.rrd) for the viewer of rerun."))
+    background: Path | None = field(
+        default=None, metadata=about("For overlay: INPUT without the pasted object, an image or a folder.")
+    )
+    backend: str | None = field(
+        default=None, metadata=about("What runs the depth network: torch (default), onnxruntime, openvino.")
+    )
+    precision: str = field(default="float32", metadata=about("float32 or bf16 (torch, openvino)."))
 
     @property
     def backend_choice(self) -> BackendChoice:
         """Return the backend and its precision."""
+        from stadia.evaluation.backends import TORCH, BackendChoice
+
         return BackendChoice(self.backend or TORCH, self.precision)
+
+    @property
+    def has_default_backend(self) -> bool:
+        """Return whether torch runs the network in float32."""
+        from stadia.evaluation.backends import TORCH
+
+        return self.backend in (None, TORCH) and self.precision == "float32"
+
+    def check_backend(self) -> None:
+        """Raise ConfigError for an unknown backend or precision, or a missing package."""
+        if not self.has_default_backend:
+            from stadia.evaluation.backends import check_backend
+
+            check_backend(self.backend_choice)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +128,6 @@ class EvaluateOptions(NetworkOptions):
     protocol: of depth.
     by: also score parts of the images, `score_parts.PARTS` except "class".
     frames: file with a frame list.
-    every: each n-th frame.
     held_out: only frames that did not train.
     motion: method of the trajectory.
     """
@@ -78,7 +135,6 @@ class EvaluateOptions(NetworkOptions):
     protocol: str = "metric"
     by: tuple[str, ...] = ()
     frames: Path | None = None
-    every: int = 1
     held_out: bool = False
     motion: str = "aligned"
 
@@ -93,11 +149,52 @@ class EvaluateOptions(NetworkOptions):
 def as_predict_options(options: EvaluateOptions) -> PredictOptions:
     """Return the options of the scored predictions."""
     shared = {one.name: getattr(options, one.name) for one in fields(NetworkOptions)}
-    return PredictOptions(**shared, every=options.every, motion=options.motion)
+    return PredictOptions(**shared, motion=options.motion)
+
+
+def check_scale_sources(texts: list[str] | None) -> tuple[str, ...]:
+    """Return the sources of `--scale-from`. Raises ConfigError; loads no torch."""
+    if texts:
+        from stadia.predict.scale.grammar import parse_scale
+
+        for text in texts:
+            parse_scale(text)
+    return tuple(texts or ())
+
+
+def take_default_network(
+    network: Path, source: Path | None, settings: list[str] | None, named: Path | None = None
+) -> tuple[Path, Path, list[str] | None]:
+    """Return network, input and settings of a line that may name the input alone: the network is base then.
+
+    named: the network of `--network`; the line then has no other.
+
+    Raises ConfigError, CheckpointError or DataError if the network or the input does not exist. Loads no torch.
+    """
+    from stadia.files.paths import check_path_exists, expand_home
+    from stadia.models import DEFAULT_NETWORK
+    from stadia.models.published_networks import is_network_name, refuse_misspelt_network
+
+    if source is not None and "=" in str(source) and not source.exists():
+        source, settings = None, [str(source), *(settings or [])]
+    if source is None:
+        network, source = named or Path(DEFAULT_NETWORK), network
+    elif named is not None:
+        raise ConfigError("--network", found=f"{named} and {network}", expected="one network", fix="leave one out")
+    if not is_network_name(str(network)):
+        from stadia.files.run_facts import check_network_exists
+
+        refuse_misspelt_network(str(network))
+        check_network_exists(network)
+    check_path_exists(expand_home(source))
+    return network, source, settings
 
 
 def refuse_finished(out: Path) -> None:
     """Raise StadiaError for a folder with a finished prediction, before the slow imports."""
+    from stadia.evaluation.io.predictions_folder import RECORD
+    from stadia.files.json_files import read_json
+
     path = out / RECORD
     if out.exists() and not out.is_dir():
         raise StadiaError(out, found="a file", expected="a new or an empty folder", fix="choose another --out")
@@ -129,19 +226,14 @@ def refuse_unused(options: NetworkOptions, used: Collection[str], what: str) -> 
         )
 
 
-class FormatOptions(SourceOptions):
-    """`SourceOptions` and the format."""
-
-    format: str = "auto"
-
-
-class _SourceKeys(StrictModel):
-    data: FormatOptions = FormatOptions()
-
-
 def parse_source_options(overrides: Sequence[str]) -> dict[str, Any]:
     """Return keyword arguments of `open_recordings` from `data.key=value` options. Raises ConfigError."""
-    return resolve_config(_SourceKeys, {}, overrides).data.model_dump(exclude_unset=True)
+    if not overrides:
+        return {}
+    from stadia.core.config import resolve_config
+    from stadia.datasets.config import SourceKeys
+
+    return resolve_config(SourceKeys, {}, overrides).data.model_dump(exclude_unset=True)
 
 
 NETWORK_KEY = "network."
@@ -159,10 +251,6 @@ def split_settings(overrides: Sequence[str] | None) -> tuple[list[str], list[str
     return [text for text in overrides or () if not text.startswith(NETWORK_KEY)], settings
 
 
-class _DataKeys(StrictModel):
-    data: DataConfig
-
-
 def parse_data_config(path: str, format: str, overrides: Sequence[str]) -> DataConfig:
     """Return the data configuration of `data.key=value` options. Raises ConfigError.
 
@@ -170,7 +258,10 @@ def parse_data_config(path: str, format: str, overrides: Sequence[str]) -> DataC
         >>> parse_data_config("drive.mp4", "auto", ["data.stride=2"]).stride
         2
     """
-    return resolve_config(_DataKeys, {"data": {"path": path, "format": format}}, overrides).data
+    from stadia.core.config import resolve_config
+    from stadia.dataloading.config import DataKeys
+
+    return resolve_config(DataKeys, {"data": {"path": path, "format": format}}, overrides).data
 
 
 Size = tuple[int, int]
@@ -181,6 +272,8 @@ _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
 def parse_size(text: str) -> Size:
     """Return height and width of "1216x352", width first. Raises ConfigError."""
+    from stadia.datasets.config import MAX_NETWORK_PIXELS
+
     found = _SIZE.fullmatch(text.strip())
     width, height = (int(found[1]), int(found[2])) if found else (0, 0)
     if not height * width:

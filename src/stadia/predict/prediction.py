@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import GeometryError
 from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import PredictedFrame
-from stadia.predict.session import Session, WrittenPrediction
+from stadia.predict.run import Session, WrittenPrediction
 
 if TYPE_CHECKING:
     from stadia.diagnostics.prediction_checks import PredictionVerdict

@@ -140,7 +140,7 @@ def open_candidate(text: str, size: tuple[int, int], names: Sequence[str]) -> Ca
             return View(inverse, resize_K(frame.K, (frame.image.shape[0], frame.image.shape[1]), *depth.shape))
 
         return Candidate(path.name, read, "of the other program")
-    network = open_network(text).loaded
+    network = open_network(text)
     network = network if network.has_own_size else network.fit(*size)
     predictor = network.make_predictor()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -15,11 +16,11 @@ from rich.progress import track as show_bar
 from stadia.core.errors import CheckpointError
 from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.frame_store import ReportProgress
-from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.files.atomic_files import hold_folder
 from stadia.files.paths import check_no_links, safe_join
 from stadia.predict import TASKS
-from stadia.predict.loaded_network import LoadedNetwork
+from stadia.predict.network import Network, open_network
 from stadia.predict.options import (
     EvaluateOptions,
     NetworkOptions,
@@ -85,7 +86,7 @@ class Task:
 
     reuse_predictions: ClassVar[bool] = False
 
-    def __init__(self, network: LoadedNetwork) -> None:
+    def __init__(self, network: Network) -> None:
         self.network = network
 
     @property
@@ -124,44 +125,11 @@ class Task:
         return CheckpointError(self.network.checkpoint.path, found=found, expected="a recipe that does", fix=fix)
 
 
-class InputSession(Protocol):
-    """The prediction of one input: `session.Session` for depth, and the sessions of other tasks."""
-
-    @property
-    def name(self) -> str:
-        """Return the name of the input."""
-
-    @property
-    def count(self) -> int | None:
-        """Return the number of images, or None."""
-
-    def start(self) -> None:
-        """Measure what is needed before the first image."""
-        ...
-
-    def write(self, folder: Path, track: TrackProgress) -> Any:
-        """Predict into a folder; return a result for `describe.describe`."""
-        ...
-
-
-def find_task(network: LoadedNetwork) -> Task:
+def find_task(network: Network) -> Task:
     """Return a network's task: depth without a run, the default for a recipe without a task."""
     recipe = network.checkpoint.header.recipe if network.has_own_size and not network.is_exported else "selfsup"
     task: type[Task] = TASKS.load(recipe) if recipe in TASKS else Task
     return task(network)
-
-
-def predict_to_folders(
-    sessions: Sequence[InputSession], out: Path, track: TrackProgress = no_progress
-) -> Iterator[tuple[InputSession, Any]]:
-    """Start each session and yield it with None; then predict it, and yield it with its result.
-
-    Several inputs get a folder each in `out`.
-    """
-    for session in sessions:
-        session.start()
-        yield session, None
-        yield session, session.write(out if len(sessions) == 1 else safe_join(out, session.name), track)
 
 
 # -- scores
@@ -179,8 +147,35 @@ class Evaluation:
     files: Sequence[Path]
 
 
+def evaluate(
+    network: Network | str | Path,
+    data: str | Path,
+    *,
+    protocol: str | None = None,
+    out: str | Path | None = None,
+    options: EvaluateOptions | None = None,
+) -> Evaluation:
+    """Predict labeled data with a network, and score depth and path.
+
+    network: opened, or its name.
+    data: recordings with ground truth, or labeled data of another task.
+    protocol: a name of `stadia list protocols`; metric by default.
+    out: folder for the predictions; by default the network's run, or a temporary folder.
+    options: further options of `stadia evaluate`.
+
+    Returns the scores (`summary`) and their files. Raises the errors of opening network and data.
+    """
+    opened = network if isinstance(network, Network) else open_network(network)
+    chosen = options or EvaluateOptions()
+    chosen = chosen if protocol is None else replace(chosen, protocol=protocol)
+    if out is None and opened.run_folder is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return replace(evaluate_network(opened, Path(data), chosen, out=Path(folder) / "predicted"), files=())
+    return evaluate_network(opened, Path(data), chosen, out=None if out is None else Path(out))
+
+
 def evaluate_network(
-    network: LoadedNetwork,
+    network: Network,
     data: Path,
     options: EvaluateOptions,
     *,
@@ -230,7 +225,7 @@ def score_validation(recipe: AnyRecipe, checkpoint: Checkpoint, data: Any, run: 
     recipe: with the weights of the checkpoint, in evaluation mode and without gradients.
     """
     recipe.finish_training(run, console)
-    task = find_task(LoadedNetwork.of_recipe(recipe, checkpoint))
+    task = find_task(Network.of_recipe(recipe, checkpoint))
     for labeled in task.open_validation(data, run):
         score = score_split(task.score, labeled, run, Provenance.from_checkpoint(checkpoint), console)
         task.finish_validation(labeled, score, run, console)

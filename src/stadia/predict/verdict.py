@@ -114,7 +114,7 @@ class PredictionGate:
             image, K = reduce_image(frame.image, frame.K)
             points = None if self.mapped is None else self.mapped.find_points(frame.name, self._focal, K)
             self.samples.append(SampledFrame(image, K, np.asarray(predict(), np.float32), points=points))
-            self._waited, self._gray = 0, shrink_to_gray(image)
+            self._waited, self._gray = 0, None
             if len(self.samples) == 2 * MAX_SAMPLES:
                 self.samples, self._stride = self.samples[::2], 2 * self._stride
                 self._waited = MAX_WAIT  # the newest sample is dropped: the next frame belongs to none
@@ -135,11 +135,12 @@ class PredictionGate:
         self._waited = waited
 
     def _compare(self, frame: Frame, waited: int) -> None:
-        assert self._gray is not None
         self._waited = MAX_WAIT
         if waited > MAX_WAIT:
             return
         image, K = reduce_image(frame.image, frame.K)
+        if self._gray is None:
+            self._gray = shrink_to_gray(self.samples[-1].image)
         moved = median_flow_px(self._gray, shrink_to_gray(image))
         self.samples[-1] = replace(self.samples[-1], following=image, following_K=K)
         if moved is not None and moved < MIN_FLOW_PX:

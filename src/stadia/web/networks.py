@@ -34,10 +34,10 @@ def load_network(name: str) -> Network:
     from stadia.predict.network import open_network
 
     network = open_network(name, max_pixels=MAX_NETWORK_PIXELS)
-    if network.loaded.is_exported:
+    if network.is_exported:
         found, fix = "an exported network", "pass its run"
         raise CheckpointError(name, found=found, expected="a run, a checkpoint or a published network", fix=fix)
-    assert network.loaded.recipe  # loads the weights
+    assert network.recipe  # loads the weights
     return network
 
 

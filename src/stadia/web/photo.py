@@ -26,8 +26,7 @@ from stadia.files.image_io import write_image
 from stadia.geometry.numpy_camera import NEAR, centered_K, focal_px_from_fov
 from stadia.geometry.sky import find_far_sky
 from stadia.predict.describe import UNFAMILIAR
-from stadia.predict.input_camera import ASSUMED_FOV_DEG, InputCamera
-from stadia.predict.inputs import PredictionInput
+from stadia.predict.inputs import ASSUMED_FOV_DEG, InputCamera, PredictionInput
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.prediction import MeasuredDistance, Prediction, measure_distance
@@ -203,12 +202,12 @@ def predict_photo(
     return PhotoPrediction(
         predicted=predicted,
         camera=camera,
-        network=network.loaded.label,
+        network=network.label,
         licence=network.licence,
         checks=session.gate.to_json(),
         trust=session.gate.describe_trust(),
         receipt=session.receipt,
-        network_error=network.loaded.relative_error,
+        network_error=network.relative_error,
         relative_error=Prediction(predicted, session).relative_error,
         sky=_find_sky(predicted),
         is_unfamiliar=session.is_unfamiliar,
@@ -263,7 +262,7 @@ class KeptPhoto:
 def predict_decoded(shelf: NetworkShelf, decoded: DecodedPhoto, form: PredictForm) -> PhotoPrediction:
     """Predict a decoded picture. Raises what `predict_photo` raises."""
     network, image = shelf.find(form.network), decoded.image
-    focal = network.loaded.checkpoint.buffer("focal")
+    focal = network.checkpoint.buffer("focal")
     camera = choose_camera(form.fov_deg, decoded.fov_deg, focal, *image.shape[:2])
     return predict_photo(network, image, camera, [length.to_source() for length in form.known])
 

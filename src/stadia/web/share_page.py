@@ -15,7 +15,7 @@ from stadia.files.image_io import read_image
 from stadia.files.input_files import read_bytes
 from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
 from stadia.predict.describe import describe_receipt, verdict_lines
-from stadia.predict.outputs import CLOUD, PATH_DRAWING, VIDEO
+from stadia.predict.run import CLOUD, PATH_DRAWING, VIDEO
 from stadia.report.report_images import PointCloudFigure, encode_jpeg
 from stadia.report.report_page import ResultPage, fit_cloud_size, make_point_cloud
 from stadia.web.photo import (

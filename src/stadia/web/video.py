@@ -21,14 +21,13 @@ from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.video_map import find_map
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.point_clouds import encode_glb
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM, Predictions
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.files.input_files import read_bytes
 from stadia.files.json_files import read_json
 from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network
-from stadia.predict.outputs import CLOUD, DEPTH_COLOR, PATH_DRAWING, VIDEO
+from stadia.predict.run import CLOUD, DEPTH_COLOR, PATH_DRAWING, VIDEO
 from stadia.web.forms import describe_error, drop_commands
 from stadia.web.photo import FOV_SOURCES, PhotoCamera, fov_deg_from_focal
 from stadia.web.trainings import STADIA, name_camera, read_last_line
@@ -274,7 +273,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "") -> None:
         "rate_hz": rate_hz,
         "aspect": width / height,
         "depth_scale": str(written.predictions.depth_scale),
-        "network": name or network.loaded.label,
+        "network": name or network.label,
         "licence": network.licence,
         "fov_deg": round(camera.fov_deg, 1),
         "fov_source": camera.source,

@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
-from stadia.predict.outputs import CLOUD, DEPTH_COLOR
+from stadia.predict.run import CLOUD, DEPTH_COLOR
 from stadia.report.report_page import render_result
 from stadia.web import networks, share_page
 from stadia.web.app_state import AppState, get_state, run_in_turn
@@ -92,7 +92,7 @@ def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None
         if not decoded.count:
             raise DataError(UPLOAD, found="no frame", expected="a video", fix="save it again")
         network = state.shelf.find(form.network)
-        focal = network.loaded.checkpoint.buffer("focal")
+        focal = network.checkpoint.buffer("focal")
         camera = choose_camera(form.fov_deg, decoded.fov_deg, focal, *decoded.size)
         camera, path_text = map_frames(job, camera)
         rate_hz = (decoded.rate_hz or DEFAULT_RATE_HZ) / decoded.every
@@ -144,7 +144,7 @@ def predict_second(state: AppState, job: VideoJob, form: SecondForm) -> None:
         network, name = state.shelf.find(form.network), ""
         if form.minutes is not None:
             run = adapt_frames(job, state.shelf.names[form.network], form.minutes, state.runs)
-            name = f"{network.loaded.label}, adapted to this video"
+            name = f"{network.label}, adapted to this video"
             network = networks.load_network(run)
         predict_video(job, network, name)
 

@@ -24,7 +24,7 @@ from stadia.datasets.lens_distortion import (
 )
 from stadia.datasets.recordings import FrameCrop, Intrinsics, check_center, check_K
 from stadia.datasets.text_files import FileEntry, read_rows
-from stadia.datasets.video.static_parts import find_static_content, sample_frames
+from stadia.datasets.video.static_parts import BLACK_GRAY, MAX_BLACK_SHARE, find_static_content, sample_frames
 from stadia.datasets.video.video_decoding import K_FILE_NAMES, stream_video
 from stadia.datasets.video.video_map import find_map, find_mapped_camera, read_mapped_camera
 from stadia.files.input_files import read_lines
@@ -107,8 +107,7 @@ def warn_composite(source: Path) -> None:
 
 
 def _sample(source: Path) -> list[NDArray[np.uint8]]:
-    is_photo = source.is_file() and source.suffix.lower() in IMAGE_SUFFIXES
-    frames = [] if is_photo else list(sample_frames(source, SAMPLES))
+    frames = list(sample_frames(source, SAMPLES))
     scale = MAX_SIDE_PX / max((max(frame.shape) for frame in frames), default=1)
     if scale >= 1:
         return frames
@@ -157,7 +156,8 @@ def read_user_camera(
 
     Raises DataError if there is no camera.
     """
-    warn_composite(source)
+    if source.suffix.lower() not in IMAGE_SUFFIXES or source.is_dir():
+        warn_composite(source)
     crop = find_crop(config, source, height, width)
     lens = find_lens(config, source)
     if lens is None:
@@ -173,12 +173,22 @@ def read_user_camera(
 
 
 def find_crop(config: CameraConfig, source: Path, height: int, width: int) -> FrameCrop | None:
-    """Return the window without black bars of frames of this size, or None. The window is logged once."""
-    crop = find_static_content(source).crop if config.crop_bars else None
+    """Return the window without black bars of frames of this size, or None. Logs it once."""
+    if not config.crop_bars or not _may_have_bars(source):
+        return None
+    crop = find_static_content(source).crop
     if crop is None or (crop.height, crop.width) != (height, width):
         return None
     _report_bars(source, str(crop))
     return crop
+
+
+def _may_have_bars(source: Path) -> bool:
+    """Return whether black bars are worth a search: a photo needs a row or a column that is nearly black."""
+    if source.is_dir() or source.suffix.lower() not in IMAGE_SUFFIXES:
+        return True
+    is_bright = cv2.cvtColor(read_rgb(source), cv2.COLOR_RGB2GRAY) > BLACK_GRAY
+    return bool(min(is_bright.mean(axis).min() for axis in (0, 1)) <= MAX_BLACK_SHARE)
 
 
 def find_static_mask(camera: UserCamera, source: Path) -> NDArray[np.bool_] | None:

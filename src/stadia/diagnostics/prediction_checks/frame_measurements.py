@@ -13,7 +13,6 @@ from stadia.diagnostics.preflight.two_view_geometry import (
     TwoViewMotion,
     detect_features,
     estimate_motion,
-    gray,
     match_features,
     pixel_rays,
     triangulate,
@@ -383,7 +382,7 @@ def _resize(values: Map, size: tuple[int, ...]) -> Map:
 
 
 def _brightness(image: NDArray[np.uint8], size: tuple[int, ...]) -> Map:
-    return _resize(np.asarray(gray(image) / 255, np.float32), size)
+    return _resize(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) / 255, np.float32), size)
 
 
 def _share_of_own(maps: Sequence[Map]) -> float | None:

@@ -193,7 +193,7 @@ def judge_measurements(
     findings = [*_check_maps(measured, is_of_training=is_of_training)] if measured is not None else []
     findings += _check_training(training)
     findings += [] if camera_is_assumed else _check_camera(focal, training.focal, has_trained_frames)
-    findings += [*check_focal_beliefs(focal, beliefs), *of_scale]
+    findings += [*(check_focal_beliefs(focal, beliefs) if beliefs else ()), *of_scale]
     findings.sort(key=lambda finding: list(Severity).index(finding.severity))
     if training.recipe_class is not None and training.own_terms:
         own = describe_own_term(training.recipe_class, training.own_terms)

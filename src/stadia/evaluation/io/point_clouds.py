@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.errors import ConfigError
+from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import Camera, DepthScale
 from stadia.evaluation.frame_preparation import Listener, PredictedFrame
 from stadia.evaluation.io.depth_files import write_depth_png
 from stadia.files.atomic_files import atomic_write, write_json
 from stadia.files.image_io import write_image
+from stadia.files.paths import check_writable, expand_home
 from stadia.geometry.depth_maps import depth_to_points
 
 MAX_POINTS = 1_000_000
@@ -98,10 +99,12 @@ def color_points(
     without_edges: also leave out pixels at depth edges.
     """
     depth = predicted.depth()
-    T = None if predicted.T_world_camera is None else torch.from_numpy(predicted.T_world_camera)
+    pose = predicted.T_world_camera  # the first camera is the world
+    T = None if pose is None or np.array_equal(pose, np.eye(4)) else torch.from_numpy(pose)
     camera = Camera(torch.from_numpy(predicted.K), *depth.shape)
     points, known = depth_to_points(torch.from_numpy(depth)[None].double(), camera, T)
-    near = known.numpy() & (depth.ravel() < MAX_MEDIAN_DEPTHS * np.median(depth))
+    median = np.median(depth[depth > 0]) if (depth > 0).any() else 0.0
+    near = known.numpy() & (depth.ravel() < MAX_MEDIAN_DEPTHS * median)
     image = np.asarray(cv2.resize(predicted.frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
     if find_sky is not None:
         near &= ~find_sky(image, depth).ravel()
@@ -150,6 +153,28 @@ class CloudFrames:
             self.due = self.count - self.count % self.every + self.every
         self.count += 1
         return self.limit if is_chosen else 0
+
+
+def check_scene_files(glb: Path | None, rerun: Path | None, *, recordings: int, has_points: bool) -> None:
+    """Raise StadiaError if --glb or --rerun cannot be written: a used name, depth without points, or several inputs.
+
+    recordings: number of inputs. has_points: whether the depth has no unknown shift.
+    """
+    if rerun is not None:
+        check_rerun()
+    for option, path in (("--glb", glb), ("--rerun", rerun)):
+        if path is None:
+            continue
+        path = expand_home(path)
+        if recordings != 1:
+            fix = "choose one with data.recordings=NAME"
+            raise ConfigError(option, found=f"{recordings} recordings", expected="one", fix=fix)
+        if not has_points:
+            found, fix = "depth with an unknown shift", "pass --scale-from reference=DEPTHS"
+            raise ConfigError(option, found=found, expected="depth that gives points", fix=fix)
+        if path.exists() or path.is_symlink():
+            raise StadiaError(path, found="an existing file", expected="a new name")
+        check_writable(path.parent)
 
 
 @contextmanager

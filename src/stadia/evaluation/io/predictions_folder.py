@@ -1,37 +1,153 @@
-"""Write a folder of depth predictions, open it, and check its record. This module does not import torch."""
+"""Write a folder of depth predictions with its record, predictions.json; open and check it. Imports no torch."""
 
+from __future__ import annotations
+
+import hashlib
 import json
 import logging
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import DepthScale
+from stadia.evaluation import MOTIONS
 from stadia.evaluation.background import MAX_WAITING, run_behind
 from stadia.evaluation.frame_preparation import Listener, Network, PredictedFrame
 from stadia.evaluation.io import depth_files
-from stadia.evaluation.io.predictions_record import (
-    RECORD,
-    TRAJECTORY,
-    TRAJECTORY_TUM,
-    PredictionsRecord,
-    Provenance,
-    read_record,
-)
-from stadia.files.atomic_files import hold_folder, open_to_append, sync_later
+from stadia.files.atomic_files import hold_folder, open_to_append, sync_later, write_json
 from stadia.files.input_files import read_text
-from stadia.files.json_files import parse_json
+from stadia.files.json_files import parse_json, read_json
 from stadia.files.paths import check_no_links, join_name
 
+if TYPE_CHECKING:
+    from stadia.training.checkpoint import Checkpoint
+
 log = logging.getLogger(__name__)
+
+# -- the record, predictions.json
+
+RECORD = "predictions.json"
+TRAJECTORY = "trajectory.txt"  # path of a prediction, as KITTI rows
+TRAJECTORY_TUM = "trajectory_tum.txt"  # the same path as TUM rows, if every frame has a time
+
+
+class Provenance(StrictModel):
+    """Origin of a set of predictions.
+
+    checkpoint: its file name and step.  motion: a row of `stadia.evaluation.MOTIONS`.
+    requested_size: (height, width) of the network's input, if it is not the training size.
+    backend, precision: rows of the tables of `stadia.evaluation.backends`.
+    flip, steady: whether maps are averaged with the mirrored image's, and over neighboring frames.
+    licence: of the published weights.
+    scale_from: how its metres were measured (`--scale-from`); None for depth as the network predicts it.
+    camera_origin: where the camera comes from, such as "assumed, ...".
+    path_origin: what the path uses besides `motion`: the map of a video, and its scale.
+    """
+
+    recipe: str
+    config_hash: str
+    checkpoint: str = ""
+    motion: str = "aligned"
+    requested_size: tuple[int, int] | None = None
+    backend: str = "torch"
+    precision: str = "float32"
+    flip: bool = False
+    steady: bool = False
+    licence: str = ""
+    scale_from: dict[str, Any] | None = None
+    camera_origin: str = ""
+    path_origin: str = ""
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint | Path, motion: str = "aligned", requested_size: tuple[int, int] | None = None
+    ) -> Provenance:
+        """Read it from a checkpoint or a run's folder. Raises CheckpointError, or ConfigError for an unknown motion."""
+        from stadia.training.checkpoint import open_checkpoint
+
+        opened = open_checkpoint(checkpoint) if isinstance(checkpoint, Path) else checkpoint
+        text = json.dumps(opened.header.config, sort_keys=True)
+        digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return cls(
+            recipe=opened.header.recipe,
+            config_hash=digest,
+            checkpoint=opened.title,
+            licence=opened.licence,
+            motion=MOTIONS.check(motion),
+            requested_size=requested_size,
+        )
+
+
+class PredictionsRecord(Provenance):
+    """Content of predictions.json: the provenance of predictions, and what they are.
+
+    trust: what users may rely on.  source, fingerprint: of the recording.
+    image_size, network_size: (height, width); None if images differ.
+    crop: row of `geometry.numpy_camera.IMAGE_CROPS` that the maps cover.
+    precision_cost: median relative difference from float32 on frames of this input, and the number of frames.
+    trained_on: number of entries that trained the network; None if unknown.
+    finished: false while predicting; an unfinished folder cannot be scored.
+    entries: the frames, in order.  has_frame_numbers: whether their names are frame numbers of a video.
+    path: the entries with a pose, one row of trajectory.txt each.
+    not_aligned: number of motions that no alignment confirms; None without alignment.
+    path_ends: why the path ends before its last frame, or is missing.
+    checks: verdict, findings and measurements; None if predictions were not checked.
+    """
+
+    format: Literal["stadia-predictions"] = "stadia-predictions"
+    version: Literal[1] = 1
+    depth_scale: DepthScale
+    trust: str
+    precision_cost: dict[str, float] | None = None
+    source: str
+    fingerprint: str = ""
+    image_size: tuple[int, int] | None = None
+    network_size: tuple[int, int] | None
+    crop: str = "none"
+    path: tuple[str, ...] = ()
+    path_ends: str = ""
+    checks: dict[str, Any] | None = None
+    trained_on: int | None = None
+    finished: bool = False
+    entries: tuple[str, ...] = ()
+    has_frame_numbers: bool = False
+    not_aligned: int | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write predictions.json atomically."""
+        write_json(Path(folder) / RECORD, self.model_dump(mode="json"))
+
+
+def read_record(folder: Path) -> PredictionsRecord | None:
+    """Read predictions.json of a folder; None without one. Raises DataError."""
+    path = Path(folder) / RECORD
+    if not path.exists():
+        return None
+    return parse_record(path, read_json(path))
+
+
+def parse_record(path: object, values: Any) -> PredictionsRecord:
+    """Return the record of predictions from its JSON; `path` is for messages. Raises DataError."""
+    try:
+        return PredictionsRecord.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        raise DataError(path, found=problem, expected="a record that stadia wrote", fix="predict again") from error
+
+
+# -- the folder
 
 FRAME_FILES = ("depth/{}.npz", "depth/{}.png", "depth_color/{}.jpg", "images/{}.png")
 UNFINISHED = "unfinished.jsonl"  # names of the frames that were begun, until the prediction is finished
@@ -78,7 +194,7 @@ class Predictions:
         crop: str | None = None,
         *,
         factor: float | None = None,
-    ) -> "Predictions":
+    ) -> Predictions:
         """Open a folder of predictions made by stadia or by another program.
 
         Maps of another program are in metres and cover the whole image, unless the arguments differ.
@@ -189,6 +305,7 @@ def write_predictions(
     checker: PredictionChecker | None = None,
     precision_cost: Mapping[str, float] | None = None,
     trained: Collection[str] | None = None,
+    in_threads: bool = True,
 ) -> Predictions:
     """Write predicted frames into a folder: predictions.json, depth/, and the path as KITTI and TUM rows.
 
@@ -204,6 +321,7 @@ def write_predictions(
     checker: evaluates the predictions.
     precision_cost: difference from float32, see `PredictionsRecord`.
     trained: names of the frames that trained the network; None if unknown.
+    in_threads: write each file in a thread; False for a single photo.
 
     Raises StadiaError if `out` is in use, and DataError without frames or for two frames with the same name.
     """
@@ -222,7 +340,7 @@ def write_predictions(
         record.write(out)
         taking: list[Listener] = [*listeners, *([] if checker is None else [checker])]
         with open_to_append(out / UNFINISHED) as begun, sync_later(out):
-            written = _write_frames(frames, out, source, taking, begun)
+            written = _write_frames(frames, out, source, taking, begun, in_threads=in_threads)
         path_ends, path = written.path_ends, tuple(written.posed) if len(written.posed) > 1 else ()
         if path:
             _write_path(out, np.array(written.poses), written.times_s)
@@ -241,7 +359,8 @@ def write_predictions(
         record.write(out)  # if killed between these lines, the folder still has a record of each file
         (out / UNFINISHED).unlink()
         record.model_copy(update={"finished": True}).write(out)
-        return Predictions.open(out)
+        files: dict[str, depth_files.DepthFile] = {name: out / "depth" / f"{name}.npz" for name in written.entries}
+        return Predictions(out, files, network.depth_scale, record.model_copy(update={"finished": True}), network.crop)
 
 
 @dataclass
@@ -282,14 +401,26 @@ class _WrittenFrames:
 
 
 def _write_frames(
-    frames: Iterable[PredictedFrame], out: Path, source: str, listeners: Sequence[Listener], begun: BinaryIO
+    frames: Iterable[PredictedFrame],
+    out: Path,
+    source: str,
+    listeners: Sequence[Listener],
+    begun: BinaryIO,
+    *,
+    in_threads: bool,
 ) -> _WrittenFrames:
     """Write the maps of each frame, and call the listeners, in threads. `begun` gets the name before the first file."""
     written = _WrittenFrames()
     latest: deque[str] = deque(maxlen=MAX_WAITING)  # whose files may not be there yet
     maps = str(out / "depth")
     takers: list[Listener] = [partial(_write_maps, maps), *listeners]
-    with run_behind(takers, weigh=lambda predicted: predicted.frame.image.nbytes) as write:
+
+    def write_now(predicted: PredictedFrame) -> None:
+        for take in takers:
+            take(predicted)
+
+    behind = run_behind(takers, weigh=lambda predicted: predicted.frame.image.nbytes) if in_threads else None
+    with nullcontext(write_now) if behind is None else behind as write:
         for predicted in frames:
             name = predicted.frame.name
             if name in latest or os.path.exists(join_name(maps, f"{name}.npz")):  # noqa: PTH110 - no Path for a frame

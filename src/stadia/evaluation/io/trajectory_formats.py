@@ -24,7 +24,7 @@ from stadia.evaluation.io.pose_files import (
     read_pose_folder,
     read_seven_columns,
 )
-from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.trajectory_files import MAX_FRAMES, Trajectory
 from stadia.files.input_files import read_text
 from stadia.files.json_files import read_json

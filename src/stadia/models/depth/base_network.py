@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from stadia.core.types import DepthScale
 from stadia.models.depth.config import BaseConfig
 from stadia.models.depth.depth_network import list_trainable
-from stadia.models.depth.sharp_decoder import SharpDecoder
-from stadia.models.depth.unet import Unet
-from stadia.models.packaged_weights import load_base_weights
+from stadia.models.depth.unet import SharpDecoder, Unet
+from stadia.models.encoders import load_base_weights
 from stadia.models.pretrained_weights import InitialWeights
 
 FAMILIAR_FILE = Path(__file__).with_name("base_familiar.safetensors")

@@ -22,10 +22,10 @@ from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedF
 from stadia.evaluation.predict_frames import predict_maps
 from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
 from stadia.predict.bag_output import make_stamp, open_bag_output
-from stadia.predict.input_camera import ASSUMED_FOV_DEG
+from stadia.predict.inputs import ASSUMED_FOV_DEG
 from stadia.predict.live.sources import LiveFrame, LiveSource
 from stadia.predict.live.tracker import FrameTracker
-from stadia.predict.loaded_network import LoadedNetwork
+from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.verdict import PredictionGate, read_training_record
 
@@ -160,7 +160,7 @@ class LivePrediction:
         with_path: whether to follow the camera.
     """
 
-    network: LoadedNetwork
+    network: Network
     address: str
     camera: CameraConfig
     options: PredictOptions

@@ -11,16 +11,16 @@ from typing import Protocol
 from torch import Tensor
 
 from stadia.core import seeds
-from stadia.core.errors import CheckpointError, StadiaError
+from stadia.core.errors import StadiaError
 from stadia.core.types import Predictor
 from stadia.diagnostics.finding import Finding
+from stadia.evaluation.predict_frames import make_predictor
 from stadia.files.run_facts import find_run_facts
 from stadia.models.depth import fine_tuning
 from stadia.models.depth.depth_network import DepthNetwork
 from stadia.models.pretrained_weights import limit_parameters
 from stadia.recipes import RECIPES
 from stadia.recipes.base.config import NETWORK_RECIPE, RecipeConfig, read_stored_config, without_pretrained
-from stadia.recipes.base.depth_recipe import choose_flip
 from stadia.recipes.base.network_checkpoint import load_network_recipe
 from stadia.training.batches import BatchIterable, EpochLoader
 from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights, open_checkpoint
@@ -155,17 +155,6 @@ def load_predictor(
     """
     opened = open_checkpoint(checkpoint)
     return make_predictor(load_recipe(opened), opened.path, size, flip=flip)
-
-
-def make_predictor(
-    recipe: AnyRecipe, place: Path, size: tuple[int, int] | None = None, *, flip: bool = False
-) -> Predictor:
-    """Return a predictor of a recipe whose weights are loaded. place: of its checkpoint, for errors."""
-    predictor = recipe.predictor(size)
-    if predictor is None:
-        found = f"a checkpoint of '{recipe.recipe}', which predicts no depth"
-        raise CheckpointError(place, found=found, expected="a recipe that does", fix="pass another checkpoint")
-    return choose_flip(predictor, flip)
 
 
 def load_recipe(checkpoint: Checkpoint | Path, recipe_class: type[AnyRecipe] | None = None) -> AnyRecipe:

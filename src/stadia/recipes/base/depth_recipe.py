@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol
 
 import numpy as np
@@ -20,10 +19,9 @@ from stadia.dataloading.config import STRIDE, DataConfig
 from stadia.datasets.ignored_regions import IgnoringRecording
 from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.video.video_files import FileVideo
-from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, describe_depth_range, to_uint8
+from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.files.run_facts import RecipeFacts, TrainedCamera
-from stadia.geometry.camera import mirror
 from stadia.losses.loss_report import LossReport
 from stadia.models import DEPTH_NETWORKS
 from stadia.models.depth.config import DepthModelConfig
@@ -330,108 +328,3 @@ def _find_common_camera(recordings: Sequence[Recording]) -> TrainedCamera | None
         return None
     fx_row, fy_row, last_row = ((float(a), float(b), float(c)) for a, b, c in first.K)
     return TrainedCamera(K=(fx_row, fy_row, last_row), size=(first.height, first.width))
-
-
-class DepthPredictor:
-    """A trained DepthRecipe for evaluation, on a GPU if there is one.
-
-    With another focal length than the training's, inverse depth is scaled by the ratio (`TrainingLens`), and the pose
-    network is not used.
-
-    precision: "bf16" runs the networks under autocast; the maps are float32.
-    flip: average maps with the mirrored image's (`average_mirrored`).
-    """
-
-    flip = False
-
-    def __init__(
-        self,
-        recipe: DepthRecipe[Any, Any, Any, Any],
-        size: tuple[int, int] | None = None,
-        crop: str | None = None,
-        precision: str = "float32",
-    ) -> None:
-        self.precision = precision
-        self.device = select_device()
-        self.recipe = recipe.eval().to(self.device)
-        self.depth_scale, self.crop = recipe.depth_scale, crop or recipe.crop
-        self.height, self.width = size or (recipe.height, recipe.width)
-        network = recipe.depth_network
-        scaled = "" if network is not None and network.uses_camera else "depth is scaled by it, and "
-        self.lens = TrainingLens(recipe.focal.tolist(), f"{scaled}the pose network is not used")
-
-    def move(self, device: torch.device) -> None:
-        """Run on another device from now on."""
-        self.device, self.recipe = device, self.recipe.to(device)
-
-    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """Predict (B, 3, H, W) to (B, 1, H, W), in the unit of `depth_scale`."""
-        return self.maps(image, camera).inverse_depth
-
-    @torch.inference_mode()
-    def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
-        """Predict (B, 3, H, W) to (B, 1, H, W) each; see `core.types.MapsPredictor`."""
-        predict = self._predict_maps
-        return average_mirrored(predict, image, camera) if self.flip else predict(image, camera)
-
-    def _predict_maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
-        image = image.to(self.device)
-        with self._autocast():
-            predicted = self.recipe.maps(image, camera.to(self.device)).to(torch.float32)
-        ratio = self._focal_ratio(camera, image)
-        right = None if predicted.inverse_depth_right is None else predicted.inverse_depth_right / ratio
-        return replace(predicted, inverse_depth=predicted.inverse_depth / ratio, inverse_depth_right=right)
-
-    @torch.inference_mode()
-    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        """Predict motion, (B, 3, H, W) twice to (B, 4, 4), translation in the unit of depth.
-
-        Returns None if motion was not trained, or the focal length differs from the training's.
-        """
-        for lens in (camera, next_camera):  # the pose network takes no camera
-            if (self.lens.ratio(lens.K.cpu().numpy(), lens.height, lens.width) != 1).any():
-                return None
-        return self._predict_motion(now, following)
-
-    def _predict_motion(self, now: Tensor, following: Tensor) -> Tensor | None:
-        with self._autocast():
-            T = self.recipe.T_next_now(now.to(self.device), following.to(self.device))
-        return None if T is None else T.float()
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-
-    def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
-        """Return this camera's focal length over the training's (..., 1, 1, 1); 1 if the network uses the camera."""
-        network = self.recipe.depth_network
-        if network is not None and network.uses_camera:
-            return torch.ones(1, 1, 1, 1).to(image)
-        ratio = self.lens.ratio(camera.K.cpu().numpy(), camera.height, camera.width)
-        return torch.from_numpy(ratio).to(image).reshape(-1, 1, 1, 1)
-
-
-def average_mirrored(
-    predict: Callable[[Tensor, Camera], PredictedMaps], image: Tensor, camera: Camera
-) -> PredictedMaps:
-    """Return the mean of the maps of images and of the mirrored maps of the mirrored images.
-
-    The right view's inverse depth stays, because mirroring swaps the cameras of the rig.
-
-    Source: post-processing of Godard et al., CVPR 2017, section 3.3, without its weights at the edges.
-    """
-    maps, mirrored = predict(image, camera), predict(*mirror(image, camera))
-    inverse_depth = (maps.inverse_depth + mirrored.inverse_depth.flip(-1)) / 2
-    if maps.log_uncertainty is None or mirrored.log_uncertainty is None:
-        return replace(maps, inverse_depth=inverse_depth)
-    log_uncertainty = (maps.log_uncertainty + mirrored.log_uncertainty.flip(-1)) / 2
-    return replace(maps, inverse_depth=inverse_depth, log_uncertainty=log_uncertainty)
-
-
-def choose_flip(predictor: Predictor, flip: bool) -> Predictor:
-    """Let a predictor average its maps with mirrored images, or not; return it. Raises ConfigError if it cannot."""
-    if isinstance(predictor, DepthPredictor) and type(predictor).maps is DepthPredictor.maps:
-        predictor.flip = flip
-    elif flip:
-        found, expected = f"a {type(predictor).__name__}", "a DepthPredictor that keeps its method maps"
-        raise ConfigError("--flip", found=found, expected=expected, fix="leave it out")
-    return predictor

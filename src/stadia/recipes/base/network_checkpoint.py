@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
+from stadia.core.matrix_products import choose_matrix_products
 from stadia.core.registry import OWN_PART, find_nearest_name
-from stadia.core.types import Camera, DepthScale, PredictedMaps
+from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
 from stadia.dataloading.config import DataConfig
+from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.models import DEPTH_NETWORKS
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import DepthNetwork, build_depth_network, check_depth_network
@@ -24,7 +26,6 @@ from stadia.models.depth.monodepth2 import describe_monodepth2
 from stadia.models.pretrained_weights import limit_parameters, read_tensors, resolve_weights_file
 from stadia.models.published_networks import HUB, describe_licence, is_network_name, refuse_misspelt_network
 from stadia.recipes.base.config import NETWORK_RECIPE
-from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, load_weights, write_checkpoint
 from stadia.training.config import OptimizerConfig, ScheduleConfig
 
@@ -38,28 +39,61 @@ class NetworkRecipeConfig(StrictModel):
     schedule: ScheduleConfig = ScheduleConfig()
 
 
-class NetworkRecipe(DepthRecipe[NetworkRecipeConfig]):
-    """A depth network with its published weights, for prediction only."""
+class NetworkRecipe(nn.Module):
+    """A depth network with its published weights, for prediction only: it has what `DepthPredictor` takes of a recipe.
+
+    height, width: of the network's images. focal: fx / width () of its training; 0 if depth fits any camera.
+    """
 
     recipe = NETWORK_RECIPE
+    crop = "none"
+    depth_pose_net = None
+    focal: Tensor
 
     def __init__(self, config: NetworkRecipeConfig, model: DepthNetwork) -> None:
-        super().__init__(config)
+        super().__init__()
+        choose_matrix_products()
+        self.config = config
         self.model = model
-        self.focal.fill_(model.training_focal or 0.0)  # 0: depth stays unchanged with any camera
+        self.height = config.data.height
+        self.width = config.data.width
+        self.register_buffer("focal", torch.full((), model.training_focal or 0.0))
+
+    @property
+    def depth_network(self) -> DepthNetwork:
+        """Return the network."""
+        return self.model
 
     @property
     def depth_scale(self) -> DepthScale:
+        """Return the scale of its depth."""
         return self.model.output
 
+    @property
+    def stride(self) -> int:
+        """Return the number that divides both sides of the network's images."""
+        return self.model.config.size_multiple
+
     def maps(self, image: Tensor, camera: Camera | None = None) -> PredictedMaps:
+        """Predict all output maps of images (B, 3, H, W)."""
         left, _, log_uncertainty = self.model(image, camera)
         return PredictedMaps(left[0], None, log_uncertainty and log_uncertainty[0])
 
+    def inverse_depth(self, image: Tensor, camera: Camera | None = None) -> Tensor:
+        """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), see `depth_scale`."""
+        return self.maps(image, camera).inverse_depth
+
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
+        """Predict motion, (B, 3, H, W) twice to (B, 4, 4); None for a network of depth alone."""
         predict_motion: Any = getattr(self.model, "T_later_earlier", None)
         motion: Tensor | None = None if predict_motion is None else predict_motion(now, following)
         return motion
+
+    def predictor(self, size: tuple[int, int] | None = None) -> Predictor:
+        """Return the predictor of images, at (height, width). Raises ConfigError for an unsupported size."""
+        if size is not None:
+            self.model.check_config(self.model.config, height=size[0], width=size[1])
+        return DepthPredictor(self, size)
 
 
 def make_network_recipe(config: DepthModelConfig, model: DepthNetwork, size: tuple[int, int]) -> NetworkRecipe:

@@ -12,12 +12,12 @@ from torch.nn import functional
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, DepthScale
+from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.geometry.camera import resize_camera
 from stadia.losses.loss_report import LossReport, add_terms
 from stadia.losses.teacher_loss import align_teacher, compute_difference, find_relation, teacher_error
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.base.config import TeacherConfig
-from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.base.network_checkpoint import describe_network, open_network_checkpoint
 
 FindResidual = Callable[[Tensor], Tensor]

@@ -1,0 +1,411 @@
+"""Predict an input with a network, in the order of the steps: open, prepare, predict, judge, write. Imports no torch.
+
+The command line, `Network.predict` and `Network.stream`, the page, `odometry`, `evaluate` and `adapt` use `Session`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.types import DepthScale, TrackProgress, no_progress
+from stadia.datasets.video.video_map import find_map, find_map_geometry
+from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame
+from stadia.evaluation.io.predictions_folder import TRAJECTORY, Predictions, Provenance, write_predictions
+from stadia.evaluation.plots.videos import (
+    VERDICT_COLORS,
+    depth_color_writer,
+    open_side_by_side_video,
+    side_by_side_image_writer,
+    write_image_verdict,
+    write_video_verdict,
+)
+from stadia.evaluation.steady_depth import steady_frames
+from stadia.files.paths import expand_home, safe_join
+from stadia.geometry.sky import find_far_sky
+from stadia.models import DEFAULT_NETWORK
+from stadia.predict.inputs import PredictionInput, is_image_file, is_own_video, open_inputs
+from stadia.predict.options import PredictOptions, refuse_unused
+from stadia.predict.verdict import PredictionGate, record_worse_verdict
+from stadia.recipes.base.training_overlap import TrainedInput
+
+if TYPE_CHECKING:
+    from stadia.core.types import Predictor
+    from stadia.diagnostics.prediction_checks import PredictionVerdict
+    from stadia.odometry.mapped_path import MappedPath
+    from stadia.predict.network import Network
+    from stadia.predict.scale.receipt import ScaleReceipt
+
+VIDEO, IMAGE = "side_by_side.mp4", "side_by_side.png"
+CLOUD = "cloud.ply"
+DEPTH_COLOR = "depth_color"
+PATH_DRAWING = "trajectory.png"
+
+
+# -- open the input for the network
+
+
+def open_sessions(network: Network, source: Path, options: PredictOptions) -> list[Session]:
+    """Open an image, a folder, a video or a data set for a network: one session for each recording.
+
+    Raises ConfigError for options that have no effect, and the errors of opening the input.
+    """
+    refuse_unused(options, network.list_used_options(options), network.describe_kind())
+    network = network.fit_source(source, options.data)
+    predictor = network.make_predictor(options)
+    data = network.complete_data_options(source, options.data)
+    reopen = partial(open_inputs, source, every=options.every, **data)
+    inputs = reopen()
+    if options.glb is not None or options.rerun is not None:
+        from stadia.evaluation.io.point_clouds import check_scene_files
+
+        has_points = bool(options.scale_from) or not predictor.depth_scale.is_affine
+        check_scene_files(options.glb, options.rerun, recordings=len(inputs), has_points=has_points)
+    return [
+        Session(network, given, options, predictor, source=source, reopen=reopen, is_first=given is inputs[0])
+        for given in inputs
+    ]
+
+
+def predict_to_folders(
+    sessions: Sequence[Any], out: Path, track: TrackProgress = no_progress
+) -> Iterator[tuple[Any, Any]]:
+    """Start each session and yield it with None; then predict it, and yield it with its result.
+
+    Several inputs get a folder each in `out`.
+    """
+    for session in sessions:
+        session.start()
+        yield session, None
+        yield session, session.write(out if len(sessions) == 1 else safe_join(out, session.name), track)
+
+
+@dataclass(frozen=True)
+class WrittenPrediction:
+    """A finished prediction of one input.
+
+    checks: the verdict, as in predictions.json.
+    trained: number of frames of the input that trained the network.
+    unrecorded: why the verdict could not be added to the run, or "".
+    """
+
+    name: str
+    predictions: Predictions
+    checks: Mapping[str, Any]
+    session: Session
+    trained: int = 0
+    unrecorded: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder with the files."""
+        return self.predictions.folder
+
+
+class Session:
+    """Predict one input with one network. `frames` yields the predictions, `write` writes them into a folder.
+
+    predictor: of the network for this input; sessions of one command share it.
+    source: path of the input; None for images in memory.
+    reopen: opens all inputs of the source again, with another `every`; None if the frames can be read repeatedly.
+    is_first: it is the first session of a command, which describes the backend.
+
+    Attributes:
+        receipt: of the measured scale; None if the network's own scale is kept.
+        mapped: the path of the map next to a video, in the unit of the depth, or None.
+        map_problem: why a map next to the video is not used, or "".
+        lacks_map: a map would give this video a path that does not depend on predicted depth.
+        trained: the frames of the input that trained the network.
+        is_unfamiliar: depth is not claimed to be metres, because the images are unlike those of its measurements.
+        photo: the prediction of a photo, once it was predicted; None for other inputs.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        given: PredictionInput,
+        options: PredictOptions,
+        predictor: Predictor,
+        *,
+        source: Path | None = None,
+        reopen: Callable[..., list[PredictionInput]] | None = None,
+        is_first: bool = True,
+    ) -> None:
+        self.network = network
+        self.input = given
+        self.options = options
+        self.predictor = predictor
+        self.source = None if source is None else expand_home(source)
+        self.is_first = is_first
+        self.receipt: ScaleReceipt | None = None
+        self.mapped: MappedPath | None = None
+        self.map_problem = ""
+        self.lacks_map = False
+        self.is_unfamiliar = False
+        self.trained = TrainedInput()
+        self.photo: PredictedFrame | None = None
+        self._reopen = reopen
+        self._gate: PredictionGate | None = None
+        self._is_read = False
+        self._has_path = False
+
+    @property
+    def name(self) -> str:
+        """Return the name of the input."""
+        return self.input.name
+
+    @property
+    def count(self) -> int | None:
+        """Return the number of frames; None if a video file does not state it."""
+        return self.input.count
+
+    # -- prepare: backend, scale, judge, path
+
+    def start(self) -> None:
+        """Measure the scale, and find the input's path in the map next to the video.
+
+        The other methods call it. Raises StadiaError if no source gives a scale.
+        """
+        self.measure()
+        if not self._has_path:
+            self._has_path = True
+            self._find_path()
+
+    def measure(self) -> None:
+        """Open the backend, measure the scale and open the gate. Raises StadiaError without a scale."""
+        if self._gate is not None:
+            return
+        open_all = (lambda: [self.input]) if self._reopen is None else self._reopen
+        self.predictor = self.network.run_backend(self.predictor, self.options, open_all)
+        own = self.predictor
+        can_read_first_frames = self.input.is_photo or self._reopen is not None
+        if self.options.scale_from:
+            self._measure_scale()
+        elif self.network.name == DEFAULT_NETWORK and can_read_first_frames:
+            self._withdraw_metres()
+        if self.options.max_depth is not None and self.predictor.depth_scale is not DepthScale.METRES:
+            fix = "add --scale-from, such as point=X,Y:METRES, or leave --max-depth out"
+            found = f"depth {self.predictor.depth_scale}"
+            raise ConfigError("--max-depth", found=found, expected="depth in metres", fix=fix)
+        self._gate = self._open_gate()
+        if self.network.can_predict_focal and can_read_first_frames:
+            self._gate.beliefs += self.network.find_focals(own, self.open_again().frames)
+
+    def open_again(self, every: int | None = None) -> PredictionInput:
+        """Open the input again, because its frames can be read once. every: instead of the option's."""
+        if self.input.is_photo or self._reopen is None:
+            return self.input
+        opened = self._reopen(every=self.options.every if every is None else every)
+        return next(given for given in opened if given.name == self.name)
+
+    def _measure_scale(self) -> None:
+        from stadia.predict.scale.receipt import ScaledPredictor, measure_scale
+
+        mapped = None if self.source is None else find_map_geometry(self.source)
+        self.receipt = measure_scale(self.predictor, self.open_again, self.options.scale_from, mapped=mapped)
+        self.predictor = ScaledPredictor(self.predictor, self.receipt)
+
+    def _withdraw_metres(self) -> None:
+        """Predict up to scale if the first frames are unlike those that the network's metres were measured on."""
+        self.is_unfamiliar = self.network.is_unfamiliar(self.predictor, self.open_again().frames)
+        if self.is_unfamiliar:
+            self.predictor = copy(self.predictor)
+            self.predictor.depth_scale = DepthScale.UP_TO_SCALE
+
+    def _open_gate(self) -> PredictionGate:
+        record, self.trained = self.network.read_training(self.input)
+        may_have_map = self.source is not None and not is_image_file(self.source)
+        gate = PredictionGate(
+            self.predictor.depth_scale,
+            record,
+            camera_is_assumed=self.input.camera_is_assumed,
+            is_of_training=self.trained.is_of_training,
+            has_trained_frames=bool(self.trained.names),
+            mapped=find_map_geometry(self.source, skip_damaged=True) if self.source and may_have_map else None,
+        )
+        if self.receipt is not None:
+            belief = self.receipt.find_focal()
+            gate.beliefs += [] if belief is None else [belief]
+            gate.of_scale += self.receipt.findings()
+        return gate
+
+    def _find_path(self) -> None:
+        options, source = self.options, self.source
+        if source is None or options.motion is not None or not self.network.predicts_motion:
+            return
+        if self.predictor.depth_scale.is_affine or self.input.count == 1:
+            return
+        if not is_own_video(source, options.data.get("format", "auto")):
+            return
+        from stadia.odometry.mapped_path import MappedPath
+        from stadia.predict.scale.grammar import find_given_height
+
+        found = MappedPath.find(source, self.predictor.depth_scale, find_given_height(options.scale_from))
+        if found is None:
+            unusable = find_map(source)
+            self.lacks_map = unusable is None
+            self.map_problem = "" if unusable is None else f"it is {unusable.verdict}"
+            return
+        self.map_problem = found.compare_camera(next(iter(self.open_again().frames)))
+        if not self.map_problem and not found.has_road_scale:
+            deque(found.observe(self.predictor, self.open_again(every=1).frames), maxlen=0)  # the same key frames
+        if not self.map_problem and found.scale is None:
+            self.map_problem = "no key frame gives its scale"
+        if not self.map_problem:
+            self.mapped = found
+            self.gate.has_own_path = found.deviation is not None
+
+    # -- predict and judge
+
+    def frames(self, track: TrackProgress = no_progress) -> Iterator[PredictedFrame]:
+        """Predict the input frame by frame: depth, and the pose if the path reaches the frame."""
+        self.start()
+        for predicted in self._predict(track):
+            self.gate(predicted)
+            yield predicted
+
+    def _predict(self, track: TrackProgress) -> Iterator[PredictedFrame]:
+        frames = track(self._read_frames(), self.input.count, f"predicting {self.name}")
+        predictions = self.network.stream_frames(self.predictor, iter(frames), self.options, in_threads=self.count != 1)
+        if self.mapped is not None:
+            predictions = self.mapped.follow(predictions)
+        if self.options.steady:
+            predictions = steady_frames(predictions)
+        for predicted in predictions:
+            predicted = replace(predicted, max_depth=self.options.max_depth)
+            self.photo = predicted if self.input.count == 1 else None
+            yield predicted
+
+    def _read_frames(self) -> Iterable[Frame]:
+        if self._is_read:
+            fix = "call `renew()`"
+            raise StadiaError(self.name, found="a session whose frames were read", expected="a new session", fix=fix)
+        self._is_read = True
+        return self.input.frames
+
+    def renew(self) -> Session:
+        """Return a new session of the same input. A session reads its frames once."""
+        predictor = self.network.make_predictor(self.options)
+        given = self.open_again()
+        return Session(self.network, given, self.options, predictor, source=self.source, reopen=self._reopen)
+
+    @property
+    def gate(self) -> PredictionGate:
+        """Return the judge of this input's predictions."""
+        self.measure()
+        assert self._gate is not None
+        return self._gate
+
+    @property
+    def verdict(self) -> PredictionVerdict:
+        """Return the verdict on the frames so far."""
+        return self.gate.judge()
+
+    def judge(self, most: int | None = None, track: TrackProgress = no_progress) -> PredictionVerdict:
+        """Return the verdict on the first `most` frames (None: all). Nothing is written."""
+        deque(self.observe(islice(track(self._read_frames(), self.input.count, "frames measured"), most)), maxlen=0)
+        return self.verdict
+
+    def observe(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Yield the frames unchanged, and judge predictions of some of them."""
+        from stadia.predict.judged_frames import observe_frames
+
+        return observe_frames(self.gate, self.predictor, frames)
+
+    # -- write
+
+    def write(
+        self, folder: Path, track: TrackProgress = no_progress, *, record_verdict: bool = True
+    ) -> WrittenPrediction:
+        """Predict into a folder: depth, colored depth, video, point cloud, path and its drawing.
+
+        folder: new, empty, or with the same prediction unfinished, which starts again.
+        record_verdict: add a verdict that is worse than the known one to the findings of the network's run.
+
+        Raises the errors of `evaluation.io.predictions_folder.write_predictions`.
+        """
+        self.start()
+        with ExitStack() as files:
+            listeners = [files.enter_context(opened) for opened in self._open_files(folder)]
+
+            def complete() -> None:
+                files.close()
+                self._complete_files(folder)
+
+            predictions = write_predictions(
+                self._predict(track),
+                self.predictor,
+                folder,
+                self.provenance,
+                source=self.name,
+                has_frame_numbers=self.input.has_frame_numbers,
+                listeners=listeners,
+                complete=complete,
+                further=(VIDEO, IMAGE, CLOUD, PATH_DRAWING),
+                checker=self.gate,
+                precision_cost=getattr(self.predictor, "precision_cost", None),
+                trained=self.trained.names,
+                in_threads=self.count != 1,
+            )
+        record, run = predictions.record, self.network.run_folder if record_verdict else None
+        trained = 0 if record is None else record.trained_on or 0
+        unrecorded = "" if run is None else record_worse_verdict(run, self.verdict, self.name)
+        return WrittenPrediction(self.name, predictions, self.gate.to_json(), self, trained, unrecorded)
+
+    def _open_files(self, folder: Path) -> Iterator[AbstractContextManager[Listener]]:
+        """Yield what writes the files next to the depth maps, while its block lasts."""
+        options, count, scale = self.options, self.input.count, self.predictor.depth_scale
+        if options.color:
+            yield nullcontext(depth_color_writer(folder / DEPTH_COLOR))
+        if options.video and count == 1:
+            yield nullcontext(side_by_side_image_writer(folder / IMAGE))
+        elif options.video:
+            yield open_side_by_side_video(folder / VIDEO, self.input.rate_hz)
+        has_cloud = options.cloud is not False and self.network.writes_clouds and not scale.is_affine
+        if not has_cloud and options.glb is None and options.rerun is None:
+            return
+        from stadia.evaluation.io.point_clouds import open_glb_file, open_point_cloud_file, open_rerun_file
+
+        if has_cloud:
+            yield open_point_cloud_file(folder / CLOUD, scale, count, find_far_sky)
+        if options.glb is not None:
+            yield open_glb_file(expand_home(options.glb), count, find_far_sky)
+        if options.rerun is not None:
+            yield open_rerun_file(expand_home(options.rerun), scale, count, find_far_sky)
+
+    def _complete_files(self, folder: Path) -> None:
+        """Write the verdict into the point cloud's header and, unless it is usable, the picture; draw the path."""
+        verdict = str(self.gate.to_json().get("verdict", ""))
+        if verdict and (folder / CLOUD).is_file():
+            from stadia.evaluation.io.point_clouds import write_cloud_verdict  # needs torch, which made the cloud
+
+            write_cloud_verdict(folder / CLOUD, verdict)
+        if verdict in VERDICT_COLORS and (folder / VIDEO).is_file():
+            write_video_verdict(folder / VIDEO, verdict)
+        elif verdict in VERDICT_COLORS and (folder / IMAGE).is_file():
+            write_image_verdict(folder / IMAGE, verdict)
+        if (folder / TRAJECTORY).exists():
+            from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
+            from stadia.evaluation.plots.charts import draw_paths
+
+            path = read_kitti_trajectory(folder / TRAJECTORY).T_world_camera
+            draw_paths(folder / PATH_DRAWING, {self.name: path}, self.predictor.depth_scale)
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """Return the session's entry of predictions.json."""
+        self.start()
+        about: dict[str, Any] = {"camera_origin": self.input.describe_camera_origin()}
+        if self.receipt is not None:
+            about["scale_from"] = self.receipt.to_json()
+        if self.mapped is not None:
+            about["path_origin"] = self.mapped.describe_origin()
+        return self.network.make_provenance(self.options).model_copy(update=about)
