@@ -236,7 +236,7 @@ DepthScaleOption = Annotated[
 class EvaluateCommand(TyperCommand):
     """Group the options in the help by the form that they belong to."""
 
-    def format_help(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
         for parameter in self.params:
             forms = FORMS_OF.get(parameter.name or "", ())
