@@ -6,13 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.files.atomic_files import write_lines
 from stadia.files.json_files import read_json
-from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 
 MAX_FRAMES = 1 << 40
 _FRAME_NAME = re.compile(r"[0-9]{1,12}")
@@ -93,6 +91,10 @@ def write_kitti_trajectory(path: Path, trajectory: Trajectory) -> None:
 
 def write_tum_trajectory(path: Path, trajectory: Trajectory) -> None:
     """Write the poses as TUM rows `t x y z qx qy qz qw`. A row without a time gets its number as the time."""
+    import torch  # slow to import
+
+    from stadia.geometry.se3 import quaternion_wxyz_from_matrix
+
     q = quaternion_wxyz_from_matrix(torch.from_numpy(trajectory.T_world_camera[:, :3, :3])).numpy()[:, [1, 2, 3, 0]]
     times = np.arange(len(trajectory), dtype=np.float64) if trajectory.times_s is None else trajectory.times_s
     rows = zip(times, np.hstack([trajectory.T_world_camera[:, :3, 3], q]), strict=True)
