@@ -23,7 +23,6 @@ from stadia.datasets.lens_distortion import (
     turn_lens,
 )
 from stadia.datasets.open_dataset import check_path_exists
-from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.video_camera import (
     camera_file_names,
     find_phone_fov_deg,
@@ -35,6 +34,7 @@ from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
 from stadia.files.output_files import check_replaceable
 from stadia.files.paths import expand_home
+from stadia.geometry.numpy_camera import Intrinsics
 from stadia.predict.inputs import find_field_of_view
 
 FORMAT = "stadia-camera"

@@ -13,12 +13,12 @@ from stadia.apps.camera_file import CameraRequest, write_camera_file
 from stadia.core.errors import GeometryError, StadiaError
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.open_dataset import check_path_exists
-from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.static_parts import sample_frames
 from stadia.datasets.video.video_camera import find_static_mask, read_image_size, read_user_camera
 from stadia.files.output_files import check_replaceable, write_marked_png
 from stadia.files.paths import expand_home
 from stadia.geometry.ground.lane_lines import LaneMeasurement, measure_lanes
+from stadia.geometry.numpy_camera import Intrinsics
 from stadia.predict.inputs import InputCamera, choose_input_camera
 from stadia.predict.scale.grammar import LANE_M, find_lane_deviation
 

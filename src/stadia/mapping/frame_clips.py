@@ -15,7 +15,7 @@ from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.image_files import list_images, read_rgb, read_upright_size
 from stadia.datasets.mask_files import hash_frames
-from stadia.datasets.recordings import FrameCrop, ImageRecording, Intrinsics
+from stadia.datasets.recordings import FrameCrop, ImageRecording
 from stadia.datasets.video.photo_fit import PhotoFit, Size
 from stadia.datasets.video.video_camera import (
     UserCamera,
@@ -26,6 +26,7 @@ from stadia.datasets.video.video_camera import (
     read_user_camera,
 )
 from stadia.datasets.video.video_decoding import estimate_frame_count, hash_source, stream_selected, stream_video
+from stadia.geometry.numpy_camera import Intrinsics
 
 ReadFrame = tuple[int, str, float | None, NDArray[np.uint8]]
 """Index, name, time in seconds or None, and the image (H, W, 3) RGB without black bars."""

@@ -18,12 +18,12 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.config import CacheConfig, CameraConfig
 from stadia.datasets.frame_store import find_cache_folder
-from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.datasets.video.video_camera import CAMERA_ADVICE
 from stadia.datasets.video.video_map import MASK, find_map_folder
 from stadia.files.atomic_files import LOCK_FILE, hold_folder, is_empty
 from stadia.files.paths import expand_home, make_absolute
+from stadia.geometry.numpy_camera import Intrinsics
 from stadia.mapping.build_map import VideoMap, build_map
 from stadia.mapping.frame_poses import FrameStatus
 from stadia.mapping.frame_stream import FrameStream, MovableMasks, open_stream
