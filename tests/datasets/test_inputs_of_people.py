@@ -15,9 +15,9 @@ from stadia.datasets.formats.calibration_files import read_calibration
 from stadia.datasets.formats.photo_lens import describe_crop, read_lens
 from stadia.datasets.image_files import read_image_header, read_rgb
 from stadia.datasets.lens_distortion import EQUIDISTANT, FITS, FOV, RADTAN, fit_camera
-from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.video_camera import find_layout, fit_to_size
 from stadia.datasets.video.video_decoding import describe_display, stream_video
+from stadia.geometry.numpy_camera import Intrinsics
 
 IDENTITY_R = "[1, 0, 0, 0, 1, 0, 0, 0, 1]"
 

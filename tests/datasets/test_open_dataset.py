@@ -19,7 +19,8 @@ from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import list_images
 from stadia.datasets.open_dataset import DatasetFormat, open_recordings
-from stadia.datasets.recordings import ImageRecording, Intrinsics
+from stadia.datasets.recordings import ImageRecording
+from stadia.geometry.numpy_camera import Intrinsics
 
 OneLine = Callable[..., None]
 

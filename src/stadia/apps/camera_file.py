@@ -22,7 +22,6 @@ from stadia.datasets.lens_distortion import (
     order_frames,
     turn_lens,
 )
-from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.video_camera import (
     camera_file_names,
     find_phone_fov_deg,
@@ -34,6 +33,7 @@ from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
 from stadia.files.output_files import check_replaceable
 from stadia.files.paths import check_path_exists, expand_home
+from stadia.geometry.numpy_camera import Intrinsics
 from stadia.predict.inputs import find_field_of_view
 
 FORMAT = "stadia-camera"

@@ -18,10 +18,10 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import TrackProgress
 from stadia.datasets.formats.camera_tables import CalibratedCamera
 from stadia.datasets.lens_distortion import RADTAN, DistortedCamera, RectifiedPair, rectify_pair
-from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.video_camera import fit_to_size
 from stadia.datasets.video.video_decoding import estimate_frame_count, open_video_file, stream_selected, stream_video
 from stadia.diagnostics.preflight.two_view_geometry import detect_features, gray, match_features
+from stadia.geometry.numpy_camera import Intrinsics
 
 Array = NDArray[np.float64]
 

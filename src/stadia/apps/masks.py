@@ -25,7 +25,6 @@ from stadia.datasets.mask_files import (
 )
 from stadia.datasets.mask_objects import crop_object, find_mask_boxes
 from stadia.datasets.open_dataset import detect_format, open_recordings
-from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.video_decoding import hash_source
 from stadia.evaluation.plots.colormaps import color_categories
 from stadia.evaluation.plots.image_overlays import draw_image_sheet, draw_masks
@@ -34,7 +33,7 @@ from stadia.files.image_io import write_image
 from stadia.files.json_files import read_json
 from stadia.files.output_files import check_output_folder
 from stadia.files.paths import check_path_exists, check_writable, expand_home, safe_join
-from stadia.geometry.numpy_camera import centered_K
+from stadia.geometry.numpy_camera import Intrinsics, centered_K
 from stadia.models.segmentation import Segmenter, load_panoptic_model, load_tflite_model
 from stadia.models.size_prior import SizePrior, load_size_prior
 from stadia.predict.scale.onnx_masks import load_onnx_segmenter

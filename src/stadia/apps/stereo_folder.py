@@ -18,7 +18,6 @@ from stadia.core.types import TrackProgress
 from stadia.datasets.formats.calibration_files import read_calibration
 from stadia.datasets.formats.camera_tables import CalibratedCamera
 from stadia.datasets.image_files import list_images
-from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.video_camera import fit_to_size, read_image_size
 from stadia.datasets.video.video_decoding import (
     count_indexed_frames,
@@ -33,6 +32,7 @@ from stadia.evaluation.io.trajectory_formats import read_trajectory
 from stadia.files.atomic_files import atomic_folder, write_json, write_lines
 from stadia.files.image_io import write_image
 from stadia.files.paths import check_path_exists, expand_home
+from stadia.geometry.numpy_camera import Intrinsics
 
 MAX_ROTATION = 1e-3
 """Largest entry of R - I between two rectified cameras."""

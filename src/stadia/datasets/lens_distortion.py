@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, RIGHT
-from stadia.datasets.recordings import Intrinsics
+from stadia.geometry.numpy_camera import Intrinsics
 
 Array = NDArray[np.float64]
 

@@ -19,10 +19,11 @@ from stadia.datasets.config import CacheConfig, SourceOptions, find_cache_folder
 from stadia.datasets.frame_store import ReportProgress, lock_beside
 from stadia.datasets.image_files import check_depth_map
 from stadia.datasets.open_dataset import DatasetFormat, select_names
-from stadia.datasets.recordings import CalibratedRecording, Intrinsics, check_K
+from stadia.datasets.recordings import CalibratedRecording
 from stadia.files.atomic_files import open_atomic
 from stadia.files.input_files import open_input
 from stadia.files.remote_store import RemoteStore, is_url
+from stadia.geometry.numpy_camera import Intrinsics, check_K
 
 MIN_SHARDS = 2  # a sample at the end of a shard reads its neighbor from the next one
 

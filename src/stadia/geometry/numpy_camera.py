@@ -1,14 +1,19 @@
-"""Resize and crop images together with their intrinsics in NumPy. Results equal those of `geometry.camera`."""
+"""Intrinsics of images in NumPy: check, resize and crop them; results equal `geometry.camera`."""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import ConfigError, GeometryError
+from stadia.core.errors import ConfigError, DataError, GeometryError
+
+if TYPE_CHECKING:
+    from stadia.core.types import Camera
 
 NEAR = 1e-6
 """Points whose z is not larger are behind the camera."""
@@ -224,3 +229,92 @@ def register_depth(
     registered = np.zeros((height, width), np.float32)
     registered[row[seen], column[seen]] = far[seen]
     return registered
+
+
+# -- intrinsics with the size of their images
+
+MAX_FOCAL_PX = 1e7
+"""The longest lenses have 1e6 px, and float32 holds squares of this."""
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """K (3, 3), or one per frame (N, 3, 3), float64 pixels, of images of this size."""
+
+    K: NDArray[np.float64]
+    height: int
+    width: int
+
+    def select_K(self, index: int) -> NDArray[np.float64]:
+        """Return a copy of K (3, 3) of one frame."""
+        return (self.K if self.K.ndim == 2 else self.K[index]).copy()
+
+    def select_frames(self, kept: Sequence[int]) -> Intrinsics:
+        """Return these frames only."""
+        return self if self.K.ndim == 2 else replace(self, K=self.K[list(kept)])
+
+    def resized(self, height: int, width: int) -> Intrinsics:
+        """Return the intrinsics of images resized to this size."""
+        return Intrinsics(resize_K(self.K, (self.height, self.width), height, width), height, width)
+
+    def make_camera(self, index: int) -> Camera:
+        """Return the camera of a frame."""
+        import torch  # exported networks run on recordings without torch
+
+        from stadia.core.types import Camera
+
+        return Camera(torch.from_numpy(self.select_K(index)), self.height, self.width)
+
+
+def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return K. Raises DataError if it cannot be intrinsics in pixels.
+
+    Examples:
+        >>> check_K("K.txt", np.array([[500.0, 0, 31.5], [0, 500, 23.5], [0, 0, 1]]))[0, 0].item()
+        500.0
+    """
+    fault, fix = None, "correct K (if it is normalized, multiply by the image's width and height)"
+    if K.shape != (3, 3):
+        fault = f"shape {K.shape}"
+    elif not np.isfinite(K).all():
+        fault = "a value that is not finite"
+    elif min(K[0, 0], K[1, 1]) < 2:  # normalized or invalid: 2 px at 240 px are 179 degrees
+        fault = f"fx {K[0, 0]:g}, fy {K[1, 1]:g}"
+    elif np.abs(K).max() > MAX_FOCAL_PX:
+        fault = f"fx {K[0, 0]:g}, fy {K[1, 1]:g}, center {K[0, 2]:g}, {K[1, 2]:g}"
+    elif np.allclose(K[:, 2], (0, 0, 1)) and not np.allclose(K[2], (0, 0, 1)):
+        fault, fix = f"a transposed K with last row {K[2].tolist()}", "transpose it"
+    elif not np.allclose(K[2], (0, 0, 1)) or K[1, 0] != 0:
+        fault = f"lower rows {K[1].tolist()} and {K[2].tolist()}"
+    if fault:
+        raise DataError(what, found=fault, expected="K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels", fix=fix)
+    return K
+
+
+MAX_CENTER_OUTSIDE = 0.5
+"""Largest distance of a principal point from the image, as a share of its size: a crop moves it by less."""
+
+
+def check_center(what: object, intrinsics: Intrinsics) -> Intrinsics:
+    """Return the intrinsics, or raise DataError for a principal point far outside the image.
+
+    Examples:
+        >>> K = np.array([[500.0, 0, 31.5], [0, 500, 23.5], [0, 0, 1]])
+        >>> check_center("K.txt", Intrinsics(K, 48, 64)).width
+        64
+    """
+    size = np.array([intrinsics.width, intrinsics.height])
+    center = intrinsics.K[..., :2, 2].reshape(-1, 2)
+    far = (center < -MAX_CENTER_OUTSIDE * size) | (center > (1 + MAX_CENTER_OUTSIDE) * size)
+    if far.any():
+        x, y = center[far.any(1).argmax()]
+        found = f"the principal point ({x:g}, {y:g}) far outside the image"
+        raise DataError(
+            what, found=found, expected=f"cx, cy inside {size[0]}x{size[1]} pixels", fix="correct cx and cy"
+        )
+    return intrinsics
+
+
+def make_K(what: object, fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
+    """Return K (3, 3) from four numbers in pixels. Raises DataError as `check_K`."""
+    return check_K(what, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))

@@ -21,7 +21,7 @@ from stadia.datasets.formats.photo_lens import read_lens
 from stadia.datasets.image_files import list_images, read_rgb, read_upright_size
 from stadia.datasets.lens_distortion import Undistortion
 from stadia.datasets.mask_files import hash_frames
-from stadia.datasets.recordings import FrameCrop, ImageRecording, Intrinsics
+from stadia.datasets.recordings import FrameCrop, ImageRecording
 from stadia.datasets.video.photo_fit import PhotoFit, PhotoFits, fit_photos
 from stadia.datasets.video.video_camera import (
     UserCamera,
@@ -40,6 +40,7 @@ from stadia.datasets.video.video_decoding import (
 )
 from stadia.datasets.video.video_map import find_map_folder
 from stadia.evaluation.background import run_ahead
+from stadia.geometry.numpy_camera import Intrinsics
 from stadia.mapping.movable_masks import MAX_DISTANCE, MovableMasks
 
 MAX_SIDE_PX = 800

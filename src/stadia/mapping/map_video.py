@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.config import CacheConfig, CameraConfig, find_cache_folder
-from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.files.atomic_files import hold_folder
 from stadia.files.paths import expand_home, make_absolute
+from stadia.geometry.numpy_camera import Intrinsics
 from stadia.mapping.camera_search import unify_photo_cameras
 from stadia.mapping.colmap_files import PredictDepth
 from stadia.mapping.frame_poses import place_all_frames, stack_poses

@@ -21,7 +21,6 @@ from stadia.datasets.formats.photo_lens import describe_crop, read_lens
 from stadia.datasets.ignored_regions import read_ignored_region
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
 from stadia.datasets.open_dataset import open_recordings, recognize_format
-from stadia.datasets.recordings import Intrinsics, check_center, check_K
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.datasets.video.video_camera import (
@@ -48,7 +47,7 @@ from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_num
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
 from stadia.files.paths import expand_home
 from stadia.files.run_facts import RUN_FILE, read_run_facts
-from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
+from stadia.geometry.numpy_camera import Intrinsics, centered_K, check_center, check_K, focal_px_from_fov
 from stadia.training.checkpoint import Checkpoint
 
 # -- the camera of your own images

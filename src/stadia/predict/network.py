@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale
-from stadia.datasets.recordings import check_K
 from stadia.evaluation.backends import TORCH
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home
 from stadia.files.run_facts import RUN_FILE
+from stadia.geometry.numpy_camera import check_K
 from stadia.models import DEFAULT_NETWORK
 from stadia.models.published_networks import HUB
 from stadia.predict import DEPTH_RECIPES

@@ -6,6 +6,7 @@ because `--help` imports this file.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -37,7 +38,7 @@ class CheckedOptions:
     def __post_init__(self) -> None:
         for one in fields(self):  # type: ignore[arg-type]
             least, value = one.metadata.get("least"), getattr(self, one.name)
-            if least is not None and value is not None and not value >= least:
+            if least is not None and value is not None and not least <= value < math.inf:
                 raise ConfigError(one.name, found=value, expected=f"{least:g} or more")
 
 

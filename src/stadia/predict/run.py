@@ -385,7 +385,7 @@ class Session:
         """Write the verdict into the point cloud's header and, unless it is usable, the picture; draw the path."""
         verdict = str(self.gate.to_json().get("verdict", ""))
         if verdict and (folder / CLOUD).is_file():
-            from stadia.evaluation.io.point_clouds import write_cloud_verdict  # needs torch, which made the cloud
+            from stadia.evaluation.io.point_clouds import write_cloud_verdict
 
             write_cloud_verdict(folder / CLOUD, verdict)
         if verdict in VERDICT_COLORS and (folder / VIDEO).is_file():

@@ -23,12 +23,12 @@ from stadia.datasets.formats.camera_tables import (
 )
 from stadia.datasets.formats.kitti import KittiCalibration
 from stadia.datasets.lens_distortion import EQUIDISTANT, FOV, RADTAN
-from stadia.datasets.recordings import check_K, make_K
 from stadia.datasets.text_files import parse_numbers
 from stadia.datasets.video.video_camera import read_K
 from stadia.files.input_files import read_text
 from stadia.files.json_files import parse_json
 from stadia.files.yaml_files import parse_yaml
+from stadia.geometry.numpy_camera import check_K, make_K
 
 Array = NDArray[np.float64]
 

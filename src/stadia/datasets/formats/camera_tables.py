@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.datasets.lens_distortion import DISTORTION_MODELS, EQUIDISTANT, FOV, RADTAN
-from stadia.datasets.recordings import make_K
 from stadia.datasets.text_files import parse_numbers
+from stadia.geometry.numpy_camera import make_K
 
 Array = NDArray[np.float64]
 

@@ -23,13 +23,14 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_image_size, read_rgb
 from stadia.datasets.lens_distortion import DISTORTION_MODELS, DistortedCamera, RectifiedPair, rectify_pair
 from stadia.datasets.open_dataset import DatasetFormat
-from stadia.datasets.recordings import ImageRecording, make_K
+from stadia.datasets.recordings import ImageRecording
 from stadia.datasets.text_files import FileEntry, parse_numbers, validate_content
 from stadia.datasets.video.frame_selection import FrameSelection
 from stadia.datasets.video.video_files import select_images
 from stadia.files.input_files import read_lines, read_text
 from stadia.files.paths import safe_join
 from stadia.files.yaml_files import parse_yaml
+from stadia.geometry.numpy_camera import make_K
 
 if TYPE_CHECKING:
     from scipy.spatial.transform import Rotation

@@ -18,10 +18,11 @@ from stadia.datasets.config import GroundTruth, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import list_depth_images, list_images, parse_frame_number, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
-from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
+from stadia.datasets.recordings import ImageRecording
 from stadia.datasets.text_files import parse_numbers, read_kitti_poses, read_rows, read_times
 from stadia.files.input_files import read_bytes, read_text
 from stadia.files.paths import expand_home
+from stadia.geometry.numpy_camera import Intrinsics, check_K
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,8 @@ from stadia.core.recording import LEFT
 from stadia.datasets.formats.kitti import project_scan
 from stadia.datasets.formats.rgbd_cameras import rotations_from_xyzw
 from stadia.datasets.image_files import check_image_size, read_rgb
-from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
+from stadia.datasets.recordings import ImageRecording
+from stadia.geometry.numpy_camera import Intrinsics, check_K
 
 Array = NDArray[np.float64]
 ReadPoints = Callable[[Path], NDArray[np.float32]]  # reads a scan as (N, 3) points in the scanner's axes, metres

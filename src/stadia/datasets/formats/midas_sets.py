@@ -19,10 +19,10 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_depth_map, list_images, read_image_header, read_label_png
 from stadia.datasets.mask_files import resize_labels
 from stadia.datasets.open_dataset import DatasetFormat
-from stadia.datasets.recordings import ImageRecording, Intrinsics
+from stadia.datasets.recordings import ImageRecording
 from stadia.files.image_io import read_float_image
 from stadia.files.input_files import read_lines
-from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
+from stadia.geometry.numpy_camera import Intrinsics, centered_K, focal_px_from_fov
 
 ASSUMED_FOV_DEG = 60.0  # of web images; losses on relative depth do not depend on it
 NEAREST = 0.25  # depth, without unit, of the largest stored number; number 0 is at least 64 times as far

@@ -21,11 +21,12 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import read_rgb
 from stadia.datasets.lens_distortion import DistortedCamera, make_undistortion, order_frames
 from stadia.datasets.open_dataset import DatasetFormat
-from stadia.datasets.recordings import ImageRecording, Intrinsics
+from stadia.datasets.recordings import ImageRecording
 from stadia.datasets.text_files import FileEntry, parse_numbers, read_typed_json
 from stadia.datasets.video.video_camera import fit_to_size
 from stadia.files.input_files import MAX_TEXT_BYTES, read_lines
 from stadia.files.paths import natural_sort_key, safe_join
+from stadia.geometry.numpy_camera import Intrinsics
 
 TRANSFORMS = "transforms.json"
 CAMERA_AXES = np.diag([1.0, -1.0, -1.0, 1.0])  # to the axes of nerfstudio: x right, y up, z backwards

@@ -18,11 +18,11 @@ from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_image_size, list_depth_images, list_images, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
-from stadia.datasets.recordings import ImageRecording, Intrinsics, make_K
+from stadia.datasets.recordings import ImageRecording
 from stadia.datasets.text_files import parse_numbers, read_rows
 from stadia.files.input_files import read_lines
 from stadia.files.paths import safe_join
-from stadia.geometry.numpy_camera import register_depth
+from stadia.geometry.numpy_camera import Intrinsics, make_K, register_depth
 
 UNITS_PER_METRE = 5000
 MAX_APART_S = 0.02  # between times of one frame in two lists, as in the data set's `associate.py`

@@ -21,12 +21,12 @@ from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.lens_distortion import DISTORTION_MODELS, EQUIDISTANT, RADTAN, DistortedCamera
 from stadia.datasets.open_dataset import DatasetFormat, select_names
-from stadia.datasets.recordings import Intrinsics, check_K
 from stadia.datasets.video.video_camera import UserCamera, read_user_camera
 from stadia.datasets.video.video_decoding import VideoFrame, hash_video
 from stadia.datasets.video.video_files import FrameSource, open_frames
 from stadia.files.image_io import check_pixel_count, decode_image
 from stadia.files.input_files import PARSER_ERRORS, check_input_file
+from stadia.geometry.numpy_camera import Intrinsics, check_K
 
 BAG_SUFFIXES = (".bag", ".mcap", ".db3")
 METADATA = "metadata.yaml"

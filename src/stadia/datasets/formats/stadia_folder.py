@@ -19,10 +19,11 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_depth_map, list_depth_images, list_images
 from stadia.datasets.mask_files import MaskFiles
 from stadia.datasets.open_dataset import DatasetFormat, select_names
-from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
+from stadia.datasets.recordings import ImageRecording
 from stadia.datasets.text_files import FileEntry, read_kitti_poses, read_times, read_typed_json
 from stadia.files.array_files import StackedArray, open_npy, read_npy
 from stadia.files.paths import safe_join
+from stadia.geometry.numpy_camera import Intrinsics, check_K
 
 _Row = tuple[float, float, float, float]
 

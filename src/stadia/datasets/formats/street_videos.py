@@ -20,10 +20,11 @@ from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
-from stadia.datasets.recordings import CalibratedRecording, ImageRecording, Intrinsics, make_K
+from stadia.datasets.recordings import CalibratedRecording, ImageRecording
 from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.datasets.video.video_list import VideoEntry, VideoList
 from stadia.files.paths import natural_sort_key
+from stadia.geometry.numpy_camera import Intrinsics, make_K
 
 RATE_HZ = 17.0
 _NAME = re.compile(r"(?P<city>[A-Za-z-]+)_(?P<snippet>\d{6})_(?P<frame>\d{6})_leftImg8bit\.png")

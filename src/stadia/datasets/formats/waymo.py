@@ -20,12 +20,13 @@ from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.lens_distortion import RADTAN, DistortedCamera
 from stadia.datasets.open_dataset import DatasetFormat, select_names
-from stadia.datasets.recordings import CalibratedRecording, Intrinsics, make_K
+from stadia.datasets.recordings import CalibratedRecording
 from stadia.datasets.video.video_camera import UserCamera
 from stadia.datasets.video.video_decoding import VideoFrame, hash_video
 from stadia.datasets.video.video_files import FrameSource, open_frames
 from stadia.files.image_io import decode_image
 from stadia.files.input_files import PARSER_ERRORS, check_input_file
+from stadia.geometry.numpy_camera import Intrinsics, make_K
 
 Array = NDArray[np.float64]
 

@@ -22,7 +22,7 @@ from stadia.datasets.lens_distortion import (
     make_shape_error,
     make_undistortion,
 )
-from stadia.datasets.recordings import FrameCrop, Intrinsics, check_center, check_K
+from stadia.datasets.recordings import FrameCrop
 from stadia.datasets.text_files import FileEntry, read_rows
 from stadia.datasets.video.static_parts import BLACK_GRAY, MAX_BLACK_SHARE, find_static_content, sample_frames
 from stadia.datasets.video.video_decoding import K_FILE_NAMES, stream_video
@@ -30,7 +30,14 @@ from stadia.datasets.video.video_map import find_map, find_mapped_camera, read_m
 from stadia.files.input_files import read_lines
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home
-from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov, focal_px_from_lens
+from stadia.geometry.numpy_camera import (
+    Intrinsics,
+    centered_K,
+    check_center,
+    check_K,
+    focal_px_from_fov,
+    focal_px_from_lens,
+)
 
 log = logging.getLogger(__name__)
 

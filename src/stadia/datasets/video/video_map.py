@@ -15,12 +15,12 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.datasets.config import Matrix
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_upright_size
 from stadia.datasets.lens_distortion import DISTORTION_MODELS, RADTAN, DistortedCamera, make_undistortion
-from stadia.datasets.recordings import MAX_FOCAL_PX, Intrinsics, check_K
 from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE, MEDIAN_DEPTH, MIN_SEEN, MapGeometry
 from stadia.datasets.video.photo_fit import PhotoFit
 from stadia.datasets.video.video_decoding import hash_source
 from stadia.files.array_files import Layout, StackedArray, open_npz, read_arrays
+from stadia.geometry.numpy_camera import MAX_FOCAL_PX, Intrinsics, check_K
 
 RECORD, POINTS, MOVABLE, MASK = "map.json", "points.npz", "movable.npz", "static.png"
 FORMAT = "stadia-map"

@@ -10,17 +10,16 @@ from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.types import Camera, DepthScale
+from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import Listener, PredictedFrame
 from stadia.evaluation.io.depth_files import write_depth_png
 from stadia.files.atomic_files import atomic_write, write_json
 from stadia.files.image_io import write_image
 from stadia.files.paths import check_writable, expand_home
-from stadia.geometry.depth_maps import depth_to_points
+from stadia.geometry.numpy_camera import NEAR
 
 MAX_POINTS = 1_000_000
 MAX_FRAMES = 40
@@ -99,19 +98,22 @@ def color_points(
     without_edges: also leave out pixels at depth edges.
     """
     depth = predicted.depth()
-    pose = predicted.T_world_camera  # the first camera is the world
-    T = None if pose is None or np.array_equal(pose, np.eye(4)) else torch.from_numpy(pose)
-    camera = Camera(torch.from_numpy(predicted.K), *depth.shape)
-    points, known = depth_to_points(torch.from_numpy(depth)[None].double(), camera, T)
+    pose = predicted.T_world_camera
+    rows, columns = np.indices(depth.shape, dtype=np.float64)
+    pixels = np.stack([columns, rows, np.ones(depth.shape)], axis=-1).reshape(-1, 3)
+    points = pixels @ np.linalg.inv(predicted.K).T * depth.reshape(-1, 1).astype(np.float64)
+    if pose is not None:
+        points = points @ pose[:3, :3].T + pose[:3, 3]
+    known = depth.ravel() > NEAR
     median = np.median(depth[depth > 0]) if (depth > 0).any() else 0.0
-    near = known.numpy() & (depth.ravel() < MAX_MEDIAN_DEPTHS * median)
+    near = known & (depth.ravel() < MAX_MEDIAN_DEPTHS * median)
     image = np.asarray(cv2.resize(predicted.frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
     if find_sky is not None:
         near &= ~find_sky(image, depth).ravel()
     if without_edges:
         near &= ~find_edges(depth, EDGE_RATIO).ravel()
     chosen = np.flatnonzero(near)[:: max(1, -(-int(near.sum()) // limit))]
-    return points.numpy()[chosen], image.reshape(-1, 3)[chosen]
+    return points[chosen], image.reshape(-1, 3)[chosen]
 
 
 def find_edges(depth: NDArray[np.floating], ratio: float) -> NDArray[np.bool_]:

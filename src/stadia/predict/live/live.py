@@ -16,11 +16,10 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera, Predictor
 from stadia.datasets.config import CameraConfig, SourceOptions
 from stadia.datasets.formats.ros_bags import BagTopic, RosBag
-from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.video_camera import UserCamera, read_user_camera
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.evaluation.predict_frames import predict_maps
-from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
+from stadia.geometry.numpy_camera import Intrinsics, centered_K, focal_px_from_fov
 from stadia.predict.bag_output import make_stamp, open_bag_output
 from stadia.predict.inputs import ASSUMED_FOV_DEG
 from stadia.predict.live.sources import LiveFrame, LiveSource
