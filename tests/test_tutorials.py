@@ -26,7 +26,7 @@ from stadia.training.loggers import read_rows
 from website.notebooks import FOLDER, NOTEBOOKS, make_notebook, write_notebook
 
 TUTORIALS = [path for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")) if path.stem != "index"]
-LONG = ("fine-tune-published-depth", "metres-from-one-camera")
+LONG = ("fine-tune-published-depth", "metres-from-one-camera", "metres-from-stereo")
 """Pages of half a minute: `make test-all` runs them, and test_documents.py parses their lines."""
 
 PAGES = [*TUTORIALS, ROOT / "docs" / "start" / "first-video.md"]
