@@ -1,0 +1,107 @@
+"""Count the source files that a command enters: files of stadia in which a function runs, in any thread.
+
+    python benchmarks/entered_files.py "predict photo"
+    python benchmarks/entered_files.py --list predict photo.jpg --out depth
+
+The first form runs a row of `ROUTES` on small data that it makes; the second runs any command line. Importing a module
+does not count; calling a function, method or property of it does. Child processes are not followed. The last line
+states the files, their lines and the number of loaded modules.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import stadia
+
+PACKAGE = Path(stadia.__file__).parent
+PHOTO = PACKAGE / "web" / "static" / "examples" / "street.jpg"
+
+
+@dataclass(frozen=True)
+class Route:
+    """A command whose way through the code has a limit.
+
+    limit: the largest number of files that the command enters.
+    make_line: makes the input in a new folder, and returns the command line.
+    """
+
+    limit: int
+    make_line: Callable[[Path], Sequence[str]]
+
+
+ROUTES = {"predict photo": Route(40, lambda folder: ["predict", str(PHOTO), "--out", str(folder / "depth")])}
+"""Each command has a row; tests/test_entered_files.py measures it."""
+
+
+class FileRecorder:
+    """A profile function that collects the files of stadia in which a function runs."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, str] = {}
+        """The first function that ran, by the file's path in the package."""
+        self._thread = threading.local()
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        importing = getattr(self._thread, "importing", 0)
+        if code.co_name == "<module>":  # what runs while a module is imported does not count
+            self._thread.importing = importing + {"call": 1, "return": -1}.get(event, 0)
+        elif event == "call" and not importing and code.co_filename.startswith(f"{PACKAGE}/"):
+            self.files.setdefault(code.co_filename.removeprefix(f"{PACKAGE}/"), code.co_qualname)
+
+
+def record_command(line: Sequence[str]) -> tuple[dict[str, str], int]:
+    """Run a command line in this process; return the first function by entered file, and the exit code."""
+    from stadia.cli.main import run
+
+    recorder, code = FileRecorder(), 0
+    threading.setprofile(recorder)
+    sys.setprofile(recorder)
+    try:
+        run(list(line))
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]
+    return recorder.files, code
+
+
+def list_entered_files(name: str) -> list[str]:
+    """Return the files that a row of `ROUTES` enters, measured in a process of its own.
+
+    Raises subprocess.CalledProcessError if the command fails.
+    """
+    command = [sys.executable, __file__, "--list", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [line.split()[1] for line in done.stdout.splitlines() if line.startswith("entered ")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", action="store_true", help="also print the files")
+    parser.add_argument("line", nargs=argparse.REMAINDER, help="a row of ROUTES, or a command line")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        name = " ".join(arguments.line)
+        line = ROUTES[name].make_line(Path(folder)) if name in ROUTES else arguments.line
+        files, code = record_command(line)
+    for file, function in files.items() if arguments.list else ():
+        print(f"entered {file}  {function}")
+    lines = sum(len((PACKAGE / file).read_text(encoding="utf-8").splitlines()) for file in files)
+    loaded = sum(module.partition(".")[0] == "stadia" for module in sys.modules)
+    print(f"{len(files)} files, {lines} lines, {loaded} modules loaded", flush=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
