@@ -4,7 +4,9 @@ import pytest
 from benchmarks.entered_files import ROUTES, list_entered_files
 
 
-@pytest.mark.parametrize("name", ROUTES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if ROUTES[name].is_slow else name for name in ROUTES]
+)
 def test_a_command_enters_few_files(name: str) -> None:
     files = list_entered_files(name)
     assert len(files) > 10, "the measure sees the command"
