@@ -32,13 +32,54 @@ class Route:
 
     limit: the largest number of files that the command enters.
     make_line: makes the input in a new folder, and returns the command line.
+    is_slow: whether the command takes longer than a few seconds.
     """
 
     limit: int
     make_line: Callable[[Path], Sequence[str]]
+    is_slow: bool = False
 
 
-ROUTES = {"predict photo": Route(40, lambda folder: ["predict", str(PHOTO), "--out", str(folder / "depth")])}
+FEW_STEPS = [
+    "training.check_seconds=0",
+    "training.max_steps=2",
+    "training.batch_size=2",
+    "training.workers=0",
+    "training.accelerator=cpu",
+]
+"""Two steps on the processor, without checks of the losses."""
+
+
+def make_world(folder: Path) -> Path:
+    """Render a tiny RoadWorld in a folder, and return its path."""
+    world = folder / "world"
+    _, code = record_command(["data", "roadworld", "--out", str(world), "--preset", "tiny"])
+    if code:
+        sys.exit(code)
+    return world
+
+
+def make_train_line(folder: Path) -> list[str]:
+    """Return the command line that trains `selfsup` for two steps."""
+    small = ["data.height=64", "data.width=96", "model.pretrained=false"]
+    return ["train", "selfsup", "--data", str(make_world(folder)), "--out", str(folder / "runs"), *small, *FEW_STEPS]
+
+
+def make_adapt_line(folder: Path) -> list[str]:
+    """Return the command line that adapts `base` to a folder of frames for two steps."""
+    frames = next(make_world(folder).glob("test-*/left"))
+    camera = "data.camera.horizontal_fov_deg=60"
+    return ["adapt", "base", str(frames), camera, "--steps", "2", "--out", str(folder / "runs"), FEW_STEPS[-1]]
+
+
+MAP_LIMIT = 40
+"""The largest number of files that `stadia map` enters on six frames; its test draws them."""
+
+ROUTES = {
+    "predict photo": Route(40, lambda folder: ["predict", str(PHOTO), "--out", str(folder / "depth")]),
+    "train selfsup": Route(95, make_train_line, is_slow=True),
+    "adapt": Route(100, make_adapt_line, is_slow=True),
+}
 """Each command has a row; tests/test_entered_files.py measures it."""
 
 
@@ -76,12 +117,12 @@ def record_command(line: Sequence[str]) -> tuple[dict[str, str], int]:
     return recorder.files, code
 
 
-def list_entered_files(name: str) -> list[str]:
-    """Return the files that a row of `ROUTES` enters, measured in a process of its own.
+def list_entered_files(*line: str) -> list[str]:
+    """Return the files that a row of `ROUTES` or a command line enters, measured in a process of its own.
 
     Raises subprocess.CalledProcessError if the command fails.
     """
-    command = [sys.executable, __file__, "--list", name]
+    command = [sys.executable, __file__, "--list", *line]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [line.split()[1] for line in done.stdout.splitlines() if line.startswith("entered ")]
 

@@ -28,7 +28,7 @@ from stadia.core.recording import Recording
 from stadia.core.types import Predictor
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import FrameRange
-from stadia.evaluation.baselines import average_recordings
+from stadia.evaluation.depth_score import average_recordings
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.predict.labeled_recordings import score_recordings
 from stadia.recipes.base.build_recipe import init_recipe

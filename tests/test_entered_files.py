@@ -1,15 +1,34 @@
-"""The way of a command through the code is short: the number of files in which a function runs."""
+"""Few files are entered on the way of each command, so that a reader can follow it."""
+
+from pathlib import Path
 
 import pytest
-from benchmarks.entered_files import ROUTES, list_entered_files
+from benchmarks.entered_files import MAP_LIMIT, ROUTES, list_entered_files
+from tests.mapping.textured_room import TexturedRoom, find_arc_pose, write_images
 
 NOT_OPENED = {"predict photo": ("datasets/open_dataset.py", "training/checkpoint.py", "datasets/video/static_parts.py")}
 """A command opens no file of these, which belong to other inputs."""
 
 
-@pytest.mark.parametrize("name", ROUTES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if ROUTES[name].is_slow else name for name in ROUTES]
+)
 def test_a_command_enters_few_files(name: str) -> None:
-    files = [file for file in list_entered_files(name) if not file.startswith("process/")]
+    files = list_entered_files(name)
     assert len(files) > 10, "the measure sees the command"
     assert len(files) <= ROUTES[name].limit, files
     assert not {*files}.intersection(NOT_OPENED.get(name, ()))
+
+
+@pytest.mark.slow
+def test_a_map_of_six_frames_enters_few_files_and_no_reader_of_data_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
+    monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
+    room = TexturedRoom()
+    images = write_images(tmp_path / "room", [room.draw(*find_arc_pose(index)) for index in range(0, 24, 4)])
+    files = list_entered_files("map", str(images), "--out", str(tmp_path / "out"))
+    assert (tmp_path / "out" / "map.json").is_file()
+    assert not [name for name in files if name.startswith(("datasets/formats/", "datasets/open_dataset"))]
+    assert len(files) <= MAP_LIMIT, files

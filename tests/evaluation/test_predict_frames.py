@@ -19,7 +19,7 @@ from tests.refusals import refuses
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.datasets.ignored_regions import IgnoringRecording
-from stadia.evaluation.baselines import average_depths, score_mean_depth
+from stadia.evaluation.depth_score import average_depths, score_mean_depth
 from stadia.evaluation.frame_preparation import Frame, read_frames
 from stadia.evaluation.io.point_clouds import MAX_FRAMES, color_points, open_point_cloud_file
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance, write_predictions

@@ -14,7 +14,7 @@ from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, 
 from stadia.evaluation.image_score import score_image
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score_notes import note_of_truth
+from stadia.evaluation.score_parts import note_of_truth
 
 Maps = dict[str, NDArray[np.float64]]
 Write = Callable[..., Path]

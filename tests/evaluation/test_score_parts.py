@@ -12,7 +12,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
-from stadia.evaluation.baselines import find_best_threshold, max_channel_difference
+from stadia.evaluation.depth_score import find_best_threshold, max_channel_difference
 from stadia.evaluation.image_score import score_image
 from stadia.evaluation.plots.image_overlays import draw_error_map
 from stadia.evaluation.protocols import PROTOCOLS, find_protocol

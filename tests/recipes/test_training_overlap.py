@@ -15,7 +15,7 @@ from rich.console import Console
 from stadia.core.config import resolve_config
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.splits import frame_indices
-from stadia.evaluation.baselines import average_recordings
+from stadia.evaluation.depth_score import average_recordings
 from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.predict import labeled_recordings

@@ -6,7 +6,6 @@ import html
 import json
 import re
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import pytest
 
 from stadia import report
 from stadia.files.run_facts import RecipeFacts
-from stadia.report import figures, training_plots
+from stadia.report import figures
 
 MakeRun = Callable[..., Path]
 
@@ -35,9 +34,7 @@ def read_words(page: str) -> str:
 
 def build_words(folder: Path) -> str:
     """Return the words of a report without charts, which take most of the time."""
-    with ExitStack() as stack:
-        for module in (figures, training_plots):
-            stack.enter_context(mock.patch.object(module, "render_svg", return_value=""))
+    with mock.patch.object(figures, "render_svg", return_value=""):
         return read_words(build_page(folder))
 
 

@@ -10,8 +10,7 @@ from tests.report.test_figures import BOTTOM, read_labels, read_line
 
 from stadia.files.run_facts import StageFacts, TrainingTimes, read_run_facts, write_run_facts
 from stadia.report import figures
-from stadia.report.run_files import Series, ValueSpread
-from stadia.report.training_plots import (
+from stadia.report.figures import (
     list_short_series,
     make_calibration_plot,
     make_curves,
@@ -19,6 +18,7 @@ from stadia.report.training_plots import (
     make_sparsification_plots,
     summarize_time,
 )
+from stadia.report.run_files import Series, ValueSpread
 
 HEAD = "step,name,zero,p05,p25,p50,p75,p95\n"
 STEPS = [1, 5, 9]

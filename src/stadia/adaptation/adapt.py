@@ -14,12 +14,12 @@ from stadia import recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.terminal import Terminal, announce_step
-from stadia.core.types import TrackProgress, no_progress
+from stadia.core.types import Predictor, TrackProgress, no_progress
 from stadia.datasets.video.video_map import check_usable, find_map
 from stadia.files.atomic_files import write_json
 from stadia.files.paths import expand_home
 from stadia.launch.keep import Decision, DepthErrors, choose_weights, find_trained, measure_video
-from stadia.launch.time_budget import choose_steps, measure_training
+from stadia.launch.time_budget import PlannedTraining, choose_steps, measure_training
 from stadia.launch.workflow import train
 from stadia.mapping.describe_map import describe_map
 from stadia.mapping.map_video import map_video
@@ -111,51 +111,65 @@ def adapt_network(
     Raises ConfigError for a checkpoint of a run, which `start_from` continues, and the errors of a training.
     """
     network = network.name if isinstance(network, Network) else network
-    if (minutes is not None and not minutes > 0) or (steps is not None and steps < 1):
-        name, value = ("steps", steps) if steps is not None else ("minutes", minutes)
-        raise ConfigError(name, found=value, expected="a number above 0")
-    started_s, minutes = time.perf_counter() if started_s is None else started_s, 5.0 if minutes is None else minutes
+    check_length(minutes, steps)
+    started_s = time.perf_counter() if started_s is None else started_s
+    minutes = 5.0 if minutes is None else minutes
     video, console = Path(video), Terminal(stderr=True)
     options = parse_source_options([text for text in settings if text.startswith("data.camera")])
+
+    # the network, and the training that adapts it
     with announce_step(console, f"opening {network}"):
         opened = open_network(network, network_settings).fit_source(video, options).checkpoint
     if not isinstance(opened, NetworkCheckpoint):
         fix = "stadia train selfsup VIDEO start_from=RUN"
         raise ConfigError("stadia adapt", found=f"the checkpoint {network}", expected="a published network", fix=fix)
     config: Any = configure_adaptation(network, video, scope, settings, network_settings, size=_round_size(opened))
+
+    # the motion of the camera
     if takes_map(video, config):
         make_map(video, config, console, track)
         config = use_map(config, video, settings)
+
+    # the depth of the start, and the number of steps
+    def measure_depth(predictor: Predictor, title: str) -> DepthErrors:
+        with announce_step(console, f"measuring the depth of {title}"):
+            return measure_video(predictor, video, options, track)
+
     measured = None
     if steps is None:
         _check_time_left(minutes, started_s)
         measured = measure_training(config, console)
     measuring_s = time.perf_counter()
-    with announce_step(console, f"measuring the depth of {network}"):
-        before = measure_video(opened.recipe.predictor((config.data.height, config.data.width)), video, options, track)
+    before = measure_depth(opened.recipe.predictor((config.data.height, config.data.width)), network)
     if measured is None:
-        run = train(limit_steps(config, steps or 0), out=Path(out), on_stop="warn", compares_start=False)
+        planned = PlannedTraining(limit_steps(config, steps or 0), None, None)
     else:
         after_s = 2 * (time.perf_counter() - measuring_s)  # of the adapted network, and of the mean of both
         planned = choose_steps(config, minutes, console, started_s=started_s, after_s=after_s, measured=measured)
-        run = train(
-            planned.config, out=Path(out), on_stop="warn", data=planned.data, compares_start=False, end=planned.end
-        )
+
+    run = train(planned.config, out=Path(out), on_stop="warn", data=planned.data, compares_start=False, end=planned.end)
+
+    # the better weights
     after, decision = before, Decision("before")
     record: dict[str, Any] = {"before": before.averages(), "network": opened.title}
-    trained = find_trained(run)
-    if trained is not None:
+    if (trained := find_trained(run)) is not None:
 
-        def measure(checkpoint: Checkpoint, title: str) -> DepthErrors:
-            with announce_step(console, f"measuring the depth of {title}"):
-                return measure_video(recipes.load_predictor(checkpoint), video, options, track)
+        def measure_checkpoint(checkpoint: Checkpoint, title: str) -> DepthErrors:
+            return measure_depth(recipes.load_predictor(checkpoint), title)
 
-        after, decision, kept = choose_weights(before, run, trained, config.model, measure)
+        after, decision, kept = choose_weights(before, run, trained, config.model, measure_checkpoint)
         record["weights"] = kept.path.stem
     record |= {"after": after.averages(), "kept": decision.kept}
     write_json(run.folder / RECORD, record)
     better = str(run.folder) if decision.kept == "after" else network
     return Adaptation(better, run.folder, before, after, decision)
+
+
+def check_length(minutes: float | None, steps: int | None) -> None:
+    """Raise ConfigError for minutes or steps that are not above 0."""
+    if (minutes is not None and not minutes > 0) or (steps is not None and steps < 1):
+        name, value = ("steps", steps) if steps is not None else ("minutes", minutes)
+        raise ConfigError(name, found=value, expected="a number above 0")
 
 
 def _check_time_left(minutes: float, started_s: float) -> None:

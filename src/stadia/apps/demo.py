@@ -22,8 +22,7 @@ from stadia.core.types import DepthScale
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.mask_files import ROAD, resize_labels
 from stadia.datasets.open_dataset import open_recordings
-from stadia.evaluation.baselines import average_recordings
-from stadia.evaluation.depth_score import DepthScore, collect_scores
+from stadia.evaluation.depth_score import DepthScore, average_recordings, collect_scores
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.image_score import ImageScore, score_image
 from stadia.evaluation.io.predictions_folder import Predictions, Provenance

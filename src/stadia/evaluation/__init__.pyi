@@ -2,12 +2,12 @@
 
 import stadia.core.registry
 
-from .baselines import average_depths as average_depths
-from .baselines import average_recordings as average_recordings
-from .baselines import find_best_threshold as find_best_threshold
-from .baselines import max_channel_difference as max_channel_difference
 from .depth_score import DepthScore as DepthScore
+from .depth_score import average_depths as average_depths
+from .depth_score import average_recordings as average_recordings
 from .depth_score import collect_scores as collect_scores
+from .depth_score import find_best_threshold as find_best_threshold
+from .depth_score import max_channel_difference as max_channel_difference
 from .depth_score import open_ground_truth_folder as open_ground_truth_folder
 from .depth_score import score_depth as score_depth
 from .exported_network import ExportDescription as ExportDescription

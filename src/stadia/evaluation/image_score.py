@@ -80,7 +80,7 @@ class ImageScore:
     range_slope: slope of log(prediction / truth) over log(range / z), if it explains most of the error.
     span: range of values of a prediction that was normalized for display, otherwise None.
     parts: metrics and number of pixels of parts of the image, by name.
-    flip: key of `score_notes.FLIPS` for the flip after which the prediction fits the truth; "" if there is none.
+    flip: key of `score_parts.FLIPS` for the flip after which the prediction fits the truth; "" if there is none.
     by_alignment: COMPARED_METRICS by each alignment that the depth scale allows.
     """
 

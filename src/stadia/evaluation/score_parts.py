@@ -1,7 +1,12 @@
-"""Divide the scored pixels of an image by distance, region or class, and score each part."""
+"""Score parts of an image by distance, region or class, and note suspicious scores.
 
+The notes name images without valid depth, wrong units and a reversed order of depth.
+"""
+
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 import cv2
 import numpy as np
@@ -11,6 +16,8 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.registry import find_nearest_name
+from stadia.core.types import DepthScale
+from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.files.image_io import MAX_IMAGE_BYTES, PNG_SIGNATURE, decode_image
 from stadia.files.input_files import read_bytes
 from stadia.metrics import METRICS
@@ -166,3 +173,206 @@ def read_classes(folder: Path, name: str, shape: tuple[int, int]) -> NDArray:
         fix = "pass a folder of class numbers, not of instances or depth"
         raise DataError(path, found=f"{count} classes", expected=f"at most {MAX_CLASSES}", fix=fix)
     return classes
+
+
+MOST_AT_CLAMP = 0.1  # largest share of an image's scored pixels at the clamp; valid predictions have at most .03
+STEADY_BELOW = 0.03  # spread of the scale ratio below which a unit is wrong for all images
+RATIO_WITHIN = 0.07  # between the logs of the ratio and a known mistake
+
+FACTORS = (256, 1000, 5000, 1, 4000, 10000, 6553.5, 100, 65.535)
+"""Integers per metre of KITTI, millimetres, TUM, metres, Matterport3D, Replica, Virtual KITTI and PointOdyssey."""
+
+MIN_SCALE_RATIO, SCALE_STEADY_BELOW = 1.3, 0.1  # ratio, or its inverse, and its spread of predictions up to scale
+MIN_RANGE_SHARE, RANGE_SLOPE = 0.5, (0.6, 1.6)  # share of images with range instead of z, and the slope's size
+
+MISTAKES: Mapping[float, str] = {
+    1000 / 256: "millimetres read as value / 256",
+    256 / 1000: "value / 256 read as millimetres",
+    5000 / 256: "value / 5000 read as value / 256",
+    256 / 5000: "value / 256 read as value / 5000",
+    4000 / 256: "value / 4000 read as value / 256",
+    10000 / 256: "value / 10000 read as value / 256",
+    256 / 4000: "value / 256 read as value / 4000",
+    256 / 10000: "value / 256 read as value / 10000",
+    100 / 256: "value / 100 read as value / 256",
+    256 / 100: "value / 256 read as value / 100",
+    5: "value / 5000 read as millimetres",
+    1 / 5: "millimetres read as value / 5000",
+    256: "PNG values not divided by 256",
+    5000: "PNG values not divided by 5000",
+    1 / 5000: "divided by 5000 once too often",
+    1 / 256: "divided by 256 once too often",
+    1000: "millimetres taken as metres",
+    1 / 1000: "kilometres taken as metres",
+    100: "centimetres taken as metres",
+    1 / 100: "metres divided by 100",
+}
+"""Known mistakes of units, by the factor by which depth is too large."""
+
+
+TURNED_BELOW = -0.3  # median rank correlation with the truth; mean depth has .51 to .97, random numbers up to .04
+
+FLIPS: Mapping[str, tuple[str, str]] = {
+    "rows": ("upside down", "numpy.flipud of each map, as OpenGL's buffers need it"),
+    "columns": ("mirrored from left to right", "numpy.fliplr of each map, as of a mirrored input"),
+    "both": ("turned by 180 degrees", "numpy.rot90(map, 2) of each map"),
+    "left": ("turned by 90 degrees", "numpy.rot90(map) of each map"),
+    "right": ("turned by 90 degrees", "numpy.rot90(map, 3) of each map"),
+}
+"""Description and fix of a flipped prediction."""
+
+
+def note_of_clamp(at_clamp: Mapping[str, float]) -> list[str]:
+    """Return a note if images have too many pixels at the protocol's clamp.
+
+    at_clamp: share of scored pixels at the clamp, by image.
+    """
+    dead = {name: share for name, share in at_clamp.items() if share > MOST_AT_CLAMP}
+    if not dead:
+        return []
+    worst = max(dead, key=lambda name: dead[name])
+    which = f"{len(dead)} of {len(at_clamp)} images have more than {MOST_AT_CLAMP:.0%} of their scored pixels"
+    most = f"(most '{worst}': {dead[worst]:.1%})"
+    return [f"{which} at the protocol's clamp {most}: check these predictions and their unit"]
+
+
+def note_of_infinity(shares: Sequence[float]) -> list[str]:
+    """Return a note if predictions are infinite at some pixels.
+
+    shares: share of infinite pixels among the scored pixels of each image.
+
+    Examples:
+        >>> note_of_infinity([0.0, 0.0])
+        []
+    """
+    known = [share for share in shares if share]
+    if not known:
+        return []
+    which = (
+        f"{len(known)} of {len(shares)} predictions are infinite at {sum(known) / len(known):.1%} of the scored pixels"
+    )
+    return [f"{which}: these have no depth and are left out. Compare only with scores of the same pixels"]
+
+
+def note_of_unit(ratio: float, spread: float, factors: Mapping[str, float] | None = None) -> list[str]:
+    """Return a note if the scale ratio of depth in metres fits a known mistake of units.
+
+    ratio: median scale ratio.
+    spread: spread of the ratio over images.
+    factors: integers per metre of predictions and ground truth, if they are integers.
+    """
+    truth, predictions = _find_unit_mistake(ratio), _find_unit_mistake(1 / ratio)
+    if truth is None or spread >= STEADY_BELOW:
+        return []
+    found = f"scale_ratio_median is {ratio:.4g} for nearly every image ({spread:.2g} spread): a wrong unit"
+    fixes: list[tuple[int, str]] = []
+    for name, per_metre in (factors or {}).items():
+        wanted = per_metre * ratio if name == "reference_factor" else per_metre / ratio
+        known = min(FACTORS, key=lambda factor: abs(math.log(wanted / factor)))
+        if abs(math.log(wanted / known)) < RATIO_WITHIN:
+            other = next((factor for key, factor in (factors or {}).items() if key != name), None)
+            keep = f" --reference-factor {other:g}" if name == "depth_factor" and other is not None else ""
+            fixes.append((FACTORS.index(known), f"--{name.replace('_', '-')} {known:g}{keep}"))
+    fix = (
+        f"Fix: pass {' or '.join(text for _, text in sorted(fixes))}"
+        if fixes
+        else "PNG holds value / 256 m, and millimetres under nyu and sevenscenes"
+    )
+    return [
+        f"{found}; is the ground truth {truth}, or are the predictions {predictions}? {fix}; .npy and .npz are metres"
+    ]
+
+
+def note_of_scale(
+    ratio: float, spread: float, alignment: Alignment, factors: Mapping[str, float] | None = None
+) -> list[str]:
+    """Return a note if depth in metres differs from the truth by one unknown factor.
+
+    ratio: median scale ratio.
+    spread: spread of the ratio over images.
+    factors: integers per metre of predictions and ground truth, if they are integers.
+    """
+    if (
+        alignment is not Alignment.NONE
+        or spread >= SCALE_STEADY_BELOW
+        or abs(math.log(ratio)) < math.log(MIN_SCALE_RATIO)
+    ):
+        return []
+    found = f"scale_ratio_median is {ratio:.4g} for nearly every image ({spread:.2g} spread)"
+    per_metre = (factors or {}).get("depth_factor")
+    option = "" if per_metre is None else f" (--depth-factor {per_metre / ratio:.4g})"
+    return [
+        f"{found}: predictions are right up to one scale. If they are not in metres, use --protocol relative; "
+        f"otherwise multiply them by {ratio:.4g}{option}, or correct their focal length or baseline"
+    ]
+
+
+def note_of_normalization(spans: Sequence[str | None]) -> list[str]:
+    """Return a note if predictions were normalized for display.
+
+    spans: range of each image's values, or None if it was not normalized.
+    """
+    normalized = [span for span in spans if span is not None]
+    if 2 * len(normalized) <= len(spans):
+        return []
+    found = f"{len(normalized)} of {len(spans)} predicted maps span exactly {normalized[0]}, as display images do"
+    fix = f"score what the network predicts (.npy, .pfm), or inverse depth by --depth-scale {DepthScale.AFFINE_INVERSE}"
+    return [f"{found}: their scale is lost. Fix: {fix} --protocol relative"]
+
+
+def note_of_range(slopes: Sequence[float | None]) -> list[str]:
+    """Return a note if predictions are distances along the ray, which are not comparable with z.
+
+    slopes: `ImageScore.range_slope` of each image.
+    """
+    low, high = RANGE_SLOPE
+    known = [slope for slope in slopes if slope is not None and low <= abs(slope) <= high]
+    if len(known) < MIN_RANGE_SHARE * len(slopes) or not known:
+        return []
+    who = ("predictions", "the ground truth") if median(known) > 0 else ("the ground truth", "predictions")
+    found = f"{who[0]} grow towards the corners compared with {who[1]}, as distance along the ray does"
+    return [
+        f"{found} (in {len(known)} of {len(slopes)} images). Fix: z = range / sqrt(1 + x^2 + y^2), x = (u - cx) / fx"
+    ]
+
+
+def note_of_flips(flips: Sequence[str]) -> list[str]:
+    """Return a note if predictions fit the truth after a flip.
+
+    flips: flip of each image, or "".
+    """
+    flipped = [flip for flip in flips if flip]
+    if 2 * len(flipped) <= len(flips) or len(set(flipped)) > 1:
+        return []
+    what, fix = FLIPS[flipped[0]]
+    return [f"{len(flipped)} of {len(flips)} predictions are {what} against the ground truth. Fix: {fix}"]
+
+
+def note_of_order(orders: Sequence[float], depth_scale: DepthScale) -> list[str]:
+    """Return a note if inverse depth is scored as depth, or the reverse.
+
+    orders: rank correlation of prediction and truth of each image.
+    """
+    if not orders or (middle := median(orders)) >= TURNED_BELOW:
+        return []
+    assumed, likely, fix = "depth", "inverse depth", f"if so, use --depth-scale {DepthScale.AFFINE_INVERSE}"
+    if depth_scale is DepthScale.AFFINE_INVERSE:
+        assumed, likely, fix = likely, assumed, "set --depth-scale"
+    found = f"predictions read as {assumed} are far where the truth is near (median rank correlation {middle:.2f})"
+    truth = "" if depth_scale is DepthScale.AFFINE_INVERSE else ", or is the ground truth"
+    return [f"{found}: are they {likely}{truth}? {fix}"]
+
+
+def note_of_truth(labeled: float, protocol: Protocol) -> list[str]:
+    """Return a note if the ground truth is too sparse for the protocol.
+
+    labeled: median share of pixels with ground truth.
+    """
+    if labeled >= protocol.min_labeled:
+        return []
+    found = f"ground truth at {labeled:.1%} of the pixels, like single LiDAR scans"
+    return [f"not comparable with published figures: {found}, but {protocol.name} means {protocol.ground_truth}"]
+
+
+def _find_unit_mistake(factor: float) -> str | None:
+    return next((what for known, what in MISTAKES.items() if abs(math.log(factor / known)) < RATIO_WITHIN), None)

@@ -75,11 +75,15 @@ class MeasuredTraining:
 
 @dataclass(frozen=True)
 class PlannedTraining:
-    """A training that ends with its command. data: opened for it, or None with stages. end: of the command."""
+    """A training whose number of steps is chosen.
+
+    data: opened for it, or None if the training opens its data.
+    end: the end of the command by the clock, or None if the steps count.
+    """
 
     config: RecipeConfig
     data: TrainingData | None
-    end: CommandEnd
+    end: CommandEnd | None
 
 
 def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining:

@@ -49,7 +49,7 @@ from stadia.recipes.base.config import RecipeConfig, make_paths_absolute, replac
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.config import CHECK_SECONDS
-from stadia.training.fit import FEW_STEPS, Training, open_last_checkpoint, open_training, record_stop, run_training
+from stadia.training.fit import FEW_STEPS, open_last_checkpoint, open_training, record_stop, run_training
 from stadia.training.processes import (
     check_devices,
     find_run_of_job,
@@ -115,7 +115,9 @@ def train(
     stopped = Run.open(Path(resume)) if resume else None
     with contextlib.ExitStack() as stack:
         prepared = prepare(config, console, on_stop, recipe_class=recipe_class, data=data, stopped=stopped)
-        run = stopped or create_run(prepared, out)
+        config, data = prepared.config, prepared.data
+        recipe_name = prepared.recipe_class.recipe
+        run = stopped or Run.create(out, config.name, config, recipe=recipe_name, seed=config.seed, data=data.facts)
         if run.writes and stopped is None:
             record_job(out, run.folder)
         stack.enter_context(run.held())
@@ -123,7 +125,16 @@ def train(
         signals = StopSignals(console)
         try:
             with contextlib.nullcontext() if prepared.is_resumed else record_stop(run, signals, console):
-                training = open_run(prepared, recipe, run, signals, end)
+                training = open_training(
+                    recipe,
+                    data.train,
+                    data.val,
+                    config.training,
+                    run,
+                    signals=signals,
+                    resume=prepared.is_resumed,
+                    end=end,
+                )
             with record_stop(run, signals, console):
                 if prepared.is_resumed:
                     update_resumed_run(prepared, run)
@@ -225,13 +236,7 @@ def prepare(
     return PreparedTraining(recipe_class, config, data, findings, is_resumed=stopped is not None)
 
 
-# -- run: a run folder, the networks, the training
-
-
-def create_run(prepared: PreparedTraining, out: Path) -> Run:
-    """Return a new run, whose folder is in `out`."""
-    config, recipe = prepared.config, prepared.recipe_class.recipe
-    return Run.create(out, config.name, config, recipe=recipe, seed=config.seed, data=prepared.data.facts)
+# -- build: the networks, and the checks of their losses
 
 
 def build_networks(prepared: PreparedTraining, run: Run, console: Console, on_stop: OnStop) -> AnyRecipe:
@@ -252,15 +257,6 @@ def build_networks(prepared: PreparedTraining, run: Run, console: Console, on_st
                 if steps >= FEW_STEPS and config.training.check_seconds:
                     check_run_losses(recipe, config, data, run, console, on_stop)
     return recipe
-
-
-def open_run(
-    prepared: PreparedTraining, recipe: AnyRecipe, run: Run, signals: StopSignals, end: CommandEnd | None
-) -> Training:
-    """Return the training at its start, or at the checkpoint of a resumed run."""
-    data, config = prepared.data, prepared.config.training
-    resume = prepared.is_resumed
-    return open_training(recipe, data.train, data.val, config, run, resume=resume, signals=signals, end=end)
 
 
 def update_resumed_run(prepared: PreparedTraining, run: Run) -> None:

@@ -17,7 +17,7 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress
 from stadia.datasets.frame_store import ReportProgress, resize_image
 from stadia.datasets.image_files import list_images, read_rgb
-from stadia.evaluation.baselines import average_depths, find_best_threshold, max_channel_difference
+from stadia.evaluation.depth_score import average_depths, find_best_threshold, max_channel_difference
 from stadia.evaluation.io.depth_files import DEPTH_KEYS, read_depth_map, write_depth_map, write_depth_png
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, PredictionsRecord, Provenance
 from stadia.evaluation.plots.colormaps import color_inverse_depth

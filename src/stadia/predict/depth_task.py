@@ -14,7 +14,7 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
 from stadia.datasets.splits import frame_indices, read_frame_list, unique_recordings
-from stadia.evaluation.baselines import score_mean_depth
+from stadia.evaluation.depth_score import score_mean_depth
 from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.evaluation.protocols import find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, write_score

@@ -25,7 +25,7 @@ from stadia.core.errors import DataError
 from stadia.files.atomic_files import write_text
 from stadia.files.input_files import read_text
 from stadia.files.paths import safe_join
-from stadia.report import metric_labels, report_images, score_tables, training_plots
+from stadia.report import figures, metric_labels, report_images, score_tables
 from stadia.report.figures import MIN_CURVE_STEPS, Chart
 from stadia.report.quality_summary import describe_quality, make_tiles, make_verdict
 from stadia.report.run_comparison import compare_runs
@@ -100,7 +100,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         for key, value in flatten_mapping(run.facts.to_json()).items()
         if not key.startswith(("environment", "time."))
     }
-    series = [s for s in run.series if not training_plots.is_calibration(s)]
+    series = [s for s in run.series if not figures.is_calibration(s)]
     return template.render(
         name=run.folder.resolve().name,
         run=run,
@@ -117,16 +117,16 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         findings=findings,
         not_checked=list_unchecked(run),
         severities={s: count for s in SEVERITIES if (count := sum(f.get("severity") == s for f, *_ in findings))},
-        short_series=training_plots.list_short_series(series, run.spreads),
-        curves=training_plots.make_curves(series, training_plots.list_stages(run)),
+        short_series=figures.list_short_series(series, run.spreads),
+        curves=figures.make_curves(series, figures.list_stages(run)),
         main_curves=MAIN_CURVES,
         max_short_series=MAX_SHORT_SERIES,
         min_curve_steps=MIN_CURVE_STEPS,
-        layers=training_plots.make_layer_plots(run.spreads),
-        time_spent=training_plots.summarize_time(run.facts.time),
+        layers=figures.make_layer_plots(run.spreads),
+        time_spent=figures.summarize_time(run.facts.time),
         uncertainty=[
-            *training_plots.make_sparsification_plots(scores),
-            *filter(None, [training_plots.make_calibration_plot(run.series)]),
+            *figures.make_sparsification_plots(scores),
+            *filter(None, [figures.make_calibration_plot(run.series)]),
         ],
         sheets=report_images.embed_image_sheets(run),
         sheet_notes=metric_labels.explain_sheets(s.name for s in series),
