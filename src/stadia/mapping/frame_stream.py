@@ -41,10 +41,10 @@ MOVABLE_CLASSES = OBJECT_CLASSES | {"train", "caravan", "trailer", "dog", "horse
 
 @dataclass(frozen=True, eq=False)
 class MovableMasks:
-    """The masks of `stadia prepare` of a video.
+    """The masks that `stadia prepare` made for a video.
 
-    stems, frames: names and indices of the frames with masks, ascending.
-    height, width: of the frames as filmed.
+    stems, frames: names and indices (N,) of the frames with masks, ascending.
+    height, width: size of the frames as filmed.
     """
 
     files: MaskFiles

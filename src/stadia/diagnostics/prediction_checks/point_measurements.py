@@ -136,7 +136,10 @@ def _sample_log_depth(inverse_depth: Array, x: Array, y: Array) -> Array:
 
 
 def correlate_ranks(measured: Array, predicted: Array, least_spread: float = 0.0) -> float | None:
-    """Return the rank correlation; 0 for constant predictions, None if measured values spread too little."""
+    """Return the rank correlation of measured and predicted values, (N,) each.
+
+    It is 0 for constant predictions, and None if the standard deviation of the measured values is below `least_spread`.
+    """
     from scipy.stats import spearmanr  # slow to import
 
     if float(measured.std()) < least_spread:
@@ -196,7 +199,10 @@ def compare_road(frame: PointFrame) -> tuple[float, float, float] | None:
 
 
 def is_foreground_far(inverse_depth: Array) -> bool:
-    """Return whether the lowest rows of a map are as far as its farthest fifth, and farther than its nearest."""
+    """Return whether the lowest rows of an inverse depth map (H, W) are as far as its farthest fifth.
+
+    They must also be farther than the nearest fifth of the map.
+    """
     lowest = float(np.median(inverse_depth[-max(round(FOREGROUND * len(inverse_depth)), 1) :]))
     far, near = (float(value) for value in np.quantile(inverse_depth, [1 - FAR_QUANTILE, FAR_QUANTILE]))
     return lowest <= far < near and near > MIN_FOREGROUND_RATIO * lowest

@@ -155,7 +155,11 @@ def measure_length_ratio(step: Step, motion: TwoViewMotion | None) -> float:
 
 
 def has_same_direction(T_second_first: Array, motion: TwoViewMotion) -> bool:
-    """Return whether poses and images agree on the direction of a motion."""
+    """Return whether poses and images agree on the direction of a motion.
+
+    T_second_first: (4, 4) motion by the poses.
+    motion: motion by the images.
+    """
     return angle_deg(motion.t, T_second_first[:3, 3]) < MAX_LENGTH_ANGLE_DEG
 
 
