@@ -43,7 +43,7 @@ class PackedTensors:
     """Base of packed samples: tensors of one sample or of a batch."""
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """Return a copy with every tensor changed."""
+        """Return a copy in which the function is applied to every tensor, of any shape."""
         changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -63,7 +63,10 @@ class PackedTensors:
 
 
 def stack_packed(samples: Sequence[PackedTensorsT], **stacked: Any) -> PackedTensorsT:
-    """Stack the tensors of samples along a new first axis, and join `meta`; `stacked` fields are ready."""
+    """Stack the tensors (...) of B samples to (B, ...), and join their `meta`.
+
+    stacked: fields that are stacked already.
+    """
     for field in fields(samples[0]):
         values = [getattr(sample, field.name) for sample in samples]
         if field.name in stacked:
@@ -78,7 +81,10 @@ def stack_packed(samples: Sequence[PackedTensorsT], **stacked: Any) -> PackedTen
 
 
 def stack_or_default(values: Sequence[Tensor | None], default: Tensor) -> Tensor | None:
-    """Stack tensors, with the default for missing ones; None if all are missing."""
+    """Stack B tensors of the same shape (...) to (B, ...), with the default for missing ones.
+
+    The result is None if all are missing.
+    """
     if all(value is None for value in values):
         return None
     return torch.stack([default if value is None else value for value in values])
@@ -401,7 +407,7 @@ class MixtureLoader(Generic[BatchT]):
             loader.start()
 
     def order(self, epoch: int) -> NDArray[np.intp]:
-        """Return (len,) the dataset number of each batch in an epoch."""
+        """Return the number of the data set of each of N batches in an epoch, (N,)."""
         each = np.repeat(np.arange(len(self.loaders)), list(self.batches.values()))
         return make_generator(self.seed, "mixture", epoch).permutation(each) if self.kind == "mixed" else each
 

@@ -362,7 +362,7 @@ class VideoSamples(Dataset[Batch]):
         return unpack_batch(self.packed(key))
 
     def list_shards(self) -> NDArray[np.int64] | None:
-        """Return (len,) the number of each sample's shard; None without shards."""
+        """Return the number of the shard of each of N samples, (N,); None without shards."""
         if not any(recording.is_streamed for recording in self.recordings):
             return None
         pairs = [(self.recordings[target.recording], target) for target in self._targets]

@@ -28,7 +28,7 @@ class IgnoringRecording(RecordingView):
         self.selection = getattr(recording, "selection", None)
 
     def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
-        """Return the ignored region (H, W) bool, joined with that of the recording."""
+        """Return the ignored region (H, W) bool."""
         return self.region
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
@@ -46,6 +46,7 @@ class IgnoringRecording(RecordingView):
         return RoadMasks(semantic, np.where(kept, masks.instance, np.uint16(0)))
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
+        """Return the K (3, 3) of a frame."""
         return self.recording.K(index, side)
 
     def fingerprint(self) -> str:

@@ -311,6 +311,7 @@ class RecordingView(Recording):
         return len(self.recording)
 
     def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
+        """Return the ignored region (H, W) of the images, or None."""
         return self.recording.ignored(side)
 
     def map_neighbor(self, index: int, offset: int) -> int | None:
@@ -319,6 +320,7 @@ class RecordingView(Recording):
         return found - start if found is not None and 0 <= found - start < len(self) else None
 
     def map_road(self) -> NDArray[np.float64] | None:
+        """Return the map's road plane (4,) in the frame of each camera, or None."""
         return self.recording.map_road()
 
 

@@ -120,7 +120,10 @@ def _place(J: Array, rows: NDArray[np.int64], column: NDArray[np.int64], size: i
 
 
 def differentiate_lens(sparse: SparseMap, names: tuple[str, ...]) -> Array:
-    """Return (M, 2, len(names)), derivatives of the projected pixels by camera parameters."""
+    """Return the derivatives (M, 2, N) of M projected pixels with respect to N camera parameters.
+
+    names: names of the parameters.
+    """
     inside = sparse.in_camera()
     x, y = inside[:, 0] / inside[:, 2], inside[:, 1] / inside[:, 2]
     squared, f = x**2 + y**2, sparse.camera.focal_px

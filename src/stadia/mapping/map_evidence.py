@@ -183,7 +183,7 @@ def measure_agreement(sparse: SparseMap, pairs: Sequence[FramePair]) -> MatchAgr
 
 
 def group_frames(agreement: MatchAgreement, max_share: float) -> list[NDArray[np.int64]]:
-    """Return groups of key frames, by row, that matches hold together; the largest first.
+    """Return groups of key frames, each as rows (G,), that matches hold together; the largest group comes first.
 
     Groups join while at least MIN_CROSSING matches agree, and at most `max_share` of all contradict. A group may lie
     between the frames of another, whose loops pass it, so that no place of the path shows the fault.
@@ -228,7 +228,10 @@ def find_contradiction(agreement: MatchAgreement, max_share: float) -> tuple[flo
 
 
 def select_frames(sparse: SparseMap, rows: NDArray[np.int64]) -> SparseMap:
-    """Return the map of some of its frames, by row, and the points that at least two of them see."""
+    """Return the map of only some of its frames, and of the points that at least two of these frames see.
+
+    rows: (K,) rows of the frames to keep.
+    """
     kept = np.isin(sparse.observed[:, 0], rows)
     counts = np.bincount(sparse.observed[kept, 1], minlength=len(sparse.points))
     kept &= counts[sparse.observed[:, 1]] >= 2
@@ -283,7 +286,10 @@ def measure_unexplained(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
 
 
 def find_worst_place(values: Array, window: int = 7) -> float:
-    """Return the largest median of `window` neighbors; 0 if there are fewer."""
+    """Return the largest median of `window` neighboring values; 0 if there are fewer values.
+
+    values: (N,) values in the order of the path.
+    """
     if len(values) < window:
         return 0.0
     return float(np.median(np.lib.stride_tricks.sliding_window_view(values, window), axis=1).max())

@@ -73,7 +73,7 @@ class StraightFrame:
 
     @classmethod
     def straighten(cls, gray: NDArray[np.uint8], hidden: NDArray[np.bool_] | None, camera: LensCamera) -> StraightFrame:
-        """Remove the distortion from an image and from its mask."""
+        """Remove the lens distortion from a gray image (H, W) and from its mask (H, W) of hidden pixels."""
         shown = np.full(gray.shape, 255, np.uint8) if hidden is None else np.where(hidden, np.uint8(0), np.uint8(255))
         return cls(camera.undistort(gray), camera.undistort(shown)) if any(camera.distortion) else cls(gray, shown)
 

@@ -182,7 +182,10 @@ def find_loops(views: Sequence[KeyframeView], T_world_camera: Array) -> list[Loo
 
 
 def judge_loops(loops: Sequence[Loop], T_world_camera: Array) -> list[Loop]:
-    """Return the loops with `refused` set for drift that is too large and for missing neighbors that agree."""
+    """Return the loops, with `refused` set if their drift is too large or no neighboring loop agrees.
+
+    T_world_camera: (N, 4, 4) poses of the path.
+    """
     steps = np.linalg.norm(np.diff(T_world_camera[:, :3, 3], axis=0), axis=1)
     along = np.concatenate([[0.0], np.cumsum(steps)])
     near: list[Loop] = []

@@ -32,9 +32,12 @@ MIN_PLACED = 0.5  # share of the path's frames that a map must place
 
 @dataclass(eq=False)
 class MapFollower:
-    """Chain the poses of a map with the motion by depth if the map is lost. The world is the first camera.
+    """Follow the poses of a map, and continue with the motion by depth while the map is lost.
 
-    T_world_map: None until the map places a frame. before: pose on the path and by depth of the last frame with both.
+    The world is the frame of the first camera.
+
+    T_world_map: (4, 4) motion from the map's frame to the world; None until the map places a frame.
+    before: poses (4, 4) on the path and by depth of the last frame that has both.
     """
 
     T_world_map: Array | None = None

@@ -100,7 +100,12 @@ class _Keyframe:
 
 @dataclass(slots=True)
 class SlidingWindow:
-    """Sliding window of frames. take_points: receives the points of every keyframe that leaves the window."""
+    """A sliding window of keyframes.
+
+    take_points: function that receives the points of every keyframe that leaves the window.
+    predicted: (4, 4) T_frame_keyframe of the last frame, by the predicted motions alone; or None.
+    step: (4, 4) T_frame_before of the last frame, or None.
+    """
 
     take_points: Callable[[MapPoints], None] = lambda points: None
     keyframes: list[_Keyframe] = field(default_factory=list)

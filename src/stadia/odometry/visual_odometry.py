@@ -50,7 +50,10 @@ class OdometryMethod(Protocol):
 
 @dataclass(slots=True)
 class FrameToFrameOdometry:
-    """Motions chained from frame to frame by a method of `stadia.evaluation.MOTIONS`."""
+    """Chain the motions from frame to frame that a method of `stadia.evaluation.MOTIONS` estimates.
+
+    T_next_now: (4, 4) last motion, or None.
+    """
 
     predictor: Predictor
     motion: str

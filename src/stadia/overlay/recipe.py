@@ -178,7 +178,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
     def validation_step(self, batch: OverlayBatch) -> Mapping[str, Tensor | float]:
         """Collect the sums of each image. `validation_summary` computes scores over all pixels from them.
 
-        Nothing is returned for a single batch.
+        The returned mapping is empty, because scores of a single batch have no meaning.
         """
         predicted, loss, targets = self.maps(batch.inputs), self.config.loss, batch.targets
         assert targets.depth_m is not None

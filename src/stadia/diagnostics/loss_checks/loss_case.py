@@ -122,20 +122,26 @@ class LossCase:
 
     @cached_property
     def gradients(self) -> dict[str, Tensor]:
-        """Gradients of the total at the wrong outputs, by output name."""
+        """Return the gradients of the total at the wrong outputs, by output name. Each has the shape of its output."""
         return self.total_and_gradients_at_wrong[1]
 
     @cached_property
     def total_and_gradients_at_wrong(self) -> tuple[float, dict[str, Tensor]]:
-        """The total at the wrong outputs, and its gradients."""
+        """Return the total at the wrong outputs, and its gradients, which have the same shapes as the outputs."""
         return self.total_and_gradients_at(self.off)
 
     def gradients_at(self, outputs: Outputs) -> dict[str, Tensor]:
-        """Return gradients of the total by output name; 0 for outputs that do not enter. Raises LossRaised."""
+        """Return the gradients of the total by output name, with the same shapes as the outputs.
+
+        The gradient is 0 for an output that the loss does not use. Raises LossRaised if the loss or its gradient fails.
+        """
         return self.total_and_gradients_at(outputs)[1]
 
     def total_and_gradients_at(self, outputs: Outputs) -> tuple[float, dict[str, Tensor]]:
-        """Return the total and the gradients by output name. Raises LossRaised."""
+        """Return the total and its gradients by output name, with the same shapes as the outputs.
+
+        Raises LossRaised if the loss or its gradient fails.
+        """
         given = {name: value.detach().clone().requires_grad_() for name, value in outputs.items()}
         report = self.report(given)
         try:
@@ -179,7 +185,7 @@ def total_of(report: Any) -> float:
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return a dataclass with every tensor changed, also in nested dataclasses."""
+    """Return a dataclass in which `change` is applied to every tensor, of any shape, also in nested dataclasses."""
     if isinstance(value, Tensor):
         return change(value)
     if is_dataclass(value) and not isinstance(value, type):
@@ -228,7 +234,11 @@ def make_depth_case(loss: DepthLoss, *, forgives_scale: bool = False, unit: floa
 
 
 def add_label_forms(build: Callable[[Tensor], LossCase], unit: float) -> LossCase:
-    """Return the case of `depth_labels`, with its variants."""
+    """Return the loss case for the labels of `depth_labels`, together with its variants.
+
+    build: makes the case from labels (B, 1, H, W).
+    unit: unit of the labels.
+    """
     true = depth_labels(unit=unit)
     height, width = true.shape[-2:]
     forms = {

@@ -83,7 +83,10 @@ def check_added_loss(case: LossCase) -> Iterator[Finding]:
 
 
 def add_depth_noise(outputs: Mapping[str, Tensor], noise: float) -> dict[str, Tensor]:
-    """Return the outputs with noise (standard deviation of its logarithm) on inverse depth."""
+    """Return the outputs, of any shape, with random noise on the inverse depth.
+
+    noise: standard deviation of the logarithm of the inverse depth.
+    """
     generator, changed = torch.Generator().manual_seed(0), dict(outputs)
     for name in [name for name in outputs if name == "inverse_depth"]:
         normal = torch.randn(outputs[name].shape, generator=generator, dtype=outputs[name].dtype)

@@ -300,7 +300,11 @@ def mirror_scene(scene: PlaneScene) -> PlaneScene:
 
 
 def replace_images(scene: PlaneScene, image: Tensor, sources: Tensor) -> PlaneScene:
-    """Return the same cameras with other images."""
+    """Return a scene with the same cameras and other images.
+
+    image: (B, 3, H, W).
+    sources: (B, N, 3, H, W).
+    """
     return replace(scene, targets=replace(scene.targets, image=image, sources=sources))
 
 

@@ -292,7 +292,7 @@ class FrameMeasurements:
 
 
 def reduce_image(image: NDArray[np.uint8], K: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Return an image of at most MATCH_WIDTH pixels of width, and its K."""
+    """Return an image (H, W, 3) at most MATCH_WIDTH pixels wide, and its K (3, 3)."""
     height, width = image.shape[:2]
     if width <= MATCH_WIDTH:
         return image, K

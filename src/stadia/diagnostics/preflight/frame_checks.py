@@ -167,7 +167,7 @@ def split_into_windows(length: int) -> list[range]:
 
 
 def image_digest(image: NDArray[np.uint8]) -> bytes:
-    """Return a digest of 16 bytes of the pixels."""
+    """Return a digest of 16 bytes of the pixels of an image (H, W, 3)."""
     return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
 
 

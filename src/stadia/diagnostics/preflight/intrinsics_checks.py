@@ -89,7 +89,11 @@ class EpipolarComparison:
 
 
 def compare_epipolar_lines(survey: RecordingSurvey, given: Array, others: Mapping[str, Array]) -> EpipolarComparison:
-    """Compare K with candidates, on the steps whose frames have the given K."""
+    """Compare K with candidates, on the steps whose frames have the given K.
+
+    given: (3, 3) intrinsics.
+    others: candidates (3, 3) by name.
+    """
     steps = [s for s in survey.steps if all(np.array_equal(survey.K(i), given) for i in (s.first, s.second))]
     known = [(s.matches, T) for s in steps if (T := s.T_second_first) is not None and np.linalg.norm(T[:3, 3]) > 0]
     if len(known) < MIN_EPIPOLAR_STEPS:
@@ -167,7 +171,10 @@ def _is_outside(value: float, limits: tuple[float, float]) -> bool:
 
 
 def size_factors(K: Array, camera: Camera) -> tuple[float, float]:
-    """Return the size of the image centered on the principal point over this image's size, for x and y."""
+    """Return for x and y the size of an image centered on the principal point, divided by the size of this image.
+
+    K: (3, 3) intrinsics.
+    """
     return float(2 * K[0, 2] + 1) / camera.width, float(2 * K[1, 2] + 1) / camera.height
 
 
@@ -316,7 +323,7 @@ def has_kitti_focal_length(camera: Camera) -> bool:
 
 
 def describe_unequal_focals(K: Array) -> str:
-    """Return a clause if fx and fy differ too much for one lens; empty if they agree."""
+    """Return a clause if fx and fy of K (3, 3) differ too much for one lens; "" if they agree."""
     ratio = float(K[0, 0] / K[1, 1])
     if 1 / MAX_FOCAL_RATIO <= ratio <= MAX_FOCAL_RATIO:
         return ""

@@ -40,7 +40,11 @@ MAX_RIGID_GAP = 0.001  # difference of R^T R from the identity by rounding
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """A way to write poses: penalty_deg is by how much it must fit better, motion takes two poses to T_second_first."""
+    """A way to write poses.
+
+    penalty_deg: by how many degrees it must fit better than the expected convention.
+    motion: maps two poses (4, 4) to T_second_first (4, 4).
+    """
 
     code: str
     name: str
@@ -77,7 +81,7 @@ def _rotate_translations(axes: Array) -> Callable[[Array, Array], Array]:
 
 
 def describe_axes(axes: Array) -> str:
-    """Describe each axis of the poses in the camera: "x forward, y left, z up"."""
+    """Return a text about the axes (3, 3) of the poses in the camera's frame: "x forward, y left, z up"."""
     names = {(1, 0, 0): "right", (0, 1, 0): "down", (0, 0, 1): "forward"}
     names |= {(-1, 0, 0): "left", (0, -1, 0): "up", (0, 0, -1): "back"}
     return ", ".join(f"{letter} {names[tuple(row)]}" for letter, row in zip("xyz", axes.astype(int), strict=True))
@@ -91,7 +95,7 @@ USUAL_AXES = (
 
 
 def list_axes() -> list[Array]:
-    """Return the 47 other permutations of axes with signs, mirrored ones, too."""
+    """Return the 47 other permutations of axes with signs, (3, 3) each; mirrored ones are among them."""
     orders, signs = permutations(range(3)), product((1.0, -1.0), repeat=3)
     return [np.diag(sign) @ np.eye(3)[list(order)] for order, sign in product(orders, signs)][1:]
 
@@ -141,7 +145,7 @@ class PoseFit:
 
 
 def fit_poses(given: list[Array], measured: list[TwoViewMotion]) -> PoseFit:
-    """Compare given motions T_second_first with the motions of the matches."""
+    """Compare given motions T_second_first, (4, 4) each, with the motions that matches show."""
     pairs = list(zip(given, measured, strict=True))
     directions = [angle_deg(T[:3, 3], motion.t) for T, motion in pairs]
     sizes = [rotation_deg(motion.R) for _, motion in pairs]

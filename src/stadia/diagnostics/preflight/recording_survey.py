@@ -204,7 +204,7 @@ class RecordingSurvey:
 
     @property
     def row_offsets_px(self) -> two_view_geometry.Array:
-        """Return y_left - y_right of all matches of the pairs."""
+        """Return y_left - y_right (N,) of all matches of the stereo pairs."""
         return np.concatenate([pair.matches.first_px[:, 1] - pair.matches.second_px[:, 1] for pair in self.pairs])
 
     @property

@@ -123,7 +123,7 @@ def pixel_rays(pixels: Array, K: Array) -> Array:
 
 
 def angle_deg(first: Array, second: Array) -> float:
-    """Return the angle between two 3-vectors; 90 for a zero vector."""
+    """Return the angle in degrees between two vectors (3,); 90 for a zero vector."""
     lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
     return float(np.degrees(np.arccos(np.clip(first @ second / lengths, -1, 1)))) if lengths > 0 else 90.0
 
@@ -163,7 +163,12 @@ def epipolar_distance_px(
 def triangulate(
     first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
 ) -> tuple[Array, Array]:
-    """Return depth z of matches in both cameras, by least squares; negative behind a camera."""
+    """Return the depth z (N,) of matches in both cameras, by least squares; negative behind a camera.
+
+    first_px, second_px: (N, 2) matched pixels.
+    K_first, K_second: (3, 3) intrinsics.
+    T_second_first: (4, 4) motion, in whose unit the depth is.
+    """
     rotated, rays_second = pixel_rays(first_px, K_first) @ T_second_first[:3, :3].T, pixel_rays(second_px, K_second)
     across, offset = np.cross(rays_second, rotated), np.cross(rays_second, T_second_first[:3, 3])
     z_first = -(across * offset).sum(1) / np.maximum((across**2).sum(1), 1e-18)
@@ -205,7 +210,12 @@ class TwoViewMotion:
 
 
 def parallax_px(first_px: Array, second_px: Array, K: Array, R: Array) -> float:
-    """Return the median displacement of matches beyond a rotation; 0 without matches."""
+    """Return the median displacement in pixels that remains after a rotation is removed; 0 without matches.
+
+    first_px, second_px: (N, 2) matched pixels.
+    K: (3, 3) intrinsics.
+    R: (3, 3) rotation.
+    """
     return float(np.median(rotation_residuals_px(first_px, second_px, K, R))) if len(first_px) else 0.0
 
 
@@ -310,7 +320,13 @@ def warp_identity_ratio(
     K_source: Array,
     T_source_target: Array,
 ) -> float | None:
-    """Return mean |target - warped source| over mean |target - source|, at pixels with depth; None for few points."""
+    """Return mean |target - warped source| over mean |target - source|, at pixels with depth; None for few pixels.
+
+    target, source: (H, W) gray images.
+    depth: (H, W) depth of the target; 0 means unknown.
+    K_target, K_source: (3, 3) intrinsics.
+    T_source_target: (4, 4) motion in the unit of depth.
+    """
     y, x = np.nonzero(depth > 0)
     if len(x) < 200:
         return None

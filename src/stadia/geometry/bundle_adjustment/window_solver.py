@@ -172,10 +172,10 @@ class _Evaluation:
 
 
 def solve_window(bundle: WindowProblem, steps: int = 6) -> tuple[WindowProblem, list[float]]:
-    """Take up to `steps` damped Gauss-Newton steps. Return the refined problem and its cost after each accepted step.
+    """Take up to `steps` damped Gauss-Newton steps. Return the refined problem and its falling costs.
 
-    If a step moves an observation out of the image, the observation keeps its last cost. The result carries no
-    gradient.
+    The costs are the initial cost and the cost after each accepted step. If a step moves an observation out of the
+    image, the observation keeps its last cost. The result carries no gradient.
     """
     whole, evaluation = bundle, _evaluate(bundle)
     bundle, evaluation = _select_observations(bundle, evaluation.found.seen), evaluation.select(evaluation.found.seen)

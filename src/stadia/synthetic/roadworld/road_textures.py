@@ -29,7 +29,7 @@ _SIGNS = [  # rim, ground, symbol
 
 
 def make_asphalt(random: np.random.Generator, half_width_m: float, lane_m: float) -> Texture:
-    """Return a two-lane road from above, v along it: stains, wheel tracks, patches, cracks, manholes and markings."""
+    """Return the texture of a two-lane road from above, v along it, with stains, cracks, manholes and markings."""
     n, length = 1024, 16.0
     size = (length, 2 * half_width_m)
     along, across = make_texel_grid(n, n, size)
@@ -63,7 +63,7 @@ def make_asphalt(random: np.random.Generator, half_width_m: float, lane_m: float
 
 
 def make_zebra(random: np.random.Generator, road: Texture) -> Texture:
-    """Return a zebra crossing: broad bars along the road."""
+    """Return the texture of a zebra crossing: broad bars along the road."""
     height, width = road.image.shape[:2]
     _, across = make_texel_grid(height, width, road.size_m)
     bars = across % 1.0 < 0.5
@@ -73,7 +73,7 @@ def make_zebra(random: np.random.Generator, road: Texture) -> Texture:
 
 
 def make_paving(random: np.random.Generator) -> Texture:
-    """Return the slabs of a sidewalk."""
+    """Return the texture of a sidewalk's slabs."""
     n, size = 512, 6.0
     down, across = make_texel_grid(n, n, (size, size))
     rows, columns = random.choice([4, 6, 10, 12, 15]), random.choice([6, 8, 10, 12])
@@ -88,7 +88,7 @@ def make_paving(random: np.random.Generator) -> Texture:
 
 
 def make_grass(random: np.random.Generator) -> Texture:
-    """Return a lawn or meadow with blades, bare spots and dry patches."""
+    """Return the texture of a lawn or meadow with blades, bare spots and dry patches."""
     n = 512
     blades = make_fractal_noise(random, n, n, cells=(6, 6), octaves=7, persistence=0.85)
     patches = make_fractal_noise(random, n, n, cells=(3, 3), octaves=5, persistence=0.6)
@@ -98,7 +98,7 @@ def make_grass(random: np.random.Generator) -> Texture:
 
 
 def make_foliage(random: np.random.Generator) -> Texture:
-    """Return leaves in light and shade."""
+    """Return the texture of leaves in light and shade."""
     n = 256
     leaves = make_fractal_noise(random, n, n, cells=(12, 12), octaves=5, persistence=0.9)
     tone = make_fractal_noise(random, n, n, cells=(4, 4), octaves=4, persistence=0.6)
@@ -108,7 +108,7 @@ def make_foliage(random: np.random.Generator) -> Texture:
 
 
 def make_bark(random: np.random.Generator) -> Texture:
-    """Return bark with ridges along the trunk."""
+    """Return the texture of bark with ridges along the trunk."""
     ridges = make_fractal_noise(random, 128, 128, cells=(3, 20), octaves=5, persistence=0.7)
     return Texture(np.clip(1 + 0.4 * ridges, 0.2, 2)[..., None] * as_linear_rgb(0.17, 0.13, 0.09), (1.5, 1.5))
 
@@ -139,7 +139,7 @@ def _make_glass(random: np.random.Generator, row: NDArray, column: NDArray, tone
 
 
 def make_facade(random: np.random.Generator) -> Texture:
-    """Return four storeys of windows with a random grid, frames, bars, sills and lintels."""
+    """Return the texture of four storeys of windows with a random grid, frames, bars, sills and lintels."""
     n, size = 512, (4 * FLOOR_M, 4 * FLOOR_M)
     down, across = make_texel_grid(n, n, size)
     image = _make_wall(random, n, n, size)
@@ -161,7 +161,7 @@ def make_facade(random: np.random.Generator) -> Texture:
 
 
 def make_shopfront(random: np.random.Generator) -> Texture:
-    """Return a ground floor with large panes, doors and a band for the sign."""
+    """Return the texture of a ground floor with large panes, doors and a band for the sign."""
     height, width, size = 256, 1024, (FLOOR_M, 24.0)
     down, across = make_texel_grid(height, width, size)
     image = _make_wall(random, height, width, size)
@@ -182,7 +182,7 @@ def make_shopfront(random: np.random.Generator) -> Texture:
 
 
 def make_roof(random: np.random.Generator) -> Texture:
-    """Return roof tiles in rows. Each second row is shifted by half a tile."""
+    """Return the texture of roof tiles in rows. Each second row is shifted by half a tile."""
     down, across = make_texel_grid(256, 256, (4.0, 4.0))
     row = (down / 0.25).astype(int)
     column = (across / 0.25 + 0.5 * (row % 2)).astype(int)
@@ -194,7 +194,7 @@ def make_roof(random: np.random.Generator) -> Texture:
 
 
 def make_clothing(random: np.random.Generator) -> Texture:
-    """Return cloth with folds, sometimes with stripes."""
+    """Return the texture of cloth with folds, sometimes with stripes."""
     folds = make_fractal_noise(random, 64, 64, cells=(4, 6), octaves=4, persistence=0.8)
     first, second = (random.uniform(0.03, 0.5) * random.uniform(0.45, 1.0, 3) for _ in range(2))
     stripes = (np.arange(64) // int(random.choice([4, 8, 16]))) % 2 * (random.random() < 0.35)
@@ -203,7 +203,7 @@ def make_clothing(random: np.random.Generator) -> Texture:
 
 
 def make_sign_face(random: np.random.Generator) -> Texture:
-    """Return the front of a traffic sign, 0.7 m per tile: a disc with a rim and a symbol."""
+    """Return the texture of a traffic sign's front, 0.7 m per tile: a disc with a rim and a symbol."""
     down, across = make_texel_grid(128, 128, (0.7, 0.7))
     radius = np.hypot(down - 0.35, across - 0.35)
     rim, ground, mark = _SIGNS[random.integers(2)]
@@ -213,7 +213,7 @@ def make_sign_face(random: np.random.Generator) -> Texture:
 
 
 def make_sky(random: np.random.Generator, overcast: bool) -> Texture:
-    """Return the sky: the full circle across, from the zenith down to the horizon."""
+    """Return the texture of the sky: the full circle across, from the zenith down to the horizon."""
     height, width = 256, 1024
     cloud = make_fractal_noise(random, height, width, cells=(3, 8), octaves=7, persistence=0.58)
     elevation = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
