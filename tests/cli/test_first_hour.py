@@ -75,7 +75,7 @@ def test_an_interrupted_prediction_names_how_to_start_it_again(
         (tmp_path / "out" / "depth" / "photo.npz").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stadia.predict.tasks.predict_to_folders", interrupt)
+    monkeypatch.setattr("stadia.predict.run.predict_to_folders", interrupt)
     cv2.imwrite(str(tmp_path / "photo.jpg"), np.zeros((96, 128, 3), np.uint8))
     code, _, err = stadia("predict", tmp_path / "photo.jpg", "--out", tmp_path / "out")
     assert code == 130

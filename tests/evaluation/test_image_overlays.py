@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from stadia.core.types import DepthScale
 from stadia.datasets.video.video_decoding import stream_video
-from stadia.evaluation.io.point_clouds import PlyWriter
+from stadia.evaluation.io.point_clouds import PlyWriter, write_cloud_verdict
 from stadia.evaluation.plots.colormaps import describe_depth_range
 from stadia.evaluation.plots.image_overlays import (
     BAD,
@@ -23,11 +23,11 @@ from stadia.evaluation.plots.image_overlays import (
     draw_image_sheet,
     draw_plane,
 )
-from stadia.evaluation.plots.videos import draw_side_by_side, open_video_file
+from stadia.evaluation.plots.videos import draw_side_by_side, open_video_file, write_image_verdict, write_video_verdict
 from stadia.files.image_io import write_image
 from stadia.geometry import camera as cameras
 from stadia.geometry.ground.camera_height import horizon_from_angles
-from stadia.predict.run import CLOUD, IMAGE, VIDEO, mark_verdict
+from stadia.predict.run import CLOUD, IMAGE, VIDEO
 from stadia.web.video import read_cloud
 
 K = np.array([[300.0, 0, 160], [0, 300, 60], [0, 0, 1]])
@@ -108,19 +108,6 @@ def test_the_range_of_a_depth_map_is_written_in_metres_or_as_multiples() -> None
 HEIGHT, WIDTH = 96, 160
 
 
-class Checker:
-    def __init__(self, verdict: str) -> None:
-        self.verdict = verdict
-
-    def __call__(self, predicted: Any) -> None: ...
-
-    def to_json(self) -> Mapping[str, Any]:
-        return {"verdict": self.verdict}
-
-    def describe_trust(self) -> str:
-        return ""
-
-
 def draw_of_verdict_marks() -> np.ndarray:
     image, inverse = np.full((HEIGHT, WIDTH, 3), 90, np.uint8), np.full((HEIGHT, WIDTH), 0.5, np.float32)
     return draw_side_by_side(image, inverse, 1.0, HEIGHT, WIDTH, DepthScale.UP_TO_SCALE)
@@ -152,7 +139,8 @@ def test_a_verdict_that_is_not_usable_stands_in_cloud_and_video(folder: Path) ->
     before = read_cloud(folder / CLOUD)[0]
     assert "comment verdict of the depth: none" in read_header(folder)
     assert read_legend(folder).max() < 40
-    mark_verdict(folder, Checker("unusable"))
+    write_cloud_verdict(folder / CLOUD, "unusable")
+    write_video_verdict(folder / VIDEO, "unusable")
     assert "comment verdict of the depth: unusable" in read_header(folder)
     np.testing.assert_array_equal(read_cloud(folder / CLOUD)[0], before)
     legend = read_legend(folder)
@@ -163,20 +151,11 @@ def test_a_verdict_that_is_not_usable_stands_in_cloud_and_video(folder: Path) ->
     assert frames[1].time_s == pytest.approx(0.04)
 
 
-def test_a_usable_depth_leaves_the_video_as_it_was_encoded(folder: Path) -> None:
-    before = (folder / VIDEO).read_bytes()
-    mark_verdict(folder, Checker("usable"))
-    assert "comment verdict of the depth: usable" in read_header(folder)
-    assert (folder / VIDEO).read_bytes() == before
-    mark_verdict(folder, None)
-    assert "comment verdict of the depth: usable" in read_header(folder)
-
-
 def test_the_verdict_stands_in_the_image_of_a_photo(tmp_path: Path) -> None:
     from stadia.datasets.image_files import read_rgb
 
     write_image(tmp_path / IMAGE, draw_of_verdict_marks()[..., ::-1])
-    mark_verdict(tmp_path, Checker("doubtful"))
+    write_image_verdict(tmp_path / IMAGE, "doubtful")
     after = read_rgb(tmp_path / IMAGE)
     assert after[HEIGHT:, :WIDTH].max() > 150
     np.testing.assert_array_equal(after[:HEIGHT], draw_of_verdict_marks()[:HEIGHT])

@@ -11,7 +11,7 @@ from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, sample_depth
 from stadia.models.depth.config import UnetConfig
-from stadia.recipes.base import initial_depth
+from stadia.recipes.base import video_data
 from stadia.recipes.base.self_supervised import set_network
 from stadia.recipes.base.video_data import MatchDepth, measure_match_depth, resolve_initial_depth
 from stadia.recipes.selfsup.config import SelfsupConfig
@@ -20,7 +20,7 @@ from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
 def resolve(monkeypatch: pytest.MonkeyPatch, depth_m: np.ndarray, **given: object) -> UnetConfig:
     monkeypatch.setattr(
-        initial_depth, "measure_match_depth", lambda recordings, max_pairs=6: MatchDepth(depth_m, max_pairs)
+        video_data, "measure_match_depth", lambda recordings, max_pairs=6: MatchDepth(depth_m, max_pairs)
     )
     return resolve_initial_depth(UnetConfig(**given), ["a pair"], Console(stderr=True))  # type: ignore[list-item,arg-type]
 

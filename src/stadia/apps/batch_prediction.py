@@ -196,7 +196,7 @@ class VideoWorker:
 
     def _predict_into(self, item: VideoItem, folder: Path) -> None:
         from stadia.predict.network import open_network
-        from stadia.predict.tasks import predict_to_folders
+        from stadia.predict.run import predict_to_folders
 
         if self._network is None:
             self._network = open_network(self.request.network, self.request.settings)
@@ -368,7 +368,7 @@ def _describe_request(request: BatchRequest) -> dict[str, Any]:
 def _hash_weights(network: Path) -> str:
     if network.suffix.lower() == ".onnx" and network.is_file():
         with open_input(network, expected="an exported network", max_bytes=1 << 34) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
     if not network.exists():
         return ""
     from stadia.training.checkpoint import Checkpoint

@@ -11,6 +11,8 @@ from .config import Share as Share
 from .config import SourceOptions as SourceOptions
 from .config import SplitConfig as SplitConfig
 from .config import check_network_pixels as check_network_pixels
+from .config import find_cache_folder as find_cache_folder
+from .config import refuse_idle_options as refuse_idle_options
 from .formats.kitti import KittiCalibration as KittiCalibration
 from .formats.stadia_folder import FolderRecording as FolderRecording
 from .formats.stadia_folder import StadiaFolder as StadiaFolder
@@ -18,7 +20,6 @@ from .frame_store import FrameStore as FrameStore
 from .frame_store import ReportProgress as ReportProgress
 from .frame_store import StoredRecording as StoredRecording
 from .frame_store import fill_frame_store as fill_frame_store
-from .frame_store import find_cache_folder as find_cache_folder
 from .frame_store import lock_beside as lock_beside
 from .frame_store import make_store_stem as make_store_stem
 from .frame_store import open_frame_store as open_frame_store
@@ -46,15 +47,12 @@ from .open_dataset import detect_format as detect_format
 from .open_dataset import find_held_out_split as find_held_out_split
 from .open_dataset import open_recordings as open_recordings
 from .open_dataset import read_named_splits as read_named_splits
-from .open_dataset import refuse_idle_options as refuse_idle_options
 from .open_dataset import sample_recordings as sample_recordings
 from .open_dataset import select_names as select_names
 from .recordings import CalibratedRecording as CalibratedRecording
 from .recordings import CroppedRecording as CroppedRecording
 from .recordings import FrameRange as FrameRange
 from .recordings import ImageRecording as ImageRecording
-from .recordings import Intrinsics as Intrinsics
-from .recordings import check_K as check_K
 from .recordings import crop_recording as crop_recording
 from .splits import TargetFrames as TargetFrames
 from .splits import TrainValSplit as TrainValSplit

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from stadia.core.types import Predictor
     from stadia.diagnostics.prediction_checks import TrainingRecord
-    from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief
+    from stadia.diagnostics.prediction_checks.prediction_verdict import FocalBelief
     from stadia.evaluation.frame_preparation import Frame, PredictedFrame
     from stadia.evaluation.io.predictions_folder import Provenance
     from stadia.recipes.base.training_overlap import TrainedInput
@@ -324,7 +324,7 @@ class Network:
         """Return the median focal length that the network predicts for the first frames; [] if it predicts none."""
         import torch
 
-        from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief
+        from stadia.diagnostics.prediction_checks.prediction_verdict import FocalBelief
         from stadia.models.depth.depth_network import DepthNetwork
 
         network = getattr(self.recipe, "depth_network", None)

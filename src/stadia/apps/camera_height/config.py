@@ -11,7 +11,7 @@ from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError
 from stadia.datasets.config import Share
 from stadia.datasets.height_priors import PRIORS, HeightPrior, Priors, normalize_class
-from stadia.predict.options import FormatOptions
+from stadia.datasets.config import FormatOptions
 
 Degrees = Annotated[float, Field(gt=-45, lt=45)]
 
