@@ -54,8 +54,6 @@ from .recordings import CalibratedRecording as CalibratedRecording
 from .recordings import CroppedRecording as CroppedRecording
 from .recordings import FrameRange as FrameRange
 from .recordings import ImageRecording as ImageRecording
-from .recordings import Intrinsics as Intrinsics
-from .recordings import check_K as check_K
 from .recordings import crop_recording as crop_recording
 from .splits import TargetFrames as TargetFrames
 from .splits import TrainValSplit as TrainValSplit
