@@ -113,7 +113,7 @@ def record_command(line: Sequence[str]) -> tuple[dict[str, str], int]:
         code = end.code if isinstance(end.code, int) else 1
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
     return recorder.files, code
 
 

@@ -1,8 +1,7 @@
 """Drawings of roads: lines where geometry says, colors by verdict, figures that show their numbers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest

@@ -25,9 +25,8 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.geometry.numpy_camera import CropWindow, centered_K, focal_px_from_fov
 from stadia.predict.describe import describe_range
-from stadia.predict.exported_file import ExportedFile
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.network import Network, _read_relative_error, fit_size
+from stadia.predict.network import ExportedFile, Network, _read_relative_error, fit_size
 from stadia.predict.tasks import evaluate_network
 from stadia.recipes.base.network_checkpoint import NetworkCheckpoint
 

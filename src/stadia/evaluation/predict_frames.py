@@ -60,6 +60,8 @@ class DepthPredictor:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.recipe = recipe.eval().to(self.device)
         self.depth_scale, self.crop = recipe.depth_scale, crop or recipe.crop
+        self.height: int
+        self.width: int
         self.height, self.width = size or (recipe.height, recipe.width)
         network = recipe.depth_network
         scaled = "" if network is not None and network.uses_camera else "depth is scaled by it, and "

@@ -24,7 +24,9 @@ from .depth_maps import inverse_from_depth as inverse_from_depth
 from .depth_maps import resize_map as resize_map
 from .depth_maps import sigmoid_to_inverse_depth as sigmoid_to_inverse_depth
 from .numpy_camera import CropWindow as CropWindow
+from .numpy_camera import Intrinsics as Intrinsics
 from .numpy_camera import centered_K as centered_K
+from .numpy_camera import check_K as check_K
 from .numpy_camera import crop_K as crop_K
 from .numpy_camera import crop_window as crop_window
 from .numpy_camera import focal_px_from_fov as focal_px_from_fov

@@ -51,7 +51,7 @@ _DIGITS = 16  # digits of a hash in a file's name
 class InverseDepthNetwork(nn.Module):
     """The inverse depth of a recipe as a network."""
 
-    def __init__(self, recipe: DepthRecipe[Any, Any, Any, Any]) -> None:
+    def __init__(self, recipe: DepthRecipe[Any, Any, Any, Any] | NetworkRecipe) -> None:
         super().__init__()
         self.recipe = recipe
 
@@ -137,7 +137,7 @@ def export_checkpoint(
     return about, formats[out.suffix](network, out, about, size, one_image=one_size)
 
 
-def recipe_exports_one_size(recipe: DepthRecipe[Any, Any, Any, Any]) -> bool:
+def recipe_exports_one_size(recipe: DepthRecipe[Any, Any, Any, Any] | NetworkRecipe) -> bool:
     """Return whether its export takes one size and one image at a time."""
     return recipe.depth_network is not None and recipe.depth_network.exports_one_size
 

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from stadia.core.types import Predictor
     from stadia.diagnostics.prediction_checks import PredictionVerdict
     from stadia.odometry.mapped_path import MappedPath
-    from stadia.predict.network import Network
     from stadia.predict.scale.receipt import ScaleReceipt
 
 VIDEO, IMAGE = "side_by_side.mp4", "side_by_side.png"
@@ -53,8 +52,8 @@ PATH_DRAWING = "trajectory.png"
 # -- open the input for the network
 
 
-def open_sessions(network: Network, source: Path, options: PredictOptions) -> list[Session]:
-    """Open an image, a folder, a video or a data set for a network: one session for each recording.
+def open_sessions(network: Any, source: Path, options: PredictOptions) -> list[Session]:
+    """Open an image, a folder, a video or a data set for a `predict.network.Network`: one session for each recording.
 
     Raises ConfigError for options that have no effect, and the errors of opening the input.
     """
@@ -113,6 +112,7 @@ class WrittenPrediction:
 class Session:
     """Predict one input with one network. `frames` yields the predictions, `write` writes them into a folder.
 
+    network: a `predict.network.Network`, which imports this file.
     predictor: of the network for this input; sessions of one command share it.
     source: path of the input; None for images in memory.
     reopen: opens all inputs of the source again, with another `every`; None if the frames can be read repeatedly.
@@ -130,7 +130,7 @@ class Session:
 
     def __init__(
         self,
-        network: Network,
+        network: Any,
         given: PredictionInput,
         options: PredictOptions,
         predictor: Predictor,

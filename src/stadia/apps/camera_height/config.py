@@ -9,9 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError
-from stadia.datasets.config import Share
+from stadia.datasets.config import FormatOptions, Share
 from stadia.datasets.height_priors import PRIORS, HeightPrior, Priors, normalize_class
-from stadia.datasets.config import FormatOptions
 
 Degrees = Annotated[float, Field(gt=-45, lt=45)]
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -169,7 +169,8 @@ def load_recipe(checkpoint: Checkpoint | Path, recipe_class: type[AnyRecipe] | N
         return built
     name = opened.header.recipe
     if name == NETWORK_RECIPE:
-        return load_network_recipe(opened)
+        network_recipe: Any = load_network_recipe(opened)  # has what predictions and exports take of a recipe
+        return network_recipe
     config = read_stored_config(opened.path, name, opened.header.config)
     with limit_parameters(opened.path, opened.count_numbers()):
         recipe: AnyRecipe = (recipe_class or RECIPES.load(name))(without_pretrained(config))
