@@ -46,7 +46,7 @@ from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth.config import UnetConfig
-from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.models.pose_net import DepthPoseNet
 from stadia.training.config import OptimizerConfig
 from stadia.training.optim import build_optimizer
 

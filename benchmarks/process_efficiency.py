@@ -33,7 +33,7 @@ from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth.config import UnetConfig
-from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.models.pose_net import DepthPoseNet
 from stadia.training.config import OptimizerConfig, TrainingConfig
 from stadia.training.optim import build_optimizer
 from stadia.training.processes import make_fabric, use_global_batch_norm

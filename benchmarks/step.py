@@ -49,7 +49,7 @@ from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.smoothness import edge_aware_smoothness
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth.config import UnetConfig
-from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.models.pose_net import DepthPoseNet
 
 SOURCES = ("-1", "+1", "stereo")
 

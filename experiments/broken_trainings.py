@@ -40,7 +40,7 @@ from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_va
 from stadia.files.atomic_files import write_text
 from stadia.geometry.se3 import inverse
 from stadia.losses.loss_report import LossReport
-from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.models.pose_net import DepthPoseNet
 from stadia.recipes.presets import preset_overrides
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds

@@ -12,7 +12,7 @@ from stadia.models import ACTIVATIONS, DEPTH_NETWORKS, ROTATION_NUMBERS
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth.config import AttentionConfig, DepthModelConfig, DepthNetworkConfig
 from stadia.models.depth.depth_network import build_depth_network, check_outputs
-from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.models.pose_net import DepthPoseNet
 
 
 def depth_network(name: str, part: Any, folder: Path) -> None:

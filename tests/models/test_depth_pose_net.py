@@ -12,7 +12,7 @@ from stadia.geometry.camera import intrinsics
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth.config import UnetConfig
 from stadia.models.depth.unet import EdgePaddedConv, repeat_edges
-from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.models.pose_net import DepthPoseNet
 
 SMALL = DepthPoseNetConfig(
     network=UnetConfig(encoder="mobilenetv3_small_050", decoder_channels=(4, 8, 8, 8, 8)),

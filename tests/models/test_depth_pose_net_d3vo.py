@@ -16,8 +16,7 @@ from stadia.models import POSE_HEADS, POSE_NETS
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth.config import UnetConfig
 from stadia.models.depth.unet import LOG_UNCERTAINTY_RANGE, bound_log_uncertainty
-from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.models.pose_net import compare_image_moments, decode_brightness
+from stadia.models.pose_net import DepthPoseNet, compare_image_moments, decode_brightness
 
 SMALL = DepthPoseNetConfig(
     network=UnetConfig(encoder="mobilenetv3_small_050", decoder_channels=(4, 8, 8, 8, 8)),

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth.config import UnetConfig
 from stadia.models.depth.unet import Unet
-from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.gradient_checkpointing import keep_buffers
+from stadia.models.pose_net import DepthPoseNet
 
 IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 

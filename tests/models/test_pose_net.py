@@ -11,9 +11,9 @@ from torch.testing import assert_close
 from stadia.geometry.se3 import inverse
 from stadia.models import ROTATION_NUMBERS, ROTATIONS
 from stadia.models.config import DepthPoseNetConfig
-from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.pose_net import (
     CorrelationPoseEncoder,
+    DepthPoseNet,
     PoseNet,
     compute_correlation_volume,
     compute_expected_shift,

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from stadia.core.config import resolve_config
 from stadia.core.types import Batch, Prediction
-from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.models.pose_net import DepthPoseNet
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 

@@ -66,7 +66,7 @@ def test_recipes_of_depth_start_from_the_network_of_the_package(recipe: str) -> 
 
 def test_the_networks_of_the_default_need_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     from stadia.models import encoders
-    from stadia.models.depth_pose_net import DepthPoseNet
+    from stadia.models.pose_net import DepthPoseNet
 
     def no_hub(*_: object) -> object:
         raise AssertionError("asked the hub")

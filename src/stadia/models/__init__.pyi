@@ -23,10 +23,10 @@ from .depth.published import Published as Published
 from .depth.published_config import DepthAnythingConfig as DepthAnythingConfig
 from .depth.published_config import PublishedConfig as PublishedConfig
 from .depth.unet import Unet as Unet
-from .depth_pose_net import DepthPoseNet as DepthPoseNet
 from .encoders import Encoder as Encoder
 from .encoders import check_encoder as check_encoder
 from .pose_net import CorrelationPoseEncoder as CorrelationPoseEncoder
+from .pose_net import DepthPoseNet as DepthPoseNet
 from .pose_net import PoseNet as PoseNet
 from .pretrained_weights import LoadReport as LoadReport
 from .pretrained_weights import load_state_dict as load_state_dict

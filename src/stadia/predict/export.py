@@ -31,8 +31,7 @@ from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.files.atomic_files import atomic_write
 from stadia.files.output_files import check_replaceable
 from stadia.files.paths import check_no_links
-from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.models.pose_net import PoseNet
+from stadia.models.pose_net import DepthPoseNet, PoseNet
 from stadia.predict.inputs import find_training_camera
 from stadia.predict.verdict import find_recorded_verdict
 from stadia.recipes.base.build_recipe import load_recipe

@@ -26,8 +26,8 @@ from stadia.losses.loss_report import LossReport
 from stadia.models import DEPTH_NETWORKS
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import AffineDepthNetwork, DepthNetwork, find_depth_range
-from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
+from stadia.models.pose_net import DepthPoseNet
 from stadia.recipes.base.video_data import VideoData
 from stadia.training import optim
 from stadia.training.batches import select_device

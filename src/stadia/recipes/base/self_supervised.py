@@ -38,8 +38,8 @@ from stadia.losses.sparse_depth import MeasuredTerms
 from stadia.losses.tilt_consistency import roll_images, tilt_consistency
 from stadia.models.depth.config import DepthNetworkConfig
 from stadia.models.depth.depth_network import DepthNetwork, check_depth_network, check_trains, find_depth_range
-from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
+from stadia.models.pose_net import DepthPoseNet
 from stadia.recipes.base.config import SelfSupervisedConfig
 from stadia.recipes.base.depth_recipe import VideoTargetsT
 from stadia.recipes.base.video_data import VideoData
