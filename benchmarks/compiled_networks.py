@@ -16,9 +16,9 @@ import time
 
 import torch
 
-from stadia.models.depth.config import UnetConfig
-from stadia.models.depth.unet import Unet
-from stadia.training.recipe import keep_compiled_code_private
+from stadia.networks.depth.config import UnetConfig
+from stadia.networks.depth.unet import Unet
+from stadia.training.loop.recipe import keep_compiled_code_private
 
 
 def make_network() -> Unet:

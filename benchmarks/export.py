@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
-from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.network_export import export_onnx
+from stadia.evaluation.predictions_folder import Provenance
 
 
 class Finest(nn.Module):
@@ -48,9 +48,9 @@ class Finest(nn.Module):
 def network_of(name: str) -> tuple[nn.Module, nn.Conv2d, int]:
     """Return it at random, in evaluation mode, with its last convolution and its stride."""
     torch.manual_seed(0)
-    from stadia.models.depth.config import DepthModelConfig
-    from stadia.models.depth.depth_network import build_depth_network
-    from stadia.models.depth.unet import Unet
+    from stadia.networks.depth.config import DepthModelConfig
+    from stadia.networks.depth.depth_network import build_depth_network
+    from stadia.networks.depth.unet import Unet
 
     chosen, _, size = name.partition(" ")
     keys = {"name": chosen, "size": size} if size else {"name": chosen}

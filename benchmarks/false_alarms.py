@@ -37,24 +37,25 @@ import torch
 from preflight import REAL_DATA, SEEDS, clean_splits, real_recordings
 from rich.console import Console
 
-from stadia import launch, recipes
+from stadia import training as launch
+from stadia.checks.finding import Finding, OnStop, Severity, read_valid_findings
+from stadia.checks.preflight.preflight_runner import run_preflight
 from stadia.core import seeds
 from stadia.core.config import resolve_config
 from stadia.core.recording import Recording
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.open_dataset import open_recordings
-from stadia.diagnostics.finding import Finding, OnStop, Severity, read_valid_findings
-from stadia.diagnostics.preflight.preflight_runner import run_preflight
-from stadia.files.atomic_files import write_text
-from stadia.recipes import CONFIGS, RECIPES
-from stadia.recipes.base.build_recipe import init_recipe
-from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.presets import preset_overrides
+from stadia.data.config import CacheConfig
+from stadia.data.open_dataset import open_recordings
+from stadia.io.atomic_files import write_text
 from stadia.synthetic.config import ROADWORLD_TINY, SPLITS
 from stadia.synthetic.roadworld.roadworld_writer import render_cached_worlds, render_demo_worlds
-from stadia.training.batches import TrainingPlan, ValidationScores
-from stadia.training.loggers import read_rows
-from stadia.training.run_folder import Run
+from stadia.training import recipes
+from stadia.training.loop.batches import TrainingPlan, ValidationScores
+from stadia.training.loop.loggers import read_rows
+from stadia.training.loop.run_folder import Run
+from stadia.training.recipes import CONFIGS, RECIPES
+from stadia.training.recipes.base.build_recipe import init_recipe
+from stadia.training.recipes.base.config import RecipeConfig
+from stadia.training.recipes.presets import preset_overrides
 
 HEIGHTS_M = (1.2, 1.65)
 MAX_SECONDS = 600.0

@@ -44,14 +44,14 @@ def measure(part: str, arguments: argparse.Namespace) -> dict[str, object]:
 
     import torch
 
-    from stadia.models.depth.config import DepthModelConfig
-    from stadia.models.depth.depth_network import build_depth_network
+    from stadia.networks.depth.config import DepthModelConfig
+    from stadia.networks.depth.depth_network import build_depth_network
 
     if PARTS[part].get("trained") == "adapters":
-        from stadia.models.depth.fine_tuning import import_peft
+        from stadia.networks.depth.fine_tuning import import_peft
 
         import_peft()  # its memory is no memory of a step
-    from stadia.models.depth.dpt import import_transformers
+    from stadia.networks.depth.dpt import import_transformers
 
     import_transformers()
     torch.manual_seed(0)

@@ -45,18 +45,19 @@ from loading import write_recording
 from peak import FlopCounter, measure_matmul_peak
 from step import made_up_batch
 
-from stadia import __version__, recipes
+from stadia import __version__
 from stadia.core.errors import summarize_exception
 from stadia.core.types import Batch
-from stadia.dataloading.loader import Loader
-from stadia.dataloading.samples import VideoSamples
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.open_dataset import open_recordings
+from stadia.data.config import CacheConfig
+from stadia.data.loading.loader import Loader
+from stadia.data.loading.samples import VideoSamples
+from stadia.data.open_dataset import open_recordings
 from stadia.losses.loss_report import LossReport
-from stadia.recipes.selfsup.recipe import SelfsupRecipe
-from stadia.training.optim import build_optimizer
-from stadia.training.phase_clock import synchronize
-from stadia.training.recipe import compile_recipe
+from stadia.training import recipes
+from stadia.training.loop.optim import build_optimizer
+from stadia.training.loop.phase_clock import synchronize
+from stadia.training.loop.recipe import compile_recipe
+from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = "stadia-gpu-check 1"

@@ -23,10 +23,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from stadia import recipes
 from stadia.losses.reprojection import TorchReprojector
-from stadia.recipes.selfsup.recipe import SelfsupRecipe
-from stadia.training.optim import build_optimizer
+from stadia.training import recipes
+from stadia.training.loop.optim import build_optimizer
+from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from stadia.datasets.config import VideoDecoder
-from stadia.datasets.video.video_decoding import stream_video
+from stadia.data.config import VideoDecoder
 from stadia.evaluation.plots.videos import open_video_file
+from stadia.io.video_decoding import stream_video
 
 MAX_DIFFERENCE = 3
 """Of a color in 8 bits: both decode the same luma and chroma, and convert them to RGB from other layouts."""

@@ -90,8 +90,8 @@ def make_frames(count: int) -> Iterator[Any]:
 def make_recipe(height: int = HEIGHT, width: int = WIDTH) -> Any:
     import torch
 
-    from stadia import recipes
-    from stadia.recipes.selfsup.recipe import SelfsupRecipe
+    from stadia.training import recipes
+    from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
     torch.manual_seed(0)
     words = [
@@ -112,7 +112,7 @@ def make_recipe(height: int = HEIGHT, width: int = WIDTH) -> Any:
 def prepare_step(batch: int, height: int, width: int) -> Callable[[], None]:
     from step import made_up_batch
 
-    from stadia.training.optim import build_optimizer
+    from stadia.training.loop.optim import build_optimizer
 
     recipe, samples = make_recipe(height, width), made_up_batch(batch, height, width)
     optimizer = build_optimizer(recipe, recipe.config.optimizer)
@@ -141,10 +141,10 @@ def prepare_step_pixels(size: int, folder: Path) -> Callable[[], None]:
 
 
 def prepare_loader(size: int, folder: Path) -> Callable[[], None]:
-    from stadia.dataloading.loader import Loader
-    from stadia.dataloading.samples import VideoSamples
-    from stadia.datasets.config import CacheConfig
-    from stadia.datasets.open_dataset import open_recordings
+    from stadia.data.config import CacheConfig
+    from stadia.data.loading.loader import Loader
+    from stadia.data.loading.samples import VideoSamples
+    from stadia.data.open_dataset import open_recordings
 
     recording = write_recording(folder / "recording", size)
 
@@ -159,7 +159,7 @@ def prepare_loader(size: int, folder: Path) -> Callable[[], None]:
 
 
 def prepare_odometry(size: int, folder: Path) -> Callable[[], None]:
-    from stadia.odometry.visual_odometry import track_camera
+    from stadia.sfm.odometry.visual_odometry import track_camera
 
     predictor = make_recipe().eval().predictor()
     track_camera(predictor, make_frames(20), "refined", source="frames")  # compiles
@@ -167,8 +167,8 @@ def prepare_odometry(size: int, folder: Path) -> Callable[[], None]:
 
 
 def prepare_predict(size: int, folder: Path) -> Callable[[], None]:
-    from stadia.evaluation.io.predictions_folder import Provenance
     from stadia.evaluation.predict_frames import predict_to_folder
+    from stadia.evaluation.predictions_folder import Provenance
 
     predictor, provenance = make_recipe().eval().predictor(), Provenance(recipe="selfsup", config_hash="0" * 32)
 
@@ -180,8 +180,8 @@ def prepare_predict(size: int, folder: Path) -> Callable[[], None]:
 
 
 def prepare_check(recordings: Sequence[int], folder: Path) -> Callable[[], None]:
-    from stadia.datasets.open_dataset import open_recordings
-    from stadia.diagnostics.preflight.preflight_runner import run_preflight
+    from stadia.checks.preflight.preflight_runner import run_preflight
+    from stadia.data.open_dataset import open_recordings
 
     for number, count in enumerate(recordings):
         write_recording(folder / "data" / f"{number:04d}", count)

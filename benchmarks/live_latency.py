@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from stadia.datasets.config import CameraConfig
+from stadia.data.config import CameraConfig
 from stadia.predict.live.live import LivePrediction
 from stadia.predict.network import open_network
 from stadia.predict.options import PredictOptions

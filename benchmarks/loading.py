@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance
 
-from stadia.dataloading.config import AugmentationConfig, ColorConfig
-from stadia.dataloading.loader import Loader
-from stadia.dataloading.samples import VideoSamples
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.open_dataset import open_recordings
+from stadia.data.config import CacheConfig
+from stadia.data.loading.config import AugmentationConfig, ColorConfig
+from stadia.data.loading.loader import Loader
+from stadia.data.loading.samples import VideoSamples
+from stadia.data.open_dataset import open_recordings
 
 HEIGHT, WIDTH = 192, 640
 AUGMENTATION = AugmentationConfig(color=ColorConfig(probability=1.0))

@@ -25,12 +25,12 @@ import stadia.core.torchvision_operators  # noqa: F401
 import torch
 from rich.console import Console
 
-from stadia import recipes
 from stadia.core import seeds
-from stadia.launch.workflow import run_loss_checks
-from stadia.recipes import RECIPES
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+from stadia.training import recipes
+from stadia.training.recipes import RECIPES
+from stadia.training.workflow import run_loss_checks
 
 MAX_SECONDS = 20.0
 

@@ -29,14 +29,14 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from stadia.datasets.config import CacheConfig, CameraConfig
-from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video.video_map import find_map_folder, read_map
-from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
+from stadia.data.config import CacheConfig, CameraConfig
+from stadia.data.open_dataset import open_recordings
+from stadia.data.video.video_map import find_map_folder, read_map
 from stadia.geometry.align import umeyama
-from stadia.mapping.describe_map import describe_map
-from stadia.mapping.frame_poses import PlacedFrame, stack_poses
-from stadia.mapping.map_video import map_video
+from stadia.io.trajectory_formats import read_kitti_trajectory
+from stadia.sfm.describe_map import describe_map
+from stadia.sfm.frame_poses import PlacedFrame, stack_poses
+from stadia.sfm.map_video import map_video
 
 MIN_STEP = 0.02
 """Of the longest step: shorter ones are those of a camera that stands, and have no direction."""

@@ -27,11 +27,11 @@ import cv2
 import numpy as np
 from map import score_path
 
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.video.video_map import read_map
+from stadia.data.config import CacheConfig
+from stadia.data.video.video_map import read_map
 from stadia.evaluation.plots.videos import open_video_file
-from stadia.mapping.describe_map import describe_map
-from stadia.mapping.map_video import map_video
+from stadia.sfm.describe_map import describe_map
+from stadia.sfm.map_video import map_video
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world
 

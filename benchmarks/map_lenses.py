@@ -25,10 +25,10 @@ import numpy as np
 from map import score_path
 
 from stadia.core.errors import StadiaError
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.lens_distortion import RADTAN, DistortedCamera
-from stadia.datasets.video.video_map import read_map
-from stadia.mapping.map_video import map_video
+from stadia.data.config import CacheConfig
+from stadia.data.lens_distortion import RADTAN, DistortedCamera
+from stadia.data.video.video_map import read_map
+from stadia.sfm.map_video import map_video
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_course import make_course
 from stadia.synthetic.roadworld.road_world import CameraDrive, RoadRenderer, compute_drive_s, make_world

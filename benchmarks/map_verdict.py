@@ -22,9 +22,9 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from stadia.mapping.map_verdict import MapVerdict, judge_map, measure_evidence
-from stadia.mapping.pair_matching import FramePair, list_neighbors
-from stadia.mapping.sparse_map import LensCamera, SparseMap
+from stadia.sfm.map_verdict import MapVerdict, judge_map, measure_evidence
+from stadia.sfm.pair_matching import FramePair, list_neighbors
+from stadia.sfm.sparse_map import LensCamera, SparseMap
 
 LENS = LensCamera(500.0, (319.5, 199.5), (0.0, 0.0, 0.0, 0.0), 400, 640)
 COUNT, POINTS, OVERLAP = 24, 1200, 5

@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from stadia import recipes
-from stadia.recipes.metric.camera_heights import AverageHeight
-from stadia.recipes.metric.recipe import MetricRecipe
-from stadia.training.batches import TrainingPlan
+from stadia.training import recipes
+from stadia.training.loop.batches import TrainingPlan
+from stadia.training.recipes.metric.camera_heights import AverageHeight
+from stadia.training.recipes.metric.recipe import MetricRecipe
 
 
 def main() -> None:

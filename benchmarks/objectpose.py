@@ -25,7 +25,7 @@ from rich.console import Console
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
-from stadia.datasets.config import CacheConfig
+from stadia.data.config import CacheConfig
 from stadia.objectpose.config import DetectionConfig, ObjectPoseNetConfig
 from stadia.objectpose.data.object_data import render_tables
 from stadia.objectpose.data.object_labels import ObjectImages

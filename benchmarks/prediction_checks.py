@@ -41,18 +41,19 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 from broken_trainings import TRAININGS, broken_by
 from real_stereo import semi_global_matching
 
-from stadia import launch, recipes
+from stadia import training as launch
+from stadia.checks.finding import OnStop
 from stadia.core.recording import RIGHT, Recording
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.open_dataset import open_recordings
-from stadia.diagnostics.finding import OnStop
+from stadia.data.config import CacheConfig
+from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import read_frames
 from stadia.predict.judged_frames import observe_frames
 from stadia.predict.verdict import PredictionGate, read_training_record
-from stadia.recipes.base.build_recipe import load_predictor
-from stadia.recipes.presets import preset_overrides
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
-from stadia.training.checkpoint import Checkpoint
+from stadia.training import recipes
+from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.recipes.base.build_recipe import load_predictor
+from stadia.training.recipes.presets import preset_overrides
 
 MAX_GOOD, MIN_BAD, FEW_STEPS = 0.6, 0.9, 40
 MAX_DEPTH_M, FRAMES = 80, 60
@@ -207,7 +208,7 @@ def train(name: str, case: Case, out: Path, real: Path) -> None:
     preset += ["model.network=unet", *SMALL_DECODER] if case.recipe == "selfsup" else []
     words = (*preset, *SMALL, *steps, *case.words, *(broken.words if broken else ()))
     config = recipes.configure(case.recipe, words, data=describe_data(case, out, real))
-    no_preflight = mock.patch("stadia.recipes.base.video_data.run_preflight", return_value=[])
+    no_preflight = mock.patch("stadia.training.recipes.base.video_data.run_preflight", return_value=[])
     with broken_by(broken.patch if broken else None), no_preflight:
         try:
             launch.train(config, out=folder, on_stop=OnStop.WARN)

@@ -27,18 +27,18 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Mutation, abilities, clean_splits  # noqa: E402
 
+from stadia.checks.finding import Finding, Severity  # noqa: E402
+from stadia.checks.preflight import scale_errors  # noqa: E402
+from stadia.checks.preflight.frame_checks import STATIC_FLOW_PX, split_into_windows  # noqa: E402
+from stadia.checks.preflight.ground_truth_checks import compare_warps_with_plane  # noqa: E402
+from stadia.checks.preflight.intrinsics_checks import compare_rotations  # noqa: E402
+from stadia.checks.preflight.preflight_runner import run_preflight  # noqa: E402
+from stadia.checks.preflight.recording_survey import RecordingSurvey  # noqa: E402
+from stadia.checks.preflight.stereo_checks import measure_sides  # noqa: E402
+from stadia.checks.preflight.two_view_geometry import angle_deg, epipolar_distance_px, median_flow_px  # noqa: E402  # noqa: E402
 from stadia.core.recording import RIGHT, Recording  # noqa: E402
-from stadia.datasets.open_dataset import open_recordings  # noqa: E402
-from stadia.datasets.video.frame_selection import shrink_to_gray  # noqa: E402
-from stadia.diagnostics.finding import Finding, Severity  # noqa: E402
-from stadia.diagnostics.preflight import scale_errors  # noqa: E402
-from stadia.diagnostics.preflight.frame_checks import STATIC_FLOW_PX, split_into_windows  # noqa: E402
-from stadia.diagnostics.preflight.ground_truth_checks import compare_warps_with_plane  # noqa: E402
-from stadia.diagnostics.preflight.intrinsics_checks import compare_rotations  # noqa: E402
-from stadia.diagnostics.preflight.preflight_runner import run_preflight  # noqa: E402
-from stadia.diagnostics.preflight.recording_survey import RecordingSurvey  # noqa: E402
-from stadia.diagnostics.preflight.stereo_checks import measure_sides  # noqa: E402
-from stadia.diagnostics.preflight.two_view_geometry import angle_deg, epipolar_distance_px, median_flow_px  # noqa: E402  # noqa: E402
+from stadia.data.open_dataset import open_recordings  # noqa: E402
+from stadia.data.video.frame_selection import shrink_to_gray  # noqa: E402
 from stadia.synthetic.config import ROADWORLD_TINY  # noqa: E402
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld  # noqa: E402
 

@@ -31,12 +31,12 @@ from torch import nn
 
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
-from stadia.models.config import DepthPoseNetConfig
-from stadia.models.depth.config import UnetConfig
-from stadia.models.pose_net import DepthPoseNet
-from stadia.training.config import OptimizerConfig, TrainingConfig
-from stadia.training.optim import build_optimizer
-from stadia.training.processes import make_fabric, use_global_batch_norm
+from stadia.networks.config import DepthPoseNetConfig
+from stadia.networks.depth.config import UnetConfig
+from stadia.networks.pose_net import DepthPoseNet
+from stadia.training.loop.config import OptimizerConfig, TrainingConfig
+from stadia.training.loop.optim import build_optimizer
+from stadia.training.loop.processes import make_fabric, use_global_batch_norm
 
 PROCESSES = 2
 KINDS = ("independent", "ddp", "views", "global")

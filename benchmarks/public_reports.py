@@ -1700,7 +1700,7 @@ def run_advice(*patterns: str) -> Callable[[Path, str], str]:
 
 def find_red_mark(folder: Path, output: str) -> str:
     """Return where the red mark of the mirrored video is in the pictures that were read."""
-    from stadia.datasets.video.video_decoding import stream_video
+    from stadia.io.video_decoding import stream_video
 
     image = next(stream_video(folder / "a.mp4")).image.astype(int)
     redness = image[..., 0] - image[..., 1:].max(axis=2)
@@ -1842,7 +1842,7 @@ MESSAGES = (
 
 def write_page() -> str:
     """Return the page of symptoms, from the catalog of findings and from MESSAGES."""
-    from stadia.diagnostics.catalog import CATALOG
+    from stadia.checks.catalog import CATALOG
 
     rows = ["# It says that ...", "", PAGE_INTRODUCTION, "", "## Findings of a check", ""]
     rows += ["| it says | what you see otherwise | cause | fix |", "|---|---|---|---|"]

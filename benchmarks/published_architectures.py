@@ -21,17 +21,17 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "recipes"))
 
 from published_folders import ARCHITECTURES, write_network
 
-from stadia import launch, recipes
-from stadia.adaptation import adapt_network
+from stadia import training as launch
 from stadia.cli.main import run as run_command_line
-from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.predictions_folder import Predictions
 from stadia.predict.export import export_checkpoint
-from stadia.recipes import RECIPES
-from stadia.recipes.base.network_checkpoint import open_network_checkpoint
-from stadia.recipes.supervised.recipe import SupervisedRecipe
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
-from stadia.training.checkpoint import Checkpoint
+from stadia.training import adapt_network, recipes
+from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.recipes import RECIPES
+from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes.supervised.recipe import SupervisedRecipe
 
 STEPS = 3
 """Updates of a training in each recipe."""

@@ -33,19 +33,19 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
+from stadia.checks.prediction_checks.prediction_verdict import check_focal_beliefs
 from stadia.core.recording import RIGHT
 from stadia.core.types import Camera
-from stadia.datasets.recordings import RecordingView
-from stadia.diagnostics.prediction_checks.prediction_verdict import check_focal_beliefs
+from stadia.data.recordings import RecordingView
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
-from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.evaluation.protocols import find_protocol
 from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.predict.inputs import make_recording_input, open_inputs
 from stadia.predict.scale.receipt import measure_scale
 from stadia.predict.scale.sources import match_pair_depth
-from stadia.recipes import load_predictor
-from stadia.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes import load_predictor
+from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
 
 
 def open_meter(data: Path, name: str) -> Any:

@@ -27,18 +27,18 @@ from scipy.stats import kendalltau
 from stadia.core.errors import StadiaError
 from stadia.core.recording import RIGHT
 from stadia.core.types import Camera
-from stadia.datasets.config import CacheConfig, CameraConfig
-from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video.video_map import find_map
+from stadia.data.config import CacheConfig, CameraConfig
+from stadia.data.open_dataset import open_recordings
+from stadia.data.video.video_map import find_map
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.predict_frames import predict_maps
 from stadia.geometry.numpy_camera import resize_K
-from stadia.mapping.map_video import map_video
 from stadia.predict.inputs import open_inputs
 from stadia.predict.ranking import Candidate, View, rank_candidates
 from stadia.predict.scale.sources import match_pair_depth
-from stadia.recipes import load_predictor
-from stadia.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.sfm.map_video import map_video
+from stadia.training.recipes import load_predictor
+from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
 
 REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SETS = {

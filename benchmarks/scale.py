@@ -73,7 +73,7 @@ def start_store() -> tuple[Any, str]:
 
 def write_shard_sets(out: Path, url: str, shard_bytes: int) -> tuple[str, str]:
     """Write a drive of 240 frames as shards into a folder and a store."""
-    from stadia.datasets.shard_writer import shard_dataset
+    from stadia.data.shard_writer import shard_dataset
 
     drive = out / "long"
     if not drive.exists():
@@ -89,9 +89,9 @@ def write_shard_sets(out: Path, url: str, shard_bytes: int) -> tuple[str, str]:
 
 def load_epoch(path: str, cache: Path, *, step_s: float = 0.0, shard_gb: float = 1.0) -> tuple[float, int]:
     """Load an epoch in batches of 4, with a pause for each as a step would take; return the time and the samples."""
-    from stadia.dataloading.config import DatasetConfig
-    from stadia.dataloading.loader import Loader
-    from stadia.dataloading.samples import VideoSamples, open_split
+    from stadia.data.loading.config import DatasetConfig
+    from stadia.data.loading.loader import Loader
+    from stadia.data.loading.samples import VideoSamples, open_split
 
     config = DatasetConfig(
         path=path, height=64, width=96, cache={"folder": str(cache), "shard_gb": shard_gb}, shuffle_shards=4
@@ -140,8 +140,8 @@ class LoaderTrace:
 @contextmanager
 def trace_loader(latency_s: float) -> Iterator[LoaderTrace]:
     """Trace the loader, and add a latency to each transfer of a shard."""
-    from stadia.dataloading.samples import VideoSamples
-    from stadia.datasets.sharded_dataset import ShardReader
+    from stadia.data.loading.samples import VideoSamples
+    from stadia.data.sharded_dataset import ShardReader
 
     trace = LoaderTrace()
     real_packed, real_fetch, real_copy = VideoSamples.packed, ShardReader._fetch, ShardReader._copy
@@ -187,7 +187,7 @@ def simulate_epoch(reads: Sequence[Sequence[int]], latency_s: float, sample_s: f
     """
     import simpy
 
-    from stadia.dataloading.loader import AHEAD_SHARDS
+    from stadia.data.loading.loader import AHEAD_SHARDS
 
     environment = simpy.Environment()
     threads, copies, ahead = simpy.Resource(environment, AHEAD_SHARDS), dict[int, Any](), deque[tuple[Any, int]]()
@@ -263,9 +263,9 @@ def measure_paper(images: Path) -> None:
     """Print bytes and processor time of a frame by encoding, and epochs of 1,000 hours on 1 to 512 GPUs."""
     import cv2
 
-    from stadia.datasets.frame_store import resize_image
-    from stadia.datasets.image_files import list_images, read_rgb
-    from stadia.datasets.shard_index import decode_frame, encode_image
+    from stadia.data.frame_store import resize_image
+    from stadia.data.shard_index import decode_frame, encode_image
+    from stadia.io.image_files import list_images, read_rgb
 
     frames = [resize_image(read_rgb(path), 192, 640) for path in list_images(images)[:20]]
     cv2.setNumThreads(1)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stadia.datasets.open_dataset import open_recordings
+from stadia.data.open_dataset import open_recordings
 from stadia.geometry.align import umeyama
 from stadia.predict.scale.foreign_results import ForeignResult, open_result
 from stadia.predict.scale.positions import fit_positions

@@ -22,11 +22,11 @@ from pathlib import Path
 from stadia.cli.main import app
 
 HELP_GOAL_S, GOAL_S = 0.3, 2.0
-RECIPE = "stadia.recipes.selfsup.recipe, stadia.predict.depth_task"
+RECIPE = "stadia.training.recipes.selfsup.recipe, stadia.predict.depth_task"
 COMMANDS = {
-    "check": "stadia.predict.options, stadia.diagnostics.preflight.preflight_runner",
+    "check": "stadia.predict.options, stadia.checks.preflight.preflight_runner",
     "predict": f"stadia.predict.tasks, {RECIPE}",
-    "train": f"stadia.launch.workflow, {RECIPE}",
+    "train": f"stadia.training.workflow, {RECIPE}",
     "torch alone": "torch",
 }
 

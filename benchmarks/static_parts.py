@@ -20,8 +20,8 @@ import numpy as np
 from map import REAL
 
 from stadia.core.recording import Recording
-from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video.static_parts import StaticParts
+from stadia.data.open_dataset import open_recordings
+from stadia.data.video.static_parts import StaticParts
 
 FRAMES = 60
 

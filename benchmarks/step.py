@@ -47,9 +47,9 @@ from stadia.losses.photometric import photometric_residual
 from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.smoothness import edge_aware_smoothness
-from stadia.models.config import DepthPoseNetConfig
-from stadia.models.depth.config import UnetConfig
-from stadia.models.pose_net import DepthPoseNet
+from stadia.networks.config import DepthPoseNetConfig
+from stadia.networks.depth.config import UnetConfig
+from stadia.networks.pose_net import DepthPoseNet
 
 SOURCES = ("-1", "+1", "stereo")
 

@@ -20,16 +20,16 @@ import cv2
 import numpy as np
 from map import REAL, Clip, from_recording
 
+from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale
-from stadia.datasets.config import CameraConfig
-from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video.video_map import find_map_folder, find_map_geometry
-from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.data.config import CameraConfig
+from stadia.data.open_dataset import open_recordings
+from stadia.data.video.video_map import find_map_folder, find_map_geometry
 from stadia.evaluation.frame_preparation import Frame
-from stadia.mapping.map_video import map_video
 from stadia.predict.scale.sources import match_pair_depth
 from stadia.predict.verdict import PredictionGate
+from stadia.sfm.map_video import map_video
 
 FRAMES = 10
 FAR = 80.0

@@ -31,13 +31,13 @@ import numpy as np
 import zero_shot
 from numpy.typing import NDArray
 
-from stadia.adaptation.adapt import RECORD, adapt_network
 from stadia.core.errors import StadiaError
-from stadia.datasets.config import CameraConfig
+from stadia.data.config import CameraConfig
 from stadia.evaluation.frame_preparation import Frame
-from stadia.mapping.frame_stream import open_stream
-from stadia.recipes import load_predictor
-from stadia.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.sfm.frame_stream import open_stream
+from stadia.training.adapt import RECORD, adapt_network
+from stadia.training.recipes import load_predictor
+from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
 
 CLIPS = ("kitti06", "raw", "kitchen", "euroc", "highway", "walk", "highway2", "robot", "roadworld")
 TRUTH = {

@@ -34,20 +34,20 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from stadia import recipes
-from stadia.apps.demo import render_worlds
 from stadia.core import seeds
 from stadia.core.recording import Recording
 from stadia.core.types import Batch, Predictor
-from stadia.datasets.open_dataset import open_recordings
+from stadia.data.open_dataset import open_recordings
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.metrics.depth_metrics import abs_rel
-from stadia.models.depth.config import AttentionConfig, DptConfig
-from stadia.models.depth.dpt import Dpt
-from stadia.recipes.base.build_recipe import list_exchanged, make_predictor
-from stadia.recipes.supervised.config import SupervisedConfig
-from stadia.recipes.supervised.recipe import SupervisedRecipe
+from stadia.networks.depth.config import AttentionConfig, DptConfig
+from stadia.networks.depth.dpt import Dpt
+from stadia.training import recipes
+from stadia.training.demo import render_worlds
+from stadia.training.recipes.base.build_recipe import list_exchanged, make_predictor
+from stadia.training.recipes.supervised.config import SupervisedConfig
+from stadia.training.recipes.supervised.recipe import SupervisedRecipe
 
 REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 LR, WARMUP, BATCH, EPOCHS = 1e-3, 20, 2, 4

@@ -32,18 +32,19 @@ import stadia.core.torchvision_operators  # noqa: F401
 # isort: split
 from torch import Tensor
 
-from stadia import launch, recipes
+from stadia import training as launch
+from stadia.checks.catalog import find_root_cause
+from stadia.checks.finding import Finding, OnStop, Severity, Stage, read_valid_findings
 from stadia.core.types import Batch, Camera, Prediction
-from stadia.datasets.config import CacheConfig
-from stadia.diagnostics.catalog import find_root_cause
-from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_valid_findings
-from stadia.files.atomic_files import write_text
+from stadia.data.config import CacheConfig
 from stadia.geometry.se3 import inverse
+from stadia.io.atomic_files import write_text
 from stadia.losses.loss_report import LossReport
-from stadia.models.pose_net import DepthPoseNet
-from stadia.recipes.presets import preset_overrides
-from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.networks.pose_net import DepthPoseNet
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
+from stadia.training import recipes
+from stadia.training.recipes.presets import preset_overrides
+from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
 SMALL = (
     *(

@@ -38,19 +38,20 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from stadia import launch, recipes
-from stadia.apps.demo import render_worlds
+from stadia import training as launch
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, MapsPredictor
-from stadia.datasets.image_files import read_rgb
-from stadia.datasets.open_dataset import open_recordings
-from stadia.files.atomic_files import write_json
+from stadia.data.open_dataset import open_recordings
 from stadia.geometry import camera as cameras
+from stadia.io.atomic_files import write_json
+from stadia.io.image_files import read_rgb
 from stadia.losses.reprojection import ReprojectionInputs, TorchReprojector
 from stadia.metrics.uncertainty_metrics import sparsification, spearman
-from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.presets import preset_overrides
-from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.training import recipes
+from stadia.training.demo import render_worlds
+from stadia.training.recipes.base.build_recipe import load_recipe
+from stadia.training.recipes.presets import preset_overrides
+from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
 SMALL = (
     "data.height=64",

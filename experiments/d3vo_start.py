@@ -39,13 +39,13 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from stadia import recipes
 from stadia.core import seeds
 from stadia.core.types import Batch
-from stadia.datasets.open_dataset import open_recordings
+from stadia.data.open_dataset import open_recordings
 from stadia.geometry.camera import resize
 from stadia.metrics.uncertainty_metrics import sparsification, spearman
-from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.training import recipes
+from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
 REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 LR, WARMUP, BATCH, NEVER = 1e-3, 20, 4, 10**9

@@ -22,12 +22,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.apps.camera_height.config import CameraHeightConfig
-from stadia.apps.camera_height.depth_heights import measure_frame, pool_frames
 from stadia.core.errors import GeometryError
 from stadia.core.recording import Recording
-from stadia.datasets.open_dataset import open_recordings
+from stadia.data.open_dataset import open_recordings
 from stadia.geometry.ground.object_scale import OBJECT_DEPTHS, POOLS
+from stadia.predict.camera_height.config import CameraHeightConfig
+from stadia.predict.camera_height.depth_heights import measure_frame, pool_frames
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 

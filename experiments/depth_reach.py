@@ -16,18 +16,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stadia import recipes
-from stadia.datasets.config import CacheConfig
-from stadia.diagnostics.loss_checks.init_checks import (
+from stadia.checks.loss_checks.init_checks import (
     MIN_OUT_OF_REACH_PX,
     check_stereo_depth_range,
     match_unlabeled_pairs,
     measure_range_excess_px,
 )
-from stadia.diagnostics.loss_checks.training_start import TrainingStart
-from stadia.recipes.presets import preset_overrides
-from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.checks.loss_checks.training_start import TrainingStart
+from stadia.data.config import CacheConfig
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
+from stadia.training import recipes
+from stadia.training.recipes.presets import preset_overrides
+from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
 RANGES_M = {"by default": (), "0.1 to 2 m": (0.1, 0.5, 2), "0.5 to 8 m": (0.5, 4, 8), "20 to 100 m": (20, 50, 100)}
 """Nearest depth, that of the start, and farthest."""

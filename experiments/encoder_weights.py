@@ -35,12 +35,12 @@ from generalization import Scored, choose_frames, score
 from numpy.typing import NDArray
 from scipy import stats
 
-from stadia.datasets.config import CacheConfig, SplitConfig
-from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.splits import split_blocks
-from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.presets import preset_overrides
+from stadia.data.config import CacheConfig, SplitConfig
+from stadia.data.open_dataset import open_recordings
+from stadia.data.splits import split_blocks
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
+from stadia.training.recipes.base.build_recipe import load_recipe
+from stadia.training.recipes.presets import preset_overrides
 
 SIZE = (64, 192)
 SETTINGS = (

@@ -1,6 +1,6 @@
 """Which photos have metres by `base`: measure the statistics of the package, and the misses and false alarms.
 
-    python experiments/familiar_photos.py PHOTOS.csv [--out src/stadia/models/depth/base_familiar.safetensors]
+    python experiments/familiar_photos.py PHOTOS.csv [--out src/stadia/networks/depth/base_familiar.safetensors]
 
 PHOTOS.csv has the columns path, source, unlike (0 or 1), kind and part: "statistics" or "figures". No source is in both
 parts. A kernel ridge regression separates the encoder's mean features of photos of rooms, streets and people from those
@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from stadia.models.depth import base_network
-from stadia.models.depth.base_network import FAMILIAR_FILE, STANDARD_LIMIT, BaseNetwork, pool_features
-from stadia.models.depth.config import BaseConfig
+from stadia.networks.depth import base_network
+from stadia.networks.depth.base_network import FAMILIAR_FILE, STANDARD_LIMIT, BaseNetwork, pool_features
+from stadia.networks.depth.config import BaseConfig
 
 AXES = 96
 """Principal components of the features."""

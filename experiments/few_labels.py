@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from stadia import launch, recipes
-from stadia.apps.demo import render_worlds
-from stadia.datasets.open_dataset import open_recordings
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia import training as launch
+from stadia.data.open_dataset import open_recordings
+from stadia.evaluation.predictions_folder import Provenance
 from stadia.predict.labeled_recordings import score_recordings
+from stadia.training import recipes
+from stadia.training.demo import render_worlds
 
 SETTINGS = (
     "data.height=96",

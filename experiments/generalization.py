@@ -40,16 +40,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
-from stadia import recipes
 from stadia.core import seeds
 from stadia.core.recording import Recording
 from stadia.core.types import Batch, Camera
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.open_dataset import open_recordings
+from stadia.data.config import CacheConfig
+from stadia.data.open_dataset import open_recordings
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
-from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
+from stadia.training import recipes
+from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
 LR, BATCH = 1e-4, 4
 SETTINGS = (

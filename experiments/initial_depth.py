@@ -32,21 +32,21 @@ from numpy.typing import NDArray
 from real_stereo import NEARER_THAN_M, semi_global_matching
 from rich.console import Console
 
-from stadia import recipes
 from stadia.core import seeds
 from stadia.core.recording import LEFT, RIGHT, Recording
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.open_dataset import open_recordings
-from stadia.files.atomic_files import atomic_folder, write_json
+from stadia.data.config import CacheConfig
+from stadia.data.open_dataset import open_recordings
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
+from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.objectpose.config import TableWorldConfig
 from stadia.objectpose.table_world import TableRenderer, derive_table_seed, make_table
-from stadia.recipes.base.video_data import resolve_initial_depth
-from stadia.recipes.selfsup.config import SelfsupConfig
-from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.synthetic.rendering.dataset_files import write_png
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
+from stadia.training import recipes
+from stadia.training.recipes.base.video_data import resolve_initial_depth
+from stadia.training.recipes.selfsup.config import SelfsupConfig
+from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
 SETTINGS = (
     "data.offsets=[]",

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import torch
 
-from stadia.datasets.formats.kitti_objects import KittiBox, read_boxes
+from stadia.data.formats.kitti_objects import KittiBox, read_boxes
 from stadia.objectpose.boxes import box_iou, compute_box_corners
 from stadia.objectpose.data.object_folder import KittiObjectImages
 from stadia.objectpose.scores import draw_labels, score_estimates

@@ -23,17 +23,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stadia import launch, recipes, report
+from stadia import report
+from stadia import training as launch
 from stadia.core import seeds
 from stadia.core.types import no_progress
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.predictions_folder import Provenance
 from stadia.objectpose.config import ObjectPoseConfig
 from stadia.objectpose.data.bop import BopImages, to_boxes, write_results
 from stadia.objectpose.recipe import ObjectPoseRecipe
 from stadia.objectpose.scores import add_recall, replace_nan
 from stadia.objectpose.task import CSV, score_images
-from stadia.recipes.base.build_recipe import init_recipe, load_recipe
-from stadia.training.run_folder import Run
+from stadia.training import recipes
+from stadia.training.loop.run_folder import Run
+from stadia.training.recipes.base.build_recipe import init_recipe, load_recipe
 
 TRAINED = 30
 SETTINGS = (

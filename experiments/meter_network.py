@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stadia.core.types import DepthScale
-from stadia.models import AffineDepthNetwork, DepthNetworkConfig, load_state_dict
+from stadia.networks import AffineDepthNetwork, DepthNetworkConfig, load_state_dict
 
 CHANNELS = (16, 16, 24, 24, 48, 48, 64, 64, 80, 80, 160)
 WIDTHS = (64, 80, 96)

@@ -20,12 +20,12 @@ from zero_shot import predict_depth, read_sample, score_images
 
 from stadia.core.errors import StadiaError
 from stadia.core.types import Camera, DepthScale, Predictor
-from stadia.datasets.video.map_geometry import MapGeometry
-from stadia.datasets.video.video_map import find_map_geometry
+from stadia.data.video.map_geometry import MapGeometry
+from stadia.data.video.video_map import find_map_geometry
 from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.scale.receipt import ScaledPredictor, measure_scale
-from stadia.recipes import load_predictor
-from stadia.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes import load_predictor
+from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
 
 HEIGHTS_M = {"kitti06": 1.65, "road": 1.65}
 SIZE = (128, 416)

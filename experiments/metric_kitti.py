@@ -34,18 +34,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from stadia import launch, recipes
+from stadia import training as launch
+from stadia.checks.finding import OnStop
 from stadia.core.types import Camera, Predictor
-from stadia.datasets.mask_files import attach_masks
-from stadia.datasets.open_dataset import open_recordings
-from stadia.diagnostics.finding import OnStop
+from stadia.data.mask_files import attach_masks
+from stadia.data.open_dataset import open_recordings
 from stadia.geometry.camera import backproject, resize
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.ground.road_plane import fit_plane_ransac, road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
 from stadia.metrics import depth_metrics
-from stadia.recipes.base.network_checkpoint import open_network_checkpoint
-from stadia.recipes.metric.recipe import MetricRecipe
+from stadia.training import recipes
+from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes.metric.recipe import MetricRecipe
 
 TRUE_M, CAP_M = 1.65, 80.0
 NEAR_M = 15.0  # of the road whose lean is measured

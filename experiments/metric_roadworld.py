@@ -27,20 +27,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from stadia import launch, recipes
+from stadia import training as launch
+from stadia.checks.finding import OnStop
 from stadia.core.recording import LEFT
 from stadia.core.types import Predictor
-from stadia.datasets.height_priors import PRIORS
-from stadia.datasets.open_dataset import open_recordings
-from stadia.diagnostics.finding import OnStop
+from stadia.data.height_priors import PRIORS
+from stadia.data.open_dataset import open_recordings
 from stadia.geometry.camera import resize, resize_camera
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
 from stadia.metrics.depth_metrics import abs_rel
-from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+from stadia.training import recipes
+from stadia.training.recipes.metric.recipe import MetricRecipe
 
 CAP_M, WRONG = 80.0, 0.3
 SMALL = (

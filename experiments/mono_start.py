@@ -23,25 +23,25 @@ from pathlib import Path
 import numpy as np
 from zero_shot import GARG, Sample, predict_depth, score_sample
 
-from stadia.apps.masks import MasksRequest, prepare_masks
 from stadia.core.errors import StadiaError
 from stadia.core.recording import Recording
 from stadia.core.types import Predictor, no_progress
-from stadia.datasets.config import CameraConfig
-from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video.video_map import find_map, find_map_geometry
-from stadia.files.image_io import write_image
-from stadia.launch import train
-from stadia.mapping.map_video import map_video
+from stadia.data.config import CameraConfig
+from stadia.data.open_dataset import open_recordings
+from stadia.data.video.video_map import find_map, find_map_geometry
+from stadia.io.image_io import write_image
 from stadia.predict.inputs import open_inputs
 from stadia.predict.judged_frames import observe_frames
+from stadia.predict.masks import MasksRequest, prepare_masks
 from stadia.predict.verdict import PredictionGate, read_training_record
-from stadia.recipes import configure, load_predictor
-from stadia.recipes.base.config import make_paths_absolute
-from stadia.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.sfm.map_video import map_video
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
-from stadia.training.checkpoint import open_checkpoint
+from stadia.training import train
+from stadia.training.loop.checkpoint import open_checkpoint
+from stadia.training.recipes import configure, load_predictor
+from stadia.training.recipes.base.config import make_paths_absolute
+from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
 
 DATA = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

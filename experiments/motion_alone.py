@@ -30,33 +30,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stadia.core import seeds
-from stadia.core.recording import Recording
-from stadia.core.types import Batch, Camera
-from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig
-from stadia.dataloading.loader import Loader
-from stadia.dataloading.samples import VideoSamples
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.open_dataset import open_recordings
-from stadia.diagnostics.preflight.two_view_geometry import (
+from stadia.checks.preflight.two_view_geometry import (
     detect_features,
     estimate_motion,
     match_features,
     pixel_rays,
     triangulate,
 )
+from stadia.core import seeds
+from stadia.core.recording import Recording
+from stadia.core.types import Batch, Camera
+from stadia.data.config import CacheConfig
+from stadia.data.loading.config import NO_AUGMENTATION, AugmentationConfig
+from stadia.data.loading.loader import Loader
+from stadia.data.loading.samples import VideoSamples
+from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
-from stadia.evaluation.io.trajectory_files import Trajectory
 from stadia.evaluation.predict_frames import FrameTensors, align_motion
 from stadia.evaluation.trajectory_score import score_trajectory
 from stadia.geometry.se3 import compose, inverse, rotation_angle_deg
+from stadia.io.trajectory_files import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
-from stadia.models.config import DepthPoseNetConfig
-from stadia.models.pose_net import PoseNet
-from stadia.recipes import load_predictor
-from stadia.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.networks.config import DepthPoseNetConfig
+from stadia.networks.pose_net import PoseNet
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds, write_roadworld
+from stadia.training.recipes import load_predictor
+from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
 
 Array = NDArray[np.float64]
 

@@ -35,20 +35,20 @@ from torch.nn import functional as F
 
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, Predictor
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.open_dataset import open_recordings
+from stadia.data.config import CacheConfig
+from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
-from stadia.evaluation.io.trajectory_files import Trajectory
 from stadia.evaluation.trajectory_score import score_trajectory
 from stadia.geometry.bundle_adjustment import direct_alignment
 from stadia.geometry.camera import mirror
 from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth
 from stadia.geometry.se3 import compose, inverse, se3_exp, se3_log
+from stadia.io.trajectory_files import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
-from stadia.odometry.visual_odometry import track_camera
-from stadia.recipes.base.build_recipe import load_predictor
+from stadia.sfm.odometry.visual_odometry import track_camera
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds, write_roadworld
+from stadia.training.recipes.base.build_recipe import load_predictor
 
 WORLDS = RoadWorldConfig(train=0, val=0, test=8, frames=25, height=96, width=320, stereo=False)
 SEED, MAX_DEPTH_M = 77, 80

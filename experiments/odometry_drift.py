@@ -28,7 +28,7 @@ from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints, 
 from stadia.geometry.bundle_adjustment.window_solver import MarginalPrior, WindowProblem, solve_window
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid
 from stadia.geometry.se3 import inverse, transform
-from stadia.odometry import sliding_window_ba
+from stadia.sfm.odometry import sliding_window_ba
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.rendering.renderer import _LENS_BLUR, render_linear
 from stadia.synthetic.rendering.shading_kernels import GAMMA, apply_lens_blur

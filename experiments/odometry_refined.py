@@ -22,18 +22,18 @@ from pathlib import Path
 
 import numpy as np
 
-from stadia import recipes
 from stadia.core.recording import Recording
 from stadia.core.types import Predictor
-from stadia.datasets.open_dataset import open_recordings
+from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import Frame, read_frames
-from stadia.evaluation.io.trajectory_files import Trajectory
 from stadia.evaluation.trajectory_score import score_trajectory
+from stadia.io.trajectory_files import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
-from stadia.odometry import ODOMETRY_METHODS
-from stadia.odometry.visual_odometry import track_camera
+from stadia.sfm.odometry import ODOMETRY_METHODS
+from stadia.sfm.odometry.visual_odometry import track_camera
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+from stadia.training import recipes
 
 WORLD = RoadWorldConfig(train=0, val=0, test=1, frames=150, height=96, width=320, stereo=False)
 SEED = 61

@@ -21,8 +21,9 @@ import argparse
 import time
 from pathlib import Path
 
-from stadia import launch, recipes
-from stadia.files.json_files import read_json
+from stadia import training as launch
+from stadia.io.json_files import read_json
+from stadia.training import recipes
 
 IOU, SHARE, MINUTES = 0.95, 0.5, 10.0
 TRIED, OF_STEPS = 300, 0.85

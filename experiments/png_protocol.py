@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.evaluation.depth_score import open_ground_truth_folder, score_depth
-from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.protocols import PROTOCOLS
 
 REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))

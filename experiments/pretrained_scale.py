@@ -23,8 +23,9 @@ from metric_kitti import T_95
 from rich.console import Console
 from sparse_lidar import TRAINED, scores
 
-from stadia import launch, recipes
-from stadia.datasets.open_dataset import open_recordings
+from stadia import training as launch
+from stadia.data.open_dataset import open_recordings
+from stadia.training import recipes
 
 FRAMES = (TRAINED - 5, TRAINED + 1)  # the neighbors of four frames with LiDAR
 SETTINGS = (

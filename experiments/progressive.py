@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import stadia.core.torchvision_operators  # noqa: F401
-from stadia import launch, recipes
-from stadia.recipes import RECIPES
-from stadia.training.loggers import read_rows
-from stadia.training.run_folder import Run
+from stadia import training as launch
+from stadia.training import recipes
+from stadia.training.loop.loggers import read_rows
+from stadia.training.loop.run_folder import Run
+from stadia.training.recipes import RECIPES
 
 GOAL = 0.6
 SAME = 1.01

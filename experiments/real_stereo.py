@@ -31,18 +31,20 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from stadia import launch, recipes, report
+from stadia import report
+from stadia import training as launch
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.types import Camera, MapsPredictor, Predictor
-from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.recordings import FrameRange
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.data.open_dataset import open_recordings
+from stadia.data.recordings import FrameRange
+from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.warp import warp_image
 from stadia.losses.photometric import photometric_residual
 from stadia.predict.labeled_recordings import score_recordings
-from stadia.training.run_folder import Run
+from stadia.training import recipes
+from stadia.training.loop.run_folder import Run
 
 NEARER_THAN_M = 50.0
 SETTINGS = (

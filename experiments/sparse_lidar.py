@@ -22,19 +22,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stadia import launch, recipes, report
+from stadia import report
+from stadia import training as launch
 from stadia.core import seeds
 from stadia.core.recording import Recording
 from stadia.core.types import Predictor
-from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.recordings import FrameRange
+from stadia.data.open_dataset import open_recordings
+from stadia.data.recordings import FrameRange
 from stadia.evaluation.depth_score import average_recordings
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.predictions_folder import Provenance
 from stadia.predict.labeled_recordings import score_recordings
-from stadia.recipes.base.build_recipe import init_recipe
-from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.supervised.recipe import SupervisedRecipe
-from stadia.training.run_folder import Run
+from stadia.training import recipes
+from stadia.training.loop.run_folder import Run
+from stadia.training.recipes.base.build_recipe import init_recipe
+from stadia.training.recipes.base.config import RecipeConfig
+from stadia.training.recipes.supervised.recipe import SupervisedRecipe
 
 TRAINED, GAP = 60, 3
 SETTINGS = (

@@ -40,18 +40,18 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia import launch, recipes
+from stadia import training as launch
 from stadia.core.types import Meta
-from stadia.dataloading.loader import Loader
-from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.files.atomic_files import write_json
-from stadia.files.json_files import replace_nan
+from stadia.data.loading.loader import Loader
+from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.se3 import (
     quaternion_conjugate,
     quaternion_mean_by_segment,
     quaternion_multiply,
     quaternion_wxyz_from_matrix,
 )
+from stadia.io.atomic_files import write_json
+from stadia.io.json_files import replace_nan
 from stadia.objectpose.boxes import Symmetry, symmetric_angle_deg
 from stadia.objectpose.config import ObjectPoseConfig
 from stadia.objectpose.data.object_labels import ObjectImages
@@ -61,7 +61,8 @@ from stadia.objectpose.metrics import ImageComparison, match_hungarian, matched_
 from stadia.objectpose.network import ObjectMaps
 from stadia.objectpose.recipe import ObjectPoseRecipe, compare_images, ground_truth_maps, group_pixels, image_objects
 from stadia.objectpose.scores import ObjectScore, boxes_to_objects
-from stadia.recipes.base.build_recipe import load_recipe
+from stadia.training import recipes
+from stadia.training.recipes.base.build_recipe import load_recipe
 
 COMPARED = (
     "rotation_error_deg_median",

@@ -86,7 +86,7 @@ def _without_git_and_disk() -> Iterator[None]:
 
     test_run_folder.py and test_atomic_files.py prove what is recorded, and that files are synced.
     """
-    from stadia.training import run_folder
+    from stadia.training.loop import run_folder
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_folder, "run_git", functools.cache(run_folder.run_git))
@@ -157,8 +157,8 @@ def describe_checked_data(recordings: Any, splits: Any, *, one_camera: Any, seco
 @pytest.fixture(scope="session", autouse=True)
 def _check_equal_data_once() -> Iterator[None]:
     """Most trainings have the same few recordings: each process checks them once, until a file of them changes."""
-    from stadia.diagnostics.finding import Finding
-    from stadia.recipes.base import video_data
+    from stadia.checks.finding import Finding
+    from stadia.training.recipes.base import video_data
 
     check, found = video_data.run_preflight, dict[bytes, list[Finding]]()
 

@@ -7,7 +7,7 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from stadia.files.atomic_files import THIS_MACHINE
+from stadia.io.atomic_files import THIS_MACHINE
 
 
 def join_together(processes: Sequence[BaseProcess], timeout: float) -> list[int | None]:

@@ -4,17 +4,17 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.types import Predictor, no_progress
-from stadia.diagnostics.prediction_checks import TrainingRecord
-from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.predict.describe import describe, describe_closing
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.network import Network
 from stadia.predict.options import EvaluateOptions, PredictOptions
 from stadia.predict.run import Session, predict_to_folders
 from stadia.predict.tasks import Evaluation, evaluate_network
-from stadia.recipes.base.training_overlap import TrainedInput
-from stadia.training.checkpoint import Checkpoint
+from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.recipes.base.training_overlap import TrainedInput
 
 
 def load_network(checkpoint: Checkpoint | Path) -> Network:

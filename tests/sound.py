@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pytest
 from benchmarks.campaign.harness import Server
-from tests.datasets.euroc_layout import write_flat_sequence
-from tests.datasets.rendered_world import HEIGHT, STEP_M, WIDTH, K, World, pose, render, rows, save
+from tests.data.euroc_layout import write_flat_sequence
+from tests.data.rendered_world import HEIGHT, STEP_M, WIDTH, K, World, pose, render, rows, save
 from tests.objectpose.data.conftest import write_bop
 from torch import nn
 
@@ -23,8 +23,8 @@ from stadia.cli.main import run as run_command_line
 from stadia.evaluation.exported_network import ExportDescription
 from stadia.evaluation.network_export import ExportComparison, export_onnx
 from stadia.predict.export import describe_export
-from stadia.recipes.base.build_recipe import load_recipe
-from stadia.training.checkpoint import Checkpoint
+from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.recipes.base.build_recipe import load_recipe
 
 CAMERA = ("data.camera.focal_px=120",)
 TINY = (
@@ -78,7 +78,7 @@ def export_at_training_size(
 ) -> list[ExportComparison]:
     """Export as `export_onnx`, for the training size alone: that is traced in a fraction of the time.
 
-    tests/apps/test_export.py and tests/models/test_dpt_export.py export for every size.
+    tests/predict/test_export.py and tests/networks/test_dpt_export.py export for every size.
     """
     return export_onnx(network, path, about, (about.height, about.width), **options)
 

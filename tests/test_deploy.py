@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from stadia.core.config import list_keys
-from stadia.recipes import CONFIGS
+from stadia.training.recipes import CONFIGS
 
 ROOT = Path(__file__).parents[1]
 JOBS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))

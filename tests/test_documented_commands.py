@@ -26,7 +26,7 @@ NOT_RUN = {
     r"KITTI/raw|KITTI/odometry.*extra_datasets|EUROC|CITY|7scenes|kitti_object|bop/lmo|DATA data.split|ROADWORLD": (
         "data that cannot be published with the tests"
     ),
-    r"-supervised\b|dpt-": "a run of supervised, which tests/recipes/test_supervised.py trains",
+    r"-supervised\b|dpt-": "a run of supervised, which tests/training/recipes/test_supervised.py trains",
     r"RUN (table|image).jpg|train objectpose|evaluate RUN DATA|DATA --recipe objectpose|show DATA": (
         "data and a run of objectpose, which tests/objectpose/test_recipe.py has"
     ),
@@ -34,12 +34,12 @@ NOT_RUN = {
         "minutes of rendering; tests/overlay/test_recipe.py and tests/overlay/world have small ones"
     ),
     r"--by |camera-height|train metric|masks=": "a segmentation network, and cars in a drive of a minute",
-    r"stadia demo": "ten minutes: tests/apps/test_demo.py",
+    r"stadia demo": "ten minutes: tests/training/test_demo.py",
     r"data (roadworld|tableworld) --preset (demo|full)": "minutes of rendering; `tiny` is run",
-    r"--backend": "an optional package, and an export of a minute: tests/apps/test_backends.py",
-    r"^stadia sweep|^stadia ablate (?!.*--dry-run)": "several trainings: tests/apps/test_studies.py and test_sweep.py",
+    r"--backend": "an optional package, and an export of a minute: tests/predict/test_backends.py",
+    r"^stadia sweep|^stadia ablate (?!.*--dry-run)": "several trainings: tests/training/test_studies.py",
     r"--frames|--depth crops|kitti-eigen": "images of KITTI's size: tests/evaluation/test_protocols.py",
-    r"--resume": "tests/training/test_resume.py",
+    r"--resume": "tests/training/loop/test_resume.py",
     r"monodepth2-kitti": "data that cannot be published with the tests",
     r"--data PATH --dry-run": "a placeholder for your own recipe",
 }
@@ -142,7 +142,7 @@ def test_a_line_runs_as_printed(
         Path("depth_npz").rename("drive-depth")  # what an earlier line wrote
     # Few of the steps that fit, and more minutes than a busy machine needs.
     monkeypatch.setattr("stadia.predict.export.export_onnx", export_at_training_size)
-    monkeypatch.setattr("stadia.launch.time_budget.PLANNED_STEPS", 0.0009)
+    monkeypatch.setattr("stadia.training.time_budget.PLANNED_STEPS", 0.0009)
     with pytest.raises(SystemExit) as ending:
         run([*shlex.split(line)[1:], *added])
     done = (0, 1) if line.split()[1] in ("check", "diagnose") else (0,)  # 1: they found what stops a training

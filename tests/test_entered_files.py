@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from benchmarks.entered_files import MAP_LIMIT, ROUTES, list_entered_files
-from tests.mapping.textured_room import TexturedRoom, find_arc_pose, write_images
+from tests.sfm.textured_room import TexturedRoom, find_arc_pose, write_images
 
-NOT_OPENED = {"predict photo": ("datasets/open_dataset.py", "training/checkpoint.py", "datasets/video/static_parts.py")}
+NOT_OPENED = {"predict photo": ("data/open_dataset.py", "training/loop/checkpoint.py", "data/video/static_parts.py")}
 """A command opens no file of these, which belong to other inputs."""
 
 

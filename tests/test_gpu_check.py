@@ -17,8 +17,8 @@ import gpu_estimate
 from gpu_estimate import CARDS, Operation
 from step import made_up_batch
 
-from stadia import recipes
-from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.training import recipes
+from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
 TINY = gpu_check.Setting(torch.device("cpu"), 2, 64, 96, "mobilenetv3_small_050", 1, time.monotonic() + 1e6, "a100")
 

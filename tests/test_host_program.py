@@ -14,7 +14,7 @@ import numpy as np
 import stadia
 network = stadia.open_network("base")
 network.predict(np.zeros((96, 320, 3), np.uint8))
-import stadia.training.loop
+import stadia.training.loop.loop
 after = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), signal.set_wakeup_fd(-1)
 import lightning, matplotlib, timm, torchmetrics, torchvision
 versions = [library.__version__ for library in (lightning, timm, torchmetrics, torchvision)]

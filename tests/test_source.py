@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.source_trees import list_nodes
 
-from stadia.apps.machine_check import EXTRAS
+from stadia.checks.machine_check import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -112,7 +112,7 @@ def find_unpinned_loads(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
             yield node.lineno, called
 
 
-LOCAL_LOADS = {"models/depth/published.py"}
+LOCAL_LOADS = {"networks/depth/published.py"}
 """Load files that `download_repository` fetched, by packages of other authors."""
 
 

@@ -15,14 +15,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from tests.datasets.rendered_world import World, pose, rows
+from tests.data.rendered_world import World, pose, rows
 from tests.sound import STUDY, export_at_training_size, write_video
 from tests.test_documented_commands import NETWORK
 from tests.test_documents import ROOT, blocks, commands
 
 from stadia.cli.main import run
-from stadia.evaluation.io.trajectory_files import Trajectory, write_tum_trajectory
-from stadia.training.loggers import read_rows
+from stadia.io.trajectory_files import Trajectory, write_tum_trajectory
+from stadia.training.loop.loggers import read_rows
 from website.notebooks import FOLDER, NOTEBOOKS, make_notebook, write_notebook
 
 TUTORIALS = [path for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")) if path.stem != "index"]
@@ -46,10 +46,10 @@ SMALLER = {
 """Pattern in a printed line -> its replacement."""
 
 NOT_RUN = {
-    r"^stadia ablate (?!.*--dry-run)|--reuse": "several trainings: tests/apps/test_studies.py",
-    r"--resume": "tests/training/test_resume.py",
-    r"tum:Tum": "a format of the reader: tests/datasets/test_open_dataset.py",
-    r"training.devices=2": "two processes: tests/training/test_distributed.py",
+    r"^stadia ablate (?!.*--dry-run)|--reuse": "several trainings: tests/training/test_studies.py",
+    r"--resume": "tests/training/loop/test_resume.py",
+    r"tum:Tum": "a format of the reader: tests/data/test_open_dataset.py",
+    r"training.devices=2": "two processes: tests/training/loop/test_distributed.py",
 }
 """Pattern of a line -> what it needs, or which test runs the command."""
 
@@ -150,7 +150,8 @@ SMALL = [word for word in (*NETWORK, *SHORT.split()) if "=" in word]
 @pytest.fixture
 def small_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings that a page starts from Python end in seconds."""
-    from stadia import launch, recipes
+    from stadia import training as launch
+    from stadia.training import recipes
 
     configure, train = recipes.configure, launch.train
 
@@ -190,10 +191,10 @@ def test_the_loss_of_the_reader_is_checked(folder: Path) -> None:
     """As it is, nothing is found. With a term that has a unit, the checks of the same class find it."""
     from rich.console import Console
 
-    from stadia import recipes
-    from stadia.diagnostics.loss_checks.loss_case import LossCase
-    from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
-    from stadia.diagnostics.loss_checks.loss_properties import check_relief
+    from stadia.checks.loss_checks.loss_case import LossCase
+    from stadia.checks.loss_checks.loss_check_runner import check_losses
+    from stadia.checks.loss_checks.loss_properties import check_relief
+    from stadia.training import recipes
 
     page: dict[str, Any] = {"__name__": "train_mine"}
     exec(compile(read_python("train-with-your-loss")[0], "train_mine.py", "exec"), page)

@@ -19,12 +19,12 @@ copy; [parts](parts.md) lists the names that a key accepts.
 
 def write_configuration() -> dict[str, str]:
     """Return the text of each page by its path below docs/."""
-    from stadia.apps.camera_height.config import CameraHeightConfig
-    from stadia.apps.studies.config import StudyConfig
     from stadia.objectpose.config import TableWorldConfig
     from stadia.overlay.config import CutoutConfig, OverlayDataConfig
-    from stadia.recipes import CONFIGS
+    from stadia.predict.camera_height.config import CameraHeightConfig
     from stadia.synthetic.config import RoadWorldConfig
+    from stadia.training.recipes import CONFIGS
+    from stadia.training.studies.config import StudyConfig
 
     models = {name: (CONFIGS.load(name), f"recipe `{name}`", f"stadia train {name}") for name in CONFIGS}
     models |= {
@@ -70,7 +70,7 @@ def _read_introduction(model: type) -> list[str]:
 
 
 def _write_presets() -> str:
-    from stadia.recipes import presets
+    from stadia.training.recipes import presets
 
     parts = [
         "# Presets",

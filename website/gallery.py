@@ -94,7 +94,7 @@ def animate_demo(job: Job) -> str | None:
     """A road, its predicted depth, and the predicted path of the camera."""
     if job.run is None:
         return None
-    from stadia.datasets.open_dataset import open_recordings
+    from stadia.data.open_dataset import open_recordings
     from stadia.evaluation.plots.colormaps import color_inverse_depth
 
     worlds = json.loads((job.run / "config.json").read_text())["data"]["path"]

@@ -268,7 +268,7 @@ NUMBERS = ("-1", "0", "1e308", "1e400", "nan", "9" * 400, "abc", "[]", "null", "
 
 def _list_keys(sound: Path) -> Iterator[Case]:
     """Every key of every recipe with hostile values; the data are nowhere, so that a valid configuration ends there."""
-    from stadia.recipes import CONFIGS
+    from stadia.training.recipes import CONFIGS
 
     for recipe in CONFIGS:
         for key in _list_leaves(CONFIGS.load(recipe)):

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 from benchmarks.campaign.harness import Case
-from tests.datasets.mapped_images import write_images, write_map
+from tests.data.mapped_images import write_images, write_map
 
 Change = Callable[[Path], None]
 _VALUES: tuple[Any, ...] = (None, [], {}, "x", -1, 0, 10**12, 1e308, [1e308] * 4, [[0] * 4] * 3)

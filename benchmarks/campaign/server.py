@@ -20,11 +20,11 @@ from typing import Any
 
 LIBRARIES = """
     av cv2 numba numpy safetensors.torch scipy.optimize scipy.spatial scipy.stats matplotlib.figure
-    rich.progress torch torch.utils.tensorboard stadia.models.encoders lightning.fabric stadia.cli.main
-    stadia.cli.train stadia.recipes stadia.apps.camera_height stadia.apps.demo stadia.datasets.formats.kitti
-    stadia.datasets.open_dataset stadia.datasets.formats.euroc stadia.datasets.formats.rgbd_cameras
-    stadia.diagnostics.preflight.preflight_runner stadia.losses.cpu.fused_reprojector
-    stadia.launch.workflow stadia.recipes.selfsup.recipe
+    rich.progress torch torch.utils.tensorboard stadia.networks.encoders lightning.fabric stadia.cli.main
+    stadia.cli.train stadia.training.recipes stadia.predict.camera_height stadia.training.demo stadia.data.formats.kitti
+    stadia.data.open_dataset stadia.data.formats.euroc stadia.data.formats.rgbd_cameras
+    stadia.checks.preflight.preflight_runner stadia.losses.cpu.fused_reprojector
+    stadia.training.workflow stadia.training.recipes.selfsup.recipe
     stadia.report.report_page
 """
 PRELOADED = tuple(LIBRARIES.split())

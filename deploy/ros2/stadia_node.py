@@ -22,7 +22,7 @@ from tf2_ros import TransformBroadcaster
 
 from stadia import PredictOptions, open_network
 from stadia.core.errors import ConfigError
-from stadia.datasets.formats.ros_bags import decode_message, find_info_topic
+from stadia.data.formats.ros_bags import decode_message, find_info_topic
 from stadia.predict.bag_output import ODOMETRY_FRAME, ROS_AXES
 from stadia.predict.live.tracker import FrameTracker
 

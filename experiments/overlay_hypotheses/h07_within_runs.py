@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stadia.apps.studies.config import BASE
-from stadia.apps.studies.study_folder import StudyFolder
 from stadia.metrics.statistics import judge_changes
 from stadia.report.run_files import Series, read_run
+from stadia.training.studies.config import BASE
+from stadia.training.studies.study_folder import StudyFolder
 
 LEFT = 0.1
 

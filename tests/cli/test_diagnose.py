@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from stadia.checks.catalog import make_finding
+from stadia.checks.finding import Severity, write_findings
+from stadia.checks.prediction_checks import FrameMeasurements, TrainingRecord, judge_measurements
 from stadia.cli.main import app
-from stadia.diagnostics.catalog import make_finding
-from stadia.diagnostics.finding import Severity, write_findings
-from stadia.diagnostics.prediction_checks import FrameMeasurements, TrainingRecord, judge_measurements
-from stadia.files.run_facts import JudgedTraining
+from stadia.io.run_facts import JudgedTraining
 from stadia.predict.verdict import find_unusable_codes, record_worse_verdict, replace_verdict
-from stadia.training.run_folder import Run
+from stadia.training.loop.run_folder import Run
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.datasets.open_dataset import open_recordings
-from stadia.models.published_networks import PUBLISHED_NETWORKS
+from stadia.data.open_dataset import open_recordings
+from stadia.networks.published_networks import PUBLISHED_NETWORKS
 from stadia.web.photo import EXAMPLE_FOLDER
 
 Stadia = Callable[..., tuple[int, str, str]]

@@ -15,19 +15,19 @@ import pytest
 from tests.refusals import refuses
 from tests.sessions import write_bare
 
+from stadia.checks.catalog import make_finding
+from stadia.checks.finding import Severity
+from stadia.checks.prediction_checks import PredictionVerdict, Verdict
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
-from stadia.diagnostics.catalog import make_finding
-from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.prediction_checks import PredictionVerdict, Verdict
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame
-from stadia.evaluation.io.predictions_folder import Predictions, Provenance
-from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
-from stadia.files.run_facts import UNKNOWN_FACTS, RecipeFacts, TrainedCamera, write_run_facts
+from stadia.evaluation.predictions_folder import Predictions, Provenance
+from stadia.io.run_facts import UNKNOWN_FACTS, RecipeFacts, TrainedCamera, write_run_facts
+from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.predict import verdict
 from stadia.predict.inputs import add_training_options, open_inputs
 from stadia.predict.options import take_default_network
-from stadia.training.checkpoint import Checkpoint
+from stadia.training.loop.checkpoint import Checkpoint
 
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -121,7 +121,7 @@ class TestPredict:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(
-            "stadia.recipes.base.build_recipe.load_recipe", lambda path: red_recipe(DepthScale.AFFINE_INVERSE)
+            "stadia.training.recipes.base.build_recipe.load_recipe", lambda path: red_recipe(DepthScale.AFFINE_INVERSE)
         )
         code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", "data.camera.focal_px=50")
         assert code == 0, err

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
+from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 
 
 def test_report_of_a_run(stadia, tmp_path):

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from stadia.checks.finding import OnStop
 from stadia.cli.train import resolve_recipe
 from stadia.core.config import list_keys
 from stadia.core.config_help import describe_keys
-from stadia.diagnostics.finding import OnStop
-from stadia.launch.step_measurement import DryRunResult
-from stadia.recipes import CONFIGS
-from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
-from stadia.training.run_folder import Run
+from stadia.training.loop.checkpoint import CheckpointHeader, write_checkpoint
+from stadia.training.loop.run_folder import Run
+from stadia.training.recipes import CONFIGS
+from stadia.training.step_measurement import DryRunResult
 
 THREE_STEPS = DryRunResult("cpu", (1 << 20,) * 3, (0.5,) * 3)
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from stadia.cli.main import run; run({words!r})"
@@ -55,7 +55,7 @@ def test_dry_run_prints_what_can_be_read_back_without_torch(python, stadia, tmp_
 def test_a_recipe_that_has_data_of_its_own_is_tried_on_them(stadia, monkeypatch):
     tried = []
     monkeypatch.setattr(
-        "stadia.launch.dry_run", lambda config, **_: tried.append(config.data.path) or THREE_STEPS, raising=False
+        "stadia.training.dry_run", lambda config, **_: tried.append(config.data.path) or THREE_STEPS, raising=False
     )
     code, out, err = stadia("train", "objectpose", "--dry-run")
     assert (code, tried) == (0, [None])
@@ -65,7 +65,7 @@ def test_a_recipe_that_has_data_of_its_own_is_tried_on_them(stadia, monkeypatch)
 
 def test_a_dry_run_whose_loss_checks_had_no_time_exits_with_1(stadia, monkeypatch):
     unchecked = replace(THREE_STEPS, not_checked=("properties of the loss", "one batch"))
-    monkeypatch.setattr("stadia.launch.dry_run", lambda config, **_: unchecked, raising=False)
+    monkeypatch.setattr("stadia.training.dry_run", lambda config, **_: unchecked, raising=False)
     code, out, err = stadia("train", "objectpose", "--dry-run")
     assert (code, json.loads(out)["recipe"]) == (1, "objectpose")
     last = err.strip().splitlines()[-1]
@@ -143,7 +143,7 @@ def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
     def train(config, **options):
         handed.update(options, config=config)
 
-    monkeypatch.setattr("stadia.launch.train", train)
+    monkeypatch.setattr("stadia.training.train", train)
     code, out, err = stadia(
         "train", "selfsup", "--data", str(tmp_path), "--out", "x", "--on-stop", "warn", "training.batch_size=3"
     )
@@ -156,7 +156,7 @@ def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
 
 def test_paths_are_kept_from_the_root_on_and_a_resumed_run_knows_its_recipe(stadia, monkeypatch, tmp_path):
     handed = []
-    monkeypatch.setattr("stadia.launch.train", lambda config, **options: handed.append((config, options["resume"])))
+    monkeypatch.setattr("stadia.training.train", lambda config, **options: handed.append((config, options["resume"])))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "drive.mp4").touch()
     assert (

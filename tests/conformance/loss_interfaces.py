@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stadia.diagnostics.loss_checks.loss_case import HEIGHT_M, make_flat_road
+from stadia.checks.loss_checks.loss_case import HEIGHT_M, make_flat_road
 from stadia.geometry.segments import segments_from_instances
 from stadia.losses.loss_report import LossReport
 from stadia.losses.metric_scale import KnownHeights

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
-from stadia.models import ACTIVATIONS, DEPTH_NETWORKS, ROTATION_NUMBERS
-from stadia.models.config import DepthPoseNetConfig
-from stadia.models.depth.config import AttentionConfig, DepthModelConfig, DepthNetworkConfig
-from stadia.models.depth.depth_network import build_depth_network, check_outputs
-from stadia.models.pose_net import DepthPoseNet
+from stadia.networks import ACTIVATIONS, DEPTH_NETWORKS, ROTATION_NUMBERS
+from stadia.networks.config import DepthPoseNetConfig
+from stadia.networks.depth.config import AttentionConfig, DepthModelConfig, DepthNetworkConfig
+from stadia.networks.depth.depth_network import build_depth_network, check_outputs
+from stadia.networks.pose_net import DepthPoseNet
 
 
 def depth_network(name: str, part: Any, folder: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 from stadia.core.config import StrictModel
 from stadia.predict import TASKS
 from stadia.predict.tasks import Task
-from stadia.recipes import CONFIGS, RECIPES
-from stadia.training.recipe import Recipe
+from stadia.training.loop.recipe import Recipe
+from stadia.training.recipes import CONFIGS, RECIPES
 
 
 def recipe(name: str, part: Any, folder: Path) -> None:

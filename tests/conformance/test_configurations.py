@@ -6,7 +6,7 @@ import pytest
 
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError
-from stadia.recipes import CONFIGS
+from stadia.training.recipes import CONFIGS
 
 
 def groups(model_: type[StrictModel], prefix: str = "") -> list[tuple[str, type[StrictModel]]]:

@@ -27,33 +27,33 @@ from tests.refusals import refuses
 from torch import Tensor
 
 import stadia
+from stadia.checks.catalog import CATALOG, NotChecked
+from stadia.checks.finding import Severity
+from stadia.checks.preflight.recording_survey import RecordingSurvey
 from stadia.cli.data import WING_COMMANDS
 from stadia.cli.list_parts import PART_KINDS
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.recording import Recording
 from stadia.core.registry import Registry
 from stadia.core.types import Camera, DepthScale, Prediction
-from stadia.datasets import IMAGE_LAYOUTS
-from stadia.datasets.config import SourceOptions
-from stadia.diagnostics.catalog import CATALOG, NotChecked
-from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
+from stadia.data import IMAGE_LAYOUTS
+from stadia.data.config import SourceOptions
 from stadia.evaluation.predict_frames import FrameTensors
 from stadia.evaluation.protocols import CROPS, PROTOCOLS
 from stadia.geometry.warp import synthesize_views
 from stadia.losses.config import SparseDepthConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.sparse_depth import LabeledDepth
-from stadia.models import DEPTH_NETWORK_CONFIGS
+from stadia.networks import DEPTH_NETWORK_CONFIGS
 from stadia.objectpose.losses import bounded_log
 from stadia.predict import TASKS
-from stadia.recipes import CONFIGS
 from stadia.report import metric_labels
-from stadia.training import optim
-from stadia.training.config import OptimizerConfig, ScheduleConfig
-from stadia.training.loggers import Logger
-from stadia.training.optim import build_optimizer
-from stadia.training.run_folder import Run
+from stadia.training.loop import optim
+from stadia.training.loop.config import OptimizerConfig, ScheduleConfig
+from stadia.training.loop.loggers import Logger
+from stadia.training.loop.optim import build_optimizer
+from stadia.training.loop.run_folder import Run
+from stadia.training.recipes import CONFIGS
 
 
 def tables() -> dict[str, Registry]:

@@ -169,7 +169,7 @@ def test_configuration_survives_json_and_cannot_be_changed():
 def test_no_torch():
     program = (
         "import sys; sys.modules['torch'] = None; import stadia.core.config, stadia.core.seeds, stadia.core.registry,"
-        " stadia.files.atomic_files"
+        " stadia.io.atomic_files"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera, DepthScale
-from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.geometry.camera import intrinsics
-from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
+from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
+from stadia.training.loop.checkpoint import CheckpointHeader, write_checkpoint
 
 Maps = Mapping[str, NDArray]
 
@@ -198,7 +198,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     write_checkpoint(run / "checkpoints" / "best.safetensors", header, {"state_dict": {"weight": torch.zeros(1)}})
     write_run_facts(run, UNKNOWN_FACTS)
-    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_recipe", lambda path: RedRecipe())
+    monkeypatch.setattr("stadia.training.recipes.base.build_recipe.load_recipe", lambda path: RedRecipe())
     return run / "checkpoints" / "best.safetensors"
 
 

@@ -157,7 +157,7 @@ def test_the_command_and_its_mistakes(
 ) -> None:  # fmt: skip
     recipe = predictor.network
     recipe.recipe, recipe.predictor = "red", lambda: predictor
-    monkeypatch.setattr("stadia.recipes.base.build_recipe.load_recipe", lambda path: recipe)
+    monkeypatch.setattr("stadia.training.recipes.base.build_recipe.load_recipe", lambda path: recipe)
     words = (checkpoint, video, "data.camera.focal_px=50", "--every", "3", "--out")
     code, text, err = stadia("activations", *words, tmp_path / "a.mp4")
     assert (code, text.strip()) == (0, f"{tmp_path / 'a.mp4'}: 4 frames"), err

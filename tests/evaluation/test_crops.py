@@ -16,13 +16,13 @@ from stadia.core.recording import LEFT
 from stadia.core.types import Camera, DepthScale
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.frame_preparation import read_frames
-from stadia.evaluation.io.depth_files import read_depth_map
-from stadia.evaluation.io.point_clouds import color_points
-from stadia.evaluation.io.predictions_folder import Predictions, Provenance
+from stadia.evaluation.point_clouds import color_points
 from stadia.evaluation.predict_frames import align_motion, predict_to_folder, stream_predictions
+from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.geometry.camera import intrinsics
+from stadia.io.depth_files import read_depth_map
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123", motion="network")
 SIZE = (375, 1242)

@@ -8,7 +8,7 @@ import pytest
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.evaluation.io.depth_files import (
+from stadia.io.depth_files import (
     MAX_MAPS,
     describe_normalization,
     find_depth_files,

@@ -16,10 +16,10 @@ from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.image_score import score_image
-from stadia.evaluation.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
-from stadia.evaluation.io.predictions_folder import Predictions, PredictionsRecord, Provenance
+from stadia.evaluation.predictions_folder import Predictions, PredictionsRecord, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.files.atomic_files import write_json
+from stadia.io.atomic_files import write_json
+from stadia.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
 
 Array = NDArray[np.float64]
 Maps = dict[str, Array]

@@ -22,10 +22,10 @@ from stadia.evaluation.exported_network import (
     stream_exported_predictions,
 )
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
-from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.predict_frames import align_motion, stream_predictions
-from stadia.files.image_io import write_image
-from stadia.models.depth.depth_network import compute_focal_ratio
+from stadia.evaluation.predictions_folder import Predictions, Provenance
+from stadia.io.image_io import write_image
+from stadia.networks.depth.depth_network import compute_focal_ratio
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
 CAMERA = TrainingCamera(K=((60, 0, 44.5), (0, 60, 14.5), (0, 0, 1)), size=(30, 90))

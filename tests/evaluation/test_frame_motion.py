@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale
-from stadia.datasets.open_dataset import open_recordings
+from stadia.data.open_dataset import open_recordings
 from stadia.evaluation import predict_frames
 from stadia.evaluation.predict_frames import FrameTensors
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment

@@ -9,8 +9,6 @@ import torch
 from matplotlib.axes import Axes
 
 from stadia.core.types import DepthScale
-from stadia.datasets.video.video_decoding import stream_video
-from stadia.evaluation.io.point_clouds import PlyWriter, write_cloud_verdict
 from stadia.evaluation.plots.colormaps import describe_depth_range
 from stadia.evaluation.plots.image_overlays import (
     BAD,
@@ -23,9 +21,11 @@ from stadia.evaluation.plots.image_overlays import (
     draw_plane,
 )
 from stadia.evaluation.plots.videos import draw_side_by_side, open_video_file, write_image_verdict, write_video_verdict
-from stadia.files.image_io import write_image
+from stadia.evaluation.point_clouds import PlyWriter, write_cloud_verdict
 from stadia.geometry import camera as cameras
 from stadia.geometry.ground.camera_height import horizon_from_angles
+from stadia.io.image_io import write_image
+from stadia.io.video_decoding import stream_video
 from stadia.predict.run import CLOUD, IMAGE, VIDEO
 from stadia.web.video import read_cloud
 
@@ -151,7 +151,7 @@ def test_a_verdict_that_is_not_usable_stands_in_cloud_and_video(folder: Path) ->
 
 
 def test_the_verdict_stands_in_the_image_of_a_photo(tmp_path: Path) -> None:
-    from stadia.datasets.image_files import read_rgb
+    from stadia.io.image_files import read_rgb
 
     write_image(tmp_path / IMAGE, draw_of_verdict_marks()[..., ::-1])
     write_image_verdict(tmp_path / IMAGE, "doubtful")

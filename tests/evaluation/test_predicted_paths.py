@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 
 from stadia.core.types import Camera, DepthScale
 from stadia.evaluation.frame_preparation import read_frames
-from stadia.evaluation.io.predictions_folder import Predictions, Provenance
-from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.predict_frames import (
     FrameMotion,
@@ -22,8 +20,10 @@ from stadia.evaluation.predict_frames import (
     predict_to_folder,
     stream_predictions,
 )
+from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment
 from stadia.geometry.camera import intrinsics
+from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.predict.describe import prediction_lines
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")

@@ -11,9 +11,9 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
+from stadia.evaluation import point_clouds
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
-from stadia.evaluation.io import point_clouds
-from stadia.evaluation.io.point_clouds import (
+from stadia.evaluation.point_clouds import (
     MAX_FRAMES,
     CloudFrames,
     encode_glb,

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.types import DepthScale
-from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.predictions_folder import Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.evaluation.steady_depth import measure_frame_flicker, steady_frames

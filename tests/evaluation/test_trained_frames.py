@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from stadia.datasets.image_files import hash_file, join_hashes
-from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video.video_decoding import hash_video
+from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import frame_name
-from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
-from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap
+from stadia.io.image_files import hash_file, join_hashes
+from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
+from stadia.io.video_decoding import hash_video
+from stadia.training.recipes.base.training_overlap import TrainedInput, TrainingOverlap
 
 Stadia = Callable[..., tuple[int, str, str]]
 

@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 
 from stadia.core.errors import StadiaError
-from stadia.files.array_files import list_npz_arrays, read_npy, read_npz
-from stadia.files.image_io import PNG_SIGNATURE, decode_image, find_image_fault, parse_image_header
-from stadia.files.input_files import read_csv
-from stadia.files.json_files import read_json
-from stadia.files.yaml_files import read_yaml
+from stadia.io.array_files import list_npz_arrays, read_npy, read_npz
+from stadia.io.image_io import PNG_SIGNATURE, decode_image, find_image_fault, parse_image_header
+from stadia.io.input_files import read_csv
+from stadia.io.json_files import read_json
+from stadia.io.yaml_files import read_yaml
 
 CORPUS = Path(__file__).parent / "corpus"
 MAX_MESSAGE = 2000
@@ -95,7 +95,7 @@ def _read_png(path: Path) -> None:
 
 
 def _read_image(path: Path) -> None:
-    from stadia.datasets.image_files import check_image_ends, read_rgb
+    from stadia.io.image_files import check_image_ends, read_rgb
 
     check_image_ends(path)
     read_rgb(path)
@@ -117,7 +117,7 @@ def _read_npz(path: Path) -> None:
 
 
 def _read_kitti_calibration(path: Path) -> None:
-    from stadia.datasets.formats.kitti import KittiCalibration
+    from stadia.data.formats.kitti import KittiCalibration
 
     calibration = KittiCalibration(path)
     calibration.projection("P2")
@@ -125,61 +125,61 @@ def _read_kitti_calibration(path: Path) -> None:
 
 
 def _read_euroc_camera(path: Path) -> None:
-    from stadia.datasets.formats.euroc import read_camera
+    from stadia.data.formats.euroc import read_camera
 
     read_camera(path)
 
 
 def _read_euroc_states(path: Path) -> None:
-    from stadia.datasets.formats.euroc import read_states
+    from stadia.data.formats.euroc import read_states
 
     states = read_states(path)
     states.interpolate(np.array([0, 1403636579763555584, 2**62]))
 
 
 def _read_euroc_images(path: Path) -> None:
-    from stadia.datasets.formats.euroc import list_camera_images
+    from stadia.data.formats.euroc import list_camera_images
 
     list_camera_images(path.parent)
 
 
 def _read_kitti_poses(path: Path) -> None:
-    from stadia.datasets.text_files import read_kitti_poses
+    from stadia.io.text_files import read_kitti_poses
 
     read_kitti_poses(path, 3, [0, 1, 2])
 
 
 def _read_times(path: Path) -> None:
-    from stadia.datasets.text_files import read_times
+    from stadia.io.text_files import read_times
 
     read_times(path, 3, [0, 1, 2])
 
 
 def _read_kitti_trajectory(path: Path) -> None:
-    from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
+    from stadia.io.trajectory_formats import read_kitti_trajectory
 
     read_kitti_trajectory(path)
 
 
 def _read_tum_trajectory(path: Path) -> None:
-    from stadia.evaluation.io.trajectory_files import associate_trajectories
-    from stadia.evaluation.io.trajectory_formats import TrajectoryFormat, read_trajectory
+    from stadia.io.trajectory_files import associate_trajectories
+    from stadia.io.trajectory_formats import TrajectoryFormat, read_trajectory
 
     read = read_trajectory(path, TrajectoryFormat.TUM, is_reference=True)
     associate_trajectories(read, read)
 
 
 def _read_recording(path: Path) -> None:
-    from stadia.datasets.config import SourceOptions
-    from stadia.datasets.formats.stadia_folder import StadiaFolder
+    from stadia.data.config import SourceOptions
+    from stadia.data.formats.stadia_folder import StadiaFolder
 
     for recording in StadiaFolder().open(path.parent, SourceOptions()):
         recording.camera(0)
 
 
 def _read_dataset(path: Path) -> None:
-    from stadia.datasets.config import SourceOptions
-    from stadia.datasets.formats.stadia_folder import StadiaFolder
+    from stadia.data.config import SourceOptions
+    from stadia.data.formats.stadia_folder import StadiaFolder
 
     StadiaFolder().open(path.parent, SourceOptions())
 
@@ -200,19 +200,19 @@ def _read_scene(path: Path) -> None:
 
 
 def _read_intrinsics(path: Path) -> None:
-    from stadia.datasets.video.video_camera import read_K
+    from stadia.data.video.video_camera import read_K
 
     read_K(path, 2)
 
 
 def _read_calibration(path: Path) -> None:
-    from stadia.datasets.formats.calibration_files import read_calibration
+    from stadia.data.formats.calibration_files import read_calibration
 
     read_calibration(path)
 
 
 def _read_predictions(path: Path) -> None:
-    from stadia.evaluation.io.predictions_folder import read_record
+    from stadia.evaluation.predictions_folder import read_record
 
     read_record(path.parent)
 
@@ -236,7 +236,7 @@ def _read_ply(path: Path) -> None:
 
 
 def _read_boxes(path: Path) -> None:
-    from stadia.datasets.formats.kitti_objects import read_boxes
+    from stadia.data.formats.kitti_objects import read_boxes
 
     read_boxes(path, scored=b"scored" in path.read_bytes())
 
@@ -248,13 +248,13 @@ def _read_nocs_meta(path: Path) -> None:
 
 
 def _read_split(path: Path) -> None:
-    from stadia.datasets.splits import read_split_file
+    from stadia.data.splits import read_split_file
 
     read_split_file(path, [])
 
 
 def _read_findings(path: Path) -> None:
-    from stadia.diagnostics.finding import read_valid_findings
+    from stadia.checks.finding import read_valid_findings
 
     for error in read_valid_findings(path)[1]:
         _check_message(str(error))
@@ -268,14 +268,14 @@ def _read_run_page(path: Path) -> None:
 
 
 def _read_metrics(path: Path) -> None:
-    from stadia.training.loggers import read_rows
+    from stadia.training.loop.loggers import read_rows
 
     read_rows(path)
     _read_run_page(path)
 
 
 def _read_checkpoint(path: Path) -> None:
-    from stadia.training.checkpoint import Checkpoint
+    from stadia.training.loop.checkpoint import Checkpoint
 
     checkpoint = Checkpoint.open(path)
     checkpoint.state()
@@ -283,13 +283,13 @@ def _read_checkpoint(path: Path) -> None:
 
 
 def _read_study(path: Path) -> None:
-    from stadia.apps.studies.config import read_study
+    from stadia.training.studies.config import read_study
 
     read_study(path, {}, [])
 
 
 def _read_search_space(path: Path) -> None:
-    from stadia.apps.studies.sweep import read_space
+    from stadia.training.studies.sweep import read_space
 
     read_space(path)
 
@@ -297,7 +297,7 @@ def _read_search_space(path: Path) -> None:
 def _read_video(path: Path) -> None:
     from itertools import islice
 
-    from stadia.datasets.video.video_decoding import count_indexed_frames, estimate_frame_count, stream_video
+    from stadia.io.video_decoding import count_indexed_frames, estimate_frame_count, stream_video
 
     count_indexed_frames(path)
     estimate_frame_count(path)
@@ -306,14 +306,14 @@ def _read_video(path: Path) -> None:
 
 
 def _read_depth_npz(path: Path) -> None:
-    from stadia.evaluation.io.depth_files import list_arrays, read_depth_map
+    from stadia.io.depth_files import list_arrays, read_depth_map
 
     list_arrays(path)
     read_depth_map(path)
 
 
 def _read_depth_png(path: Path) -> None:
-    from stadia.evaluation.io.depth_files import read_depth_map
+    from stadia.io.depth_files import read_depth_map
 
     path.write_bytes(repair_png(path.read_bytes()))
     read_depth_map(path)

@@ -1,15 +1,11 @@
 """Tests marked `gpu` run on the CUDA GPU where there is one, else on the CPU, so that they stay correct without one."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
 import stadia.core.torchvision_operators  # noqa: F401 - before any test imports lightning
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))  # small_recipe
 
 
 @pytest.fixture

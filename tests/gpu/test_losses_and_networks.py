@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from stadia.checks.loss_checks.video_cases import PlaneScene, render_plane
 from stadia.core.types import Batch, Camera, Inputs, Meta, Prediction, Targets
-from stadia.diagnostics.loss_checks.video_cases import PlaneScene, render_plane
 from stadia.geometry.se3 import se3_exp
 from stadia.geometry.warp import synthesize_views
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
-from stadia.models.config import DepthPoseNetConfig
-from stadia.models.pose_net import DepthPoseNet
-from stadia.training.config import OptimizerConfig
-from stadia.training.optim import build_optimizer
+from stadia.networks.config import DepthPoseNetConfig
+from stadia.networks.pose_net import DepthPoseNet
+from stadia.training.loop.config import OptimizerConfig
+from stadia.training.loop.optim import build_optimizer
 
 pytestmark = pytest.mark.gpu
 

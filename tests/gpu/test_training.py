@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-import small_recipe
 import torch
-from small_recipe import SmallRecipe
-from test_resume import At, Crash, crash, table
+from tests.training.loop import small_recipe
+from tests.training.loop.small_recipe import SmallRecipe
+from tests.training.loop.test_resume import At, Crash, crash, table
 
-from stadia.training.checkpoint import Checkpoint, load_weights
-from stadia.training.loggers import read_rows
+from stadia.training.loop.checkpoint import Checkpoint, load_weights
+from stadia.training.loop.loggers import read_rows
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.datasets.video.video_decoding import stream_video
 from stadia.evaluation.plots.videos import open_video_file
+from stadia.io.video_decoding import stream_video
 
 pytestmark = pytest.mark.gpu
 

@@ -12,9 +12,9 @@ from tests.combinations import mark_others
 from tests.refusals import refuses
 from torch import Tensor
 
+from stadia.checks.prediction_checks.training_record import PHOTOMETRIC_TERMS
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import Camera, Prediction
-from stadia.diagnostics.prediction_checks.training_record import PHOTOMETRIC_TERMS
 from stadia.geometry.se3 import inverse, se3_exp
 from stadia.geometry.warp import invert_brightness
 from stadia.losses import SMOOTHNESS

@@ -29,7 +29,7 @@ from stadia.losses.sparse_depth import (
     silog_variance,
     trimmed_mean,
 )
-from stadia.recipes import configure
+from stadia.training.recipes import configure
 
 F64 = torch.float64
 

@@ -18,10 +18,10 @@ from mutations import (
 )
 from mutations.mutation import MutationCase
 
+from stadia.checks.finding import Finding, Stage
+from stadia.checks.preflight.preflight_runner import run_preflight
 from stadia.core.recording import Recording
-from stadia.datasets.open_dataset import open_recordings
-from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.preflight.preflight_runner import run_preflight
+from stadia.data.open_dataset import open_recordings
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 

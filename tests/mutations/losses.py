@@ -13,11 +13,11 @@ from mutations.mutation import MutationCase
 from torch import Tensor
 from torch.nn import functional
 
+from stadia.checks.finding import Finding, Stage
+from stadia.checks.loss_checks.loss_case import LossCase, make_camera_height_case, make_depth_case
+from stadia.checks.loss_checks.loss_check_runner import check_losses
+from stadia.checks.loss_checks.video_cases import OutputSpec, VideoLoss, make_video_case
 from stadia.core.types import Camera, Prediction, Targets
-from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.loss_checks.loss_case import LossCase, make_camera_height_case, make_depth_case
-from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
-from stadia.diagnostics.loss_checks.video_cases import OutputSpec, VideoLoss, make_video_case
 from stadia.geometry.se3 import inverse
 from stadia.geometry.warp import invert_brightness, warp_image
 from stadia.losses.config import MetricScaleConfig, SelfSupervisedLossConfig

@@ -11,13 +11,13 @@ import numpy as np
 from mutations.mutation import MutationCase
 from numpy.typing import NDArray
 
+from stadia.checks.finding import Finding, Stage
+from stadia.checks.preflight.label_checks import check_masks
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera
-from stadia.datasets.height_priors import RoadConfig
-from stadia.datasets.mask_files import MaskFiles
-from stadia.datasets.surveys import survey_masks
-from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.preflight.label_checks import check_masks
+from stadia.data.height_priors import RoadConfig
+from stadia.data.mask_files import MaskFiles
+from stadia.data.surveys import survey_masks
 from stadia.geometry.camera import intrinsics
 
 HEIGHT, WIDTH, FRAMES = 48, 80, 8

@@ -4,11 +4,11 @@ import numpy as np
 from mutations.mutation import MutationCase
 from numpy.typing import NDArray
 
+from stadia.checks.finding import Finding, Stage
+from stadia.checks.preflight.preflight_runner import run_preflight
+from stadia.checks.preflight.split_checks import check_splits
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera
-from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.preflight.preflight_runner import run_preflight
-from stadia.diagnostics.preflight.split_checks import check_splits
 from stadia.geometry.camera import from_field_of_view
 
 

@@ -15,18 +15,18 @@ import torch
 from mutations.mutation import MutationCase
 from rich.console import Console
 
+from stadia.checks.finding import Finding, OnStop, Stage, read_valid_findings
+from stadia.checks.monitors.persistence import FROM_STEP
+from stadia.checks.monitors.prediction_monitors import check_drift, check_epoch
+from stadia.checks.monitors.training_monitor import TrainingMonitor
 from stadia.core.types import Prediction
-from stadia.diagnostics.finding import Finding, OnStop, Stage, read_valid_findings
-from stadia.diagnostics.monitors.persistence import FROM_STEP
-from stadia.diagnostics.monitors.prediction_monitors import check_drift, check_epoch
-from stadia.diagnostics.monitors.training_monitor import TrainingMonitor
-from stadia.models.depth.unet import bound_log_uncertainty
+from stadia.networks.depth.unet import bound_log_uncertainty
 from stadia.overlay.config import OverlayLossConfig
 from stadia.overlay.losses import OverlayLoss
-from stadia.recipes.base.self_supervised import brightness_and_uncertainty_stats
-from stadia.recipes.metric import camera_heights
-from stadia.recipes.metric.config import CameraHeightsConfig
-from stadia.training.run_folder import Run
+from stadia.training.loop.run_folder import Run
+from stadia.training.recipes.base.self_supervised import brightness_and_uncertainty_stats
+from stadia.training.recipes.metric import camera_heights
+from stadia.training.recipes.metric.config import CameraHeightsConfig
 
 LogRows = Sequence[tuple[int, Mapping[str, float]]]
 """Steps and their rows."""

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tests.datasets.rendered_world import _one_line, _own_cache, world  # noqa: F401
-from tests.recipes.conftest import validations_are_those_that_are_declared  # noqa: F401
+from tests.data.rendered_world import _one_line, _own_cache, world  # noqa: F401
+from tests.training.recipes.conftest import validations_are_those_that_are_declared  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

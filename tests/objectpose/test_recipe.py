@@ -16,11 +16,12 @@ from scipy import ndimage
 from tests.refusals import refuses
 from torch.nn import functional as F
 
-from stadia import launch, report
+from stadia import report
+from stadia import training as launch
+from stadia.checks.loss_checks.loss_check_runner import check_losses
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
-from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.se3 import quaternion_multiply
 from stadia.objectpose import config as presets
 from stadia.objectpose import recipe as objectpose
@@ -34,7 +35,7 @@ from stadia.objectpose.network import POSE_CHANNELS, ObjectMaps
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe, compare_images, ground_truth_maps, group_pixels
 from stadia.objectpose.table_world import write_tableworld
 from stadia.objectpose.task import score_images
-from stadia.recipes.base.build_recipe import load_recipe
+from stadia.training.recipes.base.build_recipe import load_recipe
 
 SETTINGS = """
     data.height=64 data.width=96 model.encoder=test_efficientnet model.pretrained=false model.pyramid_channels=8

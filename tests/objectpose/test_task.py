@@ -15,8 +15,8 @@ from rich.console import Console
 from stadia.core.config import resolve_config
 from stadia.core.types import Camera
 from stadia.evaluation.frame_preparation import Frame
-from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.geometry import se3
+from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.objectpose import config as presets
 from stadia.objectpose import task
 from stadia.objectpose.boxes import Symmetry
@@ -29,7 +29,7 @@ from stadia.objectpose.predictions import ObjectPredictions, draw_objects
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.objectpose.scores import ObjectScore, boxes_to_objects
 from stadia.objectpose.table_world import write_tableworld
-from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
+from stadia.training.loop.checkpoint import CheckpointHeader, write_checkpoint
 
 HEIGHT, WIDTH = 64, 96
 Stadia = Callable[..., tuple[int, str, str]]

@@ -5,5 +5,5 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # mutations, which the importlib mode of pytest does not find
 
-from tests.datasets.rendered_world import _one_line, _own_cache, world  # noqa: F401
-from tests.recipes.conftest import validations_are_those_that_are_declared  # noqa: F401
+from tests.data.rendered_world import _one_line, _own_cache, world  # noqa: F401
+from tests.training.recipes.conftest import validations_are_those_that_are_declared  # noqa: F401

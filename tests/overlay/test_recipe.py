@@ -15,23 +15,24 @@ from tests.overlay.noisy_roads import write_noisy_roads
 from tests.refusals import refuses
 from tests.sessions import evaluate, predict_lines
 
-from stadia import launch, report
+from stadia import report
+from stadia import training as launch
 from stadia.cli.main import run as run_command_line
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.files.atomic_files import write_json
-from stadia.files.json_files import read_json
+from stadia.evaluation.predictions_folder import Predictions
+from stadia.io.atomic_files import write_json
+from stadia.io.json_files import read_json
 from stadia.overlay import task
 from stadia.overlay.config import OverlayConfig
 from stadia.overlay.metrics import compute_overlay_scores
 from stadia.overlay.recipe import OverlayRecipe
 from stadia.overlay.task import fit_network_size
-from stadia.recipes.base.build_recipe import load_recipe
-from stadia.training.checkpoint import Checkpoint
-from stadia.training.loggers import compose_image_sheet
-from stadia.training.run_folder import Run
+from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.loop.loggers import compose_image_sheet
+from stadia.training.loop.run_folder import Run
+from stadia.training.recipes.base.build_recipe import load_recipe
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 

@@ -18,7 +18,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
-from stadia.datasets.config import CameraConfig
+from stadia.data.config import CameraConfig
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.geometry.numpy_camera import CropWindow

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.datasets.video.map_geometry import MapGeometry
+from stadia.data.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import Frame
 from stadia.predict.ranking import Candidate, Ranking, View, rank_candidates
 

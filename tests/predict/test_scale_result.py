@@ -19,10 +19,10 @@ from PIL import Image
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
-from stadia.datasets.open_dataset import open_recordings
+from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import Frame
-from stadia.evaluation.io.trajectory_formats import read_trajectory
 from stadia.geometry.scale_fit import ScaleFit
+from stadia.io.trajectory_formats import read_trajectory
 from stadia.predict.scale.foreign_results import FORMATS, ForeignResult, open_result, read_depth, write_scaled
 from stadia.predict.scale.positions import EARTH_RADIUS_M, fit_positions, read_positions, to_local_metres
 from stadia.predict.scale.scale_result import ResultImages, _match, read_depth_frames, scale_result

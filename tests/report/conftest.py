@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from stadia import report
-from stadia.files.run_facts import RecipeFacts
+from stadia.io.run_facts import RecipeFacts
 from stadia.report import figures
 
 MakeRun = Callable[..., Path]

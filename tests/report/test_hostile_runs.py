@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.report.conftest import build_page, make_scores, write_json
 
-from stadia.files.run_facts import UNKNOWN_FACTS
+from stadia.io.run_facts import UNKNOWN_FACTS
 from stadia.report.report_page import hide_private_parts
 from stadia.report.run_files import RunFiles, find_previous_run, read_run
 
@@ -49,7 +49,7 @@ def test_paths_are_hidden_in_linear_time():
 
 def test_a_line_of_many_values_is_refused_before_it_is_parsed(make_run, monkeypatch):
     folder = make_run()
-    monkeypatch.setattr("stadia.files.json_files.MAX_JSON_VALUES", 1000)
+    monkeypatch.setattr("stadia.io.json_files.MAX_JSON_VALUES", 1000)
     (folder / "findings.jsonl").write_text(f'{{"a": [{"{}," * 1000}{{}}]}}\n')
     found = read_run(folder)
     assert found.findings == []

@@ -12,7 +12,7 @@ import pytest
 from tests.report.conftest import build_page, build_words, write_json, write_scores
 
 from stadia.core.types import DepthScale
-from stadia.evaluation.io.point_clouds import MAX_SAMPLE_PIXELS, write_cloud_sample
+from stadia.evaluation.point_clouds import MAX_SAMPLE_PIXELS, write_cloud_sample
 from stadia.report import report_images
 from stadia.report.report_images import embed_predicted_depth
 from stadia.report.run_files import read_run

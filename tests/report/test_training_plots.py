@@ -8,7 +8,7 @@ import pytest
 from tests.report.conftest import build_page
 from tests.report.test_figures import BOTTOM, read_labels, read_line
 
-from stadia.files.run_facts import StageFacts, TrainingTimes, read_run_facts, write_run_facts
+from stadia.io.run_facts import StageFacts, TrainingTimes, read_run_facts, write_run_facts
 from stadia.report import figures
 from stadia.report.figures import (
     list_short_series,

@@ -16,11 +16,11 @@ pytest.importorskip("httpx", reason="starlette's client for tests needs it")
 
 from starlette.testclient import TestClient
 
+from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.types import Camera, DepthScale
-from stadia.diagnostics.prediction_checks import TrainingRecord
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.predictions_folder import Provenance
 from stadia.predict.network import Network
-from stadia.recipes.base.training_overlap import TrainedInput
+from stadia.training.recipes.base.training_overlap import TrainedInput
 from stadia.web import networks
 from stadia.web.server import make_app
 

@@ -13,7 +13,7 @@ from tests.web.conftest import Browser
 
 from stadia.core.config import ValueChange
 from stadia.core.errors import RunError
-from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
+from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.report.run_comparison import diff_runs
 from stadia.report.run_files import read_run
 from stadia.web import run_list, trainings

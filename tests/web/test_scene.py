@@ -15,8 +15,8 @@ from scipy.spatial import cKDTree
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.datasets import open_recordings
-from stadia.datasets.video.video_map import POINTS, MapCamera, StoredMap
+from stadia.data import open_recordings
+from stadia.data.video.video_map import POINTS, MapCamera, StoredMap
 from stadia.web.scene import collect_map, collect_scene, make_frame, render_scene, show_page
 
 

@@ -39,7 +39,7 @@ def app(
         if not folder.is_dir() and folder != RUNS:
             raise ConfigError(name, found=f"no folder {folder}", expected="a folder", fix="check the path")
     secret = _choose_token(token, host, no_token)
-    from stadia.models import DEFAULT_NETWORK
+    from stadia.networks import DEFAULT_NETWORK
     from stadia.web.networks import list_runs_with_weights
     from stadia.web.server import make_app, serve
 
@@ -79,7 +79,7 @@ def _choose_token(token: str | None, host: str, no_token: bool) -> str | None:
 
 
 def _check_network(name: str) -> None:
-    from stadia.models.published_networks import is_network_name
+    from stadia.networks.published_networks import is_network_name
 
     if not Path(name).exists() and not is_network_name(name):
         found, expected = "no such run or network", "a run, a checkpoint, or a published network"
@@ -97,8 +97,8 @@ def view(
     force: ForceOption = False,
 ) -> None:
     """Show a data set, a prediction, a map or a run in 3D, in the browser."""
-    from stadia.files.atomic_files import write_text
-    from stadia.files.output_files import check_replaceable
+    from stadia.io.atomic_files import write_text
+    from stadia.io.output_files import check_replaceable
     from stadia.web.scene import show_page
 
     out = None if out is None else check_replaceable(out, "report", inputs=[data, predictions], force=force)
@@ -111,9 +111,9 @@ def view(
 
 
 def _make_page(data: Path, overrides: list[str], predictions: Path | None, frames: int) -> str:
-    from stadia.datasets import open_recordings
-    from stadia.datasets.video.video_map import RECORD, read_map
-    from stadia.files.input_files import read_text
+    from stadia.data import open_recordings
+    from stadia.data.video.video_map import RECORD, read_map
+    from stadia.io.input_files import read_text
     from stadia.predict.options import parse_source_options
     from stadia.report.report_page import build_report
     from stadia.report.run_files import is_run_folder

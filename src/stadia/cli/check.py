@@ -19,9 +19,9 @@ NOT_CHECKED = 1
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stadia.checks.finding import Finding
+    from stadia.checks.preflight.recording_survey import BaselineAgreement
     from stadia.core.recording import Recording
-    from stadia.diagnostics.finding import Finding
-    from stadia.diagnostics.preflight.recording_survey import BaselineAgreement
 
 
 def check(
@@ -47,11 +47,17 @@ def check(
     Cameras, poses, depth, frames and splits. Exits with 1 if a finding stops training.
     """
     if out is not None:
-        from stadia.files.output_files import check_output_folder
+        from stadia.io.output_files import check_output_folder
 
         inputs = [data, *(Path(word.partition("=")[2]) for word in overrides or [])]
         out = check_output_folder(out, "findings.jsonl", "list of findings", inputs=inputs, force=force)
-    from stadia.apps.checked_data import assume_camera, describe_opened, draw_ignored, is_composite, open_checked_data
+    from stadia.predict.checked_data import (
+        assume_camera,
+        describe_opened,
+        draw_ignored,
+        is_composite,
+        open_checked_data,
+    )
 
     if recipe is None and not only and is_composite(data):
         recipe = "overlay"
@@ -62,10 +68,10 @@ def check(
             _require_checked(findings, only or [])
         return
 
+    from stadia.checks.preflight.preflight_runner import make_unreadable_finding, run_preflight
     from stadia.core.progress import make_progress
     from stadia.core.terminal import Terminal
-    from stadia.datasets.recordings import summarize_recordings
-    from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
+    from stadia.data.recordings import summarize_recordings
     from stadia.predict.options import parse_data_config, split_settings
 
     overrides, settings = split_settings(overrides)
@@ -116,15 +122,15 @@ def check(
 
 
 def _print_left_out(data: Path) -> None:
-    from stadia.apps.checked_data import CAMERA_FREE
-    from stadia.diagnostics.preflight import CHECKS
+    from stadia.checks.preflight import CHECKS
+    from stadia.predict.checked_data import CAMERA_FREE
 
     left_out = ", ".join(name for name in CHECKS if name not in CAMERA_FREE)
     echo(f"Not checked: {left_out}. First run `stadia camera {data} --fov DEGREES`.", err=True)
 
 
 def _choose_camera_free(only: Sequence[str]) -> list[str]:
-    from stadia.apps.checked_data import CAMERA_FREE
+    from stadia.predict.checked_data import CAMERA_FREE
 
     if named := [name for name in only if name not in CAMERA_FREE]:
         fix = "run stadia camera VIDEO --fov DEGREES"
@@ -137,7 +143,7 @@ STATIC = "static"
 
 
 def _propose_ignored(recordings: Sequence[Recording], out: Path | None, *, as_json: bool) -> None:
-    from stadia.apps.checked_data import search_static_parts, write_static_masks
+    from stadia.predict.checked_data import search_static_parts, write_static_masks
 
     parts = search_static_parts(recordings)
     advice = "--out FOLDER writes a mask for data.ignore"
@@ -157,7 +163,7 @@ def _judge_network(
 ) -> list[Finding]:
     from dataclasses import replace
 
-    from stadia.models.published_networks import describe_licence
+    from stadia.networks.published_networks import describe_licence
     from stadia.predict.network import open_network
     from stadia.predict.options import PredictOptions, parse_source_options
 
@@ -177,8 +183,8 @@ def _judge_network(
 
 
 def _require_checked(findings: list[Finding], only: Sequence[str]) -> None:
-    from stadia.diagnostics.catalog import NOT_CHECKED as COULD_NOT_RUN
-    from stadia.diagnostics.catalog import SAMPLED
+    from stadia.checks.catalog import NOT_CHECKED as COULD_NOT_RUN
+    from stadia.checks.catalog import SAMPLED
 
     fixes = {SAMPLED: "raise --seconds"}
     if only:
@@ -199,8 +205,8 @@ def _report_findings(
     as_json: bool,
     verbose: bool,
 ) -> None:
+    from stadia.checks.finding import Severity, write_findings
     from stadia.core.terminal import Terminal
-    from stadia.diagnostics.finding import Severity, write_findings
 
     if out is not None:
         findings = write_findings(out / "findings.jsonl", findings)
@@ -215,7 +221,7 @@ def _report_findings(
 def _recipe_findings(recipe: str, data: Path, overrides: list[str], format: str, only: list[str]) -> list[Finding]:
     from stadia.cli.train import resolve_recipe
     from stadia.core.terminal import Terminal
-    from stadia.recipes import RECIPES
+    from stadia.training.recipes import RECIPES
 
     if only:
         fix = "remove --only"

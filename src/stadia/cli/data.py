@@ -21,7 +21,7 @@ Settings = Annotated[list[str] | None, argument("Other settings, such as train=5
 
 def split_counts(option: str, value: str | None) -> list[str]:
     """Convert numbers such as "10,1,2" to settings of the splits."""
-    from stadia.files.input_files import parse_integer
+    from stadia.io.input_files import parse_integer
     from stadia.synthetic.config import MAX_SCENES, SPLITS
 
     if value is None:
@@ -81,11 +81,11 @@ def survey(
     import os
 
     from stadia.core.config import resolve_config
-    from stadia.datasets.config import SourceOptions
-    from stadia.datasets.surveys import format_table, summarize_survey, survey_videos
-    from stadia.datasets.video.video_list import read_entries
-    from stadia.files.atomic_files import write_text
-    from stadia.files.paths import check_path_exists, expand_home
+    from stadia.data.config import SourceOptions
+    from stadia.data.surveys import format_table, summarize_survey, survey_videos
+    from stadia.data.video.video_list import read_entries
+    from stadia.io.atomic_files import write_text
+    from stadia.io.paths import check_path_exists, expand_home
     from stadia.predict.options import parse_source_options
 
     videos = expand_home(videos)
@@ -112,7 +112,7 @@ def shard(
     size: Annotated[str | None, option("Resize to WIDTHxHEIGHT.")] = None,
 ) -> None:
     """Write a data set as shards, into a folder or a store."""
-    from stadia.datasets.shard_writer import shard_dataset
+    from stadia.data.shard_writer import shard_dataset
     from stadia.predict.options import parse_size, parse_source_options
 
     with show_progress() as bars:

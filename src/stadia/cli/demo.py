@@ -14,8 +14,8 @@ def demo(
     recipe: Annotated[str, typer.Option(help="selfsup: from stereo video. metric: from one camera.")] = "selfsup",
 ) -> None:
     """Train on rendered worlds and score unseen ones."""
-    from stadia.apps import DEMOS
-    from stadia.files.paths import check_writable
+    from stadia.io.paths import check_writable
+    from stadia.training import DEMOS
 
     DEMOS.check(recipe)
     check_writable(out)

@@ -63,7 +63,7 @@ def _find_option_value(option: str, line: Sequence[str]) -> str:
 
 
 def _find_camera_command(option: str, line: Sequence[str]) -> str:
-    from stadia.files.paths import is_existing_path
+    from stadia.io.paths import is_existing_path
 
     source = next((word for word in line[1:] if not word.startswith("-") and is_existing_path(word)), "INPUT")
     return f"stadia camera {shlex.quote(source)} {option} {_find_option_value(option, line) or 'VALUE'}"
@@ -73,8 +73,8 @@ def _find_setting(option: str, line: Sequence[str], context: Any) -> str | None:
     if all("KEY=VALUE" not in (parameter.metavar or "") for parameter in context.command.params):
         return None
     from stadia.core.config import list_keys
-    from stadia.datasets.config import SourceOptions
-    from stadia.recipes import CONFIGS
+    from stadia.data.config import SourceOptions
+    from stadia.training.recipes import CONFIGS
 
     if context.info_name == "train":
         keys = list_keys(CONFIGS.load(next((word for word in line if word in CONFIGS), "selfsup")))

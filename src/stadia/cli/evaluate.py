@@ -51,7 +51,7 @@ def score_network(
         raise ConfigError("--every", found="used together with --frames", expected="one of the two", fix=fix)
     find_protocol(options.protocol)
 
-    from stadia.models.published_networks import describe_licence
+    from stadia.networks.published_networks import describe_licence
     from stadia.predict.network import open_network
     from stadia.predict.tasks import evaluate_network
 
@@ -110,7 +110,7 @@ def score_depth_maps(
     """Score the maps, write the requested files, and return the scores. Raises ConfigError, DataError."""
     from stadia.core.types import DepthScale
     from stadia.evaluation.depth_score import open_ground_truth_folder, pair_with_truth, score_depth
-    from stadia.evaluation.io.predictions_folder import Predictions
+    from stadia.evaluation.predictions_folder import Predictions
     from stadia.evaluation.protocols import find_protocol
     from stadia.evaluation.score_parts import parse_parts
     from stadia.geometry.numpy_camera import IMAGE_CROPS
@@ -130,7 +130,7 @@ def score_depth_maps(
         write_score_file(scores, score.to_json())
     if error_maps is not None:
         from stadia.evaluation.plots.image_overlays import write_error_maps
-        from stadia.files.output_files import fill_new_folder
+        from stadia.io.output_files import fill_new_folder
 
         predictions, truth, _ = pair_with_truth(predictions, truth)
         with fill_new_folder(error_maps) as folder:
@@ -168,9 +168,9 @@ def score_trajectory_file(
     as_json: bool,
 ) -> dict[str, Any]:
     """Score the path, write the requested files, and return the scores. Raises ConfigError, DataError."""
-    from stadia.evaluation.io.trajectory_files import add_recorded_frames
-    from stadia.evaluation.io.trajectory_formats import TrajectoryFormat, read_trajectory
     from stadia.evaluation.trajectory_score import score_trajectory
+    from stadia.io.trajectory_files import add_recorded_frames
+    from stadia.io.trajectory_formats import TrajectoryFormat, read_trajectory
     from stadia.metrics.trajectory_metrics import PathAlignment
 
     formats = [
@@ -197,7 +197,7 @@ def score_trajectory_file(
 
 def check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -> Path:
     """Return the path of the drawing. Raises ConfigError for an unknown format, StadiaError for a foreign file."""
-    from stadia.files.output_files import check_replaceable
+    from stadia.io.output_files import check_replaceable
 
     if image.suffix not in (".png", ".svg"):
         fix = f"--image {image.stem or 'paths'}.png"

@@ -22,20 +22,20 @@ Rows = Iterable[tuple[str, str]]  # name and one line
 PART_KINDS = Registry(
     "kind of part",
     {
-        "recipes": "stadia.recipes:RECIPES",
-        "presets": "stadia.recipes.presets:list_presets",
-        "demos": "stadia.apps:DEMOS",
-        "datasets": "stadia.datasets:DATASETS",
+        "recipes": "stadia.training.recipes:RECIPES",
+        "presets": "stadia.training.recipes.presets:list_presets",
+        "demos": "stadia.training:DEMOS",
+        "datasets": "stadia.data:DATASETS",
         "object-datasets": "stadia.objectpose.data.open_objects:OBJECT_FORMATS",
         "networks": "stadia.cli.list_parts:networks",
-        "trainable-networks": "stadia.models:DEPTH_NETWORKS",
+        "trainable-networks": "stadia.networks:DEPTH_NETWORKS",
         "published-networks": "stadia.cli.list_parts:published_networks",
         "overlay-networks": "stadia.overlay:OVERLAY_NETWORKS",
-        "attentions": "stadia.models:ATTENTIONS",
-        "pose-nets": "stadia.models:POSE_NETS",
-        "pose-heads": "stadia.models:POSE_HEADS",
-        "rotations": "stadia.models:ROTATIONS",
-        "activations": "stadia.models:ACTIVATIONS",
+        "attentions": "stadia.networks:ATTENTIONS",
+        "pose-nets": "stadia.networks:POSE_NETS",
+        "pose-heads": "stadia.networks:POSE_HEADS",
+        "rotations": "stadia.networks:ROTATIONS",
+        "activations": "stadia.networks:ACTIVATIONS",
         "encoders": "stadia.cli.list_parts:encoders",
         "losses": "stadia.losses:LOSSES",
         "smoothness": "stadia.losses:SMOOTHNESS",
@@ -43,18 +43,18 @@ PART_KINDS = Registry(
         "overlay-losses": "stadia.overlay:OVERLAY_LOSSES",
         "rotation-losses": "stadia.objectpose:ROTATION_LOSSES",
         "residuals": "stadia.losses:RESIDUALS",
-        "optimizers": "stadia.training:OPTIMIZERS",
-        "schedules": "stadia.training:SCHEDULES",
-        "loggers": "stadia.training:LOGGERS",
+        "optimizers": "stadia.training.loop:OPTIMIZERS",
+        "schedules": "stadia.training.loop:SCHEDULES",
+        "loggers": "stadia.training.loop:LOGGERS",
         "metrics": "stadia.metrics:METRICS",
         "trajectory-metrics": "stadia.metrics:TRAJECTORY_METRICS",
         "object-metrics": "stadia.objectpose:OBJECT_METRICS",
         "protocols": "stadia.cli.list_parts:protocols",
         "motions": "stadia.evaluation:MOTIONS",
         "backends": "stadia.evaluation.backends:BACKENDS",
-        "odometry-methods": "stadia.odometry:ODOMETRY_METHODS",
-        "checks": "stadia.diagnostics.preflight:CHECKS",
-        "split-checks": "stadia.diagnostics.preflight:SPLIT_CHECKS",
+        "odometry-methods": "stadia.sfm.odometry:ODOMETRY_METHODS",
+        "checks": "stadia.checks.preflight:CHECKS",
+        "split-checks": "stadia.checks.preflight:SPLIT_CHECKS",
     },
 )
 
@@ -99,7 +99,7 @@ def list_rows(kind: str) -> Rows:
 
 def read_first_line(where: str) -> str:
     """Return the first docstring line of `"module:attribute"`, without an import."""
-    from stadia.files.input_files import read_text
+    from stadia.io.input_files import read_text
 
     module, attribute = where.split(":")
     spec = importlib.util.find_spec(module)  # imports the packages above it, which are light
@@ -123,7 +123,7 @@ def protocols() -> Rows:
 
 def networks() -> Rows:
     """List the networks that predict without a training: state, size, licence, and what each is good at."""
-    from stadia.models.published_networks import list_network_rows
+    from stadia.networks.published_networks import list_network_rows
 
     for row in list_network_rows():
         state = "ready" if row.is_here else "download"
@@ -132,7 +132,7 @@ def networks() -> Rows:
 
 def published_networks() -> Rows:
     """List units, training data, papers and scores of the published networks."""
-    from stadia.models.published_networks import PUBLISHED_NETWORKS
+    from stadia.networks.published_networks import PUBLISHED_NETWORKS
 
     return [(name, entry.title) for name, entry in PUBLISHED_NETWORKS.items()]
 
@@ -161,7 +161,7 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """List what works on this machine, with fixes. Exits with 1 at a gap."""
-    from stadia.apps.machine_check import examine_machine
+    from stadia.checks.machine_check import examine_machine
 
     entries = examine_machine(online=online, private=private)
     gaps = [entry for entry in entries if entry.state == "gap"]

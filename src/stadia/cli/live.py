@@ -40,7 +40,7 @@ def live(
 
     Each image is the newest one: older ones are dropped, never queued. A source that ends is opened again. Ctrl-C ends.
     """
-    from stadia.datasets.config import CameraConfig
+    from stadia.data.config import CameraConfig
     from stadia.predict.live.live import LivePrediction
     from stadia.predict.live.live_page import serve_live_page
     from stadia.predict.network import open_network

@@ -27,8 +27,8 @@ from stadia.core.errors import CheckpointError, ConfigError
 from stadia.predict.options import take_default_network
 
 if TYPE_CHECKING:
-    from stadia.adaptation import Adaptation
-    from stadia.training.checkpoint import Checkpoint
+    from stadia.training import Adaptation
+    from stadia.training.loop.checkpoint import Checkpoint
 
 
 def adapt(
@@ -51,7 +51,7 @@ def adapt(
     network = network if chosen_network == Path(network) else str(chosen_network)
     settings, network_settings = split_settings(overrides)
     with announce_step(Terminal(stderr=True), "loading the libraries"):
-        from stadia.adaptation import SCOPES, adapt_network
+        from stadia.training import SCOPES, adapt_network
 
     chosen = next((name for name in SCOPES if name == scope), None)
     if chosen is None:
@@ -74,7 +74,7 @@ def adapt(
 
 def print_adaptation(adapted: Adaptation, video: Path) -> None:
     """Print how the errors changed, which network is kept, and how to use it."""
-    from stadia.launch.keep import MAX_SHIFT, MEASURES
+    from stadia.training.keep import MAX_SHIFT, MEASURES
 
     for change in adapted.decision.changes:
         title, _ = MEASURES[change.name]
@@ -102,10 +102,10 @@ def export(
     force: ForceOption = False,
 ) -> None:
     """Write a depth network as ONNX or torch.export. The file is compared with the checkpoint."""
-    from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
-    from stadia.files.output_files import check_replaceable
+    from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
+    from stadia.io.output_files import check_replaceable
     from stadia.predict.export import export_checkpoint
-    from stadia.recipes.base.network_checkpoint import describe_network, open_network_checkpoint
+    from stadia.training.recipes.base.network_checkpoint import describe_network, open_network_checkpoint
 
     check_replaceable(out, "exported network", inputs=[checkpoint], force=force)
     opened = open_network_checkpoint(checkpoint, settings=overrides or ())
@@ -129,9 +129,9 @@ def import_network(
     out: Annotated[Path, option("A new .safetensors file.")] = ...,  # type: ignore[assignment]
 ) -> None:
     """Read published weights of another program."""
-    from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
-    from stadia.models.published_networks import describe_licence
-    from stadia.recipes.base.network_checkpoint import import_network
+    from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
+    from stadia.networks.published_networks import describe_licence
+    from stadia.training.recipes.base.network_checkpoint import import_network
 
     recipe = import_network(source, kind, out, overrides or ())
     millions = sum(parameter.numel() for parameter in recipe.parameters()) / 1e6
@@ -153,11 +153,11 @@ def activations(
 ) -> None:
     """Show what the layers of a network respond to. The four most variable channels of each stage."""
     from stadia.evaluation.plots.activations import write_activation_video, write_activations_over_steps
-    from stadia.files.output_files import check_replaceable
+    from stadia.io.output_files import check_replaceable
     from stadia.predict.inputs import add_training_options, open_inputs
     from stadia.predict.options import parse_source_options
-    from stadia.recipes.base.build_recipe import load_recipe
-    from stadia.training.checkpoint import Checkpoint
+    from stadia.training.loop.checkpoint import Checkpoint
+    from stadia.training.recipes.base.build_recipe import load_recipe
 
     options = parse_source_options(overrides or [])
     if out.suffix.lower() != ".mp4":

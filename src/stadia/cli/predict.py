@@ -166,14 +166,14 @@ def _is_batch(source: Path, out: Path, workers: int | None) -> bool:
     from stadia.predict.inputs import is_image_file
 
     if not is_image_file(source):
-        from stadia.datasets.video.video_list import VideoList
-        from stadia.files.paths import expand_home
+        from stadia.data.video.video_list import VideoList
+        from stadia.io.paths import expand_home
 
         if VideoList().recognizes(expand_home(source)):
             return True
     given: dict[str, object] = {"--workers": workers, "--out": None}
     if ":" in str(out):
-        from stadia.files.remote_store import is_url, restore_url
+        from stadia.io.remote_store import is_url, restore_url
 
         given["--out"] = restore_url(out) if is_url(out) else None
     if used := [f"{name} {value}" for name, value in given.items() if value is not None]:
@@ -192,8 +192,8 @@ def _predict_batch(
     workers: int | None,
     strict: bool,
 ) -> None:
-    from stadia.apps.batch_prediction import BatchRequest, predict_batch
-    from stadia.apps.studies.launch import count_cores_per_process
+    from stadia.predict.batch import BatchRequest, predict_batch
+    from stadia.training.studies.launch import count_cores_per_process
 
     count = 1 if workers is None else workers
     batch = BatchRequest(
@@ -219,8 +219,8 @@ def _predict_batch(
 def _refine_network(
     network: Path, source: Path, steps: int, data: list[str], settings: list[str]
 ) -> tuple[Path, list[str]]:
-    from stadia.adaptation import adapt_network
     from stadia.cli.networks import print_adaptation
+    from stadia.training import adapt_network
 
     adapted = adapt_network(
         str(network), source, steps=steps, out=RUNS, settings=data, network_settings=settings, track=make_tracker()

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from stadia.checks.finding import Finding
+    from stadia.checks.preflight.recording_survey import BaselineAgreement
     from stadia.core.recording import Recording
-    from stadia.diagnostics.finding import Finding
-    from stadia.diagnostics.preflight.recording_survey import BaselineAgreement
 
 STOPPED = 1
 """Exit code if a finding stops training."""
@@ -34,7 +34,7 @@ def print_finding(console: Console, finding: Finding, folder: Path | None, *, ha
     from rich.padding import Padding
     from rich.table import Table
 
-    from stadia.diagnostics.finding import Family
+    from stadia.checks.finding import Family
     from stadia.report.metric_labels import arrange_evidence
 
     if finding.family is Family.NOT_CHECKED:
@@ -62,7 +62,7 @@ def format_headline(finding: Finding) -> str:
     """Return severity, code, title and place, in rich's markup."""
     from rich.markup import escape
 
-    from stadia.diagnostics.catalog import CATALOG
+    from stadia.checks.catalog import CATALOG
 
     style = COLORS[finding.severity]
     title = CATALOG[finding.code].title if finding.code in CATALOG else "of another version"
@@ -91,7 +91,7 @@ def print_findings(
     """Print the most severe findings in four lines each, or with `verbose` all with evidence; then the verdict."""
     from rich.markup import escape
 
-    from stadia.diagnostics.finding import WRONG_BASELINE, Family
+    from stadia.checks.finding import WRONG_BASELINE, Family
 
     counts = {name: sum(finding.severity == name for finding in findings) for name in ("stop", "warn")}
     unchecked = [finding for finding in findings if finding.family is Family.NOT_CHECKED]
@@ -152,7 +152,7 @@ def _verdict(counts: Mapping[str, int], hidden: Sequence[str], noted: int, left_
 
 def describe_agreements(agreements: Sequence[BaselineAgreement]) -> list[str]:
     """Return a line for each baseline and each source that measures it: the widest interval over recordings."""
-    from stadia.diagnostics.preflight.scale_errors import format_interval
+    from stadia.checks.preflight.scale_errors import format_interval
 
     groups: dict[tuple[str, str], list[BaselineAgreement]] = {}
     for agreement in agreements:
@@ -167,7 +167,7 @@ def describe_agreements(agreements: Sequence[BaselineAgreement]) -> list[str]:
 
 def check_score_file(path: Path | None, inputs: Iterable[Path | None], *, force: bool) -> Path | None:
     """Return the score file to write, or None. Raises StadiaError for a file that is not stadia's."""
-    from stadia.files.output_files import check_replaceable
+    from stadia.io.output_files import check_replaceable
 
     return None if path is None else check_replaceable(path, "score file", inputs=inputs, force=force)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from stadia.diagnostics.finding import Finding
+    from stadia.checks.finding import Finding
     from stadia.predict.ranking import Ranking
 
 
@@ -33,7 +33,7 @@ def report(
     force: ForceOption = False,
 ) -> None:
     """Write the page of a run: curves, images, scores, findings."""
-    from stadia.files.output_files import check_replaceable
+    from stadia.io.output_files import check_replaceable
     from stadia.report import build_report
 
     if run.is_dir():  # else the error is that of the run
@@ -48,13 +48,13 @@ def diagnose(
     as_json: JsonOption = False,
 ) -> None:
     """Print the finding to fix first. Exits with 1 for a stop."""
+    from stadia.checks.catalog import find_root_cause
+    from stadia.checks.finding import read_valid_findings
+    from stadia.checks.prediction_checks import TrainingRecord, Verdict
+    from stadia.checks.prediction_checks.prediction_verdict import describe_own_term
     from stadia.core.terminal import Terminal
-    from stadia.diagnostics.catalog import find_root_cause
-    from stadia.diagnostics.finding import read_valid_findings
-    from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
-    from stadia.diagnostics.prediction_checks.prediction_verdict import describe_own_term
     from stadia.predict.verdict import read_verdict
-    from stadia.training.run_folder import Run
+    from stadia.training.loop.run_folder import Run
 
     opened = Run.open(run)
     path = opened.folder / "findings.jsonl"
@@ -128,9 +128,9 @@ def explain(
     code: Annotated[str | None, argument("Code of a finding, such as U01; a letter lists its family.")] = None,
 ) -> None:
     """Explain a finding by its code. Without a code, lists the families of findings."""
+    from stadia.checks.catalog import CATALOG
     from stadia.core.terminal import Terminal
-    from stadia.diagnostics.catalog import CATALOG
-    from stadia.files.input_files import parse_integer
+    from stadia.io.input_files import parse_integer
 
     console = Terminal(highlight=False)
     wanted = (code or "").upper()
@@ -185,7 +185,7 @@ def compare(
 
 
 def _compare_runs(first: Path, second: Path, image: Path | None, *, force: bool) -> None:
-    from stadia.files.output_files import check_replaceable
+    from stadia.io.output_files import check_replaceable
     from stadia.report.run_comparison import draw_comparison, write_comparison
     from stadia.report.run_files import read_run
 
@@ -201,7 +201,7 @@ def _compare_runs(first: Path, second: Path, image: Path | None, *, force: bool)
 
 def _rank(networks: list[str], video: Path, settings: list[str], out: Path | None, *, force: bool) -> None:
     from stadia.evaluation.plots.colormaps import color_inverse_depth
-    from stadia.files.output_files import check_replaceable
+    from stadia.io.output_files import check_replaceable
     from stadia.predict.options import parse_source_options
     from stadia.predict.ranking import COLUMNS, rank_networks
     from stadia.report.ranking_page import write_ranking_page

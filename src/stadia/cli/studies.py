@@ -15,9 +15,9 @@ from stadia.cli.arguments import BetterOption, DataOption, MetricOption, Verbose
 from stadia.cli.output import echo
 
 if TYPE_CHECKING:
-    from stadia.apps.studies.ablation import JudgedStudy
-    from stadia.apps.studies.config import PlannedRun, StudyConfig
-    from stadia.apps.studies.launch import Job, Launch
+    from stadia.training.studies.ablation import JudgedStudy
+    from stadia.training.studies.config import PlannedRun, StudyConfig
+    from stadia.training.studies.launch import Job, Launch
 
 UNFINISHED = 1
 """Exit code if a run of a study did not finish."""
@@ -28,7 +28,7 @@ BaseSettings = Annotated[list[str] | None, argument("A setting of every run.", m
 
 def make_settings(data: Path | None, words: Sequence[str]) -> list[str]:
     """Return settings of every run, with `--data` as a setting."""
-    from stadia.files.paths import make_absolute
+    from stadia.io.paths import make_absolute
 
     return [*([f"data.path={make_absolute(data)}"] if data else []), *words]
 
@@ -36,7 +36,7 @@ def make_settings(data: Path | None, words: Sequence[str]) -> list[str]:
 def resolve_run(recipe: str, words: list[str]) -> Any:
     """Return the configuration of a recipe and `dotted.key=value` settings, with absolute paths."""
     from stadia.cli.train import resolve_recipe
-    from stadia.recipes.base.config import make_paths_absolute
+    from stadia.training.recipes.base.config import make_paths_absolute
 
     return make_paths_absolute(resolve_recipe(recipe, None, words, example={}))
 
@@ -64,12 +64,12 @@ def ablate(
     verbose: VerboseOption = False,
 ) -> None:
     """Test which changes help, over several seeds. The same command resumes."""
-    from stadia.apps.studies.ablation import Ablation
-    from stadia.apps.studies.config import plan_runs, read_study
-    from stadia.apps.studies.study_folder import StudyFolder
-    from stadia.apps.studies.study_metric import check_has_depth, choose_metric
-    from stadia.files.paths import check_writable
-    from stadia.recipes.presets import preset_overrides, read_preset, read_preset_for
+    from stadia.io.paths import check_writable
+    from stadia.training.recipes.presets import preset_overrides, read_preset, read_preset_for
+    from stadia.training.studies.ablation import Ablation
+    from stadia.training.studies.config import plan_runs, read_study
+    from stadia.training.studies.study_folder import StudyFolder
+    from stadia.training.studies.study_metric import check_has_depth, choose_metric
 
     words = list(base or [])
     if study is not None and "=" in str(study):  # STUDY is left out: the first word is a setting
@@ -124,16 +124,16 @@ def _numbers(text: str | None) -> list[Any] | None:
 
 
 def _choose_launch(jobs: int) -> Launch:
-    from stadia.apps.studies.launch import run_here
+    from stadia.training.studies.launch import run_here
 
     return partial(run_here, at_once=jobs)
 
 
 def _print_plan(study: StudyConfig, runs: Sequence[PlannedRun], metrics: Sequence[str]) -> None:
-    from stadia.apps.studies.ablation import evaluation_notes
-    from stadia.apps.studies.config import changed_keys, count_samples
-    from stadia.apps.studies.study_metric import choose_expected_metric
     from stadia.metrics.statistics import detectable_difference
+    from stadia.training.studies.ablation import evaluation_notes
+    from stadia.training.studies.config import changed_keys, count_samples
+    from stadia.training.studies.study_metric import choose_expected_metric
 
     samples, num_changes, num_seeds = count_samples(runs[0].config), len(study.changes), len(study.seeds)
     length = f"{samples:,} samples each" if samples else "as many epochs each"
@@ -196,12 +196,12 @@ def sweep(
     out: Annotated[Path, typer.Option(help="The folder of the sweep.")] = Path("studies/sweep"),
 ) -> None:
     """Search the best values of a recipe's keys. The same command resumes."""
-    from stadia.apps.studies.config import read_json_mapping
-    from stadia.apps.studies.study_metric import check_has_depth, choose_expected_metric, choose_metric
-    from stadia.apps.studies.sweep import Sweep, confirm_command, rank_keys, read_space
     from stadia.core.errors import ConfigError, ConfigMistakes
-    from stadia.files.paths import check_writable
-    from stadia.recipes.presets import preset_overrides, read_preset_for
+    from stadia.io.paths import check_writable
+    from stadia.training.recipes.presets import preset_overrides, read_preset_for
+    from stadia.training.studies.config import read_json_mapping
+    from stadia.training.studies.study_metric import check_has_depth, choose_expected_metric, choose_metric
+    from stadia.training.studies.sweep import Sweep, confirm_command, rank_keys, read_space
 
     if recipe.endswith((".yaml", ".yml")):
         expected = f"`stadia sweep RECIPE --space {recipe}`"

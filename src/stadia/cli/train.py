@@ -21,10 +21,10 @@ from stadia.core.registry import find_nearest_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stadia.diagnostics.finding import OnStop
-    from stadia.launch.step_measurement import DryRunResult
-    from stadia.launch.time_budget import PlannedTraining
-    from stadia.recipes.base.config import RecipeConfig
+    from stadia.checks.finding import OnStop
+    from stadia.training.recipes.base.config import RecipeConfig
+    from stadia.training.step_measurement import DryRunResult
+    from stadia.training.time_budget import PlannedTraining
 
 NOT_CHECKED = 1
 """Exit code of a dry run without time for its loss checks."""
@@ -48,7 +48,7 @@ class TrainCommand(TyperCommand):
 
 
 def _print_keys(words: list[str]) -> None:
-    from stadia.recipes import CONFIGS
+    from stadia.training.recipes import CONFIGS
 
     recipe = next((word for word in words if word in CONFIGS), None)
     if recipe is None:
@@ -98,9 +98,9 @@ def train(
 ) -> None:
     """Train a network on your data. Checks the data, trains, and writes the run's report."""
     started_s = time.perf_counter()
-    from stadia.diagnostics.finding import OnStop
-    from stadia.files.paths import check_writable
-    from stadia.recipes.presets import AUTO, AUTO_RECIPES
+    from stadia.checks.finding import OnStop
+    from stadia.io.paths import check_writable
+    from stadia.training.recipes.presets import AUTO, AUTO_RECIPES
 
     if resume is not None and preset is not None:
         found = "used together with --resume"
@@ -130,12 +130,12 @@ def train(
     check_writable(out if resume is None else resume)
     if resume is None:
         _check_data(resolved)
-        from stadia.recipes.base.config import make_paths_absolute
+        from stadia.training.recipes.base.config import make_paths_absolute
 
         resolved = make_paths_absolute(resolved)
 
     _load_libraries()
-    from stadia import launch
+    from stadia import training as launch
 
     opened, end = None, None
     if is_auto or minutes is not None:
@@ -162,8 +162,8 @@ def _plan_training(
     settings: list[str],
 ) -> PlannedTraining:
     from stadia.core.terminal import Terminal
-    from stadia.launch.time_budget import AUTO_MINUTES, choose_for_machine, choose_steps
-    from stadia.recipes.base.config import make_paths_absolute
+    from stadia.training.recipes.base.config import make_paths_absolute
+    from stadia.training.time_budget import AUTO_MINUTES, choose_for_machine, choose_steps
 
     console = Terminal(stderr=True)
     if resolve is None:
@@ -179,7 +179,7 @@ def _load_libraries() -> None:
     from stadia.core.terminal import Terminal, announce_step
 
     with announce_step(Terminal(stderr=True), "loading the libraries"):
-        import stadia.launch.workflow  # noqa: F401
+        import stadia.training.workflow  # noqa: F401
 
 
 def _check_minutes(option: str, settings: list[str], resume: Path | None, *, dry_run: bool) -> None:
@@ -199,8 +199,8 @@ def _positional_data(word: str, data: Path | None) -> Path:
 
 
 def _find_recipe(resume: Path | None, preset: str | None) -> str:
-    from stadia.recipes.presets import AUTO, read_preset
-    from stadia.training.run_folder import Run
+    from stadia.training.loop.run_folder import Run
+    from stadia.training.recipes.presets import AUTO, read_preset
 
     if resume is None and preset is not None:
         return "selfsup" if preset == AUTO else str(read_preset(preset)["recipe"])
@@ -211,15 +211,15 @@ def _find_recipe(resume: Path | None, preset: str | None) -> str:
 
 
 def _check_stored_config(folder: Path) -> None:
-    from stadia.recipes.base.config import read_stored_config
-    from stadia.training.run_folder import Run
+    from stadia.training.loop.run_folder import Run
+    from stadia.training.recipes.base.config import read_stored_config
 
     run = Run.open(folder)
     read_stored_config(folder / "config.json", run.recipe, run.config)
 
 
 def _example_data(recipe: str) -> dict[str, str]:
-    from stadia.recipes import CONFIGS
+    from stadia.training.recipes import CONFIGS
 
     data = CONFIGS.load(recipe).model_fields.get("data")
     path = getattr(data.annotation, "model_fields", {}).get("path") if data else None
@@ -227,7 +227,7 @@ def _example_data(recipe: str) -> dict[str, str]:
 
 
 def _check_data(config: RecipeConfig) -> None:
-    from stadia.files.paths import check_path_exists, expand_home
+    from stadia.io.paths import check_path_exists, expand_home
 
     data = config.model_dump().get("data", {})
     for path in (dataset.get("path", EXAMPLE) for dataset in (data, *data.get("extra_datasets", {}).values())):
@@ -245,8 +245,8 @@ def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
     steps = f"{measured}; " if measured is not None else ""
     echo(f"dry run: {steps}'{config.recipe}' would train with this configuration in {out}", err=True)
     if measured is not None and measured.not_checked:
-        from stadia.launch.training_data import describe_longer_checks  # imported by the dry run already
-        from stadia.training.config import CHECK_SECONDS
+        from stadia.training.loop.config import CHECK_SECONDS
+        from stadia.training.training_data import describe_longer_checks  # imported by the dry run already
 
         seconds = config.training.check_seconds or CHECK_SECONDS
         unchecked = f"Not checked within {seconds:g} s: {', '.join(measured.not_checked)}"
@@ -259,7 +259,7 @@ def _measure_dry_run(config: RecipeConfig, on_stop: OnStop) -> DryRunResult | No
         return None
 
     _load_libraries()
-    from stadia import launch
+    from stadia import training as launch
 
     return launch.dry_run(config, on_stop=on_stop)
 
@@ -270,7 +270,7 @@ def _check_encoders(config: RecipeConfig) -> None:
     parts = [(model, "encoder"), (model, "pose_encoder"), (getattr(model, "network", None), "encoder")]
     named = [part for part in parts if hasattr(*part)]
     for name in sorted({getattr(part, key) for part, key in named if key in part.model_fields_set}):
-        from stadia.models.encoders import check_encoder
+        from stadia.networks.encoders import check_encoder
 
         check_encoder(name, height=data.height, width=data.width)
 
@@ -287,9 +287,9 @@ def resolve_recipe(
     Raises ConfigError with all mistakes, or for a file of another recipe; DataError if it cannot be read.
     """
     from stadia.core.config import resolve_config
-    from stadia.files.json_files import read_json
-    from stadia.recipes import CONFIGS, add_model_of_start
-    from stadia.recipes.presets import merge_values, read_preset_for
+    from stadia.io.json_files import read_json
+    from stadia.training.recipes import CONFIGS, add_model_of_start
+    from stadia.training.recipes.presets import merge_values, read_preset_for
 
     config: type[RecipeConfig] = CONFIGS.load(recipe)
     values = read_json(base) if base is not None else {}

@@ -38,7 +38,7 @@ def camera(
     force: ForceOption = False,
 ) -> None:
     """Write the camera of a video or photo once, for every command. By default from the file's metadata."""
-    from stadia.apps.camera_file import CameraRequest, write_camera_file
+    from stadia.predict.camera_file import CameraRequest, write_camera_file
 
     request = CameraRequest(
         source=source,
@@ -73,11 +73,11 @@ def map_source(
         with show_progress(PAUSE_S) as bars:
             for _ in bars.track(range(1), 1, "loading"):
                 from stadia.core.config import resolve_config
-                from stadia.datasets.config import CacheConfig, CameraConfig
-                from stadia.mapping.describe_map import describe_map
-                from stadia.mapping.map_video import map_video
+                from stadia.data.config import CacheConfig, CameraConfig
                 from stadia.predict.network import open_network
                 from stadia.predict.options import parse_source_options
+                from stadia.sfm.describe_map import describe_map
+                from stadia.sfm.map_video import map_video
 
                 options = parse_source_options(overrides or [])
                 network = None if depth is None else open_network(depth)
@@ -112,7 +112,7 @@ def prepare(
     every: EveryOption = 1,
 ) -> None:
     """Make masks of road and objects. The same command resumes. Check the sheet before training."""
-    from stadia.files.paths import check_path_exists, expand_home
+    from stadia.io.paths import check_path_exists, expand_home
     from stadia.predict.options import parse_source_options
 
     check_path_exists(expand_home(source))
@@ -120,7 +120,7 @@ def prepare(
         raise ConfigError("prepare", found="nothing to prepare", expected="--masks", fix="see `stadia prepare --help`")
     options = parse_source_options(overrides or [])
 
-    from stadia.apps.masks import MasksRequest, prepare_masks
+    from stadia.predict.masks import MasksRequest, prepare_masks
 
     folder = out or Path(f"{source.stem}-masks")
     request = MasksRequest(
@@ -145,17 +145,17 @@ def camera_height(
     force: ForceOption = False,
 ) -> None:
     """Measure the camera's height from cars and people. By the horizon, or by a depth."""
-    from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
+    from stadia.predict.camera_height.config import CameraHeightRequest, parse_camera_height_config
 
     config = parse_camera_height_config(overrides or [])
     if out is not None:
-        from stadia.files.output_files import check_output_folder
-        from stadia.recipes.base.config import list_paths
+        from stadia.io.output_files import check_output_folder
+        from stadia.training.recipes.base.config import list_paths
 
         inputs = [source, *list_paths(config), *([] if depth is None else [depth])]
         out = check_output_folder(out, "camera_height.json", "camera height", inputs=inputs, force=force)
 
-    from stadia.apps.camera_height.run_camera_height import run_camera_height
+    from stadia.predict.camera_height.run_camera_height import run_camera_height
 
     with show_progress() as bars:
         request = CameraHeightRequest(
@@ -200,7 +200,7 @@ def init(
     if cameras is not None and (len(names) != 2 or not all(names)):
         raise ConfigError("--cameras", found=f"'{cameras}'", expected="two names", fix="for example --cameras P2,P3")
 
-    from stadia.apps.stereo_folder import StereoRequest, write_stereo_folder
+    from stadia.sfm.stereo_folder import StereoRequest, write_stereo_folder
 
     pair = (names[0], names[1]) if cameras is not None else None
     request = StereoRequest(
@@ -233,11 +233,11 @@ def train_prior(
     force: ForceOption = False,
 ) -> None:
     """Train a network that predicts the height of a car from its image; score it on unseen cars."""
-    from stadia.files.output_files import check_replaceable
+    from stadia.io.output_files import check_replaceable
 
     out = check_replaceable(out, "size prior", inputs=[data], force=force)
 
-    from stadia.apps.size_prior import run_train
+    from stadia.training.size_prior import run_train
 
     with show_progress() as bars:
         print_lines(run_train(data, out, steps=steps, encoder=encoder, every=every, seed=seed, track=bars.track))
@@ -250,7 +250,7 @@ def evaluate_prior(
     every: EveryOption = 1,
 ) -> None:
     """Score a size prior on unseen cars: RoadWorld's split test, or KITTI's boxes."""
-    from stadia.apps.size_prior import run_evaluate
+    from stadia.training.size_prior import run_evaluate
 
     with show_progress() as bars:
         print_lines(run_evaluate(weights, data, every, bars.track))
@@ -263,7 +263,7 @@ def measure_prior(
     every: EveryOption = 1,
 ) -> None:
     """Print mean and deviation of labeled heights by class."""
-    from stadia.apps.height_crops import describe_heights, measure_heights
+    from stadia.training.size_prior_crops import describe_heights, measure_heights
 
     print_lines(describe_heights(measure_heights(data, masks, every), data.name))
 

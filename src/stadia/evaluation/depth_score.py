@@ -19,18 +19,11 @@ from stadia.core.types import Camera, DepthScale, Predictor, TrackProgress, no_p
 from stadia.evaluation import score_parts
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.image_score import ImageScore, UncertaintyScores, average_uncertainty, score_image
-from stadia.evaluation.io.depth_files import (
-    INTEGER_SUFFIXES,
-    DepthFile,
-    StackedMap,
-    find_depth_files,
-    pair_stacks,
-    read_depth_map,
-)
-from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.score_parts import average_parts, read_classes
 from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
+from stadia.io.depth_files import INTEGER_SUFFIXES, DepthFile, StackedMap, find_depth_files, pair_stacks, read_depth_map
 from stadia.metrics.uncertainty_metrics import DEPTH_ERRORS
 
 GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]

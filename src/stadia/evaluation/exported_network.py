@@ -16,9 +16,9 @@ from stadia.core.errors import ConfigError, DataError, summarize_exception
 from stadia.core.types import DepthScale
 from stadia.evaluation.background import run_ahead
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
-from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.files.input_files import check_input_file
+from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.numpy_camera import IMAGE_CROPS, relative_focal
+from stadia.io.input_files import check_input_file
 
 UNITS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "1/m",

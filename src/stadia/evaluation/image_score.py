@@ -11,12 +11,12 @@ from torch import Tensor
 
 from stadia.core.errors import ProtocolError
 from stadia.core.types import DepthScale
-from stadia.evaluation.io.depth_files import PNG_PER_METRE, describe_normalization
 from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.score_parts import score_parts
 from stadia.geometry.align import fit_scale_and_shift
 from stadia.geometry.depth_maps import resize_map
 from stadia.geometry.numpy_camera import crop_window
+from stadia.io.depth_files import PNG_PER_METRE, describe_normalization
 from stadia.metrics import METRICS
 from stadia.metrics.depth_metrics import scale_ratio
 from stadia.metrics.uncertainty_metrics import DEPTH_ERRORS, Sparsification, sparsification, spearman

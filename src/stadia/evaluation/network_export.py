@@ -18,7 +18,7 @@ from torch.export import Dim, ExportedProgram
 
 from stadia.core.errors import StadiaError
 from stadia.evaluation import exported_network
-from stadia.files.atomic_files import atomic_write
+from stadia.io.atomic_files import atomic_write
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.floating]]  # runs an exported file on images (B, C, H, W)
 

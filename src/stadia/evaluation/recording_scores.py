@@ -16,16 +16,16 @@ from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.evaluation.depth_score import DepthScore, collect_scores, score_images
 from stadia.evaluation.frame_preparation import frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.image_score import ImageScore
-from stadia.evaluation.io.predictions_folder import TRAJECTORY, Predictions, Provenance, read_record
-from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.predict_frames import predict_to_folder
+from stadia.evaluation.predictions_folder import TRAJECTORY, Predictions, Provenance, read_record
 from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.steady_depth import FlickerScore, score_flicker
 from stadia.evaluation.trajectory_score import MIN_POSES, TrajectoryScore, score_measured_path
-from stadia.files.atomic_files import atomic_write
-from stadia.files.image_io import write_image
-from stadia.files.input_files import read_text
-from stadia.files.paths import safe_join
+from stadia.io.atomic_files import atomic_write
+from stadia.io.image_io import write_image
+from stadia.io.input_files import read_text
+from stadia.io.paths import safe_join
+from stadia.io.trajectory_formats import read_kitti_trajectory
 
 SCORE_FORMAT = "stadia-scores"  # `format` of every score file
 MAX_IMAGE_WIDTH = 640  # pixels of the image that a report shows

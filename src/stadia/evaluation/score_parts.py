@@ -18,8 +18,8 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.registry import find_nearest_name
 from stadia.core.types import DepthScale
 from stadia.evaluation.protocols import Alignment, Protocol
-from stadia.files.image_io import MAX_IMAGE_BYTES, PNG_SIGNATURE, decode_image
-from stadia.files.input_files import read_bytes
+from stadia.io.image_io import MAX_IMAGE_BYTES, PNG_SIGNATURE, decode_image
+from stadia.io.input_files import read_bytes
 from stadia.metrics import METRICS
 
 DISTANCES_M = (5.0, 10.0, 20.0, 40.0, 80.0)  # limits between the parts of true depth

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import PredictedFrame
-from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.predictions_folder import Predictions
 from stadia.geometry.numpy_camera import NEAR, crop_K, crop_window, resize_K
 
 WINDOW = 2  # frames before and after that a frame is averaged with

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
-from stadia.evaluation.io.trajectory_files import Trajectory, associate_trajectories
 from stadia.geometry.se3 import hat, inverse, matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix, so3_log
+from stadia.io.trajectory_files import Trajectory, associate_trajectories
 from stadia.metrics.trajectory_metrics import PathAlignment, align_path, ate_rmse_m, path_length_m
 
 Array = NDArray[np.float64]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.types import DepthScale
-from stadia.evaluation.io.trajectory_files import (
+from stadia.evaluation.trajectory_hypotheses import note_hypotheses, note_offsets
+from stadia.io.trajectory_files import (
     MIN_GAP,
     Trajectory,
     add_instants,
@@ -19,7 +20,6 @@ from stadia.evaluation.io.trajectory_files import (
     find_gaps,
     nearest_differences_s,
 )
-from stadia.evaluation.trajectory_hypotheses import note_hypotheses, note_offsets
 from stadia.metrics import TRAJECTORY_METRICS
 from stadia.metrics.trajectory_metrics import (
     MAX_INTERVAL_ERROR,

@@ -21,7 +21,7 @@ from stadia.metrics.trajectory_metrics import (
     motion_components,
 )
 from stadia.metrics.uncertainty_metrics import calibration_curve, sparsification, spearman
-from stadia.training.batches import gather_from_processes
+from stadia.training.loop.batches import gather_from_processes
 
 Range = tuple[float, float]
 _Pair = tuple[Meta, str]

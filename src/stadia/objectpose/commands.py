@@ -44,7 +44,7 @@ def show(
     format: Annotated[str, typer.Option(help="Format of DATA: objects, bop, nocs or kitti.")] = "auto",
 ) -> None:
     """Draw the labels of objects on their images: boxes, axes, classes and masks."""
-    from stadia.files.output_files import fill_new_folder
+    from stadia.io.output_files import fill_new_folder
     from stadia.objectpose.scores import draw_labels
 
     with fill_new_folder(out) as folder:

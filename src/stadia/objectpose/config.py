@@ -6,14 +6,14 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel, check_range, check_registered
 from stadia.core.errors import ConfigError
-from stadia.dataloading.config import ColorConfig, NetworkPixels
-from stadia.datasets.config import CacheConfig, check_format
+from stadia.data.config import CacheConfig, check_format
+from stadia.data.loading.config import ColorConfig, NetworkPixels
 from stadia.losses.config import LossName, TermWeight
 from stadia.objectpose import ROTATION_LOSSES
 from stadia.objectpose.data.open_objects import OBJECT_FORMATS
-from stadia.recipes.base.config import RecipeConfig, RunName, data_keys
 from stadia.synthetic.config import SceneCounts, Supersampling, find_preset
-from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+from stadia.training.loop.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+from stadia.training.recipes.base.config import RecipeConfig, RunName, data_keys
 
 TABLEWORLD_CLASSES = ("background", "bottle", "bowl", "can", "cup", "box", "laptop")
 """Names of TableWorld's classes by class number."""

@@ -16,7 +16,7 @@ from stadia.geometry import se3
 from stadia.geometry.camera import inverse_intrinsics
 from stadia.geometry.se3 import quaternion_from_ray, quaternion_mean_by_segment, quaternion_multiply
 from stadia.geometry.segments import Segments, interpolate_at, segment_means, segment_sums
-from stadia.models.encoders import Encoder
+from stadia.networks.encoders import Encoder
 from stadia.objectpose.config import ObjectPoseNetConfig
 from stadia.objectpose.instances import VotedCenters, translation_from_center, vote_center
 

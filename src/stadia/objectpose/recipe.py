@@ -12,10 +12,10 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
+from stadia.checks.loss_checks.loss_case import ErrorAxis, LossCase, Outputs
+from stadia.checks.loss_checks.training_start import take_samples
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera
-from stadia.diagnostics.loss_checks.loss_case import ErrorAxis, LossCase, Outputs
-from stadia.diagnostics.loss_checks.training_start import take_samples
 from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.evaluation.plots.image_overlays import draw_masks
 from stadia.geometry.camera import inverse_intrinsics
@@ -24,7 +24,7 @@ from stadia.geometry.segments import Segments, segments_from_instances, subsampl
 from stadia.losses.class_masks import IGNORE_INDEX
 from stadia.losses.config import load_loss
 from stadia.losses.loss_report import LossReport
-from stadia.models.encoders import check_encoder
+from stadia.networks.encoders import check_encoder
 from stadia.objectpose import metrics
 from stadia.objectpose.boxes import Symmetry
 from stadia.objectpose.config import DetectionConfig, ObjectPoseConfig, ObjectPoseLossConfig
@@ -47,8 +47,8 @@ from stadia.objectpose.network import (
     score_classes,
 )
 from stadia.objectpose.predictions import draw_objects
-from stadia.training.batches import gather_from_processes
-from stadia.training.recipe import Recipe
+from stadia.training.loop.batches import gather_from_processes
+from stadia.training.loop.recipe import Recipe
 
 CERTAIN_LOGIT = 20.0  # logit of the true class in the maps of a perfect network
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.seeds import derive_seed, make_generator
-from stadia.datasets.image_files import read_label_png, read_rgb
-from stadia.files.array_files import read_npy
-from stadia.files.atomic_files import atomic_folder, write_json
 from stadia.geometry.rasterizer import draw_silhouette, make_intrinsics
+from stadia.io.array_files import read_npy
+from stadia.io.atomic_files import atomic_folder, write_json
+from stadia.io.image_files import read_label_png, read_rgb
 from stadia.objectpose.config import TABLEWORLD_CLASSES, TableWorldConfig
 from stadia.synthetic import household_objects
 from stadia.synthetic.rendering import dataset_files

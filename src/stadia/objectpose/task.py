@@ -11,10 +11,10 @@ import torch
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, Meta, TrackProgress
-from stadia.dataloading.loader import Loader
-from stadia.datasets.frame_store import ReportProgress, resize_image
+from stadia.data.frame_store import ReportProgress, resize_image
+from stadia.data.loading.loader import Loader
 from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
-from stadia.evaluation.io.predictions_folder import Provenance
+from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.numpy_camera import resize_K
 from stadia.objectpose.data.bop import BopImages, BopResult, read_results, to_boxes, write_results
 from stadia.objectpose.data.object_data import (
@@ -42,9 +42,9 @@ from stadia.objectpose.scores import (
 from stadia.predict.describe import describe, describe_end
 from stadia.predict.options import EvaluateOptions, PredictOptions
 from stadia.predict.tasks import LabeledSet, ScoreOutput, Task
-from stadia.recipes.base.build_recipe import load_recipe
-from stadia.training.checkpoint import Checkpoint
-from stadia.training.run_folder import Run
+from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.loop.run_folder import Run
+from stadia.training.recipes.base.build_recipe import load_recipe
 
 MAX_EXPLAINED_RECALL = 0.6  # ADD recall from which on no convention is searched
 MIN_RECALL_GAIN = 0.15  # ADD recall with another convention less that as given

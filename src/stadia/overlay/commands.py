@@ -41,7 +41,7 @@ def overlay(
 ) -> None:
     """Paste cut-outs onto backgrounds with depth, write images, depth and masks, and report overlaps of the splits."""
     from stadia.core.config import resolve_config
-    from stadia.files.output_files import check_replaceable
+    from stadia.io.output_files import check_replaceable
     from stadia.overlay.config import OverlayDataConfig
 
     if (out is None) == (sheet is None):
@@ -50,7 +50,7 @@ def overlay(
     settings = [word.removeprefix("data.") for word in overrides or []]  # keys of `stadia train` work here too
     config = resolve_config(OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *settings])
     if sheet is not None:
-        from stadia.recipes.base.config import list_paths
+        from stadia.training.recipes.base.config import list_paths
 
         sheet = check_replaceable(sheet, "overview", inputs=list_paths(config), force=force)
 

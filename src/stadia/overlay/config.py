@@ -6,14 +6,14 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel, check_range, check_registered
 from stadia.core.types import DepthScale
-from stadia.dataloading.config import ColorConfig, require_multiple
-from stadia.datasets.config import CacheConfig, Share, SourceOptions, SplitConfig
+from stadia.data.config import CacheConfig, Share, SourceOptions, SplitConfig
+from stadia.data.loading.config import ColorConfig, require_multiple
 from stadia.losses.config import LossName, TermWeight, describe_empty_range
-from stadia.models.depth.config import check_size_multiple
+from stadia.networks.depth.config import check_size_multiple
 from stadia.overlay import OVERLAY_LOSSES, OVERLAY_NETWORKS
-from stadia.recipes.base.config import RecipeConfig, RunName, data_keys
 from stadia.synthetic.config import SceneCounts, Scenes, Supersampling
-from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+from stadia.training.loop.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+from stadia.training.recipes.base.config import RecipeConfig, RunName, data_keys
 
 OVERLAY_STRIDE = 8  # image sides are multiples of it: both networks halve the image three times
 

@@ -13,20 +13,13 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from stadia.checks.catalog import make_finding
+from stadia.checks.finding import Severity
+from stadia.checks.loss_checks.loss_case import CONFIDENT, DEPTH_FACTORS, ErrorAxis, LossCase, Outputs, add_label_forms
 from stadia.core.types import DepthScale, Meta
-from stadia.diagnostics.catalog import make_finding
-from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.loss_checks.loss_case import (
-    CONFIDENT,
-    DEPTH_FACTORS,
-    ErrorAxis,
-    LossCase,
-    Outputs,
-    add_label_forms,
-)
 from stadia.evaluation.plots.colormaps import color_inverse_depth, to_uint8
-from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.io.run_facts import RecipeFacts
 from stadia.losses.config import load_loss
 from stadia.losses.loss_report import LossReport
 from stadia.overlay.composites import OverlayInputs, OverlayTargets
@@ -35,8 +28,8 @@ from stadia.overlay.losses import OverlayLoss
 from stadia.overlay.metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.overlay.network import OverlayMaps, OverlayNet
 from stadia.overlay.overlay_data import OverlayBatch, OverlayData, fit_label_range, open_overlay_data
-from stadia.training.batches import gather_from_processes
-from stadia.training.recipe import Recipe
+from stadia.training.loop.batches import gather_from_processes
+from stadia.training.loop.recipe import Recipe
 
 OverlayLossFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
 

@@ -15,17 +15,17 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress
-from stadia.datasets.frame_store import ReportProgress, resize_image
-from stadia.datasets.image_files import list_images, read_rgb
+from stadia.data.frame_store import ReportProgress, resize_image
 from stadia.evaluation.depth_score import average_depths, find_best_threshold, max_channel_difference
-from stadia.evaluation.io.depth_files import DEPTH_KEYS, read_depth_map, write_depth_map, write_depth_png
-from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions, PredictionsRecord, Provenance
 from stadia.evaluation.plots.colormaps import color_inverse_depth
+from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS, Predictions, PredictionsRecord, Provenance
 from stadia.evaluation.protocols import ALIGNMENT_BY_SCALE
 from stadia.evaluation.recording_scores import write_score
-from stadia.files.image_io import write_image
-from stadia.files.output_files import hold_new_folder
-from stadia.files.paths import safe_join
+from stadia.io.depth_files import DEPTH_KEYS, read_depth_map, write_depth_map, write_depth_png
+from stadia.io.image_files import list_images, read_rgb
+from stadia.io.image_io import write_image
+from stadia.io.output_files import hold_new_folder
+from stadia.io.paths import safe_join
 from stadia.overlay.composites import CompositeSamples, open_composites
 from stadia.overlay.config import OVERLAY_STRIDE, check_overlay_size
 from stadia.overlay.metrics import compute_image_sums, compute_overlay_scores, weaker_scale
@@ -36,8 +36,8 @@ from stadia.overlay.world.composite_files import is_composite_set
 from stadia.predict.describe import describe, describe_end
 from stadia.predict.options import EvaluateOptions, PredictOptions, Size, requested_size
 from stadia.predict.tasks import LabeledSet, ScoreOutput, Task
-from stadia.training.loggers import compose_image_sheet
-from stadia.training.run_folder import Run
+from stadia.training.loop.loggers import compose_image_sheet
+from stadia.training.loop.run_folder import Run
 
 LOGITS_KEY = "mask_logits"
 

@@ -16,10 +16,10 @@ from stadia.core.types import Camera, PredictedMaps, Predictor
 from stadia.evaluation.backends import Backend, BackendChoice, median_relative_difference
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import DepthPredictor
-from stadia.models.depth.depth_network import compute_focal_ratio
+from stadia.networks.depth.depth_network import compute_focal_ratio
 from stadia.predict.export import NetworkExports
 from stadia.predict.inputs import PredictionInput
-from stadia.training.checkpoint import Checkpoint
+from stadia.training.loop.checkpoint import Checkpoint
 
 Samples = Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]]
 """Images (3, H, W) of the network's size, with K (3, 3)."""

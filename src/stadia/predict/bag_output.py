@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import TrackProgress, no_progress
-from stadia.datasets.formats.ros_bags import NS_PER_S, MessageStamp, RosBag, import_rosbags, load_types, read_stamps
+from stadia.data.formats.ros_bags import NS_PER_S, MessageStamp, RosBag, import_rosbags, load_types, read_stamps
 from stadia.evaluation.frame_preparation import PredictedFrame
-from stadia.files.paths import check_writable
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
+from stadia.io.paths import check_writable
 from stadia.predict.run import Session
 
 ROS_AXES = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])

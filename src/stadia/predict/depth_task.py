@@ -10,10 +10,10 @@ from rich.console import Console
 from stadia.core.errors import ConfigError
 from stadia.core.recording import name_ground_truth
 from stadia.core.types import TrackProgress
-from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.height_priors import RoadConfig
-from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
-from stadia.datasets.splits import frame_indices, read_frame_list, unique_recordings
+from stadia.data.frame_store import ReportProgress
+from stadia.data.height_priors import RoadConfig
+from stadia.data.open_dataset import detect_format, find_held_out_split, open_recordings
+from stadia.data.splits import frame_indices, read_frame_list, unique_recordings
 from stadia.evaluation.depth_score import score_mean_depth
 from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.evaluation.protocols import find_protocol
@@ -30,9 +30,9 @@ from stadia.predict.labeled_recordings import (
 from stadia.predict.options import EvaluateOptions, as_predict_options, network_size_notes, requested_size, size_text
 from stadia.predict.tasks import ScoreOutput, Task
 from stadia.predict.verdict import read_training_record, replace_verdict
-from stadia.recipes.base.training_overlap import TrainingOverlap
-from stadia.recipes.base.video_data import VideoData
-from stadia.training.run_folder import Run
+from stadia.training.loop.run_folder import Run
+from stadia.training.recipes.base.training_overlap import TrainingOverlap
+from stadia.training.recipes.base.video_data import VideoData
 
 
 class DepthTask(Task):

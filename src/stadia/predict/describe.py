@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.checks.catalog import CATALOG
+from stadia.checks.prediction_checks import Verdict
 from stadia.core.types import DepthScale
-from stadia.diagnostics.catalog import CATALOG
-from stadia.diagnostics.prediction_checks import Verdict
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.models import DEFAULT_NETWORK
+from stadia.evaluation.predictions_folder import Predictions
+from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.options import PredictOptions, network_size_notes, requested_size, size_text, trained_size
 from stadia.predict.run import Session, WrittenPrediction
 from stadia.predict.verdict import describe_trust
-from stadia.recipes.base.training_overlap import note_trained
+from stadia.training.recipes.base.training_overlap import note_trained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +66,7 @@ def describe_closing(results: Iterable[Any]) -> Iterator[str]:
 
 def describe_network(network: Network) -> Iterator[str]:
     """Yield the network's name, image size, and licence."""
-    from stadia.models.published_networks import describe_licence
+    from stadia.networks.published_networks import describe_licence
 
     size = trained_size(network.trained_with)
     if not network.has_own_size:
@@ -273,7 +273,7 @@ def describe_range(depth: NDArray[np.floating], depth_scale: DepthScale) -> str:
 
 def _describe_middle(session: Session) -> Iterator[str]:
     """Yield the depth of a photo's middle pixel and its 90 % interval; nothing without metres."""
-    from stadia.models.depth import base_network
+    from stadia.networks.depth import base_network
 
     photo, receipt = session.photo, session.receipt
     if photo is None or photo.log_uncertainty is None or photo.depth_scale is not DepthScale.METRES:

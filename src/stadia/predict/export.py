@@ -17,7 +17,6 @@ from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.terminal import Terminal, announce_step
 from stadia.evaluation.backends import BACKENDS, Backend, BackendChoice
 from stadia.evaluation.exported_network import MOTION, ExportDescription, ExportedNetwork, OnnxGraph, TrainingCamera
-from stadia.evaluation.io.predictions_folder import Provenance
 from stadia.evaluation.network_export import (
     OPSET,
     TOLERANCE,
@@ -28,17 +27,18 @@ from stadia.evaluation.network_export import (
     export_torch,
 )
 from stadia.evaluation.predict_frames import DepthPredictor
-from stadia.files.atomic_files import atomic_write
-from stadia.files.output_files import check_replaceable
-from stadia.files.paths import check_no_links
-from stadia.models.pose_net import DepthPoseNet, PoseNet
+from stadia.evaluation.predictions_folder import Provenance
+from stadia.io.atomic_files import atomic_write
+from stadia.io.output_files import check_replaceable
+from stadia.io.paths import check_no_links
+from stadia.networks.pose_net import DepthPoseNet, PoseNet
 from stadia.predict.inputs import find_training_camera
 from stadia.predict.verdict import find_recorded_verdict
-from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.base.config import NETWORK_RECIPE
-from stadia.recipes.base.depth_recipe import DepthRecipe
-from stadia.recipes.base.network_checkpoint import NetworkRecipe
-from stadia.training.checkpoint import Checkpoint
+from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.recipes.base.build_recipe import load_recipe
+from stadia.training.recipes.base.config import NETWORK_RECIPE
+from stadia.training.recipes.base.depth_recipe import DepthRecipe
+from stadia.training.recipes.base.network_checkpoint import NetworkRecipe
 
 log = logging.getLogger(__name__)
 

@@ -12,18 +12,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.checks.prediction_checks import reduce_image
+from stadia.checks.prediction_checks.prediction_verdict import MAX_FRAMES_APART
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.recording import Recording
-from stadia.datasets.config import CameraConfig, SourceOptions, refuse_idle_options
-from stadia.datasets.formats.camera_tables import CUT_PANORAMA
-from stadia.datasets.formats.photo_lens import describe_crop, read_lens
-from stadia.datasets.ignored_regions import read_ignored_region
-from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
-from stadia.datasets.open_dataset import open_recordings, recognize_format
-from stadia.datasets.video.frame_selection import FrameSelector
-from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
-from stadia.datasets.video.video_camera import (
+from stadia.data.config import CameraConfig, SourceOptions, refuse_idle_options
+from stadia.data.formats.camera_tables import CUT_PANORAMA
+from stadia.data.formats.photo_lens import describe_crop, read_lens
+from stadia.data.ignored_regions import read_ignored_region
+from stadia.data.open_dataset import open_recordings, recognize_format
+from stadia.data.video.frame_selection import FrameSelector
+from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
+from stadia.data.video.video_camera import (
     CAMERA_ADVICE,
     UserCamera,
     find_camera_file,
@@ -33,22 +34,15 @@ from stadia.datasets.video.video_camera import (
     read_user_camera,
     read_user_intrinsics,
 )
-from stadia.datasets.video.video_decoding import (
-    VIDEO_SUFFIXES,
-    VideoFrame,
-    count_indexed_frames,
-    hash_video,
-    stream_video,
-)
-from stadia.datasets.video.video_map import MapCamera, find_map_folder, find_photo_camera, find_usable_map
-from stadia.diagnostics.prediction_checks import reduce_image
-from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART
+from stadia.data.video.video_map import MapCamera, find_map_folder, find_photo_camera, find_usable_map
 from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
-from stadia.files.paths import expand_home
-from stadia.files.run_facts import RUN_FILE, read_run_facts
 from stadia.geometry.numpy_camera import Intrinsics, centered_K, check_center, check_K, focal_px_from_fov
-from stadia.training.checkpoint import Checkpoint
+from stadia.io.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
+from stadia.io.paths import expand_home
+from stadia.io.run_facts import RUN_FILE, read_run_facts
+from stadia.io.video_decoding import VIDEO_SUFFIXES, VideoFrame, count_indexed_frames, hash_video, stream_video
+from stadia.training.loop.checkpoint import Checkpoint
 
 # -- the camera of your own images
 
@@ -295,7 +289,7 @@ def open_inputs(
     """Open an image, a video file, a folder of images, or a data set (left cameras).
 
     every: take each `every`-th frame.
-    format: a name of `stadia.datasets.DATASETS`, or "auto".
+    format: a name of `stadia.data.DATASETS`, or "auto".
     trained_camera: the camera of the network's training, for images without a known camera.
     options: fields of `datasets.config.SourceOptions`; an image uses `camera` and `ignore`.
 

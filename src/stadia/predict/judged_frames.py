@@ -5,15 +5,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
+from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.types import Predictor
-from stadia.datasets.splits import frame_indices, unique_recordings
-from stadia.datasets.video.video_map import find_map_geometry
-from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.data.splits import frame_indices, unique_recordings
+from stadia.data.video.video_map import find_map_geometry
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import predict_inverse_depth
-from stadia.files.paths import expand_home
+from stadia.io.paths import expand_home
 from stadia.predict.verdict import PredictionGate
-from stadia.recipes.base.video_data import VideoData
+from stadia.training.recipes.base.video_data import VideoData
 
 MIN_CHECKED_FRAMES = 30
 """With fewer validation frames, training frames are judged too, because pairs with motion need frames in a row."""

@@ -10,19 +10,19 @@ from rich.console import Console
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale, Predictor, TrackProgress
 from stadia.evaluation.frame_preparation import PreparedFrame, frame_name, read_frames
-from stadia.evaluation.io.point_clouds import write_cloud_sample
-from stadia.evaluation.io.predictions_folder import Predictions, Provenance
 from stadia.evaluation.plots.colormaps import to_uint8
+from stadia.evaluation.point_clouds import write_cloud_sample
+from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS, Protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth
-from stadia.files.paths import safe_join
 from stadia.geometry.sky import find_far_sky
+from stadia.io.paths import safe_join
 from stadia.predict.describe import describe_receipt
 from stadia.predict.inputs import make_recording_input
 from stadia.predict.scale.receipt import ScaledPredictor, ScaleReceipt, measure_scale
 from stadia.predict.tasks import LabeledSet, ScoreOutput, score_split
-from stadia.recipes.base.training_overlap import TrainingOverlap
-from stadia.training.run_folder import Run
+from stadia.training.loop.run_folder import Run
+from stadia.training.recipes.base.training_overlap import TrainingOverlap
 
 MAX_SCORED_FRAMES = 1000
 

@@ -14,41 +14,41 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.types import DepthScale
-from stadia.datasets.config import CameraConfig
-from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.data.config import CameraConfig
 from stadia.evaluation.backends import BACKENDS, ONNXRUNTIME, TORCH, BackendChoice, check_backend
 from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork, stream_exported_predictions
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
-from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.files.input_files import check_input_file
-from stadia.files.json_files import read_json
-from stadia.files.paths import expand_home
-from stadia.files.run_facts import RUN_FILE
+from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.numpy_camera import check_K
-from stadia.models import DEFAULT_NETWORK
-from stadia.models.published_networks import HUB
+from stadia.io.input_files import check_input_file
+from stadia.io.json_files import read_json
+from stadia.io.paths import expand_home
+from stadia.io.run_facts import RUN_FILE
+from stadia.networks import DEFAULT_NETWORK
+from stadia.networks.published_networks import HUB
 from stadia.predict import DEPTH_RECIPES, TASKS
 from stadia.predict.inputs import PredictionInput, add_training_options, is_own_video, make_image_input, read_input_size
 from stadia.predict.options import PredictOptions, parse_size, parse_source_options, refuse_unused, requested_size
 from stadia.predict.prediction import Prediction
 from stadia.predict.run import Session, open_sessions
-from stadia.recipes.base.config import NETWORK_RECIPE
-from stadia.recipes.base.training_overlap import TrainedInput
-from stadia.training.checkpoint import Checkpoint
+from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.recipes.base.config import NETWORK_RECIPE
+from stadia.training.recipes.base.training_overlap import TrainedInput
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from stadia.checks.prediction_checks import TrainingRecord
+    from stadia.checks.prediction_checks.prediction_verdict import FocalBelief
     from stadia.core.types import Predictor
-    from stadia.diagnostics.prediction_checks import TrainingRecord
-    from stadia.diagnostics.prediction_checks.prediction_verdict import FocalBelief
     from stadia.evaluation.frame_preparation import Frame, PredictedFrame
-    from stadia.evaluation.io.predictions_folder import Provenance
-    from stadia.recipes.base.training_overlap import TrainedInput
-    from stadia.training.checkpoint import Checkpoint
-    from stadia.training.recipe import AnyRecipe
+    from stadia.evaluation.predictions_folder import Provenance
+    from stadia.training.loop.checkpoint import Checkpoint
+    from stadia.training.loop.recipe import AnyRecipe
+    from stadia.training.recipes.base.training_overlap import TrainedInput
 
 MAX_FITTED = 8
 """An opened network keeps this many image sizes."""
@@ -79,7 +79,7 @@ def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixel
         if settings:
             raise ConfigError(settings[0], found="used together with an exported network", expected="no settings")
         return ExportedFile(Path(network))
-    from stadia.recipes.base.network_checkpoint import open_network_checkpoint
+    from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
 
     return Network(str(network), open_network_checkpoint(network, settings=settings), max_pixels)
 
@@ -123,7 +123,7 @@ class Network:
         """Return the recipe with its weights, in evaluation mode. Raises CheckpointError if they do not fit."""
         if (built := self.checkpoint.built_recipe) is not None:
             return built
-        from stadia.recipes.base.build_recipe import load_recipe
+        from stadia.training.recipes.base.build_recipe import load_recipe
 
         return load_recipe(self.checkpoint)
 
@@ -167,7 +167,7 @@ class Network:
     @cached_property
     def relative_error(self) -> float | None:
         """Return AbsRel of its validation, or of `base` on real samples, or None."""
-        from stadia.models.depth.base_network import REAL_ERROR
+        from stadia.networks.depth.base_network import REAL_ERROR
 
         if self.name == DEFAULT_NETWORK:
             return REAL_ERROR
@@ -276,7 +276,7 @@ class Network:
 
     def fit(self, height: int, width: int) -> Network:
         """Return the network for images of (height, width); a trained one keeps its own size. Threads may call it."""
-        from stadia.recipes.base.network_checkpoint import NetworkCheckpoint
+        from stadia.training.recipes.base.network_checkpoint import NetworkCheckpoint
 
         if not isinstance(self.checkpoint, NetworkCheckpoint):
             return self
@@ -315,7 +315,7 @@ class Network:
         """Return whether most of the first frames are unlike the photos that the metres of `base` were measured on."""
         import torch
 
-        from stadia.models.depth.base_network import BaseNetwork, pool_features
+        from stadia.networks.depth.base_network import BaseNetwork, pool_features
 
         network = getattr(self.recipe, "depth_network", None)
         if not isinstance(network, BaseNetwork):
@@ -332,8 +332,8 @@ class Network:
         """Return the median focal length that the network predicts for the first frames; [] if it predicts none."""
         import torch
 
-        from stadia.diagnostics.prediction_checks.prediction_verdict import FocalBelief
-        from stadia.models.depth.depth_network import DepthNetwork
+        from stadia.checks.prediction_checks.prediction_verdict import FocalBelief
+        from stadia.networks.depth.depth_network import DepthNetwork
 
         network = getattr(self.recipe, "depth_network", None)
         if not isinstance(network, DepthNetwork) or type(network).predict_focal is DepthNetwork.predict_focal:
@@ -363,7 +363,7 @@ class Network:
 
     def make_provenance(self, options: PredictOptions) -> Provenance:
         """Return the network and its options for predictions.json."""
-        from stadia.evaluation.io.predictions_folder import Provenance
+        from stadia.evaluation.predictions_folder import Provenance
 
         size = requested_size(options.size, self.trained_with)
         provenance = Provenance.from_checkpoint(self.checkpoint, options.motion or "aligned", size)
@@ -373,7 +373,7 @@ class Network:
     def read_training(self, given: PredictionInput) -> tuple[TrainingRecord, TrainedInput]:
         """Return the record of its training, and the frames of the input that trained it."""
         from stadia.predict.verdict import read_training_record
-        from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap
+        from stadia.training.recipes.base.training_overlap import TrainedInput, TrainingOverlap
 
         if not self.has_own_size:
             return read_training_record(self.checkpoint), TrainedInput()

@@ -10,28 +10,28 @@ import torch
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
-from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
 from stadia.evaluation.frame_preparation import Frame, frame_name
-from stadia.evaluation.io.point_clouds import PlyWriter
-from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
-from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
-from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
+from stadia.evaluation.point_clouds import PlyWriter
+from stadia.evaluation.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.trajectory_score import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
-from stadia.files.atomic_files import atomic_folder, atomic_write, write_json
-from stadia.files.paths import check_no_links, check_writable, expand_home, safe_join
+from stadia.io.atomic_files import atomic_folder, atomic_write, write_json
+from stadia.io.paths import check_no_links, check_writable, expand_home, safe_join
+from stadia.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
+from stadia.io.trajectory_formats import read_kitti_trajectory
+from stadia.io.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
 from stadia.metrics.trajectory_metrics import path_length_m
-from stadia.odometry import ODOMETRY_METHODS
-from stadia.odometry.mapped_path import MappedPath
-from stadia.odometry.sliding_window_ba import MapPoints
-from stadia.odometry.visual_odometry import CameraPath, track_camera
 from stadia.predict.inputs import PredictionInput, is_own_video
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions, network_size_notes, requested_size
 from stadia.predict.run import Session, open_sessions
 from stadia.predict.scale.grammar import find_given_height
 from stadia.predict.scale.receipt import ScaleReceipt
-from stadia.recipes.base.training_overlap import TrainedInput, note_trained
+from stadia.sfm.odometry import ODOMETRY_METHODS
+from stadia.sfm.odometry.mapped_path import MappedPath
+from stadia.sfm.odometry.sliding_window_ba import MapPoints
+from stadia.sfm.odometry.visual_odometry import CameraPath, track_camera
+from stadia.training.recipes.base.training_overlap import TrainedInput, note_trained
 
 DRAWING = "path.png"
 POINTS = "points.ply"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stadia.core.errors import ConfigError, StadiaError
 
 if TYPE_CHECKING:
-    from stadia.dataloading.config import DataConfig
+    from stadia.data.loading.config import DataConfig
     from stadia.evaluation.backends import BackendChoice
 
 
@@ -172,9 +172,9 @@ def take_default_network(
 
     Raises ConfigError, CheckpointError or DataError if the network or the input does not exist. Loads no torch.
     """
-    from stadia.files.paths import check_path_exists, expand_home
-    from stadia.models import DEFAULT_NETWORK
-    from stadia.models.published_networks import is_network_name, refuse_misspelt_network
+    from stadia.io.paths import check_path_exists, expand_home
+    from stadia.networks import DEFAULT_NETWORK
+    from stadia.networks.published_networks import is_network_name, refuse_misspelt_network
 
     if source is not None and "=" in str(source) and not source.exists():
         source, settings = None, [str(source), *(settings or [])]
@@ -183,7 +183,7 @@ def take_default_network(
     elif named is not None:
         raise ConfigError("--network", found=f"{named} and {network}", expected="one network", fix="leave one out")
     if not is_network_name(str(network)):
-        from stadia.files.run_facts import check_network_exists
+        from stadia.io.run_facts import check_network_exists
 
         refuse_misspelt_network(str(network))
         check_network_exists(network)
@@ -193,8 +193,8 @@ def take_default_network(
 
 def refuse_finished(out: Path) -> None:
     """Raise StadiaError for a folder with a finished prediction, before the slow imports."""
-    from stadia.evaluation.io.predictions_folder import RECORD
-    from stadia.files.json_files import read_json
+    from stadia.evaluation.predictions_folder import RECORD
+    from stadia.io.json_files import read_json
 
     path = out / RECORD
     if out.exists() and not out.is_dir():
@@ -232,7 +232,7 @@ def parse_source_options(overrides: Sequence[str]) -> dict[str, Any]:
     if not overrides:
         return {}
     from stadia.core.config import resolve_config
-    from stadia.datasets.config import SourceKeys
+    from stadia.data.config import SourceKeys
 
     return resolve_config(SourceKeys, {}, overrides).data.model_dump(exclude_unset=True)
 
@@ -260,7 +260,7 @@ def parse_data_config(path: str, format: str, overrides: Sequence[str]) -> DataC
         2
     """
     from stadia.core.config import resolve_config
-    from stadia.dataloading.config import DataKeys
+    from stadia.data.loading.config import DataKeys
 
     return resolve_config(DataKeys, {"data": {"path": path, "format": format}}, overrides).data
 
@@ -273,7 +273,7 @@ _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
 def parse_size(text: str) -> Size:
     """Return height and width of "1216x352", width first. Raises ConfigError."""
-    from stadia.datasets.config import MAX_NETWORK_PIXELS
+    from stadia.data.config import MAX_NETWORK_PIXELS
 
     found = _SIZE.fullmatch(text.strip())
     width, height = (int(found[1]), int(found[2])) if found else (0, 0)

@@ -17,7 +17,7 @@ from stadia.evaluation.frame_preparation import PredictedFrame
 from stadia.predict.run import Session, WrittenPrediction
 
 if TYPE_CHECKING:
-    from stadia.diagnostics.prediction_checks import PredictionVerdict
+    from stadia.checks.prediction_checks import PredictionVerdict
     from stadia.predict.scale.receipt import ScaleReceipt
 
 

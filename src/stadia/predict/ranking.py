@@ -14,13 +14,13 @@ from scipy.spatial import Delaunay
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera, DepthScale, TrackProgress, no_progress
-from stadia.datasets.video.map_geometry import MapGeometry
-from stadia.datasets.video.video_map import find_map
+from stadia.data.video.map_geometry import MapGeometry
+from stadia.data.video.video_map import find_map
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame
-from stadia.evaluation.io.depth_files import find_depth_files, read_depth_map
 from stadia.evaluation.predict_frames import predict_maps
-from stadia.files.run_facts import RUN_FILE
 from stadia.geometry.numpy_camera import resize_K
+from stadia.io.depth_files import find_depth_files, read_depth_map
+from stadia.io.run_facts import RUN_FILE
 from stadia.predict.inputs import open_inputs
 from stadia.predict.network import open_network
 

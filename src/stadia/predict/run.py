@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
-from stadia.datasets.video.video_map import find_map, find_map_geometry
+from stadia.data.video.video_map import find_map, find_map_geometry
 from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame
-from stadia.evaluation.io.predictions_folder import TRAJECTORY, Predictions, Provenance, write_predictions
 from stadia.evaluation.plots.videos import (
     VERDICT_COLORS,
     depth_color_writer,
@@ -28,20 +27,21 @@ from stadia.evaluation.plots.videos import (
     write_image_verdict,
     write_video_verdict,
 )
+from stadia.evaluation.predictions_folder import TRAJECTORY, Predictions, Provenance, write_predictions
 from stadia.evaluation.steady_depth import steady_frames
-from stadia.files.paths import expand_home, safe_join
 from stadia.geometry.sky import find_far_sky
-from stadia.models import DEFAULT_NETWORK
+from stadia.io.paths import expand_home, safe_join
+from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.inputs import PredictionInput, is_image_file, is_own_video, open_inputs
 from stadia.predict.options import PredictOptions, refuse_unused
 from stadia.predict.verdict import PredictionGate, record_worse_verdict
-from stadia.recipes.base.training_overlap import TrainedInput
+from stadia.training.recipes.base.training_overlap import TrainedInput
 
 if TYPE_CHECKING:
+    from stadia.checks.prediction_checks import PredictionVerdict
     from stadia.core.types import Predictor
-    from stadia.diagnostics.prediction_checks import PredictionVerdict
-    from stadia.odometry.mapped_path import MappedPath
     from stadia.predict.scale.receipt import ScaleReceipt
+    from stadia.sfm.odometry.mapped_path import MappedPath
 
 VIDEO, IMAGE = "side_by_side.mp4", "side_by_side.png"
 CLOUD = "cloud.ply"
@@ -64,7 +64,7 @@ def open_sessions(network: Any, source: Path, options: PredictOptions) -> list[S
     reopen = partial(open_inputs, source, every=options.every, **data)
     inputs = reopen()
     if options.glb is not None or options.rerun is not None:
-        from stadia.evaluation.io.point_clouds import check_scene_files
+        from stadia.evaluation.point_clouds import check_scene_files
 
         has_points = bool(options.scale_from) or not predictor.depth_scale.is_affine
         check_scene_files(options.glb, options.rerun, recordings=len(inputs), has_points=has_points)
@@ -245,8 +245,8 @@ class Session:
             return
         if not is_own_video(source, options.data.get("format", "auto")):
             return
-        from stadia.odometry.mapped_path import MappedPath
         from stadia.predict.scale.grammar import find_given_height
+        from stadia.sfm.odometry.mapped_path import MappedPath
 
         found = MappedPath.find(source, self.predictor.depth_scale, find_given_height(options.scale_from))
         if found is None:
@@ -372,7 +372,7 @@ class Session:
         has_cloud = options.cloud is not False and self.network.writes_clouds and not scale.is_affine
         if not has_cloud and options.glb is None and options.rerun is None:
             return
-        from stadia.evaluation.io.point_clouds import open_glb_file, open_point_cloud_file, open_rerun_file
+        from stadia.evaluation.point_clouds import open_glb_file, open_point_cloud_file, open_rerun_file
 
         if has_cloud:
             yield open_point_cloud_file(folder / CLOUD, scale, count, find_far_sky)
@@ -385,7 +385,7 @@ class Session:
         """Write the verdict into the point cloud's header and, unless it is usable, the picture; draw the path."""
         verdict = str(self.gate.to_json().get("verdict", ""))
         if verdict and (folder / CLOUD).is_file():
-            from stadia.evaluation.io.point_clouds import write_cloud_verdict
+            from stadia.evaluation.point_clouds import write_cloud_verdict
 
             write_cloud_verdict(folder / CLOUD, verdict)
         if verdict in VERDICT_COLORS and (folder / VIDEO).is_file():
@@ -393,8 +393,8 @@ class Session:
         elif verdict in VERDICT_COLORS and (folder / IMAGE).is_file():
             write_image_verdict(folder / IMAGE, verdict)
         if (folder / TRAJECTORY).exists():
-            from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
             from stadia.evaluation.plots.charts import draw_paths
+            from stadia.io.trajectory_formats import read_kitti_trajectory
 
             path = read_kitti_trajectory(folder / TRAJECTORY).T_world_camera
             draw_paths(folder / PATH_DRAWING, {self.name: path}, self.predictor.depth_scale)

@@ -15,10 +15,10 @@ from rich.progress import track as show_bar
 
 from stadia.core.errors import CheckpointError
 from stadia.core.types import TrackProgress, no_progress
-from stadia.datasets.frame_store import ReportProgress
-from stadia.evaluation.io.predictions_folder import Provenance
-from stadia.files.atomic_files import hold_folder
-from stadia.files.paths import check_no_links, safe_join
+from stadia.data.frame_store import ReportProgress
+from stadia.evaluation.predictions_folder import Provenance
+from stadia.io.atomic_files import hold_folder
+from stadia.io.paths import check_no_links, safe_join
 from stadia.predict import TASKS
 from stadia.predict.network import Network, open_network
 from stadia.predict.options import (
@@ -30,11 +30,11 @@ from stadia.predict.options import (
     requested_size,
     size_text,
 )
-from stadia.training.checkpoint import Checkpoint
-from stadia.training.run_folder import Run
+from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.loop.run_folder import Run
 
 if TYPE_CHECKING:
-    from stadia.training.recipe import AnyRecipe
+    from stadia.training.loop.recipe import AnyRecipe
 
 T = TypeVar("T")
 LabeledT = TypeVar("LabeledT", bound="LabeledSet")

@@ -9,13 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import StadiaError, VerdictError
-from stadia.core.types import DepthScale
-from stadia.datasets.video.frame_selection import FLOW_WIDTH, shrink_to_gray
-from stadia.datasets.video.map_geometry import MapGeometry
-from stadia.diagnostics.catalog import VERDICT_CODES
-from stadia.diagnostics.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
-from stadia.diagnostics.prediction_checks import (
+from stadia.checks.catalog import VERDICT_CODES
+from stadia.checks.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
+from stadia.checks.prediction_checks import (
     PredictionVerdict,
     SampledFrame,
     TrainingRecord,
@@ -25,15 +21,19 @@ from stadia.diagnostics.prediction_checks import (
     measure_frames,
     reduce_image,
 )
-from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART, FocalBelief
-from stadia.diagnostics.preflight.two_view_geometry import median_flow_px
+from stadia.checks.prediction_checks.prediction_verdict import MAX_FRAMES_APART, FocalBelief
+from stadia.checks.preflight.two_view_geometry import median_flow_px
+from stadia.core.errors import StadiaError, VerdictError
+from stadia.core.types import DepthScale
+from stadia.data.video.frame_selection import FLOW_WIDTH, shrink_to_gray
+from stadia.data.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
-from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
+from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
 from stadia.evaluation.steady_depth import measure_frame_flicker
-from stadia.files.run_facts import RunFacts, find_run_facts
-from stadia.recipes.base.config import NETWORK_RECIPE
-from stadia.training.checkpoint import Checkpoint, read_steps
-from stadia.training.run_folder import Run
+from stadia.io.run_facts import RunFacts, find_run_facts
+from stadia.training.loop.checkpoint import Checkpoint, read_steps
+from stadia.training.loop.run_folder import Run
+from stadia.training.recipes.base.config import NETWORK_RECIPE
 
 MAX_SAMPLES = 16
 """This many frames are judged. At twice as many, every second one is dropped and later ones are sampled half as often.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 from typing import TYPE_CHECKING
 
-from stadia.files.run_facts import TrainingTimes
+from stadia.io.run_facts import TrainingTimes
 from stadia.report.metric_labels import (
     LOSS,
     RATE,

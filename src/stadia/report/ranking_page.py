@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.files.atomic_files import write_text
+from stadia.io.atomic_files import write_text
 from stadia.report.report_images import encode_jpeg
 from stadia.report.report_page import TEMPLATE_FOLDER, embed_scripts, make_environment
 

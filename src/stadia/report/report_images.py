@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.files.image_io import read_image
-from stadia.files.json_files import read_json
-from stadia.files.paths import safe_join
+from stadia.io.image_io import read_image
+from stadia.io.json_files import read_json
+from stadia.io.paths import safe_join
 from stadia.report.metric_labels import METRES, PanelLabel, label_validation_image
 from stadia.report.run_files import RunFiles, check_inside, step_from_filename
 

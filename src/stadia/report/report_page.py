@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from stadia import __version__
 from stadia.core.errors import DataError
-from stadia.files.atomic_files import write_text
-from stadia.files.input_files import read_text
-from stadia.files.paths import safe_join
+from stadia.io.atomic_files import write_text
+from stadia.io.input_files import read_text
+from stadia.io.paths import safe_join
 from stadia.report import figures, metric_labels, report_images, score_tables
 from stadia.report.figures import MIN_CURVE_STEPS, Chart
 from stadia.report.quality_summary import describe_quality, make_tiles, make_verdict

@@ -8,8 +8,8 @@ from typing import Any
 
 from stadia.core.config import ABSENT, LOSS_METRICS, ValueChange, diff_mappings, select_relevant_changes, shorten_hashes
 from stadia.core.errors import format_plot_text
-from stadia.files.atomic_files import atomic_write
-from stadia.files.run_facts import match_facts
+from stadia.io.atomic_files import atomic_write
+from stadia.io.run_facts import match_facts
 from stadia.report.metric_labels import direction_arrow, format_metric, metric_label
 from stadia.report.run_files import RunFiles, Series, flatten_mapping
 

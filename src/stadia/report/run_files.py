@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.files import run_facts
-from stadia.files.input_files import iterate_csv, read_bytes
-from stadia.files.json_files import parse_json_lines, read_json
+from stadia.io import run_facts
+from stadia.io.input_files import iterate_csv, read_bytes
+from stadia.io.json_files import parse_json_lines, read_json
 
 MAX_BYTES = 64 << 20
 MAX_FINDINGS = 1000

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stadia.core.errors import StadiaError
-from stadia.files.json_files import read_json
+from stadia.io.json_files import read_json
 from stadia.report.figures import PALETTE, Chart, DrawnPath, draw_camera_paths, draw_histogram
 from stadia.report.metric_labels import (
     ALIGNMENT_MEANINGS,

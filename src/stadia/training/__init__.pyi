@@ -1,46 +1,11 @@
-"""Public names; `__init__.py` loads a module when one of its names is used."""
-
 import stadia.core.registry
 
-from .batches import BatchIterable as BatchIterable
-from .batches import BatchStream as BatchStream
-from .batches import EpochLoader as EpochLoader
-from .batches import Sample as Sample
-from .batches import StagedBatches as StagedBatches
-from .batches import TrainingPlan as TrainingPlan
-from .batches import ValidationScores as ValidationScores
-from .batches import gather_from_processes as gather_from_processes
-from .batches import scale_batch_size as scale_batch_size
-from .batches import select_device as select_device
-from .callbacks import OutputGradients as OutputGradients
-from .checkpoint import Checkpoint as Checkpoint
-from .checkpoint import CheckpointHeader as CheckpointHeader
-from .checkpoint import check_recipe as check_recipe
-from .checkpoint import load_weights as load_weights
-from .config import OptimizerConfig as OptimizerConfig
-from .config import ScheduleConfig as ScheduleConfig
-from .config import StageConfig as StageConfig
-from .config import TrainingConfig as TrainingConfig
-from .fit import Interrupted as Interrupted
-from .fit import TrainingResult as TrainingResult
-from .loggers import CsvLogger as CsvLogger
-from .loggers import Logger as Logger
-from .loggers import TensorBoardLogger as TensorBoardLogger
-from .loggers import WandbLogger as WandbLogger
-from .loggers import compose_image_sheet as compose_image_sheet
-from .loggers import read_rows as read_rows
-from .loop import Callback as Callback
-from .loop import TrainingLoop as TrainingLoop
-from .optim import UpdateRatio as UpdateRatio
-from .phase_clock import PhaseClock as PhaseClock
-from .phase_clock import Stopwatch as Stopwatch
-from .processes import check_precision as check_precision
-from .recipe import AnyRecipe as AnyRecipe
-from .recipe import HasOptimizer as HasOptimizer
-from .recipe import Recipe as Recipe
-from .run_folder import Run as Run
-from .run_folder import is_main_process as is_main_process
+from .adapt import SCOPES as SCOPES
+from .adapt import Adaptation as Adaptation
+from .adapt import adapt_network as adapt_network
+from .step_measurement import DryRunResult as DryRunResult
+from .time_budget import choose_configuration as choose_configuration
+from .workflow import dry_run as dry_run
+from .workflow import train as train
 
-OPTIMIZERS: stadia.core.registry.Registry
-SCHEDULES: stadia.core.registry.Registry
-LOGGERS: stadia.core.registry.Registry
+DEMOS: stadia.core.registry.Registry

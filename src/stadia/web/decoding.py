@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError, summarize_exception
-from stadia.datasets.formats.photo_lens import read_lens
-from stadia.datasets.image_files import read_image_header, read_rgb
-from stadia.datasets.video.static_parts import search_static_content
-from stadia.datasets.video.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
-from stadia.files.image_io import write_image
+from stadia.data.formats.photo_lens import read_lens
+from stadia.data.video.static_parts import search_static_content
+from stadia.io.image_files import read_image_header, read_rgb
+from stadia.io.image_io import write_image
+from stadia.io.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
 from stadia.web.forms import UPLOAD
 
 MAX_PHOTO_PIXELS = 50_000_000

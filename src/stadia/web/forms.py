@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.files.json_files import parse_json
+from stadia.io.json_files import parse_json
 from stadia.web.guards import refuse
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def find_upload_kind(head: bytes) -> tuple[Kind, str]:
         >>> find_upload_kind(b"\xff\xd8\xff\xe0" + bytes(12))
         ('photo', '.jpg')
     """
-    from stadia.files.image_io import JPEG_SIGNATURE, PNG_SIGNATURE, find_picture_format  # loads OpenCV
+    from stadia.io.image_io import JPEG_SIGNATURE, PNG_SIGNATURE, find_picture_format  # loads OpenCV
 
     if head.startswith(PNG_SIGNATURE):
         return "photo", ".png"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
-from stadia.models.hub_download import count_downloaded_bytes
-from stadia.models.published_networks import (
+from stadia.networks.hub_download import count_downloaded_bytes
+from stadia.networks.published_networks import (
     HUB,
     PUBLISHED_NETWORKS,
     NetworkRow,

@@ -14,16 +14,16 @@ from pydantic import Field
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import DepthScale
-from stadia.datasets.config import CameraConfig
+from stadia.data.config import CameraConfig
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
-from stadia.evaluation.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
-from stadia.evaluation.io.point_clouds import EDGE_RATIO, MAX_MEDIAN_DEPTHS, PlyWriter, encode_glb, find_edges
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, draw_side_by_side
-from stadia.files.atomic_files import open_atomic, write_json
-from stadia.files.image_io import write_image
+from stadia.evaluation.point_clouds import EDGE_RATIO, MAX_MEDIAN_DEPTHS, PlyWriter, encode_glb, find_edges
 from stadia.geometry.numpy_camera import NEAR, Intrinsics, centered_K, focal_px_from_fov
 from stadia.geometry.sky import find_far_sky
+from stadia.io.atomic_files import open_atomic, write_json
+from stadia.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
+from stadia.io.image_io import write_image
 from stadia.predict.describe import UNFAMILIAR
 from stadia.predict.inputs import ASSUMED_FOV_DEG, InputCamera, PredictionInput
 from stadia.predict.network import Network

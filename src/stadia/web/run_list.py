@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import RunError, StadiaError
-from stadia.files.run_facts import RUN_FILE, UNKNOWN_FACTS, RunFacts, read_run_facts
+from stadia.io.run_facts import RUN_FILE, UNKNOWN_FACTS, RunFacts, read_run_facts
 from stadia.report.figures import Chart, make_plot
 from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, label_panel, metric_label
 from stadia.report.quality_summary import RunVerdict, describe_quality, make_tiles, make_verdict

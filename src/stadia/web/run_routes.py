@@ -20,11 +20,11 @@ from starlette.responses import JSONResponse, Response
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError, RunError
-from stadia.datasets.image_files import IMAGE_SUFFIXES
-from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES
-from stadia.files.image_io import MAX_IMAGE_BYTES, read_image
-from stadia.files.input_files import read_bytes
-from stadia.files.json_files import parse_json
+from stadia.io.image_files import IMAGE_SUFFIXES
+from stadia.io.image_io import MAX_IMAGE_BYTES, read_image
+from stadia.io.input_files import read_bytes
+from stadia.io.json_files import parse_json
+from stadia.io.video_decoding import VIDEO_SUFFIXES
 from stadia.report.report_page import build_report
 from stadia.report.run_files import check_inside
 from stadia.web.app_state import AppState, get_state, run_in_turn

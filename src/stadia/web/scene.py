@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
-from stadia.datasets.video.video_map import StoredMap
+from stadia.data.video.video_map import StoredMap
 from stadia.evaluation.frame_preparation import frame_name
-from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.predictions_folder import Predictions
 from stadia.geometry.numpy_camera import resize_K
 from stadia.report.report_page import ResultPage, render_result
 from stadia.web.guards import HEADERS

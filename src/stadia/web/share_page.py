@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.files.image_io import read_image
-from stadia.files.input_files import read_bytes
 from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
+from stadia.io.image_io import read_image
+from stadia.io.input_files import read_bytes
 from stadia.predict.describe import describe_receipt, verdict_lines
 from stadia.predict.run import CLOUD, PATH_DRAWING, VIDEO
 from stadia.report.report_images import PointCloudFigure, encode_jpeg

@@ -17,9 +17,9 @@ import psutil
 from filelock import FileLock, Timeout
 
 from stadia.core.errors import RunError
-from stadia.files.atomic_files import LOCK_FILE
-from stadia.files.input_files import read_text
-from stadia.recipes.presets import AUTO, FOLDER, SUFFIXES, preset_names, read_preset
+from stadia.io.atomic_files import LOCK_FILE
+from stadia.io.input_files import read_text
+from stadia.training.recipes.presets import AUTO, FOLDER, SUFFIXES, preset_names, read_preset
 
 RECIPE = "selfsup"
 """Trains on video without labels."""

@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.datasets.image_files import read_rgb
-from stadia.datasets.video.frame_selection import FrameSelector
-from stadia.datasets.video.video_map import find_map
+from stadia.data.video.frame_selection import FrameSelector
+from stadia.data.video.video_map import find_map
 from stadia.evaluation.frame_preparation import Frame
-from stadia.evaluation.io.point_clouds import encode_glb
-from stadia.evaluation.io.predictions_folder import TRAJECTORY, TRAJECTORY_TUM, Predictions
-from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
-from stadia.files.input_files import read_bytes
-from stadia.files.json_files import read_json
+from stadia.evaluation.point_clouds import encode_glb
+from stadia.evaluation.predictions_folder import TRAJECTORY, TRAJECTORY_TUM, Predictions
+from stadia.io.image_files import read_rgb
+from stadia.io.input_files import read_bytes
+from stadia.io.json_files import read_json
+from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network
 from stadia.predict.run import CLOUD, DEPTH_COLOR, PATH_DRAWING, VIDEO
@@ -49,7 +49,7 @@ MAX_SHARED_BYTES = 64 << 20
 """Largest video in a page to share."""
 
 ADAPTED = "adapted.json"
-"""As `stadia.adaptation.adapt.RECORD`, which imports torch."""
+"""As `stadia.training.adapt.RECORD`, which imports torch."""
 
 MAX_CLOUD_BYTES = 64 << 20
 CLOUD_GLB = "cloud.glb"

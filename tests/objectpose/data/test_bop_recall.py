@@ -17,14 +17,14 @@ from tests.objectpose.data.bop_truth import ground_truth_results
 from stadia.cli.main import run as run_command_line
 from stadia.core.config import resolve_config
 from stadia.core.types import Camera
-from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
+from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.objectpose.config import ObjectPoseConfig
 from stadia.objectpose.data.bop import BopImages, read_results, to_boxes, write_results
 from stadia.objectpose.data.object_data import training_image_facts
 from stadia.objectpose.data.object_labels import EstimatedBox
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.objectpose.scores import add_recall, boxes_to_objects, score_estimates
-from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
+from stadia.training.loop.checkpoint import CheckpointHeader, write_checkpoint
 
 Found = list[list[EstimatedBox]]
 

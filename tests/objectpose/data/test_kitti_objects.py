@@ -14,7 +14,7 @@ from tests.refusals import refuses
 
 from stadia.cli.main import run
 from stadia.core.errors import DataError
-from stadia.datasets.formats.kitti_objects import read_boxes
+from stadia.data.formats.kitti_objects import read_boxes
 from stadia.objectpose import boxes
 from stadia.objectpose.data.object_folder import KittiObjectImages
 from stadia.objectpose.data.open_objects import detect_object_format, open_object_images

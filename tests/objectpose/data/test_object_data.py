@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from stadia.datasets.config import CacheConfig
+from stadia.data.config import CacheConfig
 from stadia.objectpose.config import TABLEWORLD_TINY
 from stadia.objectpose.data import object_data
 from stadia.objectpose.data.object_data import fingerprint_images

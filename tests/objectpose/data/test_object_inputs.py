@@ -15,10 +15,10 @@ from tests.refusals import refuses
 from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.datasets.open_dataset import open_recordings
+from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
-from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.geometry.numpy_camera import resize_K
+from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.objectpose import config as presets
 from stadia.objectpose.boxes import Symmetry
 from stadia.objectpose.config import ObjectPoseConfig
@@ -29,7 +29,7 @@ from stadia.objectpose.data.open_objects import detect_object_layout, list_objec
 from stadia.objectpose.metrics import PosedObjects
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.objectpose.table_world import write_tableworld
-from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
+from stadia.training.loop.checkpoint import CheckpointHeader, write_checkpoint
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 

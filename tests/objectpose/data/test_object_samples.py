@@ -12,8 +12,8 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.dataloading.config import ColorConfig
-from stadia.dataloading.loader import Loader
+from stadia.data.loading.config import ColorConfig
+from stadia.data.loading.loader import Loader
 from stadia.geometry.se3 import quaternion_multiply
 from stadia.losses.class_masks import IGNORE_INDEX
 from stadia.objectpose.boxes import symmetric_angle_deg

@@ -9,7 +9,7 @@ import pytest
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.datasets.image_files import read_rgba
+from stadia.io.image_files import read_rgba
 from stadia.overlay.config import CutoutConfig
 from stadia.overlay.world.foregrounds import (
     CUTOUTS,

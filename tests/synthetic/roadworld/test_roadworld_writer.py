@@ -14,8 +14,8 @@ from tests.processes import leave_stale_folder
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.datasets.open_dataset import open_recordings
-from stadia.files import atomic_files
+from stadia.data.open_dataset import open_recordings
+from stadia.io import atomic_files
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld import roadworld_writer
 from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView

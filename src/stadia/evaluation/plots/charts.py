@@ -13,7 +13,7 @@ from torch import Tensor
 from stadia.core.errors import format_plot_text
 from stadia.core.types import DepthScale
 from stadia.evaluation.plots.image_overlays import BAD, GOOD, Image, render_figure
-from stadia.files.atomic_files import atomic_write
+from stadia.io.atomic_files import atomic_write
 from stadia.metrics.trajectory_metrics import AXES, fit_motion_axes
 
 TICKS_M = (2, 5, 10, 20, 40, 80)  # ticks of the logarithmic scale; bright is near

@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from stadia.core.errors import format_plot_text
 from stadia.evaluation.depth_score import DepthScore, GroundTruthReaders
 from stadia.evaluation.image_score import align_to_truth, sample_prediction
-from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.plots.colormaps import color_categories, color_heat
+from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.protocols import Protocol
-from stadia.files.image_io import write_image
 from stadia.geometry.numpy_camera import crop_window
+from stadia.io.image_io import write_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

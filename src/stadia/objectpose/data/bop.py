@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.datasets.image_files import IMAGE_SUFFIXES, check_image_size, read_label_png
-from stadia.datasets.text_files import FileEntry
-from stadia.files.atomic_files import write_text
-from stadia.files.input_files import parse_integer, read_text
-from stadia.files.paths import expand_home
 from stadia.geometry.numpy_camera import check_K
 from stadia.geometry.rasterizer import Silhouette, compute_visible_masks, draw_silhouette
+from stadia.io.atomic_files import write_text
+from stadia.io.image_files import IMAGE_SUFFIXES, check_image_size, read_label_png
+from stadia.io.input_files import parse_integer, read_text
+from stadia.io.paths import expand_home
+from stadia.io.text_files import FileEntry
 from stadia.objectpose.data import object_labels
 from stadia.objectpose.data.bop_models import BopModel, Vector3, read_bop_json, read_bop_model
 

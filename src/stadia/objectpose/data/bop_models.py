@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError
-from stadia.datasets.text_files import FileEntry, read_typed_json
-from stadia.files.input_files import name_parser_errors, read_bytes
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
+from stadia.io.input_files import name_parser_errors, read_bytes
+from stadia.io.text_files import FileEntry, read_typed_json
 from stadia.objectpose.data.object_labels import Points, Quaternion, SymmetryLabel, check_rotation
 
 _TYPES = {

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.seeds import derive_seed
 from stadia.core.types import Camera
-from stadia.datasets.image_files import read_raw_depth_png, read_rgb
-from stadia.files.input_files import name_parser_errors, read_text
-from stadia.files.paths import expand_home, natural_sort_key, safe_join
 from stadia.geometry.align import umeyama_ransac
+from stadia.io.image_files import read_raw_depth_png, read_rgb
+from stadia.io.input_files import name_parser_errors, read_text
+from stadia.io.paths import expand_home, natural_sort_key, safe_join
 from stadia.objectpose.data import object_labels
 
 FOLDER = "obj_models"  # folder of the models next to the images, with parts such as real_test and val

@@ -10,13 +10,13 @@ from pydantic import Field
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.datasets.config import Matrix
-from stadia.datasets.formats.kitti_objects import KITTI_CLASSES, KittiBox, KittiBoxImages, read_boxes
-from stadia.datasets.image_files import check_depth_map, check_image_size, read_label_png, read_rgb
-from stadia.datasets.text_files import FileEntry, read_typed_json
-from stadia.files.array_files import read_npy
-from stadia.files.paths import expand_home, safe_join
+from stadia.data.config import Matrix
+from stadia.data.formats.kitti_objects import KITTI_CLASSES, KittiBox, KittiBoxImages, read_boxes
 from stadia.geometry.numpy_camera import check_K
+from stadia.io.array_files import read_npy
+from stadia.io.image_files import check_depth_map, check_image_size, read_label_png, read_rgb
+from stadia.io.paths import expand_home, safe_join
+from stadia.io.text_files import FileEntry, read_typed_json
 from stadia.objectpose.data import object_labels
 from stadia.objectpose.data.object_labels import (
     BACKGROUND,

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.datasets.image_files import read_rgb
 from stadia.geometry import se3
+from stadia.io.image_files import read_rgb
 
 BACKGROUND = "background"
 UNLABELED = -1  # in an instance map: a pixel of an `UnlabeledObject`, which is neither background nor trained on

@@ -11,11 +11,11 @@ from torch.utils.data import Dataset
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Meta, TensorDataclass
-from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig, ColorConfig
-from stadia.dataloading.loader import PackedTensors, stack_packed, stack_padded
-from stadia.dataloading.transforms import apply_color, compute_mean_gray, draw_augmentation
-from stadia.datasets.frame_store import resize_image
-from stadia.datasets.mask_files import resize_labels
+from stadia.data.frame_store import resize_image
+from stadia.data.loading.config import NO_AUGMENTATION, AugmentationConfig, ColorConfig
+from stadia.data.loading.loader import PackedTensors, stack_packed, stack_padded
+from stadia.data.loading.transforms import apply_color, compute_mean_gray, draw_augmentation
+from stadia.data.mask_files import resize_labels
 from stadia.geometry.camera import resize_camera
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 from stadia.losses.class_masks import IGNORE_INDEX

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.registry import Registry
-from stadia.files.json_files import read_json
-from stadia.files.paths import expand_home
+from stadia.io.json_files import read_json
+from stadia.io.paths import expand_home
 
 if TYPE_CHECKING:
     from stadia.objectpose.data.bop import BopImages
@@ -64,7 +64,7 @@ def list_object_splits(path: Path, layout: str) -> list[str]:
         below = sorted(folder.name for folder in path.glob("*/") if next(folder.rglob("*_coord.png"), None) is not None)
         return below or ["."] * any(path.glob("*_coord.png"))
 
-    from stadia.datasets.formats.kitti_objects import list_box_splits
+    from stadia.data.formats.kitti_objects import list_box_splits
 
     return list_box_splits(path)
 

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import DepthScale
-from stadia.datasets.config import SourceOptions
-from stadia.datasets.frame_store import ReportProgress, resize_depth, resize_image
-from stadia.datasets.image_files import encode_name, hash_depth, hash_files, join_hashes
-from stadia.datasets.open_dataset import open_recordings, read_named_splits
-from stadia.datasets.recordings import RecordingView
-from stadia.datasets.splits import TargetFrames, all_frames, draw_split
-from stadia.datasets.text_files import FileEntry, read_typed_json
-from stadia.files.array_files import read_npz
-from stadia.files.paths import expand_home, safe_join
+from stadia.data.config import SourceOptions
+from stadia.data.frame_store import ReportProgress, resize_depth, resize_image
+from stadia.data.open_dataset import open_recordings, read_named_splits
+from stadia.data.recordings import RecordingView
+from stadia.data.splits import TargetFrames, all_frames, draw_split
 from stadia.geometry.numpy_camera import crop_K, resize_K
+from stadia.io.array_files import read_npz
+from stadia.io.image_files import encode_name, hash_depth, hash_files, join_hashes
+from stadia.io.paths import expand_home, safe_join
+from stadia.io.text_files import FileEntry, read_typed_json
 from stadia.overlay.config import BackgroundConfig
 
 DEPTH_ARRAY_KEYS: Mapping[DepthScale, str] = {DepthScale.METRES: "depth_m", DepthScale.UP_TO_SCALE: "depth"}

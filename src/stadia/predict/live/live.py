@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera, Predictor
-from stadia.datasets.config import CameraConfig, SourceOptions
-from stadia.datasets.formats.ros_bags import BagTopic, RosBag
-from stadia.datasets.video.video_camera import UserCamera, read_user_camera
+from stadia.data.config import CameraConfig, SourceOptions
+from stadia.data.formats.ros_bags import BagTopic, RosBag
+from stadia.data.video.video_camera import UserCamera, read_user_camera
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.evaluation.predict_frames import predict_maps
 from stadia.geometry.numpy_camera import Intrinsics, centered_K, focal_px_from_fov

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, StadiaError, summarize_exception
-from stadia.datasets.config import SourceOptions
-from stadia.datasets.formats.ros_bags import BagTopic, RosBag
-from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, stream_video
-from stadia.files.image_io import decode_image
+from stadia.data.config import SourceOptions
+from stadia.data.formats.ros_bags import BagTopic, RosBag
+from stadia.io.image_io import decode_image
+from stadia.io.video_decoding import VIDEO_SUFFIXES, stream_video
 
 FROZEN_S, SILENT_S = 3.0, 2.0
 """A source is frozen if its image stays equal, and silent if no image comes, for so long."""

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.evaluation.io.depth_files import (
+from stadia.io.array_files import MAX_STACK_BYTES, list_npz_arrays, read_npz
+from stadia.io.atomic_files import make_temporary_folder, open_atomic, write_json, write_lines
+from stadia.io.depth_files import (
     DEPTH_KEYS,
     GREATEST_INTEGER,
     PNG_PER_METRE,
@@ -25,15 +27,13 @@ from stadia.evaluation.io.depth_files import (
     write_depth_map,
     write_depth_png,
 )
-from stadia.evaluation.io.pose_files import OPENGL_AXES
-from stadia.evaluation.io.trajectory_formats import read_trajectory
-from stadia.files.array_files import MAX_STACK_BYTES, list_npz_arrays, read_npz
-from stadia.files.atomic_files import make_temporary_folder, open_atomic, write_json, write_lines
-from stadia.files.image_io import write_image
-from stadia.files.input_files import read_bytes, read_text
-from stadia.files.json_files import read_json
-from stadia.files.paths import check_writable, natural_sort_key, safe_join
-from stadia.mapping.sparse_map import import_pycolmap
+from stadia.io.image_io import write_image
+from stadia.io.input_files import read_bytes, read_text
+from stadia.io.json_files import read_json
+from stadia.io.paths import check_writable, natural_sort_key, safe_join
+from stadia.io.pose_files import OPENGL_AXES
+from stadia.io.trajectory_formats import read_trajectory
+from stadia.sfm.sparse_map import import_pycolmap
 
 Array = NDArray[np.float64]
 

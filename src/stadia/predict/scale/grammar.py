@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.registry import find_nearest_name
-from stadia.datasets.height_priors import PRIORS, find_prior
-from stadia.evaluation.io.depth_files import StackedMap, find_depth_files
-from stadia.files.image_io import PICTURE_SUFFIXES
-from stadia.files.input_files import name_parser_errors, read_text
-from stadia.files.paths import expand_home
+from stadia.data.height_priors import PRIORS, find_prior
+from stadia.io.depth_files import StackedMap, find_depth_files
+from stadia.io.image_io import PICTURE_SUFFIXES
+from stadia.io.input_files import name_parser_errors, read_text
+from stadia.io.paths import expand_home
 
 GIVEN_SPREAD = 0.05
 """A user's height of an object has this relative standard deviation."""

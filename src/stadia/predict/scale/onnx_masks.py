@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.evaluation.exported_network import OnnxSession, check_installed, find_fault
-from stadia.files.input_files import read_bytes, read_lines
-from stadia.files.paths import expand_home
-from stadia.models.segmentation import CITYSCAPES_CLASSES
+from stadia.io.input_files import read_bytes, read_lines
+from stadia.io.paths import expand_home
+from stadia.networks.segmentation import CITYSCAPES_CLASSES
 
 Image = NDArray[np.uint8]
 Masks = tuple[Image, NDArray[np.uint16] | None]

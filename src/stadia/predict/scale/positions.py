@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
-from stadia.datasets.image_files import list_images, open_photo
-from stadia.evaluation.io.trajectory_formats import read_trajectory
-from stadia.files.input_files import read_text
 from stadia.geometry.align import umeyama
 from stadia.geometry.scale_fit import WITHIN, ScaleFit
+from stadia.io.image_files import list_images, open_photo
+from stadia.io.input_files import read_text
+from stadia.io.trajectory_formats import read_trajectory
 
 EARTH_RADIUS_M, ECCENTRICITY_2 = 6_378_137.0, 6.694_379_990_14e-3
 """Semi-major axis and squared eccentricity of the ellipsoid WGS84."""

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stadia.checks.finding import Finding
+from stadia.checks.prediction_checks.prediction_verdict import FocalBelief, check_scale_verdict
 from stadia.core.errors import GeometryError, StadiaError
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
-from stadia.datasets.video.map_geometry import MapGeometry
-from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.prediction_checks.prediction_verdict import FocalBelief, check_scale_verdict
+from stadia.data.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_maps
 from stadia.geometry.scale_fit import FusedScale, Lengths, ScaleFit, fit_scale, fit_scale_with_shift, fuse_scales

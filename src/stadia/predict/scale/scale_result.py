@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale
-from stadia.datasets.open_dataset import open_recordings
+from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import PreparedFrame, frame_name, read_frames
-from stadia.files.atomic_files import write_json
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale
-from stadia.mapping.road_sweep import choose_pairs, find_road_plane
-from stadia.mapping.sparse_map import LensCamera
+from stadia.io.atomic_files import write_json
 from stadia.predict.inputs import open_inputs
 from stadia.predict.scale.foreign_results import ForeignResult, open_result, read_depth, write_scaled
 from stadia.predict.scale.grammar import KnownDistance, PositionsFile, parse_scale
 from stadia.predict.scale.positions import associate_positions, fit_positions, read_positions
 from stadia.predict.scale.receipt import MAX_FRAMES, ScaleReceipt, measure_frames
 from stadia.predict.scale.sources import SPEED_DEVIATION, MeasuredFrame, parse_scale_source
+from stadia.sfm.road_sweep import choose_pairs, find_road_plane
+from stadia.sfm.sparse_map import LensCamera
 
 Array = NDArray[np.float64]
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError
 from stadia.core.recording import RIGHT, Recording
 from stadia.core.types import Camera
-from stadia.datasets.video.map_geometry import MapGeometry
+from stadia.data.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import PreparedFrame
-from stadia.evaluation.io.depth_files import read_depth_map
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, Lengths
+from stadia.io.depth_files import read_depth_map
 from stadia.predict.scale.grammar import (
     Box,
     KnownDistance,

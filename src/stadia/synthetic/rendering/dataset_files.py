@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.seeds import derive_seed
-from stadia.files.atomic_files import write_json
-from stadia.files.json_files import read_json
+from stadia.io.atomic_files import write_json
+from stadia.io.json_files import read_json
 from stadia.synthetic.config import SPLITS, SceneCounts
 
 PREVIEW = "preview.png"
@@ -71,7 +71,7 @@ class SceneFormat:
         """Raise StadiaError if the listing or the preview would replace those of another data set, or a file of the
         user.
         """
-        from stadia.files.output_files import check_foreign_folder
+        from stadia.io.output_files import check_foreign_folder
 
         check_foreign_folder(out, *LISTINGS)
         listing, preview = out / self.listing, out / PREVIEW
@@ -110,7 +110,7 @@ class SceneFormat:
         return {**self.header, "splits": splits, self.kind: made_from}
 
     def _is_preview(self, path: Path) -> bool:
-        from stadia.files.output_files import is_own_file
+        from stadia.io.output_files import is_own_file
 
         return is_own_file(path, f"preview of {self.kind}")
 
@@ -278,7 +278,7 @@ def stack_tiles(tiles: list[Image], columns: int) -> Image:
 
 def write_contact_sheet(path: Path, sheet: Image, mark: str) -> Path:
     """Write a contact sheet (H, W, 3) RGB as a PNG with the mark of its kind, and return its path."""
-    from stadia.files.output_files import write_marked_png
+    from stadia.io.output_files import write_marked_png
 
     write_marked_png(path, sheet[..., ::-1], mark)
     return path

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from stadia.datasets.config import CacheConfig, find_cache_folder
-from stadia.datasets.frame_store import lock_beside
-from stadia.datasets.image_files import read_label_png, read_rgb
-from stadia.files.array_files import read_npy
-from stadia.files.atomic_files import atomic_folder, write_json
+from stadia.data.config import CacheConfig, find_cache_folder
+from stadia.data.frame_store import lock_beside
+from stadia.io.array_files import read_npy
+from stadia.io.atomic_files import atomic_folder, write_json
+from stadia.io.image_files import read_label_png, read_rgb
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
 from stadia.synthetic.rendering import dataset_files
 from stadia.synthetic.rendering.shading_kernels import GAMMA

@@ -1,0 +1,520 @@
+"""Judge predictions: usable, not judged, doubtful or unusable, with findings; also the basis of metres."""
+
+import math
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from stadia.checks.catalog import Case, describe_case, make_finding
+from stadia.checks.finding import Finding, Severity
+from stadia.checks.monitors.prediction_monitors import MAX_AUTO_MASKED
+from stadia.checks.prediction_checks.frame_measurements import (
+    BEHIND,
+    MIN_FRAMES,
+    MIN_IMAGE_CHANGE,
+    MIN_MAPPED_FRAMES,
+    MIN_RELATIVE_RANGE,
+    FrameMeasurements,
+    PointMeasurements,
+)
+from stadia.checks.prediction_checks.training_record import LEARNING_CODES, TrainingRecord
+from stadia.geometry.scale_fit import USABLE_DEVIATION
+
+MAX_BELIEVED_RATIO = 1.2  # networks for the field of view err by 5 to 10 %
+BELIEF_SIGMAS = 3.0  # standard deviations of a belief
+
+
+@dataclass(frozen=True, slots=True)
+class FocalBelief:
+    """A focal length (fx / width) from another `source` than the camera, with its relative standard deviation."""
+
+    focal: float
+    source: str
+    deviation: float = 0.05
+
+
+def check_focal_beliefs(focal: float | None, beliefs: Sequence[FocalBelief]) -> list[Finding]:
+    """Return K31 for each belief that contradicts the camera. focal: fx / width of the camera; None if unknown."""
+    findings = []
+    for belief in beliefs if focal is not None and focal > 0 else ():
+        assert focal is not None
+        ratio = focal / belief.focal
+        if abs(math.log(ratio)) <= max(math.log(MAX_BELIEVED_RATIO), BELIEF_SIGMAS * belief.deviation):
+            continue
+        given_deg, believed_deg = (math.degrees(2 * math.atan(0.5 / value)) for value in (focal, belief.focal))
+        text = f"a field of view of {given_deg:.0f} degrees is given (focal length {focal:.3g} of the width);"
+        text += f" {belief.source} gives {believed_deg:.0f} degrees ({belief.focal:.3g})"
+        evidence = {"ratio": ratio, "given": focal, "believed": belief.focal, "deviation": belief.deviation}
+        expected = f"focal lengths within a factor of {MAX_BELIEVED_RATIO:g}"
+        findings.append(make_finding("K31", Severity.WARN, text, expected, evidence=evidence))
+    return findings
+
+
+_SEVERITIES = {"doubtful": Severity.WARN, "unusable": Severity.STOP}
+
+
+FIX_WITH_MAP = "run `stadia adapt NETWORK VIDEO` and measure again; or give a second source (a distance, speed, LiDAR)"
+
+
+FIX_OF_PHOTO = "give a second source: a measured distance, an object of known height, or LiDAR"
+
+
+def check_scale_verdict(
+    verdict: str, sources: str, deviation: float, *, has_map: bool = False, is_photo: bool = False
+) -> list[Finding]:
+    """Return M38 if the scale is doubtful or unusable.
+
+    verdict: "usable", "doubtful" or "unusable".
+    sources: what the scale was measured by.
+    deviation: relative standard deviation.
+    has_map: whether the input has a map, which the fix then does not propose.
+    is_photo: whether one image was measured, which cannot have a map.
+    """
+    severity = _SEVERITIES.get(verdict)
+    if severity is None:
+        return []
+    text = f"the scale by {sources} is {verdict}, +- {deviation:.1%}"
+    return [
+        make_finding(
+            "M38",
+            severity,
+            text,
+            f"a usable scale, +- {USABLE_DEVIATION:.0%}",
+            fix=FIX_OF_PHOTO if is_photo else FIX_WITH_MAP if has_map else None,
+            evidence={"deviation": deviation},
+        )
+    ]
+
+
+MIN_SPREAD = 1.3  # 95 % over 5 % quantile of depth in an image; learned 5.2 to 11.6, else 1.0 to 1.2
+MIN_CHANGE = 0.055  # share of a map's variance that is not in the mean map
+MAX_MATCH_ERROR = 0.95  # error of matches over the error of constant depth: above, depth explains no motion
+MAX_DOUBTFUL_MATCH_ERROR = 0.85  # learned .29 to .73
+MIN_ROW_CORRELATION = 0.4  # rank correlation within rows: below, depth is little more than a vertical gradient
+GOOD_ROW_CORRELATION = 0.6  # from here on M31 is a note: good trainings .61 to .79, short ones -.11 to .56
+MAX_UNSURE_MATCH_ERROR = 0.75  # doubtful below GOOD_ROW_CORRELATION; good trainings at most .73
+MIN_OWN_CORRELATION = 0.05  # of what maps and matches add to the mean map; good .14 to .47, bad -.31 to .12
+GOOD_OWN_CORRELATION = 0.15  # from here on maps follow their images
+MIN_DEPTH_GAIN = 0.05  # of the start's error at points or matches; .01 was worse by LiDAR (KITTI raw)
+MIN_JUDGED_PAIRS = 4  # pairs for the median of S30
+MAX_FRAMES_APART = 10  # frames of the input between two compared frames
+MIN_SKY_SHARE = 0.5  # share of the frames with sky that is nearer than the lowest rows
+MAX_TRAINED_FOCAL_RATIO = 1.15  # of this camera's focal length over its image width and the training's
+
+ASSUMED_CAMERA = "no camera was given, and one is assumed; metres are wrong with another lens"
+
+MAX_FINAL_WARP_RATIO = 0.9  # residual of training images over the unwarped one, at the end of the training
+MAX_VALIDATION_WARP_RATIO = 1.2  # the same in validation; good .23 to .63, bad 2.2 and 2.8
+MAX_FINAL_ROTATION_DEG = 10.0  # to the next image; trainings at most 1.9, useless paths 2 to 76
+MAX_FINAL_MOTION_OVER_DEPTH = 0.5  # to the next image; trainings at most .09, useless paths from .99
+MAX_POINT_ERROR = 0.95  # of ln depth at a map's points over constant depth: above, depth is useless
+MAX_DOUBTFUL_POINT_ERROR = 0.75
+MIN_POINT_CORRELATION = 0.3  # by rank, with the depth of a map's points: below, depth is useless
+MIN_DOUBTFUL_POINT_CORRELATION = 0.6
+MAX_REGION_RATIO = 2.0  # of the scales of left and right, by the points of a map: above, depth is useless
+MAX_DOUBTFUL_REGION_RATIO = 1.55  # also of near and far
+MAX_BEHIND_ROAD = 0.03  # share of the road that is predicted behind it
+MAX_ROAD_ERROR = 0.75  # error of ln depth on the road over constant depth
+MAX_HOLE_SHARE = 0.045  # share of image parts that are predicted much too far; edges of depth may cause one of 30
+MAX_FAR_FOREGROUND = 0.5  # share of the frames whose lowest rows are far
+MIN_TRAINED_STEPS = 100  # updates of a checkpoint
+DEPTH_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30", "T40"}  # the training's data may cause them
+
+
+OWN_TERM_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30"}  # a user's term may cause them
+OUTPUT_CODES = OWN_TERM_CODES | {"M33"}  # have their own fix for a published network
+MAX_NAMED_TERMS = 3
+
+
+class Verdict(StrEnum):
+    """The verdict on predictions: usable (all checks passed), not judged, doubtful (warnings), or unusable.
+
+    Not judged: depth could not be compared with motion (S30), or affine inverse depth with images (M31).
+    """
+
+    USABLE = "usable"
+    NOT_JUDGED = "not judged"
+    DOUBTFUL = "doubtful"
+    UNUSABLE = "unusable"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionVerdict:
+    """The verdict with its findings, worst first, measurements, and code and reason of each check that did not run."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    measured: FrameMeasurements | None
+    not_checked: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "verdict": str(self.verdict),
+            "findings": [finding.to_dict() for finding in self.findings],
+            "measured": self.measured and asdict(self.measured),
+            "not_checked": dict(self.not_checked),
+        }
+
+
+def find_verdict(findings: Iterable[Finding], *, is_judged: bool = True) -> Verdict:
+    """Return unusable for a stop, doubtful for a warning. is_judged: whether the deciding check ran, otherwise."""
+    severities = {finding.severity for finding in findings}
+    if Severity.STOP in severities:
+        return Verdict.UNUSABLE
+    if Severity.WARN in severities:
+        return Verdict.DOUBTFUL
+    return Verdict.USABLE if is_judged else Verdict.NOT_JUDGED
+
+
+def judge_measurements(
+    measured: FrameMeasurements | None,
+    training: TrainingRecord,
+    *,
+    focal: float | None = None,
+    beliefs: Sequence[FocalBelief] = (),
+    of_scale: Sequence[Finding] = (),
+    camera_is_assumed: bool = False,
+    is_of_training: bool = False,
+    has_trained_frames: bool = False,
+) -> PredictionVerdict:
+    """Return the verdict on predictions.
+
+    measured: predicted frames spread over the input (`measure_frames`); None to judge only the training.
+    focal: fx / width of the input's camera.
+    beliefs: focal lengths by the network, or by sources of scale.
+    of_scale: findings of the measured scale (`check_scale_verdict`).
+    camera_is_assumed: the input's camera is unknown, and `focal` is assumed.
+    is_of_training: frames of this input, its recording or its session trained the network.
+    has_trained_frames: frames of this input trained the network.
+    """
+    findings = [*_check_maps(measured, is_of_training=is_of_training)] if measured is not None else []
+    findings += _check_training(training)
+    findings += [] if camera_is_assumed else _check_camera(focal, training.focal, has_trained_frames)
+    findings += [*(check_focal_beliefs(focal, beliefs) if beliefs else ()), *of_scale]
+    findings.sort(key=lambda finding: list(Severity).index(finding.severity))
+    if training.recipe_class is not None and training.own_terms:
+        own = describe_own_term(training.recipe_class, training.own_terms)
+        findings = [_add_own_term(finding, own) if finding.code in OWN_TERM_CODES else finding for finding in findings]
+    if training.is_published:
+        findings = [_name_published(finding) if finding.code in OUTPUT_CODES else finding for finding in findings]
+    severe = {finding.code for finding in findings if finding.severity is not Severity.NOTE}
+    if severe & DEPTH_CODES:
+        findings = [*map(_name_data_cause, training.data_causes), *findings]
+    not_checked = dict(_list_unchecked(measured, training)) | ({"K30": ASSUMED_CAMERA} if camera_is_assumed else {})
+    has_map = measured is not None and is_mapped(measured)
+    deciding = "M35" if has_map else "S30" if measured is None or measured.has_ratios else "M31"
+    verdict = find_verdict(findings, is_judged=deciding not in not_checked)
+    if deciding in not_checked and training.recorded_codes and verdict is not Verdict.UNUSABLE:
+        findings = [_take_recorded_verdict(training), *findings]
+        verdict = Verdict.UNUSABLE
+    return PredictionVerdict(verdict, tuple(findings), measured, not_checked)
+
+
+def _take_recorded_verdict(training: TrainingRecord) -> Finding:
+    """Return T40 for an input that cannot be judged if the network's validation frames were unusable."""
+    codes = ", ".join(training.recorded_codes)
+    text = f"this input cannot be judged, and the training's validation frames were unusable ({codes})"
+    evidence = {"recorded_codes": training.recorded_codes}
+    return make_finding("T40", Severity.STOP, text, "a training whose verdict is not unusable", evidence=evidence)
+
+
+def describe_own_term(recipe_class: str, own_terms: Sequence[str]) -> Case:
+    """Return cause and fix of useless depth for a user's class with its own loss terms."""
+    columns = ", ".join(f"train/term/{name}" for name in own_terms[:MAX_NAMED_TERMS])
+    columns += " ..." * (len(own_terms) > MAX_NAMED_TERMS)
+    return describe_case("M30", "own_term", {"recipe_class": recipe_class, "columns": columns})
+
+
+def _add_own_term(finding: Finding, own: Case) -> Finding:
+    """Return a finding of depth with the user's term as another cause."""
+    return replace(finding, cause=f"{own.cause}; or {finding.cause}", fix=f"{own.fix}; otherwise {finding.fix}")
+
+
+def _name_published(finding: Finding) -> Finding:
+    """Return a finding of depth with cause and fix for published weights."""
+    case = describe_case(finding.code, "published", {})
+    return replace(finding, cause=case.cause, fix=case.fix)
+
+
+def _name_data_cause(finding: Finding) -> Finding:
+    return replace(finding, severity=Severity.WARN, measured=f"in the training's data {finding.measured}")
+
+
+def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord) -> Iterator[tuple[str, str]]:
+    """Yield code and reason of each check that could not run."""
+    valid = 0 if measured is None else measured.frames - measured.invalid
+    if measured is None or not valid:
+        yield from dict.fromkeys(("M30", "M31", "S30"), "no frame with a valid map").items()
+    else:
+        if measured.change is None or measured.image_change is None:
+            yield "M31", f"{valid} frame{'s' * (valid != 1)}; {MIN_FRAMES} are needed"
+        elif measured.image_change <= MIN_IMAGE_CHANGE:
+            yield "M31", f"the images change by {measured.image_change:.0%}; more than {MIN_IMAGE_CHANGE:.0%} is needed"
+        if is_mapped(measured):
+            pass  # M35 replaces S30
+        elif not measured.has_ratios:
+            yield "S30", "affine inverse depth has no ratios"
+        elif measured.followed is not None and measured.followed < MIN_JUDGED_PAIRS:
+            pairs = f"{measured.followed} pair{'s' * (measured.followed != 1)} of frames"
+            apart = f"a predicted frame and one at most {MAX_FRAMES_APART} frames later"
+            yield "S30", f"{pairs} ({apart}); {MIN_JUDGED_PAIRS} are needed"
+        elif measured.match_pairs < MIN_JUDGED_PAIRS:
+            pairs = f"{measured.match_pairs} pair{'s' * (measured.match_pairs != 1)} of frames"
+            yield "S30", f"{pairs} with enough motion and matches; {MIN_JUDGED_PAIRS} are needed"
+        if (why := _explain_unchecked_holes(measured, valid)) is not None:
+            yield "M37", why
+    if training.steps is None and training.warped_over_unwarped is None:
+        yield "T40", "no record of the training"
+
+
+def _explain_unchecked_holes(measured: FrameMeasurements, valid: int) -> str | None:
+    if is_mapped(measured) and (mapped := measured.mapped) is not None:
+        has_road = mapped.road_frames >= MIN_MAPPED_FRAMES
+        return None if has_road or mapped.hole_share is not None else "the map has no road, and too few points"
+    return (
+        None if measured.foreground_far is not None else f"{valid} frame{'s' * (valid != 1)}; {MIN_FRAMES} are needed"
+    )
+
+
+def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterator[Finding]:
+    if measured.invalid:
+        text = f"{measured.invalid} of {measured.frames} maps have values that are not finite, or not positive"
+        yield make_finding("M33", Severity.STOP, text, "0", evidence={"frames": measured.invalid})
+    has_map, lenient = is_mapped(measured), Severity.NOTE if measured.frames == 1 else None
+    error = measured.match_error if measured.match_pairs >= MIN_JUDGED_PAIRS and not has_map else None
+    if has_map and (mapped := measured.mapped) is not None:
+        own = mapped.own_correlation
+        measured = replace(measured, row_correlation=mapped.row_correlation, own_correlation=own)
+        yield from _check_points(mapped)
+    elif (share := measured.foreground_far) is not None and share > MAX_FAR_FOREGROUND:
+        text = f"in {share:.0%} of the frames the lowest fifth is as far as the farthest fifth of the map"
+        expected = f"at most {MAX_FAR_FOREGROUND:.0%}"
+        yield make_finding("M37", Severity.WARN, text, expected, evidence={"share": share})
+    is_unsure = measured.row_correlation is not None and measured.row_correlation < GOOD_ROW_CORRELATION
+    allowed = MAX_UNSURE_MATCH_ERROR if is_unsure else MAX_DOUBTFUL_MATCH_ERROR
+    explains_little = error is not None and error > allowed
+    if flat := _describe_flat(measured):
+        evidence = {"spread": measured.spread, "relative_range": measured.relative_range, "map": measured.change}
+        is_constant = error is not None and error > MAX_DOUBTFUL_MATCH_ERROR
+        severity = Severity.stop_if(is_constant or _ignores_images(measured))
+        yield make_finding("M30", lenient or severity, *flat, evidence=evidence)  # one photo may show a wall
+    elif _ignores_images(measured):
+        text = f"{measured.change:.1%} of a map's variance is not in the mean map, {measured.image_change:.0%} of the"
+        evidence = {"map": measured.change, "image": measured.image_change}
+        correlation = measured.row_correlation or 0.0  # frames of a street may look alike
+        severity = Severity.stop_if(correlation < MIN_ROW_CORRELATION)
+        is_note = correlation >= GOOD_ROW_CORRELATION and not _repeats_mean_map(measured)
+        is_note |= (measured.own_correlation or 0.0) >= GOOD_OWN_CORRELATION
+        severity = Severity.NOTE if is_note else severity
+        yield make_finding("M31", severity, f"{text} images'", f"above {MIN_CHANGE:.0%}", evidence=evidence)
+        if is_note and (finding := _check_use_of_images(measured)) is not None:
+            yield finding
+    elif (finding := _check_use_of_images(measured)) is not None:
+        yield finding
+    if measured.sky_nearer is not None and measured.sky_nearer > MIN_SKY_SHARE:
+        text = f"sky is nearer than the lowest rows in {measured.sky_nearer:.0%} of the frames that show sky"
+        evidence = {"share": measured.sky_nearer}
+        yield make_finding("M32", lenient or Severity.WARN, text, f"at most {MIN_SKY_SHARE:.0%}", evidence=evidence)
+    if explains_little:
+        text = f"this depth explains the motion {error:.2f} times as badly as constant depth"
+        text += f" in {measured.match_pairs} pairs of frames"
+        evidence = {"match_error": error, "pairs": measured.match_pairs, "row_correlation": measured.row_correlation}
+        severity = Severity.stop_if(error is not None and error > MAX_MATCH_ERROR)
+        because = f" (the rank correlation within rows is below {GOOD_ROW_CORRELATION:g})" * is_unsure
+        expected = f"at most {allowed:g}{because}; above {MAX_MATCH_ERROR:g} predictions are unusable"
+        case = "own_data" if is_of_training else ""
+        yield make_finding("S30", severity, text, expected, case=case, evidence=evidence)
+
+
+def is_mapped(measured: FrameMeasurements) -> bool:
+    """Return whether points of a map were measured in enough frames."""
+    return measured.mapped is not None and measured.mapped.frames >= MIN_MAPPED_FRAMES
+
+
+def _check_points(mapped: PointMeasurements) -> Iterator[Finding]:
+    error, correlation = mapped.error or 0.0, 1.0 if mapped.correlation is None else mapped.correlation
+    if error > MAX_DOUBTFUL_POINT_ERROR or correlation < MIN_DOUBTFUL_POINT_CORRELATION:
+        text = f"at the points of the map the error is {error:.2f} times the error of constant depth, and the rank"
+        text += f" correlation {correlation:.2f}, in {mapped.frames} frames"
+        expected = f"at most {MAX_DOUBTFUL_POINT_ERROR:g}, and at least {MIN_DOUBTFUL_POINT_CORRELATION:g}"
+        severity = Severity.stop_if(error > MAX_POINT_ERROR or correlation < MIN_POINT_CORRELATION)
+        evidence = {"error": error, "correlation": correlation, "frames": mapped.frames}
+        yield make_finding("M35", severity, text, expected, evidence=evidence)
+    ratios = {"right over left": mapped.side_ratio, "far over near": mapped.range_ratio}
+    known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
+    wrong = {name: ratio for name, ratio in known.items() if max(ratio, 1 / ratio) > MAX_DOUBTFUL_REGION_RATIO}
+    if wrong:
+        text = ", ".join(f"{name} {ratio:.2f}" for name, ratio in wrong.items()) + " times the map's points"
+        side = known.get("right over left", 1.0)
+        severity = Severity.stop_if(max(side, 1 / side) > MAX_REGION_RATIO)
+        expected = f"within a factor of {MAX_DOUBTFUL_REGION_RATIO:g}"
+        yield make_finding("M36", severity, text, expected, evidence=ratios)
+    if mapped.road_frames >= MIN_MAPPED_FRAMES and (findings := [*_check_road(mapped)]):
+        yield from findings
+    elif mapped.hole_share is not None and mapped.hole_share > MAX_HOLE_SHARE:
+        share = mapped.hole_share
+        text = f"in {share:.0%} of the image parts, depth is more than {BEHIND:g} times the depth of the map's points"
+        yield make_finding("M37", Severity.WARN, text, f"at most {MAX_HOLE_SHARE:.0%}", evidence={"hole_share": share})
+
+
+def _check_road(mapped: PointMeasurements) -> Iterator[Finding]:
+    behind, error, constant = mapped.behind_road or 0.0, mapped.road_error or 0.0, mapped.road_error_constant or 1.0
+    evidence = {"behind_road": behind, "road_error": error, "road_error_constant": constant}
+    if behind > MAX_BEHIND_ROAD:
+        text = f"{behind:.1%} of the road's pixels are predicted behind the road"
+        yield make_finding("M37", Severity.STOP, text, f"at most {MAX_BEHIND_ROAD:.0%}", evidence=evidence)
+    elif error > MAX_ROAD_ERROR * constant:
+        text = f"on the road the error is {error / max(constant, 1e-6):.2f} times the error of constant depth"
+        yield make_finding("M37", Severity.WARN, text, f"at most {MAX_ROAD_ERROR:g}", evidence=evidence)
+
+
+def _check_use_of_images(measured: FrameMeasurements) -> Finding | None:
+    """Return M34 if depth within rows hardly follows the matches; M31 if the mean map would suffice."""
+    correlation = measured.row_correlation
+    if correlation is None or correlation >= MIN_ROW_CORRELATION:
+        return _check_mean_map(measured)
+    text = f"within rows, predicted depth and matches have a rank correlation of {correlation:.2f}"
+    if measured.row_share is not None:
+        text += f"; {measured.row_share:.0%} of a map's variance is between its rows"
+    evidence = {"row_correlation": correlation, "row_share": measured.row_share, "pairs": measured.match_pairs}
+    return make_finding("M34", Severity.WARN, text, f"at least {MIN_ROW_CORRELATION:g}", evidence=evidence)
+
+
+def _check_mean_map(measured: FrameMeasurements) -> Finding | None:
+    """Return M31 if the maps explain the matches no better than their mean map."""
+    if not _repeats_mean_map(measured):
+        return None
+    text = f"what maps and matches add to the mean map has a rank correlation of {measured.own_correlation:.2f}"
+    evidence = {"own_correlation": measured.own_correlation, "mean_map_error": measured.mean_map_error}
+    evidence |= {"pairs": measured.match_pairs}
+    return make_finding("M31", Severity.WARN, text, f"at least {MIN_OWN_CORRELATION:g}", evidence=evidence)
+
+
+def _repeats_mean_map(measured: FrameMeasurements) -> bool:
+    return measured.own_correlation is not None and measured.own_correlation < MIN_OWN_CORRELATION
+
+
+def _describe_flat(measured: FrameMeasurements) -> tuple[str, str] | None:
+    """Return what was measured and expected of nearly constant maps; None for others."""
+    if measured.spread is not None and measured.spread < MIN_SPREAD:
+        text = f"the 95 % quantile of depth is {measured.spread:.2f} times the 5 % quantile, in the median image"
+        return text, f"above {MIN_SPREAD:g}"
+    if measured.relative_range is not None and measured.relative_range < MIN_RELATIVE_RANGE:
+        text = f"the range of inverse depth is {measured.relative_range:.2g} of its largest value, in the median image"
+        return text, f"above {MIN_RELATIVE_RANGE:g}"
+    return None
+
+
+def _ignores_images(measured: FrameMeasurements) -> bool:
+    if measured.change is None or measured.image_change is None:
+        return False
+    return measured.image_change > MIN_IMAGE_CHANGE and measured.change < MIN_CHANGE
+
+
+def _list_exceeded(training: TrainingRecord, *limits: tuple[str, float, str, str]) -> list[tuple[str, str]]:
+    """Return measured and expected texts of each value above its limit."""
+    values = ((getattr(training, name), most, measured, expected) for name, most, measured, expected in limits)
+    return [
+        (measured.format(value), f"at most {expected.format(most)}")
+        for value, most, measured, expected in values
+        if value is not None and value > most
+    ]
+
+
+# Values of `TrainingRecord`, the largest allowed, the measured and the expected text.
+_OF_RESIDUAL = (
+    ("warped_over_unwarped", MAX_FINAL_WARP_RATIO,
+     "the residual of the training images ended at {:.2f} times the unwarped one",
+     "{:g} times in the training"),
+    ("validation_warped", MAX_VALIDATION_WARP_RATIO,
+     "the residual of the validation images was {:.2f} times the unwarped one",
+     "{:g} times in the validation"),
+    ("auto_masked", MAX_AUTO_MASKED, "the auto-mask covered {:.0%} of the pixels", "{:.0%} of the pixels"),
+)  # fmt: skip
+_OF_MOTION = (
+    ("turn_deg", MAX_FINAL_ROTATION_DEG,
+     "the predicted rotation to the next image ended at {:.0f} degrees", "{:g} degrees"),
+    ("motion_over_depth", MAX_FINAL_MOTION_OVER_DEPTH,
+     "the predicted motion to the next image ended at {:.2g} times the depth", "{:g} times the depth"),
+)  # fmt: skip
+
+
+def _check_training(training: TrainingRecord) -> Iterator[Finding]:
+    reasons: list[tuple[str, str]] = []  # measured, expected
+    if training.steps is not None and training.steps + training.start_steps < MIN_TRAINED_STEPS:
+        steps = _describe_steps(training.steps, training.trained_steps)
+        reasons.append((steps, f"at least {MIN_TRAINED_STEPS} steps (thousands are usual)"))
+    reasons += _list_exceeded(training, *_OF_MOTION)
+    of_residual = _list_exceeded(training, *_OF_RESIDUAL)
+    if codes := [code for code in training.codes if code in LEARNING_CODES]:
+        of_residual.append((f"the training reported {', '.join(codes)}", f"a training without {' and '.join(codes)}"))
+    has_gain = training.depth_gain is not None and training.depth_gain >= MIN_DEPTH_GAIN
+    reasons += [] if has_gain else of_residual
+    if training.unusable_codes:
+        codes_text = ", ".join(training.unusable_codes)
+        measured = f"these frames trained, and predictions of other frames were unusable ({codes_text})"
+        reasons.append((measured, "validation frames that are not unusable"))
+    severity = Severity.WARN if reasons else Severity.NOTE
+    if has_gain and of_residual:  # measured depth decides; the rest is a note
+        (first, *others), better = of_residual, f"depth fits points or matches {training.depth_gain:.0%} better, but "
+        reasons += [(better + first[0], first[1]), *others]
+    if training.is_worse_than_start:
+        reasons.append(("the weights that it started from score better on validation frames", "a better score"))
+    if reasons:
+        unnamed = {"focal", "folder", "recipe", "recipe_class", "own_terms", "data_causes", "recorded_codes"}
+        unnamed |= {"is_worse_than_start", "start_steps"}
+        evidence = {
+            name: value for name, value in asdict(training).items() if name not in unnamed and value is not None
+        }
+        measured, expected = ("; ".join(texts) for texts in zip(*reasons, strict=True))
+        if training.other_checkpoint is not None:
+            measured += f" (judged: {training.checkpoint}; the other checkpoint: {training.other_checkpoint})"
+        case, values = _choose_case(training)
+        yield make_finding("T40", severity, measured, expected, case=case, values=values, evidence=evidence)
+
+
+def _choose_case(training: TrainingRecord) -> tuple[str, dict[str, object]]:
+    has_lost_motion = (training.turn_deg or 0) > MAX_FINAL_ROTATION_DEG
+    has_lost_motion |= (training.motion_over_depth or 0) > MAX_FINAL_MOTION_OVER_DEPTH
+    if training.is_worse_than_start:
+        return "worse_than_start", {}
+    if has_lost_motion:
+        return "lost_motion", {}
+    if training.folder is None:
+        return "", {}
+    values: dict[str, object] = {
+        "recipe": training.recipe or "RECIPE",
+        "recipe_class": training.recipe_class,
+        "run": shlex.quote(str(training.folder)),
+        "config": shlex.quote(str(training.folder / "config.json")),
+    }
+    return ("longer_own_class" if training.recipe_class is not None else "longer"), values
+
+
+def _describe_steps(steps: int, trained: int | None) -> str:
+    if trained is not None and trained > steps:
+        return f"best checkpoint: step {steps} of {trained}"
+    return f"{steps} step{'s' * (steps != 1)}"
+
+
+def _check_camera(focal: float | None, trained: Sequence[float], has_trained_frames: bool) -> Iterator[Finding]:
+    """K30: another field of view than in the training; a note, or a warning if frames of this input trained."""
+    ratios = [focal / trained_focal for trained_focal in trained if trained_focal > 0] if focal is not None else []
+    if focal is None or not ratios:
+        return
+    ratio = min(ratios, key=lambda ratio: abs(math.log(ratio)))
+    if abs(math.log(ratio)) <= math.log(MAX_TRAINED_FOCAL_RATIO):
+        return
+    here, there = _field_of_view_deg(focal), _field_of_view_deg(focal / ratio)
+    text = f"a field of view of {here:.0f} degrees, {there:.0f} in the training: depth was multiplied by {ratio:.2f}"
+    evidence = {"ratio": ratio, "field_of_view_deg": here, "trained_deg": there}
+    expected = f"focal lengths within a factor of {MAX_TRAINED_FOCAL_RATIO:g}"
+    severity, case = (Severity.WARN, "trained_frames") if has_trained_frames else (Severity.NOTE, "")
+    yield make_finding("K30", severity, text, expected, case=case, evidence=evidence)
+
+
+def _field_of_view_deg(focal: float) -> float:
+    return math.degrees(2 * math.atan(0.5 / focal))

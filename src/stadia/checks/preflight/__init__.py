@@ -1,0 +1,41 @@
+"""Checks of data that need no training: the tables of all checks, in order.
+
+A check returns the findings of a RecordingSurvey, or raises NotChecked.
+"""
+
+import lazy_loader
+
+from stadia.core.registry import Registry
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+CHECKS = Registry(  # for each recording
+    "check",
+    {
+        "frames": "stadia.checks.preflight.frame_checks:check_frames",
+        "timestamps": "stadia.checks.preflight.frame_checks:check_timestamps",
+        "borders": "stadia.checks.preflight.frame_checks:check_black_bars",
+        "exposure": "stadia.checks.preflight.frame_checks:check_exposure",
+        "intrinsics": "stadia.checks.preflight.intrinsics_checks:check_intrinsics",
+        "resize": "stadia.checks.preflight.intrinsics_checks:check_intrinsics_size",
+        "parallax": "stadia.checks.preflight.pose_checks:check_parallax",
+        "synchronization": "stadia.checks.preflight.pose_checks:check_synchronization",
+        "sides": "stadia.checks.preflight.stereo_checks:check_sides",
+        "baseline": "stadia.checks.preflight.stereo_checks:check_baseline",
+        "poses": "stadia.checks.preflight.pose_checks:check_poses",
+        "ground_truth": "stadia.checks.preflight.ground_truth_checks:check_ground_truth",
+    },
+)
+
+SPLIT_CHECKS = Registry("check of splits", {"splits": "stadia.checks.preflight.split_checks:check_splits"})
+"""For all splits together: a function of the frames by split name."""
+
+PREREQUISITES = {  # checks that would only measure symptoms of their stops in the same recording
+    "resize": ("frames", "intrinsics"),
+    "parallax": ("frames", "intrinsics", "resize"),
+    "synchronization": ("frames", "intrinsics", "resize"),
+    "sides": ("frames", "intrinsics", "resize", "synchronization"),
+    "baseline": ("frames", "intrinsics", "resize", "synchronization", "sides"),
+    "poses": ("frames", "intrinsics", "resize", "synchronization", "sides"),
+    "ground_truth": ("frames", "intrinsics", "resize", "synchronization", "sides"),
+}

@@ -1,0 +1,231 @@
+"""Configure what is opened: camera, cache, source options and splits. This module does not import torch."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import platformdirs
+from pydantic import Field, field_validator, model_validator
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import ConfigError
+from stadia.core.registry import Registry
+from stadia.io import VideoDecoder
+from stadia.io.paths import expand_home
+
+Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+GroundTruth = Literal["auto", "none", "groundtruth", "velodyne_raw", "lidar", "lidar_eigen"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=1, le=1 << 16)]
+Pixels = Annotated[int, Field(ge=32, le=8192)]
+
+POSES_OF_MAP = "map"  # value of `poses` for the poses and points of the video's map
+MAX_NETWORK_PIXELS = 1 << 22  # of a network's images, 2048x2048
+
+
+def check_format(formats: Registry, name: str) -> str:
+    """Return the name of a data set's format, or "auto". Raises ValueError for an unknown name."""
+    try:
+        return name if name == "auto" else formats.check(name)
+    except ConfigError as error:
+        raise ValueError(f"auto, or {error.expected}") from error
+
+
+def check_network_pixels(height: int, width: int) -> None:
+    """Raise ValueError if an image of this size has more than MAX_NETWORK_PIXELS pixels."""
+    if height * width > MAX_NETWORK_PIXELS:
+        raise ValueError(f"at most {MAX_NETWORK_PIXELS} pixels, as 2048x2048 (found {width}x{height})")
+
+
+class CameraConfig(StrictModel):
+    """The camera of a user's video. Give it in exactly one way.
+
+    K: the 3x3 matrix in pixels.
+    K_file: text or JSON file with one 3x3 matrix for all frames, or one for each frame.
+    size: (height, width) of the images that K or K_file belongs to. K is scaled to images of the same shape.
+    focal_px: focal length in pixels.
+    focal_mm, sensor_width_mm: focal length and longer side of the sensor in millimetres, as lenses are sold.
+    horizontal_fov_deg: the full angle from the left to the right edge of the displayed image.
+    estimate: use the camera of the video's map (`stadia map`). Short form: `data.camera=estimate`.
+    undistort: whether to remove the lens distortion when frames are read.
+    crop_bars: whether to cut off black bars when frames are read. K of the whole frames is adapted.
+
+    focal_px, focal_mm and horizontal_fov_deg describe the frames without bars, with the principal point at the center.
+    """
+
+    K: Matrix | None = None
+    K_file: str | None = None
+    size: tuple[Side, Side] | None = None
+    focal_px: Annotated[float, Field(gt=0)] | None = None
+    focal_mm: Annotated[float, Field(gt=0)] | None = None
+    sensor_width_mm: Annotated[float, Field(gt=0)] | None = None
+    horizontal_fov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
+    estimate: bool = False
+    undistort: bool = True
+    crop_bars: bool = True
+
+    @property
+    def is_given(self) -> bool:
+        """Return whether the camera is given in one of these ways."""
+        return self.model_copy(update={"undistort": True, "crop_bars": True}) != CameraConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_word(cls, given: Any) -> Any:
+        return {"estimate": True} if given == "estimate" else given
+
+    @model_validator(mode="after")
+    def _check_one_way(self) -> Self:
+        given = [
+            n for n in ("K", "K_file", "focal_px", "focal_mm", "horizontal_fov_deg") if getattr(self, n) is not None
+        ]
+        given += ["estimate"] * self.estimate
+        if len(given) > 1:
+            raise ValueError(f"give the camera in one way, not in {len(given)} ({', '.join(given)})")
+        if (self.focal_mm is None) != (self.sensor_width_mm is None):
+            raise ValueError("focal_mm and sensor_width_mm belong together")
+        if self.size is not None and self.K is None and self.K_file is None:
+            raise ValueError("size belongs to K or K_file")
+        return self
+
+
+class CacheConfig(StrictModel):
+    """Cache of images that are decoded and resized once.
+
+    enabled: if false, images are decoded again for every sample.
+    folder: folder of the cache. By default it is $STADIA_CACHE, or the user's cache folder.
+    shard_gb: how many gigabytes of shards from a store are kept on this machine.
+    """
+
+    enabled: bool = True
+    folder: str | None = None
+    shard_gb: Annotated[float, Field(gt=0, le=1e6)] = 50.0
+
+
+def find_cache_folder(config: CacheConfig) -> Path:
+    """Return the configured folder, else $STADIA_CACHE, else the user's cache."""
+    return expand_home(config.folder or os.environ.get("STADIA_CACHE") or platformdirs.user_cache_dir("stadia"))
+
+
+Box = tuple[  # left, top, right, bottom in pixels; right and bottom are exclusive
+    Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
+]
+
+Damaged = Literal["stop", "skip"]
+
+
+class SourceOptions(StrictModel):
+    """Options of `open_recordings` besides the path.
+
+    recordings: names of the recordings to open, in full or only their end ("06"). Empty opens all.
+    frames: [start, stop) of each recording.
+    split: a split that the data set itself defines (stadia layout, 7-Scenes: "train", "val", "test").
+    color: pair of cameras of KITTI odometry; "auto" uses color if it exists.
+    ground_truth: kind of depth for KITTI raw: improved `groundtruth`, single scans `velodyne_raw`, `lidar` projected by
+        stadia, or `lidar_eigen` with the scanner's x as depth (Eigen protocol). "auto" uses the first that exists.
+    ground_truth_path: a `data_depth_annotated` folder in another place.
+    poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the data set's own, for one recording. `map`
+        uses the poses of your video's map, which are known up to one scale.
+    map_unit_m: metres per unit of that map, by which its path and points are multiplied. null keeps the map's unit. A
+        training that starts from a network in metres sets it.
+    camera: camera of a user's video.
+    size: (height, width) to which a user's video is decoded; None keeps its size.
+    stride: frames of a user's video to keep: "auto" keeps a frame after enough motion, a number n keeps every n-th.
+    standing: EuRoC: whether to keep the frames of a standing camera.
+    frame_rate_hz: frame rate of a folder of images, if known.
+    ignore: region that no loss, check or score counts, such as the car's own hood: an image file in which pixels above
+        0 are ignored, a folder with one such PNG per recording or mount, or boxes [[left, top, right, bottom]] in
+        pixels.
+    damaged: for many videos and for shards: "skip" leaves out what cannot be read, with a warning.
+    video_decoder: decoder of a user's video file. "cuda" decodes on a GPU, which rounds some colors differently.
+    """
+
+    recordings: tuple[str, ...] = ()
+    frames: tuple[int, int] | None = None
+    split: str | None = None
+    color: Literal["auto", "gray", "color"] = "auto"
+    ground_truth: GroundTruth = "auto"
+    ground_truth_path: str | None = None
+    poses: str | None = None
+    map_unit_m: Annotated[float, Field(gt=0)] | None = None
+    camera: CameraConfig = CameraConfig()
+    size: tuple[Pixels, Pixels] | None = None
+    stride: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    standing: Literal["keep", "drop"] = "keep"
+    frame_rate_hz: Annotated[float, Field(gt=0)] | None = None
+    ignore: str | tuple[Box, ...] | None = None
+    damaged: Damaged = "stop"
+    video_decoder: VideoDecoder = "cpu"
+    cache: CacheConfig = CacheConfig()
+
+    @field_validator("size")
+    @classmethod
+    def _check_size(cls, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        if size is not None:
+            check_network_pixels(*size)
+        return size
+
+    @field_validator("ignore")
+    @classmethod
+    def _check_ignore(cls, ignore: str | tuple[Box, ...] | None) -> str | tuple[Box, ...] | None:
+        for left, top, right, bottom in ignore if isinstance(ignore, tuple) else ():
+            if left >= right or top >= bottom:
+                raise ValueError(f"[{left}, {top}, {right}, {bottom}] needs left < right and top < bottom")
+        return ignore or None
+
+    @field_validator("frames")
+    @classmethod
+    def _check_frames(cls, frames: tuple[int, int] | None) -> tuple[int, int] | None:
+        if frames is not None and not 0 <= frames[0] < frames[1]:
+            raise ValueError("frames is [start, stop) with 0 <= start < stop")
+        return frames
+
+
+class SplitConfig(StrictModel):
+    """Which frames train and which validate. Without any of these options, the data set's own splits are used.
+
+    train_file, val_file: files with lines `date/drive index l|r`, like the Eigen and Zhou lists of KITTI.
+    val_recordings: whole recordings to validate on.
+    val_share, gap: otherwise, blocks of consecutive frames with this share of all frames validate. They are drawn once
+        by `seed`, with `gap` unused frames on either side.
+    unit: what is drawn until it contains `val_share` of the frames: blocks of "frames" in every recording, whole
+        "recordings", or all recordings of whole "places".
+    seed: seed of the drawn blocks.
+    """
+
+    train_file: str | None = None
+    val_file: str | None = None
+    val_recordings: tuple[str, ...] = ()
+    val_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    gap: Annotated[int, Field(ge=0)] = 10
+    unit: Literal["frames", "recordings", "places"] = "frames"
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _check_one_way(self) -> Self:
+        if self.val_recordings and (self.train_file or self.val_file):
+            raise ValueError("give split files or val_recordings, not both")
+        if self.val_file and not self.train_file:
+            raise ValueError("val_file needs train_file")
+        return self
+
+
+def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str) -> None:
+    """Raise ConfigError for given options without effect."""
+    given = [key for key in sorted(idle) if getattr(chosen, key) != SourceOptions.model_fields[key].get_default()]
+    if given:
+        keys, expected = ", ".join(f"data.{key}" for key in given), f"no value: {what} does not use this option"
+        raise ConfigError(keys, found="a value", expected=expected, fix="remove it")
+
+
+class FormatOptions(SourceOptions):
+    """`SourceOptions` and the format."""
+
+    format: str = "auto"
+
+
+class SourceKeys(StrictModel):
+    """The keys `data.KEY` that open an input."""
+
+    data: FormatOptions = FormatOptions()

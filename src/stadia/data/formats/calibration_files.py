@@ -1,0 +1,503 @@
+"""Read the calibration files of OpenCV, Kalibr, ROS, EuRoC, KITTI, COLMAP, nerfstudio, ORB-SLAM, VINS, and Record3D."""
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.data.formats.camera_tables import (
+    FIRST_PIXEL,
+    UNDISTORT,
+    CalibratedCamera,
+    parse_xml_tree,
+    read_cameras_by_keys,
+    read_text_camera,
+    refuse_panorama,
+)
+from stadia.data.formats.kitti import KittiCalibration
+from stadia.data.lens_distortion import EQUIDISTANT, FOV, RADTAN
+from stadia.data.video.video_camera import read_K
+from stadia.geometry.numpy_camera import check_K, make_K
+from stadia.io.input_files import read_text
+from stadia.io.json_files import parse_json
+from stadia.io.text_files import parse_numbers
+from stadia.io.yaml_files import parse_yaml
+
+Array = NDArray[np.float64]
+
+EXPECTED = (
+    "a calibration of OpenCV, Kalibr, ROS, EuRoC, KITTI, COLMAP, nerfstudio, ORB-SLAM, VINS, Metashape, OpenSfM, DSO,"
+    " Meshroom, Record3D, Basalt, Gyroflow, RealSense, ZED or OAK, or a matrix K"
+)
+MAX_BYTES = 1 << 20
+MAX_CAMERAS = 64
+SENSOR = "sensor"  # name of the camera in a sensor.yaml
+_PINHOLE_DISTORTION = ("distortion_coeffs", "distortion_coefficients")  # of Kalibr, and of EuRoC
+_OPENCV_K = ("camera_matrix", "cameraMatrix", "Camera_Matrix", "intrinsic_matrix", "K", "M", "CM")
+_OPENCV_DISTORTION = ("distortion_coefficients", "distCoeffs", "Distortion_Coefficients", "dist_coeffs", "D", "kc")
+_OPENCV_PROJECTION = ("projection_matrix", "P")
+_PINHOLE = ("fx", "fy", "cx", "cy")
+_TANGENTIAL, _FISHEYE = ("k1", "k2", "p1", "p2"), ("k1", "k2", "k3", "k4")
+_OPENCV_COEFFICIENTS: tuple[str, ...] = (*_TANGENTIAL, "k3")
+
+
+def read_calibration(path: Path) -> list[CalibratedCamera]:
+    """Return the cameras of a calibration file: `read_calibration(Path("calib.txt"))[0].K` is (3, 3).
+
+    Projections of rectified images take precedence over the matrix of the raw images (P before K in ROS).
+
+    Raises DataError for an unreadable or unknown file.
+    """
+    if path.suffix.lower() == ".bin":
+        fix = "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT"
+        raise DataError(path, found="a binary file of COLMAP", expected=EXPECTED, fix=fix)
+    text = read_text(path, expected=EXPECTED, max_bytes=MAX_BYTES)
+    if path.suffix.lower() == ".xml" or text.lstrip().startswith("<"):
+        cameras = _read_opencv(path, _parse_xml(path, text))
+        cameras = cameras or read_cameras_by_keys(path, parse_xml_tree(path, text, EXPECTED))
+    elif path.suffix.lower() in (".yaml", ".yml"):
+        cameras = _read_yaml(path, text)
+    elif path.suffix.lower() == ".json" and (keyed := _read_keyed_json(path, text)) is not None:
+        cameras = keyed
+    elif _COLMAP_LINE.search(text):
+        cameras = list(_read_colmap(path, text))
+    elif re.search(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
+        cameras = _read_kitti(path, text)
+    elif path.suffix.lower() != ".json" and (named := read_text_camera(path, text)):
+        cameras = named
+    elif path.suffix.lower() != ".json" and (row := _read_rows(path, text)) is not None:
+        cameras = [row]
+    else:
+        K = read_K(path)
+        if K.ndim == 3:
+            found, fix = f"{len(K)} matrices", "pass it as data.camera.K_file"
+            raise DataError(path, found=found, expected="one camera", fix=fix)
+        cameras = [CalibratedCamera("K", K)]
+    if not cameras or len(cameras) > MAX_CAMERAS:
+        fix = "see docs/how-to/own-data.md for the keys"
+        raise DataError(path, found=f"{len(cameras)} cameras", expected=EXPECTED, fix=fix)
+    return cameras
+
+
+_ROW_LENGTHS = (4, 8, 9)  # fx fy cx cy, alone or with 4 or 5 distortion coefficients, as in DROID-SLAM
+
+
+def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
+    """Return the camera of a row fx fy cx cy k1 k2 p1 p2 k3, or of a 4x4 matrix; None for another text."""
+    lines = [line.partition("#")[0].replace(",", " ").split() for line in text.splitlines()]
+    rows = [words for words in lines if words and not words[0].startswith("[")]
+    if len(rows) == 1 and len(rows[0]) in _ROW_LENGTHS:
+        values = parse_numbers(rows[0])
+        if len(values) == len(rows[0]) and values[3] != 0:
+            return CalibratedCamera("fx fy cx cy", make_K(path, *values[:4]), distortion=tuple(values[4:].tolist()))
+    matrix = [parse_numbers(words) for words in rows]
+    shapes = [len(row) for row in matrix]
+    if shapes in ([4] * 4, [4] * 3) and matrix[2].tolist() == [0, 0, 1, 0]:
+        return CalibratedCamera("K", check_K(path, np.stack(matrix[:3])[:, :3]))
+    if shapes == [3] * 3 and len(rows) < sum(bool(words) for words in lines):
+        return CalibratedCamera("K", check_K(path, np.stack(matrix)))
+    return None
+
+
+_COLMAP_LINE = re.compile(r"^\d+ (?:[A-Z_]+) \d+ \d+ [-+.\de]", re.MULTILINE)
+_COLMAP_FISHEYE = {
+    **dict.fromkeys(("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE"), EQUIDISTANT), "FOV": FOV
+}  # fmt: skip
+_COLMAP_FOCALS = {  # number of focal lengths, which come first; cx, cy and the distortion follow
+    **dict.fromkeys(("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"), 1),
+    **dict.fromkeys(("PINHOLE", "OPENCV", "FULL_OPENCV", "OPENCV_FISHEYE", "FOV"), 2),
+}
+
+
+def _read_colmap(path: Path, text: str) -> Iterator[CalibratedCamera]:
+    """Yield the cameras of COLMAP's cameras.txt: ID MODEL WIDTH HEIGHT PARAMETERS."""
+    for line in text.splitlines():
+        words = line.partition("#")[0].split()
+        if len(words) < 5:
+            continue
+        model = words[1]
+        if model not in _COLMAP_FOCALS:
+            fix = "undistort the images: colmap image_undistorter writes PINHOLE"
+            raise DataError(path, found=f"the model {model[:40]}", expected="a pinhole with radial distortion", fix=fix)
+        focals, values = _COLMAP_FOCALS[model], parse_numbers(words[4:])
+        if len(values) < focals + 2:
+            raise DataError(path, found=f"{len(values)} parameters of {model}", expected="all", fix="copy it again")
+        name, distortion = f"camera {words[0]}", tuple(values[focals + 2 :].tolist())
+        center = values[focals : focals + 2] - FIRST_PIXEL
+        K, size = make_K(f"{path} {name}", values[0], values[focals - 1], *center), parse_numbers(words[2:4])
+        model = _COLMAP_FISHEYE.get(model, RADTAN)
+        yield CalibratedCamera(name, K, _check_size(path, size), distortion, model=model)
+
+
+def _read_keyed_json(path: Path, text: str) -> list[CalibratedCamera] | None:
+    content = parse_json(path, text, EXPECTED)
+    if isinstance(content, list) and content and isinstance(content[0], Mapping):  # reconstruction.json of OpenSfM
+        return read_cameras_by_keys(path, content)
+    if not isinstance(content, Mapping):
+        return None
+    if "perFrameIntrinsicCoeffs" in content or ("K" in content and "poses" in content):
+        return [_read_record3d(path, content)]
+    if "K" in content:
+        return None
+    frames = [frame for frame in _list(content.get("frames")) if isinstance(frame, Mapping)]
+    if "frames" in content or "fl_x" in content or "camera_angle_x" in content:
+        return [_read_transforms_camera(path, content, frames)]
+    if found := read_cameras_by_keys(path, _add_basalt_sizes(content)):
+        return found
+    if {"fx", "fy"} <= content.keys() and "cx" in content:
+        return [_read_intrinsics(path, content)]
+    return _read_yaml_content(path, content)
+
+
+def _list(values: Any) -> list[Any]:
+    return values if isinstance(values, list) else []
+
+
+def _add_basalt_sizes(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return Basalt's calibration with the size and the model of each camera next to its numbers."""
+    inner = content.get("value0")
+    if not isinstance(inner, Mapping) or "intrinsics" not in inner:
+        return content
+    cameras, sizes = _list(inner["intrinsics"]), _list(inner.get("resolution"))
+    named = dict[str, Any]()
+    for index, camera in enumerate(camera for camera in cameras if isinstance(camera, Mapping)):
+        size = sizes[index] if index < len(sizes) and len(_list(sizes[index])) == 2 else (None, None)
+        values = {**camera.get("intrinsics", {}), "camera_type": camera.get("camera_type", "")}
+        named[f"cam{index}"] = values | ({} if size[0] is None else {"width": size[0], "height": size[1]})
+    return named
+
+
+def _read_record3d(path: Path, content: Mapping[str, Any]) -> CalibratedCamera:
+    """Return the camera of Record3D's metadata: K column by column, and fx, fy, cx, cy of each frame."""
+    K = np.array(_numbers(path, "K", content.get("K"), 9)).reshape(3, 3).T
+    size = _check_size(path, [content.get("w"), content.get("h")])
+    if np.array_equal(K[2], (0, 0, 1)) is False:
+        K = K.T
+    rows = [_numbers(path, "perFrameIntrinsicCoeffs", row, 4) for row in _list(content.get("perFrameIntrinsicCoeffs"))]
+    of_frames = {str(index): make_K(path, *row) for index, row in enumerate(rows)}
+    notes = ("note: used K of Record3D, which is column by column",)
+    return _vary(CalibratedCamera("K", check_K(path, K), size, notes=notes), of_frames)
+
+
+def _vary(camera: CalibratedCamera, K_of_frames: Mapping[str, Array]) -> CalibratedCamera:
+    """Return the camera with a K for each frame, if they differ."""
+    if not K_of_frames:
+        return camera
+    stacked = np.stack(list(K_of_frames.values()))
+    if np.allclose(stacked, stacked[0], rtol=1e-9):
+        return replace(camera, K=stacked[0])
+    fx = stacked[:, 0, 0]
+    note = f"note: used the K of each frame: fx from {fx.min():.1f} to {fx.max():.1f} px"
+    return replace(camera, K=stacked[0], K_of_frames=K_of_frames, notes=(*camera.notes, note))
+
+
+_SHARED_ONLY = ("camera_model", "k1", "k2", "k3", "k4", "p1", "p2", "is_fisheye", "w", "h")
+
+
+def _read_transforms_camera(
+    path: Path, content: Mapping[str, Any], frames: Sequence[Mapping[str, Any]]
+) -> CalibratedCamera:
+    """Return the camera of a transforms.json, whose frames may have a K of their own."""
+    own = {Path(str(frame.get("file_path", index))).stem: {**content, **frame} for index, frame in enumerate(frames)
+           if "fl_x" in frame or "camera_angle_x" in frame}  # fmt: skip
+    if own and len(own) < len(frames) and "fl_x" not in content and "camera_angle_x" not in content:
+        found = f"intrinsics in {len(own)} of {len(frames)} frames"
+        raise DataError(path, found=found, expected="fl_x in all frames", fix="add fl_x to the other frames")
+    camera = _read_shared_camera(path, next(iter(own.values())) if own else content)
+    if not own:
+        return camera
+    for key in _SHARED_ONLY:
+        if len({str(values.get(key)) for values in own.values()}) > 1:
+            fix = "put the frames of each camera into a folder of their own"
+            raise DataError(path, found=f"frames with different {key}", expected="one lens and size", fix=fix)
+    of_frames = {stem: _read_shared_camera(path, values).K for stem, values in own.items()}
+    if len(own) < len(frames):
+        shared = _read_shared_camera(path, content).K
+        stems = [Path(str(frame.get("file_path", index))).stem for index, frame in enumerate(frames)]
+        of_frames = {stem: of_frames.get(stem, shared) for stem in stems}
+    return _vary(camera, of_frames)
+
+
+def _read_shared_camera(path: Path, values: Mapping[str, Any]) -> CalibratedCamera:
+    model = str(values.get("camera_model", "OPENCV"))
+    refuse_panorama(f"{path} camera_model", model)
+    if values.get("is_fisheye"):
+        model = "OPENCV_FISHEYE"
+    size = _check_size(path, [values.get("w"), values.get("h")])
+    focal = values.get("fl_x")
+    if focal is None and size is not None:
+        angle = _number(path, "camera_angle_x", values)
+        if not 0 < angle < math.pi:
+            raise DataError(path, found=f"camera_angle_x {angle:g}", expected="radians")
+        focal = size[1] / 2 / math.tan(angle / 2)
+    if focal is None:
+        expected = "fl_x, or camera_angle_x with w and h"
+        raise DataError(path, found="no fl_x", expected=expected, fix="add fl_x in pixels")
+    known = {"fl_x": focal, "fl_y": values.get("fl_y", focal), **values}
+    if size is not None:
+        known = {"cx": size[1] / 2, "cy": size[0] / 2, **known}
+    fx, fy, cx, cy = (_number(path, key, known) for key in ("fl_x", "fl_y", "cx", "cy"))
+    K = make_K(path, fx, fy, cx - FIRST_PIXEL, cy - FIRST_PIXEL)
+    keys = _FISHEYE if model.upper() == "OPENCV_FISHEYE" else _OPENCV_COEFFICIENTS
+    distortion, notes = _read_coefficients(path, values, keys), tuple[str, ...]()
+    if keys is _OPENCV_COEFFICIENTS and abs(_number(path, "k4", {"k4": 0, **values})) > 0:
+        notes = ("note: k4 of nerfstudio (of the 8th power) has no place in the model and is not used",)
+    return CalibratedCamera(
+        "transforms", K, size, distortion, model=RADTAN if model == "PINHOLE" else model, notes=notes
+    )
+
+
+def _read_intrinsics(path: Path, values: Mapping[str, Any]) -> CalibratedCamera:
+    names = ("fx", "fy", "ppx", "ppy") if "ppx" in values else _PINHOLE
+    K = make_K(path, *(_number(path, key, values) for key in names))
+    coefficients = _flatten(values.get("coeffs", values.get("distortion")))
+    distortion = tuple(_numbers(path, "coeffs", coefficients, len(coefficients)).tolist())
+    model = str(values.get("model", RADTAN)).replace(" ", "_").rpartition(".")[2]
+    return CalibratedCamera("intrinsics", K, _find_size(path, values), distortion, model=model)
+
+
+def _number(path: Path, key: str, values: Mapping[str, Any]) -> float:
+    return float(_numbers(path, key, values.get(key), 1)[0])
+
+
+def _read_coefficients(path: Path, values: Mapping[str, Any], keys: Sequence[str]) -> tuple[float, ...]:
+    given = [key for number, key in enumerate(keys) if number < 4 or key in values]
+    return tuple(_number(path, key, {key: 0, **values}) for key in given)
+
+
+def _read_dotted(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamera]:
+    cameras = []
+    for name in ("Camera", "Camera1", "Camera2"):
+        if f"{name}.fx" not in content:
+            continue
+        K = make_K(f"{path} {name}", *(_number(path, f"{name}.{key}", content) for key in _PINHOLE))
+        size = _check_size(path, [content.get("Camera.width"), content.get("Camera.height")])
+        keys, model = _OPENCV_COEFFICIENTS, RADTAN
+        if content.get("Camera.type") == "KannalaBrandt8":
+            keys, model = _FISHEYE, EQUIDISTANT
+        distortion = _read_coefficients(path, content, [f"{name}.{key}" for key in keys])
+        cameras.append(CalibratedCamera(name, K, size, distortion, model=model))
+    return cameras
+
+
+def _read_vins(path: Path, content: Mapping[str, Any]) -> CalibratedCamera:
+    model, values = str(content.get("model_type", "PINHOLE")), content["projection_parameters"]
+    if model.upper() == "KANNALA_BRANDT":
+        return read_cameras_by_keys(path, {**content, **values})[0]
+    if model.upper() != "PINHOLE" or not isinstance(values, Mapping):
+        expected = "model_type: PINHOLE or KANNALA_BRANDT"
+        raise DataError(path, found=f"the model {model[:40]}", expected=expected, fix=UNDISTORT)
+    K, given = make_K(path, *(_number(path, key, values) for key in _PINHOLE)), content.get("distortion_parameters")
+    distortion = _read_coefficients(path, given if isinstance(given, Mapping) else {}, _TANGENTIAL)
+    return CalibratedCamera(str(content.get("camera_name", "camera")), K, _find_size(path, content), distortion)
+
+
+def _read_kitti(path: Path, text: str) -> list[CalibratedCamera]:
+    calibration = KittiCalibration(path)
+    cameras = []
+    for name in re.findall(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
+        K, T = calibration.projection(name)
+        size_name = name.replace("P_rect", "S_rect")
+        row = re.search(rf"^{size_name}: *(\S+) +(\S+) *$", text, re.MULTILINE) if size_name != name else None
+        numbers = parse_numbers(row.groups()) if row else ()
+        cameras.append(CalibratedCamera(name, K, _check_size(path, numbers), T_camera_first=T))
+    return cameras
+
+
+def _check_size(path: Path, width_height: Sequence[Any] | Array) -> tuple[int, int] | None:
+    """Return (height, width); None without both."""
+    if len(width_height) != 2 or any(side is None for side in width_height):
+        return None
+    width, height = width_height
+    if any(not isinstance(side, int | float | np.floating) or not 1 <= side <= 1 << 16 for side in (width, height)):
+        found = f"a size of {str(width)[:20]}x{str(height)[:20]}"
+        raise DataError(path, found=found, expected="width and height in pixels")
+    return int(height), int(width)
+
+
+def _read_yaml(path: Path, text: str) -> list[CalibratedCamera]:
+    text = re.sub(r"^%YAML.*$", "", text, flags=re.MULTILINE).replace("!!opencv-matrix", "")
+    parts = re.split(r"^(?:---|\.\.\.)\s*$", text, flags=re.MULTILINE)
+    first, *others = [part for part in parts if part.strip()] or [""]
+    content = parse_yaml(path, first, EXPECTED)
+    if not isinstance(content, Mapping):
+        raise DataError(path, found=type(content).__name__, expected=EXPECTED, fix="pass another file")
+    cameras = _read_yaml_content(path, content) or read_cameras_by_keys(path, content)
+    if not others:
+        return cameras
+    note = f"note: used the first of {len(others) + 1} messages in {path.name}"
+    return [replace(camera, notes=(*camera.notes, note)) for camera in cameras]
+
+
+def _read_yaml_content(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamera]:
+    if dotted := _read_dotted(path, content):
+        return dotted
+    if "projection_parameters" in content:
+        return [_read_vins(path, content)]
+    chain = {name: entry for name, entry in content.items() if re.fullmatch(r"cam\d+", str(name))}
+    if chain:
+        return list(_read_kalibr(path, chain))
+    named = {name: entry for name, entry in content.items() if _is_pinhole(entry)}
+    if named:
+        return [_read_pinhole(path, str(name), entry) for name, entry in named.items()]
+    if "camera_model" in content and "intrinsics" in content:
+        return [_read_pinhole(path, SENSOR, content)]
+    return _read_opencv(path, content)
+
+
+def _is_pinhole(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and {"camera_model", "intrinsics", "resolution"} <= entry.keys()
+
+
+def _read_kalibr(path: Path, chain: Mapping[str, Any]) -> Iterator[CalibratedCamera]:
+    T_first = np.eye(4)
+    for index, (name, entry) in enumerate(chain.items()):
+        values = entry if isinstance(entry, Mapping) else {}
+        camera = _read_pinhole(path, str(name), values)
+        if index:
+            T = _numbers(path, f"{name}.T_cn_cnm1", values.get("T_cn_cnm1"), 16).reshape(4, 4)
+            T_first = T @ T_first
+        yield replace(camera, T_camera_first=T_first.copy())
+
+
+def _read_pinhole(path: Path, name: str, values: Mapping[str, Any]) -> CalibratedCamera:
+    model = values.get("camera_model")
+    if model != "pinhole":
+        found = f"{name} with the model {str(model)[:40]!r}"
+        raise DataError(path, found=found, expected="camera_model: pinhole", fix=UNDISTORT)
+    K = make_K(f"{path} {name}", *_numbers(path, f"{name}.intrinsics", values.get("intrinsics"), 4))
+    size = _check_size(path, _numbers(path, f"{name}.resolution", values.get("resolution"), 2))
+    key = next((key for key in _PINHOLE_DISTORTION if key in values), "")
+    given = _flatten(values.get(key, ()))
+    distortion = tuple(_numbers(path, f"{name}.{key}", given, len(given)).tolist())
+    model = str(values.get("distortion_model", RADTAN))
+    return CalibratedCamera(name, K, size, distortion, model=model)
+
+
+def _numbers(path: Path, key: str, values: Any, count: int) -> Array:
+    numbers = parse_numbers([str(value) for value in _flatten(values)])
+    if len(numbers) != count:
+        raise DataError(path, found=f"{len(numbers)} numbers in {key}", expected=f"{count} finite numbers")
+    return numbers
+
+
+def _flatten(values: Any) -> list[Any]:
+    if isinstance(values, Mapping):
+        values = values.get("data", ())
+    if not isinstance(values, list | tuple):
+        return [] if values is None else [values]
+    return [number for value in values for number in (_flatten(value) if isinstance(value, list) else [value])]
+
+
+def _read_opencv(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamera]:
+    size = _find_size(path, content)
+    cameras = []
+    for suffix in ("", "1", "2"):
+        K_key = _find(content, _OPENCV_K, suffix)
+        P_key = _find(content, _OPENCV_PROJECTION, suffix)
+        if K_key is None and P_key is None:
+            continue
+        distortion = _read_distortion(path, content, suffix)
+        raw, notes = None, tuple[str, ...]()
+        P = np.zeros((3, 4)) if P_key is None else _numbers(path, P_key, content[P_key], 12).reshape(3, 4)
+        K = None if K_key is None else _numbers(path, K_key, content[K_key], 9).reshape(3, 3)
+        if K is not None and not K.any() and P.any():  # ROS drivers write zeros without a calibration
+            K, notes = None, (f"note: {K_key} is all zeros, so it is not used",)
+        if K is not None:
+            if K_key == "intrinsic_matrix" and np.array_equal(K[:, 2], (0, 0, 1)):
+                K = K.T  # Open3D stores columns
+            K = check_K(f"{path} {K_key}", K)
+            raw = CalibratedCamera(str(K_key), K, size, distortion, model=_find_opencv_model(content))
+        if P_key is not None and P.any():
+            K, T = check_K(f"{path} {P_key}", P[:, :3].copy()), np.eye(4)
+            T[:3, 3] = np.linalg.solve(K, P[:, 3])
+            is_same = raw is not None and not raw.is_distorted and np.allclose(raw.K, K, rtol=1e-6)
+            lens = ("", ()) if is_same else ("" if raw is None else raw.name, distortion)
+            cameras.append(CalibratedCamera(P_key, K, size, (), T, *lens, notes=notes))
+        cameras += [] if raw is None else [raw]
+    return [_apply_region(path, camera, content) for camera in cameras]
+
+
+def _apply_region(path: Path, camera: CalibratedCamera, content: Mapping[str, Any]) -> CalibratedCamera:
+    """Return the camera of published images: ROS crops the sensor's `roi`, then bins it (sensor_msgs/CameraInfo)."""
+    region = content.get("roi")
+    region = region if isinstance(region, Mapping) else {}
+    x, y, width, height = (_whole(region.get(key)) for key in ("x_offset", "y_offset", "width", "height"))
+    bins = np.array([max(_whole(content.get(key)), 1) for key in ("binning_x", "binning_y")])
+    if camera.size is None or (not (width and height) and (bins == 1).all()):
+        return camera
+    sensor = (width or camera.size[1], height or camera.size[0])
+    size = (int(sensor[1] // bins[1]), int(sensor[0] // bins[0]))
+    if min(size) < 1:
+        raise DataError(path, found=f"a region of {sensor} with a binning of {bins}", expected="an image")
+    K = camera.K.copy()
+    K[:2, 2] -= (x, y)
+    K[:2] /= bins[:, None]
+    K[:2, 2] += (1 / bins - 1) / 2  # centers of pixels
+    middle = (np.array(size[::-1]) - 1) / 2
+    parts = [f"a region of {sensor[0]}x{sensor[1]} at ({x}, {y})"] if width and height else []
+    parts += [f"a binning of {bins[0]}x{bins[1]}"] if (bins > 1).any() else []
+    note = f"note: used {' and '.join(parts)} of {path.name}: the images are {size[1]}x{size[0]}"
+    if np.linalg.norm(camera.K[:2, 2] - middle) < np.linalg.norm(K[:2, 2] - middle):
+        K = camera.K
+        note += f". {camera.name} is of these images already, because its principal point is near their middle"
+        return replace(camera, size=size, notes=(*camera.notes, note))
+    return replace(camera, K=K, size=size, other_sizes={camera.size: camera.K}, notes=(*camera.notes, note))
+
+
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and 0 <= value <= 1 << 16 else 0
+
+
+def _find_opencv_model(content: Mapping[str, Any]) -> str:
+    is_fisheye = content.get("fisheye_model") in (1, 1.0, [1.0], True)
+    return str(content.get("distortion_model", EQUIDISTANT if is_fisheye else RADTAN))
+
+
+def _read_distortion(path: Path, content: Mapping[str, Any], suffix: str) -> tuple[float, ...]:
+    key = _find(content, _OPENCV_DISTORTION, suffix)
+    values = [] if key is None else _flatten(content[key])
+    if key is None and not suffix and not content.keys().isdisjoint(_OPENCV_COEFFICIENTS):
+        values = [content.get(name, 0) for name in _OPENCV_COEFFICIENTS]
+    return tuple(_numbers(path, "distortion", values, len(values)).tolist())
+
+
+def _find(content: Mapping[str, Any], names: Sequence[str], suffix: str) -> str | None:
+    exact = {f"{name}{suffix}" for name in names}
+    wanted = {name.lower() for name in exact if not suffix or len(name) > 2}
+    return next((key for key in content if key in exact or str(key).lower() in wanted), None)
+
+
+def _find_size(path: Path, content: Mapping[str, Any]) -> tuple[int, int] | None:
+    lower = {str(key).lower(): value for key, value in content.items()}
+    for width, height in (("image_width", "image_height"), ("width", "height")):
+        if width in lower and height in lower:
+            return _check_size(path, [lower[width], lower[height]])
+    for name in ("imagesize", "image_size", "size"):
+        if name in lower:
+            return _check_size(path, [float(side) for side in _numbers(path, name, lower[name], 2)])
+    return None
+
+
+def _parse_xml(path: Path, text: str) -> dict[str, Any]:
+    if "<!" in text.replace("<!--", ""):  # entities of a document type may expand without end
+        raise DataError(path, found="a document type in XML", expected=EXPECTED, fix="pass a file that OpenCV wrote")
+    try:
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise DataError(path, found=f"invalid XML ({error})", expected=EXPECTED, fix="copy the file again") from error
+    content: dict[str, Any] = {}
+    for entry in root:
+        data = entry.find("data")
+        words = ((entry.text if data is None else data.text) or "").split()
+        numbers = parse_numbers(words)
+        if len(numbers):
+            content[entry.tag] = numbers.tolist() if len(numbers) > 1 or data is not None else numbers.tolist()[0]
+    return content

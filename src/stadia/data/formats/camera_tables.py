@@ -1,0 +1,400 @@
+"""Read cameras of devices and photogrammetry programs by one table: which key contains which number of the camera.
+
+A text first becomes nested mappings. Each mapping that has the keys of an entry of the table is a camera.
+"""
+
+import configparser
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.data.lens_distortion import DISTORTION_MODELS, EQUIDISTANT, FOV, RADTAN
+from stadia.geometry.numpy_camera import make_K
+from stadia.io.text_files import parse_numbers
+
+Array = NDArray[np.float64]
+
+NEGLIGIBLE = 1e-9  # distortion coefficients up to this size count as 0
+FIRST_PIXEL = 0.5  # its center in COLMAP, nerfstudio and Metashape, in pixels; 0 in stadia's K
+UNDISTORT = "undistort the images: docs/how-to/undistort.md"
+CUT_PANORAMA = (
+    "cut it into pinhole views of 90 degrees, ffmpeg -i IN -vf v360=e:flat:h_fov=90:v_fov=90:yaw=0:w=640:h=640 OUT,"
+    " and pass --fov 90"
+)
+PANORAMAS = ("equirectangular", "spherical", "panorama")
+
+
+@dataclass(frozen=True)
+class CalibratedCamera:
+    """One camera of a calibration file.
+
+    K: (3, 3) intrinsics in pixels.
+    size: (height, width) of its images, if the file contains it.
+    distortion: coefficients as in the file; empty for rectified images.
+    raw_name, raw_distortion: for rectified images, the name of the camera of the raw images and its lens coefficients.
+        They are empty if raw images have this K without distortion, or the file lacks them.
+    model: distortion model, from the file or its format.
+    T_camera_first: (4, 4) motion from the file's first camera to this one in metres; None if unknown.
+    K_of_frames: K by the name of an image without its suffix, if frames have different K.
+    other_sizes: K by (height, width) of other images of this camera: those of the whole sensor, without region and
+        binning.
+    notes: sentences about what was used and what was left out.
+    """
+
+    name: str
+    K: Array
+    size: tuple[int, int] | None = None
+    distortion: tuple[float, ...] = ()
+    T_camera_first: Array | None = None
+    raw_name: str = ""
+    raw_distortion: tuple[float, ...] = ()
+    model: str = RADTAN
+    K_of_frames: Mapping[str, Array] | None = None
+    other_sizes: Mapping[tuple[int, int], Array] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_distorted(self) -> bool:
+        """Return whether any distortion coefficient is large enough to matter."""
+        return any(abs(coefficient) > NEGLIGIBLE for coefficient in self.distortion)
+
+    def find_distortion(self, where: object) -> tuple[str, tuple[float, ...]] | None:
+        """Return a name of `DISTORTION_MODELS` and all coefficients; None without distortion.
+
+        where: file, for messages.
+
+        Raises DataError for an unknown model or a wrong number of coefficients.
+        """
+        if not self.is_distorted:
+            return None
+        name = MODELS.get(self.model.lower())
+        counts = DISTORTION_MODELS[name].counts if name is not None else ()
+        count = next((count for count in counts if count >= len(self.distortion)), None)
+        if name is None or count is None:
+            found = f"{len(self.distortion)} coefficients of the distortion {self.model[:40]!r}"
+            raise DataError(where, found=found, expected=f"one of {', '.join(MODELS)}", fix=UNDISTORT)
+        return name, self.distortion + (0.0,) * (count - len(self.distortion))
+
+
+MODELS = {  # names in Kalibr, ROS, EuRoC, ORB-SLAM, VINS, nerfstudio and the programs below, in lower case
+    **dict.fromkeys(
+        (RADTAN, "radtan", "plumb_bob", "rational_polynomial", "brown_conrady", "modified_brown_conrady", "opencv",
+         "pinhole", "simple_pinhole", "simple_radial", "radial", "full_opencv", "perspective", "brown", "frame",
+         "pinhole-radtan8", "radial1", "radial3", "brown3", "radialk1", "radialk3", "standard", "opencv_standard",
+         "none"), RADTAN),
+    **dict.fromkeys(
+        (EQUIDISTANT, "fisheye", "kannala_brandt", "kannala_brandt4", "kannalabrandt", "kannalabrandt8", "kb4",
+         "opencv_fisheye", "fisheye_opencv", "equidist", "fisheye4", "equidistant4"), EQUIDISTANT),
+    FOV: FOV,
+}  # fmt: skip
+"""Distortion models of stadia by their names in other programs."""
+
+RADIAL, FISHEYE = ("k1", "k2", "p1", "p2", "k3"), ("k1", "k2", "k3", "k4")
+
+
+@dataclass(frozen=True)
+class CameraKeys:
+    """Which keys one program uses for the numbers of a camera.
+
+    K: keys of fx, fy, cx and cy. Empty keys of cx and cy mean the middle of the image.
+    size: keys of width and height.
+    lens: keys of the distortion coefficients in OpenCV's order.
+    model: distortion model.
+    model_key: key that contains the distortion model.
+    unit: unit of K, pixels or shares of the longer side.
+    center: origin of cx and cy in pixels: the first pixel's center ("pixel"), its corner ("corner"), or the middle of
+        the image ("middle").
+    """
+
+    program: str
+    K: tuple[str, str, str, str]
+    size: tuple[str, str]
+    lens: tuple[str, ...] = RADIAL
+    model: str = RADTAN
+    model_key: str = ""
+    unit: Literal["pixels", "longer side"] = "pixels"
+    center: Literal["pixel", "corner", "middle"] = "pixel"
+
+
+_METASHAPE_LENS = ("k1", "k2", "p2", "p1", "k3")  # its p1 and p2 are OpenCV's p2 and p1
+CAMERA_KEYS = (
+    CameraKeys("Metashape", ("f", "f", "cx", "cy"), ("resolution.width", "resolution.height"), _METASHAPE_LENS,
+               model_key="@type", center="middle"),
+    CameraKeys("Metashape", ("f", "f", "cx", "cy"), ("width", "height"), _METASHAPE_LENS, model_key="projection",
+               center="middle"),
+    CameraKeys("OpenSfM", ("focal_x", "focal_y", "c_x", "c_y"), ("width", "height"), model_key="projection_type",
+               unit="longer side", center="middle"),
+    CameraKeys("OpenSfM", ("focal", "focal", "", ""), ("width", "height"), model_key="projection_type",
+               unit="longer side", center="middle"),
+    CameraKeys("VINS", ("mu", "mv", "u0", "v0"), ("image_width", "image_height"), ("k2", "k3", "k4", "k5"),
+               model_key="model_type"),
+    CameraKeys("RealSense", ("fx", "fy", "ppx", "ppy"), ("width", "height"), ("coeffs",), model_key="distortion"),
+    CameraKeys("Basalt", ("fx", "fy", "cx", "cy"), ("width", "height"), model_key="camera_type"),
+    CameraKeys("ZED", ("fx", "fy", "cx", "cy"), ("width", "height")),
+    CameraKeys("OAK", ("intrinsicMatrix.0", "intrinsicMatrix.4", "intrinsicMatrix.2", "intrinsicMatrix.5"),
+               ("width", "height"), ("distortionCoeff",)),
+    CameraKeys("Gyroflow", ("fisheye_params.camera_matrix.0", "fisheye_params.camera_matrix.4",
+                            "fisheye_params.camera_matrix.2", "fisheye_params.camera_matrix.5"),
+               ("calib_dimension.w", "calib_dimension.h"), ("fisheye_params.distortion_coeffs",), EQUIDISTANT,
+               model_key="distortion_model"),
+    CameraKeys("Meshroom", ("pxFocalLength.0", "pxFocalLength.1", "principalPoint.0", "principalPoint.1"),
+               ("width", "height"), ("distortionParams",), model_key="type"),
+    CameraKeys("Meshroom", ("pxFocalLength", "pxFocalLength", "principalPoint.0", "principalPoint.1"),
+               ("width", "height"), ("distortionParams",), model_key="type"),
+)  # fmt: skip
+"""The programs that can be read. Entries with more specific keys come first."""
+
+ZED_SIZES = {"2K": (2208, 1242), "FHD": (1920, 1080), "FHD1200": (1920, 1200), "QHDPLUS": (3200, 1800),
+             "HD": (1280, 720), "SVGA": (960, 600), "VGA": (672, 376)}  # fmt: skip
+"""Width and height for the resolutions in the section names of a ZED's .conf, such as LEFT_CAM_HD."""
+
+_IGNORED_LENS = ("k4", "k5", "k6", "b1", "b2", "s1", "s2")  # named in a note if a program states them and no model fits
+_MAX_DEPTH, MAX_MAPPINGS = 8, 2000
+
+
+def refuse_panorama(where: object, model: str) -> None:
+    """Raise DataError if a camera model shows all directions, or has no focal length."""
+    name = model.lower()
+    if any(word in name for word in (*PANORAMAS, "omnidirectional", "vr180")):
+        raise DataError(where, found=f"the camera model {model[:40]}, which is no pinhole",
+                        expected="a pinhole camera, or a fisheye lens", fix=CUT_PANORAMA)  # fmt: skip
+    if "orthophoto" in name or "orthographic" in name:
+        raise DataError(where, found=f"the camera model {model[:40]}, which has no focal length",
+                        expected="a pinhole camera", fix="render the views as PERSPECTIVE")  # fmt: skip
+
+
+def read_cameras_by_keys(path: Path, content: Any) -> list[CalibratedCamera]:
+    """Return the cameras in nested mappings, found by `CAMERA_KEYS`.
+
+    The list is empty if no entry of the table fits.
+    """
+    found = list[CalibratedCamera]()
+    for name, values in _walk(content, "", 0):
+        flat = _flatten_keys(values)
+        for keys in CAMERA_KEYS:
+            if all(key in flat for key in (*keys.K[:2], *filter(None, keys.K[2:]))):
+                found.append(_make_camera(path, name or keys.program, keys, flat))
+                break
+    adjusted = [camera for camera in found if camera.name.endswith("adjusted")]
+    found = adjusted or found
+    names = {camera.name for camera in found}
+    return found if len(names) == len(found) else [_rename(camera, str(k)) for k, camera in enumerate(found)]
+
+
+def _rename(camera: CalibratedCamera, suffix: str) -> CalibratedCamera:
+    from dataclasses import replace
+
+    return replace(camera, name=f"{camera.name}-{suffix}")
+
+
+def _walk(content: Any, name: str, depth: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield name and values of each mapping, the outermost first. A camera's own parts are not yielded again."""
+    if depth > _MAX_DEPTH:
+        return
+    if isinstance(content, Mapping):
+        yield name, content
+        inner = [(str(key), value) for key, value in content.items() if isinstance(value, Mapping | list)]
+    elif isinstance(content, list):
+        inner = [(name, value) for value in content[:MAX_MAPPINGS] if isinstance(value, Mapping | list)]
+    else:
+        return
+    for key, value in inner:
+        yield from _walk(value, key, depth + 1)
+
+
+def _flatten_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers and texts of a mapping, with "key.inner" for those one level below and "key.0" in lists."""
+    flat = dict[str, Any]()
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            inner = {f"{key}.{name}": entry for name, entry in _flatten_keys(value).items()}
+            flat |= {name: entry for name, entry in inner.items() if name.count(".") <= 2}
+        elif isinstance(value, list):
+            numbers = flatten_numbers(value)
+            flat[key] = numbers
+            flat |= {f"{key}.{index}": number for index, number in enumerate(numbers[:16])}
+        else:
+            flat[str(key)] = value
+    return flat
+
+
+def flatten_numbers(values: Any) -> list[Any]:
+    """Return the entries of nested lists as one list, in order."""
+    if not isinstance(values, list | tuple):
+        return [] if values is None else [values]
+    return [number for value in values for number in flatten_numbers(value)]
+
+
+def _number(path: Path, flat: Mapping[str, Any], key: str) -> float:
+    value = flat[key]
+    numbers = parse_numbers([str(value[0] if isinstance(value, list) and value else value)])
+    if len(numbers) != 1:
+        raise DataError(path, found=f"{key} = {str(value)[:40]}", expected="a finite number")
+    return float(numbers[0])
+
+
+def _make_camera(path: Path, name: str, keys: CameraKeys, flat: Mapping[str, Any]) -> CalibratedCamera:
+    where = f"{path} {name}"
+    model = str(flat.get(keys.model_key) or keys.model) if keys.model_key else keys.model
+    model = model.replace(" ", "_")
+    refuse_panorama(where, model)
+    if model.lower() in ("ds", "eucm", "ucm", "mei", "scaramuzza", "unified"):
+        fix = f"calibrate with a model that is read (pinhole-radtan, pinhole-equi of Kalibr), or {UNDISTORT}"
+        raise DataError(where, found=f"the camera model {model}", expected=f"one of {', '.join(MODELS)}", fix=fix)
+    size = None
+    if all(key in flat for key in keys.size):
+        width, height = (int(_number(path, flat, key)) for key in keys.size)
+        size = (height, width)
+    fx, fy = (_number(path, flat, key) for key in keys.K[:2])
+    cx, cy = (_number(path, flat, key) if key else 0.0 for key in keys.K[2:])
+    if size is None and (keys.unit != "pixels" or keys.center == "middle"):
+        expected = f"{keys.size[0]} and {keys.size[1]} of the images"
+        raise DataError(where, found="no size", expected=expected, fix="export the calibration again with the size")
+    height, width = size or (0, 0)
+    scale = 1.0 if keys.unit == "pixels" else float(max(height, width))
+    middle = ((width - 1) / 2, (height - 1) / 2) if keys.center == "middle" else (0.0, 0.0)
+    if keys.program == "Meshroom" and abs(cx) < width / 4 and abs(cy) < height / 4:
+        middle = ((width - 1) / 2, (height - 1) / 2)  # newer versions store the offset from the middle
+    shift = FIRST_PIXEL if keys.center == "corner" else 0.0
+    K = make_K(where, scale * fx, scale * fy, scale * cx + middle[0] - shift, scale * cy + middle[1] - shift)
+    distortion, lens, notes = _read_lens(path, keys, flat, model)
+    used = f"{keys.program}: {', '.join(dict.fromkeys(filter(None, keys.K)))}"
+    used += f", {', '.join(lens)}" if any(distortion) else ""
+    return CalibratedCamera(name, K, size, distortion, model=model, notes=(f"note: used {used} of {name}", *notes))
+
+
+def _read_lens(
+    path: Path, keys: CameraKeys, flat: Mapping[str, Any], model: str
+) -> tuple[tuple[float, ...], tuple[str, ...], list[str]]:
+    """Return the coefficients, the keys that state them, and notes about coefficients that no model uses."""
+    is_fisheye = MODELS.get(model.lower()) == EQUIDISTANT
+    lens = keys.lens
+    if lens in (RADIAL, _METASHAPE_LENS) and is_fisheye:
+        lens = FISHEYE
+    if len(lens) == 1:
+        values = flatten_numbers(flat.get(lens[0], flat.get(f"{lens[0]}.0", [])))
+        distortion = tuple(float(value) for value in parse_numbers([str(value) for value in values]))
+        if keys.program == "Meshroom" and not is_fisheye and 0 < len(distortion) <= 5:
+            k1, k2, k3, p1, p2 = distortion + (0.0,) * (5 - len(distortion))
+            distortion = (k1, k2, p1, p2, k3)
+        return distortion[:4] if is_fisheye else distortion, lens, []
+    distortion = tuple(_number(path, flat, key) if key in flat else 0.0 for key in lens)
+    unused = [key for key in _IGNORED_LENS if key in flat and key not in lens and abs(_number(path, flat, key)) > 1e-9]
+    notes = [f"note: {', '.join(unused)} of {path.name} have no place in the model and are not used"] if unused else []
+    return distortion, tuple(key for key in lens if key in flat), notes
+
+
+# -- texts that become mappings
+
+
+def parse_xml_tree(path: Path, text: str, expected: str) -> Any:
+    """Return XML as nested mappings: "@name" for attributes, lists for repeated tags, text for leaves."""
+    if "<!" in text.replace("<!--", ""):  # entities of a document type may expand without end
+        raise DataError(path, found="a document type in XML", expected=expected, fix="remove the line <!DOCTYPE ...>")
+    try:
+        return _xml_values(ElementTree.fromstring(text))
+    except (ElementTree.ParseError, ValueError, RecursionError) as error:
+        raise DataError(path, found=f"invalid XML ({error})", expected=expected, fix="copy the file again") from error
+
+
+def _xml_values(element: ElementTree.Element) -> Any:
+    children = list(element)
+    if not children and not element.attrib:
+        return (element.text or "").strip()
+    values: dict[str, Any] = {f"@{key}" if key in ("type", "class") else key: v for key, v in element.attrib.items()}
+    for child in children:
+        name = f"{child.tag} {child.attrib['class']}" if "class" in child.attrib else child.tag
+        entry = _xml_values(child)
+        if name in values:
+            before = values[name] if isinstance(values[name], list) else [values[name]]
+            values[name] = [*before, entry]
+        else:
+            values[name] = entry
+    return values
+
+
+_DSO_MODELS = {"fov": (FOV, 1), "pinhole": (RADTAN, 0), "radtan": (RADTAN, 4), "equidistant": (EQUIDISTANT, 4),
+               "kannalabrandt": (EQUIDISTANT, 4), "": (FOV, 1)}  # fmt: skip
+
+
+def read_text_camera(path: Path, text: str) -> list[CalibratedCamera]:
+    """Return the cameras of DSO's and LSD-SLAM's camera.txt, a .pincam, a ZED's .conf or RealSense's list; or none."""
+    lines = [line.partition("#")[0].split() for line in text.splitlines()]
+    rows = [words for words in lines if words]
+    if len(rows) == 1 and len(row := parse_numbers(rows[0])) == 6 and row[0] > row[2] / 8 and row[0] == int(row[0]):
+        K = make_K(path, *row[2:])
+        return [CalibratedCamera("pincam", K, (int(row[1]), int(row[0])), notes=(
+            "note: used width, height, fx, fy, cx, cy of the .pincam",))]  # fmt: skip
+    if len(rows) >= 2 and (camera := _read_dso(path, rows)) is not None:
+        return [camera]
+    if re.search(r"^\s*\[(LEFT|RIGHT)_CAM_", text, re.MULTILINE):
+        return _read_zed(path, text)
+    if re.search(r"^\s*PPX\s*:", text, re.MULTILINE | re.IGNORECASE):
+        return _read_realsense(path, text)
+    return []
+
+
+def _read_dso(path: Path, rows: Sequence[Sequence[str]]) -> CalibratedCamera | None:
+    named = not len(parse_numbers(rows[0][:1]))
+    name = rows[0][0].lower() if named else ""
+    values, size = parse_numbers(rows[0][1:] if named else rows[0]), parse_numbers(rows[1])
+    if name not in _DSO_MODELS or len(size) != 2 or (size < 2).any() or (size != np.rint(size)).any():
+        return None
+    model, count = _DSO_MODELS[name]
+    if not len(values) and named is False:
+        return None
+    if name == "pinhole" and len(values) == 5:
+        model, count = FOV, 1
+    if len(values) != 4 + count:
+        return None
+    width, height = size
+    fx, fy, cx, cy = values[:4]
+    unit = "pixels"
+    if cx < 1 and cy < 1:
+        fx, fy, cx, cy, unit = fx * width, fy * height, cx * width - 0.5, cy * height - 0.5, "shares of the size"
+    distortion = tuple(float(value) for value in values[4:])
+    note = f"note: used the first two rows of {path.name}: {rows[0][0] if named else 'FOV'}, in {unit}"
+    left = "; the output size in rows 3 and 4 is not used" if len(rows) > 2 else ""
+    K = make_K(path, fx, fy, cx, cy)
+    return CalibratedCamera("camera.txt", K, (int(height), int(width)), distortion, model=model, notes=(note + left,))
+
+
+def _read_zed(path: Path, text: str) -> list[CalibratedCamera]:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        raise DataError(
+            path, found="an invalid .conf of a ZED", expected="sections such as [LEFT_CAM_HD] with fx and fy"
+        ) from error
+    content = dict[str, Any]()
+    for section in parser.sections():
+        side, _, resolution = section.partition("_CAM_")
+        if side in ("LEFT", "RIGHT") and resolution in ZED_SIZES:
+            width, height = ZED_SIZES[resolution]
+            content[section] = {**parser[section], "width": width, "height": height}
+    return read_cameras_by_keys(path, content)
+
+
+_REALSENSE_BLOCK = re.compile(r"^ *Intrinsic of (.*?)\s*/\s*(\d+x\d+)", re.MULTILINE)
+
+
+def _read_realsense(path: Path, text: str) -> list[CalibratedCamera]:
+    starts = [match.start() for match in _REALSENSE_BLOCK.finditer(text)] or [0]
+    content = dict[str, Any]()
+    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+        block = text[start:end]
+        name = _REALSENSE_BLOCK.match(block)
+        values: dict[str, Any] = {
+            key.strip().lower(): value.strip() for key, value in re.findall(r"^ *([A-Za-z]+) *: *(.*)$", block, re.M)
+        }
+        values["coeffs"] = str(values.get("coeffs", "")).split()
+        content.setdefault(re.sub(r'[" ]', "", "-".join(name.groups())) if name else "camera", values)
+    return read_cameras_by_keys(path, content)

@@ -1,0 +1,174 @@
+"""Read boxes of KITTI's object data set (Geiger et al., CVPR 2012), and results in its format.
+
+Files contain a box's bottom center in the rectified frame of camera 0, and its rotation about y, which points down.
+stadia's object frame has its origin at the center of the box, y up, z to the object's front, and x to the right of a
+viewer who faces the object.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.types import Camera
+from stadia.data.formats.kitti import KittiCalibration
+from stadia.io.image_files import list_images, read_rgb
+from stadia.io.input_files import read_text
+from stadia.io.paths import expand_home
+
+Points = NDArray[np.float64]
+KITTI_CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
+DONT_CARE = "DontCare"  # unlabeled regions
+LABEL_COLUMNS = 15
+MAX_SIDE_M = 100  # longer sides are in another unit
+_ROUNDED = 0.01  # angles are written with two digits
+# From stadia's object axes to KITTI's: x front, y down.
+_R_KITTI_OBJECT = np.array([[0.0, 0, 1], [0, -1, 0], [1, 0, 0]])
+
+
+@dataclass(frozen=True, slots=True)
+class KittiBox:
+    """One line of a label file, as written.
+
+    truncated: 0 to 1.
+    occluded: 0 to 3; 3 is unknown.
+    alpha: rotation relative to the viewing ray in radians. In results these three fields are -1, -1 and -10.
+    box_px: left, top, right, bottom in pixels.
+    size_hwl_m: (3,) height, width and length in metres.
+    bottom_m: (3,) bottom center in the rectified frame of camera 0, in metres.
+    rotation_y: rotation about y in radians.
+    score: confidence of a result; higher is more certain. It is 1 in labels.
+    """
+
+    kind: str
+    truncated: float
+    occluded: float
+    alpha: float
+    box_px: tuple[float, float, float, float]
+    size_hwl_m: Points
+    bottom_m: Points
+    rotation_y: float
+    score: float = 1.0
+
+    @property
+    def T_rectified_object(self) -> Points:
+        """Return the motion (4, 4) from the object's frame to the rectified frame of camera 0."""
+        c, s = math.cos(self.rotation_y), math.sin(self.rotation_y)
+        T = np.eye(4)
+        T[:3, :3] = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]) @ _R_KITTI_OBJECT
+        T[:3, 3] = self.bottom_m - (0, self.size_hwl_m[0] / 2, 0)
+        return T
+
+    @property
+    def size_m(self) -> Points:
+        """Return the size (3,) along the object's x, y and z in metres."""
+        return self.size_hwl_m[[1, 0, 2]]
+
+
+def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
+    """Read the objects of a label file, or of a result file if `scored`, without DontCare.
+
+    Raises DataError for a damaged file.
+    """
+    path = Path(path)
+    fix = "write an empty file if nothing was found" if scored else "copy it from the data set"
+    lines = read_text(path, expected="a file of boxes for each image", fix=fix).splitlines()
+    numbered = [(f"{path}: line {number}", line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
+    return [_parse_box(what, words, scored) for what, words in numbered if words[0] != DONT_CARE]
+
+
+def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox:
+    kind, columns = words[0], LABEL_COLUMNS + scored
+    if kind not in KITTI_CLASSES:
+        raise DataError(what, found=f"class '{kind}'", expected=f"one of {', '.join((*KITTI_CLASSES, DONT_CARE))}")
+    try:
+        numbers = [float(word) for word in words[1:]]
+    except ValueError as error:
+        expected = f"a class and {columns - 1} numbers"
+        raise DataError(what, found=f"{error}", expected=expected, fix="copy the file again") from error
+    if len(words) != columns or not np.isfinite(numbers).all():
+        found = f"{len(words)} columns" if len(words) != columns else "a number that is not finite"
+        hint = {15: "this file has labels: a result needs a score", 16: "this file has results: a label has no score"}
+        expected = f"{columns}: a class, 14 numbers{', a score' if scored else ''}"
+        raise DataError(what, found=found, expected=expected, fix=hint.get(len(words), "copy the file again"))
+    truncated, occluded, alpha, left, top, right, bottom = numbers[:7]
+    size_hwl_m, rotation_y = np.array(numbers[7:10]), numbers[13]
+    if not ((size_hwl_m > 0) & (size_hwl_m < MAX_SIDE_M)).all():
+        found, expected = f"size {size_hwl_m.tolist()}", "three extents in metres"
+        raise DataError(f"{what}, height width length", found=found, expected=expected, fix="check the unit")
+    if abs(rotation_y) > math.pi + _ROUNDED:
+        degrees = " (degrees?)" if abs(rotation_y) > 2 * math.pi else ""
+        found, fix = f"rotation_y {rotation_y:g}{degrees}", "convert it, and add or take 2 pi"
+        raise DataError(what, found=found, expected="radians from -pi to pi", fix=fix)
+    if numbers[12] + math.hypot(*size_hwl_m[1:]) / 2 <= 0:  # only the middle of a tram may be behind
+        found = f"a bottom at z = {numbers[12]:g} m, entirely behind the camera"
+        raise DataError(what, found=found, expected="x, y, z with z forward, metres", fix="check axes and unit")
+    score = numbers[14] if scored else 1.0
+    box_px, bottom_m = (left, top, right, bottom), np.array(numbers[10:13])
+    return KittiBox(kind, truncated, occluded, alpha, box_px, size_hwl_m, bottom_m, rotation_y, score)
+
+
+def list_box_splits(dataset: Path) -> list[str]:
+    """Return the sorted names of the splits with labels."""
+    return sorted(labels.parent.name for labels in dataset.glob("*/label_2")) if dataset.is_dir() else []
+
+
+class KittiBoxImages:
+    """The labeled images of a split's left color camera, in the order of their numbers."""
+
+    def __init__(self, name: str, files: list[Path]) -> None:
+        self.name, self._files = name, files
+        self._sizes: dict[int, tuple[int, int]] = {}
+
+    @classmethod
+    def open(cls, dataset: Path, split: str = "training") -> Self:
+        """Open DATASET/SPLIT. Raises DataError if an image and a label file do not match."""
+        dataset = expand_home(dataset)
+        folder = dataset / split
+        if not (folder / "label_2").is_dir():
+            available = ", ".join(list_box_splits(dataset)) or "none"
+            expected = f"a split with labels; available: {available}"
+            raise DataError(dataset, found=f"no {split}/label_2", expected=expected, fix="pass another split")
+        files = list_images(folder / "image_2")
+        images, labels = {path.stem for path in files}, {path.stem for path in (folder / "label_2").glob("*.txt")}
+        if odd := sorted(images ^ labels):
+            found = f"{len(images)} images and {len(labels)} label files; {odd[0]} is not in both"
+            expected = "one label file for each image"
+            raise DataError(folder, found=found, expected=expected, fix="copy what is missing, or remove the rest")
+        return cls(f"{dataset.name}/{split}", files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def file(self, index: int) -> Path:
+        """Return the file of an image."""
+        return self._files[index]
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Return an image (H, W, 3) uint8."""
+        return read_rgb(self.file(index))
+
+    def camera(self, index: int) -> Camera:
+        """Return the camera of an image."""
+        if index not in self._sizes:
+            height, width = self.image(index).shape[:2]
+            self._sizes[index] = height, width
+        return Camera(torch.from_numpy(self.projection(index)[0]), *self._sizes[index])
+
+    def projection(self, index: int) -> tuple[Points, Points]:
+        """Return K (3, 3) and T_camera_rectified (4, 4) of the left color camera."""
+        return KittiCalibration(self.label_path(index, "calib")).projection("P2")
+
+    def label_path(self, index: int, kind: str = "label_2") -> Path:
+        """Return the text file of an image in the folder `kind`."""
+        file = self.file(index)
+        return file.parent.parent / kind / f"{file.stem}.txt"
+
+    def written(self, index: int) -> list[KittiBox]:
+        """Return the labels of an image as written."""
+        return read_boxes(self.label_path(index))

@@ -1,0 +1,137 @@
+"""Recordings of driving data sets whose index lists the image, camera, pose and LiDAR scan of each frame."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT
+from stadia.data.formats.kitti import project_scan
+from stadia.data.formats.rgbd_cameras import rotations_from_xyzw
+from stadia.data.recordings import ImageRecording
+from stadia.geometry.numpy_camera import Intrinsics, check_K
+from stadia.io.image_files import check_image_size, read_rgb
+
+Array = NDArray[np.float64]
+ReadPoints = Callable[[Path], NDArray[np.float32]]  # reads a scan as (N, 3) points in the scanner's axes, metres
+MIN_DEPTH_M = 1.0  # nearer returns hit the car itself
+MAX_QUATERNION_ERROR = 0.01  # difference of a quaternion's length from one
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LidarFrame:
+    """One frame of an index.
+
+    image: file of the image.
+    time_s: time of the image in seconds.
+    K: (3, 3) intrinsics in pixels.
+    T_world_camera: (4, 4) camera-to-world pose at the time of the image, in metres.
+    scan, T_world_scan: file of the scan, and its pose (4, 4) at the time of the scan; None without a scan.
+    """
+
+    image: Path
+    time_s: float
+    K: Array
+    T_world_camera: Array
+    scan: Path | None = None
+    T_world_scan: Array | None = None
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LidarRecording(ImageRecording):
+    """A drive with LiDAR scans.
+
+    T_camera_scan: (4, 4) motion from the scanner's to the camera's frame for each frame. It includes the motion between
+        the times of scan and image.
+    """
+
+    scans: Sequence[Path | None]
+    T_camera_scan: Sequence[Array | None]
+    read_points: ReadPoints
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return the depth (H, W) in metres of the frame's scan; None without a scan."""
+        scan, T_camera_scan, size = self.scans[index], self.T_camera_scan[index], self.intrinsics[side]
+        if scan is None or T_camera_scan is None:
+            return None
+        projection = size.select_K(index) @ T_camera_scan[:3]
+        depth_m = project_scan(self.read_points(scan), projection, size.height, size.width, first_pixel=0)
+        depth_m[depth_m < MIN_DEPTH_M] = 0
+        return depth_m
+
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        scan = self.scans[index]
+        return () if scan is None else (scan,)
+
+
+def make_lidar_recording(
+    index_file: Path,
+    name: str,
+    frames: Sequence[LidarFrame],
+    *,
+    size: tuple[int, int],
+    read_points: ReadPoints,
+    place: str = "",
+) -> LidarRecording:
+    """Return the recording of the frames of an index, ordered by time.
+
+    Frames have no depth if no scan was copied.
+
+    index_file: file of the index, for messages.
+    size: (height, width) of the images.
+    read_points: reads the points (N, 3) of a scan.
+    place: name of the place.
+
+    Raises DataError for missing files.
+    """
+    if not frames:
+        raise DataError(index_file, found=f"no frame of {name}", expected="its images", fix="copy the official file")
+    frames = sorted(frames, key=lambda frame: frame.time_s)
+    if not any(frame.scan is not None and frame.scan.is_file() for frame in frames):
+        frames = [replace(frame, scan=None) for frame in frames]
+    for frame in frames:
+        for file in (frame.image, frame.scan):
+            if file is not None and not file.is_file():
+                expected, fix = f"a file that {index_file.name} lists", "copy it, or choose others with data.recordings"
+                raise DataError(file, found="no such file", expected=expected, fix=fix)
+    K = np.stack([check_K(index_file, frame.K) for frame in frames])
+    first = frames[0]
+    like = f", the size in {index_file.name}"
+    check_image_size(first.image, read_rgb(first.image), *size, like=like, fix="copy the official files")
+    return LidarRecording(
+        name=name,
+        images={LEFT: [frame.image for frame in frames]},
+        intrinsics={LEFT: Intrinsics(K[0] if (K[0] == K).all() else K, *size)},
+        poses=np.stack([frame.T_world_camera for frame in frames]),
+        times_s=np.array([frame.time_s for frame in frames]),
+        place=place,
+        scans=[frame.scan for frame in frames],
+        T_camera_scan=[
+            None if frame.T_world_scan is None else np.linalg.inv(frame.T_world_camera) @ frame.T_world_scan
+            for frame in frames
+        ],
+        read_points=read_points,
+    )
+
+
+def make_rigid(what: object, quaternion_wxyz: Sequence[float], translation_m: Sequence[float]) -> Array:
+    """Return the motion (4, 4) with a unit quaternion w x y z and a translation in metres.
+
+    Raises DataError if the quaternion has another length.
+
+    Examples:
+        >>> make_rigid("pose", (1, 0, 0, 0), (0, 0, 2))[2].tolist()
+        [0.0, 0.0, 1.0, 2.0]
+    """
+    w, x, y, z = quaternion_wxyz
+    norm = float(np.linalg.norm((w, x, y, z)))
+    if not abs(norm - 1) <= MAX_QUATERNION_ERROR:
+        found = f"a quaternion of length {norm:.3g}"
+        raise DataError(what, found=found, expected="a unit quaternion w x y z", fix="copy the official file")
+    T = np.eye(4)
+    T[:3, :3] = rotations_from_xyzw(np.array([[x, y, z, w]]))[0]
+    T[:3, 3] = translation_m
+    return T

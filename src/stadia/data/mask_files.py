@@ -1,0 +1,482 @@
+"""Read masks of road and objects from files of a recording, and clean them (docs/how-to/metric.md).
+
+FOLDER/semantic/SIDE/STEM.png contains class numbers, and classes.json their names. Two further files are optional:
+instance/SIDE/STEM.png with object numbers, 0 without an object, and heights.json with mean and spread ({"left/000000":
+{"3": [1.52, 0.08]}}).
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from stadia.core.errors import DataError
+from stadia.core.recording import Recording, RoadMasks
+from stadia.data.height_priors import CLASS_ALIASES, PRIORS, RoadConfig
+from stadia.data.mask_objects import Window, find_windows, split_instances
+from stadia.io.image_files import encode_name, read_label_png
+from stadia.io.input_files import MAX_TEXT_BYTES, open_input, read_bytes
+from stadia.io.json_files import read_json, stream_json_lists
+from stadia.io.paths import expand_home, safe_join
+from stadia.io.text_files import FileEntry, read_typed_json, validate_content
+from stadia.io.video_decoding import hash_source
+
+Numbers = NDArray[np.int32]
+ROAD = "road"
+MASKS_RECORD = "prepared.json"
+# Classes that are split into objects if there are no object numbers.
+OBJECT_CLASSES = frozenset({*PRIORS["kitti"], *CLASS_ALIASES, "bus", "bicycle", "motorcycle"})
+GROUND_CLASSES = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})  # below objects
+# Classes that COCO and panoptic masks number too, but which are neither objects nor occluders.
+STUFF_CLASSES = GROUND_CLASSES | {"sky", "building"}
+MAX_CLASS = 255  # masks are stored with one byte per pixel
+MIN_ROAD_SHARE = 0.01  # of an image with a road
+SHAPE_TOLERANCE = 0.02  # relative difference of the aspect ratios of mask and image
+_MAX_RUN_BITS = 40  # of a compressed run length
+MAX_COCO_BYTES = 1 << 29  # instances_train2017.json has 450 MB
+_LAYOUT = "the layout of masks"
+_COCO = "COCO's instances: images, categories, annotations"
+_COCO_FIX = "add images and categories to a list of results; panopticapi converts panoptic files to instances"
+
+
+class MaskFiles:
+    """The masks in a folder with the layout that this module describes. Raises DataError for invalid classes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        names: dict[int, str] = self._parse(dict[int, str], "classes.json")
+        self.classes: Mapping[int, str] = {number: name.strip().lower() for number, name in names.items()}
+        _check_classes(self.folder / "classes.json", self.classes)
+
+    @classmethod
+    def open_beside(cls, recording: Path) -> "MaskFiles | None":
+        """Open a recording's own masks, in masks/ or in the folder itself; return None without masks."""
+        found = next((folder for folder in (recording / "masks", recording) if (folder / "semantic").is_dir()), None)
+        return None if found is None else cls(found)
+
+    def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
+        """Return the masks of one image, see `core.recording.MaskReader`.
+
+        Raises DataError for class numbers above 255.
+        """
+        path = self._file("semantic", side, stem)
+        if not path.exists():
+            return None
+        semantic = _resize_checked(path, read_label_png(path), height, width)
+        _check_classes(path, [int(semantic.max(initial=0))])
+        instance_file = self._file("instance", side, stem)
+        if instance_file.exists():
+            instance = _resize_checked(instance_file, read_label_png(instance_file), height, width)
+        else:
+            instance = _split_classes(semantic, self.classes)
+        return remove_stuff(RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16)), self.classes)
+
+    def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
+        """Return the known heights of an image's objects, see `core.recording.MaskReader`."""
+        return self._heights.get(f"{side}/{stem}", {})
+
+    def fingerprint(self, side: str) -> str:
+        """Return a hash of the masks of one side."""
+        digest = hashlib.blake2b(digest_size=16)
+        for kind in ("semantic", "instance"):
+            for path in sorted((self.folder / kind / side).glob("*.png")):
+                state = path.stat()
+                digest.update(encode_name(f"{kind}/{path.name}:{state.st_size}:{state.st_mtime_ns}\n"))
+        for name in ("classes.json", "heights.json"):
+            path = self.folder / name
+            exists = path.exists()
+            digest.update(read_bytes(path, expected=_LAYOUT, max_bytes=MAX_TEXT_BYTES) if exists else b"-")
+        return digest.hexdigest()
+
+    @cached_property
+    def _heights(self) -> dict[str, dict[int, tuple[float, float]]]:
+        kind, exists = dict[str, dict[int, tuple[float, float]]], (self.folder / "heights.json").exists()
+        return self._parse(kind, "heights.json") if exists else {}
+
+    def _file(self, kind: str, side: str, stem: str) -> Path:
+        return safe_join(self.folder, f"{kind}/{side}/{stem}.png")
+
+    def _parse(self, kind: Any, name: str) -> Any:
+        return read_typed_json(self.folder / name, kind, expected=_LAYOUT, fix="see docs/how-to/metric.md")
+
+
+def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
+    """Attach masks to each recording that has none: FOLDER/NAME, or FOLDER if there is only one recording.
+
+    Raises DataError for missing or invalid masks.
+    """
+    bare = [recording for recording in recordings if recording.mask_reader is None]
+    for recording in bare:
+        places = [folder / recording.name, folder / Path(recording.name).name, *[folder] * (len(recordings) == 1)]
+        found = next((place for place in places if (place / "semantic").is_dir()), None)
+        if found is not None:
+            check_masks_of(found, hash_frames(recording))
+        recording.mask_reader = None if found is None else MaskFiles(found)
+    if bare and all(recording.mask_reader is None for recording in bare):
+        own = "" if len(recordings) == 1 else f"a folder {bare[0].name} with "
+        missing, fix = f"no masks of {bare[0].name}", "create them: stadia prepare VIDEO --masks"
+        raise DataError(folder, found=missing, expected=f"{own}semantic/left/ in it", fix=fix)
+
+
+def hash_frames(recording: Recording) -> str:
+    """Return a hash of a user's video or folder of images that does not depend on the camera, or ""."""
+    file = recording.file(0) if recording.has_stride and len(recording) else None
+    return recording.video_hash if file is None else hash_source(file.parent)
+
+
+def check_masks_of(folder: Path, content: str) -> None:
+    """Raise DataError if the masks in a folder were made by `stadia prepare` for other frames.
+
+    content: result of `hash_frames`.
+    """
+    path = folder / MASKS_RECORD
+    made = read_json(path) if path.is_file() else None
+    of = made.get("source") if isinstance(made, dict) else None
+    if of and content and of != content:
+        fix = "make them: stadia prepare VIDEO --masks --out FOLDER"
+        raise DataError(folder, found="masks of another video", expected="masks of this video", fix=fix)
+
+
+def _check_classes(path: Path, numbers: Iterable[int]) -> None:
+    if wrong := [number for number in numbers if not 0 <= number <= MAX_CLASS]:
+        fix = "renumber the classes in classes.json and in the masks"
+        raise DataError(path, found=f"class number {wrong[0]}", expected=f"0 to {MAX_CLASS}", fix=fix)
+
+
+def _resize_checked(path: Path, numbers: Numbers, height: int, width: int) -> Numbers:
+    _check_shape(path, numbers.shape[0], numbers.shape[1], height, width)
+    return resize_labels(numbers, height, width)
+
+
+def _check_shape(what: object, mask_height: int, mask_width: int, height: int, width: int) -> None:
+    if abs(mask_width * height / (mask_height * width) - 1) > SHAPE_TOLERANCE:
+        fix = "make the masks for the whole images, upright as these are shown, neither cropped nor stretched"
+        expected = f"the shape of the {width}x{height} image"
+        raise DataError(what, found=f"a mask of {mask_width}x{mask_height}", expected=expected, fix=fix)
+
+
+def resize_labels(numbers: Numbers, height: int, width: int) -> Numbers:
+    """Resize labels (h, w) to (height, width) by the nearest pixel center.
+
+    Examples:
+        >>> resize_labels(np.array([[0, 1], [2, 3]], np.int32), 4, 4)[0].tolist()
+        [0, 0, 1, 1]
+    """
+    if numbers.shape == (height, width):
+        return numbers
+    return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def select_classes(
+    semantic: NDArray[np.integer], classes: Mapping[int, str], names: Collection[str]
+) -> NDArray[np.bool_]:
+    """Return a mask (H, W) that is true for pixels whose class has one of the names.
+
+    semantic: (H, W) class numbers.
+    classes: names of the classes by number.
+    """
+    return np.isin(semantic, [number for number, name in classes.items() if name in names])
+
+
+def has_road(semantic: NDArray[np.integer], classes: Mapping[int, str]) -> bool:
+    """Return whether more than `MIN_ROAD_SHARE` of an image's class numbers (H, W) are road."""
+    return bool(select_classes(semantic, classes, {ROAD}).mean() > MIN_ROAD_SHARE)
+
+
+def remove_stuff(masks: RoadMasks, classes: Mapping[int, str]) -> RoadMasks:
+    """Return masks (H, W) in which pixels of `STUFF_CLASSES` have object number 0."""
+    is_stuff = select_classes(masks.semantic, classes, STUFF_CLASSES)
+    return RoadMasks(masks.semantic, np.where(is_stuff, 0, masks.instance).astype(np.uint16))
+
+
+def resize_masks(masks: RoadMasks, height: int, width: int) -> RoadMasks:
+    """Resize class numbers and object numbers with `resize_labels`."""
+    semantic, instance = (
+        resize_labels(labels.astype(np.int32), height, width) for labels in (masks.semantic, masks.instance)
+    )
+    return RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16))
+
+
+def _split_classes(semantic: Numbers, classes: Mapping[int, str]) -> Numbers:
+    """Split the classes of objects into objects; 0 if no single object is found."""
+    ground = select_classes(semantic, classes, GROUND_CLASSES)
+    instance, count = np.zeros(semantic.shape, np.int32), 0
+    for number in (number for number, name in classes.items() if name in OBJECT_CLASSES):
+        for window, mask in split_instances(semantic == number, ground):
+            count += 1
+            shown = instance[window]
+            shown[mask & (shown == 0)] = count
+    return instance
+
+
+def clean_masks(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
+    """Return masks that contain the measurable objects: the largest component of each object, with its commonest class.
+
+    Objects that are too small or too occluded get number 0. Objects at the border stay, because mirrored and zoomed
+    samples have other borders.
+    """
+    semantic, instance = masks.semantic.copy(), np.zeros_like(masks.instance)
+    least, windows = config.min_object_share * semantic.size, find_windows(masks.instance)
+    for number, window in windows.items():
+        mask = (masks.instance[window] == number).astype(np.uint8)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
+        piece = labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+        if np.count_nonzero(piece) >= least:
+            instance[window][piece] = number
+            semantic[window][piece] = np.bincount(semantic[window][piece]).argmax()
+    kept = [int(number) for number in np.unique(instance) if number]
+    hidden = [number for number in kept if measure_occlusion(masks.instance, number, windows) > config.max_occlusion]
+    instance[np.isin(instance, hidden)] = 0
+    return RoadMasks(semantic, instance)
+
+
+def measure_occlusion(instance: NDArray[np.uint16], number: int, windows: Mapping[int, Window] | None = None) -> float:
+    """Return the share of an object's outline that touches nearer objects. Nearer objects have a lower foot.
+
+    instance: (H, W) object numbers.
+    number: number of the object.
+    windows: window of each object, if already known.
+    """
+    windows = find_windows(instance) if windows is None else windows
+    rows, columns = windows[number]
+    shown = instance[max(rows.start - 1, 0) : rows.stop + 1, max(columns.start - 1, 0) : columns.stop + 1]
+    mask = (shown == number).astype(np.uint8)
+    outline = shown[(cv2.dilate(mask, np.ones((3, 3), np.uint8)) > 0) & (mask == 0)]
+    nearer = [neighbor for neighbor in np.unique(outline) if neighbor and windows[int(neighbor)][0].stop > rows.stop]
+    return float(np.isin(outline, nearer).mean()) if len(outline) else 0.0
+
+
+def make_road_rectangle(shares: tuple[float, float, float, float], size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return a mask (H, W) bool of the road as a rectangle (VADepth).
+
+    shares: left, top, right, bottom in shares of the image.
+    size: (H, W) of the mask.
+    """
+    left, top, right, bottom = shares
+    road = np.zeros(size[:2], bool)
+    road[int(top * size[0]) : int(bottom * size[0]), int(left * size[1]) : int(right * size[1])] = True
+    return road
+
+
+def find_edge_objects(instance: NDArray[np.integer], margin: int) -> NDArray[np.integer]:
+    """Return the numbers (K,) of the objects that are within `margin` pixels of the border.
+
+    instance: (H, W) object numbers.
+    """
+    if margin < 1:
+        return instance[:0, 0]
+    edges = instance[:margin], instance[-margin:], instance[:, :margin], instance[:, -margin:]
+    edge = np.concatenate([part.ravel() for part in edges])
+    return np.unique(edge[edge > 0])
+
+
+class _CocoImage(FileEntry):
+    id: int
+    file_name: str
+    height: int = Field(ge=1, le=1 << 15)
+    width: int = Field(ge=1, le=1 << 15)
+
+
+class _Category(FileEntry):
+    id: int
+    name: str
+
+
+class _Runs(FileEntry):
+    counts: list[Annotated[int, Field(ge=0, le=1 << 30)]] | str
+    size: tuple[int, int]
+
+
+class _Annotation(FileEntry):
+    image_id: int
+    category_id: int
+    segmentation: list[list[float]] | _Runs
+
+
+_COCO_LISTS: Mapping[str, type[FileEntry]] = {"images": _CocoImage, "categories": _Category, "annotations": _Annotation}
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """An annotation as arrays, which take little memory; `lengths` of polygons, None for runs."""
+
+    category_id: int
+    numbers: NDArray[np.float64] | NDArray[np.int64] | str
+    lengths: NDArray[np.int64] | None
+    size: tuple[int, int]
+
+    @classmethod
+    def pack(cls, annotation: _Annotation) -> "_Shape":
+        shape = annotation.segmentation
+        if isinstance(shape, _Runs):
+            counts = shape.counts if isinstance(shape.counts, str) else np.array(shape.counts, np.int64)
+            return cls(annotation.category_id, counts, None, shape.size)
+        numbers = np.fromiter(chain.from_iterable(shape), np.float64)
+        return cls(annotation.category_id, numbers, np.array([len(polygon) for polygon in shape], np.int64), (0, 0))
+
+
+class CocoMasks:
+    """Masks of left images in a COCO file (cocodataset.org/#format-data), matched by file name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = expand_home(path)
+        self._images: dict[str, _CocoImage] = {}
+        self._of_image: dict[int, list[_Shape]] = defaultdict(list)
+        categories = list[_Category]()
+        stream = stream_json_lists(self.path, _COCO_LISTS, expected=_COCO, max_bytes=MAX_COCO_BYTES, fix=_COCO_FIX)
+        for name, content in stream:
+            where = f"{self.path}: {name}"
+            entry = validate_content(where, content, _COCO_LISTS[name], expected=_COCO, fix=_COCO_FIX)
+            if isinstance(entry, _CocoImage):
+                self._images[Path(entry.file_name).stem] = entry
+            elif isinstance(entry, _Category):
+                categories.append(entry)
+            else:
+                self._of_image[entry.image_id].append(_Shape.pack(entry))
+        if len(categories) > 255:
+            raise DataError(self.path, found=f"{len(categories)} categories", expected="at most 255", fix="remove some")
+        self._number = {category.id: number for number, category in enumerate(categories, start=1)}
+        self.classes: Mapping[int, str] = {
+            self._number[category.id]: category.name.strip().lower() for category in categories
+        }
+
+    def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
+        """Return the masks of an image, or None if the image has no annotations."""
+        image = self._images.get(stem)
+        if image is None or side != "left":
+            return None
+        what = f"{self.path}: {image.file_name}"
+        _check_shape(what, image.height, image.width, height, width)
+        shapes = self._of_image[image.id]
+        semantic, instance = (np.zeros((image.height, image.width), kind) for kind in (np.uint8, np.uint16))
+        areas = [int(np.count_nonzero(_decode_mask(shape, image, what))) for shape in shapes]
+        for number, index in enumerate(np.argsort(np.negative(areas), kind="stable"), start=1):
+            mask = _decode_mask(shapes[index], image, what)  # again, because all masks together need gigabytes
+            semantic[mask], instance[mask] = self._find_class(shapes[index], what), number
+        return resize_masks(remove_stuff(RoadMasks(semantic, instance), self.classes), height, width)
+
+    def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
+        """Return an empty mapping, because COCO contains no heights."""
+        return {}
+
+    def fingerprint(self, side: str) -> str:
+        """Return a digest of the annotations."""
+        digest = hashlib.blake2b(digest_size=16)
+        with open_input(self.path, expected=_COCO, max_bytes=MAX_COCO_BYTES) as stream:
+            while part := stream.read(1 << 20):
+                digest.update(part)
+        return digest.hexdigest()
+
+    def _find_class(self, annotation: _Shape, what: str) -> int:
+        if annotation.category_id not in self._number:
+            found = f"category_id {annotation.category_id}"
+            raise DataError(what, found=found, expected="one of its categories", fix="export the file again")
+        return self._number[annotation.category_id]
+
+
+def _decode_mask(shape: _Shape, image: _CocoImage, what: str) -> NDArray[np.bool_]:
+    if shape.lengths is None:
+        runs = decode_run_lengths(shape.numbers) if isinstance(shape.numbers, str) else shape.numbers.tolist()
+        size = image.height, image.width
+        if shape.size != size or min(runs, default=0) < 0 or sum(runs) != image.height * image.width:
+            found = f"runs of {min(sum(runs), 1 << 62)} pixels, size {shape.size}"
+            raise DataError(what, found=found, expected=f"runs of {size[1]}x{size[0]}", fix="export the file again")
+        return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(image.width, image.height).T
+    mask = np.zeros((image.height, image.width), np.uint8)
+    for points in np.split(np.asarray(shape.numbers), np.cumsum(shape.lengths)[:-1]) if len(shape.lengths) else ():
+        if len(points) < 6 or len(points) % 2 or not np.isfinite(points).all() or np.abs(points).max() > 1 << 16:
+            found, expected = f"a polygon of {len(points)} numbers", "x, y of 3 points or more"
+            raise DataError(what, found=found, expected=expected, fix="export the file again")
+        corners = ((points.reshape(-1, 2) - 0.5) * 16).round().astype(np.int32)  # COCO counts from a pixel's corner
+        cv2.fillPoly(mask, [corners], 1, shift=4)
+    return mask > 0
+
+
+def decode_run_lengths(text: str) -> list[int]:
+    """Decode COCO's compressed run lengths, which start with background.
+
+    Each letter has 5 digits and a continuation bit. From the third run on, a value is added to the run before the last.
+    Invalid text gives lengths that do not fit the image.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for letter in text:
+        digit = ord(letter) - 48
+        if shift > _MAX_RUN_BITS:
+            return [-1]
+        value |= (digit & 0x1F) << shift
+        shift += 5
+        if not digit & 0x20:
+            if digit & 0x10:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs
+
+
+REJECTED = ("disagrees with the others", "stands above the horizon")
+"""Verdicts that a training follows. It checks border, size and occlusion itself."""
+
+
+class _Object(FileEntry):
+    """An object of an estimate from the horizon."""
+
+    frame: str
+    number: int = 0
+    verdict: str
+
+
+class _Measured(FileEntry):
+    """An object of an estimate from depth."""
+
+    number: int = 0
+    metres_over_unit: float | None = None
+    accepted: bool
+
+
+class _Frame(FileEntry):
+    recording: str
+    frame: str
+    objects: list[_Measured]
+
+
+class _HeightFile(FileEntry):
+    format: str = Field(pattern="^stadia-camera-height$")
+    each: list[_Object] = Field(default_factory=list)
+    frames: list[_Frame] | int = 0
+
+
+@lru_cache(maxsize=4)
+def read_rejected_objects(path: str) -> Mapping[str, frozenset[int]]:
+    """Return the numbers of the objects that a camera_height.json rejects, by "RECORDING/STEM".
+
+    Raises DataError for a damaged file.
+    """
+    file = expand_home(path)
+    read: _HeightFile = read_typed_json(
+        file,
+        _HeightFile,
+        expected="camera_height.json of `stadia camera-height --out`",
+        fix="pass that file as road.verdicts",
+    )
+    rejected: dict[str, set[int]] = {}
+    judged = [(one.frame, one.number, one.verdict in REJECTED) for one in read.each]
+    for frame in read.frames if isinstance(read.frames, list) else []:
+        name = f"{frame.recording}/{Path(frame.frame).name}"
+        judged += [(name, one.number, not one.accepted and one.metres_over_unit is not None) for one in frame.objects]
+    if judged and not any(number for _, number, _ in judged):
+        fix = "make masks with `stadia prepare --masks`, and estimate with them"
+        raise DataError(file, found="objects without numbers", expected="objects of masks", fix=fix)
+    for name, number, is_rejected in judged:
+        if is_rejected and number:
+            rejected.setdefault(name, set()).add(number)
+    return {name: frozenset(numbers) for name, numbers in rejected.items()}

@@ -1,0 +1,337 @@
+"""Open any data set: `open_recordings(path)`."""
+
+import contextlib
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+
+from stadia.core.config import resolve_config
+from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.core.recording import Recording
+from stadia.core.registry import find_nearest_name
+from stadia.data import DATASETS, IMAGE_LAYOUTS
+from stadia.data.config import POSES_OF_MAP, CameraConfig, SourceOptions, refuse_idle_options
+from stadia.data.frame_store import ReportProgress
+from stadia.data.ignored_regions import IgnoringRecording, ignore_region
+from stadia.data.recordings import CalibratedRecording, FrameRange
+from stadia.data.video.static_parts import find_static_content
+from stadia.data.video.video_camera import find_static_mask, read_image_size, read_user_camera
+from stadia.data.video.video_map import read_map_geometry
+from stadia.io.image_files import IMAGE_SUFFIXES
+from stadia.io.json_files import read_json
+from stadia.io.paths import check_path_exists, expand_home
+from stadia.io.remote_store import is_url
+from stadia.io.text_files import read_kitti_poses
+
+VIDEO = "video"  # the format of any video and any folder of images
+OWN_FORMATS = (VIDEO, "videos")  # formats whose files other data sets may hold too
+EMPTY_FOLDER = "an empty folder"
+MAX_SUBFOLDERS = 20  # subfolders that are searched for data sets of another format
+
+
+class DatasetFormat:
+    """The layout of a data set as folders of recordings.
+
+    A format is a line of `stadia.data.DATASETS`, an entry point `stadia.data` of an installed package, or your
+    own class: `data.format=mypackage.module:Class` (docs/tutorials/add-a-dataset.md).
+
+    layout: the expected files, for error messages.
+    options: the fields of SourceOptions that not all formats use, but this one does.
+    opens_slowly: whether opening decodes a recording. If so, only recordings of the used splits are opened.
+    """
+
+    layout: ClassVar[str] = "the layout of this format"
+    options: ClassVar[frozenset[str]] = frozenset()
+    opens_slowly: ClassVar[bool] = False
+
+    def find_recordings(self, path: Path) -> dict[str, Path]:
+        """Return the folder of each recording by its name. Only file names are read."""
+        raise NotImplementedError
+
+    def open_recording(
+        self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+    ) -> Recording:
+        """Open one of the recordings that `find_recordings` returned."""
+        raise NotImplementedError
+
+    def recognizes(self, path: Path) -> bool:
+        """Return whether the path has this layout, judged by file names only."""
+        return path.is_dir() and bool(self.find_recordings(path))
+
+    def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+        """Return the selected recordings. `progress` is called while videos are decoded."""
+        found = self.find_recordings(path) if path.is_dir() else {}
+        if not found:
+            raise DataError(path, found="no recording", expected=self.layout, fix="pass the folder that holds it")
+        names = select_names(list(found), options.recordings, path)
+        return [self.open_recording(name, found[name], options, progress) for name in names]
+
+    def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
+        """Return recordings for checks of the data: the selected ones, or segments of a video file."""
+        return self.open(path, options)
+
+    def splits(self, path: Path) -> dict[str, list[str]]:
+        """Return the names of the recordings of each split that the data set itself defines."""
+        return {}
+
+
+def open_recordings(
+    path: str | Path, format: str = "auto", *, progress: ReportProgress | None = None, **options: Any
+) -> list[Recording]:
+    """Open the recordings of a data set, a video, or a folder of images. Images are decoded only if necessary.
+
+    format: a name of `DATASETS` or of an entry point, your own `module:Class`, or "auto".
+    progress: called while a video is decoded.
+    options: fields of `SourceOptions`.
+
+    Raises ConfigError for wrong options, and DataError if nothing readable is found.
+    """
+    return _open(path, format, options, progress)
+
+
+def sample_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
+    """Open recordings as `open_recordings` does, but decode only segments of a video.
+
+    With `frames`, all of it is decoded.
+    """
+    return _open(path, format, options, sample=True)
+
+
+def _open(
+    where: str | Path, format: str, options: Any, progress: ReportProgress | None = None, *, sample: bool = False
+) -> list[Recording]:
+    path = expand_home(where)
+    chosen = resolve_config(SourceOptions, options)
+    name, reader = _find_reader(path, format)
+    of_formats = frozenset[str]().union(*(DATASETS.load(format_name).options for format_name in DATASETS))
+    refuse_idle_options(chosen, of_formats - reader.options, f"'{name}'")
+    if chosen.split is not None:
+        splits = reader.splits(path)
+        if not splits.get(chosen.split):
+            named = f"splits {', '.join(filter(splits.get, splits))}" if splits else "a dataset without named splits"
+            fix = "change data.split" if splits else "remove data.split to use every recording"
+            raise DataError(path, found=named, expected=f"a split '{chosen.split}'", fix=fix)
+        names = tuple(select_names(splits[chosen.split], chosen.recordings, path))
+        chosen = chosen.model_copy(update={"recordings": names})
+    in_parts = sample and chosen.frames is None
+    recordings = reader.sample(path, chosen) if in_parts else reader.open(path, chosen, progress)
+    if chosen.poses == POSES_OF_MAP:
+        _take_map(recordings, path, chosen.map_unit_m or 1.0)
+    elif chosen.poses is not None:
+        _replace_poses(recordings, expand_home(chosen.poses))
+    if chosen.ignore is not None:
+        recordings = [ignore_region(recording, chosen.ignore) for recording in recordings]
+    elif name == VIDEO:
+        recordings = [_ignore_static(recording, path, chosen.camera) for recording in recordings]
+    if chosen.frames is not None:
+        recordings = [FrameRange(recording, *chosen.frames) for recording in recordings]
+    return recordings
+
+
+def _ignore_static(recording: Recording, path: Path, camera: CameraConfig) -> Recording:
+    """Return the recording of a user's video without what never moves in it."""
+    if find_static_content(path).mask is None:
+        return recording
+    mask = find_static_mask(read_user_camera(camera, path, *read_image_size(path)), path)
+    if mask is None:
+        return recording
+    shown = recording.camera(0)
+    region = cv2.resize(mask.astype(np.uint8), (shown.width, shown.height), interpolation=cv2.INTER_NEAREST)
+    return IgnoringRecording(recording, region > 0)
+
+
+def read_named_splits(path: Path, format: str = "auto") -> dict[str, list[str]]:
+    """Return the names of the recordings of each split that the data set itself defines."""
+    return _find_reader(path, format)[1].splits(path)
+
+
+def find_held_out_split(path: Path, format: str = "auto") -> str | None:
+    """Return the name of the split to score: the data set's test split, otherwise its val split, otherwise None."""
+    splits = read_named_splits(path, format)
+    return next((name for name in ("test", "val") if splits.get(name)), None)
+
+
+def opens_slowly(path: Path, format: str = "auto") -> bool:
+    """Return whether opening the data set decodes a recording."""
+    return _find_reader(path, format)[1].opens_slowly
+
+
+def detect_format(path: Path, format: str = "auto") -> str:
+    """Return the name of the format that a path has. Raises DataError if it has none."""
+    return _find_reader(path, format)[0]
+
+
+def _find_reader(path: Path, format: str) -> tuple[str, DatasetFormat]:
+    check_path_exists(path)
+    name = _detect_format(path) if format == "auto" else format
+    reader = DATASETS.load(name)
+    if not (isinstance(reader, type) and issubclass(reader, DatasetFormat)):
+        base = "stadia.data.open_dataset.DatasetFormat"
+        raise ConfigError("dataset", found=f"'{name}'", expected=f"a class derived from {base}")
+    return name, reader()
+
+
+def _take_map(recordings: list[Recording], path: Path, unit: float) -> None:
+    for recording in recordings:
+        if not isinstance(recording, CalibratedRecording) or not recording.has_stride:
+            found = f"{recording.name}, a recording of a data set"
+            raise DataError("data.poses=map", found=found, expected="your own video", fix="remove the option")
+        numbers = [recording.number(index) for index in range(len(recording))]
+        camera = recording.camera(0)
+        recording.geometry = read_map_geometry(path, numbers, float(camera.fx) / camera.width).scale(unit)
+        recording.poses = recording.geometry.poses
+
+
+def _replace_poses(recordings: list[Recording], path: Path) -> None:
+    if len(recordings) != 1 or not isinstance(recordings[0], CalibratedRecording):
+        found = f"{len(recordings)} recordings ({', '.join(recording.name for recording in recordings[:4])})"
+        raise DataError(path, found=found, expected="one recording", fix="choose one with data.recordings")
+    recordings[0].poses = read_kitti_poses(path, len(recordings[0]), recordings[0].numbers)
+
+
+def _detect_format(path: Path) -> str:
+    if is_url(path):
+        return "shards"
+    if (name := _read_signature(path)) is not None:
+        return name
+    if (path / "dataset.json").exists():
+        _refuse_images(path)
+    if (name := recognize_format(path)) is not None:
+        _refuse_several_datasets(path, name)
+        return name
+    _refuse_images(path)
+    _refuse_outputs(path)
+    if (video := _find_only_video(path)) is not None:
+        found = f"a folder with one video, {video.name}"
+        raise DataError(path, found=found, expected="the video file", fix=f"pass the video itself: {video}")
+    found = _describe_contents(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        fix = f"pass the folder of its sequence, or predict this image: `stadia predict {path}`"
+        raise DataError(path, found="one image", expected="a video, a folder of images or a data set", fix=fix)
+    fix = "check the path; `stadia list datasets` lists the layouts, docs/how-to/own-data.md explains your own"
+    if found != EMPTY_FOLDER and (above := _find_dataset_above(path)) is not None:
+        fix = f"pass {above} if it belongs to that data set, or {fix}"
+    if path.is_file() or found == EMPTY_FOLDER:
+        raise DataError(path, found=found, expected="an image, a video, a folder of images or a data set", fix=fix)
+    raise DataError(path, found=found, expected=f"a data set of one of: {', '.join(DATASETS)}", fix=fix)
+
+
+def recognize_format(path: Path) -> str | None:
+    """Return the first format that recognizes a path by file names, or None."""
+    name = _read_signature(path)
+    return name or next((name for name in DATASETS if DATASETS.load(name)().recognizes(path)), None)
+
+
+def _read_signature(path: Path) -> str | None:
+    """Return "stadia" for a folder whose files state this format, so that no other reader is asked."""
+    return "stadia" if _lists_recordings(path) else None
+
+
+def _find_dataset_above(path: Path) -> Path | None:
+    """Return the folder around a file or folder that is a data set of a known layout."""
+    readers = [DATASETS.load(name)() for name in DATASETS if name not in ("videos", "video")]
+    for folder in path.absolute().parents[:2]:
+        with contextlib.suppress(StadiaError, OSError):
+            if any(reader.recognizes(folder) for reader in readers):
+                return folder
+    return None
+
+
+def _refuse_images(path: Path) -> None:
+    for recipe in IMAGE_LAYOUTS:
+        if (found := IMAGE_LAYOUTS.load(recipe)(path)) is not None:
+            place = shlex.quote(str(path))
+            fix = f"check: `stadia check {place} --recipe {recipe}`, or train: `stadia train {recipe} {place}`"
+            raise DataError(path, found=found, expected="a video or recordings", fix=fix)
+
+
+def _refuse_several_datasets(path: Path, format: str) -> None:
+    """Raise DataError if a subfolder is a data set of another format, unless a list of recordings decides."""
+    if format in OWN_FORMATS or not path.is_dir():
+        return
+    formats = {name: DATASETS.load(name)() for name in DATASETS if name not in OWN_FORMATS}
+    others = list[str]()
+    for folder in _list_folders(path)[:MAX_SUBFOLDERS]:
+        with contextlib.suppress(OSError):  # unreadable folders such as lost+found
+            if not formats[format].recognizes(folder):
+                others += [f"{folder.name} ({name})" for name, reader in formats.items() if reader.recognizes(folder)]
+    if others:
+        found = f"data sets of several formats: {format}, and in its folders {', '.join(others)}"
+        raise DataError(path, found=found, expected="one data set", fix=f"pass one folder, or set data.format={format}")
+
+
+def _lists_recordings(path: Path) -> bool:
+    if (path / "recording.json").is_file():
+        return True
+    with contextlib.suppress(StadiaError, OSError):
+        found = read_json(path / "dataset.json") if (path / "dataset.json").is_file() else None
+        return isinstance(found, dict) and found.get("format") == "stadia"
+    return False
+
+
+def _list_folders(path: Path) -> list[Path]:
+    """Return the folders in a folder, without links that lead in a circle or to where this user may not read."""
+
+    def is_folder(entry: os.DirEntry[str]) -> bool:
+        try:
+            return entry.is_dir()
+        except OSError:
+            return False
+
+    with os.scandir(path) as entries:  # on a network drive it finds folders among thousands of files at once
+        return sorted(Path(entry) for entry in entries if is_folder(entry))
+
+
+def _refuse_outputs(path: Path) -> None:
+    expected = "images, a video or a data set"
+    if (path / "predictions.json").is_file():
+        fix = f"pass the input of the prediction; to score it: `stadia evaluate --depth {path} --reference TRUTH`"
+        raise DataError(path, found="a folder of predictions", expected=expected, fix=fix)
+    if (path / "run.json").is_file():
+        fix = "pass the data; a run is a checkpoint: `stadia predict RUN DATA`"
+        raise DataError(path, found="the folder of a run", expected=expected, fix=fix)
+
+
+def _find_only_video(path: Path) -> Path | None:
+    from stadia.io.video_decoding import VIDEO_SUFFIXES
+
+    inside = list(path.iterdir()) if path.is_dir() else []
+    videos = [entry for entry in inside if entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file()]
+    return videos[0] if len(videos) == 1 and not any(entry.is_dir() for entry in inside) else None
+
+
+def _describe_contents(path: Path) -> str:
+    if path.is_file():
+        return f"a file ending in '{path.suffix}'" if path.suffix else "a file without a suffix"
+    names = sorted(p.name + "/" * p.is_dir() for p in path.iterdir())
+    if not names:
+        return EMPTY_FOLDER
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def select_names(available: Sequence[str], selected: Sequence[str], where: Path) -> list[str]:
+    """Return the available names that are selected, in full or by their end, in the order of the selection.
+
+    Without a selection, all names are returned.
+
+    Examples:
+        >>> select_names(["kitti/06", "kitti/07"], ["06"], Path("kitti"))
+        ['kitti/06']
+    """
+    if not selected:
+        return list(available)
+    chosen = []
+    for wanted in selected:
+        found = [name for name in available if f"/{name}".endswith(f"/{wanted}") or wanted.endswith(f"/{name}")]
+        if not found:
+            near = find_nearest_name(wanted, list(available))
+            expected = f"one of {', '.join(available[:8])}{' ...' * (len(available) > 8)}"
+            fix = f"did you mean '{near}'?" if near else None
+            raise DataError(where, found=f"no recording '{wanted}'", expected=expected, fix=fix)
+        chosen += found
+    return list(dict.fromkeys(chosen))

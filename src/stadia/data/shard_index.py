@@ -1,0 +1,213 @@
+"""The index of a sharded data set: which shard contains each image, at which offset (docs/reference/shards.md)."""
+
+import hashlib
+import json
+import re
+import zlib
+from typing import Annotated, Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from stadia.core.errors import DataError
+from stadia.io.image_io import MAX_IMAGE_BYTES, decode_image
+from stadia.io.json_files import parse_json
+from stadia.io.remote_store import RemoteStore
+from stadia.io.text_files import validate_content
+
+FORMAT, VERSION = "stadia-shards", 1
+INDEX = "shards.json"
+MAX_INDEX_BYTES = 1 << 28
+Encoding = Literal["png", "jpeg", "raw"]
+EXPECTED = "an index of shards"
+FIX = "write the shards again: stadia data shard SOURCE URL"
+JPEG_QUALITY, PNG_LEVEL = 95, 1
+MAX_SIDE = 1 << 13  # of an image: 8K video is the largest that is read
+
+_NAME = re.compile(r"shards/[0-9]{5,9}\.bin")
+_Count = Annotated[int, Field(ge=0, le=1 << 40)]
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+_Row = Annotated[list[_Number], Field(min_length=9, max_length=9)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ShardEntry(_Entry):
+    """A shard with its size in bytes and its hash."""
+
+    name: str
+    bytes: Annotated[int, Field(ge=1, le=1 << 34)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class CameraEntry(_Entry):
+    """A camera.
+
+    K: 9 numbers row by row; one K for all frames, or one per frame.
+    """
+
+    K: Annotated[list[_Row], Field(min_length=1)]
+    height: Annotated[int, Field(ge=1, le=MAX_SIDE)]
+    width: Annotated[int, Field(ge=1, le=MAX_SIDE)]
+
+
+class RecordingEntry(_Entry):
+    """A recording of the index: file and hash of its frame table, cameras by side, and whether depth is in metres."""
+
+    name: str
+    file: Annotated[str, Field(pattern=r"^recordings/[0-9]{6,9}\.json$")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    frames: Annotated[int, Field(ge=1, le=1 << 32)]
+    cameras: dict[Literal["left", "right"], CameraEntry]
+    T_right_left: Annotated[list[_Number], Field(min_length=16, max_length=16)] | None = None
+    mount: str = ""
+    place: str = ""
+    has_metric_depth: bool = True
+
+
+class ShardIndex(_Entry):
+    """The content of shards.json."""
+
+    format: Literal["stadia-shards"]
+    version: int
+    encoding: Encoding
+    shards: list[ShardEntry]
+    recordings: list[RecordingEntry]
+    splits: dict[str, list[str]] = {}
+
+
+class FrameTable(_Entry):
+    """The frames of a recording.
+
+    images, depth: (shard, offset, length, CRC-32) of each frame, by side; null for a frame without depth.
+    poses: 12 numbers of the camera-to-world matrix; null for a frame without a pose.
+    """
+
+    numbers: list[_Count]
+    times_s: list[_Number] | None = None
+    poses: list[Annotated[list[_Number], Field(min_length=12, max_length=12)] | None] | None = None
+    images: dict[str, list[tuple[_Count, _Count, _Count, _Count]]]
+    depth: dict[str, list[tuple[_Count, _Count, _Count, _Count] | None]] = {}
+
+
+def read_index(store: RemoteStore) -> ShardIndex:
+    """Read and check shards.json. Raises DataError if it is missing or damaged."""
+    text = store.read(INDEX, max_bytes=MAX_INDEX_BYTES)
+    content = _parse(store.join(INDEX), text)
+    version = content.get("version") if isinstance(content, dict) else None
+    if isinstance(content, dict) and content.get("format") == FORMAT and version != VERSION:
+        fix = "install the version of stadia that wrote it, or write it again"
+        raise DataError(store.join(INDEX), found=f"version {version}", expected=f"version {VERSION}", fix=fix)
+    index: ShardIndex = validate_content(store.join(INDEX), content, ShardIndex, expected=EXPECTED, fix=FIX)
+    if wrong := next((shard.name for shard in index.shards if not _NAME.fullmatch(shard.name)), None):
+        raise DataError(store.join(INDEX), found=f"a shard '{wrong[:60]}'", expected="shards/NUMBER.bin", fix=FIX)
+    if wrong := next((entry.name for entry in index.recordings if "left" not in entry.cameras), None):
+        raise DataError(store.join(INDEX), found=f"'{wrong[:60]}' without a left camera", expected="one", fix=FIX)
+    if not index.recordings:
+        raise DataError(store.join(INDEX), found="no recording", expected="at least one", fix=FIX)
+    return index
+
+
+def read_frames(store: RemoteStore, index: ShardIndex, entry: RecordingEntry) -> FrameTable:
+    """Read the frames of a recording, and check that each is inside its shard. Raises DataError otherwise."""
+    where = store.join(entry.file)
+    text = store.read(entry.file, max_bytes=MAX_INDEX_BYTES)
+    if hashlib.sha256(text).hexdigest() != entry.sha256:
+        raise DataError(where, found="content with another hash than in shards.json", expected="its hash", fix=FIX)
+    table: FrameTable = validate_content(where, _parse(where, text), FrameTable, expected=EXPECTED, fix=FIX)
+    columns: dict[str, Any] = {f"images.{side}": table.images.get(side, []) for side in entry.cameras}
+    columns |= {f"depth.{side}": rows for side, rows in table.depth.items()}
+    columns |= {"numbers": table.numbers}
+    columns |= {name: rows for name in ("times_s", "poses") if (rows := getattr(table, name)) is not None}
+    for name, rows in columns.items():
+        if len(rows) != entry.frames:
+            raise DataError(where, found=f"{len(rows)} {name}", expected=f"{entry.frames}, one per frame", fix=FIX)
+        if name.startswith(("images", "depth")):
+            _check_places(where, name, [row for row in rows if row is not None], index)
+    for side, camera in entry.cameras.items():
+        if len(camera.K) not in (1, entry.frames):
+            found, expected = f"{len(camera.K)} cameras {side}", f"one, or {entry.frames}"
+            raise DataError(store.join(INDEX), found=found, expected=expected, fix=FIX)
+    return table
+
+
+def _check_places(where: str, name: str, rows: list[tuple[int, int, int, int]], index: ShardIndex) -> None:
+    places = np.array(rows, np.int64).reshape(-1, 4)
+    sizes = np.array([shard.bytes for shard in index.shards] or [0], np.int64)
+    is_known = places[:, 0] < len(index.shards)
+    ends = places[:, 1] + places[:, 2]
+    is_wrong = ~is_known | (ends > sizes[np.where(is_known, places[:, 0], 0)]) | (places[:, 2] == 0)
+    if is_wrong.any():
+        row = int(np.argmax(is_wrong))
+        found = f"{name} {row} at {places[row, 1]} to {ends[row]} of shard {places[row, 0]}"
+        raise DataError(where, found=found, expected="a place inside a shard", fix=FIX)
+
+
+def _parse(where: str, data: bytes) -> Any:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(where, found="bytes that are not text", expected=EXPECTED, fix=FIX) from error
+    return parse_json(where, text, EXPECTED, fix=FIX)
+
+
+def format_content(value: BaseModel) -> bytes:
+    """Return the JSON bytes of an index or of a frame table."""
+    return json.dumps(value.model_dump(mode="json"), allow_nan=False, separators=(",", ":")).encode()
+
+
+# -- the content of shards
+
+
+def encode_image(image: NDArray[np.uint8], encoding: Encoding) -> bytes:
+    """Return the bytes of an image (H, W, 3) RGB."""
+    if encoding == "raw":
+        return np.ascontiguousarray(image).tobytes()
+    suffix, parameters = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if encoding == "png":
+        suffix, parameters = ".png", [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL]
+    _, encoded = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), parameters)
+    return encoded.tobytes()
+
+
+def decode_frame(what: str, data: bytes, encoding: Encoding, height: int, width: int) -> NDArray[np.uint8]:
+    """Return the image (H, W, 3) RGB that the bytes contain. Raises DataError if it has another size.
+
+    what: name of the image, for messages.
+    """
+    if encoding == "raw":
+        image = np.frombuffer(data, np.uint8) if len(data) == 3 * height * width else np.empty(0, np.uint8)
+        found = f"{len(data)} bytes"
+        image = image.reshape(height, width, 3) if image.size else image
+    else:
+        if len(data) > MAX_IMAGE_BYTES:
+            raise DataError(what, found=f"an image of {len(data)} bytes", expected=f"{MAX_IMAGE_BYTES}", fix=FIX)
+        image = cv2.cvtColor(decode_image(what, data, cv2.IMREAD_COLOR, fix=FIX), cv2.COLOR_BGR2RGB)
+        found = f"{image.shape[1]}x{image.shape[0]}"
+    if image.shape != (height, width, 3):
+        raise DataError(what, found=found, expected=f"an image of {width}x{height}", fix=FIX)
+    return image
+
+
+def encode_depth(depth_m: NDArray[np.float32]) -> bytes:
+    """Return the bytes of a depth map (H, W) in metres."""
+    return zlib.compress(np.ascontiguousarray(depth_m, "<f4").tobytes(), 1)
+
+
+def decode_depth(what: str, data: bytes, height: int, width: int) -> NDArray[np.float32]:
+    """Return the depth map (H, W) in metres that the bytes contain. Raises DataError if it has another size.
+
+    what: name of the map, for messages.
+    """
+    size = 4 * height * width
+    try:
+        content = zlib.decompressobj().decompress(data, size + 1)
+    except zlib.error as error:
+        raise DataError(what, found=f"damaged depth ({error})", expected="a depth map", fix=FIX) from error
+    if len(content) != size:
+        raise DataError(what, found=f"{len(content)} bytes", expected=f"{size}, of {width}x{height}", fix=FIX)
+    return np.frombuffer(content, "<f4").reshape(height, width).astype(np.float32)

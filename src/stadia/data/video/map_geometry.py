@@ -1,0 +1,151 @@
+"""Motion, points and parallax of a map for the frames of a recording, in one common unit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.io.array_files import StackedArray
+
+Array = NDArray[np.float64]
+
+MEDIAN_DEPTH = 10.0
+"""Median distance of the points, or distance in camera heights on a road: networks start near this depth."""
+
+MIN_PARALLAX = 0.003  # smallest median displacement by translation, divided by the image width, of a pair of frames
+MAX_STEPS = 8  # frames between the two of a pair
+MIN_SEEN = 10  # points for a parallax
+MAX_FOCAL_DIFFERENCE = 0.03  # relative, between map and data
+REGION, HELD_OUT = 0.1, 5  # edge of a region of points, in median distances, and one in so many that trains nothing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StandingPoints:
+    """Static map points that a frame sees.
+
+    xy: (M, 2) pixels.
+    z: (M,) depth in one unit for all frames.
+    road: (4,) road plane in the camera's frame, normal and height in that unit; None if unknown.
+    """
+
+    xy: Array
+    z: Array
+    road: Array | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapGeometry:
+    """A map as the frames of a recording see it.
+
+    poses: (N, 4, 4) T_world_camera; NaN for lost frames.
+    points: (P, 3) in the world's frame.
+    seen: indices of the points that each frame sees.
+    focal: focal length divided by the image width.
+    road: (4,) road plane in the frame of each camera, normal and height; None if unknown.
+    row_of_name: row of each frame by its name.
+    road_deviation: relative standard deviation of the camera height in the unit of the map.
+    movable: one bit for each pixel that can move, of all frames of the video by number; None without masks.
+    """
+
+    poses: Array
+    points: Array
+    seen: tuple[NDArray[np.int64], ...]
+    focal: float
+    road: Array | None
+    row_of_name: Mapping[str, int] = field(default_factory=dict)
+    road_deviation: float = 0.0
+    movable: StackedArray | None = None
+
+    def select_frames(self, kept: Sequence[int]) -> "MapGeometry":
+        """Return the geometry with only the given frames."""
+        new_row = {row: new for new, row in enumerate(kept)}
+        return replace(
+            self,
+            poses=self.poses[list(kept)],
+            seen=tuple(self.seen[index] for index in kept),
+            row_of_name={name: new_row[row] for name, row in self.row_of_name.items() if row in new_row},
+        )
+
+    def scale(self, factor: float) -> "MapGeometry":
+        """Return the geometry with all lengths multiplied by a factor."""
+        poses, road = self.poses.copy(), None if self.road is None else self.road.copy()
+        poses[:, :3, 3] *= factor
+        if road is not None:
+            road[3] *= factor
+        return replace(self, poses=poses, points=self.points * factor, road=road)
+
+    def select_points(self, *, is_held_out: bool) -> "MapGeometry":
+        """Return the geometry with about a fifth of the points, which no training uses, or with all others.
+
+        Whole regions are held out, because a network that learns a point also learns its neighbors. The choice does not
+        depend on the unit.
+        """
+        centered = self.points - np.median(self.points, axis=0) if len(self.points) else self.points
+        edge = REGION * float(np.median(np.linalg.norm(centered, axis=1))) if len(self.points) else 1.0
+        regions = np.floor(centered / max(edge, 1e-12)).astype(np.int64)
+        chosen = ((regions * (73856093, 19349663, 83492791)).sum(1) % HELD_OUT == 0) == is_held_out
+        return replace(self, seen=tuple(rows[chosen[rows]] for rows in self.seen))
+
+    def points_in_camera(self, index: int) -> Array:
+        """Return the points (M, 3) that a frame sees, in its camera's frame; empty for a lost frame."""
+        if not np.isfinite(self.poses[index]).all():
+            return np.empty((0, 3))
+        T = np.linalg.inv(self.poses[index])
+        inside = self.points[self.seen[index]] @ T[:3, :3].T + T[:3, 3]
+        return inside[inside[:, 2] > 1e-6]
+
+    def find_points(self, name: str, focal: float, K: Array) -> StandingPoints | None:
+        """Return the points of a frame in pixels for this K (3, 3); None for an unknown frame or another focal length.
+
+        focal: fx / width of the camera.
+        """
+        row = self.row_of_name.get(name)
+        if row is None or abs(focal / self.focal - 1) > MAX_FOCAL_DIFFERENCE:
+            return None
+        inside = self.points_in_camera(row)
+        xy = inside[:, :2] / inside[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2]
+        return StandingPoints(xy, inside[:, 2], self.road)
+
+    def find_road_normal(self, focal: float) -> Array | None:
+        """Return the unit normal (3,) of the road, towards the camera, for a camera with this fx / width, or None."""
+        if self.road is None:
+            return None
+        turned = self.road[:3] * (focal / self.focal, focal / self.focal, 1)
+        return np.asarray(turned / np.linalg.norm(turned))
+
+    def measure_parallax(self, first: int, second: int) -> float | None:
+        """Return the median displacement between two frames that translation causes, divided by the image width.
+
+        The result is None if it is unknown.
+        """
+        inside = self.points_in_camera(first)
+        if len(inside) < MIN_SEEN or not np.isfinite(self.poses[second]).all():
+            return None
+        T = np.linalg.inv(self.poses[second]) @ self.poses[first]
+        turned = inside @ T[:3, :3].T
+        moved = turned + T[:3, 3]
+        is_ahead = (turned[:, 2] > 1e-6) & (moved[:, 2] > 1e-6)
+        if is_ahead.sum() < MIN_SEEN:
+            return None
+        shift = moved[is_ahead, :2] / moved[is_ahead, 2:] - turned[is_ahead, :2] / turned[is_ahead, 2:]
+        return self.focal * float(np.median(np.linalg.norm(shift, axis=1)))
+
+    def find_neighbor(self, index: int, offset: int) -> int | None:
+        """Return the nearest frame with enough parallax, or None.
+
+        offset: -1 searches before the frame and 1 after it; 2 takes the next such frame after that.
+        """
+        way, at = (1 if offset > 0 else -1), index
+        for _ in range(abs(offset)):
+            for step in range(1, MAX_STEPS + 1):
+                following = at + way * step
+                if not 0 <= following < len(self.poses):
+                    return None
+                parallax = self.measure_parallax(at, following)
+                if parallax is not None and parallax >= MIN_PARALLAX:
+                    at = following
+                    break
+            else:
+                return None
+        return at

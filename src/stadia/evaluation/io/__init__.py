@@ -1,1 +1,0 @@
-"""Read and write the files of predictions and scores."""

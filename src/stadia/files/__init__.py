@@ -1,1 +1,0 @@
-"""Read and write files safely: completely, with limited sizes, and only inside their folder."""

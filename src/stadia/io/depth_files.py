@@ -1,0 +1,320 @@
+"""Read depth maps from PNG, TIFF, PFM, EXR, .npz and .npy, and write them as PNG and .npz."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.types import DepthScale
+from stadia.io import array_files, image_io
+from stadia.io.atomic_files import open_atomic
+from stadia.io.input_files import read_bytes
+from stadia.io.paths import natural_sort_key
+
+PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is unknown
+SUFFIXES = (".npz", ".npy", *image_io.FLOAT_SUFFIXES, ".png")  # the most precise first
+INTEGER_SUFFIXES = (".png", ".tiff", ".tif")  # files that may have integers, with a factor as unit
+EXPECTED = "uint16 .png or .tiff, .npz, .npy, .pfm or .exr"
+MAX_BYTES = 8 * image_io.MAX_PIXELS  # of one map: MAX_PIXELS values of float64
+
+DEPTH_KEYS: Mapping[DepthScale, str] = {
+    DepthScale.METRES: "depth_m",
+    DepthScale.UP_TO_SCALE: "depth",
+    DepthScale.AFFINE_INVERSE: "inverse_depth",
+    DepthScale.AFFINE_DEPTH: "affine_depth",
+}
+"""Name of the map in an .npz, for each depth scale."""
+
+MAX_MAPS = 1_000_000  # maps of one file, since a header may claim any number
+UNCERTAINTY_KEY = "log_uncertainty"  # a second map in the .npz: log Sigma of the photometric residual
+
+GREATEST_INTEGER = 65535  # of 16 bits: sensors write it for unknown depth
+MAX_SHARE_OF_ENDS = 0.02  # share of the pixels at both ends of a normalized map
+_ROWS = 64  # rows of a map that are scaled at once, to save memory
+
+
+@dataclass(frozen=True, slots=True)
+class StackedMap:
+    """One of the maps in a file with an array (N, H, W)."""
+
+    stack: array_files.StackedArray
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.stack.path}, map {self.index}"
+
+    @property
+    def suffix(self) -> str:
+        """Return the suffix of the file."""
+        return self.stack.path.suffix
+
+    @property
+    def is_integer(self) -> bool:
+        """Return whether the maps are integers, for which a factor gives the unit."""
+        return self.stack.dtype.kind in "iu"
+
+
+DepthFile = Path | StackedMap
+
+OF_DEPTH = ".depth"
+"""Ending of the stems of depth maps in folders that contain color images too."""
+
+
+def find_depth_files(folder: Path) -> dict[str, DepthFile]:
+    """Return the depth maps of a folder, or of its subfolder `depth`, by stem, sorted by name.
+
+    The maps of a single file are named by their number, as "000000". If there are names such as 7-Scenes'
+    frame-000000.depth.png, only these files count, as frame-000000. Of two files with one stem, the more precise one
+    counts.
+
+    Raises DataError without depth maps.
+    """
+    folder = Path(folder)
+    if folder.is_file() and folder.suffix.lower() in SUFFIXES:
+        return _list_maps(folder)
+    if not folder.is_dir():
+        raise DataError(folder, found="no such folder", expected="a folder of depth maps", fix="check the path")
+    if (folder / "depth").is_dir():
+        folder = folder / "depth"
+    visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    visible = [path for path in visible if path.stem.endswith(OF_DEPTH)] or visible
+    found: dict[str, DepthFile] = {}
+    for suffix in reversed(SUFFIXES):
+        found |= {path.stem.removesuffix(OF_DEPTH): path for path in visible if path.suffix.lower() == suffix}
+    if not found:
+        if jpeg := next((path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg")), None):
+            raise _jpeg_depth(jpeg)
+        raise _make_no_depth_error(folder, visible)
+    if len(found) == 1 and isinstance(path := next(iter(found.values())), Path):
+        return _list_maps(path)
+    return dict(sorted(found.items()))
+
+
+CONVERSIONS = {
+    ".hdf5": "write each as .npy: numpy.save(NAME, h5py.File(FILE)['dataset'][:])",
+    ".h5": "write each as .npy: numpy.save(NAME, h5py.File(FILE)[KEY][:])",
+    ".mat": "write each as .npy: numpy.save(NAME, scipy.io.loadmat(FILE)[KEY])",
+    ".txt": "write each as .npy: numpy.save(NAME, numpy.loadtxt(FILE))",
+    ".csv": "write each as .npy: numpy.save(NAME, numpy.loadtxt(FILE, delimiter=','))",
+    ".pkl": "write each as .npy with numpy.save: a pickle may run code, and is not read",
+}
+"""How to convert files of other programs, by suffix."""
+
+
+def _make_no_depth_error(folder: Path, visible: list[Path]) -> DataError:
+    """Return the error of a folder without depth maps, with what it has."""
+    suffixes = Counter(path.suffix.lower() for path in visible if path.is_file())
+    found, fix = "no depth map", "check the path"
+    if suffixes:
+        suffix, count = suffixes.most_common(1)[0]
+        found = f"no depth map, but {count} files of '{suffix}'"
+        fix = CONVERSIONS.get(suffix, "convert them, or check the path")
+    elif any(path.is_dir() for path in visible):
+        found = f"no depth map, but folders such as {min(path.name for path in visible)}"
+        fix = "pass the folder of one recording"
+    return DataError(folder, found=found, expected=f"files of {EXPECTED}", fix=fix)
+
+
+def _list_maps(path: Path) -> dict[str, DepthFile]:
+    """Return (N, H, W), (N, 1, H, W) or (N, H, W, 1) by number, else the file. Raises DataError for large ones."""
+    match path.suffix.lower():
+        case ".npy":
+            stack = array_files.open_npy(path)
+        case ".npz":
+            names = array_files.list_npz_arrays(path, max_bytes=array_files.MAX_STACK_BYTES)
+            known = [name for name in names if name in DEPTH_KEYS.values()] or names
+            if len(known) != 1:
+                return {path.stem: path}
+            stack = array_files.open_npz(path, known[0])
+        case _:
+            return {path.stem: path}
+    shape = stack.shape
+    if len(shape) < 3 or shape[0] == 1 or (len(shape) == 3 and shape[2] == 1) or 0 in shape:
+        return {path.stem: path}
+    count, map_bytes = shape[0], math.prod(shape[1:]) * stack.dtype.itemsize
+    if len(shape) > 4 or (len(shape) == 4 and 1 not in (shape[1], shape[3])):
+        fix = "store one value a pixel"
+        raise DataError(path, found=f"{stack.dtype} of shape {shape}", expected="maps (N, H, W)", fix=fix)
+    if count > MAX_MAPS or map_bytes > MAX_BYTES:
+        found = f"{count} maps of {map_bytes} bytes"
+        expected = f"at most {MAX_MAPS} maps of at most {MAX_BYTES} bytes"
+        raise DataError(path, found=found, expected=expected, fix="check that this is the right file")
+    return {f"{index:06d}": StackedMap(stack, index) for index in range(count)}
+
+
+def pair_stacks(
+    predicted: Mapping[str, DepthFile], truth: Mapping[str, DepthFile]
+) -> tuple[Mapping[str, DepthFile], Mapping[str, DepthFile], str]:
+    """Return predictions and ground truth with equal names, and a note about it.
+
+    The maps of a stack take the names of the other side's files.
+
+    Raises DataError if their numbers differ.
+    """
+    of_predicted, of_truth = _find_stack(predicted), _find_stack(truth)
+    if (stack := of_predicted or of_truth) is None:
+        return predicted, truth, ""
+    if len(predicted) != len(truth):
+        raise _make_count_error(stack, len(truth if of_predicted else predicted))
+    if of_predicted and of_truth:
+        return predicted, truth, ""
+    names = sorted(truth if of_predicted else predicted, key=lambda name: natural_sort_key(Path(name)))
+    maps = dict(zip(names, (predicted if of_predicted else truth).values(), strict=True))
+    last = len(names) - 1
+    note = f"map i of {stack.path.name} belongs to file i by name: map 0 to {names[0]}, map {last} to {names[last]}"
+    return (maps, truth, note) if of_predicted else (predicted, maps, note)
+
+
+def _find_stack(files: Mapping[str, DepthFile]) -> array_files.StackedArray | None:
+    first = next(iter(files.values()), None)
+    return first.stack if isinstance(first, StackedMap) else None
+
+
+def _make_count_error(stack: array_files.StackedArray, other: int) -> DataError:
+    """Return the error of a stack with another number of maps."""
+    fix = "write one map for each of them, in the order of their names"
+    if stack.shape[-1] == other:
+        name = stack.path.name
+        fix = f"its last axis counts the images: numpy.save('{name}', numpy.moveaxis(maps, -1, 0).copy())"
+    found = f"{len(stack)} maps of shape {stack.shape[1:]}"
+    return DataError(stack.path, found=found, expected=f"{other} maps, as on the other side", fix=fix)
+
+
+def read_depth_map(
+    path: DepthFile, *, key: str = "depth_m", png_per_metre: float = PNG_PER_METRE, is_truth: bool = False
+) -> NDArray[np.floating]:
+    """Return the values (H, W) of a file, or of one map of a stack, in the precision of the file.
+
+    key: name of the array in an .npz.
+    png_per_metre: integers per metre: 256 for KITTI, 1000 for millimetres, 5000 for TUM.
+    is_truth: allow NaN, and read 65535 as unknown.
+
+    Raises DataError for a file that is missing, damaged, 8-bit or not a map.
+    """
+    values: Any = path.stack.read(path.index) if isinstance(path, StackedMap) else _read_file(Path(path), key)
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
+        values = values.squeeze(0 if values.shape[0] == 1 else 2)
+    if isinstance(path, Path) and values.ndim in (3, 4) and values.shape[0] > 4 and values.size > 0:
+        raise _make_stack_error(path, f"{values.dtype} of shape {values.shape}")
+    if values.ndim == 2 and values.dtype.kind in "iu" and values.dtype.itemsize > 1:
+        values = _scale_integers(values, png_per_metre, is_truth=is_truth)
+    if values.ndim != 2 or values.size == 0 or values.dtype.kind != "f":
+        fix = "store metres as float32, one map a file"
+        expected = "one map of floating-point values, (H, W)"
+        raise DataError(path, found=f"{values.dtype} of shape {values.shape}", expected=expected, fix=fix)
+    if not is_truth and (wrong := int(np.isnan(values).sum())):
+        fix = "write 0 for unknown depth"
+        raise DataError(path, found=f"NaN at {wrong} of {values.size} pixels", expected="numbers", fix=fix)
+    return np.asarray(values)
+
+
+def _read_file(path: Path, key: str) -> NDArray[Any]:
+    """Return the content of a file of one map, by its suffix."""
+    match path.suffix.lower():
+        case ".png":
+            return _read_png(path)
+        case ".tiff" | ".tif" | ".pfm" | ".exr":
+            return image_io.read_float_image(path)
+        case ".npz":
+            return _read_npz(path, key)
+        case ".npy":
+            return array_files.read_npy(path, max_bytes=MAX_BYTES)
+        case ".jpg" | ".jpeg":
+            raise _jpeg_depth(path)
+        case suffix:
+            raise DataError(path, found=f"a '{suffix}' file", expected=EXPECTED, fix="convert it")
+
+
+def _scale_integers(values: NDArray[np.integer], per_metre: float, *, is_truth: bool) -> NDArray[np.float64]:
+    """Return integers over their number a metre; in ground truth, 65535 becomes 0."""
+    scaled = values / np.float64(per_metre)
+    if is_truth and values.dtype == np.uint16:
+        scaled[values == GREATEST_INTEGER] = 0
+    return scaled
+
+
+def _make_stack_error(path: Path, found: str) -> DataError:
+    """Return the error of one of several files with the maps of several images."""
+    fix = "pass this file alone, so that map i belongs to file i by name; or write one file an image"
+    return DataError(path, found=f"{found}, maps of several images", expected="one map a file", fix=fix)
+
+
+def describe_normalization(values: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> str | None:
+    """Return the range of a map (H, W) that spans exactly 0 to 1, 255 or 65535, as display images do, or None."""
+    low, high = float(values.min()), float(values.max())
+    tops = {"0 to 1": 1.0, "0 to 255": 255.0, "0 to 65535": GREATEST_INTEGER / png_per_metre}
+    span = next((span for span, top in tops.items() if abs(high - top) <= 1e-6 * top), None)
+    if low != 0 or span is None:
+        return None
+    ends = float(((values == low) | (values == high)).mean())
+    beside = min(float((values > 0.8 * high).mean()), float((values < 0.2 * high).mean()))
+    return span if ends < MAX_SHARE_OF_ENDS and beside > 2 * ends else None
+
+
+def list_arrays(path: DepthFile) -> tuple[str, ...]:
+    """Return the names of the arrays in an .npz; other formats have none. Raises DataError if the file is damaged."""
+    if isinstance(path, StackedMap) or path.suffix.lower() != ".npz":
+        return ()
+    return array_files.list_npz_arrays(path, max_bytes=MAX_BYTES)
+
+
+def _jpeg_depth(path: Path) -> DataError:
+    fix = "use the original files: a JPEG is lossy and has 8 bits"
+    return DataError(path, found="depth as a JPEG", expected=EXPECTED, fix=fix)
+
+
+def _read_png(path: Path) -> NDArray[np.uint16]:
+    expected = "a uint16 PNG"
+    data = read_bytes(path, expected=expected, max_bytes=image_io.MAX_IMAGE_BYTES)
+    if not data.startswith(image_io.PNG_SIGNATURE):
+        found = "a file without a PNG's signature"
+        raise DataError(path, found=found, expected=expected, fix="write or copy it again")
+    header = image_io.parse_image_header(data)
+    if header is not None and 0 < header.bits < 16:
+        fix = "that is a display image; store depth"
+        raise DataError(path, found=f"an {header.bits}-bit image", expected="a 16-bit PNG of depth", fix=fix)
+    stored = image_io.decode_image(
+        path, data, cv2.IMREAD_UNCHANGED, expected="a whole file", fix="write or copy it again"
+    )
+    if stored.ndim != 2:
+        found, fix = f"{stored.shape[2]} channels", "store depth as one uint16 channel"
+        raise DataError(path, found=found, expected="one channel", fix=fix)
+    return np.asarray(stored, np.uint16)
+
+
+def _read_npz(path: Path, key: str) -> NDArray[np.generic]:
+    names = array_files.list_npz_arrays(path, max_bytes=MAX_BYTES)
+    if key not in names and len(names) != 1:
+        expected, fix = f"'{key}', or only one array", f"name the map '{key}'"
+        raise DataError(path, found=f"arrays {list(names)}", expected=expected, fix=fix)
+    name = key if key in names else names[0]
+    return array_files.read_npz(path, only=(name,), max_bytes=MAX_BYTES)[name]
+
+
+def write_depth_png(path: str | Path, depth: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> None:
+    """Write depth (H, W) as a uint16 PNG with the integers round(depth * png_per_metre), from 1 to 65535.
+
+    Unknown depth, 0, is written as 0. The largest depth is 256 m for 256 integers per metre.
+    """
+    stored = np.empty(depth.shape, np.uint16)
+    is_exact = depth.dtype == np.float32 and math.frexp(png_per_metre)[0] == 0.5  # a power of two rounds nothing
+    for start in range(0, len(depth), _ROWS):
+        rows = depth[start : start + _ROWS]
+        scaled = rows * np.float32(png_per_metre) if is_exact else np.asarray(rows, np.float64) * png_per_metre
+        np.clip(np.rint(scaled, out=scaled), 1, 65535, out=scaled)
+        scaled[~(rows > 0)] = 0
+        stored[start : start + _ROWS] = scaled
+    image_io.write_image(path, stored)
+
+
+def write_depth_map(path: str | Path, **arrays: NDArray) -> None:
+    """Write named arrays (H, W) as an .npz. It is not compressed, because compression would save only a tenth."""
+    with open_atomic(path) as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]

@@ -1,0 +1,339 @@
+"""List, read, check and hash files of images and depth maps."""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, Recording
+from stadia.io import image_io
+from stadia.io.array_files import MAX_ARRAY_BYTES
+from stadia.io.input_files import check_input_file, name_parser_errors, open_input, read_bytes
+from stadia.io.paths import natural_sort_key
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", *image_io.PICTURE_SUFFIXES)
+HASH_DIGITS = 12
+_HASHED_BYTES = 4096
+_HEADER_BYTES = 1 << 16  # contain size and bit depth
+_COPY = "copy or extract it again, or remove its frame"
+READ_THREADS = 16  # disks serve many small reads in parallel
+
+
+def list_images(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return the image files of a folder in natural order.
+
+    Raises DataError if there are none, or if two have one stem.
+    """
+    listed = (p for p in folder.glob(pattern) if not p.name.startswith("."))
+    files = [p for p in listed if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+    if not files:
+        state = "no image"
+        if not folder.is_dir() or not any(folder.iterdir()):
+            state = "an empty folder" if folder.is_dir() else "no such folder"
+        expected = f"images ({', '.join(IMAGE_SUFFIXES)})"
+        raise DataError(folder, found=state, expected=expected, fix="check the path or the download")
+    _check_stems(folder, files)
+    return sorted(files, key=natural_sort_key)
+
+
+def _check_stems(folder: Path, files: Sequence[Path]) -> None:
+    by_stem: dict[str, list[Path]] = {}
+    for file in files:
+        by_stem.setdefault(file.stem, []).append(file)
+    if len(by_stem) == len(files):
+        return
+    repeated = {stem: [file.name for file in sorted(same)] for stem, same in by_stem.items() if len(same) > 1}
+    suffixes = sorted({file.suffix for stem in repeated for file in by_stem[stem]})
+    kept = next((suffix for suffix in suffixes if suffix.lower() == ".png"), suffixes[0])
+    moved = " and ".join(suffix for suffix in suffixes if suffix != kept)
+    fix = f"keep {kept}, and move the {moved} files to another folder"
+    found = f"{' and '.join(next(iter(repeated.values())))} ({len(repeated)} of {len(by_stem)} frames like this)"
+    raise DataError(folder, found=found, expected="one file for each frame", fix=fix)
+
+
+def read_image_header(path: Path) -> image_io.ImageHeader | None:
+    """Return size, bits and channels of an image, or None if they are unknown.
+
+    Raises DataError for an unreadable file.
+    """
+    with open_input(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY) as stream:
+        data = stream.read(_HEADER_BYTES)
+    if not image_io.find_picture_format(data):
+        return image_io.parse_image_header(data)
+    with open_photo(path) as photo:
+        bits = 16 if photo.mode.startswith("I;16") else 32 if photo.mode in ("I", "F") else 8
+        return image_io.ImageHeader(*photo.size, bits, len(photo.getbands()))
+
+
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF 2.32, section 4.6.4
+
+
+@contextmanager
+def open_photo(path: Path) -> Iterator[Image.Image]:
+    """Open an image to read its size and metadata, without decoding it. Raises DataError for another file."""
+    with (
+        name_parser_errors(path, expected="a complete image"),
+        open_input(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY) as stream,
+    ):
+        format = image_io.find_picture_format(stream.read(_HEADER_BYTES))
+        stream.seek(0)
+        try:
+            if format:
+                with image_io.open_picture(path, stream, format) as photo:
+                    yield photo
+                return
+            with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+                photo = Image.open(stream)
+        except Image.DecompressionBombError as error:
+            expected, fix = f"at most {image_io.MAX_PIXELS} pixels", "pass a smaller image"
+            raise DataError(path, found="an image with more pixels", expected=expected, fix=fix) from error
+        with photo:
+            image_io.check_pixel_count(path, *photo.size)
+            yield photo
+
+
+def read_upright_size(path: Path) -> tuple[int, int]:
+    """Return the (height, width) of an image as `read_rgb` returns it, without decoding it."""
+    with open_photo(path) as image:
+        width, height = image.size
+        is_turned = image.format in ("JPEG", "MPO", "WEBP", "AVIF") and image.getexif().get(_ORIENTATION) in _TURNED
+    return (width, height) if is_turned else (height, width)
+
+
+KIND_SAMPLES = 64  # images of a folder whose headers are read
+
+
+def check_one_kind(images: Sequence[Path]) -> None:
+    """Raise DataError if a folder contains both color images and 16-bit depth."""
+    head = list(images[: KIND_SAMPLES // 2])
+    kinds: dict[tuple[int, int], Path] = {}
+    for image in dict.fromkeys([*head, *images[:: max(len(images) // (KIND_SAMPLES // 2), 1)]]):
+        if (header := read_image_header(image)) is not None:
+            kinds.setdefault((header.bits, header.channels), image)
+    deep = next((file for kind, file in kinds.items() if kind == (16, 1)), None)
+    color = next((file for (bits, _), file in kinds.items() if bits == 8), None)
+    if deep is not None and color is not None:
+        found = f"{color.name} of 8 bits and {deep.name} of 16 bits and one channel, which looks like depth"
+        fix = f"move files like {deep.name} to another folder"
+        raise DataError(images[0].parent, found=found, expected="images of one kind", fix=fix)
+
+
+def parse_frame_number(image: Path) -> int:
+    """Return the frame number that is the name of an image. Raises DataError if the name is not a number."""
+    if not image.stem.isdecimal():
+        found = f"the name '{image.stem}'"
+        raise DataError(image, found=found, expected="a frame number (000000.png)", fix="rename the file")
+    return int(image.stem)
+
+
+def count_image_bytes(path: Path) -> int:
+    """Return the size of an image file in bytes. Raises DataError if it is missing or too large."""
+    return check_input_file(path, expected="an image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY)
+
+
+def _jpeg_ends_early(data: bytes, image: NDArray[np.uint8]) -> bool:
+    """Return whether libjpeg filled missing data with gray; a strict decoder decides if the last row is flat."""
+    if np.ptp(image[-1].reshape(-1, image.shape[-1]), axis=0).any():
+        return False
+    strict = av.CodecContext.create("mjpeg", "r")
+    strict.options = {"err_detect": "explode"}
+    try:
+        strict.decode(av.Packet(data))
+    except av.error.InvalidDataError:
+        return True
+    return False
+
+
+def _decode(path: Path, flags: int) -> tuple[bytes, NDArray]:
+    data = read_bytes(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY)
+    return data, image_io.decode_image(path, data, flags, fix=_COPY)
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Return an image as (H, W, 3) uint8 RGB, with the EXIF orientation applied.
+
+    Raises DataError for a damaged file.
+    """
+    data, bgr = _decode(path, cv2.IMREAD_COLOR)
+    if data.startswith(image_io.JPEG_SIGNATURE) and _jpeg_ends_early(data, bgr):
+        raise DataError(path, found="compressed data that end too early", expected="a complete image", fix=_COPY)
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def read_rgba(path: Path) -> NDArray[np.uint8]:
+    """Return a PNG as (H, W, 4): RGB and straight alpha. Raises DataError if alpha is missing or constant."""
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    fix = "cut the object out: save a PNG with transparency around it"
+    if stored.ndim != 3 or stored.shape[2] != 4:
+        found = "a JPEG" if data.startswith(image_io.JPEG_SIGNATURE) else "no alpha channel"
+        raise DataError(path, found=found, expected="a PNG with red, green, blue and alpha", fix=fix)
+    if stored.dtype == np.uint16:
+        stored = (stored >> 8).astype(np.uint8)
+    if (stored[..., 3] == stored[0, 0, 3]).all():
+        raise DataError(path, found=f"alpha {stored[0, 0, 3]} everywhere", expected="0 around the object", fix=fix)
+    return np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGRA2RGBA), np.uint8)
+
+
+def check_image_ends(path: Path) -> None:
+    """Raise DataError if an image file is missing, truncated or of another kind."""
+    with open_input(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY) as stream:
+        head = stream.read(len(image_io.PNG_SIGNATURE))
+        stream.seek(max(stream.seek(0, os.SEEK_END) - len(image_io.PNG_END), 0))
+        end = stream.read()
+    is_whole_jpeg = head.startswith(image_io.JPEG_SIGNATURE) and end.endswith(image_io.JPEG_END)
+    if is_whole_jpeg or (head == image_io.PNG_SIGNATURE and end == image_io.PNG_END):
+        return
+    read_rgb(path)
+
+
+def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int] = (0,)) -> NDArray[np.float32]:
+    """Return the depth (H, W) in metres of a uint16 PNG; `invalid` values become 0.
+
+    units_per_metre: integers per metre.
+    """
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    if data.startswith(image_io.JPEG_SIGNATURE):
+        raise _make_depth_error(path)
+    if stored.dtype != np.uint16 or stored.ndim != 2:
+        found, expected = f"{stored.dtype} of shape {stored.shape}", "a one-channel 16-bit PNG"
+        raise DataError(path, found=found, expected=expected, fix="write depth as uint16")
+    depth_m = stored.astype(np.float32) / np.float32(units_per_metre)
+    depth_m[np.isin(stored, list(invalid))] = 0
+    return depth_m
+
+
+OTHER_DEPTH_SUFFIXES = (".tiff", ".tif", ".exr", ".pfm", ".npz")  # not read in recordings
+
+
+def refuse_jpeg_depth(path: Path) -> None:
+    """Raise DataError if the depth that is missing at `path` exists there in a format that cannot be used."""
+    for candidate in list_depth_images(path)[1:]:
+        if candidate.exists():
+            raise _make_depth_error(candidate)
+
+
+def list_depth_images(path: Path) -> tuple[Path, ...]:
+    """Return the PNG of a depth map, and the names it would have in formats that are refused."""
+    return path, *(path.with_suffix(suffix) for suffix in (".jpg", ".jpeg", *OTHER_DEPTH_SUFFIXES))
+
+
+def _make_depth_error(path: Path) -> DataError:
+    fix = "use the original files: a JPEG is lossy and has only 8 bits"
+    found = "depth as a JPEG"
+    if path.suffix in OTHER_DEPTH_SUFFIXES:
+        found, fix = (
+            f"depth as {path.suffix}",
+            f"convert each file to metres in .npy: numpy.save('{path.stem}.npy', ...)",
+        )
+    return DataError(path, found=found, expected="a one-channel 16-bit PNG, or .npy in metres", fix=fix)
+
+
+def read_raw_depth_png(path: Path) -> NDArray:
+    """Return a depth PNG as stored: (H, W) uint16, or (H, W, 3) uint8 BGR."""
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    kind = stored.dtype.name, *stored.shape[2:]
+    if kind not in (("uint16",), ("uint8", 3)) or not data.startswith(image_io.PNG_SIGNATURE):
+        found, expected = f"{stored.dtype} of shape {stored.shape}", "one channel of 16 bits, or three of 8 bits"
+        raise DataError(path, found=found, expected=expected, fix="copy the file again")
+    return stored
+
+
+def read_label_png(path: Path) -> NDArray[np.int32]:
+    """Return the integers (H, W) of a one-channel PNG.
+
+    Raises DataError for JPEG, which blurs labels, and for palettes.
+    """
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    jpeg = data.startswith(image_io.JPEG_SIGNATURE)
+    if jpeg or stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16):
+        found = "a JPEG, which blurs labels" if jpeg else f"{stored.dtype} of shape {stored.shape}"
+        expected, fix = "a PNG of one channel", "write the label numbers with 8 or 16 bits"
+        raise DataError(path, found=found, expected=expected, fix=fix)
+    return stored.astype(np.int32)
+
+
+class ImageSizeError(DataError):
+    """Raised if the size of an image differs from its camera's."""
+
+
+def check_image_size(
+    path: object, image: NDArray, height: int, width: int, *, like: str, fix: str | None = None
+) -> None:
+    """Raise DataError if an image (H, W, ...) does not have this height and width.
+
+    like: end of the message about the expected size.
+    fix: what the user can do.
+    """
+    if image.shape[:2] != (height, width):
+        raise DataError(path, found=f"{image.shape[1]}x{image.shape[0]}", expected=f"{width}x{height}{like}", fix=fix)
+
+
+def check_depth_map(path: Path, depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Return the depth (H, W) unchanged. Raises DataError if it has another size or impossible values."""
+    check_image_size(path, depth_m, height, width, like=", the image's size", fix="store depth at full size")
+    wrong = ~np.isfinite(depth_m) | (depth_m < 0)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        found = f"{depth_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)"
+        raise DataError(path, found=found, expected="metres, or 0 for unknown", fix="write 0 for unknown depth")
+    return depth_m
+
+
+def encode_name(name: str) -> bytes:
+    """Return the bytes of a file name, which need not be valid UTF-8."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def hash_file(file: Path) -> str:
+    """Return HASH_DIGITS hexadecimal digits that depend on a file's size, middle and end. Raises DataError."""
+    with open_input(file, expected="an image", max_bytes=MAX_ARRAY_BYTES, fix=_COPY) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        digest = hashlib.blake2b(str(size).encode(), digest_size=HASH_DIGITS // 2)
+        for start in (size // 2, max(size - _HASHED_BYTES, 0)):
+            stream.seek(start)
+            digest.update(stream.read(_HASHED_BYTES))
+    return digest.hexdigest()
+
+
+def hash_frames(recording: Recording, indices: Sequence[int], side: str = LEFT) -> dict[int, str]:
+    """Return the hash of each frame that has a file, by index."""
+    return hash_files({index: file for index in indices if (file := recording.file(index, side)) is not None})
+
+
+def hash_files(files: Mapping[int, Path]) -> dict[int, str]:
+    """Return the hash of each file, by index."""
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        return dict(zip(files, threads.map(hash_file, files.values()), strict=True))
+
+
+def hash_depth(recording: Recording, frames: Iterable[tuple[int, str]]) -> str | None:
+    """Return a hash of the depth files of frames (index, side), or None if there are none."""
+    frames = list(frames)
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        hashes = list(threads.map(lambda frame: _hash_first_file(recording.depth_files(*frame)), frames))
+    lines = [f"{side}/{index}:{digits}\n" for (index, side), digits in zip(frames, hashes, strict=True) if digits]
+    return hashlib.blake2b("".join(lines).encode(), digest_size=16).hexdigest() if lines else None
+
+
+def _hash_first_file(files: Iterable[Path]) -> str:
+    return next((hash_file(file) for file in files if file.is_file()), "")
+
+
+def join_hashes(digits: Sequence[str]) -> str:
+    """Join hashes to one string, which `split_hashes` splits again."""
+    return "".join(digits)
+
+
+def split_hashes(digits: str) -> list[str]:
+    """Split a string that `join_hashes` returned."""
+    return [digits[start : start + HASH_DIGITS] for start in range(0, len(digits), HASH_DIGITS)]

@@ -1,0 +1,344 @@
+"""Read and write images: PNG, JPEG, pictures that Pillow reads, and maps with one channel.
+
+The bytes of a file determine its format, not its name. Sizes are checked before pixels are decoded.
+"""
+
+import io
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError, summarize_exception
+from stadia.io.atomic_files import open_atomic
+from stadia.io.input_files import PARSER_ERRORS, check_input_file, name_parser_errors, read_bytes
+
+MAX_IMAGE_BYTES = 256 << 20
+MAX_PIXELS = 1 << 26
+"""Largest number of pixels, 8192x8192. With 16 bits and four channels, such an image takes half a gigabyte."""
+
+PNG_SIGNATURE, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
+JPEG_SIGNATURE, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not a stuffed zero, a restart marker, or a fill byte
+_MAX_PARTS = 1_000_000  # largest number of PNG chunks or JPEG segments
+_MAX_PACKED = 32  # largest number of compressed texts of a PNG; libpng unpacks each to 8 MB
+_PACKED_CHUNKS = (b"zTXt", b"iTXt", b"iCCP")
+_MAX_SCANS = 200  # largest number of scans of a progressive JPEG; encoders write about ten
+_JPEG_NO_FRAME = (0xC4, 0xC8, 0xCC)  # tables and extensions among the frame headers 0xC0 to 0xCF
+_FIX = "copy or extract it again, or remove its frame"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """Size in pixels, bits per channel, and number of stored channels of a PNG or JPEG."""
+
+    width: int
+    height: int
+    bits: int
+    channels: int
+
+
+def check_pixel_count(path: object, width: int, height: int) -> None:
+    """Raise DataError if an image or video has more than MAX_PIXELS pixels."""
+    if width * height > MAX_PIXELS:
+        expected = f"at most {MAX_PIXELS} pixels"
+        raise DataError(path, found=f"{width}x{height} pixels", expected=expected, fix="pass a smaller image or video")
+
+
+def read_image(
+    path: Path, flags: int, *, expected: str = "a complete image", fix: str = _FIX, max_bytes: int = MAX_IMAGE_BYTES
+) -> NDArray[Any]:
+    """Read and decode an image file to (H, W) or (H, W, C), as `decode_image` does."""
+    data = read_bytes(path, expected=expected, max_bytes=max_bytes, fix=fix)
+    return decode_image(path, data, flags, expected=expected, fix=fix)
+
+
+def decode_image(
+    path: object, data: bytes, flags: int, *, expected: str = "a complete image", fix: str = _FIX
+) -> NDArray[Any]:
+    """Decode a PNG or JPEG to (H, W) or (H, W, C) as cv2.imdecode does.
+
+    With cv2.IMREAD_COLOR it also decodes WebP, AVIF, HEIC, TIFF, BMP and the first frame of a GIF.
+
+    path: name of the file, for messages.
+    flags: flags of cv2.imdecode.
+
+    Raises DataError for damaged data and for more than MAX_PIXELS pixels.
+    """
+    if flags == cv2.IMREAD_COLOR and (format := find_picture_format(data)):
+        return _decode_picture(path, data, format, fix)
+    header = parse_image_header(data)
+    fault = find_image_fault(data)
+    if fault is None and header is None:
+        fault = "a file that cannot be decoded (an image without a size)"
+    if fault is not None or header is None:
+        raise DataError(path, found=fault or "no image", expected=expected, fix=fix)
+    check_pixel_count(path, header.width, header.height)
+    return _decode_checked(path, data, flags, expected, fix)
+
+
+def _decode_checked(path: object, data: bytes, flags: int, expected: str, fix: str) -> NDArray[Any]:
+    reason = ""
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if image is not None:
+            return image
+    except (cv2.error, MemoryError) as error:
+        reason = f" ({summarize_exception(error)})"
+    raise DataError(path, found=f"a file that cannot be decoded{reason}", expected=expected, fix=fix)
+
+
+def find_image_fault(data: bytes) -> str | None:
+    """Return a text about the damage of a PNG or JPEG, or None."""
+    if data.startswith(PNG_SIGNATURE):
+        return _find_png_fault(data)
+    if data.startswith(JPEG_SIGNATURE):
+        return _find_jpeg_fault(data)
+    return f"{describe_bytes(data)}neither PNG nor JPEG" if data else "an empty file"
+
+
+HEIC = "HEIC"
+PICTURE_SUFFIXES = (".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".gif")
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", **dict.fromkeys((b"heic", b"heix", b"mif1", b"msf1", b"hevc"), HEIC)}
+_SIGNATURES = ((b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"BM", "BMP"), (b"GIF8", "GIF"))
+_OTHER_FILES = (
+    (b"%PDF", "a PDF"), (b"PK\x03\x04", "a zip archive"), (b"\x1f\x8b", "a gzip archive"), (b"<", "HTML or XML"),
+    (b"version https://git-lfs", "a pointer of Git LFS"), (b"\x1a\x45\xdf\xa3", "a Matroska video"),
+    (b"8BPS", "a Photoshop file"), (b"\xff\x0a", "a JPEG XL"), (b"\0\0\0\x0cJXL", "a JPEG XL"),
+    (b"v/1\x01", "an EXR"), (b"P6", "a PPM"), (b"P5", "a PGM"),
+)  # fmt: skip
+"""First bytes and names of other kinds of files, for messages."""
+
+
+def find_picture_format(data: bytes) -> str:
+    """Return Pillow's name for the format of a picture other than PNG and JPEG, or "".
+
+    Examples:
+        >>> find_picture_format(b"RIFF....WEBPVP8 ")
+        'WEBP'
+    """
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:12], "")
+    return next((name for start, name in _SIGNATURES if data.startswith(start)), "")
+
+
+def describe_bytes(data: bytes) -> str:
+    """Return the kind of a file according to its first bytes, for messages, or "".
+
+    Examples:
+        >>> describe_bytes(b"%PDF-1.4")
+        'a PDF, '
+    """
+    known = "an MP4 or MOV video" if data[4:8] == b"ftyp" else ""
+    known = f"a {format} picture" if (format := find_picture_format(data)) else known
+    known = known or next((name for start, name in _OTHER_FILES if data.startswith(start)), "")
+    return f"{known}, " if known else ""
+
+
+@contextmanager
+def open_picture(path: object, stream: IO[bytes], format: str) -> Iterator[Any]:
+    """Open a picture with Pillow in the format that its bytes have. Raises DataError without the package for HEIC."""
+    from PIL import Image
+
+    if format == HEIC:
+        try:
+            import pillow_heif
+        except ImportError as error:
+            fix = "pip install 'stadia[heic]', or save it as JPEG: on a phone, share it as Most Compatible"
+            raise DataError(path, found="a HEIC picture", expected="the package pillow-heif", fix=fix) from error
+        pillow_heif.register_heif_opener()
+    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+        picture = Image.open(stream, formats=["HEIF" if format == HEIC else format])
+    with picture:
+        check_pixel_count(path, *picture.size)
+        yield picture
+
+
+def _decode_picture(path: object, data: bytes, format: str, fix: str) -> NDArray[np.uint8]:
+    """Return (H, W, 3) BGR, upright. Raises DataError for damage, and for maps that are no picture."""
+    from PIL import Image, ImageOps
+
+    expected = "a complete picture of 8 bits"
+    try:
+        with open_picture(path, io.BytesIO(data), format) as picture:
+            if picture.mode.startswith(("I", "F")):
+                found = f"a {format} of mode {picture.mode}, which looks like depth"
+                raise DataError(path, found=found, expected=expected, fix="move depth to another folder")
+            upright = ImageOps.exif_transpose(picture).convert("RGB")
+            return np.ascontiguousarray(np.asarray(upright)[..., ::-1])
+    except DataError:
+        raise
+    except (*PARSER_ERRORS, OSError, Image.DecompressionBombError) as error:
+        found = f"a {format} picture that cannot be decoded ({summarize_exception(error)})"
+        raise DataError(path, found=found, expected=expected, fix=fix) from error
+
+
+def _find_png_fault(data: bytes) -> str | None:
+    at, count, packed = len(PNG_SIGNATURE), 0, 0
+    while at + 12 <= len(data):
+        count += 1
+        if count > _MAX_PARTS:
+            return f"more than {_MAX_PARTS} chunks"
+        (length,) = struct.unpack_from(">I", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            break
+        (checksum,) = struct.unpack_from(">I", data, end - 4)
+        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != checksum:
+            return f"a damaged chunk at byte {at}"
+        kind = data[at + 4 : at + 8]
+        if (kind == b"IHDR") != (count == 1) or (count == 1 and length != 13):
+            return "a header that is not the first chunk"  # a second header may claim another size
+        if kind == b"acTL":
+            return "an animated PNG"  # OpenCV joins its frames in up to five copies of the image
+        packed += kind in _PACKED_CHUNKS
+        if packed > _MAX_PACKED:
+            return f"more than {_MAX_PACKED} compressed texts"
+        if kind == b"IEND":
+            return None
+        at = end
+    return f"a file cut off after {len(data)} bytes"
+
+
+def _find_jpeg_fault(data: bytes) -> str | None:
+    scans = 0
+    for count, (marker, _) in enumerate(_list_jpeg_segments(data)):
+        if marker == 0xD9:
+            return None
+        scans += marker == 0xDA
+        if scans > _MAX_SCANS or count > _MAX_PARTS:
+            return f"more than {_MAX_SCANS} scans or {_MAX_PARTS} segments"
+    return f"a file cut off after {len(data)} bytes"
+
+
+def _list_jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield marker and start of each segment, until libjpeg would read it differently."""
+    at = 2
+    while at + 2 <= len(data) and data[at] == 0xFF and data[at + 1] != 0:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill
+            at += 1
+            continue
+        if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # without a length
+            at += 2
+            continue
+        yield marker, at
+        if marker == 0xD9:
+            return
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if length < 2:
+            return
+        at += 2 + length
+        if marker == 0xDA:  # start of scan: entropy-coded data up to the next marker
+            found = _JPEG_MARKER_IN_SCAN.search(data, at)
+            at = found.start() if found else len(data)
+
+
+def parse_image_header(data: bytes) -> ImageHeader | None:
+    """Return the header of a PNG or JPEG from the start of its data, or None."""
+    if data.startswith(PNG_SIGNATURE) and len(data) >= 26 and data[12:16] == b"IHDR":
+        width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
+        return ImageHeader(width, height, bits, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 0))
+    for marker, at in islice(_list_jpeg_segments(data), _MAX_PARTS) if data.startswith(JPEG_SIGNATURE) else ():
+        if 0xC0 <= marker <= 0xCF and marker not in _JPEG_NO_FRAME and at + 10 <= len(data):
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
+            return ImageHeader(width, height, bits, channels)
+    return None
+
+
+def write_image(path: str | Path, image: NDArray[Any], params: tuple[int, ...] = ()) -> None:
+    """Write an image (H, W) or (H, W, C) in BGR order atomically. cv2.imwrite would end the process at some names."""
+    suffix = "." + str(path).rpartition(".")[2].lower()
+    is_encoded, data = cv2.imencode(suffix, np.ascontiguousarray(image), params)
+    if not is_encoded:
+        raise OSError(f"{path} could not be encoded")
+    with open_atomic(path) as stream:
+        stream.write(data)  # type: ignore[call-overload]
+
+
+# -- maps of one channel
+
+FLOAT_SUFFIXES = (".exr", ".pfm", ".tiff", ".tif")
+EXR_CHANNELS = ("Z", "Depth.Z", "Depth.V", "V", "Y", "depth", "R")
+"""Names of depth channels in EXR files of renderers, Blender and gray images. R counts if R, G and B are equal."""
+
+MAP_EXPECTED = "a map of one channel"
+_PFM_HEADER = re.compile(rb"(P[fF])\s+(\d{1,6})\s+(\d{1,6})\s+([-+.\deE]+)\s")
+
+
+def read_float_image(path: Path) -> NDArray[Any]:
+    """Return the (H, W) values of a .tiff, .tif, .pfm or .exr file. Raises DataError for several channels.
+
+    The size of a PFM's scale is left out, because Middlebury and others write it for display (-0.003922 is 1 / 255).
+    """
+    if path.suffix.lower() == ".exr":
+        return _read_exr(path)
+    data = read_bytes(path, expected=MAP_EXPECTED, max_bytes=MAX_IMAGE_BYTES)
+    with name_parser_errors(path, expected=MAP_EXPECTED):
+        if path.suffix.lower() == ".pfm":
+            header = _PFM_HEADER.match(data)
+            if header is None:
+                raise ValueError("no PFM header")
+            size, pages = (int(header[2]), int(header[3])), 1
+            byte_order = b"-1" if float(header[4]) < 0 else b"1"  # OpenCV divides by the scale
+            data = data[: header.start(4)] + byte_order + data[header.end(4) :]
+        else:
+            size, pages = _read_tiff_header(data)
+    check_pixel_count(path, *size)
+    if pages != 1:
+        raise DataError(path, found=f"{pages} pages", expected="one page", fix="write one file per image")
+    stored = _decode_checked(path, data, cv2.IMREAD_UNCHANGED, MAP_EXPECTED, "write or copy it again")
+    return _take_channel(path, np.asarray(stored))
+
+
+def _read_tiff_header(data: bytes) -> tuple[tuple[int, int], int]:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+            return image.size, int(getattr(image, "n_frames", 1))
+    except OSError as error:
+        raise ValueError(summarize_exception(error)) from error
+
+
+def _take_channel(path: Path, stored: NDArray[Any]) -> NDArray[Any]:
+    if stored.ndim == 3 and all(np.array_equal(stored[..., 0], stored[..., c]) for c in range(1, stored.shape[2])):
+        return stored[..., 0]
+    if stored.ndim != 2:
+        found, fix = f"{stored.shape[2]} channels", "store depth as one channel"
+        raise DataError(path, found=found, expected="one channel", fix=fix)
+    return stored
+
+
+def _read_exr(path: Path) -> NDArray[Any]:
+    try:
+        import OpenEXR
+    except ImportError as error:
+        fix = "pip install 'stadia[exr]', or convert it to .npy or .pfm"
+        raise DataError(path, found="an .exr file", expected="the package OpenEXR", fix=fix) from error
+    check_input_file(path, expected=MAP_EXPECTED, max_bytes=MAX_IMAGE_BYTES)
+    with name_parser_errors(path, expected=MAP_EXPECTED):
+        low, high = OpenEXR.File(str(path), header_only=True).header()["dataWindow"]
+        width, height = (int(b) - int(a) + 1 for a, b in zip(low, high, strict=True))
+        check_pixel_count(path, max(width, 1), max(height, 1))
+        with OpenEXR.File(str(path), separate_channels=True) as opened:
+            channels = {name: np.array(channel.pixels) for name, channel in opened.channels().items()}
+    name = next((name for name in EXR_CHANNELS if name in channels), "")
+    name = next(iter(channels)) if len(channels) == 1 else name
+    colors = [channels[color] for color in "RGB" if color in channels]
+    if not name or (name == "R" and not all(np.array_equal(colors[0], color) for color in colors[1:])):
+        fix = f"store depth as channel {EXR_CHANNELS[0]}"
+        raise DataError(path, found=f"channels {', '.join(channels)}", expected="one depth channel", fix=fix)
+    return np.asarray(channels[name])

@@ -1,0 +1,363 @@
+"""The record of a run, `run.json`, and messages about missing files and runs."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from stadia.core.config import ABSENT, ValueChange, shorten, shorten_hashes
+from stadia.core.errors import CheckpointError, DataError, StadiaError
+from stadia.io.atomic_files import write_json
+from stadia.io.input_files import read_text
+from stadia.io.json_files import check_json_values
+
+RUN_FILE = "run.json"
+
+MAX_NAMED_RUNS = 3
+
+RUN_FILES = (
+    *("config.json", "run.json", "metrics.csv", "histograms.csv", "findings.jsonl"),
+    *("data.csv", "diff.patch", "camera.json", "exposure.json", "heights.json"),
+)
+"""Files of a run's folder next to `report.html`. All other files are in subfolders."""
+
+Status = Literal["running", "finished", "interrupted", "failed"]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=1e12)]  # the limit keeps sums finite
+Side = Annotated[int, Field(ge=1)]
+Row = tuple[float, float, float]
+
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class CodeVersion:
+    """The git commit that trained, and whether it had changes (see diff.patch).
+
+    Both are None for an installed package.
+    """
+
+    commit: str | None = None
+    dirty: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Environment:
+    """Versions and properties of the machine that influence numbers."""
+
+    python: str = ""
+    platform: str = ""
+    cores: int | None = None
+    packages: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class TrainingTimes:
+    """How a training used its time, from its first step on, without pauses.
+
+    device, threads: the device, and the number of torch's threads on the CPU.
+    steps: number of steps.
+    wall_s: total seconds.
+    phases_s: seconds of each phase.
+    step_s: median seconds per step of each phase, without warm-up.
+    """
+
+    device: str
+    threads: int
+    steps: Count
+    wall_s: Seconds
+    phases_s: dict[str, Seconds]
+    step_s: dict[str, Seconds]
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class TimeLimitEnd:
+    """The end of a training by `training.max_minutes`: last step, and seconds of all steps."""
+
+    step: Count
+    seconds: Seconds
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class StageFacts:
+    """A stage of progressive resizing. `StageConfig` documents its fields.
+
+    first_step: first step of the stage; the first step of the training is 1.
+    steps: number of updates.
+    """
+
+    height: int
+    width: int
+    share: float
+    batch_size: int
+    first_step: int
+    steps: int
+    lr_factor: float
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class JudgedTraining:
+    """The training whose predictions the verdict is about.
+
+    steps: number of updates of the evaluated checkpoint.
+    trained_steps: number of updates of the whole training.
+    warped_over_unwarped: residual of warped training images divided by that of unwarped ones.
+    has_trained_frames: whether training frames were evaluated too, because there are few validation frames.
+    """
+
+    steps: Count | None = None
+    trained_steps: Count | None = None
+    warped_over_unwarped: float | None = None
+    has_trained_frames: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class TrainedCamera:
+    """The camera of the training images: K (3, 3) and (height, width) as filmed."""
+
+    K: tuple[Row, Row, Row]
+    size: tuple[Side, Side]
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class RecipeFacts:
+    """What a recipe records about its training.
+
+    depth_scale: a value of `DepthScale`.
+    scale_from: source of the metres.
+    rests_on: known lengths from which the recipe learns metres.
+    no_metres: why depth is only up to scale.
+    model: description of the network.
+    licence: licence of its published weights.
+    camera: camera of the training images; None if there are several.
+    own: further facts of this recipe.
+    """
+
+    depth_scale: str | None = None
+    scale_from: str | None = None
+    rests_on: str | None = None
+    no_metres: str | None = None
+    model: str | None = None
+    licence: str | None = None
+    camera: TrainedCamera | None = None
+    own: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class RunFacts:
+    """The record of a run.
+
+    recipe_class: the user's class, if there is one.
+    data: facts that identify the data, for a resume.
+    started, finished, resumed: times in ISO 8601, with the offset from UTC.
+    status, error: how the run ended. A killed run is "running".
+    weights: initial weights of each network, or under `weights of` the checkpoint and its step.
+    start_steps: number of updates of the start weights.
+    worse_than_start: whether the start weights score better than all later ones; None without start weights.
+    depth_gain: share of the depth error, at map points or matches, that the best checkpoint removed.
+    time: how time was used until the latest checkpoint.
+    ended_by_time: set if `training.max_minutes` ended the training.
+    predictions: verdict of the prediction checks.
+    judged: the training that this verdict is about.
+    own_values: numbers, flags and short texts of the user's class, or None.
+    """
+
+    name: str
+    recipe: str
+    recipe_class: str | None = None
+    command: str
+    version: str
+    code: CodeVersion
+    environment: Environment
+    seed: Count
+    data: dict[str, Any]
+    started: str
+    finished: str | None = None
+    resumed: tuple[str, ...] = ()
+    status: Status
+    error: str | None = None
+    weights: dict[str, str] = Field(default_factory=dict)
+    start_steps: Count = 0
+    worse_than_start: bool | None = None
+    depth_gain: float | None = None
+    stages: tuple[StageFacts, ...] = ()
+    time: TrainingTimes | None = None
+    ended_by_time: TimeLimitEnd | None = None
+    best_checkpoint: dict[str, Any] | None = None
+    predictions: str | None = None
+    judged: JudgedTraining | None = None
+    recipe_facts: RecipeFacts = Field(default_factory=RecipeFacts)
+    own_values: dict[str, bool | int | float | str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of run.json, without fields that have their default."""
+        values: dict[str, Any] = _ADAPTER.dump_python(self, mode="json", exclude_defaults=True)
+        return values
+
+
+_ADAPTER = TypeAdapter(RunFacts)
+
+UNKNOWN_FACTS = RunFacts(
+    name="",
+    recipe="",
+    command="",
+    version="",
+    code=CodeVersion(),
+    environment=Environment(),
+    seed=0,
+    data={},
+    started="",
+    status="running",
+)
+"""Record with which a report shows the other files of a run, if run.json is missing or unreadable."""
+
+
+def read_run_facts(folder: Path) -> RunFacts:
+    """Return the record of a run. Raises DataError with the file and the field."""
+    path = folder / RUN_FILE
+    expected = "the record of a run"
+    text = read_text(path, expected=expected)
+    check_json_values(path, text)
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        key = ".".join(map(str, problem["loc"]))
+        fix = "restore the file, or use the stadia version that wrote it"
+        if problem["type"] == "unexpected_keyword_argument":
+            known = ", ".join(field.name for field in dataclasses.fields(RunFacts))
+            expected = f"one of {known}" if len(problem["loc"]) == 1 else "a field of the record"
+            raise DataError(path, found=f"unknown field '{key}'", expected=expected, fix=fix) from error
+        found = f"{key or 'content'}: {shorten(problem['input'])}"
+        if problem["type"] == "missing_keyword_only_argument":
+            found = f"no '{key}'"
+        raise DataError(path, found=found, expected=problem["msg"].removeprefix("Input should be "), fix=fix) from error
+
+
+def find_run_facts(folder: Path) -> RunFacts | None:
+    """Return the record of a run, or None if it is missing or unreadable."""
+    try:
+        return read_run_facts(folder) if (folder / RUN_FILE).is_file() else None
+    except (StadiaError, OSError):  # OSError: the text may be too long for a path
+        return None
+
+
+def write_run_facts(folder: Path, facts: RunFacts) -> None:
+    """Write run.json atomically."""
+    write_json(folder / RUN_FILE, facts.to_json())
+
+
+# -- the data of a run, compared with their state now
+
+MEASURED_FACTS = ("poses", "depth")
+"""Facts that are hashes or sums of files. Their values mean nothing to a reader."""
+
+ROUNDING = 1e-6
+"""Sums of poses in metres are equal if they differ by less, because processors differ in the last digits."""
+
+
+def match_facts(facts: Any, recorded: Any) -> Any:
+    """Return the facts of data, with the recorded number for each number that differs by at most ROUNDING."""
+    if isinstance(facts, Mapping) and isinstance(recorded, Mapping):
+        return {key: match_facts(fact, recorded.get(key)) for key, fact in facts.items()}
+    return recorded if _is_close(facts, recorded) else facts
+
+
+def describe_change(change: ValueChange) -> str:
+    """Return a text about a change of facts, without the values of measured facts."""
+    if not set(MEASURED_FACTS).intersection(change.key.split(".")):
+        return str(shorten_hashes(change))
+    absent = ("None", ABSENT)
+    return f"{change.key}: {'missing' if change.now in absent else 'added' if change.before in absent else 'others'}"
+
+
+def _is_close(now: Any, before: Any) -> bool:
+    if not isinstance(now, list) or not isinstance(before, list) or len(now) != len(before):
+        return False
+    if {type(number) for number in (*now, *before)} != {float}:
+        return False
+    return all(math.isclose(a, b, rel_tol=0, abs_tol=ROUNDING) for a, b in zip(now, before, strict=True))
+
+
+# -- lost files, and runs that a wrong path may mean
+
+
+@dataclasses.dataclass(frozen=True)
+class LostFile:
+    """A file that the folder of a run has lost.
+
+    name: path in the folder.
+    reason: why it must have existed ("the run is finished").
+    effect: the consequence for the report.
+    is_needed: whether a resume without it would lose or overwrite something.
+    is_empty: whether an empty file is in its place.
+    """
+
+    name: str
+    reason: str
+    effect: str = "this report lacks what it held"
+    is_needed: bool = True
+    is_empty: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} is {'empty' if self.is_empty else 'missing'}, although {self.reason}"
+
+
+def list_lost_files(folder: Path, facts: RunFacts, config: Mapping[str, Any]) -> Iterator[LostFile]:
+    """Yield the files that the folder of a run has lost."""
+    for name in ("run.json", "config.json"):
+        if not (folder / name).is_file():
+            yield LostFile(name, "every run has one")
+    status, checkpoints = facts.status, folder / "checkpoints"
+    is_saved, is_noted = ((checkpoints / f"last.{suffix}").is_file() for suffix in ("safetensors", "json"))
+    if not is_saved:
+        reason = "last.json exists" if is_noted else ""
+        if status == "finished" or (status == "interrupted" and (checkpoints / "best.safetensors").is_file()):
+            reason = reason or f"the run is {status}"
+        if reason:
+            yield LostFile("checkpoints/last.safetensors", reason, "the run cannot be resumed")
+    training = config.get("training")
+    loggers = training.get("loggers") if isinstance(training, Mapping) else None
+    is_logged = not config or (isinstance(loggers, list) and "csv" in loggers)
+    metrics = folder / "metrics.csv"
+    if is_logged and (is_saved or is_noted) and not (metrics.is_file() and metrics.stat().st_size > 0):
+        yield LostFile("metrics.csv", "the run has a checkpoint", is_empty=metrics.is_file())
+    if status == "finished" and facts.data and not (folder / "findings.jsonl").is_file():
+        yield LostFile("findings.jsonl", "the run is finished", is_needed=False)
+
+
+def describe_runs(folders: Iterable[Path], *, need_checkpoint: bool = False, without: Path | None = None) -> str:
+    """Return "pass a run: A, B (N more)" with the newest runs of the first folder that contains runs, or ""."""
+    pattern, kind = (
+        ("*/checkpoints/*.safetensors", "run with a checkpoint") if need_checkpoint else ("*/run.json", "run")
+    )
+    for folder in folders:
+        found = {folder / path.relative_to(folder).parts[0] for path in folder.glob(pattern)}
+        runs = sorted((run for run in found if without is None or run.resolve() != without.resolve()), reverse=True)
+        if runs:
+            more = f" ({len(runs) - MAX_NAMED_RUNS} more)" if len(runs) > MAX_NAMED_RUNS else ""
+            return f"pass a {kind}: {', '.join(map(str, runs[:MAX_NAMED_RUNS]))}{more}"
+    return ""
+
+
+CHECKPOINT_KINDS = "a run's folder, a .safetensors checkpoint, or for some commands a model.onnx"
+
+
+def check_network_exists(path: Path) -> None:
+    """Raise CheckpointError if a run or checkpoint does not exist. Loads no torch."""
+    if not os.path.lexists(path):
+        near = describe_runs([path.parent, Path("runs")], need_checkpoint=True)
+        fix = "check the path" + (f", or {near}" if near else "")
+        raise CheckpointError(path, found="no such file or folder", expected=CHECKPOINT_KINDS, fix=fix)
+
+
+def describe_place(folder: Path, *, inside: str) -> str:
+    """Return a text about what is at the path of a run: `inside` for a folder, "a file", or "no such folder"."""
+    if folder.is_dir():
+        return inside
+    return "a file" if folder.is_file() else "no such folder"

@@ -1,0 +1,566 @@
+"""Read trajectories of other programs. The content of a file determines its format."""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.geometry.se3 import matrix_from_quaternion_wxyz
+from stadia.io.input_files import read_text
+from stadia.io.json_files import read_json
+from stadia.io.paths import natural_sort_key
+from stadia.io.pose_files import (
+    OPENGL_AXES,
+    PoseList,
+    is_g2o,
+    read_g2o,
+    read_json_poses,
+    read_npy_poses,
+    read_pose_folder,
+    read_seven_columns,
+)
+from stadia.io.trajectory_files import MAX_FRAMES, TRAJECTORY, TRAJECTORY_TUM, Trajectory
+
+MAX_BYTES = 128 << 20
+MAX_POSES = 400_000  # reading and scoring a million takes 81 s
+MAX_VALUE = 1e20  # also a time in nanoseconds
+ROTATION_TOLERANCE = 1e-2  # files have at least 6 digits
+MIN_QUATERNION_LENGTH = 1e-6  # programs write zeros when tracking is lost
+MAX_HEADER_LINES = 5  # lines of words before the first row
+
+TIME_UNITS: tuple[tuple[float, str], ...] = ((1e17, "nanoseconds"), (1e14, "microseconds"), (1e11, "milliseconds"))
+"""Smallest first time in each unit, for clocks that count from 1970. Times in seconds have 10 digits."""
+
+UNIT_OF_NAME = {"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds"}
+"""Unit by the ending of a column's name, such as tracking_timestamp_us."""
+
+SECONDS_IN_UNIT = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}
+MIN_STEP_OF_NANOSECONDS = 1e5  # median interval of whole numbers above which times from 0 are nanoseconds
+LAST_ROW = (0.0, 0.0, 0.0, 1.0)  # of a 4x4 pose
+
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
+
+POSITION, QUATERNION = ("x", "y", "z"), ("qw", "qx", "qy", "qz")
+_QUATERNION_NAME = re.compile(r"(?:.*\.)?(?:q|quat\w*|rot\w*|ori\w*)[_.]?(?:\w*[_.])?([wxyz])|q([wxyz])_\w+")
+_POSITION_NAME = re.compile(
+    r"(?:.*\.)?(?:(?:p|t|pos|position|trans|translation|loc|location)(?:[_.]\w*)?[_.]?)?([xyz])"
+)
+_NAME_OF_FRAMES = re.compile(r"[tp]([xyz])_\w+")  # tx_world_device
+_TIME_NAME = re.compile(r".*(?:time|stamp).*|t|s|sec|secs|seconds|ns")
+_TIME_IN_NAME = re.compile(r"[0-9]{9,10}\.[0-9]+|[0-9]{16,19}")
+_IMAGE_SUFFIX = re.compile(r"\.(?:png|jpe?g|tiff?|exr|bmp|webp)$", re.IGNORECASE)
+
+CONVERSIONS = {
+    ".bin": "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT",
+    ".bag": "write TUM rows: evo_traj bag FILE TOPIC --save_as_tum",
+    ".db3": "write TUM rows: evo_traj bag2 FOLDER TOPIC --save_as_tum",
+    ".npz": "write rows of 12 numbers: numpy.savetxt('poses.txt', T[:, :3].reshape(-1, 12))",
+}
+"""How to convert files that cannot be read, by suffix."""
+
+
+COLMAP_IMAGES = ("images.txt", "images.bin")
+"""The files of a COLMAP model's folder that hold its poses, the readable one first."""
+
+_HEADER_STAMP = re.compile(r"(?:.*\.)?header\.stamp")
+"""Column of a ROS message's own time. `rostopic echo -p` writes the time of arrival first."""
+
+
+class TrajectoryFormat(StrEnum):
+    """Formats of trajectories.
+
+    kitti: 12 numbers per row, the upper 3x4 block of T_world_camera; 13 with a frame number first; 16 or 17 with the
+        last row of the matrix.
+    tum: t x y z qx qy qz qw.
+    euroc: t x y z qw qx qy qz and more columns, as EuRoC, OKVIS and VINS write them.
+    transforms: nerfstudio's transforms.json, with the camera axes of OpenGL.
+    colmap: images.txt of COLMAP, with world-to-camera poses.
+    """
+
+    KITTI = "kitti"
+    TUM = "tum"
+    EUROC = "euroc"
+    TRANSFORMS = "transforms"
+    COLMAP = "colmap"
+
+
+DESCRIPTIONS = {
+    TrajectoryFormat.KITTI: "12 numbers, the upper 3x4 of a camera-to-world pose, or a frame number and these 12",
+    TrajectoryFormat.TUM: "8 numbers, t x y z qx qy qz qw",
+    TrajectoryFormat.EUROC: "t x y z qw qx qy qz",
+    TrajectoryFormat.TRANSFORMS: "a transforms.json of nerfstudio",
+    TrajectoryFormat.COLMAP: "an images.txt of COLMAP",
+}
+ANY = (
+    "rows of KITTI (12 numbers), TUM (t x y z qx qy qz qw) or EuRoC (t x y z qw qx qy qz), COLMAP, transforms.json,"
+    " g2o, .npy, or a folder of 4x4 files"
+)
+
+FORMAT_OF_COLUMNS = {
+    8: TrajectoryFormat.TUM,
+    **dict.fromkeys((11, 17), TrajectoryFormat.EUROC),
+    **dict.fromkeys((12, 13, 16), TrajectoryFormat.KITTI),
+}
+"""Format by the number of columns, for files without a header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The numbers of a text file, and what its text shows about them.
+
+    values: (N, C) rows of numbers.
+    lines: line number of each row.
+    header: the words before the first row.
+    first_words: words of the first row.
+    has_commas, ends_in_comma: whether the first row has commas, and whether it ends in one.
+    rows: place of each row among all rows of the file.
+    lost: number of rows that are left out because they have inf or NaN.
+    has_decimal_commas: whether numbers use a comma as decimal sign.
+    """
+
+    path: Path
+    values: NDArray[np.float64]
+    lines: tuple[int, ...]
+    header: tuple[str, ...]
+    first_words: tuple[str, ...]
+    has_commas: bool
+    ends_in_comma: bool
+    rows: tuple[int, ...] = ()
+    lost: int = 0
+    has_decimal_commas: bool = False
+
+    def line(self, row: int) -> str:
+        """Return file and line of a row, for messages."""
+        return f"{self.path}, line {self.lines[row]}"
+
+
+def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_reference: bool = False) -> Trajectory:
+    """Read a trajectory in the format that the content of the file shows.
+
+    path: file or folder.
+    format: expected format. It decides for eight columns: TUM (w last) or EuRoC (w first). A note tells if the file has
+        another format.
+    is_reference: a duplicated timestamp is an error in an estimate, because its pose is ambiguous. In a reference the
+        first pose counts.
+
+    The size of the times determines their unit. Raises DataError with file and line. Example:
+    `read_trajectory(Path("groundtruth.txt")).times_s`.
+    """
+    path, format = Path(path), None if format is None else TrajectoryFormat(format)
+    models = (path / name for name in COLMAP_IMAGES)
+    path = next((file for file in models if os.path.isfile(file)), path)  # noqa: PTH113 - also of names too long
+    if path.suffix.lower() in (".json", ".sfm"):
+        expected = DESCRIPTIONS[TrajectoryFormat.TRANSFORMS]
+        content = read_json(path, expected=expected)
+        if (listed := read_json_poses(path, content)) is not None:
+            return _order_poses(path, listed)
+        return _note_format(_read_transforms(path, content), format, TrajectoryFormat.TRANSFORMS)
+    if path.suffix.lower() == ".npy":
+        return _order_poses(path, read_npy_poses(path))
+    if path.is_dir() and not _find_inside(path, format) and (listed := read_pose_folder(path, ANY)) is not None:
+        return _order_poses(path, listed)
+    if path.suffix.lower() in CONVERSIONS:
+        found, fix = f"a '{path.suffix}' file", CONVERSIONS[path.suffix.lower()]
+        raise DataError(path, found=found, expected=ANY, fix=fix)
+    lines = _read_lines(path, format)
+    if _is_colmap(lines):
+        return _note_format(_read_colmap(path, lines), format, TrajectoryFormat.COLMAP)
+    if is_g2o(lines):
+        return _order_poses(path, read_g2o(path, lines))
+    table = _parse_rows(path, lines, format)
+    columns = _find_named_columns(table)
+    seven = read_seven_columns(path, table.values) if columns is None and table.values.shape[1] == 7 else None
+    if seven is not None:
+        is_timed = "ARKitScenes" in seven.note
+        return _leave_gaps(_order_poses(path, seven, table.values[:, 0] if is_timed else None), table)
+    found = _find_format(table, columns, format, is_reference=is_reference)
+    if found is TrajectoryFormat.KITTI:
+        return _note_format(_leave_gaps(_read_matrices(table), table), format, found)
+    if columns is None:
+        quaternion = QUATERNION if found is TrajectoryFormat.EUROC else (*QUATERNION[1:], "qw")
+        columns = dict(zip(("t", *POSITION, *quaternion), range(8), strict=True))
+    read = _read_quaternions(table, columns, is_reference=is_reference)
+    return _note_format(_leave_gaps(read, table), format, found)
+
+
+def _leave_gaps(trajectory: Trajectory, table: Table) -> Trajectory:
+    """Return the trajectory with notes on rows without a pose; without times, the other rows keep their frames."""
+    notes = list(trajectory.notes)
+    if table.has_decimal_commas:
+        notes.append(f"commas in the numbers of {table.path.name} are read as decimal points")
+    if not table.lost:
+        return replace(trajectory, notes=tuple(notes))
+    lost = f"{table.lost} of {table.lost + len(table.rows)} rows of {table.path.name}"
+    notes.append(f"{lost} have inf or NaN and no pose, and are left out")
+    is_numbered = trajectory.times_s is not None or trajectory.frames is not None
+    frames = trajectory.frames if is_numbered else np.array(table.rows, np.intp)
+    return replace(trajectory, frames=frames, notes=tuple(notes))
+
+
+def _order_poses(path: Path, listed: PoseList, times_s: NDArray[np.float64] | None = None) -> Trajectory:
+    known = np.isfinite(listed.matrices).all(axis=(1, 2))
+    if not known.any():
+        raise DataError(path, found="no pose", expected="at least one", fix="check the file")
+    poses = listed.matrices.copy()
+    for index in np.flatnonzero(known):
+        poses[index, :3, :3] = _nearest_rotation(f"{path}, pose {index}", poses[index, :3, :3])
+    if listed.names is not None:
+        named = _order_by_name(path, listed.names, poses, listed.note)
+        known = np.isfinite(named.T_world_camera).all(axis=(1, 2))
+    else:
+        named = Trajectory(poses, times_s, path.name, (listed.note,))
+    if known.all():
+        return named
+    if named.times_s is None:
+        named = replace(named, frames=named.frame_numbers)
+    return named.rows(np.flatnonzero(known))
+
+
+def _find_inside(path: Path, format: TrajectoryFormat | None) -> list[Path]:
+    """Return the trajectories of stadia in a folder."""
+    names = {None: (TRAJECTORY, TRAJECTORY_TUM), TrajectoryFormat.TUM: (TRAJECTORY_TUM,)}.get(format, (TRAJECTORY,))
+    return [path / name for name in names if os.path.isfile(path / name)]  # noqa: PTH113 - also of names too long
+
+
+def read_kitti_trajectory(path: Path) -> Trajectory:
+    """Read rows of 12 numbers, or of 13 with the frame number first. Raises DataError with file and line."""
+    return read_trajectory(path, TrajectoryFormat.KITTI)
+
+
+def _note_format(trajectory: Trajectory, requested: TrajectoryFormat | None, found: TrajectoryFormat) -> Trajectory:
+    if requested in (None, found):
+        return trajectory
+    note = f"{trajectory.name} is read as {found} ({DESCRIPTIONS[found]}), not as {requested}"
+    return replace(trajectory, notes=(note, *trajectory.notes))
+
+
+def _read_lines(path: Path, format: TrajectoryFormat | None) -> list[str]:
+    inside = _find_inside(path, format)
+    expected = ANY if format is None else DESCRIPTIONS[format]
+    fix = f"pass {inside[0]}" if inside else "check the path"
+    lines = read_text(path, expected=expected, fix=fix, max_bytes=MAX_BYTES).splitlines()
+    if len(lines) > 2 * MAX_POSES:
+        raise _make_count_error(path, len(lines))
+    return lines
+
+
+def _make_count_error(path: Path, count: int) -> DataError:
+    fix = "leave out poses: use the camera's, not an inertial sensor's, or a part of the drive"
+    return DataError(path, found=f"{count} lines", expected=f"at most {MAX_POSES}", fix=fix)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | None) -> Table:
+    """Return the rows of a file, each with as many numbers as the first. Raise DataError with file and line."""
+    expected = ANY if format is None else DESCRIPTIONS[format]
+    values, numbers, first_words = list[list[float]](), list[int](), list[str]()
+    header, skipped, first = tuple[str, ...](), 0, ""
+    texts = set[int]()  # columns of words, such as an identifier, which are left out
+    rows, lost = list[int](), 0
+    has_decimal_commas = _has_decimal_commas(lines)
+    for number, line in enumerate(lines, 1):
+        content, _, comment = line.partition("#")
+        words = content.replace(",", "." if has_decimal_commas else " ").replace(";", " ").split()
+        if not words:
+            header = _split_header(comment) if comment and not values else header
+            continue
+        if not values and not any(_is_number(word) for word in words) and skipped < MAX_HEADER_LINES:
+            header, skipped = _split_header(content), skipped + 1
+            continue
+        where = f"{path}, line {number}"
+        if header and not values:
+            texts = {column for column, word in enumerate(words) if not _is_number(word)}
+            texts = texts if len(header) == len(words) else set()
+            header = tuple(name for column, name in enumerate(header) if column not in texts)
+        words = [word for column, word in enumerate(words) if column not in texts] if texts else words
+        if values and len(words) != len(values[0]):
+            raise _make_width_error(where, len(words), len(values[0]), expected)
+        try:
+            row = [float(word) for word in words]
+        except ValueError as error:
+            raise DataError(where, found=str(error)[:200], expected=expected) from error
+        if not all(map(math.isfinite, row)):
+            lost += 1
+            continue
+        if wrong := [value for value in row if not abs(value) <= MAX_VALUE]:
+            raise DataError(where, found=f"the number {wrong[0]:g}", expected=expected, fix="write inf for no pose")
+        if not values:
+            first = content.strip()
+        rows.append(len(values) + lost)
+        values.append(row)
+        numbers.append(number)
+        first_words.append(words[0])
+        if len(values) > MAX_POSES:
+            raise _make_count_error(path, len(lines))
+    if not values:
+        raise DataError(path, found="no pose", expected="at least one row", fix="check the file")
+    has_commas = bool(re.search("[;]" if has_decimal_commas else "[,;]", first))
+    separators = has_commas, first.endswith((",", ";"))
+    read = path, np.array(values), tuple(numbers), header, tuple(first_words), *separators
+    return Table(*read, rows=tuple(rows), lost=lost, has_decimal_commas=has_decimal_commas)
+
+
+def _has_decimal_commas(lines: Sequence[str]) -> bool:
+    """Return whether commas in the first row of numbers are decimal points: 0,15 1,27 between spaces or semicolons."""
+    for line in lines[: MAX_HEADER_LINES + 20]:
+        words = line.partition("#")[0].replace(";", " ").split()
+        if len(words) >= 7 and not any(map(str.isalpha, words)):
+            return "." not in line and sum(bool(_DECIMAL_COMMA.fullmatch(word)) for word in words) >= len(words) / 2
+    return False
+
+
+def _split_header(line: str) -> tuple[str, ...]:
+    """Return the names of a line of words, without units."""
+    line = re.sub(r"\[[^\]]*\]|\([^)]*\)", "", line)
+    return tuple(word.strip().lower() for word in (re.split("[,;]", line) if re.search("[,;]", line) else line.split()))
+
+
+def _make_width_error(where: str, count: int, first: int, expected: str) -> DataError:
+    if {count, first} == {12, 13}:
+        found = "a row with a frame number after one without" if count == 13 else "a row without a frame number"
+        return DataError(where, found=found, expected="12 numbers in each row, or 13 in each")
+    return DataError(where, found=f"{count} columns after rows of {first}", expected=expected)
+
+
+def _find_named_columns(table: Table) -> dict[str, int] | None:
+    """Return the columns t, x, y, z, qw, qx, qy, qz by the names of a header; None if one is missing."""
+    names, columns = [name for name in table.header if name], dict[str, int]()
+    for column, name in enumerate(names):
+        if match := _QUATERNION_NAME.fullmatch(name):
+            columns.setdefault("q" + (match[1] or match[2]), column)
+        elif match := _POSITION_NAME.fullmatch(name) or _NAME_OF_FRAMES.fullmatch(name):
+            columns.setdefault(match[1], column)
+        elif _HEADER_STAMP.fullmatch(name):
+            columns["t"] = column
+        elif _TIME_NAME.fullmatch(name):
+            columns.setdefault("t", column)
+    is_whole = columns.keys() == {"t", *POSITION, *QUATERNION} and len(names) >= table.values.shape[1]
+    return columns if is_whole and max(columns.values()) < table.values.shape[1] else None
+
+
+def _find_format(
+    table: Table, columns: dict[str, int] | None, requested: TrajectoryFormat | None, *, is_reference: bool
+) -> TrajectoryFormat:
+    """Return the format of rows. Raise DataError for an unknown number of columns."""
+    if columns is not None:
+        return TrajectoryFormat.EUROC if columns["qw"] < columns["qx"] else TrajectoryFormat.TUM
+    count = table.values.shape[1]
+    if count in (16, 17) and np.array_equal(table.values[0, -4:], LAST_ROW):
+        return TrajectoryFormat.KITTI
+    found = FORMAT_OF_COLUMNS.get(count) or (TrajectoryFormat.EUROC if count > 17 else None)
+    if found is None:
+        option = "--reference-format" if is_reference else "--format"
+        expected = ANY if requested is None else DESCRIPTIONS[requested]
+        fix = f"check {option} and the file"
+        if count in (7, 9, 10):
+            fix = "write t x y z qx qy qz qw, or a header that names the columns so"
+        raise DataError(table.line(0), found=f"{count} columns", expected=expected, fix=fix)
+    if count == 8 and requested in (TrajectoryFormat.TUM, TrajectoryFormat.EUROC) and not table.ends_in_comma:
+        return requested
+    if count == 8 and table.has_commas and _find_time_unit(table.values[:, 0]) == "nanoseconds":
+        return TrajectoryFormat.EUROC  # VINS writes rows of 8 numbers that end in a comma
+    return requested if count == 8 and requested is TrajectoryFormat.EUROC else found
+
+
+def _find_time_unit(times: NDArray[np.float64]) -> str:
+    """Return the unit of times by their size."""
+    for smallest, unit in TIME_UNITS:
+        if abs(times[0]) >= smallest:
+            return unit
+    is_whole = (times == np.rint(times)).all()
+    is_long = is_whole and len(times) > 1 and np.median(np.diff(times)) >= MIN_STEP_OF_NANOSECONDS
+    return "nanoseconds" if is_long else "seconds"
+
+
+def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
+    off = float(np.abs(R @ R.T - np.eye(3)).max())
+    if off > ROTATION_TOLERANCE or np.linalg.det(R) < 0:
+        fix = "check the order of the columns: R and t row by row"
+        found = f"a 3x3 block with determinant {np.linalg.det(R):.3f}, {off:.2g} off orthonormal"
+        raise DataError(what, found=found, expected="a rotation", fix=fix)
+    U, _, Vt = np.linalg.svd(R)
+    return U @ Vt
+
+
+def _read_matrices(table: Table) -> Trajectory:
+    """Return poses of rows of 12 or 16 numbers, which a frame number may precede."""
+    count = table.values.shape[1]
+    frames, poses, notes = list[int](), np.tile(np.eye(4), (len(table.values), 1, 1)), tuple[str, ...]()
+    if count == 16 and not np.array_equal(table.values[0, -4:], LAST_ROW):
+        if (table.values[:, 3::4] != LAST_ROW).any():
+            found, fix = f"a last row {table.values[0, -4:].tolist()}", "write each pose row by row"
+            raise DataError(table.line(0), found=found, expected="0 0 0 1", fix=fix)
+        table = replace(table, values=np.swapaxes(table.values.reshape(-1, 4, 4), 1, 2).reshape(-1, 16))
+        notes = (f"the 4x4 poses of {table.path.name} are read column by column: their last column is 0 0 0 1",)
+    for row, values in enumerate(table.values):
+        if count in (13, 17):
+            frames.append(_parse_frame_number(table.line(row), values[0], frames[-1] if frames else -1))
+        T = values[count % 2 :].reshape(-1, 4)[:3] if count != 13 else values[1:].reshape(3, 4)
+        poses[row, :3] = T
+        poses[row, :3, :3] = _nearest_rotation(table.line(row), T[:, :3])
+    return Trajectory(poses, None, table.path.name, notes, frames=np.array(frames, np.intp) if frames else None)
+
+
+def _parse_frame_number(where: str, value: float, before: int) -> int:
+    """Return the frame number of a row. Raise DataError if it is not an integer, or does not rise."""
+    if value != int(value) or not before < value < MAX_FRAMES:
+        expected = f"a frame number: an integer above {before}" if before >= 0 else "a frame number: an integer from 0"
+        raise DataError(where, found=f"{value:g}", expected=expected, fix="write one row a frame, in order")
+    return int(value)
+
+
+def _read_quaternions(table: Table, columns: dict[str, int], *, is_reference: bool) -> Trajectory:
+    """Return poses of rows with a time and a quaternion, the columns by name."""
+    name, notes = table.path.name, list[str]()
+    times = table.values[:, columns["t"]]
+    named = UNIT_OF_NAME.get(table.header[columns["t"]].rpartition("_")[2]) if table.header else None
+    unit = named or _find_time_unit(times)
+    if unit != "seconds":
+        times = times * SECONDS_IN_UNIT[unit]
+        notes.append(f"times of {name} are read as {unit}")
+    if table.header and _HEADER_STAMP.fullmatch(table.header[columns["t"]]):
+        notes.append(f"times of {name} are its column {table.header[columns['t']]}")
+    quaternions, note = _normalize(table, table.values[:, [columns[key] for key in QUATERNION]])
+    notes += note
+    kept, repeated = list[int](), 0
+    _check_resolution(table, times)
+    for row, time_s in enumerate(times):
+        before = times[kept[-1]] if kept else -math.inf
+        if not quaternions[row].any():
+            continue
+        if is_reference and time_s == before:
+            repeated += 1
+        elif time_s <= before:
+            fault = "a duplicated timestamp" if time_s == before else "a timestamp that goes back"
+            fix = "keep one pose an instant, sorted by time"
+            raise DataError(table.line(row), found=f"{fault} ({time_s:.6f})", expected="rising time", fix=fix)
+        else:
+            kept.append(row)
+    if repeated:
+        notes.append(f"duplicated timestamps in {name}: {repeated}; the first pose of each is kept")
+    T = np.tile(np.eye(4), (len(kept), 1, 1))
+    T[:, :3, :3] = matrix_from_quaternion_wxyz(torch.from_numpy(quaternions[kept])).numpy()
+    T[:, :3, 3] = table.values[kept][:, [columns[key] for key in POSITION]]
+    return Trajectory(T, times[kept], name, tuple(notes), w_first=columns["qw"] < columns["qx"])
+
+
+def _normalize(table: Table, quaternions: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
+    lengths, name = np.linalg.norm(quaternions, axis=1), table.path.name
+    lost = lengths < MIN_QUATERNION_LENGTH
+    if lost.all():
+        fix = "write its rotations: qx qy qz qw is 0 0 0 1 without rotation. Programs write zeros when tracking is lost"
+        found = f"a quaternion of length 0 in each of {len(lost)} rows"
+        raise DataError(table.line(0), found=found, expected="length 1", fix=fix)
+    length, notes = float(np.median(lengths[~lost])), list[str]()
+    off = ~lost & (np.abs(lengths / length - 1) > ROTATION_TOLERANCE)
+    if abs(length - 1) > ROTATION_TOLERANCE and not off.any() and (~lost).sum() > 1:
+        notes.append(f"quaternions of {name} have the length {length:.4g} and are normalized")
+    else:
+        off = ~lost & (np.abs(lengths - 1) > ROTATION_TOLERANCE)
+    if off.any():
+        row = int(np.argmax(off))
+        found = f"a quaternion of length {lengths[row]:.4g}"
+        raise DataError(table.line(row), found=found, expected="length 1", fix="check the order of the columns")
+    if lost.any():
+        lost_rows = f"{int(lost.sum())} of {len(lost)} rows of {name} have a quaternion of zeros"
+        notes.append(f"{lost_rows}, since tracking was lost, and are left out")
+    return np.where(lost[:, None], 0, quaternions / np.where(lost, 1, lengths)[:, None]), notes
+
+
+def _check_resolution(table: Table, times: NDArray[np.float64]) -> None:
+    """Raise DataError if most rows repeat the time before: the file has too few digits."""
+    distinct = len(np.unique(times))
+    if len(times) < 4 or (np.diff(times) == 0).mean() < 0.5:
+        return
+    word = table.first_words[0]
+    found = f"{distinct} distinct times in {len(times)} rows, such as {word}"
+    fix = "write times with all digits: numpy.savetxt(FILE, rows, fmt='%.9f'), or integers for nanoseconds"
+    raise DataError(table.path, found=found, expected="a time for each pose", fix=fix)
+
+
+def _is_colmap(lines: Sequence[str]) -> bool:
+    """Return whether lines look like COLMAP's images.txt: ID, quaternion, translation, camera, name."""
+    first = next((line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")), [])
+    if len(first) < 10 or not all(map(_is_number, first[:9])) or _is_number(first[9]):
+        return False
+    return first[0].isdecimal() and first[8].isdecimal()
+
+
+def _read_colmap(path: Path, lines: Sequence[str]) -> Trajectory:
+    """Return the poses of COLMAP's images.txt, sorted by image name. A second line of each image has its points."""
+    names, rows, is_image = list[str](), list[list[float]](), True
+    for number, line in enumerate(lines, 1):
+        if line.lstrip().startswith("#") or (is_image and not line.strip()):
+            continue
+        if is_image:
+            words = line.split(maxsplit=9)
+            is_whole = len(words) == 10 and all(map(_is_number, words[:9]))
+            if not is_whole or not np.isfinite([*map(float, words[:9])]).all():
+                where, expected = f"{path}, line {number}", "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME"
+                raise DataError(where, found=f"'{line[:60]}'", expected=expected, fix="copy it again")
+            rows.append([float(word) for word in words[1:8]])
+            names.append(words[9].strip())
+        is_image = not is_image
+    table = np.array(rows)
+    quaternions = table[:, :4] / np.maximum(np.linalg.norm(table[:, :4], axis=1), MIN_QUATERNION_LENGTH)[:, None]
+    T_camera_world = np.tile(np.eye(4), (len(rows), 1, 1))
+    T_camera_world[:, :3, :3] = matrix_from_quaternion_wxyz(torch.from_numpy(quaternions)).numpy()
+    T_camera_world[:, :3, 3] = table[:, 4:]
+    note = f"poses of {path.name} are inverted: COLMAP writes world-to-camera, in its own scale"
+    return _order_by_name(path, names, np.asarray(np.linalg.inv(T_camera_world), np.float64), note)
+
+
+def _read_transforms(path: Path, content: Any) -> Trajectory:
+    """Return the poses of a transforms.json, sorted by image name, with OpenCV's camera axes."""
+    expected, fix = DESCRIPTIONS[TrajectoryFormat.TRANSFORMS], "check the file"
+    frames: Any = content.get("frames") if isinstance(content, dict) else None
+    if not isinstance(frames, list) or not frames or len(frames) > MAX_POSES:
+        raise DataError(path, found="no list 'frames'", expected=expected, fix=fix)
+    names, poses = list[str](), np.tile(np.eye(4), (len(frames), 1, 1))
+    for index, frame in enumerate(frames):
+        where = f"{path}, frame {index}"
+        matrix = frame.get("transform_matrix") if isinstance(frame, dict) else None
+        try:
+            T = np.array(matrix, np.float64)
+        except (TypeError, ValueError):
+            T = np.empty(0)
+        if T.shape not in ((4, 4), (3, 4)) or not (np.abs(T) <= MAX_VALUE).all():
+            raise DataError(where, found="no 4x4 'transform_matrix'", expected=expected, fix=fix)
+        poses[index, :3] = T[:3]
+        poses[index, :3, :3] = _nearest_rotation(where, T[:3, :3])
+        names.append(str(frame.get("file_path", index)))
+    note = f"poses of {path.name} are converted from the camera axes of OpenGL (y up, z backward) to OpenCV's"
+    return _order_by_name(path, names, np.asarray(poses @ OPENGL_AXES, np.float64), note)
+
+
+def _order_by_name(path: Path, names: Sequence[str], poses: NDArray[np.float64], note: str) -> Trajectory:
+    """Return poses sorted by image name, with the times or frame numbers in the names, if these have gaps."""
+    order = sorted(range(len(names)), key=lambda index: natural_sort_key(Path(names[index])))
+    stems = [_IMAGE_SUFFIX.sub("", PurePosixPath(names[index]).name) for index in order]
+    trajectory = Trajectory(poses[order], None, path.name, (note,))
+    if all(_TIME_IN_NAME.fullmatch(stem) for stem in stems):
+        times = np.array([float(stem) * (1 if "." in stem else 1e-9) for stem in stems])
+        return replace(trajectory, times_s=times) if (np.diff(times) > 0).all() else trajectory
+    digits = [re.search(r"([0-9]{1,12})[^0-9]*$", stem) for stem in stems]
+    numbers = np.array([int(match[1]) for match in digits if match is not None], np.intp)
+    if len(numbers) < len(stems) or not (np.diff(numbers) > 0).all() or (np.diff(numbers) == 1).all():
+        return trajectory
+    base = int(numbers[0] == 1)
+    text = "the frame of a pose is the number in its image's name" + (", less 1" if base else "")
+    return replace(trajectory, frames=numbers - base, notes=(note, text))

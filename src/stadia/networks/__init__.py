@@ -1,0 +1,99 @@
+"""Networks and their weights. This package imports only core and geometry."""
+
+import lazy_loader
+
+from stadia.core.registry import Registry
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+DEPTH_NETWORKS = Registry(
+    "depth network",
+    {
+        "base": "stadia.networks.depth.base_network:BaseNetwork",
+        "unet": "stadia.networks.depth.unet:Unet",
+        "dpt": "stadia.networks.depth.dpt:Dpt",
+        "depth_anything": "stadia.networks.depth.published:DepthAnything",
+        "published": "stadia.networks.depth.published:Published",
+        "monodepth2": "stadia.networks.depth.monodepth2:Monodepth2",
+        "midas": "stadia.networks.depth.midas:Midas",
+    },
+    entry_points="stadia.depth_networks",
+)
+"""Depth networks by name. `model.network` chooses one of these subclasses of `DepthNetwork` in every depth recipe."""
+
+DEFAULT_NETWORK = "base"
+"""The network of commands that name none. Its weights are part of the package."""
+
+DEPTH_NETWORK_CONFIGS = Registry(
+    "configuration of a depth network",
+    {
+        "base": "stadia.networks.depth.config:BaseConfig",
+        "unet": "stadia.networks.depth.config:UnetConfig",
+        "dpt": "stadia.networks.depth.config:DptConfig",
+        "depth_anything": "stadia.networks.depth.published_config:DepthAnythingConfig",
+        "published": "stadia.networks.depth.published_config:PublishedConfig",
+        "monodepth2": "stadia.networks.depth.config:Monodepth2Config",
+        "midas": "stadia.networks.depth.config:MidasConfig",
+    },
+)
+"""Configurations of the depth networks, which do not import torch. Your own network has the attribute `Config`."""
+
+ATTENTIONS = Registry(
+    "attention",
+    {
+        "sdpa": "stadia.networks.attention:SdpaAttention",
+        "explicit": "stadia.networks.attention:ExplicitAttention",
+        "performer": "stadia.networks.attention:PerformerAttention",
+        "memory_compressed": "stadia.networks.attention:MemoryCompressedAttention",
+        "token_merging": "stadia.networks.attention:TokenMergingAttention",
+    },
+)
+
+POSE_NETS = Registry(
+    "pose network",
+    {
+        "resnet": "stadia.networks.pose_net:make_resnet_encoder",
+        "d3vo": "stadia.networks.pose_net:make_d3vo_encoder",
+        "shared": "stadia.networks.pose_net:make_shared_encoder",
+        "correlation": "stadia.networks.pose_net:make_correlation_encoder",
+    },
+)
+
+POSE_HEADS = Registry(
+    "pose head",
+    {
+        "pool": "stadia.networks.pose_net:PoolHead",
+        "convolution": "stadia.networks.pose_net:ConvHead",
+        "linear": "stadia.networks.pose_net:LinearHead",
+    },
+)
+
+ROTATIONS = Registry(
+    "rotation",
+    {
+        "axis_angle": "stadia.geometry.se3:so3_exp",
+        "euler": "stadia.networks.pose_net:euler_xyz",
+        "euler_xyz": "stadia.networks.pose_net:euler_xyz",
+        "euler_xzy": "stadia.networks.pose_net:euler_xzy",
+        "euler_yxz": "stadia.networks.pose_net:euler_yxz",
+        "euler_yzx": "stadia.networks.pose_net:euler_yzx",
+        "euler_zxy": "stadia.networks.pose_net:euler_zxy",
+        "euler_zyx": "stadia.networks.pose_net:euler_zyx",
+        "matrix6d": "stadia.networks.pose_net:matrix6d",
+        "matrix9d": "stadia.networks.pose_net:matrix9d",
+    },
+)
+
+ROTATION_NUMBERS = {"matrix6d": 6, "matrix9d": 9}
+"""Number of values from which a rotation is computed. Rotations that are not listed take 3 values."""
+
+ACTIVATIONS = Registry(
+    "activation",
+    {
+        "relu": "stadia.networks.depth.unet:relu",
+        "leaky_relu": "stadia.networks.depth.unet:leaky_relu",
+        "elu": "stadia.networks.depth.unet:elu",
+        "rrelu": "stadia.networks.depth.unet:rrelu",
+        "snake": "stadia.networks.depth.unet:Snake",
+    },
+)

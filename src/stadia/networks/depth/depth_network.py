@@ -1,0 +1,359 @@
+"""`DepthNetwork`: the interface through which recipes use every depth network."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from stadia.core import seeds
+from stadia.core.errors import ConfigError
+from stadia.core.types import Camera, DepthScale
+from stadia.networks import DEPTH_NETWORK_CONFIGS, DEPTH_NETWORKS
+from stadia.networks.depth import fine_tuning
+from stadia.networks.depth.config import DepthModelConfig, DepthNetworkConfig, check_size_multiple
+from stadia.networks.pretrained_weights import InitialWeights
+
+
+def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
+    """Return the camera's relative focal length, sqrt(fx fy / (height width)), over the canonical one, (B, 1, 1, 1).
+
+    An object at depth z and focal length f looks as it does at depth z f_canonical / f and the canonical focal length.
+    """
+    focal = (camera.K[..., 0, 0] * camera.K[..., 1, 1] / (camera.height * camera.width)).sqrt()
+    return (focal / canonical_focal).reshape(-1, 1, 1, 1).float()
+
+
+def find_depth_range(config: DepthNetworkConfig, camera: Camera) -> tuple[Tensor, Tensor] | None:
+    """Return the nearest and the farthest depth that the network can predict, (B, 1, 1, 1) each; None without bounds.
+
+    With a canonical camera the bounds grow with the focal length.
+    """
+    limits, canonical = config.depth_range_m, getattr(config, "canonical_focal", None)
+    if limits is None:
+        return None
+    ratio = camera.K.new_ones(1, 1, 1, 1) if canonical is None else compute_focal_ratio(camera, canonical)
+    return limits[0] * ratio, limits[1] * ratio
+
+
+def list_trainable(*modules: nn.Module | None) -> list[nn.Parameter]:
+    """Return the trainable parameters of the given modules."""
+    every = (parameter for module in modules if module is not None for parameter in module.parameters())
+    return [parameter for parameter in every if parameter.requires_grad]
+
+
+class DepthMaps(NamedTuple):
+    """The outputs of a depth network: one float32 map (B, 1, H / 2^s, W / 2^s) per scale s, finest first.
+
+    inverse_depth: positive inverse depth, in 1/m for recipes in metres.
+    inverse_depth_right: inverse depth of the stereo rig's right camera, or None.
+    log_uncertainty: log Sigma of the photometric residual, or None.
+    """
+
+    inverse_depth: tuple[Tensor, ...]
+    inverse_depth_right: tuple[Tensor, ...] | None = None
+    log_uncertainty: tuple[Tensor, ...] | None = None
+
+
+class DepthNetwork(nn.Module):
+    """The base class of networks that predict inverse depth from an image.
+
+    A subclass defines `__init__` and `forward`. Everything else has defaults.
+
+    Config: class of the network's configuration (`DepthNetworkConfig`), with the network's own keys.
+    output: scale of the predicted depth before training: metres, up to scale, or up to scale and shift.
+    mean, std: mean and standard deviation of RGB in [0, 1], which `normalize` uses.
+    uses_camera: whether depth depends on the camera passed to `forward`. Otherwise recipes divide by the focal ratio.
+    exports_one_size: whether an exported network accepts one image of one size only.
+    licence: licence of the published weights, or "".
+    source: the paper or the repository.
+    is_pretrained: whether weights that predict depth were loaded.
+
+    Arguments of `__init__`:
+
+    config: configuration of the network.
+    pretrained: start from published weights, if there are any.
+
+    Example:
+        >>> class Constant(DepthNetwork):
+        ...     def __init__(self, config: DepthNetworkConfig, *, pretrained: bool = True) -> None:
+        ...         super().__init__(config)
+        ...         self.inverse_depth = nn.Parameter(torch.tensor(1 / config.start_m))
+        ...     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
+        ...         return DepthMaps((self.inverse_depth.expand_as(image[:, :1]),))
+        >>> maps = Constant(DepthNetworkConfig(name="mine:Constant"))(torch.rand(2, 3, 64, 96))
+        >>> maps.inverse_depth[0].shape
+        torch.Size([2, 1, 64, 96])
+    """
+
+    Config: ClassVar[type[DepthNetworkConfig]] = DepthNetworkConfig
+    output: DepthScale = DepthScale.UP_TO_SCALE
+    mean: ClassVar[tuple[float, float, float]] = (0.485, 0.456, 0.406)
+    std: ClassVar[tuple[float, float, float]] = (0.229, 0.224, 0.225)
+    uses_camera: bool = False
+    exports_one_size: ClassVar[bool] = False
+    licence: str = ""
+    source: str = ""
+    keeps_statistics: bool = False
+    is_pretrained: bool = False
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(self, config: DepthNetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self._bf16_handles: list[Any] = []
+        for name, values in (("_mean", self.mean), ("_std", self.std)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
+        """Predict the depth maps of images (B, 3, H, W), RGB in [0, 1].
+
+        camera: camera of the images with K (B, 3, 3), or None.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """Return the images (B, 3, H, W) as (image - mean) / std."""
+        return (image - self._mean) / self._std
+
+    @property
+    def weights(self) -> dict[str, InitialWeights]:
+        """Return the initial weights of each part of the network: "random", or "pretrained" with the source."""
+        return {"network": "pretrained" if self.is_pretrained else "random"}
+
+    @property
+    def predicts_depth_at_start(self) -> bool:
+        """Return whether the initial weights already predict depth."""
+        return self.is_pretrained
+
+    @property
+    def has_depth_weights(self) -> bool:
+        """Return whether there are published weights that predict depth, even if they are not loaded."""
+        return self.predicts_depth_at_start
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters that come from published weights. They may have a lower learning rate."""
+        return []
+
+    def decoder_parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters that are not part of the backbone."""
+        backbone = {id(parameter) for parameter in self.backbone_parameters()}
+        return [parameter for parameter in list_trainable(self) if id(parameter) not in backbone]
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters of the last layers; by default all of the decoder."""
+        return self.decoder_parameters()
+
+    def choose_trained(self, config: DepthModelConfig) -> None:
+        """Freeze all parameters except those of the part that `model.trained` names.
+
+        Raises ConfigError if the network lacks this part.
+        """
+        if config.trained == "all":
+            return
+        backbone = self.backbone_parameters()
+        if config.trained == "adapters":
+            fine_tuning.freeze_all_but(self, backbone or self.parameters())
+            fine_tuning.add_adapters(self, config.adapter_rank)
+        else:
+            trained = self.head_parameters() if config.trained == "head" else self.decoder_parameters()
+            if not backbone or not trained:
+                key, expected = f"model.trained={config.trained}", "a network with a backbone and a decoder"
+                raise ConfigError(key, found=f"'{self.config.name}'", expected=expected, fix="leave it out")
+            fine_tuning.freeze_all_but(self, trained)
+        if config.backbone_precision == "bf16":
+            self._bf16_handles = fine_tuning.store_in_bf16(backbone, self)
+
+    def finish_training(self) -> None:
+        """Merge adapters and store all weights in float32, so that the network is ready for predictions."""
+        if self._bf16_handles:
+            fine_tuning.restore_float32(self, self._bf16_handles)
+            self._bf16_handles = []
+        fine_tuning.merge_adapters(self)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training or evaluation mode of all modules.
+
+        Frozen batch normalization keeps its statistics in both modes. With `keeps_statistics`, all batch normalization
+        does.
+        """
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                is_frozen = module.weight is not None and not module.weight.requires_grad
+                if self.keeps_statistics or is_frozen:
+                    module.eval()
+        return self
+
+    def modules_to_compile(self) -> list[nn.Module]:
+        """Return the modules that `training.compile` compiles."""
+        return [child for child in self.children() if any(p.requires_grad for p in child.parameters())]
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Compute activations again in the backward pass, if the network supports it."""
+
+    @classmethod
+    def check_config(cls, config: Any, *, height: int, width: int) -> None:
+        """Raise ConfigError if the network cannot be built for images of this size. No weights are created."""
+        check_size_multiple(config.name, config.size_multiple, height=height, width=width)
+
+    @classmethod
+    def check_weights(cls, config: Any) -> None:
+        """Raise CheckpointError if a new training needs published weights that are unavailable."""
+
+    @property
+    def min_inverse_depth(self) -> Tensor:
+        """Return the smallest inverse depth that the network can predict, a scalar.
+
+        The output may have no gradient there.
+        """
+        limits = self.config.depth_range_m
+        return torch.tensor(0.0 if limits is None else 1 / limits[1])
+
+    def image_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) at which the network predicts images of this size, if no training chose one."""
+        multiple = self.config.size_multiple
+        return max(round(height / multiple), 1) * multiple, max(round(width / multiple), 1) * multiple
+
+    @property
+    def training_focal(self) -> float | None:
+        """Return fx / width of the images on which the published weights were trained; None if unknown."""
+        return None
+
+    def predict_focal(self, image: Tensor) -> Tensor | None:
+        """Return the predicted fx / width (B,) of images (B, 3, H, W), or None if the network predicts none."""
+        return None
+
+
+class AffineDepthNetwork(DepthNetwork):
+    """A network whose raw output is inverse depth up to scale and shift: inverse depth is scale * raw + shift.
+
+    A subclass defines `raw` and calls `register_scale`. `calibrate` sets scale and shift, which checkpoints store.
+
+    scale, shift: scalar buffers.
+    """
+
+    MIN_INVERSE_DEPTH: ClassVar[float] = 1e-8
+    """Smaller predictions in 1/m are raised to this bound (isl-org/DPT)."""
+
+    output: DepthScale = DepthScale.AFFINE_INVERSE
+    scale: Tensor
+    shift: Tensor
+
+    def register_scale(self, scale: float, shift: float) -> None:
+        """Register scale and shift as buffers."""
+        self.register_buffer("scale", torch.tensor(scale))
+        self.register_buffer("shift", torch.tensor(shift))
+
+    def raw(self, image: Tensor) -> Tensor:
+        """Return the head's output (B, 1, H, W) for images (B, 3, H, W), RGB in [0, 1].
+
+        The output is at least 0 and larger for nearer points.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no raw")
+
+    def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
+        """Predict inverse depth max(scale * raw + shift, MIN_INVERSE_DEPTH) of images (B, 3, H, W), RGB in [0, 1]."""
+        inverse_depth = (self.scale * self.raw(image).float() + self.shift).clamp(min=self.MIN_INVERSE_DEPTH)
+        return DepthMaps((inverse_depth,))
+
+    def calibrate(self, scale: float, shift: float) -> None:
+        """Set the scale and shift that convert raw output to 1/m. Raises ConfigError if the scale is not positive."""
+        if not (torch.tensor([scale, shift]).isfinite().all() and scale > 0):
+            found = f"scale {scale:g} and shift {shift:g}"
+            fix = "check the unit of the ground truth"
+            raise ConfigError("calibration", found=found, expected="a positive scale", fix=fix)
+        self.scale.fill_(scale)
+        self.shift.fill_(shift)
+
+    @property
+    def min_inverse_depth(self) -> Tensor:
+        """Return the smallest inverse depth that the network can predict, a scalar."""
+        return self.shift.clamp(min=self.MIN_INVERSE_DEPTH)
+
+
+def build_depth_network(config: DepthModelConfig) -> DepthNetwork:
+    """Return the depth network of `model.network` with its initial weights.
+
+    Raises ConfigError if your own class is wrong.
+    """
+    name = config.network.name
+    network_class = DEPTH_NETWORKS.load(name)
+    if name in DEPTH_NETWORK_CONFIGS:
+        network: DepthNetwork = network_class(config.network, pretrained=config.pretrained)
+    else:
+        network = _build_own(name, network_class, config)
+    if config.checkpoint_gradients:
+        network.enable_gradient_checkpointing()
+    network.choose_trained(config)
+    network.keeps_statistics = config.keep_statistics
+    return network.train()  # published weights are loaded in evaluation mode
+
+
+def _build_own(name: str, network_class: Any, config: DepthModelConfig) -> DepthNetwork:
+    fix = "docs/how-to/add-a-depth-network.md has an example"
+    if not (isinstance(network_class, type) and issubclass(network_class, DepthNetwork)):
+        expected = "a class that derives from DepthNetwork"
+        raise ConfigError("model.network", found=f"'{name}'", expected=expected, fix=fix)
+    constructor: Any = network_class
+    try:
+        network: DepthNetwork = constructor(config.network, pretrained=config.pretrained)
+    except TypeError as error:
+        expected = "a constructor (config, *, pretrained)"
+        raise ConfigError("model.network", found=f"'{name}': {error}", expected=expected, fix=fix) from error
+    return network
+
+
+def check_trains(config: DepthModelConfig) -> None:
+    """Raise ConfigError if the network passes no gradients and so cannot train."""
+    if package := config.network.package:
+        found, expected = f"a network of the package {package}, which passes no gradients", "one that trains"
+        fix = f"let it teach: teacher={getattr(config.network, 'source', config.network.name)}"
+        raise ConfigError("model.network", found=found, expected=expected, fix=fix)
+
+
+def check_depth_network(config: DepthModelConfig, sizes: Iterable[tuple[int, int]]) -> None:
+    """Raise ConfigError if the depth network cannot be built for one of these image sizes (height, width).
+
+    Your own network is built with random weights and predicts one random image.
+    """
+    name = config.network.name
+    sizes = list(dict.fromkeys(sizes))
+    for height, width in sizes:
+        DEPTH_NETWORKS.load(name).check_config(config.network, height=height, width=width)
+    if name in DEPTH_NETWORK_CONFIGS:
+        return
+    with seeds.preserve_generators():
+        network = build_depth_network(config.model_copy(update={"pretrained": False}))
+        for height, width in sizes:
+            check_outputs(network, height, width)
+
+
+@torch.no_grad()
+def check_outputs(network: DepthNetwork, height: int, width: int) -> None:
+    """Raise ConfigError if the network's outputs for a random image contradict its configuration."""
+    config, was_training = network.config, network.training
+    key, fix = f"model.network={config.name}", "docs/how-to/add-a-depth-network.md has an example"
+    devices = {parameter.device for parameter in network.parameters()}
+    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    camera = Camera(torch.tensor([[[width, 0.0, width / 2], [0, width, height / 2], [0, 0, 1]]]), height, width)
+    maps: Any = network.eval()(image.to(next(iter(devices), "cpu")), camera)
+    network.train(was_training)
+    if not isinstance(maps, DepthMaps):
+        raise ConfigError(key, found=f"an output of type {type(maps).__name__}", expected="DepthMaps", fix=fix)
+    needed: dict[str, Sequence[Tensor] | None] = {"inverse_depth": maps.inverse_depth}
+    if config.predicts_right_view:
+        needed["inverse_depth_right"] = maps.inverse_depth_right
+    if config.predicts_uncertainty:
+        needed["log_uncertainty"] = maps.log_uncertainty
+    for name, scales in needed.items():
+        if scales is None:
+            raise ConfigError(key, found=f"an output without {name}", expected="the maps that it announces", fix=fix)
+        shapes = [tuple(scale.shape) for scale in scales]
+        announced = [(1, 1, height >> scale, width >> scale) for scale in range(config.num_scales)]
+        if shapes != announced:
+            raise ConfigError(key, found=f"{name} of shapes {shapes}", expected=str(announced), fix=fix)
+    if not all(bool(((scale > 0) & scale.isfinite()).all()) for scale in maps.inverse_depth):
+        found, expected = "inverse depth that is not finite and positive", "positive numbers"
+        raise ConfigError(key, found=found, expected=expected, fix=fix)

@@ -1,0 +1,392 @@
+"""Predict many videos: `stadia predict NETWORK LIST`. The same command resumes from its ledger.
+
+OUT/batch.json has the shared options, OUT/ledger.jsonl a line for each attempt. OUT/NAME/predictions.json, written
+last, marks a video as done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import DataError, RunError, StadiaError, summarize_exception
+from stadia.core.types import TrackProgress
+from stadia.data.video.video_list import VideoEntry, read_entries
+from stadia.evaluation.predictions_folder import RECORD, PredictionsRecord, parse_record, read_record
+from stadia.io.atomic_files import hold_folder, open_to_append
+from stadia.io.input_files import open_input
+from stadia.io.json_files import parse_json, parse_json_lines
+from stadia.io.output_files import check_output_folder
+from stadia.io.paths import expand_home, make_absolute, safe_join
+from stadia.io.remote_store import RemoteStore, is_url, restore_url
+from stadia.predict.options import PredictOptions
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import SimpleQueue
+
+    from stadia.predict.network import Network
+
+BATCH, LEDGER = "batch.json", "ledger.jsonl"
+FORMAT, VERSION = "stadia-batch", 1
+MAX_LEDGER_BYTES, MAX_RECORD_BYTES = 1 << 30, 1 << 28
+
+MAX_THREADS = 16
+"""So many threads look for finished videos at once."""
+
+UPLOAD_EVERY = 20
+"""Results between two uploads of the ledger, because a store rewrites the whole file."""
+
+LOST = "its process was killed, maybe by a lack of memory"
+"""The error of a video whose process died while it was predicted alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRequest:
+    """The arguments of `stadia predict NETWORK LIST --out OUT`.
+
+    source: the list.  out: a folder, or the URL of a store.
+    settings: `network.KEY=VALUE` of a network without a run.
+    workers: processes; 0 predicts in this process.
+    threads: of torch in each process; None keeps the default.
+    """
+
+    network: str
+    source: Path
+    options: PredictOptions
+    out: str
+    settings: tuple[str, ...] = ()
+    workers: int = 1
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class BatchSummary:
+    """Counts of a batch.
+
+    done: including `before`, done by earlier calls.  unusable: videos whose predictions are unusable.
+    """
+
+    done: int
+    failed: int
+    before: int
+    unusable: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoItem:
+    """A video to predict. name: of its output folder.  data: how to open it, such as its own camera."""
+
+    name: str
+    source: Path
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class VideoResult(StrictModel):
+    """A line of the ledger. state: "done" or "failed".  verdict: on its predictions; "" if not judged."""
+
+    video: str
+    state: str
+    error: str = ""
+    frames: int = 0
+    seconds: float = 0.0
+    verdict: str = ""
+
+
+def predict_batch(request: BatchRequest, track: TrackProgress, on_failure: Callable[[str], None]) -> BatchSummary:
+    """Predict every video of a list that is not done, and return the counts.
+
+    Failed videos are tried again. Raises DataError for a wrong list, RunError if the output belongs to another batch.
+
+    on_failure: called with a line for each failed video.
+    """
+    entries = read_entries(expand_home(request.source))
+    out = restore_url(request.out) if is_url(request.out) else str(make_absolute(request.out))
+    request = replace(request, out=out)
+    with contextlib.ExitStack() as held:
+        ledger = _open_ledger(request, held)
+        done = {result.video for result in ledger.results.values() if result.state == "done"}
+        found = _find_results(out, entries) if ledger.is_resumed else [None] * len(entries)
+        pending = [_make_item(entry) for entry, result in zip(entries, found, strict=True) if result is None]
+        before = len(entries) - len(pending)
+        for result in found:
+            if result is not None and result.video not in done:  # the batch was killed before its line was written
+                ledger.add(result)
+        results = list[VideoResult]()
+        for result in track(predict_videos(request, pending), len(pending), "predicting videos"):
+            ledger.add(result)
+            results.append(result)
+            if result.state == "failed":
+                on_failure(f"failed: {result.video}: {result.error}")
+        ledger.close()
+    verdicts = [ledger.results[entry.name].verdict for entry in entries if entry.name in ledger.results]
+    failed = sum(result.state == "failed" for result in results)
+    return BatchSummary(before + len(results) - failed, failed, before, verdicts.count("unusable"))
+
+
+def _find_results(out: str, entries: Sequence[VideoEntry]) -> list[VideoResult | None]:
+    with ThreadPoolExecutor(MAX_THREADS) as threads:
+        return list(threads.map(lambda entry: find_finished(out, entry.name), entries))
+
+
+def _make_item(entry: VideoEntry) -> VideoItem:
+    camera = {} if entry.camera is None else {"camera": entry.camera.model_dump(exclude_defaults=True)}
+    return VideoItem(name=entry.name, source=entry.path, data=camera)
+
+
+# -- one video
+
+
+class VideoWorker:
+    """Predicts videos of a batch; the first one loads the network."""
+
+    def __init__(self, request: BatchRequest) -> None:
+        self.request = request
+        self._network: Network | None = None
+        if request.threads is not None:
+            import torch
+
+            torch.set_num_threads(request.threads)
+
+    def predict(self, item: VideoItem) -> VideoResult:
+        """Predict one video. Errors of any kind become its result."""
+        started_s = time.perf_counter()
+        try:
+            result = self._predict(item)
+        except (StadiaError, OSError, MemoryError) as error:
+            result = VideoResult(video=item.name, state="failed", error=str(error) or type(error).__name__)
+        except Exception as error:  # of a library: this video fails alone
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"{summarize_exception(error)} ({Path(where.filename).name}:{where.lineno})"
+            result = VideoResult(video=item.name, state="failed", error=text)
+        return result.model_copy(update={"seconds": round(time.perf_counter() - started_s, 3)})
+
+    def _predict(self, item: VideoItem) -> VideoResult:
+        out = self.request.out
+        if (done := find_finished(out, item.name)) is not None:
+            return done
+        if not is_url(out):
+            folder = safe_join(Path(out), item.name)
+            self._predict_into(item, folder)
+            return _describe_finished(item.name, read_record(folder))
+        with tempfile.TemporaryDirectory(prefix="stadia-") as scratch:
+            folder = Path(scratch) / "predictions"
+            self._predict_into(item, folder)
+            store = RemoteStore(out)
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            for path in sorted(files, key=lambda path: path.name == RECORD):  # last: it marks the video as done
+                store.upload(path, f"{item.name}/{path.relative_to(folder).as_posix()}")
+            return _describe_finished(item.name, read_record(folder))
+
+    def _predict_into(self, item: VideoItem, folder: Path) -> None:
+        from stadia.predict.network import open_network
+        from stadia.predict.run import predict_to_folders
+
+        if self._network is None:
+            self._network = open_network(self.request.network, self.request.settings)
+        options = replace(self.request.options, data={**self.request.options.data, **item.data})
+        for _ in predict_to_folders(self._network.open_any(item.source, options), folder):
+            pass
+
+
+def find_finished(out: str, name: str) -> VideoResult | None:
+    """Return the result of a video whose predictions are complete; else None."""
+    if is_url(out):
+        store, file = RemoteStore(out), f"{name}/{RECORD}"
+        where = store.join(file)
+        if not store.exists(file):
+            return None
+        text = store.read(file, max_bytes=MAX_RECORD_BYTES).decode("utf-8", "replace")
+        return _describe_finished(name, parse_record(where, parse_json(where, text, "predictions")))
+    folder = safe_join(Path(out), name)
+    record = read_record(folder) if (folder / RECORD).is_file() else None
+    return _describe_finished(name, record) if record is not None and record.finished else None
+
+
+def _describe_finished(name: str, record: PredictionsRecord | None) -> VideoResult:
+    if record is None:
+        return VideoResult(video=name, state="done")
+    verdict = str((record.checks or {}).get("verdict", ""))
+    return VideoResult(video=name, state="done", frames=len(record.entries), verdict=verdict)
+
+
+# -- processes
+
+
+def predict_videos(
+    request: BatchRequest, items: Iterable[VideoItem], make_worker: Callable[[BatchRequest], VideoWorker] = VideoWorker
+) -> Iterator[VideoResult]:
+    """Predict videos in `request.workers` processes, or in this one if it is 0, and yield the result of each.
+
+    If a process dies, every video that was handed out then is predicted again, each in a process of its own. A video
+    whose own process dies fails with the error LOST. Results come in any order.
+    """
+    if request.workers == 0:
+        worker = make_worker(request)
+        yield from (worker.predict(item) for item in items)
+        return
+    waiting = deque(items)
+    while waiting:
+        for item in (yield from _run_pool(request, waiting, make_worker, request.workers)):
+            for lost in (yield from _run_pool(request, deque([item]), make_worker, 1)):
+                yield VideoResult(video=lost.name, state="failed", error=LOST)
+
+
+def _run_pool(
+    request: BatchRequest, waiting: deque[VideoItem], make_worker: Callable[[BatchRequest], VideoWorker], workers: int
+) -> Generator[VideoResult, None, list[VideoItem]]:
+    """Yield results until `waiting` is empty or a process dies. Return the videos that were handed out then."""
+    context = multiprocessing.get_context("spawn")
+    started: SimpleQueue[int] = context.SimpleQueue()
+    running: dict[Future[VideoResult], VideoItem] = {}
+    pool = ProcessPoolExecutor(min(workers, len(waiting)), context, _start_process, (make_worker, request, started))
+    is_broken = False
+    try:
+        while (waiting or running) and not is_broken:
+            while waiting and len(running) < workers:
+                item = waiting.popleft()
+                try:
+                    running[pool.submit(_predict_in_process, item)] = item
+                except BrokenProcessPool:  # a process died between two videos
+                    return [*running.values(), item]
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    is_broken = True
+                    continue
+                del running[future]
+                yield result
+        return list(running.values())
+    except BaseException:  # the caller was interrupted, or stopped reading results
+        while not started.empty():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(started.get(), signal.SIGTERM)
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_WORKER: VideoWorker | None = None
+
+
+def _start_process(
+    make_worker: Callable[[BatchRequest], VideoWorker], request: BatchRequest, started: SimpleQueue[int]
+) -> None:
+    global _WORKER
+    started.put(os.getpid())
+    _WORKER = make_worker(request)
+
+
+def _predict_in_process(item: VideoItem) -> VideoResult:
+    assert _WORKER is not None
+    return _WORKER.predict(item)
+
+
+# -- the ledger
+
+
+class Ledger:
+    """Results of a batch by video, appended to a local file or written whole to a store."""
+
+    def __init__(self, out: str, results: Sequence[VideoResult], *, is_resumed: bool) -> None:
+        self.results = {result.video: result for result in results}
+        self.is_resumed = is_resumed
+        self._lines = [result.model_dump_json() for result in results]
+        self._store = RemoteStore(out) if is_url(out) else None
+        self._file = Path(out) / LEDGER
+        self._added = 0
+
+    def add(self, result: VideoResult) -> None:
+        """Write a result."""
+        line = result.model_dump_json()
+        self.results[result.video] = result
+        self._lines.append(line)
+        self._added += 1
+        if self._store is None:
+            with open_to_append(self._file) as stream:
+                stream.write(f"{line}\n".encode())
+        elif self._added % UPLOAD_EVERY == 0:
+            self.close()
+
+    def close(self) -> None:
+        """Write the ledger of a store."""
+        if self._store is not None:
+            self._store.write(LEDGER, "".join(f"{line}\n" for line in self._lines).encode())
+
+
+def _open_ledger(request: BatchRequest, held: contextlib.ExitStack) -> Ledger:
+    described = {"format": FORMAT, "version": VERSION, **_describe_request(request)}
+    text = json.dumps(described, indent=2, sort_keys=True, default=str)
+    store = RemoteStore(request.out)
+    if not is_url(request.out):
+        folder = Path(request.out)
+        held.enter_context(hold_folder(folder))
+        check_output_folder(folder, BATCH, "batch", fix="choose another --out")
+    if not store.exists(BATCH):
+        store.write(BATCH, text.encode())
+        return Ledger(request.out, (), is_resumed=False)
+    wanted = parse_json(BATCH, text, "a batch")
+    before = parse_json(store.join(BATCH), store.read(BATCH, max_bytes=1 << 24).decode("utf-8", "replace"), "a batch")
+    if isinstance(before, dict):  # an option that is newer than the batch had its default
+        defaults = json.dumps(_list_values(PredictOptions()), default=str)
+        before = {**parse_json(BATCH, defaults, "a batch"), **before}
+    if before != wanted:
+        changed = sorted(key for key in wanted if not isinstance(before, dict) or before.get(key) != wanted[key])
+        found, expected = f"a batch with other {', '.join(changed)}", "its network and options"
+        raise RunError(store.join(BATCH), found=found, expected=expected, fix="choose another --out")
+    return Ledger(request.out, _read_ledger(store), is_resumed=True)
+
+
+def _list_values(options: PredictOptions) -> dict[str, Any]:
+    return {one.name: getattr(options, one.name) for one in fields(options) if one.name != "data"}
+
+
+def _describe_request(request: BatchRequest) -> dict[str, Any]:
+    network = request.network if not Path(request.network).exists() else str(make_absolute(request.network))
+    shared = {"network": network, "weights": _hash_weights(Path(request.network)), "settings": list(request.settings)}
+    return {**shared, "options": dict(request.options.data), **_list_values(request.options)}
+
+
+def _hash_weights(network: Path) -> str:
+    if network.suffix.lower() == ".onnx" and network.is_file():
+        with open_input(network, expected="an exported network", max_bytes=1 << 34) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+    if not network.exists():
+        return ""
+    from stadia.training.loop.checkpoint import Checkpoint
+
+    try:
+        return Checkpoint.open(network).checksum
+    except StadiaError:  # a folder of a published network
+        return ""
+
+
+def _read_ledger(store: RemoteStore) -> list[VideoResult]:
+    if not store.exists(LEDGER):
+        return []
+    text = store.read(LEDGER, max_bytes=MAX_LEDGER_BYTES).decode("utf-8", "replace")
+    results = []
+    for row in parse_json_lines(store.join(LEDGER), text, "a ledger of a batch"):
+        if isinstance(row, DataError) or not isinstance(row, dict) or not VideoResult.model_fields.keys() >= row.keys():
+            continue
+        with contextlib.suppress(ValidationError):  # its video is predicted again, or found by its own record
+            results.append(VideoResult.model_validate(row))
+    return results

@@ -1,0 +1,440 @@
+"""Stream the frames of an input, small and gray, repeatedly: a video, images, or recordings of a data set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.config import resolve_config
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, Recording
+from stadia.data.config import CameraConfig, SourceOptions, refuse_idle_options
+from stadia.data.formats.photo_lens import read_lens
+from stadia.data.lens_distortion import Undistortion
+from stadia.data.mask_files import hash_frames
+from stadia.data.recordings import FrameCrop, ImageRecording
+from stadia.data.video.photo_fit import PhotoFit, PhotoFits, fit_photos
+from stadia.data.video.video_camera import (
+    UserCamera,
+    find_camera_file,
+    find_crop,
+    find_static_mask,
+    read_image_size,
+    read_user_camera,
+)
+from stadia.data.video.video_map import find_map_folder
+from stadia.evaluation.background import run_ahead
+from stadia.geometry.numpy_camera import Intrinsics
+from stadia.io.image_files import list_images, read_rgb, read_upright_size
+from stadia.io.video_decoding import (
+    estimate_frame_count,
+    hash_source,
+    holds_frames_alone,
+    stream_selected,
+    stream_video,
+)
+from stadia.sfm.movable_masks import MAX_DISTANCE, MovableMasks
+
+MAX_SIDE_PX = 800
+"""Longer side of the images for features."""
+
+MAX_FRAMES = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class SmallFrame:
+    """One frame. gray: (h, w).  filmed: (H, W, 3) RGB.  time_s: None if unknown.  fit: of `filmed` to `gray`."""
+
+    index: int
+    name: str
+    time_s: float | None
+    gray: NDArray[np.uint8]
+    filmed: NDArray[np.uint8]
+    fit: PhotoFit | None = None
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """Return the small frame (h, w, 3) RGB."""
+        fit = self.fit or PhotoFit(*self.filmed.shape[:2])
+        return fit.apply(self.filmed, *self.gray.shape)
+
+
+ReadFrame = tuple[int, str, float | None, NDArray[np.uint8]]
+"""Index, name, time in seconds or None, and the image (H, W, 3) RGB without black bars."""
+
+
+@dataclass(frozen=True)
+class OwnClip:
+    """A video file, or a folder of images in natural order.
+
+    filmed_size: (height, width) with black bars.
+    crop: which cuts off black bars; None without bars.
+    photos: of several sizes; None for frames of one size.
+    """
+
+    path: Path
+    name: str
+    filmed_size: tuple[int, int]
+    crop: FrameCrop | None
+    photos: PhotoFits | None = None
+
+    @classmethod
+    def open(cls, path: Path, config: CameraConfig, name: str = "") -> OwnClip:
+        """Open a video file or a folder of images."""
+        if path.is_dir():
+            sizes = [read_upright_size(image) for image in list_images(path)]
+            if len(set(sizes)) > 1:
+                photos = fit_photos(sizes)
+                return cls(path, name, photos.sizes[0], None, photos)
+        size = read_image_size(path)
+        return cls(path, name, size, find_crop(config, path, *size))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return (height, width) of the frames."""
+        return self.filmed_size if self.crop is None else (self.crop.window.height, self.crop.window.width)
+
+    @cached_property
+    def images(self) -> list[Path]:
+        """Return the images of a folder; empty for a video."""
+        return list_images(self.path) if self.path.is_dir() else []
+
+    def count(self) -> int | None:
+        """Return the number of frames; None if a video does not state it."""
+        return len(self.images) or estimate_frame_count(self.path)
+
+    def stems(self) -> list[str] | None:
+        """Return the names of all frames; None for their numbers."""
+        return [path.stem for path in self.images] or None
+
+    def files(self) -> list[Path]:
+        """Return the images if they show the frames as they are mapped, otherwise nothing."""
+        return self.images if self.crop is None else []
+
+    def read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
+        """Yield the frames with these indices, or all."""
+        for index, name, time_s, image in self._read(wanted):
+            yield index, name, time_s, image if self.crop is None else self.crop.cut(image)
+
+    def _read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
+        for index, path in enumerate(self.images):
+            if wanted is None or index in wanted:
+                yield index, path.stem, None, read_rgb(path)
+        if not self.images:
+            for frame in stream_video(self.path) if wanted is None else stream_selected(self.path, wanted):
+                yield frame.index, f"{frame.index:06d}", frame.time_s, frame.image
+
+    def hash(self) -> str:
+        """Return a hash of the content."""
+        return hash_source(self.path)
+
+    def find_camera(self, config: CameraConfig) -> UserCamera | None:
+        """Return the given camera of the frames, or None."""
+        if not config.is_given and find_camera_file(self.path) is None:
+            return None
+        return read_user_camera(config, self.path, *self.filmed_size)
+
+    def find_static(self) -> NDArray[np.bool_] | None:
+        """Return (H, W), true on what never moves, or None."""
+        known = UserCamera(Intrinsics(np.eye(3), *self.size), crop=self.crop)
+        return None if self.photos else find_static_mask(known, self.path)
+
+
+@dataclass(frozen=True)
+class RecordingClip:
+    """The left images of a recording, which its reader rectifies; methods as those of `OwnClip`."""
+
+    recording: Recording
+    photos: PhotoFits | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the name of the recording."""
+        return self.recording.name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return (height, width) of its images."""
+        camera = self.recording.camera(0)
+        return camera.height, camera.width
+
+    def count(self) -> int | None:
+        """Return the number of frames."""
+        return len(self.recording)
+
+    def stems(self) -> list[str] | None:
+        """Return the names of the frames; None for their numbers."""
+        return [self.recording.stem(index) for index in range(len(self.recording))]
+
+    def files(self) -> list[Path]:
+        """Return the images if they show the frames as they are mapped, otherwise nothing."""
+        is_raw = isinstance(self.recording, ImageRecording) and self.recording.undistortion is None
+        found = [self.recording.file(index) for index in range(len(self.recording))] if is_raw else []
+        return [file for file in found if file is not None]
+
+    def read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
+        """Yield the frames with these indices, or all."""
+        recording, every = self.recording, range(len(self.recording))
+        for index in every if wanted is None else sorted(set(wanted).intersection(every)):
+            yield index, recording.stem(index), recording.timestamp_s(index), recording.image(index)
+
+    def hash(self) -> str:
+        """Return the hash of its content."""
+        return hash_frames(self.recording) or self.recording.fingerprint()
+
+    def find_camera(self, config: CameraConfig) -> UserCamera | None:
+        """Return its camera."""
+        K = np.stack([self.recording.K(index) for index in range(len(self.recording))])
+        return UserCamera(Intrinsics(K[0] if np.ptp(K, axis=0).max() == 0 else K, *self.size))
+
+    def find_static(self) -> NDArray[np.bool_] | None:
+        """Return what never moves, (H, W); None without any."""
+        return self.recording.ignored(LEFT)
+
+
+FrameClip = OwnClip | RecordingClip
+
+
+@dataclass(frozen=True)
+class FrameStream:
+    """The frames of an input, without black bars.
+
+    clips: of one size and one camera, one after the other. Frames of several are called by clip and frame.
+    Photos may have several sizes, orientations and cameras: height and width are of most of them.
+    lens: removed from the frames; None for a pinhole or an unknown lens.
+    masks: of what can move in the frames.
+    span: the first frame, and the one after the last; None for all.
+    """
+
+    source: Path
+    clips: Sequence[FrameClip]
+    lens: Undistortion | None = None
+    masks: MovableMasks | None = None
+    span: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if len(sizes := {clip.size for clip in self.clips}) > 1:
+            shown = " and ".join(f"{width}x{height}" for height, width in sorted(sizes)[:3])
+            fix = "resize the frames, or map the videos one by one"
+            raise DataError(self.source, found=f"frames of {shown}", expected="one size, for one camera", fix=fix)
+        if len(self.clips) > 1 and any(clip.photos for clip in self.clips):
+            fix = "map the folder of photos alone"
+            raise DataError(self.source, found="photos of several sizes", expected="one size in each video", fix=fix)
+        if self.span is not None and self.span[1] > self._starts[-1]:
+            found, expected = f"{self._starts[-1]} frames", f"frames {self.span[0]} to {self.span[1]}"
+            raise DataError(self.source, found=found, expected=expected, fix="change data.frames")
+
+    @classmethod
+    def open(cls, source: Path, camera: CameraConfig | None = None) -> FrameStream:
+        """Open a video file or a folder of images."""
+        return cls(source, [OwnClip.open(source, camera or CameraConfig())])
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        counts = [clip.count() or MAX_FRAMES for clip in self.clips]
+        return [sum(counts[:row]) for row in range(len(counts) + 1)]
+
+    @property
+    def photos(self) -> PhotoFits | None:
+        """Return the cameras of photos of several sizes; None for frames of one size."""
+        return self.clips[0].photos
+
+    @property
+    def has_several_cameras(self) -> bool:
+        """Return whether these are photos of several shapes."""
+        return self.photos is not None and len(self.photos.sizes) > 1
+
+    def find_photo(self, index: int) -> tuple[int, PhotoFit]:
+        """Return the camera of a frame, by number, and how the frame gets its size."""
+        if self.photos is None:
+            return 0, PhotoFit(self.height, self.width)
+        return self.photos.cameras[index], self.photos.fits[index]
+
+    @property
+    def height(self) -> int:
+        """Return the height of the frames, pixels."""
+        return self.clips[0].size[0]
+
+    @property
+    def width(self) -> int:
+        """Return the width of the frames, pixels."""
+        return self.clips[0].size[1]
+
+    @property
+    def first(self) -> int:
+        """Return the index of the first frame."""
+        return 0 if self.span is None else self.span[0]
+
+    def make_no_map_error(self, found: str, expected: str) -> DataError:
+        """Return the error of an input that has no map."""
+        fix = "use another part of the video, or go without a map and set the camera"
+        return DataError(self.source, found=found, expected=expected, fix=fix)
+
+    def hash(self) -> str:
+        """Return a hash of the content."""
+        hashes = [clip.hash() for clip in self.clips]
+        return hashes[0] if len(hashes) == 1 else hashlib.blake2b(repr(hashes).encode(), digest_size=16).hexdigest()
+
+    def name_map(self) -> Path:
+        """Return the default folder of the map: drive.map for drive.mp4, SET-RECORDING.map for a recording."""
+        if isinstance(self.clips[0], OwnClip):
+            return find_map_folder(self.source)
+        return self.source.resolve().with_name(f"{_flatten(self.clips[0].name)}.map")
+
+    def find_camera(self, config: CameraConfig) -> UserCamera | None:
+        """Return the given camera, or None. Raises DataError for several cameras."""
+        first, *others = (clip.find_camera(config) for clip in self.clips)
+        if any(_describe_camera(camera) != _describe_camera(first) for camera in others):
+            fix = "give one camera with data.camera, or map the videos one by one"
+            raise DataError(self.source, found="videos of several cameras", expected="one camera", fix=fix)
+        return first
+
+    def find_static(self) -> NDArray[np.bool_] | None:
+        """Return (h, w), true on what never moves in the small frames of all clips, or None."""
+        masks = [mask for clip in self.clips if (mask := clip.find_static()) is not None]
+        if len(masks) < len(self.clips):
+            return None
+        marked = np.logical_and.reduce(masks).astype(np.uint8) * 255
+        straight = marked if self.lens is None else self.lens(marked)
+        return cv2.resize(straight, self.small_size[::-1], interpolation=cv2.INTER_NEAREST) > 127
+
+    @property
+    def small_size(self) -> tuple[int, int]:
+        """Return (height, width) of the small frames."""
+        return _shrink_size(self.height, self.width)
+
+    def small_sizes(self) -> list[tuple[int, int]]:
+        """Return (height, width) of the small images of each camera."""
+        return [self.small_size] if self.photos is None else [_shrink_size(*size) for size in self.photos.sizes]
+
+    def find_files(self) -> list[Path]:
+        """Return the image of each frame if files show the frames as they are mapped, otherwise nothing."""
+        found = [clip.files() for clip in self.clips]
+        return [file for files in found for file in files] if all(found) and self.lens is None else []
+
+    def stems(self) -> list[str]:
+        """Return the names of all frames, in order."""
+        numbers = [f"{index:06d}" for index in range(self._starts[-1])]
+        return [self._name(clip, stem) for clip in self.clips for stem in clip.stems() or numbers[: clip.count()]]
+
+    def _name(self, clip: FrameClip, stem: str) -> str:
+        return stem if len(self.clips) == 1 else f"{_flatten(clip.name)}_{stem}"
+
+    def find_movable(self, index: int) -> NDArray[np.bool_] | None:
+        """Return (h, w), true on what can move in a small frame, or None."""
+        if self.masks is None or not self.masks.has_near(index, self.mask_distance):
+            return None
+        camera, fit = self.find_photo(index)
+        return self.masks.read(index, *self.small_sizes()[camera], self.lens, fit)
+
+    def find_hidden(self, index: int, static: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+        """Return (h, w), true on what can move in a small frame or never moves (`static`), or None."""
+        masks = [mask for mask in (static, self.find_movable(index)) if mask is not None]
+        return np.logical_or.reduce(masks) if masks else None
+
+    @cached_property
+    def mask_distance(self) -> int:
+        """Return how far a frame's mask may be; 0 for photos (several sizes, or EXIF), whose neighbors differ."""
+        is_photo = self.photos is not None or any(map(read_lens, self.clips[0].files()[:1]))
+        return 0 if is_photo else MAX_DISTANCE
+
+    def count(self) -> int | None:
+        """Return the number of frames to the last one; None if a video does not state it."""
+        end = self._starts[-1] if self.span is None else self.span[1]
+        return end if end < MAX_FRAMES else None
+
+    def __iter__(self) -> Iterator[SmallFrame]:
+        return self._run_ahead(None if self.span is None else range(*self.span))
+
+    def select(self, wanted: Collection[int]) -> Iterator[SmallFrame]:
+        """Yield only the frames with these indices, which is faster."""
+        return self._run_ahead(wanted)
+
+    def _run_ahead(self, wanted: Collection[int] | None) -> Iterator[SmallFrame]:
+        return run_ahead(self._shrink(wanted), weigh=lambda frame: frame.filmed.nbytes)
+
+    def _read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
+        for clip, start, stop in zip(self.clips, self._starts, self._starts[1:], strict=False):
+            last = stop - start if len(self.clips) > 1 else MAX_FRAMES + 1
+            own = None if wanted is None else {index - start for index in wanted if 0 <= index - start < last}
+            for index, stem, time_s, image in clip.read(own) if own is None or own else ():
+                if index < last:
+                    yield start + index, self._name(clip, stem), time_s, image
+
+    def _shrink(self, wanted: Collection[int] | None) -> Iterator[SmallFrame]:
+        for index, name, time_s, image in self._read(wanted):
+            if index >= MAX_FRAMES:
+                fix = "cut the video into parts and map each"
+                raise DataError(self.source, found=f"more than {MAX_FRAMES} frames", expected="fewer", fix=fix)
+            filmed = image if self.lens is None else self.lens(image)
+            camera, fit = self.find_photo(index)
+            gray = np.asarray(cv2.cvtColor(filmed, cv2.COLOR_RGB2GRAY), np.uint8)
+            gray = fit.apply(gray, *self.small_sizes()[camera])
+            yield SmallFrame(index, name, time_s, gray, filmed, fit)
+
+
+def _shrink_size(height: int, width: int) -> tuple[int, int]:
+    scale = min(1.0, MAX_SIDE_PX / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _flatten(name: str) -> str:
+    return name.replace("/", "-")
+
+
+def _describe_camera(camera: UserCamera | None) -> tuple[object, ...]:
+    lens = None if camera is None or camera.undistortion is None else camera.undistortion.parameters()
+    return () if camera is None else (camera.intrinsics.K.tolist(), lens)
+
+
+def open_stream(source: Path, camera: CameraConfig, options: Mapping[str, Any], format: str = "auto") -> FrameStream:
+    """Open a video, images, several videos of one place, a bag, or recordings of a data set.
+
+    options: fields of `SourceOptions` besides the camera; `frames` is of the input, not of each recording.
+
+    Raises DataError for an unknown input, ConfigError for options that it does not use.
+    """
+    chosen = resolve_config(SourceOptions, {**options, "camera": camera})
+    if format == "auto" and holds_frames_alone(source):
+        clips: list[FrameClip] = [OwnClip.open(source, camera)]
+        _refuse_idle_options(chosen)
+    else:
+        clips = _open_clips(source, camera, options, chosen, format)
+    return FrameStream(source, clips, span=chosen.frames)
+
+
+def _refuse_idle_options(chosen: SourceOptions) -> None:
+    idle = SourceOptions.model_fields.keys() - {"camera", "cache", "frames", "recordings"}
+    refuse_idle_options(chosen, idle, "the map of your own video")
+
+
+def _open_clips(
+    source: Path, camera: CameraConfig, options: Mapping[str, Any], chosen: SourceOptions, format: str
+) -> list[FrameClip]:
+    """Open data sets, lists of videos, folders that hold other files too, and inputs of a given format."""
+    from stadia.data import DATASETS
+    from stadia.data.open_dataset import OWN_FORMATS, VIDEO, detect_format, open_recordings
+    from stadia.data.video.video_list import VideoEntry, read_entries, select_entries
+
+    format = detect_format(source, format)
+    if format in OWN_FORMATS:
+        _refuse_idle_options(chosen)
+        entries = [VideoEntry(name="", path=source)]
+        if format != VIDEO:
+            entries = select_entries(read_entries(source), chosen.recordings, source)
+        return [OwnClip.open(entry.path, entry.camera or camera, entry.name) for entry in entries]
+    every = {"stride": 1} if "stride" in DATASETS.load(format).options else {}
+    opened = open_recordings(source, format, **{**every, **options, "camera": camera, "frames": None})
+    if len(opened) > 1 and not chosen.recordings:
+        fix = f"choose one: data.recordings=[{opened[0].name.rpartition('/')[2]}]"
+        expected = "one, or several of one place"
+        raise DataError(source, found=f"{len(opened)} recordings", expected=expected, fix=fix)
+    return [RecordingClip(recording) for recording in opened]

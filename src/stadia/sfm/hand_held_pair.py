@@ -1,0 +1,269 @@
+"""Synchronize and rectify videos of two cameras that were started by hand: `stadia init LEFT RIGHT CALIB --sync`."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from scipy.signal import correlate
+from scipy.spatial.transform import Rotation
+
+from stadia.checks.preflight.two_view_geometry import detect_features, gray, match_features
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.types import TrackProgress
+from stadia.data.formats.camera_tables import CalibratedCamera
+from stadia.data.lens_distortion import RADTAN, DistortedCamera, RectifiedPair, rectify_pair
+from stadia.data.video.video_camera import fit_to_size
+from stadia.geometry.numpy_camera import Intrinsics
+from stadia.io.video_decoding import estimate_frame_count, open_video_file, stream_selected, stream_video
+
+Array = NDArray[np.float64]
+
+SMALL_WIDTH = 160  # of the frames whose motion is measured
+GRID_HZ = 120.0
+MIN_OVERLAP_S, MIN_OVERLAP = 2.0, 0.25  # in seconds, and as a share of the shorter signal
+MIN_CORRELATION, MIN_LEAD, SAME_PEAK_S = 0.5, 0.1, 0.5
+SOUND_HZ, MAX_SOUND_S, MIN_SOUND_PEAK = 8000, 600, 8.0
+SOUND_GAP_S, MAX_SECOND_PEAK = 0.02, 0.5  # of the second peak: its distance, and its share of the first
+MAX_CONTRADICTION_S = 0.1
+PAIRS = 16  # whose matches give the rotation between the cameras
+EPIPOLAR_PX, MIN_MATCHES, MIN_RIGID = 1.5, 100, 0.5
+FARTHEST = 1e9  # in baselines: OpenCV leaves out points beyond 50, and takes a mirrored pose if all are
+MAX_DIRECTION_DEG = 10.0  # between the directions of the baseline by two halves of the pairs
+
+
+@dataclass(frozen=True)
+class ClockOffset:
+    """An event at the time t of the left video is at t + seconds of the right one, by `source`."""
+
+    seconds: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Turns:
+    """times_s: (N,) of frames.  rates: (N, 2) by which the image moves right and down, in its widths a second."""
+
+    times_s: Array
+    rates: Array
+
+
+def measure_turns(video: Path, track: TrackProgress) -> Turns:
+    """Return how the image of a video moves from frame to frame, by phase correlation."""
+    times, shifts = list[float](), list[tuple[float, float]]()
+    before: Any = None
+    for frame in track(stream_video(video), estimate_frame_count(video), f"motion of {video.name}"):
+        height = max(round(frame.image.shape[0] * SMALL_WIDTH / frame.image.shape[1]), 2)
+        small = cv2.resize(gray(frame.image), (SMALL_WIDTH, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+        window = cv2.createHanningWindow((SMALL_WIDTH, height), cv2.CV_32F)
+        shifts.append((0.0, 0.0) if before is None else cv2.phaseCorrelate(before, small, window)[0])
+        times.append(frame.time_s)
+        before = small
+    clock = np.array(times)
+    steps = np.maximum(np.diff(clock, prepend=clock[:1] - 1), 1e-3)
+    return Turns(clock, np.array(shifts).reshape(-1, 2) / SMALL_WIDTH / steps[:, None])
+
+
+def find_motion_offset(left: Turns, right: Turns) -> ClockOffset | None:
+    """Return the offset at which both images move alike; None if no offset is clearly the best."""
+    if min(len(left.times_s), len(right.times_s)) < 2:
+        return None
+    signals = []
+    for turns in (left, right):
+        grid = np.arange(turns.times_s[1], turns.times_s[-1], 1 / GRID_HZ)
+        sampled = np.column_stack([np.interp(grid, turns.times_s, rate) for rate in turns.rates.T])
+        signals.append(sampled - np.median(sampled, axis=0))
+    a, b = signals
+    needed = max(MIN_OVERLAP_S * GRID_HZ, MIN_OVERLAP * min(len(a), len(b)))
+    if min(len(a), len(b)) < needed:
+        return None
+    product = sum(correlate(b[:, axis], a[:, axis], "full", "fft") for axis in (0, 1))
+    ones = np.ones(len(a)), np.ones(len(b))
+    energy = correlate((b**2).sum(1), ones[0], "full", "fft") * correlate(ones[1], (a**2).sum(1), "full", "fft")
+    overlap = correlate(ones[1], ones[0], "full", "fft")
+    scores = np.where(overlap >= needed, product / np.sqrt(np.maximum(energy, 1e-12)), -1.0)
+    best = int(scores.argmax())
+    lags = (np.arange(len(scores)) - (len(a) - 1)) / GRID_HZ
+    others = scores[np.abs(lags - lags[best]) > SAME_PEAK_S]
+    if scores[best] < MIN_CORRELATION or scores[best] - others.max(initial=-1.0) < MIN_LEAD:
+        return None
+    return ClockOffset(float(lags[best] + right.times_s[1] - left.times_s[1]), "motion")
+
+
+def read_sound(video: Path) -> Array | None:
+    """Return the sound from the first frame on, SOUND_HZ samples a second; None without sound."""
+    with open_video_file(video) as (container, first), suppress(av.FFmpegError):  # damaged sound ends early
+        if not container.streams.audio:
+            return None
+        stream, start_s = container.streams.audio[0], float((first.start_time or 0) * (first.time_base or 0))
+        resampler, parts = av.AudioResampler("s16", "mono", SOUND_HZ), list[Array]()
+        begin_s, length = float((stream.start_time or 0) * (stream.time_base or 0)), 0
+        for decoded in container.decode(stream):
+            parts += [block.to_ndarray().ravel().astype(np.float64) for block in resampler.resample(decoded)]
+            length += decoded.samples
+            if length > MAX_SOUND_S * decoded.sample_rate:
+                break
+    shift = round(float(np.clip(begin_s - start_s, -MAX_SOUND_S, MAX_SOUND_S)) * SOUND_HZ)
+    samples = np.concatenate([*parts, np.zeros(1)])
+    return np.concatenate([np.zeros(max(shift, 0)), samples[max(-shift, 0) :]])
+
+
+def find_sound_offset(left: Array, right: Array) -> ClockOffset | None:
+    """Return the offset of two sounds by GCC-PHAT (Knapp and Carter, 1976); None without a clear peak."""
+    size = 1 << (len(left) + len(right) - 1).bit_length()
+    cross = np.conj(np.fft.rfft(left, size)) * np.fft.rfft(right, size)
+    peaks = np.fft.irfft(cross / np.maximum(np.abs(cross), 1e-9 + 1e-3 * np.abs(cross).max()), size)
+    lag = int(peaks.argmax())
+    apart = np.abs((np.arange(size) - lag + size // 2) % size - size // 2)
+    second = float(peaks[apart > SOUND_GAP_S * SOUND_HZ].max(initial=0.0))
+    if peaks[lag] < MIN_SOUND_PEAK * peaks.std() or second > MAX_SECOND_PEAK * peaks[lag]:  # a hum has many peaks
+        return None
+    return ClockOffset((lag if lag < size // 2 else lag - size) / SOUND_HZ, "sound")
+
+
+def find_offset(left: Path, right: Path, sync: str, track: TrackProgress) -> tuple[ClockOffset, Turns, Turns]:
+    """Return the offset by "motion", "sound", "auto" or a number of seconds, and how both images move.
+
+    Raises DataError if none is clear or both contradict, ConfigError for another word.
+    """
+    turns = measure_turns(left, track), measure_turns(right, track)
+    if sync not in ("auto", "motion", "sound"):
+        try:
+            return ClockOffset(float(sync), "--sync"), *turns
+        except ValueError as error:
+            expected = "auto, motion, sound, or the seconds by which the right video is later"
+            raise ConfigError("--sync", found=sync, expected=expected, fix="choose one of them") from error
+    sounds = (None, None) if sync == "motion" else (read_sound(left), read_sound(right))
+    by_sound = None if sounds[0] is None or sounds[1] is None else find_sound_offset(sounds[0], sounds[1])
+    by_motion = None if sync == "sound" else find_motion_offset(*turns)
+    if by_sound is not None and by_motion is not None:
+        if abs(by_sound.seconds - by_motion.seconds) > MAX_CONTRADICTION_S:
+            found = f"an offset of {by_sound.seconds:+.3f} s by sound, and {by_motion.seconds:+.3f} s by motion"
+            raise DataError(right, found=found, expected="one offset", fix="choose: --sync sound or --sync motion")
+        return by_sound, *turns
+    chosen = by_sound or by_motion
+    if chosen is None:
+        found = "no offset at which both images move alike" if sync != "sound" else "no common sound"
+        fix = "turn both cameras together a few times while they film, or pass the seconds: --sync 1.25"
+        raise DataError(right, found=found, expected="two videos of one moment", fix=fix)
+    return chosen, *turns
+
+
+def pair_frames(left: Turns, right: Turns, offset_s: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return rows (M,) of left and right frames that are nearest to each other in time, within half a frame."""
+    wanted = left.times_s + offset_s
+    to_right, to_left = _find_nearest(right.times_s, wanted), _find_nearest(wanted, right.times_s)
+    rows = np.flatnonzero(to_left[to_right] == np.arange(len(wanted)))
+    limit_s = 0.5 * max(float(np.median(np.diff(turns.times_s))) for turns in (left, right))
+    rows = rows[np.abs(right.times_s[to_right[rows]] - wanted[rows]) <= limit_s * (1 + 1e-6)]
+    return rows, to_right[rows]
+
+
+def _find_nearest(times_s: Array, wanted_s: Array) -> NDArray[np.intp]:
+    """Return the rows of rising times_s nearest to wanted_s."""
+    after = np.clip(np.searchsorted(times_s, wanted_s), 1, len(times_s) - 1)
+    return np.where(wanted_s - times_s[after - 1] <= times_s[after] - wanted_s, after - 1, after)
+
+
+@dataclass(frozen=True)
+class RelativePose:
+    """R (3, 3) and unit t (3,) of T_right_left, and (M,) angles of the matches from their epipolar planes."""
+
+    R: Array
+    t: Array
+    errors: Array
+
+
+def fit_relative_pose(left: Array, right: Array, tolerance: float) -> RelativePose | None:
+    """Fit the rotation and direction between two cameras to matched rays (M, 2) x / z and y / z; None if few agree.
+
+    An essential matrix by MAGSAC, then the smallest robust Sampson errors over its five parameters.
+    """
+    E, mask = cv2.findEssentialMat(left, right, np.eye(3), cv2.USAC_MAGSAC, 0.9999, tolerance)
+    if E is None or E.shape != (3, 3) or int(mask.sum()) < MIN_MATCHES // 2:
+        return None
+    chosen = mask.ravel() > 0
+    _, R, t, *_ = cv2.recoverPose(E, left[chosen], right[chosen], np.eye(3), distanceThresh=FARTHEST)
+    rays = [np.column_stack([side, np.ones(len(side))]) for side in (left, right)]
+    axes = np.linalg.svd(t.reshape(1, 3))[2][1:]  # across t
+
+    def move(values: Array) -> tuple[Array, Array]:
+        moved = t.ravel() + values[3:] @ axes
+        return Rotation.from_rotvec(values[:3]).as_matrix() @ R, moved / np.linalg.norm(moved)
+
+    def measure(values: Array) -> Array:
+        turned, moved = move(values)
+        essential = np.cross(np.eye(3), moved) @ turned
+        lines, back = rays[0] @ essential.T, rays[1] @ essential
+        norm = np.sqrt((lines[:, :2] ** 2).sum(1) + (back[:, :2] ** 2).sum(1))
+        return np.asarray((rays[1] * lines).sum(1) / np.maximum(norm, 1e-12))
+
+    fitted = least_squares(measure, np.zeros(5), loss="cauchy", f_scale=tolerance / 3).x
+    return RelativePose(*move(fitted), np.abs(measure(fitted)))
+
+
+def make_lens(camera: CalibratedCamera, source: Path, size: tuple[int, int]) -> DistortedCamera:
+    """Return the lens of a video's frames of this size (height, width). Raises DataError for an unknown model."""
+    known = fit_to_size(Intrinsics(camera.K, *(camera.size or size)), source, *size)
+    model, coefficients = camera.find_distortion(source) or (RADTAN, (0.0, 0.0, 0.0, 0.0))
+    return DistortedCamera(known.K, model, np.array(coefficients), *size)
+
+
+def rectify_hand_held(
+    videos: Sequence[Path],
+    lenses: Sequence[DistortedCamera],
+    rows: tuple[NDArray[np.intp], NDArray[np.intp]],
+    baseline_m: float,
+    track: TrackProgress,
+) -> tuple[RectifiedPair, list[str]]:
+    """Return the rectification of two cameras that are fixed to each other, from matches, and lines for people.
+
+    rows: of frames at the same moment. Raises DataError if they move against each other or show too little in common.
+    """
+    chosen = np.unique(np.linspace(0, len(rows[0]) - 1, PAIRS).round().astype(int))
+    frames = [stream_selected(video, {int(i) for i in side[chosen]}) for video, side in zip(videos, rows, strict=True)]
+    matched = []
+    for left, right in track(zip(*frames, strict=True), len(chosen), "matching the two cameras"):
+        matches = match_features(detect_features(left.image), detect_features(right.image))
+        pixels = (matches.first_px, matches.second_px)
+        matched.append([lens.rays(at, np.eye(3)) for lens, at in zip(lenses, pixels, strict=True)])
+    tolerance = EPIPOLAR_PX / float(lenses[0].K[0, 0])
+
+    def fit(pairs: Sequence[Any]) -> RelativePose | None:
+        left, right = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
+        return fit_relative_pose(left, right, tolerance) if len(left) >= MIN_MATCHES else None
+
+    pose, halves = fit(matched), (fit(matched[::2]), fit(matched[1::2]))
+    if pose is None or halves[0] is None or halves[1] is None:
+        found = f"{sum(len(pair[0]) for pair in matched)} matches between the cameras in {len(matched)} pairs"
+        fix = "point both cameras at the same scene"
+        raise DataError(videos[1], found=found, expected="a common view", fix=fix)
+    ends = np.cumsum([len(pair[0]) for pair in matched])[:-1]
+    shares = [float((part < tolerance).mean()) for part in np.split(pose.errors, ends) if len(part)]
+    if np.median(shares) < MIN_RIGID:
+        found = f"cameras that move against each other ({np.median(shares):.0%} of the matches fit one position)"
+        fix = "fix both cameras to one bar, or map each video alone: stadia map"
+        raise DataError(videos[1], found=found, expected="cameras fixed to each other", fix=fix)
+    spread_deg = float(np.degrees(np.arccos(np.clip(halves[0].t @ halves[1].t, -1, 1))))
+    if spread_deg > MAX_DIRECTION_DEG:
+        found = f"a direction between the cameras that differs by {spread_deg:.0f} degrees between halves of the video"
+        fix = "film things that are nearer, at most 30 times the distance of the cameras"
+        raise DataError(videos[1], found=found, expected=f"at most {MAX_DIRECTION_DEG:g} degrees", fix=fix)
+    turned_deg = float(np.degrees(np.linalg.norm(Rotation.from_matrix(pose.R).as_rotvec())))
+    right, down, ahead = -(pose.R.T @ pose.t)
+    if right < max(abs(down), abs(ahead)):
+        found = f"a second camera {baseline_m * right:+.3f} m right, {baseline_m * down:+.3f} down of the first"
+        fix = "swap LEFT and RIGHT" if -right > max(abs(down), abs(ahead)) else "put the cameras side by side"
+        raise DataError(videos[1], found=found, expected="the second camera on the right", fix=fix)
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = pose.R, baseline_m * pose.t
+    pair = rectify_pair(lenses[0], lenses[1], T, videos[1])
+    error_px = float(np.median(pose.errors[pose.errors < tolerance])) * float(pair.left.new_K[0, 0])
+    line = f"rectified: the right camera is turned by {turned_deg:.2f} degrees"
+    return pair, [f"{line}; matches are {error_px:.2f} px off their row; the baseline's direction +- {spread_deg:.1f}"]

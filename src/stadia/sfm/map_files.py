@@ -1,0 +1,354 @@
+"""Write a map into its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import StadiaError
+from stadia.data.lens_distortion import Undistortion, make_undistortion
+from stadia.data.video.video_map import (
+    FORMAT,
+    MAP_CAMERA,
+    MASK,
+    MAX_RECORD_BYTES,
+    MOVABLE,
+    POINTS,
+    RECORD,
+    MapCamera,
+    MapLens,
+)
+from stadia.evaluation.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
+from stadia.io.atomic_files import atomic_folder, atomic_write, write_json, write_lines
+from stadia.io.image_io import write_image
+from stadia.io.input_files import read_bytes
+from stadia.io.json_files import read_json
+from stadia.io.output_files import check_output_folder
+from stadia.io.trajectory_files import Trajectory, write_tum_trajectory
+from stadia.sfm.camera_search import move_places
+from stadia.sfm.colmap_files import PredictDepth, to_lens, write_colmap, write_views
+from stadia.sfm.frame_poses import PlacedFrame, stack_poses
+from stadia.sfm.frame_stream import FrameStream
+from stadia.sfm.key_frames import KeyFrames
+from stadia.sfm.lens_intervals import PARAMETERS, RowReadout
+from stadia.sfm.map_parts import CameraEstimate
+from stadia.sfm.map_verdict import MapVerdict
+from stadia.sfm.road_sweep import RoadPlane
+from stadia.sfm.sparse_map import Array, LensCamera, SparseMap
+
+COLMAP, VIEWS, IMAGES = "colmap", "views", "images"
+FOLDERS = (COLMAP, VIEWS, IMAGES, f"{VIEWS}/images", f"{VIEWS}/depth", f"{VIEWS}/sparse", f"{VIEWS}/sparse/0")
+
+ROTATING_DEG = 0.5
+ROTATING_SHARE = 0.002
+"""A frame rotates only if it turns by more than ROTATING_DEG and moves less than this share of the points' distance."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoMap:
+    """All that was found in a video.
+
+    placed: every frame, in order.
+    static: (h, w), true on what never moves, or None.
+    road: below the camera, in the unit of the path, or None.
+    readout: of the rows of a frame; None for very short videos.
+    parts: frames of further parts that could not be joined, each with poses and a scale of its own.
+    lenses: of the small images of photos of several shapes; the map is in the images of the first.
+    """
+
+    estimate: CameraEstimate
+    sparse: SparseMap
+    placed: Sequence[PlacedFrame]
+    keys: KeyFrames
+    static: NDArray[np.bool_] | None
+    road: RoadPlane | None = None
+    readout: RowReadout | None = None
+    parts: Sequence[Sequence[PlacedFrame]] = ()
+    verdict: MapVerdict | None = None
+    lenses: Sequence[LensCamera] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapPoses:
+    """Poses of all frames; the first placed one is the world.
+
+    T_world_camera: (N, 4, 4), NaN if a frame is lost.  T_first: (4, 4), the old world to the new one.
+    """
+
+    T_world_camera: Array
+    T_first: Array
+
+
+def collect_poses(stream: FrameStream, found: VideoMap) -> MapPoses:
+    """Return the pose of each frame as filmed, in the axes of the first placed one."""
+    T = stack_poses(restore_frames(stream, found.placed))
+    T_first = T[np.isfinite(T).all((1, 2))][0]
+    return MapPoses(T_first @ np.linalg.inv(T), T_first)
+
+
+def restore_frames(stream: FrameStream, frames: Sequence[PlacedFrame]) -> list[PlacedFrame]:
+    """Return frames with the poses of the photos as filmed, not of the turned ones."""
+    poses = [
+        None if (T := frame.T_camera_world) is None else stream.find_photo(frame.index)[1].T @ T for frame in frames
+    ]
+    return [replace(frame, T_camera_world=T) for frame, T in zip(frames, poses, strict=True)]
+
+
+def restore_map(stream: FrameStream, found: VideoMap) -> SparseMap:
+    """Return a map with poses and pixels of the frames as filmed; its camera is not theirs."""
+    sparse = found.sparse
+    photos, xy = [stream.find_photo(int(index)) for index in sparse.frames], sparse.xy.copy()
+    for photo in set(photos):
+        seen = np.array([other == photo for other in photos])[sparse.observed[:, 0]]
+        row, fit = photo
+        places = move_places(xy[seen], found.lenses[0], found.lenses[row]) if row else xy[seen]
+        xy[seen] = fit.restore_xy(places + 0.5, *stream.small_sizes()[row]) - 0.5
+    T = np.array([fit.T for _, fit in photos]).reshape(-1, 4, 4) @ sparse.T_camera_world
+    return replace(sparse, T_camera_world=T, xy=xy)
+
+
+def check_map_folder(folder: Path, source: Path, content: str) -> None:
+    """Raise StadiaError if a folder holds anything but an earlier map of the source, as it was written.
+
+    content: the source's hash.
+    """
+    fix = "choose another --out, or move it away"
+    check_output_folder(folder, RECORD, "map", fix=fix)
+    if not folder.is_symlink() and not (folder / RECORD).exists():
+        return
+    record = read_json(folder / RECORD, max_bytes=MAX_RECORD_BYTES)
+    written = record.get("files") if isinstance(record, dict) else None
+    digests = {RECORD: "", **(written if isinstance(written, dict) else {})}
+    found = "a link" if folder.is_symlink() else ""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        is_own = name in digests and path.is_file() and digests[name] in ("", _digest(path))
+        if not is_own and not (name in FOLDERS and path.is_dir()):
+            found = found or f"{name}, which is not of this map, or was changed"
+    if not found and record.get("fingerprint") != content:
+        found = f"the map of another video ({str(record.get('source'))[:40]})"
+    if found:
+        raise StadiaError(folder, found=found, expected=f"a new folder, or the map of {source.name}", fix=fix)
+
+
+def _digest(path: Path) -> str:
+    if path.is_symlink():
+        return f"-> {path.readlink()}"
+    return hashlib.sha256(read_bytes(path, expected="a file of a map", max_bytes=1 << 32)).hexdigest()
+
+
+MOVABLE_SIDE_PX = 160
+"""Longer side of the stored masks of what can move: those of MAX_FRAMES fit into the 2 GiB of a zip archive."""
+
+
+def write_map(
+    folder: Path,
+    stream: FrameStream,
+    found: VideoMap,
+    *,
+    has_views: bool = False,
+    predict_depth: PredictDepth | None = None,
+) -> MapPoses:
+    """Write all files of a map, and replace an earlier map. Returns the poses.
+
+    has_views: whether to write VIEWS.  predict_depth: of the views, which then get depth in the map's unit.
+    """
+    poses, filmed = collect_poses(stream, found), restore_map(stream, found)
+    camera = found.estimate.camera.resized(stream.height, stream.width)
+    about = _describe_camera(stream, found, camera)
+    check_map_folder(folder, stream.source, stream.hash())
+    with atomic_folder(folder, replace=True) as new:
+        _write_points(new / POINTS, found.sparse, filmed.xy, poses.T_first)
+        if stream.masks is not None and stream.photos is None:
+            _write_movable(new / MOVABLE, stream, found, about)
+        _write_trajectories(new, found, poses)
+        (new / COLMAP).mkdir()
+        files, keys = stream.find_files(), found.sparse.frames.tolist()
+        names = {key: f"{found.placed[key].name}{files[key].suffix if files else '.png'}" for key in keys}
+        cameras, residuals_px = [_fit_camera(about, stream, found, key) for key in keys], found.sparse.residuals_px()
+        write_colmap(new / COLMAP, filmed, list(map(to_lens, cameras)), poses.T_first, names, residuals_px)
+        if files:
+            (new / IMAGES).mkdir()
+            for index, name in names.items():
+                (new / IMAGES / name).symlink_to(files[index].resolve())
+        if has_views:
+            write_views(new / VIEWS, stream, filmed, cameras, poses.T_first, residuals_px, predict_depth)
+        if found.static is not None:
+            write_image(new / MASK, _make_mask(stream, found.static, about))
+        written = sorted(path for path in new.rglob("*") if path.is_file())
+        digests = {path.relative_to(new).as_posix(): _digest(path) for path in written}
+        write_json(new / RECORD, {**_make_record(stream, found, poses, about), "files": digests})
+    return poses
+
+
+def describe_intervals(found: VideoMap, scale: float) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval of each free parameter, in pixels of the filmed frames.
+
+    scale: width of the filmed over the small frames.
+    """
+    if found.estimate.intervals is None or found.estimate.origin == "assumed":
+        return {}
+    lens = found.estimate.camera
+    values = dict(zip(PARAMETERS, (lens.focal_px, *lens.center_px, *lens.distortion), strict=True))
+    intervals = {}
+    for name, deviation in found.estimate.intervals.deviations.items():
+        if deviation > 0 and math.isfinite(deviation):
+            factor = scale if name.endswith("_px") else 1.0
+            intervals[name] = (factor * (values[name] - 1.96 * deviation), factor * (values[name] + 1.96 * deviation))
+    return intervals
+
+
+def _describe_camera(stream: FrameStream, found: VideoMap, camera: LensCamera) -> MapCamera:
+    intervals = describe_intervals(found, camera.focal_px / found.estimate.camera.focal_px)
+    filmed = None if stream.lens is None else stream.lens.lens
+    return MapCamera(
+        origin=found.estimate.origin,
+        focal_px=camera.focal_px,
+        center_px=camera.center_px,
+        distortion=camera.distortion,
+        height=stream.height,
+        width=stream.width,
+        intervals_95=intervals,
+        filmed=None
+        if filmed is None
+        else MapLens(K=filmed.K.tolist(), model=filmed.model, coefficients=tuple(filmed.coefficients.tolist())),
+    )
+
+
+def find_photo_lens(found: VideoMap, lens: LensCamera) -> LensCamera:
+    """Return the camera of photos of another shape, whose focal length changes as that of the first camera did."""
+    return replace(lens, focal_px=lens.focal_px * found.estimate.camera.focal_px / found.lenses[0].focal_px)
+
+
+def _fit_camera(about: MapCamera, stream: FrameStream, found: VideoMap, index: int) -> MapCamera:
+    if stream.photos is None:
+        return about
+    row, fit = stream.find_photo(index)
+    if row and found.lenses:
+        lens = find_photo_lens(found, found.lenses[row]).resized(*stream.photos.sizes[row])
+        about = about.model_copy(update={**asdict(lens), "intervals_95": {}})
+    return about.fit_to_photo(fit.height, fit.width) or about
+
+
+def _make_mask(stream: FrameStream, static: NDArray[np.bool_], about: MapCamera) -> NDArray[np.uint8]:
+    """Return (H, W), 255 on what never moves, in frames without distortion."""
+    mask = cv2.resize(static.astype(np.uint8) * 255, (stream.width, stream.height), interpolation=cv2.INTER_NEAREST)
+    straight = _make_straightener(about, stream.height, stream.width)(mask)
+    return np.where(straight > 127, np.uint8(255), np.uint8(0))
+
+
+def _make_straightener(about: MapCamera, height: int, width: int) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """Return what removes the estimated distortion from masks of this size, as a training does from the frames."""
+    if about.filmed is not None or (lens := about.lens) is None:
+        return np.asarray
+    known = make_undistortion(lens, MAP_CAMERA)
+    return Undistortion(lens.resized(height, width), known.R_new_lens, known.intrinsics.resized(height, width).K)
+
+
+def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: MapCamera) -> dict[str, object]:
+    turn = None if found.estimate.intervals is None else found.estimate.intervals.turn_deg
+    return {
+        "format": FORMAT,
+        "source": stream.source.name,
+        "fingerprint": stream.hash(),
+        "camera": {**about.model_dump(mode="json"), "turn_deg": turn},
+        "key_frames": len(found.sparse.frames),
+        "points": len(found.sparse.points),
+        "noise_px": found.sparse.point_deviations()[1],
+        "row_readout": None if found.readout is None else asdict(found.readout),
+        "road": None if found.road is None else _describe_road(found.road),
+        "verdict": None if found.verdict is None else asdict(found.verdict),
+        "frames": [
+            {**_describe_frame(frame, T), **_describe_photo(about, stream, found, frame.index)}
+            for frame, T in zip(found.placed, poses.T_world_camera, strict=True)
+        ],
+        "parts": [
+            [_describe_frame(frame, np.linalg.inv(T)) for frame, T in zip(part, stack_poses(part), strict=True)]
+            for part in (restore_frames(stream, part) for part in found.parts)
+        ],
+    }
+
+
+def _describe_photo(about: MapCamera, stream: FrameStream, found: VideoMap, index: int) -> dict[str, object]:
+    """Return the camera of a photo whose size is not that of most."""
+    camera = _fit_camera(about, stream, found, index)
+    kept = {"origin", "focal_px", "center_px", "distortion", "height", "width"}
+    return {} if camera is about else {"camera": camera.model_dump(mode="json", include=kept)}
+
+
+def _describe_frame(frame: PlacedFrame, T_world_camera: Array) -> dict[str, object]:
+    return {
+        "index": frame.index,
+        "name": frame.name,
+        "time_s": frame.time_s,
+        "status": str(frame.status),
+        "T_world_camera": None if frame.T_camera_world is None else T_world_camera[:3].tolist(),
+    }
+
+
+def _describe_road(road: RoadPlane) -> dict[str, object]:
+    return {
+        "normal": road.normal.tolist(),
+        "height": road.height,
+        "height_deviation": road.deviation,
+        "pitch_deg": road.pitch_deg,
+        "pitch_deviation_deg": road.pitch_deviation_deg,
+        "agreement": road.agreement,
+    }
+
+
+def find_rotating(found: VideoMap, poses: MapPoses) -> list[int]:
+    """Return rows of frames whose camera turned without moving."""
+    T, distance = poses.T_world_camera, float(np.median(found.sparse.in_camera()[:, 2]))
+    step = np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1)
+    cosine = (np.einsum("nij,nij->n", T[1:, :3, :3], T[:-1, :3, :3]) - 1) / 2
+    turn = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    return (1 + np.flatnonzero((turn > ROTATING_DEG) & (step < ROTATING_SHARE * distance))).tolist()
+
+
+def _write_points(path: Path, sparse: SparseMap, xy: Array, T_first: Array) -> None:
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            points=(sparse.points @ T_first[:3, :3].T + T_first[:3, 3]).astype(np.float32),
+            relative_deviation=sparse.relative_deviations().astype(np.float32),
+            track_length=sparse.track_lengths().astype(np.int32),
+            colors=sparse.colors,
+            frames=sparse.frames,
+            observed=sparse.observed.astype(np.int32),
+            xy=xy.astype(np.float32),
+        )
+
+
+def _write_movable(path: Path, stream: FrameStream, found: VideoMap, about: MapCamera) -> None:
+    """Write what can move in each frame, for a training on the video; a training reads single frames."""
+    scale = MOVABLE_SIDE_PX / max(stream.height, stream.width)
+    height, columns = max(1, round(scale * stream.height)), max(1, round(scale * stream.width / 8))
+    movable = np.zeros((len(found.placed), height, columns), np.uint8)
+    straighten = _make_straightener(about, *stream.small_size)
+    for row, frame in enumerate(found.placed):
+        if (mask := stream.find_movable(frame.index)) is not None:
+            straight = straighten(255 * mask.astype(np.uint8))
+            small = cv2.resize(straight, (8 * columns, height), interpolation=cv2.INTER_AREA)
+            movable[row] = np.packbits(small > 0, axis=1)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, movable=movable)
+
+
+def _write_trajectories(folder: Path, found: VideoMap, poses: MapPoses) -> None:
+    placed = np.flatnonzero(np.isfinite(poses.T_world_camera).all((1, 2))).tolist()
+    T = poses.T_world_camera[placed]
+    numbers = [found.placed[row].index for row in placed]
+    rows = zip(numbers, T[:, :3].reshape(-1, 12), strict=True)
+    write_lines(folder / TRAJECTORY, (f"{number} " + " ".join(f"{value:.9e}" for value in row) for number, row in rows))
+    times = [found.placed[row].time_s for row in placed]
+    known = [time_s for time_s in times if time_s is not None]
+    if len(known) == len(times):
+        write_tum_trajectory(folder / TRAJECTORY_TUM, Trajectory(T, np.array(known)))

@@ -1,0 +1,341 @@
+"""Map matched key frames, in parts if they cannot be joined, and find the camera."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.sfm.camera_search import ASSUMED_FOV_DEG, FoundCamera, find_camera, find_rotation_focal
+from stadia.sfm.frame_stream import FrameStream
+from stadia.sfm.key_frames import MIN_FRAMES
+from stadia.sfm.learned_matching import DiskMatcher, add_learned_matches, has_matcher, list_broken_pairs
+from stadia.sfm.lens_intervals import MIN_FOCAL_DEVIATION, LensIntervals, measure_lens
+from stadia.sfm.map_evidence import group_frames, measure_agreement, measure_standing, select_frames
+from stadia.sfm.map_verdict import MAX_CONTRADICTED, MAX_STANDING
+from stadia.sfm.pair_matching import MATCHES, FramePair, hold_out, match_key_frames, read_features, read_matches
+from stadia.sfm.reconstruction import (
+    MIN_POINTS,
+    Workers,
+    adjust,
+    adjust_camera,
+    keep_frames,
+    map_frames,
+    map_globally,
+    mirror_if_better,
+)
+from stadia.sfm.sparse_map import LensCamera, SparseMap, from_reconstruction, join_maps
+
+STANDING_SCENE = "a moving camera and a static scene (--masks leaves out cars and people)"
+
+CHUNK_FRAMES, CHUNK_OVERLAP = 120, 20
+"""Key frames mapped together, and shared by two chunks: time and memory grow linearly."""
+
+COST_SHARE = 0.5
+"""Share of the difference between focal lengths by the wide and the narrow cost that counts as a deviation."""
+
+MIN_CONTINUED = 0.5
+"""Share of a chunk's new key frames that must be placed from the shared ones; below, a new scene begins."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CameraEstimate:
+    """The camera of a map, of the small frames.
+
+    origin: "given", "estimated", "uncertain" if it is not claimed, or "assumed" if the motion does not determine it.
+    intervals: None for a given camera.
+    """
+
+    camera: LensCamera
+    origin: str
+    intervals: LensIntervals | None
+
+
+COMPLETE = 0.95
+"""Share of the key frames from which no further attempt is made."""
+
+MIN_PART, MAX_PARTS = 4, 8
+"""Key frames of a further part, and parts of a video."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MappedParts:
+    """Parts of a video with one camera, the largest first; each has its own frame of reference and scale.
+
+    estimate: None if no part could be mapped.
+    search: from which the estimate comes.
+    """
+
+    estimate: CameraEstimate | None
+    parts: list[SparseMap]
+    search: FoundCamera | None = None
+
+    def count(self) -> int:
+        """Return the number of key frames with a pose."""
+        return sum(len(part.frames) for part in self.parts)
+
+    def is_complete(self, count: int) -> bool:
+        """Return whether one part has nearly all of the key frames."""
+        return len(self.parts) == 1 and self.count() >= COMPLETE * count
+
+    def rank(self) -> int:
+        """Return what is larger for few large parts: the pairs of frames whose motion is known."""
+        return sum(len(part.frames) ** 2 for part in self.parts)
+
+
+def map_key_frames(
+    stream: FrameStream,
+    files: Mapping[int, Path],
+    work: Path,
+    *,
+    given: LensCamera | None,
+    static: NDArray[np.bool_] | None,
+    workers: Workers,
+) -> tuple[CameraEstimate, list[SparseMap], list[FramePair]]:
+    """Match key frames, find the camera, and reconstruct; return the camera, the parts, and all matches.
+
+    The largest part comes first.
+
+    Each key frame is matched with neighbors. If frames are missing, it is matched wider and with similar ones, and last
+    by learned features where the best map breaks, if they are installed.
+
+    files: features by key frame.
+    work: a folder for finished stages; the same folder resumes after an interruption.
+    given: the camera of the small frames, if known.
+    static: (h, w), true on what never moves in the small frames; or None.
+
+    Raises DataError with the reason if the matches show no motion, or no two frames can be mapped.
+    """
+    keys, database, reduced = sorted(files), work / MATCHES, work / "mapping.db"
+    lens = (given or LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size)).to_pycolmap()
+    lens.has_prior_focal_length = given is not None
+    found = list[MappedParts]()
+
+    def map_matches(*, is_last: bool) -> None:
+        size = stream.small_size
+        for _ in workers.track(range(1), 1, "mapping"):
+            before = found[-1].search if found else None
+            mapped = map_parts(
+                reduced, files, pairs, given=given, size=size, workers=workers, is_last=is_last, before=before
+            )
+            found.append(mapped)
+
+    for attempt in range(2):
+        pairs = match_key_frames(work, files, lens, static, workers, is_wide=attempt > 0)
+        if attempt == 0:
+            _check_matches(stream, pairs, given)
+        hold_out(database, reduced)
+        map_matches(is_last=attempt > 0)
+        if found[-1].is_complete(len(keys)):
+            break
+    best = max(found, key=MappedParts.rank)
+    if not stream.has_several_cameras and not best.is_complete(len(keys)) and has_matcher():
+        extended, wanted = work / "learned.db", list_broken_pairs(keys, best.parts)
+        ends = {index for pair in wanted for index in pair}
+        shown = workers.track(stream.select(ends), len(ends), "matching by learned features")
+        frames = ((frame, stream.find_hidden(frame.index, static)) for frame in shown)
+        files = add_learned_matches(DiskMatcher(), database, extended, files, wanted, frames)
+        pairs = read_matches(extended)
+        hold_out(extended, reduced)
+        map_matches(is_last=True)
+        best = max(found, key=MappedParts.rank)
+    if not best.parts:
+        why = "no two frames of one scene from two places (the camera only turns, or everything moves)"
+        if best.estimate is not None and given is None:
+            why = "a path that its own matches contradict (traffic, or an unknown camera that is assumed wrongly)"
+        raise stream.make_no_map_error(why, STANDING_SCENE)
+    if best.estimate is None or len(best.parts[0].points) < MIN_POINTS:
+        count = len(best.parts[0].points)
+        why = f"only {count} points from two places (the camera only turns, or everything moves)"
+        raise stream.make_no_map_error(why, STANDING_SCENE)
+    return best.estimate, best.parts, pairs
+
+
+def _check_matches(stream: FrameStream, pairs: Sequence[FramePair], given: LensCamera | None) -> None:
+    """Raise DataError for a camera that stands or only turns."""
+    standing = measure_standing(pairs, stream.small_size[1])
+    if standing > MAX_STANDING:
+        raise stream.make_no_map_error(
+            f"a camera that stands ({standing:.0%} of the matches do not move)", "a moving camera"
+        )
+    focal_px = None
+    if given is None:
+        focal_px = find_rotation_focal([(pair.xy_first, pair.xy_second) for pair in pairs], *stream.small_size)
+    if focal_px is not None:
+        fov_deg = math.degrees(2 * math.atan(stream.small_size[1] / 2 / focal_px))
+        why = f"a camera that only turns (by its matches, with a field of view of {fov_deg:.0f} degrees)"
+        raise stream.make_no_map_error(why, STANDING_SCENE)
+
+
+def map_parts(
+    database: Path,
+    files: Mapping[int, Path],
+    pairs: Sequence[FramePair],
+    *,
+    given: LensCamera | None,
+    size: tuple[int, int],
+    workers: Workers,
+    is_last: bool,
+    before: FoundCamera | None = None,
+) -> MappedParts:
+    """Return the parts of a matched video, split where matches contradict a join.
+
+    database: of COLMAP, without the matches that are held out.
+    files: features by key frame.
+    pairs: all matches.
+    size: height and width of the small frames.
+    is_last: whether a global mapping is tried too if frames are missing.
+    before: the camera that fewer matches gave.
+    """
+    frames = sorted(files)
+    mapped = _map_in_chunks(database, files, given, size, workers, before)
+    if mapped.estimate is None:
+        return mapped
+    found = [MappedParts(mapped.estimate, _split_wrong_joins(mapped.parts, pairs), mapped.search)]
+    if (is_last and found[0].count() < COMPLETE * len(frames)) or len(found[0].parts) > 1:
+        models = map_globally(database, mapped.estimate.camera.to_pycolmap(), threads=workers.threads)
+        maps = [_read_model(model, files) for model in models if model.num_reg_images() >= MIN_FRAMES]
+        found.append(MappedParts(mapped.estimate, _split_wrong_joins(maps, pairs), mapped.search))
+    return max(found, key=MappedParts.rank)
+
+
+def _split_wrong_joins(parts: Sequence[SparseMap], pairs: Sequence[FramePair]) -> list[SparseMap]:
+    """Return the parts, split where most matches across contradict, or hardly any connects them; largest first."""
+    pending, sound = list(parts), list[SparseMap]()
+    while pending:
+        part = pending.pop()
+        agreement = measure_agreement(part, pairs)
+        groups = group_frames(agreement, MAX_CONTRADICTED)
+        shares = np.nan_to_num(agreement.shares(), nan=1.0)
+        if len(groups) == 1 and len(shares) and shares.max() > MAX_CONTRADICTED:
+            groups = np.split(np.arange(len(part.frames)), [int(shares.argmax()) + 1])
+        if len(groups) == 1:
+            sound.append(part)
+            continue
+        pending += [select_frames(part, rows) for rows in groups if len(rows) >= MIN_FRAMES]
+    sound.sort(key=lambda part: -len(part.frames))
+    return [part for row, part in enumerate(sound[:MAX_PARTS]) if row == 0 or len(part.frames) >= MIN_PART]
+
+
+def _map_in_chunks(
+    database: Path,
+    files: Mapping[int, Path],
+    given: LensCamera | None,
+    size: tuple[int, int],
+    workers: Workers,
+    before: FoundCamera | None,
+) -> MappedParts:
+    frames = sorted(files)
+    found = find_camera(database, frames[:CHUNK_FRAMES], *size, given=given, workers=workers, before=before)
+    if found is None:
+        return MappedParts(None, [])
+    chunks = list(_split_chunks(frames))
+    camera, first = LensCamera.from_fov(ASSUMED_FOV_DEG, *size), None
+    is_usable = given is not None or found.intervals.is_focal_usable(found.camera)
+    known = given if is_usable else camera
+    started = found if is_usable else find_camera(database, frames[:CHUNK_FRAMES], *size, given=camera, workers=workers)
+    if started is not None:
+        first = _extend_model(started.model, database, chunks.pop(0), refine=known is None, workers=workers)
+        camera = known or LensCamera.from_pycolmap(next(iter(first.cameras.values())))
+    maps = [_read_model(model, files) for model in _map_chunks(database, chunks, camera, first, workers)]
+    if not maps:
+        return MappedParts(None, [])
+    parts = join_maps(maps)
+    estimate = _judge_camera(found, maps[0], camera, given=given, is_usable=is_usable)
+    return MappedParts(estimate, parts + list(_map_rest(database, files, parts, camera, workers)), found)
+
+
+def _judge_camera(
+    found: FoundCamera, first: SparseMap, camera: LensCamera, *, given: LensCamera | None, is_usable: bool
+) -> CameraEstimate:
+    if given is not None:
+        return CameraEstimate(given, "given", None)
+    if not is_usable:
+        return CameraEstimate(camera, "assumed", found.intervals)
+    shift = COST_SHARE * abs(camera.focal_px / found.camera.focal_px - 1)
+    deviation = math.hypot(found.start_spread, MIN_FOCAL_DEVIATION, shift)
+    intervals = measure_lens(first).widen_focal(deviation * camera.focal_px)
+    is_claimed = found.starts_agree and intervals.is_focal_determined(camera)
+    return CameraEstimate(camera, "estimated" if is_claimed else "uncertain", intervals)
+
+
+def _map_rest(
+    database: Path, files: Mapping[int, Path], parts: Sequence[SparseMap], camera: LensCamera, workers: Workers
+) -> Iterator[SparseMap]:
+    """Yield parts of the key frames that `parts` leave out, the largest first."""
+    left = set(files) - {int(frame) for part in parts for frame in part.frames}
+    for _ in range(MAX_PARTS):
+        if len(left) < MIN_PART:
+            return
+        model = _start_model(database, [f"{index:08d}" for index in sorted(left)], camera, workers)
+        if model is None or model.num_reg_images() < MIN_PART:
+            return
+        part = _read_model(model, files)
+        yield part
+        left -= {int(frame) for frame in part.frames}
+
+
+def _extend_model(start: Any, database: Path, names: Sequence[str], *, refine: bool, workers: Workers) -> Any:
+    """Return the model of the first chunk, started from some of its frames."""
+    camera = next(iter(start.cameras.values()))
+    model = map_frames(database, names, camera, refine=False, workers=workers, start=start)
+    if model is None or model.num_reg_images() < start.num_reg_images():
+        model = start
+    if refine:
+        adjust_camera(model, threads=workers.threads)
+    else:
+        adjust(model, refine_focal=False, refine_lens=False, threads=workers.threads)
+    return model
+
+
+def _map_chunks(
+    database: Path, chunks: Sequence[Sequence[str]], camera: LensCamera, first: Any | None, workers: Workers
+) -> Iterator[Any]:
+    """Yield `first`, and the model of each chunk, which continues from the frames shared with the one before."""
+    before = first
+    if first is not None:
+        yield first
+    for names in chunks:
+        model = None if before is None else _continue_model(before, database, names, workers)
+        before = model or _start_model(database, names, camera, workers)
+        if before is not None:
+            yield before
+
+
+def _start_model(database: Path, names: Sequence[str], camera: LensCamera, workers: Workers) -> Any | None:
+    model = map_frames(database, names, camera.to_pycolmap(), refine=False, workers=workers)
+    if model is None or model.num_reg_images() < MIN_FRAMES:
+        return None
+    model = mirror_if_better(model, threads=workers.threads)
+    adjust(model, refine_focal=False, refine_lens=False, threads=workers.threads)
+    return model
+
+
+def _continue_model(before: Any, database: Path, names: Sequence[str], workers: Workers) -> Any | None:
+    start = keep_frames(before, names)
+    shared = start.num_reg_images()
+    if shared < MIN_FRAMES:
+        return None
+    camera = next(iter(start.cameras.values()))
+    model = map_frames(database, names, camera, refine=False, workers=workers, start=start)
+    if model is None or model.num_reg_images() - shared < MIN_CONTINUED * (len(names) - shared):
+        return None
+    adjust(model, refine_focal=False, refine_lens=False, threads=workers.threads)
+    return model
+
+
+def _read_model(model: Any, files: Mapping[int, Path]) -> SparseMap:
+    frames = [int(image.name) for image in model.images.values() if image.has_pose]
+    return from_reconstruction(model, {frame: read_features(files[frame]).colors for frame in frames})
+
+
+def _split_chunks(frames: Sequence[int]) -> Iterator[list[str]]:
+    names = [f"{index:08d}" for index in frames]
+    step = CHUNK_FRAMES - CHUNK_OVERLAP
+    for start in range(0, max(1, len(names) - CHUNK_OVERLAP), step):
+        yield names[start : start + CHUNK_FRAMES]

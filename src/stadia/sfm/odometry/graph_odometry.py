@@ -1,0 +1,315 @@
+"""Refine a path as `refined`, and close its loops: a pose graph over the key frames."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.types import Camera, DepthScale, Predictor
+from stadia.geometry.image_features import FrameFeatures, describe_places, find_features, match_sift_features
+from stadia.geometry.pose_graph import (
+    PoseEdges,
+    interpolate_similarity,
+    make_similarity,
+    solve_pose_graph,
+    split_similarity,
+)
+from stadia.geometry.se3 import compose, hat, inverse, matmul
+from stadia.sfm.odometry.visual_odometry import SlidingWindowOdometry, TakePoints
+
+Array = NDArray[np.float64]
+
+MIN_GAP = 15  # key frames between the two of a loop: three windows
+CANDIDATES = 3  # most similar key frames that are tried for each one
+MIN_INLIERS = 25
+MAX_ERROR_PX = 2.0  # of a point of one image in the other
+MAX_TURN_DEG = 5.0  # between the motions from both sides, and between neighboring loops
+MAX_SHIFT = 0.1  # the same for translations, as a share of the depth of the points, or of the path between neighbors
+MAX_DRIFT = 0.2  # of a path: larger closing errors, as a share of its length, are two places of one appearance
+NEIGHBORS = 10  # key frames within which two loops must agree
+FLOOR_SHIFT, FLOOR_TURN_RAD, FLOOR_SCALE = 0.02, 0.003, 0.02  # smallest standard deviations; the first of the length
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyframeView:
+    """Features of a key frame with depth: points (N, 3) in its camera; K: (3, 3)."""
+
+    features: FrameFeatures
+    points: Array
+    K: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredMotion:
+    """Motion of a second camera in the axes of a first one, in the unit of the first depth.
+
+    scale: unit of the second depth over the first. information: (7, 7). depth: median of the points' depth.
+    """
+
+    T_first_second: Array
+    scale: float
+    information: Array
+    depth: float
+
+
+@dataclass(slots=True, eq=False)
+class Loop:
+    """Two key frames, by their rows, that show the same place; refused: why it does not count, else ""."""
+
+    first: int
+    second: int
+    motion: MeasuredMotion
+    refused: str = ""
+
+
+def lift_features(features: FrameFeatures, K: Array, depth: NDArray[np.float32], depth_K: Array) -> KeyframeView:
+    """Return the features with depth. K: of their pixels.  depth: (h, w) with depth_K, 0 or NaN = none."""
+    rays = np.column_stack((features.xy.astype(np.float64), np.ones(len(features.xy)))) @ np.linalg.inv(K).T
+    column, row = np.rint(rays @ depth_K.T)[:, :2].astype(int).T
+    z = depth[row.clip(0, depth.shape[0] - 1), column.clip(0, depth.shape[1] - 1)].astype(np.float64)
+    known = np.isfinite(z) & (z > 0)
+    return KeyframeView(features.select(known), rays[known] * z[known, None], K)
+
+
+def propose_pairs(places: Array) -> list[tuple[int, int]]:
+    """Return each key frame with the most similar ones at least MIN_GAP before. places: (N, D) unit vectors."""
+    pairs = []
+    for second in range(MIN_GAP, len(places)):
+        similarity = places[: second - MIN_GAP + 1] @ places[second]
+        pairs += [(int(first), second) for first in np.argsort(-similarity, kind="stable")[:CANDIDATES]]
+    return pairs
+
+
+def measure_motion(first: KeyframeView, second: KeyframeView) -> MeasuredMotion | None:
+    """Return the motion between two views by their matches; None if matches are few or both sides disagree."""
+    rows = match_sift_features(first.features, second.features)
+    forward = _solve_pnp(first, second, rows)
+    backward = _solve_pnp(second, first, rows[:, ::-1])
+    if forward is None or backward is None:
+        return None
+    (T_second_first, inliers), (T_first_second, _) = forward, backward
+    a, b = rows[inliers].T
+    moved = first.points[a] @ T_second_first[:3, :3].T + T_second_first[:3, 3]
+    ratios = moved[:, 2] / second.points[b, 2]
+    scale, depth = float(np.median(ratios)), float(np.median(first.points[a, 2]))
+    T = _invert(T_second_first)
+    shift = np.linalg.norm(T[:3, 3] - scale * T_first_second[:3, 3])
+    if shift > MAX_SHIFT * depth or _turn_deg(T, T_first_second) > MAX_TURN_DEG:
+        return None
+    covariance = np.zeros((7, 7))
+    covariance[:6, :6] = _covariance(moved, second.features.xy[b], second.K)
+    spread = 1.4826 * float(np.median(np.abs(ratios / scale - 1)))
+    covariance[6, 6] = spread**2 / len(a)
+    covariance += _floor(float(np.linalg.norm(T[:3, 3])) + 0.1 * depth)
+    return MeasuredMotion(T, scale, _invert(covariance), depth)
+
+
+def _invert(matrix: Array) -> Array:
+    return np.asarray(np.linalg.inv(matrix), np.float64)
+
+
+def _floor(length: float) -> Array:
+    """Return the smallest covariance (7, 7) of a motion of this length, since depth errors are shared."""
+    return np.diag(np.array([(FLOOR_SHIFT * length) ** 2] * 3 + [FLOOR_TURN_RAD**2] * 3 + [FLOOR_SCALE**2], np.float64))
+
+
+def weigh_step(first: KeyframeView, second: KeyframeView, T_first_second: Array) -> Array:
+    """Return the information (7, 7) of a known motion between neighbors, by how well matches fit it."""
+    length = float(np.linalg.norm(T_first_second[:3, 3]))
+    covariance = _floor(max(length, 1e-6))
+    rows = match_sift_features(first.features, second.features)
+    T = np.linalg.inv(T_first_second)
+    moved = first.points[rows[:, 0]] @ T[:3, :3].T + T[:3, 3]
+    is_ahead = moved[:, 2] > 0
+    xy = second.features.xy[rows[is_ahead, 1]]
+    if len(xy) < MIN_INLIERS:
+        return _invert(9 * covariance)
+    covariance[:6, :6] += _covariance(moved[is_ahead], xy, second.K)
+    return _invert(covariance)
+
+
+def _solve_pnp(first: KeyframeView, second: KeyframeView, rows: NDArray[np.int64]) -> tuple[Array, Array] | None:
+    if len(rows) < MIN_INLIERS:
+        return None
+    points, xy = first.points[rows[:, 0]], second.features.xy[rows[:, 1]].astype(np.float64)
+    is_found, turn, shift, inliers = cv2.solvePnPRansac(
+        points, xy, second.K, None, iterationsCount=300, reprojectionError=MAX_ERROR_PX, flags=cv2.SOLVEPNP_SQPNP
+    )
+    if not is_found or inliers is None or len(inliers) < MIN_INLIERS:
+        return None
+    inliers = inliers[:, 0]
+    turn, shift = cv2.solvePnPRefineLM(points[inliers], xy[inliers], second.K, None, turn, shift)
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = cv2.Rodrigues(turn)[0], shift[:, 0]
+    return (T, inliers) if np.isfinite(T).all() else None
+
+
+def _covariance(points: Array, xy: NDArray[np.float32], K: Array) -> Array:
+    """Return (6, 6) of a motion Exp(d) from points (M, 3) in the second camera and their pixels (M, 2)."""
+    x, y, z = points.T
+    projected = np.column_stack((K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]))
+    error = np.abs(projected - xy)
+    variance = max((1.4826 * float(np.median(error))) ** 2, 0.25)
+    kept = error.max(1) < 3 * variance**0.5
+    zero, (fx, fy) = np.zeros_like(z), (K[0, 0], K[1, 1])
+    rows = (np.stack([fx / z, zero, -fx * x / z**2], 1), np.stack([zero, fy / z, -fy * y / z**2], 1))
+    of_point = np.stack(rows, 1)
+    of_motion = np.concatenate([-np.tile(np.eye(3), (len(z), 1, 1)), hat(torch.from_numpy(points)).numpy()], 2)
+    jacobian = (of_point @ of_motion)[kept].reshape(-1, 6)
+    information = jacobian.T @ jacobian / variance
+    return _invert(information + 1e-9 * np.trace(information) * np.eye(6))
+
+
+def _turn_deg(first: Array, second: Array) -> float:
+    cosine = (np.trace(first[:3, :3].T @ second[:3, :3]) - 1) / 2
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def find_loops(views: Sequence[KeyframeView], T_world_camera: Array) -> list[Loop]:
+    """Return the pairs of key frames that show one place. T_world_camera: (N, 4, 4) of the key frames in order."""
+    if len(views) <= MIN_GAP:
+        return []
+    measured = [
+        Loop(first, second, motion)
+        for first, second in propose_pairs(describe_places([view.features for view in views]))
+        if (motion := measure_motion(views[first], views[second])) is not None
+    ]
+    return judge_loops(measured, T_world_camera)
+
+
+def judge_loops(loops: Sequence[Loop], T_world_camera: Array) -> list[Loop]:
+    """Return the loops, with `refused` set if their drift is too large or no neighboring loop agrees.
+
+    T_world_camera: (N, 4, 4) poses of the path.
+    """
+    steps = np.linalg.norm(np.diff(T_world_camera[:, :3, 3], axis=0), axis=1)
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    near: list[Loop] = []
+    for loop in loops:
+        by_path = np.linalg.inv(T_world_camera[loop.first]) @ T_world_camera[loop.second]
+        length = along[loop.second] - along[loop.first]
+        error = float(np.linalg.norm(by_path[:3, 3] - loop.motion.T_first_second[:3, 3]))
+        if error > MAX_DRIFT * length:
+            loop.refused = f"it moves the path by {error / max(length, 1e-12):.0%} of its length"
+        else:
+            near.append(loop)
+    for loop in near:
+        if not any(_agree(loop, other, T_world_camera, along) for other in near if other is not loop):
+            loop.refused = "no pair nearby agrees"
+    return list(loops)
+
+
+def _agree(loop: Loop, other: Loop, T: Array, along: Array) -> bool:
+    if max(abs(loop.first - other.first), abs(loop.second - other.second)) > NEIGHBORS:
+        return False
+    before = np.linalg.inv(T[loop.first]) @ T[other.first]
+    after = np.linalg.inv(T[other.second]) @ T[loop.second]
+    expected = before @ other.motion.T_first_second @ after
+    pieces = abs(along[loop.first] - along[other.first]) + abs(along[loop.second] - along[other.second])
+    shift = float(np.linalg.norm(expected[:3, 3] - loop.motion.T_first_second[:3, 3]))
+    is_near = shift <= MAX_SHIFT * (pieces + loop.motion.depth)
+    return is_near and _turn_deg(expected, loop.motion.T_first_second) <= MAX_TURN_DEG
+
+
+MAX_FEATURES = 500  # of a key frame: 70 kB
+
+
+@dataclass(slots=True)
+class GraphOdometry:
+    """The refined path, bent so that key frames that show the same place agree; without metres in Sim(3)."""
+
+    predictor: Predictor
+    take_points: TakePoints
+    refined: SlidingWindowOdometry = field(init=False)
+    views: list[KeyframeView] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.refined = SlidingWindowOdometry(self.predictor, self.take_points)
+
+    @property
+    def keyframes(self) -> int:
+        """Return the number of keyframes so far."""
+        return self.refined.keyframes
+
+    @property
+    def network_length(self) -> float | None:
+        """Return the length of the path of the pose network alone; None if unknown."""
+        return self.refined.network_length
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return lines about the loops, once the path is known."""
+        return describe_loops(self.loops)
+
+    def add(self, image: Tensor, camera: Camera) -> bool:
+        """Place (1, 3, H, W) with K (3, 3); return False if the motion is unknown."""
+        is_placed = self.refined.add(image, camera)
+        if self.keyframes > len(self.views):
+            _, depth, depth_camera = self.refined.window.keyframes[-1].small
+            shown = np.ascontiguousarray((255 * image[0]).round().byte().permute(1, 2, 0).cpu().numpy())
+            gray = shown.mean(2).round().astype(np.uint8)
+            features = find_features(shown, gray, MAX_FEATURES)
+            K, depth_K = (view.K.double().cpu().numpy() for view in (camera, depth_camera))
+            self.views.append(lift_features(features, K, depth[0, 0].cpu().numpy(), depth_K))
+        return is_placed
+
+    def path(self) -> Tensor:
+        """Finish the window; return (N, 4, 4) float64 T_world_camera of the frames, with all loops closed."""
+        path, numbers = self.refined.path(), list(self.refined.window.numbers)
+        T = path[numbers]
+        self.loops = find_loops(self.views, T.numpy())
+        kept = [loop for loop in self.loops if not loop.refused]
+        if not kept:
+            return path
+        has_scale = self.predictor.depth_scale is not DepthScale.METRES
+        graph = solve_pose_graph(T, _make_edges(self.views, T, kept), has_scale=has_scale)
+        for loop, weight in zip(kept, graph.weight[-len(kept) :].tolist(), strict=True):
+            loop.refused = "other loops contradict it" if weight == 0 else ""
+        nodes = make_similarity(graph.T_world_camera, graph.scale)
+        return bend_path(path, numbers, matmul(nodes, inverse(T)))
+
+
+def _make_edges(views: Sequence[KeyframeView], T: Tensor, loops: Sequence[Loop]) -> PoseEdges:
+    count = len(T)
+    steps = compose(inverse(T[:-1]), T[1:])
+    weights = [weigh_step(views[row], views[row + 1], step.numpy()) for row, step in enumerate(steps)]
+    closing = [loop.motion for loop in loops]
+    rows = torch.arange(count - 1)
+    return PoseEdges(
+        first=torch.cat((rows, torch.tensor([loop.first for loop in loops]))),
+        second=torch.cat((rows + 1, torch.tensor([loop.second for loop in loops]))),
+        T_first_second=torch.cat((steps, torch.from_numpy(np.stack([one.T_first_second for one in closing])))),
+        scale=torch.cat((torch.ones(count - 1).double(), torch.tensor([one.scale for one in closing]).double())),
+        information=torch.from_numpy(np.stack([*weights, *[one.information for one in closing]])),
+        is_doubted=torch.arange(count - 1 + len(loops)) >= count - 1,
+    )
+
+
+def bend_path(path: Tensor, numbers: Sequence[int], corrections: Tensor) -> Tensor:
+    """Return a path (N, 4, 4) with corrections (K, 4, 4) of key frames `numbers`, interpolated in between."""
+    rows = torch.arange(len(path))
+    keys = torch.tensor(list(numbers))
+    before = torch.searchsorted(keys, rows, right=True) - 1
+    after = (before + 1).clamp(max=len(keys) - 1)
+    share = (rows - keys[before]) / (keys[after] - keys[before]).clamp(min=1)
+    bent = interpolate_similarity(corrections[before], corrections[after], share.double())
+    return split_similarity(matmul(bent, path))[0]
+
+
+def describe_loops(loops: Sequence[Loop]) -> tuple[str, ...]:
+    """Return lines for people: how many loops were closed, and which were refused."""
+    refused = [loop for loop in loops if loop.refused]
+    count = len(loops) - len(refused)
+    if not loops:
+        return ("no loop: no place was seen twice. The path equals --method refined",)
+    lines = [f"{count} loop{'s' * (count != 1)} between key frames close{'s' * (count == 1)} the path"]
+    if refused:
+        first = refused[0]
+        others = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+        lines.append(f"refused: the loop of key frames {first.first} and {first.second}{others}: {first.refused}")
+    return tuple(lines)

@@ -1,0 +1,260 @@
+"""The path of a map (`stadia map`) in the unit of predicted depth."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.types import DepthScale, Predictor
+from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
+from stadia.data.video.video_map import StoredMap, find_usable_map
+from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
+from stadia.evaluation.predict_frames import predict_inverse_depth
+from stadia.geometry.align import umeyama
+from stadia.geometry.scale_fit import HEIGHT_DEVIATION
+from stadia.sfm.odometry.visual_odometry import CameraPath
+
+Array = NDArray[np.float64]
+
+MIN_POINTS = 20  # points of a key frame in its image that a ratio of depths needs
+MEASURED_FRAMES = 20  # key frames whose predicted depth is compared with the map
+
+MAX_DIFFERENCE = 0.05
+"""Difference of the paths, over their length, from which the path with more reversing steps is dropped."""
+
+MIN_PLACED = 0.5  # share of the path's frames that a map must place
+
+
+@dataclass(eq=False)
+class MapFollower:
+    """Follow the poses of a map, and continue with the motion by depth while the map is lost.
+
+    The world is the frame of the first camera.
+
+    T_world_map: (4, 4) motion from the map's frame to the world; None until the map places a frame.
+    before: poses (4, 4) on the path and by depth of the last frame that has both.
+    """
+
+    T_world_map: Array | None = None
+    before: tuple[Array, Array] | None = None
+
+    def place(self, estimated: Array | None, mapped: Array) -> Array | None:
+        """Return T_world_camera (4, 4) of the next frame by depth or by the map (NaN if lost), or None."""
+        is_known = bool(np.isfinite(mapped).all())
+        if estimated is None and not is_known:
+            return None
+        pose: Array = np.eye(4)
+        if estimated is not None and self.before is not None:
+            pose = self.before[0] @ np.linalg.inv(self.before[1]) @ estimated
+        if is_known:
+            if self.T_world_map is None:
+                self.T_world_map = np.asarray(pose @ np.linalg.inv(mapped))
+            pose = self.T_world_map @ mapped
+        if estimated is not None:
+            self.before = (pose, estimated)
+        return pose
+
+
+def follow_map(estimated: Array, mapped: Array, scale: float) -> Array:
+    """Return T_world_camera (N, 4, 4): the map's path times `scale`, and the estimated motion if it has no pose."""
+    follower = MapFollower()
+    return np.array([follower.place(*poses) for poses in zip(estimated, scale_poses(mapped, scale), strict=True)])
+
+
+def scale_poses(poses: Array, scale: float) -> Array:
+    """Return poses (N, 4, 4) with their positions multiplied."""
+    scaled = poses.copy()
+    scaled[:, :3, 3] *= scale
+    return scaled
+
+
+@dataclass(eq=False)
+class MappedPath:
+    """The path of a map in the unit of predicted depth, and the path by that depth.
+
+    height_m: over the map's road, gives the scale if both are known; else `scales`, predicted over mapped depth of key
+    frames. mismatch: how the camera of the frames differs from the map's. places: positions (3,) of all frames with a
+    pose. by_depth, by_map: positions (3,) of the frames with both motions.
+    """
+
+    mapped: StoredMap
+    height_m: float | None = None
+    scales: list[float] = field(default_factory=list)
+    mismatch: str = ""
+    places: list[Array] = field(default_factory=list)
+    by_depth: list[Array] = field(default_factory=list)
+    by_map: list[Array] = field(default_factory=list)
+
+    @classmethod
+    def find(cls, source: Path, depth_scale: DepthScale, height_m: float | None = None) -> "MappedPath | None":
+        """Return the path of the map next to a video or a folder of images; None without one, or for affine depth."""
+        found = None if depth_scale.is_affine else find_usable_map(source)
+        return None if found is None else cls(found, height_m)
+
+    @property
+    def has_road_scale(self) -> bool:
+        """Return whether the height over the road gives the scale."""
+        return self.height_m is not None and self.mapped.road is not None
+
+    @property
+    def scale(self) -> float | None:
+        """Return units of depth per unit of the map; None if no key frame gives it."""
+        if self.height_m is not None and self.mapped.road is not None:
+            return self.height_m / self.mapped.road.height
+        return float(np.median(self.scales)) if self.scales else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Return the relative standard deviation of the scale; None if predicted depth gives it."""
+        if self.height_m is None or self.mapped.road is None:
+            return None
+        return math.hypot(self.mapped.road.height_deviation / self.mapped.road.height, HEIGHT_DEVIATION)
+
+    def compare_camera(self, frame: Frame) -> str:
+        """Return how the camera of a frame differs from the map's, as `mismatch`."""
+        ratio = float(frame.K[0, 0]) / frame.image.shape[1] / self.mapped.camera.relative_focal
+        is_same = abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE
+        again = "map again with this camera"
+        self.mismatch = "" if is_same else f"its focal length is {1 / ratio:.2f} times the depth's; {again}"
+        return self.mismatch
+
+    def observe(self, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Yield the frames, and compare the predicted depth of some key frames with the points of the map."""
+        points = self.mapped.read_points()
+        keys: list[int] = np.asarray(points["frames"]).tolist()
+        chosen = {keys[place] for place in np.linspace(0, len(keys) - 1, MEASURED_FRAMES).round().astype(int).tolist()}
+        row_of_name = {self.mapped.names[key]: keys.index(key) for key in chosen if key < len(self.mapped.names)}
+        for number, frame in enumerate(frames):
+            if number == 0:
+                self.compare_camera(frame)
+            if frame.name in row_of_name:
+                self._measure(predictor, frame, points, row_of_name[frame.name])
+            yield frame
+
+    def _measure(self, predictor: Predictor, frame: Frame, points: dict[str, Any], row: int) -> None:
+        prepared = PreparedFrame.prepare(predictor, frame)
+        inverse_depth = predict_inverse_depth(predictor, prepared).astype(np.float64)
+        seen = points["points"][points["observed"][points["observed"][:, 0] == row, 1]].astype(np.float64)
+        T = np.linalg.inv(self.mapped.select_poses([frame.name])[0])
+        scale = measure_scale(inverse_depth, prepared.K, seen @ T[:3, :3].T + T[:3, 3])
+        if np.isfinite(scale) and scale > 0:
+            self.scales.append(scale)
+
+    def follow(self, frames: Iterable[PredictedFrame]) -> Iterator[PredictedFrame]:
+        """Yield predicted frames with the poses of the map, or the motion by depth if the map is lost.
+
+        If the motion by depth ends before the map begins, nothing connects the two, and the path starts with the map.
+        """
+        follower, row_of_name = MapFollower(), {name: row for row, name in enumerate(self.mapped.names)}
+        scaled = scale_poses(self.mapped.poses, math.nan if self.scale is None else self.scale)
+        lost = np.full((4, 4), np.nan)
+        for frame in frames:
+            estimated, row = frame.T_world_camera, row_of_name.get(frame.frame.name)
+            mapped = lost if row is None else scaled[row]
+            is_placed = bool(np.isfinite(mapped).all())
+            starts_path = is_placed and estimated is None and follower.T_world_map is None
+            pose = follower.place(estimated, mapped)
+            if pose is None:
+                yield frame
+                continue
+            if starts_path:
+                self.places, self.by_depth, self.by_map = [], [], []
+            self.places.append(pose[:3, 3].copy())
+            if estimated is not None:
+                self.by_depth.append(estimated[:3, 3].copy())
+                self.by_map.append(pose[:3, 3].copy())
+            is_aligned = None if is_placed else frame.is_aligned
+            yield replace(frame, T_world_camera=pose, is_aligned=is_aligned, starts_path=starts_path)
+
+    def replace_path(self, path: CameraPath) -> CameraPath:
+        """Return the path of the map in the unit of the depth, or the given one if the map does not fit; with notes."""
+        mapped, scale = self.mapped.select_poses(path.names), self.scale
+        known = np.asarray(np.isfinite(mapped).all((1, 2)), bool)
+        why = self.mismatch
+        if not why and (len(path.names) < 3 or known.mean() < MIN_PLACED):
+            why = "it places less than half of the frames"
+        if why or scale is None:
+            why = why or "no key frame gives its scale"
+            return path.add_notes(f"the map of the video was not used: {why}")
+        T = follow_map(path.T_world_camera, mapped, scale)
+        difference, steps = compare_paths(T, path.T_world_camera), len(path.names) - 2
+        is_placed = known[:-2] & known[1:-1] & known[2:]  # a lost frame moves as the depth does
+        by_depth, by_map = (int((count_reversing(poses) & is_placed).sum()) for poses in (path.T_world_camera, T))
+        if by_map > by_depth and difference > MAX_DIFFERENCE:
+            return path.add_notes(
+                f"the map of the video was not used: it differs from the path by depth by {difference:.1%} of its"
+                f" length and reverses in {by_map} of {steps} steps (by depth: {by_depth})"
+            )
+        note = (
+            f"the map gives the path. The path by depth differs by {difference:.1%} of its length and reverses in"
+            f" {by_depth} of {steps} steps (the map: {by_map}); {self._describe_scale(scale)}"
+        )
+        lost = int((~known).sum())
+        of_lost = [f"{lost} frames without a pose in the map follow the depth's motion"] if lost else []
+        return replace(path, T_world_camera=T).add_notes(note, *of_lost)
+
+    def _describe_scale(self, scale: float) -> str:
+        if self.has_road_scale:
+            return f"the height of {self.height_m:g} m over its road gives the scale"
+        return f"the depth gives the scale, which differs by {self._measure_spread(scale):.0%} between key frames"
+
+    def _measure_spread(self, scale: float) -> float:
+        return float(np.median(np.abs(np.array(self.scales) / scale - 1)))
+
+    def describe_origin(self) -> str:
+        """Return the map and the origin of its scale, for people."""
+        by = f"the height of {self.height_m:g} m over its road" if self.has_road_scale else "the predicted depth"
+        return f"from {self.mapped.folder.name}, scaled by {by}"
+
+    def lines(self, depth_scale: DepthScale) -> list[str]:
+        """Return the length of the followed path, and how the path by depth differs."""
+        if len(self.places) < 2:
+            return []
+        unit = " m" if depth_scale is DepthScale.METRES else ""
+        spread = "" if self.deviation is None else f", +- {1.96 * self.deviation:.0%} (95 %)"
+        if self.deviation is None and self.scale is not None:
+            spread = f", +- {self._measure_spread(self.scale):.0%} between key frames"
+        line = f"path: {self.describe_origin()}: {_length(self.places):.4g}{unit}{spread}"
+        by_map, by_depth = _length(self.by_map), _length(self.by_depth)
+        if not by_map:
+            return [line]
+        return [f"{line}; by the predicted depth it is {by_depth / by_map:.2f} times as long"]
+
+
+def _length(places: list[Array]) -> float:
+    return float(np.linalg.norm(np.diff(np.reshape(places, (-1, 3)), axis=0), axis=1).sum())
+
+
+def measure_scale(inverse_depth: Array, K: Array, points: Array) -> float:
+    """Return predicted over mapped depth of a key frame: the median over its points; NaN with fewer than MIN_POINTS.
+
+    inverse_depth: (h, w) of the network.  K: (3, 3) of that size.
+    points: (N, 3) of the map in the axes of the camera, up to scale.
+    """
+    points = points[points[:, 2] > 0]
+    x, y = (np.rint(K[row, row] * points[:, row] / points[:, 2] + K[row, 2]).astype(np.int64) for row in (0, 1))
+    height, width = inverse_depth.shape
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    if inside.sum() < MIN_POINTS:
+        return math.nan
+    return float(np.median(1 / (inverse_depth[y[inside], x[inside]] * points[inside, 2])))
+
+
+def compare_paths(first: Array, second: Array) -> float:
+    """Return the RMS distance of two paths (N, 4, 4) after Sim(3) alignment, over the first one's length."""
+    source, target = (torch.from_numpy(T[:, :3, 3].copy()) for T in (second, first))
+    length = float((target[1:] - target[:-1]).norm(dim=-1).sum())
+    distance = umeyama(source, target, "sim3").apply(source) - target
+    rms = float(distance.square().sum(-1).mean().sqrt())
+    return rms / length if length else math.nan
+
+
+def count_reversing(T_world_camera: Array) -> NDArray[np.bool_]:
+    """Return (N - 2,), whether each step turns by more than 90 degrees from the one before."""
+    steps = np.diff(T_world_camera[:, :3, 3], axis=0)
+    return np.asarray((steps[1:] * steps[:-1]).sum(1) < 0)

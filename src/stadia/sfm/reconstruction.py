@@ -1,0 +1,248 @@
+"""Run COLMAP's incremental mapping on matched key frames (Schonberger and Frahm, CVPR 2016).
+
+The options suit a camera that drives forward, with small angles of triangulation.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stadia.core.types import TrackProgress, no_progress
+from stadia.sfm.sparse_map import Array, LensCamera, from_reconstruction, import_pycolmap
+
+START_FOVS_DEG = (45.0, 65.0, 90.0)
+"""Horizontal fields of view that an unknown camera starts from: the cost has several minima."""
+
+MAX_FRAME_S = 3.0
+"""Longest time for each key frame: without it, wrong matches are added and removed for minutes."""
+
+MIN_POINTS = 30
+"""Of a map. A camera that turns on the spot gives fewer."""
+
+MAX_ERROR_PX, MAX_POSE_ERROR_PX = 1.5, 4.0
+"""Largest error of a match or point, and of a match that places a frame. COLMAP's 4 and 12 px keep matches of traffic,
+which pull the path of a drive 20 to 50 degrees aside.
+"""
+
+MAX_LENS = 1.0  # largest coefficient of distortion
+_ROBUST_PX, _MIN_ROBUST_PX = 1.0, 0.03
+NOISE_SHARE = 0.5  # of the noise, where a robust cost ends that determines a lens
+
+
+@dataclass(frozen=True)
+class Workers:
+    """threads: that map.  track: shows the progress of each mapping, which is called `what`."""
+
+    threads: int
+    track: TrackProgress = no_progress
+    what: str = "mapping"
+
+    @contextmanager
+    def count_steps(self, count: int, what: str) -> Iterator[Callable[[], None]]:
+        """Yield a function to call after each of `count` steps."""
+        steps = iter(self.track(range(count + 1), count, what))
+        next(steps)
+        yield lambda: (next(steps, None), None)[1]
+        for _ in steps:
+            pass
+
+
+def map_frames(
+    database: Path,
+    names: Sequence[str],
+    camera: Any,
+    *,
+    refine: bool,
+    workers: Workers,
+    init_angle_deg: float = 2.0,
+    start: Any = None,
+) -> Any | None:
+    """Return the largest pycolmap.Reconstruction of these images; None if no two of them can be placed.
+
+    camera: the pycolmap.Camera to start from; it is written into the database.
+    refine: whether focal length and distortion are adjusted.
+    start: a pycolmap.Reconstruction of some of the images with this camera, which is extended.
+    """
+    pycolmap = import_pycolmap()
+    with pycolmap.Database.open(str(database)) as store:
+        store.update_camera(camera)
+    options = pycolmap.IncrementalPipelineOptions()
+    options.image_names, options.num_threads, options.random_seed = list(names), workers.threads, 0
+    options.multiple_models, options.extract_colors, options.min_model_size = False, False, 3
+    options.ba_refine_focal_length = options.ba_refine_extra_params = refine
+    options.ba_global_frames_ratio = options.ba_global_points_ratio = 1.4
+    options.ba_global_max_refinements, options.ba_global_max_num_iterations = 2, 20
+    options.max_extra_param = MAX_LENS
+    options.max_runtime_seconds = round(MAX_FRAME_S * len(names))
+    mapper = options.mapper
+    mapper.init_max_forward_motion, mapper.init_min_tri_angle, mapper.filter_min_tri_angle = 1.0, init_angle_deg, 0.4
+    mapper.abs_pose_refine_focal_length = mapper.abs_pose_refine_extra_params = refine
+    mapper.init_max_error = mapper.filter_max_reproj_error = MAX_ERROR_PX
+    mapper.abs_pose_max_error = MAX_POSE_ERROR_PX
+    options.triangulation.min_angle = 0.5
+    options.triangulation.complete_max_reproj_error = options.triangulation.merge_max_reproj_error = MAX_ERROR_PX
+    with tempfile.TemporaryDirectory(dir=database.parent) as folder:
+        before = Path(folder, "start")
+        if start is not None:
+            before.mkdir()
+            start.write(str(before))
+        given = str(before) if start is not None else ""
+        with workers.count_steps(len(names), workers.what) as step:
+            models = pycolmap.incremental_mapping(
+                str(database), folder, folder, options, given, next_image_callback=step
+            )
+    return max(models.values(), key=lambda model: model.num_reg_images(), default=None)
+
+
+def map_globally(database: Path, camera: Any, *, threads: int) -> list[Any]:
+    """Return a pycolmap.Reconstruction of each connected set of images, solved at once (Pan, GLOMAP, ECCV 2024).
+
+    It passes places where incremental mapping ends, and may join them wrongly.
+
+    camera: a pycolmap.Camera, which stays as it is.
+    """
+    pycolmap = import_pycolmap()
+    with pycolmap.Database.open(str(database)) as store:
+        store.update_camera(camera)
+    options = pycolmap.GlobalPipelineOptions()
+    options.num_threads, options.random_seed = threads, 0
+    mapper = options.mapper
+    mapper.num_threads, mapper.random_seed = threads, 0
+    adjustment = mapper.bundle_adjustment
+    adjustment.refine_focal_length = adjustment.refine_extra_params = False
+    mapper.global_positioning.use_gpu = adjustment.ceres.use_gpu = False
+    with tempfile.TemporaryDirectory(dir=database.parent) as folder:
+        models = pycolmap.global_mapping(str(database), folder, folder, options)
+    for model in models.values():
+        adjust(model, refine_focal=False, refine_lens=False, threads=threads)
+    return list(models.values())
+
+
+def adjust(
+    model: Any,
+    *,
+    refine_focal: bool,
+    refine_lens: bool,
+    robust_px: float = _ROBUST_PX,
+    iterations: int = 30,
+    threads: int = 2,
+) -> Any:
+    """Adjust all frames and points in place with a robust cost from `robust_px` on; return the adjuster."""
+    pycolmap = import_pycolmap()
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    options.refine_focal_length, options.refine_principal_point = refine_focal, False
+    options.refine_extra_params = refine_lens
+    options.ceres.loss_function_type, options.ceres.loss_function_scale = pycolmap.LossFunctionType.CAUCHY, robust_px
+    options.ceres.solver_options.max_num_iterations = iterations
+    options.ceres.solver_options.num_threads = threads
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in model.reg_image_ids():
+        config.add_image(image_id)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, model)
+    adjuster.solve()
+    return adjuster
+
+
+def adjust_camera(model: Any, *, threads: int) -> None:
+    """Adjust frames, points, focal length and distortion in place, first with a wide, then with a narrow robust cost.
+
+    Wrong matches within a pixel outweigh the distortion, so the last cost is narrower than the noise.
+    """
+    adjust(model, refine_focal=True, refine_lens=True, threads=threads)
+    robust_px = NOISE_SHARE * from_reconstruction(model, {}).measure_noise_px()
+    robust_px = min(max(robust_px, _MIN_ROBUST_PX), _ROBUST_PX)
+    adjust(model, refine_focal=True, refine_lens=True, robust_px=robust_px, threads=threads)
+
+
+def retriangulate(model: Any, database: Path, *, threads: int) -> Any:
+    """Return a reconstruction of the same frames and camera, with new points from all matches."""
+    pycolmap = import_pycolmap()
+    with pycolmap.Database.open(str(database)) as store:
+        store.update_camera(next(iter(model.cameras.values())))
+    options = pycolmap.IncrementalPipelineOptions()
+    options.extract_colors, options.num_threads, options.ba_refine_focal_length = False, threads, False
+    options.ba_refine_extra_params = False
+    options.image_names = [model.images[image_id].name for image_id in model.reg_image_ids()]
+    options.mapper.filter_min_tri_angle, options.triangulation.min_angle = 0.4, 0.5
+    options.ba_global_max_refinements, options.ba_global_max_num_iterations = 2, 20
+    with tempfile.TemporaryDirectory(dir=database.parent) as folder:
+        return pycolmap.triangulate_points(model, str(database), folder, folder, True, options, False)
+
+
+def keep_frames(model: Any, names: Sequence[str]) -> Any:
+    """Return a copy of a pycolmap.Reconstruction with only these images, and the points they see."""
+    kept = import_pycolmap().Reconstruction(model)
+    for image_id in kept.reg_image_ids():
+        if kept.images[image_id].name not in names:
+            kept.deregister_frame(kept.images[image_id].frame_id)
+    return kept
+
+
+def change_model(model: Any, name: str) -> None:
+    """Change the lens model of a reconstruction's one camera in place; missing coefficients are 0."""
+    pycolmap = import_pycolmap()
+    (camera,) = model.cameras.values()
+    if camera.model_name == name:
+        return
+    lens = LensCamera.from_pycolmap(camera)
+    new = pycolmap.Camera.create_from_model_name(camera.camera_id, name, lens.focal_px, camera.width, camera.height)
+    x, y = lens.center_px[0] + 0.5, lens.center_px[1] + 0.5
+    values = {"f": lens.focal_px, "fx": lens.focal_px, "fy": lens.focal_px, "cx": x, "cy": y}
+    values |= dict(zip(("k1", "k2", "p1", "p2"), lens.distortion, strict=True), k=lens.distortion[0])
+    new.params = [values[key.strip()] for key in new.params_info.split(",")]
+    camera.model, camera.params = new.model, new.params
+
+
+SMALL_PATH = 0.6
+"""Extent of the path over the median distance of the points, below which the mirrored scene is tried."""
+
+_MIN_IN_FRONT = 0.98  # share of the observed points before the camera
+_BETTER = 0.97  # cost of the mirrored scene over that of the scene, from which it is taken
+
+
+def mirror_if_better(model: Any, *, threads: int) -> Any:
+    """Return the model, or its mirror image (near and far exchanged) if that explains the images better.
+
+    If a camera moves little, the first two images can choose the wrong one (the Necker reversal, Kanatani, Geometric
+    Computation for Machine Vision, 1993). Both are adjusted with a fixed camera, and the smaller cost decides.
+    """
+    pycolmap = import_pycolmap()
+    images = [model.images[image_id] for image_id in model.reg_image_ids()]
+    points = np.array([point.xyz for point in model.points3D.values()])
+    centers = np.array([image.projection_center() for image in images])
+    if np.linalg.norm(np.ptp(centers, axis=0)) > SMALL_PATH * np.median(_depths(model)):
+        return model
+    mirrored = pycolmap.Reconstruction(model)
+    R = images[len(images) // 2].cam_from_world().rotation.matrix()
+    mirror = R.T @ np.diag([1.0, 1, -1]) @ R
+    middle = np.median(points, axis=0)
+    for point_id, point in model.points3D.items():
+        mirrored.points3D[point_id].xyz = middle + mirror @ (point.xyz - middle)
+    for image in images:
+        pose = image.cam_from_world().matrix()
+        turned = np.diag([1.0, 1, -1]) @ pose[:, :3] @ mirror
+        moved = np.column_stack((turned, pose[:, 3] + (pose[:, :3] - turned) @ middle))
+        mirrored.images[image.image_id].frame.rig_from_world = pycolmap.Rigid3d(moved)
+    for tried in (model, mirrored):
+        adjust(tried, refine_focal=False, refine_lens=False, threads=threads)
+    is_in_front = (_depths(mirrored) > 0).mean() > _MIN_IN_FRONT
+    return mirrored if is_in_front and measure_cost(mirrored) < _BETTER * measure_cost(model) else model
+
+
+def _depths(model: Any) -> Array:
+    return from_reconstruction(model, {}).in_camera()[:, 2]
+
+
+def measure_cost(model: Any) -> float:
+    """Return the mean robust cost of an observation of a pycolmap.Reconstruction, which `adjust` minimizes."""
+    squared = (from_reconstruction(model, {}).residuals_px() ** 2).sum(1)
+    return float(np.log1p(squared / _ROBUST_PX**2).mean())

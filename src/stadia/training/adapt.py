@@ -1,0 +1,249 @@
+"""`stadia adapt`: fine-tune a published or own network on one video without labels, and keep the better weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from rich.console import Console
+
+from stadia.core.config import resolve_config
+from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.core.terminal import Terminal, announce_step
+from stadia.core.types import Predictor, TrackProgress, no_progress
+from stadia.data.video.video_map import check_usable, find_map
+from stadia.io.atomic_files import write_json
+from stadia.io.paths import expand_home
+from stadia.networks.depth.depth_network import check_trains
+from stadia.predict.inputs import is_own_video
+from stadia.predict.network import Network, open_network
+from stadia.predict.options import parse_source_options
+from stadia.sfm.describe_map import describe_map
+from stadia.sfm.map_video import map_video
+from stadia.training import recipes
+from stadia.training.keep import Decision, DepthErrors, choose_weights, find_trained, measure_video
+from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute
+from stadia.training.recipes.base.network_checkpoint import NetworkCheckpoint, configure_network
+from stadia.training.time_budget import PlannedTraining, choose_steps, measure_training
+from stadia.training.workflow import train
+
+RECORD = "adapted.json"
+"""File of the run with the errors before and after."""
+
+SETTINGS: Mapping[str, Any] = {
+    "model": {"pretrained": True, "keep_statistics": True, "pose_net": "correlation"},
+    "optimizer": {"lr": 1e-4},
+    "schedule": {"warmup_steps": 20},
+    "training": {"batch_size": 2, "max_epochs": None, "max_steps": 1000, "check_seconds": 0, "validate_every": None},
+}
+"""Keys that differ from the defaults of `selfsup`."""
+
+MAP_SETTINGS = ("optimizer.lr=3e-4", "backbone_lr_factor=1.0", "loss.pyramid=4", "loss.points=0.1")
+"""Keys that differ if the motion is the map's. Matches are out of reach of the loss at full size."""
+
+MAX_MOVABLE = 1 / 3
+"""Masks of a map may cover this share of the image on average: depth there is neither trained nor judged."""
+
+Scope = Literal["all", "decoder", "head", "adapters"]
+"""What is trained, as `model.trained`."""
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """A network that was adapted to a video.
+
+    network: the better one: the run's folder, or the network as it was.
+    run: folder of the training.
+    before, after: errors of their depth on the video; equal if no step was better than the start.
+    decision: which is kept, and how each error changed.
+    """
+
+    network: str
+    run: Path
+    before: DepthErrors
+    after: DepthErrors
+    decision: Decision
+
+    def open(self) -> Network:
+        """Open the better network."""
+        return open_network(self.network)
+
+    @property
+    def kept(self) -> Literal["before", "after"]:
+        """Return "after" if the adapted network is kept, else "before"."""
+        return self.decision.kept
+
+
+def adapt_network(
+    network: str | Network,
+    video: Path | str,
+    *,
+    minutes: float | None = None,
+    steps: int | None = None,
+    scope: Scope = "decoder",
+    out: Path | str = Path("runs"),
+    settings: Sequence[str] = (),
+    network_settings: Sequence[str] = (),
+    started_s: float | None = None,
+    track: TrackProgress = no_progress,
+) -> Adaptation:
+    """Fine-tune a network on a video by `selfsup`, and keep the better weights.
+
+    The motion of one camera comes from the video's map, which is made if pycolmap is installed.
+
+    network: opened, or its name (`open_network`); not a run.
+    video: what `selfsup` trains on.
+    minutes: of the whole call, 5 by default.
+    steps: number of updates, in place of minutes.
+    scope: what is trained, as `model.trained`.
+    out: folder for the run.
+    settings: keys of `selfsup`, `KEY=VALUE`.
+    network_settings: keys of the network, `network.KEY=VALUE`.
+    started_s: when the command began, by time.perf_counter; now by default.
+    track: shows progress.
+
+    Raises ConfigError for a checkpoint of a run, which `start_from` continues, and the errors of a training.
+    """
+    network = network.name if isinstance(network, Network) else network
+    check_length(minutes, steps)
+    started_s = time.perf_counter() if started_s is None else started_s
+    minutes = 5.0 if minutes is None else minutes
+    video, console = Path(video), Terminal(stderr=True)
+    options = parse_source_options([text for text in settings if text.startswith("data.camera")])
+
+    # the network, and the training that adapts it
+    with announce_step(console, f"opening {network}"):
+        opened = open_network(network, network_settings).fit_source(video, options).checkpoint
+    if not isinstance(opened, NetworkCheckpoint):
+        fix = "stadia train selfsup VIDEO start_from=RUN"
+        raise ConfigError("stadia adapt", found=f"the checkpoint {network}", expected="a published network", fix=fix)
+    config: Any = configure_adaptation(network, video, scope, settings, network_settings, size=_round_size(opened))
+
+    # the motion of the camera
+    if takes_map(video, config):
+        make_map(video, config, console, track)
+        config = use_map(config, video, settings)
+
+    # the depth of the start, and the number of steps
+    def measure_depth(predictor: Predictor, title: str) -> DepthErrors:
+        with announce_step(console, f"measuring the depth of {title}"):
+            return measure_video(predictor, video, options, track)
+
+    measured = None
+    if steps is None:
+        _check_time_left(minutes, started_s)
+        measured = measure_training(config, console)
+    measuring_s = time.perf_counter()
+    before = measure_depth(opened.recipe.predictor((config.data.height, config.data.width)), network)
+    if measured is None:
+        planned = PlannedTraining(limit_steps(config, steps or 0), None, None)
+    else:
+        after_s = 2 * (time.perf_counter() - measuring_s)  # of the adapted network, and of the mean of both
+        planned = choose_steps(config, minutes, console, started_s=started_s, after_s=after_s, measured=measured)
+
+    run = train(planned.config, out=Path(out), on_stop="warn", data=planned.data, compares_start=False, end=planned.end)
+
+    # the better weights
+    after, decision = before, Decision("before")
+    record: dict[str, Any] = {"before": before.averages(), "network": opened.title}
+    if (trained := find_trained(run)) is not None:
+
+        def measure_checkpoint(checkpoint: Checkpoint, title: str) -> DepthErrors:
+            return measure_depth(recipes.load_predictor(checkpoint), title)
+
+        after, decision, kept = choose_weights(before, run, trained, config.model, measure_checkpoint)
+        record["weights"] = kept.path.stem
+    record |= {"after": after.averages(), "kept": decision.kept}
+    write_json(run.folder / RECORD, record)
+    better = str(run.folder) if decision.kept == "after" else network
+    return Adaptation(better, run.folder, before, after, decision)
+
+
+def check_length(minutes: float | None, steps: int | None) -> None:
+    """Raise ConfigError for minutes or steps that are not above 0."""
+    if (minutes is not None and not minutes > 0) or (steps is not None and steps < 1):
+        name, value = ("steps", steps) if steps is not None else ("minutes", minutes)
+        raise ConfigError(name, found=value, expected="a number above 0")
+
+
+def _check_time_left(minutes: float, started_s: float) -> None:
+    spent_s = time.perf_counter() - started_s
+    if spent_s >= 60 * minutes:
+        found = f"{minutes:g}: {spent_s:.0f} s are over after the map"
+        fix = "run the same command again: the map is kept"
+        raise ConfigError("--minutes", found=found, expected="time for the training", fix=fix)
+
+
+def limit_steps(config: RecipeConfig, steps: int) -> RecipeConfig:
+    """Return a configuration with a number of updates; at most a quarter of them warm up."""
+    values = config.model_dump(mode="json")
+    values["training"] |= {"max_steps": steps, "max_epochs": None, "max_minutes": None}
+    values["schedule"] |= {"warmup_steps": min(values["schedule"]["warmup_steps"], steps // 4)}
+    return type(config).model_validate(values)
+
+
+def make_map(video: Path, config: Any, console: Console, track: TrackProgress = no_progress) -> None:
+    """Map a video of one camera that has no map. Prints a note if that fails."""
+    if find_map(video):
+        return
+    try:
+        with announce_step(console, f"mapping {video}: its camera, path and points"):
+            mapped = map_video(video, camera=config.data.camera, cache=config.data.cache, track=track)
+        lines = list(describe_map(mapped))
+    except StadiaError as error:
+        lines = [f"note: no map of the video, so its motion is learned in the training: {error}"]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def takes_map(video: Path, config: Any) -> bool:
+    """Return whether a training takes its motion from the video's map, if there is one."""
+    data = config.data
+    is_mono = data.stereo is not True and data.poses is None and is_own_video(video, data.format)
+    return is_mono and getattr(config, "motion", "auto") != "network"
+
+
+def use_map(config: RecipeConfig, video: Path, settings: Sequence[str]) -> RecipeConfig:
+    """Return the configuration with MAP_SETTINGS if the video has a map. Keys of `settings` stay.
+
+    Raises DataError if the map's verdict is unusable, or its masks cover too much.
+    """
+    if (mapped := find_map(video)) is None:
+        return config
+    check_usable(mapped)
+    if (share := mapped.measure_movable()) > MAX_MOVABLE:
+        found = f"masks that cover {share:.0%} of the image, where depth is neither trained nor judged"
+        fix = "choose a part of the video with less traffic"
+        raise DataError(mapped.folder, found=found, expected=f"at most {MAX_MOVABLE:.0%}", fix=fix)
+    given = {text.partition("=")[0] for text in settings}
+    chosen = [text for text in MAP_SETTINGS if text.partition("=")[0] not in given]
+    return resolve_config(type(config), config.model_dump(mode="json"), chosen)
+
+
+def _round_size(opened: NetworkCheckpoint) -> tuple[int, int]:
+    recipe = opened.recipe
+    return max(round(recipe.height / 32), 1) * 32, max(round(recipe.width / 32), 1) * 32
+
+
+def configure_adaptation(
+    network: str,
+    video: Path,
+    scope: str,
+    settings: Sequence[str] = (),
+    network_settings: Sequence[str] = (),
+    *,
+    size: tuple[int, int],
+) -> RecipeConfig:
+    """Return the configuration of `selfsup` that adapts a network to a video; see `adapt_network`."""
+    given = configure_network(network, network_settings)
+    check_trains(given)
+    values: dict[str, Any] = {group: dict(keys) for group, keys in SETTINGS.items()}
+    values["model"] |= {"network": given.network.model_dump(mode="json"), "trained": scope}
+    values["data"] = {"path": str(expand_home(video)), "height": size[0], "width": size[1]}
+    return make_paths_absolute(recipes.configure("selfsup", settings, name="adapt", **values))

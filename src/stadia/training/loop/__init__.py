@@ -1,0 +1,34 @@
+"""The training loop on Lightning Fabric, and what a run keeps: folder, checkpoints, logs, images."""
+
+import lazy_loader
+
+from stadia.core.registry import Registry
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+OPTIMIZERS = Registry(
+    "optimizer",
+    {
+        "adam": "stadia.training.loop.optim:adam",
+        "adamw": "stadia.training.loop.optim:adamw",
+        "sgd": "stadia.training.loop.optim:sgd",
+    },
+)
+
+SCHEDULES = Registry(
+    "schedule",
+    {
+        "constant": "stadia.training.loop.optim:constant",
+        "step": "stadia.training.loop.optim:step",
+        "cosine": "stadia.training.loop.optim:cosine",
+    },
+)
+
+LOGGERS = Registry(
+    "logger",
+    {
+        "csv": "stadia.training.loop.loggers:CsvLogger",
+        "tensorboard": "stadia.training.loop.loggers:TensorBoardLogger",
+        "wandb": "stadia.training.loop.loggers:WandbLogger",
+    },
+)

@@ -1,0 +1,249 @@
+"""Train the missing runs of an ablation study, and judge all of them into verdicts.json. Imports no torch."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from scipy import stats
+
+from stadia.core.config import ValueChange
+from stadia.core.errors import RunError
+from stadia.io.atomic_files import write_json
+from stadia.io.json_files import replace_nan
+from stadia.metrics.statistics import MIN_SEEDS, Better, judge_changes
+from stadia.report import build_report
+from stadia.report.run_files import read_run
+from stadia.report.study_report import RESULTS, make_result_row, write_ablation_report
+from stadia.training.loop.run_folder import Run
+from stadia.training.recipes import CONFIGS
+from stadia.training.studies.config import BASE, SAMPLE_KEYS, PlannedRun, StudyConfig, changed_keys
+from stadia.training.studies.launch import Job, Launch
+from stadia.training.studies.study_folder import StudyFolder, add_line, write_lines
+from stadia.training.studies.study_metric import DEPTH_METRICS, changed_evaluation_keys, has_depth
+
+Row = Mapping[str, Any]
+
+TIME_TOLERANCE = 0.05
+"""Largest relative difference of training times of one budget."""
+MAX_PACE_RATIO = 1.5
+"""A change whose updates differ by a larger factor also changes the effective learning rate."""
+
+
+def judge_study(
+    study: StudyConfig, better: Better, metric: str, runs: Sequence[PlannedRun], rows: Sequence[Row]
+) -> dict[str, Any]:
+    """Return the content of verdicts.json: the question, a verdict for each change, and notes.
+
+    rows: of results.jsonl, one for each ended run, as of `report.study_report.make_result_row`.
+
+    Raises RunError if runs had different budgets.
+    """
+    check_budgets(study, rows)
+    values: dict[str, dict[int, float]] = {change: {} for change in (BASE, *study.changes)}
+    for row in rows:
+        values[row["change"]][row["seed"]] = math.nan if row["value"] is None else row["value"]
+    configs = {run.change: run.config for run in reversed(runs)}
+    keys = {change: changed_keys(configs[BASE], configs[change]) for change in study.changes}
+    notes = {change: evaluation_notes(study.recipe, metric, keys[change], configs[BASE]) for change in study.changes}
+    verdicts = judge_changes(
+        values.pop(BASE),
+        values,
+        better=better,
+        expected={name: change.expect for name, change in study.changes.items()},
+        margin=study.margin,
+        alpha=study.alpha,
+        not_comparable=[change for change in notes if notes[change]],
+    )
+    described = [
+        dataclasses.asdict(verdict)
+        | {
+            "claim": study.changes[verdict.change].claim,
+            "keys": [str(key) for key in keys[verdict.change]],
+            "notes": notes[verdict.change] + _change_notes(verdict.change, rows, keys[verdict.change]),
+        }
+        for verdict in verdicts
+    ]
+    return replace_nan(
+        {
+            "study": study.name,
+            **study.model_dump(mode="json", include={"recipe", "at", "margin", "alpha", "seeds"}),
+            "metric": metric,
+            "better": better,
+            "runs": len(rows),
+            "planned": len(runs),
+            "verdicts": described,
+            "notes": _study_notes(better, metric, rows) + _describe_choices(study),
+        }
+    )
+
+
+def evaluation_notes(recipe: str, metric: str, keys: Sequence[ValueChange], base: Mapping[str, Any]) -> list[str]:
+    """Return a note if a change also alters how the metric is measured, with the metric that would decide."""
+    altered = changed_evaluation_keys(recipe, metric, keys)
+    if not altered:
+        return []
+    depth_metric, decides = DEPTH_METRICS[0], "Score both with `stadia evaluate`."
+    is_validated = depth_metric.removeprefix("val/") in CONFIGS.load(recipe).validation
+    if is_validated and not changed_evaluation_keys(recipe, depth_metric, keys):
+        truth = has_depth(base)
+        if truth is False:
+            decides = f"These data have no ground-truth depth for {depth_metric}. {decides}"
+        else:
+            decides = f"Use --metric {depth_metric}{'' if truth else ', if the data have depth'}."
+    return [f"The change alters {metric} itself ({'; '.join(map(str, altered))}). {decides}"]
+
+
+def check_budgets(study: StudyConfig, rows: Sequence[Row]) -> None:
+    """Raise RunError, with runs and keys, if finished runs had different budgets."""
+    is_samples = study.budget == "samples"
+    tolerance = 0.0 if is_samples else TIME_TOLERANCE
+    finished = [row for row in rows if row["status"] == "finished" and row.get(study.budget) is not None]
+    if not finished:
+        return
+    usual = median([row[study.budget] for row in finished if row["change"] == BASE] or [finished[0][study.budget]])
+    unequal = [row for row in finished if abs(row[study.budget] - usual) > tolerance * usual]
+    if unequal:
+        listed = (f"{row['change']} seed {row['seed']}: {row[study.budget]:,.0f}" for row in unequal[:6])
+        sample_keys = ", ".join(f"training.{name}" for name in SAMPLE_KEYS)
+        keys = f"training.max_steps, {sample_keys}, or the data" if is_samples else "training.max_steps"
+        raise RunError(
+            f"study '{study.name}'",
+            found=f"runs with different {study.budget} ({', '.join(listed)}; other runs {usual:,.0f})",
+            expected=f"equal {study.budget} in all runs" + (f", within {tolerance:.0%}" if tolerance else ""),
+            fix=f"change {keys}",
+        )
+
+
+def _change_notes(change: str, rows: Sequence[Row], keys: Sequence[ValueChange]) -> list[str]:
+    notes = []
+    changed, base = ([row for row in rows if row["change"] == name] for name in (change, BASE))
+    if len(keys) > 1:
+        notes.append(f"{len(keys)} keys changed together, so their effects are not separated.")
+    for row in (*changed, *base):
+        if row["value"] is None:
+            cause = row["error"] or "its value is not finite"
+            notes.append(f"No verdict: {row['change']} seed {row['seed']} has no value ({row['status']}: {cause}).")
+    paces, base_paces = ([row["update_ratio"] for row in part if row.get("update_ratio")] for part in (changed, base))
+    if paces and base_paces and not any(key.is_within(["optimizer.lr"]) for key in keys):
+        factor = median(paces) / median(base_paces)
+        if max(factor, 1 / factor) > MAX_PACE_RATIO:
+            notes.append(f"Also changes the effective learning rate: its steps are {factor:.2g} times the base's.")
+    return notes
+
+
+def _study_notes(better: Better, metric: str, rows: Sequence[Row]) -> list[str]:
+    notes = []
+    for change in dict.fromkeys(row["change"] for row in rows):
+        drifts = [row["drift"] for row in rows if row["change"] == change and row.get("drift") is not None]
+        if len(drifts) < MIN_SEEDS:
+            continue
+        improving = [-drift if better == "lower" else drift for drift in drifts]
+        if min(improving) == max(improving):
+            continue
+        if stats.ttest_1samp(improving, 0, alternative="greater").pvalue <= 0.05:
+            gain = f"{metric} of '{change}' still improved by {fmean(improving):.1%} over the last fifth"
+            notes.append(f"Not saturated: {gain}. Longer training may reverse the order.")
+    if not any(row.get("drift") is not None for row in rows):
+        notes.append("Saturation is unknown: the last fifth has fewer than three validations.")
+    for part in ("code", "data", "packages", "platform"):
+        kinds = dict.fromkeys(row["provenance"].get(part) for row in rows if row["provenance"].get(part) is not None)
+        if len(kinds) > 1:
+            listed = ", ".join(map(str, kinds))
+            notes.append(f"Runs also differ in {part}: {listed}.")
+    return notes
+
+
+def _describe_choices(study: StudyConfig) -> list[str]:
+    choices = "; ".join(study.post_hoc_choices)
+    late = f"Chosen after seeing results: {choices}. p and intervals hold only for earlier choices."
+    return [late] if choices else []
+
+
+@dataclass(frozen=True)
+class JudgedStudy:
+    """The verdicts (content of verdicts.json), the written files, and the number of unfinished runs."""
+
+    study: dict[str, Any]
+    files: Sequence[Path]
+    unfinished: int
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A study, its folder and planned runs, and its metric: the first of `metrics` that a run has."""
+
+    config: StudyConfig
+    folder: StudyFolder
+    runs: Sequence[PlannedRun]
+    metrics: Sequence[str]
+    better: Better
+
+    def list_jobs(self, *, retry_failed: bool) -> list[Job]:
+        """Return the jobs of the runs that are not trained yet."""
+        has_scores = self.config.has_scores
+        jobs = (
+            self.folder.job(run, self.config.recipe, retry_failed=retry_failed, has_scores=has_scores)
+            for run in self.runs
+        )
+        return [job for job in jobs if job is not None]
+
+    def train(
+        self, launch: Launch, jobs: Sequence[Job], on_run_end: Callable[[Job, int, dict[str, Any], int], None]
+    ) -> None:
+        """Run the jobs, and update results.jsonl after each. If one is killed, the other jobs continue.
+
+        on_run_end: called with the job, its exit code, its row, and the number of remaining jobs.
+        """
+        planned = {run.name: run for run in self.runs}
+        rows: list[dict[str, Any]] = []
+
+        def end_job(job: Job, code: int) -> None:
+            row = self.read_row(planned[job.name])
+            if row is None:  # it ended before it made its folder
+                found = f"no run ({job.explain_failure(code)})"
+                raise RunError(job.name, found=found, expected="a run's folder", fix=f"see {job.log}")
+            rows.append(row)
+            on_run_end(job, code, row, len(jobs) - len(rows))
+            add_line(self.folder.root / RESULTS, row)
+            if self.config.budget == "samples":  # seconds are only equal at the end
+                check_budgets(self.config, rows)
+
+        launch(jobs, end_job)
+
+    def read_row(self, run: PlannedRun) -> dict[str, Any] | None:
+        """Return a run's row of results.jsonl; None if it never began. Raise RunError if its metric is missing."""
+        folder = self.folder.find(run.name)
+        if folder is None:
+            return None
+        row = make_result_row(read_run(folder), self.metrics, better=self.better, at=self.config.at)
+        if row["status"] == "running":  # its process has ended without a final status
+            row |= {"status": "killed", "error": "the process was killed, maybe by a lack of memory"}
+        elif row["status"] == "interrupted":
+            row |= {"error": "interrupted: the same command resumes it"}
+        return {"name": run.name, "change": run.change, "seed": run.seed, **row}
+
+    def write_missing_reports(self) -> dict[str, Path]:
+        """Write the report of each finished run that has no report. Return them by run."""
+        reports = {}
+        for run in self.runs:
+            folder = self.folder.find(run.name)
+            if folder is None or folder.is_symlink() or (folder / "report.html").exists():  # a link: of another study
+                continue
+            if Run.open(folder).facts.status == "finished":
+                reports[run.name] = build_report(folder)
+        return reports
+
+    def judge(self) -> JudgedStudy:
+        """Write results.jsonl, verdicts.json and the report."""
+        root = self.folder.root
+        rows = [row for run in self.runs if (row := self.read_row(run)) is not None]
+        write_lines(root / RESULTS, rows)
+        metric = next((row["metric"] for row in rows if row["metric"]), self.metrics[0])
+        study = judge_study(self.folder.study, self.better, metric, self.runs, rows)
+        write_json(root / "verdicts.json", study)
+        unfinished = sum(row["status"] != "finished" for row in rows)
+        return JudgedStudy(study, write_ablation_report(root), unfinished)

@@ -1,0 +1,159 @@
+"""A study's folder: study.yaml, configs/, runs/, logs/. Imports no torch."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stadia.core.config import ValueChange, diff_mappings, select_relevant_changes
+from stadia.core.errors import ConfigMistakes, DataError, RunError
+from stadia.io.atomic_files import write_json, write_text
+from stadia.io.output_files import check_output_folder
+from stadia.io.paths import check_no_links
+from stadia.io.run_facts import find_run_facts
+from stadia.report.study_report import RESULTS, read_results
+from stadia.training.loop.run_folder import Run
+from stadia.training.studies.config import OTHER_STUDY, PlannedRun, StudyConfig, read_json_mapping, read_study
+from stadia.training.studies.launch import Job
+
+VERDICT_KEYS = {"metric", "better", "at", "margin", "alpha", "scores"}
+"""These keys of a study may change after its training: no run depends on them."""
+
+WRITTEN = ("configs", "runs", "logs", RESULTS, "verdicts.json", "table.md", "plot.svg", "plot.png")
+"""A folder that has these names without study.yaml belongs to another program."""
+
+
+class StudyFolder:
+    """`root`/study.yaml, configs/RUN.json, runs/ as in any training, logs/RUN.log."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.runs, self.configs, self.logs = (self.root / name for name in ("runs", "configs", "logs"))
+        self.study_yaml = self.root / "study.yaml"
+
+    def write(self, study: StudyConfig, runs: Sequence[PlannedRun]) -> None:
+        """Write the study and its configurations. An existing study may get more seeds, changes, and another judgement.
+
+        Raises RunError if trained runs do not belong to this study, StadiaError for a symbolic link to anything but a
+        run.
+        """
+        check_no_links(self.root, skip=("runs",))
+        fix = "choose another --name, or another --out"
+        check_output_folder(self.root, "study.yaml", "study", names=WRITTEN, fix=fix)
+        if self.study_yaml.exists():
+            before = self.study
+            self._check_extended(before, study)
+            choices = list(before.post_hoc_choices)
+            if read_results(self.root):
+                choices += [choice for choice in find_post_hoc_choices(before, study) if choice not in choices]
+            study = study.model_copy(update={"post_hoc_choices": tuple(choices)})
+        new = [run for run in runs if not (self.configs / f"{run.name}.json").exists()]
+        for run in runs:
+            if run not in new and (changes := self._find_changes(run)):
+                found = f"another configuration of {run.name} ({'; '.join(map(str, changes))})"
+                expected = "its first configuration"
+                raise RunError(self.root, found=found, expected=expected, fix=OTHER_STUDY)
+        values = study.model_dump(mode="json")
+        # First, since it marks the folder as its own.
+        write_text(self.study_yaml, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        for run in new:
+            write_json(self.configs / f"{run.name}.json", run.config)
+
+    @property
+    def study(self) -> StudyConfig:
+        """Return study.yaml. Raise DataError if it is invalid."""
+        try:
+            return read_study(self.study_yaml, {}, [])
+        except ConfigMistakes as error:
+            found, expected = " ".join(map(str, error.mistakes)), "a study that stadia wrote"
+            raise DataError(self.study_yaml, found=found, expected=expected, fix=OTHER_STUDY) from error
+
+    def find(self, name: str) -> Path | None:
+        """Return the newest folder of a run, or None."""
+        starts = []
+        for path in self.runs.glob(f"*{name}*/run.json"):
+            facts = find_run_facts(path.parent)
+            if facts is not None and facts.name == name:
+                starts.append((facts.started, path.parent.name, path.parent))
+        return max(starts)[2] if starts else None
+
+    def reuse(self, other: "StudyFolder", runs: Sequence[PlannedRun]) -> list[str]:
+        """Link finished runs of another study that have the same name and configuration; return their names.
+
+        Raises RunError if the other folder has no study.
+        """
+        if not other.study_yaml.exists():
+            expected, fix = "the folder of a study", "for example studies/NAME"
+            raise RunError(other.root, found="no study.yaml", expected=expected, fix=fix)
+        linked = []
+        for run in runs:
+            trained = other.find(run.name)
+            if trained is None or self.find(run.name) is not None or other._find_changes(run):
+                continue
+            if Run.open(trained).facts.status == "finished":
+                self.runs.mkdir(parents=True, exist_ok=True)
+                target = os.path.relpath(trained.resolve(), self.runs.resolve())
+                (self.runs / trained.name).symlink_to(target, target_is_directory=True)
+                linked.append(run.name)
+        return linked
+
+    def job(self, run: PlannedRun, recipe: str, *, retry_failed: bool, has_scores: bool) -> Job | None:
+        """Return the job that trains or resumes a run; None if it is finished, or failed without `retry_failed`.
+
+        has_scores: whether the run is scored and judged at its end.
+
+        Raises RunError if another process trains it.
+        """
+        folder = self.find(run.name)
+        status = None if folder is None else Run.open(folder).facts.status
+        if status == "finished" or (status == "failed" and not retry_failed):
+            return None
+        if folder is None or status == "failed":
+            config, out = (path.absolute() for path in (self.configs / f"{run.name}.json", self.runs))
+            words: tuple[str, ...] = ("train", recipe, "--config", str(config), "--out", str(out))
+        else:
+            with Run.open(folder).held():  # raises where another process trains in it
+                words = ("train", "--resume", str(folder.absolute()))
+        words += () if has_scores else ("--no-scores",)
+        return Job(run.name, words, self.logs / f"{run.name}.log")
+
+    def _find_changes(self, run: PlannedRun) -> list[ValueChange]:
+        path = self.configs / f"{run.name}.json"
+        before = read_json_mapping(path, "a configuration") if path.exists() else {}
+        return select_relevant_changes(diff_mappings(before, run.config))
+
+    def _check_extended(self, before: StudyConfig, study: StudyConfig) -> None:
+        removed = [f"seed {seed}" for seed in before.seeds if seed not in study.seeds]
+        removed += [name for name in before.changes if name not in study.changes]
+        if removed:
+            raise RunError(
+                self.root,
+                found=f"a trained study that also has {', '.join(removed)}",
+                expected="at least what was trained",
+                fix="add it again, or start another study with --out",
+            )
+
+
+def find_post_hoc_choices(before: StudyConfig, study: StudyConfig) -> list[str]:
+    """Return phrases for what a study has and did not have before: seeds, changes, judgement, expectations."""
+    choices = [f"seed {seed} added" for seed in study.seeds if seed not in before.seeds]
+    choices += [f"change '{name}' added" for name in study.changes if name not in before.changes]
+    kept = [name for name in before.changes if name in study.changes]
+    judgement_before, judgement = (
+        config.model_dump(include=VERDICT_KEYS) | {f"expect of '{name}'": config.changes[name].expect for name in kept}
+        for config in (before, study)
+    )
+    return [*choices, *map(str, diff_mappings(judgement_before, judgement))]
+
+
+def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write JSON lines atomically."""
+    write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+
+
+def add_line(path: Path, row: dict[str, Any]) -> None:
+    """Add a row, or replace the row of the same name."""
+    write_lines(path, [*(before for before in read_results(path.parent) if before.get("name") != row["name"]), row])

@@ -1,0 +1,137 @@
+"""A loading process ends with a training that is killed, also where that comes while the process starts."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.combinations import mark_others
+from tests.processes import is_running
+
+PROGRAM = """
+import os, signal, sys, time
+from pathlib import Path
+from torch.utils.data import DataLoader
+from stadia.data.loading import loader
+
+training, mark = os.getpid(), Path(sys.argv[1])
+
+def start_late(number):
+    mark.with_suffix(".new").write_text(str(os.getpid()))
+    os.replace(mark.with_suffix(".new"), mark)
+    while os.getppid() == training:
+        time.sleep(0.01)
+    loader.start_worker(number)
+
+if __name__ == "__main__":
+    loading = DataLoader(range(9), num_workers=1, worker_init_fn=start_late, multiprocessing_context=sys.argv[2])
+    batches = iter(loading)
+    while not mark.exists():
+        time.sleep(0.01)
+    os.kill(training, signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+@pytest.mark.parametrize("method", ["forkserver"])
+def test_a_worker_whose_training_is_killed_while_it_starts_ends(method: str, tmp_path: Path) -> None:
+    program, mark = tmp_path / "program.py", tmp_path / "pid"
+    program.write_text(PROGRAM)
+    subprocess.run([sys.executable, str(program), str(mark), method], timeout=600, check=False, capture_output=True)
+    worker = int(mark.read_text())
+    end = time.monotonic() + 600
+    try:
+        while is_running(worker):
+            assert time.monotonic() < end, "it waits for ever"
+            time.sleep(0.05)
+    finally:
+        if is_running(worker):
+            os.kill(worker, signal.SIGKILL)
+
+
+SIGNALS = """
+import multiprocessing, os, signal, sys, time
+from stadia.data.loading.loader import Loader
+
+class Numbers:
+    def __len__(self):
+        return 8
+
+    def packed(self, key):
+        os.write(2, b"warning of a decoder\\n")
+        return key
+
+    def stack(self, packed):
+        return packed
+
+    def unpack(self, packed, device):
+        return packed
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    loader = Loader(Numbers(), batch_size=1, shuffle=False, workers=1)
+    if sys.argv[2] == "before":
+        loader.start()
+    batches = iter(loader)
+    next(batches)
+    (worker,) = loader._batches._iterator._workers
+    sender = os.fork()
+    if not sender:  # as a service manager, to each process
+        os.kill(worker.pid, signal.SIGTERM)
+        os._exit(0)
+    os.waitpid(sender, 0)
+    time.sleep(0.2)
+    print("batches", 1 + len(list(batches)), flush=True)
+    worker.terminate()
+    worker.join(120)
+    print("code", worker.exitcode, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the sender of a signal is not known")
+@pytest.mark.parametrize(
+    ("method", "starts"), mark_others([("fork", "before"), ("spawn", "in the loop")], [("fork", "before")])
+)
+def test_a_worker_obeys_its_training_alone_and_may_print_in_the_background(
+    method: str, starts: str, tmp_path: Path
+) -> None:
+    """On a terminal with `stty tostop`, where printing stops a process of another group.
+
+    starts: before the first batch is asked for (`Loader.start`), or in the loop, as after `Loader.rest`.
+    """
+    program = tmp_path / "program.py"
+    program.write_text(SIGNALS)
+    reads, writes = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", TERMINAL, sys.executable, str(program), method, starts],
+        stdin=writes, stdout=writes, stderr=writes, start_new_session=True,
+    ) as process:  # fmt: skip
+        os.close(writes)
+        said = b""
+        try:
+            with contextlib.suppress(OSError):  # EIO at the end
+                while select.select([reads], [], [], 60)[0] and (part := os.read(reads, 4096)):
+                    said += part
+            process.wait(timeout=600)
+        finally:
+            process.kill()
+            os.close(reads)
+    assert b"batches 8" in said
+    assert b"code 0" in said
+
+
+TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+values = termios.tcgetattr(0)
+values[3] |= termios.TOSTOP
+termios.tcsetattr(0, termios.TCSANOW, values)
+os.execv(sys.argv[1], sys.argv[1:])
+"""

@@ -1,0 +1,191 @@
+"""Calibrations of all formats that are read give the pinhole camera that they hold, or one line."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tests.refusals import refuses
+
+from stadia.core.errors import DataError
+from stadia.data.formats.calibration_files import read_calibration
+from stadia.sfm.colmap_files import write_colmap
+from stadia.sfm.sparse_map import LensCamera, SparseMap
+
+K = np.array([[700.0, 0, 319.5], [0, 710.0, 239.5], [0, 0, 1]])
+P2 = np.column_stack([K, K @ (-0.5, 0, 0)])
+
+ROS = """
+image_width: 640
+image_height: 480
+camera_name: left
+camera_matrix: {rows: 3, cols: 3, data: [700, 0, 319.5, 0, 710, 239.5, 0, 0, 1]}
+distortion_model: plumb_bob
+distortion_coefficients: {rows: 1, cols: 5, data: [-0.3, 0.1, 0, 0, 0]}
+projection_matrix: {rows: 3, cols: 4, data: [600, 0, 319.5, -60, 0, 600, 239.5, 0, 0, 0, 1, 0]}
+"""
+
+KALIBR = """
+cam0:
+  camera_model: pinhole
+  intrinsics: [700, 710, 319.5, 239.5]
+  distortion_model: radtan
+  distortion_coeffs: [-0.28, 0.07, 0.0002, 0.00002]
+  resolution: [640, 480]
+  rostopic: /cam0/image_raw
+cam1:
+  camera_model: pinhole
+  intrinsics: [700, 710, 319.5, 239.5]
+  distortion_model: radtan
+  distortion_coeffs: [0, 0, 0, 0]
+  resolution: [640, 480]
+  T_cn_cnm1:
+  - [1, 0, 0, -0.11]
+  - [0, 1, 0, 0]
+  - [0, 0, 1, 0]
+  - [0, 0, 0, 1]
+"""
+
+EUROC = """%YAML:1.0
+sensor_type: camera
+T_BS: {rows: 4, cols: 4, data: [1, 0, 0, 0.1, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]}
+rate_hz: 20
+resolution: [640, 480]
+camera_model: pinhole
+intrinsics: [700, 710, 319.5, 239.5] #fu, fv, cu, cv
+distortion_model: radial-tangential
+distortion_coefficients: [-0.28, 0.07, 0.0002, 0.00002]
+"""
+
+KITTI = "\n".join(
+    f"P{index}: " + " ".join(f"{value:.6e}" for value in np.column_stack([K, K @ (-0.5 * index, 0, 0)]).ravel())
+    for index in range(2)
+)
+
+
+@pytest.mark.parametrize("suffix", ["yml", "xml"])
+def test_what_opencv_writes_is_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"pair.{suffix}"
+    storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_WRITE)
+    for name, matrix in (("M1", K), ("D1", np.array([[0.1, 0, 0, 0, 0]])), ("P1", np.eye(3, 4)), ("P2", P2)):
+        storage.write(name, K @ matrix if name == "P1" else matrix)
+    storage.write("image_width", 640)
+    storage.write("image_height", 480)
+    storage.release()
+    first, original, second = read_calibration(path)
+    assert (first.name, original.name, second.name) == ("P1", "M1", "P2")
+    assert first.size == (480, 640)
+    np.testing.assert_allclose(original.K, K)
+    assert (first.is_distorted, original.is_distorted) == (False, True)
+    assert first.T_camera_first is not None
+    assert second.T_camera_first is not None
+    np.testing.assert_allclose(second.T_camera_first[:3, 3], (-0.5, 0, 0), atol=1e-12)
+
+
+def test_a_sensor_file_of_euroc_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "sensor.yaml"
+    path.write_text(EUROC)
+    (camera,) = read_calibration(path)
+    assert (camera.name, camera.size, camera.distortion) == ("sensor", (480, 640), (-0.28, 0.07, 0.0002, 0.00002))
+    assert (camera.is_distorted, camera.T_camera_first) == (True, None)
+    np.testing.assert_array_equal(camera.K, K)
+    np.testing.assert_array_equal(camera.K, read_calibration(write(tmp_path / "camchain.yaml", KALIBR))[0].K)
+    with refuses(DataError, where="sensor.yaml", found="omni", expected="camera_model"):
+        read_calibration(write(path, EUROC.replace("pinhole", "omni")))
+    with refuses(DataError, where="sensor.yaml", found=("3", "sensor.intrinsics"), expected="4"):
+        read_calibration(write(path, EUROC.replace("[700, 710,", "[700,")))
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_a_ros_camera_info_has_the_rectified_and_the_original_camera(tmp_path: Path) -> None:
+    (tmp_path / "left.yaml").write_text(ROS)
+    rectified, original = read_calibration(tmp_path / "left.yaml")
+    assert (rectified.K[0, 0], original.K[0, 0], original.distortion[0]) == (600, 700, -0.3)
+    assert (rectified.is_distorted, rectified.raw_name) == (False, "camera_matrix")
+    assert rectified.raw_distortion == (-0.3, 0.1, 0, 0, 0)
+    assert (original.raw_name, original.raw_distortion) == ("", ())
+    assert rectified.T_camera_first is not None
+    assert rectified.T_camera_first[0, 3] == pytest.approx(-0.1)
+
+
+def test_the_coefficients_of_a_lens_are_no_matrices(tmp_path: Path) -> None:
+    """k1 and p1 are radial and tangential distortion; K1 and P1 are matrices of the first camera."""
+    matrix = "{rows: 3, cols: 3, data: [700, 0, 319.5, 0, 710, 239.5, 0, 0, 1]}"
+    (tmp_path / "lens.yaml").write_text(f"camera_matrix: {matrix}\nk1: -0.3\nk2: 0.1\np1: 0.001\np2: 0\n")
+    (camera,) = read_calibration(tmp_path / "lens.yaml")
+    assert (camera.name, camera.distortion) == ("camera_matrix", (-0.3, 0.1, 0.001, 0, 0))
+    (tmp_path / "pair.yaml").write_text(f"K1: {matrix}\nK2: {matrix}\n")
+    assert [camera.name for camera in read_calibration(tmp_path / "pair.yaml")] == ["K1", "K2"]
+    (tmp_path / "message.yaml").write_text(f"k: {matrix}\nd: [-0.3, 0.1, 0, 0, 0]\n")
+    (camera,) = read_calibration(tmp_path / "message.yaml")
+    assert (camera.name, camera.distortion[0]) == ("k", -0.3), "of ROS 2"
+
+
+def test_a_camchain_of_kalibr_has_the_chain_of_positions(tmp_path: Path) -> None:
+    (tmp_path / "camchain.yaml").write_text(KALIBR)
+    first, second = read_calibration(tmp_path / "camchain.yaml")
+    np.testing.assert_allclose(first.K, K)
+    assert (first.size, first.is_distorted, second.is_distorted) == ((480, 640), True, False)
+    assert second.T_camera_first is not None
+    assert second.T_camera_first[0, 3] == -0.11
+
+
+def test_a_calibration_of_kitti_has_the_rectified_cameras(tmp_path: Path) -> None:
+    (tmp_path / "calib.txt").write_text(KITTI)
+    first, second = read_calibration(tmp_path / "calib.txt")
+    assert (first.name, second.name, first.size) == ("P0", "P1", None)
+    assert second.T_camera_first is not None
+    np.testing.assert_allclose(second.T_camera_first[:3, 3], (-0.5, 0, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("a.yaml", "a: 1", "0 cameras"),
+        ("a.yaml", "- 1", "list"),
+        ("a.yaml", "a: [", "invalid YAML"),
+        ("a.yaml", KALIBR.replace("pinhole", "omni"), "cam0 with the model 'omni'"),
+        ("a.yaml", KALIBR.replace("[700, 710, 319.5, 239.5]", "[700]"), "1 numbers in cam0.intrinsics"),
+        ("a.yaml", KALIBR.replace("[640, 480]", "[640, -480]"), "a size of 640.0x-480.0"),
+        ("a.yaml", "cam0: 3", "cam0 with the model 'None'"),
+        ("a.yaml", ROS.replace("[700, 0", "[.nan, 0"), "0 numbers in camera_matrix; expected 9 finite"),
+        ("a.xml", "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>", "a document type in XML"),
+        ("a.xml", "<a>", "invalid XML"),
+        ("a.xml", "<a/>", "0 cameras"),
+        ("calib.txt", "P0: 1 2 3", "P0: '1 2 3'"),
+    ],
+)
+def test_a_broken_calibration_is_refused_in_one_line(tmp_path: Path, name: str, text: str, found: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_calibration(tmp_path / name)
+    assert found in str(caught.value)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_colmap_and_nerfstudio_put_the_first_pixel_at_one_half(tmp_path: Path) -> None:
+    lens = LensCamera(500.0, (319.25, 238.75), (0.1, 0.0, 0.0, 0.0), 480, 640)
+    no_points = np.zeros((0, 2))
+    sparse = SparseMap(
+        camera=lens,
+        frames=np.zeros(0, np.int64),
+        T_camera_world=np.zeros((0, 4, 4)),
+        points=np.zeros((0, 3)),
+        colors=np.zeros((0, 3), np.uint8),
+        observed=no_points.astype(np.int64),
+        xy=no_points,
+    )
+    write_colmap(tmp_path, sparse, [lens], np.eye(4), {}, no_points)
+    (camera,) = read_calibration(tmp_path / "cameras.txt")
+    np.testing.assert_allclose(camera.K, [[500, 0, 319.25], [0, 500, 238.75], [0, 0, 1]], atol=1e-9)
+    transforms = tmp_path / "transforms.json"
+    for values, center in (({"cx": 320.0, "cy": 240.0}, (319.5, 239.5)), ({}, (319.5, 239.5))):
+        transforms.write_text(json.dumps({"fl_x": 500.0, "w": 640, "h": 480, **values}))
+        (camera,) = read_calibration(transforms)
+        assert tuple(camera.K[:2, 2]) == center

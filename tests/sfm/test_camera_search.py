@@ -1,0 +1,46 @@
+"""A second attempt with more matches tries the first one's camera before all others."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stadia.sfm import camera_search
+from stadia.sfm.camera_search import START_FOVS_DEG, FoundCamera, find_camera
+from stadia.sfm.lens_intervals import LensIntervals
+from stadia.sfm.reconstruction import Workers
+from stadia.sfm.sparse_map import LensCamera
+
+BEFORE = FoundCamera(LensCamera.from_fov(60, 48, 64), LensIntervals({}, 20.0), 1.0, 0.31, None, True, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("focal", "registered", "cost", "agree", "is_confirmed"),
+    [
+        (1.02, 1.0, 0.34, True, True),
+        (1.06, 1.0, 0.34, True, False),  # another focal length
+        (1.0, 0.9, 0.34, True, False),  # fewer frames
+        (1.0, 1.0, 0.34, False, False),  # its starts did not agree
+        (1.0, 1.0, 0.5, True, False),  # worse residuals
+    ],
+)
+def test_one_start_confirms_an_earlier_camera_or_all_are_tried(
+    monkeypatch, focal, registered, cost, agree, is_confirmed
+):
+    tried = []
+
+    def try_start(database, names, start, given, angle_deg, workers):
+        tried.append(start.focal_px)
+        camera = replace(BEFORE.camera, focal_px=focal * BEFORE.camera.focal_px)
+        return replace(BEFORE, camera=camera, registered=registered, cost=cost)
+
+    monkeypatch.setattr(camera_search, "try_start", try_start)
+    before = replace(BEFORE, starts_agree=agree)
+    found = find_camera(Path("x.db"), range(9), 48, 64, given=None, workers=Workers(1), before=before)
+    assert (tried[0] == BEFORE.camera.focal_px) == agree
+    assert (len(tried) == 1) == is_confirmed
+    if is_confirmed:
+        assert found.starts_agree
+        assert found.start_spread == pytest.approx(focal - 1)
+    else:
+        assert len(tried) > len(START_FOVS_DEG)

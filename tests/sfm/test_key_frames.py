@@ -1,0 +1,71 @@
+"""Key frames follow motion, and frames of a standing camera, cuts and frames without detail are named."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from stadia.sfm.key_frames import FRAMES_PER_KEY, LOST_MOTION, KeyFrames, KeyFrameSelector, thin_keys
+
+
+def make_texture(seed: int = 0, height: int = 120, width: int = 640) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 255, (height // 4, width // 4), np.uint8)
+    return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def select(frames: list[np.ndarray]) -> KeyFrameSelector:
+    selector = KeyFrameSelector()
+    for frame in frames:
+        selector.add(frame)
+    return selector
+
+
+@pytest.mark.slow
+def test_a_key_frame_follows_once_corners_have_moved():
+    texture = make_texture()
+    found = select([texture[:, shift : shift + 320] for shift in range(40)]).found  # .3 % of the width a frame
+    assert found.keys == list(range(0, 40, 3))
+    assert not found.standing + found.cuts + found.blank
+
+
+def test_a_standing_camera_has_one_key_frame():
+    found = select([make_texture()[:, :320]] * 12).found
+    assert (found.keys, found.standing) == ([0], [8, 9, 10, 11])
+
+
+def test_a_camera_that_moves_slowly_does_not_stand():
+    texture = make_texture(width=800)
+    frames = [
+        cv2.warpAffine(texture, np.array([[1, 0, -0.07 * index], [0, 1, 0]]), (640, 120), flags=cv2.INTER_CUBIC)
+        for index in range(40)
+    ]  # .011 % of the width a frame, a third of what a standing camera may measure
+    found = select(frames).found
+    assert (found.keys, found.standing) == ([0], [])
+
+
+def test_frames_on_both_sides_are_key_frames_where_tracking_is_lost():
+    texture, second = make_texture(0), np.random.default_rng(0).integers(0, 255, (120, 320), np.uint8)
+    found = select([texture[:, shift : shift + 320] for shift in (0, 1, 2)] + [second, second]).found
+    assert found.keys == [0, 2, 3]
+    assert found.motion[-1] == LOST_MOTION
+
+
+def test_frames_without_detail_are_no_key_frames():
+    found = select([np.full((120, 320), 200, np.uint8)] * 5).found
+    assert (found.keys, found.blank) == ([0], [0, 1, 2, 3, 4])
+
+
+def test_key_frames_of_a_long_video_are_thinned_evenly():
+    keys = list(range(0, 3600, 2))
+    kept = thin_keys(KeyFrames(keys, [0.005] * 1800, [1.0] * 1800, frames=3600)).keys
+    assert (len(kept), kept[0], kept[-1]) == (3600 // FRAMES_PER_KEY, 0, 3598)
+    assert np.ptp(np.diff(kept)) <= 4
+
+
+def test_quick_turns_keep_more_key_frames_and_thinning_takes_sharp_ones():
+    turn = KeyFrames(list(range(160)), [0.06] * 160, [1.0] * 160, frames=160)
+    assert thin_keys(turn).keys == turn.keys
+    sharp = [float(index % 4 == 1) for index in range(400)]
+    kept = thin_keys(KeyFrames(list(range(400)), [0.005] * 400, sharp, frames=400)).keys
+    assert np.mean([sharp[key] for key in kept]) > 0.45  # of which a quarter is sharp

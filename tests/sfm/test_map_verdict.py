@@ -1,0 +1,330 @@
+"""The verdict on a map follows from its matches: a wrong join, a standing camera and steps back are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from tests.sfm.test_sparse_map import observe
+from tests.sfm.textured_room import HEIGHT, WIDTH, TexturedRoom
+
+from stadia.data.video.video_map import UNUSABLE, MapVerdictRecord, find_map_folder, read_map
+from stadia.geometry.align import umeyama
+from stadia.geometry.image_features import find_features
+from stadia.sfm.describe_map import describe_verdict
+from stadia.sfm.map_evidence import (
+    measure_agreement,
+    measure_epipolar,
+    measure_speed_jump,
+    measure_standing,
+    measure_turns,
+    measure_unexplained,
+    measure_zoom,
+    select_frames,
+)
+from stadia.sfm.map_parts import _split_wrong_joins
+from stadia.sfm.map_verdict import MAX_CONTRADICTED, MapEvidence, MapGrade, judge_map, measure_evidence
+from stadia.sfm.pair_matching import (
+    FramePair,
+    find_cuts,
+    hold_out,
+    is_ordered,
+    list_neighbors,
+    match_pairs,
+    read_matches,
+    write_database,
+    write_features,
+)
+from stadia.sfm.reconstruction import Workers
+from stadia.sfm.sparse_map import LensCamera, SparseMap, from_reconstruction, import_pycolmap
+
+LENS = LensCamera(300.0, (159.5, 99.5), (0, 0, 0, 0), 200, 320)
+COUNT = 16
+
+
+def make_world(count: int = COUNT, step: float = 0.4) -> tuple[SparseMap, list[FramePair]]:
+    """A camera that drives forward between two rows of points, and the matches of neighbors; a tenth is held out."""
+    random = np.random.default_rng(0)
+    points = np.column_stack((random.uniform(-6, 6, 900), random.uniform(-3, 3, 900), random.uniform(2, 24, 900)))
+    T = np.tile(np.eye(4), (count, 1, 1))
+    T[:, 2, 3] = -step * np.arange(count)
+    sparse = observe(LENS, T, points, random=random)
+    return sparse, match_frames(sparse, list_neighbors(range(count), 3))
+
+
+def match_frames(sparse: SparseMap, wanted: list[tuple[int, int]]) -> list[FramePair]:
+    pairs = []
+    for first, second in wanted:
+        rows = [np.flatnonzero(sparse.observed[:, 0] == row) for row in (first, second)]
+        both, *places = np.intersect1d(*(sparse.observed[row, 1] for row in rows), return_indices=True)
+        xy = [sparse.xy[row[place]] for row, place in zip(rows, places, strict=True)]
+        pairs.append(FramePair(first, second, xy[0], xy[1], both % 10 == 0))
+    return pairs
+
+
+def break_scale(sparse: SparseMap, rows: slice, scale: float) -> SparseMap:
+    """Return the map with some frames scaled about the first of them, and points of their own."""
+    center = -sparse.T_camera_world[rows.start, :3, :3].T @ sparse.T_camera_world[rows.start, :3, 3]
+    T, observed = sparse.T_camera_world.copy(), sparse.observed.copy()
+    chosen = np.arange(len(T))[rows]
+    T[chosen, :3, 3] = -(center + scale * (-T[chosen, :3, 3] - center))
+    observed[np.isin(observed[:, 0], chosen), 1] += len(sparse.points)
+    points = np.concatenate((sparse.points, center + scale * (sparse.points - center)))
+    colors = np.concatenate((sparse.colors, sparse.colors))
+    return replace(sparse, T_camera_world=T, observed=observed, points=points, colors=colors)
+
+
+def judge(sparse: SparseMap, pairs: list[FramePair]) -> tuple[MapGrade, set[str]]:
+    T = np.linalg.inv(sparse.T_camera_world)
+    verdict = judge_map(measure_evidence(sparse, pairs, T, has_camera=True))
+    return verdict.grade, {reason.field for reason in verdict.reasons}
+
+
+def test_a_right_map_is_usable():
+    assert judge(*make_world()) == (MapGrade.USABLE, set())
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_a_wrong_join_is_refused_and_split(scale):
+    sparse, pairs = make_world()
+    broken = break_scale(sparse, slice(9, None), scale)
+    grade, fields = judge(broken, pairs)
+    assert (grade, "contradicted" in fields) == (MapGrade.UNUSABLE, True)
+    parts = _split_wrong_joins([broken], pairs)
+    assert sum(len(part.frames) for part in parts) >= COUNT - 2
+    for part in parts:
+        agreement = measure_agreement(part, pairs)
+        assert np.nanmax(agreement.shares()) < 0.1
+        assert np.median(agreement.held) < 0.1
+
+
+def test_a_group_that_loops_pass_is_refused_and_split():
+    """Matches of the frames before and after rows 6 to 10 agree, as in a loop, and outnumber those that contradict."""
+    sparse, pairs = make_world()
+    pairs = pairs + match_frames(sparse, [(4, 11), (5, 11), (4, 12), (5, 12)]) * 20
+    broken = break_scale(sparse, slice(6, 11), 0.4)
+    assert np.nanmax(measure_agreement(broken, pairs).shares()) < MAX_CONTRADICTED
+    assert "contradicted" in judge(broken, pairs)[1]
+    groups = [part.frames.tolist() for part in _split_wrong_joins([broken], pairs)]
+    assert groups == [[*range(6), *range(11, COUNT)], [*range(6, 11)]]
+
+
+def test_a_match_without_a_point_contradicts_a_wrong_rotation():
+    sparse, (pair, *_) = make_world()
+    assert measure_epipolar(sparse, pair).max() < 0.01
+    turned = sparse.T_camera_world.copy()
+    turned[1, :3] = Rotation.from_euler("x", 6, degrees=True).as_matrix() @ turned[1, :3]
+    assert np.median(measure_epipolar(replace(sparse, T_camera_world=turned), pair)) > 5
+
+
+def test_a_place_where_the_camera_only_turns_shows_no_scale():
+    sparse, pairs = make_world()
+    T = sparse.T_camera_world.copy()
+    T[5:] = T[5]
+    still = measure_agreement(replace(sparse, T_camera_world=T), pairs).shares()
+    assert np.flatnonzero(np.isnan(still)).tolist() == [5, 6, 7]
+    assert not np.isnan(measure_agreement(sparse, pairs).shares()).any()
+
+
+def test_a_path_that_turns_otherwise_than_its_matches_is_refused():
+    sparse, pairs = make_world()
+    T = sparse.T_camera_world.copy()
+    for row in range(COUNT):
+        angle = np.radians(8 * row)
+        R = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+        T[row, :3] = R @ T[row, :3]
+    assert np.median(measure_turns(sparse, pairs)) < 0.5
+    assert np.median(measure_turns(replace(sparse, T_camera_world=T), pairs)) == pytest.approx(8, abs=0.5)
+    assert "turn_deg" in judge(replace(sparse, T_camera_world=T), pairs)[1]
+
+
+@pytest.mark.parametrize(("aside_deg", "least", "most"), [(0.0, -0.05, 0.05), (20.0, 0.5, 1.0), (40.0, 0.5, 1.0)])
+def test_a_path_beside_the_motion_of_its_matches_is_refused(aside_deg, least, most):
+    """Neither rotations nor distances change."""
+    sparse, pairs = make_world()
+    R = Rotation.from_euler("y", aside_deg, degrees=True).as_matrix()
+    T = sparse.T_camera_world.copy()
+    T[:, :3, 3] = T[:, :3, 3] @ R.T
+    bent = replace(sparse, T_camera_world=T)
+    shares = measure_unexplained(bent, pairs)
+    assert least <= np.median(shares) <= most
+    evidence = measure_evidence(bent, pairs, np.linalg.inv(T), has_camera=True)
+    assert least <= evidence.unexplained <= most
+    assert (judge_map(evidence).grade == MapGrade.UNUSABLE) == (aside_deg > 0)
+
+
+def test_a_camera_that_drives_forward_and_back_in_turns_is_refused():
+    sparse, pairs = make_world(30)
+    T = sparse.T_camera_world.copy()
+    T[2::5, 2, 3] += 0.5
+    assert "reversing" in judge(replace(sparse, T_camera_world=T), pairs)[1]
+
+
+def test_matches_that_do_not_move_are_of_a_standing_camera():
+    _, pairs = make_world()
+    assert measure_standing(pairs, 320) < 0.1
+    assert measure_zoom(pairs) < 0.7
+    still = [replace(pair, xy_second=pair.xy_first) for pair in pairs]
+    assert measure_standing(still, 320) == 1
+    assert measure_zoom([replace(pair, xy_second=1.1 * pair.xy_first + 3) for pair in pairs]) == 1
+
+
+EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, 0.0, has_camera=False)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "grade"),
+    [
+        ("standing", 0.9, "unusable"),
+        ("held_out_within", 0.3, "unusable"),
+        ("held_out_within", 0.7, "doubtful"),
+        ("placed", 0.3, "doubtful"),
+        ("placed", 0.05, "unusable"),
+        ("speed_jump", 30.0, "doubtful"),
+        ("planar", 0.99, "doubtful"),
+        ("zoomed", 0.95, "unusable"),
+        ("road_drift", 0.7, "doubtful"),
+        ("unexplained", 0.7, "unusable"),
+    ],
+)
+def test_each_sign_decides_alone(field, value, grade):
+    verdict = judge_map(replace(EVIDENCE, **{field: value}))
+    assert (verdict.grade, [reason.field for reason in verdict.reasons]) == (grade, [field])
+    first, *rest = describe_verdict(verdict)
+    assert first.startswith(f"verdict: {grade}: ")
+    assert bool(rest) == (grade == UNUSABLE)
+
+
+def test_a_plane_does_not_hide_a_given_camera():
+    assert judge_map(replace(EVIDENCE, planar=0.99, has_camera=True)).grade == MapGrade.USABLE
+
+
+def test_a_stored_verdict_names_its_reasons():
+    record = MapVerdictRecord.model_validate({"grade": "unusable", "reasons": [{"field": "standing"}]})
+    assert str(record) == "unusable (standing)"
+
+
+def test_a_cut_is_where_no_pair_connects_both_sides():
+    _, pairs = make_world()
+    keys = list(range(COUNT))
+    assert find_cuts(pairs, keys) == []
+    assert find_cuts([pair for pair in pairs if not pair.first < 5 <= pair.second], keys) == [5]
+    assert is_ordered(pairs, keys)
+    assert not is_ordered([pair for pair in pairs if pair.second - pair.first > 1], keys)
+
+
+def test_a_split_map_keeps_points_that_a_part_sees_twice():
+    sparse, _ = make_world()
+    first, second = (select_frames(sparse, rows) for rows in np.split(np.arange(COUNT), [5]))
+    assert (len(first.frames), len(second.frames)) == (5, COUNT - 5)
+    assert first.track_lengths().min() >= 2
+    assert np.abs(second.residuals_px()).max() < 0.01
+
+
+def test_a_given_camera_that_rises_over_flat_ground_is_doubtful_and_unchecked_maps_too() -> None:
+    zooming = replace(EVIDENCE, zoomed=0.99)
+    assert judge_map(zooming).grade == MapGrade.UNUSABLE
+    assert judge_map(replace(zooming, has_camera=True)).grade == MapGrade.DOUBTFUL
+    assert judge_map(replace(EVIDENCE, held_out_px=float("nan"))).grade == MapGrade.DOUBTFUL
+
+
+class TwinPlaces(TexturedRoom):
+    """A long hall in which the same three boards and the same wall hang at two places, 12 m apart."""
+
+    APART = 12.0
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(7)
+
+        def draw_texture() -> np.ndarray:
+            noise = random.integers(0, 255, (60, 120), np.uint8)
+            return cv2.resize(noise, (960, 480), interpolation=cv2.INTER_CUBIC)
+
+        def place(corner, across, down, texture):
+            return np.array([corner, across, down], float), texture
+
+        boards = [
+            ((-1.6, -1.2, 6.0), (1.3, 0, 0.3), (0, 1.6, 0)),
+            ((0.4, -0.3, 7.0), (1.6, 0, -0.4), (0, 1.8, 0)),
+            ((-0.7, 0.4, 5.2), (1.2, 0, 0.2), (0, 1.0, 0)),
+        ]
+        self.walls = [place((4 * row - 6, -3, 9), (4, 0, 0), (0, 6, 0), draw_texture()) for row in range(8)]
+        twins, twin_wall = [draw_texture() for _ in boards], draw_texture()
+        for shift in (0.0, self.APART):
+            self.walls.append(place((shift - 2.5, -3, 8.6), (5, 0, 0), (0, 6, 0), twin_wall))
+        for shift in (0.0, self.APART):
+            for (corner, across, down), texture in zip(boards, twins, strict=True):
+                self.walls.append(place((corner[0] + shift, *corner[1:]), across, down, texture))
+        for x in np.arange(2.8, self.APART - 2.5, 1.7):
+            corner = (x, random.uniform(-1.5, 0.2), random.uniform(5, 7))
+            self.walls.append(place(corner, (1.2, 0, 0.2), (0, 1.3, 0), draw_texture()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "is_right"), [(22, False), (16, True)])
+def test_the_wrong_join_of_plain_colmap_is_refused(tmp_path, count, is_right):
+    """COLMAP alone takes two similar places for one; with other steps of the camera it keeps them apart."""
+    hall, steps = TwinPlaces(), np.arange(count)
+    truth = np.column_stack((14 * steps / (count - 1) - 1, 0.15 * np.sin(steps), 0.1 * np.cos(1.3 * steps)))
+    files = {index: tmp_path / f"{index}.npz" for index in range(count)}
+    for index, file in files.items():
+        image = hall.draw(np.eye(3), truth[index])
+        write_features(file, find_features(np.dstack([image] * 3), image))
+    pycolmap, database, reduced = import_pycolmap(), tmp_path / "matches.db", tmp_path / "mapping.db"
+    lens = LensCamera(300.0, (159.5, 99.5), (0, 0, 0, 0), HEIGHT, WIDTH)
+    write_database(database, files, [lens.to_pycolmap()] * len(files), None)
+    match_pairs(database, list_neighbors(list(files), count), Workers(1))
+    hold_out(database, reduced)
+    options = pycolmap.IncrementalPipelineOptions()
+    options.num_threads, options.random_seed = 1, 0
+    options.ba_refine_focal_length = options.ba_refine_extra_params = False
+    (model,) = pycolmap.incremental_mapping(str(reduced), str(tmp_path), str(tmp_path), options).values()
+    sparse = from_reconstruction(model, {})
+    T = np.linalg.inv(sparse.T_camera_world)
+    centers = torch.from_numpy(T[:, :3, 3].copy())
+    moved = umeyama(centers, torch.from_numpy(truth), "sim3").apply(centers).numpy()
+    error_m = np.sqrt(np.square(moved - truth).sum(1).mean())
+    verdict = judge_map(measure_evidence(sparse, read_matches(database), T, has_camera=True))
+    assert (error_m < 0.1, error_m < 1.0) == (is_right, is_right)
+    assert (verdict.grade == MapGrade.UNUSABLE) is not is_right, verdict
+
+
+@pytest.mark.parametrize(("first_step", "expected"), [(0.0, 1.0), (0.02, 25.0)])
+def test_a_camera_that_stands_at_first_has_no_jump_of_speed_and_a_wrong_scale_has(first_step, expected):
+    """Twenty frames stand, or belong to a part whose scale is 25 times smaller; then it drives."""
+    random = np.random.default_rng(0)
+    path = np.concatenate((np.arange(20) * first_step, 20 * first_step + np.arange(21) * 0.5))
+    T = np.tile(np.eye(4), (len(path), 1, 1))
+    T[:, 2, 3] = -path
+    points = random.uniform((-8, -3, 26), (8, 3, 30), (300, 3))
+    near = observe(LENS, T, points * (0.04 if first_step else 1.0), random=random)
+    far = observe(LENS, T, points, random=random)
+    first, later = near.observed[:, 0] < 20, far.observed[:, 0] >= 20
+    sparse = replace(
+        near,
+        points=np.concatenate((near.points, far.points)),
+        observed=np.concatenate((near.observed[first], far.observed[later] + (0, len(points)))),
+        xy=np.concatenate((near.xy[first], far.xy[later])),
+    )
+    assert measure_speed_jump(sparse) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_a_dashcam_with_an_unknown_camera_drives_where_it_looks(stadia, real_data, tmp_path):
+    """Traffic pulls the path 20 to 50 degrees aside if its matches are kept."""
+    video = tmp_path / "drive.mp4"
+    video.symlink_to((real_data / "clips" / "highway.mp4").resolve())
+    code, printed, err = stadia("map", video)
+    assert code == 0, err
+    assert "221 of 221 frames placed" in printed
+    T = read_map(find_map_folder(video)).poses
+    steps = T[10:, :3, 3] - T[:-10, :3, 3]
+    x, _, z = np.einsum("nij,ni->jn", T[:-10, :3, :3], steps)
+    assert np.abs(np.degrees(np.arctan2(x, z))).max() < 3
+    lengths = np.linalg.norm(steps, axis=1)
+    assert lengths.max() / lengths.min() < 1.2, "at a constant speed"

@@ -1,0 +1,93 @@
+"""Another optimizer and another loss near the end of a training, also of one that is resumed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.refusals import refuses
+from tests.training.loop.small_recipe import SmallConfig, SmallRecipe, train
+
+from stadia.core.errors import ConfigError
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
+from stadia.training.loop.loggers import read_rows
+from stadia.training.loop.loop import Callback, TrainingLoop
+
+FINISH = {"at": 0.5, "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.5}}
+
+
+class Optimizers(Callback):
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def on_step_end(self, loop: TrainingLoop) -> None:
+        self.names.append(type(loop.optimizer.optimizer).__name__)
+
+
+def losses(run: Any) -> list[float]:
+    return [row["train/loss"] for row in read_rows(run.metrics_csv) if row.get("train/loss")]
+
+
+def test_the_optimizer_changes_after_its_share_of_the_steps(tmp_path: Path) -> None:
+    seen = Optimizers()
+    run, _ = train(tmp_path, callbacks=[seen], training_finish=FINISH)
+    assert seen.names == ["AdamW"] * 10 + ["SGD"] * 10
+    rates = [float(row["train/lr"]) for row in read_rows(run.metrics_csv) if row.get("train/lr")]
+    assert rates[10] / rates[9] == pytest.approx(0.5, rel=0.3), "0.01 after 0.02, and the schedule goes on"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [5, 10, 15])
+def test_a_resumed_training_is_the_undisturbed_one(stop: int, tmp_path: Path) -> None:
+    whole, _ = train(tmp_path / "whole", training_finish=FINISH)
+
+    class Stop(Callback):
+        def on_batch_start(self, loop: TrainingLoop, is_last: bool) -> None:
+            if loop.step == stop:
+                raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(tmp_path / "part", callbacks=[Stop()], training_finish=FINISH)
+    (folder,) = (tmp_path / "part").iterdir()
+    resumed, _ = train(tmp_path / "part", resume=folder, training_finish=FINISH)
+    assert losses(resumed) == losses(whole)
+
+
+class LossRecipe(SmallRecipe):
+    def __init__(self, **changes: Any) -> None:
+        super().__init__(**changes)
+        self.config = SmallLossConfig(self.config.optimizer, self.config.schedule, SelfSupervisedLossConfig())
+        self.loss = SelfSupervisedLoss(self.config.loss)
+
+
+class SmallLossConfig(SmallConfig):
+    def __init__(self, optimizer: Any, schedule: Any, loss: SelfSupervisedLossConfig) -> None:
+        super().__init__(optimizer, schedule)
+        self.loss = loss
+
+
+class Residuals(Callback):
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def on_step_end(self, loop: TrainingLoop) -> None:
+        self.names.append(loop.recipe.loss.config.residual)
+
+
+def test_the_loss_changes_and_the_optimizer_stays(tmp_path: Path) -> None:
+    optimizers, residuals = Optimizers(), Residuals()
+    finish = {"at": 0.75, "loss": {"residual": "mse"}}
+    train(tmp_path, recipe=LossRecipe(), callbacks=[optimizers, residuals], training_finish=finish)
+    assert residuals.names == ["ssim_l1"] * 15 + ["mse"] * 5
+    assert set(optimizers.names) == {"AdamW"}
+
+
+def test_wrong_keys_of_the_loss_are_found_before_the_first_step(tmp_path: Path) -> None:
+    seen = Optimizers()
+    with refuses(ConfigError, where="training.finish.loss.residuall"):
+        train(
+            tmp_path, recipe=LossRecipe(), callbacks=[seen], training_finish={"at": 0.5, "loss": {"residuall": "mse"}}
+        )
+    with refuses(ConfigError, where="training.finish.loss", found="loss"):
+        train(tmp_path, callbacks=[seen], training_finish={"at": 0.5, "loss": {"residual": "mse"}})
+    assert seen.names == []

@@ -1,0 +1,336 @@
+"""A training that is killed, interrupted or crashed resumes with the losses of an undisturbed one, bit for bit."""
+
+import io
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+from benchmarks.campaign.harness import fingerprint
+from rich.console import Console
+from tests.processes import leave_stale_file, leave_stale_folder
+from tests.refusals import refuses
+from tests.training.loop import small_recipe
+
+from stadia.core import signals, terminal
+from stadia.core.errors import CheckpointError, DataError, RunError
+from stadia.io import atomic_files as files
+from stadia.io.run_facts import Status
+from stadia.training.loop.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
+from stadia.training.loop.fit import Interrupted
+from stadia.training.loop.loggers import read_rows
+from stadia.training.loop.loop import Callback, TrainingLoop
+from stadia.training.loop.run_folder import Run
+
+
+class At(Callback):
+    def __init__(self, step: int, what: Callable[[], object]) -> None:
+        self.step, self.what, self.done = step, what, False
+
+    def on_batch_start(self, loop: TrainingLoop, is_last: bool) -> None:
+        if loop.step == self.step and not self.done:
+            self.done = True
+            self.what()
+
+
+class Crash(Exception):
+    """Something that nobody foresaw."""
+
+
+def crash() -> NoReturn:
+    raise Crash
+
+
+def table(run: Path) -> tuple[list[str], list[dict[str, str]]]:
+    rows = read_rows(run / "metrics.csv")
+    return list(rows[0]), [{name: cell for name, cell in row.items() if not name.startswith("time/")} for row in rows]
+
+
+def kill_after(root: Path, step: int, **values: Any) -> Path:
+    context = multiprocessing.get_context("fork")  # everything is imported already
+    process = context.Process(target=small_recipe.train, args=(root,), kwargs=values)
+    process.start()
+    try:
+        give_up = time.monotonic() + 600
+        while process.is_alive() and time.monotonic() < give_up:
+            for path in root.glob("*/metrics.csv"):
+                rows = read_rows(path)
+                if rows and int(rows[-1]["step"]) >= step:
+                    return path.parent
+            time.sleep(0.005)
+        raise AssertionError(f"not killed: exit code {process.exitcode}")
+    finally:
+        process.kill()
+        process.join()
+
+
+@pytest.mark.slow
+def test_killed_in_mid_epoch_with_workers_accumulation_and_a_validation_between(tmp_path: Path) -> None:
+    values = {"grad_accumulation_steps": 2, "checkpoint_every": 4, "validate_every": 3, "workers": 2, "clip_norm": 1.0}
+    undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
+    killed = kill_after(tmp_path / "killed", 11, pause_s=0.03, **values)
+    assert int(table(killed)[1][-1]["step"]) < 20, "killed too late to show anything"
+    saved = json.loads((killed / "checkpoints" / "last.json").read_text())["step"]
+    assert saved * 2 % 7, "the checkpoint is not in mid-epoch"
+    small_recipe.train(tmp_path, resume=killed, **values)
+    assert table(killed) == table(undisturbed.folder)
+    assert Run.open(killed).facts.status == "finished"
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "right after a validation": {"checkpoint_every": 100, "validate_every": 9},
+    "before any checkpoint": {"checkpoint_every": 100, "validate_every": 100},
+    "at the end of an epoch": {"checkpoint_every": 7, "validate_every": 100},
+    "bf16": {"checkpoint_every": 4, "precision": "bf16"},
+    "sparse rows": {"checkpoint_every": 3, "log_every": 4, "validate_every": 100},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("values", CASES.values(), ids=CASES.keys())
+def test_crashed_training_resumes_exactly(tmp_path: Path, values: dict[str, Any]) -> None:
+    undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
+    run = None
+    with pytest.raises(Crash):
+        small_recipe.train(tmp_path / "crashed", callbacks=[At(10, crash)], **values)
+    (run,) = (tmp_path / "crashed").iterdir()
+    assert Run.open(run).facts.status == "failed"
+    small_recipe.train(tmp_path, resume=run, **values)
+    assert table(run) == table(undisturbed.folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "validate_every"), [(signal.SIGINT, 11), (signal.SIGTERM, 100)])
+def test_signal_saves_a_checkpoint_and_resume_is_exact(
+    tmp_path: Path, number: signal.Signals, validate_every: int
+) -> None:
+    values = {"checkpoint_every": 100, "validate_every": validate_every, "grad_accumulation_steps": 2}
+    values |= {"images_every": 100}
+    undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
+    output = io.StringIO()
+    before = signal.getsignal(number)
+    callbacks = [At(10, lambda: os.kill(os.getpid(), number))]
+    with pytest.raises(Interrupted, match="--resume"):
+        small_recipe.train(tmp_path / "stopped", callbacks=callbacks, console=Console(file=output, width=500), **values)
+    assert signal.getsignal(number) is before
+    (run,) = (tmp_path / "stopped").iterdir()
+    assert output.getvalue().splitlines()[-1].endswith(f"--resume {run}")
+    assert Run.open(run).facts.status == "interrupted"
+    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 11
+    assert sorted(path.name for path in (run / "images").iterdir()) == ["step-000001.png", "step-000011.png"]
+    small_recipe.train(tmp_path, resume=run, **values)
+    assert table(run) == table(undisturbed.folder)
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        small_recipe.train(tmp_path, callbacks=[At(7, twice)])
+    (run,) = tmp_path.iterdir()
+    assert Run.open(run).facts.status == "interrupted"
+    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 7, (
+        "the validation's, not one of step 8"
+    )
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+@pytest.mark.parametrize("following", ["SIGHUP", "SIGTERM", "SIGINT"])
+def test_a_closed_terminal_stops_at_the_end_of_the_step(tmp_path: Path, following: str) -> None:
+
+    def hang_up() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), getattr(signal, following))
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with pytest.raises(Interrupted):
+            small_recipe.train(tmp_path, callbacks=[At(7, hang_up)])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    (run,) = tmp_path.iterdir()
+    assert Run.open(run).facts.status == "interrupted"
+    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+def test_a_pipe_that_nobody_reads_stops_at_the_end_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "is_hangup_ignored", lambda: False)
+    reads, writes = os.pipe()
+    with os.fdopen(writes, "w") as stream:
+        console = terminal.Terminal(file=stream)
+
+        def close() -> None:
+            os.close(reads)
+            console.print("not read")
+
+        with pytest.raises(Interrupted):
+            small_recipe.train(tmp_path, callbacks=[At(7, close)], console=console)
+        with Path(os.devnull).open("w") as null:
+            os.dup2(null.fileno(), writes)  # what the stream holds goes there
+    (run,) = tmp_path.iterdir()
+    assert Run.open(run).facts.status == "interrupted"
+    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
+    assert console.request_stop is None
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_a_training_of_nohup_goes_on(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run, _ = small_recipe.train(tmp_path, callbacks=[At(7, lambda: os.kill(os.getpid(), signal.SIGHUP))])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert run.facts.status == "finished"
+
+
+def test_nothing_pickled_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Crash):
+        small_recipe.train(tmp_path, callbacks=[At(10, crash)])
+    (run,) = tmp_path.iterdir()
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("unpickled")
+
+    monkeypatch.setattr(torch, "load", refuse)
+    monkeypatch.setattr(torch.serialization, "load", refuse)
+    monkeypatch.setattr(pickle, "load", refuse)
+    monkeypatch.setattr(pickle, "loads", refuse)
+    monkeypatch.setattr(pickle, "Unpickler", refuse)
+    small_recipe.train(tmp_path, resume=run)
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    run, _ = small_recipe.train(tmp_path)
+    before = table(run.folder)
+    recipe = small_recipe.SmallRecipe(seed=3)
+    output = io.StringIO()
+    small_recipe.train(tmp_path, resume=run.folder, recipe=recipe, console=Console(file=output, width=300))
+    assert output.getvalue() == (
+        f"small: all 20 steps are done already, in {run.folder}."
+        f" Fix: train a new run from its weights: start_from={run.folder}\n"
+    )
+    assert table(run.folder) == before
+    assert recipe.network[0].weight.abs().sum() != small_recipe.SmallRecipe(seed=3).network[0].weight.abs().sum(), (
+        "the trained weights are loaded"
+    )
+
+
+@pytest.mark.parametrize("status", ["finished", "failed", "running"])
+@pytest.mark.parametrize("name", ["checkpoints/last.safetensors", "metrics.csv"])
+def test_a_run_that_lost_a_file_is_refused_and_keeps_the_others(tmp_path: Path, name: str, status: Status) -> None:
+    run, _ = small_recipe.train(tmp_path)
+    (run.folder / name).unlink()
+    run.update_facts(lambda facts: replace(facts, status=status))
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    with refuses(RunError, where=name, fix=f"start_from={run.folder}"):
+        small_recipe.train(tmp_path, resume=run.folder)
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.slow
+def test_other_configurations_are_named_key_by_key(tmp_path: Path) -> None:
+    run, _ = small_recipe.train(tmp_path)
+    with refuses(RunError, found=("training.max_steps", "20", "->", "30", "training.clip_norm", "1.0")):
+        small_recipe.train(tmp_path, resume=run.folder, max_steps=30, clip_norm=1.0)
+    assert run.facts.status == "finished", "a resume that was refused changes nothing"
+    small_recipe.train(tmp_path, resume=run.folder, workers=1, checkpoint_every=3)
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Crash):
+        small_recipe.train(tmp_path, callbacks=[At(10, crash)])
+    (run,) = tmp_path.iterdir()
+    leave_stale_file(run / "checkpoints" / "last.safetensors")
+    leave_stale_folder(run / "checkpoints" / "last")
+    (run / "checkpoints" / ".tmpWhRQul").write_text("years of work")  # as the package safetensors names its own
+    (run / "checkpoints" / ".bashrc").write_text("years of work")  # of its user, in whatever way it got there
+    monkeypatch.setattr(files, "_CLEANED", set())  # as in a new process
+    small_recipe.train(tmp_path, resume=run)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        ".bashrc",
+        ".tmpWhRQul",
+        "best.json",
+        "best.safetensors",
+        "last.json",
+        "last.safetensors",
+    ]
+
+
+def stopped(root: Path) -> Path:
+    with pytest.raises(Crash):
+        small_recipe.train(root, callbacks=[At(13, crash)], histograms_every=4)
+    (run,) = root.iterdir()
+    return run
+
+
+@pytest.fixture(scope="module")
+def stopped_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stopped(tmp_path_factory.mktemp("stopped"))
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> None:
+    checkpoint = Checkpoint.open(path)
+    header, state = checkpoint.header.model_dump(), checkpoint.state()
+    change(header, state)
+    write_checkpoint(path, CheckpointHeader(**header), state)
+
+
+WRONG: dict[str, Callable[[dict[str, Any], dict[str, Any]], object]] = {
+    "another run": lambda header, state: header["config"]["training"].update(max_steps=19),
+    "weights alone": lambda header, state: header.update(kind="weights"),
+    "another recipe": lambda header, state: header.update(recipe="large"),
+    "another step": lambda header, state: header.update(step=9),
+    "a step beyond the end": lambda header, state: (header.update(step=900), state.update(step=900)),
+    "no optimizer": lambda header, state: state.pop("optimizer"),
+    "no random numbers": lambda header, state: state.update(random={}),
+    "a list of weights": lambda header, state: state.update(state_dict=[1]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_checkpoint_changes_nothing_in_the_run(stopped_run: Path, tmp_path: Path, name: str) -> None:
+    run = shutil.copytree(stopped_run, tmp_path / stopped_run.name)
+    rewrite(run / "checkpoints" / "last.safetensors", WRONG[name])
+    before = fingerprint(run)
+    with refuses(CheckpointError, where="last.safetensors") as caught:
+        small_recipe.train(tmp_path, resume=run)
+    assert "\n" not in str(caught.value)
+    assert fingerprint(run) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table_name", ["metrics.csv", "histograms.csv"])
+@pytest.mark.parametrize("damage", [lambda text: "garbage\nmore garbage\n", lambda text: text + "9" * 5000 + "\n"])
+def test_a_damaged_table_changes_nothing_in_the_run(
+    stopped_run: Path, tmp_path: Path, table_name: str, damage: Callable[[str], str]
+) -> None:
+    run = shutil.copytree(stopped_run, tmp_path / stopped_run.name)
+    (run / table_name).write_text(damage((run / table_name).read_text()))
+    before = fingerprint(run)
+    with refuses(DataError, where=table_name):
+        small_recipe.train(tmp_path, resume=run)
+    assert fingerprint(run) == before
+
+
+@pytest.mark.slow
+def test_validation_changes_nothing_in_the_training(tmp_path: Path) -> None:
+    def losses(**values: Any) -> list[str]:
+        run, _ = small_recipe.train(tmp_path, **values)
+        return [row["train/loss"] for row in table(run.folder)[1] if row["train/loss"]]
+
+    assert losses(validate_every=3) == losses(validate_every=20) == losses(images_every=2)

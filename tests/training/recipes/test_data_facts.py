@@ -1,0 +1,178 @@
+"""A resume finds that moved data hold other labels: poses, depth and frames of the split are in run.json."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from tests.refusals import refuses
+
+from stadia import training as launch
+from stadia.core.config import diff_mappings
+from stadia.core.errors import RunError
+from stadia.core.recording import Recording
+from stadia.data.open_dataset import open_recordings
+from stadia.data.splits import all_frames
+from stadia.io.run_facts import match_facts
+from stadia.overlay.config import OverlayDataConfig
+from stadia.overlay.world.backgrounds import describe_background_depth, open_backgrounds
+from stadia.training.loop.run_folder import Run
+from stadia.training.recipes.base.video_data import describe_depth, measure_poses
+from stadia.training.recipes.selfsup.config import SelfsupConfig
+from stadia.training.training_data import list_movable_keys
+
+pytestmark = pytest.mark.slow
+
+
+def scale_depth(world: Path) -> None:
+    for file in (world / "depth" / "left").glob("*.npy"):
+        np.save(file, np.load(file) * np.float32(1.5))
+
+
+def remove_one_map(world: Path) -> None:
+    sorted((world / "depth" / "left").glob("*.npy"))[1].unlink()
+
+
+def change_one_map(world: Path) -> None:
+    file = sorted((world / "depth" / "left").glob("*.npy"))[1]
+    np.save(file, np.load(file) * np.float32(3))
+
+
+def add_unread_depth(world: Path) -> None:
+    depth = world / "depth" / "left"
+    file = sorted(depth.glob("*.npy"))[0]
+    file.with_suffix(".png").write_bytes(b"another form of the map")
+    np.save(depth / "999999.npy", np.load(file))
+
+
+def scale_poses(world: Path) -> None:
+    poses = np.loadtxt(world / "poses.txt").reshape(-1, 3, 4)
+    poses[..., 3] *= 3
+    np.savetxt(world / "poses.txt", poses.reshape(len(poses), 12))
+
+
+def shift_one_pose(world: Path) -> None:
+    poses = np.loadtxt(world / "poses.txt")
+    poses[2, 11] += 0.001
+    np.savetxt(world / "poses.txt", poses)
+
+
+def swap_poses(world: Path) -> None:
+    poses = np.loadtxt(world / "poses.txt")
+    poses[[1, 2]] = poses[[2, 1]]
+    np.savetxt(world / "poses.txt", poses)
+
+
+def round_poses(world: Path) -> None:
+    poses = np.loadtxt(world / "poses.txt")
+    np.savetxt(world / "poses.txt", poses + np.random.default_rng(0).normal(size=poses.shape) * 1e-9, fmt="%.18e")
+
+
+def open_one(world: Path) -> Recording:
+    (recording,) = open_recordings(world)
+    return recording
+
+
+@pytest.fixture
+def world(worlds: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(worlds / "train-000", tmp_path / "train-000")
+
+
+def describe(world: Path) -> dict[str, Any]:
+    recording = open_one(world)
+    frames = all_frames(recording, recording.sides)
+    facts = {"poses": {"one": measure_poses(recording)}, "depth": describe_depth(frames)}
+    return dict(json.loads(json.dumps(facts)))
+
+
+def list_differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    return {change.key.split(".")[0] for change in diff_mappings(before, match_facts(after, before))}
+
+
+@pytest.mark.parametrize(
+    ("change", "differing"),
+    [
+        (scale_depth, {"depth"}),
+        (change_one_map, {"depth"}),
+        (remove_one_map, {"depth"}),
+        (scale_poses, {"poses"}),
+        (shift_one_pose, {"poses"}),
+        (swap_poses, {"poses"}),
+        (round_poses, set()),
+        (add_unread_depth, set()),
+    ],
+)
+def test_facts_differ_where_labels_do(
+    change: Callable[[Path], None], differing: set[str], world: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(world, tmp_path / "moved" / world.name)
+    before = describe(world)
+    assert describe(moved) == before
+    change(world)
+    assert list_differing(before, describe(world)) == differing
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 400), change_m=st.floats(1e-3, 10))
+def test_sums_of_poses_change_with_any_pose_and_not_by_rounding(seed: int, count: int, change_m: float) -> None:
+    random = np.random.default_rng(seed)
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    poses[:, :3] += random.normal(size=(count, 3, 4)) * 100
+    noise, moved = poses + random.normal(size=poses.shape) * 1e-9, poses.copy()
+    moved[random.integers(count), random.integers(3), 3] += change_m
+    before, rounded, other = (
+        {"poses": [*map(float, measure_poses(cast(Recording, _Poses(one))) or ())]} for one in (poses, noise, moved)
+    )
+    assert match_facts(rounded, before) == before
+    assert match_facts(other, before) != before
+
+
+class _Poses:
+    def __init__(self, poses: NDArray[np.float64]) -> None:
+        self.poses = poses
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+    def T_world_camera(self, index: int) -> NDArray[np.float64]:
+        return self.poses[index]
+
+
+@pytest.mark.parametrize(("change", "fact"), [(scale_depth, "depth"), (scale_poses, "poses")])
+def test_a_resume_with_other_labels_is_refused(
+    change: Callable[[Path], None], fact: str, small: SelfsupConfig, trained_small: Path, tmp_path: Path
+) -> None:
+    run, place = tmp_path / "run", tmp_path / "moved" / Path(str(small.data.path)).name
+    shutil.copytree(trained_small, run)
+    shutil.copytree(str(small.data.path), place)
+    change(place / "val-000")
+    before = {name: (run / name).read_bytes() for name in ("config.json", "run.json", "metrics.csv")}
+    moved = small.model_copy(update={"data": small.data.model_copy(update={"path": str(place)})})
+    with refuses(RunError, where="run", found=fact):
+        launch.train(moved, resume=run)
+    assert {name: (run / name).read_bytes() for name in before} == before
+
+
+def test_a_key_is_free_where_the_run_recorded_what_it_names(small: SelfsupConfig, trained_small: Path) -> None:
+    every = {"data.path", "data.cache", "data.camera.K_file", "data.ground_truth_path", "data.poses"}
+    assert every <= set(list_movable_keys(small, Run.open(trained_small)))
+
+
+def test_backgrounds_of_overlays_are_identified_with_their_depth(worlds: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(worlds, tmp_path / "worlds")
+
+    def describe_backgrounds() -> dict[str, str | None]:
+        backgrounds, _ = open_backgrounds(place, OverlayDataConfig().backgrounds, 32, 64)
+        return describe_background_depth(backgrounds["train"])
+
+    before = describe_backgrounds()
+    assert before
+    assert None not in before.values()
+    change_one_map(place / "train-000")
+    assert describe_backgrounds() != before

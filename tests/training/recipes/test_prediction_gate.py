@@ -1,0 +1,144 @@
+"""Frames that the prediction checks keep: few, spread over the input, each with a frame that has moved."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests.refusals import refuses
+
+from stadia.checks.prediction_checks import TrainingRecord
+from stadia.core.errors import VerdictError
+from stadia.core.types import DepthScale
+from stadia.evaluation.frame_preparation import Frame
+from stadia.predict import verdict
+from stadia.predict.verdict import MAX_SAMPLES, MIN_FLOW_PX, PredictionGate, describe_trust, refuse_unusable
+
+K = np.array([[60.0, 0, 47.5], [0, 60, 15.5], [0, 0, 1]])
+
+
+def frame(number: int, **changes: Any) -> Frame:
+    return Frame(f"{number:06d}", np.full((32, 96, 3), number % 256, np.uint8), K, **changes)
+
+
+def take(gate: PredictionGate, frames: Iterable[Frame]) -> list[int]:
+    inverse_depth: NDArray[np.float32] = np.ones((8, 24), np.float32)
+    for one in frames:
+        gate.take(one, lambda: inverse_depth)
+    return [int(sample.image[0, 0, 0]) for sample in gate.samples]
+
+
+@pytest.fixture
+def gate() -> PredictionGate:
+    return PredictionGate(DepthScale.METRES, TrainingRecord(steps=1000))
+
+
+def test_a_long_input_keeps_few_samples_over_all_of_it(gate: PredictionGate) -> None:
+    kept = take(gate, [frame(number, frames_since=None) for number in range(250)])
+    assert MAX_SAMPLES <= len(kept) < 2 * MAX_SAMPLES
+    assert kept[0] == 0
+    assert kept[-1] >= 230
+    assert len(set(np.diff(kept))) == 1
+
+
+def test_a_sample_waits_for_a_frame_that_has_moved(gate: PredictionGate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict, "shrink_to_gray", lambda image: image)
+    monkeypatch.setattr(verdict, "median_flow_px", lambda first, second: 2.0 * (second - first)[0, 0, 0])
+    kept = take(gate, [frame(number) for number in range(12)])
+    followed = [int(sample.following[0, 0, 0]) for sample in gate.samples if sample.following is not None]
+    assert (kept, followed) == ([0, 4, 8], [4, 8, 11])
+
+
+@pytest.fixture
+def motion(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+
+    def move(flow_px: float) -> None:
+        monkeypatch.setattr(verdict, "shrink_to_gray", lambda image: image.astype(int))
+        monkeypatch.setattr(verdict, "median_flow_px", lambda first, second: flow_px * (second - first)[0, 0, 0])
+
+    return move
+
+
+def partners(gate: PredictionGate) -> dict[int, int]:
+    pairs = [(int(one.image[0, 0, 0]), one.following) for one in gate.samples]
+    return {number: int(following[0, 0, 0]) for number, following in pairs if following is not None}
+
+
+@pytest.mark.parametrize(("every", "followed"), [(2, [4, 8, 10]), (5, [5, 10]), (7, [7]), (11, [])])
+def test_predicted_frames_are_compared_at_most_ten_frames_apart(
+    gate: PredictionGate, motion: Callable[[float], None], every: int, followed: list[int]
+) -> None:
+    motion(MIN_FLOW_PX / 4)
+    take(gate, [frame(number, frames_since=every) for number in range(0, 12, every)])
+    assert list(partners(gate).values()) == followed
+
+
+def skipping(every: int, count: int, read: list[int] | None = None) -> Iterator[Frame]:
+
+    def read_skipped(first: int, after: int) -> Iterator[Frame]:
+        for number in range(first, after):
+            if read is not None:
+                read.append(number)
+            yield frame(number)
+
+    for number in range(0, count, every):
+        skipped = partial(read_skipped, number + 1, min(number + every, count))
+        yield frame(number, frames_since=every, skipped=skipped)
+
+
+@pytest.mark.parametrize("every", [2, 3, 5, 12, 40])
+def test_skipped_frames_are_partners_as_any_other(
+    gate: PredictionGate, motion: Callable[[float], None], every: int
+) -> None:
+    motion(MIN_FLOW_PX / 4)
+    read: list[int] = []
+    take(gate, skipping(every, 200, read))
+    found = partners(gate)
+    assert found
+    assert all(second == first + 4 for first, second in found.items() if first + 4 < 200)
+    near = {number + later for number in range(0, 200, every) for later in range(1, 5)}
+    assert set(read) <= near, "no more are read than are compared"
+
+
+def test_thinning_gives_no_sample_the_partner_of_another(gate: PredictionGate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict, "median_flow_px", lambda first, second: 100.0)
+    cut = 2 * MAX_SAMPLES - 1
+    take(gate, [frame(number, frames_since=None if number == cut else 1) for number in range(5 * MAX_SAMPLES)])
+    followed = partners(gate)
+    assert len(followed) >= MAX_SAMPLES - 2
+    assert all(following == number + 1 for number, following in followed.items())
+
+
+def checks(verdict: str, *codes: str, severity: str = "warn") -> dict[str, object]:
+    findings = [{"code": code, "severity": severity} for code in codes]
+    return {"verdict": verdict, "findings": findings, "not_checked": {}}
+
+
+def test_sky_is_arbitrary_where_frames_show_it() -> None:
+    def describe(sky_nearer: float | None, *codes: str) -> str:
+        measured = {"measured": {"sky_nearer": sky_nearer}}
+        return describe_trust(DepthScale.METRES, {**checks("doubtful" if codes else "usable", *codes), **measured})
+
+    assert describe(0.0).endswith("; the depth of sky is arbitrary")
+    assert describe(0.9, "T40").endswith("(T40); the depth of sky is arbitrary")
+    assert "arbitrary" not in describe(None)
+    assert describe(0.9, "M32").endswith("do not rely on the depth of the sky (M32)"), "it is said once"
+
+
+def test_only_unusable_predictions_are_refused() -> None:
+    refuse_unusable({"a": checks("usable"), "b": checks("doubtful", "T40"), "c": checks("not judged")})
+    with refuses(VerdictError, found=("M30", "S30")):
+        refuse_unusable({"a": checks("usable"), "b": checks("unusable", "M30"), "d": checks("unusable", "S30")})
+
+
+def test_what_a_finding_does_not_affect_is_not_doubted() -> None:
+    near_sky = describe_trust(DepthScale.METRES, checks("doubtful", "M32"))
+    assert near_sky.endswith("do not rely on the depth of the sky (M32)")
+    two_cameras = describe_trust(DepthScale.UP_TO_SCALE, checks("doubtful", "K30"))
+    assert two_cameras.endswith("(K30)")
+    assert "lengths" in two_cameras
+    lens = checks("usable", "K30", severity="note")
+    assert describe_trust(DepthScale.METRES, lens).endswith("(K30)")
+    assert "K30" not in describe_trust(DepthScale.UP_TO_SCALE, lens)
