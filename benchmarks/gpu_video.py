@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from stadia.data.config import VideoDecoder
 from stadia.evaluation.plots.videos import open_video_file
+from stadia.io import VideoDecoder
 from stadia.io.video_decoding import stream_video
 
 MAX_DIFFERENCE = 3

@@ -38,6 +38,7 @@ from stadia.core import seeds
 from stadia.core.recording import Recording
 from stadia.core.types import Batch, Predictor
 from stadia.data.open_dataset import open_recordings
+from stadia.evaluation.predict_frames import make_predictor
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.metrics.depth_metrics import abs_rel
@@ -45,7 +46,7 @@ from stadia.networks.depth.config import AttentionConfig, DptConfig
 from stadia.networks.depth.dpt import Dpt
 from stadia.training import recipes
 from stadia.training.demo import render_worlds
-from stadia.training.recipes.base.build_recipe import list_exchanged, make_predictor
+from stadia.training.recipes.base.build_recipe import list_exchanged
 from stadia.training.recipes.supervised.config import SupervisedConfig
 from stadia.training.recipes.supervised.recipe import SupervisedRecipe
 

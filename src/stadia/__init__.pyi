@@ -1,12 +1,7 @@
 """Public names; `__init__.py` loads a module when one of its names is used."""
 
-from .adaptation.adapt import Adaptation as Adaptation
-from .adaptation.adapt import adapt_network as adapt
+from .checks.preflight.preflight_runner import check_data as check
 from .core.errors import StadiaError as StadiaError
-from .diagnostics.preflight.preflight_runner import check_data as check
-from .launch.workflow import train as train
-from .mapping.map_video import MappedVideo as MappedVideo
-from .mapping.map_video import map_video as map_video
 from .predict.network import Network as Network
 from .predict.network import open_network as open_network
 from .predict.options import EvaluateOptions as EvaluateOptions
@@ -14,7 +9,12 @@ from .predict.options import PredictOptions as PredictOptions
 from .predict.prediction import Prediction as Prediction
 from .predict.tasks import Evaluation as Evaluation
 from .predict.tasks import evaluate as evaluate
-from .recipes import configure as configure
+from .sfm.map_video import MappedVideo as MappedVideo
+from .sfm.map_video import map_video as map_video
+from .training.adapt import Adaptation as Adaptation
+from .training.adapt import adapt_network as adapt
+from .training.recipes import configure as configure
+from .training.workflow import train as train
 
 __version__: str
 NAMES: dict[str, str]

@@ -29,19 +29,6 @@ from .frame_store import resize_image as resize_image
 from .frame_store import resize_sparse_depth as resize_sparse_depth
 from .frame_store import to_planar_bytes as to_planar_bytes
 from .frame_store import write_frame_store as write_frame_store
-from .image_files import check_depth_map as check_depth_map
-from .image_files import check_image_size as check_image_size
-from .image_files import encode_name as encode_name
-from .image_files import hash_file as hash_file
-from .image_files import hash_files as hash_files
-from .image_files import hash_frames as hash_frames
-from .image_files import join_hashes as join_hashes
-from .image_files import list_images as list_images
-from .image_files import read_label_png as read_label_png
-from .image_files import read_raw_depth_png as read_raw_depth_png
-from .image_files import read_rgb as read_rgb
-from .image_files import read_rgba as read_rgba
-from .image_files import split_hashes as split_hashes
 from .open_dataset import DatasetFormat as DatasetFormat
 from .open_dataset import detect_format as detect_format
 from .open_dataset import find_held_out_split as find_held_out_split
@@ -60,14 +47,9 @@ from .splits import all_frames as all_frames
 from .splits import read_split_file as read_split_file
 from .splits import split_blocks as split_blocks
 from .surveys import survey_masks as survey_masks
-from .text_files import FileEntry as FileEntry
-from .text_files import read_rows as read_rows
-from .text_files import read_typed_json as read_typed_json
 from .video.frame_selection import FrameSelection as FrameSelection
 from .video.frame_selection import FrameSelector as FrameSelector
 from .video.video_camera import read_user_intrinsics as read_user_intrinsics
-from .video.video_decoding import count_indexed_frames as count_indexed_frames
-from .video.video_decoding import stream_video as stream_video
 from .video.video_files import VideoSegment as VideoSegment
 from .video.video_files import select_images as select_images
 

@@ -17,7 +17,7 @@ from stadia.evaluation.depth_score import DepthScore, collect_scores, score_imag
 from stadia.evaluation.frame_preparation import frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.image_score import ImageScore
 from stadia.evaluation.predict_frames import predict_to_folder
-from stadia.evaluation.predictions_folder import TRAJECTORY, Predictions, Provenance, read_record
+from stadia.evaluation.predictions_folder import Predictions, Provenance, read_record
 from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.steady_depth import FlickerScore, score_flicker
 from stadia.evaluation.trajectory_score import MIN_POSES, TrajectoryScore, score_measured_path
@@ -25,6 +25,7 @@ from stadia.io.atomic_files import atomic_write
 from stadia.io.image_io import write_image
 from stadia.io.input_files import read_text
 from stadia.io.paths import safe_join
+from stadia.io.trajectory_files import TRAJECTORY
 from stadia.io.trajectory_formats import read_kitti_trajectory
 
 SCORE_FORMAT = "stadia-scores"  # `format` of every score file

@@ -13,11 +13,16 @@ from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.evaluation.frame_preparation import Frame, frame_name
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.point_clouds import PlyWriter
-from stadia.evaluation.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.trajectory_score import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
 from stadia.io.atomic_files import atomic_folder, atomic_write, write_json
 from stadia.io.paths import check_no_links, check_writable, expand_home, safe_join
-from stadia.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
+from stadia.io.trajectory_files import (
+    TRAJECTORY,
+    TRAJECTORY_TUM,
+    Trajectory,
+    write_kitti_trajectory,
+    write_tum_trajectory,
+)
 from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.io.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
 from stadia.metrics.trajectory_metrics import path_length_m

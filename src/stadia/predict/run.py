@@ -27,10 +27,11 @@ from stadia.evaluation.plots.videos import (
     write_image_verdict,
     write_video_verdict,
 )
-from stadia.evaluation.predictions_folder import TRAJECTORY, Predictions, Provenance, write_predictions
+from stadia.evaluation.predictions_folder import Predictions, Provenance, write_predictions
 from stadia.evaluation.steady_depth import steady_frames
 from stadia.geometry.sky import find_far_sky
 from stadia.io.paths import expand_home, safe_join
+from stadia.io.trajectory_files import TRAJECTORY
 from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.inputs import PredictionInput, is_image_file, is_own_video, open_inputs
 from stadia.predict.options import PredictOptions, refuse_unused

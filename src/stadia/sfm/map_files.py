@@ -25,13 +25,12 @@ from stadia.data.video.video_map import (
     MapCamera,
     MapLens,
 )
-from stadia.evaluation.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
 from stadia.io.atomic_files import atomic_folder, atomic_write, write_json, write_lines
 from stadia.io.image_io import write_image
 from stadia.io.input_files import read_bytes
 from stadia.io.json_files import read_json
 from stadia.io.output_files import check_output_folder
-from stadia.io.trajectory_files import Trajectory, write_tum_trajectory
+from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_TUM, Trajectory, write_tum_trajectory
 from stadia.sfm.camera_search import move_places
 from stadia.sfm.colmap_files import PredictDepth, to_lens, write_colmap, write_views
 from stadia.sfm.frame_poses import PlacedFrame, stack_poses
