@@ -37,7 +37,7 @@ import torch
 from preflight import REAL_DATA, SEEDS, clean_splits, real_recordings
 from rich.console import Console
 
-from stadia import training as launch
+from stadia import training
 from stadia.checks.finding import Finding, OnStop, Severity, read_valid_findings
 from stadia.checks.preflight.preflight_runner import run_preflight
 from stadia.core import seeds
@@ -358,7 +358,7 @@ class Trainings:
     def run(self, name: str) -> Run:
         """Train to the end, whatever is found."""
         if name not in self.runs:
-            self.runs[name] = launch.train(self.make_config(name), out=self.folder, on_stop=OnStop.WARN)
+            self.runs[name] = training.train(self.make_config(name), out=self.folder, on_stop=OnStop.WARN)
         return self.runs[name]
 
     def row(self, name: str) -> Row:

@@ -61,7 +61,7 @@ def list_page_texts(path: Path) -> Iterator[str]:
 
 KINDS: dict[str, tuple[Callable[[Path], Iterator[str]], Callable[[], Iterator[Path]]]] = {
     "message": (list_messages, lambda: SOURCE.rglob("*.py")),
-    "finding": (list_findings, lambda: (SOURCE / "diagnostics" / "catalog").glob("*.toml")),
+    "finding": (list_findings, lambda: (SOURCE / "checks" / "catalog").glob("*.toml")),
     "docstring": (list_docstrings, lambda: SOURCE.rglob("*.py")),
     "document": (list_paragraphs, lambda: (ROOT / "docs").rglob("*.md")),
     "app": (list_page_texts, lambda: (SOURCE / "web").rglob("*.html")),

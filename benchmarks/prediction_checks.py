@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 from broken_trainings import TRAININGS, broken_by
 from real_stereo import semi_global_matching
 
-from stadia import training as launch
+from stadia import training
 from stadia.checks.finding import OnStop
 from stadia.core.recording import RIGHT, Recording
 from stadia.data.config import CacheConfig
@@ -211,7 +211,7 @@ def train(name: str, case: Case, out: Path, real: Path) -> None:
     no_preflight = mock.patch("stadia.training.recipes.base.video_data.run_preflight", return_value=[])
     with broken_by(broken.patch if broken else None), no_preflight:
         try:
-            launch.train(config, out=folder, on_stop=OnStop.WARN)
+            training.train(config, out=folder, on_stop=OnStop.WARN)
         except Exception as error:
             print(f"    halted: {error}", file=sys.stderr)
 

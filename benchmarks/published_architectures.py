@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "recipes"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "training" / "recipes"))
 
 from published_folders import ARCHITECTURES, write_network
 

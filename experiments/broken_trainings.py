@@ -32,7 +32,7 @@ import stadia.core.torchvision_operators  # noqa: F401
 # isort: split
 from torch import Tensor
 
-from stadia import training as launch
+from stadia import training
 from stadia.checks.catalog import find_root_cause
 from stadia.checks.finding import Finding, OnStop, Severity, Stage, read_valid_findings
 from stadia.core.types import Batch, Camera, Prediction
@@ -181,7 +181,7 @@ def run_training(one: Broken, folder: Path) -> list[Finding]:
     )
     with broken_by(one.patch):
         try:
-            launch.train(config, out=folder, on_stop=OnStop.HALT)
+            training.train(config, out=folder, on_stop=OnStop.HALT)
         except Exception as error:  # what halts a training is among its findings
             print(f"    halted: {error}", file=sys.stderr)
     (run,) = folder.iterdir()

@@ -38,7 +38,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from stadia import training as launch
+from stadia import training
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, MapsPredictor
 from stadia.data.open_dataset import open_recordings
@@ -194,7 +194,7 @@ def trained(name: str, seed: int, worlds: Path, arguments: argparse.Namespace) -
     given = [f"training.max_steps={arguments.steps}", f"seed={seed}", f"name=d3vo-{name}-{seed}", *arguments.overrides]
     began = time.monotonic()
     words = (*preset_overrides("demo"), *SMALL, *PLAIN, *CONFIGURATIONS[name], *given)
-    run = launch.train(recipes.configure("selfsup", words, data={"path": str(worlds)}), out=arguments.out)
+    run = training.train(recipes.configure("selfsup", words, data={"path": str(worlds)}), out=arguments.out)
     return {"run": run.folder.name, "train_s": round(time.monotonic() - began)}
 
 

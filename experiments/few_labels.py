@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from stadia import training as launch
+from stadia import training
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.predict.labeled_recordings import score_recordings
@@ -65,7 +65,7 @@ def trained_on(worlds: Path, name: str, truth: Path, arguments: argparse.Namespa
     """Train, and return AbsRel and RMSE on the test worlds of `truth`, metres, every pixel."""
     settings = (*SETTINGS, f"name={name}", f"training.max_steps={arguments.steps}", *arguments.overrides)
     began = time.monotonic()
-    run = launch.train(recipes.configure("supervised", settings, data={"path": str(worlds)}), out=arguments.out)
+    run = training.train(recipes.configure("supervised", settings, data={"path": str(worlds)}), out=arguments.out)
     train_s = round(time.monotonic() - began)
     test, console = open_recordings(truth, split="test"), Console(stderr=True)
     scored = score_recordings(

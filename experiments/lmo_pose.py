@@ -23,8 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stadia import report
-from stadia import training as launch
+from stadia import report, training
 from stadia.core import seeds
 from stadia.core.types import no_progress
 from stadia.evaluation.predictions_folder import Provenance
@@ -93,7 +92,7 @@ def main() -> None:
     )
     assert isinstance(config, ObjectPoseConfig)
     began = time.monotonic()
-    run = launch.train(config, out=arguments.out)
+    run = training.train(config, out=arguments.out)
     train_s = round(time.monotonic() - began)
     last = run.checkpoints / "last.safetensors"
     images, trained, made_by = BopImages.open(Path(path)), load_recipe(last), Provenance.from_checkpoint(last)

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from stadia import training as launch
+from stadia import training
 from stadia.checks.finding import OnStop
 from stadia.core.types import Camera, Predictor
 from stadia.data.mask_files import attach_masks
@@ -156,7 +156,7 @@ def run(case: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     name = "selfsup" if case == "selfsup" else "metric"
     config = recipes.configure(name, overrides, seed=seed, data={"path": str(arguments.data)})
     started = time.perf_counter()
-    finished = launch.train(config, out=arguments.out / "runs", on_stop=OnStop.WARN)
+    finished = training.train(config, out=arguments.out / "runs", on_stop=OnStop.WARN)
     predictor = recipes.load_predictor(finished.folder / "checkpoints" / "last.safetensors")
     recipe = predictor.recipe  # type: ignore[attr-defined]
     heights = {}

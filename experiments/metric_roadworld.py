@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stadia import training as launch
+from stadia import training
 from stadia.checks.finding import OnStop
 from stadia.core.recording import LEFT
 from stadia.core.types import Predictor
@@ -146,7 +146,7 @@ def run(case: str, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     )
     config = recipes.configure("metric", overrides, seed=arguments.seed, data={"path": str(data)})
     started = time.perf_counter()
-    finished = launch.train(config, out=arguments.out / "runs", on_stop=OnStop.WARN)
+    finished = training.train(config, out=arguments.out / "runs", on_stop=OnStop.WARN)
     predictor = recipes.load_predictor(finished.folder / "checkpoints" / "last.safetensors")
     recipe = predictor.recipe  # type: ignore[attr-defined]
     assert isinstance(recipe, MetricRecipe)

@@ -21,7 +21,7 @@ import argparse
 import time
 from pathlib import Path
 
-from stadia import training as launch
+from stadia import training
 from stadia.io.json_files import read_json
 from stadia.training import recipes
 
@@ -35,7 +35,7 @@ def steps_in(minutes: float, out: Path, overrides: list[str]) -> int:
     first.
     """
     tried = [f"training.max_steps={TRIED}", "training.validate_every=null", "data.val_samples=16"]
-    run = launch.train(recipes.configure("overlay", ["training.threads=2", *overrides, *tried]), out=out / "trial")
+    run = training.train(recipes.configure("overlay", ["training.threads=2", *overrides, *tried]), out=out / "trial")
     return round(OF_STEPS * 60 * minutes / sum(run.facts.time.step_s.values()))
 
 
@@ -44,7 +44,7 @@ def main(out: Path, minutes: float | None, overrides: list[str]) -> None:
     if minutes is not None:
         overrides = [*overrides, f"training.max_steps={steps_in(minutes, out, overrides)}"]
     began = time.perf_counter()
-    run = launch.train(recipes.configure("overlay", ["training.threads=2", *overrides]), out=out)
+    run = training.train(recipes.configure("overlay", ["training.threads=2", *overrides]), out=out)
     took = (time.perf_counter() - began) / 60
     names = ("val", "val-mean-depth", "val-difference")
     found, mean, difference = (read_json(run.folder / "scores" / f"{name}.json")["metrics"] for name in names)

@@ -23,7 +23,7 @@ from metric_kitti import T_95
 from rich.console import Console
 from sparse_lidar import TRAINED, scores
 
-from stadia import training as launch
+from stadia import training
 from stadia.data.open_dataset import open_recordings
 from stadia.training import recipes
 
@@ -75,7 +75,7 @@ def main() -> None:
                 *([f"start_from={start}"] if start else []),
             )
             config = recipes.configure("metric", words, seed=seed, data={"path": path})
-            run = launch.train(config, out=arguments.out / "runs", has_scores=False)
+            run = training.train(config, out=arguments.out / "runs", has_scores=False)
             after = scores(recipes.load_predictor(run.folder), recording, run, "test")
             row = {"abs_rel": after["abs_rel"], "d1": after["d1"]}
             found[f"{arm}/{seed}"] = row

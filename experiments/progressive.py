@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import stadia.core.torchvision_operators  # noqa: F401
-from stadia import training as launch
+from stadia import training
 from stadia.training import recipes
 from stadia.training.loop.loggers import read_rows
 from stadia.training.loop.run_folder import Run
@@ -67,7 +67,7 @@ def trained(arguments: argparse.Namespace, seed: int, stages: list[dict[str, Any
     ]
     if stages:
         settings += [f"training.stages={json.dumps(stages)}", f"training.stage_lr_scaling={arguments.stage_lr_scaling}"]
-    return launch.train(recipes.configure(arguments.recipe, [*settings, *arguments.overrides]), out=arguments.out)
+    return training.train(recipes.configure(arguments.recipe, [*settings, *arguments.overrides]), out=arguments.out)
 
 
 def size(text: str) -> tuple[int, int]:

@@ -31,8 +31,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from stadia import report
-from stadia import training as launch
+from stadia import report, training
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.types import Camera, MapsPredictor, Predictor
 from stadia.data.open_dataset import open_recordings
@@ -164,7 +163,7 @@ def main() -> None:
     frames = {"frames": (0, 40)} if arguments.held_out else {}
     settings = (*SETTINGS, f"training.max_steps={arguments.steps}", *arguments.overrides)
     started = time.monotonic()
-    run = launch.train(recipes.configure("selfsup", settings, data={"path": path, **frames}), out=arguments.out)
+    run = training.train(recipes.configure("selfsup", settings, data={"path": path, **frames}), out=arguments.out)
     trained_s = time.monotonic() - started
     predictor = cast(MapsPredictor, recipes.load_predictor(run.folder))
     figures = compare(predictor, recording, scored) | path_figures(

@@ -22,8 +22,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stadia import report
-from stadia import training as launch
+from stadia import report, training
 from stadia.core import seeds
 from stadia.core.recording import Recording
 from stadia.core.types import Predictor
@@ -87,7 +86,7 @@ def main() -> None:
     settings = (*SETTINGS, f"training.max_steps={arguments.steps}", *arguments.overrides)
     config = recipes.configure("supervised", settings, data={"path": path})
     began = time.monotonic()
-    run = launch.train(config, out=arguments.out)
+    run = training.train(config, out=arguments.out)
     train_s = round(time.monotonic() - began)
     (recording,) = open_recordings(path)
     mean = average_recordings([FrameRange(recording, 0, TRAINED)], config.data.height, config.data.width)

@@ -40,7 +40,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia import training as launch
+from stadia import training
 from stadia.core.types import Meta
 from stadia.data.loading.loader import Loader
 from stadia.evaluation.predictions_folder import Provenance
@@ -261,7 +261,7 @@ def told_of(found: dict[str, list[dict[str, Any]]]) -> list[str]:
 def one(config: ObjectPoseConfig, out: Path) -> dict[str, Any]:
     """Train, and score the test tables."""
     started = time.perf_counter()
-    run = launch.train(config, out=out)
+    run = training.train(config, out=out)
     trained_s = time.perf_counter() - started
     return {"trained_s": round(trained_s), **scored(run.folder, Path(str(run.facts.data["path"])))}
 

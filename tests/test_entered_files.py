@@ -30,5 +30,5 @@ def test_a_map_of_six_frames_enters_few_files_and_no_reader_of_data_sets(
     images = write_images(tmp_path / "room", [room.draw(*find_arc_pose(index)) for index in range(0, 24, 4)])
     files = list_entered_files("map", str(images), "--out", str(tmp_path / "out"))
     assert (tmp_path / "out" / "map.json").is_file()
-    assert not [name for name in files if name.startswith(("datasets/formats/", "datasets/open_dataset"))]
+    assert not [name for name in files if name.startswith(("data/formats/", "data/open_dataset"))]
     assert len(files) <= MAP_LIMIT, files

@@ -17,11 +17,11 @@ SMALL = (
 
 def check_three_steps(path: Path, runs: Path, **options: Any) -> None:
     """No check stops a training, and selfsup trains three steps."""
-    from stadia import training as launch
+    from stadia import training
     from stadia.training import recipes
 
     findings = run_preflight(sample_recordings(path, **options), {}, seconds=20)
     assert [finding for finding in findings if finding.severity == "stop"] == []
     config = recipes.configure("selfsup", SMALL, data={"path": str(path), **options})
-    run = launch.train(config, out=runs, on_stop="halt")
+    run = training.train(config, out=runs, on_stop="halt")
     assert [row["step"] for row in read_rows(run.metrics_csv)][-1] in (3, "3")

@@ -16,8 +16,7 @@ from scipy import ndimage
 from tests.refusals import refuses
 from torch.nn import functional as F
 
-from stadia import report
-from stadia import training as launch
+from stadia import report, training
 from stadia.checks.loss_checks.loss_check_runner import check_losses
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
@@ -81,7 +80,7 @@ true_maps = partial(ground_truth_maps, classes=7)
 
 @pytest.mark.slow
 def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> None:
-    run = launch.train(small, out=tmp_path / "runs")
+    run = training.train(small, out=tmp_path / "runs")
     assert run.facts.status == "finished"
     with (run.folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -135,14 +135,14 @@ def train(
         resolved = make_paths_absolute(resolved)
 
     _load_libraries()
-    from stadia import training as launch
+    from stadia import training
 
     opened, end = None, None
     if is_auto or minutes is not None:
         chosen_by = partial(resolve_recipe, recipe, base, example={}) if is_auto else None
         planned = _plan_training(resolved, minutes, started_s, chosen_by, given + settings)
         resolved, opened, end = planned.config, planned.data, planned.end
-    launch.train(
+    training.train(
         resolved,
         out=out,
         resume=resume,
@@ -259,9 +259,9 @@ def _measure_dry_run(config: RecipeConfig, on_stop: OnStop) -> DryRunResult | No
         return None
 
     _load_libraries()
-    from stadia import training as launch
+    from stadia import training
 
-    return launch.dry_run(config, on_stop=on_stop)
+    return training.dry_run(config, on_stop=on_stop)
 
 
 def _check_encoders(config: RecipeConfig) -> None:

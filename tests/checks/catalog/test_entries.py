@@ -60,7 +60,7 @@ def test_recording_findings_are_proven_on_recordings() -> None:
 
 
 def test_codes_of_checks_are_those_of_the_catalog() -> None:
-    folders = [PACKAGE / name for name in ("diagnostics", "recipes", "launch", "predict", "objectpose", "overlay")]
+    folders = [PACKAGE / name for name in ("checks", "training", "predict", "objectpose", "overlay")]
     sources = [path.read_text() for folder in folders for path in folder.rglob("*.py") if path.parent.name != "catalog"]
     named = {code for source in sources for code in re.findall(r'"([A-Z][0-9]{2})"', source)}
     assert named | {NOT_CHECKED, SAMPLED} == set(CATALOG)
@@ -107,7 +107,7 @@ def test_no_threshold_is_typed_again_in_the_text(code: str) -> None:
 def test_a_constant_of_the_diagnostics_has_one_value() -> None:
     """Two thresholds have two names: a text, and a reader, would take the one for the other."""
     values = defaultdict(set)
-    for path in (PACKAGE / "diagnostics").rglob("*.py"):
+    for path in (PACKAGE / "checks").rglob("*.py"):
         module = ".".join(("stadia", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
         for name, value in read_constants(module)[0].items():
             values[name].add(repr(value))

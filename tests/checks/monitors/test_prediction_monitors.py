@@ -280,7 +280,7 @@ CASES = (*training_logs.ROWS, *output_logs.ROWS)
 LOOP_VALUES = {"train/loss", "train/lr", "train/gradient_norm", "train/update_ratio"}
 """Logged by the training loop itself, so under one name whatever the loss."""
 
-LOGGING_PACKAGES = ("losses", "training", "evaluation", "metrics", "recipes", "objectpose", "overlay")
+LOGGING_PACKAGES = ("losses", "training", "evaluation", "metrics", "objectpose", "overlay")
 
 
 def combined_name(name: str) -> str:

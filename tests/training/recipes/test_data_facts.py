@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.refusals import refuses
 
-from stadia import training as launch
+from stadia import training
 from stadia.core.config import diff_mappings
 from stadia.core.errors import RunError
 from stadia.core.recording import Recording
@@ -155,7 +155,7 @@ def test_a_resume_with_other_labels_is_refused(
     before = {name: (run / name).read_bytes() for name in ("config.json", "run.json", "metrics.csv")}
     moved = small.model_copy(update={"data": small.data.model_copy(update={"path": str(place)})})
     with refuses(RunError, where="run", found=fact):
-        launch.train(moved, resume=run)
+        training.train(moved, resume=run)
     assert {name: (run / name).read_bytes() for name in before} == before
 
 

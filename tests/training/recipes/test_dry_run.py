@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.refusals import refuses
 
-from stadia import training as launch
+from stadia import training
 from stadia.cli.main import run
 from stadia.core.errors import RunError
 from stadia.training.recipes.selfsup.config import SelfsupConfig
@@ -43,7 +43,7 @@ def test_dry_run_reports_peak_memory_of_three_steps_for_every_recipe(
     long = small.model_copy(
         update={"training": small.training.model_copy(update={"max_steps": 5000, "grad_accumulation_steps": 2})}
     )
-    found = launch.dry_run(long)
+    found = training.dry_run(long)
     assert len(updates) == 3
     assert updates[0] == 0 < updates[1] == updates[2]
     assert (found.device, len(found.peak_bytes), len(found.seconds)) == ("cpu", 3, 3)
@@ -64,7 +64,7 @@ def test_peak_memory_is_measured_for_each_step(
 
     monkeypatch.setattr(SelfsupRecipe, "training_step", with_ballast)
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # then freed memory is not kept, which counts until the training ends
-    first, second, third = launch.dry_run(small).peak_bytes
+    first, second, third = training.dry_run(small).peak_bytes
     assert second - first > 300 * MB
     assert second - third > 300 * MB
 
@@ -80,7 +80,7 @@ def test_out_of_memory_error_names_the_step(small: SelfsupConfig, here: Path, mo
 
     monkeypatch.setattr(SelfsupRecipe, "training_step", full)
     with refuses(RunError, where="2", found=("MB", "CUDA"), fix="batch_size"):
-        launch.dry_run(small)
+        training.dry_run(small)
 
 
 @pytest.mark.slow

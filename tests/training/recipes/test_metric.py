@@ -13,7 +13,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tests.refusals import refuses
 
-from stadia import training as launch
+from stadia import training
 from stadia.checks.finding import OnStop
 from stadia.checks.loss_checks.loss_check_runner import check_losses
 from stadia.checks.prediction_checks.training_record import RECIPE_TERMS
@@ -211,7 +211,7 @@ def quick(metric, monkeypatch) -> MetricConfig:
 
 def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, monkeypatch):
     monkeypatch.setattr("stadia.training.recipes.metric.camera_heights.MAX_HEIGHT_LOG_ERROR", math.inf)
-    undisturbed = launch.train(quick, out=tmp_path / "undisturbed", on_stop=OnStop.WARN)
+    undisturbed = training.train(quick, out=tmp_path / "undisturbed", on_stop=OnStop.WARN)
     facts = undisturbed.facts.recipe_facts
     last = undisturbed.folder / "checkpoints" / "last.safetensors"
     kept = Checkpoint.open(last).state()["recipe"]
@@ -231,10 +231,10 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
         stop = lambda self, batch: step(self, batch) if self.global_step < 6 else crash()  # noqa: E731
         once.setattr(MetricRecipe, "training_step", stop)
         with pytest.raises(Crash):
-            launch.train(quick, out=tmp_path / "crashed", on_stop=OnStop.WARN)
+            training.train(quick, out=tmp_path / "crashed", on_stop=OnStop.WARN)
     (folder,) = (tmp_path / "crashed").iterdir()
     assert Checkpoint.open(folder / "checkpoints" / "last.safetensors").header.step % 3, "in the middle of an epoch"
-    crashed = launch.train(quick, out=tmp_path / "crashed", resume=folder, on_stop=OnStop.WARN)
+    crashed = training.train(quick, out=tmp_path / "crashed", resume=folder, on_stop=OnStop.WARN)
     again = Checkpoint.open(crashed.folder / "checkpoints" / "last.safetensors")
     assert table(crashed.folder)[1] == rows
     assert repr(again.state()["recipe"]) == repr(kept)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from tests.refusals import refuses
 
-from stadia import training as launch
+from stadia import training
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.synthetic.config import ROADWORLD_TINY
@@ -73,7 +73,7 @@ def test_useless_masks_are_found_beside_useful_ones(two: MetricConfig, monkeypat
 
 
 def test_both_are_trained_on_remembered_and_scored(two: MetricConfig, tmp_path: Path) -> None:
-    run = launch.train(
+    run = training.train(
         resolve_config(MetricConfig, two.model_dump(mode="json"), ("training.max_steps=2",)), out=tmp_path / "runs"
     )
     predictor = recipes.load_predictor(run.folder)

@@ -11,8 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from stadia import predict
-from stadia import training as launch
+from stadia import predict, training
 from stadia.core.config import resolve_config
 from stadia.core.types import Batch, DepthScale
 from stadia.data.loading.config import DataConfig
@@ -82,7 +81,7 @@ def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     ]
     words += ["data.ground_truth_depth=true", "data.sparse_depth=true"]
     shared = small.model_dump(mode="json", include={"data", "training"})
-    return launch.train(resolve_config(SupervisedConfig, shared, words), out=tmp_path / "runs")
+    return training.train(resolve_config(SupervisedConfig, shared, words), out=tmp_path / "runs")
 
 
 @pytest.mark.slow

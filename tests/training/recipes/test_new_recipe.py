@@ -15,8 +15,7 @@ from tests.refusals import refuses
 from tests.sessions import evaluate, predict_lines
 from torch import Tensor, nn
 
-from stadia import predict, report
-from stadia import training as launch
+from stadia import predict, report, training
 from stadia.checks.finding import Finding
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import CheckpointError
@@ -155,7 +154,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         "optimizer.lr=0.05",
     ]
     words += ['training.loggers=["csv"]', "training.accelerator=cpu", "training.threads=1", "training.log_every=10"]
-    return launch.train(resolve_config(MugsConfig, {}, words), out=tmp_path / "runs")
+    return training.train(resolve_config(MugsConfig, {}, words), out=tmp_path / "runs")
 
 
 @pytest.mark.slow
@@ -172,7 +171,7 @@ def test_from_data_to_report(trained: Run) -> None:
 @pytest.mark.slow
 def test_it_is_resumed(trained: Run) -> None:
     config = MugsConfig.model_validate(trained.config)
-    longer = launch.train(config, resume=trained.folder)
+    longer = training.train(config, resume=trained.folder)
     assert longer.folder == trained.folder
     assert longer.facts.status == "finished"
 

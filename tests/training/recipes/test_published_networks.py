@@ -16,7 +16,7 @@ from test_depth_networks import configure, interrupt
 from tests.combinations import mark_others
 from tests.refusals import refuses
 
-from stadia import training as launch
+from stadia import training
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportedNetwork
@@ -105,14 +105,14 @@ def test_it_trains_and_resumes_without_its_folder(
     # Random weights fall where the truth grows, or not.
     fitted = ScaleShift(0.05, 0.01, scale_spread=0.0, shift_spread=0.0, images=1, unlabeled=0, falling=0)
     monkeypatch.setattr(ScaleShiftEstimator, "result", lambda estimator: fitted)
-    whole = launch.train(config, out=tmp_path / "whole")
+    whole = training.train(config, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt(recipe, 3, patch)
         with pytest.raises(KeyboardInterrupt):
-            launch.train(config, out=tmp_path / "stopped")
+            training.train(config, out=tmp_path / "stopped")
     (stopped,) = (tmp_path / "stopped").iterdir()
     shutil.rmtree(source)  # a checkpoint holds the architecture
-    resumed = launch.train(config, resume=stopped)
+    resumed = training.train(config, resume=stopped)
     for name in ("last",):
         first = Checkpoint.open(whole.folder / "checkpoints" / f"{name}.safetensors")
         second = Checkpoint.open(resumed.folder / "checkpoints" / f"{name}.safetensors")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.refusals import refuses
 
-from stadia import training as launch
+from stadia import training
 from stadia.checks.finding import Finding, OnStop, Severity, Stage, read_valid_findings
 from stadia.checks.loss_checks.video_cases import make_video_case
 from stadia.core.errors import RunError
@@ -31,7 +31,7 @@ def test_a_checked_training_is_the_training_without(
     small: SelfsupConfig, trained_small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
-    run = launch.train(small, out=tmp_path)
+    run = training.train(small, out=tmp_path)
     assert "checking the losses ..." in capfd.readouterr().err
     before = [
         finding
@@ -47,7 +47,7 @@ def test_zero_seconds_leave_the_checks_out_of_a_training_and_not_of_a_dry_run(
 ) -> None:
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
     config = replace_training(small, check_seconds=0)
-    launch.train(config, out=tmp_path)
+    training.train(config, out=tmp_path)
     assert "checking the losses ..." not in capfd.readouterr().err
     seconds: list[float] = []
 
@@ -57,7 +57,7 @@ def test_zero_seconds_leave_the_checks_out_of_a_training_and_not_of_a_dry_run(
 
     monkeypatch.setattr(workflow, "run_loss_checks", check)
     monkeypatch.setattr(workflow, "measure_steps", lambda *_: DryRunResult("cpu", (1,), (1.0,)))
-    launch.dry_run(config)
+    training.dry_run(config)
     assert seconds == [20]
     with pytest.raises(ValueError, match=r"check_seconds=3.*5.*0"):
         TrainingConfig(check_seconds=3)
@@ -71,12 +71,12 @@ def test_an_optimizer_without_the_pose_network_halts(
         SelfsupRecipe, "parameter_groups", lambda recipe: [{"params": list(recipe.model.depth.parameters())}]
     )
     with refuses(RunError, found=("T20", "model.pose")):
-        launch.train(small, out=tmp_path)
+        training.train(small, out=tmp_path)
     (folder,) = tmp_path.glob("20*")
     assert Run.open(folder).facts.status == "failed"
     assert "T20" in {finding.code for finding in read_valid_findings(folder / "findings.jsonl")[0]}
     with refuses(RunError, found="T20"):
-        launch.dry_run(small)
+        training.dry_run(small)
 
 
 def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +85,6 @@ def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, mo
 
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
     monkeypatch.setattr(SelfsupRecipe, "loss_cases", lambda recipe, batch: {"loss": make_video_case(compute_nothing)})
-    run = launch.train(small, out=tmp_path, on_stop=OnStop.WARN)
+    run = training.train(small, out=tmp_path, on_stop=OnStop.WARN)
     assert run.facts.status == "finished"
     assert "L12" in {finding.code for finding in read_valid_findings(run.folder / "findings.jsonl")[0]}

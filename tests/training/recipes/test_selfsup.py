@@ -13,7 +13,7 @@ from rich.console import Console
 from tests.refusals import refuses
 from typer.testing import CliRunner
 
-from stadia import training as launch
+from stadia import training
 from stadia.checks.finding import read_valid_findings
 from stadia.cli.main import app
 from stadia.core.config import resolve_config
@@ -125,7 +125,7 @@ def test_what_cannot_train_is_refused(small: SelfsupConfig, overrides: tuple[str
 
 @pytest.mark.slow
 def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: SelfsupConfig, tmp_path: Path) -> None:
-    run = launch.train(small, out=tmp_path / "runs")
+    run = training.train(small, out=tmp_path / "runs")
     predictor = recipes.load_predictor(run.folder)
     assert isinstance(predictor, DepthPredictor)
     data = SelfsupRecipe.prepare(small, Console(quiet=True))[1]

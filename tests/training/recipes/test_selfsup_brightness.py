@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from stadia import training as launch
+from stadia import training
 from stadia.core.config import resolve_config
 from stadia.core.types import Batch
 from stadia.losses.affine_brightness import BrightnessGate
@@ -63,7 +63,7 @@ def test_a_run_that_is_resumed_holds_as_the_one_that_never_stopped(
     bright: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     config = changed(bright, "training.max_steps=4", "training.checkpoint_every=2")
-    whole = gate_of(launch.train(config, out=tmp_path / "whole").folder)
+    whole = gate_of(training.train(config, out=tmp_path / "whole").folder)
     update, ratios = BrightnessGate.update, []
 
     def until_the_power_fails(self: BrightnessGate, ratio: torch.Tensor) -> None:
@@ -75,10 +75,10 @@ def test_a_run_that_is_resumed_holds_as_the_one_that_never_stopped(
     with monkeypatch.context() as patch:
         patch.setattr(BrightnessGate, "update", until_the_power_fails)
         with pytest.raises(OSError, match="no power"):
-            launch.train(config, out=tmp_path / "stopped")
+            training.train(config, out=tmp_path / "stopped")
     (folder,) = (tmp_path / "stopped").iterdir()
     assert float(gate_of(folder)["gate.ratio"]) != float(whole["gate.ratio"]) != 1
-    resumed = gate_of(launch.train(config, resume=folder).folder)
+    resumed = gate_of(training.train(config, resume=folder).folder)
     assert {name: float(value) for name, value in resumed.items()} == {
         name: float(value) for name, value in whole.items()
     }

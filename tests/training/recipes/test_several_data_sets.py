@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from tests.refusals import refuses
 
-from stadia import training as launch
+from stadia import training
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import DepthScale
@@ -87,7 +87,7 @@ def test_a_data_set_with_a_baseline_is_scored_in_metres_beside_one_without(two: 
 def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
     two: SelfsupConfig, tmp_path: Path
 ) -> None:
-    run = launch.train(changed(two, "training.validate_every=2"), out=tmp_path / "runs")
+    run = training.train(changed(two, "training.validate_every=2"), out=tmp_path / "runs")
     facts = run.facts.data
     assert facts["name"] == "pair"
     assert facts["extra_datasets"]["mono"]["path"] == two.data.extra_datasets["mono"].path
@@ -112,18 +112,18 @@ def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
 
 
 def test_a_run_goes_on_wherever_its_data_have_gone_unless_they_changed(two: SelfsupConfig, tmp_path: Path) -> None:
-    run = launch.train(two, out=tmp_path / "runs")
+    run = training.train(two, out=tmp_path / "runs")
     moved = tmp_path / "another disk" / "elsewhere"
     moved.parent.mkdir()
     shutil.move(two.data.extra_datasets["mono"].path, moved)
     there = changed(two, f"data.extra_datasets.mono.path={json.dumps(str(moved))}")
-    launch.train(there, resume=run.folder)
+    training.train(there, resume=run.folder)
     with refuses(RunError, found=("data.extra_datasets.mono.epochs", "1.0", "->", "2.0")):
-        launch.train(changed(there, "data.extra_datasets.mono.epochs=2"), resume=run.folder)
+        training.train(changed(there, "data.extra_datasets.mono.epochs=2"), resume=run.folder)
     picture = moved / "train-000" / "left" / "000001.png"
     picture.write_bytes(picture.read_bytes() + b" ")
     with pytest.raises(RunError):
-        launch.train(there, resume=run.folder)
+        training.train(there, resume=run.folder)
 
 
 def test_a_dry_run_has_steps_of_each(two: SelfsupConfig) -> None:

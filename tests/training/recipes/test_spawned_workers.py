@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stadia import training as launch
+from stadia import training
 from stadia.core.config import resolve_config
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.recipes.selfsup.config import SelfsupConfig
@@ -32,7 +32,7 @@ def test_spawned_workers_train_as_those_in_this_process(
         multiprocessing.set_start_method("spawn", force=True)
         words = [f"training.workers={workers}", "training.max_steps=2"]
         config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), words)
-        run = launch.train(config, out=tmp_path / str(workers))
+        run = training.train(config, out=tmp_path / str(workers))
         weights[workers] = Checkpoint.open(run.checkpoints / "last.safetensors").weights()
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

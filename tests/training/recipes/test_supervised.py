@@ -14,7 +14,7 @@ from tests.combinations import mark_others
 from tests.refusals import refuses
 from torch import Tensor
 
-from stadia import training as launch
+from stadia import training
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, DataError, GeometryError
 from stadia.core.types import DepthScale
@@ -55,7 +55,7 @@ class Lower(Dpt):
 
 @pytest.mark.slow
 def test_a_training_ends_in_metres_and_a_score(small_dpt: SupervisedConfig, tmp_path: Path) -> None:
-    run = launch.train(small_dpt, out=tmp_path / "runs")
+    run = training.train(small_dpt, out=tmp_path / "runs")
     assert run.facts.recipe_facts.depth_scale == "metres"
     assert run.facts.recipe_facts.model == "dpt tiny, attention sdpa"
     assert (run.folder / "scores" / "val.json").is_file()
@@ -149,7 +149,7 @@ def test_a_fit_that_cannot_be_made_fails_the_run(
 
     monkeypatch.setattr("stadia.networks.depth.dpt.Dpt", Higher)
     with refuses(GeometryError, where="scale and shift"):
-        launch.train(small_dpt, out=tmp_path / "runs")
+        training.train(small_dpt, out=tmp_path / "runs")
     (folder,) = (tmp_path / "runs").iterdir()
     facts = read_run_facts(folder)
     assert facts.status == "failed"

@@ -9,7 +9,7 @@ from published_folders import write_network
 from test_depth_networks import configure, interrupt
 from tests.combinations import mark_others
 
-from stadia import training as launch
+from stadia import training
 from stadia.networks.depth import fine_tuning
 from stadia.predict.export import export_checkpoint
 from stadia.training.loop.checkpoint import Checkpoint
@@ -32,13 +32,13 @@ def test_adapters_resume_exactly_and_predict_merged(
 ) -> None:
     source = write_network(tmp_path / "source", "glpn")
     config = configure_part(small, source, trained="adapters", backbone_precision=precision)
-    whole = launch.train(config, out=tmp_path / "whole")
+    whole = training.train(config, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt("selfsup", 3, patch)
         with pytest.raises(KeyboardInterrupt):
-            launch.train(config, out=tmp_path / "stopped")
+            training.train(config, out=tmp_path / "stopped")
     (stopped,) = (tmp_path / "stopped").iterdir()
-    resumed = launch.train(config, resume=stopped)
+    resumed = training.train(config, resume=stopped)
     last = [Checkpoint.open(run.folder / "checkpoints" / "last.safetensors") for run in (whole, resumed)]
     assert last[0].checksum == last[1].checksum
 
@@ -61,5 +61,5 @@ def test_adapters_resume_exactly_and_predict_merged(
             weights = fine_tuning.name_for_adapters(read_plain_weights(last[0]), started.state_dict())
             started.load_state_dict(weights, strict=False)
             torch.testing.assert_close(started.inverse_depth(image), expected, rtol=1e-4, atol=1e-6)
-    run = launch.train(again, out=tmp_path / "again")
+    run = training.train(again, out=tmp_path / "again")
     assert fine_tuning.list_adapter_names(Checkpoint.open(run.folder).names)

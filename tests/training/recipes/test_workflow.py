@@ -10,8 +10,7 @@ import torch
 from rich.console import Console
 from tests.refusals import refuses
 
-from stadia import report
-from stadia import training as launch
+from stadia import report, training
 from stadia.checks.finding import Finding, Severity, Stage, read_valid_findings, write_findings
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, DataError, RunError
@@ -41,7 +40,7 @@ STOP = Finding(
 
 
 def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = launch.train(small, out=tmp_path / "runs")
+    run = training.train(small, out=tmp_path / "runs")
     assert "M parameters (encoder random, pose encoder random) on" in capsys.readouterr().err
     depth = json.loads((run.folder / "scores" / "val.json").read_text())
     assert depth["protocol"] == "metric"
@@ -63,7 +62,7 @@ def test_one_camera_is_scored_by_shape_on_what_was_held_out(small: SelfsupConfig
     config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), [*parts, "data.stereo=false"])
     held_out = {index for frames in open_split(config.data).val for index in frames.indices}
     assert 0 < len(held_out) < 5
-    run = launch.train(config, out=tmp_path / "runs")
+    run = training.train(config, out=tmp_path / "runs")
     scores = json.loads((run.folder / "scores" / "val.json").read_text())
     assert scores["protocol"] == "relative"
     assert {int(Path(image["name"]).stem) for image in scores["per_image"]} == held_out
@@ -74,13 +73,13 @@ def test_one_camera_is_scored_by_shape_on_what_was_held_out(small: SelfsupConfig
 def test_stop_finding_refuses_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_data, "run_preflight", lambda *_, **__: [STOP])
     with refuses(RunError, found="X01", fix=("--on-stop", 'on_stop="warn')):
-        launch.train(small, out=tmp_path / "runs")
+        training.train(small, out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
     with refuses(RunError, found="X01"):
-        launch.train(small, out=tmp_path / "runs", on_stop="halt")
+        training.train(small, out=tmp_path / "runs", on_stop="halt")
     with refuses(ConfigError, where="on_stop"):
-        launch.train(small, out=tmp_path / "runs", on_stop="stop")
-    run = launch.train(small, out=tmp_path / "runs", on_stop="warn")
+        training.train(small, out=tmp_path / "runs", on_stop="stop")
+    run = training.train(small, out=tmp_path / "runs", on_stop="warn")
     assert json.loads((run.folder / "findings.jsonl").read_text().splitlines()[0])["code"] == "X01"
 
 
@@ -103,12 +102,12 @@ def test_a_run_whose_data_were_moved_keeps_their_new_place(
     shutil.copytree(trained_small, run)
     gone = small.model_copy(update={"data": small.data.model_copy(update={"path": str(place)})})
     with refuses(DataError, where="tiny", fix="data.path=NEW"):
-        launch.train(gone, resume=run)
+        training.train(gone, resume=run)
     assert json.loads((run / "config.json").read_text())["data"]["path"] == str(small.data.path)
     shutil.copytree(str(small.data.path), place)
     monkeypatch.chdir(place.parent)
     relative = small.model_copy(update={"data": small.data.model_copy(update={"path": place.name})})
-    launch.train(relative, resume=run)
+    training.train(relative, resume=run)
     assert json.loads((run / "config.json").read_text())["data"]["path"] == str(place)
     assert json.loads((run / "run.json").read_text())["data"]["path"] == str(place)
 
@@ -120,9 +119,9 @@ def test_a_training_starts_from_the_weights_of_another(
     trained = Checkpoint.open(trained_small / "checkpoints" / "last.safetensors").weights()
     recipe = build_recipe.init_recipe(SelfsupRecipe, more, resumed=False)
     assert all(torch.equal(tensor, trained[name]) for name, tensor in recipe.state_dict().items())
-    second = launch.train(more, out=tmp_path / "runs")
+    second = training.train(more, out=tmp_path / "runs")
     assert second.facts.weights == {"weights of": f"{more.start_from}, step 3"}
-    launch.train(more.model_copy(update={"start_from": None}), resume=second.folder)  # it has its own weights by now
+    training.train(more.model_copy(update={"start_from": None}), resume=second.folder)  # it has its own weights by now
     other = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.network.decoder_channels=[4,4,8,8,16]"])
     with refuses(CheckpointError, where="last.safetensors") as refused:
         build_recipe.init_recipe(SelfsupRecipe, other, resumed=False)
@@ -131,7 +130,7 @@ def test_a_training_starts_from_the_weights_of_another(
     with monkeypatch.context() as patch:  # before anything is decoded
         patch.setattr(workflow, "open_data", lambda *_: pytest.fail("the data are opened"))
         with refuses(CheckpointError, where="last.safetensors"):
-            launch.train(other, out=tmp_path / "refused")
+            training.train(other, out=tmp_path / "refused")
         with refuses(CheckpointError, where="last.safetensors"):
             choose_steps(other, 5, Console(quiet=True))
     same_size = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.network.init_depth_m=7"])
@@ -144,7 +143,7 @@ def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) 
     write_json(run.folder / "findings.jsonl", "of the run that goes on")
     before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
     with run.held(), pytest.raises(RunError):
-        launch.train(small, resume=run.folder)
+        training.train(small, resume=run.folder)
     assert {path.name: path.read_bytes() for path in run.folder.iterdir() if path.name != ".lock"} == before
 
 

@@ -129,7 +129,7 @@ def describe_resume(run: Run) -> str:
 
 def name_resume_call(run: Path, own_class: str) -> str:
     """Return the line of Python that resumes a run of a user's class."""
-    return f"launch.train(config, resume={str(run)!r}, recipe_class={own_class.rpartition('.')[2]})"
+    return f"training.train(config, resume={str(run)!r}, recipe_class={own_class.rpartition('.')[2]})"
 
 
 # -- a training at its start, or at its checkpoint ---------------------------------------------------------------------
