@@ -29,7 +29,19 @@ MAX_FILES = 20
 """Files of a package beside its `__init__.py`: a reader of the list finds the right one."""
 FREE_FOR_CLI = {"stadia.core.errors", "stadia.core.registry", "stadia.predict.options"}
 """What a file of the command line may import outside its functions: it costs nothing, so `--help` stays fast."""
-HEAVY = {"torch", "pydantic", "numpy", "cv2", "lightning", "timm", "matplotlib", "scipy", "numba", "jinja2", "av"}
+HEAVY = {
+    "torch",
+    "pydantic",
+    "numpy",
+    "cv2",
+    "lightning_fabric",
+    "timm",
+    "matplotlib",
+    "scipy",
+    "numba",
+    "jinja2",
+    "av",
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -218,7 +230,7 @@ def test_no_package_has_more_files_than_a_reader_looks_through() -> None:
 
 @pytest.mark.parametrize("package", WITHOUT_TORCH)
 def test_packages_without_torch(package: str) -> None:
-    heavy = {"torch", "lightning", "timm", "torchmetrics", "torchvision", "safetensors"}
+    heavy = {"torch", "lightning_fabric", "timm", "torchvision", "safetensors"}
     for path in (PACKAGE / package).rglob("*.py"):
         for line, module, _ in find_imports(path):
             assert module.partition(".")[0] not in heavy, f"{path.name}:{line}"

@@ -16,8 +16,8 @@ network = stadia.open_network("base")
 network.predict(np.zeros((96, 320, 3), np.uint8))
 import stadia.training.loop.loop
 after = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), signal.set_wakeup_fd(-1)
-import lightning, matplotlib, timm, torchmetrics, torchvision
-versions = [library.__version__ for library in (lightning, timm, torchmetrics, torchvision)]
+import lightning_fabric, matplotlib, timm, torchvision
+versions = [library.__version__ for library in (lightning_fabric, timm, torchvision)]
 print(json.dumps({
     "changed": before != after,
     "finders": [str(finder) for finder in sys.meta_path if "stadia" in str(finder)],

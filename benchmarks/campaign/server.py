@@ -20,7 +20,7 @@ from typing import Any
 
 LIBRARIES = """
     av cv2 numba numpy safetensors.torch scipy.optimize scipy.spatial scipy.stats matplotlib.figure
-    rich.progress torch torch.utils.tensorboard stadia.networks.encoders lightning.fabric stadia.cli.main
+    rich.progress torch torch.utils.tensorboard stadia.networks.encoders lightning_fabric stadia.cli.main
     stadia.cli.train stadia.training.recipes stadia.predict.camera_height stadia.training.demo stadia.data.formats.kitti
     stadia.data.open_dataset stadia.data.formats.euroc stadia.data.formats.rgbd_cameras
     stadia.checks.preflight.preflight_runner stadia.losses.cpu.fused_reprojector

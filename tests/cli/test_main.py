@@ -199,7 +199,9 @@ for words in [["--help"], *([c, "--help"] for c in """
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
         run(words)
     assert "Usage" in out.getvalue(), words
-heavy = {"torch", "pydantic", "numpy", "cv2", "lightning", "matplotlib", "scipy", "numba", "timm", "jinja2", "av"}
+heavy = {
+    "torch", "pydantic", "numpy", "cv2", "lightning_fabric", "matplotlib", "scipy", "numba", "timm", "jinja2", "av",
+}
 print(sorted(heavy & set(sys.modules)))
 """
     )

@@ -7,7 +7,7 @@ import pytest
 
 IMPORT_ALL = """
 import stadia.core.torchvision_operators
-import timm, lightning.pytorch, torchmetrics
+import timm, lightning_fabric
 print("libraries loaded")
 
 import importlib, os, pkgutil, signal, sys

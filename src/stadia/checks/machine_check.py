@@ -44,7 +44,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 }
 """Extra of the package -> modules that it installs."""
 
-_LIBRARIES = ("numpy", "opencv-python-headless", "av", "numba", "timm", "lightning", "pydantic", "scipy")
+_LIBRARIES = ("numpy", "opencv-python-headless", "av", "numba", "timm", "lightning-fabric", "pydantic", "scipy")
 _DECODERS = {"h264": "h264", "hevc": "hevc (H.265)", "vp9": "vp9", "av1": "av1", "mjpeg": "mjpeg"}
 _ENCODER = "libx264"
 

@@ -1,6 +1,6 @@
 """Declare the operators of torchvision if its compiled library was built for another torch.
 
-Import this module before timm, lightning, transformers or peft, which all import torchvision. PyPI's torchvision for
+Import this module before timm, transformers or peft, which all import torchvision. PyPI's torchvision for
 Linux is a CUDA build: its library does not load next to the CPU build of torch, and `import torchvision` then raises
 "operator torchvision::nms does not exist". Nothing in stadia calls these operators, so a declaration is enough.
 """

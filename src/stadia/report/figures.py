@@ -6,7 +6,6 @@ import html
 import io
 import math
 import re
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.plot_style import use_default_style
 from stadia.report.metric_labels import Better, format_number
 from stadia.report.run_files import Series
 
@@ -73,7 +73,6 @@ STYLE = {
     "lines.linewidth": 2,
     "lines.solid_capstyle": "round",
 }
-_DRAWING = threading.Lock()  # matplotlib's settings are global, and the app draws in threads
 
 MAX_POINTS, MAX_DOTS = 800, 20
 LOG_RATIO = 20.0
@@ -91,15 +90,11 @@ def render_svg(
     height, left: height of the chart and width of its left margin.
     corner: text before the labels of the horizontal axis.
     """
-    import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     text = io.StringIO()
-    with (
-        _DRAWING,
-        matplotlib.rc_context({**STYLE, "svg.hashsalt": ascii(about)}),
-    ):  # which makes the ids of its clip paths its own
+    with use_default_style(**STYLE, **{"svg.hashsalt": ascii(about)}):  # which makes the ids of its clip paths its own
         figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, frameon=False)
         rectangle = left / WIDTH, BOTTOM / height, 1 - (left + RIGHT) / WIDTH, 1 - (TOP + BOTTOM) / height
         axes = figure.add_axes(rectangle, frameon=False)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stadia.core.errors import DataError, RunError, format_plot_text
+from stadia.core.plot_style import use_default_style
 from stadia.core.registry import find_nearest_name
 from stadia.io.atomic_files import atomic_write, write_text
 from stadia.io.json_files import read_json, read_json_objects
@@ -244,6 +245,7 @@ def _format_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[st
     return [line(head), f"|{' --- |' * len(head)}", *map(line, body)]
 
 
+@use_default_style()
 def draw_ablation_plot(study: Mapping[str, Any], results: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the difference of each change as SVG or PNG.
 

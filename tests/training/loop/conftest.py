@@ -3,6 +3,6 @@
 import sys
 from pathlib import Path
 
-import stadia.core.torchvision_operators  # noqa: F401 - before any test imports lightning
+import stadia.core.torchvision_operators  # noqa: F401 - before any test imports torchvision
 
 sys.path.insert(0, str(Path(__file__).parent))

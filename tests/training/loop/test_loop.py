@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.plugins import MixedPrecision
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from test_distributed import VALUES, needs_gloo, run_in_two_processes
 from test_stages import HALF, WHOLE, config
 from test_stages import train as train_in_stages

@@ -22,7 +22,7 @@ for name in preset_names():
     recipe = read_preset(name)["recipe"]
     data = {} if recipe in ("objectpose", "overlay") else {"path": "DATA"}
     assert configure(recipe, preset=name, data=data).recipe == recipe, name
-heavy = {"torch", "timm", "lightning", "transformers"} & sys.modules.keys()
+heavy = {"torch", "timm", "lightning_fabric", "transformers"} & sys.modules.keys()
 assert not heavy, heavy
 """
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from stadia.core.errors import format_plot_text
+from stadia.core.plot_style import use_default_style
 from stadia.core.types import DepthScale
 from stadia.evaluation.plots.image_overlays import BAD, GOOD, Image, render_figure
 from stadia.io.atomic_files import atomic_write
@@ -31,6 +32,7 @@ SIDE_INCH = 10 * (0.985 - 0.08) / 2.2  # side of the two square plots of `draw_p
 BELOW_INCH, ABOVE_INCH, TITLE_INCH = 0.85, 0.4, 0.35  # space for legend, plot titles and title
 
 
+@use_default_style()
 def draw_paths(
     path: Path,
     paths: Mapping[str, NDArray[np.float64]],
@@ -82,6 +84,7 @@ def draw_paths(
         FigureCanvasAgg(figure).print_figure(temporary, dpi=120, format=path.suffix.removeprefix("."), metadata=mark)
 
 
+@use_default_style()
 def draw_depth_comparison(rows: Sequence[Sequence[NDArray[np.generic]]], names: Sequence[str]) -> NDArray[np.uint8]:
     """Draw rows of images and depth maps with column names and one common color scale, as RGB (H, W, 3).
 
@@ -121,6 +124,7 @@ MIN_SLOPE = 0.1
 """Smallest slope of predicted over true motion. If all axes are below it, predictions hardly depend on the images."""
 
 
+@use_default_style()
 def draw_motions(predicted: Tensor, true: Tensor, depth_scale: DepthScale) -> NDArray[np.uint8]:
     """Plot predicted over true motion of each axis, with the line of equality, as RGB (H, W, 3).
 
@@ -157,6 +161,7 @@ def draw_motions(predicted: Tensor, true: Tensor, depth_scale: DepthScale) -> ND
     return render_figure(figure)
 
 
+@use_default_style()
 def draw_heights_over_frames(
     frame: ArrayLike,
     height_m: ArrayLike,
@@ -219,6 +224,7 @@ class EpochHeight:
     refused: str = ""
 
 
+@use_default_style()
 def draw_heights_over_epochs(
     courses: Mapping[str, Sequence[EpochHeight]],
     *,
@@ -261,6 +267,7 @@ def draw_heights_over_epochs(
     return render_figure(figure)
 
 
+@use_default_style()
 def draw_height_histogram(height_m: ArrayLike, pools_m: Mapping[str, float]) -> Image:
     """Plot a histogram of the camera heights of images (F,) in metres, and pooled heights by name, as RGB (H, W, 3)."""
     from matplotlib.figure import Figure

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from stadia.core.errors import format_plot_text
+from stadia.core.plot_style import use_default_style
 from stadia.evaluation.depth_score import DepthScore, GroundTruthReaders
 from stadia.evaluation.image_score import align_to_truth, sample_prediction
 from stadia.evaluation.plots.colormaps import color_categories, color_heat
@@ -64,6 +65,7 @@ def project_points(points: NDArray[np.float64], K: NDArray[np.float64]) -> NDArr
 # -- Frames of a road.
 
 
+@use_default_style()
 def draw_image_sheet(
     images: Mapping[str, Image],
     legend: Sequence[tuple[str, Color]],

@@ -10,7 +10,7 @@ import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from rich.console import Console
 
 from stadia.core import seeds

@@ -9,7 +9,7 @@ import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from stadia.core import seeds
 from stadia.core.types import Batch

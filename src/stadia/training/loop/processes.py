@@ -22,7 +22,7 @@ import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.distributed.distributed_c10d import PrefixStore, Store
@@ -340,18 +340,16 @@ def resolve_auto(config: TrainingConfig, saved: Mapping[str, Any] | None = None)
 @contextlib.contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence tips of Lightning and of data parallelism."""
-    loggers = [logging.getLogger(f"lightning.{name}") for name in ("fabric", "pytorch")]  # whichever was imported last
-    levels = [logger.level for logger in loggers]
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
     with warnings.catch_warnings():
         for advice in ("GPU available but not used", "LeafSpec.*deprecated", "Grad strides do not match bucket"):
             warnings.filterwarnings("ignore", message=f".*{advice}")
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
+        logger.setLevel(logging.WARNING)
         try:
             yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+            logger.setLevel(level)
 
 
 def check_devices(config: TrainingConfig) -> None:

@@ -36,7 +36,17 @@ from stadia.io.run_facts import (
     write_run_facts,
 )
 
-_PACKAGES = ("torch", "lightning", "timm", "numpy", "opencv-python-headless", "safetensors", "scipy", "av", "pydantic")
+_PACKAGES = (
+    "torch",
+    "lightning-fabric",
+    "timm",
+    "numpy",
+    "opencv-python-headless",
+    "safetensors",
+    "scipy",
+    "av",
+    "pydantic",
+)
 _LARGEST_DIFF = 16 << 20  # a larger one is somebody's data, not code
 # the pattern of `Run.create`
 _RUN_FOLDERS = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9]-*"

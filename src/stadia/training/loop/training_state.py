@@ -11,7 +11,7 @@ import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from stadia.core import seeds
