@@ -34,12 +34,13 @@ Stadia = Callable[..., tuple[int, str, str]]
 
 @pytest.mark.parametrize("command", ["predict", "odometry"])
 def test_what_is_read_is_printed_first(command: str, checkpoint: Path, tmp_path: Path, stadia: Stadia) -> None:
-    code, _, err = stadia(command, checkpoint, tmp_path / "missing.mp4", "--out", tmp_path / "out")
+    (tmp_path / "empty.mp4").touch()
+    code, _, err = stadia(command, checkpoint, tmp_path / "empty.mp4", "--out", tmp_path / "out")
     first, *_, last = err.splitlines()
     assert code != 0
     assert first.startswith(f"reading {checkpoint}")
     assert "step" in first
-    assert "missing.mp4" in last
+    assert "empty.mp4" in last
 
 
 class TestPredict:
@@ -316,7 +317,12 @@ def test_an_option_that_would_do_nothing(suffix: str, option: str, video: Path, 
         (("RUN", "drive.mp4", ["a=1"]), ("RUN", "drive.mp4", ["a=1"])),
     ],
 )
-def test_an_input_alone_takes_the_network_of_the_package(given: Any, taken: Any) -> None:
+def test_an_input_alone_takes_the_network_of_the_package(
+    given: Any, taken: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "drive.mp4").touch()
+    (tmp_path / "RUN").mkdir()
     network, source, settings = given
     found = take_default_network(Path(network), None if source is None else Path(source), settings)
     assert (str(found[0]), str(found[1]), found[2]) == taken

@@ -77,6 +77,7 @@ def test_code_that_a_checkpoint_names_is_imported_on_the_users_word(
     config = {**checkpoint.header.config, "model": {"network": {"name": "named_by_a_file:Network"}}}
     header = checkpoint.header.model_copy(update={"config": config})
     write_checkpoint(tmp_path / "RUN" / "checkpoints" / "best.safetensors", header, checkpoint.state())
+    (tmp_path / "images").symlink_to(whole / "images")
     monkeypatch.chdir(tmp_path)
     for name, words in COMMANDS.items():
         code, _, err = stadia(*words)

@@ -78,7 +78,8 @@ def logged_losses(run: Run) -> list[float]:
 @pytest.mark.parametrize("name", CASES)
 def test_losses_are_pinned(tmp_path: Path, plain_update: None, name: str) -> None:
     run, _ = small_recipe.train(tmp_path, max_steps=12, validate_every=5, **CASES[name])
-    assert logged_losses(run) == pytest.approx(pinned_losses(name), rel=1e-5)  # processors round otherwise: 3e-6
+    rel = 0.05 if name == "bf16" else 1e-5  # processors round differently: by 3e-6, and bfloat16 by 3 %
+    assert logged_losses(run) == pytest.approx(pinned_losses(name), rel=rel)
 
 
 def test_losses_in_stages_are_pinned(tmp_path: Path, plain_update: None) -> None:
@@ -96,7 +97,7 @@ def train_as_one_of_two(rank: int, root: Path) -> None:
 def test_losses_of_two_processes_are_pinned(tmp_path: Path) -> None:
     assert run_in_two_processes(train_as_one_of_two, tmp_path) == [0, 0]
     (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
-    assert logged_losses(Run.open(folder)) == pytest.approx(pinned_losses("ddp"), rel=1e-6)
+    assert logged_losses(Run.open(folder)) == pytest.approx(pinned_losses("ddp"), rel=1e-5)
 
 
 @pytest.mark.slow
