@@ -334,7 +334,7 @@ def test_recipes_log_every_monitored_value(tmp_path: Path, monkeypatch: pytest.M
 
 
 def possible_literals(name: str) -> set[str]:
-    """Return the strings by which code may log a name: whole, and without the source or scale at its end."""
+    """Return the strings by which code may log a name: whole, and without the source, scale or number at its end."""
     value = re.sub(r"^(train|time|gradient|speed)/(term/)?", "", name.removesuffix("_s"))
     groups = {name.rpartition("/")[0], value.rpartition("/")[0]}
-    return {name, value, value.removeprefix("metric/"), *groups} - {"", "train", "val"}
+    return {name, value, value.removeprefix("metric/"), value.rstrip("0123456789"), *groups} - {"", "train", "val"}
