@@ -2,7 +2,6 @@
 
 import difflib
 import importlib
-import importlib.metadata
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -79,7 +78,9 @@ class Registry(Mapping[str, str]):
     def _find(self, name: str) -> str | None:
         if name in self._parts or self.entry_points is None:
             return self._parts.get(name)
-        found = importlib.metadata.entry_points(group=self.entry_points, name=name)
+        from importlib import metadata  # takes 60 ms, which `stadia --help` can do without
+
+        found = metadata.entry_points(group=self.entry_points, name=name)
         return next((entry_point.value for entry_point in found), None)
 
     def _is_own(self, name: str) -> bool:
