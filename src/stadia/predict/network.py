@@ -253,7 +253,7 @@ class Network:
         options = options or PredictOptions()
         if self.predicts_depth:
             return open_sessions(self, Path(source), options)
-        recipe = self.checkpoint.header.recipe
+        recipe = self.recipe.recipe  # raises CheckpointError if no recipe has this name
         if recipe not in TASKS:
             found, fix = f"a checkpoint of '{recipe}', which predicts nothing of an image", "pass another checkpoint"
             raise CheckpointError(self.checkpoint.path, found=found, expected="a recipe that does", fix=fix)
