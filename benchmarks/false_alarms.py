@@ -50,7 +50,7 @@ from stadia.synthetic.config import ROADWORLD_TINY, SPLITS
 from stadia.synthetic.roadworld.roadworld_writer import render_cached_worlds, render_demo_worlds
 from stadia.training import recipes
 from stadia.training.loop.batches import TrainingPlan, ValidationScores
-from stadia.training.loop.loggers import read_rows
+from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes import CONFIGS, RECIPES
 from stadia.training.recipes.base.build_recipe import init_recipe

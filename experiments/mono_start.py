@@ -31,9 +31,8 @@ from stadia.data.open_dataset import open_recordings
 from stadia.data.video.video_map import find_map, find_map_geometry
 from stadia.io.image_io import write_image
 from stadia.predict.inputs import open_inputs
-from stadia.predict.judged_frames import observe_frames
 from stadia.predict.masks import MasksRequest, prepare_masks
-from stadia.predict.verdict import PredictionGate, read_training_record
+from stadia.predict.verdict import PredictionGate, observe_frames, read_training_record
 from stadia.sfm.map_video import map_video
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld

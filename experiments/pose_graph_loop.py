@@ -24,7 +24,7 @@ from stadia.core.recording import Recording
 from stadia.core.types import Camera, DepthScale, Predictor
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
-from stadia.evaluation.trajectory_score import score_trajectory
+from stadia.evaluation.recording_scores import score_trajectory
 from stadia.io.trajectory_files import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment, path_length_m
 from stadia.sfm.odometry.graph_odometry import GraphOdometry

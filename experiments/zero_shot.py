@@ -34,9 +34,9 @@ from torch.nn import functional
 from stadia.core.recording import RIGHT, Recording
 from stadia.core.types import Camera, Predictor
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
-from stadia.metrics.uncertainty_metrics import sparsification, spearman
+from stadia.metrics.depth_metrics import sparsification, spearman
 from stadia.networks import encoders
-from stadia.networks.depth.config import DepthModelConfig
+from stadia.networks.config import DepthModelConfig
 from stadia.networks.depth.depth_network import build_depth_network
 from stadia.objectpose.data.bop import BopImages
 from stadia.predict.inputs import open_inputs

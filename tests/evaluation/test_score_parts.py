@@ -14,7 +14,7 @@ from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
 from stadia.evaluation.depth_score import find_best_threshold, max_channel_difference
 from stadia.evaluation.image_score import score_image
-from stadia.evaluation.plots.image_overlays import draw_error_map
+from stadia.evaluation.plots.charts import draw_error_map
 from stadia.evaluation.protocols import PROTOCOLS, find_protocol
 from stadia.evaluation.score_parts import average_parts, parse_parts, score_parts
 

@@ -31,7 +31,7 @@ from mutations.stereo_rigs import (
 )
 from numpy.typing import NDArray
 
-from stadia.checks.preflight.ground_truth_checks import fit_camera_height
+from stadia.checks.preflight.stereo_checks import fit_camera_height
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.types import Camera
 

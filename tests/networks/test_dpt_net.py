@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
 from stadia.networks import ATTENTIONS
+from stadia.networks.config import DptConfig
 from stadia.networks.depth import dpt as dpt_file
-from stadia.networks.depth.config import DptConfig
 from stadia.networks.depth.depth_network import AffineDepthNetwork
 from stadia.networks.depth.dpt import (
     Architecture,

@@ -16,8 +16,8 @@ from dpt_files import Weights, as_safetensors, build, drawn, originals, plain, p
 
 from stadia.core.errors import CheckpointError
 from stadia.networks import pretrained_weights
+from stadia.networks.config import DptConfig
 from stadia.networks.depth import dpt
-from stadia.networks.depth.config import DptConfig
 from stadia.networks.depth.dpt import Dpt
 
 

@@ -10,8 +10,8 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.networks import encoders, pretrained_weights
-from stadia.networks.depth.base_network import BaseNetwork
-from stadia.networks.depth.config import BaseConfig
+from stadia.networks.config import BaseConfig
+from stadia.networks.depth.unet import BaseNetwork
 from stadia.networks.encoders import Encoder
 
 

@@ -11,7 +11,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.networks import pretrained_weights
-from stadia.networks.depth.config import DptConfig
+from stadia.networks.config import DptConfig
 from stadia.networks.encoders import Encoder, timm
 from stadia.networks.pretrained_weights import download_first_file, offline_if_unreachable
 

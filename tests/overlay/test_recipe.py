@@ -29,8 +29,8 @@ from stadia.overlay.config import OverlayConfig
 from stadia.overlay.metrics import compute_overlay_scores
 from stadia.overlay.recipe import OverlayRecipe
 from stadia.overlay.task import fit_network_size
+from stadia.training.loop.callbacks import compose_image_sheet
 from stadia.training.loop.checkpoint import Checkpoint
-from stadia.training.loop.loggers import compose_image_sheet
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.build_recipe import load_recipe
 

@@ -17,7 +17,7 @@ from tests.refusals import refuses
 from tests.sfm.textured_room import TexturedRoom, find_arc_pose, write_images
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.data.loading.config import DatasetConfig
+from stadia.data.config import DatasetConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video.video_map import (
     find_map,

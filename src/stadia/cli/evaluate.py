@@ -129,7 +129,7 @@ def score_depth_maps(
     if scores is not None:
         write_score_file(scores, score.to_json())
     if error_maps is not None:
-        from stadia.evaluation.plots.image_overlays import write_error_maps
+        from stadia.evaluation.plots.charts import write_error_maps
         from stadia.io.output_files import fill_new_folder
 
         predictions, truth, _ = pair_with_truth(predictions, truth)
@@ -168,7 +168,7 @@ def score_trajectory_file(
     as_json: bool,
 ) -> dict[str, Any]:
     """Score the path, write the requested files, and return the scores. Raises ConfigError, DataError."""
-    from stadia.evaluation.trajectory_score import score_trajectory
+    from stadia.evaluation.recording_scores import score_trajectory
     from stadia.io.trajectory_files import add_recorded_frames
     from stadia.io.trajectory_formats import TrajectoryFormat, read_trajectory
     from stadia.metrics.trajectory_metrics import PathAlignment

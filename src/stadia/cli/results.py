@@ -35,7 +35,7 @@ def print_finding(console: Console, finding: Finding, folder: Path | None, *, ha
     from rich.table import Table
 
     from stadia.checks.finding import Family
-    from stadia.report.metric_labels import arrange_evidence
+    from stadia.report.run_files import arrange_evidence
 
     if finding.family is Family.NOT_CHECKED:
         console.print(f"  [{COLORS['note']}]{escape(finding.measured + format_place(finding))}[/{COLORS['note']}]")

@@ -22,9 +22,9 @@ from stadia.data.frame_store import ReportProgress, read_resized_frame, resize_d
 from stadia.data.open_dataset import detect_format, open_recordings, read_named_splits
 from stadia.data.video.video_list import open_entry, read_entries, select_entries
 from stadia.geometry.numpy_camera import resize_K
+from stadia.io.input_files import expand_home, is_url
 from stadia.io.output_files import fill_new_folder
-from stadia.io.paths import expand_home
-from stadia.io.remote_store import RemoteStore, is_url
+from stadia.io.remote_store import RemoteStore
 
 UNFINISHED = "unfinished.json"  # of a store: shards are being written there
 SHARD_BYTES = 64 << 20  # a thousand images of 640x192

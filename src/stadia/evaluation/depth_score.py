@@ -24,7 +24,7 @@ from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.score_parts import average_parts, read_classes
 from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
 from stadia.io.depth_files import INTEGER_SUFFIXES, DepthFile, StackedMap, find_depth_files, pair_stacks, read_depth_map
-from stadia.metrics.uncertainty_metrics import DEPTH_ERRORS
+from stadia.metrics.depth_metrics import DEPTH_ERRORS
 
 GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
 """Functions that read ground truth, by name: (H, W) z in metres with 0 for unknown, or None if a frame has none."""

@@ -13,13 +13,19 @@ from torch import Tensor
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import Camera, MapsPredictor, PredictedMaps, Predictor
 from stadia.evaluation import MOTIONS
-from stadia.evaluation.background import bound_count, run_ahead
-from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame, PreparedFrame, TrainingLens
+from stadia.evaluation.frame_preparation import (
+    Frame,
+    Listener,
+    PredictedFrame,
+    PreparedFrame,
+    TrainingLens,
+    bound_count,
+    run_ahead,
+)
 from stadia.evaluation.predictions_folder import Predictions, Provenance, write_predictions
 from stadia.evaluation.steady_depth import steady_frames
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment, align_direct
-from stadia.geometry.camera import mirror
-from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.geometry.camera import depth_from_inverse, mirror
 from stadia.geometry.se3 import (
     compose,
     from_rotation_translation,

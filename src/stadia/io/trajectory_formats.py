@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz
-from stadia.io.input_files import read_text
+from stadia.io.input_files import natural_sort_key, read_text
 from stadia.io.json_files import read_json
-from stadia.io.paths import natural_sort_key
-from stadia.io.pose_files import (
+from stadia.io.text_files import (
     OPENGL_AXES,
     PoseList,
     is_g2o,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
-from stadia.networks.depth.config import REVISION_PATTERN
+from stadia.networks.config import REVISION_PATTERN
 from stadia.networks.gradient_checkpointing import compute_features
 from stadia.networks.packaged_weights import EXTRA, PACKAGED_WEIGHTS, create_with_packaged_weights, find_packaged_file
 from stadia.networks.pretrained_weights import (

@@ -29,8 +29,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from stadia.core.errors import CheckpointError
-from stadia.io.input_files import check_input_file, open_input
-from stadia.io.paths import expand_home
+from stadia.io.input_files import check_input_file, expand_home, open_input
 
 # -- downloads from the Hugging Face hub, with a fast fallback to the local cache
 

@@ -14,9 +14,8 @@ from typing import Any
 from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
 from stadia.core.registry import OWN_PART, find_nearest_name
 from stadia.core.types import DepthScale
-from stadia.io.input_files import check_input_file, read_text
+from stadia.io.input_files import check_input_file, expand_home, read_text
 from stadia.io.json_files import read_json
-from stadia.io.paths import expand_home
 from stadia.networks import DEFAULT_NETWORK, DEPTH_NETWORKS
 
 FORBIDS_COMMERCIAL_USE = ("CC-BY-NC", "Apple-AMLR", "research only")

@@ -23,9 +23,8 @@ from stadia.evaluation.exported_network import ExportDescription, ExportedNetwor
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.numpy_camera import check_K
-from stadia.io.input_files import check_input_file
+from stadia.io.input_files import check_input_file, expand_home
 from stadia.io.json_files import read_json
-from stadia.io.paths import expand_home
 from stadia.io.run_facts import RUN_FILE
 from stadia.networks import DEFAULT_NETWORK
 from stadia.networks.published_networks import HUB
@@ -167,7 +166,7 @@ class Network:
     @cached_property
     def relative_error(self) -> float | None:
         """Return AbsRel of its validation, or of `base` on real samples, or None."""
-        from stadia.networks.depth.base_network import REAL_ERROR
+        from stadia.networks.depth.unet import REAL_ERROR
 
         if self.name == DEFAULT_NETWORK:
             return REAL_ERROR
@@ -315,7 +314,7 @@ class Network:
         """Return whether most of the first frames are unlike the photos that the metres of `base` were measured on."""
         import torch
 
-        from stadia.networks.depth.base_network import BaseNetwork, pool_features
+        from stadia.networks.depth.unet import BaseNetwork, pool_features
 
         network = getattr(self.recipe, "depth_network", None)
         if not isinstance(network, BaseNetwork):

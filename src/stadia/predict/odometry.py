@@ -14,9 +14,9 @@ from stadia.evaluation.frame_preparation import Frame, frame_name
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.point_clouds import PlyWriter
 from stadia.evaluation.predictions_folder import TRAJECTORY, TRAJECTORY_TUM
-from stadia.evaluation.trajectory_score import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
+from stadia.evaluation.recording_scores import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
 from stadia.io.atomic_files import atomic_folder, atomic_write, write_json
-from stadia.io.paths import check_no_links, check_writable, expand_home, safe_join
+from stadia.io.input_files import check_no_links, check_writable, expand_home, safe_join
 from stadia.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
 from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.io.video_decoding import VIDEO_SUFFIXES, count_indexed_frames

@@ -18,7 +18,7 @@ from stadia.core.types import TrackProgress, no_progress
 from stadia.data.frame_store import ReportProgress
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.io.atomic_files import hold_folder
-from stadia.io.paths import check_no_links, safe_join
+from stadia.io.input_files import check_no_links, safe_join
 from stadia.predict import TASKS
 from stadia.predict.network import Network, open_network
 from stadia.predict.options import (

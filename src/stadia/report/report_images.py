@@ -13,10 +13,16 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.io.image_io import read_image
+from stadia.io.input_files import safe_join
 from stadia.io.json_files import read_json
-from stadia.io.paths import safe_join
-from stadia.report.metric_labels import METRES, PanelLabel, label_validation_image
-from stadia.report.run_files import RunFiles, check_inside, step_from_filename
+from stadia.report.run_files import (
+    METRES,
+    PanelLabel,
+    RunFiles,
+    check_inside,
+    label_validation_image,
+    step_from_filename,
+)
 
 SHEET_WIDTH, MAP_WIDTH, JPEG_QUALITY = 1280, 640, 88
 MAX_BYTES = 64 << 20

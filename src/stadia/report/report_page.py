@@ -23,13 +23,26 @@ from numpy.typing import NDArray
 from stadia import __version__
 from stadia.core.errors import DataError
 from stadia.io.atomic_files import write_text
-from stadia.io.input_files import read_text
-from stadia.io.paths import safe_join
-from stadia.report import figures, metric_labels, report_images, score_tables
+from stadia.io.input_files import read_text, safe_join
+from stadia.report import figures, report_images, score_tables
 from stadia.report.figures import MIN_CURVE_STEPS, Chart
 from stadia.report.quality_summary import describe_quality, make_tiles, make_verdict
 from stadia.report.run_comparison import compare_runs
-from stadia.report.run_files import RunFiles, as_list, find_previous_run, flatten_mapping, read_run
+from stadia.report.run_files import (
+    EvidenceLayout,
+    RunFiles,
+    arrange_evidence,
+    as_list,
+    describe_depth_scale,
+    describe_scale_source,
+    describe_status,
+    explain_sheets,
+    find_previous_run,
+    flatten_mapping,
+    format_duration,
+    format_number,
+    read_run,
+)
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 SHARED_FOLDER = Path(__file__).parent / "shared"  # files that the app serves too: colors, type, and points in 3D
@@ -106,7 +119,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         run=run,
         stadia_version=__version__,
         model=run.facts.recipe_facts.model or "",
-        status=metric_labels.describe_status(run.facts.status, run.facts.predictions),
+        status=describe_status(run.facts.status, run.facts.predictions),
         trained_on=_describe_training(run),
         facts=_list_run_facts(run),
         error=run.facts.error,
@@ -129,7 +142,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
             *filter(None, [figures.make_calibration_plot(run.series)]),
         ],
         sheets=report_images.embed_image_sheets(run),
-        sheet_notes=metric_labels.explain_sheets(s.name for s in series),
+        sheet_notes=explain_sheets(s.name for s in series),
         of_validation=report_images.embed_validation_images(run),
         predicted=report_images.embed_predicted_depth(run),
         color_scale=report_images.describe_color_scale(),
@@ -161,8 +174,8 @@ def _describe_depth_scale(run: RunFiles) -> tuple[str, str] | None:
         return None
     keys = (key for values in (run.result, *run.scores.values()) for key in flatten_mapping(values))
     has_path = any(key.rsplit(".", 1)[-1] in PATH_METRICS for key in keys)
-    label, meaning = metric_labels.describe_depth_scale(depth_scale, facts.scale_from, path=has_path)
-    source = metric_labels.describe_scale_source(depth_scale, facts.rests_on, facts.no_metres)
+    label, meaning = describe_depth_scale(depth_scale, facts.scale_from, path=has_path)
+    source = describe_scale_source(depth_scale, facts.rests_on, facts.no_metres)
     fits = score_tables.describe_alignments(run.scores)
     return label, " ".join(filter(None, (meaning, source, fits)))
 
@@ -171,9 +184,7 @@ def _describe_training(run: RunFiles) -> str:
     path, steps = run.facts.data.get("path"), run.steps
     name = Path(path).name if isinstance(path, str) else ""
     on_data = f" on {name}" if name not in ("", "…") else ""  # a home folder is hidden
-    return f"trained{on_data}" + (
-        f", {metric_labels.format_number(steps)} step{'s' * (steps != 1)}" if steps is not None else ""
-    )
+    return f"trained{on_data}" + (f", {format_number(steps)} step{'s' * (steps != 1)}" if steps is not None else "")
 
 
 def _list_run_facts(run: RunFiles) -> list[str]:
@@ -182,7 +193,7 @@ def _list_run_facts(run: RunFiles) -> list[str]:
     if time_text := _describe_duration(run, started, finished):
         facts.append(time_text)
     if (steps := run.steps) is not None:
-        facts.append(f"{metric_labels.format_number(steps)} step{'s' * (steps != 1)}{_describe_best_step(run, steps)}")
+        facts.append(f"{format_number(steps)} step{'s' * (steps != 1)}{_describe_best_step(run, steps)}")
     if run.recipe_class:
         facts.append(f"trained by the class {run.recipe_class}")
     if weights := run.facts.weights:
@@ -196,12 +207,10 @@ def _describe_duration(run: RunFiles, started: datetime | None, finished: dateti
     if parts := len(run.facts.resumed):
         times = run.facts.time
         is_whole = times is not None and times.steps == run.steps  # not of one part alone
-        took = (
-            f"took {metric_labels.format_duration(times.wall_s)} to train and validate, " if times and is_whole else ""
-        )
+        took = f"took {format_duration(times.wall_s)} to train and validate, " if times and is_whole else ""
         return f"{took}in {parts + 1} parts"
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
-        return f"took {metric_labels.format_duration(seconds)} to train and validate"
+        return f"took {format_duration(seconds)} to train and validate"
     return ""
 
 
@@ -222,13 +231,13 @@ def _parse_time(text: str | None) -> datetime | None:
 
 def list_findings(
     run: RunFiles,
-) -> list[tuple[dict[str, Any], str, metric_labels.EvidenceLayout, report_images.EmbeddedImage | None]]:
+) -> list[tuple[dict[str, Any], str, EvidenceLayout, report_images.EmbeddedImage | None]]:
     """Return (finding, where, evidence, image) in written order, without skipped checks."""
     shown = []
     for finding in run.findings:
         if not _is_skipped_check(finding):
             evidence = finding.get("evidence")
-            arranged = metric_labels.arrange_evidence(evidence if isinstance(evidence, dict) else {})
+            arranged = arrange_evidence(evidence if isinstance(evidence, dict) else {})
             shown.append((finding, _format_where(finding), arranged, _embed_evidence_image(arranged.image, run)))
     return shown
 
@@ -370,7 +379,7 @@ def render_result(page: ResultPage) -> str:
             video=base64.b64encode(page.video).decode(),
             findings=[line for line in lines if not line.startswith("not checked: ")],
             skipped=skipped,
-            scale=metric_labels.describe_depth_scale(page.depth_scale, page.scale_from) if page.depth_scale else None,
+            scale=describe_depth_scale(page.depth_scale, page.scale_from) if page.depth_scale else None,
             ticks=sorted(page.ticks),
             stadia_version=__version__,
             **embed_scripts([POINTS_SCRIPT, PAGE_SCRIPT] if page.cloud is not None else []),

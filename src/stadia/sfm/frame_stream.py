@@ -31,7 +31,7 @@ from stadia.data.video.video_camera import (
     read_user_camera,
 )
 from stadia.data.video.video_map import find_map_folder
-from stadia.evaluation.background import run_ahead
+from stadia.evaluation.frame_preparation import run_ahead
 from stadia.geometry.numpy_camera import Intrinsics
 from stadia.io.image_files import list_images, read_rgb, read_upright_size
 from stadia.io.video_decoding import (

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.types import TrackProgress
-from stadia.data.video.frame_selection import FLOW_WIDTH, MAX_STANDING_MOTION
+from stadia.data.recordings import FLOW_WIDTH, MAX_STANDING_MOTION
 from stadia.geometry.image_features import find_corners, measure_motion
 from stadia.io.atomic_files import write_json
 from stadia.io.json_files import read_json

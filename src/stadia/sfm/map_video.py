@@ -21,7 +21,7 @@ from stadia.data.config import CacheConfig, CameraConfig, find_cache_folder
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.geometry.numpy_camera import Intrinsics
 from stadia.io.atomic_files import hold_folder
-from stadia.io.paths import expand_home, make_absolute
+from stadia.io.input_files import expand_home, make_absolute
 from stadia.sfm.camera_search import unify_photo_cameras
 from stadia.sfm.colmap_files import PredictDepth
 from stadia.sfm.frame_poses import place_all_frames, stack_poses

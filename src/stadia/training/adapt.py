@@ -16,7 +16,7 @@ from stadia.core.terminal import Terminal, announce_step
 from stadia.core.types import Predictor, TrackProgress, no_progress
 from stadia.data.video.video_map import check_usable, find_map
 from stadia.io.atomic_files import write_json
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 from stadia.networks.depth.depth_network import check_trains
 from stadia.predict.inputs import is_own_video
 from stadia.predict.network import Network, open_network

@@ -16,9 +16,8 @@ from stadia.data.height_priors import normalize_class
 from stadia.data.mask_files import MaskFiles
 from stadia.data.mask_objects import GRAY, crop_object, find_mask_boxes
 from stadia.io.image_files import IMAGE_SUFFIXES, read_rgb
-from stadia.io.input_files import iterate_csv
+from stadia.io.input_files import expand_home, iterate_csv, safe_join
 from stadia.io.json_files import read_json
-from stadia.io.paths import expand_home, safe_join
 
 Image = NDArray[np.uint8]
 DVM_TABLE = "Ad_table (extra).csv"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.data.video.frame_selection import FrameSelector
+from stadia.data.recordings import FrameSelector
 from stadia.data.video.video_map import find_map
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.point_clouds import encode_glb

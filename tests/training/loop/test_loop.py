@@ -21,8 +21,8 @@ from stadia.core.seeds import derive_seed
 from stadia.training.loop import fit as fit_module
 from stadia.training.loop import optim
 from stadia.training.loop.batches import BatchStream, TrainingPlan
+from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.config import TrainingConfig
-from stadia.training.loop.loggers import read_rows
 from stadia.training.loop.loop import Callback, TrainingLoop
 from stadia.training.loop.run_folder import Run
 

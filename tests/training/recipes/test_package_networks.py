@@ -154,7 +154,7 @@ def test_it_neither_trains_nor_exports(packages: None, worlds: Path, tmp_path: P
 
 
 def test_a_checkpoint_that_claims_to_be_of_a_package_loads_nothing(packages: None) -> None:
-    from stadia.networks.depth.config import DepthModelConfig
+    from stadia.networks.config import DepthModelConfig
     from stadia.networks.depth.depth_network import build_depth_network
 
     settings = {"architecture": {"model_type": "moge"}, "preprocessing": {}}

@@ -21,7 +21,7 @@ from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportedNetwork
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator
-from stadia.networks.depth.config import DepthModelConfig
+from stadia.networks.config import DepthModelConfig
 from stadia.networks.depth.depth_network import build_depth_network
 from stadia.networks.depth.published_config import find_output
 from stadia.networks.published_networks import find_published_files, read_settings

@@ -13,8 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stadia.checks.catalog import NotChecked, make_finding
 from stadia.checks.finding import Finding, Severity
 from stadia.checks.loss_checks.training_start import PredictsMotion, TrainingStart
-from stadia.checks.monitors.prediction_monitors import MAX_OUT_OF_VIEW, MAX_SMOOTHNESS_SHARE
-from stadia.checks.preflight.two_view_geometry import (
+from stadia.checks.monitors.training_monitor import MAX_OUT_OF_VIEW, MAX_SMOOTHNESS_SHARE
+from stadia.checks.preflight.recording_survey import (
     Array,
     detect_features,
     epipolar_distance_px,

@@ -19,7 +19,7 @@ from stadia.data.formats.lidar_frames import LidarFrame, make_lidar_recording, m
 from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat
 from stadia.io.array_files import read_npz
-from stadia.io.paths import safe_join
+from stadia.io.input_files import safe_join
 from stadia.io.text_files import FileEntry, read_typed_json
 
 INDEX = "ddad*.json"  # DDAD_tiny has ddad_tiny.json

@@ -20,8 +20,7 @@ from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
 from stadia.geometry.numpy_camera import Intrinsics, check_K
 from stadia.io.image_files import list_depth_images, list_images, parse_frame_number, read_rgb
-from stadia.io.input_files import read_bytes, read_text
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home, read_bytes, read_text
 from stadia.io.text_files import parse_numbers, read_kitti_poses, read_rows, read_times
 
 Array = NDArray[np.float64]

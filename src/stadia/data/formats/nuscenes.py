@@ -21,8 +21,8 @@ from stadia.data.formats.kitti import read_scan
 from stadia.data.formats.lidar_frames import LidarFrame, make_lidar_recording, make_rigid
 from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat, select_names
+from stadia.io.input_files import safe_join
 from stadia.io.json_files import stream_json_rows
-from stadia.io.paths import safe_join
 from stadia.io.text_files import FileEntry, validate_content
 
 CAMERA, SCANNER = "CAM_FRONT", "LIDAR_TOP"

@@ -24,8 +24,7 @@ from stadia.data.recordings import ImageRecording
 from stadia.data.video.video_camera import fit_to_size
 from stadia.geometry.numpy_camera import Intrinsics
 from stadia.io.image_files import read_rgb
-from stadia.io.input_files import MAX_TEXT_BYTES, read_lines
-from stadia.io.paths import natural_sort_key, safe_join
+from stadia.io.input_files import MAX_TEXT_BYTES, natural_sort_key, read_lines, safe_join
 from stadia.io.text_files import FileEntry, parse_numbers, read_typed_json
 
 TRANSFORMS = "transforms.json"

@@ -20,8 +20,7 @@ from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
 from stadia.geometry.numpy_camera import Intrinsics, make_K, register_depth
 from stadia.io.image_files import check_image_size, list_depth_images, list_images, read_rgb
-from stadia.io.input_files import read_lines
-from stadia.io.paths import safe_join
+from stadia.io.input_files import read_lines, safe_join
 from stadia.io.text_files import parse_numbers, read_rows
 
 UNITS_PER_METRE = 5000

@@ -22,7 +22,7 @@ from stadia.data.recordings import ImageRecording
 from stadia.geometry.numpy_camera import Intrinsics, check_K
 from stadia.io.array_files import StackedArray, open_npy, read_npy
 from stadia.io.image_files import check_depth_map, list_depth_images, list_images
-from stadia.io.paths import safe_join
+from stadia.io.input_files import safe_join
 from stadia.io.text_files import FileEntry, read_kitti_poses, read_times, read_typed_json
 
 _Row = tuple[float, float, float, float]

@@ -23,7 +23,7 @@ from stadia.data.recordings import CalibratedRecording, ImageRecording
 from stadia.data.video.video_list import VideoEntry, VideoList
 from stadia.geometry.numpy_camera import Intrinsics, make_K
 from stadia.io.image_files import read_rgb
-from stadia.io.paths import natural_sort_key
+from stadia.io.input_files import natural_sort_key
 from stadia.io.text_files import FileEntry, read_typed_json
 
 RATE_HZ = 17.0

@@ -16,9 +16,14 @@ from stadia.data import frame_store
 from stadia.data.config import CacheConfig, SourceOptions, find_cache_folder
 from stadia.data.mask_files import resize_masks
 from stadia.data.open_dataset import DatasetFormat
-from stadia.data.recordings import CalibratedRecording, ImageRecording
-from stadia.data.video import frame_selection
-from stadia.data.video.frame_selection import FrameSelection, FrameSelector
+from stadia.data.recordings import (
+    MAX_STANDING_MOTION,
+    MIN_MOTION,
+    CalibratedRecording,
+    FrameSelection,
+    FrameSelector,
+    ImageRecording,
+)
 from stadia.data.video.static_parts import find_static_content
 from stadia.data.video.video_camera import UserCamera, find_lens, read_user_camera
 from stadia.io import video_decoding
@@ -330,7 +335,7 @@ def _decode(
 
 
 def _selection_key(stride: int | Literal["auto"]) -> tuple[object, ...]:
-    return (stride, frame_selection.MAX_STANDING_MOTION, frame_selection.MIN_MOTION)
+    return (stride, MAX_STANDING_MOTION, MIN_MOTION)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -23,8 +23,16 @@ from stadia.data.open_dataset import DatasetFormat, select_names
 from stadia.data.recordings import CalibratedRecording
 from stadia.data.video.video_files import OwnVideo, sample_segment
 from stadia.io.image_files import IMAGE_SUFFIXES
-from stadia.io.input_files import MAX_TEXT_BYTES, read_csv, read_text
-from stadia.io.paths import expand_home, find_glob, is_glob, make_absolute, natural_sort_key
+from stadia.io.input_files import (
+    MAX_TEXT_BYTES,
+    expand_home,
+    find_glob,
+    is_glob,
+    make_absolute,
+    natural_sort_key,
+    read_csv,
+    read_text,
+)
 from stadia.io.text_files import read_kitti_poses
 from stadia.io.video_decoding import VIDEO_SUFFIXES
 

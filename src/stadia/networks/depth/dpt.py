@@ -20,7 +20,7 @@ from torch.nn import functional
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import DepthScale
 from stadia.networks import ATTENTIONS, pretrained_weights
-from stadia.networks.depth.config import DptConfig
+from stadia.networks.config import DptConfig
 from stadia.networks.depth.depth_network import AffineDepthNetwork, list_trainable
 from stadia.networks.gradient_checkpointing import run_checkpointed
 from stadia.networks.pretrained_weights import (

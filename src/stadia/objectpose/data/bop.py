@@ -20,8 +20,7 @@ from stadia.geometry.numpy_camera import check_K
 from stadia.geometry.rasterizer import Silhouette, compute_visible_masks, draw_silhouette
 from stadia.io.atomic_files import write_text
 from stadia.io.image_files import IMAGE_SUFFIXES, check_image_size, read_label_png
-from stadia.io.input_files import parse_integer, read_text
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home, parse_integer, read_text
 from stadia.io.text_files import FileEntry
 from stadia.objectpose.data import object_labels
 from stadia.objectpose.data.bop_models import BopModel, Vector3, read_bop_json, read_bop_model

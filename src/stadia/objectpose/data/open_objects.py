@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.registry import Registry
+from stadia.io.input_files import expand_home
 from stadia.io.json_files import read_json
-from stadia.io.paths import expand_home
 
 if TYPE_CHECKING:
     from stadia.objectpose.data.bop import BopImages

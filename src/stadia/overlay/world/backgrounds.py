@@ -14,13 +14,12 @@ from stadia.core.recording import LEFT, Recording
 from stadia.core.types import DepthScale
 from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress, resize_depth, resize_image
-from stadia.data.open_dataset import open_recordings, read_named_splits
+from stadia.data.open_dataset import TargetFrames, all_frames, draw_split, open_recordings, read_named_splits
 from stadia.data.recordings import RecordingView
-from stadia.data.splits import TargetFrames, all_frames, draw_split
 from stadia.geometry.numpy_camera import crop_K, resize_K
 from stadia.io.array_files import read_npz
 from stadia.io.image_files import encode_name, hash_depth, hash_files, join_hashes
-from stadia.io.paths import expand_home, safe_join
+from stadia.io.input_files import expand_home, safe_join
 from stadia.io.text_files import FileEntry, read_typed_json
 from stadia.overlay.config import BackgroundConfig
 

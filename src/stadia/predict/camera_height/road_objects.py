@@ -21,7 +21,7 @@ from stadia.data.mask_objects import find_mask_boxes, is_cut_by_edge
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.ground.camera_height import BoxedObjects
 from stadia.geometry.ground.drive_heights import transform_box
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 from stadia.predict.camera_height.config import CameraHeightConfig, CameraHeightRequest
 
 MAX_SHARE_WITHOUT_ROAD = 0.5

@@ -28,10 +28,9 @@ from stadia.io.depth_files import (
     write_depth_png,
 )
 from stadia.io.image_io import write_image
-from stadia.io.input_files import read_bytes, read_text
+from stadia.io.input_files import check_writable, natural_sort_key, read_bytes, read_text, safe_join
 from stadia.io.json_files import read_json
-from stadia.io.paths import check_writable, natural_sort_key, safe_join
-from stadia.io.pose_files import OPENGL_AXES
+from stadia.io.text_files import OPENGL_AXES
 from stadia.io.trajectory_formats import read_trajectory
 from stadia.sfm.sparse_map import import_pycolmap
 

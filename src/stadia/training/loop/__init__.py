@@ -27,8 +27,8 @@ SCHEDULES = Registry(
 LOGGERS = Registry(
     "logger",
     {
-        "csv": "stadia.training.loop.loggers:CsvLogger",
-        "tensorboard": "stadia.training.loop.loggers:TensorBoardLogger",
-        "wandb": "stadia.training.loop.loggers:WandbLogger",
+        "csv": "stadia.training.loop.callbacks:CsvLogger",
+        "tensorboard": "stadia.training.loop.callbacks:TensorBoardLogger",
+        "wandb": "stadia.training.loop.callbacks:WandbLogger",
     },
 )

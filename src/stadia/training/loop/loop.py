@@ -18,10 +18,9 @@ from stadia.training.loop import optim
 from stadia.training.loop.batches import BatchIterable, BatchStream, ValidationScores
 from stadia.training.loop.checkpoint import name_kept_checkpoint
 from stadia.training.loop.config import TrainingConfig
-from stadia.training.loop.phase_clock import PhaseClock
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import Run
-from stadia.training.loop.training_state import BestScore, CommandEnd, TrainingState, evaluation_mode
+from stadia.training.loop.training_state import BestScore, CommandEnd, PhaseClock, TrainingState, evaluation_mode
 
 
 class TrainingLoop(TrainingState):

@@ -16,7 +16,7 @@ from typing_extensions import TypeVar
 from stadia.core.errors import ConfigError
 from stadia.core.matrix_products import choose_matrix_products
 from stadia.core.types import Batch, Camera, InputsT, Predictor, TargetsT
-from stadia.io.paths import find_private_folder
+from stadia.io.input_files import find_private_folder
 from stadia.io.run_facts import RecipeFacts
 from stadia.losses.loss_report import LossReport
 from stadia.training.loop import optim

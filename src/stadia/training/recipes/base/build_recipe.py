@@ -16,8 +16,7 @@ from stadia.core.errors import StadiaError
 from stadia.core.types import Predictor
 from stadia.evaluation.predict_frames import make_predictor
 from stadia.io.run_facts import find_run_facts
-from stadia.networks.depth import fine_tuning
-from stadia.networks.depth.depth_network import DepthNetwork
+from stadia.networks.depth.depth_network import DepthNetwork, list_adapter_names, name_for_adapters
 from stadia.networks.pretrained_weights import limit_parameters
 from stadia.training.loop.batches import BatchIterable, EpochLoader
 from stadia.training.loop.checkpoint import Checkpoint, check_recipe, check_weights, load_weights, open_checkpoint
@@ -71,8 +70,8 @@ def _check_start_fits(recipe_class: type[AnyRecipe], config: RecipeConfig, check
         except Exception:
             return
     parameters = dict(recipe.named_parameters())
-    adapters = fine_tuning.list_adapter_names(parameters)
-    plain = fine_tuning.name_for_adapters(read_plain_weights(checkpoint), parameters)
+    adapters = list_adapter_names(parameters)
+    plain = name_for_adapters(read_plain_weights(checkpoint), parameters)
     exchanged = list_exchanged(plain, recipe.state_dict())
     saved = {name: tensor for name, tensor in plain.items() if name in parameters and name not in exchanged}
     buffers = recipe.state_dict().keys() - parameters.keys()
@@ -90,7 +89,7 @@ def list_exchanged(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> 
 
 def read_plain_weights(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
     """Return the weights of a checkpoint under plain names, with its adapters merged."""
-    if not fine_tuning.list_adapter_names(checkpoint.names):
+    if not list_adapter_names(checkpoint.names):
         return checkpoint.weights()
     return dict(load_recipe(checkpoint).state_dict())
 
@@ -131,8 +130,8 @@ def init_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, *, resumed:
         return recipe_class(config)
     recipe, checkpoint = recipe_class(without_pretrained(config)), Checkpoint.open(Path(config.start_from))
     names = (recipe.recipe, *recipe.compatible_recipes)
-    adapters = fine_tuning.list_adapter_names(recipe.state_dict())
-    plain = fine_tuning.name_for_adapters(read_plain_weights(checkpoint), recipe.state_dict())
+    adapters = list_adapter_names(recipe.state_dict())
+    plain = name_for_adapters(read_plain_weights(checkpoint), recipe.state_dict())
     exchanged = list_exchanged(plain, recipe.state_dict())
     without = (*recipe.data_buffers, *adapters, *exchanged)
     kept = {name: tensor for name, tensor in plain.items() if name not in exchanged}

@@ -15,8 +15,8 @@ from typing_extensions import TypeVar
 from stadia.core.errors import ConfigError
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, PredictedMaps, Predictor, Targets
+from stadia.data.config import STRIDE, DataConfig
 from stadia.data.ignored_regions import IgnoringRecording
-from stadia.data.loading.config import STRIDE, DataConfig
 from stadia.data.recordings import CalibratedRecording, FrameRange
 from stadia.data.video.video_files import FileVideo
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, describe_depth_range, to_uint8
@@ -24,7 +24,7 @@ from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.io.run_facts import RecipeFacts, TrainedCamera
 from stadia.losses.loss_report import LossReport
 from stadia.networks import DEPTH_NETWORKS
-from stadia.networks.depth.config import DepthModelConfig
+from stadia.networks.config import DepthModelConfig
 from stadia.networks.depth.depth_network import AffineDepthNetwork, DepthNetwork, find_depth_range
 from stadia.networks.encoders import check_encoder
 from stadia.networks.pose_net import DepthPoseNet

@@ -16,10 +16,10 @@ from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.matrix_products import choose_matrix_products
 from stadia.core.registry import OWN_PART, find_nearest_name
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
-from stadia.data.loading.config import DataConfig
+from stadia.data.config import DataConfig
 from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.networks import DEPTH_NETWORKS
-from stadia.networks.depth.config import DepthModelConfig
+from stadia.networks.config import DepthModelConfig
 from stadia.networks.depth.depth_network import DepthNetwork, build_depth_network, check_depth_network
 from stadia.networks.depth.midas import is_midas_file
 from stadia.networks.depth.monodepth2 import describe_monodepth2

@@ -19,24 +19,23 @@ from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, Prediction, Targets, is_temporal
 from stadia.data.config import POSES_OF_MAP
 from stadia.data.video.map_geometry import MEDIAN_DEPTH
-from stadia.evaluation.plots.charts import draw_motions
-from stadia.evaluation.plots.colormaps import category_key, color_categories, color_heat, color_inverse_depth, to_uint8
-from stadia.evaluation.validation_metrics import (
+from stadia.evaluation.image_score import (
     MotionPairs,
     compute_depth_scores,
     compute_motion_scores,
     compute_uncertainty_scores,
 )
-from stadia.geometry.depth_maps import depth_from_inverse, resize_map
-from stadia.geometry.warp import synthesize_views
+from stadia.evaluation.plots.charts import draw_motions
+from stadia.evaluation.plots.colormaps import category_key, color_categories, color_heat, color_inverse_depth, to_uint8
+from stadia.geometry.camera import depth_from_inverse, resize_map, synthesize_views
 from stadia.losses.affine_brightness import BrightnessGate, find_saturated_pixels
-from stadia.losses.auto_mask import find_masked_pixels
 from stadia.losses.config import SelfSupervisedLossConfig, load_loss
 from stadia.losses.loss_report import LossReport, add_terms
+from stadia.losses.reprojection import find_masked_pixels
 from stadia.losses.selfsup_loss import RATIO_EPS, SelfSupervisedLoss
 from stadia.losses.sparse_depth import MeasuredTerms
 from stadia.losses.tilt_consistency import roll_images, tilt_consistency
-from stadia.networks.depth.config import DepthNetworkConfig
+from stadia.networks.config import DepthNetworkConfig
 from stadia.networks.depth.depth_network import DepthNetwork, check_depth_network, check_trains, find_depth_range
 from stadia.networks.encoders import check_encoder
 from stadia.networks.pose_net import DepthPoseNet

@@ -26,8 +26,7 @@ from stadia.data.loading.road_samples import (
 )
 from stadia.data.mask_files import attach_masks
 from stadia.data.mask_objects import find_mask_boxes
-from stadia.data.open_dataset import detect_format
-from stadia.data.splits import unique_recordings
+from stadia.data.open_dataset import detect_format, unique_recordings
 from stadia.data.surveys import survey_masks
 from stadia.geometry.ground.drive_heights import (
     DRIVE_PARTS,
@@ -37,7 +36,7 @@ from stadia.geometry.ground.drive_heights import (
     track_boxes,
     transform_box,
 )
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 from stadia.training.recipes.base.video_data import MultiVideoData, VideoData, make_loaders, open_data_sets
 from stadia.training.recipes.metric.config import PLAUSIBLE_HEIGHT_M, MetricConfig
 

@@ -20,16 +20,15 @@ from stadia.checks.loss_checks.loss_case import LossCase
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.recording import LEFT
 from stadia.core.types import Batch, Camera, DepthScale, PredictedMaps
-from stadia.data.config import POSES_OF_MAP
-from stadia.data.loading.config import DatasetConfig
+from stadia.data.config import POSES_OF_MAP, DatasetConfig
 from stadia.data.open_dataset import VIDEO, detect_format
 from stadia.data.video.video_camera import read_image_size, read_user_camera, read_user_intrinsics
 from stadia.data.video.video_map import check_usable, find_map, find_map_folder, find_map_geometry
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RecipeFacts
 from stadia.losses.loss_report import LossReport, add_terms
 from stadia.losses.reprojection import STEREO_SOURCE
-from stadia.networks.depth.config import DepthModelConfig
+from stadia.networks.config import DepthModelConfig
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.recipes.base.self_supervised import (
     ViewSynthesis,
