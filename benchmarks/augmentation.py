@@ -33,8 +33,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch.nn.functional import interpolate
 
-from stadia.core.recording import Recording
-from stadia.core.types import Predictor
+from stadia.core.types import Predictor, Recording
 from stadia.data.config import WEATHERS, CacheConfig
 from stadia.data.loading.transforms import WeatherDraw, add_weather, make_tilt, tilt_depth, tilt_image, tilt_values
 from stadia.data.mask_files import ROAD, select_classes

@@ -42,7 +42,7 @@ from stadia.checks.finding import Finding, OnStop, Severity, read_valid_findings
 from stadia.checks.preflight.preflight_runner import run_preflight
 from stadia.core import seeds
 from stadia.core.config import resolve_config
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.io.atomic_files import write_text

@@ -43,7 +43,7 @@ from real_stereo import semi_global_matching
 
 from stadia import training as launch
 from stadia.checks.finding import OnStop
-from stadia.core.recording import RIGHT, Recording
+from stadia.core.types import RIGHT, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import read_frames

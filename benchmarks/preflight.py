@@ -34,7 +34,7 @@ from stadia.checks.preflight.intrinsics_checks import compare_rotations  # noqa:
 from stadia.checks.preflight.preflight_runner import run_preflight  # noqa: E402
 from stadia.checks.preflight.recording_survey import RecordingSurvey, angle_deg, epipolar_distance_px, median_flow_px  # noqa: E402
 from stadia.checks.preflight.stereo_checks import compare_warps_with_plane, measure_sides  # noqa: E402
-from stadia.core.recording import RIGHT, Recording  # noqa: E402
+from stadia.core.types import RIGHT, Recording  # noqa: E402
 from stadia.data.open_dataset import open_recordings  # noqa: E402
 from stadia.data.recordings import shrink_to_gray  # noqa: E402
 from stadia.synthetic.config import ROADWORLD_TINY  # noqa: E402

@@ -35,8 +35,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from stadia.core import seeds
-from stadia.core.recording import Recording
-from stadia.core.types import Batch, Predictor
+from stadia.core.types import Batch, Predictor, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.camera import depth_from_inverse, resize
 from stadia.metrics.depth_metrics import abs_rel

@@ -39,8 +39,7 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia import training as launch
-from stadia.core.recording import Recording
-from stadia.core.types import Camera, MapsPredictor
+from stadia.core.types import Camera, MapsPredictor, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry import camera as cameras
 from stadia.io.atomic_files import write_json

@@ -30,7 +30,7 @@ from real_stereo import semi_global_matching
 from torch import Tensor
 
 from stadia.checks.preflight.recording_survey import detect_features, match_features
-from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.camera import warp_image
 from stadia.io.atomic_files import atomic_write

@@ -41,8 +41,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from stadia.core import seeds
-from stadia.core.recording import Recording
-from stadia.core.types import Batch, Camera
+from stadia.core.types import Batch, Camera, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.camera import depth_from_inverse, resize, resize_map

@@ -33,7 +33,7 @@ from real_stereo import NEARER_THAN_M, semi_global_matching
 from rich.console import Console
 
 from stadia.core import seeds
-from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.camera import depth_from_inverse, resize, resize_map

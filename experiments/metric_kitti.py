@@ -44,7 +44,7 @@ from stadia.geometry.ground.road_plane import fit_plane_ransac, road_pixel_heigh
 from stadia.losses.metric_scale import erode_road_mask
 from stadia.metrics import depth_metrics
 from stadia.training import recipes
-from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 from stadia.training.recipes.metric.recipe import MetricRecipe
 
 TRUE_M, CAP_M = 1.65, 80.0

@@ -29,8 +29,7 @@ import torch
 
 from stadia import training as launch
 from stadia.checks.finding import OnStop
-from stadia.core.recording import LEFT
-from stadia.core.types import Predictor
+from stadia.core.types import LEFT, Predictor
 from stadia.data.height_priors import PRIORS
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.camera import depth_from_inverse, resize, resize_camera

@@ -38,8 +38,7 @@ from stadia.checks.preflight.recording_survey import (
     triangulate,
 )
 from stadia.core import seeds
-from stadia.core.recording import Recording
-from stadia.core.types import Batch, Camera
+from stadia.core.types import Batch, Camera, Recording
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig
 from stadia.data.loading.loader import Loader
 from stadia.data.loading.samples import VideoSamples
@@ -55,7 +54,7 @@ from stadia.networks.pose_net import PoseNet
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds, write_roadworld
 from stadia.training.recipes import load_predictor
-from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 
 Array = NDArray[np.float64]
 

@@ -33,8 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia.core.recording import Recording
-from stadia.core.types import Camera, Predictor
+from stadia.core.types import Camera, Predictor, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames

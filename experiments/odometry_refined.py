@@ -22,8 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stadia.core.recording import Recording
-from stadia.core.types import Predictor
+from stadia.core.types import Predictor, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import Frame, read_frames
 from stadia.evaluation.recording_scores import score_trajectory

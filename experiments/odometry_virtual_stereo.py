@@ -24,8 +24,7 @@ from typing import cast
 import numpy as np
 from torch import Tensor
 
-from stadia.core.recording import Recording
-from stadia.core.types import Camera, DepthScale, MapsPredictor, PredictedMaps
+from stadia.core.types import Camera, DepthScale, MapsPredictor, PredictedMaps, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import read_frames
 from stadia.evaluation.recording_scores import score_trajectory

@@ -33,14 +33,13 @@ from torch import Tensor
 
 from stadia import report
 from stadia import training as launch
-from stadia.core.recording import LEFT, RIGHT, Recording
-from stadia.core.types import Camera, MapsPredictor, Predictor
+from stadia.core.types import LEFT, RIGHT, Camera, MapsPredictor, Predictor, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.data.recordings import FrameRange
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.camera import depth_from_inverse, resize, resize_map, warp_image
 from stadia.losses.reprojection import photometric_residual
-from stadia.predict.depth_task import score_recordings
+from stadia.predict.tasks import score_recordings
 from stadia.training import recipes
 from stadia.training.loop.run_folder import Run
 

@@ -23,8 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from stadia.core.recording import Recording
-from stadia.core.types import Predictor
+from stadia.core.types import Predictor, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.mask_files import ROAD, select_classes
 from stadia.data.open_dataset import open_recordings

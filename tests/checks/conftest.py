@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/mutations, which ben
 
 from stadia.checks.preflight import recording_survey
 from stadia.checks.preflight.recording_survey import FeatureMatches, SiftFeatures, match_features
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld

@@ -15,7 +15,7 @@ from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.networks.config import DepthPoseNetConfig
 from stadia.networks.pose_net import DepthPoseNet
 from stadia.training.loop.config import OptimizerConfig
-from stadia.training.loop.optim import build_optimizer
+from stadia.training.loop.recipe import build_optimizer
 
 pytestmark = pytest.mark.gpu
 

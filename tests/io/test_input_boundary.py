@@ -10,7 +10,7 @@ from tests.source_trees import list_nodes
 SOURCE = Path(__file__).parents[2] / "src" / "stadia"
 BOUNDARY = (
     "io/input_files.py",
-    "io/json_files.py",
+    "io/input_files.py",
     "io/yaml_files.py",
     "io/array_files.py",
     "io/image_io.py",

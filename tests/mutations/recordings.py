@@ -32,8 +32,7 @@ from mutations.stereo_rigs import (
 from numpy.typing import NDArray
 
 from stadia.checks.preflight.stereo_checks import fit_camera_height
-from stadia.core.recording import LEFT, RIGHT, Recording
-from stadia.core.types import Camera
+from stadia.core.types import LEFT, RIGHT, Camera, Recording
 
 
 def _with_K(change: Callable[[Matrix, Camera], Matrix]) -> Callable[[Camera], Camera]:

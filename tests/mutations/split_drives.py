@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 
 from stadia.checks.finding import Finding, Stage
 from stadia.checks.preflight.preflight_runner import check_splits, run_preflight
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Camera
+from stadia.core.types import LEFT, Camera, Recording
 from stadia.geometry.camera import from_field_of_view
 
 

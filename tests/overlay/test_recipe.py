@@ -23,7 +23,7 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.io.atomic_files import write_json
-from stadia.io.json_files import read_json
+from stadia.io.input_files import read_json
 from stadia.overlay import task
 from stadia.overlay.config import OverlayConfig
 from stadia.overlay.metrics import compute_overlay_scores

@@ -13,7 +13,7 @@ from tests.report.conftest import build_page, build_words, read_words, write_jso
 
 from stadia import report
 from stadia.core.errors import DataError
-from stadia.report.report_images import embed_image_sheets
+from stadia.report.report_page import embed_image_sheets
 from stadia.report.run_files import format_number, read_run
 
 VOID = {"meta", "br", "wbr", "img", "input", "link", "hr"}

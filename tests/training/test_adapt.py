@@ -26,7 +26,7 @@ from stadia.data.video.map_geometry import StandingPoints
 from stadia.data.video.video_map import MapVerdictRecord
 from stadia.geometry.numpy_camera import centered_K
 from stadia.io.image_io import write_image
-from stadia.io.json_files import read_json
+from stadia.io.input_files import read_json
 from stadia.networks.config import DepthModelConfig, DepthNetworkConfig
 from stadia.networks.depth.depth_network import AffineDepthNetwork, build_depth_network
 from stadia.training import keep

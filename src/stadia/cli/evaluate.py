@@ -31,7 +31,7 @@ NETWORK = "CHECKPOINT DATA"
 
 def parse_parts_of_frames(by: str | None) -> tuple[str, ...]:
     """Return the parts that frames are scored by. Raises ConfigError for classes, which they lack."""
-    from stadia.evaluation.score_parts import parse_parts
+    from stadia.evaluation.protocols import parse_parts
 
     parts = parse_parts(by)
     if "class" in parts:
@@ -111,8 +111,7 @@ def score_depth_maps(
     from stadia.core.types import DepthScale
     from stadia.evaluation.depth_score import open_ground_truth_folder, pair_with_truth, score_depth
     from stadia.evaluation.predictions_folder import Predictions
-    from stadia.evaluation.protocols import find_protocol
-    from stadia.evaluation.score_parts import parse_parts
+    from stadia.evaluation.protocols import find_protocol, parse_parts
     from stadia.geometry.numpy_camera import IMAGE_CROPS
 
     rules = find_protocol(protocol, parse_parts(by))

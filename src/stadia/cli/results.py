@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from stadia.checks.finding import Finding
     from stadia.checks.preflight.recording_survey import BaselineAgreement
-    from stadia.core.recording import Recording
+    from stadia.core.types import Recording
 
 STOPPED = 1
 """Exit code if a finding stops training."""

@@ -287,7 +287,7 @@ def resolve_recipe(
     Raises ConfigError with all mistakes, or for a file of another recipe; DataError if it cannot be read.
     """
     from stadia.core.config import resolve_config
-    from stadia.io.json_files import read_json
+    from stadia.io.input_files import read_json
     from stadia.training.recipes import CONFIGS, add_model_of_start
     from stadia.training.recipes.presets import merge_values, read_preset_for
 

@@ -23,7 +23,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.recording import LEFT, Recording
+from stadia.core.types import LEFT, Recording
 from stadia.data.config import CacheConfig, find_cache_folder
 from stadia.data.ignored_regions import IgnoringRecording
 from stadia.data.recordings import CalibratedRecording

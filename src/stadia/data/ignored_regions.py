@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, Recording, RoadMasks
+from stadia.core.types import LEFT, Recording, RoadMasks
 from stadia.data.config import Box
 from stadia.data.recordings import RecordingView
 from stadia.io.image_files import read_rgb

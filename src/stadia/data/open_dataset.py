@@ -17,9 +17,9 @@ import numpy as np
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.registry import find_nearest_name
 from stadia.core.seeds import make_generator
+from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.data import DATASETS, IMAGE_LAYOUTS
 from stadia.data.config import POSES_OF_MAP, CameraConfig, SourceOptions, SplitConfig, refuse_idle_options
 from stadia.data.frame_store import ReportProgress
@@ -28,10 +28,17 @@ from stadia.data.recordings import CalibratedRecording, FrameRange
 from stadia.data.video.static_parts import find_static_content
 from stadia.data.video.video_camera import find_static_mask, read_image_size, read_user_camera
 from stadia.data.video.video_map import read_map_geometry
+from stadia.io.array_files import read_kitti_poses
 from stadia.io.image_files import IMAGE_SUFFIXES, READ_THREADS
-from stadia.io.input_files import MAX_TEXT_BYTES, check_path_exists, expand_home, is_url, read_bytes, read_lines
-from stadia.io.json_files import read_json
-from stadia.io.text_files import read_kitti_poses
+from stadia.io.input_files import (
+    MAX_TEXT_BYTES,
+    check_path_exists,
+    expand_home,
+    is_url,
+    read_bytes,
+    read_json,
+    read_lines,
+)
 
 VIDEO = "video"  # the format of any video and any folder of images
 OWN_FORMATS = (VIDEO, "videos")  # formats whose files other data sets may hold too
@@ -233,8 +240,17 @@ def recognize_format(path: Path) -> str | None:
 
 
 def _read_signature(path: Path) -> str | None:
-    """Return "stadia" for a folder whose files state this format, so that no other reader is asked."""
-    return "stadia" if _lists_recordings(path) else None
+    """Return the format that needs no other reader's answer: files that state "stadia", or a folder of images only."""
+    if _lists_recordings(path):
+        return "stadia"
+    return "video" if path.is_dir() and _has_only_images(path) else None
+
+
+def _has_only_images(folder: Path) -> bool:
+    """Return whether a folder has images and nothing else; hidden files do not count."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if not entry.name.startswith(".")]
+    return bool(names) and all(name.lower().endswith(tuple(IMAGE_SUFFIXES)) for name in names)
 
 
 def _find_dataset_above(path: Path) -> Path | None:

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
-from stadia.core.recording import LEFT, RIGHT, Recording, RoadMasks
-from stadia.core.types import Camera
+from stadia.core.types import LEFT, RIGHT, Camera, Recording, RoadMasks
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.geometry.image_features import find_corners, measure_motion
 from stadia.geometry.numpy_camera import CropWindow, Intrinsics, crop_window

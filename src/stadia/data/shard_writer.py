@@ -15,7 +15,7 @@ import numpy as np
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data import shard_index
 from stadia.data.config import SourceOptions, find_cache_folder
 from stadia.data.frame_store import ReportProgress, read_resized_frame, resize_depth

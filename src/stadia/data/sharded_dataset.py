@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.recording import LEFT, Recording
+from stadia.core.types import LEFT, Recording
 from stadia.data import shard_index
 from stadia.data.config import CacheConfig, SourceOptions, find_cache_folder
 from stadia.data.frame_store import ReportProgress, lock_beside

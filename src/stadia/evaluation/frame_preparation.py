@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.core.recording import Recording
-from stadia.core.types import DepthScale
+from stadia.core.types import DepthScale, Recording
 from stadia.geometry.numpy_camera import NEAR, CropWindow, crop_K, crop_window, resize_K, resize_to_planar
 
 log = logging.getLogger(__name__)

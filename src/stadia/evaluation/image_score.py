@@ -12,8 +12,7 @@ from torch import Tensor
 
 from stadia.core.errors import ProtocolError
 from stadia.core.types import DepthScale, Meta, is_temporal
-from stadia.evaluation.protocols import Alignment, Protocol
-from stadia.evaluation.score_parts import score_parts
+from stadia.evaluation.protocols import Alignment, Protocol, score_parts
 from stadia.geometry.align import fit_scale_and_shift, fit_scale_median
 from stadia.geometry.camera import depth_from_inverse, inverse_from_depth, resize_map
 from stadia.geometry.numpy_camera import crop_window

@@ -24,12 +24,12 @@ from .depth.published_config import DepthAnythingConfig as DepthAnythingConfig
 from .depth.published_config import PublishedConfig as PublishedConfig
 from .depth.unet import Unet as Unet
 from .encoders import Encoder as Encoder
+from .encoders import LoadReport as LoadReport
 from .encoders import check_encoder as check_encoder
+from .encoders import load_state_dict as load_state_dict
 from .pose_net import CorrelationPoseEncoder as CorrelationPoseEncoder
 from .pose_net import DepthPoseNet as DepthPoseNet
 from .pose_net import PoseNet as PoseNet
-from .pretrained_weights import LoadReport as LoadReport
-from .pretrained_weights import load_state_dict as load_state_dict
 from .published_networks import PUBLISHED_NETWORKS as PUBLISHED_NETWORKS
 from .published_networks import PublishedNetwork as PublishedNetwork
 from .segmentation import Segmenter as Segmenter

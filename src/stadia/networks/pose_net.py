@@ -20,8 +20,7 @@ from stadia.networks import ACTIVATIONS, POSE_HEADS, POSE_NETS, ROTATION_NUMBERS
 from stadia.networks.config import DepthPoseNetConfig
 from stadia.networks.depth.depth_network import build_depth_network
 from stadia.networks.depth.unet import Unet
-from stadia.networks.encoders import Encoder
-from stadia.networks.pretrained_weights import InitialWeights
+from stadia.networks.encoders import Encoder, InitialWeights
 
 Activation = Callable[[], nn.Module]
 Grid = tuple[int, int]

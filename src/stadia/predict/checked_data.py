@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stadia.checks.preflight.frame_checks import draw_ignored_regions
 from stadia.checks.preflight.preflight_runner import SplitFrames
 from stadia.core.errors import DataError
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data import IMAGE_LAYOUTS
 from stadia.data.config import CameraConfig, DataConfig, DatasetConfig, SourceOptions
 from stadia.data.ignored_regions import name_mask

@@ -35,10 +35,9 @@ from stadia.networks.pose_net import DepthPoseNet, PoseNet
 from stadia.predict.inputs import find_training_camera
 from stadia.predict.verdict import find_recorded_verdict
 from stadia.training.loop.checkpoint import Checkpoint
-from stadia.training.recipes.base.build_recipe import load_recipe
+from stadia.training.recipes.base.build_recipe import NetworkRecipe, load_recipe
 from stadia.training.recipes.base.config import NETWORK_RECIPE
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
-from stadia.training.recipes.base.network_checkpoint import NetworkRecipe
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from stadia.checks.prediction_checks import reduce_image
 from stadia.checks.prediction_checks.prediction_verdict import MAX_FRAMES_APART
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.config import CameraConfig, SourceOptions, refuse_idle_options
 from stadia.data.formats.camera_tables import CUT_PANORAMA
 from stadia.data.formats.photo_lens import describe_crop, read_lens

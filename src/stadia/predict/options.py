@@ -194,7 +194,7 @@ def take_default_network(
 def refuse_finished(out: Path) -> None:
     """Raise StadiaError for a folder with a finished prediction, before the slow imports."""
     from stadia.evaluation.predictions_folder import RECORD
-    from stadia.io.json_files import read_json
+    from stadia.io.input_files import read_json
 
     path = out / RECORD
     if out.exists() and not out.is_dir():

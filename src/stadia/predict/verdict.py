@@ -33,9 +33,8 @@ from stadia.data.recordings import FLOW_WIDTH, shrink_to_gray
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.data.video.video_map import find_map_geometry
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, read_frames
-from stadia.evaluation.predict_frames import predict_inverse_depth
+from stadia.evaluation.predict_frames import measure_frame_flicker, predict_inverse_depth
 from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
-from stadia.evaluation.steady_depth import measure_frame_flicker
 from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RunFacts, find_run_facts
 from stadia.training.loop.checkpoint import Checkpoint, read_steps

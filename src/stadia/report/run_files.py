@@ -15,8 +15,7 @@ from typing import Any, Literal, TypeGuard
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.io import run_facts
-from stadia.io.input_files import iterate_csv, read_bytes
-from stadia.io.json_files import parse_json_lines, read_json
+from stadia.io.input_files import iterate_csv, parse_json_lines, read_bytes, read_json
 
 MAX_BYTES = 64 << 20
 MAX_FINDINGS = 1000

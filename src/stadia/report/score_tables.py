@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stadia.core.errors import StadiaError
-from stadia.io.json_files import read_json
+from stadia.io.input_files import read_json
 from stadia.report.figures import PALETTE, Chart, DrawnPath, draw_camera_paths, draw_histogram
 from stadia.report.run_files import (
     ALIGNMENT_MEANINGS,

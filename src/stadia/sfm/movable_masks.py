@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT
+from stadia.core.types import LEFT
 from stadia.data.lens_distortion import Undistortion
 from stadia.data.mask_files import OBJECT_CLASSES, MaskFiles, check_masks_of, select_classes
 from stadia.data.video.photo_fit import PhotoFit

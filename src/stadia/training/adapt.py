@@ -26,8 +26,8 @@ from stadia.sfm.map_video import map_video
 from stadia.training import recipes
 from stadia.training.keep import Decision, DepthErrors, choose_weights, find_trained, measure_video
 from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, configure_network
 from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute
-from stadia.training.recipes.base.network_checkpoint import NetworkCheckpoint, configure_network
 from stadia.training.time_budget import PlannedTraining, choose_steps, measure_training
 from stadia.training.workflow import train
 

@@ -22,8 +22,7 @@ from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.point_clouds import encode_glb
 from stadia.evaluation.predictions_folder import TRAJECTORY, TRAJECTORY_TUM, Predictions
 from stadia.io.image_files import read_rgb
-from stadia.io.input_files import read_bytes
-from stadia.io.json_files import read_json
+from stadia.io.input_files import read_bytes, read_json
 from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network

@@ -12,7 +12,7 @@ from stadia.checks.preflight.stereo_checks import (
     _share_of_whole_metres,
     fit_camera_height,
 )
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 
 K = np.array([[100.0, 0, 79.5], [0, 100, 47.5], [0, 0, 1]])
 

@@ -13,8 +13,7 @@ from stadia.checks.finding import Severity
 from stadia.checks.preflight import pose_checks
 from stadia.checks.preflight.preflight_runner import run_preflight
 from stadia.checks.preflight.recording_survey import TwoViewMotion, estimate_motion, pixel_rays
-from stadia.core.recording import Recording
-from stadia.core.types import Camera
+from stadia.core.types import Camera, Recording
 from stadia.geometry.camera import intrinsics
 
 

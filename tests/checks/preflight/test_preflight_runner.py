@@ -18,8 +18,7 @@ from stadia.checks.preflight.preflight_runner import (
     run_preflight,
 )
 from stadia.core.errors import DataError
-from stadia.core.recording import Recording
-from stadia.core.types import Camera
+from stadia.core.types import Camera, Recording
 from stadia.io.image_files import ImageSizeError
 
 

@@ -10,8 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.recording import Recording, RoadMasks
-from stadia.core.types import RoadTargets
+from stadia.core.types import Recording, RoadMasks, RoadTargets
 from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig, TiltConfig
 from stadia.data.height_priors import PRIORS, RoadConfig
 from stadia.data.loading.road_samples import RoadSamples, number_camera_groups

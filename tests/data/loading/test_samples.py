@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Batch, Camera
+from stadia.core.types import LEFT, Batch, Camera, Recording
 from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig, DataConfig
 from stadia.data.loading.samples import PackedSample, VideoSamples, open_split, stack_samples, unpack_batch
 from stadia.data.open_dataset import open_recordings

@@ -25,8 +25,8 @@ from stadia.training.loop.checkpoint import Checkpoint, list_kept_checkpoints, l
 from stadia.training.loop.config import ScheduleConfig, TrainingConfig
 from stadia.training.loop.fit import fit
 from stadia.training.loop.loop import Callback, TrainingLoop
-from stadia.training.loop.optim import LearningRate
 from stadia.training.loop.processes import check_devices
+from stadia.training.loop.recipe import LearningRate
 from stadia.training.loop.run_folder import Run
 from stadia.training.loop.training_state import CommandEnd, TimeLimit
 

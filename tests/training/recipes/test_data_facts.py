@@ -16,7 +16,7 @@ from tests.refusals import refuses
 from stadia import training as launch
 from stadia.core.config import diff_mappings
 from stadia.core.errors import RunError
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.open_dataset import all_frames, open_recordings
 from stadia.io.run_facts import match_facts
 from stadia.overlay.config import OverlayDataConfig

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from stadia.checks.preflight.recording_survey import RecordingSurvey, sample_depth
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.networks.config import UnetConfig
 from stadia.training.recipes.base import video_data

@@ -21,7 +21,7 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale, Meta
 from stadia.losses.metric_scale import MetricScaleLoss
-from stadia.predict.depth_task import DepthTask
+from stadia.predict.tasks import DepthTask
 from stadia.training import recipes
 from stadia.training.loop.batches import TrainingPlan
 from stadia.training.loop.checkpoint import Checkpoint

@@ -70,7 +70,7 @@ def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     for table, part in (
         (recipes.RECIPES, f"{__name__}:Supervised"),
         (recipes.CONFIGS, f"{__name__}:SupervisedConfig"),
-        (predict.TASKS, "stadia.predict.depth_task:DepthTask"),
+        (predict.TASKS, "stadia.predict.tasks:DepthTask"),
     ):
         monkeypatch.setitem(table._parts, "supervised", part)
     words = [

@@ -18,7 +18,7 @@ from stadia.io.image_io import write_image
 from stadia.networks.published_networks import PACKAGES, PUBLISHED_NETWORKS
 from stadia.predict.export import export_checkpoint
 from stadia.training.recipes import load_predictor
-from stadia.training.recipes.base.network_checkpoint import NetworkCheckpoint, open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, open_network_checkpoint
 
 Stadia = Callable[..., tuple[int, str, str]]
 DEPTH, FOCAL = 5.0, 0.8

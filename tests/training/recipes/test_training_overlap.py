@@ -17,7 +17,7 @@ from stadia.data.open_dataset import frame_indices, open_recordings
 from stadia.evaluation.depth_score import average_recordings
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
-from stadia.predict.depth_task import score_recordings
+from stadia.predict.tasks import score_recordings
 from stadia.predict.verdict import choose_window
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.training_overlap import TrainingOverlap

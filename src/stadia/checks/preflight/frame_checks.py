@@ -23,8 +23,7 @@ from stadia.checks.preflight.recording_survey import (
     plane_sweep,
 )
 from stadia.core.errors import StadiaError, summarize_exception
-from stadia.core.recording import LEFT, RIGHT, Recording
-from stadia.core.types import Camera
+from stadia.core.types import LEFT, RIGHT, Camera, Recording
 from stadia.data.recordings import FLOW_WIDTH, shrink_to_gray
 from stadia.io.image_files import read_image_header
 from stadia.io.image_io import read_image

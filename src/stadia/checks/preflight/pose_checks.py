@@ -28,7 +28,7 @@ from stadia.checks.preflight.scale_errors import (
     has_comparison,
     is_inverse_by_poses,
 )
-from stadia.core.recording import LEFT, RIGHT
+from stadia.core.types import LEFT, RIGHT
 from stadia.data.recordings import FLOW_WIDTH
 
 DIRECTION_WARN_DEG = 30.0  # between motion by poses and in images; clean data .1 to .5, 7-Scenes 8

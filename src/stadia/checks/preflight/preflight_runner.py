@@ -32,7 +32,7 @@ from stadia.checks.preflight.recording_survey import (
 )
 from stadia.checks.preflight.scale_errors import explain_baseline_by_focal
 from stadia.core.errors import DataError, StadiaError, summarize_exception
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.io.image_files import ImageSizeError
 from stadia.io.image_io import MAX_IMAGE_BYTES

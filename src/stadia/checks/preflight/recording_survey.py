@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.data.recordings import FLOW_WIDTH, shrink_to_gray
 
 # -- two-view geometry: points are (N, 2) float64 pixels, K is (3, 3), T_b_a takes points of camera a to camera b

@@ -26,7 +26,7 @@ from stadia.checks.preflight.recording_survey import (
     sample_depth,
     triangulate,
 )
-from stadia.core.recording import LEFT, RIGHT
+from stadia.core.types import LEFT, RIGHT
 
 
 class LengthSource(StrEnum):

@@ -40,7 +40,7 @@ from stadia.checks.preflight.scale_errors import (
     list_agreements,
     rank_depth_with_poses,
 )
-from stadia.core.recording import LEFT, RIGHT
+from stadia.core.types import LEFT, RIGHT
 from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_plane
 
 MIN_SIDE_MATCHES = 60  # matches between left and right for the side

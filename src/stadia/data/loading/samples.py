@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stadia.core.errors import ConfigError, DataError, GeometryError
-from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.seeds import make_generator
-from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
+from stadia.core.types import LEFT, RIGHT, Batch, Camera, Inputs, Meta, Recording, Targets
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, Damaged, DatasetConfig, SourceOptions
 from stadia.data.frame_store import (
     FrameStore,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, Recording, RoadMasks
+from stadia.core.types import LEFT, Recording, RoadMasks
 from stadia.data import frame_store
 from stadia.data.config import CacheConfig, SourceOptions, find_cache_folder
 from stadia.data.mask_files import resize_masks
@@ -29,8 +29,7 @@ from stadia.data.video.video_camera import UserCamera, find_lens, read_user_came
 from stadia.io import video_decoding
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import IMAGE_SUFFIXES, check_one_kind, list_images, read_rgb
-from stadia.io.input_files import name_parser_errors
-from stadia.io.json_files import read_json
+from stadia.io.input_files import name_parser_errors, read_json
 
 _REWRITE = "delete the file; it will be written again"
 

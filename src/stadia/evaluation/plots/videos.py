@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.recording import Recording
-from stadia.core.types import DepthScale
+from stadia.core.types import DepthScale, Recording
 from stadia.evaluation.frame_preparation import Listener, PredictedFrame
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.io.atomic_files import atomic_write

@@ -12,7 +12,7 @@ from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
 from stadia.networks import DEPTH_NETWORK_CONFIGS, DEPTH_NETWORKS
 from stadia.networks.config import DepthModelConfig, DepthNetworkConfig, check_size_multiple
-from stadia.networks.pretrained_weights import InitialWeights
+from stadia.networks.encoders import InitialWeights
 
 
 def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:

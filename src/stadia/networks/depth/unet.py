@@ -26,9 +26,8 @@ from stadia.geometry.camera import (
 from stadia.networks import ACTIVATIONS
 from stadia.networks.config import LOG_UNCERTAINTY_RANGE, BaseConfig, UnetConfig
 from stadia.networks.depth.depth_network import DepthMaps, DepthNetwork, compute_focal_ratio, list_trainable
-from stadia.networks.encoders import Encoder, check_encoder, load_base_weights
+from stadia.networks.encoders import Encoder, InitialWeights, check_encoder, load_base_weights
 from stadia.networks.gradient_checkpointing import run_checkpointed
-from stadia.networks.pretrained_weights import InitialWeights
 
 # -- activation functions of `models.ACTIVATIONS`
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Camera, TrackProgress
+from stadia.core.types import LEFT, Camera, Recording, TrackProgress
 from stadia.data.formats.kitti_objects import KittiBoxImages, list_box_splits
 from stadia.data.height_priors import find_prior, normalize_class
 from stadia.data.mask_files import ROAD, attach_masks, has_road

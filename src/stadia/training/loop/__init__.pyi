@@ -31,11 +31,11 @@ from .fit import Interrupted as Interrupted
 from .fit import TrainingResult as TrainingResult
 from .loop import Callback as Callback
 from .loop import TrainingLoop as TrainingLoop
-from .optim import UpdateRatio as UpdateRatio
 from .processes import check_precision as check_precision
 from .recipe import AnyRecipe as AnyRecipe
 from .recipe import HasOptimizer as HasOptimizer
 from .recipe import Recipe as Recipe
+from .recipe import UpdateRatio as UpdateRatio
 from .run_folder import Run as Run
 from .run_folder import is_main_process as is_main_process
 from .training_state import PhaseClock as PhaseClock

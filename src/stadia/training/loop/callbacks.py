@@ -32,7 +32,7 @@ from stadia.io.atomic_files import atomic_write, explain_write_error, open_to_ap
 from stadia.io.input_files import parse_csv, parse_integer, read_text
 from stadia.losses.loss_report import check_loss
 from stadia.training.loop.loop import Callback, TrainingLoop
-from stadia.training.loop.optim import UpdateRatio, sample_values
+from stadia.training.loop.recipe import UpdateRatio, sample_values
 from stadia.training.loop.run_folder import Run
 
 PERCENTS = (5, 25, 50, 75, 95)

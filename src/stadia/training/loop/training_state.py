@@ -23,12 +23,11 @@ from stadia.core.errors import CheckpointError, summarize_exception
 from stadia.core.types import Batch
 from stadia.io.run_facts import TrainingTimes
 from stadia.losses.loss_report import LossReport
-from stadia.training.loop import optim
 from stadia.training.loop.batches import BatchStream, TrainingPlan
 from stadia.training.loop.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.loop.config import OptimizerConfig, TrainingConfig
 from stadia.training.loop.processes import use_global_batch_norm
-from stadia.training.loop.recipe import AnyRecipe, compile_recipe
+from stadia.training.loop.recipe import AnyRecipe, BatchLoss, Groups, LearningRate, build_optimizer, compile_recipe
 from stadia.training.loop.run_folder import Run
 
 
@@ -273,8 +272,8 @@ class TrainingState:
         # before the optimizer, because it may replace the weights
         self.model = fabric.setup_module(StepForward(recipe))
         compile_recipe(recipe, config.compile)
-        optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
-        self.learning_rate = optim.LearningRate(optimizer, recipe.config.schedule, self.plan)
+        optimizer = build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
+        self.learning_rate = LearningRate(optimizer, recipe.config.schedule, self.plan)
         self.optimizer = fabric.setup_optimizers(optimizer)
         self.is_finishing = False
         if config.finish is not None and config.finish.loss:
@@ -282,7 +281,7 @@ class TrainingState:
         self.scaler = getattr(fabric.strategy.precision, "scaler", None)  # of gradients, in fp16 only
         recipe.plan, recipe.optimizer, recipe.rank = self.plan, optimizer, fabric.global_rank
         self.step, self.lr, self.gradient_norm = 0, 0.0, torch.zeros(())
-        self.losses: list[optim.BatchLoss] = []
+        self.losses: list[BatchLoss] = []
         self.batch_losses: list[float] = []
         self.batch: Batch[Any, Any] | None = None
         self.report: LossReport | None = None
@@ -306,12 +305,12 @@ class TrainingState:
         if finish.loss:
             self.recipe.change_loss(finish.loss)
         if finish.optimizer is not None:
-            optimizer = optim.build_optimizer(self.recipe, finish.optimizer, self._make_groups(finish.optimizer))
-            self.learning_rate = optim.LearningRate(optimizer, self.recipe.config.schedule, self.plan)
+            optimizer = build_optimizer(self.recipe, finish.optimizer, self._make_groups(finish.optimizer))
+            self.learning_rate = LearningRate(optimizer, self.recipe.config.schedule, self.plan)
             self.learning_rate.set(self.step, self.time_limit.share)
             self.optimizer, self.recipe.optimizer = self.fabric.setup_optimizers(optimizer), optimizer
 
-    def _make_groups(self, config: OptimizerConfig) -> optim.Groups:
+    def _make_groups(self, config: OptimizerConfig) -> Groups:
         groups, first = self.recipe.parameter_groups(), self.recipe.config.optimizer
         for group in groups:
             if "lr" in group:

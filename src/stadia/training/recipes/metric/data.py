@@ -13,8 +13,7 @@ from stadia.checks.catalog import make_finding
 from stadia.checks.finding import Finding, Severity
 from stadia.checks.preflight.label_checks import check_masks
 from stadia.core.errors import DataError, GeometryError
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Batch, Inputs, Meta, RoadTargets
+from stadia.core.types import LEFT, Batch, Inputs, Meta, Recording, RoadTargets
 from stadia.data.height_priors import RoadConfig
 from stadia.data.loading.loader import Loader, MixtureLoader, SequentialLoader
 from stadia.data.loading.road_samples import (

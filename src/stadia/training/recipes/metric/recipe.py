@@ -41,15 +41,16 @@ from stadia.networks.depth.depth_network import find_depth_range
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.recipes.base.self_supervised import (
+    TeacherTerm,
     ViewSynthesis,
     check_metric_labels,
     check_networks,
+    check_teacher,
     choose_teacher,
     find_depth_start,
     make_networks,
     set_network,
 )
-from stadia.training.recipes.base.teacher import TeacherTerm, check_teacher
 from stadia.training.recipes.base.video_data import resolve_initial_depth
 from stadia.training.recipes.metric.camera_heights import (
     CameraHeights,

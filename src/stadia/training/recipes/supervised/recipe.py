@@ -33,9 +33,9 @@ from stadia.networks.depth.depth_network import (
     check_depth_network,
     check_trains,
 )
-from stadia.networks.pretrained_weights import LoadReport
+from stadia.networks.encoders import LoadReport
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
-from stadia.training.recipes.base.teacher import TeacherTerm, check_teacher
+from stadia.training.recipes.base.self_supervised import TeacherTerm, check_teacher
 from stadia.training.recipes.base.video_data import VideoData, open_data_sets
 from stadia.training.recipes.supervised.config import SupervisedConfig
 
