@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from stadia.core.types import Camera, Prediction, Targets
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
-from stadia.io.json_files import read_json
+from stadia.io.input_files import read_json
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.predict.inputs import open_inputs

@@ -33,15 +33,12 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch.nn.functional import interpolate
 
-from stadia.core.recording import Recording
-from stadia.core.types import Predictor
-from stadia.data.config import CacheConfig
-from stadia.data.loading.config import WEATHERS
+from stadia.core.types import Predictor, Recording
+from stadia.data.config import WEATHERS, CacheConfig
 from stadia.data.loading.transforms import WeatherDraw, add_weather, make_tilt, tilt_depth, tilt_image, tilt_values
 from stadia.data.mask_files import ROAD, select_classes
 from stadia.data.open_dataset import open_recordings
-from stadia.geometry.camera import resize
-from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.geometry.camera import depth_from_inverse, resize
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 from stadia.training.recipes.base.build_recipe import load_predictor

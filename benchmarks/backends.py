@@ -46,8 +46,7 @@ from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.predict.backend import open_backend
 from stadia.predict.inputs import open_inputs
 from stadia.predict.options import parse_size
-from stadia.training.recipes.base.build_recipe import load_predictor
-from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import load_predictor, open_network_checkpoint
 
 BATCH, PASSES = 4, 12
 

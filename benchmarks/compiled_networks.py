@@ -16,7 +16,7 @@ import time
 
 import torch
 
-from stadia.networks.depth.config import UnetConfig
+from stadia.networks.config import UnetConfig
 from stadia.networks.depth.unet import Unet
 from stadia.training.loop.recipe import keep_compiled_code_private
 

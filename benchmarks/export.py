@@ -48,7 +48,7 @@ class Finest(nn.Module):
 def network_of(name: str) -> tuple[nn.Module, nn.Conv2d, int]:
     """Return it at random, in evaluation mode, with its last convolution and its stride."""
     torch.manual_seed(0)
-    from stadia.networks.depth.config import DepthModelConfig
+    from stadia.networks.config import DepthModelConfig
     from stadia.networks.depth.depth_network import build_depth_network
     from stadia.networks.depth.unet import Unet
 

@@ -44,11 +44,11 @@ def measure(part: str, arguments: argparse.Namespace) -> dict[str, object]:
 
     import torch
 
-    from stadia.networks.depth.config import DepthModelConfig
+    from stadia.networks.config import DepthModelConfig
     from stadia.networks.depth.depth_network import build_depth_network
 
     if PARTS[part].get("trained") == "adapters":
-        from stadia.networks.depth.fine_tuning import import_peft
+        from stadia.networks.depth.depth_network import import_peft
 
         import_peft()  # its memory is no memory of a step
     from stadia.networks.depth.dpt import import_transformers

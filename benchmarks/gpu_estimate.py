@@ -25,7 +25,7 @@ from torch.utils.flop_counter import flop_registry
 
 from stadia.losses.reprojection import TorchReprojector
 from stadia.training import recipes
-from stadia.training.loop.optim import build_optimizer
+from stadia.training.loop.recipe import build_optimizer
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
 

@@ -112,7 +112,7 @@ def make_recipe(height: int = HEIGHT, width: int = WIDTH) -> Any:
 def prepare_step(batch: int, height: int, width: int) -> Callable[[], None]:
     from step import made_up_batch
 
-    from stadia.training.loop.optim import build_optimizer
+    from stadia.training.loop.recipe import build_optimizer
 
     recipe, samples = make_recipe(height, width), made_up_batch(batch, height, width)
     optimizer = build_optimizer(recipe, recipe.config.optimizer)

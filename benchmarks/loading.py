@@ -24,8 +24,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance
 
-from stadia.data.config import CacheConfig
-from stadia.data.loading.config import AugmentationConfig, ColorConfig
+from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig
 from stadia.data.loading.loader import Loader
 from stadia.data.loading.samples import VideoSamples
 from stadia.data.open_dataset import open_recordings

@@ -35,8 +35,8 @@ from stadia.data.video.video_map import find_map_folder, read_map
 from stadia.geometry.align import umeyama
 from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.sfm.describe_map import describe_map
-from stadia.sfm.frame_poses import PlacedFrame, stack_poses
 from stadia.sfm.map_video import map_video
+from stadia.sfm.sparse_map import PlacedFrame, stack_poses
 
 MIN_STEP = 0.02
 """Of the longest step: shorter ones are those of a camera that stands, and have no direction."""

@@ -34,8 +34,7 @@ import torch
 from published_networks import open_meter
 
 from stadia.core.errors import StadiaError
-from stadia.core.recording import RIGHT, Recording
-from stadia.core.types import Camera, DepthScale
+from stadia.core.types import RIGHT, Camera, DepthScale, Recording
 from stadia.evaluation.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.geometry.scale_fit import ScaleFit
 from stadia.predict.inputs import make_recording_input, open_inputs

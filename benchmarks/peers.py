@@ -44,11 +44,10 @@ from torch.nn import functional
 from stadia.core.types import Batch
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
-from stadia.networks.config import DepthPoseNetConfig
-from stadia.networks.depth.config import UnetConfig
+from stadia.networks.config import DepthPoseNetConfig, UnetConfig
 from stadia.networks.pose_net import DepthPoseNet
 from stadia.training.loop.config import OptimizerConfig
-from stadia.training.loop.optim import build_optimizer
+from stadia.training.loop.recipe import build_optimizer
 
 MAX_BUSY = 0.1
 """Share of the processors that other programs may use."""

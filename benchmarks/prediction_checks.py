@@ -43,12 +43,11 @@ from real_stereo import semi_global_matching
 
 from stadia import training
 from stadia.checks.finding import OnStop
-from stadia.core.recording import RIGHT, Recording
+from stadia.core.types import RIGHT, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import read_frames
-from stadia.predict.judged_frames import observe_frames
-from stadia.predict.verdict import PredictionGate, read_training_record
+from stadia.predict.verdict import PredictionGate, observe_frames, read_training_record
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 from stadia.training import recipes
 from stadia.training.loop.checkpoint import Checkpoint

@@ -31,12 +31,11 @@ from torch import nn
 
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
-from stadia.networks.config import DepthPoseNetConfig
-from stadia.networks.depth.config import UnetConfig
+from stadia.networks.config import DepthPoseNetConfig, UnetConfig
 from stadia.networks.pose_net import DepthPoseNet
 from stadia.training.loop.config import OptimizerConfig, TrainingConfig
-from stadia.training.loop.optim import build_optimizer
 from stadia.training.loop.processes import make_fabric, use_global_batch_norm
+from stadia.training.loop.recipe import build_optimizer
 
 PROCESSES = 2
 KINDS = ("independent", "ddp", "views", "global")

@@ -30,7 +30,7 @@ from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training import adapt_network, recipes
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.recipes import RECIPES
-from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 from stadia.training.recipes.supervised.recipe import SupervisedRecipe
 
 STEPS = 3

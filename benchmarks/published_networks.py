@@ -34,8 +34,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
 from stadia.checks.prediction_checks.prediction_verdict import check_focal_beliefs
-from stadia.core.recording import RIGHT
-from stadia.core.types import Camera
+from stadia.core.types import RIGHT, Camera
 from stadia.data.recordings import RecordingView
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.predictions_folder import Predictions, Provenance
@@ -45,7 +44,7 @@ from stadia.predict.inputs import make_recording_input, open_inputs
 from stadia.predict.scale.receipt import measure_scale
 from stadia.predict.scale.sources import match_pair_depth
 from stadia.training.recipes import load_predictor
-from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 
 
 def open_meter(data: Path, name: str) -> Any:

@@ -25,8 +25,7 @@ import torch
 from scipy.stats import kendalltau
 
 from stadia.core.errors import StadiaError
-from stadia.core.recording import RIGHT
-from stadia.core.types import Camera
+from stadia.core.types import RIGHT, Camera
 from stadia.data.config import CacheConfig, CameraConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video.video_map import find_map
@@ -38,7 +37,7 @@ from stadia.predict.ranking import Candidate, View, rank_candidates
 from stadia.predict.scale.sources import match_pair_depth
 from stadia.sfm.map_video import map_video
 from stadia.training.recipes import load_predictor
-from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 
 REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SETS = {

@@ -89,7 +89,7 @@ def write_shard_sets(out: Path, url: str, shard_bytes: int) -> tuple[str, str]:
 
 def load_epoch(path: str, cache: Path, *, step_s: float = 0.0, shard_gb: float = 1.0) -> tuple[float, int]:
     """Load an epoch in batches of 4, with a pause for each as a step would take; return the time and the samples."""
-    from stadia.data.loading.config import DatasetConfig
+    from stadia.data.config import DatasetConfig
     from stadia.data.loading.loader import Loader
     from stadia.data.loading.samples import VideoSamples, open_split
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from stadia.cli.main import app
 
 HELP_GOAL_S, GOAL_S = 0.3, 2.0
-RECIPE = "stadia.training.recipes.selfsup.recipe, stadia.predict.depth_task"
+RECIPE = "stadia.training.recipes.selfsup.recipe, stadia.predict.tasks"
 COMMANDS = {
     "check": "stadia.predict.options, stadia.checks.preflight.preflight_runner",
     "predict": f"stadia.predict.tasks, {RECIPE}",

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from map import REAL
 
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video.static_parts import StaticParts
 

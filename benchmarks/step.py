@@ -38,17 +38,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.types import Batch, Camera, Inputs, Meta, Prediction, Targets
-from stadia.geometry.camera import intrinsics
-from stadia.geometry.depth_maps import depth_from_inverse, resize_map
+from stadia.geometry.camera import depth_from_inverse, intrinsics, resize_map, synthesize_views, warp_image
 from stadia.geometry.se3 import se3_exp
-from stadia.geometry.warp import synthesize_views, warp_image
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.photometric import photometric_residual
-from stadia.losses.reprojection import TorchReprojector
-from stadia.losses.selfsup_loss import SelfSupervisedLoss
-from stadia.losses.smoothness import edge_aware_smoothness
-from stadia.networks.config import DepthPoseNetConfig
-from stadia.networks.depth.config import UnetConfig
+from stadia.losses.reprojection import TorchReprojector, photometric_residual
+from stadia.losses.selfsup_loss import SelfSupervisedLoss, edge_aware_smoothness
+from stadia.networks.config import DepthPoseNetConfig, UnetConfig
 from stadia.networks.pose_net import DepthPoseNet
 
 SOURCES = ("-1", "+1", "stereo")

@@ -36,8 +36,8 @@ from stadia.checks.finding import Finding, Severity  # noqa: E402
 from stadia.checks.preflight import recording_survey, stereo_checks  # noqa: E402
 from stadia.checks.preflight.pose_checks import MAX_SHIFT, describe_shift  # noqa: E402
 from stadia.checks.preflight.preflight_runner import run_preflight  # noqa: E402
-from stadia.checks.preflight.two_view_geometry import SiftFeatures, detect_features  # noqa: E402
-from stadia.core.recording import LEFT, RIGHT, Recording  # noqa: E402
+from stadia.checks.preflight.recording_survey import SiftFeatures, detect_features  # noqa: E402
+from stadia.core.types import LEFT, RIGHT, Recording  # noqa: E402
 from stadia.data.open_dataset import open_recordings  # noqa: E402
 from stadia.synthetic.config import ROADWORLD_TINY  # noqa: E402
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld  # noqa: E402

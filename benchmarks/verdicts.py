@@ -21,8 +21,7 @@ import numpy as np
 from map import REAL, Clip, from_recording
 
 from stadia.checks.prediction_checks import TrainingRecord
-from stadia.core.recording import Recording
-from stadia.core.types import DepthScale
+from stadia.core.types import DepthScale, Recording
 from stadia.data.config import CameraConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video.video_map import find_map_folder, find_map_geometry

@@ -37,7 +37,7 @@ from stadia.evaluation.frame_preparation import Frame
 from stadia.sfm.frame_stream import open_stream
 from stadia.training.adapt import RECORD, adapt_network
 from stadia.training.recipes import load_predictor
-from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 
 CLIPS = ("kitti06", "raw", "kitchen", "euroc", "highway", "walk", "highway2", "robot", "roadworld")
 TRUTH = {

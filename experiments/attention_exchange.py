@@ -35,14 +35,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from stadia.core import seeds
-from stadia.core.recording import Recording
-from stadia.core.types import Batch, Predictor
+from stadia.core.types import Batch, Predictor, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.predict_frames import make_predictor
-from stadia.geometry.camera import resize
-from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.geometry.camera import depth_from_inverse, resize
 from stadia.metrics.depth_metrics import abs_rel
-from stadia.networks.depth.config import AttentionConfig, DptConfig
+from stadia.networks.config import AttentionConfig, DptConfig
 from stadia.networks.depth.dpt import Dpt
 from stadia.training import recipes
 from stadia.training.demo import render_worlds

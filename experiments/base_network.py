@@ -49,8 +49,8 @@ from timm.layers import Conv2dSame, pad_same
 
 from stadia.core.seeds import derive_seed, make_generator
 from stadia.core.types import Camera
-from stadia.networks.depth.base_network import BaseNetwork
-from stadia.networks.depth.config import BaseConfig
+from stadia.networks.config import BaseConfig
+from stadia.networks.depth.unet import BaseNetwork
 from stadia.networks.encoders import Encoder
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world

@@ -28,10 +28,10 @@ from torch import Tensor
 from stadia.core.types import Camera
 from stadia.data.video.video_map import find_map_geometry
 from stadia.geometry.numpy_camera import resize_K
-from stadia.networks.depth.base_network import BaseNetwork
+from stadia.networks.depth.unet import BaseNetwork
 from stadia.predict.inputs import open_inputs
 from stadia.training.recipes import load_predictor
-from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 
 PIXELS, STRIDE = 288 * 384, 32
 FRAMES = 60

@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.geometry.rasterizer import Silhouette, draw_silhouette
-from stadia.io.text_files import FileEntry
+from stadia.io.array_files import FileEntry
 from stadia.objectpose.data.bop import PIXEL_CENTER_OFFSET, BopImages, BopResult, read_targets, write_results
 from stadia.objectpose.data.bop_models import read_bop_json
 

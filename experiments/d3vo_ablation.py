@@ -39,14 +39,13 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia import training
-from stadia.core.recording import Recording
-from stadia.core.types import Camera, MapsPredictor
+from stadia.core.types import Camera, MapsPredictor, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry import camera as cameras
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import read_rgb
 from stadia.losses.reprojection import ReprojectionInputs, TorchReprojector
-from stadia.metrics.uncertainty_metrics import sparsification, spearman
+from stadia.metrics.depth_metrics import sparsification, spearman
 from stadia.training import recipes
 from stadia.training.demo import render_worlds
 from stadia.training.recipes.base.build_recipe import load_recipe

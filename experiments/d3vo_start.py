@@ -43,7 +43,7 @@ from stadia.core import seeds
 from stadia.core.types import Batch
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.camera import resize
-from stadia.metrics.uncertainty_metrics import sparsification, spearman
+from stadia.metrics.depth_metrics import sparsification, spearman
 from stadia.training import recipes
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import GeometryError
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.ground.object_scale import OBJECT_DEPTHS, POOLS
 from stadia.predict.camera_height.config import CameraHeightConfig

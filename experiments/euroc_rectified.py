@@ -29,13 +29,13 @@ from numpy.typing import NDArray
 from real_stereo import semi_global_matching
 from torch import Tensor
 
-from stadia.checks.preflight.two_view_geometry import detect_features, match_features
-from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.checks.preflight.recording_survey import detect_features, match_features
+from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.data.open_dataset import open_recordings
-from stadia.geometry.warp import warp_image
+from stadia.geometry.camera import warp_image
 from stadia.io.atomic_files import atomic_write
 from stadia.io.image_files import read_rgb
-from stadia.losses.photometric import photometric_residual
+from stadia.losses.reprojection import photometric_residual
 
 PAIRS = 10
 LINES_EVERY = 32

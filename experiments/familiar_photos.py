@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from stadia.networks.depth import base_network
-from stadia.networks.depth.base_network import FAMILIAR_FILE, STANDARD_LIMIT, BaseNetwork, pool_features
-from stadia.networks.depth.config import BaseConfig
+from stadia.networks.config import BaseConfig
+from stadia.networks.depth import unet
+from stadia.networks.depth.unet import FAMILIAR_FILE, STANDARD_LIMIT, BaseNetwork, pool_features
 
 AXES = 96
 """Principal components of the features."""
@@ -92,7 +92,7 @@ def main() -> None:
     features = np.stack([measure_features(network, image) for image in images])
     unlike = np.array([row["unlike"] == "1" for row in used] * 2)
     save_file(fit(features, unlike), options.out)
-    base_network.FAMILIAR_FILE = options.out
+    unet.FAMILIAR_FILE = options.out
     print(f"{options.out}: {len(used)} photos, {unlike.sum() // 2} of them unlike")
     caught, all_of_kind = Counter[str](), Counter[str]()
     for row in rows:

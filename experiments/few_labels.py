@@ -24,7 +24,7 @@ from rich.console import Console
 from stadia import training
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.predictions_folder import Provenance
-from stadia.predict.labeled_recordings import score_recordings
+from stadia.predict.tasks import score_recordings
 from stadia.training import recipes
 from stadia.training.demo import render_worlds
 

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.checks.preflight.two_view_geometry import detect_features, match_features
-from stadia.core.recording import Recording
+from stadia.checks.preflight.recording_survey import detect_features, match_features
+from stadia.core.types import Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds

@@ -41,12 +41,10 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from stadia.core import seeds
-from stadia.core.recording import Recording
-from stadia.core.types import Batch, Camera
+from stadia.core.types import Batch, Camera, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
-from stadia.geometry.camera import resize
-from stadia.geometry.depth_maps import depth_from_inverse, resize_map
+from stadia.geometry.camera import depth_from_inverse, resize, resize_map
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 from stadia.training import recipes
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe

@@ -25,7 +25,7 @@ from stadia.data.video.video_map import find_map_geometry
 from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.scale.receipt import ScaledPredictor, measure_scale
 from stadia.training.recipes import load_predictor
-from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 
 HEIGHTS_M = {"kitti06": 1.65, "road": 1.65}
 SIZE = (128, 416)

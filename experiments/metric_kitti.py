@@ -39,13 +39,12 @@ from stadia.checks.finding import OnStop
 from stadia.core.types import Camera, Predictor
 from stadia.data.mask_files import attach_masks
 from stadia.data.open_dataset import open_recordings
-from stadia.geometry.camera import backproject, resize
-from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.geometry.camera import backproject, depth_from_inverse, resize
 from stadia.geometry.ground.road_plane import fit_plane_ransac, road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
 from stadia.metrics import depth_metrics
 from stadia.training import recipes
-from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 from stadia.training.recipes.metric.recipe import MetricRecipe
 
 TRUE_M, CAP_M = 1.65, 80.0

@@ -29,12 +29,10 @@ import torch
 
 from stadia import training
 from stadia.checks.finding import OnStop
-from stadia.core.recording import LEFT
-from stadia.core.types import Predictor
+from stadia.core.types import LEFT, Predictor
 from stadia.data.height_priors import PRIORS
 from stadia.data.open_dataset import open_recordings
-from stadia.geometry.camera import resize, resize_camera
-from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.geometry.camera import depth_from_inverse, resize, resize_camera
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
 from stadia.metrics.depth_metrics import abs_rel

@@ -24,24 +24,22 @@ import numpy as np
 from zero_shot import GARG, Sample, predict_depth, score_sample
 
 from stadia.core.errors import StadiaError
-from stadia.core.recording import Recording
-from stadia.core.types import Predictor, no_progress
+from stadia.core.types import Predictor, Recording, no_progress
 from stadia.data.config import CameraConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video.video_map import find_map, find_map_geometry
 from stadia.io.image_io import write_image
 from stadia.predict.inputs import open_inputs
-from stadia.predict.judged_frames import observe_frames
 from stadia.predict.masks import MasksRequest, prepare_masks
-from stadia.predict.verdict import PredictionGate, read_training_record
+from stadia.predict.verdict import PredictionGate, observe_frames, read_training_record
 from stadia.sfm.map_video import map_video
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training import train
 from stadia.training.loop.checkpoint import open_checkpoint
 from stadia.training.recipes import configure, load_predictor
+from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 from stadia.training.recipes.base.config import make_paths_absolute
-from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
 
 DATA = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stadia.checks.preflight.two_view_geometry import (
+from stadia.checks.preflight.recording_survey import (
     detect_features,
     estimate_motion,
     match_features,
@@ -38,16 +38,14 @@ from stadia.checks.preflight.two_view_geometry import (
     triangulate,
 )
 from stadia.core import seeds
-from stadia.core.recording import Recording
-from stadia.core.types import Batch, Camera
-from stadia.data.config import CacheConfig
-from stadia.data.loading.config import NO_AUGMENTATION, AugmentationConfig
+from stadia.core.types import Batch, Camera, Recording
+from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig
 from stadia.data.loading.loader import Loader
 from stadia.data.loading.samples import VideoSamples
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import FrameTensors, align_motion
-from stadia.evaluation.trajectory_score import score_trajectory
+from stadia.evaluation.recording_scores import score_trajectory
 from stadia.geometry.se3 import compose, inverse, rotation_angle_deg
 from stadia.io.trajectory_files import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
@@ -56,7 +54,7 @@ from stadia.networks.pose_net import PoseNet
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds, write_roadworld
 from stadia.training.recipes import load_predictor
-from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 
 Array = NDArray[np.float64]
 

@@ -33,15 +33,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia.core.recording import Recording
-from stadia.core.types import Camera, Predictor
+from stadia.core.types import Camera, Predictor, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
-from stadia.evaluation.trajectory_score import score_trajectory
+from stadia.evaluation.recording_scores import score_trajectory
 from stadia.geometry.bundle_adjustment import direct_alignment
-from stadia.geometry.camera import mirror
-from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth
+from stadia.geometry.camera import depth_from_inverse, inverse_from_depth, mirror
 from stadia.geometry.se3 import compose, inverse, se3_exp, se3_log
 from stadia.io.trajectory_files import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment

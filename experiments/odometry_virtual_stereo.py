@@ -24,11 +24,10 @@ from typing import cast
 import numpy as np
 from torch import Tensor
 
-from stadia.core.recording import Recording
-from stadia.core.types import Camera, DepthScale, MapsPredictor, PredictedMaps
+from stadia.core.types import Camera, DepthScale, MapsPredictor, PredictedMaps, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import read_frames
-from stadia.evaluation.trajectory_score import score_trajectory
+from stadia.evaluation.recording_scores import score_trajectory
 from stadia.io.trajectory_files import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.sfm.odometry.visual_odometry import track_camera

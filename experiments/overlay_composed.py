@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 from stadia import training
-from stadia.io.json_files import read_json
+from stadia.io.input_files import read_json
 from stadia.training import recipes
 
 IOU, SHARE, MINUTES = 0.95, 0.5, 10.0

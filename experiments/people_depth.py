@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from stadia.evaluation.frame_preparation import Frame
 from stadia.training.recipes import load_predictor
-from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 
 KINDS = ("portrait", "market", "street", "room")
 MIN_PEOPLE, MIN_BACKGROUND = 0.02, 0.2  # shares of the image

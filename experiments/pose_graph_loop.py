@@ -20,11 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stadia.core.recording import Recording
-from stadia.core.types import Camera, DepthScale, Predictor
+from stadia.core.types import Camera, DepthScale, Predictor, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
-from stadia.evaluation.trajectory_score import score_trajectory
+from stadia.evaluation.recording_scores import score_trajectory
 from stadia.io.trajectory_files import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment, path_length_m
 from stadia.sfm.odometry.graph_odometry import GraphOdometry
@@ -32,8 +31,7 @@ from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.rendering.dataset_files import SceneJob
 from stadia.synthetic.roadworld.road_world import RoadRenderer, derive_world_seed, make_world
 from stadia.synthetic.roadworld.roadworld_writer import _write_recording
-from stadia.training.recipes.base.build_recipe import load_predictor
-from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import load_predictor, open_network_checkpoint
 
 RING_M, DRIVEN_M = 200.0, 215.0
 CONFIG = RoadWorldConfig(

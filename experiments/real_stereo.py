@@ -32,16 +32,13 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia import report, training
-from stadia.core.recording import LEFT, RIGHT, Recording
-from stadia.core.types import Camera, MapsPredictor, Predictor
+from stadia.core.types import LEFT, RIGHT, Camera, MapsPredictor, Predictor, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.data.recordings import FrameRange
 from stadia.evaluation.predictions_folder import Provenance
-from stadia.geometry.camera import resize
-from stadia.geometry.depth_maps import depth_from_inverse, resize_map
-from stadia.geometry.warp import warp_image
-from stadia.losses.photometric import photometric_residual
-from stadia.predict.labeled_recordings import score_recordings
+from stadia.geometry.camera import depth_from_inverse, resize, resize_map, warp_image
+from stadia.losses.reprojection import photometric_residual
+from stadia.predict.tasks import score_recordings
 from stadia.training import recipes
 from stadia.training.loop.run_folder import Run
 

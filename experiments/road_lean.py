@@ -23,13 +23,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from stadia.core.recording import Recording
-from stadia.core.types import Predictor
+from stadia.core.types import Predictor, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.mask_files import ROAD, select_classes
 from stadia.data.open_dataset import open_recordings
-from stadia.geometry.camera import resize
-from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.geometry.camera import depth_from_inverse, resize
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds

@@ -24,13 +24,12 @@ from rich.console import Console
 
 from stadia import report, training
 from stadia.core import seeds
-from stadia.core.recording import Recording
-from stadia.core.types import Predictor
+from stadia.core.types import Predictor, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.data.recordings import FrameRange
 from stadia.evaluation.depth_score import average_recordings
 from stadia.evaluation.predictions_folder import Provenance
-from stadia.predict.labeled_recordings import score_recordings
+from stadia.predict.tasks import score_recordings
 from stadia.training import recipes
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.build_recipe import init_recipe

@@ -51,7 +51,7 @@ from stadia.geometry.se3 import (
     quaternion_wxyz_from_matrix,
 )
 from stadia.io.atomic_files import write_json
-from stadia.io.json_files import replace_nan
+from stadia.io.input_files import replace_nan
 from stadia.objectpose.boxes import Symmetry, symmetric_angle_deg
 from stadia.objectpose.config import ObjectPoseConfig
 from stadia.objectpose.data.object_labels import ObjectImages

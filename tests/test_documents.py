@@ -70,7 +70,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Record the commands that are reached, instead of running them; `train` becomes a dry run."""
     reached: list[str] = []
     monkeypatch.setattr("stadia.training.dry_run", lambda *_, **__: None, raising=False)
-    monkeypatch.setattr("stadia.io.paths.check_path_exists", lambda _: None)  # the folders of examples are nobody's
+    monkeypatch.setattr("stadia.io.input_files.check_path_exists", lambda _: None)  # nobody's folders
     monkeypatch.setattr("stadia.cli.main._build_command", functools.partial(typer.main.get_command, app))  # not kept
     groups = [app, *(group.typer_instance for group in app.registered_groups)]
     for command in (command for group in groups if group for command in group.registered_commands):

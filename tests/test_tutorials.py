@@ -22,7 +22,7 @@ from tests.test_documents import ROOT, blocks, commands
 
 from stadia.cli.main import run
 from stadia.io.trajectory_files import Trajectory, write_tum_trajectory
-from stadia.training.loop.loggers import read_rows
+from stadia.training.loop.callbacks import read_rows
 from website.notebooks import FOLDER, NOTEBOOKS, make_notebook, write_notebook
 
 TUTORIALS = [path for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")) if path.stem != "index"]

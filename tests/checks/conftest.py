@@ -11,8 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/mutations, which benchmarks/preflight.py uses as well
 
 from stadia.checks.preflight import recording_survey
-from stadia.checks.preflight.two_view_geometry import FeatureMatches, SiftFeatures, match_features
-from stadia.core.recording import Recording
+from stadia.checks.preflight.recording_survey import FeatureMatches, SiftFeatures, match_features
+from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld

@@ -23,7 +23,7 @@ from stadia.checks.prediction_checks import (
     judge_measurements,
     measure_frames,
 )
-from stadia.checks.preflight.two_view_geometry import FeatureMatches
+from stadia.checks.preflight.recording_survey import FeatureMatches
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 
 HEIGHT, WIDTH, FOCAL = 96, 320, 260.0

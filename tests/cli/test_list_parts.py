@@ -53,5 +53,5 @@ def test_lines_are_read_without_importing(python):
         "import sys; sys.modules['torch'] = None; from stadia.cli.list_parts import list_rows;"
         " print(dict(list_rows('optimizers'))['sgd'])"
     )
-    assert (done.returncode, done.stdout.strip()) == (0, read_first_line("stadia.training.loop.optim:sgd"))
+    assert (done.returncode, done.stdout.strip()) == (0, read_first_line("stadia.training.loop.recipe:sgd"))
     assert "Gradient descent" in done.stdout

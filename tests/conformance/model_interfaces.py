@@ -9,8 +9,7 @@ import torch
 
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.networks import ACTIVATIONS, DEPTH_NETWORKS, ROTATION_NUMBERS
-from stadia.networks.config import DepthPoseNetConfig
-from stadia.networks.depth.config import AttentionConfig, DepthModelConfig, DepthNetworkConfig
+from stadia.networks.config import AttentionConfig, DepthModelConfig, DepthNetworkConfig, DepthPoseNetConfig
 from stadia.networks.depth.depth_network import build_depth_network, check_outputs
 from stadia.networks.pose_net import DepthPoseNet
 

@@ -25,7 +25,7 @@ from stadia.objectpose.data.open_objects import (
 from stadia.objectpose.instances import unit_directions
 from stadia.objectpose.losses import ObjectPoseLabels, ObjectPosePrediction
 from stadia.objectpose.metrics import PosedObjects
-from stadia.report import metric_labels
+from stadia.report.run_files import metric_label
 
 
 def rotation_loss(name: str, part: Any, folder: Path) -> None:
@@ -62,7 +62,7 @@ def object_metric(name: str, part: Any, folder: Path) -> None:
     true, moved = (
         PosedObjects(torch.ones(6, dtype=torch.long), pose, size_m, symmetry, torch.ones(6)) for pose in (T, wrong)
     )
-    better = metric_labels.metric_label(name).better
+    better = metric_label(name).better
     assert better in ("lower", "higher"), f"the report has no direction for '{name}' is good"
     perfect = torch.full((6,), 0.0 if better == "lower" else 1.0, dtype=torch.float64)
     assert_close(part(true, true), perfect, atol=1e-5, rtol=0)

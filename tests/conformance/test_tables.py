@@ -33,25 +33,23 @@ from stadia.checks.preflight.recording_survey import RecordingSurvey
 from stadia.cli.data import WING_COMMANDS
 from stadia.cli.list_parts import PART_KINDS
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.recording import Recording
 from stadia.core.registry import Registry
-from stadia.core.types import Camera, DepthScale, Prediction
+from stadia.core.types import Camera, DepthScale, Prediction, Recording
 from stadia.data import IMAGE_LAYOUTS
 from stadia.data.config import SourceOptions
 from stadia.evaluation.predict_frames import FrameTensors
 from stadia.evaluation.protocols import CROPS, PROTOCOLS
-from stadia.geometry.warp import synthesize_views
+from stadia.geometry.camera import synthesize_views
 from stadia.losses.config import SparseDepthConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.sparse_depth import LabeledDepth
 from stadia.networks import DEPTH_NETWORK_CONFIGS
 from stadia.objectpose.losses import bounded_log
 from stadia.predict import TASKS
-from stadia.report import metric_labels
-from stadia.training.loop import optim
+from stadia.report.run_files import metric_label
+from stadia.training.loop.callbacks import Logger
 from stadia.training.loop.config import OptimizerConfig, ScheduleConfig
-from stadia.training.loop.loggers import Logger
-from stadia.training.loop.optim import build_optimizer
+from stadia.training.loop.recipe import build_optimizer, compute_lr_factor
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes import CONFIGS
 
@@ -116,8 +114,8 @@ def optimizer(name: str, part: Any, folder: Path) -> None:
 def schedule(name: str, part: Any, folder: Path) -> None:
     """Gives a factor between 0 and 1 at every step, rises in the warm-up, and depends on the step alone."""
     config = ScheduleConfig(name=name, warmup_steps=5)
-    factors = [optim.compute_lr_factor(step, config, total_steps=40, steps_per_epoch=10) for step in range(40)]
-    assert factors == [optim.compute_lr_factor(step, config, total_steps=40, steps_per_epoch=10) for step in range(40)]
+    factors = [compute_lr_factor(step, config, total_steps=40, steps_per_epoch=10) for step in range(40)]
+    assert factors == [compute_lr_factor(step, config, total_steps=40, steps_per_epoch=10) for step in range(40)]
     assert all(0 <= factor <= 1 and math.isfinite(factor) for factor in factors)
     assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
 
@@ -199,7 +197,7 @@ def metric(name: str, part: Any, folder: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     true = 1 + 9 * torch.rand(2, 6, 8, generator=generator, dtype=torch.float64)
     mask = torch.rand(2, 6, 8, generator=generator) > 0.3
-    better = metric_labels.metric_label(name).better
+    better = metric_label(name).better
     assert better in ("lower", "higher"), f"the report has no direction for '{name}' is good"
     perfect = 0.0 if better == "lower" else 1.0
     assert part(true, true, mask).tolist() == pytest.approx([perfect, perfect], abs=1e-6)
@@ -212,7 +210,7 @@ def metric(name: str, part: Any, folder: Path) -> None:
 
 def trajectory_metric(name: str, part: Any, folder: Path) -> None:
     """The reference itself has no error; a drifting one has; a path too short gives a number or None, no error."""
-    assert metric_labels.metric_label(name).better == "lower"
+    assert metric_label(name).better == "lower"
     reference = torch.eye(4, dtype=torch.float64).repeat(130, 1, 1)
     reference[:, 2, 3] = torch.arange(130.0)
     drifting = reference.clone()

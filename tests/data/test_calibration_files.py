@@ -10,7 +10,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.data.formats.calibration_files import read_calibration
-from stadia.sfm.colmap_files import write_colmap
+from stadia.sfm.map_files import write_colmap
 from stadia.sfm.sparse_map import LensCamera, SparseMap
 
 K = np.array([[700.0, 0, 319.5], [0, 710.0, 239.5], [0, 0, 1]])

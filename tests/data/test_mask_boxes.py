@@ -5,7 +5,7 @@ import pytest
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
-from stadia.core.recording import RoadMasks
+from stadia.core.types import RoadMasks
 from stadia.data import mask_objects
 from stadia.data.height_priors import PRIORS, check_scored_on, find_prior
 from stadia.data.mask_objects import find_mask_boxes, find_windows

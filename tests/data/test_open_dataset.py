@@ -13,7 +13,7 @@ from tests.refusals import refuses
 from tests.test_documented_commands import NETWORK
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.recording import LEFT, Recording
+from stadia.core.types import LEFT, Recording
 from stadia.data import DATASETS
 from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress

@@ -16,8 +16,7 @@ from tests.stores import s3_url as s3_url
 from torch.utils.data import BatchSampler
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.data.config import CacheConfig
-from stadia.data.loading.config import DatasetConfig
+from stadia.data.config import CacheConfig, DatasetConfig
 from stadia.data.loading.loader import AHEAD_SHARDS, Loader, PrefetchingSampler, shuffle_by_shard
 from stadia.data.loading.samples import VideoSamples, open_split
 from stadia.data.open_dataset import open_recordings, read_named_splits

@@ -9,11 +9,9 @@ import pytest
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
-from stadia.data.config import SplitConfig
-from stadia.data.loading.config import DataConfig
+from stadia.data.config import DataConfig, SplitConfig
 from stadia.data.loading.samples import open_split
-from stadia.data.open_dataset import open_recordings
-from stadia.data.splits import TrainValSplit, read_split_file, split_blocks
+from stadia.data.open_dataset import TrainValSplit, open_recordings, read_split_file, split_blocks
 
 OneLine = Callable[..., None]
 

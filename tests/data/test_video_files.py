@@ -18,9 +18,8 @@ from stadia.data import CameraConfig, frame_store
 from stadia.data.frame_store import open_frame_store
 from stadia.data.mask_files import MaskFiles
 from stadia.data.open_dataset import open_recordings, sample_recordings
-from stadia.data.recordings import RecordingView
+from stadia.data.recordings import FrameSelector, RecordingView, shrink_to_gray
 from stadia.data.video import video_files
-from stadia.data.video.frame_selection import FrameSelector, shrink_to_gray
 from stadia.geometry.image_features import find_corners, measure_motion
 from stadia.io.video_decoding import stream_selected, stream_video
 

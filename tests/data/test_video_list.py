@@ -11,11 +11,16 @@ from tests.data.rendered_world import write_video
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.data.config import CameraConfig, SourceOptions, SplitConfig
-from stadia.data.loading.config import DatasetConfig
+from stadia.data.config import CameraConfig, DatasetConfig, SourceOptions, SplitConfig
 from stadia.data.loading.samples import VideoSamples, open_split
-from stadia.data.open_dataset import detect_format, open_recordings, read_named_splits, sample_recordings
-from stadia.data.splits import split_recordings, unique_recordings
+from stadia.data.open_dataset import (
+    detect_format,
+    open_recordings,
+    read_named_splits,
+    sample_recordings,
+    split_recordings,
+    unique_recordings,
+)
 from stadia.data.surveys import format_table, summarize_survey, survey_videos
 from stadia.data.video.video_list import read_entries
 

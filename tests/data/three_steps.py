@@ -5,7 +5,7 @@ from typing import Any
 
 from stadia.checks.preflight.preflight_runner import run_preflight
 from stadia.data.open_dataset import sample_recordings
-from stadia.training.loop.loggers import read_rows
+from stadia.training.loop.callbacks import read_rows
 
 SMALL = (
     *("data.height=64", "data.width=96", "model.network.encoder=test_efficientnet"),

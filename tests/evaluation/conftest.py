@@ -11,8 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Camera, DepthScale
+from stadia.core.types import LEFT, Camera, DepthScale, Recording
 from stadia.geometry.camera import intrinsics
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.training.loop.checkpoint import CheckpointHeader, write_checkpoint

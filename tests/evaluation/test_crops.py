@@ -12,8 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.recording import LEFT
-from stadia.core.types import Camera, DepthScale
+from stadia.core.types import LEFT, Camera, DepthScale
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.frame_preparation import read_frames
 from stadia.evaluation.point_clouds import color_points

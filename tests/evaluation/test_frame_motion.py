@@ -12,7 +12,7 @@ from stadia.data.open_dataset import open_recordings
 from stadia.evaluation import predict_frames
 from stadia.evaluation.predict_frames import FrameTensors
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment
-from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.geometry.camera import inverse_from_depth
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 

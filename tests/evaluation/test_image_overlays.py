@@ -9,8 +9,7 @@ import torch
 from matplotlib.axes import Axes
 
 from stadia.core.types import DepthScale
-from stadia.evaluation.plots.colormaps import describe_depth_range
-from stadia.evaluation.plots.image_overlays import (
+from stadia.evaluation.plots.charts import (
     BAD,
     GOOD,
     HORIZON,
@@ -20,6 +19,7 @@ from stadia.evaluation.plots.image_overlays import (
     draw_image_sheet,
     draw_plane,
 )
+from stadia.evaluation.plots.colormaps import describe_depth_range
 from stadia.evaluation.plots.videos import draw_side_by_side, open_video_file, write_image_verdict, write_video_verdict
 from stadia.evaluation.point_clouds import PlyWriter, write_cloud_verdict
 from stadia.geometry import camera as cameras

@@ -13,8 +13,7 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.image_score import score_image
 from stadia.evaluation.predictions_folder import Predictions
-from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score_parts import note_of_truth
+from stadia.evaluation.protocols import PROTOCOLS, note_of_truth
 
 Maps = dict[str, NDArray[np.float64]]
 Write = Callable[..., Path]

@@ -14,9 +14,8 @@ from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
 from stadia.evaluation.depth_score import find_best_threshold, max_channel_difference
 from stadia.evaluation.image_score import score_image
-from stadia.evaluation.plots.image_overlays import draw_error_map
-from stadia.evaluation.protocols import PROTOCOLS, find_protocol
-from stadia.evaluation.score_parts import average_parts, parse_parts, score_parts
+from stadia.evaluation.plots.charts import draw_error_map
+from stadia.evaluation.protocols import PROTOCOLS, average_parts, find_protocol, parse_parts, score_parts
 
 Stadia = Callable[..., tuple[int, str, str]]
 TRUE = np.geomspace(1.0, 50.0, 60 * 90).reshape(60, 90)

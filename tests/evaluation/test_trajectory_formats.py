@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.evaluation.trajectory_score import score_trajectory
+from stadia.evaluation.recording_scores import score_trajectory
 from stadia.io.trajectory_files import Trajectory, associate_trajectories, write_kitti_trajectory, write_tum_trajectory
 from stadia.io.trajectory_formats import TrajectoryFormat, read_kitti_trajectory, read_trajectory
 

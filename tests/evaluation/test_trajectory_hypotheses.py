@@ -9,8 +9,8 @@ from scipy.spatial.transform import Rotation
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
+from stadia.evaluation.recording_scores import score_trajectory
 from stadia.evaluation.trajectory_hypotheses import explain_motion, find_time_offset, fit_lever_arm, reorder_quaternions
-from stadia.evaluation.trajectory_score import score_trajectory
 from stadia.io.trajectory_files import Trajectory
 
 Array = NDArray[np.float64]

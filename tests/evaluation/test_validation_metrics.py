@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import DepthScale, Meta
-from stadia.evaluation.validation_metrics import (
+from stadia.evaluation.image_score import (
     INTERVAL_PERCENTS,
     MAX_DEPTH_M,
     MotionPairs,

@@ -19,8 +19,7 @@ import numpy as np
 from stadia.core.errors import StadiaError
 from stadia.io.array_files import list_npz_arrays, read_npy, read_npz
 from stadia.io.image_io import PNG_SIGNATURE, decode_image, find_image_fault, parse_image_header
-from stadia.io.input_files import read_csv
-from stadia.io.json_files import read_json
+from stadia.io.input_files import read_csv, read_json
 from stadia.io.yaml_files import read_yaml
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -144,13 +143,13 @@ def _read_euroc_images(path: Path) -> None:
 
 
 def _read_kitti_poses(path: Path) -> None:
-    from stadia.io.text_files import read_kitti_poses
+    from stadia.io.array_files import read_kitti_poses
 
     read_kitti_poses(path, 3, [0, 1, 2])
 
 
 def _read_times(path: Path) -> None:
-    from stadia.io.text_files import read_times
+    from stadia.io.array_files import read_times
 
     read_times(path, 3, [0, 1, 2])
 
@@ -248,7 +247,7 @@ def _read_nocs_meta(path: Path) -> None:
 
 
 def _read_split(path: Path) -> None:
-    from stadia.data.splits import read_split_file
+    from stadia.data.open_dataset import read_split_file
 
     read_split_file(path, [])
 
@@ -268,7 +267,7 @@ def _read_run_page(path: Path) -> None:
 
 
 def _read_metrics(path: Path) -> None:
-    from stadia.training.loop.loggers import read_rows
+    from stadia.training.loop.callbacks import read_rows
 
     read_rows(path)
     _read_run_page(path)

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
-from stadia.data.loading.config import DataConfig
+from stadia.data.config import DataConfig
 from stadia.geometry import camera, numpy_camera
 from stadia.geometry import camera as cameras
 from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window

@@ -6,59 +6,61 @@ import torch
 from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
-from stadia.geometry import depth_maps
+from stadia.geometry.camera import (
+    depth_from_inverse,
+    init_depth_bias,
+    inverse_from_depth,
+    resize_map,
+    sigmoid_to_inverse_depth,
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_round_trip_keeps_values_and_none(dtype):
     depth = (torch.rand(2, 1, 5, 7, dtype=dtype) * 80).clamp(min=0.1)
     depth[0, 0, 0] = 0
-    inverse = depth_maps.inverse_from_depth(depth)
-    assert_close(depth_maps.depth_from_inverse(inverse), depth)
+    inverse = inverse_from_depth(depth)
+    assert_close(depth_from_inverse(inverse), depth)
     assert (inverse[0, 0, 0] == 0).all()
 
 
 @pytest.mark.parametrize("none", [0.0, -3.0, float("nan"), 1e-12])
 def test_none_has_no_gradient_and_no_nan(none):
     depth = torch.tensor([none, 2.0], requires_grad=True)
-    depth_maps.inverse_from_depth(depth).sum().backward()
+    inverse_from_depth(depth).sum().backward()
     assert depth.grad.tolist() == [0, -0.25]
 
 
 def test_infinite_depth_is_none():
-    assert depth_maps.inverse_from_depth(torch.tensor(torch.inf)) == 0
+    assert inverse_from_depth(torch.tensor(torch.inf)) == 0
 
 
 @pytest.mark.parametrize(("height", "width"), [(10, 14), (40, 63), (7, 3), (20, 31)])
 def test_resize_map_is_opencvs(height, width):
     values = torch.rand(20, 31)
     expected = cv2.resize(values.numpy(), (width, height), interpolation=cv2.INTER_LINEAR)
-    assert_close(
-        depth_maps.resize_map(values[None, None], height, width)[0, 0], torch.from_numpy(expected), atol=1e-5, rtol=0
-    )
+    assert_close(resize_map(values[None, None], height, width)[0, 0], torch.from_numpy(expected), atol=1e-5, rtol=0)
 
 
 def test_the_head_covers_its_range_and_starts_at_the_given_depth():
     logits = torch.tensor([-40.0, 40.0], dtype=torch.float64)
-    assert_close(
-        1 / depth_maps.sigmoid_to_inverse_depth(logits, 0.5, 80), torch.tensor([80.0, 0.5], dtype=torch.float64)
-    )
+    assert_close(1 / sigmoid_to_inverse_depth(logits, 0.5, 80), torch.tensor([80.0, 0.5], dtype=torch.float64))
     for start in (0.6, 5.0, 20.0, 79.0):
-        bias = torch.tensor(depth_maps.init_depth_bias(start, 0.5, 80), dtype=torch.float64)
-        assert_close(1 / depth_maps.sigmoid_to_inverse_depth(bias, 0.5, 80).item(), start)
+        bias = torch.tensor(init_depth_bias(start, 0.5, 80), dtype=torch.float64)
+        assert_close(1 / sigmoid_to_inverse_depth(bias, 0.5, 80).item(), start)
 
 
 def test_monodepth2_starts_at_a_fifth_of_its_unit():
-    assert_close(1 / depth_maps.sigmoid_to_inverse_depth(torch.tensor(0.0), 0.1, 100).item(), 0.1998, atol=1e-4, rtol=0)
+    assert_close(1 / sigmoid_to_inverse_depth(torch.tensor(0.0), 0.1, 100).item(), 0.1998, atol=1e-4, rtol=0)
 
 
 def test_gradients():
     depth = (0.5 + torch.rand(2, 1, 3, 4, dtype=torch.float64)).requires_grad_()
     for function in (
-        depth_maps.inverse_from_depth,
-        depth_maps.depth_from_inverse,
-        lambda d: depth_maps.sigmoid_to_inverse_depth(d, 0.1, 100),
-        lambda d: depth_maps.resize_map(d, 5, 7),
+        inverse_from_depth,
+        depth_from_inverse,
+        lambda d: sigmoid_to_inverse_depth(d, 0.1, 100),
+        lambda d: resize_map(d, 5, 7),
     ):
         assert torch.autograd.gradcheck(function, (depth,))
 
@@ -66,4 +68,4 @@ def test_gradients():
 @pytest.mark.parametrize("call", [(20, 0, 80), (20, 80, 0.1), (0.05, 0.1, 80), (80, 0.1, 80)])
 def test_a_range_that_is_none_is_named(call):
     with pytest.raises(GeometryError):
-        depth_maps.init_depth_bias(*call)
+        init_depth_bias(*call)

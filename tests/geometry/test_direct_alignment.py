@@ -15,7 +15,7 @@ from stadia.geometry import se3
 from stadia.geometry.bundle_adjustment import direct_alignment
 from stadia.geometry.bundle_adjustment.alignment_kernels import find_variance
 from stadia.geometry.bundle_adjustment.direct_alignment import _exponential, _Pair, align_direct
-from stadia.geometry.warp import reproject
+from stadia.geometry.camera import reproject
 
 F64 = torch.float64
 CAMERA = cameras.intrinsics(60.0, 58.0, 47.3, 22.8, height=48, width=96)

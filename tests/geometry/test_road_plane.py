@@ -8,7 +8,7 @@ from traffic import Car, Scene, camera_height, kitti_camera, see
 
 from stadia.core.types import Camera
 from stadia.geometry import camera as cameras
-from stadia.geometry.depth_maps import depth_to_points
+from stadia.geometry.camera import depth_to_points
 from stadia.geometry.ground import road_plane
 from stadia.geometry.se3 import so3_exp, transform
 from stadia.geometry.segments import segments_from_instances

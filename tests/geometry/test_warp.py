@@ -13,7 +13,8 @@ from torch.testing import assert_close
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
 from stadia.geometry import camera as cameras
-from stadia.geometry import se3, warp
+from stadia.geometry import se3
+from stadia.geometry.camera import inside_frame, sample_image, synthesize_views, warp_image
 
 F64 = torch.float64
 
@@ -32,7 +33,7 @@ def three_steps(
     points = cameras.backproject(depth_m, camera)
     moved = se3.transform(T, points.flatten(2).mT).mT.reshape(points.shape)
     pixels, z = cameras.project(moved, source_camera)
-    return warp.sample_image(source, pixels), warp.inside_frame(pixels, z, source_camera) & (depth_m > 0)
+    return sample_image(source, pixels), inside_frame(pixels, z, source_camera) & (depth_m > 0)
 
 
 def translation(x: float, y: float = 0.0, z: float = 0.0, dtype: torch.dtype = F64) -> Tensor:
@@ -49,7 +50,7 @@ def test_warp_is_backproject_move_project_sample(small, poses, dtype, tolerance)
     depth = (3 + 5 * torch.rand(4, 1, 24, 36, dtype=dtype)).requires_grad_()
     T = poses(4, dtype=dtype).requires_grad_()
     results = []
-    for way in (warp.warp_image, three_steps):
+    for way in (warp_image, three_steps):
         image, valid = way(source, depth, small, source_camera, T)
         slope = torch.autograd.grad((image * valid * torch.linspace(0, 1, 36, dtype=dtype)).sum(), (depth, T))
         results.append((image, valid, *slope))
@@ -69,11 +70,11 @@ def test_synthesize_is_warp_of_each_source(small, poses):
     K = small.K * torch.tensor([[1.0, 1, 1], [1, 1, 1.1], [1, 1, 1]], dtype=F64)
     each = Camera(torch.stack((small.K, K)), 24, 36)
     source_camera = Camera(torch.stack((small.K, K, small.K, K, small.K, K)).view(B, N, 3, 3), 24, 36)
-    views = warp.synthesize_views(sources, depth, each, source_camera, T)
+    views = synthesize_views(sources, depth, each, source_camera, T)
     assert views.image.shape == sources.shape
     assert views.valid.shape == (B, N, 1, 24, 36)
     for n in range(N):
-        image, valid = warp.warp_image(sources[:, n], depth, each, Camera(source_camera.K[:, n], 24, 36), T[:, n])
+        image, valid = warp_image(sources[:, n], depth, each, Camera(source_camera.K[:, n], 24, 36), T[:, n])
         assert_close(views.image[:, n], image)
         assert_close(views.valid[:, n], valid)
 
@@ -84,7 +85,7 @@ def test_sample_is_opencvs_remap():
     expected = cv2.remap(
         image[0, 0].numpy(), pixels[0].numpy(), pixels[1].numpy(), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    assert_close(warp.sample_image(image, pixels[None])[0, 0], torch.from_numpy(expected), atol=1e-5, rtol=0)
+    assert_close(sample_image(image, pixels[None])[0, 0], torch.from_numpy(expected), atol=1e-5, rtol=0)
 
 
 # -- known scenes
@@ -99,16 +100,16 @@ def test_a_wall_shifts_by_focal_times_baseline_over_depth(dtype, tolerance, disp
     left, right = texture[..., :64], texture[..., disparity:]
     depth = torch.full((1, 1, 24, 64), 100.0 * baseline_m / disparity, dtype=dtype)
 
-    image, valid = warp.warp_image(right, depth, camera, camera, translation(-baseline_m, dtype=dtype))
+    image, valid = warp_image(right, depth, camera, camera, translation(-baseline_m, dtype=dtype))
     assert_close(image[..., disparity:], left[..., disparity:], atol=tolerance, rtol=0)
     assert valid[..., disparity:].all()
     assert not valid[..., :disparity].any()
 
-    image, valid = warp.warp_image(left, depth, camera, camera, translation(+baseline_m, dtype=dtype))
+    image, valid = warp_image(left, depth, camera, camera, translation(+baseline_m, dtype=dtype))
     assert_close(image[..., :-disparity], right[..., :-disparity], atol=tolerance, rtol=0)
     assert not valid[..., -disparity:].any()
 
-    wrong, _ = warp.warp_image(right, depth, camera, camera, translation(+baseline_m, dtype=dtype))
+    wrong, _ = warp_image(right, depth, camera, camera, translation(+baseline_m, dtype=dtype))
     assert (wrong - left)[..., disparity:-disparity].abs().mean() > 0.1
 
 
@@ -116,7 +117,7 @@ def test_driving_towards_a_wall_magnifies_it():
     camera = cameras.intrinsics(50.0, 50.0, 40.0, 30.0, height=61, width=81)
     x, y = cameras.pixel_grid(61, 81, dtype=F64)
     following = torch.stack((x - 40, y - 30))[None] / 10  # the pixel's own place on the wall at 8 m, in no unit
-    image, valid = warp.warp_image(
+    image, valid = warp_image(
         following, torch.full((1, 1, 61, 81), 10.0, dtype=F64), camera, camera, translation(0, z=-2.0)
     )
     inner = (..., slice(7, 54), slice(9, 72))
@@ -144,7 +145,7 @@ def test_no_depth_and_behind_the_camera_are_invalid_and_never_nan(small, dtype):
     depth[0, 0, 12, :8] = torch.tensor(odd, dtype=dtype)
     depth.requires_grad_()
     T = translation(0.1, 0.2, -3.0, dtype=dtype).requires_grad_()
-    image, valid = warp.warp_image(smooth_image(small, dtype), depth, small, small, T)
+    image, valid = warp_image(smooth_image(small, dtype), depth, small, small, T)
     assert image.isfinite().all()
     assert not valid[0, 0, 12, :7].any()
     assert valid[0, 0, 12, 7]
@@ -158,18 +159,11 @@ def test_no_depth_and_behind_the_camera_are_invalid_and_never_nan(small, dtype):
 def test_the_frame_ends_half_a_pixel_outside_the_last_centers(small):
     x = torch.tensor([-0.51, -0.5, 0.0, 35.0, 35.5, 35.51])
     pixels = torch.stack((x, torch.full_like(x, 5)))[:, None]
-    assert warp.inside_frame(pixels, torch.ones(1, 1, 6), small).flatten().tolist() == [
-        False,
-        True,
-        True,
-        True,
-        True,
-        False,
-    ]
+    assert inside_frame(pixels, torch.ones(1, 1, 6), small).flatten().tolist() == [False, True, True, True, True, False]
     y = torch.tensor([-0.51, -0.5, 23.5, 23.51])
     pixels = torch.stack((torch.full_like(y, 5), y))[:, None]
-    assert warp.inside_frame(pixels, torch.ones(1, 1, 4), small).flatten().tolist() == [False, True, True, False]
-    assert not warp.inside_frame(pixels, torch.zeros(1, 1, 4), small).any()
+    assert inside_frame(pixels, torch.ones(1, 1, 4), small).flatten().tolist() == [False, True, True, False]
+    assert not inside_frame(pixels, torch.zeros(1, 1, 4), small).any()
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -185,7 +179,7 @@ def test_gradcheck_of_depth_pose_intrinsics_and_image(poses):
     K = camera.K.clone().requires_grad_()
 
     def image(source, depth, T, K):
-        return warp.synthesize_views(source, depth, Camera(K, 6, 7), Camera(K, 6, 7), T).image
+        return synthesize_views(source, depth, Camera(K, 6, 7), Camera(K, 6, 7), T).image
 
     assert torch.autograd.gradcheck(image, (source, depth, T, K))
 
@@ -197,9 +191,9 @@ def test_autocast_moves_no_pixel(small, poses):
     T = poses(2).float()
     depth = 3 + torch.rand(2, 1, 24, 36)
     image = torch.rand(2, 3, 24, 36)
-    expected = warp.warp_image(image, depth, small, small, T)
+    expected = warp_image(image, depth, small, small, T)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        image_in_autocast = warp.warp_image(image, depth, small, small, T)
+        image_in_autocast = warp_image(image, depth, small, small, T)
         points = cameras.backproject(depth, small)
         pixels, _ = cameras.project(points, small)
     assert_close(image_in_autocast, expected, atol=0, rtol=0)
@@ -210,16 +204,16 @@ def test_a_camera_of_another_size_is_named(small):
     image, depth, T = torch.rand(1, 3, 24, 36), torch.ones(1, 1, 24, 36), torch.eye(4)[None]
     half = cameras.resize_camera(small, 12, 18)
     with refuses(GeometryError, found=("18x12", "36x24")):
-        warp.warp_image(image, depth, small, half, T)
+        warp_image(image, depth, small, half, T)
     with refuses(GeometryError, where="camera of the depth"):
-        warp.synthesize_views(image[None], depth, half, small, T[None])
+        synthesize_views(image[None], depth, half, small, T[None])
 
 
 def test_cameras_that_are_not_one_a_source_are_named(small):
     sources, depth, T = torch.rand(2, 2, 3, 24, 36), torch.ones(2, 1, 24, 36), torch.eye(4).expand(2, 2, 4, 4)
     each = Camera(small.K.expand(2, 3, 3), 24, 36)
     with refuses(GeometryError, found=("2", "3")):
-        warp.synthesize_views(sources, depth, each, each, T)
+        synthesize_views(sources, depth, each, each, T)
 
 
 # -- every convention at once on real images: 7-Scenes' depth and poses explain one image by another; each mistake
@@ -246,7 +240,7 @@ def test_a_real_image_is_explained_by_another(real_data):
 
     def left_over(T_source_target: Tensor, depth_m: Tensor = depth_m) -> float:
         """The residual after warping, as a share of that before."""
-        image, valid = warp.warp_image(source, depth_m, camera, camera, T_source_target[None])
+        image, valid = warp_image(source, depth_m, camera, camera, T_source_target[None])
         return (
             (image - target).abs().mean(1, keepdim=True)[valid].mean()
             / (source - target).abs().mean(1, keepdim=True)[valid].mean()

@@ -8,8 +8,8 @@ from tests.training.loop import small_recipe
 from tests.training.loop.small_recipe import SmallRecipe
 from tests.training.loop.test_resume import At, Crash, crash, table
 
+from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.checkpoint import Checkpoint, load_weights
-from stadia.training.loop.loggers import read_rows
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 

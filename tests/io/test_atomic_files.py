@@ -26,7 +26,7 @@ from stadia.io.atomic_files import (
     write_json,
     write_text,
 )
-from stadia.io.json_files import read_json
+from stadia.io.input_files import read_json
 
 
 def names(folder: Path) -> list[str]:

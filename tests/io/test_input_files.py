@@ -12,10 +12,19 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError, GeometryError
-from stadia.io import array_files, input_files, json_files
+from stadia.io import array_files, input_files
 from stadia.io.array_files import list_npz_arrays, open_npy, open_npz, read_npy, read_npz
-from stadia.io.input_files import name_parser_errors, parse_integer, read_bytes, read_csv, read_lines, read_text
-from stadia.io.json_files import read_json, stream_json_lists, stream_json_rows
+from stadia.io.input_files import (
+    name_parser_errors,
+    parse_integer,
+    read_bytes,
+    read_csv,
+    read_json,
+    read_lines,
+    read_text,
+    stream_json_lists,
+    stream_json_rows,
+)
 from stadia.io.yaml_files import parse_yaml, read_yaml
 
 
@@ -133,7 +142,7 @@ def test_json_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["[],", "{},", "1,"])
 def test_json_of_too_many_values_is_refused_unread(tmp_path: Path, piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_files, "MAX_JSON_VALUES", 1000)
+    monkeypatch.setattr("stadia.io.input_files.MAX_JSON_VALUES", 1000)
     path = _write(tmp_path / "a.json", f"[{piece * 1000}0]")
     _refused(lambda: read_json(path), "values", "at most 1000")
     _refused(lambda: read_json(path, max_bytes=10), "bytes", "at most 10")

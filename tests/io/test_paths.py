@@ -10,7 +10,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError, RunError, StadiaError
 from stadia.io.atomic_files import LOCK_FILE, hold_folder, hold_lock, is_empty
-from stadia.io.paths import check_no_links, check_writable, make_absolute, safe_join
+from stadia.io.input_files import check_no_links, check_writable, make_absolute, safe_join
 
 
 def test_absolute_paths_have_no_parents_in_them(tmp_path, monkeypatch):

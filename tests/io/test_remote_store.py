@@ -11,7 +11,8 @@ from tests.stores import s3_url as s3_url
 
 from stadia.core.errors import DataError
 from stadia.io import remote_store
-from stadia.io.remote_store import ATTEMPTS, RemoteStore, is_url, restore_url
+from stadia.io.input_files import is_url, restore_url
+from stadia.io.remote_store import ATTEMPTS, RemoteStore
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,8 @@ from torch.testing import assert_close
 
 from stadia.core.types import Camera
 from stadia.geometry import camera as cameras
-from stadia.geometry import se3, warp
+from stadia.geometry import se3
+from stadia.geometry.camera import reproject, warp_image
 
 H, W = 27, 45
 
@@ -25,8 +26,8 @@ def scene() -> tuple[Tensor, Tensor, Camera, Camera, Tensor]:
 
 def test_mirror(scene):
     source, depth, camera, source_camera, T = scene
-    image, valid = warp.warp_image(source, depth, camera, source_camera, T)
-    mirrored, mirrored_valid = warp.warp_image(
+    image, valid = warp_image(source, depth, camera, source_camera, T)
+    mirrored, mirrored_valid = warp_image(
         cameras.mirror(source, source_camera)[0],
         *cameras.mirror(depth, camera),
         cameras.mirror_camera(source_camera),
@@ -34,7 +35,7 @@ def test_mirror(scene):
     )
     assert_close(mirrored, image.flip(-1))
     assert_close(mirrored_valid, valid.flip(-1))
-    forgotten, _ = warp.warp_image(
+    forgotten, _ = warp_image(
         source.flip(-1), depth.flip(-1), camera, source_camera, se3.mirror_x(T)
     )  # K left as it was
     assert (forgotten - image.flip(-1)).abs().max() > 0.1
@@ -42,19 +43,19 @@ def test_mirror(scene):
 
 def test_crop_of_target(scene):
     source, depth, camera, source_camera, T = scene
-    image, valid = warp.warp_image(source, depth, camera, source_camera, T)
+    image, valid = warp_image(source, depth, camera, source_camera, T)
     window = (..., slice(4, 20), slice(7, 38))
-    cropped, cropped_valid = warp.warp_image(source, *cameras.crop(depth, camera, 7, 4, 16, 31), source_camera, T)
+    cropped, cropped_valid = warp_image(source, *cameras.crop(depth, camera, 7, 4, 16, 31), source_camera, T)
     assert_close(cropped, image[window])
     assert_close(cropped_valid, valid[window])
 
 
 def test_crop_of_source(scene):
     source, depth, camera, source_camera, T = scene
-    image, valid = warp.warp_image(source, depth, camera, source_camera, T)
+    image, valid = warp_image(source, depth, camera, source_camera, T)
     part, its_camera = cameras.crop(source, source_camera, 7, 4, 16, 31)
-    cropped, cropped_valid = warp.warp_image(part, depth, camera, its_camera, T)
-    pixels, _ = warp.reproject(depth, camera, its_camera, T)
+    cropped, cropped_valid = warp_image(part, depth, camera, its_camera, T)
+    pixels, _ = reproject(depth, camera, its_camera, T)
     within = ((pixels >= 0) & (pixels <= pixels.new_tensor([30, 15]).view(2, 1, 1))).all(
         1, keepdim=True
     )  # between its centers
@@ -66,8 +67,8 @@ def test_crop_of_source(scene):
 
 def test_resize(scene):
     _, depth, camera, source_camera, T = scene
-    pixels, nearness = warp.reproject(depth, camera, source_camera, T)
-    third = warp.reproject(
+    pixels, nearness = reproject(depth, camera, source_camera, T)
+    third = reproject(
         depth[..., 1::3, 1::3],
         cameras.resize_camera(camera, H // 3, W // 3),
         cameras.resize_camera(source_camera, H // 3, W // 3),
@@ -75,7 +76,7 @@ def test_resize(scene):
     )
     assert_close(third[0], (pixels[..., 1::3, 1::3] + 0.5) / 3 - 0.5)
     assert_close(third[1], nearness[..., 1::3, 1::3])
-    forgotten, _ = warp.reproject(
+    forgotten, _ = reproject(
         depth[..., 1::3, 1::3],
         Camera(camera.K, H // 3, W // 3),
         cameras.resize_camera(source_camera, H // 3, W // 3),
@@ -89,6 +90,6 @@ def test_unit_of_length(scene):
     longer = T.clone()
     longer[:, :3, 3] *= 5.4
     assert_close(
-        warp.warp_image(source, 5.4 * depth, camera, source_camera, longer),
-        warp.warp_image(source, depth, camera, source_camera, T),
+        warp_image(source, 5.4 * depth, camera, source_camera, longer),
+        warp_image(source, depth, camera, source_camera, T),
     )

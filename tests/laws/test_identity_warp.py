@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.geometry import camera as cameras
-from stadia.geometry import warp
+from stadia.geometry.camera import synthesize_views, warp_image
 
 SIZES = [(192, 640), (37, 53), (375, 1242), (36, 53), (37, 54), (2, 2), (1, 1), (1, 9)]
 DEPTHS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -29,7 +29,7 @@ def deviation(height: int, width: int, dtype: torch.dtype = torch.float32, depth
     generator = torch.Generator().manual_seed(height * width)
     image = torch.rand(2, 3, height, width, dtype=dtype, generator=generator)
     depth_m = DEPTHS[depth](torch.rand(2, 1, height, width, dtype=dtype, generator=generator))
-    warped, valid = warp.warp_image(image, depth_m, camera, camera, torch.eye(4, dtype=dtype).expand(2, 4, 4))
+    warped, valid = warp_image(image, depth_m, camera, camera, torch.eye(4, dtype=dtype).expand(2, 4, 4))
     assert torch.equal(valid, depth_m > 0)
     return (warped - image).abs().max().item()
 
@@ -48,9 +48,7 @@ def test_identity_at_every_depth(depth):
 def test_identity_of_every_source_and_with_intrinsics_in_float32():
     camera = cameras.intrinsics(371.0, 368.0, 314.0, 88.0, height=192, width=640, dtype=torch.float32)
     sources = torch.rand(1, 3, 3, 192, 640)
-    views = warp.synthesize_views(
-        sources, torch.rand(1, 1, 192, 640) + 0.1, camera, camera, torch.eye(4).expand(1, 3, 4, 4)
-    )
+    views = synthesize_views(sources, torch.rand(1, 1, 192, 640) + 0.1, camera, camera, torch.eye(4).expand(1, 3, 4, 4))
     assert (views.image - sources).abs().max() <= 1e-5
     assert views.valid.all()
 
@@ -67,5 +65,5 @@ def classic_mistake(image: Tensor, pixels: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("height", "width"), SIZES[:5])
 def test_a_wrong_sampler_breaks_the_law(monkeypatch, height, width):
-    monkeypatch.setattr(warp, "sample_image", classic_mistake)
+    monkeypatch.setattr("stadia.geometry.camera.sample_image", classic_mistake)
     assert deviation(height, width) > 0.1

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera
-from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.geometry.camera import depth_from_inverse, reproject
 from stadia.geometry.se3 import se3_exp
-from stadia.geometry.warp import reproject
 from stadia.losses.cpu import reprojection_kernels
 from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs, TorchReprojector

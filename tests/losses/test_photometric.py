@@ -6,8 +6,13 @@ import scipy.ndimage
 import torch
 from torch import Tensor
 
-from stadia.losses.auto_mask import identity_reprojection, minimum_reprojection
-from stadia.losses.photometric import photometric_residual, ssim_distance, window_statistics
+from stadia.losses.reprojection import (
+    identity_reprojection,
+    minimum_reprojection,
+    photometric_residual,
+    ssim_distance,
+    window_statistics,
+)
 
 
 def images(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -8,10 +8,9 @@ from tests.refusals import refuses
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, Prediction, Targets
-from stadia.losses.auto_mask import lift_auto_mask_from_road, minimum_reprojection
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.cpu.fused_reprojector import FusedReprojector
-from stadia.losses.reprojection import TorchReprojector
+from stadia.losses.reprojection import TorchReprojector, lift_auto_mask_from_road, minimum_reprojection
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 H, W = 6, 8

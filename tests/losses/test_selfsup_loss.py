@@ -16,10 +16,8 @@ from stadia.core.types import Camera, Prediction, Targets
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.loss_report import LossReport
-from stadia.losses.photometric import photometric_residual
-from stadia.losses.reprojection import Reprojection, TorchReprojector
-from stadia.losses.selfsup_loss import SelfSupervisedLoss, choose_reprojector
-from stadia.losses.smoothness import edge_aware_smoothness
+from stadia.losses.reprojection import Reprojection, TorchReprojector, photometric_residual
+from stadia.losses.selfsup_loss import SelfSupervisedLoss, choose_reprojector, edge_aware_smoothness
 
 MakeScene = Callable[..., Any]
 REPROJECTORS = pytest.mark.parametrize("reprojector", [TorchReprojector, FusedReprojector])

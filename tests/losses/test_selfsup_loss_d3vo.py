@@ -12,18 +12,17 @@ from tests.combinations import mark_others
 from tests.refusals import refuses
 from torch import Tensor
 
-from stadia.checks.prediction_checks.training_record import PHOTOMETRIC_TERMS
+from stadia.checks.prediction_checks.prediction_verdict import PHOTOMETRIC_TERMS
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import Camera, Prediction
+from stadia.geometry.camera import invert_brightness
 from stadia.geometry.se3 import inverse, se3_exp
-from stadia.geometry.warp import invert_brightness
 from stadia.losses import SMOOTHNESS
 from stadia.losses.affine_brightness import BrightnessGate, apply_brightness
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.loss_report import LossReport
-from stadia.losses.photometric import weight_by_uncertainty
-from stadia.losses.reprojection import TorchReprojector, left_right_consistency
+from stadia.losses.reprojection import TorchReprojector, left_right_consistency, weight_by_uncertainty
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 MakeScene = Callable[..., Any]

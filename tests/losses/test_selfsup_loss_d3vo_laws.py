@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera, Prediction
-from stadia.geometry.warp import warp_image
-from stadia.losses import SMOOTHNESS, affine_brightness, photometric
+from stadia.geometry.camera import warp_image
+from stadia.losses import SMOOTHNESS, affine_brightness
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
-from stadia.losses.photometric import ssim_distance
-from stadia.losses.reprojection import TorchReprojector
+from stadia.losses.reprojection import TorchReprojector, ssim_distance, weight_by_uncertainty
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 MakeScene = Callable[..., Any]
@@ -125,13 +124,10 @@ def uncertainty_is_least_at_the_residual(_: Any) -> None:
     for value in (0.003, 0.1, 0.3679, 1.5):
         residual = torch.full((1, 1, 1, 1), value, dtype=torch.float64, requires_grad=True)
         log_r = residual.detach().log()
-        at = {
-            c: photometric.weight_by_uncertainty(residual, log_r + c).item()
-            for c in (-2.0, -0.5, -0.1, 0.0, 0.1, 0.5, 2.0)
-        }
+        at = {c: weight_by_uncertainty(residual, log_r + c).item() for c in (-2.0, -0.5, -0.1, 0.0, 0.1, 0.5, 2.0)}
         assert rises_from(0.0, at)
         assert at[0.0] == pytest.approx(1 + float(log_r), rel=1e-12)
-        (slope,) = torch.autograd.grad(photometric.weight_by_uncertainty(residual, log_r + 1).sum(), residual)
+        (slope,) = torch.autograd.grad(weight_by_uncertainty(residual, log_r + 1).sum(), residual)
         assert float(slope) == pytest.approx(float((-log_r - 1).exp()), rel=1e-12)
 
 

@@ -13,7 +13,7 @@ from tests.refusals import refuses
 from stadia.core.errors import GeometryError
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
-from stadia.losses.photometric import HUBER, PATCH, patch_residual, squared_residual
+from stadia.losses.reprojection import HUBER, PATCH, patch_residual, squared_residual
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 MakeScene = Callable[..., Any]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stadia.core.types import Camera
-from stadia.losses.smoothness import edge_aware_smoothness
+from stadia.losses.selfsup_loss import edge_aware_smoothness
 from stadia.losses.tilt_consistency import roll_images, tilt_consistency
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from stadia.metrics import METRICS
-from stadia.metrics.uncertainty_metrics import (
+from stadia.metrics.depth_metrics import (
     DEPTH_ERRORS,
     LEVELS,
     calibration_curve,

@@ -20,7 +20,7 @@ from mutations.mutation import MutationCase
 
 from stadia.checks.finding import Finding, Stage
 from stadia.checks.preflight.preflight_runner import run_preflight
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld

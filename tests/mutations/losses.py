@@ -18,8 +18,8 @@ from stadia.checks.loss_checks.loss_case import LossCase, make_camera_height_cas
 from stadia.checks.loss_checks.loss_check_runner import check_losses
 from stadia.checks.loss_checks.video_cases import OutputSpec, VideoLoss, make_video_case
 from stadia.core.types import Camera, Prediction, Targets
+from stadia.geometry.camera import invert_brightness, warp_image
 from stadia.geometry.se3 import inverse
-from stadia.geometry.warp import invert_brightness, warp_image
 from stadia.losses.config import MetricScaleConfig, SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.metric_scale import MetricScaleLoss

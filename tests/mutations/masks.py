@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from stadia.checks.finding import Finding, Stage
 from stadia.checks.preflight.label_checks import check_masks
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Camera
+from stadia.core.types import LEFT, Camera, Recording
 from stadia.data.height_priors import RoadConfig
 from stadia.data.mask_files import MaskFiles
 from stadia.data.surveys import survey_masks

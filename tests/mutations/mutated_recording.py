@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Camera
+from stadia.core.types import LEFT, Camera, Recording
 
 Image, Map, Matrix = NDArray[np.uint8], NDArray[np.float32], NDArray[np.float64]
 

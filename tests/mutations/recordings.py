@@ -31,9 +31,8 @@ from mutations.stereo_rigs import (
 )
 from numpy.typing import NDArray
 
-from stadia.checks.preflight.ground_truth_checks import fit_camera_height
-from stadia.core.recording import LEFT, RIGHT, Recording
-from stadia.core.types import Camera
+from stadia.checks.preflight.stereo_checks import fit_camera_height
+from stadia.core.types import LEFT, RIGHT, Camera, Recording
 
 
 def _with_K(change: Callable[[Matrix, Camera], Matrix]) -> Callable[[Camera], Camera]:

@@ -5,10 +5,8 @@ from mutations.mutation import MutationCase
 from numpy.typing import NDArray
 
 from stadia.checks.finding import Finding, Stage
-from stadia.checks.preflight.preflight_runner import run_preflight
-from stadia.checks.preflight.split_checks import check_splits
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Camera
+from stadia.checks.preflight.preflight_runner import check_splits, run_preflight
+from stadia.core.types import LEFT, Camera, Recording
 from stadia.geometry.camera import from_field_of_view
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from mutations.mutated_recording import Image, Matrix, Mutated
 from scipy.spatial.transform import Rotation
 
-from stadia.core.recording import LEFT, Recording
+from stadia.core.types import LEFT, Recording
 
 # EuRoC's, as are these two, by inv(T_BS1) T_BS0 and T_BS1 inv(T_BS0) (rotation vectors in radians, metres)
 _BASELINE_M = 0.1100778

@@ -17,8 +17,7 @@ from rich.console import Console
 
 from stadia.checks.finding import Finding, OnStop, Stage, read_valid_findings
 from stadia.checks.monitors.persistence import FROM_STEP
-from stadia.checks.monitors.prediction_monitors import check_drift, check_epoch
-from stadia.checks.monitors.training_monitor import TrainingMonitor
+from stadia.checks.monitors.training_monitor import TrainingMonitor, check_drift, check_epoch
 from stadia.core.types import Prediction
 from stadia.networks.depth.unet import bound_log_uncertainty
 from stadia.overlay.config import OverlayLossConfig

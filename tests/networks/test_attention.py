@@ -6,7 +6,7 @@ from torch import Tensor
 
 from stadia.networks import ATTENTIONS
 from stadia.networks.attention import compute_attention_map
-from stadia.networks.depth.config import AttentionConfig
+from stadia.networks.config import AttentionConfig
 
 GRID = (12, 40)
 

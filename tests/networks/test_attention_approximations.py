@@ -17,7 +17,7 @@ from stadia.networks.attention import (
     match_tokens,
     orthogonal_features,
 )
-from stadia.networks.depth.config import AttentionConfig
+from stadia.networks.config import AttentionConfig
 
 GRID = (12, 40)
 

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
-from stadia.geometry.warp import invert_brightness
+from stadia.geometry.camera import invert_brightness
 from stadia.networks import POSE_HEADS, POSE_NETS
-from stadia.networks.config import DepthPoseNetConfig
-from stadia.networks.depth.config import UnetConfig
+from stadia.networks.config import DepthPoseNetConfig, UnetConfig
 from stadia.networks.depth.unet import LOG_UNCERTAINTY_RANGE, bound_log_uncertainty
 from stadia.networks.pose_net import DepthPoseNet, compare_image_moments, decode_brightness
 

@@ -15,10 +15,10 @@ import stadia.core.torchvision_operators  # noqa: F401
 from dpt_files import Weights, as_safetensors, build, drawn, originals, plain, predict, saved
 
 from stadia.core.errors import CheckpointError
-from stadia.networks import pretrained_weights
+from stadia.networks.config import DptConfig
 from stadia.networks.depth import dpt
-from stadia.networks.depth.config import DptConfig
 from stadia.networks.depth.dpt import Dpt
+from stadia.networks.encoders import huggingface_hub, warn_newest_revision
 
 
 def without_a_block(weights: Weights) -> Weights:
@@ -157,10 +157,10 @@ def test_published_weights_come_from_the_hub(
     folder = tmp_path / "snapshots" / used
     folder.mkdir(parents=True)
     path = as_safetensors(folder, source.network.state_dict())
-    monkeypatch.setattr(pretrained_weights, "download_first_file", lambda *what: requests.append(what) or path)
-    monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: True)
+    monkeypatch.setattr("stadia.networks.encoders.download_first_file", lambda *what: requests.append(what) or path)
+    monkeypatch.setattr("stadia.networks.encoders.is_reachable", lambda: True)
     monkeypatch.setitem(dpt.SIZES, "hybrid", plain())
-    pretrained_weights.warn_newest_revision.cache_clear()
+    warn_newest_revision.cache_clear()
     network = Dpt(DptConfig(revision=revision))
     assert torch.equal(predict(network.eval()), predict(source))
     assert requests == [("nobody/nothing", ("model.safetensors", "pytorch_model.bin"), revision)]
@@ -173,9 +173,9 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
     def no_hub(repository: str, name: str, *, revision: str | None) -> str:
         raise huggingface_error("not in the cache")
 
-    huggingface_error = pretrained_weights.huggingface_hub.errors.LocalEntryNotFoundError
-    monkeypatch.setattr(pretrained_weights.huggingface_hub, "hf_hub_download", no_hub)
-    monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
+    huggingface_error = huggingface_hub.errors.LocalEntryNotFoundError
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", no_hub)
+    monkeypatch.setattr("stadia.networks.encoders.is_reachable", lambda: False)
     monkeypatch.setitem(dpt.SIZES, "hybrid", plain())
     with refuses(CheckpointError, found="nobody/nothing") as refused:
         Dpt(DptConfig())

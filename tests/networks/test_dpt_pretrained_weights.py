@@ -36,9 +36,9 @@ from timm.models.vision_transformer_hybrid import HybridEmbed
 from torch import Tensor
 
 from stadia.core.errors import CheckpointError
-from stadia.networks.depth.config import DptConfig
+from stadia.networks.config import DptConfig
 from stadia.networks.depth.dpt import Architecture, Dpt, build_transformer
-from stadia.networks.pretrained_weights import rename_to_transformers
+from stadia.networks.encoders import rename_to_transformers
 
 
 @pytest.mark.parametrize("arch", [hybrid, plain])

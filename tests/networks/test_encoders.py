@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
-from stadia.networks import encoders, pretrained_weights
-from stadia.networks.depth.base_network import BaseNetwork
-from stadia.networks.depth.config import BaseConfig
-from stadia.networks.encoders import Encoder
+from stadia.networks import encoders
+from stadia.networks.config import BaseConfig
+from stadia.networks.depth.unet import BaseNetwork
+from stadia.networks.encoders import Encoder, huggingface_hub, warn_missing_weights
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     save_file(encoders.timm.create_model("resnet18").state_dict(), path)
     monkeypatch.setattr(encoders, "download_first_file", lambda *_: path)
-    monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
+    monkeypatch.setattr("stadia.networks.encoders.is_reachable", lambda: False)
 
 
 def test_unavailable_weights_are_reported_in_one_line(
@@ -101,8 +101,8 @@ def test_unavailable_weights_are_reported_in_one_line(
         raise OSError("no route to the hub")
 
     monkeypatch.setattr(encoders, "download_first_file", no_hub)
-    monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
-    pretrained_weights.warn_missing_weights.cache_clear()
+    monkeypatch.setattr("stadia.networks.encoders.is_reachable", lambda: False)
+    warn_missing_weights.cache_clear()
     with caplog.at_level(logging.WARNING):
         encoder = Encoder("resnet18", pretrained=True)
         assert (encoder.weights, count_absent_branches(encoder)) == ("random", 0)
@@ -115,7 +115,7 @@ def test_unavailable_weights_are_reported_in_one_line(
         " with internet load it once,"
         " then copy models--timm--resnet18.a1_in1k"
     )
-    assert pretrained_weights.huggingface_hub.constants.HF_HUB_OFFLINE is False
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is False
 
 
 @pytest.mark.slow

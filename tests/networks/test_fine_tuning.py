@@ -8,9 +8,8 @@ from tests.refusals import refuses
 from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
-from stadia.networks.depth import fine_tuning
-from stadia.networks.depth.config import DepthModelConfig, DepthNetworkConfig
-from stadia.networks.depth.depth_network import AffineDepthNetwork
+from stadia.networks.config import DepthModelConfig, DepthNetworkConfig
+from stadia.networks.depth.depth_network import AffineDepthNetwork, list_adapter_names, name_for_adapters
 
 IMAGE = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
 
@@ -80,7 +79,7 @@ def test_the_named_part_trains_alone(trained: str, expected: set[str]) -> None:
 def test_adapters_start_at_the_output_and_train_alone() -> None:
     plain, network = build(), build(trained="adapters")
     assert torch.equal(predict(plain), predict(network))
-    assert all(fine_tuning.list_adapter_names([name]) for name in list_trained(network))
+    assert all(list_adapter_names([name]) for name in list_trained(network))
     adapted = {name.partition(".lora_")[0] for name in list_trained(network)}
     assert adapted == {"backbone.0", "mix"}, "no grouped convolutions, and no decoder"
 
@@ -98,8 +97,8 @@ def test_merged_adapters_predict_the_same_under_plain_names() -> None:
 def test_plain_weights_fit_a_network_with_adapters() -> None:
     plain, network = build(seed=1), build(trained="adapters")
     own = network.state_dict()
-    weights = fine_tuning.name_for_adapters(plain.state_dict(), own)
-    assert weights.keys() == own.keys() - set(fine_tuning.list_adapter_names(own))
+    weights = name_for_adapters(plain.state_dict(), own)
+    assert weights.keys() == own.keys() - set(list_adapter_names(own))
     network.load_state_dict(weights, strict=False)
     assert torch.equal(predict(plain), predict(network))
 
@@ -128,6 +127,6 @@ def test_what_cannot_be_is_refused() -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fine_tuning, "find_spec", lambda name: None)
+    monkeypatch.setattr("stadia.networks.depth.depth_network.find_spec", lambda name: None)
     with refuses(ConfigError, where="model.trained=adapters", fix="stadia[adapters]"):
         build(trained="adapters")

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stadia.networks.config import DepthPoseNetConfig
-from stadia.networks.depth.config import UnetConfig
+from stadia.networks.config import DepthPoseNetConfig, UnetConfig
 from stadia.networks.depth.unet import Unet
 from stadia.networks.gradient_checkpointing import keep_buffers
 from stadia.networks.pose_net import DepthPoseNet

@@ -10,11 +10,10 @@ import torch
 from pydantic import ValidationError
 
 from stadia.core.types import Camera
-from stadia.geometry.depth_maps import init_softplus_bias, softplus_to_inverse_depth
-from stadia.networks.depth.base_network import BaseNetwork
-from stadia.networks.depth.config import BaseConfig, UnetConfig
+from stadia.geometry.camera import init_softplus_bias, softplus_to_inverse_depth
+from stadia.networks.config import BaseConfig, UnetConfig
 from stadia.networks.depth.depth_network import compute_focal_ratio
-from stadia.networks.depth.unet import Unet, bound_log_uncertainty
+from stadia.networks.depth.unet import BaseNetwork, Unet, bound_log_uncertainty
 from stadia.networks.encoders import BASE_FILE
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world

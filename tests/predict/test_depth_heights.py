@@ -199,9 +199,7 @@ def test_a_network_is_measured_as_its_maps_are(drive: Path, tmp_path: Path, monk
             assert image.shape == (1, 3, HEIGHT, WIDTH)
             return torch.from_numpy(1 / np.where(given > 0, given, 1e3))[None, None]
 
-    monkeypatch.setattr(
-        "stadia.training.recipes.base.network_checkpoint.open_network_checkpoint", lambda name, size: name
-    )
+    monkeypatch.setattr("stadia.training.recipes.base.build_recipe.open_network_checkpoint", lambda name, size: name)
     monkeypatch.setattr("stadia.training.recipes.base.build_recipe.load_predictor", lambda checkpoint: Reader())
     lines = run(drive, checkpoint="some/run", depth="", out=tmp_path / "out", every=FRAMES)
     result = json.loads((tmp_path / "out" / "camera_height.json").read_text())

@@ -13,7 +13,6 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.data.mask_files import CocoMasks, MaskFiles
 from stadia.data.mask_objects import find_mask_boxes
 from stadia.data.open_dataset import open_recordings
-from stadia.io import json_files
 from stadia.networks.segmentation import TiledSegmenter
 from stadia.predict import masks as module
 from stadia.predict.masks import MasksRequest, prepare_masks
@@ -215,13 +214,13 @@ def test_a_coco_file_is_read_entry_by_entry(tmp_path, monkeypatch):
     """No part of 64 characters holds an entry, and the whole is larger than one entry may be."""
     path = coco(tmp_path / "own.json", [CAR, ROAD])
     whole = CocoMasks(path).read("000001", "left", height=40, width=60)
-    monkeypatch.setattr(json_files, "CHUNK_BYTES", 64)
-    monkeypatch.setattr(json_files, "MAX_JSON_ENTRY", 256)
+    monkeypatch.setattr("stadia.io.input_files.CHUNK_BYTES", 64)
+    monkeypatch.setattr("stadia.io.input_files.MAX_JSON_ENTRY", 256)
     masks = CocoMasks(path).read("000001", "left", height=40, width=60)
     assert (masks.instance == whole.instance).all()
     assert (masks.semantic == whole.semantic).all()
     assert path.stat().st_size > 256
-    monkeypatch.setattr(json_files, "MAX_JSON_ENTRY", 60)
+    monkeypatch.setattr("stadia.io.input_files.MAX_JSON_ENTRY", 60)
     with refuses(DataError, where="own.json", found="60"):
         CocoMasks(path)
 

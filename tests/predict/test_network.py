@@ -28,7 +28,7 @@ from stadia.predict.describe import describe_range
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.network import ExportedFile, Network, _read_relative_error, fit_size
 from stadia.predict.tasks import evaluate_network
-from stadia.training.recipes.base.network_checkpoint import NetworkCheckpoint
+from stadia.training.recipes.base.build_recipe import NetworkCheckpoint
 
 HEIGHT, WIDTH = 96, 128
 STREET = Path(stadia.__file__).parent / "web" / "static" / "examples" / "street.jpg"

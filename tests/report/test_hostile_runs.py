@@ -49,7 +49,7 @@ def test_paths_are_hidden_in_linear_time():
 
 def test_a_line_of_many_values_is_refused_before_it_is_parsed(make_run, monkeypatch):
     folder = make_run()
-    monkeypatch.setattr("stadia.io.json_files.MAX_JSON_VALUES", 1000)
+    monkeypatch.setattr("stadia.io.input_files.MAX_JSON_VALUES", 1000)
     (folder / "findings.jsonl").write_text(f'{{"a": [{"{}," * 1000}{{}}]}}\n')
     found = read_run(folder)
     assert found.findings == []

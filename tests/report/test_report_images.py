@@ -13,8 +13,7 @@ from tests.report.conftest import build_page, build_words, write_json, write_sco
 
 from stadia.core.types import DepthScale
 from stadia.evaluation.point_clouds import MAX_SAMPLE_PIXELS, write_cloud_sample
-from stadia.report import report_images
-from stadia.report.report_images import embed_predicted_depth
+from stadia.report.report_page import TEMPLATE_FOLDER, PointCloudFigure, embed_predicted_depth, load_point_clouds
 from stadia.report.run_files import read_run
 
 # -- Predicted depth, and drawn predictions.
@@ -88,12 +87,12 @@ def keep(run: Path, *, name: str = "drive/000012", depth_scale: DepthScale = Dep
     return run / "clouds" / "val"
 
 
-def load(run: Path) -> report_images.PointCloudFigure:
-    (cloud,) = report_images.load_point_clouds(read_run(run))
+def load(run: Path) -> PointCloudFigure:
+    (cloud,) = load_point_clouds(read_run(run))
     return cloud
 
 
-def unpack(cloud: report_images.PointCloudFigure) -> np.ndarray:
+def unpack(cloud: PointCloudFigure) -> np.ndarray:
     """Return the points (N, 3) of the page's data, in the camera's frame."""
     view = json.loads(cloud.view)
     size = view["rows"] * view["columns"]
@@ -163,7 +162,7 @@ def test_invalid_point_clouds_are_listed(make_run, what: str) -> None:
     folder = make_run()
     damage(keep(folder), what)
     run = read_run(folder)
-    assert report_images.load_point_clouds(run) == []
+    assert load_point_clouds(run) == []
     assert run.unreadable[0].startswith("clouds/val: ")
 
 
@@ -186,7 +185,7 @@ process.stdout.write(JSON.stringify(drawn));
 def test_the_scripts_place_the_points(make_run) -> None:
     run = make_run()
     keep(run)
-    cloud, folder = load(run), Path(report_images.__file__).parent
+    cloud, folder = load(run), TEMPLATE_FOLDER.parent
     parts = [(folder / name).read_text() for name in ("shared/points.js", "templates/report.js")]
     script = "const document = { querySelectorAll: () => [] };\n" + "\n".join(parts).replace("export ", "") + SCRIPT
     given = json.dumps({"view": json.loads(cloud.view), "points": cloud.points})

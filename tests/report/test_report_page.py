@@ -13,9 +13,8 @@ from tests.report.conftest import build_page, build_words, read_words, write_jso
 
 from stadia import report
 from stadia.core.errors import DataError
-from stadia.report import metric_labels
-from stadia.report.report_images import embed_image_sheets
-from stadia.report.run_files import read_run
+from stadia.report.report_page import embed_image_sheets
+from stadia.report.run_files import format_number, read_run
 
 VOID = {"meta", "br", "wbr", "img", "input", "link", "hr"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}</style></pre>'
@@ -281,7 +280,7 @@ def test_a_resumed_run_took_the_time_of_its_parts(make_run):
     ],
 )
 def test_numbers(value, unit, text):
-    assert metric_labels.format_number(value, unit) == text
+    assert format_number(value, unit) == text
 
 
 # -- What a reader who never saw the program needs: terms explained, no broken words, no page wider than a phone.

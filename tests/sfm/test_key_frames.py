@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.sfm.key_frames import FRAMES_PER_KEY, LOST_MOTION, KeyFrames, KeyFrameSelector, thin_keys
+from stadia.sfm.frame_stream import FRAMES_PER_KEY, LOST_MOTION, KeyFrames, KeyFrameSelector, thin_keys
 
 
 def make_texture(seed: int = 0, height: int = 120, width: int = 640) -> np.ndarray:

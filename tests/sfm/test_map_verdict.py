@@ -17,8 +17,13 @@ from stadia.geometry.align import umeyama
 from stadia.geometry.image_features import find_features
 from stadia.sfm.describe_map import describe_verdict
 from stadia.sfm.map_evidence import (
+    MAX_CONTRADICTED,
+    MapEvidence,
+    MapGrade,
+    judge_map,
     measure_agreement,
     measure_epipolar,
+    measure_evidence,
     measure_speed_jump,
     measure_standing,
     measure_turns,
@@ -27,7 +32,6 @@ from stadia.sfm.map_evidence import (
     select_frames,
 )
 from stadia.sfm.map_parts import _split_wrong_joins
-from stadia.sfm.map_verdict import MAX_CONTRADICTED, MapEvidence, MapGrade, judge_map, measure_evidence
 from stadia.sfm.pair_matching import (
     FramePair,
     find_cuts,

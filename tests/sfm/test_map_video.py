@@ -17,7 +17,7 @@ from tests.refusals import refuses
 from tests.sfm.textured_room import TexturedRoom, find_arc_pose, write_images
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.data.loading.config import DatasetConfig
+from stadia.data.config import DatasetConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video.video_map import (
     find_map,
@@ -31,14 +31,12 @@ from stadia.data.video.video_map import (
 from stadia.geometry.align import umeyama
 from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.io.video_decoding import hash_source
-from stadia.sfm import colmap_files, map_parts
-from stadia.sfm.frame_poses import FrameStatus, PlacedFrame, place_frames
-from stadia.sfm.frame_stream import MAX_FRAMES, FrameStream, SmallFrame
-from stadia.sfm.key_frames import KeyFrames
+from stadia.sfm import map_parts
+from stadia.sfm.frame_stream import MAX_FRAMES, FrameStream, KeyFrames, SmallFrame
 from stadia.sfm.map_files import MOVABLE_SIDE_PX, VideoMap, write_map
 from stadia.sfm.map_parts import CameraEstimate
 from stadia.sfm.map_video import hold_stages
-from stadia.sfm.sparse_map import LensCamera, SparseMap
+from stadia.sfm.sparse_map import FrameStatus, LensCamera, PlacedFrame, SparseMap, place_frames
 from stadia.training.recipes.selfsup.recipe import find_reason_against
 
 pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
@@ -296,7 +294,7 @@ def make_map(folder: Path) -> tuple[FrameStream, VideoMap]:
 
 def test_depth_of_views_is_in_the_unit_of_the_map_as_nerfstudio_reads_it(tmp_path, monkeypatch):
     """A wall four units away: depth is 4 whatever scale the network has; nerfstudio multiplies by .001."""
-    monkeypatch.setattr(colmap_files, "MIN_DEPTH_POINTS", 5)
+    monkeypatch.setattr("stadia.sfm.map_files.MIN_DEPTH_POINTS", 5)
     stream, found = make_map(tmp_path / "images")
     seen = []
 
@@ -312,7 +310,7 @@ def test_depth_of_views_is_in_the_unit_of_the_map_as_nerfstudio_reads_it(tmp_pat
         depth = np.load(views / frame["depth_file_path"])
         assert depth.shape == (48, 64)
         np.testing.assert_allclose(0.001 * depth, 4.0, rtol=1e-6)
-    monkeypatch.setattr(colmap_files, "MIN_DEPTH_POINTS", 50)
+    monkeypatch.setattr("stadia.sfm.map_files.MIN_DEPTH_POINTS", 50)
     write_map(tmp_path / "drive.map", stream, found, has_views=True, predict_depth=predict_depth)
     assert not any(
         "depth_file_path" in frame for frame in json.loads((views / "transforms.json").read_text())["frames"]

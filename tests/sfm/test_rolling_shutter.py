@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from stadia.sfm.lens_intervals import measure_readout
+from stadia.sfm.camera_search import measure_readout
 from stadia.sfm.sparse_map import LensCamera, SparseMap
 
 LENS = LensCamera(400.0, (319.5, 199.5), (0.0, 0.0, 0.0, 0.0), 400, 640)

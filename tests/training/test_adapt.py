@@ -26,8 +26,8 @@ from stadia.data.video.map_geometry import StandingPoints
 from stadia.data.video.video_map import MapVerdictRecord
 from stadia.geometry.numpy_camera import centered_K
 from stadia.io.image_io import write_image
-from stadia.io.json_files import read_json
-from stadia.networks.depth.config import DepthModelConfig, DepthNetworkConfig
+from stadia.io.input_files import read_json
+from stadia.networks.config import DepthModelConfig, DepthNetworkConfig
 from stadia.networks.depth.depth_network import AffineDepthNetwork, build_depth_network
 from stadia.training import keep
 from stadia.training.adapt import (

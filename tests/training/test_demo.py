@@ -15,8 +15,7 @@ import pytest
 from stadia.cli.demo import _print_demo_scores
 from stadia.core.memory import PeakMemory
 from stadia.evaluation.depth_score import DepthScore
-from stadia.evaluation.recording_scores import RecordingScores
-from stadia.evaluation.trajectory_score import score_trajectory
+from stadia.evaluation.recording_scores import RecordingScores, score_trajectory
 from stadia.io.trajectory_files import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.training.demo import summarize_demo

@@ -10,7 +10,7 @@ from stadia import report
 from stadia.cli.demo import _print_metric_demo_scores
 from stadia.data.open_dataset import open_recordings
 from stadia.io.depth_files import write_depth_map
-from stadia.io.json_files import read_json
+from stadia.io.input_files import read_json
 from stadia.training import demo
 from stadia.training.demo import TRUE_CAMERA_M, run_metric_demo, score_predictions
 

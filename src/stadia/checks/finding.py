@@ -11,8 +11,7 @@ from typing import Any
 
 from stadia.core.errors import ConfigError, DataError, summarize_exception
 from stadia.io.atomic_files import atomic_write, write_text
-from stadia.io.input_files import MAX_TEXT_BYTES, read_bytes, read_text
-from stadia.io.json_files import parse_json_lines
+from stadia.io.input_files import MAX_TEXT_BYTES, parse_json_lines, read_bytes, read_text
 
 WRONG_BASELINE = "a wrong baseline"  # goes unnoticed if the baseline cannot be checked
 

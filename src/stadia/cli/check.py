@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stadia.checks.finding import Finding
     from stadia.checks.preflight.recording_survey import BaselineAgreement
-    from stadia.core.recording import Recording
+    from stadia.core.types import Recording
 
 
 def check(

@@ -85,7 +85,7 @@ def survey(
     from stadia.data.surveys import format_table, summarize_survey, survey_videos
     from stadia.data.video.video_list import read_entries
     from stadia.io.atomic_files import write_text
-    from stadia.io.paths import check_path_exists, expand_home
+    from stadia.io.input_files import check_path_exists, expand_home
     from stadia.predict.options import parse_source_options
 
     videos = expand_home(videos)

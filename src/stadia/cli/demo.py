@@ -14,7 +14,7 @@ def demo(
     recipe: Annotated[str, typer.Option(help="selfsup: from stereo video. metric: from one camera.")] = "selfsup",
 ) -> None:
     """Train on rendered worlds and score unseen ones."""
-    from stadia.io.paths import check_writable
+    from stadia.io.input_files import check_writable
     from stadia.training import DEMOS
 
     DEMOS.check(recipe)

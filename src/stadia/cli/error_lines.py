@@ -63,7 +63,7 @@ def _find_option_value(option: str, line: Sequence[str]) -> str:
 
 
 def _find_camera_command(option: str, line: Sequence[str]) -> str:
-    from stadia.io.paths import is_existing_path
+    from stadia.io.input_files import is_existing_path
 
     source = next((word for word in line[1:] if not word.startswith("-") and is_existing_path(word)), "INPUT")
     return f"stadia camera {shlex.quote(source)} {option} {_find_option_value(option, line) or 'VALUE'}"

@@ -31,7 +31,7 @@ NETWORK = "CHECKPOINT DATA"
 
 def parse_parts_of_frames(by: str | None) -> tuple[str, ...]:
     """Return the parts that frames are scored by. Raises ConfigError for classes, which they lack."""
-    from stadia.evaluation.score_parts import parse_parts
+    from stadia.evaluation.protocols import parse_parts
 
     parts = parse_parts(by)
     if "class" in parts:
@@ -111,8 +111,7 @@ def score_depth_maps(
     from stadia.core.types import DepthScale
     from stadia.evaluation.depth_score import open_ground_truth_folder, pair_with_truth, score_depth
     from stadia.evaluation.predictions_folder import Predictions
-    from stadia.evaluation.protocols import find_protocol
-    from stadia.evaluation.score_parts import parse_parts
+    from stadia.evaluation.protocols import find_protocol, parse_parts
     from stadia.geometry.numpy_camera import IMAGE_CROPS
 
     rules = find_protocol(protocol, parse_parts(by))
@@ -129,7 +128,7 @@ def score_depth_maps(
     if scores is not None:
         write_score_file(scores, score.to_json())
     if error_maps is not None:
-        from stadia.evaluation.plots.image_overlays import write_error_maps
+        from stadia.evaluation.plots.charts import write_error_maps
         from stadia.io.output_files import fill_new_folder
 
         predictions, truth, _ = pair_with_truth(predictions, truth)
@@ -168,7 +167,7 @@ def score_trajectory_file(
     as_json: bool,
 ) -> dict[str, Any]:
     """Score the path, write the requested files, and return the scores. Raises ConfigError, DataError."""
-    from stadia.evaluation.trajectory_score import score_trajectory
+    from stadia.evaluation.recording_scores import score_trajectory
     from stadia.io.trajectory_files import add_recorded_frames
     from stadia.io.trajectory_formats import TrajectoryFormat, read_trajectory
     from stadia.metrics.trajectory_metrics import PathAlignment

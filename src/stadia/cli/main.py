@@ -134,7 +134,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
 def _expand_home(word: str) -> str:
     if (found := _HOME.fullmatch(word)) is None:
         return word
-    from stadia.io.paths import expand_home
+    from stadia.io.input_files import expand_home
 
     return f"{found['option']}{expand_home(found['path'])}"
 

@@ -105,7 +105,7 @@ def export(
     from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
     from stadia.io.output_files import check_replaceable
     from stadia.predict.export import export_checkpoint
-    from stadia.training.recipes.base.network_checkpoint import describe_network, open_network_checkpoint
+    from stadia.training.recipes.base.build_recipe import describe_network, open_network_checkpoint
 
     check_replaceable(out, "exported network", inputs=[checkpoint], force=force)
     opened = open_network_checkpoint(checkpoint, settings=overrides or ())
@@ -131,7 +131,7 @@ def import_network(
     """Read published weights of another program."""
     from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
     from stadia.networks.published_networks import describe_licence
-    from stadia.training.recipes.base.network_checkpoint import import_network
+    from stadia.training.recipes.base.build_recipe import import_network
 
     recipe = import_network(source, kind, out, overrides or ())
     millions = sum(parameter.numel() for parameter in recipe.parameters()) / 1e6

@@ -167,13 +167,13 @@ def _is_batch(source: Path, out: Path, workers: int | None) -> bool:
 
     if not is_image_file(source):
         from stadia.data.video.video_list import VideoList
-        from stadia.io.paths import expand_home
+        from stadia.io.input_files import expand_home
 
         if VideoList().recognizes(expand_home(source)):
             return True
     given: dict[str, object] = {"--workers": workers, "--out": None}
     if ":" in str(out):
-        from stadia.io.remote_store import is_url, restore_url
+        from stadia.io.input_files import is_url, restore_url
 
         given["--out"] = restore_url(out) if is_url(out) else None
     if used := [f"{name} {value}" for name, value in given.items() if value is not None]:

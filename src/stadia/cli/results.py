@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from stadia.checks.finding import Finding
     from stadia.checks.preflight.recording_survey import BaselineAgreement
-    from stadia.core.recording import Recording
+    from stadia.core.types import Recording
 
 STOPPED = 1
 """Exit code if a finding stops training."""
@@ -35,7 +35,7 @@ def print_finding(console: Console, finding: Finding, folder: Path | None, *, ha
     from rich.table import Table
 
     from stadia.checks.finding import Family
-    from stadia.report.metric_labels import arrange_evidence
+    from stadia.report.run_files import arrange_evidence
 
     if finding.family is Family.NOT_CHECKED:
         console.print(f"  [{COLORS['note']}]{escape(finding.measured + format_place(finding))}[/{COLORS['note']}]")

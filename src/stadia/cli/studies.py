@@ -28,7 +28,7 @@ BaseSettings = Annotated[list[str] | None, argument("A setting of every run.", m
 
 def make_settings(data: Path | None, words: Sequence[str]) -> list[str]:
     """Return settings of every run, with `--data` as a setting."""
-    from stadia.io.paths import make_absolute
+    from stadia.io.input_files import make_absolute
 
     return [*([f"data.path={make_absolute(data)}"] if data else []), *words]
 
@@ -64,7 +64,7 @@ def ablate(
     verbose: VerboseOption = False,
 ) -> None:
     """Test which changes help, over several seeds. The same command resumes."""
-    from stadia.io.paths import check_writable
+    from stadia.io.input_files import check_writable
     from stadia.training.recipes.presets import preset_overrides, read_preset, read_preset_for
     from stadia.training.studies.ablation import Ablation
     from stadia.training.studies.config import plan_runs, read_study
@@ -197,7 +197,7 @@ def sweep(
 ) -> None:
     """Search the best values of a recipe's keys. The same command resumes."""
     from stadia.core.errors import ConfigError, ConfigMistakes
-    from stadia.io.paths import check_writable
+    from stadia.io.input_files import check_writable
     from stadia.training.recipes.presets import preset_overrides, read_preset_for
     from stadia.training.studies.config import read_json_mapping
     from stadia.training.studies.study_metric import check_has_depth, choose_expected_metric, choose_metric

@@ -99,7 +99,7 @@ def train(
     """Train a network on your data. Checks the data, trains, and writes the run's report."""
     started_s = time.perf_counter()
     from stadia.checks.finding import OnStop
-    from stadia.io.paths import check_writable
+    from stadia.io.input_files import check_writable
     from stadia.training.recipes.presets import AUTO, AUTO_RECIPES
 
     if resume is not None and preset is not None:
@@ -227,7 +227,7 @@ def _example_data(recipe: str) -> dict[str, str]:
 
 
 def _check_data(config: RecipeConfig) -> None:
-    from stadia.io.paths import check_path_exists, expand_home
+    from stadia.io.input_files import check_path_exists, expand_home
 
     data = config.model_dump().get("data", {})
     for path in (dataset.get("path", EXAMPLE) for dataset in (data, *data.get("extra_datasets", {}).values())):
@@ -246,7 +246,7 @@ def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
     echo(f"dry run: {steps}'{config.recipe}' would train with this configuration in {out}", err=True)
     if measured is not None and measured.not_checked:
         from stadia.training.loop.config import CHECK_SECONDS
-        from stadia.training.training_data import describe_longer_checks  # imported by the dry run already
+        from stadia.training.workflow import describe_longer_checks  # imported by the dry run already
 
         seconds = config.training.check_seconds or CHECK_SECONDS
         unchecked = f"Not checked within {seconds:g} s: {', '.join(measured.not_checked)}"
@@ -287,7 +287,7 @@ def resolve_recipe(
     Raises ConfigError with all mistakes, or for a file of another recipe; DataError if it cannot be read.
     """
     from stadia.core.config import resolve_config
-    from stadia.io.json_files import read_json
+    from stadia.io.input_files import read_json
     from stadia.training.recipes import CONFIGS, add_model_of_start
     from stadia.training.recipes.presets import merge_values, read_preset_for
 

@@ -112,7 +112,7 @@ def prepare(
     every: EveryOption = 1,
 ) -> None:
     """Make masks of road and objects. The same command resumes. Check the sheet before training."""
-    from stadia.io.paths import check_path_exists, expand_home
+    from stadia.io.input_files import check_path_exists, expand_home
     from stadia.predict.options import parse_source_options
 
     check_path_exists(expand_home(source))

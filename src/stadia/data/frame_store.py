@@ -23,14 +23,13 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.recording import LEFT, Recording
+from stadia.core.types import LEFT, Recording
 from stadia.data.config import CacheConfig, find_cache_folder
 from stadia.data.ignored_regions import IgnoringRecording
 from stadia.data.recordings import CalibratedRecording
 from stadia.io.atomic_files import atomic_write, open_atomic
 from stadia.io.image_files import check_image_size
-from stadia.io.input_files import open_input
-from stadia.io.paths import make_closed_folder
+from stadia.io.input_files import make_closed_folder, open_input
 
 ItemT = TypeVar("ItemT")
 STORE_VERSION = 1

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, Recording, RoadMasks
+from stadia.core.types import LEFT, Recording, RoadMasks
 from stadia.data.config import Box
 from stadia.data.recordings import RecordingView
 from stadia.io.image_files import read_rgb
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 
 MAX_SHARE = 0.9  # largest ignored share of an image
 MAX_ASPECT_RATIO = 1.03  # largest ratio between the aspects of a mask and its images

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, RIGHT
+from stadia.core.types import LEFT, RIGHT
 from stadia.geometry.numpy_camera import Intrinsics
 
 Array = NDArray[np.float64]

@@ -20,14 +20,20 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError
-from stadia.core.recording import Recording, RoadMasks
+from stadia.core.types import Recording, RoadMasks
 from stadia.data.height_priors import CLASS_ALIASES, PRIORS, RoadConfig
 from stadia.data.mask_objects import Window, find_windows, split_instances
+from stadia.io.array_files import FileEntry, read_typed_json, validate_content
 from stadia.io.image_files import encode_name, read_label_png
-from stadia.io.input_files import MAX_TEXT_BYTES, open_input, read_bytes
-from stadia.io.json_files import read_json, stream_json_lists
-from stadia.io.paths import expand_home, safe_join
-from stadia.io.text_files import FileEntry, read_typed_json, validate_content
+from stadia.io.input_files import (
+    MAX_TEXT_BYTES,
+    expand_home,
+    open_input,
+    read_bytes,
+    read_json,
+    safe_join,
+    stream_json_lists,
+)
 from stadia.io.video_decoding import hash_source
 
 Numbers = NDArray[np.int32]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import RoadMasks
+from stadia.core.types import RoadMasks
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

@@ -15,16 +15,16 @@ import numpy as np
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data import shard_index
 from stadia.data.config import SourceOptions, find_cache_folder
 from stadia.data.frame_store import ReportProgress, read_resized_frame, resize_depth
 from stadia.data.open_dataset import detect_format, open_recordings, read_named_splits
 from stadia.data.video.video_list import open_entry, read_entries, select_entries
 from stadia.geometry.numpy_camera import resize_K
+from stadia.io.input_files import expand_home, is_url
 from stadia.io.output_files import fill_new_folder
-from stadia.io.paths import expand_home
-from stadia.io.remote_store import RemoteStore, is_url
+from stadia.io.remote_store import RemoteStore
 
 UNFINISHED = "unfinished.json"  # of a store: shards are being written there
 SHARD_BYTES = 64 << 20  # a thousand images of 640x192

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.recording import LEFT, Recording
+from stadia.core.types import LEFT, Recording
 from stadia.data import shard_index
 from stadia.data.config import CacheConfig, SourceOptions, find_cache_folder
 from stadia.data.frame_store import ReportProgress, lock_beside
@@ -22,8 +22,8 @@ from stadia.data.recordings import CalibratedRecording
 from stadia.geometry.numpy_camera import Intrinsics, check_K
 from stadia.io.atomic_files import open_atomic
 from stadia.io.image_files import check_depth_map
-from stadia.io.input_files import open_input
-from stadia.io.remote_store import RemoteStore, is_url
+from stadia.io.input_files import is_url, open_input
+from stadia.io.remote_store import RemoteStore
 
 MIN_SHARDS = 2  # a sample at the end of a shard reads its neighbor from the next one
 

@@ -25,6 +25,10 @@ from .frame_preparation import needs_padding as needs_padding
 from .frame_preparation import pad_to_aspect as pad_to_aspect
 from .frame_preparation import read_frames as read_frames
 from .image_score import ImageScore as ImageScore
+from .image_score import MotionPairs as MotionPairs
+from .image_score import compute_depth_scores as compute_depth_scores
+from .image_score import compute_motion_scores as compute_motion_scores
+from .image_score import compute_uncertainty_scores as compute_uncertainty_scores
 from .image_score import score_image as score_image
 from .predict_frames import FrameTensors as FrameTensors
 from .predict_frames import is_reliable as is_reliable
@@ -35,14 +39,10 @@ from .protocols import Alignment as Alignment
 from .protocols import Protocol as Protocol
 from .protocols import find_protocol as find_protocol
 from .recording_scores import RecordingScores as RecordingScores
+from .recording_scores import TrajectoryScore as TrajectoryScore
 from .recording_scores import evaluate_recordings as evaluate_recordings
 from .recording_scores import has_ground_truth as has_ground_truth
+from .recording_scores import score_trajectory as score_trajectory
 from .recording_scores import write_score as write_score
-from .trajectory_score import TrajectoryScore as TrajectoryScore
-from .trajectory_score import score_trajectory as score_trajectory
-from .validation_metrics import MotionPairs as MotionPairs
-from .validation_metrics import compute_depth_scores as compute_depth_scores
-from .validation_metrics import compute_motion_scores as compute_motion_scores
-from .validation_metrics import compute_uncertainty_scores as compute_uncertainty_scores
 
 MOTIONS: stadia.core.registry.Registry

@@ -14,17 +14,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.errors import DataError, ProtocolError
-from stadia.core.recording import Recording
-from stadia.core.types import Camera, DepthScale, Predictor, TrackProgress, no_progress
-from stadia.evaluation import score_parts
+from stadia.core.types import Camera, DepthScale, Predictor, Recording, TrackProgress, no_progress
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.image_score import ImageScore, UncertaintyScores, average_uncertainty, score_image
 from stadia.evaluation.predictions_folder import Predictions
-from stadia.evaluation.protocols import Alignment, Protocol
-from stadia.evaluation.score_parts import average_parts, read_classes
+from stadia.evaluation.protocols import (
+    Alignment,
+    Protocol,
+    average_parts,
+    note_of_clamp,
+    note_of_flips,
+    note_of_infinity,
+    note_of_normalization,
+    note_of_order,
+    note_of_range,
+    note_of_scale,
+    note_of_truth,
+    note_of_unit,
+    read_classes,
+)
 from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
 from stadia.io.depth_files import INTEGER_SUFFIXES, DepthFile, StackedMap, find_depth_files, pair_stacks, read_depth_map
-from stadia.metrics.uncertainty_metrics import DEPTH_ERRORS
+from stadia.metrics.depth_metrics import DEPTH_ERRORS
 
 GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
 """Functions that read ground truth, by name: (H, W) z in metres with 0 for unknown, or None if a frame has none."""
@@ -341,20 +352,18 @@ def collect_scores(
     if protocol.images not in (None, len(images)):
         expected = f"{protocol.name} means {protocol.images}"
         notes.append(f"not comparable with published figures: {len(images)} images, but {expected}")
-    notes += score_parts.note_of_infinity([image.infinite for image in images])
-    notes += score_parts.note_of_truth(float(np.median([image.labeled for image in images])), protocol)
-    notes += score_parts.note_of_clamp({image.name: image.at_clamp for image in images})
-    notes += score_parts.note_of_flips([image.flip for image in images])
-    notes += score_parts.note_of_order([image.order for image in images if image.order is not None], depth_scale)
+    notes += note_of_infinity([image.infinite for image in images])
+    notes += note_of_truth(float(np.median([image.labeled for image in images])), protocol)
+    notes += note_of_clamp({image.name: image.at_clamp for image in images})
+    notes += note_of_flips([image.flip for image in images])
+    notes += note_of_order([image.order for image in images if image.order is not None], depth_scale)
     if not depth_scale.is_affine:
-        notes += score_parts.note_of_normalization([image.span for image in images])
-        notes += score_parts.note_of_range([image.range_slope for image in images])
+        notes += note_of_normalization([image.span for image in images])
+        notes += note_of_range([image.range_slope for image in images])
     score = DepthScore(protocol.name, depth_scale, alignment, images, without, factors=dict(factors or {}))
     ratio, spread = score.scale_ratio_median, score.scale_ratio_spread
     if depth_scale is DepthScale.METRES and ratio is not None and spread is not None and len(images) > 1:
-        notes += score_parts.note_of_unit(ratio, spread, score.factors) or score_parts.note_of_scale(
-            ratio, spread, alignment, score.factors
-        )
+        notes += note_of_unit(ratio, spread, score.factors) or note_of_scale(ratio, spread, alignment, score.factors)
     return replace(score, notes=tuple(notes))
 
 

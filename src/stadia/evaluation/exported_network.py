@@ -14,8 +14,7 @@ from stadia import __version__
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError, summarize_exception
 from stadia.core.types import DepthScale
-from stadia.evaluation.background import run_ahead
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
+from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens, run_ahead
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.numpy_camera import IMAGE_CROPS, relative_focal
 from stadia.io.input_files import check_input_file

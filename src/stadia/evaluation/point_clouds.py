@@ -19,7 +19,7 @@ from stadia.geometry.numpy_camera import NEAR
 from stadia.io.atomic_files import atomic_write, write_json
 from stadia.io.depth_files import write_depth_png
 from stadia.io.image_io import write_image
-from stadia.io.paths import check_writable, expand_home
+from stadia.io.input_files import check_writable, expand_home
 
 MAX_POINTS = 1_000_000
 MAX_FRAMES = 40

@@ -22,13 +22,10 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation import MOTIONS
-from stadia.evaluation.background import MAX_WAITING, run_behind
-from stadia.evaluation.frame_preparation import Listener, Network, PredictedFrame
+from stadia.evaluation.frame_preparation import MAX_WAITING, Listener, Network, PredictedFrame, run_behind
 from stadia.io import depth_files
 from stadia.io.atomic_files import hold_folder, open_to_append, sync_later, write_json
-from stadia.io.input_files import read_text
-from stadia.io.json_files import parse_json, read_json
-from stadia.io.paths import check_no_links, join_name
+from stadia.io.input_files import check_no_links, join_name, parse_json, read_json, read_text
 from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_TUM
 
 if TYPE_CHECKING:

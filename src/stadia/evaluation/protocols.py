@@ -1,16 +1,24 @@
 """Evaluation protocols: the crops, depth caps and alignments of the benchmarks."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
+from statistics import median
 
+import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from stadia.core.errors import ConfigError, ProtocolError
+from stadia.core.errors import ConfigError, DataError, ProtocolError
 from stadia.core.registry import find_nearest_name
 from stadia.core.types import DepthScale
+from stadia.io.image_io import MAX_IMAGE_BYTES, PNG_SIGNATURE, decode_image
+from stadia.io.input_files import read_bytes
+from stadia.metrics import METRICS
 
 
 class Alignment(StrEnum):
@@ -215,3 +223,359 @@ def find_protocol(name: str, by: tuple[str, ...] = ()) -> Protocol:
         fix = f"did you mean '{near}'?" if near else "docs/reference/protocols.md describes them"
         raise ConfigError("protocol", found=f"'{name}'", expected=f"one of {', '.join(PROTOCOLS)}", fix=fix)
     return replace(PROTOCOLS[name], by=by) if by else PROTOCOLS[name]
+
+
+DISTANCES_M = (5.0, 10.0, 20.0, 40.0, 80.0)  # limits between the parts of true depth
+ROWS, COLUMNS = ("upper", "middle", "lower"), ("left", "center", "right")  # thirds of the image
+MIN_PART_PIXELS = 20  # scored pixels of a part in an image
+MAX_CLASSES = 64  # more are instances or depth
+
+Labels = tuple[NDArray[np.int64], Sequence[str]]  # part of each of N pixels, and the names of the parts
+
+
+def split_by_distance(true_m: NDArray[np.float64], mask: NDArray[np.bool_], classes: NDArray | None) -> Labels:
+    """Return the number of the part of each scored pixel by its true depth, and the names of the parts.
+
+    true_m: (N,) true depth in metres at the scored pixels.
+
+    Examples:
+        >>> labels, names = split_by_distance(np.array([3.0, 90.0]), np.ones((1, 2), bool), None)
+        >>> [names[label] for label in labels]
+        ['distance 0 to 5 m', 'distance above 80 m']
+    """
+    ends = (0.0, *DISTANCES_M)
+    names = [f"distance {low:g} to {high:g} m" for low, high in zip(ends, DISTANCES_M, strict=False)]
+    return np.digitize(true_m, DISTANCES_M), [*names, f"distance above {DISTANCES_M[-1]:g} m"]
+
+
+def split_by_region(true_m: NDArray[np.float64], mask: NDArray[np.bool_], classes: NDArray | None) -> Labels:
+    """Return the number of the part of each scored pixel by its ninth of the image, and the names of the parts.
+
+    mask: (H, W) bool, true for the N scored pixels.
+
+    Examples:
+        >>> labels, names = split_by_region(np.ones(9), np.ones((3, 3), bool), None)
+        >>> names[labels[4]], names[labels[8]]
+        ('region middle center', 'region lower right')
+    """
+    rows, columns = np.nonzero(mask)
+    thirds = 3 * rows // mask.shape[0], 3 * columns // mask.shape[1]
+    return 3 * thirds[0] + thirds[1], [f"region {row} {column}" for row in ROWS for column in COLUMNS]
+
+
+def split_by_class(true_m: NDArray[np.float64], mask: NDArray[np.bool_], classes: NDArray | None) -> Labels:
+    """Return the number of the part of each scored pixel by its class, and the names of the parts.
+
+    mask: (H, W) bool, true for the N scored pixels.
+    classes: (H, W) integers.
+
+    Raises ConfigError without classes.
+
+    Examples:
+        >>> labels, names = split_by_class(np.ones(2), np.ones((1, 2), bool), np.array([[7, 3]]))
+        >>> [names[label] for label in labels]
+        ['class 7', 'class 3']
+    """
+    if classes is None:
+        fix = "pass --classes DIR, a folder of PNG with a class a pixel"
+        raise ConfigError("--by class", found="no classes", expected="a class of each pixel", fix=fix)
+    numbers, labels = np.unique(classes[mask], return_inverse=True)
+    return labels.reshape(-1), [f"class {number}" for number in numbers]
+
+
+PARTS: Mapping[str, Callable[[NDArray[np.float64], NDArray[np.bool_], NDArray | None], Labels]] = {
+    "distance": split_by_distance,
+    "region": split_by_region,
+    "class": split_by_class,
+}
+"""Functions that divide an image into parts, by the name that `--by` accepts."""
+
+
+def parse_parts(text: str | None) -> tuple[str, ...]:
+    """Return the names in the text of `--by`, such as "distance,region".
+
+    Raises ConfigError, with the nearest name, for an unknown one.
+    """
+    names = tuple(filter(None, (text or "").replace(" ", "").split(",")))
+    for name in names:
+        if name not in PARTS:
+            near = find_nearest_name(name, list(PARTS))
+            fix = f"did you mean '{near}'?" if near else "name one or more of them, with commas"
+            raise ConfigError("--by", found=f"'{name}'", expected=f"some of {', '.join(PARTS)}", fix=fix)
+    return tuple(dict.fromkeys(names))
+
+
+def score_parts(
+    depth_m: Tensor,
+    true_m: Tensor,
+    mask: Tensor,
+    *,
+    by: Iterable[str],
+    metrics: Sequence[str],
+    classes: NDArray | None = None,
+) -> dict[str, dict[str, float]]:
+    """Return the metrics and the number of pixels of each part with at least MIN_PART_PIXELS, by the name of the part.
+
+    depth_m, true_m: (1, N) aligned prediction and truth in metres at the scored pixels, row by row.
+    mask: (H, W) bool, true for the N scored pixels.
+    by: names of PARTS.
+    metrics: rows of `stadia.metrics.METRICS`.
+    classes: (H, W) integers, for the part "class".
+    """
+    parts: dict[str, dict[str, float]] = {}
+    for name in by:
+        labels, names = PARTS[name](true_m[0].double().numpy(), mask.numpy(), classes)
+        for label, part in enumerate(names):
+            chosen = torch.from_numpy(labels == label)
+            if (count := int(chosen.sum())) < MIN_PART_PIXELS:
+                continue
+            values, every = (depth_m[:, chosen], true_m[:, chosen]), torch.ones(1, count, dtype=torch.bool)
+            scores = {metric: float(METRICS.load(metric)(*values, every)) for metric in metrics}
+            parts[part] = {**scores, "pixels": float(count)}
+    return parts
+
+
+def average_parts(images: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Return the mean score of each part over the images that show it, with the numbers of pixels and images."""
+    found: dict[str, list[Mapping[str, float]]] = {}
+    for image in images:
+        for part, scores in image.items():
+            found.setdefault(part, []).append(scores)
+    means = {}
+    for part, scored in sorted(found.items(), key=lambda entry: _sort_key(entry[0])):
+        mean = {name: float(np.mean([scores[name] for scores in scored])) for name in scored[0] if name != "pixels"}
+        pixels = float(sum(scores["pixels"] for scores in scored))
+        means[part] = {**mean, "pixels": pixels, "images": float(len(scored))}
+    return means
+
+
+def _sort_key(part: str) -> tuple[str, float, str]:
+    """Return a key that sorts by kind, and by the first number of the name: "5 to 10 m" before "10 to 20 m"."""
+    kind, _, rest = part.partition(" ")
+    words = [word for word in rest.split() if word.replace(".", "").isdecimal()]
+    if kind == "region":
+        row, _, column = rest.partition(" ")
+        return kind, 3 * ROWS.index(row) + COLUMNS.index(column), rest
+    return kind, float(words[0]) if words else 0.0, rest
+
+
+def read_classes(folder: Path, name: str, shape: tuple[int, int]) -> NDArray:
+    """Return the classes (H, W) of FOLDER/NAME.png. Raises DataError if the file is missing or has another size."""
+    path, expected = folder / f"{name}.png", "a PNG of one channel with a class a pixel"
+    data = read_bytes(path, expected=expected, max_bytes=MAX_IMAGE_BYTES)
+    fix = "write the numbers themselves, as 8 or 16 bits"
+    if not data.startswith(PNG_SIGNATURE):
+        raise DataError(path, found="a file without a PNG's signature", expected=expected, fix=fix)
+    classes = decode_image(path, data, cv2.IMREAD_UNCHANGED, expected="a whole file", fix="write or copy it again")
+    if classes.ndim != 2:
+        raise DataError(path, found=f"{classes.shape[2]} channels", expected=expected, fix=fix)
+    if classes.shape != shape:
+        found, expected = f"{classes.shape[1]}x{classes.shape[0]}", f"{shape[1]}x{shape[0]}, as the ground truth"
+        raise DataError(path, found=found, expected=expected, fix="write one class for each pixel of the ground truth")
+    if (count := len(np.unique(classes))) > MAX_CLASSES:
+        fix = "pass a folder of class numbers, not of instances or depth"
+        raise DataError(path, found=f"{count} classes", expected=f"at most {MAX_CLASSES}", fix=fix)
+    return classes
+
+
+MOST_AT_CLAMP = 0.1  # largest share of an image's scored pixels at the clamp; valid predictions have at most .03
+STEADY_BELOW = 0.03  # spread of the scale ratio below which a unit is wrong for all images
+RATIO_WITHIN = 0.07  # between the logs of the ratio and a known mistake
+
+FACTORS = (256, 1000, 5000, 1, 4000, 10000, 6553.5, 100, 65.535)
+"""Integers per metre of KITTI, millimetres, TUM, metres, Matterport3D, Replica, Virtual KITTI and PointOdyssey."""
+
+MIN_SCALE_RATIO, SCALE_STEADY_BELOW = 1.3, 0.1  # ratio, or its inverse, and its spread of predictions up to scale
+MIN_RANGE_SHARE, RANGE_SLOPE = 0.5, (0.6, 1.6)  # share of images with range instead of z, and the slope's size
+
+MISTAKES: Mapping[float, str] = {
+    1000 / 256: "millimetres read as value / 256",
+    256 / 1000: "value / 256 read as millimetres",
+    5000 / 256: "value / 5000 read as value / 256",
+    256 / 5000: "value / 256 read as value / 5000",
+    4000 / 256: "value / 4000 read as value / 256",
+    10000 / 256: "value / 10000 read as value / 256",
+    256 / 4000: "value / 256 read as value / 4000",
+    256 / 10000: "value / 256 read as value / 10000",
+    100 / 256: "value / 100 read as value / 256",
+    256 / 100: "value / 256 read as value / 100",
+    5: "value / 5000 read as millimetres",
+    1 / 5: "millimetres read as value / 5000",
+    256: "PNG values not divided by 256",
+    5000: "PNG values not divided by 5000",
+    1 / 5000: "divided by 5000 once too often",
+    1 / 256: "divided by 256 once too often",
+    1000: "millimetres taken as metres",
+    1 / 1000: "kilometres taken as metres",
+    100: "centimetres taken as metres",
+    1 / 100: "metres divided by 100",
+}
+"""Known mistakes of units, by the factor by which depth is too large."""
+
+
+TURNED_BELOW = -0.3  # median rank correlation with the truth; mean depth has .51 to .97, random numbers up to .04
+
+FLIPS: Mapping[str, tuple[str, str]] = {
+    "rows": ("upside down", "numpy.flipud of each map, as OpenGL's buffers need it"),
+    "columns": ("mirrored from left to right", "numpy.fliplr of each map, as of a mirrored input"),
+    "both": ("turned by 180 degrees", "numpy.rot90(map, 2) of each map"),
+    "left": ("turned by 90 degrees", "numpy.rot90(map) of each map"),
+    "right": ("turned by 90 degrees", "numpy.rot90(map, 3) of each map"),
+}
+"""Description and fix of a flipped prediction."""
+
+
+def note_of_clamp(at_clamp: Mapping[str, float]) -> list[str]:
+    """Return a note if images have too many pixels at the protocol's clamp.
+
+    at_clamp: share of scored pixels at the clamp, by image.
+    """
+    dead = {name: share for name, share in at_clamp.items() if share > MOST_AT_CLAMP}
+    if not dead:
+        return []
+    worst = max(dead, key=lambda name: dead[name])
+    which = f"{len(dead)} of {len(at_clamp)} images have more than {MOST_AT_CLAMP:.0%} of their scored pixels"
+    most = f"(most '{worst}': {dead[worst]:.1%})"
+    return [f"{which} at the protocol's clamp {most}: check these predictions and their unit"]
+
+
+def note_of_infinity(shares: Sequence[float]) -> list[str]:
+    """Return a note if predictions are infinite at some pixels.
+
+    shares: share of infinite pixels among the scored pixels of each image.
+
+    Examples:
+        >>> note_of_infinity([0.0, 0.0])
+        []
+    """
+    known = [share for share in shares if share]
+    if not known:
+        return []
+    which = (
+        f"{len(known)} of {len(shares)} predictions are infinite at {sum(known) / len(known):.1%} of the scored pixels"
+    )
+    return [f"{which}: these have no depth and are left out. Compare only with scores of the same pixels"]
+
+
+def note_of_unit(ratio: float, spread: float, factors: Mapping[str, float] | None = None) -> list[str]:
+    """Return a note if the scale ratio of depth in metres fits a known mistake of units.
+
+    ratio: median scale ratio.
+    spread: spread of the ratio over images.
+    factors: integers per metre of predictions and ground truth, if they are integers.
+    """
+    truth, predictions = _find_unit_mistake(ratio), _find_unit_mistake(1 / ratio)
+    if truth is None or spread >= STEADY_BELOW:
+        return []
+    found = f"scale_ratio_median is {ratio:.4g} for nearly every image ({spread:.2g} spread): a wrong unit"
+    fixes: list[tuple[int, str]] = []
+    for name, per_metre in (factors or {}).items():
+        wanted = per_metre * ratio if name == "reference_factor" else per_metre / ratio
+        known = min(FACTORS, key=lambda factor: abs(math.log(wanted / factor)))
+        if abs(math.log(wanted / known)) < RATIO_WITHIN:
+            other = next((factor for key, factor in (factors or {}).items() if key != name), None)
+            keep = f" --reference-factor {other:g}" if name == "depth_factor" and other is not None else ""
+            fixes.append((FACTORS.index(known), f"--{name.replace('_', '-')} {known:g}{keep}"))
+    fix = (
+        f"Fix: pass {' or '.join(text for _, text in sorted(fixes))}"
+        if fixes
+        else "PNG holds value / 256 m, and millimetres under nyu and sevenscenes"
+    )
+    return [
+        f"{found}; is the ground truth {truth}, or are the predictions {predictions}? {fix}; .npy and .npz are metres"
+    ]
+
+
+def note_of_scale(
+    ratio: float, spread: float, alignment: Alignment, factors: Mapping[str, float] | None = None
+) -> list[str]:
+    """Return a note if depth in metres differs from the truth by one unknown factor.
+
+    ratio: median scale ratio.
+    spread: spread of the ratio over images.
+    factors: integers per metre of predictions and ground truth, if they are integers.
+    """
+    if (
+        alignment is not Alignment.NONE
+        or spread >= SCALE_STEADY_BELOW
+        or abs(math.log(ratio)) < math.log(MIN_SCALE_RATIO)
+    ):
+        return []
+    found = f"scale_ratio_median is {ratio:.4g} for nearly every image ({spread:.2g} spread)"
+    per_metre = (factors or {}).get("depth_factor")
+    option = "" if per_metre is None else f" (--depth-factor {per_metre / ratio:.4g})"
+    return [
+        f"{found}: predictions are right up to one scale. If they are not in metres, use --protocol relative; "
+        f"otherwise multiply them by {ratio:.4g}{option}, or correct their focal length or baseline"
+    ]
+
+
+def note_of_normalization(spans: Sequence[str | None]) -> list[str]:
+    """Return a note if predictions were normalized for display.
+
+    spans: range of each image's values, or None if it was not normalized.
+    """
+    normalized = [span for span in spans if span is not None]
+    if 2 * len(normalized) <= len(spans):
+        return []
+    found = f"{len(normalized)} of {len(spans)} predicted maps span exactly {normalized[0]}, as display images do"
+    fix = f"score what the network predicts (.npy, .pfm), or inverse depth by --depth-scale {DepthScale.AFFINE_INVERSE}"
+    return [f"{found}: their scale is lost. Fix: {fix} --protocol relative"]
+
+
+def note_of_range(slopes: Sequence[float | None]) -> list[str]:
+    """Return a note if predictions are distances along the ray, which are not comparable with z.
+
+    slopes: `ImageScore.range_slope` of each image.
+    """
+    low, high = RANGE_SLOPE
+    known = [slope for slope in slopes if slope is not None and low <= abs(slope) <= high]
+    if len(known) < MIN_RANGE_SHARE * len(slopes) or not known:
+        return []
+    who = ("predictions", "the ground truth") if median(known) > 0 else ("the ground truth", "predictions")
+    found = f"{who[0]} grow towards the corners compared with {who[1]}, as distance along the ray does"
+    return [
+        f"{found} (in {len(known)} of {len(slopes)} images). Fix: z = range / sqrt(1 + x^2 + y^2), x = (u - cx) / fx"
+    ]
+
+
+def note_of_flips(flips: Sequence[str]) -> list[str]:
+    """Return a note if predictions fit the truth after a flip.
+
+    flips: flip of each image, or "".
+    """
+    flipped = [flip for flip in flips if flip]
+    if 2 * len(flipped) <= len(flips) or len(set(flipped)) > 1:
+        return []
+    what, fix = FLIPS[flipped[0]]
+    return [f"{len(flipped)} of {len(flips)} predictions are {what} against the ground truth. Fix: {fix}"]
+
+
+def note_of_order(orders: Sequence[float], depth_scale: DepthScale) -> list[str]:
+    """Return a note if inverse depth is scored as depth, or the reverse.
+
+    orders: rank correlation of prediction and truth of each image.
+    """
+    if not orders or (middle := median(orders)) >= TURNED_BELOW:
+        return []
+    assumed, likely, fix = "depth", "inverse depth", f"if so, use --depth-scale {DepthScale.AFFINE_INVERSE}"
+    if depth_scale is DepthScale.AFFINE_INVERSE:
+        assumed, likely, fix = likely, assumed, "set --depth-scale"
+    found = f"predictions read as {assumed} are far where the truth is near (median rank correlation {middle:.2f})"
+    truth = "" if depth_scale is DepthScale.AFFINE_INVERSE else ", or is the ground truth"
+    return [f"{found}: are they {likely}{truth}? {fix}"]
+
+
+def note_of_truth(labeled: float, protocol: Protocol) -> list[str]:
+    """Return a note if the ground truth is too sparse for the protocol.
+
+    labeled: median share of pixels with ground truth.
+    """
+    if labeled >= protocol.min_labeled:
+        return []
+    found = f"ground truth at {labeled:.1%} of the pixels, like single LiDAR scans"
+    return [f"not comparable with published figures: {found}, but {protocol.name} means {protocol.ground_truth}"]
+
+
+def _find_unit_mistake(factor: float) -> str | None:
+    return next((what for known, what in MISTAKES.items() if abs(math.log(factor / known)) < RATIO_WITHIN), None)

@@ -1,6 +1,7 @@
 """Project and back-project with a pinhole camera, and change images together with their cameras."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
 from stadia.geometry.numpy_camera import NEAR, centered_K, focal_px_from_fov
+from stadia.geometry.se3 import matmul, transform
 
 # -- making one
 
@@ -232,3 +234,307 @@ def project(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     K = camera.K.to(points.dtype)[..., :2, :, None, None]  # (..., 2, 3, 1, 1)
     pixels = K[..., 0, :, :] * x + K[..., 1, :, :] * y + K[..., 2, :, :]
     return pixels, z
+
+
+def depth_from_inverse(inverse_depth: Tensor) -> Tensor:
+    """Convert inverse depth in 1/m to depth in metres, of any shape. Unknown values, 0, stay 0 and have gradient 0.
+
+    Examples:
+        >>> depth_from_inverse(torch.tensor([0.0, 0.25])).tolist()  # 0 = none
+        [0.0, 4.0]
+    """
+    known = inverse_depth > NEAR
+    safe = torch.where(known, inverse_depth, torch.ones_like(inverse_depth))
+    return torch.where(known, 1 / safe, torch.zeros_like(inverse_depth))
+
+
+def inverse_from_depth(depth_m: Tensor) -> Tensor:
+    """Convert depth in metres to inverse depth in 1/m, of any shape. Unknown values, 0, stay 0.
+
+    Examples:
+        >>> inverse_from_depth(torch.tensor([0.0, 4.0])).tolist()  # 0 = none
+        [0.0, 0.25]
+    """
+    return depth_from_inverse(depth_m)
+
+
+def resize_map(values: Tensor, height: int, width: int) -> Tensor:
+    """Resize a dense map (B, C, H, W) bilinearly, so that the outer edges of both sizes coincide.
+
+    Do not resize sparse depth, because its zeros would be mixed in. Do not resize disparity in pixels, because its
+    values scale with the width.
+
+    Examples:
+        >>> resize_map(torch.tensor([[[[1.0, 3.0]]]]), 1, 4).tolist()
+        [[[[1.0, 1.5, 2.5, 3.0]]]]
+    """
+    return F.interpolate(values, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def _check_range(min_depth_m: float, max_depth_m: float) -> None:
+    if not 0 < min_depth_m < max_depth_m:
+        found, fix = f"{min_depth_m} to {max_depth_m} m", "pass metres, the nearer first"
+        raise GeometryError("depth range", found=found, expected="0 < min < max", fix=fix)
+
+
+def sigmoid_to_inverse_depth(logit: Tensor, min_depth_m: float, max_depth_m: float) -> Tensor:
+    """Return the inverse depth 1/max + (1/min - 1/max) * sigmoid(logit) in 1/m, with the shape of the logit.
+
+    The logit may have any shape. Source: Monodepth2, arXiv 1806.01260, section 3.3.
+
+    Examples:
+        >>> round(1 / sigmoid_to_inverse_depth(torch.tensor(0.0), 0.1, 100).item(), 2)  # metres
+        0.2
+    """
+    _check_range(min_depth_m, max_depth_m)
+    return 1 / max_depth_m + (1 / min_depth_m - 1 / max_depth_m) * torch.sigmoid(logit)
+
+
+def init_depth_bias(init_depth_m: float, min_depth_m: float, max_depth_m: float) -> float:
+    """Return the logit for which `sigmoid_to_inverse_depth` gives depth init_depth_m: the initial bias of a depth head.
+
+    Raises GeometryError unless min_depth_m < init_depth_m < max_depth_m.
+
+    Examples:
+        >>> bias = init_depth_bias(20, 0.1, 100)
+        >>> round(1 / sigmoid_to_inverse_depth(torch.tensor(bias), 0.1, 100).item(), 2)
+        20.0
+    """
+    _check_range(min_depth_m, max_depth_m)
+    if not min_depth_m < init_depth_m < max_depth_m:
+        found, expected = f"{init_depth_m} m", f"between {min_depth_m} and {max_depth_m} m"
+        raise GeometryError("start depth", found=found, expected=expected, fix="pass a depth inside the range")
+    share = (1 / init_depth_m - 1 / max_depth_m) / (1 / min_depth_m - 1 / max_depth_m)
+    return math.log(share / (1 - share))
+
+
+def softplus_to_inverse_depth(logit: Tensor, min_depth_m: float) -> Tensor:
+    """Return the inverse depth 1 / (min_depth_m + softplus(logit)) in 1/m, with the shape of the logit.
+
+    The logit may have any shape. This depth has no upper limit.
+
+    Examples:
+        >>> round(1 / softplus_to_inverse_depth(torch.tensor(1000.0), 0.5).item(), 1)
+        1000.5
+    """
+    return 1 / (min_depth_m + F.softplus(logit))
+
+
+def init_softplus_bias(init_depth_m: float, min_depth_m: float) -> float:
+    """Return the logit for which `softplus_to_inverse_depth` gives depth init_depth_m.
+
+    Examples:
+        >>> bias = init_softplus_bias(20, 0.5)
+        >>> round(1 / softplus_to_inverse_depth(torch.tensor(bias), 0.5).item(), 3)
+        20.0
+    """
+    _check_range(min_depth_m, init_depth_m)
+    beyond = init_depth_m - min_depth_m
+    return beyond + math.log(-math.expm1(-beyond))
+
+
+def depth_to_points(depth_m: Tensor, camera: Camera, T_world_camera: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the point of every pixel (..., H W, 3), row by row, and a mask (..., H W) of the pixels with known depth.
+
+    depth_m: (..., 1, H, W) z in metres; 0 means unknown.
+    camera: its K is (3, 3), or has the leading axes of depth.
+    T_world_camera: (..., 4, 4) camera-to-world poses; None leaves the points in the camera's frame.
+
+    Examples:
+        >>> from stadia.geometry.camera import intrinsics
+        >>> cam = intrinsics(1, 1, 0, 0, height=1, width=2)
+        >>> points, known = depth_to_points(torch.tensor([[[2.0, 0.0]]]), cam)
+        >>> (points[0].tolist(), known.tolist())
+        ([0.0, 0.0, 2.0], [True, False])
+    """
+    points = backproject(depth_m, camera).flatten(-2).transpose(-1, -2)
+    known = (depth_m > NEAR).flatten(-3)
+    return (points if T_world_camera is None else transform(T_world_camera.to(points.dtype), points)), known
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesizedViews:
+    """The target image, synthesized from each of N sources.
+
+    image: (B, N, 3, H, W) RGB in [0, 1].
+    valid: (B, N, 1, H, W) bool, true if depth is known and the source image shows the point.
+    """
+
+    image: Tensor
+    valid: Tensor
+
+
+def sample_image(image: Tensor, pixels: Tensor) -> Tensor:
+    """Sample images (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y. Outside, the nearest edge pixel is used.
+
+    With `align_corners=False`, the normalized coordinate of pixel x is (2x + 1) / W - 1.
+
+    Examples:
+        >>> image = torch.tensor([[[[0.0, 1.0]]]])
+        >>> sample_image(image, torch.tensor([0.25, 0.0]).view(1, 2, 1, 1)).item()
+        0.25
+    """
+    image = _to_powers_of_two(image)
+    height, width = image.shape[-2:]
+    x = pixels[:, 0] * (2 / width) + (1 / width - 1)
+    y = pixels[:, 1] * (2 / height) + (1 / height - 1)
+    grid = torch.stack((x, y), -1)
+    return F.grid_sample(image.to(grid.dtype), grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _to_powers_of_two(image: Tensor) -> Tensor:
+    """Extend the image's edge to the right and below to powers of two, so that integer pixels are sampled exactly."""
+    below, right = (2 ** (n - 1).bit_length() - n for n in image.shape[-2:])
+    return F.pad(image, (0, right, 0, below), mode="replicate")
+
+
+def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
+    """Return whether pixels (..., 2, H, W) are inside the camera's image and have z > NEAR, (..., 1, H, W) bool.
+
+    z: (..., 1, H, W) depth of the pixels in this camera.
+
+    Examples:
+        >>> from stadia.geometry.camera import intrinsics
+        >>> pixels = torch.tensor([[[0.0, 9.0]], [[0.0, 0.0]]])  # x, then y, of two pixels
+        >>> inside_frame(pixels, torch.ones(1, 1, 2), intrinsics(1, 1, 0, 0, height=1, width=5)).tolist()
+        [[[True, False]]]
+    """
+    x, y = pixels[..., 0:1, :, :], pixels[..., 1:2, :, :]
+    in_x = (x >= -0.5) & (x <= camera.width - 0.5)
+    in_y = (y >= -0.5) & (y <= camera.height - 0.5)
+    return in_x & in_y & (z > NEAR)
+
+
+def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the homography of infinity K_s R K_t^-1 (..., 3, 3) and the epipole K_s t (..., 3).
+
+    For a target pixel x, x_source ~ K_s R K_t^-1 x + K_s t / depth. Both are float64 if the device supports it, because
+    rounding errors here would move whole images.
+
+    camera, source_camera: cameras of the target and of the source.
+    T_source_target: (..., 4, 4) motion.
+
+    Examples:
+        >>> from stadia.geometry.camera import from_field_of_view
+        >>> cam = from_field_of_view(90, height=4, width=6)
+        >>> _, epipole = infinity_and_epipole(cam, cam, torch.eye(4)[None])
+        >>> epipole[0].tolist()  # a camera that stands has none
+        [0.0, 0.0, 0.0]
+    """
+    wide = torch.float32 if T_source_target.device.type == "mps" else torch.float64
+    K_source, K_target, T = source_camera.K.to(wide), camera.K.to(wide), T_source_target.to(wide)
+    at_infinity = matmul(matmul(K_source, T[..., :3, :3]), inverse_intrinsics(K_target))
+    return at_infinity, matmul(K_source, T[..., :3, 3:])[..., 0]
+
+
+def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
+    """Project the target's pixels to a source image.
+
+    With depth d, x_source ~ (K_s R K_t^-1) x + (K_s t) / d (Hartley and Zisserman, eq. 9.7). In this form the identity
+    motion is exact.
+
+    depth_m: (..., 1, H, W) z of the target; 0 means unknown.
+    camera, source_camera: cameras of the target and of the source, with K (..., 3, 3).
+    T_source_target: (..., 4, 4) motion. All leading axes broadcast.
+
+    Returns pixels (..., 2, H, W) and nearness (..., 1, H, W) = z_source / z_target, which is 0 without depth.
+
+    Examples:
+        >>> from stadia.geometry.camera import from_field_of_view
+        >>> cam = from_field_of_view(90, height=4, width=6)
+        >>> pixels, z = reproject(torch.full((1, 1, 4, 6), 5.0), cam, cam, torch.eye(4)[None])
+        >>> torch.allclose(pixels[0, :, 3, 5], torch.tensor([5.0, 3.0]), atol=1e-4)  # a camera that stands
+        True
+    """
+    at_infinity, epipole = infinity_and_epipole(camera, source_camera, T_source_target)
+    dtype = torch.promote_types(depth_m.dtype, torch.float32)
+    inverse_depth = inverse_from_depth(depth_m.to(dtype))
+    rays = apply_to_pixels(at_infinity.to(dtype), camera.height, camera.width)
+    homogeneous = torch.addcmul(rays, epipole.to(dtype)[..., None, None], inverse_depth)
+    nearness = homogeneous[..., 2:, :, :]
+    in_front = nearness > NEAR
+    pixels = homogeneous[..., :2, :, :] / torch.where(in_front, nearness, torch.ones_like(nearness))
+    return pixels, torch.where(in_front & (inverse_depth > 0), nearness, torch.zeros_like(nearness))
+
+
+def warp_image(
+    source_image: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Synthesize the target's view (B, C, H, W) from one source image; return it with its valid pixels (B, 1, H, W).
+
+    source_image: (B, C, Hs, Ws).
+    depth_m: (B, 1, H, W) z of the target, in the unit of the motion's translation; 0 means unknown.
+    camera, source_camera: cameras of the target and of the source, with K (3, 3) or (B, 3, 3).
+    T_source_target: (B, 4, 4) motion, p_source = T_source_target p_target.
+
+    Raises GeometryError if an image and its camera differ in size.
+
+    Examples:
+        >>> from stadia.geometry.camera import from_field_of_view
+        >>> cam, image = from_field_of_view(90, height=4, width=6), torch.rand(1, 3, 4, 6)
+        >>> warped, valid = warp_image(image, torch.full((1, 1, 4, 6), 5.0), cam, cam, torch.eye(4)[None])
+        >>> (torch.allclose(warped, image, atol=1e-6), bool(valid.all()))
+        (True, True)
+    """
+    check_sizes(source_image, depth_m, camera, source_camera)
+    pixels, nearness = reproject(depth_m, camera, source_camera, T_source_target)
+    return sample_image(source_image, pixels), inside_frame(pixels, nearness, source_camera)
+
+
+def synthesize_views(
+    sources: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
+) -> SynthesizedViews:
+    """Synthesize the target image from every source, with one call of the sampler.
+
+    sources: (B, N, 3, Hs, Ws) RGB images.
+    depth_m: (B, 1, H, W) z of the target; 0 means unknown.
+    camera: camera of the target, with K (3, 3) or (B, 3, 3).
+    source_camera: camera of the sources, with K (3, 3) or (B, N, 3, 3).
+    T_source_target: (B, N, 4, 4) motions.
+
+    Raises GeometryError if an image and its camera differ in size, or the number of source cameras is wrong.
+
+    Examples:
+        >>> from stadia.geometry.camera import from_field_of_view
+        >>> cam, still = from_field_of_view(90, height=4, width=6), torch.eye(4).expand(2, 3, 4, 4)
+        >>> views = synthesize_views(torch.rand(2, 3, 3, 4, 6), torch.ones(2, 1, 4, 6), cam, cam, still)
+        >>> tuple(views.image.shape)  # batch, sources, RGB, height, width
+        (2, 3, 3, 4, 6)
+    """
+    check_sizes(sources, depth_m, camera, source_camera)
+    if source_camera.K.dim() > 2 and source_camera.K.shape[:-2] != sources.shape[:2]:
+        found, expected = f"K {tuple(source_camera.K.shape)}", f"(3, 3) or {(*sources.shape[:2], 3, 3)}"
+        raise GeometryError("camera of the sources", found=found, expected=expected, fix="expand K over the sources")
+    each = Camera(camera.K[..., None, :, :], camera.height, camera.width)  # one target for N sources
+    pixels, nearness = reproject(depth_m[:, None], each, source_camera, T_source_target)
+    image = sample_image(sources.flatten(0, 1), pixels.flatten(0, 1))
+    image = image.reshape(*sources.shape[:3], *image.shape[-2:])
+    return SynthesizedViews(image, inside_frame(pixels, nearness, source_camera))
+
+
+def check_sizes(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera) -> None:
+    """Raise GeometryError if depth (..., H, W) or a source image (..., Hs, Ws) differs in size from its camera.
+
+    Examples:
+        >>> from stadia.geometry.camera import from_field_of_view
+        >>> cam = from_field_of_view(90, height=4, width=6)
+        >>> check_sizes(torch.rand(1, 3, 4, 6), torch.rand(1, 1, 4, 6), cam, cam)  # raises for other sizes
+    """
+    for name, image, its_camera in (("depth", depth_m, camera), ("source", source, source_camera)):
+        if image.shape[-2:] != (its_camera.height, its_camera.width):
+            found = f"{its_camera.width}x{its_camera.height} for {image.shape[-1]}x{image.shape[-2]}"
+            fix = "resize image and camera together (geometry.camera.resize)"
+            raise GeometryError(f"camera of the {name}", found=found, expected="the image's own size", fix=fix)
+
+
+def invert_brightness(brightness: Tensor) -> Tensor:
+    """Return gain and offset (..., 2) of the inverse brightness change: y = a x + b gives x = y / a - b / a.
+
+    brightness: (..., 2) gain a and offset b.
+
+    Examples:
+        >>> invert_brightness(torch.tensor([2.0, 0.5])).tolist()
+        [0.5, -0.25]
+    """
+    gain, offset = brightness.unbind(-1)
+    return torch.stack((1 / gain, -offset / gain), dim=-1)

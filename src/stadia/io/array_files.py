@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from scipy.spatial.transform import Rotation
+
+from stadia.io.input_files import MAX_TEXT_BYTES, natural_sort_key, read_json, read_lines, read_text
+
 MAX_ARRAY_BYTES = 1 << 30
 MAX_ARRAYS = 1000
 
@@ -262,3 +273,338 @@ def _check_zip_directory(stream: BinaryIO) -> None:
     if directory_bytes > _DIRECTORY_BYTES:
         raise ValueError(f"a list of members of {directory_bytes} bytes; the limit is {_DIRECTORY_BYTES}")
     stream.seek(0)
+
+
+_KEYED_ROW = re.compile(r"\s*[A-Za-z_]\w*\s*:")
+
+
+class FileEntry(BaseModel):
+    """An entry of a file that other programs write. Unknown keys are allowed."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+
+def validate_content(path: object, content: Any, kind: Any, *, expected: str, fix: str) -> Any:
+    """Return the content of a file, converted to a type. Raises DataError with the file and the first wrong key."""
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))[:100] or "the file"
+        raise DataError(path, found=f"{key}: {problem['msg']}", expected=expected, fix=fix) from error
+
+
+def read_typed_json(path: Path, kind: Any, *, expected: str, fix: str, max_bytes: int = MAX_TEXT_BYTES) -> Any:
+    """Read a JSON file and convert it to a type. Raises DataError with the file and the first wrong key."""
+    return validate_content(path, read_json(path, max_bytes=max_bytes), kind, expected=expected, fix=fix)
+
+
+def parse_numbers(words: Sequence[str]) -> NDArray[np.float64]:
+    """Return the words as numbers (N,). The result is empty if one of them is not a finite number."""
+    try:
+        numbers = np.array([float(word) for word in words])
+    except ValueError:
+        return np.empty(0)
+    return numbers if np.isfinite(numbers).all() else np.empty(0)
+
+
+def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
+    """Return finite numbers (N, columns), one row per line. Raises DataError with the file and the line.
+
+    expected: description of a row, for messages.
+    """
+    lines = [line for line in read_lines(path, expected=expected) if not line.lstrip().startswith("#")]
+    rows = np.empty((len(lines), columns))
+    for number, line in enumerate(lines):
+        values = parse_numbers(line.replace(",", " ").split())
+        if len(values) != columns:
+            found, fix = f"'{line[:60]}' in line {number + 1}", None
+            if columns == 3 and _KEYED_ROW.match(line):  # a data set's calibration instead of K
+                fix = "convert it: stadia camera INPUT --calibration FILE"
+            raise DataError(path, found=found, expected=f"{columns} numbers ({expected})", fix=fix)
+        rows[number] = values
+    return rows
+
+
+def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64]:
+    """Return camera-to-world poses (N, 4, 4) of a file with 3x4 rows.
+
+    frames: number N of images.
+    numbers: row of each image; None for one row per image.
+
+    Raises DataError for a damaged file or missing rows.
+    """
+    rows = _select_rows(path, read_rows(path, 12, "a 3x4 camera-to-world matrix per row"), frames, numbers, "poses")
+    poses = np.tile(np.eye(4), (len(rows), 1, 1))
+    poses[:, :3] = rows.reshape(-1, 3, 4)
+    rotation = poses[:, :3, :3]
+    with np.errstate(over="ignore", invalid="ignore"):
+        off = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
+    wrong = ~(off <= 1e-3)  # also NaN after an overflow
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        found = f"no rotation in row {row + 1} (R R^T differs from I by {off[row]:.2g})"
+        raise DataError(path, found=found, expected="3x4 rows [R | t]", fix="write R row by row")
+    return poses
+
+
+def read_times(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64] | None:
+    """Return the times (N,) in seconds; None without the file. Rows are selected as in `read_kitti_poses`."""
+    if not path.exists():
+        return None
+    return _select_rows(path, read_rows(path, 1, "seconds")[:, 0], frames, numbers, "times")
+
+
+def _select_rows(
+    path: Path, rows: NDArray[np.float64], frames: int, numbers: Sequence[int] | None, what: str
+) -> NDArray[np.float64]:
+    """Return the rows of these frames: all if there is one per frame, else by the frames' numbers."""
+    if len(rows) == frames:
+        return rows
+    if numbers is None or len(rows) <= max(numbers):
+        expected = f"{frames}, one per image"
+        raise DataError(path, found=f"{len(rows)} {what}", expected=expected, fix=f"use the {what} of these images")
+    return rows[list(numbers)]
+
+
+Array = NDArray[np.float64]
+
+OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])  # T_opengl_camera: y up and z backward; its own inverse
+LLFF_AXES = np.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]])  # T_llff_camera: down, right, back
+MAX_POSES = 400_000
+MAX_POSE_FILES = 100_000
+UNIT_TOLERANCE = 1e-2
+MIN_ROWS = 3  # from which lengths of 1 are no chance
+_POSE_SUFFIXES = (".txt", ".pose", ".npy", ".mat")
+_CHECK = "check the file"
+
+
+@dataclass(frozen=True)
+class PoseList:
+    """Poses that were read from a file.
+
+    matrices: (N, 4, 4) T_world_camera; NaN for an image without a pose.
+    names: names of the images; None if row k is frame k.
+    note: what was converted.
+    """
+
+    matrices: Array
+    names: list[str] | None
+    note: str
+
+
+def make_matrices(R: Array, t: Array) -> Array:
+    """Return motions (N, 4, 4) with rotations R (N, 3, 3) and translations t (N, 3)."""
+    T = np.tile(np.eye(4), (len(t), 1, 1))
+    T[:, :3, :3], T[:, :3, 3] = R, t
+    return T
+
+
+def _invert(T: Array) -> Array:
+    return np.asarray(np.linalg.inv(T), np.float64)
+
+
+def _numbers(path: Path, what: str, values: Any, shape: tuple[int, ...]) -> Array:
+    """Return finite numbers in this shape, whose first side may be -1. Raises DataError."""
+    try:
+        numbers = np.array(values, dtype=np.float64).reshape(shape)
+    except (TypeError, ValueError):
+        numbers = np.full((1,), np.nan)
+    if not numbers.size or len(numbers) > MAX_POSES or not np.isfinite(numbers).all():
+        expected = f"numbers of shape {shape}".replace("-1", "N")
+        raise DataError(path, found=f"no numbers in {what}", expected=expected, fix=_CHECK)
+    return numbers
+
+
+# -- JSON
+
+
+def read_json_poses(path: Path, content: Any) -> PoseList | None:
+    """Return the poses of Record3D's metadata, OpenSfM's reconstruction.json or Meshroom's cameras.sfm, or None."""
+    if isinstance(content, list) and content and isinstance(content[0], dict) and "shots" in content[0]:
+        return _read_opensfm(path, content[0])
+    if isinstance(content, dict) and "views" in content and "poses" in content:
+        return _read_meshroom(path, content)
+    if isinstance(content, dict) and isinstance(content.get("poses"), list) and "K" in content:
+        rows = _numbers(path, "poses", content["poses"], (-1, 7))
+        _check_units(path, rows[:, :4])
+        T = make_matrices(Rotation.from_quat(rows[:, :4]).as_matrix(), rows[:, 4:])
+        return PoseList(T, None, f"poses of {path.name} are read as qx qy qz qw x y z of Record3D, one for each frame")
+    return None
+
+
+def _check_units(path: Path, quaternions: Array) -> None:
+    lengths = np.linalg.norm(quaternions, axis=1)
+    if (np.abs(lengths - 1) > UNIT_TOLERANCE).any():
+        row = int(np.argmax(np.abs(lengths - 1)))
+        found = f"a quaternion of length {lengths[row]:.4g} in pose {row}"
+        raise DataError(path, found=found, expected="length 1", fix="check the order of the numbers")
+
+
+def _read_opensfm(path: Path, content: dict[str, Any]) -> PoseList:
+    shots = content["shots"]
+    names = [str(name) for name in shots] if isinstance(shots, dict) else []
+    values = [shots[name] if isinstance(shots[name], dict) else {} for name in names]
+    vectors = _numbers(path, "shots.rotation", [shot.get("rotation") for shot in values], (-1, 3))
+    moves = _numbers(path, "shots.translation", [shot.get("translation") for shot in values], (-1, 3))
+    T = make_matrices(Rotation.from_rotvec(vectors).as_matrix(), moves)
+    return PoseList(_invert(T), names, f"poses of {path.name} are inverted: OpenSfM writes world-to-camera")
+
+
+def _read_meshroom(path: Path, content: dict[str, Any]) -> PoseList:
+    """Return the poses of AliceVision: the rotation's columns follow each other, of world-to-camera; and the center."""
+    images = {view.get("poseId"): str(view.get("path", "")) for view in content["views"] if isinstance(view, dict)}
+    poses = [pose for pose in content["poses"] if isinstance(pose, dict)]
+    transforms = [pose.get("pose", {}).get("transform", {}) for pose in poses]
+    R = _numbers(path, "poses.rotation", [one.get("rotation") for one in transforms], (-1, 3, 3))
+    centers = _numbers(path, "poses.center", [one.get("center") for one in transforms], (-1, 3))
+    names = [images.get(pose.get("poseId"), str(pose.get("poseId"))) for pose in poses]
+    return PoseList(make_matrices(R, centers), names, f"poses of {path.name} are read as those of Meshroom")
+
+
+# -- g2o
+
+
+def is_g2o(lines: Sequence[str]) -> bool:
+    """Return whether the lines are a g2o graph."""
+    return any(line.startswith(("VERTEX_SE3", "VERTEX_SE2", "EDGE_SE3", "EDGE_SE2")) for line in lines[:50])
+
+
+def read_g2o(path: Path, lines: Sequence[str]) -> PoseList:
+    """Return the vertices of a g2o graph by their number, from lines VERTEX_SE3:QUAT id x y z qx qy qz qw."""
+    rows = [line.split() for line in lines if line.startswith("VERTEX_SE3:QUAT")]
+    if not rows:
+        found, expected = "no VERTEX_SE3:QUAT", "poses in three dimensions"
+        raise DataError(path, found=found, expected=expected, fix="save the graph of SE3 vertices")
+    values = _numbers(path, "VERTEX_SE3:QUAT", [row[1:9] for row in rows], (-1, 8))
+    values = values[np.argsort(values[:, 0], kind="stable")]
+    _check_units(path, values[:, 4:])
+    T = make_matrices(Rotation.from_quat(values[:, 4:]).as_matrix(), values[:, 1:4])
+    return PoseList(T, None, f"{len(T)} vertices of {path.name} are read in the order of their numbers")
+
+
+# -- arrays
+
+
+def read_npy_poses(path: Path) -> PoseList:
+    """Return the poses of an .npy file.
+
+    The rows are matrices, 12 or 16 numbers, x y z qx qy qz qw, or those of LLFF's poses_bounds.npy.
+    """
+    stored = np.asarray(read_npy(path), np.float64)
+    shape = stored.shape
+    known = {(3, 4): 12, (4, 4): 16}
+    rows = stored.reshape(len(stored), -1) if stored.ndim == 3 and shape[1:] in known else stored
+    if rows.ndim != 2 or rows.shape[1] not in (7, 12, 16, 17) or not 0 < len(rows) <= MAX_POSES:
+        expected = "(N, 4, 4), (N, 3, 4), (N, 12), (N, 7) with x y z qx qy qz qw, or (N, 17) of LLFF"
+        fix = "save the poses as numpy.save(FILE, T) with T of shape (N, 4, 4)"
+        raise DataError(path, found=f"an array of shape {shape}", expected=expected, fix=fix)
+    if rows.shape[1] == 7:
+        return PoseList(*_from_seven(path, rows))
+    if rows.shape[1] == 17:
+        T = np.tile(np.eye(4), (len(rows), 1, 1))
+        T[:, :3] = rows[:, :15].reshape(-1, 3, 5)[:, :, :4]
+        return PoseList(T @ LLFF_AXES, None, f"poses of {path.name} are converted from LLFF's axes (down, right, back)")
+    T = np.tile(np.eye(4), (len(rows), 1, 1))
+    T[:, :3] = rows[:, :12].reshape(-1, 3, 4)
+    return PoseList(T, None, f"{len(T)} camera-to-world matrices are read from {path.name}")
+
+
+def _from_seven(path: Path, rows: Array) -> tuple[Array, None, str]:
+    """Return poses of rows of seven numbers; the quaternion is where four numbers have length 1 in each row."""
+    lost = np.isnan(rows.sum(axis=1)) | np.isinf(rows.sum(axis=1))
+    starts = [start for start in (3, 0) if _are_units(rows[~lost][:, start : start + 4])]
+    if not starts or lost.all():
+        raise DataError(path, found="no quaternion of length 1 in 7 numbers", expected="x y z qx qy qz qw", fix=_CHECK)
+    start = starts[0]
+    steps = np.diff(rows[~lost][:, 0])
+    if start == 3 and (steps > 0).all() and steps.std() < 1e-3 * steps.mean():
+        fix = "write all coordinates of the position: t x y z qx qy qz qw"
+        raise DataError(path, found="7 columns that begin with a time", expected="8 columns", fix=fix)
+    rows = np.where(lost[:, None], 0.5, rows)
+    T = make_matrices(Rotation.from_quat(rows[:, start : start + 4]).as_matrix(), rows[:, 3 - start : 6 - start]
+                      if start == 3 else rows[:, 4:])  # fmt: skip
+    T[lost] = np.nan
+    order = "x y z qx qy qz qw" if start == 3 else "qx qy qz qw x y z"
+    return T, None, f"rows of {path.name} are read as {order}: their quaternions have length 1"
+
+
+def _are_units(quaternions: Array) -> bool:
+    return len(quaternions) >= MIN_ROWS and bool(
+        (np.abs(np.linalg.norm(quaternions, axis=1) - 1) < UNIT_TOLERANCE).all()
+    )
+
+
+def read_seven_columns(path: Path, values: Array) -> PoseList | None:
+    """Return the poses of rows with seven values (N, 7), or None for other content.
+
+    The rows contain a quaternion and a position, or are ARKitScenes' world-to-camera poses.
+    """
+    if _are_units(values[:, 3:]) or _are_units(values[:, :4]):
+        return PoseList(*_from_seven(path, values))
+    if path.suffix.lower() != ".traj":
+        return None
+    T = make_matrices(Rotation.from_rotvec(values[:, 1:4]).as_matrix(), values[:, 4:])
+    note = (
+        f"poses of {path.name} are inverted: ARKitScenes writes time, rotation vector and translation, world-to-camera"
+    )
+    return PoseList(_invert(T), None, note)
+
+
+# -- folders
+
+
+def list_pose_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that may each contain a pose, in natural order."""
+    files = [file for file in folder.iterdir() if file.suffix.lower() in _POSE_SUFFIXES and file.is_file()]
+    return sorted(files, key=natural_sort_key)[: MAX_POSE_FILES + 1]
+
+
+def read_pose_folder(folder: Path, expected: str) -> PoseList | None:
+    """Return the poses of a folder with one 4x4 or 3x4 matrix per file; None if the first file contains no matrix.
+
+    expected: description of a valid folder, for errors.
+    """
+    files = list_pose_files(folder)
+    if not files or len(files) > MAX_POSE_FILES or _read_matrix(files[0]) is None:
+        return None
+    T, is_inverted = np.full((len(files), 4, 4), np.nan), False
+    for index, file in enumerate(files):
+        found = _read_matrix(file)
+        if found is None:
+            raise DataError(file, found="no 4x4 matrix", expected=expected, fix="move other files to another folder")
+        T[index], is_inverted = found
+    note = f"{len(files)} poses are read from the files of {folder.name}, camera-to-world"
+    if is_inverted:
+        T, note = _invert(T), f"{len(files)} poses of {folder.name} are inverted: MVSNet writes world-to-camera"
+    lost = int((~np.isfinite(T)).any(axis=(1, 2)).sum())
+    note += f"; {lost} files hold inf or NaN, and no pose" if lost else ""
+    return PoseList(T, [file.name for file in files], note)
+
+
+def _read_matrix(file: Path) -> tuple[Array, bool] | None:
+    """Return the matrix of a file, and whether it is the extrinsic of MVSNet's cam.txt; None for another content."""
+    if file.suffix.lower() == ".npy":
+        stored = np.asarray(read_npy(file), np.float64)
+        return (_complete(stored), False) if stored.shape in ((4, 4), (3, 4)) else None
+    text = read_text(file, expected="a 4x4 matrix", max_bytes=1 << 20)
+    lines = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
+    is_inverted = bool(lines) and lines[0][0].lower() == "extrinsic"
+    try:
+        rows = [[float(word) for word in words] for words in lines[is_inverted : 4 + is_inverted]]
+    except ValueError:
+        return None
+    if not is_inverted and len(lines) > 4:
+        return None
+    if len(rows) == 1 and len(rows[0]) in (12, 16):
+        rows = np.reshape(rows[0], (-1, 4)).tolist()
+    if [len(row) for row in rows] not in ([4] * 4, [4] * 3):
+        return None
+    return _complete(np.array(rows)), is_inverted
+
+
+def _complete(matrix: Array) -> Array:
+    """Return (4, 4), NaN if a number is not finite."""
+    if not np.isfinite(matrix).all():
+        return np.full((4, 4), np.nan)
+    return matrix if len(matrix) == 4 else np.vstack([matrix, [0, 0, 0, 1]])

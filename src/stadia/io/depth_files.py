@@ -15,8 +15,7 @@ from stadia.core.errors import DataError
 from stadia.core.types import DepthScale
 from stadia.io import array_files, image_io
 from stadia.io.atomic_files import open_atomic
-from stadia.io.input_files import read_bytes
-from stadia.io.paths import natural_sort_key
+from stadia.io.input_files import natural_sort_key, read_bytes
 
 PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is unknown
 SUFFIXES = (".npz", ".npy", *image_io.FLOAT_SUFFIXES, ".png")  # the most precise first

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, Recording
+from stadia.core.types import LEFT, Recording
 from stadia.io import image_io
 from stadia.io.array_files import MAX_ARRAY_BYTES
-from stadia.io.input_files import check_input_file, name_parser_errors, open_input, read_bytes
-from stadia.io.paths import natural_sort_key
+from stadia.io.input_files import check_input_file, name_parser_errors, natural_sort_key, open_input, read_bytes
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", *image_io.PICTURE_SUFFIXES)
 HASH_DIGITS = 12

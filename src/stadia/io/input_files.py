@@ -3,21 +3,32 @@
 Every reader uses these functions. `docs/explanation/security.md` lists what they guarantee.
 """
 
+import codecs
+import contextlib
 import csv
+import errno
+import glob
 import io
+import json
+import math
 import os
 import re
 import stat
 import struct
+import sys
+import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
+
+import platformdirs
 
 from stadia.core.errors import DataError, StadiaError, summarize_exception
+from stadia.io.atomic_files import explain_write_error
 
 MAX_TEXT_BYTES = 64 << 20
 MAX_CSV_CELLS = 5_000_000
@@ -61,7 +72,7 @@ def check_input_file(
     fix: what the user can do.
     """
     with _name_os_errors(path, expected, fix):
-        status = os.stat(path)  # noqa: PTH116 - Python keeps the names of each Path in memory
+        status = os.stat(path)
         size = _check_status(path, status, expected, max_bytes, fix)
         if len(LFS_POINTER) < size < MAX_POINTER_BYTES:
             with open(path, "rb", opener=_open_without_waiting) as stream:
@@ -204,3 +215,398 @@ LONG_INTEGER = f"a whole number of more than {MAX_INTEGER_DIGITS} digits"
 def parse_integer(text: str, *, most: int) -> int | None:
     """Return the number that ASCII digits give, from 0 to `most`; None for any other text, such as '²'."""
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) and int(text) <= most else None
+
+
+def is_existing_path(path: str | Path) -> bool:
+    """Return whether a path exists. Impossible names do not."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def check_path_exists(path: Path) -> None:
+    """Raise DataError if a path does not exist."""
+    try:
+        if not is_glob(path) and not is_url(path):
+            path.stat()
+    except (OSError, ValueError) as error:
+        what: object = path
+        found = "no such file or folder"
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            what, found = repr(str(path)[:200]), f"a path that cannot be read ({summarize_exception(error)})"
+        expected = "a dataset's folder, a video file, or an image to predict"
+        raise DataError(what, found=found, expected=expected, fix="check the path") from error
+
+
+def is_glob(path: str | Path) -> bool:
+    """Return whether a path is a pattern, such as `drives/*/front.mp4`, and not an existing file.
+
+    Examples:
+        >>> is_glob("drives/*/front.mp4"), is_glob("drives")
+        (True, False)
+    """
+    return any(mark in str(path) for mark in "*?[") and not is_existing_path(path)
+
+
+def find_glob(pattern: str | Path) -> list[Path]:
+    """Return the paths that match a pattern, in natural order."""
+    return sorted(
+        map(Path, glob.glob(str(pattern), recursive=True)), key=lambda path: natural_sort_key(path, whole=True)
+    )
+
+
+def expand_home(path: str | Path) -> Path:
+    """Return a path with `~` expanded. An unknown `~name` is kept."""
+    return Path(os.path.expanduser(path))
+
+
+def make_absolute(path: str | Path) -> Path:
+    """Return an absolute path without `..`. Links are followed before `..` is applied, as the system does."""
+    parts = expand_home(path).absolute().parts
+    last = max((number for number, part in enumerate(parts, start=1) if part == ".."), default=0)
+    return Path(os.path.realpath(Path(*parts[:last])), *parts[last:]) if last else Path(*parts)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise StadiaError if `folder` cannot be created or written to. Nothing is created."""
+    folder = expand_home(folder)
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        explain_write_error(error, folder)
+        if error.errno in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):  # in /proc, for example
+            found, expected = "a place where no file can be created", "a writable folder"
+            raise StadiaError(folder, found=found, expected=expected, fix="choose another place to write to") from error
+        raise
+
+
+def check_no_links(folder: Path, skip: Collection[str] = ("wandb",)) -> None:
+    """Raise StadiaError if an output folder contains a symbolic link at any depth.
+
+    Folders named `skip` are not searched.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            if path.is_symlink():
+                found, expected = "a symbolic link in an output folder", "files and folders only"
+                raise StadiaError(path, found=found, expected=expected, fix="remove it, or replace it by a copy")
+        folders[:] = [name for name in folders if name not in skip]
+
+
+def natural_sort_key(path: Path, *, whole: bool = False) -> tuple[tuple[int, int | str], ...]:
+    """Return a sort key of a name, or of the `whole` path, that puts `frame2` before `frame10`.
+
+    Examples:
+        >>> sorted([Path("frame10.png"), Path("frame2.png")], key=natural_sort_key)[0].name
+        'frame2.png'
+    """
+    text = path.as_posix() if whole else path.name
+    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text) if part)
+
+
+def join_name(folder: str | Path, name: str) -> str:
+    """Return the path of a file in a folder as text. Raises DataError if `name` leads out of the folder.
+
+    Examples:
+        >>> join_name("depth", "frame.000001.npz")
+        'depth/frame.000001.npz'
+    """
+    marks = {"\0", os.sep, os.altsep or os.sep} | ({":"} if os.name == "nt" else set())
+    is_valid = name not in ("", os.curdir, os.pardir) and not any(mark in name for mark in marks)
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        is_valid = False
+    if not is_valid:
+        found = "a name that leaves its folder, or that no file can have"
+        raise DataError(repr(name[:60]), found=found, expected="the name of one file", fix="rename the image")
+    return os.path.join(folder, name)
+
+
+def safe_join(folder: Path, name: str) -> Path:
+    """Return `folder / name`. Raises DataError if this leads out of the folder, or if no file can have this name.
+
+    Examples:
+        >>> safe_join(Path("run"), "images/0.png").name
+        '0.png'
+    """
+    try:
+        path = (Path(folder) / name).resolve()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            path.lstat()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, a lone surrogate, a loop of links
+        found, expected = "a name that no file can have", f"a path inside {folder}"
+        raise DataError(repr(name[:60]), found=found, expected=expected) from error
+    if not path.is_relative_to(Path(folder).resolve()):
+        raise DataError(name, found="a path outside its folder", expected=f"a path inside {folder}")
+    return path
+
+
+# -- private folders: `docs/explanation/security.md` has the rules
+
+PRIVATE_MODE = 0o700
+CLOSED_MODE = 0o755
+
+
+def make_closed_folder(folder: Path) -> None:
+    """Create a folder to which only this user can write."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=CLOSED_MODE)
+
+
+def find_private_folder(name: str) -> Path | None:
+    """Return the folder `stadia/NAME` in the user's cache, which is created if missing, or None if it is not private.
+
+    Only this user may write to `stadia` and read `stadia/NAME`. No link and no folder above them may allow others to
+    rename them.
+    """
+    parent = Path(platformdirs.user_cache_dir()).absolute()
+    shared, private = parent / "stadia", parent / "stadia" / name
+    try:
+        make_closed_folder(shared)
+        with contextlib.suppress(FileExistsError):
+            private.mkdir(mode=PRIVATE_MODE)
+        if sys.platform == "win32":  # a profile is private, and has no modes
+            return private
+        real = Path(os.path.realpath(parent))
+        above = [real, *real.parents]
+        is_private = _is_own(shared, closed=0o022) and _is_own(private, closed=0o077)
+        return private if is_private and not any(map(_is_open_to_others, above)) else None
+    except OSError:
+        return None
+
+
+def _is_own(folder: Path, *, closed: int) -> bool:
+    """Return whether a folder belongs to this user and denies others the permissions `closed`."""
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & closed
+
+
+def _is_open_to_others(folder: Path) -> bool:
+    """Return whether any user can rename a folder's entries."""
+    mode = folder.stat().st_mode
+    return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
+
+
+# -- URLs of stores
+
+_URL = re.compile(r"([a-z][a-z0-9+]+):/{1,2}(?=[^/])(.*)", re.DOTALL)
+SCHEMES = ("s3", "gs", "gcs", "http", "https", "memory")
+"""Schemes that mark a URL. A folder may be a plain path."""
+
+
+def is_url(path: str | Path) -> bool:
+    """Return whether a path is the URL of a store, even if `Path` has joined its slashes."""
+    match = _URL.fullmatch(str(path))
+    return match is not None and match[1] in SCHEMES
+
+
+def restore_url(path: str | Path) -> str:
+    """Return the URL that a path contains, with both slashes."""
+    match = _URL.fullmatch(str(path))
+    return str(path) if match is None else f"{match[1]}://{match[2]}"
+
+
+EntryT = TypeVar("EntryT")
+
+MAX_JSON_VALUES = 5_000_000
+MAX_JSON_ENTRY = 8 << 20
+"""Largest number of characters of a streamed value. Parsing takes 27 times the memory of the text."""
+
+_JSON, _NO_SPACE = json.JSONDecoder(), re.compile(r"[^ \t\n\r]")
+_LONG_NUMBER = re.compile(rf"(?<![0-9])[0-9]{{{MAX_INTEGER_DIGITS + 1}}}")
+
+
+def read_json(
+    path: Path, *, expected: str = "a JSON file", fix: str = "check the path", max_bytes: int = MAX_TEXT_BYTES
+) -> Any:
+    """Return the content of a JSON file. Raises DataError with the name of the file."""
+    return parse_json(path, read_text(path, expected=expected, fix=fix, max_bytes=max_bytes), expected)
+
+
+def parse_json(path: object, text: str, expected: str, *, fix: str = COPY_AGAIN) -> Any:
+    """Return the value of JSON text. Raises DataError for invalid text; `path` is used in its message."""
+    check_json_values(path, text)
+    return _parse_json(path, text, expected, fix)
+
+
+def parse_json_lines(path: object, text: str, expected: str, *, fix: str = COPY_AGAIN) -> Iterator[Any | DataError]:
+    """Yield the value of each line of JSON text, or its DataError. Raises DataError if there are too many values."""
+    check_json_values(path, text)
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
+        try:
+            yield _parse_json(f"{path}:{number}", line, expected, fix)
+        except DataError as error:
+            yield error
+
+
+def read_json_objects(path: Path, *, expected: str, fix: str) -> list[dict[str, Any]]:
+    """Return the objects in the lines of a JSON lines file. Raises DataError for an invalid line."""
+    text = "\n".join(read_lines(path, expected=expected))
+    rows = list[dict[str, Any]]()
+    for number, row in enumerate(parse_json_lines(path, text, expected, fix=fix), start=1):
+        if isinstance(row, DataError):
+            raise row
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}", found=f"a {type(row).__name__}", expected=expected, fix=fix)
+        rows.append(row)
+    return rows
+
+
+def replace_nan(value: Any) -> Any:
+    """Return the value with None instead of numbers that are not finite, also in nested values.
+
+    Examples:
+        >>> replace_nan({"rmse": [1.5, float("nan")]})
+        {'rmse': [1.5, None]}
+    """
+    if isinstance(value, dict):
+        return {key: replace_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [replace_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def check_json_values(path: object, text: str) -> None:
+    """Raise DataError if JSON text has too many values."""
+    if (values := sum(map(text.count, "[{,"))) > MAX_JSON_VALUES:
+        found, fix = f"about {values} values", "check that this is the right file"
+        raise DataError(path, found=found, expected=f"at most {MAX_JSON_VALUES}", fix=fix)
+
+
+def load_json(text: str, **hooks: Any) -> Any:
+    """Return the result of `json.loads`. Raises ValueError for integers that are too long."""
+    if _LONG_NUMBER.search(text):  # the hook doubles the time, so it is used only for long digits
+        hooks["parse_int"] = _parse_integer
+    return json.loads(text, **hooks)
+
+
+def _parse_integer(text: str) -> int:
+    if len(text.removeprefix("-")) > MAX_INTEGER_DIGITS:
+        raise ValueError(LONG_INTEGER)
+    return int(text)
+
+
+def _parse_json(path: object, text: str, expected: str, fix: str) -> Any:
+    try:
+        return load_json(text)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise DataError(path, found=f"invalid JSON ({error})", expected=expected, fix=fix) from error
+
+
+class _JsonWindow:
+    """A part of a JSON file with values to parse one by one."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._decoder = stream, codecs.getincrementaldecoder("utf-8-sig")()
+        self._text, self._at, self._is_end = "", 0, False
+
+    def _read_on(self) -> None:
+        left = len(self._text) - self._at
+        if left > MAX_JSON_ENTRY:
+            raise ValueError(f"a value of more than {MAX_JSON_ENTRY} characters, or a damaged one")
+        data = self._stream.read(max(CHUNK_BYTES, left))  # doubling, so that a long value is parsed few times
+        self._is_end = not data
+        self._text, self._at = self._text[self._at :] + self._decoder.decode(data, self._is_end), 0
+
+    def peek(self) -> str:
+        """Return the next character that is not a space; "" at the end."""
+        while True:
+            found = _NO_SPACE.search(self._text, self._at)
+            self._at = found.start() if found else len(self._text)
+            if found or self._is_end:
+                return found[0] if found else ""
+            self._read_on()
+
+    def take(self, expected: str) -> str:
+        """Consume and return the next character. Raises ValueError if it is not in `expected`."""
+        found = self.peek()
+        if not found or found not in expected:
+            raise ValueError(f"'{found}' instead of one of '{expected}'")
+        self._at += 1
+        return found
+
+    def take_value(self) -> Any:
+        self.peek()
+        while True:
+            try:
+                value, end = _JSON.raw_decode(self._text, self._at)
+            except ValueError:
+                if self._is_end:
+                    raise
+            else:
+                if end < len(self._text) or self._is_end:
+                    if _LONG_NUMBER.search(self._text, self._at, end):
+                        load_json(self._text[self._at : end])
+                    self._at = end
+                    return value
+            self._read_on()  # the value may be cut off
+
+
+def stream_json_lists(
+    path: Path, names: Collection[str], *, expected: str, max_bytes: int, fix: str = COPY_AGAIN
+) -> Iterator[tuple[str, Any]]:
+    """Yield (name, entry) of the named lists of a JSON object, one entry at a time.
+
+    Raises DataError if a list is missing.
+    """
+    with open_input(path, expected=expected, max_bytes=max_bytes) as stream:
+        yield from _name_json_errors(path, _parse_json_lists(_JsonWindow(stream), names), expected, fix)
+
+
+def stream_json_rows(path: Path, *, expected: str, max_bytes: int, fix: str = COPY_AGAIN) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON list, one at a time. Raises DataError for damaged content."""
+    with open_input(path, expected=expected, max_bytes=max_bytes) as stream:
+        yield from _name_json_errors(path, _parse_json_rows(_JsonWindow(stream)), expected, fix)
+
+
+def _name_json_errors(path: Path, entries: Iterator[EntryT], expected: str, fix: str) -> Iterator[EntryT]:
+    while True:
+        try:
+            entry = next(entries, None)
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise DataError(path, found=f"invalid JSON ({error})", expected=expected, fix=fix) from error
+        if entry is None:
+            return
+        yield entry
+
+
+def _parse_json_rows(window: _JsonWindow) -> Iterator[dict[str, Any]]:
+    for row in _parse_list(window):
+        if not isinstance(row, dict):
+            raise ValueError(f"a {type(row).__name__} instead of an object")
+        yield row
+    if window.peek():
+        raise ValueError("text after its end")
+
+
+def _parse_list(window: _JsonWindow) -> Iterator[Any]:
+    window.take("[")
+    is_open = window.peek() != "]" or not window.take("]")
+    while is_open:
+        yield window.take_value()
+        is_open = window.take(",]") == ","
+
+
+def _parse_json_lists(window: _JsonWindow, names: Collection[str]) -> Iterator[tuple[str, Any]]:
+    missing = set(names)
+    window.take("{")
+    is_open = window.peek() != "}" or not window.take("}")
+    while is_open:
+        name = window.take_value()
+        window.take(":")
+        if name in missing:
+            missing.remove(name)
+            yield from ((name, entry) for entry in _parse_list(window))
+        else:
+            window.take_value()
+        is_open = window.take(",}") == ","
+    if window.peek():
+        raise ValueError("text after its end")
+    if missing:
+        raise ValueError(f"no list '{min(missing)}'")

@@ -31,8 +31,7 @@ from stadia.io.atomic_files import (
     sync_later,
 )
 from stadia.io.image_io import PNG_SIGNATURE
-from stadia.io.input_files import open_input
-from stadia.io.paths import check_no_links, check_writable, expand_home, is_existing_path
+from stadia.io.input_files import check_no_links, check_writable, expand_home, is_existing_path, open_input
 from stadia.io.run_facts import RUN_FILES
 
 _END_BYTES = 1 << 16  # bytes at each end of a file that may contain its mark

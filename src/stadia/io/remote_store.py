@@ -2,13 +2,13 @@
 
 import os
 import random
-import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stadia.core.errors import DataError, StadiaError, summarize_exception
+from stadia.io.input_files import restore_url
 
 T = TypeVar("T")
 
@@ -20,25 +20,9 @@ FIRST_WAIT_S = 0.2
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 60.0
 
-_URL = re.compile(r"([a-z][a-z0-9+]+):/{1,2}(?=[^/])(.*)", re.DOTALL)
-SCHEMES = ("s3", "gs", "gcs", "http", "https", "memory")
-"""Schemes that mark a URL. A folder may be a plain path."""
-
 _EXTRAS = {"s3": "stadia[s3]", "gs": "gcsfs", "gcs": "gcsfs"}
 _MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _EMPTY = "range is not satisfiable"  # the error for a part of an empty file
-
-
-def is_url(path: str | Path) -> bool:
-    """Return whether a path is the URL of a store, even if `Path` has joined its slashes."""
-    match = _URL.fullmatch(str(path))
-    return match is not None and match[1] in SCHEMES
-
-
-def restore_url(path: str | Path) -> str:
-    """Return the URL that a path contains, with both slashes."""
-    match = _URL.fullmatch(str(path))
-    return str(path) if match is None else f"{match[1]}://{match[2]}"
 
 
 class RemoteStore:

@@ -13,8 +13,7 @@ from pydantic.dataclasses import dataclass
 from stadia.core.config import ABSENT, ValueChange, shorten, shorten_hashes
 from stadia.core.errors import CheckpointError, DataError, StadiaError
 from stadia.io.atomic_files import write_json
-from stadia.io.input_files import read_text
-from stadia.io.json_files import check_json_values
+from stadia.io.input_files import check_json_values, read_text
 
 RUN_FILE = "run.json"
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.io.atomic_files import write_lines
-from stadia.io.json_files import read_json
+from stadia.io.input_files import read_json
 
 TRAJECTORY = "trajectory.txt"
 """The path of a prediction, as KITTI rows."""

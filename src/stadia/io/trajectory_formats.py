@@ -15,10 +15,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz
-from stadia.io.input_files import read_text
-from stadia.io.json_files import read_json
-from stadia.io.paths import natural_sort_key
-from stadia.io.pose_files import (
+from stadia.io.array_files import (
     OPENGL_AXES,
     PoseList,
     is_g2o,
@@ -28,6 +25,7 @@ from stadia.io.pose_files import (
     read_pose_folder,
     read_seven_columns,
 )
+from stadia.io.input_files import natural_sort_key, read_json, read_text
 from stadia.io.trajectory_files import MAX_FRAMES, TRAJECTORY, TRAJECTORY_TUM, Trajectory
 
 MAX_BYTES = 128 << 20

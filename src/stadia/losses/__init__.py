@@ -25,9 +25,9 @@ _SUMMED = "a sum over pixels outweighs the residual a hundred times and flattens
 RESIDUALS = Registry(
     "residual",
     {
-        "ssim_l1": "stadia.losses.photometric:photometric_residual",
-        "mse": "stadia.losses.photometric:squared_residual",
-        "patch": "stadia.losses.photometric:patch_residual",
+        "ssim_l1": "stadia.losses.reprojection:photometric_residual",
+        "mse": "stadia.losses.reprojection:squared_residual",
+        "patch": "stadia.losses.reprojection:patch_residual",
     },
     refused=dict.fromkeys(("sum", "summed"), _SUMMED),
 )
@@ -36,10 +36,10 @@ RESIDUALS = Registry(
 SMOOTHNESS = Registry(
     "smoothness",
     {
-        "slope_over_mean": "stadia.losses.smoothness:edge_aware_smoothness",
-        "slope": "stadia.losses.smoothness:edge_aware_slope",
-        "log_slope": "stadia.losses.smoothness:edge_aware_log_slope",
-        "bend": "stadia.losses.smoothness:edge_aware_curvature",
+        "slope_over_mean": "stadia.losses.selfsup_loss:edge_aware_smoothness",
+        "slope": "stadia.losses.selfsup_loss:edge_aware_slope",
+        "log_slope": "stadia.losses.selfsup_loss:edge_aware_log_slope",
+        "bend": "stadia.losses.selfsup_loss:edge_aware_curvature",
     },
     refused={
         **dict.fromkeys(("depth", "metric_depth", "depth_m"), _METRIC_DEPTH),

@@ -3,9 +3,6 @@
 import stadia.core.registry
 
 from .affine_brightness import BrightnessGate as BrightnessGate
-from .auto_mask import MinimumReprojection as MinimumReprojection
-from .auto_mask import find_masked_pixels as find_masked_pixels
-from .auto_mask import identity_reprojection as identity_reprojection
 from .config import MetricScaleConfig as MetricScaleConfig
 from .config import SelfSupervisedLossConfig as SelfSupervisedLossConfig
 from .config import SparseDepthConfig as SparseDepthConfig
@@ -20,11 +17,14 @@ from .loss_report import masked_mean as masked_mean
 from .metric_scale import KnownHeights as KnownHeights
 from .metric_scale import MetricScaleLoss as MetricScaleLoss
 from .metric_scale import erode_road_mask as erode_road_mask
-from .photometric import window_statistics as window_statistics
+from .reprojection import MinimumReprojection as MinimumReprojection
 from .reprojection import Reprojection as Reprojection
 from .reprojection import ReprojectionInputs as ReprojectionInputs
 from .reprojection import Reprojector as Reprojector
 from .reprojection import TorchReprojector as TorchReprojector
+from .reprojection import find_masked_pixels as find_masked_pixels
+from .reprojection import identity_reprojection as identity_reprojection
+from .reprojection import window_statistics as window_statistics
 from .selfsup_loss import SelfSupervisedLoss as SelfSupervisedLoss
 from .sparse_depth import LabeledDepth as LabeledDepth
 from .sparse_depth import SparseDepthLoss as SparseDepthLoss

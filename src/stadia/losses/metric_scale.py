@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from stadia.core.types import Camera
 from stadia.geometry.align import masked_median
-from stadia.geometry.depth_maps import depth_from_inverse, resize_map
+from stadia.geometry.camera import depth_from_inverse, resize_map
 from stadia.geometry.ground.object_scale import count_mask_rows
 from stadia.geometry.ground.road_plane import RoadPixelHeights, height_from_box, road_pixel_heights
 from stadia.geometry.segments import Segments, segment_means

@@ -8,14 +8,251 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stadia.core.types import Camera
-from stadia.geometry.camera import resize
-from stadia.geometry.depth_maps import depth_from_inverse
-from stadia.geometry.warp import inside_frame, reproject, sample_image, synthesize_views
+from stadia.core.errors import GeometryError
+from stadia.core.types import Camera, is_temporal
+from stadia.geometry.camera import depth_from_inverse, inside_frame, reproject, resize, sample_image, synthesize_views
 from stadia.losses.affine_brightness import apply_brightness
-from stadia.losses.auto_mask import MinimumReprojection, identity_reprojection, minimum_reprojection
 from stadia.losses.config import SATURATION
-from stadia.losses.photometric import photometric_residual, window_statistics
+
+
+def identity_reprojection(unwarped: Tensor, source_names: Sequence[str]) -> Tensor:
+    """Return for each source the least unwarped residual among sources of its kind, temporal or stereo, (B, N, H, W).
+
+    A warped source must be better than this. Monodepth2 takes the least residual over all sources instead, which masks
+    a stereo source if the camera is at rest.
+
+    unwarped: (B, N, H, W) residuals of the unwarped sources.
+    source_names: N names, which give the kind of each source.
+
+    Examples:
+        >>> unwarped = torch.tensor([0.3, 0.2]).view(1, 2, 1, 1)
+        >>> identity_reprojection(unwarped, ["-1", "+1"]).flatten()
+        tensor([0.2000, 0.2000])
+    """
+    least: dict[bool, Tensor] = {}
+    for residual, name in zip(unwarped.unbind(1), source_names, strict=True):
+        kind = is_temporal(name)
+        least[kind] = torch.minimum(least[kind], residual) if kind in least else residual
+    return torch.stack([least[is_temporal(name)] for name in source_names], dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class MinimumReprojection:
+    """The per-pixel minimum over N candidates.
+
+    residual: (B, 1, H, W), differentiable with respect to the winner's residual only.
+    winner: (B, 1, H, W) int8: i < N if warped source i wins, N + i if unwarped source i wins, -1 if no source sees the
+        pixel.
+    nearest: (B, 1, H, W) int8: the visible candidate with the least residual, whether masked or not, or -1.
+    unmasked: (B, 1, H, W) residual of `nearest`, or `residual` if no source sees the pixel. It has no gradient.
+    """
+
+    residual: Tensor
+    winner: Tensor
+    nearest: Tensor
+    unmasked: Tensor
+
+
+def minimum_reprojection(
+    residuals: Tensor, seen: Tensor, unwarped: Tensor, identity_residual: Tensor, *, auto_mask: bool = True
+) -> MinimumReprojection:
+    """Take the per-pixel minimum over visible candidates; with `auto_mask`, only over those better than unwarped
+    sources.
+
+    A candidate is better if its residual is *less* than `identity_residual`, so a camera at rest is masked. The other
+    pixels get the constant `identity_residual`. The mean is taken over all pixels, so that masking never lowers the
+    loss.
+
+    residuals: (B, N, H, W) of the warped candidates.
+    seen: (B, N, H, W) bool, true if the candidate projects into its source's image.
+    unwarped: (B, N, H, W) residuals of the unwarped sources, without gradient.
+    identity_residual: (B, N, H, W) from `identity_reprojection`, without gradient.
+
+    Examples:
+        >>> residuals, unwarped = torch.tensor([0.1, 0.4]).view(1, 2, 1, 1), torch.tensor([0.3, 0.2]).view(1, 2, 1, 1)
+        >>> identity = identity_reprojection(unwarped, ["-1", "+1"])
+        >>> found = minimum_reprojection(residuals, torch.ones(1, 2, 1, 1, dtype=torch.bool), unwarped, identity)
+        >>> (round(found.residual.item(), 3), found.winner.item())
+        (0.1, 0)
+    """
+    count = residuals.shape[1]
+    nothing = torch.inf
+    best_seen, nearest = residuals.detach().masked_fill(~seen, nothing).min(dim=1, keepdim=True)
+    competes = seen & (residuals.detach() < identity_residual) if auto_mask else seen
+    best, winner = residuals.masked_fill(~competes, nothing).min(dim=1, keepdim=True)
+    trains = competes.any(dim=1, keepdim=True)
+    any_seen = best_seen < nothing
+    fallback = identity_residual.amax(dim=1, keepdim=True)
+    identity_winner = count + unwarped.min(dim=1, keepdim=True).indices
+    return MinimumReprojection(
+        residual=torch.where(trains, best, fallback),
+        winner=torch.where(trains, winner, identity_winner.masked_fill(~any_seen, -1)).to(torch.int8),
+        nearest=nearest.masked_fill(~any_seen, -1).to(torch.int8),
+        unmasked=torch.where(any_seen, best_seen, fallback),
+    )
+
+
+def find_masked_pixels(winner: Tensor, sources: int) -> Tensor:
+    """Return the auto-mask, with the shape of `winner` (B, 1, H, W).
+
+    A pixel is masked if an unwarped source explains it better, or if no source sees it.
+
+    winner: (B, 1, H, W) of `MinimumReprojection`.
+    sources: number of sources N.
+
+    Examples:
+        >>> find_masked_pixels(torch.tensor([[0, 2, -1]]), sources=2).tolist()
+        [[False, True, True]]
+    """
+    return (winner < 0) | (winner >= sources)
+
+
+# -- auto-mask exception for the road: while the camera moves, road pixels always train
+#
+# A road has little texture. If its depth is wrong, the unwarped image explains it better, the auto-mask removes it,
+# and nothing corrects it (FUMET, arXiv 2312.04530; its code unmasks the road unless 3/4 of the image are masked).
+
+MIN_MASKED_SHARE_AT_REST = 0.75
+"""A camera is at rest if a larger share of its pixels is masked. Then the road is masked too."""
+
+
+def lift_auto_mask_from_road(
+    minimum: MinimumReprojection, identity_residual: Tensor, best_identity: Tensor, road: Tensor
+) -> MinimumReprojection:
+    """Apply the auto-mask to a minimum that was computed without it, except on the road while the camera moves.
+
+    minimum: minimum over candidates of one kind, temporal or stereo.
+    identity_residual: (B, 1, H, W) residual of the unwarped images.
+    best_identity: (B, 1, H, W) index of the best unwarped image, coded as in `MinimumReprojection.winner`.
+    road: (B, 1, H, W) bool.
+    """
+    unseen = minimum.winner < 0
+    masked = unseen | (minimum.residual.detach() >= identity_residual)
+    moves = masked.flatten(1).float().mean(1) < MIN_MASKED_SHARE_AT_REST
+    masked_out = masked & ~(road & moves[:, None, None, None])
+    winner = torch.where(masked_out & ~unseen, best_identity.to(minimum.winner.dtype), minimum.winner)
+    return replace(minimum, residual=torch.where(masked_out, identity_residual, minimum.residual), winner=winner)
+
+
+# Keep SSIM finite in flat, dark windows; for images in [0, 1] (Wang et al. 2004, eq. 13).
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
+
+
+def _window_mean(x: Tensor) -> Tensor:
+    return functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
+
+
+def window_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of images x (B, C, H, W) over 3x3 windows, each (B, C, H, W).
+
+    Examples:
+        >>> mean, variance = window_statistics(torch.full((1, 1, 4, 4), 0.5))
+        >>> (mean.unique().tolist(), variance.abs().max().item())
+        ([0.5], 0.0)
+    """
+    mean = _window_mean(x)
+    return mean, _window_mean(x * x) - mean * mean
+
+
+def ssim_distance(a: Tensor, b: Tensor, statistics_b: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Return (1 - SSIM) / 2 over 3x3 windows, clamped to [0, 1], (B, C, H, W). It is 0 for equal windows.
+
+    a, b: (B, C, H, W) images in [0, 1], with H and W at least 2.
+    statistics_b: `window_statistics(b)`, if already computed.
+
+    Source: Wang et al., IEEE TIP 2004, eq. 13, with mean windows as in Monodepth2.
+
+    Examples:
+        >>> image = torch.rand(1, 3, 8, 8)
+        >>> ssim_distance(image, image).abs().max().item() < 1e-6
+        True
+    """
+    mean_a, variance_a = window_statistics(a)
+    mean_b, variance_b = statistics_b or window_statistics(b)
+    covariance = _window_mean(a * b) - mean_a * mean_b
+    similarity = (2 * mean_a * mean_b + SSIM_C1) * (2 * covariance + SSIM_C2)
+    similarity = similarity / ((mean_a * mean_a + mean_b * mean_b + SSIM_C1) * (variance_a + variance_b + SSIM_C2))
+    return ((1 - similarity) / 2).clamp(0, 1)
+
+
+def photometric_residual(
+    a: Tensor, b: Tensor, ssim_weight: float = 0.85, statistics_b: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """Return the weighted sum of SSIM distance and absolute difference, averaged over channels, (B, 1, H, W).
+
+    a, b: (B, 3, H, W) images in [0, 1].
+    ssim_weight: weight of the SSIM distance; the absolute difference has the rest.
+    statistics_b: `window_statistics(b)`, if already computed.
+
+    Examples:
+        >>> image = torch.rand(1, 3, 8, 8)
+        >>> photometric_residual(image, image).abs().max().item()
+        0.0
+    """
+    distance = ssim_weight * ssim_distance(a, b, statistics_b) + (1 - ssim_weight) * (a - b).abs()
+    return distance.mean(dim=1, keepdim=True)
+
+
+def squared_residual(
+    a: Tensor, b: Tensor, ssim_weight: float = 0.0, statistics_b: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """Return the squared difference of images (B, 3, H, W), averaged over channels, (B, 1, H, W).
+
+    Examples:
+        >>> squared_residual(torch.full((1, 3, 4, 4), 0.7), torch.full((1, 3, 4, 4), 0.2)).mean().item()
+        0.25
+    """
+    return (a - b).square().mean(dim=1, keepdim=True)
+
+
+PATCH = ((0, -2), (-1, -1), (1, -1), (-2, 0), (0, 0), (2, 0), (-1, 1), (0, 2))
+"""Offsets (x, y) of the eight pixels of a patch (DSO, arXiv 1607.02565, figure 4)."""
+
+HUBER = 9 / 255
+"""Difference at which DSO's Huber norm becomes linear."""
+
+
+def patch_residual(
+    a: Tensor, b: Tensor, ssim_weight: float = 0.0, statistics_b: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """Return Huber's norm of a - b, two images (B, 3, H, W), averaged over patches of eight pixels, (B, 1, H, W).
+
+    Borders are repeated. The norm is divided by HUBER, so that its slope is 1 (DSO, arXiv 1607.02565, eq. 4).
+
+    Examples:
+        >>> round(patch_residual(torch.full((1, 3, 9, 9), 0.7), torch.full((1, 3, 9, 9), 0.2)).mean().item(), 4)
+        0.4824
+    """
+    values = functional.huber_loss(a, b, reduction="none", delta=HUBER).mean(dim=1, keepdim=True) / HUBER
+    height, width = values.shape[-2:]
+    padded = functional.pad(values, (2, 2, 2, 2), mode="replicate")
+    shifted = [padded[..., 2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width] for dx, dy in PATCH]
+    return torch.stack(shifted).mean(dim=0)
+
+
+# -- uncertainty of the residual (D3VO)
+
+
+def weight_by_uncertainty(residual: Tensor, log_uncertainty: Tensor) -> Tensor:
+    """Return r / Sigma + log Sigma at each pixel, (B, 1, H, W), for a residual r and log Sigma.
+
+    For a fixed residual the minimum is 1 + log r at Sigma = r. It is correct that it is *below 0 for r < 1 / e*. Sigma
+    weights the minimum over the sources.
+
+    residual, log_uncertainty: (B, 1, H, W).
+
+    Raises GeometryError if the shapes differ. Source: D3VO, arXiv 2003.01060, eq. 7; Kendall and Gal, arXiv 1703.04977.
+
+    Examples:
+        >>> r = torch.full((1, 1, 1, 1), 0.5)
+        >>> round(weight_by_uncertainty(r, r.log()).item(), 4)  # 1 + ln r, the minimum for this residual
+        0.3069
+    """
+    if residual.shape != log_uncertainty.shape:
+        found, expected = f"shape {tuple(log_uncertainty.shape)}", f"{tuple(residual.shape)}, the residual's"
+        fix = "pass one map of one channel for each sample"
+        raise GeometryError("log uncertainty", found=found, expected=expected, fix=fix)
+    return residual * (-log_uncertainty).exp() + log_uncertainty
 
 
 def select_sources(values: Tensor, indices: Sequence[int]) -> Tensor:

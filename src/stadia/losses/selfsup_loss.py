@@ -18,15 +18,12 @@ from torch.nn import functional
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Prediction, Targets, is_temporal
-from stadia.geometry.depth_maps import resize_map
+from stadia.geometry.camera import invert_brightness, resize_map
 from stadia.geometry.se3 import inverse
-from stadia.geometry.warp import invert_brightness
 from stadia.losses import RESIDUALS, SMOOTHNESS
 from stadia.losses.affine_brightness import brightness_penalty, find_saturated_pixels
-from stadia.losses.auto_mask import lift_auto_mask_from_road
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
-from stadia.losses.photometric import weight_by_uncertainty
 from stadia.losses.reprojection import (
     STEREO_SOURCE,
     Reprojection,
@@ -36,8 +33,10 @@ from stadia.losses.reprojection import (
     find_left_out,
     leave_out,
     left_right_consistency,
+    lift_auto_mask_from_road,
     select_sources,
     swap_target_and_source,
+    weight_by_uncertainty,
     widen_region,
 )
 from stadia.losses.sparse_depth import MapLabels, point_depth_loss
@@ -416,3 +415,57 @@ def _check_road(road: Tensor | None, source_names: Sequence[str]) -> None:
         found, expected = f"the sources {', '.join(source_names)}", "temporal neighbors only"
         fix = "set data.stereo=false: a known baseline gives metres without it"
         raise GeometryError("auto-mask of the road", found=found, expected=expected, fix=fix)
+
+
+def edge_aware_smoothness(inverse_depth: Tensor, image: Tensor) -> Tensor:
+    """Return the mean absolute slope of inverse depth divided by its mean, a scalar. Image edges weigh less.
+
+    The value is mean |dx d*| exp(-|dx I|) + mean |dy d*| exp(-|dy I|), with d* = d / mean(d) per sample (Monodepth2,
+    arXiv 1806.01260, eq. 3; normalization of arXiv 1712.00175).
+
+    inverse_depth: (B, 1, H, W), positive.
+    image: (B, 3, H, W).
+    """
+    relative = inverse_depth / inverse_depth.mean(dim=(2, 3), keepdim=True)
+    return edge_aware_slope(relative, image)
+
+
+def edge_aware_slope(values: Tensor, image: Tensor) -> Tensor:
+    """Return mean |dx v| exp(-|dx I|) + mean |dy v| exp(-|dy I|) of values v (B, 1, H, W), a scalar.
+
+    The result depends on the unit of the values and rewards larger depth (D3VO, arXiv 2003.01060; Monodepth, arXiv
+    1609.03677, eq. 3).
+
+    image: (B, 3, H, W).
+    """
+    slope_x, slope_y = (values.diff(dim=dim).abs() for dim in (3, 2))
+    with torch.no_grad():
+        flat_x, flat_y = (torch.exp(-image.diff(dim=dim).abs().mean(dim=1, keepdim=True)) for dim in (3, 2))
+    return (slope_x * flat_x).mean() + (slope_y * flat_y).mean()
+
+
+def edge_aware_log_slope(inverse_depth: Tensor, image: Tensor) -> Tensor:
+    """Return `edge_aware_slope` of the log of inverse depth (B, 1, H, W), a scalar that does not depend on the unit.
+
+    image: (B, 3, H, W).
+    """
+    return edge_aware_slope(inverse_depth.log(), image)
+
+
+def edge_aware_curvature(inverse_depth: Tensor, image: Tensor) -> Tensor:
+    """Return the mean absolute second difference of inverse depth over its mean, a scalar. Image edges weigh less.
+
+    Planes cost nothing, because their inverse depth is linear in the image (after SfMLearner, arXiv 1704.07813).
+
+    inverse_depth: (B, 1, H, W), positive, with H and W at least 3.
+    image: (B, 3, H, W).
+    """
+    relative = inverse_depth / inverse_depth.mean(dim=(2, 3), keepdim=True)
+    total = relative.new_zeros(())
+    for dim in (3, 2):
+        with torch.no_grad():
+            step = image.diff(dim=dim).abs().mean(dim=1, keepdim=True)
+            size = step.shape[dim] - 1
+            flat = torch.exp(-torch.maximum(step.narrow(dim, 0, size), step.narrow(dim, 1, size)))
+        total = total + (relative.diff(n=2, dim=dim).abs() * flat).mean()
+    return total

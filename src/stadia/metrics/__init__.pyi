@@ -2,7 +2,9 @@
 
 import stadia.core.registry
 
+from .depth_metrics import Sparsification as Sparsification
 from .depth_metrics import abs_rel as abs_rel
+from .depth_metrics import calibration_curve as calibration_curve
 from .depth_metrics import d1 as d1
 from .depth_metrics import depth_error_sums as depth_error_sums
 from .depth_metrics import object_extent as object_extent
@@ -11,6 +13,8 @@ from .depth_metrics import rmse as rmse
 from .depth_metrics import rows_out_of_order as rows_out_of_order
 from .depth_metrics import scale_ratio as scale_ratio
 from .depth_metrics import share_at_max_depth as share_at_max_depth
+from .depth_metrics import sparsification as sparsification
+from .depth_metrics import spearman as spearman
 from .depth_metrics import sum_over_images as sum_over_images
 from .statistics import Better as Better
 from .statistics import Expected as Expected
@@ -29,10 +33,6 @@ from .trajectory_metrics import motion_components as motion_components
 from .trajectory_metrics import path_length_m as path_length_m
 from .trajectory_metrics import pose_pairs_at_interval as pose_pairs_at_interval
 from .trajectory_metrics import relative_pose_errors as relative_pose_errors
-from .uncertainty_metrics import Sparsification as Sparsification
-from .uncertainty_metrics import calibration_curve as calibration_curve
-from .uncertainty_metrics import sparsification as sparsification
-from .uncertainty_metrics import spearman as spearman
 
 METRICS: stadia.core.registry.Registry
 TRAJECTORY_METRICS: stadia.core.registry.Registry

@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 DEPTH_NETWORKS = Registry(
     "depth network",
     {
-        "base": "stadia.networks.depth.base_network:BaseNetwork",
+        "base": "stadia.networks.depth.unet:BaseNetwork",
         "unet": "stadia.networks.depth.unet:Unet",
         "dpt": "stadia.networks.depth.dpt:Dpt",
         "depth_anything": "stadia.networks.depth.published:DepthAnything",
@@ -27,13 +27,13 @@ DEFAULT_NETWORK = "base"
 DEPTH_NETWORK_CONFIGS = Registry(
     "configuration of a depth network",
     {
-        "base": "stadia.networks.depth.config:BaseConfig",
-        "unet": "stadia.networks.depth.config:UnetConfig",
-        "dpt": "stadia.networks.depth.config:DptConfig",
+        "base": "stadia.networks.config:BaseConfig",
+        "unet": "stadia.networks.config:UnetConfig",
+        "dpt": "stadia.networks.config:DptConfig",
         "depth_anything": "stadia.networks.depth.published_config:DepthAnythingConfig",
         "published": "stadia.networks.depth.published_config:PublishedConfig",
-        "monodepth2": "stadia.networks.depth.config:Monodepth2Config",
-        "midas": "stadia.networks.depth.config:MidasConfig",
+        "monodepth2": "stadia.networks.config:Monodepth2Config",
+        "midas": "stadia.networks.config:MidasConfig",
     },
 )
 """Configurations of the depth networks, which do not import torch. Your own network has the attribute `Config`."""

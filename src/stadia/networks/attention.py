@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stadia.networks.depth.config import AttentionConfig
+from stadia.networks.config import AttentionConfig
 
 
 class SdpaAttention(nn.Module):

@@ -14,9 +14,7 @@ from typing import Any
 from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
 from stadia.core.registry import OWN_PART, find_nearest_name
 from stadia.core.types import DepthScale
-from stadia.io.input_files import check_input_file, read_text
-from stadia.io.json_files import read_json
-from stadia.io.paths import expand_home
+from stadia.io.input_files import check_input_file, expand_home, read_json, read_text
 from stadia.networks import DEFAULT_NETWORK, DEPTH_NETWORKS
 
 FORBIDS_COMMERCIAL_USE = ("CC-BY-NC", "Apple-AMLR", "research only")
@@ -265,8 +263,8 @@ def download_repository(
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
     from huggingface_hub.utils import tqdm
 
+    from stadia.networks.encoders import offline_if_unreachable
     from stadia.networks.hub_download import fetch_missing_files
-    from stadia.networks.pretrained_weights import offline_if_unreachable
 
     expected = "a repository with config.json and model.safetensors"
     try:

@@ -21,9 +21,7 @@ import timm
 
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
 from stadia.io.atomic_files import open_atomic
-from stadia.io.input_files import check_input_file
-from stadia.io.json_files import parse_json
-from stadia.io.paths import expand_home
+from stadia.io.input_files import check_input_file, expand_home, parse_json
 
 ImageArray = NDArray[np.uint8]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -6,8 +6,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel, check_range, check_registered
 from stadia.core.errors import ConfigError
-from stadia.data.config import CacheConfig, check_format
-from stadia.data.loading.config import ColorConfig, NetworkPixels
+from stadia.data.config import CacheConfig, ColorConfig, NetworkPixels, check_format
 from stadia.losses.config import LossName, TermWeight
 from stadia.objectpose import ROTATION_LOSSES
 from stadia.objectpose.data.open_objects import OBJECT_FORMATS

@@ -16,8 +16,8 @@ from stadia.checks.loss_checks.loss_case import ErrorAxis, LossCase, Outputs
 from stadia.checks.loss_checks.training_start import take_samples
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera
+from stadia.evaluation.plots.charts import draw_masks
 from stadia.evaluation.plots.colormaps import to_uint8
-from stadia.evaluation.plots.image_overlays import draw_masks
 from stadia.geometry.camera import inverse_intrinsics
 from stadia.geometry.se3 import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
 from stadia.geometry.segments import Segments, segments_from_instances, subsample_segments

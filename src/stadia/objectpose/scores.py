@@ -15,8 +15,7 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Meta
 from stadia.evaluation.recording_scores import write_score
 from stadia.io.image_io import write_image
-from stadia.io.json_files import replace_nan
-from stadia.io.paths import safe_join
+from stadia.io.input_files import replace_nan, safe_join
 from stadia.objectpose.boxes import Symmetry
 from stadia.objectpose.data.bop import TARGETS_FILE, BopImages, read_results, to_boxes
 from stadia.objectpose.data.bop_models import BopModel

@@ -14,13 +14,12 @@ from torch.utils.data import Dataset
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
-from stadia.data.config import CacheConfig, find_cache_folder
+from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, find_cache_folder
 from stadia.data.frame_store import ReportProgress, lock_beside
-from stadia.data.loading.config import NO_AUGMENTATION, AugmentationConfig
 from stadia.data.loading.loader import PackedTensors, stack_packed
 from stadia.data.loading.transforms import apply_color, compute_mean_gray, draw_augmentation
 from stadia.geometry.camera import mirror_camera
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 from stadia.overlay.config import CutoutConfig, OverlayDataConfig
 from stadia.overlay.world.backgrounds import DepthLabel, open_backgrounds
 from stadia.overlay.world.composer import CompositeComposer, CompositeSource

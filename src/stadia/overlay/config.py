@@ -6,10 +6,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel, check_range, check_registered
 from stadia.core.types import DepthScale
-from stadia.data.config import CacheConfig, Share, SourceOptions, SplitConfig
-from stadia.data.loading.config import ColorConfig, require_multiple
+from stadia.data.config import CacheConfig, ColorConfig, Share, SourceOptions, SplitConfig, require_multiple
 from stadia.losses.config import LossName, TermWeight, describe_empty_range
-from stadia.networks.depth.config import check_size_multiple
+from stadia.networks.config import check_size_multiple
 from stadia.overlay import OVERLAY_LOSSES, OVERLAY_NETWORKS
 from stadia.synthetic.config import SceneCounts, Scenes, Supersampling
 from stadia.training.loop.config import OptimizerConfig, ScheduleConfig, TrainingConfig

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from stadia.core.errors import GeometryError
 from stadia.losses.class_masks import dice_loss
 from stadia.losses.loss_report import LossReport, average_count_over_processes, divide_sum
-from stadia.losses.photometric import ssim_distance
+from stadia.losses.reprojection import ssim_distance
 from stadia.overlay import OVERLAY_LOSSES
 from stadia.overlay.config import OverlayLossConfig
 

@@ -12,8 +12,8 @@ from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import Batch
 from stadia.data.frame_store import ReportProgress
 from stadia.data.loading.loader import Loader
+from stadia.io.input_files import expand_home
 from stadia.io.output_files import is_own_file
-from stadia.io.paths import expand_home
 from stadia.overlay.composites import (
     CompositeSplits,
     OverlayInputs,

@@ -18,7 +18,7 @@ from stadia.checks.finding import Severity
 from stadia.checks.loss_checks.loss_case import CONFIDENT, DEPTH_FACTORS, ErrorAxis, LossCase, Outputs, add_label_forms
 from stadia.core.types import DepthScale, Meta
 from stadia.evaluation.plots.colormaps import color_inverse_depth, to_uint8
-from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.geometry.camera import inverse_from_depth
 from stadia.io.run_facts import RecipeFacts
 from stadia.losses.config import load_loss
 from stadia.losses.loss_report import LossReport

@@ -24,8 +24,8 @@ from stadia.evaluation.recording_scores import write_score
 from stadia.io.depth_files import DEPTH_KEYS, read_depth_map, write_depth_map, write_depth_png
 from stadia.io.image_files import list_images, read_rgb
 from stadia.io.image_io import write_image
+from stadia.io.input_files import safe_join
 from stadia.io.output_files import hold_new_folder
-from stadia.io.paths import safe_join
 from stadia.overlay.composites import CompositeSamples, open_composites
 from stadia.overlay.config import OVERLAY_STRIDE, check_overlay_size
 from stadia.overlay.metrics import compute_image_sums, compute_overlay_scores, weaker_scale
@@ -36,7 +36,7 @@ from stadia.overlay.world.composite_files import is_composite_set
 from stadia.predict.describe import describe, describe_end
 from stadia.predict.options import EvaluateOptions, PredictOptions, Size, requested_size
 from stadia.predict.tasks import LabeledSet, ScoreOutput, Task
-from stadia.training.loop.loggers import compose_image_sheet
+from stadia.training.loop.callbacks import compose_image_sheet
 from stadia.training.loop.run_folder import Run
 
 LOGITS_KEY = "mask_logits"

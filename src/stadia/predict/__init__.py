@@ -8,7 +8,7 @@ DEPTH_RECIPES = ("selfsup", "metric", "supervised")
 TASKS = Registry(
     "task",
     {
-        **dict.fromkeys(DEPTH_RECIPES, "stadia.predict.depth_task:DepthTask"),
+        **dict.fromkeys(DEPTH_RECIPES, "stadia.predict.tasks:DepthTask"),
         "objectpose": "stadia.objectpose.task:ObjectPoseTask",
         "overlay": "stadia.overlay.task:OverlayTask",
     },

@@ -16,7 +16,7 @@ from stadia.core.types import TrackProgress, no_progress
 from stadia.data.formats.ros_bags import NS_PER_S, MessageStamp, RosBag, import_rosbags, load_types, read_stamps
 from stadia.evaluation.frame_preparation import PredictedFrame
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
-from stadia.io.paths import check_writable
+from stadia.io.input_files import check_writable
 from stadia.predict.run import Session
 
 ROS_AXES = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])

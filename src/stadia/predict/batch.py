@@ -31,11 +31,18 @@ from stadia.core.types import TrackProgress
 from stadia.data.video.video_list import VideoEntry, read_entries
 from stadia.evaluation.predictions_folder import RECORD, PredictionsRecord, parse_record, read_record
 from stadia.io.atomic_files import hold_folder, open_to_append
-from stadia.io.input_files import open_input
-from stadia.io.json_files import parse_json, parse_json_lines
+from stadia.io.input_files import (
+    expand_home,
+    is_url,
+    make_absolute,
+    open_input,
+    parse_json,
+    parse_json_lines,
+    restore_url,
+    safe_join,
+)
 from stadia.io.output_files import check_output_folder
-from stadia.io.paths import expand_home, make_absolute, safe_join
-from stadia.io.remote_store import RemoteStore, is_url, restore_url
+from stadia.io.remote_store import RemoteStore
 from stadia.predict.options import PredictOptions
 
 if TYPE_CHECKING:

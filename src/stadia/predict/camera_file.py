@@ -24,9 +24,8 @@ from stadia.data.video.video_camera import (
 from stadia.geometry.numpy_camera import Intrinsics
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import list_images
-from stadia.io.json_files import read_json
+from stadia.io.input_files import check_path_exists, expand_home, read_json
 from stadia.io.output_files import check_replaceable
-from stadia.io.paths import check_path_exists, expand_home
 from stadia.predict.inputs import find_field_of_view
 
 FORMAT = "stadia-camera"

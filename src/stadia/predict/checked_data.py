@@ -8,21 +8,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.checks.preflight.finding_images import draw_ignored_regions
-from stadia.checks.preflight.split_checks import SplitFrames
+from stadia.checks.preflight.frame_checks import draw_ignored_regions
+from stadia.checks.preflight.preflight_runner import SplitFrames
 from stadia.core.errors import DataError
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data import IMAGE_LAYOUTS
-from stadia.data.config import CameraConfig, SourceOptions
+from stadia.data.config import CameraConfig, DataConfig, DatasetConfig, SourceOptions
 from stadia.data.ignored_regions import name_mask
-from stadia.data.loading.config import DataConfig, DatasetConfig
 from stadia.data.loading.samples import open_split
 from stadia.data.open_dataset import open_recordings, read_named_splits, sample_recordings
 from stadia.data.recordings import RecordingView, crop_recording
 from stadia.data.video.static_parts import find_static_parts
 from stadia.data.video.video_files import ImageSegment, VideoSegment
 from stadia.io.atomic_files import open_atomic
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 from stadia.predict.inputs import choose_input_camera, is_own_video
 
 CAMERA_FREE = ("frames", "timestamps", "borders", "exposure", "parallax", "splits")

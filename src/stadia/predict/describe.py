@@ -273,7 +273,7 @@ def describe_range(depth: NDArray[np.floating], depth_scale: DepthScale) -> str:
 
 def _describe_middle(session: Session) -> Iterator[str]:
     """Yield the depth of a photo's middle pixel and its 90 % interval; nothing without metres."""
-    from stadia.networks.depth import base_network
+    from stadia.networks.depth.unet import INTERVAL_IN_METRES, INTERVAL_WITH_A_LENGTH, find_depth_interval
 
     photo, receipt = session.photo, session.receipt
     if photo is None or photo.log_uncertainty is None or photo.depth_scale is not DepthScale.METRES:
@@ -283,9 +283,9 @@ def _describe_middle(session: Session) -> Iterator[str]:
     if not depth_m[middle] > 0:
         return
     is_scaled = receipt is not None and receipt.verdict != Verdict.UNUSABLE
-    spread = base_network.INTERVAL_WITH_A_LENGTH if is_scaled else base_network.INTERVAL_IN_METRES
+    spread = INTERVAL_WITH_A_LENGTH if is_scaled else INTERVAL_IN_METRES
     of_scale = math.exp(NINETY_PERCENT * receipt.deviation) if is_scaled and receipt is not None else 1.0
-    near, far = base_network.find_depth_interval(depth_m[middle], photo.log_uncertainty[middle], spread)
+    near, far = find_depth_interval(depth_m[middle], photo.log_uncertainty[middle], spread)
     near, far = near / of_scale, far * of_scale
     yield f"At the middle: {depth_m[middle]:.3g} m. The true distance is most likely {near:.3g} to {far:.3g} m (90 %)."
 

@@ -29,16 +29,15 @@ from stadia.evaluation.network_export import (
 from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.io.atomic_files import atomic_write
+from stadia.io.input_files import check_no_links
 from stadia.io.output_files import check_replaceable
-from stadia.io.paths import check_no_links
 from stadia.networks.pose_net import DepthPoseNet, PoseNet
 from stadia.predict.inputs import find_training_camera
 from stadia.predict.verdict import find_recorded_verdict
 from stadia.training.loop.checkpoint import Checkpoint
-from stadia.training.recipes.base.build_recipe import load_recipe
+from stadia.training.recipes.base.build_recipe import NetworkRecipe, load_recipe
 from stadia.training.recipes.base.config import NETWORK_RECIPE
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
-from stadia.training.recipes.base.network_checkpoint import NetworkRecipe
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,13 @@ from stadia.checks.prediction_checks import reduce_image
 from stadia.checks.prediction_checks.prediction_verdict import MAX_FRAMES_APART
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.config import CameraConfig, SourceOptions, refuse_idle_options
 from stadia.data.formats.camera_tables import CUT_PANORAMA
 from stadia.data.formats.photo_lens import describe_crop, read_lens
 from stadia.data.ignored_regions import read_ignored_region
 from stadia.data.open_dataset import open_recordings, recognize_format
-from stadia.data.video.frame_selection import FrameSelector
+from stadia.data.recordings import FrameSelector
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.data.video.video_camera import (
     CAMERA_ADVICE,
@@ -39,7 +39,7 @@ from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_num
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
 from stadia.geometry.numpy_camera import Intrinsics, centered_K, check_center, check_K, focal_px_from_fov
 from stadia.io.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RUN_FILE, read_run_facts
 from stadia.io.video_decoding import VIDEO_SUFFIXES, VideoFrame, count_indexed_frames, hash_video, stream_video
 from stadia.training.loop.checkpoint import Checkpoint

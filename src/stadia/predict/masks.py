@@ -10,21 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, Recording, RoadMasks
-from stadia.core.types import Camera, TrackProgress, no_progress
+from stadia.core.types import LEFT, Camera, Recording, RoadMasks, TrackProgress, no_progress
 from stadia.data.formats.kitti_objects import list_box_splits
 from stadia.data.mask_files import MASKS_RECORD, OBJECT_CLASSES, ROAD, CocoMasks, MaskFiles, hash_frames, select_classes
 from stadia.data.mask_objects import crop_object, find_mask_boxes
 from stadia.data.open_dataset import detect_format, open_recordings
+from stadia.evaluation.plots.charts import draw_image_sheet, draw_masks
 from stadia.evaluation.plots.colormaps import color_categories
-from stadia.evaluation.plots.image_overlays import draw_image_sheet, draw_masks
 from stadia.geometry.numpy_camera import Intrinsics, centered_K
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import list_images, read_rgb, read_upright_size
 from stadia.io.image_io import write_image
-from stadia.io.json_files import read_json
+from stadia.io.input_files import check_path_exists, check_writable, expand_home, read_json, safe_join
 from stadia.io.output_files import check_output_folder
-from stadia.io.paths import check_path_exists, check_writable, expand_home, safe_join
 from stadia.io.video_decoding import hash_source
 from stadia.networks.segmentation import Segmenter, load_panoptic_model, load_tflite_model
 from stadia.networks.size_prior import SizePrior, load_size_prior

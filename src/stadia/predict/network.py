@@ -23,9 +23,7 @@ from stadia.evaluation.exported_network import ExportDescription, ExportedNetwor
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.numpy_camera import check_K
-from stadia.io.input_files import check_input_file
-from stadia.io.json_files import read_json
-from stadia.io.paths import expand_home
+from stadia.io.input_files import check_input_file, expand_home, read_json
 from stadia.io.run_facts import RUN_FILE
 from stadia.networks import DEFAULT_NETWORK
 from stadia.networks.published_networks import HUB
@@ -79,7 +77,7 @@ def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixel
         if settings:
             raise ConfigError(settings[0], found="used together with an exported network", expected="no settings")
         return ExportedFile(Path(network))
-    from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+    from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 
     return Network(str(network), open_network_checkpoint(network, settings=settings), max_pixels)
 
@@ -167,7 +165,7 @@ class Network:
     @cached_property
     def relative_error(self) -> float | None:
         """Return AbsRel of its validation, or of `base` on real samples, or None."""
-        from stadia.networks.depth.base_network import REAL_ERROR
+        from stadia.networks.depth.unet import REAL_ERROR
 
         if self.name == DEFAULT_NETWORK:
             return REAL_ERROR
@@ -276,7 +274,7 @@ class Network:
 
     def fit(self, height: int, width: int) -> Network:
         """Return the network for images of (height, width); a trained one keeps its own size. Threads may call it."""
-        from stadia.training.recipes.base.network_checkpoint import NetworkCheckpoint
+        from stadia.training.recipes.base.build_recipe import NetworkCheckpoint
 
         if not isinstance(self.checkpoint, NetworkCheckpoint):
             return self
@@ -315,7 +313,7 @@ class Network:
         """Return whether most of the first frames are unlike the photos that the metres of `base` were measured on."""
         import torch
 
-        from stadia.networks.depth.base_network import BaseNetwork, pool_features
+        from stadia.networks.depth.unet import BaseNetwork, pool_features
 
         network = getattr(self.recipe, "depth_network", None)
         if not isinstance(network, BaseNetwork):

@@ -13,9 +13,9 @@ from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.evaluation.frame_preparation import Frame, frame_name
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.point_clouds import PlyWriter
-from stadia.evaluation.trajectory_score import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
+from stadia.evaluation.recording_scores import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
 from stadia.io.atomic_files import atomic_folder, atomic_write, write_json
-from stadia.io.paths import check_no_links, check_writable, expand_home, safe_join
+from stadia.io.input_files import check_no_links, check_writable, expand_home, safe_join
 from stadia.io.trajectory_files import (
     TRAJECTORY,
     TRAJECTORY_TUM,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stadia.core.errors import ConfigError, StadiaError
 
 if TYPE_CHECKING:
-    from stadia.data.loading.config import DataConfig
+    from stadia.data.config import DataConfig
     from stadia.evaluation.backends import BackendChoice
 
 
@@ -172,7 +172,7 @@ def take_default_network(
 
     Raises ConfigError, CheckpointError or DataError if the network or the input does not exist. Loads no torch.
     """
-    from stadia.io.paths import check_path_exists, expand_home
+    from stadia.io.input_files import check_path_exists, expand_home
     from stadia.networks import DEFAULT_NETWORK
     from stadia.networks.published_networks import is_network_name, refuse_misspelt_network
 
@@ -194,7 +194,7 @@ def take_default_network(
 def refuse_finished(out: Path) -> None:
     """Raise StadiaError for a folder with a finished prediction, before the slow imports."""
     from stadia.evaluation.predictions_folder import RECORD
-    from stadia.io.json_files import read_json
+    from stadia.io.input_files import read_json
 
     path = out / RECORD
     if out.exists() and not out.is_dir():
@@ -260,7 +260,7 @@ def parse_data_config(path: str, format: str, overrides: Sequence[str]) -> DataC
         2
     """
     from stadia.core.config import resolve_config
-    from stadia.data.loading.config import DataKeys
+    from stadia.data.config import DataKeys
 
     return resolve_config(DataKeys, {"data": {"path": path, "format": format}}, overrides).data
 

@@ -27,10 +27,10 @@ from stadia.evaluation.plots.videos import (
     write_image_verdict,
     write_video_verdict,
 )
+from stadia.evaluation.predict_frames import steady_frames
 from stadia.evaluation.predictions_folder import Predictions, Provenance, write_predictions
-from stadia.evaluation.steady_depth import steady_frames
 from stadia.geometry.sky import find_far_sky
-from stadia.io.paths import expand_home, safe_join
+from stadia.io.input_files import expand_home, safe_join
 from stadia.io.trajectory_files import TRAJECTORY
 from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.inputs import PredictionInput, is_image_file, is_own_video, open_inputs
@@ -317,7 +317,7 @@ class Session:
 
     def observe(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the frames unchanged, and judge predictions of some of them."""
-        from stadia.predict.judged_frames import observe_frames
+        from stadia.predict.verdict import observe_frames
 
         return observe_frames(self.gate, self.predictor, frames)
 

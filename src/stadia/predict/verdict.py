@@ -1,8 +1,11 @@
 """Judge predictions, and keep the verdict in the network's run. Imports no torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+import bisect
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +25,22 @@ from stadia.checks.prediction_checks import (
     reduce_image,
 )
 from stadia.checks.prediction_checks.prediction_verdict import MAX_FRAMES_APART, FocalBelief
-from stadia.checks.preflight.two_view_geometry import median_flow_px
+from stadia.checks.preflight.recording_survey import median_flow_px
 from stadia.core.errors import StadiaError, VerdictError
-from stadia.core.types import DepthScale
-from stadia.data.video.frame_selection import FLOW_WIDTH, shrink_to_gray
+from stadia.core.types import DepthScale, Predictor
+from stadia.data.open_dataset import frame_indices, unique_recordings
+from stadia.data.recordings import FLOW_WIDTH, shrink_to_gray
 from stadia.data.video.map_geometry import MapGeometry
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame
+from stadia.data.video.video_map import find_map_geometry
+from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, read_frames
+from stadia.evaluation.predict_frames import measure_frame_flicker, predict_inverse_depth
 from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
-from stadia.evaluation.steady_depth import measure_frame_flicker
+from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RunFacts, find_run_facts
 from stadia.training.loop.checkpoint import Checkpoint, read_steps
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.config import NETWORK_RECIPE
+from stadia.training.recipes.base.video_data import VideoData
 
 MAX_SAMPLES = 16
 """This many frames are judged. At twice as many, every second one is dropped and later ones are sampled half as often.
@@ -329,3 +336,54 @@ def read_verdict(facts: RunFacts, findings: Sequence[Finding]) -> Verdict | None
     verdicts = [find_verdict(recorded)] if recorded else []
     verdicts += [verdict for verdict in Verdict if verdict == facts.predictions]
     return min(verdicts, key=WORST_FIRST.index, default=None)
+
+
+MIN_CHECKED_FRAMES = 30
+"""With fewer validation frames, training frames are judged too, because pairs with motion need frames in a row."""
+
+MAX_CHECKED_RECORDINGS = 4
+"""This many recordings are judged at a training's end; each takes seconds."""
+
+MAX_CHECKED_FRAMES = 60
+"""This many frames are judged in each recording."""
+
+
+def observe_training_data(predictor: Predictor, data: VideoData, training: TrainingRecord) -> PredictionGate:
+    """Return the gate after predictions of validation frames, and of training frames if these are few."""
+    split = next(iter(data.data_sets.values())).split
+    validated = frame_indices(split.val)
+    has_few = sum(map(len, validated.values())) < MIN_CHECKED_FRAMES
+    frames = [*split.val, *split.train] if has_few else split.val
+    indices = frame_indices(frames)
+    named = {recording.name: recording for recording in unique_recordings(frames)}
+    named = dict([*named.items()][:MAX_CHECKED_RECORDINGS])
+    trained = {part.recording.session for dataset in data.data_sets.values() for part in dataset.split.train}
+    is_of_training = any(recording.session in trained for recording in named.values())
+    is_single = len(data.data_sets) == 1
+    mapped = find_map_geometry(expand_home(data.config.path), skip_damaged=True) if is_single else None
+    gate = PredictionGate(predictor.depth_scale, training, is_of_training=is_of_training, mapped=mapped)
+    for name, recording in named.items():
+        chosen = choose_window(indices[name], validated.get(name, ()), MAX_CHECKED_FRAMES)
+        deque(observe_frames(gate, predictor, read_frames(recording, chosen)), maxlen=0)
+    return gate
+
+
+def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Yield the frames unchanged, and let the gate judge some of them."""
+    for frame in frames:
+        prepared = PreparedFrame.prepare(predictor, frame)
+        gate.take(prepared.frame, partial(predict_inverse_depth, predictor, prepared))
+        yield frame
+
+
+def choose_window(indices: Sequence[int], middle: Sequence[int], most: int) -> Sequence[int]:
+    """Return at most `most` neighboring ascending indices, around the first ones in `middle`.
+
+    middle: part of `indices`, ascending; if empty, the first indices are returned.
+    """
+    if not middle:
+        return indices[:most]
+    first = bisect.bisect_left(indices, middle[0])
+    before = max(0, (most - len(middle)) // 2)
+    start = max(0, min(first - before, len(indices) - most))
+    return indices[start : start + most]

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.plot_style import use_default_style
-from stadia.report.metric_labels import Better, format_number
-from stadia.report.run_files import Series
+from stadia.report.run_files import Better, Series, format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,19 +24,20 @@ if TYPE_CHECKING:
 from typing import TYPE_CHECKING
 
 from stadia.io.run_facts import TrainingTimes
-from stadia.report.metric_labels import (
+from stadia.report.run_files import (
     LOSS,
     RATE,
     SECONDS,
     TERMS,
     PanelLabel,
+    RunFiles,
+    ValueSpread,
     format_duration,
     format_metric,
     is_finite,
     label_panel,
     metric_label,
 )
-from stadia.report.run_files import RunFiles, ValueSpread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

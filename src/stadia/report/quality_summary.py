@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from stadia.report.metric_labels import (
+from stadia.report.run_files import (
     METRES,
+    RunFiles,
+    Series,
+    as_list,
+    flatten_mapping,
     format_duration,
     format_memory,
     format_metric,
@@ -18,7 +22,6 @@ from stadia.report.metric_labels import (
     is_finite,
     metric_label,
 )
-from stadia.report.run_files import RunFiles, Series, as_list, flatten_mapping
 from stadia.report.score_tables import (
     MIRRORED,
     collect_metrics,

@@ -21,15 +21,277 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from stadia import __version__
-from stadia.core.errors import DataError
+from stadia.core.errors import DataError, StadiaError
 from stadia.io.atomic_files import write_text
-from stadia.io.input_files import read_text
-from stadia.io.paths import safe_join
-from stadia.report import figures, metric_labels, report_images, score_tables
+from stadia.io.image_io import read_image
+from stadia.io.input_files import read_json, read_text, safe_join
+from stadia.report import figures, score_tables
 from stadia.report.figures import MIN_CURVE_STEPS, Chart
 from stadia.report.quality_summary import describe_quality, make_tiles, make_verdict
 from stadia.report.run_comparison import compare_runs
-from stadia.report.run_files import RunFiles, as_list, find_previous_run, flatten_mapping, read_run
+from stadia.report.run_files import (
+    METRES,
+    EvidenceLayout,
+    PanelLabel,
+    RunFiles,
+    arrange_evidence,
+    as_list,
+    check_inside,
+    describe_depth_scale,
+    describe_scale_source,
+    describe_status,
+    explain_sheets,
+    find_previous_run,
+    flatten_mapping,
+    format_duration,
+    format_number,
+    label_validation_image,
+    read_run,
+    step_from_filename,
+)
+
+MAX_BYTES = 64 << 20
+MAX_MAPS, MAX_DRAWN, MAX_SHEETS = 6, 3, 9
+NEAR_PERCENTILE = 95  # of inverse depth: the brightest color, so that a few near pixels do not darken the rest
+PNG_PER_METRE = 256.0  # of the depth images that predictions write
+MIN_TICK_GAP = 12.0  # percent of the color scale between two labels
+COLOR_STOPS = 9  # of the color scale; the colors between are interpolated
+BASELINES = ("mean-depth",)  # recipes without training
+
+
+@dataclass(frozen=True)
+class EmbeddedImage:
+    """An image as a data URI, with its size in pixels."""
+
+    uri: str
+    width: int
+    height: int
+
+
+def embed_image_file(path: Path, name: str, run: RunFiles) -> EmbeddedImage | None:
+    """Return a PNG as a JPEG at most `SHEET_WIDTH` wide. An invalid file adds a line to `unreadable`."""
+    image = decode_png(path, cv2.IMREAD_COLOR, run.folder)
+    if image is None:
+        run.unreadable.append(f"{name}: not a valid PNG, or a link out of the run")
+        return None
+    return encode_jpeg(image, SHEET_WIDTH)
+
+
+@dataclass(frozen=True)
+class DepthFigure:
+    """The predicted depth of a frame in colors.
+
+    picture: the image of the frame, or None.
+    ticks: (position in percent, label) of the color scale.
+    """
+
+    frame: str
+    picture: EmbeddedImage | None
+    depth: EmbeddedImage
+    ticks: list[tuple[float, str]]
+    unit: str
+
+
+def embed_predicted_depth(run: RunFiles) -> list[DepthFigure]:
+    """Return the depth in colors for the middle frame of each scored prediction, at most `MAX_MAPS`."""
+    shown: dict[str, DepthFigure] = {}
+    for path in sorted(run.folder.glob("predictions/**/predictions.json")):
+        try:
+            record = read_json(check_inside(run.folder, path))
+            if not record["finished"] or record["recipe"] in BASELINES or len(shown) == MAX_MAPS:
+                continue
+            if (path.parent / "drawn").is_dir():  # shown by `embed_drawn_predictions`
+                continue
+            name = str(record["entries"][len(record["entries"]) // 2])
+            depth = decode_png(safe_join(path.parent / "depth", f"{name}.png"), cv2.IMREAD_UNCHANGED, run.folder)
+            picture = decode_png(safe_join(path.parent / "images", f"{name}.png"), cv2.IMREAD_COLOR, run.folder)
+        except _UNREADABLE as error:
+            _list_unreadable(path, error, run)
+            continue
+        if depth is not None and depth.ndim == 2 and depth.dtype == np.uint16:  # inverse depth has no such image
+            frame, is_metric = f"{record['source']}/{name}", record.get("depth_scale") == METRES
+            shown.setdefault(frame, _make_depth_figure(frame, depth, picture, is_metric=is_metric))
+    return list(shown.values())
+
+
+def _make_depth_figure(
+    frame: str, depth: NDArray[np.uint16], picture: NDArray[np.uint8] | None, *, is_metric: bool
+) -> DepthFigure:
+    """Color depth (H, W) in counts of a PNG, 0 = none, and label the scale in metres or in nearest depths."""
+    inverse = np.divide(1.0, depth, out=np.zeros(depth.shape), where=depth > 0)
+    top = float(np.percentile(inverse[depth > 0], NEAR_PERCENTILE)) if depth.any() else 1.0
+    near = 1 / (top * PNG_PER_METRE) if is_metric else 1.0
+    return DepthFigure(
+        frame,
+        None if picture is None else encode_jpeg(picture, MAP_WIDTH),
+        encode_jpeg(_color_shares(inverse / top), MAP_WIDTH),
+        choose_depth_ticks(near),
+        "metres" if is_metric else "relative, 1 is the nearest",
+    )
+
+
+def choose_depth_ticks(near: float) -> list[tuple[float, str]]:
+    """Return (percent, label) of round depths on a scale of inverse depth that goes from `near` to infinity."""
+    ticks = [(0.0, f"{near:.3g}")]
+    power = math.floor(math.log10(near))
+    for depth in (m * 10.0**exponent for exponent in range(power, power + 3) for m in (1, 2, 5)):
+        at = 100 * (1 - near / depth)
+        if ticks[-1][0] + MIN_TICK_GAP <= at <= 100 - MIN_TICK_GAP:
+            ticks.append((at, f"{depth:g}"))
+    return [*ticks, (100.0, "∞")]
+
+
+def describe_color_scale() -> str:
+    """Return the colors of the scale from near to far, as a CSS gradient."""
+    bgr = _color_shares(np.linspace(1, 0, COLOR_STOPS)[None])[0]
+    return "linear-gradient(to right, " + ", ".join(f"rgb({r}, {g}, {b})" for b, g, r in bgr.tolist()) + ")"
+
+
+_UNREADABLE = (StadiaError, OSError, ValueError, LookupError, TypeError)
+
+
+def _list_unreadable(path: Path, error: Exception, run: RunFiles) -> None:
+    reason = error.found if isinstance(error, StadiaError) else repr(error)
+    run.unreadable.append(f"{path.relative_to(run.folder)}: {reason}")
+
+
+def embed_drawn_predictions(run: RunFiles) -> list[tuple[str, EmbeddedImage]]:
+    """Return (source/name, drawn prediction) of predictions that are spread evenly, at most `MAX_MAPS`."""
+    drawn: list[tuple[str, EmbeddedImage]] = []
+    for folder in sorted(run.folder.glob("predictions/**/drawn")):
+        files = sorted(folder.glob("*.png"))
+        for file in files[:: -(-len(files) // MAX_DRAWN) or 1]:
+            name = str(file.relative_to(run.folder / "predictions").with_suffix(""))
+            if len(drawn) < MAX_MAPS and (image := embed_image_file(file, name, run)) is not None:
+                drawn.append((name.replace("/drawn/", "/"), image))
+    return drawn
+
+
+def _color_shares(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Color (H, W) inverse depth, 1 = nearest, as (H, W, 3) BGR: bright is near, black is none."""
+    gray = (np.clip(shares, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(gray, cv2.COLORMAP_MAGMA), np.uint8)
+
+
+def decode_png(path: Path, flags: int, folder: Path) -> NDArray[Any] | None:
+    """Return an image in a run's folder, (H, W) or (H, W, C), or None.
+
+    It is None if the file is missing, outside the folder, truncated or too large.
+    """
+    try:
+        return read_image(check_inside(folder, path), flags, max_bytes=MAX_BYTES)
+    except DataError:
+        return None
+
+
+def encode_jpeg(image: NDArray[Any], max_width: int) -> EmbeddedImage:
+    """Return an image (H, W, 3) BGR as a JPEG at most `max_width` pixels wide."""
+    height, width = image.shape[:2]
+    if width > max_width:
+        height, width = max(1, round(height * max_width / width)), max_width
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return EmbeddedImage("data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode(), width, height)
+
+
+# -- Point clouds of scored frames: data for the page's script, which draws them.
+
+MAX_CLOUDS, MAX_CLOUD_PIXELS = 2, 65_536
+
+
+@dataclass(frozen=True)
+class PointCloudFigure:
+    """A point cloud of the page.
+
+    points: base64 of depth (h, w) uint16 with 0 for unknown, then of RGB (h, w, 3).
+    view: camera and unit as JSON.
+    """
+
+    name: str
+    frame: str
+    unit: str
+    points: str
+    view: str
+
+
+def load_point_clouds(run: RunFiles) -> list[PointCloudFigure]:
+    """Return at most MAX_CLOUDS point clouds of a run. Unreadable files add a line to `unreadable`."""
+    clouds: dict[tuple[str, str], PointCloudFigure] = {}
+    for camera in sorted(run.folder.glob("clouds/*/camera.json")):
+        try:
+            if len(clouds) < MAX_CLOUDS:
+                cloud = _load_point_cloud(camera, run.folder)
+                clouds.setdefault((cloud.frame, cloud.points), cloud)
+        except _UNREADABLE as error:
+            _list_unreadable(camera.parent, error, run)
+    return list(clouds.values())
+
+
+def _load_point_cloud(camera: Path, run: Path) -> PointCloudFigure:
+    about = read_json(check_inside(run, camera))
+    depth = decode_png(camera.parent / "depth.png", cv2.IMREAD_UNCHANGED, run)
+    image = decode_png(camera.parent / "image.png", cv2.IMREAD_COLOR, run)
+    is_depth = depth is not None and depth.dtype == np.uint16 and depth.ndim == 2
+    if depth is None or image is None or not is_depth or image.shape != (*depth.shape, 3):
+        raise ValueError("needs a 16-bit depth.png and an image.png of its size")
+    count = np.count_nonzero(depth)
+    if depth.size > MAX_CLOUD_PIXELS or not count:
+        raise ValueError(f"{depth.size} pixels with {count} points, expected 1 to {MAX_CLOUD_PIXELS}")
+    (fx, _, cx), (_, fy, cy), _ = np.asarray(about["K"], np.float64).tolist()
+    per_count = float(about["depth_per_count"])
+    if not all(map(math.isfinite, (fx, fy, cx, cy, per_count))) or min(fx, fy, per_count) <= 0:
+        raise ValueError(f"a camera of {(fx, fy, cx, cy, per_count)}")
+    name, frame, scale = f"{camera.parent.name}: {about['frame']}", str(about["frame"]), about["depth_scale"]
+    return pack_point_cloud(name, frame, depth, image[..., ::-1], (fx, fy, cx, cy), per_count, scale)
+
+
+def pack_point_cloud(
+    name: str,
+    frame: str,
+    counts: NDArray[np.uint16],
+    image: NDArray[np.uint8],
+    camera: tuple[float, float, float, float],
+    per_count: float,
+    depth_scale: str,
+) -> PointCloudFigure:
+    """Return the point cloud of a picture for the script of the page.
+
+    counts: (H, W) uint16 depth; 0 means unknown.
+    image: (H, W, 3) picture.
+    camera: fx, fy, cx and cy for this size.
+    per_count: depth of one count.
+    """
+    fx, fy, cx, cy = camera
+    view = {"rows": counts.shape[0], "columns": counts.shape[1], "perCount": per_count}
+    view |= {"fx": fx, "fy": fy, "cx": cx, "cy": cy}
+    unit = "m" if depth_scale == METRES else "units of depth"
+    points = base64.b64encode(counts.astype("<u2").tobytes() + image.tobytes()).decode()
+    return PointCloudFigure(name=name, frame=frame, unit=unit, points=points, view=json.dumps(view))
+
+
+# -- Images that the training logged.
+
+
+def embed_image_sheets(run: RunFiles) -> list[tuple[int, EmbeddedImage]]:
+    """Return at most `MAX_SHEETS` image sheets with their steps, spread evenly over the run."""
+    count = len(run.images)
+    chosen = sorted({round(i * (count - 1) / (MAX_SHEETS - 1)) for i in range(MAX_SHEETS)}) if count else []
+    images = ((run.images[i][0], _embed_run_image(run.images[i][1], run)) for i in chosen)
+    return [(step, image) for step, image in images if image is not None]
+
+
+def embed_validation_images(run: RunFiles) -> list[tuple[PanelLabel, int, EmbeddedImage]]:
+    """Return (label, step, image) of the last image of each kind of validation image."""
+    last = {path.parent.name: path for path in sorted(run.folder.glob("images/*/step-*.png"))}
+    images = ((name, step_from_filename(path), _embed_run_image(path, run)) for name, path in last.items())
+    return [(label_validation_image(name), step, image) for name, step, image in images if image is not None]
+
+
+def _embed_run_image(path: Path, run: RunFiles) -> EmbeddedImage | None:
+    return embed_image_file(path, path.relative_to(run.folder).as_posix(), run)
+
+
+# -- page
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 SHARED_FOLDER = Path(__file__).parent / "shared"  # files that the app serves too: colors, type, and points in 3D
@@ -93,7 +355,7 @@ def render_charts(charts: Sequence[Chart]) -> list[str]:
 def _render_page(run: RunFiles, before: RunFiles | None) -> str:
     template = make_environment().get_template("report.html")
     depth_scale, findings = _describe_depth_scale(run), list_findings(run)
-    clouds = report_images.load_point_clouds(run)
+    clouds = load_point_clouds(run)
     scores = score_tables.merge_equal_scores(run.scores)
     facts = {
         key: value
@@ -106,7 +368,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         run=run,
         stadia_version=__version__,
         model=run.facts.recipe_facts.model or "",
-        status=metric_labels.describe_status(run.facts.status, run.facts.predictions),
+        status=describe_status(run.facts.status, run.facts.predictions),
         trained_on=_describe_training(run),
         facts=_list_run_facts(run),
         error=run.facts.error,
@@ -128,13 +390,13 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
             *figures.make_sparsification_plots(scores),
             *filter(None, [figures.make_calibration_plot(run.series)]),
         ],
-        sheets=report_images.embed_image_sheets(run),
-        sheet_notes=metric_labels.explain_sheets(s.name for s in series),
-        of_validation=report_images.embed_validation_images(run),
-        predicted=report_images.embed_predicted_depth(run),
-        color_scale=report_images.describe_color_scale(),
+        sheets=embed_image_sheets(run),
+        sheet_notes=explain_sheets(s.name for s in series),
+        of_validation=embed_validation_images(run),
+        predicted=embed_predicted_depth(run),
+        color_scale=describe_color_scale(),
         has_depth_scores=score_tables.has_depth_scores(run),
-        drawn=report_images.embed_drawn_predictions(run),
+        drawn=embed_drawn_predictions(run),
         clouds=clouds,
         receipts=score_tables.list_scale_receipts(run),
         score_tables=score_tables.make_score_tables(scores),
@@ -161,8 +423,8 @@ def _describe_depth_scale(run: RunFiles) -> tuple[str, str] | None:
         return None
     keys = (key for values in (run.result, *run.scores.values()) for key in flatten_mapping(values))
     has_path = any(key.rsplit(".", 1)[-1] in PATH_METRICS for key in keys)
-    label, meaning = metric_labels.describe_depth_scale(depth_scale, facts.scale_from, path=has_path)
-    source = metric_labels.describe_scale_source(depth_scale, facts.rests_on, facts.no_metres)
+    label, meaning = describe_depth_scale(depth_scale, facts.scale_from, path=has_path)
+    source = describe_scale_source(depth_scale, facts.rests_on, facts.no_metres)
     fits = score_tables.describe_alignments(run.scores)
     return label, " ".join(filter(None, (meaning, source, fits)))
 
@@ -171,9 +433,7 @@ def _describe_training(run: RunFiles) -> str:
     path, steps = run.facts.data.get("path"), run.steps
     name = Path(path).name if isinstance(path, str) else ""
     on_data = f" on {name}" if name not in ("", "…") else ""  # a home folder is hidden
-    return f"trained{on_data}" + (
-        f", {metric_labels.format_number(steps)} step{'s' * (steps != 1)}" if steps is not None else ""
-    )
+    return f"trained{on_data}" + (f", {format_number(steps)} step{'s' * (steps != 1)}" if steps is not None else "")
 
 
 def _list_run_facts(run: RunFiles) -> list[str]:
@@ -182,7 +442,7 @@ def _list_run_facts(run: RunFiles) -> list[str]:
     if time_text := _describe_duration(run, started, finished):
         facts.append(time_text)
     if (steps := run.steps) is not None:
-        facts.append(f"{metric_labels.format_number(steps)} step{'s' * (steps != 1)}{_describe_best_step(run, steps)}")
+        facts.append(f"{format_number(steps)} step{'s' * (steps != 1)}{_describe_best_step(run, steps)}")
     if run.recipe_class:
         facts.append(f"trained by the class {run.recipe_class}")
     if weights := run.facts.weights:
@@ -196,12 +456,10 @@ def _describe_duration(run: RunFiles, started: datetime | None, finished: dateti
     if parts := len(run.facts.resumed):
         times = run.facts.time
         is_whole = times is not None and times.steps == run.steps  # not of one part alone
-        took = (
-            f"took {metric_labels.format_duration(times.wall_s)} to train and validate, " if times and is_whole else ""
-        )
+        took = f"took {format_duration(times.wall_s)} to train and validate, " if times and is_whole else ""
         return f"{took}in {parts + 1} parts"
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
-        return f"took {metric_labels.format_duration(seconds)} to train and validate"
+        return f"took {format_duration(seconds)} to train and validate"
     return ""
 
 
@@ -220,15 +478,13 @@ def _parse_time(text: str | None) -> datetime | None:
 # -- Findings.
 
 
-def list_findings(
-    run: RunFiles,
-) -> list[tuple[dict[str, Any], str, metric_labels.EvidenceLayout, report_images.EmbeddedImage | None]]:
+def list_findings(run: RunFiles) -> list[tuple[dict[str, Any], str, EvidenceLayout, EmbeddedImage | None]]:
     """Return (finding, where, evidence, image) in written order, without skipped checks."""
     shown = []
     for finding in run.findings:
         if not _is_skipped_check(finding):
             evidence = finding.get("evidence")
-            arranged = metric_labels.arrange_evidence(evidence if isinstance(evidence, dict) else {})
+            arranged = arrange_evidence(evidence if isinstance(evidence, dict) else {})
             shown.append((finding, _format_where(finding), arranged, _embed_evidence_image(arranged.image, run)))
     return shown
 
@@ -248,11 +504,11 @@ def _format_where(finding: dict[str, Any]) -> str:
     return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
 
 
-def _embed_evidence_image(name: str, run: RunFiles) -> report_images.EmbeddedImage | None:
+def _embed_evidence_image(name: str, run: RunFiles) -> EmbeddedImage | None:
     if not name:
         return None
     try:
-        return report_images.embed_image_file(safe_join(run.folder, name), name, run)
+        return embed_image_file(safe_join(run.folder, name), name, run)
     except (DataError, OSError, ValueError) as error:
         run.unreadable.append(f"{name}: {error.found if isinstance(error, DataError) else error}")
         return None
@@ -353,7 +609,7 @@ class ResultPage:
     video: bytes = b""
     colors: Sequence[str] = ()
     ticks: Sequence[tuple[float, str]] = ()
-    cloud: report_images.PointCloudFigure | None = None
+    cloud: PointCloudFigure | None = None
 
 
 def render_result(page: ResultPage) -> str:
@@ -370,7 +626,7 @@ def render_result(page: ResultPage) -> str:
             video=base64.b64encode(page.video).decode(),
             findings=[line for line in lines if not line.startswith("not checked: ")],
             skipped=skipped,
-            scale=metric_labels.describe_depth_scale(page.depth_scale, page.scale_from) if page.depth_scale else None,
+            scale=describe_depth_scale(page.depth_scale, page.scale_from) if page.depth_scale else None,
             ticks=sorted(page.ticks),
             stadia_version=__version__,
             **embed_scripts([POINTS_SCRIPT, PAGE_SCRIPT] if page.cloud is not None else []),
@@ -378,8 +634,8 @@ def render_result(page: ResultPage) -> str:
     )
 
 
-def _embed(image: NDArray[np.uint8]) -> report_images.EmbeddedImage:
-    return report_images.encode_jpeg(image[..., ::-1], SHOWN_WIDTH)
+def _embed(image: NDArray[np.uint8]) -> EmbeddedImage:
+    return encode_jpeg(image[..., ::-1], SHOWN_WIDTH)
 
 
 def fit_cloud_size(height: int, width: int) -> tuple[int, int]:
@@ -389,13 +645,13 @@ def fit_cloud_size(height: int, width: int) -> tuple[int, int]:
         >>> fit_cloud_size(720, 1280)
         (192, 341)
     """
-    factor = min(1.0, math.sqrt(report_images.MAX_CLOUD_PIXELS / (height * width)))
+    factor = min(1.0, math.sqrt(MAX_CLOUD_PIXELS / (height * width)))
     return max(int(height * factor), 1), max(int(width * factor), 1)
 
 
 def make_point_cloud(
     name: str, image: NDArray[np.uint8], depth: NDArray[np.float32], K: NDArray[np.float64], depth_scale: str
-) -> report_images.PointCloudFigure | None:
+) -> PointCloudFigure | None:
     """Return the point cloud of a picture for its page; None without depth.
 
     image: (H, W, 3) RGB.
@@ -411,6 +667,7 @@ def make_point_cloud(
     across, down = columns / width, rows / height
     center = (K[0, 2] + 0.5) * across - 0.5, (K[1, 2] + 0.5) * down - 0.5
     camera = (K[0, 0] * across, K[1, 1] * down, *center)
-    return report_images.pack_point_cloud(
-        name, name, counts, np.asarray(small, np.uint8), camera, per_count, depth_scale
-    )
+    return pack_point_cloud(name, name, counts, np.asarray(small, np.uint8), camera, per_count, depth_scale)
+
+
+SHEET_WIDTH, MAP_WIDTH, JPEG_QUALITY = 1280, 640, 88

@@ -10,8 +10,7 @@ from stadia.core.config import ABSENT, LOSS_METRICS, ValueChange, diff_mappings,
 from stadia.core.errors import format_plot_text
 from stadia.io.atomic_files import atomic_write
 from stadia.io.run_facts import match_facts
-from stadia.report.metric_labels import direction_arrow, format_metric, metric_label
-from stadia.report.run_files import RunFiles, Series, flatten_mapping
+from stadia.report.run_files import RunFiles, Series, direction_arrow, flatten_mapping, format_metric, metric_label
 
 MARK = "stadia-comparison"  # marks drawings that may be replaced
 MAX_CODE_FILES, MAX_PANELS = 12, 8

@@ -8,21 +8,25 @@ from typing import Any
 import numpy as np
 
 from stadia.core.errors import StadiaError
-from stadia.io.json_files import read_json
+from stadia.io.input_files import read_json
 from stadia.report.figures import PALETTE, Chart, DrawnPath, draw_camera_paths, draw_histogram
-from stadia.report.metric_labels import (
+from stadia.report.run_files import (
     ALIGNMENT_MEANINGS,
     METRES,
     MOTION_NAMES,
     SCORES,
+    RunFiles,
+    as_list,
+    as_mapping,
+    check_inside,
     describe_depth_scale,
     direction_arrow,
+    flatten_mapping,
     format_metric,
     format_number,
     is_finite,
     metric_label,
 )
-from stadia.report.run_files import RunFiles, as_list, as_mapping, check_inside, flatten_mapping
 
 MIRRORED = "averaged with the mirrored image"
 FLIP_RESULTS = ("flip", "notes", "metrics", "scale", "length_ratio", "scale_ratio_median", "scale_ratio_spread")

@@ -13,10 +13,9 @@ from stadia.core.errors import DataError, RunError, format_plot_text
 from stadia.core.plot_style import use_default_style
 from stadia.core.registry import find_nearest_name
 from stadia.io.atomic_files import atomic_write, write_text
-from stadia.io.json_files import read_json, read_json_objects
-from stadia.report.metric_labels import format_number, is_finite
+from stadia.io.input_files import read_json, read_json_objects
 from stadia.report.quality_summary import LAST_SHARE
-from stadia.report.run_files import RunFiles, Series, flatten_mapping
+from stadia.report.run_files import RunFiles, Series, flatten_mapping, format_number, is_finite
 
 Verdict = Mapping[str, Any]
 

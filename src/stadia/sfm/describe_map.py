@@ -9,15 +9,14 @@ import numpy as np
 
 from stadia.data.video.video_camera import CAMERA_ADVICE
 from stadia.data.video.video_map import MASK, find_map_folder
-from stadia.sfm.frame_poses import FrameStatus, count_status
+from stadia.sfm.camera_search import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
 from stadia.sfm.frame_stream import FrameStream
 from stadia.sfm.learned_matching import has_matcher
-from stadia.sfm.lens_intervals import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
+from stadia.sfm.map_evidence import MapGrade, MapVerdict
 from stadia.sfm.map_files import VideoMap, describe_intervals, find_photo_lens, find_rotating
-from stadia.sfm.map_verdict import MapGrade, MapVerdict
 from stadia.sfm.map_video import MappedVideo
 from stadia.sfm.road_sweep import find_travel_direction
-from stadia.sfm.sparse_map import LensCamera
+from stadia.sfm.sparse_map import FrameStatus, LensCamera, count_status
 
 
 def describe_map(mapped: MappedVideo) -> Iterator[str]:

@@ -14,7 +14,7 @@ from scipy.optimize import least_squares
 from scipy.signal import correlate
 from scipy.spatial.transform import Rotation
 
-from stadia.checks.preflight.two_view_geometry import detect_features, gray, match_features
+from stadia.checks.preflight.recording_survey import detect_features, gray, match_features
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import TrackProgress
 from stadia.data.formats.camera_tables import CalibratedCamera

@@ -11,13 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.sfm.camera_search import ASSUMED_FOV_DEG, FoundCamera, find_camera, find_rotation_focal
-from stadia.sfm.frame_stream import FrameStream
-from stadia.sfm.key_frames import MIN_FRAMES
+from stadia.sfm.camera_search import (
+    ASSUMED_FOV_DEG,
+    MIN_FOCAL_DEVIATION,
+    FoundCamera,
+    LensIntervals,
+    find_camera,
+    find_rotation_focal,
+    measure_lens,
+)
+from stadia.sfm.frame_stream import MIN_FRAMES, FrameStream
 from stadia.sfm.learned_matching import DiskMatcher, add_learned_matches, has_matcher, list_broken_pairs
-from stadia.sfm.lens_intervals import MIN_FOCAL_DEVIATION, LensIntervals, measure_lens
-from stadia.sfm.map_evidence import group_frames, measure_agreement, measure_standing, select_frames
-from stadia.sfm.map_verdict import MAX_CONTRADICTED, MAX_STANDING
+from stadia.sfm.map_evidence import (
+    MAX_CONTRADICTED,
+    MAX_STANDING,
+    group_frames,
+    measure_agreement,
+    measure_standing,
+    select_frames,
+)
 from stadia.sfm.pair_matching import MATCHES, FramePair, hold_out, match_key_frames, read_features, read_matches
 from stadia.sfm.reconstruction import (
     MIN_POINTS,

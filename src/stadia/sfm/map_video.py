@@ -21,21 +21,17 @@ from stadia.data.config import CacheConfig, CameraConfig, find_cache_folder
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.geometry.numpy_camera import Intrinsics
 from stadia.io.atomic_files import hold_folder
-from stadia.io.paths import expand_home, make_absolute
-from stadia.sfm.camera_search import unify_photo_cameras
-from stadia.sfm.colmap_files import PredictDepth
-from stadia.sfm.frame_poses import place_all_frames, stack_poses
-from stadia.sfm.frame_stream import FrameStream, open_stream
-from stadia.sfm.key_frames import choose_key_frames
-from stadia.sfm.lens_intervals import measure_readout
-from stadia.sfm.map_files import MapPoses, VideoMap, check_map_folder, write_map
+from stadia.io.input_files import expand_home, make_absolute
+from stadia.sfm.camera_search import measure_readout, unify_photo_cameras
+from stadia.sfm.frame_stream import FrameStream, choose_key_frames, open_stream
+from stadia.sfm.map_evidence import judge_map, measure_evidence
+from stadia.sfm.map_files import MapPoses, PredictDepth, VideoMap, check_map_folder, write_map
 from stadia.sfm.map_parts import map_key_frames
-from stadia.sfm.map_verdict import judge_map, measure_evidence
 from stadia.sfm.movable_masks import MovableMasks
 from stadia.sfm.pair_matching import collect_features, find_cuts, is_ordered
 from stadia.sfm.reconstruction import Workers
 from stadia.sfm.road_sweep import find_road
-from stadia.sfm.sparse_map import LensCamera, import_pycolmap
+from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames, stack_poses
 
 MIN_FREE_BYTES = 4 << 20  # of a disk for the stages of a map
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT
+from stadia.core.types import LEFT
 from stadia.data.lens_distortion import Undistortion
 from stadia.data.mask_files import OBJECT_CLASSES, MaskFiles, check_masks_of, select_classes
 from stadia.data.video.photo_fit import PhotoFit
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 
 MAX_DISTANCE = 5
 """A frame takes the mask of a frame this near, since `stadia prepare` skips frames that hardly move."""

@@ -16,7 +16,7 @@ from stadia.core.terminal import Terminal, announce_step
 from stadia.core.types import Predictor, TrackProgress, no_progress
 from stadia.data.video.video_map import check_usable, find_map
 from stadia.io.atomic_files import write_json
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 from stadia.networks.depth.depth_network import check_trains
 from stadia.predict.inputs import is_own_video
 from stadia.predict.network import Network, open_network
@@ -26,8 +26,8 @@ from stadia.sfm.map_video import map_video
 from stadia.training import recipes
 from stadia.training.keep import Decision, DepthErrors, choose_weights, find_trained, measure_video
 from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, configure_network
 from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute
-from stadia.training.recipes.base.network_checkpoint import NetworkCheckpoint, configure_network
 from stadia.training.time_budget import PlannedTraining, choose_steps, measure_training
 from stadia.training.workflow import train
 

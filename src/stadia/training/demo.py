@@ -16,9 +16,8 @@ from rich.console import Console
 
 from stadia.core.errors import RunError
 from stadia.core.memory import PeakMemory
-from stadia.core.recording import Recording
 from stadia.core.terminal import Terminal
-from stadia.core.types import DepthScale
+from stadia.core.types import DepthScale, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.mask_files import ROAD, resize_labels
 from stadia.data.open_dataset import open_recordings
@@ -33,9 +32,9 @@ from stadia.geometry.camera import resize_camera
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.io.atomic_files import write_json
 from stadia.io.image_io import write_image
-from stadia.io.paths import safe_join
+from stadia.io.input_files import safe_join
 from stadia.losses.metric_scale import erode_road_mask
-from stadia.predict.labeled_recordings import score_recordings
+from stadia.predict.tasks import score_recordings
 from stadia.synthetic.config import ROADWORLD_DEMO
 from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
 from stadia.training.loop.run_folder import Run

@@ -23,14 +23,12 @@ from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.geometry.align import fit_scale_and_shift
 from stadia.geometry.scale_fit import count_independent
-from stadia.io.paths import expand_home
-from stadia.networks.depth.config import DepthModelConfig
-from stadia.networks.depth.depth_network import build_depth_network
-from stadia.networks.depth.fine_tuning import ADAPTER_PREFIX
+from stadia.io.input_files import expand_home
+from stadia.networks.config import DepthModelConfig
+from stadia.networks.depth.depth_network import ADAPTER_PREFIX, build_depth_network
 from stadia.predict.inputs import PredictionInput, open_inputs
-from stadia.predict.judged_frames import observe_frames, observe_training_data
 from stadia.predict.scale.sources import match_pair_depth
-from stadia.predict.verdict import PredictionGate
+from stadia.predict.verdict import PredictionGate, observe_frames, observe_training_data
 from stadia.training.loop.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import Run

@@ -13,7 +13,7 @@ from stadia.core.types import TrackProgress, no_progress
 from stadia.data.formats.kitti_objects import list_box_splits
 from stadia.data.formats.stadia_folder import FolderRecording
 from stadia.data.open_dataset import open_recordings
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 from stadia.networks.size_prior import SizePrior, load_size_prior, log_height_loss, save_size_prior
 from stadia.training.size_prior_crops import (
     DVM_TABLE,

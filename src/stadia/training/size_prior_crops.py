@@ -9,16 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT
+from stadia.core.types import LEFT
 from stadia.data.formats.kitti_objects import KittiBoxImages, list_box_splits
 from stadia.data.formats.stadia_folder import FolderRecording
 from stadia.data.height_priors import normalize_class
 from stadia.data.mask_files import MaskFiles
 from stadia.data.mask_objects import GRAY, crop_object, find_mask_boxes
 from stadia.io.image_files import IMAGE_SUFFIXES, read_rgb
-from stadia.io.input_files import iterate_csv
-from stadia.io.json_files import read_json
-from stadia.io.paths import expand_home, safe_join
+from stadia.io.input_files import expand_home, iterate_csv, read_json, safe_join
 
 Image = NDArray[np.uint8]
 DVM_TABLE = "Ad_table (extra).csv"

@@ -16,7 +16,7 @@ from rich.console import Console
 from stadia.core.errors import ConfigError
 from stadia.core.memory import available_memory_bytes
 from stadia.core.terminal import Terminal, announce_step
-from stadia.data.loading.config import STRIDE
+from stadia.data.config import STRIDE
 from stadia.data.loading.loader import MixtureLoader
 from stadia.data.video.video_camera import read_picture_size
 from stadia.predict.inputs import is_own_video
@@ -29,7 +29,7 @@ from stadia.training.recipes import RECIPES, configure
 from stadia.training.recipes.base.build_recipe import TrainingData, check_init_weights
 from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training
 from stadia.training.step_measurement import PROBE_STEPS, DryRunResult, measure_steps
-from stadia.training.training_data import check_stages, list_stages, open_data
+from stadia.training.workflow import check_stages, list_stages, open_data
 
 PLANNED_STEPS = 1.5
 """More steps are planned than fit: the clock ends the training, and steps may get faster."""

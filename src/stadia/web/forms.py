@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.io.json_files import parse_json
+from stadia.io.input_files import parse_json
 from stadia.web.guards import refuse
 
 if TYPE_CHECKING:

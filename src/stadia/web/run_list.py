@@ -11,10 +11,19 @@ from typing import Any
 from stadia.core.errors import RunError, StadiaError
 from stadia.io.run_facts import RUN_FILE, UNKNOWN_FACTS, RunFacts, read_run_facts
 from stadia.report.figures import Chart, make_plot
-from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, label_panel, metric_label
 from stadia.report.quality_summary import RunVerdict, describe_quality, make_tiles, make_verdict
 from stadia.report.run_comparison import diff_runs, list_cautions, pair_series, write_comparison
-from stadia.report.run_files import RunFiles, Series, is_run_folder, read_run
+from stadia.report.run_files import (
+    RunFiles,
+    Series,
+    describe_status,
+    direction_arrow,
+    format_metric,
+    is_run_folder,
+    label_panel,
+    metric_label,
+    read_run,
+)
 from stadia.web.forms import drop_commands
 from stadia.web.trainings import is_locked
 

@@ -22,8 +22,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError, RunError
 from stadia.io.image_files import IMAGE_SUFFIXES
 from stadia.io.image_io import MAX_IMAGE_BYTES, read_image
-from stadia.io.input_files import read_bytes
-from stadia.io.json_files import parse_json
+from stadia.io.input_files import parse_json, read_bytes
 from stadia.io.video_decoding import VIDEO_SUFFIXES
 from stadia.report.report_page import build_report
 from stadia.report.run_files import check_inside

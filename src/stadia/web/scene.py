@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.video.video_map import StoredMap
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.predictions_folder import Predictions

@@ -16,8 +16,7 @@ from stadia.io.image_io import read_image
 from stadia.io.input_files import read_bytes
 from stadia.predict.describe import describe_receipt, verdict_lines
 from stadia.predict.run import CLOUD, PATH_DRAWING, VIDEO
-from stadia.report.report_images import PointCloudFigure, encode_jpeg
-from stadia.report.report_page import ResultPage, fit_cloud_size, make_point_cloud
+from stadia.report.report_page import PointCloudFigure, ResultPage, encode_jpeg, fit_cloud_size, make_point_cloud
 from stadia.web.photo import (
     FOV_SOURCES,
     PhotoCamera,

@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.data.video.frame_selection import FrameSelector
+from stadia.data.recordings import FrameSelector
 from stadia.data.video.video_map import find_map
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.point_clouds import encode_glb
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.io.image_files import read_rgb
-from stadia.io.input_files import read_bytes
-from stadia.io.json_files import read_json
+from stadia.io.input_files import read_bytes, read_json
 from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_TUM
 from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.predict.describe import prediction_lines, trust_line

@@ -119,7 +119,7 @@ def test_thresholds_are_filled_for_people() -> None:
     checks = ["stadia.checks.loss_checks.loss_properties"]
     text = fill_thresholds("{MIN_COLOR_COST:%}, {MAX_ROUNDING_CHANGE}, {EPSILONS[0]}", checks)
     assert text == f"{loss_properties.MIN_COLOR_COST:.0%}, 1e-5, 0.001".replace("%", " %")
-    assert fill_thresholds("{FROM_STEP}", ["stadia.checks.monitors.prediction_monitors"]) == "100", "imported"
+    assert fill_thresholds("{FROM_STEP}", ["stadia.checks.monitors.training_monitor"]) == "100", "imported"
     with pytest.raises(KeyError):
         fill_thresholds("{MIN_TASTE}", checks)
 

@@ -32,8 +32,8 @@ from stadia.losses.config import SelfSupervisedLossConfig, SparseDepthConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.sparse_depth import SparseDepthLoss
-from stadia.training.loop import optim
 from stadia.training.loop.config import OptimizerConfig
+from stadia.training.loop.recipe import build_optimizer
 
 
 @pytest.mark.slow
@@ -219,7 +219,7 @@ def test_a_pass_that_has_begun_ends_at_the_next_layer(
 def test_weights_that_have_learnt_need_not_fall_further() -> None:
     """Weights that have not learned are covered by the mutation with a learning rate of 0."""
     recipe, batch = training_starts.of(lr=1e-2), training_starts.batch()
-    optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
+    optimizer = build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
     for _ in range(40):
         optimizer.zero_grad()
         recipe.training_step(batch).total.backward()

@@ -9,7 +9,7 @@ from mutations.masks import MUTATIONS, check_masks_of, drive
 
 from stadia.checks.finding import Finding, Severity
 from stadia.checks.monitors.persistence import FROM_STEP, ROWS, PersistentRule, Rule, rename_base_values
-from stadia.checks.monitors.prediction_monitors import HEIGHT_RULES, CameraHeightMonitor, check_drift, check_epoch
+from stadia.checks.monitors.training_monitor import HEIGHT_RULES, CameraHeightMonitor, check_drift, check_epoch
 from stadia.training.recipes.metric.camera_heights import EpochEstimate
 
 

@@ -38,7 +38,7 @@ from stadia.checks.monitors.persistence import (
     ValidationRule,
     rename_base_values,
 )
-from stadia.checks.monitors.prediction_monitors import (
+from stadia.checks.monitors.training_monitor import (
     GEOMETRY_RULES,
     LOG_SIGMA_BOUNDS,
     ConstantUncertaintyMonitor,

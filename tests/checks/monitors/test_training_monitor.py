@@ -24,7 +24,7 @@ from stadia.checks.monitors.optimization_monitors import (
 from stadia.checks.monitors.training_monitor import TrainingMonitor, read_training_findings
 from stadia.core.errors import NotFiniteError, RunError
 from stadia.core.types import Batch
-from stadia.training.loop.loggers import CsvLogger
+from stadia.training.loop.callbacks import CsvLogger
 from stadia.training.loop.run_folder import Run
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))

@@ -13,8 +13,7 @@ from stadia.checks.preflight import CHECKS
 from stadia.checks.preflight.frame_checks import check_frames
 from stadia.checks.preflight.preflight_runner import run_preflight
 from stadia.checks.preflight.recording_survey import RecordingSurvey
-from stadia.core.recording import Recording
-from stadia.core.types import Camera
+from stadia.core.types import Camera, Recording
 from stadia.data.open_dataset import open_recordings
 
 

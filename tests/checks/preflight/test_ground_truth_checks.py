@@ -5,14 +5,14 @@ import pytest
 from mutations.recordings import Mutated
 from numpy.typing import NDArray
 
-from stadia.checks.preflight.ground_truth_checks import (
+from stadia.checks.preflight.preflight_runner import run_preflight
+from stadia.checks.preflight.stereo_checks import (
     MAX_WHOLE_SHARE,
     MIN_WHOLE_LEVELS,
     _share_of_whole_metres,
     fit_camera_height,
 )
-from stadia.checks.preflight.preflight_runner import run_preflight
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 
 K = np.array([[100.0, 0, 79.5], [0, 100, 47.5], [0, 0, 1]])
 

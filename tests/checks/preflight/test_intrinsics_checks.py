@@ -25,8 +25,7 @@ from stadia.checks.preflight.intrinsics_checks import (
 )
 from stadia.checks.preflight.preflight_runner import run_preflight
 from stadia.checks.preflight.recording_survey import RecordingSurvey
-from stadia.core.recording import Recording
-from stadia.core.types import Camera
+from stadia.core.types import Camera, Recording
 from stadia.data.open_dataset import open_recordings, sample_recordings
 from stadia.data.recordings import FrameRange
 

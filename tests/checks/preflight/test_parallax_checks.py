@@ -12,9 +12,9 @@ from mutations.mutated_recording import Turning
 from stadia.checks.catalog import NotChecked
 from stadia.checks.finding import Severity
 from stadia.checks.preflight.pose_checks import check_parallax, estimate_rotation, find_rotation
-from stadia.checks.preflight.recording_survey import RecordingSurvey
-from stadia.checks.preflight.two_view_geometry import (
+from stadia.checks.preflight.recording_survey import (
     FeatureMatches,
+    RecordingSurvey,
     estimate_motion,
     parallax_px,
     rotation_residuals_px,

@@ -10,11 +10,10 @@ import pytest
 
 from stadia.checks.catalog import NotChecked
 from stadia.checks.finding import Severity
-from stadia.checks.preflight import pose_checks, two_view_geometry
+from stadia.checks.preflight import pose_checks
 from stadia.checks.preflight.preflight_runner import run_preflight
-from stadia.checks.preflight.two_view_geometry import TwoViewMotion
-from stadia.core.recording import Recording
-from stadia.core.types import Camera
+from stadia.checks.preflight.recording_survey import TwoViewMotion, estimate_motion, pixel_rays
+from stadia.core.types import Camera, Recording
 from stadia.geometry.camera import intrinsics
 
 
@@ -172,11 +171,9 @@ def test_plane_is_distinguished_from_a_scene_with_depth() -> None:
     flat, deep = np.full(200, 8.0), random.uniform(4, 12, 200)
     planar = []
     for depth in (flat, deep):
-        moved = (two_view_geometry.pixel_rays(first, K) * depth[:, None]) @ T[:3, :3].T + T[:3, 3]
+        moved = (pixel_rays(first, K) * depth[:, None]) @ T[:3, :3].T + T[:3, 3]
         second = moved @ K.T
-        motion = two_view_geometry.estimate_motion(
-            first, second[:, :2] / second[:, 2:] + random.normal(0, 0.2, (200, 2)), K
-        )
+        motion = estimate_motion(first, second[:, :2] / second[:, 2:] + random.normal(0, 0.2, (200, 2)), K)
         assert motion is not None
         planar.append(motion.planar)
     assert planar == [True, False]

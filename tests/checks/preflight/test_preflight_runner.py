@@ -9,11 +9,16 @@ from mutations.recordings import Mutated
 
 from stadia.checks.finding import Finding, Severity
 from stadia.checks.preflight import preflight_runner
-from stadia.checks.preflight.preflight_runner import make_unreadable_finding, run_preflight
-from stadia.checks.preflight.split_checks import MAX_HELD_OUT, MAX_OF_A_SIZE, MAX_THUMBNAILS, check_splits
+from stadia.checks.preflight.preflight_runner import (
+    MAX_HELD_OUT,
+    MAX_OF_A_SIZE,
+    MAX_THUMBNAILS,
+    check_splits,
+    make_unreadable_finding,
+    run_preflight,
+)
 from stadia.core.errors import DataError
-from stadia.core.recording import Recording
-from stadia.core.types import Camera
+from stadia.core.types import Camera, Recording
 from stadia.io.image_files import ImageSizeError
 
 

@@ -13,9 +13,9 @@ from tests.combinations import mark_repeats
 
 from stadia.checks.finding import Finding, Severity
 from stadia.checks.preflight import CHECKS
-from stadia.checks.preflight.finding_images import DRAWN
+from stadia.checks.preflight.frame_checks import DRAWN
 from stadia.checks.preflight.preflight_runner import run_preflight
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile

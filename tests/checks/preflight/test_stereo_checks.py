@@ -20,8 +20,7 @@ from stadia.checks.preflight import CHECKS
 from stadia.checks.preflight.preflight_runner import run_preflight
 from stadia.checks.preflight.recording_survey import RecordingSurvey
 from stadia.checks.preflight.stereo_checks import measure_sides
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Camera
+from stadia.core.types import LEFT, Camera, Recording
 from stadia.data.open_dataset import open_recordings
 
 COMPOSED = "T_right_left = inv(T_BS1) T_BS0"

@@ -4,9 +4,24 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.checks.preflight import two_view_geometry
-from stadia.checks.preflight.recording_survey import sample_depth
-from stadia.checks.preflight.two_view_geometry import compute_gray_residual, plane_sweep, warp_identity_ratio
+from stadia.checks.preflight.recording_survey import (
+    RATIO,
+    angle_deg,
+    compute_gray_residual,
+    detect_features,
+    epipolar_distance_px,
+    estimate_metric_motion,
+    estimate_motion,
+    gray,
+    match_features,
+    pixel_rays,
+    plane_sweep,
+    rotation_vector_deg,
+    sample_depth,
+    triangulate,
+    triangulate_inverse_depth,
+    warp_identity_ratio,
+)
 
 K = np.array([[300.0, 0, 160], [0, 290.0, 90], [0, 0, 1]])
 HEIGHT, WIDTH = 180, 320
@@ -24,7 +39,7 @@ def repeated(T: np.ndarray, points: int = 200, noise_px: float = 0.0) -> tuple[n
     random = np.random.default_rng(0)
     first = random.uniform((0, 0), (WIDTH, HEIGHT), (points, 2))
     depth = random.uniform(4, 30, points)
-    moved = (two_view_geometry.pixel_rays(first, K) * depth[:, None]) @ T[:3, :3].T + T[:3, 3]
+    moved = (pixel_rays(first, K) * depth[:, None]) @ T[:3, :3].T + T[:3, 3]
     projected = moved @ K.T
     return first, depth, projected[:, :2] / projected[:, 2:] + random.normal(0, noise_px, (points, 2))
 
@@ -39,23 +54,21 @@ def texture(height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> np.ndarr
 def test_triangulation_gives_both_depths_and_the_epipolar_distance_is_zero() -> None:
     T = motion((1, -2, 0.5), (-0.5, 0.1, 0.2))
     first, depth, second = repeated(T)
-    z_first, z_second = two_view_geometry.triangulate(first, second, K, K, T)
+    z_first, z_second = triangulate(first, second, K, K, T)
     np.testing.assert_allclose(z_first, depth, rtol=1e-9)
     np.testing.assert_allclose(
-        z_second, (two_view_geometry.pixel_rays(first, K) * depth[:, None] @ T[:3, :3].T + T[:3, 3])[:, 2], rtol=1e-9
+        z_second, (pixel_rays(first, K) * depth[:, None] @ T[:3, :3].T + T[:3, 3])[:, 2], rtol=1e-9
     )
-    assert two_view_geometry.epipolar_distance_px(first, second, K, K, T).max() < 1e-9
+    assert epipolar_distance_px(first, second, K, K, T).max() < 1e-9
 
 
 def test_inverse_depth_is_that_of_triangulation_and_0_at_infinity() -> None:
     T = motion((1, -2, 0.5), (-0.5, 0.1, 0.2))
     first, depth, second = repeated(T)
-    np.testing.assert_allclose(
-        two_view_geometry.triangulate_inverse_depth(first, second, K, K, T), 1 / depth, rtol=1e-9
-    )
+    np.testing.assert_allclose(triangulate_inverse_depth(first, second, K, K, T), 1 / depth, rtol=1e-9)
     aside = motion((0, 0, 0), (-0.5, 0, 0))
-    assert (two_view_geometry.triangulate_inverse_depth(first, first, K, K, aside) == 0).all()
-    assert (two_view_geometry.triangulate_inverse_depth(first, first + np.array([1, 0]), K, K, aside) < 0).all()
+    assert (triangulate_inverse_depth(first, first, K, K, aside) == 0).all()
+    assert (triangulate_inverse_depth(first, first + np.array([1, 0]), K, K, aside) < 0).all()
 
 
 @pytest.mark.parametrize("unit", [1.0, 1000.0, 0.001])
@@ -63,11 +76,11 @@ def test_motion_from_depth_has_the_unit_of_the_depth(unit: float) -> None:
     T = motion((0.5, 1.5, -0.3), (0.1, -0.05, -1.2))
     first, depth, second = repeated(T, noise_px=0.2)
     second[:40] += 30  # one in five matches is wrong
-    found = two_view_geometry.estimate_metric_motion(first, second, depth * unit, K, K)
+    found = estimate_metric_motion(first, second, depth * unit, K, K)
     assert found is not None
     assert found.metric
     np.testing.assert_allclose(found.t / unit, T[:3, 3], atol=0.01)
-    assert np.linalg.norm(two_view_geometry.rotation_vector_deg(found.R.T @ T[:3, :3])) < 0.05
+    assert np.linalg.norm(rotation_vector_deg(found.R.T @ T[:3, :3])) < 0.05
     assert not found.inliers[:40].any()
     assert found.inliers[40:].mean() > 0.95
 
@@ -75,16 +88,16 @@ def test_motion_from_depth_has_the_unit_of_the_depth(unit: float) -> None:
 def test_motion_up_to_scale_has_the_direction() -> None:
     T = motion((0.5, 1.5, -0.3), (0.3, -0.1, -1.2))
     first, _, second = repeated(T, noise_px=0.2)
-    found = two_view_geometry.estimate_motion(first, second, K)
+    found = estimate_motion(first, second, K)
     assert found is not None
-    assert two_view_geometry.angle_deg(found.t, T[:3, 3]) < 2
+    assert angle_deg(found.t, T[:3, 3]) < 2
     assert np.linalg.norm(found.t) == pytest.approx(1)
 
 
 def test_too_few_matches_have_no_motion() -> None:
     first, depth, second = repeated(motion((0, 0, 0), (1, 0, 0)), points=10)
-    assert two_view_geometry.estimate_motion(first, second, K) is None
-    assert two_view_geometry.estimate_metric_motion(first, second, depth, K, K) is None
+    assert estimate_motion(first, second, K) is None
+    assert estimate_metric_motion(first, second, depth, K, K) is None
 
 
 @pytest.mark.slow
@@ -92,10 +105,7 @@ def test_too_few_matches_have_no_motion() -> None:
 def test_points_are_counted_from_the_center_of_the_first_pixel(width: int) -> None:
     """Half a turn takes pixel x to W - 1 - x, whatever the size at which features are found."""
     image = texture(width // 2, width)
-    matches = two_view_geometry.match_features(
-        two_view_geometry.detect_features(image),
-        two_view_geometry.detect_features(np.ascontiguousarray(image[::-1, ::-1])),
-    )
+    matches = match_features(detect_features(image), detect_features(np.ascontiguousarray(image[::-1, ::-1])))
     assert len(matches) >= 30
     assert matches.displacement_px > width / 10
     np.testing.assert_allclose(
@@ -107,19 +117,19 @@ def test_matches_are_those_of_opencv() -> None:
     """Of the nearest that pass the ratio test, one for each feature of the second image."""
     image = texture(240, 640)
     blurred = cv2.GaussianBlur(image, None, 1.5)  # some features are no longer those of one point
-    first, second = map(two_view_geometry.detect_features, (image, blurred))
+    first, second = map(detect_features, (image, blurred))
     pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(first.descriptors, second.descriptors, k=2)
-    good = [best for best, other in pairs if best.distance < two_view_geometry.RATIO * other.distance]
+    good = [best for best, other in pairs if best.distance < RATIO * other.distance]
     best = {m.trainIdx: m for m in sorted(good, key=lambda m: -m.distance)}
     rows = np.array(sorted((m.queryIdx, m.trainIdx) for m in best.values()))
     assert len(pairs) > 1.2 * len(good) > 1.2 * len(rows) > 36
-    matches = two_view_geometry.match_features(first, second)
+    matches = match_features(first, second)
     np.testing.assert_array_equal(matches.first_index, rows[:, 0])
     np.testing.assert_array_equal(matches.second_px, second.pixels[rows[:, 1]])
 
 
 def test_sweep_finds_the_side() -> None:
-    wide = two_view_geometry.gray(texture(120, 420))
+    wide = gray(texture(120, 420))
     left, right = wide[:, :400], wide[:, 12:412]  # what the left sees at x is at x - 12 in the right image
     forward, backward = plane_sweep(left, right, 1), plane_sweep(left, right, -1)
     assert forward.residual < 0.5 * backward.residual
@@ -129,7 +139,7 @@ def test_sweep_finds_the_side() -> None:
 
 def test_warping_by_the_true_depth_and_motion_leaves_little() -> None:
     """A fronto-parallel plane at 10 m, seen 0.5 m further to the right: the image shifts by fx 0.5 / 10 = 15 px."""
-    wide = two_view_geometry.gray(texture(HEIGHT, WIDTH + 15))
+    wide = gray(texture(HEIGHT, WIDTH + 15))
     target, source = wide[:, :WIDTH], wide[:, 15:]
     depth = np.full(target.shape, 10, np.float32)
     T = motion((0, 0, 0), (-0.5, 0, 0))
@@ -151,7 +161,7 @@ def test_depth_is_sampled_nearby_and_not_across_an_edge() -> None:
 
 
 def test_residual_is_zero_for_the_same_image_and_grows_with_the_difference() -> None:
-    a, b = two_view_geometry.gray(texture()), two_view_geometry.gray(texture(seed=1))
+    a, b = gray(texture()), gray(texture(seed=1))
     assert float(compute_gray_residual(a, a).max()) < 1e-5
     assert float(compute_gray_residual(a, b).mean()) > 0.3
     assert float(compute_gray_residual(np.zeros_like(a), np.full_like(a, 255)).mean()) == pytest.approx(

@@ -16,8 +16,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Batch, Meta, TensorDataclass
-from stadia.data.config import CacheConfig
-from stadia.data.loading.config import AugmentationConfig
+from stadia.data.config import AugmentationConfig, CacheConfig
 from stadia.data.loading.loader import EpochSampler, Loader
 from stadia.data.loading.samples import VideoSamples, stack_samples
 from stadia.data.open_dataset import open_recordings

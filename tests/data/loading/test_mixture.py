@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stadia.core.types import Batch, Meta, TensorDataclass
-from stadia.data.loading.config import DataConfig
+from stadia.data.config import DataConfig
 from stadia.data.loading.loader import Loader, MixtureLoader
 from stadia.training.recipes import configure
 

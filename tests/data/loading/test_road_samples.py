@@ -10,11 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.recording import Recording, RoadMasks
-from stadia.core.types import RoadTargets
-from stadia.data.config import CacheConfig
+from stadia.core.types import Recording, RoadMasks, RoadTargets
+from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig, TiltConfig
 from stadia.data.height_priors import PRIORS, RoadConfig
-from stadia.data.loading.config import AugmentationConfig, ColorConfig, TiltConfig
 from stadia.data.loading.road_samples import RoadSamples, number_camera_groups
 from stadia.data.loading.samples import VideoSamples
 from stadia.data.mask_files import clean_masks, find_edge_objects, measure_occlusion

@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Batch, Camera
-from stadia.data.config import CacheConfig
-from stadia.data.loading.config import AugmentationConfig, ColorConfig, DataConfig
+from stadia.core.types import LEFT, Batch, Camera, Recording
+from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig, DataConfig
 from stadia.data.loading.samples import PackedSample, VideoSamples, open_split, stack_samples, unpack_batch
 from stadia.data.open_dataset import open_recordings
 from stadia.data.recordings import CroppedRecording, crop_recording
-from stadia.geometry.camera import backproject, intrinsics
-from stadia.geometry.warp import synthesize_views
+from stadia.geometry.camera import backproject, intrinsics, synthesize_views
 
 OneLine = Callable[..., None]
 CACHE = CacheConfig()

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from stadia.core.types import Camera
+from stadia.data.config import WEATHERS, AugmentationConfig, ColorConfig, DataConfig, TiltConfig, WeatherConfig
 from stadia.data.frame_store import resize_depth, resize_image, resize_sparse_depth
-from stadia.data.loading.config import WEATHERS, AugmentationConfig, ColorConfig, DataConfig, TiltConfig, WeatherConfig
 from stadia.data.loading.samples import VideoSamples, stack_samples, unpack_batch
 from stadia.data.loading.transforms import (
     WeatherDraw,
@@ -25,8 +25,7 @@ from stadia.data.loading.transforms import (
     zoom_images,
 )
 from stadia.data.open_dataset import open_recordings
-from stadia.geometry.camera import resize_camera
-from stadia.geometry.warp import synthesize_views
+from stadia.geometry.camera import resize_camera, synthesize_views
 
 IMAGES = torch.rand(2, 3, 8, 10, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
 GRAY = torch.tensor([0.299, 0.587, 0.114])

@@ -12,7 +12,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.data.loading.config import ColorConfig
+from stadia.data.config import ColorConfig
 from stadia.data.loading.loader import Loader
 from stadia.geometry.se3 import quaternion_multiply
 from stadia.losses.class_masks import IGNORE_INDEX

@@ -7,8 +7,7 @@ import torch
 from tests.training.loop import small_recipe
 from torch import nn
 
-from stadia.training.loop.callbacks import group_layers, sample_distributions
-from stadia.training.loop.loggers import read_rows
+from stadia.training.loop.callbacks import group_layers, read_rows, sample_distributions
 
 
 def test_groups_are_stages_parts_and_heads() -> None:

@@ -19,15 +19,14 @@ from stadia.core.errors import ConfigError, RunError
 from stadia.core.seeds import derive_seed
 from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
-from stadia.training.loop import phase_clock
 from stadia.training.loop.batches import TrainingPlan
+from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.checkpoint import Checkpoint, list_kept_checkpoints, load_weights
 from stadia.training.loop.config import ScheduleConfig, TrainingConfig
 from stadia.training.loop.fit import fit
-from stadia.training.loop.loggers import read_rows
 from stadia.training.loop.loop import Callback, TrainingLoop
-from stadia.training.loop.optim import LearningRate
 from stadia.training.loop.processes import check_devices
+from stadia.training.loop.recipe import LearningRate
 from stadia.training.loop.run_folder import Run
 from stadia.training.loop.training_state import CommandEnd, TimeLimit
 
@@ -262,7 +261,7 @@ def test_checkpoints_and_validations_take_no_time_of_a_training(
         now[0] += seconds
         return now[0]
 
-    monkeypatch.setattr(phase_clock.time, "perf_counter", lambda: spend(1e-6))
+    monkeypatch.setattr(time, "perf_counter", lambda: spend(1e-6))
     monkeypatch.setattr(small_recipe.SmallRecipe, "on_batch_start", lambda recipe: spend(1.0))
     monkeypatch.setattr(TrainingLoop, "save", lambda loop, *what: (spend(100.0), save(loop, *what)))
     monkeypatch.setattr(TrainingLoop, "score_validation", lambda loop: (spend(100.0), score(loop))[1])

@@ -19,11 +19,12 @@ from stadia.core import seeds
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.seeds import derive_seed
 from stadia.training.loop import fit as fit_module
-from stadia.training.loop import optim
+from stadia.training.loop import recipe as recipe_module
 from stadia.training.loop.batches import BatchStream, TrainingPlan
+from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.config import TrainingConfig
-from stadia.training.loop.loggers import read_rows
 from stadia.training.loop.loop import Callback, TrainingLoop
+from stadia.training.loop.recipe import compute_lr_factor, group_parameters
 from stadia.training.loop.run_folder import Run
 
 LOSSES: dict[str, str] = {
@@ -56,7 +57,7 @@ With torch's plain update of Adam: the fused one rounds otherwise in the last di
 
 @pytest.fixture
 def plain_update(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optim, "has_fused_update", lambda groups: None)
+    monkeypatch.setattr("stadia.training.loop.recipe.has_fused_update", lambda groups: None)
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -88,7 +89,7 @@ def test_losses_in_stages_are_pinned(tmp_path: Path, plain_update: None) -> None
 
 
 def train_as_one_of_two(rank: int, root: Path) -> None:
-    optim.has_fused_update = lambda groups: None
+    recipe_module.has_fused_update = lambda groups: None
     small_recipe.train(root, recipe=SmallRecipe(), **VALUES)
 
 
@@ -112,11 +113,11 @@ def test_the_loop_equals_a_plain_loop_bit_for_bit(
     loader = SmallLoader(derive_seed(1, "data"))
     plan = TrainingPlan.from_loader(loader, training)
     optimizer = torch.optim.AdamW(
-        optim.group_parameters(recipe.parameters(), recipe.config.optimizer.weight_decay), lr=0.02, fused=True
+        group_parameters(recipe.parameters(), recipe.config.optimizer.weight_decay), lr=0.02, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda step: optim.compute_lr_factor(
+        lambda step: compute_lr_factor(
             step, recipe.config.schedule, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
         ),
     )

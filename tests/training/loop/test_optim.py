@@ -10,7 +10,7 @@ from torch import nn
 from stadia.core.errors import RunError
 from stadia.training.loop import OPTIMIZERS, SCHEDULES
 from stadia.training.loop.config import OptimizerConfig, ScheduleConfig
-from stadia.training.loop.optim import UpdateRatio, build_optimizer, compute_lr_factor, group_parameters
+from stadia.training.loop.recipe import UpdateRatio, build_optimizer, compute_lr_factor, group_parameters
 
 
 def network() -> nn.Sequential:

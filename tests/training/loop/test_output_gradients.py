@@ -8,8 +8,7 @@ from tests.training.loop import small_recipe
 from torch import Tensor, nn
 
 from stadia.core.types import Prediction
-from stadia.training.loop.callbacks import OutputGradients
-from stadia.training.loop.loggers import read_rows
+from stadia.training.loop.callbacks import OutputGradients, read_rows
 
 NAMES = ("-1", "stereo")
 

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
-from stadia.training.loop import phase_clock
+from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.loop.fit import fit
-from stadia.training.loop.loggers import read_rows
-from stadia.training.loop.phase_clock import Stopwatch
 from stadia.training.loop.run_folder import Run
+from stadia.training.loop.training_state import Stopwatch
 
 # -- the stopwatch
 # ------------------------------------------------------------------------------------------------------
@@ -46,7 +45,8 @@ class Gpu:
 
         monkeypatch.setattr(torch.cuda, "Event", Event)
         monkeypatch.setattr(
-            phase_clock, "synchronize", lambda device: setattr(gpu, "host_s", max(gpu.host_s, gpu.done_s))
+            "stadia.training.loop.training_state.synchronize",
+            lambda device: setattr(gpu, "host_s", max(gpu.host_s, gpu.done_s)),
         )
 
     def launch(self, seconds: float, launching_s: float = 0.001) -> None:

@@ -26,9 +26,9 @@ from stadia.core import signals, terminal
 from stadia.core.errors import CheckpointError, DataError, RunError
 from stadia.io import atomic_files as files
 from stadia.io.run_facts import Status
+from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.loop.fit import Interrupted
-from stadia.training.loop.loggers import read_rows
 from stadia.training.loop.loop import Callback, TrainingLoop
 from stadia.training.loop.run_folder import Run
 

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ from tests.training.loop import small_recipe
 from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.errors import RunError
 from stadia.io.run_facts import TimeLimitEnd
-from stadia.training.loop import phase_clock
 from stadia.training.loop.fit import Interrupted
 from stadia.training.loop.loop import TrainingLoop
 from stadia.training.loop.run_folder import Run
@@ -125,7 +125,7 @@ def seconds_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     def begin_batch(recipe: object) -> None:
         now[0] += 2.0
 
-    monkeypatch.setattr(phase_clock.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(small_recipe.SmallRecipe, "on_batch_start", begin_batch)
 
 

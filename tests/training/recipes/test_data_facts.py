@@ -16,16 +16,15 @@ from tests.refusals import refuses
 from stadia import training
 from stadia.core.config import diff_mappings
 from stadia.core.errors import RunError
-from stadia.core.recording import Recording
-from stadia.data.open_dataset import open_recordings
-from stadia.data.splits import all_frames
+from stadia.core.types import Recording
+from stadia.data.open_dataset import all_frames, open_recordings
 from stadia.io.run_facts import match_facts
 from stadia.overlay.config import OverlayDataConfig
 from stadia.overlay.world.backgrounds import describe_background_depth, open_backgrounds
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.video_data import describe_depth, measure_poses
 from stadia.training.recipes.selfsup.config import SelfsupConfig
-from stadia.training.training_data import list_movable_keys
+from stadia.training.workflow import list_movable_keys
 
 pytestmark = pytest.mark.slow
 

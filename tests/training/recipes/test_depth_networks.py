@@ -18,7 +18,7 @@ from stadia.core.types import Camera
 from stadia.evaluation.exported_network import ExportedNetwork
 from stadia.geometry.camera import intrinsics
 from stadia.networks import DEPTH_NETWORKS
-from stadia.networks.depth.config import DepthNetworkConfig
+from stadia.networks.config import DepthNetworkConfig
 from stadia.networks.depth.depth_network import DepthMaps, DepthNetwork
 from stadia.predict.export import export_checkpoint
 from stadia.training import recipes

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from tests.refusals import refuses
 
 from stadia.core.errors import CheckpointError
-from stadia.networks import pretrained_weights
+from stadia.networks.encoders import is_reachable
 from stadia.networks.hub_download import UNFINISHED, count_downloaded_bytes, find_cache
 from stadia.networks.published_networks import find_published_files, list_network_rows
 from stadia.web.server import make_app
@@ -114,12 +114,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(huggingface_hub.file_download.time, "sleep", lambda seconds: None)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    pretrained_weights.is_reachable.cache_clear()
+    is_reachable.cache_clear()
     yield server
     server.shutdown()
     server.server_close()
     thread.join()
-    pretrained_weights.is_reachable.cache_clear()
+    is_reachable.cache_clear()
 
 
 def list_cache(tmp_path: Path) -> list[str]:
@@ -140,7 +140,7 @@ def test_a_photo_is_predicted_by_a_name(
     assert hub.ranges == [0]
     assert [row.is_here for row in list_network_rows() if row.name == NAME] == [True]
     hub.server_close()
-    pretrained_weights.is_reachable.cache_clear()
+    is_reachable.cache_clear()
     assert find_published_files(NAME).revision == COMMIT
     copied = Path(shutil.copytree(find_cache(REPOSITORY), tmp_path / "copied"))
     assert find_published_files(str(copied)).list_weight_files()

@@ -16,11 +16,10 @@ from torch.nn import functional as F
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.geometry.camera import intrinsics
-from stadia.networks import pretrained_weights
+from stadia.networks.encoders import rename_to_transformers
 from stadia.training import recipes
 from stadia.training.loop.checkpoint import Checkpoint
-from stadia.training.recipes.base.build_recipe import load_recipe
-from stadia.training.recipes.base.network_checkpoint import import_network
+from stadia.training.recipes.base.build_recipe import import_network, load_recipe
 
 Stadia = Callable[..., tuple[int, str, str]]
 Weights = dict[str, Tensor]
@@ -327,5 +326,5 @@ def test_both_names_of_dpt_are_those_of_transformers() -> None:
             tensors = {f"pretrained.{stem}.{kind}": torch.zeros(1)}
             others = {f"pretrained.{scripted}.{kind}": torch.zeros(1)}
             expected = [f"neck.reassemble_stage.{name}.{kind}"]
-            assert list(pretrained_weights.rename_to_transformers(tensors, own)) == expected
-            assert list(pretrained_weights.rename_to_transformers(others, own)) == expected
+            assert list(rename_to_transformers(tensors, own)) == expected
+            assert list(rename_to_transformers(others, own)) == expected

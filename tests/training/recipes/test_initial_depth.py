@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from stadia.checks.preflight.recording_survey import RecordingSurvey, sample_depth
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
-from stadia.networks.depth.config import UnetConfig
+from stadia.networks.config import UnetConfig
 from stadia.training.recipes.base import video_data
 from stadia.training.recipes.base.self_supervised import set_network
 from stadia.training.recipes.base.video_data import MatchDepth, measure_match_depth, resolve_initial_depth

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stadia.core.recording import RoadMasks
+from stadia.core.types import RoadMasks
 from stadia.data.height_priors import RoadConfig
 from stadia.geometry.ground.drive_heights import TOP_BEHIND_FOOT_M
 from stadia.training.recipes.metric import data as first_heights_of_groups

@@ -21,8 +21,8 @@ from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
 from stadia.data.open_dataset import open_recordings
 from stadia.losses.loss_report import LossReport
+from stadia.networks.config import BaseConfig
 from stadia.networks.depth import depth_network
-from stadia.networks.depth.config import BaseConfig
 from stadia.networks.depth.depth_network import DepthMaps, DepthNetwork
 from stadia.training.recipes import configure
 from stadia.training.recipes.base.self_supervised import add_motion_term

@@ -16,12 +16,12 @@ from tests.refusals import refuses
 from stadia import training
 from stadia.checks.finding import OnStop
 from stadia.checks.loss_checks.loss_check_runner import check_losses
-from stadia.checks.prediction_checks.training_record import RECIPE_TERMS
+from stadia.checks.prediction_checks.prediction_verdict import RECIPE_TERMS
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale, Meta
 from stadia.losses.metric_scale import MetricScaleLoss
-from stadia.predict.depth_task import DepthTask
+from stadia.predict.tasks import DepthTask
 from stadia.training import recipes
 from stadia.training.loop.batches import TrainingPlan
 from stadia.training.loop.checkpoint import Checkpoint

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from stadia import predict, training
 from stadia.core.config import resolve_config
 from stadia.core.types import Batch, DepthScale
-from stadia.data.loading.config import DataConfig
-from stadia.evaluation.validation_metrics import compute_depth_scores
+from stadia.data.config import DataConfig
+from stadia.evaluation.image_score import compute_depth_scores
 from stadia.geometry.camera import intrinsics
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.training import recipes
@@ -69,7 +69,7 @@ def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     for table, part in (
         (recipes.RECIPES, f"{__name__}:Supervised"),
         (recipes.CONFIGS, f"{__name__}:SupervisedConfig"),
-        (predict.TASKS, "stadia.predict.depth_task:DepthTask"),
+        (predict.TASKS, "stadia.predict.tasks:DepthTask"),
     ):
         monkeypatch.setitem(table._parts, "supervised", part)
     words = [

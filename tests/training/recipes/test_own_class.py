@@ -17,11 +17,11 @@ from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.report.run_comparison import compare_runs, write_comparison
 from stadia.report.run_files import read_run
 from stadia.training import recipes, workflow
-from stadia.training.loop.loggers import read_rows
+from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
-from stadia.training.training_data import LOSS_CHECKS, choose_class
+from stadia.training.workflow import LOSS_CHECKS, choose_class
 
 pytestmark = pytest.mark.slow  # its fixtures train
 

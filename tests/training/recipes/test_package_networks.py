@@ -18,7 +18,7 @@ from stadia.io.image_io import write_image
 from stadia.networks.published_networks import PACKAGES, PUBLISHED_NETWORKS
 from stadia.predict.export import export_checkpoint
 from stadia.training.recipes import load_predictor
-from stadia.training.recipes.base.network_checkpoint import NetworkCheckpoint, open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, open_network_checkpoint
 
 Stadia = Callable[..., tuple[int, str, str]]
 DEPTH, FOCAL = 5.0, 0.8
@@ -154,7 +154,7 @@ def test_it_neither_trains_nor_exports(packages: None, worlds: Path, tmp_path: P
 
 
 def test_a_checkpoint_that_claims_to_be_of_a_package_loads_nothing(packages: None) -> None:
-    from stadia.networks.depth.config import DepthModelConfig
+    from stadia.networks.config import DepthModelConfig
     from stadia.networks.depth.depth_network import build_depth_network
 
     settings = {"architecture": {"model_type": "moge"}, "preprocessing": {}}

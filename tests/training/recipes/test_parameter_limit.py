@@ -7,15 +7,15 @@ from tests.refusals import refuses
 from torch import nn
 
 from stadia.core.errors import CheckpointError
-from stadia.networks import pretrained_weights
+from stadia.networks.encoders import limit_parameters
 
 
 def test_a_network_larger_than_its_checkpoint_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrained_weights, "SLACK_NUMBERS", 2 << 20)
+    monkeypatch.setattr("stadia.networks.encoders.SLACK_NUMBERS", 2 << 20)
     layers: list[nn.Module] = []
 
     def build() -> None:
-        with pretrained_weights.limit_parameters(Path("c.safetensors"), 10):
+        with limit_parameters(Path("c.safetensors"), 10):
             layers.extend(nn.Linear(1000, 1000) for _ in range(9))
 
     with refuses(CheckpointError, where="c.safetensors", found="2"):

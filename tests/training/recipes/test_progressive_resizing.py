@@ -11,12 +11,12 @@ from tests.refusals import refuses
 from stadia import training as launch
 from stadia.core.errors import ConfigError
 from stadia.training import recipes
+from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.checkpoint import Checkpoint
-from stadia.training.loop.loggers import read_rows
 from stadia.training.recipes.base.config import RecipeConfig
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
-from stadia.training.training_data import check_stages, choose_batch_sizes, list_stages, open_data
+from stadia.training.workflow import check_stages, choose_batch_sizes, list_stages, open_data
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 

@@ -21,14 +21,14 @@ from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportedNetwork
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator
-from stadia.networks.depth.config import DepthModelConfig
+from stadia.networks.config import DepthModelConfig
 from stadia.networks.depth.depth_network import build_depth_network
 from stadia.networks.depth.published_config import find_output
 from stadia.networks.published_networks import find_published_files, read_settings
 from stadia.predict.export import export_checkpoint
 from stadia.training import adapt_network, recipes
 from stadia.training.loop.checkpoint import Checkpoint
-from stadia.training.recipes.base.network_checkpoint import NetworkCheckpoint, open_network_checkpoint
+from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, open_network_checkpoint
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 
 Stadia = Callable[..., tuple[int, str, str]]
@@ -253,7 +253,7 @@ class TestRefusals:
             raise error
 
         monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-        monkeypatch.setattr("stadia.networks.pretrained_weights.is_reachable", lambda: False)
+        monkeypatch.setattr("stadia.networks.encoders.is_reachable", lambda: False)
         with refuses(CheckpointError, names=names) as refused:
             find_published_files(source)
         assert "\n" not in str(refused.value)

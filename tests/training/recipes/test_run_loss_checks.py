@@ -12,8 +12,8 @@ from stadia.checks.loss_checks.video_cases import make_video_case
 from stadia.core.errors import RunError
 from stadia.core.types import Prediction, Targets
 from stadia.training import workflow
+from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.config import TrainingConfig
-from stadia.training.loop.loggers import read_rows
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.config import replace_training
 from stadia.training.recipes.selfsup.config import SelfsupConfig

@@ -15,8 +15,7 @@ from tests.refusals import refuses
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.recording import Recording
-from stadia.core.types import Camera, DepthScale
+from stadia.core.types import Camera, DepthScale, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video import video_map
 from stadia.data.video.map_geometry import MapGeometry

@@ -14,7 +14,7 @@ from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
 from stadia.losses.loss_report import LossReport
 from stadia.training.recipes.base.config import TeacherConfig
-from stadia.training.recipes.base.teacher import TeacherTerm, check_teacher
+from stadia.training.recipes.base.self_supervised import TeacherTerm, check_teacher
 
 
 class Known:

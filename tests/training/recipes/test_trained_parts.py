@@ -10,7 +10,7 @@ from test_depth_networks import configure, interrupt
 from tests.combinations import mark_others
 
 from stadia import training
-from stadia.networks.depth import fine_tuning
+from stadia.networks.depth.depth_network import list_adapter_names, name_for_adapters
 from stadia.predict.export import export_checkpoint
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.recipes.base.build_recipe import load_recipe, read_plain_weights
@@ -43,7 +43,7 @@ def test_adapters_resume_exactly_and_predict_merged(
     assert last[0].checksum == last[1].checksum
 
     recipe: Any = load_recipe(last[0])
-    names = fine_tuning.list_adapter_names(recipe.state_dict())
+    names = list_adapter_names(recipe.state_dict())
     assert names == []
     assert all(tensor.dtype is torch.float32 for tensor in recipe.parameters())
     if precision != "32":
@@ -58,8 +58,8 @@ def test_adapters_resume_exactly_and_predict_merged(
         expected = recipe.inverse_depth(image)
         for config in (plain, again):
             started = type(recipe)(config).eval()
-            weights = fine_tuning.name_for_adapters(read_plain_weights(last[0]), started.state_dict())
+            weights = name_for_adapters(read_plain_weights(last[0]), started.state_dict())
             started.load_state_dict(weights, strict=False)
             torch.testing.assert_close(started.inverse_depth(image), expected, rtol=1e-4, atol=1e-6)
     run = training.train(again, out=tmp_path / "again")
-    assert fine_tuning.list_adapter_names(Checkpoint.open(run.folder).names)
+    assert list_adapter_names(Checkpoint.open(run.folder).names)

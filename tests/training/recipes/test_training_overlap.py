@@ -13,13 +13,12 @@ import pytest
 from rich.console import Console
 
 from stadia.core.config import resolve_config
-from stadia.data.open_dataset import open_recordings
-from stadia.data.splits import frame_indices
+from stadia.data.open_dataset import frame_indices, open_recordings
 from stadia.evaluation.depth_score import average_recordings
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
-from stadia.predict import labeled_recordings
-from stadia.predict.judged_frames import choose_window
+from stadia.predict.tasks import score_recordings
+from stadia.predict.verdict import choose_window
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.training_overlap import TrainingOverlap
 from stadia.training.recipes.base.video_data import open_video
@@ -46,7 +45,7 @@ def test_the_middle_frame_of_what_a_checkpoint_predicted_is_kept_as_points(
     predictor, run = average_recordings(known, 48, 160), Run.create(tmp_path, "run", small, recipe="selfsup", seed=0)
     for name, checkpoint in (("baseline", ""), ("test", "last.safetensors, step 3")):
         made_by = MADE_BY.model_copy(update={"checkpoint": checkpoint})
-        labeled_recordings.score_recordings(predictor, known, run, name, made_by, Console(quiet=True))
+        score_recordings(predictor, known, run, name, made_by, Console(quiet=True))
     (kept,) = (run.folder / "clouds").iterdir()
     about = json.loads((kept / "camera.json").read_text())
     assert (kept.name, about["frame"], about["depth_scale"]) == ("test", f"{known[0].name}/000002", "metres")

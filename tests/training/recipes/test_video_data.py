@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from stadia.checks.finding import Severity
-from stadia.data.loading.config import DataConfig
+from stadia.data.config import DataConfig
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.recipes.base import video_data
 from stadia.training.recipes.base.video_data import VideoData, open_video

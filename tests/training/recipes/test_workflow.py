@@ -24,7 +24,7 @@ from stadia.training.recipes.base import build_recipe, video_data
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.time_budget import choose_steps
-from stadia.training.training_data import replace_data_findings
+from stadia.training.workflow import replace_data_findings
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 

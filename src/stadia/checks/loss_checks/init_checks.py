@@ -13,8 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stadia.checks.catalog import NotChecked, make_finding
 from stadia.checks.finding import Finding, Severity
 from stadia.checks.loss_checks.training_start import PredictsMotion, TrainingStart
-from stadia.checks.monitors.prediction_monitors import MAX_OUT_OF_VIEW, MAX_SMOOTHNESS_SHARE
-from stadia.checks.preflight.two_view_geometry import (
+from stadia.checks.monitors.training_monitor import MAX_OUT_OF_VIEW, MAX_SMOOTHNESS_SHARE
+from stadia.checks.preflight.recording_survey import (
     Array,
     detect_features,
     epipolar_distance_px,
@@ -23,7 +23,7 @@ from stadia.checks.preflight.two_view_geometry import (
 )
 from stadia.core.types import DepthScale, is_temporal
 from stadia.geometry.se3 import rotation_angle_deg
-from stadia.training.loop import optim
+from stadia.training.loop.recipe import build_optimizer
 
 MAX_COLOR_EXCESS = 0.01  # by which interpolated colors may leave [0, 1]
 MIN_BRIGHTEST = 0.02  # brightest color of a batch: below, images were divided by 255 twice
@@ -114,7 +114,7 @@ def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
         measured = f"0 of {len(names)} parameters are trainable"
         yield make_finding("T22", Severity.STOP, measured, "parameters that train")
     if not missing and not twice:
-        optim.build_optimizer(recipe, recipe.config.optimizer, groups)  # raises if it is impossible
+        build_optimizer(recipe, recipe.config.optimizer, groups)  # raises if it is impossible
 
 
 def check_parameter_gradients(start: TrainingStart) -> Iterator[Finding]:

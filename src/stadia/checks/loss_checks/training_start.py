@@ -18,8 +18,7 @@ from stadia.checks.finding import Finding, Severity
 from stadia.checks.loss_checks.loss_case import map_tensors
 from stadia.core.types import Batch, DepthScale
 from stadia.losses.loss_report import LossReport
-from stadia.training.loop import optim
-from stadia.training.loop.recipe import AnyRecipe
+from stadia.training.loop.recipe import AnyRecipe, build_optimizer
 
 MAX_SAMPLES = 8  # samples of the checked batch
 MIN_SAMPLES = 2  # samples on a CPU, at any image size
@@ -151,7 +150,7 @@ def take_samples(batch: Batch[Any, Any], count: int) -> Batch[Any, Any]:
 def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
     """T26, T29: on one batch the loss falls, and memory does not grow. T26 is skipped for trained weights."""
     recipe, batch, shuffled_loss = start.recipe, start.batch, 0.0
-    optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
+    optimizer = build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
     losses: list[float] = []
     memory_bytes: list[int] = []
     with contextlib.suppress(TimeLimitReached):

@@ -1,10 +1,16 @@
 """Run all monitors during training, write their findings, and stop if needed."""
 
+import math
+import statistics
+from collections import deque
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 
+from stadia.checks.catalog import make_finding
 from stadia.checks.finding import TRAIN_ANYWAY, Finding, OnStop, Severity, Stage, append_finding, read_valid_findings
 from stadia.checks.monitors.optimization_monitors import (
     OPTIMIZATION_MONITORS,
@@ -14,18 +20,374 @@ from stadia.checks.monitors.optimization_monitors import (
     report_not_finite,
 )
 from stadia.checks.monitors.persistence import (
+    IMPROVES,
+    ROWS,
+    VALIDATIONS,
+    Monitor,
+    PersistenceCounter,
+    PersistentMonitor,
     PersistentPartRule,
     PersistentRule,
+    Reading,
     Row,
+    Rule,
+    StartFilter,
+    ValidationMonitor,
     ValidationRule,
+    limit,
     rename_base_values,
+    warn_at,
 )
-from stadia.checks.monitors.prediction_monitors import GEOMETRY_RULES, HEIGHT_RULES, PREDICTION_MONITORS, SOURCE_RULES
 from stadia.core.errors import NotFiniteError, RunError
 from stadia.core.shown_progress import SHOWN_PROGRESS
-from stadia.training.loop.loggers import read_rows
+from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.loop import Callback, TrainingLoop
 from stadia.training.loop.run_folder import Run
+
+MAX_WARP_RATIO = 0.97  # residual over the unwarped one; learning .27 to .90, structural errors .87 or more
+MAX_OUT_OF_VIEW = 0.5  # share of pixels that project into no source; learning .04
+MAX_SATURATED = 0.25  # share of pixels that are left out; simulated exposures .20
+MIN_LOSS = -4.0  # residuals of a hundredth, which real images do not have; learning -1.7
+MAX_AT_FLOOR = 0.5  # share of labeled pixels at the minimum output, where a ReLU has no gradient
+MIN_INVERSE_DEPTH_SPREAD = 0.05  # over its mean; learning .37 to .61, collapsed 0
+MAX_AT_NEAREST = 0.2  # share of pixels at the minimum depth; learning 0
+MAX_AT_FARTHEST = 0.8  # share of pixels at the maximum depth; learning 0, collapsed 1
+MAX_SAME_SIDE = 0.5  # mean cosine of the translations to the previous and next frame; learning -1
+MAX_AUTO_MASKED = 0.75  # share of pixels in the auto-mask
+MIN_EXPLAINED_SHARE = 0.02  # share of explained pixels by one source; learning .04 to .74
+MIN_TRANSLATION_OVER_DEPTH = 0.001  # learning .036 to .078, collapsed .001 to .003
+MAX_TRANSLATION_OVER_DEPTH = 1.0  # learning at most .08
+MAX_PREDICTED_ROTATION_DEG = 15.0  # to a neighboring frame; learning at most .44
+MAX_GAIN = 1.6  # predicted gain or its inverse; simulated exposures .75 to 1.22
+MAX_OFFSET = 0.3  # beyond this brightness offset a constant replaces the image
+MAX_GRADIENT_RATIO = 1000.0  # of the loss for depth over motion, or the inverse; learning .2 to 7
+MAX_SMOOTHNESS_SHARE = 0.3  # of the photometric term; learning .002, first step 1e-4 to 1e-2
+MIN_MOTION_ALONG = -0.5  # predicted over true translation: 1 is right, 0 nothing, -1 inverted
+MAX_DEPTH_DRIFT = 6.0  # median depth over its start, which may be off by a factor of 5 (M01)
+MAX_MOTION_SCALE = 1.4  # predicted over true motion along z, both in metres, or the inverse
+MIN_MOTION_CORRELATION = 0.9  # of predicted and true motion along z: below, their ratio has no meaning
+MIN_TRAINED_LOG_SIGMA = 1.0  # |log Sigma|, which starts at 0: from here on it is trained
+MIN_SIGMA_SPREAD = 0.1  # between the outer tenths of log Sigma; learning .34, dead .000
+MAX_FIT_CHANGE = 0.9  # of the residual over the unwarped one since Sigma moved; learning .81, dead 1.00
+MIN_UNTRAINED_FIT = 0.6  # residual over the unwarped one: below, the warp was learned
+FIRST_FIT_ROWS = 3  # first logged rows, before Sigma moves
+LOG_SIGMA_BOUNDS = (-6.0, 2.0)  # range of log Sigma (`models.depth.unet`)
+BOUND_MARGIN = 0.1  # of log Sigma; learning -5.2 and -1.7
+PERCENTILES = tuple(f"log_uncertainty/p{percent}" for percent in (10, 50, 90))
+
+MAX_HEIGHT_ERROR = 0.2  # |ln(predicted / known camera height)|
+MIN_METRIC_DEPTH_SPREAD = 0.15  # over its mean; learning .03 at step 100, .47 later
+MIN_INLIER_SHARE = 0.4  # share of objects whose height agrees; a horizon half a degree off rejects half
+MAX_OBJECT_ROAD_GAP = 0.2  # |ln(camera height by the objects / known height)|
+MIN_OBJECT_EXTENT = 0.02  # over their depth; exact depth of cars has .158
+MAX_ROWS_OUT_OF_ORDER = 0.1  # share of road rows that are nearer than the row below
+MAX_ROAD_MASKED = 0.5  # share of the road in the auto-mask
+MAX_OBJECTS_AT_LIMIT = 0.05  # share of object pixels at the maximum depth
+MAX_DRIFT = 0.01  # change of the camera height per epoch
+DRIFT_EPOCHS = 5  # consecutive epochs that change the camera height in one direction
+
+GEOMETRY_RULES = (
+    limit("S20", "warped_over_unwarped", "the residual is {:.2f} times the unwarped one", at_most=MAX_WARP_RATIO),
+    limit("S23", "outside", "{:.0%} of the pixels project into no source", at_most=MAX_OUT_OF_VIEW),
+    limit("S24", "warped_over_unwarped_right", "the right view's residual is {:.2f} times the unwarped one",
+          at_most=MAX_WARP_RATIO),
+    limit("B21", "saturated", "{:.0%} of the pixels are saturated, and left out", at_most=MAX_SATURATED),
+    limit("U04", "loss", "the loss is {:.2f}", at_least=MIN_LOSS, note=": residuals above a hundredth"),
+    limit("T03", "at_floor", "the output is at its minimum for {:.0%} of the labeled pixels", at_most=MAX_AT_FLOOR),
+    limit("M20", "depth/spread", "the spread of inverse depth is {:.1%} of its mean",
+          at_least=MIN_INVERSE_DEPTH_SPREAD),
+    limit("M21", "depth/at_nearest", "{:.0%} of the pixels have the minimum depth", at_most=MAX_AT_NEAREST),
+    limit("M22", "depth/at_farthest", "{:.0%} of the pixels have the maximum depth", at_most=MAX_AT_FARTHEST),
+    limit("P24", "motion/same_side",
+          "the predicted motions to the previous and the next frame have a mean cosine of {:.2f}",
+          at_most=MAX_SAME_SIDE, note="; -1 ahead"),
+)  # fmt: skip
+"""See `PersistentRule`."""
+
+HEIGHT_RULES = (
+    limit("H10", "metric/depth_spread", "the spread of depth is {:.2f} of its mean", at_least=MIN_METRIC_DEPTH_SPREAD),
+    limit("H18", "metric/inlier_share", "{:.0%} of the objects are accepted", at_least=MIN_INLIER_SHARE),
+    Rule("H11", "metric/objects_over_road", lambda gap: abs(gap) > MAX_OBJECT_ROAD_GAP,
+         "the logarithm of scale by objects over scale by the road is {:+.2f}", f"within {MAX_OBJECT_ROAD_GAP:g} of 0"),
+    limit("H12", "metric/object_extent", "the extent of objects is {:.1%} of their depth", at_least=MIN_OBJECT_EXTENT),
+    limit("H13", "metric/rows_out_of_order", "{:.0%} of the rows of the road are nearer than the row below",
+          at_most=MAX_ROWS_OUT_OF_ORDER),
+    limit("H14", "metric/road_masked", "{:.0%} of the road is in the auto-mask", at_most=MAX_ROAD_MASKED),
+    limit("H15", "metric/objects_at_limit", "{:.0%} of the object pixels have the maximum depth",
+          at_most=MAX_OBJECTS_AT_LIMIT),
+    limit("T07", "auto_masked", "{:.0%} of the pixels are in the auto-mask", at_most=MAX_AUTO_MASKED),
+)  # fmt: skip
+"""See `PersistentRule`."""
+
+SOURCE_RULES = (
+    limit("S22", "explained_by", "the share of the explained pixels is {:.1%}", at_least=MIN_EXPLAINED_SHARE,
+          note=" of each source"),
+    limit("P21", "motion/over_depth", "motion is {:.2g} of the depth", at_least=MIN_TRANSLATION_OVER_DEPTH),
+    limit("P22", "motion/over_depth", "motion is {:.2g} times the depth", at_most=MAX_TRANSLATION_OVER_DEPTH),
+    limit("P23", "motion/turn_deg", "the predicted rotation to the next image is {:.0f} degrees",
+          at_most=MAX_PREDICTED_ROTATION_DEG),
+)  # fmt: skip
+"""See `PersistentPartRule`."""
+
+
+class ExposureMonitor(PersistentMonitor):
+    """B20: checks `train/gain/SOURCE` and `train/offset/SOURCE`, means of a batch."""
+
+    def read(self, row: Row) -> Reading | None:
+        logged = {name: value for name, value in row.items() if "/gain/" in name or "/offset/" in name}
+        if not logged:
+            return None
+        gains, offsets = ({name: v for name, v in logged.items() if f"/{what}/" in name} for what in ("gain", "offset"))
+        bad = {name: value for name, value in gains.items() if not 1 / MAX_GAIN < value < MAX_GAIN}
+        bad |= {name: value for name, value in offsets.items() if abs(value) > MAX_OFFSET}
+        measured = ", ".join(f"{name.rpartition('train/')[2]} {value:.2f}" for name, value in bad.items())
+        expected = f"gains of {1 / MAX_GAIN:.2f} to {MAX_GAIN:g}, offsets within {MAX_OFFSET:g}"
+        return Reading("B20", bool(bad), measured, expected, bad)
+
+
+class GradientBalanceMonitor(PersistentMonitor):
+    """L20: compares `gradient/inverse_depth/0` with the larger of `gradient/translation` and `gradient/rotation`."""
+
+    def read(self, row: Row) -> Reading | None:
+        motion = max(row.get("gradient/translation", math.nan), row.get("gradient/rotation", math.nan))
+        if math.isnan(motion):  # with a stereo pair only, no motion is learned
+            return None
+        depth = row.get("gradient/inverse_depth/0", 0.0)  # not logged if it is detached
+        is_bad = not motion / MAX_GRADIENT_RATIO <= depth <= motion * MAX_GRADIENT_RATIO
+        measured = f"the gradient of the loss is {depth:.2g} for inverse depth and {motion:.2g} for motion"
+        expected = f"within a factor of {MAX_GRADIENT_RATIO:g} of each other"
+        return Reading("L20", is_bad, measured, expected, {"by_inverse_depth": depth, "by_motion": motion})
+
+
+class SmoothnessMonitor(PersistentMonitor):
+    """R20: compares `train/term/smoothness` with `train/term/photometric`."""
+
+    def read(self, row: Row) -> Reading | None:
+        smooth, photometric = row.get("train/term/smoothness"), row.get("train/term/photometric")
+        if smooth is None or photometric is None:
+            return None
+        share = smooth / abs(photometric) if photometric else math.inf
+        measured = f"the smoothness term is {share:.2g} times the photometric one"
+        expected = f"at most {MAX_SMOOTHNESS_SHARE:g}"
+        evidence = {"smoothness": smooth, "photometric": photometric}
+        return Reading("R20", share > MAX_SMOOTHNESS_SHARE, measured, expected, evidence)
+
+
+class ValidationWarpMonitor(Monitor):
+    """S21 and P20: checks `val/warped_over_unwarped` and, if warping helps, `val/motion_along`."""
+
+    def __init__(self) -> None:
+        self.no_warp_gain, self.backwards = PersistenceCounter(VALIDATIONS), PersistenceCounter(VALIDATIONS)
+        self.along_before = math.nan
+
+    def on_row(self, step: int, row: Row) -> Finding | None:
+        along, ratio = row.get("val/motion_along"), row.get("val/warped_over_unwarped")
+        if ratio is None:
+            return None
+        finding = self._check_residual(step, row, ratio)
+        return finding if finding is not None or along is None else self._check_motion(step, row, along, ratio)
+
+    def _check_residual(self, step: int, row: Row, ratio: float) -> Finding | None:
+        if not self.no_warp_gain(step, row, ratio >= MAX_WARP_RATIO):
+            return None
+        measured = f"the validation residual is {ratio:.2f} times the unwarped one, "
+        measured += f"as in {self.no_warp_gain.rows} validations"
+        return warn_at(step, "S21", measured, f"at most {MAX_WARP_RATIO:g}", warped_over_unwarped=ratio)
+
+    def _check_motion(self, step: int, row: Row, along: float, ratio: float) -> Finding | None:
+        # A better length is not a better direction.
+        before, self.along_before = self.along_before, max(along, -1.0)
+        is_bad = ratio < MAX_WARP_RATIO and along < MIN_MOTION_ALONG and not along > IMPROVES * before
+        if not self.backwards(step, row, is_bad):
+            return None
+        measured = f"the median predicted motion along the true one is {along:.2f} times its length, "
+        measured += f"as in {self.backwards.rows} validations"
+        return warn_at(step, "P20", measured, "1 if it is correct, 0 if nothing is learned yet", along=along)
+
+
+class DepthScaleMonitor(Monitor):
+    """M23: compares `depth/median` of the last ROWS logged steps with the first ones past the start."""
+
+    def __init__(self) -> None:
+        self.is_past_start = StartFilter()
+        self.first: list[float] = []
+        self.last: deque[float] = deque(maxlen=ROWS)
+
+    def on_row(self, step: int, row: Row) -> Finding | None:
+        median = row.get("train/depth/median")
+        if median is None or not self.is_past_start(step, row):
+            return None
+        if len(self.first) < ROWS:
+            self.first.append(median)
+            return None
+        self.last.append(median)
+        if len(self.last) < ROWS:
+            return None
+        first, last = statistics.median(self.first), statistics.median(self.last)
+        if 1 / MAX_DEPTH_DRIFT <= last / first <= MAX_DEPTH_DRIFT:
+            return None
+        measured = f"the median depth is {last:.3g}, and was {first:.3g} early in training"
+        expected = f"within a factor of {MAX_DEPTH_DRIFT:g}"
+        return warn_at(step, "M23", measured, expected, median_depth=last, at_the_start=first)
+
+
+class MotionScaleMonitor(ValidationMonitor):
+    """P25: motion along z follows the true motion at another scale, and does not improve."""
+
+    before = math.nan
+
+    def read(self, row: Row) -> Reading | None:
+        slope, correlation = row.get("val/motion_slope/tz"), row.get("val/motion_correlation/tz")
+        if slope is None or correlation is None:
+            return None
+        off = abs(math.log(slope)) if slope > 0 else math.inf
+        before, self.before = self.before, off
+        is_off = correlation > MIN_MOTION_CORRELATION and off > math.log(MAX_MOTION_SCALE)
+        measured = f"predicted motion along z is {slope:.2f} times the true one, "
+        measured += f"with a correlation of {correlation:.2f}"
+        expected, evidence = f"within a factor of {MAX_MOTION_SCALE:g}", {"slope": slope, "correlation": correlation}
+        return Reading("P25", is_off and not off < IMPROVES * before, measured, expected, evidence)
+
+
+class ConstantUncertaintyMonitor(PersistentMonitor):
+    """U01: checks the percentiles of log Sigma once they have moved from 0."""
+
+    def read(self, row: Row) -> Reading | None:
+        low, middle, high = (row.get(f"train/{name}") for name in PERCENTILES)
+        if low is None or middle is None or high is None:  # a row of a validation, or a network without uncertainty
+            return None
+        is_bad = abs(middle) > MIN_TRAINED_LOG_SIGMA and high - low < MIN_SIGMA_SPREAD
+        measured = f"log Sigma is {middle:.2f} everywhere, with outer tenths {high - low:.3f} apart"
+        expected = f"tenths at least {MIN_SIGMA_SPREAD:g} apart"
+        return Reading("U01", is_bad, measured, expected, {"p10": low, "p50": middle, "p90": high})
+
+
+class UncertaintyOnlyMonitor(Monitor):
+    """U02: compares warped_over_unwarped with its value before Sigma moved."""
+
+    def __init__(self) -> None:
+        self.start: list[float] = []
+        self.last: deque[float] = deque(maxlen=ROWS)
+        self.persists = PersistenceCounter(1)  # of the medians over rows
+
+    def on_row(self, step: int, row: Row) -> Finding | None:
+        middle, fit = row.get(f"train/{PERCENTILES[1]}"), row.get("train/warped_over_unwarped")
+        if middle is None or fit is None:
+            return None
+        if middle > -MIN_TRAINED_LOG_SIGMA:
+            if len(self.start) < FIRST_FIT_ROWS:
+                self.start.append(fit)
+            return None
+        self.last.append(fit)
+        if not self.start or len(self.last) < ROWS:
+            return None
+        start, now = statistics.median(self.start), statistics.median(self.last)
+        if not self.persists(step, row, now > MIN_UNTRAINED_FIT and now > MAX_FIT_CHANGE * start):
+            return None
+        measured = f"log Sigma has fallen to {middle:.2f}, and the residual is {now:.2f} times the unwarped one "
+        measured += f"({start:.2f} at the start)"
+        evidence = {"log_uncertainty": middle, "warped_over_unwarped": now, "at_the_start": start}
+        return warn_at(step, "U02", measured, f"at most {MAX_FIT_CHANGE:g} times the value at the start", **evidence)
+
+
+class UncertaintyBoundsMonitor(PersistentMonitor):
+    """U03: checks whether the outer tenths of log Sigma are at its bounds."""
+
+    def read(self, row: Row) -> Reading | None:
+        low, middle, high = (row.get(f"train/{name}") for name in PERCENTILES)
+        if low is None or middle is None or high is None:
+            return None
+        is_bad = low < LOG_SIGMA_BOUNDS[0] + BOUND_MARGIN or high > LOG_SIGMA_BOUNDS[1] - BOUND_MARGIN
+        measured = f"a tenth of the pixels has log Sigma below {low:.2f} and one above {high:.2f}"
+        expected = f"between {LOG_SIGMA_BOUNDS[0]:g} and {LOG_SIGMA_BOUNDS[1]:g}"
+        return Reading("U03", is_bad, measured, expected, {"p10": low, "p50": middle, "p90": high})
+
+
+class CameraHeightMonitor(PersistentMonitor):
+    """H09: checks `train/metric/off_camera_height`, ln(predicted / known camera height)."""
+
+    def read(self, row: Row) -> Reading | None:
+        off = row.get("train/metric/off_camera_height")
+        if off is None:
+            return None
+        is_bad, times = math.isfinite(off) and abs(off) > MAX_HEIGHT_ERROR, math.exp(off)
+        measured = f"the predicted camera height is {times:.2f} times the known one"
+        return Reading("H09", is_bad, measured, f"within {MAX_HEIGHT_ERROR:.0%} of it", {"times": times})
+
+
+class HeightEstimateResult(Protocol):
+    """Camera height of a group in an epoch (`recipes.metric.camera_heights.EpochEstimate`)."""
+
+    @property
+    def refused(self) -> str:
+        """Why the epoch's height is not used; empty if it is."""
+
+    @property
+    def apart(self) -> str:
+        """Why the group's cameras cannot have one height; empty if they can."""
+
+    @property
+    def locked_height(self) -> str:
+        """The height that only the absolute test confirms; empty without one."""
+
+
+def check_epoch(
+    epoch: int,
+    estimates: Mapping[str, HeightEstimateResult],
+    *,
+    first_epoch: int,
+    known_m: Mapping[str, float] | None = None,
+) -> list[Finding]:
+    """Return H06, H07 and H17 of an epoch for each group of cameras, with the heights known before."""
+    findings = []
+    for group, estimate in estimates.items():
+        cameras = f" of the cameras '{group}'" if group else ""
+        if estimate.apart:
+            measured = f"epoch {epoch}{cameras}: {estimate.refused}; depth is not in metres"
+            expected = "one height of one group of cameras"
+            findings.append(make_finding("H07", Severity.WARN, measured, expected, where=[group]))
+            continue
+        if estimate.locked_height:
+            measured, expected = f"epoch {epoch}{cameras}: {estimate.locked_height}", "a test that fits all objects"
+            findings.append(make_finding("H17", Severity.WARN, measured, expected, where=[group]))
+        if estimate.refused and epoch > first_epoch:
+            severity, height_m = Severity.WARN, (known_m or {}).get(group, math.nan)
+            measured = f"epoch {epoch} gives no camera height{cameras}: {estimate.refused}"
+            if math.isfinite(height_m):  # another height is used
+                severity, measured = Severity.NOTE, f"{measured}; {height_m:.2f} m, known before, is used"
+            findings.append(make_finding("H06", severity, measured, "frames that agree on a height", where=[group]))
+    return findings
+
+
+def check_drift(heights_m: Mapping[str, Sequence[float]]) -> list[Finding]:
+    """Return H08 for the heights after each epoch, by group of cameras."""
+    findings = []
+    for group, heights in heights_m.items():
+        logs = [math.log(height) for height in heights if math.isfinite(height)][-DRIFT_EPOCHS - 1 :]
+        steps = [after - before for before, after in pairwise(logs)]
+        has_one_direction = len(steps) == DRIFT_EPOCHS and (min(steps) > 0 or max(steps) < 0)
+        if not has_one_direction or abs(logs[-1] - logs[0]) <= MAX_DRIFT * DRIFT_EPOCHS:
+            continue
+        measured = f"the camera's height went from {math.exp(logs[0]):.2f} m to {math.exp(logs[-1]):.2f} m, "
+        measured += f"{math.expm1((logs[-1] - logs[0]) / DRIFT_EPOCHS):+.1%} an epoch"
+        expected, evidence = f"less than {MAX_DRIFT:.0%} an epoch", {"camera_height_m": list(heights)}
+        findings.append(make_finding("H08", Severity.WARN, measured, expected, where=[group], evidence=evidence))
+    return findings
+
+
+PREDICTION_MONITORS: tuple[type, ...] = (
+    ExposureMonitor,
+    GradientBalanceMonitor,
+    SmoothnessMonitor,
+    ValidationWarpMonitor,
+    DepthScaleMonitor,
+    MotionScaleMonitor,
+    ConstantUncertaintyMonitor,
+    UncertaintyOnlyMonitor,
+    UncertaintyBoundsMonitor,
+    CameraHeightMonitor,
+)
+"""One instance of each per run."""
 
 
 class TrainingMonitor(Callback):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.checks.preflight.two_view_geometry import (
+from stadia.checks.preflight.recording_survey import (
     TwoViewMotion,
     detect_features,
     estimate_motion,

@@ -23,11 +23,11 @@ CHECKS = Registry(  # for each recording
         "sides": "stadia.checks.preflight.stereo_checks:check_sides",
         "baseline": "stadia.checks.preflight.stereo_checks:check_baseline",
         "poses": "stadia.checks.preflight.pose_checks:check_poses",
-        "ground_truth": "stadia.checks.preflight.ground_truth_checks:check_ground_truth",
+        "ground_truth": "stadia.checks.preflight.stereo_checks:check_ground_truth",
     },
 )
 
-SPLIT_CHECKS = Registry("check of splits", {"splits": "stadia.checks.preflight.split_checks:check_splits"})
+SPLIT_CHECKS = Registry("check of splits", {"splits": "stadia.checks.preflight.preflight_runner:check_splits"})
 """For all splits together: a function of the frames by split name."""
 
 PREREQUISITES = {  # checks that would only measure symptoms of their stops in the same recording

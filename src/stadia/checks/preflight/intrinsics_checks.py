@@ -9,8 +9,13 @@ import numpy as np
 
 from stadia.checks.catalog import NotChecked, make_finding
 from stadia.checks.finding import Finding, Severity
-from stadia.checks.preflight.recording_survey import RecordingSurvey
-from stadia.checks.preflight.two_view_geometry import Array, epipolar_distance_px, rotation_deg, rotation_vector_deg
+from stadia.checks.preflight.recording_survey import (
+    Array,
+    RecordingSurvey,
+    epipolar_distance_px,
+    rotation_deg,
+    rotation_vector_deg,
+)
 from stadia.core.types import Camera
 from stadia.geometry.numpy_camera import resize_K
 

@@ -8,16 +8,11 @@ import numpy as np
 
 from stadia.checks.catalog import NotChecked, make_finding
 from stadia.checks.finding import Finding, Severity
-from stadia.checks.preflight.recording_survey import PairMatches, RecordingSurvey, Step
-from stadia.checks.preflight.scale_errors import (
-    LengthSource,
-    check_scale,
-    compare_scales,
-    has_comparison,
-    is_inverse_by_poses,
-)
-from stadia.checks.preflight.two_view_geometry import (
+from stadia.checks.preflight.recording_survey import (
     Array,
+    PairMatches,
+    RecordingSurvey,
+    Step,
     TwoViewMotion,
     angle_deg,
     epipolar_distance_px,
@@ -26,8 +21,15 @@ from stadia.checks.preflight.two_view_geometry import (
     rotation_deg,
     rotation_residuals_px,
 )
-from stadia.core.recording import LEFT, RIGHT
-from stadia.data.video.frame_selection import FLOW_WIDTH
+from stadia.checks.preflight.scale_errors import (
+    LengthSource,
+    check_scale,
+    compare_scales,
+    has_comparison,
+    is_inverse_by_poses,
+)
+from stadia.core.types import LEFT, RIGHT
+from stadia.data.recordings import FLOW_WIDTH
 
 DIRECTION_WARN_DEG = 30.0  # between motion by poses and in images; clean data .1 to .5, 7-Scenes 8
 DIRECTION_STOP_DEG = 60.0  # wrong conventions have 88 to 180

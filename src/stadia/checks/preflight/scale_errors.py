@@ -14,16 +14,19 @@ import numpy as np
 from stadia.checks.catalog import CATALOG, describe_case, make_finding
 from stadia.checks.finding import Finding, Severity
 from stadia.checks.preflight.intrinsics_checks import KITTI_BASELINES_M, has_kitti_focal_length
-from stadia.checks.preflight.recording_survey import BaselineAgreement, RecordingSurvey, Step, sample_depth
-from stadia.checks.preflight.two_view_geometry import (
+from stadia.checks.preflight.recording_survey import (
     Array,
+    BaselineAgreement,
+    RecordingSurvey,
+    Step,
     TwoViewMotion,
     angle_deg,
     epipolar_distance_px,
     estimate_metric_motion,
+    sample_depth,
     triangulate,
 )
-from stadia.core.recording import LEFT, RIGHT
+from stadia.core.types import LEFT, RIGHT
 
 
 class LengthSource(StrEnum):

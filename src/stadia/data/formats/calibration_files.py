@@ -25,9 +25,8 @@ from stadia.data.formats.kitti import KittiCalibration
 from stadia.data.lens_distortion import EQUIDISTANT, FOV, RADTAN
 from stadia.data.video.video_camera import read_K
 from stadia.geometry.numpy_camera import check_K, make_K
-from stadia.io.input_files import read_text
-from stadia.io.json_files import parse_json
-from stadia.io.text_files import parse_numbers
+from stadia.io.array_files import parse_numbers
+from stadia.io.input_files import parse_json, read_text
 from stadia.io.yaml_files import parse_yaml
 
 Array = NDArray[np.float64]

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.config import SourceOptions
 from stadia.data.formats.lidar_frames import LidarFrame, make_lidar_recording, make_rigid
 from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat
-from stadia.io.array_files import read_npz
-from stadia.io.paths import safe_join
-from stadia.io.text_files import FileEntry, read_typed_json
+from stadia.io.array_files import FileEntry, read_npz, read_typed_json
+from stadia.io.input_files import safe_join
 
 INDEX = "ddad*.json"  # DDAD_tiny has ddad_tiny.json
 CAMERA, SCANNER = "CAMERA_01", "LIDAR"

@@ -17,19 +17,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress
 from stadia.data.lens_distortion import DISTORTION_MODELS, DistortedCamera, RectifiedPair, rectify_pair
 from stadia.data.open_dataset import DatasetFormat
-from stadia.data.recordings import ImageRecording
-from stadia.data.video.frame_selection import FrameSelection
+from stadia.data.recordings import FrameSelection, ImageRecording
 from stadia.data.video.video_files import select_images
 from stadia.geometry.numpy_camera import make_K
+from stadia.io.array_files import FileEntry, parse_numbers, validate_content
 from stadia.io.image_files import check_image_size, read_rgb
-from stadia.io.input_files import read_lines, read_text
-from stadia.io.paths import safe_join
-from stadia.io.text_files import FileEntry, parse_numbers, validate_content
+from stadia.io.input_files import read_lines, read_text, safe_join
 from stadia.io.yaml_files import parse_yaml
 
 if TYPE_CHECKING:

@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.data.config import GroundTruth, SourceOptions
 from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
 from stadia.geometry.numpy_camera import Intrinsics, check_K
+from stadia.io.array_files import parse_numbers, read_kitti_poses, read_rows, read_times
 from stadia.io.image_files import list_depth_images, list_images, parse_frame_number, read_rgb
-from stadia.io.input_files import read_bytes, read_text
-from stadia.io.paths import expand_home
-from stadia.io.text_files import parse_numbers, read_kitti_poses, read_rows, read_times
+from stadia.io.input_files import expand_home, read_bytes, read_text
 
 Array = NDArray[np.float64]
 

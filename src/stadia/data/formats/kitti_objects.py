@@ -18,8 +18,7 @@ from stadia.core.errors import DataError
 from stadia.core.types import Camera
 from stadia.data.formats.kitti import KittiCalibration
 from stadia.io.image_files import list_images, read_rgb
-from stadia.io.input_files import read_text
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home, read_text
 
 Points = NDArray[np.float64]
 KITTI_CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")

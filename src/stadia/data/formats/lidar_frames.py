@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT
+from stadia.core.types import LEFT
 from stadia.data.formats.kitti import project_scan
 from stadia.data.formats.rgbd_cameras import rotations_from_xyzw
 from stadia.data.recordings import ImageRecording

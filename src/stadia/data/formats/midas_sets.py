@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, Recording
+from stadia.core.types import LEFT, Recording
 from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress
 from stadia.data.mask_files import resize_labels

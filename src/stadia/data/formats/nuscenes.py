@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.config import SourceOptions
 from stadia.data.formats.kitti import read_scan
 from stadia.data.formats.lidar_frames import LidarFrame, make_lidar_recording, make_rigid
 from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat, select_names
-from stadia.io.json_files import stream_json_rows
-from stadia.io.paths import safe_join
-from stadia.io.text_files import FileEntry, validate_content
+from stadia.io.array_files import FileEntry, validate_content
+from stadia.io.input_files import safe_join, stream_json_rows
 
 CAMERA, SCANNER = "CAM_FRONT", "LIDAR_TOP"
 VERSIONS = ("v1.0-mini", "v1.0-trainval", "v1.0-test")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, Recording
+from stadia.core.types import LEFT, Recording
 from stadia.data.config import SourceOptions
 from stadia.data.formats.calibration_files import read_calibration
 from stadia.data.formats.camera_tables import CalibratedCamera
@@ -23,10 +23,9 @@ from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
 from stadia.data.video.video_camera import fit_to_size
 from stadia.geometry.numpy_camera import Intrinsics
+from stadia.io.array_files import FileEntry, parse_numbers, read_typed_json
 from stadia.io.image_files import read_rgb
-from stadia.io.input_files import MAX_TEXT_BYTES, read_lines
-from stadia.io.paths import natural_sort_key, safe_join
-from stadia.io.text_files import FileEntry, parse_numbers, read_typed_json
+from stadia.io.input_files import MAX_TEXT_BYTES, natural_sort_key, read_lines, safe_join
 
 TRANSFORMS = "transforms.json"
 CAMERA_AXES = np.diag([1.0, -1.0, -1.0, 1.0])  # to the axes of nerfstudio: x right, y up, z backwards

@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, Recording
+from stadia.core.types import LEFT, Recording
 from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
 from stadia.geometry.numpy_camera import Intrinsics, make_K, register_depth
+from stadia.io.array_files import parse_numbers, read_rows
 from stadia.io.image_files import check_image_size, list_depth_images, list_images, read_rgb
-from stadia.io.input_files import read_lines
-from stadia.io.paths import safe_join
-from stadia.io.text_files import parse_numbers, read_rows
+from stadia.io.input_files import read_lines, safe_join
 
 UNITS_PER_METRE = 5000
 MAX_APART_S = 0.02  # between times of one frame in two lists, as in the data set's `associate.py`

@@ -13,17 +13,24 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, Recording
+from stadia.core.types import LEFT, Recording
 from stadia.data.config import Matrix, SourceOptions
 from stadia.data.frame_store import ReportProgress
 from stadia.data.mask_files import MaskFiles
 from stadia.data.open_dataset import DatasetFormat, select_names
 from stadia.data.recordings import ImageRecording
 from stadia.geometry.numpy_camera import Intrinsics, check_K
-from stadia.io.array_files import StackedArray, open_npy, read_npy
+from stadia.io.array_files import (
+    FileEntry,
+    StackedArray,
+    open_npy,
+    read_kitti_poses,
+    read_npy,
+    read_times,
+    read_typed_json,
+)
 from stadia.io.image_files import check_depth_map, list_depth_images, list_images
-from stadia.io.paths import safe_join
-from stadia.io.text_files import FileEntry, read_kitti_poses, read_times, read_typed_json
+from stadia.io.input_files import safe_join
 
 _Row = tuple[float, float, float, float]
 

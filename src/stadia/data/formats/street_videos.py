@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import CalibratedRecording, ImageRecording
 from stadia.data.video.video_list import VideoEntry, VideoList
 from stadia.geometry.numpy_camera import Intrinsics, make_K
+from stadia.io.array_files import FileEntry, read_typed_json
 from stadia.io.image_files import read_rgb
-from stadia.io.paths import natural_sort_key
-from stadia.io.text_files import FileEntry, read_typed_json
+from stadia.io.input_files import natural_sort_key
 
 RATE_HZ = 17.0
 _NAME = re.compile(r"(?P<city>[A-Za-z-]+)_(?P<snippet>\d{6})_(?P<frame>\d{6})_leftImg8bit\.png")

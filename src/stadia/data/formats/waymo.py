@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, summarize_exception
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress
 from stadia.data.lens_distortion import RADTAN, DistortedCamera

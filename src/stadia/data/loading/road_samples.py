@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stadia.core.errors import DataError
-from stadia.core.recording import Recording, RoadMasks
-from stadia.core.types import Batch, Inputs, RoadTargets
+from stadia.core.types import Batch, Inputs, Recording, RoadMasks, RoadTargets
 from stadia.data.config import CacheConfig, find_cache_folder
 from stadia.data.frame_store import FrameStore, ReportProgress, fill_frame_store, make_store_stem, report_each
 from stadia.data.height_priors import RoadConfig, find_prior

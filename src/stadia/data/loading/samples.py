@@ -17,10 +17,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stadia.core.errors import ConfigError, DataError, GeometryError
-from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.seeds import make_generator
-from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
-from stadia.data.config import CacheConfig, Damaged, SourceOptions
+from stadia.core.types import LEFT, RIGHT, Batch, Camera, Inputs, Meta, Recording, Targets
+from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, Damaged, DatasetConfig, SourceOptions
 from stadia.data.frame_store import (
     FrameStore,
     ReportProgress,
@@ -30,15 +29,23 @@ from stadia.data.frame_store import (
     resize_sparse_depth,
 )
 from stadia.data.loading import transforms
-from stadia.data.loading.config import NO_AUGMENTATION, AugmentationConfig, DatasetConfig
 from stadia.data.loading.loader import PackedTensors, stack_or_default, stack_packed
-from stadia.data.open_dataset import open_recordings, opens_slowly, read_named_splits, select_names
+from stadia.data.open_dataset import (
+    TargetFrames,
+    TrainValSplit,
+    all_frames,
+    draw_split,
+    open_recordings,
+    opens_slowly,
+    read_named_splits,
+    read_split_file,
+    select_names,
+)
 from stadia.data.recordings import crop_recording
 from stadia.data.sharded_dataset import DamagedShardError
-from stadia.data.splits import TargetFrames, TrainValSplit, all_frames, draw_split, read_split_file
 from stadia.geometry.camera import mirror_camera, resize_camera
 from stadia.geometry.se3 import inverse, mirror_x
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 
 Array = NDArray[np.float64]
 

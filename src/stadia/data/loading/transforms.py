@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
-from stadia.data.loading.config import AugmentationConfig
+from stadia.data.config import AugmentationConfig
 from stadia.geometry.camera import crop, resize, resize_camera
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as torchvision's gray

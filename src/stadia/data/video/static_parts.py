@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.config import CacheConfig, find_cache_folder
 from stadia.data.recordings import FrameCrop
 from stadia.geometry.numpy_camera import CropWindow

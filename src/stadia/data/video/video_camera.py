@@ -32,11 +32,9 @@ from stadia.geometry.numpy_camera import (
     focal_px_from_fov,
     focal_px_from_lens,
 )
+from stadia.io.array_files import FileEntry, read_rows
 from stadia.io.image_files import IMAGE_SUFFIXES, list_images, read_rgb
-from stadia.io.input_files import read_lines
-from stadia.io.json_files import read_json
-from stadia.io.paths import expand_home
-from stadia.io.text_files import FileEntry, read_rows
+from stadia.io.input_files import expand_home, read_json, read_lines
 from stadia.io.video_decoding import K_FILE_NAMES, stream_video
 
 log = logging.getLogger(__name__)

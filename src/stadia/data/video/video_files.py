@@ -11,21 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, Recording, RoadMasks
+from stadia.core.types import LEFT, Recording, RoadMasks
 from stadia.data import frame_store
 from stadia.data.config import CacheConfig, SourceOptions, find_cache_folder
 from stadia.data.mask_files import resize_masks
 from stadia.data.open_dataset import DatasetFormat
-from stadia.data.recordings import CalibratedRecording, ImageRecording
-from stadia.data.video import frame_selection
-from stadia.data.video.frame_selection import FrameSelection, FrameSelector
+from stadia.data.recordings import (
+    MAX_STANDING_MOTION,
+    MIN_MOTION,
+    CalibratedRecording,
+    FrameSelection,
+    FrameSelector,
+    ImageRecording,
+)
 from stadia.data.video.static_parts import find_static_content
 from stadia.data.video.video_camera import UserCamera, find_lens, read_user_camera
 from stadia.io import video_decoding
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import IMAGE_SUFFIXES, check_one_kind, list_images, read_rgb
-from stadia.io.input_files import name_parser_errors
-from stadia.io.json_files import read_json
+from stadia.io.input_files import name_parser_errors, read_json
 
 _REWRITE = "delete the file; it will be written again"
 
@@ -330,7 +334,7 @@ def _decode(
 
 
 def _selection_key(stride: int | Literal["auto"]) -> tuple[object, ...]:
-    return (stride, frame_selection.MAX_STANDING_MOTION, frame_selection.MIN_MOTION)
+    return (stride, MAX_STANDING_MOTION, MIN_MOTION)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

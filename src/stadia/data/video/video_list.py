@@ -13,8 +13,8 @@ import numpy as np
 
 from stadia.core.config import parse_value, resolve_config
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.recording import Recording
 from stadia.core.registry import find_nearest_name
+from stadia.core.types import Recording
 from stadia.data.config import CameraConfig, SourceOptions
 from stadia.data.formats.stadia_folder import StadiaFolder
 from stadia.data.frame_store import ReportProgress
@@ -22,10 +22,18 @@ from stadia.data.mask_files import MaskFiles
 from stadia.data.open_dataset import DatasetFormat, select_names
 from stadia.data.recordings import CalibratedRecording
 from stadia.data.video.video_files import OwnVideo, sample_segment
+from stadia.io.array_files import read_kitti_poses
 from stadia.io.image_files import IMAGE_SUFFIXES
-from stadia.io.input_files import MAX_TEXT_BYTES, read_csv, read_text
-from stadia.io.paths import expand_home, find_glob, is_glob, make_absolute, natural_sort_key
-from stadia.io.text_files import read_kitti_poses
+from stadia.io.input_files import (
+    MAX_TEXT_BYTES,
+    expand_home,
+    find_glob,
+    is_glob,
+    make_absolute,
+    natural_sort_key,
+    read_csv,
+    read_text,
+)
 from stadia.io.video_decoding import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, t
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.io.image_io import write_image
+from stadia.training.loop.callbacks import compose_image_sheet
 from stadia.training.loop.checkpoint import Checkpoint, list_kept_checkpoints
-from stadia.training.loop.loggers import compose_image_sheet
 
 FIRST_FRAMES = 8  # frames that channels and their colors are chosen from
 GRID = 2  # channels along either side of a stage's tile

@@ -10,13 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.recording import Recording
-from stadia.core.types import DepthScale
+from stadia.core.types import DepthScale, Recording
 from stadia.evaluation.frame_preparation import Listener, PredictedFrame
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.io.atomic_files import atomic_write
 from stadia.io.image_io import read_image, write_image
-from stadia.io.paths import join_name
+from stadia.io.input_files import join_name
 
 HALF_WIDTH = 960  # largest width of either half: players refuse wide videos
 DEFAULT_RATE_HZ = 10.0

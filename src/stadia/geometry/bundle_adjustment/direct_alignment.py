@@ -11,10 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
-from stadia.geometry.camera import resize
-from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth
+from stadia.geometry.camera import check_sizes, depth_from_inverse, inverse_from_depth, resize
 from stadia.geometry.numpy_camera import NEAR
-from stadia.geometry.warp import check_sizes
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

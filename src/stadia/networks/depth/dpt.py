@@ -19,11 +19,10 @@ from torch.nn import functional
 
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import DepthScale
-from stadia.networks import ATTENTIONS, pretrained_weights
-from stadia.networks.depth.config import DptConfig
+from stadia.networks import ATTENTIONS, encoders
+from stadia.networks.config import DptConfig
 from stadia.networks.depth.depth_network import AffineDepthNetwork, list_trainable
-from stadia.networks.gradient_checkpointing import run_checkpointed
-from stadia.networks.pretrained_weights import (
+from stadia.networks.encoders import (
     UNUSED_PARAMETERS,
     WEIGHT_FILE_NAMES,
     InitialWeights,
@@ -31,6 +30,7 @@ from stadia.networks.pretrained_weights import (
     load_pretrained,
     resolve_weights_file,
 )
+from stadia.networks.gradient_checkpointing import run_checkpointed
 
 _RANDOM_SCALE, _RANDOM_SHIFT = 0.1, 1 / 200
 """Scale and shift of random weights. They suit street depths up to 200 m."""
@@ -215,16 +215,16 @@ def find_weights_file(config: DptConfig, arch: Architecture) -> Path | None:
     if (repository := arch.hub) is None:
         return None
     try:
-        with pretrained_weights.offline_if_unreachable():
-            file = pretrained_weights.download_first_file(repository, WEIGHT_FILE_NAMES, config.revision)
+        with encoders.offline_if_unreachable():
+            file = encoders.download_first_file(repository, WEIGHT_FILE_NAMES, config.revision)
     except OSError as error:
         found = f"none in the cache, and {repository} is unreachable on the hub ({type(error).__name__})"
-        copy = pretrained_weights.describe_manual_copy(repository)
+        copy = encoders.describe_manual_copy(repository)
         fix = f"{copy}; or model.network.weights=FILE; or model.pretrained=false"
         what, expected = f"weights of '{config.title}'", "the published weights"
         raise CheckpointError(what, found=found, expected=expected, fix=fix) from error
     if config.revision is None:
-        pretrained_weights.warn_newest_revision(repository, f"model.network.revision={file.parent.name}")
+        encoders.warn_newest_revision(repository, f"model.network.revision={file.parent.name}")
     return file
 
 

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stadia.core.errors import ConfigError
-from stadia.networks.depth.config import MidasConfig
+from stadia.networks.config import MidasConfig
 from stadia.networks.depth.depth_network import AffineDepthNetwork, list_trainable
-from stadia.networks.encoders import check_encoder
-from stadia.networks.pretrained_weights import load_state_dict
+from stadia.networks.encoders import check_encoder, load_state_dict
 
 MAX_SIDE = 384
 """Length of the longer side at which images are predicted, if no training chose one."""

@@ -9,12 +9,12 @@ from torch.nn import functional
 
 from stadia.core.errors import CheckpointError
 from stadia.core.types import Camera, DepthScale
-from stadia.geometry.depth_maps import sigmoid_to_inverse_depth
+from stadia.geometry.camera import sigmoid_to_inverse_depth
 from stadia.geometry.se3 import from_rotation_translation, so3_exp
-from stadia.io.paths import expand_home
-from stadia.networks.depth.config import Monodepth2Config
+from stadia.io.input_files import expand_home
+from stadia.networks.config import Monodepth2Config
 from stadia.networks.depth.depth_network import AffineDepthNetwork, DepthMaps, list_trainable
-from stadia.networks.pretrained_weights import copy_weights, read_tensors
+from stadia.networks.encoders import copy_weights, read_tensors
 
 MEAN, STD = 0.45, 0.225
 """Mean and standard deviation with which the published networks normalize all channels."""

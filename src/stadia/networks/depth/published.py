@@ -15,7 +15,7 @@ from stadia.core.types import DepthScale
 from stadia.networks.depth.depth_network import AffineDepthNetwork, list_trainable
 from stadia.networks.depth.dpt import check_transformers_installed, import_transformers
 from stadia.networks.depth.published_config import DepthAnythingConfig, PublishedConfig
-from stadia.networks.pretrained_weights import InitialWeights, find_unneeded, limit_parameters, refuse_differences
+from stadia.networks.encoders import InitialWeights, find_unneeded, limit_parameters, refuse_differences
 from stadia.networks.published_networks import (
     PACKAGES,
     PUBLISHED_NETWORKS,

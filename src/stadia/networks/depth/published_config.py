@@ -9,8 +9,8 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale
-from stadia.io.paths import make_absolute
-from stadia.networks.depth.config import MAX_SIDE, DepthNetworkConfig
+from stadia.io.input_files import make_absolute
+from stadia.networks.config import MAX_SIDE, DepthNetworkConfig
 from stadia.networks.published_networks import (
     PACKAGES,
     PUBLISHED_NETWORKS,

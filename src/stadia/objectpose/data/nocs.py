@@ -16,8 +16,7 @@ from stadia.core.seeds import derive_seed
 from stadia.core.types import Camera
 from stadia.geometry.align import umeyama_ransac
 from stadia.io.image_files import read_raw_depth_png, read_rgb
-from stadia.io.input_files import name_parser_errors, read_text
-from stadia.io.paths import expand_home, natural_sort_key, safe_join
+from stadia.io.input_files import expand_home, name_parser_errors, natural_sort_key, read_text, safe_join
 from stadia.objectpose.data import object_labels
 
 FOLDER = "obj_models"  # folder of the models next to the images, with parts such as real_test and val

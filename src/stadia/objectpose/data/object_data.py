@@ -26,8 +26,7 @@ from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
 from stadia.geometry.camera import resize_camera
 from stadia.io.array_files import MAX_ARRAY_BYTES
 from stadia.io.image_files import encode_name, hash_files, join_hashes
-from stadia.io.input_files import open_input
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home, open_input
 from stadia.objectpose.config import TABLEWORLD_PRESETS, ObjectDataConfig
 from stadia.objectpose.data.object_labels import CachedLabels, ObjectImages, ObjectSubset, make_no_masks_error
 from stadia.objectpose.data.object_samples import ObjectInputs, ObjectSamples, ObjectTargets, PackedObjects

@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Meta, TensorDataclass
+from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, ColorConfig
 from stadia.data.frame_store import resize_image
-from stadia.data.loading.config import NO_AUGMENTATION, AugmentationConfig, ColorConfig
 from stadia.data.loading.loader import PackedTensors, stack_packed, stack_padded
 from stadia.data.loading.transforms import apply_color, compute_mean_gray, draw_augmentation
 from stadia.data.mask_files import resize_labels

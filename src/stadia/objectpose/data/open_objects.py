@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.registry import Registry
-from stadia.io.json_files import read_json
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home, read_json
 
 if TYPE_CHECKING:
     from stadia.objectpose.data.bop import BopImages

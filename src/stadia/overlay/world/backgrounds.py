@@ -10,18 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import DepthScale
+from stadia.core.types import LEFT, DepthScale, Recording
 from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress, resize_depth, resize_image
-from stadia.data.open_dataset import open_recordings, read_named_splits
+from stadia.data.open_dataset import TargetFrames, all_frames, draw_split, open_recordings, read_named_splits
 from stadia.data.recordings import RecordingView
-from stadia.data.splits import TargetFrames, all_frames, draw_split
 from stadia.geometry.numpy_camera import crop_K, resize_K
-from stadia.io.array_files import read_npz
+from stadia.io.array_files import FileEntry, read_npz, read_typed_json
 from stadia.io.image_files import encode_name, hash_depth, hash_files, join_hashes
-from stadia.io.paths import expand_home, safe_join
-from stadia.io.text_files import FileEntry, read_typed_json
+from stadia.io.input_files import expand_home, safe_join
 from stadia.overlay.config import BackgroundConfig
 
 DEPTH_ARRAY_KEYS: Mapping[DepthScale, str] = {DepthScale.METRES: "depth_m", DepthScale.UP_TO_SCALE: "depth"}

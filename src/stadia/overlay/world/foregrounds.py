@@ -19,8 +19,7 @@ from stadia.core.seeds import make_generator
 from stadia.geometry.rasterizer import make_intrinsics
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_files import encode_name, hash_file, list_images, read_rgba
-from stadia.io.json_files import read_json
-from stadia.io.paths import natural_sort_key
+from stadia.io.input_files import natural_sort_key, read_json
 from stadia.overlay.config import CutoutConfig
 from stadia.synthetic.config import SPLITS
 from stadia.synthetic.household_objects import SHAPES, make_table_textures, make_upright_pose, name_object_textures

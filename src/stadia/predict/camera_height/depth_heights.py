@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.recording import Recording
-from stadia.core.types import DepthScale, TrackProgress, no_progress
+from stadia.core.types import DepthScale, Recording, TrackProgress, no_progress
 from stadia.data.frame_store import resize_depth
 from stadia.data.height_priors import find_prior
 from stadia.data.mask_files import ROAD, make_road_rectangle, select_classes
@@ -76,8 +75,7 @@ def open_depth_source(request: CameraHeightRequest, recordings: Sequence[Recordi
 
 
 def _open_network(name: str, recordings: Sequence[Recording]) -> DepthSource:
-    from stadia.training.recipes.base.build_recipe import load_predictor
-    from stadia.training.recipes.base.network_checkpoint import open_network_checkpoint
+    from stadia.training.recipes.base.build_recipe import load_predictor, open_network_checkpoint
 
     camera = recordings[0].camera(0)
     predictor = load_predictor(open_network_checkpoint(name, lambda: (camera.height, camera.width)))

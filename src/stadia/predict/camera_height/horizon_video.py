@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stadia.core.recording import Recording
+from stadia.core.types import Recording
 from stadia.data.mask_files import ROAD, select_classes
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.geometry.ground.horizon import horizon_from_normal

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Camera, TrackProgress
+from stadia.core.types import LEFT, Camera, Recording, TrackProgress
 from stadia.data.formats.kitti_objects import KittiBoxImages, list_box_splits
 from stadia.data.height_priors import find_prior, normalize_class
 from stadia.data.mask_files import ROAD, attach_masks, has_road
@@ -21,7 +20,7 @@ from stadia.data.mask_objects import find_mask_boxes, is_cut_by_edge
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.ground.camera_height import BoxedObjects
 from stadia.geometry.ground.drive_heights import transform_box
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 from stadia.predict.camera_height.config import CameraHeightConfig, CameraHeightRequest
 
 MAX_SHARE_WITHOUT_ROAD = 0.5

@@ -17,13 +17,13 @@ from torch import Tensor
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, TrackProgress, no_progress
 from stadia.data.video.video_map import MapRoad, find_usable_map
-from stadia.evaluation.plots.charts import draw_heights_over_frames
-from stadia.evaluation.plots.image_overlays import (
+from stadia.evaluation.plots.charts import (
     BAD,
     GOOD,
     HORIZON,
     PLANE,
     draw_box_verdicts,
+    draw_heights_over_frames,
     draw_horizon,
     draw_image_sheet,
     draw_plane,
@@ -39,7 +39,7 @@ from stadia.geometry.ground.drive_heights import DRIVE_PARTS, MIN_PART_FRAMES, M
 from stadia.geometry.ground.horizon import normal_from_horizon
 from stadia.io.atomic_files import write_json
 from stadia.io.image_io import write_image
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 from stadia.predict.camera_height.config import CameraHeightConfig, CameraHeightRequest, check_sources
 from stadia.predict.camera_height.depth_heights import PRIORS_NOTE, run_depth_height
 from stadia.predict.camera_height.road_horizon import RoadHorizons, choose_horizons

@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import TrackProgress
+from stadia.core.types import LEFT, Recording, TrackProgress
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.io.atomic_files import write_json, write_lines
 from stadia.io.image_io import write_image
+from stadia.io.input_files import safe_join
 from stadia.io.output_files import fill_new_folder
-from stadia.io.paths import safe_join
 
 
 def write_scaled_labels(

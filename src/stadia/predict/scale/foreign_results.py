@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.io.array_files import MAX_STACK_BYTES, list_npz_arrays, read_npz
+from stadia.io.array_files import MAX_STACK_BYTES, OPENGL_AXES, list_npz_arrays, read_npz
 from stadia.io.atomic_files import make_temporary_folder, open_atomic, write_json, write_lines
 from stadia.io.depth_files import (
     DEPTH_KEYS,
@@ -28,10 +28,7 @@ from stadia.io.depth_files import (
     write_depth_png,
 )
 from stadia.io.image_io import write_image
-from stadia.io.input_files import read_bytes, read_text
-from stadia.io.json_files import read_json
-from stadia.io.paths import check_writable, natural_sort_key, safe_join
-from stadia.io.pose_files import OPENGL_AXES
+from stadia.io.input_files import check_writable, natural_sort_key, read_bytes, read_json, read_text, safe_join
 from stadia.io.trajectory_formats import read_trajectory
 from stadia.sfm.sparse_map import import_pycolmap
 

@@ -19,8 +19,7 @@ from stadia.core.registry import find_nearest_name
 from stadia.data.height_priors import PRIORS, find_prior
 from stadia.io.depth_files import StackedMap, find_depth_files
 from stadia.io.image_io import PICTURE_SUFFIXES
-from stadia.io.input_files import name_parser_errors, read_text
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home, name_parser_errors, read_text
 
 GIVEN_SPREAD = 0.05
 """A user's height of an object has this relative standard deviation."""

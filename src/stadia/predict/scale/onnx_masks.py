@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.evaluation.exported_network import OnnxSession, check_installed, find_fault
-from stadia.io.input_files import read_bytes, read_lines
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home, read_bytes, read_lines
 from stadia.networks.segmentation import CITYSCAPES_CLASSES
 
 Image = NDArray[np.uint8]

@@ -15,8 +15,7 @@ from torch import Tensor
 from stadia.checks.finding import Finding
 from stadia.checks.prediction_checks.prediction_verdict import FocalBelief, check_scale_verdict
 from stadia.core.errors import GeometryError, StadiaError
-from stadia.core.recording import Recording
-from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
+from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor, Recording
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_maps

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
-from stadia.core.recording import Recording
-from stadia.core.types import DepthScale
+from stadia.core.types import DepthScale, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale

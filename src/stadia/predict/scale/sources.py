@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError
-from stadia.core.recording import RIGHT, Recording
-from stadia.core.types import Camera
+from stadia.core.types import RIGHT, Camera, Recording
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import PreparedFrame
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane

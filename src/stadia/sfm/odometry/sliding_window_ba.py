@@ -24,8 +24,7 @@ from stadia.geometry.bundle_adjustment.window_solver import (
     marginalize_oldest_frame,
     solve_window,
 )
-from stadia.geometry.camera import resize
-from stadia.geometry.depth_maps import depth_from_inverse, resize_map
+from stadia.geometry.camera import depth_from_inverse, resize, resize_map
 
 _COUNT = 7  # numbers of a pose: quaternion w, x, y, z, and translation
 

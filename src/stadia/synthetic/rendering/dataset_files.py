@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.seeds import derive_seed
 from stadia.io.atomic_files import write_json
-from stadia.io.json_files import read_json
+from stadia.io.input_files import read_json
 from stadia.synthetic.config import SPLITS, SceneCounts
 
 PREVIEW = "preview.png"

@@ -9,26 +9,26 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 OPTIMIZERS = Registry(
     "optimizer",
     {
-        "adam": "stadia.training.loop.optim:adam",
-        "adamw": "stadia.training.loop.optim:adamw",
-        "sgd": "stadia.training.loop.optim:sgd",
+        "adam": "stadia.training.loop.recipe:adam",
+        "adamw": "stadia.training.loop.recipe:adamw",
+        "sgd": "stadia.training.loop.recipe:sgd",
     },
 )
 
 SCHEDULES = Registry(
     "schedule",
     {
-        "constant": "stadia.training.loop.optim:constant",
-        "step": "stadia.training.loop.optim:step",
-        "cosine": "stadia.training.loop.optim:cosine",
+        "constant": "stadia.training.loop.recipe:constant",
+        "step": "stadia.training.loop.recipe:step",
+        "cosine": "stadia.training.loop.recipe:cosine",
     },
 )
 
 LOGGERS = Registry(
     "logger",
     {
-        "csv": "stadia.training.loop.loggers:CsvLogger",
-        "tensorboard": "stadia.training.loop.loggers:TensorBoardLogger",
-        "wandb": "stadia.training.loop.loggers:WandbLogger",
+        "csv": "stadia.training.loop.callbacks:CsvLogger",
+        "tensorboard": "stadia.training.loop.callbacks:TensorBoardLogger",
+        "wandb": "stadia.training.loop.callbacks:WandbLogger",
     },
 )

@@ -12,7 +12,13 @@ from .batches import ValidationScores as ValidationScores
 from .batches import gather_from_processes as gather_from_processes
 from .batches import scale_batch_size as scale_batch_size
 from .batches import select_device as select_device
+from .callbacks import CsvLogger as CsvLogger
+from .callbacks import Logger as Logger
 from .callbacks import OutputGradients as OutputGradients
+from .callbacks import TensorBoardLogger as TensorBoardLogger
+from .callbacks import WandbLogger as WandbLogger
+from .callbacks import compose_image_sheet as compose_image_sheet
+from .callbacks import read_rows as read_rows
 from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import CheckpointHeader as CheckpointHeader
 from .checkpoint import check_recipe as check_recipe
@@ -23,23 +29,17 @@ from .config import StageConfig as StageConfig
 from .config import TrainingConfig as TrainingConfig
 from .fit import Interrupted as Interrupted
 from .fit import TrainingResult as TrainingResult
-from .loggers import CsvLogger as CsvLogger
-from .loggers import Logger as Logger
-from .loggers import TensorBoardLogger as TensorBoardLogger
-from .loggers import WandbLogger as WandbLogger
-from .loggers import compose_image_sheet as compose_image_sheet
-from .loggers import read_rows as read_rows
 from .loop import Callback as Callback
 from .loop import TrainingLoop as TrainingLoop
-from .optim import UpdateRatio as UpdateRatio
-from .phase_clock import PhaseClock as PhaseClock
-from .phase_clock import Stopwatch as Stopwatch
 from .processes import check_precision as check_precision
 from .recipe import AnyRecipe as AnyRecipe
 from .recipe import HasOptimizer as HasOptimizer
 from .recipe import Recipe as Recipe
+from .recipe import UpdateRatio as UpdateRatio
 from .run_folder import Run as Run
 from .run_folder import is_main_process as is_main_process
+from .training_state import PhaseClock as PhaseClock
+from .training_state import Stopwatch as Stopwatch
 
 OPTIMIZERS: stadia.core.registry.Registry
 SCHEDULES: stadia.core.registry.Registry

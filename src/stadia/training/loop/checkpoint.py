@@ -21,8 +21,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
 from stadia.core.registry import refuse_code
 from stadia.io.atomic_files import atomic_write, make_temporary_folder, write_json
-from stadia.io.input_files import check_input_file
-from stadia.io.json_files import check_json_values, load_json, read_json
+from stadia.io.input_files import check_input_file, check_json_values, load_json, read_json
 from stadia.io.run_facts import CHECKPOINT_KINDS, check_network_exists, describe_runs
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from stadia.core.terminal import StopNow, StopSignals, Terminal
 from stadia.io.run_facts import TimeLimitEnd, list_lost_files
 from stadia.training.loop import LOGGERS, batches
 from stadia.training.loop.batches import BatchIterable, BatchStream, EpochLoader, StartableLoader, TrainingPlan
-from stadia.training.loop.callbacks import Histograms, Images, ProgressBar, Scalars
+from stadia.training.loop.callbacks import Histograms, Images, Logger, ProgressBar, Scalars, read_rows
 from stadia.training.loop.checkpoint import (
     Checkpoint,
     check_recipe,
@@ -31,13 +31,11 @@ from stadia.training.loop.checkpoint import (
     write_header_copy,
 )
 from stadia.training.loop.config import MAX_STEPS, TrainingConfig
-from stadia.training.loop.loggers import Logger, read_rows
 from stadia.training.loop.loop import Callback, StopRequest, TrainingLoop
-from stadia.training.loop.phase_clock import PhaseClock, describe_times
 from stadia.training.loop.processes import launch_processes, make_fabric, quiet_lightning, resolve_auto, start_attempt
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import MAX_MINUTES, Run, remove_stale_files_of_run
-from stadia.training.loop.training_state import CommandEnd
+from stadia.training.loop.training_state import CommandEnd, PhaseClock, describe_times
 
 
 class Interrupted(KeyboardInterrupt):

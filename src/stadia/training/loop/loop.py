@@ -14,14 +14,12 @@ from lightning_fabric import Fabric
 from stadia.core import seeds
 from stadia.core.types import Batch
 from stadia.io.run_facts import RunFacts, TrainingTimes
-from stadia.training.loop import optim
 from stadia.training.loop.batches import BatchIterable, BatchStream, ValidationScores
 from stadia.training.loop.checkpoint import name_kept_checkpoint
 from stadia.training.loop.config import TrainingConfig
-from stadia.training.loop.phase_clock import PhaseClock
-from stadia.training.loop.recipe import AnyRecipe
+from stadia.training.loop.recipe import AnyRecipe, BatchLoss, explain_gradient, explain_loss
 from stadia.training.loop.run_folder import Run
-from stadia.training.loop.training_state import BestScore, CommandEnd, TrainingState, evaluation_mode
+from stadia.training.loop.training_state import BestScore, CommandEnd, PhaseClock, TrainingState, evaluation_mode
 
 
 class TrainingLoop(TrainingState):
@@ -129,7 +127,7 @@ class TrainingLoop(TrainingState):
                 self.fabric.backward(self.report.total / self.plan.grad_accumulation_steps)
                 self.clock.end_backward()
 
-            self.losses.append(optim.BatchLoss.from_report(self.report, self.batch.meta))
+            self.losses.append(BatchLoss.from_report(self.report, self.batch.meta))
             if is_last:
                 self.check_gradients()
                 self.update_weights()
@@ -156,9 +154,9 @@ class TrainingLoop(TrainingState):
         ).tolist()
         for loss, value in zip(self.losses, self.batch_losses, strict=True):
             if not math.isfinite(value):
-                raise optim.explain_loss(loss, step=self.step + 1)
+                raise explain_loss(loss, step=self.step + 1)
         if not math.isfinite(norm) and (self.scaler is None or self.scaler.get_scale() <= 1):
-            raise optim.explain_gradient(self.recipe, norm, step=self.step + 1)
+            raise explain_gradient(self.recipe, norm, step=self.step + 1)
 
     def update_weights(self) -> None:
         """Clip the gradient, and update the weights."""

@@ -31,8 +31,7 @@ from torch.nn import functional
 
 from stadia.core.errors import ConfigError, StadiaError, summarize_exception
 from stadia.io.atomic_files import write_json
-from stadia.io.json_files import read_json
-from stadia.io.paths import safe_join
+from stadia.io.input_files import read_json, safe_join
 from stadia.training.loop.batches import select_device
 from stadia.training.loop.config import TrainingConfig
 

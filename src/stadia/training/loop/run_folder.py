@@ -20,8 +20,7 @@ import stadia
 from stadia.core.config import StrictModel, diff_mappings, select_relevant_changes
 from stadia.core.errors import DataError, RunError
 from stadia.io.atomic_files import LOCK_FILE, hold_lock, remove_stale_files, write_json, write_text
-from stadia.io.json_files import read_json
-from stadia.io.paths import check_no_links
+from stadia.io.input_files import check_no_links, read_json
 from stadia.io.run_facts import (
     RUN_FILE,
     CodeVersion,

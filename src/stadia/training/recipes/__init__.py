@@ -76,7 +76,7 @@ def _find_start(values: Mapping[str, Any], overrides: Sequence[str]) -> str | No
 
 def _read_model(recipe: str, start: str) -> Mapping[str, Any]:
     from stadia.core.errors import StadiaError
-    from stadia.io.paths import expand_home
+    from stadia.io.input_files import expand_home
     from stadia.training.loop.checkpoint import Checkpoint
 
     try:

@@ -13,7 +13,7 @@ from scipy import stats
 from stadia.core.config import ValueChange
 from stadia.core.errors import RunError
 from stadia.io.atomic_files import write_json
-from stadia.io.json_files import replace_nan
+from stadia.io.input_files import replace_nan
 from stadia.metrics.statistics import MIN_SEEDS, Better, judge_changes
 from stadia.report import build_report
 from stadia.report.run_files import read_run

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel, ValueChange, diff_mappings, resolve_config, select_relevant_changes
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError
-from stadia.io.json_files import read_json
+from stadia.io.input_files import read_json
 from stadia.io.yaml_files import read_yaml
 from stadia.metrics.statistics import MIN_SEEDS, Better, Expected
 from stadia.training.recipes.base.config import RecipeConfig

@@ -11,8 +11,8 @@ import yaml
 from stadia.core.config import ValueChange, diff_mappings, select_relevant_changes
 from stadia.core.errors import ConfigMistakes, DataError, RunError
 from stadia.io.atomic_files import write_json, write_text
+from stadia.io.input_files import check_no_links
 from stadia.io.output_files import check_output_folder
-from stadia.io.paths import check_no_links
 from stadia.io.run_facts import find_run_facts
 from stadia.report.study_report import RESULTS, read_results
 from stadia.training.loop.run_folder import Run

@@ -21,9 +21,9 @@ from pydantic import Field, model_validator
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError, summarize_exception
 from stadia.io.atomic_files import FULL_DISK, write_json
+from stadia.io.input_files import check_no_links
 from stadia.io.output_files import check_output_folder
-from stadia.io.paths import check_no_links
-from stadia.training.loop.loggers import read_rows
+from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.run_folder import remove_stale_files_of_run
 from stadia.training.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping, read_yaml_mapping
 from stadia.training.studies.launch import Job

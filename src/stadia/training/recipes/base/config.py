@@ -12,10 +12,8 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.registry import refuse_code
-from stadia.data.config import POSES_OF_MAP
-from stadia.data.loading.config import VALIDATION_KEYS, DataConfig, DatasetConfig
-from stadia.io.paths import expand_home, make_absolute
-from stadia.io.remote_store import is_url, restore_url
+from stadia.data.config import POSES_OF_MAP, VALIDATION_KEYS, DataConfig, DatasetConfig
+from stadia.io.input_files import expand_home, is_url, make_absolute, restore_url
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.networks.config import DepthPoseNetConfig
 from stadia.training.loop.config import OptimizerConfig, ScheduleConfig, TrainingConfig

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from typing_extensions import TypeVar
 
 from stadia.core.errors import ConfigError
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Batch, Camera, DepthScale, Inputs, PredictedMaps, Predictor, Targets
+from stadia.core.types import LEFT, Batch, Camera, DepthScale, Inputs, PredictedMaps, Predictor, Recording, Targets
+from stadia.data.config import STRIDE, DataConfig
 from stadia.data.ignored_regions import IgnoringRecording
-from stadia.data.loading.config import STRIDE, DataConfig
 from stadia.data.recordings import CalibratedRecording, FrameRange
 from stadia.data.video.video_files import FileVideo
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, describe_depth_range, to_uint8
@@ -24,13 +23,12 @@ from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.io.run_facts import RecipeFacts, TrainedCamera
 from stadia.losses.loss_report import LossReport
 from stadia.networks import DEPTH_NETWORKS
-from stadia.networks.depth.config import DepthModelConfig
+from stadia.networks.config import DepthModelConfig
 from stadia.networks.depth.depth_network import AffineDepthNetwork, DepthNetwork, find_depth_range
 from stadia.networks.encoders import check_encoder
 from stadia.networks.pose_net import DepthPoseNet
-from stadia.training.loop import optim
 from stadia.training.loop.batches import select_device
-from stadia.training.loop.recipe import HasOptimizer, Recipe
+from stadia.training.loop.recipe import Groups, HasOptimizer, Recipe, group_parameters
 from stadia.training.recipes.base.video_data import VideoData
 
 log = logging.getLogger(__name__)
@@ -202,7 +200,7 @@ class DepthRecipe(
         """Return whether depth needs no gradient in this step; several processes must agree."""
         return self.global_step < self.depth_from_step and not torch.distributed.is_initialized()
 
-    def parameter_groups(self) -> optim.Groups:
+    def parameter_groups(self) -> Groups:
         network, factor, held = self.depth_network, self.backbone_lr_factor, self.depth_from_step
         if network is None or (factor == 1 and not held):
             return super().parameter_groups()
@@ -217,7 +215,7 @@ class DepthRecipe(
         return [
             {**group, **option}
             for part, option in zip(parts, options, strict=True)
-            for group in optim.group_parameters(part, decay)
+            for group in group_parameters(part, decay)
         ]
 
     def describe_score(self, name: str) -> str:

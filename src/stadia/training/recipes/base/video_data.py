@@ -21,22 +21,19 @@ from rich.progress import TaskID
 from stadia.checks.finding import Finding, Severity
 from stadia.checks.loss_checks.init_checks import MAX_START_RATIO, MIN_START_RATIO
 from stadia.checks.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight
-from stadia.checks.preflight.recording_survey import RecordingSurvey
-from stadia.checks.preflight.two_view_geometry import Array
+from stadia.checks.preflight.recording_survey import Array, RecordingSurvey
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.progress import PAUSE_S, make_progress
-from stadia.core.recording import Recording
 from stadia.core.shown_progress import SHOWN_PROGRESS
-from stadia.core.types import Batch
-from stadia.data.config import POSES_OF_MAP
+from stadia.core.types import Batch, Recording
+from stadia.data.config import POSES_OF_MAP, DataConfig, DatasetConfig
 from stadia.data.frame_store import ReportProgress
-from stadia.data.loading.config import DataConfig, DatasetConfig
 from stadia.data.loading.loader import Loader, MixtureLoader, PackedSamples, SequentialLoader
 from stadia.data.loading.samples import PackedSample, VideoSamples, open_split
+from stadia.data.open_dataset import TargetFrames, TrainValSplit, frame_indices, keep_labeled, unique_recordings
 from stadia.data.recordings import summarize_recordings
-from stadia.data.splits import TargetFrames, TrainValSplit, frame_indices, keep_labeled, unique_recordings
 from stadia.io.image_files import hash_depth, hash_frames, join_hashes
-from stadia.networks.depth.config import DepthNetworkConfig
+from stadia.networks.config import DepthNetworkConfig
 from stadia.training.loop.batches import select_device
 from stadia.training.loop.config import TrainingConfig
 

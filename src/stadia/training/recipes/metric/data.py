@@ -13,8 +13,7 @@ from stadia.checks.catalog import make_finding
 from stadia.checks.finding import Finding, Severity
 from stadia.checks.preflight.label_checks import check_masks
 from stadia.core.errors import DataError, GeometryError
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Batch, Inputs, Meta, RoadTargets
+from stadia.core.types import LEFT, Batch, Inputs, Meta, Recording, RoadTargets
 from stadia.data.height_priors import RoadConfig
 from stadia.data.loading.loader import Loader, MixtureLoader, SequentialLoader
 from stadia.data.loading.road_samples import (
@@ -26,8 +25,7 @@ from stadia.data.loading.road_samples import (
 )
 from stadia.data.mask_files import attach_masks
 from stadia.data.mask_objects import find_mask_boxes
-from stadia.data.open_dataset import detect_format
-from stadia.data.splits import unique_recordings
+from stadia.data.open_dataset import detect_format, unique_recordings
 from stadia.data.surveys import survey_masks
 from stadia.geometry.ground.drive_heights import (
     DRIVE_PARTS,
@@ -37,7 +35,7 @@ from stadia.geometry.ground.drive_heights import (
     track_boxes,
     transform_box,
 )
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 from stadia.training.recipes.base.video_data import MultiVideoData, VideoData, make_loaders, open_data_sets
 from stadia.training.recipes.metric.config import PLAUSIBLE_HEIGHT_M, MetricConfig
 

@@ -16,17 +16,16 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia.checks.loss_checks.loss_case import LossCase, make_camera_height_case
-from stadia.checks.monitors.prediction_monitors import check_drift, check_epoch
+from stadia.checks.monitors.training_monitor import check_drift, check_epoch
 from stadia.core import seeds
 from stadia.core.types import Batch, DepthScale, Inputs, Prediction, RoadTargets
+from stadia.evaluation.image_score import compute_depth_scores
 from stadia.evaluation.plots.charts import EpochHeight, draw_heights_over_epochs
-from stadia.evaluation.validation_metrics import compute_depth_scores
-from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.geometry.camera import depth_from_inverse
 from stadia.geometry.ground.camera_height import estimate_camera_heights, weight_objects
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane, road_pixel_heights
 from stadia.geometry.segments import segments_from_instances
 from stadia.io.run_facts import RecipeFacts
-from stadia.losses.auto_mask import find_masked_pixels
 from stadia.losses.loss_balance import HeightLossBalance
 from stadia.losses.loss_report import LossReport, add_terms, combine_losses
 from stadia.losses.metric_scale import (
@@ -36,20 +35,22 @@ from stadia.losses.metric_scale import (
     compute_scale_loss_shares,
     erode_road_mask,
 )
+from stadia.losses.reprojection import find_masked_pixels
 from stadia.metrics.depth_metrics import object_extent, rows_out_of_order, share_at_max_depth
 from stadia.networks.depth.depth_network import find_depth_range
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.recipes.base.self_supervised import (
+    TeacherTerm,
     ViewSynthesis,
     check_metric_labels,
     check_networks,
+    check_teacher,
     choose_teacher,
     find_depth_start,
     make_networks,
     set_network,
 )
-from stadia.training.recipes.base.teacher import TeacherTerm, check_teacher
 from stadia.training.recipes.base.video_data import resolve_initial_depth
 from stadia.training.recipes.metric.camera_heights import (
     CameraHeights,

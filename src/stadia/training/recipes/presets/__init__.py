@@ -7,7 +7,7 @@ from typing import Any
 
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 
 AUTO = "auto"
 """This preset is chosen by measuring steps on this machine."""

@@ -18,29 +18,28 @@ from torch import Tensor
 
 from stadia.checks.loss_checks.loss_case import LossCase
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.recording import LEFT
-from stadia.core.types import Batch, Camera, DepthScale, PredictedMaps
-from stadia.data.config import POSES_OF_MAP
-from stadia.data.loading.config import DatasetConfig
+from stadia.core.types import LEFT, Batch, Camera, DepthScale, PredictedMaps
+from stadia.data.config import POSES_OF_MAP, DatasetConfig
 from stadia.data.open_dataset import VIDEO, detect_format
 from stadia.data.video.video_camera import read_image_size, read_user_camera, read_user_intrinsics
 from stadia.data.video.video_map import check_usable, find_map, find_map_folder, find_map_geometry
-from stadia.io.paths import expand_home
+from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RecipeFacts
 from stadia.losses.loss_report import LossReport, add_terms
 from stadia.losses.reprojection import STEREO_SOURCE
-from stadia.networks.depth.config import DepthModelConfig
+from stadia.networks.config import DepthModelConfig
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.recipes.base.self_supervised import (
+    TeacherTerm,
     ViewSynthesis,
     check_metric_labels,
     check_networks,
+    check_teacher,
     choose_teacher,
     find_depth_start,
     make_networks,
     set_network,
 )
-from stadia.training.recipes.base.teacher import TeacherTerm, check_teacher
 from stadia.training.recipes.base.video_data import VideoData, open_data_sets, resolve_initial_depth
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 
@@ -135,7 +134,7 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> float 
     from stadia.evaluation.predict_frames import predict_inverse_depth
     from stadia.networks.depth.depth_network import build_depth_network
     from stadia.sfm.frame_stream import MAX_FRAMES, FrameStream
-    from stadia.training.recipes.base.network_checkpoint import make_network_recipe
+    from stadia.training.recipes.base.build_recipe import make_network_recipe
 
     path = expand_home(data_set.path)
     mapped = find_map_geometry(path, skip_damaged=True)

@@ -6,10 +6,9 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from stadia.core.errors import ConfigError
-from stadia.data.config import Pixels
-from stadia.data.loading.config import VALIDATION_KEYS, DataConfig
+from stadia.data.config import VALIDATION_KEYS, DataConfig, Pixels
 from stadia.losses.config import SparseDepthConfig
-from stadia.networks.depth.config import DepthModelConfig, check_size_multiple
+from stadia.networks.config import DepthModelConfig, check_size_multiple
 from stadia.training.recipes.base.config import RecipeConfig, RunName, TeacherConfig, data_keys
 
 

@@ -18,10 +18,10 @@ from torch import Tensor
 from stadia.checks.loss_checks.loss_case import LossCase, make_depth_case
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import Batch, DepthScale
+from stadia.evaluation.image_score import compute_depth_scores
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth
-from stadia.evaluation.validation_metrics import compute_depth_scores
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator, fit_scale_median
-from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.geometry.camera import inverse_from_depth
 from stadia.io.run_facts import RecipeFacts
 from stadia.losses.config import SparseDepthConfig, load_loss
 from stadia.losses.loss_balance import DataSetBalance
@@ -33,9 +33,9 @@ from stadia.networks.depth.depth_network import (
     check_depth_network,
     check_trains,
 )
-from stadia.networks.pretrained_weights import LoadReport
+from stadia.networks.encoders import LoadReport
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
-from stadia.training.recipes.base.teacher import TeacherTerm, check_teacher
+from stadia.training.recipes.base.self_supervised import TeacherTerm, check_teacher
 from stadia.training.recipes.base.video_data import VideoData, open_data_sets
 from stadia.training.recipes.supervised.config import SupervisedConfig
 
