@@ -53,7 +53,7 @@ def test_gray_and_16_bit_become_rgb(tmp_path: Path) -> None:
         ("refilled.jpg", encoded(".jpg")[:2000] + b"\xff\xd9", "compressed data"),
         ("empty.png", b"", "an empty file"),
         ("text.jpg", b"not an image", "neither PNG nor JPEG"),
-        ("header.png", encoded(".png")[:8] + encoded(".png")[-12:], "the first chunk"),
+        ("header.png", encoded(".png")[:8] + encoded(".png")[-12:], "a damaged PNG"),
     ],
 )
 def test_damaged_images_are_refused(

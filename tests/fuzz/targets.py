@@ -18,7 +18,7 @@ import numpy as np
 
 from stadia.core.errors import StadiaError
 from stadia.io.array_files import list_npz_arrays, read_npy, read_npz
-from stadia.io.image_io import PNG_SIGNATURE, decode_image, find_image_fault, parse_image_header
+from stadia.io.image_io import PNG_SIGNATURE, decode_image
 from stadia.io.input_files import read_csv, read_json
 from stadia.io.yaml_files import read_yaml
 
@@ -101,9 +101,9 @@ def _read_image(path: Path) -> None:
 
 
 def _read_image_header(path: Path) -> None:
-    data = path.read_bytes()
-    find_image_fault(data)
-    parse_image_header(data)
+    from stadia.io.image_files import read_image_header
+
+    read_image_header(path)
 
 
 def _decode(path: Path) -> None:

@@ -275,17 +275,16 @@ def _read_png(path: Path) -> NDArray[np.uint16]:
     if not data.startswith(image_io.PNG_SIGNATURE):
         found = "a file without a PNG's signature"
         raise DataError(path, found=found, expected=expected, fix="write or copy it again")
-    header = image_io.parse_image_header(data)
-    if header is not None and 0 < header.bits < 16:
-        fix = "that is a display image; store depth"
-        raise DataError(path, found=f"an {header.bits}-bit image", expected="a 16-bit PNG of depth", fix=fix)
     stored = image_io.decode_image(
         path, data, cv2.IMREAD_UNCHANGED, expected="a whole file", fix="write or copy it again"
     )
+    if stored.dtype != np.uint16:
+        fix = "that is a display image; store depth"
+        raise DataError(path, found="an 8-bit image", expected="a 16-bit PNG of depth", fix=fix)
     if stored.ndim != 2:
         found, fix = f"{stored.shape[2]} channels", "store depth as one uint16 channel"
         raise DataError(path, found=found, expected="one channel", fix=fix)
-    return np.asarray(stored, np.uint16)
+    return stored
 
 
 def _read_npz(path: Path, key: str) -> NDArray[np.generic]:

@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from stadia.core.errors import DataError
 from stadia.core.types import LEFT, Recording
@@ -23,7 +24,6 @@ from stadia.io.input_files import check_input_file, name_parser_errors, natural_
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", *image_io.PICTURE_SUFFIXES)
 HASH_DIGITS = 12
 _HASHED_BYTES = 4096
-_HEADER_BYTES = 1 << 16  # contain size and bit depth
 _COPY = "copy or extract it again, or remove its frame"
 READ_THREADS = 16  # disks serve many small reads in parallel
 
@@ -60,18 +60,30 @@ def _check_stems(folder: Path, files: Sequence[Path]) -> None:
     raise DataError(folder, found=found, expected="one file for each frame", fix=fix)
 
 
-def read_image_header(path: Path) -> image_io.ImageHeader | None:
-    """Return size, bits and channels of an image, or None if they are unknown.
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """Size in pixels, bits per channel, and number of stored channels of an image."""
+
+    width: int
+    height: int
+    bits: int
+    channels: int
+
+
+def read_image_header(path: Path) -> ImageHeader | None:
+    """Return size, bits and channels of an image, or None for a damaged file.
 
     Raises DataError for an unreadable file.
     """
-    with open_input(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY) as stream:
-        data = stream.read(_HEADER_BYTES)
-    if not image_io.find_picture_format(data):
-        return image_io.parse_image_header(data)
-    with open_photo(path) as photo:
-        bits = 16 if photo.mode.startswith("I;16") else 32 if photo.mode in ("I", "F") else 8
-        return image_io.ImageHeader(*photo.size, bits, len(photo.getbands()))
+    count_image_bytes(path)
+    try:
+        with open_photo(path) as photo:
+            is_deep_png = isinstance(photo, PngImageFile) and ";16" in str(photo.tile[0].args)  # also a mode of 8 bits
+            is_deep = is_deep_png or photo.mode.startswith("I;16")
+            bits = 16 if is_deep else 32 if photo.mode in ("I", "F") else 8
+            return ImageHeader(*photo.size, bits, len(photo.getbands()))
+    except DataError:
+        return None
 
 
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF 2.32, section 4.6.4
@@ -84,28 +96,22 @@ def open_photo(path: Path) -> Iterator[Image.Image]:
         name_parser_errors(path, expected="a complete image"),
         open_input(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY) as stream,
     ):
-        format = image_io.find_picture_format(stream.read(_HEADER_BYTES))
+        if not (format := image_io.find_image_format(stream.read(image_io.SIGNATURE_BYTES))):
+            raise DataError(path, found="no image", expected="a complete image", fix=_COPY)
         stream.seek(0)
         try:
-            if format:
-                with image_io.open_picture(path, stream, format) as photo:
-                    yield photo
-                return
-            with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-                photo = Image.open(stream)
+            with image_io.open_picture(path, stream, format) as photo:
+                yield photo
         except Image.DecompressionBombError as error:
             expected, fix = f"at most {image_io.MAX_PIXELS} pixels", "pass a smaller image"
             raise DataError(path, found="an image with more pixels", expected=expected, fix=fix) from error
-        with photo:
-            image_io.check_pixel_count(path, *photo.size)
-            yield photo
 
 
 def read_upright_size(path: Path) -> tuple[int, int]:
     """Return the (height, width) of an image as `read_rgb` returns it, without decoding it."""
     with open_photo(path) as image:
         width, height = image.size
-        is_turned = image.format in ("JPEG", "MPO", "WEBP", "AVIF") and image.getexif().get(_ORIENTATION) in _TURNED
+        is_turned = image.format in ("JPEG", "WEBP", "AVIF") and image.getexif().get(_ORIENTATION) in _TURNED
     return (width, height) if is_turned else (height, width)
 
 
@@ -164,7 +170,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     Raises DataError for a damaged file.
     """
     data, bgr = _decode(path, cv2.IMREAD_COLOR)
-    if data.startswith(image_io.JPEG_SIGNATURE) and _jpeg_ends_early(data, bgr):
+    if image_io.find_image_format(data) == "JPEG" and _jpeg_ends_early(data, bgr):
         raise DataError(path, found="compressed data that end too early", expected="a complete image", fix=_COPY)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
@@ -174,7 +180,7 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     fix = "cut the object out: save a PNG with transparency around it"
     if stored.ndim != 3 or stored.shape[2] != 4:
-        found = "a JPEG" if data.startswith(image_io.JPEG_SIGNATURE) else "no alpha channel"
+        found = "a JPEG" if image_io.find_image_format(data) == "JPEG" else "no alpha channel"
         raise DataError(path, found=found, expected="a PNG with red, green, blue and alpha", fix=fix)
     if stored.dtype == np.uint16:
         stored = (stored >> 8).astype(np.uint8)
@@ -186,12 +192,11 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
 def check_image_ends(path: Path) -> None:
     """Raise DataError if an image file is missing, truncated or of another kind."""
     with open_input(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY) as stream:
-        head = stream.read(len(image_io.PNG_SIGNATURE))
-        stream.seek(max(stream.seek(0, os.SEEK_END) - len(image_io.PNG_END), 0))
-        end = stream.read()
-    is_whole_jpeg = head.startswith(image_io.JPEG_SIGNATURE) and end.endswith(image_io.JPEG_END)
-    if is_whole_jpeg or (head == image_io.PNG_SIGNATURE and end == image_io.PNG_END):
-        return
+        format = image_io.find_image_format(stream.read(image_io.SIGNATURE_BYTES))
+        end = image_io.ENDS.get(format, b"")
+        stream.seek(max(stream.seek(0, os.SEEK_END) - len(end), 0))
+        if end and stream.read() == end:
+            return
     read_rgb(path)
 
 
@@ -201,7 +206,7 @@ def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int]
     units_per_metre: integers per metre.
     """
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
-    if data.startswith(image_io.JPEG_SIGNATURE):
+    if image_io.find_image_format(data) == "JPEG":
         raise _make_depth_error(path)
     if stored.dtype != np.uint16 or stored.ndim != 2:
         found, expected = f"{stored.dtype} of shape {stored.shape}", "a one-channel 16-bit PNG"
@@ -253,7 +258,7 @@ def read_label_png(path: Path) -> NDArray[np.int32]:
     Raises DataError for JPEG, which blurs labels, and for palettes.
     """
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
-    jpeg = data.startswith(image_io.JPEG_SIGNATURE)
+    jpeg = image_io.find_image_format(data) == "JPEG"
     if jpeg or stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16):
         found = "a JPEG, which blurs labels" if jpeg else f"{stored.dtype} of shape {stored.shape}"
         expected, fix = "a PNG of one channel", "write the label numbers with 8 or 16 bits"

@@ -7,17 +7,17 @@ import io
 import re
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from stadia.core.errors import DataError, summarize_exception
 from stadia.io.atomic_files import open_atomic
@@ -27,25 +27,12 @@ MAX_IMAGE_BYTES = 256 << 20
 MAX_PIXELS = 1 << 26
 """Largest number of pixels, 8192x8192. With 16 bits and four channels, such an image takes half a gigabyte."""
 
-PNG_SIGNATURE, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
-JPEG_SIGNATURE, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not a stuffed zero, a restart marker, or a fill byte
-_MAX_PARTS = 1_000_000  # largest number of PNG chunks or JPEG segments
-_MAX_PACKED = 32  # largest number of compressed texts of a PNG; libpng unpacks each to 8 MB
-_PACKED_CHUNKS = (b"zTXt", b"iTXt", b"iCCP")
-_MAX_SCANS = 200  # largest number of scans of a progressive JPEG; encoders write about ten
-_JPEG_NO_FRAME = (0xC4, 0xC8, 0xCC)  # tables and extensions among the frame headers 0xC0 to 0xCF
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+ENDS = {"PNG": b"\0\0\0\0IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
+"""Last bytes of an image, by format."""
+
+_JPEG_SCAN, _MAX_SCANS = b"\xff\xda", 200  # start and largest number of a progressive JPEG's scans; usual are about ten
 _FIX = "copy or extract it again, or remove its frame"
-
-
-@dataclass(frozen=True, slots=True)
-class ImageHeader:
-    """Size in pixels, bits per channel, and number of stored channels of a PNG or JPEG."""
-
-    width: int
-    height: int
-    bits: int
-    channels: int
 
 
 def check_pixel_count(path: object, width: int, height: int) -> None:
@@ -75,16 +62,34 @@ def decode_image(
 
     Raises DataError for damaged data and for more than MAX_PIXELS pixels.
     """
-    if flags == cv2.IMREAD_COLOR and (format := find_picture_format(data)):
+    format = find_image_format(data)
+    if flags == cv2.IMREAD_COLOR and format and format not in ENDS:
         return _decode_picture(path, data, format, fix)
-    header = parse_image_header(data)
-    fault = find_image_fault(data)
-    if fault is None and header is None:
-        fault = "a file that cannot be decoded (an image without a size)"
-    if fault is not None or header is None:
-        raise DataError(path, found=fault or "no image", expected=expected, fix=fix)
-    check_pixel_count(path, header.width, header.height)
+    if fault := _find_fault(path, data, format):
+        raise DataError(path, found=fault, expected=expected, fix=fix)
     return _decode_checked(path, data, flags, expected, fix)
+
+
+def _find_fault(path: object, data: bytes, format: str) -> str:
+    """Return a text about the damage of a PNG or JPEG, or "". Raises DataError for more than MAX_PIXELS pixels."""
+    if format not in ENDS:
+        return f"{describe_bytes(data)}neither PNG nor JPEG" if data else "an empty file"
+    cut_off = f"a file cut off after {len(data)} bytes"
+    try:
+        with open_picture(path, io.BytesIO(data), format) as picture:
+            start = picture.fp.tell()  # of the compressed pixels
+            if data.find(ENDS[format], start) < 0:
+                return cut_off
+            if format == "JPEG":
+                return f"more than {_MAX_SCANS} scans" if data.count(_JPEG_SCAN, start) > _MAX_SCANS else ""
+            if picture.size != struct.unpack_from(">II", data, 16):  # OpenCV reads the first header, Pillow the last
+                return "a header that is not the first chunk"
+            if b"acTL" in data[:start]:
+                return "an animated PNG"  # OpenCV joins its frames in up to five copies of the image
+            picture.verify()
+    except (*PARSER_ERRORS, OSError):
+        return f"a damaged {format}" if ENDS[format] in data else cut_off
+    return ""
 
 
 def _decode_checked(path: object, data: bytes, flags: int, expected: str, fix: str) -> NDArray[Any]:
@@ -98,19 +103,13 @@ def _decode_checked(path: object, data: bytes, flags: int, expected: str, fix: s
     raise DataError(path, found=f"a file that cannot be decoded{reason}", expected=expected, fix=fix)
 
 
-def find_image_fault(data: bytes) -> str | None:
-    """Return a text about the damage of a PNG or JPEG, or None."""
-    if data.startswith(PNG_SIGNATURE):
-        return _find_png_fault(data)
-    if data.startswith(JPEG_SIGNATURE):
-        return _find_jpeg_fault(data)
-    return f"{describe_bytes(data)}neither PNG nor JPEG" if data else "an empty file"
-
-
 HEIC = "HEIC"
 PICTURE_SUFFIXES = (".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".gif")
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", **dict.fromkeys((b"heic", b"heix", b"mif1", b"msf1", b"hevc"), HEIC)}
-_SIGNATURES = ((b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"BM", "BMP"), (b"GIF8", "GIF"))
+_SIGNATURES = (
+    (PNG_SIGNATURE, "PNG"), (b"\xff\xd8", "JPEG"),
+    (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"BM", "BMP"), (b"GIF8", "GIF"),
+)  # fmt: skip
 _OTHER_FILES = (
     (b"%PDF", "a PDF"), (b"PK\x03\x04", "a zip archive"), (b"\x1f\x8b", "a gzip archive"), (b"<", "HTML or XML"),
     (b"version https://git-lfs", "a pointer of Git LFS"), (b"\x1a\x45\xdf\xa3", "a Matroska video"),
@@ -120,11 +119,15 @@ _OTHER_FILES = (
 """First bytes and names of other kinds of files, for messages."""
 
 
-def find_picture_format(data: bytes) -> str:
-    """Return Pillow's name for the format of a picture other than PNG and JPEG, or "".
+SIGNATURE_BYTES = 12
+"""This many first bytes determine the format of an image."""
+
+
+def find_image_format(data: bytes) -> str:
+    """Return Pillow's name for the format of an image according to its first bytes, or "".
 
     Examples:
-        >>> find_picture_format(b"RIFF....WEBPVP8 ")
+        >>> find_image_format(b"RIFF....WEBPVP8 ")
         'WEBP'
     """
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -142,34 +145,43 @@ def describe_bytes(data: bytes) -> str:
         'a PDF, '
     """
     known = "an MP4 or MOV video" if data[4:8] == b"ftyp" else ""
-    known = f"a {format} picture" if (format := find_picture_format(data)) else known
+    known = f"a {format} picture" if (format := find_image_format(data)) else known
     known = known or next((name for start, name in _OTHER_FILES if data.startswith(start)), "")
     return f"{known}, " if known else ""
 
 
 @contextmanager
 def open_picture(path: object, stream: IO[bytes], format: str) -> Iterator[Any]:
-    """Open a picture with Pillow in the format that its bytes have. Raises DataError without the package for HEIC."""
-    from PIL import Image
+    """Open an image with Pillow in the format that its bytes have, without decoding it.
 
-    if format == HEIC:
-        try:
-            import pillow_heif
-        except ImportError as error:
-            fix = "pip install 'stadia[heic]', or save it as JPEG: on a phone, share it as Most Compatible"
-            raise DataError(path, found="a HEIC picture", expected="the package pillow-heif", fix=fix) from error
-        pillow_heif.register_heif_opener()
-    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-        picture = Image.open(stream, formats=["HEIF" if format == HEIC else format])
+    Raises DataError for more than MAX_PIXELS pixels, and without the package for HEIC.
+    """
+    if format in _READERS:
+        picture = _READERS[format](stream)
+    else:
+        if format == HEIC:
+            _register_heif(path)
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            picture = Image.open(stream, formats=["HEIF" if format == HEIC else format])
     with picture:
         check_pixel_count(path, *picture.size)
         yield picture
 
 
+_READERS = {"PNG": PngImageFile, "JPEG": JpegImageFile}
+
+
+def _register_heif(path: object) -> None:
+    try:
+        import pillow_heif
+    except ImportError as error:
+        fix = "pip install 'stadia[heic]', or save it as JPEG: on a phone, share it as Most Compatible"
+        raise DataError(path, found="a HEIC picture", expected="the package pillow-heif", fix=fix) from error
+    pillow_heif.register_heif_opener()
+
+
 def _decode_picture(path: object, data: bytes, format: str, fix: str) -> NDArray[np.uint8]:
     """Return (H, W, 3) BGR, upright. Raises DataError for damage, and for maps that are no picture."""
-    from PIL import Image, ImageOps
-
     expected = "a complete picture of 8 bits"
     try:
         with open_picture(path, io.BytesIO(data), format) as picture:
@@ -183,79 +195,6 @@ def _decode_picture(path: object, data: bytes, format: str, fix: str) -> NDArray
     except (*PARSER_ERRORS, OSError, Image.DecompressionBombError) as error:
         found = f"a {format} picture that cannot be decoded ({summarize_exception(error)})"
         raise DataError(path, found=found, expected=expected, fix=fix) from error
-
-
-def _find_png_fault(data: bytes) -> str | None:
-    at, count, packed = len(PNG_SIGNATURE), 0, 0
-    while at + 12 <= len(data):
-        count += 1
-        if count > _MAX_PARTS:
-            return f"more than {_MAX_PARTS} chunks"
-        (length,) = struct.unpack_from(">I", data, at)
-        end = at + 12 + length
-        if end > len(data):
-            break
-        (checksum,) = struct.unpack_from(">I", data, end - 4)
-        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != checksum:
-            return f"a damaged chunk at byte {at}"
-        kind = data[at + 4 : at + 8]
-        if (kind == b"IHDR") != (count == 1) or (count == 1 and length != 13):
-            return "a header that is not the first chunk"  # a second header may claim another size
-        if kind == b"acTL":
-            return "an animated PNG"  # OpenCV joins its frames in up to five copies of the image
-        packed += kind in _PACKED_CHUNKS
-        if packed > _MAX_PACKED:
-            return f"more than {_MAX_PACKED} compressed texts"
-        if kind == b"IEND":
-            return None
-        at = end
-    return f"a file cut off after {len(data)} bytes"
-
-
-def _find_jpeg_fault(data: bytes) -> str | None:
-    scans = 0
-    for count, (marker, _) in enumerate(_list_jpeg_segments(data)):
-        if marker == 0xD9:
-            return None
-        scans += marker == 0xDA
-        if scans > _MAX_SCANS or count > _MAX_PARTS:
-            return f"more than {_MAX_SCANS} scans or {_MAX_PARTS} segments"
-    return f"a file cut off after {len(data)} bytes"
-
-
-def _list_jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield marker and start of each segment, until libjpeg would read it differently."""
-    at = 2
-    while at + 2 <= len(data) and data[at] == 0xFF and data[at + 1] != 0:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill
-            at += 1
-            continue
-        if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # without a length
-            at += 2
-            continue
-        yield marker, at
-        if marker == 0xD9:
-            return
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        if length < 2:
-            return
-        at += 2 + length
-        if marker == 0xDA:  # start of scan: entropy-coded data up to the next marker
-            found = _JPEG_MARKER_IN_SCAN.search(data, at)
-            at = found.start() if found else len(data)
-
-
-def parse_image_header(data: bytes) -> ImageHeader | None:
-    """Return the header of a PNG or JPEG from the start of its data, or None."""
-    if data.startswith(PNG_SIGNATURE) and len(data) >= 26 and data[12:16] == b"IHDR":
-        width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
-        return ImageHeader(width, height, bits, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 0))
-    for marker, at in islice(_list_jpeg_segments(data), _MAX_PARTS) if data.startswith(JPEG_SIGNATURE) else ():
-        if 0xC0 <= marker <= 0xCF and marker not in _JPEG_NO_FRAME and at + 10 <= len(data):
-            bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
-            return ImageHeader(width, height, bits, channels)
-    return None
 
 
 def write_image(path: str | Path, image: NDArray[Any], params: tuple[int, ...] = ()) -> None:
@@ -304,8 +243,6 @@ def read_float_image(path: Path) -> NDArray[Any]:
 
 
 def _read_tiff_header(data: bytes) -> tuple[tuple[int, int], int]:
-    from PIL import Image
-
     try:
         with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
             return image.size, int(getattr(image, "n_frames", 1))

@@ -86,14 +86,10 @@ def find_upload_kind(head: bytes) -> tuple[Kind, str]:
         >>> find_upload_kind(b"\xff\xd8\xff\xe0" + bytes(12))
         ('photo', '.jpg')
     """
-    from stadia.io.image_io import JPEG_SIGNATURE, PNG_SIGNATURE, find_picture_format  # loads OpenCV
+    from stadia.io.image_io import find_image_format  # loads OpenCV
 
-    if head.startswith(PNG_SIGNATURE):
-        return "photo", ".png"
-    if head.startswith(JPEG_SIGNATURE):
-        return "photo", ".jpg"
-    if format := find_picture_format(head):
-        return "photo", f".{format.lower()}"
+    if format := find_image_format(head):
+        return "photo", ".jpg" if format == "JPEG" else f".{format.lower()}"
     if head[4:8] == b"ftyp":
         return "video", ".mp4"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
